@@ -1,0 +1,87 @@
+"""COCO evaluation of a model, shared between ranks."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Optional
+
+import paddle
+from paddle import nn
+from tqdm import tqdm
+
+from ppdet.core.config import Config
+from ppdet.engine import distributed
+from ppdet.engine.build import build_dataset, build_reader, to_device
+from ppdet.metrics.coco import COCOMetric
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+
+class Evaluator:
+    """Evaluates models on EvalDataset; build it once and call it as often as needed.
+
+    Args:
+        classwise: the table has a row for each class as well.
+        output_eval: folder for bbox.json; None writes none.
+    """
+
+    def __init__(self, cfg: Config, *, classwise: bool = False, output_eval: Optional[str] = None) -> None:
+        self.dataset = build_dataset(cfg, "EvalDataset")
+        self.reader = build_reader(cfg, "EvalReader", self.dataset)
+        self.classwise = classwise
+        self.output_eval = output_eval
+
+    @paddle.no_grad()
+    def __call__(self, model: nn.Layer) -> Optional[dict[str, float]]:
+        """Detect on every image of this rank's share, collect all shares, and log the table.
+
+        Returns:
+            COCO's twelve numbers on rank 0, None elsewhere. The model is left in the mode it came in.
+        """
+        metric = self.new_metric()
+        was_training = model.training
+        model.eval()
+        start = time.perf_counter()
+        for batch in progress(self.reader, "evaluate"):
+            rows, rows_per_image = model(to_device(batch))
+            metric.update(rows.numpy(), rows_per_image.numpy(), batch["im_id"].numpy())
+        seconds = time.perf_counter() - start
+        if was_training:
+            model.train()
+        shares = distributed.gather((metric.results, metric.image_ids, seconds))
+        if distributed.rank() != 0:
+            return None
+        if len(shares) > 1:
+            metric = self.new_metric()
+            for results, image_ids, _ in shares:
+                metric.extend(results, image_ids)
+        return self.report(metric, max(share[2] for share in shares))
+
+    def new_metric(self) -> COCOMetric:
+        return COCOMetric(
+            anno_path=self.dataset.anno_path,
+            category_ids=self.dataset.category_ids,
+            class_names=self.dataset.class_names,
+            classwise=self.classwise,
+        )
+
+    def report(self, metric: COCOMetric, seconds: float) -> dict[str, float]:
+        count = len(metric.image_ids)
+        logger.info("evaluated %d images in %.1f s: %.2f images/s", count, seconds, count / max(seconds, 1e-9))
+        if self.reader.skipped:
+            logger.warning("%d images could not be read and were left out", len(self.reader.skipped))
+        if self.output_eval:
+            path = Path(self.output_eval) / "bbox.json"
+            metric.save(path)
+            logger.info("detections: %s", path)
+        numbers = metric.compute()
+        for line in metric.table().splitlines():
+            logger.info("%s", line)
+        return numbers
+
+
+def progress(reader: object, title: str) -> object:
+    """The reader's batches, under a progress bar with ETA where a person watches rank 0's terminal."""
+    watched = sys.stderr.isatty() and distributed.rank() == 0
+    return tqdm(reader, total=len(reader), desc=title, unit="batch", leave=False, disable=not watched)

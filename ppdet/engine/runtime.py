@@ -1,0 +1,68 @@
+"""Set-up that has to happen before paddle loads, and the choice of the device."""
+
+import contextlib
+import io
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+
+def load_paddle() -> None:
+    """Import paddle with the fastest CPU settings, and log what was set.
+
+    As shipped, Paddle computes on one thread, and its MKL takes a slow generic path on AMD processors. A variable that
+    the user has set already is left alone.
+    """
+    if "paddle" in sys.modules:
+        return
+    threads = os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_count() // local_processes())))
+    settings = [f"{threads} thread{'s' if threads != '1' else ''} (OMP_NUM_THREADS)"]
+    if is_amd():
+        settings.append(f"MKL_DEBUG_CPU_TYPE={os.environ.setdefault('MKL_DEBUG_CPU_TYPE', '5')} (AMD processor)")
+    # Paddle's C++ side otherwise logs its internals on stderr.
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    for message in ("No ccache found", "When training, we now always track global mean"):
+        warnings.filterwarnings("ignore", message=message)
+    printed = io.StringIO()
+    with contextlib.redirect_stderr(printed):
+        import paddle
+    for line in printed.getvalue().splitlines():
+        # The advice against several threads is meant for builds without MKL.
+        if "OMP_NUM_THREADS" not in line:
+            print(line, file=sys.stderr)
+    logger.info("paddle %s on CPU: %s", paddle.__version__, ", ".join(settings))
+
+
+def set_device(use_gpu: bool) -> str:
+    """Choose the GPU when asked for and usable, otherwise the CPU; return its name in Paddle."""
+    import paddle
+
+    device = "cpu"
+    if use_gpu and paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0:
+        device = f"gpu:{os.environ.get('FLAGS_selected_gpus', '0').split(',')[0]}"
+    elif use_gpu and paddle.is_compiled_with_cuda():
+        logger.warning("use_gpu is true, but no GPU is visible: running on the CPU")
+    return paddle.set_device(device) and device
+
+
+def cpu_count() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def local_processes() -> int:
+    """Training processes that `paddle.distributed.launch` started on this machine."""
+    return int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))
+
+
+def is_amd() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    try:
+        return "AuthenticAMD" in cpuinfo.read_text()
+    except OSError:
+        return False

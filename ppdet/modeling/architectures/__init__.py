@@ -1,0 +1,3 @@
+from ppdet.modeling.architectures.fcos import FCOS
+
+__all__ = ["FCOS"]

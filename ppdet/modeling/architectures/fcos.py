@@ -1,0 +1,79 @@
+"""FCOS: "FCOS: Fully Convolutional One-Stage Object Detection" (Tian et al., arXiv:1904.01355)."""
+
+from typing import Union
+
+import paddle
+from paddle import Tensor, nn
+
+from ppdet.core.workspace import register
+from ppdet.modeling.heads.fcos_head import DenseMaps, FCOSHead
+
+
+@register
+class FCOS(nn.Layer):
+    """Backbone, neck and head, with the three things one does with them: predict maps, take a loss, detect."""
+
+    __inject__ = ["backbone", "neck", "fcos_head"]
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Layer = "ResNet",
+        neck: nn.Layer = "FPN",
+        fcos_head: FCOSHead = "FCOSHead",
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.fcos_head = fcos_head
+
+    @classmethod
+    def from_config(cls, cfg) -> dict:
+        backbone = cfg.create("backbone")
+        neck = cfg.create("neck", input_shape=backbone.out_shape)
+        return {
+            "backbone": backbone,
+            "neck": neck,
+            "fcos_head": cfg.create("fcos_head", input_shape=neck.out_shape),
+        }
+
+    def forward(self, batch: dict) -> Union[dict, tuple[Tensor, Tensor]]:
+        """Losses of a training batch in training mode, detections of an evaluation batch otherwise.
+
+        Training wrappers such as DataParallel act on this method only; all else calls the methods below.
+        """
+        maps = self.predict_maps(batch["image"])
+        return self.loss(maps, batch) if self.training else self.detect(maps, batch["scale_factor"])
+
+    def predict_maps(self, images: Tensor) -> DenseMaps:
+        """Dense maps of normalised images (N, 3, H, W), sides multiples of the backbone's largest stride.
+
+        Raises:
+            ValueError: a side is no such multiple.
+        """
+        stride = self.backbone.out_shape[-1].stride
+        if paddle.in_dynamic_mode() and (images.shape[2] % stride or images.shape[3] % stride):
+            raise ValueError(
+                f"the network takes image sides that are multiples of {stride}, not {images.shape[2]}x"
+                f"{images.shape[3]}: add `- PadBatch: {{pad_to_stride: {stride}}}` to the reader's batch_transforms"
+            )
+        return self.fcos_head(self.neck(self.backbone(images)))
+
+    def loss(self, maps: DenseMaps, targets: dict) -> dict:
+        """Losses as `FCOSLoss` gives them; `targets` as `Gt2FCOSTarget` makes them."""
+        return self.fcos_head.fcos_loss(maps, targets)
+
+    def detect(self, maps: DenseMaps, scale_factor: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows (M, 6) of [class, score, x1, y1, x2, y2] in pixels of the original images, and rows per image (N,).
+
+        Args:
+            scale_factor: (N, 2), y then x: size of the network's input over size of the original image.
+        """
+        boxes, scores = self.decode(maps, scale_factor)
+        return self.fcos_head.nms(boxes, scores)
+
+    def decode(self, maps: DenseMaps, scale_factor: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes (N, R, 4) in pixels of the original images and scores (N, C, R), before suppression."""
+        boxes, scores = self.fcos_head.decode(maps)
+        scale = paddle.concat([scale_factor.flip(1), scale_factor.flip(1)], axis=1).unsqueeze(1)
+        return boxes / scale, scores

@@ -1,0 +1,3 @@
+from ppdet.modeling.backbones.resnet import ResNet
+
+__all__ = ["ResNet"]

@@ -1,0 +1,253 @@
+"""FCOS head: "FCOS: A Simple and Strong Anchor-free Object Detector" (Tian et al., arXiv:2006.09214), section 2."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
+
+import paddle
+import paddle.nn.functional as F
+from paddle import ParamAttr, Tensor, nn
+from paddle.nn.initializer import Constant, Normal
+from paddle.regularizer import L2Decay
+from paddle.vision.ops import DeformConv2D
+
+from ppdet.core.workspace import register, serializable
+from ppdet.modeling.layers import MultiClassNMS, ShapeSpec, make_norm, sample_deformed
+
+# With distances through a ReLU, a side that is zero everywhere gets no gradient and stays so. Starting at 2 strides,
+# about the middle of what a level has to regress, every distance of a fresh head is positive.
+DISTANCE_START = 2.0
+
+
+class DenseMaps(NamedTuple):
+    """What the head says at every location. Each field is a list with one map per level, finest first.
+
+    logits: (N, C, H, W), before the sigmoid. distances: (N, 4, H, W), left, top, right, bottom, not negative; in
+    strides or pixels, see `FCOSHead.distances_in_strides`. quality: (N, 1, H, W), centerness or IoU, before the
+    sigmoid.
+    """
+
+    logits: list[Tensor]
+    distances: list[Tensor]
+    quality: list[Tensor]
+
+
+class ScaleReg(nn.Layer):
+    """A level's learnable factor of the distances."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale_reg = self.create_parameter([1], attr=ParamAttr(initializer=Constant(1.0)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale_reg
+
+
+class TowerDeformConv(nn.Layer):
+    """A deformable 3x3 convolution of a tower, under the names of published heads."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        undecayed = {"learning_rate": 2.0, "regularizer": L2Decay(0.0), "initializer": Constant(0.0)}
+        self.conv_offset = nn.Conv2D(
+            in_channels,
+            27,
+            3,
+            padding=1,
+            weight_attr=ParamAttr(initializer=Constant(0.0)),
+            bias_attr=ParamAttr(**undecayed),
+        )
+        self.conv_dcn = DeformConv2D(
+            in_channels,
+            out_channels,
+            3,
+            padding=1,
+            weight_attr=ParamAttr(initializer=Normal(std=0.01)),
+            bias_attr=ParamAttr(**undecayed),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return sample_deformed(x, self.conv_offset, self.conv_dcn, 9)
+
+
+class TowerLayer(nn.Layer):
+    """A 3x3 convolution, norm and ReLU of a tower."""
+
+    def __init__(self, in_channels: int, out_channels: int, norm_type: str, deformable: bool) -> None:
+        super().__init__()
+        if deformable:
+            self.conv = TowerDeformConv(in_channels, out_channels)
+        else:
+            self.conv = nn.Conv2D(
+                in_channels,
+                out_channels,
+                3,
+                padding=1,
+                weight_attr=ParamAttr(initializer=Normal(std=0.01)),
+                bias_attr=ParamAttr(learning_rate=2.0, initializer=Constant(0.0)),
+            )
+        self.norm = make_norm(norm_type, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(x)))
+
+
+@register
+class FCOSFeat(nn.Layer):
+    """The classification and the regression tower.
+
+    Args:
+        feat_in, feat_out: channels of the pyramid and of the towers.
+        num_convs: layers of each tower. norm_type: bn, sync_bn or gn. use_dcn: every convolution deformable.
+    """
+
+    def __init__(
+        self,
+        *,
+        feat_in: int = 256,
+        feat_out: int = 256,
+        num_convs: int = 4,
+        norm_type: str = "gn",
+        use_dcn: bool = False,
+    ) -> None:
+        super().__init__()
+        self.feat_out = feat_out
+
+        def tower(kind: str) -> list[nn.Layer]:
+            return [
+                self.add_sublayer(
+                    f"fcos_head_{kind}_tower_conv_{i}",
+                    TowerLayer(feat_in if i == 0 else feat_out, feat_out, norm_type, use_dcn),
+                )
+                for i in range(num_convs)
+            ]
+
+        self.cls_tower, self.reg_tower = tower("cls"), tower("reg")
+
+    def forward(self, feat: Tensor) -> tuple[Tensor, Tensor]:
+        """Map a pyramid level (N, feat_in, H, W) to the two towers' outputs (N, feat_out, H, W)."""
+        cls_feat, reg_feat = feat, feat
+        for cls_layer, reg_layer in zip(self.cls_tower, self.reg_tower):
+            cls_feat, reg_feat = cls_layer(cls_feat), reg_layer(reg_feat)
+        return cls_feat, reg_feat
+
+
+@register
+class FCOSHead(nn.Layer):
+    """Dense predictions, their loss, and the detections that follow from them.
+
+    Args:
+        num_classes: C, without background.
+        fcos_feat: the towers. fpn_stride: stride of each level in pixels.
+        prior_prob: score that every class starts with.
+        norm_reg_targets: distances pass through ReLU in units of the stride; otherwise through exp, in pixels.
+        multiply_strides_reg_targets: with `norm_reg_targets`, multiply by the stride before the loss, which then sees
+            pixels; the targets must be made with the same setting.
+        centerness_on_reg: quality reads the regression tower, otherwise the classification tower.
+        num_shift: a cell's location in units of the stride: 0.5 its centre, 0 its corner.
+        sqrt_score: score is the square root of class probability x quality (otherwise the product).
+        fcos_loss: the training loss. nms: suppression of detections.
+        trt: accepted because PaddleDetection's files have it; one graph serves TensorRT and all else here.
+    """
+
+    __inject__ = ["fcos_feat", "fcos_loss", "nms"]
+    __shared__ = ["num_classes"]
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 80,
+        fcos_feat: FCOSFeat = "FCOSFeat",
+        fpn_stride: Sequence[int] = (8, 16, 32, 64, 128),
+        prior_prob: float = 0.01,
+        norm_reg_targets: bool = True,
+        multiply_strides_reg_targets: bool = False,
+        centerness_on_reg: bool = True,
+        num_shift: float = 0.5,
+        sqrt_score: bool = False,
+        fcos_loss: Optional[nn.Layer] = "FCOSLoss",
+        nms: Optional[MultiClassNMS] = "MultiClassNMS",
+        trt: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.fcos_feat = fcos_feat
+        self.fpn_stride = list(fpn_stride)
+        self.norm_reg_targets = norm_reg_targets
+        self.distances_in_strides = norm_reg_targets and not multiply_strides_reg_targets
+        self.centerness_on_reg = centerness_on_reg
+        self.num_shift = num_shift
+        self.sqrt_score = sqrt_score
+        self.fcos_loss = fcos_loss
+        self.nms = nms
+
+        def conv(channels: int, bias: float) -> nn.Conv2D:
+            return nn.Conv2D(
+                fcos_feat.feat_out,
+                channels,
+                3,
+                padding=1,
+                weight_attr=ParamAttr(initializer=Normal(std=0.01)),
+                bias_attr=ParamAttr(initializer=Constant(bias)),
+            )
+
+        self.fcos_head_cls = conv(num_classes, -math.log((1 - prior_prob) / prior_prob))
+        self.fcos_head_reg = conv(4, DISTANCE_START if norm_reg_targets else 0.0)
+        self.fcos_head_centerness = conv(1, 0.0)
+        self.scales = [
+            self.add_sublayer(f"p{round(math.log2(stride))}_feat", ScaleReg()) for stride in self.fpn_stride
+        ]
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: Sequence[ShapeSpec]) -> dict:
+        strides = [spec.stride for spec in input_shape]
+        if strides != list(cfg["fpn_stride"]):
+            raise ValueError(
+                f"FCOSHead.fpn_stride is {list(cfg['fpn_stride'])}, but the neck gives levels of stride {strides}: "
+                "set fpn_stride to these, or change FPN.extra_stage and ResNet.return_idx"
+            )
+        return {}
+
+    def forward(self, fpn_feats: Sequence[Tensor]) -> DenseMaps:
+        """Map pyramid levels (N, feat_in, H, W) to dense maps."""
+        maps = DenseMaps([], [], [])
+        for feat, stride, scale in zip(fpn_feats, self.fpn_stride, self.scales):
+            cls_feat, reg_feat = self.fcos_feat(feat)
+            distances = scale(self.fcos_head_reg(reg_feat))
+            if self.norm_reg_targets:
+                distances = F.relu(distances)
+                distances = distances if self.distances_in_strides else distances * stride
+            else:
+                distances = distances.exp()
+            maps.logits.append(self.fcos_head_cls(cls_feat))
+            maps.distances.append(distances)
+            maps.quality.append(self.fcos_head_centerness(reg_feat if self.centerness_on_reg else cls_feat))
+        return maps
+
+    def pixel_distances(self, maps: DenseMaps) -> list[Tensor]:
+        """The maps' distances in pixels of the network's input, (N, 4, H, W) per level."""
+        if not self.distances_in_strides:
+            return maps.distances
+        return [d * stride for d, stride in zip(maps.distances, self.fpn_stride)]
+
+    def decode(self, maps: DenseMaps) -> tuple[Tensor, Tensor]:
+        """Return boxes (N, R, 4), x1 y1 x2 y2 in the network's input, and scores (N, C, R) in 0..1."""
+        boxes, scores = [], []
+        for logits, distances, quality, stride in zip(
+            maps.logits, self.pixel_distances(maps), maps.quality, self.fpn_stride
+        ):
+            x, y = self.locations(logits, stride)
+            left, top, right, bottom = distances.unbind(axis=1)
+            level = paddle.stack([x - left, y - top, x + right, y + bottom], axis=-1)
+            boxes.append(level.flatten(1, 2))
+            score = F.sigmoid(logits) * F.sigmoid(quality)
+            scores.append((score.sqrt() if self.sqrt_score else score).flatten(2))
+        return paddle.concat(boxes, axis=1), paddle.concat(scores, axis=2)
+
+    def locations(self, level_map: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+        """x (1, W) and y (H, 1) in pixels of the locations of a map (N, C, H, W)."""
+        # The shape is read as a tensor in a static graph, so that an exported model takes any image size.
+        height, width = level_map.shape[2:] if paddle.in_dynamic_mode() else paddle.shape(level_map)[2:]
+        x = (paddle.arange(width, dtype="float32") + self.num_shift) * stride
+        y = (paddle.arange(height, dtype="float32") + self.num_shift) * stride
+        return x.unsqueeze(0), y.unsqueeze(1)

@@ -1,0 +1,125 @@
+"""FCOS losses: arXiv:1904.01355, section 3.2, and arXiv:2006.09214, section 2.2."""
+
+import paddle
+import paddle.distributed as dist
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+
+from ppdet.core.workspace import register, serializable
+from ppdet.modeling.losses.iou import IOU_LOSSES, iou_and_giou, iou_loss
+
+
+@register
+@serializable
+class FCOSLoss(nn.Layer):
+    """Focal loss on classes, IoU loss on boxes, cross entropy on quality.
+
+    Args:
+        loss_alpha, loss_gamma: of the focal loss (Lin et al., arXiv:1708.02002, equation 5).
+        iou_loss_type: giou (1 - GIoU), linear_iou (1 - IoU) or iou (-ln IoU).
+        reg_weights: factor of the box loss.
+        quality: what the quality branch learns: `centerness`, which then also weights the box loss, or `iou`, the IoU
+            of the predicted with the true box.
+        average_over_ranks: in a distributed run divide by the mean number of positives over ranks, so that every
+            object weighs the same; false divides by each rank's own.
+    """
+
+    def __init__(
+        self,
+        *,
+        loss_alpha: float = 0.25,
+        loss_gamma: float = 2.0,
+        iou_loss_type: str = "giou",
+        reg_weights: float = 1.0,
+        quality: str = "centerness",
+        average_over_ranks: bool = True,
+    ) -> None:
+        super().__init__()
+        if iou_loss_type not in IOU_LOSSES:
+            raise ValueError(
+                f"FCOSLoss.iou_loss_type is {iou_loss_type!r}; it must be one of {', '.join(IOU_LOSSES)}"
+            )
+        if quality not in ("centerness", "iou"):
+            raise ValueError(f"FCOSLoss.quality is {quality!r}; it must be centerness or iou")
+        self.loss_alpha = loss_alpha
+        self.loss_gamma = loss_gamma
+        self.iou_loss_type = iou_loss_type
+        self.reg_weights = reg_weights
+        self.quality = quality
+        self.average_over_ranks = average_over_ranks
+
+    def forward(self, maps, targets: dict) -> dict:
+        """Losses of a batch.
+
+        Args:
+            maps: `DenseMaps` of the head.
+            targets: target_labels (N, R), 0 background or 1..C; target_distances (N, R, 4) in the maps' unit;
+                target_centerness (N, R) in 0..1.
+
+        Returns:
+            Scalars loss_cls, loss_box, loss_quality and their sum loss; and, for those who watch the training,
+            positives (L,) and zero_sides (L, 4): how many positives each level has, and how many of them are
+            predicted at distance zero on each side.
+        """
+        logits = flatten_levels(maps.logits)
+        pred = flatten_levels(maps.distances)
+        quality = flatten_levels(maps.quality).squeeze(-1)
+        labels, target = targets["target_labels"], targets["target_distances"]
+        positive = labels > 0
+        weight = positive.astype("float32")
+        count, centerness_sum = self.normalizers(weight, targets["target_centerness"])
+
+        one_hot = F.one_hot(labels.astype("int64"), logits.shape[-1] + 1)[..., 1:]
+        loss_cls = F.sigmoid_focal_loss(
+            logits, one_hot, normalizer=count, alpha=self.loss_alpha, gamma=self.loss_gamma
+        )
+        # Background is replaced before anything is computed from it: no infinity that a factor 0 would turn into NaN,
+        # and no selection, whose size would have to travel from the device.
+        iou, giou = iou_and_giou(
+            paddle.where(positive.unsqueeze(-1), pred, paddle.ones_like(pred)),
+            paddle.where(positive.unsqueeze(-1), target, paddle.ones_like(target)),
+        )
+        box_losses = iou_loss(iou, giou, self.iou_loss_type)
+        if self.quality == "centerness":
+            quality_target = targets["target_centerness"]
+            loss_box = (box_losses * quality_target * weight).sum() / centerness_sum
+        else:
+            quality_target = iou.detach()
+            loss_box = (box_losses * weight).sum() / count
+        loss_box = loss_box * self.reg_weights
+        bce = F.binary_cross_entropy_with_logits(quality, quality_target, reduction="none")
+        loss_quality = (bce * weight).sum() / count
+        return {
+            "loss": loss_cls + loss_box + loss_quality,
+            "loss_cls": loss_cls,
+            "loss_box": loss_box,
+            "loss_quality": loss_quality,
+            **count_zero_sides(maps.distances, positive),
+        }
+
+    def normalizers(self, weight: Tensor, centerness: Tensor) -> tuple[Tensor, Tensor]:
+        """Number of positives, at least 1, and sum of their centerness, not 0; the mean over ranks if asked."""
+        sums = paddle.stack([weight.sum(), (centerness * weight).sum()])
+        if self.average_over_ranks and dist.is_initialized():
+            dist.all_reduce(sums)
+            sums = sums / dist.get_world_size()
+        # Centerness of a positive location is positive; the floor only replaces the zero of a batch without any.
+        return sums[0].clip(min=1.0), sums[1].clip(min=1e-6)
+
+
+def flatten_levels(maps: list[Tensor]) -> Tensor:
+    """Join maps (N, K, H, W) of all levels to (N, R, K), level by level, row by row."""
+    return paddle.concat([m.flatten(2).transpose([0, 2, 1]) for m in maps], axis=1)
+
+
+@paddle.no_grad()
+def count_zero_sides(distances: list[Tensor], positive: Tensor) -> dict:
+    """See `FCOSLoss.forward`."""
+    sizes = [d.shape[2] * d.shape[3] for d in distances]
+    positives, zero_sides = [], []
+    for level, mask in zip(distances, positive.split(sizes, axis=1)):
+        mask = mask.unsqueeze(1)
+        zero = paddle.logical_and(level.flatten(2) <= 0, mask)
+        positives.append(mask.astype("float32").sum())
+        zero_sides.append(zero.astype("float32").sum(axis=[0, 2]))
+    return {"positives": paddle.stack(positives), "zero_sides": paddle.stack(zero_sides)}

@@ -1,0 +1,35 @@
+"""IoU of boxes that share a location, from their distances to it.
+
+Source: "UnitBox" (Yu et al., arXiv:1608.01471), section 3; GIoU: Rezatofighi et al., arXiv:1902.09630.
+"""
+
+from paddle import Tensor, maximum, minimum
+
+
+def iou_and_giou(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU in 0..1 and GIoU in -1..1 of distances (..., 4), left, top, right, bottom; both (...).
+
+    One is added to intersection and union, as the paper's implementation does: a box without area has an IoU.
+    """
+
+    def area(distances: Tensor) -> Tensor:
+        left, top, right, bottom = distances.unbind(axis=-1)
+        return (left + right) * (top + bottom)
+
+    inter = area(minimum(pred, target))
+    union = area(pred) + area(target) - inter
+    hull = area(maximum(pred, target)) + 1e-7
+    iou = (inter + 1.0) / (union + 1.0)
+    return iou, iou - (hull - union) / hull
+
+
+def iou_loss(iou: Tensor, giou: Tensor, kind: str) -> Tensor:
+    """Loss of each box, (...): `linear_iou` is 1 - IoU, `giou` 1 - GIoU, `iou` -ln IoU."""
+    if kind == "linear_iou":
+        return 1.0 - iou
+    if kind == "giou":
+        return 1.0 - giou
+    return -iou.log()
+
+
+IOU_LOSSES = ("giou", "linear_iou", "iou")

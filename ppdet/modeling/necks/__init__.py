@@ -1,0 +1,3 @@
+from ppdet.modeling.necks.fpn import FPN
+
+__all__ = ["FPN"]

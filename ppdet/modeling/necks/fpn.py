@@ -1,0 +1,125 @@
+"""Feature pyramid: "Feature Pyramid Networks for Object Detection" (Lin et al., arXiv:1612.03144), section 3."""
+
+from collections.abc import Sequence
+from typing import Optional
+
+import paddle.nn.functional as F
+from paddle import ParamAttr, Tensor, nn
+from paddle.nn.initializer import XavierUniform
+
+from ppdet.core.workspace import register, serializable
+from ppdet.modeling.layers import ConvNorm, ShapeSpec
+
+
+@register
+@serializable
+class FPN(nn.Layer):
+    """Top-down pyramid with extra levels above it.
+
+    Args:
+        in_channels: channels of the backbone's maps, finest first (given by the backbone in a configuration).
+        spatial_scales: 1 / stride of each backbone map (given by the backbone).
+        out_channel: channels of every level.
+        extra_stage: levels above the last backbone map: 2 gives P6 and P7.
+        has_extra_convs: extra levels are 3x3 convolutions of stride 2; otherwise every second cell of the level below.
+        use_c5: the first extra convolution reads the last backbone map, otherwise the level made of it.
+        relu_before_extra_convs: a ReLU before every extra convolution but the first.
+        norm_type: null for convolutions with bias, or bn, sync_bn, gn. freeze_norm: as in ResNet.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: Sequence[int],
+        spatial_scales: Sequence[float] = (0.125, 0.0625, 0.03125),
+        out_channel: int = 256,
+        extra_stage: int = 2,
+        has_extra_convs: bool = True,
+        use_c5: bool = False,
+        relu_before_extra_convs: bool = True,
+        norm_type: Optional[str] = None,
+        freeze_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        if len(in_channels) != len(spatial_scales):
+            raise ValueError(
+                f"FPN.spatial_scales has {len(spatial_scales)} values for {len(in_channels)} backbone maps"
+            )
+        self.extra_stage = extra_stage
+        self.relu_before_extra_convs = relu_before_extra_convs
+        self.use_c5 = use_c5
+        self.strides = [round(1 / scale) for scale in spatial_scales]
+        self.strides += [self.strides[-1] * 2**i for i in range(1, extra_stage + 1)]
+        self.out_channel = out_channel
+
+        def conv(name: str, channels: int, kernel: int, fan_out: int, stride: int = 1) -> nn.Layer:
+            initializer = XavierUniform(fan_out=fan_out)
+            if norm_type is None:
+                layer = nn.Conv2D(
+                    channels,
+                    out_channel,
+                    kernel,
+                    stride=stride,
+                    padding=kernel // 2,
+                    weight_attr=ParamAttr(initializer=initializer),
+                )
+            else:
+                layer = ConvNorm(
+                    channels,
+                    out_channel,
+                    kernel,
+                    stride=stride,
+                    norm_type=norm_type,
+                    freeze_norm=freeze_norm,
+                    initializer=initializer,
+                )
+            return self.add_sublayer(name, layer)
+
+        # Published names count stages of ResNet; the topmost lateral one has a name without "lateral".
+        top = len(in_channels) - 1
+        stages = [6 - len(in_channels) + i for i in range(len(in_channels))]
+        self.lateral_convs = [
+            conv(f"fpn_inner_res{s}_sum" + ("_lateral" if i < top else ""), in_channels[i], 1, in_channels[i])
+            for i, s in enumerate(stages)
+        ]
+        self.fpn_convs = [conv(f"fpn_res{s}_sum", out_channel, 3, out_channel * 9) for s in stages]
+        self.extra_convs = []
+        for i in range(extra_stage if has_extra_convs else 0):
+            channels = in_channels[-1] if use_c5 and i == 0 else out_channel
+            self.extra_convs.append(conv(f"fpn_{i + 6}", channels, 3, out_channel * 9, stride=2))
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: Sequence[ShapeSpec]) -> dict:
+        return {
+            "in_channels": [spec.channels for spec in input_shape],
+            "spatial_scales": [1.0 / spec.stride for spec in input_shape],
+        }
+
+    @property
+    def out_shape(self) -> list[ShapeSpec]:
+        return [ShapeSpec(self.out_channel, stride) for stride in self.strides]
+
+    def forward(self, body_feats: Sequence[Tensor]) -> list[Tensor]:
+        """Map backbone maps, finest first, to pyramid levels (N, out_channel, H / stride, W / stride)."""
+        merged = [conv(feat) for conv, feat in zip(self.lateral_convs, body_feats)]
+        for i in range(len(merged) - 1, 0, -1):
+            merged[i - 1] = merged[i - 1] + upsample_twice(merged[i])
+        levels = [conv(feat) for conv, feat in zip(self.fpn_convs, merged)]
+        if not self.extra_convs:
+            levels += [F.max_pool2d(levels[-1], 1, stride=2**i) for i in range(1, self.extra_stage + 1)]
+        for i, conv in enumerate(self.extra_convs):
+            source = body_feats[-1] if self.use_c5 and i == 0 else levels[-1]
+            if i > 0 and self.relu_before_extra_convs:
+                source = F.relu(source)
+            levels.append(conv(source))
+        return levels
+
+
+def upsample_twice(x: Tensor) -> Tensor:
+    """Nearest-neighbour upsampling of (N, C, H, W) to (N, C, 2H, 2W).
+
+    Written without F.interpolate: that stores its scale as doubles, which neither Paddle Inference's oneDNN executor
+    nor ONNX conversion accepts.
+    """
+    x = x.unsqueeze(4).expand([-1, -1, -1, -1, 2]).flatten(3)
+    return x.unsqueeze(3).expand([-1, -1, -1, 2, -1]).flatten(2, 3)

@@ -1,0 +1,139 @@
+"""Learning-rate schedules as plain functions of the step."""
+
+import math
+from collections.abc import Sequence
+from typing import Optional, Union
+
+from paddle.optimizer.lr import LambdaDecay
+
+from ppdet.core.workspace import register, serializable
+
+
+@serializable
+@register
+class PiecewiseDecay:
+    """Multiply the rate at milestones.
+
+    Args:
+        gamma: factor at every milestone, or a list with the factor of the base rate after each milestone.
+        milestones: epochs. use_warmup: false ignores a warm-up listed beside this schedule.
+    """
+
+    def __init__(
+        self,
+        *,
+        gamma: Union[float, Sequence[float]] = 0.1,
+        milestones: Sequence[int] = (8, 11),
+        use_warmup: bool = True,
+    ) -> None:
+        if not isinstance(gamma, (int, float)) and len(gamma) != len(milestones):
+            raise ValueError(f"PiecewiseDecay.gamma has {len(gamma)} values for {len(milestones)} milestones")
+        if list(milestones) != sorted(milestones):
+            raise ValueError(f"PiecewiseDecay.milestones {list(milestones)} do not ascend")
+        self.gamma = gamma
+        self.milestones = milestones
+        self.use_warmup = use_warmup
+
+    def factor(self, step: int, steps_per_epoch: int, warmup_steps: int) -> float:
+        passed = sum(step >= epoch * steps_per_epoch for epoch in self.milestones)
+        if isinstance(self.gamma, (int, float)):
+            return self.gamma**passed
+        return self.gamma[passed - 1] if passed else 1.0
+
+
+@serializable
+@register
+class CosineDecay:
+    """Half a cosine from the end of the warm-up to zero at `max_epochs` ("SGDR", arXiv:1608.03983, equation 5).
+
+    Args:
+        max_epochs: where the curve ends. min_lr_ratio: rate it ends at, as a factor of the base rate.
+        use_warmup: false ignores a warm-up listed beside this schedule.
+    """
+
+    def __init__(self, *, max_epochs: int, min_lr_ratio: float = 0.0, use_warmup: bool = True) -> None:
+        self.max_epochs = max_epochs
+        self.min_lr_ratio = min_lr_ratio
+        self.use_warmup = use_warmup
+
+    def factor(self, step: int, steps_per_epoch: int, warmup_steps: int) -> float:
+        total = max(1, self.max_epochs * steps_per_epoch - warmup_steps)
+        progress = min(1.0, max(0, step - warmup_steps) / total)
+        return self.min_lr_ratio + (1 - self.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class Warmup:
+    """Length of a warm-up: `epochs` when given, else `steps`."""
+
+    def __init__(self, steps: int, epochs: Optional[int]) -> None:
+        self.steps = steps
+        self.epochs = epochs
+
+    def length(self, steps_per_epoch: int) -> int:
+        return self.steps if self.epochs is None else self.epochs * steps_per_epoch
+
+
+@serializable
+@register
+class LinearWarmup(Warmup):
+    """From `start_factor` x base rate to the base rate, step by step."""
+
+    def __init__(
+        self, *, steps: int = 500, start_factor: float = 1.0 / 3, epochs: Optional[int] = None
+    ) -> None:
+        super().__init__(steps, epochs)
+        self.start_factor = start_factor
+
+    def factor(self, progress: float) -> float:
+        return self.start_factor + (1 - self.start_factor) * progress
+
+
+@serializable
+@register
+class ExpWarmup(Warmup):
+    """From zero to the base rate, as the progress to the power of `power`."""
+
+    def __init__(self, *, steps: int = 1000, epochs: Optional[int] = None, power: int = 2) -> None:
+        super().__init__(steps, epochs)
+        self.power = power
+
+    def factor(self, progress: float) -> float:
+        return progress**self.power
+
+
+@register
+class LearningRate:
+    """The rate at every step: base_lr x decay, and during the warm-up base_lr x warm-up.
+
+    Args:
+        base_lr: rate after the warm-up, before any decay.
+        schedulers: at most one decay (PiecewiseDecay, CosineDecay) and at most one warm-up (LinearWarmup, ExpWarmup).
+    """
+
+    __inject__ = ["schedulers"]
+
+    def __init__(self, *, base_lr: float = 0.01, schedulers: Sequence[object] = ()) -> None:
+        warmups = [s for s in schedulers if isinstance(s, Warmup)]
+        decays = [s for s in schedulers if not isinstance(s, Warmup)]
+        if len(warmups) > 1 or len(decays) > 1:
+            raise ValueError("LearningRate.schedulers may hold one decay and one warm-up, not more")
+        if base_lr <= 0:
+            raise ValueError(f"LearningRate.base_lr is {base_lr}; it must be positive")
+        self.base_lr = base_lr
+        self.decay = decays[0] if decays else None
+        self.warmup = warmups[0] if warmups else None
+        if self.decay is not None and not self.decay.use_warmup:
+            self.warmup = None
+
+    def rate(self, step: int, steps_per_epoch: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        length = self.warmup.length(steps_per_epoch) if self.warmup else 0
+        if step < length:
+            return self.base_lr * self.warmup.factor(step / length)
+        if self.decay is None:
+            return self.base_lr
+        return self.base_lr * self.decay.factor(step, steps_per_epoch, length)
+
+    def scheduler(self, steps_per_epoch: int) -> LambdaDecay:
+        """A Paddle scheduler that follows `rate`; its `step()` goes on to the next step."""
+        return LambdaDecay(self.base_lr, lambda step: self.rate(step, steps_per_epoch) / self.base_lr)

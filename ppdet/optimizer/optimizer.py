@@ -1,0 +1,108 @@
+"""From a configuration to a Paddle optimizer."""
+
+import inspect
+import re
+from typing import Optional
+
+import paddle
+from paddle import nn
+from paddle.regularizer import L1Decay, L2Decay
+
+from ppdet.core.workspace import register
+
+OPTIMIZERS = {name: getattr(paddle.optimizer, name) for name in ("Momentum", "SGD", "Adam", "AdamW")}
+REGULARIZERS = {"L1": L1Decay, "L2": L2Decay}
+
+
+@register
+class OptimizerBuilder:
+    """Builds the optimizer of a model.
+
+    Args:
+        optimizer: {type: Momentum | SGD | Adam | AdamW, and any parameter of that Paddle class}.
+        regularizer: {type: L1 | L2, factor}, or null. A parameter's own regularizer comes first.
+        clip_grad_by_norm: largest norm of all gradients together. clip_grad_by_value: largest absolute value of each.
+        param_groups: list of {params: [regular expressions of names], and learning_rate (a factor of the rate) or
+            weight_decay}; a parameter belongs to the first group that matches.
+    """
+
+    def __init__(
+        self,
+        *,
+        optimizer: Optional[dict] = None,
+        regularizer: Optional[dict] = None,
+        clip_grad_by_norm: Optional[float] = None,
+        clip_grad_by_value: Optional[float] = None,
+        param_groups: Optional[list] = None,
+    ) -> None:
+        options = dict(optimizer or {"type": "Momentum", "momentum": 0.9})
+        kind = options.pop("type", "Momentum")
+        if kind not in OPTIMIZERS:
+            raise ValueError(
+                f"OptimizerBuilder.optimizer.type is {kind!r}; it must be one of {', '.join(OPTIMIZERS)}"
+            )
+        self.build_optimizer = OPTIMIZERS[kind]
+        known = inspect.signature(self.build_optimizer.__init__).parameters
+        for name in options:
+            if name not in known:
+                raise ValueError(f"OptimizerBuilder.optimizer.{name} is not a parameter of paddle.optimizer.{kind}")
+        self.options = options
+        self.weight_decay = self.make_regularizer(regularizer)
+        if clip_grad_by_norm is not None and clip_grad_by_value is not None:
+            raise ValueError("OptimizerBuilder: give clip_grad_by_norm or clip_grad_by_value, not both")
+        self.grad_clip = None
+        if clip_grad_by_norm is not None:
+            self.grad_clip = nn.ClipGradByGlobalNorm(clip_grad_by_norm)
+        elif clip_grad_by_value is not None:
+            self.grad_clip = nn.ClipGradByValue(abs(clip_grad_by_value))
+        self.param_groups = param_groups or []
+        for group in self.param_groups:
+            unknown = set(group) - {"params", "learning_rate", "weight_decay"}
+            if unknown or "params" not in group:
+                raise ValueError(
+                    f"OptimizerBuilder.param_groups: {group} needs params, and may have learning_rate and weight_decay"
+                )
+
+    @staticmethod
+    def make_regularizer(regularizer: Optional[dict]) -> object:
+        if not regularizer:
+            return None
+        unknown = set(regularizer) - {"type", "factor"}
+        kind = regularizer.get("type", "L2")
+        if unknown or kind not in REGULARIZERS or not isinstance(regularizer.get("factor"), (int, float)):
+            raise ValueError(
+                f"OptimizerBuilder.regularizer is {regularizer}; it must be {{type: L1 or L2, factor: number}}"
+            )
+        return REGULARIZERS[kind](float(regularizer["factor"]))
+
+    def __call__(self, learning_rate: object, model: nn.Layer) -> paddle.optimizer.Optimizer:
+        """Optimizer of the model's trainable parameters; `learning_rate` is a number or a Paddle scheduler."""
+        options = dict(self.options)
+        # An explicit weight_decay is AdamW's own; elsewhere the regularizer says it.
+        options.setdefault("weight_decay", self.weight_decay)
+        if self.build_optimizer is paddle.optimizer.AdamW and options["weight_decay"] is self.weight_decay:
+            options["weight_decay"] = getattr(self.weight_decay, "coeff", 0.0) if self.weight_decay else 0.0
+        return self.build_optimizer(
+            learning_rate=learning_rate, parameters=self.group(model), grad_clip=self.grad_clip, **options
+        )
+
+    def group(self, model: nn.Layer) -> list:
+        """Trainable parameters, in groups if any are configured."""
+        trainable = [(name, p) for name, p in model.named_parameters() if p.trainable]
+        if not self.param_groups:
+            return [p for _, p in trainable]
+        members = [[] for _ in self.param_groups]
+        rest = []
+        for name, parameter in trainable:
+            matching = (
+                i for i, g in enumerate(self.param_groups) if any(re.search(e, name) for e in g["params"])
+            )
+            index = next(matching, None)
+            (rest if index is None else members[index]).append(parameter)
+        for group, found in zip(self.param_groups, members):
+            if not found:
+                raise ValueError(
+                    f"OptimizerBuilder.param_groups: no trainable parameter's name matches {group['params']}"
+                )
+        groups = [{**group, "params": found} for group, found in zip(self.param_groups, members)]
+        return groups + ([{"params": rest}] if rest else [])

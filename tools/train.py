@@ -1,0 +1,47 @@
+"""Train a detector."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ppdet.core.cli import add_config_arguments, one_line_errors
+
+EXAMPLES = """examples:
+  python tools/train.py -c configs/fcos/fcos_r50_fpn_1x_coco.yml --eval
+  python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml --eval -o epoch=4 TrainReader.batch_size=2
+  python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml -r output/fcos_r18vd_fpn_bccd/3
+  python -m paddle.distributed.launch --gpus 0,1,2,3 tools/train.py -c configs/fcos/fcos_r50_fpn_1x_coco.yml --eval
+  python -m paddle.distributed.launch --nproc_per_node 2 --backend gloo tools/train.py -c FILE -o use_gpu=false
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_config_arguments(parser)
+    parser.add_argument("--eval", action="store_true", help="evaluate every checkpoint and keep the best one")
+    parser.add_argument("-r", "--resume", metavar="CKPT", help="go on from this checkpoint, e.g. output/NAME/3")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    with one_line_errors():
+        from ppdet.engine.runtime import load_paddle, set_device
+
+        load_paddle()
+        from ppdet.core.workspace import load_config
+        from ppdet.engine import distributed
+        from ppdet.engine.trainer import Trainer
+
+        cfg = load_config(arguments.config, arguments.opt)
+        set_device(cfg["use_gpu"])
+        distributed.start()
+        Trainer(cfg, evaluate=arguments.eval, resume=arguments.resume).train()
+
+
+if __name__ == "__main__":
+    main()
