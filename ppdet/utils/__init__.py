@@ -1,0 +1,1 @@
+"""Logging, downloads and files: what every other floor may use."""

@@ -1,0 +1,220 @@
+"""Pictures of detections and of training batches, drawn with OpenCV."""
+
+import colorsys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional, Union
+
+import cv2
+import numpy as np
+
+from ppdet.utils.files import atomic_path
+
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+Color = tuple[int, int, int]  # RGB
+MAX_BATCH_IMAGES = 8
+PANEL_WIDTH = 480  # pixels of one image in the picture of a batch
+LEVEL_COLORS = ((255, 80, 80), (255, 200, 0), (60, 220, 60), (60, 160, 255), (220, 90, 255), (0, 230, 230))
+
+
+def class_color(index: int) -> Color:
+    """Return the RGB color of a class: always the same, and unlike those of the classes before it."""
+    # Steps of the golden ratio around the color circle never come back to an earlier hue.
+    hue = (0.02 + index * 0.61803398875) % 1.0
+    saturation, value = ((0.85, 0.95), (0.55, 1.0), (1.0, 0.7))[(index // 12) % 3]
+    return tuple(int(255 * channel) for channel in colorsys.hsv_to_rgb(hue, saturation, value))
+
+
+def draw_detections(
+    image_rgb: np.ndarray, rows: np.ndarray, class_names: Sequence[str], threshold: float = 0.5
+) -> np.ndarray:
+    """Draw the detections whose score reaches `threshold`, the best ones on top.
+
+    Args:
+        image_rgb: (H, W, 3) uint8, left as it is.
+        rows: (M, 6) [class index, score, x1, y1, x2, y2] in pixels of this image.
+        class_names: name of each class index; a class without a name is shown by its index.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    image = _as_rgb(image_rgb)
+    rows = np.asarray(rows, dtype=np.float64)
+    rows = rows.reshape(-1, 6) if rows.size == 0 else rows
+    if rows.ndim != 2 or rows.shape[1] != 6:
+        raise ValueError(f"draw_detections: expected rows of shape (M, 6), got {rows.shape}")
+    rows = rows[np.isfinite(rows).all(axis=1) & (rows[:, 0] >= 0)]
+    rows = rows[rows[:, 1] >= threshold]
+    rows = rows[np.argsort(rows[:, 1], kind="stable")]
+    labels = rows[:, 0].astype(int).tolist()
+    names = [_class_name(class_names, label) for label in labels]
+    texts = [f"{name} {score:.2f}" for name, score in zip(names, rows[:, 1])]
+    _draw_boxes(image, rows[:, 2:], [class_color(label) for label in labels], texts)
+    return image
+
+
+def draw_batch(
+    batch: dict[str, np.ndarray],
+    path: Union[str, Path],
+    mean: Sequence[float],
+    std: Sequence[float],
+    strides: Sequence[int],
+    *,
+    class_names: Optional[Sequence[str]] = None,
+    num_shift: float = 0.5,
+) -> None:
+    """Write a picture of a training batch as the network sees it: at most 8 images in a grid, with a legend.
+
+    Args:
+        batch: image (N, 3, H, W) float, normalised; and where present gt_bbox (N, M, 4) x1, y1, x2, y2 in
+            pixels of these images, gt_class (N, M) with -1 for padding, target_labels (N, R) with 0 for
+            background, R all locations of all levels, the finest level first, row by row.
+        path: picture to write; its suffix (.jpg, .png) says how.
+        mean, std: (3,) RGB, such that image = (pixel / 255 - mean) / std.
+        strides: stride of each level. num_shift: locations lie at (index + num_shift) * stride.
+
+    Raises:
+        ValueError: target_labels do not have R locations, or the suffix is unknown.
+    """
+    images = np.asarray(batch["image"])[:MAX_BATCH_IMAGES]
+    height, width = images.shape[2:]
+    scale = min(PANEL_WIDTH / width, PANEL_WIDTH / height)
+    panels, positives = [], np.zeros(len(strides), np.int64)
+    for number, planes in enumerate(images):
+        pixels = (planes.transpose(1, 2, 0) * np.asarray(std) + np.asarray(mean)) * 255
+        panel = np.clip(np.round(pixels), 0, 255).astype(np.uint8)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        panel = cv2.resize(panel, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        _draw_truth(panel, batch, number, scale, class_names)
+        if "target_labels" in batch:
+            labels = np.asarray(batch["target_labels"])[number]
+            positives += _draw_positives(panel, labels, (height, width), scale, strides, num_shift)
+        panels.append(panel)
+    picture = _grid(panels)
+    if "target_labels" in batch:
+        picture = np.concatenate([picture, _legend(picture.shape[1], strides, positives)])
+    path = Path(path)
+    try:
+        done, encoded = cv2.imencode(path.suffix, picture[..., ::-1])
+    except cv2.error:
+        done = False
+    if not done:
+        raise ValueError(f"{path}: cannot write pictures of this kind, expected a name with .jpg or .png")
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())
+
+
+def _class_name(class_names: Optional[Sequence[str]], index: int) -> str:
+    return class_names[index] if class_names is not None and index < len(class_names) else str(index)
+
+
+def _as_rgb(image: np.ndarray) -> np.ndarray:
+    """Return a writable copy, contiguous as OpenCV needs it."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"expected an RGB image (H, W, 3) of uint8, got {image.shape} of {image.dtype}")
+    return np.array(image, order="C")
+
+
+def _draw_boxes(image: np.ndarray, boxes: np.ndarray, colors: Sequence[Color], texts: Sequence[str]) -> None:
+    """Draw all boxes (M, 4), then their labels, so that no line crosses a label."""
+    height, width = image.shape[:2]
+    line, font_scale, font_line = _line_and_font(height, width)
+    limits = np.array([width, height, width, height]) - 1
+    corners = np.clip(np.round(boxes), 0, limits).astype(int).tolist()
+    for (x1, y1, x2, y2), color in zip(corners, colors):
+        cv2.rectangle(image, (x1, y1), (x2, y2), color, line)
+    for (x1, y1, _, _), color, text in zip(corners, colors, texts):
+        (text_width, text_height), baseline = cv2.getTextSize(text, FONT, font_scale, font_line)
+        label_width, label_height = text_width + 2 * line, text_height + baseline + line
+        left = max(0, min(x1, width - label_width))
+        # Above the box, or where the image ends there, inside of it.
+        top = y1 - label_height if y1 >= label_height else y1
+        right, bottom = left + label_width - 1, top + label_height - 1
+        cv2.rectangle(image, (left, top), (right, bottom), color, cv2.FILLED)
+        # Black on light colors, white on dark ones: the weights are those of luminance (Rec. 601).
+        bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140
+        origin = (left + line, top + line + text_height)
+        ink = (0, 0, 0) if bright else (255, 255, 255)
+        cv2.putText(image, text, origin, FONT, font_scale, ink, font_line, cv2.LINE_AA)
+
+
+def _line_and_font(height: int, width: int) -> tuple[int, float, int]:
+    """Line width, font scale and font line width that suit an image of this size."""
+    side = (height * width) ** 0.5
+    font_scale = min(max(side / 1100, 0.38), 2.5)
+    return max(1, round(side / 320)), font_scale, max(1, round(font_scale * 1.6))
+
+
+def _draw_truth(
+    panel: np.ndarray,
+    batch: dict[str, np.ndarray],
+    number: int,
+    scale: float,
+    class_names: Optional[Sequence[str]],
+) -> None:
+    if "gt_bbox" not in batch or "gt_class" not in batch:
+        return
+    labels = np.asarray(batch["gt_class"])[number].reshape(-1)
+    boxes = np.asarray(batch["gt_bbox"])[number][labels >= 0] * scale
+    labels = labels[labels >= 0].tolist()
+    texts = [_class_name(class_names, label) for label in labels]
+    _draw_boxes(panel, boxes, [class_color(label) for label in labels], texts)
+
+
+def _draw_positives(
+    panel: np.ndarray,
+    labels: np.ndarray,
+    image_size: tuple[int, int],
+    scale: float,
+    strides: Sequence[int],
+    num_shift: float,
+) -> np.ndarray:
+    """Draw a dot at each positive location, in the color of its level; return their number per level."""
+    height, width = image_size
+    shapes = [(-(-height // stride), -(-width // stride)) for stride in strides]
+    expected = sum(rows * columns for rows, columns in shapes)
+    if labels.shape != (expected,):
+        raise ValueError(
+            f"draw_batch: target_labels have {labels.shape} locations per image, expected ({expected},) for "
+            f"images of {height} x {width} and strides {list(strides)}"
+        )
+    counts, start = np.zeros(len(strides), np.int64), 0
+    for level, (stride, (rows, columns)) in enumerate(zip(strides, shapes)):
+        grid = labels[start : start + rows * columns].reshape(rows, columns)
+        start += rows * columns
+        positions = np.argwhere(grid > 0)
+        counts[level] = len(positions)
+        radius = max(2, round(stride * scale * 0.18)) if level == 0 else max(3, 3 + level)
+        for center in (positions + num_shift) * stride * scale:
+            point = (round(center[1]), round(center[0]))
+            cv2.circle(panel, point, radius + 1, (0, 0, 0), cv2.FILLED, cv2.LINE_AA)
+            cv2.circle(panel, point, radius, LEVEL_COLORS[level % len(LEVEL_COLORS)], cv2.FILLED, cv2.LINE_AA)
+    return counts
+
+
+def _grid(panels: list[np.ndarray]) -> np.ndarray:
+    """Put the panels (all of one size) side by side, at most 4 in a row, on a white ground."""
+    columns = min(len(panels), 4 if len(panels) > 4 else 2 if len(panels) > 2 else len(panels))
+    height, width = panels[0].shape[:2]
+    gap = 6
+    rows = -(-len(panels) // columns)
+    picture = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)
+    for number, panel in enumerate(panels):
+        top = gap + (number // columns) * (height + gap)
+        left = gap + (number % columns) * (width + gap)
+        picture[top : top + height, left : left + width] = panel
+    return picture
+
+
+def _legend(width: int, strides: Sequence[int], positives: np.ndarray) -> np.ndarray:
+    """Lines of "(dot) stride 8: 120 positive locations", as many entries per line as fit."""
+    entries = [f"stride {stride}: {count} positive" for stride, count in zip(strides, positives.tolist())]
+    entry_width = 30 + max(cv2.getTextSize(entry, FONT, 0.5, 1)[0][0] for entry in entries)
+    per_line = max(1, (width - 10) // entry_width)
+    lines = -(-len(entries) // per_line)
+    picture = np.full((lines * 24 + 8, width, 3), 255, np.uint8)
+    for level, entry in enumerate(entries):
+        x, y = 14 + (level % per_line) * entry_width, 16 + (level // per_line) * 24
+        cv2.circle(picture, (x, y), 6, LEVEL_COLORS[level % len(LEVEL_COLORS)], cv2.FILLED, cv2.LINE_AA)
+        cv2.putText(picture, entry, (x + 12, y + 5), FONT, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    return picture

@@ -1,0 +1,40 @@
+import json
+import os
+
+import pytest
+
+from ppdet.utils.files import atomic_path, write_json
+
+
+def test_write_makes_folders_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "a" / "b" / "bbox.json"
+    write_json(path, [{"score": 0.5}])
+    assert json.loads(path.read_text()) == [{"score": 0.5}]
+    assert os.listdir(path.parent) == ["bbox.json"]
+
+
+def test_failure_keeps_the_old_file(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half of the n")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["x.txt"]
+
+
+def test_unserialisable_value_keeps_the_old_file(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, [1])
+    with pytest.raises(TypeError):
+        write_json(path, [object()])
+    assert json.loads(path.read_text()) == [1]
+
+
+def test_permissions_follow_the_umask(tmp_path):
+    old = os.umask(0o022)
+    try:
+        write_json(tmp_path / "x.json", 1)
+    finally:
+        os.umask(old)
+    assert (tmp_path / "x.json").stat().st_mode & 0o777 == 0o644
