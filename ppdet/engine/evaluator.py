@@ -1,5 +1,6 @@
 """COCO evaluation of a model, shared between ranks."""
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from paddle import nn
 from tqdm import tqdm
 
 from ppdet.core.config import Config
+from ppdet.data.errors import DataError
 from ppdet.engine import distributed
 from ppdet.engine.build import build_dataset, build_reader, to_device
 from ppdet.metrics.coco import COCOMetric
@@ -24,13 +26,22 @@ class Evaluator:
     Args:
         classwise: the table has a row for each class as well.
         output_eval: folder for bbox.json; None writes none.
+        predictions_only: write bbox.json (to output_eval, or the working directory) and compute nothing.
     """
 
-    def __init__(self, cfg: Config, *, classwise: bool = False, output_eval: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        cfg: Config,
+        *,
+        classwise: bool = False,
+        output_eval: Optional[str] = None,
+        predictions_only: bool = False,
+    ) -> None:
         self.dataset = build_dataset(cfg, "EvalDataset")
         self.reader = build_reader(cfg, "EvalReader", self.dataset)
         self.classwise = classwise
-        self.output_eval = output_eval
+        self.predictions_only = predictions_only
+        self.output_eval = output_eval or ("." if predictions_only else None)
 
     @paddle.no_grad()
     def __call__(self, model: nn.Layer) -> Optional[dict[str, float]]:
@@ -75,10 +86,31 @@ class Evaluator:
             path = Path(self.output_eval) / "bbox.json"
             metric.save(path)
             logger.info("detections: %s", path)
+        return None if self.predictions_only else self.log_table(metric)
+
+    @staticmethod
+    def log_table(metric: COCOMetric) -> dict[str, float]:
         numbers = metric.compute()
         for line in metric.table().splitlines():
             logger.info("%s", line)
         return numbers
+
+    def evaluate_file(self) -> dict[str, float]:
+        """Numbers of an existing bbox.json, in `output_eval` or the working directory, over all images.
+
+        Raises:
+            DataError: it is missing, or not a list of COCO results.
+        """
+        path = Path(self.output_eval or ".") / "bbox.json"
+        metric = self.new_metric()
+        try:
+            results = json.loads(path.read_text())
+            metric.extend(results, [int(record["im_id"]) for record in self.dataset.records])
+            return self.log_table(metric)
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such file: write it with --output_eval first") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: expected a list of COCO results: {error}") from None
 
 
 def progress(reader: object, title: str) -> object:

@@ -7,6 +7,7 @@ import sys
 import warnings
 from pathlib import Path
 
+from ppdet.utils.cpu import cpu_count
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -48,11 +49,6 @@ def set_device(use_gpu: bool) -> str:
     elif use_gpu and paddle.is_compiled_with_cuda():
         logger.warning("use_gpu is true, but no GPU is visible: running on the CPU")
     return paddle.set_device(device) and device
-
-
-def cpu_count() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def local_processes() -> int:

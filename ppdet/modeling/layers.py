@@ -111,6 +111,22 @@ class ConvNorm(nn.Layer):
         x = sample_deformed(x, self.conv_offset, self.conv, self.samples) if self.samples else self.conv(x)
         return self.norm(x)
 
+    @paddle.no_grad()
+    def fuse(self) -> bool:
+        """Fold the batch norm's stored statistics, scale and bias into the convolution, for inference only.
+
+        Returns False, and changes nothing, when the norm is not a batch norm.
+        """
+        norm = self.norm
+        if not isinstance(norm, nn.BatchNorm2D):
+            return False
+        factor = norm.weight / (norm._variance + norm._epsilon).sqrt()
+        self.conv.weight.set_value(self.conv.weight * factor.reshape([-1, 1, 1, 1]))
+        self.conv.bias = self.conv.create_parameter([factor.shape[0]], is_bias=True)
+        self.conv.bias.set_value(norm.bias - norm._mean * factor)
+        self.norm = nn.Identity()
+        return True
+
 
 @register
 @serializable

@@ -1,0 +1,54 @@
+"""What all tools share on the command line. It imports nothing heavy, so that `--help` answers at once."""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add -c/--config (required) and -o/--opt (any number of key=value; the option may be repeated)."""
+    parser.add_argument("-c", "--config", required=True, metavar="FILE", help="YAML file of the experiment")
+    parser.add_argument(
+        "-o",
+        "--opt",
+        action="extend",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override values of the file, for example -o epoch=1 ResNet.depth=18 TrainReader.batch_size=4",
+    )
+
+
+def flag(text: str) -> bool:
+    """Type of an option that takes true or false."""
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise argparse.ArgumentTypeError(f"expected true or false, not {text!r}")
+    return text.lower() in ("true", "1")
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn mistakes of the user into one line on standard error and exit code 2.
+
+    Those are OSError and every exception whose class has `user_error = True`, such as ConfigError. Anything
+    else is a defect of the program and keeps its traceback.
+    """
+    # Paddle says on import that it found no ccache, of use only to those who compile operators.
+    warnings.filterwarnings("ignore", message="No ccache found")
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _exit(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+    except Exception as error:
+        if not getattr(error, "user_error", False):
+            raise
+        _exit(str(error))
+
+
+def _exit(message: str) -> None:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)

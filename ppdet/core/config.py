@@ -1,0 +1,168 @@
+"""A merged configuration: loading it, asking it, writing it."""
+
+import copy
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Optional, Union
+
+from ppdet.core.errors import ConfigError, ConfigKeyError, config_error, nearest
+from ppdet.core.inject import ComponentConfig, component_config, create
+from ppdet.core.lookup import find
+from ppdet.core.merge import merge_root, override
+from ppdet.core.settings import FREE_PREFIX, SETTINGS, SLOTS, setting_names
+from ppdet.core.tree import Node, from_plain, parse, render, to_plain
+from ppdet.core.validate import validate
+from ppdet.utils.logger import get_logger
+
+__all__ = ["Config", "ConfigError", "ConfigKeyError", "merge_config", "read_config"]
+
+BASE_KEY = "_BASE_"
+
+
+class Config(Mapping):
+    """A validated configuration. It never changes; `merge_config` makes another one.
+
+    As a mapping it holds the global settings: `config["log_iter"]` is what the files or -o say, or a default.
+    Components are asked for with `component` and built with `create`.
+    """
+
+    def __init__(self, root: Node, path: str) -> None:
+        self.root = root
+        self.path = path
+        validate(root)
+
+    @property
+    def name(self) -> str:
+        """Name of the run: the file's name without its suffix."""
+        return Path(self.path).stem
+
+    def __getitem__(self, key: str) -> Any:
+        node = self.root.value.get(key)
+        setting = SETTINGS.get(key)
+        if setting is not None:
+            value = copy.deepcopy(setting.default) if node is None else to_plain(node)
+            return {**{k: s.default for k, s in setting.keys.items()}, **value} if setting.keys else value
+        if key in SLOTS:
+            return None if node is None else to_plain(node)
+        if node is not None and str(key).startswith(FREE_PREFIX):
+            return to_plain(node)
+        raise ConfigKeyError(f"there is no global setting {key!r}{nearest(str(key), setting_names())}")
+
+    def __iter__(self) -> Iterable[str]:
+        own = [key for key in self.root.value if str(key).startswith(FREE_PREFIX)]
+        return iter([*setting_names(), *own])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def create(self, name: str, **kwargs: Any) -> Any:
+        """Build the component `name`, or the one that the slot `name` (TrainDataset, ...) holds.
+
+        Keyword arguments go to its from_config if it has one, else to its constructor.
+        """
+        return create(name, self, **kwargs)
+
+    def component(self, name: str) -> ComponentConfig:
+        """Return the parameters of a component or slot, defaults included, without building it."""
+        return component_config(self.root, name)
+
+    def origin(self, key: str) -> str:
+        """Say where the value at a dotted key comes from: "file:line", "-o" or "default".
+
+        Raises ConfigKeyError, with the nearest name, for a key that does not exist.
+        """
+        return find(self.root, key).origin
+
+    def is_set(self, key: str) -> bool:
+        """Tell whether a file or -o sets the value at a dotted key."""
+        return self.origin(key) != "default"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything that is set as plain Python; `!Name {...}` becomes {"name": "Name", ...}."""
+        return to_plain(self.root)
+
+    def dump(self, path: Union[str, Path]) -> None:
+        """Write one YAML file, without bases, that loads to the same configuration."""
+        text = render(self.to_dict())
+        Path(path).write_text(f"# merged from {self.path}\n{text}", encoding="utf-8")
+
+
+def read_config(path: Union[str, Path], overrides: Iterable[str] = ()) -> Config:
+    """Read a file, its bases and the overrides "a.b.0.c=value", and validate the result."""
+    root = _read_file(Path(path).expanduser(), ())
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        if not separator or not key.strip():
+            raise config_error("-o", "", f"expected key=value, such as ResNet.depth=18, got {text!r}")
+        root = override(root, key.strip(), parse(value, key.strip(), fixed_origin="-o"))
+    config = Config(root, str(path))
+    _tell_unused(config)
+    return config
+
+
+def merge_config(config: Config, values: Mapping[str, Any], source: str = "merge_config") -> Config:
+    """Return another configuration with `values` by dotted key merged in; `source` becomes their origin."""
+    root = config.root
+    for key, value in values.items():
+        root = override(root, key, from_plain(value, source))
+    return Config(root, config.path)
+
+
+def _read_file(path: Path, chain: tuple[Path, ...], included_at: Optional[str] = None) -> Node:
+    shown = display_path(path)
+    real = path.resolve()
+    if real in chain:
+        circle = " -> ".join(display_path(file) for file in (*chain[chain.index(real) :], real))
+        raise config_error(included_at or shown, BASE_KEY, f"the files include each other: {circle}")
+    root = parse(_read_text(path, included_at), shown)
+    if root.value is None:
+        root = Node({}, f"{shown}:1")
+    if not root.is_map or root.tag is not None:
+        raise config_error(root.origin, "", "expected a mapping of sections and settings")
+    items = dict(root.value)
+    bases = items.pop(BASE_KEY, None)
+    merged = Node({}, root.origin)
+    for base in _base_nodes(bases):
+        file = Path(base.value).expanduser()
+        merged = merge_root(merged, _read_file(path.parent / file, (*chain, real), base.origin))
+    return merge_root(merged, Node(items, root.origin))
+
+
+def _base_nodes(bases: Optional[Node]) -> list[Node]:
+    if bases is None or bases.value is None:
+        return []
+    nodes = bases.value if bases.is_list else [bases]
+    for node in nodes:
+        if not isinstance(node.value, str):
+            raise config_error(node.origin, BASE_KEY, "expected the path of a YAML file, or a list of them")
+    return nodes
+
+
+def _read_text(path: Path, included_at: Optional[str]) -> str:
+    place, key = (included_at, BASE_KEY) if included_at else (display_path(path), "")
+    shown = f" {display_path(path)!r}" if included_at else ""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        siblings = [file.name for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise config_error(place, key, f"no such file{shown}{nearest(path.name, siblings)}") from None
+    except UnicodeDecodeError:
+        raise config_error(place, key, f"file{shown} is not UTF-8 text") from None
+    except OSError as error:
+        raise config_error(place, key, f"cannot read file{shown}: {error.strerror}") from None
+
+
+def display_path(path: Path) -> str:
+    """Return a path as errors show it: relative if it is below the current folder, else absolute."""
+    resolved = path.resolve()
+    try:
+        return str(resolved.relative_to(Path.cwd()))
+    except ValueError:
+        return str(resolved)
+
+
+def _tell_unused(config: Config) -> None:
+    for key, node in config.root.value.items():
+        setting = SETTINGS.get(key)
+        if setting is not None and setting.unused and to_plain(node) != setting.default:
+            get_logger("ppdet.core").warning(f"{node.origin}: {key} changes nothing here: {setting.unused}")

@@ -1,0 +1,59 @@
+"""The components there are, by name."""
+
+from typing import TypeVar
+
+from ppdet.core.errors import ConfigError, nearest
+from ppdet.core.schema import Schema, read_schema
+
+Class = TypeVar("Class", bound=type)
+
+_schemas: dict[str, Schema] = {}
+_taggable: set[str] = set()
+
+
+def register(cls: Class) -> Class:
+    """Class decorator: YAML may configure, name and inject this class by its class name."""
+    known = _schemas.get(cls.__name__)
+    if known is not None and (known.cls.__module__, known.cls.__qualname__) != (
+        cls.__module__,
+        cls.__qualname__,
+    ):
+        raise TypeError(
+            f"a component called {cls.__name__} is already registered by {known.cls.__module__}, "
+            f"{cls.__module__} needs another name"
+        )
+    _schemas[cls.__name__] = read_schema(cls)
+    return cls
+
+
+def serializable(cls: Class) -> Class:
+    """Class decorator: YAML may also build this registered class with the tag !Name."""
+    _taggable.add(cls.__name__)
+    return cls
+
+
+def is_component(name: object) -> bool:
+    """Tell whether `name` is the name of a registered component."""
+    return isinstance(name, str) and name in _schemas
+
+
+def is_taggable(name: str) -> bool:
+    """Tell whether `!name` may stand in a YAML file."""
+    return name in _schemas and name in _taggable
+
+
+def get_schema(name: str) -> Schema:
+    """Return the schema of a registered component; ConfigError with the nearest name if there is none."""
+    if name not in _schemas:
+        raise ConfigError(f"there is no component {name!r}{nearest(name, _schemas)}")
+    return _schemas[name]
+
+
+def component_names() -> list[str]:
+    """Return the names of all registered components, sorted."""
+    return sorted(_schemas)
+
+
+def taggable_names() -> list[str]:
+    """Return the names that may be YAML tags, sorted."""
+    return sorted(name for name in _schemas if name in _taggable)

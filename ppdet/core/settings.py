@@ -1,0 +1,117 @@
+"""The global settings of a configuration as data: name, type, default, meaning.
+
+A setting with `unused` is one that PaddleDetection knows and that changes nothing here; the text says why.
+Setting it to anything but its default is told once in the log. Settings that start with `x_` are free for
+users' own purposes.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Optional
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One global setting. `keys` are the entries of a mapping; their defaults fill what a file leaves out."""
+
+    annotation: Any
+    default: Any
+    meaning: str
+    unused: str = ""
+    keys: Optional[dict[str, "Setting"]] = None
+
+
+_OTHER_DEVICE = "Paddle's CPU and GPU builds are what this project runs on"
+_ANCHOR = "existing files use it only as the home of a YAML anchor"
+
+EXPORT = {
+    "post_process": Setting(bool, True, "the exported graph decodes boxes and scores"),
+    "nms": Setting(bool, True, "the exported graph ends with non-maximum suppression"),
+    "benchmark": Setting(bool, False, "export for timing the network: neither post-processing nor NMS"),
+    "fuse_conv_bn": Setting(bool, False, "fold batch norms into the convolutions before them"),
+}
+
+SLOTS = {
+    "TrainDataset": "the data set that training reads",
+    "UnsupTrainDataset": "the unlabelled data set of semi-supervised training",
+    "EvalDataset": "the data set that evaluation reads",
+    "TestDataset": "the images, and the class names, of inference and export",
+}
+
+SETTINGS = {
+    # the experiment
+    "architecture": Setting(Optional[str], None, "the component that is the whole detector, such as FCOS"),
+    "pretrain_weights": Setting(
+        Optional[str], None, "URL or path of the weights training starts from; null: none"
+    ),
+    "weights": Setting(
+        Optional[str], None, "weights to evaluate, infer with or export: URL, or path without suffix"
+    ),
+    "metric": Setting(Literal["COCO"], "COCO", "how detections are judged"),
+    "num_classes": Setting(int, 80, "number of object classes, shared by the components that need it"),
+    "norm_type": Setting(
+        Literal["bn", "sync_bn", "gn"],
+        None,
+        "normalisation of the components that share it; unset: their own",
+    ),
+    "epoch": Setting(int, 12, "epochs to train"),
+    "seed": Setting(int, 0, "seed of everything random"),
+    "worker_num": Setting(int, 2, "worker processes of each reader; 0 reads in the main process"),
+    # what a run does and leaves behind
+    "use_gpu": Setting(bool, True, "use a GPU when Paddle finds one"),
+    "log_iter": Setting(int, 20, "iterations between two lines of the training log"),
+    "save_dir": Setting(
+        str, "output", "folder of runs: checkpoints go to <save_dir>/<name of the YAML file>"
+    ),
+    "snapshot_epoch": Setting(int, 1, "epochs between two checkpoints (and evaluations, with --eval)"),
+    "output_eval": Setting(Optional[str], None, "folder for bbox.json of an evaluation"),
+    "save_prediction_only": Setting(bool, False, "evaluation writes detections and computes no metric"),
+    "export": Setting(dict[str, Any], {}, "what the exported graph contains", keys=EXPORT),
+    "fleet": Setting(bool, False, "train through paddle.distributed.fleet"),
+    "find_unused_parameters": Setting(
+        bool, False, "let data parallel training look for parameters without gradient"
+    ),
+    # average of weights
+    "use_ema": Setting(bool, False, "keep and evaluate a moving average of the weights"),
+    "ema_decay": Setting(
+        float, 0.9998, "decay of that average per iteration (of the teacher, in DenseTeacher)"
+    ),
+    "ema_decay_type": Setting(
+        Literal["threshold", "normal", "exponential"], "threshold", "how the decay grows at the start"
+    ),
+    "ema_black_list": Setting(Optional[list[str]], None, "parameters that the average leaves alone"),
+    "ema_filter_no_grad": Setting(bool, False, "leave frozen parameters out of the average"),
+    # mixed precision
+    "amp": Setting(bool, False, "train in mixed precision"),
+    "amp_level": Setting(Literal["O1", "O2"], "O1", "O1: some operations in half precision, O2: nearly all"),
+    "master_grad": Setting(bool, False, "keep float32 gradients at amp_level O2"),
+    "custom_white_list": Setting(Optional[list[str]], None, "operations to run in half precision"),
+    "custom_black_list": Setting(Optional[list[str]], None, "operations to keep in float32"),
+    # semi-supervised training
+    "ssod_method": Setting(
+        Optional[Literal["DenseTeacher"]], None, "semi-supervised method; null: supervised"
+    ),
+    "DenseTeacher": Setting(dict[str, Any], {}, "train_cfg and test_cfg of DenseTeacher"),
+    "semi_start_iters": Setting(int, 0, "iterations of supervised training before the unlabelled loss"),
+    "ema_start_iters": Setting(int, 0, "iteration at which the teacher starts as a copy of the student"),
+    "use_simple_ema": Setting(bool, False, "the teacher is a plain moving average of the student"),
+    # accepted, without effect
+    "use_xpu": Setting(bool, False, "", unused=_OTHER_DEVICE),
+    "use_mlu": Setting(bool, False, "", unused=_OTHER_DEVICE),
+    "use_npu": Setting(bool, False, "", unused=_OTHER_DEVICE),
+    "use_gcu": Setting(bool, False, "", unused=_OTHER_DEVICE),
+    "print_flops": Setting(bool, False, "", unused="training prints no operation count"),
+    "print_params": Setting(bool, False, "", unused="training prints no parameter count"),
+    "uniform_output_enabled": Setting(bool, False, "", unused="outputs always go to one folder per run"),
+    "filename": Setting(Optional[str], None, "", unused="a run is named after its YAML file"),
+    "bias": Setting(int, 0, "", unused="box sizes are x2 - x1, as COCO counts them"),
+    "use_meta": Setting(bool, False, "", unused="the teacher is always built from the student's parameters"),
+    "epochs": Setting(int, None, "", unused=_ANCHOR + "; `epoch` is what counts"),
+    "use_warmup": Setting(bool, None, "", unused=_ANCHOR + "; PiecewiseDecay.use_warmup is what counts"),
+}
+
+FREE_PREFIX = "x_"
+
+
+def setting_names() -> list[str]:
+    """Return the names of all global settings, slots included."""
+    return [*SETTINGS, *SLOTS]

@@ -1,0 +1,224 @@
+"""YAML text to a tree that remembers where each value stands, and back. Nothing in it can run code."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import yaml
+
+from ppdet.core.errors import config_error, nearest
+from ppdet.core.registry import is_taggable, taggable_names
+
+MAX_VALUES = 100_000
+_YAML_TAG = "tag:yaml.org,2002:"
+_PLAIN_TAGS = {
+    yaml.ScalarNode: ("null", "bool", "int", "float", "str"),
+    yaml.SequenceNode: ("seq",),
+    yaml.MappingNode: ("map",),
+}
+_FLOAT = re.compile(
+    r"^[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$"
+    r"|^[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
+)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value and its origin. `value` is a scalar, a list of Node, or a dict of Node by key.
+
+    `tag` is the component of a value written `!Component {...}`. `origin` is "file:line", "-o" or a word.
+    """
+
+    value: Any
+    origin: str
+    tag: Optional[str] = None
+
+    @property
+    def is_map(self) -> bool:
+        return isinstance(self.value, dict)
+
+    @property
+    def is_list(self) -> bool:
+        return isinstance(self.value, list)
+
+
+def to_plain(node: Node) -> Any:
+    """Return the value with all its items as plain Python; `!Name {...}` becomes {"name": "Name", ...}."""
+    if node.is_map:
+        plain = {key: to_plain(child) for key, child in node.value.items()}
+        return plain if node.tag is None else {"name": node.tag, **plain}
+    if node.is_list:
+        return [to_plain(child) for child in node.value]
+    return node.value
+
+
+def from_plain(value: Any, origin: str) -> Node:
+    """Make a tree of plain Python values, all of the same origin."""
+    if isinstance(value, Node):
+        return value
+    if isinstance(value, dict):
+        return Node({key: from_plain(item, origin) for key, item in value.items()}, origin)
+    if isinstance(value, (list, tuple)):
+        return Node([from_plain(item, origin) for item in value], origin)
+    return Node(value, origin)
+
+
+def parse(text: str, file: str, fixed_origin: Optional[str] = None) -> Node:
+    """Parse one YAML document. Origins are `file:line`, or `fixed_origin` everywhere if given.
+
+    Raises ConfigError with file:line:column for bad syntax, a repeated key, and any tag that is not a
+    registered, serializable component. With `fixed_origin`, `file` is what errors name beside it.
+    """
+    try:
+        loader = _Loader(text)
+        document = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{fixed_origin}: {file}" if fixed_origin else f"{file}:{mark.line + 1}:{mark.column + 1}"
+        context = f" ({error.context})" if error.context else ""
+        raise config_error(place, "", f"YAML syntax: {error.problem}{context}") from None
+    except yaml.YAMLError as error:
+        raise config_error(file, "", f"YAML syntax: {error}") from None
+    except RecursionError:
+        raise config_error(file, "", "YAML is nested too deeply") from None
+    if document is None:
+        return Node(None, fixed_origin or f"{file}:1")
+    return _Builder(loader, file, fixed_origin).build(document)
+
+
+def render(data: Any) -> str:
+    """Return plain data as YAML text that `parse` reads back to the same data."""
+    return yaml.dump(
+        data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True
+    )
+
+
+def render_inline(value: Any) -> str:
+    """Return plain data as one line of YAML. Raises yaml.YAMLError for objects that YAML has no form for."""
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=1_000_000, allow_unicode=True)
+    return text.strip().removesuffix("\n...")
+
+
+class _Builder:
+    """Turns PyYAML's node graph into a tree; an alias becomes a copy of what its anchor holds."""
+
+    def __init__(self, loader: "_Loader", file: str, fixed_origin: Optional[str]) -> None:
+        self._loader, self._file, self._fixed_origin = loader, file, fixed_origin
+        self._open: list[yaml.Node] = []
+        self._count = 0
+
+    def build(self, node: yaml.Node, origin: Optional[str] = None) -> Node:
+        self._count += 1
+        if self._count > MAX_VALUES:
+            raise config_error(
+                self._origin(node), "", f"aliases make more than {MAX_VALUES} values of this file"
+            )
+        if any(node is parent for parent in self._open):
+            raise config_error(self._origin(node), "", "an alias stands inside its own anchor")
+        self._open.append(node)
+        tag = self._component_tag(node)
+        origin = origin or self._origin(node)
+        if isinstance(node, yaml.MappingNode):
+            built = Node(self._mapping(node), origin, tag)
+        elif isinstance(node, yaml.SequenceNode):
+            built = Node([self.build(child) for child in node.value], origin)
+        elif tag is not None:
+            built = Node({}, origin, tag)
+        else:
+            built = Node(self._scalar(node), origin)
+        self._open.pop()
+        return built
+
+    def _mapping(self, node: yaml.MappingNode) -> dict[Any, Node]:
+        own: dict[Any, Node] = {}
+        merged: dict[Any, Node] = {}
+        for key_node, value_node in node.value:
+            origin = self._origin(key_node)
+            if key_node.tag == _YAML_TAG + "merge":
+                for key, child in self._merge_key(value_node).items():
+                    merged.setdefault(key, child)
+                continue
+            key = self._key(key_node)
+            if key in own:
+                raise config_error(origin, str(key), f"the key is set twice, first at {own[key].origin}")
+            own[key] = self.build(value_node, origin)
+        return {**merged, **own}
+
+    def _merge_key(self, node: yaml.Node) -> dict[Any, Node]:
+        items = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        merged: dict[Any, Node] = {}
+        for item in items:
+            if not isinstance(item, yaml.MappingNode):
+                raise config_error(
+                    self._origin(node), "<<", "expected an alias of a mapping, or a list of them"
+                )
+            for key, child in self.build(item).value.items():
+                merged.setdefault(key, child)
+        return merged
+
+    def _key(self, node: yaml.Node) -> Any:
+        key = self._scalar(node) if isinstance(node, yaml.ScalarNode) else None
+        if isinstance(key, bool) or not isinstance(key, (str, int)):
+            shown = node.value if isinstance(node, yaml.ScalarNode) else "a list or mapping"
+            raise config_error(
+                self._origin(node), "", f"{shown!r} cannot be a key, write a word (or quote it)"
+            )
+        return key
+
+    def _component_tag(self, node: yaml.Node) -> Optional[str]:
+        tag = node.tag
+        if tag.startswith(_YAML_TAG) and tag[len(_YAML_TAG) :] in _PLAIN_TAGS[type(node)]:
+            return None
+        name = tag[1:] if tag.startswith("!") else ""
+        if not name:
+            shown = tag.replace(_YAML_TAG, "!!")
+            raise config_error(
+                self._place(node), "", f"the YAML tag {shown} is refused: only components can be tags"
+            )
+        if not is_taggable(name):
+            hint = nearest(name, taggable_names())
+            raise config_error(self._place(node), "", f"!{name} is not a component that can be a tag{hint}")
+        if isinstance(node, yaml.SequenceNode) or (isinstance(node, yaml.ScalarNode) and node.value):
+            raise config_error(self._place(node), "", f"!{name} takes a mapping of its parameters")
+        return name
+
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
+        if self._component_tag(node) is not None:
+            raise config_error(self._place(node), "", f"{node.tag} cannot stand here")
+        kind = node.tag[len(_YAML_TAG) :]
+        try:
+            return _Loader.yaml_constructors[node.tag](self._loader, node) if kind != "str" else node.value
+        except (ValueError, KeyError, yaml.YAMLError):
+            raise config_error(self._place(node), "", f"{node.value!r} is no valid {kind}") from None
+
+    def _origin(self, node: yaml.Node) -> str:
+        return self._fixed_origin or f"{self._file}:{node.start_mark.line + 1}"
+
+    def _place(self, node: yaml.Node) -> str:
+        if self._fixed_origin:
+            return f"{self._fixed_origin}: {self._file}"
+        return f"{self._file}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+
+
+def _resolvers() -> dict:
+    """YAML 1.1's rules for plain words, but 1e-4 is a number and 2024-01-31 is text."""
+    replaced = tuple(_YAML_TAG + name for name in ("float", "timestamp", "value"))
+    return {
+        first: [(tag, pattern) for tag, pattern in rules if tag not in replaced]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers = _resolvers()
+
+
+class _Dumper(yaml.SafeDumper):
+    yaml_implicit_resolvers = _resolvers()
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(_YAML_TAG + "float", _FLOAT, list("-+0123456789."))

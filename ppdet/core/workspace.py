@@ -1,0 +1,38 @@
+"""The names that users of PaddleDetection know: register, serializable, create, load_config, merge_config."""
+
+import importlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Union
+
+from ppdet.core.config import Config, ConfigError, merge_config, read_config
+from ppdet.core.inject import ComponentConfig, create
+from ppdet.core.registry import register, serializable
+
+__all__ = [
+    "ComponentConfig",
+    "Config",
+    "ConfigError",
+    "create",
+    "load_config",
+    "merge_config",
+    "register",
+    "serializable",
+]
+
+PLUGINS = ("ppdet.data", "ppdet.modeling", "ppdet.optimizer", "ppdet.metrics")
+
+
+def load_config(path: Union[str, Path], overrides: Iterable[str] = ()) -> Config:
+    """Load and validate a YAML file with the overrides "a.b.0.c=value" on top.
+
+    The packages that register components are imported first. Raises ConfigError, one line, for any mistake.
+    """
+    import_plugins()
+    return read_config(path, overrides)
+
+
+def import_plugins() -> None:
+    """Import the packages whose components a configuration may name."""
+    for package in PLUGINS:
+        importlib.import_module(package)

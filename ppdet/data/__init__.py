@@ -1,0 +1,9 @@
+"""From files to batches: data sets (source), transforms and readers. Importing it registers them all.
+
+Nothing here imports paddle before a reader makes its first batch.
+"""
+
+from ppdet.data import reader, source, transform
+from ppdet.data.errors import DataError, ImageError
+
+__all__ = ["DataError", "ImageError", "reader", "source", "transform"]

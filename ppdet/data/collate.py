@@ -1,0 +1,145 @@
+"""What happens in a worker: records to samples, samples to a batch of arrays."""
+
+import json
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+
+from ppdet.data.errors import DataError, ImageError
+from ppdet.data.transform.batch import stack_images
+from ppdet.data.transform.compose import Compose
+
+PADDING = {"gt_bbox": 0, "gt_class": -1, "is_crowd": 0}  # fields with a row for every box
+REPORT = "_report"  # key of a batch that carries a worker's report to the main process
+SAMPLE, BATCH = 0, 1  # keep the random streams of sample and batch transforms apart
+
+
+class Task(NamedTuple):
+    """One sample to make: of the image at `index`, in training step `curr_iter` of epoch `epoch`."""
+
+    epoch: int
+    curr_iter: int
+    index: int
+
+
+class Result(NamedTuple):
+    """What became of a task. `sample` is None when no image could be read; `skipped`: path -> reason."""
+
+    task: Task
+    sample: Optional[dict]
+    skipped: dict[str, str]
+    error: str = ""
+
+
+class SampleSource:
+    """A data set of samples for paddle.io.DataLoader: source[task] -> Result. Never raises.
+
+    (What is raised in one of paddle's workers reaches the main process as "blocking queue is killed".)
+    """
+
+    def __init__(
+        self, records: list[dict], transforms: Sequence[Callable], seed: int, replace: bool, max_skipped: int
+    ) -> None:
+        self.records = records
+        self.transform = Compose(transforms)
+        self.seed = seed
+        self.replace = replace
+        self.max_skipped = max_skipped
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, task: Task) -> Result:
+        """The sample; when its image cannot be read and `replace` is set, that of the next readable one."""
+        skipped: dict[str, str] = {}
+        tries = min(len(self.records), self.max_skipped + 1) if self.replace else 1
+        try:
+            for step in range(tries):
+                record = self.records[(task.index + step) % len(self.records)]
+                try:
+                    return Result(task, self._make(record, task), skipped)
+                except ImageError as error:
+                    skipped[error.path] = error.reason
+        except Exception as error:
+            return Result(task, None, skipped, describe(error))
+        return Result(task, None, skipped)
+
+    def _make(self, record: dict, task: Task) -> dict:
+        rng = random_stream(self.seed, task, SAMPLE)
+        return self.transform({**record, "curr_iter": task.curr_iter}, rng)
+
+
+class Collator:
+    """Results of one batch -> dict of numpy arrays; see BaseReader for its keys.
+
+    `REPORT` is among them, as the bytes of a JSON object, when images were skipped or something failed.
+    Then the other keys may be missing.
+    """
+
+    def __init__(self, transforms: Sequence[Callable], seed: int, with_boxes: bool) -> None:
+        self.transform = Compose(transforms)
+        self.seed = seed
+        self.with_boxes = with_boxes
+
+    def __call__(self, results: list[Result]) -> dict[str, Any]:
+        skipped = {path: reason for result in results for path, reason in result.skipped.items()}
+        error = next((result.error for result in results if result.error), "")
+        samples = [result.sample for result in results if result.sample is not None]
+        batch: dict[str, Any] = {}
+        if samples and not error:
+            try:
+                samples = self.transform(samples, random_stream(self.seed, results[0].task, BATCH))
+                batch = self._arrays(samples)
+            except Exception as failure:
+                error = describe(failure)
+        if skipped or error:
+            report = json.dumps({"skipped": skipped, "error": error}).encode()
+            batch[REPORT] = np.frombuffer(report, dtype=np.uint8).copy()
+        return batch
+
+    def _arrays(self, samples: list[dict]) -> dict[str, Any]:
+        batch: dict[str, Any] = {}
+        for key, value in samples[0].items():
+            values = [sample[key] for sample in samples]
+            if not isinstance(value, np.ndarray) or (key in PADDING and not self.with_boxes):
+                continue
+            if key in PADDING:
+                batch[key] = pad_rows(values, PADDING[key])
+            elif key == "image":
+                batch[key] = self._images(values)
+            elif key == "im_id":
+                batch[key] = np.concatenate(values)
+            else:
+                batch[key] = np.stack(values)
+        return batch
+
+    @staticmethod
+    def _images(images: list[np.ndarray]) -> np.ndarray:
+        shapes = sorted({image.shape for image in images})
+        if len(shapes) > 1:
+            raise DataError(
+                f"the images of a batch differ in size ({shapes[0]}, {shapes[-1]}):"
+                " add PadBatch to batch_transforms"
+            )
+        return np.ascontiguousarray(stack_images(images), dtype=np.float32)
+
+
+def pad_rows(values: list[np.ndarray], fill: int) -> np.ndarray:
+    """Arrays (M_n, K) -> (N, max M, K), or (N, max M) when K is 1. The maximum counts as at least 1."""
+    most = max(1, max(len(value) for value in values))
+    padded = np.full((len(values), most, values[0].shape[1]), fill, dtype=values[0].dtype)
+    for row, value in zip(padded, values):
+        row[: len(value)] = value
+    return padded[..., 0] if padded.shape[-1] == 1 else padded
+
+
+def random_stream(seed: int, task: Task, kind: int) -> np.random.Generator:
+    """Random numbers that depend on the image and the epoch, and on no worker, rank or batch size."""
+    return np.random.default_rng(np.random.SeedSequence((seed, task.epoch, task.index, kind)))
+
+
+def describe(error: Exception) -> str:
+    """A line for what a user can mend, the whole traceback for what a programmer must."""
+    return str(error) if isinstance(error, DataError) else traceback.format_exc()

@@ -1,0 +1,280 @@
+"""Readers: data set -> batches of tensors, made in worker processes."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Optional
+
+from ppdet.core.workspace import register
+from ppdet.data.collate import PADDING, REPORT, Collator, SampleSource, Task
+from ppdet.data.errors import DataError
+from ppdet.data.sampler import EpochSampler
+from ppdet.data.source.dataset import DetectionDataset
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+MAX_UNREADABLE = 0.01  # share of the images a reader meets that may be unreadable
+LEAST_SHARED_MEMORY = 512 * 2**20  # bytes; a few batches of 800 x 1333 for each of several workers
+
+
+class BaseReader:
+    """Iterates over the batches of one epoch of a data set on this rank.
+
+    Args:
+        dataset: what to read.
+        sample_transforms, batch_transforms: see ppdet.data.transform.
+        batch_size: images per batch on each rank.
+        shuffle: another order in every epoch.
+        drop_last: leave out the last batch when it is not full.
+        use_shared_memory: how workers hand over their batches. Turned off, with a line of log, where
+            /dev/shm has little room.
+        collate_batch: pad the boxes of a batch to one array; false keeps a list of one array per image.
+        fuse_normalize: an exported model normalises by itself. Reading is the same either way.
+        inputs_def: {image_shape: [3, H, W]}, the input size of an exported model.
+        num_classes: classes of the model; training data may not have more.
+        worker_num: worker processes; 0 reads in this process.
+        seed: of all random choices. What is drawn for an image depends on seed, epoch and image alone.
+        rank, world_size: which share of the images to read.
+
+    A batch is a dict of paddle tensors: `image` (N, 3, H, W) float32, `im_id` (N,) int64, `im_shape` (N, 2),
+    `scale_factor` (N, 2) float32; in training also `gt_bbox` (N, M, 4) float32 padded with 0, `gt_class`
+    (N, M) int32 padded with -1, `is_crowd` (N, M) where the records have it; and every other array that a
+    transform puts into all samples, stacked. Fields that are not arrays, such as paths, stay out.
+
+    `skipped` maps the path of every image that could not be read to the reason. Iterating raises DataError
+    when these are at least 2 and more than 1 % of the images met, and RuntimeError when a transform fails
+    or a worker dies.
+    """
+
+    __inject__ = ["sample_transforms", "batch_transforms"]
+    __shared__ = ["num_classes"]
+    training = False
+
+    def __init__(
+        self,
+        *,
+        dataset: DetectionDataset,
+        sample_transforms: Sequence[Callable] = (),
+        batch_transforms: Sequence[Callable] = (),
+        batch_size: int = 1,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        use_shared_memory: bool = True,
+        collate_batch: bool = True,
+        fuse_normalize: bool = False,
+        inputs_def: Optional[dict[str, Any]] = None,
+        num_classes: Optional[int] = None,
+        worker_num: int = 0,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        name = type(self).__name__
+        if batch_size < 1:
+            raise ValueError(f"{name}.batch_size is {batch_size}, expected at least 1")
+        self.dataset = dataset
+        self.sample_transforms = list(sample_transforms or ())
+        self.batch_transforms = list(batch_transforms or ())
+        self.batch_size = batch_size
+        self.use_shared_memory = use_shared_memory
+        self.collate_batch = collate_batch
+        self.fuse_normalize = fuse_normalize
+        self.inputs_def = inputs_def
+        self.worker_num = worker_num
+        self.skipped: dict[str, str] = {}
+        self._epoch = 0
+        self._met = 0  # images asked for since the start, at most the data set
+        if self.training and num_classes is not None and len(dataset.class_names) > num_classes:
+            raise DataError(
+                f"{dataset.anno_path} has {len(dataset.class_names)} classes, the model {num_classes}:"
+                " set num_classes"
+            )
+        self.sampler = EpochSampler(
+            size=len(dataset),
+            batch_size=batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            even=self.training,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        if self.training and not len(self.sampler):
+            raise DataError(
+                f"{len(dataset)} training images do not fill one batch: {name}.batch_size is {batch_size}"
+                f" on each of {world_size} devices; lower it, or set drop_last to false"
+            )
+        max_skipped = max(1, int(len(dataset) * MAX_UNREADABLE))
+        self._source = SampleSource(dataset.records, self.sample_transforms, seed, self.training, max_skipped)
+        self._collate = Collator(self.batch_transforms, seed, self.training)
+
+    def __len__(self) -> int:
+        """Batches per epoch on this rank."""
+        return len(self.sampler)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch that the next iteration reads. It is not advanced by itself."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        tasks = self._tasks(self._epoch)
+        self._met = min(len(self.dataset), self._met + sum(len(batch) for batch in tasks))
+        batches = self._read_in_workers(tasks) if self.worker_num > 0 and tasks else self._read_here(tasks)
+        try:
+            for batch in batches:
+                report = batch.pop(REPORT, None)
+                if report is not None:
+                    self._note(json.loads(bytes(report.numpy()).decode()))
+                if batch:
+                    yield batch if self.collate_batch else _separate_boxes(batch)
+        finally:
+            batches.close()
+
+    def _tasks(self, epoch: int) -> list[list[Task]]:
+        batches = self.sampler.batches(epoch)
+        first = epoch * len(batches)
+        return [[Task(epoch, first + step, i) for i in batch] for step, batch in enumerate(batches)]
+
+    def _read_here(self, tasks: list[list[Task]]) -> Iterator[dict[str, Any]]:
+        import paddle
+
+        for batch in tasks:
+            arrays = self._collate([self._source[task] for task in batch])
+            yield {key: paddle.to_tensor(value) for key, value in arrays.items()}
+
+    def _read_in_workers(self, tasks: list[list[Task]]) -> Iterator[dict[str, Any]]:
+        """New workers for every epoch: forking takes some hundredths of a second.
+
+        Paddle's persistent workers are not used: after a loop that ended early they deliver batches of the
+        old epoch, and when one has died the next epoch waits for it for ever.
+        """
+        import paddle
+
+        if self.use_shared_memory:
+            self.use_shared_memory = _enough_shared_memory()
+        loader = paddle.io.DataLoader(
+            self._source,
+            batch_sampler=tasks,
+            collate_fn=self._collate,
+            num_workers=self.worker_num,
+            use_shared_memory=self.use_shared_memory,
+            worker_init_fn=_start_worker,
+            return_list=True,
+        )
+        iterator = iter(loader)
+        try:
+            yield from iterator
+        except (SystemError, RuntimeError, OSError) as error:
+            cause = (str(error).strip() or repr(error)).splitlines()[-1]
+            raise RuntimeError(
+                f"a data worker process died ({cause}), perhaps for lack of memory: lower worker_num or"
+                " batch_size; with worker_num 0 an error shows where it happens"
+            ) from error
+        finally:
+            # Paddle ends the workers of a loop that was left early only when asked to.
+            iterator._try_shutdown_all()
+
+    def _note(self, report: dict[str, Any]) -> None:
+        for path, reason in report["skipped"].items():
+            if path not in self.skipped:
+                self.skipped[path] = reason
+                logger.warning(f"image skipped: {path}: {reason}")
+        if len(self.skipped) > max(1, MAX_UNREADABLE * self._met):
+            some = "; ".join(f"{path}: {reason}" for path, reason in list(self.skipped.items())[:3])
+            raise DataError(
+                f"{len(self.skipped)} of {self._met} images cannot be read, more than 1 %:"
+                f" {some}{'; …' if len(self.skipped) > 3 else ''}. Check dataset_dir and image_dir"
+            )
+        if report["error"]:
+            if "\n" in report["error"]:
+                raise RuntimeError(f"reading data failed:\n{report['error']}")
+            raise DataError(report["error"])
+
+
+@register
+class TrainReader(BaseReader):
+    """Shuffled batches with targets, equally many on every rank.
+
+    An unreadable image is replaced by the next readable one of the data set.
+    """
+
+    training = True
+
+    def __init__(
+        self,
+        *,
+        dataset: DetectionDataset,
+        sample_transforms: Sequence[Callable] = (),
+        batch_transforms: Sequence[Callable] = (),
+        batch_size: int = 1,
+        shuffle: bool = True,
+        drop_last: bool = True,
+        use_shared_memory: bool = True,
+        collate_batch: bool = True,
+        num_classes: Optional[int] = None,
+        worker_num: int = 0,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        super().__init__(
+            dataset=dataset,
+            sample_transforms=sample_transforms,
+            batch_transforms=batch_transforms,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            use_shared_memory=use_shared_memory,
+            collate_batch=collate_batch,
+            num_classes=num_classes,
+            worker_num=worker_num,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+
+
+@register
+class EvalReader(BaseReader):
+    """Every image once, in the data set's order, without its boxes. Unreadable images are left out."""
+
+
+@register
+class TestReader(BaseReader):
+    """As EvalReader, for images to detect on."""
+
+
+def _start_worker(worker_id: int) -> None:
+    import cv2
+
+    # A forked process must not use the thread pool of its parent, and workers are parallel as they are.
+    cv2.setNumThreads(0)
+
+
+def _separate_boxes(batch: dict[str, Any]) -> dict[str, Any]:
+    """Padded (N, M, …) fields of boxes -> lists of N tensors without padding.
+
+    Done after the workers, whose tensors must have at least one element.
+    """
+    if "gt_class" not in batch:
+        return batch
+    counts = (batch["gt_class"] >= 0).sum(axis=1).tolist()
+    lists = {
+        key: [rows[:count] for rows, count in zip(batch[key], counts)] for key in PADDING if key in batch
+    }
+    return {**batch, **lists}
+
+
+def _enough_shared_memory() -> bool:
+    try:
+        room = os.statvfs("/dev/shm")
+    except OSError:
+        return True  # not Linux: shared memory is elsewhere
+    free = room.f_bavail * room.f_frsize
+    if free < LEAST_SHARED_MEMORY:
+        logger.warning(
+            f"/dev/shm has {free >> 20} MiB free, less than {LEAST_SHARED_MEMORY >> 20}: workers hand over"
+            " batches without shared memory, which is slower (in Docker: --shm-size 1g)"
+        )
+    return free >= LEAST_SHARED_MEMORY

@@ -1,0 +1,67 @@
+"""Which images come when, and on which rank."""
+
+import numpy as np
+
+
+class EpochSampler:
+    """The batches of an epoch on one rank, a function of (seed, epoch) alone.
+
+    Args:
+        size: images in the data set.
+        batch_size: images in a batch of one rank.
+        shuffle: another order in every epoch; otherwise the data set's.
+        drop_last: leave out what does not fill a batch on every rank.
+        even: all ranks must have equally many batches (training). Without drop_last at most world_size - 1
+            images then come twice. Otherwise (evaluation) every image comes exactly once.
+
+    Rank r takes every world_size-th image from the r-th on, so the world_size batches of a step together
+    are the batch that one process with world_size times the batch size would have.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        batch_size: int,
+        shuffle: bool,
+        drop_last: bool,
+        even: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.size = size
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.even = even
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+
+    def indices(self, epoch: int) -> np.ndarray:
+        """(n,) positions in the data set of this rank's images, in order."""
+        order = np.arange(self.size)
+        if self.shuffle:
+            order = np.random.default_rng(np.random.SeedSequence((self.seed, epoch))).permutation(self.size)
+        if self.drop_last and self.even:
+            together = self.batch_size * self.world_size
+            order = order[: self.size // together * together]
+        elif self.even:
+            order = np.resize(
+                order, -(-self.size // self.world_size) * self.world_size
+            )  # starts over at the end
+        mine = order[self.rank :: self.world_size]
+        return mine[: len(mine) // self.batch_size * self.batch_size] if self.drop_last else mine
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        mine = self.indices(epoch).tolist()
+        return [mine[i : i + self.batch_size] for i in range(0, len(mine), self.batch_size)]
+
+    def __len__(self) -> int:
+        if self.drop_last and self.even:
+            return self.size // (self.batch_size * self.world_size)
+        share = (self.size - self.rank + self.world_size - 1) // self.world_size
+        if self.even:
+            share = -(-self.size // self.world_size)
+        return share // self.batch_size if self.drop_last else -(-share // self.batch_size)

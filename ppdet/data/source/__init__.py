@@ -1,0 +1,7 @@
+"""Data sets: lists of records that name an image file and its boxes."""
+
+from ppdet.data.source.coco import COCODataSet
+from ppdet.data.source.dataset import DetectionDataset
+from ppdet.data.source.image_folder import ImageFolder
+
+__all__ = ["COCODataSet", "DetectionDataset", "ImageFolder"]

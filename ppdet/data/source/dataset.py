@@ -1,0 +1,46 @@
+"""What every data set offers to readers, metrics and pictures."""
+
+import os
+from typing import Optional
+
+from ppdet.data.errors import DataError
+
+
+class DetectionDataset:
+    """A list of records and the classes they speak of.
+
+    Attributes:
+        records: one dict per image: `im_id` (1,) int64, `im_file` absolute path, `h`, `w` pixels (where
+            known); where the data set has boxes and was asked for them, `gt_bbox` (M, 4) float32
+            x1, y1, x2, y2 in pixels, `gt_class` (M, 1) int32 from 0, `is_crowd` (M, 1) int32.
+            Transforms replace a record's arrays in their own copy of the dict; nothing may write into them.
+        class_names: name of class 0, 1, …; category_ids: the COCO category id of class 0, 1, …
+        anno_path: absolute path of the annotation file, or None.
+    """
+
+    records: list[dict]
+    class_names: list[str]
+    category_ids: list[int]
+    anno_path: Optional[str]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+def join_path(folder: Optional[str], path: Optional[str]) -> str:
+    """`path` under `folder` as an absolute path; an absolute `path` stays, `~` is expanded."""
+    return os.path.abspath(os.path.join(os.path.expanduser(folder or ""), os.path.expanduser(path or "")))
+
+
+def require_folder(path: str) -> None:
+    """Raises DataError, saying how to get the data, when the folder `path` does not exist."""
+    if os.path.isdir(path):
+        return
+    if "coco" in path.lower():
+        advice = "download it with `python dataset/coco/download_coco.py`, or name yours"
+    else:
+        advice = "name yours"
+    raise DataError(
+        f"data set folder {path} does not exist: {advice} with `-o TrainDataset.dataset_dir=…`"
+        " (EvalDataset, TestDataset alike)"
+    )

@@ -1,0 +1,36 @@
+"""Operations on samples, numpy and OpenCV only: training and deployed models share them.
+
+A sample transform is called `transform(sample, rng) -> sample`, a batch transform
+`transform(samples, rng) -> samples`; all randomness comes from the numpy Generator `rng`.
+Transforms replace a sample's arrays and never write into them: records share theirs between epochs.
+
+A sample: `image` (H, W, 3) RGB uint8 after Decode; `im_id` (1,); `im_shape` (h, w) float32 of the resized
+image; `scale_factor` (scale_y, scale_x) float32, resized / original; `gt_bbox` (M, 4) float32 x1, y1, x2, y2
+in pixels of the current image; `gt_class` (M, 1) int32 from 0; `is_crowd` (M, 1) int32; `curr_iter` int, the
+training step the sample belongs to.
+"""
+
+from ppdet.data.transform.batch import PadBatch
+from ppdet.data.transform.color import NormalizeImage, Permute, RandomDistort
+from ppdet.data.transform.compose import Compose
+from ppdet.data.transform.crop import RandomCrop, RandomExpand
+from ppdet.data.transform.decode import Decode, decode_image, read_image
+from ppdet.data.transform.geometry import RandomFlip, RandomResize, Resize
+from ppdet.data.transform.targets import Gt2FCOSTarget
+
+__all__ = [
+    "Compose",
+    "Decode",
+    "Gt2FCOSTarget",
+    "NormalizeImage",
+    "PadBatch",
+    "Permute",
+    "RandomCrop",
+    "RandomDistort",
+    "RandomExpand",
+    "RandomFlip",
+    "RandomResize",
+    "Resize",
+    "decode_image",
+    "read_image",
+]

@@ -1,0 +1,59 @@
+"""Making the images of a batch one size."""
+
+from typing import Optional
+
+import numpy as np
+
+from ppdet.core.workspace import register, serializable
+from ppdet.data.errors import DataError
+
+
+@register
+@serializable
+class PadBatch:
+    """Pads every (3, H, W) image with zeros, below and on the right, to the largest height and width.
+
+    Args:
+        pad_to_stride: round the padded size up to a multiple of it; 0 does not.
+
+    `im_shape` stays the size of the image itself. The images become views of one (N, 3, H, W) array, which
+    `stack_images` finds again.
+    """
+
+    takes_batch = True
+
+    def __init__(self, *, pad_to_stride: int = 0) -> None:
+        if pad_to_stride < 0:
+            raise ValueError(f"PadBatch.pad_to_stride is {pad_to_stride}, expected 0 or a positive stride")
+        self.pad_to_stride = pad_to_stride
+
+    def __call__(self, samples: list[dict], rng: Optional[np.random.Generator] = None) -> list[dict]:
+        images = [sample["image"] for sample in samples]
+        if any(image.ndim != 3 or image.shape[0] > 4 for image in images):
+            raise DataError(
+                f"PadBatch: an image of shape {images[0].shape}, expected (3, H, W): Permute comes before"
+            )
+        stride = max(self.pad_to_stride, 1)
+        height = -(-max(image.shape[1] for image in images) // stride) * stride
+        width = -(-max(image.shape[2] for image in images) // stride) * stride
+        batch = np.empty((len(images), images[0].shape[0], height, width), dtype=images[0].dtype)
+        for sample, image, padded in zip(samples, images, batch):
+            h, w = image.shape[1:]
+            padded[:, :h, :w] = image
+            padded[:, h:] = 0
+            padded[:, :h, w:] = 0
+            sample["image"] = padded
+        return samples
+
+
+def stack_images(images: list[np.ndarray]) -> np.ndarray:
+    """(N, 3, H, W) of images of one size, without a copy when they are the rows of one array already."""
+    whole = images[0].base
+    if isinstance(whole, np.ndarray) and whole.shape == (len(images), *images[0].shape):
+        rows = (row.__array_interface__["data"] for row in whole)
+        if all(
+            image.base is whole and image.__array_interface__["data"] == row
+            for image, row in zip(images, rows)
+        ):
+            return whole
+    return np.stack(images)

@@ -1,0 +1,152 @@
+"""Resizing and flipping."""
+
+from collections.abc import Sequence
+from typing import Optional, Union
+
+import cv2
+import numpy as np
+
+from ppdet.core.workspace import register, serializable
+
+INTERPOLATIONS = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA, cv2.INTER_LANCZOS4)
+
+
+def box_limits(image: np.ndarray) -> np.ndarray:
+    """(w, h, w, h) float32: what x1, y1, x2, y2 may at most be in an (H, W, C) image."""
+    h, w = image.shape[:2]
+    return np.array([w, h, w, h], dtype=np.float32)
+
+
+@register
+@serializable
+class Resize:
+    """Resizes `image` (H, W, 3) and `gt_bbox`; sets `im_shape`, multiplies `scale_factor`.
+
+    Args:
+        target_size: one number for both, or two. With keep_ratio, the largest scale at which the short side
+            does not pass the smaller number and the long side does not pass the larger one; without, (h, w).
+        interp: OpenCV's number of the method: 0 nearest, 1 bilinear, 2 bicubic, 3 area, 4 Lanczos.
+
+    The pixels keep their type: published models were trained on images resized as uint8.
+    """
+
+    def __init__(
+        self,
+        *,
+        target_size: Union[int, Sequence[int]],
+        keep_ratio: bool = True,
+        interp: int = cv2.INTER_LINEAR,
+    ) -> None:
+        self.target_size = _pair(target_size, "Resize.target_size")
+        self.keep_ratio = keep_ratio
+        self.interp = _interpolation(interp, "Resize.interp")
+
+    def __call__(self, sample: dict, rng: Optional[np.random.Generator] = None) -> dict:
+        image = sample["image"]
+        h, w = image.shape[:2]
+        new_h, new_w = self._new_size(h, w)
+        scale_y, scale_x = new_h / h, new_w / w
+        sample["image"] = image = cv2.resize(image, (new_w, new_h), interpolation=self.interp)
+        sample["im_shape"] = np.array([new_h, new_w], dtype=np.float32)
+        before = sample.get("scale_factor", np.ones(2, dtype=np.float32))
+        sample["scale_factor"] = before * np.array([scale_y, scale_x], dtype=np.float32)
+        if "gt_bbox" in sample:
+            scale = np.array([scale_x, scale_y, scale_x, scale_y], dtype=np.float32)
+            sample["gt_bbox"] = np.clip(sample["gt_bbox"] * scale, 0, box_limits(image))
+        return sample
+
+    def _new_size(self, h: int, w: int) -> tuple[int, int]:
+        if not self.keep_ratio:
+            return self.target_size
+        scale = min(min(self.target_size) / min(h, w), max(self.target_size) / max(h, w))
+        # Rounded half up, and a side of a very long image does not vanish.
+        return max(1, int(scale * h + 0.5)), max(1, int(scale * w + 0.5))
+
+
+@register
+@serializable
+class RandomResize:
+    """Resize to a size drawn for every sample.
+
+    Args:
+        target_size: with random_size, a list of sizes (each as Resize's target_size) of which one is drawn.
+            With random_range, two sizes [[short, long], [short, long]]: the short side is drawn from the
+            whole numbers between the two short sides, the long side may reach the larger of the two long
+            ones. With neither, one size.
+        keep_ratio, interp: as in Resize.
+    """
+
+    def __init__(
+        self,
+        *,
+        target_size: Union[int, Sequence[Union[int, Sequence[int]]]],
+        keep_ratio: bool = True,
+        interp: int = cv2.INTER_LINEAR,
+        random_range: bool = False,
+        random_size: bool = True,
+    ) -> None:
+        name = "RandomResize.target_size"
+        if random_range:
+            sizes = [_pair(size, name) for size in _sequence(target_size, name)]
+            if len(sizes) != 2:
+                raise ValueError(f"{name}: random_range needs two sizes [[short, long], [short, long]]")
+            low, high = sorted(min(size) for size in sizes)
+            long_side = max(max(size) for size in sizes)
+            self.sizes = [(short, long_side) for short in range(low, high + 1)]
+        elif random_size:
+            self.sizes = [_pair(size, name) for size in _sequence(target_size, name)]
+        else:
+            self.sizes = [_pair(target_size, name)]
+        self.keep_ratio = keep_ratio
+        self.interp = _interpolation(interp, "RandomResize.interp")
+
+    def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
+        size = self.sizes[int(rng.integers(len(self.sizes)))]
+        return Resize(target_size=size, keep_ratio=self.keep_ratio, interp=self.interp)(sample, rng)
+
+
+@register
+@serializable
+class RandomFlip:
+    """Mirrors left and right with probability `prob`."""
+
+    def __init__(self, *, prob: float = 0.5) -> None:
+        if not 0 <= prob <= 1:
+            raise ValueError(f"RandomFlip.prob is {prob}, expected a probability from 0 to 1")
+        self.prob = prob
+
+    def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
+        if rng.random() >= self.prob:
+            return sample
+        w = sample["image"].shape[1]
+        sample["image"] = cv2.flip(sample["image"], 1)
+        if "gt_bbox" in sample:
+            x1, y1, x2, y2 = sample["gt_bbox"].T
+            sample["gt_bbox"] = np.stack([w - x2, y1, w - x1, y2], axis=1)
+        return sample
+
+
+def _sequence(value: object, name: str) -> Sequence:
+    if not isinstance(value, Sequence) or not len(value):
+        raise ValueError(f"{name} is {value!r}, expected a list of sizes")
+    return value
+
+
+def _pair(size: object, name: str) -> tuple[int, int]:
+    """A size as two numbers, given as one or two."""
+    pair = (size, size) if isinstance(size, int) else size
+    if (
+        not isinstance(pair, Sequence)
+        or len(pair) != 2
+        or not all(isinstance(n, int) and n > 0 for n in pair)
+    ):
+        raise ValueError(f"{name} is {size!r}, expected one or two positive whole numbers")
+    return pair[0], pair[1]
+
+
+def _interpolation(value: int, name: str) -> int:
+    if value not in INTERPOLATIONS:
+        raise ValueError(
+            f"{name} is {value!r}, expected 0 nearest, 1 bilinear, 2 bicubic, 3 area or 4 Lanczos"
+        )
+    return value

@@ -1,0 +1,171 @@
+"""Ground truth as FCOS sees it: a class, four distances and a centerness at every location."""
+
+from collections.abc import Sequence
+from typing import Optional
+
+import numpy as np
+
+from ppdet.core.workspace import register, serializable
+
+
+@register
+@serializable
+class Gt2FCOSTarget:
+    """Adds the FCOS targets (arXiv:1904.01355, section 3; centre sampling: arXiv:2006.09214) to every sample.
+
+    Sets `target_labels` (R,) int32, 0 background, 1..C; `target_distances` (R, 4) float32 left, top, right,
+    bottom, 0 on background; `target_centerness` (R,) float32, 0 on background. R counts the locations of
+    all levels of the padded image, finest level first, row by row.
+
+    Args:
+        object_sizes_boundary: a location of level k takes boxes whose largest distance from it lies
+            strictly between bounds k and k + 1 of (-1, *object_sizes_boundary, infinity).
+        center_sampling_radius: a location takes boxes whose centre is nearer than this many strides in both
+            directions; 0 or less takes the whole box.
+        downsample_ratios: stride of every level.
+        num_shift: a cell's location within it, in strides.
+        norm_reg_targets: distances in strides of the level, unless multiply_strides_reg_targets.
+
+    Of several boxes the smallest takes the location, the first on a tie. All boxes of the sample count:
+    crowd boxes are here only when the data set's load_crowd asked for them.
+
+    Works on pairs of a box and a cell it can reach. With bounds and centre sampling these are some tens
+    for each box, where all locations x all boxes are millions.
+    """
+
+    takes_batch = True
+
+    def __init__(
+        self,
+        *,
+        object_sizes_boundary: Sequence[int] = (64, 128, 256, 512),
+        center_sampling_radius: float = 1.5,
+        downsample_ratios: Sequence[int] = (8, 16, 32, 64, 128),
+        num_shift: float = 0.5,
+        multiply_strides_reg_targets: bool = False,
+        norm_reg_targets: bool = True,
+    ) -> None:
+        if len(downsample_ratios) != len(object_sizes_boundary) + 1:
+            raise ValueError(
+                f"Gt2FCOSTarget: {len(object_sizes_boundary)} object_sizes_boundary for"
+                f" {len(downsample_ratios)} downsample_ratios, expected one less"
+            )
+        bounds = np.array([-1, *object_sizes_boundary, np.inf], dtype=np.float32)
+        self.low, self.high = bounds[:-1], bounds[1:]
+        self.strides = np.array(downsample_ratios, dtype=np.float32)
+        self.radius = np.float32(center_sampling_radius)
+        self.shift = np.float32(num_shift)
+        self.in_strides = norm_reg_targets and not multiply_strides_reg_targets
+
+    def __call__(self, samples: list[dict], rng: Optional[np.random.Generator] = None) -> list[dict]:
+        for sample in samples:
+            height, width = sample["image"].shape[-2:]
+            labels, distances, centerness = self.assign(sample["gt_bbox"], sample["gt_class"], height, width)
+            sample["target_labels"] = labels
+            sample["target_distances"] = distances
+            sample["target_centerness"] = centerness
+        return samples
+
+    def assign(
+        self, boxes: np.ndarray, classes: np.ndarray, height: int, width: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Targets (R,), (R, 4), (R,) of boxes (M, 4) x1, y1, x2, y2 of classes (M, 1) in a padded image."""
+        rows = np.ceil(height / self.strides).astype(np.int64)
+        columns = np.ceil(width / self.strides).astype(np.int64)
+        ends = np.cumsum(rows * columns)
+        labels = np.zeros(ends[-1], dtype=np.int32)
+        distances = np.zeros((ends[-1], 4), dtype=np.float32)
+        centerness = np.zeros(ends[-1], dtype=np.float32)
+
+        boxes = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
+        box, level = self._reachable(boxes)
+        if len(box):
+            box, level, row, column = self._cells(boxes, box, level, rows, columns)
+            box, level, row, column, sides = self._positive(boxes, box, level, row, column)
+            location = (ends - rows * columns)[level] + row * columns[level] + column
+            won = _smallest_box_first(boxes, box, location)
+            location, sides, box = location[won], sides[won], box[won]
+            labels[location] = np.asarray(classes).reshape(-1)[box] + 1
+            centerness[location] = _centerness(sides)
+            distances[location] = sides / self.strides[level[won], None] if self.in_strides else sides
+        return labels, distances, centerness
+
+    def _reachable(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs (box, level) where some location inside the box can satisfy the level's bounds.
+
+        The largest distance from a location inside is at least half the longer side, and at most all of
+        it, or half of it plus the radius when centre sampling applies. Half a pixel allows for rounding.
+        """
+        longest = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])[:, None]
+        most = np.broadcast_to(longest, (len(boxes), len(self.strides)))
+        if self.radius > 0:
+            most = np.minimum(longest, longest / 2 + self.radius * self.strides)
+        return np.nonzero((longest / 2 - 0.5 < self.high) & (most + 0.5 > self.low))
+
+    def _region(self, boxes: np.ndarray, box: np.ndarray, level: np.ndarray) -> np.ndarray:
+        """(P, 4): where locations take box `box` at `level`: the box, cut to its centre ± radius strides."""
+        x1, y1, x2, y2 = boxes.T
+        if self.radius <= 0:
+            return boxes[box]
+        centre = np.stack([(x1 + x2) / 2, (y1 + y2) / 2], axis=1)[box]
+        reach = (self.radius * self.strides)[level, None]
+        low = np.maximum(centre - reach, boxes[box, :2])
+        high = np.minimum(centre + reach, boxes[box, 2:])
+        return np.concatenate([low, high], axis=1)
+
+    def _cells(
+        self, boxes: np.ndarray, box: np.ndarray, level: np.ndarray, rows: np.ndarray, columns: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """All cells in the region of every pair: (box, level, row, column), each (K,).
+
+        Ranges are one cell wider than exact arithmetic says; _positive decides.
+        """
+        cells = self._region(boxes, box, level).astype(np.float64) / self.strides[level, None] - self.shift
+        size = np.stack([columns, rows], axis=1)[level]
+        first = np.clip(np.floor(cells[:, :2]), 0, size).astype(np.int64)
+        last = np.clip(np.ceil(cells[:, 2:]) + 1, 0, size).astype(np.int64)
+        wide, high = np.maximum(last - first, 0).T
+        count = wide * high
+        pair = np.repeat(np.arange(len(box)), count)
+        within = np.arange(len(pair)) - np.repeat(np.cumsum(count) - count, count)
+        row, column = np.divmod(within, wide[pair])
+        return box[pair], level[pair], row + first[pair, 1], column + first[pair, 0]
+
+    def _positive(
+        self, boxes: np.ndarray, box: np.ndarray, level: np.ndarray, row: np.ndarray, column: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The pairs that qualify, and their distances (K, 4); float32 as in published models decides ties."""
+        stride = self.strides[level]
+        location = np.stack(
+            [column * stride + self.shift * stride, row * stride + self.shift * stride], axis=1
+        )
+        location = location.astype(np.float32)
+        sides = _sides(location, boxes[box])
+        longest = sides.max(axis=1)
+        good = (sides.min(axis=1) > 0) & (longest > self.low[level]) & (longest < self.high[level])
+        if self.radius > 0:
+            good &= _sides(location, self._region(boxes, box, level)).min(axis=1) > 0
+        return box[good], level[good], row[good], column[good], sides[good]
+
+
+def _sides(location: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """(K, 4) left, top, right, bottom distances from locations (K, 2) x, y to the sides of boxes (K, 4)."""
+    return np.concatenate([location - boxes[:, :2], boxes[:, 2:] - location], axis=1)
+
+
+def _smallest_box_first(boxes: np.ndarray, box: np.ndarray, location: np.ndarray) -> np.ndarray:
+    """Which pairs (box, location) win: one for each location, of the smallest box, the first on a tie."""
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    rank = np.empty(len(boxes), dtype=np.int64)
+    rank[np.argsort(area, kind="stable")] = np.arange(len(boxes))
+    order = np.lexsort((rank[box], location))
+    is_first = np.ones(len(order), dtype=bool)
+    is_first[1:] = np.diff(location[order]) > 0
+    return order[is_first]
+
+
+def _centerness(sides: np.ndarray) -> np.ndarray:
+    left, top, right, bottom = sides.T
+    horizontal = np.minimum(left, right) / np.maximum(left, right)
+    vertical = np.minimum(top, bottom) / np.maximum(top, bottom)
+    return np.sqrt(horizontal * vertical)

@@ -1,0 +1,1 @@
+"""Running exported models. Nothing here imports training code; paddle is imported by its own backend only."""

@@ -1,0 +1,53 @@
+"""Paddle Inference."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ppdet.deploy.preprocess import DeployError
+
+
+class PaddleBackend:
+    """An exported graph in Paddle Inference.
+
+    Args:
+        folder: holds model.json or model.pdmodel, and model.pdiparams.
+        device: CPU or GPU. threads: of the CPU.
+        onednn: use oneDNN on CPU. bfloat16: let it compute in bfloat16, on processors that have it.
+
+    Raises:
+        DeployError: files are missing, or GPU is asked of a Paddle without.
+    """
+
+    def __init__(self, folder: Path, *, device: str, threads: int, onednn: bool, bfloat16: bool) -> None:
+        from paddle import inference, is_compiled_with_cuda
+
+        graph = next((folder / name for name in ("model.json", "model.pdmodel") if (folder / name).is_file()), None)
+        weights = folder / "model.pdiparams"
+        if graph is None or not weights.is_file():
+            raise DeployError(f"{folder}: expected model.json or model.pdmodel, and model.pdiparams, in it")
+        config = inference.Config(str(graph), str(weights))
+        config.disable_glog_info()
+        if device == "GPU":
+            if not is_compiled_with_cuda():
+                raise DeployError("this Paddle has no GPU support: install paddlepaddle-gpu, or use --device CPU")
+            config.enable_use_gpu(200, 0)
+        else:
+            config.disable_gpu()
+            config.set_cpu_math_library_num_threads(threads)
+            if onednn:
+                config.enable_mkldnn()
+                if bfloat16:
+                    config.enable_mkldnn_bfloat16()
+            elif hasattr(config, "disable_mkldnn"):
+                config.disable_mkldnn()
+        self.predictor = inference.create_predictor(config)
+        self.inputs = self.predictor.get_input_names()
+        self.outputs = self.predictor.get_output_names()
+
+    def __call__(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """Run the graph on the arrays that `Preprocess.join` makes; it takes those that it has inputs for."""
+        for name in self.inputs:
+            self.predictor.get_input_handle(name).copy_from_cpu(np.ascontiguousarray(arrays[name]))
+        self.predictor.run()
+        return [self.predictor.get_output_handle(name).copy_to_cpu() for name in self.outputs]

@@ -1,0 +1,116 @@
+"""What detections on image files leave behind: pictures and COCO results. Shared by tools/infer.py and deploy/."""
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Optional
+
+import cv2
+import numpy as np
+
+from ppdet.data.errors import DataError
+from ppdet.data.source.image_folder import find_images
+from ppdet.data.transform.decode import read_image
+from ppdet.utils.files import write_json
+from ppdet.utils.logger import get_logger
+from ppdet.visualize import draw_detections
+
+logger = get_logger(__name__)
+
+# Index of an image in the list of paths, and its rows (M, 6) of [class, score, x1, y1, x2, y2] in pixels.
+Detection = tuple[int, np.ndarray]
+
+
+def list_images(
+    image: Optional[str] = None, folder: Optional[str] = None, list_file: Optional[str] = None
+) -> list[str]:
+    """Paths of the images that the user named: one file, all in a folder and below, or a text file's lines.
+
+    Raises:
+        DataError: nothing there.
+    """
+    if folder:
+        if not os.path.isdir(folder):
+            raise DataError(f"{folder}: no such folder of images")
+        paths = find_images(folder)
+    elif list_file:
+        try:
+            lines = Path(list_file).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{list_file}: expected a text file with one image path a line ({error})") from None
+        paths = [line.strip() for line in lines if line.strip()]
+    else:
+        if not image or not os.path.isfile(image):
+            raise DataError(f"{image}: no such image file")
+        paths = [image]
+    if not paths:
+        raise DataError(f"{folder or list_file}: no images in it")
+    return paths
+
+
+def write_results(
+    detections: Iterable[Detection],
+    paths: Sequence[str],
+    output_dir: str,
+    *,
+    class_names: Sequence[str],
+    category_ids: Sequence[int],
+    draw_threshold: float = 0.5,
+    visualize: bool = True,
+    save_results: bool = False,
+    save_threshold: float = 0.0,
+) -> None:
+    """Draw every image of `detections`, collect COCO results, and log a summary with speed and places.
+
+    Args:
+        output_dir: folder for pictures and bbox.json; made if missing.
+        draw_threshold: least score of a drawn detection. save_threshold: least score in bbox.json.
+    """
+    output = Path(output_dir)
+    output.mkdir(parents=True, exist_ok=True)
+    names = picture_names(paths)
+    results, images, boxes, start = [], 0, 0, time.perf_counter()
+    for index, rows in detections:
+        images += 1
+        boxes += int((rows[:, 1] >= draw_threshold).sum())
+        if visualize:
+            drawn = draw_detections(read_image(paths[index]), rows, class_names, draw_threshold)
+            cv2.imwrite(str(output / names[index]), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+        if save_results:
+            results += coco_results(index, paths[index], rows[rows[:, 1] >= save_threshold], category_ids)
+    seconds = time.perf_counter() - start
+    logger.info("%d images in %.1f s: %.2f images/s", images, seconds, images / max(seconds, 1e-9))
+    logger.info("%d detections with a score of at least %g", boxes, draw_threshold)
+    if images < len(paths):
+        logger.warning("%d of %d images could not be read", len(paths) - images, len(paths))
+    if save_results:
+        write_json(output / "bbox.json", results)
+        logger.info("detections: %s", output / "bbox.json")
+    if visualize:
+        logger.info("pictures: %s", output)
+
+
+def picture_names(paths: Sequence[str]) -> list[str]:
+    """A file name for each path's picture: the image's own; with its folders in front where names repeat."""
+    names = [Path(path).name for path in paths]
+    if len(set(names)) < len(names):
+        common = os.path.commonpath([Path(path).resolve().parent for path in paths])
+        names = ["_".join(Path(path).resolve().relative_to(common).parts) for path in paths]
+    # OpenCV writes by suffix; the kinds that it may be built without become PNG.
+    kept = (".jpg", ".jpeg", ".png", ".bmp")
+    return [name if name.lower().endswith(kept) else f"{name}.png" for name in names]
+
+
+def coco_results(index: int, path: str, rows: np.ndarray, category_ids: Sequence[int]) -> list[dict]:
+    """COCO result entries of an image; image_id is its position in the list, file_name says which it is."""
+    return [
+        {
+            "image_id": index,
+            "file_name": path,
+            "category_id": category_ids[int(label)] if int(label) < len(category_ids) else int(label),
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "score": score,
+        }
+        for label, score, x1, y1, x2, y2 in rows.tolist()
+    ]

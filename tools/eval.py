@@ -1,0 +1,59 @@
+"""Evaluate a trained model on EvalDataset: COCO's twelve numbers."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ppdet.core.cli import add_config_arguments, one_line_errors
+
+EXAMPLES = """examples:
+  python tools/eval.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml -o weights=output/fcos_r18vd_fpn_bccd/model_final
+  python tools/eval.py -c FILE -o weights=W --classwise --output_eval results
+  python tools/eval.py -c FILE --json_eval --output_eval results     # numbers of an existing results/bbox.json
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_config_arguments(parser)
+    parser.add_argument("--output_eval", metavar="DIR", help="folder for bbox.json (default: written nowhere)")
+    parser.add_argument("--json_eval", action="store_true", help="evaluate bbox.json in --output_eval; no model")
+    parser.add_argument("--classwise", action="store_true", help="AP of each class")
+    parser.add_argument(
+        "--save_prediction_only", action="store_true", help="write bbox.json and compute no numbers"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    with one_line_errors():
+        from ppdet.engine.runtime import load_paddle, set_device
+
+        load_paddle()
+        from ppdet.core.workspace import load_config
+        from ppdet.engine import distributed
+        from ppdet.engine.build import build_trained_model
+        from ppdet.engine.evaluator import Evaluator
+
+        cfg = load_config(arguments.config, arguments.opt)
+        set_device(cfg["use_gpu"])
+        distributed.start()
+        evaluator = Evaluator(
+            cfg,
+            classwise=arguments.classwise,
+            output_eval=arguments.output_eval or cfg["output_eval"],
+            predictions_only=arguments.save_prediction_only or cfg["save_prediction_only"],
+        )
+        if arguments.json_eval:
+            evaluator.evaluate_file()
+        else:
+            evaluator(build_trained_model(cfg))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Export a trained model as a static graph for Paddle Inference, with what deployment has to know beside it."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ppdet.core.cli import add_config_arguments, one_line_errors
+
+EXAMPLES = """examples:
+  python tools/export_model.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml \\
+      -o weights=output/fcos_r18vd_fpn_bccd/model_final
+  python tools/export_model.py -c FILE -o weights=W TestReader.fuse_normalize=false --output_dir exported
+  python deploy/python/infer.py --model_dir output_inference/NAME --image_file photo.jpg
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_config_arguments(parser)
+    parser.add_argument(
+        "--output_dir", default="output_inference", help="the model goes to a folder in here (default: %(default)s)"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    with one_line_errors():
+        from ppdet.engine.runtime import load_paddle, set_device
+
+        load_paddle()
+        from ppdet.core.workspace import load_config
+        from ppdet.engine.export import export_model
+
+        cfg = load_config(arguments.config, arguments.opt)
+        set_device(cfg["use_gpu"])
+        export_model(cfg, arguments.output_dir)
+
+
+if __name__ == "__main__":
+    main()
