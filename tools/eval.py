@@ -23,9 +23,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output_eval", metavar="DIR", help="folder for bbox.json (default: written nowhere)")
     parser.add_argument("--json_eval", action="store_true", help="evaluate bbox.json in --output_eval; no model")
     parser.add_argument("--classwise", action="store_true", help="AP of each class")
-    parser.add_argument(
-        "--save_prediction_only", action="store_true", help="write bbox.json and compute no numbers"
-    )
+    parser.add_argument("--save_prediction_only", action="store_true", help="write bbox.json and compute no numbers")
     return parser.parse_args()
 
 

@@ -122,9 +122,7 @@ def get_from_folder(source: Path, output: Path) -> None:
         return
     trees = sorted(path.parents[1] for path in source.glob("**/ImageSets/Main"))
     if not trees:
-        raise DataError(
-            f"{source}: expected annotations/train.json and images/, or a folder with ImageSets/Main (VOC)"
-        )
+        raise DataError(f"{source}: expected annotations/train.json and images/, or a folder with ImageSets/Main (VOC)")
     for split, (images, boxes) in convert_voc(trees[0], output).items():
         print(f"{split}: {images} images, {boxes} boxes")
 
@@ -138,9 +136,7 @@ def main(arguments: Optional[list[str]] = None) -> int:
     )
     here = Path(__file__).resolve().parent
     parser.add_argument("--output", type=Path, default=here, help="folder to fill (default: dataset/bccd)")
-    parser.add_argument(
-        "--from", dest="source", type=Path, metavar="DIR", help="use this copy, download nothing"
-    )
+    parser.add_argument("--from", dest="source", type=Path, metavar="DIR", help="use this copy, download nothing")
     parser.add_argument("--url", default=URL, help="archive of the repository (default: %(default)s)")
     options = parser.parse_args(arguments)
     if all((options.output / "annotations" / f"{split}.json").is_file() for split in SPLITS):

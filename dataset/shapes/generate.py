@@ -39,7 +39,7 @@ SPLITS = ("train", "val")
 class Rule:
     """What a shape of a scene must fulfil; each is a (lowest, highest) fraction."""
 
-    diameter: tuple[float, float] = (0.18, 0.55)  # of the image's side
+    diameter: tuple[float, float] = (0.24, 0.6)  # of the image's side
     inside: tuple[float, float] = (1.0, 1.0)  # part of the shape that lies in the image
     seen: tuple[float, float] = (0.6, 1.0)  # part that stays visible of the shape beneath that it hides most
 
@@ -61,7 +61,7 @@ EXAMPLES = """examples:
 
 
 def generate(
-    output: Path, *, train: int = 400, val: int = 80, size: int = 160, seed: int = 0
+    output: Path, *, train: int = 600, val: int = 100, size: int = 128, seed: int = 0
 ) -> Optional[dict[str, Counter]]:
     """Write images/{train,val}/*.jpg and annotations/{train,val}.json under `output`.
 
@@ -91,9 +91,7 @@ def generate(
     return summary
 
 
-def draw_scene(
-    rng: np.random.Generator, size: int, case: str = "plain"
-) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def draw_scene(rng: np.random.Generator, size: int, case: str = "plain") -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Draw one image.
 
     Args:
@@ -270,21 +268,15 @@ def main(arguments: Optional[list[str]] = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     folder = Path(__file__).resolve().parent / "data"
-    parser.add_argument(
-        "--output", type=Path, default=folder, help="folder to write (default: dataset/shapes/data)"
-    )
-    parser.add_argument("--train", type=_at_least(1), default=400, help="training images (default: 400)")
-    parser.add_argument("--val", type=_at_least(1), default=80, help="validation images (default: 80)")
-    parser.add_argument("--size", type=_at_least(96), default=160, help="side in pixels (default: 160)")
-    parser.add_argument(
-        "--seed", type=_at_least(0), default=0, help="another seed, other images (default: 0)"
-    )
+    parser.add_argument("--output", type=Path, default=folder, help="folder to write (default: dataset/shapes/data)")
+    parser.add_argument("--train", type=_at_least(1), default=600, help="training images (default: 600)")
+    parser.add_argument("--val", type=_at_least(1), default=100, help="validation images (default: 100)")
+    parser.add_argument("--size", type=_at_least(96), default=128, help="side in pixels (default: 128)")
+    parser.add_argument("--seed", type=_at_least(0), default=0, help="another seed, other images (default: 0)")
     options = parser.parse_args(arguments)
     start = time.perf_counter()
     try:
-        summary = generate(
-            options.output, train=options.train, val=options.val, size=options.size, seed=options.seed
-        )
+        summary = generate(options.output, train=options.train, val=options.val, size=options.size, seed=options.seed)
     except OSError as error:
         print(f"error: cannot write the data set to {options.output}: {error}", file=sys.stderr)
         return 1

@@ -96,7 +96,7 @@ def read_config(path: Union[str, Path], overrides: Iterable[str] = ()) -> Config
             raise config_error("-o", "", f"expected key=value, such as ResNet.depth=18, got {text!r}")
         root = override(root, key.strip(), parse(value, key.strip(), fixed_origin="-o"))
     config = Config(root, str(path))
-    _tell_unused(config)
+    _check_effect(config)
     return config
 
 
@@ -161,8 +161,13 @@ def display_path(path: Path) -> str:
         return str(resolved)
 
 
-def _tell_unused(config: Config) -> None:
+def _check_effect(config: Config) -> None:
+    """Say which settings change nothing; raise ConfigError for one that would, but is not built yet."""
     for key, node in config.root.value.items():
         setting = SETTINGS.get(key)
-        if setting is not None and setting.unused and to_plain(node) != setting.default:
+        if setting is None or to_plain(node) == setting.default:
+            continue
+        if setting.planned:
+            raise config_error(node.origin, key, "known, but not built yet in this version: remove it")
+        if setting.unused:
             get_logger("ppdet.core").warning(f"{node.origin}: {key} changes nothing here: {setting.unused}")

@@ -23,9 +23,7 @@ class ComponentConfig(Mapping):
     def __init__(self, root: Node, schema: Schema, overrides: Node, key: str) -> None:
         self.root, self.schema, self.key = root, schema, key
         section = section_of(root, schema.name)
-        self.location = (
-            section.origin if schema.name in root.value and not overrides.value else overrides.origin
-        )
+        self.location = section.origin if schema.name in root.value and not overrides.value else overrides.origin
         self.values_set: dict[str, Node] = {**section.value, **overrides.value}
         self.shared_from: set[str] = set()
         for parameter in schema.parameters.values():
@@ -38,15 +36,11 @@ class ComponentConfig(Mapping):
         if name in self.values_set:
             return to_plain(self.values_set[name])
         if parameter.required:
-            raise ConfigKeyError(
-                str(missing_value(self.location, f"{self.key}.{name}", self.schema, parameter))
-            )
+            raise ConfigKeyError(str(missing_value(self.location, f"{self.key}.{name}", self.schema, parameter)))
         return copy.deepcopy(parameter.default)
 
     def __iter__(self) -> Iterator[str]:
-        return (
-            p.name for p in self.schema.parameters.values() if p.name in self.values_set or not p.required
-        )
+        return (p.name for p in self.schema.parameters.values() if p.name in self.values_set or not p.required)
 
     def __len__(self) -> int:
         return len(list(iter(self)))
@@ -78,9 +72,7 @@ class ComponentConfig(Mapping):
         if not (node.is_map or isinstance(node.value, str)):
             return node.value
         if key.count(".") > MAX_DEPTH:
-            raise config_error(
-                self.location, self.key, f"{self.schema.name} is built inside itself without end"
-            )
+            raise config_error(self.location, self.key, f"{self.schema.name} is built inside itself without end")
         name, overrides = parse_spec(node, key, default)
         overrides = over_default(overrides, name, default)
         return build(ComponentConfig(self.root, get_schema(name), overrides, key), kwargs)
@@ -99,9 +91,7 @@ def component_config(root: Node, name: str) -> ComponentConfig:
     if name in SLOTS and not is_component(name):
         node = root.value.get(name)
         if node is None or node.value is None:
-            raise config_error(
-                root.origin, name, "not set; it should hold a data set, such as {name: COCODataSet}"
-            )
+            raise config_error(root.origin, name, "not set; it should hold a data set, such as {name: COCODataSet}")
         component, overrides = parse_spec(node, name)
         return ComponentConfig(root, get_schema(component), overrides, name)
     if not is_component(name):

@@ -78,9 +78,7 @@ def override(root: Node, key: str, value: Node) -> Node:
     """
     steps = key.split(".")
     if not all(steps):
-        raise config_error(
-            value.origin, key, "expected words and list indices joined by dots, such as ResNet.depth"
-        )
+        raise config_error(value.origin, key, "expected words and list indices joined by dots, such as ResNet.depth")
     new = _put(root, root.value.get(steps[0]), steps, 1, value)
     return Node({**root.value, steps[0]: new}, root.origin)
 
@@ -105,9 +103,7 @@ def _put(root: Node, node: Optional[Node], steps: list[str], depth: int, value: 
         node = Node({}, origin)
     if not node.is_map:
         below = ".".join(steps[:depth])
-        raise config_error(
-            origin, ".".join(steps), f"{below} is {node.value!r} ({node.origin}), nothing is below it"
-        )
+        raise config_error(origin, ".".join(steps), f"{below} is {node.value!r} ({node.origin}), nothing is below it")
     if step == "name" and depth + 1 == len(steps) and name is not None and name != value.value:
         return Node({"name": value}, origin)
     key = int(step) if step not in node.value and step.isdigit() and int(step) in node.value else step

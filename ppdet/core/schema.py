@@ -75,21 +75,15 @@ def read_schema(cls: type) -> Schema:
         hints = typing.get_type_hints(cls.__init__)
         for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-                raise TypeError(
-                    f"{cls.__name__}: a component's constructor names its parameters, {parameter} does not"
-                )
+                raise TypeError(f"{cls.__name__}: a component's constructor names its parameters, {parameter} does not")
             parameters[name] = Parameter(
                 name, hints.get(name, Any), parameter.default, name in injected, name in shared
             )
     if "name" in parameters:
-        raise TypeError(
-            f"{cls.__name__}: a parameter cannot be called 'name', it names the component in YAML"
-        )
+        raise TypeError(f"{cls.__name__}: a parameter cannot be called 'name', it names the component in YAML")
     for name in injected + shared:
         if name not in parameters:
-            raise TypeError(
-                f"{cls.__name__}: {name!r} of __inject__ or __shared__ is no constructor parameter"
-            )
+            raise TypeError(f"{cls.__name__}: {name!r} of __inject__ or __shared__ is no constructor parameter")
     return Schema(cls.__name__, cls, parameters)
 
 
@@ -163,9 +157,7 @@ def _strict(annotation: Any) -> Any:
     if annotation is bool:
         return Boolean
     if origin is typing.Literal:
-        return Union[
-            tuple(Boolean if isinstance(choice, bool) else typing.Literal[choice] for choice in arguments)
-        ]
+        return Union[tuple(Boolean if isinstance(choice, bool) else typing.Literal[choice] for choice in arguments)]
     if is_union(annotation):
         return Union[tuple(_strict(choice) for choice in arguments)]
     if _origin(annotation) in LISTS[2:]:

@@ -1,7 +1,8 @@
 """The global settings of a configuration as data: name, type, default, meaning.
 
-A setting with `unused` is one that PaddleDetection knows and that changes nothing here; the text says why.
-Setting it to anything but its default is told once in the log. Settings that start with `x_` are free for
+A setting with `unused` is one that PaddleDetection knows and that changes nothing here; the text says why. Setting it to
+anything but its default is told once in the log. A setting with `planned` is known and not built yet: setting it is an
+error, since a run that ignored it would not be the one that was asked for. Settings that start with `x_` are free for
 users' own purposes.
 """
 
@@ -17,6 +18,7 @@ class Setting:
     default: Any
     meaning: str
     unused: str = ""
+    planned: bool = False
     keys: Optional[dict[str, "Setting"]] = None
 
 
@@ -40,12 +42,8 @@ SLOTS = {
 SETTINGS = {
     # the experiment
     "architecture": Setting(Optional[str], None, "the component that is the whole detector, such as FCOS"),
-    "pretrain_weights": Setting(
-        Optional[str], None, "URL or path of the weights training starts from; null: none"
-    ),
-    "weights": Setting(
-        Optional[str], None, "weights to evaluate, infer with or export: URL, or path without suffix"
-    ),
+    "pretrain_weights": Setting(Optional[str], None, "URL or path of the weights training starts from; null: none"),
+    "weights": Setting(Optional[str], None, "weights to evaluate, infer with or export: URL, or path without suffix"),
     "metric": Setting(Literal["COCO"], "COCO", "how detections are judged"),
     "num_classes": Setting(int, 80, "number of object classes, shared by the components that need it"),
     "norm_type": Setting(
@@ -59,41 +57,37 @@ SETTINGS = {
     # what a run does and leaves behind
     "use_gpu": Setting(bool, True, "use a GPU when Paddle finds one"),
     "log_iter": Setting(int, 20, "iterations between two lines of the training log"),
-    "save_dir": Setting(
-        str, "output", "folder of runs: checkpoints go to <save_dir>/<name of the YAML file>"
-    ),
+    "save_dir": Setting(str, "output", "folder of runs: checkpoints go to <save_dir>/<name of the YAML file>"),
     "snapshot_epoch": Setting(int, 1, "epochs between two checkpoints (and evaluations, with --eval)"),
     "output_eval": Setting(Optional[str], None, "folder for bbox.json of an evaluation"),
     "save_prediction_only": Setting(bool, False, "evaluation writes detections and computes no metric"),
     "export": Setting(dict[str, Any], {}, "what the exported graph contains", keys=EXPORT),
-    "fleet": Setting(bool, False, "train through paddle.distributed.fleet"),
-    "find_unused_parameters": Setting(
-        bool, False, "let data parallel training look for parameters without gradient"
-    ),
+    "fleet": Setting(bool, False, "train through paddle.distributed.fleet", planned=True),
+    "find_unused_parameters": Setting(bool, False, "let data parallel training look for parameters without gradient"),
     # average of weights
     "use_ema": Setting(bool, False, "keep and evaluate a moving average of the weights"),
-    "ema_decay": Setting(
-        float, 0.9998, "decay of that average per iteration (of the teacher, in DenseTeacher)"
-    ),
+    "ema_decay": Setting(float, 0.9998, "decay of that average per iteration (of the teacher, in DenseTeacher)"),
     "ema_decay_type": Setting(
         Literal["threshold", "normal", "exponential"], "threshold", "how the decay grows at the start"
     ),
-    "ema_black_list": Setting(Optional[list[str]], None, "parameters that the average leaves alone"),
-    "ema_filter_no_grad": Setting(bool, False, "leave frozen parameters out of the average"),
+    "ema_black_list": Setting(Optional[list[str]], None, "parameters that the average leaves alone", planned=True),
+    "ema_filter_no_grad": Setting(bool, False, "leave frozen parameters out of the average", planned=True),
     # mixed precision
-    "amp": Setting(bool, False, "train in mixed precision"),
-    "amp_level": Setting(Literal["O1", "O2"], "O1", "O1: some operations in half precision, O2: nearly all"),
-    "master_grad": Setting(bool, False, "keep float32 gradients at amp_level O2"),
-    "custom_white_list": Setting(Optional[list[str]], None, "operations to run in half precision"),
-    "custom_black_list": Setting(Optional[list[str]], None, "operations to keep in float32"),
+    "amp": Setting(bool, False, "train in mixed precision", planned=True),
+    "amp_level": Setting(
+        Literal["O1", "O2"], "O1", "O1: some operations in half precision, O2: nearly all", planned=True
+    ),
+    "master_grad": Setting(bool, False, "keep float32 gradients at amp_level O2", planned=True),
+    "custom_white_list": Setting(Optional[list[str]], None, "operations to run in half precision", planned=True),
+    "custom_black_list": Setting(Optional[list[str]], None, "operations to keep in float32", planned=True),
     # semi-supervised training
     "ssod_method": Setting(
-        Optional[Literal["DenseTeacher"]], None, "semi-supervised method; null: supervised"
+        Optional[Literal["DenseTeacher"]], None, "semi-supervised method; null: supervised", planned=True
     ),
-    "DenseTeacher": Setting(dict[str, Any], {}, "train_cfg and test_cfg of DenseTeacher"),
-    "semi_start_iters": Setting(int, 0, "iterations of supervised training before the unlabelled loss"),
-    "ema_start_iters": Setting(int, 0, "iteration at which the teacher starts as a copy of the student"),
-    "use_simple_ema": Setting(bool, False, "the teacher is a plain moving average of the student"),
+    "DenseTeacher": Setting(dict[str, Any], {}, "train_cfg and test_cfg of DenseTeacher", planned=True),
+    "semi_start_iters": Setting(int, 0, "iterations of supervised training before the unlabelled loss", planned=True),
+    "ema_start_iters": Setting(int, 0, "iteration at which the teacher starts as a copy of the student", planned=True),
+    "use_simple_ema": Setting(bool, False, "the teacher is a plain moving average of the student", planned=True),
     # accepted, without effect
     "use_xpu": Setting(bool, False, "", unused=_OTHER_DEVICE),
     "use_mlu": Setting(bool, False, "", unused=_OTHER_DEVICE),

@@ -88,9 +88,7 @@ def parse(text: str, file: str, fixed_origin: Optional[str] = None) -> Node:
 
 def render(data: Any) -> str:
     """Return plain data as YAML text that `parse` reads back to the same data."""
-    return yaml.dump(
-        data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True
-    )
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
 
 
 def render_inline(value: Any) -> str:
@@ -110,9 +108,7 @@ class _Builder:
     def build(self, node: yaml.Node, origin: Optional[str] = None) -> Node:
         self._count += 1
         if self._count > MAX_VALUES:
-            raise config_error(
-                self._origin(node), "", f"aliases make more than {MAX_VALUES} values of this file"
-            )
+            raise config_error(self._origin(node), "", f"aliases make more than {MAX_VALUES} values of this file")
         if any(node is parent for parent in self._open):
             raise config_error(self._origin(node), "", "an alias stands inside its own anchor")
         self._open.append(node)
@@ -149,9 +145,7 @@ class _Builder:
         merged: dict[Any, Node] = {}
         for item in items:
             if not isinstance(item, yaml.MappingNode):
-                raise config_error(
-                    self._origin(node), "<<", "expected an alias of a mapping, or a list of them"
-                )
+                raise config_error(self._origin(node), "<<", "expected an alias of a mapping, or a list of them")
             for key, child in self.build(item).value.items():
                 merged.setdefault(key, child)
         return merged
@@ -160,9 +154,7 @@ class _Builder:
         key = self._scalar(node) if isinstance(node, yaml.ScalarNode) else None
         if isinstance(key, bool) or not isinstance(key, (str, int)):
             shown = node.value if isinstance(node, yaml.ScalarNode) else "a list or mapping"
-            raise config_error(
-                self._origin(node), "", f"{shown!r} cannot be a key, write a word (or quote it)"
-            )
+            raise config_error(self._origin(node), "", f"{shown!r} cannot be a key, write a word (or quote it)")
         return key
 
     def _component_tag(self, node: yaml.Node) -> Optional[str]:
@@ -172,9 +164,7 @@ class _Builder:
         name = tag[1:] if tag.startswith("!") else ""
         if not name:
             shown = tag.replace(_YAML_TAG, "!!")
-            raise config_error(
-                self._place(node), "", f"the YAML tag {shown} is refused: only components can be tags"
-            )
+            raise config_error(self._place(node), "", f"the YAML tag {shown} is refused: only components can be tags")
         if not is_taggable(name):
             hint = nearest(name, taggable_names())
             raise config_error(self._place(node), "", f"!{name} is not a component that can be a tag{hint}")

@@ -62,9 +62,7 @@ def check_parameters(root: Node, schema: Schema, node: Node, key: str) -> None:
         if parameter.shared and parameter.name not in node.value and parameter.name in root.value:
             shared = root.value[parameter.name]
             if not fits(to_plain(shared), parameter.annotation):
-                raise _wrong_type(
-                    shared, parameter.name, parameter.annotation, f"{schema.name} shares it and takes"
-                )
+                raise _wrong_type(shared, parameter.name, parameter.annotation, f"{schema.name} shares it and takes")
 
 
 def check_injected(root: Node, parameter: Parameter, node: Node, key: str) -> None:
@@ -83,9 +81,7 @@ def check_injected(root: Node, parameter: Parameter, node: Node, key: str) -> No
         check_spec(root, node, key, default=parameter.default)
 
 
-def check_spec(
-    root: Node, node: Node, key: str, *, default: Any = None, must_be_complete: bool = False
-) -> None:
+def check_spec(root: Node, node: Node, key: str, *, default: Any = None, must_be_complete: bool = False) -> None:
     """Check one value that names a component, and its overrides.
 
     `default` is what the parameter has when nothing sets it: it names the component for a mapping that does
@@ -109,9 +105,7 @@ def parse_spec(node: Node, key: str, default: Any = None) -> tuple[str, Node]:
     name over a `default` that has one. Raises ConfigError for anything else.
     """
     if node.tag is not None and "name" in node.value:
-        raise config_error(
-            node.value["name"].origin, f"{key}.name", f"!{node.tag} already names the component"
-        )
+        raise config_error(node.value["name"].origin, f"{key}.name", f"!{node.tag} already names the component")
     if named_component(node) is None and node.is_map and "name" not in node.value:
         base = named_component(from_plain(default, "default"))
         if base is not None and not _looks_like_component(node, get_schema(base)):

@@ -120,8 +120,7 @@ class Collator:
         shapes = sorted({image.shape for image in images})
         if len(shapes) > 1:
             raise DataError(
-                f"the images of a batch differ in size ({shapes[0]}, {shapes[-1]}):"
-                " add PadBatch to batch_transforms"
+                f"the images of a batch differ in size ({shapes[0]}, {shapes[-1]}): add PadBatch to batch_transforms"
             )
         return np.ascontiguousarray(stack_images(images), dtype=np.float32)
 

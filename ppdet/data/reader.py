@@ -84,11 +84,11 @@ class BaseReader:
         self.worker_num = worker_num
         self.skipped: dict[str, str] = {}
         self._epoch = 0
-        self._met = 0  # images asked for since the start, at most the data set
+        self._images = len({record["im_file"] for record in dataset.records})  # fewer than records with repeat
+        self._met = 0  # images asked for since the start
         if self.training and num_classes is not None and len(dataset.class_names) > num_classes:
             raise DataError(
-                f"{dataset.anno_path} has {len(dataset.class_names)} classes, the model {num_classes}:"
-                " set num_classes"
+                f"{dataset.anno_path} has {len(dataset.class_names)} classes, the model {num_classes}: set num_classes"
             )
         self.sampler = EpochSampler(
             size=len(dataset),
@@ -105,7 +105,7 @@ class BaseReader:
                 f"{len(dataset)} training images do not fill one batch: {name}.batch_size is {batch_size}"
                 f" on each of {world_size} devices; lower it, or set drop_last to false"
             )
-        max_skipped = max(1, int(len(dataset) * MAX_UNREADABLE))
+        max_skipped = max(1, int(self._images * MAX_UNREADABLE))
         self._source = SampleSource(dataset.records, self.sample_transforms, seed, self.training, max_skipped)
         self._collate = Collator(self.batch_transforms, seed, self.training)
 
@@ -119,7 +119,7 @@ class BaseReader:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         tasks = self._tasks(self._epoch)
-        self._met = min(len(self.dataset), self._met + sum(len(batch) for batch in tasks))
+        self._met = min(self._images, self._met + sum(len(batch) for batch in tasks))
         batches = self._read_in_workers(tasks) if self.worker_num > 0 and tasks else self._read_here(tasks)
         try:
             for batch in batches:
@@ -146,8 +146,8 @@ class BaseReader:
     def _read_in_workers(self, tasks: list[list[Task]]) -> Iterator[dict[str, Any]]:
         """New workers for every epoch: forking takes some hundredths of a second.
 
-        Paddle's persistent workers are not used: after a loop that ended early they deliver batches of the
-        old epoch, and when one has died the next epoch waits for it for ever.
+        Paddle's persistent workers are not used: after a loop that ended early the next one fails with an
+        IndexError inside paddle (3.3.1).
         """
         import paddle
 
@@ -260,9 +260,7 @@ def _separate_boxes(batch: dict[str, Any]) -> dict[str, Any]:
     if "gt_class" not in batch:
         return batch
     counts = (batch["gt_class"] >= 0).sum(axis=1).tolist()
-    lists = {
-        key: [rows[:count] for rows, count in zip(batch[key], counts)] for key in PADDING if key in batch
-    }
+    lists = {key: [rows[:count] for rows, count in zip(batch[key], counts)] for key in PADDING if key in batch}
     return {**batch, **lists}
 
 

@@ -48,9 +48,7 @@ class EpochSampler:
             together = self.batch_size * self.world_size
             order = order[: self.size // together * together]
         elif self.even:
-            order = np.resize(
-                order, -(-self.size // self.world_size) * self.world_size
-            )  # starts over at the end
+            order = np.resize(order, -(-self.size // self.world_size) * self.world_size)  # starts over at the end
         mine = order[self.rank :: self.world_size]
         return mine[: len(mine) // self.batch_size * self.batch_size] if self.drop_last else mine
 

@@ -190,7 +190,7 @@ def optimizer_state(model: nn.Layer, optimizer: object) -> dict:
     state = {}
     for key, value in optimizer.state_dict().items():
         parameter = next((p for p in sorted(names, key=len, reverse=True) if key.startswith(p + "_")), None)
-        state[key if parameter is None else f"{names[parameter]}|{key[len(parameter):]}"] = value
+        state[key if parameter is None else f"{names[parameter]}|{key[len(parameter) :]}"] = value
     return state
 
 

@@ -30,10 +30,14 @@ def gather(value: object) -> list:
     return values
 
 
-def wrap(model: nn.Layer) -> nn.Layer:
-    """Return the layer to call in training: gradients are averaged over ranks in its backward pass."""
+def wrap(model: nn.Layer, *, find_unused: bool = False) -> nn.Layer:
+    """Return the layer to call in training: gradients are averaged over ranks in its backward pass.
+
+    Args:
+        find_unused: look in every step for parameters that take no part in it.
+    """
     if world_size() == 1:
         return model
     if paddle.is_compiled_with_cuda() and any(getattr(m, "synchronize", False) for m in model.sublayers()):
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    return paddle.DataParallel(model)
+    return paddle.DataParallel(model, find_unused_parameters=find_unused)

@@ -91,7 +91,8 @@ class LogHook(Hook):
         images = trainer.reader.batch_size * distributed.world_size() * self.steps
         width = len(str(trainer.steps_per_epoch))
         logger.info(
-            "Epoch: [%d/%d] [%*d/%d] learning_rate: %.6f %s eta: %s batch_cost: %.3f data_cost: %.3f ips: %.2f images/s",
+            "Epoch: [%d/%d] [%*d/%d] learning_rate: %.6f %s eta: %s "
+            "batch_cost: %.3f data_cost: %.3f ips: %.2f images/s",
             trainer.epoch + 1,
             trainer.epochs,
             width,

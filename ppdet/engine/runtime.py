@@ -43,12 +43,13 @@ def set_device(use_gpu: bool) -> str:
     """Choose the GPU when asked for and usable, otherwise the CPU; return its name in Paddle."""
     import paddle
 
-    device = "cpu"
-    if use_gpu and paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0:
-        device = f"gpu:{os.environ.get('FLAGS_selected_gpus', '0').split(',')[0]}"
-    elif use_gpu and paddle.is_compiled_with_cuda():
+    usable = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+    if use_gpu and paddle.is_compiled_with_cuda() and not usable:
         logger.warning("use_gpu is true, but no GPU is visible: running on the CPU")
-    return paddle.set_device(device) and device
+    # Under paddle.distributed.launch "gpu" is the one that this process was given.
+    device = "gpu" if use_gpu and usable else "cpu"
+    paddle.set_device(device)
+    return device
 
 
 def local_processes() -> int:

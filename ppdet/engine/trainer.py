@@ -63,7 +63,7 @@ class Trainer:
         if resume:
             self.restore(load_training(resume, self.model, self.optimizer, self.ema))
         self.evaluator = Evaluator(cfg) if evaluate else None
-        self.parallel = distributed.wrap(self.model)
+        self.parallel = distributed.wrap(self.model, find_unused=cfg["find_unused_parameters"])
         self.hooks = [*default_hooks(cfg, evaluate=evaluate), *hooks]
 
     def restore(self, state: TrainingState) -> None:
@@ -83,15 +83,17 @@ class Trainer:
     def train(self) -> None:
         """Run all epochs that are left."""
         self.call("before_train")
-        for self.epoch in range(self.epoch, self.epochs):
+        while self.epoch < self.epochs:
             self.train_epoch()
+            self.epoch += 1
         self.call("after_train")
 
     def train_epoch(self) -> None:
         self.model.train()
         self.reader.set_epoch(self.epoch)
         ready = time.perf_counter()
-        for self.step, batch in enumerate(self.reader):
+        for step, batch in enumerate(self.reader):
+            self.step = step
             start = time.perf_counter()
             self.batch = to_device(batch)
             self.call("before_step")

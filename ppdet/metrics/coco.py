@@ -67,9 +67,7 @@ class COCOMetric:
                 f"{len(category_ids)} category_ids and {len(class_names)} class_names"
             )
         if backend is not None and backend not in BACKENDS:
-            raise ValueError(
-                f"COCOMetric: backend is {backend!r}, expected one of {', '.join(BACKENDS)} or None"
-            )
+            raise ValueError(f"COCOMetric: backend is {backend!r}, expected one of {', '.join(BACKENDS)} or None")
         self.anno_path = Path(anno_path)
         self.category_ids = [int(i) for i in category_ids]
         self.class_names = [str(name) for name in class_names]
@@ -158,8 +156,7 @@ class COCOMetric:
         for name, (kind, iou, area, limit) in STATISTICS.items():
             iou_text = "0.50:0.95" if iou is None else f"{iou:0.2f}"
             lines.append(
-                f" {titles[kind]} @[ IoU={iou_text:<9} | area={area:>6s} | maxDets={limit:>3d} ] "
-                f"= {numbers[name]:0.3f}"
+                f" {titles[kind]} @[ IoU={iou_text:<9} | area={area:>6s} | maxDets={limit:>3d} ] = {numbers[name]:0.3f}"
             )
         if self.classwise:
             lines.append(self.classwise_table())
@@ -234,9 +231,7 @@ def load_ground_truth(path: Path) -> tuple[dict[int, dict], list[dict]]:
         with open(path, encoding="utf-8") as stream:
             content = json.load(stream)
     except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{path}: no such annotation file (anno_path of the evaluation data set)"
-        ) from None
+        raise FileNotFoundError(f"{path}: no such annotation file (anno_path of the evaluation data set)") from None
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: expected a COCO annotation file (json): {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):

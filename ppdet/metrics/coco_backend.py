@@ -23,9 +23,7 @@ def choose_backend(name: Optional[str] = None) -> str:
         except ImportError:
             continue
     wanted = name or " nor ".join(BACKENDS)
-    raise ImportError(
-        f"COCO evaluation: {wanted} cannot be imported: pip install {name or next(iter(BACKENDS))}"
-    )
+    raise ImportError(f"COCO evaluation: {wanted} cannot be imported: pip install {name or next(iter(BACKENDS))}")
 
 
 def run_backend(

@@ -78,9 +78,7 @@ class Warmup:
 class LinearWarmup(Warmup):
     """From `start_factor` x base rate to the base rate, step by step."""
 
-    def __init__(
-        self, *, steps: int = 500, start_factor: float = 1.0 / 3, epochs: Optional[int] = None
-    ) -> None:
+    def __init__(self, *, steps: int = 500, start_factor: float = 1.0 / 3, epochs: Optional[int] = None) -> None:
         super().__init__(steps, epochs)
         self.start_factor = start_factor
 

@@ -22,8 +22,8 @@ class OptimizerBuilder:
         optimizer: {type: Momentum | SGD | Adam | AdamW, and any parameter of that Paddle class}.
         regularizer: {type: L1 | L2, factor}, or null. A parameter's own regularizer comes first.
         clip_grad_by_norm: largest norm of all gradients together. clip_grad_by_value: largest absolute value of each.
-        param_groups: list of {params: [regular expressions of names], and learning_rate (a factor of the rate) or
-            weight_decay}; a parameter belongs to the first group that matches.
+        param_groups: list of {params: [regular expressions of names], learning_rate: another factor of the rate,
+            weight_decay: L2 factor instead of the regularizer's}, both optional; a parameter belongs to the first group that matches.
     """
 
     def __init__(
@@ -38,9 +38,7 @@ class OptimizerBuilder:
         options = dict(optimizer or {"type": "Momentum", "momentum": 0.9})
         kind = options.pop("type", "Momentum")
         if kind not in OPTIMIZERS:
-            raise ValueError(
-                f"OptimizerBuilder.optimizer.type is {kind!r}; it must be one of {', '.join(OPTIMIZERS)}"
-            )
+            raise ValueError(f"OptimizerBuilder.optimizer.type is {kind!r}; it must be one of {', '.join(OPTIMIZERS)}")
         self.build_optimizer = OPTIMIZERS[kind]
         known = inspect.signature(self.build_optimizer.__init__).parameters
         for name in options:
@@ -62,6 +60,10 @@ class OptimizerBuilder:
                 raise ValueError(
                     f"OptimizerBuilder.param_groups: {group} needs params, and may have learning_rate and weight_decay"
                 )
+            if "weight_decay" in group and self.build_optimizer is paddle.optimizer.AdamW:
+                raise ValueError(
+                    "OptimizerBuilder.param_groups: AdamW decays all weights alike, or none: no weight_decay"
+                )
 
     @staticmethod
     def make_regularizer(regularizer: Optional[dict]) -> object:
@@ -82,27 +84,25 @@ class OptimizerBuilder:
         options.setdefault("weight_decay", self.weight_decay)
         if self.build_optimizer is paddle.optimizer.AdamW and options["weight_decay"] is self.weight_decay:
             options["weight_decay"] = getattr(self.weight_decay, "coeff", 0.0) if self.weight_decay else 0.0
+        self.apply_groups(model)
+        parameters = [p for p in model.parameters() if p.trainable]
         return self.build_optimizer(
-            learning_rate=learning_rate, parameters=self.group(model), grad_clip=self.grad_clip, **options
+            learning_rate=learning_rate, parameters=parameters, grad_clip=self.grad_clip, **options
         )
 
-    def group(self, model: nn.Layer) -> list:
-        """Trainable parameters, in groups if any are configured."""
-        trainable = [(name, p) for name, p in model.named_parameters() if p.trainable]
-        if not self.param_groups:
-            return [p for _, p in trainable]
-        members = [[] for _ in self.param_groups]
-        rest = []
-        for name, parameter in trainable:
-            matching = (
-                i for i, g in enumerate(self.param_groups) if any(re.search(e, name) for e in g["params"])
-            )
-            index = next(matching, None)
-            (rest if index is None else members[index]).append(parameter)
-        for group, found in zip(self.param_groups, members):
+    def apply_groups(self, model: nn.Layer) -> None:
+        """Write every group's factor and decay to its parameters.
+
+        Paddle's own groups are not used: they would overwrite the factors that layers gave their parameters.
+        """
+        free = {name: p for name, p in model.named_parameters() if p.trainable}
+        for group in self.param_groups:
+            found = [name for name in free if any(re.search(pattern, name) for pattern in group["params"])]
             if not found:
                 raise ValueError(
                     f"OptimizerBuilder.param_groups: no trainable parameter's name matches {group['params']}"
                 )
-        groups = [{**group, "params": found} for group, found in zip(self.param_groups, members)]
-        return groups + ([{"params": rest}] if rest else [])
+            for parameter in (free.pop(name) for name in found):
+                parameter.optimize_attr["learning_rate"] *= group.get("learning_rate", 1.0)
+                if "weight_decay" in group:
+                    parameter.regularizer = L2Decay(group["weight_decay"])

@@ -64,9 +64,7 @@ def _write(archive: Path, members: list[Member], folder: Path) -> int:
     for name, _, _ in members:
         path = PurePosixPath(name.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or PureWindowsPath(name).drive:
-            raise ArchiveError(
-                f"{archive}: member {name!r} leads outside of the folder; nothing was unpacked"
-            )
+            raise ArchiveError(f"{archive}: member {name!r} leads outside of the folder; nothing was unpacked")
     written = 0
     for name, size, open_member in tqdm(members, desc=archive.name, disable=not sys.stderr.isatty()):
         target = folder / name.replace("\\", "/")

@@ -64,12 +64,12 @@ def test_boxes_lie_in_their_images_and_ids_are_those_of_coco(shapes, tmp_path):
         sizes = {}
         for image in content["images"]:
             pixels = cv2.imread(str(tmp_path / "images" / split / image["file_name"]))
-            assert pixels.shape == (image["height"], image["width"], 3) == (160, 160, 3)
+            assert pixels.shape == (image["height"], image["width"], 3) == (128, 128, 3)
             sizes[image["id"]] = pixels.shape
         assert len({a["id"] for a in content["annotations"]}) == len(content["annotations"])
         for annotation in content["annotations"]:
             x, y, w, h = annotation["bbox"]
-            assert x >= 0 and y >= 0 and x + w <= 160 and y + h <= 160 and w >= 3 and h >= 3
+            assert x >= 0 and y >= 0 and x + w <= 128 and y + h <= 128 and w >= 3 and h >= 3
             assert 0 < annotation["area"] <= w * h
             assert annotation["image_id"] in sizes and annotation["category_id"] in (1, 2, 3, 4)
 
@@ -93,13 +93,13 @@ def test_box_is_the_tight_hull_of_the_pixels(shapes, monkeypatch):
 
 def test_hard_cases_are_what_they_say(shapes):
     def scenes(case):
-        return [shapes.draw_scene(np.random.default_rng([9, n]), 160, case)[1] for n in range(30)]
+        return [shapes.draw_scene(np.random.default_rng([9, n]), 128, case)[1] for n in range(30)]
 
     assert all(objects == [] for objects in scenes("empty"))
     assert all(max(objects[0]["bbox"][2:]) <= 22 for objects in scenes("tiny"))
     for objects in scenes("truncated"):
         x, y, w, h = objects[0]["bbox"]
-        assert x == 0 or y == 0 or x + w == 160 or y + h == 160
+        assert x == 0 or y == 0 or x + w == 128 or y + h == 128
     assert sum(len(objects) >= 2 for objects in scenes("occluded")) >= 24
     plain = [shape for objects in scenes("plain") for shape in objects]
     sides = np.sort([max(shape["bbox"][2:]) for shape in plain])
@@ -108,7 +108,7 @@ def test_hard_cases_are_what_they_say(shapes):
 
 def test_the_quick_start_has_every_class_and_every_hard_case(shapes, tmp_path):
     summary = shapes.generate(tmp_path)
-    for split, images in (("train", 400), ("val", 80)):
+    for split, images in (("train", 600), ("val", 100)):
         counts = summary[split]
         assert sum(counts[case] for case in ("plain", *shapes.HARD_CASES)) == images
         assert min(counts[name] for name in shapes.CLASS_NAMES) > images / 2

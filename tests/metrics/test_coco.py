@@ -69,16 +69,12 @@ def random_case(rng, *, image_count=6, categories=(2, 7, 11), crowd=True):
         boxes = np.concatenate([near, far])
         labels = np.concatenate([np.repeat(classes, 2), rng.integers(0, len(categories), 5)])
         scores = np.round(rng.random(len(boxes)), 1)
-        rows_per_image.append(
-            np.concatenate([labels[:, None], scores[:, None], boxes], axis=1).astype(np.float32)
-        )
+        rows_per_image.append(np.concatenate([labels[:, None], scores[:, None], boxes], axis=1).astype(np.float32))
     return images, annotations, rows_per_image
 
 
 def make_metric(path, categories, **kwargs):
-    return COCOMetric(
-        anno_path=path, category_ids=categories, class_names=[f"class{c}" for c in categories], **kwargs
-    )
+    return COCOMetric(anno_path=path, category_ids=categories, class_names=[f"class{c}" for c in categories], **kwargs)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -137,9 +133,7 @@ def test_result_dictionaries_are_coco_results(tmp_path):
     path = write_annotations(tmp_path / "a.json", [5], [], [3, 9])
     metric = make_metric(path, [3, 9])
     metric.update(np.array([[1, 0.5, 10, 20, 40, 60]], np.float32), [1], [5])
-    assert metric.results == [
-        {"image_id": 5, "category_id": 9, "bbox": [10.0, 20.0, 30.0, 40.0], "score": 0.5}
-    ]
+    assert metric.results == [{"image_id": 5, "category_id": 9, "bbox": [10.0, 20.0, 30.0, 40.0], "score": 0.5}]
     metric.save(tmp_path / "out" / "bbox.json")
     assert json.loads((tmp_path / "out" / "bbox.json").read_text()) == metric.results
 
@@ -290,9 +284,7 @@ def test_misuse_is_an_error_in_one_line(tmp_path):
     assert "num_classes" in error_line(lambda: metric.update(np.array([[1, 0.9, 0, 0, 1, 1]]), [1], [1]))
     assert "rows (M, 6)" in error_line(lambda: metric.update(np.zeros((2, 6)), [1], [1]))
     assert "rows (M, 6)" in error_line(lambda: metric.update(np.zeros((2, 5)), [2], [1]))
-    assert "class_names" in error_line(
-        lambda: COCOMetric(anno_path=path, category_ids=[1], class_names=["a", "b"])
-    )
+    assert "class_names" in error_line(lambda: COCOMetric(anno_path=path, category_ids=[1], class_names=["a", "b"]))
     assert "faster-coco-eval" in error_line(lambda: make_metric(path, [1], backend="fast"))
     metric.update(np.zeros((0, 6)), [0], [77])
     assert "image id 77" in error_line(metric.compute)

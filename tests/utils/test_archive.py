@@ -63,9 +63,7 @@ def test_damaged_archives_are_one_line_errors(tmp_path):
     tar = write_tar(tmp_path / "a.tar.gz", {"x": os.urandom(5000), "y": b"y"}).read_bytes()
     middle = bytearray(whole)
     middle[1000] ^= 0xFF
-    for number, content in enumerate(
-        [b"", b"<html>not found</html>", whole[:3000], bytes(middle), tar[:3000]]
-    ):
+    for number, content in enumerate([b"", b"<html>not found</html>", whole[:3000], bytes(middle), tar[:3000]]):
         path = tmp_path / f"damaged{number}"
         path.write_bytes(content)
         with pytest.raises(ArchiveError, match="download it again") as caught:

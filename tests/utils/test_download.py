@@ -59,9 +59,7 @@ def test_local_paths(tmp_path, monkeypatch):
     error_of(lambda: fetch(""))
 
 
-@pytest.mark.parametrize(
-    "url", ["ftp://host/a.pdparams", "file:///etc/passwd", "s3://bucket/x", "http://host/"]
-)
+@pytest.mark.parametrize("url", ["ftp://host/a.pdparams", "file:///etc/passwd", "s3://bucket/x", "http://host/"])
 def test_other_urls_are_refused(url, tmp_path):
     assert "expected" in error_of(lambda: fetch(url, cache_dir=tmp_path))
 

@@ -56,13 +56,9 @@ class COCODataSet(DetectionDataset):
     ) -> None:
         unknown = sorted(set(data_fields) - set(FIELDS))
         if unknown:
-            raise ValueError(
-                f"COCODataSet.data_fields: no field {unknown[0]!r}, there are {', '.join(FIELDS)}"
-            )
+            raise ValueError(f"COCODataSet.data_fields: no field {unknown[0]!r}, there are {', '.join(FIELDS)}")
         if not anno_path:
-            raise ValueError(
-                "COCODataSet.anno_path is not set: name the annotation file, relative to dataset_dir"
-            )
+            raise ValueError("COCODataSet.anno_path is not set: name the annotation file, relative to dataset_dir")
         if repeat < 1:
             raise ValueError(f"COCODataSet.repeat is {repeat}, expected at least 1")
         if dataset_dir:
@@ -77,9 +73,7 @@ class COCODataSet(DetectionDataset):
             raise DataError(f"image folder {self.image_dir} does not exist: check COCODataSet.image_dir")
         wants_boxes = any(field != "image" for field in data_fields)
         if wants_boxes and "annotations" not in content:
-            raise DataError(
-                f"{self.anno_path} has no 'annotations': leave only image in data_fields, or name another"
-            )
+            raise DataError(f"{self.anno_path} has no 'annotations': leave only image in data_fields, or name another")
         boxes = _Boxes(content.get("annotations", []), images, self.category_ids, self.anno_path, load_crowd)
         del content
 
@@ -157,8 +151,7 @@ def _column(rows: list, key: str, kind: str, path: str, expected: type = object)
     if not all(isinstance(value, expected) for value in values):
         number = next(i for i, value in enumerate(values) if not isinstance(value, expected))
         raise DataError(
-            f"{path} is not COCO: {key} of {kind} {number} is {values[number]!r},"
-            f" expected {expected.__name__}"
+            f"{path} is not COCO: {key} of {kind} {number} is {values[number]!r}, expected {expected.__name__}"
         )
     return values
 
@@ -179,9 +172,7 @@ class _Images:
             raise DataError(f"{path}: an image's width or height is not a number") from None
         wrong = np.flatnonzero((self.widths <= 0) | (self.heights <= 0))
         if len(wrong):
-            raise DataError(
-                f"{path}: image {self.files[wrong[0]]} has no size, expected width and height in pixels"
-            )
+            raise DataError(f"{path}: image {self.files[wrong[0]]} has no size, expected width and height in pixels")
         self.index = {identity: i for i, identity in enumerate(self.ids)}
         if len(self.index) < len(self.ids):
             raise DataError(f"{path}: two images have the same id")
@@ -190,9 +181,7 @@ class _Images:
 class _Boxes:
     """All usable boxes sorted by image: those of image i are rows starts[i] to starts[i + 1]."""
 
-    def __init__(
-        self, rows: list, images: _Images, category_ids: list[int], path: str, load_crowd: bool
-    ) -> None:
+    def __init__(self, rows: list, images: _Images, category_ids: list[int], path: str, load_crowd: bool) -> None:
         if not isinstance(rows, list):
             raise DataError(f"{path} is not COCO: 'annotations' is not a list")
         image = _positions(_column(rows, "image_id", "annotation", path, int), images.index)
@@ -203,9 +192,7 @@ class _Boxes:
         )
         if (classes < 0).any():
             row = rows[int(np.argmax(classes < 0))]
-            raise DataError(
-                f"{path}: an annotation has category_id {row['category_id']!r}, which no category has"
-            )
+            raise DataError(f"{path}: an annotation has category_id {row['category_id']!r}, which no category has")
         xywh = _box_array(_column(rows, "bbox", "annotation", path), path)
         self.total = len(rows)
 

@@ -63,8 +63,7 @@ class ImageFolder(DetectionDataset):
             raise DataError("ImageFolder.set_images: expected a list of at least one image path")
         paths = paths[: self.sample_num] if self.sample_num >= 0 else paths
         self._records = [
-            {"im_id": np.array([i], dtype=np.int64), "im_file": join_path(None, path)}
-            for i, path in enumerate(paths)
+            {"im_id": np.array([i], dtype=np.int64), "im_file": join_path(None, path)} for i, path in enumerate(paths)
         ]
 
     def _scan(self) -> list[str]:
@@ -76,9 +75,7 @@ class ImageFolder(DetectionDataset):
             raise DataError(f"no image in {self.image_dir}: expected files ending in {' '.join(EXTENSIONS)}")
         return paths
 
-    def _read_classes(
-        self, dataset_dir: Optional[str], anno_path: Optional[str]
-    ) -> tuple[list[int], list[str]]:
+    def _read_classes(self, dataset_dir: Optional[str], anno_path: Optional[str]) -> tuple[list[int], list[str]]:
         if not anno_path:
             return [], []
         places = [join_path(dataset_dir, anno_path), join_path(None, anno_path)]
@@ -112,9 +109,7 @@ def _read_names(path: str) -> tuple[list[int], list[str]]:
         with open(path, encoding="utf-8") as file:
             names = [line.strip() for line in file if line.strip()]
     except UnicodeDecodeError:
-        raise DataError(
-            f"{path} is not a text file: expected one class name a line, or a .json file"
-        ) from None
+        raise DataError(f"{path} is not a text file: expected one class name a line, or a .json file") from None
     if not names:
         raise DataError(f"{path} is empty: expected one class name a line")
     return list(range(len(names))), names

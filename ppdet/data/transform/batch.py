@@ -30,9 +30,7 @@ class PadBatch:
     def __call__(self, samples: list[dict], rng: Optional[np.random.Generator] = None) -> list[dict]:
         images = [sample["image"] for sample in samples]
         if any(image.ndim != 3 or image.shape[0] > 4 for image in images):
-            raise DataError(
-                f"PadBatch: an image of shape {images[0].shape}, expected (3, H, W): Permute comes before"
-            )
+            raise DataError(f"PadBatch: an image of shape {images[0].shape}, expected (3, H, W): Permute comes before")
         stride = max(self.pad_to_stride, 1)
         height = -(-max(image.shape[1] for image in images) // stride) * stride
         width = -(-max(image.shape[2] for image in images) // stride) * stride
@@ -51,9 +49,6 @@ def stack_images(images: list[np.ndarray]) -> np.ndarray:
     whole = images[0].base
     if isinstance(whole, np.ndarray) and whole.shape == (len(images), *images[0].shape):
         rows = (row.__array_interface__["data"] for row in whole)
-        if all(
-            image.base is whole and image.__array_interface__["data"] == row
-            for image, row in zip(images, rows)
-        ):
+        if all(image.base is whole and image.__array_interface__["data"] == row for image, row in zip(images, rows)):
             return whole
     return np.stack(images)

@@ -36,9 +36,7 @@ class NormalizeImage:
         norm_type: Literal["mean_std", "none"] = "mean_std",
     ) -> None:
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError(
-                f"NormalizeImage: expected 3 means and 3 positive std, got {list(mean)}, {list(std)}"
-            )
+            raise ValueError(f"NormalizeImage: expected 3 means and 3 positive std, got {list(mean)}, {list(std)}")
         self.mean = list(mean)
         self.std = list(std)
         self.is_scale = is_scale

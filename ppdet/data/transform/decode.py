@@ -95,7 +95,7 @@ def _is_cut_short(data: bytes) -> bool:
     if data.startswith(b"\xff\xd8"):
         return not (data.endswith(b"\xff\xd9") or _has_jpeg_end(data))
     if data.startswith(b"\x89PNG"):
-        return b"IEND" not in data[-1024:] and b"IEND" not in data
+        return data.rfind(b"IEND") < 0
     if data.startswith(b"RIFF"):
         return len(data) < int.from_bytes(data[4:8], "little") + 8
     return False  # OpenCV reports it for the other kinds

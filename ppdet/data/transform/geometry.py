@@ -135,18 +135,12 @@ def _sequence(value: object, name: str) -> Sequence:
 def _pair(size: object, name: str) -> tuple[int, int]:
     """A size as two numbers, given as one or two."""
     pair = (size, size) if isinstance(size, int) else size
-    if (
-        not isinstance(pair, Sequence)
-        or len(pair) != 2
-        or not all(isinstance(n, int) and n > 0 for n in pair)
-    ):
+    if not isinstance(pair, Sequence) or len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
         raise ValueError(f"{name} is {size!r}, expected one or two positive whole numbers")
     return pair[0], pair[1]
 
 
 def _interpolation(value: int, name: str) -> int:
     if value not in INTERPOLATIONS:
-        raise ValueError(
-            f"{name} is {value!r}, expected 0 nearest, 1 bilinear, 2 bicubic, 3 area or 4 Lanczos"
-        )
+        raise ValueError(f"{name} is {value!r}, expected 0 nearest, 1 bilinear, 2 bicubic, 3 area or 4 Lanczos")
     return value

@@ -136,9 +136,7 @@ class Gt2FCOSTarget:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """The pairs that qualify, and their distances (K, 4); float32 as in published models decides ties."""
         stride = self.strides[level]
-        location = np.stack(
-            [column * stride + self.shift * stride, row * stride + self.shift * stride], axis=1
-        )
+        location = np.stack([column * stride + self.shift * stride, row * stride + self.shift * stride], axis=1)
         location = location.astype(np.float32)
         sides = _sides(location, boxes[box])
         longest = sides.max(axis=1)

@@ -11,7 +11,7 @@ from paddle.nn.initializer import Constant, Normal
 from paddle.regularizer import L2Decay
 from paddle.vision.ops import DeformConv2D
 
-from ppdet.core.workspace import register, serializable
+from ppdet.core.workspace import register
 from ppdet.modeling.layers import MultiClassNMS, ShapeSpec, make_norm, sample_deformed
 
 # With distances through a ReLU, a side that is zero everywhere gets no gradient and stays so. Starting at 2 strides,
@@ -194,9 +194,7 @@ class FCOSHead(nn.Layer):
         self.fcos_head_cls = conv(num_classes, -math.log((1 - prior_prob) / prior_prob))
         self.fcos_head_reg = conv(4, DISTANCE_START if norm_reg_targets else 0.0)
         self.fcos_head_centerness = conv(1, 0.0)
-        self.scales = [
-            self.add_sublayer(f"p{round(math.log2(stride))}_feat", ScaleReg()) for stride in self.fpn_stride
-        ]
+        self.scales = [self.add_sublayer(f"p{round(math.log2(stride))}_feat", ScaleReg()) for stride in self.fpn_stride]
 
     @classmethod
     def from_config(cls, cfg, input_shape: Sequence[ShapeSpec]) -> dict:

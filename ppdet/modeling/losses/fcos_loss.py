@@ -36,9 +36,7 @@ class FCOSLoss(nn.Layer):
     ) -> None:
         super().__init__()
         if iou_loss_type not in IOU_LOSSES:
-            raise ValueError(
-                f"FCOSLoss.iou_loss_type is {iou_loss_type!r}; it must be one of {', '.join(IOU_LOSSES)}"
-            )
+            raise ValueError(f"FCOSLoss.iou_loss_type is {iou_loss_type!r}; it must be one of {', '.join(IOU_LOSSES)}")
         if quality not in ("centerness", "iou"):
             raise ValueError(f"FCOSLoss.quality is {quality!r}; it must be centerness or iou")
         self.loss_alpha = loss_alpha
@@ -70,9 +68,7 @@ class FCOSLoss(nn.Layer):
         count, centerness_sum = self.normalizers(weight, targets["target_centerness"])
 
         one_hot = F.one_hot(labels.astype("int64"), logits.shape[-1] + 1)[..., 1:]
-        loss_cls = F.sigmoid_focal_loss(
-            logits, one_hot, normalizer=count, alpha=self.loss_alpha, gamma=self.loss_gamma
-        )
+        loss_cls = F.sigmoid_focal_loss(logits, one_hot, normalizer=count, alpha=self.loss_alpha, gamma=self.loss_gamma)
         # Background is replaced before anything is computed from it: no infinity that a factor 0 would turn into NaN,
         # and no selection, whose size would have to travel from the device.
         iou, giou = iou_and_giou(

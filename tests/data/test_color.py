@@ -1,0 +1,105 @@
+import colorsys
+
+import numpy as np
+import pytest
+
+from ppdet.data.transform import NormalizeImage, Permute, RandomDistort
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+OFF = (0, 0, 0.0)
+
+
+def noise(h=30, w=40, low=0, high=256):
+    return np.random.default_rng(0).integers(low, high, (h, w, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("is_scale", [True, False])
+@pytest.mark.parametrize("norm_type", ["mean_std", "none"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_normalize(is_scale, norm_type, dtype):
+    image = noise().astype(dtype)
+    normalize = NormalizeImage(mean=MEAN, std=STD, is_scale=is_scale, norm_type=norm_type)
+    result = normalize({"image": image.copy()})["image"]
+    expected = image.astype(np.float64) / (255 if is_scale else 1)
+    if norm_type == "mean_std":
+        expected = (expected - MEAN) / STD
+    assert result.dtype == np.float32 and result.shape == (30, 40, 3)
+    assert np.allclose(result, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_permute_costs_nothing_after_normalize():
+    sample = Permute()(NormalizeImage()({"image": noise()}))
+    assert sample["image"].shape == (3, 30, 40) and sample["image"].flags.c_contiguous
+
+
+def test_wrong_std():
+    with pytest.raises(ValueError, match="positive std"):
+        NormalizeImage(std=[0.2, 0.0, 0.2])
+
+
+def distort(image, seed=0, **options):
+    off = {"hue": OFF, "saturation": OFF, "contrast": OFF, "brightness": OFF}
+    sample = RandomDistort(**{**off, **options})({"image": image}, np.random.default_rng(seed))
+    assert sample["image"].dtype == np.uint8 and sample["image"].shape == image.shape
+    return sample["image"].astype(float)
+
+
+def grey(image):
+    return image @ [0.299, 0.587, 0.114]
+
+
+def test_each_distortion_does_what_its_name_says():
+    image = noise(low=60, high=120)
+    assert np.abs(distort(image, brightness=(2, 2, 1.0)) - image * 2.0).max() <= 1
+    assert np.abs(distort(image, saturation=(0, 0, 1.0)) - grey(image)[..., None]).max() <= 1
+    assert np.abs(distort(image, contrast=(0, 0, 1.0)) - grey(image).mean()).max() <= 1
+    assert np.abs(distort(image, contrast=(1, 1, 1.0)) - image).max() <= 1
+    assert np.abs(distort(image, hue=(360, 360, 1.0)) - image).max() <= 1
+    turned = distort(image, hue=(18, 18, 1.0))
+    assert np.abs(grey(turned) - grey(image)).max() <= 1.5, "hue keeps the luma"
+
+
+def test_hue_turns_red_towards_its_neighbours_and_back():
+    red = np.full((2, 2, 3), (180, 80, 80), dtype=np.uint8)
+    hues = [colorsys.rgb_to_hsv(*distort(red, hue=(angle, angle, 1.0))[0, 0] / 255)[0] for angle in (-18, 18)]
+    steps = sorted((hue + 0.5) % 1 - 0.5 for hue in hues)
+    assert -0.1 < steps[0] < -0.02 and 0.02 < steps[1] < 0.1
+
+
+def test_values_saturate():
+    assert distort(noise(), brightness=(10, 10, 1.0)).max() == 255
+
+
+def test_probability_and_count():
+    image = noise(low=60, high=120)
+    options = {"brightness": (2, 2, 0.5)}
+    changed = [not np.array_equal(distort(image, seed, **options), image) for seed in range(200)]
+    assert 70 < sum(changed) < 130
+    assert np.array_equal(distort(image, count=0, brightness=(2, 2, 1.0)), image)
+    assert np.array_equal(distort(image, prob=0.0, brightness=(2, 2, 1.0)), image)
+
+
+def test_fixed_order_starts_with_brightness():
+    image = noise(low=60, high=120)
+    for seed in range(10):
+        result = distort(image, seed, random_apply=False, count=1, brightness=(2, 2, 1.0), contrast=(0, 0, 1.0))
+        assert np.abs(result - image * 2.0).max() <= 1
+
+
+def test_channels_are_shuffled():
+    image = np.full((2, 2, 3), (10, 20, 30), dtype=np.uint8)
+    orders = {tuple(distort(image, seed, random_channel=True)[0, 0]) for seed in range(100)}
+    assert len(orders) == 6 and all(sorted(order) == [10, 20, 30] for order in orders)
+
+
+def test_defaults_vary_and_leave_the_original_alone():
+    image = noise()
+    before = image.copy()
+    results = [RandomDistort()({"image": image}, np.random.default_rng(seed))["image"] for seed in range(20)]
+    assert len({result.tobytes() for result in results}) > 10
+    assert np.array_equal(image, before)
+
+
+def test_wrong_range():
+    with pytest.raises(ValueError, match="hue"):
+        RandomDistort(hue=[5, -5, 0.5])

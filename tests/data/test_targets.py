@@ -1,0 +1,118 @@
+"""Gt2FCOSTarget against a plain reading of the papers' definition, all locations x all boxes."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ppdet.data.transform import Gt2FCOSTarget
+
+STRIDES = (8, 16, 32, 64, 128)
+BOUNDS = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, np.inf))
+
+
+def plain_targets(boxes, classes, height, width, radius=1.5, shift=0.5, in_strides=True):
+    """Labels, distances and centerness, location by location."""
+    labels, distances, centerness = [], [], []
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    for stride, (low, high) in zip(STRIDES, BOUNDS):
+        for i in range(-(-height // stride)):
+            for j in range(-(-width // stride)):
+                point = np.array([(j + shift) * stride, (i + shift) * stride], dtype=np.float32)
+                sides = np.concatenate([point - boxes[:, :2], boxes[:, 2:] - point], axis=1)
+                good = (sides > 0).all(axis=1) & (sides.max(axis=1) > low) & (sides.max(axis=1) < high)
+                if radius > 0:
+                    region_low = np.maximum(boxes[:, :2], centres - np.float32(radius * stride))
+                    region_high = np.minimum(boxes[:, 2:], centres + np.float32(radius * stride))
+                    good &= ((point > region_low) & (point < region_high)).all(axis=1)
+                if not good.any():
+                    labels.append(0), distances.append(np.zeros(4)), centerness.append(0)
+                    continue
+                best = min(np.flatnonzero(good), key=lambda k: (areas[k], k))
+                left, top, right, bottom = sides[best].astype(float)
+                labels.append(classes[best] + 1)
+                distances.append(sides[best] / (stride if in_strides else 1))
+                centerness.append(np.sqrt(min(left, right) / max(left, right) * min(top, bottom) / max(top, bottom)))
+    return np.array(labels), np.array(distances), np.array(centerness)
+
+
+def check(boxes, height, width, radius=1.5, shift=0.5, in_strides=True):
+    boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
+    classes = np.arange(len(boxes)) % 80
+    assigner = Gt2FCOSTarget(center_sampling_radius=radius, num_shift=shift, norm_reg_targets=in_strides)
+    labels, distances, centerness = assigner.assign(boxes, classes[:, None], height, width)
+    wanted = (
+        plain_targets(boxes, classes, height, width, radius, shift, in_strides)
+        if len(boxes)
+        else [np.zeros_like(labels), np.zeros_like(distances), np.zeros_like(centerness)]
+    )
+    assert (labels.dtype, distances.dtype, centerness.dtype) == (np.int32, np.float32, np.float32)
+    assert np.array_equal(labels, wanted[0])
+    assert np.allclose(distances, wanted[1], rtol=1e-5, atol=1e-4)
+    assert np.allclose(centerness, wanted[2], atol=1e-4)
+
+
+# Quarters of pixels: many locations lie exactly on sides, bounds and centre regions, many areas are equal.
+coordinate = st.integers(-200, 1200).map(lambda n: n / 4)
+free_box = st.tuples(coordinate, coordinate, st.integers(0, 1200), st.integers(0, 1200)).map(
+    lambda box: (box[0], box[1], box[0] + box[2] / 4, box[1] + box[3] / 4)
+)
+grid_box = st.tuples(*[st.integers(0, 20)] * 4).map(
+    lambda box: (box[0] * 8, box[1] * 8, (box[0] + box[2]) * 8, (box[1] + box[3]) * 8)
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    boxes=st.lists(st.one_of(free_box, grid_box), max_size=8),
+    height=st.sampled_from([7, 64, 100, 256]),
+    width=st.sampled_from([1, 96, 256]),
+    radius=st.sampled_from([1.5, 0, 1, 2.25]),
+    shift=st.sampled_from([0.5, 0.0]),
+    in_strides=st.booleans(),
+)
+def test_equals_the_definition(boxes, height, width, radius, shift, in_strides):
+    check(boxes, height, width, radius, shift, in_strides)
+
+
+def test_awkward_boxes():
+    check([], 64, 64)
+    check([[20, 20, 20, 20], [20, 10, 20, 40]], 64, 64)
+    check([[-100, -100, -50, -50], [500, 500, 600, 600], [-50, -50, 300, 300]], 64, 96)
+    check([[0, 0, 2000, 10], [900, 2, 1100, 8], [0, 0, 2000, 10]], 32, 2048)
+    check([[0, 0, 64, 64], [0, 0, 128, 128]] * 2, 128, 128)
+
+
+def test_first_of_two_equal_boxes_wins():
+    labels, _, _ = Gt2FCOSTarget().assign(np.array([[8, 8, 48, 48]] * 2), np.array([[5], [6]]), 64, 64)
+    assert set(labels.tolist()) == {0, 6}
+
+
+def test_small_box_wins_over_large():
+    boxes = np.array([[0, 0, 60, 60], [24, 24, 40, 40]], dtype=np.float32)
+    labels, _, _ = Gt2FCOSTarget(center_sampling_radius=0).assign(boxes, np.array([[0], [1]]), 64, 64)
+    finest = labels[:64].reshape(8, 8)
+    assert (finest[3:5, 3:5] == 2).all() and finest[0, 0] == 1 and (finest == 2).sum() == 4
+
+
+def test_float32_decides_at_the_edges():
+    # 0.1 has no exact binary form: location 4.0 against sides that float32 rounds to either side of it.
+    check([[3.9999999, 0, 20, 20], [4.0000002, 0, 20, 20], [0.1, 0.1, 64.1, 64.1]], 64, 64)
+
+
+def test_sample_gets_the_padded_images_locations():
+    sample = {
+        "image": np.zeros((3, 256, 384), np.float32),
+        "gt_bbox": np.zeros((0, 4), np.float32),
+        "gt_class": np.zeros((0, 1), np.int32),
+    }
+    (sample,) = Gt2FCOSTarget()([sample])
+    locations = 32 * 48 + 16 * 24 + 8 * 12 + 4 * 6 + 2 * 3
+    assert sample["target_labels"].shape == sample["target_centerness"].shape == (locations,)
+    assert sample["target_distances"].shape == (locations, 4)
+
+
+def test_wrong_number_of_bounds():
+    with pytest.raises(ValueError, match="one less"):
+        Gt2FCOSTarget(object_sizes_boundary=[64, 128])

@@ -1,0 +1,157 @@
+"""The training loop: against a reference's trace, resuming, averaging, and what its hooks say."""
+
+import importlib.util
+import json
+import logging
+
+import numpy as np
+import paddle
+import pytest
+
+from ppdet.core.config import ConfigError
+from ppdet.core.workspace import load_config
+from ppdet.engine.checkpoint import CheckpointError, read_arrays
+from ppdet.engine.hooks import DeadSideHook, Hook
+from ppdet.engine.trainer import Trainer
+
+
+class Recorder(Hook):
+    """Keeps learning rate and losses of every step; stops after `steps`."""
+
+    def __init__(self, steps=None):
+        self.rows, self.steps = [], steps
+
+    def after_step(self, trainer):
+        names = ("loss", "loss_cls", "loss_box", "loss_quality")
+        self.rows.append([trainer.learning_rate, *(float(trainer.losses[n]) for n in names)])
+        if len(self.rows) == self.steps:
+            raise StopIteration
+
+
+@pytest.fixture
+def log(caplog):
+    logger = logging.getLogger("ppdet")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+def test_golden_trace(shared, tmp_path):
+    """Ten steps of a reference implementation, through our trainer and reader."""
+    golden = json.loads((shared / "goldens" / "trace_r18_1x.json").read_text())
+    spec = importlib.util.spec_from_file_location("fill", shared / "goldens" / "fill.py")
+    fill = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fill)
+    data = "{name: COCODataSet, dataset_dir: %s, image_dir: images, anno_path: annotations/train.json, " % (
+        shared / "data" / "bccd"
+    )
+    cfg = load_config(
+        golden["config"],
+        [
+            "ResNet.depth=18",
+            "num_classes=3",
+            "pretrain_weights=null",
+            "worker_num=0",
+            f"save_dir={tmp_path}",
+            f"TrainDataset={data} data_fields: [image, gt_bbox, gt_class, is_crowd]}}",
+            "TrainReader.sample_transforms.1.Resize.target_size=[256,416]",
+            "TrainReader.sample_transforms.3.RandomFlip.prob=0.0",
+            "TrainReader.shuffle=false",
+        ],
+    )
+    recorder = Recorder(steps=len(golden["rows"]))
+    trainer = Trainer(cfg, hooks=[recorder])
+    assert trainer.steps_per_epoch == 102
+    for name, value in trainer.model.state_dict().items():
+        value.set_value(fill.fill(name, value.shape))
+    with pytest.raises(StopIteration):
+        trainer.train()
+    assert np.allclose(recorder.rows, golden["rows"], rtol=0.02)
+
+
+@pytest.mark.parametrize("extra", [[], ["use_ema=true", "ema_decay=0.9"]])
+def test_resuming_gives_what_an_unbroken_run_gives(tiny, tmp_path, extra):
+    unbroken, broken = (tmp_path / name for name in ("unbroken", "broken"))
+    Trainer(load_config(str(tiny), [f"save_dir={unbroken}", "epoch=3", *extra])).train()
+
+    class Killed(Hook):
+        def before_step(self, trainer):
+            if trainer.epoch == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(load_config(str(tiny), [f"save_dir={broken}", "epoch=3", *extra]), hooks=[Killed()]).train()
+    again = Trainer(load_config(str(tiny), [f"save_dir={broken}", "epoch=3", *extra]), resume=f"{broken}/tiny/1")
+    assert (again.epoch, again.iteration) == (2, 8)
+    again.train()
+    for suffix in ["pdparams", "pdema"] if extra else ["pdparams"]:
+        first, second = (read_arrays(folder / "tiny" / f"model_final.{suffix}") for folder in (unbroken, broken))
+        assert all(np.array_equal(value, second[name]) for name, value in first.items())
+
+
+def test_files_of_a_run(tiny, tmp_path, log):
+    Trainer(load_config(str(tiny)), evaluate=True).train()
+    names = {p.name for p in (tmp_path / "output" / "tiny").iterdir()}
+    assert names == {"train_batch.jpg"} | {
+        f"{prefix}.{suffix}"
+        for prefix in ("0", "model_final", "best_model")
+        for suffix in ("pdparams", "pdopt", "json")
+    }
+    text = "\n".join(r.getMessage() for r in log.records)
+    for part in ("learning_rate: 0.001000", "eta: ", "images/s", "data_cost", "AP by epoch: 1: ", "weights: "):
+        assert part in text, part
+
+
+def test_training_learns(tiny):
+    recorder = Recorder()
+    cfg = load_config(str(tiny), ["epoch=15", "snapshot_epoch=15", "log_iter=100", "LearningRate.base_lr=0.02"])
+    Trainer(cfg, hooks=[recorder]).train()
+    losses = np.array(recorder.rows)[:, 1]
+    assert losses[-4:].mean() < 0.8 * losses[:4].mean()
+
+
+def test_batch_without_any_box(tiny):
+    class Empty(Hook):
+        def before_step(self, trainer):
+            trainer.batch["target_labels"] = paddle.zeros_like(trainer.batch["target_labels"])
+            trainer.batch["target_distances"] = paddle.zeros_like(trainer.batch["target_distances"])
+            trainer.batch["target_centerness"] = paddle.zeros_like(trainer.batch["target_centerness"])
+
+    recorder = Recorder()
+    trainer = Trainer(load_config(str(tiny), ["epoch=1"]), hooks=[Empty(), recorder])
+    trainer.train()
+    assert np.isfinite(recorder.rows).all()
+    assert all(np.isfinite(p.numpy()).all() for p in trainer.model.parameters())
+
+
+class FakeTrainer:
+    """What DeadSideHook reads of a trainer: the losses of the step and the strides of the head."""
+
+    class model:
+        class fcos_head:
+            fpn_stride = [8, 16]
+
+    def __init__(self, zeros):
+        self.losses = {
+            "positives": paddle.to_tensor([10.0, 0.0]),
+            "zero_sides": paddle.to_tensor([zeros, [0.0] * 4]),
+        }
+
+
+def test_dead_side_is_named_once(log):
+    hook = DeadSideHook(window=6)
+    for _ in range(13):
+        hook.after_step(FakeTrainer([10.0, 9.0, 0.0, 2.0]))
+    messages = [r.getMessage() for r in log.records if "dead side" in r.getMessage()]
+    assert len(messages) == 1
+    assert "left distance of level P3 (stride 8) is zero at 60 of 60 positives" in messages[0]
+
+
+def test_wrong_number_of_classes(tiny):
+    with pytest.raises(ConfigError, match="has 2 classes .*num_classes is 80.*-o num_classes=2"):
+        Trainer(load_config(str(tiny), ["num_classes=80"]))
+
+
+def test_resuming_from_nothing(tiny, tmp_path):
+    with pytest.raises(CheckpointError, match=r"nothing\.json: no such file"):
+        Trainer(load_config(str(tiny)), resume=str(tmp_path / "nothing"))

@@ -1,0 +1,23 @@
+import importlib.util
+
+import pytest
+
+from ppdet.core.workspace import load_config
+
+
+@pytest.fixture
+def fill(shared):
+    """The function that gives every parameter the value it has in all goldens."""
+    spec = importlib.util.spec_from_file_location("fill", shared / "goldens" / "fill.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.fill
+
+
+@pytest.fixture
+def base(fill):
+    """FCOS R50 as published, with the goldens' weights."""
+    model = load_config("configs/fcos/fcos_r50_fpn_1x_coco.yml").create("FCOS")
+    for name, value in model.state_dict().items():
+        value.set_value(fill(name, value.shape))
+    return model

@@ -1,0 +1,163 @@
+"""Parts of the network against other ways to compute the same."""
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import pytest
+
+from ppdet.core.config import ConfigError
+from ppdet.core.workspace import load_config
+from ppdet.modeling.backbones import ResNet
+from ppdet.modeling.layers import ConvNorm, MultiClassNMS
+from ppdet.modeling.necks.fpn import FPN, upsample_twice
+
+
+@pytest.fixture
+def model(tiny):
+    model = load_config(str(tiny)).create("FCOS")
+    model.eval()
+    return model
+
+
+def test_upsampling_is_nearest_neighbour():
+    x = paddle.randn([2, 3, 5, 7])
+    assert np.array_equal(upsample_twice(x).numpy(), F.interpolate(x, scale_factor=2, mode="nearest").numpy())
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("variant", ["a", "b", "c", "d"])
+def test_backbone_strides_and_channels(depth, variant):
+    backbone = ResNet(depth=depth, variant=variant, return_idx=[0, 1, 2, 3])
+    backbone.eval()
+    shapes = [tuple(m.shape) for m in backbone(paddle.randn([1, 3, 64, 96]))]
+    width = 1 if depth == 18 else 4
+    expected = [(1, 64 * 2**i * width, 64 // (4 * 2**i), 96 // (4 * 2**i)) for i in range(4)]
+    assert shapes == expected
+    assert [(s.channels, s.stride) for s in backbone.out_shape] == [(e[1], 64 // e[2]) for e in expected]
+
+
+def test_what_trains():
+    backbone = ResNet(depth=18, freeze_at=1, freeze_norm=False)
+    trained = {n.split(".")[0] for n, p in backbone.named_parameters() if p.trainable}
+    assert trained == {"res4", "res5"}
+    everything = ResNet(depth=18, freeze_at=-1, freeze_norm=False)
+    statistics = {n for n, p in everything.named_parameters() if not p.trainable}
+    assert {n.rsplit(".", 1)[1] for n in statistics} == {"_mean", "_variance"}
+
+
+def test_squeeze_and_excitation_runs():
+    backbone = ResNet(depth=18, std_senet=True, return_idx=[3])
+    assert any("se.squeeze" in name for name, _ in backbone.named_parameters())
+    assert backbone(paddle.randn([1, 3, 64, 64]))[0].shape == [1, 512, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"depth": 20}, {"variant": "e"}, {"depth": 18, "groups": 32}, {"return_idx": [4]}, {"lr_mult_list": [1.0]}],
+)
+def test_wrong_backbones_are_refused(option):
+    with pytest.raises(ValueError, match=r"ResNet\."):
+        ResNet(**option)
+
+
+@pytest.mark.parametrize("options", [{"has_extra_convs": False}, {"use_c5": True}, {"norm_type": "gn"}])
+def test_neck_levels(options):
+    neck = FPN(in_channels=[16, 32, 64], out_channel=32, **options)
+    feats = [paddle.randn([1, c, 32 // 2**i, 64 // 2**i]) for i, c in enumerate((16, 32, 64))]
+    levels = neck(feats)
+    assert [tuple(m.shape[2:]) for m in levels] == [(32, 64), (16, 32), (8, 16), (4, 8), (2, 4)]
+    assert [s.stride for s in neck.out_shape] == [8, 16, 32, 64, 128]
+    if options.get("has_extra_convs") is False:
+        assert np.array_equal(levels[3].numpy(), levels[2].numpy()[:, :, ::2, ::2])
+
+
+def test_folded_batch_norm_gives_the_same():
+    layer = ConvNorm(3, 8, 3, freeze_norm=False)
+    layer.norm._mean.set_value(paddle.randn([8]))
+    layer.norm._variance.set_value(paddle.rand([8]) + 0.5)
+    layer.norm.weight.set_value(paddle.randn([8]))
+    layer.eval()
+    x = paddle.randn([2, 3, 9, 9])
+    before = layer(x).numpy()
+    assert layer.fuse()
+    assert isinstance(layer.norm, paddle.nn.Identity)
+    assert np.allclose(layer(x).numpy(), before, atol=1e-5)
+
+
+def test_fresh_distances_are_positive_everywhere(model):
+    with paddle.no_grad():
+        maps = model.predict_maps(paddle.randn([2, 3, 96, 128]))
+    assert min(float(d.min()) for d in maps.distances) > 0
+
+
+def test_decoding_by_hand(model):
+    head = model.fcos_head
+    with paddle.no_grad():
+        maps = model.predict_maps(paddle.randn([1, 3, 64, 96]))
+        boxes, scores = model.decode(maps, paddle.to_tensor([[0.5, 2.0]]))
+    level, row, column, stride = 1, 2, 3, 16
+    width = 96 // stride
+    index = (64 // 8) * (96 // 8) + row * width + column
+    left, top, right, bottom = maps.distances[level].numpy()[0, :, row, column] * stride
+    x, y = (column + 0.5) * stride, (row + 0.5) * stride
+    # scale_factor is (y, x): back in the image, x is divided by 2 and y by 0.5.
+    expected = [(x - left) / 2, (y - top) / 0.5, (x + right) / 2, (y + bottom) / 0.5]
+    assert np.allclose(boxes.numpy()[0, index], expected, rtol=1e-5)
+
+    def sigmoid(v):
+        return 1 / (1 + np.exp(-v))
+
+    class_probability = sigmoid(maps.logits[level].numpy()[0, :, row, column])
+    quality = sigmoid(maps.quality[level].numpy()[0, 0, row, column])
+    assert np.allclose(scores.numpy()[0, :, index], class_probability * quality, rtol=1e-5)
+    head.sqrt_score = True
+    assert np.allclose(head.decode(maps)[1].numpy(), np.sqrt(scores.numpy()), rtol=1e-5)
+
+
+def reference_nms(boxes, scores, score_threshold, nms_threshold, keep):
+    """Greedy suppression, class by class, in plain Python."""
+    rows = []
+    for label, class_scores in enumerate(scores):
+        order = [i for i in np.argsort(-class_scores, kind="stable") if class_scores[i] > score_threshold]
+        kept = []
+        for i in order:
+            x1, y1 = np.maximum(boxes[i, :2], boxes[kept, :2]).T if kept else (np.zeros(0), np.zeros(0))
+            x2, y2 = np.minimum(boxes[i, 2:], boxes[kept, 2:]).T if kept else (np.zeros(0), np.zeros(0))
+            inter = np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
+            areas = np.prod(boxes[kept, 2:] - boxes[kept, :2], axis=1) if kept else np.zeros(0)
+            iou = inter / (areas + np.prod(boxes[i, 2:] - boxes[i, :2]) - inter)
+            if not (iou > nms_threshold).any():
+                kept.append(i)
+                rows.append([label, class_scores[i], *boxes[i]])
+    return sorted(rows, key=lambda r: -r[1])[:keep]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nms(seed):
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, 60, (1, 80, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(5, 40, (1, 80, 2))], axis=2).astype(np.float32)
+    scores = rng.uniform(0, 1, (1, 3, 80)).astype(np.float32)
+    nms = MultiClassNMS(score_threshold=0.3, nms_threshold=0.5, nms_top_k=-1, keep_top_k=40)
+    rows, count = nms(paddle.to_tensor(boxes), paddle.to_tensor(scores))
+    expected = np.array(reference_nms(boxes[0], scores[0], 0.3, 0.5, 40))
+    ours = rows.numpy()[np.argsort(-rows.numpy()[:, 1], kind="stable")]
+    assert count.tolist() == [len(expected)]
+    assert np.allclose(ours, expected, atol=1e-4)
+
+
+def test_nothing_above_the_threshold(model):
+    model.fcos_head.nms.score_threshold = 0.999
+    with paddle.no_grad():
+        rows, count = model({"image": paddle.randn([2, 3, 64, 64]), "scale_factor": paddle.ones([2, 2])})
+    assert rows.shape[1] == 6 and count.tolist() == [0, 0] and rows.shape[0] == 0
+
+
+def test_unpadded_images_are_refused_with_advice(model):
+    with pytest.raises(ValueError, match="PadBatch"):
+        model.predict_maps(paddle.randn([1, 3, 70, 64]))
+
+
+def test_levels_that_do_not_fit_name_the_strides(tiny):
+    with pytest.raises(ConfigError, match=r"fpn_stride .*\[8, 16, 32\]"):
+        load_config(str(tiny), ["FCOSHead.fpn_stride=[8,16,32,64,128]"]).create("FCOS")

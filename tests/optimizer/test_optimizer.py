@@ -1,0 +1,101 @@
+import numpy as np
+import paddle
+import pytest
+from paddle import ParamAttr, nn
+from paddle.regularizer import L2Decay
+
+from ppdet.optimizer import ModelEMA, OptimizerBuilder
+
+
+class Two(nn.Layer):
+    """Two weights of value 1: one as the optimizer says, one with its own rate and without decay."""
+
+    def __init__(self):
+        super().__init__()
+        one = nn.initializer.Constant(1.0)
+        self.plain = self.create_parameter([1], attr=ParamAttr(initializer=one))
+        self.own = self.create_parameter(
+            [1], attr=ParamAttr(initializer=one, learning_rate=2.0, regularizer=L2Decay(0.0))
+        )
+        self.frozen = self.create_parameter([1], attr=ParamAttr(initializer=one, trainable=False))
+
+    def forward(self):
+        return 3.0 * self.plain + 4.0 * self.own + self.frozen
+
+
+def step(builder, rate=0.1):
+    model = Two()
+    optimizer = builder(rate, model)
+    model().sum().backward()
+    optimizer.step()
+    return model.plain.item(), model.own.item(), model.frozen.item()
+
+
+def test_sgd_by_hand():
+    """w - rate * multiplier * (gradient + decay * w)"""
+    builder = OptimizerBuilder(optimizer={"type": "SGD"}, regularizer={"type": "L2", "factor": 0.5})
+    assert step(builder) == pytest.approx((1 - 0.1 * (3 + 0.5), 1 - 0.1 * 2 * 4, 1))
+
+
+def test_gradient_norm_is_clipped():
+    builder = OptimizerBuilder(optimizer={"type": "SGD"}, clip_grad_by_norm=1.0)
+    assert step(builder) == pytest.approx((1 - 0.1 * 3 / 5, 1 - 0.2 * 4 / 5, 1))
+
+
+def test_gradient_values_are_clipped():
+    builder = OptimizerBuilder(optimizer={"type": "SGD"}, clip_grad_by_value=0.5)
+    assert step(builder) == pytest.approx((1 - 0.1 * 0.5, 1 - 0.2 * 0.5, 1))
+
+
+def test_parameter_groups():
+    groups = [{"params": ["^plain$"], "learning_rate": 10.0, "weight_decay": 0.5}, {"params": ["."]}]
+    builder = OptimizerBuilder(optimizer={"type": "SGD"}, param_groups=groups)
+    assert step(builder) == pytest.approx((1 - 0.1 * 10 * (3 + 0.5), 1 - 0.2 * 4, 1))
+    with pytest.raises(ValueError, match="nothing"):
+        OptimizerBuilder(param_groups=[{"params": ["nothing"]}])(0.1, Two())
+
+
+@pytest.mark.parametrize("kind", ["Momentum", "Adam", "AdamW"])
+def test_other_optimizers_move_against_the_gradient(kind):
+    plain, own, frozen = step(OptimizerBuilder(optimizer={"type": kind}))
+    assert plain < 1 and own < 1 and frozen == 1
+
+
+def test_adamw_decay():
+    """AdamW's first step: w * (1 - rate * decay) - rate * sign(gradient)."""
+    plain, _, _ = step(OptimizerBuilder(optimizer={"type": "AdamW", "weight_decay": 0.5}))
+    assert plain == pytest.approx(1 * (1 - 0.1 * 0.5) - 0.1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": {"type": "Lion"}},
+        {"optimizer": {"type": "SGD", "momentum": 0.9}},
+        {"regularizer": {"type": "L3", "factor": 1.0}},
+        {"regularizer": {"type": "L2"}},
+        {"clip_grad_by_norm": 1.0, "clip_grad_by_value": 1.0},
+        {"param_groups": [{"lr": 1.0}]},
+    ],
+)
+def test_wrong_options_are_refused(options):
+    with pytest.raises(ValueError, match="OptimizerBuilder"):
+        OptimizerBuilder(**options)
+
+
+@pytest.mark.parametrize("kind", ["normal", "threshold", "exponential"])
+def test_average_of_weights(kind):
+    model = Two()
+    ema = ModelEMA(model, decay=0.9, decay_type=kind)
+    expected = 1.0
+    for t in range(1, 6):
+        model.plain.set_value(paddle.to_tensor([float(t)]))
+        ema.update()
+        decay = {
+            "normal": 0.0 if t == 1 else 0.9,
+            "threshold": min(0.9, (1 + t) / (10 + t)),
+            "exponential": 0.9 * (1 - np.exp(-(t + 1) / 2000)),
+        }[kind]
+        expected = decay * expected + (1 - decay) * t
+    assert ema.state_dict()["plain"].item() == pytest.approx(expected, rel=1e-5)
+    assert model.plain.item() == 5.0

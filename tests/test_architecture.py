@@ -1,0 +1,75 @@
+"""Imports only go down, and cheap imports stay cheap."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# Highest floor first; a package imports from its own floor's own package and from lower floors.
+FLOORS = [
+    {"engine"},
+    {"deploy"},
+    {"data", "modeling", "optimizer", "metrics", "visualize", "convert"},
+    {"core"},
+    {"utils"},
+]
+HEIGHT = {package: -floor for floor, packages in enumerate(FLOORS) for package in packages}
+
+
+def imported_modules(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+def files():
+    return [path for path in (ROOT / "ppdet").rglob("*.py") if path.parent != ROOT / "ppdet"]
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_only_go_down(path):
+    package = path.relative_to(ROOT / "ppdet").parts[0]
+    for module in imported_modules(path):
+        if module.startswith("ppdet."):
+            other = module.split(".")[1]
+            # Pictures are drawn and files decoded side by side; data and modeling never meet.
+            assert other == package or HEIGHT[other] < HEIGHT[package], f"{path} imports {module}"
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_stay_short(path):
+    assert len(path.read_text().splitlines()) <= 320
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import ppdet", {"paddle", "cv2", "numpy", "yaml"}),
+        ("import ppdet.core.workspace", {"paddle", "cv2"}),
+        ("import ppdet.data", {"paddle"}),
+        ("import ppdet.deploy.detector, ppdet.deploy.results", {"paddle", "ppdet.engine", "ppdet.modeling"}),
+        ("import ppdet.engine.runtime", {"paddle", "cv2", "ppdet.modeling"}),
+    ],
+)
+def test_cheap_imports(statement, absent):
+    assert not absent & modules_after(statement)
+
+
+def test_transforms_need_numpy_and_opencv_only():
+    allowed = {"numpy", "cv2", "collections", "typing", "os", "math", "struct", "__future__", "dataclasses"}
+    for path in (ROOT / "ppdet" / "data" / "transform").glob("*.py"):
+        foreign = {m.split(".")[0] for m in imported_modules(path)} - allowed - {"ppdet"}
+        assert not foreign, f"{path} imports {foreign}"
