@@ -1,9 +1,9 @@
 """The global settings of a configuration as data: name, type, default, meaning.
 
-A setting with `unused` is one that PaddleDetection knows and that changes nothing here; the text says why. Setting it to
-anything but its default is told once in the log. A setting with `planned` is known and not built yet: setting it is an
-error, since a run that ignored it would not be the one that was asked for. Settings that start with `x_` are free for
-users' own purposes.
+A setting with `unused` is one that PaddleDetection knows and that changes nothing here; the text says why. Setting it
+to anything but its default is told once in the log. A setting with `planned` is known and not built yet: setting it is
+an error, since a run that ignored it would not be the one that was asked for. Settings that start with `x_` are free
+for users' own purposes.
 """
 
 from dataclasses import dataclass

@@ -40,17 +40,17 @@ class Detector:
     ) -> None:
         folder = Path(folder)
         settings = read_infer_cfg(folder)
+        if settings.get("output", "detections") != "detections":
+            raise DeployError(
+                f"{folder}: the graph ends with {settings['output']}, not with detections: "
+                "export it with export.post_process and export.nms true, export.benchmark false"
+            )
         self.class_names: list[str] = [str(name) for name in settings.get("label_list", [])]
         # PaddleDetection's exports do not say which category of the annotations a class is.
         self.category_ids: list[int] = settings.get("category_ids", list(range(len(self.class_names))))
         self.preprocess = Preprocess(settings)
         threads = threads or cpu_count()
         self.backend = PaddleBackend(folder, device=device, threads=threads, onednn=onednn, bfloat16=bfloat16)
-        if len(self.backend.outputs) != 2:
-            raise DeployError(
-                f"{folder}: the graph has {len(self.backend.outputs)} outputs, not boxes and their numbers: "
-                "export it with export.post_process and export.nms true"
-            )
 
     def predict(self, images: Union[Image, Sequence[Image]]) -> list[np.ndarray]:
         """Detect on one image or several in one batch: paths, or RGB arrays (H, W, 3) uint8.

@@ -105,7 +105,7 @@ class Evaluator:
         metric = self.new_metric()
         try:
             results = json.loads(path.read_text())
-            metric.extend(results, [int(record["im_id"]) for record in self.dataset.records])
+            metric.extend(results, [record["im_id"].item() for record in self.dataset.records])
             return self.log_table(metric)
         except FileNotFoundError:
             raise DataError(f"{path}: no such file: write it with --output_eval first") from None

@@ -45,7 +45,7 @@ class ExportedDetector(nn.Layer):
             self.mean = paddle.to_tensor(mean, "float32").reshape([1, 3, 1, 1])
             self.std = paddle.to_tensor(std, "float32").reshape([1, 3, 1, 1])
 
-    def forward(self, image: Tensor, scale_factor: Tensor, im_shape: Optional[Tensor] = None):
+    def forward(self, image: Tensor, scale_factor: Optional[Tensor] = None, im_shape: Optional[Tensor] = None):
         """image (N, 3, H, W); scale_factor (N, 2) y, x; im_shape (N, 2) height, width without padding."""
         if self.normalize is not None:
             image = (image - self.mean) / self.std * inside_image(image, im_shape)
@@ -88,14 +88,18 @@ def export_model(cfg: Config, output_dir: str) -> Path:
     output = "detections" if cfg["export"]["nms"] else "boxes"
     if cfg["export"]["benchmark"] or not cfg["export"]["post_process"]:
         output = "maps"
-    inputs = [InputSpec([None, 3, height, width], "float32", "image"), InputSpec([None, 2], "float32", "scale_factor")]
+    inputs = {"image": InputSpec([None, 3, height, width], "float32", "image")}
+    if output != "maps":
+        inputs["scale_factor"] = InputSpec([None, 2], "float32", "scale_factor")
     if fused is not None:
-        inputs.append(InputSpec([None, 2], "float32", "im_shape"))
+        inputs["im_shape"] = InputSpec([None, 2], "float32", "im_shape")
     detector = ExportedDetector(model, normalize=fused, output=output)
     detector.eval()
     folder = Path(output_dir) / cfg.name
     folder.mkdir(parents=True, exist_ok=True)
-    static = paddle.jit.to_static(detector, input_spec=inputs, full_graph=True)
+    static = paddle.jit.to_static(
+        detector, input_spec=[inputs.get(k) for k in ("image", "scale_factor", "im_shape")], full_graph=True
+    )
     paddle.jit.save(static, str(folder / "model"))
 
     labels, category_ids = dataset.class_names, dataset.category_ids
@@ -114,6 +118,7 @@ def export_model(cfg: Config, output_dir: str) -> Path:
         "label_list": list(labels),
         "category_ids": list(category_ids),
         "fuse_normalize": fused is not None,
+        "output": output,
     }
     with atomic_path(folder / "infer_cfg.yml") as temporary:
         temporary.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -23,7 +23,8 @@ class OptimizerBuilder:
         regularizer: {type: L1 | L2, factor}, or null. A parameter's own regularizer comes first.
         clip_grad_by_norm: largest norm of all gradients together. clip_grad_by_value: largest absolute value of each.
         param_groups: list of {params: [regular expressions of names], learning_rate: another factor of the rate,
-            weight_decay: L2 factor instead of the regularizer's}, both optional; a parameter belongs to the first group that matches.
+            weight_decay: L2 factor instead of the regularizer's}, both optional; a parameter belongs to the first
+            group that matches.
     """
 
     def __init__(

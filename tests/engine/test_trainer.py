@@ -148,7 +148,7 @@ def test_dead_side_is_named_once(log):
 
 
 def test_wrong_number_of_classes(tiny):
-    with pytest.raises(ConfigError, match="has 2 classes .*num_classes is 80.*-o num_classes=2"):
+    with pytest.raises(ConfigError, match=r"has 2 classes .*num_classes is 80.*-o num_classes=2"):
         Trainer(load_config(str(tiny), ["num_classes=80"]))
 
 

@@ -1,0 +1,59 @@
+# make quickstart: set up, train a small detector on generated images, evaluate, export and run it (6 minutes).
+# make test:       set up and run the tests (10 minutes).
+# make lint:       formatting and lint.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SHAPES := configs/fcos/fcos_r18_fpn_shapes.yml
+RUN := fcos_r18_fpn_shapes
+
+.PHONY: quickstart test lint clean
+
+quickstart: $(VENV)/.installed
+	@$(BIN)/python dataset/shapes/generate.py
+	@$(BIN)/python tools/train.py -c $(SHAPES)
+	@$(BIN)/python tools/export_model.py -c $(SHAPES)
+	@$(BIN)/python deploy/python/infer.py --model_dir output_inference/$(RUN) \
+	    --image_dir dataset/shapes/data/images/val --output_dir output/$(RUN)/pictures --save_results
+	@$(BIN)/python tools/eval.py -c $(SHAPES) --classwise
+	@echo
+	@echo "Pictures of detections:  output/$(RUN)/pictures"
+	@echo "Picture of a batch:      output/$(RUN)/train_batch.jpg"
+	@echo "Weights, exported model: output/$(RUN)/model_final.pdparams, output_inference/$(RUN)"
+	@echo "Next:"
+	@echo "  source $(BIN)/activate"
+	@echo "  python deploy/python/infer.py --model_dir output_inference/$(RUN) --image_file YOUR.jpg"
+	@echo "  python tools/config.py -c $(SHAPES)      # every value, and where it comes from"
+	@echo "  dataset/README.md                        # train on your own images"
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) output output_inference log dataset/shapes/data
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
+	  sys.exit(0 if (3, 9) <= v <= (3, 12) else "Python %d.%d: 3.9 to 3.12 is needed: make PYTHON=python3.11" % v)'
+	$(PYTHON) -m venv $(VENV)
+
+# A user's own Paddle (the GPU build, say) in the environment stays.
+define install
+	@$(BIN)/python -c 'import importlib.metadata as m; m.version("paddlepaddle-gpu")' 2>/dev/null \
+	  && $(BIN)/pip install --disable-pip-version-check -q -e '.$(1)' \
+	  || $(BIN)/pip install --disable-pip-version-check -q -e '.[cpu$(2)]'
+	@touch $@
+endef
+
+$(VENV)/.installed: pyproject.toml requirements.txt | $(BIN)/python
+	$(call install,,)
+
+$(VENV)/.installed-dev: pyproject.toml requirements.txt | $(BIN)/python
+	$(call install,[dev],$(comma)dev)
+
+comma := ,

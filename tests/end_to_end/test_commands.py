@@ -1,0 +1,154 @@
+"""The commands that a user types, in the order in which they type them."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from tiny import TINY_YAML, write_tiny_coco
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments, cwd=ROOT, code=0):
+    result = subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, capture_output=True, text=True)
+    assert result.returncode == code, result.stderr[-3000:]
+    assert "Warning" not in result.stderr and "WARNING: OMP" not in result.stderr, result.stderr[-3000:]
+    return result.stdout + result.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with data, tiny.yml, and a detector trained for two epochs by tools/train.py."""
+    folder = tmp_path_factory.mktemp("run")
+    write_tiny_coco(folder / "data")
+    (folder / "tiny.yml").write_text(TINY_YAML.format(output=folder / "output", data=folder / "data"))
+    log = run("tools/train.py", "-c", folder / "tiny.yml", "--eval")
+    assert "AP by epoch: 1: " in log
+    return folder
+
+
+def weights(folder):
+    return f"weights={folder}/output/tiny/model_final"
+
+
+def printed_numbers(log):
+    return [float(v) for v in re.findall(r"maxDets= *\d+ \] = (-?[\d.]+)", log)]
+
+
+def test_evaluation(trained, tmp_path):
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    log = run(
+        *("tools/eval.py", "-c", trained / "tiny.yml", "-o", weights(trained)),
+        *("FCOSHead.nms.score_threshold=0.0", "--classwise", "--output_eval", tmp_path),
+    )
+    assert re.search(r"red +[\d.]+ +[\d.]+ +\d+", log) and "images/s" in log
+    truth = COCO(str(trained / "data" / "train.json"))
+    evaluation = COCOeval(truth, truth.loadRes(str(tmp_path / "bbox.json")), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert printed_numbers(log) == pytest.approx(evaluation.stats.tolist(), abs=6e-4)
+    again = run("tools/eval.py", "-c", trained / "tiny.yml", "--json_eval", "--output_eval", tmp_path)
+    assert printed_numbers(again) == printed_numbers(log)
+
+
+def boxes_by_file(path):
+    grouped = {}
+    for result in json.loads(Path(path).read_text()):
+        x, y, w, h = result["bbox"]
+        grouped.setdefault(Path(result["file_name"]).name, []).append(
+            (result["category_id"], -result["score"], x, y, x + w, y + h)
+        )
+    return {name: np.array(sorted(rows)) for name, rows in grouped.items()}
+
+
+@pytest.mark.parametrize("fuse", ["true", "false"])
+def test_export_detects_as_the_dynamic_graph(trained, tmp_path, fuse):
+    images = trained / "data" / "images"
+    options = [weights(trained), f"TestReader.fuse_normalize={fuse}", "FCOSHead.nms.score_threshold=0.001"]
+    run("tools/infer.py", "-c", trained / "tiny.yml", "-o", *options, "--infer_dir", images, "--save_results", "true",
+        "--output_dir", tmp_path / "dynamic")  # fmt: skip
+    run("tools/export_model.py", "-c", trained / "tiny.yml", "-o", *options, "--output_dir", tmp_path)
+    assert {p.name for p in (tmp_path / "tiny").iterdir()} >= {"model.pdiparams", "infer_cfg.yml"}
+    run("deploy/python/infer.py", "--model_dir", tmp_path / "tiny", "--image_dir", images, "--batch_size", "3",
+        "--save_results", "--output_dir", tmp_path / "static")  # fmt: skip
+    dynamic, static = (boxes_by_file(tmp_path / kind / "bbox.json") for kind in ("dynamic", "static"))
+    assert len(dynamic) == 8 and dynamic.keys() == static.keys()
+    for name, rows in dynamic.items():
+        assert rows.shape == static[name].shape
+        assert np.abs(rows[:, 1] - static[name][:, 1]).max() < 1e-4
+        assert np.abs(rows[:, 2:] - static[name][:, 2:]).max() < 0.1
+    picture = cv2.imread(str(tmp_path / "static" / "001.png"))
+    assert picture.shape == (96, 128, 3)
+
+
+@pytest.mark.parametrize(
+    ("option", "outputs"),
+    [("export.nms=false", 2), ("export.post_process=false", 9), ("export.benchmark=true", 9)],
+)
+def test_export_of_less(trained, tmp_path, option, outputs):
+    from paddle import inference
+
+    run("tools/export_model.py", "-c", trained / "tiny.yml", "-o", weights(trained), option,
+        "export.fuse_conv_bn=true", "--output_dir", tmp_path)  # fmt: skip
+    graph = next(p for p in (tmp_path / "tiny").iterdir() if p.name in ("model.json", "model.pdmodel"))
+    predictor = inference.create_predictor(inference.Config(str(graph), str(tmp_path / "tiny" / "model.pdiparams")))
+    assert len(predictor.get_output_names()) == outputs
+    log = run("deploy/python/infer.py", "--model_dir", tmp_path / "tiny", "--image_file",
+              trained / "data" / "images" / "001.png", "--output_dir", tmp_path / "o",
+              code=2)  # fmt: skip
+    assert "export.nms true" in log
+
+
+def test_lists_and_broken_images(trained, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
+    paths = [trained / "data" / "images" / "001.png", tmp_path / "broken.jpg", tmp_path / "missing.png"]
+    (tmp_path / "list.txt").write_text("\n".join(map(str, paths)))
+    log = run(
+        *("tools/infer.py", "-c", trained / "tiny.yml", "-o", weights(trained)),
+        *("--infer_list", tmp_path / "list.txt", "--output_dir", tmp_path / "o"),
+        code=2,
+    )
+    assert "broken.jpg" in log and "missing.png" in log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tools/train.py", "-c", "none.yml"], "none.yml"),
+        (["tools/train.py", "-c", "{tiny}", "-o", "FCOSHed.num_shift=0"], "FCOSHead"),
+        (["tools/eval.py", "-c", "{tiny}"], "-o weights="),
+        (["tools/eval.py", "-c", "{tiny}", "-o", "weights=nowhere/model"], "nowhere/model"),
+        (["tools/infer.py", "-c", "{tiny}", "--infer_img", "none.jpg"], "none.jpg"),
+        (["tools/train.py", "-c", "{tiny}", "-o", "TrainDataset.dataset_dir=/none"], "/none"),
+        (["tools/train.py", "-c", "{tiny}", "-o", "pretrain_weights=http://127.0.0.1:9/w.pdparams"], "w.pdparams"),
+        (["deploy/python/infer.py", "--model_dir", "/none", "--image_file", "{image}"], "infer_cfg.yml"),
+    ],
+)
+def test_mistakes_get_one_line(trained, arguments, message):
+    image = trained / "data" / "images" / "001.png"
+    arguments = [a.format(tiny=trained / "tiny.yml", image=image) for a in arguments]
+    log = run(*arguments, code=2)
+    assert "Traceback" not in log
+    last = log.strip().splitlines()[-1]
+    assert last.startswith("error: ") and message in last
+
+
+@pytest.mark.parametrize("tool", ["train", "eval", "infer", "export_model", "config"])
+def test_help_answers_at_once(tool):
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        text = run(f"tools/{tool}.py", "--help")
+        seconds.append(time.perf_counter() - start)
+    assert "examples:" in text
+    # The goal is 0.3 s; a machine that is busy with something else may take longer, importing paddle alone takes 0.8.
+    assert min(seconds) < 0.6

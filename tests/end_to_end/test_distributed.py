@@ -1,0 +1,70 @@
+"""Two CPU processes train and evaluate as one."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import TINY_YAML, write_tiny_coco
+
+from ppdet.engine.checkpoint import read_arrays
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("distributed")
+    write_tiny_coco(folder / "data", images=7)
+    text = TINY_YAML.format(output=folder / "output", data=folder / "data")
+    # Batch norm would see other batches; group norm makes two halves equal to the whole.
+    (folder / "tiny.yml").write_text(text.replace("ResNet: {", "ResNet: {norm_type: gn, "))
+    return folder / "tiny.yml"
+
+
+def launch(folder, *arguments, processes=2):
+    launcher = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(processes), "--backend", "gloo"]
+    launcher += ["--log_dir", str(folder / "log")]
+    command = [sys.executable, *(launcher if processes > 1 else []), *map(str, arguments)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, (result.stdout + result.stderr)[-3000:]
+    return result.stdout + result.stderr
+
+
+def test_two_processes_are_one(config, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    options = ["epoch=1", "LearningRate.schedulers=[]"]
+    launch(tmp_path, "tools/train.py", "-c", config, "-o", *options, f"save_dir={one}", processes=1)
+    log = launch(
+        *(tmp_path, "tools/train.py", "-c", config, "--eval"),
+        *("-o", *options, f"save_dir={two}", "TrainReader.batch_size=1"),
+    )
+    assert "2 images per step on 2 device(s)" in log
+    assert len(re.findall(r"\] \[INFO\] Epoch: \[1/1\] \[1/3\]", log)) == 1, "one line a step, not one a rank"
+    whole, halves = (read_arrays(folder / "tiny" / "model_final.pdparams") for folder in (one, two))
+    start = read_arrays_of_a_fresh_model(config)
+    for name, value in whole.items():
+        moved = np.abs(value - start[name]).max()
+        assert np.abs(value - halves[name]).max() <= 1e-3 * moved + 1e-6, name
+
+    weights = f"weights={two}/tiny/model_final"
+    options = ["-o", weights, "FCOSHead.nms.score_threshold=0.0"]
+    tables = [
+        re.findall(
+            r"maxDets= *\d+ \] = (-?[\d.]+)", launch(tmp_path, "tools/eval.py", "-c", config, *options, processes=n)
+        )
+        for n in (1, 2)
+    ]
+    assert len(tables[0]) == 12 and tables[0] == tables[1]
+
+
+def read_arrays_of_a_fresh_model(config):
+    import paddle
+
+    from ppdet.core.workspace import load_config
+
+    paddle.seed(0)
+    model = load_config(str(config)).create("FCOS")
+    return {name: value.numpy() for name, value in model.state_dict().items()}
