@@ -66,6 +66,9 @@ def write_results(
     Args:
         output_dir: folder for pictures and bbox.json; made if missing.
         draw_threshold: least score of a drawn detection. save_threshold: least score in bbox.json.
+
+    Raises:
+        DataError: no image could be read.
     """
     output = Path(output_dir)
     output.mkdir(parents=True, exist_ok=True)
@@ -79,6 +82,8 @@ def write_results(
             cv2.imwrite(str(output / names[index]), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
         if save_results:
             results += coco_results(index, paths[index], rows[rows[:, 1] >= save_threshold], category_ids)
+    if not images:
+        raise DataError(f"none of the {len(paths)} images could be read, beginning with {paths[0]}")
     seconds = time.perf_counter() - start
     logger.info("%d images in %.1f s: %.2f images/s", images, seconds, images / max(seconds, 1e-9))
     logger.info("%d detections with a score of at least %g", boxes, draw_threshold)

@@ -98,19 +98,25 @@ class Evaluator:
     def evaluate_file(self) -> dict[str, float]:
         """Numbers of an existing bbox.json, in `output_eval` or the working directory, over all images.
 
+        Results with a `file_name`, as inference writes them, belong to the image of that name, whatever their id.
+
         Raises:
-            DataError: it is missing, or not a list of COCO results.
+            DataError: it is missing, or not a list of COCO results of this data set.
         """
         path = Path(self.output_eval or ".") / "bbox.json"
+        ids = {Path(record["im_file"]).name: record["im_id"].item() for record in self.dataset.records}
         metric = self.new_metric()
         try:
             results = json.loads(path.read_text())
-            metric.extend(results, [record["im_id"].item() for record in self.dataset.records])
+            for result in results:
+                if "file_name" in result:
+                    result["image_id"] = ids[Path(result["file_name"]).name]
+            metric.extend(results, ids.values())
             return self.log_table(metric)
         except FileNotFoundError:
             raise DataError(f"{path}: no such file: write it with --output_eval first") from None
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: expected a list of COCO results: {error}") from None
+            raise DataError(f"{path}: expected a list of COCO results of {self.dataset.anno_path}: {error!r}") from None
 
 
 def progress(reader: object, title: str) -> object:

@@ -122,10 +122,10 @@ class BatchPictureHook(Hook):
             return
         path = trainer.output / "train_batch.jpg"
         batch = {k: v.numpy() for k, v in trainer.batch.items() if isinstance(v, paddle.Tensor)}
-        head = trainer.model.fcos_head
         mean, std = normalization(trainer.reader)
         names = trainer.reader.dataset.class_names
-        draw_batch(batch, path, mean, std, head.fpn_stride, num_shift=head.num_shift, class_names=names)
+        model = trainer.model
+        draw_batch(batch, path, mean, std, model.strides, num_shift=model.num_shift, class_names=names)
         logger.info("picture of the first batch: %s", path)
 
 
@@ -168,7 +168,7 @@ class DeadSideHook(Hook):
         self.zeros = self.zeros + trainer.losses["zero_sides"]
         self.steps += 1
         if self.steps == self.window:
-            self.judge(trainer.model.fcos_head.fpn_stride)
+            self.judge(trainer.model.strides)
             self.steps = 0
             self.positives = self.zeros = 0
 

@@ -86,6 +86,11 @@ def test_export_detects_as_the_dynamic_graph(trained, tmp_path, fuse):
         assert rows.shape == static[name].shape
         assert np.abs(rows[:, 1] - static[name][:, 1]).max() < 1e-4
         assert np.abs(rows[:, 2:] - static[name][:, 2:]).max() < 0.1
+    tables = [
+        printed_numbers(run("tools/eval.py", "-c", trained / "tiny.yml", *arguments))
+        for arguments in (["-o", *options], ["--json_eval", "--output_eval", tmp_path / "static"])
+    ]
+    assert len(tables[0]) == 12 and tables[0] == pytest.approx(tables[1], abs=1e-3)
     picture = cv2.imread(str(tmp_path / "static" / "001.png"))
     assert picture.shape == (96, 128, 3)
 
@@ -112,12 +117,13 @@ def test_lists_and_broken_images(trained, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
     paths = [trained / "data" / "images" / "001.png", tmp_path / "broken.jpg", tmp_path / "missing.png"]
     (tmp_path / "list.txt").write_text("\n".join(map(str, paths)))
-    log = run(
-        *("tools/infer.py", "-c", trained / "tiny.yml", "-o", weights(trained)),
-        *("--infer_list", tmp_path / "list.txt", "--output_dir", tmp_path / "o"),
-        code=2,
-    )
-    assert "broken.jpg" in log and "missing.png" in log
+    options = ["--infer_list", tmp_path / "list.txt", "--output_dir", tmp_path / "o"]
+    log = run("tools/infer.py", "-c", trained / "tiny.yml", "-o", weights(trained), *options)
+    assert "broken.jpg" in log and "missing.png" in log and "2 of 3 images could not be read" in log
+    assert [p.name for p in (tmp_path / "o").iterdir()] == ["001.png"]
+    (tmp_path / "list.txt").write_text(str(tmp_path / "broken.jpg"))
+    log = run("tools/infer.py", "-c", trained / "tiny.yml", "-o", weights(trained), *options, code=2)
+    assert "error: none of the 1 images could be read" in log
 
 
 @pytest.mark.parametrize(

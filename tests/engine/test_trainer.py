@@ -4,9 +4,11 @@ import importlib.util
 import json
 import logging
 
+import cv2
 import numpy as np
 import paddle
 import pytest
+from PIL import Image
 
 from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
@@ -124,12 +126,48 @@ def test_batch_without_any_box(tiny):
     assert all(np.isfinite(p.numpy()).all() for p in trainer.model.parameters())
 
 
+def test_odd_images_and_boxes(tiny, tmp_path):
+    """Grey, 16-bit, CMYK and very long images, a box of no size, an image without boxes: finite, and all used."""
+    folder = tmp_path / "data"
+    content = json.loads((folder / "train.json").read_text())
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 255, (96, 128), dtype=np.uint8)
+    long = rng.integers(0, 255, (10, 2000, 3), dtype=np.uint8)
+    cv2.imwrite(str(folder / "images" / "grey.png"), grey)
+    cv2.imwrite(str(folder / "images" / "deep.png"), grey.astype(np.uint16) * 257)
+    cv2.imwrite(str(folder / "images" / "long.png"), long)
+    Image.fromarray(np.stack([grey] * 4, axis=2), mode="CMYK").save(folder / "images" / "cmyk.jpg")
+    content["images"], content["annotations"] = [], []
+    for number, (name, box) in enumerate(
+        [
+            ("grey.png", [10, 10, 40, 40]),
+            ("deep.png", [5, 5, 0, 0]),
+            ("long.png", [100, 0, 300, 10]),
+            ("cmyk.jpg", [-20, -20, 60, 60]),
+            ("001.png", None),
+        ],
+        start=1,
+    ):
+        width, height = (2000, 10) if name == "long.png" else (128, 96)
+        content["images"].append({"id": number, "file_name": name, "width": width, "height": height})
+        if box:
+            annotation = {"id": number, "image_id": number, "category_id": 3, "bbox": box, "area": 1, "iscrowd": 0}
+            content["annotations"].append(annotation)
+    (folder / "train.json").write_text(json.dumps(content))
+    recorder = Recorder()
+    options = ["epoch=2", "TrainDataset.allow_empty=true", "TrainReader.batch_size=1"]
+    trainer = Trainer(load_config(str(tiny), options), evaluate=True, hooks=[recorder])
+    trainer.train()
+    assert trainer.iteration == 10 and not trainer.reader.skipped
+    assert np.isfinite(recorder.rows).all()
+    assert all(np.isfinite(p.numpy()).all() for p in trainer.model.parameters())
+
+
 class FakeTrainer:
-    """What DeadSideHook reads of a trainer: the losses of the step and the strides of the head."""
+    """What DeadSideHook reads of a trainer: the losses of the step and the strides of the model."""
 
     class model:
-        class fcos_head:
-            fpn_stride = [8, 16]
+        strides = (8, 16)
 
     def __init__(self, zeros):
         self.losses = {

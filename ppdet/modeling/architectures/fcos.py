@@ -37,6 +37,16 @@ class FCOS(nn.Layer):
             "fcos_head": cfg.create("fcos_head", input_shape=neck.out_shape),
         }
 
+    @property
+    def strides(self) -> list[int]:
+        """Stride of each level in pixels, finest first."""
+        return self.fcos_head.fpn_stride
+
+    @property
+    def num_shift(self) -> float:
+        """Where in a cell its location lies, in strides."""
+        return self.fcos_head.num_shift
+
     def forward(self, batch: dict) -> Union[dict, tuple[Tensor, Tensor]]:
         """Losses of a training batch in training mode, detections of an evaluation batch otherwise.
 
