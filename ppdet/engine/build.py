@@ -2,7 +2,6 @@
 
 from typing import Optional
 
-import paddle
 from paddle import nn
 
 from ppdet.core.config import Config
@@ -54,11 +53,3 @@ def build_reader(cfg: Config, name: str, dataset: object) -> object:
         rank=distributed.rank(),
         world_size=distributed.world_size(),
     )
-
-
-def to_device(batch: dict) -> dict:
-    """Move the tensors of a batch to the current device."""
-    place = paddle.framework._current_expected_place()
-    if place.is_cpu_place():
-        return batch
-    return {k: v if isinstance(v, list) else v.to(place, blocking=False) for k, v in batch.items()}

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ppdet.core.config import Config
 from ppdet.data.errors import DataError
 from ppdet.engine import distributed
-from ppdet.engine.build import build_dataset, build_reader, to_device
+from ppdet.engine.build import build_dataset, build_reader
 from ppdet.metrics.coco import COCOMetric
 from ppdet.utils.logger import get_logger
 
@@ -55,7 +55,7 @@ class Evaluator:
         model.eval()
         start = time.perf_counter()
         for batch in progress(self.reader, "evaluate"):
-            rows, rows_per_image = model(to_device(batch))
+            rows, rows_per_image = model(batch)
             metric.update(rows.numpy(), rows_per_image.numpy(), batch["im_id"].numpy())
         seconds = time.perf_counter() - start
         if was_training:

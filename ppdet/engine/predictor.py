@@ -7,7 +7,7 @@ import paddle
 from paddle import nn
 
 from ppdet.core.config import Config
-from ppdet.engine.build import build_dataset, build_reader, build_trained_model, to_device
+from ppdet.engine.build import build_dataset, build_reader, build_trained_model
 from ppdet.engine.evaluator import progress
 
 
@@ -33,6 +33,6 @@ class Predictor:
         self.dataset.set_images(paths)
         reader = build_reader(self.cfg, "TestReader", self.dataset)
         for batch in progress(reader, "detect"):
-            rows, rows_per_image = self.model(to_device(batch))
+            rows, rows_per_image = self.model(batch)
             ends = np.cumsum(rows_per_image.numpy())
             yield from zip(batch["im_id"].numpy().tolist(), np.split(rows.numpy(), ends[:-1]))

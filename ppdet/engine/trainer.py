@@ -10,7 +10,7 @@ import paddle
 
 from ppdet.core.config import Config
 from ppdet.engine import distributed
-from ppdet.engine.build import build_dataset, build_model, build_reader, to_device
+from ppdet.engine.build import build_dataset, build_model, build_reader
 from ppdet.engine.checkpoint import TrainingState, load_training, load_weights
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.hooks import Hook, default_hooks
@@ -95,7 +95,7 @@ class Trainer:
         for step, batch in enumerate(self.reader):
             self.step = step
             start = time.perf_counter()
-            self.batch = to_device(batch)
+            self.batch = batch
             self.call("before_step")
             self.train_step()
             self.iteration += 1
