@@ -12,6 +12,13 @@ from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 
+# What Paddle says of itself in every ordinary run, and users can do nothing about.
+PADDLE_WARNINGS = (
+    "No ccache found",
+    "When training, we now always track global mean",
+    r"The Attr\(force_cpu\) of Op",
+)
+
 
 def load_paddle() -> None:
     """Import paddle with the fastest CPU settings, and log what was set.
@@ -27,7 +34,7 @@ def load_paddle() -> None:
         settings.append(f"MKL_DEBUG_CPU_TYPE={os.environ.setdefault('MKL_DEBUG_CPU_TYPE', '5')} (AMD processor)")
     # Paddle's C++ side otherwise logs its internals on stderr.
     os.environ.setdefault("GLOG_minloglevel", "2")
-    for message in ("No ccache found", "When training, we now always track global mean"):
+    for message in PADDLE_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     printed = io.StringIO()
     with contextlib.redirect_stderr(printed):
