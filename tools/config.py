@@ -1,11 +1,11 @@
 """Print a merged configuration: every value, defaults included, with the file and line it came from."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from ppdet.core.cli import add_config_arguments, one_line_errors
+
+from ppdet.core.cli import add_config_arguments, make_parser, one_line_errors
 
 EXAMPLES = """examples:
   python tools/config.py -c configs/fcos/fcos_r50_fpn_1x_coco.yml
@@ -15,12 +15,13 @@ EXAMPLES = """examples:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     add_config_arguments(parser)
     arguments = parser.parse_args()
     with one_line_errors():
+        from ppdet.engine.runtime import load_paddle
+
+        load_paddle(announce=False)
         from ppdet.core.show import show
         from ppdet.core.workspace import load_config
 

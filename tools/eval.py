@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppdet.core.cli import add_config_arguments, one_line_errors
+from ppdet.core.cli import add_config_arguments, make_parser, one_line_errors
 
 EXAMPLES = """examples:
   python tools/eval.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml -o weights=output/fcos_r18vd_fpn_bccd/model_final
@@ -16,9 +16,7 @@ EXAMPLES = """examples:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     add_config_arguments(parser)
     parser.add_argument("--output_eval", metavar="DIR", help="folder for bbox.json (default: written nowhere)")
     parser.add_argument("--json_eval", action="store_true", help="evaluate bbox.json in --output_eval; no model")

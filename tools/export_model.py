@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppdet.core.cli import add_config_arguments, one_line_errors
+from ppdet.core.cli import add_config_arguments, make_parser, one_line_errors
 
 EXAMPLES = """examples:
   python tools/export_model.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml \\
@@ -17,9 +17,7 @@ EXAMPLES = """examples:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     add_config_arguments(parser)
     parser.add_argument(
         "--output_dir", default="output_inference", help="the model goes to a folder in here (default: %(default)s)"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppdet.core.cli import add_config_arguments, flag, one_line_errors
+from ppdet.core.cli import add_config_arguments, flag, make_parser, one_line_errors
 
 EXAMPLES = """examples:
   python tools/infer.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml \\
@@ -16,9 +16,7 @@ EXAMPLES = """examples:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     add_config_arguments(parser)
     images = parser.add_mutually_exclusive_group(required=True)
     images.add_argument("--infer_img", metavar="FILE", help="one image")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppdet.core.cli import add_config_arguments, one_line_errors
+from ppdet.core.cli import add_config_arguments, make_parser, one_line_errors
 
 EXAMPLES = """examples:
   python tools/train.py -c configs/fcos/fcos_r50_fpn_1x_coco.yml --eval
@@ -18,9 +18,7 @@ EXAMPLES = """examples:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     add_config_arguments(parser)
     parser.add_argument("--eval", action="store_true", help="evaluate every checkpoint and keep the best one")
     parser.add_argument("-r", "--resume", metavar="CKPT", help="go on from this checkpoint, e.g. output/NAME/3")

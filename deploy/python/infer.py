@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from ppdet.core.cli import flag, one_line_errors
+from ppdet.core.cli import flag, make_parser, one_line_errors
 
 EXAMPLES = """examples:
   python deploy/python/infer.py --model_dir output_inference/fcos_r18vd_fpn_bccd --image_file cells.jpg
@@ -15,9 +15,7 @@ EXAMPLES = """examples:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument("--model_dir", required=True, metavar="DIR", help="folder of the exported model")
     images = parser.add_mutually_exclusive_group(required=True)
     images.add_argument("--image_file", metavar="FILE", help="one image")

@@ -2,9 +2,15 @@
 
 import argparse
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+def make_parser(description: str, examples: str) -> argparse.ArgumentParser:
+    """A parser whose help ends with `examples` as they stand."""
+    return argparse.ArgumentParser(
+        description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,8 +41,6 @@ def one_line_errors() -> Iterator[None]:
     Those are OSError and every exception whose class has `user_error = True`, such as ConfigError. Anything
     else is a defect of the program and keeps its traceback.
     """
-    # Paddle says on import that it found no ccache, of use only to those who compile operators.
-    warnings.filterwarnings("ignore", message="No ccache found")
     try:
         yield
     except BrokenPipeError:

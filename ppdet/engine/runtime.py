@@ -20,8 +20,8 @@ PADDLE_WARNINGS = (
 )
 
 
-def load_paddle() -> None:
-    """Import paddle with the fastest CPU settings, and log what was set.
+def load_paddle(*, announce: bool = True) -> None:
+    """Import paddle with the fastest CPU settings, and log what was set if `announce`.
 
     As shipped, Paddle computes on one thread, and its MKL takes a slow generic path on AMD processors. A variable that
     the user has set already is left alone.
@@ -43,7 +43,8 @@ def load_paddle() -> None:
         # The advice against several threads is meant for builds without MKL.
         if "OMP_NUM_THREADS" not in line:
             print(line, file=sys.stderr)
-    logger.info("paddle %s on CPU: %s", paddle.__version__, ", ".join(settings))
+    if announce:
+        logger.info("paddle %s on CPU: %s", paddle.__version__, ", ".join(settings))
 
 
 def set_device(use_gpu: bool) -> str:

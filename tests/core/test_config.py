@@ -211,6 +211,12 @@ def test_settings_without_effect_say_so_once(load, caplog):
     assert messages[1].startswith("x.yml:4: epochs changes nothing here: ")
 
 
+@pytest.mark.parametrize("text", ["amp: true", "ssod_method: DenseTeacher", "ema_black_list: [a]"])
+def test_settings_that_are_not_built_yet_are_refused(load, text):
+    with pytest.raises(ConfigError, match=rf"x\.yml:1: {text.split(':')[0]}: known, but not built yet"):
+        load(text)
+
+
 def test_two_configurations_live_side_by_side(write):
     a = read_config(write("ToyBackbone: {depth: 18}\nnum_classes: 3\n", "a.yml"))
     b = read_config(write("ToyBackbone: {return_idx: [1]}\n", "b.yml"))

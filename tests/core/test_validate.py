@@ -199,8 +199,6 @@ def test_mistakes_in_an_override(load, override, expected):
         "ToyReader: {transforms: []}",
         "weights: output/fcos_r50_fpn_1x_coco/model_final",
         "pretrain_weights: null",
-        "ema_black_list: [a, b]",
-        "DenseTeacher: {train_cfg: {sup_weight: 1.0}, test_cfg: {inference_on: teacher}}",
         "TrainDataset: ToyFolder",
         "ToyResize: {target_size: [1]}\nToyReader: {transforms: [ToyResize]}",
     ],

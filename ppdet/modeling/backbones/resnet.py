@@ -5,7 +5,7 @@ arXiv:1611.05431) for groups; "Bag of Tricks" (He et al., arXiv:1812.01187), sec
 """
 
 from collections.abc import Sequence
-from typing import Optional
+from typing import Literal, Optional
 
 import paddle.nn.functional as F
 from paddle import Tensor, nn
@@ -148,11 +148,11 @@ class ResNet(nn.Layer):
         self,
         *,
         depth: int = 50,
-        variant: str = "b",
+        variant: Literal["a", "b", "c", "d"] = "b",
         lr_mult_list: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
         groups: int = 1,
         base_width: int = 64,
-        norm_type: str = "bn",
+        norm_type: Literal["bn", "sync_bn", "gn"] = "bn",
         norm_decay: float = 0.0,
         freeze_norm: bool = True,
         freeze_at: int = 0,

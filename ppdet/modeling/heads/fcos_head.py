@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from typing import Literal, NamedTuple, Optional
 
 import paddle
 import paddle.nn.functional as F
@@ -107,7 +107,7 @@ class FCOSFeat(nn.Layer):
         feat_in: int = 256,
         feat_out: int = 256,
         num_convs: int = 4,
-        norm_type: str = "gn",
+        norm_type: Literal["bn", "sync_bn", "gn"] = "gn",
         use_dcn: bool = False,
     ) -> None:
         super().__init__()

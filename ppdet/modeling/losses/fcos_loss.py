@@ -1,5 +1,7 @@
 """FCOS losses: arXiv:1904.01355, section 3.2, and arXiv:2006.09214, section 2.2."""
 
+from typing import Literal
+
 import paddle
 import paddle.distributed as dist
 import paddle.nn.functional as F
@@ -29,9 +31,9 @@ class FCOSLoss(nn.Layer):
         *,
         loss_alpha: float = 0.25,
         loss_gamma: float = 2.0,
-        iou_loss_type: str = "giou",
+        iou_loss_type: Literal["giou", "linear_iou", "iou"] = "giou",
         reg_weights: float = 1.0,
-        quality: str = "centerness",
+        quality: Literal["centerness", "iou"] = "centerness",
         average_over_ranks: bool = True,
     ) -> None:
         super().__init__()

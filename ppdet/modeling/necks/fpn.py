@@ -1,7 +1,7 @@
 """Feature pyramid: "Feature Pyramid Networks for Object Detection" (Lin et al., arXiv:1612.03144), section 3."""
 
 from collections.abc import Sequence
-from typing import Optional
+from typing import Literal, Optional
 
 import paddle.nn.functional as F
 from paddle import ParamAttr, Tensor, nn
@@ -37,7 +37,7 @@ class FPN(nn.Layer):
         has_extra_convs: bool = True,
         use_c5: bool = False,
         relu_before_extra_convs: bool = True,
-        norm_type: Optional[str] = None,
+        norm_type: Optional[Literal["bn", "sync_bn", "gn"]] = None,
         freeze_norm: bool = False,
     ) -> None:
         super().__init__()
