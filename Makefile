@@ -44,9 +44,9 @@ $(BIN)/python:
 
 # A user's own Paddle (the GPU build, say) in the environment stays.
 define install
-	@$(BIN)/python -c 'import importlib.metadata as m; m.version("paddlepaddle-gpu")' 2>/dev/null \
-	  && $(BIN)/pip install --disable-pip-version-check -q -e '.$(1)' \
-	  || $(BIN)/pip install --disable-pip-version-check -q -e '.[cpu$(2)]'
+	@if $(BIN)/python -c 'import importlib.metadata as m; m.version("paddlepaddle-gpu")' 2>/dev/null; \
+	  then $(BIN)/pip install --disable-pip-version-check -q -e '.$(1)'; \
+	  else $(BIN)/pip install --disable-pip-version-check -q -e '.[cpu$(2)]'; fi
 	@touch $@
 endef
 

@@ -57,6 +57,7 @@ def run(seed: int, bias: float, steps: int) -> dict:
             "epoch=1",
             "OptimizerBuilder.optimizer.type=Momentum",
             "OptimizerBuilder.optimizer.momentum=0.9",
+            "OptimizerBuilder.optimizer.weight_decay=null",
             "LearningRate.base_lr=0.01",
             f"TrainDataset.sample_num={4 * steps}",
         ]

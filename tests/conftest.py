@@ -1,8 +1,10 @@
 """Fixtures that all tests share."""
 
+import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,15 @@ def shared() -> Path:
     if not (folder / "goldens").is_dir():
         pytest.skip(f"{folder} with goldens and data is not here (PPDET_SHARED says where else)")
     return folder
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """caplog of the project's loggers, which do not pass their records on."""
+    logger = logging.getLogger("ppdet")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
 
 
 @pytest.fixture

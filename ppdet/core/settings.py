@@ -12,13 +12,18 @@ from typing import Any, Literal, Optional
 
 @dataclass(frozen=True)
 class Setting:
-    """One global setting. `keys` are the entries of a mapping; their defaults fill what a file leaves out."""
+    """One global setting.
+
+    `minimum` is the least value of a number. `keys` are the entries of a mapping; their defaults fill what a file
+    leaves out.
+    """
 
     annotation: Any
     default: Any
     meaning: str
     unused: str = ""
     planned: bool = False
+    minimum: Optional[float] = None
     keys: Optional[dict[str, "Setting"]] = None
 
 
@@ -45,20 +50,20 @@ SETTINGS = {
     "pretrain_weights": Setting(Optional[str], None, "URL or path of the weights training starts from; null: none"),
     "weights": Setting(Optional[str], None, "weights to evaluate, infer with or export: URL, or path without suffix"),
     "metric": Setting(Literal["COCO"], "COCO", "how detections are judged"),
-    "num_classes": Setting(int, 80, "number of object classes, shared by the components that need it"),
+    "num_classes": Setting(int, 80, "number of object classes, shared by the components that need it", minimum=1),
     "norm_type": Setting(
         Literal["bn", "sync_bn", "gn"],
         None,
         "normalisation of the components that share it; unset: their own",
     ),
-    "epoch": Setting(int, 12, "epochs to train"),
-    "seed": Setting(int, 0, "seed of everything random"),
-    "worker_num": Setting(int, 2, "worker processes of each reader; 0 reads in the main process"),
+    "epoch": Setting(int, 12, "epochs to train", minimum=1),
+    "seed": Setting(int, 0, "seed of everything random", minimum=0),
+    "worker_num": Setting(int, 2, "worker processes of each reader; 0 reads in the main process", minimum=0),
     # what a run does and leaves behind
     "use_gpu": Setting(bool, True, "use a GPU when Paddle finds one"),
-    "log_iter": Setting(int, 20, "iterations between two lines of the training log"),
+    "log_iter": Setting(int, 20, "iterations between two lines of the training log", minimum=1),
     "save_dir": Setting(str, "output", "folder of runs: checkpoints go to <save_dir>/<name of the YAML file>"),
-    "snapshot_epoch": Setting(int, 1, "epochs between two checkpoints (and evaluations, with --eval)"),
+    "snapshot_epoch": Setting(int, 1, "epochs between two checkpoints (and evaluations, with --eval)", minimum=1),
     "output_eval": Setting(Optional[str], None, "folder for bbox.json of an evaluation"),
     "save_prediction_only": Setting(bool, False, "evaluation writes detections and computes no metric"),
     "export": Setting(dict[str, Any], {}, "what the exported graph contains", keys=EXPORT),
@@ -66,12 +71,17 @@ SETTINGS = {
     "find_unused_parameters": Setting(bool, False, "let data parallel training look for parameters without gradient"),
     # average of weights
     "use_ema": Setting(bool, False, "keep and evaluate a moving average of the weights"),
-    "ema_decay": Setting(float, 0.9998, "decay of that average per iteration (of the teacher, in DenseTeacher)"),
+    "ema_decay": Setting(
+        float, 0.9998, "decay of that average per iteration (of the teacher, in DenseTeacher)", minimum=0
+    ),
     "ema_decay_type": Setting(
         Literal["threshold", "normal", "exponential"], "threshold", "how the decay grows at the start"
     ),
     "ema_black_list": Setting(Optional[list[str]], None, "parameters that the average leaves alone", planned=True),
     "ema_filter_no_grad": Setting(bool, False, "leave frozen parameters out of the average", planned=True),
+    # what one sees of a run
+    "use_vdl": Setting(bool, False, "write VisualDL logs", planned=True),
+    "vdl_log_dir": Setting(Optional[str], None, "folder of VisualDL logs", planned=True),
     # mixed precision
     "amp": Setting(bool, False, "train in mixed precision", planned=True),
     "amp_level": Setting(

@@ -30,6 +30,8 @@ def validate(root: Node) -> None:
 def check_setting(node: Node, key: str, setting: Setting) -> None:
     """Check one global setting, and the entries of one that is a mapping."""
     _check_type(node, key, setting.annotation)
+    if setting.minimum is not None and node.value is not None and node.value < setting.minimum:
+        raise config_error(node.origin, key, f"expected at least {setting.minimum}, got {node.value}")
     for name, child in node.value.items() if setting.keys else ():
         if name not in setting.keys:
             raise config_error(child.origin, f"{key}.{name}", f"no such setting{nearest(name, setting.keys)}")

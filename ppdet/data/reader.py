@@ -213,12 +213,16 @@ class TrainReader(BaseReader):
         drop_last: bool = True,
         use_shared_memory: bool = True,
         collate_batch: bool = True,
+        fuse_normalize: bool = False,
+        inputs_def: Optional[dict[str, Any]] = None,
         num_classes: Optional[int] = None,
         worker_num: int = 0,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        if dataset.records and "gt_bbox" not in dataset.records[0]:
+            raise DataError("TrainDataset.data_fields has no boxes: set it to [image, gt_bbox, gt_class, is_crowd]")
         super().__init__(
             dataset=dataset,
             sample_transforms=sample_transforms,
@@ -228,6 +232,8 @@ class TrainReader(BaseReader):
             drop_last=drop_last,
             use_shared_memory=use_shared_memory,
             collate_batch=collate_batch,
+            fuse_normalize=fuse_normalize,
+            inputs_def=inputs_def,
             num_classes=num_classes,
             worker_num=worker_num,
             seed=seed,

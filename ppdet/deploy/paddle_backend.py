@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from ppdet.deploy.preprocess import DeployError
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
 
 
 class PaddleBackend:
@@ -20,24 +23,29 @@ class PaddleBackend:
     """
 
     def __init__(self, folder: Path, *, device: str, threads: int, onednn: bool, bfloat16: bool) -> None:
+        names = ("model.json", "model.pdmodel")
+        self.graph = next((folder / name for name in names if (folder / name).is_file()), None)
+        self.weights = folder / "model.pdiparams"
+        if self.graph is None or not self.weights.is_file():
+            raise DeployError(f"{folder}: expected model.json or model.pdmodel, and model.pdiparams, in it")
+        self.device, self.threads, self.onednn, self.bfloat16 = device, threads, onednn, bfloat16
+        self.load()
+
+    def load(self) -> None:
         from paddle import inference, is_compiled_with_cuda
 
-        graph = next((folder / name for name in ("model.json", "model.pdmodel") if (folder / name).is_file()), None)
-        weights = folder / "model.pdiparams"
-        if graph is None or not weights.is_file():
-            raise DeployError(f"{folder}: expected model.json or model.pdmodel, and model.pdiparams, in it")
-        config = inference.Config(str(graph), str(weights))
+        config = inference.Config(str(self.graph), str(self.weights))
         config.disable_glog_info()
-        if device == "GPU":
+        if self.device == "GPU":
             if not is_compiled_with_cuda():
                 raise DeployError("this Paddle has no GPU support: install paddlepaddle-gpu, or use --device CPU")
             config.enable_use_gpu(200, 0)
         else:
             config.disable_gpu()
-            config.set_cpu_math_library_num_threads(threads)
-            if onednn:
+            config.set_cpu_math_library_num_threads(self.threads)
+            if self.onednn:
                 config.enable_mkldnn()
-                if bfloat16:
+                if self.bfloat16:
                     config.enable_mkldnn_bfloat16()
             elif hasattr(config, "disable_mkldnn"):
                 config.disable_mkldnn()
@@ -47,6 +55,18 @@ class PaddleBackend:
 
     def __call__(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Run the graph on the arrays that `Preprocess.join` makes; it takes those that it has inputs for."""
+        try:
+            return self.run(arrays)
+        except (NotImplementedError, RuntimeError, ValueError) as error:
+            # Graphs of other exporters can hold operators that oneDNN's executor does not take.
+            if self.device == "GPU" or not self.onednn:
+                raise
+            logger.warning("oneDNN cannot run this graph, going on without: %s", str(error).strip().splitlines()[-1])
+            self.onednn = False
+            self.load()
+            return self.run(arrays)
+
+    def run(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
         for name in self.inputs:
             self.predictor.get_input_handle(name).copy_from_cpu(np.ascontiguousarray(arrays[name]))
         self.predictor.run()

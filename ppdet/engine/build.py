@@ -35,21 +35,37 @@ def build_dataset(cfg: Config, slot: str) -> object:
         raise ConfigError(f"{cfg.path}: {slot} is not set")
     dataset = cfg.create(slot)
     classes = len(dataset.class_names)
-    if classes != cfg["num_classes"] and slot != "TestDataset":
+    # Images to detect on may come without names of classes; names of other classes would be a silent mistake.
+    if classes != cfg["num_classes"] and (classes or slot != "TestDataset"):
         raise ConfigError(
-            f"{dataset.anno_path} has {classes} classes ({', '.join(dataset.class_names[:5])}"
-            f"{', …' if classes > 5 else ''}), but num_classes is {cfg['num_classes']}: add -o num_classes={classes}"
+            f"{slot}: {dataset.anno_path or 'COCO'} has {classes} classes ({', '.join(dataset.class_names[:5])}"
+            f"{', …' if classes > 5 else ''}), but num_classes is {cfg['num_classes']}: set num_classes, or "
+            f"{slot}.dataset_dir and {slot}.anno_path"
         )
     return dataset
 
 
-def build_reader(cfg: Config, name: str, dataset: object) -> object:
-    """TrainReader, EvalReader or TestReader over this rank's share of the data set."""
+def build_reader(cfg: Config, name: str, dataset: object, *, share: bool = True) -> object:
+    """TrainReader, EvalReader or TestReader over this rank's share of the data set, or over all of it."""
     return cfg.create(
         name,
         dataset=dataset,
         worker_num=cfg["worker_num"],
-        seed=cfg["seed"] or 0,
-        rank=distributed.rank(),
-        world_size=distributed.world_size(),
+        seed=cfg["seed"],
+        rank=distributed.rank() if share else 0,
+        world_size=distributed.world_size() if share else 1,
     )
+
+
+def check_targets(model: nn.Layer, reader: object) -> None:
+    """Raise ConfigError when the reader makes other targets than the model's loss takes."""
+    makers = [t for t in reader.batch_transforms if hasattr(t, "distances_in_strides")]
+    if not makers:
+        raise ConfigError("TrainReader.batch_transforms: nothing there makes targets: add Gt2FCOSTarget")
+    for name in ("strides", "num_shift", "distances_in_strides"):
+        ours, theirs = getattr(model, name), getattr(makers[-1], name)
+        if ours != theirs:
+            raise ConfigError(
+                f"{name} is {ours} in the head, {theirs} in {type(makers[-1]).__name__}: fpn_stride and "
+                "downsample_ratios, num_shift, norm_reg_targets and multiply_strides_reg_targets have to agree"
+            )

@@ -122,6 +122,8 @@ def load_weights(model: nn.Layer, source: str, *, strict: bool) -> LoadReport:
     for name, array in fitting.items():
         state[name].set_value(paddle.to_tensor(array).astype(state[name].dtype))
     logger.info("weights %s: %s", path, report)
+    if any(name.startswith("backbone.") for name in report.missing):
+        logger.warning("%s does not fill the backbone: are depth and variant those of the file?", path)
     for name in report.mismatched:
         logger.info("  not loaded: %s is %s, the model's %s", name, arrays[name].shape, tuple(state[name].shape))
     return report
@@ -146,6 +148,7 @@ class TrainingState(NamedTuple):
     iteration: int
     best_ap: Optional[float]
     ema_step: int
+    steps_per_epoch: int
 
 
 def save_training(prefix: Path, model: nn.Layer, optimizer: object, ema: object, state: TrainingState) -> None:

@@ -4,7 +4,7 @@ import os
 
 import paddle
 import paddle.distributed as dist
-from paddle import nn
+from paddle import Tensor, nn
 
 
 def start() -> None:
@@ -38,6 +38,29 @@ def wrap(model: nn.Layer, *, find_unused: bool = False) -> nn.Layer:
     """
     if world_size() == 1:
         return model
-    if paddle.is_compiled_with_cuda() and any(getattr(m, "synchronize", False) for m in model.sublayers()):
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if paddle.get_device().startswith("gpu"):
+        synchronize_batch_norms(model)
     return paddle.DataParallel(model, find_unused_parameters=find_unused)
+
+
+def synchronize_batch_norms(model: nn.Layer) -> None:
+    """Convert the batch norms that were asked to be sync_bn; frozen ones stay what they are."""
+    for parent in model.sublayers(include_self=True):
+        for name, child in list(parent.named_children()):
+            if getattr(child, "synchronize", False):
+                setattr(parent, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
+
+
+@paddle.no_grad()
+def average_statistics(state: dict[str, Tensor]) -> None:
+    """Replace the running mean and variance of every batch norm by the mean over ranks.
+
+    Each rank has seen other images. What is evaluated by all ranks, and saved by one, has to be one model.
+    """
+    if world_size() == 1:
+        return
+    for name, value in state.items():
+        if name.endswith(("._mean", "._variance")):
+            total = value.clone()
+            dist.all_reduce(total)
+            value.set_value(total / world_size())

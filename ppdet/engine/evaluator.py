@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Optional
 
@@ -60,14 +61,14 @@ class Evaluator:
         seconds = time.perf_counter() - start
         if was_training:
             model.train()
-        shares = distributed.gather((metric.results, metric.image_ids, seconds))
+        shares = distributed.gather((metric.results, metric.image_ids, seconds, len(self.reader.skipped)))
         if distributed.rank() != 0:
             return None
         if len(shares) > 1:
             metric = self.new_metric()
-            for results, image_ids, _ in shares:
+            for results, image_ids, *_ in shares:
                 metric.extend(results, image_ids)
-        return self.report(metric, max(share[2] for share in shares))
+        return self.report(metric, max(s[2] for s in shares), sum(s[3] for s in shares))
 
     def new_metric(self) -> COCOMetric:
         return COCOMetric(
@@ -77,11 +78,11 @@ class Evaluator:
             classwise=self.classwise,
         )
 
-    def report(self, metric: COCOMetric, seconds: float) -> dict[str, float]:
+    def report(self, metric: COCOMetric, seconds: float, skipped: int) -> dict[str, float]:
         count = len(metric.image_ids)
         logger.info("evaluated %d images in %.1f s: %.2f images/s", count, seconds, count / max(seconds, 1e-9))
-        if self.reader.skipped:
-            logger.warning("%d images could not be read and were left out", len(self.reader.skipped))
+        if skipped:
+            logger.warning("%d images could not be read and were left out", skipped)
         if self.output_eval:
             path = Path(self.output_eval) / "bbox.json"
             metric.save(path)
@@ -104,19 +105,26 @@ class Evaluator:
             DataError: it is missing, or not a list of COCO results of this data set.
         """
         path = Path(self.output_eval or ".") / "bbox.json"
-        ids = {Path(record["im_file"]).name: record["im_id"].item() for record in self.dataset.records}
+        ids = self.ids_by_file()
         metric = self.new_metric()
         try:
             results = json.loads(path.read_text())
             for result in results:
                 if "file_name" in result:
-                    result["image_id"] = ids[Path(result["file_name"]).name]
-            metric.extend(results, ids.values())
+                    path_or_name = str(Path(result["file_name"]).resolve())
+                    result["image_id"] = ids[path_or_name if path_or_name in ids else Path(path_or_name).name]
+            metric.extend(results, [record["im_id"].item() for record in self.dataset.records])
             return self.log_table(metric)
         except FileNotFoundError:
             raise DataError(f"{path}: no such file: write it with --output_eval first") from None
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: expected a list of COCO results of {self.dataset.anno_path}: {error!r}") from None
+
+    def ids_by_file(self) -> dict[str, int]:
+        """Image ids by resolved path, and by file name where no two images share it."""
+        files = {str(Path(r["im_file"]).resolve()): r["im_id"].item() for r in self.dataset.records}
+        names = Counter(Path(path).name for path in files)
+        return {**{Path(p).name: i for p, i in files.items() if names[Path(p).name] == 1}, **files}
 
 
 def progress(reader: object, title: str) -> object:

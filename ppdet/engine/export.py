@@ -112,7 +112,7 @@ def export_model(cfg: Config, output_dir: str) -> Path:
         "draw_threshold": 0.5,
         "metric": cfg["metric"],
         "use_dynamic_shape": height is None or width is None,
-        "arch": "FCOS",
+        "arch": cfg["architecture"],
         "min_subgraph_size": 3,
         "Preprocess": preprocess,
         "label_list": list(labels),

@@ -52,7 +52,7 @@ class LogHook(Hook):
     def reset(self) -> None:
         self.sums: dict = {}
         self.steps = 0
-        self.seconds = self.data_seconds = 0.0
+        self.data_seconds = 0.0
 
     def before_train(self, trainer: object) -> None:
         self.start = time.perf_counter()
@@ -69,6 +69,10 @@ class LogHook(Hook):
             trainer.output,
         )
 
+    def before_step(self, trainer: object) -> None:
+        if self.steps == 0:
+            self.mark = time.perf_counter() - trainer.data_seconds
+
     def after_step(self, trainer: object) -> None:
         # Sums stay on the device: reading them waits for it, so that happens at log lines only.
         for name, value in trainer.losses.items():
@@ -76,7 +80,6 @@ class LogHook(Hook):
                 value = value.detach()
                 self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.steps += 1
-        self.seconds += trainer.step_seconds
         self.data_seconds += trainer.data_seconds
         last = trainer.step + 1 == trainer.steps_per_epoch
         if trainer.step % self.interval == 0 or last:
@@ -84,10 +87,12 @@ class LogHook(Hook):
             self.reset()
 
     def write(self, trainer: object) -> None:
+        # Reading the losses waits for the device, so that the time measured after it includes all of its work.
+        losses = " ".join(f"{name}: {float(total) / self.steps:.4f}" for name, total in self.sums.items())
+        seconds = time.perf_counter() - self.mark
         done = trainer.iteration - self.first_iteration
         left = trainer.epochs * trainer.steps_per_epoch - trainer.iteration
         eta = left * (time.perf_counter() - self.start) / done
-        losses = " ".join(f"{name}: {float(total) / self.steps:.4f}" for name, total in self.sums.items())
         images = trainer.reader.batch_size * distributed.world_size() * self.steps
         width = len(str(trainer.steps_per_epoch))
         logger.info(
@@ -101,14 +106,14 @@ class LogHook(Hook):
             trainer.learning_rate,
             losses,
             datetime.timedelta(seconds=round(eta)),
-            self.seconds / self.steps,
+            seconds / self.steps,
             self.data_seconds / self.steps,
-            images / max(self.seconds, 1e-9),
+            images / max(seconds, 1e-9),
         )
 
     def after_train(self, trainer: object) -> None:
         seconds = datetime.timedelta(seconds=round(time.perf_counter() - self.start))
-        skipped = len(trainer.reader.skipped)
+        skipped = sum(distributed.gather(len(trainer.reader.skipped)))
         logger.info("trained %d steps in %s", trainer.iteration - self.first_iteration, seconds)
         if skipped:
             logger.warning("%d training images could not be read and were replaced by others", skipped)
@@ -204,6 +209,9 @@ class CheckpointHook(Hook):
         last = trainer.epoch + 1 == trainer.epochs
         if (trainer.epoch + 1) % self.interval and not last:
             return
+        distributed.average_statistics(trainer.model.state_dict())
+        if trainer.ema:
+            distributed.average_statistics(trainer.ema.state_dict())
         best = self.evaluate and self.is_best(trainer)
         if distributed.rank() == 0:
             self.save(trainer, "model_final" if last else str(trainer.epoch))

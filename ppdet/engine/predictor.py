@@ -31,7 +31,7 @@ class Predictor:
             Position in `paths`, and rows (M, 6) of [class, score, x1, y1, x2, y2] in pixels.
         """
         self.dataset.set_images(paths)
-        reader = build_reader(self.cfg, "TestReader", self.dataset)
+        reader = build_reader(self.cfg, "TestReader", self.dataset, share=False)
         for batch in progress(reader, "detect"):
             rows, rows_per_image = self.model(batch)
             ends = np.cumsum(rows_per_image.numpy())

@@ -44,7 +44,7 @@ def load_paddle(*, announce: bool = True) -> None:
         if "OMP_NUM_THREADS" not in line:
             print(line, file=sys.stderr)
     if announce:
-        logger.info("paddle %s on CPU: %s", paddle.__version__, ", ".join(settings))
+        logger.info("paddle %s, CPU: %s", paddle.__version__, ", ".join(settings))
 
 
 def set_device(use_gpu: bool) -> str:
@@ -57,6 +57,8 @@ def set_device(use_gpu: bool) -> str:
     # Under paddle.distributed.launch "gpu" is the one that this process was given.
     device = "gpu" if use_gpu and usable else "cpu"
     paddle.set_device(device)
+    if device == "gpu":
+        logger.info("device: %s", paddle.get_device())
     return device
 
 

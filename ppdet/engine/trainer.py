@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
-import numpy as np
 import paddle
 
 from ppdet.core.config import Config
 from ppdet.engine import distributed
-from ppdet.engine.build import build_dataset, build_model, build_reader
+from ppdet.engine.build import build_dataset, build_model, build_reader, check_targets
 from ppdet.engine.checkpoint import TrainingState, load_training, load_weights
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.hooks import Hook, default_hooks
@@ -24,8 +23,8 @@ class Trainer:
     """Trains what a configuration describes.
 
     Hooks read these attributes: epoch (from 0), step (within the epoch, from 0), iteration (steps done in the whole
-    run), steps_per_epoch, batch, losses (of the last step, on the device), data_seconds and step_seconds (of the
-    last step), learning_rate (of the last step), model, optimizer, ema, reader, output (the run's folder), best_ap.
+    run), steps_per_epoch, batch, losses (of the last step, on the device), data_seconds (waited for the batch),
+    learning_rate (of the last step), model, optimizer, ema, reader, output (the run's folder), best_ap.
 
     Args:
         evaluate: evaluate whenever a checkpoint is written, and keep the best one.
@@ -38,20 +37,19 @@ class Trainer:
     ) -> None:
         self.cfg = cfg
         self.output = Path(cfg["save_dir"]) / cfg.name
-        seed = cfg["seed"] or 0
-        paddle.seed(seed)
-        np.random.seed(seed)
+        paddle.seed(cfg["seed"])
 
         dataset = build_dataset(cfg, "TrainDataset")
         self.reader = build_reader(cfg, "TrainReader", dataset)
         self.steps_per_epoch = len(self.reader)
         self.epochs = cfg["epoch"]
         self.model = build_model(cfg)
+        check_targets(self.model, self.reader)
         self.scheduler = cfg.create("LearningRate").scheduler(self.steps_per_epoch)
         self.optimizer = cfg.create("OptimizerBuilder")(self.scheduler, self.model)
         self.epoch, self.step, self.iteration = 0, 0, 0
         self.best_ap: Optional[float] = None
-        self.data_seconds = self.step_seconds = self.learning_rate = 0.0
+        self.data_seconds = self.learning_rate = 0.0
         self.batch: dict = {}
         self.losses: dict = {}
 
@@ -67,7 +65,16 @@ class Trainer:
         self.hooks = [*default_hooks(cfg, evaluate=evaluate), *hooks]
 
     def restore(self, state: TrainingState) -> None:
+        """Go on where `state` stopped; with another batch size or number of ranks, at the start of the same epoch."""
         self.epoch, self.iteration, self.best_ap = state.epoch, state.iteration, state.best_ap
+        if state.steps_per_epoch != self.steps_per_epoch:
+            self.iteration = state.epoch * self.steps_per_epoch
+            self.scheduler.step(self.iteration)
+            logger.warning(
+                "an epoch has %d steps, %d when the checkpoint was written: the schedule goes on by epochs",
+                self.steps_per_epoch,
+                state.steps_per_epoch,
+            )
         if self.epoch >= self.epochs:
             logger.warning("the checkpoint has all %d epochs already: nothing to train", self.epochs)
 
@@ -78,6 +85,7 @@ class Trainer:
             iteration=self.iteration,
             best_ap=self.best_ap,
             ema_step=self.ema.step if self.ema else 0,
+            steps_per_epoch=self.steps_per_epoch,
         )
 
     def train(self) -> None:
@@ -94,13 +102,11 @@ class Trainer:
         ready = time.perf_counter()
         for step, batch in enumerate(self.reader):
             self.step = step
-            start = time.perf_counter()
             self.batch = batch
+            self.data_seconds = time.perf_counter() - ready
             self.call("before_step")
             self.train_step()
             self.iteration += 1
-            end = time.perf_counter()
-            self.data_seconds, self.step_seconds = start - ready, end - ready
             self.call("after_step")
             ready = time.perf_counter()
         self.call("after_epoch")

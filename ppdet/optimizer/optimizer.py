@@ -11,6 +11,7 @@ from paddle.regularizer import L1Decay, L2Decay
 from ppdet.core.workspace import register
 
 OPTIMIZERS = {name: getattr(paddle.optimizer, name) for name in ("Momentum", "SGD", "Adam", "AdamW")}
+DEFAULT_REGULARIZER = {"type": "L2", "factor": 0.0001}
 REGULARIZERS = {"L1": L1Decay, "L2": L2Decay}
 
 
@@ -20,7 +21,8 @@ class OptimizerBuilder:
 
     Args:
         optimizer: {type: Momentum | SGD | Adam | AdamW, and any parameter of that Paddle class}.
-        regularizer: {type: L1 | L2, factor}, or null. A parameter's own regularizer comes first.
+        regularizer: {type: L1 | L2, factor}, or null. A parameter's own comes first. AdamW decays by its own
+            `weight_decay` instead.
         clip_grad_by_norm: largest norm of all gradients together. clip_grad_by_value: largest absolute value of each.
         param_groups: list of {params: [regular expressions of names], learning_rate: another factor of the rate,
             weight_decay: L2 factor instead of the regularizer's}, both optional; a parameter belongs to the first
@@ -31,12 +33,13 @@ class OptimizerBuilder:
         self,
         *,
         optimizer: Optional[dict] = None,
-        regularizer: Optional[dict] = None,
+        regularizer: Optional[dict] = DEFAULT_REGULARIZER,
         clip_grad_by_norm: Optional[float] = None,
         clip_grad_by_value: Optional[float] = None,
         param_groups: Optional[list] = None,
     ) -> None:
-        options = dict(optimizer or {"type": "Momentum", "momentum": 0.9})
+        # A null takes back what a base file set, such as the momentum of another type.
+        options = {k: v for k, v in (optimizer or {"type": "Momentum", "momentum": 0.9}).items() if v is not None}
         kind = options.pop("type", "Momentum")
         if kind not in OPTIMIZERS:
             raise ValueError(f"OptimizerBuilder.optimizer.type is {kind!r}; it must be one of {', '.join(OPTIMIZERS)}")
@@ -45,6 +48,10 @@ class OptimizerBuilder:
         for name in options:
             if name not in known:
                 raise ValueError(f"OptimizerBuilder.optimizer.{name} is not a parameter of paddle.optimizer.{kind}")
+        if "weight_decay" in options and kind != "AdamW":
+            raise ValueError(
+                f"OptimizerBuilder.optimizer.weight_decay is AdamW's; {kind} takes it from the regularizer"
+            )
         self.options = options
         self.weight_decay = self.make_regularizer(regularizer)
         if clip_grad_by_norm is not None and clip_grad_by_value is not None:
@@ -81,12 +88,14 @@ class OptimizerBuilder:
     def __call__(self, learning_rate: object, model: nn.Layer) -> paddle.optimizer.Optimizer:
         """Optimizer of the model's trainable parameters; `learning_rate` is a number or a Paddle scheduler."""
         options = dict(self.options)
-        # An explicit weight_decay is AdamW's own; elsewhere the regularizer says it.
-        options.setdefault("weight_decay", self.weight_decay)
-        if self.build_optimizer is paddle.optimizer.AdamW and options["weight_decay"] is self.weight_decay:
-            options["weight_decay"] = getattr(self.weight_decay, "coeff", 0.0) if self.weight_decay else 0.0
         self.apply_groups(model)
         parameters = [p for p in model.parameters() if p.trainable]
+        if self.build_optimizer is paddle.optimizer.AdamW:
+            # AdamW has a decay of its own, which leaves out those parameters that a layer wants undecayed.
+            undecayed = {p.name for p in parameters if p.regularizer is not None and p.regularizer._coeff == 0}
+            options["apply_decay_param_fun"] = lambda name: name not in undecayed
+        else:
+            options["weight_decay"] = self.weight_decay
         return self.build_optimizer(
             learning_rate=learning_rate, parameters=parameters, grad_clip=self.grad_clip, **options
         )

@@ -1,6 +1,5 @@
 """Readers, in this process and in workers. Needs paddle."""
 
-import logging
 import os
 import signal
 
@@ -206,14 +205,6 @@ def test_very_long_image(coco):
     batch = numpy_batches(train_reader(data, batch_size=1, sample_transforms=options))[0]
     assert batch["image"].shape == (1, 3, 32, 1344)
     assert all(np.isfinite(value).all() for value in batch.values())
-
-
-@pytest.fixture
-def log(caplog):
-    logger = logging.getLogger("ppdet")
-    logger.addHandler(caplog.handler)
-    yield caplog
-    logger.removeHandler(caplog.handler)
 
 
 def spoil(data, *numbers):

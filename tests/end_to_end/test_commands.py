@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -149,12 +148,17 @@ def test_mistakes_get_one_line(trained, arguments, message):
 
 
 @pytest.mark.parametrize("tool", ["train", "eval", "infer", "export_model", "config"])
-def test_help_answers_at_once(tool):
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        text = run(f"tools/{tool}.py", "--help")
-        seconds.append(time.perf_counter() - start)
-    assert "examples:" in text
-    # The goal is 0.3 s; a machine that is busy with something else may take longer, importing paddle alone takes 0.8.
-    assert min(seconds) < 0.6
+def test_help_needs_no_heavy_import(tool):
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", f"tools/{tool}.py", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0 and "examples:" in result.stdout
+    imported = {line.rsplit("|", 1)[1].strip() for line in result.stderr.splitlines()}
+    assert "argparse" in imported
+    assert not imported & {"paddle", "numpy", "cv2", "yaml", "tqdm", "typeguard"}
+
+
+def test_resuming(trained, tmp_path):
+    output = f"save_dir={trained}/output"
+    log = run("tools/train.py", "-c", trained / "tiny.yml", "-r", trained / "output" / "tiny" / "0", "-o", output)
+    assert "resumed from" in log and "Epoch: [2/2] [1/4]" in log and "Epoch: [1/2]" not in log

@@ -60,6 +60,19 @@ def test_two_processes_are_one(config, tmp_path):
     assert len(tables[0]) == 12 and tables[0] == tables[1]
 
 
+def test_evaluation_on_the_fly_is_that_of_the_saved_weights(config, tmp_path):
+    """Batch norm sees other images on each rank; what is evaluated and what is saved is one model all the same."""
+    text = config.read_text().replace("norm_type: gn, ", "")
+    bn = tmp_path / "tiny.yml"
+    bn.write_text(text)
+    options = ["epoch=4", "snapshot_epoch=4", "use_ema=true", "LearningRate.base_lr=0.02", "TrainReader.batch_size=1"]
+    log = launch(tmp_path, "tools/train.py", "-c", bn, "--eval", "-o", f"save_dir={tmp_path}", *options)
+    numbers = r"maxDets= *\d+ \] = (-?[\d.]+)"
+    evaluated = launch(tmp_path, "tools/eval.py", "-c", bn, "-o", f"weights={tmp_path}/tiny/model_final", processes=1)
+    assert len(re.findall(numbers, log)) == 12
+    assert re.findall(numbers, log) == re.findall(numbers, evaluated)
+
+
 def read_arrays_of_a_fresh_model(config):
     import paddle
 

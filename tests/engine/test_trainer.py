@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import logging
 
 import cv2
 import numpy as np
@@ -12,6 +11,8 @@ from PIL import Image
 
 from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
+from ppdet.data.errors import DataError
+from ppdet.engine.build import build_dataset
 from ppdet.engine.checkpoint import CheckpointError, read_arrays
 from ppdet.engine.hooks import DeadSideHook, Hook
 from ppdet.engine.trainer import Trainer
@@ -28,14 +29,6 @@ class Recorder(Hook):
         self.rows.append([trainer.learning_rate, *(float(trainer.losses[n]) for n in names)])
         if len(self.rows) == self.steps:
             raise StopIteration
-
-
-@pytest.fixture
-def log(caplog):
-    logger = logging.getLogger("ppdet")
-    logger.addHandler(caplog.handler)
-    yield caplog
-    logger.removeHandler(caplog.handler)
 
 
 def test_golden_trace(shared, tmp_path):
@@ -92,7 +85,9 @@ def test_resuming_gives_what_an_unbroken_run_gives(tiny, tmp_path, extra):
 
 
 def test_files_of_a_run(tiny, tmp_path, log):
-    Trainer(load_config(str(tiny)), evaluate=True).train()
+    trainer = Trainer(load_config(str(tiny)), evaluate=True)
+    assert any(isinstance(hook, DeadSideHook) for hook in trainer.hooks)
+    trainer.train()
     names = {p.name for p in (tmp_path / "output" / "tiny").iterdir()}
     assert names == {"train_batch.jpg"} | {
         f"{prefix}.{suffix}"
@@ -186,8 +181,39 @@ def test_dead_side_is_named_once(log):
 
 
 def test_wrong_number_of_classes(tiny):
-    with pytest.raises(ConfigError, match=r"has 2 classes .*num_classes is 80.*-o num_classes=2"):
+    with pytest.raises(ConfigError, match=r"TrainDataset: .* has 2 classes .* num_classes is 80: set num_classes"):
         Trainer(load_config(str(tiny), ["num_classes=80"]))
+
+
+def test_resuming_with_another_batch_size_keeps_the_epochs(tiny, tmp_path, log):
+    Trainer(load_config(str(tiny), ["epoch=2"])).train()
+    again = Trainer(load_config(str(tiny), ["epoch=3", "TrainReader.batch_size=1"]), resume=f"{tmp_path}/output/tiny/0")
+    assert (again.steps_per_epoch, again.epoch, again.iteration, again.scheduler.last_epoch) == (8, 1, 8, 8)
+    assert "an epoch has 8 steps, 4 when the checkpoint was written" in log.text
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "FCOSHead.norm_reg_targets=false",
+        "FCOSHead.num_shift=0",
+        "FCOSHead.multiply_strides_reg_targets=true",
+        "TrainReader.batch_transforms.1.Gt2FCOSTarget.downsample_ratios=[8,16,64]",
+    ],
+)
+def test_targets_of_another_head_are_refused(tiny, option):
+    with pytest.raises(ConfigError, match="Gt2FCOSTarget"):
+        Trainer(load_config(str(tiny), [option]))
+
+
+def test_training_data_without_boxes_is_refused(tiny):
+    with pytest.raises(DataError, match="data_fields"):
+        Trainer(load_config(str(tiny), ["TrainDataset.data_fields=[image]"]))
+
+
+def test_names_of_other_classes_are_refused(tiny):
+    with pytest.raises(ConfigError, match=r"TestDataset: .* has 2 classes .* num_classes is 3"):
+        build_dataset(load_config(str(tiny), ["num_classes=3"]), "TestDataset")
 
 
 def test_resuming_from_nothing(tiny, tmp_path):

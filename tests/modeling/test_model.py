@@ -84,9 +84,12 @@ def test_folded_batch_norm_gives_the_same():
     assert np.allclose(layer(x).numpy(), before, atol=1e-5)
 
 
-def test_fresh_distances_are_positive_everywhere(model):
+@pytest.mark.parametrize("seed", range(3))
+def test_fresh_distances_are_positive_everywhere(seed):
+    paddle.seed(seed)
+    model = load_config("configs/fcos/fcos_r18vd_fpn_bccd.yml").create("FCOS")
     with paddle.no_grad():
-        maps = model.predict_maps(paddle.randn([2, 3, 96, 128]))
+        maps = model.predict_maps(paddle.randn([1, 3, 128, 128]))
     assert min(float(d.min()) for d in maps.distances) > 0
 
 

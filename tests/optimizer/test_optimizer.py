@@ -38,12 +38,12 @@ def test_sgd_by_hand():
 
 
 def test_gradient_norm_is_clipped():
-    builder = OptimizerBuilder(optimizer={"type": "SGD"}, clip_grad_by_norm=1.0)
+    builder = OptimizerBuilder(optimizer={"type": "SGD"}, regularizer=None, clip_grad_by_norm=1.0)
     assert step(builder) == pytest.approx((1 - 0.1 * 3 / 5, 1 - 0.2 * 4 / 5, 1))
 
 
 def test_gradient_values_are_clipped():
-    builder = OptimizerBuilder(optimizer={"type": "SGD"}, clip_grad_by_value=0.5)
+    builder = OptimizerBuilder(optimizer={"type": "SGD"}, regularizer=None, clip_grad_by_value=0.5)
     assert step(builder) == pytest.approx((1 - 0.1 * 0.5, 1 - 0.2 * 0.5, 1))
 
 
@@ -62,9 +62,17 @@ def test_other_optimizers_move_against_the_gradient(kind):
 
 
 def test_adamw_decay():
-    """AdamW's first step: w * (1 - rate * decay) - rate * sign(gradient)."""
-    plain, _, _ = step(OptimizerBuilder(optimizer={"type": "AdamW", "weight_decay": 0.5}))
+    """AdamW's first step: w * (1 - rate * decay) - rate * sign(gradient); no decay for what wants none."""
+    plain, own, _ = step(OptimizerBuilder(optimizer={"type": "AdamW", "weight_decay": 0.5}))
     assert plain == pytest.approx(1 * (1 - 0.1 * 0.5) - 0.1, abs=1e-5)
+    assert own == pytest.approx(1 - 2 * 0.1, abs=1e-5)
+
+
+def test_published_default_decay():
+    """Without a regularizer a file means L2 with 1e-4; null means none."""
+    sgd = {"type": "SGD"}
+    assert step(OptimizerBuilder(optimizer=sgd))[0] == pytest.approx(1 - 0.1 * (3 + 1e-4))
+    assert step(OptimizerBuilder(optimizer=sgd, regularizer=None))[0] == pytest.approx(1 - 0.1 * 3)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +80,7 @@ def test_adamw_decay():
     [
         {"optimizer": {"type": "Lion"}},
         {"optimizer": {"type": "SGD", "momentum": 0.9}},
+        {"optimizer": {"type": "SGD", "weight_decay": 0.1}},
         {"regularizer": {"type": "L3", "factor": 1.0}},
         {"regularizer": {"type": "L2"}},
         {"clip_grad_by_norm": 1.0, "clip_grad_by_value": 1.0},

@@ -52,10 +52,12 @@ class Gt2FCOSTarget:
             )
         bounds = np.array([-1, *object_sizes_boundary, np.inf], dtype=np.float32)
         self.low, self.high = bounds[:-1], bounds[1:]
-        self.strides = np.array(downsample_ratios, dtype=np.float32)
+        self.strides = list(downsample_ratios)
+        self.num_shift = num_shift
+        self.distances_in_strides = norm_reg_targets and not multiply_strides_reg_targets
+        self._stride = np.array(downsample_ratios, dtype=np.float32)
         self.radius = np.float32(center_sampling_radius)
         self.shift = np.float32(num_shift)
-        self.in_strides = norm_reg_targets and not multiply_strides_reg_targets
 
     def __call__(self, samples: list[dict], rng: Optional[np.random.Generator] = None) -> list[dict]:
         for sample in samples:
@@ -70,8 +72,8 @@ class Gt2FCOSTarget:
         self, boxes: np.ndarray, classes: np.ndarray, height: int, width: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Targets (R,), (R, 4), (R,) of boxes (M, 4) x1, y1, x2, y2 of classes (M, 1) in a padded image."""
-        rows = np.ceil(height / self.strides).astype(np.int64)
-        columns = np.ceil(width / self.strides).astype(np.int64)
+        rows = np.ceil(height / self._stride).astype(np.int64)
+        columns = np.ceil(width / self._stride).astype(np.int64)
         ends = np.cumsum(rows * columns)
         labels = np.zeros(ends[-1], dtype=np.int32)
         distances = np.zeros((ends[-1], 4), dtype=np.float32)
@@ -87,7 +89,7 @@ class Gt2FCOSTarget:
             location, sides, box = location[won], sides[won], box[won]
             labels[location] = np.asarray(classes).reshape(-1)[box] + 1
             centerness[location] = _centerness(sides)
-            distances[location] = sides / self.strides[level[won], None] if self.in_strides else sides
+            distances[location] = sides / self._stride[level[won], None] if self.distances_in_strides else sides
         return labels, distances, centerness
 
     def _reachable(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -97,9 +99,9 @@ class Gt2FCOSTarget:
         it, or half of it plus the radius when centre sampling applies. Half a pixel allows for rounding.
         """
         longest = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])[:, None]
-        most = np.broadcast_to(longest, (len(boxes), len(self.strides)))
+        most = np.broadcast_to(longest, (len(boxes), len(self._stride)))
         if self.radius > 0:
-            most = np.minimum(longest, longest / 2 + self.radius * self.strides)
+            most = np.minimum(longest, longest / 2 + self.radius * self._stride)
         return np.nonzero((longest / 2 - 0.5 < self.high) & (most + 0.5 > self.low))
 
     def _region(self, boxes: np.ndarray, box: np.ndarray, level: np.ndarray) -> np.ndarray:
@@ -108,7 +110,7 @@ class Gt2FCOSTarget:
         if self.radius <= 0:
             return boxes[box]
         centre = np.stack([(x1 + x2) / 2, (y1 + y2) / 2], axis=1)[box]
-        reach = (self.radius * self.strides)[level, None]
+        reach = (self.radius * self._stride)[level, None]
         low = np.maximum(centre - reach, boxes[box, :2])
         high = np.minimum(centre + reach, boxes[box, 2:])
         return np.concatenate([low, high], axis=1)
@@ -120,7 +122,7 @@ class Gt2FCOSTarget:
 
         Ranges are one cell wider than exact arithmetic says; _positive decides.
         """
-        cells = self._region(boxes, box, level).astype(np.float64) / self.strides[level, None] - self.shift
+        cells = self._region(boxes, box, level).astype(np.float64) / self._stride[level, None] - self.shift
         size = np.stack([columns, rows], axis=1)[level]
         first = np.clip(np.floor(cells[:, :2]), 0, size).astype(np.int64)
         last = np.clip(np.ceil(cells[:, 2:]) + 1, 0, size).astype(np.int64)
@@ -135,7 +137,7 @@ class Gt2FCOSTarget:
         self, boxes: np.ndarray, box: np.ndarray, level: np.ndarray, row: np.ndarray, column: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """The pairs that qualify, and their distances (K, 4); float32 as in published models decides ties."""
-        stride = self.strides[level]
+        stride = self._stride[level]
         location = np.stack([column * stride + self.shift * stride, row * stride + self.shift * stride], axis=1)
         location = location.astype(np.float32)
         sides = _sides(location, boxes[box])

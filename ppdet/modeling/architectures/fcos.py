@@ -47,6 +47,11 @@ class FCOS(nn.Layer):
         """Where in a cell its location lies, in strides."""
         return self.fcos_head.num_shift
 
+    @property
+    def distances_in_strides(self) -> bool:
+        """Whether the loss takes distances in strides of their level, otherwise in pixels."""
+        return self.fcos_head.distances_in_strides
+
     def forward(self, batch: dict) -> Union[dict, tuple[Tensor, Tensor]]:
         """Losses of a training batch in training mode, detections of an evaluation batch otherwise.
 

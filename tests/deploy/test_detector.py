@@ -1,0 +1,105 @@
+"""Exported folders: what is in them, and what becomes of those that are not as they should be."""
+
+import numpy as np
+import paddle
+import pytest
+import yaml
+from paddle.static import InputSpec
+
+from ppdet.data.errors import ImageError
+from ppdet.deploy.detector import Detector
+from ppdet.deploy.preprocess import DeployError
+
+
+class Toy(paddle.nn.Layer):
+    """Two boxes for every image, of the brightness of its corner; with the upsampling of PaddleDetection's graphs."""
+
+    def __init__(self):
+        super().__init__()
+        mean = paddle.ParamAttr(initializer=paddle.nn.initializer.Constant(1 / 3))
+        self.grey = paddle.nn.Conv2D(3, 1, 1, weight_attr=mean, bias_attr=False)
+
+    def forward(self, image, scale_factor):
+        twice = paddle.nn.functional.interpolate(image, scale_factor=2.0, mode="nearest")
+        score = self.grey(twice)[:, 0, 0, 0]
+        ones = paddle.ones_like(score)
+        row = paddle.stack([ones * 0, score, ones, ones * 2, ones * 3 / scale_factor[:, 1], ones * 4], axis=1)
+        rows = paddle.concat([row.unsqueeze(1), row.unsqueeze(1)], axis=1).reshape([-1, 6])
+        return rows, (ones * 2).astype("int32")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy")
+    toy = Toy()
+    toy.eval()
+    spec = [InputSpec([None, 3, None, None], "float32", "image"), InputSpec([None, 2], "float32", "scale_factor")]
+    paddle.jit.save(paddle.jit.to_static(toy, input_spec=spec, full_graph=True), str(folder / "model"))
+    # As PaddleDetection writes it: no category ids, and its own spelling of padding.
+    settings = {
+        "arch": "FCOS",
+        "Preprocess": [
+            {"type": "Resize", "target_size": [32, 64], "keep_ratio": True, "interp": 1},
+            {"type": "NormalizeImage", "mean": [0, 0, 0], "std": [1, 1, 1], "is_scale": True, "norm_type": "mean_std"},
+            {"type": "Permute"},
+            {"type": "PadStride", "stride": 32},
+        ],
+        "label_list": ["a", "b"],
+    }
+    (folder / "infer_cfg.yml").write_text(yaml.safe_dump(settings))
+    return folder
+
+
+def test_graph_that_onednn_rejects_runs_without_it(folder, log):
+    detector = Detector(folder)
+    images = [np.full((16, 32, 3), value, np.uint8) for value in (51, 102)]
+    first, second = detector.predict(images)
+    # Twice as large on the way in: x2 is halved on the way out.
+    assert np.allclose(first, [[0, 0.2, 1, 2, 1.5, 4]] * 2) and np.allclose(second[:, 1], 0.4)
+    if not detector.backend.onednn:
+        assert "oneDNN cannot run this graph, going on without" in log.text
+    assert detector.class_names == ["a", "b"] and detector.category_ids == [0, 1]
+    assert np.allclose(detector.predict(images[0])[0], first)
+
+
+def test_files_come_in_batches_and_broken_ones_are_skipped(folder, tmp_path, log):
+    import cv2
+
+    paths = []
+    for number, value in enumerate((51, 102, 204)):
+        paths.append(str(tmp_path / f"{number}.png"))
+        cv2.imwrite(paths[-1], np.full((16, 32, 3), value, np.uint8))
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no")
+    paths.insert(1, str(broken))
+    found = dict(Detector(folder, onednn=False).detect(paths, batch_size=2))
+    assert {k: round(float(rows[0, 1]), 3) for k, rows in found.items()} == {0: 0.2, 2: 0.4, 3: 0.8}
+    assert "broken.png" in log.text
+    with pytest.raises(ImageError):
+        Detector(folder, onednn=False).predict(str(broken))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"Preprocess": [{"type": "Warp"}]}, "Warp; expected one of"),
+        ({"Preprocess": [{"type": "Resize", "size": 3}]}, "Resize: "),
+        ({"Preprocess": None}, "expected a list Preprocess"),
+        ({"output": "boxes"}, "export.nms true"),
+    ],
+)
+def test_settings_that_do_not_fit(folder, tmp_path, change, message):
+    settings = {**yaml.safe_load((folder / "infer_cfg.yml").read_text()), **change}
+    for path in folder.glob("model.*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "infer_cfg.yml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(DeployError, match=message):
+        Detector(tmp_path)
+
+
+def test_missing_files(folder, tmp_path):
+    with pytest.raises(DeployError, match=r"infer_cfg\.yml: no such file"):
+        Detector(tmp_path)
+    (tmp_path / "infer_cfg.yml").write_bytes((folder / "infer_cfg.yml").read_bytes())
+    with pytest.raises(DeployError, match=r"expected model\.json"):
+        Detector(tmp_path)
