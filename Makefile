@@ -40,7 +40,7 @@ clean:
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
 	  sys.exit(0 if (3, 9) <= v <= (3, 12) else "Python %d.%d: 3.9 to 3.12 is needed: make PYTHON=python3.11" % v)'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # A user's own Paddle (the GPU build, say) in the environment stays.
 define install

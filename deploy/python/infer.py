@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from ppdet.core.cli import flag, make_parser, one_line_errors
+from ppdet.core.cli import flag, make_parser, one_line_errors, positive
 
 EXAMPLES = """examples:
   python deploy/python/infer.py --model_dir output_inference/fcos_r18vd_fpn_bccd --image_file cells.jpg
@@ -21,12 +21,12 @@ def parse_arguments() -> argparse.Namespace:
     images.add_argument("--image_file", metavar="FILE", help="one image")
     images.add_argument("--image_dir", metavar="DIR", help="all images in a folder and below it")
     parser.add_argument("--device", type=str.upper, choices=("CPU", "GPU"), default="CPU", help="default: CPU")
-    parser.add_argument("--batch_size", type=int, default=1, help="images per run of the model (default: 1)")
+    parser.add_argument("--batch_size", type=positive, default=1, help="images per run of the model (default: 1)")
     parser.add_argument("--threshold", type=float, default=0.5, help="least score of a drawn box (default: 0.5)")
     parser.add_argument("--output_dir", default="output", help="folder of the results (default: output)")
     parser.add_argument("--save_results", action="store_true", help="write bbox.json, all scores")
     parser.add_argument("--save_images", type=flag, default=True, help="draw pictures (default: true)")
-    parser.add_argument("--cpu_threads", type=int, help="default: all processors")
+    parser.add_argument("--cpu_threads", type=positive, help="default: all processors")
     parser.add_argument("--enable_mkldnn", type=flag, default=True, help="oneDNN on CPU (default: true)")
     parser.add_argument(
         "--enable_mkldnn_bfloat16", type=flag, default=False, help="bfloat16 where the CPU has it (default: false)"

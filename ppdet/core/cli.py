@@ -34,6 +34,13 @@ def flag(text: str) -> bool:
     return text.lower() in ("true", "1")
 
 
+def positive(text: str) -> int:
+    """Type of an option that takes a whole number of at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn mistakes of the user into one line on standard error and exit code 2.
@@ -45,6 +52,14 @@ def one_line_errors() -> Iterator[None]:
         yield
     except BrokenPipeError:
         raise
+    except KeyboardInterrupt:
+        print("interrupted; a training run goes on from its last checkpoint with -r", file=sys.stderr)
+        sys.exit(130)
+    except SystemError as error:
+        # Paddle raises it from a signal handler, wherever the main thread happens to be.
+        if "DataLoader" not in str(error):
+            raise
+        _exit("a data worker process died, killed perhaps for lack of memory: lower worker_num or batch_size")
     except OSError as error:
         _exit(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
     except Exception as error:

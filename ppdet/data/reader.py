@@ -1,7 +1,10 @@
 """Readers: data set -> batches of tensors, made in worker processes."""
 
+import ctypes
 import json
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Optional
 
@@ -257,6 +260,9 @@ class TestReader(BaseReader):
 def _start_worker(worker_id: int) -> None:
     import cv2
 
+    if sys.platform == "linux":
+        # Paddle's workers otherwise outlive a main process that was killed. 1 is PR_SET_PDEATHSIG.
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
     # A forked process must not use the thread pool of its parent, and workers are parallel as they are.
     cv2.setNumThreads(0)
 

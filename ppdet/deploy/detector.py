@@ -45,7 +45,7 @@ class Detector:
                 f"{folder}: the graph ends with {settings['output']}, not with detections: "
                 "export it with export.post_process and export.nms true, export.benchmark false"
             )
-        self.class_names: list[str] = [str(name) for name in settings.get("label_list", [])]
+        self.class_names: list[str] = [str(name) for name in settings.get("label_list") or []]
         # PaddleDetection's exports do not say which category of the annotations a class is.
         self.category_ids: list[int] = settings.get("category_ids", list(range(len(self.class_names))))
         self.preprocess = Preprocess(settings)

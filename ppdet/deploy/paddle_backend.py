@@ -49,7 +49,11 @@ class PaddleBackend:
                     config.enable_mkldnn_bfloat16()
             elif hasattr(config, "disable_mkldnn"):
                 config.disable_mkldnn()
-        self.predictor = inference.create_predictor(config)
+        try:
+            self.predictor = inference.create_predictor(config)
+        except (RuntimeError, ValueError, OSError) as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise DeployError(f"{self.graph.parent}: Paddle cannot load it, export it again ({reason})") from None
         self.inputs = self.predictor.get_input_names()
         self.outputs = self.predictor.get_output_names()
 

@@ -53,7 +53,7 @@ class Preprocess:
     def __init__(self, settings: dict) -> None:
         operations = [Decode()]
         for entry in settings["Preprocess"]:
-            options = dict(entry)
+            options = dict(entry) if isinstance(entry, dict) else {}
             kind = options.pop("type", None)
             if kind not in OPERATIONS:
                 raise DeployError(f"infer_cfg.yml: Preprocess has {kind}; expected one of {', '.join(OPERATIONS)}")

@@ -73,13 +73,18 @@ def write_results(
     output = Path(output_dir)
     output.mkdir(parents=True, exist_ok=True)
     names = picture_names(paths)
+    for path, name in zip(paths, names) if visualize else ():
+        if (output / name).resolve() == Path(path).resolve():
+            raise DataError(f"{output}: pictures would overwrite the images themselves: name another --output_dir")
     results, images, boxes, start = [], 0, 0, time.perf_counter()
     for index, rows in detections:
         images += 1
         boxes += int((rows[:, 1] >= draw_threshold).sum())
         if visualize:
             drawn = draw_detections(read_image(paths[index]), rows, class_names, draw_threshold)
-            cv2.imwrite(str(output / names[index]), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+            target = output / names[index]
+            if not cv2.imwrite(str(target), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)):
+                raise OSError(f"{target}: the picture cannot be written: is the disk full, or the folder read-only?")
         if save_results:
             results += coco_results(index, paths[index], rows[rows[:, 1] >= save_threshold], category_ids)
     if not images:

@@ -58,7 +58,10 @@ def read_arrays(path: os.PathLike) -> dict:
         raise CheckpointError(f"{path}: no such file") from None
     except CheckpointError as error:
         raise CheckpointError(f"{path}: refused: {error}") from None
-    except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, AttributeError, TypeError) as error:
+    except OSError:
+        raise
+    # A damaged pickle can make the reader fail in any way there is.
+    except Exception as error:
         raise CheckpointError(
             f"{path}: not a complete Paddle weights file ({type(error).__name__}): truncated, or of another kind"
         ) from None
@@ -159,6 +162,11 @@ def save_training(prefix: Path, model: nn.Layer, optimizer: object, ema: object,
         save_weights(ema.state_dict(), prefix.with_name(prefix.name + ".pdparams"))
         save_weights(model.state_dict(), prefix.with_name(prefix.name + ".pdema"))
     save_weights(optimizer_state(model, optimizer), prefix.with_name(prefix.name + ".pdopt"))
+    save_state(prefix, state)
+
+
+def save_state(prefix: Path, state: TrainingState) -> None:
+    """Write prefix.json alone."""
     write_json(prefix.with_name(prefix.name + ".json"), state._asdict())
 
 
@@ -178,6 +186,8 @@ def load_training(prefix: str, model: nn.Layer, optimizer: object, ema: object) 
         raise CheckpointError(f"{prefix}.json: no such file: only a training run's own checkpoints resume") from None
     except (ValueError, TypeError):
         raise CheckpointError(f"{prefix}.json: damaged: take an older checkpoint of the run") from None
+    if ema is not None and not Path(prefix + ".pdema").is_file():
+        raise CheckpointError(f"{prefix}.pdema: no such file: the checkpoint was written without use_ema")
     load_weights(model, prefix + (".pdparams" if ema is None else ".pdema"), strict=True)
     if ema is not None:
         averages = read_arrays(prefix + ".pdparams")

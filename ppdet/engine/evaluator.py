@@ -43,6 +43,7 @@ class Evaluator:
         self.classwise = classwise
         self.predictions_only = predictions_only
         self.output_eval = output_eval or ("." if predictions_only else None)
+        self.new_metric()  # annotations that cannot be evaluated end the run here, not after the first epoch
 
     @paddle.no_grad()
     def __call__(self, model: nn.Layer) -> Optional[dict[str, float]]:
@@ -71,12 +72,15 @@ class Evaluator:
         return self.report(metric, max(s[2] for s in shares), sum(s[3] for s in shares))
 
     def new_metric(self) -> COCOMetric:
-        return COCOMetric(
-            anno_path=self.dataset.anno_path,
-            category_ids=self.dataset.category_ids,
-            class_names=self.dataset.class_names,
-            classwise=self.classwise,
-        )
+        try:
+            return COCOMetric(
+                anno_path=self.dataset.anno_path,
+                category_ids=self.dataset.category_ids,
+                class_names=self.dataset.class_names,
+                classwise=self.classwise,
+            )
+        except ValueError as error:
+            raise DataError(str(error)) from None
 
     def report(self, metric: COCOMetric, seconds: float, skipped: int) -> dict[str, float]:
         count = len(metric.image_ids)

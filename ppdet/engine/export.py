@@ -1,5 +1,7 @@
 """From a trained model to a folder that Paddle Inference runs: a static graph, its weights, and infer_cfg.yml."""
 
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
@@ -17,7 +19,6 @@ from ppdet.data.transform.decode import Decode
 from ppdet.data.transform.geometry import Resize
 from ppdet.engine.build import build_dataset, build_trained_model
 from ppdet.modeling.layers import ConvNorm
-from ppdet.utils.files import atomic_path
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -96,11 +97,9 @@ def export_model(cfg: Config, output_dir: str) -> Path:
     detector = ExportedDetector(model, normalize=fused, output=output)
     detector.eval()
     folder = Path(output_dir) / cfg.name
-    folder.mkdir(parents=True, exist_ok=True)
     static = paddle.jit.to_static(
         detector, input_spec=[inputs.get(k) for k in ("image", "scale_factor", "im_shape")], full_graph=True
     )
-    paddle.jit.save(static, str(folder / "model"))
 
     labels, category_ids = dataset.class_names, dataset.category_ids
     if not labels:
@@ -120,8 +119,14 @@ def export_model(cfg: Config, output_dir: str) -> Path:
         "fuse_normalize": fused is not None,
         "output": output,
     }
-    with atomic_path(folder / "infer_cfg.yml") as temporary:
-        temporary.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    # A failed export leaves an earlier one as it was.
+    with tempfile.TemporaryDirectory(prefix=".export", dir=folder) as temporary:
+        paddle.jit.save(static, f"{temporary}/model")
+        text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+        (Path(temporary) / "infer_cfg.yml").write_text(text, encoding="utf-8")
+        for path in Path(temporary).iterdir():
+            os.replace(path, folder / path.name)
     logger.info("exported to %s: %s", folder, ", ".join(sorted(p.name for p in folder.iterdir())))
     return folder
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,17 @@ import paddle
 from ppdet.core.config import Config
 from ppdet.data.transform.color import NormalizeImage
 from ppdet.engine import distributed
-from ppdet.engine.checkpoint import save_training
+from ppdet.engine.checkpoint import save_state, save_training
 from ppdet.utils.logger import get_logger
 from ppdet.visualize import draw_batch
 
 logger = get_logger(__name__)
+
+
+class DivergedError(RuntimeError):
+    """Training that cannot recover; the message says where it happened and what to change."""
+
+    user_error = True
 
 
 class Hook:
@@ -88,8 +95,15 @@ class LogHook(Hook):
 
     def write(self, trainer: object) -> None:
         # Reading the losses waits for the device, so that the time measured after it includes all of its work.
-        losses = " ".join(f"{name}: {float(total) / self.steps:.4f}" for name, total in self.sums.items())
+        means = {name: float(total) / self.steps for name, total in self.sums.items()}
+        losses = " ".join(f"{name}: {value:.4f}" for name, value in means.items())
         seconds = time.perf_counter() - self.mark
+        if not all(math.isfinite(value) for value in means.values()):
+            raise DivergedError(
+                f"the loss is not finite any more in epoch {trainer.epoch + 1}, at step {trainer.step + 1} or up to "
+                f"{self.steps - 1} steps before ({losses}): lower LearningRate.base_lr, lengthen the warm-up or set "
+                "OptimizerBuilder.clip_grad_by_norm; the last checkpoint is good"
+            )
         done = trainer.iteration - self.first_iteration
         left = trainer.epochs * trainer.steps_per_epoch - trainer.iteration
         eta = left * (time.perf_counter() - self.start) / done
@@ -212,11 +226,14 @@ class CheckpointHook(Hook):
         distributed.average_statistics(trainer.model.state_dict())
         if trainer.ema:
             distributed.average_statistics(trainer.ema.state_dict())
-        best = self.evaluate and self.is_best(trainer)
+        name = "model_final" if last else str(trainer.epoch)
+        # Saved before it is evaluated: whatever goes wrong there does not cost the epoch.
         if distributed.rank() == 0:
-            self.save(trainer, "model_final" if last else str(trainer.epoch))
-            if best:
-                self.save(trainer, "best_model")
+            self.save(trainer, name)
+        if self.evaluate and self.is_best(trainer) and distributed.rank() == 0:
+            self.save(trainer, "best_model")
+        if self.evaluate and distributed.rank() == 0:
+            save_state(trainer.output / name, trainer.state())
 
     def is_best(self, trainer: object) -> bool:
         with averaged_weights(trainer):
@@ -238,8 +255,9 @@ class CheckpointHook(Hook):
     def after_train(self, trainer: object) -> None:
         if self.history:
             logger.info("AP by epoch: %s", ", ".join(f"{epoch}: {ap:.3f}" for epoch, ap in self.history))
-        if distributed.rank() == 0:
-            logger.info("weights: %s", trainer.output / "model_final.pdparams")
+        final = trainer.output / "model_final.pdparams"
+        if distributed.rank() == 0 and final.exists():
+            logger.info("weights: %s", final)
 
 
 @contextlib.contextmanager

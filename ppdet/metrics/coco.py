@@ -239,6 +239,8 @@ def load_ground_truth(path: Path) -> tuple[dict[int, dict], list[dict]]:
     try:
         images = {int(image["id"]): {"id": int(image["id"])} for image in content["images"]}
         annotations = [_annotation(entry) for entry in content.get("annotations") or []]
+        # The data set drops boxes whose coordinates are not numbers, and says so.
+        annotations = [a for a in annotations if np.isfinite(a["bbox"]).all()]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: expected images with an id and annotations with image_id, category_id and a bbox of "
@@ -250,12 +252,13 @@ def load_ground_truth(path: Path) -> tuple[dict[int, dict], list[dict]]:
 
 
 def _annotation(entry: dict) -> dict:
-    x, y, width, height = (float(value) for value in entry["bbox"])
+    x, y, width, height = (float("nan") if value is None else float(value) for value in entry["bbox"])
+    area = entry.get("area")
     return {
         "image_id": int(entry["image_id"]),
         "category_id": int(entry["category_id"]),
         "bbox": [x, y, width, height],
-        "area": float(entry.get("area", width * height)),
+        "area": float(area) if isinstance(area, (int, float)) else width * height,
         "iscrowd": int(entry.get("iscrowd") or 0),
     }
 

@@ -66,6 +66,8 @@ class Warmup:
     """Length of a warm-up: `epochs` when given, else `steps`."""
 
     def __init__(self, steps: int, epochs: Optional[int]) -> None:
+        if steps < 0 or (epochs or 0) < 0:
+            raise ValueError(f"{type(self).__name__}: steps {steps} and epochs {epochs} must not be negative")
         self.steps = steps
         self.epochs = epochs
 
@@ -115,8 +117,8 @@ class LearningRate:
         decays = [s for s in schedulers if not isinstance(s, Warmup)]
         if len(warmups) > 1 or len(decays) > 1:
             raise ValueError("LearningRate.schedulers may hold one decay and one warm-up, not more")
-        if base_lr <= 0:
-            raise ValueError(f"LearningRate.base_lr is {base_lr}; it must be positive")
+        if not 0 < base_lr < math.inf:
+            raise ValueError(f"LearningRate.base_lr is {base_lr}; it must be a positive number")
         self.base_lr = base_lr
         self.decay = decays[0] if decays else None
         self.warmup = warmups[0] if warmups else None

@@ -48,6 +48,8 @@ class OptimizerBuilder:
         for name in options:
             if name not in known:
                 raise ValueError(f"OptimizerBuilder.optimizer.{name} is not a parameter of paddle.optimizer.{kind}")
+            if isinstance(known[name].default, float) and not isinstance(options[name], (int, float)):
+                raise ValueError(f"OptimizerBuilder.optimizer.{name} is {options[name]!r}; it must be a number")
         if "weight_decay" in options and kind != "AdamW":
             raise ValueError(
                 f"OptimizerBuilder.optimizer.weight_decay is AdamW's; {kind} takes it from the regularizer"
@@ -56,11 +58,14 @@ class OptimizerBuilder:
         self.weight_decay = self.make_regularizer(regularizer)
         if clip_grad_by_norm is not None and clip_grad_by_value is not None:
             raise ValueError("OptimizerBuilder: give clip_grad_by_norm or clip_grad_by_value, not both")
+        for name, limit in (("clip_grad_by_norm", clip_grad_by_norm), ("clip_grad_by_value", clip_grad_by_value)):
+            if limit is not None and limit <= 0:
+                raise ValueError(f"OptimizerBuilder.{name} is {limit}; it must be positive, or null")
         self.grad_clip = None
         if clip_grad_by_norm is not None:
             self.grad_clip = nn.ClipGradByGlobalNorm(clip_grad_by_norm)
         elif clip_grad_by_value is not None:
-            self.grad_clip = nn.ClipGradByValue(abs(clip_grad_by_value))
+            self.grad_clip = nn.ClipGradByValue(clip_grad_by_value)
         self.param_groups = param_groups or []
         for group in self.param_groups:
             unknown = set(group) - {"params", "learning_rate", "weight_decay"}

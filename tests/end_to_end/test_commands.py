@@ -120,6 +120,10 @@ def test_lists_and_broken_images(trained, tmp_path):
     log = run("tools/infer.py", "-c", trained / "tiny.yml", "-o", weights(trained), *options)
     assert "broken.jpg" in log and "missing.png" in log and "2 of 3 images could not be read" in log
     assert [p.name for p in (tmp_path / "o").iterdir()] == ["001.png"]
+    own = trained / "data" / "images"
+    same = ["--infer_dir", own, "--output_dir", own]
+    log = run("tools/infer.py", "-c", trained / "tiny.yml", "-o", weights(trained), *same, code=2)
+    assert "would overwrite the images themselves" in log
     (tmp_path / "list.txt").write_text(str(tmp_path / "broken.jpg"))
     log = run("tools/infer.py", "-c", trained / "tiny.yml", "-o", weights(trained), *options, code=2)
     assert "error: none of the 1 images could be read" in log

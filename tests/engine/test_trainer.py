@@ -14,7 +14,7 @@ from ppdet.core.workspace import load_config
 from ppdet.data.errors import DataError
 from ppdet.engine.build import build_dataset
 from ppdet.engine.checkpoint import CheckpointError, read_arrays
-from ppdet.engine.hooks import DeadSideHook, Hook
+from ppdet.engine.hooks import DeadSideHook, DivergedError, Hook
 from ppdet.engine.trainer import Trainer
 
 
@@ -209,6 +209,24 @@ def test_targets_of_another_head_are_refused(tiny, option):
 def test_training_data_without_boxes_is_refused(tiny):
     with pytest.raises(DataError, match="data_fields"):
         Trainer(load_config(str(tiny), ["TrainDataset.data_fields=[image]"]))
+
+
+def test_a_run_that_diverges_ends_and_saves_nothing(tiny, tmp_path):
+    with pytest.raises(DivergedError, match=r"not finite any more in epoch 1"):
+        Trainer(load_config(str(tiny), ["LearningRate.base_lr=1e10", "epoch=4"])).train()
+    assert not list((tmp_path / "output" / "tiny").glob("*.pdparams"))
+
+
+def test_a_failed_evaluation_does_not_cost_the_epoch(tiny, tmp_path):
+    trainer = Trainer(load_config(str(tiny)), evaluate=True)
+
+    def fail(model):
+        raise OSError("no room")
+
+    trainer.evaluator = fail
+    with pytest.raises(OSError, match="no room"):
+        trainer.train()
+    assert (tmp_path / "output" / "tiny" / "0.pdparams").exists()
 
 
 def test_names_of_other_classes_are_refused(tiny):

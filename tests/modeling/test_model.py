@@ -161,6 +161,11 @@ def test_unpadded_images_are_refused_with_advice(model):
         model.predict_maps(paddle.randn([1, 3, 70, 64]))
 
 
+def test_channels_that_do_not_fit_name_both(tiny):
+    with pytest.raises(ConfigError, match=r"feat_in is 32, but the neck gives 16 channels"):
+        load_config(str(tiny), ["FPN.out_channel=16"]).create("FCOS")
+
+
 def test_levels_that_do_not_fit_name_the_strides(tiny):
     with pytest.raises(ConfigError, match=r"fpn_stride .*\[8, 16, 32\]"):
         load_config(str(tiny), ["FCOSHead.fpn_stride=[8,16,32,64,128]"]).create("FCOS")

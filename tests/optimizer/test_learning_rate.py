@@ -51,6 +51,8 @@ def test_scheduler_follows_the_function():
     "build",
     [
         lambda: LearningRate(base_lr=0.0),
+        lambda: LearningRate(base_lr=math.nan),
+        lambda: LinearWarmup(steps=-3),
         lambda: LearningRate(schedulers=[LinearWarmup(), ExpWarmup()]),
         lambda: PiecewiseDecay(milestones=[11, 8]),
         lambda: PiecewiseDecay(gamma=[0.1], milestones=[8, 11]),

@@ -81,6 +81,8 @@ def test_published_default_decay():
         {"optimizer": {"type": "Lion"}},
         {"optimizer": {"type": "SGD", "momentum": 0.9}},
         {"optimizer": {"type": "SGD", "weight_decay": 0.1}},
+        {"optimizer": {"type": "Momentum", "momentum": "high"}},
+        {"clip_grad_by_norm": -1.0},
         {"regularizer": {"type": "L3", "factor": 1.0}},
         {"regularizer": {"type": "L2"}},
         {"clip_grad_by_norm": 1.0, "clip_grad_by_value": 1.0},

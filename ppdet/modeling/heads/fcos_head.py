@@ -111,7 +111,7 @@ class FCOSFeat(nn.Layer):
         use_dcn: bool = False,
     ) -> None:
         super().__init__()
-        self.feat_out = feat_out
+        self.feat_in, self.feat_out = feat_in, feat_out
 
         def tower(kind: str) -> list[nn.Layer]:
             return [
@@ -204,7 +204,13 @@ class FCOSHead(nn.Layer):
                 f"FCOSHead.fpn_stride is {list(cfg['fpn_stride'])}, but the neck gives levels of stride {strides}: "
                 "set fpn_stride to these, or change FPN.extra_stage and ResNet.return_idx"
             )
-        return {}
+        feat = cfg.create("fcos_feat")
+        if feat.feat_in != input_shape[0].channels:
+            raise ValueError(
+                f"FCOSFeat.feat_in is {feat.feat_in}, but the neck gives {input_shape[0].channels} channels: set "
+                "FCOSHead.fcos_feat.feat_in to it"
+            )
+        return {"fcos_feat": feat}
 
     def forward(self, fpn_feats: Sequence[Tensor]) -> DenseMaps:
         """Map pyramid levels (N, feat_in, H, W) to dense maps."""
