@@ -15,7 +15,8 @@ quickstart: $(VENV)/.installed
 	@$(BIN)/python tools/train.py -c $(SHAPES)
 	@$(BIN)/python tools/export_model.py -c $(SHAPES)
 	@$(BIN)/python deploy/python/infer.py --model_dir output_inference/$(RUN) \
-	    --image_dir dataset/shapes/data/images/val --output_dir output/$(RUN)/pictures --save_results
+	    --image_dir dataset/shapes/data/images/val --threshold 0.4 --output_dir output/$(RUN)/pictures \
+	    --save_results
 	@$(BIN)/python tools/eval.py -c $(SHAPES) --classwise
 	@echo
 	@echo "Pictures of detections:  output/$(RUN)/pictures"
