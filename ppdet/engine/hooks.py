@@ -102,7 +102,7 @@ class LogHook(Hook):
             raise DivergedError(
                 f"the loss is not finite any more in epoch {trainer.epoch + 1}, at step {trainer.step + 1} or up to "
                 f"{self.steps - 1} steps before ({losses}): lower LearningRate.base_lr, lengthen the warm-up or set "
-                "OptimizerBuilder.clip_grad_by_norm; the last checkpoint is good"
+                "OptimizerBuilder.clip_grad_by_norm; checkpoints that were written are good"
             )
         done = trainer.iteration - self.first_iteration
         left = trainer.epochs * trainer.steps_per_epoch - trainer.iteration
