@@ -131,7 +131,7 @@ def test_odd_images_and_boxes(tiny, tmp_path):
     cv2.imwrite(str(folder / "images" / "grey.png"), grey)
     cv2.imwrite(str(folder / "images" / "deep.png"), grey.astype(np.uint16) * 257)
     cv2.imwrite(str(folder / "images" / "long.png"), long)
-    Image.fromarray(np.stack([grey] * 4, axis=2), mode="CMYK").save(folder / "images" / "cmyk.jpg")
+    Image.merge("CMYK", [Image.fromarray(grey)] * 4).save(folder / "images" / "cmyk.jpg")
     content["images"], content["annotations"] = [], []
     for number, (name, box) in enumerate(
         [
