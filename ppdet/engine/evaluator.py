@@ -40,10 +40,18 @@ class Evaluator:
     ) -> None:
         self.dataset = build_dataset(cfg, "EvalDataset")
         self.reader = build_reader(cfg, "EvalReader", self.dataset)
-        self.classwise = classwise
         self.predictions_only = predictions_only
         self.output_eval = output_eval or ("." if predictions_only else None)
-        self.new_metric()  # annotations that cannot be evaluated end the run here, not after the first epoch
+        # Annotations that cannot be evaluated end the run here, not after the first epoch.
+        try:
+            self.metric = COCOMetric(
+                anno_path=self.dataset.anno_path,
+                category_ids=self.dataset.category_ids,
+                class_names=self.dataset.class_names,
+                classwise=classwise,
+            )
+        except ValueError as error:
+            raise DataError(str(error)) from None
 
     @paddle.no_grad()
     def __call__(self, model: nn.Layer) -> Optional[dict[str, float]]:
@@ -52,7 +60,8 @@ class Evaluator:
         Returns:
             COCO's twelve numbers on rank 0, None elsewhere. The model is left in the mode it came in.
         """
-        metric = self.new_metric()
+        metric = self.metric
+        metric.reset()
         was_training = model.training
         model.eval()
         start = time.perf_counter()
@@ -65,38 +74,24 @@ class Evaluator:
         shares = distributed.gather((metric.results, metric.image_ids, seconds, len(self.reader.skipped)))
         if distributed.rank() != 0:
             return None
-        if len(shares) > 1:
-            metric = self.new_metric()
-            for results, image_ids, *_ in shares:
-                metric.extend(results, image_ids)
-        return self.report(metric, max(s[2] for s in shares), sum(s[3] for s in shares))
+        for results, image_ids, *_ in shares[1:]:
+            metric.extend(results, image_ids)
+        return self.report(max(s[2] for s in shares), sum(s[3] for s in shares))
 
-    def new_metric(self) -> COCOMetric:
-        try:
-            return COCOMetric(
-                anno_path=self.dataset.anno_path,
-                category_ids=self.dataset.category_ids,
-                class_names=self.dataset.class_names,
-                classwise=self.classwise,
-            )
-        except ValueError as error:
-            raise DataError(str(error)) from None
-
-    def report(self, metric: COCOMetric, seconds: float, skipped: int) -> dict[str, float]:
-        count = len(metric.image_ids)
+    def report(self, seconds: float, skipped: int) -> Optional[dict[str, float]]:
+        count = len(self.metric.image_ids)
         logger.info("evaluated %d images in %.1f s: %.2f images/s", count, seconds, count / max(seconds, 1e-9))
         if skipped:
             logger.warning("%d images could not be read and were left out", skipped)
         if self.output_eval:
             path = Path(self.output_eval) / "bbox.json"
-            metric.save(path)
+            self.metric.save(path)
             logger.info("detections: %s", path)
-        return None if self.predictions_only else self.log_table(metric)
+        return None if self.predictions_only else self.log_table()
 
-    @staticmethod
-    def log_table(metric: COCOMetric) -> dict[str, float]:
-        numbers = metric.compute()
-        for line in metric.table().splitlines():
+    def log_table(self) -> dict[str, float]:
+        numbers = self.metric.compute()
+        for line in self.metric.table().splitlines():
             logger.info("%s", line)
         return numbers
 
@@ -110,15 +105,15 @@ class Evaluator:
         """
         path = Path(self.output_eval or ".") / "bbox.json"
         ids = self.ids_by_file()
-        metric = self.new_metric()
+        self.metric.reset()
         try:
             results = json.loads(path.read_text())
             for result in results:
                 if "file_name" in result:
                     path_or_name = str(Path(result["file_name"]).resolve())
                     result["image_id"] = ids[path_or_name if path_or_name in ids else Path(path_or_name).name]
-            metric.extend(results, [record["im_id"].item() for record in self.dataset.records])
-            return self.log_table(metric)
+            self.metric.extend(results, [record["im_id"].item() for record in self.dataset.records])
+            return self.log_table()
         except FileNotFoundError:
             raise DataError(f"{path}: no such file: write it with --output_eval first") from None
         except (ValueError, KeyError, TypeError) as error:

@@ -39,10 +39,7 @@ class ExportedDetector(nn.Layer):
         self.output = output
         self.normalize = normalize
         if normalize is not None:
-            unit = 1.0 if normalize.is_scale else 255.0
-            used = normalize.norm_type == "mean_std"
-            mean = [m * 255.0 / unit if used else 0.0 for m in normalize.mean]
-            std = [s * 255.0 / unit if used else 255.0 / unit for s in normalize.std]
+            mean, std = normalize.pixel_mean_std()
             self.mean = paddle.to_tensor(mean, "float32").reshape([1, 3, 1, 1])
             self.std = paddle.to_tensor(std, "float32").reshape([1, 3, 1, 1])
 

@@ -150,13 +150,10 @@ class BatchPictureHook(Hook):
 
 def normalization(reader: object) -> tuple[list[float], list[float]]:
     """Mean and standard deviation, of pixel values in 0..1, that a reader's images were normalised with."""
-    for transform in [*reader.sample_transforms, *reader.batch_transforms]:
-        if isinstance(transform, NormalizeImage):
-            unit = 1.0 if transform.is_scale else 255.0
-            if transform.norm_type == "none":
-                return [0.0] * 3, [1.0 / unit] * 3
-            return [m / unit for m in transform.mean], [s / unit for s in transform.std]
-    return [0.0] * 3, [1.0 / 255] * 3
+    transforms = [*reader.sample_transforms, *reader.batch_transforms]
+    normalize = next((t for t in transforms if isinstance(t, NormalizeImage)), None)
+    mean, std = normalize.pixel_mean_std() if normalize else ([0.0] * 3, [1.0] * 3)
+    return [m / 255 for m in mean], [s / 255 for s in std]
 
 
 class DeadSideHook(Hook):

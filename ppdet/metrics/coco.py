@@ -73,17 +73,24 @@ class COCOMetric:
         self.class_names = [str(name) for name in class_names]
         self.classwise = classwise
         self.backend = choose_backend(backend)
-        self.results: list[dict] = []
-        self._seen: dict[int, None] = {}  # evaluated image ids, in order
         self._images, self._annotations = load_ground_truth(self.anno_path)
-        self._evaluation: Optional[dict[str, Any]] = None
-        self._seconds = 0.0
-        self._left_out = 0
+        self.results: list[dict]
+        self._seen: dict[int, None]  # evaluated image ids, in order
+        self._evaluation: Optional[dict[str, Any]]
+        self.reset()
 
     @property
     def image_ids(self) -> list[int]:
         """COCO ids of the evaluated images, in the order in which they came."""
         return list(self._seen)
+
+    def reset(self) -> None:
+        """Forget all detections; the annotations stay."""
+        self.results = []
+        self._seen = {}
+        self._evaluation = None
+        self._seconds = 0.0
+        self._left_out = 0
 
     def update(self, rows: np.ndarray, rows_per_image: Sequence[int], im_ids: Sequence[int]) -> None:
         """Add the detections of a batch of N images.

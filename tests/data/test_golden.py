@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from reference import prepared_samples
 
-from ppdet.data.source import COCODataSet
-from ppdet.data.transform import Compose, Decode, Gt2FCOSTarget, NormalizeImage, PadBatch, Permute, Resize
+from ppdet.data.transform import Gt2FCOSTarget
 
 SETTINGS = {
     "default": {},
@@ -13,18 +13,6 @@ SETTINGS = {
     "shift0": {"num_shift": 0.0},
     "mult": {"multiply_strides_reg_targets": True},
 }
-
-
-def prepared_samples(shared, ids):
-    data = COCODataSet(
-        dataset_dir=str(shared / "data" / "bccd"),
-        image_dir="images",
-        anno_path="annotations/train.json",
-        data_fields=["image", "gt_bbox", "gt_class"],
-    )
-    records = {int(record["im_id"][0]): record for record in data.records}
-    prepare = Compose([Decode(), Resize(target_size=[256, 416]), NormalizeImage(), Permute()])
-    return PadBatch(pad_to_stride=128)([prepare(dict(records[int(i)])) for i in ids])
 
 
 def test_preprocessed_images(shared):

@@ -1,6 +1,5 @@
 """The training loop: against a reference's trace, resuming, averaging, and what its hooks say."""
 
-import importlib.util
 import json
 
 import cv2
@@ -8,6 +7,7 @@ import numpy as np
 import paddle
 import pytest
 from PIL import Image
+from reference import load_fill
 
 from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
@@ -34,9 +34,7 @@ class Recorder(Hook):
 def test_golden_trace(shared, tmp_path):
     """Ten steps of a reference implementation, through our trainer and reader."""
     golden = json.loads((shared / "goldens" / "trace_r18_1x.json").read_text())
-    spec = importlib.util.spec_from_file_location("fill", shared / "goldens" / "fill.py")
-    fill = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fill)
+    fill = load_fill(shared)
     data = "{name: COCODataSet, dataset_dir: %s, image_dir: images, anno_path: annotations/train.json, " % (
         shared / "data" / "bccd"
     )
@@ -58,7 +56,7 @@ def test_golden_trace(shared, tmp_path):
     trainer = Trainer(cfg, hooks=[recorder])
     assert trainer.steps_per_epoch == 102
     for name, value in trainer.model.state_dict().items():
-        value.set_value(fill.fill(name, value.shape))
+        value.set_value(fill(name, value.shape))
     with pytest.raises(StopIteration):
         trainer.train()
     assert np.allclose(recorder.rows, golden["rows"], rtol=0.02)

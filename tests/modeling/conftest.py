@@ -1,6 +1,5 @@
-import importlib.util
-
 import pytest
+from reference import load_fill
 
 from ppdet.core.workspace import load_config
 
@@ -8,10 +7,7 @@ from ppdet.core.workspace import load_config
 @pytest.fixture
 def fill(shared):
     """The function that gives every parameter the value it has in all goldens."""
-    spec = importlib.util.spec_from_file_location("fill", shared / "goldens" / "fill.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.fill
+    return load_fill(shared)
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import paddle
 import pytest
+from reference import prepared_samples
 
 from ppdet.core.workspace import load_config
-from ppdet.data.source import COCODataSet
-from ppdet.data.transform import Compose, Decode, Gt2FCOSTarget, NormalizeImage, PadBatch, Permute, Resize
+from ppdet.data.transform import Gt2FCOSTarget
 from ppdet.modeling.losses import FCOSLoss
 
 STATE_DICTS = {
@@ -55,16 +55,7 @@ def forward(shared):
 @pytest.fixture
 def targets(shared, forward):
     """Targets of the golden's images, made by our own data path."""
-    data = COCODataSet(
-        dataset_dir=str(shared / "data" / "bccd"),
-        image_dir="images",
-        anno_path="annotations/train.json",
-        data_fields=["image", "gt_bbox", "gt_class"],
-    )
-    records = {int(r["im_id"][0]): r for r in data.records}
-    prepare = Compose([Decode(), Resize(target_size=[256, 416]), NormalizeImage(), Permute()])
-    samples = [prepare(dict(records[int(i)])) for i in forward["image_ids"]]
-    samples = Gt2FCOSTarget()(PadBatch(pad_to_stride=128)(samples))
+    samples = Gt2FCOSTarget()(prepared_samples(shared, forward["image_ids"]))
     keys = ("target_labels", "target_distances", "target_centerness")
     return {key: paddle.to_tensor(np.stack([s[key] for s in samples])) for key in keys}
 

@@ -56,6 +56,13 @@ class NormalizeImage:
         sample["image"] = planes.transpose(1, 2, 0)
         return sample
 
+    def pixel_mean_std(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation in units of pixel values: the result is (pixel - mean) / std."""
+        unit = 255.0 if self.is_scale else 1.0
+        if self.norm_type == "none":
+            return [0.0] * 3, [unit] * 3
+        return [m * unit for m in self.mean], [s * unit for s in self.std]
+
     def _normalize(self, image: np.ndarray) -> np.ndarray:
         """`image` (..., 3) float32, overwritten."""
         if self.is_scale:
