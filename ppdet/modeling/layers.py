@@ -6,12 +6,14 @@ Letters used in this package: N images, R locations (all levels together), M box
 from typing import NamedTuple, Optional
 
 import paddle
+import paddle.nn.functional as F
 from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import Constant, Initializer
 from paddle.regularizer import L2Decay
 from paddle.vision.ops import DeformConv2D
 
 from ppdet.core.workspace import register, serializable
+from ppdet.modeling import cpu
 
 
 class ShapeSpec(NamedTuple):
@@ -55,10 +57,109 @@ def make_norm(
     raise ValueError(f"norm_type is {norm_type!r}; it must be bn, sync_bn or gn")
 
 
+class Conv2D(nn.Conv2D):
+    """Paddle's convolution, and oneDNN's in its place where a model runs on a CPU in Python.
+
+    float_result: the result is float32 even where layers compute in a smaller type.
+    """
+
+    float_result = False
+
+    def forward(self, x: Tensor, *, residual: Optional[Tensor] = None, relu: bool = False) -> Tensor:
+        """Convolve x (N, C, H, W), add `residual` if given, and apply a ReLU if asked."""
+        return self.affine(x, None, None, residual=residual, relu=relu)
+
+    def affine(
+        self,
+        x: Tensor,
+        scale: Optional[Tensor],
+        shift: Optional[Tensor],
+        *,
+        residual: Optional[Tensor] = None,
+        relu: bool = False,
+    ) -> Tensor:
+        """As `forward`; `scale` and `shift` (O,), if given, are constants that follow a convolution without bias."""
+        if cpu.takes(x) and cpu.can_convolve(self):
+            options = {"scale": scale, "shift": shift, "float_result": self.float_result}
+            return cpu.functions.convolve(self, x, residual=residual, relu=relu, **options)
+        x = x.astype(self.weight.dtype)
+        if scale is None:
+            y = super().forward(x)
+        else:
+            weight = self.weight * scale.reshape([-1, 1, 1, 1])
+            y = F.conv2d(x, weight, shift, self._stride, self._padding, self._dilation, self._groups)
+        return finish(y, residual, relu)
+
+
 def sample_deformed(x: Tensor, conv_offset: nn.Layer, conv: nn.Layer, samples: int) -> Tensor:
     """Apply the deformable `conv` to x (N, C, H, W), with offsets and masks that `conv_offset` reads from x."""
     offset, mask = conv_offset(x).split([2 * samples, samples], axis=1)
-    return conv(x, offset, mask=nn.functional.sigmoid(mask))
+    return conv(x.astype(conv.weight.dtype), offset, mask=F.sigmoid(mask))
+
+
+def normalize(norm: nn.Layer, x: Tensor, *, residual: Optional[Tensor] = None, relu: bool = False) -> Tensor:
+    """norm(x), plus `residual` if given, through a ReLU if asked."""
+    fused = relu and residual is None
+    if cpu.takes(x) and type(norm) is nn.GroupNorm:
+        return finish(cpu.functions.group_norm(norm, x, relu=fused), residual, relu and not fused)
+    if cpu.takes(x) and type(norm) is nn.BatchNorm2D and norm.training and not norm._use_global_stats:
+        return finish(cpu.functions.batch_norm(norm, x, relu=fused), residual, relu and not fused)
+    return finish(norm(x.astype(norm.weight.dtype)), residual, relu)
+
+
+def finish(y: Tensor, residual: Optional[Tensor], relu: bool) -> Tensor:
+    """y, plus `residual` if given, through a ReLU if asked."""
+    if relu and residual is not None and cpu.takes(y):
+        return cpu.functions.add_relu(y, residual)
+    if residual is not None:
+        y = y + residual.astype(y.dtype)
+    return F.relu(y) if relu else y
+
+
+def is_constant(norm: nn.Layer) -> bool:
+    """Whether a batch norm only multiplies and adds constants now: stored statistics, nothing to train."""
+    if not isinstance(norm, nn.BatchNorm2D) or not paddle.in_dynamic_mode():
+        return False
+    if norm.training and not norm._use_global_stats:
+        return False
+    return not paddle.is_grad_enabled() or (norm.weight.stop_gradient and norm.bias.stop_gradient)
+
+
+@paddle.no_grad()
+def scale_and_shift(norm: nn.BatchNorm2D) -> tuple[Tensor, Tensor]:
+    """What a batch norm with its stored statistics multiplies by and adds, (C,) each."""
+    scale = norm.weight / (norm._variance + norm._epsilon).sqrt()
+    return scale, norm.bias - norm._mean * scale
+
+
+def fork(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x for two users of it. On a CPU their gradients then meet in oneDNN."""
+    return cpu.functions.fork(x) if cpu.takes(x) else (x, x)
+
+
+def max_pool(x: Tensor, kernel_size: int, *, stride: int, padding: int) -> Tensor:
+    if cpu.takes(x):
+        return cpu.functions.max_pool(x, kernel_size, stride, padding)
+    return F.max_pool2d(x, kernel_size, stride=stride, padding=padding)
+
+
+def halve(x: Tensor) -> Tensor:
+    """Mean over 2x2 pixels; at an odd end over those that are there."""
+    if cpu.takes(x) and x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0:
+        return cpu.functions.mean_pool(x, 2, 2)
+    return F.avg_pool2d(x, kernel_size=2, stride=2, padding=0, ceil_mode=True)
+
+
+def upsample_twice(x: Tensor) -> Tensor:
+    """Nearest-neighbour upsampling of (N, C, H, W) to (N, C, 2H, 2W).
+
+    Written without F.interpolate: that stores its scale as doubles, which neither Paddle Inference's oneDNN executor
+    nor ONNX conversion accepts.
+    """
+    if cpu.takes(x):
+        return cpu.functions.upsample_twice(x)
+    x = x.unsqueeze(4).expand([-1, -1, -1, -1, 2]).flatten(3)
+    return x.unsqueeze(3).expand([-1, -1, -1, 2, -1]).flatten(2, 3)
 
 
 class ConvNorm(nn.Layer):
@@ -93,7 +194,7 @@ class ConvNorm(nn.Layer):
         }
         if deformable:
             zero = ParamAttr(initializer=Constant(0.0))
-            self.conv_offset = nn.Conv2D(
+            self.conv_offset = Conv2D(
                 in_channels,
                 3 * self.samples,
                 kernel_size,
@@ -104,12 +205,19 @@ class ConvNorm(nn.Layer):
             )
             self.conv = DeformConv2D(in_channels, out_channels, kernel_size, groups=groups, **options)
         else:
-            self.conv = nn.Conv2D(in_channels, out_channels, kernel_size, groups=groups, **options)
+            self.conv = Conv2D(in_channels, out_channels, kernel_size, groups=groups, **options)
         self.norm = make_norm(norm_type, out_channels, frozen=freeze_norm, lr_mult=lr_mult, decay=norm_decay)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = sample_deformed(x, self.conv_offset, self.conv, self.samples) if self.samples else self.conv(x)
-        return self.norm(x)
+    def forward(self, x: Tensor, *, residual: Optional[Tensor] = None, relu: bool = False) -> Tensor:
+        """norm(conv(x)), plus `residual` if given, through a ReLU if asked; x (N, C, H, W)."""
+        if self.samples:
+            y = sample_deformed(x, self.conv_offset, self.conv, self.samples)
+            return normalize(self.norm, y, residual=residual, relu=relu)
+        if isinstance(self.norm, nn.Identity):
+            return self.conv(x, residual=residual, relu=relu)
+        if is_constant(self.norm):
+            return self.conv.affine(x, *scale_and_shift(self.norm), residual=residual, relu=relu)
+        return normalize(self.norm, self.conv(x), residual=residual, relu=relu)
 
     @paddle.no_grad()
     def fuse(self) -> bool:
@@ -120,10 +228,10 @@ class ConvNorm(nn.Layer):
         norm = self.norm
         if not isinstance(norm, nn.BatchNorm2D):
             return False
-        factor = norm.weight / (norm._variance + norm._epsilon).sqrt()
-        self.conv.weight.set_value(self.conv.weight * factor.reshape([-1, 1, 1, 1]))
-        self.conv.bias = self.conv.create_parameter([factor.shape[0]], is_bias=True)
-        self.conv.bias.set_value(norm.bias - norm._mean * factor)
+        scale, shift = scale_and_shift(norm)
+        self.conv.weight.set_value(self.conv.weight * scale.reshape([-1, 1, 1, 1]))
+        self.conv.bias = self.conv.create_parameter(shift.shape, is_bias=True)
+        self.conv.bias.set_value(shift)
         self.norm = nn.Identity()
         return True
 

@@ -6,6 +6,7 @@ import paddle
 from paddle import Tensor, nn
 
 from ppdet.core.workspace import register
+from ppdet.modeling import cpu
 from ppdet.modeling.heads.fcos_head import DenseMaps, FCOSHead
 
 
@@ -72,7 +73,8 @@ class FCOS(nn.Layer):
                 f"the network takes image sides that are multiples of {stride}, not {images.shape[2]}x"
                 f"{images.shape[3]}: add `- PadBatch: {{pad_to_stride: {stride}}}` to the reader's batch_transforms"
             )
-        return self.fcos_head(self.neck(self.backbone(images)))
+        with cpu.weights_unchanged():
+            return self.fcos_head(self.neck(self.backbone(images)))
 
     def loss(self, maps: DenseMaps, targets: dict) -> dict:
         """Losses as `FCOSLoss` gives them; `targets` as `Gt2FCOSTarget` makes them."""

@@ -11,7 +11,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from ppdet.core.workspace import register, serializable
-from ppdet.modeling.layers import ConvNorm, ShapeSpec
+from ppdet.modeling.layers import ConvNorm, ShapeSpec, finish, fork, halve, max_pool
 
 # Blocks in res2 to res5, and whether they are bottlenecks.
 DEPTHS = {
@@ -42,11 +42,10 @@ class PooledShortcut(nn.Layer):
 
     def __init__(self, in_channels: int, out_channels: int, **conv: object) -> None:
         super().__init__()
-        self.pool = nn.AvgPool2D(kernel_size=2, stride=2, padding=0, ceil_mode=True)
         self.conv = ConvNorm(in_channels, out_channels, 1, **conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(self.pool(x))
+        return self.conv(halve(x))
 
 
 class BasicBlock(nn.Layer):
@@ -75,8 +74,9 @@ class BasicBlock(nn.Layer):
         self.se = SqueezeExcite(channels) if squeeze else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.branch2b(F.relu(self.branch2a(x)))
-        return merge(x, y, self.short, self.se)
+        x, shortcut = fork(x)
+        y = self.branch2a(x, relu=True)
+        return close(self.branch2b, y, shortcut, self.short, self.se)
 
 
 class Bottleneck(nn.Layer):
@@ -108,8 +108,9 @@ class Bottleneck(nn.Layer):
         self.se = SqueezeExcite(channels * 4) if squeeze else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.branch2c(F.relu(self.branch2b(F.relu(self.branch2a(x)))))
-        return merge(x, y, self.short, self.se)
+        x, shortcut = fork(x)
+        y = self.branch2b(self.branch2a(x, relu=True), relu=True)
+        return close(self.branch2c, y, shortcut, self.short, self.se)
 
 
 def make_shortcut(in_channels: int, out_channels: int, stride: int, variant: str, conv: dict) -> nn.Layer:
@@ -118,8 +119,10 @@ def make_shortcut(in_channels: int, out_channels: int, stride: int, variant: str
     return ConvNorm(in_channels, out_channels, 1, stride=stride, **conv)
 
 
-def merge(x: Tensor, y: Tensor, short: Optional[nn.Layer], se: Optional[nn.Layer]) -> Tensor:
-    return F.relu((y if se is None else se(y)) + (x if short is None else short(x)))
+def close(last: ConvNorm, y: Tensor, shortcut: Tensor, short: Optional[nn.Layer], se: Optional[nn.Layer]) -> Tensor:
+    """A block's end: its last convolution of y, plus the shortcut, through a ReLU."""
+    shortcut = shortcut if short is None else short(shortcut)
+    return last(y, residual=shortcut, relu=True) if se is None else finish(se(last(y)), shortcut, True)
 
 
 @register
@@ -203,12 +206,16 @@ class ResNet(nn.Layer):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Map images (N, 3, H, W) to the maps of `return_idx`, (N, channels, H / stride, W / stride) each."""
-        x = F.max_pool2d(self.conv1(images), kernel_size=3, stride=2, padding=1)
+        x = images
+        for conv in self.conv1:
+            x = conv(x, relu=True)
+        x = max_pool(x, 3, stride=2, padding=1)
         outputs = []
         for i, stage in enumerate(self.stages):
             x = stage(x)
             if i in self.return_idx:
-                outputs.append(x)
+                x, output = fork(x)
+                outputs.append(output)
         return outputs
 
 
@@ -225,7 +232,6 @@ def make_stem(variant: str, prefix: str, norm: dict) -> nn.Layer:
     stem = nn.Sequential()
     for name, layer in layers:
         stem.add_sublayer(name, layer)
-        stem.add_sublayer(f"{name}_relu", nn.ReLU())
     return stem
 
 

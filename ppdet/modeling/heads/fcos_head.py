@@ -12,7 +12,7 @@ from paddle.regularizer import L2Decay
 from paddle.vision.ops import DeformConv2D
 
 from ppdet.core.workspace import register
-from ppdet.modeling.layers import MultiClassNMS, ShapeSpec, make_norm, sample_deformed
+from ppdet.modeling.layers import Conv2D, MultiClassNMS, ShapeSpec, fork, make_norm, normalize, sample_deformed
 
 # With distances through a ReLU, a side that is zero everywhere gets no gradient and stays so. Starting at 2 strides,
 # about the middle of what a level has to regress, every distance of a fresh head is positive.
@@ -49,7 +49,7 @@ class TowerDeformConv(nn.Layer):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         undecayed = {"learning_rate": 2.0, "regularizer": L2Decay(0.0), "initializer": Constant(0.0)}
-        self.conv_offset = nn.Conv2D(
+        self.conv_offset = Conv2D(
             in_channels,
             27,
             3,
@@ -78,7 +78,7 @@ class TowerLayer(nn.Layer):
         if deformable:
             self.conv = TowerDeformConv(in_channels, out_channels)
         else:
-            self.conv = nn.Conv2D(
+            self.conv = Conv2D(
                 in_channels,
                 out_channels,
                 3,
@@ -89,7 +89,7 @@ class TowerLayer(nn.Layer):
         self.norm = make_norm(norm_type, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.norm(self.conv(x)))
+        return normalize(self.norm, self.conv(x), relu=True)
 
 
 @register
@@ -126,7 +126,7 @@ class FCOSFeat(nn.Layer):
 
     def forward(self, feat: Tensor) -> tuple[Tensor, Tensor]:
         """Map a pyramid level (N, feat_in, H, W) to the two towers' outputs (N, feat_out, H, W)."""
-        cls_feat, reg_feat = feat, feat
+        cls_feat, reg_feat = fork(feat)
         for cls_layer, reg_layer in zip(self.cls_tower, self.reg_tower):
             cls_feat, reg_feat = cls_layer(cls_feat), reg_layer(reg_feat)
         return cls_feat, reg_feat
@@ -181,8 +181,8 @@ class FCOSHead(nn.Layer):
         self.fcos_loss = fcos_loss
         self.nms = nms
 
-        def conv(channels: int, bias: float) -> nn.Conv2D:
-            return nn.Conv2D(
+        def conv(channels: int, bias: float) -> Conv2D:
+            layer = Conv2D(
                 fcos_feat.feat_out,
                 channels,
                 3,
@@ -190,6 +190,8 @@ class FCOSHead(nn.Layer):
                 weight_attr=ParamAttr(initializer=Normal(std=0.01)),
                 bias_attr=ParamAttr(initializer=Constant(bias)),
             )
+            layer.float_result = True
+            return layer
 
         self.fcos_head_cls = conv(num_classes, -math.log((1 - prior_prob) / prior_prob))
         self.fcos_head_reg = conv(4, DISTANCE_START if norm_reg_targets else 0.0)
@@ -217,6 +219,10 @@ class FCOSHead(nn.Layer):
         maps = DenseMaps([], [], [])
         for feat, stride, scale in zip(fpn_feats, self.fpn_stride, self.scales):
             cls_feat, reg_feat = self.fcos_feat(feat)
+            if self.centerness_on_reg:
+                reg_feat, quality_feat = fork(reg_feat)
+            else:
+                cls_feat, quality_feat = fork(cls_feat)
             distances = scale(self.fcos_head_reg(reg_feat))
             if self.norm_reg_targets:
                 distances = F.relu(distances)
@@ -225,7 +231,7 @@ class FCOSHead(nn.Layer):
                 distances = distances.exp()
             maps.logits.append(self.fcos_head_cls(cls_feat))
             maps.distances.append(distances)
-            maps.quality.append(self.fcos_head_centerness(reg_feat if self.centerness_on_reg else cls_feat))
+            maps.quality.append(self.fcos_head_centerness(quality_feat))
         return maps
 
     def pixel_distances(self, maps: DenseMaps) -> list[Tensor]:

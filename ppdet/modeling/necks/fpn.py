@@ -8,7 +8,7 @@ from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import XavierUniform
 
 from ppdet.core.workspace import register, serializable
-from ppdet.modeling.layers import ConvNorm, ShapeSpec
+from ppdet.modeling.layers import Conv2D, ConvNorm, ShapeSpec, fork, upsample_twice
 
 
 @register
@@ -55,7 +55,7 @@ class FPN(nn.Layer):
         def conv(name: str, channels: int, kernel: int, fan_out: int, stride: int = 1) -> nn.Layer:
             initializer = XavierUniform(fan_out=fan_out)
             if norm_type is None:
-                layer = nn.Conv2D(
+                layer = Conv2D(
                     channels,
                     out_channel,
                     kernel,
@@ -101,25 +101,24 @@ class FPN(nn.Layer):
 
     def forward(self, body_feats: Sequence[Tensor]) -> list[Tensor]:
         """Map backbone maps, finest first, to pyramid levels (N, out_channel, H / stride, W / stride)."""
-        merged = [conv(feat) for conv, feat in zip(self.lateral_convs, body_feats)]
-        for i in range(len(merged) - 1, 0, -1):
-            merged[i - 1] = merged[i - 1] + upsample_twice(merged[i])
-        levels = [conv(feat) for conv, feat in zip(self.fpn_convs, merged)]
+        feats = list(body_feats)
+        extra_source = None
+        if self.use_c5 and self.extra_convs:
+            feats[-1], extra_source = fork(feats[-1])
+        levels: list[Tensor] = []
+        above = None
+        for i in range(len(feats) - 1, -1, -1):
+            merged = self.lateral_convs[i](feats[i], residual=above)
+            if i > 0:
+                merged, below = fork(merged)
+                above = upsample_twice(below)
+            levels.insert(0, self.fpn_convs[i](merged))
         if not self.extra_convs:
-            levels += [F.max_pool2d(levels[-1], 1, stride=2**i) for i in range(1, self.extra_stage + 1)]
+            return levels + [F.max_pool2d(levels[-1], 1, stride=2**i) for i in range(1, self.extra_stage + 1)]
         for i, conv in enumerate(self.extra_convs):
-            source = body_feats[-1] if self.use_c5 and i == 0 else levels[-1]
-            if i > 0 and self.relu_before_extra_convs:
-                source = F.relu(source)
-            levels.append(conv(source))
+            if extra_source is None:
+                levels[-1], extra_source = fork(levels[-1])
+            relu = i > 0 and self.relu_before_extra_convs
+            levels.append(conv(F.relu(extra_source) if relu else extra_source))
+            extra_source = None
         return levels
-
-
-def upsample_twice(x: Tensor) -> Tensor:
-    """Nearest-neighbour upsampling of (N, C, H, W) to (N, C, 2H, 2W).
-
-    Written without F.interpolate: that stores its scale as doubles, which neither Paddle Inference's oneDNN executor
-    nor ONNX conversion accepts.
-    """
-    x = x.unsqueeze(4).expand([-1, -1, -1, -1, 2]).flatten(3)
-    return x.unsqueeze(3).expand([-1, -1, -1, 2, -1]).flatten(2, 3)

@@ -1,0 +1,148 @@
+"""One training step of FCOS on a CPU: forward, loss, backward, optimizer, with a random batch.
+
+Prints the median time, what it is spent on, the speed of the convolutions, and the peak memory.
+"""
+
+import collections
+import resource
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from common import ROOT, make_parser, medians, report
+
+EXAMPLES = """examples:
+  python benchmarks/train_step.py                                   # R50, 1 image of 896x1152, float32
+  python benchmarks/train_step.py --dtype bfloat16
+  python benchmarks/train_step.py --model r18vd --batch 4 --height 320 --width 448
+  python benchmarks/train_step.py --paddle                          # Paddle's own layers instead of oneDNN's
+"""
+CONFIGS = {"r50": "fcos_r50_fpn_1x_coco.yml", "r18vd": "fcos_r18vd_fpn_bccd.yml"}
+
+
+def build(model: str, options: list[str]) -> tuple:
+    """(network in training mode, optimizer, configuration), from random weights."""
+    from ppdet.core.workspace import load_config
+    from ppdet.engine.build import build_model
+
+    cfg = load_config(ROOT / "configs" / "fcos" / CONFIGS[model], options)
+    network = build_model(cfg)
+    network.train()
+    return network, cfg.create("OptimizerBuilder")(cfg.create("LearningRate").scheduler(100), network), cfg
+
+
+def random_batch(cfg: object, batch: int, height: int, width: int, boxes: int) -> dict:
+    """A batch as TrainReader gives it, of noise, with `boxes` boxes in each image."""
+    import numpy as np
+    import paddle
+
+    from ppdet.data.transform.targets import Gt2FCOSTarget
+
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((batch, 3, height, width)).astype("float32")
+    samples = []
+    for image in images:
+        centre, size = rng.uniform(0, [width, height], (boxes, 2)), rng.uniform(16, 300, (boxes, 2))
+        corners = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
+        corners = corners.clip(0, [width, height, width, height]).astype("float32")
+        samples.append(
+            {"image": image, "gt_bbox": corners, "gt_class": rng.integers(0, cfg["num_classes"], (boxes, 1))}
+        )
+    samples = Gt2FCOSTarget()(samples)
+    keys = ("image", "target_labels", "target_distances", "target_centerness")
+    return {key: paddle.to_tensor(np.stack([sample[key] for sample in samples])) for key in keys}
+
+
+class Clock:
+    """Seconds and calls of oneDNN's primitives by kind, while it is installed."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = collections.Counter()
+        self.calls: dict[str, int] = collections.Counter()
+
+    def __enter__(self) -> "Clock":
+        from ppdet.modeling.cpu.onednn import Primitive
+
+        self.original = original = Primitive.__call__
+
+        def timed(primitive: object, pointers: dict) -> None:
+            start = time.perf_counter()
+            original(primitive, pointers)
+            self.seconds[primitive.plan.kind] += time.perf_counter() - start
+            self.calls[primitive.plan.kind] += 1
+
+        Primitive.__call__ = timed
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        from ppdet.modeling.cpu.onednn import Primitive
+
+        Primitive.__call__ = self.original
+
+
+def main() -> None:
+    parser = make_parser(__doc__, EXAMPLES)
+    parser.add_argument("--model", choices=CONFIGS, default="r50", help="network (default: r50)")
+    parser.add_argument("--batch", type=int, default=1, help="images per step (default: 1)")
+    parser.add_argument("--height", type=int, default=896)
+    parser.add_argument("--width", type=int, default=1152)
+    parser.add_argument("--boxes", type=int, default=18, help="boxes per image (default: 18)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="type layers compute in")
+    parser.add_argument("--paddle", action="store_true", help="Paddle's own layers")
+    parser.add_argument("-o", "--opt", nargs="+", default=[], metavar="KEY=VALUE", help="override the configuration")
+    arguments = parser.parse_args()
+
+    from ppdet.engine.runtime import load_paddle
+
+    load_paddle(announce=False)
+    import paddle
+
+    from ppdet.modeling import cpu
+
+    cpu.set_enabled(not arguments.paddle)
+    network, optimizer, cfg = build(arguments.model, ["pretrain_weights=null", *arguments.opt])
+    batch = random_batch(cfg, arguments.batch, arguments.height, arguments.width, arguments.boxes)
+    parts: dict[str, float] = collections.Counter()
+
+    def timed(name: str, run: object) -> object:
+        start = time.perf_counter()
+        result = run()
+        parts[name] += time.perf_counter() - start
+        return result
+
+    def step() -> None:
+        with cpu.compute_in(arguments.dtype):
+            maps = timed("forward: network", lambda: network.predict_maps(batch["image"]))
+            loss = timed("forward: loss", lambda: network.loss(maps, batch)["loss"])
+            timed("backward", loss.backward)
+        timed("optimizer", lambda: (optimizer.step(), optimizer.clear_grad()))
+
+    seconds = medians({"step": step}, arguments.repeat)["step"]
+    parts.clear()
+    with Clock() as clock:
+        start = time.perf_counter()
+        step()
+        profiled = time.perf_counter() - start
+    convolution = sum(value for kind, value in clock.seconds.items() if kind.startswith("convolution"))
+    title = f"Training step, {arguments.model}, {arguments.batch} x {arguments.height}x{arguments.width}"
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    row = [
+        arguments.model,
+        "paddle" if arguments.paddle else "oneDNN",
+        arguments.dtype,
+        seconds,
+        arguments.batch / seconds,
+        1 - convolution / profiled if convolution else float("nan"),
+        size,
+        paddle.version.full_version,
+    ]
+    header = ["model", "layers", "dtype", "seconds", "images/s", "not convolution", "peak_rss_mib", "paddle"]
+    report(title, header, [row], arguments.json)
+    shares = [[name, value * 1e3, value / profiled, ""] for name, value in parts.items()]
+    shares += [[f"oneDNN {k}", v * 1e3, v / profiled, clock.calls[k]] for k, v in clock.seconds.most_common()]
+    report("Where one step's time goes", ["part", "ms", "share", "calls"], shares)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Training on CPUs at oneDNN's speed: what `ppdet.modeling.layers` uses when a tensor lies in host memory.
+
+On by default; `set_enabled(False)` (`use_onednn: false` in a configuration) leaves everything to Paddle. Where the
+library, its version or the processor does not fit, a check at first use says so in one line of the log, and Paddle's
+own operations do the work.
+"""
+
+import functools
+
+import paddle
+from paddle import Tensor, nn
+
+from ppdet.modeling.cpu import functions
+from ppdet.modeling.cpu.functions import compute_in, weights_unchanged
+from ppdet.utils.logger import get_logger
+
+__all__ = ["can_convolve", "compute_in", "functions", "ready", "set_enabled", "takes", "weights_unchanged"]
+logger = get_logger(__name__)
+_enabled = True
+
+
+def set_enabled(enabled: bool) -> None:
+    """Use oneDNN for tensors in host memory, where it works; or never."""
+    global _enabled
+    _enabled = enabled
+
+
+def takes(x: Tensor) -> bool:
+    """Whether the functions of this package compute on x: while Python runs the model, on the CPU."""
+    return _enabled and paddle.in_dynamic_mode() and x.place.is_cpu_place() and ready()
+
+
+@functools.lru_cache(maxsize=1)
+def ready() -> bool:
+    """Whether oneDNN is there and gives the numbers that Paddle's own operations give."""
+    from ppdet.modeling.cpu.check import difference
+
+    try:
+        found = difference()
+    except (OSError, AttributeError, RuntimeError) as error:
+        logger.info("CPU layers: Paddle's own (oneDNN cannot be used here: %s)", str(error).splitlines()[0])
+        return False
+    if not found < 1e-4:
+        logger.warning("CPU layers: Paddle's own (oneDNN's results differ by %.1e of the largest value)", found)
+        return False
+    return True
+
+
+def can_convolve(conv: nn.Conv2D) -> bool:
+    """Whether `functions.convolve` knows the layer's padding and memory layout."""
+    return conv._padding_mode == "zeros" and conv._data_format == "NCHW" and not isinstance(conv._padding, str)
