@@ -22,6 +22,9 @@ def parse_arguments() -> argparse.Namespace:
     add_config_arguments(parser)
     parser.add_argument("--eval", action="store_true", help="evaluate every checkpoint and keep the best one")
     parser.add_argument("-r", "--resume", metavar="CKPT", help="go on from this checkpoint, e.g. output/NAME/3")
+    parser.add_argument(
+        "--amp", action="store_true", help="mixed precision (-o amp=true): bfloat16 on a CPU that has it"
+    )
     return parser.parse_args()
 
 
@@ -35,7 +38,7 @@ def main() -> None:
         from ppdet.engine import distributed
         from ppdet.engine.trainer import Trainer
 
-        cfg = load_config(arguments.config, arguments.opt)
+        cfg = load_config(arguments.config, [*arguments.opt, *(["amp=true"] if arguments.amp else [])])
         set_device(cfg["use_gpu"])
         distributed.start()
         Trainer(cfg, evaluate=arguments.eval, resume=arguments.resume).train()

@@ -61,6 +61,7 @@ SETTINGS = {
     "worker_num": Setting(int, 2, "worker processes of each reader; 0 reads in the main process", minimum=0),
     # what a run does and leaves behind
     "use_gpu": Setting(bool, True, "use a GPU when Paddle finds one"),
+    "use_onednn": Setting(bool, True, "on a CPU, layers compute with oneDNN where it works"),
     "log_iter": Setting(int, 20, "iterations between two lines of the training log", minimum=1),
     "save_dir": Setting(str, "output", "folder of runs: checkpoints go to <save_dir>/<name of the YAML file>"),
     "snapshot_epoch": Setting(int, 1, "epochs between two checkpoints (and evaluations, with --eval)", minimum=1),
@@ -83,7 +84,7 @@ SETTINGS = {
     "use_vdl": Setting(bool, False, "write VisualDL logs", planned=True),
     "vdl_log_dir": Setting(Optional[str], None, "folder of VisualDL logs", planned=True),
     # mixed precision
-    "amp": Setting(bool, False, "train in mixed precision", planned=True),
+    "amp": Setting(bool, False, "train in mixed precision: bfloat16 on CPUs that multiply it (GPUs: not built yet)"),
     "amp_level": Setting(
         Literal["O1", "O2"], "O1", "O1: some operations in half precision, O2: nearly all", planned=True
     ),

@@ -8,12 +8,14 @@ from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError
 from ppdet.engine import distributed
 from ppdet.engine.checkpoint import load_weights
+from ppdet.modeling import cpu
 
 
 def build_model(cfg: Config, *, weights: Optional[str] = None) -> nn.Layer:
     """The configuration's network, with `weights` (all of them must fit) if given."""
     if not cfg["architecture"]:
         raise ConfigError(f"{cfg.path}: architecture is not set, for example `architecture: FCOS`")
+    cpu.set_enabled(cfg["use_onednn"])
     model = cfg.create(cfg["architecture"])
     if weights:
         load_weights(model, weights, strict=True)

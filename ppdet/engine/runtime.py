@@ -7,6 +7,8 @@ import sys
 import warnings
 from pathlib import Path
 
+from ppdet.core.config import Config
+from ppdet.core.errors import ConfigError
 from ppdet.utils.cpu import cpu_count
 from ppdet.utils.logger import get_logger
 
@@ -60,6 +62,29 @@ def set_device(use_gpu: bool) -> str:
     if device == "gpu":
         logger.info("device: %s", paddle.get_device())
     return device
+
+
+def training_type(cfg: Config) -> str:
+    """The type layers compute in while training, float32 or bfloat16; on a CPU the log says it, and by what.
+
+    Raises:
+        ConfigError: mixed precision on a GPU, which is not built yet.
+    """
+    import paddle
+
+    from ppdet.modeling import cpu
+
+    if not paddle.get_device().startswith("cpu"):
+        if cfg["amp"]:
+            raise ConfigError(f"{cfg.path}: amp: mixed precision on GPUs is not built yet: leave it out")
+        return "float32"
+    onednn = cfg["use_onednn"] and cpu.ready()
+    dtype = "bfloat16" if cfg["amp"] and onednn and cpu.has_bfloat16() else "float32"
+    if cfg["amp"] and dtype == "float32":
+        logger.warning("amp: training in float32: bfloat16 needs oneDNN and a processor with AVX-512 BF16 or AMX")
+    if onednn:
+        logger.info("CPU layers: oneDNN %s, %s", cpu.version(), dtype)
+    return dtype
 
 
 def local_processes() -> int:

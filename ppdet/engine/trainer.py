@@ -13,6 +13,8 @@ from ppdet.engine.build import build_dataset, build_model, build_reader, check_t
 from ppdet.engine.checkpoint import TrainingState, load_training, load_weights
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.hooks import Hook, default_hooks
+from ppdet.engine.runtime import training_type
+from ppdet.modeling import cpu
 from ppdet.optimizer import ModelEMA
 from ppdet.utils.logger import get_logger
 
@@ -63,6 +65,7 @@ class Trainer:
         self.evaluator = Evaluator(cfg) if evaluate else None
         self.parallel = distributed.wrap(self.model, find_unused=cfg["find_unused_parameters"])
         self.hooks = [*default_hooks(cfg, evaluate=evaluate), *hooks]
+        self.dtype = training_type(cfg)
 
     def restore(self, state: TrainingState) -> None:
         """Go on where `state` stopped; with another batch size or number of ranks, at the start of the same epoch."""
@@ -114,8 +117,9 @@ class Trainer:
     def train_step(self) -> None:
         """One update from `batch`."""
         self.learning_rate = self.optimizer.get_lr()
-        self.losses = self.parallel(self.batch)
-        self.losses["loss"].backward()
+        with cpu.compute_in(self.dtype):
+            self.losses = self.parallel(self.batch)
+            self.losses["loss"].backward()
         self.optimizer.step()
         self.optimizer.clear_grad()
         self.scheduler.step()

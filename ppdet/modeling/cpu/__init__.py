@@ -6,15 +6,26 @@ own operations do the work.
 """
 
 import functools
+from pathlib import Path
 
 import paddle
 from paddle import Tensor, nn
 
-from ppdet.modeling.cpu import functions
+from ppdet.modeling.cpu import functions, onednn
 from ppdet.modeling.cpu.functions import compute_in, weights_unchanged
 from ppdet.utils.logger import get_logger
 
-__all__ = ["can_convolve", "compute_in", "functions", "ready", "set_enabled", "takes", "weights_unchanged"]
+__all__ = [
+    "can_convolve",
+    "compute_in",
+    "functions",
+    "has_bfloat16",
+    "ready",
+    "set_enabled",
+    "takes",
+    "version",
+    "weights_unchanged",
+]
 logger = get_logger(__name__)
 _enabled = True
 
@@ -49,3 +60,17 @@ def ready() -> bool:
 def can_convolve(conv: nn.Conv2D) -> bool:
     """Whether `functions.convolve` knows the layer's padding and memory layout."""
     return conv._padding_mode == "zeros" and conv._data_format == "NCHW" and not isinstance(conv._padding, str)
+
+
+def version() -> str:
+    """oneDNN's version; only where `ready()`."""
+    return ".".join(map(str, onednn.library().version))
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 (AVX-512 BF16, AMX); where it does not, float32 is as fast."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -38,9 +38,11 @@ from ppdet.modeling.cpu.onednn import (
     VARIANCE,
     WEIGHTS,
     WORKSPACE,
+    Buffer,
+    Primitive,
     same_layout,
 )
-from ppdet.modeling.cpu.primitives import AFFINE_SHIFT, Buffer, Convolution, ConvolutionSpec
+from ppdet.modeling.cpu.primitives import AFFINE_SHIFT, Convolution, ConvolutionSpec
 
 TYPES = {kind: dtype for dtype, kind in DATA_TYPES.items()}
 CHANNELS_LAST, CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
@@ -83,13 +85,13 @@ class PackedWeights:
         self.weight, self.scale = weight, scale
         self.buffers: list[tuple[object, Buffer]] = []
 
-    def pointer(self, convolution: Convolution, primitive: object) -> int:
+    def layout_of(self, convolution: Convolution, primitive: Primitive) -> Buffer:
         layout = primitive.plan.descriptor(WEIGHTS)
         for plan, buffer in self.buffers:
             if same_layout(plan.descriptor(WEIGHTS), layout):
-                return buffer.pointer
+                return buffer
         self.buffers.append((primitive.plan, convolution.pack(self.weight, self.scale, primitive)))
-        return self.buffers[-1][1].pointer
+        return self.buffers[-1][1]
 
 
 def packed_weights(weight: Tensor, scale: Optional[Tensor]) -> PackedWeights:
@@ -107,7 +109,7 @@ def pixels_first(x: Tensor, data: int) -> Tensor:
         return view
     result = paddle.empty(view.shape, TYPES[data])
     source = (DATA_TYPES[x.dtype], tuple(x.strides))
-    primitives.reorder(tuple(x.shape), source, data)({SRC: x.data_ptr(), DST: result.data_ptr()})
+    primitives.reorder(tuple(x.shape), source, data)({SRC: x, DST: result})
     return result
 
 
@@ -185,13 +187,13 @@ class ConvolutionFunction(PyLayer):
         n, c, h, w = spec.y
         y = paddle.empty([n, h, w, c], TYPES[result])
         forward = convolution.forward
-        pointers = {SRC: source.data_ptr(), WEIGHTS: packed.pointer(convolution, forward), DST: y.data_ptr()}
+        arrays = {SRC: source, WEIGHTS: packed.layout_of(convolution, forward), DST: y}
         if bias is not None:
-            pointers[BIAS] = bias.data_ptr()
+            arrays[BIAS] = bias
         if residual is not None:
             added = pixels_first(residual, result)
-            pointers[primitives.onednn.BINARY_POST_OP | SRC_1] = added.data_ptr()
-        forward(pointers)
+            arrays[primitives.onednn.BINARY_POST_OP | SRC_1] = added
+        forward(arrays)
         ctx.convolution, ctx.packed = convolution, packed
         ctx.inputs = [Input.of(tensor) for tensor in (x, weight, bias, residual, scale)]
         ctx.save_for_backward(source, y) if options.relu else ctx.save_for_backward(source)
@@ -209,17 +211,17 @@ class ConvolutionFunction(PyLayer):
         if of_x.differentiable:
             dx = paddle.empty(source.shape, source.dtype)
             backward = convolution.backward_data
-            weights = ctx.packed.pointer(convolution, backward)
-            backward({DIFF_SRC: dx.data_ptr(), WEIGHTS: weights, DIFF_DST: gradient.data_ptr()})
+            weights = ctx.packed.layout_of(convolution, backward)
+            backward({DIFF_SRC: dx, WEIGHTS: weights, DIFF_DST: gradient})
             dx = like_input(dx, of_x.dtype)
         if of_weight.differentiable or of_bias.differentiable:
             backward = convolution.backward_weights(of_bias.differentiable)
             buffer = Buffer(backward.plan.descriptor(DIFF_WEIGHTS))
-            pointers = {SRC: source.data_ptr(), DIFF_WEIGHTS: buffer.pointer, DIFF_DST: gradient.data_ptr()}
+            arrays = {SRC: source, DIFF_WEIGHTS: buffer, DIFF_DST: gradient}
             if of_bias.differentiable:
                 db = paddle.empty([spec.y[1]], "float32")
-                pointers[DIFF_BIAS] = db.data_ptr()
-            backward(pointers)
+                arrays[DIFF_BIAS] = db
+            backward(arrays)
             if of_weight.differentiable:
                 dw = convolution.unpack(buffer, ctx.packed.scale, backward)
         added = like_input(gradient, of_residual.dtype) if of_residual.differentiable else None
@@ -230,8 +232,8 @@ def relu_gradient(y: Tensor, gradient: Tensor, shape: primitives.Shape, data: in
     """`gradient` where the ReLU's result y is positive, 0 elsewhere; all (N, H, W, C)."""
     y = pixels_first(y.transpose(CHANNELS_FIRST), data)
     result = paddle.empty(gradient.shape, gradient.dtype)
-    pointers = {DST: y.data_ptr(), DIFF_DST: gradient.data_ptr(), DIFF_SRC: result.data_ptr()}
-    primitives.relu_backward(shape, data)(pointers)
+    arrays = {DST: y, DIFF_DST: gradient, DIFF_SRC: result}
+    primitives.relu_backward(shape, data)(arrays)
     return result
 
 
@@ -275,13 +277,12 @@ class BatchNormFunction(PyLayer):
         source = pixels_first(x, data)
         y = paddle.empty(source.shape, source.dtype)
         mean, variance = paddle.empty([shape[1]], "float32"), paddle.empty([shape[1]], "float32")
-        pointers = {SRC: source.data_ptr(), DST: y.data_ptr(), MEAN: mean.data_ptr(), VARIANCE: variance.data_ptr()}
-        pointers.update({SCALE: weight.data_ptr(), SHIFT: bias.data_ptr()})
+        arrays = {SRC: source, DST: y, MEAN: mean, VARIANCE: variance}
+        arrays.update({SCALE: weight, SHIFT: bias})
         ctx.mask = {}
         if relu:
-            ctx.mask_buffer = Buffer(primitive.workspace)
-            ctx.mask = {WORKSPACE: ctx.mask_buffer.pointer}
-        primitive.forward({**pointers, **ctx.mask})
+            ctx.mask = {WORKSPACE: Buffer(primitive.workspace)}
+        primitive.forward({**arrays, **ctx.mask})
         for running, batch in ((norm._mean, mean), (norm._variance, variance)):
             running.scale_(norm._momentum).add_(batch * (1.0 - norm._momentum))
         ctx.primitive, ctx.input = primitive, Input.of(x)
@@ -294,10 +295,10 @@ class BatchNormFunction(PyLayer):
         gradient = pixels_first(dy, DATA_TYPES[source.dtype])
         dx = paddle.empty(source.shape, source.dtype)
         dw, db = paddle.empty(weight.shape, "float32"), paddle.empty(weight.shape, "float32")
-        pointers = {SRC: source.data_ptr(), MEAN: mean.data_ptr(), VARIANCE: variance.data_ptr()}
-        pointers.update({SCALE: weight.data_ptr(), DIFF_DST: gradient.data_ptr(), DIFF_SRC: dx.data_ptr()})
-        pointers.update({DIFF_SCALE: dw.data_ptr(), DIFF_SHIFT: db.data_ptr(), **ctx.mask})
-        ctx.primitive.backward(pointers)
+        arrays = {SRC: source, MEAN: mean, VARIANCE: variance}
+        arrays.update({SCALE: weight, DIFF_DST: gradient, DIFF_SRC: dx})
+        arrays.update({DIFF_SCALE: dw, DIFF_SHIFT: db, **ctx.mask})
+        ctx.primitive.backward(arrays)
         return like_input(dx, ctx.input.dtype), dw, db
 
 
@@ -327,16 +328,16 @@ class GroupNormFunction(PyLayer):
         y = paddle.empty(source.shape, source.dtype)
         moments = np.empty((n, 2, c), np.float32)
         ctx.masks = []
-        affine = {SCALE: weight.data_ptr(), SHIFT: bias.data_ptr()}
+        affine = {SCALE: weight, SHIFT: bias}
         for i, image, result in zip(range(n), addresses(source), addresses(y)):
             mean, variance = moments[i]
-            pointers = {SRC: image, DST: result, MEAN: mean.ctypes.data, VARIANCE: variance.ctypes.data, **affine}
-            statistics(pointers)
+            arrays = {SRC: image, DST: result, MEAN: mean, VARIANCE: variance, **affine}
+            statistics(arrays)
             mean[:], variance[:] = group_moments(mean, variance, groups)
             if relu:
                 ctx.masks.append(Buffer(primitive.workspace))
-                pointers[WORKSPACE] = ctx.masks[-1].pointer
-            primitive.forward(pointers)
+                arrays[WORKSPACE] = ctx.masks[-1]
+            primitive.forward(arrays)
         ctx.primitive, ctx.input, ctx.moments = primitive, Input.of(x), moments
         ctx.groups, ctx.epsilon = groups, epsilon
         ctx.save_for_backward(source, weight)
@@ -352,16 +353,16 @@ class GroupNormFunction(PyLayer):
         correct = primitives.add_affine((1, c, h, w), data)
         scale = weight.numpy()
         of_affine = np.empty((n, 2, c), np.float32)
-        arrays = zip(range(n), addresses(source), addresses(gradient), addresses(dx))
-        for i, image, incoming, result in arrays:
+        images = zip(range(n), addresses(source), addresses(gradient), addresses(dx))
+        for i, image, incoming, result in images:
             mean, variance = ctx.moments[i]
             of_scale, of_shift = of_affine[i]
-            pointers = {SRC: image, MEAN: mean.ctypes.data, VARIANCE: variance.ctypes.data, SCALE: scale.ctypes.data}
-            pointers.update({DIFF_DST: incoming, DIFF_SRC: result})
-            pointers.update({DIFF_SCALE: of_scale.ctypes.data, DIFF_SHIFT: of_shift.ctypes.data})
+            arrays = {SRC: image, MEAN: mean, VARIANCE: variance, SCALE: scale}
+            arrays.update({DIFF_DST: incoming, DIFF_SRC: result})
+            arrays.update({DIFF_SCALE: of_scale, DIFF_SHIFT: of_shift})
             if ctx.masks:
-                pointers[WORKSPACE] = ctx.masks[i].pointer
-            ctx.primitive.backward(pointers)
+                arrays[WORKSPACE] = ctx.masks[i]
+            ctx.primitive.backward(arrays)
             # With v the inverse deviation and z = (x - mean) v:
             # dx = v scale dy - v mean(scale dy) - v z mean(scale dy z), where the means are over the group.
             # The first term is there; the others are factor * x + shift.
@@ -371,7 +372,7 @@ class GroupNormFunction(PyLayer):
             of_mean, of_deviation = (np.repeat(s, c // ctx.groups) for s in sums)
             factor = (-inverse * inverse * of_deviation).astype(np.float32)
             shift = (-inverse * of_mean - factor * mean).astype(np.float32)
-            correct({SRC: image, SRC_1: factor.ctypes.data, AFFINE_SHIFT: shift.ctypes.data, DST: result})
+            correct({SRC: image, SRC_1: factor, AFFINE_SHIFT: shift, DST: result})
         dw, db = (paddle.to_tensor(v) for v in of_affine.sum(axis=0))
         return like_input(dx, ctx.input.dtype), dw, db
 
@@ -401,8 +402,8 @@ class AddReluFunction(PyLayer):
         data, shape = state.data, tuple(first.shape)
         sources = [pixels_first(x, data) for x in (first, second)]
         y = paddle.empty(sources[0].shape, sources[0].dtype)
-        pointers = {SRC: sources[0].data_ptr(), SRC_1: sources[1].data_ptr(), DST: y.data_ptr()}
-        primitives.add(shape, data, True)(pointers)
+        arrays = {SRC: sources[0], SRC_1: sources[1], DST: y}
+        primitives.add(shape, data, True)(arrays)
         ctx.inputs = [Input.of(first), Input.of(second)]
         ctx.save_for_backward(y)
         return y.transpose(CHANNELS_FIRST)
@@ -435,8 +436,8 @@ class ForkFunction(PyLayer):
         data, shape = DATA_TYPES[ctx.dtype], tuple(first.shape)
         gradients = [pixels_first(g, data) for g in (first, second)]
         result = paddle.empty(gradients[0].shape, gradients[0].dtype)
-        pointers = {SRC: gradients[0].data_ptr(), SRC_1: gradients[1].data_ptr(), DST: result.data_ptr()}
-        primitives.add(shape, data, False)(pointers)
+        arrays = {SRC: gradients[0], SRC_1: gradients[1], DST: result}
+        primitives.add(shape, data, False)(arrays)
         return result.transpose(CHANNELS_FIRST)
 
 
@@ -454,9 +455,8 @@ class PoolingFunction(PyLayer):
         source, y = pixels_first(x, data), paddle.empty([n, h, w, c], TYPES[data])
         ctx.mask = {}
         if pooling.workspace:
-            ctx.mask_buffer = Buffer(pooling.workspace)
-            ctx.mask = {WORKSPACE: ctx.mask_buffer.pointer}
-        pooling.forward({SRC: source.data_ptr(), DST: y.data_ptr(), **ctx.mask})
+            ctx.mask = {WORKSPACE: Buffer(pooling.workspace)}
+        pooling.forward({SRC: source, DST: y, **ctx.mask})
         ctx.pooling, ctx.input, ctx.shape, ctx.data = pooling, Input.of(x), source.shape, data
         return y.transpose(CHANNELS_FIRST)
 
@@ -464,7 +464,7 @@ class PoolingFunction(PyLayer):
     def backward(ctx: object, dy: Tensor) -> Tensor:
         dx = paddle.empty(ctx.shape, TYPES[ctx.data])
         gradient = pixels_first(dy, ctx.data)
-        ctx.pooling.backward({DIFF_DST: gradient.data_ptr(), DIFF_SRC: dx.data_ptr(), **ctx.mask})
+        ctx.pooling.backward({DIFF_DST: gradient, DIFF_SRC: dx, **ctx.mask})
         return like_input(dx, ctx.input.dtype)
 
 
@@ -485,13 +485,14 @@ class UpsamplingFunction(PyLayer):
         n, c, h, w = ctx.upsampling.y
         source, y = pixels_first(x, data), paddle.empty([n, h, w, c], TYPES[data])
         ctx.shape = source.shape
-        ctx.upsampling.forward({SRC: source.data_ptr(), DST: y.data_ptr()})
+        ctx.upsampling.forward({SRC: source, DST: y})
         return y.transpose(CHANNELS_FIRST)
 
     @staticmethod
     def backward(ctx: object, dy: Tensor) -> Tensor:
         dx = paddle.empty(ctx.shape, TYPES[ctx.data])
-        ctx.upsampling.backward({DIFF_DST: pixels_first(dy, ctx.data).data_ptr(), DIFF_SRC: dx.data_ptr()})
+        gradient = pixels_first(dy, ctx.data)
+        ctx.upsampling.backward({DIFF_DST: gradient, DIFF_SRC: dx})
         return like_input(dx, ctx.input.dtype)
 
 

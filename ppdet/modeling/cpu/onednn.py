@@ -7,14 +7,15 @@ are the same from 3.0 on.
 
 import ctypes
 import functools
-import os
 import threading
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
+import numpy as np
 import paddle
+from paddle import Tensor
 
 Handle = ctypes.c_void_p
 
@@ -204,12 +205,12 @@ class Primitive(Owned):
         self.arguments = (Argument * len(arguments))(*[(n, m.handle) for n, m in self.memories.items()])
         self.lock = threading.Lock()
 
-    def __call__(self, pointers: dict[int, int]) -> None:
-        """Run on arrays at these addresses, one for every argument; done when it returns."""
+    def __call__(self, arrays: dict[int, "Array"]) -> None:
+        """Run on these arrays, one for every argument; done when it returns."""
         place = library().functions.dnnl_memory_set_data_handle
         with self.lock:
-            for number, pointer in pointers.items():
-                place(self.memories[number].handle, Handle(pointer))
+            for number, array in arrays.items():
+                place(self.memories[number].handle, Handle(address(array)))
             call("dnnl_primitive_execute", self.handle, library().stream, len(self.arguments), self.arguments)
 
 
@@ -219,6 +220,25 @@ class Memory(Owned):
     def __init__(self, descriptor: object) -> None:
         handle = descriptor.handle if isinstance(descriptor, Owned) else descriptor
         super().__init__("dnnl_memory_create", "dnnl_memory_destroy", handle, library().engine, Handle(None))
+
+
+class Buffer:
+    """Memory in a primitive's own layout."""
+
+    def __init__(self, descriptor: Handle) -> None:
+        self.memory = paddle.empty([max(1, size_in_bytes(descriptor))], "uint8")
+
+
+# What a primitive reads or writes: a dense array, or the address of one that is kept alive elsewhere.
+Array = Union[Tensor, np.ndarray, Buffer, int]
+
+
+def address(array: Array) -> int:
+    if isinstance(array, int):
+        return array
+    if isinstance(array, np.ndarray):
+        return array.ctypes.data
+    return array.memory.data_ptr() if isinstance(array, Buffer) else array.data_ptr()
 
 
 def dimensions(values: Sequence[int]) -> ctypes.Array:
@@ -233,12 +253,3 @@ def size_in_bytes(descriptor: Handle) -> int:
 
 def same_layout(first: Handle, second: Handle) -> bool:
     return bool(library().functions.dnnl_memory_desc_equal(first, second))
-
-
-def cpu_has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 (AVX-512 BF16 or AMX): without, it is no faster than float32."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return os.uname().machine == "x86_64" and ("avx512_bf16" in flags or "amx_bf16" in flags)

@@ -30,7 +30,7 @@ from ppdet.modeling.cpu.onednn import (
     WEIGHTS,
     WORKSPACE,
     Attributes,
-    Handle,
+    Buffer,
     Plan,
     Primitive,
     channels_last,
@@ -71,14 +71,6 @@ class ConvolutionSpec(NamedTuple):
             )
         ]
         return (self.x[0], self.weights[0], *sizes)
-
-
-class Buffer:
-    """Memory in a primitive's own layout."""
-
-    def __init__(self, descriptor: Handle) -> None:
-        self.array = paddle.empty([max(1, onednn.size_in_bytes(descriptor))], "uint8")
-        self.pointer = self.array.data_ptr()
 
 
 class Convolution:
@@ -159,27 +151,27 @@ class Convolution:
         """Weights (O, C / groups, kh, kw), times scale (O,), in the layout that `primitive` reads."""
         layout = primitive.plan.descriptor(WEIGHTS)
         buffer = Buffer(layout)
-        self._reorder(self.plain_weights, layout, scale, weight.data_ptr(), buffer.pointer)
+        self._reorder(self.plain_weights, layout, scale, weight, buffer)
         return buffer
 
     def unpack(self, buffer: Buffer, scale: Optional[Tensor], primitive: Primitive) -> Tensor:
         """The gradient that `primitive` left in `buffer`, times scale (O,), as Paddle has weights."""
         gradient = paddle.empty(self.spec.weights, "float32")
         layout = primitive.plan.descriptor(DIFF_WEIGHTS)
-        self._reorder(layout, self.plain_weights, scale, buffer.pointer, gradient.data_ptr())
+        self._reorder(layout, self.plain_weights, scale, buffer, gradient)
         return gradient
 
-    def _reorder(self, source: object, target: object, scale: Optional[Tensor], read: int, write: int) -> None:
+    def _reorder(self, source: object, target: object, scale: Optional[Tensor], read: object, write: object) -> None:
         """Compiled anew for every call: that is a look-up in the library's own cache."""
         attributes = None
-        arguments, pointers = {SRC: source, DST: target}, {SRC: read, DST: write}
+        arguments, arrays = {SRC: source, DST: target}, {SRC: read, DST: write}
         if scale is not None:
             # Weights of groups have a dimension more: (groups, O / groups, …), and a factor for each of the first two.
             attributes = Attributes().scale_rows(SRC, 2 if self.spec.groups > 1 else 1)
             arguments[SCALES_OF | SRC] = dense((self.spec.weights[0],))
-            pointers[SCALES_OF | SRC] = scale.data_ptr()
+            arrays[SCALES_OF | SRC] = scale
         engine = onednn.library().engine
-        Primitive(Plan("reorder", source, engine, target, engine, attributes=attributes), arguments)(pointers)
+        Primitive(Plan("reorder", source, engine, target, engine, attributes=attributes), arguments)(arrays)
 
 
 @functools.lru_cache(maxsize=KEPT)

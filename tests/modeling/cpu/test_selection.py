@@ -1,0 +1,102 @@
+"""When oneDNN computes, and when Paddle does."""
+
+import gc
+import logging
+import multiprocessing
+
+import numpy as np
+import paddle
+import pytest
+
+from ppdet.modeling import cpu
+from ppdet.modeling.cpu import check, onednn, primitives
+from ppdet.modeling.layers import Conv2D, ConvNorm
+
+needs_onednn = pytest.mark.skipif(not cpu.ready(), reason="oneDNN cannot be used on this machine")
+
+
+@pytest.fixture
+def undecided():
+    """Nothing known yet about the library, now and afterwards."""
+    cpu.ready.cache_clear()
+    yield
+    cpu.ready.cache_clear()
+
+
+@needs_onednn
+def test_own_check_passes_and_leaves_the_random_state_alone():
+    paddle.seed(3)
+    expected = paddle.rand([4]).numpy()
+    paddle.seed(3)
+    assert check.difference() < 1e-5
+    np.testing.assert_array_equal(paddle.rand([4]).numpy(), expected)
+
+
+def test_wrong_numbers_are_noticed(undecided, monkeypatch, log):
+    right = check.functions.max_pool
+    monkeypatch.setattr(check.functions, "max_pool", lambda *a: right(*a) * 1.01)
+    assert not cpu.ready()
+    assert "results differ" in log.text
+
+
+def missing():
+    raise OSError("libdnnl.so.3: no such file")
+
+
+def test_missing_library_leaves_the_work_to_paddle(undecided, monkeypatch, log):
+    log.set_level(logging.INFO)
+    monkeypatch.setattr(onednn, "library", missing)
+    primitives.convolution.cache_clear()
+    conv = Conv2D(4, 4, 3)
+    assert conv(paddle.ones([1, 4, 5, 5])).shape == [1, 4, 3, 3]
+    assert conv(paddle.ones([1, 4, 5, 5])).shape == [1, 4, 3, 3]
+    assert log.text.count("Paddle's own") == 1
+
+
+@needs_onednn
+def test_both_ways_give_the_same_block():
+    layer = ConvNorm(32, 32, 3, norm_type="gn", norm_decay=None)
+    x = paddle.randn([2, 32, 7, 9])
+    ours = layer(x, residual=x, relu=True).numpy()
+    cpu.set_enabled(False)
+    try:
+        assert not cpu.takes(x)
+        theirs = layer(x, residual=x, relu=True).numpy()
+    finally:
+        cpu.set_enabled(True)
+    np.testing.assert_allclose(ours, theirs, atol=2e-6)
+
+
+@needs_onednn
+def test_caches_are_bounded_and_handles_are_given_back(monkeypatch):
+    destroyed = []
+    destroy = onednn.library().functions.dnnl_primitive_destroy
+
+    def count(handle):
+        destroyed.append(handle)
+        return destroy(handle)
+
+    monkeypatch.setattr(onednn.library().functions, "dnnl_primitive_destroy", count)
+    primitives.relu_backward.cache_clear()
+    gc.collect()
+    destroyed.clear()
+    for width in range(1, primitives.KEPT + 11):
+        primitives.relu_backward((1, 1, 1, width), onednn.FLOAT32)
+    assert primitives.relu_backward.cache_info().currsize == primitives.KEPT
+    gc.collect()
+    assert len(destroyed) == 10
+
+
+def convolve_once(queue):
+    conv = Conv2D(16, 16, 3)
+    queue.put(float(conv(paddle.ones([1, 16, 8, 8])).abs().sum()) > 0)
+
+
+@needs_onednn
+def test_spawned_processes_compute_too():
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=convolve_once, args=(queue,))
+    process.start()
+    assert queue.get(timeout=60)
+    process.join()
