@@ -82,7 +82,7 @@ class Conv2D(nn.Conv2D):
         if cpu.takes(x) and cpu.can_convolve(self):
             options = {"scale": scale, "shift": shift, "float_result": self.float_result}
             return cpu.functions.convolve(self, x, residual=residual, relu=relu, **options)
-        x = x.astype(self.weight.dtype)
+        x = for_paddle(x)
         if scale is None:
             y = super().forward(x)
         else:
@@ -93,8 +93,8 @@ class Conv2D(nn.Conv2D):
 
 def sample_deformed(x: Tensor, conv_offset: nn.Layer, conv: nn.Layer, samples: int) -> Tensor:
     """Apply the deformable `conv` to x (N, C, H, W), with offsets and masks that `conv_offset` reads from x."""
-    offset, mask = conv_offset(x).split([2 * samples, samples], axis=1)
-    return conv(x.astype(conv.weight.dtype), offset, mask=F.sigmoid(mask))
+    offset, mask = for_paddle(conv_offset(x)).split([2 * samples, samples], axis=1)
+    return conv(for_paddle(x), offset, mask=F.sigmoid(mask))
 
 
 def normalize(norm: nn.Layer, x: Tensor, *, residual: Optional[Tensor] = None, relu: bool = False) -> Tensor:
@@ -104,7 +104,7 @@ def normalize(norm: nn.Layer, x: Tensor, *, residual: Optional[Tensor] = None, r
         return finish(cpu.functions.group_norm(norm, x, relu=fused), residual, relu and not fused)
     if cpu.takes(x) and type(norm) is nn.BatchNorm2D and norm.training and not norm._use_global_stats:
         return finish(cpu.functions.batch_norm(norm, x, relu=fused), residual, relu and not fused)
-    return finish(norm(x.astype(norm.weight.dtype)), residual, relu)
+    return finish(norm(for_paddle(x)), residual, relu)
 
 
 def finish(y: Tensor, residual: Optional[Tensor], relu: bool) -> Tensor:
@@ -112,8 +112,19 @@ def finish(y: Tensor, residual: Optional[Tensor], relu: bool) -> Tensor:
     if relu and residual is not None and cpu.takes(y):
         return cpu.functions.add_relu(y, residual)
     if residual is not None:
-        y = y + residual.astype(y.dtype)
-    return F.relu(y) if relu else y
+        y = for_paddle(y) + for_paddle(residual)
+    return rectify(y) if relu else y
+
+
+def for_paddle(x: Tensor) -> Tensor:
+    """x as float32 if it is bfloat16 on a CPU, where most of Paddle's own operations do not take that."""
+    small = paddle.in_dynamic_mode() and x.dtype == paddle.bfloat16 and x.place.is_cpu_place()
+    return x.astype("float32") if small else x
+
+
+def rectify(x: Tensor) -> Tensor:
+    """The ReLU of a map (N, C, H, W)."""
+    return cpu.functions.relu(x) if cpu.takes(x) else F.relu(x)
 
 
 def is_constant(norm: nn.Layer) -> bool:

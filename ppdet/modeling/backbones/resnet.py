@@ -11,7 +11,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from ppdet.core.workspace import register, serializable
-from ppdet.modeling.layers import ConvNorm, ShapeSpec, finish, fork, halve, max_pool
+from ppdet.modeling.layers import ConvNorm, ShapeSpec, finish, for_paddle, fork, halve, max_pool
 
 # Blocks in res2 to res5, and whether they are bottlenecks.
 DEPTHS = {
@@ -33,6 +33,7 @@ class SqueezeExcite(nn.Layer):
         self.excitation = nn.Linear(channels // 16, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = for_paddle(x)
         weight = F.relu(self.squeeze(x.mean(axis=[2, 3])))
         return x * F.sigmoid(self.excitation(weight)).unsqueeze(-1).unsqueeze(-1)
 

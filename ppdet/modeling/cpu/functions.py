@@ -396,6 +396,28 @@ def group_norm(norm: nn.GroupNorm, x: Tensor, *, relu: bool = False) -> Tensor:
     return apply(GroupNormFunction, (x, norm.weight, norm.bias), norm._num_groups, norm._epsilon, relu)
 
 
+class ReluFunction(PyLayer):
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        data = state.data
+        source = pixels_first(x, data)
+        y = paddle.empty(source.shape, source.dtype)
+        primitives.relu(tuple(x.shape), data)({SRC: source, DST: y})
+        ctx.input = Input.of(x)
+        ctx.save_for_backward(y)
+        return y.transpose(CHANNELS_FIRST)
+
+    @staticmethod
+    def backward(ctx: object, dy: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensor()
+        data = DATA_TYPES[y.dtype]
+        return like_input(relu_gradient(y, pixels_first(dy, data), tuple(dy.shape), data), ctx.input.dtype)
+
+
+def relu(x: Tensor) -> Tensor:
+    return apply(ReluFunction, (x,))
+
+
 class AddReluFunction(PyLayer):
     @staticmethod
     def forward(ctx: object, first: Tensor, second: Tensor) -> Tensor:

@@ -207,12 +207,23 @@ def batch_norm(shape: Shape, data: int, epsilon: float, given_statistics: bool, 
     return BatchNorm(shape, data, epsilon, given_statistics, relu)
 
 
+def relu_plan(shape: Shape, data: int) -> Plan:
+    x, zero = channels_last(shape, data), onednn.ctypes.c_float(0.0)
+    return Plan("eltwise_forward", FORWARD_TRAINING, onednn.RELU_FROM_RESULT, x, x, zero, zero)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def relu(shape: Shape, data: int) -> Primitive:
+    """SRC -> DST."""
+    x = channels_last(shape, data)
+    return Primitive(relu_plan(shape, data), {SRC: x, DST: x})
+
+
 @functools.lru_cache(maxsize=KEPT)
 def relu_backward(shape: Shape, data: int) -> Primitive:
     """(DST the ReLU's result, DIFF_DST) -> DIFF_SRC."""
     x, zero = channels_last(shape, data), onednn.ctypes.c_float(0.0)
-    hint = Plan("eltwise_forward", FORWARD_TRAINING, onednn.RELU_FROM_RESULT, x, x, zero, zero)
-    plan = Plan("eltwise_backward", onednn.RELU_FROM_RESULT, x, x, x, zero, zero, hint)
+    plan = Plan("eltwise_backward", onednn.RELU_FROM_RESULT, x, x, x, zero, zero, relu_plan(shape, data))
     return Primitive(plan, {DST: x, DIFF_DST: x, DIFF_SRC: x})
 
 

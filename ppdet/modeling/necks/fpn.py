@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Literal, Optional
 
-import paddle.nn.functional as F
 from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import XavierUniform
 
 from ppdet.core.workspace import register, serializable
-from ppdet.modeling.layers import Conv2D, ConvNorm, ShapeSpec, fork, upsample_twice
+from ppdet.modeling.layers import Conv2D, ConvNorm, ShapeSpec, fork, max_pool, rectify, upsample_twice
 
 
 @register
@@ -114,11 +113,11 @@ class FPN(nn.Layer):
                 above = upsample_twice(below)
             levels.insert(0, self.fpn_convs[i](merged))
         if not self.extra_convs:
-            return levels + [F.max_pool2d(levels[-1], 1, stride=2**i) for i in range(1, self.extra_stage + 1)]
+            return levels + [max_pool(levels[-1], 1, stride=2**i, padding=0) for i in range(1, self.extra_stage + 1)]
         for i, conv in enumerate(self.extra_convs):
             if extra_source is None:
                 levels[-1], extra_source = fork(levels[-1])
             relu = i > 0 and self.relu_before_extra_convs
-            levels.append(conv(F.relu(extra_source) if relu else extra_source))
+            levels.append(conv(rectify(extra_source) if relu else extra_source))
             extra_source = None
         return levels

@@ -142,6 +142,7 @@ def test_pools_sum_and_upsampling():
     check(lambda: functions.max_pool(x, 3, 2, 1), lambda: F.max_pool2d(x, 3, 2, 1), [x])
     check(lambda: functions.mean_pool(even, 2, 2), lambda: F.avg_pool2d(even, 2, 2), [even])
     check(lambda: functions.add_relu(x, y), lambda: F.relu(x + y), [x, y])
+    check(lambda: functions.relu(x), lambda: F.relu(x), [x])
     check(lambda: functions.upsample_twice(x), lambda: F.interpolate(x, scale_factor=2), [x])
 
 

@@ -1,0 +1,66 @@
+"""The whole detector with oneDNN's layers and with Paddle's."""
+
+import numpy as np
+import paddle
+import pytest
+
+from ppdet.core.workspace import load_config
+from ppdet.data.transform.targets import Gt2FCOSTarget
+from ppdet.modeling import cpu
+
+pytestmark = pytest.mark.skipif(not cpu.ready(), reason="oneDNN cannot be used on this machine")
+
+VARIANTS = {
+    "trained batch norm, variant d": ["ResNet.variant=d", "ResNet.freeze_norm=false", "ResNet.freeze_at=-1"],
+    "frozen, squeeze and excitation": ["ResNet.std_senet=true"],
+    "group norm everywhere": ["norm_type=gn", "FPN.norm_type=gn"],
+    "pyramid with batch norm, C5": ["FPN.norm_type=bn", "FPN.use_c5=true"],
+    "no extra convolutions": ["FPN.has_extra_convs=false"],
+    "deformable": ["ResNet.dcn_v2_stages=[3]", "FCOSHead.fcos_feat.use_dcn=true"],
+}
+
+
+def losses_and_gradients(model, batch):
+    for parameter in model.parameters():
+        parameter.clear_grad()
+    losses = model.loss(model.predict_maps(batch["image"]), batch)
+    losses["loss"].backward()
+    gradients = {n: p.grad.numpy().copy() for n, p in model.named_parameters() if not p.stop_gradient}
+    return {k: v.numpy() for k, v in losses.items()}, gradients
+
+
+def make_batch():
+    rng = np.random.default_rng(0)
+    image = rng.standard_normal((3, 96, 128)).astype("float32")
+    boxes = np.array([[4, 4, 60, 50], [30, 20, 120, 90], [80, 60, 96, 72]], "float32")
+    sample = {"image": image, "gt_bbox": boxes, "gt_class": np.array([[0], [1], [2]])}
+    (sample,) = Gt2FCOSTarget()([sample])
+    keys = ("image", "target_labels", "target_distances", "target_centerness")
+    return {k: paddle.to_tensor(np.stack([sample[k], sample[k]])) for k in keys}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_losses_and_gradients_agree(name):
+    options = ["pretrain_weights=null", "ResNet.depth=18", "num_classes=3", *VARIANTS[name]]
+    model = load_config("configs/fcos/fcos_r50_fpn_1x_coco.yml", options).create("FCOS")
+    model.train()
+    batch = make_batch()
+    losses, gradients = losses_and_gradients(model, batch)
+    with cpu.compute_in("bfloat16"):
+        small, small_gradients = losses_and_gradients(model, batch)
+    cpu.set_enabled(False)
+    try:
+        expected, expected_gradients = losses_and_gradients(model, batch)
+    finally:
+        cpu.set_enabled(True)
+    assert expected_gradients.keys() == gradients.keys()
+    for key in ("loss", "loss_cls", "loss_box", "loss_quality"):
+        np.testing.assert_allclose(losses[key], expected[key], rtol=1e-4)
+        np.testing.assert_allclose(small[key], expected[key], rtol=3e-2)
+    ours, in_bfloat16, theirs = (
+        np.concatenate([g[key].ravel() for key in expected_gradients])
+        for g in (gradients, small_gradients, expected_gradients)
+    )
+    norm = np.linalg.norm(theirs)
+    assert np.linalg.norm(ours - theirs) <= 1e-3 * norm
+    assert in_bfloat16 @ theirs >= 0.95 * np.linalg.norm(in_bfloat16) * norm
