@@ -79,9 +79,10 @@ class Conv2D(nn.Conv2D):
         relu: bool = False,
     ) -> Tensor:
         """As `forward`; `scale` and `shift` (O,), if given, are constants that follow a convolution without bias."""
-        if cpu.takes(x) and cpu.can_convolve(self):
-            options = {"scale": scale, "shift": shift, "float_result": self.float_result}
-            return cpu.functions.convolve(self, x, residual=residual, relu=relu, **options)
+        options = {"scale": scale, "shift": shift, "float_result": self.float_result}
+        y = cpu.convolve(self, x, residual=residual, relu=relu, **options)
+        if y is not None:
+            return y
         x = for_paddle(x)
         if scale is None:
             y = super().forward(x)

@@ -7,6 +7,7 @@ own operations do the work.
 
 import functools
 from pathlib import Path
+from typing import Optional
 
 import paddle
 from paddle import Tensor, nn
@@ -16,8 +17,8 @@ from ppdet.modeling.cpu.functions import compute_in, weights_unchanged
 from ppdet.utils.logger import get_logger
 
 __all__ = [
-    "can_convolve",
     "compute_in",
+    "convolve",
     "functions",
     "has_bfloat16",
     "ready",
@@ -57,9 +58,16 @@ def ready() -> bool:
     return True
 
 
-def can_convolve(conv: nn.Conv2D) -> bool:
-    """Whether `functions.convolve` knows the layer's padding and memory layout."""
-    return conv._padding_mode == "zeros" and conv._data_format == "NCHW" and not isinstance(conv._padding, str)
+def convolve(conv: nn.Conv2D, x: Tensor, **options: object) -> Optional[Tensor]:
+    """`functions.convolve`, or None where Paddle has to do it: another device, or nothing fast for such a layer."""
+    if not takes(x) or getattr(conv, "only_paddle", False):
+        return None
+    try:
+        return functions.convolve(conv, x, **options)
+    except (functions.UnknownLayer, onednn.OneDNNError) as error:
+        conv.only_paddle = True
+        logger.info("%s: Paddle's own (%s)", conv.full_name(), error)
+        return None
 
 
 def version() -> str:

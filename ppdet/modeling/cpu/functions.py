@@ -149,6 +149,10 @@ class Input(NamedTuple):
         return cls(None, False) if tensor is None else cls(tensor.dtype, not tensor.stop_gradient)
 
 
+class UnknownLayer(ValueError):
+    """A layer that this package does not know."""
+
+
 class ConvolutionOptions(NamedTuple):
     stride: tuple[int, int]
     padding: tuple[int, int]
@@ -253,8 +257,11 @@ def convolve(
         float_result: the result is float32, whatever the layers compute in.
 
     Raises:
+        UnknownLayer: the layer pads in another way than with zeros, or has another layout than (N, C, H, W).
         OneDNNError: oneDNN has no fast implementation.
     """
+    if conv._padding_mode != "zeros" or conv._data_format != "NCHW" or isinstance(conv._padding, str):
+        raise UnknownLayer(f"padding {conv._padding_mode} {conv._padding}, layout {conv._data_format}")
 
     def pair(value: object) -> tuple[int, int]:
         return (value, value) if isinstance(value, int) else tuple(value)
