@@ -1,14 +1,16 @@
 # make quickstart: set up, train a small detector on generated images, evaluate, export and run it (6 minutes).
 # make test:       set up and run the tests (10 minutes).
 # make lint:       formatting and lint.
+# make benchmark-peer: the training step beside the same network in PyTorch (Python 3.10 to 3.12; 6 minutes).
 
 PYTHON ?= python3
 VENV ?= .venv
+PEER := .venv-peer
 BIN := $(VENV)/bin
 SHAPES := configs/fcos/fcos_r18_fpn_shapes.yml
 RUN := fcos_r18_fpn_shapes
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test lint benchmark-peer clean
 
 quickstart: $(VENV)/.installed
 	@$(BIN)/python dataset/shapes/generate.py
@@ -35,8 +37,11 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+benchmark-peer: $(VENV)/.installed $(PEER)/.installed
+	@$(BIN)/python benchmarks/peer/run.py
+
 clean:
-	rm -rf $(VENV) output output_inference log dataset/shapes/data
+	rm -rf $(VENV) $(PEER) output output_inference log dataset/shapes/data
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
@@ -56,5 +61,12 @@ $(VENV)/.installed: pyproject.toml requirements.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml requirements.txt | $(BIN)/python
 	$(call install,[dev],$(comma)dev)
+
+# PyTorch never enters the project's own environment. Its index has builds without CUDA, which pip prefers to PyPI's.
+$(PEER)/.installed: Makefile
+	$(PYTHON) -m venv $(PEER) || { rm -rf $(PEER); exit 1; }
+	$(PEER)/bin/pip install --disable-pip-version-check -q --retries 1 \
+	    --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0 numpy
+	@touch $@
 
 comma := ,

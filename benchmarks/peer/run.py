@@ -1,0 +1,94 @@
+"""Our training step beside the same network in PyTorch, in turns on the same machine.
+
+Each measurement is a process of its own, so that neither library finds the other's threads and memory. PyTorch keeps
+its maps channels last, which is the faster of its two layouts here. Ratios are ours over the peer's: below 1, we are
+faster or smaller.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from common import make_parser, report
+
+EXAMPLES = """examples:
+  make benchmark-peer
+  python benchmarks/peer/run.py --model r50 --dtype float32 --turns 1 --json peer.json
+"""
+SIZES = {"r50": (1, 896, 1152), "r18vd": (4, 320, 448)}  # images, height, width
+DTYPES = ("float32", "bfloat16")
+FIGURES = ("ours s", "peer s", "ratio s", "ours MiB", "peer MiB", "ratio MiB")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = make_parser(__doc__, EXAMPLES)
+    parser.add_argument("--turns", type=int, default=2, help="processes of each side, in turns (default: 2)")
+    parser.add_argument("--model", choices=sorted(SIZES), help="default: all")
+    parser.add_argument("--dtype", choices=DTYPES, help="default: both")
+    parser.add_argument(
+        "--peer_python",
+        default=str(ROOT / ".venv-peer/bin/python"),
+        help="Python that has PyTorch (default: the one in .venv-peer)",
+    )
+    return parser.parse_args()
+
+
+def run(command: list[str]) -> str:
+    """What the command writes to its standard output; its errors go to ours."""
+    result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if result.returncode:
+        sys.exit(f"{' '.join(command)}\nended with {result.returncode}; its output:\n{result.stdout}")
+    return result.stdout
+
+
+def measure_ours(step: list[str], repeat: int) -> dict:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "step.json"
+        run([sys.executable, "benchmarks/train_step.py", *step, "--repeat", str(repeat), "--json", str(path)])
+        return json.loads(path.read_text())["rows"][0]
+
+
+def measure_peer(step: list[str], repeat: int, python: str) -> dict:
+    output = run([python, "benchmarks/peer/fcos_torch.py", *step, "--steps", str(repeat), "--channels_last"])
+    return json.loads(output.splitlines()[-1])
+
+
+def compare(model: str, dtype: str, arguments: argparse.Namespace) -> list:
+    """A row of the table."""
+    images, height, width = SIZES[model]
+    step = f"--model {model} --batch {images} --height {height} --width {width} --dtype {dtype}".split()
+    ours, peer = [], []
+    for _ in range(arguments.turns):
+        ours.append(measure_ours(step, arguments.repeat))
+        peer.append(measure_peer(step, arguments.repeat, arguments.peer_python))
+    row = [model, f"{images}x{height}x{width}", dtype, peer[0]["gflop_step"]]
+    for key in ("seconds", "peak_rss_mib"):
+        our, their = (median(side[key] for side in sides) for sides in (ours, peer))
+        row += [our, their, our / their]
+    return [*row, f"torch {peer[0]['versions']['torch']}"]
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    if not Path(arguments.peer_python).exists():
+        sys.exit(f"{arguments.peer_python} is not there: `make benchmark-peer` makes the environment")
+    models = [arguments.model] if arguments.model else list(SIZES)
+    dtypes = [arguments.dtype] if arguments.dtype else DTYPES
+    rows = []
+    for model in models:
+        for dtype in dtypes:
+            print(f"{model} {dtype} ...", file=sys.stderr, flush=True)
+            rows.append(compare(model, dtype, arguments))
+    title = "Training step beside PyTorch (GFLOP: convolutions of a step; seconds of a step; peak resident memory)"
+    report(title, ["model", "images", "dtype", "GFLOP", *FIGURES, "peer"], rows, arguments.json)
+
+
+if __name__ == "__main__":
+    main()
