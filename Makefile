@@ -1,7 +1,7 @@
 # make quickstart: set up, train a small detector on generated images, evaluate, export and run it (6 minutes).
 # make test:       set up and run the tests (10 minutes).
 # make lint:       formatting and lint.
-# make benchmark-peer: the training step beside the same network in PyTorch (Python 3.10 to 3.12; 6 minutes).
+# make benchmark-peer: the training step beside the same network in PyTorch (Python 3.10 to 3.12; 13 minutes).
 
 PYTHON ?= python3
 VENV ?= .venv

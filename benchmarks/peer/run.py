@@ -1,8 +1,9 @@
 """Our training step beside the same network in PyTorch, in turns on the same machine.
 
 Each measurement is a process of its own, so that neither library finds the other's threads and memory. PyTorch keeps
-its maps channels last, which is the faster of its two layouts here. Ratios are ours over the peer's: below 1, we are
-faster or smaller.
+its maps channels last, the faster of its two layouts. Ratios are ours over the peer's: below 1, we are faster or
+smaller. spread is the slowest turn over the fastest, of the side where that is worse: far above 1, something else kept
+the machine busy, and the row means nothing.
 """
 
 import argparse
@@ -24,12 +25,12 @@ EXAMPLES = """examples:
 """
 SIZES = {"r50": (1, 896, 1152), "r18vd": (4, 320, 448)}  # images, height, width
 DTYPES = ("float32", "bfloat16")
-FIGURES = ("ours s", "peer s", "ratio s", "ours MiB", "peer MiB", "ratio MiB")
+FIGURES = ("ours s", "peer s", "ratio s", "ours MiB", "peer MiB", "ratio MiB", "spread")
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("--turns", type=int, default=2, help="processes of each side, in turns (default: 2)")
+    parser.add_argument("--turns", type=int, default=3, help="processes of each side, in turns (default: 3)")
     parser.add_argument("--model", choices=sorted(SIZES), help="default: all")
     parser.add_argument("--dtype", choices=DTYPES, help="default: both")
     parser.add_argument(
@@ -72,7 +73,8 @@ def compare(model: str, dtype: str, arguments: argparse.Namespace) -> list:
     for key in ("seconds", "peak_rss_mib"):
         our, their = (median(side[key] for side in sides) for sides in (ours, peer))
         row += [our, their, our / their]
-    return [*row, f"torch {peer[0]['versions']['torch']}"]
+    spread = max(max(turns) / min(turns) for turns in ([t["seconds"] for t in side] for side in (ours, peer)))
+    return [*row, spread, f"torch {peer[0]['versions']['torch']}"]
 
 
 def main() -> None:
