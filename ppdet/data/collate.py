@@ -34,10 +34,7 @@ class Result(NamedTuple):
 
 
 class SampleSource:
-    """A data set of samples for paddle.io.DataLoader: source[task] -> Result. Never raises.
-
-    (What is raised in one of paddle's workers reaches the main process as "blocking queue is killed".)
-    """
+    """A data set of samples: source[task] -> Result. Never raises: a Result carries the error to the main process."""
 
     def __init__(
         self, records: list[dict], transforms: Sequence[Callable], seed: int, replace: bool, max_skipped: int
@@ -76,12 +73,16 @@ class Collator:
 
     `REPORT` is among them, as the bytes of a JSON object, when images were skipped or something failed.
     Then the other keys may be missing.
+
+    Args:
+        raw_images: `image` becomes (N, H, W, 3) uint8, for the device to normalise, instead of (N, 3, H, W) float32.
     """
 
-    def __init__(self, transforms: Sequence[Callable], seed: int, with_boxes: bool) -> None:
+    def __init__(self, transforms: Sequence[Callable], seed: int, with_boxes: bool, raw_images: bool) -> None:
         self.transform = Compose(transforms)
         self.seed = seed
         self.with_boxes = with_boxes
+        self.raw_images = raw_images
 
     def __call__(self, results: list[Result]) -> dict[str, Any]:
         skipped = {path: reason for result in results for path, reason in result.skipped.items()}
@@ -115,14 +116,17 @@ class Collator:
                 batch[key] = np.stack(values)
         return batch
 
-    @staticmethod
-    def _images(images: list[np.ndarray]) -> np.ndarray:
+    def _images(self, images: list[np.ndarray]) -> np.ndarray:
         shapes = sorted({image.shape for image in images})
         if len(shapes) > 1:
             raise DataError(
                 f"the images of a batch differ in size ({shapes[0]}, {shapes[-1]}): add PadBatch to batch_transforms"
             )
-        return np.ascontiguousarray(stack_images(images), dtype=np.float32)
+        if not self.raw_images:
+            return np.ascontiguousarray(stack_images(images), dtype=np.float32)
+        if any(image.dtype != np.uint8 for image in images):
+            raise TypeError("a transform that says keeps_uint8 or moves_pixels made an image that is not uint8")
+        return np.ascontiguousarray(stack_images(images).transpose(0, 2, 3, 1))
 
 
 def pad_rows(values: list[np.ndarray], fill: int) -> np.ndarray:

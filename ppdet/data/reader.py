@@ -1,24 +1,25 @@
 """Readers: data set -> batches of tensors, made in worker processes."""
 
-import ctypes
+import functools
 import json
-import os
-import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Optional
 
+import numpy as np
+
 from ppdet.core.workspace import register
 from ppdet.data.collate import PADDING, REPORT, Collator, SampleSource, Task
+from ppdet.data.device import ToDevice, take_normalize
 from ppdet.data.errors import DataError
 from ppdet.data.sampler import EpochSampler
 from ppdet.data.source.dataset import DetectionDataset
+from ppdet.data.workers import WorkerPool, can_fork
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 
 MAX_UNREADABLE = 0.01  # share of the images a reader meets that may be unreadable
-LEAST_SHARED_MEMORY = 512 * 2**20  # bytes; a few batches of 800 x 1333 for each of several workers
+SHARED_BYTES_PER_IMAGE = 32 * 2**20  # addresses, not memory: an image of 1500 x 1800 as floats, or much larger as bytes
 
 
 class BaseReader:
@@ -30,13 +31,14 @@ class BaseReader:
         batch_size: images per batch on each rank.
         shuffle: another order in every epoch.
         drop_last: leave out the last batch when it is not full.
-        use_shared_memory: how workers hand over their batches. Turned off, with a line of log, where
-            /dev/shm has little room.
+        use_shared_memory: workers hand over their batches in memory shared with this process, otherwise through
+            pipes, which is slower. /dev/shm is not used.
         collate_batch: pad the boxes of a batch to one array; false keeps a list of one array per image.
         fuse_normalize: an exported model normalises by itself. Reading is the same either way.
         inputs_def: {image_shape: [3, H, W]}, the input size of an exported model.
         num_classes: classes of the model; training data may not have more.
-        worker_num: worker processes; 0 reads in this process.
+        worker_num: worker processes; 0 reads in this process, as Windows always does. Those of training are
+            started once, by the first iteration.
         seed: of all random choices. What is drawn for an image depends on seed, epoch and image alone.
         rank, world_size: which share of the images to read.
 
@@ -110,8 +112,11 @@ class BaseReader:
                 f" on each of {world_size} devices; lower it, or set drop_last to false"
             )
         max_skipped = max(1, int(self._images * MAX_UNREADABLE))
-        self._source = SampleSource(dataset.records, self.sample_transforms, seed, self.training, max_skipped)
-        self._collate = Collator(self.batch_transforms, seed, self.training)
+        samples, batches, normalize = take_normalize(self.sample_transforms, self.batch_transforms)
+        self._source = SampleSource(dataset.records, samples, seed, self.training, max_skipped)
+        self._collate = Collator(batches, seed, self.training, raw_images=normalize is not None)
+        self._to_device = ToDevice(normalize)
+        self._pool: Optional[WorkerPool] = None
 
     def __len__(self) -> int:
         """Batches per epoch on this rank."""
@@ -124,7 +129,7 @@ class BaseReader:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         tasks = self._tasks(self._epoch)
         self._met = min(self._images, self._met + sum(len(batch) for batch in tasks))
-        batches = self._read_in_workers(tasks) if self.worker_num > 0 and tasks else self._read_here(tasks)
+        batches = self._to_device.read(functools.partial(self._batches, tasks))
         try:
             for batch in batches:
                 report = batch.pop(REPORT, None)
@@ -140,44 +145,28 @@ class BaseReader:
         first = epoch * len(batches)
         return [[Task(epoch, first + step, i) for i in batch] for step, batch in enumerate(batches)]
 
-    def _read_here(self, tasks: list[list[Task]]) -> Iterator[dict[str, Any]]:
-        import paddle
+    def _make(self, tasks: list[Task]) -> dict[str, np.ndarray]:
+        return self._collate([self._source[task] for task in tasks])
 
-        for batch in tasks:
-            arrays = self._collate([self._source[task] for task in batch])
-            yield {key: paddle.to_tensor(value) for key, value in arrays.items()}
-
-    def _read_in_workers(self, tasks: list[list[Task]]) -> Iterator[dict[str, Any]]:
-        """New workers for every epoch: forking takes some hundredths of a second.
-
-        Paddle's persistent workers are not used: after a loop that ended early the next one fails with an
-        IndexError inside paddle (3.3.1).
-        """
-        import paddle
-
-        if self.use_shared_memory:
-            self.use_shared_memory = _enough_shared_memory()
-        loader = paddle.io.DataLoader(
-            self._source,
-            batch_sampler=tasks,
-            collate_fn=self._collate,
-            num_workers=self.worker_num,
-            use_shared_memory=self.use_shared_memory,
-            worker_init_fn=_start_worker,
-            return_list=True,
-        )
-        iterator = iter(loader)
+    def _batches(self, tasks: list[list[Task]], finish: Callable) -> Iterator[Any]:
+        """finish(arrays) for the arrays of each batch."""
+        if not self.worker_num or not tasks or not can_fork():
+            yield from (finish(self._make(batch)) for batch in tasks)
+            return
+        # Taken away while in use, since a second loop over this reader may run inside of the first.
+        pool, self._pool = self._pool, None
+        if pool is None or not pool.close.alive:
+            room = self.batch_size * SHARED_BYTES_PER_IMAGE if self.use_shared_memory else 0
+            pool = WorkerPool(self._make, self.worker_num, room)
         try:
-            yield from iterator
-        except (SystemError, RuntimeError, OSError) as error:
-            cause = (str(error).strip() or repr(error)).splitlines()[-1]
-            raise RuntimeError(
-                f"a data worker process died ({cause}), perhaps for lack of memory: lower worker_num or"
-                " batch_size; with worker_num 0 an error shows where it happens"
-            ) from error
+            yield from pool.run(tasks, finish)
         finally:
-            # Paddle ends the workers of a loop that was left early only when asked to.
-            iterator._try_shutdown_all()
+            # Training goes on in the next epoch. Workers of an evaluation, forked from a process in the middle of
+            # training, would keep that process's old memory alive until the next one.
+            if self.training and self._pool is None:
+                self._pool = pool
+            else:
+                pool.close()
 
     def _note(self, report: dict[str, Any]) -> None:
         for path, reason in report["skipped"].items():
@@ -257,37 +246,13 @@ class TestReader(BaseReader):
     max_unreadable = 1.0
 
 
-def _start_worker(worker_id: int) -> None:
-    import cv2
-
-    if sys.platform == "linux":
-        # Paddle's workers otherwise outlive a main process that was killed. 1 is PR_SET_PDEATHSIG.
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-    # A forked process must not use the thread pool of its parent, and workers are parallel as they are.
-    cv2.setNumThreads(0)
-
-
 def _separate_boxes(batch: dict[str, Any]) -> dict[str, Any]:
     """Padded (N, M, …) fields of boxes -> lists of N tensors without padding.
 
-    Done after the workers, whose tensors must have at least one element.
+    Done after the workers, since batches of arrays have one of each kind.
     """
     if "gt_class" not in batch:
         return batch
     counts = (batch["gt_class"] >= 0).sum(axis=1).tolist()
     lists = {key: [rows[:count] for rows, count in zip(batch[key], counts)] for key in PADDING if key in batch}
     return {**batch, **lists}
-
-
-def _enough_shared_memory() -> bool:
-    try:
-        room = os.statvfs("/dev/shm")
-    except OSError:
-        return True  # not Linux: shared memory is elsewhere
-    free = room.f_bavail * room.f_frsize
-    if free < LEAST_SHARED_MEMORY:
-        logger.warning(
-            f"/dev/shm has {free >> 20} MiB free, less than {LEAST_SHARED_MEMORY >> 20}: workers hand over"
-            " batches without shared memory, which is slower (in Docker: --shm-size 1g)"
-        )
-    return free >= LEAST_SHARED_MEMORY

@@ -8,6 +8,11 @@ A sample: `image` (H, W, 3) RGB uint8 after Decode; `im_id` (1,); `im_shape` (h,
 image; `scale_factor` (scale_y, scale_x) float32, resized / original; `gt_bbox` (M, 4) float32 x1, y1, x2, y2
 in pixels of the current image; `gt_class` (M, 1) int32 from 0; `is_crowd` (M, 1) int32; `curr_iter` int, the
 training step the sample belongs to.
+
+What a transform is to normalisation, which readers leave to the device where they can: `keeps_uint8` says that it
+gives uint8 images for uint8 images, `im_shape` being their size; `moves_pixels` that it moves pixels without a look at
+their values, or leaves them alone, so that it may as well come before NormalizeImage as after. Without these
+attributes, or with images that are not uint8, everything is done in the order of the list.
 """
 
 from ppdet.data.transform.batch import PadBatch

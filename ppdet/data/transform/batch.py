@@ -16,11 +16,11 @@ class PadBatch:
     Args:
         pad_to_stride: round the padded size up to a multiple of it; 0 does not.
 
-    `im_shape` stays the size of the image itself. The images become views of one (N, 3, H, W) array, which
-    `stack_images` finds again.
+    `im_shape` stays the size of the image itself. The images become views of one array, which `stack_images` finds
+    again: (N, 3, H, W), or (N, H, W, 3) where Permute only turned the axes of a view.
     """
 
-    takes_batch = True
+    takes_batch = moves_pixels = True
 
     def __init__(self, *, pad_to_stride: int = 0) -> None:
         if pad_to_stride < 0:
@@ -34,7 +34,7 @@ class PadBatch:
         stride = max(self.pad_to_stride, 1)
         height = -(-max(image.shape[1] for image in images) // stride) * stride
         width = -(-max(image.shape[2] for image in images) // stride) * stride
-        batch = np.empty((len(images), images[0].shape[0], height, width), dtype=images[0].dtype)
+        batch = _empty((len(images), images[0].shape[0], height, width), images[0])
         for sample, image, padded in zip(samples, images, batch):
             h, w = image.shape[1:]
             padded[:, :h, :w] = image
@@ -45,10 +45,29 @@ class PadBatch:
 
 
 def stack_images(images: list[np.ndarray]) -> np.ndarray:
-    """(N, 3, H, W) of images of one size, without a copy when they are the rows of one array already."""
-    whole = images[0].base
-    if isinstance(whole, np.ndarray) and whole.shape == (len(images), *images[0].shape):
-        rows = (row.__array_interface__["data"] for row in whole)
-        if all(image.base is whole and image.__array_interface__["data"] == row for image, row in zip(images, rows)):
-            return whole
-    return np.stack(images)
+    """(N, 3, H, W) of images (3, H, W) of one size, without a copy when they are the rows of one array already.
+
+    In memory the channels come last where they do in the images, as in turned views of (H, W, 3) arrays.
+    """
+    owner = images[0].base
+    if isinstance(owner, np.ndarray) and owner.ndim == 4:
+        whole = owner.transpose(0, 3, 1, 2) if _channels_last(images[0]) else owner
+        if whole.shape == (len(images), *images[0].shape):
+            rows = (row.__array_interface__["data"] for row in whole)
+            if all(
+                image.base is owner and image.__array_interface__["data"] == row for image, row in zip(images, rows)
+            ):
+                return whole
+    return np.stack(images, out=_empty((len(images), *images[0].shape), images[0]))
+
+
+def _empty(shape: tuple[int, int, int, int], like: np.ndarray) -> np.ndarray:
+    """An array (N, C, H, W) of the type of the image `like` (C, H, W), its channels where that one has them."""
+    n, channels, height, width = shape
+    if _channels_last(like):
+        return np.empty((n, height, width, channels), dtype=like.dtype).transpose(0, 3, 1, 2)
+    return np.empty(shape, dtype=like.dtype)
+
+
+def _channels_last(image: np.ndarray) -> bool:
+    return image.strides[0] < image.strides[2]

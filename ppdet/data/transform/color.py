@@ -51,10 +51,24 @@ class NormalizeImage:
             sample["image"] = self._normalize(image.astype(np.float32))
             return sample
         planes = np.empty((3, *image.shape[:2]), dtype=np.float32)
-        for plane, channel, table in zip(planes, cv2.split(image), self._table):
-            cv2.LUT(channel, table, dst=plane)
+        self._look_up(image, planes)
         sample["image"] = planes.transpose(1, 2, 0)
         return sample
+
+    def batch(self, images: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """Padded images (N, H, W, 3) uint8 of `sizes` (N, 2) height, width -> (N, 3, H, W) float32, padding 0."""
+        n, height, width, _ = images.shape
+        result = np.empty((n, 3, height, width), dtype=np.float32)
+        for image, planes, (h, w) in zip(images, result, sizes.astype(np.int64).tolist()):
+            self._look_up(image[:h, :w], planes[:, :h, :w])
+            planes[:, h:] = 0
+            planes[:, :h, w:] = 0
+        return result
+
+    def _look_up(self, image: np.ndarray, planes: np.ndarray) -> None:
+        """(H, W, 3) uint8 -> normalised into (3, H, W) float32."""
+        for plane, channel, table in zip(planes, cv2.split(image), self._table):
+            cv2.LUT(channel, table, dst=plane)
 
     def pixel_mean_std(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation in units of pixel values: the result is (pixel - mean) / std."""
@@ -77,6 +91,8 @@ class NormalizeImage:
 @serializable
 class Permute:
     """`image` from (H, W, 3) to (3, H, W)."""
+
+    moves_pixels = True
 
     def __call__(self, sample: dict, rng: Optional[np.random.Generator] = None) -> dict:
         sample["image"] = sample["image"].transpose(2, 0, 1)
@@ -103,6 +119,8 @@ class RandomDistort:
 
     Each is a linear map of RGB, so the pixels are read once and rounded once.
     """
+
+    keeps_uint8 = True
 
     def __init__(
         self,

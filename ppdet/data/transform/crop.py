@@ -27,6 +27,8 @@ class RandomCrop:
         prob: probability to crop at all.
     """
 
+    keeps_uint8 = moves_pixels = True
+
     def __init__(
         self,
         *,
@@ -100,6 +102,8 @@ class RandomExpand:
         prob: probability to do it.
         fill_value: colour of the canvas, one number or RGB, 0 to 255.
     """
+
+    keeps_uint8 = True
 
     def __init__(
         self,

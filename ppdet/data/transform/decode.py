@@ -25,6 +25,8 @@ class Decode:
     Raises ImageError for a file that is missing, empty, cut short or not an image.
     """
 
+    keeps_uint8 = True
+
     def __init__(self) -> None:
         self._reported = False
 

@@ -30,6 +30,8 @@ class Resize:
     The pixels keep their type: published models were trained on images resized as uint8.
     """
 
+    keeps_uint8 = True
+
     def __init__(
         self,
         *,
@@ -76,6 +78,8 @@ class RandomResize:
         keep_ratio, interp: as in Resize.
     """
 
+    keeps_uint8 = True
+
     def __init__(
         self,
         *,
@@ -109,6 +113,8 @@ class RandomResize:
 @serializable
 class RandomFlip:
     """Mirrors left and right with probability `prob`."""
+
+    keeps_uint8 = moves_pixels = True
 
     def __init__(self, *, prob: float = 0.5) -> None:
         if not 0 <= prob <= 1:

@@ -33,7 +33,7 @@ class Gt2FCOSTarget:
     for each box, where all locations x all boxes are millions.
     """
 
-    takes_batch = True
+    takes_batch = moves_pixels = True
 
     def __init__(
         self,
