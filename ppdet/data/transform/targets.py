@@ -79,93 +79,104 @@ class Gt2FCOSTarget:
         distances = np.zeros((ends[-1], 4), dtype=np.float32)
         centerness = np.zeros(ends[-1], dtype=np.float32)
 
-        boxes = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
+        boxes = np.ascontiguousarray(np.asarray(boxes, dtype=np.float32).reshape(-1, 4).T)
         box, level = self._reachable(boxes)
         if len(box):
-            box, level, row, column = self._cells(boxes, box, level, rows, columns)
-            box, level, row, column, sides = self._positive(boxes, box, level, row, column)
+            region = self._region(boxes, box, level)
+            pair, row, column = self._cells(region, level, rows, columns)
+            good, sides = self._positive(boxes[:, box[pair]], region[:, pair], level[pair], row, column)
+            pair, row, column = pair[good], row[good], column[good]
+            box, level = box[pair], level[pair]
             location = (ends - rows * columns)[level] + row * columns[level] + column
             won = _smallest_box_first(boxes, box, location)
-            location, sides, box = location[won], sides[won], box[won]
+            location, sides, box = location[won], sides[:, won], box[won]
             labels[location] = np.asarray(classes).reshape(-1)[box] + 1
             centerness[location] = _centerness(sides)
-            distances[location] = sides / self._stride[level[won], None] if self.distances_in_strides else sides
+            distances[location] = (sides / self._stride[level[won]] if self.distances_in_strides else sides).T
         return labels, distances, centerness
 
     def _reachable(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs (box, level) where some location inside the box can satisfy the level's bounds.
+        """Pairs (box, level), P of them, where some location inside the box can satisfy the level's bounds.
 
         The largest distance from a location inside is at least half the longer side, and at most all of
         it, or half of it plus the radius when centre sampling applies. Half a pixel allows for rounding.
         """
-        longest = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])[:, None]
-        most = np.broadcast_to(longest, (len(boxes), len(self._stride)))
+        longest = np.maximum(boxes[2] - boxes[0], boxes[3] - boxes[1])[:, None]
+        most = longest
         if self.radius > 0:
             most = np.minimum(longest, longest / 2 + self.radius * self._stride)
         return np.nonzero((longest / 2 - 0.5 < self.high) & (most + 0.5 > self.low))
 
     def _region(self, boxes: np.ndarray, box: np.ndarray, level: np.ndarray) -> np.ndarray:
-        """(P, 4): where locations take box `box` at `level`: the box, cut to its centre ± radius strides."""
-        x1, y1, x2, y2 = boxes.T
+        """(4, P): where locations take box `box` at `level`: the box, cut to its centre ± radius strides."""
+        whole = boxes[:, box]
         if self.radius <= 0:
-            return boxes[box]
-        centre = np.stack([(x1 + x2) / 2, (y1 + y2) / 2], axis=1)[box]
-        reach = (self.radius * self._stride)[level, None]
-        low = np.maximum(centre - reach, boxes[box, :2])
-        high = np.minimum(centre + reach, boxes[box, 2:])
-        return np.concatenate([low, high], axis=1)
+            return whole
+        centre = (whole[:2] + whole[2:]) / 2
+        reach = (self.radius * self._stride)[level]
+        region = np.empty_like(whole)
+        np.maximum(centre - reach, whole[:2], out=region[:2])
+        np.minimum(centre + reach, whole[2:], out=region[2:])
+        return region
 
     def _cells(
-        self, boxes: np.ndarray, box: np.ndarray, level: np.ndarray, rows: np.ndarray, columns: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """All cells in the region of every pair: (box, level, row, column), each (K,).
+        self, region: np.ndarray, level: np.ndarray, rows: np.ndarray, columns: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All cells in the regions (4, P) of the pairs: (pair, row, column), each (K,).
 
         Ranges are one cell wider than exact arithmetic says; _positive decides.
         """
-        cells = self._region(boxes, box, level).astype(np.float64) / self._stride[level, None] - self.shift
-        size = np.stack([columns, rows], axis=1)[level]
-        first = np.clip(np.floor(cells[:, :2]), 0, size).astype(np.int64)
-        last = np.clip(np.ceil(cells[:, 2:]) + 1, 0, size).astype(np.int64)
-        wide, high = np.maximum(last - first, 0).T
+        cells = region.astype(np.float64) / self._stride[level] - self.shift
+        size = np.stack([columns[level], rows[level]])
+        first = np.clip(np.floor(cells[:2]), 0, size).astype(np.int64)
+        last = np.clip(np.ceil(cells[2:]) + 1, 0, size).astype(np.int64)
+        wide, high = np.maximum(last - first, 0)
         count = wide * high
-        pair = np.repeat(np.arange(len(box)), count)
+        pair = np.repeat(np.arange(len(level)), count)
         within = np.arange(len(pair)) - np.repeat(np.cumsum(count) - count, count)
         row, column = np.divmod(within, wide[pair])
-        return box[pair], level[pair], row + first[pair, 1], column + first[pair, 0]
+        return pair, row + first[1, pair], column + first[0, pair]
 
     def _positive(
-        self, boxes: np.ndarray, box: np.ndarray, level: np.ndarray, row: np.ndarray, column: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The pairs that qualify, and their distances (K, 4); float32 as in published models decides ties."""
+        self, boxes: np.ndarray, region: np.ndarray, level: np.ndarray, row: np.ndarray, column: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Which of the K cells qualify, and the distances (4, ·) of those; float32 as in published models decides ties.
+
+        Args:
+            boxes, region: (4, K), of the pair that each cell belongs to.
+        """
         stride = self._stride[level]
-        location = np.stack([column * stride + self.shift * stride, row * stride + self.shift * stride], axis=1)
-        location = location.astype(np.float32)
-        sides = _sides(location, boxes[box])
-        longest = sides.max(axis=1)
-        good = (sides.min(axis=1) > 0) & (longest > self.low[level]) & (longest < self.high[level])
+        location = (np.stack([column, row]) * stride + self.shift * stride).astype(np.float32)
+        sides = _sides(location, boxes)
+        longest = sides.max(axis=0)
+        good = (sides.min(axis=0) > 0) & (longest > self.low[level]) & (longest < self.high[level])
         if self.radius > 0:
-            good &= _sides(location, self._region(boxes, box, level)).min(axis=1) > 0
-        return box[good], level[good], row[good], column[good], sides[good]
+            good &= _sides(location, region).min(axis=0) > 0
+        return good, sides[:, good]
 
 
 def _sides(location: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """(K, 4) left, top, right, bottom distances from locations (K, 2) x, y to the sides of boxes (K, 4)."""
-    return np.concatenate([location - boxes[:, :2], boxes[:, 2:] - location], axis=1)
+    """(4, K) left, top, right, bottom distances from locations (2, K) x, y to the sides of boxes (4, K)."""
+    sides = np.empty_like(boxes)
+    np.subtract(location, boxes[:2], out=sides[:2])
+    np.subtract(boxes[2:], location, out=sides[2:])
+    return sides
 
 
 def _smallest_box_first(boxes: np.ndarray, box: np.ndarray, location: np.ndarray) -> np.ndarray:
     """Which pairs (box, location) win: one for each location, of the smallest box, the first on a tie."""
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    rank = np.empty(len(boxes), dtype=np.int64)
-    rank[np.argsort(area, kind="stable")] = np.arange(len(boxes))
-    order = np.lexsort((rank[box], location))
+    count = boxes.shape[1]
+    area = (boxes[2] - boxes[0]) * (boxes[3] - boxes[1])
+    rank = np.empty(count, dtype=np.int64)
+    rank[np.argsort(area, kind="stable")] = np.arange(count)
+    order = np.argsort(location * count + rank[box])
     is_first = np.ones(len(order), dtype=bool)
     is_first[1:] = np.diff(location[order]) > 0
     return order[is_first]
 
 
 def _centerness(sides: np.ndarray) -> np.ndarray:
-    left, top, right, bottom = sides.T
+    left, top, right, bottom = sides
     horizontal = np.minimum(left, right) / np.maximum(left, right)
     vertical = np.minimum(top, bottom) / np.maximum(top, bottom)
     return np.sqrt(horizontal * vertical)
