@@ -310,10 +310,43 @@ def test_killed_worker_is_an_error(ten_images):
     assert len(numpy_batches(reader)) == 5, "the next reader works"
 
 
-def test_small_shared_memory(ten_images, log, monkeypatch):
-    monkeypatch.setattr(readers, "LEAST_SHARED_MEMORY", 2**60)
-    assert_same(numpy_batches(train_reader(ten_images, worker_num=1)), numpy_batches(train_reader(ten_images)))
-    assert len([line for line in log.messages if "/dev/shm" in line]) == 1
+def test_workers_of_training_live_on(ten_images):
+    reader = train_reader(ten_images, worker_num=2, sample_transforms=[Decode(), WorkerNumber(), Permute()])
+    first = {int(pid) for batch in numpy_batches(reader) for pid in batch["pid"].ravel()}
+    second = {int(pid) for batch in numpy_batches(reader) for pid in batch["pid"].ravel()}
+    assert first == second and len(first) == 2 and os.getpid() not in first
+
+
+class WorkerNumber:
+    def __call__(self, sample, rng):
+        sample["pid"] = np.array([os.getpid()])
+        return sample
+
+
+@pytest.mark.parametrize("worker_num", [0, 1])
+def test_two_loops_over_one_reader(ten_images, worker_num):
+    reader = train_reader(ten_images, worker_num=worker_num)
+    pairs = list(zip(reader, reader))
+    assert len(pairs) == 5
+    for one, two in pairs:
+        assert np.array_equal(one["image"].numpy(), two["image"].numpy())
+
+
+class Untouched:
+    """Says nothing of what it does to pixels: everything before it is done in the worker."""
+
+    def __call__(self, sample, rng):
+        return sample
+
+
+@pytest.mark.parametrize("pad", [[], [PadBatch(pad_to_stride=32)]])
+def test_batches_are_the_same_when_the_device_normalises(ten_images, pad):
+    samples = [Decode(), Resize(target_size=[48, 64]), NormalizeImage(), RandomFlip(), Permute()]
+    device = train_reader(ten_images, sample_transforms=samples, batch_transforms=pad)
+    worker = train_reader(ten_images, sample_transforms=[*samples, Untouched()], batch_transforms=pad)
+    assert device._make(device._tasks(0)[0])["image"].dtype == np.uint8
+    assert worker._make(worker._tasks(0)[0])["image"].dtype == np.float32
+    assert_same(numpy_batches(device), numpy_batches(worker))
 
 
 def test_wrong_settings(ten_images):

@@ -3,9 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
+import cv2
 import numpy as np
 
 from ppdet.data.errors import DataError
+from ppdet.data.transform.decode import Decode, DecodeAndResize
+from ppdet.data.transform.geometry import RandomResize, Resize
 
 
 class Compose:
@@ -13,11 +16,11 @@ class Compose:
     gets the list, any other one each sample of it.
 
     `Compose(reader.sample_transforms)({"im_file": path})` prepares a single image. `rng` may be left out
-    when no transform is random.
+    when no transform is random. Decode and a resizing right after it become one step, see DecodeAndResize.
     """
 
     def __init__(self, transforms: Sequence[Callable]) -> None:
-        self.transforms = list(transforms)
+        self.transforms = _join_decode(list(transforms))
 
     def __call__(self, sample: Any, rng: Optional[np.random.Generator] = None) -> Any:
         for transform in self.transforms:
@@ -33,3 +36,11 @@ class Compose:
                 where = sample.get("im_file", "an image") if isinstance(sample, dict) else "a batch"
                 raise RuntimeError(f"{type(transform).__name__} failed on {where}: {error!r}") from error
         return sample
+
+
+def _join_decode(transforms: list[Callable]) -> list[Callable]:
+    for i, (first, second) in enumerate(zip(transforms, transforms[1:])):
+        # Nearest neighbour is for those who want unmixed pixels.
+        if type(first) is Decode and type(second) in (Resize, RandomResize) and second.interp != cv2.INTER_NEAREST:
+            return [*transforms[:i], DecodeAndResize(first, second), *transforms[i + 2 :]]
+    return transforms

@@ -43,10 +43,16 @@ class Resize:
         self.keep_ratio = keep_ratio
         self.interp = _interpolation(interp, "Resize.interp")
 
-    def __call__(self, sample: dict, rng: Optional[np.random.Generator] = None) -> dict:
+    def __call__(
+        self,
+        sample: dict,
+        rng: Optional[np.random.Generator] = None,
+        size: Optional[tuple[int, int]] = None,
+    ) -> dict:
+        """`size`: (h, w) of the image that boxes and scale refer to, where it was decoded at reduced scale."""
         image = sample["image"]
-        h, w = image.shape[:2]
-        new_h, new_w = self._new_size(h, w)
+        h, w = size or image.shape[:2]
+        new_h, new_w = self.new_size(h, w)
         scale_y, scale_x = new_h / h, new_w / w
         sample["image"] = image = cv2.resize(image, (new_w, new_h), interpolation=self.interp)
         sample["im_shape"] = np.array([new_h, new_w], dtype=np.float32)
@@ -57,7 +63,8 @@ class Resize:
             sample["gt_bbox"] = np.clip(sample["gt_bbox"] * scale, 0, box_limits(image))
         return sample
 
-    def _new_size(self, h: int, w: int) -> tuple[int, int]:
+    def new_size(self, h: int, w: int) -> tuple[int, int]:
+        """The (h, w) that an image of h x w pixels gets."""
         if not self.keep_ratio:
             return self.target_size
         scale = min(min(self.target_size) / min(h, w), max(self.target_size) / max(h, w))
@@ -104,9 +111,17 @@ class RandomResize:
         self.keep_ratio = keep_ratio
         self.interp = _interpolation(interp, "RandomResize.interp")
 
-    def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
-        size = self.sizes[int(rng.integers(len(self.sizes)))]
-        return Resize(target_size=size, keep_ratio=self.keep_ratio, interp=self.interp)(sample, rng)
+    def __call__(self, sample: dict, rng: np.random.Generator, size: Optional[tuple[int, int]] = None) -> dict:
+        """`size`: as in Resize."""
+        return self._resize(self.sizes[int(rng.integers(len(self.sizes)))])(sample, rng, size)
+
+    def new_size(self, h: int, w: int) -> tuple[int, int]:
+        """The largest (h, w) that an image of h x w pixels can get."""
+        pairs = [sorted(size) for size in self.sizes] if self.keep_ratio else self.sizes
+        return self._resize(tuple(max(sides) for sides in zip(*pairs))).new_size(h, w)
+
+    def _resize(self, target_size: tuple[int, int]) -> Resize:
+        return Resize(target_size=target_size, keep_ratio=self.keep_ratio, interp=self.interp)
 
 
 @register

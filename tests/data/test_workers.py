@@ -1,0 +1,132 @@
+"""The pool of worker processes, without any data set."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ppdet.data.workers import WorkerPool
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOM = 2**16
+
+
+def squares(task):
+    if task == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if task == "fail":
+        raise ValueError("not a number")
+    return {
+        "square": np.array([task * task], dtype=np.int64),
+        "ramp": np.arange(task * 100, dtype=np.float32).reshape(-1, 10),
+        "pid": np.array([os.getpid()]),
+    }
+
+
+def copy(arrays):
+    return {key: array.copy() for key, array in arrays.items()}
+
+
+def check(batches, tasks):
+    assert [int(batch["square"][0]) for batch in batches] == [task * task for task in tasks]
+    for batch, task in zip(batches, tasks):
+        assert np.array_equal(batch["ramp"], np.arange(task * 100).reshape(-1, 10))
+
+
+@pytest.fixture(params=[(1, ROOM), (3, ROOM), (2, 0), (2, 600)], ids=["one", "three", "pipes", "little room"])
+def pool(request):
+    pool = WorkerPool(squares, *request.param)
+    yield pool
+    pool.close()
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for_end(pids):
+    deadline = time.monotonic() + 10
+    while any(is_running(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not any(is_running(pid) for pid in pids)
+
+
+def test_results_come_in_order_from_the_same_processes_in_every_run(pool):
+    pids = set()
+    for tasks in (list(range(12)), [5], [], [7, 1, 3]):
+        batches = list(pool.run(tasks, copy))
+        check(batches, tasks)
+        pids |= {int(batch["pid"][0]) for batch in batches}
+    assert os.getpid() not in pids and len(pids) == len(pool._processes)
+
+
+@pytest.mark.parametrize("stop", [0, 1, 7])
+def test_a_run_that_ends_early_leaves_nothing_behind(pool, stop):
+    run = pool.run(range(20), copy)
+    check([next(run) for _ in range(stop)], range(stop))
+    run.close()
+    check(list(pool.run([4, 2], copy)), [4, 2])
+
+
+def test_an_error_of_the_consumer_leaves_nothing_behind(pool):
+    def refuse(arrays):
+        raise KeyError("consumer")
+
+    with pytest.raises(KeyError, match="consumer"):
+        list(pool.run(range(9), refuse))
+    check(list(pool.run([4, 2], copy)), [4, 2])
+
+
+@pytest.mark.parametrize(("task", "cause"), [("die", "signal SIGKILL"), ("fail", "exit code 1")])
+def test_a_dead_worker_is_an_error_and_closes_the_pool(pool, task, cause):
+    with pytest.raises(RuntimeError, match=rf"worker process died \({cause}\).*lower worker_num"):
+        list(pool.run([1, 2, task, 3, 4, 5, 6], copy))
+    assert not pool.close.alive
+    assert wait_for_end([process.pid for process in pool._processes])
+
+
+def test_closing_and_forgetting_end_the_processes():
+    for forget in (False, True):
+        pool = WorkerPool(squares, 2, ROOM)
+        pids = [process.pid for process in pool._processes]
+        list(pool.run(range(3), copy))
+        if forget:
+            del pool
+        else:
+            pool.close()
+        assert wait_for_end(pids)
+
+
+SCRIPT = """
+import os, sys, time
+sys.path.insert(0, {tests!r})
+from test_workers import squares, copy
+from ppdet.data.workers import WorkerPool
+pool = WorkerPool(squares, 2, 1000)
+next(pool.run(range(9), copy))
+print(*[process.pid for process in pool._processes], flush=True)
+{end}
+"""
+
+
+@pytest.mark.parametrize("end", ["time.sleep(60)", "sys.exit()", "raise SystemError", "os._exit(1)"])
+def test_no_worker_outlives_the_main_process(end):
+    script = SCRIPT.format(tests=str(ROOT / "tests" / "data"), end=end)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as main:
+        pids = [int(pid) for pid in main.stdout.readline().split()]
+        assert len(pids) == 2
+        if "sleep" in end:
+            assert all(is_running(pid) for pid in pids)
+            main.kill()
+        main.wait()
+        assert wait_for_end(pids)
