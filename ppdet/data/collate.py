@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 
 from ppdet.data.errors import DataError, ImageError
-from ppdet.data.transform.batch import stack_images
+from ppdet.data.transform.batch import PadBatch, stack_images
 from ppdet.data.transform.compose import Compose
 
 PADDING = {"gt_bbox": 0, "gt_class": -1, "is_crowd": 0}  # fields with a row for every box
@@ -84,7 +84,11 @@ class Collator:
         self.with_boxes = with_boxes
         self.raw_images = raw_images
 
-    def __call__(self, results: list[Result]) -> dict[str, Any]:
+    def __call__(self, results: list[Result], empty: Callable = np.empty) -> dict[str, Any]:
+        """`empty` makes the array of images where it can."""
+        for transform in self.transform.transforms:
+            if isinstance(transform, PadBatch):
+                transform.empty = empty
         skipped = {path: reason for result in results for path, reason in result.skipped.items()}
         error = next((result.error for result in results if result.error), "")
         samples = [result.sample for result in results if result.sample is not None]

@@ -145,8 +145,8 @@ class BaseReader:
         first = epoch * len(batches)
         return [[Task(epoch, first + step, i) for i in batch] for step, batch in enumerate(batches)]
 
-    def _make(self, tasks: list[Task]) -> dict[str, np.ndarray]:
-        return self._collate([self._source[task] for task in tasks])
+    def _make(self, tasks: list[Task], empty: Callable = np.empty) -> dict[str, np.ndarray]:
+        return self._collate([self._source[task] for task in tasks], empty)
 
     def _batches(self, tasks: list[list[Task]], finish: Callable) -> Iterator[Any]:
         """finish(arrays) for the arrays of each batch."""

@@ -1,5 +1,6 @@
 """Processes that make batches beside the one that trains."""
 
+import math
 import mmap
 import multiprocessing
 import signal
@@ -7,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, Optional
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,20 +28,21 @@ class WorkerPool:
     """Forked processes that call `make` on tasks; they live until `close`, over any number of runs.
 
     Args:
-        make: task -> dict of numpy arrays, the same for the same task wherever it runs.
+        make: make(task, empty) -> dict of numpy arrays, the same for the same task wherever it runs. An array that
+            it made by `empty`, which is called like numpy.empty, lies in shared memory already.
         count: processes.
-        slot_bytes: room for one batch in memory that a worker shares with this process. A batch that needs more,
-            and any batch where this is 0, is sent through a pipe. Only what is used of it is ever taken.
+        slot_bytes: room for one batch in memory that a worker shares with this process. Arrays beyond it, and all of
+            them where it is 0, are sent through a pipe. Only what is used of it is ever taken.
 
     A worker ends by itself when this process is gone, however it ended.
     """
 
-    def __init__(self, make: Callable[[Any], Arrays], count: int, slot_bytes: int) -> None:
+    def __init__(self, make: Callable[[Any, Callable], Arrays], count: int, slot_bytes: int) -> None:
         context = multiprocessing.get_context("fork")
         self._connections: list[Connection] = []
         self._processes: list[BaseProcess] = []
         # Memory without a name: no /dev/shm to run out of, and nothing to clean up after a crash.
-        self._slots = [[mmap.mmap(-1, slot_bytes) for _ in range(AHEAD)] if slot_bytes else [] for _ in range(count)]
+        self._slots = [[Slot(slot_bytes) for _ in range(AHEAD)] for _ in range(count)]
         for slots in self._slots:
             ours, theirs = context.Pipe()
             self._connections.append(ours)
@@ -51,7 +53,7 @@ class WorkerPool:
         self.close = weakref.finalize(self, _end, self._connections, self._processes)
 
     def run(self, tasks: Sequence[Any], finish: Callable[[Arrays], Any]) -> Iterator[Any]:
-        """finish(make(task)) for every task, in their order.
+        """finish(arrays that `make` made) for every task, in their order.
 
         The arrays that `finish` gets are overwritten after it returns. One run at a time; one that ends early, or
         by an error, leaves the pool ready for the next.
@@ -86,10 +88,10 @@ class WorkerPool:
 
     def _receive(self, worker: int) -> Arrays:
         try:
-            slot, content = self._connections[worker].recv()
+            slot, packed = self._connections[worker].recv()
         except (EOFError, OSError):
             self._fail(worker)
-        return content if slot is None else _unpack(content, self._slots[worker][slot])
+        return self._slots[worker][slot].unpack(packed)
 
     def _fail(self, worker: int) -> None:
         process = self._processes[worker]
@@ -113,9 +115,12 @@ def _end(connections: Sequence[Connection], processes: Sequence[BaseProcess]) ->
 
 
 def _work(
-    make: Callable[[Any], Arrays], connection: Connection, slots: Sequence[mmap.mmap], inherited: Sequence[Connection]
+    make: Callable[[Any, Callable], Arrays],
+    connection: Connection,
+    slots: Sequence["Slot"],
+    inherited: Sequence[Connection],
 ) -> None:
-    """What a worker does: tasks come as (slot, task), batches go back as (slot, where in it), or (None, batch)."""
+    """What a worker does: tasks come as (number of slot, task), batches go back as (number of slot, packed arrays)."""
     import cv2
 
     # Copies of the other ends, this worker's own among them, would keep the pipes open when the main process is gone.
@@ -127,34 +132,65 @@ def _work(
     cv2.setNumThreads(0)
     while True:
         try:
-            slot, task = connection.recv()
+            number, task = connection.recv()
         except (EOFError, OSError):
             return  # the main process closed the pool, or is gone
-        batch = make(task)
-        content = _pack(batch, slots[slot]) if slots else None
+        slot = slots[number]
+        slot.clear()
+        packed = slot.pack(make(task, slot.empty))
         try:
-            connection.send((None, batch) if content is None else (slot, content))
+            connection.send((number, packed))
         except OSError:
             return
 
 
-def _pack(arrays: Arrays, slot: mmap.mmap) -> Optional[list[tuple]]:
-    """Copy `arrays` into `slot`: their (key, dtype, shape, offset), or None when they do not fit."""
-    places, offset = [], 0
-    for key, array in arrays.items():
-        places.append((key, array.dtype.str, array.shape, offset))
-        offset += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
-    if offset > len(slot):
-        return None
-    for place, array in zip(places, arrays.values()):
-        _view(place, slot)[...] = array
-    return places
+class Slot:
+    """Memory that two processes share, for the arrays of one batch after the other."""
+
+    def __init__(self, size: int) -> None:
+        self.memory = mmap.mmap(-1, size) if size else b""
+        self.used = 0
+        self.arrays: dict[int, int] = {}  # address -> offset
+
+    def clear(self) -> None:
+        self.used = 0
+        self.arrays = {}
+
+    def empty(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
+        """As numpy.empty, in shared memory while there is room."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if not size or self.used + size > len(self.memory):
+            return np.empty(shape, dtype)
+        array = np.ndarray(shape, dtype, buffer=self.memory, offset=self.used)
+        self.arrays[array.ctypes.data] = self.used
+        self.used += -(-size // ALIGNMENT) * ALIGNMENT
+        return array
+
+    def pack(self, arrays: Arrays) -> Arrays:
+        """`arrays` as the other process can have them: in place of each that fits, where it is, a `Place`."""
+        packed = {}
+        for key, array in arrays.items():
+            address = array.ctypes.data
+            if not (address in self.arrays and array.flags.c_contiguous):
+                source, array = array, self.empty(array.shape, array.dtype)
+                array[...] = source
+                address = array.ctypes.data
+            offset = self.arrays.get(address)
+            packed[key] = array if offset is None else Place(array.dtype.str, array.shape, offset)
+        return packed
+
+    def unpack(self, packed: Arrays) -> Arrays:
+        return {
+            key: np.ndarray(value.shape, value.dtype, buffer=self.memory, offset=value.offset)
+            if isinstance(value, Place)
+            else value
+            for key, value in packed.items()
+        }
 
 
-def _unpack(places: Sequence[tuple], slot: mmap.mmap) -> Arrays:
-    return {place[0]: _view(place, slot) for place in places}
+class Place(NamedTuple):
+    """An array in a slot."""
 
-
-def _view(place: tuple, slot: mmap.mmap) -> np.ndarray:
-    _, dtype, shape, offset = place
-    return np.ndarray(shape, dtype, buffer=slot, offset=offset)
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int

@@ -16,14 +16,17 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOM = 2**16
 
 
-def squares(task):
+def squares(task, empty):
     if task == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if task == "fail":
         raise ValueError("not a number")
+    ramp = empty((task * 10, 10), np.float32)
+    ramp[:] = np.arange(task * 100).reshape(-1, 10)
     return {
         "square": np.array([task * task], dtype=np.int64),
-        "ramp": np.arange(task * 100, dtype=np.float32).reshape(-1, 10),
+        "ramp": ramp,
+        "turned": ramp.T,  # starts where ramp does
         "pid": np.array([os.getpid()]),
     }
 
@@ -36,6 +39,7 @@ def check(batches, tasks):
     assert [int(batch["square"][0]) for batch in batches] == [task * task for task in tasks]
     for batch, task in zip(batches, tasks):
         assert np.array_equal(batch["ramp"], np.arange(task * 100).reshape(-1, 10))
+        assert np.array_equal(batch["turned"], batch["ramp"].T) and batch["ramp"].dtype == np.float32
 
 
 @pytest.fixture(params=[(1, ROOM), (3, ROOM), (2, 0), (2, 600)], ids=["one", "three", "pipes", "little room"])

@@ -1,5 +1,6 @@
 """Making the images of a batch one size."""
 
+from collections.abc import Callable
 from typing import Optional
 
 import numpy as np
@@ -21,6 +22,7 @@ class PadBatch:
     """
 
     takes_batch = moves_pixels = True
+    empty = staticmethod(np.empty)  # makes the array; a worker sets one that takes shared memory
 
     def __init__(self, *, pad_to_stride: int = 0) -> None:
         if pad_to_stride < 0:
@@ -34,7 +36,7 @@ class PadBatch:
         stride = max(self.pad_to_stride, 1)
         height = -(-max(image.shape[1] for image in images) // stride) * stride
         width = -(-max(image.shape[2] for image in images) // stride) * stride
-        batch = _empty((len(images), images[0].shape[0], height, width), images[0])
+        batch = _like((len(images), images[0].shape[0], height, width), images[0], self.empty)
         for sample, image, padded in zip(samples, images, batch):
             h, w = image.shape[1:]
             padded[:, :h, :w] = image
@@ -58,15 +60,15 @@ def stack_images(images: list[np.ndarray]) -> np.ndarray:
                 image.base is owner and image.__array_interface__["data"] == row for image, row in zip(images, rows)
             ):
                 return whole
-    return np.stack(images, out=_empty((len(images), *images[0].shape), images[0]))
+    return np.stack(images, out=_like((len(images), *images[0].shape), images[0], np.empty))
 
 
-def _empty(shape: tuple[int, int, int, int], like: np.ndarray) -> np.ndarray:
-    """An array (N, C, H, W) of the type of the image `like` (C, H, W), its channels where that one has them."""
+def _like(shape: tuple[int, int, int, int], image: np.ndarray, empty: Callable) -> np.ndarray:
+    """An array (N, C, H, W) of the type of `image` (C, H, W), with its channels where that one has them."""
     n, channels, height, width = shape
-    if _channels_last(like):
-        return np.empty((n, height, width, channels), dtype=like.dtype).transpose(0, 3, 1, 2)
-    return np.empty(shape, dtype=like.dtype)
+    if _channels_last(image):
+        return empty((n, height, width, channels), image.dtype).transpose(0, 3, 1, 2)
+    return empty(shape, image.dtype)
 
 
 def _channels_last(image: np.ndarray) -> bool:
