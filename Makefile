@@ -1,6 +1,7 @@
 # make quickstart: set up, train a small detector on generated images, evaluate, export and run it (6 minutes).
 # make test:       set up and run the tests (10 minutes).
 # make lint:       formatting and lint.
+# make benchmark:  time every stage beside its limit (10 minutes); tables and output/benchmarks/*.json.
 # make benchmark-peer: the training step beside the same network in PyTorch (Python 3.10 to 3.12; 13 minutes).
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 SHAPES := configs/fcos/fcos_r18_fpn_shapes.yml
 RUN := fcos_r18_fpn_shapes
 
-.PHONY: quickstart test lint benchmark-peer clean
+.PHONY: quickstart test lint benchmark benchmark-peer clean
 
 quickstart: $(VENV)/.installed
 	@$(BIN)/python dataset/shapes/generate.py
@@ -32,6 +33,19 @@ quickstart: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+SMALL_STEP := --model r18vd --batch 4 --height 320 --width 448
+
+benchmark: $(VENV)/.installed
+	@$(BIN)/python dataset/shapes/generate.py
+	@mkdir -p output/benchmarks
+	@for stage in imports targets reader conv evaluate inference; do \
+	  $(BIN)/python benchmarks/$$stage.py --json output/benchmarks/$$stage.json || exit 1; done
+	@for dtype in float32 bfloat16; do \
+	  $(BIN)/python benchmarks/train_step.py --dtype $$dtype --json output/benchmarks/r50_$$dtype.json && \
+	  $(BIN)/python benchmarks/train_step.py $(SMALL_STEP) --dtype $$dtype \
+	    --json output/benchmarks/r18vd_$$dtype.json || exit 1; done
+	@echo; echo "Tables as JSON: output/benchmarks"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

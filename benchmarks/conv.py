@@ -4,9 +4,7 @@ The limit is a matrix product of two 4096x4096 arrays in float32 by the BLAS in 
 """
 
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from common import make_parser, medians, report
 
 EXAMPLES = """examples:

@@ -9,9 +9,7 @@ import random
 import resource
 import subprocess
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from common import make_parser, report
 from train_step import build, random_batch
 

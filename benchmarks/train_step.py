@@ -5,11 +5,8 @@ Prints the median time, what it is spent on, the speed of the convolutions, and 
 
 import collections
 import resource
-import sys
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from common import ROOT, make_parser, medians, report
 
 EXAMPLES = """examples:
