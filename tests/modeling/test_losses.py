@@ -116,7 +116,7 @@ def test_zero_sides_are_counted():
 
 
 def test_iou_of_boxes_known_by_hand():
-    pred, target = paddle.to_tensor([[1.0, 1.0, 1.0, 1.0]]), paddle.to_tensor([[2.0, 2.0, 2.0, 2.0]])
+    pred, target = paddle.ones([1, 4, 1]), paddle.full([1, 4, 1], 2.0)
     iou, giou = iou_and_giou(pred, target)
     assert iou.item() == pytest.approx((4 + 1) / (16 + 1))
     assert giou.item() == pytest.approx(5 / 17, abs=1e-6)  # the hull is the larger box: no penalty

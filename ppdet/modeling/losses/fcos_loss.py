@@ -8,6 +8,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from ppdet.core.workspace import register, serializable
+from ppdet.modeling.losses.focal import focal_loss_sum
 from ppdet.modeling.losses.iou import IOU_LOSSES, iou_and_giou, iou_loss
 
 
@@ -61,30 +62,28 @@ class FCOSLoss(nn.Layer):
             positives (L,) and zero_sides (L, 4): how many positives each level has, and how many of them are
             predicted at distance zero on each side.
         """
-        logits = flatten_levels(maps.logits)
-        pred = flatten_levels(maps.distances)
-        quality = flatten_levels(maps.quality).squeeze(-1)
-        labels, target = targets["target_labels"], targets["target_distances"]
+        labels, centerness = targets["target_labels"], targets["target_centerness"]
         positive = labels > 0
         weight = positive.astype("float32")
-        count, centerness_sum = self.normalizers(weight, targets["target_centerness"])
+        count, centerness_sum = self.normalizers(weight, centerness)
+        loss_cls = focal_loss_sum(maps.logits, labels, self.loss_alpha, self.loss_gamma) / count
 
-        one_hot = F.one_hot(labels.astype("int64"), logits.shape[-1] + 1)[..., 1:]
-        loss_cls = F.sigmoid_focal_loss(logits, one_hot, normalizer=count, alpha=self.loss_alpha, gamma=self.loss_gamma)
         # Background is replaced before anything is computed from it: no infinity that a factor 0 would turn into NaN,
         # and no selection, whose size would have to travel from the device.
+        pred, one = join_levels(maps.distances), paddle.ones([1])
         iou, giou = iou_and_giou(
-            paddle.where(positive.unsqueeze(-1), pred, paddle.ones_like(pred)),
-            paddle.where(positive.unsqueeze(-1), target, paddle.ones_like(target)),
+            paddle.where(positive.unsqueeze(1), pred, one),
+            paddle.where(positive.unsqueeze(1), targets["target_distances"].transpose([0, 2, 1]), one),
         )
         box_losses = iou_loss(iou, giou, self.iou_loss_type)
         if self.quality == "centerness":
-            quality_target = targets["target_centerness"]
-            loss_box = (box_losses * quality_target * weight).sum() / centerness_sum
+            quality_target = centerness
+            loss_box = (box_losses * (centerness * weight)).sum() / centerness_sum
         else:
             quality_target = iou.detach()
             loss_box = (box_losses * weight).sum() / count
         loss_box = loss_box * self.reg_weights
+        quality = join_levels(maps.quality).squeeze(1)
         bce = F.binary_cross_entropy_with_logits(quality, quality_target, reduction="none")
         loss_quality = (bce * weight).sum() / count
         return {
@@ -92,7 +91,7 @@ class FCOSLoss(nn.Layer):
             "loss_cls": loss_cls,
             "loss_box": loss_box,
             "loss_quality": loss_quality,
-            **count_zero_sides(maps.distances, positive),
+            **count_zero_sides(pred, positive, [level.shape[2] * level.shape[3] for level in maps.distances]),
         }
 
     def normalizers(self, weight: Tensor, centerness: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,19 +104,17 @@ class FCOSLoss(nn.Layer):
         return sums[0].clip(min=1.0), sums[1].clip(min=1e-6)
 
 
-def flatten_levels(maps: list[Tensor]) -> Tensor:
-    """Join maps (N, K, H, W) of all levels to (N, R, K), level by level, row by row."""
-    return paddle.concat([m.flatten(2).transpose([0, 2, 1]) for m in maps], axis=1)
+def join_levels(maps: list[Tensor]) -> Tensor:
+    """Join maps (N, K, H, W) of all levels to (N, K, R), level by level, row by row."""
+    return paddle.concat([level.flatten(2) for level in maps], axis=2)
 
 
 @paddle.no_grad()
-def count_zero_sides(distances: list[Tensor], positive: Tensor) -> dict:
-    """See `FCOSLoss.forward`."""
-    sizes = [d.shape[2] * d.shape[3] for d in distances]
-    positives, zero_sides = [], []
-    for level, mask in zip(distances, positive.split(sizes, axis=1)):
-        mask = mask.unsqueeze(1)
-        zero = paddle.logical_and(level.flatten(2) <= 0, mask)
-        positives.append(mask.astype("float32").sum())
-        zero_sides.append(zero.astype("float32").sum(axis=[0, 2]))
-    return {"positives": paddle.stack(positives), "zero_sides": paddle.stack(zero_sides)}
+def count_zero_sides(distances: Tensor, positive: Tensor, sizes: list[int]) -> dict:
+    """See `FCOSLoss.forward`; distances (N, 4, R), positive (N, R), `sizes` the number of each level's locations."""
+    mask = positive.unsqueeze(1)
+    zero = paddle.logical_and(distances <= 0, mask)
+    # (5, R): positives of a location, then those whose left, top, right, bottom is zero.
+    counts = paddle.concat([mask, zero], axis=1).astype("float32").sum(axis=0)
+    by_level = paddle.stack([level.sum(axis=1) for level in counts.split(sizes, axis=1)])
+    return {"positives": by_level[:, 0], "zero_sides": by_level[:, 1:]}

@@ -7,13 +7,13 @@ from paddle import Tensor, maximum, minimum
 
 
 def iou_and_giou(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU in 0..1 and GIoU in -1..1 of distances (..., 4), left, top, right, bottom; both (...).
+    """IoU in 0..1 and GIoU in -1..1 of distances (N, 4, M), left, top, right, bottom; both (N, M).
 
     One is added to intersection and union, as the paper's implementation does: a box without area has an IoU.
     """
 
     def area(distances: Tensor) -> Tensor:
-        left, top, right, bottom = distances.unbind(axis=-1)
+        left, top, right, bottom = distances.unbind(axis=1)
         return (left + right) * (top + bottom)
 
     inter = area(minimum(pred, target))

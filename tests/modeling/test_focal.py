@@ -1,0 +1,75 @@
+"""The focal loss and its own gradient against Paddle's operator with Paddle's automatic gradient."""
+
+import numpy as np
+import paddle
+import pytest
+
+from ppdet.modeling.losses.focal import focal_loss_sum
+
+SIZES = [(4, 6), (2, 3), (1, 1)]
+
+
+def random_case(seed, classes, spread=2.0, images=2):
+    rng = np.random.default_rng(seed)
+    maps = [rng.normal(-1, spread, (images, classes, h, w)).astype(np.float32) for h, w in SIZES]
+    labels = rng.integers(0, classes + 1, (images, sum(h * w for h, w in SIZES))).astype(np.int32)
+    labels[:, ::2] = 0
+    return maps, labels
+
+
+def by_paddle(maps, labels, alpha, gamma):
+    """Sum, and gradient of each map, of paddle.nn.functional.sigmoid_focal_loss on one-hot labels, in float64."""
+    tensors = [paddle.to_tensor(m.astype(np.float64), stop_gradient=False) for m in maps]
+    flat = paddle.concat([t.flatten(2).transpose([0, 2, 1]) for t in tensors], axis=1)
+    one_hot = np.eye(maps[0].shape[1] + 1)[labels][..., 1:]
+    one = paddle.ones([1], dtype="float64")
+    loss = paddle.nn.functional.sigmoid_focal_loss(flat, paddle.to_tensor(one_hot), one, alpha=alpha, gamma=gamma)
+    loss.backward()
+    return float(loss), [t.grad.numpy() for t in tensors]
+
+
+@pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2.0), (0.4, 1.5), (0.5, 0.0), (1.0, 3.0)])
+@pytest.mark.parametrize("classes", [1, 5])
+def test_value_and_gradient(alpha, gamma, classes):
+    maps, labels = random_case(int(10 * alpha + gamma), classes)
+    expected, gradients = by_paddle(maps, labels, alpha, gamma)
+    tensors = [paddle.to_tensor(m, stop_gradient=False) for m in maps]
+    loss = focal_loss_sum(tensors, paddle.to_tensor(labels), alpha, gamma)
+    (3.0 * loss).backward()
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    for tensor, map_, gradient in zip(tensors, maps, gradients):
+        assert np.allclose(tensor.grad.numpy(), 3.0 * gradient, rtol=1e-4, atol=1e-6)
+        assert np.array_equal(tensor.numpy(), map_), "the logits themselves stay"
+
+
+def test_extreme_logits():
+    """At +-1e4 the loss of a term is its logit or zero, and its gradient the weight or zero."""
+    values = np.array([1e4, -1e4], np.float32)
+    tensor = paddle.to_tensor(values.reshape([1, 1, 1, 2]), stop_gradient=False)
+    for label, loss, gradient in ((0, 0.75e4, [0.75, 0]), (1, 0.25e4, [0, -0.25])):
+        tensor.clear_gradient()
+        actual = focal_loss_sum([tensor], paddle.full([1, 2], label, "int32"), 0.25, 2.0)
+        actual.backward()
+        assert float(actual) == pytest.approx(loss, rel=1e-6)
+        assert tensor.grad.flatten().tolist() == pytest.approx(gradient)
+
+
+def test_one_level_that_is_used_elsewhere_keeps_its_logits():
+    maps, labels = random_case(0, 3)
+    tensor = paddle.to_tensor(maps[0], stop_gradient=False)
+    focal_loss_sum([tensor], paddle.to_tensor(labels[:, : 4 * 6]), 0.25, 2.0).backward()
+    assert np.array_equal(tensor.numpy(), maps[0])
+
+
+def test_half_precision_logits_get_gradients_of_their_kind():
+    maps, labels = random_case(1, 4)
+    expected, gradients = by_paddle(maps, labels, 0.25, 2.0)
+    tensors = [paddle.to_tensor(m, stop_gradient=False).astype("bfloat16").detach() for m in maps]
+    for tensor in tensors:
+        tensor.stop_gradient = False
+    loss = focal_loss_sum(tensors, paddle.to_tensor(labels), 0.25, 2.0)
+    loss.backward()
+    assert loss.dtype == paddle.float32 and float(loss) == pytest.approx(expected, rel=0.02)
+    for tensor, gradient in zip(tensors, gradients):
+        assert tensor.grad.dtype == paddle.bfloat16
+        assert np.allclose(tensor.grad.astype("float32").numpy(), gradient, rtol=0.05, atol=0.02)
