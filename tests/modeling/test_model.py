@@ -149,6 +149,29 @@ def test_nms(seed):
     assert np.allclose(ours, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("sqrt_score", [False, True])
+@pytest.mark.parametrize("threshold", [0.0, 0.02, 0.1, 0.9])
+def test_suppression_of_candidates_is_suppression_of_everything(model, sqrt_score, threshold):
+    """The rows are the same, and hardly a location comes along that cannot give one."""
+    paddle.seed(0)
+    head = model.fcos_head
+    head.sqrt_score, head.nms.score_threshold = sqrt_score, threshold
+    with paddle.no_grad():
+        maps = model.predict_maps(paddle.randn([2, 3, 64, 96]))
+        for logits in maps.logits:
+            logits.add_(paddle.randn(logits.shape) * 2)
+        scale = paddle.ones([2, 2])
+        boxes, scores = model.decode(maps, scale)
+        few_boxes, few_scores = model.decode(maps, scale, threshold)
+        expected, actual = head.nms(boxes, scores), model.detect(maps, scale)
+    possible = (scores.numpy() > threshold).any(axis=(0, 1))
+    assert few_boxes.shape[1] == few_scores.shape[2] >= possible.sum()
+    assert few_boxes.shape[1] <= possible.sum() + len(maps.logits) or threshold == 0
+    assert actual[1].tolist() == expected[1].tolist()
+    # The last bit of a sigmoid depends on where in a tensor its argument is.
+    assert np.allclose(actual[0].numpy(), expected[0].numpy(), rtol=1e-6)
+
+
 def test_nothing_above_the_threshold(model):
     model.fcos_head.nms.score_threshold = 0.999
     with paddle.no_grad():

@@ -1,6 +1,6 @@
 """FCOS: "FCOS: Fully Convolutional One-Stage Object Detection" (Tian et al., arXiv:1904.01355)."""
 
-from typing import Union
+from typing import Optional, Union
 
 import paddle
 from paddle import Tensor, nn
@@ -86,11 +86,16 @@ class FCOS(nn.Layer):
         Args:
             scale_factor: (N, 2), y then x: size of the network's input over size of the original image.
         """
-        boxes, scores = self.decode(maps, scale_factor)
-        return self.fcos_head.nms(boxes, scores)
+        nms = self.fcos_head.nms
+        return nms(*self.decode(maps, scale_factor, nms.score_threshold))
 
-    def decode(self, maps: DenseMaps, scale_factor: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes (N, R, 4) in pixels of the original images and scores (N, C, R), before suppression."""
-        boxes, scores = self.fcos_head.decode(maps)
+    def decode(
+        self, maps: DenseMaps, scale_factor: Tensor, score_threshold: Optional[float] = None
+    ) -> tuple[Tensor, Tensor]:
+        """Boxes (N, R, 4) in pixels of the original images and scores (N, C, R), before suppression.
+
+        With a threshold, of those locations only that `FCOSHead.decode` then chooses.
+        """
+        boxes, scores = self.fcos_head.decode(maps, score_threshold)
         scale = paddle.concat([scale_factor.flip(1), scale_factor.flip(1)], axis=1).unsqueeze(1)
         return boxes / scale, scores

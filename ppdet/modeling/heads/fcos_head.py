@@ -240,19 +240,45 @@ class FCOSHead(nn.Layer):
             return maps.distances
         return [d * stride for d, stride in zip(maps.distances, self.fpn_stride)]
 
-    def decode(self, maps: DenseMaps) -> tuple[Tensor, Tensor]:
-        """Return boxes (N, R, 4), x1 y1 x2 y2 in the network's input, and scores (N, C, R) in 0..1."""
+    def decode(self, maps: DenseMaps, score_threshold: Optional[float] = None) -> tuple[Tensor, Tensor]:
+        """Return boxes (N, R, 4), x1 y1 x2 y2 in the network's input, and scores (N, C, R) in 0..1.
+
+        With a threshold, R counts only the locations where the score of some class in some image exceeds it, and a
+        few more; their order is that of all locations.
+        """
         boxes, scores = [], []
         for logits, distances, quality, stride in zip(
             maps.logits, self.pixel_distances(maps), maps.quality, self.fpn_stride
         ):
             x, y = self.locations(logits, stride)
             left, top, right, bottom = distances.unbind(axis=1)
-            level = paddle.stack([x - left, y - top, x + right, y + bottom], axis=-1)
-            boxes.append(level.flatten(1, 2))
-            score = F.sigmoid(logits) * F.sigmoid(quality)
-            scores.append((score.sqrt() if self.sqrt_score else score).flatten(2))
+            level = paddle.stack([x - left, y - top, x + right, y + bottom], axis=-1).flatten(1, 2)
+            logits, quality = logits.flatten(2), quality.flatten(2)
+            if score_threshold is not None:
+                index = self.candidates(logits, quality, score_threshold)
+                level = level.gather(index, axis=1)
+                logits, quality = logits.gather(index, axis=2), quality.gather(index, axis=2)
+            boxes.append(level)
+            scores.append(self.score(logits, quality))
         return paddle.concat(boxes, axis=1), paddle.concat(scores, axis=2)
+
+    def score(self, logits: Tensor, quality: Tensor) -> Tensor:
+        score = F.sigmoid(logits) * F.sigmoid(quality)
+        return score.sqrt() if self.sqrt_score else score
+
+    def candidates(self, logits: Tensor, quality: Tensor, score_threshold: float) -> Tensor:
+        """Indices (K,), ascending, of the locations of a level where suppression may find something.
+
+        A location's best score follows from its best logit, without a look at the other classes' scores.
+
+        Args:
+            logits: (N, C, R). quality: (N, 1, R).
+        """
+        best = self.score(logits.max(axis=1, keepdim=True), quality).max(axis=[0, 1])
+        # A little below the threshold, where rounding cannot matter, since suppression applies the threshold itself;
+        # and the best location in any case, since not every operator takes an empty tensor.
+        floor = paddle.clip(best.max(), max=score_threshold - 1e-4)
+        return paddle.nonzero(best >= floor).flatten()
 
     def locations(self, level_map: Tensor, stride: int) -> tuple[Tensor, Tensor]:
         """x (1, W) and y (H, 1) in pixels of the locations of a map (N, C, H, W)."""
