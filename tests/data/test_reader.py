@@ -332,6 +332,20 @@ def test_two_loops_over_one_reader(ten_images, worker_num):
         assert np.array_equal(one["image"].numpy(), two["image"].numpy())
 
 
+@pytest.mark.parametrize("worker_num", [0, 2])
+def test_reading_ahead_as_for_gpus(ten_images, worker_num):
+    wanted = numpy_batches(train_reader(ten_images))
+    reader = train_reader(ten_images, worker_num=worker_num)
+    reader._to_device.read = reader._to_device.ahead
+    for _ in range(2):
+        batches = numpy_batches(reader)
+        assert len(batches) == len(wanted)
+        for batch, expected in zip(batches, wanted):
+            assert batch.keys() == expected.keys()
+            for key, value in batch.items():
+                assert value.dtype == expected[key].dtype and np.allclose(value, expected[key], atol=1e-6), key
+
+
 class Untouched:
     """Says nothing of what it does to pixels: everything before it is done in the worker."""
 
