@@ -4,11 +4,12 @@ import json
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Optional
 
 import paddle
-from paddle import nn
+from paddle import Tensor, nn
 from tqdm import tqdm
 
 from ppdet.core.config import Config
@@ -65,17 +66,24 @@ class Evaluator:
         was_training = model.training
         model.eval()
         start = time.perf_counter()
-        for batch in progress(self.reader, "evaluate"):
-            rows, rows_per_image = model(batch)
-            metric.update(rows.numpy(), rows_per_image.numpy(), batch["im_id"].numpy())
+        # One thread collects a batch's detections while the model is at the next batch.
+        with ThreadPoolExecutor(max_workers=1) as collector:
+            collected = None
+            for batch in progress(self.reader, "evaluate"):
+                detections = model(batch)
+                if collected:
+                    collected.result()
+                collected = collector.submit(collect, metric, *detections, batch["im_id"])
+            if collected:
+                collected.result()
         seconds = time.perf_counter() - start
         if was_training:
             model.train()
-        shares = distributed.gather((metric.results, metric.image_ids, seconds, len(self.reader.skipped)))
+        shares = distributed.gather((metric.detections, metric.image_ids, seconds, len(self.reader.skipped)))
         if distributed.rank() != 0:
             return None
-        for results, image_ids, *_ in shares[1:]:
-            metric.extend(results, image_ids)
+        for detections, image_ids, *_ in shares[1:]:
+            metric.extend(detections, image_ids)
         return self.report(max(s[2] for s in shares), sum(s[3] for s in shares))
 
     def report(self, seconds: float, skipped: int) -> Optional[dict[str, float]]:
@@ -112,7 +120,7 @@ class Evaluator:
                 if "file_name" in result:
                     path_or_name = str(Path(result["file_name"]).resolve())
                     result["image_id"] = ids[path_or_name if path_or_name in ids else Path(path_or_name).name]
-            self.metric.extend(results, [record["im_id"].item() for record in self.dataset.records])
+            self.metric.extend_results(results, [record["im_id"].item() for record in self.dataset.records])
             return self.log_table()
         except FileNotFoundError:
             raise DataError(f"{path}: no such file: write it with --output_eval first") from None
@@ -124,6 +132,11 @@ class Evaluator:
         files = {str(Path(r["im_file"]).resolve()): r["im_id"].item() for r in self.dataset.records}
         names = Counter(Path(path).name for path in files)
         return {**{Path(p).name: i for p, i in files.items() if names[Path(p).name] == 1}, **files}
+
+
+def collect(metric: COCOMetric, rows: Tensor, rows_per_image: Tensor, image_ids: Tensor) -> None:
+    """Take a batch's detections from the device into the metric."""
+    metric.update(rows.numpy(), rows_per_image.numpy(), image_ids.numpy())
 
 
 def progress(reader: object, title: str) -> object:

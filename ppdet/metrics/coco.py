@@ -74,7 +74,7 @@ class COCOMetric:
         self.classwise = classwise
         self.backend = choose_backend(backend)
         self._images, self._annotations = load_ground_truth(self.anno_path)
-        self.results: list[dict]
+        self._parts: list[np.ndarray]  # of `detections`
         self._seen: dict[int, None]  # evaluated image ids, in order
         self._evaluation: Optional[dict[str, Any]]
         self.reset()
@@ -84,9 +84,23 @@ class COCOMetric:
         """COCO ids of the evaluated images, in the order in which they came."""
         return list(self._seen)
 
+    @property
+    def detections(self) -> np.ndarray:
+        """(M, 7) float64 [image id, category id, score, x, y, width, height], in the order in which they came."""
+        self._parts = [np.concatenate([np.empty((0, 7)), *self._parts])] if len(self._parts) != 1 else self._parts
+        return self._parts[0]
+
+    @property
+    def results(self) -> list[dict]:
+        """`detections` as COCO's result entries."""
+        return [
+            {"image_id": int(image), "category_id": int(category), "bbox": box, "score": score}
+            for image, category, score, *box in self.detections.tolist()
+        ]
+
     def reset(self) -> None:
         """Forget all detections; the annotations stay."""
-        self.results = []
+        self._parts = []
         self._seen = {}
         self._evaluation = None
         self._seconds = 0.0
@@ -111,19 +125,28 @@ class COCOMetric:
                 f"COCOMetric.update: expected rows (M, 6), and N counts of sum M and N image ids, got rows "
                 f"{rows.shape}, {len(counts)} counts of sum {counts.sum()}, {len(ids)} image ids"
             )
-        per_image = np.split(rows, np.cumsum(counts)[:-1]) if len(counts) else []
-        for im_id, image_rows in zip(ids.tolist(), per_image):
-            self.extend(self._to_results(image_rows, int(im_id)), [int(im_id)])
+        first = np.isin(np.arange(len(ids)), np.unique(ids, return_index=True)[1])
+        kept = np.repeat(first, counts)
+        self.extend(self._to_detections(rows[kept], np.repeat(ids, counts)[kept]), ids.tolist())
 
-    def extend(self, results: Iterable[dict], image_ids: Iterable[int]) -> None:
-        """Add COCO results of evaluated images, e.g. another rank's `results` and `image_ids`.
+    def extend(self, detections: np.ndarray, image_ids: Iterable[int]) -> None:
+        """Add detections of evaluated images, e.g. another rank's `detections` and `image_ids`.
 
-        Images that are already here are ignored together with their results.
+        Images that are already here are ignored together with their detections.
         """
         new = {int(i): None for i in image_ids if int(i) not in self._seen}
-        self.results += [result for result in results if result["image_id"] in new]
+        self._parts.append(detections[np.isin(detections[:, 0], list(new))])
         self._seen.update(new)
         self._evaluation = None
+
+    def extend_results(self, results: Iterable[dict], image_ids: Iterable[int]) -> None:
+        """Add COCO's result entries of evaluated images, as `extend` does.
+
+        Raises:
+            KeyError, TypeError, ValueError: an entry is not one of COCO's.
+        """
+        rows = [[r["image_id"], r["category_id"], r["score"], *r["bbox"]] for r in results]
+        self.extend(np.array(rows, dtype=np.float64).reshape(len(rows), 7), image_ids)
 
     def compute(self) -> dict[str, float]:
         """Return the twelve COCO numbers: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl.
@@ -156,7 +179,7 @@ class COCOMetric:
         """Return the twelve lines that COCO users know, after a line on what was evaluated and by what."""
         numbers = self.compute()
         lines = [
-            f"COCO bbox: {len(self._seen)} images, {len(self.results)} detections, "
+            f"COCO bbox: {len(self._seen)} images, {len(self.detections)} detections, "
             f"computed by {self.backend} in {self._seconds:.1f} s"
         ]
         titles = {"precision": "Average Precision  (AP)", "recall": "Average Recall     (AR)"}
@@ -182,21 +205,20 @@ class COCOMetric:
         """Write `results` as COCO's result file (bbox.json), all at once."""
         write_json(path, self.results)
 
-    def _to_results(self, rows: np.ndarray, image_id: int) -> list[dict]:
-        rows = rows[rows[:, 0] != -1]
+    def _to_detections(self, rows: np.ndarray, image_ids: np.ndarray) -> np.ndarray:
+        """`detections` (K, 7) of rows (M, 6), which lie in images of these ids (M,)."""
+        real = rows[:, 0] != -1
         finite = np.isfinite(rows).all(axis=1)
-        self._left_out += int((~finite).sum())
-        rows = rows[finite]
-        if len(rows) and rows[:, 0].max() >= len(self.category_ids):
+        self._left_out += int((real & ~finite).sum())
+        rows, image_ids = rows[real & finite], image_ids[real & finite]
+        wrong = rows[:, 0] >= len(self.category_ids)
+        if wrong.any():
             raise ValueError(
-                f"image {image_id}: a detection of class {int(rows[:, 0].max())}, but {self.anno_path} has "
+                f"image {image_ids[wrong][0]}: a detection of class {int(rows[wrong, 0][0])}, but {self.anno_path} has "
                 f"{len(self.category_ids)} classes: num_classes does not fit the data set"
             )
-        boxes = np.concatenate([rows[:, 2:4], rows[:, 4:6] - rows[:, 2:4]], axis=1)
-        return [
-            {"image_id": image_id, "category_id": self.category_ids[int(index)], "bbox": box, "score": score}
-            for index, score, box in zip(rows[:, 0].tolist(), rows[:, 1].tolist(), boxes.tolist())
-        ]
+        categories = np.array(self.category_ids)[rows[:, 0].astype(np.int64)]
+        return np.column_stack([image_ids, categories, rows[:, 1:4], rows[:, 4:6] - rows[:, 2:4]]).astype(np.float64)
 
     def _position(self, category_id: int) -> int:
         # Both back ends sort the categories by id.
@@ -220,7 +242,7 @@ class COCOMetric:
                 self.backend,
                 images=self._images.values(),
                 annotations=self._annotations,
-                results=self.results,
+                detections=self.detections,
                 image_ids=self.image_ids,
                 category_ids=self.category_ids,
             )

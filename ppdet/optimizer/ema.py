@@ -42,10 +42,10 @@ class ModelEMA:
         """Take in the model's weights after an optimizer step."""
         self.step += 1
         first = self.step == 1 and self.decay_type == "normal"
-        decay = 0.0 if first else self.current_decay()
+        share = paddle.full([], 1.0 if first else 1.0 - self.current_decay())
+        # In place, with one kernel for each tensor: no new memory, and nothing that waits for the device.
         for name, value in self.model.state_dict().items():
-            average = self.average[name]
-            average.set_value(average * decay + value.detach() * (1 - decay))
+            self.average[name].lerp_(value, share)
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.average

@@ -224,10 +224,34 @@ def test_ranks_merge_and_an_image_counts_once(tmp_path):
     for position, (image_id, image_rows) in enumerate(zip(images, rows)):
         (rank0, rank1)[position % 2].update(image_rows, [len(image_rows)], [image_id])
     rank1.update(rows[0], [len(rows[0])], [images[0]])  # a padded shard repeats an image
-    rank0.extend(rank1.results, rank1.image_ids)
+    rank0.extend(rank1.detections, rank1.image_ids)
     assert sorted(rank0.image_ids) == images
     assert len(rank0.results) == len(whole.results)
     assert rank0.compute() == pytest.approx(whole.compute(), abs=1e-9)
+
+
+def test_an_image_that_comes_twice_in_a_batch_counts_once(tmp_path):
+    path = write_annotations(tmp_path / "a.json", [4, 9], [box(1, 4, 1, [10, 10, 50, 50])], [1])
+    metric = make_metric(path, [1])
+    rows = np.array([[0, 0.9, 1, 2, 3, 4], [0, 0.8, 10, 10, 60, 60], [0, 0.7, 5, 6, 7, 8]])
+    metric.update(rows, [1, 1, 1], [9, 4, 9])
+    assert metric.detections.tolist() == [[9, 1, 0.9, 1, 2, 2, 2], [4, 1, 0.8, 10, 10, 50, 50]]
+    assert metric.image_ids == [9, 4]
+
+
+def test_results_of_a_file_are_detections(tmp_path):
+    rng = np.random.default_rng(4)
+    images, annotations, rows = random_case(rng)
+    path = write_annotations(tmp_path / "a.json", images, annotations, [2, 7, 11])
+    ours, read = make_metric(path, [2, 7, 11]), make_metric(path, [2, 7, 11])
+    ours.update(np.concatenate(rows), [len(r) for r in rows], images)
+    ours.save(tmp_path / "bbox.json")
+    stranger = {"image_id": max(images) + 1, "category_id": 2, "bbox": [0, 0, 1, 1], "score": 1.0}
+    read.extend_results([*json.loads((tmp_path / "bbox.json").read_text()), stranger], images)
+    assert np.array_equal(read.detections, ours.detections)
+    assert read.compute() == ours.compute()
+    with pytest.raises(ValueError):
+        read.extend_results([{**stranger, "bbox": [0, 0, 1]}], [stranger["image_id"]])
 
 
 def test_padding_and_nan_rows_are_left_out(tmp_path, capsys):

@@ -1,0 +1,45 @@
+"""The evaluator around models that detect what a test tells them to."""
+
+import threading
+
+import numpy as np
+import paddle
+import pytest
+
+from ppdet.core.workspace import load_config
+from ppdet.engine.evaluator import Evaluator
+
+
+class Oracle(paddle.nn.Layer):
+    """Detects the annotated boxes of each image, all of them as `label` if that is given."""
+
+    def __init__(self, evaluator, label=None):
+        super().__init__()
+        self.boxes = {int(r["im_id"].item()): r for r in evaluator.dataset.records}
+        self.label = label
+
+    def forward(self, batch):
+        rows, counts = [np.zeros((0, 6))], []
+        for image_id in batch["im_id"].flatten().tolist():
+            record = self.boxes[image_id]
+            classes = record["gt_class"].reshape(-1, 1) if self.label is None else self.label
+            classes = np.broadcast_to(classes, (len(record["gt_bbox"]), 1))
+            rows.append(np.concatenate([classes, np.full_like(classes, 0.9, float), record["gt_bbox"]], axis=1))
+            counts.append(len(rows[-1]))
+        return paddle.to_tensor(np.concatenate(rows).astype("float32")), paddle.to_tensor(counts)
+
+
+def test_all_batches_are_collected_and_perfect_detections_score_one(tiny):
+    evaluator = Evaluator(load_config(str(tiny), ["EvalReader.batch_size=3"]))
+    for _ in range(2):
+        numbers = evaluator(Oracle(evaluator))
+        assert numbers["AP"] == pytest.approx(1.0) and numbers["AR100"] == pytest.approx(1.0)
+        assert sorted(evaluator.metric.image_ids) == sorted(int(r["im_id"].item()) for r in evaluator.dataset.records)
+
+
+def test_an_error_while_collecting_ends_the_evaluation(tiny):
+    evaluator = Evaluator(load_config(str(tiny), ["EvalReader.batch_size=3"]))
+    threads = threading.active_count()
+    with pytest.raises(ValueError, match="num_classes does not fit"):
+        evaluator(Oracle(evaluator, label=99))
+    assert threading.active_count() <= threads
