@@ -1,0 +1,40 @@
+"""What the hooks of an ordinary run ask of the device."""
+
+import paddle
+
+from ppdet.core.workspace import load_config
+from ppdet.engine.hooks import Hook
+from ppdet.engine.trainer import Trainer
+
+READS = ("numpy", "item", "tolist", "__float__", "__int__", "__bool__", "__array__")
+
+
+class Steps(Hook):
+    """Begins a new list of reads with every step."""
+
+    def __init__(self, reads):
+        self.reads = reads
+
+    def before_step(self, trainer):
+        self.reads.append([])
+
+
+def test_nothing_is_read_from_the_device_between_log_lines(tiny, monkeypatch):
+    """A value that travels to the host makes it wait for everything that was asked of the device before."""
+    reads = [[]]
+    for name in READS:
+        original = getattr(paddle.Tensor, name)
+
+        def counted(tensor, *arguments, original=original, name=name, **options):
+            reads[-1].append(name)
+            return original(tensor, *arguments, **options)
+
+        monkeypatch.setattr(paddle.Tensor, name, counted)
+    cfg = load_config(str(tiny), ["log_iter=3", "epoch=1", "TrainReader.batch_size=1", "use_ema=true"])
+    trainer = Trainer(cfg, hooks=[Steps(reads)])
+    trainer.train()
+    steps = reads[1:]
+    assert len(steps) == 8
+    read_in = [bool(step) for step in steps]
+    # Log lines after the first step, every third after it, and the last one.
+    assert read_in == [True, False, False, True, False, False, True, True]
