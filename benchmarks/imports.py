@@ -1,0 +1,41 @@
+"""Start-up: importing the package, and every command's --help, in a fresh Python each.
+
+The limit is a Python that does nothing; importing paddle is there for comparison, since a command that computes needs
+it.
+"""
+
+import subprocess
+import sys
+
+from common import ROOT, make_parser, medians, report
+
+EXAMPLES = """examples:
+  python benchmarks/imports.py
+  python benchmarks/imports.py --repeat 20 --json imports.json
+"""
+LIMIT = "python -c pass"
+TRAINING = "from ppdet.engine.runtime import load_paddle; load_paddle(announce=False); import ppdet.engine.trainer"
+
+
+def main() -> None:
+    arguments = make_parser(__doc__, EXAMPLES).parse_args()
+    commands = {
+        LIMIT: ["-c", "pass"],
+        "import numpy": ["-c", "import numpy"],
+        "import paddle": ["-c", "import paddle"],
+        "import ppdet": ["-c", "import ppdet"],
+        "import what training needs": ["-c", TRAINING],
+    }
+    for script in (*sorted((ROOT / "tools").glob("*.py")), ROOT / "deploy" / "python" / "infer.py"):
+        commands[f"{script.relative_to(ROOT)} --help"] = [str(script), "--help"]
+
+    def run(command: list[str]) -> None:
+        subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
+
+    seconds = medians({name: lambda c=command: run(c) for name, command in commands.items()}, arguments.repeat)
+    table = [[name, value, value - seconds[LIMIT], value / seconds[LIMIT]] for name, value in seconds.items()]
+    report("Start-up", ["command", "seconds", "above the limit", "ratio to limit"], table, arguments.json)
+
+
+if __name__ == "__main__":
+    main()
