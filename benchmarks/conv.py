@@ -33,7 +33,7 @@ def main() -> None:
     from paddle import nn
 
     from ppdet.modeling import cpu
-    from ppdet.modeling.cpu import functions
+    from ppdet.modeling.cpu.convolution import convolve
 
     if not cpu.ready():
         sys.exit("oneDNN cannot be used on this machine")
@@ -53,8 +53,8 @@ def main() -> None:
         def run(kind: str, conv: nn.Layer = conv, given: dict = given, upstream: dict = upstream) -> None:
             x = given[kind].detach()
             x.stop_gradient = False
-            with functions.compute_in("bfloat16" if kind == "bfloat16" else "float32"):
-                y = conv(x) if kind == "Paddle" else functions.convolve(conv, x)
+            with cpu.compute_in("bfloat16" if kind == "bfloat16" else "float32"):
+                y = conv(x) if kind == "Paddle" else convolve(conv, x)
                 y.backward(upstream[kind])
             conv.clear_gradients()
 

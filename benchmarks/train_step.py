@@ -126,7 +126,7 @@ def main() -> None:
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     row = [
         arguments.model,
-        "paddle" if arguments.paddle else "oneDNN",
+        "oneDNN" if not arguments.paddle and cpu.ready() else "Paddle",
         arguments.dtype,
         seconds,
         arguments.batch / seconds,

@@ -101,17 +101,18 @@ def sample_deformed(x: Tensor, conv_offset: nn.Layer, conv: nn.Layer, samples: i
 def normalize(norm: nn.Layer, x: Tensor, *, residual: Optional[Tensor] = None, relu: bool = False) -> Tensor:
     """norm(x), plus `residual` if given, through a ReLU if asked."""
     fused = relu and residual is None
-    if cpu.takes(x) and type(norm) is nn.GroupNorm:
-        return finish(cpu.functions.group_norm(norm, x, relu=fused), residual, relu and not fused)
-    if cpu.takes(x) and type(norm) is nn.BatchNorm2D and norm.training and not norm._use_global_stats:
-        return finish(cpu.functions.batch_norm(norm, x, relu=fused), residual, relu and not fused)
+    if type(norm) is nn.GroupNorm and cpu.takes_norm(norm, x):
+        return finish(cpu.group_norm(norm, x, relu=fused), residual, relu and not fused)
+    trains = type(norm) is nn.BatchNorm2D and norm.training and not norm._use_global_stats
+    if trains and cpu.takes_norm(norm, x):
+        return finish(cpu.batch_norm(norm, x, relu=fused), residual, relu and not fused)
     return finish(norm(for_paddle(x)), residual, relu)
 
 
 def finish(y: Tensor, residual: Optional[Tensor], relu: bool) -> Tensor:
     """y, plus `residual` if given, through a ReLU if asked."""
-    if relu and residual is not None and cpu.takes(y):
-        return cpu.functions.add_relu(y, residual)
+    if relu and residual is not None and cpu.takes(y, residual):
+        return cpu.add_relu(y, residual)
     if residual is not None:
         y = for_paddle(y) + for_paddle(residual)
     return rectify(y) if relu else y
@@ -125,7 +126,7 @@ def for_paddle(x: Tensor) -> Tensor:
 
 def rectify(x: Tensor) -> Tensor:
     """The ReLU of a map (N, C, H, W)."""
-    return cpu.functions.relu(x) if cpu.takes(x) else F.relu(x)
+    return cpu.relu(x) if cpu.takes(x) else F.relu(x)
 
 
 def is_constant(norm: nn.Layer) -> bool:
@@ -146,20 +147,20 @@ def scale_and_shift(norm: nn.BatchNorm2D) -> tuple[Tensor, Tensor]:
 
 def fork(x: Tensor) -> tuple[Tensor, Tensor]:
     """x for two users of it. On a CPU their gradients then meet in oneDNN."""
-    return cpu.functions.fork(x) if cpu.takes(x) else (x, x)
+    return cpu.fork(x) if cpu.takes(x) else (x, x)
 
 
 def max_pool(x: Tensor, kernel_size: int, *, stride: int, padding: int) -> Tensor:
     if cpu.takes(x):
-        return cpu.functions.max_pool(x, kernel_size, stride, padding)
+        return cpu.max_pool(x, kernel_size, stride, padding)
     return F.max_pool2d(x, kernel_size, stride=stride, padding=padding)
 
 
 def halve(x: Tensor) -> Tensor:
     """Mean over 2x2 pixels; at an odd end over those that are there."""
     if cpu.takes(x) and x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0:
-        return cpu.functions.mean_pool(x, 2, 2)
-    return F.avg_pool2d(x, kernel_size=2, stride=2, padding=0, ceil_mode=True)
+        return cpu.mean_pool(x, 2, 2)
+    return F.avg_pool2d(for_paddle(x), kernel_size=2, stride=2, padding=0, ceil_mode=True)
 
 
 def upsample_twice(x: Tensor) -> Tensor:
@@ -169,7 +170,7 @@ def upsample_twice(x: Tensor) -> Tensor:
     nor ONNX conversion accepts.
     """
     if cpu.takes(x):
-        return cpu.functions.upsample_twice(x)
+        return cpu.upsample_twice(x)
     x = x.unsqueeze(4).expand([-1, -1, -1, -1, 2]).flatten(3)
     return x.unsqueeze(3).expand([-1, -1, -1, 2, -1]).flatten(2, 3)
 

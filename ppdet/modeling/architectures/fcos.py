@@ -87,7 +87,9 @@ class FCOS(nn.Layer):
             scale_factor: (N, 2), y then x: size of the network's input over size of the original image.
         """
         nms = self.fcos_head.nms
-        return nms(*self.decode(maps, scale_factor, nms.score_threshold))
+        # A static graph keeps all locations: other formats and devices want shapes that follow from the image's.
+        threshold = nms.score_threshold if paddle.in_dynamic_mode() else None
+        return nms(*self.decode(maps, scale_factor, threshold))
 
     def decode(
         self, maps: DenseMaps, scale_factor: Tensor, score_threshold: Optional[float] = None

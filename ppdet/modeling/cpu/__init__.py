@@ -3,6 +3,8 @@
 On by default; `set_enabled(False)` (`use_onednn: false` in a configuration) leaves everything to Paddle. Where the
 library, its version or the processor does not fit, a check at first use says so in one line of the log, and Paddle's
 own operations do the work.
+
+Gradients come by `backward()`. `paddle.grad` of some inputs only, and gradients of gradients, need Paddle's own layers.
 """
 
 import functools
@@ -12,22 +14,35 @@ from typing import Optional
 import paddle
 from paddle import Tensor, nn
 
-from ppdet.modeling.cpu import functions, onednn
-from ppdet.modeling.cpu.functions import compute_in, weights_unchanged
+from ppdet.modeling.cpu import convolution, onednn
+from ppdet.modeling.cpu.maps import add_relu, fork, max_pool, mean_pool, relu, upsample_twice
+from ppdet.modeling.cpu.norm import batch_norm, group_norm
+from ppdet.modeling.cpu.tensors import compute_in, weights_unchanged
 from ppdet.utils.logger import get_logger
 
 __all__ = [
+    "add_relu",
+    "batch_norm",
     "compute_in",
     "convolve",
-    "functions",
+    "fork",
+    "group_norm",
     "has_bfloat16",
+    "max_pool",
+    "mean_pool",
     "ready",
+    "relu",
     "set_enabled",
     "takes",
+    "takes_norm",
+    "upsample_twice",
     "version",
     "weights_unchanged",
 ]
 logger = get_logger(__name__)
+# The largest difference from Paddle that the check admits, relative to the whole result: rounding, and in bfloat16 a
+# ReLU that rounding opens or closes.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
 _enabled = True
 
 
@@ -37,48 +52,78 @@ def set_enabled(enabled: bool) -> None:
     _enabled = enabled
 
 
-def takes(x: Tensor) -> bool:
-    """Whether the functions of this package compute on x: while Python runs the model, on the CPU."""
-    return _enabled and paddle.in_dynamic_mode() and x.place.is_cpu_place() and ready()
+def takes(*maps: Tensor) -> bool:
+    """Whether the operations of this package compute on these maps (N, C, H, W), which have one shape.
 
-
-@functools.lru_cache(maxsize=1)
-def ready() -> bool:
-    """Whether oneDNN is there and gives the numbers that Paddle's own operations give."""
-    from ppdet.modeling.cpu.check import difference
-
-    try:
-        found = difference()
-    except (OSError, AttributeError, RuntimeError) as error:
-        logger.info("CPU layers: Paddle's own (oneDNN cannot be used here: %s)", str(error).splitlines()[0])
+    They do while Python runs the model on a CPU, in float32 or bfloat16.
+    """
+    if not (_enabled and paddle.in_dynamic_mode()):
         return False
-    if not found < 1e-4:
-        logger.warning("CPU layers: Paddle's own (oneDNN's results differ by %.1e of the largest value)", found)
+    first = maps[0]
+    for x in maps:
+        fits = x.dtype in onednn.DATA_TYPES and x.place.is_cpu_place() and x.shape == first.shape
+        if not fits or len(x.shape) != 4 or x.size == 0:
+            return False
+    # In a GPU build, new tensors would not lie in host memory.
+    return paddle.get_device() == "cpu" and ready()
+
+
+def takes_norm(norm: nn.Layer, x: Tensor) -> bool:
+    """Whether `batch_norm` or `group_norm` computes norm(x)."""
+    if not takes(x) or norm.weight is None or norm.bias is None or norm._data_format != "NCHW":
         return False
-    return True
+    return all(v.dtype == paddle.float32 and v.shape == [x.shape[1]] for v in (norm.weight, norm.bias))
 
 
 def convolve(conv: nn.Conv2D, x: Tensor, **options: object) -> Optional[Tensor]:
-    """`functions.convolve`, or None where Paddle has to do it: another device, or nothing fast for such a layer."""
-    if not takes(x) or getattr(conv, "only_paddle", False):
+    """`convolution.convolve`, or None where Paddle has to do it: on another device, or a layer of another kind."""
+    if not takes(x):
         return None
+    y = convolution.convolve(conv, x, **options)
+    if y is None:
+        tell_once(conv)
+    return y
+
+
+def tell_once(conv: nn.Conv2D) -> None:
+    if not getattr(conv, "told", False):
+        conv.told = True
+        logger.info("%s (%s): Paddle's own convolution", conv.full_name(), conv.extra_repr())
+
+
+def ready() -> bool:
+    """Whether oneDNN is there and gives the numbers that Paddle's own operations give."""
+    return agrees("float32")
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 (AVX-512 BF16, AMX), and oneDNN does so rightly.
+
+    Where it does not, float32 is as fast.
+    """
     try:
-        return functions.convolve(conv, x, **options)
-    except (functions.UnknownLayer, onednn.OneDNNError) as error:
-        conv.only_paddle = True
-        logger.info("%s: Paddle's own (%s)", conv.full_name(), error)
-        return None
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return ("avx512_bf16" in flags or "amx_bf16" in flags) and ready() and agrees("bfloat16")
+
+
+@functools.lru_cache(maxsize=2)
+def agrees(dtype: str) -> bool:
+    """Whether the operations give Paddle's numbers, computing in this type. Found out once, which takes 0.1 s."""
+    from ppdet.modeling.cpu.check import difference
+
+    try:
+        found = difference(dtype)
+    except (OSError, AttributeError, RuntimeError) as error:
+        logger.info("CPU layers: Paddle's own (oneDNN cannot be used here: %s)", str(error).splitlines()[0])
+        return False
+    if not found <= TOLERANCE[dtype]:
+        logger.warning("CPU layers: not by oneDNN in %s (its results differ by %.1e)", dtype, found)
+        return False
+    return True
 
 
 def version() -> str:
     """oneDNN's version; only where `ready()`."""
     return ".".join(map(str, onednn.library().version))
-
-
-def has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 (AVX-512 BF16, AMX); where it does not, float32 is as fast."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -1,4 +1,4 @@
-"""Does oneDNN do here what Paddle does? Every function once, on small arrays, with its gradients."""
+"""Does oneDNN do here what Paddle does? Every operation once, on small arrays, with its gradients."""
 
 from collections.abc import Callable
 
@@ -7,23 +7,31 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from ppdet.modeling.cpu import functions
+from ppdet.modeling.cpu import maps
+from ppdet.modeling.cpu.convolution import convolve
+from ppdet.modeling.cpu.norm import batch_norm, group_norm
+from ppdet.modeling.cpu.tensors import compute_in
 
 
-def difference() -> float:
-    """Largest difference of any result or gradient, relative to the largest value of Paddle's own; NaN counts.
+def difference(dtype: str) -> float:
+    """Largest difference of any result or gradient from Paddle's, both as vectors, relative to Paddle's; or NaN.
 
     Paddle's random state, which a training run depends on, is left as it was.
+
+    Args:
+        dtype: oneDNN computes in this type, float32 or bfloat16; Paddle in float32.
     """
-    rng = np.random.default_rng(0)
     state = paddle.get_rng_state()
-    with paddle.enable_grad(), functions.compute_in("float32"):
-        errors = [compare(ours, theirs, inputs) for ours, theirs, inputs in cases(rng)]
-    paddle.set_rng_state(state)
-    return float(np.max(errors))
+    try:
+        with paddle.enable_grad():
+            return float(np.max([compare(*case, dtype) for case in cases(np.random.default_rng(0))]))
+    finally:
+        paddle.set_rng_state(state)
 
 
 def cases(rng: np.random.Generator) -> list[tuple[Callable, Callable, list[Tensor]]]:
+    """(ours, Paddle's, inputs whose gradients count) of every operation."""
+
     def array(*shape: int) -> Tensor:
         tensor = paddle.to_tensor(rng.standard_normal(shape).astype(np.float32))
         tensor.stop_gradient = False
@@ -33,45 +41,43 @@ def cases(rng: np.random.Generator) -> list[tuple[Callable, Callable, list[Tenso
     conv, strided = nn.Conv2D(64, 64, 3, padding=1, bias_attr=False), nn.Conv2D(64, 32, 1, stride=2)
     grouped = nn.Conv2D(64, 64, 3, padding=1, groups=4)
     scale, shift = array(64).detach(), array(64).detach()
-    batch, ours = nn.BatchNorm2D(64), nn.BatchNorm2D(64)
+    theirs, ours = nn.BatchNorm2D(64), nn.BatchNorm2D(64)
     group = nn.GroupNorm(32, 64)
 
-    def folded(x: Tensor, y: Tensor) -> Tensor:
+    def folded(x: Tensor, y: Tensor, _: Tensor) -> Tensor:
         return F.relu(conv(x) * scale.reshape([1, -1, 1, 1]) + shift.reshape([1, -1, 1, 1]) + y)
-
-    def forked(x: Tensor) -> Tensor:
-        return functions.add_relu(*functions.fork(x))
 
     return [
         (
-            lambda x, y, _: functions.convolve(conv, x, residual=y, relu=True, scale=scale, shift=shift),
-            lambda x, y, _: folded(x, y),
+            lambda x, y, _: convolve(conv, x, residual=y, relu=True, scale=scale, shift=shift),
+            folded,
             [x, y, conv.weight],
         ),
-        (lambda x, *_: functions.convolve(strided, x), lambda x, *_: strided(x), [x, strided.weight, strided.bias]),
-        (lambda x, *_: functions.convolve(grouped, x), lambda x, *_: grouped(x), [x, grouped.weight]),
+        (lambda x, *_: convolve(strided, x), lambda x, *_: strided(x), [x, strided.weight, strided.bias]),
+        (lambda x, *_: convolve(grouped, x), lambda x, *_: grouped(x), [x, grouped.weight]),
         (
-            lambda x: functions.batch_norm(ours, x, relu=True) + ours._mean.sum() + ours._variance.sum(),
-            lambda x: F.relu(batch(x)) + batch._mean.sum() + batch._variance.sum(),
+            lambda x: batch_norm(ours, x, relu=True) + ours._mean.sum() + ours._variance.sum(),
+            lambda x: F.relu(theirs(x)) + theirs._mean.sum() + theirs._variance.sum(),
             [x],
         ),
-        (lambda x, *_: functions.group_norm(group, x, relu=True), lambda x, *_: F.relu(group(x)), [x, group.weight]),
-        (forked, lambda x: F.relu(2 * x), [x]),
-        (lambda x: functions.max_pool(x, 3, 2, 1), lambda x: F.max_pool2d(x, 3, 2, 1), [x]),
-        (lambda x: functions.mean_pool(x, 2, 2), lambda x: F.avg_pool2d(x, 2, 2), [even]),
-        (functions.upsample_twice, lambda x: F.interpolate(x, scale_factor=2), [x]),
+        (lambda x, *_: group_norm(group, x, relu=True), lambda x, *_: F.relu(group(x)), [x, group.weight]),
+        (lambda x: maps.add_relu(*maps.fork(x)), lambda x: F.relu(2 * x), [x]),
+        (maps.relu, F.relu, [x]),
+        (lambda x: maps.max_pool(x, 3, 2, 1), lambda x: F.max_pool2d(x, 3, 2, 1), [x]),
+        (lambda x: maps.mean_pool(x, 2, 2), lambda x: F.avg_pool2d(x, 2, 2), [even]),
+        (maps.upsample_twice, lambda x: F.interpolate(x, scale_factor=2), [x]),
     ]
 
 
-def compare(ours: Callable, theirs: Callable, inputs: list[Tensor]) -> float:
-    """Relative difference of ours(*inputs) from theirs(*inputs), and of the gradients of all inputs."""
+def compare(ours: Callable, theirs: Callable, inputs: list[Tensor], dtype: str) -> float:
+    """Difference of ours(*inputs) from theirs(*inputs), and of the gradients of all inputs: the largest, or NaN."""
     values = []
-    for function in (ours, theirs):
-        result = function(*inputs)
-        weights = paddle.cos(paddle.arange(result.size, dtype="float32")).reshape(result.shape)
+    for function, kind in ((ours, dtype), (theirs, "float32")):
         for tensor in inputs:
             tensor.clear_grad()
-        result.backward(weights)
-        values.append([result, *[tensor.grad.clone() for tensor in inputs]])
-    pairs = [(a.numpy(), b.numpy()) for a, b in zip(*values)]
-    return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs)
+        with compute_in(kind):
+            result = function(*inputs)
+            weights = paddle.cos(paddle.arange(result.size, dtype="float32")).reshape(result.shape)
+            result.backward(weights.astype(result.dtype))
+        values.append([tensor.astype("float32").numpy() for tensor in (result, *[t.grad for t in inputs])])
+    return float(np.max([np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(*values)]))

@@ -23,8 +23,8 @@ FLOAT32, BFLOAT16 = 3, 2
 DATA_TYPES = {paddle.float32: FLOAT32, paddle.bfloat16: BFLOAT16}
 ANY_LAYOUT = 1  # a format tag: the primitive chooses
 FORWARD_TRAINING, BACKWARD = 64, 128
-# What a primitive is asked for: the memory descriptor of an argument, the name of its implementation.
-QUERY_IMPLEMENTATION, QUERY_WORKSPACE = 8, 135
+UNIMPLEMENTED = 3  # a status
+QUERY_IMPLEMENTATION = 8
 # Arguments of a primitive.
 SRC, SRC_1, DST, WEIGHTS, BIAS, MEAN, VARIANCE, SCALE, SHIFT, WORKSPACE = 1, 2, 17, 33, 41, 49, 50, 51, 52, 64
 DIFF_SRC, DIFF_DST, DIFF_WEIGHTS, DIFF_BIAS, DIFF_SCALE, DIFF_SHIFT = 129, 145, 161, 169, 255, 256
@@ -35,7 +35,7 @@ QUERY = {SRC: 129, DIFF_SRC: 130, WEIGHTS: 131, DIFF_WEIGHTS: 132, DST: 133, DIF
 
 
 class OneDNNError(RuntimeError):
-    """The library refused a call; `status` 3 says that it has no implementation for what was asked."""
+    """The library refused a call; `status` UNIMPLEMENTED says that it has nothing for what was asked."""
 
     def __init__(self, function: str, status: int) -> None:
         super().__init__(f"oneDNN: {function} gave status {status}")
@@ -62,8 +62,7 @@ def library() -> Library:
     """The library in Paddle's wheel, with an engine for the CPU.
 
     Raises:
-        OSError: the wheel has none (macOS, Windows, ARM).
-        OneDNNError: its version is not 3.
+        OSError: the wheel has none (macOS, Windows, ARM), or one whose version is not 3.
     """
     path = Path(paddle.__file__).parent / "libs" / "libdnnl.so.3"
     functions = ctypes.CDLL(str(path))
@@ -71,6 +70,8 @@ def library() -> Library:
     functions.dnnl_primitive_desc_query_md.restype = Handle
     functions.dnnl_memory_desc_get_size.restype = ctypes.c_size_t
     version = functions.dnnl_version().contents
+    if version.major != 3:
+        raise OSError(f"oneDNN is version {version.major}.{version.minor}, 3 is needed")
     engine, stream = Handle(), Handle()
     cpu = 1
     for function, *arguments in (
@@ -78,7 +79,7 @@ def library() -> Library:
         ("dnnl_stream_create", ctypes.byref(stream), engine, 1),
     ):
         status = getattr(functions, function)(*arguments)
-        if status or version.major != 3:
+        if status:
             raise OneDNNError(function, status)
     return Library(functions, engine, stream, (version.major, version.minor, version.patch))
 

@@ -30,7 +30,7 @@ class FocalLossSum(PyLayer):
 
     @staticmethod
     def forward(ctx, labels: Tensor, alpha: float, gamma: float, *logits: Tensor) -> Tensor:
-        ctx.maps = [(level.shape, level.dtype) for level in logits]
+        ctx.maps = [(level.shape, level.dtype, not level.stop_gradient) for level in logits]
         x = paddle.concat([level.flatten().astype("float32") for level in logits])
         own = own_class_index(labels, [level.shape for level in logits])
         positive = (labels > 0).flatten()
@@ -49,9 +49,10 @@ class FocalLossSum(PyLayer):
     def backward(ctx, upstream: Tensor) -> tuple:
         (gradient,) = ctx.saved_tensor()
         parts, start = [], 0
-        for shape, dtype in ctx.maps:
+        for shape, dtype, differentiable in ctx.maps:
             end = start + math.prod(shape)
-            parts.append((gradient[start:end] * upstream).reshape(shape).astype(dtype))
+            part = (gradient[start:end] * upstream).reshape(shape).astype(dtype) if differentiable else None
+            parts.append(part)
             start = end
         return (None, *parts)
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(not cpu.ready(), reason="oneDNN cannot be used o
 VARIANTS = {
     "trained batch norm, variant d": ["ResNet.variant=d", "ResNet.freeze_norm=false", "ResNet.freeze_at=-1"],
     "frozen, squeeze and excitation": ["ResNet.std_senet=true"],
-    "group norm everywhere": ["norm_type=gn", "FPN.norm_type=gn"],
+    "group norm everywhere, frozen in the backbone": ["ResNet.norm_type=gn", "FPN.norm_type=gn"],
     "pyramid with batch norm, C5": ["FPN.norm_type=bn", "FPN.use_c5=true"],
     "no extra convolutions": ["FPN.has_extra_convs=false"],
     "deformable": ["ResNet.dcn_v2_stages=[3]", "FCOSHead.fcos_feat.use_dcn=true"],
@@ -41,6 +41,7 @@ def make_batch():
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_losses_and_gradients_agree(name):
+    paddle.seed(0)
     options = ["pretrain_weights=null", "ResNet.depth=18", "num_classes=3", *VARIANTS[name]]
     model = load_config("configs/fcos/fcos_r50_fpn_1x_coco.yml", options).create("FCOS")
     model.train()
@@ -63,4 +64,4 @@ def test_losses_and_gradients_agree(name):
     )
     norm = np.linalg.norm(theirs)
     assert np.linalg.norm(ours - theirs) <= 1e-3 * norm
-    assert in_bfloat16 @ theirs >= 0.95 * np.linalg.norm(in_bfloat16) * norm
+    assert in_bfloat16 @ theirs >= 0.9 * np.linalg.norm(in_bfloat16) * norm
