@@ -1,5 +1,6 @@
 """Processes that make batches beside the one that trains."""
 
+import contextlib
 import math
 import mmap
 import multiprocessing
@@ -75,6 +76,9 @@ class WorkerPool:
                     self._send(sent % count, sent // count % AHEAD, tasks[sent])
                     sent += 1
                 yield batch
+        except KeyboardInterrupt:
+            self.close()  # half of a message may have been read
+            raise
         finally:
             while received < sent and self.close.alive:
                 self._receive(received % count)
@@ -107,7 +111,9 @@ class WorkerPool:
 
 def _end(connections: Sequence[Connection], processes: Sequence[BaseProcess]) -> None:
     for connection in connections:
-        connection.close()  # a worker that waits, or wants to answer, sees it and returns
+        with contextlib.suppress(OSError):  # the worker may be dead
+            connection.send(None)
+        connection.close()
     for process in processes:
         process.join(STOP_SECONDS)
         if process.is_alive():
@@ -120,7 +126,10 @@ def _work(
     slots: Sequence["Slot"],
     inherited: Sequence[Connection],
 ) -> None:
-    """What a worker does: tasks come as (number of slot, task), batches go back as (number of slot, packed arrays)."""
+    """What a worker does: tasks come as (number of slot, task), batches go back as (number of slot, packed arrays).
+
+    None ends it.
+    """
     import cv2
 
     # Copies of the other ends, this worker's own among them, would keep the pipes open when the main process is gone.
@@ -132,9 +141,12 @@ def _work(
     cv2.setNumThreads(0)
     while True:
         try:
-            number, task = connection.recv()
+            message = connection.recv()
         except (EOFError, OSError):
-            return  # the main process closed the pool, or is gone
+            return  # the main process is gone
+        if message is None:
+            return
+        number, task = message
         slot = slots[number]
         slot.clear()
         packed = slot.pack(make(task, slot.empty))

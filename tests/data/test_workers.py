@@ -109,6 +109,23 @@ def test_closing_and_forgetting_end_the_processes():
         assert wait_for_end(pids)
 
 
+def test_a_pool_ends_while_a_later_one_is_in_use():
+    first, second = WorkerPool(squares, 1, ROOM), WorkerPool(squares, 1, ROOM)
+    first.close()
+    assert wait_for_end([first._processes[0].pid]) and first._processes[0].exitcode == 0, "it was not killed"
+    check(list(second.run([3], copy)), [3])
+    second.close()
+
+
+def test_an_interrupt_closes_the_pool(pool):
+    def interrupt(arrays):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(pool.run(range(9), interrupt))
+    assert not pool.close.alive and wait_for_end([process.pid for process in pool._processes])
+
+
 SCRIPT = """
 import os, sys, time
 sys.path.insert(0, {tests!r})
