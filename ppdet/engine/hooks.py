@@ -44,9 +44,14 @@ def default_hooks(cfg: Config, *, evaluate: bool) -> list[Hook]:
     return [
         LogHook(cfg["log_iter"]),
         BatchPictureHook(),
-        DeadSideHook(),
+        DeadSideHook(interval=cfg["log_iter"]),
         CheckpointHook(cfg["snapshot_epoch"], evaluate=evaluate),
     ]
+
+
+def at_log_line(trainer: object, interval: int) -> bool:
+    """Whether the log has a line after this step: the first of an epoch, every `interval` steps, and the last."""
+    return interval == 1 or trainer.step % interval == 0 or trainer.step + 1 == trainer.steps_per_epoch
 
 
 class LogHook(Hook):
@@ -88,8 +93,7 @@ class LogHook(Hook):
                 self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.steps += 1
         self.data_seconds += trainer.data_seconds
-        last = trainer.step + 1 == trainer.steps_per_epoch
-        if trainer.step % self.interval == 0 or last:
+        if at_log_line(trainer, self.interval):
             self.write(trainer)
             self.reset()
 
@@ -163,14 +167,16 @@ class DeadSideHook(Hook):
     does not show it.
 
     Args:
-        window: steps over which positives are counted. share: of zeros that raises the warning.
+        window: steps, at least, over which positives are counted. share: of zeros that raises the warning.
         least: positives that a level must have had in a window to be judged.
+        interval: of the log's lines; judging reads from the device, and waits for one of them.
     """
 
     SIDES = ("left", "top", "right", "bottom")
 
-    def __init__(self, window: int = 50, share: float = 0.95, least: int = 50) -> None:
+    def __init__(self, window: int = 50, share: float = 0.95, least: int = 50, interval: int = 1) -> None:
         self.window = window
+        self.interval = interval
         self.share = share
         self.least = least
         self.steps = 0
@@ -183,7 +189,7 @@ class DeadSideHook(Hook):
         self.positives = self.positives + trainer.losses["positives"]
         self.zeros = self.zeros + trainer.losses["zero_sides"]
         self.steps += 1
-        if self.steps == self.window:
+        if self.steps >= self.window and at_log_line(trainer, self.interval):
             self.judge(trainer.model.strides)
             self.steps = 0
             self.positives = self.zeros = 0
@@ -204,7 +210,7 @@ class DeadSideHook(Hook):
                         stride,
                         zeros[level, side],
                         positives[level],
-                        self.window,
+                        self.steps,
                     )
 
 

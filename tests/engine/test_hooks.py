@@ -30,7 +30,9 @@ def test_nothing_is_read_from_the_device_between_log_lines(tiny, monkeypatch):
             return original(tensor, *arguments, **options)
 
         monkeypatch.setattr(paddle.Tensor, name, counted)
-    cfg = load_config(str(tiny), ["log_iter=3", "epoch=1", "TrainReader.batch_size=1", "use_ema=true"])
+    cfg = load_config(
+        str(tiny), ["log_iter=3", "epoch=1", "TrainReader.batch_size=1", "use_ema=true", "use_onednn=false"]
+    )
     trainer = Trainer(cfg, hooks=[Steps(reads)])
     trainer.train()
     steps = reads[1:]

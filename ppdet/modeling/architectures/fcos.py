@@ -73,7 +73,7 @@ class FCOS(nn.Layer):
                 f"the network takes image sides that are multiples of {stride}, not {images.shape[2]}x"
                 f"{images.shape[3]}: add `- PadBatch: {{pad_to_stride: {stride}}}` to the reader's batch_transforms"
             )
-        with cpu.weights_unchanged():
+        with cpu.UnchangedWeights():
             return self.fcos_head(self.neck(self.backbone(images)))
 
     def loss(self, maps: DenseMaps, targets: dict) -> dict:

@@ -17,10 +17,11 @@ from paddle import Tensor, nn
 from ppdet.modeling.cpu import convolution, onednn
 from ppdet.modeling.cpu.maps import add_relu, fork, max_pool, mean_pool, relu, upsample_twice
 from ppdet.modeling.cpu.norm import batch_norm, group_norm
-from ppdet.modeling.cpu.tensors import compute_in, weights_unchanged
+from ppdet.modeling.cpu.tensors import UnchangedWeights, compute_in
 from ppdet.utils.logger import get_logger
 
 __all__ = [
+    "UnchangedWeights",
     "add_relu",
     "batch_norm",
     "compute_in",
@@ -37,7 +38,6 @@ __all__ = [
     "takes_norm",
     "upsample_twice",
     "version",
-    "weights_unchanged",
 ]
 logger = get_logger(__name__)
 # The largest difference from Paddle that the check admits, relative to the whole result: rounding, and in bfloat16 a

@@ -42,14 +42,17 @@ def compute_in(dtype: str) -> Iterator[None]:
         state.data = before
 
 
-@contextlib.contextmanager
-def weights_unchanged() -> Iterator[None]:
-    """Weights do not change within: each is brought into oneDNN's layout once, however often it is used."""
-    before, state.packed = state.packed, {} if state.packed is None else state.packed
-    try:
-        yield
-    finally:
-        state.packed = before
+class UnchangedWeights:
+    """Weights do not change within: each is brought into oneDNN's layout once, however often it is used.
+
+    A class, not a decorated function, since Paddle's recording of static graphs goes through it and complains of those.
+    """
+
+    def __enter__(self) -> None:
+        self.before, state.packed = state.packed, {} if state.packed is None else state.packed
+
+    def __exit__(self, *error: object) -> None:
+        state.packed = self.before
 
 
 class PackedWeights:

@@ -167,10 +167,10 @@ def test_results_stay_in_channels_last_memory():
 def test_weights_are_read_anew_after_a_change():
     conv = nn.Conv2D(16, 16, 3, padding=1, bias_attr=False)
     x = array(1, 16, 5, 5, frozen=True)
-    with cpu.weights_unchanged():
+    with cpu.UnchangedWeights():
         before = cpu.convolve(conv, x).numpy()
     conv.weight.set_value(2 * conv.weight)
-    with cpu.weights_unchanged():
+    with cpu.UnchangedWeights():
         np.testing.assert_allclose(cpu.convolve(conv, x).numpy(), 2 * before, rtol=1e-6)
     conv.weight.set_value(2 * conv.weight)
     np.testing.assert_allclose(cpu.convolve(conv, x).numpy(), 4 * before, rtol=1e-6)
@@ -181,7 +181,7 @@ def test_one_pass_packs_shared_weights_once(monkeypatch):
     original = tensors.Convolution.pack
     monkeypatch.setattr(tensors.Convolution, "pack", lambda *a: packed.append(1) or original(*a))
     conv = nn.Conv2D(16, 16, 3, padding=1)
-    with cpu.weights_unchanged():
+    with cpu.UnchangedWeights():
         total = sum(cpu.convolve(conv, array(1, 16, size, 6)).sum() for size in (3, 5, 8))
     assert len(packed) == 1
     total.backward()
