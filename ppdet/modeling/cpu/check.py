@@ -56,7 +56,7 @@ def cases(rng: np.random.Generator) -> list[tuple[Callable, Callable, list[Tenso
         (lambda x, *_: convolve(strided, x), lambda x, *_: strided(x), [x, strided.weight, strided.bias]),
         (lambda x, *_: convolve(grouped, x), lambda x, *_: grouped(x), [x, grouped.weight]),
         (
-            lambda x: batch_norm(ours, x, relu=True) + ours._mean.sum() + ours._variance.sum(),
+            lambda x: batch_norm(ours, x, relu=True).astype("float32") + ours._mean.sum() + ours._variance.sum(),
             lambda x: F.relu(theirs(x)) + theirs._mean.sum() + theirs._variance.sum(),
             [x],
         ),

@@ -3,6 +3,7 @@
 import gc
 import logging
 import multiprocessing
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -30,6 +31,15 @@ def test_own_check_passes_and_leaves_the_random_state_alone():
     paddle.seed(3)
     assert check.difference("float32") < 1e-5
     np.testing.assert_array_equal(paddle.rand([4]).numpy(), expected)
+
+
+@needs_onednn
+def test_bfloat16_passes_the_check_where_the_processor_has_it():
+    flags = Path("/proc/cpuinfo").read_text()
+    if "avx512_bf16" not in flags and "amx_bf16" not in flags:
+        pytest.skip("this processor does not multiply bfloat16")
+    assert 1e-4 < check.difference("bfloat16") < 0.1
+    assert cpu.has_bfloat16()
 
 
 def test_wrong_numbers_are_noticed(undecided, monkeypatch, log):
