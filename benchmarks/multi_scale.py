@@ -1,14 +1,17 @@
-"""Memory of a long training run whose images change size in every step, beside one of the largest size alone.
+"""Memory and speed of a long training run whose images change size in every step, beside one of the largest size.
 
-Compiled operations and blocked weights are kept by shape; this shows that what is kept stays bounded. Each run is a
-process of its own. The network is FCOS R18-vd with random images, so that thousands of steps take minutes.
+Compiled operations and blocked weights are kept by shape; this shows that what is kept stays bounded, and what it costs
+that most sizes have to be compiled again. Each run is a process of its own. The network is FCOS R18-vd with trained
+batch norms and random images, small so that thousands of steps take minutes.
 """
 
 import json
 import random
 import resource
+import statistics
 import subprocess
 import sys
+import time
 
 from common import make_parser, report
 from train_step import build, random_batch
@@ -18,45 +21,61 @@ EXAMPLES = """examples:
   python benchmarks/multi_scale.py --steps 2000 --json multi_scale.json
 """
 LARGEST = 256  # pixels of a side; multi-scale sides are all multiples of 32 from 64 to it
+KINDS = ("single", "multi")
 
 
 def main() -> None:
     parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument("--steps", type=int, default=2000, help="steps of each run (default: 2000)")
-    parser.add_argument("--run", choices=("single", "multi"), help="one of the two runs, here in this process")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--run", choices=KINDS, help="one of the two runs, here in this process")
     arguments = parser.parse_args()
     if arguments.run:
-        print(json.dumps(train(arguments.run, arguments.steps)))
+        print(json.dumps(train(arguments.run, arguments.steps, arguments.dtype)))
         return
-    rows = []
-    for kind in ("single", "multi"):
+    rows, single = [], None
+    for kind in KINDS:
         command = [sys.executable, __file__, "--run", kind, "--steps", str(arguments.steps)]
-        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        rows.append([kind, arguments.steps, *json.loads(printed.splitlines()[-1])])
-    for row in rows:
-        row.append(row[-1] / rows[0][4])
-    header = ["image sizes", "steps", "MiB after 100 steps", "half way", "peak", "ratio to single"]
-    report("Memory of training with changing image sizes", header, rows, arguments.json)
+        command += ["--dtype", arguments.dtype]
+        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        memory, speed = json.loads(printed.splitlines()[-1])
+        single = single or (memory, speed)
+        added, added_single = memory[-1] - memory[0], single[0][-1] - single[0][0]
+        ratios = [memory[-1] / single[0][-1], added / added_single, speed / single[1]]
+        rows.append([kind, arguments.steps, *memory, speed, *ratios])
+    header = ["image sizes", "steps", "before", "after 100", "half way", "end", "ms per megapixel"]
+    header += ["end, ratio", "added by steps, ratio", "ms, ratio"]
+    report(f"Training with changing image sizes, {arguments.dtype}: peak memory in MiB", header, rows, arguments.json)
 
 
-def train(kind: str, steps: int) -> list[int]:
-    """Peak memory in MiB after 100 steps, half way and at the end."""
+def train(kind: str, steps: int, dtype: str) -> tuple[list[int], float]:
+    """Peak memory in MiB before the first step, after 100, half way and at the end; median ms per megapixel."""
     from ppdet.engine.runtime import load_paddle
 
     load_paddle(announce=False)
-    model, optimizer, cfg = build("r18vd", ["pretrain_weights=null", "ResNet.freeze_norm=true"])
+    from ppdet.modeling import cpu
+
+    model, optimizer, cfg = build("r18vd", ["pretrain_weights=null"])
+    cpu.ready()  # the check has memory of its own
     sides = range(64, LARGEST + 1, 32)
     random.seed(0)
-    peaks = []
+    peaks, speeds = [peak()], []
     for step in range(steps):
         height, width = (LARGEST, LARGEST) if kind == "single" else (random.choice(sides), random.choice(sides))
-        batch = random_batch(cfg, 1, height, width, 4)
-        model.loss(model.predict_maps(batch["image"]), batch)["loss"].backward()
+        batch = random_batch(cfg, 2, height, width, 4)
+        start = time.perf_counter()
+        with cpu.compute_in(dtype):
+            model.loss(model.predict_maps(batch["image"]), batch)["loss"].backward()
         optimizer.step()
         optimizer.clear_grad()
+        speeds.append((time.perf_counter() - start) * 1e9 / (2 * height * width))
         if step + 1 in (min(100, steps), max(1, steps // 2), steps):
-            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
-    return peaks
+            peaks.append(peak())
+    return peaks, statistics.median(speeds)
+
+
+def peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Bytes are a quarter of the floats on their way out of a worker, through shared m
 import json
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 
@@ -108,8 +108,23 @@ class ToDevice:
             values = (paddle.to_tensor(value, dtype="float32") for value in self.normalize.pixel_mean_std())
             self._mean_std = [value.reshape([1, 3, 1, 1]) for value in values]
         mean, std = self._mean_std
-        n, height, width, _ = image.shape
-        rows = paddle.arange(height, dtype="float32").reshape([1, 1, height, 1]) < im_shape[:, 0].reshape([n, 1, 1, 1])
-        columns = paddle.arange(width, dtype="float32").reshape([1, 1, 1, width]) < im_shape[:, 1].reshape([n, 1, 1, 1])
-        inside = paddle.logical_and(rows, columns).astype("float32")
-        return (image.transpose([0, 3, 1, 2]).astype("float32") - mean) / std * inside
+        image = image.transpose([0, 3, 1, 2])
+        return normalized(image, mean, std, image.shape[2:], im_shape)
+
+
+def normalized(
+    image: "Tensor", mean: "Tensor", std: "Tensor", size: Sequence[Union[int, "Tensor"]], im_shape: "Tensor"
+) -> "Tensor":
+    """(image - mean) / std inside of the images, 0 in their padding, also in a static graph.
+
+    Args:
+        image: (N, 3, H, W) of any type; the result is float32. mean, std: (1, 3, 1, 1).
+        size: H and W. im_shape: (N, 2), heights and widths without padding.
+    """
+    import paddle
+
+    height, width = size
+    rows = paddle.arange(height, dtype="float32").reshape([1, 1, -1, 1]) < im_shape[:, 0].reshape([-1, 1, 1, 1])
+    columns = paddle.arange(width, dtype="float32").reshape([1, 1, 1, -1]) < im_shape[:, 1].reshape([-1, 1, 1, 1])
+    inside = rows.astype("float32") * columns.astype("float32")
+    return (image.astype("float32") - mean) / std * inside

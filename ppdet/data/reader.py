@@ -13,7 +13,8 @@ from ppdet.data.device import ToDevice, take_normalize
 from ppdet.data.errors import DataError
 from ppdet.data.sampler import EpochSampler
 from ppdet.data.source.dataset import DetectionDataset
-from ppdet.data.workers import WorkerPool, can_fork
+from ppdet.data.workers import WorkerPool
+from ppdet.utils.cpu import can_fork
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)

@@ -20,11 +20,6 @@ STOP_SECONDS = 5.0  # to finish the batch at hand when the pool closes
 Arrays = dict[str, np.ndarray]
 
 
-def can_fork() -> bool:
-    """Whether this system has what workers need. Windows has not."""
-    return "fork" in multiprocessing.get_all_start_methods()
-
-
 class WorkerPool:
     """Forked processes that call `make` on tasks; they live until `close`, over any number of runs.
 

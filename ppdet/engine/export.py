@@ -13,6 +13,7 @@ from paddle.static import InputSpec
 
 from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError
+from ppdet.data.device import normalized
 from ppdet.data.transform.batch import PadBatch
 from ppdet.data.transform.color import NormalizeImage, Permute
 from ppdet.data.transform.decode import Decode
@@ -46,21 +47,13 @@ class ExportedDetector(nn.Layer):
     def forward(self, image: Tensor, scale_factor: Optional[Tensor] = None, im_shape: Optional[Tensor] = None):
         """image (N, 3, H, W); scale_factor (N, 2) y, x; im_shape (N, 2) height, width without padding."""
         if self.normalize is not None:
-            image = (image - self.mean) / self.std * inside_image(image, im_shape)
+            image = normalized(image, self.mean, self.std, paddle.shape(image)[2:], im_shape)
         maps = self.model.predict_maps(image)
         if self.output == "maps":
             return [tensor for level in zip(*maps) for tensor in level]
         if self.output == "boxes":
             return self.model.decode(maps, scale_factor)
         return self.model.detect(maps, scale_factor)
-
-
-def inside_image(image: Tensor, im_shape: Tensor) -> Tensor:
-    """(N, 1, H, W): 1 inside of the images, 0 in their padding, which training sees as 0 after normalising."""
-    height, width = paddle.shape(image)[2:]
-    rows = paddle.arange(height, dtype="float32").reshape([1, 1, -1, 1]) < im_shape[:, 0].reshape([-1, 1, 1, 1])
-    columns = paddle.arange(width, dtype="float32").reshape([1, 1, 1, -1]) < im_shape[:, 1].reshape([-1, 1, 1, 1])
-    return rows.astype("float32") * columns.astype("float32")
 
 
 def export_model(cfg: Config, output_dir: str) -> Path:

@@ -4,13 +4,18 @@ import contextlib
 import gc
 import importlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Optional
 
 import numpy as np
 
+from ppdet.utils.cpu import can_fork, cpu_count
+
 # package to install: module, fastest first
 BACKENDS = {"faster-coco-eval": "faster_coco_eval", "pycocotools": "pycocotools.cocoeval"}
+MANY = 100_000  # detections, from which on starting processes pays
 
 
 def choose_backend(name: Optional[str] = None) -> str:
@@ -38,7 +43,7 @@ def run_backend(
     image_ids: Sequence[int],
     category_ids: Sequence[int],
 ) -> dict[str, Any]:
-    """Evaluate boxes with the library `name` and print nothing.
+    """Evaluate boxes with the library `name` and print nothing. Many detections are shared by a process per core.
 
     Args:
         images: {"id"}; annotations: {"id" (from 1), "image_id", "category_id", "bbox" (x, y, w, h), "area",
@@ -51,7 +56,61 @@ def run_backend(
         points, C classes by id, A = 4 areas (all, small, medium, large) and D = 1, 10, 100 detections per
         image; -1 where there is no ground truth.
     """
-    header = {"images": list(images), "categories": [{"id": i, "name": str(i)} for i in category_ids]}
+    categories = sorted(set(category_ids))
+    images, image_ids = list(images), sorted(image_ids)
+    shares = share_categories(categories, detections) if len(detections) >= MANY else [categories]
+
+    def evaluate(share: list[int]) -> dict[str, Any]:
+        chosen = set(share)
+        truth = [annotation for annotation in annotations if annotation["category_id"] in chosen]
+        found = detections if len(share) == len(categories) else detections[np.isin(detections[:, 1], share)]
+        return run_library(name, images, truth, found, image_ids, share)
+
+    if len(shares) == 1:
+        return evaluate(categories)
+    # The libraries see one class at a time, so that its numbers do not depend on the others.
+    order = np.argsort(np.concatenate(shares))
+    parts = call_in_processes(evaluate, shares)
+    return {key: np.concatenate([part[key] for part in parts], axis=-3)[..., order, :, :] for key in parts[0]}
+
+
+def share_categories(categories: Sequence[int], detections: np.ndarray) -> list[list[int]]:
+    """The classes, dealt to one process per core so that each has about the same number of detections."""
+    counts = dict(zip(*np.unique(detections[:, 1], return_counts=True)))
+    largest_first = sorted(categories, key=lambda category: counts.get(category, 0), reverse=True)
+    count = min(cpu_count(), len(categories)) if can_fork() else 1
+    return [largest_first[i::count] for i in range(count)]
+
+
+_job: Optional[Callable] = None  # of a process of `call_in_processes`
+
+
+def _take_job(job: Callable) -> None:
+    global _job
+    _job = job
+
+
+def _do_job(value: Any) -> Any:
+    return _job(value)
+
+
+def call_in_processes(function: Callable, values: Sequence[Any]) -> list:
+    """[function(value) for value in values], each in a process forked here: nothing is sent but value and result."""
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(len(values), context, initializer=_take_job, initargs=(function,)) as pool:
+        return list(pool.map(_do_job, values))
+
+
+def run_library(
+    name: str,
+    images: list[dict],
+    annotations: list[dict],
+    detections: np.ndarray,
+    image_ids: list[int],
+    category_ids: list[int],
+) -> dict[str, Any]:
+    """`run_backend` in this process; image and category ids are sorted."""
+    header = {"images": images, "categories": [{"id": i, "name": str(i)} for i in category_ids]}
     with contextlib.redirect_stdout(io.StringIO()), no_garbage_collection():
         coco_class, evaluation_class, options = _classes(name)
         truth, found = coco_class(), coco_class()
@@ -61,8 +120,8 @@ def run_backend(
         truth.createIndex()
         found.createIndex()
         evaluation = evaluation_class(truth, found, "bbox", **options)
-        evaluation.params.imgIds = sorted(image_ids)
-        evaluation.params.catIds = sorted(set(category_ids))
+        evaluation.params.imgIds = image_ids
+        evaluation.params.catIds = category_ids
         evaluation.evaluate()
         evaluation.accumulate()
     return {"precision": evaluation.eval["precision"], "recall": evaluation.eval["recall"]}

@@ -15,7 +15,7 @@ pytest.importorskip("pycocotools")
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ppdet.metrics import COCOMetric
+from ppdet.metrics import COCOMetric, coco_backend
 
 NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
 BACKENDS = ["faster-coco-eval", "pycocotools"]
@@ -100,6 +100,23 @@ def test_same_numbers_as_pycocotools_on_random_boxes(tmp_path_factory, backend, 
         ap = per_class[per_class > -1].mean() if (per_class > -1).any() else -1
         ap50 = per_class[0].mean() if (per_class > -1).any() else -1
         assert (row["AP"], row["AP50"]) == pytest.approx((ap, ap50), abs=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_same_numbers_as_pycocotools_from_several_processes(tmp_path, monkeypatch, backend):
+    monkeypatch.setattr(coco_backend, "MANY", 1)
+    monkeypatch.setattr(coco_backend, "cpu_count", lambda: 3)
+    categories = (11, 2, 7, 5)
+    images, annotations, rows = random_case(np.random.default_rng(0), image_count=20, categories=categories)
+    path = write_annotations(tmp_path / "gt.json", images, annotations, categories)
+    metric = make_metric(path, categories, backend=backend)
+    metric.update(np.concatenate(rows), [len(r) for r in rows], images)
+    expected, precision = reference(path, metric.results, images)
+    assert metric.compute() == pytest.approx(expected, abs=1e-12)
+    for row in metric.classwise_results():
+        position = sorted(categories).index(categories[int(metric.class_names.index(row["name"]))])
+        of_class = precision[:, :, position, 0, 2]
+        assert row["AP"] == pytest.approx(of_class[of_class > -1].mean(), abs=1e-12)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

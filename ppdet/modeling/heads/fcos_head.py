@@ -246,39 +246,43 @@ class FCOSHead(nn.Layer):
         With a threshold, R counts only the locations where the score of some class in some image exceeds it, and a
         few more; their order is that of all locations.
         """
-        boxes, scores = [], []
-        for logits, distances, quality, stride in zip(
-            maps.logits, self.pixel_distances(maps), maps.quality, self.fpn_stride
-        ):
-            x, y = self.locations(logits, stride)
-            left, top, right, bottom = distances.unbind(axis=1)
-            level = paddle.stack([x - left, y - top, x + right, y + bottom], axis=-1).flatten(1, 2)
-            logits, quality = logits.flatten(2), quality.flatten(2)
-            if score_threshold is not None:
-                index = self.candidates(logits, quality, score_threshold)
-                level = level.gather(index, axis=1)
-                logits, quality = logits.gather(index, axis=2), quality.gather(index, axis=2)
-            boxes.append(level)
-            scores.append(self.score(logits, quality))
+        levels = zip(maps.logits, self.pixel_distances(maps), maps.quality, self.fpn_stride)
+        if score_threshold is None:
+            decoded = [self.decode_level(*level) for level in levels]
+        else:
+            decoded = [self.decode_candidates(*level, score_threshold) for level in levels]
+        boxes, scores = zip(*decoded)
         return paddle.concat(boxes, axis=1), paddle.concat(scores, axis=2)
+
+    def decode_level(self, logits: Tensor, distances: Tensor, quality: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+        """Boxes (N, H W, 4) and scores (N, C, H W) of maps (N, C, H, W), (N, 4, H, W) and (N, 1, H, W)."""
+        x, y = self.locations(logits, stride)
+        left, top, right, bottom = distances.unbind(axis=1)
+        boxes = paddle.stack([x - left, y - top, x + right, y + bottom], axis=-1).flatten(1, 2)
+        return boxes, self.score(logits.flatten(2), quality.flatten(2))
+
+    def decode_candidates(
+        self, logits: Tensor, distances: Tensor, quality: Tensor, stride: int, score_threshold: float
+    ) -> tuple[Tensor, Tensor]:
+        """As `decode_level`, of the K locations where suppression may find something: (N, K, 4), (N, C, K)."""
+        width = logits.shape[3]
+        # Channels last, as maps lie in memory on a CPU.
+        logits, distances, quality = (m.transpose([0, 2, 3, 1]).flatten(1, 2) for m in (logits, distances, quality))
+        # A location's best score follows from its best logit, without a look at the other classes' scores.
+        best = self.score(logits.max(axis=2), quality.squeeze(2)).max(axis=0)
+        # A little below the threshold, where rounding cannot matter, since suppression applies the threshold itself;
+        # and the best location in any case, since not every operator takes an empty tensor.
+        floor = paddle.clip(best.max(), max=score_threshold - 1e-4)
+        index = paddle.nonzero(best >= floor).flatten()
+        logits, distances, quality = (rows.gather(index, axis=1) for rows in (logits, distances, quality))
+        place = paddle.stack([index % width, index // width], axis=1).astype("float32")
+        centre = (place + self.num_shift) * stride
+        boxes = paddle.concat([centre - distances[:, :, :2], centre + distances[:, :, 2:]], axis=2)
+        return boxes, self.score(logits, quality).transpose([0, 2, 1])
 
     def score(self, logits: Tensor, quality: Tensor) -> Tensor:
         score = F.sigmoid(logits) * F.sigmoid(quality)
         return score.sqrt() if self.sqrt_score else score
-
-    def candidates(self, logits: Tensor, quality: Tensor, score_threshold: float) -> Tensor:
-        """Indices (K,), ascending, of the locations of a level where suppression may find something.
-
-        A location's best score follows from its best logit, without a look at the other classes' scores.
-
-        Args:
-            logits: (N, C, R). quality: (N, 1, R).
-        """
-        best = self.score(logits.max(axis=1, keepdim=True), quality).max(axis=[0, 1])
-        # A little below the threshold, where rounding cannot matter, since suppression applies the threshold itself;
-        # and the best location in any case, since not every operator takes an empty tensor.
-        floor = paddle.clip(best.max(), max=score_threshold - 1e-4)
-        return paddle.nonzero(best >= floor).flatten()
 
     def locations(self, level_map: Tensor, stride: int) -> tuple[Tensor, Tensor]:
         """x (1, W) and y (H, 1) in pixels of the locations of a map (N, C, H, W)."""
