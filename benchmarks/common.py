@@ -33,17 +33,25 @@ def make_parser(description: str, examples: str) -> argparse.ArgumentParser:
     return parser
 
 
-def medians(stages: dict[str, Callable[[], object]], repeat: int, warm_up: int = 1) -> dict[str, float]:
-    """Median seconds of each stage, measured in turns, so that a slow minute meets all of them."""
+def medians(
+    stages: dict[str, Callable[[], object]], repeat: int, warm_up: int = 1, in_a_row: int = 1
+) -> dict[str, float]:
+    """Median seconds of each stage, measured in turns, so that a slow minute meets all of them.
+
+    in_a_row: runs of a stage in its turn, of which the last counts. Libraries' idle threads keep a core busy for some
+    milliseconds, which the next stage would pay for.
+    """
     for run in stages.values():
         for _ in range(warm_up):
             run()
     seconds: dict[str, list[float]] = {name: [] for name in stages}
     for _ in range(repeat):
         for name, run in stages.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
+            for _ in range(in_a_row):
+                start = time.perf_counter()
+                run()
+                last = time.perf_counter() - start
+            seconds[name].append(last)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
