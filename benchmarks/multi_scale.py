@@ -62,13 +62,13 @@ def train(kind: str, steps: int, dtype: str) -> tuple[list[int], float]:
     peaks, speeds = [peak()], []
     for step in range(steps):
         height, width = (LARGEST, LARGEST) if kind == "single" else (random.choice(sides), random.choice(sides))
-        batch = random_batch(cfg, 2, height, width, 4)
+        batch = random_batch(cfg, 1, height, width, 4)
         start = time.perf_counter()
         with cpu.compute_in(dtype):
             model.loss(model.predict_maps(batch["image"]), batch)["loss"].backward()
         optimizer.step()
         optimizer.clear_grad()
-        speeds.append((time.perf_counter() - start) * 1e9 / (2 * height * width))
+        speeds.append((time.perf_counter() - start) * 1e9 / (height * width))
         if step + 1 in (min(100, steps), max(1, steps // 2), steps):
             peaks.append(peak())
     return peaks, statistics.median(speeds)

@@ -178,6 +178,9 @@ class Slot:
         packed = {}
         for key, array in arrays.items():
             address = array.ctypes.data
+            if array.dtype.hasobject or array.dtype.names:  # not plain memory
+                packed[key] = array
+                continue
             if not (address in self.arrays and array.flags.c_contiguous):
                 source, array = array, self.empty(array.shape, array.dtype)
                 array[...] = source

@@ -79,7 +79,7 @@ def share_categories(categories: Sequence[int], detections: np.ndarray) -> list[
     counts = dict(zip(*np.unique(detections[:, 1], return_counts=True)))
     largest_first = sorted(categories, key=lambda category: counts.get(category, 0), reverse=True)
     count = min(cpu_count(), len(categories)) if can_fork() else 1
-    return [largest_first[i::count] for i in range(count)]
+    return [sorted(largest_first[i::count]) for i in range(max(1, count))]
 
 
 _job: Optional[Callable] = None  # of a process of `call_in_processes`

@@ -84,11 +84,14 @@ class Conv2D(nn.Conv2D):
         if y is not None:
             return y
         x = for_paddle(x)
+        # Not super(): Paddle 2.6 turns the body of an `if` into a function when it records a static graph.
         if scale is None:
-            y = super().forward(x)
-        else:
+            y = nn.Conv2D.forward(self, x)
+        elif self._padding_mode == "zeros" and self._data_format == "NCHW":
             weight = self.weight * scale.reshape([-1, 1, 1, 1])
             y = F.conv2d(x, weight, shift, self._stride, self._padding, self._dilation, self._groups)
+        else:
+            y = nn.Conv2D.forward(self, x) * scale.reshape([-1, 1, 1, 1]) + shift.reshape([-1, 1, 1, 1])
         return finish(y, residual, relu)
 
 
@@ -222,7 +225,10 @@ class ConvNorm(nn.Layer):
         self.norm = make_norm(norm_type, out_channels, frozen=freeze_norm, lr_mult=lr_mult, decay=norm_decay)
 
     def forward(self, x: Tensor, *, residual: Optional[Tensor] = None, relu: bool = False) -> Tensor:
-        """norm(conv(x)), plus `residual` if given, through a ReLU if asked; x (N, C, H, W)."""
+        """norm(conv(x)), plus `residual` if given, through a ReLU if asked; x (N, C, H, W).
+
+        Where the norm is constant it is folded into the convolution: forward hooks of the two do not run then.
+        """
         if self.samples:
             y = sample_deformed(x, self.conv_offset, self.conv, self.samples)
             return normalize(self.norm, y, residual=residual, relu=relu)

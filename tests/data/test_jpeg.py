@@ -13,7 +13,7 @@ from ppdet.data.transform.decode import DecodeAndResize
 BOXES = np.array([[40, 100, 400, 300], [600, 20, 700, 501]], dtype=np.float32)
 
 
-def photo(path, h=501, w=707, orientation=None):
+def photo(path, h=504, w=712, orientation=None):
     """Smooth waves with some noise, as JPEG."""
     y, x = np.mgrid[:h, :w]
     waves = [np.sin(x / 31 + k) * np.cos(y / 23 - k) * 90 + 128 for k in range(3)]
@@ -45,7 +45,7 @@ def one_by_one(transforms, sample, rng):
 )
 def test_everything_but_the_pixels_stays_as_it_is(tmp_path, resize, orientation):
     path = photo(tmp_path / "x.jpg", orientation=orientation)
-    records = [{}, {"h": 501, "w": 707}, {"h": 707, "w": 501}, {"h": 90, "w": 700}]
+    records = [{}, {"h": 504, "w": 712}, {"h": 712, "w": 504}, {"h": 90, "w": 700}]
     for seed, record in enumerate(records):
         start = {"im_file": path, "gt_bbox": BOXES, **record}
         joined = Compose([Decode(), resize])(dict(start), np.random.default_rng(seed))
@@ -77,7 +77,7 @@ def decoded_size(monkeypatch, path, *transforms):
 
 @pytest.mark.parametrize(
     ("target", "size"),
-    [(251, (501, 707)), (250, (251, 354)), (126, (251, 354)), (125, (126, 177)), (62, (63, 89)), (5, (63, 89))],
+    [(253, (504, 712)), (252, (252, 356)), (127, (252, 356)), (126, (126, 178)), (63, (63, 89)), (5, (63, 89))],
 )
 def test_never_smaller_than_the_target(tmp_path, monkeypatch, target, size):
     path = photo(tmp_path / "x.jpg")
@@ -97,14 +97,30 @@ def test_never_smaller_than_the_target(tmp_path, monkeypatch, target, size):
 )
 def test_whole_where_the_pixels_may_be_needed(tmp_path, monkeypatch, transforms):
     path = photo(tmp_path / "x.jpg")
-    assert decoded_size(monkeypatch, path, *transforms) == (501, 707)
+    assert decoded_size(monkeypatch, path, *transforms) == (504, 712)
 
 
 def test_other_kinds_and_nearly_square_images_stay_whole(tmp_path, monkeypatch):
-    cv2.imwrite(str(tmp_path / "x.png"), np.zeros((501, 707, 3), np.uint8))
-    assert decoded_size(monkeypatch, str(tmp_path / "x.png"), Resize(target_size=50)) == (501, 707)
+    cv2.imwrite(str(tmp_path / "x.png"), np.zeros((504, 712, 3), np.uint8))
+    assert decoded_size(monkeypatch, str(tmp_path / "x.png"), Resize(target_size=50)) == (504, 712)
     assert decoded_size(monkeypatch, photo(tmp_path / "y.jpg", 501, 505), Resize(target_size=50)) == (501, 505)
-    assert decoded_size(monkeypatch, photo(tmp_path / "z.jpg", 501, 501), Resize(target_size=50)) == (63, 63)
+    assert decoded_size(monkeypatch, photo(tmp_path / "z.jpg", 504, 504), Resize(target_size=50)) == (63, 63)
+
+
+@pytest.mark.parametrize("size", [(1600, 1200), (1601, 1201), (1602, 1204), (3201, 2402)])
+def test_a_reduced_picture_stays_where_its_boxes_are(tmp_path, size):
+    """A soft edge near the far side of the image, in pixels of the result, whatever the sides divide by."""
+    height, width = size
+    edge = width - 110
+    ramp = np.clip((np.arange(width) + 0.5 - edge) / 200 + 0.5, 0, 1) * 255  # wide, since resizing picks single pixels
+    image = np.tile(np.round(ramp).astype(np.uint8)[None, :, None], (height, 1, 3))
+    cv2.imwrite(str(tmp_path / "x.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    sample = Compose([Decode(), Resize(target_size=150)])(
+        {"im_file": str(tmp_path / "x.jpg")}, np.random.default_rng(0)
+    )
+    row = sample["image"].mean(axis=(0, 2)) / 255
+    found = len(row) - row.sum()
+    assert abs(found - edge * sample["scale_factor"][1]) < 0.2
 
 
 @pytest.mark.parametrize("progressive", [False, True])

@@ -151,3 +151,18 @@ def test_no_worker_outlives_the_main_process(end):
             main.kill()
         main.wait()
         assert wait_for_end(pids)
+
+
+def test_arrays_that_are_not_plain_memory_go_through_the_pipe():
+    def make(task, empty):
+        record = np.zeros(2, dtype=[("x", "f4"), ("y", "i4")])
+        record["y"] = task
+        return {"objects": np.array([{"x": task}], dtype=object), "records": record}
+
+    pool = WorkerPool(make, 1, 1 << 16)
+    try:
+        (arrays,) = pool.run([3], dict)
+    finally:
+        pool.close()
+    assert arrays["objects"][0] == {"x": 3}
+    assert arrays["records"]["y"].tolist() == [3, 3]

@@ -45,7 +45,9 @@ def reduction(size: tuple[int, int], new_size: Callable[[int, int], tuple[int, i
     if h != w and abs(h - w) < REDUCTIONS[0]:
         return 1  # from the reduced sides one could not tell whether the image was turned
     room = min(side / new for sides in ((h, w), (w, h)) for side, new in zip(sides, new_size(*sides)))
-    return next((factor for factor in REDUCTIONS if factor <= room), 1)
+    # Where a side is no multiple, the last pixel stands for fewer than the others, and resizing would shift the picture
+    # against its boxes.
+    return next((factor for factor in REDUCTIONS if factor <= room and h % factor == w % factor == 0), 1)
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int]]:

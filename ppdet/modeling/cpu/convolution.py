@@ -29,6 +29,9 @@ from ppdet.modeling.cpu.tensors import (
     TYPES,
     Input,
     apply,
+    check_unchanged,
+    keep,
+    kept,
     like_input,
     needs_gradient,
     packed_weights,
@@ -61,15 +64,16 @@ class ConvolutionFunction(PyLayer):
         if residual is not None:
             arrays[BINARY_POST_OP | SRC_1] = pixels_first(residual, spec.result)
         forward(arrays)
-        ctx.convolution, ctx.packed = convolution, packed
+        ctx.convolution, ctx.packed, ctx.weight_version = convolution, packed, weight.inplace_version
         ctx.inputs = [Input.of(tensor) for tensor in (x, weight, bias, residual, scale)]
-        ctx.save_for_backward(source, y) if spec.relu else ctx.save_for_backward(source)
+        keep(ctx, source, y) if spec.relu else keep(ctx, source)
         return y.transpose(CHANNELS_FIRST)
 
     @staticmethod
     def backward(ctx: object, dy: Tensor) -> tuple:
         convolution, spec = ctx.convolution, ctx.convolution.spec
-        source, *results = ctx.saved_tensor()
+        source, *results = kept(ctx)
+        check_unchanged(ctx.packed.weight, ctx.weight_version)
         of_x, of_weight, of_bias, of_residual, _ = ctx.inputs
         gradient = pixels_first(dy, spec.data)
         if results:

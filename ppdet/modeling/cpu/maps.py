@@ -22,6 +22,8 @@ from ppdet.modeling.cpu.tensors import (
     TYPES,
     Input,
     apply,
+    keep,
+    kept,
     like_input,
     needs_gradient,
     pixels_first,
@@ -47,12 +49,12 @@ class ReluFunction(PyLayer):
         y = paddle.empty(source.shape, source.dtype)
         primitives.relu(tuple(x.shape), data)({SRC: source, DST: y})
         ctx.input = Input.of(x)
-        ctx.save_for_backward(y)
+        keep(ctx, y)
         return y.transpose(CHANNELS_FIRST)
 
     @staticmethod
     def backward(ctx: object, dy: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensor()
+        (y,) = kept(ctx)
         data = DATA_TYPES[y.dtype]
         return like_input(relu_gradient(y, pixels_first(dy, data), tuple(dy.shape), data), ctx.input.dtype)
 
@@ -70,12 +72,12 @@ class AddReluFunction(PyLayer):
         arrays = {SRC: sources[0], SRC_1: sources[1], DST: y}
         primitives.add(shape, data, True)(arrays)
         ctx.inputs = [Input.of(first), Input.of(second)]
-        ctx.save_for_backward(y)
+        keep(ctx, y)
         return y.transpose(CHANNELS_FIRST)
 
     @staticmethod
     def backward(ctx: object, dy: Tensor) -> tuple:
-        (y,) = ctx.saved_tensor()
+        (y,) = kept(ctx)
         data = DATA_TYPES[y.dtype]
         n, h, w, c = y.shape
         gradient = relu_gradient(y, pixels_first(dy, data), (n, c, h, w), data)

@@ -23,7 +23,7 @@ from ppdet.modeling.cpu.onednn import (
     Buffer,
 )
 from ppdet.modeling.cpu.primitives import AFFINE_SHIFT
-from ppdet.modeling.cpu.tensors import CHANNELS_FIRST, Input, apply, like_input, pixels_first, state, wanted
+from ppdet.modeling.cpu.tensors import CHANNELS_FIRST, Input, apply, keep, kept, like_input, pixels_first, state, wanted
 
 
 class BatchNormFunction(PyLayer):
@@ -46,12 +46,12 @@ class BatchNormFunction(PyLayer):
         for running, batch in ((norm._mean, mean), (norm._variance, variance)):
             running.scale_(norm._momentum).add_(batch * (1.0 - norm._momentum))
         ctx.primitive, ctx.inputs = primitive, [Input.of(tensor) for tensor in (x, weight, bias)]
-        ctx.save_for_backward(source, mean, variance, weight)
+        keep(ctx, source, mean, variance, weight)
         return y.transpose(CHANNELS_FIRST)
 
     @staticmethod
     def backward(ctx: object, dy: Tensor) -> tuple:
-        source, mean, variance, weight = ctx.saved_tensor()
+        source, mean, variance, weight = kept(ctx)
         gradient = pixels_first(dy, DATA_TYPES[source.dtype])
         dx = paddle.empty(source.shape, source.dtype)
         dw, db = paddle.empty(weight.shape, "float32"), paddle.empty(weight.shape, "float32")
@@ -101,12 +101,12 @@ class GroupNormFunction(PyLayer):
         ctx.primitive, ctx.moments = primitive, moments
         ctx.inputs = [Input.of(tensor) for tensor in (x, weight, bias)]
         ctx.groups, ctx.epsilon = groups, epsilon
-        ctx.save_for_backward(source, weight)
+        keep(ctx, source, weight)
         return y.transpose(CHANNELS_FIRST)
 
     @staticmethod
     def backward(ctx: object, dy: Tensor) -> tuple:
-        source, weight = ctx.saved_tensor()
+        source, weight = kept(ctx)
         n, h, w, c = source.shape
         data = DATA_TYPES[source.dtype]
         gradient = pixels_first(dy, data)

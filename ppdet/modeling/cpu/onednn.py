@@ -7,6 +7,7 @@ are the same from 3.0 on.
 
 import ctypes
 import functools
+import os
 import threading
 import weakref
 from collections.abc import Sequence
@@ -30,8 +31,12 @@ SRC, SRC_1, DST, WEIGHTS, BIAS, MEAN, VARIANCE, SCALE, SHIFT, WORKSPACE = 1, 2, 
 DIFF_SRC, DIFF_DST, DIFF_WEIGHTS, DIFF_BIAS, DIFF_SCALE, DIFF_SHIFT = 129, 145, 161, 169, 255, 256
 SCALES_OF = 4096  # SCALES_OF | SRC is the argument that holds the scales of SRC
 BINARY_POST_OP = 32768  # BINARY_POST_OP * (i + 1) | SRC_1 is the second operand of post-operation i
-# The descriptors that QUERY values 129 to 135 ask for.
+SCRATCHPAD = 80
+# The descriptors that QUERY values 129 to 136 ask for.
 QUERY = {SRC: 129, DIFF_SRC: 130, WEIGHTS: 131, DIFF_WEIGHTS: 132, DST: 133, DIFF_DST: 134, WORKSPACE: 135}
+QUERY[SCRATCHPAD] = 136
+SCRATCHPAD_BY_CALLER = 1  # a scratchpad mode
+PAGE = 4096
 
 
 class OneDNNError(RuntimeError):
@@ -133,6 +138,7 @@ class Attributes(Owned):
 
     def __init__(self) -> None:
         super().__init__("dnnl_primitive_attr_create", "dnnl_primitive_attr_destroy")
+        call("dnnl_primitive_attr_set_scratchpad_mode", self.handle, SCRATCHPAD_BY_CALLER)
         self.operations = Owned("dnnl_post_ops_create", "dnnl_post_ops_destroy")
         self.second_operands: list[tuple[int, Descriptor]] = []
         self.count = 0
@@ -175,9 +181,9 @@ class Plan(Owned):
     """A primitive before it is compiled: what it does, in which layouts."""
 
     def __init__(self, kind: str, *arguments: object, attributes: Optional[Attributes] = None) -> None:
-        self.kind, self.attributes = kind, attributes
+        self.kind, self.attributes = kind, attributes or Attributes()
         handles = [a.handle if isinstance(a, Owned) else a for a in arguments]
-        handles.append(attributes.handle if attributes else None)
+        handles.append(self.attributes.handle)
         # The engine is the first argument of all but a reordering.
         engine = [] if kind == "reorder" else [library().engine]
         create = f"dnnl_{kind}_primitive_desc_create"
@@ -194,17 +200,49 @@ class Plan(Owned):
         return (name.value or b"").decode()
 
 
+class Scratch(threading.local):
+    """Memory that primitives compute in, shared by all of a thread's."""
+
+    memory: Optional[np.ndarray] = None
+
+    def of_size(self, size: int) -> int:
+        """Address of at least that many bytes, aligned to a page."""
+        if self.memory is None or self.memory.nbytes < size + PAGE:
+            self.memory = None  # before the larger one is made
+            self.memory = np.empty(size + PAGE, np.uint8)
+        start = self.memory.ctypes.data
+        return start + -start % PAGE
+
+
+scratch = Scratch()
+primitives: weakref.WeakSet = weakref.WeakSet()
+
+
+def free_locks() -> None:
+    """In a forked process nobody holds the locks that other threads held at that moment."""
+    for primitive in primitives:
+        primitive.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=free_locks)
+
+
 class Primitive(Owned):
     """A compiled operation. `arguments`: number of the argument -> its descriptor."""
 
     def __init__(self, plan: Plan, arguments: dict[int, object]) -> None:
         super().__init__("dnnl_primitive_create", "dnnl_primitive_destroy", plan.handle)
         self.plan = plan
-        if plan.attributes:
-            arguments = {**arguments, **dict(plan.attributes.second_operands)}
+        arguments = {**arguments, **dict(plan.attributes.second_operands)}
+        scratchpad = plan.descriptor(SCRATCHPAD)
+        self.scratch_bytes = size_in_bytes(scratchpad)
+        if self.scratch_bytes:
+            arguments[SCRATCHPAD] = scratchpad
         self.memories = {number: Memory(descriptor) for number, descriptor in arguments.items()}
         self.arguments = (Argument * len(arguments))(*[(n, m.handle) for n, m in self.memories.items()])
         self.lock = threading.Lock()
+        primitives.add(self)
 
     def __call__(self, arrays: dict[int, "Array"]) -> None:
         """Run on these arrays, one for every argument; done when it returns."""
@@ -212,6 +250,8 @@ class Primitive(Owned):
         with self.lock:
             for number, array in arrays.items():
                 place(self.memories[number].handle, Handle(address(array)))
+            if self.scratch_bytes:
+                place(self.memories[SCRATCHPAD].handle, Handle(scratch.of_size(self.scratch_bytes)))
             call("dnnl_primitive_execute", self.handle, library().stream, len(self.arguments), self.arguments)
 
 

@@ -38,7 +38,8 @@ from ppdet.modeling.cpu.onednn import (
     dimensions,
 )
 
-# A training step of ResNet-50 at one image size has about a hundred; what is not used for long goes.
+# A training step of ResNet-50 at one image size has about fifty convolutions, which take some 40 kB each; what is not
+# used for long goes.
 KEPT = 512
 Shape = tuple[int, int, int, int]
 

@@ -6,6 +6,7 @@ without a copy; every operation of Paddle accepts it as well, at the price of on
 """
 
 import contextlib
+import ctypes
 import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Optional
@@ -42,6 +43,25 @@ def compute_in(dtype: str) -> Iterator[None]:
         state.data = before
 
 
+_compiled = 0  # convolutions, when free memory was returned the last time
+
+
+def return_free_memory() -> None:
+    """Give free memory back to the system if convolutions were compiled since the last call.
+
+    What a compiled operation keeps, a few hundred small pieces, comes to lie between a step's large arrays. These
+    then leave gaps that images of another size do not fit into, and training with many sizes would take twice the
+    memory of its largest.
+    """
+    global _compiled
+    compiled = primitives.convolution.cache_info().misses
+    if compiled != _compiled:
+        _compiled = compiled
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+        if trim:
+            trim(0)
+
+
 class UnchangedWeights:
     """Weights do not change within: each is brought into oneDNN's layout once, however often it is used.
 
@@ -49,6 +69,7 @@ class UnchangedWeights:
     """
 
     def __enter__(self) -> None:
+        return_free_memory()
         self.before, state.packed = state.packed, {} if state.packed is None else state.packed
 
     def __exit__(self, *error: object) -> None:
@@ -85,6 +106,8 @@ def pixels_first(x: Tensor, data: int) -> Tensor:
     if view.is_contiguous() and DATA_TYPES[x.dtype] == data:
         return view
     result = paddle.empty(view.shape, TYPES[data])
+    if min(x.strides) < 0:
+        x = x.contiguous()
     source = (DATA_TYPES[x.dtype], tuple(x.strides))
     primitives.reorder(tuple(x.shape), source, data)({SRC: x, DST: result})
     return result
@@ -106,6 +129,29 @@ def apply(function: type[PyLayer], tensors: tuple, *options: object) -> Tensor:
         return function.apply(*tensors, *options)
     with paddle.no_grad():
         return function.forward(Forgetful(), *tensors, *options)
+
+
+def keep(ctx: object, *tensors: Tensor) -> None:
+    """Have tensors ready for the backward pass, which reads their memory as the forward pass left it."""
+    ctx.save_for_backward(*tensors)
+    ctx.versions = [tensor.inplace_version for tensor in tensors]
+
+
+def kept(ctx: object) -> tuple[Tensor, ...]:
+    """What `keep` kept.
+
+    Raises:
+        RuntimeError: one of them was changed in place since.
+    """
+    tensors = ctx.saved_tensor()
+    for tensor, version in zip(tensors, ctx.versions):
+        check_unchanged(tensor, version)
+    return tensors
+
+
+def check_unchanged(tensor: Tensor, version: int) -> None:
+    if tensor.inplace_version != version:
+        raise RuntimeError("a tensor was changed in place between the forward pass and the backward pass that needs it")
 
 
 class Forgetful:

@@ -226,3 +226,21 @@ def test_paddle_does_what_does_not_fit():
     double.to(dtype="float64")
     assert double(x.astype("float64")).dtype == paddle.float64
     assert conv(x).shape == [1, 8, 5, 5] and cpu.takes(x)
+
+
+@pytest.mark.parametrize("changed", ["weight", "input", "result"])
+def test_a_change_in_place_before_the_backward_pass_is_an_error(changed):
+    conv = nn.Conv2D(16, 16, 3, padding=1)
+    x = cpu.relu(array(1, 16, 8, 8))
+    y = cpu.convolve(conv, x, relu=True)
+    with paddle.no_grad():
+        {"weight": conv.weight, "input": x, "result": y}[changed].scale_(10.0)
+    # Paddle reports what its backward pass raises as an error of its own.
+    with pytest.raises(Exception, match="changed in place"):
+        y.sum().backward()
+
+
+def test_views_of_negative_stride():
+    conv = nn.Conv2D(8, 8, 3, padding=1)
+    x = array(1, 8, 6, 6)
+    check(lambda: cpu.convolve(conv, x[:, :, ::-1]), lambda: conv(x[:, :, ::-1]), [x, *conv.parameters()])

@@ -3,6 +3,7 @@
 import gc
 import logging
 import multiprocessing
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +120,38 @@ def test_forked_processes_compute_too():
     process.start()
     assert queue.get(timeout=60)
     process.join()
+
+
+def test_a_process_forked_while_another_thread_computes_computes_too():
+    layer = ConvNorm(64, 64, 3, norm_type="gn", norm_decay=None)
+    x = paddle.randn([2, 64, 60, 70])
+    expected = float(layer(x, relu=True).sum())
+    done = threading.Event()
+
+    def compute():
+        while not done.is_set():
+            layer(x, relu=True)
+
+    context = multiprocessing.get_context("fork")
+    thread = threading.Thread(target=compute)
+    thread.start()
+    try:
+        queue = context.Queue()
+        for _ in range(3):
+            process = context.Process(target=lambda: queue.put(float(layer(x, relu=True).sum())), daemon=True)
+            process.start()
+            assert queue.get(timeout=30) == pytest.approx(expected)
+            process.join()
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_an_error_without_a_message_leaves_the_work_to_paddle(undecided, monkeypatch, log):
+    def fail():
+        raise OSError
+
+    log.set_level(logging.INFO)
+    monkeypatch.setattr(onednn, "library", fail)
+    assert not cpu.ready()
+    assert "oneDNN cannot be used here: OSError" in log.text
