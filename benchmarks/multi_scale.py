@@ -20,7 +20,7 @@ EXAMPLES = """examples:
   python benchmarks/multi_scale.py
   python benchmarks/multi_scale.py --steps 2000 --json multi_scale.json
 """
-LARGEST = 256  # pixels of a side; multi-scale sides are all multiples of 32 from 64 to it
+LARGEST = 160  # pixels of a side; multi-scale sides are all multiples of 32 from 64 to it
 KINDS = ("single", "multi")
 
 
