@@ -90,7 +90,7 @@ class BaseReader:
         self.inputs_def = inputs_def
         self.worker_num = worker_num
         self.skipped: dict[str, str] = {}
-        self._epoch = 0
+        self._epoch = self._first_batch = 0
         self._images = len({record["im_file"] for record in dataset.records})  # fewer than records with repeat
         self._met = 0  # images asked for since the start
         if self.training and num_classes is not None and len(dataset.class_names) > num_classes:
@@ -123,12 +123,17 @@ class BaseReader:
         """Batches per epoch on this rank."""
         return len(self.sampler)
 
-    def set_epoch(self, epoch: int) -> None:
-        """The epoch that the next iteration reads. It is not advanced by itself."""
-        self._epoch = epoch
+    @functools.cached_property
+    def files(self) -> dict[int, str]:
+        """The image file of every `im_id`."""
+        return {int(record["im_id"].item()): record["im_file"] for record in self.dataset.records}
+
+    def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
+        """The epoch that the next iteration reads, and the batch it starts with. It is not advanced by itself."""
+        self._epoch, self._first_batch = epoch, first_batch
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        tasks = self._tasks(self._epoch)
+        tasks = self._tasks(self._epoch)[self._first_batch :]
         self._met = min(self._images, self._met + sum(len(batch) for batch in tasks))
         batches = self._to_device.read(functools.partial(self._batches, tasks))
         try:

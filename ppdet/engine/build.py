@@ -7,7 +7,7 @@ from paddle import nn
 from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError
 from ppdet.engine import distributed
-from ppdet.engine.checkpoint import load_weights
+from ppdet.engine.weights import load_weights
 from ppdet.modeling import cpu
 
 

@@ -1,6 +1,9 @@
 """Several processes training together. With one process everything here is a no-op."""
 
+import contextlib
 import os
+from collections.abc import Callable
+from typing import Any
 
 import paddle
 import paddle.distributed as dist
@@ -30,6 +33,32 @@ def gather(value: object) -> list:
     return values
 
 
+def from_rank_0(make: Callable[[], Any], expected: type[Exception]) -> Any:
+    """make(), called on rank 0 only and given to every rank; what it raises of type `expected` is raised on all."""
+    if world_size() == 1:
+        return make()
+    outcome: list = [None]
+    if rank() == 0:
+        try:
+            outcome = [(make(), None)]
+        except expected as error:
+            outcome = [(None, str(error))]
+    dist.broadcast_object_list(outcome, src=0)
+    value, message = outcome[0]
+    if message is not None:
+        raise expected(message)
+    return value
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is true on any rank. All ranks have to call it at the same point."""
+    if world_size() == 1:
+        return flag
+    total = paddle.to_tensor([int(flag)], dtype="int32")
+    dist.all_reduce(total)
+    return bool(total.item())
+
+
 def wrap(model: nn.Layer, *, find_unused: bool = False) -> nn.Layer:
     """Return the layer to call in training: gradients are averaged over ranks in its backward pass.
 
@@ -41,6 +70,17 @@ def wrap(model: nn.Layer, *, find_unused: bool = False) -> nn.Layer:
     if paddle.get_device().startswith("gpu"):
         synchronize_batch_norms(model)
     return paddle.DataParallel(model, find_unused_parameters=find_unused)
+
+
+def no_sync(parallel: nn.Layer, wanted: bool) -> contextlib.AbstractContextManager:
+    """Within the block, if wanted, gradients of the layer that `wrap` gave add up on each rank alone."""
+    return parallel.no_sync() if wanted and isinstance(parallel, paddle.DataParallel) else contextlib.nullcontext()
+
+
+def wait_for_all() -> None:
+    """Go on when every rank has come here."""
+    if world_size() > 1:
+        dist.barrier()
 
 
 def synchronize_batch_norms(model: nn.Layer) -> None:

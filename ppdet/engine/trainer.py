@@ -1,20 +1,25 @@
 """The training loop, and only the loop: everything optional is a hook."""
 
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
+import numpy as np
 import paddle
 
 from ppdet.core.config import Config
+from ppdet.core.errors import ConfigError
 from ppdet.engine import distributed
 from ppdet.engine.build import build_dataset, build_model, build_reader, check_targets
-from ppdet.engine.checkpoint import TrainingState, load_training, load_weights
+from ppdet.engine.checkpoint import RunFolder, TrainingState, load_training, strip_suffix
 from ppdet.engine.evaluator import Evaluator
-from ppdet.engine.hooks import Hook, default_hooks
-from ppdet.engine.runtime import training_type
-from ppdet.modeling import cpu
+from ppdet.engine.guard import StepGuard
+from ppdet.engine.hooks import Hook, at_log_line, default_hooks
+from ppdet.engine.precision import Precision
+from ppdet.engine.stop import Stopped, StopRequests
+from ppdet.engine.weights import CheckpointError, load_weights
 from ppdet.optimizer import ModelEMA
 from ppdet.utils.logger import get_logger
 
@@ -24,13 +29,17 @@ logger = get_logger(__name__)
 class Trainer:
     """Trains what a configuration describes.
 
-    Hooks read these attributes: epoch (from 0), step (within the epoch, from 0), iteration (steps done in the whole
-    run), steps_per_epoch, batch, losses (of the last step, on the device), data_seconds (waited for the batch),
-    learning_rate (of the last step), model, optimizer, ema, reader, output (the run's folder), best_ap.
+    A step is one update of the weights, from `accumulate_steps` batches on every rank. Hooks read these attributes:
+    epoch (from 0), step (within the epoch, from 0), iteration (steps done in the whole run), steps_per_epoch,
+    images_per_step (of all ranks), batches (of the step, on this rank), losses (of the last step, on the device),
+    data_seconds (waited for the batches), learning_rate (of the last step), model, optimizer, ema, reader, guard,
+    output (the run's folder), folder (its checkpoints), resumed_from (prefix), best_ap, history ([epoch, AP] of every
+    evaluation), evaluated (whether the evaluation due after the last epoch is done).
 
     Args:
-        evaluate: evaluate whenever a checkpoint is written, and keep the best one.
-        resume: prefix of a checkpoint to go on from.
+        evaluate: evaluate whenever a checkpoint is written at an epoch's end, and keep the best one.
+        resume: prefix of a checkpoint to go on from, or "auto": the newest whole one of the run in the output folder,
+            if there is one.
         hooks: further hooks, called after the default ones.
     """
 
@@ -39,93 +48,217 @@ class Trainer:
     ) -> None:
         self.cfg = cfg
         self.output = Path(cfg["save_dir"]) / cfg.name
-        paddle.seed(cfg["seed"])
+        self.folder = RunFolder(self.output, keep_every=cfg["keep_checkpoints"])
+        self.resumed_from = self.find_checkpoint(resume)
+        self.seed = cfg["seed"]
+        paddle.seed(self.seed)
 
         dataset = build_dataset(cfg, "TrainDataset")
         self.reader = build_reader(cfg, "TrainReader", dataset)
-        self.steps_per_epoch = len(self.reader)
+        self.accumulate = cfg["accumulate_steps"]
+        self.steps_per_epoch = len(self.reader) // self.accumulate
+        if not self.steps_per_epoch:
+            raise ConfigError(
+                f"accumulate_steps is {self.accumulate}, but an epoch has {len(self.reader)} batches: lower it, or "
+                "TrainReader.batch_size"
+            )
+        self.images_per_step = self.reader.batch_size * self.accumulate * distributed.world_size()
         self.epochs = cfg["epoch"]
         self.model = build_model(cfg)
         check_targets(self.model, self.reader)
         self.scheduler = cfg.create("LearningRate").scheduler(self.steps_per_epoch)
         self.optimizer = cfg.create("OptimizerBuilder")(self.scheduler, self.model)
+        self.precision = Precision(cfg)
         self.epoch, self.step, self.iteration = 0, 0, 0
+        self.first_step = 0  # of the epoch under way, after a resume in its middle
         self.best_ap: Optional[float] = None
+        self.history: list = []
+        self.evaluated = True
         self.data_seconds = self.learning_rate = 0.0
-        self.batch: dict = {}
+        self.batches: list[dict] = []
         self.losses: dict = {}
 
-        if cfg["pretrain_weights"] and not resume:
+        if cfg["pretrain_weights"] and not self.resumed_from:
             load_weights(self.model, cfg["pretrain_weights"], strict=False)
         self.ema = None
         if cfg["use_ema"]:
             self.ema = ModelEMA(self.model, decay=cfg["ema_decay"], decay_type=cfg["ema_decay_type"])
-        if resume:
-            self.restore(load_training(resume, self.model, self.optimizer, self.ema))
+        if self.resumed_from:
+            self.restore(load_training(self.resumed_from, self.model, self.optimizer, self.ema))
         self.evaluator = Evaluator(cfg) if evaluate else None
         self.parallel = distributed.wrap(self.model, find_unused=cfg["find_unused_parameters"])
+        self.guard = StepGuard(
+            self.model,
+            self.optimizer,
+            self.output,
+            max_bad_steps=cfg["max_bad_steps"],
+            waits=self.runs_in_step_with_host,
+        )
         self.hooks = [*default_hooks(cfg, evaluate=evaluate), *hooks]
-        self.dtype = training_type(cfg)
+        self.stop_requests = StopRequests()
+        if distributed.rank() == 0:
+            self.folder.begin(self.resumed_from, go_on=resume == "auto")
+
+    @property
+    def runs_in_step_with_host(self) -> bool:
+        """Whether a device's work is done when the call that asks for it returns, as on a CPU."""
+        return paddle.get_device().startswith("cpu")
+
+    def find_checkpoint(self, resume: Optional[str]) -> Optional[Path]:
+        """Rank 0 looks, since only its machine may have the files."""
+        if resume != "auto":
+            return strip_suffix(resume) if resume else None
+        found = distributed.from_rank_0(self.folder.newest, CheckpointError)
+        if found is None:
+            logger.info("--resume auto: %s has no checkpoint of a run yet: starting from the beginning", self.output)
+        return found
 
     def restore(self, state: TrainingState) -> None:
-        """Go on where `state` stopped; with another batch size or number of ranks, at the start of the same epoch."""
-        self.epoch, self.iteration, self.best_ap = state.epoch, state.iteration, state.best_ap
-        if state.steps_per_epoch != self.steps_per_epoch:
-            self.iteration = state.epoch * self.steps_per_epoch
+        """Go on where `state` stopped, also with another batch size or number of ranks."""
+        self.epoch, self.best_ap, self.history = state.epoch, state.best_ap, list(state.history)
+        self.evaluated = state.evaluated
+        self.precision.load_state(state.loss_scale)
+        self.first_step = state.images // self.images_per_step
+        self.iteration = self.epoch * self.steps_per_epoch + self.first_step
+        if self.iteration != state.iteration:
             self.scheduler.step(self.iteration)
             logger.warning(
                 "an epoch has %d steps, %d when the checkpoint was written: the schedule goes on by epochs",
                 self.steps_per_epoch,
                 state.steps_per_epoch,
             )
+        if state.images % self.images_per_step:
+            logger.warning("%d images of this epoch come a second time", state.images % self.images_per_step)
+        if state.seed != self.seed:
+            logger.warning("seed is %d, %d when the checkpoint was written: the order changes", self.seed, state.seed)
         if self.epoch >= self.epochs:
             logger.warning("the checkpoint has all %d epochs already: nothing to train", self.epochs)
 
-    def state(self) -> TrainingState:
-        """What a checkpoint written after the current epoch has to say."""
+    def state(self, epoch: int, images: int) -> TrainingState:
+        """What a checkpoint written now has to say, with that many epochs done, and images of the next one."""
         return TrainingState(
-            epoch=self.epoch + 1,
+            epoch=epoch,
+            images=images,
             iteration=self.iteration,
-            best_ap=self.best_ap,
-            ema_step=self.ema.step if self.ema else 0,
             steps_per_epoch=self.steps_per_epoch,
+            best_ap=self.best_ap,
+            evaluated=self.evaluated,
+            history=self.history,
+            ema_step=self.ema.step if self.ema else 0,
+            loss_scale=self.precision.state(),
+            seed=self.seed,
         )
 
     def train(self) -> None:
-        """Run all epochs that are left."""
-        self.call("before_train")
-        while self.epoch < self.epochs:
-            self.train_epoch()
-            self.epoch += 1
-        self.call("after_train")
+        """Run all epochs that are left.
+
+        Raises:
+            Stopped: the run was asked to end, and has saved what it had.
+        """
+        with self.stop_requests:
+            self.call("before_train")
+            while self.epoch < self.epochs:
+                self.train_epoch()
+                self.epoch += 1
+            self.call("after_train")
 
     def train_epoch(self) -> None:
         self.model.train()
-        self.reader.set_epoch(self.epoch)
+        self.reader.set_epoch(self.epoch, self.first_step * self.accumulate)
+        self.stop_requests.can_wait = True
         ready = time.perf_counter()
-        for step, batch in enumerate(self.reader):
-            self.step = step
-            self.batch = batch
+        for step, batches in enumerate(self.read_steps(), start=self.first_step):
+            self.step, self.batches = step, batches
             self.data_seconds = time.perf_counter() - ready
             self.call("before_step")
             self.train_step()
             self.iteration += 1
+            if at_log_line(self, self.cfg["log_iter"]):
+                self.guard.judge()
             self.call("after_step")
+            self.stop_if_asked()
             ready = time.perf_counter()
+        self.stop_requests.can_wait = False
+        self.first_step = 0
         self.call("after_epoch")
 
+    def read_steps(self) -> Iterator[list[dict]]:
+        """The batches of each step."""
+        batches: list[dict] = []
+        for batch in self.reader:
+            batches.append(batch)
+            if len(batches) == self.accumulate:
+                yield batches
+                batches = []
+
     def train_step(self) -> None:
-        """One update from `batch`."""
+        """One update from `batches`."""
+        # What is drawn in a step depends on seed, rank and step alone, so that nothing of it has to be saved.
+        seed_generators(self.seed, self.iteration, distributed.rank())
         self.learning_rate = self.optimizer.get_lr()
-        with cpu.compute_in(self.dtype):
-            self.losses = self.parallel(self.batch)
-            self.losses["loss"].backward()
-        self.optimizer.step()
+        self.guard.before_forward()
+        normalizers = self.model.normalizers(self.batches) if self.accumulate > 1 else None
+        losses = []
+        for number, batch in enumerate(self.batches, start=1):
+            with distributed.no_sync(self.parallel, number < self.accumulate), self.precision.context():
+                losses.append(self.parallel(batch, normalizers))
+                self.precision.scale(losses[-1]["loss"] / self.accumulate).backward()
+        self.losses = mean_losses(losses)
+        self.guard.update(self.precision.step, self.describe_step())
         self.optimizer.clear_grad()
         self.scheduler.step()
         if self.ema:
             self.ema.update()
 
+    def describe_step(self) -> Callable[[], dict]:
+        """Tells what this step was given and gave, without reading it from the device before it is called."""
+        place = {"epoch": self.epoch, "step": self.step, "iteration": self.iteration}
+        shapes = [tuple(batch["image"].shape) for batch in self.batches]
+        ids = [batch["im_id"] for batch in self.batches]
+        losses = {name: value for name, value in self.losses.items() if name.startswith("loss")}
+        files = self.reader.files
+
+        def describe() -> dict:
+            images = [int(i) for batch in ids for i in batch.flatten().tolist()]
+            return {
+                **place,
+                "images": [{"id": i, "file": files.get(i)} for i in images],
+                "batch_shapes": shapes,
+                "losses": {name: float(value) for name, value in losses.items()},
+            }
+
+        return describe
+
+    def stop_if_asked(self) -> None:
+        """Save and end when some rank was asked to. All ranks have to find out at the same step.
+
+        Asking the others waits for the device, so on a GPU that is left to the log's lines.
+        """
+        if not (self.runs_in_step_with_host or at_log_line(self, self.cfg["log_iter"])):
+            return
+        if distributed.any_rank(self.stop_requests.received is not None):
+            self.stop_requests.can_wait = False
+            self.call("on_stop")
+            distributed.wait_for_all()
+            number = self.stop_requests.received
+            raise Stopped(number if number is not None else 15)
+
     def call(self, event: str) -> None:
         for hook in self.hooks:
             getattr(hook, event)(self)
+
+
+def mean_losses(losses: Sequence[dict]) -> dict:
+    """Losses of one large batch from those of its parts, which share their normalizers; counts are added up."""
+    if len(losses) == 1:
+        return losses[0]
+    sums = {name: sum(part[name] for part in losses) for name in losses[0]}
+    return {name: total / len(losses) if name.startswith("loss") else total for name, total in sums.items()}
+
+
+def seed_generators(seed: int, iteration: int, rank: int) -> None:
+    """Seed the random generators of Python, NumPy and Paddle for one step."""
+    number = int(np.random.SeedSequence((seed, iteration, rank)).generate_state(1)[0])
+    random.seed(number)
+    np.random.seed(number)
+    paddle.seed(number)

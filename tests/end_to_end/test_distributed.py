@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny import TINY_YAML, write_tiny_coco
 
-from ppdet.engine.checkpoint import read_arrays
+from ppdet.engine.weights import read_arrays
 
 ROOT = Path(__file__).resolve().parents[2]
 

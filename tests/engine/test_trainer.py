@@ -13,9 +13,10 @@ from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.data.errors import DataError
 from ppdet.engine.build import build_dataset
-from ppdet.engine.checkpoint import CheckpointError, read_arrays
-from ppdet.engine.hooks import DeadSideHook, DivergedError, Hook
+from ppdet.engine.guard import DivergedError
+from ppdet.engine.hooks import DeadSideHook, Hook
 from ppdet.engine.trainer import Trainer
+from ppdet.engine.weights import CheckpointError, read_arrays
 
 
 class Recorder(Hook):
@@ -87,10 +88,8 @@ def test_files_of_a_run(tiny, tmp_path, log):
     assert any(isinstance(hook, DeadSideHook) for hook in trainer.hooks)
     trainer.train()
     names = {p.name for p in (tmp_path / "output" / "tiny").iterdir()}
-    assert names == {"train_batch.jpg"} | {
-        f"{prefix}.{suffix}"
-        for prefix in ("0", "model_final", "best_model")
-        for suffix in ("pdparams", "pdopt", "json")
+    assert names == {"train_batch.jpg", "run.json", "best_model.pdparams"} | {
+        f"{prefix}.{suffix}" for prefix in ("0", "model_final") for suffix in ("pdparams", "pdopt", "json")
     }
     text = "\n".join(r.getMessage() for r in log.records)
     for part in ("learning_rate: 0.001000", "eta: ", "images/s", "data_cost", "AP by epoch: 1: ", "weights: "):
@@ -108,9 +107,9 @@ def test_training_learns(tiny):
 def test_batch_without_any_box(tiny):
     class Empty(Hook):
         def before_step(self, trainer):
-            trainer.batch["target_labels"] = paddle.zeros_like(trainer.batch["target_labels"])
-            trainer.batch["target_distances"] = paddle.zeros_like(trainer.batch["target_distances"])
-            trainer.batch["target_centerness"] = paddle.zeros_like(trainer.batch["target_centerness"])
+            trainer.batches[0]["target_labels"] = paddle.zeros_like(trainer.batches[0]["target_labels"])
+            trainer.batches[0]["target_distances"] = paddle.zeros_like(trainer.batches[0]["target_distances"])
+            trainer.batches[0]["target_centerness"] = paddle.zeros_like(trainer.batches[0]["target_centerness"])
 
     recorder = Recorder()
     trainer = Trainer(load_config(str(tiny), ["epoch=1"]), hooks=[Empty(), recorder])
@@ -210,8 +209,8 @@ def test_training_data_without_boxes_is_refused(tiny):
 
 
 def test_a_run_that_diverges_ends_and_saves_nothing(tiny, tmp_path):
-    with pytest.raises(DivergedError, match=r"not finite any more in epoch 1"):
-        Trainer(load_config(str(tiny), ["LearningRate.base_lr=1e10", "epoch=4"])).train()
+    with pytest.raises(DivergedError, match=r"2 steps in a row had gradients that are infinite or not numbers"):
+        Trainer(load_config(str(tiny), ["LearningRate.base_lr=1e10", "epoch=4", "max_bad_steps=2"])).train()
     assert not list((tmp_path / "output" / "tiny").glob("*.pdparams"))
 
 

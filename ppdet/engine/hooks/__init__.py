@@ -4,14 +4,13 @@ from ppdet.core.config import Config
 from ppdet.engine.hooks.base import Hook, at_log_line
 from ppdet.engine.hooks.checkpoint import CheckpointHook
 from ppdet.engine.hooks.dead_side import DeadSideHook
-from ppdet.engine.hooks.log import DivergedError, LogHook
+from ppdet.engine.hooks.log import LogHook
 from ppdet.engine.hooks.picture import BatchPictureHook
 
 __all__ = [
     "BatchPictureHook",
     "CheckpointHook",
     "DeadSideHook",
-    "DivergedError",
     "Hook",
     "LogHook",
     "at_log_line",
@@ -25,5 +24,7 @@ def default_hooks(cfg: Config, *, evaluate: bool) -> list[Hook]:
         LogHook(cfg["log_iter"]),
         BatchPictureHook(),
         DeadSideHook(interval=cfg["log_iter"]),
-        CheckpointHook(cfg["snapshot_epoch"], evaluate=evaluate),
+        CheckpointHook(
+            epochs=cfg["snapshot_epoch"], iters=cfg["snapshot_iters"], interval=cfg["log_iter"], evaluate=evaluate
+        ),
     ]

@@ -12,6 +12,9 @@ class Hook:
 
     def after_epoch(self, trainer: object) -> None: ...
 
+    def on_stop(self, trainer: object) -> None:
+        """The run was asked to end after the step just done."""
+
     def after_train(self, trainer: object) -> None: ...
 
 

@@ -1,64 +1,149 @@
 """Checkpoints, and their evaluation."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import paddle
+
 from ppdet.engine import distributed
-from ppdet.engine.checkpoint import save_state, save_training
-from ppdet.engine.hooks.base import Hook
+from ppdet.engine.checkpoint import TrainingState
+from ppdet.engine.guard import DivergedError
+from ppdet.engine.hooks.base import Hook, at_log_line
+from ppdet.engine.weights import save_weights
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
+BEST = "best_model"
+LAST = "model_final"
+ATTEMPTS, SECONDS_BETWEEN = 10, 30.0  # of saving the end of a run
 
 
 class CheckpointHook(Hook):
-    """Writes a checkpoint every `interval` epochs and at the end; with `evaluate`, evaluates it and keeps the best."""
+    """Writes checkpoints; evaluates those at epochs' ends if asked, and keeps the best weights.
 
-    def __init__(self, interval: int, *, evaluate: bool) -> None:
+    A checkpoint that cannot be written (a full disk) is reported, and tried again at every line of the log; training
+    goes on meanwhile.
+
+    Args:
+        epochs: between two checkpoints; the last epoch always has one. iters: between two within an epoch, 0 for none.
+        interval: of the log's lines.
+    """
+
+    def __init__(self, *, epochs: int, iters: int, interval: int, evaluate: bool) -> None:
+        self.epochs = epochs
+        self.iters = iters
         self.interval = interval
         self.evaluate = evaluate
-        self.history: list[tuple[int, float]] = []
+        self.failed = False
+
+    def before_train(self, trainer: object) -> None:
+        # The run ended between a checkpoint and its evaluation.
+        if self.evaluate and not trainer.evaluated:
+            self.judge(trainer, trainer.epoch - 1, trainer.resumed_from.name)
+
+    def after_step(self, trainer: object) -> None:
+        if trainer.step + 1 == trainer.steps_per_epoch:
+            return
+        due = self.iters and trainer.iteration % self.iters == 0
+        if due or (self.failed and at_log_line(trainer, self.interval)):
+            self.snapshot(trainer)
 
     def after_epoch(self, trainer: object) -> None:
-        last = trainer.epoch + 1 == trainer.epochs
-        if (trainer.epoch + 1) % self.interval and not last:
+        is_last = trainer.epoch + 1 == trainer.epochs
+        is_due = is_last or (trainer.epoch + 1) % self.epochs == 0
+        if not is_due and not self.failed:
             return
-        distributed.average_statistics(trainer.model.state_dict())
-        if trainer.ema:
-            distributed.average_statistics(trainer.ema.state_dict())
-        name = "model_final" if last else str(trainer.epoch)
+        average_statistics(trainer)
+        trainer.evaluated = not (self.evaluate and is_due)
+        name = LAST if is_last else str(trainer.epoch)
         # Saved before it is evaluated: whatever goes wrong there does not cost the epoch.
-        if distributed.rank() == 0:
-            self.save(trainer, name)
-        if self.evaluate and self.is_best(trainer) and distributed.rank() == 0:
-            self.save(trainer, "best_model")
-        if self.evaluate and distributed.rank() == 0:
-            save_state(trainer.output / name, trainer.state())
+        self.save(trainer, name, trainer.state(trainer.epoch + 1, 0), attempts=ATTEMPTS if is_last else 1)
+        if not trainer.evaluated:
+            self.judge(trainer, trainer.epoch, name)
 
-    def is_best(self, trainer: object) -> bool:
+    def on_stop(self, trainer: object) -> None:
+        self.snapshot(trainer)
+
+    def snapshot(self, trainer: object) -> None:
+        images = (trainer.step + 1) * trainer.images_per_step
+        self.save(trainer, f"snapshot_{trainer.iteration}", trainer.state(trainer.epoch, images), attempts=1)
+
+    def save(self, trainer: object, name: str, state: TrainingState, *, attempts: int) -> None:
+        """Have rank 0 write a checkpoint.
+
+        Raises:
+            DivergedError: a weight is not finite.
+            OSError: it could not be written in that many attempts, of more than one.
+        """
+        if distributed.rank() != 0:
+            return
+        check_finite(trainer.model)
+        for attempt in range(1, attempts + 1):
+            try:
+                prefix = trainer.folder.save(name, state, trainer.model, trainer.optimizer, trainer.ema)
+            except OSError as error:
+                self.failed = True
+                again = (
+                    f"again in {SECONDS_BETWEEN:.0f} s" if attempt < attempts else "training goes on, and tries again"
+                )
+                logger.error("checkpoint %s/%s could not be written: %s; %s", trainer.output, name, error, again)
+                if attempt == attempts > 1:
+                    raise
+                time.sleep(SECONDS_BETWEEN if attempt < attempts else 0)
+            else:
+                self.failed = False
+                logger.info("checkpoint: %s.pdparams", prefix)
+                return
+
+    def judge(self, trainer: object, epoch: int, name: str) -> None:
+        """Evaluate the weights after `epoch`, keep them if they are the best, and note it in checkpoint `name`."""
         with averaged_weights(trainer):
             numbers = trainer.evaluator(trainer.model)
-        if numbers is None:
-            return False
-        ap = numbers["AP"]
-        self.history.append((trainer.epoch + 1, ap))
-        best = trainer.best_ap is None or ap > trainer.best_ap
-        trainer.best_ap = ap if best else trainer.best_ap
-        logger.info("AP after epoch %d: %.3f, best: %.3f", trainer.epoch + 1, ap, trainer.best_ap)
-        return best
+        trainer.evaluated = True
+        if distributed.rank() != 0:
+            return
+        if numbers is not None:
+            ap = numbers["AP"]
+            trainer.history.append([epoch + 1, ap])
+            is_best = trainer.best_ap is None or ap > trainer.best_ap
+            logger.info("AP after epoch %d: %.3f, best: %.3f", epoch + 1, ap, max(ap, trainer.best_ap or 0.0))
+            if is_best:
+                self.keep_best(trainer, ap)
+        if (trainer.output / f"{name}.json").is_file():
+            trainer.folder.update_state(name, trainer.state(epoch + 1, 0))
 
-    def save(self, trainer: object, name: str) -> None:
-        prefix = Path(trainer.output) / name
-        save_training(prefix, trainer.model, trainer.optimizer, trainer.ema, trainer.state())
-        logger.info("checkpoint: %s.pdparams", prefix)
+    def keep_best(self, trainer: object, ap: float) -> None:
+        path = Path(trainer.output) / f"{BEST}.pdparams"
+        try:
+            save_weights((trainer.ema or trainer.model).state_dict(), path)
+        except OSError as error:
+            logger.error("%s could not be written: %s", path, error)
+        else:
+            trainer.best_ap = ap
+            logger.info("best weights so far: %s", path)
 
     def after_train(self, trainer: object) -> None:
-        if self.history:
-            logger.info("AP by epoch: %s", ", ".join(f"{epoch}: {ap:.3f}" for epoch, ap in self.history))
-        final = trainer.output / "model_final.pdparams"
+        if trainer.history:
+            logger.info("AP by epoch: %s", ", ".join(f"{epoch}: {ap:.3f}" for epoch, ap in trainer.history))
+        final = trainer.output / f"{LAST}.pdparams"
         if distributed.rank() == 0 and final.exists():
             logger.info("weights: %s", final)
+
+
+def average_statistics(trainer: object) -> None:
+    """Each rank has seen other images: what is evaluated by all of them, and saved by one, has to be one model."""
+    distributed.average_statistics(trainer.model.state_dict())
+    if trainer.ema:
+        distributed.average_statistics(trainer.ema.state_dict())
+
+
+@paddle.no_grad()
+def check_finite(model: object) -> None:
+    for name, value in model.state_dict().items():
+        if not bool(paddle.isfinite(value).all()):
+            raise DivergedError(f"the weights are not finite any more ({name}): no checkpoint is written of them")
 
 
 @contextlib.contextmanager

@@ -1,20 +1,15 @@
 """Lines of the log."""
 
 import datetime
-import math
 import time
+
+import paddle
 
 from ppdet.engine import distributed
 from ppdet.engine.hooks.base import Hook, at_log_line
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
-
-
-class DivergedError(RuntimeError):
-    """Training that cannot recover; the message says where it happened and what to change."""
-
-    user_error = True
 
 
 class LogHook(Hook):
@@ -39,7 +34,7 @@ class LogHook(Hook):
             "training: %d epochs of %d steps, %d images per step on %d device(s); output: %s",
             trainer.epochs,
             trainer.steps_per_epoch,
-            trainer.reader.batch_size * distributed.world_size(),
+            trainer.images_per_step,
             distributed.world_size(),
             trainer.output,
         )
@@ -53,7 +48,13 @@ class LogHook(Hook):
         for name, value in trainer.losses.items():
             if name.startswith("loss"):
                 value = value.detach()
-                self.sums[name] = self.sums[name] + value if name in self.sums else value
+                finite = paddle.isfinite(value)
+                # A skipped step's loss would spoil the mean.
+                total, count = self.sums.get(name, (0.0, 0.0))
+                self.sums[name] = (
+                    total + paddle.where(finite, value, paddle.zeros_like(value)),
+                    count + finite.astype("float32"),
+                )
         self.steps += 1
         self.data_seconds += trainer.data_seconds
         if at_log_line(trainer, self.interval):
@@ -62,19 +63,13 @@ class LogHook(Hook):
 
     def write(self, trainer: object) -> None:
         # Reading the losses waits for the device, so that the time measured after it includes all of its work.
-        means = {name: float(total) / self.steps for name, total in self.sums.items()}
+        means = {name: float(total) / max(1.0, float(count)) for name, (total, count) in self.sums.items()}
         losses = " ".join(f"{name}: {value:.4f}" for name, value in means.items())
         seconds = time.perf_counter() - self.mark
-        if not all(math.isfinite(value) for value in means.values()):
-            raise DivergedError(
-                f"the loss is not finite any more in epoch {trainer.epoch + 1}, at step {trainer.step + 1} or up to "
-                f"{self.steps - 1} steps before ({losses}): lower LearningRate.base_lr, lengthen the warm-up or set "
-                "OptimizerBuilder.clip_grad_by_norm; checkpoints that were written are good"
-            )
         done = trainer.iteration - self.first_iteration
         left = trainer.epochs * trainer.steps_per_epoch - trainer.iteration
         eta = left * (time.perf_counter() - self.start) / done
-        images = trainer.reader.batch_size * distributed.world_size() * self.steps
+        images = trainer.images_per_step * self.steps
         width = len(str(trainer.steps_per_epoch))
         logger.info(
             "Epoch: [%d/%d] [%*d/%d] learning_rate: %.6f %s eta: %s "

@@ -18,7 +18,7 @@ class BatchPictureHook(Hook):
         if trainer.step or trainer.epoch or distributed.rank() != 0:
             return
         path = trainer.output / "train_batch.jpg"
-        batch = {k: v.numpy() for k, v in trainer.batch.items() if isinstance(v, paddle.Tensor)}
+        batch = {k: v.numpy() for k, v in trainer.batches[0].items() if isinstance(v, paddle.Tensor)}
         mean, std = normalization(trainer.reader)
         names = trainer.reader.dataset.class_names
         model = trainer.model

@@ -1,5 +1,6 @@
 """FCOS: "FCOS: Fully Convolutional One-Stage Object Detection" (Tian et al., arXiv:1904.01355)."""
 
+from collections.abc import Sequence
 from typing import Optional, Union
 
 import paddle
@@ -53,13 +54,19 @@ class FCOS(nn.Layer):
         """Whether the loss takes distances in strides of their level, otherwise in pixels."""
         return self.fcos_head.distances_in_strides
 
-    def forward(self, batch: dict) -> Union[dict, tuple[Tensor, Tensor]]:
+    def forward(
+        self, batch: dict, normalizers: Optional[tuple[Tensor, Tensor]] = None
+    ) -> Union[dict, tuple[Tensor, Tensor]]:
         """Losses of a training batch in training mode, detections of an evaluation batch otherwise.
 
         Training wrappers such as DataParallel act on this method only; all else calls the methods below.
         """
         maps = self.predict_maps(batch["image"])
-        return self.loss(maps, batch) if self.training else self.detect(maps, batch["scale_factor"])
+        return self.loss(maps, batch, normalizers) if self.training else self.detect(maps, batch["scale_factor"])
+
+    def normalizers(self, batches: Sequence[dict]) -> tuple[Tensor, Tensor]:
+        """What the losses of several training batches are divided by when their gradients are added up."""
+        return self.fcos_head.fcos_loss.normalizers(batches)
 
     def predict_maps(self, images: Tensor) -> DenseMaps:
         """Dense maps of normalised images (N, 3, H, W), sides multiples of the backbone's largest stride.
@@ -76,9 +83,9 @@ class FCOS(nn.Layer):
         with cpu.UnchangedWeights():
             return self.fcos_head(self.neck(self.backbone(images)))
 
-    def loss(self, maps: DenseMaps, targets: dict) -> dict:
+    def loss(self, maps: DenseMaps, targets: dict, normalizers: Optional[tuple[Tensor, Tensor]] = None) -> dict:
         """Losses as `FCOSLoss` gives them; `targets` as `Gt2FCOSTarget` makes them."""
-        return self.fcos_head.fcos_loss(maps, targets)
+        return self.fcos_head.fcos_loss(maps, targets, normalizers)
 
     def detect(self, maps: DenseMaps, scale_factor: Tensor) -> tuple[Tensor, Tensor]:
         """Rows (M, 6) of [class, score, x1, y1, x2, y2] in pixels of the original images, and rows per image (N,).

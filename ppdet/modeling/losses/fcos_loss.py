@@ -1,6 +1,7 @@
 """FCOS losses: arXiv:1904.01355, section 3.2, and arXiv:2006.09214, section 2.2."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, Optional
 
 import paddle
 import paddle.distributed as dist
@@ -49,13 +50,14 @@ class FCOSLoss(nn.Layer):
         self.quality = quality
         self.average_over_ranks = average_over_ranks
 
-    def forward(self, maps, targets: dict) -> dict:
+    def forward(self, maps, targets: dict, normalizers: Optional[tuple[Tensor, Tensor]] = None) -> dict:
         """Losses of a batch.
 
         Args:
             maps: `DenseMaps` of the head.
             targets: target_labels (N, R), 0 background or 1..C; target_distances (N, R, 4) in the maps' unit;
                 target_centerness (N, R) in 0..1.
+            normalizers: what the sums are divided by, from `normalizers`; None: the batch's own.
 
         Returns:
             Scalars loss_cls, loss_box, loss_quality and their sum loss; and, for those who watch the training,
@@ -65,7 +67,7 @@ class FCOSLoss(nn.Layer):
         labels, centerness = targets["target_labels"], targets["target_centerness"]
         positive = labels > 0
         weight = positive.astype("float32")
-        count, centerness_sum = self.normalizers(weight, centerness)
+        count, centerness_sum = self.normalizers([targets]) if normalizers is None else normalizers
         loss_cls = focal_loss_sum(maps.logits, labels, self.loss_alpha, self.loss_gamma) / count
 
         # Background is replaced before anything is computed from it: no infinity that a factor 0 would turn into NaN,
@@ -94,14 +96,23 @@ class FCOSLoss(nn.Layer):
             **count_zero_sides(pred, positive, [level.shape[2] * level.shape[3] for level in maps.distances]),
         }
 
-    def normalizers(self, weight: Tensor, centerness: Tensor) -> tuple[Tensor, Tensor]:
-        """Number of positives, at least 1, and sum of their centerness, not 0; the mean over ranks if asked."""
-        sums = paddle.stack([weight.sum(), (centerness * weight).sum()])
+    @paddle.no_grad()
+    def normalizers(self, batches: Sequence[dict]) -> tuple[Tensor, Tensor]:
+        """Number of positives, at least 1, and sum of their centerness, not 0.
+
+        Means over the batches, and over ranks if asked: divided by them, the gradients of several batches add up to
+        that of one large batch.
+        """
+        sums = []
+        for targets in batches:
+            weight = (targets["target_labels"] > 0).astype("float32")
+            sums.append(paddle.stack([weight.sum(), (targets["target_centerness"] * weight).sum()]))
+        mean = paddle.stack(sums).mean(axis=0)
         if self.average_over_ranks and dist.is_initialized():
-            dist.all_reduce(sums)
-            sums = sums / dist.get_world_size()
+            dist.all_reduce(mean)
+            mean = mean / dist.get_world_size()
         # Centerness of a positive location is positive; the floor only replaces the zero of a batch without any.
-        return sums[0].clip(min=1.0), sums[1].clip(min=1e-6)
+        return mean[0].clip(min=1.0), mean[1].clip(min=1e-6)
 
 
 def join_levels(maps: list[Tensor]) -> Tensor:

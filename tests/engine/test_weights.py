@@ -8,7 +8,7 @@ import paddle
 import pytest
 
 from ppdet.core.workspace import load_config
-from ppdet.engine.checkpoint import CheckpointError, load_weights, read_arrays, save_weights
+from ppdet.engine.weights import CheckpointError, load_weights, read_arrays, save_weights
 
 
 @pytest.fixture

@@ -1,0 +1,144 @@
+"""Updates that would do harm are not made: those from gradients that are infinite or not numbers."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import paddle
+from paddle import Tensor, nn
+
+from ppdet.engine import distributed
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+BAD_STEPS = "bad_steps.jsonl"
+
+
+class DivergedError(RuntimeError):
+    """Training that cannot recover; the message says where it happened and what to change."""
+
+    user_error = True
+
+
+class StepGuard:
+    """Skips the updates of bad steps, and writes down what they were given.
+
+    A skipped step leaves weights, running statistics and the optimizer's state as they were; schedule and averages
+    go on. Ranks share their gradients, so all of them skip the same steps.
+
+    On a CPU, where nothing runs ahead, gradients are looked at before the update. On a GPU that would wait for the
+    device: there the update is made, and taken back on the device where it has to be; which steps that were is read
+    by `judge`, when the log is written.
+
+    Args:
+        folder: of the run; bad steps go to bad_steps.jsonl in it.
+        max_bad_steps: bad steps in a row that end the run.
+        waits: look before every update, whatever the device.
+    """
+
+    def __init__(self, model: nn.Layer, optimizer: object, folder: Path, *, max_bad_steps: int, waits: bool) -> None:
+        self.parameters = [p for p in model.parameters() if p.trainable]
+        self.optimizer = optimizer
+        self.path = folder / BAD_STEPS
+        self.max_bad_steps = max_bad_steps
+        self.waits = waits
+        self.statistics = [
+            buffer
+            for layer in model.sublayers()
+            if isinstance(layer, nn.BatchNorm2D) and not layer._use_global_stats
+            for buffer in (layer._mean, layer._variance)
+        ]
+        self.in_a_row = self.total = 0
+        self._has_state = False
+        self._kept: list[tuple[Tensor, Tensor]] = []
+        self._steps: list[tuple[Any, Callable[[], dict]]] = []  # (finite?, description) of steps not judged yet
+
+    @paddle.no_grad()
+    def before_forward(self) -> None:
+        """A forward pass changes the running statistics of trained batch norms: keep them."""
+        self._kept = [(buffer, buffer.clone()) for buffer in self.statistics]
+
+    @paddle.no_grad()
+    def update(self, step: Callable[[object, bool], None], describe: Callable[[], dict]) -> None:
+        """The optimizer's step, unless a gradient is not finite.
+
+        Args:
+            step: step(optimizer, finite) makes the update; where the gradients are known not to be finite, it only
+                takes note of that.
+            describe: gives what to write down of this step if it is bad; called by `judge`.
+        """
+        finite = all_finite([p.grad for p in self.parameters if p.grad is not None])
+        if self.waits or not self._has_state:
+            finite = bool(finite)
+            step(self.optimizer, finite)
+            self._has_state = self._has_state or finite
+            if finite:
+                self.in_a_row = 0
+            else:
+                for tensor, before in self._kept:
+                    tensor.set_value(before)
+                self._steps.append((False, describe))
+                self.judge()
+        else:
+            tensors = [*self.parameters, *tensors_of(self.optimizer.state_dict())]
+            kept = [*self._kept, *((tensor, tensor.clone()) for tensor in tensors)]
+            step(self.optimizer, True)
+            for tensor, before in kept:
+                paddle.assign(paddle.where(finite, tensor, before), tensor)
+            self._steps.append((finite, describe))
+        self._kept = []
+
+    def judge(self) -> None:
+        """Write down the bad steps since the last call.
+
+        Raises:
+            DivergedError: too many in a row.
+        """
+        for finite, describe in self._steps:
+            if bool(finite):
+                self.in_a_row = 0
+                continue
+            self.in_a_row += 1
+            self.total += 1
+            self.write(distributed.gather(describe()))
+        self._steps = []
+        if self.in_a_row >= self.max_bad_steps:
+            raise DivergedError(
+                f"{self.in_a_row} steps in a row had gradients that are infinite or not numbers: lower "
+                "LearningRate.base_lr, lengthen the warm-up or set OptimizerBuilder.clip_grad_by_norm; the images are "
+                f"listed in {self.path}, the weights are still those from before these steps"
+            )
+
+    def write(self, descriptions: list[dict]) -> None:
+        """Append one line with every rank's images and losses to the file."""
+        if distributed.rank() != 0:
+            return
+        step = {key: descriptions[0][key] for key in ("epoch", "step", "iteration")}
+        ranks = [{key: value for key, value in d.items() if key not in step} for d in descriptions]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps({**step, "ranks": ranks}) + "\n")
+        guilty = [r for r in ranks if not all(math.isfinite(float(v)) for v in r["losses"].values())] or ranks
+        images = [str(image["id"]) for r in guilty for image in r["images"]]
+        logger.warning(
+            "step %d of epoch %d skipped: a gradient is infinite or not a number; images %s%s, see %s",
+            step["step"] + 1,
+            step["epoch"] + 1,
+            ", ".join(images[:8]),
+            ", …" if len(images) > 8 else "",
+            self.path,
+        )
+
+
+def all_finite(gradients: list[Tensor]) -> Tensor:
+    """Whether all numbers are finite, as a scalar on the device."""
+    # A sum of squares is finite only where all of its terms are; it takes one pass over the memory.
+    return paddle.isfinite(paddle.stack([g.square().sum() for g in gradients])).all()
+
+
+def tensors_of(state: dict) -> list[Tensor]:
+    """All tensors in an optimizer's state."""
+    nested = [tensors_of(value) for value in state.values() if isinstance(value, dict)]
+    return [value for value in state.values() if isinstance(value, Tensor)] + [t for group in nested for t in group]

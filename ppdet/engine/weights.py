@@ -1,0 +1,149 @@
+"""Weights on disk. Reading a file never runs code from it."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from ppdet.utils.download import fetch
+from ppdet.utils.files import atomic_path
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+# All that a file of arrays, numbers and containers needs.
+NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
+ADMITTED = {
+    *((module, name) for module in NUMPY_MODULES for name in ("_reconstruct", "scalar")),
+    *((module.replace("multiarray", "numeric"), "_frombuffer") for module in NUMPY_MODULES),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("collections", "OrderedDict"),
+    ("_codecs", "encode"),
+    ("builtins", "tuple"),
+    ("__builtin__", "tuple"),
+}
+
+
+class CheckpointError(ValueError):
+    """A weights file that cannot be used; the message says why and what to do."""
+
+    user_error = True
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Admits arrays and plain containers only: a pickle can otherwise call anything."""
+
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) not in ADMITTED:
+            raise CheckpointError(f"it refers to {module}.{name}, which no weights need and which could run code")
+        return super().find_class(module, name)
+
+
+def read_arrays(path: os.PathLike) -> dict:
+    """Read a .pdparams or .pdopt file as {name: array or plain value}.
+
+    Raises:
+        CheckpointError: not such a file, truncated, or holding anything but arrays and plain values.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = ArrayUnpickler(file, encoding="latin1").load()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: refused: {error}") from None
+    except OSError:
+        raise
+    # A damaged pickle can make the reader fail in any way there is.
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: not a complete Paddle weights file ({type(error).__name__}): truncated, or of another kind"
+        ) from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not named weights")
+    return plain_arrays(content)
+
+
+def plain_arrays(content: dict) -> dict:
+    """Paddle writes a tensor as the pair of its inner name and its values: keep the values."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], np.ndarray):
+            return value[1]
+        return plain_arrays(value) if isinstance(value, dict) else value
+
+    return {name: plain(value) for name, value in content.items() if name != "StructuredToParameterName@@"}
+
+
+class LoadReport(NamedTuple):
+    """How a file's arrays met a model's: names by outcome."""
+
+    loaded: list[str]
+    missing: list[str]
+    unexpected: list[str]
+    mismatched: list[str]
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.loaded)} loaded, {len(self.missing)} missing, {len(self.unexpected)} unexpected, "
+            f"{len(self.mismatched)} of another shape"
+        )
+
+
+def load_weights(model: nn.Layer, source: str, *, strict: bool) -> LoadReport:
+    """Load a file, URL, or path without its suffix into `model`, and log a summary.
+
+    A file of the backbone alone has names without the leading `backbone.`; it is recognised. `strict` demands every
+    parameter, with its shape; otherwise what fits is loaded.
+
+    Raises:
+        CheckpointError: unreadable file, nothing in it fits, or `strict` and something is missing.
+    """
+    path = fetch(str(source))
+    arrays = {k: v for k, v in read_arrays(path).items() if isinstance(v, np.ndarray)}
+    report = fill(model, arrays, strict=strict, source=str(path))
+    logger.info("weights %s: %s", path, report)
+    if any(name.startswith("backbone.") for name in report.missing):
+        logger.warning("%s does not fill the backbone: are depth and variant those of the file?", path)
+    return report
+
+
+def fill(model: nn.Layer, arrays: dict, *, strict: bool, source: str) -> LoadReport:
+    """`load_weights` of arrays that are in memory; `source` names them in messages."""
+    state = model.state_dict()
+    if not any(name in state for name in arrays):
+        arrays = {f"backbone.{name}": value for name, value in arrays.items()}
+    fitting = {n: a for n, a in arrays.items() if n in state and list(a.shape) == list(state[n].shape)}
+    report = LoadReport(
+        loaded=list(fitting),
+        missing=[n for n in state if n not in arrays],
+        unexpected=[n for n in arrays if n not in state],
+        mismatched=[n for n in arrays if n in state and n not in fitting],
+    )
+    if not fitting:
+        raise CheckpointError(f"{source}: none of its {len(arrays)} arrays fits this model; is it for another one?")
+    if strict and (report.missing or report.mismatched):
+        example = describe_mismatch(report, arrays, state)
+        raise CheckpointError(f"{source}: does not fit this configuration: {report}. First: {example}")
+    for name, array in fitting.items():
+        state[name].set_value(paddle.to_tensor(array).astype(state[name].dtype))
+    for name in report.mismatched:
+        logger.info("  not loaded: %s is %s, the model's %s", name, arrays[name].shape, tuple(state[name].shape))
+    return report
+
+
+def describe_mismatch(report: LoadReport, arrays: dict, state: dict) -> str:
+    if report.mismatched:
+        name = report.mismatched[0]
+        return f"{name} is {list(arrays[name].shape)} in the file, {list(state[name].shape)} here"
+    return f"{report.missing[0]} is not in the file"
+
+
+def save_weights(state: dict, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        paddle.save(state, str(temporary))
