@@ -134,8 +134,9 @@ class StepGuard:
 
 def all_finite(gradients: list[Tensor]) -> Tensor:
     """Whether all numbers are finite, as a scalar on the device."""
-    # A sum of squares is finite only where all of its terms are; it takes one pass over the memory.
-    return paddle.isfinite(paddle.stack([g.square().sum() for g in gradients])).all()
+    # A sum of squares is finite only where all of its terms are. This kernel, which gradient clipping uses, takes one
+    # pass over the memory.
+    return paddle.isfinite(paddle.stack([paddle._C_ops.squared_l2_norm(g).reshape([]) for g in gradients])).all()
 
 
 def tensors_of(state: dict) -> list[Tensor]:

@@ -1,10 +1,11 @@
 """The training loop, and only the loop: everything optional is a hook."""
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 import numpy as np
 import paddle
@@ -224,7 +225,7 @@ class Trainer:
                 **place,
                 "images": [{"id": i, "file": files.get(i)} for i in images],
                 "batch_shapes": shapes,
-                "losses": {name: float(value) for name, value in losses.items()},
+                "losses": {name: number_or_text(float(value)) for name, value in losses.items()},
             }
 
         return describe
@@ -262,3 +263,8 @@ def seed_generators(seed: int, iteration: int, rank: int) -> None:
     random.seed(number)
     np.random.seed(number)
     paddle.seed(number)
+
+
+def number_or_text(value: float) -> Union[float, str]:
+    """What JSON can say of a number: nan, inf and -inf as text."""
+    return value if math.isfinite(value) else str(value)

@@ -82,7 +82,7 @@ def draw_batch(
     panels, positives = [], np.zeros(len(strides), np.int64)
     for number, planes in enumerate(images):
         pixels = (planes.transpose(1, 2, 0) * np.asarray(std) + np.asarray(mean)) * 255
-        panel = np.clip(np.round(pixels), 0, 255).astype(np.uint8)
+        panel = np.clip(np.round(np.nan_to_num(pixels)), 0, 255).astype(np.uint8)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         panel = cv2.resize(panel, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         _draw_truth(panel, batch, number, scale, class_names)
