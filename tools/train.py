@@ -11,6 +11,7 @@ from ppdet.core.cli import add_config_arguments, make_parser, one_line_errors
 EXAMPLES = """examples:
   python tools/train.py -c configs/fcos/fcos_r50_fpn_1x_coco.yml --eval
   python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml --eval -o epoch=4 TrainReader.batch_size=2
+  python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml --eval -r auto    # begin, or go on where it stopped
   python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml -r output/fcos_r18vd_fpn_bccd/3
   python -m paddle.distributed.launch --gpus 0,1,2,3 tools/train.py -c configs/fcos/fcos_r50_fpn_1x_coco.yml --eval
   python -m paddle.distributed.launch --nproc_per_node 2 --backend gloo tools/train.py -c FILE -o use_gpu=false
@@ -21,7 +22,12 @@ def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
     add_config_arguments(parser)
     parser.add_argument("--eval", action="store_true", help="evaluate every checkpoint and keep the best one")
-    parser.add_argument("-r", "--resume", metavar="CKPT", help="go on from this checkpoint, e.g. output/NAME/3")
+    parser.add_argument(
+        "-r",
+        "--resume",
+        metavar="CKPT",
+        help="go on from this checkpoint, e.g. output/NAME/3; auto: the newest whole one of the run, if there is one",
+    )
     parser.add_argument(
         "--amp", action="store_true", help="mixed precision (-o amp=true): bfloat16 on a CPU that has it"
     )

@@ -2,6 +2,7 @@
 
 import math
 import random
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -241,8 +242,10 @@ class Trainer:
             self.stop_requests.can_wait = False
             self.call("on_stop")
             distributed.wait_for_all()
-            number = self.stop_requests.received
-            raise Stopped(number if number is not None else 15)
+            logger.warning(
+                "stopped as asked, after %d steps; the same command with --resume auto goes on", self.iteration
+            )
+            raise Stopped(self.stop_requests.received or signal.SIGTERM)
 
     def call(self, event: str) -> None:
         for hook in self.hooks:

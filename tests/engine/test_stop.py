@@ -1,0 +1,39 @@
+"""Requests to end a run."""
+
+import os
+import signal
+
+import pytest
+
+from ppdet.engine import stop
+from ppdet.engine.stop import Stopped, StopRequests
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_the_first_request_waits_for_the_step_and_the_second_does_not(number, code, monkeypatch, capfd):
+    monkeypatch.setattr(stop, "IMPATIENT_SECONDS", 0.0)
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped) as caught, StopRequests() as requests:
+        requests.can_wait = True
+        os.kill(os.getpid(), number)
+        assert requests.received == number
+        os.kill(os.getpid(), number)
+        pytest.fail("the second request was not taken")
+    assert caught.value.code == code
+    assert signal.getsignal(number) is before
+    assert f"{number.name}: finishing the step" in capfd.readouterr().err
+
+
+def test_what_a_launcher_passes_on_is_not_impatience():
+    with StopRequests() as requests:
+        requests.can_wait = True
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert requests.received == signal.SIGINT
+
+
+def test_with_nothing_to_save_the_first_request_ends_at_once():
+    with pytest.raises(Stopped), StopRequests():
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("the request was not taken")
