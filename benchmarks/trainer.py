@@ -1,0 +1,89 @@
+"""What the trainer adds to a bare training step: seeding, the guard, the hooks, looking for requests to stop.
+
+The configuration's own data, with its first batch in every step. Each addition is timed within whole steps; the bare
+step (forward, backward, optimizer, schedule) is measured in turns with the trainer's.
+"""
+
+import collections
+import functools
+import tempfile
+import time
+
+from common import ROOT, make_parser, medians, report
+
+EXAMPLES = """examples:
+  python dataset/shapes/generate.py && python benchmarks/trainer.py
+  python benchmarks/trainer.py --repeat 20 -o amp=true
+  python benchmarks/trainer.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml
+"""
+
+
+def main() -> None:
+    parser = make_parser(__doc__, EXAMPLES)
+    parser.set_defaults(repeat=20)
+    parser.add_argument("-c", "--config", default=str(ROOT / "configs" / "fcos" / "fcos_r18_fpn_shapes.yml"))
+    parser.add_argument("-o", "--opt", nargs="+", default=[], metavar="KEY=VALUE", help="override the configuration")
+    arguments = parser.parse_args()
+
+    from ppdet.engine.runtime import load_paddle
+
+    load_paddle(announce=False)
+    from ppdet.core.workspace import load_config
+    from ppdet.engine import trainer as module
+
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["pretrain_weights=null", "worker_num=0", f"save_dir={folder}", "use_ema=false", *arguments.opt]
+        trainer = module.Trainer(load_config(arguments.config, options))
+        trainer.model.train()
+        trainer.batches = [next(iter(trainer.reader))]
+        trainer.call("before_train")
+        parts: dict[str, float] = collections.Counter()
+
+        def timed(name: str, function: object) -> object:
+            @functools.wraps(function)
+            def run(*values: object) -> object:
+                start = time.perf_counter()
+                result = function(*values)
+                parts[name] += time.perf_counter() - start
+                return result
+
+            return run
+
+        def bare() -> None:
+            with trainer.precision.context():
+                trainer.parallel(trainer.batches[0])["loss"].backward()
+            trainer.optimizer.step()
+            trainer.optimizer.clear_grad()
+            trainer.scheduler.step()
+
+        def whole() -> None:
+            trainer.step = trainer.iteration % trainer.steps_per_epoch
+            trainer.call("before_step")
+            trainer.train_step()
+            trainer.iteration += 1
+            trainer.guard.judge()
+            trainer.call("after_step")
+            trainer.stop_if_asked()
+
+        # The guard's update holds the optimizer's step, which a bare step has as well.
+        import ppdet.engine.guard as guard
+
+        guard.all_finite = timed("guard: are all gradients finite?", guard.all_finite)
+        trainer.guard.before_forward = timed("guard: keep running statistics", trainer.guard.before_forward)
+        module.seed_generators = timed("seeding", module.seed_generators)
+        trainer.call = timed("hooks", trainer.call)
+        trainer.stop_if_asked = timed("requests to stop", trainer.stop_if_asked)
+        whole()
+        parts.clear()
+        seconds = medians({"bare": bare, "trainer": whole}, arguments.repeat, warm_up=0)
+    step, runs = seconds["bare"], arguments.repeat
+    rows = [[name, 1e3 * value / runs, value / runs / step] for name, value in parts.items()]
+    rows.append(["all of these", sum(row[1] for row in rows), sum(row[2] for row in rows)])
+    rows += [["bare step", 1e3 * step, 1.0], ["trainer's step", 1e3 * seconds["trainer"], seconds["trainer"] / step]]
+    images = "x".join(str(size) for size in trainer.batches[0]["image"].shape)
+    title = f"What the trainer adds to a step, {trainer.cfg.name}, {images}"
+    report(title, ["part", "ms", "of a bare step"], rows, arguments.json)
+
+
+if __name__ == "__main__":
+    main()
