@@ -1,18 +1,20 @@
 """Train a detector."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppdet.core.cli import add_config_arguments, make_parser, one_line_errors
+from ppdet.core.cli import add_config_arguments, flag, make_parser, one_line_errors
 
 EXAMPLES = """examples:
   python tools/train.py -c configs/fcos/fcos_r50_fpn_1x_coco.yml --eval
   python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml --eval -o epoch=4 TrainReader.batch_size=2
   python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml --eval -r auto    # begin, or go on where it stopped
   python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml -r output/fcos_r18vd_fpn_bccd/3
+  python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml --eval --use_vdl true --vdl_log_dir vdl/bccd
   python -m paddle.distributed.launch --gpus 0,1,2,3 tools/train.py -c configs/fcos/fcos_r50_fpn_1x_coco.yml --eval
   python -m paddle.distributed.launch --nproc_per_node 2 --backend gloo tools/train.py -c FILE -o use_gpu=false
 """
@@ -31,7 +33,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--amp", action="store_true", help="mixed precision (-o amp=true): bfloat16 on a CPU that has it"
     )
+    parser.add_argument("--use_vdl", type=flag, metavar="BOOL", help="write VisualDL logs (-o use_vdl=true)")
+    parser.add_argument("--vdl_log_dir", metavar="DIR", help="folder of VisualDL logs (default: output/NAME/vdl)")
     return parser.parse_args()
+
+
+def options(arguments: argparse.Namespace) -> list[str]:
+    """What the command line says, as overrides of the configuration."""
+    given = {"amp": arguments.amp or None, "use_vdl": arguments.use_vdl, "vdl_log_dir": arguments.vdl_log_dir}
+    return [*arguments.opt, *(f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None)]
 
 
 def main() -> None:
@@ -44,7 +54,7 @@ def main() -> None:
         from ppdet.engine import distributed
         from ppdet.engine.trainer import Trainer
 
-        cfg = load_config(arguments.config, [*arguments.opt, *(["amp=true"] if arguments.amp else [])])
+        cfg = load_config(arguments.config, options(arguments))
         set_device(cfg["use_gpu"])
         distributed.start()
         Trainer(cfg, evaluate=arguments.eval, resume=arguments.resume).train()

@@ -13,9 +13,9 @@ def make_parser(description: str, examples: str) -> argparse.ArgumentParser:
     )
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add -c/--config (required) and -o/--opt (any number of key=value; the option may be repeated)."""
-    parser.add_argument("-c", "--config", required=True, metavar="FILE", help="YAML file of the experiment")
+def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Add -c/--config and -o/--opt (any number of key=value; the option may be repeated)."""
+    parser.add_argument("-c", "--config", required=required, metavar="FILE", help="YAML file of the experiment")
     parser.add_argument(
         "-o",
         "--opt",

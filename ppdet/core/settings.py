@@ -90,8 +90,9 @@ SETTINGS = {
     "ema_black_list": Setting(Optional[list[str]], None, "parameters that the average leaves alone", planned=True),
     "ema_filter_no_grad": Setting(bool, False, "leave frozen parameters out of the average", planned=True),
     # what one sees of a run
-    "use_vdl": Setting(bool, False, "write VisualDL logs", planned=True),
-    "vdl_log_dir": Setting(Optional[str], None, "folder of VisualDL logs", planned=True),
+    "use_vdl": Setting(bool, False, "write VisualDL logs (needs visualdl)"),
+    "vdl_log_dir": Setting(Optional[str], None, "folder of VisualDL logs; null: vdl in the run's folder"),
+    "use_tensorboard": Setting(bool, False, "write TensorBoard logs to the run's folder (needs tensorboardX)"),
     # mixed precision
     "amp": Setting(bool, False, "train in mixed precision: bfloat16 on CPUs that multiply it (GPUs: not built yet)"),
     "amp_level": Setting(

@@ -1,7 +1,6 @@
 """COCO evaluation of a model, shared between ranks."""
 
 import json
-import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from ppdet.data.errors import DataError
 from ppdet.engine import distributed
 from ppdet.engine.build import build_dataset, build_reader
 from ppdet.metrics.coco import COCOMetric
-from ppdet.utils.logger import get_logger
+from ppdet.utils.logger import get_logger, is_watched
 
 logger = get_logger(__name__)
 
@@ -141,5 +140,4 @@ def collect(metric: COCOMetric, rows: Tensor, rows_per_image: Tensor, image_ids:
 
 def progress(reader: object, title: str) -> object:
     """The reader's batches, under a progress bar with ETA where a person watches rank 0's terminal."""
-    watched = sys.stderr.isatty() and distributed.rank() == 0
-    return tqdm(reader, total=len(reader), desc=title, unit="batch", leave=False, disable=not watched)
+    return tqdm(reader, total=len(reader), desc=title, unit="batch", leave=False, disable=not is_watched())

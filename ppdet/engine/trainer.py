@@ -158,11 +158,14 @@ class Trainer:
             Stopped: the run was asked to end, and has saved what it had.
         """
         with self.stop_requests:
-            self.call("before_train")
-            while self.epoch < self.epochs:
-                self.train_epoch()
-                self.epoch += 1
-            self.call("after_train")
+            try:
+                self.call("before_train")
+                while self.epoch < self.epochs:
+                    self.train_epoch()
+                    self.epoch += 1
+                self.call("after_train")
+            finally:
+                self.call("close")
 
     def train_epoch(self) -> None:
         self.model.train()
@@ -247,9 +250,9 @@ class Trainer:
             )
             raise Stopped(self.stop_requests.received or signal.SIGTERM)
 
-    def call(self, event: str) -> None:
+    def call(self, event: str, *details: object) -> None:
         for hook in self.hooks:
-            getattr(hook, event)(self)
+            getattr(hook, event)(self, *details)
 
 
 def mean_losses(losses: Sequence[dict]) -> dict:

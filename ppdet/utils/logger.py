@@ -25,6 +25,11 @@ def get_rank() -> int:
     return int(value) if value.isdigit() else 0
 
 
+def is_watched() -> bool:
+    """Whether a person may be looking: standard error is a terminal, and this is rank 0."""
+    return sys.stderr.isatty() and get_rank() == 0
+
+
 def _set_up_root() -> None:
     root = logging.getLogger(ROOT_NAME)
     if any(isinstance(handler, _StandardErrorHandler) for handler in root.handlers):

@@ -40,5 +40,6 @@ def test_nothing_is_read_from_the_device_between_log_lines(tiny, monkeypatch):
     steps = reads[1:]
     assert len(steps) == 8
     read_in = [bool(step) for step in steps]
-    # Log lines after the first step, every third after it, and the last one.
-    assert read_in == [True, False, False, True, False, False, True, True]
+    # Log lines after the first step, every third after it, and the last one; and once the picture of the second batch.
+    assert read_in == [True, True, False, True, False, False, True, True]
+    assert set(steps[1]) == {"numpy"}

@@ -2,15 +2,19 @@
 
 from ppdet.core.config import Config
 from ppdet.engine.hooks.base import Hook, at_log_line
+from ppdet.engine.hooks.boards import BoardHook, TensorBoard, VisualDL
 from ppdet.engine.hooks.checkpoint import CheckpointHook
 from ppdet.engine.hooks.dead_side import DeadSideHook
+from ppdet.engine.hooks.history import HistoryHook
 from ppdet.engine.hooks.log import LogHook
 from ppdet.engine.hooks.picture import BatchPictureHook
 
 __all__ = [
     "BatchPictureHook",
+    "BoardHook",
     "CheckpointHook",
     "DeadSideHook",
+    "HistoryHook",
     "Hook",
     "LogHook",
     "at_log_line",
@@ -19,9 +23,20 @@ __all__ = [
 
 
 def default_hooks(cfg: Config, *, evaluate: bool) -> list[Hook]:
-    """The hooks of an ordinary run, in the order in which they have to be called."""
+    """The hooks of an ordinary run, in the order in which they have to be called.
+
+    Raises:
+        ConfigError: a board's package is not installed.
+    """
+    boards = []
+    if cfg["use_vdl"]:
+        boards.append(BoardHook(VisualDL, cfg["vdl_log_dir"]))
+    if cfg["use_tensorboard"]:
+        boards.append(BoardHook(TensorBoard))
     return [
         LogHook(cfg["log_iter"]),
+        HistoryHook(),
+        *boards,
         BatchPictureHook(),
         DeadSideHook(interval=cfg["log_iter"]),
         CheckpointHook(

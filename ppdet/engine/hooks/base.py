@@ -15,6 +15,17 @@ class Hook:
     def on_stop(self, trainer: object) -> None:
         """The run was asked to end after the step just done."""
 
+    def after_report(self, trainer: object, report: dict) -> None:
+        """Figures of the steps since the last report are known: learning_rate, losses (means by name, NaN where no
+        step gave a finite one), seconds_per_step, images_per_second (of all ranks), data_share (of the time, 0 to 1,
+        spent waiting for data), max_mem_mib (see `peak_memory`)."""
+
+    def after_evaluation(self, trainer: object, numbers: dict[str, float]) -> None:
+        """On rank 0: COCO's twelve numbers of the weights after `trainer.iteration` steps."""
+
+    def close(self, trainer: object) -> None:
+        """The run ends, in whatever way, perhaps before it began."""
+
     def after_train(self, trainer: object) -> None: ...
 
 

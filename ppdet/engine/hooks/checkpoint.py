@@ -105,6 +105,7 @@ class CheckpointHook(Hook):
         if distributed.rank() != 0:
             return
         if numbers is not None:
+            trainer.call("after_evaluation", numbers)
             ap = numbers["AP"]
             trainer.history.append([epoch + 1, ap])
             is_best = trainer.best_ap is None or ap > trainer.best_ap

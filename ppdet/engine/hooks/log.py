@@ -1,22 +1,31 @@
-"""Lines of the log."""
+"""Lines of the log, and the progress bar of a terminal."""
 
 import datetime
+import math
 import time
+from typing import Optional
 
 import paddle
+from tqdm import tqdm
 
 from ppdet.engine import distributed
 from ppdet.engine.hooks.base import Hook, at_log_line
-from ppdet.utils.logger import get_logger
+from ppdet.engine.memory import peak_memory
+from ppdet.utils.logger import get_logger, is_watched
 
 logger = get_logger(__name__)
 
 
 class LogHook(Hook):
-    """A line every `interval` steps: rate, losses averaged since the last line, speed, time left."""
+    """A report every `interval` steps: rate, losses averaged since the last one, speed, time left, memory.
+
+    Reports go to `after_report` of all hooks and to the log; on a terminal there is a progress bar for each epoch
+    instead, and only an epoch's last report is a line of the log.
+    """
 
     def __init__(self, interval: int) -> None:
         self.interval = interval
+        self.bar: Optional[tqdm] = None
         self.reset()
 
     def reset(self) -> None:
@@ -42,6 +51,15 @@ class LogHook(Hook):
     def before_step(self, trainer: object) -> None:
         if self.steps == 0:
             self.mark = time.perf_counter() - trainer.data_seconds
+        if self.bar is None and is_watched():
+            self.bar = tqdm(
+                desc=f"Epoch {trainer.epoch + 1}/{trainer.epochs}",
+                initial=trainer.step,
+                total=trainer.steps_per_epoch,
+                unit="step",
+                leave=False,
+                dynamic_ncols=True,
+            )
 
     def after_step(self, trainer: object) -> None:
         # Sums stay on the device: reading them waits for it, so that happens at log lines only.
@@ -57,35 +75,63 @@ class LogHook(Hook):
                 )
         self.steps += 1
         self.data_seconds += trainer.data_seconds
+        if self.bar is not None:
+            self.bar.update()
         if at_log_line(trainer, self.interval):
-            self.write(trainer)
+            self.report(trainer)
             self.reset()
 
-    def write(self, trainer: object) -> None:
+    def report(self, trainer: object) -> None:
         # Reading the losses waits for the device, so that the time measured after it includes all of its work.
-        means = {name: float(total) / max(1.0, float(count)) for name, (total, count) in self.sums.items()}
-        losses = " ".join(f"{name}: {value:.4f}" for name, value in means.items())
-        seconds = time.perf_counter() - self.mark
+        losses = {
+            name: float(total) / float(count) if float(count) else math.nan
+            for name, (total, count) in self.sums.items()
+        }
+        seconds = max(time.perf_counter() - self.mark, 1e-9)
         done = trainer.iteration - self.first_iteration
         left = trainer.epochs * trainer.steps_per_epoch - trainer.iteration
-        eta = left * (time.perf_counter() - self.start) / done
-        images = trainer.images_per_step * self.steps
-        width = len(str(trainer.steps_per_epoch))
+        report = {
+            "learning_rate": trainer.learning_rate,
+            "losses": losses,
+            "seconds_per_step": seconds / self.steps,
+            "images_per_second": trainer.images_per_step * self.steps / seconds,
+            "data_share": min(1.0, self.data_seconds / seconds),
+            "max_mem_mib": peak_memory(),
+        }
+        eta = datetime.timedelta(seconds=round(left * (time.perf_counter() - self.start) / done))
+        self.show(trainer, report, eta)
+        trainer.call("after_report", report)
+
+    def show(self, trainer: object, report: dict, eta: datetime.timedelta) -> None:
+        losses = " ".join(f"{name}: {value:.4f}" for name, value in report["losses"].items())
+        speed = f"{report['images_per_second']:.2f} images/s"
+        if self.bar is not None:
+            if trainer.step + 1 < trainer.steps_per_epoch:
+                self.bar.set_postfix_str(f"{losses} eta: {eta} {speed} data: {report['data_share']:.0%}")
+                return
+            self.close(trainer)
         logger.info(
             "Epoch: [%d/%d] [%*d/%d] learning_rate: %.6f %s eta: %s "
-            "batch_cost: %.3f data_cost: %.3f ips: %.2f images/s",
+            "batch_cost: %.3f data_cost: %.3f (%.0f%%) ips: %s max_mem: %s",
             trainer.epoch + 1,
             trainer.epochs,
-            width,
+            len(str(trainer.steps_per_epoch)),
             trainer.step + 1,
             trainer.steps_per_epoch,
-            trainer.learning_rate,
+            report["learning_rate"],
             losses,
-            datetime.timedelta(seconds=round(eta)),
-            seconds / self.steps,
-            self.data_seconds / self.steps,
-            images / max(seconds, 1e-9),
+            eta,
+            report["seconds_per_step"],
+            report["seconds_per_step"] * report["data_share"],
+            100 * report["data_share"],
+            speed,
+            " ".join(f"{where} {mib} MiB" for where, mib in report["max_mem_mib"].items()),
         )
+
+    def close(self, trainer: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
 
     def after_train(self, trainer: object) -> None:
         seconds = datetime.timedelta(seconds=round(time.perf_counter() - self.start))

@@ -1,4 +1,6 @@
-"""A picture of what the network is fed."""
+"""Pictures of what the network is fed."""
+
+from pathlib import Path
 
 import paddle
 
@@ -12,18 +14,38 @@ logger = get_logger(__name__)
 
 
 class BatchPictureHook(Hook):
-    """A picture of the first batch, with its boxes and positive locations: look at it before you trust a loss."""
+    """Pictures of the first batches of every start, with their boxes and positive locations.
+
+    Look at them before you trust a loss: train_batch.jpg, train_batch_2.jpg, …
+
+    Args:
+        batches: to draw, on rank 0.
+    """
+
+    def __init__(self, batches: int = 2) -> None:
+        self.batches = batches
+        self.drawn = 0
 
     def after_step(self, trainer: object) -> None:
-        if trainer.step or trainer.epoch or distributed.rank() != 0:
+        if distributed.rank() != 0:
             return
-        path = trainer.output / "train_batch.jpg"
-        batch = {k: v.numpy() for k, v in trainer.batches[0].items() if isinstance(v, paddle.Tensor)}
-        mean, std = normalization(trainer.reader)
-        names = trainer.reader.dataset.class_names
-        model = trainer.model
-        draw_batch(batch, path, mean, std, model.strides, num_shift=model.num_shift, class_names=names)
-        logger.info("picture of the first batch: %s", path)
+        for batch in trainer.batches[: self.batches - self.drawn]:
+            self.drawn += 1
+            path = trainer.output / ("train_batch.jpg" if self.drawn == 1 else f"train_batch_{self.drawn}.jpg")
+            try:
+                draw(batch, path, trainer)
+            except OSError as error:
+                logger.error("%s could not be written: %s", path, error)
+            else:
+                logger.info("picture of a training batch: %s", path)
+
+
+def draw(batch: dict, path: Path, trainer: object) -> None:
+    """Write the picture of a batch as the trainer's model gets it."""
+    arrays = {name: value.numpy() for name, value in batch.items() if isinstance(value, paddle.Tensor)}
+    mean, std = normalization(trainer.reader)
+    names, model = trainer.reader.dataset.class_names, trainer.model
+    draw_batch(arrays, path, mean, std, model.strides, num_shift=model.num_shift, class_names=names)
 
 
 def normalization(reader: object) -> tuple[list[float], list[float]]:

@@ -1,0 +1,207 @@
+"""What came of training runs: AP by epoch, side by side, and curves; from histories or from checkpoints."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+from ppdet.core.config import Config
+from ppdet.core.show import show
+from ppdet.engine.build import build_model
+from ppdet.engine.checkpoint import beside, describe
+from ppdet.engine.evaluator import Evaluator
+from ppdet.engine.hooks.checkpoint import LAST
+from ppdet.engine.hooks.history import EVALUATION, HISTORY, REPORT, read_history
+from ppdet.engine.weights import load_weights
+from ppdet.utils.files import atomic_path
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+EVALUATIONS = "evaluations.jsonl"
+COLUMNS = ("AP", "AP50", "AP75")
+
+
+class AnalysisError(ValueError):
+    """Nothing to analyse; the message says where, and what to do."""
+
+    user_error = True
+
+
+class Run(NamedTuple):
+    """A run to show.
+
+    evaluations: {epoch: COCO's twelve numbers}. reports: the lines of its history that `LogHook` wrote.
+    """
+
+    name: str
+    evaluations: dict[int, dict[str, float]]
+    reports: list[dict]
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Runs from their histories; evaluations, where there are none, are those made of the checkpoints.
+
+    Raises:
+        AnalysisError: a folder is missing, or has neither.
+    """
+    return [read_run(folder, name) for folder, name in zip(folders, names_of(folders))]
+
+
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """Names of the folders, or their paths where names are not enough to tell them apart."""
+    names = [folder.resolve().name for folder in folders]
+    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+
+
+def read_run(folder: Path, name: str) -> Run:
+    check_folder(folder)
+    history = read_history(folder / HISTORY)
+    evaluations = {line["epoch"]: line["numbers"] for line in history if line["event"] == EVALUATION}
+    run = Run(
+        name=name,
+        evaluations=evaluations or {line["epoch"]: line["numbers"] for line in read_evaluations(folder)},
+        reports=[line for line in history if line["event"] == REPORT],
+    )
+    if not run.evaluations and not run.reports:
+        raise AnalysisError(
+            f"{folder}: no {HISTORY} with anything in it: is it a run's folder? Checkpoints alone are evaluated with "
+            "--evaluate -c FILE"
+        )
+    return run
+
+
+def check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise AnalysisError(f"{folder}: no such folder: expected that of a run, such as output/NAME")
+
+
+def read_evaluations(folder: Path) -> list[dict]:
+    """Lines of evaluations.jsonl; a cut one is left out."""
+    lines = []
+    path = folder / EVALUATIONS
+    for row in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            line = json.loads(row)
+            lines.append({key: line[key] for key in ("epoch", "weights", "sha256", "configuration", "numbers")})
+        except (ValueError, TypeError, KeyError):
+            continue
+    return lines
+
+
+def evaluate_checkpoints(cfg: Config, folders: Sequence[Path]) -> list[Run]:
+    """Evaluate every checkpoint of the folders as the configuration says.
+
+    Results are added to evaluations.jsonl in each folder; a checkpoint that has one there, with the same content and
+    configuration, is not evaluated again.
+
+    Raises:
+        AnalysisError: a folder is missing, or has no checkpoints.
+    """
+    found = {folder: checkpoints(folder, cfg["epoch"]) for folder in folders}
+    digest = configuration_digest(cfg)
+    model, evaluator = build_model(cfg), Evaluator(cfg)
+    return [
+        Run(
+            name,
+            {epoch: evaluate_once(path, epoch, digest, model, evaluator) for epoch, path in found[folder].items()},
+            [line for line in read_history(folder / HISTORY) if line["event"] == REPORT],
+        )
+        for folder, name in zip(folders, names_of(folders))
+    ]
+
+
+def checkpoints(folder: Path, epochs: int) -> dict[int, Path]:
+    """{epochs done: weights} of <epoch>.pdparams and model_final.pdparams, in order.
+
+    Args:
+        epochs: of the whole run, for a model_final that does not say.
+
+    Raises:
+        AnalysisError: there are none.
+    """
+    check_folder(folder)
+    found = {int(path.stem) + 1: path for path in folder.glob("*.pdparams") if path.stem.isdigit()}
+    final = folder / f"{LAST}.pdparams"
+    if final.is_file():
+        try:
+            done = int(json.loads(beside(folder / LAST, ".json").read_text())["state"]["epoch"])
+        except (OSError, ValueError, TypeError, KeyError):
+            done = max([epochs, *(epoch + 1 for epoch in found)])
+        found[done] = final
+    if not found:
+        raise AnalysisError(f"{folder}: no checkpoints there, neither <epoch>.pdparams nor {LAST}.pdparams")
+    return dict(sorted(found.items()))
+
+
+def configuration_digest(cfg: Config) -> str:
+    """The same for configurations with the same values, wherever these come from."""
+    values = "\n".join(line.split("#")[0].rstrip() for line in show(cfg).splitlines())
+    return hashlib.sha256(values.encode()).hexdigest()
+
+
+def evaluate_once(path: Path, epoch: int, digest: str, model: object, evaluator: Evaluator) -> dict[str, float]:
+    content = describe(path)["sha256"]
+    known = read_evaluations(path.parent)
+    for line in known:
+        if (line["sha256"], line["configuration"]) == (content, digest):
+            logger.info("%s: evaluated before, see %s", path, path.parent / EVALUATIONS)
+            return line["numbers"]
+    logger.info("%s: evaluation after epoch %d", path, epoch)
+    load_weights(model, str(path), strict=True)
+    numbers = {name: float(value) for name, value in evaluator(model).items()}
+    line = {"epoch": epoch, "weights": path.name, "sha256": content, "configuration": digest, "numbers": numbers}
+    # Written anew, so that a line that was cut does not spoil the one after it.
+    with atomic_path(path.parent / EVALUATIONS) as temporary:
+        temporary.write_text("".join(json.dumps(each) + "\n" for each in [*known, line]), encoding="utf-8")
+    return numbers
+
+
+def table(runs: Sequence[Run]) -> str:
+    """AP, AP50 and AP75 of every run by epoch, side by side, and each run's best epoch."""
+    width = 8 * len(COLUMNS)
+    names = [run.name if len(run.name) < width else "…" + run.name[2 - width :] for run in runs]
+    rows = [
+        "epoch" + "".join(f" |{name:>{width}}" for name in names),
+        " " * 5 + "".join(" |" + "".join(f"{column:>8}" for column in COLUMNS) for _ in runs),
+    ]
+    rows.append("-" * len(rows[0]))
+    for epoch in sorted({epoch for run in runs for epoch in run.evaluations}):
+        rows.append(f"{epoch:5d}" + "".join(" |" + cells(run.evaluations.get(epoch)) for run in runs))
+    for run in runs:
+        best = best_epoch(run)
+        if best is None:
+            rows.append(f"{run.name}: no evaluations: train with --eval, or add --evaluate -c FILE")
+        else:
+            rows.append(f"{run.name}: best AP {run.evaluations[best]['AP']:.3f} after epoch {best}")
+    return "\n".join(rows)
+
+
+def cells(numbers: Optional[dict[str, float]]) -> str:
+    return "".join(f"{numbers[name]:8.3f}" if numbers else f"{'-':>8}" for name in COLUMNS)
+
+
+def best_epoch(run: Run) -> Optional[int]:
+    """The first epoch with the highest AP; None without evaluations."""
+    return max(sorted(run.evaluations), key=lambda epoch: run.evaluations[epoch]["AP"], default=None)
+
+
+def draw_curves(runs: Sequence[Run], path: Path) -> None:
+    """Draw loss, learning rate and AP over epochs into one PNG, in a color for each run."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(15, 4.5), layout="constrained")
+    loss, rate, ap = figure.subplots(1, 3)
+    for run in runs:
+        epochs = [line["iteration"] / line["steps_per_epoch"] for line in run.reports]
+        losses = [line["losses"].get("loss") for line in run.reports]
+        loss.plot(epochs, [float("nan") if value is None else value for value in losses], label=run.name)
+        rate.plot(epochs, [line["learning_rate"] for line in run.reports], label=run.name)
+        evaluated = sorted(run.evaluations)
+        ap.plot(evaluated, [run.evaluations[epoch]["AP"] for epoch in evaluated], marker="o", label=run.name)
+    for axes, title in ((loss, "loss"), (rate, "learning rate"), (ap, "AP")):
+        axes.set(title=title, xlabel="epoch")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

@@ -1,0 +1,132 @@
+"""Scalars for VisualDL and TensorBoard."""
+
+import importlib
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Optional
+
+from ppdet.core.errors import ConfigError
+from ppdet.engine import distributed
+from ppdet.engine.hooks.base import Hook
+from ppdet.engine.hooks.history import EVALUATION, HISTORY, REPORT, read_history
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+
+class VisualDL:
+    """A VisualDL log file in a folder."""
+
+    # The writers that the two libraries offer pass everything on to a thread; a full disk ends the thread, and then
+    # they wait for it forever. So only the libraries' file formats are used, without a thread.
+    setting, package, name = "use_vdl", "visualdl", "vdl"
+
+    def __init__(self, folder: Path) -> None:
+        from visualdl.writer.record_writer import RecordWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        # Of several files in a folder VisualDL shows the one whose name comes last.
+        self.writer = RecordWriter(open(folder / f"vdlrecords.{time.time():.6f}.log", "wb"))  # noqa: SIM115, the writer closes it
+
+    def add(self, name: str, value: float, step: int) -> None:
+        from visualdl.component.base_component import scalar
+
+        record = scalar(tag=name, value=value, step=step, walltime=round(time.time() * 1000))
+        self.writer.write(record.SerializeToString())
+
+
+class TensorBoard:
+    """A TensorBoard event file in a folder."""
+
+    setting, package, name = "use_tensorboard", "tensorboardX", "tensorboard"
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self.writer = EventsWriter(str(folder / "events"), f".{os.getpid()}.{time.time_ns()}")
+        # TensorBoard shows all files of a folder as one run; this hides what older files have.
+        self.writer.write_event(Event(wall_time=time.time(), session_log=SessionLog(status=SessionLog.START)))
+
+    def add(self, name: str, value: float, step: int) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        self.writer.write_event(Event(step=step, wall_time=time.time(), summary=scalar(name, value)))
+
+
+class BoardHook(Hook):
+    """Shows every report and evaluation on a board, over the steps of the whole run.
+
+    A run that resumes begins a new file with all that its history has of the steps before. It comes after
+    HistoryHook, which sorts out what that is.
+
+    Args:
+        board: VisualDL or TensorBoard. folder: for its files; None takes vdl or tensorboard in the run's folder.
+
+    Raises:
+        ConfigError: the board's package is not installed.
+    """
+
+    def __init__(self, board: type, folder: Optional[str] = None) -> None:
+        self.board = board
+        self.folder = folder
+        self.opened: object = None
+        self.failed = False
+        try:
+            importlib.import_module(board.package)
+        except ImportError as error:
+            raise ConfigError(
+                f"{board.setting} needs {board.package} ({error}): pip install {board.package}, or set it to false"
+            ) from None
+
+    def before_train(self, trainer: object) -> None:
+        if distributed.rank() != 0:
+            return
+        folder = Path(self.folder) if self.folder else trainer.output / self.board.name
+        self.opened = self.board(folder)
+        logger.info("%s: scalars go to %s", self.board.setting, folder)
+        for line in read_history(trainer.output / HISTORY):
+            self.add(line["event"], line, line["iteration"])
+
+    def after_report(self, trainer: object, report: dict) -> None:
+        self.add(REPORT, report, trainer.iteration)
+
+    def after_evaluation(self, trainer: object, numbers: dict[str, float]) -> None:
+        self.add(EVALUATION, {"numbers": numbers}, trainer.iteration)
+
+    def add(self, event: str, figures: dict, iteration: int) -> None:
+        if self.opened is None:
+            return
+        try:
+            for name, value in scalars(event, figures):
+                self.opened.add(name, value, iteration)
+            self.opened.writer.flush()
+        except OSError as error:
+            if not self.failed:
+                logger.error("%s: scalars could not be written: %s; training goes on", self.board.setting, error)
+            self.failed = True
+
+    def close(self, trainer: object) -> None:
+        if self.opened is not None:
+            try:
+                self.opened.writer.close()
+            except OSError as error:
+                logger.error("%s: scalars could not be written: %s", self.board.setting, error)
+            self.opened = None
+
+
+def scalars(event: str, figures: dict) -> Iterator[tuple[str, float]]:
+    """Names on a board, such as train/loss_cls and eval/AP, and those values of a line of history that are numbers."""
+    if event == EVALUATION:
+        named = {f"eval/{name}": value for name, value in figures["numbers"].items()}
+    else:
+        named = {f"train/{name}": value for name, value in figures["losses"].items()}
+        named.update({f"train/max_mem_{where}": value for where, value in figures["max_mem_mib"].items()})
+        for name in ("learning_rate", "images_per_second", "data_share"):
+            named[f"train/{name}"] = figures[name]
+    yield from ((name, value) for name, value in named.items() if value is not None and math.isfinite(value))

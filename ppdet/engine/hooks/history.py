@@ -1,0 +1,115 @@
+"""The history of a run in figures: history.jsonl in its folder, one JSON object per line."""
+
+import datetime
+import json
+import math
+from pathlib import Path
+
+from ppdet.engine import distributed
+from ppdet.engine.hooks.base import Hook
+from ppdet.utils.files import atomic_path
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+HISTORY = "history.jsonl"
+REPORT, EVALUATION = "report", "evaluation"
+
+
+class HistoryHook(Hook):
+    """Writes down every report and every evaluation. The newest history of a folder is that of one unbroken run.
+
+    A run that resumes after k steps drops what was written of later steps; one that starts anew renames the history
+    that it finds. Where lines cannot be written (a full disk), they are lost, and the log says so once.
+
+    A line has event ("report" or "evaluation"), time (local, ISO 8601), iteration (steps done), steps_per_epoch,
+    epoch (that of the steps, from 1) and step (done of that epoch); then what `after_report` of hooks names, or the
+    twelve numbers as `numbers`. What is not a finite number is null.
+    """
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    def before_train(self, trainer: object) -> None:
+        if distributed.rank() != 0:
+            return
+        self.path = trainer.output / HISTORY
+        source = trainer.resumed_from and trainer.resumed_from.parent / HISTORY
+        try:
+            earlier = read_history(source) if source else []
+            if self.path.exists() and not (source and source.resolve() == self.path.resolve()):
+                set_aside(self.path)
+            lines = [json.dumps(line) + "\n" for line in earlier if belongs(line, trainer)]
+            with atomic_path(self.path) as temporary:
+                temporary.write_text("".join(lines), encoding="utf-8")
+        except OSError as error:
+            logger.error("%s could not be begun: %s", self.path, error)
+
+    def after_report(self, trainer: object, report: dict) -> None:
+        self.write(trainer, REPORT, report)
+
+    def after_evaluation(self, trainer: object, numbers: dict[str, float]) -> None:
+        self.write(trainer, EVALUATION, {"numbers": numbers})
+
+    def write(self, trainer: object, event: str, figures: dict) -> None:
+        if distributed.rank() != 0:
+            return
+        epochs_before, steps = divmod(trainer.iteration - 1, trainer.steps_per_epoch)
+        line = {
+            "event": event,
+            "time": datetime.datetime.now().isoformat(timespec="seconds"),
+            "iteration": trainer.iteration,
+            "steps_per_epoch": trainer.steps_per_epoch,
+            "epoch": epochs_before + 1,
+            "step": steps + 1,
+            **figures,
+        }
+        try:
+            with open(self.path, "a", encoding="utf-8") as stream:
+                # A line that failed may have left its beginning.
+                stream.write("\n" * self.failed + json.dumps(finite(line)) + "\n")
+        except OSError as error:
+            if not self.failed:
+                logger.error("%s could not be written: %s; training goes on without these lines", self.path, error)
+            self.failed = True
+        else:
+            self.failed = False
+
+
+def read_history(path: Path) -> list[dict]:
+    """The lines of a history, in order, without those that a kill or a full disk cut; none where there is no file."""
+    lines = []
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    for row in text.splitlines():
+        try:
+            line = json.loads(row)
+            if line["event"] in (REPORT, EVALUATION) and line["iteration"] >= 0 and line["steps_per_epoch"] > 0:
+                lines.append(line)
+        except (ValueError, TypeError, KeyError):
+            continue
+    return lines
+
+
+def belongs(line: dict, trainer: object) -> bool:
+    """Whether a line is of the steps that the resumed run has behind it, which may have had another batch size."""
+    ahead = line["iteration"] * trainer.steps_per_epoch - trainer.iteration * line["steps_per_epoch"]
+    will_come_again = line["event"] == EVALUATION and not trainer.evaluated
+    return ahead < 0 or (ahead == 0 and not will_come_again)
+
+
+def set_aside(path: Path) -> None:
+    """Rename history.jsonl to the first of history_1.jsonl, history_2.jsonl, … that is free."""
+    number = 1
+    while (target := path.with_name(f"{path.stem}_{number}{path.suffix}")).exists():
+        number += 1
+    path.rename(target)
+    logger.info("the history of an earlier run is now %s", target)
+
+
+def finite(value: object) -> object:
+    """The same with null for NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: finite(part) for key, part in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
