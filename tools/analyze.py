@@ -37,7 +37,7 @@ def main() -> None:
     with one_line_errors():
         from ppdet.engine.runtime import load_paddle, set_device
 
-        load_paddle()
+        load_paddle(announce=arguments.evaluate)
         from ppdet.core.workspace import load_config
         from ppdet.engine import analysis
 

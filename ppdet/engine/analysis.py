@@ -56,11 +56,17 @@ def names_of(folders: Sequence[Path]) -> list[str]:
 
 def read_run(folder: Path, name: str) -> Run:
     check_folder(folder)
-    history = read_history(folder / HISTORY)
+    history, made_later = read_history(folder / HISTORY), read_evaluations(folder)
     evaluations = {line["epoch"]: line["numbers"] for line in history if line["event"] == EVALUATION}
     run = Run(
         name=name,
-        evaluations=evaluations or {line["epoch"]: line["numbers"] for line in read_evaluations(folder)},
+        evaluations=evaluations
+        or {
+            line["epoch"]: line["numbers"]
+            for line in made_later
+            # Numbers of several configurations do not belong into one curve.
+            if line["configuration"] == made_later[-1]["configuration"]
+        },
         reports=[line for line in history if line["event"] == REPORT],
     )
     if not run.evaluations and not run.reports:
@@ -144,7 +150,7 @@ def evaluate_once(path: Path, epoch: int, digest: str, model: object, evaluator:
     content = describe(path)["sha256"]
     known = read_evaluations(path.parent)
     for line in known:
-        if (line["sha256"], line["configuration"]) == (content, digest):
+        if (line["weights"], line["sha256"], line["configuration"]) == (path.name, content, digest):
             logger.info("%s: evaluated before, see %s", path, path.parent / EVALUATIONS)
             return line["numbers"]
     logger.info("%s: evaluation after epoch %d", path, epoch)

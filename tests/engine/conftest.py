@@ -1,0 +1,58 @@
+"""A finished run that several tests look at."""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from tiny import TINY_YAML, write_tiny_coco
+
+from ppdet.core.workspace import load_config
+from ppdet.engine.hooks import Hook
+from ppdet.engine.trainer import Trainer
+
+
+class Witness(Hook):
+    """Keeps what the hooks of a run should know."""
+
+    def __init__(self):
+        self.losses, self.rates, self.waits, self.reports, self.evaluations = [], [], [], [], []
+
+    def after_step(self, trainer):
+        self.losses.append(float(trainer.losses["loss"]))
+        self.rates.append(trainer.learning_rate)
+        self.waits.append(trainer.data_seconds)
+
+    def after_report(self, trainer, report):
+        self.reports.append((trainer.iteration, report))
+
+    def after_evaluation(self, trainer, numbers):
+        self.evaluations.append((trainer.iteration, numbers))
+
+
+class Finished(NamedTuple):
+    """path: of the configuration. folder: of the run. witness: of its events."""
+
+    path: Path
+    folder: Path
+    witness: Witness
+
+    def copy_to(self, place):
+        """Overrides that let a run go on in a copy of the output, and the copy."""
+        shutil.copytree(self.folder.parent, place)
+        return [f"save_dir={place}", *OPTIONS], place / "tiny"
+
+
+OPTIONS = ["log_iter=2", "snapshot_iters=3"]
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """Two epochs of four steps, evaluated; checkpoints 0, snapshot_6, model_final."""
+    place = tmp_path_factory.mktemp("finished")
+    data = write_tiny_coco(place / "data")
+    path = place / "tiny.yml"
+    path.write_text(TINY_YAML.format(output=place / "output", data=data))
+    witness = Witness()
+    Trainer(load_config(str(path), OPTIONS), evaluate=True, hooks=[witness]).train()
+    return Finished(path, place / "output" / "tiny", witness)
