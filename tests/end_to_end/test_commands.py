@@ -151,7 +151,7 @@ def test_mistakes_get_one_line(trained, arguments, message):
     assert last.startswith("error: ") and message in last
 
 
-@pytest.mark.parametrize("tool", ["train", "eval", "infer", "export_model", "config"])
+@pytest.mark.parametrize("tool", ["train", "eval", "infer", "export_model", "config", "analyze"])
 def test_help_needs_no_heavy_import(tool):
     result = subprocess.run(
         [sys.executable, "-X", "importtime", f"tools/{tool}.py", "--help"], cwd=ROOT, capture_output=True, text=True
@@ -159,7 +159,7 @@ def test_help_needs_no_heavy_import(tool):
     assert result.returncode == 0 and "examples:" in result.stdout
     imported = {line.rsplit("|", 1)[1].strip() for line in result.stderr.splitlines()}
     assert "argparse" in imported
-    assert not imported & {"paddle", "numpy", "cv2", "yaml", "tqdm", "typeguard"}
+    assert not imported & {"paddle", "numpy", "cv2", "yaml", "tqdm", "typeguard", "matplotlib"}
 
 
 def test_resuming(trained, tmp_path):

@@ -102,11 +102,11 @@ def test_a_missing_package_is_told_before_training(board, read, option, name, ti
 @pytest.mark.parametrize(("board", "read", "option", "name"), BOARDS)
 def test_a_full_disk_does_not_end_the_run(board, read, option, name, finished, tmp_path, log):
     need(board)
-    options, folder = finished.copy_to(tmp_path / "output")
+    options, _ = finished.copy_to(tmp_path / "output")
     trainer = Trainer(load_config(str(finished.path), [*options, option]))
     hook = next(hook for hook in trainer.hooks if isinstance(hook, BoardHook))
     hook.before_train(trainer)
-    full = open("/dev/full", "wb")
+    full = open("/dev/full", "wb")  # noqa: SIM115, the hook closes it
     if board is VisualDL:
         hook.opened.writer._writer = full
     else:
@@ -119,15 +119,11 @@ def test_a_full_disk_does_not_end_the_run(board, read, option, name, finished, t
 
 
 def test_the_tool_takes_paddledetections_options(finished, tmp_path):
-    command = [
-        sys.executable,
-        "tools/train.py",
-        "-c",
-        finished.path,
-        "-o",
-        f"save_dir={tmp_path}",
-        "--use_vdl",
-        "maybe",
-    ]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    need(VisualDL)
+    command = [sys.executable, "tools/train.py", "-c", finished.path, "-o", f"save_dir={tmp_path}", "epoch=1"]
+    command += ["--vdl_log_dir", tmp_path / "logs", "--use_vdl"]
+    result = subprocess.run([*command, "maybe"], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 2 and "expected true or false, not 'maybe'" in result.stderr
+    result = subprocess.run([*command, "true"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert [step for step, _ in read_visualdl(tmp_path / "logs")["train/loss"]] == [1, 2, 3, 4]
