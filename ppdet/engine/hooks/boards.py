@@ -2,7 +2,6 @@
 
 import importlib
 import math
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +47,7 @@ class TensorBoard:
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         folder.mkdir(parents=True, exist_ok=True)
-        self.writer = EventsWriter(str(folder / "events"), f".{os.getpid()}.{time.time_ns()}")
+        self.writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
         # TensorBoard shows all files of a folder as one run; this hides what older files have.
         self.writer.write_event(Event(wall_time=time.time(), session_log=SessionLog(status=SessionLog.START)))
 

@@ -56,7 +56,7 @@ class LogHook(Hook):
                 desc=f"Epoch {trainer.epoch + 1}/{trainer.epochs}",
                 initial=trainer.step,
                 total=trainer.steps_per_epoch,
-                unit="step",
+                bar_format="{desc}: {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt}{postfix}",
                 leave=False,
                 dynamic_ncols=True,
             )
@@ -103,11 +103,13 @@ class LogHook(Hook):
         trainer.call("after_report", report)
 
     def show(self, trainer: object, report: dict, eta: datetime.timedelta) -> None:
-        losses = " ".join(f"{name}: {value:.4f}" for name, value in report["losses"].items())
+        losses = {name: f"{value:.4f}" for name, value in report["losses"].items()}
         speed = f"{report['images_per_second']:.2f} images/s"
         if self.bar is not None:
             if trainer.step + 1 < trainer.steps_per_epoch:
-                self.bar.set_postfix_str(f"{losses} eta: {eta} {speed} data: {report['data_share']:.0%}")
+                short = " ".join(f"{name.replace('loss_', '')} {value}" for name, value in losses.items())
+                # What matters most comes first: the line is cut where the terminal ends.
+                self.bar.set_postfix_str(f"eta {eta}, {speed}, {short}, data {report['data_share']:.0%}")
                 return
             self.close(trainer)
         logger.info(
@@ -119,7 +121,7 @@ class LogHook(Hook):
             trainer.step + 1,
             trainer.steps_per_epoch,
             report["learning_rate"],
-            losses,
+            " ".join(f"{name}: {value}" for name, value in losses.items()),
             eta,
             report["seconds_per_step"],
             report["seconds_per_step"] * report["data_share"],

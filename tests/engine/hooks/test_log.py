@@ -66,7 +66,10 @@ def test_a_bar_on_a_terminal(tiny, monkeypatch):
         Trainer(load_config(str(tiny), ["log_iter=1"]), hooks=[Speaker(6)]).train()
     text, lines = terminal.getvalue(), terminal.lines()
     bars = [part for part in re.split(r"[\r\n]", text) if part.startswith("Epoch ")]
-    assert any(re.match(r"Epoch 1/2:  75%.* 3/4 .*loss: \d.*eta: 0:.*images/s data: \d+%", bar) for bar in bars)
+    assert any(
+        re.match(r"Epoch 1/2:  75%.* 3/4, eta 0:00:\d\d, \d.* images/s, loss \d.* cls \d.* data \d+%$", bar)
+        for bar in bars
+    )
     assert any(bar.startswith("Epoch 2/2:") for bar in bars)
     # Lines stand alone and whole; of reports only the one that ends an epoch is among them.
     assert all(re.match(r"\[\d{4}-\d\d-\d\d .*\] \[[A-Z]+\] \S", line) for line in lines if line), lines
