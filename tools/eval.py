@@ -38,17 +38,17 @@ def main() -> None:
 
         cfg = load_config(arguments.config, arguments.opt)
         set_device(cfg["use_gpu"])
-        distributed.start()
-        evaluator = Evaluator(
-            cfg,
-            classwise=arguments.classwise,
-            output_eval=arguments.output_eval or cfg["output_eval"],
-            predictions_only=arguments.save_prediction_only or cfg["save_prediction_only"],
-        )
-        if arguments.json_eval:
-            evaluator.evaluate_file()
-        else:
-            evaluator(build_trained_model(cfg))
+        with distributed.joined():
+            evaluator = Evaluator(
+                cfg,
+                classwise=arguments.classwise,
+                output_eval=arguments.output_eval or cfg["output_eval"],
+                predictions_only=arguments.save_prediction_only or cfg["save_prediction_only"],
+            )
+            if arguments.json_eval:
+                evaluator.evaluate_file()
+            else:
+                evaluator(build_trained_model(cfg))
 
 
 if __name__ == "__main__":

@@ -35,12 +35,16 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--use_vdl", type=flag, metavar="BOOL", help="write VisualDL logs (-o use_vdl=true)")
     parser.add_argument("--vdl_log_dir", metavar="DIR", help="folder of VisualDL logs (default: output/NAME/vdl)")
+    parser.add_argument(
+        "--fleet", action="store_true", help="several devices train through paddle.distributed.fleet (-o fleet=true)"
+    )
     return parser.parse_args()
 
 
 def options(arguments: argparse.Namespace) -> list[str]:
     """What the command line says, as overrides of the configuration."""
-    given = {"amp": arguments.amp or None, "use_vdl": arguments.use_vdl, "vdl_log_dir": arguments.vdl_log_dir}
+    given = {name: getattr(arguments, name) or None for name in ("amp", "fleet")}
+    given.update(use_vdl=arguments.use_vdl, vdl_log_dir=arguments.vdl_log_dir)
     return [*arguments.opt, *(f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None)]
 
 
@@ -56,8 +60,8 @@ def main() -> None:
 
         cfg = load_config(arguments.config, options(arguments))
         set_device(cfg["use_gpu"])
-        distributed.start()
-        Trainer(cfg, evaluate=arguments.eval, resume=arguments.resume).train()
+        with distributed.joined(fleet=cfg["fleet"], find_unused=cfg["find_unused_parameters"]):
+            Trainer(cfg, evaluate=arguments.eval, resume=arguments.resume).train()
 
 
 if __name__ == "__main__":

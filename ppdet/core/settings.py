@@ -77,7 +77,7 @@ SETTINGS = {
     "output_eval": Setting(Optional[str], None, "folder for bbox.json of an evaluation"),
     "save_prediction_only": Setting(bool, False, "evaluation writes detections and computes no metric"),
     "export": Setting(dict[str, Any], {}, "what the exported graph contains", keys=EXPORT),
-    "fleet": Setting(bool, False, "train through paddle.distributed.fleet", planned=True),
+    "fleet": Setting(bool, False, "several devices train through paddle.distributed.fleet"),
     "find_unused_parameters": Setting(bool, False, "let data parallel training look for parameters without gradient"),
     # average of weights
     "use_ema": Setting(bool, False, "keep and evaluate a moving average of the weights"),

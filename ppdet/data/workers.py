@@ -130,8 +130,10 @@ def _work(
     # Copies of the other ends, this worker's own among them, would keep the pipes open when the main process is gone.
     for other in inherited:
         other.close()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends its workers
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # A terminal, a launcher or a scheduler sends these to every process of a job. They are meant for the main process,
+    # which still needs its workers to finish a step, and ends them itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # A forked process must not use the thread pool of its parent, and workers are parallel as they are.
     cv2.setNumThreads(0)
     while True:

@@ -2,18 +2,98 @@
 
 import contextlib
 import os
-from collections.abc import Callable
-from typing import Any
+import secrets
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, Optional
 
 import paddle
 import paddle.distributed as dist
 from paddle import Tensor, nn
+from paddle.distributed import fleet as paddle_fleet
+
+from ppdet.core.errors import ConfigError
+from ppdet.engine.stop import Stopped
+from ppdet.engine.watchdog import RankLostError, Watchdog, listen
+
+# How errors of Paddle's collective operations can be told from others.
+COLLECTIVE_ERRORS = ("gloo", "nccl", "tcp_store", "tcpstore")
+
+_watchdog: Optional[Watchdog] = None
 
 
-def start() -> None:
-    """Join the processes that `paddle.distributed.launch` started, if it did."""
-    if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1 and not dist.is_initialized():
-        dist.init_parallel_env()
+@contextlib.contextmanager
+def joined(*, fleet: bool = False, find_unused: bool = False) -> Iterator[None]:
+    """Within the block this is one of the processes that `paddle.distributed.launch` started, if it did.
+
+    When one of them ends before its time, all of them end, each with a line that names it and says why.
+
+    Args:
+        fleet: join through paddle.distributed.fleet; `wrap` then takes its data parallel layer.
+        find_unused: see `wrap`.
+
+    Raises:
+        RankLostError: another rank has ended.
+    """
+    global _watchdog
+    if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) == 1:
+        yield
+        return
+    start_fleet(find_unused) if fleet else dist.init_parallel_env()
+    _watchdog = watchdog = connect()
+    try:
+        yield
+    except RankLostError:
+        watchdog.closing.set()
+        raise
+    except BaseException as error:
+        if isinstance(error, Stopped) and error.together:
+            watchdog.finished()
+            raise
+        echo = any(word in str(error).lower() for word in COLLECTIVE_ERRORS)
+        news = watchdog.failed(describe(error), wait_for_news=echo)
+        if news and echo:
+            raise RankLostError(news) from None
+        raise
+    else:
+        watchdog.finished()
+    finally:
+        _watchdog = None
+
+
+def start_fleet(find_unused: bool) -> None:
+    strategy = paddle_fleet.DistributedStrategy()
+    strategy.find_unused_parameters = find_unused
+    # Fleet makes groups for kinds of parallelism that are not used here, and warns of each.
+    warnings.filterwarnings("ignore", message="Current global rank")
+    try:
+        paddle_fleet.init(is_collective=True, strategy=strategy)
+    except AttributeError as error:
+        raise ConfigError(
+            f"fleet: Paddle {paddle.__version__} cannot start it here ({error}): pip install 'protobuf<5', or leave "
+            "--fleet out: it trains the same"
+        ) from None
+
+
+def connect() -> Watchdog:
+    """Connect all ranks, at the address by which Paddle has reached rank 0."""
+    token_and_address: list = [None]
+    server = None
+    if rank() == 0:
+        server = listen(os.environ["PADDLE_CURRENT_ENDPOINT"].rpartition(":")[0])
+        token_and_address = [(secrets.token_hex(), server.getsockname()[:2])]
+    dist.broadcast_object_list(token_and_address, src=0)
+    token, address = token_and_address[0]
+    return Watchdog(rank(), world_size(), token=token, server=server, address=address)
+
+
+def describe(error: BaseException) -> str:
+    """One line."""
+    if isinstance(error, Stopped):
+        return f"exit code {error.code}"
+    text = " ".join(str(error).split())
+    known = getattr(error, "user_error", False) or isinstance(error, OSError)
+    return text if known and text else f"{type(error).__name__}: {text}"[:1000]
 
 
 def rank() -> int:
@@ -28,6 +108,7 @@ def gather(value: object) -> list:
     """`value` of every rank, in order of rank, on every rank."""
     if world_size() == 1:
         return [value]
+    wait_for_all()
     values: list = []
     dist.all_gather_object(values, value)
     return values
@@ -43,6 +124,7 @@ def from_rank_0(make: Callable[[], Any], expected: type[Exception]) -> Any:
             outcome = [(make(), None)]
         except expected as error:
             outcome = [(None, str(error))]
+    wait_for_all()
     dist.broadcast_object_list(outcome, src=0)
     value, message = outcome[0]
     if message is not None:
@@ -50,25 +132,29 @@ def from_rank_0(make: Callable[[], Any], expected: type[Exception]) -> Any:
     return value
 
 
-def any_rank(flag: bool) -> bool:
-    """Whether the flag is true on any rank. All ranks have to call it at the same point."""
+def largest(number: int) -> int:
+    """The largest number of all ranks. All of them have to call it at the same point."""
     if world_size() == 1:
-        return flag
-    total = paddle.to_tensor([int(flag)], dtype="int32")
-    dist.all_reduce(total)
-    return bool(total.item())
+        return number
+    value = paddle.to_tensor([number], dtype="int32")
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return int(value.item())
 
 
-def wrap(model: nn.Layer, *, find_unused: bool = False) -> nn.Layer:
+def wrap(model: nn.Layer, *, find_unused: bool = False, fleet: bool = False) -> nn.Layer:
     """Return the layer to call in training: gradients are averaged over ranks in its backward pass.
 
     Args:
         find_unused: look in every step for parameters that take no part in it.
+        fleet: the layer is the one that fleet gives; `joined` has started it.
     """
     if world_size() == 1:
         return model
+    wait_for_all()
     if paddle.get_device().startswith("gpu"):
         synchronize_batch_norms(model)
+    if fleet:
+        return paddle_fleet.distributed_model(model)
     return paddle.DataParallel(model, find_unused_parameters=find_unused)
 
 
@@ -78,8 +164,14 @@ def no_sync(parallel: nn.Layer, wanted: bool) -> contextlib.AbstractContextManag
 
 
 def wait_for_all() -> None:
-    """Go on when every rank has come here."""
-    if world_size() > 1:
+    """Go on when every rank has come here, however long that takes.
+
+    Gloo gives up an operation after 30 s. Before every one that ranks may come to at different times, because rank 0
+    has written a checkpoint, say, they wait for each other here.
+    """
+    if _watchdog is not None:
+        _watchdog.meet()
+    elif world_size() > 1:
         dist.barrier()
 
 

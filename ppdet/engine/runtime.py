@@ -30,6 +30,8 @@ def load_paddle(*, announce: bool = True) -> None:
     """
     if "paddle" in sys.modules:
         return
+    if is_launchers_own("OMP_NUM_THREADS"):
+        del os.environ["OMP_NUM_THREADS"]
     threads = os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_count() // local_processes())))
     settings = [f"{threads} thread{'s' if threads != '1' else ''} (OMP_NUM_THREADS)"]
     if is_amd():
@@ -89,7 +91,25 @@ def training_type(cfg: Config) -> str:
 
 def local_processes() -> int:
     """Training processes that `paddle.distributed.launch` started on this machine."""
-    return int(os.environ.get("PADDLE_LOCAL_SIZE", "1"))
+    if "PADDLE_LOCAL_SIZE" in os.environ:
+        return int(os.environ["PADDLE_LOCAL_SIZE"])
+    # With --backend, Paddle uses an older launcher, which tells the addresses only.
+    hosts = [address.rpartition(":")[0] for address in os.environ.get("PADDLE_TRAINER_ENDPOINTS", "").split(",")]
+    return max(1, hosts.count(os.environ.get("PADDLE_CURRENT_ENDPOINT", ":").rpartition(":")[0]))
+
+
+def is_launchers_own(name: str) -> bool:
+    """Whether an environment variable comes from Paddle's launcher, and not from the user who called it.
+
+    The launcher imports paddle, which sets OMP_NUM_THREADS to 1 for itself and all that it starts.
+    """
+    if "PADDLE_TRAINERS_NUM" not in os.environ or name not in os.environ:
+        return False
+    try:
+        users = Path(f"/proc/{os.getppid()}/environ").read_bytes()
+    except OSError:
+        return False
+    return not any(entry.startswith(name.encode() + b"=") for entry in users.split(b"\0"))
 
 
 def is_amd() -> bool:

@@ -8,14 +8,18 @@ from types import FrameType
 from typing import Optional
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-IMPATIENT_SECONDS = 1.0  # a launcher passes on a signal that its processes have had already
+IMPATIENT_SECONDS = 2.0  # Paddle's launchers send a signal up to three times within about a second
 
 
 class Stopped(SystemExit):
-    """The run ended on request. The exit code is 128 + the signal's number, as shells and schedulers expect it."""
+    """The run ended on request. The exit code is 128 + the signal's number, as shells and schedulers expect it.
 
-    def __init__(self, number: int) -> None:
+    `together` tells that all ranks have agreed on it, and the run is saved.
+    """
+
+    def __init__(self, number: int, *, together: bool = False) -> None:
         super().__init__(128 + number)
+        self.together = together
 
 
 class StopRequests:

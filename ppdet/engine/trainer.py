@@ -2,7 +2,6 @@
 
 import math
 import random
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -88,7 +87,7 @@ class Trainer:
         if self.resumed_from:
             self.restore(load_training(self.resumed_from, self.model, self.optimizer, self.ema))
         self.evaluator = Evaluator(cfg) if evaluate else None
-        self.parallel = distributed.wrap(self.model, find_unused=cfg["find_unused_parameters"])
+        self.parallel = distributed.wrap(self.model, find_unused=cfg["find_unused_parameters"], fleet=cfg["fleet"])
         self.guard = StepGuard(
             self.model,
             self.optimizer,
@@ -241,14 +240,12 @@ class Trainer:
         """
         if not (self.runs_in_step_with_host or at_log_line(self, self.cfg["log_iter"])):
             return
-        if distributed.any_rank(self.stop_requests.received is not None):
-            self.stop_requests.can_wait = False
+        number = distributed.largest(self.stop_requests.received or 0)
+        if number:
             self.call("on_stop")
             distributed.wait_for_all()
-            logger.warning(
-                "stopped as asked, after %d steps; the same command with --resume auto goes on", self.iteration
-            )
-            raise Stopped(self.stop_requests.received or signal.SIGTERM)
+            logger.warning("stopped after %d steps; the same command with --resume auto goes on", self.iteration)
+            raise Stopped(number, together=True)
 
     def call(self, event: str, *details: object) -> None:
         for hook in self.hooks:

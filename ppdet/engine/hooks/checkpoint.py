@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Optional
 
 import paddle
 
@@ -71,20 +72,21 @@ class CheckpointHook(Hook):
         self.save(trainer, f"snapshot_{trainer.iteration}", trainer.state(trainer.epoch, images), attempts=1)
 
     def save(self, trainer: object, name: str, state: TrainingState, *, attempts: int) -> None:
-        """Have rank 0 write a checkpoint.
+        """Have rank 0 write a checkpoint, while the others wait.
 
         Raises:
             DivergedError: a weight is not finite.
             OSError: it could not be written in that many attempts, of more than one.
         """
-        if distributed.rank() != 0:
-            return
+        self.failed = distributed.from_rank_0(lambda: not self.write(trainer, name, state, attempts), DivergedError)
+
+    def write(self, trainer: object, name: str, state: TrainingState, attempts: int) -> bool:
+        """Whether the checkpoint could be written."""
         check_finite(trainer.model)
         for attempt in range(1, attempts + 1):
             try:
                 prefix = trainer.folder.save(name, state, trainer.model, trainer.optimizer, trainer.ema)
             except OSError as error:
-                self.failed = True
                 again = (
                     f"again in {SECONDS_BETWEEN:.0f} s" if attempt < attempts else "training goes on, and tries again"
                 )
@@ -93,17 +95,20 @@ class CheckpointHook(Hook):
                     raise
                 time.sleep(SECONDS_BETWEEN if attempt < attempts else 0)
             else:
-                self.failed = False
                 logger.info("checkpoint: %s.pdparams", prefix)
-                return
+                return True
+        return False
 
     def judge(self, trainer: object, epoch: int, name: str) -> None:
         """Evaluate the weights after `epoch`, keep them if they are the best, and note it in checkpoint `name`."""
         with averaged_weights(trainer):
             numbers = trainer.evaluator(trainer.model)
         trainer.evaluated = True
-        if distributed.rank() != 0:
-            return
+        if distributed.rank() == 0:
+            self.note(trainer, epoch, name, numbers)
+        distributed.wait_for_all()
+
+    def note(self, trainer: object, epoch: int, name: str, numbers: Optional[dict[str, float]]) -> None:
         if numbers is not None:
             trainer.call("after_evaluation", numbers)
             ap = numbers["AP"]
