@@ -72,6 +72,9 @@ SETTINGS = {
         "every n-th epoch's checkpoint stays, and always the last two and the best weights; 0: only these",
         minimum=0,
     ),
+    "weights_format": Setting(
+        Literal["pdparams", "safetensors"], "pdparams", "form in which a run writes weights; both are read everywhere"
+    ),
     "max_bad_steps": Setting(int, 10, "steps in a row with infinite or undefined gradients that end a run", minimum=1),
     "accumulate_steps": Setting(int, 1, "batches whose gradients are added up to one update", minimum=1),
     "output_eval": Setting(Optional[str], None, "folder for bbox.json of an evaluation"),

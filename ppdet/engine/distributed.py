@@ -19,6 +19,8 @@ from ppdet.engine.watchdog import RankLostError, Watchdog, listen
 # How errors of Paddle's collective operations can be told from others.
 COLLECTIVE_ERRORS = ("gloo", "nccl", "tcp_store", "tcpstore")
 
+STATISTICS = ("._mean", "._variance")  # ends of the names of a batch norm's running statistics
+
 _watchdog: Optional[Watchdog] = None
 
 
@@ -192,7 +194,7 @@ def average_statistics(state: dict[str, Tensor]) -> None:
     if world_size() == 1:
         return
     for name, value in state.items():
-        if name.endswith(("._mean", "._variance")):
+        if name.endswith(STATISTICS):
             total = value.clone()
             dist.all_reduce(total)
             value.set_value(total / world_size())

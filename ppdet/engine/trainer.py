@@ -14,11 +14,13 @@ from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError
 from ppdet.engine import distributed
 from ppdet.engine.build import build_dataset, build_model, build_reader, check_targets
-from ppdet.engine.checkpoint import RunFolder, TrainingState, load_training, strip_suffix
+from ppdet.engine.checkpoint import load_training
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.guard import StepGuard
 from ppdet.engine.hooks import Hook, at_log_line, default_hooks
+from ppdet.engine.manifest import TrainingState, strip_suffix
 from ppdet.engine.precision import Precision
+from ppdet.engine.run_folder import RunFolder
 from ppdet.engine.stop import Stopped, StopRequests
 from ppdet.engine.weights import CheckpointError, load_weights
 from ppdet.optimizer import ModelEMA
@@ -49,7 +51,7 @@ class Trainer:
     ) -> None:
         self.cfg = cfg
         self.output = Path(cfg["save_dir"]) / cfg.name
-        self.folder = RunFolder(self.output, keep_every=cfg["keep_checkpoints"])
+        self.folder = RunFolder(self.output, keep_every=cfg["keep_checkpoints"], weights_format=cfg["weights_format"])
         self.resumed_from = self.find_checkpoint(resume)
         self.seed = cfg["seed"]
         paddle.seed(self.seed)
@@ -84,10 +86,11 @@ class Trainer:
         self.ema = None
         if cfg["use_ema"]:
             self.ema = ModelEMA(self.model, decay=cfg["ema_decay"], decay_type=cfg["ema_decay_type"])
+        # Wrapping gives all ranks the state of rank 0; a checkpoint can have statistics that are each rank's own.
+        self.parallel = distributed.wrap(self.model, find_unused=cfg["find_unused_parameters"], fleet=cfg["fleet"])
         if self.resumed_from:
             self.restore(load_training(self.resumed_from, self.model, self.optimizer, self.ema))
         self.evaluator = Evaluator(cfg) if evaluate else None
-        self.parallel = distributed.wrap(self.model, find_unused=cfg["find_unused_parameters"], fleet=cfg["fleet"])
         self.guard = StepGuard(
             self.model,
             self.optimizer,

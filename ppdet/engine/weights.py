@@ -1,31 +1,29 @@
 """Weights on disk. Reading a file never runs code from it."""
 
 import os
-import pickle
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import paddle
+import safetensors.numpy
 from paddle import nn
+from safetensors import SafetensorError, deserialize
 
+from ppdet.engine.pickles import RefusedError, read_pickle
 from ppdet.utils.download import fetch
 from ppdet.utils.files import atomic_path
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 
-# All that a file of arrays, numbers and containers needs.
-NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
-ADMITTED = {
-    *((module, name) for module in NUMPY_MODULES for name in ("_reconstruct", "scalar")),
-    *((module.replace("multiarray", "numeric"), "_frombuffer") for module in NUMPY_MODULES),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("collections", "OrderedDict"),
-    ("_codecs", "encode"),
-    ("builtins", "tuple"),
-    ("__builtin__", "tuple"),
+SAFETENSORS = ".safetensors"
+SAFE_TYPES = {
+    **{f"F{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
+    **{f"I{bits}": f"<i{bits // 8}" for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": f"<u{bits // 8}" for bits in (8, 16, 32, 64)},
+    "BOOL": "?",
+    "BF16": "<u2",  # NumPy has no such type: read_safetensors makes it float32, which holds all of its values
 }
 
 
@@ -35,49 +33,43 @@ class CheckpointError(ValueError):
     user_error = True
 
 
-class ArrayUnpickler(pickle.Unpickler):
-    """Admits arrays and plain containers only: a pickle can otherwise call anything."""
-
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) not in ADMITTED:
-            raise CheckpointError(f"it refers to {module}.{name}, which no weights need and which could run code")
-        return super().find_class(module, name)
-
-
 def read_arrays(path: os.PathLike) -> dict:
-    """Read a .pdparams or .pdopt file as {name: array or plain value}.
+    """Read a .safetensors, .pdparams or .pdopt file as {name: array or plain value}.
 
     Raises:
         CheckpointError: not such a file, truncated, or holding anything but arrays and plain values.
     """
     try:
-        with open(path, "rb") as file:
-            content = ArrayUnpickler(file, encoding="latin1").load()
+        content = read_safetensors(path) if Path(path).suffix == SAFETENSORS else read_pickle(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
-    except CheckpointError as error:
+    except (CheckpointError, RefusedError) as error:
         raise CheckpointError(f"{path}: refused: {error}") from None
     except OSError:
         raise
-    # A damaged pickle can make the reader fail in any way there is.
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path}: not a complete safetensors file ({error}): truncated, or of another kind"
+        ) from None
+    # A damaged pickle can make its reader fail in any way there is.
     except Exception as error:
         raise CheckpointError(
             f"{path}: not a complete Paddle weights file ({type(error).__name__}): truncated, or of another kind"
         ) from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not named weights")
-    return plain_arrays(content)
+    content.pop("StructuredToParameterName@@", None)
+    return content
 
 
-def plain_arrays(content: dict) -> dict:
-    """Paddle writes a tensor as the pair of its inner name and its values: keep the values."""
-
-    def plain(value: object) -> object:
-        if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], np.ndarray):
-            return value[1]
-        return plain_arrays(value) if isinstance(value, dict) else value
-
-    return {name: plain(value) for name, value in content.items() if name != "StructuredToParameterName@@"}
+def read_safetensors(path: os.PathLike) -> dict[str, np.ndarray]:
+    arrays = {}
+    for name, tensor in deserialize(Path(path).read_bytes()):
+        if tensor["dtype"] not in SAFE_TYPES:
+            raise CheckpointError(f"{name} is of type {tensor['dtype']}: convert it to float32 first")
+        array = np.frombuffer(tensor["data"], SAFE_TYPES[tensor["dtype"]]).reshape(tensor["shape"])
+        arrays[name] = (array.astype("<u4") << 16).view("<f4") if tensor["dtype"] == "BF16" else array
+    return arrays
 
 
 class LoadReport(NamedTuple):
@@ -145,5 +137,15 @@ def describe_mismatch(report: LoadReport, arrays: dict, state: dict) -> str:
 
 
 def save_weights(state: dict, path: Path) -> None:
+    """Write named tensors; those of a .safetensors file that are bfloat16 become float32.
+
+    Raises:
+        OSError: it could not be written; what was at `path` is as it was.
+    """
     with atomic_path(path) as temporary:
-        paddle.save(state, str(temporary))
+        if path.suffix != SAFETENSORS:
+            paddle.save(state, str(temporary))
+            return
+        arrays = {n: (v.astype("float32") if v.dtype == paddle.bfloat16 else v).numpy() for n, v in state.items()}
+        # The library's own way to a file ends a process when the disk is full.
+        temporary.write_bytes(safetensors.numpy.save(arrays))

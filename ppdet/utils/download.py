@@ -30,6 +30,7 @@ except ImportError:  # Windows: there two processes must not download the same f
 logger = get_logger(__name__)
 
 WEIGHTS_HOME = "~/.cache/paddle/weights"  # PaddleDetection's: what it has downloaded is used here, too
+WEIGHTS_SUFFIXES = ("", ".pdparams", ".safetensors")
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 30
 ATTEMPTS = 4
@@ -52,8 +53,8 @@ def fetch(
 ) -> Path:
     """Return the local path of a weights file.
 
-    A local path is returned as it is, or with ".pdparams" appended if only that exists. An http(s) URL is
-    downloaded once into `cache_dir` (default: environment variable PPDET_WEIGHTS_HOME, else
+    A local path is returned as it is, or with ".pdparams" or ".safetensors" appended if only that exists. An
+    http(s) URL is downloaded once into `cache_dir` (default: environment variable PPDET_WEIGHTS_HOME, else
     ~/.cache/paddle/weights) and found there afterwards. Two URLs with the same file name get two files.
 
     Raises:
@@ -118,12 +119,12 @@ def file_md5(path: Path) -> str:
 
 def _local(text: str) -> Path:
     path = Path(text).expanduser()
-    candidates = [path, path.with_name(path.name + ".pdparams")] if path.name else [path]
+    candidates = [path.with_name(path.name + suffix) for suffix in WEIGHTS_SUFFIXES] if path.name else [path]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
     tried = " or ".join(str(candidate) for candidate in candidates)
-    raise DownloadError(f"{tried}: no such file, expected weights (.pdparams) or their URL")
+    raise DownloadError(f"{tried}: no such file, expected weights or their URL")
 
 
 def _is_there(target: Path, md5: Optional[str]) -> bool:

@@ -3,20 +3,18 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Optional
 
 import paddle
 
 from ppdet.engine import distributed
-from ppdet.engine.checkpoint import TrainingState
+from ppdet.engine.checkpoint import statistics
 from ppdet.engine.guard import DivergedError
 from ppdet.engine.hooks.base import Hook, at_log_line
-from ppdet.engine.weights import save_weights
+from ppdet.engine.manifest import WEIGHTS, TrainingState
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
-BEST = "best_model"
 LAST = "model_final"
 ATTEMPTS, SECONDS_BETWEEN = 10, 30.0  # of saving the end of a run
 
@@ -24,8 +22,8 @@ ATTEMPTS, SECONDS_BETWEEN = 10, 30.0  # of saving the end of a run
 class CheckpointHook(Hook):
     """Writes checkpoints; evaluates those at epochs' ends if asked, and keeps the best weights.
 
-    A checkpoint that cannot be written (a full disk) is reported, and tried again at every line of the log; training
-    goes on meanwhile.
+    What cannot be written (the disk is full) is reported, and tried again at every line of the log; training goes on
+    meanwhile.
 
     Args:
         epochs: between two checkpoints; the last epoch always has one. iters: between two within an epoch, 0 for none.
@@ -37,14 +35,17 @@ class CheckpointHook(Hook):
         self.iters = iters
         self.interval = interval
         self.evaluate = evaluate
-        self.failed = False
+        self.failed = False  # the last checkpoint could not be written
+        self.unsaved: Optional[tuple[float, dict]] = None  # AP and weights of a best epoch that could not be written
 
     def before_train(self, trainer: object) -> None:
-        # The run ended between a checkpoint and its evaluation.
-        if self.evaluate and not trainer.evaluated:
+        # The run ended between an epoch's checkpoint and its evaluation.
+        if self.evaluate and not trainer.evaluated and trainer.first_step == 0:
             self.judge(trainer, trainer.epoch - 1, trainer.resumed_from.name)
 
     def after_step(self, trainer: object) -> None:
+        if self.unsaved and at_log_line(trainer, self.interval):
+            self.keep_best(trainer, *self.unsaved)
         if trainer.step + 1 == trainer.steps_per_epoch:
             return
         due = self.iters and trainer.iteration % self.iters == 0
@@ -69,23 +70,30 @@ class CheckpointHook(Hook):
 
     def snapshot(self, trainer: object) -> None:
         images = (trainer.step + 1) * trainer.images_per_step
-        self.save(trainer, f"snapshot_{trainer.iteration}", trainer.state(trainer.epoch, images), attempts=1)
+        state = trainer.state(trainer.epoch, images)
+        self.save(trainer, f"snapshot_{trainer.iteration}", state, gather_statistics(trainer), attempts=1)
 
-    def save(self, trainer: object, name: str, state: TrainingState, *, attempts: int) -> None:
+    def save(
+        self, trainer: object, name: str, state: TrainingState, ranks: Optional[dict] = None, *, attempts: int
+    ) -> None:
         """Have rank 0 write a checkpoint, while the others wait.
+
+        Args:
+            ranks: see RunFolder.save.
 
         Raises:
             DivergedError: a weight is not finite.
             OSError: it could not be written in that many attempts, of more than one.
         """
-        self.failed = distributed.from_rank_0(lambda: not self.write(trainer, name, state, attempts), DivergedError)
+        written = distributed.from_rank_0(lambda: self.write(trainer, name, state, ranks, attempts), DivergedError)
+        self.failed = not written
 
-    def write(self, trainer: object, name: str, state: TrainingState, attempts: int) -> bool:
+    def write(self, trainer: object, name: str, state: TrainingState, ranks: Optional[dict], attempts: int) -> bool:
         """Whether the checkpoint could be written."""
         check_finite(trainer.model)
         for attempt in range(1, attempts + 1):
             try:
-                prefix = trainer.folder.save(name, state, trainer.model, trainer.optimizer, trainer.ema)
+                prefix = trainer.folder.save(name, state, trainer.model, trainer.optimizer, trainer.ema, ranks)
             except OSError as error:
                 again = (
                     f"again in {SECONDS_BETWEEN:.0f} s" if attempt < attempts else "training goes on, and tries again"
@@ -95,7 +103,7 @@ class CheckpointHook(Hook):
                     raise
                 time.sleep(SECONDS_BETWEEN if attempt < attempts else 0)
             else:
-                logger.info("checkpoint: %s.pdparams", prefix)
+                logger.info("checkpoint: %s%s", prefix, WEIGHTS[trainer.folder.weights_format])
                 return True
         return False
 
@@ -113,29 +121,42 @@ class CheckpointHook(Hook):
             trainer.call("after_evaluation", numbers)
             ap = numbers["AP"]
             trainer.history.append([epoch + 1, ap])
-            is_best = trainer.best_ap is None or ap > trainer.best_ap
-            logger.info("AP after epoch %d: %.3f, best: %.3f", epoch + 1, ap, max(ap, trainer.best_ap or 0.0))
-            if is_best:
-                self.keep_best(trainer, ap)
-        if (trainer.output / f"{name}.json").is_file():
-            trainer.folder.update_state(name, trainer.state(epoch + 1, 0))
-
-    def keep_best(self, trainer: object, ap: float) -> None:
-        path = Path(trainer.output) / f"{BEST}.pdparams"
+            best = max((v for v in (trainer.best_ap, self.unsaved and self.unsaved[0]) if v is not None), default=None)
+            logger.info("AP after epoch %d: %.3f, best: %.3f", epoch + 1, ap, ap if best is None else max(ap, best))
+            if best is None or ap > best:
+                self.keep_best(trainer, ap, (trainer.ema or trainer.model).state_dict())
         try:
-            save_weights((trainer.ema or trainer.model).state_dict(), path)
+            trainer.folder.update_state(name, trainer.state(epoch + 1, 0))
         except OSError as error:
-            logger.error("%s could not be written: %s", path, error)
+            logger.error("the evaluation could not be noted in %s/%s: %s", trainer.output, name, error)
+
+    def keep_best(self, trainer: object, ap: float, weights: dict) -> None:
+        try:
+            path = trainer.folder.save_best(weights)
+        except OSError as error:
+            # Training is about to change these weights.
+            self.unsaved = ap, {name: value.clone() for name, value in weights.items()}
+            logger.error("the best weights could not be written: %s; tried again at the next line of the log", error)
         else:
-            trainer.best_ap = ap
+            self.unsaved, trainer.best_ap = None, ap
             logger.info("best weights so far: %s", path)
 
     def after_train(self, trainer: object) -> None:
+        if self.unsaved:
+            self.keep_best(trainer, *self.unsaved)
         if trainer.history:
             logger.info("AP by epoch: %s", ", ".join(f"{epoch}: {ap:.3f}" for epoch, ap in trainer.history))
-        final = trainer.output / f"{LAST}.pdparams"
+        final = trainer.output / f"{LAST}{WEIGHTS[trainer.folder.weights_format]}"
         if distributed.rank() == 0 and final.exists():
             logger.info("weights: %s", final)
+
+
+def gather_statistics(trainer: object) -> dict[str, dict]:
+    """Every rank's own statistics of batch norms, by rank; nothing if there is one rank, or no such statistics."""
+    if distributed.world_size() == 1:
+        return {}
+    own = {name: value.numpy() for name, value in statistics(trainer.model, trainer.ema).items()}
+    return {str(rank): values for rank, values in enumerate(distributed.gather(own)) if values}
 
 
 def average_statistics(trainer: object) -> None:

@@ -1,0 +1,139 @@
+"""Files of a checkpoint, and how one knows that they are all there and as they were written.
+
+A checkpoint is a few files that share a prefix, such as output/NAME/3: 3.pdparams (the averaged weights if there are
+any), 3.pdema (then the trained ones), 3.pdopt (the optimizer's state), 3.pdranks (the ranks' own statistics of batch
+norms, where they differ), and 3.json, the manifest. With weights_format: safetensors the first two are 3.safetensors
+and 3.trained.safetensors. The manifest is written last and has every file's size and SHA-256, and its own: a checkpoint
+is complete when it exists, and whole when they agree.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+from ppdet.engine.weights import CheckpointError
+from ppdet.utils.files import write_json
+
+FORMAT = 1
+WEIGHTS = {"pdparams": ".pdparams", "safetensors": ".safetensors"}
+TRAINED = {"pdparams": ".pdema", "safetensors": ".trained.safetensors"}  # beside averaged weights
+OPTIMIZER, RANKS, MANIFEST = ".pdopt", ".pdranks", ".json"
+SUFFIXES = (*TRAINED.values(), *WEIGHTS.values(), OPTIMIZER, RANKS, MANIFEST)
+
+
+class TrainingState(NamedTuple):
+    """What a resumed run needs besides weights and optimizer.
+
+    epoch: epochs done. images: done of the epoch under way, by all ranks together. iteration: updates done.
+    steps_per_epoch: updates in an epoch. best_ap: of all evaluations, a fraction. evaluated: false while the evaluation
+    that follows the checkpoint has not been done. history: [epoch, AP] of every evaluation. ema_step: updates of the
+    averaged weights. loss_scale: of mixed precision in float16. seed: of the run.
+    """
+
+    epoch: int
+    images: int
+    iteration: int
+    steps_per_epoch: int
+    best_ap: Optional[float]
+    evaluated: bool
+    history: list
+    ema_step: int
+    loss_scale: dict
+    seed: int
+
+
+def beside(prefix: Path, suffix: str) -> Path:
+    """prefix + suffix; a prefix may hold dots."""
+    return prefix.with_name(prefix.name + suffix)
+
+
+def strip_suffix(prefix: str) -> Path:
+    """The prefix of a checkpoint that the user named by it or by one of its files."""
+    return Path(next((prefix[: -len(s)] for s in SUFFIXES if prefix.endswith(s)), prefix))
+
+
+def remove(prefix: Path) -> None:
+    """Remove a checkpoint's files, the manifest first, so that no checkpoint is ever half there."""
+    for suffix in reversed(SUFFIXES):
+        beside(prefix, suffix).unlink(missing_ok=True)
+
+
+def link(path: Path, target: Path) -> None:
+    """A second name for a file, which takes no room; a copy where the file system has no such names."""
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)
+
+
+def write_sealed(path: Path, content: dict) -> None:
+    """Write JSON that carries its own SHA-256."""
+    write_json(path, {**content, "sha256": seal(content)})
+
+
+def read_sealed(path: Path) -> dict:
+    """What `write_sealed` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: it is not as it was written.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.pop("sha256") == seal(content):
+            return content
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise CheckpointError(f"{path}: damaged: take an older checkpoint of the run") from None
+
+
+def seal(content: dict) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def read_manifest(path: Path) -> Optional[dict]:
+    """Content of a checkpoint's manifest, None if it is none or damaged."""
+    try:
+        content = read_sealed(path)
+    except (OSError, CheckpointError):
+        return None
+    return content if "state" in content else None
+
+
+def describe(path: Path) -> dict:
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def check(prefix: Path) -> tuple[TrainingState, list[str]]:
+    """State and files (their suffixes) of a checkpoint whose files are all there and as they were written.
+
+    Raises:
+        CheckpointError: one line that names the file.
+    """
+    manifest = beside(prefix, MANIFEST)
+    try:
+        content = read_sealed(manifest)
+    except FileNotFoundError:
+        raise CheckpointError(f"{manifest}: no such file: only a training run's own checkpoints resume") from None
+    if content.get("format") != FORMAT or set(content["state"]) != set(TrainingState._fields):
+        raise CheckpointError(f"{manifest}: written by another version: take that one, or start from the weights alone")
+    for suffix, expected in content["files"].items():
+        path = beside(prefix, suffix)
+        try:
+            found = describe(path)
+        except FileNotFoundError:
+            raise CheckpointError(f"{path}: no such file, though {manifest.name} names it") from None
+        if found != expected:
+            sizes = f"{found['bytes']} bytes, {expected['bytes']} were written"
+            raise CheckpointError(
+                f"{path}: damaged ({sizes if found['bytes'] != expected['bytes'] else 'its content has changed'}): "
+                "take an older checkpoint of the run"
+            )
+    return TrainingState(**content["state"]), list(content["files"])

@@ -1,0 +1,197 @@
+"""Checkpoints of a training run: whatever happens while one is written, an earlier one stays whole."""
+
+import uuid
+from pathlib import Path
+from typing import Optional
+
+import paddle
+from paddle import nn
+
+from ppdet.engine.checkpoint import optimizer_state
+from ppdet.engine.manifest import (
+    FORMAT,
+    MANIFEST,
+    OPTIMIZER,
+    RANKS,
+    TRAINED,
+    WEIGHTS,
+    TrainingState,
+    beside,
+    check,
+    describe,
+    link,
+    read_manifest,
+    read_sealed,
+    remove,
+    write_sealed,
+)
+from ppdet.engine.weights import CheckpointError, save_weights
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+BEST = "best_model"
+RUN_FILE = "run.json"
+NEWEST_KEPT = 2  # the last one, and the one before it in case the last is damaged
+
+
+class RunFolder:
+    """The checkpoints of one run in its folder.
+
+    A run has an id, so that checkpoints that an earlier run left in the same folder are not taken for its own.
+
+    Args:
+        keep_every: of the checkpoints at epochs' ends every n-th stays; others go when two newer ones are complete.
+        weights_format: pdparams or safetensors.
+    """
+
+    def __init__(self, folder: Path, *, keep_every: int, weights_format: str = "pdparams") -> None:
+        self.folder = folder
+        self.keep_every = keep_every
+        self.weights_format = weights_format
+        self.id = ""
+        self.resumed_from: Optional[Path] = None
+
+    def begin(self, resumed_from: Optional[Path], *, go_on: bool) -> None:
+        """Start a run of its own, from nothing or from a checkpoint; or go on with the one that `newest` found."""
+        if not (go_on and self.id):
+            self.id, self.resumed_from = uuid.uuid4().hex, resumed_from
+        self.clean()
+        source = self.resumed_from and str(self.resumed_from.absolute())
+        write_sealed(self.folder / RUN_FILE, {"id": self.id, "resumed_from": source})
+
+    def clean(self) -> None:
+        """Remove what a process that was killed while writing, or removing, has left."""
+        for path in self.folder.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+        for path in self.folder.glob(f"snapshot_*{OPTIMIZER}"):
+            prefix = path.with_name(path.name[: -len(OPTIMIZER)])
+            if not beside(prefix, MANIFEST).exists():
+                remove(prefix)
+
+    def newest(self) -> Optional[Path]:
+        """Prefix of this folder's newest whole checkpoint; damaged ones are passed over with a warning."""
+        self.read_run()
+        for prefix in self.checkpoints(warn=True):
+            try:
+                check(prefix)
+            except CheckpointError as error:
+                logger.warning("damaged checkpoint passed over: %s", error)
+            else:
+                return prefix
+        return self.resumed_from
+
+    def read_run(self) -> None:
+        """Find out which run was the last one in this folder."""
+        path = self.folder / RUN_FILE
+        try:
+            run = read_sealed(path)
+            self.id, self.resumed_from = run["id"], run["resumed_from"] and Path(run["resumed_from"])
+        except FileNotFoundError:
+            return
+        except CheckpointError:
+            manifests = sorted(self.folder.glob("*.json"), key=lambda manifest: manifest.stat().st_mtime)
+            runs = [content["run"] for content in map(read_manifest, manifests) if content]
+            logger.warning("%s is damaged: going by the checkpoint that was written last", path)
+            self.id = runs[-1] if runs else ""
+
+    def checkpoints(self, *, warn: bool = False) -> list[Path]:
+        """Prefixes of this run's complete checkpoints, newest first; `warn` of manifests that cannot be read."""
+        found = []
+        for path in self.folder.glob("*.json"):
+            manifest = read_manifest(path)
+            if manifest and manifest["run"] == self.id:
+                found.append((manifest["state"]["iteration"], path.with_suffix("")))
+            elif warn and not manifest and path.with_suffix(OPTIMIZER).exists():
+                logger.warning("damaged checkpoint passed over: %s: damaged", path)
+        return [prefix for _, prefix in sorted(found, reverse=True)]
+
+    def save(
+        self,
+        name: str,
+        state: TrainingState,
+        model: nn.Layer,
+        optimizer: object,
+        ema: Optional[object],
+        ranks: Optional[dict] = None,
+    ) -> Path:
+        """Write a checkpoint, then remove those that are not to be kept. Returns its prefix.
+
+        Args:
+            ranks: `statistics` of every rank as arrays, by rank ("0", ...), where they differ.
+
+        Raises:
+            OSError: it could not be written. What was there before is as it was, but for one of the same name and age.
+        """
+        prefix = self.folder / name
+        self.set_aside(prefix, state.iteration)
+        # The manifest first: what is left if the process is killed from here on is no checkpoint.
+        remove(prefix)
+        contents = {WEIGHTS[self.weights_format]: (model if ema is None else ema).state_dict()}
+        if ema is not None:
+            contents[TRAINED[self.weights_format]] = model.state_dict()
+        contents[OPTIMIZER] = optimizer_state(model, optimizer)
+        if ranks:
+            contents[RANKS] = ranks
+        try:
+            for suffix, content in contents.items():
+                save_weights(content, beside(prefix, suffix))
+            self.write_manifest(prefix, state, {suffix: describe(beside(prefix, suffix)) for suffix in contents})
+        except OSError:
+            # Half a checkpoint is of no use, and its room may be needed.
+            remove(prefix)
+            raise
+        self.prune(state.iteration)
+        return prefix
+
+    def set_aside(self, prefix: Path, iteration: int) -> None:
+        """Give the checkpoint that this run started from another name, when one of its own takes the name.
+
+        That is model_final, where a run goes on for more epochs.
+        """
+        manifest = read_manifest(beside(prefix, MANIFEST))
+        is_start = self.resumed_from is not None and prefix.absolute() == self.resumed_from
+        if not manifest or not (manifest["run"] == self.id or is_start) or manifest["state"]["iteration"] >= iteration:
+            return
+        other = self.folder / f"snapshot_{manifest['state']['iteration']}"
+        remove(other)
+        for suffix in manifest["files"]:
+            link(beside(prefix, suffix), beside(other, suffix))
+        self.write_manifest(other, TrainingState(**manifest["state"]), manifest["files"])
+
+    def write_manifest(self, prefix: Path, state: TrainingState, files: dict) -> None:
+        manifest = {"format": FORMAT, "run": self.id, "paddle": paddle.__version__, "files": files}
+        write_sealed(beside(prefix, MANIFEST), {**manifest, "state": state._asdict()})
+
+    def update_state(self, name: str, state: TrainingState) -> None:
+        """Give this run's checkpoint `name`, if there is one, another state; its files stay.
+
+        Raises:
+            OSError: it could not be written; it stays as it was.
+        """
+        manifest = read_manifest(beside(self.folder / name, MANIFEST))
+        if manifest and manifest["run"] == self.id:
+            self.write_manifest(self.folder / name, state, manifest["files"])
+
+    def save_best(self, weights: dict) -> Path:
+        """Write weights as those of the best epoch. Returns their path.
+
+        Raises:
+            OSError: they could not be written; the file that was there is as it was.
+        """
+        path = beside(self.folder / BEST, WEIGHTS[self.weights_format])
+        save_weights(weights, path)
+        for suffix in WEIGHTS.values():
+            if suffix != path.suffix:
+                beside(self.folder / BEST, suffix).unlink(missing_ok=True)
+        return path
+
+    def prune(self, iteration: int) -> None:
+        """Remove checkpoints that are not to be kept, of those up to `iteration`: later ones have been passed over."""
+        manifests = {prefix: read_manifest(beside(prefix, MANIFEST)) for prefix in self.checkpoints()}
+        valid = [prefix for prefix, content in manifests.items() if content["state"]["iteration"] <= iteration]
+        for prefix in valid[NEWEST_KEPT:]:
+            name = prefix.name
+            is_kept = name.isdigit() and self.keep_every and (int(name) + 1) % self.keep_every == 0
+            if not is_kept and (name.isdigit() or name.startswith("snapshot_")):
+                remove(prefix)
