@@ -26,8 +26,9 @@ class Config(Mapping):
     Components are asked for with `component` and built with `create`.
     """
 
-    def __init__(self, root: Node, path: str) -> None:
+    def __init__(self, root: Node, path: str, files: Optional[Node] = None) -> None:
         self.root = root
+        self._files = root if files is None else files
         self.path = path
         validate(root)
 
@@ -41,7 +42,9 @@ class Config(Mapping):
         setting = SETTINGS.get(key)
         if setting is not None:
             value = copy.deepcopy(setting.default) if node is None else to_plain(node)
-            return {**{k: s.default for k, s in setting.keys.items()}, **value} if setting.keys else value
+            if value is None or not setting.keys:
+                return value
+            return {**{k: s.default for k, s in setting.keys.items()}, **value}
         if key in SLOTS:
             return None if node is None else to_plain(node)
         if node is not None and str(key).startswith(FREE_PREFIX):
@@ -73,6 +76,10 @@ class Config(Mapping):
         """
         return find(self.root, key).origin
 
+    def in_files(self, key: str) -> Any:
+        """Return the value at a dotted key as files and defaults have it, without -o."""
+        return to_plain(find(self._files, key))
+
     def is_set(self, key: str) -> bool:
         """Tell whether a file or -o sets the value at a dotted key."""
         return self.origin(key) != "default"
@@ -89,13 +96,13 @@ class Config(Mapping):
 
 def read_config(path: Union[str, Path], overrides: Iterable[str] = ()) -> Config:
     """Read a file, its bases and the overrides "a.b.0.c=value", and validate the result."""
-    root = _read_file(Path(path).expanduser(), ())
+    files = root = _read_file(Path(path).expanduser(), ())
     for text in overrides:
         key, separator, value = text.partition("=")
         if not separator or not key.strip():
             raise config_error("-o", "", f"expected key=value, such as ResNet.depth=18, got {text!r}")
         root = override(root, key.strip(), parse(value, key.strip(), fixed_origin="-o"))
-    config = Config(root, str(path))
+    config = Config(root, str(path), files)
     _check_effect(config)
     return config
 
@@ -105,7 +112,7 @@ def merge_config(config: Config, values: Mapping[str, Any], source: str = "merge
     root = config.root
     for key, value in values.items():
         root = override(root, key, from_plain(value, source))
-    return Config(root, config.path)
+    return Config(root, config.path, config._files)
 
 
 def _read_file(path: Path, chain: tuple[Path, ...], included_at: Optional[str] = None) -> Node:

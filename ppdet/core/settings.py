@@ -37,6 +37,12 @@ EXPORT = {
     "fuse_conv_bn": Setting(bool, False, "fold batch norms into the convolutions before them"),
 }
 
+AUTO_LR = {
+    "base_batch_size": Setting(
+        int, 16, "images per update (batch size x devices x accumulate_steps) that base_lr was tuned for", minimum=1
+    ),
+}
+
 SLOTS = {
     "TrainDataset": "the data set that training reads",
     "UnsupTrainDataset": "the unlabelled data set of semi-supervised training",
@@ -77,6 +83,12 @@ SETTINGS = {
     ),
     "max_bad_steps": Setting(int, 10, "steps in a row with infinite or undefined gradients that end a run", minimum=1),
     "accumulate_steps": Setting(int, 1, "batches whose gradients are added up to one update", minimum=1),
+    "auto_lr": Setting(
+        Optional[dict[str, Any]],
+        None,
+        "LearningRate.base_lr follows the images per update, unless -o sets it; null: never",
+        keys=AUTO_LR,
+    ),
     "output_eval": Setting(Optional[str], None, "folder for bbox.json of an evaluation"),
     "save_prediction_only": Setting(bool, False, "evaluation writes detections and computes no metric"),
     "export": Setting(dict[str, Any], {}, "what the exported graph contains", keys=EXPORT),
@@ -97,13 +109,17 @@ SETTINGS = {
     "vdl_log_dir": Setting(Optional[str], None, "folder of VisualDL logs; null: vdl in the run's folder"),
     "use_tensorboard": Setting(bool, False, "write TensorBoard logs to the run's folder (needs tensorboardX)"),
     # mixed precision
-    "amp": Setting(bool, False, "train in mixed precision: bfloat16 on CPUs that multiply it (GPUs: not built yet)"),
-    "amp_level": Setting(
-        Literal["O1", "O2"], "O1", "O1: some operations in half precision, O2: nearly all", planned=True
+    "amp": Setting(bool, False, "train in mixed precision; on a CPU bfloat16, where the processor multiplies it"),
+    "amp_dtype": Setting(
+        Optional[Literal["float16", "bfloat16"]],
+        None,
+        "the smaller type on a GPU; null: bfloat16 from compute capability 8 on, else float16",
     ),
-    "master_grad": Setting(bool, False, "keep float32 gradients at amp_level O2", planned=True),
-    "custom_white_list": Setting(Optional[list[str]], None, "operations to run in half precision", planned=True),
-    "custom_black_list": Setting(Optional[list[str]], None, "operations to keep in float32", planned=True),
+    "amp_level": Setting(
+        Literal["O1", "O2"], "O1", "on a GPU, O1: operations that gain by it in the smaller type, O2: nearly all"
+    ),
+    "custom_white_list": Setting(Optional[list[str]], None, "further operations of the smaller type, on a GPU"),
+    "custom_black_list": Setting(Optional[list[str]], None, "further operations that stay in float32, on a GPU"),
     # semi-supervised training
     "ssod_method": Setting(
         Optional[Literal["DenseTeacher"]], None, "semi-supervised method; null: supervised", planned=True
@@ -113,6 +129,9 @@ SETTINGS = {
     "ema_start_iters": Setting(int, 0, "iteration at which the teacher starts as a copy of the student", planned=True),
     "use_simple_ema": Setting(bool, False, "the teacher is a plain moving average of the student", planned=True),
     # accepted, without effect
+    "master_grad": Setting(
+        bool, False, "", unused="the weights, and so their gradients, are float32 at every amp_level"
+    ),
     "use_xpu": Setting(bool, False, "", unused=_OTHER_DEVICE),
     "use_mlu": Setting(bool, False, "", unused=_OTHER_DEVICE),
     "use_npu": Setting(bool, False, "", unused=_OTHER_DEVICE),

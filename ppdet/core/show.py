@@ -57,9 +57,9 @@ def _top_level(config: Config, key: str) -> Lines:
         yield f"{key}:", node.origin
         yield f"  name: {component.schema.name}", node.origin
         yield from _parameters(component, "  ")
-    elif key in SETTINGS and node.origin == "default" and not SETTINGS[key].keys:
+    elif key in SETTINGS and node.origin == "default" and not (SETTINGS[key].keys and config[key]):
         yield from _plain(key, Node(config[key], "default"), "")
-    elif key in SETTINGS and SETTINGS[key].keys:
+    elif key in SETTINGS and SETTINGS[key].keys and node.value is not None:
         yield f"{key}:", node.origin
         for name, value in config[key].items():
             yield from _plain(name, node.value.get(name, Node(value, "default")), "  ")

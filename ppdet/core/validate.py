@@ -32,10 +32,10 @@ def check_setting(node: Node, key: str, setting: Setting) -> None:
     _check_type(node, key, setting.annotation)
     if setting.minimum is not None and node.value is not None and node.value < setting.minimum:
         raise config_error(node.origin, key, f"expected at least {setting.minimum}, got {node.value}")
-    for name, child in node.value.items() if setting.keys else ():
+    for name, child in node.value.items() if setting.keys and node.value is not None else ():
         if name not in setting.keys:
             raise config_error(child.origin, f"{key}.{name}", f"no such setting{nearest(name, setting.keys)}")
-        _check_type(child, f"{key}.{name}", setting.keys[name].annotation)
+        check_setting(child, f"{key}.{name}", setting.keys[name])
 
 
 def section_of(root: Node, component: str) -> Node:

@@ -4,16 +4,25 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, Optional
 
 import paddle
 from paddle import Tensor, nn
 
 from ppdet.engine import distributed
+from ppdet.engine.precision import Precision, is_overflow
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 BAD_STEPS = "bad_steps.jsonl"
+
+
+class Step(NamedTuple):
+    """An update to be judged: whether all gradients were finite (on the device), and the loss scale they had."""
+
+    finite: Tensor
+    scale: Optional[Tensor]
+    describe: Callable[[], dict]
 
 
 class DivergedError(RuntimeError):
@@ -26,22 +35,25 @@ class StepGuard:
     """Skips the updates of bad steps, and writes down what they were given.
 
     A skipped step leaves weights, running statistics and the optimizer's state as they were; schedule and averages
-    go on. Ranks share their gradients, so all of them skip the same steps.
+    go on. Ranks share their gradients, so all of them skip the same steps. A step that float16's loss scale made
+    overflow is skipped as well, but it is no bad one: the scale goes down, and `overflows` counts it.
 
     On a CPU, where nothing runs ahead, gradients are looked at before the update. On a GPU that would wait for the
     device: there the update is made, and taken back on the device where it has to be; which steps that were is read
     by `judge`, when the log is written.
 
     Args:
-        folder: of the run; bad steps go to bad_steps.jsonl in it.
+        folder: of the run; skipped steps go to bad_steps.jsonl in it. None: nowhere.
         max_bad_steps: bad steps in a row that end the run.
         waits: look before every update, whatever the device.
     """
 
-    def __init__(self, model: nn.Layer, optimizer: object, folder: Path, *, max_bad_steps: int, waits: bool) -> None:
+    def __init__(
+        self, model: nn.Layer, optimizer: object, folder: Optional[Path], *, max_bad_steps: int, waits: bool
+    ) -> None:
         self.parameters = [p for p in model.parameters() if p.trainable]
         self.optimizer = optimizer
-        self.path = folder / BAD_STEPS
+        self.path = folder and folder / BAD_STEPS
         self.max_bad_steps = max_bad_steps
         self.waits = waits
         self.statistics = [
@@ -50,10 +62,10 @@ class StepGuard:
             if isinstance(layer, nn.BatchNorm2D) and not layer._use_global_stats
             for buffer in (layer._mean, layer._variance)
         ]
-        self.in_a_row = self.total = 0
+        self.in_a_row = self.total = self.overflows = 0
         self._has_state = False
         self._kept: list[tuple[Tensor, Tensor]] = []
-        self._steps: list[tuple[Any, Callable[[], dict]]] = []  # (finite?, description) of steps not judged yet
+        self._steps: list[Step] = []  # not judged yet
 
     @paddle.no_grad()
     def before_forward(self) -> None:
@@ -61,33 +73,34 @@ class StepGuard:
         self._kept = [(buffer, buffer.clone()) for buffer in self.statistics]
 
     @paddle.no_grad()
-    def update(self, step: Callable[[object, bool], None], describe: Callable[[], dict]) -> None:
+    def update(self, precision: Precision, describe: Callable[[], dict]) -> None:
         """The optimizer's step, unless a gradient is not finite.
 
         Args:
-            step: step(optimizer, finite) makes the update; where the gradients are known not to be finite, it only
-                takes note of that.
+            precision: what the gradients were computed in; it is told of overflows.
             describe: gives what to write down of this step if it is bad; called by `judge`.
         """
-        finite = all_finite([p.grad for p in self.parameters if p.grad is not None])
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        scale = precision.unscale(gradients)
+        finite = all_finite(gradients)
+        precision.adjust(finite)
         if self.waits or not self._has_state:
-            finite = bool(finite)
-            step(self.optimizer, finite)
-            self._has_state = self._has_state or finite
-            if finite:
+            if bool(finite):
+                self.optimizer.step()
+                self._has_state = True
                 self.in_a_row = 0
             else:
                 for tensor, before in self._kept:
                     tensor.set_value(before)
-                self._steps.append((False, describe))
+                self._steps.append(Step(finite, scale, describe))
                 self.judge()
         else:
             tensors = [*self.parameters, *tensors_of(self.optimizer.state_dict())]
             kept = [*self._kept, *((tensor, tensor.clone()) for tensor in tensors)]
-            step(self.optimizer, True)
+            self.optimizer.step()
             for tensor, before in kept:
                 paddle.assign(paddle.where(finite, tensor, before), tensor)
-            self._steps.append((finite, describe))
+            self._steps.append(Step(finite, scale, describe))
         self._kept = []
 
     def judge(self) -> None:
@@ -96,14 +109,27 @@ class StepGuard:
         Raises:
             DivergedError: too many in a row.
         """
-        for finite, describe in self._steps:
+        overflows = self.overflows
+        for finite, scale, describe in self._steps:
             if bool(finite):
                 self.in_a_row = 0
                 continue
+            # All ranks take part, so that all of them come to the same count.
+            step = self.merge(distributed.gather(describe()))
+            if is_overflow(scale, [loss for rank in step["ranks"] for loss in rank["losses"].values()]):
+                self.overflows += 1
+                self.write({**step, "loss_scale": float(scale)})
+                continue
             self.in_a_row += 1
             self.total += 1
-            self.write(distributed.gather(describe()))
+            self.write(step)
+            self.warn(step)
         self._steps = []
+        if self.overflows > overflows:
+            logger.info(
+                "float16: %d steps skipped so far since a gradient exceeded its range; each halves the loss scale, see %s",
+                *(self.overflows, self.path),
+            )
         if self.in_a_row >= self.max_bad_steps:
             raise DivergedError(
                 f"{self.in_a_row} steps in a row had gradients that are infinite or not numbers: lower "
@@ -111,15 +137,25 @@ class StepGuard:
                 f"listed in {self.path}, the weights are still those from before these steps"
             )
 
-    def write(self, descriptions: list[dict]) -> None:
-        """Append one line with every rank's images and losses to the file."""
-        if distributed.rank() != 0:
-            return
+    @staticmethod
+    def merge(descriptions: list[dict]) -> dict:
+        """One description of a step from those of all ranks."""
         step = {key: descriptions[0][key] for key in ("epoch", "step", "iteration")}
         ranks = [{key: value for key, value in d.items() if key not in step} for d in descriptions]
+        return {**step, "ranks": ranks}
+
+    def write(self, step: dict) -> None:
+        """Append a line with every rank's images and losses to the file."""
+        if distributed.rank() != 0 or self.path is None:
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps({**step, "ranks": ranks}) + "\n")
+            stream.write(json.dumps(step) + "\n")
+
+    def warn(self, step: dict) -> None:
+        if distributed.rank() != 0:
+            return
+        ranks = step["ranks"]
         guilty = [r for r in ranks if not all(math.isfinite(float(v)) for v in r["losses"].values())] or ranks
         images = [str(image["id"]) for r in guilty for image in r["images"]]
         logger.warning(

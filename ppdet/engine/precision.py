@@ -1,36 +1,93 @@
 """The type that training computes in."""
 
 import contextlib
+from collections.abc import Sequence
+from typing import Optional
 
+import paddle
 from paddle import Tensor
 
 from ppdet.core.config import Config
+from ppdet.core.errors import ConfigError
+from ppdet.engine.loss_scale import LEAST, LossScale
 from ppdet.engine.runtime import training_type
 from ppdet.modeling import cpu
 
 
 class Precision:
-    """Forward and backward passes in the configuration's type; weights and optimizer stay float32."""
+    """Forward and backward passes in the configuration's type; weights, losses and optimizer stay float32.
+
+    On a CPU the layers that oneDNN computes take the type. On a GPU Paddle casts what goes into its operations: O1
+    those that gain by it, O2 all that have a kernel for it. The weights themselves stay float32 in both, which is what
+    paddle.amp.decorate calls master weights: checkpoints, averages and the optimizer know of nothing else.
+    """
 
     def __init__(self, cfg: Config) -> None:
         self.dtype = training_type(cfg)
+        on_gpu = not paddle.get_device().startswith("cpu")
+        self.autocast_options = autocast_options(cfg, self.dtype) if on_gpu and self.dtype != "float32" else None
+        self.loss_scale: Optional[LossScale] = LossScale() if on_gpu and self.dtype == "float16" else None
 
     def context(self) -> contextlib.AbstractContextManager:
         """Where forward and backward passes run."""
         return cpu.compute_in(self.dtype)
 
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """Where the forward pass runs, besides. Not the backward pass: its operations follow those of the forward."""
+        return paddle.amp.auto_cast(**self.autocast_options) if self.autocast_options else contextlib.nullcontext()
+
     def scale(self, loss: Tensor) -> Tensor:
         """The loss to call `backward` of."""
-        return loss
+        return loss if self.loss_scale is None else loss * self.loss_scale.value
 
-    def step(self, optimizer: object, finite: bool) -> None:
-        """Update the weights, if the gradients are finite."""
-        if finite:
-            optimizer.step()
+    def unscale(self, gradients: Sequence[Tensor]) -> Optional[Tensor]:
+        """Make gradients of the scaled loss those of the loss, in place. Returns the scale that they had, if any."""
+        if self.loss_scale is None:
+            return None
+        self.loss_scale.unscale(gradients)
+        return self.loss_scale.value
+
+    def adjust(self, finite: Tensor) -> None:
+        """Take note of whether all gradients of this step were finite, without reading it."""
+        if self.loss_scale is not None:
+            self.loss_scale.adjust(finite)
 
     def state(self) -> dict:
         """What a checkpoint keeps."""
-        return {}
+        return {} if self.loss_scale is None else self.loss_scale.state()
 
     def load_state(self, state: dict) -> None:
-        """Restore what `state` gave."""
+        """Restore what `state` gave; that of a run in another type changes nothing."""
+        if self.loss_scale is not None and state:
+            self.loss_scale.load_state(state)
+
+
+def is_overflow(scale: Optional[Tensor], losses: Sequence[float]) -> bool:
+    """Whether gradients that are not finite come from too large a scale, which the next step has lower.
+
+    Args:
+        scale: of the loss in that step. losses: of that step, on all ranks.
+    """
+    # Infinities that the scale did not make stay when it is 1.
+    return scale is not None and float(scale) > LEAST and all(abs(loss) < float("inf") for loss in losses)
+
+
+def autocast_options(cfg: Config, dtype: str) -> dict:
+    """Arguments of paddle.amp.auto_cast.
+
+    Raises:
+        ConfigError: an operation stands in both lists.
+    """
+    white, black = (set(cfg[f"custom_{color}_list"] or ()) for color in ("white", "black"))
+    if white & black:
+        raise ConfigError(
+            f"{cfg.path}: custom_white_list and custom_black_list both have {', '.join(sorted(white & black))}"
+        )
+    return {
+        "custom_white_list": white,
+        "custom_black_list": black,
+        "level": cfg["amp_level"],
+        "dtype": dtype,
+        # With it, an operation that takes a weight would be computed in the weights' float32 at O2.
+        "use_promote": cfg["amp_level"] == "O1",
+    }

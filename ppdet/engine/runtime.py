@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Optional
 
 from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError
@@ -67,25 +68,50 @@ def set_device(use_gpu: bool) -> str:
 
 
 def training_type(cfg: Config) -> str:
-    """The type layers compute in while training, float32 or bfloat16; on a CPU the log says it, and by what.
+    """The type layers compute in while training: float32, bfloat16 or, on a GPU, float16; the log says it.
 
     Raises:
-        ConfigError: mixed precision on a GPU, which is not built yet.
+        ConfigError: mixed precision, or amp_dtype, on a GPU that does not have it.
     """
     import paddle
 
     from ppdet.modeling import cpu
 
     if not paddle.get_device().startswith("cpu"):
-        if cfg["amp"]:
-            raise ConfigError(f"{cfg.path}: amp: mixed precision on GPUs is not built yet: leave it out")
-        return "float32"
+        if not cfg["amp"]:
+            return "float32"
+        dtype = gpu_type(cfg["amp_dtype"], paddle.device.cuda.get_device_capability())
+        logger.info("mixed precision: %s, %s", dtype, cfg["amp_level"])
+        return dtype
     onednn = cfg["use_onednn"] and cpu.ready()
     dtype = "bfloat16" if cfg["amp"] and onednn and cpu.has_bfloat16() else "float32"
     if cfg["amp"] and dtype == "float32":
         logger.warning("amp: training in float32: bfloat16 needs oneDNN and a processor with AVX-512 BF16 or AMX")
+    if cfg["amp"]:
+        ours = {"amp_dtype": (None, "bfloat16"), "amp_level": ("O1",)}
+        for_gpus = [key for key, values in ours.items() if cfg[key] not in values]
+        for_gpus += [key for key in ("custom_white_list", "custom_black_list") if cfg[key]]
+        if for_gpus:
+            logger.warning("%s: for GPUs only; on this CPU oneDNN's layers compute in %s", ", ".join(for_gpus), dtype)
     if onednn:
         logger.info("CPU layers: oneDNN %s, %s", cpu.version(), dtype)
+    return dtype
+
+
+def gpu_type(wanted: Optional[str], capability: tuple[int, int]) -> str:
+    """The type of mixed precision on a GPU of this compute capability: the wanted one, else the better one it has.
+
+    Raises:
+        ConfigError: the GPU does not have it.
+    """
+    needed = {"float16": 7, "bfloat16": 8}
+    dtype = wanted or ("bfloat16" if capability[0] >= needed["bfloat16"] else "float16")
+    if capability[0] < needed[dtype]:
+        instead = "set amp_dtype to float16" if capability[0] >= needed["float16"] else "leave amp out"
+        raise ConfigError(
+            f"amp: {dtype} needs a GPU of compute capability {needed[dtype]}.0, this one has "
+            f"{capability[0]}.{capability[1]}: {instead}"
+        )
     return dtype
 
 

@@ -13,6 +13,7 @@ import paddle
 from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError
 from ppdet.engine import distributed
+from ppdet.engine.auto_lr import learning_rate
 from ppdet.engine.build import build_dataset, build_model, build_reader, check_targets
 from ppdet.engine.checkpoint import load_training
 from ppdet.engine.evaluator import Evaluator
@@ -52,6 +53,7 @@ class Trainer:
         self.cfg = cfg
         self.output = Path(cfg["save_dir"]) / cfg.name
         self.folder = RunFolder(self.output, keep_every=cfg["keep_checkpoints"], weights_format=cfg["weights_format"])
+        self.resume = resume
         self.resumed_from = self.find_checkpoint(resume)
         self.seed = cfg["seed"]
         paddle.seed(self.seed)
@@ -69,7 +71,8 @@ class Trainer:
         self.epochs = cfg["epoch"]
         self.model = build_model(cfg)
         check_targets(self.model, self.reader)
-        self.scheduler = cfg.create("LearningRate").scheduler(self.steps_per_epoch)
+        self.schedule = learning_rate(cfg, self.images_per_step)
+        self.scheduler = self.schedule.scheduler(self.steps_per_epoch)
         self.optimizer = cfg.create("OptimizerBuilder")(self.scheduler, self.model)
         self.precision = Precision(cfg)
         self.epoch, self.step, self.iteration = 0, 0, 0
@@ -100,8 +103,6 @@ class Trainer:
         )
         self.hooks = [*default_hooks(cfg, evaluate=evaluate), *hooks]
         self.stop_requests = StopRequests()
-        if distributed.rank() == 0:
-            self.folder.begin(self.resumed_from, go_on=resume == "auto")
 
     @property
     def runs_in_step_with_host(self) -> bool:
@@ -160,6 +161,8 @@ class Trainer:
             Stopped: the run was asked to end, and has saved what it had.
         """
         with self.stop_requests:
+            if distributed.rank() == 0:
+                self.folder.begin(self.resumed_from, go_on=self.resume == "auto")
             try:
                 self.call("before_train")
                 while self.epoch < self.epochs:
@@ -208,10 +211,11 @@ class Trainer:
         losses = []
         for number, batch in enumerate(self.batches, start=1):
             with distributed.no_sync(self.parallel, number < self.accumulate), self.precision.context():
-                losses.append(self.parallel(batch, normalizers))
+                with self.precision.autocast():
+                    losses.append(self.parallel(batch, normalizers))
                 self.precision.scale(losses[-1]["loss"] / self.accumulate).backward()
         self.losses = mean_losses(losses)
-        self.guard.update(self.precision.step, self.describe_step())
+        self.guard.update(self.precision, self.describe_step())
         self.optimizer.clear_grad()
         self.scheduler.step()
         if self.ema:

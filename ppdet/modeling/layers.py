@@ -14,6 +14,9 @@ from paddle.vision.ops import DeformConv2D
 
 from ppdet.core.workspace import register, serializable
 from ppdet.modeling import cpu
+from ppdet.modeling.float32 import Float32
+
+SMALL_TYPES = (paddle.float16, paddle.bfloat16)
 
 
 class ShapeSpec(NamedTuple):
@@ -92,7 +95,8 @@ class Conv2D(nn.Conv2D):
             y = F.conv2d(x, weight, shift, self._stride, self._padding, self._dilation, self._groups)
         else:
             y = nn.Conv2D.forward(self, x) * scale.reshape([-1, 1, 1, 1]) + shift.reshape([-1, 1, 1, 1])
-        return finish(y, residual, relu)
+        y = finish(y, residual, relu)
+        return y.astype("float32") if self.float_result and y.dtype in SMALL_TYPES else y
 
 
 def sample_deformed(x: Tensor, conv_offset: nn.Layer, conv: nn.Layer, samples: int) -> Tensor:
@@ -144,8 +148,9 @@ def is_constant(norm: nn.Layer) -> bool:
 @paddle.no_grad()
 def scale_and_shift(norm: nn.BatchNorm2D) -> tuple[Tensor, Tensor]:
     """What a batch norm with its stored statistics multiplies by and adds, (C,) each."""
-    scale = norm.weight / (norm._variance + norm._epsilon).sqrt()
-    return scale, norm.bias - norm._mean * scale
+    with Float32():
+        scale = norm.weight / (norm._variance + norm._epsilon).sqrt()
+        return scale, norm.bias - norm._mean * scale
 
 
 def fork(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -211,7 +211,7 @@ def test_settings_without_effect_say_so_once(load, caplog):
     assert messages[1].startswith("x.yml:4: epochs changes nothing here: ")
 
 
-@pytest.mark.parametrize("text", ["amp_level: O2", "ssod_method: DenseTeacher", "ema_black_list: [a]"])
+@pytest.mark.parametrize("text", ["use_simple_ema: true", "ssod_method: DenseTeacher", "ema_black_list: [a]"])
 def test_settings_that_are_not_built_yet_are_refused(load, text):
     with pytest.raises(ConfigError, match=rf"x\.yml:1: {text.split(':')[0]}: known, but not built yet"):
         load(text)

@@ -81,7 +81,7 @@ def test_config_tool_prints_the_merged_configuration():
         "depth: 18 # -o",
         "gamma: 0.2 # -o",
         "num_classes: 3 # -o",
-        "milestones: [8, 11] # configs/fcos/_base_/optimizer_1x.yml:9",
+        "milestones: [8, 11] # configs/fcos/_base_/optimizer_1x.yml:10",
         "use_gpu: true # configs/runtime.yml:2",
         "sqrt_score: false # default",
     ]:

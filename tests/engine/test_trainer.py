@@ -51,6 +51,7 @@ def test_golden_trace(shared, tmp_path):
             "TrainReader.sample_transforms.1.Resize.target_size=[256,416]",
             "TrainReader.sample_transforms.3.RandomFlip.prob=0.0",
             "TrainReader.shuffle=false",
+            "auto_lr=null",
         ],
     )
     recorder = Recorder(steps=len(golden["rows"]))

@@ -8,6 +8,7 @@ from paddle import Tensor, nn
 
 from ppdet.core.workspace import register
 from ppdet.modeling import cpu
+from ppdet.modeling.float32 import Float32
 from ppdet.modeling.heads.fcos_head import DenseMaps, FCOSHead
 
 
@@ -85,7 +86,8 @@ class FCOS(nn.Layer):
 
     def loss(self, maps: DenseMaps, targets: dict, normalizers: Optional[tuple[Tensor, Tensor]] = None) -> dict:
         """Losses as `FCOSLoss` gives them; `targets` as `Gt2FCOSTarget` makes them."""
-        return self.fcos_head.fcos_loss(maps, targets, normalizers)
+        with Float32():
+            return self.fcos_head.fcos_loss(maps, targets, normalizers)
 
     def detect(self, maps: DenseMaps, scale_factor: Tensor) -> tuple[Tensor, Tensor]:
         """Rows (M, 6) of [class, score, x1, y1, x2, y2] in pixels of the original images, and rows per image (N,).
@@ -96,7 +98,8 @@ class FCOS(nn.Layer):
         nms = self.fcos_head.nms
         # A static graph keeps all locations: other formats and devices want shapes that follow from the image's.
         threshold = nms.score_threshold if paddle.in_dynamic_mode() else None
-        return nms(*self.decode(maps, scale_factor, threshold))
+        with Float32():
+            return nms(*self.decode(maps, scale_factor, threshold))
 
     def decode(
         self, maps: DenseMaps, scale_factor: Tensor, score_threshold: Optional[float] = None

@@ -12,6 +12,7 @@ from paddle.regularizer import L2Decay
 from paddle.vision.ops import DeformConv2D
 
 from ppdet.core.workspace import register
+from ppdet.modeling.float32 import Float32
 from ppdet.modeling.layers import Conv2D, MultiClassNMS, ShapeSpec, fork, make_norm, normalize, sample_deformed
 
 # With distances through a ReLU, a side that is zero everywhere gets no gradient and stays so. Starting at 2 strides,
@@ -223,12 +224,14 @@ class FCOSHead(nn.Layer):
                 reg_feat, quality_feat = fork(reg_feat)
             else:
                 cls_feat, quality_feat = fork(cls_feat)
-            distances = scale(self.fcos_head_reg(reg_feat))
-            if self.norm_reg_targets:
-                distances = F.relu(distances)
-                distances = distances if self.distances_in_strides else distances * stride
-            else:
-                distances = distances.exp()
+            distances = self.fcos_head_reg(reg_feat)
+            with Float32():
+                distances = scale(distances)
+                if self.norm_reg_targets:
+                    distances = F.relu(distances)
+                    distances = distances if self.distances_in_strides else distances * stride
+                else:
+                    distances = distances.exp()
             maps.logits.append(self.fcos_head_cls(cls_feat))
             maps.distances.append(distances)
             maps.quality.append(self.fcos_head_centerness(quality_feat))

@@ -1,0 +1,277 @@
+"""Mixed precision: what can be shown of it without a GPU."""
+
+import json
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+from ppdet.core.config import ConfigError
+from ppdet.core.workspace import load_config
+from ppdet.engine import precision
+from ppdet.engine.guard import DivergedError
+from ppdet.engine.hooks import Hook
+from ppdet.engine.loss_scale import LossScale
+from ppdet.engine.precision import autocast_options
+from ppdet.engine.runtime import gpu_type
+from ppdet.engine.trainer import Trainer
+from ppdet.engine.weights import read_arrays
+from ppdet.modeling.float32 import Float32
+
+
+class Losses(Hook):
+    def __init__(self):
+        self.losses, self.scales = [], []
+
+    def before_step(self, trainer):
+        if trainer.precision.loss_scale:
+            self.scales.append(float(trainer.precision.loss_scale.value))
+
+    def after_step(self, trainer):
+        self.losses.append(float(trainer.losses["loss"]))
+
+
+def scaled_trainer(tiny, options, start, hooks=(), resume=None):
+    """A trainer on the CPU with the loss scale that float16 has on a GPU."""
+    trainer = Trainer(load_config(tiny, options), hooks=hooks, resume=resume)
+    trainer.precision.loss_scale = LossScale(start)
+    if trainer.resumed_from:
+        trainer.precision.load_state(precision_state(trainer.resumed_from))
+    return trainer
+
+
+def as_in_float16(gradient):
+    """Infinity where float16 has no number."""
+    return paddle.where(gradient.abs() > 65504, paddle.full_like(gradient, float("inf")), gradient)
+
+
+def precision_state(prefix):
+    from ppdet.engine.checkpoint import check
+
+    return check(prefix).loss_scale
+
+
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_loss_scale_changes_nothing_but_the_range(tiny, tmp_path, monkeypatch, waits, accumulate):
+    """A power of two comes out of float32 gradients as it went in."""
+    monkeypatch.setattr(Trainer, "runs_in_step_with_host", waits)
+    weights = []
+    for start in (None, 2.0**10):
+        options = [f"save_dir={tmp_path}/{start}", "use_onednn=false", f"accumulate_steps={accumulate}"]
+        trainer = scaled_trainer(tiny, options, start) if start else Trainer(load_config(tiny, options))
+        trainer.train()
+        weights.append(read_arrays(tmp_path / str(start) / "tiny" / "model_final.pdparams"))
+    assert all(np.array_equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_overflows_at_the_start_are_no_bad_steps(tiny, tmp_path, log, monkeypatch, waits):
+    """Gradients beyond the type's range: the scale is halved until they fit, and the run goes on."""
+    monkeypatch.setattr(Trainer, "runs_in_step_with_host", waits)
+    hook = Losses()
+    trainer = scaled_trainer(tiny, ["epoch=4", "max_bad_steps=2"], 2.0**24, [hook])
+    for parameter in trainer.model.parameters():
+        parameter.register_hook(as_in_float16)
+    trainer.train()
+    skipped = trainer.guard.overflows
+    # The largest gradients of a fresh detector are between 0.1 and 100, the largest float16 is 65504.
+    assert 4 <= skipped <= 15
+    assert hook.scales == [2.0 ** (24 - min(step, skipped)) for step in range(16)]
+    assert (trainer.guard.total, trainer.guard.in_a_row) == (0, 0)
+    assert f"float16: {skipped} steps skipped so far" in log.text
+    lines = [json.loads(line) for line in (tmp_path / "output" / "tiny" / "bad_steps.jsonl").read_text().splitlines()]
+    assert [line["loss_scale"] for line in lines] == hook.scales[:skipped]
+    assert all(len(line["ranks"][0]["images"]) == 2 for line in lines)
+    assert all(np.isfinite(p.numpy()).all() for p in trainer.model.parameters())
+
+
+def test_a_bad_batch_is_no_overflow(tiny, tmp_path):
+    class Poison(Hook):
+        def before_step(self, trainer):
+            if trainer.iteration == 2:
+                trainer.batches[0]["target_centerness"][:] = float("nan")
+
+    trainer = scaled_trainer(tiny, [], 2.0**10, [Poison()])
+    trainer.train()
+    assert (trainer.guard.total, trainer.guard.overflows) == (1, 0)
+    assert "loss_scale" not in json.loads((tmp_path / "output" / "tiny" / "bad_steps.jsonl").read_text())
+    assert float(trainer.precision.loss_scale.value) == 2.0**9
+
+
+def test_infinities_that_a_scale_of_one_leaves_end_the_run(tiny):
+    class Break(Hook):
+        def before_step(self, trainer):
+            for layer in trainer.model.sublayers():
+                if isinstance(layer, nn.GroupNorm):
+                    layer.weight.register_hook(lambda gradient: gradient * float("inf"))
+                    return
+
+    trainer = scaled_trainer(tiny, ["epoch=3", "max_bad_steps=3", "use_onednn=false"], 4.0, [Break()])
+    with pytest.raises(DivergedError, match="3 steps in a row"):
+        trainer.train()
+    assert trainer.guard.overflows == 2
+
+
+def test_the_scale_grows_after_two_thousand_good_steps_and_is_in_checkpoints(tiny, tmp_path):
+    scale = LossScale(8.0)
+    good, bad = paddle.to_tensor(True), paddle.to_tensor(False)
+    for _ in range(1999):
+        scale.adjust(good)
+    assert scale.state() == {"scale": 8.0, "good_steps": 1999}
+    again = LossScale()
+    again.load_state(scale.state())
+    again.adjust(good)
+    assert again.state() == {"scale": 16.0, "good_steps": 0}
+    scale.adjust(bad)
+    assert scale.state() == {"scale": 4.0, "good_steps": 0}
+
+    scaled_trainer(tiny, ["epoch=1"], 2.0**12).train()
+    prefix = tmp_path / "output" / "tiny" / "model_final"
+    assert precision_state(prefix) == {"scale": 2.0**12, "good_steps": 4}
+    # A run in another type takes no notice.
+    assert Trainer(load_config(tiny), resume=str(prefix)).precision.state() == {}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "capability", "expected"),
+    [
+        (None, (9, 0), "bfloat16"),
+        (None, (8, 0), "bfloat16"),
+        (None, (7, 5), "float16"),
+        ("float16", (9, 0), "float16"),
+        (
+            "bfloat16",
+            (7, 0),
+            "bfloat16 needs a GPU of compute capability 8.0, this one has 7.0: set amp_dtype to",
+        ),
+        (None, (6, 1), "float16 needs a GPU of compute capability 7.0, this one has 6.1: leave amp out"),
+    ],
+)
+def test_type_on_a_gpu(wanted, capability, expected):
+    if " " not in expected:
+        assert gpu_type(wanted, capability) == expected
+        return
+    with pytest.raises(ConfigError, match=expected):
+        gpu_type(wanted, capability)
+
+
+def test_what_paddle_is_told(tiny):
+    """auto_cast takes these arguments, with its own lists joined to ours."""
+    cfg = load_config(
+        tiny, ["amp_level=O2", "custom_black_list=[group_norm]", "custom_white_list=[matmul]", "use_gpu=false"]
+    )
+    options = autocast_options(cfg, "float16")
+    assert options == {
+        "custom_white_list": {"matmul"},
+        "custom_black_list": {"group_norm"},
+        "level": "O2",
+        "dtype": "float16",
+        "use_promote": False,
+    }
+    with pytest.warns(UserWarning, match="amp_guard can only be enabled on CUDAPlace"), paddle.amp.auto_cast(**options):
+        tracer = paddle.base.framework._dygraph_tracer()
+        white, black = tracer._get_amp_op_list()
+        assert "matmul" in white and "group_norm" in black
+    with pytest.raises(ConfigError, match="custom_white_list and custom_black_list both have exp"):
+        autocast_options(load_config(tiny, ["custom_black_list=[exp, log]", "custom_white_list=[exp]"]), "bfloat16")
+
+
+@pytest.fixture
+def cast_by_paddle(monkeypatch):
+    """Paddle in the state that auto_cast puts it in on a GPU; on a CPU it casts nothing all the same."""
+    import sys
+
+    tracer, module = paddle.base.framework._dygraph_tracer(), sys.modules["paddle.amp.auto_cast"]
+    before = tracer._amp_level, tracer._amp_dtype
+    monkeypatch.setattr(module, "_g_amp_state_", {"enable": True})
+    tracer._amp_level, tracer._amp_dtype = paddle.base.core.AmpLevel.O2, "float16"
+    yield tracer
+    tracer._amp_level, tracer._amp_dtype = before
+
+
+def test_float32_within_mixed_precision(cast_by_paddle):
+    levels = paddle.base.core.AmpLevel
+    with Float32():
+        assert cast_by_paddle._amp_level == levels.O0
+        with Float32():
+            assert cast_by_paddle._amp_level == levels.O0
+        assert cast_by_paddle._amp_level == levels.O0
+    assert cast_by_paddle._amp_level == levels.O2
+    with pytest.raises(KeyError), Float32():
+        raise KeyError
+    assert cast_by_paddle._amp_level == levels.O2
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_maps_losses_and_decoding_are_float32(tiny, monkeypatch, cast_by_paddle, half):
+    """Head convolutions that give a smaller type, as under auto_cast: all that follows sees float32."""
+    from ppdet.engine.build import build_dataset, build_model, build_reader
+
+    cfg = load_config(tiny, ["use_onednn=false"])
+    model = build_model(cfg)
+    batch = next(iter(build_reader(cfg, "TrainReader", build_dataset(cfg, "TrainDataset"))))
+    head = model.fcos_head
+    original = nn.Conv2D.forward
+    cast = []
+
+    def forward(conv, x):
+        y = original(conv, x)
+        if getattr(conv, "float_result", False):
+            cast.append(conv)
+            y = y.astype(half)
+        return y
+
+    levels = []
+    monkeypatch.setattr(nn.Conv2D, "forward", forward)
+    head.fcos_loss.register_forward_pre_hook(lambda *_: levels.append(cast_by_paddle._amp_level))
+    decode = head.decode
+    monkeypatch.setattr(head, "decode", lambda *a: levels.append(cast_by_paddle._amp_level) or decode(*a))
+    maps = model.predict_maps(batch["image"])
+    assert len(cast) == 9
+    assert {m.dtype for level in maps for m in level} == {paddle.float32}
+    losses = model(batch)
+    model.eval()
+    rows, _ = model(batch)
+    assert levels == [paddle.base.core.AmpLevel.O0] * 2
+    assert losses["loss"].dtype == rows.dtype == paddle.float32
+    assert cast_by_paddle._amp_level == paddle.base.core.AmpLevel.O2
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["amp_dtype=float16"], "amp_dtype"),
+        (["amp_level=O2", "custom_black_list=[exp]"], "amp_level, custom_black_list"),
+        (["amp_dtype=bfloat16"], None),
+    ],
+)
+def test_on_a_cpu_settings_for_gpus_are_named(tiny, log, options, named):
+    cfg = load_config(tiny, ["amp=true", *options])
+    made = precision.Precision(cfg)
+    assert made.dtype in ("float32", "bfloat16")
+    assert made.autocast_options is None and made.loss_scale is None
+    lines = [r.getMessage() for r in log.records if "for GPUs only" in r.getMessage()]
+    expected = f"{named}: for GPUs only; on this CPU oneDNN's layers compute in {made.dtype}"
+    assert lines == ([expected] if named else [])
+
+
+def test_backward_runs_outside_of_auto_cast(tiny, monkeypatch):
+    """What Python computes in a backward pass would be cast as well."""
+    trainer = Trainer(load_config(tiny, ["epoch=1"]))
+    open_now, seen = [], []
+
+    class Recorded:
+        def __enter__(self):
+            open_now.append(True)
+
+        def __exit__(self, *error):
+            open_now.pop()
+
+    monkeypatch.setattr(trainer.precision, "autocast", Recorded)
+    backward = paddle.Tensor.backward
+    monkeypatch.setattr(paddle.Tensor, "backward", lambda t: seen.append(bool(open_now)) or backward(t))
+    trainer.model.register_forward_pre_hook(lambda *_: seen.append(bool(open_now)))
+    trainer.train()
+    assert seen == [True, False] * 4
