@@ -1,5 +1,6 @@
 # make quickstart: set up, train a small detector on generated images, evaluate, export and run it (6 minutes).
 # make test:       set up and run the tests (10 minutes).
+# make soak:       kill training runs at random moments and compare what they end with (30 minutes).
 # make lint:       formatting and lint.
 # make benchmark:  time every stage beside its limit (10 minutes); tables and output/benchmarks/*.json.
 # make benchmark-peer: the training step beside the same network in PyTorch (Python 3.10 to 3.12; 13 minutes).
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 SHAPES := configs/fcos/fcos_r18_fpn_shapes.yml
 RUN := fcos_r18_fpn_shapes
 
-.PHONY: quickstart test lint benchmark benchmark-peer clean
+.PHONY: quickstart test soak lint benchmark benchmark-peer clean
 
 quickstart: $(VENV)/.installed
 	@$(BIN)/python dataset/shapes/generate.py
@@ -33,6 +34,9 @@ quickstart: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python tests/soak/run.py
 
 SMALL_STEP := --model r18vd --batch 4 --height 320 --width 448
 

@@ -36,6 +36,7 @@ class CheckpointHook(Hook):
         self.interval = interval
         self.evaluate = evaluate
         self.failed = False  # the last checkpoint could not be written
+        self.saved_at = -1  # iteration of the last one that could
         self.unsaved: Optional[tuple[float, dict]] = None  # AP and weights of a best epoch that could not be written
 
     def before_train(self, trainer: object) -> None:
@@ -66,7 +67,9 @@ class CheckpointHook(Hook):
             self.judge(trainer, trainer.epoch, name)
 
     def on_stop(self, trainer: object) -> None:
-        self.snapshot(trainer)
+        # Little time may be left, too little to write the same once more.
+        if self.saved_at != trainer.iteration:
+            self.snapshot(trainer)
 
     def snapshot(self, trainer: object) -> None:
         images = (trainer.step + 1) * trainer.images_per_step
@@ -87,6 +90,7 @@ class CheckpointHook(Hook):
         """
         written = distributed.from_rank_0(lambda: self.write(trainer, name, state, ranks, attempts), DivergedError)
         self.failed = not written
+        self.saved_at = trainer.iteration if written else self.saved_at
 
     def write(self, trainer: object, name: str, state: TrainingState, ranks: Optional[dict], attempts: int) -> bool:
         """Whether the checkpoint could be written."""
