@@ -73,7 +73,7 @@ class TrainingRun:
         Args:
             seconds: counted from the moment when the log matches `since`; if that is empty, from the start.
             victim: "trainer" (one process; its workers are left to themselves), "all" (every process at once), or
-                "0", "1": that rank, and its workers.
+                "0", "1": that rank, without its workers.
         """
         process = self.start()
         while process.poll() is None and not re.search(since, self.log.read_text()):
@@ -87,7 +87,7 @@ class TrainingRun:
             elif victim == "all":
                 victims = [process.pid, *family]
             else:
-                victims = [pid for pid in family if rank_of(pid) == victim]
+                victims = [pid for pid in family if rank_of(pid) == victim][:1]
             for pid in victims:
                 if alive(pid):
                     os.kill(pid, signal.SIGKILL)
