@@ -16,7 +16,7 @@ EXAMPLES = """examples:
   python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml -r output/fcos_r18vd_fpn_bccd/3
   python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml --eval --use_vdl true --vdl_log_dir vdl/bccd
   python -m paddle.distributed.launch --gpus 0,1,2,3 tools/train.py -c configs/fcos/fcos_r50_fpn_1x_coco.yml --eval
-  python -m paddle.distributed.launch --nproc_per_node 2 --backend gloo tools/train.py -c FILE -o use_gpu=false
+  python -m paddle.distributed.launch --nproc_per_node 2 tools/train.py -c FILE -o use_gpu=false
 """
 
 

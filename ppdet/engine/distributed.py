@@ -15,7 +15,9 @@ from paddle.distributed import fleet as paddle_fleet
 from ppdet.core.errors import ConfigError
 from ppdet.engine.stop import Stopped
 from ppdet.engine.watchdog import RankLostError, Watchdog, listen
+from ppdet.utils.logger import get_logger
 
+logger = get_logger(__name__)
 # How errors of Paddle's collective operations can be told from others.
 COLLECTIVE_ERRORS = ("gloo", "nccl", "tcp_store", "tcpstore")
 
@@ -155,6 +157,8 @@ def wrap(model: nn.Layer, *, find_unused: bool = False, fleet: bool = False) -> 
     wait_for_all()
     if paddle.get_device().startswith("gpu"):
         synchronize_batch_norms(model)
+    elif any(getattr(layer, "synchronize", False) for layer in model.sublayers()):
+        logger.warning("sync_bn works on GPUs only: on a CPU every process normalises by its own images")
     if fleet:
         return paddle_fleet.distributed_model(model)
     return paddle.DataParallel(model, find_unused_parameters=find_unused)

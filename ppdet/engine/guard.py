@@ -59,7 +59,7 @@ class StepGuard:
         self.statistics = [
             buffer
             for layer in model.sublayers()
-            if isinstance(layer, nn.BatchNorm2D) and not layer._use_global_stats
+            if isinstance(layer, (nn.BatchNorm2D, nn.SyncBatchNorm)) and not layer._use_global_stats
             for buffer in (layer._mean, layer._variance)
         ]
         self.in_a_row = self.total = self.overflows = 0

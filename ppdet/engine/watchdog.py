@@ -157,12 +157,13 @@ class Watchdog:
         with self.changed:
             if wait_for_news:
                 self.changed.wait_for(lambda: self.news is not None, timeout=LINGER_SECONDS)
-            if self.news is None:
+            news = self.news
+            if news is None:
                 key = "lost" if self.rank == 0 else "failed"
                 self._tell({key: f"{self.me} ended: {why}" if self.rank == 0 else why})
                 if self.rank != 0:
                     self.changed.wait_for(lambda: not self.peers, timeout=LINGER_SECONDS)
-            return self.news
+            return news
 
     def _watch(self) -> None:
         while True:

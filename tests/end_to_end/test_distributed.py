@@ -1,83 +1,290 @@
-"""Two CPU processes train and evaluate as one."""
+"""Several CPU processes, on one node and on two, train and evaluate as one; and end together."""
 
+import contextlib
+import json
+import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny import TINY_YAML, write_tiny_coco
 
+from ppdet.engine.checkpoint import check
 from ppdet.engine.weights import read_arrays
 
 ROOT = Path(__file__).resolve().parents[2]
+NUMBERS = r"maxDets= *\d+ \] = (-?[\d.]+)"
+
+# Trains what its arguments name and writes down every step's loss over all ranks.
+RECORD_LOSSES = """
+import json, sys
+from ppdet.engine.runtime import load_paddle
+load_paddle()
+import paddle
+paddle.set_device("cpu")
+from ppdet.core.workspace import load_config
+from ppdet.engine import distributed
+from ppdet.engine.hooks import Hook
+from ppdet.engine.trainer import Trainer
+
+losses = []
+class Record(Hook):
+    def after_step(self, trainer):
+        ranks = distributed.gather(float(trainer.losses["loss"]))
+        losses.append(sum(ranks) / len(ranks))
+
+cfg = load_config(sys.argv[1], sys.argv[3:])
+with distributed.joined(fleet=cfg["fleet"]):
+    Trainer(cfg, hooks=[Record()]).train()
+if distributed.rank() == 0:
+    json.dump(losses, open(sys.argv[2], "w"))
+"""
+
+# Writes the twelve numbers of an evaluation in full.
+EVALUATE = """
+import json, sys
+from ppdet.engine.runtime import load_paddle
+load_paddle()
+import paddle
+paddle.set_device("cpu")
+from ppdet.core.workspace import load_config
+from ppdet.engine import distributed
+from ppdet.engine.build import build_model
+from ppdet.engine.evaluator import Evaluator
+
+cfg = load_config(sys.argv[1], sys.argv[3:])
+paddle.seed(0)
+with distributed.joined():
+    numbers = Evaluator(cfg)(build_model(cfg))
+if distributed.rank() == 0:
+    json.dump(numbers, open(sys.argv[2], "w"))
+"""
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("distributed")
-    write_tiny_coco(folder / "data", images=7)
+    write_tiny_coco(folder / "data", images=22)
     text = TINY_YAML.format(output=folder / "output", data=folder / "data")
     # Batch norm would see other batches; group norm makes two halves equal to the whole.
     (folder / "tiny.yml").write_text(text.replace("ResNet: {", "ResNet: {norm_type: gn, "))
     return folder / "tiny.yml"
 
 
+def start(log_dir, *arguments, launcher=("--nproc_per_node", "2")):
+    """Start a launched job in a process group of its own, its output going to <log_dir>/console."""
+    log_dir.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "paddle.distributed.launch", "--log_dir", str(log_dir), *launcher]
+    with open(log_dir / "console", "w") as console:
+        command += map(str, arguments)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=console, stderr=console, start_new_session=True, env=environment
+        )
+
+
+@contextlib.contextmanager
+def running(*processes):
+    """End what is still there of the jobs when the test is over."""
+    try:
+        yield
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(60)
+
+
 def launch(folder, *arguments, processes=2):
-    launcher = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(processes), "--backend", "gloo"]
-    launcher += ["--log_dir", str(folder / "log")]
-    command = [sys.executable, *(launcher if processes > 1 else []), *map(str, arguments)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    """Console of a job that has to end well."""
+    job = start(folder / "log", *arguments, launcher=("--nproc_per_node", str(processes)))
+    with running(job):
+        code = job.wait(300)
+    console = (folder / "log" / "console").read_text()
+    assert code == 0, console[-3000:]
+    return console
+
+
+def run(*arguments):
+    """Output of a process that was not launched."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment
+    )
     assert result.returncode == 0, (result.stdout + result.stderr)[-3000:]
     return result.stdout + result.stderr
 
 
-def test_two_processes_are_one(config, tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    options = ["epoch=1", "LearningRate.schedulers=[]"]
-    launch(tmp_path, "tools/train.py", "-c", config, "-o", *options, f"save_dir={one}", processes=1)
-    log = launch(
-        *(tmp_path, "tools/train.py", "-c", config, "--eval"),
-        *("-o", *options, f"save_dir={two}", "TrainReader.batch_size=1"),
-    )
-    assert "2 images per step on 2 device(s)" in log
-    assert len(re.findall(r"\] \[INFO\] Epoch: \[1/1\] \[1/3\]", log)) == 1, "one line a step, not one a rank"
-    whole, halves = (read_arrays(folder / "tiny" / "model_final.pdparams") for folder in (one, two))
-    start = read_arrays_of_a_fresh_model(config)
-    for name, value in whole.items():
-        moved = np.abs(value - start[name]).max()
-        assert np.abs(value - halves[name]).max() <= 1e-3 * moved + 1e-6, name
+def start_two_nodes(log_dir, *arguments):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    options = ("--nnodes", "2", "--master", f"127.0.0.1:{port}", "--nproc_per_node", "1")
+    return [start(log_dir / f"node{rank}", *arguments, launcher=(*options, "--rank", str(rank))) for rank in range(2)]
 
-    weights = f"weights={two}/tiny/model_final"
-    options = ["-o", weights, "FCOSHead.nms.score_threshold=0.0"]
-    tables = [
-        re.findall(
-            r"maxDets= *\d+ \] = (-?[\d.]+)", launch(tmp_path, "tools/eval.py", "-c", config, *options, processes=n)
-        )
-        for n in (1, 2)
-    ]
-    assert len(tables[0]) == 12 and tables[0] == tables[1]
+
+def wait_for(path, pattern, seconds=120):
+    end = time.monotonic() + seconds
+    while not (path.is_file() and (found := re.search(pattern, path.read_text()))):
+        assert time.monotonic() < end, f"{path} has no {pattern}"
+        time.sleep(0.05)
+    return found
+
+
+def worker(log_dir, local_rank):
+    """The process of a rank, which the launcher's console does not name."""
+    environment = f"PADDLE_LOG_DIR={log_dir.resolve()}\0".encode()
+    rank = f"PADDLE_LOCAL_RANK={local_rank}\0".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            variables = (folder / "environ").read_bytes()
+            if environment in variables and rank in variables:
+                return int(folder.name)
+    raise AssertionError(f"no process logs to {log_dir}")
+
+
+def test_ten_steps_of_one_process_two_processes_and_two_batches_added_up(config, tmp_path):
+    script = tmp_path / "record.py"
+    script.write_text(RECORD_LOSSES)
+    losses = {}
+    options = ["LearningRate.base_lr=0.002", "log_iter=100"]
+    for name, batch_size, more, processes in (
+        ("whole", 4, [], 1),
+        ("two processes", 2, ["fleet=true"], 2),
+        ("added up", 2, ["accumulate_steps=2"], 1),
+    ):
+        path = tmp_path / f"{name}.json"
+        arguments = [script, config, path, f"save_dir={tmp_path}/{name}", f"TrainReader.batch_size={batch_size}"]
+        arguments += [*options, *more]
+        run(*arguments) if processes == 1 else launch(tmp_path, *arguments)
+        losses[name] = json.loads(path.read_text())
+    assert len(losses["whole"]) == 10
+    assert max(losses["whole"]) > 1.05 * min(losses["whole"])
+    np.testing.assert_allclose(losses["two processes"], losses["whole"], rtol=1e-4)
+    np.testing.assert_allclose(losses["added up"], losses["whole"], rtol=1e-4)
 
 
 def test_evaluation_on_the_fly_is_that_of_the_saved_weights(config, tmp_path):
     """Batch norm sees other images on each rank; what is evaluated and what is saved is one model all the same."""
-    text = config.read_text().replace("norm_type: gn, ", "")
     bn = tmp_path / "tiny.yml"
-    bn.write_text(text)
-    options = ["epoch=4", "snapshot_epoch=4", "use_ema=true", "LearningRate.base_lr=0.02", "TrainReader.batch_size=1"]
+    bn.write_text(config.read_text().replace("norm_type: gn, ", ""))
+    options = ["epoch=2", "snapshot_epoch=2", "use_ema=true", "LearningRate.base_lr=0.02", "TrainReader.batch_size=1"]
     log = launch(tmp_path, "tools/train.py", "-c", bn, "--eval", "-o", f"save_dir={tmp_path}", *options)
-    numbers = r"maxDets= *\d+ \] = (-?[\d.]+)"
-    evaluated = launch(tmp_path, "tools/eval.py", "-c", bn, "-o", f"weights={tmp_path}/tiny/model_final", processes=1)
-    assert len(re.findall(numbers, log)) == 12
-    assert re.findall(numbers, log) == re.findall(numbers, evaluated)
+    assert len(re.findall(r"\] \[INFO\] Epoch: \[1/2\] \[ 1/11\]", log)) == 1, "one line a step, not one a rank"
+    assert "2 images per step on 2 device(s)" in log
+    evaluated = run("tools/eval.py", "-c", bn, "-o", f"weights={tmp_path}/tiny/model_final")
+    assert len(re.findall(NUMBERS, log)) == 12
+    assert re.findall(NUMBERS, log) == re.findall(NUMBERS, evaluated)
 
 
-def read_arrays_of_a_fresh_model(config):
-    import paddle
+def test_three_processes_evaluate_87_images_as_one_does(shared, tmp_path):
+    bccd = shared / "data" / "bccd"
+    annotations = bccd / "annotations" / "val.json"
+    if not annotations.is_file():
+        pytest.skip(f"{annotations} is not here")
+    assert len(json.loads(annotations.read_text())["images"]) == 87
+    write_tiny_coco(tmp_path / "data", images=1)
+    text = TINY_YAML.format(output=tmp_path / "output", data=tmp_path / "data")
+    text = text.replace("num_classes: 2", "num_classes: 3").replace(
+        "EvalDataset: *data",
+        f"EvalDataset: !COCODataSet {{dataset_dir: {bccd}, image_dir: images, anno_path: annotations/val.json}}",
+    )
+    text = text.replace(
+        "[Decode: {}, NormalizeImage: {}, Permute: {}]",
+        "[Decode: {}, Resize: {target_size: [120, 160], keep_ratio: true}, NormalizeImage: {}, Permute: {}]",
+    )
+    config, script = tmp_path / "tiny.yml", tmp_path / "evaluate.py"
+    config.write_text(text)
+    script.write_text(EVALUATE)
+    one, three = tmp_path / "one.json", tmp_path / "three.json"
+    options = ["FCOSHead.nms.score_threshold=0.0"]
+    run(script, config, one, *options)
+    launch(tmp_path, script, config, three, *options, processes=3)
+    numbers = json.loads(one.read_text())
+    assert len(numbers) == 12 and numbers["AP"] > 0
+    assert json.loads(three.read_text()) == numbers
 
-    from ppdet.core.workspace import load_config
 
-    paddle.seed(0)
-    model = load_config(str(config)).create("FCOS")
-    return {name: value.numpy() for name, value in model.state_dict().items()}
+def test_two_nodes_stopped_and_resumed_train_as_one(config, tmp_path):
+    """A signal to one node's launcher stops both, with a snapshot; only rank 0 writes."""
+    arguments = ["tools/train.py", "-c", config, "--eval", "-r", "auto", "-o", "epoch=2"]
+    launch(tmp_path, *arguments, f"save_dir={tmp_path}/one")
+    arguments += [f"save_dir={tmp_path}/two"]
+    nodes = start_two_nodes(tmp_path / "stopped", *arguments)
+    with running(*nodes):
+        wait_for(tmp_path / "stopped" / "node0" / "workerlog.0", r"Epoch: \[1/2\] \[1/5\]")
+        nodes[1].terminate()
+        codes = [node.wait(60) for node in nodes]
+    assert codes == [143, 15], "rank 0's own code, and the number of the signal that the other launcher had"
+    snapshot = next((tmp_path / "two" / "tiny").glob("snapshot_*.json")).with_suffix("")
+    assert 0 < check(snapshot).iteration < 10
+    nodes = start_two_nodes(tmp_path / "resumed", *arguments)
+    with running(*nodes):
+        assert [node.wait(120) for node in nodes] == [0, 0]
+    console = (tmp_path / "resumed" / "node0" / "console").read_text()
+    assert f"resumed from {snapshot}" in console
+    assert "Epoch:" not in (tmp_path / "resumed" / "node1" / "console").read_text()
+    one, two = (read_arrays(tmp_path / name / "tiny" / "model_final.pdparams") for name in ("one", "two"))
+    for name, value in one.items():
+        np.testing.assert_array_equal(two[name], value, err_msg=name)
+    assert re.findall(NUMBERS, console) == re.findall(NUMBERS, (tmp_path / "log" / "console").read_text())
+
+
+@pytest.mark.parametrize("who", ["a worker", "the group"])
+def test_a_signal_to_one_process_stops_all_with_a_snapshot(config, tmp_path, who):
+    arguments = ["tools/train.py", "-c", config, "-o", "epoch=50", "worker_num=1", f"save_dir={tmp_path}"]
+    job = start(tmp_path / "log", *arguments)
+    with running(job):
+        wait_for(tmp_path / "log" / "workerlog.0", r"Epoch: \[1/50\] \[2/5\]")
+        if who == "a worker":
+            os.kill(worker(tmp_path / "log", 1), signal.SIGTERM)
+            assert job.wait(60) == 143
+        else:
+            os.killpg(job.pid, signal.SIGINT)  # what Ctrl-C does
+            assert job.wait(60) == signal.SIGINT
+    snapshot = next((tmp_path / "tiny").glob("snapshot_*.json")).with_suffix("")
+    assert check(snapshot).iteration >= 2
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_killed_rank_ends_the_job_and_its_cause_is_told(config, tmp_path, nodes):
+    arguments = ["tools/train.py", "-c", config, "-o", "epoch=50", "worker_num=1", f"save_dir={tmp_path}"]
+    if nodes == 1:
+        jobs, victims_log, local_rank = [start(tmp_path / "log", *arguments)], tmp_path / "log", 1
+        log = tmp_path / "log"
+    else:
+        jobs, victims_log, local_rank = start_two_nodes(tmp_path, *arguments), tmp_path / "node1", 0
+        log = tmp_path / "node0"
+    with running(*jobs):
+        wait_for(log / "workerlog.0", r"Epoch: \[1/50\] \[2/5\]")
+        victim = worker(victims_log, local_rank)
+        os.kill(victim, signal.SIGKILL)
+        assert all(job.wait(60) != 0 for job in jobs)
+    cause = f"error: rank 1 (process {victim} on {socket.gethostname()}) is gone: it was killed"
+    assert cause in (log / "workerlog.0").read_text()
+    # The launcher shows the end of the first process that it finds dead.
+    killed = r"rank \d status failed .* code -9"
+    assert cause in (log / "console").read_text() or re.search(killed, (log / "console").read_text())
+    assert nodes == 1 or cause in (log / "console").read_text()
+    assert nodes == 1 or re.search(killed, (victims_log / "console").read_text())
+
+
+def test_the_error_of_one_rank_ends_the_job_and_is_told(config, tmp_path):
+    """Only rank 1 cannot read its images."""
+    script = tmp_path / "fail.py"
+    script.write_text(
+        "import os, sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "if os.environ['PADDLE_TRAINER_ID'] == '1':\n"
+        "    sys.argv += ['TrainDataset.image_dir=gone']\n"
+        "exec(open('tools/train.py').read().replace('__file__', repr('tools/train.py')))\n"
+    )
+    job = start(tmp_path / "log", script, "-c", config, "-o", f"save_dir={tmp_path}")
+    with running(job):
+        assert job.wait(60) not in (0, None)
+    assert re.search(r"error: .*gone", (tmp_path / "log" / "console").read_text())

@@ -1,0 +1,58 @@
+import pytest
+from paddle import nn
+
+from ppdet.core.errors import ConfigError
+from ppdet.engine import distributed
+from ppdet.engine.guard import StepGuard
+from ppdet.engine.stop import Stopped
+from ppdet.modeling.layers import make_norm
+
+
+def test_batch_norms_that_were_asked_for_are_synchronised():
+    """In place: names, parameters and running statistics are those that optimizer and checkpoints know."""
+    model = nn.Sequential(
+        nn.Sequential(make_norm("sync_bn", 8)), make_norm("bn", 8), make_norm("sync_bn", 8, frozen=True)
+    )
+    before = model.state_dict()
+    distributed.synchronize_batch_norms(model)
+    assert [type(model[0][0]), type(model[1]), type(model[2])] == [nn.SyncBatchNorm, nn.BatchNorm2D, nn.BatchNorm2D]
+    assert model.state_dict().keys() == before.keys()
+    assert all(value is before[name] for name, value in model.state_dict().items())
+
+
+def test_statistics_of_synchronised_batch_norms_are_guarded(tmp_path):
+    model = nn.Sequential(nn.SyncBatchNorm(4), nn.BatchNorm2D(4))
+    guard = StepGuard(model, None, tmp_path, max_bad_steps=1, waits=True)
+    assert len(guard.statistics) == 4
+
+
+def test_one_process_joins_nothing(monkeypatch):
+    monkeypatch.delenv("PADDLE_TRAINERS_NUM", raising=False)
+    layer = nn.Linear(2, 2)
+    with distributed.joined(fleet=True):
+        assert distributed.wrap(layer, fleet=True) is layer
+        assert distributed.gather(3) == [3] and distributed.largest(4) == 4
+        assert distributed.from_rank_0(lambda: 5, ValueError) == 5
+        distributed.wait_for_all()
+
+
+def test_a_fleet_that_cannot_start_is_a_line(monkeypatch):
+    def init(**options):
+        raise AttributeError("label")
+
+    monkeypatch.setattr(distributed.paddle_fleet, "init", init)
+    with pytest.raises(ConfigError, match="leave --fleet out"):
+        distributed.start_fleet(False)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ConfigError("set it\n to 3"), "set it to 3"),
+        (OSError(28, "No space left"), "[Errno 28] No space left"),
+        (KeyError("name"), "KeyError: 'name'"),
+        (Stopped(15), "exit code 143"),
+    ],
+)
+def test_what_the_others_are_told(error, line):
+    assert distributed.describe(error) == line
