@@ -97,6 +97,15 @@ def test_a_dead_worker_is_an_error_and_closes_the_pool(pool, task, cause):
     assert wait_for_end([process.pid for process in pool._processes])
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_that_a_launcher_sends_to_all_processes_stop_no_worker(pool, number):
+    check(list(pool.run([1], copy)), [1])  # all of them are past their start
+    list(pool.run(range(6), copy))
+    for process in pool._processes:
+        os.kill(process.pid, number)
+    check(list(pool.run([4, 2, 3], copy)), [4, 2, 3])
+
+
 def test_closing_and_forgetting_end_the_processes():
     for forget in (False, True):
         pool = WorkerPool(squares, 2, ROOM)

@@ -83,7 +83,8 @@ def start(log_dir, *arguments, launcher=("--nproc_per_node", "2")):
     command = [sys.executable, "-m", "paddle.distributed.launch", "--log_dir", str(log_dir), *launcher]
     with open(log_dir / "console", "w") as console:
         command += map(str, arguments)
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        # Two nodes on one machine would each take all of its cores.
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
             command, cwd=ROOT, stdout=console, stderr=console, start_new_session=True, env=environment
         )
