@@ -115,6 +115,8 @@ class TrainingRun:
 
     def interrupted(self) -> str:
         """What the last kill interrupted, as far as the files tell."""
+        if READY not in self.logs[-1]:
+            return "the start"
         if list(self.folder.glob(".*.tmp")):
             return "writing a file"
         complete = {"best_model", *(prefix.name for _, prefix, _ in self.checkpoints())}
@@ -122,7 +124,7 @@ class TrainingRun:
             return "writing a checkpoint"
         if any(not state["evaluated"] for _, _, state in self.checkpoints()):
             return "an evaluation"
-        return "training" if READY in self.logs[-1] else "the start"
+        return "training"
 
 
 def first_step(log: str) -> int:

@@ -25,6 +25,7 @@ OPCODES = [
     "BUILD", "BINGET", "LONG_BINGET", "BINPUT", "LONG_BINPUT", "MEMOIZE",
 ]
 # fmt: on
+PLAIN = (str, bytes, bytearray, int, float, np.generic, type(None))
 NUMPY_CORES = ("numpy.core", "numpy._core")
 DTYPE = re.compile(r"[<>|=]?([biufc][0-9]{1,2}|[?])")
 
@@ -86,6 +87,11 @@ def encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def no_bytes() -> bytes:
+    """bytes(), as pickles of protocol 2 write it."""
+    return b""
+
+
 def ordered_dict(items: object = ()) -> dict:
     return {check_key(key): value for key, value in items}
 
@@ -103,6 +109,7 @@ STANDS_FOR = {
     ("collections", "OrderedDict"): ordered_dict,
     ("builtins", "tuple"): tuple,
     ("__builtin__", "tuple"): tuple,
+    ("__builtin__", "bytes"): no_bytes,
     **{(f"{core}.multiarray", "_reconstruct"): reconstruct for core in NUMPY_CORES},
     **{(f"{core}.multiarray", "scalar"): scalar for core in NUMPY_CORES},
     **{(f"{core}.numeric", "_frombuffer"): frombuffer for core in NUMPY_CORES},
@@ -113,7 +120,8 @@ STANDS_FOR = {
 class ArrayUnpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in STANDS_FOR:
-            raise RefusedError(f"it refers to {module:.80}.{name:.80}, which no weights need and which could run code")
+            global_name = f"{module}.{name}"[:160].encode("unicode_escape").decode()
+            raise RefusedError(f"it refers to {global_name}, which no weights need and which could run code")
         return STANDS_FOR[module, name]
 
     def load_build(self) -> None:
@@ -165,10 +173,10 @@ def plain(value: object, done: dict[int, object]) -> object:
         if value.value is None:
             raise ValueError("an array without content")
         return value.value
-    if isinstance(value, type) or callable(value):
-        raise ValueError("a function")
-    if not isinstance(value, (dict, list, tuple)):
+    if isinstance(value, PLAIN):
         return value
+    if not isinstance(value, (dict, list, tuple)):
+        raise ValueError(f"a value of type {type(value).__name__}")
     if id(value) not in done:
         if isinstance(value, dict):
             done[id(value)] = {key: plain(item, done) for key, item in value.items()}

@@ -1,0 +1,82 @@
+"""Weights from a stranger that try to run something: every tool refuses them in one line, and nothing runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import paddle
+import pytest
+from attacks import attacks
+from tiny import TINY_YAML, write_tiny_coco
+
+from ppdet.engine.manifest import check, describe, read_sealed, write_sealed
+from ppdet.engine.run_folder import RunFolder
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def tiny_file(tmp_path):
+    write_tiny_coco(tmp_path / "data")
+    (tmp_path / "tiny.yml").write_text(TINY_YAML.format(output=tmp_path / "output", data=tmp_path / "data"))
+    return tmp_path / "tiny.yml"
+
+
+def refused(path, *command):
+    result = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr[-3000:]
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"error: {path}: "), last
+    assert not (path.parent / "ran").exists()
+    return last
+
+
+@pytest.mark.parametrize("way", ["os.system", "eval", "np.savetxt", "objects in an array", "text"])
+def test_evaluation(tiny_file, tmp_path, way):
+    path = tmp_path / "evil.pdparams"
+    path.write_bytes(attacks(tmp_path / "ran")[way])
+    line = refused(path, "tools/eval.py", "-c", tiny_file, "-o", f"weights={tmp_path}/evil")
+    assert "refused: it refers to " in line
+
+
+def test_start_of_training(tiny_file, tmp_path):
+    path = tmp_path / "evil.pdparams"
+    path.write_bytes(attacks(tmp_path / "ran")["exec"])
+    refused(path, "tools/train.py", "-c", tiny_file, "-o", f"pretrain_weights={path}")
+
+
+def test_resuming(tiny_file, tmp_path):
+    """A whole checkpoint, whose manifest agrees with a malicious optimizer state."""
+    from ppdet.core.workspace import load_config
+    from ppdet.engine.trainer import Trainer
+
+    trainer = Trainer(load_config(str(tiny_file)))
+    folder = RunFolder(tmp_path, keep_every=1)
+    folder.begin(None, go_on=False)
+    prefix = folder.save("evil", trainer.state(1, 0), trainer.model, trainer.optimizer, None)
+    path = tmp_path / "evil.pdopt"
+    path.write_bytes(attacks(tmp_path / "ran")["os.system"])
+    manifest = read_sealed(tmp_path / "evil.json")
+    manifest["files"][".pdopt"] = describe(path)
+    write_sealed(tmp_path / "evil.json", manifest)
+    check(prefix)
+    assert "refused" in refused(path, "tools/train.py", "-c", tiny_file, "-r", tmp_path / "evil")
+    # The same file without a manifest.
+    (tmp_path / "evil.json").unlink()
+    result = subprocess.run(
+        [sys.executable, "tools/train.py", "-c", tiny_file, "-r", tmp_path / "evil"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 2 and "only a training run's own checkpoints resume" in result.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_file_is_one_that_paddle_would_run(tmp_path):
+    """What these tests are about: Paddle's own way to load it does what it says."""
+    path = tmp_path / "evil.pdparams"
+    path.write_bytes(attacks(tmp_path / "ran")["os.system"])
+    try:
+        paddle.load(str(path))
+    except Exception as error:
+        pytest.skip(f"this Paddle refuses it, too: {error}")
+    assert (tmp_path / "ran").exists()
