@@ -15,6 +15,8 @@ EXAMPLES = """examples:
   python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml --eval -r auto    # begin, or go on where it stopped
   python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml -r output/fcos_r18vd_fpn_bccd/3
   python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml --eval --use_vdl true --vdl_log_dir vdl/bccd
+  python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml --dry_run
+  python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml --profiler_options "batch_range=[10,20];state=CPU"
   python -m paddle.distributed.launch --gpus 0,1,2,3 tools/train.py -c configs/fcos/fcos_r50_fpn_1x_coco.yml --eval
   python -m paddle.distributed.launch --nproc_per_node 2 tools/train.py -c FILE -o use_gpu=false
 """
@@ -28,10 +30,22 @@ def parse_arguments() -> argparse.Namespace:
         "-r",
         "--resume",
         metavar="CKPT",
-        help="go on from this checkpoint, e.g. output/NAME/3; auto: the newest whole one of the run, if there is one",
+        help="go on from this checkpoint, e.g. output/NAME/3; auto: from the newest whole one of the run in its "
+        "folder, or from the beginning if there is none",
     )
     parser.add_argument(
-        "--amp", action="store_true", help="mixed precision (-o amp=true): bfloat16 on a CPU that has it"
+        "--amp", action="store_true", help="mixed precision (-o amp=true); on a CPU bfloat16, if it has that"
+    )
+    parser.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="build everything, make one step, report shapes, memory, time and what would be written; write nothing",
+    )
+    parser.add_argument(
+        "--profiler_options",
+        metavar="OPTIONS",
+        help="trace some steps: batch_range=[10,20];state=CPU|GPU|All;sorted_key=total|max|min|ave;"
+        "tracer_option=Default|OpDetail|AllOpDetail;profile_path=FILE;exit_on_finished=false;timer_only=false",
     )
     parser.add_argument("--use_vdl", type=flag, metavar="BOOL", help="write VisualDL logs (-o use_vdl=true)")
     parser.add_argument("--vdl_log_dir", metavar="DIR", help="folder of VisualDL logs (default: output/NAME/vdl)")
@@ -56,12 +70,21 @@ def main() -> None:
         load_paddle()
         from ppdet.core.workspace import load_config
         from ppdet.engine import distributed
+        from ppdet.engine.dry_run import dry_run
+        from ppdet.engine.hooks.profiler import ProfilerHook, parse_options
         from ppdet.engine.trainer import Trainer
 
         cfg = load_config(arguments.config, options(arguments))
+        hooks = []
+        if arguments.profiler_options is not None:
+            hooks.append(ProfilerHook(parse_options(arguments.profiler_options)))
         set_device(cfg["use_gpu"])
         with distributed.joined(fleet=cfg["fleet"], find_unused=cfg["find_unused_parameters"]):
-            Trainer(cfg, evaluate=arguments.eval, resume=arguments.resume).train()
+            trainer = Trainer(cfg, evaluate=arguments.eval, resume=arguments.resume, hooks=hooks)
+            if arguments.dry_run:
+                dry_run(trainer)
+            else:
+                trainer.train()
 
 
 if __name__ == "__main__":

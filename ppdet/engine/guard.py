@@ -127,7 +127,7 @@ class StepGuard:
         self._steps = []
         if self.overflows > overflows:
             logger.info(
-                "float16: %d steps skipped so far since a gradient exceeded its range; each halves the loss scale, see %s",
+                "float16: %d steps skipped so far, each halving the loss scale, since a gradient was out of range: %s",
                 *(self.overflows, self.path),
             )
         if self.in_a_row >= self.max_bad_steps:
@@ -159,12 +159,12 @@ class StepGuard:
         guilty = [r for r in ranks if not all(math.isfinite(float(v)) for v in r["losses"].values())] or ranks
         images = [str(image["id"]) for r in guilty for image in r["images"]]
         logger.warning(
-            "step %d of epoch %d skipped: a gradient is infinite or not a number; images %s%s, see %s",
+            "step %d of epoch %d skipped: a gradient is infinite or not a number; images %s%s%s",
             step["step"] + 1,
             step["epoch"] + 1,
             ", ".join(images[:8]),
             ", …" if len(images) > 8 else "",
-            self.path,
+            (self.path and f", see {self.path}") or "",
         )
 
 

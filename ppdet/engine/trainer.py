@@ -125,8 +125,9 @@ class Trainer:
         self.precision.load_state(state.loss_scale)
         self.first_step = state.images // self.images_per_step
         self.iteration = self.epoch * self.steps_per_epoch + self.first_step
+        # Also where the step is the same: auto_lr or -o may say another rate than the checkpoint.
+        self.scheduler.step(self.iteration)
         if self.iteration != state.iteration:
-            self.scheduler.step(self.iteration)
             logger.warning(
                 "an epoch has %d steps, %d when the checkpoint was written: the schedule goes on by epochs",
                 self.steps_per_epoch,

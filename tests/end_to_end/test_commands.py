@@ -139,6 +139,7 @@ def test_lists_and_broken_images(trained, tmp_path):
         (["tools/infer.py", "-c", "{tiny}", "--infer_img", "none.jpg"], "none.jpg"),
         (["tools/train.py", "-c", "{tiny}", "-o", "TrainDataset.dataset_dir=/none"], "/none"),
         (["tools/train.py", "-c", "{tiny}", "-o", "pretrain_weights=http://127.0.0.1:9/w.pdparams"], "w.pdparams"),
+        (["tools/train.py", "-c", "{tiny}", "--profiler_options", "state=TPU"], "state: expected one of CPU, GPU, All"),
         (["deploy/python/infer.py", "--model_dir", "/none", "--image_file", "{image}"], "infer_cfg.yml"),
     ],
 )

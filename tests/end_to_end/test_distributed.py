@@ -170,6 +170,16 @@ def test_ten_steps_of_one_process_two_processes_and_two_batches_added_up(config,
     np.testing.assert_allclose(losses["added up"], losses["whole"], rtol=1e-4)
 
 
+def test_dry_run_of_two_processes(config, tmp_path):
+    output = tmp_path / "output"
+    options = ["-o", f"save_dir={output}", "TrainReader.batch_size=1", "auto_lr.base_batch_size=4"]
+    log = launch(tmp_path, "tools/train.py", "-c", config, "--eval", "--dry_run", *options)
+    assert "learning rate: 0.005 for 2 images per step, from 0.01 for 4" in log
+    assert "epoch: 3 steps of 2 images on 2 device(s)" in log
+    assert log.count("dry run: nothing was written") == 1
+    assert not output.exists()
+
+
 def test_evaluation_on_the_fly_is_that_of_the_saved_weights(config, tmp_path):
     """Batch norm sees other images on each rank; what is evaluated and what is saved is one model all the same."""
     bn = tmp_path / "tiny.yml"

@@ -72,17 +72,18 @@ def test_overflows_at_the_start_are_no_bad_steps(tiny, tmp_path, log, monkeypatc
     monkeypatch.setattr(Trainer, "runs_in_step_with_host", waits)
     hook = Losses()
     trainer = scaled_trainer(tiny, ["epoch=4", "max_bad_steps=2"], 2.0**24, [hook])
-    for parameter in trainer.model.parameters():
+    for parameter in trainer.guard.parameters:
         parameter.register_hook(as_in_float16)
     trainer.train()
     skipped = trainer.guard.overflows
     # The largest gradients of a fresh detector are between 0.1 and 100, the largest float16 is 65504.
     assert 4 <= skipped <= 15
-    assert hook.scales == [2.0 ** (24 - min(step, skipped)) for step in range(16)]
+    assert hook.scales[:4] == [2.0**24, 2.0**23, 2.0**22, 2.0**21]
+    assert float(trainer.precision.loss_scale.value) == 2.0 ** (24 - skipped)
     assert (trainer.guard.total, trainer.guard.in_a_row) == (0, 0)
     assert f"float16: {skipped} steps skipped so far" in log.text
     lines = [json.loads(line) for line in (tmp_path / "output" / "tiny" / "bad_steps.jsonl").read_text().splitlines()]
-    assert [line["loss_scale"] for line in lines] == hook.scales[:skipped]
+    assert [line["loss_scale"] for line in lines] == [2.0 ** (24 - n) for n in range(skipped)]
     assert all(len(line["ranks"][0]["images"]) == 2 for line in lines)
     assert all(np.isfinite(p.numpy()).all() for p in trainer.model.parameters())
 

@@ -8,6 +8,7 @@ from ppdet.engine.hooks.dead_side import DeadSideHook
 from ppdet.engine.hooks.history import HistoryHook
 from ppdet.engine.hooks.log import LogHook
 from ppdet.engine.hooks.picture import BatchPictureHook
+from ppdet.engine.hooks.profiler import ProfilerHook
 
 __all__ = [
     "BatchPictureHook",
@@ -17,6 +18,7 @@ __all__ = [
     "HistoryHook",
     "Hook",
     "LogHook",
+    "ProfilerHook",
     "at_log_line",
     "default_hooks",
 ]

@@ -28,6 +28,10 @@ class Hook:
 
     def after_train(self, trainer: object) -> None: ...
 
+    def writes(self, trainer: object) -> list[str]:
+        """Names of what this hook writes to the run's folder, or paths elsewhere; `--dry_run` lists them."""
+        return []
+
 
 def at_log_line(trainer: object, interval: int) -> bool:
     """Whether the log has a line after this step: the first of an epoch, every `interval` steps, and the last."""

@@ -83,6 +83,9 @@ class BoardHook(Hook):
                 f"{board.setting} needs {board.package} ({error}): pip install {board.package}, or set it to false"
             ) from None
 
+    def writes(self, trainer: object) -> list[str]:
+        return [f"{self.folder or self.board.name}/"]
+
     def before_train(self, trainer: object) -> None:
         if distributed.rank() != 0:
             return

@@ -11,7 +11,8 @@ from ppdet.engine import distributed
 from ppdet.engine.checkpoint import statistics
 from ppdet.engine.guard import DivergedError
 from ppdet.engine.hooks.base import Hook, at_log_line
-from ppdet.engine.manifest import WEIGHTS, TrainingState
+from ppdet.engine.manifest import MANIFEST, OPTIMIZER, TRAINED, WEIGHTS, TrainingState
+from ppdet.engine.run_folder import BEST
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -38,6 +39,18 @@ class CheckpointHook(Hook):
         self.failed = False  # the last checkpoint could not be written
         self.saved_at = -1  # iteration of the last one that could
         self.unsaved: Optional[tuple[float, dict]] = None  # AP and weights of a best epoch that could not be written
+
+    def writes(self, trainer: object) -> list[str]:
+        left = range(trainer.epoch + 1, trainer.epochs)
+        names = [str(epoch - 1) for epoch in left if epoch % self.epochs == 0]
+        names = [f"<{names[0]} to {names[-1]}>"] if len(names) > 2 else names
+        names += ["snapshot_<step>"] if self.iters else []
+        form = trainer.folder.weights_format
+        suffixes = [WEIGHTS[form], *([TRAINED[form]] if trainer.ema else []), OPTIMIZER, MANIFEST]
+        suffixes = [suffix[1:] for suffix in suffixes]
+        names = [f"{name}.{{{','.join(suffixes)}}}" for name in [*names, LAST]]
+        best = [f"{BEST}{WEIGHTS[form]}"] if self.evaluate else []
+        return [*names, *best]
 
     def before_train(self, trainer: object) -> None:
         # The run ended between an epoch's checkpoint and its evaluation.

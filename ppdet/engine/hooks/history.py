@@ -29,6 +29,9 @@ class HistoryHook(Hook):
     def __init__(self) -> None:
         self.failed = False
 
+    def writes(self, trainer: object) -> list[str]:
+        return [HISTORY]
+
     def before_train(self, trainer: object) -> None:
         if distributed.rank() != 0:
             return

@@ -26,18 +26,25 @@ class BatchPictureHook(Hook):
         self.batches = batches
         self.drawn = 0
 
+    def writes(self, trainer: object) -> list[str]:
+        return [picture_name(number) for number in range(1, self.batches + 1)]
+
     def after_step(self, trainer: object) -> None:
         if distributed.rank() != 0:
             return
         for batch in trainer.batches[: self.batches - self.drawn]:
             self.drawn += 1
-            path = trainer.output / ("train_batch.jpg" if self.drawn == 1 else f"train_batch_{self.drawn}.jpg")
+            path = trainer.output / picture_name(self.drawn)
             try:
                 draw(batch, path, trainer)
             except OSError as error:
                 logger.error("%s could not be written: %s", path, error)
             else:
                 logger.info("picture of a training batch: %s", path)
+
+
+def picture_name(number: int) -> str:
+    return "train_batch.jpg" if number == 1 else f"train_batch_{number}.jpg"
 
 
 def draw(batch: dict, path: Path, trainer: object) -> None:

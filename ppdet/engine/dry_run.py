@@ -1,0 +1,167 @@
+"""A look at a run before it starts: everything is built, a step is made, nothing is written."""
+
+import datetime
+import math
+import shutil
+import time
+from pathlib import Path
+
+import paddle
+from paddle import Tensor
+
+from ppdet.engine import distributed
+from ppdet.engine.memory import peak_memory
+from ppdet.engine.trainer import Trainer
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+MIB = 2**20
+
+
+def dry_run(trainer: Trainer) -> dict:
+    """Make the trainer's next step twice, and report what the run would be. Checkpoints, logs, pictures: none.
+
+    The first step prepares kernels and memory; the second, on the same images, tells how long a step takes. All ranks
+    take part. The trainer is of no use afterwards: its weights have moved.
+
+    Returns:
+        What was found, on every rank; rank 0 has it in the log.
+    """
+    trainer.guard.path, trainer.guard.max_bad_steps = None, math.inf
+    trainer.model.train()
+    trainer.reader.set_epoch(trainer.epoch, trainer.first_step * trainer.accumulate)
+    steps = trainer.read_steps()
+    first_rate, iteration = trainer.optimizer.get_lr(), trainer.iteration
+    started = time.perf_counter()
+    trainer.batches = next(steps)
+    data_seconds = time.perf_counter() - started
+    steps.close()  # ends the workers
+
+    seconds = [timed_step(trainer) for _ in range(2)]
+    with paddle.no_grad(), trainer.precision.context():
+        maps = shapes_of(trainer.model.predict_maps(trainer.batches[0]["image"])._asdict())
+
+    parameters = trainer.model.parameters()
+    left = trainer.epochs * trainer.steps_per_epoch - iteration
+    found = {
+        "batch": shapes_of(trainer.batches[0]),
+        "maps": maps,
+        "parameters": sum(p.size for p in parameters),
+        "trained_parameters": sum(p.size for p in parameters if p.trainable),
+        "losses": {name: float(v) for name, v in trainer.losses.items() if name.startswith("loss")},
+        "skipped_steps": trainer.guard.total,
+        "max_mem_mib": largest(distributed.gather(peak_memory())),
+        "data_seconds": data_seconds,
+        "first_step_seconds": seconds[0],
+        "step_seconds": seconds[1],
+        "epoch_seconds": seconds[1] * trainer.steps_per_epoch,
+        "run_seconds": seconds[1] * left,
+        "steps_per_epoch": trainer.steps_per_epoch,
+        "steps_left": left,
+        "images_per_step": trainer.images_per_step,
+        "learning_rate": {"first": first_rate, **warmed_up(trainer)},
+        "resume": resume_decision(trainer),
+        "writes": written(trainer),
+        "checkpoint_bytes": checkpoint_bytes(trainer),
+        "free_bytes": free_bytes(trainer.output),
+    }
+    report(trainer, found)
+    return found
+
+
+def timed_step(trainer: Trainer) -> float:
+    """Seconds of one step, until the device is done."""
+    start = time.perf_counter()
+    trainer.train_step()
+    if not trainer.runs_in_step_with_host:
+        paddle.device.synchronize()
+    trainer.guard.judge()
+    return time.perf_counter() - start
+
+
+def shapes_of(fields: dict) -> dict[str, list]:
+    """Shapes of tensors, and lists of shapes of lists of tensors."""
+    shapes = {}
+    for name, value in fields.items():
+        if isinstance(value, Tensor):
+            shapes[name] = list(value.shape)
+        elif isinstance(value, list) and all(isinstance(item, Tensor) for item in value):
+            shapes[name] = [list(item.shape) for item in value]
+    return shapes
+
+
+def warmed_up(trainer: Trainer) -> dict:
+    """Learning rate after the warm-up, and the step at which it is reached, counted from 0."""
+    warmup = trainer.schedule.warmup
+    step = warmup.length(trainer.steps_per_epoch) if warmup else 0
+    return {"warmed_up": trainer.schedule.rate(step, trainer.steps_per_epoch), "warm_up_steps": step}
+
+
+def resume_decision(trainer: Trainer) -> str:
+    if trainer.resumed_from is None:
+        return "none: a run of its own, from the beginning"
+    done = f"{trainer.epoch} epochs and {trainer.first_step} steps of the next are done"
+    return f"{trainer.resumed_from}: {done}"
+
+
+def written(trainer: Trainer) -> list[str]:
+    """Paths that the run would write; those of a checkpoint without their suffixes."""
+    names = ["run.json", "bad_steps.jsonl (if steps are skipped)"]
+    names += [name for hook in trainer.hooks for name in hook.writes(trainer)]
+    return [str(trainer.output / name) for name in names]
+
+
+def checkpoint_bytes(trainer: Trainer) -> int:
+    """Size of a checkpoint: weights, averaged weights if any, state of the optimizer."""
+    weights = bytes_of(trainer.model.state_dict())
+    return weights * (2 if trainer.ema else 1) + bytes_of(trainer.optimizer.state_dict())
+
+
+def bytes_of(state: dict) -> int:
+    nested = sum(bytes_of(value) for value in state.values() if isinstance(value, dict))
+    return nested + sum(v.size * v.element_size() for v in state.values() if isinstance(v, Tensor))
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes on the disk that holds, or would hold, the folder."""
+    existing = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+def largest(memory: list[dict[str, int]]) -> dict[str, int]:
+    """The largest of every kind of memory over ranks."""
+    return {kind: max(one[kind] for one in memory) for kind in memory[0]}
+
+
+def report(trainer: Trainer, found: dict) -> None:
+    """Write what was found to the log."""
+    rate = found["learning_rate"]
+    levels = zip(trainer.model.strides, *(found["maps"][name] for name in ("logits", "distances", "quality")))
+    memory = ", ".join(f"{kind} {mib} MiB" for kind, mib in found["max_mem_mib"].items())
+    lines = [
+        *(f"batch: {name} {shape}" for name, shape in found["batch"].items()),
+        *(f"maps at stride {stride}: logits {a}, distances {b}, quality {c}" for stride, a, b, c in levels),
+        f"parameters: {found['parameters']:,}, of them trained {found['trained_parameters']:,}",
+        "losses: " + " ".join(f"{name}: {value:.4f}" for name, value in found["losses"].items()),
+        f"peak memory of a process: {memory}",
+        f"seconds: {found['data_seconds']:.2f} first data, {found['first_step_seconds']:.2f} first step, "
+        f"{found['step_seconds']:.2f} second step",
+        f"epoch: {found['steps_per_epoch']} steps of {found['images_per_step']} images on "
+        f"{distributed.world_size()} device(s), about {duration(found['epoch_seconds'])}; "
+        f"whole run: {found['steps_left']} steps, about {duration(found['run_seconds'])}, without evaluation",
+        f"learning rate: {rate['first']:g} at the first step, {rate['warmed_up']:g} from step "
+        f"{rate['warm_up_steps'] + 1} on",
+        f"resume: {found['resume']}",
+        *(f"would write: {path}" for path in found["writes"]),
+        f"a checkpoint takes {found['checkpoint_bytes'] / MIB:.1f} MiB, the disk has "
+        f"{found['free_bytes'] / MIB:.0f} MiB free",
+        "dry run: nothing was written",
+    ]
+    for line in lines:
+        logger.info("%s", line)
+    if found["skipped_steps"]:
+        logger.warning("%d of the 2 steps had gradients that are infinite or not numbers", found["skipped_steps"])
+
+
+def duration(seconds: float) -> str:
+    return str(datetime.timedelta(seconds=round(seconds)))

@@ -1,0 +1,179 @@
+"""A trace of what a run's time goes to."""
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+import paddle
+from paddle import profiler
+
+from ppdet.core.cli import flag
+from ppdet.core.errors import ConfigError, nearest
+from ppdet.engine import distributed
+from ppdet.engine.hooks.base import Hook
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+VIEWS = [profiler.SummaryView.OverView, profiler.SummaryView.ModelView, profiler.SummaryView.OperatorView]
+CHOICES = {
+    "state": ("CPU", "GPU", "All"),
+    "sorted_key": ("total", "max", "min", "ave"),
+    "tracer_option": ("Default", "OpDetail", "AllOpDetail"),
+}
+
+
+class StopAfterProfile(SystemExit):
+    """The steps to be profiled are done, and exit_on_finished was asked for."""
+
+
+@dataclass(frozen=True)
+class ProfilerOptions:
+    """What to profile.
+
+    batch_range: first step of this process, counted from 0, and the one after the last. state: CPU, GPU, or All that
+    the device has. sorted_key: order of the summary: total, max, min or average time. tracer_option: Default; OpDetail
+    adds the kernels of every operation to the summary; AllOpDetail also the shapes of its inputs to the trace.
+    profile_path: file of the trace; None: profiler/trace.json in the run's folder. exit_on_finished: end the process
+    after the last step. timer_only: speed alone, no trace.
+    """
+
+    batch_range: tuple[int, int] = (10, 20)
+    state: str = "All"
+    sorted_key: str = "total"
+    tracer_option: str = "Default"
+    profile_path: Optional[Path] = None
+    exit_on_finished: bool = False
+    timer_only: bool = False
+
+
+def parse_options(text: str) -> ProfilerOptions:
+    """Read "batch_range=[10,20];state=GPU;...", as PaddleDetection takes it.
+
+    Raises:
+        ConfigError: an unknown option, or a value that it does not have.
+    """
+    values = {}
+    for item in filter(None, (item.strip() for item in text.split(";"))):
+        key, equals, value = (part.strip() for part in item.partition("="))
+        known = ProfilerOptions.__dataclass_fields__
+        if not equals or key not in known:
+            raise ConfigError(
+                f"--profiler_options: {item!r}: expected option=value with {', '.join(known)}{nearest(key, known)}"
+            )
+        values[key] = parse_value(key, value)
+    return ProfilerOptions(**values)
+
+
+def parse_value(key: str, value: str) -> object:
+    def wrong(expected: str) -> ConfigError:
+        return ConfigError(f"--profiler_options: {key}: expected {expected}, got {value!r}")
+
+    if key == "batch_range":
+        match = re.fullmatch(r"\[?\s*(\d+)\s*,\s*(\d+)\s*\]?", value)
+        if not match or int(match[1]) >= int(match[2]):
+            raise wrong("two steps, the second larger, such as [10,20]")
+        return int(match[1]), int(match[2])
+    if key in CHOICES:
+        if value not in CHOICES[key]:
+            raise wrong(f"one of {', '.join(CHOICES[key])}")
+        return value
+    if key == "profile_path":
+        if not value:
+            raise wrong("the path of a file")
+        return Path(value)
+    if value.lower() not in ("true", "false", "1", "0"):
+        raise wrong("true or false")
+    return flag(value)
+
+
+class ProfilerHook(Hook):
+    """Records a Paddle profiler trace of some steps, which chrome://tracing and Perfetto show, and logs its summary."""
+
+    def __init__(self, options: ProfilerOptions) -> None:
+        self.options = options
+        self.steps = 0  # of this process
+        self.profiler: Optional[profiler.Profiler] = None
+
+    def path(self, trainer: object) -> Path:
+        path = self.options.profile_path or trainer.output / "profiler" / "trace.json"
+        rank = distributed.rank()
+        return path.with_name(f"{path.stem}_rank{rank}{path.suffix}") if distributed.world_size() > 1 else path
+
+    def writes(self, trainer: object) -> list[str]:
+        return [] if self.options.timer_only else [str(self.path(trainer).absolute())]
+
+    def before_train(self, trainer: object) -> None:
+        options = self.options
+        targets = {"CPU": [profiler.ProfilerTarget.CPU], "GPU": [profiler.ProfilerTarget.GPU], "All": None}
+        state = options.state
+        if state == "GPU" and not paddle.get_device().startswith("gpu"):
+            logger.warning("--profiler_options: state is GPU, but this run has none: the CPU is profiled")
+            state = "CPU"
+        self.profiler = profiler.Profiler(
+            targets=targets[state],
+            scheduler=options.batch_range,
+            on_trace_ready=lambda done: self.finish(trainer, done),
+            record_shapes=options.tracer_option == "AllOpDetail",
+            timer_only=options.timer_only,
+        )
+        self.profiler.start()
+
+    def after_step(self, trainer: object) -> None:
+        if self.profiler is None:
+            return
+        self.steps += 1
+        first, end = self.options.batch_range
+        self.profiler.step(trainer.images_per_step)
+        if self.options.timer_only and self.steps == first:
+            self.profiler.step_info("images")  # what follows is averaged from here on
+        if self.steps == end:
+            self.stop()
+            if self.options.exit_on_finished:
+                logger.info("profiled: ending, as exit_on_finished says")
+                raise StopAfterProfile(0)
+
+    def on_stop(self, trainer: object) -> None:
+        self.after_train(trainer)
+
+    def after_train(self, trainer: object) -> None:
+        if self.profiler is not None:
+            if self.steps <= self.options.batch_range[0]:
+                logger.warning(
+                    "nothing profiled: the run had %d steps, batch_range starts at %d",
+                    *(self.steps, self.options.batch_range[0]),
+                )
+            self.stop()
+
+    def stop(self) -> None:
+        """Write what has been recorded; nothing more is."""
+        if self.options.timer_only:
+            logger.info("profiled steps:%s", self.profiler.step_info("images"))
+        with printed_lines_to_log():
+            self.profiler.stop()
+        self.profiler = None
+
+    def finish(self, trainer: object, done: profiler.Profiler) -> None:
+        if self.steps <= self.options.batch_range[0]:
+            return
+        path = self.path(trainer)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        done.export(str(path), format="json")
+        logger.info("profiler trace: %s (open it in chrome://tracing or ui.perfetto.dev)", path)
+        device = "GPU" if paddle.get_device().startswith("gpu") and self.options.state != "CPU" else "CPU"
+        names = {"total": "Total", "max": "Max", "min": "Min", "ave": "Avg"}
+        order = getattr(profiler.SortedKeys, device + names[self.options.sorted_key])
+        with printed_lines_to_log():
+            done.summary(sorted_by=order, op_detail=self.options.tracer_option != "Default", views=VIEWS)
+
+
+@contextlib.contextmanager
+def printed_lines_to_log() -> Iterator[None]:
+    """Paddle prints its summaries: bring them into the log, where rank 0 alone shows them."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        yield
+    for line in filter(str.strip, printed.getvalue().splitlines()):
+        logger.info("%s", line.rstrip())

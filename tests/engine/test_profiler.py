@@ -1,0 +1,87 @@
+"""Traces of a run."""
+
+import json
+
+import pytest
+
+from ppdet.core.config import ConfigError
+from ppdet.core.workspace import load_config
+from ppdet.engine.hooks.profiler import ProfilerHook, ProfilerOptions, parse_options
+from ppdet.engine.trainer import Trainer
+
+
+def train(tiny, text, *options):
+    Trainer(load_config(tiny, ["use_onednn=false", *options]), hooks=[ProfilerHook(parse_options(text))]).train()
+
+
+def events(path):
+    return json.loads(path.read_text())["traceEvents"]
+
+
+def steps(path):
+    return sorted({e["name"].split("[")[0] for e in events(path) if e.get("cat") == "ProfileStep"})
+
+
+def test_a_trace_of_the_steps_asked_for(tiny, tmp_path, log):
+    train(tiny, "batch_range=[3,5]; state=CPU; tracer_option=OpDetail; sorted_key=max")
+    path = tmp_path / "output" / "tiny" / "profiler" / "trace.json"
+    assert steps(path) == ["ProfileStep#3", "ProfileStep#4"]
+    assert any("conv2d" in e["name"] for e in events(path) if "name" in e)
+    assert f"profiler trace: {path}" in log.text
+    assert "Overview Summary" in log.text and "Operator Summary" in log.text and "conv2d" in log.text
+    # The run has gone on to its end, and takes the trace for no checkpoint.
+    assert (tmp_path / "output" / "tiny" / "model_final.json").exists()
+    assert "damaged" not in log.text
+
+
+def test_a_run_that_ends_within_the_range(tiny, tmp_path, log):
+    train(tiny, f"batch_range=[2,100];profile_path={tmp_path}/here/mine.json", "epoch=1")
+    assert "ProfileStep#2" in steps(tmp_path / "here" / "mine.json")
+    assert "nothing profiled" not in log.text
+
+
+def test_a_run_that_ends_before_the_range(tiny, tmp_path, log):
+    train(tiny, "batch_range=[4,6]", "epoch=1")
+    assert "nothing profiled: the run had 4 steps, batch_range starts at 4" in log.text
+    assert not (tmp_path / "output" / "tiny" / "profiler").exists()
+
+
+def test_times_alone_and_the_end_after_them(tiny, tmp_path, log):
+    with pytest.raises(SystemExit) as ended:
+        train(tiny, "batch_range=[1,3];timer_only=True;exit_on_finished=True")
+    assert ended.value.code == 0
+    assert "profiled steps: batch_cost: " in log.text and "images/s" in log.text
+    folder = tmp_path / "output" / "tiny"
+    assert not (folder / "profiler").exists() and not (folder / "0.json").exists()
+
+
+def test_a_gpu_that_is_not_there(tiny, tmp_path, log):
+    train(tiny, "batch_range=[0,1];state=GPU", "epoch=1")
+    assert "state is GPU, but this run has none: the CPU is profiled" in log.text
+    assert steps(tmp_path / "output" / "tiny" / "profiler" / "trace.json") == ["ProfileStep#0"]
+
+
+def test_defaults():
+    assert parse_options("") == ProfilerOptions(batch_range=(10, 20), state="All", timer_only=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "batch_range=[20,10]",
+            r"expected two steps, the second larger, such as \[10,20\], got '\[20,10\]'",
+        ),
+        ("batch_range=ten", "batch_range: expected two steps"),
+        ("state=TPU", "state: expected one of CPU, GPU, All, got 'TPU'"),
+        ("tracer_option=None", "tracer_option: expected one of Default, OpDetail, AllOpDetail"),
+        ("sorted_key=calls", "sorted_key: expected one of total"),
+        ("timer_only=perhaps", "timer_only: expected true or false"),
+        ("profile_path=", "profile_path: expected the path of a file"),
+        ("bach_range=[1,2]", "'bach_range=.*did you mean 'batch_range'"),
+        ("batch_range", "expected option=value"),
+    ],
+)
+def test_mistakes(text, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_options(text)
