@@ -9,10 +9,10 @@ from typing import NamedTuple, Optional
 from ppdet.core.config import Config
 from ppdet.core.show import show
 from ppdet.engine.build import build_model
-from ppdet.engine.checkpoint import beside, describe
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.hooks.checkpoint import LAST
 from ppdet.engine.hooks.history import EVALUATION, HISTORY, REPORT, read_history
+from ppdet.engine.manifest import beside, describe
 from ppdet.engine.weights import load_weights
 from ppdet.utils.files import atomic_path
 from ppdet.utils.logger import get_logger

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from tiny import TINY_YAML, write_tiny_coco
 
-from ppdet.engine.checkpoint import check
+from ppdet.engine.manifest import check
 from ppdet.engine.weights import read_arrays
 
 ROOT = Path(__file__).resolve().parents[2]

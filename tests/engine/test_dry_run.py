@@ -32,7 +32,7 @@ def test_what_is_reported(tiny, tmp_path, log):
     assert (found["steps_per_epoch"], found["images_per_step"], found["steps_left"]) == (4, 2, 24)
     assert found["learning_rate"] == pytest.approx({"first": 0.001, "warmed_up": 0.01, "warm_up_steps": 2})
     assert 0 < found["step_seconds"] < 60 and found["epoch_seconds"] == pytest.approx(4 * found["step_seconds"])
-    assert 50e6 < found["host_bytes"] < 20e9 and found["device_bytes"] == 0
+    assert found["max_mem_mib"].keys() == {"host"} and 50 < found["max_mem_mib"]["host"] < 20_000
     # Weights and their average, a momentum for each trained weight: float32 all.
     least = 4 * (2 * found["parameters"] + found["trained_parameters"])
     assert least <= found["checkpoint_bytes"] < 1.01 * least

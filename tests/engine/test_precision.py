@@ -47,7 +47,7 @@ def as_in_float16(gradient):
 
 
 def precision_state(prefix):
-    from ppdet.engine.checkpoint import check
+    from ppdet.engine.manifest import check
 
     return check(prefix).loss_scale
 
