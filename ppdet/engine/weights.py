@@ -147,5 +147,6 @@ def save_weights(state: dict, path: Path) -> None:
             paddle.save(state, str(temporary))
             return
         arrays = {n: (v.astype("float32") if v.dtype == paddle.bfloat16 else v).numpy() for n, v in state.items()}
-        # The library's own way to a file ends a process when the disk is full.
+        # The library writes memory as it lies there, and its own way to a file ends a process when the disk is full.
+        arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
         temporary.write_bytes(safetensors.numpy.save(arrays))

@@ -36,7 +36,7 @@ def test_evaluation(tiny_file, tmp_path, way):
     path = tmp_path / "evil.pdparams"
     path.write_bytes(attacks(tmp_path / "ran")[way])
     line = refused(path, "tools/eval.py", "-c", tiny_file, "-o", f"weights={tmp_path}/evil")
-    assert "refused: it refers to " in line
+    assert "refused: it " in line
 
 
 def test_start_of_training(tiny_file, tmp_path):
