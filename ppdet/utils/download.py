@@ -123,8 +123,8 @@ def _local(text: str) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    tried = " or ".join(str(candidate) for candidate in candidates)
-    raise DownloadError(f"{tried}: no such file, expected weights or their URL")
+    tried = " or ".join(suffix for suffix in WEIGHTS_SUFFIXES if suffix)
+    raise DownloadError(f"{path}: no such file, nor with {tried} appended: expected weights or their URL")
 
 
 def _is_there(target: Path, md5: Optional[str]) -> bool:

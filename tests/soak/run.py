@@ -85,10 +85,13 @@ class Soak:
                 # run.json says which run it is; the checkpoints can tell, too.
                 if first_step(log) != (newest if name == "run.json" else before) or not named:
                     self.fail(f"{run.log}: {name} {how}, {place}")
-                same = not differences(unbroken, run)
-                say(f"| {name} | {how}, {place} | {'yes' if named else 'no'} | {first_step(log)} | "
-                    f"{'identical' if same else 'DIFFERENT'} |")  # fmt: skip
-                self.compare(f"{name} {how}", unbroken, run)
+                found = differences(unbroken, run)
+                say(
+                    f"| {name} | {how}, {place} | {'yes' if named else 'no'} | {first_step(log)} | "
+                    f"{'different' if found else 'identical'} |"
+                )
+                if found:
+                    self.fail(f"{run.log}: {', '.join(found[:5])} ({len(found)} in all)")
                 shutil.rmtree(run.output)
 
     def compare(self, what: str, one: TrainingRun, other: TrainingRun) -> None:

@@ -53,8 +53,10 @@ def test_local_paths(tmp_path, monkeypatch):
     assert fetch(tmp_path / "best_model") == weights
     monkeypatch.setenv("HOME", str(tmp_path))
     assert fetch("~/best_model") == weights
+    (tmp_path / "v1.5.safetensors").write_bytes(b"x")
+    assert fetch(tmp_path / "v1.5") == tmp_path / "v1.5.safetensors"
     message = error_of(lambda: fetch(tmp_path / "none"))
-    assert f"{tmp_path}/none or {tmp_path}/none.pdparams: no such file" in message
+    assert f"{tmp_path}/none: no such file, nor with .pdparams or .safetensors appended" in message
     error_of(lambda: fetch(tmp_path))
     error_of(lambda: fetch(""))
 
