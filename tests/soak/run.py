@@ -27,7 +27,7 @@ class Soak:
     def __init__(self, folder: Path, seed: int) -> None:
         self.rng = random.Random(seed)
         self.folder = folder
-        self.config = write_config(folder, images=8, epochs=12)
+        self.config = write_config(folder, images=16, epochs=6)
         self.failures: list[str] = []
 
     def reference(self, processes: int) -> tuple[TrainingRun, float, float]:
