@@ -14,7 +14,7 @@ from paddle.vision.ops import DeformConv2D
 
 from ppdet.core.workspace import register, serializable
 from ppdet.modeling import cpu
-from ppdet.modeling.float32 import Float32
+from ppdet.modeling.mixed import Float32, like_convolved
 
 SMALL_TYPES = (paddle.float16, paddle.bfloat16)
 
@@ -92,9 +92,10 @@ class Conv2D(nn.Conv2D):
             y = nn.Conv2D.forward(self, x)
         elif self._padding_mode == "zeros" and self._data_format == "NCHW":
             weight = self.weight * scale.reshape([-1, 1, 1, 1])
-            y = F.conv2d(x, weight, shift, self._stride, self._padding, self._dilation, self._groups)
+            y = F.conv2d(x, weight, like_convolved(shift), self._stride, self._padding, self._dilation, self._groups)
         else:
-            y = nn.Conv2D.forward(self, x) * scale.reshape([-1, 1, 1, 1]) + shift.reshape([-1, 1, 1, 1])
+            scale, shift = (like_convolved(v.reshape([-1, 1, 1, 1])) for v in (scale, shift))
+            y = nn.Conv2D.forward(self, x) * scale + shift
         y = finish(y, residual, relu)
         return y.astype("float32") if self.float_result and y.dtype in SMALL_TYPES else y
 

@@ -1,9 +1,11 @@
 """What the hooks of an ordinary run ask of the device."""
 
 import paddle
+import pytest
 
 from ppdet.core.workspace import load_config
 from ppdet.engine.hooks import Hook
+from ppdet.engine.loss_scale import LossScale
 from ppdet.engine.trainer import Trainer
 
 READS = ("numpy", "item", "tolist", "__float__", "__int__", "__bool__", "__array__")
@@ -19,7 +21,8 @@ class Steps(Hook):
         self.reads.append([])
 
 
-def test_nothing_is_read_from_the_device_between_log_lines(tiny, monkeypatch):
+@pytest.mark.parametrize("scaled", [False, True])
+def test_nothing_is_read_from_the_device_between_log_lines(tiny, monkeypatch, scaled):
     """A value that travels to the host makes it wait for everything that was asked of the device before."""
     reads = [[]]
     for name in READS:
@@ -35,6 +38,7 @@ def test_nothing_is_read_from_the_device_between_log_lines(tiny, monkeypatch):
     )
     trainer = Trainer(cfg, hooks=[Steps(reads)])
     trainer.guard.waits = False  # as on a GPU
+    trainer.precision.loss_scale = LossScale(2.0**10) if scaled else None  # as in float16
     monkeypatch.setattr(Trainer, "runs_in_step_with_host", False)
     trainer.train()
     steps = reads[1:]

@@ -17,7 +17,7 @@ from ppdet.engine.precision import autocast_options
 from ppdet.engine.runtime import gpu_type
 from ppdet.engine.trainer import Trainer
 from ppdet.engine.weights import read_arrays
-from ppdet.modeling.float32 import Float32
+from ppdet.modeling.mixed import Float32, like_convolved
 
 
 class Losses(Hook):
@@ -158,6 +158,20 @@ def test_type_on_a_gpu(wanted, capability, expected):
         gpu_type(wanted, capability)
 
 
+@pytest.mark.parametrize(("capability", "dtype"), [((9, 0), "bfloat16"), ((7, 5), "float16")])
+def test_what_is_made_for_a_gpu(tiny, log, monkeypatch, capability, dtype):
+    """Only the two questions to the device are answered for it here."""
+    monkeypatch.setattr(paddle, "get_device", lambda: "gpu:0")
+    monkeypatch.setattr(paddle.device.cuda, "get_device_capability", lambda: capability)
+    made = precision.Precision(load_config(tiny, ["amp=true"]))
+    assert (made.dtype, made.autocast_options["dtype"], made.autocast_options["level"]) == (dtype, dtype, "O1")
+    assert made.autocast_options["use_promote"] is True
+    assert made.state() == ({} if dtype == "bfloat16" else {"scale": 65536.0, "good_steps": 0})
+    assert f"mixed precision: {dtype}, O1" in log.text
+    plain = precision.Precision(load_config(tiny))
+    assert (plain.dtype, plain.autocast_options, plain.loss_scale) == ("float32", None, None)
+
+
 def test_what_paddle_is_told(tiny):
     """auto_cast takes these arguments, with its own lists joined to ours."""
     cfg = load_config(
@@ -186,10 +200,17 @@ def cast_by_paddle(monkeypatch):
 
     tracer, module = paddle.base.framework._dygraph_tracer(), sys.modules["paddle.amp.auto_cast"]
     before = tracer._amp_level, tracer._amp_dtype
-    monkeypatch.setattr(module, "_g_amp_state_", {"enable": True})
+    monkeypatch.setattr(module, "_g_amp_state_", {"enable": True, "dtype": "float16"})
     tracer._amp_level, tracer._amp_dtype = paddle.base.core.AmpLevel.O2, "float16"
     yield tracer
     tracer._amp_level, tracer._amp_dtype = before
+
+
+def test_constants_of_frozen_norms_do_not_make_maps_float32(cast_by_paddle):
+    shift = paddle.ones([4])
+    assert like_convolved(shift).dtype == paddle.float16
+    with Float32():
+        assert like_convolved(shift) is shift
 
 
 def test_float32_within_mixed_precision(cast_by_paddle):

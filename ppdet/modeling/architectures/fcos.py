@@ -8,8 +8,8 @@ from paddle import Tensor, nn
 
 from ppdet.core.workspace import register
 from ppdet.modeling import cpu
-from ppdet.modeling.float32 import Float32
 from ppdet.modeling.heads.fcos_head import DenseMaps, FCOSHead
+from ppdet.modeling.mixed import Float32
 
 
 @register

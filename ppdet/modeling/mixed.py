@@ -1,8 +1,9 @@
-"""Keeping what needs the range of float32 out of Paddle's mixed precision."""
+"""What layers have to know of Paddle's mixed precision on GPUs."""
 
 from typing import Optional
 
 import paddle
+from paddle import Tensor
 from paddle.amp.auto_cast import amp_state
 
 
@@ -21,3 +22,9 @@ class Float32:
     def __exit__(self, *error: object) -> None:
         if self.inner is not None:
             self.inner.__exit__(*error)
+
+
+def like_convolved(x: Tensor) -> Tensor:
+    """x in the type that a convolution's result has: added to it, a float32 tensor would make the sum float32."""
+    state = amp_state() if paddle.in_dynamic_mode() else None
+    return x.astype(state["dtype"]) if state and state["enable"] else x
