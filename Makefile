@@ -1,6 +1,6 @@
 # make quickstart: set up, train a small detector on generated images, evaluate, export and run it (6 minutes).
 # make test:       set up and run the tests (10 minutes).
-# make soak:       kill training runs at random moments and compare what they end with (30 minutes).
+# make soak:       kill training runs at random moments and compare what they end with (6 minutes).
 # make lint:       formatting and lint.
 # make benchmark:  time every stage beside its limit (10 minutes); tables and output/benchmarks/*.json.
 # make benchmark-peer: the training step beside the same network in PyTorch (Python 3.10 to 3.12; 13 minutes).

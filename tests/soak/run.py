@@ -60,8 +60,9 @@ class Soak:
                 return
             what = {"trainer": "the process", "all": "all processes"}.get(victim, f"rank {victim}")
             since = "start" if early else "first step"
+            went_on = first_step(run.logs[-1]) if READY in run.logs[-1] else "–"
             say(f"| {number} | {what} | {moment:.1f} s from {since} | {run.interrupted()} | {run.progress()} | "
-                f"{first_step(run.logs[-1])} |")  # fmt: skip
+                f"{went_on} |")  # fmt: skip
         log = run.finish()
         say(f"\nThe last life went on from step {first_step(log)} and ended at step {run.progress()}.")
         self.compare(f"{processes} process(es), {count} kills", unbroken, run)
