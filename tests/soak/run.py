@@ -60,7 +60,7 @@ class Soak:
                 return
             what = {"trainer": "the process", "all": "all processes"}.get(victim, f"rank {victim}")
             since = "start" if early else "first step"
-            went_on = first_step(run.logs[-1]) if READY in run.logs[-1] else "–"
+            went_on = first_step(run.logs[-1]) if READY in run.logs[-1] else "-"
             say(f"| {number} | {what} | {moment:.1f} s from {since} | {run.interrupted()} | {run.progress()} | "
                 f"{went_on} |")  # fmt: skip
         log = run.finish()
