@@ -12,7 +12,7 @@ from ppdet.engine.build import build_model
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.hooks.checkpoint import LAST
 from ppdet.engine.hooks.history import EVALUATION, HISTORY, REPORT, read_history
-from ppdet.engine.manifest import beside, describe
+from ppdet.engine.manifest import WEIGHTS, beside, describe
 from ppdet.engine.weights import load_weights
 from ppdet.utils.files import atomic_path
 from ppdet.utils.logger import get_logger
@@ -118,7 +118,7 @@ def evaluate_checkpoints(cfg: Config, folders: Sequence[Path]) -> list[Run]:
 
 
 def checkpoints(folder: Path, epochs: int) -> dict[int, Path]:
-    """{epochs done: weights} of <epoch>.pdparams and model_final.pdparams, in order.
+    """{epochs done: weights} of <epoch>.pdparams (or .safetensors) and model_final, in order.
 
     Args:
         epochs: of the whole run, for a model_final that does not say.
@@ -127,16 +127,19 @@ def checkpoints(folder: Path, epochs: int) -> dict[int, Path]:
         AnalysisError: there are none.
     """
     check_folder(folder)
-    found = {int(path.stem) + 1: path for path in folder.glob("*.pdparams") if path.stem.isdigit()}
-    final = folder / f"{LAST}.pdparams"
-    if final.is_file():
+    files = [path for suffix in WEIGHTS.values() for path in folder.glob(f"*{suffix}")]
+    found = {int(path.stem) + 1: path for path in files if path.stem.isdigit()}
+    final = next((path for path in files if path.stem == LAST), None)
+    if final:
         try:
             done = int(json.loads(beside(folder / LAST, ".json").read_text())["state"]["epoch"])
         except (OSError, ValueError, TypeError, KeyError):
             done = max([epochs, *(epoch + 1 for epoch in found)])
         found[done] = final
     if not found:
-        raise AnalysisError(f"{folder}: no checkpoints there, neither <epoch>.pdparams nor {LAST}.pdparams")
+        raise AnalysisError(
+            f"{folder}: no checkpoints there, neither <epoch>.pdparams nor {LAST}.pdparams (.safetensors)"
+        )
     return dict(sorted(found.items()))
 
 

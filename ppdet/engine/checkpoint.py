@@ -99,4 +99,7 @@ def set_optimizer_state(model: nn.Layer, optimizer: object, state: dict) -> None
         if key == "master_weights":
             value = {names[name]: weight for name, weight in value.items()}
         restored[names[parameter] + suffix if bar else key] = value
-    optimizer.set_state_dict(restored)
+    try:
+        optimizer.set_state_dict(restored)
+    except AssertionError as error:
+        raise CheckpointError(f"the checkpoint is of another kind of optimizer: {error}") from None

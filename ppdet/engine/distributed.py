@@ -51,7 +51,7 @@ def joined(*, fleet: bool = False, find_unused: bool = False) -> Iterator[None]:
         watchdog.closing.set()
         raise
     except BaseException as error:
-        if isinstance(error, Stopped) and error.together:
+        if getattr(error, "together", False):
             watchdog.finished()
             raise
         echo = any(word in str(error).lower() for word in COLLECTIVE_ERRORS)

@@ -29,7 +29,9 @@ def dry_run(trainer: Trainer) -> dict:
     """
     trainer.guard.path, trainer.guard.max_bad_steps = None, math.inf
     trainer.model.train()
-    trainer.reader.set_epoch(trainer.epoch, trainer.first_step * trainer.accumulate)
+    # A run that was stopped after an epoch's last step has none of it left.
+    first_step = trainer.first_step % trainer.steps_per_epoch
+    trainer.reader.set_epoch(trainer.epoch, first_step * trainer.accumulate)
     steps = trainer.read_steps()
     first_rate, iteration = trainer.optimizer.get_lr(), trainer.iteration
     started = time.perf_counter()

@@ -148,9 +148,12 @@ class StepGuard:
         """Append a line with every rank's images and losses to the file."""
         if distributed.rank() != 0 or self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(step) + "\n")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "a", encoding="utf-8") as stream:
+                stream.write(json.dumps(step) + "\n")
+        except OSError as error:
+            logger.error("%s could not be written: %s; training goes on without this line", self.path, error)
 
     def warn(self, step: dict) -> None:
         if distributed.rank() != 0:

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
-from typing import Optional
+from typing import Optional, Union
 
 import paddle
 from paddle import Tensor
@@ -62,14 +62,14 @@ class Precision:
             self.loss_scale.load_state(state)
 
 
-def is_overflow(scale: Optional[Tensor], losses: Sequence[float]) -> bool:
+def is_overflow(scale: Optional[Tensor], losses: Sequence[Union[float, str]]) -> bool:
     """Whether gradients that are not finite come from too large a scale, which the next step has lower.
 
     Args:
         scale: of the loss in that step. losses: of that step, on all ranks.
     """
     # Infinities that the scale did not make stay when it is 1.
-    return scale is not None and float(scale) > LEAST and all(abs(loss) < float("inf") for loss in losses)
+    return scale is not None and float(scale) > LEAST and all(abs(float(loss)) < float("inf") for loss in losses)
 
 
 def autocast_options(cfg: Config, dtype: str) -> dict:

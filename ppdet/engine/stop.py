@@ -53,4 +53,5 @@ class StopRequests:
             # Not through the logger: it may be in the middle of a line.
             os.write(2, f"\n{name}: finishing the step, then saving; once more ends at once\n".encode())
         elif self.received in (None, number) and now - self._at > IMPATIENT_SECONDS:
+            os.write(2, f"\n{signal.Signals(number).name}: ending at once\n".encode())
             raise Stopped(number)

@@ -88,7 +88,10 @@ class Trainer:
             load_weights(self.model, cfg["pretrain_weights"], strict=False)
         self.ema = None
         if cfg["use_ema"]:
-            self.ema = ModelEMA(self.model, decay=cfg["ema_decay"], decay_type=cfg["ema_decay_type"])
+            try:
+                self.ema = ModelEMA(self.model, decay=cfg["ema_decay"], decay_type=cfg["ema_decay_type"])
+            except ValueError as error:
+                raise ConfigError(str(error)) from None
         # Wrapping gives all ranks the state of rank 0; a checkpoint can have statistics that are each rank's own.
         self.parallel = distributed.wrap(self.model, find_unused=cfg["find_unused_parameters"], fleet=cfg["fleet"])
         if self.resumed_from:
@@ -189,9 +192,9 @@ class Trainer:
             self.call("after_step")
             self.stop_if_asked()
             ready = time.perf_counter()
-        self.stop_requests.can_wait = False
         self.first_step = 0
         self.call("after_epoch")
+        self.stop_requests.can_wait = False
 
     def read_steps(self) -> Iterator[list[dict]]:
         """The batches of each step."""
@@ -241,12 +244,13 @@ class Trainer:
 
         return describe
 
-    def stop_if_asked(self) -> None:
-        """Save and end when some rank was asked to. All ranks have to find out at the same step.
+    def stop_if_asked(self, *, now: bool = False) -> None:
+        """Save, unless the last step is saved already, and end when some rank was asked to.
 
-        Asking the others waits for the device, so on a GPU that is left to the log's lines.
+        All ranks have to find out at the same step. Asking the others waits for the device, so on a GPU that is left to
+        the log's lines, unless `now`.
         """
-        if not (self.runs_in_step_with_host or at_log_line(self, self.cfg["log_iter"])):
+        if not (now or self.runs_in_step_with_host or at_log_line(self, self.cfg["log_iter"])):
             return
         number = distributed.largest(self.stop_requests.received or 0)
         if number:

@@ -39,7 +39,9 @@ def test_what_is_reported(tiny, tmp_path, log):
     assert [str(Path(path).relative_to(tmp_path / "output" / "tiny")) for path in found["writes"]] == [
         "run.json",
         "bad_steps.jsonl (if steps are skipped)",
+        "history.jsonl",
         "train_batch.jpg",
+        "train_batch_2.jpg",
         "<0 to 4>.{pdparams,pdema,pdopt,json}",
         "snapshot_<step>.{pdparams,pdema,pdopt,json}",
         "model_final.{pdparams,pdema,pdopt,json}",

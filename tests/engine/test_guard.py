@@ -92,6 +92,13 @@ def test_many_bad_steps_in_a_row_end_the_run(tiny, tmp_path):
     assert [json.loads(line)["iteration"] for line in lines] == [0, 2, 3, 4]
 
 
+def test_a_step_that_cannot_be_written_down_does_not_end_the_run(tiny, tmp_path, log):
+    (tmp_path / "tiny" / "bad_steps.jsonl").mkdir(parents=True)
+    trainer = train(tiny, tmp_path, Spoil([2], "image"))
+    assert trainer.iteration == 8 and trainer.guard.total == 1
+    assert "bad_steps.jsonl could not be written" in log.text
+
+
 def test_the_first_step_may_be_bad(tiny, tmp_path):
     spoil = Spoil([0], "image")
     train(tiny, tmp_path, spoil, waits=False)

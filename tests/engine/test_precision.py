@@ -49,7 +49,7 @@ def as_in_float16(gradient):
 def precision_state(prefix):
     from ppdet.engine.manifest import check
 
-    return check(prefix).loss_scale
+    return check(prefix)[0].loss_scale
 
 
 @pytest.mark.parametrize("waits", [True, False])

@@ -8,8 +8,9 @@ import pytest
 from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.modeling.backbones import ResNet
-from ppdet.modeling.layers import ConvNorm, MultiClassNMS
+from ppdet.modeling.layers import ConvNorm
 from ppdet.modeling.necks.fpn import FPN, upsample_twice
+from ppdet.modeling.nms import MultiClassNMS
 
 
 @pytest.fixture

@@ -77,6 +77,9 @@ class CheckpointHook(Hook):
         # Saved before it is evaluated: whatever goes wrong there does not cost the epoch.
         self.save(trainer, name, trainer.state(trainer.epoch + 1, 0), attempts=ATTEMPTS if is_last else 1)
         if not trainer.evaluated:
+            trainer.stop_if_asked(now=True)
+            # From here on there is nothing to save: an evaluation that is cut off is made when the run goes on.
+            trainer.stop_requests.can_wait = False
             self.judge(trainer, trainer.epoch, name)
 
     def on_stop(self, trainer: object) -> None:

@@ -35,17 +35,17 @@ class HistoryHook(Hook):
     def before_train(self, trainer: object) -> None:
         if distributed.rank() != 0:
             return
-        self.path = trainer.output / HISTORY
+        path = trainer.output / HISTORY
         source = trainer.resumed_from and trainer.resumed_from.parent / HISTORY
         try:
             earlier = read_history(source) if source else []
-            if self.path.exists() and not (source and source.resolve() == self.path.resolve()):
-                set_aside(self.path)
+            if path.exists() and not (source and source.resolve() == path.resolve()):
+                set_aside(path)
             lines = [json.dumps(line) + "\n" for line in earlier if belongs(line, trainer)]
-            with atomic_path(self.path) as temporary:
+            with atomic_path(path) as temporary:
                 temporary.write_text("".join(lines), encoding="utf-8")
         except OSError as error:
-            logger.error("%s could not be begun: %s", self.path, error)
+            logger.error("%s could not be begun: %s", path, error)
 
     def after_report(self, trainer: object, report: dict) -> None:
         self.write(trainer, REPORT, report)
@@ -56,6 +56,7 @@ class HistoryHook(Hook):
     def write(self, trainer: object, event: str, figures: dict) -> None:
         if distributed.rank() != 0:
             return
+        path = trainer.output / HISTORY
         epochs_before, steps = divmod(trainer.iteration - 1, trainer.steps_per_epoch)
         line = {
             "event": event,
@@ -67,12 +68,12 @@ class HistoryHook(Hook):
             **figures,
         }
         try:
-            with open(self.path, "a", encoding="utf-8") as stream:
+            with open(path, "a", encoding="utf-8") as stream:
                 # A line that failed may have left its beginning.
                 stream.write("\n" * self.failed + json.dumps(finite(line)) + "\n")
         except OSError as error:
             if not self.failed:
-                logger.error("%s could not be written: %s; training goes on without these lines", self.path, error)
+                logger.error("%s could not be written: %s; training goes on without these lines", path, error)
             self.failed = True
         else:
             self.failed = False

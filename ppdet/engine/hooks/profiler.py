@@ -27,7 +27,9 @@ CHOICES = {
 
 
 class StopAfterProfile(SystemExit):
-    """The steps to be profiled are done, and exit_on_finished was asked for."""
+    """The steps to be profiled are done on all ranks, and exit_on_finished was asked for."""
+
+    together = True
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ class ProfilerHook(Hook):
             self.stop()
             if self.options.exit_on_finished:
                 logger.info("profiled: ending, as exit_on_finished says")
+                distributed.wait_for_all()
                 raise StopAfterProfile(0)
 
     def on_stop(self, trainer: object) -> None:

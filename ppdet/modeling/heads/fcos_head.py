@@ -12,8 +12,9 @@ from paddle.regularizer import L2Decay
 from paddle.vision.ops import DeformConv2D
 
 from ppdet.core.workspace import register
-from ppdet.modeling.layers import Conv2D, MultiClassNMS, ShapeSpec, fork, make_norm, normalize, sample_deformed
+from ppdet.modeling.layers import Conv2D, ShapeSpec, fork, make_norm, normalize, sample_deformed
 from ppdet.modeling.mixed import Float32
+from ppdet.modeling.nms import MultiClassNMS
 
 # With distances through a ReLU, a side that is zero everywhere gets no gradient and stays so. Starting at 2 strides,
 # about the middle of what a level has to regress, every distance of a fresh head is positive.

@@ -8,6 +8,7 @@ import pytest
 
 from ppdet.core.workspace import load_config
 from ppdet.engine.hooks.history import HISTORY, HistoryHook, finite, read_history
+from ppdet.engine.manifest import read_sealed, write_sealed
 from ppdet.engine.trainer import Trainer
 
 NUMBERS = {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"}
@@ -64,9 +65,8 @@ def test_what_comes_after_the_checkpoint_is_dropped(finished, tmp_path):
 
 def test_an_evaluation_that_is_made_again_is_dropped(finished, tmp_path):
     options, folder = finished.copy_to(tmp_path / "output")
-    manifest = json.loads((folder / "0.json").read_text())
-    manifest["state"]["evaluated"] = False
-    (folder / "0.json").write_text(json.dumps(manifest))
+    manifest = read_sealed(folder / "0.json")
+    write_sealed(folder / "0.json", {**manifest, "state": {**manifest["state"], "evaluated": False}})
     begin(finished, options, resume=str(folder / "0"))
     assert places(read_history(folder / HISTORY)) == BOTH_EPOCHS[:3]
 
