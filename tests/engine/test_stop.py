@@ -5,8 +5,11 @@ import signal
 
 import pytest
 
-from ppdet.engine import stop
+from ppdet.core.workspace import load_config
+from ppdet.engine import run_folder, stop
+from ppdet.engine.manifest import check
 from ppdet.engine.stop import Stopped, StopRequests
+from ppdet.engine.trainer import Trainer
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -37,3 +40,24 @@ def test_with_nothing_to_save_the_first_request_ends_at_once():
     with pytest.raises(Stopped), StopRequests():
         os.kill(os.getpid(), signal.SIGTERM)
         pytest.fail("the request was not taken")
+
+
+def test_a_request_while_an_epoch_is_saved_waits_for_it(tiny, tmp_path, monkeypatch):
+    write = run_folder.save_weights
+
+    def interrupted(*arguments):
+        if not requests:
+            requests.append(os.kill(os.getpid(), signal.SIGTERM))
+        write(*arguments)
+
+    requests = []
+    monkeypatch.setattr(run_folder, "save_weights", interrupted)
+    trainer = Trainer(load_config(str(tiny)), evaluate=True)
+    with pytest.raises(Stopped) as caught:
+        trainer.train()
+    assert caught.value.code == 143
+    state, _ = check(tmp_path / "output" / "tiny" / "0")
+    assert (state.epoch, state.evaluated, state.history) == (1, False, [])
+    again = Trainer(load_config(str(tiny)), evaluate=True, resume="auto")
+    again.train()
+    assert [epoch for epoch, _ in again.history] == [1, 2]
