@@ -40,7 +40,7 @@ from ppdet.modeling.cpu.onednn import (
 
 # A training step of ResNet-50 at one image size has about fifty convolutions, which take some 40 kB each; what is not
 # used for long goes.
-KEPT = 192
+KEPT = 128
 Shape = tuple[int, int, int, int]
 
 
