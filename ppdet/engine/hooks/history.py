@@ -4,6 +4,7 @@ import datetime
 import json
 import math
 from pathlib import Path
+from typing import Optional
 
 from ppdet.engine import distributed
 from ppdet.engine.hooks.base import Hook
@@ -27,6 +28,7 @@ class HistoryHook(Hook):
     """
 
     def __init__(self) -> None:
+        self.path: Optional[Path] = None
         self.failed = False
 
     def writes(self, trainer: object) -> list[str]:
@@ -35,7 +37,7 @@ class HistoryHook(Hook):
     def before_train(self, trainer: object) -> None:
         if distributed.rank() != 0:
             return
-        path = trainer.output / HISTORY
+        path = self.path = trainer.output / HISTORY
         source = trainer.resumed_from and trainer.resumed_from.parent / HISTORY
         try:
             earlier = read_history(source) if source else []
@@ -56,7 +58,7 @@ class HistoryHook(Hook):
     def write(self, trainer: object, event: str, figures: dict) -> None:
         if distributed.rank() != 0:
             return
-        path = trainer.output / HISTORY
+        self.path = self.path or trainer.output / HISTORY
         epochs_before, steps = divmod(trainer.iteration - 1, trainer.steps_per_epoch)
         line = {
             "event": event,
@@ -68,12 +70,12 @@ class HistoryHook(Hook):
             **figures,
         }
         try:
-            with open(path, "a", encoding="utf-8") as stream:
+            with open(self.path, "a", encoding="utf-8") as stream:
                 # A line that failed may have left its beginning.
                 stream.write("\n" * self.failed + json.dumps(finite(line)) + "\n")
         except OSError as error:
             if not self.failed:
-                logger.error("%s could not be written: %s; training goes on without these lines", path, error)
+                logger.error("%s could not be written: %s; training goes on without these lines", self.path, error)
             self.failed = True
         else:
             self.failed = False
