@@ -59,7 +59,7 @@ def main() -> None:
             conv.clear_gradients()
 
         stages = {kind: lambda kind=kind, run=run: run(kind) for kind in ("Paddle", *types)}
-        seconds = medians({**stages, "limit": lambda: square @ square}, arguments.repeat, in_a_row=4)
+        seconds = medians({**stages, "limit": lambda: square @ square}, arguments.repeat, in_a_row=2)
         limit = 2e-9 * 4096**3 / seconds.pop("limit")
         work = 3 * 2e-9 * y.size * inputs * kernel * kernel
         speeds = {kind: work / value for kind, value in seconds.items()}
