@@ -81,9 +81,6 @@ def optimizer_state(model: nn.Layer, optimizer: object) -> dict:
     longest_first = sorted(names, key=len, reverse=True)
     state = {}
     for key, value in optimizer.state_dict().items():
-        if key == "master_weights":
-            state[key] = {names[parameter]: weight for parameter, weight in value.items()}
-            continue
         parameter = next((p for p in longest_first if key.startswith(p + "_")), None)
         state[key if parameter is None else f"{names[parameter]}|{key[len(parameter) :]}"] = value
     return state
@@ -96,8 +93,6 @@ def set_optimizer_state(model: nn.Layer, optimizer: object, state: dict) -> None
         parameter, bar, suffix = key.partition("|")
         if bar and parameter not in names:
             raise CheckpointError(f"the optimizer state is of another model: it names {parameter}")
-        if key == "master_weights":
-            value = {names[name]: weight for name, weight in value.items()}
         restored[names[parameter] + suffix if bar else key] = value
     try:
         optimizer.set_state_dict(restored)

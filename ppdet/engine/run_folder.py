@@ -87,13 +87,16 @@ class RunFolder:
         try:
             run = read_sealed(path)
             self.id, self.resumed_from = run["id"], run["resumed_from"] and Path(run["resumed_from"])
-        except (FileNotFoundError, CheckpointError) as error:
-            manifests = sorted(self.folder.glob("*.json"), key=lambda manifest: manifest.stat().st_mtime)
-            runs = [content["run"] for content in map(read_manifest, manifests) if content]
-            if runs or not isinstance(error, FileNotFoundError):
-                state = "missing" if isinstance(error, FileNotFoundError) else "damaged"
-                logger.warning("%s is %s: going by the checkpoint that was written last", path, state)
-            self.id = runs[-1] if runs else ""
+            return
+        except FileNotFoundError:
+            problem = "missing"
+        except CheckpointError:
+            problem = "damaged"
+        manifests = sorted(self.folder.glob("*.json"), key=lambda manifest: manifest.stat().st_mtime)
+        runs = [content["run"] for content in map(read_manifest, manifests) if content]
+        if runs or problem == "damaged":
+            logger.warning("%s is %s: going by the checkpoint that was written last", path, problem)
+        self.id = runs[-1] if runs else ""
 
     def checkpoints(self, *, warn: bool = False) -> list[Path]:
         """Prefixes of this run's complete checkpoints, newest first; `warn` of manifests that cannot be read."""

@@ -126,7 +126,7 @@ class Watchdog:
             if self.rank != 0:
                 self._tell({"at": self.meetings})
             self.changed.wait_for(lambda: self.news or self._absent() is not None or self._have_met())
-            if self.news or not self._have_met():
+            if not self._have_met():
                 raise RankLostError(self.news or f"rank {self._absent()} has ended before the others")
             if self.rank == 0:
                 self._tell({"at": self.meetings})

@@ -32,11 +32,17 @@ def start(code, rank, port=0):
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def run(code):
-    """Exit code and standard error of three ranks that run `code` when all are there."""
+def run(code, victim=None):
+    """Process number, process and standard error of three ranks that run `code` when all have met.
+
+    `victim` is killed when all ranks have written a line.
+    """
     processes = [start(code, 0)]
     port = processes[0].stdout.readline()
     processes += [start(code, rank, port) for rank in (1, 2)]
+    if victim is not None:
+        assert all(process.stdout.readline() for process in processes)
+        processes[victim].kill()
     return [(process.pid, process, process.communicate(timeout=50)[1]) for process in processes]
 
 
@@ -54,15 +60,13 @@ def test_ranks_that_end_at_different_times_disturb_nobody():
 @pytest.mark.parametrize("victim", [0, 2])
 def test_a_killed_rank_ends_the_others_although_its_children_live(victim):
     code = f"""
-        if rank == {victim}:
-            if os.fork():
-                os.kill(os.getpid(), signal.SIGKILL)
+        if rank == {victim} and not os.fork():
             os.close(1), os.close(2)
-            time.sleep(20)
-            os._exit(0)
-        time.sleep(60)
+        else:
+            print("ready", flush=True)
+        time.sleep(20)
     """
-    ranks = run(code)
+    ranks = run(code, victim)
     for rank, (_, process, err) in enumerate(ranks):
         if rank == victim:
             assert process.returncode == -signal.SIGKILL
@@ -89,23 +93,21 @@ def test_what_a_rank_ended_by_is_told_by_all():
 def test_an_echo_waits_for_the_cause():
     """Rank 2 has an error because rank 1 is gone: what it tells is what it hears of rank 1."""
     code = """
-        if rank == 1:
-            time.sleep(0.5)
-            os.kill(os.getpid(), signal.SIGKILL)
+        print("ready", flush=True)
         if rank == 2:
             print(watchdog.failed("no connection", wait_for_news=True), file=sys.stderr)
             sys.exit(7)
         time.sleep(60)
     """
-    ranks = run(code)
+    ranks = run(code, victim=1)
     assert "rank 1 (" in ranks[2][2] and "is gone" in ranks[2][2]
     assert "rank 1 (" in ranks[0][2] and "no connection" not in ranks[0][2]
 
 
 def test_an_error_of_this_rank_is_not_replaced_by_that_of_another():
     code = """
-        if rank == 0:
-            time.sleep(0.3)  # the others' news are here first
+        while rank == 0 and watchdog.news is None:
+            time.sleep(0.01)
         watchdog.failed("all of us", wait_for_news=False)
         time.sleep(1.5)
         sys.exit(10 + rank)

@@ -77,7 +77,7 @@ class ConvolutionFunction(PyLayer):
         of_x, of_weight, of_bias, of_residual, _ = ctx.inputs
         gradient = pixels_first(dy, spec.data)
         if results:
-            gradient = relu_gradient(results[0], gradient, spec.y, spec.data)
+            gradient = relu_gradient(results[0], gradient)
         dx = dw = db = None
         if of_x.differentiable:
             dx = paddle.empty(source.shape, source.dtype)

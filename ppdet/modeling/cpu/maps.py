@@ -32,12 +32,14 @@ from ppdet.modeling.cpu.tensors import (
 )
 
 
-def relu_gradient(y: Tensor, gradient: Tensor, shape: primitives.Shape, data: int) -> Tensor:
-    """`gradient` where the ReLU's result y is positive, 0 elsewhere; all (N, H, W, C)."""
+def relu_gradient(y: Tensor, gradient: Tensor) -> Tensor:
+    """`gradient` where the ReLU's result y is positive, 0 elsewhere; all (N, H, W, C), and of the gradient's type."""
+    data = DATA_TYPES[gradient.dtype]
     y = pixels_first(y.transpose(CHANNELS_FIRST), data)
+    n, h, w, c = gradient.shape
     result = paddle.empty(gradient.shape, gradient.dtype)
     arrays = {DST: y, DIFF_DST: gradient, DIFF_SRC: result}
-    primitives.relu_backward(shape, data)(arrays)
+    primitives.relu_backward((n, c, h, w), data)(arrays)
     return result
 
 
@@ -55,8 +57,7 @@ class ReluFunction(PyLayer):
     @staticmethod
     def backward(ctx: object, dy: Tensor) -> Tensor:
         (y,) = kept(ctx)
-        data = DATA_TYPES[y.dtype]
-        return like_input(relu_gradient(y, pixels_first(dy, data), tuple(dy.shape), data), ctx.input.dtype)
+        return like_input(relu_gradient(y, pixels_first(dy, DATA_TYPES[y.dtype])), ctx.input.dtype)
 
 
 def relu(x: Tensor) -> Tensor:
@@ -78,9 +79,7 @@ class AddReluFunction(PyLayer):
     @staticmethod
     def backward(ctx: object, dy: Tensor) -> tuple:
         (y,) = kept(ctx)
-        data = DATA_TYPES[y.dtype]
-        n, h, w, c = y.shape
-        gradient = relu_gradient(y, pixels_first(dy, data), (n, c, h, w), data)
+        gradient = relu_gradient(y, pixels_first(dy, DATA_TYPES[y.dtype]))
         # Autograd adds to what it is given in place: each input gets memory of its own.
         copies = (gradient, gradient.clone())
         return wanted(ctx.inputs, [like_input(copy, given.dtype) for copy, given in zip(copies, ctx.inputs)])
