@@ -41,10 +41,7 @@ class Config(Mapping):
         node = self.root.value.get(key)
         setting = SETTINGS.get(key)
         if setting is not None:
-            value = copy.deepcopy(setting.default) if node is None else to_plain(node)
-            if value is None or not setting.keys:
-                return value
-            return {**{k: s.default for k, s in setting.keys.items()}, **value}
+            return setting.fill(copy.deepcopy(setting.default) if node is None else to_plain(node))
         if key in SLOTS:
             return None if node is None else to_plain(node)
         if node is not None and str(key).startswith(FREE_PREFIX):
@@ -169,12 +166,10 @@ def display_path(path: Path) -> str:
 
 
 def _check_effect(config: Config) -> None:
-    """Say which settings change nothing; raise ConfigError for one that would, but is not built yet."""
+    """Say which settings change nothing."""
     for key, node in config.root.value.items():
         setting = SETTINGS.get(key)
         if setting is None or to_plain(node) == setting.default:
             continue
-        if setting.planned:
-            raise config_error(node.origin, key, "known, but not built yet in this version: remove it")
         if setting.unused:
             get_logger("ppdet.core").warning(f"{node.origin}: {key} changes nothing here: {setting.unused}")

@@ -1,9 +1,7 @@
 """The global settings of a configuration as data: name, type, default, meaning.
 
 A setting with `unused` is one that PaddleDetection knows and that changes nothing here; the text says why. Setting it
-to anything but its default is told once in the log. A setting with `planned` is known and not built yet: setting it is
-an error, since a run that ignored it would not be the one that was asked for. Settings that start with `x_` are free
-for users' own purposes.
+to anything but its default is told once in the log. Settings that start with `x_` are free for users' own purposes.
 """
 
 from dataclasses import dataclass
@@ -22,9 +20,14 @@ class Setting:
     default: Any
     meaning: str
     unused: str = ""
-    planned: bool = False
     minimum: Optional[float] = None
     keys: Optional[dict[str, "Setting"]] = None
+
+    def fill(self, value: Any) -> Any:
+        """`value` with the defaults of the keys that it leaves out."""
+        if value is None or not self.keys:
+            return value
+        return {name: setting.fill(value.get(name, setting.default)) for name, setting in self.keys.items()}
 
 
 _OTHER_DEVICE = "Paddle's CPU and GPU builds are what this project runs on"
@@ -35,6 +38,48 @@ EXPORT = {
     "nms": Setting(bool, True, "the exported graph ends with non-maximum suppression"),
     "benchmark": Setting(bool, False, "export for timing the network: neither post-processing nor NMS"),
     "fuse_conv_bn": Setting(bool, False, "fold batch norms into the convolutions before them"),
+}
+
+DENSE_TEACHER = {
+    "train_cfg": Setting(
+        dict[str, Any],
+        {},
+        "how the student is trained",
+        keys={
+            "sup_weight": Setting(float, 1.0, "weight of the loss on labelled images", minimum=0),
+            "unsup_weight": Setting(float, 1.0, "weight of the loss on unlabelled images", minimum=0),
+            "loss_weight": Setting(
+                dict[str, Any],
+                {},
+                "weights within the loss on unlabelled images",
+                keys={
+                    "distill_loss_cls": Setting(float, 4.0, "of classes", minimum=0),
+                    "distill_loss_box": Setting(float, 1.0, "of boxes", minimum=0),
+                    "distill_loss_quality": Setting(float, 1.0, "of quality", minimum=0),
+                },
+            ),
+            "concat_sup_data": Setting(
+                bool, True, "strong and weak labelled views make one batch; false: two, whose losses are averaged"
+            ),
+            "suppress": Setting(
+                Optional[Literal["linear", "exp", "step"]],
+                "linear",
+                "how the loss on unlabelled images grows after semi_start_iters; null: at once",
+            ),
+            "ratio": Setting(float, 0.01, "share of all locations that the teacher's scores select", minimum=0),
+            "gamma": Setting(float, 2.0, "exponent of the quality focal loss", minimum=0),
+        },
+    ),
+    "test_cfg": Setting(
+        dict[str, Any],
+        {},
+        "what is evaluated",
+        keys={
+            "inference_on": Setting(
+                Literal["teacher"], "teacher", "whose weights are judged, exported and saved as .pdparams"
+            )
+        },
+    ),
 }
 
 AUTO_LR = {
@@ -102,8 +147,12 @@ SETTINGS = {
     "ema_decay_type": Setting(
         Literal["threshold", "normal", "exponential"], "threshold", "how the decay grows at the start"
     ),
-    "ema_black_list": Setting(Optional[list[str]], None, "parameters that the average leaves alone", planned=True),
-    "ema_filter_no_grad": Setting(bool, False, "leave frozen parameters out of the average", planned=True),
+    "use_simple_ema": Setting(bool, False, "as use_ema, with the decay normal from the first step on"),
+    "ema_start_iters": Setting(int, 0, "iterations before the average starts; it is a copy until then", minimum=0),
+    "ema_black_list": Setting(
+        Optional[list[str]], None, "weights that are copied, not averaged: those whose names contain one of these"
+    ),
+    "ema_filter_no_grad": Setting(bool, False, "frozen parameters are copied, not averaged"),
     # what one sees of a run
     "use_vdl": Setting(bool, False, "write VisualDL logs (needs visualdl)"),
     "vdl_log_dir": Setting(Optional[str], None, "folder of VisualDL logs; null: vdl in the run's folder"),
@@ -121,13 +170,9 @@ SETTINGS = {
     "custom_white_list": Setting(Optional[list[str]], None, "further operations of the smaller type, on a GPU"),
     "custom_black_list": Setting(Optional[list[str]], None, "further operations that stay in float32, on a GPU"),
     # semi-supervised training
-    "ssod_method": Setting(
-        Optional[Literal["DenseTeacher"]], None, "semi-supervised method; null: supervised", planned=True
-    ),
-    "DenseTeacher": Setting(dict[str, Any], {}, "train_cfg and test_cfg of DenseTeacher", planned=True),
-    "semi_start_iters": Setting(int, 0, "iterations of supervised training before the unlabelled loss", planned=True),
-    "ema_start_iters": Setting(int, 0, "iteration at which the teacher starts as a copy of the student", planned=True),
-    "use_simple_ema": Setting(bool, False, "the teacher is a plain moving average of the student", planned=True),
+    "ssod_method": Setting(Optional[Literal["DenseTeacher"]], None, "semi-supervised method; null: supervised"),
+    "DenseTeacher": Setting(dict[str, Any], {}, "train_cfg and test_cfg of DenseTeacher", keys=DENSE_TEACHER),
+    "semi_start_iters": Setting(int, 0, "iterations of supervised training before unlabelled images count", minimum=0),
     # accepted, without effect
     "master_grad": Setting(
         bool, False, "", unused="the weights, and so their gradients, are float32 at every amp_level"

@@ -3,7 +3,7 @@
 Nothing here imports paddle before a reader makes its first batch.
 """
 
-from ppdet.data import reader, source, transform
+from ppdet.data import reader, semi_reader, source, transform
 from ppdet.data.errors import DataError, ImageError
 
-__all__ = ["DataError", "ImageError", "reader", "source", "transform"]
+__all__ = ["DataError", "ImageError", "reader", "semi_reader", "source", "transform"]

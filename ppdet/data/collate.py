@@ -3,7 +3,7 @@
 import json
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 
@@ -25,10 +25,11 @@ class Task(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What became of a task. `sample` is None when no image could be read; `skipped`: path -> reason."""
+    """What became of a task. `sample` is None when no image could be read, a list when the transforms made several
+    views of it; `skipped`: path -> reason."""
 
     task: Task
-    sample: Optional[dict]
+    sample: Union[dict, list[dict], None]
     skipped: dict[str, str]
     error: str = ""
 
@@ -91,7 +92,7 @@ class Collator:
                 transform.empty = empty
         skipped = {path: reason for result in results for path, reason in result.skipped.items()}
         error = next((result.error for result in results if result.error), "")
-        samples = [result.sample for result in results if result.sample is not None]
+        samples = views_in_order([result.sample for result in results if result.sample is not None])
         batch: dict[str, Any] = {}
         if samples and not error:
             try:
@@ -131,6 +132,13 @@ class Collator:
         if any(image.dtype != np.uint8 for image in images):
             raise TypeError("a transform that says keeps_uint8 or moves_pixels made an image that is not uint8")
         return np.ascontiguousarray(stack_images(images).transpose(0, 2, 3, 1))
+
+
+def views_in_order(samples: list) -> list[dict]:
+    """Samples; where each is a list of views of one image, the first view of all, then the second of all."""
+    if not samples or isinstance(samples[0], dict):
+        return samples
+    return [view for views in zip(*samples) for view in views]
 
 
 def pad_rows(values: list[np.ndarray], fill: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from ppdet.data.device import ToDevice, take_normalize
 from ppdet.data.errors import DataError
 from ppdet.data.sampler import EpochSampler
 from ppdet.data.source.dataset import DetectionDataset
+from ppdet.data.transform.color import NormalizeImage
 from ppdet.data.workers import WorkerPool
 from ppdet.utils.cpu import can_fork
 from ppdet.utils.logger import get_logger
@@ -97,7 +98,7 @@ class BaseReader:
             raise DataError(
                 f"{dataset.anno_path} has {len(dataset.class_names)} classes, the model {num_classes}: set num_classes"
             )
-        self.sampler = EpochSampler(
+        self.sampler = self._make_sampler(
             size=len(dataset),
             batch_size=batch_size,
             shuffle=shuffle,
@@ -113,11 +114,18 @@ class BaseReader:
                 f" on each of {world_size} devices; lower it, or set drop_last to false"
             )
         max_skipped = max(1, int(self._images * MAX_UNREADABLE))
-        samples, batches, normalize = take_normalize(self.sample_transforms, self.batch_transforms)
+        samples, batches, normalize = self._pipeline()
         self._source = SampleSource(dataset.records, samples, seed, self.training, max_skipped)
         self._collate = Collator(batches, seed, self.training, raw_images=normalize is not None)
         self._to_device = ToDevice(normalize)
         self._pool: Optional[WorkerPool] = None
+
+    def _make_sampler(self, **options: Any) -> EpochSampler:
+        return EpochSampler(**options)
+
+    def _pipeline(self) -> tuple[list[Callable], list[Callable], Optional[NormalizeImage]]:
+        """Sample and batch transforms for the workers, and what the device does after them."""
+        return take_normalize(self.sample_transforms, self.batch_transforms)
 
     def __len__(self) -> int:
         """Batches per epoch on this rank."""

@@ -63,3 +63,53 @@ class EpochSampler:
         if self.even:
             share = -(-self.size // self.world_size)
         return share // self.batch_size if self.drop_last else -(-share // self.batch_size)
+
+
+class EndlessSampler:
+    """Batches from one pass over a data set after the other; an epoch takes up where the one before it ended.
+
+    No image comes a second time before all have come once. A function of (seed, epoch) alone, as EpochSampler is.
+
+    Args:
+        size: images in the data set.
+        batch_size: images in a batch of one rank.
+        batches_per_epoch: on every rank.
+        shuffle: another order in every pass; otherwise the data set's.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        batch_size: int,
+        batches_per_epoch: int,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.size = size
+        self.batch_size = batch_size
+        self.batches_per_epoch = batches_per_epoch
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+
+    def indices(self, epoch: int) -> np.ndarray:
+        """(n,) positions in the data set of this rank's images, in order."""
+        count = self.batches_per_epoch * self.batch_size * self.world_size
+        passes, places = np.divmod(np.arange(epoch * count, (epoch + 1) * count), self.size)
+        orders = {number: self._order(number) for number in range(passes[0], passes[-1] + 1)}
+        return np.array([orders[number][place] for number, place in zip(passes, places)])[self.rank :: self.world_size]
+
+    def _order(self, number: int) -> np.ndarray:
+        if not self.shuffle:
+            return np.arange(self.size)
+        return np.random.default_rng(np.random.SeedSequence((self.seed, number))).permutation(self.size)
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        return self.indices(epoch).reshape(-1, self.batch_size).tolist()
+
+    def __len__(self) -> int:
+        return self.batches_per_epoch

@@ -38,7 +38,7 @@ def build_dataset(cfg: Config, slot: str) -> object:
     dataset = cfg.create(slot)
     classes = len(dataset.class_names)
     # Images to detect on may come without names of classes; names of other classes would be a silent mistake.
-    if classes != cfg["num_classes"] and (classes or slot != "TestDataset"):
+    if slot != "UnsupTrainDataset" and classes != cfg["num_classes"] and (classes or slot != "TestDataset"):
         raise ConfigError(
             f"{slot}: {dataset.anno_path or 'COCO'} has {classes} classes ({', '.join(dataset.class_names[:5])}"
             f"{', …' if classes > 5 else ''}), but num_classes is {cfg['num_classes']}: set num_classes, or "
@@ -47,11 +47,12 @@ def build_dataset(cfg: Config, slot: str) -> object:
     return dataset
 
 
-def build_reader(cfg: Config, name: str, dataset: object, *, share: bool = True) -> object:
-    """TrainReader, EvalReader or TestReader over this rank's share of the data set, or over all of it."""
+def build_reader(cfg: Config, name: str, dataset: object, *, share: bool = True, **more: object) -> object:
+    """TrainReader, EvalReader, … over this rank's share of the data set, or over all of it; `more` of its arguments."""
     return cfg.create(
         name,
         dataset=dataset,
+        **more,
         worker_num=cfg["worker_num"],
         seed=cfg["seed"],
         rank=distributed.rank() if share else 0,
@@ -59,11 +60,20 @@ def build_reader(cfg: Config, name: str, dataset: object, *, share: bool = True)
     )
 
 
+def build_train_reader(cfg: Config) -> object:
+    """The reader that training takes: with labels alone, or with unlabelled images beside them."""
+    dataset = build_dataset(cfg, "TrainDataset")
+    if not cfg["ssod_method"]:
+        return build_reader(cfg, "TrainReader", dataset)
+    return build_reader(cfg, "SemiTrainReader", dataset, unlabeled=build_dataset(cfg, "UnsupTrainDataset"))
+
+
 def check_targets(model: nn.Layer, reader: object) -> None:
     """Raise ConfigError when the reader makes other targets than the model's loss takes."""
     makers = [t for t in reader.batch_transforms if hasattr(t, "distances_in_strides")]
     if not makers:
-        raise ConfigError("TrainReader.batch_transforms: nothing there makes targets: add Gt2FCOSTarget")
+        where = "TrainReader.batch_transforms (SemiTrainReader.sup_batch_transforms)"
+        raise ConfigError(f"{where}: nothing there makes targets: add Gt2FCOSTarget")
     for name in ("strides", "num_shift", "distances_in_strides"):
         ours, theirs = getattr(model, name), getattr(makers[-1], name)
         if ours != theirs:

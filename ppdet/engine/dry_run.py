@@ -11,6 +11,7 @@ from paddle import Tensor
 
 from ppdet.engine import distributed
 from ppdet.engine.memory import peak_memory
+from ppdet.engine.methods import scalars
 from ppdet.engine.trainer import Trainer
 from ppdet.utils.logger import get_logger
 
@@ -50,7 +51,7 @@ def dry_run(trainer: Trainer) -> dict:
         "maps": maps,
         "parameters": sum(p.size for p in parameters),
         "trained_parameters": sum(p.size for p in parameters if p.trainable),
-        "losses": {name: float(v) for name, v in trainer.losses.items() if name.startswith("loss")},
+        "losses": {name: float(value) for name, value in scalars(trainer.losses).items()},
         "skipped_steps": trainer.guard.total,
         "max_mem_mib": largest(distributed.gather(peak_memory())),
         "data_seconds": data_seconds,

@@ -14,17 +14,17 @@ from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError
 from ppdet.engine import distributed
 from ppdet.engine.auto_lr import learning_rate
-from ppdet.engine.build import build_dataset, build_model, build_reader, check_targets
+from ppdet.engine.build import build_model, build_train_reader, check_targets
 from ppdet.engine.checkpoint import load_training
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.guard import StepGuard
 from ppdet.engine.hooks import Hook, at_log_line, default_hooks
 from ppdet.engine.manifest import TrainingState, strip_suffix
+from ppdet.engine.methods import make_method, scalars, total_losses
 from ppdet.engine.precision import Precision
 from ppdet.engine.run_folder import RunFolder
 from ppdet.engine.stop import Stopped, StopRequests
 from ppdet.engine.weights import CheckpointError, load_weights
-from ppdet.optimizer import ModelEMA
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -35,10 +35,10 @@ class Trainer:
 
     A step is one update of the weights, from `accumulate_steps` batches on every rank. Hooks read these attributes:
     epoch (from 0), step (within the epoch, from 0), iteration (steps done in the whole run), steps_per_epoch,
-    images_per_step (of all ranks), batches (of the step, on this rank), losses (of the last step, on the device),
-    data_seconds (waited for the batches), learning_rate (of the last step), model, optimizer, ema, reader, guard,
-    output (the run's folder), folder (its checkpoints), resumed_from (prefix), best_ap, history ([epoch, AP] of every
-    evaluation), evaluated (whether the evaluation due after the last epoch is done).
+    images_per_step (labelled ones, of all ranks), batches (of the step, on this rank), losses (of the last step, on the
+    device), data_seconds (waited for the batches), learning_rate (of the last step), model, method, optimizer, ema,
+    reader, guard, output (the run's folder), folder (its checkpoints), resumed_from (prefix), best_ap, history ([epoch,
+    AP] of every evaluation), evaluated (whether the evaluation due after the last epoch is done).
 
     Args:
         evaluate: evaluate whenever a checkpoint is written at an epoch's end, and keep the best one.
@@ -58,8 +58,7 @@ class Trainer:
         self.seed = cfg["seed"]
         paddle.seed(self.seed)
 
-        dataset = build_dataset(cfg, "TrainDataset")
-        self.reader = build_reader(cfg, "TrainReader", dataset)
+        self.reader = build_train_reader(cfg)
         self.accumulate = cfg["accumulate_steps"]
         self.steps_per_epoch = len(self.reader) // self.accumulate
         if not self.steps_per_epoch:
@@ -86,14 +85,12 @@ class Trainer:
 
         if cfg["pretrain_weights"] and not self.resumed_from:
             load_weights(self.model, cfg["pretrain_weights"], strict=False)
-        self.ema = None
-        if cfg["use_ema"]:
-            try:
-                self.ema = ModelEMA(self.model, decay=cfg["ema_decay"], decay_type=cfg["ema_decay_type"])
-            except ValueError as error:
-                raise ConfigError(str(error)) from None
+        self.method = make_method(cfg, self.model)
+        self.ema = self.method.average
         # Wrapping gives all ranks the state of rank 0; a checkpoint can have statistics that are each rank's own.
-        self.parallel = distributed.wrap(self.model, find_unused=cfg["find_unused_parameters"], fleet=cfg["fleet"])
+        self.parallel = distributed.wrap(
+            self.method.layer, find_unused=cfg["find_unused_parameters"], fleet=cfg["fleet"]
+        )
         if self.resumed_from:
             self.restore(load_training(self.resumed_from, self.model, self.optimizer, self.ema))
         self.evaluator = Evaluator(cfg) if evaluate else None
@@ -206,19 +203,18 @@ class Trainer:
                 batches = []
 
     def train_step(self) -> None:
-        """One update from `batches`."""
+        """One update from `batches`. Gradients of its passes add up."""
         # What is drawn in a step depends on seed, rank and step alone, so that nothing of it has to be saved.
         seed_generators(self.seed, self.iteration, distributed.rank())
         self.learning_rate = self.optimizer.get_lr()
         self.guard.before_forward()
-        normalizers = self.model.normalizers(self.batches) if self.accumulate > 1 else None
-        losses = []
-        for number, batch in enumerate(self.batches, start=1):
-            with distributed.no_sync(self.parallel, number < self.accumulate), self.precision.context():
+        passes, losses = self.method.passes(self.batches, self.iteration), []
+        for number, (inputs, share) in enumerate(passes, start=1):
+            with distributed.no_sync(self.parallel, number < len(passes)), self.precision.context():
                 with self.precision.autocast():
-                    losses.append(self.parallel(batch, normalizers))
-                self.precision.scale(losses[-1]["loss"] / self.accumulate).backward()
-        self.losses = mean_losses(losses)
+                    losses.append(self.parallel(**inputs))
+                self.precision.scale(losses[-1]["loss"] * share).backward()
+        self.losses = total_losses(losses, [share for _, share in passes])
         self.guard.update(self.precision, self.describe_step())
         self.optimizer.clear_grad()
         self.scheduler.step()
@@ -229,15 +225,16 @@ class Trainer:
         """Tells what this step was given and gave, without reading it from the device before it is called."""
         place = {"epoch": self.epoch, "step": self.step, "iteration": self.iteration}
         shapes = [tuple(batch["image"].shape) for batch in self.batches]
+        losses, reader = scalars(self.losses), self.reader
         ids = [batch["im_id"] for batch in self.batches]
-        losses = {name: value for name, value in self.losses.items() if name.startswith("loss")}
-        files = self.reader.files
+        unlabeled_ids = [batch["unlabeled"]["im_id"] for batch in self.batches if "unlabeled" in batch]
 
         def describe() -> dict:
-            images = [int(i) for batch in ids for i in batch.flatten().tolist()]
+            unlabeled = {"unlabeled": named(unlabeled_ids, reader.unlabeled.files)} if unlabeled_ids else {}
             return {
                 **place,
-                "images": [{"id": i, "file": files.get(i)} for i in images],
+                "images": named(ids, reader.files),
+                **unlabeled,
                 "batch_shapes": shapes,
                 "losses": {name: number_or_text(float(value)) for name, value in losses.items()},
             }
@@ -264,12 +261,10 @@ class Trainer:
             getattr(hook, event)(self, *details)
 
 
-def mean_losses(losses: Sequence[dict]) -> dict:
-    """Losses of one large batch from those of its parts, which share their normalizers; counts are added up."""
-    if len(losses) == 1:
-        return losses[0]
-    sums = {name: sum(part[name] for part in losses) for name in losses[0]}
-    return {name: total / len(losses) if name.startswith("loss") else total for name, total in sums.items()}
+def named(ids: Sequence[paddle.Tensor], files: dict[int, str]) -> list[dict]:
+    """Id and file of the images of some batches, each once whatever views of it there are."""
+    numbers = dict.fromkeys(int(number) for batch in ids for number in batch.flatten().tolist())
+    return [{"id": number, "file": files.get(number)} for number in numbers]
 
 
 def seed_generators(seed: int, iteration: int, rank: int) -> None:

@@ -1,6 +1,8 @@
 """Exponential moving average of a model's weights."""
 
 import math
+from collections.abc import Iterable
+from typing import Optional
 
 import paddle
 from paddle import Tensor, nn
@@ -17,9 +19,21 @@ class ModelEMA:
 
     Args:
         decay: in 0..1. decay_type: normal, threshold or exponential.
+        start: until so many steps are done the average is a copy of the weights; t counts from there.
+        copied: names of weights that are always copied.
+        into: a model of the same architecture whose weights become the averages; None: tensors of their own.
     """
 
-    def __init__(self, model: nn.Layer, *, decay: float = 0.9998, decay_type: str = "threshold") -> None:
+    def __init__(
+        self,
+        model: nn.Layer,
+        *,
+        decay: float = 0.9998,
+        decay_type: str = "threshold",
+        start: int = 0,
+        copied: Iterable[str] = (),
+        into: Optional[nn.Layer] = None,
+    ) -> None:
         if decay_type not in DECAY_TYPES:
             raise ValueError(f"ema_decay_type is {decay_type!r}; it must be one of {', '.join(DECAY_TYPES)}")
         if not 0.0 <= decay < 1.0:
@@ -27,25 +41,34 @@ class ModelEMA:
         self.model = model
         self.decay = decay
         self.decay_type = decay_type
+        self.start = start
+        self.copied = frozenset(copied)
         self.step = 0
-        self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        if into is None:
+            self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        else:
+            into.set_state_dict(model.state_dict())
+            self.average = into.state_dict()
 
     def current_decay(self) -> float:
+        """The decay of the step just begun."""
+        step = self.step - self.start
+        if step <= 0 or (step == 1 and self.decay_type == "normal"):
+            return 0.0
         if self.decay_type == "threshold":
-            return min(self.decay, (1 + self.step) / (10 + self.step))
+            return min(self.decay, (1 + step) / (10 + step))
         if self.decay_type == "exponential":
-            return self.decay * (1 - math.exp(-(self.step + 1) / 2000))
+            return self.decay * (1 - math.exp(-(step + 1) / 2000))
         return self.decay
 
     @paddle.no_grad()
     def update(self) -> None:
         """Take in the model's weights after an optimizer step."""
         self.step += 1
-        first = self.step == 1 and self.decay_type == "normal"
-        share = paddle.full([], 1.0 if first else 1.0 - self.current_decay())
+        share, all_of_it = paddle.full([], 1.0 - self.current_decay()), paddle.ones([])
         # In place, with one kernel for each tensor: no new memory, and nothing that waits for the device.
         for name, value in self.model.state_dict().items():
-            self.average[name].lerp_(value, share)
+            self.average[name].lerp_(value, all_of_it if name in self.copied else share)
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.average

@@ -74,7 +74,7 @@ class COCODataSet(DetectionDataset):
         wants_boxes = any(field != "image" for field in data_fields)
         if wants_boxes and "annotations" not in content:
             raise DataError(f"{self.anno_path} has no 'annotations': leave only image in data_fields, or name another")
-        boxes = _Boxes(content.get("annotations", []), images, self.category_ids, self.anno_path, load_crowd)
+        boxes = _Boxes(self._annotations(content), images, self.category_ids, self.anno_path, load_crowd)
         del content
 
         kept = np.arange(len(images.ids))
@@ -92,6 +92,9 @@ class COCODataSet(DetectionDataset):
             f"{f', each {repeat} times' if repeat > 1 else ''}, {len(self.class_names)} classes,"
             f" {boxes.report()}"
         )
+
+    def _annotations(self, content: dict[str, Any]) -> list:
+        return content.get("annotations", [])
 
     def _record(self, i: int, images: "_Images", boxes: "_Boxes", data_fields: Sequence[str]) -> dict:
         record = {

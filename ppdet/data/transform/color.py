@@ -27,6 +27,8 @@ class NormalizeImage:
     has nothing left to copy.
     """
 
+    pixels_only = True
+
     def __init__(
         self,
         *,

@@ -131,6 +131,11 @@ class CheckpointHook(Hook):
         """Evaluate the weights after `epoch`, keep them if they are the best, and note it in checkpoint `name`."""
         with averaged_weights(trainer):
             numbers = trainer.evaluator(trainer.model)
+        if trainer.method.has_teacher:
+            logger.info("that was the teacher; the student:")
+            student = trainer.evaluator(trainer.model)
+            if numbers is not None:
+                numbers.update({f"student_{name}": value for name, value in student.items()})
         trainer.evaluated = True
         if distributed.rank() == 0:
             self.note(trainer, epoch, name, numbers)

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from ppdet.engine import distributed
 from ppdet.engine.hooks.base import Hook, at_log_line
 from ppdet.engine.memory import peak_memory
+from ppdet.engine.methods import scalars
 from ppdet.utils.logger import get_logger, is_watched
 
 logger = get_logger(__name__)
@@ -63,16 +64,15 @@ class LogHook(Hook):
 
     def after_step(self, trainer: object) -> None:
         # Sums stay on the device: reading them waits for it, so that happens at log lines only.
-        for name, value in trainer.losses.items():
-            if name.startswith("loss"):
-                value = value.detach()
-                finite = paddle.isfinite(value)
-                # A skipped step's loss would spoil the mean.
-                total, count = self.sums.get(name, (0.0, 0.0))
-                self.sums[name] = (
-                    total + paddle.where(finite, value, paddle.zeros_like(value)),
-                    count + finite.astype("float32"),
-                )
+        for name, value in scalars(trainer.losses).items():
+            value = value.detach()
+            finite = paddle.isfinite(value)
+            # A skipped step's loss would spoil the mean.
+            total, count = self.sums.get(name, (0.0, 0.0))
+            self.sums[name] = (
+                total + paddle.where(finite, value, paddle.zeros_like(value)),
+                count + finite.astype("float32"),
+            )
         self.steps += 1
         self.data_seconds += trainer.data_seconds
         if self.bar is not None:

@@ -84,6 +84,10 @@ class FCOS(nn.Layer):
         with cpu.UnchangedWeights():
             return self.fcos_head(self.neck(self.backbone(images)))
 
+    def in_pixels(self, maps: DenseMaps) -> DenseMaps:
+        """The same maps with distances in pixels of the network's input."""
+        return maps._replace(distances=self.fcos_head.pixel_distances(maps))
+
     def loss(self, maps: DenseMaps, targets: dict, normalizers: Optional[tuple[Tensor, Tensor]] = None) -> dict:
         """Losses as `FCOSLoss` gives them; `targets` as `Gt2FCOSTarget` makes them."""
         with Float32():

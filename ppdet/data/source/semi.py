@@ -1,0 +1,75 @@
+"""Labelled and unlabelled halves of the data of semi-supervised training."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import numpy as np
+
+from ppdet.core.workspace import register, serializable
+from ppdet.data.errors import DataError
+from ppdet.data.source.coco import COCODataSet
+from ppdet.data.source.dataset import join_path, require_folder
+from ppdet.data.source.image_folder import EXTENSIONS, find_images
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+
+@register
+@serializable
+class SemiCOCODataSet(COCODataSet):
+    """A COCO data set with labels, or images without.
+
+    Args:
+        supervised: true is COCODataSet, and all of its parameters mean the same. With false the records hold images
+            alone: those of the COCO file, whose annotations are not read, or without `anno_path` those in the folder
+            image_dir and below it.
+
+    Raises DataError as COCODataSet does, and for a folder without images.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataset_dir: Optional[str] = None,
+        image_dir: Optional[str] = None,
+        anno_path: Optional[str] = None,
+        data_fields: Sequence[str] = ("image",),
+        sample_num: int = -1,
+        load_crowd: bool = False,
+        allow_empty: bool = False,
+        empty_ratio: float = 1.0,
+        repeat: int = 1,
+        supervised: bool = True,
+    ) -> None:
+        self.supervised = supervised
+        if not supervised and set(data_fields) != {"image"}:
+            raise ValueError("SemiCOCODataSet.data_fields: without supervision there is only [image]")
+        if not supervised and not anno_path:
+            self._read_folder(join_path(dataset_dir, image_dir), sample_num, repeat)
+            return
+        super().__init__(
+            dataset_dir=dataset_dir,
+            image_dir=image_dir,
+            anno_path=anno_path,
+            data_fields=data_fields,
+            sample_num=sample_num,
+            load_crowd=load_crowd,
+            allow_empty=allow_empty,
+            empty_ratio=empty_ratio,
+            repeat=repeat,
+        )
+
+    def _annotations(self, content: dict[str, Any]) -> list:
+        return super()._annotations(content) if self.supervised else []
+
+    def _read_folder(self, folder: str, sample_num: int, repeat: int) -> None:
+        require_folder(folder)
+        paths = find_images(folder)
+        paths = (paths[:sample_num] if sample_num >= 0 else paths) * repeat
+        if not paths:
+            raise DataError(f"no image in {folder}: expected files ending in {' '.join(EXTENSIONS)}")
+        self.anno_path, self.category_ids, self.class_names = None, [], []
+        self.records = [{"im_id": np.array([i], dtype=np.int64), "im_file": path} for i, path in enumerate(paths)]
+        logger.info(f"{os.path.basename(folder) or folder}: {len(paths)} images without labels")
