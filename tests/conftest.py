@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 warnings.filterwarnings("ignore", message="No ccache found")
-from tiny import TINY_YAML, write_tiny_coco  # noqa: E402
+from tiny import TINY_YAML, write_tiny_coco, write_tiny_semi  # noqa: E402
 
 from ppdet.engine.runtime import load_paddle  # noqa: E402
 
@@ -45,3 +45,9 @@ def tiny(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yml"
     path.write_text(TINY_YAML.format(output=tmp_path / "output", data=data))
     return path
+
+
+@pytest.fixture
+def tiny_semi(tmp_path: Path) -> Path:
+    """Path of a configuration that trains a tiny FCOS on 8 labelled and 7 unlabelled images."""
+    return write_tiny_semi(tmp_path)

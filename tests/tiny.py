@@ -70,3 +70,38 @@ EvalReader: &eval
   batch_size: 2
 TestReader: *eval
 """
+
+# What makes TINY_YAML a semi-supervised configuration, from the first step on; {unlabeled} is a tiny data set too.
+TINY_SEMI_YAML = """
+ssod_method: DenseTeacher
+use_simple_ema: true
+ema_decay: 0.9
+DenseTeacher: {{train_cfg: {{ratio: 0.05}}}}
+UnsupTrainDataset: !SemiCOCODataSet
+  dataset_dir: {unlabeled}
+  image_dir: images
+  anno_path: train.json
+  data_fields: [image]
+  supervised: false
+SemiTrainReader:
+  sample_transforms: [Decode: {{}}, RandomFlip: {{}}]
+  weak_aug: [NormalizeImage: {{}}]
+  strong_aug: [RandomDistort: {{}}, NormalizeImage: {{}}]
+  sup_batch_transforms:
+  - Permute: {{}}
+  - PadBatch: {{pad_to_stride: 32}}
+  - Gt2FCOSTarget: {{object_sizes_boundary: [40, 80], downsample_ratios: [8, 16, 32]}}
+  unsup_batch_transforms: [Permute: {{}}, PadBatch: {{pad_to_stride: 32}}]
+  sup_batch_size: 2
+  unsup_batch_size: 3
+"""
+
+
+def write_tiny_semi(folder: Path) -> Path:
+    """Path of a semi-supervised configuration: 8 labelled images, 7 without labels; output goes to folder/output."""
+    data = write_tiny_coco(folder / "data")
+    unlabeled = write_tiny_coco(folder / "unlabeled", images=7, size=(64, 96), seed=1)
+    path = folder / "tiny_semi.yml"
+    text = TINY_YAML + TINY_SEMI_YAML
+    path.write_text(text.format(output=folder / "output", data=data, unlabeled=unlabeled))
+    return path

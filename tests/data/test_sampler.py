@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from ppdet.data.sampler import EpochSampler
+from ppdet.data.sampler import EndlessSampler, EpochSampler
 
 
 def ranks(world_size, epoch=0, **options):
@@ -50,3 +51,39 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert ranks(1) != ranks(1, epoch=1)
     assert ranks(1) != ranks(1, seed=6)
     assert flat(ranks(1, shuffle=False, drop_last=False)) == list(range(23))
+
+
+def endless(epochs, world_size=1, **options):
+    """Positions of each rank's images over `epochs` epochs, rank by rank."""
+    samplers = [
+        EndlessSampler(
+            **{"size": 7, "batch_size": 2, "batches_per_epoch": 3, "shuffle": True, **options},
+            rank=rank,
+            world_size=world_size,
+        )
+        for rank in range(world_size)
+    ]
+    return [flat(sampler.batches(epoch) for epoch in range(epochs)) for sampler in samplers]
+
+
+@pytest.mark.parametrize(("size", "epochs"), [(7, 7), (100, 34), (5, 5), (1, 2)])
+def test_endless_passes_see_every_image_once(size, epochs):
+    (images,) = endless(epochs, size=size)
+    assert len(images) == 6 * epochs
+    passes = [images[i : i + size] for i in range(0, len(images) // size * size, size)]
+    assert all(sorted(one) == list(range(size)) for one in passes)
+    assert size < 5 or passes[0] != passes[1]
+    counts = np.bincount(images, minlength=size)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_endless_ranks_together_read_what_one_process_reads():
+    (one,) = endless(5, batch_size=4)
+    two = endless(5, world_size=2)
+    assert [image for pair in zip(*two) for image in pair] == one
+
+
+def test_endless_without_shuffle_follows_the_data_set():
+    (images,) = endless(2, shuffle=False)
+    assert images == [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4]
+    assert len(EndlessSampler(size=7, batch_size=2, batches_per_epoch=3, shuffle=False)) == 3

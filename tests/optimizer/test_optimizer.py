@@ -110,3 +110,20 @@ def test_average_of_weights(kind):
         expected = decay * expected + (1 - decay) * t
     assert ema.state_dict()["plain"].item() == pytest.approx(expected, rel=1e-5)
     assert model.plain.item() == 5.0
+
+
+def test_average_that_starts_later_lives_in_a_model_and_copies_some():
+    model, teacher = Two(), Two()
+    names = list(model.state_dict())
+    model.plain.set_value(paddle.to_tensor([0.5]))
+    ema = ModelEMA(model, decay=0.9, decay_type="normal", start=2, copied=set(names) - {"plain"}, into=teacher)
+    assert teacher.plain.item() == 0.5
+    # Of steps 0, 1, 2, … the average is a copy up to step 2: 10, 20, 30, then 0.9 * 30 + 0.1 * 40, and so on.
+    for value, expected in ((10, 10), (20, 20), (30, 30), (40, 31), (50, 32.9)):
+        for parameter in model.parameters():
+            parameter.set_value(paddle.full_like(parameter, value))
+        ema.update()
+        assert teacher.plain.item() == pytest.approx(expected, rel=1e-6)
+        others = [tensor for name, tensor in teacher.state_dict().items() if name != "plain"]
+        assert others and all(float(tensor.mean()) == value for tensor in others)
+    assert ema.state_dict()["plain"] is teacher.plain

@@ -123,7 +123,7 @@ class RandomDistort:
     Each is a linear map of RGB, so the pixels are read once and rounded once.
     """
 
-    keeps_uint8 = True
+    keeps_uint8 = pixels_only = True
 
     def __init__(
         self,

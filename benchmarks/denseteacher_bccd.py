@@ -1,0 +1,84 @@
+"""What unlabelled images bring: BCCD with 20 of its 205 training images labelled, over several splits.
+
+For each seed: labels alone; then, from that model and with as many labelled steps again, labels alone,
+DenseTeacher with as many unlabelled images as labelled ones, and DenseTeacher with all of them. AP is that of the
+last epoch on the 87 validation images, of the averaged weights (the teacher). Runs that are finished stay as they
+are; one that was stopped goes on.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from common import ROOT, make_parser, report
+
+SUPERVISED = "configs/semi_det/baseline/fcos_r18vd_bccd_sup010.yml"
+SEMI = "configs/semi_det/denseteacher/denseteacher_fcos_r18vd_bccd_semi010.yml"
+EXAMPLES = """examples:
+  python benchmarks/denseteacher_bccd.py                       # three seeds, all four rows
+  python benchmarks/denseteacher_bccd.py --seeds 1 --output /tmp/one_seed
+"""
+FIRST, LONGER, FIXED, ALL = (
+    "labels alone",
+    "labels alone, twice as long",
+    "DenseTeacher, 20 unlabelled images",
+    "DenseTeacher, all 185 unlabelled images",
+)
+
+
+def main() -> None:
+    parser = make_parser(__doc__, EXAMPLES)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="splits (default: 1 2 3)")
+    parser.add_argument("--data", default=str(ROOT / "dataset" / "bccd"), metavar="DIR", help="(default: dataset/bccd)")
+    parser.add_argument("--output", default=str(ROOT / "output" / "denseteacher_bccd"), metavar="DIR")
+    parser.add_argument("-o", "--opt", nargs="+", default=[], metavar="KEY=VALUE", help="override the configurations")
+    arguments = parser.parse_args()
+    data, output = Path(arguments.data).resolve(), Path(arguments.output).resolve()
+
+    split = ["--percent", "10", "--seeds", *map(str, arguments.seeds), "--output_dir", output / "annotations"]
+    run("tools/gen_semi_coco.py", "--anno_path", data / "annotations" / "train.json", *split)
+    found: dict[str, dict[int, float]] = {}
+    for seed in arguments.seeds:
+        shared = [f"TrainDataset.anno_path={output}/annotations/train.{seed}@10.json"]
+        shared += [f"{name}Dataset.dataset_dir={data}" for name in ("Train", "Eval", "Test")] + arguments.opt
+        first = output / f"{seed}" / "first"
+        start = f"pretrain_weights={first / Path(SUPERVISED).stem / 'model_final.pdparams'}"
+        unlabeled = f"UnsupTrainDataset.anno_path={output}/annotations/train.{seed}@10-unlabeled.json"
+        semi = [*shared, start, unlabeled, f"UnsupTrainDataset.dataset_dir={data}"]
+        for name, config, folder, options in (
+            (FIRST, SUPERVISED, first, shared),
+            (LONGER, SUPERVISED, output / f"{seed}" / "longer", [*shared, start]),
+            (FIXED, SEMI, output / f"{seed}" / "fixed", [*semi, "UnsupTrainDataset.sample_num=20"]),
+            (ALL, SEMI, output / f"{seed}" / "all", semi),
+        ):
+            found.setdefault(name, {})[seed] = train(config, folder, options)
+    header = ["trained with", *(f"seed {seed}" for seed in arguments.seeds), "mean", "spread"]
+    rows = []
+    for name, by_seed in found.items():
+        values = list(by_seed.values())
+        rows.append([name, *values, statistics.mean(values), max(values) - min(values)])
+    report("AP of the averaged weights on BCCD's validation images", header, rows, arguments.json)
+
+
+def train(config: str, folder: Path, options: list) -> float:
+    """AP (in percent) after the last epoch of a run, which is made unless it is there."""
+    history = folder / Path(config).stem / "history.jsonl"
+    if not (history.with_name("model_final.json").exists() and evaluations(history)):
+        run("tools/train.py", "-c", config, "--eval", "-r", "auto", "-o", f"save_dir={folder}", *options)
+    return 100 * evaluations(history)[-1]
+
+
+def evaluations(history: Path) -> list[float]:
+    lines = map(json.loads, history.read_text().splitlines())
+    return [line["numbers"]["AP"] for line in lines if line["event"] == "evaluation"]
+
+
+def run(*command: object) -> None:
+    print("python", *command, flush=True)
+    subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, check=True)
+
+
+if __name__ == "__main__":
+    main()

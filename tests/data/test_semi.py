@@ -1,0 +1,226 @@
+"""Data of semi-supervised training: two views of every image, labelled and unlabelled ones side by side."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from tiny import write_tiny_coco
+
+from ppdet.data.errors import DataError
+from ppdet.data.semi_reader import SemiTrainReader
+from ppdet.data.source import SemiCOCODataSet
+from ppdet.data.transform import (
+    Decode,
+    Gt2FCOSTarget,
+    NormalizeImage,
+    PadBatch,
+    Permute,
+    RandomDistort,
+    RandomFlip,
+    RandomResize,
+)
+
+FIELDS = ["image", "gt_bbox", "gt_class", "is_crowd"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_tiny_coco(tmp_path / "labeled", images=6)
+    write_tiny_coco(tmp_path / "other", images=7, size=(64, 96), seed=1)
+    return tmp_path
+
+
+def data_sets(folder):
+    labeled = SemiCOCODataSet(
+        dataset_dir=str(folder / "labeled"), image_dir="images", anno_path="train.json", data_fields=FIELDS
+    )
+    unlabeled = SemiCOCODataSet(
+        dataset_dir=str(folder / "other"), image_dir="images", anno_path="train.json", supervised=False
+    )
+    return labeled, unlabeled
+
+
+def make_reader(folder, **options):
+    labeled, unlabeled = data_sets(folder)
+    defaults = {
+        "sample_transforms": [Decode(), RandomResize(target_size=[[64, 128], [96, 160]]), RandomFlip()],
+        "weak_aug": [NormalizeImage()],
+        "strong_aug": [RandomDistort(prob=1.0), NormalizeImage()],
+        "sup_batch_transforms": [Permute(), PadBatch(pad_to_stride=32), Gt2FCOSTarget()],
+        "unsup_batch_transforms": [Permute(), PadBatch(pad_to_stride=32)],
+        "sup_batch_size": 2,
+        "unsup_batch_size": 3,
+        "seed": 4,
+    }
+    return SemiTrainReader(dataset=labeled, unlabeled=unlabeled, **{**defaults, **options})
+
+
+def flat(batch):
+    """Arrays of a batch, those of the unlabelled one under "unlabeled.…"."""
+    inner = {f"unlabeled.{key}": value for key, value in batch["unlabeled"].items()}
+    return {k: v.numpy() for k, v in {**batch, **inner}.items() if k != "unlabeled"}
+
+
+def pixels(image):
+    """(3, H, W) normalised -> (H, W, 3) uint8."""
+    planes = image.transpose(1, 2, 0) * [0.229, 0.224, 0.225] + [0.485, 0.456, 0.406]
+    return np.clip(np.round(planes * 255), 0, 255).astype(np.uint8)
+
+
+def test_a_batch(folder):
+    batch = next(iter(make_reader(folder)))
+    arrays = flat(batch)
+    assert arrays["image"].shape[:2] == (4, 3) and arrays["unlabeled.image"].shape[:2] == (6, 3)
+    assert arrays["im_id"].tolist() == arrays["im_id"][[2, 3, 0, 1]].tolist()
+    assert len(set(arrays["im_id"].tolist())) == 2
+    assert arrays["unlabeled.im_id"][:3].tolist() == arrays["unlabeled.im_id"][3:].tolist()
+    assert set(batch["unlabeled"]) == {"image", "im_id", "im_shape", "scale_factor"}
+    assert {"target_labels", "target_distances", "target_centerness", "gt_bbox", "gt_class"} <= set(batch)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_views_share_geometry_and_labels_and_differ_in_pixels(folder, seed):
+    for batch in make_reader(folder, seed=seed):
+        arrays = flat(batch)
+        for key, value in arrays.items():
+            strong, weak = np.split(value, 2)
+            assert np.array_equal(strong, weak) is (not key.endswith("image")), key
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_boxes_are_where_the_objects_are_in_both_views(folder, seed):
+    """The rectangles of the data are uniform: within their boxes, seen weakly or strongly, there is one colour."""
+    checked = 0
+    for batch in make_reader(folder, seed=seed, strong_aug=[RandomDistort(hue=[0, 0, 0]), NormalizeImage()]):
+        arrays = flat(batch)
+        for image, boxes, labels in zip(arrays["image"], arrays["gt_bbox"], arrays["gt_class"]):
+            view = pixels(image).astype(np.int64)
+            for (x1, y1, x2, y2), label in zip(boxes, labels):
+                if label < 0 or overlaps(boxes[labels >= 0], (x1, y1, x2, y2)) > 1:
+                    continue
+                inside = view[int(y1) + 3 : int(y2) - 2, int(x1) + 3 : int(x2) - 2].reshape(-1, 3)
+                assert (inside.max(axis=0) - inside.min(axis=0)).max() <= 6
+                red, _, blue = inside.mean(axis=0)
+                assert (red > blue) is (label == 0)
+                checked += 1
+    assert checked > 10
+
+
+def overlaps(boxes, box):
+    """How many of the boxes meet `box`, itself among them."""
+    x1, y1, x2, y2 = box
+    return int(((boxes[:, 0] < x2) & (boxes[:, 2] > x1) & (boxes[:, 1] < y2) & (boxes[:, 3] > y1)).sum())
+
+
+def test_every_unlabelled_image_is_seen(folder):
+    """3 steps of 3 images an epoch: in 7 epochs each of the 7 images comes 9 times, and never twice before all came."""
+    reader, seen = make_reader(folder), []
+    for epoch in range(7):
+        reader.set_epoch(epoch)
+        for batch in reader:
+            seen += batch["unlabeled"]["im_id"].numpy()[:3].tolist()
+    assert [len(set(seen[i : i + 7])) for i in range(0, 63, 7)] == [7] * 9
+
+
+def test_resuming_in_an_epoch_and_workers_give_the_same(folder):
+    reader = make_reader(folder)
+    reader.set_epoch(3)
+    whole = [flat(batch) for batch in reader]
+    other = make_reader(folder, worker_num=2)
+    other.set_epoch(3, first_batch=1)
+    rest = [flat(batch) for batch in other]
+    assert len(whole) == len(reader) == 3 and len(rest) == 2
+    for one, two in zip(whole[1:], rest):
+        assert one.keys() == two.keys()
+        assert all(np.array_equal(one[key], two[key]) for key in one)
+
+
+def test_ranks_share_both_kinds_of_images(folder):
+    together = [flat(batch) for batch in make_reader(folder, sup_batch_size=2, unsup_batch_size=4)]
+    ranks = [
+        [flat(b) for b in make_reader(folder, sup_batch_size=1, unsup_batch_size=2, rank=rank, world_size=2)]
+        for rank in (0, 1)
+    ]
+    for step, whole in enumerate(together):
+        for key, size in (("im_id", 2), ("unlabeled.im_id", 4)):
+            ids = [set(shares[step][key].tolist()) for shares in ranks]
+            assert ids[0] | ids[1] == set(whole[key][:size].tolist())
+
+
+def test_normalising_on_the_device_or_before_is_the_same(folder):
+    """A Permute among the sample transforms of one view keeps normalisation in the workers."""
+    early = {
+        "strong_aug": [RandomDistort(prob=1.0), NormalizeImage(), Permute()],
+        "weak_aug": [NormalizeImage(), Permute()],
+    }
+    batches = {
+        "sup_batch_transforms": [PadBatch(pad_to_stride=32)],
+        "unsup_batch_transforms": [PadBatch(pad_to_stride=32)],
+    }
+    late = {f"{kind}sup_batch_transforms": [Permute(), PadBatch(pad_to_stride=32)] for kind in ("", "un")}
+    reader, other = make_reader(folder, **early, **batches), make_reader(folder, **late)
+    assert other.labeled._to_device.normalize is not None
+    for one, two in zip(reader, other):
+        assert np.abs(flat(one)["image"] - flat(two)["image"]).max() < 1e-5
+
+
+def test_an_unreadable_image_is_replaced(folder, log):
+    (folder / "other" / "images" / "003.png").write_bytes(b"no image")
+    reader = make_reader(folder)
+    for epoch in range(3):
+        reader.set_epoch(epoch)
+        assert all(len(batch["unlabeled"]["im_id"]) == 6 for batch in reader)
+    assert [path.rpartition("/")[2] for path in reader.skipped] == ["003.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"weak_aug": [RandomFlip()]}, ValueError, r"SemiTrainReader\.weak_aug: RandomFlip may move pixels.*sample_tr"),
+        ({"strong_aug": [RandomResize(target_size=[64, 64])]}, ValueError, r"SemiTrainReader\.strong_aug: RandomRes"),
+        ({"sup_batch_size": 7}, DataError, "6 labelled images do not fill one batch: SemiTrainReader.sup_batch_size"),
+        ({"unsup_batch_size": 0}, ValueError, "unsup_batch_size is 0"),
+        ({"num_classes": 1}, DataError, "2 classes, the model 1"),
+    ],
+)
+def test_wrong_settings(folder, options, error, message):
+    with pytest.raises(error, match=message):
+        make_reader(folder, **options)
+
+
+def test_labels_are_needed_and_only_for_labelled_images(folder):
+    _, unlabeled = data_sets(folder)
+    assert all("gt_bbox" not in record for record in unlabeled.records)
+    assert (unlabeled.class_names, len(unlabeled.records)) == (["red", "blue"], 7)
+    with pytest.raises(DataError, match=r"TrainDataset\.data_fields has no boxes"):
+        SemiTrainReader(dataset=unlabeled, unlabeled=unlabeled)
+    with pytest.raises(ValueError, match="without supervision there is only"):
+        SemiCOCODataSet(anno_path="x.json", data_fields=FIELDS, supervised=False)
+
+
+def test_unlabelled_images_may_have_any_annotations_or_none(folder):
+    path = folder / "other" / "train.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "annotations": [{"nonsense": True}]}))
+    assert len(data_sets(folder)[1]) == 7
+    del content["annotations"]
+    path.write_text(json.dumps(content))
+    assert len(data_sets(folder)[1]) == 7
+
+
+def test_a_folder_is_enough(folder):
+    images = folder / "other" / "images"
+    (images / "more").mkdir()
+    shutil.copy(images / "001.png", images / "more" / "x.PNG")
+    cv2.imwrite(str(images / "gray.jpg"), np.zeros((40, 50), np.uint8))
+    (images / "notes.txt").write_text("no image")
+    found = SemiCOCODataSet(image_dir=str(images), supervised=False)
+    assert (len(found), found.class_names, found.anno_path) == (9, [], None)
+    assert sorted(int(r["im_id"][0]) for r in found.records) == list(range(9))
+    assert len(SemiCOCODataSet(image_dir=str(images), supervised=False, sample_num=4, repeat=2)) == 8
+    with pytest.raises(DataError, match="no image in"):
+        SemiCOCODataSet(image_dir=str(images), supervised=False, sample_num=0)
+    with pytest.raises(DataError, match="does not exist"):
+        SemiCOCODataSet(image_dir=str(folder / "none"), supervised=False)

@@ -1,0 +1,202 @@
+"""Semi-supervised training on the trainer's loop."""
+
+import json
+import math
+
+import numpy as np
+import paddle
+import pytest
+
+from ppdet.core.errors import ConfigError
+from ppdet.core.workspace import load_config
+from ppdet.engine.hooks import Hook
+from ppdet.engine.methods import suppression, total_losses, views
+from ppdet.engine.trainer import Trainer
+from ppdet.engine.weights import read_arrays
+
+
+class Killed(Exception):
+    pass
+
+
+class Record(Hook):
+    """Losses, images and weights of every step; ends the run after `kill` steps."""
+
+    def __init__(self, kill=None):
+        self.kill, self.losses, self.images, self.students = kill, [], [], []
+
+    def before_step(self, trainer):
+        if trainer.iteration == self.kill:
+            raise Killed
+
+    def after_step(self, trainer):
+        self.losses.append({name: float(value) for name, value in trainer.losses.items() if value.ndim == 0})
+        self.images.append(
+            [sorted(b[k].tolist()) for b in ({**b, **b["unlabeled"]} for b in trainer.batches) for k in ("im_id",)]
+        )
+        self.students.append({name: value.numpy() for name, value in trainer.model.state_dict().items()})
+
+
+def trainer(path, *options, **arguments):
+    return Trainer(load_config(str(path), options), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("kind", "iteration", "expected"),
+    [
+        ("linear", 101, 0.01),
+        ("linear", 150, 0.5),
+        ("linear", 200, 1.0),
+        ("linear", 201, 1.0),
+        ("exp", 101, math.exp(-1999 / 1000)),
+        ("exp", 2000, math.exp(-0.1)),
+        ("exp", 2100, 1.0),
+        ("exp", 5000, 1.0),
+        ("step", 101, 0.25),
+        ("step", 200, 0.25),
+        ("step", 201, 1.0),
+        (None, 101, 1.0),
+    ],
+)
+def test_suppression(kind, iteration, expected):
+    assert suppression(iteration, 100, kind) == pytest.approx(expected)
+    assert suppression(iteration, 0, kind) == 1.0
+
+
+def test_losses_of_a_step():
+    one = {"loss": 3.0, "loss_cls": 1.0, "positives": [1.0, 2.0]}
+    two = {"loss": 5.0, "loss_cls": 2.0, "positives": [3.0, 4.0]}
+    three = {"loss": 7.0, "distill_loss_cls": 6.0}
+    tensors = [{k: paddle.to_tensor(v) for k, v in part.items()} for part in (one, two, three)]
+    total = total_losses(tensors, [0.5, 0.5, 2.0])
+    assert {name: value.tolist() for name, value in total.items()} == {
+        "loss": 18.0,
+        "loss_cls": 1.5,
+        "positives": [4.0, 6.0],
+        "distill_loss_cls": 6.0,
+    }
+
+
+def test_burn_in_teacher_and_files(tiny_semi, tmp_path):
+    """Unlabelled images count from step 3 on; the teacher copies up to step 2, then averages."""
+    record = Record()
+    run = trainer(tiny_semi, "semi_start_iters=2", "ema_start_iters=2", "epoch=2", hooks=[record])
+    run.train()
+    assert ["fg_sum" in losses for losses in record.losses] == [False] * 3 + [True] * 5
+    kinds = {"loss", "loss_cls", "loss_box", "loss_quality"}
+    assert set(record.losses[0]) == kinds
+    assert set(record.losses[3]) == kinds | {f"distill_{kind}" for kind in kinds if kind != "loss"} | {"fg_sum"}
+    # Step 3 of s = 2: (3 - 2) / 2 of the loss on unlabelled images.
+    third = record.losses[3]
+    unlabeled = 4 * third["distill_loss_cls"] + third["distill_loss_box"] + third["distill_loss_quality"]
+    supervised = third["loss_cls"] + third["loss_box"] + third["loss_quality"]
+    assert third["loss"] == pytest.approx(supervised + 0.5 * unlabeled, rel=1e-5)
+
+    teacher = read_arrays(run.output / "model_final.pdparams")
+    student = read_arrays(run.output / "model_final.pdema")
+    expected = dict(record.students[2])
+    for weights in record.students[3:]:
+        expected = {name: 0.9 * expected[name] + 0.1 * weights[name] for name in expected}
+    for name, value in expected.items():
+        assert np.allclose(teacher[name], value, atol=1e-6), name
+        assert np.array_equal(student[name], record.students[-1][name]), name
+        assert np.array_equal(run.method.layer.teacher.state_dict()[name].numpy(), teacher[name])
+    assert not run.method.layer.teacher.training and run.model.training
+
+
+@pytest.mark.parametrize("options", [(), ("accumulate_steps=2",), ("DenseTeacher.train_cfg.concat_sup_data=false",)])
+def test_going_on_in_the_middle_of_an_epoch_is_bit_for_bit(tiny_semi, tmp_path, options):
+    options = ["snapshot_iters=1", "epoch=3", *options]
+    whole, first, rest = Record(), Record(kill=3), Record()
+    one = trainer(tiny_semi, f"save_dir={tmp_path}/whole", *options, hooks=[whole])
+    one.train()
+    with pytest.raises(Killed):
+        trainer(tiny_semi, f"save_dir={tmp_path}/broken", *options, hooks=[first]).train()
+    other = trainer(tiny_semi, f"save_dir={tmp_path}/broken", *options, resume="auto", hooks=[rest])
+    assert other.iteration == 3
+    other.train()
+    assert first.losses + rest.losses == whole.losses
+    assert first.images + rest.images == whole.images
+    for suffix in (".pdparams", ".pdema"):
+        ours, theirs = (read_arrays(run.output / f"model_final{suffix}") for run in (one, other))
+        assert all(np.array_equal(ours[name], theirs[name]) for name in ours if name != "StructuredToParameterName@@")
+
+
+def test_views_one_by_one_are_the_mean_of_both(tiny_semi):
+    """Both views have the same positives, and frozen norms no statistics of a batch: the losses are the same."""
+    step = {}
+    for concatenated in ("true", "false"):
+        record = Record(kill=1)
+        options = [f"DenseTeacher.train_cfg.concat_sup_data={concatenated}", "DenseTeacher.train_cfg.sup_weight=3"]
+        options.append("ResNet.freeze_norm=true")
+        with pytest.raises(Killed):
+            trainer(tiny_semi, *options, hooks=[record]).train()
+        step[concatenated] = record.losses[0]
+    assert step["true"] == pytest.approx(step["false"], rel=1e-5)
+    for losses in step.values():
+        parts = losses["loss_cls"] + losses["loss_box"] + losses["loss_quality"]
+        assert losses["loss"] == pytest.approx(3 * parts, rel=1e-5)
+
+
+def test_views_of_a_batch():
+    batch = {"im_id": paddle.arange(4), "gt_bbox": list("abcd")}
+    strong, weak = views(batch)
+    assert (strong["im_id"].tolist(), weak["gt_bbox"]) == ([0, 1], ["c", "d"])
+
+
+def test_teacher_and_student_are_evaluated_and_the_teacher_is_judged(tiny_semi, log):
+    run = trainer(tiny_semi, "epoch=1", "ema_decay=0.9999", evaluate=True)
+    calls = []
+    evaluator = run.evaluator
+    run.evaluator = lambda model: (
+        calls.append(model.state_dict()["fcos_head.fcos_head_cls.bias"].numpy())
+        or {
+            **evaluator(model),
+            "AP": 0.1 * len(calls),
+        }
+    )
+    run.train()
+    teacher, student = (read_arrays(run.output / f"model_final{s}") for s in (".pdparams", ".pdema"))
+    name = "fcos_head.fcos_head_cls.bias"
+    assert np.array_equal(calls[0], teacher[name]) and np.array_equal(calls[1], student[name])
+    assert run.best_ap == pytest.approx(0.1)
+    lines = [json.loads(line) for line in (run.output / "history.jsonl").read_text().splitlines()]
+    numbers = next(line["numbers"] for line in lines if line["event"] == "evaluation")
+    assert (numbers["AP"], numbers["student_AP"]) == (pytest.approx(0.1), pytest.approx(0.2))
+    assert np.array_equal(read_arrays(run.output / "best_model.pdparams")[name], teacher[name])
+
+
+def test_a_bad_step_names_its_unlabelled_images(tiny_semi):
+    class Spoil(Hook):
+        def before_step(self, trainer):
+            if trainer.iteration == 1:
+                trainer.batches[0]["unlabeled"]["image"][0] = float("nan")
+
+    run = trainer(tiny_semi, "epoch=1", "use_onednn=false", hooks=[Spoil()])
+    run.train()
+    (line,) = (run.output / "bad_steps.jsonl").read_text().splitlines()
+    (rank,) = json.loads(line)["ranks"]
+    assert (len(rank["images"]), len(rank["unlabeled"])) == (2, 3)
+    assert all("/data/images/" in image["file"] for image in rank["images"])
+    assert all("/unlabeled/images/" in image["file"] for image in rank["unlabeled"])
+    for weights in (run.model.state_dict(), run.ema.state_dict()):
+        assert all(bool(paddle.isfinite(value).all()) for value in weights.values())
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("use_simple_ema=false", "set use_simple_ema: true"),
+        ("UnsupTrainDataset=null", "UnsupTrainDataset"),
+        ("DenseTeacher.train_cfg.ratio=2.0", "DenseTeacher.train_cfg: .*ratio"),
+        ("DenseTeacher.train_cfg.rato=0.1", "rato.*ratio"),
+        ("DenseTeacher.train_cfg.loss_weight.distill_loss_cls=-1", "distill_loss_cls"),
+        ("DenseTeacher.test_cfg.inference_on=student", "inference_on"),
+        ("DenseTeacher.train_cfg.suppress=cubic", "suppress"),
+        ("ema_decay=1.5", "ema_decay is 1.5"),
+        ("SemiTrainReader.sup_batch_transforms=[Permute: {}, PadBatch: {pad_to_stride: 32}]", "add Gt2FCOSTarget"),
+    ],
+)
+def test_wrong_settings(tiny_semi, option, message):
+    with pytest.raises(ConfigError, match=message):
+        trainer(tiny_semi, option)
