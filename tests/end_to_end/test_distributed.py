@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import TINY_YAML, write_tiny_coco
+from tiny import TINY_YAML, write_tiny_coco, write_tiny_semi
 
 from ppdet.engine.manifest import check
 from ppdet.engine.weights import read_arrays
@@ -168,6 +168,25 @@ def test_ten_steps_of_one_process_two_processes_and_two_batches_added_up(config,
     assert max(losses["whole"]) > 1.05 * min(losses["whole"])
     np.testing.assert_allclose(losses["two processes"], losses["whole"], rtol=1e-4)
     np.testing.assert_allclose(losses["added up"], losses["whole"], rtol=1e-4)
+
+
+def test_two_processes_learn_from_unlabelled_images_as_one_does(tmp_path):
+    """With every location selected, as all of them are where ratio is 1, halves select what the whole does."""
+    config = write_tiny_semi(tmp_path)
+    config.write_text(config.read_text().replace("ResNet: {", "ResNet: {norm_type: gn, "))
+    script = tmp_path / "record.py"
+    script.write_text(RECORD_LOSSES)
+    losses = {}
+    for processes in (1, 2):
+        path = tmp_path / f"{processes}.json"
+        arguments = [script, config, path, f"save_dir={tmp_path}/{processes}", "DenseTeacher.train_cfg.ratio=1.0"]
+        arguments += ["LearningRate.base_lr=0.002", "log_iter=100"]
+        arguments += [f"SemiTrainReader.sup_batch_size={2 // processes}"]
+        arguments += [f"SemiTrainReader.unsup_batch_size={4 // processes}"]
+        run(*arguments) if processes == 1 else launch(tmp_path, *arguments)
+        losses[processes] = json.loads(path.read_text())
+    assert len(losses[1]) == 8 and losses[1][1] > losses[1][0] + 0.5
+    np.testing.assert_allclose(losses[2], losses[1], rtol=1e-4)
 
 
 def test_dry_run_of_two_processes(config, tmp_path):

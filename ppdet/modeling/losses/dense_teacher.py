@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import paddle
+import paddle.distributed as dist
 import paddle.nn.functional as F
 from paddle import Tensor, maximum, minimum, nn
 from paddle.autograd import PyLayer
@@ -20,7 +21,8 @@ class SSODFCOSLoss(nn.Layer):
     """How far a student's dense maps are from a teacher's.
 
     The k = M * ratio of all M locations (of all images and levels) where the teacher is surest of some class are
-    selected. There the student is to say what the teacher says; at all others it is to say "no class".
+    selected. There the student is to say what the teacher says; at all others it is to say "no class". Of several
+    ranks each selects from its own images; the class loss is divided by the mean of fg_sum over ranks.
 
     Args:
         ratio: part of the locations that is selected, above 0 and at most 1; one location at least.
@@ -56,7 +58,7 @@ class SSODFCOSLoss(nn.Layer):
 
         Returns:
             Scalars distill_loss_cls, distill_loss_box, distill_loss_quality; loss, their weighted sum; and fg_sum, the
-            teacher's best probabilities summed over the selected locations, at least 1e-6.
+            teacher's best probabilities summed over the selected locations (mean over ranks), at least 1e-6.
 
         Raises:
             ValueError: the maps differ in shape.
@@ -91,12 +93,16 @@ class SSODFCOSLoss(nn.Layer):
         # The order of logits is that of probabilities. k follows from shapes: nothing travels from the device.
         count = max(int(logits.shape[0] * self.ratio), 1)
         best, index = logits.max(axis=1).topk(count, sorted=False)
+        fg_sum = F.sigmoid(best).sum()
+        if dist.is_initialized():
+            dist.all_reduce(fg_sum)
+            fg_sum = fg_sum / dist.get_world_size()
         return (
             index,
             F.sigmoid(logits.gather(index)),
             join_locations(teacher.distances).gather(index),
             F.sigmoid(join_locations(teacher.quality).gather(index)),
-            F.sigmoid(best).sum().clip(min=1e-6),
+            fg_sum.clip(min=1e-6),
         )
 
 
