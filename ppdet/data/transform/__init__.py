@@ -14,6 +14,8 @@ gives uint8 images for uint8 images, `im_shape` being their size; `moves_pixels`
 their values, or leaves them alone, so that it may as well come before NormalizeImage as after. `pixels_only` says that
 it changes values of pixels and nothing else, so that boxes stay where they are. Without these
 attributes, or with images that are not uint8, everything is done in the order of the list.
+`pixels_only` says that a transform changes the values of `image` alone, neither its size nor any other field:
+StrongAugImage takes no other.
 """
 
 from ppdet.data.transform.batch import PadBatch
@@ -22,6 +24,13 @@ from ppdet.data.transform.compose import Compose
 from ppdet.data.transform.crop import RandomCrop, RandomExpand
 from ppdet.data.transform.decode import Decode, decode_image, read_image
 from ppdet.data.transform.geometry import RandomFlip, RandomResize, Resize
+from ppdet.data.transform.strong import (
+    RandomColorJitter,
+    RandomErasingCrop,
+    RandomGaussianBlur,
+    RandomGrayscale,
+    StrongAugImage,
+)
 from ppdet.data.transform.targets import Gt2FCOSTarget
 
 __all__ = [
@@ -31,12 +40,17 @@ __all__ = [
     "NormalizeImage",
     "PadBatch",
     "Permute",
+    "RandomColorJitter",
     "RandomCrop",
     "RandomDistort",
+    "RandomErasingCrop",
     "RandomExpand",
     "RandomFlip",
+    "RandomGaussianBlur",
+    "RandomGrayscale",
     "RandomResize",
     "Resize",
+    "StrongAugImage",
     "decode_image",
     "read_image",
 ]

@@ -156,7 +156,7 @@ class RandomDistort:
             low, high, prob = self.ranges[name]
             if rng.random() >= prob:
                 continue
-            step, shift = _color_map(name, rng.uniform(low, high), matrix @ mean + offset)
+            step, shift = color_map(name, rng.uniform(low, high), matrix @ mean + offset)
             matrix, offset = step @ matrix, step @ offset + shift
         if self.random_channel and rng.random() < 0.5:
             order = rng.permutation(3)
@@ -174,7 +174,7 @@ class RandomDistort:
         return ["brightness", "saturation", "hue", "contrast"]
 
 
-def _color_map(name: str, value: float, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def color_map(name: str, value: float, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(3, 3) matrix and (3,) offset of one distortion; `mean` (3,) RGB of the image it applies to."""
     if name == "brightness":
         return value * np.eye(3), np.zeros(3)
