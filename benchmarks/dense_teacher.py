@@ -36,8 +36,7 @@ def main() -> None:
         supervised = {name: value for name, value in trainer.batches[0].items() if name != "unlabeled"}
         strong, weak = trainer.batches[0]["unlabeled"]["image"].chunk(2)
         method = trainer.method
-        # Past the burn-in, where unlabelled images count.
-        trainer.iteration = 2 * method.start + 1
+        trainer.iteration = method.complete_from
 
         def supervised_step() -> None:
             with trainer.precision.context():

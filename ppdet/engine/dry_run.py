@@ -40,6 +40,8 @@ def dry_run(trainer: Trainer) -> dict:
     data_seconds = time.perf_counter() - started
     steps.close()  # ends the workers
 
+    # A step as most of the run will have them, not one of the first that does less.
+    trainer.iteration = max(iteration, trainer.method.complete_from)
     seconds = [timed_step(trainer) for _ in range(2)]
     with paddle.no_grad(), trainer.precision.context():
         maps = shapes_of(trainer.model.predict_maps(trainer.batches[0]["image"])._asdict())
@@ -83,10 +85,12 @@ def timed_step(trainer: Trainer) -> float:
 
 
 def shapes_of(fields: dict) -> dict[str, list]:
-    """Shapes of tensors, and lists of shapes of lists of tensors."""
+    """Shapes of tensors, and lists of shapes of lists of tensors; of a dict of them, under names joined by a dot."""
     shapes = {}
     for name, value in fields.items():
-        if isinstance(value, Tensor):
+        if isinstance(value, dict):
+            shapes.update({f"{name}.{inner}": shape for inner, shape in shapes_of(value).items()})
+        elif isinstance(value, Tensor):
             shapes[name] = list(value.shape)
         elif isinstance(value, list) and all(isinstance(item, Tensor) for item in value):
             shapes[name] = [list(item.shape) for item in value]

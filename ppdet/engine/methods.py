@@ -27,10 +27,12 @@ class Supervised:
     """Training with labels alone.
 
     layer: what passes call, for `distributed.wrap`. average: of the model's weights, or None. has_teacher: whether
-    the average is a detector in its own right, to be looked at beside the trained one.
+    the average is a detector in its own right, to be looked at beside the trained one. complete_from: the first step
+    that has all passes.
     """
 
     has_teacher = False
+    complete_from = 0
 
     def __init__(self, cfg: Config, model: nn.Layer) -> None:
         self.model = self.layer = model
@@ -69,6 +71,7 @@ class DenseTeacher:
         self.concatenated = train["concat_sup_data"]
         self.suppress = train["suppress"]
         self.start = cfg["semi_start_iters"]
+        self.complete_from = self.start + 1
 
     def passes(self, batches: Sequence[dict], iteration: int) -> list[Pass]:
         """See Supervised."""

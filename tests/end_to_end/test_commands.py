@@ -152,7 +152,7 @@ def test_mistakes_get_one_line(trained, arguments, message):
     assert last.startswith("error: ") and message in last
 
 
-@pytest.mark.parametrize("tool", ["train", "eval", "infer", "export_model", "config", "analyze"])
+@pytest.mark.parametrize("tool", ["train", "eval", "infer", "export_model", "config", "analyze", "gen_semi_coco"])
 def test_help_needs_no_heavy_import(tool):
     result = subprocess.run(
         [sys.executable, "-X", "importtime", f"tools/{tool}.py", "--help"], cwd=ROOT, capture_output=True, text=True
