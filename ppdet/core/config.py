@@ -1,13 +1,12 @@
 """A merged configuration: loading it, asking it, writing it."""
 
-import copy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Optional, Union
 
 from ppdet.core.errors import ConfigError, ConfigKeyError, config_error, nearest
 from ppdet.core.inject import ComponentConfig, component_config, create
-from ppdet.core.lookup import find
+from ppdet.core.lookup import filled, find
 from ppdet.core.merge import merge_root, override
 from ppdet.core.settings import FREE_PREFIX, SETTINGS, SLOTS, setting_names
 from ppdet.core.tree import Node, from_plain, parse, render, to_plain
@@ -41,7 +40,7 @@ class Config(Mapping):
         node = self.root.value.get(key)
         setting = SETTINGS.get(key)
         if setting is not None:
-            return setting.fill(copy.deepcopy(setting.default) if node is None else to_plain(node))
+            return to_plain(filled(setting, node))
         if key in SLOTS:
             return None if node is None else to_plain(node)
         if node is not None and str(key).startswith(FREE_PREFIX):

@@ -5,7 +5,7 @@ from typing import Optional
 from ppdet.core.errors import ConfigKeyError, nearest
 from ppdet.core.inject import ComponentConfig, component_config, over_default
 from ppdet.core.registry import component_names, get_schema, is_component
-from ppdet.core.settings import SETTINGS, SLOTS, setting_names
+from ppdet.core.settings import SETTINGS, SLOTS, Setting, setting_names
 from ppdet.core.tree import Node, from_plain
 from ppdet.core.validate import parse_spec
 
@@ -17,13 +17,23 @@ def find(root: Node, key: str) -> Node:
         if rest:
             return _find_parameter(component_config(root, first), rest, key)
         return root.value.get(first, Node({}, "default"))
+    if first in SETTINGS:
+        return _descend(filled(SETTINGS[first], root.value.get(first)), rest, key, first)
     if first in root.value:
         return _descend(root.value[first], rest, key, first)
-    if first in SETTINGS or first in SLOTS:
-        setting = SETTINGS.get(first)
-        return from_plain(setting.default if setting and not rest else None, "default")
+    if first in SLOTS:
+        return Node(None, "default")
     hint = nearest(first, [*component_names(), *setting_names()])
     raise ConfigKeyError(f"{key}: neither a component nor a global setting{hint}")
+
+
+def filled(setting: Setting, node: Optional[Node]) -> Node:
+    """Return the value of a global setting, given as `node` or not at all, with defaults where it leaves out keys."""
+    if node is None:
+        node = from_plain(setting.default, "default")
+    if node.value is None or not setting.keys:
+        return node
+    return Node({name: filled(below, node.value.get(name)) for name, below in setting.keys.items()}, node.origin)
 
 
 def _find_parameter(config: ComponentConfig, steps: list[str], key: str) -> Node:

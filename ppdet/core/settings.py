@@ -23,12 +23,6 @@ class Setting:
     minimum: Optional[float] = None
     keys: Optional[dict[str, "Setting"]] = None
 
-    def fill(self, value: Any) -> Any:
-        """`value` with the defaults of the keys that it leaves out."""
-        if value is None or not self.keys:
-            return value
-        return {name: setting.fill(value.get(name, setting.default)) for name, setting in self.keys.items()}
-
 
 _OTHER_DEVICE = "Paddle's CPU and GPU builds are what this project runs on"
 _ANCHOR = "existing files use it only as the home of a YAML anchor"

@@ -7,6 +7,7 @@ import yaml
 
 from ppdet.core.config import Config
 from ppdet.core.inject import ComponentConfig, over_default
+from ppdet.core.lookup import find
 from ppdet.core.registry import get_schema, is_component
 from ppdet.core.schema import Parameter, describe, fits
 from ppdet.core.settings import SETTINGS, SLOTS
@@ -57,12 +58,8 @@ def _top_level(config: Config, key: str) -> Lines:
         yield f"{key}:", node.origin
         yield f"  name: {component.schema.name}", node.origin
         yield from _parameters(component, "  ")
-    elif key in SETTINGS and node.origin == "default" and not (SETTINGS[key].keys and config[key]):
-        yield from _plain(key, Node(config[key], "default"), "")
-    elif key in SETTINGS and SETTINGS[key].keys and node.value is not None:
-        yield f"{key}:", node.origin
-        for name, value in config[key].items():
-            yield from _plain(name, node.value.get(name, Node(value, "default")), "  ")
+    elif key in SETTINGS:
+        yield from _plain(key, find(config.root, key), "")
     else:
         yield from _plain(key, node, "")
 

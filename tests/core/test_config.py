@@ -96,14 +96,54 @@ def test_global_settings(load):
     assert config.get("x_other", 3) == 3
 
 
+def test_nested_settings_are_filled_with_defaults_at_every_depth(write):
+    write("DenseTeacher: {train_cfg: {ratio: 0.02, loss_weight: {distill_loss_box: 3}}}\n", "a.yml")
+    text = "_BASE_: a.yml\nDenseTeacher:\n  train_cfg:\n    loss_weight: {distill_loss_cls: 2.0}\n"
+    config = read_config(write(text), ["DenseTeacher.train_cfg.gamma=1.5"])
+    weights = {"distill_loss_cls": 2.0, "distill_loss_box": 3, "distill_loss_quality": 1.0}
+    assert config["DenseTeacher"] == {
+        "train_cfg": {
+            "sup_weight": 1.0,
+            "unsup_weight": 1.0,
+            "loss_weight": weights,
+            "concat_sup_data": True,
+            "suppress": "linear",
+            "ratio": 0.02,
+            "gamma": 1.5,
+        },
+        "test_cfg": {"inference_on": "teacher"},
+    }
+    origins = {
+        "train_cfg": "x.yml:3",
+        "train_cfg.gamma": "-o",
+        "train_cfg.ratio": "a.yml:1",
+        "train_cfg.suppress": "default",
+        "train_cfg.loss_weight.distill_loss_cls": "x.yml:4",
+        "train_cfg.loss_weight.distill_loss_quality": "default",
+        "test_cfg.inference_on": "default",
+    }
+    assert {key: config.origin(f"DenseTeacher.{key}") for key in origins} == origins
+    assert not config.is_set("export.nms")
+    with pytest.raises(KeyError, match=r"DenseTeacher\.train_cfg has no 'rato'; did you mean 'ratio'"):
+        config.origin("DenseTeacher.train_cfg.rato")
+
+
+def test_a_nested_setting_that_is_off_stays_off(load):
+    assert load("")["auto_lr"] is None
+    assert load("auto_lr: {}")["auto_lr"] == {"base_batch_size": 16}
+    assert load("DenseTeacher: {train_cfg: {suppress: null}}")["DenseTeacher"]["train_cfg"]["suppress"] is None
+
+
 def test_changing_a_value_that_was_asked_for_changes_nothing(load):
     config = load("x_mine: [1]\nToyBackbone: {return_idx: [1]}\n")
     config["x_mine"].append(2)
     config["export"]["nms"] = None
+    config["DenseTeacher"]["train_cfg"]["loss_weight"]["distill_loss_cls"] = None
     config.component("ToyBackbone")["return_idx"].append(2)
     config.create("ToyBackbone").return_idx.append(3)
     assert config["x_mine"] == [1]
     assert config["export"]["nms"] is True
+    assert config["DenseTeacher"]["train_cfg"]["loss_weight"]["distill_loss_cls"] == 4.0
     assert config.create("ToyBackbone").return_idx == [1]
 
 
@@ -209,12 +249,6 @@ def test_settings_without_effect_say_so_once(load, caplog):
     assert len(messages) == 2
     assert messages[0].startswith("x.yml:1: use_xpu changes nothing here: ")
     assert messages[1].startswith("x.yml:4: epochs changes nothing here: ")
-
-
-@pytest.mark.parametrize("text", ["use_simple_ema: true", "ssod_method: DenseTeacher", "ema_black_list: [a]"])
-def test_settings_that_are_not_built_yet_are_refused(load, text):
-    with pytest.raises(ConfigError, match=rf"x\.yml:1: {text.split(':')[0]}: known, but not built yet"):
-        load(text)
 
 
 def test_two_configurations_live_side_by_side(write):

@@ -40,6 +40,15 @@ def message(load, *arguments):
             "x.yml:2: ToyBackbone.dept: ToyBackbone has no parameter 'dept'; did you mean 'depth'?",
         ),
         ("ToyFlip:\n  zzz: 18", "x.yml:2: ToyFlip.zzz: ToyFlip has no parameter 'zzz'; it takes prob"),
+        (
+            "DenseTeacher:\n  train_cfg:\n    rato: 0.02",
+            "x.yml:3: DenseTeacher.train_cfg.rato: no such setting; did you mean 'ratio'?",
+        ),
+        (
+            "DenseTeacher: {train_cfg: {loss_weight: {distill_loss_bx: 1}}}",
+            "x.yml:1: DenseTeacher.train_cfg.loss_weight.distill_loss_bx: no such setting; "
+            "did you mean 'distill_loss_box'?",
+        ),
         # names of injected components, in every spelling
         (
             "ToyHead:\n  loss: ToyLos",
@@ -111,6 +120,32 @@ def message(load, *arguments):
         ("export: 3", "x.yml:1: export: expected mapping of text to any value, got 3 (int)"),
         ("export: {nms: 1}", "x.yml:1: export.nms: expected true or false, got 1 (int)"),
         (
+            "DenseTeacher: {train_cfg: {ratio: much}}",
+            "x.yml:1: DenseTeacher.train_cfg.ratio: expected float, got 'much' (text)",
+        ),
+        (
+            "DenseTeacher:\n  train_cfg:\n    gamma: 2.0\n    sup_weight: -1",
+            "x.yml:4: DenseTeacher.train_cfg.sup_weight: expected at least 0, got -1",
+        ),
+        (
+            "DenseTeacher: {train_cfg: {loss_weight: {distill_loss_cls: -0.5}}}",
+            "x.yml:1: DenseTeacher.train_cfg.loss_weight.distill_loss_cls: expected at least 0, got -0.5",
+        ),
+        (
+            "DenseTeacher: {train_cfg: {loss_weight: 4.0}}",
+            "x.yml:1: DenseTeacher.train_cfg.loss_weight: expected mapping of text to any value, got 4.0 (float)",
+        ),
+        (
+            "DenseTeacher: {test_cfg: {inference_on: student}}",
+            "x.yml:1: DenseTeacher.test_cfg.inference_on: expected one of 'teacher', got 'student' (text)",
+        ),
+        (
+            "DenseTeacher: {train_cfg: {suppress: lineer}}",
+            "x.yml:1: DenseTeacher.train_cfg.suppress: expected one of 'linear', 'exp', 'step' or null, "
+            "got 'lineer' (text); did you mean 'linear'?",
+        ),
+        ("semi_start_iters: -1", "x.yml:1: semi_start_iters: expected at least 0, got -1"),
+        (
             "amp_level: O3",
             "x.yml:1: amp_level: expected one of 'O1', 'O2', got 'O3' (text)",
         ),
@@ -168,6 +203,7 @@ def test_mistakes_in_a_file(load, text, expected):
         ),
         ("ToyHead.strde=[1]", "-o: ToyHead.strde: ToyHead has no parameter 'strde'; did you mean 'stride'?"),
         ("ToyHead.stride.1=x", "-o: ToyHead.stride.1: expected int, got 'x' (text)"),
+        ("DenseTeacher.train_cfg.gama=1", "-o: DenseTeacher.train_cfg.gama: no such setting; did you mean 'gamma'?"),
         ("num_classes=a", "-o: num_classes: expected int, got 'a' (text)"),
         ("epoch", "-o: expected key=value, such as ResNet.depth=18, got 'epoch'"),
         ("=1", "-o: expected key=value, such as ResNet.depth=18, got '=1'"),
