@@ -11,7 +11,7 @@ from ppdet.core.show import show
 from ppdet.engine.build import build_model
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.hooks.checkpoint import LAST
-from ppdet.engine.hooks.history import EVALUATION, HISTORY, REPORT, read_history
+from ppdet.engine.hooks.history import EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, read_history
 from ppdet.engine.manifest import WEIGHTS, beside, describe
 from ppdet.engine.weights import load_weights
 from ppdet.utils.files import atomic_path
@@ -32,11 +32,13 @@ class Run(NamedTuple):
     """A run to show.
 
     evaluations: {epoch: COCO's twelve numbers}. reports: the lines of its history that `LogHook` wrote.
+    pseudo_labels: {epochs done: figures of `PseudoLabelHook`}.
     """
 
     name: str
     evaluations: dict[int, dict[str, float]]
     reports: list[dict]
+    pseudo_labels: dict[int, dict[str, float]] = {}
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -68,6 +70,7 @@ def read_run(folder: Path, name: str) -> Run:
             if line["configuration"] == made_later[-1]["configuration"]
         },
         reports=[line for line in history if line["event"] == REPORT],
+        pseudo_labels=pseudo_labels(history),
     )
     if not run.evaluations and not run.reports:
         raise AnalysisError(
@@ -75,6 +78,12 @@ def read_run(folder: Path, name: str) -> Run:
             "--evaluate -c FILE"
         )
     return run
+
+
+def pseudo_labels(history: Sequence[dict]) -> dict[int, dict[str, float]]:
+    """{epochs done: figures}, without those that a resumed run has in the middle of an epoch."""
+    looks = [line for line in history if line["event"] == PSEUDO_LABELS]
+    return {line["epoch"]: line["figures"] for line in looks if line["step"] == line["steps_per_epoch"]}
 
 
 def check_folder(folder: Path) -> None:
@@ -112,6 +121,7 @@ def evaluate_checkpoints(cfg: Config, folders: Sequence[Path]) -> list[Run]:
             name,
             {epoch: evaluate_once(path, epoch, digest, model, evaluator) for epoch, path in found[folder].items()},
             [line for line in read_history(folder / HISTORY) if line["event"] == REPORT],
+            pseudo_labels(read_history(folder / HISTORY)),
         )
         for folder, name in zip(folders, names_of(folders))
     ]
@@ -167,7 +177,7 @@ def evaluate_once(path: Path, epoch: int, digest: str, model: object, evaluator:
 
 
 def table(runs: Sequence[Run]) -> str:
-    """AP, AP50 and AP75 of every run by epoch, side by side, and each run's best epoch."""
+    """AP, AP50 and AP75 of every run by epoch, side by side, each run's best epoch, and figures of pseudo-labels."""
     width = 8 * len(COLUMNS)
     names = [run.name if len(run.name) < width else "…" + run.name[2 - width :] for run in runs]
     rows = [
@@ -183,7 +193,16 @@ def table(runs: Sequence[Run]) -> str:
             rows.append(f"{run.name}: no evaluations: train with --eval, or add --evaluate -c FILE")
         else:
             rows.append(f"{run.name}: best AP {run.evaluations[best]['AP']:.3f} after epoch {best}")
-    return "\n".join(rows)
+    return "\n".join([*rows, *(row for run in runs if run.pseudo_labels for row in pseudo_label_rows(run))])
+
+
+def pseudo_label_rows(run: Run) -> list[str]:
+    names = list(dict.fromkeys(name for figures in run.pseudo_labels.values() for name in figures))
+    rows = ["", f"pseudo-labels of {run.name}:", "epoch" + "".join(f"{name:>12}" for name in names)]
+    for epoch, figures in sorted(run.pseudo_labels.items()):
+        values = [figures.get(name) for name in names]
+        rows.append(f"{epoch:5d}" + "".join(f"{'-':>12}" if value is None else f"{value:12.3f}" for value in values))
+    return rows
 
 
 def cells(numbers: Optional[dict[str, float]]) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of detections and of training batches, drawn with OpenCV."""
+"""Pictures of detections, of training batches and of pseudo-labels, drawn with OpenCV."""
 
 import colorsys
 from collections.abc import Sequence
@@ -77,22 +77,61 @@ def draw_batch(
         ValueError: target_labels do not have R locations, or the suffix is unknown.
     """
     images = np.asarray(batch["image"])[:MAX_BATCH_IMAGES]
-    height, width = images.shape[2:]
-    scale = min(PANEL_WIDTH / width, PANEL_WIDTH / height)
     panels, positives = [], np.zeros(len(strides), np.int64)
     for number, planes in enumerate(images):
-        pixels = (planes.transpose(1, 2, 0) * np.asarray(std) + np.asarray(mean)) * 255
-        panel = np.clip(np.round(np.nan_to_num(pixels)), 0, 255).astype(np.uint8)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        panel = cv2.resize(panel, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        panel, scale = _panel(planes, mean, std)
         _draw_truth(panel, batch, number, scale, class_names)
         if "target_labels" in batch:
             labels = np.asarray(batch["target_labels"])[number]
-            positives += _draw_positives(panel, labels, (height, width), scale, strides, num_shift)
+            positives += _draw_positives(panel, labels, images.shape[2:], scale, strides, num_shift)
         panels.append(panel)
     picture = _grid(panels)
     if "target_labels" in batch:
-        picture = np.concatenate([picture, _legend(picture.shape[1], strides, positives)])
+        picture = np.concatenate([picture, _level_legend(picture.shape[1], strides, positives, "positive")])
+    write_picture(picture, path)
+
+
+def draw_pseudo_labels(
+    images: Sequence[np.ndarray],
+    selected: Sequence[np.ndarray],
+    mean: Sequence[float],
+    std: Sequence[float],
+    strides: Sequence[int],
+    *,
+    title: Sequence[str] = (),
+    truth: Optional[Sequence[tuple[np.ndarray, np.ndarray]]] = None,
+) -> np.ndarray:
+    """Draw the locations that a teacher labels, in a grid of images as the network sees them, with a legend.
+
+    Args:
+        images: of each image (3, H, W) float, normalised; sizes may differ.
+        selected: of each image (K, 3) x, y, level, in pixels of this image.
+        mean, std: (3,) RGB, such that image = (pixel / 255 - mean) / std.
+        strides: stride of each level.
+        title: parts of a line above the images.
+        truth: of each image true boxes (M, 4) x1, y1, x2, y2 and their classes (M,); they get thin lines.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    panels, counts = [], np.zeros(len(strides), np.int64)
+    for number, (planes, places) in enumerate(zip(images, selected)):
+        panel, scale = _panel(planes, mean, std)
+        for box, label in zip(*truth[number]) if truth else ():
+            x1, y1, x2, y2 = np.round(box * scale).astype(int).tolist()
+            cv2.rectangle(panel, (x1, y1), (x2, y2), class_color(int(label)), 1)
+        for x, y, level in places.tolist():
+            _draw_dot(panel, (round(x * scale), round(y * scale)), int(level), strides[0] * scale)
+        counts += np.bincount(places[:, 2].astype(np.int64), minlength=len(strides))
+        panels.append(panel)
+    picture = _grid(panels)
+    width = picture.shape[1]
+    heading = [_legend(width, title)] if title else []
+    return np.concatenate([*heading, picture, _level_legend(width, strides, counts, "selected")])
+
+
+def write_picture(picture: np.ndarray, path: Union[str, Path]) -> None:
+    """Write (H, W, 3) uint8 RGB; the path's suffix (.jpg, .png) says how. ValueError if it is another."""
     path = Path(path)
     try:
         done, encoded = cv2.imencode(path.suffix, picture[..., ::-1])
@@ -102,6 +141,16 @@ def draw_batch(
         raise ValueError(f"{path}: cannot write pictures of this kind, expected a name with .jpg or .png")
     with atomic_path(path) as temporary:
         temporary.write_bytes(encoded.tobytes())
+
+
+def _panel(planes: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> tuple[np.ndarray, float]:
+    """The pixels (H', W', 3) of a normalised image (3, H, W), and how much larger than the image they are."""
+    height, width = planes.shape[1:]
+    scale = min(PANEL_WIDTH / width, PANEL_WIDTH / height)
+    pixels = (planes.transpose(1, 2, 0) * np.asarray(std) + np.asarray(mean)) * 255
+    panel = np.clip(np.round(np.nan_to_num(pixels)), 0, 255).astype(np.uint8)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(panel, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR), scale
 
 
 def _class_name(class_names: Optional[Sequence[str]], index: int) -> str:
@@ -184,37 +233,48 @@ def _draw_positives(
         start += rows * columns
         positions = np.argwhere(grid > 0)
         counts[level] = len(positions)
-        radius = max(2, round(stride * scale * 0.18)) if level == 0 else max(3, 3 + level)
         for center in (positions + num_shift) * stride * scale:
-            point = (round(center[1]), round(center[0]))
-            cv2.circle(panel, point, radius + 1, (0, 0, 0), cv2.FILLED, cv2.LINE_AA)
-            cv2.circle(panel, point, radius, LEVEL_COLORS[level % len(LEVEL_COLORS)], cv2.FILLED, cv2.LINE_AA)
+            _draw_dot(panel, (round(center[1]), round(center[0])), level, strides[0] * scale)
     return counts
 
 
+def _draw_dot(panel: np.ndarray, point: tuple[int, int], level: int, spacing: float) -> None:
+    """Draw a dot in the color of its level. spacing: of the finest level's locations, in pixels of the panel."""
+    radius = max(2, round(spacing * 0.18)) if level == 0 else 3 + level
+    cv2.circle(panel, point, radius + 1, (0, 0, 0), cv2.FILLED, cv2.LINE_AA)
+    cv2.circle(panel, point, radius, LEVEL_COLORS[level % len(LEVEL_COLORS)], cv2.FILLED, cv2.LINE_AA)
+
+
 def _grid(panels: list[np.ndarray]) -> np.ndarray:
-    """Put the panels (all of one size) side by side, at most 4 in a row, on a white ground."""
+    """Put the panels side by side, at most 4 in a row, on a white ground."""
     columns = min(len(panels), 4 if len(panels) > 4 else 2 if len(panels) > 2 else len(panels))
-    height, width = panels[0].shape[:2]
+    height, width = (max(panel.shape[axis] for panel in panels) for axis in (0, 1))
     gap = 6
     rows = -(-len(panels) // columns)
     picture = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)
     for number, panel in enumerate(panels):
         top = gap + (number // columns) * (height + gap)
         left = gap + (number % columns) * (width + gap)
-        picture[top : top + height, left : left + width] = panel
+        picture[top : top + panel.shape[0], left : left + panel.shape[1]] = panel
     return picture
 
 
-def _legend(width: int, strides: Sequence[int], positives: np.ndarray) -> np.ndarray:
-    """Lines of "(dot) stride 8: 120 positive locations", as many entries per line as fit."""
-    entries = [f"stride {stride}: {count} positive" for stride, count in zip(strides, positives.tolist())]
-    entry_width = 30 + max(cv2.getTextSize(entry, FONT, 0.5, 1)[0][0] for entry in entries)
+def _level_legend(width: int, strides: Sequence[int], counts: np.ndarray, word: str) -> np.ndarray:
+    """Lines of "(dot) stride 8: 120 positive"."""
+    entries = [f"stride {stride}: {count} {word}" for stride, count in zip(strides, counts.tolist())]
+    return _legend(width, entries, LEVEL_COLORS)
+
+
+def _legend(width: int, entries: Sequence[str], colors: Sequence[Color] = ()) -> np.ndarray:
+    """Lines of text, as many entries per line as fit, with a dot before each one if there are colors."""
+    indent = 26 if colors else 14
+    entry_width = indent + 4 + max(cv2.getTextSize(entry, FONT, 0.5, 1)[0][0] for entry in entries)
     per_line = max(1, (width - 10) // entry_width)
     lines = -(-len(entries) // per_line)
     picture = np.full((lines * 24 + 8, width, 3), 255, np.uint8)
-    for level, entry in enumerate(entries):
-        x, y = 14 + (level % per_line) * entry_width, 16 + (level // per_line) * 24
-        cv2.circle(picture, (x, y), 6, LEVEL_COLORS[level % len(LEVEL_COLORS)], cv2.FILLED, cv2.LINE_AA)
-        cv2.putText(picture, entry, (x + 12, y + 5), FONT, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    for number, entry in enumerate(entries):
+        x, y = (number % per_line) * entry_width, 16 + (number // per_line) * 24
+        if colors:
+            cv2.circle(picture, (x + 14, y), 6, colors[number % len(colors)], cv2.FILLED, cv2.LINE_AA)
+        cv2.putText(picture, entry, (x + indent, y + 5), FONT, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
     return picture

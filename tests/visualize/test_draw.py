@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ppdet.visualize import draw_batch, draw_detections
+from ppdet.visualize import draw_batch, draw_detections, draw_pseudo_labels, write_picture
 from ppdet.visualize.draw import LEVEL_COLORS, class_color
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -134,3 +134,29 @@ def test_wrong_number_of_locations_or_suffix_is_a_one_line_error(tmp_path):
     with pytest.raises(ValueError, match=r"expected \(126,\) for images of 64 x 96"):
         draw_batch({**batch, "target_labels": np.zeros((1, 5))}, tmp_path / "a.png", MEAN, STD, STRIDES)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_selected_locations_and_true_boxes_of_images_of_two_sizes():
+    wide, high = (np.zeros((3, *size), np.float32) for size in ((64, 96), (96, 48)))
+    selected = [np.array([[44.0, 28, 0], [70, 50, 2]]), np.array([[8.0, 80, 1]])]
+    truth = [(np.array([[20.0, 10, 60, 40]]), np.array([4])), (np.zeros((0, 4)), np.zeros(0, int))]
+    picture = draw_pseudo_labels([wide, high], selected, MEAN, STD, STRIDES, title=["epoch 5", "recall"], truth=truth)
+    scale, title = 5, 32  # 480 / 96 in both
+    for left, (x, y), level in ((0, (44, 28), 0), (0, (70, 50), 2), (486, (8, 80), 1)):
+        assert tuple(picture[title + 6 + y * scale, 6 + left + x * scale]) == LEVEL_COLORS[level]
+    # Thin: one pixel.
+    middle = picture[title + 6 + 25 * scale, 6 : 6 + 480]
+    assert np.flatnonzero((middle == class_color(4)).all(axis=1)).tolist() == [100, 300]
+    assert (picture[:title] < 100).any() and (picture[:title, -300:] == 255).all()
+    legend = picture[-32:]
+    assert all((legend == color).all(axis=2).any() for color in LEVEL_COLORS[:3])
+
+    bare = draw_pseudo_labels([wide, high], selected, MEAN, STD, STRIDES)
+    assert len(bare) == len(picture) - title
+    assert not (bare == class_color(4)).all(axis=2).any()
+
+
+def test_a_written_picture_comes_back(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (8, 6, 3), dtype=np.uint8)
+    write_picture(picture, tmp_path / "a.png")
+    assert (read(tmp_path / "a.png") == picture).all()

@@ -9,6 +9,7 @@ from ppdet.engine.hooks.history import HistoryHook
 from ppdet.engine.hooks.log import LogHook
 from ppdet.engine.hooks.picture import BatchPictureHook
 from ppdet.engine.hooks.profiler import ProfilerHook
+from ppdet.engine.hooks.pseudo_labels import PseudoLabelHook
 
 __all__ = [
     "BatchPictureHook",
@@ -19,6 +20,7 @@ __all__ = [
     "Hook",
     "LogHook",
     "ProfilerHook",
+    "PseudoLabelHook",
     "at_log_line",
     "default_hooks",
 ]
@@ -35,6 +37,7 @@ def default_hooks(cfg: Config, *, evaluate: bool) -> list[Hook]:
         boards.append(BoardHook(VisualDL, cfg["vdl_log_dir"]))
     if cfg["use_tensorboard"]:
         boards.append(BoardHook(TensorBoard))
+    pseudo_labels = [PseudoLabelHook(epochs=cfg["snapshot_epoch"])] if cfg["ssod_method"] else []
     return [
         LogHook(cfg["log_iter"]),
         HistoryHook(),
@@ -44,4 +47,5 @@ def default_hooks(cfg: Config, *, evaluate: bool) -> list[Hook]:
         CheckpointHook(
             epochs=cfg["snapshot_epoch"], iters=cfg["snapshot_iters"], interval=cfg["log_iter"], evaluate=evaluate
         ),
+        *pseudo_labels,
     ]

@@ -23,6 +23,10 @@ class Hook:
     def after_evaluation(self, trainer: object, numbers: dict[str, float]) -> None:
         """On rank 0: COCO's twelve numbers of the weights after `trainer.iteration` steps."""
 
+    def after_pseudo_labels(self, trainer: object, figures: dict[str, float], picture: object) -> None:
+        """On rank 0: figures of the teacher's pseudo-labels after `trainer.iteration` steps, as PseudoLabelHook names
+        them, and the picture of them, an array (H, W, 3) of uint8 RGB."""
+
     def close(self, trainer: object) -> None:
         """The run ends, in whatever way, perhaps before it began."""
 

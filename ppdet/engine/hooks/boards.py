@@ -1,4 +1,4 @@
-"""Scalars for VisualDL and TensorBoard."""
+"""Scalars and pictures for VisualDL and TensorBoard."""
 
 import importlib
 import math
@@ -7,13 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
+import cv2
+import numpy as np
+
 from ppdet.core.errors import ConfigError
 from ppdet.engine import distributed
 from ppdet.engine.hooks.base import Hook
-from ppdet.engine.hooks.history import EVALUATION, HISTORY, REPORT, read_history
+from ppdet.engine.hooks.history import EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, read_history
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
+PICTURE_SIDE = 800  # pixels of a picture's longer side, at most
 
 
 class VisualDL:
@@ -34,6 +38,13 @@ class VisualDL:
         from visualdl.component.base_component import scalar
 
         record = scalar(tag=name, value=value, step=step, walltime=round(time.time() * 1000))
+        self.writer.write(record.SerializeToString())
+
+    def add_picture(self, name: str, picture: np.ndarray, step: int) -> None:
+        """picture: (H, W, 3) uint8 RGB."""
+        from visualdl.component.base_component import image
+
+        record = image(tag=name, image_array=picture, step=step, walltime=round(time.time() * 1000))
         self.writer.write(record.SerializeToString())
 
 
@@ -57,12 +68,24 @@ class TensorBoard:
 
         self.writer.write_event(Event(step=step, wall_time=time.time(), summary=scalar(name, value)))
 
+    def add_picture(self, name: str, picture: np.ndarray, step: int) -> None:
+        """See VisualDL."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        # tensorboardX's own function would need Pillow, which it does not bring along.
+        encoded = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+        height, width, channels = picture.shape
+        content = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encoded)
+        summary = Summary(value=[Summary.Value(tag=name, image=content)])
+        self.writer.write_event(Event(step=step, wall_time=time.time(), summary=summary))
+
 
 class BoardHook(Hook):
-    """Shows every report and evaluation on a board, over the steps of the whole run.
+    """Shows every report, evaluation and look at pseudo-labels on a board, over the steps of the whole run.
 
-    A run that resumes begins a new file with all that its history has of the steps before. It comes after
-    HistoryHook, which sorts out what that is.
+    A run that resumes begins a new file with all that its history has of the steps before, figures but no pictures.
+    It comes after HistoryHook, which sorts out what that is.
 
     Args:
         board: VisualDL or TensorBoard. folder: for its files; None takes vdl or tensorboard in the run's folder.
@@ -101,12 +124,17 @@ class BoardHook(Hook):
     def after_evaluation(self, trainer: object, numbers: dict[str, float]) -> None:
         self.add(EVALUATION, {"numbers": numbers}, trainer.iteration)
 
-    def add(self, event: str, figures: dict, iteration: int) -> None:
+    def after_pseudo_labels(self, trainer: object, figures: dict[str, float], picture: np.ndarray) -> None:
+        self.add(PSEUDO_LABELS, {"figures": figures}, trainer.iteration, picture)
+
+    def add(self, event: str, figures: dict, iteration: int, picture: Optional[np.ndarray] = None) -> None:
         if self.opened is None:
             return
         try:
             for name, value in scalars(event, figures):
                 self.opened.add(name, value, iteration)
+            if picture is not None:
+                self.opened.add_picture(f"{event}/picture", reduced(picture), iteration)
             self.opened.writer.flush()
         except OSError as error:
             if not self.failed:
@@ -122,10 +150,18 @@ class BoardHook(Hook):
             self.opened = None
 
 
+def reduced(picture: np.ndarray) -> np.ndarray:
+    """The picture no larger than a board shows it."""
+    scale = PICTURE_SIDE / max(picture.shape[:2])
+    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
+
+
 def scalars(event: str, figures: dict) -> Iterator[tuple[str, float]]:
     """Names on a board, such as train/loss_cls and eval/AP, and those values of a line of history that are numbers."""
     if event == EVALUATION:
         named = {f"eval/{name}": value for name, value in figures["numbers"].items()}
+    elif event == PSEUDO_LABELS:
+        named = {f"{event}/{name}": value for name, value in figures["figures"].items()}
     else:
         named = {f"train/{name}": value for name, value in figures["losses"].items()}
         named.update({f"train/max_mem_{where}": value for where, value in figures["max_mem_mib"].items()})

@@ -13,18 +13,20 @@ from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 HISTORY = "history.jsonl"
-REPORT, EVALUATION = "report", "evaluation"
+REPORT, EVALUATION, PSEUDO_LABELS = "report", "evaluation", "pseudo_labels"
+EVENTS = (REPORT, EVALUATION, PSEUDO_LABELS)
 
 
 class HistoryHook(Hook):
-    """Writes down every report and every evaluation. The newest history of a folder is that of one unbroken run.
+    """Writes down every report, every evaluation and every look at pseudo-labels.
 
-    A run that resumes after k steps drops what was written of later steps; one that starts anew renames the history
-    that it finds. Where lines cannot be written (a full disk), they are lost, and the log says so once.
+    The newest history of a folder is that of one unbroken run. A run that resumes after k steps drops what was written
+    of later steps; one that starts anew renames the history that it finds. Where lines cannot be written (a full disk),
+    they are lost, and the log says so once.
 
-    A line has event ("report" or "evaluation"), time (local, ISO 8601), iteration (steps done), steps_per_epoch,
-    epoch (that of the steps, from 1) and step (done of that epoch); then what `after_report` of hooks names, or the
-    twelve numbers as `numbers`. What is not a finite number is null.
+    A line has event (one of EVENTS), time (local, ISO 8601), iteration (steps done), steps_per_epoch, epoch (that of
+    the steps, from 1; 0 before the first step) and step (done of that epoch); then what `after_report` of hooks names,
+    the twelve numbers as `numbers`, or those of PseudoLabelHook as `figures`. What is not a finite number is null.
     """
 
     def __init__(self) -> None:
@@ -54,6 +56,9 @@ class HistoryHook(Hook):
 
     def after_evaluation(self, trainer: object, numbers: dict[str, float]) -> None:
         self.write(trainer, EVALUATION, {"numbers": numbers})
+
+    def after_pseudo_labels(self, trainer: object, figures: dict[str, float], picture: object) -> None:
+        self.write(trainer, PSEUDO_LABELS, {"figures": figures})
 
     def write(self, trainer: object, event: str, figures: dict) -> None:
         if distributed.rank() != 0:
@@ -91,7 +96,7 @@ def read_history(path: Path) -> list[dict]:
     for row in text.splitlines():
         try:
             line = json.loads(row)
-            if line["event"] in (REPORT, EVALUATION) and line["iteration"] >= 0 and line["steps_per_epoch"] > 0:
+            if line["event"] in EVENTS and line["iteration"] >= 0 and line["steps_per_epoch"] > 0:
                 lines.append(line)
         except (ValueError, TypeError, KeyError):
             continue
@@ -101,7 +106,8 @@ def read_history(path: Path) -> list[dict]:
 def belongs(line: dict, trainer: object) -> bool:
     """Whether a line is of the steps that the resumed run has behind it, which may have had another batch size."""
     ahead = line["iteration"] * trainer.steps_per_epoch - trainer.iteration * line["steps_per_epoch"]
-    will_come_again = line["event"] == EVALUATION and not trainer.evaluated
+    # A run that resumes looks at its pseudo-labels before it goes on.
+    will_come_again = line["event"] == PSEUDO_LABELS or (line["event"] == EVALUATION and not trainer.evaluated)
     return ahead < 0 or (ahead == 0 and not will_come_again)
 
 

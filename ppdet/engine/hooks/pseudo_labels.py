@@ -1,0 +1,207 @@
+"""How good the labels are that a teacher gives to unlabelled images, in figures and in a picture."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+
+from ppdet.data.errors import DataError
+from ppdet.data.source.coco import COCODataSet
+from ppdet.data.source.dataset import DetectionDataset
+from ppdet.engine import distributed
+from ppdet.engine.hooks.base import Hook
+from ppdet.engine.hooks.picture import normalization
+from ppdet.metrics.pseudo_labels import Selected, Truth, measure
+from ppdet.modeling.heads.fcos_head import DenseMaps
+from ppdet.utils.logger import get_logger
+from ppdet.visualize import draw_pseudo_labels, write_picture
+
+logger = get_logger(__name__)
+FOLDER = "pseudo_labels"
+DRAWN = 4  # images of a picture
+TEXTS = {
+    "fg_sum": "fg_sum {:.1f}",
+    "mean_score": "mean score {:.3f}",
+    "precision": "precision {:.3f}",
+    "recall": "recall {:.3f}",
+    "box_iou": "box IoU {:.3f}",
+}
+
+
+class PseudoLabelHook(Hook):
+    """Looks at the locations that the teacher selects in some unlabelled images, always the same ones.
+
+    It does so on rank 0 after every epoch that writes a checkpoint, and before training where the teacher is a
+    detector by then. Images are prepared as EvalReader says. Of all their locations together the teacher selects the
+    share DenseTeacher.train_cfg.ratio, as SSODFCOSLoss does of those of a batch. What cannot be read or written is
+    told by the log, and training goes on.
+
+    Where UnsupTrainDataset's file has annotations, they are read for these figures and this picture alone: training
+    never sees them, and nothing is chosen by them but the images to look at.
+
+    The figures of `measure` and the picture, pseudo_labels/epoch_0005.jpg, also go to `after_pseudo_labels` of all
+    hooks.
+
+    Args:
+        epochs: between two checkpoints; the last epoch always has one.
+        images: to look at, the first ones, or the first ones that have annotations; pictures show four of them.
+    """
+
+    def __init__(self, *, epochs: int, images: int = 16) -> None:
+        self.epochs = epochs
+        self.images = images
+        self.reader: Optional[object] = None
+        self.truth: dict[int, Truth] = {}  # by image id, in pixels of the file
+
+    def writes(self, trainer: object) -> list[str]:
+        due = [epoch for epoch in range(trainer.epoch + 1, trainer.epochs + 1) if self.is_due(trainer, epoch)]
+        now = [picture_name(trainer.epoch, trainer.first_step)] if starts_with_detector(trainer) else []
+        names = [picture_name(epoch) for epoch in due]
+        return [*now, *([f"{names[0]} to {Path(names[-1]).name}"] if len(names) > 2 else names)]
+
+    def is_due(self, trainer: object, epoch: int) -> bool:
+        return epoch % self.epochs == 0 or epoch == trainer.epochs
+
+    def before_train(self, trainer: object) -> None:
+        if starts_with_detector(trainer):
+            self.look(trainer, trainer.epoch, trainer.first_step)
+
+    def after_epoch(self, trainer: object) -> None:
+        if self.is_due(trainer, trainer.epoch + 1):
+            self.look(trainer, trainer.epoch + 1)
+
+    def look(self, trainer: object, epoch: int, step: int = 0) -> None:
+        """Judge the teacher after that many epochs, and steps of the next one."""
+        if distributed.rank() != 0:
+            return
+        when = f"after epoch {epoch}" + (f" and {step} steps" if step else "") if epoch or step else "before training"
+        try:
+            figures, picture = self.judge(trainer, when)
+        except (ValueError, RuntimeError, OSError, MemoryError) as error:
+            logger.error("no look at pseudo-labels %s: %s; training goes on", when, error)
+            return
+        images = len(self.reader.dataset) - len(self.reader.skipped)
+        line = f"pseudo-labels of {images} images {when}: {', '.join(texts(figures))}"
+        path = trainer.output / picture_name(epoch, step)
+        try:
+            write_picture(picture, path)
+        except OSError as error:
+            logger.info("%s", line)
+            logger.error("%s could not be written: %s", path, error)
+        else:
+            logger.info("%s; picture: %s", line, path)
+        trainer.call("after_pseudo_labels", figures, picture)
+
+    def judge(self, trainer: object, when: str) -> tuple[dict[str, float], np.ndarray]:
+        """Figures and picture (H, W, 3) uint8 RGB.
+
+        Raises:
+            DataError, ValueError, RuntimeError: the images, or EvalReader, are not what the network takes.
+        """
+        if self.reader is None:
+            self.prepare(trainer)
+        model, layer = trainer.model, trainer.method.layer
+        maps, images, truth = [], [], []
+        for batch in self.reader:
+            maps.append(layer.pseudo_labels(batch["image"]))
+            images += list(batch["image"][: DRAWN - len(images)].numpy()) if len(images) < DRAWN else []
+            # Height, then width; a box has x, then y.
+            for number, scale in zip(batch["im_id"].flatten().tolist(), batch["scale_factor"].numpy()):
+                boxes, classes = self.truth.get(number, (np.zeros((0, 4)), np.zeros(0, np.int64)))
+                truth.append((boxes * scale[[1, 0, 1, 0]], classes))
+        if not maps:
+            raise DataError("none of the unlabelled images could be read")
+        selected = select(maps, trainer.cfg["DenseTeacher"]["train_cfg"]["ratio"], model.strides, model.num_shift)
+        truth = truth if self.truth else None
+        figures = measure(selected, truth)
+        dots = np.column_stack([selected.points, selected.level])
+        picture = draw_pseudo_labels(
+            images,
+            [dots[selected.image == number] for number in range(len(images))],
+            *normalization(self.reader),
+            model.strides,
+            title=[when, *texts(figures)],
+            truth=truth,
+        )
+        return figures, picture
+
+    def prepare(self, trainer: object) -> None:
+        """Choose the images."""
+        dataset = trainer.reader.unlabeled.dataset
+        records = {int(record["im_id"].item()): record for record in dataset.records}  # each once, with `repeat` too
+        truth = read_truth(dataset, trainer.reader.dataset)
+        ids = ([number for number in records if number in truth] or list(records))[: self.images]
+        chosen = copy.copy(dataset)
+        chosen.records = [records[number] for number in ids]
+        reader = trainer.cfg.create("EvalReader", dataset=chosen, worker_num=0, seed=trainer.seed)
+        if not reader.sample_transforms:
+            raise DataError("EvalReader.sample_transforms is not set: the images are prepared as it says")
+        reader.max_unreadable = 1.0  # they are left out
+        self.reader, self.truth = reader, {number: truth[number] for number in ids if number in truth}
+
+
+def starts_with_detector(trainer: object) -> bool:
+    return bool(trainer.cfg["pretrain_weights"] or trainer.resumed_from)
+
+
+def picture_name(epoch: int, step: int = 0) -> str:
+    return f"{FOLDER}/epoch_{epoch:04d}{f'_step_{step}' if step else ''}.jpg"
+
+
+def texts(figures: dict[str, float]) -> list[str]:
+    return [TEXTS[name].format(value) for name, value in figures.items()]
+
+
+def read_truth(dataset: DetectionDataset, labeled: DetectionDataset) -> dict[int, Truth]:
+    """Annotations of an unlabelled data set's file, by image id, of images that have any; {} where there are none.
+
+    Args:
+        labeled: the data set that says which classes there are.
+    """
+    if not (isinstance(dataset, COCODataSet) and dataset.anno_path):
+        logger.info("pseudo-labels: the unlabelled images have no annotation file to judge them by")
+        return {}
+    logger.info("pseudo-labels: annotations of %s are read to judge them, not to train", dataset.anno_path)
+    try:
+        annotated = COCODataSet(
+            image_dir=dataset.image_dir, anno_path=dataset.anno_path, data_fields=["image", "gt_bbox", "gt_class"]
+        )
+    except DataError as error:
+        logger.info("pseudo-labels: there is nothing to judge them by: %s", error)
+        return {}
+    if annotated.category_ids != labeled.category_ids:
+        logger.info("pseudo-labels: there is nothing to judge them by: %s has other classes", dataset.anno_path)
+        return {}
+    return {int(r["im_id"].item()): (r["gt_bbox"], r["gt_class"].reshape(-1)) for r in annotated.records}
+
+
+@paddle.no_grad()
+def select(maps: Sequence[DenseMaps], ratio: float, strides: Sequence[int], num_shift: float) -> Selected:
+    """The share `ratio` of all locations, at least one, with the largest class probabilities.
+
+    Args:
+        maps: of batches of images, distances in pixels. strides: of the levels. num_shift: locations lie at
+            (index + num_shift) * stride.
+    """
+    rows, places, first = [], [], 0
+    for batch in maps:
+        for level, (logits, distances) in enumerate(zip(batch.logits, batch.distances)):
+            scores = F.sigmoid(logits)
+            label = scores.argmax(axis=1, keepdim=True).astype("float32")
+            both = paddle.concat([scores.max(axis=1, keepdim=True), label, distances], axis=1)
+            rows.append(both.transpose([0, 2, 3, 1]).reshape([-1, 6]))
+            image, y, x = np.indices((logits.shape[0], *logits.shape[2:])).reshape(3, -1)
+            x, y = ((index + num_shift) * strides[level] for index in (x, y))
+            places.append(np.column_stack([image + first, np.full(len(x), level), x, y]).astype(np.float32))
+        first += batch.logits[0].shape[0]
+    rows = paddle.concat(rows)
+    _, index = rows[:, 0].topk(max(1, int(len(rows) * ratio)))
+    chosen, places = rows.gather(index).numpy(), np.concatenate(places)[index.numpy()]
+    points = places[:, 2:]
+    image, level, label = (column.astype(np.int64) for column in (places[:, 0], places[:, 1], chosen[:, 1]))
+    boxes = np.concatenate([points - chosen[:, 2:4], points + chosen[:, 4:6]], axis=1)
+    return Selected(image, level, label, chosen[:, 0], points, boxes)
