@@ -11,9 +11,10 @@ training step the sample belongs to.
 
 What a transform is to normalisation, which readers leave to the device where they can: `keeps_uint8` says that it
 gives uint8 images for uint8 images, `im_shape` being their size; `moves_pixels` that it moves pixels without a look at
-their values, or leaves them alone, so that it may as well come before NormalizeImage as after. Without these attributes,
-or with images that are not uint8, everything is done in the order of the list. `pixels_only` says that a transform
-changes the values of `image` alone, neither its size nor any other field: views of an image are made by no other.
+their values, or leaves them alone, so that it may as well come before NormalizeImage as after. Without these
+attributes, or with images that are not uint8, everything is done in the order of the list. `pixels_only` says that a
+transform changes the values of `image` alone, neither its size nor any other field: views of an image are made by no
+other.
 """
 
 from ppdet.data.transform.batch import PadBatch

@@ -10,6 +10,7 @@ from ppdet.engine.hooks.log import LogHook
 from ppdet.engine.hooks.picture import BatchPictureHook
 from ppdet.engine.hooks.profiler import ProfilerHook
 from ppdet.engine.hooks.pseudo_labels import PseudoLabelHook
+from ppdet.engine.hooks.selection import SelectionHook
 
 __all__ = [
     "BatchPictureHook",
@@ -21,6 +22,7 @@ __all__ = [
     "LogHook",
     "ProfilerHook",
     "PseudoLabelHook",
+    "SelectionHook",
     "at_log_line",
     "default_hooks",
 ]
@@ -37,7 +39,9 @@ def default_hooks(cfg: Config, *, evaluate: bool) -> list[Hook]:
         boards.append(BoardHook(VisualDL, cfg["vdl_log_dir"]))
     if cfg["use_tensorboard"]:
         boards.append(BoardHook(TensorBoard))
-    pseudo_labels = [PseudoLabelHook(epochs=cfg["snapshot_epoch"])] if cfg["ssod_method"] else []
+    semi = []
+    if cfg["ssod_method"]:
+        semi = [SelectionHook(cfg["DenseTeacher"]["train_cfg"]["ratio"]), PseudoLabelHook(epochs=cfg["snapshot_epoch"])]
     return [
         LogHook(cfg["log_iter"]),
         HistoryHook(),
@@ -47,5 +51,5 @@ def default_hooks(cfg: Config, *, evaluate: bool) -> list[Hook]:
         CheckpointHook(
             epochs=cfg["snapshot_epoch"], iters=cfg["snapshot_iters"], interval=cfg["log_iter"], evaluate=evaluate
         ),
-        *pseudo_labels,
+        *semi,
     ]

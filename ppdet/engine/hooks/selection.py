@@ -32,7 +32,8 @@ class SelectionHook(Hook):
             share = float(self.positives) / self.locations
             if self.ratio < share:
                 logger.warning(
-                    "%.1f %% of the locations of labelled images are positive, but DenseTeacher.train_cfg.ratio selects "
-                    "%.1f %% of the unlabelled: what is not selected is learned as background; %.2f would be safe",
+                    "%.1f %% of the locations of labelled images are positive, but DenseTeacher.train_cfg.ratio "
+                    "selects %.1f %% of the unlabelled: what is not selected is learned as background; %.2f would be "
+                    "safe",
                     *(100 * share, 100 * self.ratio, min(1.0, 2 * share)),
                 )
