@@ -3,6 +3,7 @@
 # make soak:       kill training runs at random moments and compare what they end with (6 minutes).
 # make lint:       formatting and lint.
 # make benchmark:  time every stage beside its limit (10 minutes); tables and output/benchmarks/*.json.
+# make denseteacher-bccd: what unlabelled images bring, on BCCD, three splits (an hour and a half); needs its images.
 # make benchmark-peer: the training step beside the same network in PyTorch (Python 3.10 to 3.12; 13 minutes).
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 SHAPES := configs/fcos/fcos_r18_fpn_shapes.yml
 RUN := fcos_r18_fpn_shapes
 
-.PHONY: quickstart test soak lint benchmark benchmark-peer clean
+.PHONY: quickstart test soak lint benchmark benchmark-peer denseteacher-bccd clean
 
 quickstart: $(VENV)/.installed
 	@$(BIN)/python dataset/shapes/generate.py
@@ -54,6 +55,9 @@ benchmark: $(VENV)/.installed
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+denseteacher-bccd: $(VENV)/.installed
+	@$(BIN)/python benchmarks/denseteacher_bccd.py
 
 benchmark-peer: $(VENV)/.installed $(PEER)/.installed
 	@$(BIN)/python benchmarks/peer/run.py
