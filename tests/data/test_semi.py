@@ -21,6 +21,7 @@ from ppdet.data.transform import (
     RandomFlip,
     RandomResize,
 )
+from ppdet.visualize import draw_batch
 
 FIELDS = ["image", "gt_bbox", "gt_class", "is_crowd"]
 
@@ -106,6 +107,29 @@ def test_boxes_are_where_the_objects_are_in_both_views(folder, seed):
                 assert (red > blue) is (label == 0)
                 checked += 1
     assert checked > 10
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_boxes_drawn_in_both_views_frame_the_same_objects(folder, tmp_path, seed):
+    """In the picture of a batch, strong views above weak ones: the frames lie on the same pixels, at colour edges."""
+    batch = flat(
+        next(iter(make_reader(folder, seed=seed, strong_aug=[RandomDistort(hue=[0, 0, 0]), NormalizeImage()])))
+    )
+    for name in ("target_labels", "target_distances", "target_centerness"):
+        del batch[name]
+    without = {key: value for key, value in batch.items() if not key.startswith("gt_")}
+    pictures = []
+    for number, content in enumerate((batch, without)):
+        path = tmp_path / f"{number}.png"
+        draw_batch(content, path, NormalizeImage().mean, NormalizeImage().std, [8, 16, 32, 64, 128])
+        pictures.append(cv2.imread(str(path)).astype(np.int64))
+    framed, plain = pictures
+    gap, half = 6, framed.shape[0] // 2
+    drawn = (framed != plain).any(axis=2)
+    rows = half - gap
+    strong, weak = drawn[gap : gap + rows], drawn[half + gap // 2 : half + gap // 2 + rows]
+    # Where a frame has the colour of what is under it, it cannot be seen: a pixel in a thousand.
+    assert strong.sum() > 500 and (strong != weak).mean() < 1e-3
 
 
 def overlaps(boxes, box):
