@@ -1,8 +1,8 @@
 """A step of semi-supervised training beside its parts, each measured alone: they should add up to it.
 
-The configuration's own data, with its first batch in every step. The parts are a
-supervised step on the labelled views (forward, backward, optimizer), the teacher's forward pass, and the student's
-forward and backward pass on unlabelled images.
+The configuration's own data, with its first batch in every step. The parts are a supervised step on the labelled views
+(forward, backward, optimizer), the teacher's forward pass, and the student's forward and backward pass on unlabelled
+images.
 """
 
 import tempfile
@@ -40,16 +40,19 @@ def main() -> None:
 
         def supervised_step() -> None:
             with trainer.precision.context():
-                trainer.model(supervised)["loss"].backward()
+                with trainer.precision.autocast():
+                    loss = trainer.model(supervised)["loss"]
+                loss.backward()
             update()
 
         def teacher_forward() -> None:
-            with trainer.precision.context():
+            with trainer.precision.context(), trainer.precision.autocast():
                 method.layer.pseudo_labels(weak)
 
         def student() -> None:
             with trainer.precision.context():
-                maps = method.layer.maps(trainer.model, strong)
+                with trainer.precision.autocast():
+                    maps = method.layer.maps(trainer.model, strong)
                 sum(level.sum() for kind in maps for level in kind).backward()
             trainer.optimizer.clear_grad()
 

@@ -97,19 +97,21 @@ class EndlessSampler:
         self.world_size = world_size
 
     def indices(self, epoch: int) -> np.ndarray:
-        """(n,) positions in the data set of this rank's images, in order."""
+        """(n, 2) pass, and position in the data set, of this rank's images, in order."""
         count = self.batches_per_epoch * self.batch_size * self.world_size
         passes, places = np.divmod(np.arange(epoch * count, (epoch + 1) * count), self.size)
         orders = {number: self._order(number) for number in range(passes[0], passes[-1] + 1)}
-        return np.array([orders[number][place] for number, place in zip(passes, places)])[self.rank :: self.world_size]
+        pairs = [(number, orders[number][place]) for number, place in zip(passes.tolist(), places.tolist())]
+        return np.array(pairs)[self.rank :: self.world_size]
 
     def _order(self, number: int) -> np.ndarray:
         if not self.shuffle:
             return np.arange(self.size)
         return np.random.default_rng(np.random.SeedSequence((self.seed, number))).permutation(self.size)
 
-    def batches(self, epoch: int) -> list[list[int]]:
-        return self.indices(epoch).reshape(-1, self.batch_size).tolist()
+    def batches(self, epoch: int) -> list[list[list[int]]]:
+        """Pairs [pass, position] of each batch."""
+        return self.indices(epoch).reshape(-1, self.batch_size, 2).tolist()
 
     def __len__(self) -> int:
         return self.batches_per_epoch

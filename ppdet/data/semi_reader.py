@@ -7,6 +7,7 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from ppdet.core.workspace import register
+from ppdet.data.collate import Task
 from ppdet.data.device import take_normalize
 from ppdet.data.errors import DataError
 from ppdet.data.reader import BaseReader
@@ -57,6 +58,13 @@ class ViewsReader(BaseReader):
         names = ("size", "batch_size", "shuffle", "seed", "rank", "world_size")
         return EndlessSampler(batches_per_epoch=self.batches_per_epoch, **{name: options[name] for name in names})
 
+    def _tasks(self, epoch: int) -> list[list[Task]]:
+        if self.batches_per_epoch is None:
+            return super()._tasks(epoch)
+        # What is drawn for an image depends on the pass: it may come several times in an epoch.
+        batches, first = self.sampler.batches(epoch), epoch * self.batches_per_epoch
+        return [[Task(number, first + step, i) for number, i in batch] for step, batch in enumerate(batches)]
+
     def _pipeline(self) -> tuple[list[Callable], list[Callable], Optional[NormalizeImage]]:
         views, normalizers = [], []
         for transforms in (self.strong_aug, self.weak_aug):
@@ -64,7 +72,7 @@ class ViewsReader(BaseReader):
             samples, batches, normalize = take_normalize(chain, self.batch_transforms)
             views.append(samples[len(self.sample_transforms) :])
             normalizers.append(normalize)
-        if None in normalizers or normalizers[0].pixel_mean_std() != normalizers[1].pixel_mean_std():
+        if None in normalizers:
             views, batches, normalizers = [self.strong_aug, self.weak_aug], self.batch_transforms, [None]
         return [*self.sample_transforms, TwoViews(*views)], batches, normalizers[0]
 
@@ -82,6 +90,7 @@ class SemiTrainReader:
         sup_batch_transforms, unsup_batch_transforms: of labelled and of unlabelled batches.
         sup_batch_size, unsup_batch_size: images per batch on each rank; each of them comes in two views.
         shuffle, drop_last, use_shared_memory, collate_batch, num_classes, seed, rank, world_size: see TrainReader.
+        accumulate_steps: batches that make one step; those at the end of an epoch that make none are not read.
         worker_num: worker processes of labelled images, and as many of unlabelled ones.
 
     A batch is that of TrainReader with 2 x sup_batch_size rows, strong views first; and `unlabeled`, one of
@@ -111,6 +120,7 @@ class SemiTrainReader:
         use_shared_memory: bool = True,
         collate_batch: bool = True,
         num_classes: Optional[int] = None,
+        accumulate_steps: int = 1,
         worker_num: int = 0,
         seed: int = 0,
         rank: int = 0,
@@ -127,7 +137,12 @@ class SemiTrainReader:
                 f"{sup_batch_size} on each of {world_size} devices; lower it, or set drop_last to false"
             )
         for name, transforms in (("weak_aug", weak_aug), ("strong_aug", strong_aug)):
-            check_leaves_boxes(name, transforms or ())
+            check_view(name, transforms or ())
+        check_alike(weak_aug or (), strong_aug or ())
+        if any(hasattr(transform, "assign") for transform in unsup_batch_transforms or ()):
+            raise ValueError(
+                "SemiTrainReader.unsup_batch_transforms: unlabelled images have no targets: remove Gt2FCOSTarget"
+            )
         shared = {
             "sample_transforms": sample_transforms,
             "strong_aug": strong_aug,
@@ -154,7 +169,7 @@ class SemiTrainReader:
             dataset=unlabeled,
             batch_transforms=unsup_batch_transforms,
             batch_size=unsup_batch_size,
-            batches_per_epoch=len(self.labeled),
+            batches_per_epoch=max(1, len(self.labeled) // accumulate_steps * accumulate_steps),
             seed=int(np.random.SeedSequence((seed, 1)).generate_state(1)[0]),  # not the labelled images' draws again
             **shared,
         )
@@ -162,6 +177,7 @@ class SemiTrainReader:
         self.sample_transforms = [*self.labeled.sample_transforms, *self.labeled.weak_aug]
         self.batch_transforms = self.labeled.batch_transforms
         self.files = self.labeled.files
+        self._first_batch = 0
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -174,20 +190,42 @@ class SemiTrainReader:
 
     def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
         """See BaseReader."""
+        self._first_batch = first_batch
         self.labeled.set_epoch(epoch, first_batch)
         self.unlabeled.set_epoch(epoch, first_batch)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         with contextlib.closing(iter(self.labeled)) as labeled, contextlib.closing(iter(self.unlabeled)) as unlabeled:
+            expected, count = len(self.unlabeled) - self._first_batch, 0
             for batch, other in zip(labeled, unlabeled):
+                count += 1
                 yield {**batch, "unlabeled": other}
+        # Ranks that made fewer steps than others would wait for them.
+        if count < expected:
+            raise DataError(
+                f"{expected - count} of {expected} batches have no readable image: see those skipped, above"
+            )
 
 
-def check_leaves_boxes(name: str, transforms: Sequence[Callable]) -> None:
-    """Raise ValueError for a transform of a view that may do more than change pixels."""
+def check_view(name: str, transforms: Sequence[Callable]) -> None:
+    """Raise ValueError for a transform of a view that may do more than change pixels, or that comes too late."""
+    is_normalized = False
     for transform in transforms:
+        if is_normalized and getattr(transform, "keeps_uint8", False):
+            raise ValueError(
+                f"SemiTrainReader.{name}: {type(transform).__name__} takes images as they are before NormalizeImage: "
+                "list it first"
+            )
+        is_normalized = is_normalized or isinstance(transform, NormalizeImage)
         if not (getattr(transform, "pixels_only", False) or isinstance(transform, Permute)):
             raise ValueError(
                 f"SemiTrainReader.{name}: {type(transform).__name__} may move pixels, so that the two views of an "
                 "image would not match: put it into sample_transforms"
             )
+
+
+def check_alike(weak: Sequence[Callable], strong: Sequence[Callable]) -> None:
+    """Raise ValueError when the teacher would see images of another range than the student."""
+    found = [[t.pixel_mean_std() for t in view if isinstance(t, NormalizeImage)] for view in (weak, strong)]
+    if found[0] != found[1]:
+        raise ValueError("SemiTrainReader: weak_aug and strong_aug must both end with the same NormalizeImage")

@@ -1,6 +1,7 @@
 """Labelled and unlabelled parts of data in COCO format, for semi-supervised training."""
 
 import contextlib
+import filecmp
 import os
 import re
 import warnings
@@ -92,8 +93,8 @@ def list_unlabelled(folder: PathLike, *, anno_path: PathLike, output_dir: Option
 
     It is named `<folder>-unlabeled.json`; its file names are relative to the folder. Left out and counted in the log
     are files that cannot be read, and images that `anno_path` names: one of the two paths ends in the other, as
-    `val/1.jpg` ends in `1.jpg`. Only headers are read where they tell the size, so that a file which is damaged
-    further on is found when its turn comes in training.
+    `val/1.jpg` ends in `1.jpg`, and where the labelled image is found, both files are the same. Only headers are read
+    where they tell the size, so that a file which is damaged further on is found when its turn comes in training.
 
     Raises:
         DataError: a file or folder is missing, or no image is left.
@@ -106,9 +107,8 @@ def list_unlabelled(folder: PathLike, *, anno_path: PathLike, output_dir: Option
     names = sorted(Path(found).relative_to(folder).as_posix() for found in find_images(folder))
     if not names:
         raise DataError(f"no image in {folder}: expected files ending in {' '.join(EXTENSIONS)}")
-    labelled = {name for name in coco.file_names if isinstance(name, str)}
-    endings = {ending for name in labelled for ending in _endings(name)}
-    new = [name for name in names if name not in endings and labelled.isdisjoint(_endings(name))]
+    image_dir = coco.find_image_dir()
+    new = _not_labelled(names, folder, [name for name in coco.file_names if isinstance(name, str)], image_dir)
     if len(new) < len(names):
         logger.info(f"{len(names) - len(new)} images are also in {coco.path}: left out, they are labelled")
     rows, errors = [], []
@@ -126,7 +126,7 @@ def list_unlabelled(folder: PathLike, *, anno_path: PathLike, output_dir: Option
     write_json(path, {"images": rows, "annotations": [], "categories": coco.content["categories"]})
     everything = np.ones(len(coco.image_ids), dtype=bool)
     return Split(
-        coco.part(coco.path, everything, coco.find_image_dir()),
+        coco.part(coco.path, everything, image_dir),
         Part(path, len(rows), 0, 0, folder),
         len(coco.category_ids),
         dataset_folder(coco.path),
@@ -248,6 +248,25 @@ def _labelled(coco: CocoFile, count: int, seed: int, classes: Optional[list[set[
     mask = np.zeros(total, dtype=bool)
     mask[chosen] = True
     return mask
+
+
+def _not_labelled(names: list[str], folder: str, labelled: list[str], image_dir: Optional[str]) -> list[str]:
+    """Those of the names in `folder` that are no labelled image; these lie in `image_dir`, if that is known."""
+    by_ending: dict[str, list[str]] = {}
+    for other in labelled:
+        for ending in _endings(other):
+            by_ending.setdefault(ending, []).append(other)
+    whole = set(labelled)
+
+    def is_labelled(name: str) -> bool:
+        others = [*by_ending.get(name, ()), *whole.intersection(_endings(name))]
+        paths = [os.path.join(image_dir or "", other) for other in others]
+        # A camera begins anew with IMG_0001.jpg: a name alone says little.
+        return any(
+            not os.path.isfile(path) or filecmp.cmp(path, os.path.join(folder, name), shallow=False) for path in paths
+        )
+
+    return [name for name in names if not is_labelled(name)]
 
 
 def _endings(name: str) -> list[str]:

@@ -141,6 +141,8 @@ def output_file(folder: str, name: str, anno_path: str) -> str:
     path = os.path.join(folder, name)
     if os.path.exists(path) and os.path.samefile(path, anno_path):
         raise DataError(f"{path} would be written, and is the annotation file itself: name another --output_dir")
+    if os.path.exists(path):
+        logger.warning(f"{path} was there already: it is written anew")
     return path
 
 

@@ -6,6 +6,7 @@ from paddle import nn
 
 from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError
+from ppdet.data.source import COCODataSet
 from ppdet.engine import distributed
 from ppdet.engine.weights import load_weights
 from ppdet.modeling import cpu
@@ -65,7 +66,13 @@ def build_train_reader(cfg: Config) -> object:
     dataset = build_dataset(cfg, "TrainDataset")
     if not cfg["ssod_method"]:
         return build_reader(cfg, "TrainReader", dataset)
-    return build_reader(cfg, "SemiTrainReader", dataset, unlabeled=build_dataset(cfg, "UnsupTrainDataset"))
+    unlabeled = build_dataset(cfg, "UnsupTrainDataset")
+    if isinstance(unlabeled, COCODataSet) and getattr(unlabeled, "supervised", True):
+        raise ConfigError(
+            f"UnsupTrainDataset is a labelled {type(unlabeled).__name__}: make it `!SemiCOCODataSet` with "
+            "`supervised: false` and `data_fields: [image]`"
+        )
+    return build_reader(cfg, "SemiTrainReader", dataset, unlabeled=unlabeled, accumulate_steps=cfg["accumulate_steps"])
 
 
 def check_targets(model: nn.Layer, reader: object) -> None:

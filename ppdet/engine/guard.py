@@ -161,12 +161,13 @@ class StepGuard:
         ranks = step["ranks"]
         guilty = [r for r in ranks if not all(math.isfinite(float(v)) for v in r["losses"].values())] or ranks
         images = [str(image["id"]) for r in guilty for image in r["images"]]
+        images += [f"unlabelled {image['id']}" for r in guilty for image in r.get("unlabeled", ())]
         logger.warning(
             "step %d of epoch %d skipped: a gradient is infinite or not a number; images %s%s%s",
             step["step"] + 1,
             step["epoch"] + 1,
-            ", ".join(images[:8]),
-            ", …" if len(images) > 8 else "",
+            ", ".join(images[:16]),
+            ", …" if len(images) > 16 else "",
             (self.path and f", see {self.path}") or "",
         )
 

@@ -36,9 +36,10 @@ class Trainer:
     A step is one update of the weights, from `accumulate_steps` batches on every rank. Hooks read these attributes:
     epoch (from 0), step (within the epoch, from 0), iteration (steps done in the whole run), steps_per_epoch,
     images_per_step (labelled ones, of all ranks), batches (of the step, on this rank), losses (of the last step, on the
-    device), data_seconds (waited for the batches), learning_rate (of the last step), model, method, optimizer, ema,
-    reader, guard, output (the run's folder), folder (its checkpoints), resumed_from (prefix), best_ap, history ([epoch,
-    AP] of every evaluation), evaluated (whether the evaluation due after the last epoch is done).
+    device), data_seconds (waited for the batches), learning_rate (of the last step), model, pretrained (whether all of
+    it was loaded from pretrain_weights), method, optimizer, ema, reader, guard, output (the run's folder), folder (its
+    checkpoints), resumed_from (prefix), best_ap, history ([epoch, AP] of every evaluation), evaluated (whether the
+    evaluation due after the last epoch is done).
 
     Args:
         evaluate: evaluate whenever a checkpoint is written at an epoch's end, and keep the best one.
@@ -63,8 +64,8 @@ class Trainer:
         self.steps_per_epoch = len(self.reader) // self.accumulate
         if not self.steps_per_epoch:
             raise ConfigError(
-                f"accumulate_steps is {self.accumulate}, but an epoch has {len(self.reader)} batches: lower it, or "
-                "TrainReader.batch_size"
+                f"accumulate_steps is {self.accumulate}, but an epoch has {len(self.reader)} batches: lower it, or the "
+                "reader's batch size"
             )
         self.images_per_step = self.reader.batch_size * self.accumulate * distributed.world_size()
         self.epochs = cfg["epoch"]
@@ -83,10 +84,17 @@ class Trainer:
         self.batches: list[dict] = []
         self.losses: dict = {}
 
+        self.pretrained = False  # not the backbone alone, but all of the model
         if cfg["pretrain_weights"] and not self.resumed_from:
-            load_weights(self.model, cfg["pretrain_weights"], strict=False)
+            report = load_weights(self.model, cfg["pretrain_weights"], strict=False)
+            self.pretrained = not (report.missing or report.mismatched)
         self.method = make_method(cfg, self.model)
         self.ema = self.method.average
+        if self.method.has_teacher and not (self.method.start or self.pretrained or self.resumed_from):
+            logger.warning(
+                "the teacher has learned nothing yet, but semi_start_iters is 0: the student will learn its noise; set "
+                "semi_start_iters and ema_start_iters, or pretrain_weights to a trained detector"
+            )
         # Wrapping gives all ranks the state of rank 0; a checkpoint can have statistics that are each rank's own.
         self.parallel = distributed.wrap(
             self.method.layer, find_unused=cfg["find_unused_parameters"], fleet=cfg["fleet"]
@@ -133,6 +141,8 @@ class Trainer:
                 self.steps_per_epoch,
                 state.steps_per_epoch,
             )
+            if self.ema:
+                self.ema.step = self.iteration
         if state.images % self.images_per_step:
             logger.warning("%d images of this epoch come a second time", state.images % self.images_per_step)
         if state.seed != self.seed:

@@ -48,8 +48,7 @@ class StudentAndTeacher(nn.Layer):
         if unlabeled is None:
             return self.student(labeled, normalizers)
         strong, weak = unlabeled.chunk(2)
-        with Float32():
-            return self.loss(self.maps(self.student, strong), self.pseudo_labels(weak))
+        return self.loss(self.maps(self.student, strong), self.pseudo_labels(weak))
 
     @paddle.no_grad()
     def pseudo_labels(self, images: Tensor) -> DenseMaps:
@@ -58,4 +57,6 @@ class StudentAndTeacher(nn.Layer):
 
     @staticmethod
     def maps(detector: nn.Layer, images: Tensor) -> DenseMaps:
-        return detector.in_pixels(detector.predict_maps(images))
+        maps = detector.predict_maps(images)
+        with Float32():
+            return detector.in_pixels(maps)

@@ -65,10 +65,14 @@ class ModelEMA:
     def update(self) -> None:
         """Take in the model's weights after an optimizer step."""
         self.step += 1
-        share, all_of_it = paddle.full([], 1.0 - self.current_decay()), paddle.ones([])
+        decay = self.current_decay()
+        share = paddle.full([], 1.0 - decay)
         # In place, with one kernel for each tensor: no new memory, and nothing that waits for the device.
         for name, value in self.model.state_dict().items():
-            self.average[name].lerp_(value, all_of_it if name in self.copied else share)
+            if not decay or name in self.copied:
+                paddle.assign(value, self.average[name])
+            else:
+                self.average[name].lerp_(value, share)
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.average

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,11 +60,14 @@ def test_only_headers_are_read(tmp_path, monkeypatch):
 
 @pytest.fixture
 def folder(anno_path):
-    """Two new images, one of them in a subfolder, two of the labelled set, and two that cannot be read."""
+    """Two new images, one of them in a subfolder; one with the name of a labelled one, and copies of two of these; and
+    two files that cannot be read."""
     folder = anno_path.parents[1] / "unlabeled2017"
-    places = {"new.JPG": (20, 30), "sub/new.png": (40, 25), "001.png": (9, 9), "sub/008.png": (9, 9)}
+    places = {"new.JPG": (20, 30), "sub/new.png": (40, 25), "sub/002.png": (9, 9)}
     for place, (h, w) in places.items():
         write_image(folder / place, h, w)
+    for name, place in (("001.png", "001.png"), ("008.png", "sub/008.png")):
+        shutil.copy(anno_path.parents[1] / "images" / name, folder / place)
     (folder / "bad.jpg").write_bytes(b"")
     (folder / "bad.png").write_bytes(b"no image")
     (folder / "notes.txt").write_text("no image either")
@@ -78,19 +82,23 @@ def test_a_folder_without_annotations(folder, anno_path, log):
     assert written == {
         "images": [
             {"id": 1, "file_name": "new.JPG", "width": 30, "height": 20},
-            {"id": 2, "file_name": "sub/new.png", "width": 25, "height": 40},
+            {"id": 2, "file_name": "sub/002.png", "width": 9, "height": 9},
+            {"id": 3, "file_name": "sub/new.png", "width": 25, "height": 40},
         ],
         "annotations": [],
         "categories": content["categories"],
     }
-    assert (split.unlabelled.images, split.unlabelled.image_dir) == (2, str(folder))
+    assert (split.unlabelled.images, split.unlabelled.image_dir) == (3, str(folder))
     boxes = len(content["annotations"])
     assert (split.labelled.images, split.labelled.boxes, split.labelled.path) == (8, boxes, str(anno_path))
     assert split.labelled.image_dir == str(anno_path.parents[1] / "images")
     assert "2 images are also in" in log.text
+    assert "anew" not in log.text
+    list_unlabelled(folder, anno_path=anno_path)
+    assert "unlabeled2017-unlabeled.json was there already: it is written anew" in log.text
     assert "2 files could not be read and are left out, the first is" in log.text and "bad.jpg" in log.text
     data = COCODataSet(image_dir=str(folder), anno_path=split.unlabelled.path)
-    assert [Path(record["im_file"]).is_file() for record in data.records] == [True, True]
+    assert [Path(record["im_file"]).is_file() for record in data.records] == [True] * 3
 
 
 def test_the_same_name_in_another_folder_is_another_image(anno_path, tmp_path):

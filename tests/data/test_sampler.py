@@ -63,7 +63,10 @@ def endless(epochs, world_size=1, **options):
         )
         for rank in range(world_size)
     ]
-    return [flat(sampler.batches(epoch) for epoch in range(epochs)) for sampler in samplers]
+    pairs = [flat(sampler.batches(epoch) for epoch in range(epochs)) for sampler in samplers]
+    passes = [number for pair in zip(*pairs) for number, _ in pair]
+    assert passes == [k // samplers[0].size for k in range(len(passes))]
+    return [[image for _, image in mine] for mine in pairs]
 
 
 @pytest.mark.parametrize(("size", "epochs"), [(7, 7), (100, 34), (5, 5), (1, 2)])

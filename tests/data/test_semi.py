@@ -148,6 +148,53 @@ def test_every_unlabelled_image_is_seen(folder):
     assert [len(set(seen[i : i + 7])) for i in range(0, 63, 7)] == [7] * 9
 
 
+def test_batches_that_make_no_step_are_not_counted_as_seen(folder):
+    """6 batches of 1 labelled image, in steps of 4: one step an epoch, and 7 epochs see each of 7 images four times."""
+    reader, seen = make_reader(folder, sup_batch_size=1, unsup_batch_size=1, accumulate_steps=4), []
+    for epoch in range(7):
+        reader.set_epoch(epoch)
+        seen += [batch["unlabeled"]["im_id"].numpy()[0] for batch in reader]
+    assert len(seen) == 28 and all(seen.count(image) == 4 for image in set(seen))
+
+
+def test_an_image_looks_different_each_time_it_comes_in_an_epoch(folder):
+    images = folder / "one"
+    images.mkdir()
+    shutil.copy(folder / "other" / "images" / "001.png", images)
+    labeled, _ = data_sets(folder)
+    one = SemiCOCODataSet(image_dir=str(images), supervised=False)
+    options = make_reader(folder)
+    reader = SemiTrainReader(
+        dataset=labeled,
+        unlabeled=one,
+        sample_transforms=[Decode()],
+        weak_aug=[NormalizeImage()],
+        strong_aug=[RandomDistort(), NormalizeImage()],
+        sup_batch_transforms=options.batch_transforms,
+        unsup_batch_transforms=[Permute(), PadBatch(pad_to_stride=32)],
+        unsup_batch_size=2,
+    )
+    strong = [image.numpy().tobytes() for batch in reader for image in batch["unlabeled"]["image"][:2]]
+    assert len(strong) == 12 and len(set(strong)) > 8
+
+
+def test_nothing_readable_ends_the_run(folder):
+    for path in (folder / "other" / "images").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"cannot be read|no readable image"):
+        list(make_reader(folder))
+    # Of a single image too few are unreadable to end the run for that.
+    one = SemiCOCODataSet(image_dir=str(folder / "other" / "images"), supervised=False, sample_num=1)
+    parts = [[Decode()], [NormalizeImage()], [Permute(), PadBatch(pad_to_stride=32)]]
+    names = ["sample_transforms", "weak_aug", "unsup_batch_transforms"]
+    labeled = make_reader(folder).dataset
+    targets = [*parts[2], Gt2FCOSTarget()]
+    options = {**dict(zip(names, parts)), "strong_aug": parts[1], "sup_batch_transforms": targets, "sup_batch_size": 2}
+    reader = SemiTrainReader(dataset=labeled, unlabeled=one, **options)
+    with pytest.raises(DataError, match="3 of 3 batches have no readable image"):
+        list(reader)
+
+
 def test_resuming_in_an_epoch_and_workers_give_the_same(folder):
     reader = make_reader(folder)
     reader.set_epoch(3)
@@ -204,6 +251,14 @@ def test_an_unreadable_image_is_replaced(folder, log):
     [
         ({"weak_aug": [RandomFlip()]}, ValueError, r"SemiTrainReader\.weak_aug: RandomFlip may move pixels.*sample_tr"),
         ({"strong_aug": [RandomResize(target_size=[64, 64])]}, ValueError, r"SemiTrainReader\.strong_aug: RandomRes"),
+        (
+            {"strong_aug": [NormalizeImage(), RandomDistort()]},
+            ValueError,
+            r"strong_aug: RandomDistort .* list it first",
+        ),
+        ({"weak_aug": []}, ValueError, "must both end with the same NormalizeImage"),
+        ({"strong_aug": [NormalizeImage(mean=[0.5] * 3)]}, ValueError, "must both end with the same NormalizeImage"),
+        ({"unsup_batch_transforms": [Permute(), Gt2FCOSTarget()]}, ValueError, "no targets: remove Gt2FCOSTarget"),
         ({"sup_batch_size": 7}, DataError, "6 labelled images do not fill one batch: SemiTrainReader.sup_batch_size"),
         ({"unsup_batch_size": 0}, ValueError, "unsup_batch_size is 0"),
         ({"num_classes": 1}, DataError, "2 classes, the model 1"),
@@ -229,9 +284,13 @@ def test_unlabelled_images_may_have_any_annotations_or_none(folder):
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "annotations": [{"nonsense": True}]}))
     assert len(data_sets(folder)[1]) == 7
-    del content["annotations"]
-    path.write_text(json.dumps(content))
-    assert len(data_sets(folder)[1]) == 7
+    for key in ("annotations", "categories"):
+        del content[key]
+        path.write_text(json.dumps(content))
+        assert len(data_sets(folder)[1]) == 7
+    path.write_text(json.dumps({"images": []}))
+    with pytest.raises(DataError, match=r"no image is left to use .* it lists none"):
+        data_sets(folder)
 
 
 def test_a_folder_is_enough(folder):

@@ -127,3 +127,13 @@ def test_average_that_starts_later_lives_in_a_model_and_copies_some():
         others = [tensor for name, tensor in teacher.state_dict().items() if name != "plain"]
         assert others and all(float(tensor.mean()) == value for tensor in others)
     assert ema.state_dict()["plain"] is teacher.plain
+
+
+def test_a_copy_is_exact():
+    model = nn.Linear(50, 50)
+    ema = ModelEMA(model, decay=0.9, decay_type="normal", start=3)
+    small = paddle.rand([50, 50]) * 1e-5
+    for value in (paddle.rand([50, 50]) * 7, small):
+        model.weight.set_value(value)
+        ema.update()
+    assert np.array_equal(ema.state_dict()["weight"].numpy(), small.numpy())

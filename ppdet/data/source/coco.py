@@ -67,7 +67,7 @@ class COCODataSet(DetectionDataset):
         self.image_dir = join_path(dataset_dir, image_dir)
 
         content = load_coco_json(self.anno_path)
-        self.category_ids, self.class_names = coco_categories(content, self.anno_path)
+        self.category_ids, self.class_names = self._categories(content)
         images = _Images(content, self.anno_path)
         if not os.path.isdir(self.image_dir):
             raise DataError(f"image folder {self.image_dir} does not exist: check COCODataSet.image_dir")
@@ -84,7 +84,8 @@ class COCODataSet(DetectionDataset):
             kept = kept[:sample_num]
         self.records = [self._record(i, images, boxes, data_fields) for i in kept.tolist()] * repeat
         if not self.records:
-            raise DataError(f"{self.anno_path}: no image is left to use ({boxes.report()}); see allow_empty")
+            advice = "; see allow_empty" if images.ids else ", it lists none"
+            raise DataError(f"{self.anno_path}: no image is left to use ({boxes.report()}){advice}")
         left_out = len(images.ids) - len(kept)
         logger.info(
             f"{os.path.basename(self.anno_path)}: {len(kept)} images"
@@ -92,6 +93,9 @@ class COCODataSet(DetectionDataset):
             f"{f', each {repeat} times' if repeat > 1 else ''}, {len(self.class_names)} classes,"
             f" {boxes.report()}"
         )
+
+    def _categories(self, content: dict[str, Any]) -> tuple[list[int], list[str]]:
+        return coco_categories(content, self.anno_path)
 
     def _annotations(self, content: dict[str, Any]) -> list:
         return content.get("annotations", [])
@@ -116,7 +120,10 @@ class COCODataSet(DetectionDataset):
 def load_coco_json(path: str) -> dict[str, Any]:
     """The parsed file; DataError when it is missing or not a JSON object."""
     if not os.path.isfile(path):
-        raise DataError(f"annotation file {path} does not exist: check dataset_dir and anno_path")
+        advice = "check dataset_dir and anno_path"
+        if "semi_annotations" in path:
+            advice = "make it with tools/gen_semi_coco.py, or " + advice
+        raise DataError(f"annotation file {path} does not exist: {advice}")
     collecting = gc.isenabled()
     gc.disable()  # millions of small objects, none of them garbage: halves the time
     try:

@@ -42,5 +42,5 @@ def require_folder(path: str) -> None:
         advice = "name yours"
     raise DataError(
         f"data set folder {path} does not exist: {advice} with `-o TrainDataset.dataset_dir=…`"
-        " (EvalDataset, TestDataset alike)"
+        " (UnsupTrainDataset, EvalDataset, TestDataset alike)"
     )

@@ -61,6 +61,9 @@ class SemiCOCODataSet(COCODataSet):
             repeat=repeat,
         )
 
+    def _categories(self, content: dict[str, Any]) -> tuple[list[int], list[str]]:
+        return super()._categories(content) if self.supervised or "categories" in content else ([], [])
+
     def _annotations(self, content: dict[str, Any]) -> list:
         return super()._annotations(content) if self.supervised else []
 

@@ -1,6 +1,5 @@
 """How good the labels are that a teacher gives to unlabelled images, in figures and in a picture."""
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
@@ -75,14 +74,18 @@ class PseudoLabelHook(Hook):
             self.look(trainer, trainer.epoch + 1)
 
     def look(self, trainer: object, epoch: int, step: int = 0) -> None:
-        """Judge the teacher after that many epochs, and steps of the next one."""
-        if distributed.rank() != 0:
-            return
+        """Judge the teacher after that many epochs, and steps of the next one, on rank 0, while the others wait."""
+        if distributed.rank() == 0:
+            self.tell(trainer, epoch, step)
+        distributed.wait_for_all()
+
+    def tell(self, trainer: object, epoch: int, step: int) -> None:
         when = f"after epoch {epoch}" + (f" and {step} steps" if step else "") if epoch or step else "before training"
         try:
             figures, picture = self.judge(trainer, when)
-        except (ValueError, RuntimeError, OSError, MemoryError) as error:
-            logger.error("no look at pseudo-labels %s: %s; training goes on", when, error)
+        # A look is not worth a run, whatever goes wrong in it.
+        except Exception as error:
+            logger.error("no look at pseudo-labels %s: %s; training goes on", when, str(error) or repr(error))
             return
         images = len(self.reader.dataset) - len(self.reader.skipped)
         line = f"pseudo-labels of {images} images {when}: {', '.join(texts(figures))}"
@@ -135,7 +138,7 @@ class PseudoLabelHook(Hook):
         records = {int(record["im_id"].item()): record for record in dataset.records}  # each once, with `repeat` too
         truth = read_truth(dataset, trainer.reader.dataset)
         ids = ([number for number in records if number in truth] or list(records))[: self.images]
-        chosen = copy.copy(dataset)
+        chosen = DetectionDataset()
         chosen.records = [records[number] for number in ids]
         reader = trainer.cfg.create("EvalReader", dataset=chosen, worker_num=0, seed=trainer.seed)
         if not reader.sample_transforms:
@@ -145,7 +148,7 @@ class PseudoLabelHook(Hook):
 
 
 def starts_with_detector(trainer: object) -> bool:
-    return bool(trainer.cfg["pretrain_weights"] or trainer.resumed_from)
+    return bool(trainer.pretrained or trainer.resumed_from)
 
 
 def picture_name(epoch: int, step: int = 0) -> str:
@@ -173,7 +176,8 @@ def read_truth(dataset: DetectionDataset, labeled: DetectionDataset) -> dict[int
     except DataError as error:
         logger.info("pseudo-labels: there is nothing to judge them by: %s", error)
         return {}
-    if annotated.category_ids != labeled.category_ids:
+    classes = [(data.category_ids, data.class_names) for data in (annotated, labeled)]
+    if classes[0] != classes[1]:
         logger.info("pseudo-labels: there is nothing to judge them by: %s has other classes", dataset.anno_path)
         return {}
     return {int(r["im_id"].item()): (r["gt_bbox"], r["gt_class"].reshape(-1)) for r in annotated.records}

@@ -12,6 +12,12 @@ from ppdet.modeling.heads.fcos_head import DenseMaps, FCOSHead
 from ppdet.modeling.mixed import Float32
 
 
+class ImageSizeError(ValueError):
+    """Images of a size that the network does not take; the message says what to change."""
+
+    user_error = True
+
+
 @register
 class FCOS(nn.Layer):
     """Backbone, neck and head, with the three things one does with them: predict maps, take a loss, detect."""
@@ -73,11 +79,11 @@ class FCOS(nn.Layer):
         """Dense maps of normalised images (N, 3, H, W), sides multiples of the backbone's largest stride.
 
         Raises:
-            ValueError: a side is no such multiple.
+            ImageSizeError: a side is no such multiple.
         """
         stride = self.backbone.out_shape[-1].stride
         if paddle.in_dynamic_mode() and (images.shape[2] % stride or images.shape[3] % stride):
-            raise ValueError(
+            raise ImageSizeError(
                 f"the network takes image sides that are multiples of {stride}, not {images.shape[2]}x"
                 f"{images.shape[3]}: add `- PadBatch: {{pad_to_stride: {stride}}}` to the reader's batch_transforms"
             )

@@ -283,3 +283,16 @@ def test_a_teacher_that_starts_from_a_detector_is_looked_at_before_training(run,
     assert (line["iteration"], line["epoch"]) == (0, 0)
     # model_final is the teacher that the other run ended with.
     assert own.looks[0][1] == pytest.approx(witness.looks[-1][1], rel=1e-3)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_all_ranks_wait_for_the_one_that_looks(semi, monkeypatch, rank):
+    """Gloo's operations have 30 s: others must not enter the next one while rank 0 is still looking."""
+    events = []
+    hook = PseudoLabelHook(epochs=1)
+    trainer = Trainer(load_config(str(semi)))
+    monkeypatch.setattr(hook, "judge", lambda *_: events.append("look") or 1 / 0)
+    monkeypatch.setattr(pseudo_labels.distributed, "rank", lambda: rank)
+    monkeypatch.setattr(pseudo_labels.distributed, "wait_for_all", lambda: events.append("wait"))
+    hook.look(trainer, 1)
+    assert events == (["look", "wait"] if rank == 0 else ["wait"])
