@@ -23,7 +23,7 @@ OPERATIONS = {
     "Resize": Resize,
     "NormalizeImage": NormalizeImage,
     "Permute": Permute,
-    "PadStride": lambda stride: PadBatch(pad_to_stride=stride),
+    "PadStride": lambda stride, size=None: PadBatch(pad_to_stride=stride, pad_to_size=size),
 }
 
 

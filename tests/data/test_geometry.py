@@ -102,6 +102,49 @@ def test_random_resize_of_one_size():
     assert resize(marked_sample(), np.random.default_rng(0))["image"].shape[:2] == (24, 32)
 
 
+def fit(h, w, short, long):
+    """The size at which published recipes of other code bases train: scale to fit, then round half up."""
+    scale = min(short / min(h, w), long / max(h, w))
+    return int(h * scale + 0.5), int(w * scale + 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "shorts"),
+    [
+        ({"target_size": [[640, 1333], [800, 1333]]}, [640, 800]),  # one of several values
+        ({"target_size": [[640, 1333], [800, 1333]], "random_range": True}, list(range(640, 801))),  # a whole number
+    ],
+)
+@pytest.mark.parametrize("size", [(480, 640), (640, 427), (333, 640)])
+def test_random_resize_of_published_recipes(options, shorts, size):
+    resize = RandomResize(**options)
+    sample = {"image": np.zeros((*size, 3), np.uint8)}
+    drawn = [resize(dict(sample), np.random.default_rng(i))["image"].shape[:2] for i in range(100)]
+    assert set(drawn) <= {fit(*size, short, 1333) for short in shorts}
+    assert len(set(drawn)) > (1 if len(shorts) == 2 else 20)
+
+
+@pytest.mark.parametrize(("h", "w"), [(48, 64), (64, 48), (30, 200)])
+def test_random_resize_scales_a_view(h, w):
+    """The scale of the view is uniform: so is the longer side, which is all of it."""
+    resize = RandomResize(target_size=102, random_size=False, scale_range=[0.8, 1])
+    sample = {"image": np.zeros((h, w, 3), np.uint8)}
+    shapes = [resize(dict(sample), np.random.default_rng(i))["image"].shape[:2] for i in range(400)]
+    longs = [max(shape) for shape in shapes]
+    assert all(shape == fit(h, w, max(shape), max(shape)) for shape in shapes)
+    assert (min(longs), max(longs)) == (82, 102) and abs(np.mean(longs) - 0.9 * 102) < 1
+    assert resize.new_size(h, w) == fit(h, w, 102, 102)
+
+
+def test_a_scale_leaves_other_draws_alone():
+    plain, scaled = (RandomResize(target_size=[10, 20, 30], scale_range=one) for one in (None, [2, 2]))
+    sides = [
+        [resize(marked_sample(), np.random.default_rng(i))["image"].shape[1] for i in range(20)]
+        for resize in (plain, scaled)
+    ]
+    assert sides[1] == [2 * side for side in sides[0]]
+
+
 def test_flip():
     rng = np.random.default_rng(0)
     before = marked_sample()
@@ -193,6 +236,7 @@ def test_records_keep_their_arrays(transform):
         (lambda: Resize(target_size=8, interp=9), "bilinear"),
         (lambda: RandomResize(target_size=[[1, 2]], random_range=True), "two sizes"),
         (lambda: RandomResize(target_size=5), "list"),
+        (lambda: RandomResize(target_size=5, random_size=False, scale_range=[1, 0.8]), "scale_range"),
         (lambda: RandomFlip(prob=2.0), "probability"),
         (lambda: RandomCrop(scaling=[0.5, 1.5]), "scaling"),
         (lambda: RandomExpand(ratio=0.5), "more than 1"),

@@ -1,12 +1,13 @@
 """Making the images of a batch one size."""
 
-from collections.abc import Callable
-from typing import Optional
+from collections.abc import Callable, Sequence
+from typing import Optional, Union
 
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.errors import DataError
+from ppdet.data.transform.geometry import as_pair
 
 
 @register
@@ -16,6 +17,13 @@ class PadBatch:
 
     Args:
         pad_to_stride: round the padded size up to a multiple of it; 0 does not.
+        pad_to_size: least height and width, before that rounding: one number for both, or two. null: none.
+
+    Recipes whose images are padded to a square view of 8n + 1 pixels, such as 1025, have it as pad_to_size 1025 and
+    pad_to_stride 32: the network takes multiples of its stride, 1056. The locations in the view are the same ones (with
+    num_shift 0: multiples of the stride, from 0 to 1024). What differs: there are some more in the padding, all of them
+    background; and features near the view's right and lower edge see what the network makes of padding, where every
+    convolution of the smaller input would see zeros.
 
     `im_shape` stays the size of the image itself. The images become views of one array, which `stack_images` finds
     again: (N, 3, H, W), or (N, H, W, 3) where Permute only turned the axes of a view.
@@ -24,18 +32,20 @@ class PadBatch:
     takes_batch = moves_pixels = True
     empty = staticmethod(np.empty)  # makes the array; a worker sets one that takes shared memory
 
-    def __init__(self, *, pad_to_stride: int = 0) -> None:
+    def __init__(self, *, pad_to_stride: int = 0, pad_to_size: Optional[Union[int, Sequence[int]]] = None) -> None:
         if pad_to_stride < 0:
             raise ValueError(f"PadBatch.pad_to_stride is {pad_to_stride}, expected 0 or a positive stride")
         self.pad_to_stride = pad_to_stride
+        self.pad_to_size = None if pad_to_size is None else as_pair(pad_to_size, "PadBatch.pad_to_size")
 
     def __call__(self, samples: list[dict], rng: Optional[np.random.Generator] = None) -> list[dict]:
         images = [sample["image"] for sample in samples]
         if any(image.ndim != 3 or image.shape[0] > 4 for image in images):
             raise DataError(f"PadBatch: an image of shape {images[0].shape}, expected (3, H, W): Permute comes before")
         stride = max(self.pad_to_stride, 1)
-        height = -(-max(image.shape[1] for image in images) // stride) * stride
-        width = -(-max(image.shape[2] for image in images) // stride) * stride
+        least = self.pad_to_size or (1, 1)
+        height = -(-max(least[0], *(image.shape[1] for image in images)) // stride) * stride
+        width = -(-max(least[1], *(image.shape[2] for image in images)) // stride) * stride
         batch = _like((len(images), images[0].shape[0], height, width), images[0], self.empty)
         for sample, image, padded in zip(samples, images, batch):
             h, w = image.shape[1:]

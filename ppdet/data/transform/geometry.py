@@ -39,7 +39,7 @@ class Resize:
         keep_ratio: bool = True,
         interp: int = cv2.INTER_LINEAR,
     ) -> None:
-        self.target_size = _pair(target_size, "Resize.target_size")
+        self.target_size = as_pair(target_size, "Resize.target_size")
         self.keep_ratio = keep_ratio
         self.interp = _interpolation(interp, "Resize.interp")
 
@@ -82,6 +82,8 @@ class RandomResize:
             With random_range, two sizes [[short, long], [short, long]]: the short side is drawn from the
             whole numbers between the two short sides, the long side may reach the larger of the two long
             ones. With neither, one size.
+        scale_range: [low, high], a factor of both numbers of the size, uniform in this range and drawn for every
+            sample: with target_size 1025, random_size false and [0.8, 1], images fit into squares of 820 to 1025.
         keep_ratio, interp: as in Resize.
     """
 
@@ -95,33 +97,41 @@ class RandomResize:
         interp: int = cv2.INTER_LINEAR,
         random_range: bool = False,
         random_size: bool = True,
+        scale_range: Optional[Sequence[float]] = None,
     ) -> None:
         name = "RandomResize.target_size"
         if random_range:
-            sizes = [_pair(size, name) for size in _sequence(target_size, name)]
+            sizes = [as_pair(size, name) for size in _sequence(target_size, name)]
             if len(sizes) != 2:
                 raise ValueError(f"{name}: random_range needs two sizes [[short, long], [short, long]]")
             low, high = sorted(min(size) for size in sizes)
             long_side = max(max(size) for size in sizes)
             self.sizes = [(short, long_side) for short in range(low, high + 1)]
         elif random_size:
-            self.sizes = [_pair(size, name) for size in _sequence(target_size, name)]
+            self.sizes = [as_pair(size, name) for size in _sequence(target_size, name)]
         else:
-            self.sizes = [_pair(target_size, name)]
+            self.sizes = [as_pair(target_size, name)]
+        if scale_range is not None and (len(scale_range) != 2 or not 0 < scale_range[0] <= scale_range[1] < np.inf):
+            raise ValueError(f"RandomResize.scale_range is {list(scale_range)}, expected [low, high] above 0")
+        self.scale_range = scale_range
         self.keep_ratio = keep_ratio
         self.interp = _interpolation(interp, "RandomResize.interp")
 
     def __call__(self, sample: dict, rng: np.random.Generator, size: Optional[tuple[int, int]] = None) -> dict:
         """`size`: as in Resize."""
-        return self._resize(self.sizes[int(rng.integers(len(self.sizes)))])(sample, rng, size)
+        target_size = self.sizes[int(rng.integers(len(self.sizes)))]
+        factor = rng.uniform(*self.scale_range) if self.scale_range else 1.0
+        return self._resize(target_size, factor)(sample, rng, size)
 
     def new_size(self, h: int, w: int) -> tuple[int, int]:
         """The largest (h, w) that an image of h x w pixels can get."""
         pairs = [sorted(size) for size in self.sizes] if self.keep_ratio else self.sizes
-        return self._resize(tuple(max(sides) for sides in zip(*pairs))).new_size(h, w)
+        factor = self.scale_range[1] if self.scale_range else 1.0
+        return self._resize(tuple(max(sides) for sides in zip(*pairs)), factor).new_size(h, w)
 
-    def _resize(self, target_size: tuple[int, int]) -> Resize:
-        return Resize(target_size=target_size, keep_ratio=self.keep_ratio, interp=self.interp)
+    def _resize(self, target_size: tuple[int, int], factor: float) -> Resize:
+        size = [max(1, round(side * factor)) for side in target_size]
+        return Resize(target_size=size, keep_ratio=self.keep_ratio, interp=self.interp)
 
 
 @register
@@ -153,7 +163,7 @@ def _sequence(value: object, name: str) -> Sequence:
     return value
 
 
-def _pair(size: object, name: str) -> tuple[int, int]:
+def as_pair(size: object, name: str) -> tuple[int, int]:
     """A size as two numbers, given as one or two."""
     pair = (size, size) if isinstance(size, int) else size
     if not isinstance(pair, Sequence) or len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
