@@ -109,20 +109,28 @@ class ToDevice:
             self._mean_std = [value.reshape([1, 3, 1, 1]) for value in values]
         mean, std = self._mean_std
         image = image.transpose([0, 3, 1, 2])
-        return normalized(image, mean, std, image.shape[2:], im_shape)
+        return normalized(image, mean, std, image.shape[2:], im_shape, to_bgr=self.normalize.is_bgr)
 
 
 def normalized(
-    image: "Tensor", mean: "Tensor", std: "Tensor", size: Sequence[Union[int, "Tensor"]], im_shape: "Tensor"
+    image: "Tensor",
+    mean: "Tensor",
+    std: "Tensor",
+    size: Sequence[Union[int, "Tensor"]],
+    im_shape: "Tensor",
+    *,
+    to_bgr: bool,
 ) -> "Tensor":
     """(image - mean) / std inside of the images, 0 in their padding, also in a static graph.
 
     Args:
-        image: (N, 3, H, W) of any type; the result is float32. mean, std: (1, 3, 1, 1).
-        size: H and W. im_shape: (N, 2), heights and widths without padding.
+        image: (N, 3, H, W) RGB of any type; the result is float32. mean, std: (1, 3, 1, 1), of the result's channels.
+        size: H and W. im_shape: (N, 2), heights and widths without padding. to_bgr: the result is BGR.
     """
     import paddle
 
+    if to_bgr:  # slices, since every format that a graph may be converted to has them
+        image = paddle.concat([image[:, 2:], image[:, 1:2], image[:, :1]], axis=1)
     height, width = size
     rows = paddle.arange(height, dtype="float32").reshape([1, 1, -1, 1]) < im_shape[:, 0].reshape([-1, 1, 1, 1])
     columns = paddle.arange(width, dtype="float32").reshape([1, 1, 1, -1]) < im_shape[:, 1].reshape([-1, 1, 1, 1])

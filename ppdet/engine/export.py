@@ -45,9 +45,11 @@ class ExportedDetector(nn.Layer):
             self.std = paddle.to_tensor(std, "float32").reshape([1, 3, 1, 1])
 
     def forward(self, image: Tensor, scale_factor: Optional[Tensor] = None, im_shape: Optional[Tensor] = None):
-        """image (N, 3, H, W); scale_factor (N, 2) y, x; im_shape (N, 2) height, width without padding."""
+        """image (N, 3, H, W), RGB pixels where they are normalised here; scale_factor (N, 2) y, x; im_shape (N, 2)
+        height, width without padding."""
         if self.normalize is not None:
-            image = normalized(image, self.mean, self.std, paddle.shape(image)[2:], im_shape)
+            size = paddle.shape(image)[2:]
+            image = normalized(image, self.mean, self.std, size, im_shape, to_bgr=self.normalize.is_bgr)
         maps = self.model.predict_maps(image)
         if self.output == "maps":
             return [tensor for level in zip(*maps) for tensor in level]
@@ -142,12 +144,15 @@ def describe_transforms(transforms: Sequence[object], where: str) -> list[dict]:
                     "std": t.std,
                     "is_scale": t.is_scale,
                     "norm_type": t.norm_type,
+                    # PaddleDetection, which reads these files too, does not know it, and has no other order than RGB.
+                    **({"channel_order": t.channel_order} if t.is_bgr else {}),
                 }
             )
         elif isinstance(t, Permute):
             described.append({"type": "Permute"})
         elif isinstance(t, PadBatch):
-            described.append({"type": "PadStride", "stride": t.pad_to_stride})
+            size = {"size": list(t.pad_to_size)} if t.pad_to_size else {}
+            described.append({"type": "PadStride", "stride": t.pad_to_stride, **size})
         elif not isinstance(t, Decode):
             raise ConfigError(
                 f"{where}: TestReader: {type(t).__name__} cannot be exported; "

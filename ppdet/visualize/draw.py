@@ -62,6 +62,7 @@ def draw_batch(
     *,
     class_names: Optional[Sequence[str]] = None,
     num_shift: float = 0.5,
+    is_bgr: bool = False,
 ) -> None:
     """Write a picture of a training batch as the network sees it: at most 8 images in a grid, with a legend.
 
@@ -70,7 +71,7 @@ def draw_batch(
             pixels of these images, gt_class (N, M) with -1 for padding, target_labels (N, R) with 0 for
             background, R all locations of all levels, the finest level first, row by row.
         path: picture to write; its suffix (.jpg, .png) says how.
-        mean, std: (3,) RGB, such that image = (pixel / 255 - mean) / std.
+        mean, std: (3,), such that image = (pixel / 255 - mean) / std. is_bgr: the channels are blue, green, red.
         strides: stride of each level. num_shift: locations lie at (index + num_shift) * stride.
 
     Raises:
@@ -79,7 +80,7 @@ def draw_batch(
     images = np.asarray(batch["image"])[:MAX_BATCH_IMAGES]
     panels, positives = [], np.zeros(len(strides), np.int64)
     for number, planes in enumerate(images):
-        panel, scale = _panel(planes, mean, std)
+        panel, scale = _panel(planes, mean, std, is_bgr)
         _draw_truth(panel, batch, number, scale, class_names)
         if "target_labels" in batch:
             labels = np.asarray(batch["target_labels"])[number]
@@ -100,13 +101,14 @@ def draw_pseudo_labels(
     *,
     title: Sequence[str] = (),
     truth: Optional[Sequence[tuple[np.ndarray, np.ndarray]]] = None,
+    is_bgr: bool = False,
 ) -> np.ndarray:
     """Draw the locations that a teacher labels, in a grid of images as the network sees them, with a legend.
 
     Args:
         images: of each image (3, H, W) float, normalised; sizes may differ.
         selected: of each image (K, 3) x, y, level, in pixels of this image.
-        mean, std: (3,) RGB, such that image = (pixel / 255 - mean) / std.
+        mean, std: (3,), such that image = (pixel / 255 - mean) / std. is_bgr: the channels are blue, green, red.
         strides: stride of each level.
         title: parts of a line above the images.
         truth: of each image true boxes (M, 4) x1, y1, x2, y2 and their classes (M,); they get thin lines.
@@ -116,7 +118,7 @@ def draw_pseudo_labels(
     """
     panels, counts = [], np.zeros(len(strides), np.int64)
     for number, (planes, places) in enumerate(zip(images, selected)):
-        panel, scale = _panel(planes, mean, std)
+        panel, scale = _panel(planes, mean, std, is_bgr)
         for box, label in zip(*truth[number]) if truth else ():
             x1, y1, x2, y2 = np.round(box * scale).astype(int).tolist()
             cv2.rectangle(panel, (x1, y1), (x2, y2), class_color(int(label)), 1)
@@ -143,12 +145,13 @@ def write_picture(picture: np.ndarray, path: Union[str, Path]) -> None:
         temporary.write_bytes(encoded.tobytes())
 
 
-def _panel(planes: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> tuple[np.ndarray, float]:
-    """The pixels (H', W', 3) of a normalised image (3, H, W), and how much larger than the image they are."""
+def _panel(planes: np.ndarray, mean: Sequence[float], std: Sequence[float], is_bgr: bool) -> tuple[np.ndarray, float]:
+    """The pixels (H', W', 3) RGB of a normalised image (3, H, W), and how much larger than the image they are."""
     height, width = planes.shape[1:]
     scale = min(PANEL_WIDTH / width, PANEL_WIDTH / height)
     pixels = (planes.transpose(1, 2, 0) * np.asarray(std) + np.asarray(mean)) * 255
-    panel = np.clip(np.round(np.nan_to_num(pixels)), 0, 255).astype(np.uint8)
+    pixels = pixels[..., ::-1] if is_bgr else pixels
+    panel = np.clip(np.round(np.nan_to_num(pixels)), 0, 255).astype(np.uint8, order="C")
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return cv2.resize(panel, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR), scale
 

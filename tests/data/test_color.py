@@ -27,6 +27,24 @@ def test_normalize(is_scale, norm_type, dtype):
     assert np.allclose(result, expected, rtol=1e-6, atol=1e-6)
 
 
+CAFFE = {"mean": [102.9801, 115.9465, 122.7717], "std": [1.0, 1.0, 1.0], "is_scale": False}  # blue, green, red
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("options", [CAFFE, {"mean": [0.4, 0.5, 0.6], "std": [0.1, 0.2, 0.3]}, {"norm_type": "none"}])
+def test_bgr_is_rgb_with_channels_reversed(dtype, options):
+    image = noise().astype(dtype)
+    before = image.copy()
+    bgr = NormalizeImage(channel_order="bgr", **options)({"image": image})["image"]
+    assert np.array_equal(image, before)
+    reverse = {name: value[::-1] if name in ("mean", "std") else value for name, value in options.items()}
+    assert np.array_equal(bgr, NormalizeImage(**reverse)({"image": image})["image"][..., ::-1])
+    assert np.array_equal(bgr, NormalizeImage(**options)({"image": image[..., ::-1].copy()})["image"])
+    if options is CAFFE:
+        assert np.allclose(bgr[3, 4], image[3, 4, ::-1].astype(np.float64) - CAFFE["mean"], rtol=1e-6, atol=1e-5)
+    assert Permute()({"image": bgr})["image"].flags.c_contiguous or dtype is np.float32
+
+
 def test_permute_costs_nothing_after_normalize():
     sample = Permute()(NormalizeImage()({"image": noise()}))
     assert sample["image"].shape == (3, 30, 40) and sample["image"].flags.c_contiguous

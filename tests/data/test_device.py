@@ -92,7 +92,25 @@ def test_tensors_keep_their_values_when_the_arrays_are_overwritten():
     assert batch["image"].numpy().max() == 1 and batch["im_id"].tolist() == [1]
 
 
-@pytest.mark.parametrize("options", [{}, {"is_scale": False}, {"norm_type": "none"}])
+@pytest.mark.parametrize("place", ["on_cpu", "on_gpu"])
+def test_bgr_is_what_a_flipped_image_gives(place):
+    arrays, _ = raw_batch()
+    device = ToDevice(
+        NormalizeImage(mean=[102.9801, 115.9465, 122.7717], std=[1, 2, 3], is_scale=False, channel_order="bgr")
+    )
+    if place == "on_cpu":
+        image = device.on_cpu(arrays)["image"].numpy()
+    else:
+        image = device.on_gpu(*(paddle.to_tensor(arrays[name]) for name in ("image", "im_shape"))).numpy()
+    red, green, blue = arrays["image"].astype(np.float64).transpose(3, 0, 1, 2)
+    expected = np.stack([blue - 102.9801, (green - 115.9465) / 2, (red - 122.7717) / 3], axis=1)
+    for one, (h, w) in zip(expected, arrays["im_shape"].astype(int)):
+        one[:, h:] = 0
+        one[:, :, w:] = 0
+    assert np.allclose(image, expected, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"is_scale": False}, {"norm_type": "none"}, {"channel_order": "bgr"}])
 def test_formula_of_gpus_gives_the_same(options):
     arrays, _ = raw_batch()
     device = ToDevice(NormalizeImage(**options))

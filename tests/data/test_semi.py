@@ -220,6 +220,19 @@ def test_ranks_share_both_kinds_of_images(folder):
             assert ids[0] | ids[1] == set(whole[key][:size].tolist())
 
 
+def test_views_of_other_channel_orders_are_normalised_before(folder):
+    bgr = NormalizeImage(channel_order="bgr")
+    mixed = make_reader(folder, weak_aug=[bgr])
+    both = make_reader(folder, weak_aug=[bgr], strong_aug=[NormalizeImage(channel_order="bgr")])
+    assert mixed.labeled._to_device.normalize is None and both.labeled._to_device.normalize is not None
+    for batch in (flat(next(iter(reader))) for reader in (mixed, both)):
+        scaled = batch["image"][2:] * np.reshape([0.229, 0.224, 0.225], (3, 1, 1))
+        rgb = flat(next(iter(make_reader(folder))))["image"][2:] * np.reshape([0.229, 0.224, 0.225], (3, 1, 1))
+        offset = np.reshape([0.485, 0.456, 0.406], (3, 1, 1))
+        inside = np.abs(rgb) > 0
+        assert np.allclose((scaled + offset)[inside[:, ::-1]], (rgb + offset)[:, ::-1][inside[:, ::-1]], atol=1e-5)
+
+
 def test_normalising_on_the_device_or_before_is_the_same(folder):
     """A Permute among the sample transforms of one view keeps normalisation in the workers."""
     early = {

@@ -92,6 +92,20 @@ def test_batch_picture_undoes_the_normalisation(tmp_path):
     assert (picture[20:300, 20:470] == 128).all()
 
 
+def test_colors_of_a_bgr_batch_are_right(tmp_path):
+    """A batch of BGR is drawn as the RGB batch of the same pixels."""
+    rng = np.random.default_rng(0)
+    mean, std = np.array([0.4, 0.45, 0.5]), np.array([0.1, 0.2, 0.3])
+    rgb = (rng.random((1, 3, 64, 96)) - mean[:, None, None]) / std[:, None, None]
+    draw_batch({"image": rgb}, tmp_path / "rgb.png", mean, std, STRIDES)
+    draw_batch({"image": rgb[:, ::-1]}, tmp_path / "bgr.png", mean[::-1], std[::-1], STRIDES, is_bgr=True)
+    assert np.array_equal(read(tmp_path / "rgb.png"), read(tmp_path / "bgr.png"))
+    dots = [np.array([[20.0, 20.0, 1.0]])]
+    teachers = draw_pseudo_labels(list(rgb), dots, mean, std, STRIDES)
+    again = draw_pseudo_labels(list(rgb[:, ::-1]), dots, mean[::-1], std[::-1], STRIDES, is_bgr=True)
+    assert np.array_equal(teachers, again)
+
+
 def test_positive_locations_are_dots_at_their_place_in_the_color_of_their_level(tmp_path):
     batch = make_batch(1)
     columns = 96 // 8

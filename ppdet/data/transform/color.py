@@ -19,9 +19,10 @@ class NormalizeImage:
     """(image * scale - mean) / std as float32, scale 1/255 with is_scale.
 
     Args:
-        mean, std: per RGB channel, in units of the scaled image.
+        mean, std: per channel of the result, in units of the scaled image.
         is_scale: bring 0..255 to 0..1 first.
         norm_type: mean_std, or none to scale only.
+        channel_order: of the result, for networks that were trained on BGR. Images come as RGB in any case.
 
     The result is an (H, W, 3) view of an array that holds one channel after the other, so that Permute
     has nothing left to copy.
@@ -36,6 +37,7 @@ class NormalizeImage:
         std: Sequence[float] = (0.229, 0.224, 0.225),
         is_scale: bool = True,
         norm_type: Literal["mean_std", "none"] = "mean_std",
+        channel_order: Literal["rgb", "bgr"] = "rgb",
     ) -> None:
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError(f"NormalizeImage: expected 3 means and 3 positive std, got {list(mean)}, {list(std)}")
@@ -43,6 +45,8 @@ class NormalizeImage:
         self.std = list(std)
         self.is_scale = is_scale
         self.norm_type = norm_type
+        self.channel_order = channel_order
+        self._step = -1 if self.is_bgr else 1  # through the channels of an RGB image
         levels = np.repeat(np.arange(256, dtype=np.float32)[:, None], 3, axis=1)
         # A uint8 image has 256 values a channel: (3, 256) results, computed once.
         self._table = np.ascontiguousarray(self._normalize(levels).T)
@@ -50,7 +54,7 @@ class NormalizeImage:
     def __call__(self, sample: dict, rng: Optional[np.random.Generator] = None) -> dict:
         image = sample["image"]
         if image.dtype != np.uint8:
-            sample["image"] = self._normalize(image.astype(np.float32))
+            sample["image"] = self._normalize(image[..., :: self._step].astype(np.float32))
             return sample
         planes = np.empty((3, *image.shape[:2]), dtype=np.float32)
         self._look_up(cv2.split(image), planes)
@@ -69,16 +73,24 @@ class NormalizeImage:
         return result
 
     def _look_up(self, channels: Sequence[np.ndarray], planes: np.ndarray) -> None:
-        """Three (H, W) uint8 -> normalised into (3, H, W) float32."""
-        for plane, channel, table in zip(planes, channels, self._table):
+        """Red, green and blue (H, W) uint8 -> normalised into (3, H, W) float32."""
+        for plane, channel, table in zip(planes, channels[:: self._step], self._table):
             cv2.LUT(channel, table, dst=plane)
 
+    @property
+    def is_bgr(self) -> bool:
+        return self.channel_order == "bgr"
+
     def pixel_mean_std(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation in units of pixel values: the result is (pixel - mean) / std."""
+        """Mean and standard deviation in units of pixel values: the result is (pixel - mean) / std, in its order."""
         unit = 255.0 if self.is_scale else 1.0
         if self.norm_type == "none":
             return [0.0] * 3, [unit] * 3
         return [m * unit for m in self.mean], [s * unit for s in self.std]
+
+    def equals(self, other: "NormalizeImage") -> bool:
+        """Whether both give the same."""
+        return (self.pixel_mean_std(), self.is_bgr) == (other.pixel_mean_std(), other.is_bgr)
 
     def _normalize(self, image: np.ndarray) -> np.ndarray:
         """`image` (..., 3) float32, overwritten."""

@@ -50,14 +50,22 @@ def picture_name(number: int) -> str:
 def draw(batch: dict, path: Path, trainer: object) -> None:
     """Write the picture of a batch as the trainer's model gets it."""
     arrays = {name: value.numpy() for name, value in batch.items() if isinstance(value, paddle.Tensor)}
-    mean, std = normalization(trainer.reader)
     names, model = trainer.reader.dataset.class_names, trainer.model
-    draw_batch(arrays, path, mean, std, model.strides, num_shift=model.num_shift, class_names=names)
+    draw_batch(
+        arrays,
+        path,
+        strides=model.strides,
+        num_shift=model.num_shift,
+        class_names=names,
+        **normalization(trainer.reader),
+    )
 
 
-def normalization(reader: object) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation, of pixel values in 0..1, that a reader's images were normalised with."""
+def normalization(reader: object) -> dict[str, object]:
+    """How a reader's images were normalised, as functions that draw them take it: mean and std, of pixel values in
+    0..1, and whether the channels are BGR."""
     transforms = [*reader.sample_transforms, *reader.batch_transforms]
     normalize = next((t for t in transforms if isinstance(t, NormalizeImage)), None)
     mean, std = normalize.pixel_mean_std() if normalize else ([0.0] * 3, [1.0] * 3)
-    return [m / 255 for m in mean], [s / 255 for s in std]
+    is_bgr = normalize is not None and normalize.is_bgr
+    return {"mean": [m / 255 for m in mean], "std": [s / 255 for s in std], "is_bgr": is_bgr}

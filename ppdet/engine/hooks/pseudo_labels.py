@@ -125,8 +125,8 @@ class PseudoLabelHook(Hook):
         picture = draw_pseudo_labels(
             images,
             [dots[selected.image == number] for number in range(len(images))],
-            *normalization(self.reader),
-            model.strides,
+            strides=model.strides,
+            **normalization(self.reader),
             title=[when, *texts(figures)],
             truth=truth,
         )
