@@ -11,7 +11,7 @@ STRIDES = (8, 16, 32, 64, 128)
 BOUNDS = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, np.inf))
 
 
-def plain_targets(boxes, classes, height, width, radius=1.5, shift=0.5, in_strides=True):
+def plain_targets(boxes, classes, height, width, radius=1.5, shift=0.5, in_strides=True, inclusive=False, least=0):
     """Labels, distances and centerness, location by location."""
     labels, distances, centerness = [], [], []
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -21,7 +21,11 @@ def plain_targets(boxes, classes, height, width, radius=1.5, shift=0.5, in_strid
             for j in range(-(-width // stride)):
                 point = np.array([(j + shift) * stride, (i + shift) * stride], dtype=np.float32)
                 sides = np.concatenate([point - boxes[:, :2], boxes[:, 2:] - point], axis=1)
-                good = (sides > 0).all(axis=1) & (sides.max(axis=1) > low) & (sides.max(axis=1) < high)
+                longest = sides.max(axis=1)
+                good = (sides > 0).all(axis=1) & (longest > low) & (longest < high)
+                if inclusive:
+                    good |= (sides > 0).all(axis=1) & ((longest == low) | (longest == high))
+                good &= ~(areas < least)
                 if radius > 0:
                     region_low = np.maximum(boxes[:, :2], centres - np.float32(radius * stride))
                     region_high = np.minimum(boxes[:, 2:], centres + np.float32(radius * stride))
@@ -37,13 +41,19 @@ def plain_targets(boxes, classes, height, width, radius=1.5, shift=0.5, in_strid
     return np.array(labels), np.array(distances), np.array(centerness)
 
 
-def check(boxes, height, width, radius=1.5, shift=0.5, in_strides=True):
+def check(boxes, height, width, radius=1.5, shift=0.5, in_strides=True, inclusive=False, least=0.0):
     boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
     classes = np.arange(len(boxes)) % 80
-    assigner = Gt2FCOSTarget(center_sampling_radius=radius, num_shift=shift, norm_reg_targets=in_strides)
+    assigner = Gt2FCOSTarget(
+        center_sampling_radius=radius,
+        num_shift=shift,
+        norm_reg_targets=in_strides,
+        inclusive_bounds=inclusive,
+        min_box_area=least,
+    )
     labels, distances, centerness = assigner.assign(boxes, classes[:, None], height, width)
     wanted = (
-        plain_targets(boxes, classes, height, width, radius, shift, in_strides)
+        plain_targets(boxes, classes, height, width, radius, shift, in_strides, inclusive, least)
         if len(boxes)
         else [np.zeros_like(labels), np.zeros_like(distances), np.zeros_like(centerness)]
     )
@@ -71,9 +81,35 @@ grid_box = st.tuples(*[st.integers(0, 20)] * 4).map(
     radius=st.sampled_from([1.5, 0, 1, 2.25]),
     shift=st.sampled_from([0.5, 0.0]),
     in_strides=st.booleans(),
+    inclusive=st.booleans(),
+    least=st.sampled_from([0.0, 64.0, 1000.5]),
 )
-def test_equals_the_definition(boxes, height, width, radius, shift, in_strides):
-    check(boxes, height, width, radius, shift, in_strides)
+def test_equals_the_definition(boxes, height, width, radius, shift, in_strides, inclusive, least):
+    check(boxes, height, width, radius, shift, in_strides, inclusive, least)
+
+
+def test_a_box_on_a_bound_belongs_to_two_levels_or_none():
+    # The largest distance is 64 from (4, 12) in the first box, at stride 8; from (8, 56) in the other, at stride 16.
+    boxes = np.array([[0, 0, 68, 20], [0, 40, 72, 100]], dtype=np.float32)
+    stride = np.repeat(STRIDES, [16 * 16, 8 * 8, 4 * 4, 2 * 2, 1])
+    taken = []
+    for inclusive in (False, True):
+        assigner = Gt2FCOSTarget(center_sampling_radius=0, inclusive_bounds=inclusive, norm_reg_targets=False)
+        labels, distances, _ = assigner.assign(boxes, np.zeros((2, 1)), 128, 128)
+        taken.append(set(stride[(labels > 0) & (distances.max(axis=1) == 64)].tolist()))
+    assert taken == [set(), {8, 16}]
+
+
+def test_small_boxes_are_ignored():
+    boxes = np.array([[0, 0, 60, 60], [24, 24, 32, 29], [40, 40, 48, 44.5]], dtype=np.float32)  # 3600, 40 and 36
+    classes = np.array([[0], [1], [2]])
+    labels = [
+        Gt2FCOSTarget(center_sampling_radius=0, min_box_area=least).assign(boxes, classes, 64, 64)[0]
+        for least in (0, 36, 36.5, 3601)
+    ]
+    assert [set(one.tolist()) for one in labels] == [{0, 1, 2, 3}, {0, 1, 2, 3}, {0, 1, 2}, {0}]
+    # The location of the ignored box takes the one around it.
+    assert (labels[2][labels[0] == 3] == 1).all() and (labels[0] == 3).sum() == 1
 
 
 def test_awkward_boxes():

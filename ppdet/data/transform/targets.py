@@ -20,11 +20,14 @@ class Gt2FCOSTarget:
     Args:
         object_sizes_boundary: a location of level k takes boxes whose largest distance from it lies
             strictly between bounds k and k + 1 of (-1, *object_sizes_boundary, infinity).
+        inclusive_bounds: or equals one of them, so that a box of exactly that size belongs to two levels.
         center_sampling_radius: a location takes boxes whose centre is nearer than this many strides in both
             directions; 0 or less takes the whole box.
         downsample_ratios: stride of every level.
         num_shift: a cell's location within it, in strides.
         norm_reg_targets: distances in strides of the level, unless multiply_strides_reg_targets.
+        min_box_area: boxes of smaller area, in square pixels of the network's input, are ignored: locations in them
+            take another box, or are background. `gt_bbox` keeps them.
 
     Of several boxes the smallest takes the location, the first on a tie. All boxes of the sample count:
     crowd boxes are here only when the data set's load_crowd asked for them.
@@ -44,6 +47,8 @@ class Gt2FCOSTarget:
         num_shift: float = 0.5,
         multiply_strides_reg_targets: bool = False,
         norm_reg_targets: bool = True,
+        inclusive_bounds: bool = False,
+        min_box_area: float = 0.0,
     ) -> None:
         if len(downsample_ratios) != len(object_sizes_boundary) + 1:
             raise ValueError(
@@ -58,6 +63,8 @@ class Gt2FCOSTarget:
         self._stride = np.array(downsample_ratios, dtype=np.float32)
         self.radius = np.float32(center_sampling_radius)
         self.shift = np.float32(num_shift)
+        self.inclusive_bounds = inclusive_bounds
+        self.min_box_area = min_box_area
 
     def __call__(self, samples: list[dict], rng: Optional[np.random.Generator] = None) -> list[dict]:
         for sample in samples:
@@ -105,7 +112,8 @@ class Gt2FCOSTarget:
         most = longest
         if self.radius > 0:
             most = np.minimum(longest, longest / 2 + self.radius * self._stride)
-        return np.nonzero((longest / 2 - 0.5 < self.high) & (most + 0.5 > self.low))
+        large = (_area(boxes) >= self.min_box_area)[:, None]
+        return np.nonzero((longest / 2 - 0.5 < self.high) & (most + 0.5 > self.low) & large)
 
     def _region(self, boxes: np.ndarray, box: np.ndarray, level: np.ndarray) -> np.ndarray:
         """(4, P): where locations take box `box` at `level`: the box, cut to its centre ± radius strides."""
@@ -149,7 +157,8 @@ class Gt2FCOSTarget:
         location = (np.stack([column, row]) * stride + self.shift * stride).astype(np.float32)
         sides = _sides(location, boxes)
         longest = sides.max(axis=0)
-        good = (sides.min(axis=0) > 0) & (longest > self.low[level]) & (longest < self.high[level])
+        above, below = (np.greater_equal, np.less_equal) if self.inclusive_bounds else (np.greater, np.less)
+        good = (sides.min(axis=0) > 0) & above(longest, self.low[level]) & below(longest, self.high[level])
         if self.radius > 0:
             good &= _sides(location, region).min(axis=0) > 0
         return good, sides[:, good]
@@ -166,13 +175,17 @@ def _sides(location: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 def _smallest_box_first(boxes: np.ndarray, box: np.ndarray, location: np.ndarray) -> np.ndarray:
     """Which pairs (box, location) win: one for each location, of the smallest box, the first on a tie."""
     count = boxes.shape[1]
-    area = (boxes[2] - boxes[0]) * (boxes[3] - boxes[1])
     rank = np.empty(count, dtype=np.int64)
-    rank[np.argsort(area, kind="stable")] = np.arange(count)
+    rank[np.argsort(_area(boxes), kind="stable")] = np.arange(count)
     order = np.argsort(location * count + rank[box])
     is_first = np.ones(len(order), dtype=bool)
     is_first[1:] = np.diff(location[order]) > 0
     return order[is_first]
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    """(M,) areas of boxes (4, M)."""
+    return (boxes[2] - boxes[0]) * (boxes[3] - boxes[1])
 
 
 def _centerness(sides: np.ndarray) -> np.ndarray:
