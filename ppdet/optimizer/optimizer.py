@@ -25,8 +25,10 @@ class OptimizerBuilder:
             `weight_decay` instead.
         clip_grad_by_norm: largest norm of all gradients together. clip_grad_by_value: largest absolute value of each.
         param_groups: list of {params: [regular expressions of names], learning_rate: another factor of the rate,
-            weight_decay: L2 factor instead of the regularizer's}, both optional; a parameter belongs to the first
-            group that matches.
+            replace: true or false, weight_decay: L2 factor instead of the regularizer's}, all but params optional; a
+            parameter belongs to the first group that matches. Layers give some parameters a factor of their own, such
+            as ResNet.lr_mult_list and the 2 of the head's tower biases: learning_rate multiplies it, or takes its place
+            with `replace`.
     """
 
     def __init__(
@@ -68,11 +70,14 @@ class OptimizerBuilder:
             self.grad_clip = nn.ClipGradByValue(clip_grad_by_value)
         self.param_groups = param_groups or []
         for group in self.param_groups:
-            unknown = set(group) - {"params", "learning_rate", "weight_decay"}
+            unknown = set(group) - {"params", "learning_rate", "replace", "weight_decay"}
             if unknown or "params" not in group:
                 raise ValueError(
-                    f"OptimizerBuilder.param_groups: {group} needs params, and may have learning_rate and weight_decay"
+                    f"OptimizerBuilder.param_groups: {group} needs params, and may have learning_rate, replace and "
+                    "weight_decay"
                 )
+            if group.get("replace") and "learning_rate" not in group:
+                raise ValueError(f"OptimizerBuilder.param_groups: {group} has replace, but no learning_rate")
             if "weight_decay" in group and self.build_optimizer is paddle.optimizer.AdamW:
                 raise ValueError(
                     "OptimizerBuilder.param_groups: AdamW decays all weights alike, or none: no weight_decay"
@@ -118,6 +123,8 @@ class OptimizerBuilder:
                     f"OptimizerBuilder.param_groups: no trainable parameter's name matches {group['params']}"
                 )
             for parameter in (free.pop(name) for name in found):
+                if group.get("replace"):
+                    parameter.optimize_attr["learning_rate"] = 1.0
                 parameter.optimize_attr["learning_rate"] *= group.get("learning_rate", 1.0)
                 if "weight_decay" in group:
                     parameter.regularizer = L2Decay(group["weight_decay"])

@@ -4,6 +4,7 @@ import pytest
 from paddle import ParamAttr, nn
 from paddle.regularizer import L2Decay
 
+from ppdet.modeling.heads.fcos_head import FCOSFeat, FCOSHead
 from ppdet.optimizer import ModelEMA, OptimizerBuilder
 
 
@@ -37,9 +38,12 @@ def test_sgd_by_hand():
     assert step(builder) == pytest.approx((1 - 0.1 * (3 + 0.5), 1 - 0.1 * 2 * 4, 1))
 
 
-def test_gradient_norm_is_clipped():
-    builder = OptimizerBuilder(optimizer={"type": "SGD"}, regularizer=None, clip_grad_by_norm=1.0)
-    assert step(builder) == pytest.approx((1 - 0.1 * 3 / 5, 1 - 0.2 * 4 / 5, 1))
+@pytest.mark.parametrize("limit", [1.0, 3.0, 35.0])
+def test_gradient_norm_is_clipped(limit):
+    """The norm is 5: 35 leaves it as it is."""
+    builder = OptimizerBuilder(optimizer={"type": "SGD"}, regularizer=None, clip_grad_by_norm=limit)
+    factor = min(1, limit / 5)
+    assert step(builder) == pytest.approx((1 - 0.1 * 3 * factor, 1 - 0.2 * 4 * factor, 1))
 
 
 def test_gradient_values_are_clipped():
@@ -53,6 +57,27 @@ def test_parameter_groups():
     assert step(builder) == pytest.approx((1 - 0.1 * 10 * (3 + 0.5), 1 - 0.2 * 4, 1))
     with pytest.raises(ValueError, match="nothing"):
         OptimizerBuilder(param_groups=[{"params": ["nothing"]}])(0.1, Two())
+
+
+@pytest.mark.parametrize(("replace", "factor"), [(False, 2 * 2), (True, 2)])
+def test_a_group_multiplies_or_replaces_the_factors_of_layers(replace, factor):
+    groups = [{"params": ["."], "learning_rate": 2.0, "weight_decay": 0.0, "replace": replace}]
+    builder = OptimizerBuilder(optimizer={"type": "SGD"}, param_groups=groups)
+    assert step(builder, rate=0.01) == pytest.approx((1 - 0.01 * 2 * 3, 1 - 0.01 * factor * 4, 1))
+
+
+def test_all_biases_of_convolutions_twice_as_fast_and_undecayed():
+    """As published recipes have it, whatever layers say: the towers have a factor of 2 already, others have 1."""
+    model = FCOSHead(num_classes=2, fcos_feat=FCOSFeat(num_convs=2))
+    before = {name: dict(p.optimize_attr) for name, p in model.named_parameters()}
+    groups = [{"params": [r"(?<!norm)\.bias$"], "learning_rate": 2.0, "replace": True, "weight_decay": 0.0}]
+    OptimizerBuilder(param_groups=groups)(0.01, model)
+    biases = {name for name in before if name.endswith(".bias") and ".norm." not in name}
+    assert len(biases) == 2 * 2 + 3 and {before[name]["learning_rate"] for name in biases} == {1.0, 2.0}
+    for name, parameter in model.named_parameters():
+        expected = 2.0 if name in biases else before[name]["learning_rate"]
+        assert parameter.optimize_attr["learning_rate"] == expected
+        assert name not in biases or parameter.regularizer._coeff == 0
 
 
 @pytest.mark.parametrize("kind", ["Momentum", "Adam", "AdamW"])
@@ -87,6 +112,7 @@ def test_published_default_decay():
         {"regularizer": {"type": "L2"}},
         {"clip_grad_by_norm": 1.0, "clip_grad_by_value": 1.0},
         {"param_groups": [{"lr": 1.0}]},
+        {"param_groups": [{"params": ["."], "replace": True}]},
     ],
 )
 def test_wrong_options_are_refused(options):
