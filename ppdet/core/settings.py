@@ -101,7 +101,14 @@ SETTINGS = {
         None,
         "normalisation of the components that share it; unset: their own",
     ),
-    "epoch": Setting(int, 12, "epochs to train", minimum=1),
+    "epoch": Setting(Optional[int], 12, "epochs to train; null: as many as max_iters needs", minimum=1),
+    "max_iters": Setting(
+        Optional[int],
+        None,
+        "iterations after which training ends, if its epochs do not end it earlier; with auto_lr, iterations of "
+        "base_batch_size images, unless -o sets it; null: epochs alone count",
+        minimum=1,
+    ),
     "seed": Setting(int, 0, "seed of everything random", minimum=0),
     "worker_num": Setting(int, 2, "worker processes of each reader; 0 reads in the main process", minimum=0),
     # what a run does and leaves behind

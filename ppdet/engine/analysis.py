@@ -113,7 +113,7 @@ def evaluate_checkpoints(cfg: Config, folders: Sequence[Path]) -> list[Run]:
     Raises:
         AnalysisError: a folder is missing, or has no checkpoints.
     """
-    found = {folder: checkpoints(folder, cfg["epoch"]) for folder in folders}
+    found = {folder: checkpoints(folder, cfg["epoch"] or 0) for folder in folders}
     digest = configuration_digest(cfg)
     model, evaluator = build_model(cfg), Evaluator(cfg)
     return [

@@ -47,7 +47,7 @@ def dry_run(trainer: Trainer) -> dict:
         maps = shapes_of(trainer.model.predict_maps(trainer.batches[0]["image"])._asdict())
 
     parameters = trainer.model.parameters()
-    left = trainer.epochs * trainer.steps_per_epoch - iteration
+    left = trainer.total_steps - iteration
     found = {
         "batch": shapes_of(trainer.batches[0]),
         "maps": maps,
@@ -101,7 +101,8 @@ def warmed_up(trainer: Trainer) -> dict:
     """Learning rate after the warm-up, and the step at which it is reached, counted from 0."""
     warmup = trainer.schedule.warmup
     step = warmup.length(trainer.steps_per_epoch) if warmup else 0
-    return {"warmed_up": trainer.schedule.rate(step, trainer.steps_per_epoch), "warm_up_steps": step}
+    rate = trainer.schedule.rate(step, trainer.steps_per_epoch, trainer.steps_per_iteration)
+    return {"warmed_up": rate, "warm_up_steps": step}
 
 
 def resume_decision(trainer: Trainer) -> str:

@@ -23,6 +23,7 @@ from ppdet.engine.manifest import TrainingState, strip_suffix
 from ppdet.engine.methods import make_method, scalars, total_losses
 from ppdet.engine.precision import Precision
 from ppdet.engine.run_folder import RunFolder
+from ppdet.engine.run_length import steps_per_iteration, total_steps
 from ppdet.engine.stop import Stopped, StopRequests
 from ppdet.engine.weights import CheckpointError, load_weights
 from ppdet.utils.logger import get_logger
@@ -35,11 +36,11 @@ class Trainer:
 
     A step is one update of the weights, from `accumulate_steps` batches on every rank. Hooks read these attributes:
     epoch (from 0), step (within the epoch, from 0), iteration (steps done in the whole run), steps_per_epoch,
-    images_per_step (labelled ones, of all ranks), batches (of the step, on this rank), losses (of the last step, on the
-    device), data_seconds (waited for the batches), learning_rate (of the last step), model, pretrained (whether all of
-    it was loaded from pretrain_weights), method, optimizer, ema, reader, guard, output (the run's folder), folder (its
-    checkpoints), resumed_from (prefix), best_ap, history ([epoch, AP] of every evaluation), evaluated (whether the
-    evaluation due after the last epoch is done).
+    steps_of_epoch, epochs, total_steps (of the whole run), images_per_step (labelled ones, of all ranks), batches (of
+    the step, on this rank), losses (of the last step, on the device), data_seconds (waited for the batches),
+    learning_rate (of the last step), model, pretrained (whether all of it was loaded from pretrain_weights), method,
+    optimizer, ema, reader, guard, output (the run's folder), folder (its checkpoints), resumed_from (prefix), best_ap,
+    history ([epoch, AP] of every evaluation), evaluated (whether the evaluation due after the last epoch is done).
 
     Args:
         evaluate: evaluate whenever a checkpoint is written at an epoch's end, and keep the best one.
@@ -68,11 +69,13 @@ class Trainer:
                 "reader's batch size"
             )
         self.images_per_step = self.reader.batch_size * self.accumulate * distributed.world_size()
-        self.epochs = cfg["epoch"]
+        self.steps_per_iteration = steps_per_iteration(cfg, self.images_per_step)
+        self.total_steps = total_steps(cfg, self.steps_per_epoch, self.steps_per_iteration)
+        self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
         self.model = build_model(cfg)
         check_targets(self.model, self.reader)
         self.schedule = learning_rate(cfg, self.images_per_step)
-        self.scheduler = self.schedule.scheduler(self.steps_per_epoch)
+        self.scheduler = self.schedule.scheduler(self.steps_per_epoch, self.steps_per_iteration)
         self.optimizer = cfg.create("OptimizerBuilder")(self.scheduler, self.model)
         self.precision = Precision(cfg)
         self.epoch, self.step, self.iteration = 0, 0, 0
@@ -117,6 +120,11 @@ class Trainer:
         """Whether a device's work is done when the call that asks for it returns, as on a CPU."""
         return paddle.get_device().startswith("cpu")
 
+    @property
+    def steps_of_epoch(self) -> int:
+        """Steps of the epoch under way; the last one may be cut short by max_iters."""
+        return min(self.steps_per_epoch, self.total_steps - self.epoch * self.steps_per_epoch)
+
     def find_checkpoint(self, resume: Optional[str]) -> Optional[Path]:
         """Rank 0 looks, since only its machine may have the files."""
         if resume != "auto":
@@ -132,7 +140,13 @@ class Trainer:
         self.evaluated = state.evaluated
         self.precision.load_state(state.loss_scale)
         self.first_step = state.images // self.images_per_step
+        cut = state.epoch * state.steps_per_epoch - state.iteration  # by max_iters, off that run's last epoch
+        if cut > 0:
+            self.epoch -= 1
+            self.first_step = (state.steps_per_epoch - cut) * self.steps_per_epoch // state.steps_per_epoch
         self.iteration = self.epoch * self.steps_per_epoch + self.first_step
+        if cut > 0 and self.iteration >= self.total_steps:  # and it goes no further
+            self.epoch, self.first_step = state.epoch, 0
         # Also where the step is the same: auto_lr or -o may say another rate than the checkpoint.
         self.scheduler.step(self.iteration)
         if self.iteration != state.iteration:
@@ -188,7 +202,8 @@ class Trainer:
         self.reader.set_epoch(self.epoch, self.first_step * self.accumulate)
         self.stop_requests.can_wait = True
         ready = time.perf_counter()
-        for step, batches in enumerate(self.read_steps(), start=self.first_step):
+        steps = self.read_steps()
+        for step, batches in zip(range(self.first_step, self.steps_of_epoch), steps):
             self.step, self.batches = step, batches
             self.data_seconds = time.perf_counter() - ready
             self.call("before_step")
@@ -199,6 +214,7 @@ class Trainer:
             self.call("after_step")
             self.stop_if_asked()
             ready = time.perf_counter()
+        steps.close()  # reads no further where max_iters ends the run
         self.first_step = 0
         self.call("after_epoch")
         self.stop_requests.can_wait = False

@@ -2,11 +2,18 @@
 
 import math
 from collections.abc import Sequence
-from typing import Optional, Union
+from typing import Literal, NamedTuple, Optional, Union
 
 from paddle.optimizer.lr import LambdaDecay
 
 from ppdet.core.workspace import register, serializable
+
+
+class Length(NamedTuple):
+    """Steps of a run that an epoch has, and that an iteration has where a schedule counts these."""
+
+    epoch: int
+    iteration: float
 
 
 @serializable
@@ -16,7 +23,9 @@ class PiecewiseDecay:
 
     Args:
         gamma: factor at every milestone, or a list with the factor of the base rate after each milestone.
-        milestones: epochs. use_warmup: false ignores a warm-up listed beside this schedule.
+        milestones: epochs or iterations done. unit: which of both. An iteration is a step; with the global setting
+            auto_lr, a step of base_batch_size images, whatever the run's batch size is (see max_iters).
+        use_warmup: false ignores a warm-up listed beside this schedule.
     """
 
     def __init__(
@@ -24,6 +33,7 @@ class PiecewiseDecay:
         *,
         gamma: Union[float, Sequence[float]] = 0.1,
         milestones: Sequence[int] = (8, 11),
+        unit: Literal["epoch", "iteration"] = "epoch",
         use_warmup: bool = True,
     ) -> None:
         if not isinstance(gamma, (int, float)) and len(gamma) != len(milestones):
@@ -32,10 +42,11 @@ class PiecewiseDecay:
             raise ValueError(f"PiecewiseDecay.milestones {list(milestones)} do not ascend")
         self.gamma = gamma
         self.milestones = milestones
+        self.unit = unit
         self.use_warmup = use_warmup
 
-    def factor(self, step: int, steps_per_epoch: int, warmup_steps: int) -> float:
-        passed = sum(step >= epoch * steps_per_epoch for epoch in self.milestones)
+    def factor(self, step: int, length: Length, warmup_steps: int) -> float:
+        passed = sum(step >= milestone * getattr(length, self.unit) for milestone in self.milestones)
         if isinstance(self.gamma, (int, float)):
             return self.gamma**passed
         return self.gamma[passed - 1] if passed else 1.0
@@ -56,8 +67,8 @@ class CosineDecay:
         self.min_lr_ratio = min_lr_ratio
         self.use_warmup = use_warmup
 
-    def factor(self, step: int, steps_per_epoch: int, warmup_steps: int) -> float:
-        total = max(1, self.max_epochs * steps_per_epoch - warmup_steps)
+    def factor(self, step: int, length: Length, warmup_steps: int) -> float:
+        total = max(1, self.max_epochs * length.epoch - warmup_steps)
         progress = min(1.0, max(0, step - warmup_steps) / total)
         return self.min_lr_ratio + (1 - self.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
 
@@ -90,6 +101,19 @@ class LinearWarmup(Warmup):
 
 @serializable
 @register
+class ConstantWarmup(Warmup):
+    """`start_factor` x base rate in all steps of the warm-up, then the base rate."""
+
+    def __init__(self, *, steps: int = 500, start_factor: float = 1.0 / 3, epochs: Optional[int] = None) -> None:
+        super().__init__(steps, epochs)
+        self.start_factor = start_factor
+
+    def factor(self, progress: float) -> float:
+        return self.start_factor
+
+
+@serializable
+@register
 class ExpWarmup(Warmup):
     """From zero to the base rate, as the progress to the power of `power`."""
 
@@ -107,7 +131,8 @@ class LearningRate:
 
     Args:
         base_lr: rate after the warm-up, before any decay.
-        schedulers: at most one decay (PiecewiseDecay, CosineDecay) and at most one warm-up (LinearWarmup, ExpWarmup).
+        schedulers: at most one decay (PiecewiseDecay, CosineDecay) and at most one warm-up (LinearWarmup,
+            ConstantWarmup, ExpWarmup).
     """
 
     __inject__ = ["schedulers"]
@@ -125,15 +150,21 @@ class LearningRate:
         if self.decay is not None and not self.decay.use_warmup:
             self.warmup = None
 
-    def rate(self, step: int, steps_per_epoch: int) -> float:
-        """Learning rate of a step, counted from 0."""
+    def rate(self, step: int, steps_per_epoch: int, steps_per_iteration: float = 1.0) -> float:
+        """Learning rate of a step, counted from 0.
+
+        Args:
+            steps_per_iteration: steps of the run for each iteration that PiecewiseDecay's milestones count.
+        """
         length = self.warmup.length(steps_per_epoch) if self.warmup else 0
         if step < length:
             return self.base_lr * self.warmup.factor(step / length)
         if self.decay is None:
             return self.base_lr
-        return self.base_lr * self.decay.factor(step, steps_per_epoch, length)
+        return self.base_lr * self.decay.factor(step, Length(steps_per_epoch, steps_per_iteration), length)
 
-    def scheduler(self, steps_per_epoch: int) -> LambdaDecay:
+    def scheduler(self, steps_per_epoch: int, steps_per_iteration: float = 1.0) -> LambdaDecay:
         """A Paddle scheduler that follows `rate`; its `step()` goes on to the next step."""
-        return LambdaDecay(self.base_lr, lambda step: self.rate(step, steps_per_epoch) / self.base_lr)
+        return LambdaDecay(
+            self.base_lr, lambda step: self.rate(step, steps_per_epoch, steps_per_iteration) / self.base_lr
+        )

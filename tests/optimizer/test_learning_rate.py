@@ -2,7 +2,14 @@ import math
 
 import pytest
 
-from ppdet.optimizer import CosineDecay, ExpWarmup, LearningRate, LinearWarmup, PiecewiseDecay
+from ppdet.optimizer import (
+    ConstantWarmup,
+    CosineDecay,
+    ExpWarmup,
+    LearningRate,
+    LinearWarmup,
+    PiecewiseDecay,
+)
 
 
 def test_published_schedule():
@@ -15,6 +22,37 @@ def test_published_schedule():
     assert rate.rate(8 * per_epoch - 1, per_epoch) == pytest.approx(0.01)
     assert rate.rate(8 * per_epoch, per_epoch) == pytest.approx(0.001)
     assert rate.rate(11 * per_epoch, per_epoch) == pytest.approx(0.0001)
+
+
+def test_schedule_in_iterations():
+    """90,000 iterations: a third of the rate for 500, then the rate, a tenth of it after 60,000 and 80,000."""
+    decay = PiecewiseDecay(milestones=[60000, 80000], unit="iteration")
+    rate = LearningRate(base_lr=0.01, schedulers=[decay, ConstantWarmup(steps=500, start_factor=1 / 3)])
+
+    def published(step):
+        return 0.01 * 0.1 ** ((step >= 60000) + (step >= 80000)) * (1 / 3 if step < 500 else 1)
+
+    steps = [0, 1, 250, 499, 500, 501, 7330, 59999, 60000, 79999, 80000, 89999]
+    for per_epoch in (62, 7330):  # however long an epoch is
+        assert [rate.rate(step, per_epoch) for step in steps] == pytest.approx([published(step) for step in steps])
+
+
+def test_iterations_of_several_steps():
+    """Steps of 2 images for iterations of 16: milestones come after as many images, the warm-up after as many steps."""
+    decay = PiecewiseDecay(milestones=[60, 80], unit="iteration")
+    rate = LearningRate(base_lr=1.0, schedulers=[decay, ConstantWarmup(steps=5, start_factor=0.5)])
+    rates = [rate.rate(step, 7, 16 / 2) for step in (4, 5, 479, 480, 639, 640)]
+    assert rates == pytest.approx([0.5, 1, 1, 0.1, 0.1, 0.01])
+    scheduler = rate.scheduler(7, 16 / 2)
+    scheduler.step(480)
+    assert scheduler() == pytest.approx(0.1)
+    in_epochs = LearningRate(base_lr=1.0, schedulers=[PiecewiseDecay(milestones=[60])])
+    assert [in_epochs.rate(step, 7, 16 / 2) for step in (419, 420)] == pytest.approx([1, 0.1])
+
+
+def test_constant_warm_up_in_epochs():
+    rate = LearningRate(base_lr=1.0, schedulers=[ConstantWarmup(epochs=2, start_factor=0.25)])
+    assert [rate.rate(step, 10) for step in (0, 19, 20)] == [0.25, 0.25, 1.0]
 
 
 def test_list_of_gammas_are_factors_of_the_base_rate():
@@ -53,6 +91,7 @@ def test_scheduler_follows_the_function():
         lambda: LearningRate(base_lr=0.0),
         lambda: LearningRate(base_lr=math.nan),
         lambda: LinearWarmup(steps=-3),
+        lambda: ConstantWarmup(steps=-3),
         lambda: LearningRate(schedulers=[LinearWarmup(), ExpWarmup()]),
         lambda: PiecewiseDecay(milestones=[11, 8]),
         lambda: PiecewiseDecay(gamma=[0.1], milestones=[8, 11]),

@@ -39,4 +39,4 @@ class Hook:
 
 def at_log_line(trainer: object, interval: int) -> bool:
     """Whether the log has a line after this step: the first of an epoch, every `interval` steps, and the last."""
-    return interval == 1 or trainer.step % interval == 0 or trainer.step + 1 == trainer.steps_per_epoch
+    return interval == 1 or trainer.step % interval == 0 or trainer.step + 1 == trainer.steps_of_epoch

@@ -60,7 +60,7 @@ class CheckpointHook(Hook):
     def after_step(self, trainer: object) -> None:
         if self.unsaved and at_log_line(trainer, self.interval):
             self.keep_best(trainer, *self.unsaved)
-        if trainer.step + 1 == trainer.steps_per_epoch:
+        if trainer.step + 1 == trainer.steps_of_epoch:
             return
         due = self.iters and trainer.iteration % self.iters == 0
         if due or (self.failed and at_log_line(trainer, self.interval)):

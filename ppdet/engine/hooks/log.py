@@ -41,9 +41,10 @@ class LogHook(Hook):
         trained = sum(p.size for p in trainer.model.parameters() if p.trainable)
         logger.info("model: %.2f M parameters, %.2f M of them trained", parameters / 1e6, trained / 1e6)
         logger.info(
-            "training: %d epochs of %d steps, %d images per step on %d device(s); output: %s",
+            "training: %d epochs of %d steps%s, %d images per step on %d device(s); output: %s",
             trainer.epochs,
             trainer.steps_per_epoch,
+            "" if trainer.total_steps % trainer.steps_per_epoch == 0 else f", {trainer.total_steps} steps in all",
             trainer.images_per_step,
             distributed.world_size(),
             trainer.output,
@@ -56,7 +57,7 @@ class LogHook(Hook):
             self.bar = tqdm(
                 desc=f"Epoch {trainer.epoch + 1}/{trainer.epochs}",
                 initial=trainer.step,
-                total=trainer.steps_per_epoch,
+                total=trainer.steps_of_epoch,
                 bar_format="{desc}: {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt}{postfix}",
                 leave=False,
                 dynamic_ncols=True,
@@ -89,7 +90,7 @@ class LogHook(Hook):
         }
         seconds = max(time.perf_counter() - self.mark, 1e-9)
         done = trainer.iteration - self.first_iteration
-        left = trainer.epochs * trainer.steps_per_epoch - trainer.iteration
+        left = trainer.total_steps - trainer.iteration
         report = {
             "learning_rate": trainer.learning_rate,
             "losses": losses,
@@ -106,7 +107,7 @@ class LogHook(Hook):
         losses = {name: f"{value:.4f}" for name, value in report["losses"].items()}
         speed = f"{report['images_per_second']:.2f} images/s"
         if self.bar is not None:
-            if trainer.step + 1 < trainer.steps_per_epoch:
+            if trainer.step + 1 < trainer.steps_of_epoch:
                 short = " ".join(f"{name.replace('loss_', '')} {value}" for name, value in losses.items())
                 # What matters most comes first: the line is cut where the terminal ends.
                 self.bar.set_postfix_str(f"eta {eta}, {speed}, {short}, data {report['data_share']:.0%}")
@@ -117,9 +118,9 @@ class LogHook(Hook):
             "batch_cost: %.3f data_cost: %.3f (%.0f%%) ips: %s max_mem: %s",
             trainer.epoch + 1,
             trainer.epochs,
-            len(str(trainer.steps_per_epoch)),
+            len(str(trainer.steps_of_epoch)),
             trainer.step + 1,
-            trainer.steps_per_epoch,
+            trainer.steps_of_epoch,
             report["learning_rate"],
             " ".join(f"{name}: {value}" for name, value in losses.items()),
             eta,
