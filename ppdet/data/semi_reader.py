@@ -226,6 +226,6 @@ def check_view(name: str, transforms: Sequence[Callable]) -> None:
 
 def check_alike(weak: Sequence[Callable], strong: Sequence[Callable]) -> None:
     """Raise ValueError when the teacher would see images of another range than the student."""
-    found = [[t.pixel_mean_std() for t in view if isinstance(t, NormalizeImage)] for view in (weak, strong)]
-    if found[0] != found[1]:
+    found = [[t for t in view if isinstance(t, NormalizeImage)] for view in (weak, strong)]
+    if len(found[0]) != len(found[1]) or not all(one.equals(other) for one, other in zip(*found)):
         raise ValueError("SemiTrainReader: weak_aug and strong_aug must both end with the same NormalizeImage")
