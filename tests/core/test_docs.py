@@ -56,7 +56,8 @@ def test_every_setting_is_in_the_table():
         assert f"`{key}`" in TEXT
 
 
-GIVEN = ("dataset", "unlabeled", "num_classes", "worker_num", "seed", "rank", "world_size")  # by the run
+# By the run.
+GIVEN = ("dataset", "unlabeled", "num_classes", "accumulate_steps", "worker_num", "seed", "rank", "world_size")
 
 
 @pytest.mark.parametrize(

@@ -215,6 +215,7 @@ def test_another_batch_size_moves_the_teachers_clock_too(tiny_semi):
     assert again.iteration == again.ema.step == 4
 
 
+@pytest.mark.filterwarnings("ignore:amp_guard can only be enabled")
 def test_networks_of_both_follow_mixed_precision(tiny_semi):
     """Student and teacher compute in the smaller type on unlabelled images too; the loss does not."""
     run = trainer(tiny_semi)
