@@ -41,9 +41,7 @@ class EpochSampler:
 
     def indices(self, epoch: int) -> np.ndarray:
         """(n,) positions in the data set of this rank's images, in order."""
-        order = np.arange(self.size)
-        if self.shuffle:
-            order = np.random.default_rng(np.random.SeedSequence((self.seed, epoch))).permutation(self.size)
+        order = pass_order(self.size, self.seed, epoch, shuffle=self.shuffle)
         if self.drop_last and self.even:
             together = self.batch_size * self.world_size
             order = order[: self.size // together * together]
@@ -100,14 +98,10 @@ class EndlessSampler:
         """(n, 2) pass, and position in the data set, of this rank's images, in order."""
         count = self.batches_per_epoch * self.batch_size * self.world_size
         passes, places = np.divmod(np.arange(epoch * count, (epoch + 1) * count), self.size)
-        orders = {number: self._order(number) for number in range(passes[0], passes[-1] + 1)}
+        numbers = range(passes[0], passes[-1] + 1)
+        orders = {number: pass_order(self.size, self.seed, number, shuffle=self.shuffle) for number in numbers}
         pairs = [(number, orders[number][place]) for number, place in zip(passes.tolist(), places.tolist())]
         return np.array(pairs)[self.rank :: self.world_size]
-
-    def _order(self, number: int) -> np.ndarray:
-        if not self.shuffle:
-            return np.arange(self.size)
-        return np.random.default_rng(np.random.SeedSequence((self.seed, number))).permutation(self.size)
 
     def batches(self, epoch: int) -> list[list[list[int]]]:
         """Pairs [pass, position] of each batch."""
@@ -115,3 +109,10 @@ class EndlessSampler:
 
     def __len__(self) -> int:
         return self.batches_per_epoch
+
+
+def pass_order(size: int, seed: int, number: int, *, shuffle: bool) -> np.ndarray:
+    """(size,) positions in the data set in the order of the pass `number`; the data set's own without `shuffle`."""
+    if not shuffle:
+        return np.arange(size)
+    return np.random.default_rng(np.random.SeedSequence((seed, number))).permutation(size)

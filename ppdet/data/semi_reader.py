@@ -139,7 +139,7 @@ class SemiTrainReader:
         for name, transforms in (("weak_aug", weak_aug), ("strong_aug", strong_aug)):
             check_view(name, transforms or ())
         check_alike(weak_aug or (), strong_aug or ())
-        if any(hasattr(transform, "assign") for transform in unsup_batch_transforms or ()):
+        if any(hasattr(transform, "distances_in_strides") for transform in unsup_batch_transforms or ()):
             raise ValueError(
                 "SemiTrainReader.unsup_batch_transforms: unlabelled images have no targets: remove Gt2FCOSTarget"
             )

@@ -126,8 +126,7 @@ def checkpoint_bytes(trainer: Trainer) -> int:
 
 
 def bytes_of(state: dict) -> int:
-    nested = sum(bytes_of(value) for value in state.values() if isinstance(value, dict))
-    return nested + sum(v.size * v.element_size() for v in state.values() if isinstance(v, Tensor))
+    return sum(v.size * v.element_size() for v in state.values() if isinstance(v, Tensor))
 
 
 def free_bytes(folder: Path) -> int:

@@ -181,5 +181,4 @@ def all_finite(gradients: list[Tensor]) -> Tensor:
 
 def tensors_of(state: dict) -> list[Tensor]:
     """All tensors in an optimizer's state."""
-    nested = [tensors_of(value) for value in state.values() if isinstance(value, dict)]
-    return [value for value in state.values() if isinstance(value, Tensor)] + [t for group in nested for t in group]
+    return [value for value in state.values() if isinstance(value, Tensor)]

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import paddle
 import pytest
-from tiny import TINY_YAML, write_tiny_coco
+from tiny import TINY_SEMI_YAML, TINY_YAML, write_tiny_coco
 
 from ppdet.core.workspace import load_config
 from ppdet.engine.analysis import read_run, table
@@ -16,35 +16,17 @@ from ppdet.engine.hooks.pseudo_labels import select
 from ppdet.engine.trainer import Trainer
 from ppdet.modeling.heads.fcos_head import DenseMaps
 
-SEMI_YAML = """
-ssod_method: DenseTeacher
-use_simple_ema: true
-ema_decay: 0.5
-DenseTeacher: {{train_cfg: {{ratio: 0.05}}}}
-UnsupTrainDataset: !SemiCOCODataSet
-  dataset_dir: {data}
-  image_dir: images
-  anno_path: train.json
-  supervised: false
-SemiTrainReader:
-  sample_transforms: [Decode: {{}}, RandomFlip: {{}}]
-  weak_aug: [NormalizeImage: {{}}]
-  strong_aug: [NormalizeImage: {{}}]
-  sup_batch_transforms:
-  - Permute: {{}}
-  - PadBatch: {{pad_to_stride: 32}}
-  - Gt2FCOSTarget: {{object_sizes_boundary: [40, 80], downsample_ratios: [8, 16, 32]}}
-  unsup_batch_transforms: [Permute: {{}}, PadBatch: {{pad_to_stride: 32}}]
-  sup_batch_size: 4
-  unsup_batch_size: 2
-"""
 KEYS = ["fg_sum", "mean_score", "precision", "recall", "box_iou"]
 
 
 def write_semi(folder):
     data = write_tiny_coco(folder / "data")
     path = folder / "tiny.yml"
-    path.write_text((TINY_YAML + SEMI_YAML).format(output=folder / "output", data=data))
+    text = TINY_YAML + TINY_SEMI_YAML.replace("ema_decay: 0.9", "ema_decay: 0.5")
+    text = text.replace("  sup_batch_size: 2", "  sup_batch_size: 4").replace(
+        "unsup_batch_size: 3", "unsup_batch_size: 2"
+    )
+    path.write_text(text.format(output=folder / "output", data=data, unlabeled=data))
     return path
 
 

@@ -1,0 +1,15 @@
+"""Files with bytes cut off and changed."""
+
+from ppdet.engine.weights import CheckpointError, read_arrays
+
+
+def read_damaged(path, valid, share, changes):
+    """Read the first `share` of `valid`, with bytes at relative places changed: arrays come of it, or one line."""
+    content = bytearray(valid[: round(share * len(valid))])
+    for place, value in changes if content else []:
+        content[int(place * (len(content) - 1))] = value
+    path.write_bytes(content)
+    try:
+        read_arrays(path)
+    except CheckpointError as error:
+        assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
