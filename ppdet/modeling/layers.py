@@ -3,7 +3,7 @@
 Letters used in this package: N images, R locations (all levels together), M boxes, C classes, L levels.
 """
 
-from typing import NamedTuple, Optional
+from typing import Literal, NamedTuple, Optional, Union
 
 import paddle
 import paddle.nn.functional as F
@@ -16,6 +16,8 @@ from ppdet.modeling import cpu
 from ppdet.modeling.mixed import Float32, like_convolved
 
 SMALL_TYPES = (paddle.float16, paddle.bfloat16)
+# See `make_norm`.
+Freeze = Union[bool, Literal["statistics"]]
 
 
 class ShapeSpec(NamedTuple):
@@ -29,21 +31,25 @@ def make_norm(
     norm_type: str,
     channels: int,
     *,
-    frozen: bool = False,
+    frozen: Freeze = False,
     lr_mult: float = 1.0,
     decay: Optional[float] = 0.0,
     groups: int = 32,
 ) -> nn.Layer:
     """Return the normalisation layer `norm_type` names: bn, sync_bn or gn.
 
-    `frozen` uses the stored statistics and trains neither scale nor bias. `decay` is the L2 factor of scale and
-    bias, None the optimizer's own. sync_bn gives a batch norm here; the trainer converts it when several GPUs train.
+    `frozen` uses the stored statistics and trains neither scale nor bias; "statistics" uses them, and trains both.
+    `decay` is the L2 factor of scale and bias, None the optimizer's own. sync_bn gives a batch norm here; the trainer
+    converts it when several GPUs train.
     """
+    if frozen not in (True, False, "statistics"):
+        raise ValueError(f"freeze_norm is {frozen!r}; it must be true, false or statistics")
+    constant = frozen not in (False, "statistics")
     regularizer = None if decay is None else L2Decay(decay)
     attr = {
-        "learning_rate": 0.0 if frozen else lr_mult,
+        "learning_rate": 0.0 if constant else lr_mult,
         "regularizer": regularizer,
-        "trainable": not frozen,
+        "trainable": not constant,
     }
     if norm_type in ("bn", "sync_bn"):
         norm = nn.BatchNorm2D(
@@ -110,7 +116,7 @@ def normalize(norm: nn.Layer, x: Tensor, *, residual: Optional[Tensor] = None, r
     fused = relu and residual is None
     if type(norm) is nn.GroupNorm and cpu.takes_norm(norm, x):
         return finish(cpu.group_norm(norm, x, relu=fused), residual, relu and not fused)
-    trains = type(norm) is nn.BatchNorm2D and norm.training and not norm._use_global_stats
+    trains = type(norm) is nn.BatchNorm2D and norm.training and not is_constant(norm)
     if trains and cpu.takes_norm(norm, x):
         return finish(cpu.batch_norm(norm, x, relu=fused), residual, relu and not fused)
     return finish(norm(for_paddle(x)), residual, relu)
@@ -200,7 +206,7 @@ class ConvNorm(nn.Layer):
         groups: int = 1,
         norm_type: str = "bn",
         norm_decay: Optional[float] = 0.0,
-        freeze_norm: bool = False,
+        freeze_norm: Freeze = False,
         lr_mult: float = 1.0,
         deformable: bool = False,
         initializer: Optional[Initializer] = None,

@@ -11,7 +11,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from ppdet.core.workspace import register, serializable
-from ppdet.modeling.layers import ConvNorm, ShapeSpec, finish, for_paddle, fork, halve, max_pool
+from ppdet.modeling.layers import ConvNorm, Freeze, ShapeSpec, finish, for_paddle, fork, halve, max_pool
 
 # Blocks in res2 to res5, and whether they are bottlenecks.
 DEPTHS = {
@@ -138,7 +138,8 @@ class ResNet(nn.Layer):
         lr_mult_list: multipliers of the learning rate in res2, res3, res4, res5.
         groups, base_width: 1 and 64 for ResNet; 64 and 4 for ResNeXt 64x4d. Bottlenecks only.
         norm_type: bn, sync_bn or gn. norm_decay: L2 factor of norm scales and biases.
-        freeze_norm: batch norm uses stored statistics and does not train.
+        freeze_norm: batch norm uses stored statistics and does not train; `statistics`: it uses them, and its scale and
+            bias train.
         freeze_at: last frozen stage, 0 for the stem and res2; -1 freezes nothing.
         return_idx: which of res2 (0) to res5 (3) to return.
         dcn_v2_stages: stages (1 is res3) whose 3x3 convolutions are modulated deformable ones.
@@ -158,7 +159,7 @@ class ResNet(nn.Layer):
         base_width: int = 64,
         norm_type: Literal["bn", "sync_bn", "gn"] = "bn",
         norm_decay: float = 0.0,
-        freeze_norm: bool = True,
+        freeze_norm: Freeze = True,
         freeze_at: int = 0,
         return_idx: Sequence[int] = (1, 2, 3),
         dcn_v2_stages: Sequence[int] = (-1,),

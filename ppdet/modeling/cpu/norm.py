@@ -27,23 +27,28 @@ from ppdet.modeling.cpu.tensors import CHANNELS_FIRST, Input, apply, keep, kept,
 
 
 class BatchNormFunction(PyLayer):
-    """Also updates the running statistics, as Paddle does: new = momentum * old + (1 - momentum) * of the batch."""
+    """With the batch's statistics, or with the stored ones where the norm says so.
+
+    The first also updates the stored ones, as Paddle does: new = momentum * old + (1 - momentum) * of the batch.
+    """
 
     @staticmethod
     def forward(ctx: object, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2D, relu: bool) -> Tensor:
         data = state.data
-        shape = tuple(x.shape)
-        primitive = primitives.batch_norm(shape, data, norm._epsilon, False, relu)
+        shape, stored = tuple(x.shape), bool(norm._use_global_stats)
+        primitive = primitives.batch_norm(shape, data, norm._epsilon, stored, relu)
         source = pixels_first(x, data)
         y = paddle.empty(source.shape, source.dtype)
-        mean, variance = paddle.empty([shape[1]], "float32"), paddle.empty([shape[1]], "float32")
+        mean, variance = norm._mean, norm._variance
+        if not stored:
+            mean, variance = paddle.empty([shape[1]], "float32"), paddle.empty([shape[1]], "float32")
         arrays = {SRC: source, DST: y, MEAN: mean, VARIANCE: variance}
         arrays.update({SCALE: weight, SHIFT: bias})
         ctx.mask = {}
         if relu:
             ctx.mask = {WORKSPACE: Buffer(primitive.workspace)}
         primitive.forward({**arrays, **ctx.mask})
-        for running, batch in ((norm._mean, mean), (norm._variance, variance)):
+        for running, batch in () if stored else ((norm._mean, mean), (norm._variance, variance)):
             running.scale_(norm._momentum).add_(batch * (1.0 - norm._momentum))
         ctx.primitive, ctx.inputs = primitive, [Input.of(tensor) for tensor in (x, weight, bias)]
         keep(ctx, source, mean, variance, weight)
@@ -63,7 +68,7 @@ class BatchNormFunction(PyLayer):
 
 
 def batch_norm(norm: nn.BatchNorm2D, x: Tensor, *, relu: bool = False) -> Tensor:
-    """relu(norm(x)) with the statistics of the batch."""
+    """relu(norm(x)) of a norm that is training."""
     return apply(BatchNormFunction, (x, norm.weight, norm.bias), norm, relu)
 
 

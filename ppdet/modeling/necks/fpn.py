@@ -7,7 +7,7 @@ from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import XavierUniform
 
 from ppdet.core.workspace import register, serializable
-from ppdet.modeling.layers import Conv2D, ConvNorm, ShapeSpec, fork, max_pool, rectify, upsample_twice
+from ppdet.modeling.layers import Conv2D, ConvNorm, Freeze, ShapeSpec, fork, max_pool, rectify, upsample_twice
 
 
 @register
@@ -37,7 +37,7 @@ class FPN(nn.Layer):
         use_c5: bool = False,
         relu_before_extra_convs: bool = True,
         norm_type: Optional[Literal["bn", "sync_bn", "gn"]] = None,
-        freeze_norm: bool = False,
+        freeze_norm: Freeze = False,
     ) -> None:
         super().__init__()
         if len(in_channels) != len(spatial_scales):

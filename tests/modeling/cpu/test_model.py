@@ -12,6 +12,12 @@ pytestmark = pytest.mark.skipif(not cpu.ready(), reason="oneDNN cannot be used o
 
 VARIANTS = {
     "trained batch norm, variant d": ["ResNet.variant=d", "ResNet.freeze_norm=false", "ResNet.freeze_at=-1"],
+    "stored statistics, variant a": [
+        "ResNet.variant=a",
+        "ResNet.freeze_norm=statistics",
+        "ResNet.freeze_at=-1",
+        "FCOSHead.norm_reg_targets=false",
+    ],
     "frozen, squeeze and excitation": ["ResNet.std_senet=true"],
     "group norm everywhere, frozen in the backbone": ["ResNet.norm_type=gn", "FPN.norm_type=gn"],
     "pyramid with batch norm, C5": ["FPN.norm_type=bn", "FPN.use_c5=true"],
