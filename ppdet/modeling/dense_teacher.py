@@ -35,7 +35,7 @@ class StudentAndTeacher(nn.Layer):
     def forward(
         self,
         labeled: Optional[dict] = None,
-        normalizers: Optional[tuple[Tensor, Tensor]] = None,
+        normalizers: Optional[tuple[Tensor, ...]] = None,
         unlabeled: Optional[Tensor] = None,
     ) -> dict:
         """Losses of one of the two: a labelled batch, or unlabelled images.

@@ -33,7 +33,7 @@ def random_case(seed, positives):
 
 def to_paddle(maps, targets):
     tensors = [[paddle.to_tensor(m, stop_gradient=False) for m in level_maps] for level_maps in maps]
-    return DenseMaps(*tensors), {k: paddle.to_tensor(v) for k, v in targets.items()}
+    return DenseMaps(*tensors) if maps else None, {k: paddle.to_tensor(v) for k, v in targets.items()}
 
 
 def flat(level_maps):
@@ -80,6 +80,68 @@ def test_formulas(quality, kind, seed):
     assert float(losses["loss"]) == pytest.approx(sum(expected.values()), rel=1e-4)
 
 
+def corner_overlaps(d, t):
+    """IoU and GIoU (M,) of boxes around one point, by their corners x1 y1 x2 y2; nothing is added to any area."""
+    a, b = (v * [-1, -1, 1, 1] for v in (d, t))
+
+    def area(low, high):
+        return np.prod(np.maximum(high - low, 0), axis=1)
+
+    inter = area(np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:]))
+    hull = area(np.minimum(a[:, :2], b[:, :2]), np.maximum(a[:, 2:], b[:, 2:]))
+    union = area(a[:, :2], a[:, 2:]) + area(b[:, :2], b[:, 2:]) - inter
+    return inter / union, inter / union - (hull - union) / hull
+
+
+@pytest.mark.parametrize("quality", ["centerness", "iou"])
+@pytest.mark.parametrize("kind", ["giou", "linear_iou", "iou"])
+def test_plain_overlaps(quality, kind):
+    """As MMDetection 2 has them: no 1 is added to intersection and union, and an IoU is 1e-6 at least."""
+    maps, targets = random_case(4, positives=9)
+    positive = targets["target_labels"] > 0
+    # One prediction without width: its IoU is 0.
+    n, location = np.argwhere(positive & (np.arange(positive.shape[1]) < 24))[0]
+    maps[1][0][n, [0, 2], location // 6, location % 6] = 0
+    tensors, tensor_targets = to_paddle(maps, targets)
+    losses = FCOSLoss(quality=quality, iou_loss_type=kind, iou_smoothing=0.0)(tensors, tensor_targets)
+
+    iou, giou = corner_overlaps(flat(maps[1])[positive], targets["target_distances"][positive].astype(float))
+    assert iou.min() == 0
+    iou = np.maximum(iou, 1e-6)
+    box = {"linear_iou": 1 - iou, "iou": -np.log(iou), "giou": 1 - giou}[kind]
+    weight = targets["target_centerness"][positive].astype(float) if quality == "centerness" else np.ones_like(iou)
+    assert float(losses["loss_box"]) == pytest.approx((box * weight).sum() / weight.sum(), rel=1e-5)
+    if quality == "iou":
+        q = flat(maps[2])[..., 0][positive]
+        expected = (np.logaddexp(0, q) - iou * q).mean()
+        assert float(losses["loss_quality"]) == pytest.approx(expected, rel=1e-5)
+    losses["loss"].backward()
+    assert all(np.isfinite(m.grad.numpy()).all() for level_maps in tensors for m in level_maps)
+
+
+@pytest.mark.parametrize("positives", [0, 7])
+def test_images_count_in_the_class_loss_only(positives):
+    maps, targets = random_case(5, positives)
+    plain = expected_losses(maps, targets, "giou", "centerness")
+    count = (targets["target_labels"] > 0).sum()
+    expected = {**plain, "loss_cls": plain["loss_cls"] * max(count, 1) / (count + 2)}
+    losses = FCOSLoss(count_images=True)(*to_paddle(maps, targets))
+    for name, value in expected.items():
+        assert float(losses[name]) == pytest.approx(value, rel=1e-4), name
+
+
+def test_divisors_of_several_batches():
+    """Means over batches of 2, 2 and 1 images with 0, 5 and 3 positives or so: no batch has a floor of its own."""
+    batches = [random_case(seed, positives)[1] for seed, positives in ((6, 0), (7, 5), (8, 3))]
+    batches[2] = {key: value[:1] for key, value in batches[2].items()}
+    counts = np.mean([(b["target_labels"] > 0).sum() for b in batches])
+    centerness = np.mean([b["target_centerness"].sum() for b in batches])
+    tensors = [to_paddle([], batch)[1] for batch in batches]
+    for count_images, divisor in ((False, counts), (True, counts + 5 / 3)):
+        actual = FCOSLoss(count_images=count_images).normalizers(tensors)
+        assert [float(v) for v in actual] == pytest.approx([divisor, counts, centerness], rel=1e-6)
+
+
 def test_options_take_effect():
     maps, targets = random_case(0, positives=7)
     options = {"loss_alpha": 0.4, "loss_gamma": 1.5, "reg_weights": 3.0}
@@ -123,7 +185,7 @@ def test_iou_of_boxes_known_by_hand():
     assert math.isclose(-iou.log().item(), math.log(17 / 5), rel_tol=1e-6)
 
 
-@pytest.mark.parametrize("option", [{"quality": "iuo"}, {"iou_loss_type": "diou"}])
+@pytest.mark.parametrize("option", [{"quality": "iuo"}, {"iou_loss_type": "diou"}, {"iou_smoothing": -1.0}])
 def test_wrong_words_are_refused(option):
     with pytest.raises(ValueError, match="must be"):
         FCOSLoss(**option)

@@ -62,7 +62,7 @@ class FCOS(nn.Layer):
         return self.fcos_head.distances_in_strides
 
     def forward(
-        self, batch: dict, normalizers: Optional[tuple[Tensor, Tensor]] = None
+        self, batch: dict, normalizers: Optional[tuple[Tensor, ...]] = None
     ) -> Union[dict, tuple[Tensor, Tensor]]:
         """Losses of a training batch in training mode, detections of an evaluation batch otherwise.
 
@@ -71,7 +71,7 @@ class FCOS(nn.Layer):
         maps = self.predict_maps(batch["image"])
         return self.loss(maps, batch, normalizers) if self.training else self.detect(maps, batch["scale_factor"])
 
-    def normalizers(self, batches: Sequence[dict]) -> tuple[Tensor, Tensor]:
+    def normalizers(self, batches: Sequence[dict]) -> tuple[Tensor, ...]:
         """What the losses of several training batches are divided by when their gradients are added up."""
         return self.fcos_head.fcos_loss.normalizers(batches)
 
@@ -94,7 +94,7 @@ class FCOS(nn.Layer):
         """The same maps with distances in pixels of the network's input."""
         return maps._replace(distances=self.fcos_head.pixel_distances(maps))
 
-    def loss(self, maps: DenseMaps, targets: dict, normalizers: Optional[tuple[Tensor, Tensor]] = None) -> dict:
+    def loss(self, maps: DenseMaps, targets: dict, normalizers: Optional[tuple[Tensor, ...]] = None) -> dict:
         """Losses as `FCOSLoss` gives them; `targets` as `Gt2FCOSTarget` makes them."""
         with Float32():
             return self.fcos_head.fcos_loss(maps, targets, normalizers)

@@ -1,5 +1,6 @@
 """FCOS losses: arXiv:1904.01355, section 3.2, and arXiv:2006.09214, section 2.2."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal, Optional
 
@@ -21,9 +22,12 @@ class FCOSLoss(nn.Layer):
     Args:
         loss_alpha, loss_gamma: of the focal loss (Lin et al., arXiv:1708.02002, equation 5).
         iou_loss_type: giou (1 - GIoU), linear_iou (1 - IoU) or iou (-ln IoU).
+        iou_smoothing: added to intersection and union, in the unit of the distances' square; 0 for the plain IoU.
         reg_weights: factor of the box loss.
         quality: what the quality branch learns: `centerness`, which then also weights the box loss, or `iou`, the IoU
             of the predicted with the true box.
+        count_images: the class loss is divided by the number of positives plus that of images; otherwise by that of
+            positives, or by 1 if there are none.
         average_over_ranks: in a distributed run divide by the mean number of positives over ranks, so that every
             object weighs the same; false divides by each rank's own.
     """
@@ -36,6 +40,8 @@ class FCOSLoss(nn.Layer):
         iou_loss_type: Literal["giou", "linear_iou", "iou"] = "giou",
         reg_weights: float = 1.0,
         quality: Literal["centerness", "iou"] = "centerness",
+        iou_smoothing: float = 1.0,
+        count_images: bool = False,
         average_over_ranks: bool = True,
     ) -> None:
         super().__init__()
@@ -43,14 +49,18 @@ class FCOSLoss(nn.Layer):
             raise ValueError(f"FCOSLoss.iou_loss_type is {iou_loss_type!r}; it must be one of {', '.join(IOU_LOSSES)}")
         if quality not in ("centerness", "iou"):
             raise ValueError(f"FCOSLoss.quality is {quality!r}; it must be centerness or iou")
+        if not 0 <= iou_smoothing < math.inf:
+            raise ValueError(f"FCOSLoss.iou_smoothing is {iou_smoothing}; it must be 0 or more")
         self.loss_alpha = loss_alpha
         self.loss_gamma = loss_gamma
         self.iou_loss_type = iou_loss_type
         self.reg_weights = reg_weights
         self.quality = quality
+        self.iou_smoothing = iou_smoothing
+        self.count_images = count_images
         self.average_over_ranks = average_over_ranks
 
-    def forward(self, maps, targets: dict, normalizers: Optional[tuple[Tensor, Tensor]] = None) -> dict:
+    def forward(self, maps, targets: dict, normalizers: Optional[tuple[Tensor, ...]] = None) -> dict:
         """Losses of a batch.
 
         Args:
@@ -67,8 +77,9 @@ class FCOSLoss(nn.Layer):
         labels, centerness = targets["target_labels"], targets["target_centerness"]
         positive = labels > 0
         weight = positive.astype("float32")
-        count, centerness_sum = self.normalizers([targets]) if normalizers is None else normalizers
-        loss_cls = focal_loss_sum(maps.logits, labels, self.loss_alpha, self.loss_gamma) / count
+        divisors = self.normalizers([targets]) if normalizers is None else normalizers
+        class_divisor, count, centerness_sum = divisors
+        loss_cls = focal_loss_sum(maps.logits, labels, self.loss_alpha, self.loss_gamma) / class_divisor
 
         # Background is replaced before anything is computed from it: no infinity that a factor 0 would turn into NaN,
         # and no selection, whose size would have to travel from the device.
@@ -76,6 +87,7 @@ class FCOSLoss(nn.Layer):
         iou, giou = iou_and_giou(
             paddle.where(positive.unsqueeze(1), pred, one),
             paddle.where(positive.unsqueeze(1), targets["target_distances"].transpose([0, 2, 1]), one),
+            self.iou_smoothing,
         )
         box_losses = iou_loss(iou, giou, self.iou_loss_type)
         if self.quality == "centerness":
@@ -97,8 +109,8 @@ class FCOSLoss(nn.Layer):
         }
 
     @paddle.no_grad()
-    def normalizers(self, batches: Sequence[dict]) -> tuple[Tensor, Tensor]:
-        """Number of positives, at least 1, and sum of their centerness, not 0.
+    def normalizers(self, batches: Sequence[dict]) -> tuple[Tensor, ...]:
+        """What the class loss is divided by; number of positives, at least 1; sum of their centerness, not 0.
 
         Means over the batches, and over ranks if asked: divided by them, the gradients of several batches add up to
         that of one large batch.
@@ -106,13 +118,15 @@ class FCOSLoss(nn.Layer):
         sums = []
         for targets in batches:
             weight = (targets["target_labels"] > 0).astype("float32")
-            sums.append(paddle.stack([weight.sum(), (targets["target_centerness"] * weight).sum()]))
+            images = paddle.full([], weight.shape[0], "float32")
+            sums.append(paddle.stack([weight.sum(), (targets["target_centerness"] * weight).sum(), images]))
         mean = paddle.stack(sums).mean(axis=0)
         if self.average_over_ranks and dist.is_initialized():
             dist.all_reduce(mean)
             mean = mean / dist.get_world_size()
+        positives = mean[0].clip(min=1.0)
         # Centerness of a positive location is positive; the floor only replaces the zero of a batch without any.
-        return mean[0].clip(min=1.0), mean[1].clip(min=1e-6)
+        return mean[0] + mean[2] if self.count_images else positives, positives, mean[1].clip(min=1e-6)
 
 
 def join_levels(maps: list[Tensor]) -> Tensor:
