@@ -54,8 +54,8 @@ class ExportedDetector(nn.Layer):
         if self.output == "maps":
             return [tensor for level in zip(*maps) for tensor in level]
         if self.output == "boxes":
-            return self.model.decode(maps, scale_factor)
-        return self.model.detect(maps, scale_factor)
+            return self.model.decode(maps, scale_factor, im_shape=im_shape)
+        return self.model.detect(maps, scale_factor, im_shape)
 
 
 def export_model(cfg: Config, output_dir: str) -> Path:
@@ -84,7 +84,7 @@ def export_model(cfg: Config, output_dir: str) -> Path:
     inputs = {"image": InputSpec([None, 3, height, width], "float32", "image")}
     if output != "maps":
         inputs["scale_factor"] = InputSpec([None, 2], "float32", "scale_factor")
-    if fused is not None:
+    if fused is not None or (output != "maps" and model.needs_im_shape):
         inputs["im_shape"] = InputSpec([None, 2], "float32", "im_shape")
     detector = ExportedDetector(model, normalize=fused, output=output)
     detector.eval()

@@ -1,11 +1,37 @@
-"""infer_cfg.yml says what training's transforms do."""
+"""infer_cfg.yml says what training's transforms do, and exported graphs detect what the model detects."""
 
 import numpy as np
+import paddle
+import pytest
 import yaml
+from tiny import TINY_YAML, write_tiny_coco
 
+from ppdet.core.workspace import load_config
 from ppdet.data.transform import Compose, Decode, NormalizeImage, PadBatch, Permute, Resize
+from ppdet.deploy.detector import Detector
 from ppdet.deploy.preprocess import Preprocess
-from ppdet.engine.export import describe_transforms
+from ppdet.engine.export import describe_transforms, export_model
+from ppdet.engine.predictor import Predictor
+from ppdet.engine.weights import save_weights
+
+# The graph's input is larger than the images, and these are no multiple of any stride.
+READER = """
+_BASE_: [tiny.yml]
+TestReader:
+  sample_transforms: [Decode: {}, Resize: {target_size: [58, 150]}, NormalizeImage: {}, Permute: {}]
+  batch_transforms: [PadBatch: {pad_to_stride: 32}]
+"""
+RULES = {
+    "MMDetection": ["class_threshold=0.4", "level_top_k=20", "clip_boxes=border", "nms.score_threshold=0"],
+    "FCOS_PLUS": [
+        "class_threshold=0.4",
+        "level_top_k=20",
+        "level_top_k_of=classes",
+        "clip_boxes=last_pixel",
+        "sqrt_score=true",
+        "nms.score_threshold=0",
+    ],
+}
 
 
 def test_deployment_makes_the_batch_that_evaluation_makes():
@@ -26,3 +52,61 @@ def test_deployment_makes_the_batch_that_evaluation_makes():
     assert arrays["image"].shape == (2, 3, 96, 128)
     for key, array in arrays.items():
         assert np.array_equal(array, np.stack([sample[key] for sample in expected])), key
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Images, a configuration, and weights that detect something."""
+    folder = tmp_path_factory.mktemp("export")
+    data = write_tiny_coco(folder / "data", images=3, size=(77, 101))
+    (folder / "tiny.yml").write_text(TINY_YAML.format(output=folder / "output", data=data))
+    (folder / "padded.yml").write_text(READER)
+    paddle.seed(3)
+    model = load_config(folder / "padded.yml").create("FCOS")
+    for layer, spread in ((model.fcos_head.fcos_head_cls, 0.2), (model.fcos_head.fcos_head_reg, 0.05)):
+        layer.weight.set_value(paddle.randn(layer.weight.shape) * spread)
+    model.fcos_head.fcos_head_cls.bias.set_value(paddle.zeros([2]))
+    save_weights(model.state_dict(), folder / "weights.pdparams")
+    return folder
+
+
+@pytest.mark.parametrize(("name", "fuse_normalize"), [("MMDetection", False), ("FCOS_PLUS", True)])
+def test_exported_detections(folder, tmp_path, name, fuse_normalize):
+    options = [f"FCOSHead.{option}" for option in RULES[name]]
+    options += [f"weights={folder}/weights.pdparams", f"TestReader.fuse_normalize={str(fuse_normalize).lower()}"]
+    cfg = load_config(folder / "padded.yml", options)
+    paths = sorted(str(path) for path in (folder / "data" / "images").iterdir())
+    expected = dict(Predictor(cfg).detect(paths))
+    exported = export_model(cfg, str(tmp_path))
+    for onednn in (True, False):
+        detector = Detector(exported, onednn=onednn)
+        assert sorted(detector.backend.inputs) == ["im_shape", "image", "scale_factor"]
+        actual = dict(detector.detect(paths, batch_size=2))
+        assert detector.backend.onednn == onednn
+        for index, rows in expected.items():
+            assert len(rows) > 3 and rows.shape == actual[index].shape
+            np.testing.assert_allclose(actual[index], rows, rtol=1e-3, atol=1e-2)
+            # Back in the image's pixels: its 101 columns and 77 rows, or just below.
+            x, y = rows[:, [2, 4]], rows[:, [3, 5]]
+            less = 1.4 if name == "FCOS_PLUS" else 0.0
+            assert min(x.min(), y.min()) == 0
+            assert x.max() == pytest.approx(101 - less, abs=0.2) and y.max() == pytest.approx(77 - less, abs=0.2)
+
+
+def test_boxes_are_clipped_without_suppression_too(folder, tmp_path):
+    from paddle import inference
+
+    options = [*(f"FCOSHead.{option}" for option in RULES["MMDetection"]), "export.nms=false"]
+    cfg = load_config(folder / "padded.yml", [*options, f"weights={folder}/weights.pdparams"])
+    exported = export_model(cfg, str(tmp_path))
+    graph = next(path for path in exported.iterdir() if path.name in ("model.json", "model.pdmodel"))
+    predictor = inference.create_predictor(inference.Config(str(graph), str(exported / "model.pdiparams")))
+    arrays = {"image": np.random.default_rng(0).standard_normal((1, 3, 64, 96)), "scale_factor": [[0.5, 2.0]],
+              "im_shape": [[60.0, 80.0]]}  # fmt: skip
+    for name in predictor.get_input_names():
+        predictor.get_input_handle(name).copy_from_cpu(np.array(arrays[name], np.float32))
+    predictor.run()
+    boxes, scores = (predictor.get_output_handle(name).copy_to_cpu() for name in predictor.get_output_names())
+    assert boxes.shape == (1, 60, 4) and scores.shape == (1, 2, 60)  # 20 of each of 3 levels
+    assert boxes.min() == 0 and boxes[..., ::2].max() == 40 and boxes[..., 1::2].max() == 120
+    assert set(scores[scores <= 0.1]) == {0.0}

@@ -57,6 +57,11 @@ class FCOS(nn.Layer):
         return self.fcos_head.num_shift
 
     @property
+    def needs_im_shape(self) -> bool:
+        """Whether detection has to be told the images' sizes without padding."""
+        return self.fcos_head.clip_boxes is not None
+
+    @property
     def distances_in_strides(self) -> bool:
         """Whether the loss takes distances in strides of their level, otherwise in pixels."""
         return self.fcos_head.distances_in_strides
@@ -69,7 +74,9 @@ class FCOS(nn.Layer):
         Training wrappers such as DataParallel act on this method only; all else calls the methods below.
         """
         maps = self.predict_maps(batch["image"])
-        return self.loss(maps, batch, normalizers) if self.training else self.detect(maps, batch["scale_factor"])
+        if self.training:
+            return self.loss(maps, batch, normalizers)
+        return self.detect(maps, batch["scale_factor"], batch.get("im_shape"))
 
     def normalizers(self, batches: Sequence[dict]) -> tuple[Tensor, ...]:
         """What the losses of several training batches are divided by when their gradients are added up."""
@@ -99,25 +106,31 @@ class FCOS(nn.Layer):
         with Float32():
             return self.fcos_head.fcos_loss(maps, targets, normalizers)
 
-    def detect(self, maps: DenseMaps, scale_factor: Tensor) -> tuple[Tensor, Tensor]:
+    def detect(self, maps: DenseMaps, scale_factor: Tensor, im_shape: Optional[Tensor] = None) -> tuple[Tensor, Tensor]:
         """Rows (M, 6) of [class, score, x1, y1, x2, y2] in pixels of the original images, and rows per image (N,).
 
         Args:
             scale_factor: (N, 2), y then x: size of the network's input over size of the original image.
+            im_shape: (N, 2), heights and widths in the network's input, without padding; where `needs_im_shape`.
         """
         nms = self.fcos_head.nms
         # A static graph keeps all locations: other formats and devices want shapes that follow from the image's.
         threshold = nms.score_threshold if paddle.in_dynamic_mode() else None
         with Float32():
-            return nms(*self.decode(maps, scale_factor, threshold))
+            return nms(*self.decode(maps, scale_factor, threshold, im_shape))
 
     def decode(
-        self, maps: DenseMaps, scale_factor: Tensor, score_threshold: Optional[float] = None
+        self,
+        maps: DenseMaps,
+        scale_factor: Tensor,
+        score_threshold: Optional[float] = None,
+        im_shape: Optional[Tensor] = None,
     ) -> tuple[Tensor, Tensor]:
         """Boxes (N, R, 4) in pixels of the original images and scores (N, C, R), before suppression.
 
         With a threshold, of those locations only that `FCOSHead.decode` then chooses.
         """
         boxes, scores = self.fcos_head.decode(maps, score_threshold)
+        boxes = self.fcos_head.clip(boxes, im_shape)
         scale = paddle.concat([scale_factor.flip(1), scale_factor.flip(1)], axis=1).unsqueeze(1)
         return boxes / scale, scores

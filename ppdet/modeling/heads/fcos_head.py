@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from typing import Literal, NamedTuple, Optional, Union
 
 import paddle
 import paddle.nn.functional as F
@@ -10,6 +10,7 @@ from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import Constant, Normal
 
 from ppdet.core.workspace import register
+from ppdet.modeling.heads.candidates import best_classes, best_locations, take, width_of
 from ppdet.modeling.heads.towers import FCOSFeat
 from ppdet.modeling.layers import Conv2D, ShapeSpec, fork
 from ppdet.modeling.mixed import Float32
@@ -58,6 +59,14 @@ class FCOSHead(nn.Layer):
         centerness_on_reg: quality reads the regression tower, otherwise the classification tower.
         num_shift: a cell's location in units of the stride: 0.5 its centre, 0 its corner.
         sqrt_score: score is the square root of class probability x quality (otherwise the product).
+        class_threshold: a class whose probability alone, before quality counts, is not above it has score 0. With
+            `nms.score_threshold` 0 it is the only threshold.
+        level_top_k: of each image and level so many candidates at most enter suppression, the best by class
+            probability x quality. null: all.
+        level_top_k_of: a candidate is one of `locations`, which comes with all its classes and ranks by its best one,
+            whether that passes `class_threshold` or not; or one of `classes`, a single class at a location, that does.
+        clip_boxes: boxes end where the image does, before padding: at its `border` (0 to its width), or at its
+            `last_pixel` (0 to its width - 1), as in code that counts a box's last pixel in. null: they may go beyond.
         fcos_loss: the training loss. nms: suppression of detections.
         trt: accepted because PaddleDetection's files have it; one graph serves TensorRT and all else here.
     """
@@ -77,11 +86,23 @@ class FCOSHead(nn.Layer):
         centerness_on_reg: bool = True,
         num_shift: float = 0.5,
         sqrt_score: bool = False,
+        class_threshold: Optional[float] = None,
+        level_top_k: Optional[int] = None,
+        level_top_k_of: Literal["locations", "classes"] = "locations",
+        clip_boxes: Optional[Literal["border", "last_pixel"]] = None,
         fcos_loss: Optional[nn.Layer] = "FCOSLoss",
         nms: Optional[MultiClassNMS] = "MultiClassNMS",
         trt: bool = False,
     ) -> None:
         super().__init__()
+        if class_threshold is not None and not 0 < class_threshold < 1:
+            raise ValueError(f"FCOSHead.class_threshold is {class_threshold}; it must be between 0 and 1, or null")
+        if level_top_k is not None and level_top_k < 1:
+            raise ValueError(f"FCOSHead.level_top_k is {level_top_k}; it must be positive, or null")
+        if level_top_k_of not in ("locations", "classes"):
+            raise ValueError(f"FCOSHead.level_top_k_of is {level_top_k_of!r}; it must be locations or classes")
+        if clip_boxes not in (None, "border", "last_pixel"):
+            raise ValueError(f"FCOSHead.clip_boxes is {clip_boxes!r}; it must be border, last_pixel or null")
         self.num_classes = num_classes
         self.fcos_feat = fcos_feat
         self.fpn_stride = list(fpn_stride)
@@ -90,6 +111,10 @@ class FCOSHead(nn.Layer):
         self.centerness_on_reg = centerness_on_reg
         self.num_shift = num_shift
         self.sqrt_score = sqrt_score
+        self.class_threshold = class_threshold
+        self.level_top_k = level_top_k
+        self.level_top_k_of = level_top_k_of
+        self.clip_boxes = clip_boxes
         self.fcos_loss = fcos_loss
         self.nms = nms
 
@@ -157,11 +182,14 @@ class FCOSHead(nn.Layer):
     def decode(self, maps: DenseMaps, score_threshold: Optional[float] = None) -> tuple[Tensor, Tensor]:
         """Return boxes (N, R, 4), x1 y1 x2 y2 in the network's input, and scores (N, C, R) in 0..1.
 
-        With a threshold, R counts only the locations where the score of some class in some image exceeds it, and a
-        few more; their order is that of all locations.
+        R counts all locations; with a threshold, only those where the score of some class in some image exceeds it,
+        and a few more. Their order is that of all locations. With `level_top_k`, threshold or not, R is that number
+        times L: each level's candidates, the best first, with scores of 0 where it has fewer.
         """
         levels = zip(maps.logits, self.pixel_distances(maps), maps.quality, self.fpn_stride)
-        if score_threshold is None:
+        if self.level_top_k:
+            decoded = [self.decode_best(*level) for level in levels]
+        elif score_threshold is None:
             decoded = [self.decode_level(*level) for level in levels]
         else:
             decoded = [self.decode_candidates(*level, score_threshold) for level in levels]
@@ -180,23 +208,59 @@ class FCOSHead(nn.Layer):
     ) -> tuple[Tensor, Tensor]:
         """As `decode_level`, of the K locations where suppression may find something: (N, K, 4), (N, C, K)."""
         width = logits.shape[3]
-        # Channels last, as maps lie in memory on a CPU.
-        logits, distances, quality = (m.transpose([0, 2, 3, 1]).flatten(1, 2) for m in (logits, distances, quality))
+        logits, distances, quality = (channels_last(level_map) for level_map in (logits, distances, quality))
         # A location's best score follows from its best logit, without a look at the other classes' scores.
-        best = self.score(logits.max(axis=2), quality.squeeze(2)).max(axis=0)
+        best_score = self.score(logits.max(axis=2), quality.squeeze(2)).max(axis=0)
         # A little below the threshold, where rounding cannot matter, since suppression applies the threshold itself;
-        # and the best location in any case, since not every operator takes an empty tensor.
-        floor = paddle.clip(best.max(), max=score_threshold - 1e-4)
-        index = paddle.nonzero(best >= floor).flatten()
+        # but above the 0 of classes that their own threshold stops.
+        floor = score_threshold - 1e-4 if self.class_threshold is None else max(score_threshold - 1e-4, 1e-30)
+        index = paddle.nonzero(best_score >= floor).flatten()
+        if index.shape[0] == 0:  # not every operator takes an empty tensor
+            index = best_score.argmax(keepdim=True)
         logits, distances, quality = (rows.gather(index, axis=1) for rows in (logits, distances, quality))
-        place = paddle.stack([index % width, index // width], axis=1).astype("float32")
-        centre = (place + self.num_shift) * stride
-        boxes = paddle.concat([centre - distances[:, :, :2], centre + distances[:, :, 2:]], axis=2)
+        boxes = self.boxes_at(index, width, distances, stride)
         return boxes, self.score(logits, quality).transpose([0, 2, 1])
+
+    def decode_best(self, logits: Tensor, distances: Tensor, quality: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+        """As `decode_level`, of each image's K = `level_top_k` best candidates: (N, K, 4), (N, C, K)."""
+        width = width_of(logits)
+        logits, distances, quality = (channels_last(level_map) for level_map in (logits, distances, quality))
+        best = logits.max(axis=2), quality.squeeze(2)
+        of_classes = self.level_top_k_of == "classes"
+        # The K best classes are among those of the K locations with the best one.
+        value = self.score(*best) if of_classes else F.sigmoid(best[0]) * F.sigmoid(best[1])
+        index, exists = best_locations(value, self.level_top_k)
+        boxes = self.boxes_at(index, width, take(distances, index), stride)
+        scores = self.score(take(logits, index), take(quality, index)).transpose([0, 2, 1]) * exists.unsqueeze(1)
+        return best_classes(boxes, scores, self.level_top_k) if of_classes else (boxes, scores)
+
+    def boxes_at(self, index: Tensor, width: Union[int, Tensor], distances: Tensor, stride: int) -> Tensor:
+        """Boxes (N, K, 4) of distances (N, K, 4) at the locations `index`, (K,) or (N, K), row by row of `width`."""
+        place = paddle.stack([index % width, index // width], axis=-1).astype("float32")
+        centre = (place + self.num_shift) * stride
+        return paddle.concat([centre - distances[:, :, :2], centre + distances[:, :, 2:]], axis=2)
 
     def score(self, logits: Tensor, quality: Tensor) -> Tensor:
         score = F.sigmoid(logits) * F.sigmoid(quality)
-        return score.sqrt() if self.sqrt_score else score
+        score = score.sqrt() if self.sqrt_score else score
+        if self.class_threshold is None:
+            return score
+        # By logits, which are the same wherever they lie; the last bit of a sigmoid depends on it.
+        passes = logits > math.log(self.class_threshold / (1 - self.class_threshold))
+        return score * passes.astype("float32")
+
+    def clip(self, boxes: Tensor, im_shape: Optional[Tensor]) -> Tensor:
+        """Boxes (N, R, 4) in the network's input, within images of im_shape (N, 2) y, x where `clip_boxes` says so.
+
+        Raises:
+            ValueError: it does, and there is no im_shape.
+        """
+        if self.clip_boxes is None:
+            return boxes
+        if im_shape is None:
+            raise ValueError("FCOSHead.clip_boxes needs im_shape, the images' sizes without padding, in the batch")
+        end = im_shape.flip(1) - (1.0 if self.clip_boxes == "last_pixel" else 0.0)
+        return paddle.minimum(boxes.clip(min=0.0), paddle.concat([end, end], axis=1).unsqueeze(1))
 
     def locations(self, level_map: Tensor, stride: int) -> tuple[Tensor, Tensor]:
         """x (1, W) and y (H, 1) in pixels of the locations of a map (N, C, H, W)."""
@@ -205,3 +269,8 @@ class FCOSHead(nn.Layer):
         x = (paddle.arange(width, dtype="float32") + self.num_shift) * stride
         y = (paddle.arange(height, dtype="float32") + self.num_shift) * stride
         return x.unsqueeze(0), y.unsqueeze(1)
+
+
+def channels_last(level_map: Tensor) -> Tensor:
+    """A map (N, K, H, W) as (N, H W, K), which is how it lies in memory on a CPU."""
+    return level_map.transpose([0, 2, 3, 1]).flatten(1, 2)

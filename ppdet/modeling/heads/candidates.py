@@ -1,0 +1,38 @@
+"""The best of a level's locations, or of the classes at them: what enters suppression of each image."""
+
+from typing import Union
+
+import paddle
+from paddle import Tensor
+
+
+def best_locations(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Where the largest of values (N, R), not negative, are: index (N, count), largest first, and whether it is one.
+
+    Where R is less than count, some places are left, with a 0 in (N, count) and any index: an exported graph knows R
+    only when it runs.
+    """
+    locations = values.shape[1] if paddle.in_dynamic_mode() else paddle.shape(values)[1].astype("int64")
+    zeros = (values[:, :1] * 0.0).expand([-1, count])
+    _, index = paddle.concat([values, zeros], axis=1).topk(count, axis=1)
+    return index % locations, (index < locations).astype("float32")
+
+
+def take(rows: Tensor, index: Tensor) -> Tensor:
+    """rows (N, R, K) at index (N, J): (N, J, K)."""
+    return paddle.take_along_axis(rows, index.unsqueeze(2).expand([-1, -1, rows.shape[2]]), 1, broadcast=False)
+
+
+def best_classes(boxes: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Of `count` boxes (N, count, 4) with scores (N, C, count) as many best classes at them, each with its own box.
+
+    Returns boxes (N, count, 4) and scores (N, C, count), 0 but for the one class of each.
+    """
+    values, index = scores.flatten(1).topk(count, axis=1)
+    own = (index // count).unsqueeze(1) == paddle.arange(scores.shape[1], dtype="int64").reshape([1, -1, 1])
+    return take(boxes, index % count), values.unsqueeze(1) * own.astype("float32")
+
+
+def width_of(level_map: Tensor) -> Union[int, Tensor]:
+    """W of a map (N, C, H, W): a number, or an int64 tensor in a static graph, which takes any size."""
+    return level_map.shape[3] if paddle.in_dynamic_mode() else paddle.shape(level_map)[3].astype("int64")

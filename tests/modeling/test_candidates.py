@@ -1,0 +1,229 @@
+"""Detections of three code bases' rules against the rules written out in numpy, one candidate after the other."""
+
+import numpy as np
+import paddle
+import pytest
+from paddle.static import InputSpec
+
+from ppdet.core.config import ConfigError
+from ppdet.core.workspace import load_config
+from ppdet.modeling.heads.candidates import best_classes
+from ppdet.modeling.heads.fcos_head import DenseMaps
+
+STRIDES, SIZES, CLASSES = (8, 16, 32), ((8, 12), (4, 6), (2, 3)), 2
+IM_SHAPE = np.array([[60, 90], [64, 70]], np.float32)
+SCALE = np.array([[0.5, 0.75], [2.0, 1.0]], np.float32)
+# What each code base does, in its own terms, and the parameters that say the same.
+RULES = {
+    # MMDetection 2: the best locations by class score x centerness; the threshold looks at the class score alone.
+    "mmdetection": (
+        {"pre_nms": "locations", "top_k": 20, "class_threshold": 0.3, "nms": 0.5, "last_x": 0},
+        ["class_threshold=0.3", "level_top_k=20", "clip_boxes=border",
+         "nms.score_threshold=0", "nms.nms_threshold=0.5"],
+    ),
+    # FCOS_PLUS: the best pairs of location and class that pass the threshold; scores are square roots.
+    "fcos_plus": (
+        {"pre_nms": "pairs", "top_k": 20, "class_threshold": 0.3, "sqrt": True, "nms": 0.6, "last_x": 1},
+        ["class_threshold=0.3", "level_top_k=20", "level_top_k_of=classes", "clip_boxes=last_pixel",
+         "sqrt_score=true", "nms.score_threshold=0"],
+    ),
+    # torchvision: the same pairs, but the threshold looks at the square root.
+    "torchvision": (
+        {"pre_nms": "pairs", "top_k": 20, "score_threshold": 0.5, "sqrt": True, "nms": 0.6, "last_x": 0},
+        ["level_top_k=20", "level_top_k_of=classes", "clip_boxes=border", "sqrt_score=true", "nms.score_threshold=0.5"],
+    ),
+    "all candidates, one threshold on classes": (
+        {"pre_nms": "locations", "top_k": 1000, "class_threshold": 0.6, "nms": 0.6, "last_x": None},
+        ["class_threshold=0.6", "nms.score_threshold=0"],
+    ),
+    "both thresholds": (
+        {"pre_nms": "pairs", "top_k": 5, "class_threshold": 0.4, "score_threshold": 0.3, "nms": 0.6, "last_x": None},
+        ["class_threshold=0.4", "level_top_k=5", "level_top_k_of=classes", "nms.score_threshold=0.3"],
+    ),
+}  # fmt: skip
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x.astype(np.float64)))
+
+
+def area(box):
+    return max(box[2] - box[0], 0) * max(box[3] - box[1], 0)
+
+
+def overlap(a, b):
+    inter = area([*np.maximum(a[:2], b[:2]), *np.minimum(a[2:], b[2:])])
+    union = area(a) + area(b) - inter
+    # Boxes that lie beyond the image and are clipped have no area; of two that touch, Paddle keeps one.
+    apart = (np.maximum(a[:2], b[:2]) > np.minimum(a[2:], b[2:])).any()
+    return inter / union if union else float(not apart)
+
+
+def expected_rows(maps, image, rule):
+    """Rows of one image, best score first."""
+    found = []
+    for level, stride in enumerate(STRIDES):
+        logits, distances, quality = (field[level][image] for field in maps)
+        height, width = logits.shape[1:]
+        pairs = []
+        for i, j in np.ndindex(height, width):
+            p, q = sigmoid(logits[:, i, j]), sigmoid(quality[0, i, j])
+            left, top, right, bottom = distances[:, i, j] * stride
+            x, y = (j + 0.5) * stride, (i + 0.5) * stride
+            box = np.array([x - left, y - top, x + right, y + bottom])
+            if rule["last_x"] is not None:
+                h, w = IM_SHAPE[image] - rule["last_x"]
+                box = np.clip(box, 0, [w, h, w, h])
+            box = box / SCALE[image, [1, 0, 1, 0]]
+            pairs += [((i, j), max(p) * q, c, p[c], p[c] * q, box) for c in range(CLASSES)]
+        passing = [pair for pair in pairs if pair[3] > rule.get("class_threshold", 0)]
+        if rule["pre_nms"] == "pairs":
+            found += sorted(passing, key=lambda pair: -pair[4])[: rule["top_k"]]
+        else:
+            places = sorted({pair[:2] for pair in pairs}, key=lambda place: -place[1])[: rule["top_k"]]
+            found += [pair for pair in passing if pair[:2] in places]
+    rows = [[c, np.sqrt(s) if rule.get("sqrt") else s, *box] for _, _, c, _, s, box in found]
+    rows = sorted([row for row in rows if row[1] > rule.get("score_threshold", 0)], key=lambda row: -row[1])
+    kept = []
+    for row in rows:
+        if all(row[0] != other[0] or overlap(row[2:], other[2:]) <= rule["nms"] for other in kept):
+            kept.append(row)
+    return np.array(kept[:100]).reshape(-1, 6)
+
+
+def random_maps(seed):
+    rng = np.random.default_rng(seed)
+    logits, distances, quality = (
+        [rng.normal(0, 2, (2, channels, h, w)).astype(np.float32) for h, w in SIZES] for channels in (CLASSES, 4, 1)
+    )
+    # One image has hardly a class that passes, and no level has none.
+    logits = [np.stack([level[0] - 1, level[1] - 3]) for level in logits]
+    return [logits, [np.abs(d) * 1.5 for d in distances], quality]
+
+
+def as_tensors(maps):
+    return DenseMaps(*[[paddle.to_tensor(level) for level in field] for field in maps])
+
+
+def make_model(tiny, options):
+    model = load_config(str(tiny), [f"FCOSHead.{o}" for o in ("nms.nms_top_k=-1", *options)]).create("FCOS")
+    model.eval()
+    return model
+
+
+def check(rows, counts, maps, rule):
+    starts = np.cumsum([0, *counts])
+    assert len(rows) == starts[-1]
+    for image in range(2):
+        ours = rows[starts[image] : starts[image + 1]]
+        ours = ours[np.argsort(-ours[:, 1], kind="stable")]
+        expected = expected_rows(maps, image, rule)
+        assert ours.shape == expected.shape
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", RULES)
+def test_detections(tiny, name, seed):
+    rule, options = RULES[name]
+    maps = random_maps(seed)
+    model = make_model(tiny, options)
+    assert model.needs_im_shape == (rule["last_x"] is not None)
+    rows, counts = model.detect(as_tensors(maps), paddle.to_tensor(SCALE), paddle.to_tensor(IM_SHAPE))
+    assert min(counts.tolist()) > 0
+    check(rows.numpy(), counts.tolist(), maps, rule)
+
+
+class Detect(paddle.nn.Layer):
+    """Detection alone, from maps as arguments."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, maps, scale_factor, im_shape):
+        return self.model.detect(DenseMaps(*maps), scale_factor, im_shape)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_static_graph_of_any_size(tiny, name):
+    """The same rows from a graph that does not know how large its levels will be."""
+    rule, options = RULES[name]
+    fields = [[InputSpec([None, channels, None, None], "float32") for _ in SIZES] for channels in (CLASSES, 4, 1)]
+    spec = [fields, InputSpec([None, 2], "float32"), InputSpec([None, 2], "float32")]
+    graph = paddle.jit.to_static(Detect(make_model(tiny, options)), input_spec=spec, full_graph=True)
+    maps = random_maps(7)
+    rows, counts = graph([list(f) for f in as_tensors(maps)], paddle.to_tensor(SCALE), paddle.to_tensor(IM_SHAPE))
+    check(rows.numpy(), counts.tolist(), maps, rule)
+
+
+def test_locations_are_chosen_before_the_class_threshold(tiny):
+    """One place of four: a sure class of poor quality gives way to a good quality whose class then does not pass."""
+    model = make_model(tiny, ["class_threshold=0.5", "level_top_k=1", "nms.score_threshold=0"])
+    logits = np.full((1, CLASSES, 1, 2), -9.0, np.float32)
+    logits[0, 0, 0] = [1.0, -0.1]
+    maps = [[logits], [np.ones((1, 4, 1, 2), np.float32)], [np.array([[[[-3.0, 3.0]]]], np.float32)]]
+    scale = paddle.ones([1, 2])
+    assert model.detect(as_tensors(maps), scale)[1].tolist() == [0]
+    model.fcos_head.level_top_k_of = "classes"
+    rows, counts = model.detect(as_tensors(maps), scale)
+    assert counts.tolist() == [1] and rows[0, 2:].tolist() == [-4, -4, 12, 12]
+
+
+def test_nothing_passes(tiny):
+    for of in ("locations", "classes"):
+        model = make_model(tiny, ["class_threshold=0.9999", "level_top_k=3", f"level_top_k_of={of}"])
+        rows, counts = model.detect(as_tensors(random_maps(0)), paddle.to_tensor(SCALE))
+        assert counts.tolist() == [0, 0] and rows.shape == [0, 6]
+
+
+def test_a_class_threshold_leaves_few_candidates(tiny):
+    model = make_model(tiny, ["class_threshold=0.6", "nms.score_threshold=0"])
+    maps = random_maps(1)
+    boxes, scores = model.decode(as_tensors(maps), paddle.to_tensor(SCALE), 0.0)
+    passing = sum((sigmoid(level) > 0.6).any(axis=(0, 1)).sum() for level in maps[0])
+    assert boxes.shape[1] == scores.shape[2] == passing
+
+
+@pytest.mark.parametrize("of", ["locations", "classes"])
+def test_a_level_with_fewer_than_asked_for(tiny, of):
+    """Of the last level's 6 locations with 2 classes each comes what there is; the rest cannot be detected."""
+    model = make_model(tiny, ["level_top_k=20", f"level_top_k_of={of}"])
+    boxes, scores = model.decode(as_tensors(random_maps(2)), paddle.to_tensor(SCALE))
+    assert boxes.shape == [2, 60, 4] and scores.shape == [2, CLASSES, 60]
+    there = (scores[:, :, 40:] > 0).astype("int32").sum(axis=1).tolist()
+    assert there == ([[2] * 6 + [0] * 14] * 2 if of == "locations" else [[1] * 12 + [0] * 8] * 2)
+
+
+def test_best_classes():
+    """Of 3 boxes with 2 classes the 3 best; the first box has two of them."""
+    boxes = paddle.arange(12, dtype="float32").reshape([1, 3, 4])
+    boxes, scores = best_classes(boxes, paddle.to_tensor([[[0.5, 0.25, 0.75], [0.625, 0.125, 0.25]]]), 3)
+    assert boxes[0, :, 0].tolist() == [8, 0, 0]
+    assert scores[0].tolist() == [[0.75, 0, 0.5], [0, 0.625, 0]]
+
+
+def test_clipping_needs_sizes(tiny):
+    model = make_model(tiny, ["clip_boxes=border"])
+    with pytest.raises(ValueError, match="clip_boxes needs im_shape"):
+        model.detect(as_tensors(random_maps(0)), paddle.to_tensor(SCALE))
+    batch = {"image": paddle.randn([2, 3, 64, 96]), "scale_factor": paddle.ones([2, 2])}
+    model.fcos_head.nms.score_threshold = 0.0
+    with paddle.no_grad():
+        rows = model({**batch, "im_shape": paddle.to_tensor([[60.0, 90.0], [20.0, 30.0]])})[0].numpy()
+    assert rows[:, 2:].min() == 0 and rows[:100, [2, 4]].max() == 90 and rows[:100, [3, 5]].max() == 60
+    assert rows[100:, [2, 4]].max() == 30 and rows[100:, [3, 5]].max() == 20
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("class_threshold=1.0", "class_threshold is 1.0; it must be between 0 and 1, or null"),
+        ("level_top_k=0", "level_top_k is 0; it must be positive, or null"),
+        ("level_top_k_of=boxes", "level_top_k_of"),
+        ("clip_boxes=true", "clip_boxes"),
+    ],
+)
+def test_mistakes(tiny, option, message):
+    with pytest.raises(ConfigError, match=message):
+        make_model(tiny, [option])
