@@ -8,23 +8,15 @@ import numpy as np
 import paddle
 import safetensors.numpy
 from paddle import nn
-from safetensors import SafetensorError, deserialize
+from safetensors import SafetensorError
 
 from ppdet.engine.pickles import RefusedError, read_pickle
 from ppdet.utils.download import fetch
 from ppdet.utils.files import atomic_path
 from ppdet.utils.logger import get_logger
+from ppdet.utils.safetensors_file import SAFETENSORS, read_safetensors
 
 logger = get_logger(__name__)
-
-SAFETENSORS = ".safetensors"
-SAFE_TYPES = {
-    **{f"F{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
-    **{f"I{bits}": f"<i{bits // 8}" for bits in (8, 16, 32, 64)},
-    **{f"U{bits}": f"<u{bits // 8}" for bits in (8, 16, 32, 64)},
-    "BOOL": "?",
-    "BF16": "<u2",  # NumPy has no such type: read_safetensors makes it float32, which holds all of its values
-}
 
 
 class CheckpointError(ValueError):
@@ -43,7 +35,7 @@ def read_arrays(path: os.PathLike) -> dict:
         content = read_safetensors(path) if Path(path).suffix == SAFETENSORS else read_pickle(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
-    except (CheckpointError, RefusedError) as error:
+    except RefusedError as error:
         raise CheckpointError(f"{path}: refused: {error}") from None
     except OSError:
         raise
@@ -60,16 +52,6 @@ def read_arrays(path: os.PathLike) -> dict:
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not named weights")
     content.pop("StructuredToParameterName@@", None)
     return content
-
-
-def read_safetensors(path: os.PathLike) -> dict[str, np.ndarray]:
-    arrays = {}
-    for name, tensor in deserialize(Path(path).read_bytes()):
-        if tensor["dtype"] not in SAFE_TYPES:
-            raise CheckpointError(f"{name} is of type {tensor['dtype']}: convert it to float32 first")
-        array = np.frombuffer(tensor["data"], SAFE_TYPES[tensor["dtype"]]).reshape(tensor["shape"])
-        arrays[name] = (array.astype("<u4") << 16).view("<f4") if tensor["dtype"] == "BF16" else array
-    return arrays
 
 
 class LoadReport(NamedTuple):
