@@ -1,0 +1,160 @@
+"""What network a file's arrays are weights of, and what that is called here.
+
+Tables of names count blocks and layers with numbers (`backbone.res4.3.short`, `fcos_head.cls_tower.0`). Published names
+depend on the network: on its depth, on its groups, on what is deformable.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Optional
+
+# (blocks of res2 to res5, bottlenecks or not) -> depth
+DEPTHS = {
+    ((2, 2, 2, 2), False): 18,
+    ((3, 4, 6, 3), False): 34,
+    ((3, 4, 6, 3), True): 50,
+    ((3, 4, 23, 3), True): 101,
+    ((3, 8, 36, 3), True): 152,
+}
+NORM = ("weight", "bias", "_mean", "_variance")
+AFFINE = ("weight", "bias")
+CLASS_WEIGHT = "fcos_head.fcos_head_cls.weight"
+BLOCK = re.compile(r"backbone\.res(\d)\.(\d+)\.(.+)")
+TOWER = re.compile(r"fcos_head\.(cls|reg)_tower\.(\d+)\.(.+)")
+
+
+class Network(NamedTuple):
+    """blocks: of res2, res3, …. groups, base_width: as in ResNet. deep_stem: three convolutions. pooled: shortcuts pool
+    first. deformable_stages: 1 is res3. tower_convs, deformable_layers: of the towers. num_classes: None for a backbone
+    alone. pyramid_channels: of every level. extra_from_c5: P6 is made of C5.
+    """
+
+    blocks: tuple[int, ...]
+    bottleneck: bool
+    groups: int
+    base_width: int
+    deep_stem: bool
+    pooled: bool
+    deformable_stages: tuple[int, ...]
+    tower_convs: int
+    deformable_layers: tuple[int, ...]
+    num_classes: Optional[int]
+    pyramid_channels: int
+    extra_from_c5: bool
+
+    @property
+    def depth(self) -> Optional[int]:
+        """18 to 152; None where stages are missing or of other lengths."""
+        return DEPTHS.get((self.blocks, self.bottleneck))
+
+    @property
+    def backbone_settings(self) -> str:
+        """What ResNet has to be set to, as on the command line. Whether its variant is a or b, no array tells."""
+        settings: dict[str, object] = {"depth": self.depth} if self.depth else {}
+        if self.deep_stem:
+            settings["variant"] = "d" if self.pooled else "c"
+        if self.groups > 1:
+            settings.update({"groups": self.groups, "base_width": self.base_width})
+        if self.deformable_stages:
+            settings["dcn_v2_stages"] = f"[{','.join(map(str, self.deformable_stages))}]"
+        return " ".join(f"ResNet.{key}={value}" for key, value in settings.items())
+
+
+def inspect(shapes: Mapping[str, tuple]) -> Network:
+    """The network of arrays with these numbered names and shapes."""
+    blocks: dict[int, int] = {}
+    layers, deformable_stages, deformable_layers = 0, set(), set()
+    for name in shapes:
+        block, tower = BLOCK.fullmatch(name), TOWER.fullmatch(name)
+        if block:
+            stage = int(block[1])
+            blocks[stage] = max(blocks.get(stage, 0), int(block[2]) + 1)
+            if ".conv_offset." in name:
+                deformable_stages.add(stage - 2)
+        elif tower:
+            layers = max(layers, int(tower[2]) + 1)
+            if ".conv_offset." in name:
+                deformable_layers.add(int(tower[2]))
+    classes = shapes.get(CLASS_WEIGHT)
+    output, extra = shapes.get("neck.fpn_res3_sum.weight", (0,)), shapes.get("neck.fpn_6.weight", (0, 0))
+    # (width, width / groups, 3, 3)
+    width, group_width = (*shapes.get("backbone.res2.0.branch2b.conv.weight", ()), 64, 64)[:2]
+    return Network(
+        blocks=tuple(blocks[stage] for stage in sorted(blocks)),
+        bottleneck="backbone.res2.0.branch2c.conv.weight" in shapes,
+        groups=max(1, width // max(1, group_width)),
+        base_width=group_width,
+        deep_stem="backbone.conv1.conv1_1.conv.weight" in shapes,
+        pooled=any(".pooled." in name for name in shapes),
+        deformable_stages=tuple(sorted(deformable_stages)),
+        tower_convs=layers,
+        deformable_layers=tuple(sorted(deformable_layers)),
+        num_classes=classes[0] if classes else None,
+        pyramid_channels=output[0],
+        extra_from_c5=extra[1:2] != extra[:1],
+    )
+
+
+def publish(name: str, network: Network) -> str:
+    """The published name of a numbered one."""
+    block, tower = BLOCK.fullmatch(name), TOWER.fullmatch(name)
+    if block:
+        stage, index, rest = int(block[1]), int(block[2]), block[3]
+        # Where a block has stride 2, its pooling comes before a layer of its own.
+        rest = rest.replace("pooled.", "short." if stage == 2 else "short.conv.")
+        return f"backbone.res{stage}.{block_name(network, stage, index)}.{rest}"
+    if tower:
+        kind, index, rest = tower[1], int(tower[2]), tower[3]
+        if index in network.deformable_layers and rest in ("conv.weight", "conv.bias"):
+            rest = rest.replace("conv.", "conv.conv_dcn.")
+        return f"fcos_head.fcos_feat.fcos_head_{kind}_tower_conv_{index}.{rest}"
+    if name.startswith("backbone.conv1."):
+        part = name[len("backbone.conv1.") :]
+        if network.deep_stem and part.startswith("conv1.norm."):
+            part = part.replace("conv1.", "conv1_3.", 1)  # in timm it is named as if it were the only one
+        return "backbone.conv1." + ("res_" if network.groups > 1 else "") + part
+    return name
+
+
+def block_name(network: Network, stage: int, index: int) -> str:
+    """res4a, res4b, …; in a long res4, res4a, res4b1, res4b2, …."""
+    if stage == 4 and network.blocks[2:3] > (6,):
+        return f"res{stage}a" if index == 0 else f"res{stage}b{index}"
+    return f"res{stage}{chr(ord('a') + index)}"
+
+
+def numbered_names(network: Network) -> Iterator[str]:
+    """All names that this network has here."""
+    for conv in ("conv1_1", "conv1_2", "conv1_3") if network.deep_stem else ("conv1",):
+        yield from conv_norm(f"backbone.conv1.{conv}")
+    for stage, count in enumerate(network.blocks, 2):
+        for index in range(count):
+            for branch in "abc" if network.bottleneck else "ab":
+                yield from conv_norm(f"backbone.res{stage}.{index}.branch2{branch}")
+            if stage - 2 in network.deformable_stages:
+                yield from named(f"backbone.res{stage}.{index}.branch2b.conv_offset", AFFINE)
+            if index == 0:
+                yield from conv_norm(f"backbone.res{stage}.{index}.{'pooled' if network.pooled else 'short'}")
+    if network.num_classes is None:
+        return
+    for layer in ("inner_res3_sum_lateral", "inner_res4_sum_lateral", "inner_res5_sum"):
+        yield from named(f"neck.fpn_{layer}", AFFINE)
+    for layer in ("res3_sum", "res4_sum", "res5_sum", "6", "7"):
+        yield from named(f"neck.fpn_{layer}", AFFINE)
+    for kind in ("cls", "reg"):
+        for index in range(network.tower_convs):
+            for layer in ("conv", "norm", *(["conv.conv_offset"] if index in network.deformable_layers else [])):
+                yield from named(f"fcos_head.{kind}_tower.{index}.{layer}", AFFINE)
+    for kind in ("cls", "reg", "centerness"):
+        yield from named(f"fcos_head.fcos_head_{kind}", AFFINE)
+    for level in range(3, 8):
+        yield f"fcos_head.p{level}_feat.scale_reg"
+
+
+def conv_norm(layer: str) -> Iterator[str]:
+    yield f"{layer}.conv.weight"
+    yield from named(f"{layer}.norm", NORM)
+
+
+def named(layer: str, parts: tuple) -> Iterator[str]:
+    return (f"{layer}.{part}" for part in parts)

@@ -1,0 +1,104 @@
+"""Which configuration a file's network looks like."""
+
+import re
+from typing import NamedTuple, Optional
+
+from ppdet.convert.checkpoint import Checkpoint
+from ppdet.convert.convert import Conversion
+
+CAFFE_IMAGES = "images in BGR from 0 to 255, mean 103.53, 116.28, 123.675, std 1"
+STYLE = re.compile(r"style['\"]?\s*[=:]\s*['\"](caffe|pytorch)['\"]")
+
+
+class Row(NamedTuple):
+    """A published detector. tower_bias: its towers' convolutions have biases of their own. deformable: some are.
+    style: where its strides are, as MMDetection calls it; a file that says another one is of another detector.
+    """
+
+    code_base: str
+    depth: int
+    groups: int
+    tower_bias: bool
+    deformable: bool
+    style: str
+    configurations: tuple[str, ...]
+
+
+TABLE = (
+    Row("mmdet", 50, 1, False, False, "caffe", ("fcos_r50_caffe_fpn_gn_1x_coco", "fcos_r50_caffe_fpn_gn_ms_2x_coco")),
+    Row("mmdet", 50, 1, True, False, "caffe", ("fcos_r50_caffe_fpn_gn_tricks_1x_coco",)),
+    Row("mmdet", 50, 1, True, True, "caffe", ("fcos_r50_caffe_fpn_gn_tricks_dcn_1x_coco",)),
+    Row(
+        "mmdet", 101, 1, False, False, "caffe", ("fcos_r101_caffe_fpn_gn_1x_coco", "fcos_r101_caffe_fpn_gn_ms_2x_coco")
+    ),
+    Row("mmdet", 101, 64, False, False, "pytorch", ("fcos_x101_64x4d_fpn_gn_ms_2x_coco",)),
+    Row(
+        "fcos_plus",
+        50,
+        1,
+        True,
+        False,
+        "caffe",
+        (
+            "fcosplus_r50_fpn_1x_coco",
+            "fcosplus_r50_fpn_1x_center_coco",
+            "fcosplus_r50_fpn_1x_center_liou_coco",
+            "fcosplus_r50_fpn_1x_center_giou_coco",
+        ),
+    ),
+    Row(
+        "fcos_plus",
+        101,
+        1,
+        True,
+        False,
+        "caffe",
+        ("fcosplus_r101_fpn_2x_coco", "fcosplus_r101_fpn_2x_center_giou_coco"),
+    ),
+    Row(
+        "torchvision",
+        50,
+        1,
+        True,
+        False,
+        "pytorch",
+        ("fcos_r50_fpn_1x_coco -o FCOSHead.num_shift=0 FCOSHead.sqrt_score=true MultiClassNMS.score_threshold=0.2",),
+    ),
+)
+
+
+def suggest(conversion: Conversion, checkpoint: Checkpoint) -> list[str]:
+    """Lines that say what the file looks like, and what no array tells."""
+    network, styles = conversion.network, STYLE.findall(checkpoint.config_text)
+    style = styles[0] if styles else None
+    lines = []
+    if network.num_classes is None:
+        lines.append(f"looks like a backbone, for pretrain_weights of a configuration: {network.backbone_settings}")
+        lines.append(strides(conversion, checkpoint))
+    else:
+        fitting = [row.configurations for row in TABLE if fits(row, conversion, style)]
+        names = " or ".join(fitting[0]) if fitting else f"no published detector of {conversion.code_base}"
+        classes = "" if network.num_classes == 80 else f" with num_classes={network.num_classes}"
+        lines.append(f"looks like {names}{classes}")
+    if style and not network.deep_stem:
+        lines.append(f"its own configuration says style {style}: ResNet.variant {'a' if style == 'caffe' else 'b'}")
+    return lines
+
+
+def fits(row: Row, conversion: Conversion, style: Optional[str]) -> bool:
+    network = conversion.network
+    tower_bias = "fcos_head.fcos_feat.fcos_head_cls_tower_conv_0.conv.bias" in conversion.names
+    found = (conversion.code_base, network.depth, network.groups, tower_bias, bool(network.deformable_stages))
+    return found == row[:5] and style in (None, row.style) and not network.deep_stem
+
+
+def strides(conversion: Conversion, checkpoint: Checkpoint) -> str:
+    """Where a backbone alone has its strides, and which images it takes."""
+    if any(name.endswith("_bn_s") for name in conversion.names.values()):
+        return f"Caffe2's: ResNet.variant a, {CAFFE_IMAGES}"
+    if checkpoint.author == "torchvision":
+        return "torchvision's: ResNet.variant b, images as in fcos_r50_fpn_1x_coco"
+    return (
+        "arrays do not tell where its strides are: ResNet.variant b with images as in fcos_r50_fpn_1x_coco if it is "
+        f"torchvision's or timm's; a with {CAFFE_IMAGES} if it is Caffe's or detectron2's MSRA"
+    )

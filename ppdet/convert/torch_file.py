@@ -1,0 +1,276 @@
+"""Reading what torch.save wrote, without PyTorch and without running anything that the file asks for.
+
+Both of its forms: a zip archive with a pickle and one record per storage (since PyTorch 1.6), and before that several
+pickles with the storages after them. A pickle of arrays alone, such as detectron2's .pkl, is read as well.
+"""
+
+import io
+import math
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import numpy as np
+
+from ppdet.utils.safetensors_file import widen
+from ppdet.utils.unpickle import STANDS_FOR, ArrayUnpickler, NDArray, RefusedError
+
+ZIP_START = b"PK\x03\x04"
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+# A storage may have several tensors, such as one parameter under two names; more than this claim memory for nothing.
+MOST_USES = 8
+BFLOAT16 = "bfloat16"
+STORAGE_TYPES = {
+    "DoubleStorage": "<f8",
+    "FloatStorage": "<f4",
+    "HalfStorage": "<f2",
+    "BFloat16Storage": BFLOAT16,
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "|i1",
+    "ByteStorage": "|u1",
+    "BoolStorage": "?",
+}
+# What training runs keep beside their weights: settings, schedules, histories. It is passed over, whatever it says.
+FOREIGN = re.compile(
+    r"(mmengine|mmcv|mmdet|addict|pathlib|datetime)\.[\w.]+|yacs\.config\.CfgNode|argparse\.Namespace"
+    r"|collections\.(Counter|defaultdict)|(builtins|__builtin__)\.(set|dict|list)"
+    r"|torch\.(device|(b?float|u?int)\d+|bool)"
+)
+
+
+class Foreign:
+    """Stands for an object that is passed over. It takes all that a pickle does to objects, and does nothing."""
+
+    def __call__(self, *arguments: object) -> "Foreign":
+        return self
+
+    def append(self, item: object) -> None:
+        pass
+
+    def extend(self, items: object) -> None:
+        pass
+
+
+def attribute(value: object, name: object) -> Foreign:
+    """getattr, as pickles of protocol 2 write methods of classes."""
+    if not isinstance(value, Foreign):
+        raise RefusedError("it asks for an attribute of a value, which no weights need")
+    return value
+
+
+class StorageType:
+    """Stands for torch.FloatStorage and its like. code: NumPy's name of the type, or BFLOAT16."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+        self.dtype = np.dtype("<u2" if code == BFLOAT16 else code)
+
+
+class Storage:
+    """`count` numbers in a row. `load` gives their bytes when they are first needed."""
+
+    def __init__(self, kind: StorageType, count: int, load: Optional[Callable[[], bytes]] = None) -> None:
+        self.kind, self.count, self.load = kind, count, load
+        self.uses = 0
+        self.cache: Optional[np.ndarray] = None
+
+    @property
+    def bytes_long(self) -> int:
+        return self.count * self.kind.dtype.itemsize
+
+    @property
+    def numbers(self) -> np.ndarray:
+        if self.cache is None:
+            numbers = np.frombuffer(self.load(), self.kind.dtype, self.count)
+            self.cache = widen(numbers) if self.kind.code == BFLOAT16 else numbers
+        return self.cache
+
+
+class Tensor(NDArray):
+    """A view of a storage."""
+
+    def __init__(self, storage: Storage, offset: int, shape: tuple, strides: tuple) -> None:
+        self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
+
+    @property
+    def value(self) -> np.ndarray:
+        numbers = self.storage.numbers[self.offset :]
+        if 0 in self.shape:
+            return np.zeros(self.shape, numbers.dtype)
+        strides = [stride * numbers.itemsize for stride in self.strides]
+        return np.lib.stride_tricks.as_strided(numbers, self.shape, strides, writeable=False)
+
+
+def rebuild_tensor(storage: Storage, offset: int, shape: tuple, strides: tuple, *more: object) -> Tensor:
+    """torch._utils._rebuild_tensor_v2. more: whether it needs a gradient, and hooks."""
+    sizes = (offset, *shape, *strides)
+    if type(storage) is not Storage or len(shape) != len(strides) or any(type(n) is not int or n < 0 for n in sizes):
+        raise ValueError("a tensor that is none")
+    count = math.prod(shape)
+    if count and offset + sum((n - 1) * stride for n, stride in zip(shape, strides)) >= storage.count:
+        raise ValueError(f"a tensor of shape {shape} in a storage of {storage.count} numbers")
+    storage.uses += count
+    if storage.uses > MOST_USES * storage.count:
+        raise RefusedError("its tensors are many times larger than the numbers that it holds")
+    return Tensor(storage, offset, shape, strides)
+
+
+def rebuild_parameter(tensor: Tensor, *more: object) -> Tensor:
+    """torch._utils._rebuild_parameter. more: whether it needs a gradient, and hooks."""
+    return tensor
+
+
+class TorchUnpickler(ArrayUnpickler):
+    """Unpickles tensors, and passes over what `FOREIGN` names.
+
+    find_storage: gives the storage of a key, made for the type and the number of values that the file names.
+    """
+
+    stands_for = {
+        **STANDS_FOR,
+        **{("torch", name): StorageType(code) for name, code in STORAGE_TYPES.items()},
+        ("torch", "Size"): tuple,
+        ("torch._utils", "_rebuild_tensor"): rebuild_tensor,
+        ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
+        ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
+        ("builtins", "getattr"): attribute,
+        ("__builtin__", "getattr"): attribute,
+    }
+
+    def __init__(self, stream: io.BytesIO, find_storage: Optional[Callable[[str, StorageType, int], Storage]]) -> None:
+        super().__init__(stream, encoding="latin1")
+        self.find_storage = find_storage
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.stands_for and FOREIGN.fullmatch(f"{module}.{name}"):
+            return Foreign()
+        return super().find_class(module, name)
+
+    def persistent_load(self, reference: object) -> Storage:
+        known = type(reference) is tuple and len(reference) in (5, 6) and reference[0] == "storage"
+        if not known or self.find_storage is None or type(reference[1]) is not StorageType:
+            raise RefusedError("it refers to something outside of itself, which no weights need")
+        _, kind, key, _, count, *view = reference
+        if view not in ([], [None]):
+            raise RefusedError("it shares storages as PyTorch before 0.4 did: save it again with a newer PyTorch")
+        if type(key) is not str or type(count) is not int or count < 0:
+            raise ValueError("a storage that is none")
+        return self.find_storage(key, kind, count)
+
+    def load_newobj(self) -> None:
+        self.stack.pop()
+        if type(self.stack[-1]) is not Foreign:
+            raise RefusedError("it makes an instance of a class that no weights need")
+
+    def load_build(self) -> None:
+        state, target = self.stack[-1], self.stack[-2]
+        # A state dict says of which version its layers are.
+        versions = type(target) is dict and type(state) is dict and set(state) == {"_metadata"}
+        if versions or type(target) is Foreign:
+            self.stack.pop()
+        else:
+            super().load_build()
+
+    def set_items(self, items: list) -> None:
+        if type(self.stack[-1]) is not Foreign:
+            super().set_items(items)
+
+    dispatch = ArrayUnpickler.dispatch | {
+        pickle.BINPERSID[0]: pickle._Unpickler.dispatch[pickle.BINPERSID[0]],
+        pickle.NEWOBJ[0]: load_newobj,
+        pickle.BUILD[0]: load_build,
+    }
+
+
+@contextmanager
+def opened(path: os.PathLike) -> Iterator[object]:
+    """Give the content of a file: containers, plain values, and `NDArray` whose `value` is read inside the block.
+
+    Raises:
+        RefusedError: the file asks for something that no weights need, or is of another kind.
+        OSError: it cannot be read.
+        Exception: of any kind, where it is damaged or no such file at all.
+    """
+    with open(path, "rb") as stream:
+        is_zip = stream.read(len(ZIP_START)) == ZIP_START
+    if not is_zip:
+        yield read_legacy(Path(path).read_bytes())
+        return
+    with zipfile.ZipFile(path) as archive:
+        yield Records(archive, os.path.getsize(path)).read()
+
+
+class Records:
+    """The zip form. size: of the file in bytes, which is as much as its records can hold."""
+
+    def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
+        self.archive, self.left = archive, size
+        self.storages: dict[str, Storage] = {}
+        pickles = [name for name in archive.namelist() if name.endswith("/data.pkl") and name.count("/") == 1]
+        if len(pickles) != 1:
+            raise RefusedError("it is a zip archive, but torch.save did not write it: it has no data.pkl")
+        self.root = pickles[0][: -len("data.pkl")]
+
+    def read(self) -> object:
+        if f"{self.root}byteorder" in self.archive.namelist() and self.record("byteorder") != b"little":
+            raise RefusedError("it was written on a big-endian machine: save it again on another one")
+        return TorchUnpickler(io.BytesIO(self.record("data.pkl")), self.find_storage).load()
+
+    def record(self, name: str) -> bytes:
+        info = self.archive.getinfo(self.root + name)
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+            raise RefusedError("its records are compressed, as torch.save never does: unpack it and save it again")
+        self.left -= info.file_size
+        if self.left < 0:
+            raise RefusedError("its records are larger than the file")
+        return self.archive.read(info)
+
+    def find_storage(self, key: str, kind: StorageType, count: int) -> Storage:
+        if key not in self.storages:
+            storage = Storage(kind, count, lambda: self.record(f"data/{key}"))
+            if self.archive.getinfo(f"{self.root}data/{key}").file_size != storage.bytes_long:
+                raise ValueError(f"a record of another size than {storage.bytes_long}")
+            self.storages[key] = storage
+        return same(self.storages[key], kind, count)
+
+
+def read_legacy(data: bytes) -> object:
+    """The form before PyTorch 1.6, or a pickle of something else, as it is."""
+    stream = io.BytesIO(data)
+    first = TorchUnpickler(stream, None).load()
+    if first != LEGACY_MAGIC:
+        return first
+    _, system = (TorchUnpickler(stream, None).load() for _ in range(2))
+    if system["little_endian"] is not True:
+        raise RefusedError("it was written on a big-endian machine: save it again on another one")
+    storages: dict[str, Storage] = {}
+
+    def find_storage(key: str, kind: StorageType, count: int) -> Storage:
+        return same(storages.setdefault(key, Storage(kind, count)), kind, count)
+
+    content = TorchUnpickler(stream, find_storage).load()
+    for key in TorchUnpickler(stream, None).load():
+        storage, count = storages[key], int.from_bytes(stream.read(8), "little")
+        start = stream.tell()
+        if count != storage.count or start + storage.bytes_long > len(data):
+            raise ValueError(f"a storage of {storage.count} numbers that are not there")
+        part = memoryview(data)[start : start + storage.bytes_long]
+        storage.load = lambda part=part: part
+        stream.seek(start + storage.bytes_long)
+    if any(storage.load is None for storage in storages.values()):
+        raise ValueError("a storage without numbers")
+    return content
+
+
+def same(storage: Storage, kind: StorageType, count: int) -> Storage:
+    """`storage`, which has to be as another reference to it says."""
+    if (storage.kind.code, storage.count) != (kind.code, count):
+        raise ValueError("two sizes or types of one storage")
+    return storage

@@ -1,0 +1,57 @@
+"""From a file of another code base to a weights file, checked against a configuration's model."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Optional
+
+import paddle
+
+from ppdet.convert.checkpoint import ConversionError, read_checkpoint
+from ppdet.convert.convert import convert
+from ppdet.convert.report import describe
+from ppdet.convert.suggest import suggest
+from ppdet.convert.verify import verify
+from ppdet.core.workspace import load_config
+from ppdet.engine.build import build_model
+from ppdet.engine.weights import save_weights
+from ppdet.utils.safetensors_file import SAFETENSORS
+
+SUFFIXES = (".pdparams", SAFETENSORS)
+SHOWN = 5
+
+
+def convert_file(
+    source: Path, target: Path, *, code_base: str = "auto", config: Optional[str] = None, overrides: Iterable[str] = ()
+) -> None:
+    """Convert `source`, print what was done, and write `target`.
+
+    Args:
+        code_base: where the file comes from, a key of `ppdet.convert.convert.CODE_BASES`, or auto.
+        config: file of the configuration whose model it has to fit, with `overrides` on top.
+
+    Raises:
+        ConversionError: the file cannot be read or used, or does not fit; nothing was written then.
+        ConfigError: a mistake in the configuration.
+    """
+    if target.suffix not in SUFFIXES:
+        raise ConversionError(f"{target}: its name has to end in {' or '.join(SUFFIXES)}")
+    if target.exists() and source.exists() and os.path.samefile(source, target):
+        raise ConversionError(f"{target}: that is the file to convert: give another name")
+    cfg = load_config(config, overrides) if config else None
+    checkpoint = read_checkpoint(source)
+    try:
+        conversion = convert(checkpoint, code_base)
+    except ConversionError as error:
+        raise ConversionError(f"{source}: {error}") from None
+    print("\n".join([*describe(conversion), *suggest(conversion, checkpoint)]))
+    if cfg:
+        problems = verify(conversion, {n: tuple(v.shape) for n, v in build_model(cfg).state_dict().items()})
+        if problems:
+            print("\n".join(problems[:SHOWN] + ["…"] * (len(problems) > SHOWN)))
+            raise ConversionError(
+                f"{source}: does not fit {config}: {len(problems)} names; what to set is above. Nothing was written"
+            )
+        print(f"fits {config}")
+    save_weights({name: paddle.to_tensor(array) for name, array in conversion.arrays.items()}, target)
+    print(f"wrote {target}: {len(conversion.arrays)} arrays")
