@@ -1,1 +1,19 @@
-"""Weights of other code bases, under this project's names."""
+"""Weights of other code bases, under this project's names. Nothing here needs Paddle or PyTorch."""
+
+from ppdet.convert.checkpoint import Checkpoint, ConversionError, read_checkpoint
+from ppdet.convert.conversion import CODE_BASES, Conversion, convert
+from ppdet.convert.report import describe
+from ppdet.convert.suggest import suggest
+from ppdet.convert.verify import verify
+
+__all__ = [
+    "CODE_BASES",
+    "Checkpoint",
+    "Conversion",
+    "ConversionError",
+    "convert",
+    "describe",
+    "read_checkpoint",
+    "suggest",
+    "verify",
+]

@@ -42,7 +42,8 @@ def read_checkpoint(path: os.PathLike) -> Checkpoint:
     """
     try:
         if Path(path).suffix == SAFETENSORS:
-            return collect(read_safetensors(path))
+            # Its reader gives them in another order each time.
+            return collect(dict(sorted(read_safetensors(path).items())))
         with opened(path) as content:
             return collect(content)
     except FileNotFoundError:
@@ -82,7 +83,9 @@ def collect(content: object) -> Checkpoint:
         if array is None:
             others.append(short)
         elif short in arrays:
-            raise ConversionError(f"two of its arrays are {short}, apart from what wrappers of models put before names")
+            raise ConversionError(
+                f"two of its arrays are {short!r:.100}, but for what wrappers of models put before it"
+            )
         else:
             arrays[short] = array
     if not arrays:

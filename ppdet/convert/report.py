@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from ppdet.convert.convert import Conversion
+from ppdet.convert.conversion import Conversion
 
 PARTS = ("backbone", "neck", "fcos_head")
 

@@ -4,9 +4,10 @@ import re
 from typing import NamedTuple, Optional
 
 from ppdet.convert.checkpoint import Checkpoint
-from ppdet.convert.convert import Conversion
+from ppdet.convert.conversion import Conversion
 
 CAFFE_IMAGES = "images in BGR from 0 to 255, mean 103.53, 116.28, 123.675, std 1"
+RGB_IMAGES = "images as in fcos_r50_fpn_1x_coco"
 STYLE = re.compile(r"style['\"]?\s*[=:]\s*['\"](caffe|pytorch)['\"]")
 
 
@@ -62,7 +63,7 @@ TABLE = (
         True,
         False,
         "pytorch",
-        ("fcos_r50_fpn_1x_coco -o FCOSHead.num_shift=0 FCOSHead.sqrt_score=true MultiClassNMS.score_threshold=0.2",),
+        ("fcos_r50_fpn_1x_coco -o FCOSHead.num_shift=0 FCOSHead.sqrt_score=true FCOSHead.nms.score_threshold=0.2",),
     ),
 )
 
@@ -97,8 +98,12 @@ def strides(conversion: Conversion, checkpoint: Checkpoint) -> str:
     if any(name.endswith("_bn_s") for name in conversion.names.values()):
         return f"Caffe2's: ResNet.variant a, {CAFFE_IMAGES}"
     if checkpoint.author == "torchvision":
-        return "torchvision's: ResNet.variant b, images as in fcos_r50_fpn_1x_coco"
+        return f"torchvision's: ResNet.variant b, {RGB_IMAGES}"
+    if conversion.network.deep_stem:
+        return f"its stem tells its variant; {RGB_IMAGES} if it is torchvision's or timm's"
+    if not conversion.network.bottleneck:
+        return f"ResNet.variant a or b, either way; {RGB_IMAGES} if it is torchvision's or timm's"
     return (
-        "arrays do not tell where its strides are: ResNet.variant b with images as in fcos_r50_fpn_1x_coco if it is "
-        f"torchvision's or timm's; a with {CAFFE_IMAGES} if it is Caffe's or detectron2's MSRA"
+        f"arrays do not tell where its strides are: ResNet.variant b and {RGB_IMAGES} if it is torchvision's or "
+        f"timm's, a and {CAFFE_IMAGES} if it is Caffe's or detectron2's MSRA"
     )

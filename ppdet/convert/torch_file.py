@@ -39,9 +39,9 @@ STORAGE_TYPES = {
 }
 # What training runs keep beside their weights: settings, schedules, histories. It is passed over, whatever it says.
 FOREIGN = re.compile(
-    r"(mmengine|mmcv|mmdet|addict|pathlib|datetime)\.[\w.]+|yacs\.config\.CfgNode|argparse\.Namespace"
-    r"|collections\.(Counter|defaultdict)|(builtins|__builtin__)\.(set|dict|list)"
-    r"|torch\.(device|(b?float|u?int)\d+|bool)"
+    r"(mmengine|mmcv|mmdet|maskrcnn_benchmark|fcos_core|detectron2|timm|addict|pathlib|datetime)\.[\w.]+"
+    r"|yacs\.config\.CfgNode|argparse\.Namespace|collections\.(Counter|defaultdict)"
+    r"|(builtins|__builtin__)\.(set|dict|list)|torch\.(device|(b?float|u?int)\d+|bool)"
 )
 
 

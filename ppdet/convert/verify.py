@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from ppdet.convert.convert import Conversion
+from ppdet.convert.conversion import Conversion
 from ppdet.convert.network import Network
 
 
@@ -22,8 +22,13 @@ def verify(conversion: Conversion, shapes: Mapping[str, tuple]) -> list[str]:
         elif tuple(shapes[name]) != array.shape:
             sizes = f"{list(array.shape)} in the file, {list(shapes[name])} in the configuration's model"
             lines.append(f"{name} is {sizes}: {advice(name, network)}")
-    missing = [name for name in shapes if name not in conversion.arrays]
-    return lines + [f"{name} is not in the file: {advice(name, network)}" for name in missing]
+    incomplete = set(conversion.missing)
+    for name in shapes:
+        if name in incomplete:
+            lines.append(f"{name} is not in the file, which is incomplete: no setting helps")
+        elif name not in conversion.arrays:
+            lines.append(f"{name} is not in the file: {advice(name, network)}")
+    return lines
 
 
 def advice(name: str, network: Network) -> str:

@@ -7,11 +7,7 @@ from typing import Optional
 
 import paddle
 
-from ppdet.convert.checkpoint import ConversionError, read_checkpoint
-from ppdet.convert.convert import convert
-from ppdet.convert.report import describe
-from ppdet.convert.suggest import suggest
-from ppdet.convert.verify import verify
+from ppdet.convert import ConversionError, convert, describe, read_checkpoint, suggest, verify
 from ppdet.core.workspace import load_config
 from ppdet.engine.build import build_model
 from ppdet.engine.weights import save_weights
@@ -27,7 +23,7 @@ def convert_file(
     """Convert `source`, print what was done, and write `target`.
 
     Args:
-        code_base: where the file comes from, a key of `ppdet.convert.convert.CODE_BASES`, or auto.
+        code_base: where the file comes from, a key of `ppdet.convert.CODE_BASES`, or auto.
         config: file of the configuration whose model it has to fit, with `overrides` on top.
 
     Raises:

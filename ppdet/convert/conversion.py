@@ -18,11 +18,12 @@ from ppdet.convert.torchvision import TORCHVISION
 CODE_BASES = {base.name: base for base in (TORCHVISION, MMDET, FCOS_PLUS, DETECTRON2)}
 NORM_EPSILON = 1e-5  # of norms here
 UNKNOWN = "no part of this detector has that name"
+CLASSES = "fcos_head.fcos_head_cls."
 IS_KERNEL = re.compile(r"(?<!\.norm)\.weight$")
 # Layers of other shapes than theirs are of networks that cannot be built here.
 ROWS = (
-    (r".*\.conv_offset\.\w+", 27, "{rows} rows: only DCNv2 with one group of 9 offsets and masks is supported"),
-    (r"fcos_head\.fcos_head_reg\.\w+", 4, "{rows} rows: only one point per location, with 4 distances, is supported"),
+    (r".*\.conv_offset\.\w+", 27, "DCNv2 with one group of 9 offsets and masks"),
+    (r"fcos_head\.fcos_head_reg\.\w+", 4, "one point per location, with 4 distances,"),
 )
 
 
@@ -52,7 +53,8 @@ def convert(checkpoint: Checkpoint, code_base: str = "auto") -> Conversion:
         ConversionError: no array has a name of the code base, two are the same, or one cannot be used here.
     """
     base, names = recognise(checkpoint.arrays, code_base)
-    left = {name: reason(base, name) for name in checkpoint.arrays if name not in names.values()}
+    used = set(names.values())
+    left = {name: reason(base, name) for name in checkpoint.arrays if name not in used}
     left.update({name: "not an array" for name in checkpoint.others})
     if CLASS_WEIGHT not in names:
         of_detector = [ours for ours in names if not ours.startswith("backbone.")]
@@ -61,23 +63,29 @@ def convert(checkpoint: Checkpoint, code_base: str = "auto") -> Conversion:
         raise ConversionError("has neither an FCOS head nor a ResNet")
     arrays, notes = {}, []
     for ours, foreign in names.items():
-        arrays[ours] = adapt(ours, checkpoint.arrays[foreign], base, notes)
+        check(ours, foreign, checkpoint.arrays[foreign])
+        arrays[ours] = adapt(ours, checkpoint.arrays[foreign], base)
+        if not np.isfinite(arrays[ours]).all():
+            notes.append(f"{foreign} holds NaN or infinite values: its training diverged")
+    if CLASS_WEIGHT in names:
+        notes += filter(None, [class_rows(len(checkpoint.arrays[names[CLASS_WEIGHT]]), base)[1]])
     made = make_implied(arrays, names, base)
     network = inspect({name: array.shape for name, array in arrays.items()})
     detector = network.num_classes is not None
 
     def final(name: str) -> str:
-        published = publish(name, network)
-        return published if detector else published[len("backbone.") :]
+        name = publish(name, network)
+        return name if detector else name[len("backbone.") :]
 
+    published = {final(name): array for name, array in arrays.items()}
     return Conversion(
-        arrays={final(name): array for name, array in arrays.items()},
+        arrays=published,
         code_base=base.name,
         network=network,
         names={final(name): foreign for name, foreign in names.items()},
         left=left,
         made={final(name): why for name, why in made.items()},
-        missing=[final(name) for name in numbered_names(network) if name not in arrays],
+        missing=[name for name in map(final, numbered_names(network)) if name not in published],
         notes=notes,
     )
 
@@ -109,21 +117,29 @@ def reason(base: CodeBase, name: str) -> str:
     return next((why for pattern, why in (*LEFT_EVERYWHERE, *base.left) if re.fullmatch(pattern, name)), UNKNOWN)
 
 
-def adapt(name: str, array: np.ndarray, base: CodeBase, notes: list[str]) -> np.ndarray:
-    """The array of a numbered name as it is here. What a user should know is added to `notes`."""
+def check(name: str, foreign: str, array: np.ndarray) -> None:
+    """Raise ConversionError where no layer here can take the array."""
+    is_scale = name.endswith(".scale_reg")
     if array.dtype.kind not in "fiu":
-        raise ConversionError(f"{name} is of type {array.dtype}, which no weight is")
-    dimensions = array.ndim if array.size == 1 and name.endswith(".scale_reg") else 4 if IS_KERNEL.search(name) else 1
-    if array.ndim != dimensions:
-        raise ConversionError(f"{name} has {array.ndim} dimensions, not {dimensions}: this is another kind of network")
-    for pattern, rows, message in ROWS:
-        if re.fullmatch(pattern, name) and array.shape[:1] != (rows,):
-            raise ConversionError(f"{name} has " + message.format(rows=(*array.shape, 0)[0]))
-    if name.startswith("fcos_head.fcos_head_cls."):
-        array = class_rows(array, base, notes if name == CLASS_WEIGHT else [])
-    array = np.array(array, np.float32, order="C")
-    if not np.isfinite(array).all():
-        notes.append(f"{name} holds NaN or infinite values: the network that it comes from diverged")
+        raise ConversionError(f"{foreign} is of type {array.dtype}, which no weight is")
+    if is_scale and array.size != 1:
+        raise ConversionError(f"{foreign} has {array.size} values, not 1: another kind of network")
+    dimensions = 4 if IS_KERNEL.search(name) else 1
+    if not is_scale and array.ndim != dimensions:
+        raise ConversionError(
+            f"{foreign} has {array.ndim} dimensions, not {dimensions}: this is another kind of network"
+        )
+    for pattern, rows, only in ROWS:
+        if re.fullmatch(pattern, name) and len(array) != rows:
+            raise ConversionError(f"{foreign} has {len(array)} rows: only {only} is supported")
+
+
+def adapt(name: str, array: np.ndarray, base: CodeBase) -> np.ndarray:
+    """The array of a numbered name as it is here."""
+    if name.startswith(CLASSES):
+        array = array[class_rows(len(array), base)[0]]
+    with np.errstate(over="ignore"):
+        array = np.array(array, np.float32, order="C")
     if name.endswith(".scale_reg"):
         return array.reshape(1)
     if name.startswith("backbone.") and name.endswith(".norm._variance"):
@@ -131,16 +147,14 @@ def adapt(name: str, array: np.ndarray, base: CodeBase, notes: list[str]) -> np.
     return array
 
 
-def class_rows(array: np.ndarray, base: CodeBase, notes: list[str]) -> np.ndarray:
-    """The rows of the classes, in the order of the data set's categories."""
-    rows = len(array)
+def class_rows(rows: int, base: CodeBase) -> tuple[list[int], str]:
+    """Which rows of a classification are the classes', in the order of the data's categories, and a note on it."""
     if base.coco_rows and rows == base.coco_rows[0]:
-        notes.append(f"of the {rows} rows of its classification, those of COCO's {len(base.coco_rows[1])} categories")
-        return array[list(base.coco_rows[1])]
+        kept = list(base.coco_rows[1])
+        return kept, f"of the {rows} rows of its classification, those of COCO's {len(kept)} categories"
     if base.background_row:
-        notes.append(f"of the {rows} rows of its classification, all but the first, which is the background's")
-        return array[1:]
-    return array
+        return list(range(1, rows)), f"of the {rows} rows of its classification, all but the first, the background's"
+    return list(range(rows)), ""
 
 
 def make_implied(arrays: dict[str, np.ndarray], names: Mapping[str, str], base: CodeBase) -> dict[str, str]:
