@@ -102,7 +102,7 @@ def recognise(arrays: Mapping[str, np.ndarray], code_base: str) -> tuple[CodeBas
     if not pairs:
         raise ConversionError(
             f"none of its {len(arrays)} arrays has a name of {', '.join(b.name for b in candidates)}; the first is "
-            f"{next(iter(arrays))!r:.100}"
+            f"{next(iter(arrays), '')!r:.100}"
         )
     names: dict[str, str] = {}
     for foreign, ours in pairs:

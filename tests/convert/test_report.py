@@ -3,8 +3,10 @@
 import foreign
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ppdet.convert import Checkpoint, convert, describe, suggest, verify
+from ppdet.convert import Checkpoint, ConversionError, convert, describe, suggest, verify
 from ppdet.core.workspace import load_config
 
 
@@ -213,3 +215,26 @@ def test_groups():
     lines = verify(here, {})
     assert "ResNet.depth=101 ResNet.groups=64 ResNet.base_width=4" in lines[0]
     assert np.prod(here.arrays["backbone.res2.res2a.branch2b.conv.weight"].shape) == 256 * 4 * 9
+
+
+SHAPES = {name: shape for make in (foreign.mmdet, foreign.torchvision) for name, shape in make(18, **THIN).items()}
+KEPT = st.dictionaries(st.sampled_from(list(SHAPES)), st.none(), max_size=40)
+CHANGED = st.dictionaries(
+    st.sampled_from([name for name in SHAPES if "weight" in name]),
+    st.lists(st.integers(0, 3), max_size=5).map(tuple),
+    max_size=3,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(KEPT, CHANGED, st.booleans())
+def test_any_selection_of_arrays_of_any_shape(kept, changed, whole):
+    """It is converted, reported and compared, or one line says why not."""
+    shapes = {**(foreign.mmdet(18, **THIN) if whole else {name: SHAPES[name] for name in kept}), **changed}
+    try:
+        conversion, checkpoint = converted(shapes)
+    except ConversionError as error:
+        assert "\n" not in str(error)
+        return
+    lines = [*describe(conversion), *suggest(conversion, checkpoint), *verify(conversion, {"fcos_head.x": (1,)})]
+    assert all(line and "\n" not in line for line in lines)
