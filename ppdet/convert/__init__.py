@@ -4,7 +4,7 @@ from ppdet.convert.checkpoint import Checkpoint, ConversionError, read_checkpoin
 from ppdet.convert.conversion import CODE_BASES, Conversion, convert
 from ppdet.convert.report import describe
 from ppdet.convert.suggest import suggest
-from ppdet.convert.verify import verify
+from ppdet.convert.verify import needed, verify
 
 __all__ = [
     "CODE_BASES",
@@ -13,6 +13,7 @@ __all__ = [
     "ConversionError",
     "convert",
     "describe",
+    "needed",
     "read_checkpoint",
     "suggest",
     "verify",

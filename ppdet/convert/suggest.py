@@ -63,7 +63,7 @@ TABLE = (
         True,
         False,
         "pytorch",
-        ("fcos_r50_fpn_1x_coco -o FCOSHead.num_shift=0 FCOSHead.sqrt_score=true FCOSHead.nms.score_threshold=0.2",),
+        ("fcos_r50_fpn_torchvision_26e_coco",),
     ),
 )
 

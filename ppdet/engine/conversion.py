@@ -7,7 +7,7 @@ from typing import Optional
 
 import paddle
 
-from ppdet.convert import ConversionError, convert, describe, read_checkpoint, suggest, verify
+from ppdet.convert import ConversionError, convert, describe, needed, read_checkpoint, suggest, verify
 from ppdet.core.workspace import load_config
 from ppdet.engine.build import build_model
 from ppdet.engine.weights import save_weights
@@ -41,13 +41,16 @@ def convert_file(
     except ConversionError as error:
         raise ConversionError(f"{source}: {error}") from None
     print("\n".join([*describe(conversion), *suggest(conversion, checkpoint)]))
+    arrays = conversion.arrays
     if cfg:
-        problems = verify(conversion, {n: tuple(v.shape) for n, v in build_model(cfg).state_dict().items()})
+        shapes = {name: tuple(value.shape) for name, value in build_model(cfg).state_dict().items()}
+        problems = verify(conversion, shapes)
+        arrays = needed(conversion, shapes)
         if problems:
             print("\n".join(problems[:SHOWN] + ["…"] * (len(problems) > SHOWN)))
             raise ConversionError(
                 f"{source}: does not fit {config}: {len(problems)} names; what to set is above. Nothing was written"
             )
         print(f"fits {config}")
-    save_weights({name: paddle.to_tensor(array) for name, array in conversion.arrays.items()}, target)
-    print(f"wrote {target}: {len(conversion.arrays)} arrays")
+    save_weights({name: paddle.to_tensor(array) for name, array in arrays.items()}, target)
+    print(f"wrote {target}: {len(arrays)} arrays")

@@ -8,7 +8,7 @@ import pytest
 from ppdet.convert.checkpoint import Checkpoint, ConversionError
 from ppdet.convert.conversion import convert
 from ppdet.data.source.coco_names import COCO_CATEGORIES
-from ppdet.modeling.heads.fcos_head import TowerDeformConv
+from ppdet.modeling.heads.towers import TowerDeformConv
 from ppdet.modeling.layers import ConvNorm
 
 SMALL = {"depth": 18, "width": 8, "channels": 32}
@@ -180,7 +180,7 @@ def test_deformable_convolutions(part):
     image = np.random.default_rng(8).normal(size=(channels, 5, 6)).astype(np.float32)
     if part == "tower":
         name = "fcos_head.fcos_feat.fcos_head_reg_tower_conv_3.conv"
-        ours, bias = fill(TowerDeformConv(channels, channels), arrays, name), values[f"{theirs}.bias"]
+        ours, bias = fill(TowerDeformConv(channels, channels, bias=True), arrays, name), values[f"{theirs}.bias"]
     else:
         ours, bias = ConvNorm(channels, channels, 3, deformable=True), np.zeros(channels)
         fill(ours, arrays, "backbone.res3.res3b.branch2b")

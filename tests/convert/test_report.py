@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppdet.convert import Checkpoint, ConversionError, convert, describe, suggest, verify
+from ppdet.convert import Checkpoint, ConversionError, convert, describe, needed, suggest, verify
 from ppdet.core.workspace import load_config
 
 
@@ -83,8 +83,8 @@ def test_suggestions(line):
 def test_suggestion_for_torchvision():
     """Its locations are cells' corners, and its scores square roots."""
     line = suggest(*converted(foreign.torchvision(**THIN)))[0]
-    name, overrides = line[len("looks like ") :].split(" -o ")
-    head = load_config(f"configs/fcos/{name}.yml", [*overrides.split(), "ResNet.depth=18"]).create("FCOS").fcos_head
+    name = line[len("looks like ") :].split()[0]
+    head = load_config(f"configs/fcos/{name}.yml", ["ResNet.depth=18"]).create("FCOS").fcos_head
     assert (head.num_shift, head.sqrt_score, head.norm_reg_targets, head.centerness_on_reg) == (0, True, True, True)
     assert head.nms.score_threshold == 0.2
 
@@ -238,3 +238,21 @@ def test_any_selection_of_arrays_of_any_shape(kept, changed, whole):
         return
     lines = [*describe(conversion), *suggest(conversion, checkpoint), *verify(conversion, {"fcos_head.x": (1,)})]
     assert all(line and "\n" not in line for line in lines)
+
+
+def test_biases_that_were_made_and_a_model_does_not_have_are_left_out():
+    conversion, _ = converted(foreign.mmdet(18, **THIN))
+    shapes = {name: array.shape for name, array in conversion.arrays.items()}
+    biases = [name for name in conversion.made if name.endswith(".conv.bias")]
+    assert len(biases) == 8 and verify(conversion, shapes) == []
+    without = {name: shape for name, shape in shapes.items() if name not in biases}
+    assert verify(conversion, without) == [] and set(needed(conversion, without)) == set(without)
+    # Those that are in the file are needed.
+    conversion, _ = converted(foreign.mmdet(18, tower_bias=True, **THIN))
+    lines = verify(conversion, without)
+    assert len(lines) == 8 and all("FCOSHead.fcos_feat.conv_bias=true" in line for line in lines)
+    backbone, _ = converted(foreign.resnet(18, width=16))
+    shortcut = "res2.res2a.short.conv.weight"
+    assert shortcut in backbone.made
+    shapes = {f"backbone.{name}": array.shape for name, array in backbone.arrays.items()}
+    assert shortcut in needed(backbone, shapes)

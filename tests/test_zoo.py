@@ -1,0 +1,103 @@
+"""The published detectors: every name has a configuration, and loads, whatever code base its weights are of."""
+
+import re
+from pathlib import Path
+
+import foreign
+import numpy as np
+import pytest
+from torch_files import tensor, zip_file
+
+import ppdet.zoo
+from ppdet.convert.suggest import TABLE
+from ppdet.core.workspace import load_config
+from ppdet.utils.files import write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+# Published AP, from the sources' own pages.
+AP = {"fcos_r50_fpn_1x_coco": 39.6, "fcos_x101_64x4d_fpn_gn_ms_2x_coco": 42.6, "fcosplus_r101_fpn_2x_coco": 41.4}
+
+
+def test_every_published_detector_has_a_configuration():
+    published = ppdet.zoo.published()
+    assert ppdet.zoo.list() == [one.name for one in published] and len(published) == 27
+    assert {one.name: one.ap for one in published if one.name in AP} == AP
+    for one in published:
+        cfg = load_config(str(one.config))
+        assert cfg.name == one.name and cfg["num_classes"] == 80
+        assert cfg["weights"] == f"output/{one.name}/model_final"
+
+
+def test_every_coco_configuration_is_published():
+    files = [
+        *(ROOT / "configs" / "fcos").glob("*_coco.yml"),
+        *(ROOT / "configs" / "semi_det").glob("denseteacher/*_coco*"),
+    ]
+    assert {path.stem for path in files} == set(ppdet.zoo.list())
+
+
+def test_the_page_shows_every_row():
+    """`tools/model_zoo.py --check`, which .ci/run calls, compares the figures too."""
+    page = (ROOT / "docs" / "MODEL_ZOO.md").read_text()
+    for one in ppdet.zoo.published():
+        row = re.search(rf"^\| \[{one.name}\]\((.*?)\) \| (.*?) \|", page, re.MULTILINE)
+        assert (ROOT / "docs" / row[1]).resolve() == one.config
+        assert row[2] == ("not published" if one.ap is None else f"{one.ap:.1f}")
+
+
+def test_conversion_suggests_published_names():
+    suggested = {name for row in TABLE for name in row.configurations}
+    assert suggested < set(ppdet.zoo.list())
+
+
+@pytest.fixture
+def small_zoo(tmp_path, monkeypatch):
+    """A zoo of one detector, which has a folder of its own."""
+    (tmp_path / "fcos").mkdir()
+    (tmp_path / "fcos" / "small.yml").write_text(SMALL)
+    source = {"page": None, "hardware": "none"}
+    detector = {"source": "us", "ap": 1.5, "config": "fcos/small.yml"}
+    write_json(tmp_path / "zoo.yml", {"sources": {"us": source}, "detectors": {"small": detector}})
+    monkeypatch.setattr(ppdet.zoo, "CONFIGS", tmp_path)
+    return tmp_path
+
+
+SMALL = """
+architecture: FCOS
+use_gpu: false
+worker_num: 0
+num_classes: 3
+ResNet: {depth: 18, variant: b}
+FPN: {out_channel: 32}
+FCOSHead: {fcos_feat: {name: FCOSFeat, feat_in: 32, feat_out: 32, conv_bias: false}}
+TestDataset: !ImageFolder {dataset_dir: .}
+TestReader:
+  sample_transforms: [Decode: {}, NormalizeImage: {}, Permute: {}]
+  batch_transforms: [PadBatch: {pad_to_stride: 32}]
+"""
+
+
+def test_weights_of_another_code_base_are_converted_once(small_zoo, capsys):
+    arrays = foreign.arrays(foreign.mmdet(18, channels=32, classes=3), seed=0)
+    weights = {name: tensor(array) for name, array in arrays.items()}
+    (small_zoo / "w.pth").write_bytes(zip_file({"state_dict": weights}))
+    detector = ppdet.zoo.load("small", str(small_zoo / "w.pth"))
+    assert "wrote" in capsys.readouterr().out
+    state = detector.model.state_dict()
+    read = state["fcos_head.fcos_head_cls.weight"].numpy()
+    assert np.array_equal(read, arrays["bbox_head.conv_cls.weight"])
+    again = ppdet.zoo.load("small", str(small_zoo / "w.pth"), ["FCOSHead.nms.keep_top_k=5"])
+    assert "wrote" not in capsys.readouterr().out
+    assert again.model.fcos_head.nms.keep_top_k == 5
+
+
+def test_mistakes_are_told(small_zoo):
+    with pytest.raises(ppdet.zoo.ZooError, match=r"no published detector 'smal'; did you mean 'small'\?"):
+        ppdet.zoo.load("smal")
+    with pytest.raises(ppdet.zoo.ZooError, match=r"us publishes no weights of it: give weights=FILE"):
+        ppdet.zoo.load("small")
+    with pytest.raises(OSError, match="no such file"):
+        ppdet.zoo.load("small", str(small_zoo / "absent.pth"))
+    (small_zoo / "zoo.yml").unlink()
+    with pytest.raises(ppdet.zoo.ZooError, match="install it with pip install -e"):
+        ppdet.zoo.list()
