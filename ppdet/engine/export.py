@@ -44,6 +44,7 @@ class ExportedDetector(nn.Layer):
             self.mean = paddle.to_tensor(mean, "float32").reshape([1, 3, 1, 1])
             self.std = paddle.to_tensor(std, "float32").reshape([1, 3, 1, 1])
 
+    @paddle.jit.not_to_static  # nothing in it depends on values: it is recorded as it runs, which is many times faster
     def forward(self, image: Tensor, scale_factor: Optional[Tensor] = None, im_shape: Optional[Tensor] = None):
         """image (N, 3, H, W), RGB pixels where they are normalised here; scale_factor (N, 2) y, x; im_shape (N, 2)
         height, width without padding."""
