@@ -1,0 +1,101 @@
+"""Every configuration builds, trains a step on two images, is evaluated and exported: with its own settings, on small
+images."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny import write_tiny_coco
+
+from ppdet.core.workspace import load_config
+from ppdet.engine.evaluator import Evaluator
+from ppdet.engine.export import export_model
+from ppdet.engine.trainer import Trainer
+from ppdet.engine.weights import save_weights
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = [
+    *(ROOT / "configs" / "fcos").glob("*.yml"),
+    *(ROOT / "configs" / "semi_det" / "baseline").glob("*.yml"),
+    *(ROOT / "configs" / "semi_det" / "denseteacher").glob("*.yml"),
+]
+READERS = ("TrainReader", "SemiTrainReader", "EvalReader", "TestReader")
+SMALLER = 8  # sides of images are that many times smaller
+
+
+@pytest.fixture(scope="session")
+def two_images(tmp_path_factory, request):
+    """A data set of two images, of BCCD where that is, and the number of its classes."""
+    folder = tmp_path_factory.mktemp("two")
+    try:
+        source = request.getfixturevalue("shared") / "data" / "bccd"
+    except pytest.skip.Exception:
+        return write_tiny_coco(folder, images=2), 2
+    content = json.loads((source / "annotations" / "train.json").read_text())
+    content["images"] = content["images"][:2]
+    ids = {image["id"] for image in content["images"]}
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in ids]
+    (folder / "images").mkdir()
+    for image in content["images"]:
+        shutil.copy(source / "images" / image["file_name"], folder / "images")
+    (folder / "train.json").write_text(json.dumps(content))
+    return folder, len(content["categories"])
+
+
+def smaller(sizes):
+    return [smaller(size) for size in sizes] if isinstance(sizes, list) else max(32, round(sizes / SMALLER))
+
+
+def overrides(cfg, data, classes, output):
+    """The configuration's own settings, but for the data, the sizes of images, and two images per step."""
+    options = [f"num_classes={classes}", "pretrain_weights=null", f"save_dir={output}", "worker_num=0", "use_gpu=false"]
+    slots = ["TrainDataset", "EvalDataset", *(["UnsupTrainDataset"] if cfg["ssod_method"] else [])]
+    for slot in slots:
+        options += [f"{slot}.dataset_dir={data}", f"{slot}.image_dir=images", f"{slot}.anno_path=train.json"]
+    options += [f"TestDataset.dataset_dir={data}", "TestDataset.anno_path=train.json"]
+    for reader in READERS if cfg["ssod_method"] else [r for r in READERS if r != "SemiTrainReader"]:
+        settings = cfg.component(reader)
+        for name in ("sample_transforms", "batch_transforms", "sup_batch_transforms", "unsup_batch_transforms"):
+            for i, transform in enumerate(settings.get(name) or []):
+                ((kind, values),) = transform.items()
+                for key in ("target_size", "pad_to_size"):
+                    if (values or {}).get(key):
+                        options.append(f"{reader}.{name}.{i}.{kind}.{key}={smaller(values[key])}")
+        options += [
+            f"{reader}.{key}=2" for key in ("batch_size", "sup_batch_size", "unsup_batch_size") if key in settings
+        ]
+    return options
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_configuration(path, two_images, tmp_path):
+    data, classes = two_images
+    cfg = load_config(str(path), overrides(load_config(str(path)), data, classes, tmp_path))
+    trainer = Trainer(cfg)
+    before = {name: value.numpy() for name, value in trainer.model.named_parameters() if not value.stop_gradient}
+    trainer.model.train()
+    trainer.reader.set_epoch(0, 0)
+    trainer.iteration = trainer.method.complete_from
+    steps = trainer.read_steps()
+    trainer.batches = next(steps)
+    steps.close()
+    trainer.train_step()
+    assert math.isfinite(float(trainer.losses["loss"])) and trainer.batches[0]["image"].shape[0] >= 2
+    after = dict(trainer.model.named_parameters())
+    moved = {name.split(".")[0] for name, value in before.items() if (after[name].numpy() != value).any()}
+    assert moved == {"backbone", "neck", "fcos_head"}
+
+    numbers = Evaluator(cfg)(trainer.model)
+    assert len(numbers) == 12 and all(-1 <= value <= 1 for value in numbers.values())
+
+    save_weights(trainer.model.state_dict(), tmp_path / "weights.pdparams")
+    cfg = load_config(
+        str(path), [*overrides(load_config(str(path)), data, classes, tmp_path), f"weights={tmp_path}/weights"]
+    )
+    folder = export_model(cfg, str(tmp_path / "exported"))
+    described = yaml.safe_load((folder / "infer_cfg.yml").read_text())
+    assert len(described["label_list"]) == classes and described["arch"] == "FCOS"
+    assert {file.suffix for file in folder.iterdir()} >= {".pdiparams", ".yml"}
