@@ -2,6 +2,7 @@
 # make test:       set up and run the tests (10 minutes).
 # make soak:       kill training runs at random moments and compare what they end with (6 minutes).
 # make lint:       formatting and lint.
+# make zoo:        check that docs/MODEL_ZOO.md is what configs/zoo.yml and the code give (a minute).
 # make benchmark:  time every stage beside its limit (10 minutes); tables and output/benchmarks/*.json.
 # make denseteacher-bccd: what unlabelled images bring, on BCCD, three splits (an hour and a half); needs its images.
 # make benchmark-peer: the training step beside the same network in PyTorch (Python 3.10 to 3.12; 13 minutes).
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 SHAPES := configs/fcos/fcos_r18_fpn_shapes.yml
 RUN := fcos_r18_fpn_shapes
 
-.PHONY: quickstart test soak lint benchmark benchmark-peer denseteacher-bccd clean
+.PHONY: quickstart test soak lint zoo benchmark benchmark-peer denseteacher-bccd clean
 
 quickstart: $(VENV)/.installed
 	@$(BIN)/python dataset/shapes/generate.py
@@ -55,6 +56,9 @@ benchmark: $(VENV)/.installed
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+zoo: $(VENV)/.installed
+	$(BIN)/python tools/model_zoo.py --check
 
 denseteacher-bccd: $(VENV)/.installed
 	@$(BIN)/python benchmarks/denseteacher_bccd.py
