@@ -1,8 +1,8 @@
 """A step of semi-supervised training beside its parts, each measured alone: they should add up to it.
 
 The configuration's own data, with its first batch in every step. The parts are a supervised step on the labelled views
-(forward, backward, optimizer), the teacher's forward pass, and the student's forward and backward pass on unlabelled
-images.
+(forward, loss, backward, optimizer), the teacher's forward pass, and the student's forward pass, loss and backward
+pass on unlabelled images.
 """
 
 import tempfile
@@ -37,6 +37,8 @@ def main() -> None:
         strong, weak = trainer.batches[0]["unlabeled"]["image"].chunk(2)
         method = trainer.method
         trainer.iteration = method.complete_from
+        with trainer.precision.context(), trainer.precision.autocast():
+            labels = method.layer.pseudo_labels(weak)
 
         def supervised_step() -> None:
             with trainer.precision.context():
@@ -52,8 +54,8 @@ def main() -> None:
         def student() -> None:
             with trainer.precision.context():
                 with trainer.precision.autocast():
-                    maps = method.layer.maps(trainer.model, strong)
-                sum(level.sum() for kind in maps for level in kind).backward()
+                    loss = method.layer.loss(method.layer.maps(trainer.model, strong), labels)["loss"]
+                loss.backward()
             trainer.optimizer.clear_grad()
 
         def update() -> None:
