@@ -53,6 +53,8 @@ def train(kind: str, steps: int, dtype: str) -> tuple[list[int], float]:
     from ppdet.engine.runtime import load_paddle
 
     load_paddle(announce=False)
+    from tqdm import tqdm
+
     from ppdet.modeling import cpu
 
     model, optimizer, cfg = build("r18vd", ["pretrain_weights=null"])
@@ -60,7 +62,7 @@ def train(kind: str, steps: int, dtype: str) -> tuple[list[int], float]:
     sides = range(64, LARGEST + 1, 32)
     random.seed(0)
     peaks, speeds = [peak()], []
-    for step in range(steps):
+    for step in tqdm(range(steps), desc=kind, unit="step", leave=False, disable=not sys.stderr.isatty()):
         height, width = (LARGEST, LARGEST) if kind == "single" else (random.choice(sides), random.choice(sides))
         batch = random_batch(cfg, 1, height, width, 4)
         start = time.perf_counter()
