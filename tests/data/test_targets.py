@@ -11,15 +11,19 @@ STRIDES = (8, 16, 32, 64, 128)
 BOUNDS = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, np.inf))
 
 
-def plain_targets(boxes, classes, height, width, radius=1.5, shift=0.5, in_strides=True, inclusive=False, least=0):
+def plain_targets(
+    boxes, classes, height, width, radius=1.5, shift=0.5, in_strides=True, inclusive=False, least=0, even=False
+):
     """Labels, distances and centerness, location by location."""
     labels, distances, centerness = [], [], []
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     for stride, (low, high) in zip(STRIDES, BOUNDS):
-        for i in range(-(-height // stride)):
-            for j in range(-(-width // stride)):
-                point = np.array([(j + shift) * stride, (i + shift) * stride], dtype=np.float32)
+        rows, columns = -(-height // stride), -(-width // stride)
+        step_y, step_x = (height // rows, width // columns) if even else (stride, stride)
+        for i in range(rows):
+            for j in range(columns):
+                point = np.array([(j + shift) * step_x, (i + shift) * step_y], dtype=np.float32)
                 sides = np.concatenate([point - boxes[:, :2], boxes[:, 2:] - point], axis=1)
                 longest = sides.max(axis=1)
                 good = (sides > 0).all(axis=1) & (longest > low) & (longest < high)
@@ -41,7 +45,7 @@ def plain_targets(boxes, classes, height, width, radius=1.5, shift=0.5, in_strid
     return np.array(labels), np.array(distances), np.array(centerness)
 
 
-def check(boxes, height, width, radius=1.5, shift=0.5, in_strides=True, inclusive=False, least=0.0):
+def check(boxes, height, width, radius=1.5, shift=0.5, in_strides=True, inclusive=False, least=0.0, even=False):
     boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
     classes = np.arange(len(boxes)) % 80
     assigner = Gt2FCOSTarget(
@@ -50,10 +54,11 @@ def check(boxes, height, width, radius=1.5, shift=0.5, in_strides=True, inclusiv
         norm_reg_targets=in_strides,
         inclusive_bounds=inclusive,
         min_box_area=least,
+        even_locations=even,
     )
     labels, distances, centerness = assigner.assign(boxes, classes[:, None], height, width)
     wanted = (
-        plain_targets(boxes, classes, height, width, radius, shift, in_strides, inclusive, least)
+        plain_targets(boxes, classes, height, width, radius, shift, in_strides, inclusive, least, even)
         if len(boxes)
         else [np.zeros_like(labels), np.zeros_like(distances), np.zeros_like(centerness)]
     )
@@ -83,9 +88,22 @@ grid_box = st.tuples(*[st.integers(0, 20)] * 4).map(
     in_strides=st.booleans(),
     inclusive=st.booleans(),
     least=st.sampled_from([0.0, 64.0, 1000.5]),
+    even=st.booleans(),
 )
-def test_equals_the_definition(boxes, height, width, radius, shift, in_strides, inclusive, least):
-    check(boxes, height, width, radius, shift, in_strides, inclusive, least)
+def test_equals_the_definition(boxes, height, width, radius, shift, in_strides, inclusive, least, even):
+    check(boxes, height, width, radius, shift, in_strides, inclusive, least, even)
+
+
+def test_even_locations():
+    """800 pixels have 7 rows of stride 128, which torchvision lays 800 // 7 = 114 apart; the corner of the fourth
+    location is at 342, where this box is, and at 384 otherwise."""
+    boxes = np.array([[-358, -358, 1042, 1042]], np.float32)
+    for even, place in ((False, [384, 384]), (True, [342, 342])):
+        assigner = Gt2FCOSTarget(center_sampling_radius=0.4, num_shift=0.0, norm_reg_targets=False, even_locations=even)
+        labels, distances, _ = assigner.assign(boxes, np.zeros((1, 1)), 800, 800)
+        (at,) = labels.nonzero()[0]
+        assert at == len(labels) - 49 + 3 * 7 + 3
+        assert (distances[at, :2] + boxes[0, :2]).tolist() == place
 
 
 def test_a_box_on_a_bound_belongs_to_two_levels_or_none():

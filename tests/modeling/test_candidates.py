@@ -9,6 +9,7 @@ from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.modeling.heads.candidates import best_classes
 from ppdet.modeling.heads.fcos_head import DenseMaps
+from ppdet.modeling.nms import MultiClassNMS
 
 STRIDES, SIZES, CLASSES = (8, 16, 32), ((8, 12), (4, 6), (2, 3)), 2
 IM_SHAPE = np.array([[60, 90], [64, 70]], np.float32)
@@ -145,6 +146,11 @@ class Detect(paddle.nn.Layer):
         return self.model.detect(DenseMaps(*maps), scale_factor, im_shape)
 
 
+class Decode(Detect):
+    def forward(self, maps):
+        return self.model.fcos_head.decode(DenseMaps(*maps))[0]
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_static_graph_of_any_size(tiny, name):
     """The same rows from a graph that does not know how large its levels will be."""
@@ -168,6 +174,33 @@ def test_locations_are_chosen_before_the_class_threshold(tiny):
     model.fcos_head.level_top_k_of = "classes"
     rows, counts = model.detect(as_tensors(maps), scale)
     assert counts.tolist() == [1] and rows[0, 2:].tolist() == [-4, -4, 12, 12]
+
+
+@pytest.mark.parametrize("options", [[], ["level_top_k=12", "level_top_k_of=locations"]])
+def test_even_locations(tiny, options):
+    """In an input of 64x96, 3x4 locations of the coarsest level are 64 // 3 = 21 and 96 // 4 = 24 pixels apart."""
+    sizes = [(8, 12), (4, 6), (3, 4)]
+    maps = as_tensors([[np.zeros((1, channels, h, w), np.float32) for h, w in sizes] for channels in (CLASSES, 4, 1)])
+    spec = [[InputSpec([None, channels, None, None], "float32") for _ in sizes] for channels in (CLASSES, 4, 1)]
+    for even, (down, right) in ((False, (32, 32)), (True, (21, 24))):
+        model = make_model(tiny, ["num_shift=0.0", f"even_locations={str(even).lower()}", *options])
+        assert model.even_locations == even
+        expected = [[j * right, i * down] * 2 for i in range(3) for j in range(4)]
+        boxes = [model.fcos_head.decode(maps)[0]]
+        graph = paddle.jit.to_static(Decode(model), input_spec=[spec], full_graph=True)
+        boxes.append(graph([list(field) for field in maps]))
+        if not options:
+            boxes.append(model.fcos_head.decode(maps, 0.1)[0])
+            assert boxes[0][0, :2].tolist() == [[0] * 4, [8, 0, 8, 0]]
+        assert all(sorted(b[0, -12:].tolist()) == sorted(expected) for b in boxes)
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_whether_the_last_pixel_counts(normalized):
+    """Two boxes of 9x9 that share 9x6: 54 / 108 as they are, 70 / 130 with a pixel more in both directions."""
+    nms = MultiClassNMS(score_threshold=0.0, nms_threshold=0.52, normalized=normalized)
+    boxes = paddle.to_tensor([[[0.0, 0, 9, 9], [0, 3, 9, 12]]])
+    assert nms(boxes, paddle.to_tensor([[[0.75, 0.5]]]))[1].item() == (2 if normalized else 1)
 
 
 def test_nothing_passes(tiny):

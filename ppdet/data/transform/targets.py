@@ -25,6 +25,8 @@ class Gt2FCOSTarget:
             directions; 0 or less takes the whole box.
         downsample_ratios: stride of every level.
         num_shift: a cell's location within it, in strides.
+        even_locations: a level's locations are not its stride apart, but as many whole pixels as the padded image's
+            size holds of them, as in FCOSHead.
         norm_reg_targets: distances in strides of the level, unless multiply_strides_reg_targets.
         min_box_area: boxes of smaller area, in square pixels of the network's input, are ignored: locations in them
             take another box, or are background. `gt_bbox` keeps them.
@@ -49,6 +51,7 @@ class Gt2FCOSTarget:
         norm_reg_targets: bool = True,
         inclusive_bounds: bool = False,
         min_box_area: float = 0.0,
+        even_locations: bool = False,
     ) -> None:
         if len(downsample_ratios) != len(object_sizes_boundary) + 1:
             raise ValueError(
@@ -65,6 +68,7 @@ class Gt2FCOSTarget:
         self.shift = np.float32(num_shift)
         self.inclusive_bounds = inclusive_bounds
         self.min_box_area = min_box_area
+        self.even_locations = even_locations
 
     def __call__(self, samples: list[dict], rng: Optional[np.random.Generator] = None) -> list[dict]:
         for sample in samples:
@@ -81,6 +85,9 @@ class Gt2FCOSTarget:
         """Targets (R,), (R, 4), (R,) of boxes (M, 4) x1, y1, x2, y2 of classes (M, 1) in a padded image."""
         rows = np.ceil(height / self._stride).astype(np.int64)
         columns = np.ceil(width / self._stride).astype(np.int64)
+        step = np.stack([self._stride, self._stride])
+        if self.even_locations:
+            step = np.stack([width // columns, height // rows]).astype(np.float32)
         ends = np.cumsum(rows * columns)
         labels = np.zeros(ends[-1], dtype=np.int32)
         distances = np.zeros((ends[-1], 4), dtype=np.float32)
@@ -90,8 +97,8 @@ class Gt2FCOSTarget:
         box, level = self._reachable(boxes)
         if len(box):
             region = self._region(boxes, box, level)
-            pair, row, column = self._cells(region, level, rows, columns)
-            good, sides = self._positive(boxes[:, box[pair]], region[:, pair], level[pair], row, column)
+            pair, row, column = self._cells(region, level, rows, columns, step[:, level])
+            good, sides = self._positive(boxes[:, box[pair]], region[:, pair], level[pair], row, column, step)
             pair, row, column = pair[good], row[good], column[good]
             box, level = box[pair], level[pair]
             location = (ends - rows * columns)[level] + row * columns[level] + column
@@ -128,13 +135,13 @@ class Gt2FCOSTarget:
         return region
 
     def _cells(
-        self, region: np.ndarray, level: np.ndarray, rows: np.ndarray, columns: np.ndarray
+        self, region: np.ndarray, level: np.ndarray, rows: np.ndarray, columns: np.ndarray, step: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All cells in the regions (4, P) of the pairs: (pair, row, column), each (K,).
+        """All cells in the regions (4, P) of the pairs, step (2, P) x, y apart: (pair, row, column), each (K,).
 
         Ranges are one cell wider than exact arithmetic says; _positive decides.
         """
-        cells = region.astype(np.float64) / self._stride[level] - self.shift
+        cells = region.astype(np.float64) / np.concatenate([step, step]) - self.shift
         size = np.stack([columns[level], rows[level]])
         first = np.clip(np.floor(cells[:2]), 0, size).astype(np.int64)
         last = np.clip(np.ceil(cells[2:]) + 1, 0, size).astype(np.int64)
@@ -146,15 +153,21 @@ class Gt2FCOSTarget:
         return pair, row + first[1, pair], column + first[0, pair]
 
     def _positive(
-        self, boxes: np.ndarray, region: np.ndarray, level: np.ndarray, row: np.ndarray, column: np.ndarray
+        self,
+        boxes: np.ndarray,
+        region: np.ndarray,
+        level: np.ndarray,
+        row: np.ndarray,
+        column: np.ndarray,
+        step: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Which of the K cells qualify, and the distances (4, ·) of those; float32 as in published models decides ties.
 
         Args:
-            boxes, region: (4, K), of the pair that each cell belongs to.
+            boxes, region: (4, K), of the pair that each cell belongs to. step: (2, L), x and y, between locations.
         """
-        stride = self._stride[level]
-        location = (np.stack([column, row]) * stride + self.shift * stride).astype(np.float32)
+        step = step[:, level]
+        location = (np.stack([column, row]) * step + self.shift * step).astype(np.float32)
         sides = _sides(location, boxes)
         longest = sides.max(axis=0)
         above, below = (np.greater_equal, np.less_equal) if self.inclusive_bounds else (np.greater, np.less)

@@ -57,6 +57,11 @@ class FCOS(nn.Layer):
         return self.fcos_head.num_shift
 
     @property
+    def even_locations(self) -> bool:
+        """Whether the input's size decides how far apart locations are, see `FCOSHead`."""
+        return self.fcos_head.even_locations
+
+    @property
     def needs_im_shape(self) -> bool:
         """Whether detection has to be told the images' sizes without padding."""
         return self.fcos_head.clip_boxes is not None

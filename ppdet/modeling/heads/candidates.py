@@ -33,6 +33,7 @@ def best_classes(boxes: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Ten
     return take(boxes, index % count), values.unsqueeze(1) * own.astype("float32")
 
 
-def width_of(level_map: Tensor) -> Union[int, Tensor]:
-    """W of a map (N, C, H, W): a number, or an int64 tensor in a static graph, which takes any size."""
-    return level_map.shape[3] if paddle.in_dynamic_mode() else paddle.shape(level_map)[3].astype("int64")
+def size_of(level_map: Tensor) -> tuple[Union[int, Tensor], Union[int, Tensor]]:
+    """H and W of a map (N, C, H, W): numbers, or int64 tensors in a static graph, which takes any size."""
+    shape = level_map.shape if paddle.in_dynamic_mode() else paddle.shape(level_map).astype("int64")
+    return shape[2], shape[3]

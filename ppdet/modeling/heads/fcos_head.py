@@ -10,12 +10,15 @@ from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import Constant, Normal
 
 from ppdet.core.workspace import register
-from ppdet.modeling.heads.candidates import best_classes, best_locations, take, width_of
+from ppdet.modeling.heads.candidates import best_classes, best_locations, size_of, take
 from ppdet.modeling.heads.towers import FCOSFeat
 from ppdet.modeling.layers import Conv2D, ShapeSpec, fork
 from ppdet.modeling.mixed import Float32
 from ppdet.modeling.nms import MultiClassNMS
 
+# Pixels from one location to the next, down and to the right: tensors in a static graph, where the size of the input
+# decides.
+Step = tuple[Union[int, Tensor], Union[int, Tensor]]
 # With distances through a ReLU, a side that is zero everywhere gets no gradient and stays so. Starting at 2 strides,
 # about the middle of what a level has to regress, every distance of a fresh head is positive.
 DISTANCE_START = 2.0
@@ -58,6 +61,9 @@ class FCOSHead(nn.Layer):
             pixels; the targets must be made with the same setting.
         centerness_on_reg: quality reads the regression tower, otherwise the classification tower.
         num_shift: a cell's location in units of the stride: 0.5 its centre, 0 its corner.
+        even_locations: a level's locations are not its stride apart, but as many whole pixels as the input's size holds
+            of them, as torchvision's are: in 800 pixels, 61 for the 13 rows of stride 64. The same where that size is a
+            multiple of the stride. The targets must be made with the same setting.
         sqrt_score: score is the square root of class probability x quality (otherwise the product).
         class_threshold: a class whose probability alone, before quality counts, is not above it has score 0. With
             `nms.score_threshold` 0 it is the only threshold.
@@ -85,6 +91,7 @@ class FCOSHead(nn.Layer):
         multiply_strides_reg_targets: bool = False,
         centerness_on_reg: bool = True,
         num_shift: float = 0.5,
+        even_locations: bool = False,
         sqrt_score: bool = False,
         class_threshold: Optional[float] = None,
         level_top_k: Optional[int] = None,
@@ -110,6 +117,7 @@ class FCOSHead(nn.Layer):
         self.distances_in_strides = norm_reg_targets and not multiply_strides_reg_targets
         self.centerness_on_reg = centerness_on_reg
         self.num_shift = num_shift
+        self.even_locations = even_locations
         self.sqrt_score = sqrt_score
         self.class_threshold = class_threshold
         self.level_top_k = level_top_k
@@ -186,7 +194,7 @@ class FCOSHead(nn.Layer):
         and a few more. Their order is that of all locations. With `level_top_k`, threshold or not, R is that number
         times L: each level's candidates, the best first, with scores of 0 where it has fewer.
         """
-        levels = zip(maps.logits, self.pixel_distances(maps), maps.quality, self.fpn_stride)
+        levels = zip(maps.logits, self.pixel_distances(maps), maps.quality, self.steps(maps.logits))
         if self.level_top_k:
             decoded = [self.decode_best(*level) for level in levels]
         elif score_threshold is None:
@@ -196,15 +204,15 @@ class FCOSHead(nn.Layer):
         boxes, scores = zip(*decoded)
         return paddle.concat(boxes, axis=1), paddle.concat(scores, axis=2)
 
-    def decode_level(self, logits: Tensor, distances: Tensor, quality: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    def decode_level(self, logits: Tensor, distances: Tensor, quality: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """Boxes (N, H W, 4) and scores (N, C, H W) of maps (N, C, H, W), (N, 4, H, W) and (N, 1, H, W)."""
-        x, y = self.locations(logits, stride)
+        x, y = self.locations(logits, step)
         left, top, right, bottom = distances.unbind(axis=1)
         boxes = paddle.stack([x - left, y - top, x + right, y + bottom], axis=-1).flatten(1, 2)
         return boxes, self.score(logits.flatten(2), quality.flatten(2))
 
     def decode_candidates(
-        self, logits: Tensor, distances: Tensor, quality: Tensor, stride: int, score_threshold: float
+        self, logits: Tensor, distances: Tensor, quality: Tensor, step: Step, score_threshold: float
     ) -> tuple[Tensor, Tensor]:
         """As `decode_level`, of the K locations where suppression may find something: (N, K, 4), (N, C, K)."""
         width = logits.shape[3]
@@ -218,26 +226,26 @@ class FCOSHead(nn.Layer):
         if index.shape[0] == 0:  # not every operator takes an empty tensor
             index = best_score.argmax(keepdim=True)
         logits, distances, quality = (rows.gather(index, axis=1) for rows in (logits, distances, quality))
-        boxes = self.boxes_at(index, width, distances, stride)
+        boxes = self.boxes_at(index, width, distances, step)
         return boxes, self.score(logits, quality).transpose([0, 2, 1])
 
-    def decode_best(self, logits: Tensor, distances: Tensor, quality: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    def decode_best(self, logits: Tensor, distances: Tensor, quality: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """As `decode_level`, of each image's K = `level_top_k` best candidates: (N, K, 4), (N, C, K)."""
-        width = width_of(logits)
+        width = size_of(logits)[1]
         logits, distances, quality = (channels_last(level_map) for level_map in (logits, distances, quality))
         best = logits.max(axis=2), quality.squeeze(2)
         of_classes = self.level_top_k_of == "classes"
         # The K best classes are among those of the K locations with the best one.
         value = self.score(*best) if of_classes else F.sigmoid(best[0]) * F.sigmoid(best[1])
         index, exists = best_locations(value, self.level_top_k)
-        boxes = self.boxes_at(index, width, take(distances, index), stride)
+        boxes = self.boxes_at(index, width, take(distances, index), step)
         scores = self.score(take(logits, index), take(quality, index)).transpose([0, 2, 1]) * exists.unsqueeze(1)
         return best_classes(boxes, scores, self.level_top_k) if of_classes else (boxes, scores)
 
-    def boxes_at(self, index: Tensor, width: Union[int, Tensor], distances: Tensor, stride: int) -> Tensor:
+    def boxes_at(self, index: Tensor, width: Union[int, Tensor], distances: Tensor, step: Step) -> Tensor:
         """Boxes (N, K, 4) of distances (N, K, 4) at the locations `index`, (K,) or (N, K), row by row of `width`."""
-        place = paddle.stack([index % width, index // width], axis=-1).astype("float32")
-        centre = (place + self.num_shift) * stride
+        x, y = (place.astype("float32") + self.num_shift for place in (index % width, index // width))
+        centre = paddle.stack([x * step[1], y * step[0]], axis=-1)
         return paddle.concat([centre - distances[:, :, :2], centre + distances[:, :, 2:]], axis=2)
 
     def score(self, logits: Tensor, quality: Tensor) -> Tensor:
@@ -262,12 +270,20 @@ class FCOSHead(nn.Layer):
         end = im_shape.flip(1) - (1.0 if self.clip_boxes == "last_pixel" else 0.0)
         return paddle.minimum(boxes.clip(min=0.0), paddle.concat([end, end], axis=1).unsqueeze(1))
 
-    def locations(self, level_map: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    def steps(self, logits: Sequence[Tensor]) -> list[Step]:
+        """Pixels from one location to the next in the maps of each level."""
+        if not self.even_locations:
+            return [(stride, stride) for stride in self.fpn_stride]
+        sizes = [size_of(level_map) for level_map in logits]
+        height, width = (side * self.fpn_stride[0] for side in sizes[0])
+        steps = [(height // rows, width // columns) for rows, columns in sizes]
+        return steps if paddle.in_dynamic_mode() else [tuple(s.astype("float32") for s in step) for step in steps]
+
+    def locations(self, level_map: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """x (1, W) and y (H, 1) in pixels of the locations of a map (N, C, H, W)."""
-        # The shape is read as a tensor in a static graph, so that an exported model takes any image size.
-        height, width = level_map.shape[2:] if paddle.in_dynamic_mode() else paddle.shape(level_map)[2:]
-        x = (paddle.arange(width, dtype="float32") + self.num_shift) * stride
-        y = (paddle.arange(height, dtype="float32") + self.num_shift) * stride
+        height, width = size_of(level_map)
+        x = (paddle.arange(width, dtype="float32") + self.num_shift) * step[1]
+        y = (paddle.arange(height, dtype="float32") + self.num_shift) * step[0]
         return x.unsqueeze(0), y.unsqueeze(1)
 
 
