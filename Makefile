@@ -1,6 +1,7 @@
 # make quickstart: set up, train a small detector on generated images, evaluate, export and run it (6 minutes).
 # make test:       set up and run the tests (10 minutes).
 # make soak:       kill training runs at random moments and compare what they end with (6 minutes).
+# make parity:     detectors of other code bases beside ours, in PyTorch and in Paddle (2 minutes, after make test).
 # make lint:       formatting and lint.
 # make zoo:        check that docs/MODEL_ZOO.md is what configs/zoo.yml and the code give (a minute).
 # make benchmark:  time every stage beside its limit (10 minutes); tables and output/benchmarks/*.json.
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 SHAPES := configs/fcos/fcos_r18_fpn_shapes.yml
 RUN := fcos_r18_fpn_shapes
 
-.PHONY: quickstart test soak lint zoo benchmark benchmark-peer denseteacher-bccd clean
+.PHONY: quickstart test parity soak lint zoo benchmark benchmark-peer denseteacher-bccd clean
 
 quickstart: $(VENV)/.installed
 	@$(BIN)/python dataset/shapes/generate.py
@@ -36,6 +37,9 @@ quickstart: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+parity: $(VENV)/.installed-dev $(PEER)/.installed
+	PPDET_TORCH_PYTHON=$(PEER)/bin/python $(BIN)/python -m pytest tests/parity tests/convert/test_with_torch.py
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python tests/soak/run.py

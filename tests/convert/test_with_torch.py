@@ -1,15 +1,12 @@
-"""What PyTorch itself writes is read as PyTorch reads it. PyTorch runs in a process of its own, beside no Paddle."""
-
-import importlib.util
-import subprocess
-import sys
+"""What PyTorch itself writes is read as PyTorch reads it."""
 
 import numpy as np
 import pytest
+from torch_python import needs_torch, run_torch
 
 from ppdet.convert import read_checkpoint
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
+pytestmark = needs_torch
 
 WRITE = """
 import sys
@@ -46,9 +43,7 @@ np.savez(folder + "/expected.npz", **{name: value.numpy() for name, value in arr
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 @pytest.mark.parametrize("form", ["zip", "legacy"])
 def test_state_dicts(tmp_path, form, protocol):
-    command = [sys.executable, "-c", WRITE, str(tmp_path), form, str(protocol)]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    run_torch("-c", WRITE, tmp_path, form, protocol)
     expected = dict(np.load(tmp_path / "expected.npz"))
     checkpoint = read_checkpoint(tmp_path / "w.pth")
     assert list(checkpoint.arrays) == list(expected) and len(expected) > 20
