@@ -1,7 +1,7 @@
 # make quickstart: set up, train a small detector on generated images, evaluate, export and run it (6 minutes).
 # make test:       set up and run the tests (10 minutes).
 # make soak:       kill training runs at random moments and compare what they end with (6 minutes).
-# make parity:     detectors of other code bases beside ours, in PyTorch and in Paddle (2 minutes, after make test).
+# make parity:     detectors of other code bases in PyTorch beside ours (Python 3.10 to 3.12; a minute, after make test).
 # make lint:       formatting and lint.
 # make zoo:        check that docs/MODEL_ZOO.md is what configs/zoo.yml and the code give (a minute).
 # make benchmark:  time every stage beside its limit (10 minutes); tables and output/benchmarks/*.json.

@@ -62,6 +62,7 @@ def draw_batch(
     *,
     class_names: Optional[Sequence[str]] = None,
     num_shift: float = 0.5,
+    even_locations: bool = False,
     is_bgr: bool = False,
 ) -> None:
     """Write a picture of a training batch as the network sees it: at most 8 images in a grid, with a legend.
@@ -73,6 +74,7 @@ def draw_batch(
         path: picture to write; its suffix (.jpg, .png) says how.
         mean, std: (3,), such that image = (pixel / 255 - mean) / std. is_bgr: the channels are blue, green, red.
         strides: stride of each level. num_shift: locations lie at (index + num_shift) * stride.
+        even_locations: or as Gt2FCOSTarget says.
 
     Raises:
         ValueError: target_labels do not have R locations, or the suffix is unknown.
@@ -84,7 +86,7 @@ def draw_batch(
         _draw_truth(panel, batch, number, scale, class_names)
         if "target_labels" in batch:
             labels = np.asarray(batch["target_labels"])[number]
-            positives += _draw_positives(panel, labels, images.shape[2:], scale, strides, num_shift)
+            positives += _draw_positives(panel, labels, images.shape[2:], scale, strides, num_shift, even_locations)
         panels.append(panel)
     picture = _grid(panels)
     if "target_labels" in batch:
@@ -220,6 +222,7 @@ def _draw_positives(
     scale: float,
     strides: Sequence[int],
     num_shift: float,
+    even_locations: bool,
 ) -> np.ndarray:
     """Draw a dot at each positive location, in the color of its level; return their number per level."""
     height, width = image_size
@@ -236,7 +239,8 @@ def _draw_positives(
         start += rows * columns
         positions = np.argwhere(grid > 0)
         counts[level] = len(positions)
-        for center in (positions + num_shift) * stride * scale:
+        step = (height // rows, width // columns) if even_locations else (stride, stride)
+        for center in (positions + num_shift) * step * scale:
             _draw_dot(panel, (round(center[1]), round(center[0])), level, strides[0] * scale)
     return counts
 

@@ -123,6 +123,15 @@ def test_positive_locations_are_dots_at_their_place_in_the_color_of_their_level(
     assert tuple(read(tmp_path / "b.png")[6 + round(24 * scale), 6 + round(40 * scale)]) == LEVEL_COLORS[0]
 
 
+def test_even_locations(tmp_path):
+    """Two locations of stride 64 are 96 // 2 = 48 apart in an image that is 96 wide."""
+    batch = {**make_batch(1), "target_labels": np.zeros((1, 8 * 12 + 2), np.int32)}
+    batch["target_labels"][0, -1] = 1
+    draw_batch(batch, tmp_path / "a.png", MEAN, STD, [8, 64], num_shift=0.5, even_locations=True)
+    scale = 480 / 96
+    assert tuple(read(tmp_path / "a.png")[6 + round(32 * scale), 6 + round(72 * scale)]) == LEVEL_COLORS[1]
+
+
 def test_boxes_are_drawn_and_padding_is_not(tmp_path):
     batch = make_batch(1)
     batch["gt_bbox"][0, 0] = (20, 20, 60, 50)

@@ -56,6 +56,7 @@ def draw(batch: dict, path: Path, trainer: object) -> None:
         path,
         strides=model.strides,
         num_shift=model.num_shift,
+        even_locations=model.even_locations,
         class_names=names,
         **normalization(trainer.reader),
     )

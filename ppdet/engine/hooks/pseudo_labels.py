@@ -118,7 +118,8 @@ class PseudoLabelHook(Hook):
                 truth.append((boxes * scale[[1, 0, 1, 0]], classes))
         if not maps:
             raise DataError("none of the unlabelled images could be read")
-        selected = select(maps, trainer.cfg["DenseTeacher"]["train_cfg"]["ratio"], model.strides, model.num_shift)
+        ratio = trainer.cfg["DenseTeacher"]["train_cfg"]["ratio"]
+        selected = select(maps, ratio, model.strides, model.num_shift, model.even_locations)
         truth = truth if self.truth else None
         figures = measure(selected, truth)
         dots = np.column_stack([selected.points, selected.level])
@@ -184,22 +185,28 @@ def read_truth(dataset: DetectionDataset, labeled: DetectionDataset) -> dict[int
 
 
 @paddle.no_grad()
-def select(maps: Sequence[DenseMaps], ratio: float, strides: Sequence[int], num_shift: float) -> Selected:
+def select(
+    maps: Sequence[DenseMaps], ratio: float, strides: Sequence[int], num_shift: float, even_locations: bool = False
+) -> Selected:
     """The share `ratio` of all locations, at least one, with the largest class probabilities.
 
     Args:
         maps: of batches of images, distances in pixels. strides: of the levels. num_shift: locations lie at
-            (index + num_shift) * stride.
+            (index + num_shift) * stride. even_locations: or as FCOSHead says.
     """
     rows, places, first = [], [], 0
     for batch in maps:
+        size = [side * strides[0] for side in batch.logits[0].shape[2:]]
         for level, (logits, distances) in enumerate(zip(batch.logits, batch.distances)):
             scores = F.sigmoid(logits)
             label = scores.argmax(axis=1, keepdim=True).astype("float32")
             both = paddle.concat([scores.max(axis=1, keepdim=True), label, distances], axis=1)
             rows.append(both.transpose([0, 2, 3, 1]).reshape([-1, 6]))
             image, y, x = np.indices((logits.shape[0], *logits.shape[2:])).reshape(3, -1)
-            x, y = ((index + num_shift) * strides[level] for index in (x, y))
+            down, right = [strides[level]] * 2
+            if even_locations:
+                down, right = (side // cells for side, cells in zip(size, logits.shape[2:]))
+            x, y = (x + num_shift) * right, (y + num_shift) * down
             places.append(np.column_stack([image + first, np.full(len(x), level), x, y]).astype(np.float32))
         first += batch.logits[0].shape[0]
     rows = paddle.concat(rows)

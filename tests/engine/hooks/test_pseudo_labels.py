@@ -64,12 +64,14 @@ def look(path, *options):
     return trainer, hook, witness.looks
 
 
-def test_selection_against_loops():
+@pytest.mark.parametrize("even", [False, True])
+def test_selection_against_loops(even):
     rng = np.random.default_rng(0)
     strides, shift, ratio = [8, 16], 0.5, 0.1
+    steps = [(8, 8), (32 // 2, 48 // 5) if even else (16, 16)]
 
     def made_up(images):
-        shapes = [(images, 4, 6), (images, 2, 3)]
+        shapes = [(images, 4, 6), (images, 2, 5)]
         return DenseMaps(
             [rng.normal(size=(n, 3, h, w)).astype("float32") for n, h, w in shapes],
             [rng.uniform(0, 50, (n, 4, h, w)).astype("float32") for n, h, w in shapes],
@@ -79,19 +81,19 @@ def test_selection_against_loops():
     batches = [made_up(2), made_up(1)]
     rows, first = [], 0
     for batch in batches:
-        for level, stride in enumerate(strides):
+        for level, (down, across) in enumerate(steps):
             images, _, height, width = batch.logits[level].shape
             for n, i, j in np.ndindex(images, height, width):
                 scores = 1 / (1 + np.exp(-batch.logits[level][n, :, i, j]))
-                x, y = (j + shift) * stride, (i + shift) * stride
+                x, y = (j + shift) * across, (i + shift) * down
                 left, top, right, bottom = batch.distances[level][n, :, i, j]
                 box = (x - left, y - top, x + right, y + bottom)
                 rows.append((first + n, level, scores.argmax(), scores.max(), x, y, *box))
         first += images
     expected = np.array(sorted(rows, key=lambda row: -row[3])[: int(len(rows) * ratio)])
     tensors = [DenseMaps(*([paddle.to_tensor(m) for m in field] for field in batch)) for batch in batches]
-    chosen = select(tensors, ratio, strides, shift)
-    assert len(chosen.score) == 9 and len(set(chosen.image)) == 3 and set(chosen.level) == {0, 1}
+    chosen = select(tensors, ratio, strides, shift, even)
+    assert len(chosen.score) == 10 and len(set(chosen.image)) == 3 and set(chosen.level) == {0, 1}
     got = np.column_stack([chosen.image, chosen.level, chosen.label, chosen.score, chosen.points, chosen.boxes])
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-4)
     assert len(select(tensors, 1e-6, strides, shift).score) == 1
