@@ -39,6 +39,7 @@ def test_boxes(name):
     assert loss.get("count_images", False) == (name in PLUS)
     assert targets["center_sampling_radius"] == (1.5 if modern or name in CENTER else 0.0)
     assert targets.get("inclusive_bounds", False) == (name != TORCHVISION)
+    assert targets.get("last_pixel", False) == (name in PLUS)
     shift = 0.0 if name == TORCHVISION else 0.5
     assert head["num_shift"] == targets.get("num_shift", 0.5) == shift
 
@@ -52,7 +53,7 @@ def test_detections(name):
     assert head.nms.nms_threshold == (0.5 if name in MMDET else 0.6)
     assert head.sqrt_score == (name in PLUS or name == TORCHVISION)
     assert head.level_top_k_of == ("locations" if name in (*MMDET, *TRICKS) else "classes")
-    assert head.clip_boxes == ("last_pixel" if name in PLUS else "border")
+    assert head.clip_boxes and head.last_pixel == (name in PLUS)
 
 
 CAFFE_MEAN, TRICKS_MEAN = [102.9801, 115.9465, 122.7717], [103.53, 116.28, 123.675]

@@ -81,11 +81,11 @@ def check_targets(model: nn.Layer, reader: object) -> None:
     if not makers:
         where = "TrainReader.batch_transforms (SemiTrainReader.sup_batch_transforms)"
         raise ConfigError(f"{where}: nothing there makes targets: add Gt2FCOSTarget")
-    for name in ("strides", "num_shift", "even_locations", "distances_in_strides"):
+    for name in ("strides", "num_shift", "even_locations", "last_pixel", "distances_in_strides"):
         ours, theirs = getattr(model, name), getattr(makers[-1], name)
         if ours != theirs:
             raise ConfigError(
                 f"{name} is {ours} in the head, {theirs} in {type(makers[-1]).__name__}: fpn_stride and "
-                "downsample_ratios, num_shift, even_locations, norm_reg_targets and multiply_strides_reg_targets have "
-                "to agree"
+                "downsample_ratios, num_shift, even_locations, last_pixel, norm_reg_targets and "
+                "multiply_strides_reg_targets have to agree"
             )

@@ -16,8 +16,6 @@ class MultiClassNMS:
         nms_top_k: best detections per class that enter suppression; -1 for all.
         keep_top_k: best detections per image, over all classes, that leave it; -1 for all.
         nms_threshold: IoU above which the lower-scored of two boxes of a class is suppressed.
-        normalized: a box is x2 - x1 wide. False, as in code that counts a box's last pixel in: x2 - x1 + 1, in pixels
-            of the original image.
     """
 
     def __init__(
@@ -27,13 +25,11 @@ class MultiClassNMS:
         nms_top_k: int = 1000,
         keep_top_k: int = 100,
         nms_threshold: float = 0.6,
-        normalized: bool = True,
     ) -> None:
         self.score_threshold = score_threshold
         self.nms_top_k = nms_top_k
         self.keep_top_k = keep_top_k
         self.nms_threshold = nms_threshold
-        self.normalized = normalized
 
     def __call__(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Suppress boxes (N, R, 4), x1 y1 x2 y2, with scores (N, C, R) in 0..1.
@@ -45,7 +41,7 @@ class MultiClassNMS:
             "nms_top_k": self.nms_top_k,
             "keep_top_k": self.keep_top_k,
             "nms_threshold": self.nms_threshold,
-            "normalized": self.normalized,
+            "normalized": True,
             "nms_eta": 1.0,
             "background_label": -1,
         }

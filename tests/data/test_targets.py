@@ -170,3 +170,14 @@ def test_sample_gets_the_padded_images_locations():
 def test_wrong_number_of_bounds():
     with pytest.raises(ValueError, match="one less"):
         Gt2FCOSTarget(object_sizes_boundary=[64, 128])
+
+
+def test_last_pixels():
+    """An image of half its size: a box of 40 pixels ends at 40 / 2, and its last pixel, the 39th, at 39 / 2."""
+    batch = [{"image": np.zeros((3, 64, 64), np.float32), "scale_factor": np.array([0.5, 0.5], np.float32)}]
+    batch[0].update(gt_bbox=np.array([[0, 0, 20, 20]], np.float32), gt_class=np.zeros((1, 1)))
+    for last_pixel, end in ((False, 20), (True, 19.5)):
+        target = Gt2FCOSTarget(norm_reg_targets=False, center_sampling_radius=0, last_pixel=last_pixel)
+        sample = target([dict(batch[0])])[0]
+        assert sample["target_distances"][0].tolist() == [4, 4, end - 4, end - 4]
+        assert sample["gt_bbox"][0].tolist() == [0, 0, 20, 20]

@@ -9,7 +9,6 @@ from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.modeling.heads.candidates import best_classes
 from ppdet.modeling.heads.fcos_head import DenseMaps
-from ppdet.modeling.nms import MultiClassNMS
 
 STRIDES, SIZES, CLASSES = (8, 16, 32), ((8, 12), (4, 6), (2, 3)), 2
 IM_SHAPE = np.array([[60, 90], [64, 70]], np.float32)
@@ -19,19 +18,19 @@ RULES = {
     # MMDetection 2: the best locations by class score x centerness; the threshold looks at the class score alone.
     "mmdetection": (
         {"pre_nms": "locations", "top_k": 20, "class_threshold": 0.3, "nms": 0.5, "last_x": 0},
-        ["class_threshold=0.3", "level_top_k=20", "clip_boxes=border",
+        ["class_threshold=0.3", "level_top_k=20", "clip_boxes=true",
          "nms.score_threshold=0", "nms.nms_threshold=0.5"],
     ),
     # FCOS_PLUS: the best pairs of location and class that pass the threshold; scores are square roots.
     "fcos_plus": (
         {"pre_nms": "pairs", "top_k": 20, "class_threshold": 0.3, "sqrt": True, "nms": 0.6, "last_x": 1},
-        ["class_threshold=0.3", "level_top_k=20", "level_top_k_of=classes", "clip_boxes=last_pixel",
+        ["class_threshold=0.3", "level_top_k=20", "level_top_k_of=classes", "clip_boxes=true", "last_pixel=true",
          "sqrt_score=true", "nms.score_threshold=0"],
     ),
     # torchvision: the same pairs, but the threshold looks at the square root.
     "torchvision": (
         {"pre_nms": "pairs", "top_k": 20, "score_threshold": 0.5, "sqrt": True, "nms": 0.6, "last_x": 0},
-        ["level_top_k=20", "level_top_k_of=classes", "clip_boxes=border", "sqrt_score=true", "nms.score_threshold=0.5"],
+        ["level_top_k=20", "level_top_k_of=classes", "clip_boxes=true", "sqrt_score=true", "nms.score_threshold=0.5"],
     ),
     "all candidates, one threshold on classes": (
         {"pre_nms": "locations", "top_k": 1000, "class_threshold": 0.6, "nms": 0.6, "last_x": None},
@@ -75,7 +74,7 @@ def expected_rows(maps, image, rule):
             if rule["last_x"] is not None:
                 h, w = IM_SHAPE[image] - rule["last_x"]
                 box = np.clip(box, 0, [w, h, w, h])
-            box = box / SCALE[image, [1, 0, 1, 0]]
+            box = box / SCALE[image, [1, 0, 1, 0]] + [0, 0, rule["last_x"] or 0, rule["last_x"] or 0]
             pairs += [((i, j), max(p) * q, c, p[c], p[c] * q, box) for c in range(CLASSES)]
         passing = [pair for pair in pairs if pair[3] > rule.get("class_threshold", 0)]
         if rule["pre_nms"] == "pairs":
@@ -195,14 +194,6 @@ def test_even_locations(tiny, options):
         assert all(sorted(b[0, -12:].tolist()) == sorted(expected) for b in boxes)
 
 
-@pytest.mark.parametrize("normalized", [True, False])
-def test_whether_the_last_pixel_counts(normalized):
-    """Two boxes of 9x9 that share 9x6: 54 / 108 as they are, 70 / 130 with a pixel more in both directions."""
-    nms = MultiClassNMS(score_threshold=0.0, nms_threshold=0.52, normalized=normalized)
-    boxes = paddle.to_tensor([[[0.0, 0, 9, 9], [0, 3, 9, 12]]])
-    assert nms(boxes, paddle.to_tensor([[[0.75, 0.5]]]))[1].item() == (2 if normalized else 1)
-
-
 def test_nothing_passes(tiny):
     for of in ("locations", "classes"):
         model = make_model(tiny, ["class_threshold=0.9999", "level_top_k=3", f"level_top_k_of={of}"])
@@ -237,7 +228,7 @@ def test_best_classes():
 
 
 def test_clipping_needs_sizes(tiny):
-    model = make_model(tiny, ["clip_boxes=border"])
+    model = make_model(tiny, ["clip_boxes=true"])
     with pytest.raises(ValueError, match="clip_boxes needs im_shape"):
         model.detect(as_tensors(random_maps(0)), paddle.to_tensor(SCALE))
     batch = {"image": paddle.randn([2, 3, 64, 96]), "scale_factor": paddle.ones([2, 2])}
@@ -254,7 +245,7 @@ def test_clipping_needs_sizes(tiny):
         ("class_threshold=1.0", "class_threshold is 1.0; it must be between 0 and 1, or null"),
         ("level_top_k=0", "level_top_k is 0; it must be positive, or null"),
         ("level_top_k_of=boxes", "level_top_k_of"),
-        ("clip_boxes=true", "clip_boxes"),
+        ("clip_boxes=border", "clip_boxes"),
     ],
 )
 def test_mistakes(tiny, option, message):

@@ -82,7 +82,9 @@ def fcos_plus(maps: list, case: Case) -> Tensor:
             location, label, scores = location[best], label[best], scores[best]
         boxes = boxes_around(points[location], rows_of(distances)[location], WIDTH - 1, HEIGHT - 1)
         found.append((label, boxes, scores.sqrt()))
-    return by_class(*(torch.cat(parts) for parts in zip(*found)), case.nms, added=1)
+    rows = by_class(*(torch.cat(parts) for parts in zip(*found)), case.nms, added=1)
+    rows[:, 4:] += 1  # its detections are written with widths and heights that count the last pixel
+    return rows
 
 
 def torchvision(maps: list, case: Case) -> Tensor:

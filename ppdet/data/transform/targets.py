@@ -27,6 +27,8 @@ class Gt2FCOSTarget:
         num_shift: a cell's location within it, in strides.
         even_locations: a level's locations are not its stride apart, but as many whole pixels as the padded image's
             size holds of them, as in FCOSHead.
+        last_pixel: distances end at a box's last pixel, a pixel of the original image before its right and bottom
+            side, as in FCOSHead.
         norm_reg_targets: distances in strides of the level, unless multiply_strides_reg_targets.
         min_box_area: boxes of smaller area, in square pixels of the network's input, are ignored: locations in them
             take another box, or are background. `gt_bbox` keeps them.
@@ -52,6 +54,7 @@ class Gt2FCOSTarget:
         inclusive_bounds: bool = False,
         min_box_area: float = 0.0,
         even_locations: bool = False,
+        last_pixel: bool = False,
     ) -> None:
         if len(downsample_ratios) != len(object_sizes_boundary) + 1:
             raise ValueError(
@@ -69,11 +72,16 @@ class Gt2FCOSTarget:
         self.inclusive_bounds = inclusive_bounds
         self.min_box_area = min_box_area
         self.even_locations = even_locations
+        self.last_pixel = last_pixel
 
     def __call__(self, samples: list[dict], rng: Optional[np.random.Generator] = None) -> list[dict]:
         for sample in samples:
             height, width = sample["image"].shape[-2:]
-            labels, distances, centerness = self.assign(sample["gt_bbox"], sample["gt_class"], height, width)
+            boxes = sample["gt_bbox"]
+            if self.last_pixel:
+                y, x = sample["scale_factor"]
+                boxes = boxes - np.array([0, 0, x, y], dtype=np.float32)
+            labels, distances, centerness = self.assign(boxes, sample["gt_class"], height, width)
             sample["target_labels"] = labels
             sample["target_distances"] = distances
             sample["target_centerness"] = centerness

@@ -62,9 +62,14 @@ class FCOS(nn.Layer):
         return self.fcos_head.even_locations
 
     @property
+    def last_pixel(self) -> bool:
+        """Whether distances end at a box's last pixel, see `FCOSHead`."""
+        return self.fcos_head.last_pixel
+
+    @property
     def needs_im_shape(self) -> bool:
         """Whether detection has to be told the images' sizes without padding."""
-        return self.fcos_head.clip_boxes is not None
+        return self.fcos_head.clip_boxes
 
     @property
     def distances_in_strides(self) -> bool:
@@ -138,4 +143,5 @@ class FCOS(nn.Layer):
         boxes, scores = self.fcos_head.decode(maps, score_threshold)
         boxes = self.fcos_head.clip(boxes, im_shape)
         scale = paddle.concat([scale_factor.flip(1), scale_factor.flip(1)], axis=1).unsqueeze(1)
-        return boxes / scale, scores
+        boxes = boxes / scale
+        return boxes + paddle.to_tensor([0.0, 0.0, 1.0, 1.0]) if self.last_pixel else boxes, scores

@@ -71,8 +71,10 @@ class FCOSHead(nn.Layer):
             probability x quality. null: all.
         level_top_k_of: a candidate is one of `locations`, which comes with all its classes and ranks by its best one,
             whether that passes `class_threshold` or not; or one of `classes`, a single class at a location, that does.
-        clip_boxes: boxes end where the image does, before padding: at its `border` (0 to its width), or at its
-            `last_pixel` (0 to its width - 1), as in code that counts a box's last pixel in. null: they may go beyond.
+        clip_boxes: boxes end where the image does, before padding; otherwise they may go beyond.
+        last_pixel: the right and bottom sides that distances give are a box's last pixel, as in maskrcnn-benchmark,
+            and an image's last one is its width - 1: detections end a pixel of the original image later. The targets
+            must be made with the same setting.
         fcos_loss: the training loss. nms: suppression of detections.
         trt: accepted because PaddleDetection's files have it; one graph serves TensorRT and all else here.
     """
@@ -96,7 +98,8 @@ class FCOSHead(nn.Layer):
         class_threshold: Optional[float] = None,
         level_top_k: Optional[int] = None,
         level_top_k_of: Literal["locations", "classes"] = "locations",
-        clip_boxes: Optional[Literal["border", "last_pixel"]] = None,
+        clip_boxes: bool = False,
+        last_pixel: bool = False,
         fcos_loss: Optional[nn.Layer] = "FCOSLoss",
         nms: Optional[MultiClassNMS] = "MultiClassNMS",
         trt: bool = False,
@@ -108,8 +111,6 @@ class FCOSHead(nn.Layer):
             raise ValueError(f"FCOSHead.level_top_k is {level_top_k}; it must be positive, or null")
         if level_top_k_of not in ("locations", "classes"):
             raise ValueError(f"FCOSHead.level_top_k_of is {level_top_k_of!r}; it must be locations or classes")
-        if clip_boxes not in (None, "border", "last_pixel"):
-            raise ValueError(f"FCOSHead.clip_boxes is {clip_boxes!r}; it must be border, last_pixel or null")
         self.num_classes = num_classes
         self.fcos_feat = fcos_feat
         self.fpn_stride = list(fpn_stride)
@@ -123,6 +124,7 @@ class FCOSHead(nn.Layer):
         self.level_top_k = level_top_k
         self.level_top_k_of = level_top_k_of
         self.clip_boxes = clip_boxes
+        self.last_pixel = last_pixel
         self.fcos_loss = fcos_loss
         self.nms = nms
 
@@ -263,11 +265,11 @@ class FCOSHead(nn.Layer):
         Raises:
             ValueError: it does, and there is no im_shape.
         """
-        if self.clip_boxes is None:
+        if not self.clip_boxes:
             return boxes
         if im_shape is None:
             raise ValueError("FCOSHead.clip_boxes needs im_shape, the images' sizes without padding, in the batch")
-        end = im_shape.flip(1) - (1.0 if self.clip_boxes == "last_pixel" else 0.0)
+        end = im_shape.flip(1) - float(self.last_pixel)
         return paddle.minimum(boxes.clip(min=0.0), paddle.concat([end, end], axis=1).unsqueeze(1))
 
     def steps(self, logits: Sequence[Tensor]) -> list[Step]:
