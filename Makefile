@@ -35,8 +35,9 @@ quickstart: $(VENV)/.installed
 	@echo "  python tools/config.py -c $(SHAPES)      # every value, and where it comes from"
 	@echo "  dataset/README.md                        # train on your own images"
 
+# As many processes as there are processors, up to 8; each takes 1 to 3 GiB of memory.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 parity: $(VENV)/.installed-dev $(PEER)/.installed
 	PPDET_TORCH_PYTHON=$(PEER)/bin/python $(BIN)/python -m pytest tests/parity tests/convert/test_with_torch.py

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ppdet.engine.predictor import Predictor
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-READ_DIRECTLY = (".pdparams", ".safetensors")
 
 
 class ZooError(ValueError):
@@ -97,9 +96,7 @@ def find(name: str) -> Published:
 
 
 def load(name: str, weights: Optional[str] = None, overrides: Iterable[str] = ()) -> "Predictor":
-    """A detector for images in files: `detect` of what this returns.
-
-    Weights of other code bases are converted, and the result is kept beside the download.
+    """A detector for images in files: `detect` of what this returns. Weights of other code bases are converted.
 
     Args:
         name: one of `list()`.
@@ -118,16 +115,8 @@ def load(name: str, weights: Optional[str] = None, overrides: Iterable[str] = ()
         raise ZooError(f"{name}: {one.source.name} publishes no weights of it: give weights=FILE")
     load_paddle(announce=False)
     from ppdet.core.workspace import load_config, merge_config
-    from ppdet.engine.conversion import convert_file
     from ppdet.engine.predictor import Predictor
-    from ppdet.utils.download import fetch
 
-    cfg = load_config(str(one.config), overrides)
+    cfg = merge_config(load_config(str(one.config), overrides), {"weights": str(source)})
     set_device(cfg["use_gpu"])
-    path = fetch(source)
-    if path.suffix not in READ_DIRECTLY:
-        converted = path.with_name(f"{path.name}.{name}.pdparams")
-        if not converted.is_file() or converted.stat().st_mtime < path.stat().st_mtime:
-            convert_file(path, converted, config=str(one.config), overrides=overrides)
-        path = converted
-    return Predictor(merge_config(cfg, {"weights": str(path)}))
+    return Predictor(cfg)

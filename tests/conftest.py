@@ -16,7 +16,12 @@ warnings.filterwarnings("ignore", message="No ccache found")
 from tiny import TINY_YAML, write_tiny_coco, write_tiny_semi  # noqa: E402
 
 from ppdet.engine.runtime import load_paddle  # noqa: E402
+from ppdet.utils.cpu import cpu_count  # noqa: E402
 
+# Processes of pytest-xdist share the processors.
+processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if processes > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_count() // processes)))
 load_paddle()
 
 

@@ -81,8 +81,25 @@ def test_an_empty_file_gives_the_recipe_itself(tmp_path):
         ("[1]", "expected an object of options"),
         ('{"lr_base": "fast"}', "lr_base is 'fast', expected float"),
         ('{"lr_schedule": [1, "b"]}', "lr_schedule is [1, 'b'], expected numbers"),
+        ('{"epoches": -3}', "epoches is -3, expected a number of at least 0"),
+        ('{"lr_base": NaN}', "lr_base is nan"),
+        ('{"freeze_stages": 99}', "ResNet.freeze_at"),
+        ('{"img_scale_min": 5}', "scale_range"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, content, message):
     result = run(tmp_path, content)
     assert result.returncode == 2 and message in result.stderr and result.stderr.count("\n") == 1
+    assert not (tmp_path / "mine.yml").exists()
+
+
+def test_nothing_is_overwritten(tmp_path):
+    (tmp_path / "mine.yml").write_text("mine")
+    result = run(tmp_path, "{}")
+    assert result.returncode == 2 and "is there already" in result.stderr
+    assert (tmp_path / "mine.yml").read_text() == "mine"
+
+
+def test_other_totals_are_told(tmp_path):
+    result = run(tmp_path, '{"nbatch_train": 16, "device": [0, 1, 2]}')
+    assert "not carried over: 16 images on 3 devices: 5 on each" in result.stdout

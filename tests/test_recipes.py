@@ -36,7 +36,8 @@ def test_boxes(name):
     )
     assert loss["iou_loss_type"] == kind
     assert loss.get("iou_smoothing", 1.0) == (1.0 if name in PLUS else 0.0)
-    assert loss.get("count_images", False) == (name in PLUS)
+    assert loss.get("count_images", False) == (name != TORCHVISION)
+    assert loss["average_over_ranks"] is False
     assert targets["center_sampling_radius"] == (1.5 if modern or name in CENTER else 0.0)
     assert targets.get("inclusive_bounds", False) == (name != TORCHVISION)
     assert targets.get("last_pixel", False) == (name in PLUS)
@@ -72,7 +73,7 @@ def test_images(name):
     backbone = cfg.component("ResNet")
     assert backbone["variant"] == ("b" if "x101" in name else "a")
     assert backbone["depth"] == (101 if "101" in name else 50) and backbone["freeze_at"] == 0
-    assert cfg["pretrain_weights"].startswith("pretrained/")
+    assert cfg["pretrain_weights"].endswith("ee2c6f71.pth" if "x101" in name else f"MSRA/R-{backbone['depth']}.pkl")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_schedule(names, warm, steps):
 
 
 @pytest.mark.parametrize(
-    ("name", "clip", "bias", "norm_bias", "deformable"),
+    ("name", "clip", "bias", "norm_bias", "offset"),
     [
         (MMDET[0], 35, (2, 0.0), (1, 1e-4), None),
         (TRICKS[0], None, (2, 0.0), (1, 1e-4), None),
@@ -107,7 +108,7 @@ def test_schedule(names, warm, steps):
         (TORCHVISION, None, (1, 1e-4), (1, 1e-4), None),
     ],
 )
-def test_optimizer(name, clip, bias, norm_bias, deformable):
+def test_optimizer(name, clip, bias, norm_bias, offset):
     """Factor of the learning rate, and weight decay, of each kind of parameter."""
     cfg = recipe(name, "ResNet.depth=18")
     model = cfg.create("FCOS")
@@ -120,15 +121,15 @@ def test_optimizer(name, clip, bias, norm_bias, deformable):
         decay = 1e-4 if parameter.regularizer is None else parameter.regularizer._coeff
         found = parameter.optimize_attr["learning_rate"], decay
         last = parameter_name.split(".")[-3:]
-        if last[-1] == "bias" and last[-2] in ("conv_offset", "conv_dcn"):
-            kind, wanted = "deformable", deformable
+        if last[-2:] == ["conv_offset", "bias"]:
+            kind, wanted = "offset bias", offset
         elif last[-1] == "bias":
             kind, wanted = ("norm bias", norm_bias) if last[-2] == "norm" else ("bias", bias)
         else:
             kind, wanted = "weight", (1, 1e-4)
         assert found == pytest.approx(wanted), parameter_name
         seen.add(kind)
-    assert seen == {"weight", "bias", "norm bias", *(["deformable"] if deformable else [])}
+    assert seen == {"weight", "bias", "norm bias", *(["offset bias"] if offset else [])}
 
 
 def test_backbones():

@@ -1,11 +1,13 @@
 """The published detectors: every name has a configuration, and loads, whatever code base its weights are of."""
 
 import re
+import sys
 from pathlib import Path
 
 import foreign
 import numpy as np
 import pytest
+import safetensors.numpy
 from torch_files import tensor, zip_file
 
 import ppdet.zoo
@@ -14,14 +16,20 @@ from ppdet.core.workspace import load_config
 from ppdet.utils.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-# Published AP, from the sources' own pages.
-AP = {"fcos_r50_fpn_1x_coco": 39.6, "fcos_x101_64x4d_fpn_gn_ms_2x_coco": 42.6, "fcosplus_r101_fpn_2x_coco": 41.4}
+sys.path.insert(0, str(ROOT / "tools"))
+import model_zoo  # noqa: E402
+
+# Published AP, from the sources' own pages, in the order of the page.
+AP = [39.6, 40.0, 44.3, 41.8, 42.6, None, None, None, 30.6, 35.1, 37.1, 44.2]  # PaddleDetection
+AP += [36.6, 38.7, 42.3, 39.1, 38.5, 40.8, 42.6]  # MMDetection
+AP += [37.0, 37.8, 38.1, 38.2, 41.4, 42.5]  # FCOS_PLUS
+AP += [39.2, 33.6]  # torchvision, FCOS in Pytorch
 
 
 def test_every_published_detector_has_a_configuration():
     published = ppdet.zoo.published()
-    assert ppdet.zoo.list() == [one.name for one in published] and len(published) == 27
-    assert {one.name: one.ap for one in published if one.name in AP} == AP
+    assert ppdet.zoo.list() == [one.name for one in published]
+    assert [one.ap for one in published] == AP
     for one in published:
         cfg = load_config(str(one.config))
         assert cfg.name == one.name and cfg["num_classes"] == 80
@@ -39,6 +47,7 @@ def test_every_coco_configuration_is_published():
 def test_the_page_shows_every_row():
     """`tools/model_zoo.py --check`, which .ci/run calls, compares the figures too."""
     page = (ROOT / "docs" / "MODEL_ZOO.md").read_text()
+    assert page.startswith(model_zoo.HEAD)
     for one in ppdet.zoo.published():
         row = re.search(rf"^\| \[{one.name}\]\((.*?)\) \| (.*?) \|", page, re.MULTILINE)
         assert (ROOT / "docs" / row[1]).resolve() == one.config
@@ -77,18 +86,20 @@ TestReader:
 """
 
 
-def test_weights_of_another_code_base_are_converted_once(small_zoo, capsys):
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_of_another_code_base_are_converted(small_zoo, log, suffix):
     arrays = foreign.arrays(foreign.mmdet(18, channels=32, classes=3), seed=0)
-    weights = {name: tensor(array) for name, array in arrays.items()}
-    (small_zoo / "w.pth").write_bytes(zip_file({"state_dict": weights}))
-    detector = ppdet.zoo.load("small", str(small_zoo / "w.pth"))
-    assert "wrote" in capsys.readouterr().out
-    state = detector.model.state_dict()
-    read = state["fcos_head.fcos_head_cls.weight"].numpy()
+    path = small_zoo / f"w{suffix}"
+    if suffix == ".pth":
+        weights = {name: tensor(array) for name, array in arrays.items()}
+        path.write_bytes(zip_file({"state_dict": weights}))
+    else:
+        safetensors.numpy.save_file(arrays, path)
+    detector = ppdet.zoo.load("small", str(path), ["FCOSHead.nms.keep_top_k=5"])
+    assert "mmdet: " in log.text and "0 missing, 0 unexpected" in log.text
+    read = detector.model.state_dict()["fcos_head.fcos_head_cls.weight"].numpy()
     assert np.array_equal(read, arrays["bbox_head.conv_cls.weight"])
-    again = ppdet.zoo.load("small", str(small_zoo / "w.pth"), ["FCOSHead.nms.keep_top_k=5"])
-    assert "wrote" not in capsys.readouterr().out
-    assert again.model.fcos_head.nms.keep_top_k == 5
+    assert detector.model.fcos_head.nms.keep_top_k == 5
 
 
 def test_mistakes_are_told(small_zoo):

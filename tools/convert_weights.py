@@ -6,7 +6,7 @@ printed, and the configuration that the weights look made for. With -c, every na
 configuration's model; otherwise nothing is written, and what to set is printed.
 
 Weights do not say how images come in (BGR or RGB, mean, std) nor what becomes of maps (thresholds, scores): that is up
-to the configuration.
+to the configuration. A warning tells where it differs from the one that the weights look made for.
 """
 
 import argparse
@@ -21,7 +21,7 @@ CODE_BASES = ("auto", "mmdet", "fcos_plus", "torchvision", "detectron2")
 EXAMPLES = """examples:
   python tools/convert_weights.py fcos_r50_caffe_fpn_gn-head_1x_coco-821213aa.pth --to fcos_r50_caffe.pdparams
   python tools/convert_weights.py fcos_resnet50_fpn_coco-99b0c9b7.pth --from torchvision --to fcos.pdparams \\
-      -c configs/fcos/fcos_r50_fpn_1x_coco.yml
+      -c configs/fcos/fcos_r50_fpn_torchvision_26e_coco.yml
   python tools/convert_weights.py R-50.pkl --from detectron2 --to R-50.pdparams    # a backbone, for pretrain_weights
   python tools/convert_weights.py my_detector.pth --to my_detector.pdparams -c FILE -o num_classes=20
 """

@@ -68,6 +68,8 @@ def read(path: Path) -> dict:
     for name, kind in TYPES.items():
         value = options.get(name, 0)
         is_right = isinstance(value, (int, float)) if kind in (int, float) else isinstance(value, kind) or value == 0
+        if is_right and isinstance(value, (int, float)) and not 0 <= value < float("inf"):
+            raise MigrationError(f"{path}: {name} is {value}, expected a number of at least 0")
         if not is_right or (isinstance(value, list) and not all(isinstance(step, int) for step in value)):
             raise MigrationError(
                 f"{path}: {name} is {value!r}, expected {'numbers' if kind is list else kind.__name__}"
@@ -75,12 +77,17 @@ def read(path: Path) -> dict:
     return options
 
 
+def devices_of(options: dict) -> int:
+    """How many devices trained."""
+    return max(1, len(options["device"])) if isinstance(options.get("device"), list) else 8
+
+
 def convert(options: dict) -> dict:
     """What differs from BASE, as sections of a configuration."""
     from ppdet.core.workspace import load_config
 
     base = load_config(str(BASE))
-    devices = max(1, len(options["device"])) if isinstance(options.get("device"), list) else 8
+    devices = devices_of(options)
     images = options.get("nbatch_train", 16)
     cfg: dict = {"epoch": options.get("epoches", 12), "auto_lr": {"base_batch_size": images}}
     cfg["worker_num"] = max(1, options.get("num_workers", 16) // devices)
@@ -134,7 +141,10 @@ def main() -> None:
 
         load_paddle(announce=False)
         from ppdet.core.workspace import load_config
+        from ppdet.utils.files import atomic_path
 
+        if arguments.to.exists():
+            raise MigrationError(f"{arguments.to}: is there already: delete it, or give another name")
         options = read(arguments.source)
         if arguments.view_size:
             options["view_size"] = arguments.view_size
@@ -143,13 +153,22 @@ def main() -> None:
         if arguments.classes:
             cfg["num_classes"] = arguments.classes
         head = f'# From {arguments.source.name} of "FCOS in Pytorch".\n'
-        arguments.to.write_text(head + yaml.safe_dump(cfg, sort_keys=False), encoding="utf-8")
-        load_config(str(arguments.to))
+        with atomic_path(arguments.to) as temporary:
+            temporary.write_text(head + yaml.safe_dump(cfg, sort_keys=False), encoding="utf-8")
+            loaded = load_config(str(temporary))
+            for component in ("LearningRate", "OptimizerBuilder", "ResNet"):
+                loaded.create(component)
+            loaded.component("TrainReader").create("sample_transforms")
         for name in options:
             if name in ADVICE:
                 print(f"not carried over: {name}: {ADVICE[name]}")
             elif name not in TYPES:
                 print(f"not carried over: {name}: unknown")
+        each, images = cfg["TrainReader"]["batch_size"], cfg["auto_lr"]["base_batch_size"]
+        if each * devices_of(options) != images:
+            print(
+                f"not carried over: {images} images on {devices_of(options)} devices: {each} on each; auto_lr follows"
+            )
         print(f"wrote {arguments.to}; python tools/config.py -c {arguments.to} shows every value")
 
 

@@ -47,8 +47,12 @@ def main() -> None:
 
         height, width = (-(-side // 32) * 32 for side in arguments.size)
         model = build_model(load_config(arguments.config, arguments.opt))
+        try:
+            parts = measure(model, height, width, arguments.depth)
+        except MemoryError:
+            sys.exit(f"error: not enough memory for an image of {height} x {width} pixels: --size takes smaller ones")
         print(f"one image of {height} x {width} pixels")
-        print(table(measure(model, height, width, arguments.depth)))
+        print(table(parts))
 
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ HEAD = """<!-- Written by tools/model_zoo.py from configs/zoo.yml: change that, 
 
 # Published FCOS detectors
 
-Every FCOS that one of five code bases has published, as a configuration of this project. **AP is what its source
-published for COCO, not measured here**; memory and speed as well, each on the source's own hardware. Parameters (in
-millions) and GFLOPs (multiply-adds of the convolutions, one image of 800x1333 padded to 800x1344) are computed with
-this code: `python tools/model_info.py -c FILE` shows them part by part.
+Every FCOS for which one of five code bases has published an AP, and PaddleDetection's recipes with SSLD weights, as
+configurations of this project. **AP is what its source published for COCO, not measured here**; memory and speed as
+well, each on the source's own hardware. Parameters (in millions) and GFLOPs (multiply-adds of the convolutions, one
+image of 800x1333 padded to 800x1344) are computed with this code: `python tools/model_info.py -c FILE` shows them part
+by part.
 
 ```python
 import ppdet.zoo
@@ -34,12 +35,9 @@ for index, rows in detector.detect(["street.jpg"]):
     print(rows)  # (M, 6): class, score, x1, y1, x2, y2
 ```
 
-`.pth` files are converted on the way, without PyTorch and without running anything in them; by hand:
-
-```bash
-python tools/convert_weights.py SRC.pth --to OUT.pdparams -c configs/fcos/fcos_r50_caffe_fpn_gn_1x_coco.yml
-python tools/eval.py -c configs/fcos/fcos_r50_caffe_fpn_gn_1x_coco.yml -o weights=OUT.pdparams
-```
+`.pth` and `.pkl` files are converted on the way, without PyTorch and without running anything in them, here and
+wherever `weights` or `pretrain_weights` name one: `python tools/eval.py -c FILE -o weights=SRC.pth`.
+`tools/convert_weights.py` makes `.pdparams` of them ([MIGRATING.md](MIGRATING.md)).
 
 That converted detectors give the original's maps and detections is tested against networks written in PyTorch for that
 purpose, with the names of each code base (`make parity`). The downloads themselves, and COCO, were not available where

@@ -3,7 +3,7 @@
 from ppdet.convert.checkpoint import Checkpoint, ConversionError, read_checkpoint
 from ppdet.convert.conversion import CODE_BASES, Conversion, convert
 from ppdet.convert.report import describe
-from ppdet.convert.suggest import suggest
+from ppdet.convert.suggest import fitting, suggest
 from ppdet.convert.verify import needed, verify
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "ConversionError",
     "convert",
     "describe",
+    "fitting",
     "needed",
     "read_checkpoint",
     "suggest",

@@ -64,7 +64,7 @@ def read_checkpoint(path: os.PathLike) -> Checkpoint:
     except Exception as error:
         raise ConversionError(
             f"{path}: not a complete PyTorch, pickle or safetensors file ({type(error).__name__}): truncated, or of "
-            "another kind"
+            "another kind; if it was downloaded, delete it, and run again"
         ) from None
 
 

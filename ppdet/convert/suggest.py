@@ -70,20 +70,30 @@ TABLE = (
 
 def suggest(conversion: Conversion, checkpoint: Checkpoint) -> list[str]:
     """Lines that say what the file looks like, and what no array tells."""
-    network, styles = conversion.network, STYLE.findall(checkpoint.config_text)
-    style = styles[0] if styles else None
+    network, style = conversion.network, style_of(checkpoint)
     lines = []
     if network.num_classes is None:
         lines.append(f"looks like a backbone, for pretrain_weights of a configuration: {network.backbone_settings}")
         lines.append(strides(conversion, checkpoint))
     else:
-        fitting = [row.configurations for row in TABLE if fits(row, conversion, style)]
-        names = " or ".join(fitting[0]) if fitting else f"no published detector of {conversion.code_base}"
+        names = " or ".join(fitting(conversion, checkpoint)) or f"no published detector of {conversion.code_base}"
         classes = "" if network.num_classes == 80 else f" with num_classes={network.num_classes}"
         lines.append(f"looks like {names}{classes}")
     if style and not network.deep_stem:
         lines.append(f"its own configuration says style {style}: ResNet.variant {'a' if style == 'caffe' else 'b'}")
     return lines
+
+
+def fitting(conversion: Conversion, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Names of the published detectors that a file of a whole detector looks like."""
+    style = style_of(checkpoint)
+    return next((row.configurations for row in TABLE if fits(row, conversion, style)), ())
+
+
+def style_of(checkpoint: Checkpoint) -> Optional[str]:
+    """Where its own configuration says that strides are: caffe, pytorch, or None if it says nothing."""
+    styles = STYLE.findall(checkpoint.config_text)
+    return styles[0] if styles else None
 
 
 def fits(row: Row, conversion: Conversion, style: Optional[str]) -> bool:

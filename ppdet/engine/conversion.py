@@ -7,7 +7,19 @@ from typing import Optional
 
 import paddle
 
-from ppdet.convert import ConversionError, convert, describe, needed, read_checkpoint, suggest, verify
+from ppdet.convert import (
+    Checkpoint,
+    Conversion,
+    ConversionError,
+    convert,
+    describe,
+    fitting,
+    needed,
+    read_checkpoint,
+    suggest,
+    verify,
+)
+from ppdet.core.config import Config
 from ppdet.core.workspace import load_config
 from ppdet.engine.build import build_model
 from ppdet.engine.weights import save_weights
@@ -15,6 +27,7 @@ from ppdet.utils.safetensors_file import SAFETENSORS
 
 SUFFIXES = (".pdparams", SAFETENSORS)
 SHOWN = 5
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "fcos"
 
 
 def convert_file(
@@ -51,6 +64,32 @@ def convert_file(
             raise ConversionError(
                 f"{source}: does not fit {config}: {len(problems)} names; what to set is above. Nothing was written"
             )
-        print(f"fits {config}")
+        print(f"names and shapes fit {config}")
+        print("".join(f"WARNING: {line}\n" for line in contradictions(cfg, conversion, checkpoint)), end="")
     save_weights({name: paddle.to_tensor(array) for name, array in arrays.items()}, target)
     print(f"wrote {target}: {len(arrays)} arrays")
+
+
+def contradictions(cfg: Config, conversion: Conversion, checkpoint: Checkpoint) -> list[str]:
+    """What of `cfg` that no array tells is as in none of the configurations that the weights look made for."""
+    found = []
+    for name in fitting(conversion, checkpoint):
+        path = CONFIGS / f"{name}.yml"
+        if not path.is_file():
+            return []
+        ours, theirs = decisive(cfg), decisive(load_config(str(path)))
+        different = [f"{key} is {ours[key]}, there {theirs[key]}" for key in ours if ours[key] != theirs[key]]
+        if not different:
+            return []
+        found.append(f"the weights look made for {name}; {', '.join(different)}")
+    return found
+
+
+def decisive(cfg: Config) -> dict:
+    """The settings without which weights detect something else, or nothing."""
+    head, backbone = cfg.component("FCOSHead"), cfg.component("ResNet")
+    names = ("norm_reg_targets", "centerness_on_reg", "num_shift", "even_locations", "last_pixel", "sqrt_score")
+    found = {"ResNet.variant": backbone["variant"], **{f"FCOSHead.{name}": head[name] for name in names}}
+    transforms = cfg.component("EvalReader")["sample_transforms"] or []
+    normalize = next((t["NormalizeImage"] or {} for t in transforms if "NormalizeImage" in t), {})
+    return {**found, "the order of channels": normalize.get("channel_order", "rgb")}

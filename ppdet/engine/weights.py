@@ -1,4 +1,4 @@
-"""Weights on disk. Reading a file never runs code from it."""
+"""Weights on disk, this project's and those of other code bases. Reading a file never runs code from it."""
 
 import os
 from pathlib import Path
@@ -10,6 +10,7 @@ import safetensors.numpy
 from paddle import nn
 from safetensors import SafetensorError
 
+from ppdet.convert import ConversionError, convert, describe, needed, read_checkpoint, suggest
 from ppdet.engine.pickles import RefusedError, read_pickle
 from ppdet.utils.download import fetch
 from ppdet.utils.files import atomic_path
@@ -17,6 +18,7 @@ from ppdet.utils.logger import get_logger
 from ppdet.utils.safetensors_file import SAFETENSORS, read_safetensors
 
 logger = get_logger(__name__)
+FOREIGN = (".pth", ".pt", ".pkl")
 
 
 class CheckpointError(ValueError):
@@ -41,12 +43,14 @@ def read_arrays(path: os.PathLike) -> dict:
         raise
     except SafetensorError as error:
         raise CheckpointError(
-            f"{path}: not a complete safetensors file ({error}): truncated, or of another kind"
+            f"{path}: not a complete safetensors file ({error}): truncated, or of another kind; if it was downloaded, "
+            "delete it, and run again"
         ) from None
     # A damaged pickle can make its reader fail in any way there is.
     except Exception as error:
         raise CheckpointError(
-            f"{path}: not a complete Paddle weights file ({type(error).__name__}): truncated, or of another kind"
+            f"{path}: not a complete Paddle weights file ({type(error).__name__}): truncated, or of another kind; if "
+            "it was downloaded, delete it, and run again"
         ) from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not named weights")
@@ -72,19 +76,37 @@ class LoadReport(NamedTuple):
 def load_weights(model: nn.Layer, source: str, *, strict: bool) -> LoadReport:
     """Load a file, URL, or path without its suffix into `model`, and log a summary.
 
-    A file of the backbone alone has names without the leading `backbone.`; it is recognised. `strict` demands every
-    parameter, with its shape; otherwise what fits is loaded.
+    A file of another code base is converted. One of the backbone alone has names without the leading `backbone.`; it
+    is recognised. `strict` demands every parameter, with its shape; otherwise what fits is loaded.
 
     Raises:
-        CheckpointError: unreadable file, nothing in it fits, or `strict` and something is missing.
+        CheckpointError, ConversionError: unreadable file, nothing in it fits, or `strict` and something is missing.
     """
-    path = fetch(str(source))
-    arrays = {k: v for k, v in read_arrays(path).items() if isinstance(v, np.ndarray)}
+    hint = "" if strict else ", or train from scratch with -o pretrain_weights=null"
+    path = fetch(str(source), hint=hint)
+    arrays = arrays_for(model, path)
     report = fill(model, arrays, strict=strict, source=str(path))
     logger.info("weights %s: %s", path, report)
     if any(name.startswith("backbone.") for name in report.missing):
         logger.warning("%s does not fill the backbone: are depth and variant those of the file?", path)
     return report
+
+
+def arrays_for(model: nn.Layer, path: Path) -> dict[str, np.ndarray]:
+    """A file's arrays under this project's names; what a conversion did is logged."""
+    state = model.state_dict()
+    if path.suffix not in FOREIGN:
+        arrays = {name: value for name, value in read_arrays(path).items() if isinstance(value, np.ndarray)}
+        if path.suffix != SAFETENSORS or any(name in state or f"backbone.{name}" in state for name in arrays):
+            return arrays
+    checkpoint = read_checkpoint(path)
+    try:
+        conversion = convert(checkpoint)
+    except ConversionError as error:
+        raise ConversionError(f"{path}: {error}") from None
+    for line in (*describe(conversion), *suggest(conversion, checkpoint)):
+        logger.info("  %s", line)
+    return needed(conversion, {name: tuple(value.shape) for name, value in state.items()})
 
 
 def fill(model: nn.Layer, arrays: dict, *, strict: bool, source: str) -> LoadReport:

@@ -49,13 +49,18 @@ class _Interrupted(Exception):
 
 
 def fetch(
-    url_or_path: Union[str, Path], *, cache_dir: Union[str, Path, None] = None, md5: Optional[str] = None
+    url_or_path: Union[str, Path],
+    *,
+    cache_dir: Union[str, Path, None] = None,
+    md5: Optional[str] = None,
+    hint: str = "",
 ) -> Path:
     """Return the local path of a weights file.
 
     A local path is returned as it is, or with ".pdparams" or ".safetensors" appended if only that exists. An
     http(s) URL is downloaded once into `cache_dir` (default: environment variable PPDET_WEIGHTS_HOME, else
-    ~/.cache/paddle/weights) and found there afterwards. Two URLs with the same file name get two files.
+    ~/.cache/paddle/weights) and found there afterwards. Two URLs with the same file name get two files. `hint` ends the
+    message of a failed download.
 
     Raises:
         DownloadError: no such file, or no way to download it.
@@ -76,7 +81,7 @@ def fetch(
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         target = folder / f"{target.stem}-{digest}{target.suffix}"
         source = folder / f"{target.name}.url"
-    if download(text, target, md5=md5, hint=", or train from scratch with -o pretrain_weights=null"):
+    if download(text, target, md5=md5, hint=hint):
         with atomic_path(source) as temporary:
             temporary.write_text(text + "\n")
     return target

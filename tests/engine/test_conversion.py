@@ -12,9 +12,9 @@ import safetensors.numpy
 from attacks import attacks
 from torch_files import FORMS, legacy_file, tensor, zip_file
 
-from ppdet.convert import CODE_BASES, ConversionError
+from ppdet.convert import CODE_BASES, Checkpoint, ConversionError, convert
 from ppdet.core.workspace import load_config
-from ppdet.engine.conversion import convert_file
+from ppdet.engine.conversion import contradictions, convert_file
 from ppdet.engine.weights import load_weights, read_arrays
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ def test_a_detector_loads_and_runs(tmp_path, capsys, code_base, shapes, form):
     target = tmp_path / "new" / "ours.pdparams"
     convert_file(tmp_path / "theirs.pth", target, code_base=code_base, config=CONFIG, overrides=SMALL)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-2:] == [f"fits {CONFIG}", f"wrote {target}: 164 arrays"]
+    assert lines[-2:] == [f"names and shapes fit {CONFIG}", f"wrote {target}: 164 arrays"]
     assert "missing nothing" in lines
     model = load_config(CONFIG, SMALL).create("FCOS")
     report = load_weights(model, target, strict=True)
@@ -153,3 +153,33 @@ def test_help_names_the_code_bases():
     assert result.returncode == 0 and "examples:" in result.stdout
     assert "{auto,mmdet,fcos_plus,torchvision,detectron2}" in result.stdout
     assert set(CODE_BASES) == {"mmdet", "fcos_plus", "torchvision", "detectron2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("fcos_r50_caffe_fpn_gn_1x_coco", "", None),
+        ("fcos_r50_caffe_fpn_gn_ms_2x_coco", "style='caffe'", None),
+        ("fcos_r50_fpn_1x_coco", "", "ResNet.variant is b, there a"),
+        ("fcos_r50_caffe_fpn_gn_tricks_1x_coco", "", "FCOSHead.norm_reg_targets is True, there False"),
+        ("fcosplus_r50_fpn_1x_coco", "", "FCOSHead.last_pixel is True, there False"),
+        ("fcos_r50_fpn_1x_coco", "style='pytorch'", None),  # no published detector, nothing to compare with
+    ],
+)
+def test_settings_that_no_array_tells_are_compared(name, text, told):
+    checkpoint = Checkpoint(foreign.arrays(foreign.mmdet(50, width=16, channels=32)), [], "", text)
+    found = contradictions(load_config(f"configs/fcos/{name}.yml"), convert(checkpoint), checkpoint)
+    assert (told is None) == (found == [])
+    assert told is None or all(told in line and "look made for fcos_r50_caffe_fpn_gn_" in line for line in found)
+
+
+def test_foreign_weights_are_converted_as_they_are_loaded(tmp_path, log):
+    """By suffix, or by names; what was made and the model has no place for stays out."""
+    shapes = foreign.mmdet(**THIN)
+    write(tmp_path / "theirs.pth", shapes, "zip")
+    model = load_config(CONFIG, [*SMALL, "FCOSHead.fcos_feat.conv_bias=false"]).create("FCOS")
+    report = load_weights(model, tmp_path / "theirs.pth", strict=True)
+    assert not report.missing and not report.unexpected and "mmdet: " in log.text
+    (tmp_path / "other.pth").write_bytes(b"no weights")
+    with pytest.raises(ConversionError, match="if it was downloaded, delete it"):
+        load_weights(model, tmp_path / "other.pth", strict=True)

@@ -83,7 +83,6 @@ def fcos_plus(maps: list, case: Case) -> Tensor:
         boxes = boxes_around(points[location], rows_of(distances)[location], WIDTH - 1, HEIGHT - 1)
         found.append((label, boxes, scores.sqrt()))
     rows = by_class(*(torch.cat(parts) for parts in zip(*found)), case.nms, added=1)
-    rows[:, 4:] += 1  # its detections are written with widths and heights that count the last pixel
     return rows
 
 

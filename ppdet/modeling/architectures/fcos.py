@@ -127,7 +127,15 @@ class FCOS(nn.Layer):
         # A static graph keeps all locations: other formats and devices want shapes that follow from the image's.
         threshold = nms.score_threshold if paddle.in_dynamic_mode() else None
         with Float32():
-            return nms(*self.decode(maps, scale_factor, threshold, im_shape))
+            boxes, scores = self.decode(maps, scale_factor, threshold, im_shape)
+            if not self.last_pixel:
+                return nms(boxes, scores)
+            # Suppression counts the last pixel in the network's input: IoU is the same in any scale.
+            size = 1.0 / scale_factor.flip(1)
+            later = paddle.concat([size * 0.0, size - 1.0], axis=1)
+            rows, counts = nms(boxes + later.unsqueeze(1), scores)
+            boxes = rows[:, 2:] - later.gather(owners(rows, counts))
+            return paddle.concat([rows[:, :2], boxes], axis=1), counts
 
     def decode(
         self,
@@ -144,4 +152,13 @@ class FCOS(nn.Layer):
         boxes = self.fcos_head.clip(boxes, im_shape)
         scale = paddle.concat([scale_factor.flip(1), scale_factor.flip(1)], axis=1).unsqueeze(1)
         boxes = boxes / scale
-        return boxes + paddle.to_tensor([0.0, 0.0, 1.0, 1.0]) if self.last_pixel else boxes, scores
+        if self.last_pixel:
+            boxes = boxes + paddle.to_tensor([0.0, 0.0, 1.0, 1.0])
+        return boxes, scores
+
+
+def owners(rows: Tensor, rows_per_image: Tensor) -> Tensor:
+    """(M,): the image of each of the M rows."""
+    ends = rows_per_image.astype("int64").cumsum()
+    places = paddle.arange(paddle.shape(rows)[0], dtype="int64")
+    return (places.unsqueeze(1) >= ends).astype("int64").sum(axis=1)
