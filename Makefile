@@ -5,7 +5,7 @@
 # make lint:       formatting and lint.
 # make zoo:        check that docs/MODEL_ZOO.md is what configs/zoo.yml and the code give (a minute).
 # make benchmark:  time every stage beside its limit (10 minutes); tables and output/benchmarks/*.json.
-# make denseteacher-bccd: what unlabelled images bring, on BCCD, three splits (an hour and a half); needs its images.
+# make denseteacher-bccd: what unlabelled images bring, on BCCD, three splits (two hours); needs its images.
 # make benchmark-peer: the training step beside the same network in PyTorch (Python 3.10 to 3.12; 13 minutes).
 
 PYTHON ?= python3

@@ -20,12 +20,12 @@ EXAMPLES = """examples:
   python benchmarks/denseteacher_bccd.py                       # three seeds, all four rows
   python benchmarks/denseteacher_bccd.py --seeds 1 --output /tmp/one_seed
 """
-SAME_SCHEDULE = ["epoch=50", "snapshot_epoch=25", "LearningRate.base_lr=0.005"]  # as SEMI has it
+SAME_SCHEDULE = ["epoch=100", "snapshot_epoch=25", "LearningRate.base_lr=0.005"]  # as SEMI has it
 FIRST, LONGER, ALL, FIXED = (
     "labels alone, 300 steps",
-    "then labels alone, 250 steps",
-    "then DenseTeacher, all 185 unlabelled images, 250 steps",
-    "then DenseTeacher, 20 unlabelled images, 250 steps",
+    "then labels alone, 500 steps",
+    "then DenseTeacher, all 185 unlabelled images, 500 steps",
+    "then DenseTeacher, 20 unlabelled images, 500 steps",
 )
 
 
