@@ -35,4 +35,4 @@ def read_safetensors(path: os.PathLike) -> dict[str, np.ndarray]:
 
 def widen(bits: np.ndarray) -> np.ndarray:
     """bfloat16 numbers, given as their bits (uint16), as float32, which holds all of them."""
-    return np.asarray(bits.astype("<u4") << 16).view("<f4")
+    return np.asarray(bits.astype("<u4") << np.uint32(16)).view("<f4")

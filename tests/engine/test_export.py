@@ -94,6 +94,15 @@ def test_exported_detections(folder, tmp_path, name, fuse_normalize):
             assert x.max() == pytest.approx(101 - less, abs=0.2) and y.max() == pytest.approx(77 - less, abs=0.2)
 
 
+def test_exported_graph_that_detects_nothing(folder, tmp_path):
+    options = [*RULES["FCOS_PLUS"][1:], "class_threshold=0.9999"]
+    options = [*(f"FCOSHead.{option}" for option in options), f"weights={folder}/weights.pdparams"]
+    exported = export_model(load_config(folder / "padded.yml", options), str(tmp_path))
+    path = next((folder / "data" / "images").iterdir())
+    for onednn in (True, False):
+        assert [rows.shape for _, rows in Detector(exported, onednn=onednn).detect([str(path)])] == [(0, 6)]
+
+
 def test_boxes_are_clipped_without_suppression_too(folder, tmp_path):
     from paddle import inference
 

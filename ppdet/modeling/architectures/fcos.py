@@ -132,10 +132,9 @@ class FCOS(nn.Layer):
                 return nms(boxes, scores)
             # Suppression counts the last pixel in the network's input: IoU is the same in any scale.
             size = 1.0 / scale_factor.flip(1)
-            later = paddle.concat([size * 0.0, size - 1.0], axis=1)
-            rows, counts = nms(boxes + later.unsqueeze(1), scores)
-            boxes = rows[:, 2:] - later.gather(owners(rows, counts))
-            return paddle.concat([rows[:, :2], boxes], axis=1), counts
+            later = paddle.concat([size * 0.0, size * 0.0, size - 1.0], axis=1)
+            rows, counts = nms(boxes + later[:, 2:].unsqueeze(1), scores)
+            return rows - later.gather(owners(rows, counts))[:-1], counts
 
     def decode(
         self,
@@ -158,7 +157,8 @@ class FCOS(nn.Layer):
 
 
 def owners(rows: Tensor, rows_per_image: Tensor) -> Tensor:
-    """(M,): the image of each of the M rows."""
+    """(M + 1,): the image of each of the M rows, and one more: Paddle 2.6 does not compute with empty tensors."""
     ends = rows_per_image.astype("int64").cumsum()
-    places = paddle.arange(paddle.shape(rows)[0], dtype="int64")
+    count = paddle.shape(rows)[0].astype("int64")
+    places = paddle.minimum(paddle.arange(count + 1, dtype="int64"), count - 1)
     return (places.unsqueeze(1) >= ends).astype("int64").sum(axis=1)
