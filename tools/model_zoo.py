@@ -92,8 +92,7 @@ def count(cfg: object) -> tuple[float, float]:
 
 def schedule(cfg: object) -> str:
     length = f"{cfg['epoch']} epochs" if cfg["epoch"] else f"{cfg['max_iters'] // 1000}k steps"
-    sizes = {name: dict(t[name]) for t in transforms(cfg) for name in t if name == "RandomResize"}
-    return f"{length}, multi-scale" if sizes else length
+    return f"{length}, multi-scale" if any("RandomResize" in transform for transform in transforms(cfg)) else length
 
 
 def transforms(cfg: object) -> Sequence[dict]:
