@@ -74,6 +74,16 @@ class ConvolutionSpec(NamedTuple):
         ]
         return (self.x[0], self.weights[0], *sizes)
 
+    @property
+    def has_idle_taps(self) -> bool:
+        """Whether some weights only ever meet padding, as 8 of 3x3 do where a map is one pixel."""
+        geometry = zip(self.x[2:], self.y[2:], self.padding, self.dilation, self.weights[2:], self.stride)
+        return any(
+            not any(0 <= i * stride - pad + tap * dilation < size for i in range(count))
+            for size, count, pad, dilation, kernel, stride in geometry
+            for tap in range(kernel)
+        )
+
 
 class Convolution:
     """Forward and both backward passes of one `ConvolutionSpec`; arrays are (N, H, W, C), weights as Paddle has them.
