@@ -149,10 +149,7 @@ def describe(
         trained=needs_gradient(x, weight, bias, residual),
     )
     fits = residual is None or (tuple(residual.shape) == spec.y and residual.dtype in DATA_TYPES)
-    if not fits or min(spec.y) <= 0:
-        return None
-    # In bfloat16 their gradient is whatever the memory held.
-    return None if spec.has_idle_taps and spec.data != FLOAT32 else spec
+    return spec if fits and min(spec.y) > 0 else None
 
 
 def pair(value: object) -> Optional[tuple[int, int]]:
