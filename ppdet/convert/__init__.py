@@ -1,7 +1,7 @@
 """Weights of other code bases, under this project's names. Nothing here needs Paddle or PyTorch."""
 
 from ppdet.convert.checkpoint import Checkpoint, ConversionError, read_checkpoint
-from ppdet.convert.conversion import CODE_BASES, Conversion, convert
+from ppdet.convert.conversion import CODE_BASES, Conversion, convert, convert_path
 from ppdet.convert.report import describe
 from ppdet.convert.suggest import fitting, suggest
 from ppdet.convert.verify import needed, verify
@@ -12,6 +12,7 @@ __all__ = [
     "Conversion",
     "ConversionError",
     "convert",
+    "convert_path",
     "describe",
     "fitting",
     "needed",

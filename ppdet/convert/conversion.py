@@ -1,12 +1,13 @@
 """From another code base's arrays to this project's."""
 
+import os
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from ppdet.convert.checkpoint import Checkpoint, ConversionError
+from ppdet.convert.checkpoint import Checkpoint, ConversionError, read_checkpoint
 from ppdet.convert.detectron2 import DETECTRON2
 from ppdet.convert.fcos_plus import FCOS_PLUS
 from ppdet.convert.mmdet import MMDET
@@ -41,6 +42,15 @@ class Conversion(NamedTuple):
     made: dict[str, str]
     missing: list[str]
     notes: list[str]
+
+
+def convert_path(path: os.PathLike, code_base: str = "auto") -> tuple[Conversion, Checkpoint]:
+    """`convert` of a file, and what was in it; mistakes name the file."""
+    checkpoint = read_checkpoint(path)
+    try:
+        return convert(checkpoint, code_base), checkpoint
+    except ConversionError as error:
+        raise ConversionError(f"{path}: {error}") from None
 
 
 def convert(checkpoint: Checkpoint, code_base: str = "auto") -> Conversion:

@@ -11,11 +11,10 @@ from ppdet.convert import (
     Checkpoint,
     Conversion,
     ConversionError,
-    convert,
+    convert_path,
     describe,
     fitting,
     needed,
-    read_checkpoint,
     suggest,
     verify,
 )
@@ -48,11 +47,7 @@ def convert_file(
     if target.exists() and source.exists() and os.path.samefile(source, target):
         raise ConversionError(f"{target}: that is the file to convert: give another name")
     cfg = load_config(config, overrides) if config else None
-    checkpoint = read_checkpoint(source)
-    try:
-        conversion = convert(checkpoint, code_base)
-    except ConversionError as error:
-        raise ConversionError(f"{source}: {error}") from None
+    conversion, checkpoint = convert_path(source, code_base)
     print("\n".join([*describe(conversion), *suggest(conversion, checkpoint)]))
     arrays = conversion.arrays
     if cfg:

@@ -10,7 +10,7 @@ import safetensors.numpy
 from paddle import nn
 from safetensors import SafetensorError
 
-from ppdet.convert import ConversionError, convert, describe, needed, read_checkpoint, suggest
+from ppdet.convert import convert_path, describe, needed, suggest
 from ppdet.engine.pickles import RefusedError, read_pickle
 from ppdet.utils.download import fetch
 from ppdet.utils.files import atomic_path
@@ -99,11 +99,7 @@ def arrays_for(model: nn.Layer, path: Path) -> dict[str, np.ndarray]:
         arrays = {name: value for name, value in read_arrays(path).items() if isinstance(value, np.ndarray)}
         if path.suffix != SAFETENSORS or any(name in state or f"backbone.{name}" in state for name in arrays):
             return arrays
-    checkpoint = read_checkpoint(path)
-    try:
-        conversion = convert(checkpoint)
-    except ConversionError as error:
-        raise ConversionError(f"{path}: {error}") from None
+    conversion, checkpoint = convert_path(path)
     for line in (*describe(conversion), *suggest(conversion, checkpoint)):
         logger.info("  %s", line)
     return needed(conversion, {name: tuple(value.shape) for name, value in state.items()})
