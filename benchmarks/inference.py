@@ -52,13 +52,13 @@ def set_candidates(model: object, images: object, count: int) -> int:
 def exported(options: list[str], weights: Path, folder: Path, bfloat16: bool) -> object:
     """The exported network in Paddle Inference."""
     from ppdet.core.workspace import load_config
-    from ppdet.deploy.paddle_backend import PaddleBackend
+    from ppdet.deploy.backends import load_backend
+    from ppdet.deploy.backends.base import Options
     from ppdet.engine.export import export_model
-    from ppdet.utils.cpu import cpu_count
 
     cfg = load_config(str(CONFIG), [*options, f"weights={weights}"])
     path = export_model(cfg, str(folder))
-    return PaddleBackend(path, device="CPU", threads=cpu_count(), onednn=True, bfloat16=bfloat16)
+    return load_backend(path, "paddle", Options(precision="bf16" if bfloat16 else "fp32"))
 
 
 def measure(name: str, arguments: argparse.Namespace, folder: Path) -> list[list]:

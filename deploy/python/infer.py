@@ -40,17 +40,14 @@ def main() -> None:
         from ppdet.deploy.results import list_images, write_results
 
         paths = list_images(arguments.image_file, arguments.image_dir)
-        from ppdet.engine.runtime import load_paddle
-
-        load_paddle()
-        from ppdet.deploy.detector import Detector
+        from ppdet.deploy import Detector
 
         detector = Detector(
             arguments.model_dir,
             device=arguments.device,
+            precision="bf16" if arguments.enable_mkldnn_bfloat16 else "fp32",
             threads=arguments.cpu_threads,
             onednn=arguments.enable_mkldnn,
-            bfloat16=arguments.enable_mkldnn_bfloat16,
         )
         write_results(
             detector.detect(paths, arguments.batch_size),

@@ -1,42 +1,93 @@
-"""An exported detector, from image to rows."""
+"""An exported detector, from image to detections."""
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Union
 
 import numpy as np
 
 from ppdet.data.errors import ImageError
-from ppdet.deploy.paddle_backend import PaddleBackend
-from ppdet.deploy.preprocess import DeployError, Preprocess, read_infer_cfg
-from ppdet.utils.cpu import cpu_count
+from ppdet.deploy.backends import load_backend
+from ppdet.deploy.backends.base import Options
+from ppdet.deploy.errors import DeployError
+from ppdet.deploy.preprocess import Preprocess, read_infer_cfg
 from ppdet.utils.logger import get_logger
 
+__all__ = ["DeployError", "Detections", "Detector"]
+
 logger = get_logger(__name__)
-Image = Union[str, os.PathLike, np.ndarray]
+# A path, the bytes of an image file, or RGB pixels (H, W, 3) uint8.
+Image = Union[str, os.PathLike, bytes, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found in one image, M detections, the best score first in each class.
+
+    boxes: (M, 4) float32, x1, y1, x2, y2 in pixels of the image. scores: (M,) float32 in 0..1.
+    classes: (M,) int64, positions in `Detector.class_names`. names: the M names of these classes.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+    names: list[str]
+
+    @classmethod
+    def from_rows(cls, rows: np.ndarray, class_names: Sequence[str]) -> "Detections":
+        """Of rows (M, 6) of [class, score, x1, y1, x2, y2]."""
+        classes = rows[:, 0].astype(np.int64)
+        names = [class_names[i] if i < len(class_names) else str(i) for i in classes]
+        return cls(rows[:, 2:], rows[:, 1], classes, names)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(M, 6) of [class, score, x1, y1, x2, y2]."""
+        return np.column_stack([self.classes, self.scores, self.boxes]).astype(np.float32).reshape(-1, 6)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def above(self, threshold: float) -> "Detections":
+        """Those with at least this score."""
+        keep = self.scores >= threshold
+        names = [name for name, kept in zip(self.names, keep) if kept]
+        return Detections(self.boxes[keep], self.scores[keep], self.classes[keep], names)
 
 
 class Detector:
-    """Runs a folder that tools/export_model.py wrote.
+    """Runs a folder that tools/export_model.py wrote, or PaddleDetection's export. Threads may share one.
 
     Args:
-        folder: the exported model. device: CPU or GPU.
-        threads: CPU threads; None for all processors this process may use.
-        onednn, bfloat16: see `PaddleBackend`.
+        folder: the exported model.
+        backend: paddle, onnxruntime or openvino; auto: the fastest one that is installed, has its file in the folder
+            and passes the export's self-check.
+        device: cpu or gpu.
+        precision: fp32, bf16, fp16 or int8, where the backend has it (docs/DEPLOY.md).
+        threads: of the CPU; None for all processors that this process may use.
+        tensorrt: on a GPU, let TensorRT compile the graph.
+        onednn: let Paddle Inference compute with oneDNN on a CPU.
+
+    Attributes:
+        class_names: of the classes from 0. category_ids: their ids in COCO's annotations.
+        backend: the engine; `backend.name` says which.
 
     Raises:
-        DeployError: the folder is incomplete.
+        DeployError: the folder is incomplete, or nothing here can run it as asked.
     """
 
     def __init__(
         self,
         folder: Union[str, os.PathLike],
+        backend: str = "auto",
         *,
-        device: str = "CPU",
+        device: str = "cpu",
+        precision: str = "fp32",
         threads: Optional[int] = None,
+        tensorrt: bool = False,
         onednn: bool = True,
-        bfloat16: bool = False,
     ) -> None:
         folder = Path(folder)
         settings = read_infer_cfg(folder)
@@ -49,36 +100,51 @@ class Detector:
         # PaddleDetection's exports do not say which category of the annotations a class is.
         self.category_ids: list[int] = settings.get("category_ids", list(range(len(self.class_names))))
         self.preprocess = Preprocess(settings)
-        threads = threads or cpu_count()
-        self.backend = PaddleBackend(folder, device=device, threads=threads, onednn=onednn, bfloat16=bfloat16)
+        options = Options(device.lower(), precision, threads, tensorrt, onednn, self.preprocess.max_size)
+        self.backend = load_backend(folder, backend, options)
 
-    def predict(self, images: Union[Image, Sequence[Image]]) -> list[np.ndarray]:
-        """Detect on one image or several in one batch: paths, or RGB arrays (H, W, 3) uint8.
+    def predict(self, images: Union[Image, Sequence[Image]]) -> Union[Detections, list[Detections]]:
+        """Detect on one image, or on several in one batch: paths, bytes of image files, or RGB arrays (H, W, 3) uint8.
 
         Returns:
-            For each image, rows (M, 6) of [class, score, x1, y1, x2, y2] in its pixels, best score first by class.
+            Detections of the image, or a list of them for a sequence.
 
         Raises:
             ImageError: an image cannot be read.
         """
-        if isinstance(images, (str, os.PathLike, np.ndarray)):
-            images = [images]
-        return self._run([self.preprocess.prepare(image) for image in images])
+        if isinstance(images, (str, os.PathLike, bytes, np.ndarray)):
+            return self.run([self.prepare(images)])[0]
+        return self.run([self.prepare(image) for image in images])
+
+    def prepare(self, image: Image) -> dict:
+        """Preprocess one image, for `run`.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        return self.preprocess.prepare(image)
+
+    def run(self, samples: Sequence[dict]) -> list[Detections]:
+        """Detect on a batch of what `prepare` gave."""
+        if not samples:
+            return []
+        return self.finish(self.backend(self.preprocess.join(samples)))
+
+    def finish(self, outputs: Sequence[np.ndarray]) -> list[Detections]:
+        """Detections of each image, of what the graph put out for a batch: rows (M, 6) and rows per image (N,)."""
+        rows, rows_per_image = outputs
+        rows = np.split(rows.reshape(-1, 6), np.cumsum(rows_per_image)[:-1])
+        return [Detections.from_rows(part, self.class_names) for part in rows]
 
     def detect(self, paths: Sequence[str], batch_size: int = 1) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield position in `paths` and rows for every readable file; others are skipped with a line of log."""
+        """Yield position in `paths` and rows (M, 6) for every readable file; others are skipped with a line of log."""
         batch: list[tuple[int, dict]] = []
         for index, path in enumerate(paths):
             try:
-                batch.append((index, self.preprocess.prepare(path)))
+                batch.append((index, self.prepare(path)))
             except ImageError as error:
                 logger.warning("image skipped: %s", error)
-            if len(batch) == batch_size:
-                yield from zip([i for i, _ in batch], self._run([sample for _, sample in batch]))
+            if batch and (len(batch) == batch_size or index == len(paths) - 1):
+                found = self.run([sample for _, sample in batch])
+                yield from zip([i for i, _ in batch], [detections.rows for detections in found])
                 batch = []
-        if batch:
-            yield from zip([i for i, _ in batch], self._run([sample for _, sample in batch]))
-
-    def _run(self, samples: list[dict]) -> list[np.ndarray]:
-        rows, rows_per_image = self.backend(self.preprocess.join(samples))
-        return np.split(rows, np.cumsum(rows_per_image)[:-1])

@@ -1,23 +1,20 @@
 """Preprocessing of an exported model, with the very operations that training used."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Union
 
 import numpy as np
 import yaml
 
+from ppdet.data.errors import ImageError
 from ppdet.data.transform.batch import PadBatch
 from ppdet.data.transform.color import NormalizeImage, Permute
 from ppdet.data.transform.compose import Compose
 from ppdet.data.transform.decode import Decode
 from ppdet.data.transform.geometry import Resize
-
-
-class DeployError(ValueError):
-    """A model folder that cannot be used; the message says why and what to do."""
-
-    user_error = True
-
+from ppdet.deploy.errors import DeployError
 
 OPERATIONS = {
     "Resize": Resize,
@@ -64,14 +61,24 @@ class Preprocess:
         self.sample = Compose([op for op in operations if not isinstance(op, PadBatch)])
         self.batch = Compose([op for op in operations if isinstance(op, PadBatch)])
 
-    def prepare(self, image: object) -> dict:
-        """Preprocess one image: a path, or an RGB array (H, W, 3) uint8.
+        resizes = [op for op in operations if isinstance(op, Resize)]
+        sides = [max(op.target_size) for op in resizes] or [1344]
+        # Rounded up to a multiple of the largest stride that a network here has.
+        self.max_size = -(-max(sides) // 128) * 128
+
+    def prepare(self, image: Union[str, os.PathLike, bytes, np.ndarray]) -> dict:
+        """Preprocess one image: a path, the bytes of an image file, or an RGB array (H, W, 3) uint8.
 
         Raises:
             ImageError: it cannot be read.
         """
-        sample = {"image": image} if isinstance(image, np.ndarray) else {"im_file": str(image)}
-        return self.sample(sample)
+        if isinstance(image, np.ndarray):
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+                raise ImageError("an array", f"{image.dtype} {image.shape}; expected uint8 (height, width, 3), RGB")
+            return self.sample({"image": image})
+        if isinstance(image, bytes):
+            return self.sample({"im_file": "image", "encoded": image})
+        return self.sample({"im_file": str(image)})
 
     def join(self, samples: Sequence[dict]) -> dict[str, np.ndarray]:
         """Arrays of a batch: image (N, 3, H, W), scale_factor and im_shape (N, 2), all float32."""

@@ -30,7 +30,8 @@ FLAGS = {
 class Decode:
     """Reads `im_file` into `image` (H, W, 3) RGB uint8 and sets `h`, `w`, `im_shape` and `scale_factor` = 1.
 
-    A sample that already has an RGB uint8 `image` (a video frame) keeps it. The orientation in a photo's
+    A sample that already has an RGB uint8 `image` (a video frame) keeps it; one with the bytes of a file in `encoded`
+    is read from these, and `im_file` is their name. The orientation in a photo's
     EXIF data is applied, as cv2.imread does, unless the record's `h` and `w` show that its boxes were drawn
     on the unturned pixels. Where the record's size is wrong otherwise the image is trusted: boxes stay in
     pixels, are clipped to it, and the log says so once in each process.
@@ -51,7 +52,9 @@ class Decode:
             h, w = sample["image"].shape[:2]
         else:
             path = sample["im_file"]
-            sample["image"], (h, w) = _decode(_read(path), path, size if None not in size else None, new_size)
+            data = sample.pop("encoded", None)
+            data = _read(path) if data is None else data
+            sample["image"], (h, w) = _decode(data, path, size if None not in size else None, new_size)
         if None not in size and size != (h, w):
             self._use_image_size(sample, h, w)
         sample["h"], sample["w"] = h, w

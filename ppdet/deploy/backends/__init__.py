@@ -1,0 +1,76 @@
+"""The engines that run an exported model, and the choice between them."""
+
+import time
+from pathlib import Path
+
+from ppdet.deploy.backends.base import Backend, Options, reason
+from ppdet.deploy.backends.onnx_runtime import ONNXRuntime
+from ppdet.deploy.backends.open_vino import OpenVINO
+from ppdet.deploy.backends.paddle_inference import PaddleInference
+from ppdet.deploy.check import SelfCheck
+from ppdet.deploy.errors import DeployError
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+BACKENDS: dict[str, type[Backend]] = {kind.name: kind for kind in (PaddleInference, ONNXRuntime, OpenVINO)}
+
+
+def load_backend(folder: Path, name: str, options: Options) -> Backend:
+    """The graph of an exported folder in the named engine, or, for "auto", in the fastest one that is installed and
+    gives the detections of the export's self-check.
+
+    Raises:
+        DeployError: the engine is not installed, or cannot run this folder with these options.
+    """
+    if name == "auto":
+        return fastest(folder, options)
+    if name not in BACKENDS:
+        raise DeployError(f"backend is {name!r}; it must be auto, {', '.join(BACKENDS)}")
+    problem = obstacle(BACKENDS[name], folder, options)
+    if problem:
+        raise DeployError(f"backend {name}: {problem}")
+    return BACKENDS[name](folder, options)
+
+
+def obstacle(kind: type[Backend], folder: Path, options: Options) -> str:
+    """Why an engine cannot run the folder, empty where it can."""
+    if kind.find(folder, options.precision) is None:
+        formats = {"paddle": "paddle"}.get(kind.name, "openvino" if kind.name == "openvino" else "onnx")
+        precision = " --precision fp16" if options.precision == "fp16" else ""
+        return f"{folder} has no file for it: tools/export_model.py --format {formats}{precision} writes one"
+    if not kind.is_installed():
+        return f"it is not installed: pip install {'paddlepaddle' if kind.name == 'paddle' else kind.package}"
+    return kind.refusal(options) or ""
+
+
+def fastest(folder: Path, options: Options) -> Backend:
+    obstacles = {name: obstacle(kind, folder, options) for name, kind in BACKENDS.items()}
+    usable = [name for name, problem in obstacles.items() if not problem]
+    if not usable:
+        raise DeployError("; ".join(f"{name}: {problem}" for name, problem in obstacles.items()))
+    check = SelfCheck.read(folder)
+    if check is None:
+        if len(usable) > 1:
+            logger.info("backend %s: the folder has no self-check to compare engines by", usable[0])
+        return BACKENDS[usable[0]](folder, options)
+    seconds: dict[str, float] = {}
+    best, failures = None, []
+    for name in usable:
+        try:
+            backend = BACKENDS[name](folder, options)
+            check.verify(backend, options.precision)
+            start = time.perf_counter()
+            backend(check.arrays)
+            seconds[name] = time.perf_counter() - start
+        except Exception as error:  # whatever an engine may raise: there are others
+            failures.append(f"{name}: {reason(error)}")
+            logger.warning("backend %s", failures[-1])
+            continue
+        if seconds[name] == min(seconds.values()):
+            best = backend
+    if best is None:
+        raise DeployError(f"{folder}: no backend passes the self-check: {'; '.join(failures)}")
+    times = ", ".join(f"{name} {1e3 * value:.0f} ms" for name, value in sorted(seconds.items(), key=lambda x: x[1]))
+    logger.info("backend %s (self-check: %s)", best.name, times)
+    return best

@@ -1,0 +1,93 @@
+"""What the engines that run exported graphs have in common."""
+
+import importlib.util
+import threading
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+
+from ppdet.deploy.errors import DeployError
+from ppdet.utils.cpu import cpu_count
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run a graph.
+
+    device: cpu or gpu. precision: fp32, bf16, fp16 or int8. threads: of the CPU, None for all that this process may
+    use. tensorrt: on a GPU, let TensorRT compile the graph. onednn: Paddle Inference computes with oneDNN on a CPU.
+    max_size: the largest sides that images are resized to, which TensorRT has to know.
+    """
+
+    device: str = "cpu"
+    precision: str = "fp32"
+    threads: Optional[int] = None
+    tensorrt: bool = False
+    onednn: bool = True
+    max_size: int = 1344
+
+    def __post_init__(self) -> None:
+        if self.device not in ("cpu", "gpu"):
+            raise DeployError(f"device is {self.device!r}; it must be cpu or gpu")
+        if self.precision not in ("fp32", "bf16", "fp16", "int8"):
+            raise DeployError(f"precision is {self.precision!r}; it must be fp32, bf16, fp16 or int8")
+        if self.tensorrt and self.device != "gpu":
+            raise DeployError("TensorRT needs device gpu")
+        if self.threads is not None and self.threads < 1:
+            raise DeployError(f"threads is {self.threads}; it must be at least 1")
+
+    @property
+    def cpu_threads(self) -> int:
+        return self.threads or cpu_count()
+
+
+class Backend(ABC):
+    """An exported graph in one engine. Calls from several threads wait for each other: an engine uses all its threads
+    for each of them.
+
+    Attributes:
+        name: of the engine. package: what to install for it.
+        inputs: names of the arrays that the graph takes.
+    """
+
+    name: str
+    package: str
+    inputs: list[str]
+
+    def __init__(self, folder: Path, options: Options) -> None:
+        self.folder = folder
+        self.options = options
+        self._lock = threading.Lock()
+
+    @classmethod
+    def is_installed(cls) -> bool:
+        return importlib.util.find_spec(cls.package) is not None
+
+    @classmethod
+    @abstractmethod
+    def find(cls, folder: Path, precision: str) -> Optional[Path]:
+        """The file of the folder that this engine loads for this precision, None where there is none."""
+
+    @classmethod
+    @abstractmethod
+    def refusal(cls, options: Options) -> Optional[str]:
+        """Why this engine cannot run with these options, None where it can."""
+
+    @abstractmethod
+    def run(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """Outputs of the graph for the arrays that `inputs` names."""
+
+    def __call__(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """Run the graph on the arrays that `Preprocess.join` makes; it takes those that it has inputs for."""
+        taken = {name: np.ascontiguousarray(arrays[name]) for name in self.inputs}
+        with self._lock:
+            return self.run(taken)
+
+
+def reason(error: BaseException) -> str:
+    """The one line of an engine's error that says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else repr(error)

@@ -1,0 +1,62 @@
+"""OpenVINO."""
+
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+
+from ppdet.deploy.backends.base import Backend, Options, reason
+from ppdet.deploy.errors import DeployError
+
+TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+OUTPUTS = ["bbox", "bbox_num"]
+
+
+class OpenVINO(Backend):
+    """model.xml and model.bin (model_fp16.* in float16), or model.onnx, on Intel and AMD processors, or Intel's GPUs.
+
+    Raises:
+        DeployError: OpenVINO cannot load the file.
+    """
+
+    name = package = "openvino"
+
+    def __init__(self, folder: Path, options: Options) -> None:
+        super().__init__(folder, options)
+        import openvino
+
+        path = self.find(folder, options.precision)
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": TYPES[options.precision]}
+        if options.device == "cpu":
+            settings["INFERENCE_NUM_THREADS"] = options.cpu_threads
+        try:
+            compiled = openvino.Core().compile_model(str(path), options.device.upper(), settings)
+        except RuntimeError as error:
+            raise DeployError(f"{path}: OpenVINO cannot load it, export it again ({reason(error)})") from None
+        self.request = compiled.create_infer_request()
+        self.inputs = [value.get_any_name() for value in compiled.inputs]
+        names = {name: value for value in compiled.outputs for name in value.get_names()}
+        self.outputs = [names[name] for name in OUTPUTS] if set(OUTPUTS) <= set(names) else list(compiled.outputs)
+
+    @classmethod
+    def find(cls, folder: Path, precision: str) -> Optional[Path]:
+        names = ("model_fp16.xml",) if precision == "fp16" else ("model.xml", "model.onnx")
+        return next((folder / name for name in names if (folder / name).is_file()), None)
+
+    @classmethod
+    def refusal(cls, options: Options) -> Optional[str]:
+        if options.tensorrt:
+            return "it has no TensorRT"
+        if options.precision not in TYPES:
+            return f"it has no {options.precision} here; fp32, bf16 and fp16 it has"
+        import openvino
+
+        device = options.device.upper()
+        if not any(name.startswith(device) for name in openvino.Core().available_devices):
+            return f"it sees no {device}"
+        return None
+
+    def run(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+        self.request.infer(arrays, share_inputs=True)
+        # Copies: the request writes its next results where these are.
+        return [self.request.get_tensor(output).data.copy() for output in self.outputs]

@@ -1,0 +1,125 @@
+"""Whether two graphs detect the same: after export, and before a backend is chosen."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+from ppdet.deploy.errors import DeployError
+from ppdet.utils.files import atomic_path
+
+FILE = "selfcheck.npz"
+
+
+class Tolerance(NamedTuple):
+    """How far detections may be apart: scores, sides in pixels and as a share of the box, and how many may be more.
+
+    least: detections below this score are not compared.
+    """
+
+    score: float
+    pixels: float
+    share: float
+    strays: float
+    least: float
+
+
+EXACT = Tolerance(score=1e-3, pixels=0.5, share=0.0, strays=0.01, least=0.0)
+LOOSE = Tolerance(score=0.1, pixels=1.0, share=0.1, strays=0.1, least=0.3)
+TOLERANCES = {"fp32": EXACT, "bf16": LOOSE, "fp16": LOOSE, "int8": LOOSE}
+
+
+class Comparison(NamedTuple):
+    """Detections compared, how many of them have no counterpart, and how far the others are apart at most."""
+
+    count: int
+    strays: int
+    score: float
+    pixels: float
+
+    def __str__(self) -> str:
+        counterpart = f"{self.strays} without a counterpart" if self.strays else "all with their counterparts"
+        return (
+            f"{self.count} detections, {counterpart}, scores within {self.score:.1e}, boxes within {self.pixels:.2g} px"
+        )
+
+
+def compare(
+    expected: Sequence[np.ndarray], actual: Sequence[np.ndarray], tolerance: Tolerance, floor: float = 0.0, top: int = 0
+) -> Comparison:
+    """Compare rows (M, 6) of [class, score, x1, y1, x2, y2] of each image, in any order.
+
+    A detection counts when its score is above the floor, and above the worst of a list cut at `top`, by more than what
+    scores may differ: others may be in one list and not in the other for a rounding. Its counterpart is of the same
+    class and within the tolerance.
+    """
+    count = strays = 0
+    score = pixels = 0.0
+    for one, other in zip(expected, actual):
+        limit = max([floor, *(rows[:, 1].min() for rows in (one, other) if 0 < top <= len(rows))])
+        limit = max(limit + tolerance.score, tolerance.least)
+        for rows, others in ((one, other), (other, one)):
+            for row in rows[rows[:, 1] > limit]:
+                count += 1
+                apart = np.abs(others[others[:, 0] == row[0], 1:] - row[1:])
+                room = tolerance.pixels + tolerance.share * max(row[4] - row[2], row[5] - row[3])
+                near = apart[(apart[:, 0] <= tolerance.score) & (apart[:, 1:].max(axis=1, initial=0) <= room)]
+                if not len(near):
+                    strays += 1
+                    continue
+                nearest = near[near[:, 1:].max(axis=1).argmin()]
+                score, pixels = max(score, float(nearest[0])), max(pixels, float(nearest[1:].max()))
+    return Comparison(count, strays, score, pixels)
+
+
+class SelfCheck(NamedTuple):
+    """A batch and what the trained model detects in it, kept beside the exported graph.
+
+    arrays: what the graph takes, see `Preprocess.join`. rows: (M, 6) of each image. floor, top: see `compare`.
+    """
+
+    arrays: dict[str, np.ndarray]
+    rows: list[np.ndarray]
+    floor: float
+    top: int
+
+    @classmethod
+    def read(cls, folder: Path) -> Optional["SelfCheck"]:
+        """What export wrote to the folder; None where there is nothing, as in exports of PaddleDetection.
+
+        Raises:
+            DeployError: the file is damaged.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                arrays = {k[6:]: content[k].astype(np.float32) for k in content.files if k.startswith("input_")}
+                rows = np.split(content["rows"], np.cumsum(content["rows_per_image"])[:-1])
+                return cls(arrays, rows, float(content["floor"]), int(content["top"]))
+        except Exception as error:  # zip, zlib, NumPy: each has its own for a damaged file
+            raise DeployError(f"{path}: damaged ({error}): export the model again") from None
+
+    def write(self, folder: Path) -> None:
+        arrays = {f"input_{name}": array for name, array in self.arrays.items()}
+        counts = [len(rows) for rows in self.rows]
+        with atomic_path(folder / FILE) as temporary, open(temporary, "wb") as stream:
+            np.savez_compressed(
+                stream, **arrays, rows=np.concatenate(self.rows), rows_per_image=counts, floor=self.floor, top=self.top
+            )
+
+    def verify(self, run: Callable[[dict[str, np.ndarray]], list[np.ndarray]], precision: str) -> Comparison:
+        """Run the graph and compare.
+
+        Raises:
+            DeployError: it detects something else.
+        """
+        rows, rows_per_image = run(self.arrays)
+        actual = np.split(rows, np.cumsum(rows_per_image)[:-1])
+        tolerance = TOLERANCES[precision]
+        result = compare(self.rows, actual, tolerance, self.floor, self.top)
+        if result.strays > tolerance.strays * result.count:
+            raise DeployError(f"its detections are not the trained model's: {result}")
+        return result

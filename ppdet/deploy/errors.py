@@ -1,0 +1,7 @@
+"""What is raised when a model folder, or an engine to run it, cannot be used."""
+
+
+class DeployError(ValueError):
+    """A model folder or an engine that cannot be used; the message says why and what to do."""
+
+    user_error = True

@@ -1,0 +1,83 @@
+"""What has to be set before paddle loads: threads, the path that its MKL takes, and what it prints."""
+
+import contextlib
+import io
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Optional
+
+from ppdet.utils.cpu import cpu_count
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+# What Paddle says of itself in every ordinary run, and users can do nothing about.
+PADDLE_WARNINGS = (
+    "No ccache found",
+    "When training, we now always track global mean",
+    r"The Attr\(force_cpu\) of Op",
+)
+
+
+def load_paddle(*, announce: bool = True, threads: Optional[int] = None) -> None:
+    """Import paddle with the fastest CPU settings, and log what was set if `announce`.
+
+    threads: of the CPU; None for this process's share of those it may use.
+
+    As shipped, Paddle computes on one thread, and its MKL takes a slow generic path on AMD processors. A variable that
+    the user has set already is left alone.
+    """
+    if "paddle" in sys.modules:
+        return
+    if is_launchers_own("OMP_NUM_THREADS"):
+        del os.environ["OMP_NUM_THREADS"]
+    threads = os.environ.setdefault("OMP_NUM_THREADS", str(threads or max(1, cpu_count() // local_processes())))
+    settings = [f"{threads} thread{'s' if threads != '1' else ''} (OMP_NUM_THREADS)"]
+    if is_amd():
+        settings.append(f"MKL_DEBUG_CPU_TYPE={os.environ.setdefault('MKL_DEBUG_CPU_TYPE', '5')} (AMD processor)")
+    # Paddle's C++ side otherwise logs its internals on stderr.
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    for message in PADDLE_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    printed = io.StringIO()
+    with contextlib.redirect_stderr(printed):
+        import paddle
+    for line in printed.getvalue().splitlines():
+        # The advice against several threads is meant for builds without MKL.
+        if "OMP_NUM_THREADS" not in line:
+            print(line, file=sys.stderr)
+    if announce:
+        logger.info("paddle %s, CPU: %s", paddle.__version__, ", ".join(settings))
+
+
+def local_processes() -> int:
+    """Training processes that `paddle.distributed.launch` started on this machine."""
+    if "PADDLE_LOCAL_SIZE" in os.environ:
+        return int(os.environ["PADDLE_LOCAL_SIZE"])
+    # With --backend, Paddle uses an older launcher, which tells the addresses only.
+    hosts = [address.rpartition(":")[0] for address in os.environ.get("PADDLE_TRAINER_ENDPOINTS", "").split(",")]
+    return max(1, hosts.count(os.environ.get("PADDLE_CURRENT_ENDPOINT", ":").rpartition(":")[0]))
+
+
+def is_launchers_own(name: str) -> bool:
+    """Whether an environment variable comes from Paddle's launcher, and not from the user who called it.
+
+    The launcher imports paddle, which sets OMP_NUM_THREADS to 1 for itself and all that it starts.
+    """
+    if "PADDLE_TRAINERS_NUM" not in os.environ or name not in os.environ:
+        return False
+    try:
+        users = Path(f"/proc/{os.getppid()}/environ").read_bytes()
+    except OSError:
+        return False
+    return not any(entry.startswith(name.encode() + b"=") for entry in users.split(b"\0"))
+
+
+def is_amd() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    try:
+        return "AuthenticAMD" in cpuinfo.read_text()
+    except OSError:
+        return False
