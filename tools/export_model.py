@@ -1,4 +1,5 @@
-"""Export a trained model as a static graph for Paddle Inference, with what deployment has to know beside it."""
+"""Export a trained model as a static graph for Paddle Inference, ONNX Runtime and OpenVINO, with what deployment has to
+know beside it. Every graph is run and compared with the trained model before it replaces an earlier export."""
 
 import argparse
 import sys
@@ -11,6 +12,7 @@ from ppdet.core.cli import add_config_arguments, make_parser, one_line_errors
 EXAMPLES = """examples:
   python tools/export_model.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml \\
       -o weights=output/fcos_r18vd_fpn_bccd/model_final
+  python tools/export_model.py -c FILE -o weights=W --format onnx openvino
   python tools/export_model.py -c FILE -o weights=W TestReader.fuse_normalize=false --output_dir exported
   python deploy/python/infer.py --model_dir output_inference/NAME --image_file photo.jpg
 """
@@ -21,6 +23,22 @@ def parse_arguments() -> argparse.Namespace:
     add_config_arguments(parser)
     parser.add_argument(
         "--output_dir", default="output_inference", help="the model goes to a folder in here (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--format",
+        nargs="+",
+        choices=("paddle", "onnx", "openvino"),
+        default=["paddle"],
+        help="besides Paddle's graph, which is always written: model.onnx, and OpenVINO's model.xml and model.bin",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16", "fp16"),
+        default="fp32",
+        help="what the folder is computed in when not told otherwise; fp16 adds model_fp16.* (default: fp32)",
+    )
+    parser.add_argument(
+        "--check_image", metavar="FILE", help="image to compare detections on (default: a labelled one of EvalDataset)"
     )
     return parser.parse_args()
 
@@ -36,7 +54,13 @@ def main() -> None:
 
         cfg = load_config(arguments.config, arguments.opt)
         set_device(cfg["use_gpu"])
-        export_model(cfg, arguments.output_dir)
+        export_model(
+            cfg,
+            arguments.output_dir,
+            formats=[name for name in ("onnx", "openvino") if name in arguments.format],
+            precision=arguments.precision,
+            image=arguments.check_image,
+        )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ TOLERANCES = {"fp32": EXACT, "bf16": LOOSE, "fp16": LOOSE, "int8": LOOSE}
 
 
 class Comparison(NamedTuple):
-    """Detections compared, how many of them have no counterpart, and how far the others are apart at most."""
+    """Expected detections that count, how many of both sides have no counterpart, and how far others are apart."""
 
     count: int
     strays: int
@@ -52,16 +52,18 @@ def compare(
 
     A detection counts when its score is above the floor, and above the worst of a list cut at `top`, by more than what
     scores may differ: others may be in one list and not in the other for a rounding. Its counterpart is of the same
-    class and within the tolerance.
+    class and within the tolerance. Boxes without area do not count: which of them suppression leaves, engines see
+    differently.
     """
     count = strays = 0
     score = pixels = 0.0
     for one, other in zip(expected, actual):
         limit = max([floor, *(rows[:, 1].min() for rows in (one, other) if 0 < top <= len(rows))])
         limit = max(limit + tolerance.score, tolerance.least)
-        for rows, others in ((one, other), (other, one)):
+        one, other = with_area(one), with_area(other)
+        for rows, others, counts in ((one, other, True), (other, one, False)):
             for row in rows[rows[:, 1] > limit]:
-                count += 1
+                count += counts
                 apart = np.abs(others[others[:, 0] == row[0], 1:] - row[1:])
                 room = tolerance.pixels + tolerance.share * max(row[4] - row[2], row[5] - row[3])
                 near = apart[(apart[:, 0] <= tolerance.score) & (apart[:, 1:].max(axis=1, initial=0) <= room)]
@@ -71,6 +73,11 @@ def compare(
                 nearest = near[near[:, 1:].max(axis=1).argmin()]
                 score, pixels = max(score, float(nearest[0])), max(pixels, float(nearest[1:].max()))
     return Comparison(count, strays, score, pixels)
+
+
+def with_area(rows: np.ndarray) -> np.ndarray:
+    """Those of the rows (M, 6) whose boxes have an area."""
+    return rows[(rows[:, 4] > rows[:, 2]) & (rows[:, 5] > rows[:, 3])]
 
 
 class SelfCheck(NamedTuple):
@@ -85,6 +92,13 @@ class SelfCheck(NamedTuple):
     top: int
 
     @classmethod
+    def of(
+        cls, arrays: dict[str, np.ndarray], rows: np.ndarray, rows_per_image: np.ndarray, *, floor: float, top: int
+    ) -> "SelfCheck":
+        """With the rows of all images after each other, as a graph puts them out."""
+        return cls(arrays, np.split(rows, np.cumsum(rows_per_image)[:-1]), floor, top)
+
+    @classmethod
     def read(cls, folder: Path) -> Optional["SelfCheck"]:
         """What export wrote to the folder; None where there is nothing, as in exports of PaddleDetection.
 
@@ -97,8 +111,8 @@ class SelfCheck(NamedTuple):
         try:
             with np.load(path, allow_pickle=False) as content:
                 arrays = {k[6:]: content[k].astype(np.float32) for k in content.files if k.startswith("input_")}
-                rows = np.split(content["rows"], np.cumsum(content["rows_per_image"])[:-1])
-                return cls(arrays, rows, float(content["floor"]), int(content["top"]))
+                rows, counts = content["rows"], content["rows_per_image"]
+                return cls.of(arrays, rows, counts, floor=float(content["floor"]), top=int(content["top"]))
         except Exception as error:  # zip, zlib, NumPy: each has its own for a damaged file
             raise DeployError(f"{path}: damaged ({error}): export the model again") from None
 

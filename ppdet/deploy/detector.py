@@ -11,6 +11,7 @@ import numpy as np
 from ppdet.data.errors import ImageError
 from ppdet.deploy.backends import load_backend
 from ppdet.deploy.backends.base import Options
+from ppdet.deploy.check import with_area
 from ppdet.deploy.errors import DeployError
 from ppdet.deploy.preprocess import Preprocess, read_infer_cfg
 from ppdet.utils.logger import get_logger
@@ -65,7 +66,8 @@ class Detector:
         backend: paddle, onnxruntime or openvino; auto: the fastest one that is installed, has its file in the folder
             and passes the export's self-check.
         device: cpu or gpu.
-        precision: fp32, bf16, fp16 or int8, where the backend has it (docs/DEPLOY.md).
+        precision: fp32, bf16, fp16 or int8, where the backend has it (docs/DEPLOY.md); None for the one that the
+            folder was exported for.
         threads: of the CPU; None for all processors that this process may use.
         tensorrt: on a GPU, let TensorRT compile the graph.
         onednn: let Paddle Inference compute with oneDNN on a CPU.
@@ -84,7 +86,7 @@ class Detector:
         backend: str = "auto",
         *,
         device: str = "cpu",
-        precision: str = "fp32",
+        precision: Optional[str] = None,
         threads: Optional[int] = None,
         tensorrt: bool = False,
         onednn: bool = True,
@@ -100,6 +102,7 @@ class Detector:
         # PaddleDetection's exports do not say which category of the annotations a class is.
         self.category_ids: list[int] = settings.get("category_ids", list(range(len(self.class_names))))
         self.preprocess = Preprocess(settings)
+        precision = precision or settings.get("precision", "fp32")
         options = Options(device.lower(), precision, threads, tensorrt, onednn, self.preprocess.max_size)
         self.backend = load_backend(folder, backend, options)
 
@@ -131,10 +134,13 @@ class Detector:
         return self.finish(self.backend(self.preprocess.join(samples)))
 
     def finish(self, outputs: Sequence[np.ndarray]) -> list[Detections]:
-        """Detections of each image, of what the graph put out for a batch: rows (M, 6) and rows per image (N,)."""
+        """Detections of each image, of what the graph put out for a batch: rows (M, 6) and rows per image (N,).
+
+        Boxes without area are left out: of several in one place, engines keep one, or all.
+        """
         rows, rows_per_image = outputs
         rows = np.split(rows.reshape(-1, 6), np.cumsum(rows_per_image)[:-1])
-        return [Detections.from_rows(part, self.class_names) for part in rows]
+        return [Detections.from_rows(with_area(part), self.class_names) for part in rows]
 
     def detect(self, paths: Sequence[str], batch_size: int = 1) -> Iterator[tuple[int, np.ndarray]]:
         """Yield position in `paths` and rows (M, 6) for every readable file; others are skipped with a line of log."""

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 import numpy as np
 import yaml
@@ -58,31 +58,49 @@ class Preprocess:
                 operations.append(OPERATIONS[kind](**options))
             except (TypeError, ValueError) as error:
                 raise DeployError(f"infer_cfg.yml: Preprocess: {kind}: {error}") from None
-        self.sample = Compose([op for op in operations if not isinstance(op, PadBatch)])
+        of_samples = [op for op in operations if not isinstance(op, PadBatch)]
+        self.sample = Compose(of_samples)
+        self.unresized = Compose([op for op in of_samples if not isinstance(op, Resize)])
         self.batch = Compose([op for op in operations if isinstance(op, PadBatch)])
+        shape = settings.get("image_shape") if settings.get("use_dynamic_shape") is False else None
+        self.fixed_size = fixed_size(shape)
 
         resizes = [op for op in operations if isinstance(op, Resize)]
         sides = [max(op.target_size) for op in resizes] or [1344]
         # Rounded up to a multiple of the largest stride that a network here has.
         self.max_size = -(-max(sides) // 128) * 128
 
-    def prepare(self, image: Union[str, os.PathLike, bytes, np.ndarray]) -> dict:
+    def prepare(self, image: Union[str, os.PathLike, bytes, np.ndarray], *, resize: bool = True) -> dict:
         """Preprocess one image: a path, the bytes of an image file, or an RGB array (H, W, 3) uint8.
 
+        resize: false leaves the image as large as it is.
+
         Raises:
-            ImageError: it cannot be read.
+            ImageError: it cannot be read, or is too large for a graph of fixed size.
         """
+        name = str(image) if isinstance(image, (str, os.PathLike)) else "image"
+        sample: dict = {"im_file": name}
         if isinstance(image, np.ndarray):
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
                 raise ImageError("an array", f"{image.dtype} {image.shape}; expected uint8 (height, width, 3), RGB")
-            return self.sample({"image": image})
-        if isinstance(image, bytes):
-            return self.sample({"im_file": "image", "encoded": image})
-        return self.sample({"im_file": str(image)})
+            sample["image"] = image
+        elif isinstance(image, bytes):
+            sample["encoded"] = image
+        sample = (self.sample if resize else self.unresized)(sample)
+        height, width = sample["image"].shape[1:]
+        if self.fixed_size and (height > self.fixed_size[0] or width > self.fixed_size[1]):
+            raise ImageError(
+                name,
+                f"{height}x{width} after resizing, but the graph takes {self.fixed_size[0]}x{self.fixed_size[1]} at "
+                "most: export it with TestReader.inputs_def.image_shape null, or a larger one",
+            )
+        return sample
 
     def join(self, samples: Sequence[dict]) -> dict[str, np.ndarray]:
         """Arrays of a batch: image (N, 3, H, W), scale_factor and im_shape (N, 2), all float32."""
         padded = self.batch([dict(sample) for sample in samples])
+        if self.fixed_size:
+            padded = PadBatch(pad_to_size=self.fixed_size)(padded)
         shapes = {sample["image"].shape for sample in padded}
         if len(shapes) > 1:
             raise DeployError("images of different sizes in one batch, and the model's Preprocess has no PadStride")
@@ -90,3 +108,17 @@ class Preprocess:
             key: np.stack([np.asarray(sample[key], dtype=np.float32) for sample in padded])
             for key in ("image", "scale_factor", "im_shape")
         }
+
+
+def fixed_size(shape: object) -> Optional[tuple[int, int]]:
+    """Height and width of a fixed input [3, H, W], or None where a side is free.
+
+    Raises:
+        DeployError: the shape is none.
+    """
+    if shape is None:
+        return None
+    sides = shape[-2:] if isinstance(shape, list) and len(shape) in (3, 4) else [None]
+    if not all(side is None or isinstance(side, int) for side in sides) or len(sides) != 2:
+        raise DeployError(f"infer_cfg.yml: image_shape is {shape}; expected [3, height, width]")
+    return tuple(sides) if all(side and side > 0 for side in sides) else None

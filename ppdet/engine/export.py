@@ -18,11 +18,21 @@ from ppdet.data.transform.batch import PadBatch
 from ppdet.data.transform.color import NormalizeImage, Permute
 from ppdet.data.transform.decode import Decode
 from ppdet.data.transform.geometry import Resize
+from ppdet.deploy.check import SelfCheck
+from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.build import build_dataset, build_trained_model
+from ppdet.engine.export_check import check_arrays, check_image, expected_outputs, verify, verify_arrays
+from ppdet.engine.export_onnx import write_formats
 from ppdet.modeling.layers import ConvNorm
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
+
+ENGINES = {"onnx": "onnxruntime", "openvino": "openvino"}
+FILES = (
+    *("model.json", "model.pdmodel", "model.onnx", "model_fp16.onnx", "selfcheck.npz"),
+    *("model.xml", "model.bin", "model_fp16.xml", "model_fp16.bin"),
+)
 
 
 class ExportedDetector(nn.Layer):
@@ -30,8 +40,9 @@ class ExportedDetector(nn.Layer):
 
     Args:
         normalize: the transform to do inside the graph, None where the caller normalises.
-        output: "detections" (rows and rows per image), "boxes" (decoded boxes and scores, before suppression) or
-            "maps" (logits, distances and quality of each level).
+        output: "detections" (rows and rows per image), "boxes" (decoded boxes and scores, before suppression), "maps"
+            (logits, distances and quality of each level) or "candidates": as "boxes", and a third output, the boxes
+            whose overlap counts in suppression, where those are others.
     """
 
     def __init__(self, model: nn.Layer, *, normalize: Optional[NormalizeImage], output: str) -> None:
@@ -54,16 +65,34 @@ class ExportedDetector(nn.Layer):
         maps = self.model.predict_maps(image)
         if self.output == "maps":
             return [tensor for level in zip(*maps) for tensor in level]
-        if self.output == "boxes":
-            return self.model.decode(maps, scale_factor, im_shape=im_shape)
+        if self.output in ("boxes", "candidates"):
+            boxes, scores = self.model.decode(maps, scale_factor, im_shape=im_shape)
+            if self.output == "boxes" or not self.model.last_pixel:
+                return boxes, scores
+            return boxes, scores, boxes + self.model.suppression_shift(scale_factor).unsqueeze(1)
         return self.model.detect(maps, scale_factor, im_shape)
 
 
-def export_model(cfg: Config, output_dir: str) -> Path:
-    """Write model.json (model.pdmodel on Paddle 2.6), model.pdiparams and infer_cfg.yml to output_dir/<name>.
+def export_model(
+    cfg: Config,
+    output_dir: str,
+    *,
+    formats: Sequence[str] = (),
+    precision: str = "fp32",
+    image: Optional[str] = None,
+) -> Path:
+    """Write model.json (model.pdmodel on Paddle 2.6), model.pdiparams and infer_cfg.yml to output_dir/<name>, and with
+    `formats` the same graph for other engines. Nothing is replaced before all of it was run and compared.
+
+    Args:
+        formats: onnx (model.onnx) and openvino (model.xml, model.bin).
+        precision: what a Detector computes this folder in when not told otherwise: fp32; bf16, in Paddle and OpenVINO;
+            fp16, with files of its own for ONNX Runtime and OpenVINO beside those in float32.
+        image: a file to compare detections on; None for the first labelled one of EvalDataset.
 
     Raises:
-        ConfigError: no weights, or TestReader has a transform that deployment does not know.
+        ConfigError: no weights, TestReader has a transform that deployment does not know, or a format cannot be had.
+        ExportError: an exported graph does not detect what the model does.
     """
     reader = cfg.component("TestReader")
     transforms = [
@@ -71,57 +100,115 @@ def export_model(cfg: Config, output_dir: str) -> Path:
         *(reader.create("batch_transforms") or []),
     ]
     fused = next((t for t in transforms if isinstance(t, NormalizeImage)), None) if reader["fuse_normalize"] else None
-    preprocess = describe_transforms([t for t in transforms if t is not fused], cfg.path)
-    dataset = build_dataset(cfg, "TestDataset")
-    model = build_trained_model(cfg)
-    if cfg["export"]["fuse_conv_bn"]:
-        count = sum(layer.fuse() for layer in model.sublayers() if isinstance(layer, ConvNorm))
-        logger.info("%d batch norms folded into their convolutions", count)
-
-    height, width = input_size(reader["inputs_def"], cfg.path)
+    size = input_size(reader["inputs_def"], cfg.path)
     output = "detections" if cfg["export"]["nms"] else "boxes"
     if cfg["export"]["benchmark"] or not cfg["export"]["post_process"]:
         output = "maps"
-    inputs = {"image": InputSpec([None, 3, height, width], "float32", "image")}
+    check_formats(formats, precision, output)
+    preprocess = describe_transforms([t for t in transforms if t is not fused], cfg.path)
+    settings = describe(cfg, preprocess, size, fused is not None, output, precision)
+    pixels = check_image(cfg, image)
+
+    model = build_trained_model(cfg)
+    detector = ExportedDetector(model, normalize=fused, output=output)
+    detector.eval()
+    inputs = {"image": InputSpec([None, 3, *size], "float32", "image")}
     if output != "maps":
         inputs["scale_factor"] = InputSpec([None, 2], "float32", "scale_factor")
     if fused is not None or (output != "maps" and model.needs_im_shape):
         inputs["im_shape"] = InputSpec([None, 2], "float32", "im_shape")
-    detector = ExportedDetector(model, normalize=fused, output=output)
-    detector.eval()
-    folder = Path(output_dir) / cfg.name
-    static = paddle.jit.to_static(
-        detector, input_spec=[inputs.get(k) for k in ("image", "scale_factor", "im_shape")], full_graph=True
-    )
+    arrays = check_arrays(Preprocess(settings), pixels)
+    expected = expected_outputs(detector, arrays, list(inputs))
+    if cfg["export"]["fuse_conv_bn"]:
+        count = sum(layer.fuse() for layer in model.sublayers() if isinstance(layer, ConvNorm))
+        logger.info("%d batch norms folded into their convolutions", count)
 
+    folder = Path(output_dir) / cfg.name
+    folder.mkdir(parents=True, exist_ok=True)
+    # A failed export leaves an earlier one as it was.
+    with tempfile.TemporaryDirectory(prefix=".export", dir=folder) as temporary:
+        target = Path(temporary)
+        save_graph(detector, inputs, target / "model")
+        text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+        (target / "infer_cfg.yml").write_text(text, encoding="utf-8")
+        if output != "detections":
+            verify_arrays(target, arrays, expected)
+        else:
+            nms = model.fcos_head.nms
+            check = SelfCheck.of(arrays, *expected, floor=nms.score_threshold, top=nms.keep_top_k)
+            if formats:
+                detector.output = "candidates"
+                with tempfile.TemporaryDirectory() as other:
+                    save_graph(detector, inputs, Path(other) / "model")
+                    write_formats(Path(other), target, model, formats, precision)
+            verify_formats(target, formats, precision, check)
+            check.write(target)
+        for name in FILES:  # of another export, which would not be this model
+            if not (target / name).exists():
+                (folder / name).unlink(missing_ok=True)
+        for path in target.iterdir():
+            os.replace(path, folder / path.name)
+    logger.info("exported to %s: %s", folder, ", ".join(sorted(p.name for p in folder.iterdir())))
+    return folder
+
+
+def save_graph(detector: ExportedDetector, inputs: dict[str, InputSpec], path: Path) -> None:
+    specs = [inputs.get(name) for name in ("image", "scale_factor", "im_shape")]
+    paddle.jit.save(paddle.jit.to_static(detector, input_spec=specs, full_graph=True), str(path))
+
+
+def check_formats(formats: Sequence[str], precision: str, output: str) -> None:
+    """Raise ConfigError for formats and precisions that do not go together."""
+    if formats and output != "detections":
+        raise ConfigError(
+            f"--format {' '.join(formats)}: other formats hold the whole detector: set export.post_process and "
+            "export.nms true, export.benchmark false"
+        )
+    if precision == "fp16" and not formats:
+        raise ConfigError(
+            "--precision fp16 needs --format onnx or openvino; Paddle Inference makes float16 of this export when it "
+            "loads it on a GPU: Detector(folder, device='gpu', precision='fp16')"
+        )
+    if precision == "bf16" and "onnx" in formats:
+        raise ConfigError("--precision bf16: ONNX Runtime has none; leave out --format onnx, or take openvino")
+
+
+def verify_formats(target: Path, formats: Sequence[str], precision: str, check: SelfCheck) -> None:
+    """Run every file that was written, in float32 and in the other precision where there is one."""
+    if not any(len(rows) for rows in check.rows):
+        logger.warning("the model detects nothing in the image of the check: name another one with --check_image")
+    for backend in ("paddle", *(ENGINES[name] for name in formats)):
+        verify(target, backend, "fp32", check)
+        if precision == "bf16" or (precision == "fp16" and backend != "paddle"):
+            verify(target, backend, precision, check)
+
+
+def describe(
+    cfg: Config, preprocess: list[dict], size: Sequence[Optional[int]], fused: bool, output: str, precision: str
+) -> dict:
+    """infer_cfg.yml."""
+    dataset = build_dataset(cfg, "TestDataset")
     labels, category_ids = dataset.class_names, dataset.category_ids
     if not labels:
         logger.warning("TestDataset.anno_path names no classes: infer_cfg.yml numbers them")
         category_ids = list(range(cfg["num_classes"]))
         labels = [str(i) for i in category_ids]
-    settings = {
+    free = None in size
+    return {
         "mode": "paddle",
         "draw_threshold": 0.5,
         "metric": cfg["metric"],
-        "use_dynamic_shape": height is None or width is None,
+        "use_dynamic_shape": free,
+        **({} if free else {"image_shape": [3, *size]}),
         "arch": cfg["architecture"],
         "min_subgraph_size": 3,
         "Preprocess": preprocess,
         "label_list": list(labels),
         "category_ids": list(category_ids),
-        "fuse_normalize": fused is not None,
+        "fuse_normalize": fused,
         "output": output,
+        "precision": precision,
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    # A failed export leaves an earlier one as it was.
-    with tempfile.TemporaryDirectory(prefix=".export", dir=folder) as temporary:
-        paddle.jit.save(static, f"{temporary}/model")
-        text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-        (Path(temporary) / "infer_cfg.yml").write_text(text, encoding="utf-8")
-        for path in Path(temporary).iterdir():
-            os.replace(path, folder / path.name)
-    logger.info("exported to %s: %s", folder, ", ".join(sorted(p.name for p in folder.iterdir())))
-    return folder
 
 
 def describe_transforms(transforms: Sequence[object], where: str) -> list[dict]:
@@ -170,4 +257,6 @@ def input_size(inputs_def: Optional[dict], where: str) -> tuple[Optional[int], O
     if not isinstance(shape, list) or len(shape) not in (3, 4) or shape[-3] != 3:
         raise ConfigError(f"{where}: TestReader.inputs_def.image_shape is {shape}; expected [3, height, width]")
     height, width = (None if side in (None, -1) else side for side in shape[-2:])
+    if (height is None) != (width is None):
+        raise ConfigError(f"{where}: TestReader.inputs_def.image_shape is {shape}; height and width: both, or neither")
     return height, width

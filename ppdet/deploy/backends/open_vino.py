@@ -31,7 +31,7 @@ class OpenVINO(Backend):
             settings["INFERENCE_NUM_THREADS"] = options.cpu_threads
         try:
             compiled = openvino.Core().compile_model(str(path), options.device.upper(), settings)
-        except RuntimeError as error:
+        except Exception as error:  # of classes that OpenVINO keeps to itself
             raise DeployError(f"{path}: OpenVINO cannot load it, export it again ({reason(error)})") from None
         self.request = compiled.create_infer_request()
         self.inputs = [value.get_any_name() for value in compiled.inputs]

@@ -130,11 +130,19 @@ class FCOS(nn.Layer):
             boxes, scores = self.decode(maps, scale_factor, threshold, im_shape)
             if not self.last_pixel:
                 return nms(boxes, scores)
-            # Suppression counts the last pixel in the network's input: IoU is the same in any scale.
-            size = 1.0 / scale_factor.flip(1)
-            later = paddle.concat([size * 0.0, size * 0.0, size - 1.0], axis=1)
-            rows, counts = nms(boxes + later[:, 2:].unsqueeze(1), scores)
-            return rows - later.gather(owners(rows, counts))[:-1], counts
+            later = self.suppression_shift(scale_factor)
+            rows, counts = nms(boxes + later.unsqueeze(1), scores)
+            shift = paddle.concat([later[:, :2] * 0.0, later], axis=1)
+            return rows - shift.gather(owners(rows, counts))[:-1], counts
+
+    def suppression_shift(self, scale_factor: Tensor) -> Tensor:
+        """(N, 4), what is added to decoded boxes for their suppression, where `last_pixel`.
+
+        It counts the last pixel in the network's input (IoU is the same in any scale), `decode` in the original image.
+        """
+        scale = scale_factor.flip(1)
+        size = (scale * 0.0 + 1.0) / scale  # a number over a tensor is an operator that paddle2onnx does not know
+        return paddle.concat([size * 0.0, size - 1.0], axis=1)
 
     def decode(
         self,
@@ -152,7 +160,7 @@ class FCOS(nn.Layer):
         scale = paddle.concat([scale_factor.flip(1), scale_factor.flip(1)], axis=1).unsqueeze(1)
         boxes = boxes / scale
         if self.last_pixel:
-            boxes = boxes + paddle.to_tensor([0.0, 0.0, 1.0, 1.0])
+            boxes = paddle.concat([boxes[:, :, :2], boxes[:, :, 2:] + 1.0], axis=2)
         return boxes, scores
 
 

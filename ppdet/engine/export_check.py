@@ -1,0 +1,115 @@
+"""Before an export is called good: the graph must detect what the trained model detects."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+import cv2
+import numpy as np
+import paddle
+from paddle import nn
+
+from ppdet.core.config import Config
+from ppdet.data.errors import DataError
+from ppdet.data.transform.decode import read_image
+from ppdet.deploy.backends import BACKENDS, obstacle
+from ppdet.deploy.backends.base import Options, reason
+from ppdet.deploy.check import SelfCheck
+from ppdet.deploy.errors import DeployError
+from ppdet.deploy.preprocess import Preprocess
+from ppdet.engine.build import build_dataset
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+LONG_SIDE = 448  # pixels of the check's images: enough for detections, little enough to be quick at every start
+# Of the second image: both sides differ from the first one's, and so does the scale.
+SECOND_SHARE, SECOND_SCALE = (0.6, 0.8), (0.5, 0.75)
+
+
+class ExportError(ValueError):
+    """An exported graph that is not the trained model; the message says how far they are apart."""
+
+    user_error = True
+
+
+def check_arrays(preprocess: Preprocess, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """What a graph takes of a batch of two: the image, and the mirror image of a part of it at another scale.
+
+    Args:
+        pixels: (H, W, 3) RGB uint8.
+    """
+    height, width = pixels.shape[:2]
+    room = preprocess.fixed_size or (LONG_SIDE, LONG_SIDE)
+    scale = min(room[0] / height, room[1] / width)
+    first = cv2.resize(pixels, (max(32, int(width * scale)), max(32, int(height * scale))))
+    rows, columns = (max(32, int(side * share)) for side, share in zip(first.shape, SECOND_SHARE))
+    second = np.ascontiguousarray(first[:rows, :columns][:, ::-1])
+    samples = [preprocess.prepare(image, resize=False) for image in (first, second)]
+    samples[1]["scale_factor"] = np.array(SECOND_SCALE, np.float32)
+    return preprocess.join(samples)
+
+
+def check_image(cfg: Config, path: Optional[str]) -> np.ndarray:
+    """Pixels (H, W, 3) to compare on: of the file at `path`, of the first image with boxes of EvalDataset, or drawn."""
+    if path:
+        return read_image(path)
+    try:
+        dataset = build_dataset(cfg, "EvalDataset")
+        labelled = [record for record in dataset.records if len(record.get("gt_bbox", ()))] or dataset.records
+        return read_image(labelled[0]["im_file"])
+    except (DataError, ValueError, OSError, IndexError) as error:
+        logger.info("export is checked on a drawn image: EvalDataset has none (%s)", error)
+        return drawn_image()
+
+
+def drawn_image() -> np.ndarray:
+    """Shapes on noise, for data sets that are not here."""
+    image = np.random.default_rng(0).integers(90, 160, (320, 448, 3), dtype=np.uint8)
+    cv2.rectangle(image, (40, 60), (180, 200), (20, 20, 230), -1)
+    cv2.circle(image, (300, 150), 70, (230, 20, 20), -1)
+    cv2.circle(image, (220, 260), 30, (240, 240, 60), -1)
+    return image
+
+
+@paddle.no_grad()
+def expected_outputs(detector: nn.Layer, arrays: dict[str, np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
+    """What the trained model, as a dynamic graph, puts out for the arrays that the exported one takes."""
+    outputs = detector(**{name: paddle.to_tensor(arrays[name]) for name in names})
+    return [output.numpy() for output in outputs]
+
+
+def verify(folder: Path, backend: str, precision: str, check: SelfCheck) -> None:
+    """Run the exported graph in an engine and compare its detections; the log says how far they are apart.
+
+    Raises:
+        ExportError: they differ, or the engine cannot run here or cannot run the graph.
+    """
+    where = f"{backend}, {precision}"
+    options = Options(precision=precision)
+    problem = obstacle(BACKENDS[backend], folder, options)
+    if problem:
+        raise ExportError(f"the export cannot be checked in {where}: {problem}")
+    try:
+        result = check.verify(BACKENDS[backend](folder, options), precision)
+    except DeployError as error:
+        raise ExportError(f"the export is not good, {where}: {error}") from None
+    except Exception as error:  # of an engine's own classes
+        raise ExportError(f"the export is not good, {where}: it cannot run: {reason(error)}") from None
+    logger.info("checked in %s: %s", where, result)
+
+
+def verify_arrays(folder: Path, arrays: dict[str, np.ndarray], expected: Sequence[np.ndarray]) -> None:
+    """The same for a graph that ends before suppression: every number of every output.
+
+    Raises:
+        ExportError: a number differs by more than 1e-3, or a thousandth of itself.
+    """
+    outputs = BACKENDS["paddle"](folder, Options())(arrays)
+    apart = 0.0
+    for ours, theirs in zip(outputs, expected):
+        if ours.shape != theirs.shape:
+            raise ExportError(f"the export is not good: an output is of shape {ours.shape}, the model's {theirs.shape}")
+        apart = max(apart, float((np.abs(ours - theirs) / (1 + np.abs(theirs))).max(initial=0)))
+    if not apart <= 1e-3:
+        raise ExportError(f"the export is not good: outputs differ by {apart:.1e}, of the number itself above 1")
+    logger.info("checked: %d outputs, the same within %.1e", len(expected), apart)

@@ -1,0 +1,203 @@
+"""ONNX and OpenVINO detect what Paddle detects, and an export that does not is refused."""
+
+import numpy as np
+import onnxruntime
+import paddle
+import pytest
+import yaml
+from tiny import TINY_YAML, write_tiny_coco
+
+from ppdet.core.errors import ConfigError
+from ppdet.core.workspace import load_config
+from ppdet.deploy import Detector
+from ppdet.deploy.check import EXACT, compare, with_area
+from ppdet.deploy.errors import DeployError
+from ppdet.engine import export_onnx
+from ppdet.engine.export import export_model
+from ppdet.engine.export_check import ExportError
+from ppdet.engine.predictor import Predictor
+from ppdet.engine.weights import save_weights
+from ppdet.modeling.nms import MultiClassNMS
+
+READER = """
+_BASE_: [tiny.yml]
+TestReader:
+  sample_transforms: [Decode: {}, Resize: {target_size: [58, 150]}, NormalizeImage: {}, Permute: {}]
+  batch_transforms: [PadBatch: {pad_to_stride: 32}]
+"""
+CASES = {
+    "ours": [],
+    "no batch norms": ["export.fuse_conv_bn=true", "TestReader.fuse_normalize=true", "FPN.norm_type=gn"],
+    "torchvision": ["FCOSHead.even_locations=true", "FCOSHead.clip_boxes=true", "FCOSHead.level_top_k=20"],
+    "FCOS_PLUS": [
+        "FCOSHead.class_threshold=0.4",
+        "FCOSHead.level_top_k=20",
+        "FCOSHead.level_top_k_of=classes",
+        "FCOSHead.clip_boxes=true",
+        "FCOSHead.last_pixel=true",
+        "FCOSHead.sqrt_score=true",
+        "FCOSHead.nms.score_threshold=0",
+    ],
+    "bgr": ["TestReader.sample_transforms.2.NormalizeImage.channel_order=bgr", "TestReader.fuse_normalize=true"],
+    "deformable": ["ResNet.dcn_v2_stages=[2]"],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Images and a configuration, without weights."""
+    folder = tmp_path_factory.mktemp("formats")
+    data = write_tiny_coco(folder / "data", images=3, size=(77, 101))
+    (folder / "tiny.yml").write_text(TINY_YAML.format(output=folder / "output", data=data))
+    (folder / "padded.yml").write_text(READER)
+    return folder
+
+
+def configuration(folder, options):
+    """With random weights that detect something."""
+    paddle.seed(3)
+    cfg = load_config(folder / "padded.yml", options)
+    model = cfg.create("FCOS")
+    for layer, spread in ((model.fcos_head.fcos_head_cls, 0.2), (model.fcos_head.fcos_head_reg, 0.05)):
+        layer.weight.set_value(paddle.randn(layer.weight.shape) * spread)
+    model.fcos_head.fcos_head_cls.bias.set_value(paddle.zeros([2]))
+    save_weights(model.state_dict(), folder / "weights.pdparams")
+    return load_config(folder / "padded.yml", [*options, f"weights={folder}/weights.pdparams"])
+
+
+def images(folder):
+    return sorted(str(path) for path in (folder / "data" / "images").iterdir())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_engine_detects_what_the_model_detects(folder, tmp_path, name):
+    cfg = configuration(folder, CASES[name])
+    expected = dict(Predictor(cfg).detect(images(folder)))
+    formats = ["onnx"] if name == "deformable" else ["onnx", "openvino"]
+    exported = export_model(cfg, str(tmp_path), formats=formats)
+    assert {"model.onnx", "selfcheck.npz"} <= {path.name for path in exported.iterdir()}
+    for backend in ("onnxruntime", "openvino")[: len(formats)]:
+        for batch_size in (1, 2):
+            actual = dict(Detector(exported, backend).detect(images(folder), batch_size))
+            for index, rows in expected.items():
+                rows = with_area(rows)
+                assert len(rows) > 3
+                assert compare([rows], [actual[index]], EXACT) == (len(rows), 0, *[pytest.approx(0, abs=1e-2)] * 2)
+
+
+def test_deformable_convolutions_are_not_in_openvino(folder, tmp_path):
+    cfg = configuration(folder, CASES["deformable"])
+    with pytest.raises(ConfigError, match=r"OpenVINO cannot convert this network: No conversion rule .*DeformConv"):
+        export_model(cfg, str(tmp_path), formats=["openvino"])
+    assert not list((tmp_path / "padded").iterdir())
+
+
+def test_onnx_names_and_free_sizes(folder, tmp_path):
+    exported = export_model(configuration(folder, []), str(tmp_path), formats=["onnx"])
+    session = onnxruntime.InferenceSession(str(exported / "model.onnx"))
+    inputs = {value.name: value.shape for value in session.get_inputs()}
+    assert inputs == {"image": ["batch", 3, "height", "width"], "scale_factor": ["batch", 2]}
+    outputs = {value.name: value.shape for value in session.get_outputs()}
+    assert outputs.keys() == {"bbox", "bbox_num"} and outputs["bbox"][1] == 6 and outputs["bbox_num"] == ["batch"]
+
+
+def test_the_folder_holds_one_model_and_keeps_it_when_an_export_fails(folder, tmp_path, monkeypatch):
+    cfg = configuration(folder, [])
+    exported = export_model(cfg, str(tmp_path), formats=["onnx", "openvino"])
+    before = {path.name: path.read_bytes() for path in exported.iterdir()}
+    suppression = export_onnx.suppression
+
+    def another(nms, opset):
+        return suppression(MultiClassNMS(nms_threshold=0.1), opset)
+
+    monkeypatch.setattr(export_onnx, "suppression", another)
+    with pytest.raises(ExportError, match="not good, onnxruntime, fp32: its detections are not the trained model's"):
+        export_model(cfg, str(tmp_path), formats=["onnx"])
+    assert {path.name: path.read_bytes() for path in exported.iterdir()} == before
+    # Files of the other formats would be another model's.
+    export_model(cfg, str(tmp_path))
+    left = sorted(path.name for path in exported.iterdir() if "model" not in path.name or "onnx" in path.name)
+    assert left == ["infer_cfg.yml", "selfcheck.npz"] and not list(exported.glob("model.xml"))
+
+
+def test_float16_has_files_of_its_own(folder, tmp_path):
+    cfg = configuration(folder, [])
+    exported = export_model(cfg, str(tmp_path), formats=["onnx", "openvino"], precision="fp16")
+    for whole, half in (("model.onnx", "model_fp16.onnx"), ("model.bin", "model_fp16.bin")):
+        assert (exported / half).stat().st_size < 0.7 * (exported / whole).stat().st_size
+    assert yaml.safe_load((exported / "infer_cfg.yml").read_text())["precision"] == "fp16"
+    path = images(folder)[0]
+    assert Detector(exported, "onnxruntime").backend.session._model_path.endswith("model_fp16.onnx")
+    half, whole = (Detector(exported, "onnxruntime", precision=p).predict(path).above(0.3) for p in ("fp16", "fp32"))
+    assert 0 < abs(half.scores.max() - whole.scores.max()) < 0.02
+    with pytest.raises(DeployError, match="paddle: it has no fp16 on a CPU"):
+        Detector(exported, "paddle")
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments", "message"),
+    [
+        ([], {"precision": "fp16"}, "needs --format onnx or openvino"),
+        ([], {"formats": ["onnx"], "precision": "bf16"}, "ONNX Runtime has none"),
+        (["export.nms=false"], {"formats": ["onnx"]}, r"set export\.post_process and export\.nms true"),
+        (["TestReader.inputs_def.image_shape=[3, 64, null]"], {}, "height and width: both, or neither"),
+    ],
+)
+def test_what_does_not_go_together(folder, tmp_path, options, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        export_model(configuration(folder, options), str(tmp_path), **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_package(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_onnx.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"paddle2onnx is not installed: pip install -e '\.\[onnx\]'"):
+        export_model(configuration(folder, []), str(tmp_path), formats=["onnx"])
+
+
+def test_fixed_size(folder, tmp_path):
+    """The graph takes one size; smaller images are padded to it, larger ones refused."""
+    from ppdet.data.errors import ImageError
+
+    padded = "TestReader.batch_transforms.0.PadBatch.pad_to_size=[96, 128]"
+    expected = dict(Predictor(configuration(folder, [padded])).detect(images(folder)[:1]))[0]
+    cfg = configuration(folder, ["TestReader.inputs_def.image_shape=[3, 96, 128]"])
+    exported = export_model(cfg, str(tmp_path), formats=["onnx", "openvino"])
+    for backend in ("paddle", "onnxruntime", "openvino"):
+        detector = Detector(exported, backend)
+        actual = detector.predict(images(folder)[0]).rows
+        assert compare([expected], [actual], EXACT)[:2] == (len(expected), 0) and len(expected) > 3
+        with pytest.raises(ImageError, match="116x58 after resizing, but the graph takes 96x128 at most"):
+            detector.predict(np.zeros((200, 100, 3), np.uint8))
+
+
+@pytest.mark.parametrize("settings", [
+    {},
+    {"nms_top_k": 5, "keep_top_k": 7},
+    {"nms_top_k": -1, "keep_top_k": -1, "score_threshold": 0.0},
+    {"keep_top_k": 3, "score_threshold": 0.9, "nms_threshold": 0.3},
+    {"score_threshold": 1.0},
+])  # fmt: skip
+@pytest.mark.parametrize("batch", [1, 3])
+def test_suppression_is_paddles(settings, batch, tmp_path):
+    import onnx
+    import openvino
+
+    rng = np.random.default_rng(batch)
+    corner = rng.uniform(0, 60, (batch, 40, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(1, 40, (batch, 40, 2))], axis=2).astype(np.float32)
+    scores = rng.uniform(0, 1, (batch, 4, 40)).astype(np.float32)
+    scores[:, 1] = 0  # a class of which there is nothing
+    nms = MultiClassNMS(**settings)
+    rows, counts = (value.numpy() for value in nms(paddle.to_tensor(boxes), paddle.to_tensor(scores)))
+    model = export_onnx.suppression(nms, 17)
+    onnx.checker.check_model(model, full_check=True)
+    arrays = {"boxes": boxes, "scores": scores, "overlap_boxes": boxes}
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    onnx.save(model, str(tmp_path / "tail.onnx"))
+    compiled = openvino.Core().compile_model(str(tmp_path / "tail.onnx"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = compiled(arrays)
+    for bbox, bbox_num in (session.run(["bbox", "bbox_num"], arrays), (found["bbox"], found["bbox_num"])):
+        assert bbox_num.tolist() == counts.tolist()
+        assert bbox.reshape(-1, 6).shape == rows.reshape(-1, 6).shape
+        np.testing.assert_allclose(bbox.reshape(-1, 6), rows.reshape(-1, 6), rtol=1e-6)
