@@ -1,9 +1,9 @@
 """infer_cfg.yml says what training's transforms do, and exported graphs detect what the model detects."""
 
 import numpy as np
-import paddle
 import pytest
 import yaml
+from noise import PADDED_YAML, noisy
 from tiny import TINY_YAML, write_tiny_coco
 
 from ppdet.core.workspace import load_config
@@ -13,15 +13,7 @@ from ppdet.deploy.detector import Detector
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.export import describe_transforms, export_model
 from ppdet.engine.predictor import Predictor
-from ppdet.engine.weights import save_weights
 
-# The graph's input is larger than the images, and these are no multiple of any stride.
-READER = """
-_BASE_: [tiny.yml]
-TestReader:
-  sample_transforms: [Decode: {}, Resize: {target_size: [58, 150]}, NormalizeImage: {}, Permute: {}]
-  batch_transforms: [PadBatch: {pad_to_stride: 32}]
-"""
 RULES = {
     "MMDetection": ["class_threshold=0.4", "level_top_k=20", "clip_boxes=true", "nms.score_threshold=0"],
     "FCOS_PLUS": [
@@ -62,20 +54,15 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
     data = write_tiny_coco(folder / "data", images=3, size=(77, 101))
     (folder / "tiny.yml").write_text(TINY_YAML.format(output=folder / "output", data=data))
-    (folder / "padded.yml").write_text(READER)
-    paddle.seed(3)
-    model = load_config(folder / "padded.yml").create("FCOS")
-    for layer, spread in ((model.fcos_head.fcos_head_cls, 0.2), (model.fcos_head.fcos_head_reg, 0.05)):
-        layer.weight.set_value(paddle.randn(layer.weight.shape) * spread)
-    model.fcos_head.fcos_head_cls.bias.set_value(paddle.zeros([2]))
-    save_weights(model.state_dict(), folder / "weights.pdparams")
+    (folder / "padded.yml").write_text(PADDED_YAML)
+    noisy(folder / "padded.yml")
     return folder
 
 
 @pytest.mark.parametrize(("name", "fuse_normalize"), [("MMDetection", False), ("FCOS_PLUS", True)])
 def test_exported_detections(folder, tmp_path, name, fuse_normalize):
     options = [f"FCOSHead.{option}" for option in RULES[name]]
-    options += [f"weights={folder}/weights.pdparams", f"TestReader.fuse_normalize={str(fuse_normalize).lower()}"]
+    options += [f"weights={folder}/noise.pdparams", f"TestReader.fuse_normalize={str(fuse_normalize).lower()}"]
     cfg = load_config(folder / "padded.yml", options)
     paths = sorted(str(path) for path in (folder / "data" / "images").iterdir())
     expected = dict(Predictor(cfg).detect(paths))
@@ -98,7 +85,7 @@ def test_exported_detections(folder, tmp_path, name, fuse_normalize):
 
 def test_exported_graph_that_detects_nothing(folder, tmp_path):
     options = [*RULES["FCOS_PLUS"][1:], "class_threshold=0.9999"]
-    options = [*(f"FCOSHead.{option}" for option in options), f"weights={folder}/weights.pdparams"]
+    options = [*(f"FCOSHead.{option}" for option in options), f"weights={folder}/noise.pdparams"]
     exported = export_model(load_config(folder / "padded.yml", options), str(tmp_path))
     path = next((folder / "data" / "images").iterdir())
     for onednn in (True, False):
@@ -109,7 +96,7 @@ def test_boxes_are_clipped_without_suppression_too(folder, tmp_path):
     from paddle import inference
 
     options = [*(f"FCOSHead.{option}" for option in RULES["MMDetection"]), "export.nms=false"]
-    cfg = load_config(folder / "padded.yml", [*options, f"weights={folder}/weights.pdparams"])
+    cfg = load_config(folder / "padded.yml", [*options, f"weights={folder}/noise.pdparams"])
     exported = export_model(cfg, str(tmp_path))
     graph = next(path for path in exported.iterdir() if path.name in ("model.json", "model.pdmodel"))
     predictor = inference.create_predictor(inference.Config(str(graph), str(exported / "model.pdiparams")))

@@ -5,10 +5,10 @@ import onnxruntime
 import paddle
 import pytest
 import yaml
+from noise import PADDED_YAML, noisy
 from tiny import TINY_YAML, write_tiny_coco
 
 from ppdet.core.errors import ConfigError
-from ppdet.core.workspace import load_config
 from ppdet.deploy import Detector
 from ppdet.deploy.check import EXACT, compare, with_area
 from ppdet.deploy.errors import DeployError
@@ -16,15 +16,8 @@ from ppdet.engine import export_onnx
 from ppdet.engine.export import export_model
 from ppdet.engine.export_check import ExportError
 from ppdet.engine.predictor import Predictor
-from ppdet.engine.weights import save_weights
 from ppdet.modeling.nms import MultiClassNMS
 
-READER = """
-_BASE_: [tiny.yml]
-TestReader:
-  sample_transforms: [Decode: {}, Resize: {target_size: [58, 150]}, NormalizeImage: {}, Permute: {}]
-  batch_transforms: [PadBatch: {pad_to_stride: 32}]
-"""
 CASES = {
     "ours": [],
     "no batch norms": ["export.fuse_conv_bn=true", "TestReader.fuse_normalize=true", "FPN.norm_type=gn"],
@@ -49,20 +42,12 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("formats")
     data = write_tiny_coco(folder / "data", images=3, size=(77, 101))
     (folder / "tiny.yml").write_text(TINY_YAML.format(output=folder / "output", data=data))
-    (folder / "padded.yml").write_text(READER)
+    (folder / "padded.yml").write_text(PADDED_YAML)
     return folder
 
 
 def configuration(folder, options):
-    """With random weights that detect something."""
-    paddle.seed(3)
-    cfg = load_config(folder / "padded.yml", options)
-    model = cfg.create("FCOS")
-    for layer, spread in ((model.fcos_head.fcos_head_cls, 0.2), (model.fcos_head.fcos_head_reg, 0.05)):
-        layer.weight.set_value(paddle.randn(layer.weight.shape) * spread)
-    model.fcos_head.fcos_head_cls.bias.set_value(paddle.zeros([2]))
-    save_weights(model.state_dict(), folder / "weights.pdparams")
-    return load_config(folder / "padded.yml", [*options, f"weights={folder}/weights.pdparams"])
+    return noisy(folder / "padded.yml", options)
 
 
 def images(folder):

@@ -1,0 +1,99 @@
+"""Not speed: whether every engine detects what the trained model detects.
+
+Exports a configuration to all formats, at its own size of images and at half as much again, and compares detections box
+by box with those of the dynamic graph, and AP with tools/eval.py's. Engines that are not installed are left out.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from common import make_parser, report
+
+EXAMPLES = """examples:
+  python benchmarks/backends.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml \\
+      -o weights=output/fcos_r18vd_fpn_bccd/model_final
+"""
+RUNS = [("paddle", "fp32"), ("paddle", "bf16"), ("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")]
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = make_parser(__doc__, EXAMPLES)
+    parser.add_argument("-c", "--config", required=True, metavar="FILE", help="YAML file of the experiment")
+    parser.add_argument("-o", "--opt", nargs="*", default=[], metavar="KEY=VALUE", help="override values of the file")
+    parser.add_argument("--images", type=int, default=50, help="images compared box by box (default: 50)")
+    return parser.parse_args()
+
+
+def larger(cfg: object) -> str:
+    """-o that makes TestReader's images half as large again."""
+    transforms = cfg["TestReader"]["sample_transforms"]
+    place, sides = next((i, t["Resize"]["target_size"]) for i, t in enumerate(transforms) if "Resize" in t)
+    sides = [sides] * 2 if isinstance(sides, int) else sides
+    return f"TestReader.sample_transforms.{place}.Resize.target_size={[side * 3 // 2 for side in sides]}"
+
+
+def agreement(cfg: object, exported: Path, images: list[str], size: str) -> list[list]:
+    """Rows of the first table: every engine, precision and batch size beside the dynamic graph."""
+    from ppdet.deploy import Detector
+    from ppdet.deploy.check import TOLERANCES, compare, with_area
+    from ppdet.engine.predictor import Predictor
+
+    expected = [with_area(rows) for _, rows in sorted(Predictor(cfg).detect(images), key=lambda item: item[0])]
+    nms = cfg.create(cfg["architecture"]).fcos_head.nms
+    rows = []
+    for backend, precision in RUNS:
+        detector = Detector(exported, backend, precision=precision)
+        for batch_size in (1, 4):
+            found = [rows for _, rows in detector.detect(images, batch_size)]
+            result = compare(expected, found, TOLERANCES[precision], nms.score_threshold, nms.keep_top_k)
+            rows.append([size, f"{backend} {precision}", batch_size, *result])
+    return rows
+
+
+def precision_of_all(cfg: object, exported: Path) -> list[list]:
+    """Rows of the second table: AP, AP50 and AP75 of EvalDataset, by the evaluator and by every engine."""
+    from ppdet.deploy import Detector
+    from ppdet.engine.build import build_trained_model
+    from ppdet.engine.evaluator import Evaluator
+
+    evaluator = Evaluator(cfg)
+    tables = {"tools/eval.py": evaluator(build_trained_model(cfg))}
+    records = evaluator.dataset.records
+    for backend, precision in RUNS:
+        evaluator.metric.reset()
+        for index, rows in Detector(exported, backend, precision=precision).detect([r["im_file"] for r in records]):
+            evaluator.metric.update(rows, [len(rows)], records[index]["im_id"])
+        tables[f"{backend} {precision}"] = evaluator.metric.compute()
+    return [[name, *(100 * numbers[key] for key in ("AP", "AP50", "AP75"))] for name, numbers in tables.items()]
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    from ppdet.engine.runtime import load_paddle
+
+    load_paddle(announce=False)
+    import logging
+
+    from ppdet.core.workspace import load_config
+    from ppdet.engine.build import build_dataset
+    from ppdet.engine.export import export_model
+
+    logging.getLogger("ppdet").setLevel(logging.WARNING)
+    cfg = load_config(arguments.config, arguments.opt)
+    images = [record["im_file"] for record in build_dataset(cfg, "EvalDataset").records]
+    compared = []
+    with tempfile.TemporaryDirectory() as folder:
+        own = export_model(cfg, f"{folder}/own", formats=["onnx", "openvino"])
+        compared += agreement(cfg, own, images[: arguments.images], "own")
+        other = load_config(arguments.config, [*arguments.opt, larger(cfg)])
+        exported = export_model(other, f"{folder}/larger", formats=["onnx", "openvino"])
+        compared += agreement(other, exported, images[: arguments.images], "larger")
+        numbers = precision_of_all(cfg, own)
+    header = ["size", "engine", "batch", "detections", "without a counterpart", "scores within", "boxes within, px"]
+    report(f"Detections beside those of the dynamic graph, {arguments.images} images", header, compared, arguments.json)
+    report(f"COCO numbers of {len(images)} images", ["engine", "AP", "AP50", "AP75"], numbers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""Engines: which one is taken, what they refuse, and that threads may share them."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from noise import PADDED_YAML, noisy
+from tiny import TINY_YAML, write_tiny_coco
+
+from ppdet.data.transform.decode import read_image
+from ppdet.deploy import Detector
+from ppdet.deploy.backends import BACKENDS
+from ppdet.deploy.check import EXACT, SelfCheck, compare
+from ppdet.deploy.errors import DeployError
+from ppdet.engine.export import export_model
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Images, and an export to all formats."""
+    folder = tmp_path_factory.mktemp("backends")
+    data = write_tiny_coco(folder / "data", images=4, size=(77, 101))
+    (folder / "tiny.yml").write_text(TINY_YAML.format(output=folder / "output", data=data))
+    (folder / "padded.yml").write_text(PADDED_YAML)
+    export_model(noisy(folder / "padded.yml"), str(folder), formats=["onnx", "openvino"])
+    return folder
+
+
+@pytest.fixture
+def exported(folder, tmp_path):
+    """A copy of the export that a test may change."""
+    for path in (folder / "padded").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def images(folder):
+    return sorted(str(path) for path in (folder / "data" / "images").iterdir())
+
+
+def test_paths_bytes_and_pixels_are_one_image(folder):
+    detector = Detector(folder / "padded", "onnxruntime")
+    path = images(folder)[0]
+    pixels = read_image(path)
+    before = pixels.copy()
+    expected = detector.predict(path)
+    for image in (Path(path), Path(path).read_bytes(), pixels):
+        assert np.array_equal(detector.predict(image).rows, expected.rows)
+    assert np.array_equal(pixels, before)
+    assert detector.predict([]) == []
+    confident = expected.above(0.4)
+    assert (
+        0 < len(confident) < len(expected) and confident.scores.min() >= 0.4 and len(confident.names) == len(confident)
+    )
+    assert set(expected.names) <= {"red", "blue"} and detector.category_ids == [3, 7]
+
+
+@pytest.mark.parametrize("array", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
+def test_arrays_that_are_no_image(folder, array):
+    from ppdet.data.errors import ImageError
+
+    with pytest.raises(ImageError, match=r"expected uint8 \(height, width, 3\), RGB"):
+        Detector(folder / "padded", "onnxruntime").predict(array)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_threads_may_share_a_detector(folder, backend):
+    detector = Detector(folder / "padded", backend, threads=1)
+    # Of two sizes, so that a thread that met another's batch would get other shapes.
+    work = [images(folder)[:1], images(folder)[1:3]] * 10
+    expected = [detector.predict(batch) for batch in work[:2]]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(detector.predict, work))
+    for i, batch in enumerate(found):
+        rows, same = ([one.rows for one in many] for many in (batch, expected[i % 2]))
+        assert all(np.allclose(one, other, atol=1e-4) for one, other in zip(rows, same))
+
+
+def test_auto_takes_the_fastest_that_passes(folder, log, monkeypatch):
+    detector = Detector(folder / "padded")
+    line = next(record.message for record in log.records if "self-check" in record.message)
+    times = dict(part.rsplit(" ", 2)[:2] for part in line[line.index(": ") + 2 : -1].split(", "))
+    assert times.keys() == BACKENDS.keys()
+    assert detector.backend.name == min(times, key=lambda name: float(times[name]))
+    assert list(times.values()) == sorted(times.values(), key=float)
+
+
+def test_auto_leaves_out_engines_that_fail_the_self_check(exported, folder, log):
+    other = exported / "model.onnx"
+    other.write_bytes(other.read_bytes()[:1000])
+    data = bytearray((exported / "model.bin").read_bytes())
+    data[: len(data) // 2] = bytes(len(data) // 2)  # weights of another model
+    (exported / "model.bin").write_bytes(data)
+    detector = Detector(exported)
+    assert detector.backend.name == "paddle"
+    assert "backend onnxruntime: " in log.text and "cannot load it" in log.text
+    assert "backend openvino: its detections are not the trained model's" in log.text
+    # A backend that is named is taken as it is.
+    assert Detector(exported, "openvino").backend.name == "openvino"
+    (exported / "model.pdiparams").write_bytes(b"")
+    with pytest.raises(DeployError, match=r"no backend passes the self-check: paddle: .*; onnxruntime: .*; openvino: "):
+        Detector(exported)
+
+
+def test_folder_with_one_format_and_no_self_check(exported, folder):
+    for name in ("model.json", "model.pdmodel", "model.pdiparams", "model.xml", "selfcheck.npz"):
+        (exported / name).unlink(missing_ok=True)
+    assert Detector(exported).backend.name == "onnxruntime"
+    # OpenVINO reads ONNX as well.
+    assert Detector(exported, "openvino").predict(images(folder)[0]).rows.shape[1] == 6
+    with pytest.raises(DeployError, match=r"paddle: .* has no file for it: tools/export_model\.py --format paddle"):
+        Detector(exported, "paddle")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"backend": "tensorflow"}, "it must be auto, paddle, onnxruntime, openvino"),
+        ({"backend": "onnxruntime", "precision": "bf16"}, "onnxruntime: it has no bf16 here; fp32 and fp16 it has"),
+        ({"backend": "onnxruntime", "precision": "fp16"}, "--format onnx --precision fp16 writes one"),
+        ({"backend": "paddle", "precision": "int8"}, "paddle: it has no int8 on a CPU"),
+        ({"backend": "paddle", "precision": "bf16", "onednn": False}, "bf16 needs oneDNN"),
+        ({"backend": "openvino", "precision": "int8"}, "openvino: it has no int8"),
+        ({"precision": "fp64"}, "it must be fp32, bf16, fp16 or int8"),
+        ({"device": "tpu"}, "it must be cpu or gpu"),
+        ({"tensorrt": True}, "TensorRT needs device gpu"),
+        ({"threads": 0}, "it must be at least 1"),
+        ({"precision": "int8"}, "paddle: it has no int8 on a CPU.*; onnxruntime: .*; openvino: "),
+    ],
+)
+def test_what_does_not_go_together(folder, arguments, message):
+    with pytest.raises(DeployError, match=message):
+        Detector(folder / "padded", **arguments)
+
+
+@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="there is a GPU")
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [("paddle", "install paddlepaddle-gpu"), ("onnxruntime", "install onnxruntime-gpu"), ("openvino", "sees no GPU")],
+)
+def test_engines_without_a_gpu_say_so(folder, backend, message):
+    with pytest.raises(DeployError, match=message):
+        Detector(folder / "padded", backend, device="GPU")
+
+
+def test_engine_that_is_not_installed(folder, monkeypatch):
+    monkeypatch.setattr(BACKENDS["openvino"], "is_installed", classmethod(lambda kind: False))
+    with pytest.raises(DeployError, match="it is not installed: pip install openvino"):
+        Detector(folder / "padded", "openvino")
+    assert Detector(folder / "padded").backend.name in ("paddle", "onnxruntime")
+
+
+def test_bfloat16_is_near(folder):
+    for backend in ("paddle", "openvino"):
+        detector = Detector(folder / "padded", backend, precision="bf16")
+        SelfCheck.read(folder / "padded").verify(detector.backend, "bf16")
+
+
+def test_precision_of_the_folder(exported):
+    settings = yaml.safe_load((exported / "infer_cfg.yml").read_text())
+    (exported / "infer_cfg.yml").write_text(yaml.safe_dump({**settings, "precision": "bf16"}))
+    assert Detector(exported, "paddle").backend.options.precision == "bf16"
+    assert Detector(exported, "paddle", precision="fp32").backend.options.precision == "fp32"
+
+
+def test_onnx_runtime_alone_needs_no_paddle(folder):
+    code = """
+import sys
+class Nothing:
+    def find_spec(self, name, *rest):
+        if name.split(".")[0] in ("paddle", "openvino"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Nothing())
+import importlib.util
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name in ("paddle", "openvino") else real(name, *rest)
+from ppdet.deploy import Detector
+detector = Detector(sys.argv[1])
+print(detector.backend.name, len(detector.predict(sys.argv[2])), "paddle" in sys.modules)
+"""
+    command = [sys.executable, "-c", code, str(folder / "padded"), images(folder)[0]]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert said[0] == "onnxruntime" and int(said[1]) > 3 and said[2] == "False"
+
+
+def test_damaged_self_check(exported):
+    (exported / "selfcheck.npz").write_bytes((exported / "selfcheck.npz").read_bytes()[:500])
+    with pytest.raises(DeployError, match=r"selfcheck\.npz: damaged"):
+        Detector(exported)
+
+
+def rows(*content):
+    return np.array(content, np.float32).reshape(-1, 6)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "count", "strays"),
+    [
+        (rows([0, 0.5, 1, 1, 9, 9]), rows([0, 0.5005, 1.4, 1, 9, 9]), 1, 0),
+        (rows([0, 0.5, 1, 1, 9, 9]), rows([0, 0.502, 1, 1, 9, 9]), 1, 2),
+        (rows([0, 0.5, 1, 1, 9, 9]), rows([0, 0.5, 1.6, 1, 9, 9]), 1, 2),
+        (rows([0, 0.5, 1, 1, 9, 9]), rows([1, 0.5, 1, 1, 9, 9]), 1, 2),
+        (rows([0, 0.5, 1, 1, 9, 9]), rows(), 1, 1),
+        (rows(), rows([0, 0.5, 1, 1, 9, 9]), 0, 1),
+        # At the threshold, and without area.
+        (rows([0, 0.0505, 1, 1, 9, 9]), rows(), 0, 0),
+        (rows([0, 0.5, 1, 1, 1, 9]), rows(), 0, 0),
+    ],
+)
+def test_comparison(one, other, count, strays):
+    result = compare([one], [other], EXACT, floor=0.05)
+    assert (result.count, result.strays) == (count, strays)
+
+
+def test_comparison_of_lists_that_were_cut():
+    many = rows([0, 0.9, 1, 1, 9, 9], [0, 0.30, 5, 5, 9, 9])
+    other = rows([0, 0.9, 1, 1, 9, 9], [0, 0.3005, 2, 2, 9, 9])
+    assert compare([many], [other], EXACT, top=2)[:2] == (1, 0)
+    assert compare([many], [other], EXACT, top=3)[:2] == (2, 2)

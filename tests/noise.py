@@ -1,0 +1,30 @@
+"""Weights that detect something everywhere, without training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import paddle
+
+from ppdet.core.config import Config
+from ppdet.core.workspace import load_config
+from ppdet.engine.weights import save_weights
+
+# Beside TINY_YAML as tiny.yml. The graph's input is larger than the images, and these are no multiple of any stride.
+PADDED_YAML = """
+_BASE_: [tiny.yml]
+TestReader:
+  sample_transforms: [Decode: {}, Resize: {target_size: [58, 150]}, NormalizeImage: {}, Permute: {}]
+  batch_transforms: [PadBatch: {pad_to_stride: 32}]
+"""
+
+
+def noisy(path: Path, options: Sequence[str] = ()) -> Config:
+    """The configuration of two classes at `path`, and random weights for it, in a file beside it."""
+    paddle.seed(3)
+    model = load_config(path, options).create("FCOS")
+    for layer, spread in ((model.fcos_head.fcos_head_cls, 0.2), (model.fcos_head.fcos_head_reg, 0.05)):
+        layer.weight.set_value(paddle.randn(layer.weight.shape) * spread)
+    model.fcos_head.fcos_head_cls.bias.set_value(paddle.zeros([2]))
+    weights = path.with_name("noise.pdparams")
+    save_weights(model.state_dict(), weights)
+    return load_config(path, [*options, f"weights={weights}"])
