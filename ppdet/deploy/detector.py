@@ -13,7 +13,8 @@ from ppdet.deploy.backends import load_backend
 from ppdet.deploy.backends.base import Options
 from ppdet.deploy.check import with_area
 from ppdet.deploy.errors import DeployError
-from ppdet.deploy.preprocess import Preprocess, read_infer_cfg
+from ppdet.deploy.preprocess import Preprocess, category_ids, read_infer_cfg
+from ppdet.utils.iteration import batches, run_ahead
 from ppdet.utils.logger import get_logger
 
 __all__ = ["DeployError", "Detections", "Detector"]
@@ -99,8 +100,7 @@ class Detector:
                 "export it with export.post_process and export.nms true, export.benchmark false"
             )
         self.class_names: list[str] = [str(name) for name in settings.get("label_list") or []]
-        # PaddleDetection's exports do not say which category of the annotations a class is.
-        self.category_ids: list[int] = settings.get("category_ids", list(range(len(self.class_names))))
+        self.category_ids = category_ids(settings, self.class_names)
         self.preprocess = Preprocess(settings)
         precision = precision or settings.get("precision", "fp32")
         options = Options(device.lower(), precision, threads, tensorrt, onednn, self.preprocess.max_size)
@@ -136,21 +136,26 @@ class Detector:
     def finish(self, outputs: Sequence[np.ndarray]) -> list[Detections]:
         """Detections of each image, of what the graph put out for a batch: rows (M, 6) and rows per image (N,).
 
-        Boxes without area are left out: of several in one place, engines keep one, or all.
+        Boxes without area are left out: of several in one place, engines keep one, or all. Some graphs of
+        PaddleDetection have a row of class -1 where there is nothing.
         """
-        rows, rows_per_image = outputs
-        rows = np.split(rows.reshape(-1, 6), np.cumsum(rows_per_image)[:-1])
-        return [Detections.from_rows(with_area(part), self.class_names) for part in rows]
+        rows, rows_per_image = outputs[:2]
+        parts = np.split(rows.reshape(-1, 6), np.cumsum(rows_per_image)[:-1])
+        return [Detections.from_rows(with_area(part[part[:, 0] >= 0]), self.class_names) for part in parts]
 
     def detect(self, paths: Sequence[str], batch_size: int = 1) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield position in `paths` and rows (M, 6) for every readable file; others are skipped with a line of log."""
-        batch: list[tuple[int, dict]] = []
+        """Yield position in `paths` and rows (M, 6) for every readable file; others are skipped with a line of log.
+
+        The next images are read and preprocessed in a thread while the engine computes.
+        """
+        samples = run_ahead(self._prepare_files(paths), 2 * batch_size)
+        for batch in batches(samples, batch_size):
+            found = self.run([sample for _, sample in batch])
+            yield from ((index, detections.rows) for (index, _), detections in zip(batch, found))
+
+    def _prepare_files(self, paths: Sequence[str]) -> Iterator[tuple[int, dict]]:
         for index, path in enumerate(paths):
             try:
-                batch.append((index, self.prepare(path)))
+                yield index, self.prepare(path)
             except ImageError as error:
                 logger.warning("image skipped: %s", error)
-            if batch and (len(batch) == batch_size or index == len(paths) - 1):
-                found = self.run([sample for _, sample in batch])
-                yield from zip([i for i, _ in batch], [detections.rows for detections in found])
-                batch = []

@@ -8,19 +8,52 @@ from typing import Optional, Union
 import numpy as np
 import yaml
 
-from ppdet.data.errors import ImageError
+from ppdet.data.errors import DataError, ImageError
+from ppdet.data.source.coco_names import COCO_CATEGORIES
 from ppdet.data.transform.batch import PadBatch
 from ppdet.data.transform.color import NormalizeImage, Permute
 from ppdet.data.transform.compose import Compose
 from ppdet.data.transform.decode import Decode
-from ppdet.data.transform.geometry import Resize
+from ppdet.data.transform.geometry import Resize, as_pair
 from ppdet.deploy.errors import DeployError
+
+
+class Pad:
+    """Pads an image (H, W, 3) below and on the right to `size` (height, width), with `fill_value` in each channel.
+
+    PaddleDetection's exports have it, with pixels that are not normalised yet.
+    """
+
+    def __init__(self, *, size: Union[int, Sequence[int]], fill_value: Sequence[float] = (114.0, 114.0, 114.0)) -> None:
+        self.size = as_pair(size, "size")
+        self.fill_value = np.asarray(fill_value, dtype=np.float32)
+        if self.fill_value.shape != (3,):
+            raise ValueError(f"fill_value is {list(fill_value)}; expected three numbers")
+
+    def __call__(self, sample: dict, rng: Optional[np.random.Generator] = None) -> dict:
+        image = sample["image"]
+        h, w = image.shape[:2]
+        if h > self.size[0] or w > self.size[1]:
+            raise DataError(f"Pad: an image of {h} x {w} does not fit into {self.size[0]} x {self.size[1]}")
+        exact = (self.fill_value.astype(image.dtype) == self.fill_value).all()
+        padded = np.empty((*self.size, 3), dtype=image.dtype if exact else np.float32)
+        padded[:] = self.fill_value
+        padded[:h, :w] = image
+        sample["image"] = padded
+        return sample
+
 
 OPERATIONS = {
     "Resize": Resize,
     "NormalizeImage": NormalizeImage,
     "Permute": Permute,
-    "PadStride": lambda stride, size=None: PadBatch(pad_to_stride=stride, pad_to_size=size),
+    "Pad": Pad,
+    "PadStride": lambda stride=0, size=None: PadBatch(pad_to_stride=stride, pad_to_size=size),
+}
+# What exports of other PaddleDetection versions spell out, and what it must be: the operations here do just that.
+IMPLIED = {
+    "NormalizeImage": {"is_channel_first": False},
+    "Permute": {"to_bgr": False, "channel_first": True},
 }
 
 
@@ -44,6 +77,19 @@ def read_infer_cfg(folder: Path) -> dict:
     return settings
 
 
+def category_ids(settings: dict, class_names: Sequence[str]) -> list[int]:
+    """Ids of the classes in COCO's annotations.
+
+    PaddleDetection's exports do not say them: those of a model with COCO's 80 classes are COCO's own, and others are
+    numbered from 0.
+    """
+    if "category_ids" in settings:
+        return list(settings["category_ids"])
+    if [name.lower() for name in class_names] == [name for _, name in COCO_CATEGORIES]:
+        return [number for number, _ in COCO_CATEGORIES]
+    return list(range(len(class_names)))
+
+
 class Preprocess:
     """Turns images into the arrays that the exported graph takes."""
 
@@ -54,10 +100,12 @@ class Preprocess:
             kind = options.pop("type", None)
             if kind not in OPERATIONS:
                 raise DeployError(f"infer_cfg.yml: Preprocess has {kind}; expected one of {', '.join(OPERATIONS)}")
+            implied = IMPLIED.get(kind, {})
+            options = {k: v for k, v in options.items() if k not in implied or v != implied[k]}
             try:
                 operations.append(OPERATIONS[kind](**options))
             except (TypeError, ValueError) as error:
-                raise DeployError(f"infer_cfg.yml: Preprocess: {kind}: {error}") from None
+                raise DeployError(f"infer_cfg.yml: Preprocess: {kind}: {error} (of {options})") from None
         of_samples = [op for op in operations if not isinstance(op, PadBatch)]
         self.sample = Compose(of_samples)
         self.unresized = Compose([op for op in of_samples if not isinstance(op, Resize)])
@@ -103,7 +151,9 @@ class Preprocess:
             padded = PadBatch(pad_to_size=self.fixed_size)(padded)
         shapes = {sample["image"].shape for sample in padded}
         if len(shapes) > 1:
-            raise DeployError("images of different sizes in one batch, and the model's Preprocess has no PadStride")
+            raise DeployError(
+                "images of different sizes in one batch, and the model's Preprocess has no PadStride: use batches of 1"
+            )
         return {
             key: np.stack([np.asarray(sample[key], dtype=np.float32) for sample in padded])
             for key in ("image", "scale_factor", "im_shape")

@@ -2,18 +2,20 @@
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from ppdet.data.errors import DataError
+from ppdet.data.source.coco import load_coco_json
 from ppdet.data.source.image_folder import find_images
 from ppdet.data.transform.decode import read_image
 from ppdet.utils.files import write_json
-from ppdet.utils.logger import get_logger
+from ppdet.utils.logger import get_logger, is_watched
 from ppdet.visualize import draw_detections
 
 logger = get_logger(__name__)
@@ -60,11 +62,15 @@ def write_results(
     visualize: bool = True,
     save_results: bool = False,
     save_threshold: float = 0.0,
+    image_ids: Optional[Sequence[int]] = None,
 ) -> None:
     """Draw every image of `detections`, collect COCO results, and log a summary with speed and places.
 
+    A progress bar shows how far it is, where a person watches.
+
     Args:
         output_dir: folder for pictures and bbox.json; made if missing.
+        image_ids: of each path, for bbox.json; their positions in the list where there are none.
         draw_threshold: least score of a drawn detection. save_threshold: least score in bbox.json.
 
     Raises:
@@ -76,8 +82,9 @@ def write_results(
     for path, name in zip(paths, names) if visualize else ():
         if (output / name).resolve() == Path(path).resolve():
             raise DataError(f"{output}: pictures would overwrite the images themselves: name another --output_dir")
+    ids = range(len(paths)) if image_ids is None else image_ids
     results, images, boxes, start = [], 0, 0, time.perf_counter()
-    for index, rows in detections:
+    for index, rows in watched(detections, len(paths)):
         images += 1
         boxes += int((rows[:, 1] >= draw_threshold).sum())
         if visualize:
@@ -86,7 +93,7 @@ def write_results(
             if not cv2.imwrite(str(target), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)):
                 raise OSError(f"{target}: the picture cannot be written: is the disk full, or the folder read-only?")
         if save_results:
-            results += coco_results(index, paths[index], rows[rows[:, 1] >= save_threshold], category_ids)
+            results += coco_results(ids[index], paths[index], rows[rows[:, 1] >= save_threshold], category_ids)
     if not images:
         raise DataError(f"none of the {len(paths)} images could be read, beginning with {paths[0]}")
     seconds = time.perf_counter() - start
@@ -101,6 +108,14 @@ def write_results(
         logger.info("pictures: %s", output)
 
 
+def watched(detections: Iterable[Detection], total: int) -> Iterator[Detection]:
+    """The same, under a progress bar over all `total` images, with those that were skipped."""
+    with tqdm(total=total, desc="detect", unit="image", leave=False, disable=not is_watched()) as bar:
+        for index, rows in detections:
+            yield index, rows
+            bar.update(index + 1 - bar.n)
+
+
 def picture_names(paths: Sequence[str]) -> list[str]:
     """A file name for each path's picture: the image's own; with its folders in front where names repeat."""
     names = [Path(path).name for path in paths]
@@ -112,11 +127,38 @@ def picture_names(paths: Sequence[str]) -> list[str]:
     return [name if name.lower().endswith(kept) else f"{name}.png" for name in names]
 
 
-def coco_results(index: int, path: str, rows: np.ndarray, category_ids: Sequence[int]) -> list[dict]:
-    """COCO result entries of an image; image_id is its position in the list, file_name says which it is."""
+def coco_image_ids(annotations: str, paths: Sequence[str]) -> list[int]:
+    """Ids of image files in a COCO json: of the entry whose file_name is the path's end, or the path's last part.
+
+    Raises:
+        DataError: it is no COCO json, or it does not have an image, or several of that name.
+    """
+    ids: dict[tuple[str, ...], list[int]] = {}
+    try:
+        for image in load_coco_json(annotations)["images"]:
+            parts = Path(image["file_name"]).parts
+            for key in {parts, parts[-1:]}:
+                ids.setdefault(key, []).append(image["id"])
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{annotations}: expected COCO's images with id and file_name: {error!r}") from None
+    found: dict[int, str] = {}
+    for path in paths:
+        parts = Path(path).resolve().parts
+        named = next((ids[parts[i:]] for i in range(len(parts)) if parts[i:] in ids), [])
+        if len(named) != 1:
+            reason = f"{len(named)} of its images have that name" if named else "it is not in it"
+            raise DataError(f"{path} cannot be found in {annotations}: {reason}")
+        if named[0] in found:
+            raise DataError(f"{path} and {found[named[0]]} are the same image in {annotations}")
+        found[named[0]] = path
+    return list(found)
+
+
+def coco_results(image_id: int, path: str, rows: np.ndarray, category_ids: Sequence[int]) -> list[dict]:
+    """COCO result entries of an image; file_name says which file it is."""
     return [
         {
-            "image_id": index,
+            "image_id": image_id,
             "file_name": path,
             "category_id": category_ids[int(label)] if int(label) < len(category_ids) else int(label),
             "bbox": [x1, y1, x2 - x1, y2 - y1],

@@ -8,7 +8,6 @@ from paddle import nn
 
 from ppdet.core.config import Config
 from ppdet.engine.build import build_dataset, build_reader, build_trained_model
-from ppdet.engine.evaluator import progress
 
 
 class Predictor:
@@ -32,7 +31,7 @@ class Predictor:
         """
         self.dataset.set_images(paths)
         reader = build_reader(self.cfg, "TestReader", self.dataset, share=False)
-        for batch in progress(reader, "detect"):
+        for batch in reader:
             rows, rows_per_image = self.model(batch)
             ends = np.cumsum(rows_per_image.numpy())
             yield from zip(batch["im_id"].numpy().tolist(), np.split(rows.numpy(), ends[:-1]))

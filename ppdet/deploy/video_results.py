@@ -1,0 +1,205 @@
+"""Detection on a video: an annotated video, and detections by frame."""
+
+import json
+import os
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from ppdet.data.errors import DataError
+from ppdet.deploy.detector import Detections, Detector
+from ppdet.deploy.video import Frame, VideoFile, VideoSource
+from ppdet.utils.files import atomic_path
+from ppdet.utils.iteration import batches, run_ahead
+from ppdet.utils.logger import get_logger, is_watched
+from ppdet.visualize import draw_detections
+
+logger = get_logger(__name__)
+STOP_KEYS = (ord("q"), 27)  # Escape
+
+
+def detect_video(
+    detector: Detector,
+    source: VideoSource,
+    output_dir: str,
+    *,
+    batch_size: int = 1,
+    threshold: float = 0.5,
+    visualize: bool = True,
+    save_results: bool = False,
+) -> bool:
+    """Detect on every frame; write an annotated video and, with save_results, a line of JSON for each frame.
+
+    A camera's frames are shown in a window too, where OpenCV has windows. Q or Escape in it ends a camera, and Ctrl-C
+    ends everything: the files are finished with what has been done. A camera's video keeps the camera's time: a frame
+    stays until the next one has been detected on.
+
+    Args:
+        threshold: least score of a drawn detection; the JSON has all.
+
+    Returns:
+        Whether it came to the end: False where somebody stopped it.
+
+    Raises:
+        DataError: no video can be written, or it would replace the source, or it was stopped before its first frame.
+    """
+    start = time.perf_counter()
+    to_the_end = True
+    with VideoResults(detector, source, Path(output_dir), threshold, visualize, save_results) as results:
+        # The next frames are read and preprocessed while the engine computes; a camera's should not get old.
+        samples = run_ahead(
+            ((frame, detector.prepare(frame.image)) for frame in source), batch_size if source.live else 2 * batch_size
+        )
+        try:
+            with tqdm(total=source.announced or None, unit="frame", leave=False, disable=not is_watched()) as bar:
+                for batch in batches(samples, batch_size):
+                    found = detector.run([sample for _, sample in batch])
+                    for (frame, _), detections in zip(batch, found):
+                        results.add(frame, detections)
+                    bar.update(len(batch))
+                    if results.wants_to_stop():
+                        to_the_end = False
+                        break
+        except KeyboardInterrupt:
+            to_the_end = False
+        finally:
+            samples.close()
+        if not results.frames:
+            raise DataError(f"{source.name}: stopped before its first frame")
+    seconds = time.perf_counter() - start
+    logger.info("%d frames in %.1f s: %.2f frames/s", results.frames, seconds, results.frames / seconds)
+    logger.info("%d detections with a score of at least %g", results.detections, threshold)
+    if not to_the_end:
+        logger.warning("stopped after %d frames%s", results.frames, f" of {source.announced}" * bool(source.announced))
+    elif source.missing:
+        logger.warning("%d frames of %s could not be decoded", source.missing, source.name)
+    for kind, path in results.paths.items():
+        logger.info("%s: %s", kind, path)
+    return to_the_end
+
+
+class VideoResults:
+    """Where detections on a video go. The files get their names when it is closed without an error.
+
+    Attributes:
+        frames, detections: what was added; detections from the threshold on.
+        paths: of the files, by what they are.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        source: VideoSource,
+        output: Path,
+        threshold: float,
+        visualize: bool,
+        save_results: bool,
+    ) -> None:
+        self.detector = detector
+        self.source = source
+        self.threshold = threshold
+        self.frames = self.detections = 0
+        self.paths: dict[str, Path] = {}
+        self._stack = ExitStack()
+        self._stack.callback(source.close)
+        self._lines = self._video = self._window = None
+        stem = output / (source.name.replace(" ", "_") if source.live else Path(source.name).stem)
+        output.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as opened:  # what is open when the next cannot be opened is closed
+            opened.push(self._stack)
+            if save_results:
+                path = self.paths["detections"] = stem.with_name(f"{stem.name}.jsonl")
+                temporary = opened.enter_context(atomic_path(path))
+                self._lines = opened.enter_context(open(temporary, "w", encoding="utf-8"))
+            if visualize:
+                self._video = opened.enter_context(VideoFile(stem, source.size, source.fps))
+                path = self.paths["video"] = self._video.path
+                if not source.live and path.resolve() == Path(source.name).resolve():
+                    raise DataError(f"{path}: the result would overwrite the video itself: name another --output_dir")
+            if source.live:
+                self._window = opened.enter_context(Window(source.name))
+            self._stack = opened.pop_all()
+
+    def __enter__(self) -> "VideoResults":
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+    def add(self, frame: Frame, found: Detections) -> None:
+        """Write and show a frame."""
+        self.frames += 1
+        self.detections += len(found.above(self.threshold))
+        if self._lines:
+            self._lines.write(json.dumps(self._line(frame, found)) + "\n")
+        if not self._video and not self._window:
+            return
+        picture = draw_detections(frame.image, found.rows, self.detector.class_names, self.threshold)
+        if self._video:
+            due = round(frame.seconds * self.source.fps) + 1 - self._video.frames
+            self._video.write(picture, times=max(0, due) if self.source.live else 1)
+        if self._window:
+            self._window.show(picture)
+
+    def wants_to_stop(self) -> bool:
+        """Whether somebody pressed Q or Escape in the window."""
+        return self._window is not None and self._window.is_stopped()
+
+    def _line(self, frame: Frame, found: Detections) -> dict:
+        ids = self.detector.category_ids
+        boxes = zip(found.classes.tolist(), found.names, found.scores.tolist(), found.boxes.tolist())
+        return {
+            "frame": frame.number,
+            "seconds": round(frame.seconds, 6),
+            "detections": [
+                {
+                    "category_id": ids[label] if label < len(ids) else label,
+                    "name": name,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "score": score,
+                }
+                for label, name, score, (x1, y1, x2, y2) in boxes
+            ],
+        }
+
+
+class Window:
+    """A window with pictures, where OpenCV and the machine have one; otherwise it shows nothing, and says so."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.is_open = False
+        # Where there is no display, some builds of OpenCV end the whole process.
+        display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+        if display or not sys.platform.startswith("linux"):
+            try:
+                cv2.namedWindow(title, cv2.WINDOW_NORMAL)
+                self.is_open = True
+            except cv2.error:
+                pass
+        if not self.is_open:
+            logger.info("no window can be shown (no display, or opencv-python-headless): Ctrl-C ends the camera")
+
+    def __enter__(self) -> "Window":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.is_open:
+            cv2.destroyWindow(self.title)
+
+    def show(self, image: np.ndarray) -> None:
+        """Show an image (H, W, 3) RGB uint8."""
+        if self.is_open:
+            cv2.imshow(self.title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+    def is_stopped(self) -> bool:
+        """Whether Q or Escape was pressed, or the window closed."""
+        if not self.is_open:
+            return False
+        pressed = cv2.waitKey(1) & 0xFF
+        return pressed in STOP_KEYS or cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1

@@ -1,0 +1,197 @@
+"""deploy/python/infer.py: what its options mean for the detector, image ids, and the benchmark."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from toy import write_toy
+
+from ppdet.data.errors import DataError
+from ppdet.deploy.benchmark import run_benchmark
+from ppdet.deploy.detector import Detector
+from ppdet.deploy.errors import DeployError
+from ppdet.deploy.results import coco_image_ids
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "deploy" / "python" / "infer.py"
+spec = importlib.util.spec_from_file_location("deploy_infer", SCRIPT)
+script = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(script)
+
+DEFAULTS = {
+    "backend": "auto",
+    "device": "CPU",
+    "precision": "fp32",
+    "threads": None,
+    "tensorrt": False,
+    "onednn": True,
+}
+
+
+def options(monkeypatch, text):
+    monkeypatch.setattr(sys, "argv", ["infer.py", "--model_dir", "m", "--image_file", "i.jpg", *text.split()])
+    arguments = script.parse_arguments()
+    script.check_modes(arguments)
+    return script.detector_options(arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        ("--device gpu", {"device": "GPU"}),
+        ("--run_mode paddle", {"backend": "paddle"}),
+        ("--enable_mkldnn=True", {"backend": "paddle"}),
+        ("--enable_mkldnn False --cpu_threads 3", {"backend": "paddle", "onednn": False, "threads": 3}),
+        ("--enable_mkldnn_bfloat16", {"backend": "paddle", "precision": "bf16"}),
+        ("--enable_mkldnn_bfloat16 true --precision bf16", {"backend": "paddle", "precision": "bf16"}),
+        ("--precision bf16", {"precision": "bf16"}),
+        ("--backend openvino --precision fp16", {"backend": "openvino", "precision": "fp16"}),
+        ("--run_mode trt_fp32 --device GPU", {"backend": "paddle", "device": "GPU", "tensorrt": True}),
+        (
+            "--run_mode trt_int8 --device GPU",
+            {"backend": "paddle", "device": "GPU", "tensorrt": True, "precision": "int8"},
+        ),
+        (
+            "--run_mode trt_fp16 --device GPU --backend onnxruntime",
+            {"backend": "onnxruntime", "device": "GPU", "tensorrt": True, "precision": "fp16"},
+        ),
+    ],
+)
+def test_options(monkeypatch, text, expected):
+    assert options(monkeypatch, text) == {**DEFAULTS, **expected}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("--run_mode paddle --backend onnxruntime", "--run_mode paddle is for --backend paddle"),
+        ("--enable_mkldnn false --backend openvino", "--enable_mkldnn is for --backend paddle"),
+        ("--enable_mkldnn_bfloat16 --backend auto", "--enable_mkldnn_bfloat16 is for --backend paddle"),
+        ("--enable_mkldnn_bfloat16 --enable_mkldnn false", "needs --enable_mkldnn true"),
+        ("--enable_mkldnn_bfloat16 --device GPU", "and --device CPU"),
+        ("--enable_mkldnn --device GPU", "--enable_mkldnn is for --device CPU"),
+        ("--enable_mkldnn_bfloat16 --precision fp16", "--precision asks for fp16 and --enable_mkldnn_bfloat16 asks"),
+        ("--run_mode trt_fp16", "needs --device GPU"),
+        ("--run_mode trt_fp16 --device GPU --precision int8", "--precision asks for int8 and --run_mode asks for fp16"),
+        ("--run_mode trt_fp16 --device GPU --backend openvino", "which --backend openvino does not have"),
+        ("--coco_json a.json", "--coco_json is for --save_results"),
+        ("--coco_json a.json --save_results --run_benchmark", "--coco_json is for --save_results"),
+    ],
+)
+def test_contradictions(monkeypatch, text, message):
+    with pytest.raises(DeployError) as error:
+        options(monkeypatch, text)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["--threshold 1.5", "--threshold x", "--batch_size 0", "--enable_mkldnn perhaps"])
+def test_values_out_of_range(monkeypatch, capsys, text):
+    with pytest.raises(SystemExit):
+        options(monkeypatch, text)
+    assert f"argument {text.split()[0]}: expected " in capsys.readouterr().err
+
+
+def test_cameras_are_numbers(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["infer.py", "--model_dir", "m", "--camera_id", "-1"])
+    with pytest.raises(SystemExit):
+        script.parse_arguments()
+    assert "expected the number of a camera" in capsys.readouterr().err
+
+
+def test_help_needs_no_heavy_import():
+    command = [sys.executable, "-X", "importtime", str(SCRIPT), "--help"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0 and "examples:" in result.stdout
+    imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
+    assert "argparse" in imported and not imported & {"numpy", "cv2", "paddle", "yaml"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_toy(tmp_path_factory.mktemp("toy"))
+
+
+def write_images(folder, names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        cv2.imwrite(str(folder / name), np.full((64, 96, 3), 30 * (number + 1), np.uint8))
+    return [str(folder / name) for name in names]
+
+
+def test_command_takes_ids_of_annotations(folder, tmp_path):
+    from pycocotools.coco import COCO
+
+    paths = write_images(tmp_path / "images", ["a.png", "b.png", "c.png"])
+    truth = {
+        "images": [{"id": i, "file_name": f"images/{name}"} for i, name in ((7, "c.png"), (9, "a.png"), (4, "b.png"))],
+        "annotations": [],
+        "categories": [{"id": 0, "name": "dark"}, {"id": 1, "name": "bright"}],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    command = [sys.executable, SCRIPT, "--model_dir", folder, "--image_dir", tmp_path / "images", "--save_results",
+               "--coco_json", tmp_path / "truth.json", "--output_dir", tmp_path / "o", "--batch_size", 2,
+               "--backend", "paddle"]  # fmt: skip
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    loaded = COCO(str(tmp_path / "truth.json")).loadRes(str(tmp_path / "o" / "bbox.json"))
+    scores = {row["image_id"]: row["score"] for row in loaded.dataset["annotations"]}
+    assert scores == pytest.approx({9: 30 / 255, 4: 60 / 255, 7: 90 / 255}, abs=1e-3)
+    files = {row["image_id"]: row["file_name"] for row in json.loads((tmp_path / "o" / "bbox.json").read_text())}
+    assert files == {9: paths[0], 4: paths[1], 7: paths[2]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([("x/a.png", 1), ("y/a.png", 2)], "2 of its images have that name"),
+        ([("b.png", 1)], "it is not in it"),
+        ("no list", "expected COCO's images"),
+    ],
+)
+def test_images_that_annotations_do_not_name(tmp_path, content, message):
+    paths = write_images(tmp_path / "z", ["a.png"])
+    rows = [{"file_name": name, "id": i} for name, i in content] if isinstance(content, list) else [content]
+    (tmp_path / "t.json").write_text(json.dumps({"images": rows}))
+    with pytest.raises(DataError, match=message):
+        coco_image_ids(str(tmp_path / "t.json"), paths)
+
+
+def test_image_ids_by_folder(tmp_path):
+    paths = write_images(tmp_path / "x", ["a.png"]) + write_images(tmp_path / "y", ["a.png"])
+    rows = [{"file_name": "y/a.png", "id": 5}, {"file_name": "x/a.png", "id": 3}]
+    (tmp_path / "t.json").write_text(json.dumps({"images": rows}))
+    assert coco_image_ids(str(tmp_path / "t.json"), paths) == [3, 5]
+    (tmp_path / "t.json").write_text(json.dumps({"images": [{"file_name": "a.png", "id": 3}]}))
+    with pytest.raises(DataError, match="are the same image"):
+        coco_image_ids(str(tmp_path / "t.json"), paths)
+
+
+def test_benchmark(folder, tmp_path, capsys, log):
+    paths = write_images(tmp_path / "images", [f"{i}.png" for i in range(5)])
+    (tmp_path / "broken.png").write_bytes(b"no")
+    detector = Detector(folder, "paddle", threads=1)
+    report = run_benchmark(detector, [*paths, str(tmp_path / "broken.png")], tmp_path / "o", batch_size=2, runs=4)
+    assert json.loads((tmp_path / "o" / "benchmark.json").read_text()) == report
+    assert report["runs"] == 4 and report["images"] == 5 and report["batch_size"] == 2
+    assert report["backend"] == "paddle" and report["precision"] == "fp32" and report["threads"] == 1
+    assert report["detections_per_image"] == 1 and report["versions"]["paddlepaddle"]
+    assert "broken.png" in log.text
+    times = report["milliseconds"]
+    assert all(0 < row["p50"] <= row["p90"] <= row["p99"] for row in times.values())
+    parts = sum(times[name]["mean"] for name in ("preprocess", "inference", "postprocess"))
+    assert times["total"]["mean"] == pytest.approx(parts)
+    assert report["images_per_second"] == pytest.approx(2 * 1000 / times["total"]["mean"])
+    assert 50 < report["peak_memory_mib"] < 100_000
+    table = capsys.readouterr().out
+    assert "paddle, fp32, cpu, 1 threads: 4 batches of 2, 5 images" in table
+    assert f"{times['inference']['p90']:.2f}" in table
+    # More images than runs: each of them is measured.
+    assert run_benchmark(detector, paths, tmp_path / "o", runs=1)["runs"] == 5
+    with pytest.raises(DataError, match="none of the 1 images could be read"):
+        run_benchmark(detector, [str(tmp_path / "broken.png")], tmp_path / "o")

@@ -1,0 +1,221 @@
+"""Videos: what goes in comes out, with boxes; and those that are not as they should be."""
+
+import json
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from toy import read_video, write_toy, write_video
+
+from ppdet.data.errors import DataError
+from ppdet.deploy.detector import Detector
+from ppdet.deploy.video import Frame, VideoFile, VideoSource
+from ppdet.deploy.video_results import VideoResults, detect_video
+
+ROOT = Path(__file__).resolve().parents[2]
+VALUES = [20, 60, 100, 140, 180, 220, 250]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_toy(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="module")
+def detector(folder):
+    return Detector(folder, "paddle", threads=1)
+
+
+def infer(*arguments, code=0):
+    command = [sys.executable, "deploy/python/infer.py", *map(str, arguments)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == code, result.stderr
+    return result.stdout + result.stderr
+
+
+def test_command_writes_video_and_lines(folder, tmp_path):
+    video = write_video(tmp_path / "grey.mp4", VALUES)
+    output = tmp_path / "output"
+    log = infer("--model_dir", folder, "--video_file", video, "--output_dir", output, "--batch_size", 3,
+                "--threshold", 0.5, "--save_results", "--cpu_threads", 1)  # fmt: skip
+    assert "7 frames in" in log and "4 detections with a score of at least 0.5" in log
+    assert f"video: {output / 'grey.mp4'}" in log and f"detections: {output / 'grey.jsonl'}" in log
+    assert sorted(p.name for p in output.iterdir()) == ["grey.jsonl", "grey.mp4"]
+    capture = cv2.VideoCapture(str(output / "grey.mp4"))
+    assert capture.get(cv2.CAP_PROP_FPS) == 12.5 and capture.get(cv2.CAP_PROP_FRAME_COUNT) == 7
+    frames = read_video(output / "grey.mp4")
+    lines = [json.loads(line) for line in (output / "grey.jsonl").read_text().splitlines()]
+    assert [line["frame"] for line in lines] == list(range(7))
+    assert [line["seconds"] for line in lines] == pytest.approx([i / 12.5 for i in range(7)])
+    for value, frame, line in zip(VALUES, frames, lines):
+        (found,) = line["detections"]
+        # The input is half as large as the frame: 64 of 128 rows.
+        assert found["bbox"] == pytest.approx([32, 48, 64, 32]) and found["name"] == "bright"
+        assert found["score"] == pytest.approx(value / 255, abs=0.02) and found["category_id"] == 1
+        assert frame.shape == (128, 192, 3)
+        assert abs(frame[100:, 120:].astype(int) - value).max() < 12  # outside of the box
+        coloured = np.ptp(frame[70, 28:36].astype(int), axis=1).max() > 60  # the left side of the box
+        assert coloured == (value / 255 > 0.5)
+
+
+def test_frame_turned_by_its_metadata(detector, tmp_path):
+    video = write_video(tmp_path / "turned.mp4", VALUES)
+    data = bytearray(video.read_bytes())
+    # The matrix of the track header, of 16.16 numbers after 40 bytes: turned by 90 degrees, as telephones write it.
+    at = data.index(b"tkhd") + 4 + 40
+    assert data[at : at + 4] == (1 << 16).to_bytes(4, "big")
+    matrix = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30]
+    data[at : at + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in matrix)
+    video.write_bytes(data)
+    assert detect_video(detector, VideoSource(video), tmp_path / "output")
+    assert [frame.shape for frame in read_video(tmp_path / "output" / "turned.mp4")] == [(192, 128, 3)] * 7
+
+
+def test_odd_size_loses_one_row_and_column(detector, tmp_path):
+    path = tmp_path / "odd.avi"
+    writer = cv2.VideoWriter(str(path), cv2.CAP_OPENCV_MJPEG, cv2.VideoWriter_fourcc(*"MJPG"), 10, (193, 129))
+    for value in VALUES:
+        writer.write(np.full((129, 193, 3), value, np.uint8))
+    writer.release()
+    source = VideoSource(path)
+    assert source.size == (129, 193)
+    detect_video(detector, source, tmp_path / "output")
+    assert [frame.shape for frame in read_video(tmp_path / "output" / "odd.mp4")] == [(128, 192, 3)] * 7
+
+
+def test_frames_too_large_for_mpeg4_become_motion_jpeg(tmp_path):
+    size = (64, 9000)
+    with VideoFile(tmp_path / "wide", size, 10.0) as video:
+        video.write(np.full((*size, 3), 90, np.uint8))
+        video.write(np.full((32, 4500, 3), 200, np.uint8))  # of another size
+    assert video.path == tmp_path / "wide.avi"
+    frames = read_video(video.path)
+    assert [frame.shape for frame in frames] == [(*size, 3)] * 2 and abs(frames[1].astype(int) - 200).max() < 8
+    with pytest.raises(DataError, match="no video of 70000 x 8 pixels"):
+        VideoFile(tmp_path / "wider", (8, 70000), 10.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["wide.avi"]
+
+
+def test_damaged_video_is_counted(detector, tmp_path, log):
+    rng = np.random.default_rng(0)
+    video = tmp_path / "damaged.mp4"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), 10, (128, 96))
+    for _ in range(60):
+        writer.write(rng.integers(0, 255, (96, 128, 3), dtype=np.uint8))
+    writer.release()
+    data = bytearray(video.read_bytes())
+    third = len(data) // 3
+    data[third : 2 * third] = bytes(third)
+    video.write_bytes(data)
+    assert detect_video(detector, VideoSource(video), tmp_path / "output")
+    written = len(read_video(tmp_path / "output" / "damaged.mp4"))
+    assert 0 < written < 60
+    assert f"{60 - written} frames of {video} could not be decoded" in log.text
+
+
+def test_cut_video(detector, tmp_path, log):
+    whole = write_video(tmp_path / "whole.avi", VALUES * 40).read_bytes()
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole[: len(whole) // 2])
+    assert detect_video(detector, VideoSource(cut), tmp_path / "output")
+    missing = int(re.search(rf"(\d+) frames of {cut} could not be decoded", log.text).group(1))
+    assert 0 < missing < 280 and len(read_video(tmp_path / "output" / "cut.mp4")) == 280 - missing
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such video file"),
+        (b"", "not a video that OpenCV can read"),
+        (b"no video" * 100, "not a video that OpenCV can read"),
+        ("half", "not a video that OpenCV can read"),  # the index of an .mp4 is at its end
+        ("none", "not a video that OpenCV can read"),
+    ],
+)
+def test_not_a_video(tmp_path, content, message):
+    path = tmp_path / "bad.mp4"
+    if content == "none":
+        write_video(path, [])
+    elif content == "half":
+        path.write_bytes(write_video(tmp_path / "good.mp4", VALUES).read_bytes()[:2000])
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=re.escape(f"{path}: {message}")):
+        VideoSource(path)
+
+
+def test_container_without_a_frame(tmp_path):
+    path = write_video(tmp_path / "empty.avi", VALUES)
+    path.write_bytes(path.read_bytes()[:5800])  # the header, and the beginning of the first frame
+    with pytest.raises(DataError, match="no frame of it can be decoded"):
+        VideoSource(path)
+
+
+def test_result_never_replaces_its_source(detector, tmp_path):
+    video = write_video(tmp_path / "own.mp4", VALUES)
+    before = video.read_bytes()
+    with pytest.raises(DataError, match="would overwrite the video itself"):
+        detect_video(detector, VideoSource(video), tmp_path, save_results=True)
+    assert video.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["own.mp4"]
+
+
+def test_full_disk_is_noticed(tmp_path):
+    rng = np.random.default_rng(0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pytest.raises(OSError, match="is the disk full"), VideoFile(tmp_path / "v", (96, 128), 10.0) as video:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
+        try:
+            for _ in range(60):
+                video.write(rng.integers(0, 255, (96, 128, 3), dtype=np.uint8))
+            video._writer.release()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
+
+
+def test_interrupted_video_is_whole(folder, tmp_path):
+    video = write_video(tmp_path / "long.avi", VALUES * 3000)
+    output = tmp_path / "output"
+    command = [sys.executable, "deploy/python/infer.py", "--model_dir", folder, "--video_file", video, "--save_results",
+               "--output_dir", output, "--cpu_threads", "1", "--backend", "paddle"]  # fmt: skip
+    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not any(p.stat().st_size > 20_000 for p in output.glob(".long.*.mp4")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in log, log
+    frames = int(re.search(r"stopped after (\d+) frames of 21000", log).group(1))
+    assert sorted(p.name for p in output.iterdir()) == ["long.jsonl", "long.mp4"]
+    assert len(read_video(output / "long.mp4")) == frames == len((output / "long.jsonl").read_text().splitlines())
+
+
+def test_camera_keeps_its_time(detector, tmp_path, log, monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    source = VideoSource(write_video(tmp_path / "v.avi", VALUES, fps=10))
+    source.live, source.name = True, "camera 3"
+    with VideoResults(detector, source, tmp_path, 0.5, True, True) as results:
+        for number, (seconds, value) in enumerate([(0.0, 20), (0.5, 140), (0.52, 90), (1.2, 250)]):
+            image = np.full((128, 192, 3), value, np.uint8)
+            results.add(Frame(number, seconds, image), detector.predict(image))
+    assert "no window can be shown" in log.text and not results.wants_to_stop()
+    greys = [int(frame[120, 180, 0]) for frame in read_video(tmp_path / "camera_3.mp4")]
+    # At 10 frames a second, the frame of 1.2 seconds is the thirteenth.
+    assert len(greys) == 13 and np.allclose(greys, [20] + [140] * 5 + [250] * 7, atol=4)
+    assert len((tmp_path / "camera_3.jsonl").read_text().splitlines()) == 4
+
+
+def test_no_camera_is_one_line(folder):
+    if Path("/dev/video9").exists():
+        pytest.skip("there is a tenth camera")
+    log = infer("--model_dir", folder, "--camera_id", 9, code=2)
+    assert log.startswith("error: camera 9: ") and len(log.splitlines()) == 1

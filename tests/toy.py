@@ -1,0 +1,75 @@
+"""An exported detector that finds one box in every image: small, and what it finds can be computed by hand."""
+
+from pathlib import Path
+from typing import Optional
+
+import cv2
+import numpy as np
+import paddle
+import yaml
+from paddle.static import InputSpec
+
+BOX = (16, 24, 48, 40)  # x1, y1, x2, y2 in pixels of the network's input
+
+
+class Toy(paddle.nn.Layer):
+    """Of class 1, BOX, with the brightness of the image's middle as its score."""
+
+    def __init__(self):
+        super().__init__()
+        mean = paddle.ParamAttr(initializer=paddle.nn.initializer.Constant(1 / 3))
+        self.grey = paddle.nn.Conv2D(3, 1, 1, weight_attr=mean, bias_attr=False)
+
+    def forward(self, image, scale_factor):
+        score = self.grey(image)[:, 0, 32, 32]
+        ones = score * 0 + 1
+        scale_y, scale_x = scale_factor[:, 0], scale_factor[:, 1]
+        x1, y1, x2, y2 = (side / scale for side, scale in zip(BOX, (scale_x, scale_y) * 2))
+        return paddle.stack([ones, score, x1, y1, x2, y2], axis=1), ones.astype("int32")
+
+
+def write_toy(folder: Path, preprocess: Optional[list] = None, **settings: object) -> Path:
+    """Export it; infer_cfg.yml is as PaddleDetection writes it, but for `settings`."""
+    toy = Toy()
+    toy.eval()
+    spec = [InputSpec([None, 3, None, None], "float32", "image"), InputSpec([None, 2], "float32", "scale_factor")]
+    paddle.jit.save(paddle.jit.to_static(toy, input_spec=spec, full_graph=True), str(folder / "model"))
+    content = {
+        "mode": "paddle",
+        "draw_threshold": 0.5,
+        "metric": "COCO",
+        "use_dynamic_shape": True,
+        "arch": "FCOS",
+        "min_subgraph_size": 3,
+        "Preprocess": preprocess
+        or [
+            {"type": "Resize", "target_size": [64, 128], "keep_ratio": True, "interp": 1},
+            {"type": "NormalizeImage", "mean": [0, 0, 0], "std": [1, 1, 1], "is_scale": True, "norm_type": "mean_std"},
+            {"type": "Permute"},
+            {"type": "PadStride", "stride": 32},
+        ],
+        "label_list": ["dark", "bright"],
+        **settings,
+    }
+    (folder / "infer_cfg.yml").write_text(yaml.safe_dump(content))
+    return folder
+
+
+def write_video(path: Path, values: list, size: tuple = (128, 192), fps: float = 12.5) -> Path:
+    """A video of grey frames (h, w), Motion JPEG in .avi, MPEG-4 in .mp4."""
+    codec = "MJPG" if path.suffix == ".avi" else "mp4v"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, size[::-1])
+    for value in values:
+        writer.write(np.full((*size, 3), value, np.uint8))
+    writer.release()
+    return path
+
+
+def read_video(path: Path) -> list:
+    """Frames (h, w, 3), blue, green, red."""
+    capture = cv2.VideoCapture(str(path))
+    frames = []
+    while capture.grab():
+        frames.append(capture.retrieve()[1])
+    capture.release()
+    return frames
