@@ -1,0 +1,257 @@
+// Detect objects in an image with an exported model, by Paddle Inference.
+//
+//   detect MODEL_DIR IMAGE [--output FILE] [--threshold SCORE] [--threads N] [--gpu]
+//
+// MODEL_DIR is a folder that tools/export_model.py wrote. A line for each detection: name, score, x1, y1, x2, y2 in
+// pixels of the image. --output writes a picture with the boxes.
+
+#include <paddle_inference_api.h>
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <opencv2/imgcodecs.hpp>
+#include <opencv2/imgproc.hpp>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+struct Arguments {
+  std::string model_dir, image, output;
+  float threshold = 0.5f;
+  int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  bool gpu = false;
+};
+
+struct Input {
+  cv::Mat pixels;  // (H, W, 3) RGB, uint8 until it is normalised, then float32
+  float scale_y = 1, scale_x = 1;
+  float height = 0, width = 0;  // without padding
+};
+
+struct Detection {
+  int label;
+  float score, x1, y1, x2, y2;
+};
+
+// As in training: the largest scale at which the short side does not pass the smaller number and the long side does not
+// pass the larger one, or, without keep_ratio, (height, width).
+void Resize(const YAML::Node& options, Input* input) {
+  const auto target = options["target_size"].as<std::vector<int>>();
+  const int h = input->pixels.rows, w = input->pixels.cols;
+  int new_h = target.at(0), new_w = target.at(1);
+  if (options["keep_ratio"].as<bool>(true)) {
+    const auto [low, high] = std::minmax(target.at(0), target.at(1));
+    const double scale = std::min(double(low) / std::min(h, w), double(high) / std::max(h, w));
+    new_h = std::max(1, int(scale * h + 0.5));
+    new_w = std::max(1, int(scale * w + 0.5));
+  }
+  cv::resize(input->pixels, input->pixels, cv::Size(new_w, new_h), 0, 0, options["interp"].as<int>(cv::INTER_LINEAR));
+  input->scale_y *= float(new_h) / h;
+  input->scale_x *= float(new_w) / w;
+  input->height = new_h;
+  input->width = new_w;
+}
+
+void Normalize(const YAML::Node& options, Input* input) {
+  const double scale = options["is_scale"].as<bool>(true) ? 1.0 / 255 : 1.0;
+  input->pixels.convertTo(input->pixels, CV_32FC3, scale);
+  if (options["channel_order"].as<std::string>("rgb") == "bgr") {
+    cv::cvtColor(input->pixels, input->pixels, cv::COLOR_RGB2BGR);
+  }
+  if (options["norm_type"].as<std::string>("mean_std") == "none") return;
+  const auto mean = options["mean"].as<std::vector<double>>();
+  const auto std = options["std"].as<std::vector<double>>();
+  input->pixels -= cv::Scalar(mean.at(0), mean.at(1), mean.at(2));
+  cv::divide(input->pixels, cv::Scalar(std.at(0), std.at(1), std.at(2)), input->pixels);
+}
+
+// Below and on the right, to at least `size` (height, width).
+void Pad(cv::Size size, const cv::Scalar& value, Input* input) {
+  const int bottom = size.height - input->pixels.rows, right = size.width - input->pixels.cols;
+  if (bottom < 0 || right < 0) throw std::runtime_error("the image does not fit into the model's Pad");
+  cv::copyMakeBorder(input->pixels, input->pixels, 0, bottom, 0, right, cv::BORDER_CONSTANT, value);
+}
+
+void PadStride(const YAML::Node& options, Input* input) {
+  const int stride = std::max(1, options["stride"].as<int>(0));
+  const auto least = options["size"].as<std::vector<int>>(std::vector<int>{1, 1});
+  const auto rounded = [stride](int side) { return (side + stride - 1) / stride * stride; };
+  const int h = std::max(least.at(0), input->pixels.rows), w = std::max(least.at(1), input->pixels.cols);
+  Pad(cv::Size(rounded(w), rounded(h)), cv::Scalar::all(0), input);
+}
+
+// What infer_cfg.yml lists under Preprocess, in its order. The channels move to the front when the tensor is made.
+Input Preprocess(const cv::Mat& bgr, const YAML::Node& operations) {
+  Input input;
+  cv::cvtColor(bgr, input.pixels, cv::COLOR_BGR2RGB);
+  input.height = bgr.rows;
+  input.width = bgr.cols;
+  for (const auto& operation : operations) {
+    const auto type = operation["type"].as<std::string>();
+    if (type == "Resize") {
+      Resize(operation, &input);
+    } else if (type == "NormalizeImage") {
+      Normalize(operation, &input);
+    } else if (type == "Pad") {
+      const auto size = operation["size"].as<std::vector<int>>();
+      const auto fill = operation["fill_value"].as<std::vector<double>>(std::vector<double>{114, 114, 114});
+      Pad(cv::Size(size.at(1), size.at(0)), cv::Scalar(fill.at(0), fill.at(1), fill.at(2)), &input);
+    } else if (type == "PadStride") {
+      PadStride(operation, &input);
+    } else if (type != "Permute") {
+      throw std::runtime_error("infer_cfg.yml: Preprocess has " + type + ", which this example does not know");
+    }
+  }
+  input.pixels.convertTo(input.pixels, CV_32FC3);
+  return input;
+}
+
+class Detector {
+ public:
+  explicit Detector(const Arguments& arguments) {
+    const std::filesystem::path folder(arguments.model_dir);
+    settings_ = YAML::LoadFile((folder / "infer_cfg.yml").string());
+    if (settings_["output"].as<std::string>("detections") != "detections") {
+      throw std::runtime_error("the graph does not end with detections: export it with export.nms true");
+    }
+    const bool json = std::filesystem::exists(folder / "model.json");  // Paddle 3; model.pdmodel is Paddle 2's
+    const auto graph = folder / (json ? "model.json" : "model.pdmodel");
+    if (!std::filesystem::exists(graph)) throw std::runtime_error(graph.string() + ": no such file");
+    paddle_infer::Config config(graph.string(), (folder / "model.pdiparams").string());
+    config.DisableGlogInfo();
+    if (arguments.gpu) {
+      config.EnableUseGpu(200, 0);
+    } else {
+      config.DisableGpu();
+      config.SetCpuMathLibraryNumThreads(arguments.threads);
+      config.EnableMKLDNN();
+    }
+    predictor_ = paddle_infer::CreatePredictor(config);
+  }
+
+  std::vector<Detection> Detect(const cv::Mat& bgr) {
+    const Input input = Preprocess(bgr, settings_["Preprocess"]);
+    const int h = input.pixels.rows, w = input.pixels.cols;
+    // Channel after channel: the planes are views of the tensor's memory.
+    std::vector<float> image(size_t(3) * h * w);
+    std::vector<cv::Mat> planes;
+    for (int i = 0; i < 3; ++i) planes.emplace_back(h, w, CV_32FC1, image.data() + size_t(i) * h * w);
+    cv::split(input.pixels, planes);
+    const std::vector<float> scale{input.scale_y, input.scale_x}, shape{input.height, input.width};
+    for (const auto& name : predictor_->GetInputNames()) {
+      const auto tensor = predictor_->GetInputHandle(name);
+      const bool is_image = name == "image";
+      tensor->Reshape(is_image ? std::vector<int>{1, 3, h, w} : std::vector<int>{1, 2});
+      tensor->CopyFromCpu((is_image ? image : name == "im_shape" ? shape : scale).data());
+    }
+    if (!predictor_->Run()) throw std::runtime_error("Paddle Inference cannot run the graph");
+    const auto rows = predictor_->GetOutputHandle(predictor_->GetOutputNames().at(0));
+    const auto size = rows->shape();  // (M, 6): class, score, x1, y1, x2, y2
+    if (size.size() != 2 || size[1] != 6) throw std::runtime_error("the graph's first output is not (M, 6)");
+    std::vector<float> values(size_t(size[0]) * 6);
+    if (!values.empty()) rows->CopyToCpu(values.data());
+    std::vector<Detection> found;
+    for (auto v = values.begin(); v != values.end(); v += 6) {
+      if (v[0] >= 0) found.push_back({int(v[0]), v[1], v[2], v[3], v[4], v[5]});
+    }
+    return found;
+  }
+
+  std::string Name(int label) const {
+    const auto names = settings_["label_list"];
+    return names && size_t(label) < names.size() ? names[label].as<std::string>() : std::to_string(label);
+  }
+
+ private:
+  YAML::Node settings_;
+  std::shared_ptr<paddle_infer::Predictor> predictor_;
+};
+
+void Draw(const Detection& found, const std::string& name, cv::Mat* picture) {
+  // Steps of the golden ratio around the color circle never come back to an earlier hue.
+  cv::Mat color(1, 1, CV_8UC3, cv::Scalar(int(found.label * 0.61803398875 * 180) % 180, 217, 242));
+  cv::cvtColor(color, color, cv::COLOR_HSV2BGR);
+  const auto pixel = color.at<cv::Vec3b>(0, 0);
+  const cv::Scalar bgr(pixel[0], pixel[1], pixel[2]);
+  cv::rectangle(*picture, cv::Point2f(found.x1, found.y1), cv::Point2f(found.x2, found.y2), bgr, 2);
+  const cv::Point2f corner(found.x1, std::max(12.0f, found.y1 - 4));
+  cv::putText(*picture, name + cv::format(" %.2f", found.score), corner, cv::FONT_HERSHEY_SIMPLEX, 0.45, bgr, 1,
+              cv::LINE_AA);
+}
+
+Arguments Parse(int count, char** values) {
+  Arguments arguments;
+  std::vector<std::string> places;
+  for (int i = 1; i < count; ++i) {
+    const std::string text = values[i];
+    const auto value = [&]() -> std::string {
+      if (++i == count) throw std::invalid_argument(text + " needs a value");
+      return values[i];
+    };
+    const auto number = [&]() -> float {
+      try {
+        return std::stof(value());
+      } catch (const std::logic_error&) {
+        throw std::invalid_argument(text + " needs a number");
+      }
+    };
+    if (text == "--output") {
+      arguments.output = value();
+    } else if (text == "--threshold") {
+      arguments.threshold = number();
+    } else if (text == "--threads") {
+      arguments.threads = std::max(1, int(number()));
+    } else if (text == "--gpu") {
+      arguments.gpu = true;
+    } else if (text.rfind("--", 0) == 0) {
+      throw std::invalid_argument("unknown option " + text);
+    } else {
+      places.push_back(text);
+    }
+  }
+  if (places.size() != 2) {
+    throw std::invalid_argument(
+        "usage: detect MODEL_DIR IMAGE [--output FILE] [--threshold SCORE] [--threads N] [--gpu]");
+  }
+  arguments.model_dir = places[0];
+  arguments.image = places[1];
+  return arguments;
+}
+
+void Run(const Arguments& arguments) {
+  cv::Mat image = cv::imread(arguments.image, cv::IMREAD_COLOR);
+  if (image.empty()) throw std::runtime_error(arguments.image + ": not a readable image");
+  Detector detector(arguments);
+  auto found = detector.Detect(image);
+  // The best ones are drawn last, on top.
+  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.score < b.score; });
+  for (const auto& one : found) {
+    if (one.score < arguments.threshold) continue;
+    const std::string name = detector.Name(one.label);
+    std::printf("%s %.5f %.3f %.3f %.3f %.3f\n", name.c_str(), one.score, one.x1, one.y1, one.x2, one.y2);
+    Draw(one, name, &image);
+  }
+  if (!arguments.output.empty() && !cv::imwrite(arguments.output, image)) {
+    throw std::runtime_error(arguments.output + ": cannot be written");
+  }
+}
+
+}  // namespace
+
+int main(int count, char** values) {
+  try {
+    Run(Parse(count, values));
+  } catch (const std::exception& error) {
+    std::cerr << "error: " << error.what() << std::endl;
+    return 2;
+  }
+  return 0;
+}

@@ -1,0 +1,68 @@
+"""The C++ example finds what the Python Detector finds. It needs Paddle's C++ library: PPDET_PADDLE_INFERENCE names it."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from toy import write_toy
+
+from ppdet.deploy.detector import Detector
+
+ROOT = Path(__file__).resolve().parents[2]
+NORMALIZE = {"type": "NormalizeImage", "mean": [0.2, 0.1, 0.3], "std": [0.5, 0.4, 0.6], "is_scale": True}
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    library = os.environ.get("PPDET_PADDLE_INFERENCE")
+    if not library or not shutil.which("cmake"):
+        pytest.skip("PPDET_PADDLE_INFERENCE names no Paddle Inference C++ library, or there is no cmake")
+    build = tmp_path_factory.mktemp("build")
+    commands = (
+        ["cmake", "-S", ROOT / "deploy" / "cpp", "-B", build, f"-DPADDLE_DIR={library}"],
+        ["cmake", "--build", build],
+    )
+    for command in commands:
+        result = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        assert result.returncode == 0, result.stdout + result.stderr
+    return build / "detect"
+
+
+def run(program, *arguments, code=0):
+    result = subprocess.run([str(program), *map(str, arguments)], capture_output=True, text=True)
+    assert result.returncode == code, result.stderr
+    return result.stdout if code == 0 else result.stderr
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        [{"type": "Resize", "target_size": [64, 128], "keep_ratio": True, "interp": 1}, NORMALIZE,
+         {"type": "Permute"}, {"type": "PadStride", "stride": 32, "size": [100, 140]}],
+        [{"type": "Resize", "target_size": [80, 120], "keep_ratio": False, "interp": 2},
+         {**NORMALIZE, "channel_order": "bgr"}, {"type": "Permute"}],
+        [{"type": "Resize", "target_size": [64, 64], "keep_ratio": True, "interp": 1},
+         {"type": "Pad", "size": [96, 96], "fill_value": [114.0, 50.0, 1.0]}, {"type": "Permute"}],
+    ],
+)  # fmt: skip
+def test_finds_what_python_finds(program, tmp_path, operations):
+    folder = write_toy(tmp_path, operations)
+    image = np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "image.png"), image)
+    detector = Detector(folder, "paddle", threads=1)
+    (expected,) = detector.predict(str(tmp_path / "image.png")).rows
+    arguments = [folder, tmp_path / "image.png", "--threshold", -100, "--threads", 1, "--output", tmp_path / "o.png"]
+    name, *numbers = run(program, *arguments).split()
+    assert name == "bright" and np.allclose([float(n) for n in numbers], expected[1:], atol=2e-3)
+    assert cv2.imread(str(tmp_path / "o.png")).shape == image.shape
+
+
+def test_mistakes_are_one_line(program, tmp_path):
+    folder = write_toy(tmp_path)
+    assert run(program, folder, "none.jpg", code=2).splitlines()[-1] == "error: none.jpg: not a readable image"
+    assert "usage: detect MODEL_DIR IMAGE" in run(program, code=2)
+    assert run(program, folder, "x", "--threshold", "y", code=2) == "error: --threshold needs a number\n"
