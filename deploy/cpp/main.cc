@@ -9,9 +9,11 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <opencv2/imgcodecs.hpp>
@@ -33,7 +35,7 @@ struct Arguments {
 struct Input {
   cv::Mat pixels;  // (H, W, 3) RGB, uint8 until it is normalised, then float32
   float scale_y = 1, scale_x = 1;
-  float height = 0, width = 0;  // without padding
+  int height = 0, width = 0;  // of the image, and what it is resized to; without padding
 };
 
 struct Detection {
@@ -43,21 +45,43 @@ struct Detection {
 
 // As in training: the largest scale at which the short side does not pass the smaller number and the long side does not
 // pass the larger one, or, without keep_ratio, (height, width).
-void Resize(const YAML::Node& options, Input* input) {
+cv::Size NewSize(const YAML::Node& options, int h, int w) {
   const auto target = options["target_size"].as<std::vector<int>>();
-  const int h = input->pixels.rows, w = input->pixels.cols;
-  int new_h = target.at(0), new_w = target.at(1);
-  if (options["keep_ratio"].as<bool>(true)) {
-    const auto [low, high] = std::minmax(target.at(0), target.at(1));
-    const double scale = std::min(double(low) / std::min(h, w), double(high) / std::max(h, w));
-    new_h = std::max(1, int(scale * h + 0.5));
-    new_w = std::max(1, int(scale * w + 0.5));
+  if (!options["keep_ratio"].as<bool>(true)) return cv::Size(target.at(1), target.at(0));
+  const auto [low, high] = std::minmax(target.at(0), target.at(1));
+  const double scale = std::min(double(low) / std::min(h, w), double(high) / std::max(h, w));
+  return cv::Size(std::max(1, int(scale * w + 0.5)), std::max(1, int(scale * h + 0.5)));
+}
+
+void Resize(const YAML::Node& options, Input* input) {
+  const cv::Size size = NewSize(options, input->height, input->width);
+  cv::resize(input->pixels, input->pixels, size, 0, 0, options["interp"].as<int>(cv::INTER_LINEAR));
+  input->scale_y *= float(size.height) / input->height;
+  input->scale_x *= float(size.width) / input->width;
+  input->height = size.height;
+  input->width = size.width;
+}
+
+// Flags to read a JPEG of this size with, when it is to be at most half as large next: at 1/2, 1/4 or 1/8, as
+// ppdet/data/transform/jpeg.py decides it for training.
+int ReadFlags(const std::string& path, cv::Size size, const YAML::Node& operations) {
+  char start[2] = {};
+  std::ifstream(path, std::ios::binary).read(start, 2);
+  const bool is_jpeg = start[0] == char(0xFF) && start[1] == char(0xD8);
+  const YAML::Node first = operations.size() ? operations[0] : YAML::Node();
+  const int h = size.height, w = size.width;
+  if (!is_jpeg || !first["type"] || first["type"].as<std::string>() != "Resize" || (h != w && std::abs(h - w) < 8) ||
+      first["interp"].as<int>(cv::INTER_LINEAR) == cv::INTER_NEAREST) {
+    return cv::IMREAD_COLOR;
   }
-  cv::resize(input->pixels, input->pixels, cv::Size(new_w, new_h), 0, 0, options["interp"].as<int>(cv::INTER_LINEAR));
-  input->scale_y *= float(new_h) / h;
-  input->scale_x *= float(new_w) / w;
-  input->height = new_h;
-  input->width = new_w;
+  const cv::Size upright = NewSize(first, h, w), turned = NewSize(first, w, h);
+  const double room = std::min({double(h) / upright.height, double(w) / upright.width, double(w) / turned.height,
+                                double(h) / turned.width});
+  const auto fits = [&](int factor) { return factor <= room && h % factor == 0 && w % factor == 0; };
+  return fits(8) ? cv::IMREAD_REDUCED_COLOR_8
+         : fits(4) ? cv::IMREAD_REDUCED_COLOR_4
+         : fits(2) ? cv::IMREAD_REDUCED_COLOR_2
+                   : cv::IMREAD_COLOR;
 }
 
 void Normalize(const YAML::Node& options, Input* input) {
@@ -89,11 +113,12 @@ void PadStride(const YAML::Node& options, Input* input) {
 }
 
 // What infer_cfg.yml lists under Preprocess, in its order. The channels move to the front when the tensor is made.
-Input Preprocess(const cv::Mat& bgr, const YAML::Node& operations) {
+// `pixels` may be smaller than the image, whose size is `size`.
+Input Preprocess(const cv::Mat& pixels, cv::Size size, const YAML::Node& operations) {
   Input input;
-  cv::cvtColor(bgr, input.pixels, cv::COLOR_BGR2RGB);
-  input.height = bgr.rows;
-  input.width = bgr.cols;
+  cv::cvtColor(pixels, input.pixels, cv::COLOR_BGR2RGB);
+  input.height = size.height;
+  input.width = size.width;
   for (const auto& operation : operations) {
     const auto type = operation["type"].as<std::string>();
     if (type == "Resize") {
@@ -137,22 +162,36 @@ class Detector {
     predictor_ = paddle_infer::CreatePredictor(config);
   }
 
-  std::vector<Detection> Detect(const cv::Mat& bgr) {
-    const Input input = Preprocess(bgr, settings_["Preprocess"]);
+  // `image`: the file at `path`, blue, green, red.
+  std::vector<Detection> Detect(const std::string& path, const cv::Mat& image) {
+    const auto operations = settings_["Preprocess"];
+    const int flags = ReadFlags(path, image.size(), operations);
+    const cv::Mat pixels = flags == cv::IMREAD_COLOR ? image : cv::imread(path, flags);
+    const Input input = Preprocess(pixels, image.size(), operations);
     const int h = input.pixels.rows, w = input.pixels.cols;
     // Channel after channel: the planes are views of the tensor's memory.
-    std::vector<float> image(size_t(3) * h * w);
+    std::vector<float> values(size_t(3) * h * w);
     std::vector<cv::Mat> planes;
-    for (int i = 0; i < 3; ++i) planes.emplace_back(h, w, CV_32FC1, image.data() + size_t(i) * h * w);
+    for (int i = 0; i < 3; ++i) planes.emplace_back(h, w, CV_32FC1, values.data() + size_t(i) * h * w);
     cv::split(input.pixels, planes);
-    const std::vector<float> scale{input.scale_y, input.scale_x}, shape{input.height, input.width};
+    const std::vector<float> scale{input.scale_y, input.scale_x}, shape{float(input.height), float(input.width)};
     for (const auto& name : predictor_->GetInputNames()) {
       const auto tensor = predictor_->GetInputHandle(name);
       const bool is_image = name == "image";
       tensor->Reshape(is_image ? std::vector<int>{1, 3, h, w} : std::vector<int>{1, 2});
-      tensor->CopyFromCpu((is_image ? image : name == "im_shape" ? shape : scale).data());
+      tensor->CopyFromCpu((is_image ? values : name == "im_shape" ? shape : scale).data());
     }
     if (!predictor_->Run()) throw std::runtime_error("Paddle Inference cannot run the graph");
+    return Found();
+  }
+
+  std::string Name(int label) const {
+    const auto names = settings_["label_list"];
+    return names && size_t(label) < names.size() ? names[label].as<std::string>() : std::to_string(label);
+  }
+
+ private:
+  std::vector<Detection> Found() {
     const auto rows = predictor_->GetOutputHandle(predictor_->GetOutputNames().at(0));
     const auto size = rows->shape();  // (M, 6): class, score, x1, y1, x2, y2
     if (size.size() != 2 || size[1] != 6) throw std::runtime_error("the graph's first output is not (M, 6)");
@@ -165,12 +204,6 @@ class Detector {
     return found;
   }
 
-  std::string Name(int label) const {
-    const auto names = settings_["label_list"];
-    return names && size_t(label) < names.size() ? names[label].as<std::string>() : std::to_string(label);
-  }
-
- private:
   YAML::Node settings_;
   std::shared_ptr<paddle_infer::Predictor> predictor_;
 };
@@ -230,7 +263,7 @@ void Run(const Arguments& arguments) {
   cv::Mat image = cv::imread(arguments.image, cv::IMREAD_COLOR);
   if (image.empty()) throw std::runtime_error(arguments.image + ": not a readable image");
   Detector detector(arguments);
-  auto found = detector.Detect(image);
+  auto found = detector.Detect(arguments.image, image);
   // The best ones are drawn last, on top.
   std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.score < b.score; });
   for (const auto& one : found) {

@@ -1,4 +1,4 @@
-"""The C++ example finds what the Python Detector finds. It needs Paddle's C++ library: PPDET_PADDLE_INFERENCE names it."""
+"""The C++ example finds what the Python Detector finds; PPDET_PADDLE_INFERENCE names Paddle's C++ library."""
 
 import os
 import shutil
@@ -39,26 +39,29 @@ def run(program, *arguments, code=0):
 
 
 @pytest.mark.parametrize(
-    "operations",
+    ("file", "operations"),
     [
-        [{"type": "Resize", "target_size": [64, 128], "keep_ratio": True, "interp": 1}, NORMALIZE,
-         {"type": "Permute"}, {"type": "PadStride", "stride": 32, "size": [100, 140]}],
-        [{"type": "Resize", "target_size": [80, 120], "keep_ratio": False, "interp": 2},
-         {**NORMALIZE, "channel_order": "bgr"}, {"type": "Permute"}],
-        [{"type": "Resize", "target_size": [64, 64], "keep_ratio": True, "interp": 1},
-         {"type": "Pad", "size": [96, 96], "fill_value": [114.0, 50.0, 1.0]}, {"type": "Permute"}],
+        ("image.png", [{"type": "Resize", "target_size": [64, 128], "keep_ratio": True, "interp": 1}, NORMALIZE,
+                       {"type": "Permute"}, {"type": "PadStride", "stride": 32, "size": [100, 140]}]),
+        ("image.png", [{"type": "Resize", "target_size": [80, 120], "keep_ratio": False, "interp": 2},
+                       {**NORMALIZE, "channel_order": "bgr"}, {"type": "Permute"}]),
+        ("image.png", [{"type": "Resize", "target_size": [64, 64], "keep_ratio": True, "interp": 1},
+                       {"type": "Pad", "size": [96, 96], "fill_value": [114.0, 50.0, 1.0]}, {"type": "Permute"}]),
+        # Decoded at a quarter of its size.
+        ("image.jpg", [{"type": "Resize", "target_size": [40, 60], "keep_ratio": True, "interp": 1}, NORMALIZE,
+                       {"type": "Permute"}]),
     ],
 )  # fmt: skip
-def test_finds_what_python_finds(program, tmp_path, operations):
+def test_finds_what_python_finds(program, tmp_path, file, operations):
     folder = write_toy(tmp_path, operations)
-    image = np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
-    cv2.imwrite(str(tmp_path / "image.png"), image)
+    noise = np.random.default_rng(0).integers(0, 256, (160, 240, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / file), noise)
     detector = Detector(folder, "paddle", threads=1)
-    (expected,) = detector.predict(str(tmp_path / "image.png")).rows
-    arguments = [folder, tmp_path / "image.png", "--threshold", -100, "--threads", 1, "--output", tmp_path / "o.png"]
+    (expected,) = detector.predict(str(tmp_path / file)).rows
+    arguments = [folder, tmp_path / file, "--threshold", -100, "--threads", 1, "--output", tmp_path / "o.png"]
     name, *numbers = run(program, *arguments).split()
     assert name == "bright" and np.allclose([float(n) for n in numbers], expected[1:], atol=2e-3)
-    assert cv2.imread(str(tmp_path / "o.png")).shape == image.shape
+    assert cv2.imread(str(tmp_path / "o.png")).shape == noise.shape
 
 
 def test_mistakes_are_one_line(program, tmp_path):

@@ -1,0 +1,133 @@
+"""The page of ONNX Runtime Web in a browser: it finds what ONNX Runtime finds in Python.
+
+It needs `npm install` in deploy/web (or PPDET_NODE_MODULES), and Chromium.
+"""
+
+import functools
+import http.server
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from ppdet.deploy.detector import Detector
+
+WEB = Path(__file__).resolve().parents[2] / "deploy" / "web"
+OPERATIONS = [
+    {"type": "Resize", "target_size": [64, 80], "keep_ratio": True, "interp": 1},
+    {"type": "NormalizeImage", "mean": [0.2, 0.1, 0.3], "std": [0.9, 1.1, 1.2], "is_scale": True},
+    {"type": "Permute"},
+    {"type": "PadStride", "stride": 32},
+]
+
+
+@pytest.fixture(scope="module")
+def modules():
+    folder = Path(os.environ.get("PPDET_NODE_MODULES", WEB / "node_modules"))
+    if not (folder / "onnxruntime-web").is_dir():
+        pytest.skip("onnxruntime-web is not installed: npm install --prefix deploy/web")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    with playwright.sync_playwright() as driver:
+        try:
+            browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium: {error}")
+        yield browser
+        browser.close()
+
+
+def write_model(folder):
+    """One detection: its score is the mean of the upper left 32 x 32 pixels of the input, its box scales with it."""
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    constants = {
+        "starts": np.zeros(2, np.int64), "ends": np.full(2, 32, np.int64), "axes": np.array([2, 3]),
+        "label": np.ones((1, 1), np.float32), "corners": np.array([[8, 4, 40, 28]], np.float32),
+        "swap": np.array([1, 0, 1, 0]), "one": np.ones(1, np.int32), "pair": np.array([1, 1]),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Slice", ["image", "starts", "ends", "axes"], ["corner"]),
+        helper.make_node("ReduceMean", ["corner"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Reshape", ["mean", "pair"], ["score"]),
+        helper.make_node("Gather", ["scale_factor", "swap"], ["scale"], axis=1),
+        helper.make_node("Div", ["corners", "scale"], ["box"]),
+        helper.make_node("Concat", ["label", "score", "box"], ["bbox"], axis=1),
+        helper.make_node("Identity", ["one"], ["bbox_num"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "toy",
+        [
+            helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "h", "w"]),
+            helper.make_tensor_value_info("scale_factor", TensorProto.FLOAT, ["n", 2]),
+        ],
+        [
+            helper.make_tensor_value_info("bbox", TensorProto.FLOAT, ["m", 6]),
+            helper.make_tensor_value_info("bbox_num", TensorProto.INT32, ["n"]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 16)], ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(folder / "model.onnx"))
+    settings = {"arch": "FCOS", "Preprocess": OPERATIONS, "label_list": ["<b>a", "<b>b"]}
+    (folder / "infer_cfg.yml").write_text(yaml.safe_dump(settings))
+
+
+@pytest.fixture
+def site(tmp_path, modules):
+    """Address of the page, served from a folder with the model `model` in it."""
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "model").mkdir()
+    write_model(tmp_path / "model")
+    (tmp_path / "index.html").symlink_to(WEB / "index.html")
+    (tmp_path / "node_modules").symlink_to(modules)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+def test_page_finds_what_python_finds(site, browser, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    image = cv2.resize(noise, (190, 120), interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(tmp_path / "image.png"), image)
+    found = Detector(tmp_path / "model", "onnxruntime", threads=1).predict(str(tmp_path / "image.png"))
+    page = browser.new_page()
+    page.goto(site)
+    page.wait_for_selector("#file:enabled")
+    page.locator("#threshold").fill("0.1")
+    page.set_input_files("#file", str(tmp_path / "image.png"))
+    page.wait_for_function("document.getElementById('status').textContent.includes('1 detections in')")
+    name, score, *box = page.locator("#list").inner_text().split()
+    assert name == "<b>b" and float(score) == pytest.approx(found.scores[0], abs=1e-3)
+    assert [float(side) for side in box] == pytest.approx(found.boxes[0].tolist(), abs=0.01)
+    assert page.evaluate("[canvas.width, canvas.height]") == [190, 120]
+    page.locator("#threshold").fill("0.99")
+    assert page.locator("#list").inner_text() == ""
+    broken = {"name": "broken.png", "mimeType": "image/png", "buffer": b"no image"}
+    page.set_input_files("#file", files=[broken])
+    page.wait_for_selector("#status.error")
+    page.close()
+
+
+def test_page_says_that_there_is_no_model(site, browser):
+    page = browser.new_page()
+    page.goto(f"{site}?model=nowhere")
+    page.wait_for_selector("#status.error")
+    assert "nowhere/infer_cfg.yml: 404" in page.locator("#status").inner_text()
+    page.close()
