@@ -2,7 +2,10 @@
 video, or before a camera; or measure how fast it is."""
 
 import argparse
+import signal
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -166,8 +169,6 @@ def run_images(arguments: argparse.Namespace, options: dict) -> None:
 
 
 def run_video(arguments: argparse.Namespace, options: dict) -> None:
-    import signal
-
     from ppdet.deploy import Detector
     from ppdet.deploy.video import VideoSource
     from ppdet.deploy.video_results import detect_video
@@ -175,9 +176,6 @@ def run_video(arguments: argparse.Namespace, options: dict) -> None:
     is_camera = arguments.camera_id is not None
     source = VideoSource(arguments.camera_id if is_camera else arguments.video_file)
     detector = Detector(arguments.model_dir, **options)
-    # `kill` and a service manager's stop end it as Ctrl-C does: with files that are whole. Only now, since Paddle sets
-    # its own handler when it is loaded.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     to_the_end = detect_video(
         detector,
         source,
@@ -186,9 +184,28 @@ def run_video(arguments: argparse.Namespace, options: dict) -> None:
         threshold=arguments.threshold,
         visualize=arguments.save_images,
         save_results=arguments.save_results,
+        stop=stop_signal(),
     )
     if not to_the_end and not is_camera:  # a camera has no other end
         sys.exit(130)
+
+
+def stop_signal() -> Callable[[], bool]:
+    """Whether Ctrl-C was pressed or SIGTERM has come: what is being written is finished first. The second time, they
+    interrupt at once.
+
+    To be called when Paddle has been loaded, which sets its own handler of SIGTERM.
+    """
+    stopped = threading.Event()
+
+    def handle(number: int, frame: object) -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt
+        stopped.set()
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    return stopped.is_set
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -32,15 +33,17 @@ def detect_video(
     threshold: float = 0.5,
     visualize: bool = True,
     save_results: bool = False,
+    stop: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Detect on every frame; write an annotated video and, with save_results, a line of JSON for each frame.
 
-    A camera's frames are shown in a window too, where OpenCV has windows. Q or Escape in it ends a camera, and Ctrl-C
-    ends everything: the files are finished with what has been done. A camera's video keeps the camera's time: a frame
-    stays until the next one has been detected on.
+    A camera's frames are shown in a window too, where OpenCV has windows. Q or Escape in it ends a camera; `stop`,
+    asked after each batch, and KeyboardInterrupt end everything: the files are finished with what has been done. A
+    camera's video keeps the camera's time: a frame stays until the next one has been detected on.
 
     Args:
         threshold: least score of a drawn detection; the JSON has all.
+        stop: whether to end now.
 
     Returns:
         Whether it came to the end: False where somebody stopped it.
@@ -62,7 +65,7 @@ def detect_video(
                     for (frame, _), detections in zip(batch, found):
                         results.add(frame, detections)
                     bar.update(len(batch))
-                    if results.wants_to_stop():
+                    if stop() or results.wants_to_stop():
                         to_the_end = False
                         break
         except KeyboardInterrupt:

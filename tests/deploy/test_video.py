@@ -181,19 +181,19 @@ def test_full_disk_is_noticed(tmp_path):
 
 
 def test_interrupted_video_is_whole(folder, tmp_path):
-    video = write_video(tmp_path / "long.avi", VALUES * 3000)
+    video = write_video(tmp_path / "long.avi", VALUES * 300)
     output = tmp_path / "output"
     command = [sys.executable, "deploy/python/infer.py", "--model_dir", folder, "--video_file", video, "--save_results",
                "--output_dir", output, "--cpu_threads", "1", "--backend", "paddle"]  # fmt: skip
     process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not any(p.stat().st_size > 20_000 for p in output.glob(".long.*.mp4")):
+    while not list(output.glob(".long.*.mp4")):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, log = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in log, log
-    frames = int(re.search(r"stopped after (\d+) frames of 21000", log).group(1))
+    frames = int(re.search(r"stopped after (\d+) frames of 2100", log).group(1))
     assert sorted(p.name for p in output.iterdir()) == ["long.jsonl", "long.mp4"]
     assert len(read_video(output / "long.mp4")) == frames == len((output / "long.jsonl").read_text().splitlines())
 
