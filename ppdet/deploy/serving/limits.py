@@ -71,7 +71,7 @@ async def read_within(request: Request, max_body: int) -> AsyncIterator[bytes]:
     Raises:
         Refused: the body is larger, by its header or, whatever that says, in fact.
     """
-    too_large = Refused(413, f"the request is larger than {max_body / 2**20:g} MiB")
+    too_large = Refused(413, f"the request is larger than {max_body / 2**20:.3g} MiB")
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced[:20]) > max_body:
         raise too_large

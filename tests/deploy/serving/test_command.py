@@ -1,0 +1,247 @@
+"""The command as users type it: a process that is loaded, attacked and told to end."""
+
+import base64
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from serving import ROOT, ServerProcess, form
+
+from ppdet.deploy import Detector
+
+CLIENTS = 12
+
+
+@pytest.fixture(scope="module")
+def server(served, tmp_path_factory):
+    options = ["--max_body_mb", "0.5", "--max_pixels", "100000", "--timeout_s", "20", "--max_delay_ms", "20"]
+    with ServerProcess(served, tmp_path_factory.mktemp("log") / "log", *options) as server:
+        yield server
+
+
+def metric(server, name):
+    text = server.request("GET", "/metrics")[1].decode()
+    return sum(float(value) for value in re.findall(rf"^{re.escape(name)}(?:{{.*}})? (\S+)$", text, re.M))
+
+
+def test_load(server, served, images):
+    """32 clients: every one gets its own image's detections, and batches form."""
+    expected = [len(Detector(served).predict(image).above(0.45)) for image in images]
+    with ThreadPoolExecutor(32) as pool:
+        order = [number % 4 for number in range(160)]
+        answers = list(pool.map(lambda number: server.predict(images[number], threshold="0.45"), order))
+    assert [len(answer["detections"]) for answer in answers] == [expected[number] for number in order]
+    assert metric(server, "ppdet_batch_size_sum") >= 161
+    assert metric(server, "ppdet_batch_size_sum") / metric(server, "ppdet_batch_size_count") > 1.5
+
+
+def raw(server, data, close=False):
+    """Status of the answer to bytes as they are; 0 for none."""
+    with socket.create_connection(server.address, timeout=30) as connection:
+        connection.sendall(data)
+        if close:
+            connection.shutdown(socket.SHUT_WR)
+            return 0
+        answer = connection.recv(65536)
+    return int(answer.split()[1]) if answer else 0
+
+
+def malformed(images):
+    """20 kinds of requests that are wrong: name, and what sends one and returns its status."""
+    image = images[0]
+    text = base64.b64encode(image).decode()
+
+    def post(body, headers, path="/predict"):
+        return lambda server: server.request("POST", path, body, headers)[0]
+
+    def as_json(content):
+        return post(json.dumps(content).encode(), {"Content-Type": "application/json"})
+
+    def chunked(server):
+        parts = (b"x" * 50_000 for _ in range(40))
+        connection = server.connect()
+        connection.request("POST", "/predict", parts, {"Content-Type": "application/json"}, encode_chunked=True)
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    form_type = {"Content-Type": "multipart/form-data; boundary=a"}
+    return {
+        "no image": post(*form(b"this is no image")),
+        "empty image": post(*form(b"")),
+        "image cut short": post(*form(image[: len(image) // 2])),
+        "damaged image": post(*form(image[:100] + b"\0" * 3000 + image[3100:])),
+        "header of a bomb": post(*form(bomb())),
+        "other field": post(*form(image, name="picture")),
+        "unknown option": post(*form(image, size="3")),
+        "threshold of text": post(*form(image, threshold="high")),
+        "threshold that is no number": post(*form(image, threshold="nan")),
+        "broken form": post(b"--a\r\nnonsense", form_type),
+        "form without an end": post(form(image)[0][:-30], form(image)[1]),
+        "too large by its header": post(b"x" * 600_000, {"Content-Type": "application/json"}),
+        "too large, chunked": chunked,
+        "broken JSON": post(b'{"image": ', {"Content-Type": "application/json"}),
+        "deep JSON": post(b"[" * 50_000, {"Content-Type": "application/json"}),
+        "JSON of another type": as_json({"image": 5}),
+        "JSON with a wrong threshold": as_json({"image": text, "threshold": 7}),
+        "no base64": as_json({"image": "%" + text}),
+        "another content": post(image, {"Content-Type": "application/octet-stream"}),
+        # More than was announced: what is over is another request, and a wrong one.
+        "wrong length": lambda server: raw(server, head + b"Content-Length: 2\r\n\r\n{}" + b"\0" * 100),
+    }
+
+
+def bomb():
+    """A PNG of a few bytes that says it has 900 million pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + b"\0" * 50
+
+
+def test_malformed_requests(server, images):
+    kinds = malformed(images)
+    assert len(kinds) == 20
+
+    def send(times):
+        with ThreadPoolExecutor(8) as pool:
+            names = [name for _ in range(times) for name in kinds]
+            return list(zip(names, pool.map(lambda name: kinds[name](server), names)))
+
+    for _ in range(20):
+        raw(server, b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf", close=True)
+    send(5)  # the allocator has what it needs
+    before = server.resident_bytes()
+    answers = send(10)
+    assert len(answers) == 200
+    assert {name: status for name, status in answers if not 400 <= status < 500} == {}
+    assert server.resident_bytes() - before < 15e6
+    assert server.process.poll() is None and server.predict(images[0])["detections"]
+    assert metric(server, "ppdet_requests_in_flight") == 0  # /metrics itself is none of them
+    log = server.log.read_text()
+    assert "Traceback" not in log, log[-3000:]
+
+
+class LoadClient(threading.Thread):
+    """Sends one request after the other until a connection is refused; keeps what became of each."""
+
+    def __init__(self, server, image, keep_alive):
+        super().__init__()
+        self.server = server
+        self.body, self.headers = form(image)
+        self.keep_alive = keep_alive
+        self.answered = 0
+        self.end = ""
+
+    def run(self):
+        connection = self.server.connect()
+        while not self.end:
+            try:
+                if connection.sock is None:
+                    connection.connect()
+            except ConnectionRefusedError:
+                self.end = "refused"
+                break
+            try:
+                connection.request("POST", "/predict", self.body, self.headers)
+                response = connection.getresponse()
+                content = json.loads(response.read())
+                if response.status != 200 or not content["detections"]:
+                    self.end = f"lost: {response.status} {content}"
+                self.answered += 1
+            except (OSError, http.client.HTTPException) as error:
+                self.end = f"lost: {error!r}"
+            if not self.keep_alive:
+                connection.close()
+
+
+def test_no_accepted_request_is_lost_at_the_end(served, images, tmp_path):
+    with ServerProcess(served, tmp_path / "log") as server:
+        body, headers = form(images[0])
+        fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head = f"POST /predict HTTP/1.1\r\nHost: x\r\n{fields}Content-Length: {len(body)}\r\n\r\n".encode()
+        silent, half = (socket.create_connection(server.address, timeout=30) for _ in range(2))
+        half.sendall(head + body[:1000])
+        clients = [LoadClient(server, images[number % 4], number % 2 == 0) for number in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        while min(client.answered for client in clients) < 3:
+            time.sleep(0.01)
+            assert not any(client.end for client in clients)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        half.sendall(body[1000:])
+        silent.sendall(head + body)
+        for connection in (half, silent):
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            assert response.status == 200 and response.getheader("connection") == "close"
+            assert json.loads(response.read())["detections"]
+        for client in clients:
+            client.join(30)
+        assert {client.end for client in clients} == {"refused"}
+        assert server.process.wait(timeout=30) == 0
+        assert "ended" in server.log.read_text()
+
+
+def test_token_and_connections_in_the_systems_queue(served, images, tmp_path):
+    """The process stands still while clients connect and send; it has not seen them when it is told to end."""
+    with ServerProcess(served, tmp_path / "log", token="abc") as server:
+        body, headers = form(images[0])
+        assert server.request("POST", "/predict", body, headers)[0] == 401
+        assert server.request("GET", "/metrics")[0] == 401 and server.request("GET", "/healthz")[0] == 200
+        assert b"abc" not in Path(f"/proc/{server.process.pid}/cmdline").read_bytes()
+        headers["Authorization"] = "Bearer abc"
+        server.process.send_signal(signal.SIGSTOP)
+        connections = [server.connect() for _ in range(20)]
+        for connection in connections:
+            connection.request("POST", "/predict", body, headers)
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGCONT)
+        assert [connection.getresponse().status for connection in connections] == [200] * 20
+        assert server.process.wait(timeout=30) == 0
+
+
+def fails_with(*options, **environment):
+    command = [sys.executable, "-m", "ppdet.deploy.serve", *options]
+    environment = {**os.environ, **environment}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    return result.stderr
+
+
+def test_mistakes_are_one_line(served, tmp_path):
+    (tmp_path / "token").write_text(" \n")
+    assert "no such file" in fails_with("--model_dir", str(tmp_path), "--port", "0")
+    assert "No such file" in fails_with("--model_dir", str(served), "--token_file", str(tmp_path / "none"))
+    assert "visible ASCII" in fails_with("--model_dir", str(served), "--token_file", str(tmp_path / "token"))
+    assert "visible ASCII" in fails_with("--model_dir", str(served), PPDET_TOKEN="")
+    assert "expected a number above 0" in fails_with("--model_dir", str(served), "--timeout_s", "nan")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert f"cannot listen on 127.0.0.1, port {port}" in fails_with("--model_dir", str(served), "--port", port)
+
+
+def test_a_public_address_without_a_token_is_noticed(tmp_path):
+    options = ["--model_dir", str(tmp_path), "--port", "0", "--host"]
+    assert "there is no token" in fails_with(*options, "0.0.0.0")
+    assert "there is no token" not in fails_with(*options, "0.0.0.0", PPDET_TOKEN="abc")
+    assert "there is no token" not in fails_with(*options, "localhost")
+
+
+def test_help_imports_nothing_heavy():
+    command = [sys.executable, "-X", "importtime", "-m", "ppdet.deploy.serve", "--help"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "examples:" in result.stdout and "--max_delay_ms" in result.stdout
+    assert not re.search(r"\b(paddle|cv2|numpy|fastapi|uvicorn)$", result.stderr, re.M)

@@ -1,0 +1,202 @@
+"""The page in a real browser, with a real model behind it."""
+
+import re
+import shutil
+
+import pytest
+from serving import ServerProcess, form
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
+# What lies on the canvas of the boxes: pixels that are not transparent.
+PAINTED = """() => {
+  const canvas = document.getElementById("boxes");
+  const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  return data.filter((value, index) => index % 4 === 3 && value > 0).length;
+}"""
+SET = """(slider, value) => { slider.value = value; slider.dispatchEvent(new Event("input", { bubbles: true })); }"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here (chromium, chromium-browser or google-chrome on PATH)")
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def server(served, tmp_path_factory):
+    with ServerProcess(served, tmp_path_factory.mktemp("log") / "log", token="open-sesame") as server:
+        yield server
+
+
+@pytest.fixture
+def page(browser, server):
+    """The page, with the token given; afterwards, nothing may have gone wrong in it."""
+    context = browser.new_context(viewport={"width": 1200, "height": 800})
+    page = context.new_page()
+    page.problems, page.requests = [], []
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("console", lambda line: page.problems.append(line.text) if "Content Security" in line.text else None)
+    page.on("request", lambda request: page.requests.append(request.url))
+    page.goto(server.url)
+    yield page
+    assert page.problems == []
+    assert all(url.startswith((server.url, "data:", "blob:")) for url in page.requests), page.requests
+    context.close()
+
+
+def upload(page, content, name="a.png"):
+    page.set_input_files("#file", {"name": name, "mimeType": "image/png", "buffer": content})
+
+
+def give_token(page, token="open-sesame"):
+    page.wait_for_selector("#login", state="visible")
+    page.get_by_label("This server needs a token").fill(token)
+    page.get_by_role("button", name="Go on").click()
+
+
+def until(page, expression):
+    """Wait until a JavaScript expression is true (Playwright's own waiting evaluates text, which the page forbids)."""
+    for _ in range(600):
+        if page.evaluate(f"() => {expression}"):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"not within 30 s: {expression}")
+
+
+def predictions(page):
+    return sum(url.endswith("/predict") for url in page.requests)
+
+
+def shown(page):
+    return int(page.get_attribute("#boxes", "data-count"))
+
+
+def test_upload_slider_and_classes(page, server, images):
+    upload(page, images[0])
+    assert page.wait_for_selector("#message", state="visible").text_content().startswith("This server needs a token")
+    give_token(page, "wrong")
+    give_token(page)
+    page.wait_for_selector("#frame", state="visible")
+    assert page.is_hidden("#message") and page.is_hidden("#login") and page.is_hidden("#drop")
+    body, headers = form(images[0], threshold="0.05")
+    _, content = server.request("POST", "/predict", body, {**headers, "Authorization": "Bearer open-sesame"})
+    scores = [float(score) for score in re.findall(rb'"score":([\d.]+)', content)]
+    asked = predictions(page)
+    assert asked == 3  # without a token, with a wrong one, with the right one
+
+    # The slider shows other boxes at once, without another request.
+    counts, painted = [], []
+    ranked = sorted(scores)
+    for least in (0.05, ranked[len(ranked) // 2] + 0.005, ranked[-2] - 0.005, 1.0):
+        least = round(least, 2)
+        page.eval_on_selector("#threshold", SET, least)
+        assert shown(page) == sum(score >= least for score in scores)
+        assert page.text_content("#least") == f"{least:.2f}"
+        counts.append(shown(page))
+        painted.append(page.evaluate(PAINTED))
+    assert counts[0] > counts[1] > counts[2] > counts[3] == 0, counts
+    assert painted[0] > painted[1] > painted[2] > painted[3] == 0, painted
+    assert page.text_content("#summary") == f"0 of {len(scores)} detections shown"
+
+    # Classes are switched off and on, with their counts.
+    page.eval_on_selector("#threshold", SET, 0.05)
+    toggles = {name: page.get_by_role("checkbox", name=name) for name in ("blue", "red")}
+    labels = {name: int(page.text_content(f'.count[data-name="{name}"]')) for name in toggles}
+    assert sum(labels.values()) == counts[0] and min(labels.values()) > 0
+    toggles["red"].uncheck()
+    assert shown(page) == labels["blue"] and page.evaluate(PAINTED) < painted[0]
+    toggles["blue"].uncheck()
+    assert shown(page) == 0 and page.evaluate(PAINTED) == 0
+    toggles["red"].check()
+    assert shown(page) == labels["red"]
+    assert predictions(page) == asked
+    assert re.search(r"Model\s*[\d.]+ ms", page.text_content("#timing"))
+
+
+def test_boxes_are_where_they_should_be(page, images, served):
+    """The canvas of the boxes has colour on the edges of the best box, and lies on the image exactly."""
+    from ppdet.deploy import Detector
+
+    upload(page, images[0])
+    give_token(page)
+    page.wait_for_selector("#frame", state="visible")
+    found = Detector(served).predict(images[0])
+    best = found.scores.argmax()
+    page.eval_on_selector("#threshold", SET, float(found.scores[best]) - 0.004)
+    x1, _, x2, y2 = found.boxes[best]
+    read = "([x, y]) => [...document.getElementById('boxes').getContext('2d').getImageData(x, y, 1, 1).data]"
+    middle = [float(x1 + x2) / 2, min(float(y2), 76)]
+    alpha = [page.evaluate(read, [middle[0], middle[1] + offset])[3] for offset in (-1, 0)]
+    assert max(alpha) > 100
+    places = [page.eval_on_selector(f"#{name}", "e => JSON.stringify(e.getBoundingClientRect())") for name in
+              ("boxes", "picture")]  # fmt: skip
+    assert places[0] == places[1]
+
+
+def test_a_broken_file_is_explained_and_the_page_goes_on(page, images):
+    upload(page, b"this is no image")
+    give_token(page)
+    message = page.wait_for_selector("#message", state="visible")
+    until(page, "document.getElementById('message').textContent.startsWith('Not an image')")
+    assert "expected one of JPEG, PNG" in message.text_content()
+    upload(page, images[3])
+    page.wait_for_selector("#frame", state="visible")
+    assert page.is_hidden("#message") and shown(page) >= 0
+    assert page.eval_on_selector("#picture", "e => [e.width, e.height]") == [50, 77]
+
+
+def test_drop_and_paste(page, images):
+    give = """([kind, bytes]) => {
+      const data = new DataTransfer();
+      data.items.add(new File([new Uint8Array(bytes)], "a.png", { type: "image/png" }));
+      const event = kind === "drop" ? new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true })
+        : new ClipboardEvent("paste", { clipboardData: data, bubbles: true });
+      document.body.dispatchEvent(event);
+    }"""
+    page.evaluate(give, ["drop", list(images[0])])
+    give_token(page)
+    until(page, "document.getElementById('picture').width === 101")
+    page.evaluate(give, ["paste", list(images[3])])
+    until(page, "document.getElementById('picture').width === 50")
+
+
+def test_camera_frame_by_frame(page, images):
+    page.get_by_role("button", name="Start camera").click()
+    give_token(page)
+    until(page, "document.getElementById('timing').textContent.includes('Round trip')")
+    before = predictions(page)
+    until(page, "document.getElementById('camera').textContent === 'Stop camera'")
+    while predictions(page) < before + 3:
+        page.wait_for_timeout(50)
+    page.get_by_role("button", name="Stop camera").click()
+    page.wait_for_timeout(300)
+    stopped = predictions(page)
+    page.wait_for_timeout(500)
+    assert predictions(page) == stopped
+    assert page.eval_on_selector("#camera", "e => e.getAttribute('aria-pressed')") == "false"
+
+
+def test_everything_has_a_label(page):
+    """Every control has a name for those who do not see it."""
+    names = page.eval_on_selector_all(
+        "input, button",
+        "all => all.map((e) => [e.id, ([...e.labels].map((l) => l.textContent).join() || e.textContent).trim()])",
+    )
+    assert names and all(name for _, name in names), names

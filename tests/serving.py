@@ -1,0 +1,163 @@
+"""The server as users run it: a process of its own, with an exported model that finds something in everything."""
+
+import asyncio
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Optional
+
+import cv2
+import httpx
+import paddle
+from tiny import TINY_YAML, write_tiny_coco
+
+from ppdet.core.workspace import load_config
+from ppdet.deploy.serving.app import create_app
+from ppdet.deploy.serving.service import Service
+from ppdet.engine.export import export_model
+from ppdet.engine.weights import save_weights
+
+ROOT = Path(__file__).resolve().parents[1]
+START_SECONDS = 120
+EXPORT = """
+_BASE_: [tiny.yml]
+TestReader:
+  sample_transforms: [Decode: {}, Resize: {target_size: [64, 160]}, NormalizeImage: {}, Permute: {}]
+  batch_transforms: [PadBatch: {pad_to_stride: 32}]
+"""
+
+
+def export_tiny(folder: Path) -> Path:
+    """Write data/images/001.png and so on, of two sizes, and export a detector with random weights; its folder."""
+    data = write_tiny_coco(folder / "data", images=4, size=(77, 101))
+    image = cv2.imread(str(data / "images/004.png"))
+    cv2.imwrite(str(data / "images/004.png"), image[:, :50])  # upright: another padded size
+    (folder / "tiny.yml").write_text(TINY_YAML.format(output=folder / "output", data=data))
+    (folder / "export.yml").write_text(EXPORT)
+    paddle.seed(3)
+    options = ["FCOSHead.class_threshold=0.4", "FCOSHead.level_top_k=20", "FCOSHead.clip_boxes=true"]
+    model = load_config(folder / "export.yml", options).create("FCOS")
+    for layer, spread in ((model.fcos_head.fcos_head_cls, 0.2), (model.fcos_head.fcos_head_reg, 0.05)):
+        layer.weight.set_value(paddle.randn(layer.weight.shape) * spread)
+    model.fcos_head.fcos_head_cls.bias.set_value(paddle.zeros([2]))
+    save_weights(model.state_dict(), folder / "weights.pdparams")
+    cfg = load_config(folder / "export.yml", [*options, f"weights={folder}/weights.pdparams"])
+    return export_model(cfg, str(folder / "exported"))
+
+
+class Client:
+    """Requests to an application in this process, from any thread; a context manager that starts and stops it."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    def __enter__(self) -> "Client":
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread.start()
+        self.run(self.service.start())
+        transport = httpx.ASGITransport(create_app(self.service), raise_app_exceptions=False)
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://server")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.run(self.service.stop())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
+    def run(self, work: Coroutine) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.run(self.client.get(path, **options))
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        return self.run(self.client.post(path, **options))
+
+
+class ServerProcess:
+    """`python -m ppdet.deploy.serve` on a free port; as a context manager, it is ready inside and gone afterwards."""
+
+    def __init__(self, model: Path, log: Path, *options: str, token: Optional[str] = None) -> None:
+        command = [sys.executable, "-m", "ppdet.deploy.serve", "--model_dir", str(model), "--port", "0", *options]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        if token is not None:
+            environment["PPDET_TOKEN"] = token
+        self.log = log
+        with open(log, "w") as stream:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=stream, stdout=stream)
+        self.port = 0
+
+    def __enter__(self) -> "ServerProcess":
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end and self.process.poll() is None:
+            found = re.search(r"listening on http://.*:(\d+)", self.log.read_text())
+            if found:
+                self.port = int(found[1])
+                if self.request("GET", "/readyz")[0] == 200:
+                    return self
+            time.sleep(0.05)
+        self.__exit__()
+        raise AssertionError(self.log.read_text())
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return ("127.0.0.1", self.port)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(*self.address, timeout=60)
+
+    def request(
+        self, method: str, path: str, body: Optional[bytes] = None, headers: Optional[dict] = None
+    ) -> tuple[int, bytes]:
+        """Status and content of the answer."""
+        connection = self.connect()
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def predict(self, image: bytes, **fields: str) -> dict:
+        body, headers = form(image, **fields)
+        status, content = self.request("POST", "/predict", body, headers)
+        assert status == 200, content
+        return json.loads(content)
+
+    def resident_bytes(self) -> int:
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+
+    def terminate(self) -> int:
+        """Send SIGTERM and wait; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
+
+
+def form(image: bytes, name: str = "image", filename: str = "x", **fields: str) -> tuple[bytes, dict[str, str]]:
+    """A multipart form with a file, as bytes and headers."""
+    boundary = uuid.uuid4().hex
+    parts = [f'--{boundary}\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in fields.items()]
+    parts.append(f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{filename}"\r\n\r\n')
+    body = "".join(parts).encode() + image + f"\r\n--{boundary}--\r\n".encode()
+    return body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
