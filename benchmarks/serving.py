@@ -1,0 +1,216 @@
+"""The server under load, beside the detector alone: throughput, latency, batches and errors.
+
+In turns, for some seconds each: the model alone on prepared images, the detector alone on files, which decodes
+one after the other (both in this process, with the server's settings); and the server in its own, with clients in
+threads that send one request after the other over kept connections. Clients take processor time too: on few cores that
+is part of the ratio.
+"""
+
+import argparse
+import http.client
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common import ROOT, make_parser, report
+
+EXAMPLES = """examples:
+  python benchmarks/serving.py --model_dir output_inference/fcos_r18vd_fpn_bccd --image_dir photos
+  python benchmarks/serving.py --model_dir DIR --image_dir photos --clients 8 --seconds 20 --repeat 1 --max_batch 8
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = make_parser(__doc__, EXAMPLES)
+    add = parser.add_argument
+    add("--model_dir", required=True, help="folder of the exported model")
+    add("--image_dir", required=True, help="folder of images")
+    add("--images", type=int, default=32, help="of the folder, the first ones (default: 32)")
+    add("--clients", type=int, default=32, help="requests at once (default: 32)")
+    add("--seconds", type=float, default=60, help="of load on the server, in all turns together (default: 60)")
+    add("--backend", default="auto", help="default: auto")
+    add("--device", choices=("cpu", "gpu"), default="cpu", help="default: cpu")
+    add("--precision", default="fp32", help="default: fp32")
+    add("--cpu_threads", type=int, help="of the model (default: all processors)")
+    add("--max_batch", type=int, default=4, help="of the server, and of the model alone (default: 4)")
+    add("--max_delay_ms", type=float, default=5, help="default: 5")
+    parser.set_defaults(repeat=3)
+    return parser.parse_args()
+
+
+def engine_options(arguments: argparse.Namespace) -> list[str]:
+    threads = ["--cpu_threads", str(arguments.cpu_threads)] if arguments.cpu_threads else []
+    names = ("model_dir", "backend", "device", "precision")
+    return [*(part for name in names for part in (f"--{name}", str(getattr(arguments, name)))), *threads]
+
+
+@contextmanager
+def server(arguments: argparse.Namespace) -> Iterator[int]:
+    """Start the command on a free port; the port, when it is ready."""
+    command = [sys.executable, "-m", "ppdet.deploy.serve", "--port", "0", *engine_options(arguments)]
+    command += ["--max_batch", str(arguments.max_batch), "--max_delay_ms", str(arguments.max_delay_ms)]
+    command += ["--max_queue", str(2 * arguments.clients), "--timeout_s", "120"]
+    with tempfile.NamedTemporaryFile("w", suffix=".log") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stderr=log)
+        try:
+            port = None
+            while port is None or get(port, "/readyz")[0] != 200:
+                time.sleep(0.1)
+                found = re.search(r"listening on http://.*:(\d+)", Path(log.name).read_text())
+                port = int(found[1]) if found else None
+                if process.poll() is not None:
+                    raise SystemExit(f"the server does not start:\n{Path(log.name).read_text()}")
+            yield port
+            process.terminate()
+            if process.wait(60) != 0:
+                raise SystemExit(f"the server ended with {process.returncode}:\n{Path(log.name).read_text()}")
+        finally:
+            process.kill()
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", path)
+    response = connection.getresponse()
+    return response.status, response.read().decode()
+
+
+def form(image: bytes) -> tuple[bytes, dict[str, str]]:
+    boundary = uuid.uuid4().hex
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="image"\r\n\r\n'
+    body = head.encode() + image + f"\r\n--{boundary}--\r\n".encode()
+    return body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+
+
+class Load:
+    """Clients that send one request after the other until the time is over; all that were sent are answered."""
+
+    def __init__(self, port: int, files: list[bytes], clients: int) -> None:
+        self.port = port
+        self.requests = [form(data) for data in files]
+        self.clients = clients
+        self.latencies: list[float] = []
+        self.errors: list[str] = []
+
+    def __call__(self, seconds: float) -> float:
+        """Answers per second."""
+        answered = len(self.latencies)
+        start = time.perf_counter()
+        threads = [threading.Thread(target=self.client, args=(i, start + seconds)) for i in range(self.clients)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return (len(self.latencies) - answered) / (time.perf_counter() - start)
+
+    def client(self, number: int, end: float) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        while time.perf_counter() < end:
+            number += self.clients
+            start = time.perf_counter()
+            try:
+                connection.request("POST", "/predict", *self.requests[number % len(self.requests)])
+                response = connection.getresponse()
+                content = json.loads(response.read())
+                if response.status != 200 or "detections" not in content:
+                    raise ValueError(f"{response.status} {content}")
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                self.errors.append(repr(error))
+                connection.close()
+                continue
+            self.latencies.append(time.perf_counter() - start)
+        connection.close()
+
+
+def alone(run: Callable[[int], int]) -> Callable[[float], float]:
+    """Images per second of a function that takes a number and returns how many images it processed."""
+
+    def measure(seconds: float) -> float:
+        start, count, number = time.perf_counter(), 0, 0
+        while time.perf_counter() - start < seconds:
+            count += run(number)
+            number += 1
+        return count / (time.perf_counter() - start)
+
+    return measure
+
+
+def stages_alone(arguments: argparse.Namespace, files: list[bytes]) -> dict[str, Callable[[float], float]]:
+    """The model on prepared images, in batches of the server's size and one by one; the detector on files."""
+    sys.path.insert(0, str(ROOT))
+    from ppdet.deploy import Detector
+
+    detector = Detector(
+        arguments.model_dir,
+        arguments.backend,
+        device=arguments.device,
+        precision=arguments.precision,
+        threads=arguments.cpu_threads,
+    )
+    samples = [detector.prepare(data) for data in files]
+    size = arguments.max_batch
+
+    def batch(number: int) -> int:
+        chosen = [samples[(size * number + i) % len(samples)] for i in range(size)]
+        return len(detector.run(chosen))
+
+    def one(number: int) -> int:
+        return len(detector.run([samples[number % len(samples)]]))
+
+    def file(number: int) -> int:
+        detector.predict(files[number % len(files)])
+        return 1
+
+    stages = {"model, one by one": one, "detector on files": file}
+    if size > 1:
+        stages[f"model, batches of {size}"] = batch
+    return {name: alone(stage) for name, stage in stages.items()}
+
+
+def batch_sizes(port: int) -> tuple[float, float]:
+    """Images and batches so far, from the server's metrics."""
+    text = get(port, "/metrics")[1]
+    images, batches = (re.search(rf"^ppdet_batch_size_{name} (\S+)$", text, re.M)[1] for name in ("sum", "count"))
+    return float(images), float(batches)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    paths = sorted(path for path in Path(arguments.image_dir).iterdir() if path.is_file())[: arguments.images]
+    if not paths:
+        raise SystemExit(f"{arguments.image_dir}: no images there")
+    files = [path.read_bytes() for path in paths]
+    stages = stages_alone(arguments, files)
+    with server(arguments) as port:
+        load = Load(port, files, arguments.clients)
+        for stage in (*stages.values(), load):
+            stage(3.0)  # the first runs are slower
+        load.latencies.clear()
+        before = batch_sizes(port)
+        rates: dict[str, list[float]] = {name: [] for name in (*stages, "server")}
+        for _ in range(arguments.repeat):
+            for name, stage in {**stages, "server": load}.items():
+                rates[name].append(stage(arguments.seconds / arguments.repeat))
+        images, batches = (after - first for after, first in zip(batch_sizes(port), before))
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    rows = [[name, value, medians["server"] / value] for name, value in medians.items()]
+    title = f"{arguments.clients} clients, {arguments.seconds:g} s of load in {arguments.repeat} turns"
+    report(title, ["what", "images/s", "server's throughput, of it"], rows, arguments.json)
+    p50, p90, p99 = (1e3 * statistics.quantiles(load.latencies, n=100)[i] for i in (49, 89, 98))
+    print(f"\n{len(load.latencies)} answers, {len(load.errors)} errors, {images / batches:.2f} images in a batch")
+    print(f"latency p50 {p50:.0f} ms, p90 {p90:.0f} ms, p99 {p99:.0f} ms")
+    if load.errors:
+        raise SystemExit(f"first error: {load.errors[0]}")
+
+
+if __name__ == "__main__":
+    main()
