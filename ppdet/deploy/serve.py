@@ -8,6 +8,8 @@ import argparse
 import ipaddress
 import math
 import os
+import signal
+import sys
 from pathlib import Path
 from typing import Optional
 
@@ -25,15 +27,15 @@ TOKEN_VARIABLE = "PPDET_TOKEN"
 
 def at_least_zero(text: str) -> float:
     """Type of an option that takes a number of at least 0."""
-    return number(text, least=0.0, wanted="a number of at least 0")
+    return number_of(text, least=0.0, wanted="a number of at least 0")
 
 
 def above_zero(text: str) -> float:
     """Type of an option that takes a number above 0."""
-    return number(text, least=1e-6, wanted="a number above 0")
+    return number_of(text, least=1e-6, wanted="a number above 0")
 
 
-def number(text: str, least: float, wanted: str) -> float:
+def number_of(text: str, least: float, wanted: str) -> float:
     try:
         value = float(text)
     except ValueError:
@@ -99,6 +101,9 @@ def import_form_parser() -> None:
 
 def serve(arguments: argparse.Namespace) -> None:
     token = read_token(arguments.token_file)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Nothing is to be finished while the model loads. The first process of a container dies of no signal by itself.
+        signal.signal(number, lambda *_: sys.exit(0))
     # A second limit, in OpenCV itself, for files whose header says one size to one reader and another to the next.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(arguments.max_pixels))
     try:

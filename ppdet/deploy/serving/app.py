@@ -52,11 +52,11 @@ def create_app(service: Service) -> Gate:
     async def predict(request: Request) -> Response:
         return await answer(service, request)
 
-    @app.get("/healthz")
+    @app.api_route("/healthz", methods=["GET", "HEAD"])
     async def healthz() -> Response:
         return JSONResponse({"status": "alive"})
 
-    @app.get("/readyz")
+    @app.api_route("/readyz", methods=["GET", "HEAD"])
     async def readyz() -> Response:
         if service.obstacle is not None:
             raise too_busy(service.obstacle)

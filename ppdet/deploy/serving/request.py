@@ -115,7 +115,7 @@ def check(kind: type[Options], content: Any) -> Any:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         if first["type"] == "json_invalid":
-            raise Refused(400, f"not JSON: {first['msg']}") from None
+            raise Refused(400, first["msg"].replace("Invalid JSON", "not JSON")) from None
         name = ".".join(str(part) for part in first["loc"])[:60]
         expected = "" if first["type"] != "extra_forbidden" else f"; expected {', '.join(kind.model_fields)}"
         raise Refused(422, f"{name}: {first['msg']}{expected}" if name else f"{first['msg']}: {HOW}") from None

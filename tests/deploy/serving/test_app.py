@@ -1,5 +1,6 @@
 """Requests and answers, in this process, with a real model."""
 
+import asyncio
 import base64
 import io
 import json
@@ -14,6 +15,7 @@ from PIL import Image
 from serving import Client, form
 
 from ppdet.deploy import Detector
+from ppdet.deploy.serving.app import create_app
 from ppdet.deploy.serving.limits import Settings
 from ppdet.deploy.serving.service import Service
 from ppdet.visualize import draw_detections
@@ -160,6 +162,7 @@ def test_health_and_metrics(detector, images):
         ):
             assert line in text.splitlines(), line
         service.draining = True
+        assert client.run(client.client.head("/healthz")).status_code == 200
         response = client.get("/readyz")
         assert response.status_code == 503 and response.headers["retry-after"] == "1"
         assert response.headers["connection"] == "close"
@@ -227,6 +230,37 @@ def test_time_runs_out(detector, images, monkeypatch):
         monkeypatch.undo()
         assert client.post("/predict", files={"image": images[0]}).status_code == 200
         assert service.admitted == 0
+
+
+def test_nothing_runs_for_a_client_that_went_away(detector, images, monkeypatch):
+    """The second of two requests waits for the model; its client leaves, and the model never sees it."""
+    client, service = client_of(detector, max_batch=1)
+    body, headers = form(images[0])
+    with client, ThreadPoolExecutor(1) as pool:
+        while not service.ready:
+            time.sleep(0.01)
+        run, sizes = service.batcher.run, []
+        monkeypatch.setattr(service.batcher, "run", lambda s: sizes.append(len(s)) or time.sleep(0.5) or run(s))
+        first = pool.submit(client.post, "/predict", content=body, headers=headers)
+        while not sizes:
+            time.sleep(0.01)
+        messages = [{"type": "http.request", "body": body}, {"type": "http.disconnect"}]
+
+        async def receive():
+            await asyncio.sleep(0.05 * (2 - len(messages)))
+            return messages.pop(0)
+
+        async def send(message):
+            pass
+
+        scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": []}
+        scope["headers"] = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        client.run(create_app(service)(scope, receive, send))
+        assert first.result().status_code == 200
+        time.sleep(0.1)
+        assert sizes == [1] and service.admitted == 0
+        value = service.metrics.registry.get_sample_value
+        assert value("ppdet_http_requests_total", {"path": "/predict", "status": "499"}) == 1
 
 
 def test_a_failing_model_tells_the_log_and_not_the_client(detector, images, monkeypatch):
