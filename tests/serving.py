@@ -90,7 +90,8 @@ class ServerProcess:
 
     def __init__(self, model: Path, log: Path, *options: str, token: Optional[str] = None) -> None:
         command = [sys.executable, "-m", "ppdet.deploy.serve", "--model_dir", str(model), "--port", "0", *options]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
         if token is not None:
             environment["PPDET_TOKEN"] = token
         self.log = log

@@ -61,6 +61,7 @@ def modules_after(statement: str) -> set[str]:
         ("import ppdet.core.workspace", {"paddle", "cv2"}),
         ("import ppdet.data", {"paddle"}),
         ("import ppdet.deploy.detector, ppdet.deploy.results", {"paddle", "ppdet.engine", "ppdet.modeling"}),
+        ("import ppdet.deploy.serving.server", {"paddle", "ppdet.engine", "ppdet.modeling"}),
         ("import ppdet.convert", {"paddle", "torch", "cv2", "ppdet.engine", "ppdet.modeling"}),
         ("import ppdet.engine.runtime", {"paddle", "cv2", "ppdet.modeling"}),
     ],
