@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Optional
@@ -94,7 +94,7 @@ class Service:
         return None
 
     @contextmanager
-    def admission(self) -> Any:
+    def admission(self) -> Iterator[None]:
         """Hold one of max_queue places for a request, from before it is read until it is answered.
 
         Raises:

@@ -245,3 +245,17 @@ def test_help_imports_nothing_heavy():
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "examples:" in result.stdout and "--max_delay_ms" in result.stdout
     assert not re.search(r"\b(paddle|cv2|numpy|fastapi|uvicorn)$", result.stderr, re.M)
+
+
+def test_a_model_that_cannot_run_ends_the_server(served):
+    code = f"""
+import sys
+from ppdet.deploy import serve
+from ppdet.deploy.detector import Detector
+Detector.run = lambda self, samples: 1 / 0
+sys.argv[1:] = ["--model_dir", {str(served)!r}, "--port", "0"]
+serve.main()
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2 and "error: the model cannot run: division by zero" in result.stderr
+    assert "Traceback" not in result.stderr
