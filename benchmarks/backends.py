@@ -27,7 +27,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def larger(cfg: object) -> str:
     """-o that makes TestReader's images half as large again."""
-    transforms = cfg["TestReader"]["sample_transforms"]
+    transforms = cfg.component("TestReader")["sample_transforms"]
     place, sides = next((i, t["Resize"]["target_size"]) for i, t in enumerate(transforms) if "Resize" in t)
     sides = [sides] * 2 if isinstance(sides, int) else sides
     return f"TestReader.sample_transforms.{place}.Resize.target_size={[side * 3 // 2 for side in sides]}"
