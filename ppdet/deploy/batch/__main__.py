@@ -1,0 +1,80 @@
+"""Detect objects in many images with an exported model: workers on this machine or on a Ray cluster.
+
+The output folder gets Parquet tables (detections/) and COCO files (coco/), in parts of --shard_size images. A job that
+was killed goes on with what is missing when it is started again. Images that cannot be read are rows with an error.
+"""
+
+import argparse
+import signal
+import sys
+
+from ppdet.core.cli import make_parser, one_line_errors, positive
+
+EXAMPLES = """examples:
+  python -m ppdet.deploy.batch --model_dir DIR --input photos --output detections
+  python -m ppdet.deploy.batch --model_dir DIR --input list.txt --image_dir /data --output out --threshold 0.5
+  python -m ppdet.deploy.batch --model_dir DIR --input s3://bucket/photos --output s3://bucket/detections
+  python -m ppdet.deploy.batch --model_dir DIR --input images.parquet --bytes_column image.bytes --output out
+  python -m ppdet.deploy.batch --model_dir DIR --input photos --output out --ray_address auto --workers 64
+"""
+
+
+def share(text: str) -> float:
+    """Type of an option between 0 and 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, not {text!r}")
+    return value
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = make_parser(__doc__, EXAMPLES)
+    parser.prog = "python -m ppdet.deploy.batch"
+    parser.add_argument("--model_dir", required=True, metavar="DIR", help="folder of the exported model")
+    parser.add_argument(
+        "--input",
+        required=True,
+        metavar="PATH",
+        help="folder of images (below it too), text file with one image path a line, or Parquet: a file, a folder of "
+        "them, or a pattern with *; paths, or URLs such as s3://bucket/folder",
+    )
+    parser.add_argument("--output", required=True, metavar="PATH", help="folder or URL for the results")
+    parser.add_argument(
+        "--image_dir", metavar="PATH", help="where relative paths in a list or a column start (default: here)"
+    )
+    columns = parser.add_mutually_exclusive_group()
+    columns.add_argument("--path_column", metavar="NAME", help="Parquet column with image paths")
+    columns.add_argument("--bytes_column", metavar="NAME", help="Parquet column with images; a.b: field b of column a")
+    parser.add_argument("--name_column", metavar="NAME", help="with --bytes_column: column with the images' names")
+    parser.add_argument("--threshold", type=share, default=0.0, help="least score of a detection (default: 0, all)")
+    parser.add_argument("--workers", type=positive, help="default: as many as there is room for")
+    parser.add_argument("--cpu_threads", type=positive, default=1, help="of each worker (default: 1)")
+    parser.add_argument("--batch_size", type=positive, default=1, help="images per run of the model (default: 1)")
+    parser.add_argument("--shard_size", type=positive, help="images of an output file (default: 500)")
+    parser.add_argument("--backend", choices=("auto", "paddle", "onnxruntime", "openvino"), default="auto")
+    parser.add_argument("--device", type=str.lower, choices=("cpu", "gpu"), default="cpu", help="gpu: one per worker")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16", "int8"), default="fp32", help="default: fp32")
+    parser.add_argument("--ray_address", help="of a Ray cluster, or auto (default: start Ray on this machine)")
+    arguments = parser.parse_args()
+    if arguments.name_column and not arguments.bytes_column:
+        parser.error("--name_column goes with --bytes_column")
+    return arguments
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    with one_line_errors():
+        from ppdet.deploy.batch.job import BatchJob, run_batch
+
+        try:
+            run_batch(BatchJob(**vars(arguments)))
+        except KeyboardInterrupt:
+            print("interrupted; the same command goes on with what is missing", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""One run of a job: what workers give, in any order, becomes whole shards."""
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ppdet.deploy.batch.inputs import Inputs, read_items
+from ppdet.deploy.batch.manifest import Manifest
+from ppdet.deploy.batch.pipeline import Pool, split, task_images
+from ppdet.deploy.batch.shards import Counts, Shards, schema
+from ppdet.deploy.batch.worker import PROCESS, new_row
+from ppdet.utils.logger import get_logger, is_watched
+
+logger = get_logger(__name__)
+# Seconds between lines of progress where no bar is shown, and how many broken images are named in the log.
+LOG_SECONDS, NAMED_ERRORS = 30.0, 5
+
+
+class Run:
+    """One run of a job: gathers what workers give, in any order, into shards, and writes each when it is complete.
+
+    Attributes:
+        done: counts of each finished shard. images: done in this run, in so many `seconds`.
+    """
+
+    def __init__(self, pool: Pool, inputs: Inputs, shards: Shards, manifest: Manifest, done: dict[int, Counts]) -> None:
+        self.pool = pool
+        self.inputs = inputs
+        self.shards = shards
+        self.manifest = manifest
+        self.done = dict(done)
+        self.images = self.errors = self.replaced = 0
+        self.start = self.seconds = 0.0
+        # Of every shard that has some of its images: tables by the id of their first image.
+        self.parts: dict[int, dict[int, Any]] = {}
+        self.processes: set[str] = set()
+
+    def run(self) -> None:
+        pending = [self.shards.range(shard) for shard in range(self.shards.count) if shard not in self.done]
+        total = sum(map(len, pending))
+        if self.done:
+            logger.info("going on: %d of %d images are done", self.shards.images - total, self.shards.images)
+        logger.info(
+            "%d images, %d workers with %d threads each, backend %s",
+            total, self.pool.workers, self.pool.settings.threads, self.manifest.backend,
+        )  # fmt: skip
+        size = task_images(self.inputs, total, self.shards.size, self.pool.settings.batch_size)
+        self.start = time.perf_counter()
+        self.gather(self.pool.run(self.inputs, split(pending, size)), total)
+        lost = self.lost(pending)
+        if lost:
+            count = sum(map(len, lost))
+            logger.warning("workers died several times on tasks with %d images: each is tried alone", count)
+            self.gather(self.pool.run(self.inputs, split(lost, 1)), count)
+        for image_id in (image_id for part in self.lost(pending) for image_id in part):
+            self.add(self.given_up(image_id))
+        if len(self.done) < self.shards.count:
+            raise RuntimeError("a shard is not complete, though all of its images were given")
+        self.seconds = time.perf_counter() - self.start
+
+    def gather(self, tables: Iterable[Any], total: int) -> None:
+        """Add tables, with a bar or, where nobody watches, a line now and then."""
+        from tqdm import tqdm
+
+        shown = time.perf_counter()
+        with tqdm(total=total, unit="image", disable=not is_watched(), smoothing=0.1) as bar:
+            for table in tables:
+                self.add(table)
+                bar.update(len(table))
+                if not is_watched() and time.perf_counter() - shown > LOG_SECONDS:
+                    shown = time.perf_counter()
+                    speed = self.images / (shown - self.start)
+                    left = (self.shards.images - sum(c.images for c in self.done.values()) - self.open_images) / speed
+                    logger.info("%d images, %.2f images/s, %.0f min left", self.images, speed, left / 60)
+
+    @property
+    def open_images(self) -> int:
+        """Images whose shards are not complete."""
+        return sum(len(table) for parts in self.parts.values() for table in parts.values())
+
+    def add(self, table: Any) -> None:
+        """Take the rows of some images of one shard; write the shard when it is complete."""
+        import pyarrow
+
+        if not len(table):
+            return
+        self.note(table)
+        first = table["image_id"][0].as_py()
+        shard = first // self.shards.size
+        parts = self.parts.setdefault(shard, {})
+        parts[first] = table.drop_columns([PROCESS]) if PROCESS in table.column_names else table
+        if sum(map(len, parts.values())) < len(self.shards.range(shard)):
+            return
+        whole = pyarrow.concat_tables([parts[key] for key in sorted(parts)])
+        self.done[shard] = self.shards.write(shard, whole, self.manifest.classes, self.manifest.category_ids)
+        del self.parts[shard]
+
+    def note(self, table: Any) -> None:
+        """Count images, name the first broken ones, and say when a worker took the place of a dead one."""
+        self.images += len(table)
+        self.processes.update(table[PROCESS].unique().to_pylist() if PROCESS in table.column_names else ())
+        if len(self.processes) > self.pool.workers + self.replaced:
+            self.replaced = len(self.processes) - self.pool.workers
+            logger.warning("a worker died; another took its place and its tasks (%d so far)", self.replaced)
+        for error, path in zip(table["error"].to_pylist(), table["path"].to_pylist()):
+            self.errors += error is not None
+            if error is not None and self.errors <= NAMED_ERRORS:
+                hint = "; others are not named here" if self.errors == NAMED_ERRORS else ""
+                logger.warning("%s: %s%s", path, error, hint)
+
+    def lost(self, pending: Sequence[range]) -> list[range]:
+        """Images that no worker gave, of the pending shards."""
+        found = []
+        for part in pending:
+            shard = part.start // self.shards.size
+            if shard in self.done:
+                continue
+            position = part.start
+            for first, table in sorted(self.parts.get(shard, {}).items()):
+                found.append(range(position, first))
+                position = first + len(table)
+            found.append(range(position, part.stop))
+        return [part for part in found if part]
+
+    def given_up(self, image_id: int) -> Any:
+        """The row of an image whose worker dies whenever it is tried."""
+        import pyarrow
+
+        item = next(read_items(self.inputs.task(image_id, 1)))
+        error = item.error or "its worker died on it, several times"
+        return pyarrow.Table.from_pylist([new_row(image_id, item.name, item.path, error)], schema())

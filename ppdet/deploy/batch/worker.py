@@ -1,0 +1,155 @@
+"""What runs on the workers: a Detector, and from a task's images to rows of a table."""
+
+import json
+import os
+import socket
+from collections import Counter
+from typing import Any, NamedTuple, Optional
+
+from ppdet.data.errors import ImageError
+from ppdet.deploy.batch.inputs import in_one_line, read_items
+from ppdet.deploy.batch.shards import schema
+from ppdet.deploy.detector import Detector
+
+# A column that says which process computed a row; it is not written.
+PROCESS = "process"
+# How often a task is begun, when its worker dies each time.
+ATTEMPTS = 3
+
+
+class WorkerSettings(NamedTuple):
+    """Arguments of a worker's Detector, images per run, and the least score of a detection that is kept."""
+
+    model_dir: str
+    backend: str
+    device: str
+    precision: str
+    threads: int
+    batch_size: int
+    threshold: float
+
+
+def load_detector(settings: WorkerSettings) -> Detector:
+    """The Detector of a process that does nothing else, on its share of the processors.
+
+    Raises:
+        DeployError: it cannot be loaded.
+    """
+    import cv2
+
+    # Paddle reads it when it loads. Ray sets it too, but not where the user's environment has it.
+    os.environ["OMP_NUM_THREADS"] = str(settings.threads)
+    cv2.setNumThreads(settings.threads)
+    return Detector(
+        settings.model_dir,
+        settings.backend,
+        device=settings.device,
+        precision=settings.precision,
+        threads=settings.threads,
+    )
+
+
+def choose_backend(settings: WorkerSettings) -> str:
+    """Name of the engine that runs the model, found out where workers are.
+
+    Raises:
+        DeployError: there is none.
+    """
+    return load_detector(settings).backend.name
+
+
+class Attempts:
+    """A Ray actor that counts how often tasks were begun. Ray itself would give a task that kills its worker to one
+    worker after another, for ever."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[int] = Counter()
+
+    def begin(self, first: int) -> int:
+        self.counts[first] += 1
+        return self.counts[first]
+
+
+class DetectorWorker:
+    """A Ray actor with a Detector of its own. It takes tables of tasks and gives tables of images with detections.
+
+    attempts: handle of an actor `Attempts`, which all workers share.
+    """
+
+    def __init__(self, settings: WorkerSettings, attempts: Any) -> None:
+        self.settings = settings
+        self.attempts = attempts
+        self.detector = load_detector(settings)
+        self.process = f"{socket.gethostname()}:{os.getpid()}"
+
+    def __call__(self, table: Any) -> Any:
+        """Run tasks.
+
+        Args:
+            table: Arrow table with one row: `first`, the id of the task's first image, and `task` as JSON (see
+                inputs.py).
+
+        Returns:
+            Arrow table with a row for each image: the columns of `shards.schema`, and `process`. For a task that killed
+            its worker several times, one row alone without a process.
+        """
+        import pyarrow
+        import ray
+
+        (row,) = table.to_pylist()
+        if ray.get(self.attempts.begin.remote(row["first"])) > ATTEMPTS:
+            rows, process = [new_row(row["first"], "", "", "")], None
+        else:
+            rows, process = self.detect(row["first"], json.loads(row["task"])), self.process
+        found = pyarrow.Table.from_pylist(rows, schema())
+        return found.append_column(PROCESS, pyarrow.array([process] * len(rows), pyarrow.string()))
+
+    def detect(self, first: int, task: dict) -> list[dict]:
+        rows: list[dict] = []
+        batch: list[tuple[dict, dict]] = []
+        for image_id, item in enumerate(read_items(task), first):
+            rows.append(new_row(image_id, item.name, item.path, item.error))
+            sample = None if item.error else self.prepare(item.image, rows[-1])
+            if sample is not None:
+                batch.append((rows[-1], sample))
+            if len(batch) == self.settings.batch_size:
+                self.run(batch)
+                batch = []
+        self.run(batch)
+        return rows
+
+    def prepare(self, image: Any, row: dict) -> Optional[dict]:
+        """The sample for `Detector.run`; None, with the reason in the row, for an image that cannot be read."""
+        try:
+            sample = self.detector.prepare(image)
+        except ImageError as error:
+            row["error"] = error.reason
+            return None
+        except Exception as error:  # one image's trouble, whatever it is, must not end a job of millions
+            row["error"] = in_one_line(error)
+            return None
+        row["width"], row["height"] = int(sample["w"]), int(sample["h"])
+        return sample
+
+    def run(self, batch: list[tuple[dict, dict]]) -> None:
+        """Put the detections of samples into their rows. What fails together is tried alone."""
+        try:
+            found = self.detector.run([sample for _, sample in batch])
+        except Exception as error:  # as above: an engine may raise anything
+            if len(batch) == 1:
+                batch[0][0]["error"] = in_one_line(error)
+                return
+            for pair in batch:
+                self.run([pair])
+            return
+        for (row, _), detections in zip(batch, found):
+            kept = detections.above(self.settings.threshold)
+            row["boxes"], row["scores"] = kept.boxes.tolist(), kept.scores.tolist()
+            row["classes"], row["names"] = kept.classes.tolist(), list(kept.names)
+
+
+def new_row(image_id: int, name: str, path: str, error: Optional[str] = None) -> dict:
+    """The row of an image in which nothing was detected yet."""
+    row: dict = {"image_id": image_id, "file_name": name, "path": path, "width": None, "height": None}
+    row.update(boxes=[], scores=[], classes=[], names=[], error=error)
+    return row
