@@ -141,7 +141,7 @@ class Pool:
         found = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             DetectorWorker,
             fn_constructor_args=[self.settings, attempts],
-            compute=ray.data.ActorPoolStrategy(size=self.workers),
+            compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(tasks))),
             batch_size=None,
             batch_format="pyarrow",
             **self.resources,

@@ -14,7 +14,7 @@ from ppdet.deploy.detector import Detector
 # A column that says which process computed a row; it is not written.
 PROCESS = "process"
 # How often a task is begun, when its worker dies each time.
-ATTEMPTS = 3
+ATTEMPTS = 2
 
 
 class WorkerSettings(NamedTuple):

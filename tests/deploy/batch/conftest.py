@@ -1,0 +1,87 @@
+"""A tiny exported detector, images for it, and Ray, started once."""
+
+import logging
+import os
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import paddle
+import pytest
+from tiny import TINY_YAML, write_tiny_coco
+
+pytest.importorskip("ray.data", reason="the extra `batch` is not installed")
+
+from ppdet.core.workspace import load_config
+from ppdet.deploy.detector import Detector
+from ppdet.engine.export import export_model
+from ppdet.engine.weights import save_weights
+
+IMAGES = 26
+# Workers of Ray run it when they start. A file of this name is the death of whoever opens it.
+DEADLY = """
+import os, signal, sys
+
+def hook(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("deadly.png"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(hook)
+"""
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """Folder of an exported FCOS whose random weights detect something in any image; categories 3 and 7."""
+    folder = tmp_path_factory.mktemp("model")
+    data = write_tiny_coco(folder / "data", images=1)
+    (folder / "tiny.yml").write_text(TINY_YAML.format(output=folder / "output", data=data))
+    options = ["FCOSHead.class_threshold=0.4", "FCOSHead.level_top_k=20", "FCOSHead.nms.score_threshold=0"]
+    options += [f"weights={folder}/weights.pdparams", "FCOSHead.clip_boxes=true"]
+    cfg = load_config(folder / "tiny.yml", options)
+    paddle.seed(3)
+    network = cfg.create("FCOS")
+    for layer, spread in ((network.fcos_head.fcos_head_cls, 0.2), (network.fcos_head.fcos_head_reg, 0.05)):
+        layer.weight.set_value(paddle.randn(layer.weight.shape) * spread)
+    network.fcos_head.fcos_head_cls.bias.set_value(paddle.zeros([2]))
+    save_weights(network.state_dict(), folder / "weights.pdparams")
+    return export_model(cfg, str(folder / "exported"))
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory, model):
+    """A folder with images of several sizes, also below it, and two broken ones.
+
+    Attributes:
+        folder. names: of all images, sorted, relative to it. broken: of those that cannot be read. expected: by name,
+        what Detector finds in the others.
+    """
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    (folder / "below" / "more").mkdir(parents=True)
+    names = [f"{('', 'below/', 'below/more/')[i % 3]}{i:03d}.png" for i in range(IMAGES)]
+    for i, name in enumerate(names):
+        cv2.imwrite(str(folder / name), rng.integers(0, 256, (40 + i, 70, 3), dtype=np.uint8))
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "below" / "cut.png").write_bytes((folder / names[0]).read_bytes()[:200])
+    (folder / "notes.txt").write_text("not an image")
+    detector = Detector(model, "paddle", threads=1)
+    expected = {name: detector.predict(str(folder / name)) for name in names}
+    assert min(map(len, expected.values())) > 3
+    broken = ["below/cut.png", "empty.jpg"]
+    return SimpleNamespace(folder=folder, names=sorted(names + broken), broken=broken, expected=expected)
+
+
+@pytest.fixture(scope="session")
+def local_ray(tmp_path_factory):
+    """Ray with two processors, for all tests."""
+    import ray
+
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "sitecustomize.py").write_text(DEADLY)
+    before = os.environ.get("PYTHONPATH", "")
+    os.environ.update(PYTHONPATH=f"{folder}:{before}", RAY_USAGE_STATS_ENABLED="0", RAY_BACKEND_LOG_LEVEL="fatal")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    os.environ["PYTHONPATH"] = before
+    yield ray
+    ray.shutdown()

@@ -1,0 +1,142 @@
+"""Jobs through Ray: what they write is what Detector says, each image once, whatever dies in between."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+from pycocotools.coco import COCO
+
+from ppdet.data.errors import DataError
+from ppdet.deploy.batch import BatchJob, run_batch
+from ppdet.deploy.batch.storage import Folder
+from ppdet.deploy.detector import Detector
+
+
+def rows_of(folder):
+    """All rows of a job's tables, in the order of the files."""
+    return [row for path in sorted((folder / "detections").iterdir()) for row in parquet.read_table(path).to_pylist()]
+
+
+def assert_same(row, expected, threshold=0.0):
+    keep = expected.scores >= threshold
+    assert row["error"] is None and len(row["scores"]) == keep.sum()
+    np.testing.assert_allclose(row["scores"], expected.scores[keep], atol=1e-4)
+    np.testing.assert_allclose(np.array(row["boxes"]).reshape(-1, 4), expected.boxes[keep], atol=0.05)
+    assert row["classes"] == expected.classes[keep].tolist()
+    assert row["names"] == [("red", "blue")[label] for label in row["classes"]]
+
+
+def test_a_folder(local_ray, model, images, tmp_path, log):
+    output = tmp_path / "out"
+    job = BatchJob(str(model), str(images.folder), str(output), workers=2, shard_size=10, backend="paddle")
+    summary = run_batch(job)
+    assert summary.counts.images == summary.done_now == len(images.names) == 28 and summary.counts.errors == 2
+    rows = rows_of(output)
+    assert [row["image_id"] for row in rows] == list(range(28))
+    assert [row["file_name"] for row in rows] == images.names
+    for row in rows:
+        assert row["path"] == str(images.folder / row["file_name"])
+        if row["file_name"] in images.broken:
+            assert row["error"] in ("the file is empty", "the file is truncated")
+            assert row["width"] is None and row["boxes"] == []
+        else:
+            assert_same(row, images.expected[row["file_name"]])
+            number = int(row["file_name"][-7:-4])
+            assert (row["width"], row["height"]) == (70, 40 + number)
+    assert summary.counts.boxes == sum(map(len, images.expected.values()))
+    assert "empty.jpg: the file is empty" in log.text
+
+    names = [path.name for path in sorted((output / "coco").iterdir())]
+    assert names == [f"part-0000{i}-of-00003.json" for i in range(3)]
+    found = 0
+    for path in sorted((output / "coco").iterdir()):
+        coco = COCO(str(path))
+        assert [c["name"] for c in coco.loadCats([3, 7])] == ["red", "blue"]
+        results = coco.loadRes(json.loads(path.read_text())["annotations"])
+        for image in coco.loadImgs(coco.getImgIds()):
+            expected = images.expected[image["file_name"]]
+            entries = results.loadAnns(results.getAnnIds(imgIds=image["id"]))
+            entries.sort(key=lambda entry: entry["id"])
+            assert [entry["category_id"] for entry in entries] == [(3, 7)[label] for label in expected.classes]
+            corners = [[x, y, x + w, y + h] for x, y, w, h in (entry["bbox"] for entry in entries)]
+            np.testing.assert_allclose(corners, expected.boxes, atol=0.05)
+            np.testing.assert_allclose([entry["score"] for entry in entries], expected.scores, atol=1e-4)
+            found += 1
+    assert found == 26
+
+    # The same again: nothing to do, without Ray. Then with a part lost, and rubbish of a killed process.
+    assert run_batch(job)[:2] == (summary.counts, 0)
+    parts = sorted((output / "detections").iterdir())
+    kept = [path.stat().st_mtime_ns for path in parts]
+    parts[1].write_bytes(parts[1].read_bytes()[:1000])
+    (output / "detections" / ".part-00001-of-00003.parquet.x.tmp").write_bytes(b"torn")
+    again = run_batch(job)
+    assert again.counts == summary.counts and again.done_now == 10
+    assert sorted((output / "detections").iterdir()) == parts
+    assert [path.stat().st_mtime_ns == time for path, time in zip(parts, kept)] == [True, False, True]
+    assert [row["file_name"] for row in rows_of(output)] == images.names
+
+    others = [
+        ({"threshold": 0.5}, r"belongs to a job with another --threshold \(0.0 there, 0.5 now\)"),
+        ({"shard_size": 11}, "another --shard_size"),
+        ({"backend": "onnxruntime"}, "another --backend"),
+        ({"input": str(images.folder / "below")}, "other images"),
+    ]
+    for change, message in others:
+        with pytest.raises(DataError, match=message):
+            run_batch(BatchJob(**{**vars(job), **change}))
+    manifest = json.loads((output / "manifest.json").read_text())
+    assert manifest["finished"] == {"images": 28, "errors": 2, "boxes": summary.counts.boxes}
+    (output / "manifest.json").write_text(json.dumps({**manifest, "model": "0"}))
+    with pytest.raises(DataError, match="another model"):
+        run_batch(job)
+    (output / "manifest.json").unlink()
+    with pytest.raises(DataError, match=r"detections, but no manifest.json"):
+        run_batch(job)
+
+
+def test_bytes_from_parquet_to_object_storage(local_ray, model, images, tmp_path):
+    encoded = [(images.folder / name).read_bytes() for name in images.names]
+    parquet.write_table(pa.table({"data": encoded, "key": images.names}), tmp_path / "t.parquet", row_group_size=5)
+    output = "memory://bucket/out"
+    job = BatchJob(
+        str(model), f"file://{tmp_path}/t.parquet", output, bytes_column="data", name_column="key", workers=1,
+        shard_size=12, threshold=0.52, batch_size=4, backend="paddle",
+    )  # fmt: skip
+    summary = run_batch(job)
+    folder = Folder(output)
+    rows = []
+    for name in sorted(folder.names("detections")):
+        with folder.open(f"detections/{name}") as stream:
+            rows += parquet.read_table(stream).to_pylist()
+    assert [row["file_name"] for row in rows] == images.names and len(folder.names("coco")) == 3
+    kept, detector = 0, Detector(model, "paddle", threads=1)
+    for shard in (rows[:12], rows[12:24], rows[24:]):
+        readable = [row for row in shard if row["file_name"] not in images.broken]
+        assert all(row["error"] for row in shard if row not in readable)
+        # Images are padded to the largest one of their batch: only the same batches give the same.
+        for batch in (readable[i : i + 4] for i in range(0, len(readable), 4)):
+            for row, expected in zip(batch, detector.predict([str(images.folder / r["file_name"]) for r in batch])):
+                assert_same(row, expected, 0.52)
+                kept += len(row["scores"])
+    assert 0 < kept == summary.counts.boxes < sum(map(len, images.expected.values()))
+    assert run_batch(job)[:2] == (summary.counts, 0)
+
+
+def test_an_image_that_kills_its_worker_is_a_row_with_an_error(local_ray, model, images, tmp_path, log):
+    lines = [str(images.folder / name) for name in images.expected]
+    lines.insert(7, str(tmp_path / "deadly.png"))
+    (tmp_path / "deadly.png").write_bytes((images.folder / images.names[0]).read_bytes())
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    job = BatchJob(str(model), str(tmp_path / "list.txt"), str(tmp_path / "out"), workers=2, backend="paddle")
+    summary = run_batch(job)
+    rows = rows_of(tmp_path / "out")
+    assert [row["path"] for row in rows] == lines
+    assert {row["path"]: row["error"] for row in rows if row["error"]} == {
+        lines[7]: "its worker died on it, several times"
+    }
+    assert summary.counts.errors == 1 and "each is tried alone" in log.text and "took its place" in log.text
+    for row, expected in zip(rows[:7] + rows[8:], images.expected.values()):
+        assert_same(row, expected)
