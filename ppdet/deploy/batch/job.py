@@ -53,11 +53,13 @@ class BatchJob:
 
 
 class Summary(NamedTuple):
-    """counts: of the whole job. done_now: images of this run. seconds: that these took, without loading."""
+    """counts: of the whole job. done_now: images of this run. seconds: that these took. speed: images per second
+    when every worker had loaded the model."""
 
     counts: Counts
     done_now: int
     seconds: float
+    speed: float
 
 
 def run_batch(job: BatchJob) -> Summary:
@@ -163,11 +165,14 @@ def summarize(manifest: Manifest, folder: Folder, run: Optional[Run], done: dict
     if run is None:
         logger.info("all %d images were done before", counts.images)
     else:
-        logger.info("%d images in %.0f s: %.2f images/s", run.images, run.seconds, run.images / run.seconds)
+        logger.info(
+            "%d images in %.0f s: %.2f images/s, %.2f once the workers had loaded the model",
+            run.images, run.seconds, run.images / run.seconds, run.speed,
+        )  # fmt: skip
     logger.info("%d detections in %d images", counts.boxes, counts.images - counts.errors)
     if counts.errors:
         logger.warning("%d images have an error instead, in column error", counts.errors)
     logger.info("tables: %s/%s; COCO: %s/%s", folder.url, DETECTIONS, folder.url, COCO)
     if counts.errors == counts.images:
         raise DataError(f"none of the {counts.images} images could be read; why is in {folder.url}/{DETECTIONS}")
-    return Summary(counts, run.images if run else 0, run.seconds if run else 0.0)
+    return Summary(counts, run.images, run.seconds, run.speed) if run else Summary(counts, 0, 0.0, 0.0)

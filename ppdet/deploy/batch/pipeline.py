@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
 from ppdet.deploy.batch.inputs import Inputs
-from ppdet.deploy.batch.worker import PROCESS, Attempts, DetectorWorker, WorkerSettings, choose_backend
+from ppdet.deploy.batch.worker import WORKER, DetectorWorker, Tally, WorkerSettings, choose_backend
 from ppdet.deploy.errors import DeployError
 from ppdet.utils.cpu import cpu_count
 from ppdet.utils.logger import get_logger
@@ -135,12 +135,12 @@ class Pool:
         import ray
 
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
+        tally = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Tally).remote()
         items = [{"first": task.first, "task": json.dumps(inputs.task(*task))} for task in tasks]
         # Ray Data starts an actor again that died, and gives another the tasks that it had.
         found = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             DetectorWorker,
-            fn_constructor_args=[self.settings, attempts],
+            fn_constructor_args=[self.settings, tally],
             compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(tasks))),
             batch_size=None,
             batch_format="pyarrow",
@@ -151,7 +151,7 @@ class Pool:
         lost = 0
         try:
             for table in found.iter_batches(batch_size=None, batch_format="pyarrow"):
-                if not table[PROCESS].null_count:
+                if not table[WORKER].null_count:
                     yield table
                     continue
                 lost += 1

@@ -8,7 +8,7 @@ from ppdet.deploy.batch.inputs import Inputs, read_items
 from ppdet.deploy.batch.manifest import Manifest
 from ppdet.deploy.batch.pipeline import Pool, split, task_images
 from ppdet.deploy.batch.shards import Counts, Shards, schema
-from ppdet.deploy.batch.worker import PROCESS, new_row
+from ppdet.deploy.batch.worker import WORKER, new_row
 from ppdet.utils.logger import get_logger, is_watched
 
 logger = get_logger(__name__)
@@ -20,7 +20,8 @@ class Run:
     """One run of a job: gathers what workers give, in any order, into shards, and writes each when it is complete.
 
     Attributes:
-        done: counts of each finished shard. images: done in this run, in so many `seconds`.
+        done: counts of each finished shard. images: done in this run, in so many `seconds`. speed: images per second
+            since each worker had loaded the model and given its first results.
     """
 
     def __init__(self, pool: Pool, inputs: Inputs, shards: Shards, manifest: Manifest, done: dict[int, Counts]) -> None:
@@ -29,15 +30,16 @@ class Run:
         self.shards = shards
         self.manifest = manifest
         self.done = dict(done)
-        self.images = self.errors = self.replaced = 0
+        self.pending = self.images = self.errors = 0
         self.start = self.seconds = 0.0
+        # Images, and the time, when the last worker gave its first results.
+        self.loaded = (0, 0.0)
         # Of every shard that has some of its images: tables by the id of their first image.
         self.parts: dict[int, dict[int, Any]] = {}
-        self.processes: set[str] = set()
 
     def run(self) -> None:
         pending = [self.shards.range(shard) for shard in range(self.shards.count) if shard not in self.done]
-        total = sum(map(len, pending))
+        total = self.pending = sum(map(len, pending))
         if self.done:
             logger.info("going on: %d of %d images are done", self.shards.images - total, self.shards.images)
         logger.info(
@@ -58,25 +60,27 @@ class Run:
             raise RuntimeError("a shard is not complete, though all of its images were given")
         self.seconds = time.perf_counter() - self.start
 
+    @property
+    def speed(self) -> float:
+        images, since = self.loaded
+        return (self.images - images) / max(self.start + self.seconds - since, 1e-9)
+
     def gather(self, tables: Iterable[Any], total: int) -> None:
         """Add tables, with a bar or, where nobody watches, a line now and then."""
         from tqdm import tqdm
 
+        self.workers: set[int] = set()
         shown = time.perf_counter()
         with tqdm(total=total, unit="image", disable=not is_watched(), smoothing=0.1) as bar:
             for table in tables:
+                self.note(table)
                 self.add(table)
                 bar.update(len(table))
                 if not is_watched() and time.perf_counter() - shown > LOG_SECONDS:
                     shown = time.perf_counter()
                     speed = self.images / (shown - self.start)
-                    left = (self.shards.images - sum(c.images for c in self.done.values()) - self.open_images) / speed
-                    logger.info("%d images, %.2f images/s, %.0f min left", self.images, speed, left / 60)
-
-    @property
-    def open_images(self) -> int:
-        """Images whose shards are not complete."""
-        return sum(len(table) for parts in self.parts.values() for table in parts.values())
+                    left = (self.pending - self.images) / speed / 60
+                    logger.info("%d of %d images, %.2f images/s, %.0f min left", self.images, self.pending, speed, left)
 
     def add(self, table: Any) -> None:
         """Take the rows of some images of one shard; write the shard when it is complete."""
@@ -84,11 +88,12 @@ class Run:
 
         if not len(table):
             return
-        self.note(table)
         first = table["image_id"][0].as_py()
         shard = first // self.shards.size
+        if shard in self.done:
+            return
         parts = self.parts.setdefault(shard, {})
-        parts[first] = table.drop_columns([PROCESS]) if PROCESS in table.column_names else table
+        parts[first] = table.select(schema().names)
         if sum(map(len, parts.values())) < len(self.shards.range(shard)):
             return
         whole = pyarrow.concat_tables([parts[key] for key in sorted(parts)])
@@ -98,10 +103,13 @@ class Run:
     def note(self, table: Any) -> None:
         """Count images, name the first broken ones, and say when a worker took the place of a dead one."""
         self.images += len(table)
-        self.processes.update(table[PROCESS].unique().to_pylist() if PROCESS in table.column_names else ())
-        if len(self.processes) > self.pool.workers + self.replaced:
-            self.replaced = len(self.processes) - self.pool.workers
-            logger.warning("a worker died; another took its place and its tasks (%d so far)", self.replaced)
+        number = table[WORKER][0].as_py()
+        if number not in self.workers:
+            self.workers.add(number)
+            if number <= self.pool.workers:
+                self.loaded = (self.images, time.perf_counter())
+            else:
+                logger.warning("a worker died; another took its place and its tasks")
         for error, path in zip(table["error"].to_pylist(), table["path"].to_pylist()):
             self.errors += error is not None
             if error is not None and self.errors <= NAMED_ERRORS:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 from collections import Counter
 from typing import Any, NamedTuple, Optional
 
@@ -11,8 +10,8 @@ from ppdet.deploy.batch.inputs import in_one_line, read_items
 from ppdet.deploy.batch.shards import schema
 from ppdet.deploy.detector import Detector
 
-# A column that says which process computed a row; it is not written.
-PROCESS = "process"
+# A column that says which worker computed a row; it is not written.
+WORKER = "worker"
 # How often a task is begun, when its worker dies each time.
 ATTEMPTS = 2
 
@@ -58,29 +57,40 @@ def choose_backend(settings: WorkerSettings) -> str:
     return load_detector(settings).backend.name
 
 
-class Attempts:
-    """A Ray actor that counts how often tasks were begun. Ray itself would give a task that kills its worker to one
-    worker after another, for ever."""
+class Tally:
+    """A Ray actor that numbers the workers of a pass and counts how often each task was begun.
+
+    Ray itself would give a task that kills its worker to one worker after another, for ever.
+    """
 
     def __init__(self) -> None:
-        self.counts: Counter[int] = Counter()
+        self.workers = 0
+        self.begun: Counter[int] = Counter()
+
+    def enter(self) -> int:
+        """Number of a worker that starts, from 1."""
+        self.workers += 1
+        return self.workers
 
     def begin(self, first: int) -> int:
-        self.counts[first] += 1
-        return self.counts[first]
+        """How often a task was begun, this time included."""
+        self.begun[first] += 1
+        return self.begun[first]
 
 
 class DetectorWorker:
     """A Ray actor with a Detector of its own. It takes tables of tasks and gives tables of images with detections.
 
-    attempts: handle of an actor `Attempts`, which all workers share.
+    tally: handle of an actor `Tally`, which all workers share.
     """
 
-    def __init__(self, settings: WorkerSettings, attempts: Any) -> None:
+    def __init__(self, settings: WorkerSettings, tally: Any) -> None:
+        import ray
+
         self.settings = settings
-        self.attempts = attempts
+        self.tally = tally
         self.detector = load_detector(settings)
-        self.process = f"{socket.gethostname()}:{os.getpid()}"
+        self.number = ray.get(tally.enter.remote())
 
     def __call__(self, table: Any) -> Any:
         """Run tasks.
@@ -90,19 +100,19 @@ class DetectorWorker:
                 inputs.py).
 
         Returns:
-            Arrow table with a row for each image: the columns of `shards.schema`, and `process`. For a task that killed
-            its worker several times, one row alone without a process.
+            Arrow table with a row for each image: the columns of `shards.schema`, and `worker`, its number. For a task
+            that killed its worker several times, one row alone without a number.
         """
         import pyarrow
         import ray
 
         (row,) = table.to_pylist()
-        if ray.get(self.attempts.begin.remote(row["first"])) > ATTEMPTS:
-            rows, process = [new_row(row["first"], "", "", "")], None
+        if ray.get(self.tally.begin.remote(row["first"])) > ATTEMPTS:
+            rows, number = [new_row(row["first"], "", "")], None
         else:
-            rows, process = self.detect(row["first"], json.loads(row["task"])), self.process
+            rows, number = self.detect(row["first"], json.loads(row["task"])), self.number
         found = pyarrow.Table.from_pylist(rows, schema())
-        return found.append_column(PROCESS, pyarrow.array([process] * len(rows), pyarrow.string()))
+        return found.append_column(WORKER, pyarrow.array([number] * len(rows), pyarrow.int64()))
 
     def detect(self, first: int, task: dict) -> list[dict]:
         rows: list[dict] = []

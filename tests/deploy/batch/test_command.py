@@ -49,8 +49,9 @@ def test_worker_killed_then_everything_killed_then_started_again(model, images, 
 
     run.start()
     run.wait_for(run.finished)
+    workers, finished = set(run.workers()), len(run.finished())
     run.kill_worker()
-    run.wait_for(lambda: "took its place" in run.log.read_text())
+    run.wait_for(lambda: set(run.workers()) - workers and len(run.finished()) > finished)
     run.kill()
     kept = run.finished()
     assert 0 < len(kept) < len(names) / SHARD, run.log.read_text()
