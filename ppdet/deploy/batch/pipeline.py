@@ -70,8 +70,11 @@ def ray_session(address: Optional[str], cpus: int) -> Iterator[None]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
-    import ray.data
 
+    try:
+        import ray.data
+    except ImportError as error:
+        raise DeployError(f"Ray Data is not complete ({error}): pip install 'ray[data]'") from None
     if ray.is_initialized():
         yield
         return
