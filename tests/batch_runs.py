@@ -13,7 +13,8 @@ from pyarrow import parquet
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "ppdet.deploy.batch"]
-ORPHAN_SECONDS = 15  # within which what a killed process had started has to end
+# Seconds within which what a killed process had started has to end. Two of Ray's helpers look for their dead server.
+ORPHAN_SECONDS = 120
 
 
 class BatchRun:

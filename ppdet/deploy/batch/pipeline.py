@@ -4,8 +4,10 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
 from ppdet.deploy.batch.inputs import Inputs
@@ -58,6 +60,12 @@ def silent_stderr() -> Iterator[None]:
         os.close(kept)
 
 
+def stop(number: int, frame: object) -> None:
+    """End with Ray, and with the exit code that schedulers expect."""
+    logger.warning("%s: the same command goes on with what is missing", signal.Signals(number).name)
+    sys.exit(128 + number)
+
+
 @contextlib.contextmanager
 def ray_session(address: Optional[str], cpus: int) -> Iterator[None]:
     """Ray, started on this machine for this job alone, or the cluster of an address. One that runs already is used.
@@ -67,6 +75,7 @@ def ray_session(address: Optional[str], cpus: int) -> Iterator[None]:
     """
     # They are read when Ray is imported: no reports to its makers, and no lines about its own affairs.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
@@ -88,6 +97,8 @@ def ray_session(address: Optional[str], cpus: int) -> Iterator[None]:
             ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise DeployError(f"Ray does not start: {error}") from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)  # Ray's own prints where in its code it was
     try:
         yield
     finally:
@@ -127,7 +138,7 @@ class Pool:
                 raise error.cause from None
             raise
 
-    def run(self, inputs: Inputs, tasks: Sequence[Task]) -> Iterator[Any]:
+    def run(self, inputs: Inputs, tasks: Sequence[Task]) -> Generator[Any, None, None]:
         """Yield Arrow tables of images with their detections, in any order, each image once at most.
 
         What a dying worker had not given is given to another. Tasks whose workers die again and again are left out.
@@ -151,9 +162,11 @@ class Pool:
         )
         found.context.enable_progress_bars = False
         found.context.execution_no_progress_timeout_s = -1  # how long a task may take is the model's affair
+        # Closed where this ends early: Ray Data's threads would otherwise start Ray again after it was shut down.
+        tables = iter(found.iter_batches(batch_size=None, batch_format="pyarrow"))
         lost = 0
         try:
-            for table in found.iter_batches(batch_size=None, batch_format="pyarrow"):
+            for table in tables:
                 if not table[WORKER].null_count:
                     yield table
                     continue
@@ -168,3 +181,5 @@ class Pool:
         except ray.exceptions.RayError as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise DeployError(f"Ray gave up ({reason}); the same command goes on with what is missing") from None
+        finally:
+            tables.close()

@@ -1,7 +1,8 @@
 """One run of a job: what workers give, in any order, becomes whole shards."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from typing import Any
 
 from ppdet.deploy.batch.inputs import Inputs, read_items
@@ -31,7 +32,7 @@ class Run:
         self.manifest = manifest
         self.done = dict(done)
         self.pending = self.images = self.errors = 0
-        self.start = self.seconds = 0.0
+        self.start = self.seconds = self.speed = 0.0
         # Images, and the time, when the last worker gave its first results.
         self.loaded = (0, 0.0)
         # Of every shard that has some of its images: tables by the id of their first image.
@@ -59,26 +60,28 @@ class Run:
         if len(self.done) < self.shards.count:
             raise RuntimeError("a shard is not complete, though all of its images were given")
         self.seconds = time.perf_counter() - self.start
+        self.speed = self.speed_at(self.start + self.seconds)
 
-    @property
-    def speed(self) -> float:
-        images, since = self.loaded
-        return (self.images - images) / max(self.start + self.seconds - since, 1e-9)
+    def speed_at(self, now: float) -> float:
+        """Images per second since the last worker gave its first results; since the start, if that was only now."""
+        images, since = self.loaded if self.images > self.loaded[0] else (0, self.start)
+        return (self.images - images) / max(now - since, 1e-9)
 
-    def gather(self, tables: Iterable[Any], total: int) -> None:
+    def gather(self, tables: Generator[Any, None, None], total: int) -> None:
         """Add tables, with a bar or, where nobody watches, a line now and then."""
         from tqdm import tqdm
 
         self.workers: set[int] = set()
         shown = time.perf_counter()
-        with tqdm(total=total, unit="image", disable=not is_watched(), smoothing=0.1) as bar:
+        bar = tqdm(total=total, unit="image", disable=not is_watched(), smoothing=0.1)
+        with bar, closing(tables):
             for table in tables:
                 self.note(table)
                 self.add(table)
                 bar.update(len(table))
                 if not is_watched() and time.perf_counter() - shown > LOG_SECONDS:
                     shown = time.perf_counter()
-                    speed = self.images / (shown - self.start)
+                    speed = self.speed_at(shown)
                     left = (self.pending - self.images) / speed / 60
                     logger.info("%d of %d images, %.2f images/s, %.0f min left", self.images, self.pending, speed, left)
 

@@ -73,10 +73,17 @@ class Folder:
             return self.fs.open(f"{self.path}/{name}", "rb")
 
     def write(self, name: str, content: bytes) -> None:
-        """Put a file there, instead of one of that name that may be there."""
+        """Put a file there, instead of one of that name that may be there.
+
+        Raises:
+            DataError: that is not possible.
+        """
         if self.is_local:
-            with atomic_path(f"{self.path}/{name}") as temporary:
-                temporary.write_bytes(content)
+            try:
+                with atomic_path(f"{self.path}/{name}") as temporary:
+                    temporary.write_bytes(content)
+            except OSError as error:  # a full disk's says of no file
+                raise DataError(f"{self.path}/{name} cannot be written: {error.strerror}") from None
             return
         # Object storage shows an object when it is complete.
         with storage_errors(f"{self.url}/{name}"):
