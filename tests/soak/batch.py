@@ -24,6 +24,8 @@ from batch_runs import BatchRun
 
 from ppdet.data.source.image_folder import find_images
 
+HANGS = 3 * 3600  # seconds after which a life of the job is taken to hang
+
 
 def make_images(
     folder: Path, sources: list[str], count: int, broken: int, rng: random.Random
@@ -47,7 +49,7 @@ def make_images(
     return made
 
 
-def kill_and_restart(run: BatchRun, shards: int, rng: random.Random, patience: float) -> list[list]:
+def kill_and_restart(run: BatchRun, shards: int, rng: random.Random) -> list[list]:
     """Two lives in which a worker is killed and then the job, and a third one, which loses a worker too."""
     table = []
     for share, driver_alone in ((1 / 3, False), (2 / 3, True), (1, False)):
@@ -56,14 +58,14 @@ def kill_and_restart(run: BatchRun, shards: int, rng: random.Random, patience: f
         before = len(run.finished())
         last = max(before + 2, round(shards * share))
         at = rng.randint(before + 1, last - 1)
-        run.wait_for(lambda at=at: len(run.finished()) >= at, patience)
+        run.wait_for(lambda at=at: len(run.finished()) >= at, HANGS)
         time.sleep(rng.uniform(0, 2))
         run.kill_worker(rng.randrange(len(run.workers())))
         if share == 1:
-            run.finish(patience * shards)
+            run.finish(HANGS)
             what = "a worker"
         else:
-            run.wait_for(lambda last=last: len(run.finished()) >= last, patience * shards)
+            run.wait_for(lambda last=last: len(run.finished()) >= last, HANGS)
             time.sleep(rng.uniform(0, 2))
             run.kill(driver_alone=driver_alone)
             what = "a worker, then " + ("the process that was started" if driver_alone else "all processes")
@@ -129,7 +131,11 @@ def main() -> None:
     command += ["--workers", str(arguments.workers), "--cpu_threads", "1", "--shard_size", str(size)]
     run = BatchRun(folder / "out", command)
     shards = -(-arguments.images // size)
-    lives = kill_and_restart(run, shards, rng, patience=60 + 5 * size)
+    try:
+        lives = kill_and_restart(run, shards, rng)
+    finally:
+        if run.process.poll() is None:
+            run.kill()
     print(f"{arguments.images} images, {arguments.broken} of them broken, in {shards} parts; logs beside {run.output}")
     print("\n| killed | parts before | parts after | life |\n|---|---|---|---|")
     for row in lives:
