@@ -8,7 +8,7 @@ from typing import Any
 from ppdet.deploy.batch.inputs import Inputs, read_items
 from ppdet.deploy.batch.manifest import Manifest
 from ppdet.deploy.batch.pipeline import Pool, split, task_images
-from ppdet.deploy.batch.shards import Counts, Shards, schema
+from ppdet.deploy.batch.shards import Counts, Shards, schema, to_table
 from ppdet.deploy.batch.worker import WORKER, new_row
 from ppdet.utils.logger import get_logger, is_watched
 
@@ -135,8 +135,6 @@ class Run:
 
     def given_up(self, image_id: int) -> Any:
         """The row of an image whose worker dies whenever it is tried."""
-        import pyarrow
-
         item = next(read_items(self.inputs.task(image_id, 1)))
         error = item.error or "its worker died on it, several times"
-        return pyarrow.Table.from_pylist([new_row(image_id, item.name, item.path, error)], schema())
+        return to_table([new_row(image_id, item.name, item.path, error)])

@@ -35,6 +35,16 @@ def schema() -> Any:
     return pa.schema(fields)
 
 
+def to_table(rows: Sequence[dict]) -> Any:
+    """Arrow table of rows. Where a file's name is not UTF-8, question marks stand in for what is not."""
+    import pyarrow
+
+    for row in rows:
+        for key in ("file_name", "path", "error"):
+            row[key] = row[key] and row[key].encode("utf-8", "replace").decode("utf-8")
+    return pyarrow.Table.from_pylist(rows, schema())
+
+
 class Shards:
     """Where the images' detections go: image i is in shard i // size.
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Optional
 
 from ppdet.data.errors import ImageError
 from ppdet.deploy.batch.inputs import in_one_line, read_items
-from ppdet.deploy.batch.shards import schema
+from ppdet.deploy.batch.shards import to_table
 from ppdet.deploy.detector import Detector
 
 # A column that says which worker computed a row; it is not written.
@@ -111,8 +111,7 @@ class DetectorWorker:
             rows, number = [new_row(row["first"], "", "")], None
         else:
             rows, number = self.detect(row["first"], json.loads(row["task"])), self.number
-        found = pyarrow.Table.from_pylist(rows, schema())
-        return found.append_column(WORKER, pyarrow.array([number] * len(rows), pyarrow.int64()))
+        return to_table(rows).append_column(WORKER, pyarrow.array([number] * len(rows), pyarrow.int64()))
 
     def detect(self, first: int, task: dict) -> list[dict]:
         rows: list[dict] = []
