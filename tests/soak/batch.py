@@ -57,7 +57,7 @@ def kill_and_restart(run: BatchRun, shards: int, rng: random.Random) -> list[lis
         begun = time.monotonic()
         before = len(run.finished())
         last = max(before + 2, round(shards * share))
-        at = rng.randint(before + 1, last - 1)
+        at = rng.randint(before + 1, max(before + 1, last - 4))  # not so late that the job ends before the kill
         run.wait_for(lambda at=at: len(run.finished()) >= at, HANGS)
         time.sleep(rng.uniform(0, 2))
         run.kill_worker(rng.randrange(len(run.workers())))
