@@ -6,12 +6,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppdet.core.cli import add_config_arguments, make_parser, one_line_errors
+from ppdet.core.cli import add_config_arguments, add_slice_arguments, make_parser, one_line_errors
 
 EXAMPLES = """examples:
   python tools/eval.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml -o weights=output/fcos_r18vd_fpn_bccd/model_final
   python tools/eval.py -c FILE -o weights=W --classwise --output_eval results
   python tools/eval.py -c FILE --json_eval --output_eval results     # numbers of an existing results/bbox.json
+  python tools/eval.py -c FILE -o weights=W --slice_infer --slice_size 640 640 --overlap_ratio 0.25 0.25
 """
 
 
@@ -22,12 +23,19 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--json_eval", action="store_true", help="evaluate bbox.json in --output_eval; no model")
     parser.add_argument("--classwise", action="store_true", help="AP of each class")
     parser.add_argument("--save_prediction_only", action="store_true", help="write bbox.json and compute no numbers")
-    return parser.parse_args()
+    add_slice_arguments(parser)
+    arguments = parser.parse_args()
+    if arguments.json_eval and arguments.slice_infer:
+        parser.error("--json_eval takes detections from a file: leave --slice_infer out")
+    return arguments
 
 
 def main() -> None:
     arguments = parse_arguments()
     with one_line_errors():
+        from ppdet.deploy.slicing import slicing_of
+
+        slicing = slicing_of(arguments)
         from ppdet.engine.runtime import load_paddle, set_device
 
         load_paddle()
@@ -44,6 +52,7 @@ def main() -> None:
                 classwise=arguments.classwise,
                 output_eval=arguments.output_eval or cfg["output_eval"],
                 predictions_only=arguments.save_prediction_only or cfg["save_prediction_only"],
+                slicing=slicing,
             )
             if arguments.json_eval:
                 evaluator.evaluate_file()

@@ -6,12 +6,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppdet.core.cli import add_config_arguments, flag, make_parser, one_line_errors
+from ppdet.core.cli import add_config_arguments, add_slice_arguments, flag, make_parser, one_line_errors
 
 EXAMPLES = """examples:
   python tools/infer.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml \\
       -o weights=output/fcos_r18vd_fpn_bccd/best_model --infer_img cells.jpg
   python tools/infer.py -c FILE -o weights=W --infer_dir photos --save_results true --draw_threshold 0.4
+  python tools/infer.py -c FILE -o weights=W --infer_dir aerial --slice_infer --slice_size 640 640
 """
 
 
@@ -27,6 +28,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--save_results", type=flag, default=False, help="write bbox.json (default: false)")
     parser.add_argument("--save_threshold", type=float, default=0.0, help="least score in bbox.json")
     parser.add_argument("--visualize", type=flag, default=True, help="draw pictures (default: true)")
+    add_slice_arguments(parser)
     return parser.parse_args()
 
 
@@ -34,7 +36,9 @@ def main() -> None:
     arguments = parse_arguments()
     with one_line_errors():
         from ppdet.deploy.results import list_images, write_results
+        from ppdet.deploy.slicing import slicing_of
 
+        slicing = slicing_of(arguments)
         paths = list_images(arguments.infer_img, arguments.infer_dir, arguments.infer_list)
         from ppdet.engine.runtime import load_paddle, set_device
 
@@ -46,7 +50,7 @@ def main() -> None:
         set_device(cfg["use_gpu"])
         predictor = Predictor(cfg)
         write_results(
-            predictor.detect(paths),
+            predictor.detect(paths, slicing),
             paths,
             arguments.output_dir,
             class_names=predictor.dataset.class_names,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from ppdet.core.cli import flag, make_parser, one_line_errors, positive
+from ppdet.core.cli import add_slice_arguments, flag, make_parser, one_line_errors, positive
 
 EXAMPLES = """examples:
   python deploy/python/infer.py --model_dir output_inference/fcos_r18vd_fpn_bccd --image_file cells.jpg
@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   python deploy/python/infer.py --model_dir DIR --video_file street.mp4 --threshold 0.4
   python deploy/python/infer.py --model_dir DIR --camera_id 0
   python deploy/python/infer.py --model_dir DIR --image_dir photos --run_benchmark --backend openvino --precision bf16
+  python deploy/python/infer.py --model_dir DIR --image_dir aerial --slice_infer --slice_size 640 640
 """
 
 
@@ -44,7 +45,7 @@ def parse_arguments() -> argparse.Namespace:
         choices=("auto", "paddle", "onnxruntime", "openvino"),
         help="auto: the fastest one (default: paddle with an option that only Paddle has, otherwise auto)",
     )
-    engine.add_argument("--precision", choices=("fp32", "bf16", "fp16", "int8"), help="default: fp32")
+    engine.add_argument("--precision", choices=("fp32", "bf16", "fp16", "int8"), help="default: the export's")
     engine.add_argument("--cpu_threads", type=positive, help="default: all processors")
     engine.add_argument(
         "--run_mode", choices=("paddle", "trt_fp32", "trt_fp16", "trt_int8"), help="trt: by TensorRT, on a GPU"
@@ -55,6 +56,7 @@ def parse_arguments() -> argparse.Namespace:
     benchmark = parser.add_argument_group("benchmark")
     benchmark.add_argument("--run_benchmark", **yes, default=False, help="time the stages, write benchmark.json")
     benchmark.add_argument("--benchmark_runs", type=positive, default=50, help="least batches to time (default: 50)")
+    add_slice_arguments(parser)
     return parser.parse_args()
 
 
@@ -111,7 +113,7 @@ def detector_options(arguments: argparse.Namespace) -> dict:
     return {
         "backend": arguments.backend or ("paddle" if given or tensorrt else "auto"),
         "device": arguments.device,
-        "precision": next(iter(wanted.values()), "fp32"),
+        "precision": next(iter(wanted.values()), None),
         "threads": arguments.cpu_threads,
         "tensorrt": tensorrt,
         "onednn": onednn is not False,
@@ -125,6 +127,8 @@ def check_modes(arguments: argparse.Namespace) -> None:
     is_video = arguments.video_file is not None or arguments.camera_id is not None
     if is_video and arguments.run_benchmark:
         raise DeployError("--run_benchmark takes --image_file or --image_dir")
+    if arguments.slice_infer and (is_video or arguments.run_benchmark):
+        raise DeployError("--slice_infer takes --image_file or --image_dir, and no --run_benchmark")
     if arguments.coco_json and (is_video or arguments.run_benchmark or not arguments.save_results):
         raise DeployError("--coco_json is for --save_results of images")
 
@@ -132,15 +136,18 @@ def check_modes(arguments: argparse.Namespace) -> None:
 def main() -> None:
     arguments = parse_arguments()
     with one_line_errors():
+        from ppdet.deploy.slicing import slicing_of
+
         check_modes(arguments)
+        slicing = slicing_of(arguments)
         options = detector_options(arguments)
         if arguments.video_file is not None or arguments.camera_id is not None:
             run_video(arguments, options)
         else:
-            run_images(arguments, options)
+            run_images(arguments, options, slicing)
 
 
-def run_images(arguments: argparse.Namespace, options: dict) -> None:
+def run_images(arguments: argparse.Namespace, options: dict, slicing: object) -> None:
     from ppdet.deploy.results import coco_image_ids, list_images, write_results
 
     paths = list_images(arguments.image_file, arguments.image_dir)
@@ -156,7 +163,7 @@ def run_images(arguments: argparse.Namespace, options: dict) -> None:
         )
         return
     write_results(
-        detector.detect(paths, arguments.batch_size),
+        detector.detect(paths, arguments.batch_size, slicing),
         paths,
         arguments.output_dir,
         class_names=detector.class_names,

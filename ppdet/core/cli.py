@@ -27,6 +27,19 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = Tr
     )
 
 
+def add_slice_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --slice_infer and what belongs to it; `ppdet.deploy.slicing.slicing_of` reads and checks them."""
+    group = parser.add_argument_group("small objects in large images (docs/SLICING.md)")
+    group.add_argument("--slice_infer", action="store_true", help="detect in windows of each image, and merge")
+    group.add_argument("--slice_size", nargs=2, type=int, metavar=("H", "W"), help="of a window (default: 640 640)")
+    group.add_argument(
+        "--overlap_ratio", nargs=2, type=float, metavar=("H", "W"), help="of neighbours (default: 0.25 0.25)"
+    )
+    group.add_argument("--combine_method", metavar="METHOD", help="nms, nmm or concat (default: nms)")
+    group.add_argument("--match_threshold", type=float, metavar="X", help="boxes match from here on (default: 0.6)")
+    group.add_argument("--match_metric", metavar="METRIC", help="iou, or ios: over the smaller box (default: ios)")
+
+
 def flag(text: str) -> bool:
     """Type of an option that takes true or false."""
     if text.lower() not in ("true", "false", "1", "0"):

@@ -14,6 +14,7 @@ from ppdet.data.errors import DataError
 from ppdet.data.sampler import EpochSampler
 from ppdet.data.source.dataset import DetectionDataset
 from ppdet.data.transform.color import NormalizeImage
+from ppdet.data.windows import Cut, WindowSource
 from ppdet.data.workers import WorkerPool
 from ppdet.utils.cpu import can_fork
 from ppdet.utils.logger import get_logger
@@ -119,6 +120,7 @@ class BaseReader:
         self._collate = Collator(batches, seed, self.training, raw_images=normalize is not None)
         self._to_device = ToDevice(normalize)
         self._pool: Optional[WorkerPool] = None
+        self._windows: Optional[WindowSource] = None
 
     def _make_sampler(self, **options: Any) -> EpochSampler:
         return EpochSampler(**options)
@@ -135,6 +137,24 @@ class BaseReader:
     def files(self) -> dict[int, str]:
         """The image file of every `im_id`."""
         return {int(record["im_id"].item()): record["im_file"] for record in self.dataset.records}
+
+    def read_windows(self, cut: Cut) -> None:
+        """Give windows of the images from now on, in place of whole images.
+
+        Batches then also hold `window` (N, 4) x1, y1, x2, y2 in pixels of the image, and `windows_left` (N,), how many
+        of the image come later; and they may share an image. They are made in this process, one image after the other:
+        what a large image takes, it takes once.
+        """
+        self._windows = WindowSource(self._source, cut)
+
+    @property
+    def reads_windows(self) -> bool:
+        return self._windows is not None
+
+    @functools.cached_property
+    def image_count(self) -> int:
+        """Images per epoch on this rank."""
+        return sum(len(batch) for batch in self.sampler.batches(0))
 
     def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
         """The epoch that the next iteration reads, and the batch it starts with. It is not advanced by itself."""
@@ -164,6 +184,10 @@ class BaseReader:
 
     def _batches(self, tasks: list[list[Task]], finish: Callable) -> Iterator[Any]:
         """finish(arrays) for the arrays of each batch."""
+        if self._windows is not None:
+            images = [task for batch in tasks for task in batch]
+            yield from (finish(self._collate(batch)) for batch in self._windows.batches(images, self.batch_size))
+            return
         if not self.worker_num or not tasks or not can_fork():
             yield from (finish(self._make(batch)) for batch in tasks)
             return

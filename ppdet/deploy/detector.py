@@ -9,12 +9,14 @@ from typing import Optional, Union
 import numpy as np
 
 from ppdet.data.errors import ImageError
+from ppdet.data.windows import crops
 from ppdet.deploy.backends import load_backend
 from ppdet.deploy.backends.base import Options
 from ppdet.deploy.check import with_area
 from ppdet.deploy.errors import DeployError
-from ppdet.deploy.preprocess import Preprocess, category_ids, read_infer_cfg
-from ppdet.utils.iteration import batches, run_ahead
+from ppdet.deploy.preprocess import Preprocess, category_ids, read_infer_cfg, read_pixels
+from ppdet.deploy.slicing import Slicing, detect_windows
+from ppdet.utils.iteration import run_ahead
 from ppdet.utils.logger import get_logger
 
 __all__ = ["DeployError", "Detections", "Detector"]
@@ -22,6 +24,7 @@ __all__ = ["DeployError", "Detections", "Detector"]
 logger = get_logger(__name__)
 # A path, the bytes of an image file, or RGB pixels (H, W, 3) uint8.
 Image = Union[str, os.PathLike, bytes, np.ndarray]
+WHOLE = np.zeros(4, np.int64)  # a window that moves no detections
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,32 @@ class Detector:
             return self.run([self.prepare(images)])[0]
         return self.run([self.prepare(image) for image in images])
 
+    def predict_sliced(self, image: Image, slicing: Slicing, batch_size: int = 1) -> Detections:
+        """Detect in windows of one image, `batch_size` of them at a time, and merge what they found.
+
+        An image that is one window gives what `predict` gives. As many detections are kept as there are.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
+        windows = (("image", *window) for window in self.prepare_windows(image, slicing))
+        ((_, rows),) = detect_windows(self._run_rows, windows, batch_size, slicing)
+        return Detections.from_rows(rows, self.class_names)
+
+    def prepare_windows(self, image: Image, slicing: Slicing) -> Iterator[tuple[np.ndarray, int, dict]]:
+        """Window (4,), the number of windows after it, and what `run` takes, of each window of an image.
+
+        Raises:
+            ImageError: the image cannot be read. It is raised before the first window comes.
+        """
+        pixels = read_pixels(image)
+        windows = slicing.windows(*pixels.shape[:2])
+        for window, left, part in crops(pixels, windows):
+            yield window, left, self.prepare(part if len(windows) > 1 else image)
+
+    def _run_rows(self, samples: Sequence[dict]) -> list[np.ndarray]:
+        return [detections.rows for detections in self.run(samples)]
+
     def prepare(self, image: Image) -> dict:
         """Preprocess one image, for `run`.
 
@@ -143,19 +172,26 @@ class Detector:
         parts = np.split(rows.reshape(-1, 6), np.cumsum(rows_per_image)[:-1])
         return [Detections.from_rows(with_area(part[part[:, 0] >= 0]), self.class_names) for part in parts]
 
-    def detect(self, paths: Sequence[str], batch_size: int = 1) -> Iterator[tuple[int, np.ndarray]]:
+    def detect(
+        self, paths: Sequence[str], batch_size: int = 1, slicing: Optional[Slicing] = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
         """Yield position in `paths` and rows (M, 6) for every readable file; others are skipped with a line of log.
 
-        The next images are read and preprocessed in a thread while the engine computes.
+        With `slicing`, of detections in windows, `batch_size` windows at a time. The next images are read and
+        preprocessed in a thread while the engine computes.
         """
-        samples = run_ahead(self._prepare_files(paths), 2 * batch_size)
-        for batch in batches(samples, batch_size):
-            found = self.run([sample for _, sample in batch])
-            yield from ((index, detections.rows) for (index, _), detections in zip(batch, found))
+        samples = run_ahead(self._prepare_files(paths, slicing), 2 * batch_size)
+        yield from detect_windows(self._run_rows, samples, batch_size, slicing)
 
-    def _prepare_files(self, paths: Sequence[str]) -> Iterator[tuple[int, dict]]:
+    def _prepare_files(
+        self, paths: Sequence[str], slicing: Optional[Slicing]
+    ) -> Iterator[tuple[int, np.ndarray, int, dict]]:
+        """What `detect_windows` takes, of every readable file."""
         for index, path in enumerate(paths):
             try:
-                yield index, self.prepare(path)
+                if slicing is None:
+                    yield index, WHOLE, 0, self.prepare(path)
+                else:
+                    yield from ((index, *window) for window in self.prepare_windows(path, slicing))
             except ImageError as error:
                 logger.warning("image skipped: %s", error)

@@ -13,7 +13,7 @@ from ppdet.data.source.coco_names import COCO_CATEGORIES
 from ppdet.data.transform.batch import PadBatch
 from ppdet.data.transform.color import NormalizeImage, Permute
 from ppdet.data.transform.compose import Compose
-from ppdet.data.transform.decode import Decode
+from ppdet.data.transform.decode import Decode, decode_image, read_image
 from ppdet.data.transform.geometry import Resize, as_pair
 from ppdet.deploy.errors import DeployError
 
@@ -90,6 +90,24 @@ def category_ids(settings: dict, class_names: Sequence[str]) -> list[int]:
     return list(range(len(class_names)))
 
 
+def read_pixels(image: Union[str, os.PathLike, bytes, np.ndarray]) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a path, the bytes of an image file, or such an array, which is returned itself.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    if isinstance(image, np.ndarray):
+        return check_pixels(image)
+    return decode_image(image, "image") if isinstance(image, bytes) else read_image(str(image))
+
+
+def check_pixels(image: np.ndarray) -> np.ndarray:
+    """The array itself; ImageError when it is not (H, W, 3) of uint8."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ImageError("an array", f"{image.dtype} {image.shape}; expected uint8 (height, width, 3), RGB")
+    return image
+
+
 class Preprocess:
     """Turns images into the arrays that the exported graph takes."""
 
@@ -129,9 +147,7 @@ class Preprocess:
         name = str(image) if isinstance(image, (str, os.PathLike)) else "image"
         sample: dict = {"im_file": name}
         if isinstance(image, np.ndarray):
-            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-                raise ImageError("an array", f"{image.dtype} {image.shape}; expected uint8 (height, width, 3), RGB")
-            sample["image"] = image
+            sample["image"] = check_pixels(image)
         elif isinstance(image, bytes):
             sample["encoded"] = image
         sample = (self.sample if resize else self.unresized)(sample)

@@ -3,16 +3,20 @@
 import json
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Optional
 
+import numpy as np
 import paddle
 from paddle import Tensor, nn
 from tqdm import tqdm
 
 from ppdet.core.config import Config
 from ppdet.data.errors import DataError
+from ppdet.data.reader import BaseReader
+from ppdet.deploy.slicing import Slicing, WindowMerger
 from ppdet.engine import distributed
 from ppdet.engine.build import build_dataset, build_reader
 from ppdet.metrics.coco import COCOMetric
@@ -28,6 +32,7 @@ class Evaluator:
         classwise: the table has a row for each class as well.
         output_eval: folder for bbox.json; None writes none.
         predictions_only: write bbox.json (to output_eval, or the working directory) and compute nothing.
+        slicing: detect in windows of the images; None takes them whole.
     """
 
     def __init__(
@@ -37,9 +42,14 @@ class Evaluator:
         classwise: bool = False,
         output_eval: Optional[str] = None,
         predictions_only: bool = False,
+        slicing: Optional[Slicing] = None,
     ) -> None:
         self.dataset = build_dataset(cfg, "EvalDataset")
         self.reader = build_reader(cfg, "EvalReader", self.dataset)
+        self.slicing = slicing
+        if slicing:
+            self.reader.read_windows(slicing.windows)
+            logger.info("sliced: %s", slicing)
         self.predictions_only = predictions_only
         self.output_eval = output_eval or ("." if predictions_only else None)
         # Annotations that cannot be evaluated end the run here, not after the first epoch.
@@ -62,6 +72,7 @@ class Evaluator:
         """
         metric = self.metric
         metric.reset()
+        merger = WindowMerger(self.slicing) if self.slicing else None
         was_training = model.training
         model.eval()
         start = time.perf_counter()
@@ -72,7 +83,7 @@ class Evaluator:
                 detections = model(batch)
                 if collected:
                     collected.result()
-                collected = collector.submit(collect, metric, *detections, batch["im_id"])
+                collected = collector.submit(collect, metric, *detections, batch, merger)
             if collected:
                 collected.result()
         seconds = time.perf_counter() - start
@@ -133,11 +144,36 @@ class Evaluator:
         return {**{Path(p).name: i for p, i in files.items() if names[Path(p).name] == 1}, **files}
 
 
-def collect(metric: COCOMetric, rows: Tensor, rows_per_image: Tensor, image_ids: Tensor) -> None:
+def collect(
+    metric: COCOMetric, rows: Tensor, rows_per_image: Tensor, batch: dict, merger: Optional[WindowMerger]
+) -> None:
     """Take a batch's detections from the device into the metric."""
-    metric.update(rows.numpy(), rows_per_image.numpy(), image_ids.numpy())
+    if merger is None:
+        metric.update(rows.numpy(), rows_per_image.numpy(), batch["im_id"].numpy())
+        return
+    for image_id, found in rows_by_image(rows, rows_per_image, batch, merger):
+        metric.update(found, [len(found)], [image_id])
 
 
-def progress(reader: object, title: str) -> object:
-    """The reader's batches, under a progress bar with ETA where a person watches rank 0's terminal."""
-    return tqdm(reader, total=len(reader), desc=title, unit="batch", leave=False, disable=not is_watched())
+def rows_by_image(
+    rows: Tensor, rows_per_image: Tensor, batch: dict, merger: Optional[WindowMerger]
+) -> list[tuple[int, np.ndarray]]:
+    """Image id and rows (M, 6) of each image of a batch; with a merger, of each that is complete with this batch."""
+    ids = batch["im_id"].numpy().tolist()
+    found = np.split(rows.numpy(), np.cumsum(rows_per_image.numpy())[:-1])
+    if merger is None:
+        return list(zip(ids, found))
+    return merger.add(ids, batch["window"].numpy(), batch["windows_left"].numpy(), found)
+
+
+def progress(reader: BaseReader, title: str) -> Iterator[dict]:
+    """The reader's batches, under a progress bar with ETA where a person watches rank 0's terminal.
+
+    Where batches hold windows, their number is not known before all images are read: the bar counts images.
+    """
+    total, unit = (reader.image_count, "image") if reader.reads_windows else (len(reader), "batch")
+    with tqdm(total=total, desc=title, unit=unit, leave=False, disable=not is_watched()) as bar:
+        for batch in reader:
+            yield batch
+            if not bar.disable:
+                bar.update(int((batch["windows_left"] == 0).sum()) if reader.reads_windows else 1)

@@ -1,13 +1,16 @@
 """Detection on images that have no labels."""
 
 from collections.abc import Iterator, Sequence
+from typing import Optional
 
 import numpy as np
 import paddle
 from paddle import nn
 
 from ppdet.core.config import Config
+from ppdet.deploy.slicing import Slicing, WindowMerger
 from ppdet.engine.build import build_dataset, build_reader, build_trained_model
+from ppdet.engine.evaluator import rows_by_image
 
 
 class Predictor:
@@ -23,15 +26,17 @@ class Predictor:
         self.model: nn.Layer = build_trained_model(cfg)
 
     @paddle.no_grad()
-    def detect(self, paths: Sequence[str]) -> Iterator[tuple[int, np.ndarray]]:
-        """Detect on image files; one that cannot be read is skipped with a line of log.
+    def detect(self, paths: Sequence[str], slicing: Optional[Slicing] = None) -> Iterator[tuple[int, np.ndarray]]:
+        """Detect on image files, in windows of them with `slicing`; an unreadable one is skipped with a line of log.
 
         Yields:
             Position in `paths`, and rows (M, 6) of [class, score, x1, y1, x2, y2] in pixels.
         """
         self.dataset.set_images(paths)
         reader = build_reader(self.cfg, "TestReader", self.dataset, share=False)
+        merger = None
+        if slicing:
+            reader.read_windows(slicing.windows)
+            merger = WindowMerger(slicing)
         for batch in reader:
-            rows, rows_per_image = self.model(batch)
-            ends = np.cumsum(rows_per_image.numpy())
-            yield from zip(batch["im_id"].numpy().tolist(), np.split(rows.numpy(), ends[:-1]))
+            yield from rows_by_image(*self.model(batch), batch, merger)

@@ -1,0 +1,62 @@
+"""Windows of large images as samples of their own."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from ppdet.data.collate import SAMPLE, Result, SampleSource, Task, describe, random_stream
+from ppdet.data.errors import ImageError
+from ppdet.data.transform.decode import Decode
+
+# (h, w) of an image -> (K, 4) x1, y1, x2, y2 of its windows
+Cut = Callable[[int, int], np.ndarray]
+
+
+def crops(image: np.ndarray, windows: np.ndarray) -> Iterator[tuple[np.ndarray, int, np.ndarray]]:
+    """Each window (4,), the number of windows after it, and a copy of its pixels: what is done to it stays in it."""
+    for left, window in zip(range(len(windows) - 1, -1, -1), windows):
+        x1, y1, x2, y2 = window.tolist()
+        yield window, left, image[y1:y2, x1:x2].copy()
+
+
+class WindowSource:
+    """The windows of the images that a SampleSource would give whole. One image is in memory at a time."""
+
+    def __init__(self, source: SampleSource, cut: Cut) -> None:
+        self.source = source
+        self.cut = cut
+        self.decode = Decode()
+
+    def batches(self, tasks: Iterable[Task], batch_size: int) -> Iterator[list[Result]]:
+        """Results of all windows of the tasks' images, in order, batch_size samples at a time."""
+        batch: list[Result] = []
+        for task in tasks:
+            for result in self.results(task):
+                batch.append(result)
+                if result.error or sum(one.sample is not None for one in batch) == batch_size:
+                    yield batch
+                    batch = []
+        if batch:
+            yield batch
+
+    def results(self, task: Task) -> Iterator[Result]:
+        """A Result for each window of an image, or one without a sample."""
+        try:
+            for sample in self._samples(self.source.records[task.index]):
+                sample["curr_iter"] = task.curr_iter
+                rng = random_stream(self.source.seed, task, SAMPLE)
+                yield Result(task, self.source.transform(sample, rng), {})
+        except ImageError as error:
+            yield Result(task, None, {error.path: error.reason})
+        except Exception as error:
+            yield Result(task, None, {}, describe(error))
+
+    def _samples(self, record: dict) -> Iterator[dict]:
+        name = {key: record[key] for key in ("im_id", "im_file")}
+        whole = {**name, **{key: record[key] for key in ("h", "w") if key in record}}
+        image = self.decode(dict(whole))["image"]
+        windows = self.cut(*image.shape[:2])
+        for window, left, pixels in crops(image, windows):
+            # An image that is one window is read from its file, as without windows: JPEG may be decoded smaller.
+            sample = {**name, "image": pixels} if len(windows) > 1 else whole
+            yield {**sample, "window": window, "windows_left": np.array(left)}
