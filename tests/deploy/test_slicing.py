@@ -33,7 +33,7 @@ def test_windows_have_one_size_and_cover_every_pixel(height, width, h, w, share_
     covered = np.zeros((height, width), bool)
     for x1, y1, x2, y2 in windows.tolist():
         assert (y2 - y1, x2 - x1) == (min(h, height), min(w, width))
-        assert x1 >= 0 and x2 <= width and y1 >= 0 and y2 <= height
+        assert min(x1, y1) >= 0 and x2 <= width and y2 <= height
         covered[y1:y2, x1:x2] = True
     assert covered.all()
     tops, lefts = starts_by_stepping(height, h, share_h), starts_by_stepping(width, w, share_w)

@@ -1,0 +1,111 @@
+"""What slicing brings: AP on large images with small objects, made of a data set's own, whole and in windows.
+
+A mosaic is a grid of images of EvalDataset with their annotations. Taken whole it is resized as one image was, so that
+its objects are that much smaller than those the model has learnt from.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+from common import report
+
+from ppdet.core.cli import add_config_arguments, make_parser, one_line_errors, positive
+
+EXAMPLES = """examples:
+  python benchmarks/slicing.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml -o weights=output/fcos_r18vd_fpn_bccd/model_final
+  python benchmarks/slicing.py -c FILE -o weights=W --grid 4 --slice_size 640 640 --keep mosaics
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = make_parser(__doc__, EXAMPLES)
+    add_config_arguments(parser)
+    parser.add_argument("--grid", type=positive, default=3, help="images along each side of a mosaic (default: 3)")
+    parser.add_argument(
+        "--slice_size", nargs=2, type=positive, metavar=("H", "W"), help="default: that of the largest image"
+    )
+    parser.add_argument("--overlap", type=float, nargs="+", default=[0.0, 0.25], help="ratios (default: 0 0.25)")
+    parser.add_argument("--keep", metavar="DIR", help="write the mosaics there, and leave them")
+    parser.add_argument("--json", metavar="FILE", help="also write the table to this file")
+    return parser.parse_args()
+
+
+def make_mosaics(dataset: object, folder: Path, grid: int) -> tuple[int, int]:
+    """Write images and annotations.json of grid x grid images each; return height and width of one place."""
+    import cv2
+    import numpy as np
+
+    content = json.loads(Path(dataset.anno_path).read_text())
+    boxes: dict[int, list] = {}
+    for annotation in content["annotations"]:
+        boxes.setdefault(annotation["image_id"], []).append(annotation)
+    height, width = (max(record[side] for record in dataset.records) for side in "hw")
+    images, annotations, count = [], [], grid * grid
+    for first in range(0, len(dataset.records), count):
+        picture = np.full((grid * height, grid * width, 3), 114, np.uint8)
+        name = f"{len(images):04d}.png"
+        images.append({"id": len(images), "file_name": name, "height": grid * height, "width": grid * width})
+        for place, record in enumerate(dataset.records[first : first + count]):
+            top, left = place // grid * height, place % grid * width
+            pixels = cv2.imread(record["im_file"])
+            picture[top : top + len(pixels), left : left + pixels.shape[1]] = pixels
+            for annotation in boxes.get(int(record["im_id"].item()), []):
+                x, y, *size = annotation["bbox"]
+                moved = {"id": len(annotations) + 1, "image_id": images[-1]["id"], "bbox": [x + left, y + top, *size]}
+                annotations.append({**annotation, **moved})
+        cv2.imwrite(str(folder / name), picture)
+    content.update(images=images, annotations=annotations)
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return height, width
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> tuple[str, list[list]]:
+    """What was measured, and the rows of the table."""
+    from ppdet.core.workspace import load_config
+    from ppdet.deploy.slicing import COMBINE_METHODS, MATCH_METRICS, Slicing
+    from ppdet.engine.build import build_dataset, build_trained_model
+    from ppdet.engine.evaluator import Evaluator
+    from ppdet.engine.runtime import set_device
+
+    cfg = load_config(arguments.config, arguments.opt)
+    set_device(cfg["use_gpu"])
+    model = build_trained_model(cfg)
+    place = make_mosaics(build_dataset(cfg, "EvalDataset"), folder, arguments.grid)
+    size = tuple(arguments.slice_size or place)
+    data = [f"EvalDataset.dataset_dir={folder}", "EvalDataset.image_dir=.", "EvalDataset.anno_path=annotations.json"]
+    mosaics = load_config(arguments.config, [*arguments.opt, *data])
+    variants = [("the images themselves", cfg, None), ("mosaics, whole", mosaics, None)]
+    for overlap in arguments.overlap:
+        for combine in COMBINE_METHODS:
+            for metric in MATCH_METRICS if combine != "concat" else MATCH_METRICS[:1]:
+                slicing = Slicing(size, (overlap, overlap), combine, match_metric=metric)
+                variants.append((str(slicing), mosaics, slicing))
+    rows = []
+    for name, where, slicing in variants:
+        evaluator = Evaluator(where, slicing=slicing)
+        numbers = evaluator(model)
+        aps = [100 * numbers[key] for key in ("AP", "AP50", "APs", "APm", "APl", "AR100")]
+        rows.append([name, *(f"{ap:.1f}" for ap in aps), len(evaluator.metric.detections)])
+    return f"mosaics of {arguments.grid}x{arguments.grid} images of {place[0]}x{place[1]}", rows
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    with one_line_errors(), tempfile.TemporaryDirectory() as temporary:
+        from ppdet.engine.runtime import load_paddle
+
+        load_paddle(announce=False)
+        import logging
+
+        logging.getLogger("ppdet").setLevel(logging.WARNING)
+        folder = Path(arguments.keep or temporary).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        title, rows = measure(arguments, folder)
+        header = ["evaluated", "AP", "AP50", "APs", "APm", "APl", "AR100", "detections"]
+        report(f"Sliced inference, {title}", header, rows, arguments.json)
+
+
+if __name__ == "__main__":
+    main()
