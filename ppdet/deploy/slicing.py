@@ -4,6 +4,7 @@ import argparse
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, Optional
 
 import numpy as np
@@ -48,16 +49,16 @@ class Slicing:
     def __post_init__(self) -> None:
         for name in ("size", "overlap"):
             value = getattr(self, name)
-            if not isinstance(value, (list, tuple)) or len(value) != 2:
+            if not isinstance(value, (list, tuple)) or len(value) != 2 or not all(map(_is_number, value)):
                 _refuse(name, value, "two numbers, of height and width")
             object.__setattr__(self, name, tuple(value))  # frozen
-        if not all(isinstance(side, (int, np.integer)) and side >= 1 for side in self.size):
+        if not all(isinstance(side, Integral) and side >= 1 for side in self.size):
             _refuse("size", self.size, "two whole numbers of at least 1")
         if not all(0 <= share < 1 for share in self.overlap):
             _refuse("overlap", self.overlap, "two numbers from 0 to below 1")
         if self.combine not in COMBINE_METHODS:
             _refuse("combine", self.combine, f"one of {', '.join(COMBINE_METHODS)}")
-        if not 0 < self.match_threshold <= 1:
+        if not _is_number(self.match_threshold) or not 0 < self.match_threshold <= 1:
             _refuse("match_threshold", self.match_threshold, "a number above 0, and 1 at most")
         if self.match_metric not in MATCH_METRICS:
             _refuse("match_metric", self.match_metric, f"one of {', '.join(MATCH_METRICS)}")
@@ -202,6 +203,10 @@ def _starts(length: int, side: int, step: int) -> np.ndarray:
     """First pixels of windows of this side along an image of this length."""
     last = max(length - side, 0)
     return np.minimum(np.arange(0, last + step, step), last)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _refuse(name: str, value: object, expected: str) -> None:

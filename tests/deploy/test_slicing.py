@@ -196,6 +196,18 @@ def test_mistakes(arguments, message):
         parse(*arguments.split())
 
 
-def test_sizes_that_are_not_two():
-    with pytest.raises(DeployError, match="two numbers, of height and width"):
-        Slicing(640)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 640}, "--slice_size .* two numbers, of height and width"),
+        ({"size": (640, 640, 3)}, "--slice_size .* two numbers"),
+        ({"size": (640.5, 640)}, "--slice_size .* two whole numbers"),
+        ({"overlap": ("0.2", 0)}, "--overlap_ratio .* two numbers"),
+        ({"overlap": None}, "--overlap_ratio .* two numbers"),
+        ({"match_threshold": None}, "--match_threshold .* a number"),
+        ({"combine": ["nms"]}, "--combine_method .* one of nms"),
+    ],
+)
+def test_values_of_other_types(options, message):
+    with pytest.raises(DeployError, match=message):
+        Slicing(**options)
