@@ -5,6 +5,7 @@ its objects are that much smaller than those the model has learnt from.
 """
 
 import argparse
+import itertools
 import json
 import tempfile
 from pathlib import Path
@@ -37,6 +38,8 @@ def make_mosaics(dataset: object, folder: Path, grid: int) -> tuple[int, int]:
     import cv2
     import numpy as np
 
+    from ppdet.data.transform.decode import read_image
+
     content = json.loads(Path(dataset.anno_path).read_text())
     boxes: dict[int, list] = {}
     for annotation in content["annotations"]:
@@ -49,7 +52,7 @@ def make_mosaics(dataset: object, folder: Path, grid: int) -> tuple[int, int]:
         images.append({"id": len(images), "file_name": name, "height": grid * height, "width": grid * width})
         for place, record in enumerate(dataset.records[first : first + count]):
             top, left = place // grid * height, place % grid * width
-            pixels = cv2.imread(record["im_file"])
+            pixels = read_image(record["im_file"], (record["h"], record["w"]))[..., ::-1]
             picture[top : top + len(pixels), left : left + pixels.shape[1]] = pixels
             for annotation in boxes.get(int(record["im_id"].item()), []):
                 x, y, *size = annotation["bbox"]
@@ -64,7 +67,7 @@ def make_mosaics(dataset: object, folder: Path, grid: int) -> tuple[int, int]:
 def measure(arguments: argparse.Namespace, folder: Path) -> tuple[str, list[list]]:
     """What was measured, and the rows of the table."""
     from ppdet.core.workspace import load_config
-    from ppdet.deploy.slicing import COMBINE_METHODS, MATCH_METRICS, Slicing
+    from ppdet.deploy.slicing import MATCH_METRICS, Slicing
     from ppdet.engine.build import build_dataset, build_trained_model
     from ppdet.engine.evaluator import Evaluator
     from ppdet.engine.runtime import set_device
@@ -76,19 +79,44 @@ def measure(arguments: argparse.Namespace, folder: Path) -> tuple[str, list[list
     size = tuple(arguments.slice_size or place)
     data = [f"EvalDataset.dataset_dir={folder}", "EvalDataset.image_dir=.", "EvalDataset.anno_path=annotations.json"]
     mosaics = load_config(arguments.config, [*arguments.opt, *data])
-    variants = [("the images themselves", cfg, None), ("mosaics, whole", mosaics, None)]
-    for overlap in arguments.overlap:
-        for combine in COMBINE_METHODS:
-            for metric in MATCH_METRICS if combine != "concat" else MATCH_METRICS[:1]:
-                slicing = Slicing(size, (overlap, overlap), combine, match_metric=metric)
-                variants.append((str(slicing), mosaics, slicing))
     rows = []
-    for name, where, slicing in variants:
-        evaluator = Evaluator(where, slicing=slicing)
-        numbers = evaluator(model)
-        aps = [100 * numbers[key] for key in ("AP", "AP50", "APs", "APm", "APl", "AR100")]
-        rows.append([name, *(f"{ap:.1f}" for ap in aps), len(evaluator.metric.detections)])
+    for name, where in (("the images themselves", cfg), ("mosaics, whole", mosaics)):
+        evaluator = Evaluator(where)
+        evaluator(model)
+        rows.append(row(name, evaluator.metric))
+    for overlap in arguments.overlap:
+        # Detected once, merged by every method.
+        slicing = Slicing(size, (overlap, overlap), "concat")
+        evaluator = Evaluator(mosaics, slicing=slicing)
+        evaluator(model)
+        rows.append(row(str(slicing), evaluator.metric))
+        found, ids = evaluator.metric.detections, evaluator.metric.image_ids
+        for combine, metric in itertools.product(("nms", "nmm"), MATCH_METRICS):
+            slicing = Slicing(size, (overlap, overlap), combine, match_metric=metric)
+            evaluator.metric.reset()
+            evaluator.metric.extend(merged(found, slicing), ids)
+            rows.append(row(str(slicing), evaluator.metric))
     return f"mosaics of {arguments.grid}x{arguments.grid} images of {place[0]}x{place[1]}", rows
+
+
+def merged(detections: object, slicing: object) -> object:
+    """COCOMetric's detections (M, 7) [image, category, score, x, y, w, h] of windows -> those of images."""
+    import numpy as np
+
+    parts = []
+    for image in np.unique(detections[:, 0]):
+        part = detections[detections[:, 0] == image, 1:]
+        part[:, 4:] += part[:, 2:4]
+        part = slicing.merge(part)
+        part[:, 4:] -= part[:, 2:4]
+        parts.append(np.insert(part, 0, image, axis=1))
+    return np.concatenate(parts)
+
+
+def row(name: str, metric: object) -> list:
+    numbers = metric.compute()
+    aps = [f"{100 * numbers[key]:.1f}" for key in ("AP", "AP50", "APs", "APm", "APl", "AR100")]
+    return [name, *aps, len(metric.detections)]
 
 
 def main() -> None:

@@ -139,7 +139,7 @@ class BaseReader:
         return {int(record["im_id"].item()): record["im_file"] for record in self.dataset.records}
 
     def read_windows(self, cut: Cut) -> None:
-        """Give windows of the images from now on, in place of whole images.
+        """Give windows of the images from now on, in place of whole images, and without boxes: to detect on.
 
         Batches then also hold `window` (N, 4) x1, y1, x2, y2 in pixels of the image, and `windows_left` (N,), how many
         of the image come later; and they may share an image. They are made in this process, one image after the other:
