@@ -26,7 +26,7 @@ spec.loader.exec_module(script)
 DEFAULTS = {
     "backend": "auto",
     "device": "CPU",
-    "precision": "fp32",
+    "precision": None,
     "threads": None,
     "tensorrt": False,
     "onednn": True,
@@ -52,7 +52,10 @@ def options(monkeypatch, text):
         ("--enable_mkldnn_bfloat16 true --precision bf16", {"backend": "paddle", "precision": "bf16"}),
         ("--precision bf16", {"precision": "bf16"}),
         ("--backend openvino --precision fp16", {"backend": "openvino", "precision": "fp16"}),
-        ("--run_mode trt_fp32 --device GPU", {"backend": "paddle", "device": "GPU", "tensorrt": True}),
+        (
+            "--run_mode trt_fp32 --device GPU",
+            {"backend": "paddle", "device": "GPU", "precision": "fp32", "tensorrt": True},
+        ),
         (
             "--run_mode trt_int8 --device GPU",
             {"backend": "paddle", "device": "GPU", "tensorrt": True, "precision": "int8"},
