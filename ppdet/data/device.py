@@ -132,7 +132,9 @@ def normalized(
     if to_bgr:  # slices, since every format that a graph may be converted to has them
         image = paddle.concat([image[:, 2:], image[:, 1:2], image[:, :1]], axis=1)
     height, width = size
-    rows = paddle.arange(height, dtype="float32").reshape([1, 1, -1, 1]) < im_shape[:, 0].reshape([-1, 1, 1, 1])
-    columns = paddle.arange(width, dtype="float32").reshape([1, 1, 1, -1]) < im_shape[:, 1].reshape([-1, 1, 1, 1])
+    # In whole numbers: an engine that computes in bfloat16 would round 427 to 428, and a column of padding be image.
+    limits = im_shape.astype("int32")
+    rows = paddle.arange(height, dtype="int32").reshape([1, 1, -1, 1]) < limits[:, 0].reshape([-1, 1, 1, 1])
+    columns = paddle.arange(width, dtype="int32").reshape([1, 1, 1, -1]) < limits[:, 1].reshape([-1, 1, 1, 1])
     inside = rows.astype("float32") * columns.astype("float32")
     return (image.astype("float32") - mean) / std * inside
