@@ -1,12 +1,15 @@
 """OpenVINO."""
 
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
 from ppdet.deploy.backends.base import Backend, Options, reason
 from ppdet.deploy.errors import DeployError
+
+if TYPE_CHECKING:
+    import openvino
 
 TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 OUTPUTS = ["bbox", "bbox_num"]
@@ -30,11 +33,16 @@ class OpenVINO(Backend):
         if options.device == "cpu":
             settings["INFERENCE_NUM_THREADS"] = options.cpu_threads
         try:
-            compiled = openvino.Core().compile_model(str(path), options.device.upper(), settings)
+            core = openvino.Core()
+            model = core.read_model(str(path))
+            if options.precision != "fp32":
+                keep_whole(model, "im_shape")
+            compiled = core.compile_model(model, options.device.upper(), settings)
         except Exception as error:  # of classes that OpenVINO keeps to itself
             raise DeployError(f"{path}: OpenVINO cannot load it, export it again ({reason(error)})") from None
         self.request = compiled.create_infer_request()
-        self.inputs = [value.get_any_name() for value in compiled.inputs]
+        self.types = {value.get_any_name(): value.get_element_type().to_dtype() for value in compiled.inputs}
+        self.inputs = list(self.types)
         names = {name: value for value in compiled.outputs for name in value.get_names()}
         self.outputs = [names[name] for name in OUTPUTS] if set(OUTPUTS) <= set(names) else list(compiled.outputs)
 
@@ -57,6 +65,22 @@ class OpenVINO(Backend):
         return None
 
     def run(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+        arrays = {name: array.astype(self.types[name], copy=False) for name, array in arrays.items()}
         self.request.infer(arrays, share_inputs=True)
         # Copies: the request writes its next results where these are.
         return [self.request.get_tensor(output).data.copy() for output in self.outputs]
+
+
+def keep_whole(model: "openvino.Model", name: str) -> None:
+    """Let an input be of whole numbers: the engine rounds inputs that are not, 427 to 428 in bfloat16."""
+    from openvino import Type, opset13
+
+    for parameter in model.get_parameters():
+        if name in parameter.output(0).get_names():
+            users = parameter.output(0).get_target_inputs()
+            real = opset13.convert(parameter, "f32")
+            for user in users:
+                if user.get_node().get_type_name() != "Convert":
+                    user.replace_source_output(real.output(0))
+            parameter.set_element_type(Type.i32)
+    model.validate_nodes_and_infer_types()
