@@ -1,6 +1,7 @@
 # make quickstart: set up, train a small detector on generated images, evaluate, export and run it (6 minutes).
 # make test:       set up and run the tests (10 minutes).
 # make soak:       kill training runs at random moments and compare what they end with (6 minutes).
+# make soak-batch: kill workers and whole batch jobs over 5,000 images; needs MODEL=, an export, and BCCD's images.
 # make parity:     detectors of other code bases in PyTorch beside ours (Python 3.10 to 3.12; a minute, after make test).
 # make lint:       formatting and lint.
 # make zoo:        check that docs/MODEL_ZOO.md is what configs/zoo.yml and the code give (a minute).
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 SHAPES := configs/fcos/fcos_r18_fpn_shapes.yml
 RUN := fcos_r18_fpn_shapes
 
-.PHONY: quickstart test parity soak lint zoo benchmark benchmark-peer denseteacher-bccd clean
+.PHONY: quickstart test parity soak soak-batch lint zoo benchmark benchmark-peer denseteacher-bccd clean
 
 quickstart: $(VENV)/.installed
 	@$(BIN)/python dataset/shapes/generate.py
@@ -44,6 +45,11 @@ parity: $(VENV)/.installed-dev $(PEER)/.installed
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python tests/soak/run.py
+
+MODEL ?= output_inference/fcos_r18vd_fpn_bccd
+
+soak-batch: $(VENV)/.installed-dev
+	$(BIN)/python tests/soak/batch.py --model_dir $(MODEL) --image_dir dataset/bccd/images --images 5000
 
 SMALL_STEP := --model r18vd --batch 4 --height 320 --width 448
 

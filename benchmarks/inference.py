@@ -1,4 +1,4 @@
-"""Detection: the network, decoding and suppression, as a dynamic graph and exported to Paddle Inference.
+"""Detection: the network, decoding and suppression, as a dynamic graph and exported, in every engine that is installed.
 
 Weights are random. The bias of the class scores is set so that the wanted number of scores passes the threshold, as in
 a trained network; their boxes are noise, so that suppression leaves more of them than usual. The limit of each path
@@ -7,6 +7,7 @@ is the network alone, on the same path.
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from common import ROOT, make_parser, medians, report
@@ -14,9 +15,10 @@ from common import ROOT, make_parser, medians, report
 EXAMPLES = """examples:
   python benchmarks/inference.py                                   # R50 and R18-vd, one image of 896x1152
   python benchmarks/inference.py --model r18vd --height 320 --width 448 --batch 4
-  python benchmarks/inference.py --bfloat16 --candidates 3000
+  python benchmarks/inference.py --model r50 --no-onednn           # and Paddle as it is elsewhere: half a minute a run
 """
 CONFIG = ROOT / "configs" / "fcos" / "fcos_r50_fpn_1x_coco.yml"
+PRECISIONS = ("fp32", "bf16", "fp16")
 MODELS = {"r50": [], "r18vd": ["ResNet.depth=18", "ResNet.variant=d"]}
 
 
@@ -27,7 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=1152, help="default: 1152")
     parser.add_argument("--batch", type=int, default=1, help="images (default: 1)")
     parser.add_argument("--candidates", type=int, default=300, help="scores above the threshold (default: 300)")
-    parser.add_argument("--bfloat16", action="store_true", help="oneDNN computes in bfloat16 in the exported network")
+    parser.add_argument("--no-onednn", action="store_true", help="also Paddle without oneDNN, and on one thread")
     return parser.parse_args()
 
 
@@ -49,29 +51,50 @@ def set_candidates(model: object, images: object, count: int) -> int:
     return passing
 
 
-def exported(options: list[str], weights: Path, folder: Path, bfloat16: bool) -> object:
-    """The exported network in Paddle Inference."""
-    from ppdet.core.workspace import load_config
-    from ppdet.deploy.backends import load_backend
+def engines(path: Path, no_onednn: bool) -> dict[str, object]:
+    """Every engine and precision that runs the exported folder here, by name."""
+    from ppdet.deploy.backends import BACKENDS, load_backend, obstacle
     from ppdet.deploy.backends.base import Options
-    from ppdet.engine.export import export_model
 
-    cfg = load_config(str(CONFIG), [*options, f"weights={weights}"])
-    path = export_model(cfg, str(folder))
-    return load_backend(path, "paddle", Options(precision="bf16" if bfloat16 else "fp32"))
+    runs = {
+        f"{name} {precision}": (name, Options(precision=precision)) for name in BACKENDS for precision in PRECISIONS
+    }
+    if no_onednn:
+        runs["paddle fp32, no oneDNN"] = ("paddle", Options(onednn=False))
+        runs["paddle fp32, no oneDNN, 1 thread"] = ("paddle", Options(onednn=False, threads=1))
+    usable = {key: run for key, run in runs.items() if not obstacle(BACKENDS[run[0]], path, run[1])}
+    return {key: load_backend(path, *run) for key, run in usable.items()}
+
+
+def exported(name: str, options: list[str], folder: Path) -> tuple[Path, Path]:
+    """Folders of the whole detector in all formats, and of Paddle's graph that ends with the maps."""
+    from ppdet.core.workspace import load_config
+    from ppdet.engine.export import export_model
+    from ppdet.engine.export_onnx import missing
+
+    formats = [kind for kind in ("onnx", "openvino") if not missing([kind])]
+    whole = export_model(load_config(str(CONFIG), options), str(folder / f"{name}_whole"), formats=formats)
+    bare = load_config(str(CONFIG), [*options, "export.benchmark=true"])
+    return whole, export_model(bare, str(folder / f"{name}_bare"))
 
 
 def measure(name: str, arguments: argparse.Namespace, folder: Path) -> list[list]:
     """Rows of the table for one model."""
     import numpy as np
     import paddle
+    from PIL import Image
 
     from ppdet.core.workspace import load_config
+    from ppdet.deploy import Detector
 
-    options = ["pretrain_weights=null", *MODELS[name]]
+    size = f"TestReader.sample_transforms.1.Resize.target_size=[{arguments.height},{arguments.width}]"
+    options = ["pretrain_weights=null", size, *MODELS[name]]
     model = load_config(str(CONFIG), options).create("FCOS")
     model.eval()
     shape = (arguments.batch, 3, arguments.height, arguments.width)
+    pixels = np.random.default_rng(0).integers(0, 256, (arguments.height // 8, arguments.width // 8, 3), dtype=np.uint8)
+    photo = folder / "photo.jpg"
+    Image.fromarray(pixels).resize((arguments.width, arguments.height)).save(photo, quality=90)
     images = np.random.default_rng(0).standard_normal(shape).astype("float32")
     ones = np.ones((arguments.batch, 2), np.float32)
     arrays = {"image": images, "scale_factor": ones, "im_shape": ones * np.float32(shape[2:])}
@@ -79,31 +102,23 @@ def measure(name: str, arguments: argparse.Namespace, folder: Path) -> list[list
     passing = set_candidates(model, batch["image"], arguments.candidates * arguments.batch)
     weights = folder / f"{name}.pdparams"
     paddle.save(model.state_dict(), str(weights))
-    whole = exported(options, weights, folder / "whole", arguments.bfloat16)
-    bare = exported([*options, "export.benchmark=true"], weights, folder / "bare", arguments.bfloat16)
+    whole, bare = exported(name, [*options, f"weights={weights}"], folder)
     maps = model.predict_maps(batch["image"])
-    seconds = medians(
-        {
-            "dynamic": lambda: model(batch),
-            "dynamic, network": lambda: model.predict_maps(batch["image"]),
-            "post-processing": lambda: model.detect(maps, batch["scale_factor"]),
-            "all locations": lambda: model.fcos_head.nms(*model.decode(maps, batch["scale_factor"])),
-            "exported": lambda: whole(arrays),
-            "exported, network": lambda: bare(arrays),
-        },
-        arguments.repeat,
-    )
-    kinds = {"dynamic": "dynamic, network", "exported": "exported, network"}
-    kinds.update({key: key for key in list(kinds.values())})
-    rows = [
-        [name, path, passing, 1e3 * seconds[path], arguments.batch / seconds[path], seconds[path] / seconds[limit]]
-        for path, limit in sorted(kinds.items())
-    ]
-    for path, title in (("post-processing", "candidates"), ("all locations", "all locations")):
-        share = seconds[path] / seconds["exported, network"]
-        label = f"decoding and suppression of {title}"
-        rows.append([name, label, passing, 1e3 * seconds[path], arguments.batch / seconds[path], share])
-    return rows
+    stages = {
+        "dynamic, network alone": lambda: model.predict_maps(batch["image"]),
+        "dynamic": lambda: model(batch),
+        "post-processing of candidates": lambda: model.detect(maps, batch["scale_factor"]),
+        "post-processing of all locations": lambda: model.fcos_head.nms(*model.decode(maps, batch["scale_factor"])),
+    }
+    stages["paddle fp32, network alone"] = partial(engines(bare, False)["paddle fp32"], arrays)
+    for key, engine in engines(whole, arguments.no_onednn).items():
+        stages[key] = partial(engine, arrays)
+        if key.endswith("fp32"):
+            detector = Detector(whole, engine.name)
+            stages[f"{key}, JPEG to detections"] = partial(detector.predict, [str(photo)] * arguments.batch)
+    seconds = medians(stages, arguments.repeat)
+    limit = seconds["paddle fp32, network alone"]
+    return [[name, key, passing, 1e3 * value, arguments.batch / value, value / limit] for key, value in seconds.items()]
 
 
 def main() -> None:
@@ -118,9 +133,8 @@ def main() -> None:
     logging.getLogger("ppdet").setLevel(logging.WARNING)
     with paddle.no_grad(), tempfile.TemporaryDirectory() as folder:
         rows = [row for name in arguments.model for row in measure(name, arguments, Path(folder))]
-    kind = "bfloat16" if arguments.bfloat16 else "float32"
-    title = f"Detection, {arguments.batch} x {arguments.height}x{arguments.width}, exported network in {kind}"
-    header = ["model", "path", "scores above threshold", "ms", "images/s", "ratio to the network alone"]
+    title = f"Detection, {arguments.batch} x {arguments.height}x{arguments.width}"
+    header = ["model", "path", "scores above threshold", "ms", "images/s", "ratio to paddle fp32, network alone"]
     report(title, header, rows, arguments.json)
 
 

@@ -39,7 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--seconds", type=float, default=60, help="of load on the server, in all turns together (default: 60)")
     add("--backend", default="auto", help="default: auto")
     add("--device", choices=("cpu", "gpu"), default="cpu", help="default: cpu")
-    add("--precision", default="fp32", help="default: fp32")
+    add("--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="default: fp32")
     add("--cpu_threads", type=int, help="of the model (default: all processors)")
     add("--max_batch", type=int, default=4, help="of the server, and of the model alone (default: 4)")
     add("--max_delay_ms", type=float, default=5, help="default: 5")

@@ -51,7 +51,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--model_dir", required=True, metavar="DIR", help="folder of the exported model")
     add("--backend", default="auto", help="paddle, onnxruntime or openvino; auto: the fastest of them (default)")
     add("--device", type=str.lower, choices=("cpu", "gpu"), default="cpu", help="default: cpu")
-    add("--precision", choices=("fp32", "bf16", "fp16", "int8"), default="fp32", help="default: fp32")
+    add("--precision", choices=("fp32", "bf16", "fp16", "int8"), help="default: the export's")
     add("--cpu_threads", type=positive, help="of the model (default: all processors)")
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all (default: 127.0.0.1)")
     add("--port", type=int, default=8080, help="0: one that is free, which the log names (default: 8080)")

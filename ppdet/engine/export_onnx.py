@@ -119,7 +119,11 @@ def write_formats(source: Path, target: Path, model: nn.Layer, formats: Sequence
     Raises:
         ConfigError: packages are missing, or the network cannot be converted.
     """
-    need("onnx", "onnxruntime", "paddle2onnx", *(["openvino"] if "openvino" in formats else []))
+    absent = missing(formats)
+    if absent:
+        raise ConfigError(
+            f"{', '.join(absent)} is not installed: pip install -e '.[{','.join(sorted({'onnx', *formats}))}]'"
+        )
     import onnx
 
     graph = next(path for path in source.iterdir() if path.suffix in (".json", ".pdmodel"))
@@ -255,9 +259,7 @@ def write_openvino(model: Path, target: Path, *, half: bool) -> None:
         raise ConfigError(f"OpenVINO cannot convert this network: {(lines or [repr(error)])[-1]}") from None
 
 
-def need(*packages: str) -> None:
-    """Raise ConfigError, saying what to install, where one of the packages is missing."""
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        extra = "openvino" if "openvino" in missing else "onnx"
-        raise ConfigError(f"{', '.join(missing)} is not installed: pip install -e '.[{extra}]'")
+def missing(formats: Sequence[str]) -> list[str]:
+    """Packages that `write_formats` needs for these formats and that are not installed."""
+    packages = ("onnx", "onnxruntime", "paddle2onnx", *(name for name in formats if name == "openvino"))
+    return [name for name in packages if importlib.util.find_spec(name) is None]

@@ -1,7 +1,7 @@
 """A batch job from its settings to its summary."""
 
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -14,7 +14,7 @@ from ppdet.deploy.batch.shards import COCO, DETECTIONS, Counts, Shards
 from ppdet.deploy.batch.storage import Folder
 from ppdet.deploy.batch.worker import WorkerSettings
 from ppdet.deploy.errors import DeployError
-from ppdet.deploy.preprocess import read_infer_cfg
+from ppdet.deploy.preprocess import category_ids, read_infer_cfg
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -48,7 +48,7 @@ class BatchJob:
     shard_size: Optional[int] = None
     backend: str = "auto"
     device: str = "cpu"
-    precision: str = "fp32"
+    precision: Optional[str] = None
     ray_address: Optional[str] = None
 
 
@@ -71,6 +71,7 @@ def run_batch(job: BatchJob) -> Summary:
     """
     require_packages()
     settings = read_infer_cfg(Path(job.model_dir))
+    job = replace(job, precision=job.precision or settings.get("precision", "fp32"))
     inputs = find_inputs(
         job.input,
         image_dir=job.image_dir,
@@ -148,7 +149,7 @@ def new_manifest(
         image_root=inputs.root if isinstance(inputs, ImagePaths) else None,
         shards=shards.count,
         classes=classes,
-        category_ids=settings.get("category_ids", list(range(len(classes)))),
+        category_ids=category_ids(settings, classes),
     )
 
 
