@@ -6,16 +6,14 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
-import paddle
 import pytest
+from noise import noisy
 from tiny import TINY_YAML, write_tiny_coco
 
 pytest.importorskip("ray.data", reason="the extra `batch` is not installed")
 
-from ppdet.core.workspace import load_config
 from ppdet.deploy.detector import Detector
 from ppdet.engine.export import export_model
-from ppdet.engine.weights import save_weights
 
 IMAGES = 26
 # Workers of Ray run it when they start. A file of this name is the death of whoever opens it.
@@ -37,14 +35,7 @@ def model(tmp_path_factory):
     data = write_tiny_coco(folder / "data", images=1)
     (folder / "tiny.yml").write_text(TINY_YAML.format(output=folder / "output", data=data))
     options = ["FCOSHead.class_threshold=0.4", "FCOSHead.level_top_k=20", "FCOSHead.nms.score_threshold=0"]
-    options += [f"weights={folder}/weights.pdparams", "FCOSHead.clip_boxes=true"]
-    cfg = load_config(folder / "tiny.yml", options)
-    paddle.seed(3)
-    network = cfg.create("FCOS")
-    for layer, spread in ((network.fcos_head.fcos_head_cls, 0.2), (network.fcos_head.fcos_head_reg, 0.05)):
-        layer.weight.set_value(paddle.randn(layer.weight.shape) * spread)
-    network.fcos_head.fcos_head_cls.bias.set_value(paddle.zeros([2]))
-    save_weights(network.state_dict(), folder / "weights.pdparams")
+    cfg = noisy(folder / "tiny.yml", [*options, "FCOSHead.clip_boxes=true"])
     return export_model(cfg, str(folder / "exported"))
 
 
