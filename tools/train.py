@@ -64,7 +64,7 @@ def options(arguments: argparse.Namespace) -> list[str]:
 
 def main() -> None:
     arguments = parse_arguments()
-    with one_line_errors():
+    with one_line_errors("interrupted; a training run goes on from its last checkpoint with -r"):
         from ppdet.engine.runtime import load_paddle, set_device
 
         load_paddle()

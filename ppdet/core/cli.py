@@ -55,18 +55,18 @@ def positive(text: str) -> int:
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
+def one_line_errors(interrupted: str = "interrupted") -> Iterator[None]:
     """Turn mistakes of the user into one line on standard error and exit code 2.
 
-    Those are OSError and every exception whose class has `user_error = True`, such as ConfigError. Anything
-    else is a defect of the program and keeps its traceback.
+    Those are OSError and every exception whose class has `user_error = True`, such as ConfigError. Anything else is a
+    defect of the program and keeps its traceback. `interrupted` is what Ctrl-C says.
     """
     try:
         yield
     except BrokenPipeError:
         raise
     except KeyboardInterrupt:
-        print("interrupted; a training run goes on from its last checkpoint with -r", file=sys.stderr)
+        print(interrupted, file=sys.stderr)
         sys.exit(130)
     except SystemError as error:
         # Paddle raises it from a signal handler, wherever the main thread happens to be.

@@ -118,7 +118,7 @@ class Detector:
         Raises:
             ImageError: an image cannot be read.
         """
-        if isinstance(images, (str, os.PathLike, bytes, np.ndarray)):
+        if not isinstance(images, (list, tuple)):
             return self.run([self.prepare(images)])[0]
         return self.run([self.prepare(image) for image in images])
 

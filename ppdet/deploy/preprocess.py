@@ -66,7 +66,7 @@ def read_infer_cfg(folder: Path) -> dict:
     path = folder / "infer_cfg.yml"
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DeployError(
             f"{path}: no such file: --model_dir takes a folder that tools/export_model.py wrote"
         ) from None
@@ -74,6 +74,12 @@ def read_infer_cfg(folder: Path) -> dict:
         raise DeployError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict) or not isinstance(settings.get("Preprocess"), list):
         raise DeployError(f"{path}: expected a list Preprocess: export the model again")
+    for key, kind, content in (("label_list", (str, int), "names"), ("category_ids", int, "numbers")):
+        value = settings.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(one, kind) for one in value):
+            raise DeployError(f"{path}: {key} is {value!r:.60}; expected a list of {content}")
+    if "category_ids" in settings and len(settings["category_ids"]) != len(settings.get("label_list", [])):
+        raise DeployError(f"{path}: category_ids and label_list are of different lengths: export the model again")
     return settings
 
 
@@ -116,7 +122,7 @@ class Preprocess:
         for entry in settings["Preprocess"]:
             options = dict(entry) if isinstance(entry, dict) else {}
             kind = options.pop("type", None)
-            if kind not in OPERATIONS:
+            if not isinstance(kind, str) or kind not in OPERATIONS:
                 raise DeployError(f"infer_cfg.yml: Preprocess has {kind}; expected one of {', '.join(OPERATIONS)}")
             implied = IMPLIED.get(kind, {})
             options = {k: v for k, v in options.items() if k not in implied or v != implied[k]}
@@ -125,6 +131,8 @@ class Preprocess:
             except (TypeError, ValueError) as error:
                 raise DeployError(f"infer_cfg.yml: Preprocess: {kind}: {error} (of {options})") from None
         of_samples = [op for op in operations if not isinstance(op, PadBatch)]
+        if not isinstance(of_samples[-1], Permute):
+            raise DeployError("infer_cfg.yml: Preprocess must have Permute, with nothing behind it but PadStride")
         self.sample = Compose(of_samples)
         self.unresized = Compose([op for op in of_samples if not isinstance(op, Resize)])
         self.batch = Compose([op for op in operations if isinstance(op, PadBatch)])
@@ -148,8 +156,10 @@ class Preprocess:
         sample: dict = {"im_file": name}
         if isinstance(image, np.ndarray):
             sample["image"] = check_pixels(image)
-        elif isinstance(image, bytes):
-            sample["encoded"] = image
+        elif isinstance(image, (bytes, bytearray, memoryview)):
+            sample["encoded"] = bytes(image)
+        elif not isinstance(image, (str, os.PathLike)):
+            raise ImageError("image", f"{type(image).__name__}; expected a path, the bytes of a file, or an array")
         sample = (self.sample if resize else self.unresized)(sample)
         height, width = sample["image"].shape[1:]
         if self.fixed_size and (height > self.fixed_size[0] or width > self.fixed_size[1]):

@@ -124,7 +124,9 @@ def picture_names(paths: Sequence[str]) -> list[str]:
         names = ["_".join(Path(path).resolve().relative_to(common).parts) for path in paths]
     # OpenCV writes by suffix; the kinds that it may be built without become PNG.
     kept = (".jpg", ".jpeg", ".png", ".bmp")
-    return [name if name.lower().endswith(kept) else f"{name}.png" for name in names]
+    names = [name if name.lower().endswith(kept) else f"{name}.png" for name in names]
+    # Folders a/b_c and a_b/c, or files x.tif and x.tif.png, may still give one name.
+    return names if len(set(names)) == len(names) else [f"{i:06d}_{name}" for i, name in enumerate(names)]
 
 
 def coco_image_ids(annotations: str, paths: Sequence[str]) -> list[int]:

@@ -14,6 +14,7 @@ from ppdet.deploy.errors import DeployError
 COMBINE_METHODS = ("nms", "nmm", "concat")
 MATCH_METRICS = ("iou", "ios")
 # Options of the command line, and what they set.
+LEAST_SIDE = 32  # of a window that a command cuts: smaller ones would be hundreds of thousands
 OPTIONS = {
     "slice_size": "size",
     "overlap_ratio": "overlap",
@@ -192,6 +193,9 @@ def slicing_of(arguments: argparse.Namespace) -> Optional[Slicing]:
         DeployError: a value that cannot be, or options that would have no effect.
     """
     given = {option: getattr(arguments, option) for option in OPTIONS if getattr(arguments, option) is not None}
+    smallest = min(arguments.slice_size or [LEAST_SIDE])
+    if 0 < smallest < LEAST_SIDE:
+        raise DeployError(f"--slice_size has {smallest}: windows of less than {LEAST_SIDE} pixels show no object")
     if arguments.slice_infer:
         return Slicing(**{OPTIONS[option]: value for option, value in given.items()})
     if given:

@@ -164,6 +164,8 @@ def check_formats(formats: Sequence[str], precision: str, output: str) -> None:
             f"--format {' '.join(formats)}: other formats hold the whole detector: set export.post_process and "
             "export.nms true, export.benchmark false"
         )
+    if precision != "fp32" and output != "detections":
+        raise ConfigError(f"--precision {precision}: set export.post_process and export.nms true, benchmark false")
     if precision == "fp16" and not formats:
         raise ConfigError(
             "--precision fp16 needs --format onnx or openvino; Paddle Inference makes float16 of this export when it "

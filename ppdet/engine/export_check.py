@@ -105,11 +105,14 @@ def verify_arrays(folder: Path, arrays: dict[str, np.ndarray], expected: Sequenc
         ExportError: a number differs by more than 1e-3, or a thousandth of itself.
     """
     outputs = BACKENDS["paddle"](folder, Options())(arrays)
+    if len(outputs) != len(expected):
+        raise ExportError(f"the export is not good: it has {len(outputs)} outputs, the model {len(expected)}")
     apart = 0.0
     for ours, theirs in zip(outputs, expected):
         if ours.shape != theirs.shape:
             raise ExportError(f"the export is not good: an output is of shape {ours.shape}, the model's {theirs.shape}")
-        apart = max(apart, float((np.abs(ours - theirs) / (1 + np.abs(theirs))).max(initial=0)))
+        # np.maximum, unlike max, keeps what is not a number.
+        apart = float(np.maximum(apart, (np.abs(ours - theirs) / (1 + np.abs(theirs))).max(initial=0)))
     if not apart <= 1e-3:
         raise ExportError(f"the export is not good: outputs differ by {apart:.1e}, of the number itself above 1")
     logger.info("checked: %d outputs, the same within %.1e", len(expected), apart)

@@ -253,7 +253,8 @@ def write_openvino(model: Path, target: Path, *, half: bool) -> None:
     import openvino
 
     try:
-        openvino.save_model(openvino.convert_model(str(model)), str(target), compress_to_fp16=half)
+        # Not openvino.convert_model, which reports usage over the network, from a process that it forks.
+        openvino.save_model(openvino.Core().read_model(str(model)), str(target), compress_to_fp16=half)
     except Exception as error:  # of classes of its own
         lines = [line.strip(" -") for line in str(error).splitlines() if "No conversion rule" in line]
         raise ConfigError(f"OpenVINO cannot convert this network: {(lines or [repr(error)])[-1]}") from None

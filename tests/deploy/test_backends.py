@@ -50,7 +50,8 @@ def test_paths_bytes_and_pixels_are_one_image(folder):
     pixels = read_image(path)
     before = pixels.copy()
     expected = detector.predict(path)
-    for image in (Path(path), Path(path).read_bytes(), pixels):
+    data = Path(path).read_bytes()
+    for image in (Path(path), data, bytearray(data), memoryview(data), pixels):
         assert np.array_equal(detector.predict(image).rows, expected.rows)
     assert np.array_equal(pixels, before)
     assert detector.predict([]) == []
@@ -61,12 +62,28 @@ def test_paths_bytes_and_pixels_are_one_image(folder):
     assert set(expected.names) <= {"red", "blue"} and detector.category_ids == [3, 7]
 
 
+@pytest.mark.parametrize("image", [None, 3, {"image": 1}])
+def test_things_that_are_no_image(folder, image):
+    from ppdet.data.errors import ImageError
+
+    with pytest.raises(ImageError, match="expected a path, the bytes of a file, or an array"):
+        Detector(folder / "padded", "onnxruntime").predict(image)
+
+
 @pytest.mark.parametrize("array", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
 def test_arrays_that_are_no_image(folder, array):
     from ppdet.data.errors import ImageError
 
     with pytest.raises(ImageError, match=r"expected uint8 \(height, width, 3\), RGB"):
         Detector(folder / "padded", "onnxruntime").predict(array)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_an_engine_that_fails_says_on_what(folder, backend):
+    backend = Detector(folder / "padded", backend).backend
+    arrays = SelfCheck.read(folder / "padded").arrays
+    with pytest.raises(DeployError, match=rf"{backend.name} cannot run .* on image \[2, 3, 33, 35\]"):
+        backend({**arrays, "image": arrays["image"][:, :, :33, :35]})
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -92,17 +109,21 @@ def test_auto_takes_the_fastest_that_passes(folder, log, monkeypatch):
 
 
 def test_auto_leaves_out_engines_that_fail_the_self_check(exported, folder, log):
-    other = exported / "model.onnx"
-    other.write_bytes(other.read_bytes()[:1000])
-    data = bytearray((exported / "model.bin").read_bytes())
-    data[: len(data) // 2] = bytes(len(data) // 2)  # weights of another model
-    (exported / "model.bin").write_bytes(data)
-    detector = Detector(exported)
-    assert detector.backend.name == "paddle"
-    assert "backend onnxruntime: " in log.text and "cannot load it" in log.text
-    assert "backend openvino: its detections are not the trained model's" in log.text
+    import onnx
+
+    # Another model, which OpenVINO reads as well where it has no file of its own.
+    (exported / "model.xml").unlink()
+    model = onnx.load(str(exported / "model.onnx"))
+    tensors = [node.attribute[0].t for node in model.graph.node if node.op_type == "Constant"]
+    weights = next(tensor for tensor in tensors if len(tensor.dims) == 4)
+    weights.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weights), weights.name))
+    onnx.save(model, str(exported / "model.onnx"))
+    assert Detector(exported).backend.name == "paddle"
+    for name in ("onnxruntime", "openvino"):
+        assert f"backend {name}: its detections are not the trained model's" in log.text
     # A backend that is named is taken as it is.
     assert Detector(exported, "openvino").backend.name == "openvino"
+    (exported / "model.onnx").write_bytes((exported / "model.onnx").read_bytes()[:1000])
     (exported / "model.pdiparams").write_bytes(b"")
     with pytest.raises(DeployError, match=r"no backend passes the self-check: paddle: .*; onnxruntime: .*; openvino: "):
         Detector(exported)

@@ -87,6 +87,13 @@ def test_files_come_in_batches_and_broken_ones_are_skipped(folder, tmp_path, log
         ({"Preprocess": [{"type": "Resize", "size": 3}]}, "Resize: "),
         ({"Preprocess": None}, "expected a list Preprocess"),
         ({"output": "boxes"}, "export.nms true"),
+        ({"Preprocess": [{"type": ["Resize"]}]}, "expected one of"),
+        ({"Preprocess": []}, "must have Permute"),
+        ({"Preprocess": [{"type": "Permute"}, {"type": "Resize", "target_size": 32}]}, "must have Permute"),
+        ({"label_list": 5}, "label_list is 5; expected a list of names"),
+        ({"label_list": "abc"}, "label_list is 'abc'; expected a list of names"),
+        ({"category_ids": ["a", "b"]}, "category_ids is .*; expected a list of numbers"),
+        ({"category_ids": [1]}, "of different lengths"),
     ],
 )
 def test_settings_that_do_not_fit(folder, tmp_path, change, message):

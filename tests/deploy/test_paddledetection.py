@@ -69,7 +69,7 @@ def test_operations_that_are_not_known(entry, message):
 
 def test_image_larger_than_its_padding():
     with pytest.raises(DataError, match="an image of 50 x 70 does not fit into 60 x 60"):
-        prepared({"type": "Pad", "size": 60})
+        prepared({"type": "Pad", "size": 60}, PERMUTE)
 
 
 def test_export_of_other_detectors(tmp_path):

@@ -1,5 +1,10 @@
 """ONNX and OpenVINO detect what Paddle detects, and an export that does not is refused."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import onnxruntime
 import paddle
@@ -12,12 +17,13 @@ from ppdet.core.errors import ConfigError
 from ppdet.deploy import Detector
 from ppdet.deploy.check import EXACT, compare, with_area
 from ppdet.deploy.errors import DeployError
-from ppdet.engine import export_onnx
+from ppdet.engine import export_check, export_onnx
 from ppdet.engine.export import export_model
 from ppdet.engine.export_check import ExportError
 from ppdet.engine.predictor import Predictor
 from ppdet.modeling.nms import MultiClassNMS
 
+ROOT = Path(__file__).resolve().parents[2]
 CASES = {
     "ours": [],
     "no batch norms": ["export.fuse_conv_bn=true", "TestReader.fuse_normalize=true", "FPN.norm_type=gn"],
@@ -125,6 +131,7 @@ def test_float16_has_files_of_its_own(folder, tmp_path):
         ([], {"precision": "fp16"}, "needs --format onnx or openvino"),
         ([], {"formats": ["onnx"], "precision": "bf16"}, "ONNX Runtime has none"),
         (["export.nms=false"], {"formats": ["onnx"]}, r"set export\.post_process and export\.nms true"),
+        (["export.nms=false"], {"precision": "bf16"}, r"set export\.post_process and export\.nms true"),
         (["TestReader.inputs_def.image_shape=[3, 64, null]"], {}, "height and width: both, or neither"),
     ],
 )
@@ -132,6 +139,29 @@ def test_what_does_not_go_together(folder, tmp_path, options, arguments, message
     with pytest.raises(ConfigError, match=message):
         export_model(configuration(folder, options), str(tmp_path), **arguments)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("outputs", [[np.full((2, 3), np.nan)] * 2, [np.zeros((2, 3))], [np.zeros((3, 2))] * 2])
+def test_outputs_that_are_not_the_models(outputs, monkeypatch):
+    monkeypatch.setitem(export_check.BACKENDS, "paddle", lambda folder, options: lambda arrays: outputs)
+    with pytest.raises(ExportError, match="the export is not good"):
+        export_check.verify_arrays(None, {}, [np.zeros((2, 3))] * 2)
+
+
+def test_export_reports_nothing_and_leaves_nothing_running(folder, tmp_path):
+    """OpenVINO's own conversion forks a process that sends statistics, and may hold a pipe open for ever."""
+    configuration(folder, [])
+    code = f"""
+import sys; sys.path[:0] = [{str(ROOT)!r}]
+from ppdet.core.workspace import load_config
+from ppdet.engine.export import export_model
+cfg = load_config({str(folder / "padded.yml")!r}, ["weights={folder}/noise.pdparams"])
+export_model(cfg, {str(tmp_path)!r}, formats=["openvino"])
+"""
+    environment = {**os.environ, "HOME": str(tmp_path / "home")}
+    subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, timeout=300, check=True, env=environment)
+    assert (tmp_path / "padded" / "model.xml").is_file()
+    assert not list((tmp_path / "home").rglob("*openvino*")), "it noted who is counted"
 
 
 def test_missing_package(folder, tmp_path, monkeypatch):

@@ -81,10 +81,18 @@ class Backend(ABC):
         """Outputs of the graph for the arrays that `inputs` names."""
 
     def __call__(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
-        """Run the graph on the arrays that `Preprocess.join` makes; it takes those that it has inputs for."""
+        """Run the graph on the arrays that `Preprocess.join` makes; it takes those that it has inputs for.
+
+        Raises:
+            DeployError: the engine failed.
+        """
         taken = {name: np.ascontiguousarray(arrays[name]) for name in self.inputs}
         with self._lock:
-            return self.run(taken)
+            try:
+                return self.run(taken)
+            except Exception as error:  # of classes that engines keep to themselves
+                sizes = ", ".join(f"{name} {list(array.shape)}" for name, array in taken.items())
+                raise DeployError(f"{self.name} cannot run {self.folder} on {sizes}: {reason(error)}") from error
 
 
 def reason(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from ppdet.utils.paddle_setup import load_paddle
 logger = get_logger(__name__)
 GRAPHS = ("model.json", "model.pdmodel")
 # What TensorRT is told of the sizes to expect: the smallest side of an input, and the largest batch.
-LEAST_SIDE, LARGEST_BATCH = 128, 32
+LEAST_SIDE, LARGEST_BATCH = 32, 32
 
 
 class PaddleInference(Backend):
