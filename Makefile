@@ -1,5 +1,5 @@
 # make quickstart: set up, train a small detector on generated images, evaluate, export and run it (6 minutes).
-# make test:       set up and run the tests (10 minutes).
+# make test:       set up and run the tests (10 to 15 minutes).
 # make soak:       kill training runs at random moments and compare what they end with (6 minutes).
 # make soak-batch: kill workers and whole batch jobs over 5,000 images; needs MODEL=, an export, and BCCD's images.
 # make parity:     detectors of other code bases in PyTorch beside ours (Python 3.10 to 3.12; a minute, after make test).

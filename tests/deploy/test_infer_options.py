@@ -198,3 +198,11 @@ def test_benchmark(folder, tmp_path, capsys, log):
     assert run_benchmark(detector, paths, tmp_path / "o", runs=1)["runs"] == 5
     with pytest.raises(DataError, match="none of the 1 images could be read"):
         run_benchmark(detector, [str(tmp_path / "broken.png")], tmp_path / "o")
+
+
+@pytest.mark.parametrize("paths", [["col/a/b_c.jpg", "col/a_b/c.jpg", "col/z/c.jpg"], ["x.tif", "x.tif.png"]])
+def test_pictures_never_share_a_name(paths):
+    from ppdet.deploy.results import picture_names
+
+    names = picture_names(paths)
+    assert len(set(names)) == len(paths) and all(name.endswith((".jpg", ".png")) for name in names)
