@@ -7,6 +7,7 @@ import numpy as np
 
 from ppdet.deploy.backends.base import Backend, Options, reason
 from ppdet.deploy.errors import DeployError
+from ppdet.utils.cpu import cpu_count
 
 if TYPE_CHECKING:
     import openvino
@@ -32,6 +33,8 @@ class OpenVINO(Backend):
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": TYPES[options.precision]}
         if options.device == "cpu":
             settings["INFERENCE_NUM_THREADS"] = options.cpu_threads
+            # Processes that each take a share of the processors would all be pinned to the same ones.
+            settings["ENABLE_CPU_PINNING"] = options.cpu_threads >= cpu_count()
         try:
             core = openvino.Core()
             model = core.read_model(str(path))
