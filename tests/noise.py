@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import paddle
+from tiny import TINY_YAML, write_tiny_coco
 
 from ppdet.core.config import Config
 from ppdet.core.workspace import load_config
@@ -16,6 +17,15 @@ TestReader:
   sample_transforms: [Decode: {}, Resize: {target_size: [58, 150]}, NormalizeImage: {}, Permute: {}]
   batch_transforms: [PadBatch: {pad_to_stride: 32}]
 """
+
+
+def write_padded(folder: Path, images: int) -> Path:
+    """Path of PADDED_YAML in the folder, beside what it needs; the images are in data/images."""
+    data = write_tiny_coco(folder / "data", images=images, size=(77, 101))
+    (folder / "tiny.yml").write_text(TINY_YAML.format(output=folder / "output", data=data))
+    path = folder / "padded.yml"
+    path.write_text(PADDED_YAML)
+    return path
 
 
 def noisy(path: Path, options: Sequence[str] = ()) -> Config:

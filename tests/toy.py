@@ -28,9 +28,11 @@ class Toy(paddle.nn.Layer):
         return paddle.stack([ones, score, x1, y1, x2, y2], axis=1), ones.astype("int32")
 
 
-def write_toy(folder: Path, preprocess: Optional[list] = None, **settings: object) -> Path:
-    """Export it; infer_cfg.yml is as PaddleDetection writes it, but for `settings`."""
-    toy = Toy()
+def write_toy(
+    folder: Path, preprocess: Optional[list] = None, toy: Optional[paddle.nn.Layer] = None, **settings: object
+) -> Path:
+    """Export it, or another one; infer_cfg.yml is as PaddleDetection writes it, but for `settings`."""
+    toy = toy or Toy()
     toy.eval()
     spec = [InputSpec([None, 3, None, None], "float32", "image"), InputSpec([None, 2], "float32", "scale_factor")]
     paddle.jit.save(paddle.jit.to_static(toy, input_spec=spec, full_graph=True), str(folder / "model"))

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from noise import PADDED_YAML, noisy
-from tiny import TINY_YAML, write_tiny_coco
+from noise import noisy, write_padded
 
 from ppdet.data.transform.decode import read_image
 from ppdet.deploy import Detector
@@ -25,10 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def folder(tmp_path_factory):
     """Images, and an export to all formats."""
     folder = tmp_path_factory.mktemp("backends")
-    data = write_tiny_coco(folder / "data", images=4, size=(77, 101))
-    (folder / "tiny.yml").write_text(TINY_YAML.format(output=folder / "output", data=data))
-    (folder / "padded.yml").write_text(PADDED_YAML)
-    export_model(noisy(folder / "padded.yml"), str(folder), formats=["onnx", "openvino"])
+    export_model(noisy(write_padded(folder, images=4)), str(folder), formats=["onnx", "openvino"])
     return folder
 
 

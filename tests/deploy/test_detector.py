@@ -4,14 +4,14 @@ import numpy as np
 import paddle
 import pytest
 import yaml
-from paddle.static import InputSpec
+from toy import write_toy
 
 from ppdet.data.errors import ImageError
 from ppdet.deploy.detector import Detector
 from ppdet.deploy.errors import DeployError
 
 
-class Toy(paddle.nn.Layer):
+class Upsampling(paddle.nn.Layer):
     """Two boxes for every image, of the brightness of its corner; with the upsampling of PaddleDetection's graphs."""
 
     def __init__(self):
@@ -30,24 +30,14 @@ class Toy(paddle.nn.Layer):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("toy")
-    toy = Toy()
-    toy.eval()
-    spec = [InputSpec([None, 3, None, None], "float32", "image"), InputSpec([None, 2], "float32", "scale_factor")]
-    paddle.jit.save(paddle.jit.to_static(toy, input_spec=spec, full_graph=True), str(folder / "model"))
     # As PaddleDetection writes it: no category ids, and its own spelling of padding.
-    settings = {
-        "arch": "FCOS",
-        "Preprocess": [
-            {"type": "Resize", "target_size": [32, 64], "keep_ratio": True, "interp": 1},
-            {"type": "NormalizeImage", "mean": [0, 0, 0], "std": [1, 1, 1], "is_scale": True, "norm_type": "mean_std"},
-            {"type": "Permute"},
-            {"type": "PadStride", "stride": 32},
-        ],
-        "label_list": ["a", "b"],
-    }
-    (folder / "infer_cfg.yml").write_text(yaml.safe_dump(settings))
-    return folder
+    preprocess = [
+        {"type": "Resize", "target_size": [32, 64], "keep_ratio": True, "interp": 1},
+        {"type": "NormalizeImage", "mean": [0, 0, 0], "std": [1, 1, 1], "is_scale": True, "norm_type": "mean_std"},
+        {"type": "Permute"},
+        {"type": "PadStride", "stride": 32},
+    ]
+    return write_toy(tmp_path_factory.mktemp("toy"), preprocess, Upsampling(), label_list=["a", "b"])
 
 
 def test_graph_that_onednn_rejects_runs_without_it(folder, log):

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import yaml
-from noise import PADDED_YAML, noisy
-from tiny import TINY_YAML, write_tiny_coco
+from noise import noisy, write_padded
 
 from ppdet.core.workspace import load_config
 from ppdet.data.transform import Compose, Decode, NormalizeImage, PadBatch, Permute, Resize
@@ -52,10 +51,7 @@ def test_deployment_makes_the_batch_that_evaluation_makes():
 def folder(tmp_path_factory):
     """Images, a configuration, and weights that detect something."""
     folder = tmp_path_factory.mktemp("export")
-    data = write_tiny_coco(folder / "data", images=3, size=(77, 101))
-    (folder / "tiny.yml").write_text(TINY_YAML.format(output=folder / "output", data=data))
-    (folder / "padded.yml").write_text(PADDED_YAML)
-    noisy(folder / "padded.yml")
+    noisy(write_padded(folder, images=3))
     return folder
 
 

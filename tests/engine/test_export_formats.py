@@ -10,8 +10,7 @@ import onnxruntime
 import paddle
 import pytest
 import yaml
-from noise import PADDED_YAML, noisy
-from tiny import TINY_YAML, write_tiny_coco
+from noise import noisy, write_padded
 
 from ppdet.core.errors import ConfigError
 from ppdet.deploy import Detector
@@ -46,9 +45,7 @@ CASES = {
 def folder(tmp_path_factory):
     """Images and a configuration, without weights."""
     folder = tmp_path_factory.mktemp("formats")
-    data = write_tiny_coco(folder / "data", images=3, size=(77, 101))
-    (folder / "tiny.yml").write_text(TINY_YAML.format(output=folder / "output", data=data))
-    (folder / "padded.yml").write_text(PADDED_YAML)
+    write_padded(folder, images=3)
     return folder
 
 
