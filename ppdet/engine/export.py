@@ -18,6 +18,7 @@ from ppdet.data.transform.batch import PadBatch
 from ppdet.data.transform.color import NormalizeImage, Permute
 from ppdet.data.transform.decode import Decode
 from ppdet.data.transform.geometry import Resize
+from ppdet.deploy.backends import BACKENDS
 from ppdet.deploy.check import SelfCheck
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.build import build_dataset, build_trained_model
@@ -28,7 +29,7 @@ from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 
-ENGINES = {"onnx": "onnxruntime", "openvino": "openvino"}
+ENGINES = {kind.format: name for name, kind in BACKENDS.items()}
 FILES = (
     *("model.json", "model.pdmodel", "model.onnx", "model_fp16.onnx", "selfcheck.npz"),
     *("model.xml", "model.bin", "model_fp16.xml", "model_fp16.bin"),
@@ -179,7 +180,7 @@ def verify_formats(target: Path, formats: Sequence[str], precision: str, check: 
     """Run every file that was written, in float32 and in the other precision where there is one."""
     if not any(len(rows) for rows in check.rows):
         logger.warning("the model detects nothing in the image of the check: name another one with --check_image")
-    for backend in ("paddle", *(ENGINES[name] for name in formats)):
+    for backend in (ENGINES[name] for name in ("paddle", *formats)):
         verify(target, backend, "fp32", check)
         if precision == "bf16" or (precision == "fp16" and backend != "paddle"):
             verify(target, backend, precision, check)

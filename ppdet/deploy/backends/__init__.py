@@ -36,11 +36,10 @@ def load_backend(folder: Path, name: str, options: Options) -> Backend:
 def obstacle(kind: type[Backend], folder: Path, options: Options) -> str:
     """Why an engine cannot run the folder, empty where it can."""
     if kind.find(folder, options.precision) is None:
-        formats = {"paddle": "paddle"}.get(kind.name, "openvino" if kind.name == "openvino" else "onnx")
         precision = " --precision fp16" if options.precision == "fp16" else ""
-        return f"{folder} has no file for it: tools/export_model.py --format {formats}{precision} writes one"
+        return f"{folder} has no file for it: tools/export_model.py --format {kind.format}{precision} writes one"
     if not kind.is_installed():
-        return f"it is not installed: pip install {'paddlepaddle' if kind.name == 'paddle' else kind.package}"
+        return f"it is not installed: pip install {kind.distribution}"
     return kind.refusal(options) or ""
 
 

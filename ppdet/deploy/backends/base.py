@@ -49,12 +49,15 @@ class Backend(ABC):
     for each of them.
 
     Attributes:
-        name: of the engine. package: what to install for it.
+        name: of the engine. package: that it is imported from. distribution: what to install for it.
+        format: of its file, as tools/export_model.py calls it.
         inputs: names of the arrays that the graph takes.
     """
 
     name: str
     package: str
+    distribution: str
+    format: str
     inputs: list[str]
 
     def __init__(self, folder: Path, options: Options) -> None:

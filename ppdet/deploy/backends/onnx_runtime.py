@@ -18,7 +18,8 @@ class ONNXRuntime(Backend):
         DeployError: ONNX Runtime cannot load the file.
     """
 
-    name = package = "onnxruntime"
+    name = package = distribution = "onnxruntime"
+    format = "onnx"
 
     def __init__(self, folder: Path, options: Options) -> None:
         super().__init__(folder, options)

@@ -23,7 +23,7 @@ class OpenVINO(Backend):
         DeployError: OpenVINO cannot load the file.
     """
 
-    name = package = "openvino"
+    name = package = distribution = format = "openvino"
 
     def __init__(self, folder: Path, options: Options) -> None:
         super().__init__(folder, options)

@@ -26,7 +26,8 @@ class PaddleInference(Backend):
         DeployError: Paddle cannot load the files.
     """
 
-    name = package = "paddle"
+    name = package = format = "paddle"
+    distribution = "paddlepaddle"
 
     def __init__(self, folder: Path, options: Options) -> None:
         super().__init__(folder, options)
