@@ -25,6 +25,7 @@ EXAMPLES = """examples:
 def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
     add_config_arguments(parser)
+    parser.add_argument("--name", help="of the run, and its folder (-o run_name=NAME; default: that of the YAML file)")
     parser.add_argument("--eval", action="store_true", help="evaluate every checkpoint and keep the best one")
     parser.add_argument(
         "-r",
@@ -58,7 +59,7 @@ def parse_arguments() -> argparse.Namespace:
 def options(arguments: argparse.Namespace) -> list[str]:
     """What the command line says, as overrides of the configuration."""
     given = {name: getattr(arguments, name) or None for name in ("amp", "fleet")}
-    given.update(use_vdl=arguments.use_vdl, vdl_log_dir=arguments.vdl_log_dir)
+    given.update(use_vdl=arguments.use_vdl, vdl_log_dir=arguments.vdl_log_dir, run_name=arguments.name)
     return [*arguments.opt, *(f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None)]
 
 

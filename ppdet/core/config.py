@@ -33,8 +33,8 @@ class Config(Mapping):
 
     @property
     def name(self) -> str:
-        """Name of the run: the file's name without its suffix."""
-        return Path(self.path).stem
+        """Name of the run: run_name, or the file's name without its suffix."""
+        return self["run_name"] or Path(self.path).stem
 
     def __getitem__(self, key: str) -> Any:
         node = self.root.value.get(key)

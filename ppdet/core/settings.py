@@ -13,7 +13,7 @@ class Setting:
     """One global setting.
 
     `minimum` is the least value of a number. `keys` are the entries of a mapping; their defaults fill what a file
-    leaves out.
+    leaves out. `names_folder` says that a text becomes the name of a folder.
     """
 
     annotation: Any
@@ -22,6 +22,7 @@ class Setting:
     unused: str = ""
     minimum: Optional[float] = None
     keys: Optional[dict[str, "Setting"]] = None
+    names_folder: bool = False
 
 
 _OTHER_DEVICE = "Paddle's CPU and GPU builds are what this project runs on"
@@ -115,7 +116,10 @@ SETTINGS = {
     "use_gpu": Setting(bool, True, "use a GPU when Paddle finds one"),
     "use_onednn": Setting(bool, True, "on a CPU, layers compute with oneDNN where it works"),
     "log_iter": Setting(int, 20, "iterations between two lines of the training log", minimum=1),
-    "save_dir": Setting(str, "output", "folder of runs: checkpoints go to <save_dir>/<name of the YAML file>"),
+    "save_dir": Setting(str, "output", "folder of runs: a run's own folder is <save_dir>/<its name>"),
+    "run_name": Setting(
+        Optional[str], None, "name of the run, and of its folder; null: that of the YAML file", names_folder=True
+    ),
     "snapshot_epoch": Setting(int, 1, "epochs between two checkpoints (and evaluations, with --eval)", minimum=1),
     "snapshot_iters": Setting(int, 0, "iterations between two checkpoints within an epoch; 0: none", minimum=0),
     "keep_checkpoints": Setting(
@@ -185,7 +189,7 @@ SETTINGS = {
     "print_flops": Setting(bool, False, "", unused="training prints no operation count"),
     "print_params": Setting(bool, False, "", unused="training prints no parameter count"),
     "uniform_output_enabled": Setting(bool, False, "", unused="outputs always go to one folder per run"),
-    "filename": Setting(Optional[str], None, "", unused="a run is named after its YAML file"),
+    "filename": Setting(Optional[str], None, "", unused="`run_name` names a run"),
     "bias": Setting(int, 0, "", unused="box sizes are x2 - x1, as COCO counts them"),
     "use_meta": Setting(bool, False, "", unused="the teacher is always built from the student's parameters"),
     "epochs": Setting(int, None, "", unused=_ANCHOR + "; `epoch` is what counts"),

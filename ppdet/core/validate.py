@@ -32,10 +32,22 @@ def check_setting(node: Node, key: str, setting: Setting) -> None:
     _check_type(node, key, setting.annotation)
     if setting.minimum is not None and node.value is not None and node.value < setting.minimum:
         raise config_error(node.origin, key, f"expected at least {setting.minimum}, got {node.value}")
+    if setting.names_folder and node.value is not None:
+        _check_folder_name(node, key)
     for name, child in node.value.items() if setting.keys and node.value is not None else ():
         if name not in setting.keys:
             raise config_error(child.origin, f"{key}.{name}", f"no such setting{nearest(name, setting.keys)}")
         check_setting(child, f"{key}.{name}", setting.keys[name])
+
+
+def _check_folder_name(node: Node, key: str) -> None:
+    name = node.value
+    usable = (
+        name.isprintable() and name == name.strip() and name[:1] not in ("", ".", "-") and len(name.encode()) <= 200
+    )
+    if not usable or "/" in name or "\\" in name:
+        message = f"expected the name of a folder, without slashes, a dot or dash in front, got {_shown(name)}"
+        raise config_error(node.origin, key, message)
 
 
 def section_of(root: Node, component: str) -> Node:
