@@ -1,5 +1,5 @@
 """Every configuration builds, trains a step on two images, is evaluated and exported: with its own settings, on small
-images."""
+images, and with a fraction of its channels. Networks of full width: tests/modeling/test_golden.py."""
 
 import json
 import math
@@ -15,6 +15,7 @@ from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.export import export_model
 from ppdet.engine.trainer import Trainer
 from ppdet.engine.weights import save_weights
+from ppdet.modeling.backbones import resnet
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = [
@@ -24,6 +25,37 @@ CONFIGS = [
 ]
 READERS = ("TrainReader", "SemiTrainReader", "EvalReader", "TestReader")
 SMALLER = 8  # sides of images are that many times smaller
+NARROWER = 4  # so are the numbers of channels: most of the time would go into random numbers and files
+WIDE = ("fcos_r18_fpn_shapes", "fcos_r18vd_fpn_bccd")  # small enough to be as wide as they are
+# One configuration of each kind of export; `test_all_kinds_of_exports_are_among_these` says what a kind is.
+EXPORTED = (
+    "denseteacher_fcos_r18vd_bccd_semi010",
+    "denseteacher_fcos_r50_fpn_coco_semi010_lsj",
+    "fcos_dcn_r50_fpn_1x_coco",
+    "fcos_r101_caffe_fpn_gn_1x_coco",
+    "fcos_r18_fpn_shapes",
+    "fcos_r18vd_fpn_bccd",
+    "fcos_r50_caffe_fpn_gn_1x_coco",
+    "fcos_r50_caffe_fpn_gn_tricks_1x_coco",
+    "fcos_r50_caffe_fpn_gn_tricks_dcn_1x_coco",
+    "fcos_r50_fpn_1x_coco",
+    "fcos_r50_fpn_iou_1x_coco",
+    "fcos_r50_fpn_torchvision_26e_coco",
+    "fcos_r50_view1025_12e_coco",
+    "fcos_r50vd_ssld_fpn_1x_coco",
+    "fcos_r50vd_ssld_fpn_iou_1x_coco",
+    "fcos_x101_64x4d_fpn_gn_ms_2x_coco",
+    "fcosplus_r101_fpn_2x_coco",
+    "fcosplus_r50_fpn_1x_coco",
+)
+# What an export does not read: settings of training and evaluation, where data and weights lie, how often to log.
+TRAINING = (
+    *("TrainDataset", "UnsupTrainDataset", "EvalDataset", "TestDataset", "TrainReader", "SemiTrainReader"),
+    *("EvalReader", "worker_num", "LearningRate", "OptimizerBuilder", "auto_lr", "amp", "epoch", "max_iters"),
+    *("ssod_method", "DenseTeacher", "use_simple_ema", "ema_decay", "ema_start_iters", "semi_start_iters"),
+    *("pretrain_weights", "weights", "save_dir", "log_iter", "snapshot_epoch", "num_classes"),
+)
+TRAINING_OF = {"ResNet": ("lr_mult_list", "freeze_at", "norm_decay"), "FCOSHead": ("fcos_loss",)}
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +81,20 @@ def smaller(sizes):
     return [smaller(size) for size in sizes] if isinstance(sizes, list) else max(32, round(sizes / SMALLER))
 
 
+@pytest.fixture
+def narrow(path, monkeypatch):
+    """Make the networks that the test builds of `path` narrow; the options that go with it."""
+    if path.stem in WIDE:
+        return []
+    cfg = load_config(str(path))
+    # ResNeXt by half: its groups of four channels would be groups of one, which is another kind of convolution.
+    factor = 2 if "groups" in cfg.to_dict()["ResNet"] else NARROWER
+    monkeypatch.setattr(resnet, "STAGE_CHANNELS", tuple(channels // factor for channels in resnet.STAGE_CHANNELS))
+    channels = cfg.component("FPN")["out_channel"] // factor
+    feature = "FCOSHead.fcos_feat"
+    return [f"FPN.out_channel={channels}", f"{feature}.feat_in={channels}", f"{feature}.feat_out={channels}"]
+
+
 def overrides(cfg, data, classes, output):
     """The configuration's own settings, but for the data, the sizes of images, and two images per step."""
     options = [f"num_classes={classes}", "pretrain_weights=null", f"save_dir={output}", "worker_num=0", "use_gpu=false"]
@@ -71,9 +117,10 @@ def overrides(cfg, data, classes, output):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_configuration(path, two_images, tmp_path):
+def test_configuration(path, narrow, two_images, tmp_path):
     data, classes = two_images
-    cfg = load_config(str(path), overrides(load_config(str(path)), data, classes, tmp_path))
+    options = [*overrides(load_config(str(path)), data, classes, tmp_path), *narrow]
+    cfg = load_config(str(path), options)
     trainer = Trainer(cfg)
     before = {name: value.numpy() for name, value in trainer.model.named_parameters() if not value.stop_gradient}
     trainer.model.train()
@@ -91,11 +138,23 @@ def test_configuration(path, two_images, tmp_path):
     numbers = Evaluator(cfg)(trainer.model)
     assert len(numbers) == 12 and all(-1 <= value <= 1 for value in numbers.values())
 
-    save_weights(trainer.model.state_dict(), tmp_path / "weights.pdparams")
-    cfg = load_config(
-        str(path), [*overrides(load_config(str(path)), data, classes, tmp_path), f"weights={tmp_path}/weights"]
-    )
-    folder = export_model(cfg, str(tmp_path / "exported"))
-    described = yaml.safe_load((folder / "infer_cfg.yml").read_text())
-    assert len(described["label_list"]) == classes and described["arch"] == "FCOS"
-    assert {file.suffix for file in folder.iterdir()} >= {".pdiparams", ".yml"}
+    if path.stem in EXPORTED:
+        save_weights(trainer.model.state_dict(), tmp_path / "weights.pdparams")
+        cfg = load_config(str(path), [*options, f"weights={tmp_path}/weights"])
+        folder = export_model(cfg, str(tmp_path / "exported"))
+        described = yaml.safe_load((folder / "infer_cfg.yml").read_text())
+        assert len(described["label_list"]) == classes and described["arch"] == "FCOS"
+        assert {file.suffix for file in folder.iterdir()} >= {".pdiparams", ".yml"}
+
+
+def test_all_kinds_of_exports_are_among_these():
+    """Two configurations are of one kind when all settings that an export reads are the same."""
+    kinds = {}
+    for path in CONFIGS:
+        settings = {key: value for key, value in load_config(str(path)).to_dict().items() if key not in TRAINING}
+        for component, names in TRAINING_OF.items():
+            settings[component] = {k: v for k, v in settings[component].items() if k not in names}
+        kinds.setdefault(json.dumps(settings, sort_keys=True), set()).add(path.stem)
+    missing = [names for names in kinds.values() if not names & set(EXPORTED)]
+    assert not missing, "add one of each to EXPORTED"
+    assert sum(map(len, kinds.values())) == len(CONFIGS) and set(EXPORTED) <= {path.stem for path in CONFIGS}
