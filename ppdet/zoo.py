@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
+from ppdet.utils.files import read_text
+
 if TYPE_CHECKING:
     from ppdet.engine.predictor import Predictor
 
@@ -66,7 +68,7 @@ def published() -> "builtins.list[Published]":
     path = CONFIGS / "zoo.yml"
     if not path.is_file():
         raise ZooError(f"{path}: no such file: configurations are in the repository; install it with pip install -e .")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = yaml.safe_load(read_text(path))
     sources = {name: Source(name, **about) for name, about in content["sources"].items()}
     return [
         Published(

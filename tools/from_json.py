@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from ppdet.core.cli import make_parser, one_line_errors, positive
+from ppdet.utils.files import read_text
 
 BASE = ROOT / "configs" / "fcos" / "fcos_r50_view1025_12e_coco.yml"
 EXAMPLES = """examples:
@@ -60,7 +61,7 @@ class MigrationError(ValueError):
 
 def read(path: Path) -> dict:
     try:
-        options = json.loads(path.read_text(encoding="utf-8"))
+        options = json.loads(read_text(path))
     except ValueError as error:
         raise MigrationError(f"{path}: not JSON: {error}") from None
     if not isinstance(options, dict):

@@ -18,7 +18,7 @@ except ImportError:  # run as a script from a checkout that is not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from ppdet.utils.archive import ArchiveError, unpack
 from ppdet.utils.download import DownloadError, download
-from ppdet.utils.files import write_json
+from ppdet.utils.files import read_text, write_json
 
 URL = "https://github.com/Shenggan/BCCD_Dataset/archive/refs/heads/master.zip"
 CLASS_NAMES = ("Platelets", "RBC", "WBC")
@@ -58,7 +58,7 @@ def convert_voc(source: Path, output: Path) -> dict[str, tuple[int, int]]:
         listed = source / "ImageSets" / "Main" / f"{split}.txt"
         if not listed.is_file():
             raise DataError(f"{listed}: not found, expected the names of the images of this split")
-        contents[split] = _convert_split(source, listed.read_text().split())
+        contents[split] = _convert_split(source, read_text(listed).split())
     (output / "images").mkdir(parents=True, exist_ok=True)
     for split, content in contents.items():
         for image in content["images"]:

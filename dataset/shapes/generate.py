@@ -18,10 +18,10 @@ import numpy as np
 from tqdm import tqdm
 
 try:
-    from ppdet.utils.files import write_json
+    from ppdet.utils.files import read_text, write_json
 except ImportError:  # run as a script from a checkout that is not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from ppdet.utils.files import write_json
+    from ppdet.utils.files import read_text, write_json
 
 VERSION = 1  # of the pictures: data written by another version is generated anew
 # name: corners, radius (shapes with corners get a larger one: similar areas), radius of every second corner
@@ -253,7 +253,7 @@ def _annotation_path(output: Path, split: str) -> Path:
 
 def _is_complete(output: Path, split: str, info: dict[str, Any]) -> bool:
     try:
-        content = json.loads(_annotation_path(output, split).read_text())
+        content = json.loads(read_text(_annotation_path(output, split)))
         present = {path.name for path in (output / "images" / split).iterdir() if path.stat().st_size > 0}
         return content["info"] == info and {image["file_name"] for image in content["images"]} <= present
     except (OSError, ValueError, KeyError, TypeError):

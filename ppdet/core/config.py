@@ -11,6 +11,7 @@ from ppdet.core.merge import merge_root, override
 from ppdet.core.settings import FREE_PREFIX, SETTINGS, SLOTS, setting_names
 from ppdet.core.tree import Node, from_plain, parse, render, to_plain
 from ppdet.core.validate import validate
+from ppdet.utils.files import read_text
 from ppdet.utils.logger import get_logger
 
 __all__ = ["Config", "ConfigError", "ConfigKeyError", "merge_config", "read_config"]
@@ -145,7 +146,7 @@ def _read_text(path: Path, included_at: Optional[str]) -> str:
     place, key = (included_at, BASE_KEY) if included_at else (display_path(path), "")
     shown = f" {display_path(path)!r}" if included_at else ""
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except FileNotFoundError:
         siblings = [file.name for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise config_error(place, key, f"no such file{shown}{nearest(path.name, siblings)}") from None

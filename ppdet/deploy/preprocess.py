@@ -16,6 +16,7 @@ from ppdet.data.transform.compose import Compose
 from ppdet.data.transform.decode import Decode, decode_image, read_image
 from ppdet.data.transform.geometry import Resize, as_pair
 from ppdet.deploy.errors import DeployError
+from ppdet.utils.files import read_text
 
 
 class Pad:
@@ -65,7 +66,7 @@ def read_infer_cfg(folder: Path) -> dict:
     """
     path = folder / "infer_cfg.yml"
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = yaml.safe_load(read_text(path))
     except (FileNotFoundError, NotADirectoryError):
         raise DeployError(
             f"{path}: no such file: --model_dir takes a folder that tools/export_model.py wrote"

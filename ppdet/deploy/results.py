@@ -14,7 +14,7 @@ from ppdet.data.errors import DataError
 from ppdet.data.source.coco import load_coco_json
 from ppdet.data.source.image_folder import find_images
 from ppdet.data.transform.decode import read_image
-from ppdet.utils.files import write_json
+from ppdet.utils.files import read_text, write_json
 from ppdet.utils.logger import get_logger, is_watched
 from ppdet.visualize import draw_detections
 
@@ -38,7 +38,7 @@ def list_images(
         paths = find_images(folder)
     elif list_file:
         try:
-            lines = Path(list_file).read_text(encoding="utf-8").splitlines()
+            lines = read_text(list_file).split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{list_file}: expected a text file with one image path a line ({error})") from None
         paths = [line.strip() for line in lines if line.strip()]

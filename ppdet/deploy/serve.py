@@ -10,11 +10,11 @@ import math
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Optional
 
 from ppdet.core.cli import make_parser, one_line_errors, positive
 from ppdet.deploy.errors import DeployError
+from ppdet.utils.files import read_text
 
 EXAMPLES = """examples:
   python -m ppdet.deploy.serve --model_dir output_inference/fcos_r18vd_fpn_bccd
@@ -77,7 +77,7 @@ def read_token(path: Optional[str]) -> Optional[str]:
     if path is None and TOKEN_VARIABLE not in os.environ:
         return None
     # errors: what is not UTF-8 is not ASCII either, and refused below.
-    text = os.environ[TOKEN_VARIABLE] if path is None else Path(path).read_text(encoding="utf-8", errors="replace")
+    text = os.environ[TOKEN_VARIABLE] if path is None else read_text(path, errors="replace")
     token = text.strip()
     if not token or any(not "!" <= character <= "~" for character in token):
         raise DeployError(f"{path or TOKEN_VARIABLE}: expected a token of visible ASCII characters, without spaces")

@@ -14,7 +14,7 @@ from ppdet.engine.hooks.checkpoint import LAST
 from ppdet.engine.hooks.history import EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, read_history
 from ppdet.engine.manifest import WEIGHTS, beside, describe
 from ppdet.engine.weights import load_weights
-from ppdet.utils.files import atomic_path
+from ppdet.utils.files import atomic_path, read_text
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -95,7 +95,7 @@ def read_evaluations(folder: Path) -> list[dict]:
     """Lines of evaluations.jsonl; a cut one is left out."""
     lines = []
     path = folder / EVALUATIONS
-    for row in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for row in read_text(path).splitlines() if path.is_file() else []:
         try:
             line = json.loads(row)
             lines.append({key: line[key] for key in ("epoch", "weights", "sha256", "configuration", "numbers")})
@@ -142,7 +142,7 @@ def checkpoints(folder: Path, epochs: int) -> dict[int, Path]:
     final = next((path for path in files if path.stem == LAST), None)
     if final:
         try:
-            done = int(json.loads(beside(folder / LAST, ".json").read_text())["state"]["epoch"])
+            done = int(json.loads(read_text(beside(folder / LAST, ".json")))["state"]["epoch"])
         except (OSError, ValueError, TypeError, KeyError):
             done = max([epochs, *(epoch + 1 for epoch in found)])
         found[done] = final

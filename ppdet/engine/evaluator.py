@@ -20,6 +20,7 @@ from ppdet.deploy.slicing import Slicing, WindowMerger
 from ppdet.engine import distributed
 from ppdet.engine.build import build_dataset, build_reader
 from ppdet.metrics.coco import COCOMetric
+from ppdet.utils.files import read_text
 from ppdet.utils.logger import get_logger, is_watched
 
 logger = get_logger(__name__)
@@ -125,7 +126,7 @@ class Evaluator:
         ids = self.ids_by_file()
         self.metric.reset()
         try:
-            results = json.loads(path.read_text())
+            results = json.loads(read_text(path))
             for result in results:
                 if "file_name" in result:
                     path_or_name = str(Path(result["file_name"]).resolve())

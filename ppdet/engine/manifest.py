@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 from ppdet.engine.weights import CheckpointError
-from ppdet.utils.files import write_json
+from ppdet.utils.files import read_text, write_json
 
 FORMAT = 1
 WEIGHTS = {"pdparams": ".pdparams", "safetensors": ".safetensors"}
@@ -82,7 +82,7 @@ def read_sealed(path: Path) -> dict:
         CheckpointError: it is not as it was written.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
         if content.pop("sha256") == seal(content):
             return content
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -9,7 +9,7 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from ppdet.metrics.coco_backend import BACKENDS, choose_backend, run_backend
-from ppdet.utils.files import write_json
+from ppdet.utils.files import read_text, write_json
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -257,8 +257,7 @@ def load_ground_truth(path: Path) -> tuple[dict[int, dict], list[dict]]:
         FileNotFoundError, ValueError: one line that names the file and the entry.
     """
     try:
-        with open(path, encoding="utf-8") as stream:
-            content = json.load(stream)
+        content = json.loads(read_text(path))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such annotation file (anno_path of the evaluation data set)") from None
     except (OSError, ValueError) as error:

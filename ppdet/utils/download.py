@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Optional, Union
 
 from tqdm import tqdm
 
-from ppdet.utils.files import atomic_path, write_json
+from ppdet.utils.files import atomic_path, read_text, write_json
 from ppdet.utils.logger import get_logger
 
 try:
@@ -77,7 +77,7 @@ def fetch(
     folder = Path(cache_dir or os.environ.get("PPDET_WEIGHTS_HOME") or WEIGHTS_HOME).expanduser()
     target = folder / name
     source = folder / f"{name}.url"  # where the file of this name came from; PaddleDetection writes none
-    if source.is_file() and target.is_file() and source.read_text().strip() != text:
+    if source.is_file() and target.is_file() and read_text(source).strip() != text:
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         target = folder / f"{target.stem}-{digest}{target.suffix}"
         source = folder / f"{target.name}.url"
@@ -271,7 +271,7 @@ def _meta_path(part: Path) -> Path:
 
 def _read_meta(part: Path) -> dict[str, Any]:
     try:
-        meta = json.loads(_meta_path(part).read_text())
+        meta = json.loads(read_text(_meta_path(part)))
     except (OSError, ValueError):
         return {}
     return meta if isinstance(meta, dict) else {}

@@ -1,12 +1,42 @@
-"""Files that are either complete or absent."""
+"""Files that are either complete or absent, and text with or without a byte order mark."""
 
+import codecs
 import contextlib
+import io
 import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Union
+
+# What editors on Windows write in front of a text. UTF-32's mark begins with that of UTF-16.
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def read_text(path: Union[str, Path], errors: str = "strict") -> str:
+    """The text of a file, see `decode_text`.
+
+    Raises:
+        OSError, UnicodeDecodeError
+    """
+    return decode_text(Path(path).read_bytes(), errors)
+
+
+def decode_text(data: bytes, errors: str = "strict") -> str:
+    """Text in UTF-8, or in what its byte order mark says, without the mark; its lines end in a line feed each.
+
+    Raises:
+        UnicodeDecodeError: it is of another encoding, and `errors` is "strict".
+    """
+    encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")
+    return io.TextIOWrapper(io.BytesIO(data), encoding=encoding, errors=errors).read()
 
 
 @contextlib.contextmanager

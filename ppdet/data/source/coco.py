@@ -11,6 +11,7 @@ import numpy as np
 from ppdet.core.workspace import register, serializable
 from ppdet.data.errors import DataError
 from ppdet.data.source.dataset import DetectionDataset, join_path, require_folder
+from ppdet.utils.files import read_text
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -127,8 +128,7 @@ def load_coco_json(path: str) -> dict[str, Any]:
     collecting = gc.isenabled()
     gc.disable()  # millions of small objects, none of them garbage: halves the time
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        content = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON ({error}): expected COCO annotations") from None
     finally:

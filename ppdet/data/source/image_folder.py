@@ -11,6 +11,7 @@ from ppdet.data.errors import DataError
 from ppdet.data.source.coco import coco_categories, load_coco_json
 from ppdet.data.source.coco_names import COCO_CATEGORIES
 from ppdet.data.source.dataset import DetectionDataset, join_path, require_folder
+from ppdet.utils.files import read_text
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -106,10 +107,9 @@ def find_images(folder: str) -> list[str]:
 
 def _read_names(path: str) -> tuple[list[int], list[str]]:
     try:
-        with open(path, encoding="utf-8") as file:
-            names = [line.strip() for line in file if line.strip()]
+        names = [line.strip() for line in read_text(path).split("\n") if line.strip()]
     except UnicodeDecodeError:
-        raise DataError(f"{path} is not a text file: expected one class name a line, or a .json file") from None
+        raise DataError(f"{path} is not UTF-8 text: expected one class name a line, or a .json file") from None
     if not names:
         raise DataError(f"{path} is empty: expected one class name a line")
     return list(range(len(names))), names

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Optional, Union
 from ppdet.data.errors import DataError
 from ppdet.data.source.image_folder import EXTENSIONS
 from ppdet.deploy.batch.storage import absolute, is_url, locate, open_storage, storage_errors
+from ppdet.utils.files import decode_text
 
 # Rows of a Parquet file of images that are in memory at once.
 ROWS = 16
@@ -131,7 +132,7 @@ def find_names(fs: Any, path: str, place: str) -> list[str]:
 
 def read_list(fs: Any, path: str, place: str) -> list[str]:
     try:
-        lines = fs.cat_file(path).decode("utf-8").splitlines()
+        lines = decode_text(fs.cat_file(path)).split("\n")
     except UnicodeDecodeError:
         raise DataError(f"{place}: expected a folder, a text file with one image path a line, or Parquet") from None
     names = [line.strip() for line in lines if line.strip()]

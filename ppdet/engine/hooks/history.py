@@ -8,7 +8,7 @@ from typing import Optional
 
 from ppdet.engine import distributed
 from ppdet.engine.hooks.base import Hook
-from ppdet.utils.files import atomic_path
+from ppdet.utils.files import atomic_path, read_text
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -90,7 +90,7 @@ def read_history(path: Path) -> list[dict]:
     """The lines of a history, in order, without those that a kill or a full disk cut; none where there is no file."""
     lines = []
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_text(path, errors="replace")
     except FileNotFoundError:
         return []
     for row in text.splitlines():
