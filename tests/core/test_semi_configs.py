@@ -6,6 +6,7 @@ import pytest
 import yaml
 from tiny import write_tiny_coco
 
+from ppdet.core.errors import ConfigError
 from ppdet.core.show import show
 from ppdet.core.workspace import load_config
 from ppdet.engine.build import build_model, build_train_reader, check_targets
@@ -141,7 +142,13 @@ def test_what_the_reader_makes_is_what_the_head_takes(name, tmp_path):
     slots = ("TrainDataset", "UnsupTrainDataset")
     overrides = [f"{slot}.{key}={value}" for slot in slots for key, value in files.items()]
     config = load_config(dense_teacher_file(name), [*overrides, "num_classes=2", "ResNet.depth=18", "worker_num=0"])
-    check_targets(build_model(config), build_train_reader(config))
+    model, reader = build_model(config), build_train_reader(config)
+    check_targets(model, reader)
+    makers = [transform for transform in reader.batch_transforms if hasattr(transform, "distances_in_strides")]
+    assert makers and makers[-1].strides == model.strides == [8, 16, 32, 64, 128]
+    makers[-1].num_shift += 0.5
+    with pytest.raises(ConfigError, match=r"num_shift is .* in the head"):
+        check_targets(model, reader)
 
 
 # PaddleDetection's data files and experiments: tags with indented mappings, True/False, anchors that become globals of

@@ -223,24 +223,31 @@ def test_mistakes_in_an_override(load, override, expected):
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "key", "value"),
     [
-        "ToyFlip: {prob: 1}",
-        "ToyFlip: {prob: 1e-4}",
-        "ToyLoss: {weights: null}",
-        "ToyLoss: {weights: [1, 0.5]}",
-        "ToyHead: {nms: null, options: {type: Momentum, anything: [1, {a: b}]}}",
-        "ToyHead: {loss: {alpha: 1}}",
-        "ToyDetector:",
-        "ToyReader: {transforms: []}",
-        "weights: output/fcos_r50_fpn_1x_coco/model_final",
-        "pretrain_weights: null",
-        "TrainDataset: ToyFolder",
-        "ToyResize: {target_size: [1]}\nToyReader: {transforms: [ToyResize]}",
+        ("ToyFlip: {prob: 1}", "ToyFlip.prob", 1),
+        ("ToyFlip: {prob: 1e-4}", "ToyFlip.prob", 1e-4),
+        ("ToyLoss: {weights: null}", "ToyLoss.weights", None),
+        ("ToyLoss: {weights: [1, 0.5]}", "ToyLoss.weights", [1, 0.5]),
+        ("ToyHead: {nms: null, options: {type: Momentum, anything: [1, {a: b}]}}", "ToyHead.options.anything.1.a", "b"),
+        ("ToyHead: {loss: {alpha: 1}}", "ToyHead.loss.alpha", 1),
+        ("ToyDetector:", "ToyDetector", None),
+        ("ToyReader: {transforms: []}", "ToyReader.transforms", []),
+        ("weights: output/fcos_r50_fpn_1x_coco/model_final", "weights", "output/fcos_r50_fpn_1x_coco/model_final"),
+        ("pretrain_weights: null", "pretrain_weights", None),
+        ("TrainDataset: ToyFolder", "TrainDataset", "ToyFolder"),
+        (
+            "ToyResize: {target_size: [1]}\nToyReader: {transforms: [ToyResize]}",
+            "ToyReader.transforms",
+            ["ToyResize"],
+        ),
     ],
 )
-def test_good_values(load, text):
-    load(text)
+def test_good_values(load, text, key, value):
+    node = load(text).to_dict()
+    for part in key.split("."):
+        node = node[int(part)] if isinstance(node, list) else node[part]
+    assert node == value and type(node) is type(value)
 
 
 def test_a_shared_global_must_suit_those_who_share_it(load):

@@ -179,6 +179,41 @@ def test_crop_keeps_the_promised_overlap():
         assert (shared / (full + h * w - shared)).max() >= 0.3
 
 
+def overlaps(box, boxes):
+    """(M,) IoU of a box with boxes, all x1, y1, x2, y2."""
+    result = []
+    for x1, y1, x2, y2 in boxes:
+        width, height = min(box[2], x2) - max(box[0], x1), min(box[3], y2) - max(box[1], y1)
+        shared = max(width, 0) * max(height, 0)
+        result.append(shared / ((box[2] - box[0]) * (box[3] - box[1]) + (x2 - x1) * (y2 - y1) - shared))
+    return np.array(result)
+
+
+@pytest.mark.parametrize("cover_all_box", [False, True])
+def test_crop_by_one_box_or_by_all(cover_all_box):
+    """Two boxes side by side, of which a window can hold one well or both a little less."""
+    boxes = [(10, 10, 30, 40), (34, 10, 54, 40)]
+    y, x = np.mgrid[:48, :64]
+    least, most = [], []
+    for seed in range(150):
+        sample = {
+            "image": np.dstack([x, y, x]).astype(np.uint8),  # pixels say where they come from
+            "gt_bbox": np.array(boxes, np.float32),
+            "gt_class": np.zeros((2, 1), np.int32),
+        }
+        crop = RandomCrop(
+            thresholds=[0.25], allow_no_crop=False, cover_all_box=cover_all_box, num_attempts=200, scaling=[0.4, 0.9]
+        )
+        image = crop(sample, np.random.default_rng(seed))["image"]
+        window = (*image[0, 0, :2].astype(int), *image[-1, -1, :2].astype(int) + 1)
+        if image.shape != (48, 64, 3):
+            found = overlaps(window, boxes)
+            least.append(found.min())
+            most.append(found.max())
+    assert len(least) > 100 and min(most) >= 0.25
+    assert min(least) >= 0.25 if cover_all_box else min(least) == 0
+
+
 def test_crop_limits_sides():
     for seed in range(100):
         crop = RandomCrop(aspect_ratio=None, scaling=[0.4, 0.6], allow_no_crop=False)

@@ -100,6 +100,14 @@ def test_each_color_change(name, place):
     assert np.abs(result - reference(image.astype(float), name, value)).max() <= 1.01
 
 
+@pytest.mark.parametrize("name", ["contrast", "saturation"])
+def test_grey_is_the_luma_and_not_the_mean_of_the_channels(name):
+    image = noise() // 4 + np.array([90, 40, 140], np.uint8)
+    assert grey(image).mean() < image.mean() - 20
+    result = apply(RandomColorJitter(**{**OFF, name: 0.4}), image, Scripted(0.0))
+    assert np.abs(result - reference(image.astype(float), name, 0.6)).max() <= 1.01
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
 def test_color_changes_in_turn(order):
     image = noise(12, 16)

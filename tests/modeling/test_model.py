@@ -46,10 +46,21 @@ def test_what_trains():
     assert {n.rsplit(".", 1)[1] for n in statistics} == {"_mean", "_variance"}
 
 
-def test_squeeze_and_excitation_runs():
+def test_squeeze_and_excitation():
+    """Every block ends with relu(shortcut + y * sigmoid(W2 relu(W1 mean(y)))): here y is what stands before it."""
     backbone = ResNet(depth=18, std_senet=True, return_idx=[3])
-    assert any("se.squeeze" in name for name, _ in backbone.named_parameters())
+    assert sum("se.squeeze.weight" in name for name, _ in backbone.named_parameters()) == 8
     assert backbone(paddle.randn([1, 3, 64, 64]))[0].shape == [1, 512, 2, 2]
+    block = backbone.stages[0][1]
+    block.eval()
+    x = paddle.randn([2, 64, 4, 6])
+    y = block.branch2b(block.branch2a(x, relu=True)).numpy()
+    first, second = block.se.squeeze, block.se.excitation
+    assert first.weight.shape == [64, 4] and second.weight.shape == [4, 64]
+    hidden = np.maximum(y.mean(axis=(2, 3)) @ first.weight.numpy() + first.bias.numpy(), 0)
+    share = 1 / (1 + np.exp(-(hidden @ second.weight.numpy() + second.bias.numpy())))
+    expected = np.maximum(x.numpy() + y * share[:, :, None, None], 0)
+    np.testing.assert_allclose(block(x).numpy(), expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -86,17 +86,22 @@ def test_scheduler_follows_the_function():
 
 
 @pytest.mark.parametrize(
-    "build",
+    ("build", "message"),
     [
-        lambda: LearningRate(base_lr=0.0),
-        lambda: LearningRate(base_lr=math.nan),
-        lambda: LinearWarmup(steps=-3),
-        lambda: ConstantWarmup(steps=-3),
-        lambda: LearningRate(schedulers=[LinearWarmup(), ExpWarmup()]),
-        lambda: PiecewiseDecay(milestones=[11, 8]),
-        lambda: PiecewiseDecay(gamma=[0.1], milestones=[8, 11]),
+        (lambda: LearningRate(base_lr=0.0), "base_lr is 0.0; it must be a positive number"),
+        (lambda: LearningRate(base_lr=math.nan), "base_lr is nan; it must be a positive number"),
+        (lambda: LearningRate(base_lr=math.inf), "base_lr is inf; it must be a positive number"),
+        (lambda: LinearWarmup(steps=-3), "LinearWarmup: steps -3 and epochs None must not be negative"),
+        (lambda: ConstantWarmup(steps=-3), "ConstantWarmup: steps -3 and epochs None must not be negative"),
+        (lambda: LearningRate(schedulers=[LinearWarmup(), ExpWarmup()]), "one decay and one warm-up"),
+        (
+            lambda: LearningRate(schedulers=[PiecewiseDecay(), CosineDecay(max_epochs=3)]),
+            "one decay and one warm-up, not more",
+        ),
+        (lambda: PiecewiseDecay(milestones=[11, 8]), r"milestones \[11, 8\] do not ascend"),
+        (lambda: PiecewiseDecay(gamma=[0.1], milestones=[8, 11]), "gamma has 1 values for 2 milestones"),
     ],
 )
-def test_nonsense_is_refused(build):
-    with pytest.raises(ValueError):
+def test_nonsense_is_refused(build, message):
+    with pytest.raises(ValueError, match=message):
         build()
