@@ -14,7 +14,8 @@ from paddle.distributed import fleet as paddle_fleet
 
 from ppdet.core.errors import ConfigError
 from ppdet.engine.stop import Stopped
-from ppdet.engine.watchdog import RankLostError, Watchdog, listen
+from ppdet.engine.uncaught import before_terminate
+from ppdet.engine.watchdog import GRACE_SECONDS, LINGER_SECONDS, RankLostError, Watchdog, listen
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -36,8 +37,10 @@ def joined(*, fleet: bool = False, find_unused: bool = False) -> Iterator[None]:
         fleet: join through paddle.distributed.fleet; `wrap` then takes its data parallel layer.
         find_unused: see `wrap`.
 
+    That is within the block; its exit code is then 2 (`Watchdog.leave`).
+
     Raises:
-        RankLostError: another rank has ended.
+        RankLostError: a rank has not come in time.
     """
     global _watchdog
     if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) == 1:
@@ -46,23 +49,35 @@ def joined(*, fleet: bool = False, find_unused: bool = False) -> Iterator[None]:
     start_fleet(find_unused) if fleet else dist.init_parallel_env()
     _watchdog = watchdog = connect()
     try:
-        yield
-    except RankLostError:
-        watchdog.closing.set()
-        raise
+        with before_terminate(lambda: lost_by(watchdog, "an error in C++ code, which its own log has", LINGER_SECONDS)):
+            yield
+    except RankLostError as error:
+        watchdog.leave(str(error))
     except BaseException as error:
         if getattr(error, "together", False):
             watchdog.finished()
             raise
-        echo = any(word in str(error).lower() for word in COLLECTIVE_ERRORS)
-        news = watchdog.failed(describe(error), wait_for_news=echo)
-        if news and echo:
-            raise RankLostError(news) from None
+        lost_by(watchdog, describe(error), patience(error))
         raise
     else:
         watchdog.finished()
     finally:
         _watchdog = None
+
+
+def patience(error: BaseException) -> float:
+    """Seconds to wait for news of a lost rank, of which an error of this one may be an echo."""
+    if any(word in str(error).lower() for word in COLLECTIVE_ERRORS):
+        return LINGER_SECONDS
+    # A launcher that misses a process sends SIGTERM to the others.
+    return GRACE_SECONDS if isinstance(error, (Stopped, KeyboardInterrupt)) else 0.0
+
+
+def lost_by(watchdog: Watchdog, why: str, patience: float) -> None:
+    """This rank ends: tell the others; or, if `patience` brings news of a lost rank, leave because of that."""
+    news = watchdog.failed(why, patience=patience)
+    if news and patience:
+        watchdog.leave(news)
 
 
 def start_fleet(find_unused: bool) -> None:

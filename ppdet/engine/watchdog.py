@@ -9,18 +9,20 @@ is busy for long is not taken for dead.
 
 import contextlib
 import json
+import logging
 import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 import weakref
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, NoReturn, Optional
 
 SILENT_SECONDS = 30  # without an answer from a rank's machine
 JOIN_SECONDS = 60  # for all ranks to connect
-GRACE_SECONDS = 1.0  # for this rank to end by an error of its own before it is ended because of another's
+GRACE_SECONDS = 1.0  # for this rank to end by itself when another one is lost
 LINGER_SECONDS = 5.0  # of a failed rank, so that rank 0's console has the cause before the launcher ends it
 CHECK_SECONDS = 1.0  # between two looks at whether the launcher is still there
 EXIT_CODE = 2
@@ -45,6 +47,8 @@ class Peer(NamedTuple):
 
 class Watchdog:
     """Connects rank 0 with every other rank, and ends this process when another rank has ended before its time.
+
+    The line that says which one is written at once; then this rank has a second to end by itself.
 
     Args:
         rank, world_size: of this process; at least two processes.
@@ -71,6 +75,7 @@ class Watchdog:
         self.peers: dict[socket.socket, Peer] = {}
         self.launcher = os.getppid()
         self.news: Optional[str] = None  # of the first rank that was lost
+        self.announced = False
         self.closing = threading.Event()  # this rank ends, well or by an error of its own
         self.changed = threading.Condition()
         self.meetings = 0
@@ -143,20 +148,19 @@ class Watchdog:
         with self.changed:
             self._tell({"end": True})
 
-    def failed(self, why: str, *, wait_for_news: bool) -> Optional[str]:
+    def failed(self, why: str, *, patience: float = 0.0) -> Optional[str]:
         """This rank ends because of an error. Tell the others, unless it is only an echo of another rank's end.
 
         Args:
             why: one line.
-            wait_for_news: the error comes from talking to other ranks: first see whether one of them is lost.
+            patience: seconds to wait for news of a lost rank first, of which the error may be an echo.
 
         Returns:
             What is known of a rank that was lost before.
         """
         self.closing.set()
         with self.changed:
-            if wait_for_news:
-                self.changed.wait_for(lambda: self.news is not None, timeout=LINGER_SECONDS)
+            self.changed.wait_for(lambda: self.news is not None, timeout=patience)
             news = self.news
             if news is None:
                 key = "lost" if self.rank == 0 else "failed"
@@ -164,6 +168,24 @@ class Watchdog:
                 if self.rank != 0:
                     self.changed.wait_for(lambda: not self.peers, timeout=LINGER_SECONDS)
             return news
+
+    def announce(self, news: str) -> None:
+        with self.changed:  # once
+            if not self.announced:
+                # Not through the logger: another thread may be in the middle of a line, for ever.
+                os.write(2, f"\nerror: {news}\n".encode())
+                self.announced = True
+
+    def leave(self, news: str) -> NoReturn:
+        """End this process because of a lost rank, with the line that says so.
+
+        At once, since Paddle might wait for that rank, and the launcher's SIGTERM would change the exit code.
+        """
+        self.announce(news)
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(EXIT_CODE)
 
     def _watch(self) -> None:
         while True:
@@ -174,10 +196,11 @@ class Watchdog:
                 self.launcher = 0
                 os.write(2, b"\nthe launcher is gone: this process stops as on SIGTERM\n")
                 os.kill(os.getpid(), signal.SIGTERM)
-            if self.news is not None and not self.closing.wait(GRACE_SECONDS):
+            if self.news is not None and not self.closing.is_set():
+                self.announce(self.news)
                 # The main thread may be in the middle of a collective operation, which nothing interrupts.
-                os.write(2, f"\nerror: {self.news}\n".encode())
-                os._exit(EXIT_CODE)
+                if not self.closing.wait(GRACE_SECONDS):
+                    os._exit(EXIT_CODE)
 
     def _read(self, connection: socket.socket) -> None:
         """Take what has come, in full lines."""
@@ -230,12 +253,7 @@ def keep_alive(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     third, milliseconds = SILENT_SECONDS // 3, SILENT_SECONDS * 1000
-    options = {
-        "TCP_KEEPIDLE": third,
-        "TCP_KEEPINTVL": third,
-        "TCP_KEEPCNT": 2,
-        "TCP_USER_TIMEOUT": milliseconds,
-    }
+    options = {"TCP_KEEPIDLE": third, "TCP_KEEPINTVL": third, "TCP_KEEPCNT": 2, "TCP_USER_TIMEOUT": milliseconds}
     for name, value in options.items():
         if hasattr(socket, name):  # Linux has all of them, other systems some
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -75,10 +75,26 @@ def test_a_killed_rank_ends_the_others_although_its_children_live(victim):
             assert f"error: rank {victim} (process {ranks[victim][0]} on {socket.gethostname()}) is gone" in err
 
 
+def test_the_line_is_written_before_the_second_of_grace():
+    """An error of this rank's own may end it within that second, by a signal too."""
+    code = """
+        import ppdet.engine.watchdog
+        ppdet.engine.watchdog.GRACE_SECONDS = 60.0
+        print("ready", flush=True)
+        while not watchdog.announced:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    ranks = run(code, victim=2)
+    for rank in (0, 1):
+        assert ranks[rank][1].returncode == -signal.SIGKILL
+        assert ranks[rank][2].count(f"error: rank 2 (process {ranks[2][0]} on ") == 1
+
+
 def test_what_a_rank_ended_by_is_told_by_all():
     code = """
         if rank == 1:
-            assert watchdog.failed("the disk is full", wait_for_news=False) is None
+            assert watchdog.failed("the disk is full") is None
             sys.exit(7)
         watchdog.meet()
     """
@@ -95,7 +111,7 @@ def test_an_echo_waits_for_the_cause():
     code = """
         print("ready", flush=True)
         if rank == 2:
-            print(watchdog.failed("no connection", wait_for_news=True), file=sys.stderr)
+            print(watchdog.failed("no connection", patience=5.0), file=sys.stderr)
             sys.exit(7)
         time.sleep(60)
     """
@@ -108,7 +124,7 @@ def test_an_error_of_this_rank_is_not_replaced_by_that_of_another():
     code = """
         while rank == 0 and watchdog.news is None:
             time.sleep(0.01)
-        watchdog.failed("all of us", wait_for_news=False)
+        watchdog.failed("all of us")
         time.sleep(1.5)
         sys.exit(10 + rank)
     """

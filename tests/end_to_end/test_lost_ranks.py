@@ -1,0 +1,74 @@
+"""Ranks that are killed in the middle of training, and what the others make of it."""
+
+import random
+import signal
+import socket
+
+import pytest
+from forked_ranks import run_jobs
+from tiny import TINY_YAML, write_tiny_coco
+
+# Trains, and kills one rank within one of its steps.
+KILLED = """
+import os, random, runpy, signal, sys, threading, time
+from ppdet.engine.trainer import Trainer
+
+make_step = Trainer.train_step
+
+def train_step(trainer):
+    if rank == {victim} and trainer.iteration == {step}:
+        kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
+        threading.Timer({delay}, kill).start()
+    make_step(trainer)
+
+Trainer.train_step = train_step
+sys.argv = ["tools/train.py", "-c", {config!r}, "-o", "epoch=100", "snapshot_epoch=100"]
+runpy.run_path("tools/train.py", run_name="__main__")
+"""
+
+# Writes down what every rank has after the statistics were averaged.
+AVERAGED = """
+import paddle
+from ppdet.engine import distributed
+
+with distributed.joined():
+    state = {
+        "norm._mean": paddle.to_tensor([1.0, -4.0]) * (rank + 1),
+        "norm._variance": paddle.to_tensor([[2.0, 0.5], [6.0, 0.25]][rank]),
+        "norm.weight": paddle.to_tensor([float(rank)]),
+    }
+    distributed.average_statistics(state)
+    print({name: value.tolist() for name, value in state.items()})
+"""
+
+
+VICTIMS = [0, 1, 0, 1]
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory):
+    """What ranks of all jobs ended with: one job for each victim, then the averaging."""
+    folder = tmp_path_factory.mktemp("ranks")
+    data = write_tiny_coco(folder / "data")
+    (folder / "tiny.yml").write_text(TINY_YAML.format(output=folder / "output", data=data))
+    draw = random.Random(20261128)
+    moments = [{"step": draw.randint(3, 12), "delay": draw.uniform(0, 0.2)} for _ in VICTIMS]
+    killed = [KILLED.format(victim=v, config=str(folder / "tiny.yml"), **when) for v, when in zip(VICTIMS, moments)]
+    return run_jobs(folder, [*killed, AVERAGED])
+
+
+@pytest.mark.parametrize("job", range(len(VICTIMS)))
+def test_a_rank_killed_in_a_later_step_is_named(jobs, job):
+    """A step's averaging of gradients fails at once, deep in C++, when another rank is gone."""
+    victim, survivor = jobs[job][VICTIMS[job]], jobs[job][1 - VICTIMS[job]]
+    assert victim.code == -signal.SIGKILL
+    line = f"error: rank {VICTIMS[job]} (process {victim.process} on {socket.gethostname()}) is gone: it was killed"
+    assert survivor.output.count(line) == survivor.output.count("error: ") == 1, survivor.output
+    assert survivor.code == 2
+    assert "Traceback" not in survivor.output and "terminate called" not in survivor.output
+
+
+def test_statistics_of_two_ranks_are_averaged(jobs):
+    for rank, ended in enumerate(jobs[-1]):
+        expected = {"norm._mean": [1.5, -6.0], "norm._variance": [4.0, 0.375], "norm.weight": [float(rank)]}
+        assert ended.code == 0 and ended.output.splitlines()[-1] == str(expected)
