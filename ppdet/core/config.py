@@ -1,6 +1,6 @@
 """A merged configuration: loading it, asking it, writing it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -8,8 +8,9 @@ from ppdet.core.errors import ConfigError, ConfigKeyError, config_error, nearest
 from ppdet.core.inject import ComponentConfig, component_config, create
 from ppdet.core.lookup import filled, find
 from ppdet.core.merge import merge_root, override
+from ppdet.core.scaling import literal_values
 from ppdet.core.settings import FREE_PREFIX, SETTINGS, SLOTS, setting_names
-from ppdet.core.tree import Node, from_plain, parse, render, to_plain
+from ppdet.core.tree import Node, from_plain, on_layer, parse, render, to_plain, top_layer
 from ppdet.core.validate import validate
 from ppdet.utils.files import read_text
 from ppdet.utils.logger import get_logger
@@ -26,9 +27,10 @@ class Config(Mapping):
     Components are asked for with `component` and built with `create`.
     """
 
-    def __init__(self, root: Node, path: str, files: Optional[Node] = None) -> None:
+    def __init__(self, root: Node, path: str, layers: Sequence[Node] = ()) -> None:
+        """`layers`: of each layer what it sets, or all that is set when it has been merged."""
         self.root = root
-        self._files = root if files is None else files
+        self.layers = tuple(layers)
         self.path = path
         validate(root)
 
@@ -73,46 +75,89 @@ class Config(Mapping):
         """
         return find(self.root, key).origin
 
-    def in_files(self, key: str) -> Any:
-        """Return the value at a dotted key as files and defaults have it, without -o."""
-        return to_plain(find(self._files, key))
+    def value(self, key: str) -> Any:
+        """Return the value at a dotted key as `origin` finds it, a default included."""
+        return to_plain(find(self.root, key))
+
+    def layer(self, key: str) -> int:
+        """Return the number of the layer that sets the value at a dotted key, or a part of it; 0 for a default.
+
+        Layers are numbered from 1: files in the order in which they are merged, then -o, then each merge_config.
+        """
+        return top_layer(find(self.root, key))
+
+    def up_to_layer(self, key: str, layer: int) -> Any:
+        """Return the value at a dotted key of mappings as it was before anything above `layer` was merged."""
+        for node in reversed(self.layers[:layer]):
+            for step in key.split("."):
+                node = node.value.get(step) if node is not None and node.is_map else None
+            if node is not None:
+                return to_plain(node)
+        return to_plain(find(Node({}, "default"), key))
 
     def is_set(self, key: str) -> bool:
-        """Tell whether a file or -o sets the value at a dotted key."""
+        """Tell whether a file, -o or merge_config sets the value at a dotted key."""
         return self.origin(key) != "default"
+
+    def flattened(self) -> "Config":
+        """Return the configuration as one file can say it.
+
+        In one file nothing lies above auto_lr, so `auto_lr.literal` names what the user has set above it.
+        """
+        own = literal_values(self) if self["auto_lr"] is not None else []
+        if not own:
+            return self
+        value = on_layer(from_plain(own, "set above auto_lr"), len(self.layers) + 1)
+        root = override(self.root, "auto_lr.literal", value)
+        return Config(root, self.path, [*self.layers, root])
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything that is set as plain Python; `!Name {...}` becomes {"name": "Name", ...}."""
         return to_plain(self.root)
 
     def dump(self, path: Union[str, Path]) -> None:
-        """Write one YAML file, without bases, that loads to the same configuration."""
-        text = render(self.to_dict())
+        """Write one YAML file, without bases, that loads to the same configuration and behaves the same."""
+        text = render(self.flattened().to_dict())
         Path(path).write_text(f"# merged from {self.path}\n{text}", encoding="utf-8")
 
 
-def read_config(path: Union[str, Path], overrides: Iterable[str] = ()) -> Config:
-    """Read a file, its bases and the overrides "a.b.0.c=value", and validate the result."""
-    files = root = _read_file(Path(path).expanduser(), ())
-    for text in overrides:
-        key, separator, value = text.partition("=")
-        if not separator or not key.strip():
-            raise config_error("-o", "", f"expected key=value, such as ResNet.depth=18, got {text!r}")
-        root = override(root, key.strip(), parse(value, key.strip(), fixed_origin="-o"))
-    config = Config(root, str(path), files)
-    _check_effect(config)
-    return config
+def read_config(path: Union[str, Path], overrides: Union[Iterable[str], Mapping[str, Any]] = ()) -> Config:
+    """Read a file, its bases and the overrides, and validate the result.
+
+    Overrides are texts "a.b.0.c=value", of origin -o, or values by dotted key, of origin load_config.
+    """
+    layers: list[Node] = []
+    root = _read_file(Path(path).expanduser(), (), layers)
+    if isinstance(overrides, Mapping):
+        above = [(key, from_plain(value, "load_config")) for key, value in overrides.items()]
+    else:
+        above = [_read_override(text) for text in overrides]
+    return _put_on_top(root, above, str(path), layers)
 
 
 def merge_config(config: Config, values: Mapping[str, Any], source: str = "merge_config") -> Config:
     """Return another configuration with `values` by dotted key merged in; `source` becomes their origin."""
-    root = config.root
-    for key, value in values.items():
-        root = override(root, key, from_plain(value, source))
-    return Config(root, config.path, config._files)
+    above = [(key, from_plain(value, source)) for key, value in values.items()]
+    return _put_on_top(config.root, above, config.path, config.layers)
 
 
-def _read_file(path: Path, chain: tuple[Path, ...], included_at: Optional[str] = None) -> Node:
+def _read_override(text: str) -> tuple[str, Node]:
+    key, separator, value = text.partition("=")
+    if not separator or not key.strip():
+        raise config_error("-o", "", f"expected key=value, such as ResNet.depth=18, got {text!r}")
+    return key.strip(), parse(value, key.strip(), fixed_origin="-o")
+
+
+def _put_on_top(root: Node, above: list[tuple[str, Node]], path: str, layers: Sequence[Node]) -> Config:
+    """Return the configuration with one more layer, of the values by dotted key `above`."""
+    for key, value in above:
+        root = override(root, key, on_layer(value, len(layers) + 1))
+    config = Config(root, path, [*layers, root])
+    _check_effect(config)
+    return config
+
+
+def _read_file(path: Path, chain: tuple[Path, ...], layers: list[Node], included_at: Optional[str] = None) -> Node:
     shown = display_path(path)
     real = path.resolve()
     if real in chain:
@@ -128,8 +173,9 @@ def _read_file(path: Path, chain: tuple[Path, ...], included_at: Optional[str] =
     merged = Node({}, root.origin)
     for base in _base_nodes(bases):
         file = Path(base.value).expanduser()
-        merged = merge_root(merged, _read_file(path.parent / file, (*chain, real), base.origin))
-    return merge_root(merged, Node(items, root.origin))
+        merged = merge_root(merged, _read_file(path.parent / file, (*chain, real), layers, base.origin))
+    layers.append(on_layer(Node(items, root.origin), len(layers) + 1))
+    return merge_root(merged, layers[-1])
 
 
 def _base_nodes(bases: Optional[Node]) -> list[Node]:

@@ -33,7 +33,8 @@ def filled(setting: Setting, node: Optional[Node]) -> Node:
         node = from_plain(setting.default, "default")
     if node.value is None or not setting.keys:
         return node
-    return Node({name: filled(below, node.value.get(name)) for name, below in setting.keys.items()}, node.origin)
+    entries = {name: filled(below, node.value.get(name)) for name, below in setting.keys.items()}
+    return Node(entries, node.origin, None, node.layer)
 
 
 def _find_parameter(config: ComponentConfig, steps: list[str], key: str) -> Node:

@@ -32,9 +32,9 @@ def with_name(node: Node) -> Node:
     if name is None or (node.is_map and "name" in node.value and node.tag is None):
         return node
     if node.is_map and node.tag is None:
-        node = node.value[name] if node.value[name].is_map else Node({}, node.origin)
+        node = node.value[name] if node.value[name].is_map else Node({}, node.origin, None, node.layer)
     parameters = node.value if node.is_map else {}
-    return Node({**parameters, "name": Node(name, node.origin)}, node.origin)
+    return Node({**parameters, "name": Node(name, node.origin, None, node.layer)}, node.origin, None, node.layer)
 
 
 def merge(base: Node, new: Node) -> Node:
@@ -48,7 +48,7 @@ def merge(base: Node, new: Node) -> Node:
         base, new = with_name(base), with_name(new)
     if not base.is_map:
         return new
-    return Node(_merge_items(base.value, new.value), new.origin)
+    return Node(_merge_items(base.value, new.value), new.origin, None, new.layer)
 
 
 def merge_root(base: Node, new: Node) -> Node:
@@ -92,7 +92,7 @@ def _put(root: Node, node: Optional[Node], steps: list[str], depth: int, value: 
         index = _index(node, steps, depth, origin)
         items = list(node.value)
         items[index] = _put(root, items[index], steps, depth + 1, value)
-        return Node(items, node.origin)
+        return Node(items, node.origin, None, node.layer)
     section = depth == 1 and is_component(steps[0])
     name = steps[0] if section else (named_component(node) if node is not None else None)
     if name is not None and not section:
@@ -100,7 +100,7 @@ def _put(root: Node, node: Optional[Node], steps: list[str], depth: int, value: 
         if step == name:
             return _put(root, node, steps, depth + 1, value)
     if node is None or node.value is None:
-        node = Node({}, origin)
+        node = Node({}, origin, None, value.layer)
     if not node.is_map:
         below = ".".join(steps[:depth])
         raise config_error(origin, ".".join(steps), f"{below} is {node.value!r} ({node.origin}), nothing is below it")
@@ -110,7 +110,7 @@ def _put(root: Node, node: Optional[Node], steps: list[str], depth: int, value: 
     child = node.value.get(key)
     if child is None and depth + 1 < len(steps):
         child = _inherited(root, name, step, section)
-    return Node({**node.value, key: _put(root, child, steps, depth + 1, value)}, node.origin, node.tag)
+    return Node({**node.value, key: _put(root, child, steps, depth + 1, value)}, node.origin, node.tag, node.layer)
 
 
 def _index(node: Node, steps: list[str], depth: int, origin: str) -> int:

@@ -77,9 +77,16 @@ DENSE_TEACHER = {
     ),
 }
 
+SCALED = ("base_lr", "max_iters", "milestones")  # what auto_lr scales
+
 AUTO_LR = {
     "base_batch_size": Setting(
         int, 16, "images per update (batch size x devices x accumulate_steps) that base_lr was tuned for", minimum=1
+    ),
+    "literal": Setting(
+        Optional[list[Literal[SCALED]]],
+        None,
+        "values that stay as they are, besides those set above auto_lr; a run's config.yml names the latter here",
     ),
 }
 
@@ -107,7 +114,7 @@ SETTINGS = {
         Optional[int],
         None,
         "iterations after which training ends, if its epochs do not end it earlier; with auto_lr, iterations of "
-        "base_batch_size images, unless -o sets it; null: epochs alone count",
+        "base_batch_size images, if it is set beside or below auto_lr; null: epochs alone count",
         minimum=1,
     ),
     "seed": Setting(int, 0, "seed of everything random", minimum=0),
@@ -136,7 +143,7 @@ SETTINGS = {
     "auto_lr": Setting(
         Optional[dict[str, Any]],
         None,
-        "LearningRate.base_lr follows the images per update, unless -o sets it; null: never",
+        "LearningRate.base_lr follows the images per update, if it is set beside or below auto_lr; null: never",
         keys=AUTO_LR,
     ),
     "output_eval": Setting(Optional[str], None, "folder for bbox.json of an evaluation"),

@@ -20,6 +20,7 @@ Lines = Iterator[tuple[str, str]]
 
 def show(config: Config) -> str:
     """Return YAML text that loads to the same objects, with a comment per value: file:line, -o or default."""
+    config = config.flattened()
     keys = list(config.root.value)
     keys += [name for name in _components_used(config) if name not in config.root.value]
     lines = _blocks(config, keys)

@@ -26,12 +26,15 @@ _FLOAT = re.compile(
 class Node:
     """A value and its origin. `value` is a scalar, a list of Node, or a dict of Node by key.
 
-    `tag` is the component of a value written `!Component {...}`. `origin` is "file:line", "-o" or a word.
+    `tag` is the component of a value written `!Component {...}`. `origin` is "file:line", "-o" or a word. `layer` says
+    which value lies above which: a file is above its bases, later bases are above earlier ones, -o and merge_config are
+    above files; 0 is below all of them.
     """
 
     value: Any
     origin: str
     tag: Optional[str] = None
+    layer: int = 0
 
     @property
     def is_map(self) -> bool:
@@ -40,6 +43,26 @@ class Node:
     @property
     def is_list(self) -> bool:
         return isinstance(self.value, list)
+
+
+def children(node: Node) -> list[Node]:
+    """Return the values of a mapping, the items of a list; none of a scalar."""
+    return list(node.value.values()) if node.is_map else node.value if node.is_list else []
+
+
+def on_layer(node: Node, layer: int) -> Node:
+    """Return the same tree with every value on `layer`."""
+    value = node.value
+    if node.is_map:
+        value = {key: on_layer(child, layer) for key, child in value.items()}
+    elif node.is_list:
+        value = [on_layer(child, layer) for child in value]
+    return Node(value, node.origin, node.tag, layer)
+
+
+def top_layer(node: Node) -> int:
+    """Return the highest layer of a value and of everything in it."""
+    return max([node.layer, *map(top_layer, children(node))])
 
 
 def to_plain(node: Node) -> Any:

@@ -1,9 +1,9 @@
 """The names that users of PaddleDetection know: register, serializable, create, load_config, merge_config."""
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 
 from ppdet.core.config import Config, ConfigError, merge_config, read_config
 from ppdet.core.inject import ComponentConfig, create
@@ -23,8 +23,8 @@ __all__ = [
 PLUGINS = ("ppdet.data", "ppdet.modeling", "ppdet.optimizer", "ppdet.metrics")
 
 
-def load_config(path: Union[str, Path], overrides: Iterable[str] = ()) -> Config:
-    """Load and validate a YAML file with the overrides "a.b.0.c=value" on top.
+def load_config(path: Union[str, Path], overrides: Union[Iterable[str], Mapping[str, Any]] = ()) -> Config:
+    """Load and validate a YAML file with overrides on top: texts "a.b.0.c=value", or values by dotted key.
 
     The packages that register components are imported first. Raises ConfigError, one line, for any mistake.
     """

@@ -1,36 +1,36 @@
 """A learning rate that follows the number of images per update."""
 
 from ppdet.core.config import Config
+from ppdet.core.scaling import BASE_LR, is_scaled
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
-KEY = "LearningRate.base_lr"
 FAR = 4.0  # a factor between two learning rates that is worth a warning
 
 
 def learning_rate(cfg: Config, images_per_step: int) -> object:
     """The configuration's `LearningRate`, its base_lr made right for so many images per update of all devices.
 
-    With `auto_lr`, the base_lr of the files is for `base_batch_size` images, and grows linearly with their number. A
-    base_lr that the user sets by -o stays as it is.
+    With `auto_lr`, a base_lr beside or below it is for `base_batch_size` images, and grows linearly with their number.
+    A base_lr that the user sets above it (ppdet.core.scaling) stays as it is, wherever it comes from.
     """
     if cfg["auto_lr"] is None:
         return cfg.create("LearningRate")
     tuned_for = cfg["auto_lr"]["base_batch_size"]
-    tuned = cfg.in_files(KEY)
+    tuned = cfg.up_to_layer(BASE_LR, cfg.layer("auto_lr"))
     scaled = tuned * images_per_step / tuned_for
-    if cfg.origin(KEY) != "-o":
+    if is_scaled(cfg, "base_lr"):
         if images_per_step != tuned_for:
             logger.info(
-                "learning rate: %g for %d images per step, from %g for %d (auto_lr; -o %s= sets another)",
-                *(scaled, images_per_step, tuned, tuned_for, KEY),
+                "learning rate: %g for %d images per step, from %g for %d (auto_lr; a %s of your own stays as it is)",
+                *(scaled, images_per_step, tuned, tuned_for, BASE_LR),
             )
         return cfg.create("LearningRate", base_lr=scaled)
     schedule = cfg.create("LearningRate")
     ratio = schedule.base_lr / scaled
     if not 1 / FAR <= ratio <= FAR:
         logger.warning(
-            "-o %s=%g is %.3g times the rate that %d images per step would have by auto_lr (%g)",
-            *(KEY, schedule.base_lr, ratio, images_per_step, scaled),
+            "%s: %s %g is %.3g times the rate that %d images per step would have by auto_lr (%g)",
+            *(cfg.origin(BASE_LR), BASE_LR, schedule.base_lr, ratio, images_per_step, scaled),
         )
     return schedule

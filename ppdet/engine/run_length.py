@@ -2,25 +2,23 @@
 
 from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError
+from ppdet.core.scaling import is_scaled
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 
 
-def steps_per_iteration(cfg: Config, images_per_step: int) -> float:
-    """Steps of this run for each iteration that `max_iters` and PiecewiseDecay's milestones count.
+def steps_per_iteration(cfg: Config, name: str, images_per_step: int) -> float:
+    """Steps of this run for each iteration that `name` counts: max_iters, or PiecewiseDecay's milestones.
 
-    With `auto_lr`, iterations of the files have base_batch_size images, as the learning rate has: a run with fewer
-    images per step makes more steps, and sees as many images. A number that the user sets by -o max_iters= counts
-    steps, and so do the milestones then.
+    With `auto_lr`, iterations set beside or below it have base_batch_size images, as the learning rate has: a run with
+    fewer images per step makes more steps, and sees as many images. Numbers that the user sets above it
+    (ppdet.core.scaling) count steps.
     """
-    set_by_hand = cfg["max_iters"] is not None and cfg.origin("max_iters") == "-o"
-    if cfg["auto_lr"] is None or set_by_hand:
-        return 1.0
-    return cfg["auto_lr"]["base_batch_size"] / images_per_step
+    return cfg["auto_lr"]["base_batch_size"] / images_per_step if is_scaled(cfg, name) else 1.0
 
 
-def total_steps(cfg: Config, steps_per_epoch: int, steps_per_iteration: float) -> int:
+def total_steps(cfg: Config, steps_per_epoch: int, images_per_step: int) -> int:
     """Steps of the whole run: `epoch` epochs or `max_iters` iterations, whichever are fewer.
 
     Raises:
@@ -31,10 +29,11 @@ def total_steps(cfg: Config, steps_per_epoch: int, steps_per_iteration: float) -
         if epochs is None:
             raise ConfigError(f"{cfg.path}: epoch and max_iters are both null: set one of them")
         return epochs * steps_per_epoch
-    steps = max(1, round(iterations * steps_per_iteration))
-    if steps_per_iteration != 1:
+    factor = steps_per_iteration(cfg, "max_iters", images_per_step)
+    steps = max(1, round(iterations * factor))
+    if factor != 1:
         logger.info(
-            "max_iters: %d steps, for %d of %d images (auto_lr; -o max_iters= counts steps of this run)",
+            "max_iters: %d steps, for %d of %d images (auto_lr; a max_iters of your own counts steps)",
             *(steps, iterations, cfg["auto_lr"]["base_batch_size"]),
         )
     return steps if epochs is None else min(steps, epochs * steps_per_epoch)

@@ -69,8 +69,8 @@ class Trainer:
                 "reader's batch size"
             )
         self.images_per_step = self.reader.batch_size * self.accumulate * distributed.world_size()
-        self.steps_per_iteration = steps_per_iteration(cfg, self.images_per_step)
-        self.total_steps = total_steps(cfg, self.steps_per_epoch, self.steps_per_iteration)
+        self.steps_per_iteration = steps_per_iteration(cfg, "milestones", self.images_per_step)
+        self.total_steps = total_steps(cfg, self.steps_per_epoch, self.images_per_step)
         self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
         self.model = build_model(cfg)
         check_targets(self.model, self.reader)

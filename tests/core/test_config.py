@@ -130,7 +130,7 @@ def test_nested_settings_are_filled_with_defaults_at_every_depth(write):
 
 def test_a_nested_setting_that_is_off_stays_off(load):
     assert load("")["auto_lr"] is None
-    assert load("auto_lr: {}")["auto_lr"] == {"base_batch_size": 16}
+    assert load("auto_lr: {}")["auto_lr"] == {"base_batch_size": 16, "literal": None}
     assert load("DenseTeacher: {train_cfg: {suppress: null}}")["DenseTeacher"]["train_cfg"]["suppress"] is None
 
 

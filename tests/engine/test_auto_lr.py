@@ -33,10 +33,10 @@ def test_rate_of_a_run(tuned, log, options, rate):
         images = 2 if rate == 0.0025 else 4
         assert lines == [
             f"learning rate: {rate:g} for {images} images per step, from 0.01 for 8 (auto_lr; "
-            "-o LearningRate.base_lr= sets another)"
+            "a LearningRate.base_lr of your own stays as it is)"
         ]
     elif rate == 0.02:  # eight times what would follow
-        assert len(lines) == 1 and "-o LearningRate.base_lr=0.02 is 8 times the rate that 2 images" in lines[0]
+        assert len(lines) == 1 and "-o: LearningRate.base_lr 0.02 is 8 times the rate that 2 images" in lines[0]
     else:
         assert not lines
 

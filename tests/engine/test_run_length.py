@@ -176,9 +176,11 @@ def test_dry_run_counts_the_steps(tiny):
 
 @pytest.fixture
 def tuned(tiny):
-    """The tiny configuration (batch 2), with 6 iterations of 8 images: 24 steps of 2."""
+    """The tiny configuration (batch 2), with 6 iterations of 8 images: 24 steps of 2. The rate falls at 3 and 5."""
     text = tiny.read_text().replace("epoch: 2", "epoch: null\nmax_iters: 6") + "auto_lr: {base_batch_size: 8}\n"
-    tiny.write_text(text)
+    _, schedulers = DECAY.split("=")
+    before, _, after = text.partition("schedulers: [")
+    tiny.write_text(before + f"schedulers: {schedulers}" + after[after.index("]") + 1 :])
     return tiny
 
 
@@ -190,12 +192,17 @@ def tuned(tiny):
         (["TrainReader.batch_size=4", "accumulate_steps=2"], 6, 3),
         (["TrainReader.batch_size=3"], 16, 8),
         (["auto_lr=null"], 6, 3),
-        (["max_iters=5"], 5, 3),  # as the user typed it
+        (["max_iters=5"], 5, 12),  # as the user typed it; the milestones are the file's
+        ([DECAY], 24, 3),
+        ([DECAY, "max_iters=5"], 5, 3),
+        (["LearningRate.schedulers.0.milestones=[4, 9]"], 24, 4),
+        (["LearningRate.schedulers.0.milestones.0=4"], 24, 4),
+        (["max_iters=5", "auto_lr.base_batch_size=4"], 10, 6),
         (["epoch=2", "max_iters=null"], 8, 12),
     ],
 )
 def test_iterations_of_the_files_have_their_images(tuned, log, options, steps, milestone):
-    trainer = Trainer(load_config(str(tuned), [DECAY, *options]))
+    trainer = Trainer(load_config(str(tuned), options))
     assert trainer.total_steps == steps
     rates = []
     for _ in range(20):
@@ -204,7 +211,7 @@ def test_iterations_of_the_files_have_their_images(tuned, log, options, steps, m
     base = trainer.schedule.base_lr
     assert rates[:2] == pytest.approx([base / 4] * 2), "the warm-up counts steps"
     assert (rates[milestone - 1], rates[milestone]) == pytest.approx((base, base / 10))
-    told = f"max_iters: {steps} steps, for 6 of 8 images (auto_lr; -o max_iters= counts steps of this run)"
+    told = f"max_iters: {steps} steps, for 6 of 8 images (auto_lr; a max_iters of your own counts steps)"
     assert (told in log.text) is (steps in (24, 12, 16))
 
 
