@@ -9,6 +9,7 @@ from typing import NamedTuple, Optional
 from ppdet.core.config import Config
 from ppdet.core.show import show
 from ppdet.engine.build import build_model
+from ppdet.engine.classes import remembered
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.hooks.checkpoint import LAST
 from ppdet.engine.hooks.history import EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, read_history
@@ -168,6 +169,7 @@ def evaluate_once(path: Path, epoch: int, digest: str, model: object, evaluator:
             return line["numbers"]
     logger.info("%s: evaluation after epoch %d", path, epoch)
     load_weights(model, str(path), strict=True)
+    model.trained_classes = remembered(path)
     numbers = {name: float(value) for name, value in evaluator(model).items()}
     line = {"epoch": epoch, "weights": path.name, "sha256": content, "configuration": digest, "numbers": numbers}
     # Written anew, so that a line that was cut does not spoil the one after it.

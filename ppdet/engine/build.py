@@ -6,8 +6,11 @@ from paddle import nn
 
 from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError
-from ppdet.data.source import COCODataSet
+from ppdet.data.classes import Classes, mismatch
+from ppdet.data.errors import DataError
+from ppdet.data.source import COCODataSet, DetectionDataset
 from ppdet.engine import distributed
+from ppdet.engine.classes import map_by_name, remembered, source_of
 from ppdet.engine.weights import load_weights
 from ppdet.modeling import cpu
 
@@ -20,11 +23,12 @@ def build_model(cfg: Config, *, weights: Optional[str] = None) -> nn.Layer:
     model = cfg.create(cfg["architecture"])
     if weights:
         load_weights(model, weights, strict=True)
+        model.trained_classes = remembered(weights)
     return model
 
 
 def build_trained_model(cfg: Config) -> nn.Layer:
-    """The network in evaluation mode with the weights that `-o weights=` or the file names."""
+    """The network in evaluation mode with the weights that `-o weights=` or the file names, and their classes."""
     if not cfg["weights"]:
         raise ConfigError(f"{cfg.path}: weights is not set: add -o weights=output/{cfg.name}/model_final")
     model = build_model(cfg, weights=cfg["weights"])
@@ -32,11 +36,26 @@ def build_trained_model(cfg: Config) -> nn.Layer:
     return model
 
 
-def build_dataset(cfg: Config, slot: str) -> object:
-    """The data set of a slot such as TrainDataset; its classes must be the model's."""
+def build_dataset(cfg: Config, slot: str, classes: Optional[Classes] = None) -> DetectionDataset:
+    """The data set of a slot such as TrainDataset.
+
+    Args:
+        classes: what training is about; the data set's classes are mapped to these by name.
+
+    Raises:
+        DataError: it has classes of other names. ConfigError: it has another number of them than the model.
+    """
     if cfg[slot] is None:
         raise ConfigError(f"{cfg.path}: {slot} is not set")
     dataset = cfg.create(slot)
+    if classes:
+        problem = mismatch(dataset.class_names, source_of(dataset, slot), classes)
+        if problem:
+            raise DataError(
+                f"the classes differ: {problem}: list the same names in the categories of both; not all need boxes"
+            )
+        map_by_name(dataset, slot, classes)
+        return dataset
     classes = len(dataset.class_names)
     # Images to detect on may come without names of classes; names of other classes would be a silent mistake.
     if slot != "UnsupTrainDataset" and classes != cfg["num_classes"] and (classes or slot != "TestDataset"):
@@ -61,9 +80,13 @@ def build_reader(cfg: Config, name: str, dataset: object, *, share: bool = True,
     )
 
 
-def build_train_reader(cfg: Config) -> object:
-    """The reader that training takes: with labels alone, or with unlabelled images beside them."""
-    dataset = build_dataset(cfg, "TrainDataset")
+def build_train_reader(cfg: Config, classes: Optional[Classes] = None) -> object:
+    """The reader that training takes: with labels alone, or with unlabelled images beside them.
+
+    Args:
+        classes: of the checkpoint that training goes on from; TrainDataset's are mapped to them by name.
+    """
+    dataset = build_dataset(cfg, "TrainDataset", classes)
     if not cfg["ssod_method"]:
         return build_reader(cfg, "TrainReader", dataset)
     unlabeled = build_dataset(cfg, "UnsupTrainDataset")

@@ -14,11 +14,13 @@ from paddle import Tensor, nn
 from tqdm import tqdm
 
 from ppdet.core.config import Config
+from ppdet.data.classes import Classes
 from ppdet.data.errors import DataError
 from ppdet.data.reader import BaseReader
 from ppdet.deploy.slicing import Slicing, WindowMerger
 from ppdet.engine import distributed
 from ppdet.engine.build import build_dataset, build_reader
+from ppdet.engine.classes import follow
 from ppdet.metrics.coco import COCOMetric
 from ppdet.utils.files import read_text
 from ppdet.utils.logger import get_logger, is_watched
@@ -29,7 +31,11 @@ logger = get_logger(__name__)
 class Evaluator:
     """Evaluates models on EvalDataset; build it once and call it as often as needed.
 
+    A model that remembers its classes (`build_trained_model`) decides their order: the data set's are mapped to them by
+    name, with a warning where the names are others.
+
     Args:
+        classes: what a training run is about; EvalDataset must have these names, or a DataError lists both sides.
         classwise: the table has a row for each class as well.
         output_eval: folder for bbox.json; None writes none.
         predictions_only: write bbox.json (to output_eval, or the working directory) and compute nothing.
@@ -40,17 +46,20 @@ class Evaluator:
         self,
         cfg: Config,
         *,
+        classes: Optional[Classes] = None,
         classwise: bool = False,
         output_eval: Optional[str] = None,
         predictions_only: bool = False,
         slicing: Optional[Slicing] = None,
     ) -> None:
-        self.dataset = build_dataset(cfg, "EvalDataset")
+        self.dataset = build_dataset(cfg, "EvalDataset", classes)
+        self.own_names = list(self.dataset.class_names)
         self.reader = build_reader(cfg, "EvalReader", self.dataset)
         self.slicing = slicing
         if slicing:
             self.reader.read_windows(slicing.windows)
             logger.info("sliced: %s", slicing)
+        self.followed: Optional[Classes] = None
         self.predictions_only = predictions_only
         self.output_eval = output_eval or ("." if predictions_only else None)
         # Annotations that cannot be evaluated end the run here, not after the first epoch.
@@ -73,6 +82,7 @@ class Evaluator:
         """
         metric = self.metric
         metric.reset()
+        self.use_classes(getattr(model, "trained_classes", None))
         merger = WindowMerger(self.slicing) if self.slicing else None
         was_training = model.training
         model.eval()
@@ -96,6 +106,16 @@ class Evaluator:
         for detections, image_ids, *_ in shares[1:]:
             metric.extend(detections, image_ids)
         return self.report(max(s[2] for s in shares), sum(s[3] for s in shares))
+
+    def use_classes(self, classes: Optional[Classes]) -> None:
+        """Number the classes as the model does that is evaluated next; None: as the data set itself does."""
+        if classes == self.followed:
+            return
+        self.followed = classes
+        if self.dataset.class_names != self.own_names:
+            self.dataset.use_classes(self.own_names)
+        follow(self.dataset, "EvalDataset", classes)
+        self.metric.class_names, self.metric.category_ids = self.dataset.class_names, self.dataset.category_ids
 
     def report(self, seconds: float, skipped: int) -> Optional[dict[str, float]]:
         count = len(self.metric.image_ids)

@@ -14,6 +14,7 @@ from paddle.static import InputSpec
 from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError
 from ppdet.data.device import normalized
+from ppdet.data.source import DetectionDataset
 from ppdet.data.transform.batch import PadBatch
 from ppdet.data.transform.color import NormalizeImage, Permute
 from ppdet.data.transform.decode import Decode
@@ -22,6 +23,7 @@ from ppdet.deploy.backends import BACKENDS
 from ppdet.deploy.check import SelfCheck
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.build import build_dataset, build_trained_model
+from ppdet.engine.classes import follow
 from ppdet.engine.export_check import check_arrays, check_image, expected_outputs, verify, verify_arrays
 from ppdet.engine.export_onnx import write_formats
 from ppdet.modeling.layers import ConvNorm
@@ -107,10 +109,12 @@ def export_model(
         output = "maps"
     check_formats(formats, precision, output)
     preprocess = describe_transforms([t for t in transforms if t is not fused], cfg.path)
-    settings = describe(cfg, preprocess, size, fused is not None, output, precision)
+    dataset = build_dataset(cfg, "TestDataset")
     pixels = check_image(cfg, image)
 
     model = build_trained_model(cfg)
+    follow(dataset, "TestDataset", model.trained_classes)
+    settings = describe(cfg, dataset, preprocess, size, fused is not None, output, precision)
     detector = ExportedDetector(model, normalize=fused, output=output)
     detector.eval()
     inputs = {"image": InputSpec([None, 3, *size], "float32", "image")}
@@ -187,10 +191,15 @@ def verify_formats(target: Path, formats: Sequence[str], precision: str, check: 
 
 
 def describe(
-    cfg: Config, preprocess: list[dict], size: Sequence[Optional[int]], fused: bool, output: str, precision: str
+    cfg: Config,
+    dataset: DetectionDataset,
+    preprocess: list[dict],
+    size: Sequence[Optional[int]],
+    fused: bool,
+    output: str,
+    precision: str,
 ) -> dict:
-    """infer_cfg.yml."""
-    dataset = build_dataset(cfg, "TestDataset")
+    """infer_cfg.yml, with the classes of `dataset`."""
     labels, category_ids = dataset.class_names, dataset.category_ids
     if not labels:
         logger.warning("TestDataset.anno_path names no classes: infer_cfg.yml numbers them")

@@ -4,7 +4,7 @@ A checkpoint is a few files that share a prefix, such as output/NAME/3: 3.pdpara
 any), 3.pdema (then the trained ones), 3.pdopt (the optimizer's state), 3.pdranks (the ranks' own statistics of batch
 norms, where they differ), and 3.json, the manifest. With weights_format: safetensors the first two are 3.safetensors
 and 3.trained.safetensors. The manifest is written last and has every file's size and SHA-256, and its own: a checkpoint
-is complete when it exists, and whole when they agree.
+is complete when it exists, and whole when they agree. It also has the names of the classes.
 """
 
 import hashlib
@@ -122,6 +122,8 @@ def check(prefix: Path) -> tuple[TrainingState, list[str]]:
         content = read_sealed(manifest)
     except FileNotFoundError:
         raise CheckpointError(f"{manifest}: no such file: only a training run's own checkpoints resume") from None
+    if "state" not in content:
+        raise CheckpointError(f"{prefix}: weights alone, of the best epoch: only a run's own checkpoints resume")
     if content.get("format") != FORMAT or set(content["state"]) != set(TrainingState._fields):
         raise CheckpointError(f"{manifest}: written by another version: take that one, or start from the weights alone")
     for suffix, expected in content["files"].items():

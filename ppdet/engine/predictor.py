@@ -10,11 +10,15 @@ from paddle import nn
 from ppdet.core.config import Config
 from ppdet.deploy.slicing import Slicing, WindowMerger
 from ppdet.engine.build import build_dataset, build_reader, build_trained_model
+from ppdet.engine.classes import follow
 from ppdet.engine.evaluator import rows_by_image
 
 
 class Predictor:
-    """Runs a trained model on image files, with TestReader's transforms and TestDataset's class names.
+    """Runs a trained model on image files, with TestReader's transforms.
+
+    `dataset` has the names of the classes and their category ids: those of TestDataset, in the order of the weights
+    where these remember one.
 
     Raises:
         ConfigError, CheckpointError: the configuration names no weights, or they do not fit.
@@ -24,6 +28,7 @@ class Predictor:
         self.cfg = cfg
         self.dataset = build_dataset(cfg, "TestDataset")
         self.model: nn.Layer = build_trained_model(cfg)
+        follow(self.dataset, "TestDataset", self.model.trained_classes)
 
     @paddle.no_grad()
     def detect(self, paths: Sequence[str], slicing: Optional[Slicing] = None) -> Iterator[tuple[int, np.ndarray]]:

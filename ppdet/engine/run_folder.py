@@ -1,5 +1,6 @@
 """Checkpoints of a training run: whatever happens while one is written, an earlier one stays whole."""
 
+import json
 import uuid
 from pathlib import Path
 from typing import Optional
@@ -7,7 +8,9 @@ from typing import Optional
 import paddle
 from paddle import nn
 
+from ppdet.data.classes import Classes
 from ppdet.engine.checkpoint import optimizer_state
+from ppdet.engine.classes import as_json
 from ppdet.engine.manifest import (
     FORMAT,
     MANIFEST,
@@ -49,6 +52,7 @@ class RunFolder:
         self.folder = folder
         self.keep_every = keep_every
         self.weights_format = weights_format
+        self.classes: Optional[Classes] = None  # noted beside all weights that are written
         self.id = ""
         self.resumed_from: Optional[Path] = None
 
@@ -138,7 +142,7 @@ class RunFolder:
             contents[RANKS] = ranks
         try:
             for suffix, content in contents.items():
-                save_weights(content, beside(prefix, suffix))
+                save_weights(content, beside(prefix, suffix), metadata=self.metadata())
             self.write_manifest(prefix, state, {suffix: describe(beside(prefix, suffix)) for suffix in contents})
         except OSError:
             # Half a checkpoint is of no use, and its room may be needed.
@@ -164,7 +168,14 @@ class RunFolder:
 
     def write_manifest(self, prefix: Path, state: TrainingState, files: dict) -> None:
         manifest = {"format": FORMAT, "run": self.id, "paddle": paddle.__version__, "files": files}
-        write_sealed(beside(prefix, MANIFEST), {**manifest, "state": state._asdict()})
+        write_sealed(beside(prefix, MANIFEST), {**manifest, **self.described_classes(), "state": state._asdict()})
+
+    def described_classes(self) -> dict:
+        return {"classes": as_json(self.classes)} if self.classes else {}
+
+    def metadata(self) -> dict[str, str]:
+        """What a .safetensors file says of itself, wherever it is copied to."""
+        return {name: json.dumps(value) for name, value in self.described_classes().items()}
 
     def update_state(self, name: str, state: TrainingState) -> None:
         """Give this run's checkpoint `name`, if there is one, another state; its files stay.
@@ -177,13 +188,16 @@ class RunFolder:
             self.write_manifest(self.folder / name, state, manifest["files"])
 
     def save_best(self, weights: dict) -> Path:
-        """Write weights as those of the best epoch. Returns their path.
+        """Write weights as those of the best epoch, and a .json with their classes. Returns their path.
 
         Raises:
             OSError: they could not be written; the file that was there is as it was.
         """
         path = beside(self.folder / BEST, WEIGHTS[self.weights_format])
-        save_weights(weights, path)
+        save_weights(weights, path, metadata=self.metadata())
+        # Not a manifest: it has no state, and nothing resumes from it.
+        if self.classes:
+            write_sealed(beside(self.folder / BEST, MANIFEST), self.described_classes())
         for suffix in WEIGHTS.values():
             if suffix != path.suffix:
                 beside(self.folder / BEST, suffix).unlink(missing_ok=True)

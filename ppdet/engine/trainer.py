@@ -16,6 +16,7 @@ from ppdet.engine import distributed
 from ppdet.engine.auto_lr import learning_rate
 from ppdet.engine.build import build_model, build_train_reader, check_targets
 from ppdet.engine.checkpoint import load_training
+from ppdet.engine.classes import classes_of, classes_of_checkpoint, warn_of_other_classes
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.guard import StepGuard
 from ppdet.engine.hooks import Hook, at_log_line, default_hooks
@@ -60,7 +61,10 @@ class Trainer:
         self.seed = cfg["seed"]
         paddle.seed(self.seed)
 
-        self.reader = build_train_reader(cfg)
+        prefix = self.resumed_from
+        known = distributed.from_rank_0(lambda: classes_of_checkpoint(prefix), CheckpointError) if prefix else None
+        self.reader = build_train_reader(cfg, known)
+        classes = self.folder.classes = classes_of(self.reader.dataset, "TrainDataset")
         self.accumulate = cfg["accumulate_steps"]
         self.steps_per_epoch = len(self.reader) // self.accumulate
         if not self.steps_per_epoch:
@@ -73,6 +77,7 @@ class Trainer:
         self.total_steps = total_steps(cfg, self.steps_per_epoch, self.images_per_step)
         self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
         self.model = build_model(cfg)
+        self.model.trained_classes = classes
         check_targets(self.model, self.reader)
         self.schedule = learning_rate(cfg, self.images_per_step)
         self.scheduler = self.schedule.scheduler(self.steps_per_epoch, self.steps_per_iteration)
@@ -91,6 +96,8 @@ class Trainer:
         if cfg["pretrain_weights"] and not self.resumed_from:
             report = load_weights(self.model, cfg["pretrain_weights"], strict=False)
             self.pretrained = not (report.missing or report.mismatched)
+            if self.pretrained:
+                warn_of_other_classes(cfg["pretrain_weights"], classes, makes_labels=bool(cfg["ssod_method"]))
         self.method = make_method(cfg, self.model)
         self.ema = self.method.average
         if self.method.has_teacher and not (self.method.start or self.pretrained or self.resumed_from):
@@ -104,7 +111,7 @@ class Trainer:
         )
         if self.resumed_from:
             self.restore(load_training(self.resumed_from, self.model, self.optimizer, self.ema))
-        self.evaluator = Evaluator(cfg) if evaluate else None
+        self.evaluator = Evaluator(cfg, classes=classes) if evaluate else None
         self.guard = StepGuard(
             self.model,
             self.optimizer,

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 import paddle
@@ -136,8 +136,11 @@ def describe_mismatch(report: LoadReport, arrays: dict, state: dict) -> str:
     return f"{report.missing[0]} is not in the file"
 
 
-def save_weights(state: dict, path: Path) -> None:
+def save_weights(state: dict, path: Path, *, metadata: Optional[dict[str, str]] = None) -> None:
     """Write named tensors; those of a .safetensors file that are bfloat16 become float32.
+
+    Args:
+        metadata: put into the header of a .safetensors file; other files have no place for it.
 
     Raises:
         OSError: it could not be written; what was at `path` is as it was.
@@ -149,4 +152,4 @@ def save_weights(state: dict, path: Path) -> None:
         arrays = {n: (v.astype("float32") if v.dtype == paddle.bfloat16 else v).numpy() for n, v in state.items()}
         # The library writes memory as it lies there, and its own way to a file ends a process when the disk is full.
         arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        temporary.write_bytes(safetensors.numpy.save(arrays))
+        temporary.write_bytes(safetensors.numpy.save(arrays, metadata))

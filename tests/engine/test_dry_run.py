@@ -45,7 +45,7 @@ def test_what_is_reported(tiny, tmp_path, log):
         "<0 to 4>.{pdparams,pdema,pdopt,json}",
         "snapshot_<step>.{pdparams,pdema,pdopt,json}",
         "model_final.{pdparams,pdema,pdopt,json}",
-        "best_model.pdparams",
+        "best_model.{pdparams,json}",
     ]
     for line in (
         "maps at stride 16: logits [1, 2, 6, 8], distances [1, 4, 6, 8], quality [1, 1, 6, 8]",

@@ -89,7 +89,8 @@ def test_files_of_a_run(tiny, tmp_path, log):
     assert any(isinstance(hook, DeadSideHook) for hook in trainer.hooks)
     trainer.train()
     names = {p.name for p in (tmp_path / "output" / "tiny").iterdir()}
-    assert names == {"train_batch.jpg", "train_batch_2.jpg", "history.jsonl", "run.json", "best_model.pdparams"} | {
+    pictures_and_logs = {"train_batch.jpg", "train_batch_2.jpg", "history.jsonl", "run.json"}
+    assert names == pictures_and_logs | {"best_model.pdparams", "best_model.json"} | {
         f"{prefix}.{suffix}" for prefix in ("0", "model_final") for suffix in ("pdparams", "pdopt", "json")
     }
     text = "\n".join(r.getMessage() for r in log.records)

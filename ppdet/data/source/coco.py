@@ -9,6 +9,7 @@ from typing import Any, Optional
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
+from ppdet.data.classes import clean_name
 from ppdet.data.errors import DataError
 from ppdet.data.source.dataset import DetectionDataset, join_path, require_folder
 from ppdet.utils.files import read_text
@@ -101,6 +102,11 @@ class COCODataSet(DetectionDataset):
     def _annotations(self, content: dict[str, Any]) -> list:
         return content.get("annotations", [])
 
+    def _renumber(self, new: np.ndarray) -> None:
+        for record in {id(record): record for record in self.records}.values():  # repeated ones are one object
+            if "gt_class" in record:
+                record["gt_class"] = new[record["gt_class"]]
+
     def _record(self, i: int, images: "_Images", boxes: "_Boxes", data_fields: Sequence[str]) -> dict:
         record = {
             "im_id": np.array([images.ids[i]], dtype=np.int64),
@@ -148,7 +154,7 @@ def coco_categories(content: dict[str, Any], path: str) -> tuple[list[int], list
     pairs = sorted(zip(ids, _column(categories, "name", "category", path)), key=lambda pair: pair[0])
     if len({identity for identity, _ in pairs}) < len(pairs):
         raise DataError(f"{path}: two categories have the same id")
-    return [identity for identity, _ in pairs], [str(name) for _, name in pairs]
+    return [identity for identity, _ in pairs], [clean_name(name) for _, name in pairs]
 
 
 def _column(rows: list, key: str, kind: str, path: str, expected: type = object) -> list:

@@ -1,7 +1,10 @@
 """What every data set offers to readers, metrics and pictures."""
 
 import os
+from collections.abc import Sequence
 from typing import Optional
+
+import numpy as np
 
 from ppdet.data.errors import DataError
 
@@ -25,6 +28,24 @@ class DetectionDataset:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def use_classes(self, names: Sequence[str]) -> None:
+        """Number the classes in the order of `names`: those of the data set, each once, in any order.
+
+        Raises:
+            ValueError: they are others.
+        """
+        if list(names) == self.class_names:
+            return
+        if sorted(names) != sorted(self.class_names) or len(set(names)) < len(names):
+            raise ValueError(f"expected the names {self.class_names}, each once, got {list(names)}")
+        order = [self.class_names.index(name) for name in names]
+        self.class_names = list(names)
+        self.category_ids = [self.category_ids[old] for old in order]
+        self._renumber(np.argsort(order).astype(np.int32))
+
+    def _renumber(self, new: np.ndarray) -> None:
+        """Class i is class new[i] from now on: change the records that have classes."""
 
 
 def join_path(folder: Optional[str], path: Optional[str]) -> str:

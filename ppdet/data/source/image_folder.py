@@ -7,6 +7,7 @@ from typing import Optional
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
+from ppdet.data.classes import clean_name
 from ppdet.data.errors import DataError
 from ppdet.data.source.coco import coco_categories, load_coco_json
 from ppdet.data.source.coco_names import COCO_CATEGORIES
@@ -107,7 +108,7 @@ def find_images(folder: str) -> list[str]:
 
 def _read_names(path: str) -> tuple[list[int], list[str]]:
     try:
-        names = [line.strip() for line in read_text(path).split("\n") if line.strip()]
+        names = [clean_name(line) for line in read_text(path).split("\n") if line.strip()]
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8 text: expected one class name a line, or a .json file") from None
     if not names:

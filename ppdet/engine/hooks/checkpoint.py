@@ -49,7 +49,7 @@ class CheckpointHook(Hook):
         suffixes = [WEIGHTS[form], *([TRAINED[form]] if trainer.ema else []), OPTIMIZER, MANIFEST]
         suffixes = [suffix[1:] for suffix in suffixes]
         names = [f"{name}.{{{','.join(suffixes)}}}" for name in [*names, LAST]]
-        best = [f"{BEST}{WEIGHTS[form]}"] if self.evaluate else []
+        best = [f"{BEST}.{{{WEIGHTS[form][1:]},{MANIFEST[1:]}}}"] if self.evaluate else []
         return [*names, *best]
 
     def before_train(self, trainer: object) -> None:

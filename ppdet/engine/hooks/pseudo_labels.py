@@ -8,10 +8,12 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
+from ppdet.data.classes import mismatch
 from ppdet.data.errors import DataError
 from ppdet.data.source.coco import COCODataSet
 from ppdet.data.source.dataset import DetectionDataset
 from ppdet.engine import distributed
+from ppdet.engine.classes import classes_of
 from ppdet.engine.hooks.base import Hook
 from ppdet.engine.hooks.picture import normalization
 from ppdet.metrics.pseudo_labels import Selected, Truth, measure
@@ -177,10 +179,11 @@ def read_truth(dataset: DetectionDataset, labeled: DetectionDataset) -> dict[int
     except DataError as error:
         logger.info("pseudo-labels: there is nothing to judge them by: %s", error)
         return {}
-    classes = [(data.category_ids, data.class_names) for data in (annotated, labeled)]
-    if classes[0] != classes[1]:
-        logger.info("pseudo-labels: there is nothing to judge them by: %s has other classes", dataset.anno_path)
+    problem = mismatch(annotated.class_names, dataset.anno_path, classes_of(labeled, "TrainDataset"))
+    if problem:
+        logger.info("pseudo-labels: there is nothing to judge them by: the classes are others: %s", problem)
         return {}
+    annotated.use_classes(labeled.class_names)
     return {int(r["im_id"].item()): (r["gt_bbox"], r["gt_class"].reshape(-1)) for r in annotated.records}
 
 
