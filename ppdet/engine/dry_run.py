@@ -12,6 +12,7 @@ from paddle import Tensor
 from ppdet.engine import distributed
 from ppdet.engine.memory import peak_memory
 from ppdet.engine.methods import scalars
+from ppdet.engine.schedule import plan_of, warn_of_misfits
 from ppdet.engine.trainer import Trainer
 from ppdet.utils.logger import get_logger
 
@@ -41,7 +42,8 @@ def dry_run(trainer: Trainer) -> dict:
     steps.close()  # ends the workers
 
     # A step as most of the run will have them, not one of the first that does less.
-    trainer.iteration = max(iteration, trainer.method.complete_from)
+    if trainer.method.complete_from < trainer.total_steps:
+        trainer.iteration = max(iteration, trainer.method.complete_from)
     seconds = [timed_step(trainer) for _ in range(2)]
     with paddle.no_grad(), trainer.precision.context():
         maps = shapes_of(trainer.model.predict_maps(trainer.batches[0]["image"])._asdict())
@@ -142,6 +144,7 @@ def largest(memory: list[dict[str, int]]) -> dict[str, int]:
 
 def report(trainer: Trainer, found: dict) -> None:
     """Write what was found to the log."""
+    plan = plan_of(trainer)
     rate = found["learning_rate"]
     levels = zip(trainer.model.strides, *(found["maps"][name] for name in ("logits", "distances", "quality")))
     memory = ", ".join(f"{kind} {mib} MiB" for kind, mib in found["max_mem_mib"].items())
@@ -158,6 +161,7 @@ def report(trainer: Trainer, found: dict) -> None:
         f"whole run: {found['steps_left']} steps, about {duration(found['run_seconds'])}, without evaluation",
         f"learning rate: {rate['first']:g} at the first step, {rate['warmed_up']:g} from step "
         f"{rate['warm_up_steps'] + 1} on",
+        plan.text(),
         f"resume: {found['resume']}",
         *(f"would write: {path}" for path in found["writes"]),
         f"a checkpoint takes {found['checkpoint_bytes'] / MIB:.1f} MiB, the disk has "
@@ -166,6 +170,7 @@ def report(trainer: Trainer, found: dict) -> None:
     ]
     for line in lines:
         logger.info("%s", line)
+    warn_of_misfits(plan)
     if found["skipped_steps"]:
         logger.warning("%d of the 2 steps had gradients that are infinite or not numbers", found["skipped_steps"])
 

@@ -45,8 +45,12 @@ class PiecewiseDecay:
         self.unit = unit
         self.use_warmup = use_warmup
 
+    def steps(self, length: Length) -> list[float]:
+        """Steps done at each milestone."""
+        return [milestone * getattr(length, self.unit) for milestone in self.milestones]
+
     def factor(self, step: int, length: Length, warmup_steps: int) -> float:
-        passed = sum(step >= milestone * getattr(length, self.unit) for milestone in self.milestones)
+        passed = sum(step >= milestone for milestone in self.steps(length))
         if isinstance(self.gamma, (int, float)):
             return self.gamma**passed
         return self.gamma[passed - 1] if passed else 1.0

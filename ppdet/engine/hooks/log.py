@@ -12,6 +12,7 @@ from ppdet.engine import distributed
 from ppdet.engine.hooks.base import Hook, at_log_line
 from ppdet.engine.memory import peak_memory
 from ppdet.engine.methods import scalars
+from ppdet.engine.schedule import plan_of, warn_of_misfits
 from ppdet.utils.logger import get_logger, is_watched
 
 logger = get_logger(__name__)
@@ -49,6 +50,8 @@ class LogHook(Hook):
             distributed.world_size(),
             trainer.output,
         )
+        if trainer.iteration < trainer.total_steps:
+            warn_of_misfits(plan_of(trainer))
 
     def before_step(self, trainer: object) -> None:
         if self.steps == 0:
