@@ -216,7 +216,10 @@ void Draw(const Detection& found, const std::string& name, cv::Mat* picture) {
   const cv::Scalar bgr(pixel[0], pixel[1], pixel[2]);
   cv::rectangle(*picture, cv::Point2f(found.x1, found.y1), cv::Point2f(found.x2, found.y2), bgr, 2);
   const cv::Point2f corner(found.x1, std::max(12.0f, found.y1 - 4));
-  cv::putText(*picture, name + cv::format(" %.2f", found.score), corner, cv::FONT_HERSHEY_SIMPLEX, 0.45, bgr, 1,
+  // OpenCV 4 draws question marks for all but ASCII.
+  const bool ascii = std::all_of(name.begin(), name.end(), [](unsigned char c) { return c < 128; });
+  const std::string text = ascii ? name : "class " + std::to_string(int(found.label));
+  cv::putText(*picture, text + cv::format(" %.2f", found.score), corner, cv::FONT_HERSHEY_SIMPLEX, 0.45, bgr, 1,
               cv::LINE_AA);
 }
 

@@ -17,6 +17,7 @@ from ppdet.engine.manifest import WEIGHTS, beside, describe
 from ppdet.engine.weights import load_weights
 from ppdet.utils.files import atomic_path, read_text
 from ppdet.utils.logger import get_logger
+from ppdet.visualize.text import matplotlib_fonts
 
 logger = get_logger(__name__)
 EVALUATIONS = "evaluations.jsonl"
@@ -216,6 +217,7 @@ def best_epoch(run: Run) -> Optional[int]:
     return max(sorted(run.evaluations), key=lambda epoch: run.evaluations[epoch]["AP"], default=None)
 
 
+@matplotlib_fonts()
 def draw_curves(runs: Sequence[Run], path: Path) -> None:
     """Draw loss, learning rate and AP over epochs into one PNG, in a color for each run."""
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Pictures of detections, of training batches and of pseudo-labels, drawn with OpenCV."""
+"""Pictures of detections, of training batches and of pseudo-labels."""
 
 import colorsys
 from collections.abc import Sequence
@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 
 from ppdet.utils.files import atomic_path
+from ppdet.visualize.text import Color, is_legible, put_text, text_size
 
-FONT = cv2.FONT_HERSHEY_SIMPLEX
-Color = tuple[int, int, int]  # RGB
 MAX_BATCH_IMAGES = 8
 PANEL_WIDTH = 480  # pixels of one image in the picture of a batch
 LEVEL_COLORS = ((255, 80, 80), (255, 200, 0), (60, 220, 60), (60, 160, 255), (220, 90, 255), (0, 230, 230))
@@ -159,7 +158,10 @@ def _panel(planes: np.ndarray, mean: Sequence[float], std: Sequence[float], is_b
 
 
 def _class_name(class_names: Optional[Sequence[str]], index: int) -> str:
-    return class_names[index] if class_names is not None and index < len(class_names) else str(index)
+    """The name as pictures show it: the class's index where there is none, or no font with its characters."""
+    name = class_names[index] if class_names is not None and index < len(class_names) else ""
+    name = " ".join(name.split())
+    return name if name and is_legible(name) else str(index)
 
 
 def _as_rgb(image: np.ndarray) -> np.ndarray:
@@ -178,7 +180,7 @@ def _draw_boxes(image: np.ndarray, boxes: np.ndarray, colors: Sequence[Color], t
     for (x1, y1, x2, y2), color in zip(corners, colors):
         cv2.rectangle(image, (x1, y1), (x2, y2), color, line)
     for (x1, y1, _, _), color, text in zip(corners, colors, texts):
-        (text_width, text_height), baseline = cv2.getTextSize(text, FONT, font_scale, font_line)
+        text_width, text_height, baseline = text_size(text, font_scale, font_line)
         label_width, label_height = text_width + 2 * line, text_height + baseline + line
         left = max(0, min(x1, width - label_width))
         # Above the box, or where the image ends there, inside of it.
@@ -189,7 +191,7 @@ def _draw_boxes(image: np.ndarray, boxes: np.ndarray, colors: Sequence[Color], t
         bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140
         origin = (left + line, top + line + text_height)
         ink = (0, 0, 0) if bright else (255, 255, 255)
-        cv2.putText(image, text, origin, FONT, font_scale, ink, font_line, cv2.LINE_AA)
+        put_text(image, text, origin, font_scale, ink, font_line)
 
 
 def _line_and_font(height: int, width: int) -> tuple[int, float, int]:
@@ -275,7 +277,7 @@ def _level_legend(width: int, strides: Sequence[int], counts: np.ndarray, word: 
 def _legend(width: int, entries: Sequence[str], colors: Sequence[Color] = ()) -> np.ndarray:
     """Lines of text, as many entries per line as fit, with a dot before each one if there are colors."""
     indent = 26 if colors else 14
-    entry_width = indent + 4 + max(cv2.getTextSize(entry, FONT, 0.5, 1)[0][0] for entry in entries)
+    entry_width = indent + 4 + max(text_size(entry, 0.5, 1)[0] for entry in entries)
     per_line = max(1, (width - 10) // entry_width)
     lines = -(-len(entries) // per_line)
     picture = np.full((lines * 24 + 8, width, 3), 255, np.uint8)
@@ -283,5 +285,5 @@ def _legend(width: int, entries: Sequence[str], colors: Sequence[Color] = ()) ->
         x, y = (number % per_line) * entry_width, 16 + (number // per_line) * 24
         if colors:
             cv2.circle(picture, (x + 14, y), 6, colors[number % len(colors)], cv2.FILLED, cv2.LINE_AA)
-        cv2.putText(picture, entry, (x + indent, y + 5), FONT, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+        put_text(picture, entry, (x + indent, y + 5), 0.5, (0, 0, 0), 1)
     return picture
