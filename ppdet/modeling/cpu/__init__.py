@@ -9,7 +9,6 @@ Gradients come by one call of `backward()`. `paddle.grad` of some inputs only, g
 """
 
 import functools
-from pathlib import Path
 from typing import Optional
 
 import paddle
@@ -98,15 +97,12 @@ def ready() -> bool:
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 (AVX-512 BF16, AMX), and oneDNN does so rightly.
+    """Whether oneDNN multiplies bfloat16 in the processor's own instructions (AVX-512 BF16, AMX), and does so rightly.
 
-    Where it does not, float32 is as fast.
+    Where it does not, float32 is as fast: other processors with AVX-512 compute bfloat16 by way of float32, and the
+    rest have no bfloat16 for training at all.
     """
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return ("avx512_bf16" in flags or "amx_bf16" in flags) and ready() and agrees("bfloat16")
+    return ready() and onednn.multiplies_bfloat16() and agrees("bfloat16")
 
 
 @functools.lru_cache(maxsize=2)
@@ -119,7 +115,11 @@ def agrees(dtype: str) -> bool:
     # A library that is missing, older or stripped can fail in any way there is, and none of them is the user's concern.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        logger.info("CPU layers: Paddle's own (oneDNN cannot be used here: %s)", reason)
+        told = {
+            "float32": "Paddle's own (oneDNN cannot be used here: %s)",
+            "bfloat16": "no bfloat16 by oneDNN here: %s",
+        }
+        logger.info("CPU layers: " + told[dtype], reason)
         return False
     if not found <= TOLERANCE[dtype]:
         logger.warning("CPU layers: not by oneDNN in %s (its results differ by %.1e)", dtype, found)

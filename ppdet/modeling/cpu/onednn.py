@@ -37,6 +37,7 @@ QUERY = {SRC: 129, DIFF_SRC: 130, WEIGHTS: 131, DIFF_WEIGHTS: 132, DST: 133, DIF
 QUERY[SCRATCHPAD] = 136
 SCRATCHPAD_BY_CALLER = 1  # a scratchpad mode
 PAGE = 4096
+BFLOAT16_INSTRUCTIONS = 0x80  # a bit of the instruction sets that have them, avx512_core_bf16 and all above it
 
 
 class OneDNNError(RuntimeError):
@@ -87,6 +88,11 @@ def library() -> Library:
         if status:
             raise OneDNNError(function, status)
     return Library(functions, engine, stream, (version.major, version.minor, version.patch))
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether oneDNN uses a processor's instructions for bfloat16 here; ONEDNN_MAX_CPU_ISA can leave them out."""
+    return bool(library().functions.dnnl_get_effective_cpu_isa() & BFLOAT16_INSTRUCTIONS)
 
 
 def call(function: str, *arguments: object) -> None:

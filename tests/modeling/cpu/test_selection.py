@@ -3,6 +3,9 @@
 import gc
 import logging
 import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -12,9 +15,14 @@ import pytest
 
 from ppdet.modeling import cpu
 from ppdet.modeling.cpu import check, onednn, primitives
+from ppdet.modeling.cpu.tensors import state
 from ppdet.modeling.layers import Conv2D, ConvNorm
 
+ROOT = Path(__file__).resolve().parents[3]
 needs_onednn = pytest.mark.skipif(not cpu.ready(), reason="oneDNN cannot be used on this machine")
+needs_bfloat16 = pytest.mark.skipif(
+    not cpu.agrees("bfloat16"), reason="oneDNN has no bfloat16 for training on this processor"
+)
 
 
 @pytest.fixture
@@ -34,13 +42,40 @@ def test_own_check_passes_and_leaves_the_random_state_alone():
     np.testing.assert_array_equal(paddle.rand([4]).numpy(), expected)
 
 
-@needs_onednn
-def test_bfloat16_passes_the_check_where_the_processor_has_it():
-    flags = Path("/proc/cpuinfo").read_text()
-    if "avx512_bf16" not in flags and "amx_bf16" not in flags:
-        pytest.skip("this processor does not multiply bfloat16")
+@needs_bfloat16
+def test_bfloat16_is_used_where_the_processor_multiplies_it():
     assert 1e-4 < check.difference("bfloat16") < 0.1
-    assert cpu.has_bfloat16()
+    assert cpu.has_bfloat16() == onednn.multiplies_bfloat16()
+
+
+SELECTION = """
+from ppdet.engine.runtime import load_paddle
+load_paddle()
+from ppdet.modeling import cpu
+print(cpu.ready(), cpu.has_bfloat16())
+"""
+
+
+@needs_onednn
+@pytest.mark.parametrize("instructions", ["SSE41", "AVX2", "AVX512_CORE"])
+def test_processors_without_bfloat16_instructions_compute_in_float32(instructions):
+    """oneDNN takes no instructions beyond those that ONEDNN_MAX_CPU_ISA names, as if the processor had no others."""
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": instructions, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", SELECTION]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
+def test_operations_that_are_missing_in_bfloat16_are_told_in_one_line(undecided, monkeypatch, log):
+    log.set_level(logging.INFO)
+    monkeypatch.setattr(onednn, "multiplies_bfloat16", lambda: True)
+    right = check.convolve
+    monkeypatch.setattr(check, "convolve", lambda *a, **b: None if state.data == onednn.BFLOAT16 else right(*a, **b))
+    assert cpu.ready() and not cpu.has_bfloat16()
+    assert (
+        log.text.count("CPU layers: no bfloat16 by oneDNN here: it has no convolution for training on this processor")
+        == 1
+    )
 
 
 def test_wrong_numbers_are_noticed(undecided, monkeypatch, log):
