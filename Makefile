@@ -3,6 +3,7 @@
 # make soak:       kill training runs at random moments and compare what they end with (6 minutes).
 # make soak-batch: kill workers and whole batch jobs over 5,000 images; needs MODEL=, an export, and BCCD's images.
 # make parity:     detectors of other code bases in PyTorch beside ours (Python 3.10 to 3.12; a minute, after make test).
+# make processors: training, export and inference as on processors without AVX-512, and on very old ones (3 minutes).
 # make lint:       formatting and lint.
 # make zoo:        check that docs/MODEL_ZOO.md is what configs/zoo.yml and the code give (a minute).
 # make benchmark:  time every stage beside its limit (10 minutes); tables and output/benchmarks/*.json.
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 SHAPES := configs/fcos/fcos_r18_fpn_shapes.yml
 RUN := fcos_r18_fpn_shapes
 
-.PHONY: quickstart test parity soak soak-batch lint zoo benchmark benchmark-peer denseteacher-bccd clean
+.PHONY: quickstart test processors parity soak soak-batch lint zoo benchmark benchmark-peer denseteacher-bccd clean
 
 quickstart: $(VENV)/.installed
 	@$(BIN)/python dataset/shapes/generate.py
@@ -39,6 +40,11 @@ quickstart: $(VENV)/.installed
 # As many processes as there are processors, up to 8; each takes 1 to 3 GiB of memory.
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
+
+# oneDNN then takes no instructions beyond these, as if the processor had no others.
+processors: $(VENV)/.installed-dev
+	for instructions in AVX2 SSE41; do ONEDNN_MAX_CPU_ISA=$$instructions $(BIN)/python -m pytest -n logical \
+	    --maxprocesses 8 --dist worksteal tests/modeling/cpu tests/end_to_end/test_processors.py || exit 1; done
 
 parity: $(VENV)/.installed-dev $(PEER)/.installed
 	PPDET_TORCH_PYTHON=$(PEER)/bin/python $(BIN)/python -m pytest tests/parity tests/convert/test_with_torch.py

@@ -35,7 +35,7 @@ def load_paddle(*, announce: bool = True, threads: Optional[int] = None) -> None
         del os.environ["OMP_NUM_THREADS"]
     threads = os.environ.setdefault("OMP_NUM_THREADS", str(threads or max(1, cpu_count() // local_processes())))
     settings = [f"{threads} thread{'s' if threads != '1' else ''} (OMP_NUM_THREADS)"]
-    if is_amd():
+    if is_amd_with_avx2():
         settings.append(f"MKL_DEBUG_CPU_TYPE={os.environ.setdefault('MKL_DEBUG_CPU_TYPE', '5')} (AMD processor)")
     # Paddle's C++ side otherwise logs its internals on stderr.
     os.environ.setdefault("GLOG_minloglevel", "2")
@@ -75,9 +75,10 @@ def is_launchers_own(name: str) -> bool:
     return not any(entry.startswith(name.encode() + b"=") for entry in users.split(b"\0"))
 
 
-def is_amd() -> bool:
-    cpuinfo = Path("/proc/cpuinfo")
+def is_amd_with_avx2() -> bool:
+    """Whether MKL can be told to take its AVX2 path on an AMD processor: it does not look, and crashes without AVX2."""
     try:
-        return "AuthenticAMD" in cpuinfo.read_text()
+        cpuinfo = Path("/proc/cpuinfo").read_text()
     except OSError:
         return False
+    return "AuthenticAMD" in cpuinfo and "avx2" in cpuinfo.split()

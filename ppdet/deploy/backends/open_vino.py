@@ -1,5 +1,8 @@
 """OpenVINO."""
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -40,7 +43,8 @@ class OpenVINO(Backend):
             model = core.read_model(str(path))
             if options.precision != "fp32":
                 keep_whole(model, "im_shape")
-            compiled = core.compile_model(model, options.device.upper(), settings)
+            with all_instructions():
+                compiled = core.compile_model(model, options.device.upper(), settings)
         except Exception as error:  # of classes that OpenVINO keeps to itself
             raise DeployError(f"{path}: OpenVINO cannot load it, export it again ({reason(error)})") from None
         self.request = compiled.create_infer_request()
@@ -72,6 +76,20 @@ class OpenVINO(Backend):
         self.request.infer(arrays, share_inputs=True)
         # Copies: the request writes its next results where these are.
         return [self.request.get_tensor(output).data.copy() for output in self.outputs]
+
+
+@contextlib.contextmanager
+def all_instructions() -> Iterator[None]:
+    """Within, oneDNN takes all instructions that the processor has, whatever ONEDNN_MAX_CPU_ISA says.
+
+    OpenVINO compiles kernels of its own for these; where its oneDNN is held to fewer, the two do not fit together, and
+    it fails or crashes.
+    """
+    limits = {name: os.environ.pop(name) for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA") if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(limits)
 
 
 def keep_whole(model: "openvino.Model", name: str) -> None:

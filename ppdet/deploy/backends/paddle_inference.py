@@ -78,7 +78,12 @@ class PaddleInference(Backend):
         try:
             self.predictor = inference.create_predictor(config)
         except (RuntimeError, ValueError, OSError) as error:
-            raise DeployError(f"{self.folder}: Paddle cannot load it, export it again ({reason(error)})") from None
+            advice = "export it again"
+            if self.options.precision == "bf16":
+                advice = "take precision fp32 where the processor has no bfloat16 (AVX-512), otherwise export it again"
+            raise DeployError(
+                f"{self.folder}: Paddle cannot load it in {self.options.precision}: {advice} ({reason(error)})"
+            ) from None
         self.inputs = self.predictor.get_input_names()
         self.outputs = self.predictor.get_output_names()
 
