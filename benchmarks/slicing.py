@@ -100,16 +100,19 @@ def measure(arguments: argparse.Namespace, folder: Path) -> tuple[str, list[list
 
 
 def merged(detections: object, slicing: object) -> object:
-    """COCOMetric's detections (M, 7) [image, category, score, x, y, w, h] of windows -> those of images."""
+    """COCOMetric's detections of windows -> those of images."""
     import numpy as np
 
     parts = []
-    for image in np.unique(detections[:, 0]):
-        part = detections[detections[:, 0] == image, 1:]
-        part[:, 4:] += part[:, 2:4]
-        part = slicing.merge(part)
-        part[:, 4:] -= part[:, 2:4]
-        parts.append(np.insert(part, 0, image, axis=1))
+    for image in np.unique(detections["image_id"]):
+        part = detections[detections["image_id"] == image]
+        boxes = part["bbox"]
+        rows = np.column_stack([part["category_id"], part["score"], boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
+        rows = slicing.merge(rows)
+        kept = np.zeros(len(rows), dtype=detections.dtype)
+        kept["image_id"], kept["category_id"], kept["score"] = image, rows[:, 0], rows[:, 1]
+        kept["bbox"] = np.concatenate([rows[:, 2:4], rows[:, 4:] - rows[:, 2:4]], axis=1)
+        parts.append(kept)
     return np.concatenate(parts)
 
 

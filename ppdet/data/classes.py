@@ -1,10 +1,10 @@
 """Classes are known by their names: files that number them differently are brought into one order."""
 
-import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from ppdet.core.errors import nearest
+from ppdet.utils.coco_file import clean_name as clean_name
 
 SHOWN = 8  # names of a list in a message
 
@@ -19,11 +19,6 @@ class Classes(NamedTuple):
     names: list[str]
     category_ids: list[int]
     source: str
-
-
-def clean_name(name: object) -> str:
-    """A name as it is compared: without blanks around it, accents in Unicode's composed form (NFC)."""
-    return unicodedata.normalize("NFC", str(name)).strip()
 
 
 def mismatch(names: Sequence[str], source: str, classes: Classes) -> str:

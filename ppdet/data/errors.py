@@ -1,10 +1,8 @@
 """What goes wrong with data. Both errors are one line that a user can act on."""
 
+from ppdet.utils.errors import DataError
 
-class DataError(ValueError):
-    """Data that cannot be used: the message names the file, what was expected, and what to do."""
-
-    user_error = True  # tools print the message alone, without a traceback
+__all__ = ["DataError", "ImageError"]
 
 
 class ImageError(DataError):

@@ -1,10 +1,8 @@
 """Labelled and unlabelled parts of data in COCO format, for semi-supervised training."""
 
-import contextlib
 import filecmp
 import os
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from decimal import ROUND_UP, Decimal, InvalidOperation
@@ -13,21 +11,17 @@ from pathlib import Path
 from typing import Optional, Union
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from ppdet.data.errors import DataError, ImageError
+from ppdet.data.image_size import image_size
 from ppdet.data.source.dataset import join_path
 from ppdet.data.source.image_folder import EXTENSIONS, find_images
 from ppdet.data.split_files import CocoFile, Part, PathLike, Split, dataset_folder, output_file, output_folder
-from ppdet.data.transform.decode import read_image
 from ppdet.utils.files import atomic_path, write_json
 from ppdet.utils.logger import get_logger, is_watched
 
 logger = get_logger(__name__)
-
-HEADERS = ("BMP", "JPEG", "PNG", "WEBP")  # kinds whose headers give the size that OpenCV gives
-ORIENTATION = 0x0112  # EXIF; 5 to 8 swap width and height
 
 
 def split_annotations(
@@ -183,23 +177,6 @@ def stratify(classes: Sequence[set[int]], order: Sequence[int], count: int) -> t
         fill(holders[c], count * len(holders[c]) // len(order), c)
     fill(order, float("inf"))
     return chosen, needed
-
-
-def image_size(path: str) -> tuple[int, int]:
-    """(h, w) of an image file as Decode gives them; decodes it only where its header does not tell.
-
-    Raises ImageError.
-    """
-    # What Pillow has no header for, or warns of, OpenCV decides.
-    with contextlib.suppress(Exception), warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path, formats=HEADERS) as opened:
-            w, h = opened.size
-            if "exif" not in opened.info or opened.getexif().get(ORIENTATION, 1) not in (5, 6, 7, 8):
-                return h, w
-            if opened.format in ("JPEG", "MPO"):
-                return w, h
-    return read_image(path).shape[:2]
 
 
 def _percent(value: Union[str, float]) -> Decimal:

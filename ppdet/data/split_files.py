@@ -14,8 +14,9 @@ from typing import Optional, Union
 import numpy as np
 
 from ppdet.data.errors import DataError
-from ppdet.data.source.coco import SMALLEST_SIDE, coco_categories, load_coco_json
 from ppdet.data.source.dataset import join_path
+from ppdet.utils.boxes import have_area
+from ppdet.utils.coco_file import Annotations, coco_categories, image_ids_of, load_coco_json
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -25,7 +26,7 @@ PathLike = Union[str, Path]
 
 @dataclass(frozen=True)
 class Part:
-    """A COCO file. Boxes are those that training uses: with area, not iscrowd; classes are those with such a box."""
+    """A COCO file. Boxes are those that training uses: with area, neither iscrowd nor ignore; classes those of them."""
 
     path: str
     images: int
@@ -51,36 +52,22 @@ class CocoFile:
         self.path = join_path(None, os.fspath(path))
         self.content = load_coco_json(self.path)
         self.category_ids, _ = coco_categories(self.content, self.path)
-        images = self._rows("images", "id")
-        annotations = self._rows("annotations", "image_id", "category_id")
-        self.image_ids = [row["id"] for row in images]
-        self.file_names = [row.get("file_name") for row in images]
-        index = {identity: i for i, identity in enumerate(self.image_ids)}
-        if not images:
+        self.image_ids = image_ids_of(self.content, self.path)
+        if not self.image_ids:
             raise DataError(f"{self.path} has no images: there is nothing to split")
-        if len(index) < len(images):
-            raise DataError(f"{self.path}: two images have the same id")
-        self.image_of = np.array([index.get(row["image_id"], -1) for row in annotations], dtype=np.int64)
-        self.class_of = np.array([row["category_id"] for row in annotations], dtype=np.int64)
-        self.is_usable = np.array([_is_usable(row) for row in annotations], dtype=bool) & (self.image_of >= 0)
-        unknown = ~np.isin(self.class_of, self.category_ids)
-        if unknown.any():
-            raise DataError(
-                f"{self.path}: an annotation has category_id {self.class_of[unknown][0]}, which no category has"
-            )
+        self.file_names = [row.get("file_name") for row in self.content["images"]]
+        found = Annotations(
+            self.content.get("annotations"), image_ids=self.image_ids, category_ids=self.category_ids, path=self.path
+        )
+        self.image_of, self.class_of = found.image, found.category
+        self.is_usable = have_area(found.xyxy) & ~found.crowd & ~found.ignore & (found.image >= 0)
+        unknown = np.flatnonzero(found.category < 0)
+        if len(unknown):
+            identity = found.category_ids[unknown[0]]
+            raise DataError(f"{self.path}: an annotation has category_id {identity}, which no category has")
         strays = int((self.image_of < 0).sum())
         if strays:
             logger.warning(f"{self.path}: {strays} annotations of images not in the file are left out")
-
-    def _rows(self, key: str, *fields: str) -> list[dict]:
-        rows = self.content.get(key)
-        if not isinstance(rows, list):
-            raise DataError(f"{self.path} is not COCO: it has no list {key!r}")
-        for number, row in enumerate(rows):
-            for field in fields:
-                if not isinstance(row, dict) or not isinstance(row.get(field), int):
-                    raise DataError(f"{self.path} is not COCO: {key[:-1]} {number} has no whole number {field!r}")
-        return rows
 
     def classes_of_images(self) -> list[set[int]]:
         classes: list[set[int]] = [set() for _ in self.image_ids]
@@ -187,10 +174,3 @@ def _shown(path: str, folder: Optional[str] = None) -> str:
     """`path` relative to `folder`, or to the working directory, where it is below it."""
     relative = os.path.relpath(path, folder)
     return path if relative.split(os.sep)[0] == os.pardir else relative
-
-
-def _is_usable(row: dict) -> bool:
-    box = row.get("bbox")
-    if row.get("iscrowd", 0) or not isinstance(box, list) or len(box) != 4:
-        return False
-    return all(isinstance(side, (int, float)) and side > SMALLEST_SIDE for side in box[2:])

@@ -11,9 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from ppdet.data.errors import DataError
-from ppdet.data.source.coco import load_coco_json
 from ppdet.data.source.image_folder import find_images
 from ppdet.data.transform.decode import read_image
+from ppdet.utils.coco_file import file_names_of, image_ids_of, load_coco_json
 from ppdet.utils.files import read_text, write_json
 from ppdet.utils.logger import get_logger, is_watched
 from ppdet.visualize import draw_detections
@@ -41,6 +41,8 @@ def list_images(
             lines = read_text(list_file).split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{list_file}: expected a text file with one image path a line ({error})") from None
+        if any("\0" in line for line in lines):
+            raise DataError(f"{list_file}: expected a text file with one image path a line, it has NUL characters")
         paths = [line.strip() for line in lines if line.strip()]
     else:
         if not image or not os.path.isfile(image):
@@ -136,13 +138,12 @@ def coco_image_ids(annotations: str, paths: Sequence[str]) -> list[int]:
         DataError: it is no COCO json, or it does not have an image, or several of that name.
     """
     ids: dict[tuple[str, ...], list[int]] = {}
-    try:
-        for image in load_coco_json(annotations)["images"]:
-            parts = Path(image["file_name"]).parts
-            for key in {parts, parts[-1:]}:
-                ids.setdefault(key, []).append(image["id"])
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{annotations}: expected COCO's images with id and file_name: {error!r}") from None
+    content = load_coco_json(annotations)
+    for image_id, name in zip(image_ids_of(content, annotations), file_names_of(content, annotations)):
+        # Windows writes backslashes.
+        places = {Path(spelled).parts for spelled in (name, name.replace("\\", "/"))}
+        for key in places | {parts[-1:] for parts in places}:
+            ids.setdefault(key, []).append(image_id)
     found: dict[int, str] = {}
     for path in paths:
         parts = Path(path).resolve().parts

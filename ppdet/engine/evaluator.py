@@ -1,8 +1,9 @@
 """COCO evaluation of a model, shared between ranks."""
 
+import contextlib
 import json
+import os
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,13 +16,16 @@ from tqdm import tqdm
 
 from ppdet.core.config import Config
 from ppdet.data.classes import Classes
-from ppdet.data.errors import DataError
+from ppdet.data.errors import DataError, ImageError
+from ppdet.data.image_size import image_size
 from ppdet.data.reader import BaseReader
 from ppdet.deploy.slicing import Slicing, WindowMerger
 from ppdet.engine import distributed
 from ppdet.engine.build import build_dataset, build_reader
 from ppdet.engine.classes import follow
 from ppdet.metrics.coco import COCOMetric
+from ppdet.utils.annotation_kinds import describe_json
+from ppdet.utils.coco_file import shown
 from ppdet.utils.files import read_text
 from ppdet.utils.logger import get_logger, is_watched
 
@@ -100,12 +104,13 @@ class Evaluator:
         seconds = time.perf_counter() - start
         if was_training:
             model.train()
-        shares = distributed.gather((metric.detections, metric.image_ids, seconds, len(self.reader.skipped)))
+        found = (metric.detections, metric.image_ids, metric.sizes)
+        shares = distributed.gather((found, seconds, len(self.reader.skipped)))
         if distributed.rank() != 0:
             return None
-        for detections, image_ids, *_ in shares[1:]:
-            metric.extend(detections, image_ids)
-        return self.report(max(s[2] for s in shares), sum(s[3] for s in shares))
+        for found, *_ in shares[1:]:
+            metric.extend(*found)
+        return self.report(max(s[1] for s in shares), sum(s[2] for s in shares))
 
     def use_classes(self, classes: Optional[Classes]) -> None:
         """Number the classes as the model does that is evaluated next; None: as the data set itself does."""
@@ -143,37 +148,79 @@ class Evaluator:
             DataError: it is missing, or not a list of COCO results of this data set.
         """
         path = Path(self.output_eval or ".") / "bbox.json"
-        ids = self.ids_by_file()
-        self.metric.reset()
         try:
             results = json.loads(read_text(path))
-            for result in results:
-                if "file_name" in result:
-                    path_or_name = str(Path(result["file_name"]).resolve())
-                    result["image_id"] = ids[path_or_name if path_or_name in ids else Path(path_or_name).name]
-            self.metric.extend_results(results, [record["im_id"].item() for record in self.dataset.records])
-            return self.log_table()
         except FileNotFoundError:
             raise DataError(f"{path}: no such file: write it with --output_eval first") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: expected a list of COCO results of {self.dataset.anno_path}: {error!r}") from None
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}: not JSON: {error}") from None
+        if not isinstance(results, list):
+            raise DataError(f"{path}: {describe_json(results)}, expected a list of COCO results")
+        self.name_images(results, path)
+        self.metric.reset()
+        ids = [record["im_id"].item() for record in self.dataset.records]
+        self.metric.extend_results(results, ids, self.sizes_of_files(), str(path))
+        return self.log_table()
+
+    def name_images(self, results: list, path: Path) -> None:
+        """Give results with a `file_name` the id of the image that it names."""
+        ids = self.ids_by_file()
+        for number, result in enumerate(results):
+            if not isinstance(result, dict):
+                raise DataError(f"{path}: result {number} is {shown(result)}, expected an object of a COCO result")
+            if "file_name" not in result:
+                continue
+            name = str(result["file_name"])
+            place = os.path.realpath(name) if "\0" not in name else name
+            image = ids.get(place, ids.get(os.path.basename(place)))
+            if image is None:
+                raise DataError(
+                    f"{path}: result {number} is of {name}, which is no image of {self.dataset.anno_path}, "
+                    "or the name of several"
+                )
+            result["image_id"] = image
 
     def ids_by_file(self) -> dict[str, int]:
         """Image ids by resolved path, and by file name where no two images share it."""
-        files = {str(Path(r["im_file"]).resolve()): r["im_id"].item() for r in self.dataset.records}
-        names = Counter(Path(path).name for path in files)
-        return {**{Path(p).name: i for p, i in files.items() if names[Path(p).name] == 1}, **files}
+        ids: dict[str, set[int]] = {}
+        for record in self.dataset.records:
+            path = os.path.realpath(record["im_file"])
+            for name in {path, os.path.basename(path)}:
+                ids.setdefault(name, set()).add(record["im_id"].item())
+        return {name: found.pop() for name, found in ids.items() if len(found) == 1}
+
+    def sizes_of_files(self) -> dict[int, tuple[int, int]]:
+        """Height and width of the images by id, where their files are here."""
+        sizes = {}
+        for record in self.dataset.records:
+            with contextlib.suppress(ImageError):
+                expected = (record["h"], record["w"]) if "h" in record else None
+                sizes[record["im_id"].item()] = image_size(record["im_file"], expected)
+        return sizes
 
 
 def collect(
     metric: COCOMetric, rows: Tensor, rows_per_image: Tensor, batch: dict, merger: Optional[WindowMerger]
 ) -> None:
     """Take a batch's detections from the device into the metric."""
+    sizes = image_sizes(batch)
     if merger is None:
-        metric.update(rows.numpy(), rows_per_image.numpy(), batch["im_id"].numpy())
+        ids = batch["im_id"].numpy()
+        metric.update(rows.numpy(), rows_per_image.numpy(), ids, [sizes[image] for image in ids.tolist()])
         return
     for image_id, found in rows_by_image(rows, rows_per_image, batch, merger):
-        metric.update(found, [len(found)], [image_id])
+        metric.update(found, [len(found)], [image_id], [sizes[image_id]])
+
+
+def image_sizes(batch: dict) -> dict[int, tuple[int, int]]:
+    """Height and width in pixels of the images of a batch, by id; of windows, those of images that end in it."""
+    ids = batch["im_id"].numpy().tolist()
+    if "window" in batch:
+        # The last window is the one at the bottom on the right.
+        windows, left = batch["window"].numpy().tolist(), batch["windows_left"].numpy().tolist()
+        return {image: (y2, x2) for image, (_, _, x2, y2), more in zip(ids, windows, left) if not more}
+    sizes = np.rint(batch["im_shape"].numpy() / batch["scale_factor"].numpy()).astype(np.int64)
+    return dict(zip(ids, map(tuple, sizes.tolist())))
 
 
 def rows_by_image(

@@ -1,7 +1,7 @@
 """COCO's twelve numbers and the AP of each class, from rows of detections."""
 
-import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -9,28 +9,15 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from ppdet.metrics.coco_backend import BACKENDS, choose_backend, run_backend
-from ppdet.utils.files import read_text, write_json
+from ppdet.metrics.coco_statistics import STATISTICS, mean
+from ppdet.metrics.coco_truth import DETECTION, fit_to_images, load_ground_truth, read_results
+from ppdet.utils.coco_file import LARGEST_ID
+from ppdet.utils.files import write_json
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 
-AREAS = ("all", "small", "medium", "large")
-MAX_DETECTIONS = (1, 10, 100)
-# name: (what is averaged, IoU threshold or None for 0.50, 0.55 ... 0.95, area, detections per image)
-STATISTICS = {
-    "AP": ("precision", None, "all", 100),
-    "AP50": ("precision", 0.50, "all", 100),
-    "AP75": ("precision", 0.75, "all", 100),
-    "APs": ("precision", None, "small", 100),
-    "APm": ("precision", None, "medium", 100),
-    "APl": ("precision", None, "large", 100),
-    "AR1": ("recall", None, "all", 1),
-    "AR10": ("recall", None, "all", 10),
-    "AR100": ("recall", None, "all", 100),
-    "ARs": ("recall", None, "small", 100),
-    "ARm": ("recall", None, "medium", 100),
-    "ARl": ("recall", None, "large", 100),
-}
+Size = tuple[int, int]  # height, width in pixels
 
 
 class COCOMetric:
@@ -38,7 +25,11 @@ class COCOMetric:
 
     Only the images passed to `update` or `extend` count; an image that comes twice counts once. Annotation
     ids are not used: pycocotools takes a match with annotation 0 for no match, so every annotation gets an
-    id of its own here, and files with ids from 0 or with repeated ids are evaluated correctly.
+    id of its own here, and files with ids from 0 or with repeated ids are evaluated correctly. Image and category ids
+    are whole numbers of at most 64 bits.
+
+    Annotated boxes are clipped to the images whose sizes are given with the detections, as in training, and those
+    outside of them are left out, which a warning counts; the others are as they stand in the file.
 
     Args:
         anno_path: COCO annotation file (json). Without "annotations" every number is -1 (undefined).
@@ -48,8 +39,8 @@ class COCOMetric:
         backend: "faster-coco-eval", "pycocotools", or None for the first of the two that is installed.
 
     Raises:
-        ValueError: anno_path is not a COCO annotation file, or category_ids and class_names do not fit.
-        FileNotFoundError: anno_path does not exist.
+        DataError: anno_path does not exist or is not a COCO annotation file.
+        ValueError: category_ids and class_names do not fit.
     """
 
     def __init__(
@@ -70,12 +61,17 @@ class COCOMetric:
             raise ValueError(f"COCOMetric: backend is {backend!r}, expected one of {', '.join(BACKENDS)} or None")
         self.anno_path = Path(anno_path)
         self.category_ids = [int(i) for i in category_ids]
+        if max(map(abs, self.category_ids)) > LARGEST_ID:
+            raise ValueError("COCOMetric: expected category_ids of at most 64 bits")
         self.class_names = [str(name) for name in class_names]
         self.classwise = classwise
         self.backend = choose_backend(backend)
-        self._images, self._annotations = load_ground_truth(self.anno_path)
+        image_ids, self._truth = load_ground_truth(self.anno_path)
+        self._known = set(image_ids)
         self._parts: list[np.ndarray]  # of `detections`
-        self._seen: dict[int, None]  # evaluated image ids, in order
+        self._seen: dict[int, Optional[Size]]  # evaluated image ids, in order
+        self._fitted: np.ndarray  # the truth of the evaluation
+        self._clipped = [0, 0]  # boxes beyond and outside of their images, as reported last
         self._evaluation: Optional[dict[str, Any]]
         self.reset()
 
@@ -85,17 +81,23 @@ class COCOMetric:
         return list(self._seen)
 
     @property
+    def sizes(self) -> dict[int, Size]:
+        """Height and width of the evaluated images, by id, where `update` was told."""
+        return {image: size for image, size in self._seen.items() if size}
+
+    @property
     def detections(self) -> np.ndarray:
-        """(M, 7) float64 [image id, category id, score, x, y, width, height], in the order in which they came."""
-        self._parts = [np.concatenate([np.empty((0, 7)), *self._parts])] if len(self._parts) != 1 else self._parts
+        """(M,) of coco_truth.DETECTION: image_id, category_id, score, bbox; in the order in which they came."""
+        self._parts = [np.concatenate([np.empty(0, DETECTION), *self._parts])] if len(self._parts) != 1 else self._parts
         return self._parts[0]
 
     @property
     def results(self) -> list[dict]:
         """`detections` as COCO's result entries."""
+        columns = [self.detections[name].tolist() for name in ("image_id", "category_id", "bbox", "score")]
         return [
-            {"image_id": int(image), "category_id": int(category), "bbox": box, "score": score}
-            for image, category, score, *box in self.detections.tolist()
+            {"image_id": image, "category_id": category, "bbox": box, "score": score}
+            for image, category, box, score in zip(*columns)
         ]
 
     def reset(self) -> None:
@@ -106,7 +108,13 @@ class COCOMetric:
         self._seconds = 0.0
         self._left_out = 0
 
-    def update(self, rows: np.ndarray, rows_per_image: Sequence[int], im_ids: Sequence[int]) -> None:
+    def update(
+        self,
+        rows: np.ndarray,
+        rows_per_image: Sequence[int],
+        im_ids: Sequence[int],
+        sizes: Optional[Sequence[Size]] = None,
+    ) -> None:
         """Add the detections of a batch of N images.
 
         Args:
@@ -115,11 +123,12 @@ class COCOMetric:
                 warning counts them.
             rows_per_image: (N,) their numbers, of sum M.
             im_ids: (N,) or (N, 1) COCO image ids.
+            sizes: (N, 2) height and width of the original images in pixels.
         """
         rows = np.asarray(rows, dtype=np.float64)
         rows = rows.reshape(-1, 6) if rows.size == 0 else rows
         counts = np.asarray(rows_per_image, dtype=np.int64).reshape(-1)
-        ids = np.asarray(im_ids).reshape(-1)
+        ids = np.asarray(im_ids, dtype=np.int64).reshape(-1)
         if rows.ndim != 2 or rows.shape[1] != 6 or counts.sum() != len(rows) or len(ids) != len(counts):
             raise ValueError(
                 f"COCOMetric.update: expected rows (M, 6), and N counts of sum M and N image ids, got rows "
@@ -127,26 +136,43 @@ class COCOMetric:
             )
         first = np.isin(np.arange(len(ids)), np.unique(ids, return_index=True)[1])
         kept = np.repeat(first, counts)
-        self.extend(self._to_detections(rows[kept], np.repeat(ids, counts)[kept]), ids.tolist())
+        known = {} if sizes is None else {image: (int(h), int(w)) for image, (h, w) in zip(ids.tolist(), sizes)}
+        self.extend(self._to_detections(rows[kept], np.repeat(ids, counts)[kept]), ids.tolist(), known)
 
-    def extend(self, detections: np.ndarray, image_ids: Iterable[int]) -> None:
-        """Add detections of evaluated images, e.g. another rank's `detections` and `image_ids`.
+    def extend(self, detections: np.ndarray, image_ids: Iterable[int], sizes: Optional[dict[int, Size]] = None) -> None:
+        """Add detections of evaluated images, e.g. another rank's `detections`, `image_ids` and `sizes`.
 
         Images that are already here are ignored together with their detections.
         """
-        new = {int(i): None for i in image_ids if int(i) not in self._seen}
-        self._parts.append(detections[np.isin(detections[:, 0], list(new))])
+        new = {int(i): (sizes or {}).get(int(i)) for i in image_ids if int(i) not in self._seen}
+        self._parts.append(detections[np.isin(detections["image_id"], np.array(list(new), dtype=np.int64))])
         self._seen.update(new)
         self._evaluation = None
 
-    def extend_results(self, results: Iterable[dict], image_ids: Iterable[int]) -> None:
-        """Add COCO's result entries of evaluated images, as `extend` does.
+    def extend_results(
+        self,
+        results: list[dict],
+        image_ids: Iterable[int],
+        sizes: Optional[dict[int, Size]] = None,
+        name: str = "the list of results",
+    ) -> None:
+        """Add COCO's result entries of evaluated images, as `extend` does; `name` is what errors call the list.
+
+        A warning counts results of other images, and of categories that are not those of this metric.
 
         Raises:
-            KeyError, TypeError, ValueError: an entry is not one of COCO's.
+            DataError: an entry is not one of COCO's.
         """
-        rows = [[r["image_id"], r["category_id"], r["score"], *r["bbox"]] for r in results]
-        self.extend(np.array(rows, dtype=np.float64).reshape(len(rows), 7), image_ids)
+        image_ids = list(image_ids)
+        found = read_results(results, name)
+        finite = np.isfinite(found["score"]) & np.isfinite(found["bbox"]).all(axis=1)
+        self._left_out += int((~finite).sum())
+        for key, ids in (("image_id", image_ids), ("category_id", self.category_ids)):
+            strange = found[key][~np.isin(found[key], np.array(ids, dtype=np.int64))]
+            if len(strange):
+                counts = (len(strange), len(found), key, strange[0])
+                logger.warning("%s: %d of %d results have a %s that is not evaluated, e.g. %d", name, *counts)
+        self.extend(found[finite], image_ids, sizes)
 
     def compute(self) -> dict[str, float]:
         """Return the twelve COCO numbers: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl.
@@ -155,21 +181,18 @@ class COCOMetric:
         example APl where no box is large).
         """
         evaluation = self._evaluate()
-        return {name: _mean(evaluation, *where) for name, where in STATISTICS.items()}
+        return {name: mean(evaluation, *where) for name, where in STATISTICS.items()}
 
     def classwise_results(self) -> list[dict[str, Any]]:
         """Return {"name", "AP", "AP50", "boxes"} of each class; crowds are not counted in boxes."""
         evaluation = self._evaluate()
-        boxes = dict.fromkeys(self.category_ids, 0)
-        for annotation in self._annotations:
-            counts = annotation["category_id"] in boxes and not annotation["iscrowd"]
-            if counts and annotation["image_id"] in self._seen:
-                boxes[annotation["category_id"]] += 1
+        evaluated = np.isin(self._fitted["image_id"], np.array(self.image_ids, dtype=np.int64))
+        boxes = Counter(self._fitted["category_id"][evaluated & ~self._fitted["iscrowd"]].tolist())
         return [
             {
                 "name": name,
-                "AP": _mean(evaluation, "precision", None, "all", 100, self._position(category)),
-                "AP50": _mean(evaluation, "precision", 0.50, "all", 100, self._position(category)),
+                "AP": mean(evaluation, "precision", None, "all", 100, self._position(category)),
+                "AP50": mean(evaluation, "precision", 0.50, "all", 100, self._position(category)),
                 "boxes": boxes[category],
             }
             for name, category in zip(self.class_names, self.category_ids)
@@ -206,7 +229,7 @@ class COCOMetric:
         write_json(path, self.results)
 
     def _to_detections(self, rows: np.ndarray, image_ids: np.ndarray) -> np.ndarray:
-        """`detections` (K, 7) of rows (M, 6), which lie in images of these ids (M,)."""
+        """`detections` (K,) of rows (M, 6), which lie in images of these ids (M,)."""
         real = rows[:, 0] != -1
         finite = np.isfinite(rows).all(axis=1)
         self._left_out += int((real & ~finite).sum())
@@ -217,8 +240,12 @@ class COCOMetric:
                 f"image {image_ids[wrong][0]}: a detection of class {int(rows[wrong, 0][0])}, but {self.anno_path} has "
                 f"{len(self.category_ids)} classes: num_classes does not fit the data set"
             )
-        categories = np.array(self.category_ids)[rows[:, 0].astype(np.int64)]
-        return np.column_stack([image_ids, categories, rows[:, 1:4], rows[:, 4:6] - rows[:, 2:4]]).astype(np.float64)
+        found = np.zeros(len(rows), dtype=DETECTION)
+        found["image_id"] = image_ids
+        found["category_id"] = np.array(self.category_ids, dtype=np.int64)[rows[:, 0].astype(np.int64)]
+        found["score"] = rows[:, 1]
+        found["bbox"] = np.concatenate([rows[:, 2:4], rows[:, 4:6] - rows[:, 2:4]], axis=1)
+        return found
 
     def _position(self, category_id: int) -> int:
         # Both back ends sort the categories by id.
@@ -227,7 +254,7 @@ class COCOMetric:
     def _evaluate(self) -> dict[str, Any]:
         """Return {"precision": (10, 101, C, 4, 3), "recall": (10, C, 4, 3)} of pycocotools' meaning."""
         if self._evaluation is None:
-            unknown = [i for i in self._seen if i not in self._images]
+            unknown = [i for i in self._seen if i not in self._known]
             if unknown:
                 raise ValueError(
                     f"{self.anno_path}: image id {unknown[0]} is not in the file ({len(unknown)} of "
@@ -235,13 +262,13 @@ class COCOMetric:
                 )
             if self._left_out:
                 logger.warning("%d detections with NaN or infinity were left out", self._left_out)
-            if not self._annotations:
+            if not len(self._truth):
                 logger.warning("%s has no annotations: AP is undefined (-1)", self.anno_path)
             start = time.perf_counter()
+            self._fitted = self._fit()
             self._evaluation = run_backend(
                 self.backend,
-                images=self._images.values(),
-                annotations=self._annotations,
+                truth=self._fitted,
                 detections=self.detections,
                 image_ids=self.image_ids,
                 category_ids=self.category_ids,
@@ -249,64 +276,16 @@ class COCOMetric:
             self._seconds = time.perf_counter() - start
         return self._evaluation
 
-
-def load_ground_truth(path: Path) -> tuple[dict[int, dict], list[dict]]:
-    """Read a COCO annotation file: images by id, and annotations with what an evaluation needs.
-
-    Raises:
-        FileNotFoundError, ValueError: one line that names the file and the entry.
-    """
-    try:
-        content = json.loads(read_text(path))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such annotation file (anno_path of the evaluation data set)") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: expected a COCO annotation file (json): {error}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-        raise ValueError(f'{path}: expected a COCO annotation file with a list "images"')
-    try:
-        images = {int(image["id"]): {"id": int(image["id"])} for image in content["images"]}
-        annotations = [_annotation(entry) for entry in content.get("annotations") or []]
-        # The data set drops boxes whose coordinates are not numbers, and says so.
-        annotations = [a for a in annotations if np.isfinite(a["bbox"]).all()]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path}: expected images with an id and annotations with image_id, category_id and a bbox of "
-            f"4 numbers ({type(error).__name__}: {error})"
-        ) from None
-    for number, annotation in enumerate(annotations, start=1):
-        annotation["id"] = number
-    return images, annotations
-
-
-def _annotation(entry: dict) -> dict:
-    x, y, width, height = (float("nan") if value is None else float(value) for value in entry["bbox"])
-    area = entry.get("area")
-    return {
-        "image_id": int(entry["image_id"]),
-        "category_id": int(entry["category_id"]),
-        "bbox": [x, y, width, height],
-        "area": float(area) if isinstance(area, (int, float)) else width * height,
-        "iscrowd": int(entry.get("iscrowd") or 0),
-    }
-
-
-def _mean(
-    evaluation: dict[str, Any],
-    kind: str,
-    iou: Optional[float],
-    area: str,
-    max_detections: int,
-    category: Optional[int] = None,
-) -> float:
-    """Mean over the defined (> -1) entries of "precision" or "recall", -1 when none is defined.
-
-    `category` is a position among the sorted category ids, None for all of them.
-    """
-    values = np.asarray(evaluation[kind])[..., AREAS.index(area), MAX_DETECTIONS.index(max_detections)]
-    if iou is not None:
-        values = values[round((iou - 0.5) / 0.05)][None]
-    if category is not None:
-        values = values[..., category]
-    defined = values[values > -1]
-    return float(defined.mean()) if defined.size else -1.0
+    def _fit(self) -> np.ndarray:
+        """The truth, clipped to the images that were read; a warning says so, once where nothing changes."""
+        truth, *clipped = fit_to_images(self._truth, self.sizes)
+        if clipped[0] and clipped != self._clipped:
+            logger.warning(
+                "%s: %d boxes reach beyond their images and are evaluated clipped to these, %d lie outside and are "
+                "left out, as in training",
+                self.anno_path,
+                clipped[0] - clipped[1],
+                clipped[1],
+            )
+        self._clipped = clipped
+        return truth

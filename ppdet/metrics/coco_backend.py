@@ -5,7 +5,7 @@ import gc
 import importlib
 import io
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Optional
 
@@ -35,48 +35,49 @@ def choose_backend(name: Optional[str] = None) -> str:
 
 
 def run_backend(
-    name: str,
-    *,
-    images: Iterable[dict],
-    annotations: list[dict],
-    detections: np.ndarray,
-    image_ids: Sequence[int],
-    category_ids: Sequence[int],
+    name: str, *, truth: np.ndarray, detections: np.ndarray, image_ids: Sequence[int], category_ids: Sequence[int]
 ) -> dict[str, Any]:
     """Evaluate boxes with the library `name` and print nothing. Many detections are shared by a process per core.
 
     Args:
-        images: {"id"}; annotations: {"id" (from 1), "image_id", "category_id", "bbox" (x, y, w, h), "area",
-            "iscrowd"}.
-        detections: (M, 7) [image id, category id, score, x, y, w, h].
-        image_ids: images that count. category_ids: classes that count.
+        truth: (M,) of coco_truth.TRUTH. detections: (K,) of coco_truth.DETECTION.
+        image_ids: images that count. category_ids: classes that count. Both of 64 bits: the libraries are given places
+            among the sorted ids in their stead.
 
     Returns:
         {"precision": (T, P, C, A, D), "recall": (T, C, A, D)} for T = 10 IoU thresholds, P = 101 recall
         points, C classes by id, A = 4 areas (all, small, medium, large) and D = 1, 10, 100 detections per
         image; -1 where there is no ground truth.
     """
-    categories = sorted(set(category_ids))
-    images, image_ids = list(images), sorted(image_ids)
-    shares = share_categories(categories, detections) if len(detections) >= MANY else [categories]
+    images, categories = np.unique(np.array(image_ids, np.int64)), np.unique(np.array(category_ids, np.int64))
+    truth, detections = _numbered(truth, images, categories), _numbered(detections, images, categories)
+    numbers = list(range(1, len(categories) + 1))
+    shares = share_categories(numbers, detections) if len(detections) >= MANY else [numbers]
 
     def evaluate(share: list[int]) -> dict[str, Any]:
-        chosen = set(share)
-        truth = [annotation for annotation in annotations if annotation["category_id"] in chosen]
-        found = detections if len(share) == len(categories) else detections[np.isin(detections[:, 1], share)]
-        return run_library(name, images, truth, found, image_ids, share)
+        whole = len(share) == len(numbers)
+        parts = [rows if whole else rows[np.isin(rows["category_id"], share)] for rows in (truth, detections)]
+        return run_library(name, len(images), *parts, share)
 
     if len(shares) == 1:
-        return evaluate(categories)
+        return evaluate(numbers)
     # The libraries see one class at a time, so that its numbers do not depend on the others.
     order = np.argsort(np.concatenate(shares))
     parts = call_in_processes(evaluate, shares)
     return {key: np.concatenate([part[key] for part in parts], axis=-3)[..., order, :, :] for key in parts[0]}
 
 
+def _numbered(rows: np.ndarray, images: np.ndarray, categories: np.ndarray) -> np.ndarray:
+    """The rows of these images and categories, with places from 1 among them for ids."""
+    rows = rows[np.isin(rows["image_id"], images) & np.isin(rows["category_id"], categories)]
+    rows["image_id"] = np.searchsorted(images, rows["image_id"]) + 1
+    rows["category_id"] = np.searchsorted(categories, rows["category_id"]) + 1
+    return rows
+
+
 def share_categories(categories: Sequence[int], detections: np.ndarray) -> list[list[int]]:
     """The classes, dealt to one process per core so that each has about the same number of detections."""
-    counts = dict(zip(*np.unique(detections[:, 1], return_counts=True)))
+    counts = dict(zip(*np.unique(detections["category_id"], return_counts=True)))
     largest_first = sorted(categories, key=lambda category: counts.get(category, 0), reverse=True)
     count = min(cpu_count(), len(categories)) if can_fork() else 1
     return [sorted(largest_first[i::count]) for i in range(max(1, count))]
@@ -102,24 +103,19 @@ def call_in_processes(function: Callable, values: Sequence[Any]) -> list:
 
 
 def run_library(
-    name: str,
-    images: list[dict],
-    annotations: list[dict],
-    detections: np.ndarray,
-    image_ids: list[int],
-    category_ids: list[int],
+    name: str, images: int, truth: np.ndarray, detections: np.ndarray, category_ids: list[int]
 ) -> dict[str, Any]:
-    """`run_backend` in this process; image and category ids are sorted."""
-    header = {"images": images, "categories": [{"id": i, "name": str(i)} for i in category_ids]}
+    """`run_backend` in this process, of images 1 to `images`; category ids are sorted."""
+    image_ids = list(range(1, images + 1))
+    header = {"images": [{"id": i} for i in image_ids], "categories": [{"id": i, "name": str(i)} for i in category_ids]}
     with contextlib.redirect_stdout(io.StringIO()), no_garbage_collection():
         coco_class, evaluation_class, options = _classes(name)
-        truth, found = coco_class(), coco_class()
-        # Copies: the libraries write flags into the annotations.
-        truth.dataset = {**header, "annotations": [dict(annotation) for annotation in annotations]}
-        found.dataset = {**header, "annotations": found_annotations(detections)}
-        truth.createIndex()
+        annotated, found = coco_class(), coco_class()
+        annotated.dataset = {**header, "annotations": annotations_of(truth)}
+        found.dataset = {**header, "annotations": annotations_of(detections)}
+        annotated.createIndex()
         found.createIndex()
-        evaluation = evaluation_class(truth, found, "bbox", **options)
+        evaluation = evaluation_class(annotated, found, "bbox", **options)
         evaluation.params.imgIds = image_ids
         evaluation.params.catIds = category_ids
         evaluation.evaluate()
@@ -127,23 +123,14 @@ def run_library(
     return {"precision": evaluation.eval["precision"], "recall": evaluation.eval["recall"]}
 
 
-def found_annotations(detections: np.ndarray) -> list[dict]:
-    """Detections (M, 7) as the libraries want them, with numbers from 1 as ids."""
-    images, categories = detections[:, :2].astype(np.int64).T.tolist()
-    areas = (detections[:, 5] * detections[:, 6]).tolist()
-    scores, boxes = detections[:, 2].tolist(), detections[:, 3:].tolist()
-    return [
-        {
-            "id": number,
-            "image_id": image,
-            "category_id": category,
-            "score": score,
-            "bbox": box,
-            "area": area,
-            "iscrowd": 0,
-        }
-        for number, (image, category, score, box, area) in enumerate(zip(images, categories, scores, boxes, areas), 1)
-    ]
+def annotations_of(rows: np.ndarray) -> list[dict]:
+    """Truth or detections as the libraries want them, with numbers from 1 as ids."""
+    columns = {name: rows[name].tolist() for name in rows.dtype.names}
+    columns["id"] = range(1, len(rows) + 1)
+    if "area" not in columns:
+        columns["area"] = (rows["bbox"][:, 2] * rows["bbox"][:, 3]).tolist()
+    columns["iscrowd"] = rows["iscrowd"].astype(int).tolist() if "iscrowd" in columns else [0] * len(rows)
+    return [dict(zip(columns, values)) for values in zip(*columns.values())]
 
 
 @contextlib.contextmanager

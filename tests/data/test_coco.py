@@ -5,6 +5,7 @@ import pytest
 
 from ppdet.data.errors import DataError
 from ppdet.data.source import COCODataSet
+from ppdet.data.transform import Decode
 
 FIELDS = ["image", "gt_bbox", "gt_class", "is_crowd"]
 
@@ -41,27 +42,32 @@ def test_data_fields_choose_what_records_hold(coco):
         COCODataSet(**coco.arguments(), data_fields=["gt_poly"])
 
 
-def test_unusable_boxes_are_dropped_or_clipped_and_counted_in_one_line(coco, log):
+def test_boxes_stay_in_pixels_until_the_image_is_read_and_what_is_unusable_is_counted_in_one_line(coco, log):
     nan, infinity = float("nan"), float("inf")
     coco.image(
         [
             [10, 10, 20, 20],  # fine
-            [60, 40, 20, 20],  # clipped
-            [-5, -5, 10, 10],  # clipped
+            [60, 40, 20, 20],  # reaches beyond
+            [-5, -5, 10, 10],  # reaches beyond
             [5, 5, 0, 0],  # no area
             [5, 5, -3, 4],  # negative
-            [70, 5, 10, 10],  # outside
+            [70, 5, 10, 10],  # outside of this image, if it is as large as the file says
+            [-20, 5, 10, 10],  # outside of every image
             [nan, 1, 2, 3],
             [1, 2, infinity, 3],
             [None, 2, 3, 3],
         ]
     )
     coco.content["annotations"].append({"id": 99, "image_id": 4711, "category_id": 7, "bbox": [1, 1, 5, 5]})
-    boxes = COCODataSet(**coco.arguments(), data_fields=FIELDS).records[0]["gt_bbox"]
-    assert boxes.tolist() == [[10, 10, 30, 30], [60, 40, 64, 48], [0, 0, 5, 5]]
+    record = COCODataSet(**coco.arguments(), data_fields=FIELDS).records[0]
+    assert record["gt_bbox"].tolist() == [[10, 10, 30, 30], [60, 40, 80, 60], [0, 0, 5, 5], [70, 5, 80, 15]]
     assert len(log.messages) == 1
-    assert "3 boxes" in log.text and "dropped 6" in log.text and "clipped 2" in log.text
+    assert "4 boxes" in log.text and "dropped 6" in log.text and "3 reach beyond" in log.text
     assert "1 annotations of images not in the file" in log.text
+    sample = Decode()(dict(record))
+    assert sample["gt_bbox"].tolist() == [[10, 10, 30, 30], [60, 40, 64, 48], [0, 0, 5, 5]]
+    assert len(sample["gt_class"]) == len(sample["is_crowd"]) == 3 and len(record["gt_bbox"]) == 4
+    assert "1 of its 4 boxes lie outside of its 48 x 64 pixels" in log.messages[1]
 
 
 def test_empty_images(coco):

@@ -58,8 +58,8 @@ def test_windows_are_counted_by_image_and_put_together(tiny, monkeypatch):
         evaluator(model)
         assert len(evaluator.metric.image_ids) == 8
         found = evaluator.metric.detections
-        first = found[found[:, 0] == found[0, 0]]
+        first = found[found["image_id"] == found["image_id"][0]]
         places = [[x, y, 10, 5] for x in (0, 50, 78) for y in (0, 32)]
-        assert sorted(first[:, 3:].tolist()) == places and len(found) == 8 * 6
+        assert sorted(first["bbox"].tolist()) == places and len(found) == 8 * 6
     assert model.sizes == [5] * 9 + [3] + [5] * 9 + [3]
     assert [(bar.n, bar.total, bar.unit) for bar in bars] == [(8, 8, "image")] * 2

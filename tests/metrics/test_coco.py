@@ -252,7 +252,8 @@ def test_an_image_that_comes_twice_in_a_batch_counts_once(tmp_path):
     metric = make_metric(path, [1])
     rows = np.array([[0, 0.9, 1, 2, 3, 4], [0, 0.8, 10, 10, 60, 60], [0, 0.7, 5, 6, 7, 8]])
     metric.update(rows, [1, 1, 1], [9, 4, 9])
-    assert metric.detections.tolist() == [[9, 1, 0.9, 1, 2, 2, 2], [4, 1, 0.8, 10, 10, 50, 50]]
+    assert metric.detections[["image_id", "category_id", "score"]].tolist() == [(9, 1, 0.9), (4, 1, 0.8)]
+    assert metric.detections["bbox"].tolist() == [[1, 2, 2, 2], [10, 10, 50, 50]]
     assert metric.image_ids == [9, 4]
 
 

@@ -1,7 +1,5 @@
 """COCO annotations (https://cocodataset.org/#format-data) as records."""
 
-import gc
-import json
 import os
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -9,16 +7,24 @@ from typing import Any, Optional
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data.classes import clean_name
 from ppdet.data.errors import DataError
 from ppdet.data.source.dataset import DetectionDataset, join_path, require_folder
-from ppdet.utils.files import read_text
+from ppdet.utils.boxes import have_area
+from ppdet.utils.coco_file import (
+    Annotations,
+    coco_categories,
+    column,
+    file_names_of,
+    image_ids_of,
+    load_coco_json,
+    shown,
+)
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 
 FIELDS = ("image", "gt_bbox", "gt_class", "is_crowd")
-SMALLEST_SIDE = 1e-5  # pixels; boxes with a shorter side are dropped
+MOST_PIXELS = 1e9  # of a side: room for every image, and exact enough in every type
 
 
 @register
@@ -32,14 +38,18 @@ class COCODataSet(DetectionDataset):
         anno_path: the JSON file.
         data_fields: what the records hold, of image, gt_bbox, gt_class, is_crowd.
         sample_num: only the first so many images, in the file's order; -1 for all.
-        load_crowd: keep boxes marked iscrowd. Kept ones are boxes like any other, training targets too.
+        load_crowd: keep boxes marked iscrowd. Kept ones are boxes like any other, training targets too. Boxes marked
+            `ignore` are left out always. COCO's evaluation looks at iscrowd alone, whatever is set here.
         allow_empty: keep images without any usable box; false leaves them out (of evaluation too).
         empty_ratio: with allow_empty, keep at most this share of empty images among all kept ones, chosen
             at random once; negative or at least 1 keeps all.
         repeat: how often every image comes in an epoch.
 
-    Classes are numbered in the order of their category ids. Boxes are clipped to their image; boxes that
-    are not numbers, without area or outside are dropped; one line of log counts them.
+    Classes are numbered in the order of their category ids. Boxes stay as they stand, in pixels: Decode clips them to
+    their image, and drops those outside, when it reads the image, since width and height of the file may be wrong.
+    Boxes that are not numbers, without area, or left of or above every image are dropped here. One line of log counts
+    what was left out, and why. iscrowd and ignore are 0 or 1, true or false, or "0" or "1".
+    Ids are whole numbers of at most 64 bits.
     Raises DataError for a missing folder or file and for a file that is not COCO JSON.
     """
 
@@ -70,14 +80,17 @@ class COCODataSet(DetectionDataset):
 
         content = load_coco_json(self.anno_path)
         self.category_ids, self.class_names = self._categories(content)
-        images = _Images(content, self.anno_path)
+        images = _Images(content, self.image_dir, self.anno_path)
         if not os.path.isdir(self.image_dir):
             raise DataError(f"image folder {self.image_dir} does not exist: check COCODataSet.image_dir")
         wants_boxes = any(field != "image" for field in data_fields)
-        if wants_boxes and "annotations" not in content:
+        if wants_boxes and content.get("annotations") is None:
             raise DataError(f"{self.anno_path} has no 'annotations': leave only image in data_fields, or name another")
-        boxes = _Boxes(self._annotations(content), images, self.category_ids, self.anno_path, load_crowd)
+        annotations = Annotations(
+            self._annotations(content), image_ids=images.ids, category_ids=self.category_ids, path=self.anno_path
+        )
         del content
+        boxes = _Boxes(annotations, images, self.anno_path, load_crowd)
 
         kept = np.arange(len(images.ids))
         if boxes.total or wants_boxes:  # a file without annotations lists images to detect on: all are kept
@@ -86,7 +99,7 @@ class COCODataSet(DetectionDataset):
             kept = kept[:sample_num]
         self.records = [self._record(i, images, boxes, data_fields) for i in kept.tolist()] * repeat
         if not self.records:
-            advice = "; see allow_empty" if images.ids else ", it lists none"
+            advice = "" if boxes.left_out_crowd else "; see allow_empty" if images.ids else ", it lists none"
             raise DataError(f"{self.anno_path}: no image is left to use ({boxes.report()}){advice}")
         left_out = len(images.ids) - len(kept)
         logger.info(
@@ -100,7 +113,7 @@ class COCODataSet(DetectionDataset):
         return coco_categories(content, self.anno_path)
 
     def _annotations(self, content: dict[str, Any]) -> list:
-        return content.get("annotations", [])
+        return [] if content.get("annotations") is None else content["annotations"]
 
     def _renumber(self, new: np.ndarray) -> None:
         for record in {id(record): record for record in self.records}.values():  # repeated ones are one object
@@ -110,7 +123,7 @@ class COCODataSet(DetectionDataset):
     def _record(self, i: int, images: "_Images", boxes: "_Boxes", data_fields: Sequence[str]) -> dict:
         record = {
             "im_id": np.array([images.ids[i]], dtype=np.int64),
-            "im_file": os.path.join(self.image_dir, images.files[i]),
+            "im_file": images.files[i],
             "h": int(images.heights[i]),
             "w": int(images.widths[i]),
         }
@@ -124,113 +137,67 @@ class COCODataSet(DetectionDataset):
         return record
 
 
-def load_coco_json(path: str) -> dict[str, Any]:
-    """The parsed file; DataError when it is missing or not a JSON object."""
-    if not os.path.isfile(path):
-        advice = "check dataset_dir and anno_path"
-        if "semi_annotations" in path:
-            advice = "make it with tools/gen_semi_coco.py, or " + advice
-        raise DataError(f"annotation file {path} does not exist: {advice}")
-    collecting = gc.isenabled()
-    gc.disable()  # millions of small objects, none of them garbage: halves the time
-    try:
-        content = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON ({error}): expected COCO annotations") from None
-    finally:
-        if collecting:
-            gc.enable()
-    if not isinstance(content, dict):
-        raise DataError(f"{path} is not COCO: expected an object with images, annotations, categories")
-    return content
-
-
-def coco_categories(content: dict[str, Any], path: str) -> tuple[list[int], list[str]]:
-    """(category ids, class names) in the order of the ids, which is the order of the classes."""
-    categories = content.get("categories")
-    if not isinstance(categories, list) or not categories:
-        raise DataError(f"{path} is not COCO: it has no list 'categories'")
-    ids = _column(categories, "id", "category", path, int)
-    pairs = sorted(zip(ids, _column(categories, "name", "category", path)), key=lambda pair: pair[0])
-    if len({identity for identity, _ in pairs}) < len(pairs):
-        raise DataError(f"{path}: two categories have the same id")
-    return [identity for identity, _ in pairs], [clean_name(name) for _, name in pairs]
-
-
-def _column(rows: list, key: str, kind: str, path: str, expected: type = object) -> list:
-    """The values of `key` in all rows; DataError for the first row without it or with one of another type."""
-    try:
-        values = [row[key] for row in rows]
-    except (KeyError, TypeError):
-        number = next(i for i, row in enumerate(rows) if not isinstance(row, dict) or key not in row)
-        raise DataError(f"{path} is not COCO: {kind} {number} has no {key!r}") from None
-    if not all(isinstance(value, expected) for value in values):
-        number = next(i for i, value in enumerate(values) if not isinstance(value, expected))
-        raise DataError(
-            f"{path} is not COCO: {key} of {kind} {number} is {values[number]!r}, expected {expected.__name__}"
-        )
-    return values
-
-
 class _Images:
     """The file's images as columns, in its order."""
 
-    def __init__(self, content: dict[str, Any], path: str) -> None:
-        rows = content.get("images")
-        if not isinstance(rows, list):
-            raise DataError(f"{path} is not COCO: it has no list 'images'")
-        self.ids = _column(rows, "id", "image", path, int)
-        self.files = _column(rows, "file_name", "image", path, str)
+    def __init__(self, content: dict[str, Any], folder: str, path: str) -> None:
+        self.ids = image_ids_of(content, path)
+        rows = content["images"]
+        self.names = file_names_of(content, path)
+        self.files = [image_path(folder, name) for name in self.names]
+        self.widths = self._side(rows, "width", path)
+        self.heights = self._side(rows, "height", path)
+
+    def _side(self, rows: list, key: str, path: str) -> np.ndarray:
+        """(N,) pixels."""
+        values = column(rows, key, "image", path)
         try:
-            self.widths = np.array(_column(rows, "width", "image", path), dtype=np.int64)
-            self.heights = np.array(_column(rows, "height", "image", path), dtype=np.int64)
-        except (TypeError, ValueError):
-            raise DataError(f"{path}: an image's width or height is not a number") from None
-        wrong = np.flatnonzero((self.widths <= 0) | (self.heights <= 0))
-        if len(wrong):
-            raise DataError(f"{path}: image {self.files[wrong[0]]} has no size, expected width and height in pixels")
-        self.index = {identity: i for i, identity in enumerate(self.ids)}
-        if len(self.index) < len(self.ids):
-            raise DataError(f"{path}: two images have the same id")
+            sides = np.array(values, dtype=np.float64)
+            right = (sides >= 1) & (sides <= MOST_PIXELS) if sides.shape == (len(values),) else np.zeros(1, bool)
+        except (TypeError, ValueError, OverflowError):
+            right = np.array([_is_side(value) for value in values])
+        if not right.all():
+            wrong = int(np.argmin(right))
+            raise DataError(
+                f"{path}: image {self.names[wrong]} has no size: its {key} is {shown(values[wrong])}, expected pixels"
+            )
+        return np.round(sides).astype(np.int64)
 
 
 class _Boxes:
-    """All usable boxes sorted by image: those of image i are rows starts[i] to starts[i + 1]."""
+    """All usable boxes sorted by image: those of image i are rows starts[i] to starts[i + 1].
 
-    def __init__(self, rows: list, images: _Images, category_ids: list[int], path: str, load_crowd: bool) -> None:
-        if not isinstance(rows, list):
-            raise DataError(f"{path} is not COCO: 'annotations' is not a list")
-        image = _positions(_column(rows, "image_id", "annotation", path, int), images.index)
-        crowd = np.fromiter((bool(row.get("iscrowd", 0)) for row in rows), dtype=bool, count=len(rows))
-        classes = _positions(
-            _column(rows, "category_id", "annotation", path, int),
-            {identity: i for i, identity in enumerate(category_ids)},
-        )
-        if (classes < 0).any():
-            row = rows[int(np.argmax(classes < 0))]
-            raise DataError(f"{path}: an annotation has category_id {row['category_id']!r}, which no category has")
-        xywh = _box_array(_column(rows, "bbox", "annotation", path), path)
-        self.total = len(rows)
+    They are not clipped to the right and below: how large an image is, the image says when it is read.
+    """
 
-        raw = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-        is_number = np.isfinite(raw).all(axis=1)
-        limits = np.stack([images.widths, images.heights] * 2, axis=1)[image] if len(images.ids) else raw
-        xyxy = np.clip(np.where(is_number[:, None], raw, 0.0), 0.0, limits)
-        sides = xyxy[:, 2:] - xyxy[:, :2]
-        usable = is_number & (sides > SMALLEST_SIDE).all(axis=1)
-        known = image >= 0
-        wanted = known if load_crowd else known & ~crowd
+    def __init__(self, found: Annotations, images: _Images, path: str, load_crowd: bool) -> None:
+        unknown = np.flatnonzero(found.category < 0)
+        if len(unknown):
+            identity = found.category_ids[unknown[0]]
+            raise DataError(f"{path}: an annotation has category_id {identity}, which no category has")
+        found.require_boxes()
+        self.total = len(found)
+        raw = found.xyxy
+        xyxy = np.clip(raw, 0.0, MOST_PIXELS)
+        usable = have_area(xyxy) & np.isfinite(raw).all(axis=1)
+        known = found.image >= 0
+        # As PaddleDetection and MMDetection have it; load_crowd changes nothing for `ignore`.
+        ignored = known & found.ignore
+        crowd = known & found.crowd & ~found.ignore & (not load_crowd)
+        wanted = known & ~ignored & ~crowd
         self.of_unknown_images = int((~known).sum())
+        self.ignored, self.left_out_crowd = int(ignored.sum()), int(crowd.sum())
         self.dropped = int((wanted & ~usable).sum())
-        keep = wanted & usable
-        self.clipped = int((keep & (np.abs(xyxy - raw) > 0.01).any(axis=1)).sum())
 
-        chosen = np.flatnonzero(keep)
-        chosen = chosen[np.argsort(image[chosen], kind="stable")]
+        chosen = np.flatnonzero(wanted & usable)
+        chosen = chosen[np.argsort(found.image[chosen], kind="stable")]
         self.xyxy = xyxy[chosen].astype(np.float32)
-        self.classes = classes[chosen].astype(np.int32)[:, None]
-        self.crowd = crowd[chosen].astype(np.int32)[:, None]
-        self.starts = np.searchsorted(image[chosen], np.arange(len(images.ids) + 1))
+        self.classes = found.category[chosen].astype(np.int32)[:, None]
+        self.crowd = found.crowd[chosen].astype(np.int32)[:, None]
+        image = found.image[chosen]
+        self.starts = np.searchsorted(image, np.arange(len(images.ids) + 1))
+        limits = np.stack([images.widths, images.heights] * 2, axis=1)[image]
+        self.beyond = int((np.abs(np.clip(raw[chosen], 0, limits) - raw[chosen]) > 0.01).any(axis=1).sum())
 
     def per_image(self, images: int) -> np.ndarray:
         return np.diff(self.starts)[:images]
@@ -238,32 +205,31 @@ class _Boxes:
     def report(self) -> str:
         parts = [f"{len(self.xyxy)} boxes"]
         if self.dropped:
-            parts.append(f"dropped {self.dropped} without area, outside their image or not numbers")
-        if self.clipped:
-            parts.append(f"clipped {self.clipped} to their image")
+            parts.append(f"dropped {self.dropped} without area, outside or not numbers")
+        if self.left_out_crowd:
+            parts.append(f"left out {self.left_out_crowd} marked iscrowd, which load_crowd: true would keep")
+        if self.ignored:
+            parts.append(f"left out {self.ignored} marked ignore")
+        if self.beyond:
+            parts.append(f"{self.beyond} reach beyond their image's width and height (clipped when the image is read)")
         if self.of_unknown_images:
             parts.append(f"ignored {self.of_unknown_images} annotations of images not in the file")
         return ", ".join(parts)
 
 
-def _positions(values: list, index: dict) -> np.ndarray:
-    return np.fromiter((index.get(value, -1) for value in values), dtype=np.int64, count=len(values))
+def image_path(folder: str, name: str) -> str:
+    """The path of an image that a file calls `name`; what Windows wrote with backslashes is found elsewhere too."""
+    path = os.path.join(folder, name)
+    if "\\" in name and os.sep != "\\" and not os.path.exists(path):
+        return os.path.join(folder, name.replace("\\", "/"))
+    return path
 
 
-def _box_array(boxes: list, path: str) -> np.ndarray:
-    """(M, 4) float64; a coordinate null counts as not a number."""
+def _is_side(value: Any) -> bool:
     try:
-        return np.array(boxes, dtype=np.float64).reshape(len(boxes), 4)
-    except (TypeError, ValueError):
-        for number, box in enumerate(boxes):
-            if not isinstance(box, list) or len(box) != 4:
-                raise DataError(
-                    f"{path}: annotation {number} has bbox {box!r}, expected [x, y, width, height]"
-                ) from None
-    try:
-        return np.array(boxes, dtype=object).astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{path}: a bbox has a coordinate that is no number ({error})") from None
+        return 1 <= float(value) <= MOST_PIXELS
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def _choose(is_empty: np.ndarray, sample_num: int, allow_empty: bool, empty_ratio: float) -> np.ndarray:

@@ -9,9 +9,9 @@ import numpy as np
 from ppdet.core.workspace import register, serializable
 from ppdet.data.classes import clean_name
 from ppdet.data.errors import DataError
-from ppdet.data.source.coco import coco_categories, load_coco_json
 from ppdet.data.source.coco_names import COCO_CATEGORIES
 from ppdet.data.source.dataset import DetectionDataset, join_path, require_folder
+from ppdet.utils.coco_file import coco_categories, load_coco_json
 from ppdet.utils.files import read_text
 from ppdet.utils.logger import get_logger
 

@@ -6,8 +6,7 @@ from typing import Optional, Union
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-
-BOX_FIELDS = ("gt_bbox", "gt_class", "is_crowd")
+from ppdet.data.transform.decode import BOX_FIELDS
 
 
 @register

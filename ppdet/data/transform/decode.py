@@ -10,10 +10,12 @@ import numpy as np
 from ppdet.core.workspace import register, serializable
 from ppdet.data.errors import ImageError
 from ppdet.data.transform import jpeg
+from ppdet.utils.boxes import clip_to_image
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 
+BOX_FIELDS = ("gt_bbox", "gt_class", "is_crowd")  # with a row for every box
 Size = tuple[int, int]  # h, w
 NewSize = Callable[[int, int], Size]  # (h, w) -> the size that the image is resized to next
 
@@ -33,15 +35,16 @@ class Decode:
     A sample that already has an RGB uint8 `image` (a video frame) keeps it; one with the bytes of a file in `encoded`
     is read from these, and `im_file` is their name. The orientation in a photo's
     EXIF data is applied, as cv2.imread does, unless the record's `h` and `w` show that its boxes were drawn
-    on the unturned pixels. Where the record's size is wrong otherwise the image is trusted: boxes stay in
-    pixels, are clipped to it, and the log says so once in each process.
+    on the unturned pixels. Where the record's size is wrong otherwise the image is trusted, and the log says so
+    once in each process. Boxes are in pixels: they are clipped to the image, and those outside of it are dropped, which
+    the log also says once in each process.
     Raises ImageError for a file that is missing, empty, cut short or not an image.
     """
 
     keeps_uint8 = True
 
     def __init__(self) -> None:
-        self._reported = False
+        self._reported: set[str] = set()
 
     def __call__(
         self, sample: dict, rng: Optional[np.random.Generator] = None, new_size: Optional[NewSize] = None
@@ -56,22 +59,30 @@ class Decode:
             data = _read(path) if data is None else data
             sample["image"], (h, w) = _decode(data, path, size if None not in size else None, new_size)
         if None not in size and size != (h, w):
-            self._use_image_size(sample, h, w)
+            said = f"its annotation says {size[0]} x {size[1]}: the image's size is used"
+            self._report("size", f"{sample.get('im_file')} is {h} x {w} pixels, {said}, boxes are clipped to it")
+        if "gt_bbox" in sample:
+            self._clip_boxes(sample, h, w)
         sample["h"], sample["w"] = h, w
         sample["im_shape"] = np.array([h, w], dtype=np.float32)
         sample["scale_factor"] = np.ones(2, dtype=np.float32)
         return sample
 
-    def _use_image_size(self, sample: dict, h: int, w: int) -> None:
-        if not self._reported:
-            self._reported = True
-            logger.warning(
-                f"{sample.get('im_file')} is {h} x {w} pixels, its annotation says"
-                f" {sample['h']} x {sample['w']}: the image's size is used,"
-                " boxes are clipped to it (further such images are not reported)"
-            )
-        if "gt_bbox" in sample:
-            sample["gt_bbox"] = np.clip(sample["gt_bbox"], 0, np.array([w, h, w, h], dtype=np.float32))
+    def _clip_boxes(self, sample: dict, h: int, w: int) -> None:
+        boxes, inside = clip_to_image(sample["gt_bbox"], h, w)
+        sample["gt_bbox"] = boxes
+        if not inside.all():
+            for key in BOX_FIELDS:
+                if key in sample:
+                    sample[key] = sample[key][inside]
+            count = f"{(~inside).sum()} of its {len(inside)} boxes lie outside of its {h} x {w} pixels"
+            self._report("outside", f"{sample.get('im_file')}: {count}: left out")
+
+    def _report(self, kind: str, message: str) -> None:
+        """Warn once of a kind."""
+        if kind not in self._reported:
+            self._reported.add(kind)
+            logger.warning(f"{message} (further such images are not reported)")
 
 
 class DecodeAndResize:
@@ -113,6 +124,8 @@ def _read(path: str) -> bytes:
             return file.read()
     except OSError as error:
         raise ImageError(path, (error.strerror or str(error)).lower()) from None
+    except ValueError as error:  # NUL, or half a character
+        raise ImageError(path, f"not the name of a file ({error})") from None
 
 
 def _decode(

@@ -18,6 +18,7 @@ from ppdet.engine.hooks.base import Hook
 from ppdet.engine.hooks.picture import normalization
 from ppdet.metrics.pseudo_labels import Selected, Truth, measure
 from ppdet.modeling.heads.fcos_head import DenseMaps
+from ppdet.utils.boxes import clip_to_image
 from ppdet.utils.logger import get_logger
 from ppdet.visualize import draw_pseudo_labels, write_picture
 
@@ -115,9 +116,15 @@ class PseudoLabelHook(Hook):
             maps.append(layer.pseudo_labels(batch["image"]))
             images += list(batch["image"][: DRAWN - len(images)].numpy()) if len(images) < DRAWN else []
             # Height, then width; a box has x, then y.
-            for number, scale in zip(batch["im_id"].flatten().tolist(), batch["scale_factor"].numpy()):
+            ids, scales, shapes = (
+                batch["im_id"].flatten().tolist(),
+                batch["scale_factor"].numpy(),
+                batch["im_shape"].numpy(),
+            )
+            for number, scale, (height, width) in zip(ids, scales, shapes):
                 boxes, classes = self.truth.get(number, (np.zeros((0, 4)), np.zeros(0, np.int64)))
-                truth.append((boxes * scale[[1, 0, 1, 0]], classes))
+                boxes, inside = clip_to_image(boxes * scale[[1, 0, 1, 0]], height, width)
+                truth.append((boxes[inside], classes[inside]))
         if not maps:
             raise DataError("none of the unlabelled images could be read")
         ratio = trainer.cfg["DenseTeacher"]["train_cfg"]["ratio"]
