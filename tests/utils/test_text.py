@@ -121,16 +121,15 @@ def test_the_check_below_finds_what_it_looks_for():
     assert not any(any(map(reads_text, ast.walk(ast.parse(code)))) for code in other)
 
 
-# The system's own files.
-SYSTEM = {"ppdet/modeling/cpu/__init__.py": 1, "ppdet/utils/paddle_setup.py": 1}
+# What these read is no user's: /proc/cpuinfo, and a page that the tool wrote itself.
+OTHERS = {"ppdet/modeling/cpu/__init__.py", "ppdet/utils/paddle_setup.py", "tools/model_zoo.py"}
 
 
 def test_every_reader_of_text_knows_byte_order_marks():
     """All text is read by ppdet.utils.files.read_text: a mark would become part of the first name or key."""
-    readers = {}
+    readers = set()
     for folder in ("ppdet", "tools", "deploy", "dataset"):
         for path in sorted((ROOT / folder).rglob("*.py")):
-            count = sum(map(reads_text, ast.walk(ast.parse(path.read_text(encoding="utf-8")))))
-            if count:
-                readers[path.relative_to(ROOT).as_posix()] = count
-    assert readers == {**SYSTEM, "tools/model_zoo.py": 2}  # a page that this tool wrote
+            if any(map(reads_text, ast.walk(ast.parse(path.read_text(encoding="utf-8"))))):
+                readers.add(path.relative_to(ROOT).as_posix())
+    assert readers <= OTHERS
