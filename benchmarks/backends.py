@@ -27,9 +27,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def larger(cfg: object) -> str:
     """-o that makes TestReader's images half as large again."""
-    transforms = cfg.component("TestReader")["sample_transforms"]
-    place, sides = next((i, t["Resize"]["target_size"]) for i, t in enumerate(transforms) if "Resize" in t)
-    sides = [sides] * 2 if isinstance(sides, int) else sides
+    transforms = cfg.component("TestReader").create("sample_transforms")
+    place, sides = next((i, t.target_size) for i, t in enumerate(transforms) if hasattr(t, "target_size"))
     return f"TestReader.sample_transforms.{place}.Resize.target_size={[side * 3 // 2 for side in sides]}"
 
 

@@ -102,6 +102,7 @@ def overrides(cfg, data, classes, output):
     for slot in slots:
         options += [f"{slot}.dataset_dir={data}", f"{slot}.image_dir=images", f"{slot}.anno_path=train.json"]
     options += [f"TestDataset.dataset_dir={data}", "TestDataset.anno_path=train.json"]
+    options += [f"input_size={smaller(cfg['input_size'])}"] if cfg["input_size"] else []
     for reader in READERS if cfg["ssod_method"] else [r for r in READERS if r != "SemiTrainReader"]:
         settings = cfg.component(reader)
         for name in ("sample_transforms", "batch_transforms", "sup_batch_transforms", "unsup_batch_transforms"):

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
+from ppdet.core.effect import check_effect
 from ppdet.core.errors import ConfigError, ConfigKeyError, config_error, nearest
 from ppdet.core.inject import ComponentConfig, component_config, create
 from ppdet.core.lookup import filled, find
@@ -13,7 +14,6 @@ from ppdet.core.settings import FREE_PREFIX, SETTINGS, SLOTS, setting_names
 from ppdet.core.tree import Node, from_plain, on_layer, parse, render, to_plain, top_layer
 from ppdet.core.validate import validate
 from ppdet.utils.files import read_text
-from ppdet.utils.logger import get_logger
 
 __all__ = ["Config", "ConfigError", "ConfigKeyError", "merge_config", "read_config"]
 
@@ -132,13 +132,13 @@ def read_config(path: Union[str, Path], overrides: Union[Iterable[str], Mapping[
         above = [(key, from_plain(value, "load_config")) for key, value in overrides.items()]
     else:
         above = [_read_override(text) for text in overrides]
-    return _put_on_top(root, above, str(path), layers)
+    return _put_on_top(root, above, str(path), layers, is_new=True)
 
 
 def merge_config(config: Config, values: Mapping[str, Any], source: str = "merge_config") -> Config:
     """Return another configuration with `values` by dotted key merged in; `source` becomes their origin."""
     above = [(key, from_plain(value, source)) for key, value in values.items()]
-    return _put_on_top(config.root, above, config.path, config.layers)
+    return _put_on_top(config.root, above, config.path, config.layers, is_new=False)
 
 
 def _read_override(text: str) -> tuple[str, Node]:
@@ -148,12 +148,14 @@ def _read_override(text: str) -> tuple[str, Node]:
     return key.strip(), parse(value, key.strip(), fixed_origin="-o")
 
 
-def _put_on_top(root: Node, above: list[tuple[str, Node]], path: str, layers: Sequence[Node]) -> Config:
+def _put_on_top(
+    root: Node, above: list[tuple[str, Node]], path: str, layers: Sequence[Node], *, is_new: bool
+) -> Config:
     """Return the configuration with one more layer, of the values by dotted key `above`."""
     for key, value in above:
         root = override(root, key, on_layer(value, len(layers) + 1))
     config = Config(root, path, [*layers, root])
-    _check_effect(config)
+    check_effect(config, len(config.layers), is_new=is_new)
     return config
 
 
@@ -209,13 +211,3 @@ def display_path(path: Path) -> str:
         return str(resolved.relative_to(Path.cwd()))
     except ValueError:
         return str(resolved)
-
-
-def _check_effect(config: Config) -> None:
-    """Say which settings change nothing."""
-    for key, node in config.root.value.items():
-        setting = SETTINGS.get(key)
-        if setting is None or to_plain(node) == setting.default:
-            continue
-        if setting.unused:
-            get_logger("ppdet.core").warning(f"{node.origin}: {key} changes nothing here: {setting.unused}")

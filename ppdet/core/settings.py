@@ -5,15 +5,15 @@ to anything but its default is told once in the log. Settings that start with `x
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, Optional
+from typing import Any, Literal, Optional, Union
 
 
 @dataclass(frozen=True)
 class Setting:
     """One global setting.
 
-    `minimum` is the least value of a number. `keys` are the entries of a mapping; their defaults fill what a file
-    leaves out. `names_folder` says that a text becomes the name of a folder.
+    `minimum` is the least value of a number. `is_size` asks for one or two positive numbers. `keys` are the entries of
+    a mapping; their defaults fill what a file leaves out. `names_folder` says that a text becomes a folder's name.
     """
 
     annotation: Any
@@ -21,6 +21,7 @@ class Setting:
     meaning: str
     unused: str = ""
     minimum: Optional[float] = None
+    is_size: bool = False
     keys: Optional[dict[str, "Setting"]] = None
     names_folder: bool = False
 
@@ -104,6 +105,12 @@ SETTINGS = {
     "weights": Setting(Optional[str], None, "weights to evaluate, infer with or export: URL, or path without suffix"),
     "metric": Setting(Literal["COCO"], "COCO", "how detections are judged"),
     "num_classes": Setting(int, 80, "number of object classes, shared by the components that need it", minimum=1),
+    "input_size": Setting(
+        Optional[Union[int, list[int]]],
+        None,
+        "[height, width], or one number for both, of all transforms that resize and set no target_size of their own",
+        is_size=True,
+    ),
     "norm_type": Setting(
         Literal["bn", "sync_bn", "gn"],
         None,

@@ -1,18 +1,17 @@
 """The merged configuration as text: every value, defaults included, with where it came from."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import yaml
 
 from ppdet.core.config import Config
-from ppdet.core.inject import ComponentConfig, over_default
+from ppdet.core.inject import ComponentConfig
 from ppdet.core.lookup import find
-from ppdet.core.registry import get_schema, is_component
+from ppdet.core.registry import is_component
 from ppdet.core.schema import Parameter, describe, fits
 from ppdet.core.settings import SETTINGS, SLOTS
 from ppdet.core.tree import Node, render_inline, to_plain
-from ppdet.core.validate import parse_spec
+from ppdet.core.walk import component_below, walk
 
 COMMENT_COLUMN = 60
 Lines = Iterator[tuple[str, str]]
@@ -22,7 +21,8 @@ def show(config: Config) -> str:
     """Return YAML text that loads to the same objects, with a comment per value: file:line, -o or default."""
     config = config.flattened()
     keys = list(config.root.value)
-    keys += [name for name in _components_used(config) if name not in config.root.value]
+    used = dict.fromkeys(component.key for component in walk(config) if is_component(component.key))
+    keys += [name for name in used if name not in config.root.value]
     lines = _blocks(config, keys)
     lines += [("", ""), ("# global settings that nothing sets", "")]
     unset = [key for key in SETTINGS if key not in config.root.value and not SETTINGS[key].unused]
@@ -80,21 +80,16 @@ def _injected(config: ComponentConfig, parameter: Parameter, indent: str) -> Lin
     if node.is_list and node.value:
         yield f"{indent}{name}:", node.origin
         for index, item in enumerate(node.value):
-            below = _component_below(config, item, f"{config.key}.{name}.{index}")
+            below = component_below(config, item, f"{config.key}.{name}.{index}")
             yield f"{indent}- {below.schema.name}:{'' if len(below) else ' {}'}", item.origin
             yield from _parameters(below, indent + "    ")
     elif node.is_map:
-        below = _component_below(config, node, f"{config.key}.{name}", parameter.default)
+        below = component_below(config, node, f"{config.key}.{name}", parameter.default)
         yield f"{indent}{name}:", node.origin
         yield f"{indent}  name: {below.schema.name}", node.value.get("name", node).origin
         yield from _parameters(below, indent + "  ")
     else:
         yield from _plain(name, node, indent)
-
-
-def _component_below(config: ComponentConfig, node: Node, key: str, default: Any = None) -> ComponentConfig:
-    name, overrides = parse_spec(node, key, default)
-    return ComponentConfig(config.root, get_schema(name), over_default(overrides, name, default), key)
 
 
 def _plain(key: str, node: Node, indent: str) -> Lines:
@@ -107,39 +102,3 @@ def _plain(key: str, node: Node, indent: str) -> Lines:
         yield f"{indent}{key}: {render_inline(to_plain(node))}", node.origin
     except yaml.YAMLError:
         yield f"{indent}# {key}: {node.value!r}", node.origin
-
-
-def _components_used(config: Config) -> list[str]:
-    """Return the components in use that are named without overrides, those that they name, and so on."""
-    found: dict[str, None] = {}
-    architecture = config["architecture"]
-    queue = [key for key in config.root.value if is_component(key)] + ([architecture] if architecture else [])
-    components = [config.component(key) for key in config.root.value if key in SLOTS and config[key]]
-    while queue or components:
-        if queue:
-            name = queue.pop(0)
-            if name in found:
-                continue
-            found[name] = None
-            components.append(config.component(name))
-        component = components.pop(0)
-        for parameter in component.schema.parameters.values():
-            if parameter.injected and (parameter.name in component.values_set or not parameter.required):
-                _follow(component, parameter, component.node(parameter), queue, components)
-    return list(found)
-
-
-def _follow(
-    config: ComponentConfig,
-    parameter: Parameter,
-    node: Node,
-    queue: list[str],
-    components: list[ComponentConfig],
-) -> None:
-    if node.is_list:
-        items = [_component_below(config, item, f"{config.key}.{parameter.name}") for item in node.value]
-        components.extend(items)
-    elif node.is_map:
-        components.append(_component_below(config, node, f"{config.key}.{parameter.name}", parameter.default))
-    elif is_component(node.value):
-        queue.append(node.value)

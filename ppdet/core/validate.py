@@ -34,6 +34,11 @@ def check_setting(node: Node, key: str, setting: Setting) -> None:
         raise config_error(node.origin, key, f"expected at least {setting.minimum}, got {node.value}")
     if setting.names_folder and node.value is not None:
         _check_folder_name(node, key)
+    if setting.is_size and node.value is not None:
+        sides = to_plain(node) if node.is_list else [node.value]
+        if len(sides) != (2 if node.is_list else 1) or min(sides) < 1:
+            message = f"expected [height, width] or one number for both, each at least 1, got {to_plain(node)}"
+            raise config_error(node.origin, key, message)
     for name, child in node.value.items() if setting.keys and node.value is not None else ():
         if name not in setting.keys:
             raise config_error(child.origin, f"{key}.{name}", f"no such setting{nearest(name, setting.keys)}")

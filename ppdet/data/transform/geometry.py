@@ -25,20 +25,25 @@ class Resize:
     Args:
         target_size: one number for both, or two. With keep_ratio, the largest scale at which the short side
             does not pass the smaller number and the long side does not pass the larger one; without, (h, w).
+        input_size: the global setting, which stands in for a target_size that is not set.
         interp: OpenCV's number of the method: 0 nearest, 1 bilinear, 2 bicubic, 3 area, 4 Lanczos.
 
     The pixels keep their type: published models were trained on images resized as uint8.
     """
 
+    __shared__ = ["input_size"]
     keeps_uint8 = True
 
     def __init__(
         self,
         *,
-        target_size: Union[int, Sequence[int]],
+        target_size: Optional[Union[int, Sequence[int]]] = None,
         keep_ratio: bool = True,
         interp: int = cv2.INTER_LINEAR,
+        input_size: Optional[Union[int, Sequence[int]]] = None,
     ) -> None:
+        if target_size is None:
+            target_size = _given(input_size, "Resize")
         self.target_size = as_pair(target_size, "Resize.target_size")
         self.keep_ratio = keep_ratio
         self.interp = _interpolation(interp, "Resize.interp")
@@ -82,24 +87,34 @@ class RandomResize:
             With random_range, two sizes [[short, long], [short, long]]: the short side is drawn from the
             whole numbers between the two short sides, the long side may reach the larger of the two long
             ones. With neither, one size.
+        input_size, scales: the global setting input_size stands in for a target_size that is not set, in each of these
+            factors: with input_size [240, 320] and scales [0.8, 1], sizes are [[192, 256], [240, 320]].
         scale_range: [low, high], a factor of both numbers of the size, uniform in this range and drawn for every
             sample: with target_size 1025, random_size false and [0.8, 1], images fit into squares of 820 to 1025.
         keep_ratio, interp: as in Resize.
     """
 
+    __shared__ = ["input_size"]
     keeps_uint8 = True
 
     def __init__(
         self,
         *,
-        target_size: Union[int, Sequence[Union[int, Sequence[int]]]],
+        target_size: Optional[Union[int, Sequence[Union[int, Sequence[int]]]]] = None,
         keep_ratio: bool = True,
         interp: int = cv2.INTER_LINEAR,
         random_range: bool = False,
         random_size: bool = True,
         scale_range: Optional[Sequence[float]] = None,
+        input_size: Optional[Union[int, Sequence[int]]] = None,
+        scales: Optional[Sequence[float]] = None,
     ) -> None:
         name = "RandomResize.target_size"
+        if target_size is None:
+            sizes = _scaled(_given(input_size, "RandomResize"), [1.0] if scales is None else scales)
+            target_size = sizes if random_range or random_size else sizes[0]
+        elif scales is not None:
+            raise ValueError("RandomResize: scales are factors of the global setting input_size: unset target_size")
         if random_range:
             sizes = [as_pair(size, name) for size in _sequence(target_size, name)]
             if len(sizes) != 2:
@@ -155,6 +170,18 @@ class RandomFlip:
             x1, y1, x2, y2 = sample["gt_bbox"].T
             sample["gt_bbox"] = np.stack([w - x2, y1, w - x1, y2], axis=1)
         return sample
+
+
+def _given(input_size: Optional[object], transform: str) -> object:
+    if input_size is None:
+        raise ValueError(f"{transform} has no target_size: set it, or input_size for all that have none")
+    return input_size
+
+
+def _scaled(size: object, scales: Sequence[float]) -> list[list[int]]:
+    if not len(scales) or not all(0 < scale < np.inf for scale in scales):
+        raise ValueError(f"RandomResize.scales is {list(scales)}, expected factors above 0")
+    return [[max(1, int(side * scale + 0.5)) for side in as_pair(size, "input_size")] for scale in scales]
 
 
 def _sequence(value: object, name: str) -> Sequence:

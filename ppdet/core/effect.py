@@ -1,0 +1,90 @@
+"""Settings that change nothing: said, or refused where somebody sets them for this very run."""
+
+from typing import TYPE_CHECKING, Optional
+
+from ppdet.core.errors import config_error
+from ppdet.core.inject import ComponentConfig
+from ppdet.core.settings import SETTINGS
+from ppdet.core.tree import Node, to_plain, top_layer
+from ppdet.core.walk import walk
+from ppdet.utils.logger import get_logger
+
+if TYPE_CHECKING:
+    from ppdet.core.config import Config
+
+logger = get_logger("ppdet.core")
+
+
+def check_effect(config: "Config", own_layer: int, *, is_new: bool) -> None:
+    """Say which settings change nothing, once: all of them in a configuration `is_new`, else those of `own_layer`.
+
+    Args:
+        own_layer: the layer of -o, of load_config's values or of merge_config.
+
+    Raises:
+        ConfigError: that layer sets one, or nothing takes the input_size.
+    """
+    for key, node in config.root.value.items():
+        setting = SETTINGS.get(key)
+        if setting is None or not setting.unused or to_plain(node) == setting.default:
+            continue
+        if top_layer(node) == own_layer:
+            raise config_error(node.origin, key, f"changes nothing here: {setting.unused}")
+        if is_new:
+            logger.warning(f"{node.origin}: {key} changes nothing here: {setting.unused}")
+    if is_new or (config.layer("input_size") == own_layer):
+        check_input_size(config)
+
+
+def check_input_size(config: "Config") -> None:
+    """Say which transforms do not follow input_size, since a size of their own stands below it.
+
+    Raises:
+        ConfigError: none follows it, or a transform has neither.
+    """
+    node = config.root.value.get("input_size")
+    takers = [one for one in walk(config) if takes_input_size(one)]
+    if node is None or node.value is None:
+        for one in takers:
+            if own_size(one) is None:
+                name = one.schema.name
+                message = f"{name} has no target_size: set it, or input_size for all transforms that have none"
+                raise config_error(one.location, one.key, message)
+        return
+    sizes = {id(one): own_size(one) for one in takers}
+    others = [one for one in takers if sizes[id(one)] and to_plain(sizes[id(one)][1]) != to_plain(node)]
+    followers = len(takers) - len(others)
+    passed = [one for one in others if top_layer(sizes[id(one)][1]) < top_layer(node)]
+    has_readers = any(str(key).endswith("Reader") for key in config.root.value)
+    if not takers and has_readers:
+        advice = "add `Resize: {}` after Decode to the sample_transforms of TrainReader, EvalReader and TestReader"
+        raise config_error(node.origin, "input_size", f"changes nothing: no transform resizes: {advice}")
+    if not followers and passed:
+        raise config_error(node.origin, "input_size", f"changes nothing: {own_sizes(passed)}")
+    if passed or (others and not followers):
+        logger.warning(f"{node.origin}: input_size does not change everything: {own_sizes(passed or others)}")
+
+
+def takes_input_size(component: ComponentConfig) -> bool:
+    parameter = component.schema.parameters.get("input_size")
+    return parameter is not None and parameter.shared and "target_size" in component.schema.parameters
+
+
+def own_size(transform: ComponentConfig) -> Optional[tuple[str, Node]]:
+    """Name and value of the parameter that keeps a transform from following the global input_size."""
+    for name in ("target_size", "input_size"):
+        node = transform.values_set.get(name)
+        if node is not None and node.value is not None and name not in transform.shared_from:
+            return name, node
+    return None
+
+
+def own_sizes(transforms: list[ComponentConfig]) -> str:
+    """What wins over input_size, and how to change it."""
+    shown = []
+    for one in transforms:
+        name, node = own_size(one)
+        size = str(to_plain(node)).replace(" ", "")
+        shown.append(f"{one.key}.{name}={size} ({node.origin})")
+    these = "win: set them" if len(shown) > 1 else "wins: set it"
+    return f"{', '.join(shown)} {these}, or null there, which follows input_size"
