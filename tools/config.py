@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppdet.core.cli import add_config_arguments, make_parser, one_line_errors
+from ppdet.core.cli import add_config_arguments, make_parser, one_line_errors, run
 
 EXAMPLES = """examples:
   python tools/config.py -c configs/fcos/fcos_r50_fpn_1x_coco.yml
@@ -29,4 +29,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppdet.core.cli import add_config_arguments, make_parser, one_line_errors
+from ppdet.core.cli import add_config_arguments, make_parser, one_line_errors, run
 
 CODE_BASES = ("auto", "mmdet", "fcos_plus", "torchvision", "detectron2")
 EXAMPLES = """examples:
@@ -66,4 +66,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

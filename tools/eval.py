@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppdet.core.cli import add_config_arguments, add_slice_arguments, make_parser, one_line_errors
+from ppdet.core.cli import add_config_arguments, add_slice_arguments, make_parser, one_line_errors, run
 
 EXAMPLES = """examples:
   python tools/eval.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml -o weights=output/fcos_r18vd_fpn_bccd/model_final
@@ -61,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppdet.core.cli import add_config_arguments, make_parser, one_line_errors
+from ppdet.core.cli import add_config_arguments, make_parser, one_line_errors, run
 
 EXAMPLES = """examples:
   python tools/export_model.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml \\
@@ -64,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from ppdet.core.cli import make_parser, one_line_errors, positive
+from ppdet.core.cli import make_parser, one_line_errors, positive, run
 from ppdet.utils.files import read_text
 
 BASE = ROOT / "configs" / "fcos" / "fcos_r50_view1025_12e_coco.yml"
@@ -174,4 +174,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppdet.core.cli import make_parser, one_line_errors, positive
+from ppdet.core.cli import make_parser, one_line_errors, positive, run
 
 EXAMPLES = """examples:
   python tools/gen_semi_coco.py --anno_path dataset/coco/annotations/instances_train2017.json \\
@@ -86,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppdet.core.cli import add_config_arguments, make_parser, one_line_errors, positive
+from ppdet.core.cli import add_config_arguments, fail, make_parser, one_line_errors, positive, run
 
 EXAMPLES = """examples:
   python tools/model_info.py -c configs/fcos/fcos_r50_fpn_1x_coco.yml
@@ -50,10 +50,10 @@ def main() -> None:
         try:
             parts = measure(model, height, width, arguments.depth)
         except MemoryError:
-            sys.exit(f"error: not enough memory for an image of {height} x {width} pixels: --size takes smaller ones")
+            fail(f"not enough memory for an image of {height} x {width} pixels: --size takes smaller ones")
         print(f"one image of {height} x {width} pixels")
         print(table(parts))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppdet.core.cli import add_config_arguments, flag, make_parser, one_line_errors
+from ppdet.core.cli import add_config_arguments, flag, make_parser, one_line_errors, run
 
 EXAMPLES = """examples:
   python tools/train.py -c configs/fcos/fcos_r50_fpn_1x_coco.yml --eval
@@ -65,7 +65,7 @@ def options(arguments: argparse.Namespace) -> list[str]:
 
 def main() -> None:
     arguments = parse_arguments()
-    with one_line_errors("interrupted; a training run goes on from its last checkpoint with -r"):
+    with one_line_errors():
         from ppdet.engine.runtime import load_paddle, set_device
 
         load_paddle()
@@ -89,4 +89,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "; a training run goes on from its last checkpoint with -r auto")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from ppdet.core.cli import add_slice_arguments, flag, make_parser, one_line_errors, positive
+from ppdet.core.cli import add_slice_arguments, flag, make_parser, one_line_errors, positive, run
 
 EXAMPLES = """examples:
   python deploy/python/infer.py --model_dir output_inference/fcos_r18vd_fpn_bccd --image_file cells.jpg
@@ -216,4 +216,4 @@ def stop_signal() -> Callable[[], bool]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -2,8 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
+
+from ppdet.utils.stop import end, end_on_signals, stopped
 
 
 def make_parser(description: str, examples: str) -> argparse.ArgumentParser:
@@ -54,33 +57,72 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def run(main: Callable[[], None], hint: str = "") -> NoReturn:
+    """Call the `main` of a program's file, and end the process: 0, 2 after the line of an error, 1 after a traceback.
+
+    SIGTERM and Ctrl-C end it with a line, which `hint` goes on, and 143 or 130, whatever it is doing. A pipe that
+    nobody reads any more ends it without a line, and 141.
+    """
+    end_on_signals(hint)
+    code = 0
+    try:
+        with stopped_again():
+            main()
+            sys.stdout.flush()
+    except SystemExit as exit:
+        code = exit.code or 0
+        if not isinstance(code, int):
+            print(code, file=sys.stderr)
+            code = 1
+    except BrokenPipeError:
+        code = 128 + 13  # SIGPIPE
+    except OSError as error:
+        print(f"error: standard output: {error.strerror}", file=sys.stderr)
+        code = 2
+    end(code)
+
+
 @contextmanager
-def one_line_errors(interrupted: str = "interrupted") -> Iterator[None]:
+def stopped_again() -> Iterator[None]:
+    """Raise `Stopped` in place of what it has become on its way."""
+    before = stopped()
+    try:
+        yield
+    except BaseException as error:
+        if stopped() not in (before, error):
+            raise stopped() from None
+        raise
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
     """Turn mistakes of the user into one line on standard error and exit code 2.
 
     Those are OSError and every exception whose class has `user_error = True`, such as ConfigError. Anything else is a
-    defect of the program and keeps its traceback. `interrupted` is what Ctrl-C says.
+    defect of the program and keeps its traceback.
     """
     try:
-        yield
+        with stopped_again():
+            yield
     except BrokenPipeError:
         raise
     except KeyboardInterrupt:
-        print(interrupted, file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         sys.exit(130)
     except SystemError as error:
         # Paddle raises it from a signal handler, wherever the main thread happens to be.
         if "DataLoader" not in str(error):
             raise
-        _exit("a data worker process died, killed perhaps for lack of memory: lower worker_num or batch_size")
+        fail("a data worker process died, killed perhaps for lack of memory: lower worker_num or batch_size")
     except OSError as error:
-        _exit(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+        fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
     except Exception as error:
         if not getattr(error, "user_error", False):
             raise
-        _exit(str(error))
+        fail(str(error))
 
 
-def _exit(message: str) -> None:
+def fail(message: str) -> NoReturn:
+    """End with one line and exit code 2."""
     print("error: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(2)

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ppdet.utils.stop import SIGNALS, signals_later
+
 AHEAD = 2  # batches that every worker makes ahead of the one in use
 ALIGNMENT = 64  # bytes; a cache line
 STOP_SECONDS = 5.0  # to finish the batch at hand when the pool closes
@@ -43,7 +45,8 @@ class WorkerPool:
             ours, theirs = context.Pipe()
             self._connections.append(ours)
             process = context.Process(target=_work, args=(make, theirs, slots, list(self._connections)), daemon=True)
-            process.start()
+            with signals_later():  # a worker takes none
+                process.start()
             theirs.close()
             self._processes.append(process)
         self.close = weakref.finalize(self, _end, self._connections, self._processes)
@@ -71,7 +74,7 @@ class WorkerPool:
                     self._send(sent % count, sent // count % AHEAD, tasks[sent])
                     sent += 1
                 yield batch
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             self.close()  # half of a message may have been read
             raise
         finally:
@@ -132,8 +135,9 @@ def _work(
         other.close()
     # A terminal, a launcher or a scheduler sends these to every process of a job. They are meant for the main process,
     # which still needs its workers to finish a step, and ends them itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     # A forked process must not use the thread pool of its parent, and workers are parallel as they are.
     cv2.setNumThreads(0)
     while True:

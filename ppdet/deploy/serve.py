@@ -12,7 +12,7 @@ import signal
 import sys
 from typing import Optional
 
-from ppdet.core.cli import make_parser, one_line_errors, positive
+from ppdet.core.cli import make_parser, one_line_errors, positive, run
 from ppdet.deploy.errors import DeployError
 from ppdet.utils.files import read_text
 
@@ -147,4 +147,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

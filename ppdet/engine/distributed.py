@@ -13,10 +13,10 @@ from paddle import Tensor, nn
 from paddle.distributed import fleet as paddle_fleet
 
 from ppdet.core.errors import ConfigError
-from ppdet.engine.stop import Stopped
 from ppdet.engine.uncaught import before_terminate
 from ppdet.engine.watchdog import GRACE_SECONDS, LINGER_SECONDS, RankLostError, Watchdog, listen
 from ppdet.utils.logger import get_logger
+from ppdet.utils.stop import Stopped, stopped
 
 logger = get_logger(__name__)
 # How errors of Paddle's collective operations can be told from others.
@@ -57,6 +57,7 @@ def joined(*, fleet: bool = False, find_unused: bool = False) -> Iterator[None]:
         if getattr(error, "together", False):
             watchdog.finished()
             raise
+        error = stopped() or error
         lost_by(watchdog, describe(error), patience(error))
         raise
     else:

@@ -25,9 +25,9 @@ from ppdet.engine.methods import make_method, scalars, total_losses
 from ppdet.engine.precision import Precision
 from ppdet.engine.run_folder import RunFolder
 from ppdet.engine.run_length import steps_per_iteration, total_steps
-from ppdet.engine.stop import Stopped, StopRequests
 from ppdet.engine.weights import CheckpointError, load_weights
 from ppdet.utils.logger import get_logger
+from ppdet.utils.stop import Stopped, StopRequests
 
 logger = get_logger(__name__)
 
@@ -120,7 +120,7 @@ class Trainer:
             waits=self.runs_in_step_with_host,
         )
         self.hooks = [*default_hooks(cfg, evaluate=evaluate), *hooks]
-        self.stop_requests = StopRequests()
+        self.stop_requests = StopRequests("finishing the step, then saving")
 
     @property
     def runs_in_step_with_host(self) -> bool:

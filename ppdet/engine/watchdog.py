@@ -9,16 +9,16 @@ is busy for long is not taken for dead.
 
 import contextlib
 import json
-import logging
 import os
 import select
 import signal
 import socket
-import sys
 import threading
 import time
 import weakref
 from typing import Any, NamedTuple, NoReturn, Optional
+
+from ppdet.utils.stop import end
 
 SILENT_SECONDS = 30  # without an answer from a rank's machine
 JOIN_SECONDS = 60  # for all ranks to connect
@@ -182,10 +182,7 @@ class Watchdog:
         At once, since Paddle might wait for that rank, and the launcher's SIGTERM would change the exit code.
         """
         self.announce(news)
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(EXIT_CODE)
+        end(EXIT_CODE)
 
     def _watch(self) -> None:
         while True:

@@ -10,6 +10,7 @@ from typing import Optional
 
 from ppdet.utils.cpu import cpu_count
 from ppdet.utils.logger import get_logger
+from ppdet.utils.stop import loading
 
 logger = get_logger(__name__)
 
@@ -42,7 +43,8 @@ def load_paddle(*, announce: bool = True, threads: Optional[int] = None) -> None
     for message in PADDLE_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     printed = io.StringIO()
-    with contextlib.redirect_stderr(printed):
+    # Paddle's own handler of SIGTERM prints where in its C++ code that came.
+    with contextlib.redirect_stderr(printed), loading():
         import paddle
     for line in printed.getvalue().splitlines():
         # The advice against several threads is meant for builds without MKL.

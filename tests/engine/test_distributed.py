@@ -4,8 +4,8 @@ from paddle import nn
 from ppdet.core.errors import ConfigError
 from ppdet.engine import distributed
 from ppdet.engine.guard import StepGuard
-from ppdet.engine.stop import Stopped
 from ppdet.modeling.layers import make_norm
+from ppdet.utils.stop import Stopped
 
 
 def test_batch_norms_that_were_asked_for_are_synchronised():

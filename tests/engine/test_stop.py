@@ -6,17 +6,18 @@ import signal
 import pytest
 
 from ppdet.core.workspace import load_config
-from ppdet.engine import run_folder, stop
+from ppdet.engine import run_folder
 from ppdet.engine.manifest import check
-from ppdet.engine.stop import Stopped, StopRequests
 from ppdet.engine.trainer import Trainer
+from ppdet.utils import stop
+from ppdet.utils.stop import Stopped, StopRequests
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_the_first_request_waits_for_the_step_and_the_second_does_not(number, code, monkeypatch, capfd):
     monkeypatch.setattr(stop, "IMPATIENT_SECONDS", 0.0)
     before = signal.getsignal(number)
-    with pytest.raises(Stopped) as caught, StopRequests() as requests:
+    with pytest.raises(Stopped) as caught, StopRequests("finishing the step") as requests:
         requests.can_wait = True
         os.kill(os.getpid(), number)
         assert requests.received == number
@@ -28,7 +29,7 @@ def test_the_first_request_waits_for_the_step_and_the_second_does_not(number, co
 
 
 def test_what_a_launcher_passes_on_is_not_impatience():
-    with StopRequests() as requests:
+    with StopRequests("finishing the step") as requests:
         requests.can_wait = True
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -37,7 +38,7 @@ def test_what_a_launcher_passes_on_is_not_impatience():
 
 
 def test_with_nothing_to_save_the_first_request_ends_at_once():
-    with pytest.raises(Stopped), StopRequests():
+    with pytest.raises(Stopped), StopRequests("finishing the step"):
         os.kill(os.getpid(), signal.SIGTERM)
         pytest.fail("the request was not taken")
 

@@ -5,10 +5,8 @@ was killed goes on with what is missing when it is started again. Images that ca
 """
 
 import argparse
-import signal
-import sys
 
-from ppdet.core.cli import make_parser, one_line_errors, positive
+from ppdet.core.cli import make_parser, one_line_errors, positive, run
 
 EXAMPLES = """examples:
   python -m ppdet.deploy.batch --model_dir DIR --input photos --output detections
@@ -69,12 +67,8 @@ def main() -> None:
     with one_line_errors():
         from ppdet.deploy.batch.job import BatchJob, run_batch
 
-        try:
-            run_batch(BatchJob(**vars(arguments)))
-        except KeyboardInterrupt:
-            print("interrupted; the same command goes on with what is missing", file=sys.stderr)
-            sys.exit(128 + signal.SIGINT)
+        run_batch(BatchJob(**vars(arguments)))
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "; the same command goes on with what is missing")

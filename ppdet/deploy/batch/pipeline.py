@@ -92,13 +92,15 @@ def ray_session(address: Optional[str], cpus: int) -> Iterator[None]:
         options.update(address="local", include_dashboard=False, num_cpus=max(cpu_count(), cpus))
     else:
         options.update(address=address)
+    before = signal.getsignal(signal.SIGTERM)
     try:
         with silent_stderr():
             ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise DeployError(f"Ray does not start: {error}") from None
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, stop)  # Ray's own prints where in its code it was
+        # Ray's own prints where in its code it was, and without one Ray would be left behind.
+        signal.signal(signal.SIGTERM, before if callable(before) else stop)
     try:
         yield
     finally:
