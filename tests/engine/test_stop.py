@@ -46,10 +46,10 @@ def test_with_nothing_to_save_the_first_request_ends_at_once():
 def test_a_request_while_an_epoch_is_saved_waits_for_it(tiny, tmp_path, monkeypatch):
     write = run_folder.save_weights
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **options):
         if not requests:
             requests.append(os.kill(os.getpid(), signal.SIGTERM))
-        write(*arguments)
+        write(*arguments, **options)
 
     requests = []
     monkeypatch.setattr(run_folder, "save_weights", interrupted)
