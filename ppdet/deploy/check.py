@@ -39,6 +39,8 @@ class Comparison(NamedTuple):
     pixels: float
 
     def __str__(self) -> str:
+        if not self.count and not self.strays:
+            return "it runs, and there are no detections to compare"
         counterpart = f"{self.strays} without a counterpart" if self.strays else "all with their counterparts"
         return (
             f"{self.count} detections, {counterpart}, scores within {self.score:.1e}, boxes within {self.pixels:.2g} px"
@@ -73,6 +75,45 @@ def compare(
                 nearest = near[near[:, 1:].max(axis=1).argmin()]
                 score, pixels = max(score, float(nearest[0])), max(pixels, float(nearest[1:].max()))
     return Comparison(count, strays, score, pixels)
+
+
+class Candidates(NamedTuple):
+    """Locations of two graphs before suppression: how many, how many differ, and how far the others are apart."""
+
+    count: int
+    strays: int
+    score: float
+    pixels: float
+
+    def __str__(self) -> str:
+        different = f"{self.strays} different" if self.strays else "none different"
+        return (
+            f"{self.count} locations before suppression, {different}, scores within {self.score:.1e} of the best, "
+            f"boxes within {self.pixels:.2g} px"
+        )
+
+
+def compare_candidates(
+    expected: Sequence[np.ndarray], actual: Sequence[np.ndarray], tolerance: Tolerance
+) -> Candidates:
+    """Compare boxes (N, R, 4) and scores (N, C, R) of all locations, for models that detect nothing to compare.
+
+    Scores may differ by the tolerance's share of the best one, since all of them may be small.
+
+    Raises:
+        DeployError: the shapes differ.
+    """
+    for ours, theirs in zip(expected, actual):
+        if ours.shape != theirs.shape:
+            raise DeployError(f"before suppression an output is of shape {theirs.shape}, the model's {ours.shape}")
+    (boxes, scores), (others, other_scores) = expected[:2], actual[:2]
+    score = np.abs(scores - other_scores).max(axis=1) / max(float(scores.max(initial=0)), 1e-30)
+    pixels = np.abs(boxes - others).max(axis=2)
+    sides = np.abs(boxes[..., 2:] - boxes[..., :2]).max(axis=2)
+    # What is not a number is near nothing.
+    near = (score <= tolerance.score) & (pixels <= tolerance.pixels + tolerance.share * sides)
+    apart = [float(values[near].max(initial=0)) for values in (score, pixels)]
+    return Candidates(near.size, int((~near).sum()), *apart)
 
 
 def with_area(rows: np.ndarray) -> np.ndarray:
@@ -123,6 +164,10 @@ class SelfCheck(NamedTuple):
             np.savez_compressed(
                 stream, **arrays, rows=np.concatenate(self.rows), rows_per_image=counts, floor=self.floor, top=self.top
             )
+
+    def comparable(self, precision: str) -> int:
+        """How many of its detections `verify` compares: with none, every graph that detects nothing would pass."""
+        return compare(self.rows, self.rows, TOLERANCES[precision], self.floor, self.top).count
 
     def verify(self, run: Callable[[dict[str, np.ndarray]], list[np.ndarray]], precision: str) -> Comparison:
         """Run the graph and compare.

@@ -2,10 +2,11 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
+import numpy as np
 import paddle
 import yaml
 from paddle import Tensor, nn
@@ -20,11 +21,19 @@ from ppdet.data.transform.color import NormalizeImage, Permute
 from ppdet.data.transform.decode import Decode
 from ppdet.data.transform.geometry import Resize
 from ppdet.deploy.backends import BACKENDS
-from ppdet.deploy.check import SelfCheck
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.build import build_dataset, build_trained_model
 from ppdet.engine.classes import follow
-from ppdet.engine.export_check import check_arrays, check_image, expected_outputs, verify, verify_arrays
+from ppdet.engine.export_check import (
+    check_arrays,
+    check_images,
+    every_candidate,
+    expected_outputs,
+    self_check,
+    verify,
+    verify_arrays,
+    verify_candidates,
+)
 from ppdet.engine.export_onnx import write_formats
 from ppdet.modeling.layers import ConvNorm
 from ppdet.utils.logger import get_logger
@@ -91,7 +100,7 @@ def export_model(
         formats: onnx (model.onnx) and openvino (model.xml, model.bin).
         precision: what a Detector computes this folder in when not told otherwise: fp32; bf16, in Paddle and OpenVINO;
             fp16, with files of its own for ONNX Runtime and OpenVINO beside those in float32.
-        image: a file to compare detections on; None for the first labelled one of EvalDataset.
+        image: a file to compare detections on; None for the first labelled one of EvalDataset with detections.
 
     Raises:
         ConfigError: no weights, TestReader has a transform that deployment does not know, or a format cannot be had.
@@ -110,7 +119,7 @@ def export_model(
     check_formats(formats, precision, output)
     preprocess = describe_transforms([t for t in transforms if t is not fused], cfg.path)
     dataset = build_dataset(cfg, "TestDataset")
-    pixels = check_image(cfg, image)
+    images = check_images(cfg, image)
 
     model = build_trained_model(cfg)
     follow(dataset, "TestDataset", model.trained_classes)
@@ -122,8 +131,11 @@ def export_model(
         inputs["scale_factor"] = InputSpec([None, 2], "float32", "scale_factor")
     if fused is not None or (output != "maps" and model.needs_im_shape):
         inputs["im_shape"] = InputSpec([None, 2], "float32", "im_shape")
-    arrays = check_arrays(Preprocess(settings), pixels)
-    expected = expected_outputs(detector, arrays, list(inputs))
+    if output == "detections":
+        check, candidates = self_check(detector, Preprocess(settings), images, list(inputs), precision)
+    else:
+        arrays = check_arrays(Preprocess(settings), next(images))
+        expected = expected_outputs(detector, arrays, list(inputs))
     if cfg["export"]["fuse_conv_bn"]:
         count = sum(layer.fuse() for layer in model.sublayers() if isinstance(layer, ConvNorm))
         logger.info("%d batch norms folded into their convolutions", count)
@@ -139,14 +151,15 @@ def export_model(
         if output != "detections":
             verify_arrays(target, arrays, expected)
         else:
-            nms = model.fcos_head.nms
-            check = SelfCheck.of(arrays, *expected, floor=nms.score_threshold, top=nms.keep_top_k)
             if formats:
                 detector.output = "candidates"
                 with tempfile.TemporaryDirectory() as other:
                     save_graph(detector, inputs, Path(other) / "model")
                     write_formats(Path(other), target, model, formats, precision)
-            verify_formats(target, formats, precision, check)
+            for backend, kind in engines(formats, precision):
+                verify(target, backend, kind, check)
+            if candidates is not None:
+                verify_before_suppression(detector, inputs, formats, precision, check.arrays, candidates)
             check.write(target)
         for name in FILES:  # of another export, which would not be this model
             if not (target / name).exists():
@@ -180,14 +193,36 @@ def check_formats(formats: Sequence[str], precision: str, output: str) -> None:
         raise ConfigError("--precision bf16: ONNX Runtime has none; leave out --format onnx, or take openvino")
 
 
-def verify_formats(target: Path, formats: Sequence[str], precision: str, check: SelfCheck) -> None:
-    """Run every file that was written, in float32 and in the other precision where there is one."""
-    if not any(len(rows) for rows in check.rows):
-        logger.warning("the model detects nothing in the image of the check: name another one with --check_image")
+def engines(formats: Sequence[str], precision: str) -> Iterator[tuple[str, str]]:
+    """Backend and precision to run every written file in: float32, and the other precision where there is one."""
     for backend in (ENGINES[name] for name in ("paddle", *formats)):
-        verify(target, backend, "fp32", check)
+        yield backend, "fp32"
         if precision == "bf16" or (precision == "fp16" and backend != "paddle"):
-            verify(target, backend, precision, check)
+            yield backend, precision
+
+
+def verify_before_suppression(
+    detector: ExportedDetector,
+    inputs: dict[str, InputSpec],
+    formats: Sequence[str],
+    precision: str,
+    arrays: dict[str, np.ndarray],
+    candidates: Sequence[np.ndarray],
+) -> None:
+    """Run the network and its decoding in all engines, in files that are not kept, and compare all locations.
+
+    Raises:
+        ExportError: they are not the trained model's `candidates`.
+    """
+    detector.output = "candidates"
+    with every_candidate(detector.model.fcos_head), tempfile.TemporaryDirectory() as temporary:
+        source, target = Path(temporary), Path(temporary) / "formats"
+        target.mkdir()
+        save_graph(detector, inputs, source / "model")
+        if formats:
+            write_formats(source, target, detector.model, formats, precision, suppress=False)
+        for backend, kind in engines(formats, precision):
+            verify_candidates(source if backend == "paddle" else target, backend, kind, arrays, candidates)
 
 
 def describe(

@@ -1,6 +1,7 @@
 """Before an export is called good: the graph must detect what the trained model detects."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Optional
 
@@ -14,7 +15,7 @@ from ppdet.data.errors import DataError
 from ppdet.data.transform.decode import read_image
 from ppdet.deploy.backends import BACKENDS, obstacle
 from ppdet.deploy.backends.base import Options, reason
-from ppdet.deploy.check import SelfCheck
+from ppdet.deploy.check import TOLERANCES, SelfCheck, compare_candidates
 from ppdet.deploy.errors import DeployError
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.build import build_dataset
@@ -22,6 +23,7 @@ from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 LONG_SIDE = 448  # pixels of the check's images: enough for detections, little enough to be quick at every start
+TRIED_IMAGES = 5  # until the model detects something in one
 # Of the second image: both sides differ from the first one's, and so does the scale.
 SECOND_SHARE, SECOND_SCALE = (0.6, 0.8), (0.5, 0.75)
 
@@ -49,17 +51,25 @@ def check_arrays(preprocess: Preprocess, pixels: np.ndarray) -> dict[str, np.nda
     return preprocess.join(samples)
 
 
-def check_image(cfg: Config, path: Optional[str]) -> np.ndarray:
-    """Pixels (H, W, 3) to compare on: of the file at `path`, of the first image with boxes of EvalDataset, or drawn."""
+def check_images(cfg: Config, path: Optional[str]) -> Iterator[np.ndarray]:
+    """Pixels (H, W, 3) to compare on: of the file at `path`, of EvalDataset's first images with boxes, or drawn."""
     if path:
-        return read_image(path)
+        yield read_image(path)
+        return
     try:
         dataset = build_dataset(cfg, "EvalDataset")
         labelled = [record for record in dataset.records if len(record.get("gt_bbox", ()))] or dataset.records
-        return read_image(labelled[0]["im_file"])
+        first = read_image(labelled[0]["im_file"])
     except (DataError, ValueError, OSError, IndexError) as error:
         logger.info("export is checked on a drawn image: EvalDataset has none (%s)", error)
-        return drawn_image()
+        yield drawn_image()
+        return
+    yield first
+    for record in labelled[1:TRIED_IMAGES]:
+        try:
+            yield read_image(record["im_file"])
+        except (DataError, OSError):  # the first one was read; evaluation names those that cannot be
+            continue
 
 
 def drawn_image() -> np.ndarray:
@@ -76,6 +86,45 @@ def expected_outputs(detector: nn.Layer, arrays: dict[str, np.ndarray], names: S
     """What the trained model, as a dynamic graph, puts out for the arrays that the exported one takes."""
     outputs = detector(**{name: paddle.to_tensor(arrays[name]) for name in names})
     return [output.numpy() for output in outputs]
+
+
+@contextmanager
+def every_candidate(head: nn.Layer) -> Iterator[None]:
+    """Let the head decode all locations in their order, as few of them as it would leave for suppression."""
+    before = head.level_top_k, head.class_threshold
+    head.level_top_k, head.class_threshold = 0, None
+    try:
+        yield
+    finally:
+        head.level_top_k, head.class_threshold = before
+
+
+def self_check(
+    detector: nn.Layer, preprocess: Preprocess, images: Iterable[np.ndarray], names: Sequence[str], precision: str
+) -> tuple[SelfCheck, Optional[list[np.ndarray]]]:
+    """What the trained model detects in the first of the images that has detections to compare, in float32 and in
+    `precision`; and where none has, its boxes (N, R, 4) and scores (N, C, R) of all locations too, else None.
+    """
+    head = detector.model.fcos_head
+    best, reached = None, -1
+    for pixels in images:
+        arrays = check_arrays(preprocess, pixels)
+        outputs = expected_outputs(detector, arrays, names)
+        check = SelfCheck.of(arrays, *outputs, floor=head.nms.score_threshold, top=head.nms.keep_top_k)
+        comparable = sum(check.comparable(kind) > 0 for kind in ("fp32", precision))
+        if comparable == 2:
+            return check, None
+        if comparable > reached:
+            best, reached = check, comparable
+    logger.warning(
+        "the model detects too little in the images of the check to compare engines by: all locations are compared "
+        "before suppression; an image with detections can be named with --check_image"
+    )
+    detector.output = "candidates"
+    with every_candidate(head):
+        candidates = expected_outputs(detector, best.arrays, names)
+    detector.output = "detections"
+    return best, candidates
 
 
 def verify(folder: Path, backend: str, precision: str, check: SelfCheck) -> None:
@@ -95,6 +144,27 @@ def verify(folder: Path, backend: str, precision: str, check: SelfCheck) -> None
         raise ExportError(f"the export is not good, {where}: {error}") from None
     except Exception as error:  # of an engine's own classes
         raise ExportError(f"the export is not good, {where}: it cannot run: {reason(error)}") from None
+    logger.info("checked in %s: %s", where, result)
+
+
+def verify_candidates(folder: Path, backend: str, precision: str, arrays: dict, expected: Sequence[np.ndarray]) -> None:
+    """The same for a model that detects nothing, of its boxes (N, R, 4) and scores (N, C, R) before suppression.
+
+    Args:
+        folder: of the graph that ends with them.
+
+    Raises:
+        ExportError: they differ, or the engine cannot run the graph.
+    """
+    where, tolerance = f"{backend}, {precision}", TOLERANCES[precision]
+    try:
+        result = compare_candidates(
+            expected, BACKENDS[backend](folder, Options(precision=precision))(arrays), tolerance
+        )
+    except Exception as error:  # of an engine's own classes
+        raise ExportError(f"the export is not good, {where}: {reason(error)}") from None
+    if result.strays > tolerance.strays * result.count:
+        raise ExportError(f"the export is not good, {where}: it computes something else than the model: {result}")
     logger.info("checked in %s: %s", where, result)
 
 

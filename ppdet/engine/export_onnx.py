@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from paddle import nn
 
@@ -109,12 +109,14 @@ suppression (float[n, r, 4] boxes, float[n, c, r] scores, float[n, r, 4] overlap
 """
 
 
-def write_formats(source: Path, target: Path, model: nn.Layer, formats: Sequence[str], precision: str) -> None:
+def write_formats(
+    source: Path, target: Path, model: nn.Layer, formats: Sequence[str], precision: str, *, suppress: bool = True
+) -> None:
     """Write model.onnx, and model.xml with model.bin, to the folder `target`, with precision fp16 model_fp16.* too.
 
     Args:
         source: folder of the model's exported graph that ends with `candidates`, see `ExportedDetector`.
-        formats: of onnx and openvino.
+        formats: of onnx and openvino. suppress: false leaves suppression out: the graphs end with `candidates` too.
 
     Raises:
         ConfigError: packages are missing, or the network cannot be converted.
@@ -130,7 +132,7 @@ def write_formats(source: Path, target: Path, model: nn.Layer, formats: Sequence
     epsilons = {layer._epsilon for layer in model.sublayers() if isinstance(layer, nn.GroupNorm)}
     if len(epsilons) > 1:
         raise ConfigError("group norms of different epsilon cannot be converted to ONNX")
-    converted = to_onnx(graph, model.fcos_head.nms, *(epsilons or {0.0}))
+    converted = to_onnx(graph, model.fcos_head.nms if suppress else None, *(epsilons or {0.0}))
     onnx.save(converted, str(source / "model.onnx"))
     if "onnx" in formats:
         shutil.copy(source / "model.onnx", target)
@@ -142,11 +144,11 @@ def write_formats(source: Path, target: Path, model: nn.Layer, formats: Sequence
             write_openvino(source / "model.onnx", target / "model_fp16.xml", half=True)
 
 
-def to_onnx(graph: Path, nms: MultiClassNMS, epsilon: float) -> "onnx.ModelProto":
+def to_onnx(graph: Path, nms: Optional[MultiClassNMS], epsilon: float) -> "onnx.ModelProto":
     """ONNX of an exported graph that ends with `candidates`, see `ExportedDetector`, with suppression behind it.
 
-    Inputs keep their names; outputs are bbox (M, 6) and bbox_num (N,) int32, as Paddle's. Batch and image size are free
-    where they are in the graph.
+    Inputs keep their names; outputs are bbox (M, 6) and bbox_num (N,) int32, as Paddle's; without `nms` they stay what
+    they are. Batch and image size are free where they are in the graph.
 
     Args:
         graph: model.json or model.pdmodel, with model.pdiparams beside it. epsilon: of all its group norms.
@@ -161,6 +163,19 @@ def to_onnx(graph: Path, nms: MultiClassNMS, epsilon: float) -> "onnx.ModelProto
         if node.op_type == "InstanceNormalization":
             del node.attribute[:]
             node.attribute.append(onnx.helper.make_attribute("epsilon", epsilon))
+    for value in network.graph.input:
+        free = ("batch", None, "height", "width")
+        for dim, name in zip(value.type.tensor_type.shape.dim, free):
+            if name and not dim.dim_value:
+                dim.dim_param = name
+    if nms is not None:
+        append_suppression(network, nms)
+    onnx.checker.check_model(network, full_check=True)
+    return network
+
+
+def append_suppression(network: "onnx.ModelProto", nms: MultiClassNMS) -> None:
+    """Let the graph end with `suppression` of what it puts out."""
     outputs = [value.name for value in network.graph.output]
     tail = suppression(nms, network.opset_import[0].version)
     # Without a last-pixel shift there is one set of boxes.
@@ -173,14 +188,7 @@ def to_onnx(graph: Path, nms: MultiClassNMS, epsilon: float) -> "onnx.ModelProto
     network.graph.node.extend(tail.graph.node)
     del network.graph.output[:], network.graph.value_info[:]
     network.graph.output.extend(tail.graph.output)
-    for value in network.graph.input:
-        free = ("batch", None, "height", "width")
-        for dim, name in zip(value.type.tensor_type.shape.dim, free):
-            if name and not dim.dim_value:
-                dim.dim_param = name
     network.graph.output[1].type.tensor_type.shape.dim[0].dim_param = "batch"
-    onnx.checker.check_model(network, full_check=True)
-    return network
 
 
 def suppression(nms: MultiClassNMS, opset: int) -> "onnx.ModelProto":

@@ -13,7 +13,7 @@ from noise import noisy, write_padded
 from ppdet.data.transform.decode import read_image
 from ppdet.deploy import Detector
 from ppdet.deploy.backends import BACKENDS
-from ppdet.deploy.check import EXACT, SelfCheck, compare
+from ppdet.deploy.check import EXACT, TOLERANCES, SelfCheck, compare, compare_candidates
 from ppdet.deploy.errors import DeployError
 from ppdet.engine.export import export_model
 
@@ -125,6 +125,15 @@ def test_auto_leaves_out_engines_that_fail_the_self_check(exported, folder, log)
         Detector(exported)
 
 
+def test_auto_compares_no_engines_where_nothing_was_detected(exported, log):
+    """All of them would pass, and the fastest would be taken whatever it computes."""
+    check = SelfCheck.read(exported)
+    SelfCheck(check.arrays, [rows[:0] for rows in check.rows], check.floor, check.top).write(exported)
+    assert SelfCheck.read(exported).comparable("fp32") == 0 < check.comparable("fp32")
+    assert Detector(exported).backend.name == "paddle"
+    assert "backend paddle: the folder has a self-check without detections, nothing to compare engines by" in log.text
+
+
 def test_folder_with_one_format_and_no_self_check(exported, folder):
     for name in ("model.json", "model.pdmodel", "model.pdiparams", "model.xml", "selfcheck.npz"):
         (exported / name).unlink(missing_ok=True)
@@ -173,10 +182,23 @@ def test_engine_that_is_not_installed(folder, monkeypatch):
     assert Detector(folder / "padded").backend.name in ("paddle", "onnxruntime")
 
 
-def test_bfloat16_is_near(folder):
-    for backend in ("paddle", "openvino"):
-        detector = Detector(folder / "padded", backend, precision="bf16")
-        SelfCheck.read(folder / "padded").verify(detector.backend, "bf16")
+@pytest.fixture(scope="module")
+def sure(tmp_path_factory):
+    """An export of a detector with some scores above 0.5, which are not cut to the best: bfloat16 can be compared."""
+    folder = tmp_path_factory.mktemp("sure")
+    nms = ["FCOSHead.nms.keep_top_k=-1", "FCOSHead.nms.score_threshold=0.4", "FCOSHead.nms.nms_threshold=0.8"]
+    cfg = noisy(write_padded(folder, images=1), ["FCOSHead.sqrt_score=true", *nms])
+    return export_model(cfg, str(folder), formats=["openvino"])
+
+
+@pytest.mark.parametrize("backend", ["paddle", "openvino"])
+def test_bfloat16_is_near(sure, backend):
+    check = SelfCheck.read(sure)
+    result = check.verify(Detector(sure, backend, precision="bf16").backend, "bf16")
+    assert result.count == check.comparable("bf16") > 20 and result.strays <= 0.1 * result.count
+    other = SelfCheck(check.arrays, [rows[::2] for rows in check.rows], check.floor, check.top)
+    with pytest.raises(DeployError, match="its detections are not the trained model's"):
+        other.verify(Detector(sure, backend, precision="bf16").backend, "bf16")
 
 
 def test_precision_of_the_folder(exported):
@@ -240,3 +262,33 @@ def test_comparison_of_lists_that_were_cut():
     other = rows([0, 0.9, 1, 1, 9, 9], [0, 0.3005, 2, 2, 9, 9])
     assert compare([many], [other], EXACT, top=2)[:2] == (1, 0)
     assert compare([many], [other], EXACT, top=3)[:2] == (2, 2)
+
+
+BOXES = np.array([[[0, 0, 100, 50], [10, 10, 20, 20]]], np.float32)
+SCORES = np.array([[[0.02, 0.01], [0.001, 0.002]]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "strays"),
+    [
+        (BOXES, SCORES, {"fp32": 0, "bf16": 0}),
+        (BOXES + np.float32(0.4), SCORES, {"fp32": 0, "bf16": 0}),
+        (BOXES + np.float32(1.5), SCORES, {"fp32": 2, "bf16": 0}),
+        (BOXES + np.float32(2.5), SCORES, {"fp32": 2, "bf16": 1}),  # a pixel and a tenth of the longer side
+        # Of the best score, 0.02: a thousandth, or a tenth.
+        (BOXES, SCORES + np.float32(1e-5), {"fp32": 0, "bf16": 0}),
+        (BOXES, SCORES + np.float32(1e-3), {"fp32": 2, "bf16": 0}),
+        (BOXES, SCORES * np.float32(1.15), {"fp32": 2, "bf16": 1}),
+        (BOXES, np.full_like(SCORES, np.nan), {"fp32": 2, "bf16": 2}),
+        (np.full_like(BOXES, np.nan), SCORES, {"fp32": 2, "bf16": 2}),
+    ],
+)
+def test_comparison_before_suppression(boxes, scores, strays):
+    for precision, expected in strays.items():
+        result = compare_candidates([BOXES, SCORES], [boxes, scores], TOLERANCES[precision])
+        assert (result.count, result.strays) == (2, expected)
+
+
+def test_comparison_of_other_locations():
+    with pytest.raises(DeployError, match=r"of shape \(1, 1, 4\), the model's \(1, 2, 4\)"):
+        compare_candidates([BOXES, SCORES], [BOXES[:, :1], SCORES[:, :, :1]], EXACT)

@@ -18,7 +18,7 @@ BACKENDS: dict[str, type[Backend]] = {kind.name: kind for kind in (PaddleInferen
 
 def load_backend(folder: Path, name: str, options: Options) -> Backend:
     """The graph of an exported folder in the named engine, or, for "auto", in the fastest one that is installed and
-    gives the detections of the export's self-check.
+    gives the detections of the export's self-check. Where there is nothing to compare, "auto" is the first one.
 
     Raises:
         DeployError: the engine is not installed, or cannot run this folder with these options.
@@ -49,9 +49,10 @@ def fastest(folder: Path, options: Options) -> Backend:
     if not usable:
         raise DeployError("; ".join(f"{name}: {problem}" for name, problem in obstacles.items()))
     check = SelfCheck.read(folder)
-    if check is None:
+    if check is None or not check.comparable(options.precision):
         if len(usable) > 1:
-            logger.info("backend %s: the folder has no self-check to compare engines by", usable[0])
+            lacks = "has no self-check" if check is None else "has a self-check without detections, nothing"
+            logger.info("backend %s: the folder %s to compare engines by", usable[0], lacks)
         return BACKENDS[usable[0]](folder, options)
     seconds: dict[str, float] = {}
     best, failures = None, []
