@@ -61,7 +61,7 @@ SHORT = (
     *("COCO JSON", "COCO results", "LabelMe", "CreateML", "Label Studio", "BDD100K", "Labelbox", "Supervisely", "VoTT"),
     *("VGG Image Annotator", "Datumaro", "GeoJSON", "Pascal VOC", "CVAT", "YOLO", "CSV"),
 )
-WANTED = "expected COCO JSON; convert them, or name another"
+WANTED = "expected COCO JSON; convert {}, or name another"
 
 
 def describe_path(path: str) -> Optional[str]:
@@ -73,7 +73,7 @@ def describe_path(path: str) -> Optional[str]:
     if not os.path.isfile(path):
         return f"{path} is not a file: expected COCO JSON"
     kind = _kind_of_text(path)
-    return f"{path} is not JSON but {kind}: {WANTED}" if kind else None
+    return f"{path} is not JSON but {kind}: {WANTED.format('it')}" if kind else None
 
 
 def describe_json(content: Any) -> str:
@@ -92,13 +92,21 @@ def describe_json(content: Any) -> str:
             return f"a JSON list of {type(content[0]).__name__}" if content else "an empty JSON list"
         named = next((kind for keys, kind in LISTS if keys <= set(first)), None)
         return named or f"a JSON list of objects with {_listed(first)}"
-    return f"a JSON {type(content).__name__}"
+    return {str: "a text", bool: "true or false", type(None): "null"}.get(type(content), "a number")
+
+
+def holds_object(path: str) -> bool:
+    """Whether a file begins as a JSON object does, whatever it is called."""
+    with open(path, "rb") as file:
+        return decode_text(file.read(64), errors="replace").lstrip().startswith("{")
 
 
 def names_problem(path: str) -> Optional[str]:
-    """One line on why a text file is no list of class names, None where it may be one."""
+    """One line on why `path` is no text file of class names, None where it may be one."""
+    if os.path.isdir(path):
+        return f"{path} is a folder: expected a text file with one class name a line, or a file of COCO JSON"
     kind = _kind_of_text(path)
-    return None if kind in (None, "text") else f"{path} is {kind}: expected one class name a line, or a COCO JSON file"
+    return f"{path} is {kind}: expected one class name a line, or a file of COCO JSON" if kind else None
 
 
 def _kind_of_text(path: str) -> Optional[str]:
@@ -112,7 +120,7 @@ def _kind_of_text(path: str) -> Optional[str]:
     suffix = os.path.splitext(path)[1].lower()
     if text.startswith(("{", "[")):
         return "JSON Lines, an object a line" if suffix == ".jsonl" else None
-    if text.startswith("<"):
+    if re.match(r"<(\?xml|!doctype|html|annotation)", text, re.IGNORECASE):
         return _kind_of_xml(text)
     lines = [line.strip() for line in text.split("\n")[:50]][: -1 if len(data) == 8192 else None]
     if suffix in (".yml", ".yaml"):
@@ -134,7 +142,7 @@ def _kind_of_xml(text: str) -> str:
 
 
 def _content(folder: str) -> str:
-    """What is in a folder, and what to do: "with 12 LabelMe files, e.g. a.json: …"."""
+    """What is in a folder, and what to do: "with 12 LabelMe files, e.g. a.json: …"; the most frequent kind counts."""
     places = (Path(place) / name for place, _, names in os.walk(folder) for name in sorted(names))
     files = [path for path in itertools.islice(places, ENOUGH) if not path.name.startswith(".")]
     kinds: Counter = Counter()
@@ -151,11 +159,12 @@ def _content(folder: str) -> str:
     if not kinds:
         return "without any file: expected one file of COCO JSON"
     if "COCO JSON" in kinds:
-        return f"with {kinds['COCO JSON']} files of COCO JSON: name one of them, e.g. {example['COCO JSON']}"
+        return f"of COCO JSON: name a file in it, e.g. {example['COCO JSON']}"
     labels = [kind for kind, _ in kinds.most_common() if kind not in ("image", "other")]
     kind = labels[0] if labels else kinds.most_common(1)[0][0]
     more = "more than " if len(files) >= ENOUGH else ""
-    return f"with {more}{kinds[kind]} {kind} files, e.g. {example[kind]}: {WANTED}"
+    files_of = "file" if kinds[kind] == 1 else "files"
+    return f"with {more}{kinds[kind]} {kind} {files_of}, e.g. {example[kind]}: {WANTED.format('them')}"
 
 
 def _kind_in_folder(path: Path) -> str:

@@ -34,7 +34,8 @@ def load_coco_json(path: Union[str, Path]) -> dict[str, Any]:
     try:
         content = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON ({error}): expected COCO annotations") from None
+        several = ", it has several values, as JSON Lines has" if "Extra data" in str(error) else ""
+        raise DataError(f"{path} is not JSON ({error}){several}: expected COCO annotations") from None
     finally:
         if collecting:
             gc.enable()
@@ -54,7 +55,10 @@ def coco_categories(content: dict[str, Any], path: Union[str, Path]) -> tuple[li
     """
     categories = content.get("categories")
     if not isinstance(categories, list) or not categories:
-        raise DataError(f"{path} is not COCO: it has no list 'categories'")
+        rows = content.get("annotations")
+        rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        other = f" (its annotations have {_fields(rows)})" if rows and not any("bbox" in row for row in rows) else ""
+        raise DataError(f"{path} is not COCO for detection: it has no list 'categories'{other}")
     ids = whole_numbers(categories, "id", "category", path)
     names = column(categories, "name", "category", path, _is_name, "a text")
     pairs = sorted(zip(ids, names), key=lambda pair: pair[0])
@@ -109,14 +113,15 @@ class Annotations:
         if not isinstance(rows, list):
             raise DataError(f"{path} is not COCO: 'annotations' is not a list")
         self.image = _positions(whole_numbers(rows, "image_id", "annotation", path), image_ids)
+        self._path, self._other = path, _fields(rows) if rows and not any("bbox" in row for row in rows) else None
+        if self._other != "ids alone" and not any("category_id" in row for row in rows):
+            self.require_boxes()
         self.category_ids = whole_numbers(rows, "category_id", "annotation", path)
         self.category = _positions(self.category_ids, category_ids)
         self.crowd = _flags(rows, "iscrowd", path)
         self.ignore = _flags(rows, "ignore", path)
         self.xywh = _boxes([row.get("bbox") for row in rows], path)
         self.area = np.array([_number(row.get("area")) for row in rows], dtype=np.float64)
-        self._other = _fields(rows) if rows and not any("bbox" in row for row in rows) else None
-        self._path = path
 
     def __len__(self) -> int:
         return len(self.image)

@@ -11,6 +11,7 @@ from ppdet.data.classes import clean_name
 from ppdet.data.errors import DataError
 from ppdet.data.source.coco_names import COCO_CATEGORIES
 from ppdet.data.source.dataset import DetectionDataset, join_path, require_folder
+from ppdet.utils.annotation_kinds import holds_object, names_problem
 from ppdet.utils.coco_file import coco_categories, load_coco_json
 from ppdet.utils.files import read_text
 from ppdet.utils.logger import get_logger
@@ -82,6 +83,7 @@ class ImageFolder(DetectionDataset):
             return [], []
         places = [join_path(dataset_dir, anno_path), join_path(None, anno_path)]
         path = next((place for place in places if os.path.isfile(place)), None)
+        path = path or next((place for place in places if os.path.isdir(place)), None)
         if path is None and os.path.basename(anno_path) in (
             "instances_val2017.json",
             "instances_train2017.json",
@@ -91,8 +93,11 @@ class ImageFolder(DetectionDataset):
         if path is None:
             raise DataError(f"file of class names {places[0]} does not exist: check TestDataset.anno_path")
         self.anno_path = path
-        if path.lower().endswith(".json"):
+        if os.path.isfile(path) and (path.lower().endswith(".json") or holds_object(path)):
             return coco_categories(load_coco_json(path), path)
+        problem = names_problem(path)
+        if problem:
+            raise DataError(problem)
         return _read_names(path)
 
 
