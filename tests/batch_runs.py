@@ -4,17 +4,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from killing import alive, command_of, descendants
+from patience import PATIENCE, wait_until
+from processes import alive, command_of, descendants, wait_for_end
 from pyarrow import parquet
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "ppdet.deploy.batch"]
-# Seconds within which what a killed process had started has to end. Two of Ray's helpers look for their dead server.
-ORPHAN_SECONDS = 120
 
 
 class BatchRun:
@@ -39,13 +37,12 @@ class BatchRun:
         """Processes with a Detector, those that still load included."""
         return [pid for pid in descendants(self.process.pid) if "DetectorWorker" in command_of(pid) and alive(pid)]
 
-    def wait_for(self, condition: Callable[[], object], seconds: float = 60) -> None:
-        end = time.monotonic() + seconds
-        while not condition():
-            text = self.log.read_text()
-            assert self.process.poll() is None, f"ended with {self.process.returncode}: {text}"
-            assert time.monotonic() < end, f"nothing happened for {seconds} s: {text}"
-            time.sleep(0.02)
+    def wait_for(self, condition: Callable[[], object], patience: float = PATIENCE) -> None:
+        def there() -> bool:
+            assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.log.read_text()}"
+            return bool(condition())
+
+        wait_until(there, str(self.log), patience)
 
     def kill_worker(self, number: int = 0) -> None:
         os.kill(self.workers()[number], signal.SIGKILL)
@@ -57,15 +54,11 @@ class BatchRun:
             if alive(pid):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
-        end = time.monotonic() + ORPHAN_SECONDS
-        while any(map(alive, family)) and time.monotonic() < end:
-            time.sleep(0.05)
-        left = [command_of(pid) for pid in family if alive(pid)]
-        assert not left, f"left running after {ORPHAN_SECONDS} s: {left}"
+        wait_for_end(family)
 
-    def finish(self, seconds: float) -> str:
+    def finish(self, patience: float = PATIENCE) -> str:
         """Wait for the end; return the log."""
-        code = self.process.wait(seconds)
+        code = self.process.wait(patience)
         assert code == 0, self.log.read_text()
         return self.log.read_text()
 

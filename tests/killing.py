@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+from patience import PATIENCE
+from processes import alive, descendants, rank_of, wait_for_end
 from tiny import TINY_YAML, write_tiny_coco
 
 from ppdet.engine.weights import read_arrays
 
 ROOT = Path(__file__).resolve().parents[1]
 READY = "training: "  # the log's line before the first step
-LOST_RANK_SECONDS = 60  # within which a job has to end that has lost one of its processes
-ORPHAN_SECONDS = 15  # within which the workers of a killed process have to end
 SUFFIXES = (".pdparams", ".pdema", ".pdopt")
 
 
@@ -91,13 +91,9 @@ class TrainingRun:
             for pid in victims:
                 if alive(pid):
                     os.kill(pid, signal.SIGKILL)
-        code = process.wait(timeout=LOST_RANK_SECONDS)
+        code = process.wait(PATIENCE)
         self.logs.append(self.log.read_text())
-        end = time.monotonic() + ORPHAN_SECONDS
-        while any(map(alive, family)) and time.monotonic() < end:
-            time.sleep(0.05)
-        left = [command_of(pid) for pid in family if alive(pid)]
-        assert not left, f"left running after {ORPHAN_SECONDS} s: {left}"
+        wait_for_end(family)
         assert ended or code != 0, f"{self.log}: killed, and yet exit code 0"
         return not ended
 
@@ -169,36 +165,3 @@ def unequal(one: dict, other: dict) -> list[str]:
         elif value != other[key]:
             found.append(key)
     return found
-
-
-def descendants(pid: int) -> list[int]:
-    """All processes below one."""
-    parents = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    found = [pid]
-    for parent in found:
-        found += [child for child, above in parents.items() if above == parent]
-    return found[1:]
-
-
-def alive(pid: int) -> bool:
-    try:
-        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def rank_of(pid: int) -> str:
-    environment = (Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0")
-    return next((e.partition(b"=")[2].decode() for e in environment if e.startswith(b"PADDLE_TRAINER_ID=")), "")
-
-
-def command_of(pid: int) -> str:
-    try:
-        return (Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        return ""

@@ -4,7 +4,6 @@ import argparse
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -107,28 +106,30 @@ def test_mistakes_are_one_line(override, message):
     assert (result.returncode, result.stdout, result.stderr) == (2, "", message)
 
 
-def test_help_answers_at_once():
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        result = run_tool("--help")
-        times.append(time.perf_counter() - start)
-        assert result.returncode == 0
-    assert "examples:" in result.stdout
-    assert min(times) < 0.3
+NEW_MODULES = """
+import sys
+before = set(sys.modules)
+import {package}
+new = {{name: str(getattr(sys.modules[name], "__file__", "")) for name in set(sys.modules) - before}}
+print(sorted({{name.partition(".")[0] for name, file in new.items() if "-packages" in file}}))
+"""
 
 
-@pytest.mark.parametrize("package", ["ppdet", "ppdet.core.workspace", "ppdet.core.cli", "ppdet.core.show"])
-def test_imports_stay_light(package):
-    code = f"import sys, {package}; print(sorted({{'paddle', 'cv2', 'numpy', 'typeguard'}} & set(sys.modules)))"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert result.stdout.strip() == "[]"
-
-
-def test_importing_ppdet_takes_under_a_tenth_of_a_second():
-    code = "import time; t = time.perf_counter(); import ppdet; print(time.perf_counter() - t)"
-    seconds = [float(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT)) for _ in range(3)]
-    assert min(seconds) < 0.1
+@pytest.mark.parametrize(
+    ("package", "others"),
+    [
+        ("ppdet", []),
+        ("ppdet.deploy", []),
+        ("ppdet.core.cli", []),
+        ("ppdet.core.workspace", ["yaml"]),
+        ("ppdet.core.show", ["yaml"]),
+    ],
+)
+def test_imports_stay_light(package, others):
+    """Of all packages that are installed, an import takes these."""
+    code = NEW_MODULES.format(package=package)
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == str(others)
 
 
 def test_arguments():

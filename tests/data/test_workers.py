@@ -4,11 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import alive, wait_for_end
 
 from ppdet.data.workers import WorkerPool
 
@@ -49,20 +49,6 @@ def pool(request):
     pool.close()
 
 
-def is_running(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_for_end(pids):
-    deadline = time.monotonic() + 10
-    while any(is_running(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not any(is_running(pid) for pid in pids)
-
-
 def test_results_come_in_order_from_the_same_processes_in_every_run(pool):
     pids = set()
     for tasks in (list(range(12)), [5], [], [7, 1, 3]):
@@ -94,7 +80,7 @@ def test_a_dead_worker_is_an_error_and_closes_the_pool(pool, task, cause):
     with pytest.raises(RuntimeError, match=rf"worker process died \({cause}\).*lower worker_num"):
         list(pool.run([1, 2, task, 3, 4, 5, 6], copy))
     assert not pool.close.alive
-    assert wait_for_end([process.pid for process in pool._processes])
+    wait_for_end([process.pid for process in pool._processes])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -115,13 +101,14 @@ def test_closing_and_forgetting_end_the_processes():
             del pool
         else:
             pool.close()
-        assert wait_for_end(pids)
+        wait_for_end(pids)
 
 
 def test_a_pool_ends_while_a_later_one_is_in_use():
     first, second = WorkerPool(squares, 1, ROOM), WorkerPool(squares, 1, ROOM)
     first.close()
-    assert wait_for_end([first._processes[0].pid]) and first._processes[0].exitcode == 0, "it was not killed"
+    wait_for_end([first._processes[0].pid])
+    assert first._processes[0].exitcode == 0, "it was not killed"
     check(list(second.run([3], copy)), [3])
     second.close()
 
@@ -132,12 +119,13 @@ def test_an_interrupt_closes_the_pool(pool):
 
     with pytest.raises(KeyboardInterrupt):
         list(pool.run(range(9), interrupt))
-    assert not pool.close.alive and wait_for_end([process.pid for process in pool._processes])
+    assert not pool.close.alive
+    wait_for_end([process.pid for process in pool._processes])
 
 
 SCRIPT = """
-import os, sys, time
-sys.path.insert(0, {tests!r})
+import os, signal, sys
+sys.path[:0] = {tests}
 from test_workers import squares, copy
 from ppdet.data.workers import WorkerPool
 pool = WorkerPool(squares, 2, 1000)
@@ -147,19 +135,19 @@ print(*[process.pid for process in pool._processes], flush=True)
 """
 
 
-@pytest.mark.parametrize("end", ["time.sleep(60)", "sys.exit()", "raise SystemError", "os._exit(1)"])
+@pytest.mark.parametrize("end", ["signal.pause()", "sys.exit()", "raise SystemError", "os._exit(1)"])
 def test_no_worker_outlives_the_main_process(end):
-    script = SCRIPT.format(tests=str(ROOT / "tests" / "data"), end=end)
+    script = SCRIPT.format(tests=[str(ROOT / "tests"), str(ROOT / "tests" / "data")], end=end)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as main:
         pids = [int(pid) for pid in main.stdout.readline().split()]
         assert len(pids) == 2
-        if "sleep" in end:
-            assert all(is_running(pid) for pid in pids)
+        if "pause" in end:
+            assert all(alive(pid) for pid in pids)
             main.kill()
         main.wait()
-        assert wait_for_end(pids)
+        wait_for_end(pids)
 
 
 def test_arrays_that_are_not_plain_memory_go_through_the_pipe():

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from patience import PATIENCE
 
 from ppdet.deploy.detector import Detector
 
@@ -108,6 +109,7 @@ def test_page_finds_what_python_finds(site, browser, tmp_path):
     cv2.imwrite(str(tmp_path / "image.png"), image)
     found = Detector(tmp_path / "model", "onnxruntime", threads=1).predict(str(tmp_path / "image.png"))
     page = browser.new_page()
+    page.set_default_timeout(1000 * PATIENCE)
     page.goto(site)
     page.wait_for_selector("#file:enabled")
     page.locator("#threshold").fill("0.1")
@@ -127,6 +129,7 @@ def test_page_finds_what_python_finds(site, browser, tmp_path):
 
 def test_page_says_that_there_is_no_model(site, browser):
     page = browser.new_page()
+    page.set_default_timeout(1000 * PATIENCE)
     page.goto(f"{site}?model=nowhere")
     page.wait_for_selector("#status.error")
     assert "nowhere/infer_cfg.yml: 404" in page.locator("#status").inner_text()

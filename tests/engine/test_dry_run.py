@@ -31,7 +31,7 @@ def test_what_is_reported(tiny, tmp_path, log):
     assert found["parameters"] == sum(p.size for p in parameters) > found["trained_parameters"] > 0
     assert (found["steps_per_epoch"], found["images_per_step"], found["steps_left"]) == (4, 2, 24)
     assert found["learning_rate"] == pytest.approx({"first": 0.001, "warmed_up": 0.01, "warm_up_steps": 2})
-    assert 0 < found["step_seconds"] < 60 and found["epoch_seconds"] == pytest.approx(4 * found["step_seconds"])
+    assert found["step_seconds"] > 0 and found["epoch_seconds"] == pytest.approx(4 * found["step_seconds"])
     assert found["max_mem_mib"].keys() == {"host"} and 50 < found["max_mem_mib"]["host"] < 20_000
     # Weights and their average, a momentum for each trained weight: float32 all.
     least = 4 * (2 * found["parameters"] + found["trained_parameters"])

@@ -6,6 +6,8 @@ import hashlib
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from patience import PATIENCE
+
 
 class FileServer:
     """Serves `files` (path: bytes). What it should do wrong is set by attributes; `requests` records."""
@@ -45,7 +47,7 @@ class FileServer:
         wanted = handler.headers.get("Range")
         self.requests.append((handler.path, wanted))
         if self.gate is not None:
-            self.gate.wait(10)
+            self.gate.wait(PATIENCE)
         content = self.files.get(handler.path.lstrip("/"))
         if self.status is not None or content is None:
             handler.send_error(self.status or 404)

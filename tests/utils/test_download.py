@@ -192,7 +192,7 @@ def test_processes_share_one_download(server, tmp_path):
     ]
     threading.Timer(1.0, server.gate.set).start()
     for process in processes:
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate()
         assert out.strip() == str(tmp_path / NAME), err
     assert (tmp_path / NAME).read_bytes() == CONTENT
     assert len(server.requests) == 1

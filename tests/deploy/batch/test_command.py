@@ -58,7 +58,7 @@ def test_worker_killed_then_everything_killed_then_started_again(model, images, 
     assert "Traceback" not in run.log.read_text()
 
     run.start()
-    log = run.finish(120)
+    log = run.finish()
     assert f"going on: {SHARD * len(kept)} of {len(names)} images are done" in log and "Traceback" not in log
     assert {name: time for name, time in run.finished().items() if name in kept} == kept
     rows = run.rows()

@@ -5,13 +5,14 @@ import base64
 import io
 import json
 import threading
-import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+from patience import PATIENCE, wait_until
 from PIL import Image
 from serving import Client, form
 
@@ -28,7 +29,7 @@ def detector(served):
 
 
 def client_of(detector, **settings):
-    service = Service(detector, Settings(**settings))
+    service = Service(detector, Settings(**{"timeout_s": PATIENCE, **settings}))
     return Client(service), service
 
 
@@ -121,20 +122,24 @@ def test_turned_photos_have_boxes_in_the_turned_image(client, detector, images):
     np.testing.assert_allclose(as_rows(content), by_score(expected.rows), atol=0.006)
 
 
-def test_concurrent_requests_share_batches_and_get_their_own_answers(detector, images):
+def test_concurrent_requests_share_batches_and_get_their_own_answers(detector, images, monkeypatch):
     client, service = client_of(detector, max_batch=3, max_delay_ms=500)
+    expected = [by_score(detector.predict(image).above(0.45).rows) for image in images]
     with client, ThreadPoolExecutor(8) as pool:
-        expected = [by_score(detector.predict(image).above(0.45).rows) for image in images]
+        wait_until(lambda: service.ready)
         order = [number % 4 for number in range(24)]
-        answers = list(
-            pool.map(lambda n: client.post("/predict?threshold=0.45", files={"image": images[n]}).json(), order)
-        )
+        run, release = service.batcher.run, threading.Event()
+        monkeypatch.setattr(service.batcher, "run", lambda samples: release.wait(PATIENCE) and run(samples))
+        answers = pool.map(lambda n: client.post("/predict?threshold=0.45", files={"image": images[n]}).json(), order)
+        wait_until(lambda: len(service.batcher.waiting) + 3 >= 8, "the model runs some, all others wait for it")
+        release.set()
+        answers = list(answers)
     for number, content in zip(order, answers):
         np.testing.assert_allclose(as_rows(content), expected[number], atol=0.006)
     sizes = [content["batch_size"] for content in answers]
     assert max(sizes) == 3
     value = service.metrics.registry.get_sample_value
-    assert value("ppdet_batch_size_sum") == 25 and value("ppdet_batch_size_count") < 20  # with the first run
+    assert value("ppdet_batch_size_sum") == 25 and value("ppdet_batch_size_count") < 23  # with the first run
     assert value("ppdet_http_requests_total", {"path": "/predict", "status": "200"}) == 24
     assert service.admitted == 0
 
@@ -215,43 +220,44 @@ def test_more_than_the_queue_holds(detector, images):
         assert client.post("/predict", files={"image": images[0]}).status_code == 200
 
 
-def until(condition):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def test_time_runs_out(detector, images, monkeypatch):
-    client, service = client_of(detector, timeout_s=2)
+    client, service = client_of(detector)
     with client:
-        until(lambda: service.ready)
+        wait_until(lambda: service.ready)
         run, release = service.batcher.run, threading.Event()
-        monkeypatch.setattr(service.batcher, "run", lambda samples: release.wait(20) and run(samples))
+        monkeypatch.setattr(service.batcher, "run", lambda samples: release.wait(PATIENCE) and run(samples))
+        blocking = client.start(client.client.post("/predict", files={"image": images[0]}))
+        wait_until(lambda: service.batcher.running_since)
+        service.settings, patient = replace(service.settings, timeout_s=0.5), service.settings
         response = client.post("/predict", files={"image": images[0]})
         assert response.status_code == 504 and "time" in response.json()["error"]
-        until(lambda: service.obstacle == "the model does not come to an end")
+        wait_until(lambda: service.obstacle == "the model does not come to an end")
         assert client.get("/readyz").status_code == 503 and client.get("/healthz").status_code == 200
+        service.settings = patient
         release.set()
-        until(lambda: service.obstacle is None)
+        assert blocking.result(PATIENCE).status_code == 200
+        wait_until(lambda: service.obstacle is None)
         assert client.post("/predict", files={"image": images[0]}).status_code == 200
         assert service.admitted == 0
 
 
 def test_nothing_runs_for_a_client_that_went_away(detector, images, monkeypatch):
-    """The second of two requests waits for the model; its client leaves, and the model never sees it."""
+    """The second of three requests waits for the model; its client leaves, and the model never sees it."""
     client, service = client_of(detector, max_batch=1)
     body, headers = form(images[0])
-    with client, ThreadPoolExecutor(1) as pool:
-        until(lambda: service.ready)
-        run, sizes = service.batcher.run, []
-        monkeypatch.setattr(service.batcher, "run", lambda s: sizes.append(len(s)) or time.sleep(0.5) or run(s))
-        first = pool.submit(client.post, "/predict", content=body, headers=headers)
-        until(lambda: sizes)
+    with client:
+        wait_until(lambda: service.ready)
+        run, sizes, release = service.batcher.run, [], threading.Event()
+        monkeypatch.setattr(
+            service.batcher, "run", lambda s: sizes.append(len(s)) or (release.wait(PATIENCE) and run(s))
+        )
+        first = client.start(client.client.post("/predict", content=body, headers=headers))
+        wait_until(lambda: sizes)
         messages = [{"type": "http.request", "body": body}, {"type": "http.disconnect"}]
 
         async def receive():
-            await asyncio.sleep(0.05 * (2 - len(messages)))
+            while len(messages) == 1 and not service.batcher.waiting:
+                await asyncio.sleep(0.01)
             return messages.pop(0)
 
         async def send(message):
@@ -260,9 +266,10 @@ def test_nothing_runs_for_a_client_that_went_away(detector, images, monkeypatch)
         scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": []}
         scope["headers"] = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         client.run(create_app(service)(scope, receive, send))
-        assert first.result().status_code == 200
-        time.sleep(0.1)
-        assert sizes == [1] and service.admitted == 0
+        release.set()
+        assert first.result(PATIENCE).status_code == 200
+        assert client.post("/predict", content=body, headers=headers).status_code == 200
+        assert sizes == [1, 1] and service.admitted == 0  # the first and the third
         value = service.metrics.registry.get_sample_value
         assert value("ppdet_http_requests_total", {"path": "/predict", "status": "499"}) == 1
 

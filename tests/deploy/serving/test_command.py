@@ -11,12 +11,12 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE, wait_until
 from serving import ROOT, ServerProcess, form
 
 from ppdet.deploy import Detector
@@ -26,7 +26,7 @@ CLIENTS = 12
 
 @pytest.fixture(scope="module")
 def server(served, tmp_path_factory):
-    options = ["--max_body_mb", "0.5", "--max_pixels", "100000", "--timeout_s", "20", "--max_delay_ms", "20"]
+    options = ["--max_body_mb", "0.5", "--max_pixels", "100000", "--max_delay_ms", "500"]
     with ServerProcess(served, tmp_path_factory.mktemp("log") / "log", *options) as server:
         yield server
 
@@ -49,7 +49,7 @@ def test_load(server, served, images):
 
 def raw(server, data, close=False):
     """Status of the answer to bytes as they are; 0 for none."""
-    with socket.create_connection(server.address, timeout=30) as connection:
+    with socket.create_connection(server.address, timeout=PATIENCE) as connection:
         connection.sendall(data)
         if close:
             connection.shutdown(socket.SHUT_WR)
@@ -167,20 +167,19 @@ class LoadClient(threading.Thread):
 
 
 def test_no_accepted_request_is_lost_at_the_end(served, images, tmp_path):
-    with ServerProcess(served, tmp_path / "log") as server:
+    with ServerProcess(served, tmp_path / "log", patient=True) as server:
         body, headers = form(images[0])
         fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         head = f"POST /predict HTTP/1.1\r\nHost: x\r\n{fields}Content-Length: {len(body)}\r\n\r\n".encode()
-        silent, half = (socket.create_connection(server.address, timeout=30) for _ in range(2))
+        silent, half = (socket.create_connection(server.address, timeout=PATIENCE) for _ in range(2))
         half.sendall(head + body[:1000])
         clients = [LoadClient(server, images[number % 4], number % 2 == 0) for number in range(CLIENTS)]
         for client in clients:
             client.start()
-        while min(client.answered for client in clients) < 3:
-            time.sleep(0.01)
-            assert not any(client.end for client in clients)
+        wait_until(lambda: any(client.end for client in clients) or min(client.answered for client in clients) >= 3)
+        assert not any(client.end for client in clients)
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
+        wait_until(lambda: "ending: finishing" in server.log.read_text())
         half.sendall(body[1000:])
         silent.sendall(head + body)
         for connection in (half, silent):
@@ -189,9 +188,9 @@ def test_no_accepted_request_is_lost_at_the_end(served, images, tmp_path):
             assert response.status == 200 and response.getheader("connection") == "close"
             assert json.loads(response.read())["detections"]
         for client in clients:
-            client.join(30)
+            client.join(PATIENCE)
         assert {client.end for client in clients} == {"refused"}
-        assert server.process.wait(timeout=30) == 0
+        assert server.process.wait(timeout=PATIENCE) == 0
         assert "ended" in server.log.read_text()
 
 
@@ -210,13 +209,13 @@ def test_token_and_connections_in_the_systems_queue(served, images, tmp_path):
         server.process.send_signal(signal.SIGTERM)
         server.process.send_signal(signal.SIGCONT)
         assert [connection.getresponse().status for connection in connections] == [200] * 20
-        assert server.process.wait(timeout=30) == 0
+        assert server.process.wait(timeout=PATIENCE) == 0
 
 
 def fails_with(*options, **environment):
     command = [sys.executable, "-m", "ppdet.deploy.serve", *options]
     environment = {**os.environ, **environment}
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert result.returncode == 2 and "Traceback" not in result.stderr
     return result.stderr
 
@@ -256,6 +255,6 @@ Detector.run = lambda self, samples: 1 / 0
 sys.argv[1:] = ["--model_dir", {str(served)!r}, "--port", "0"]
 serve.main()
 """
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert result.returncode == 2 and "error: the model cannot run: division by zero" in result.stderr
     assert "Traceback" not in result.stderr

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
+from patience import PATIENCE
 
 from ppdet.modeling import cpu
 from ppdet.modeling.cpu import check, onednn, primitives
@@ -19,7 +20,7 @@ from ppdet.modeling.cpu.tensors import state
 from ppdet.modeling.layers import Conv2D, ConvNorm
 
 ROOT = Path(__file__).resolve().parents[3]
-HANGS = 600  # seconds after which a process that waits for a lock of nobody's is given up
+
 needs_onednn = pytest.mark.skipif(not cpu.ready(), reason="oneDNN cannot be used on this machine")
 needs_bfloat16 = pytest.mark.skipif(
     not cpu.agrees("bfloat16"), reason="oneDNN has no bfloat16 for training on this processor"
@@ -154,7 +155,7 @@ def test_forked_processes_compute_too():
     queue = context.Queue()
     process = context.Process(target=convolve_once, args=(queue,))
     process.start()
-    process.join(HANGS)
+    process.join(PATIENCE)
     assert process.exitcode == 0 and queue.get()
 
 
@@ -176,7 +177,7 @@ def test_a_process_forked_while_another_thread_computes_computes_too():
         for _ in range(3):
             process = context.Process(target=lambda: queue.put(float(layer(x, relu=True).sum())), daemon=True)
             process.start()
-            process.join(HANGS)
+            process.join(PATIENCE)
             assert process.exitcode == 0 and queue.get() == pytest.approx(expected)
     finally:
         done.set()
