@@ -11,6 +11,7 @@ from ppdet.data.errors import DataError
 from ppdet.data.source import COCODataSet, DetectionDataset
 from ppdet.engine import distributed
 from ppdet.engine.classes import map_by_name, remembered, source_of
+from ppdet.engine.data_warnings import check_training_data
 from ppdet.engine.weights import load_weights
 from ppdet.modeling import cpu
 
@@ -85,8 +86,12 @@ def build_train_reader(cfg: Config, classes: Optional[Classes] = None) -> object
 
     Args:
         classes: of the checkpoint that training goes on from; TrainDataset's are mapped to them by name.
+
+    Raises:
+        DataError: TrainDataset has other classes, or no box. Warnings tell what looks wrong with it.
     """
     dataset = build_dataset(cfg, "TrainDataset", classes)
+    check_training_data(dataset)
     if not cfg["ssod_method"]:
         return build_reader(cfg, "TrainReader", dataset)
     unlabeled = build_dataset(cfg, "UnsupTrainDataset")

@@ -10,6 +10,7 @@ import paddle
 from paddle import Tensor
 
 from ppdet.engine import distributed
+from ppdet.engine.hooks.positives import boxes_in, no_positives
 from ppdet.engine.memory import peak_memory
 from ppdet.engine.methods import scalars
 from ppdet.engine.schedule import plan_of, warn_of_misfits
@@ -57,6 +58,8 @@ def dry_run(trainer: Trainer) -> dict:
         "trained_parameters": sum(p.size for p in parameters if p.trainable),
         "losses": {name: float(value) for name, value in scalars(trainer.losses).items()},
         "skipped_steps": trainer.guard.total,
+        "boxes": sum(int(boxes_in(batch)) for batch in trainer.batches),
+        "positives": int(trainer.losses["positives"].sum()),
         "max_mem_mib": largest(distributed.gather(peak_memory())),
         "data_seconds": data_seconds,
         "first_step_seconds": seconds[0],
@@ -152,6 +155,7 @@ def report(trainer: Trainer, found: dict) -> None:
         *(f"batch: {name} {shape}" for name, shape in found["batch"].items()),
         *(f"maps at stride {stride}: logits {a}, distances {b}, quality {c}" for stride, a, b, c in levels),
         f"parameters: {found['parameters']:,}, of them trained {found['trained_parameters']:,}",
+        f"boxes: {found['boxes']}, positive locations: {found['positives']}",
         "losses: " + " ".join(f"{name}: {value:.4f}" for name, value in found["losses"].items()),
         f"peak memory of a process: {memory}",
         f"seconds: {found['data_seconds']:.2f} first data, {found['first_step_seconds']:.2f} first step, "
@@ -171,6 +175,8 @@ def report(trainer: Trainer, found: dict) -> None:
     for line in lines:
         logger.info("%s", line)
     warn_of_misfits(plan)
+    if found["boxes"] and not found["positives"]:
+        logger.warning("%s", no_positives(1, trainer.images_per_step // distributed.world_size(), found["boxes"]))
     if found["skipped_steps"]:
         logger.warning("%d of the 2 steps had gradients that are infinite or not numbers", found["skipped_steps"])
 

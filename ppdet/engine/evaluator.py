@@ -19,10 +19,12 @@ from ppdet.data.classes import Classes
 from ppdet.data.errors import DataError, ImageError
 from ppdet.data.image_size import image_size
 from ppdet.data.reader import BaseReader
+from ppdet.data.source import DetectionDataset
 from ppdet.deploy.slicing import Slicing, WindowMerger
 from ppdet.engine import distributed
 from ppdet.engine.build import build_dataset, build_reader
-from ppdet.engine.classes import follow
+from ppdet.engine.classes import classes_of, follow
+from ppdet.engine.data_warnings import is_same_file, warn_of_data, warn_of_leaks
 from ppdet.metrics.coco import COCOMetric
 from ppdet.utils.annotation_kinds import describe_json
 from ppdet.utils.coco_file import shown
@@ -39,7 +41,8 @@ class Evaluator:
     name, with a warning where the names are others.
 
     Args:
-        classes: what a training run is about; EvalDataset must have these names, or a DataError lists both sides.
+        training: the data set of the training run whose model is evaluated. EvalDataset must have the same names of
+            classes, or a DataError lists both sides; a warning tells of images that both have.
         classwise: the table has a row for each class as well.
         output_eval: folder for bbox.json; None writes none.
         predictions_only: write bbox.json (to output_eval, or the working directory) and compute nothing.
@@ -50,13 +53,18 @@ class Evaluator:
         self,
         cfg: Config,
         *,
-        classes: Optional[Classes] = None,
+        training: Optional[DetectionDataset] = None,
         classwise: bool = False,
         output_eval: Optional[str] = None,
         predictions_only: bool = False,
         slicing: Optional[Slicing] = None,
     ) -> None:
+        classes = classes_of(training, "TrainDataset") if training else None
         self.dataset = build_dataset(cfg, "EvalDataset", classes)
+        if training:
+            warn_of_leaks(self.dataset, training)
+        if not (predictions_only or (training and is_same_file(self.dataset, training))):
+            warn_of_data(self.dataset, "EvalDataset", training=False)
         self.own_names = list(self.dataset.class_names)
         self.reader = build_reader(cfg, "EvalReader", self.dataset)
         self.slicing = slicing

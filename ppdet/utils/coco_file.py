@@ -97,6 +97,7 @@ class Annotations:
     """A file's annotations as columns of M, in its order.
 
     Attributes:
+        image_ids, category_ids: M numbers as they stand.
         image, category: (M,) int64 positions among the given ids, -1 where the id is not among them.
         xywh: (M, 4) float64 x, y, width, height in pixels as they stand; NaN where a coordinate is null, and where
             there is no bbox.
@@ -112,7 +113,8 @@ class Annotations:
     ) -> None:
         if not isinstance(rows, list):
             raise DataError(f"{path} is not COCO: 'annotations' is not a list")
-        self.image = _positions(whole_numbers(rows, "image_id", "annotation", path), image_ids)
+        self.image_ids = whole_numbers(rows, "image_id", "annotation", path)
+        self.image = _positions(self.image_ids, image_ids)
         self._path, self._other = path, _fields(rows) if rows and not any("bbox" in row for row in rows) else None
         if self._other != "ids alone" and not any("category_id" in row for row in rows):
             self.require_boxes()

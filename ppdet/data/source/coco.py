@@ -7,6 +7,7 @@ from typing import Any, Optional
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
+from ppdet.data import checks
 from ppdet.data.errors import DataError
 from ppdet.data.source.dataset import DetectionDataset, join_path, require_folder
 from ppdet.utils.boxes import have_area
@@ -91,6 +92,8 @@ class COCODataSet(DetectionDataset):
         )
         del content
         boxes = _Boxes(annotations, images, self.anno_path, load_crowd)
+        listed = checks.Boxes(annotations.xyxy, annotations.image, images.widths, images.heights, images.names)
+        self.findings = checks.box_findings(listed, annotations.image_ids)
 
         kept = np.arange(len(images.ids))
         if boxes.total or wants_boxes:  # a file without annotations lists images to detect on: all are kept

@@ -19,12 +19,14 @@ class DetectionDataset:
             Transforms replace a record's arrays in their own copy of the dict; nothing may write into them.
         class_names: name of class 0, 1, …; category_ids: the COCO category id of class 0, 1, …
         anno_path: absolute path of the annotation file, or None.
+        findings: what looks wrong in that file, a sentence each, for those who build a data set to tell.
     """
 
     records: list[dict]
     class_names: list[str]
     category_ids: list[int]
     anno_path: Optional[str]
+    findings: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.records)

@@ -8,6 +8,7 @@ from ppdet.engine.hooks.dead_side import DeadSideHook
 from ppdet.engine.hooks.history import HistoryHook
 from ppdet.engine.hooks.log import LogHook
 from ppdet.engine.hooks.picture import BatchPictureHook
+from ppdet.engine.hooks.positives import PositivesHook
 from ppdet.engine.hooks.profiler import ProfilerHook
 from ppdet.engine.hooks.pseudo_labels import PseudoLabelHook
 from ppdet.engine.hooks.selection import SelectionHook
@@ -20,6 +21,7 @@ __all__ = [
     "HistoryHook",
     "Hook",
     "LogHook",
+    "PositivesHook",
     "ProfilerHook",
     "PseudoLabelHook",
     "SelectionHook",
@@ -47,6 +49,7 @@ def default_hooks(cfg: Config, *, evaluate: bool) -> list[Hook]:
         HistoryHook(),
         *boards,
         BatchPictureHook(),
+        PositivesHook(interval=cfg["log_iter"]),
         DeadSideHook(interval=cfg["log_iter"]),
         CheckpointHook(
             epochs=cfg["snapshot_epoch"], iters=cfg["snapshot_iters"], interval=cfg["log_iter"], evaluate=evaluate

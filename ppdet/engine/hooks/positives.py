@@ -1,0 +1,72 @@
+"""A watch on the first steps: is there anything to learn?"""
+
+from typing import Union
+
+from paddle import Tensor
+
+from ppdet.engine import distributed
+from ppdet.engine.hooks.base import Hook, at_log_line
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+
+class PositivesHook(Hook):
+    """Warns when no location has been positive in the first steps of a run: it learns background alone.
+
+    Rank 0 looks at its own batches.
+
+    Args:
+        steps: to look at. patience: steps to wait for, while the images have had no box at all.
+        interval: of the log's lines; judging reads from the device, and waits for one of them.
+    """
+
+    def __init__(self, steps: int = 10, patience: int = 100, interval: int = 1) -> None:
+        self.first, self.patience, self.interval = steps, patience, interval
+        self.steps = self.images = 0
+        self.positives: Union[int, Tensor] = 0
+        self.boxes: Union[int, Tensor] = 0
+        self.done = distributed.rank() != 0
+
+    def after_step(self, trainer: object) -> None:
+        if self.done or "positives" not in trainer.losses:
+            return
+        self.steps += 1
+        self.images += sum(len(batch["im_id"]) for batch in trainer.batches)
+        self.boxes = self.boxes + sum(boxes_in(batch) for batch in trainer.batches)
+        self.positives = self.positives + trainer.losses["positives"].sum()
+        if self.steps >= self.first and at_log_line(trainer, self.interval):
+            self.judge(last=False)
+
+    def after_train(self, trainer: object) -> None:
+        if not self.done and self.steps:
+            self.judge(last=True)
+
+    def judge(self, *, last: bool) -> None:
+        boxes, positives = int(self.boxes), int(self.positives)
+        if not boxes and self.steps < self.patience and not last:
+            return
+        self.done = True
+        if not positives:
+            logger.warning("%s", no_positives(self.steps, self.images, boxes))
+
+
+def boxes_in(batch: dict) -> Union[int, Tensor]:
+    """Boxes of a training batch: padded ones have class -1, lists of tensors have none."""
+    labels = batch["gt_class"]
+    return sum(len(rows) for rows in labels) if isinstance(labels, list) else (labels >= 0).sum()
+
+
+def no_positives(steps: int, images: int, boxes: int) -> str:
+    """What it may mean that no location was positive."""
+    seen = f"no location was positive in the first {steps} steps ({images} images with {boxes} boxes)"
+    if not boxes:
+        return (
+            f"{seen}: images without boxes teach background alone: do transforms cut all boxes away, or are nearly all "
+            "images empty (allow_empty, empty_ratio)?"
+        )
+    return (
+        f"{seen}: nothing but background is learned. Look at train_batch.jpg: are there boxes, and on the objects? Are "
+        "they in pixels, as [x, y, width, height]? Are they smaller than the first stride, or in none of the ranges of "
+        "Gt2FCOSTarget.object_sizes_boundary?"
+    )
