@@ -3,8 +3,11 @@
 import logging
 import os
 import sys
+from collections import deque
+from pathlib import Path
 
 ROOT_NAME = "ppdet"
+REMEMBERED = 1000  # lines, for a file that is opened later
 
 
 def get_logger(name: str = ROOT_NAME) -> logging.Logger:
@@ -30,17 +33,83 @@ def is_watched() -> bool:
     return sys.stderr.isatty() and get_rank() == 0
 
 
-def _set_up_root() -> None:
+class LogFile(logging.Handler):
+    """Within the block a file gets what standard error gets: first the lines since the last such file, then all others.
+
+    It is added to what is in the file, after `title`. A file that cannot be written, because the disk is full, say, is
+    told of once; then lines are lost until it can.
+    """
+
+    def __init__(self, path: Path, title: str) -> None:
+        super().__init__()
+        self.path, self.title = path, title
+        self.descriptor = -1
+        self.failed = False
+        self.setFormatter(_Formatter())
+        self.addFilter(_shown_on_this_rank)
+
+    def __enter__(self) -> "LogFile":
+        memory = _set_up_root()
+        self.write(f"{'' if self.is_empty() else chr(10)}==== {self.title}")
+        while memory.lines:
+            self.write(memory.lines.popleft())
+        logging.getLogger(ROOT_NAME).addHandler(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        logging.getLogger(ROOT_NAME).removeHandler(self)
+        _set_up_root().lines.clear()
+        self.close()
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+    def is_empty(self) -> bool:
+        try:
+            return self.path.stat().st_size == 0
+        except OSError:
+            return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:
+            self.handleError(record)
+        else:
+            self.write(line)
+
+    def write(self, line: str) -> None:
+        """Add a line to the file alone."""
+        # A line that failed may have left its beginning.
+        content = ("\n" * self.failed + line + "\n").encode("utf-8", "backslashreplace")
+        try:
+            if self.descriptor < 0:
+                self.descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            # Not buffered: worker processes have the file as well, and what fails must not be tried at the end.
+            if os.write(self.descriptor, content) < len(content):
+                raise OSError("there is no room for a whole line")
+        except OSError as error:
+            if not self.failed:
+                self.failed = True
+                reason = error.strerror or error
+                get_logger().error("%s could not be written: %s; lines are missing there", self.path, reason)
+        else:
+            self.failed = False
+
+
+def _set_up_root() -> "_Memory":
     root = logging.getLogger(ROOT_NAME)
-    if any(isinstance(handler, _StandardErrorHandler) for handler in root.handlers):
-        return
-    handler = _StandardErrorHandler()
-    handler.setFormatter(_Formatter())
-    handler.addFilter(_shown_on_this_rank)
-    root.addHandler(handler)
+    memory = next((handler for handler in root.handlers if isinstance(handler, _Memory)), None)
+    if memory is not None:
+        return memory
+    memory = _Memory()
+    for handler in (memory, _StandardErrorHandler()):
+        handler.setFormatter(_Formatter())
+        handler.addFilter(_shown_on_this_rank)
+        root.addHandler(handler)
     root.setLevel(logging.INFO)
     # Importing paddle puts a handler on Python's root logger: without this every line comes twice.
     root.propagate = False
+    return memory
 
 
 def _shown_on_this_rank(record: logging.LogRecord) -> bool:
@@ -56,6 +125,20 @@ class _Formatter(logging.Formatter):
         rank = get_rank()
         record.rank = f"[rank {rank}] " if rank > 0 else ""
         return super().format(record)
+
+
+class _Memory(logging.Handler):
+    """Keeps the last lines, for a file that is opened later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: deque = deque(maxlen=REMEMBERED)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.lines.append(self.format(record))
+        except Exception:
+            self.handleError(record)
 
 
 class _StandardErrorHandler(logging.Handler):
