@@ -15,6 +15,7 @@ EXAMPLES = """examples:
   python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml --eval -r auto    # begin, or go on where it stopped
   python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml -r output/fcos_r18vd_fpn_bccd/3
   python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml --eval --use_vdl true --vdl_log_dir vdl/bccd
+  python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml --name large_batch -o TrainReader.batch_size=8
   python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml --dry_run
   python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml --profiler_options "batch_range=[10,20];state=CPU"
   python -m paddle.distributed.launch --gpus 0,1,2,3 tools/train.py -c configs/fcos/fcos_r50_fpn_1x_coco.yml --eval
@@ -35,6 +36,11 @@ def parse_arguments() -> argparse.Namespace:
         "folder, or from the beginning if there is none",
     )
     parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="remove an earlier run in the run's folder (default: it is moved aside, to output/NAME.1, .2, …)",
+    )
+    parser.add_argument(
         "--amp", action="store_true", help="mixed precision (-o amp=true); on a CPU bfloat16, if it has that"
     )
     parser.add_argument(
@@ -53,7 +59,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--fleet", action="store_true", help="several devices train through paddle.distributed.fleet (-o fleet=true)"
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.overwrite and arguments.resume == "auto":
+        parser.error("--resume auto goes on with the run that is there: leave --overwrite out")
+    return arguments
 
 
 def options(arguments: argparse.Namespace) -> list[str]:
@@ -73,7 +82,9 @@ def main() -> None:
         from ppdet.engine import distributed
         from ppdet.engine.dry_run import dry_run
         from ppdet.engine.hooks.profiler import ProfilerHook, parse_options
+        from ppdet.engine.run_start import require_no_other
         from ppdet.engine.trainer import Trainer
+        from ppdet.utils.lock import LockedError
 
         cfg = load_config(arguments.config, options(arguments))
         hooks = []
@@ -81,7 +92,15 @@ def main() -> None:
             hooks.append(ProfilerHook(parse_options(arguments.profiler_options)))
         set_device(cfg["use_gpu"])
         with distributed.joined(fleet=cfg["fleet"], find_unused=cfg["find_unused_parameters"]):
-            trainer = Trainer(cfg, evaluate=arguments.eval, resume=arguments.resume, hooks=hooks)
+            if not arguments.dry_run:
+                distributed.from_rank_0(lambda: require_no_other(cfg), LockedError)
+            trainer = Trainer(
+                cfg,
+                evaluate=arguments.eval,
+                resume=arguments.resume,
+                overwrite=arguments.overwrite,
+                hooks=hooks,
+            )
             if arguments.dry_run:
                 dry_run(trainer)
             else:

@@ -13,6 +13,8 @@ from ppdet.engine import distributed
 from ppdet.engine.hooks.positives import boxes_in, no_positives
 from ppdet.engine.memory import peak_memory
 from ppdet.engine.methods import scalars
+from ppdet.engine.run_folder import RUN_FILE
+from ppdet.engine.run_start import CONFIG_FILE, LOG_FILE, announce
 from ppdet.engine.schedule import plan_of, warn_of_misfits
 from ppdet.engine.trainer import Trainer
 from ppdet.utils.logger import get_logger
@@ -71,6 +73,7 @@ def dry_run(trainer: Trainer) -> dict:
         "images_per_step": trainer.images_per_step,
         "learning_rate": {"first": first_rate, **warmed_up(trainer)},
         "resume": resume_decision(trainer),
+        "folder": announce(trainer),
         "writes": written(trainer),
         "checkpoint_bytes": checkpoint_bytes(trainer),
         "free_bytes": free_bytes(trainer.output),
@@ -119,7 +122,7 @@ def resume_decision(trainer: Trainer) -> str:
 
 def written(trainer: Trainer) -> list[str]:
     """Paths that the run would write; those of a checkpoint without their suffixes."""
-    names = ["run.json", "bad_steps.jsonl (if steps are skipped)"]
+    names = [RUN_FILE, CONFIG_FILE, LOG_FILE, "bad_steps.jsonl (if steps are skipped)"]
     names += [name for hook in trainer.hooks for name in hook.writes(trainer)]
     return [str(trainer.output / name) for name in names]
 
@@ -167,6 +170,7 @@ def report(trainer: Trainer, found: dict) -> None:
         f"{rate['warm_up_steps'] + 1} on",
         plan.text(),
         f"resume: {found['resume']}",
+        f"{trainer.output}: {found['folder']}",
         *(f"would write: {path}" for path in found["writes"]),
         f"a checkpoint takes {found['checkpoint_bytes'] / MIB:.1f} MiB, the disk has "
         f"{found['free_bytes'] / MIB:.0f} MiB free",

@@ -1,6 +1,7 @@
 """Checkpoints of a training run: whatever happens while one is written, an earlier one stays whole."""
 
 import json
+import os
 import uuid
 from pathlib import Path
 from typing import Optional
@@ -55,14 +56,27 @@ class RunFolder:
         self.classes: Optional[Classes] = None  # noted beside all weights that are written
         self.id = ""
         self.resumed_from: Optional[Path] = None
+        self.pretrained_from: Optional[str] = None  # weights that were in this folder, and were moved with their run
 
-    def begin(self, resumed_from: Optional[Path], *, go_on: bool) -> None:
-        """Start a run of its own, from nothing or from a checkpoint; or go on with the one that `newest` found."""
+    def begin(self, resumed_from: Optional[Path], *, go_on: bool, folder: Optional[Path] = None) -> None:
+        """Start a run of its own, from nothing or from a checkpoint; or go on with the one that `newest` found.
+
+        `folder` is one that gets the run's name next; None for the run's own.
+        """
         if not (go_on and self.id):
             self.id, self.resumed_from = uuid.uuid4().hex, resumed_from
         self.clean()
-        source = self.resumed_from and str(self.resumed_from.absolute())
-        write_sealed(self.folder / RUN_FILE, {"id": self.id, "resumed_from": source})
+        source = self.resumed_from and self.resumed_from.absolute()
+        if source and source.parent == self.folder.absolute():
+            source = source.name  # which stays true wherever the folder goes
+        place = Path.cwd()
+        content = {
+            "id": self.id,
+            "resumed_from": source and str(source),
+            "pretrained_from": self.pretrained_from,
+            "started_in": [os.path.relpath(place, self.folder.resolve()), str(place)],
+        }
+        write_sealed((folder or self.folder) / RUN_FILE, content)
 
     def clean(self) -> None:
         """Remove what a process that was killed while writing, or removing, has left."""
@@ -85,12 +99,18 @@ class RunFolder:
                 return prefix
         return self.resumed_from
 
+    def newest_and_start(self) -> tuple[Optional[Path], Optional[str]]:
+        """`newest`, and where the weights lie now that the run started from, where they were moved."""
+        return self.newest(), self.pretrained_from
+
     def read_run(self) -> None:
         """Find out which run was the last one in this folder."""
         path = self.folder / RUN_FILE
         try:
             run = read_sealed(path)
-            self.id, self.resumed_from = run["id"], run["resumed_from"] and Path(run["resumed_from"])
+            # A name alone is a checkpoint in this folder.
+            self.id, self.resumed_from = run["id"], run["resumed_from"] and self.folder / run["resumed_from"]
+            self.pretrained_from = run.get("pretrained_from")
             return
         except FileNotFoundError:
             problem = "missing"
@@ -157,7 +177,7 @@ class RunFolder:
         That is model_final, where a run goes on for more epochs.
         """
         manifest = read_manifest(beside(prefix, MANIFEST))
-        is_start = self.resumed_from is not None and prefix.absolute() == self.resumed_from
+        is_start = self.resumed_from is not None and prefix.absolute() == self.resumed_from.absolute()
         if not manifest or not (manifest["run"] == self.id or is_start) or manifest["state"]["iteration"] >= iteration:
             return
         other = self.folder / f"snapshot_{manifest['state']['iteration']}"

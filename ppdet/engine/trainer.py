@@ -25,6 +25,7 @@ from ppdet.engine.methods import make_method, scalars, total_losses
 from ppdet.engine.precision import Precision
 from ppdet.engine.run_folder import RunFolder
 from ppdet.engine.run_length import steps_per_iteration, total_steps
+from ppdet.engine.run_start import begun, output_of, start_weights
 from ppdet.engine.weights import CheckpointError, load_weights
 from ppdet.utils.logger import get_logger
 from ppdet.utils.stop import Stopped, StopRequests
@@ -47,16 +48,23 @@ class Trainer:
         evaluate: evaluate whenever a checkpoint is written at an epoch's end, and keep the best one.
         resume: prefix of a checkpoint to go on from, or "auto": the newest whole one of the run in the output folder,
             if there is one.
+        overwrite: an earlier run in the folder, where this one does not go on with it, is removed, not moved aside.
         hooks: further hooks, called after the default ones.
     """
 
     def __init__(
-        self, cfg: Config, *, evaluate: bool = False, resume: Optional[str] = None, hooks: Sequence[Hook] = ()
+        self,
+        cfg: Config,
+        *,
+        evaluate: bool = False,
+        resume: Optional[str] = None,
+        overwrite: bool = False,
+        hooks: Sequence[Hook] = (),
     ) -> None:
         self.cfg = cfg
-        self.output = Path(cfg["save_dir"]) / cfg.name
+        self.output = output_of(cfg)
         self.folder = RunFolder(self.output, keep_every=cfg["keep_checkpoints"], weights_format=cfg["weights_format"])
-        self.resume = resume
+        self.resume, self.overwrite = resume, overwrite
         self.resumed_from = self.find_checkpoint(resume)
         self.seed = cfg["seed"]
         paddle.seed(self.seed)
@@ -94,7 +102,7 @@ class Trainer:
 
         self.pretrained = False  # not the backbone alone, but all of the model
         if cfg["pretrain_weights"] and not self.resumed_from:
-            report = load_weights(self.model, cfg["pretrain_weights"], strict=False)
+            report = load_weights(self.model, start_weights(self), strict=False)
             self.pretrained = not (report.missing or report.mismatched)
             if self.pretrained:
                 warn_of_other_classes(cfg["pretrain_weights"], classes, makes_labels=bool(cfg["ssod_method"]))
@@ -136,7 +144,7 @@ class Trainer:
         """Rank 0 looks, since only its machine may have the files."""
         if resume != "auto":
             return strip_suffix(resume) if resume else None
-        found = distributed.from_rank_0(self.folder.newest, CheckpointError)
+        found, self.folder.pretrained_from = distributed.from_rank_0(self.folder.newest_and_start, CheckpointError)
         if found is None:
             logger.info("--resume auto: %s has no checkpoint of a run yet: starting from the beginning", self.output)
         return found
@@ -191,10 +199,9 @@ class Trainer:
 
         Raises:
             Stopped: the run was asked to end, and has saved what it had.
+            RunError: its folder cannot be had, see `begun`.
         """
-        with self.stop_requests:
-            if distributed.rank() == 0:
-                self.folder.begin(self.resumed_from, go_on=self.resume == "auto")
+        with self.stop_requests, begun(self):
             try:
                 self.call("before_train")
                 while self.epoch < self.epochs:

@@ -38,6 +38,8 @@ def test_what_is_reported(tiny, tmp_path, log):
     assert least <= found["checkpoint_bytes"] < 1.01 * least
     assert [str(Path(path).relative_to(tmp_path / "output" / "tiny")) for path in found["writes"]] == [
         "run.json",
+        "config.yml",
+        "train.log",
         "bad_steps.jsonl (if steps are skipped)",
         "history.jsonl",
         "train_batch.jpg",

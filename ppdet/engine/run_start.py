@@ -1,0 +1,276 @@
+"""How a run takes its folder: no other process is there, an earlier run goes aside, and files say how it is trained."""
+
+import contextlib
+import datetime
+import os
+import shlex
+import shutil
+import socket
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Optional
+
+from ppdet.core.config import Config, merge_config
+from ppdet.core.settings import SLOTS
+from ppdet.data.source.dataset import join_path
+from ppdet.engine import distributed
+from ppdet.engine.hooks.history import HISTORY
+from ppdet.engine.manifest import MANIFEST, OPTIMIZER, TRAINED, WEIGHTS, beside, link, read_manifest
+from ppdet.engine.run_folder import BEST
+from ppdet.utils.files import atomic_path
+from ppdet.utils.lock import LockedError, locked, require_free
+from ppdet.utils.logger import LogFile, get_logger
+
+logger = get_logger(__name__)
+CONFIG_FILE, LOG_FILE = "config.yml", "train.log"
+# What the run does with what is in its folder.
+IN_PLACE, GO_BACK, ANEW = "in place", "go back", "anew"
+
+
+class RunError(RuntimeError):
+    """A run that cannot begin in its folder; the message says why and what to do."""
+
+    user_error = True
+
+
+@contextlib.contextmanager
+def begun(trainer: object) -> Iterator[None]:
+    """Within the block the run's folder is this run's alone, says how it is trained, and takes down its log.
+
+    Rank 0 sees to it, the others wait. An earlier run in the folder has another name then, or is gone with
+    `trainer.overwrite`.
+
+    Raises:
+        RunError: another process trains there, the earlier run cannot be moved, or files cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        log: list[LogFile] = []
+
+        def on_rank_0() -> None:
+            try:
+                stack.enter_context(locked(**lock_of(trainer.output)))
+                begin(trainer)
+                log.append(stack.enter_context(LogFile(trainer.output / LOG_FILE, title(trainer))))
+            except LockedError as error:
+                raise RunError(str(error)) from None
+            except OSError as error:
+                place = error.filename or trainer.output
+                raise RunError(f"{place}: the run cannot begin: {error.strerror or error}") from None
+
+        distributed.from_rank_0(on_rank_0, RunError)
+        try:
+            yield
+        except BaseException as error:
+            for file in log:
+                file.write(last_words(error))
+            raise
+
+
+def lock_of(output: Path) -> dict:
+    """Arguments for `locked`. The file is beside the folder, so that it stays where it is when the folder is moved."""
+    return {
+        "path": output.with_name(f".{output.name}.lock"),
+        "what": f"{output}: a training run",
+        "advice": "wait for its end, or give this run another name with --name",
+    }
+
+
+def require_no_other(cfg: Config) -> None:
+    """Raise LockedError when another process trains in the run's folder now. Nothing is written."""
+    require_free(**lock_of(output_of(cfg)))
+
+
+def output_of(cfg: Config) -> Path:
+    """The folder of a configuration's run."""
+    return Path(cfg["save_dir"]) / cfg.name
+
+
+def title(trainer: object) -> str:
+    """What separates this process's lines in train.log from those of the one before."""
+    now = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
+    start = f"goes on from {trainer.resumed_from}" if trainer.resumed_from else "begins"
+    return f"{now} {start}: {shlex.join(sys.argv)} (process {os.getpid()} on {socket.gethostname()})"
+
+
+def last_words(error: BaseException) -> str:
+    """How train.log says what ended a run: what the terminal shows of it."""
+    if isinstance(error, SystemExit):
+        return f"==== ended with exit code {error.code}"
+    if isinstance(error, KeyboardInterrupt):
+        return "==== interrupted"
+    if getattr(error, "user_error", False) or isinstance(error, OSError):
+        return f"==== error: {' '.join(str(error).split())}"
+    return "==== " + "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()
+
+
+def decide(trainer: object) -> str:
+    """What becomes of what is in the run's folder.
+
+    IN_PLACE: the run there goes on, or there is none. GO_BACK: it goes on from a checkpoint that is not its last one;
+    what came after that is kept elsewhere. ANEW: it is kept elsewhere, whole.
+    """
+    source, output = trainer.resumed_from, trainer.output
+    if source is not None and is_inside(source, output):
+        is_last = trainer.resume == "auto" or not later_than(source, output)
+        return IN_PLACE if is_last else GO_BACK
+    # A run that was killed before its first checkpoint starts once more; it has nothing to lose.
+    starts_again = trainer.resume == "auto" and trainer.folder.id and not has_weights(output)
+    return IN_PLACE if starts_again or not has_run(output) else ANEW
+
+
+def has_run(folder: Path) -> bool:
+    """Whether a folder has what cost time to make: weights, or the history of at least one step."""
+    history = folder / HISTORY
+    return has_weights(folder) or (history.is_file() and history.stat().st_size > 0)
+
+
+def has_weights(folder: Path) -> bool:
+    suffixes = (*TRAINED.values(), *WEIGHTS.values(), OPTIMIZER)
+    return folder.is_dir() and any(path.name.endswith(suffixes) for path in folder.iterdir())
+
+
+def later_than(prefix: Path, folder: Path) -> bool:
+    """Whether the folder has a checkpoint of more steps than this one."""
+    steps = [manifest["state"]["iteration"] for manifest in manifests(folder).values()]
+    own = read_manifest(beside(prefix, MANIFEST))
+    return own is None or max(steps, default=0) > own["state"]["iteration"]
+
+
+def manifests(folder: Path) -> dict[Path, dict]:
+    """Manifests of all checkpoints of a folder by their prefix, of whatever run."""
+    found = {path.with_suffix(""): read_manifest(path) for path in folder.glob(f"*{MANIFEST}")}
+    return {prefix: manifest for prefix, manifest in found.items() if manifest}
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    return folder.resolve() in path.expanduser().resolve().parents
+
+
+def announce(trainer: object) -> str:
+    """What would become of what is in the run's folder, in a line for `--dry_run`."""
+    if decide(trainer) == IN_PLACE:
+        return "keeps what is there"
+    return "clears the earlier run" if trainer.overwrite else f"moves the earlier run to {next_name(trainer.output)}"
+
+
+def begin(trainer: object) -> None:
+    """Make the folder ready: config.yml and run.json of this run, and nothing of an earlier one."""
+    output, decision = trainer.output, decide(trainer)
+    new, old = (output.with_name(f".{output.name}.{word}") for word in ("new", "old"))
+    for left in (new, old):  # by a process that was killed
+        discard(left)
+    pretrained = own_weights(trainer)
+    if not pretrained:
+        trainer.folder.pretrained_from = None
+    if decision == IN_PLACE:
+        output.mkdir(parents=True, exist_ok=True)
+        trainer.folder.begin(trainer.resumed_from, go_on=trainer.resume == "auto")
+        write_config(trainer, output)
+        return
+    clears = trainer.overwrite and (output / "run.json").is_file()
+    if clears and pretrained:
+        raise RunError(f"pretrain_weights: {pretrained} is in the folder that --overwrite clears: leave that out")
+    require_no_data_in(output, trainer.cfg)
+    aside = old if clears else next_name(output)
+    new.mkdir()
+    try:
+        if decision == GO_BACK:
+            take_along(trainer.resumed_from, output, new)
+        if pretrained and not trainer.folder.pretrained_from:
+            trainer.folder.pretrained_from = str(aside / pretrained)
+        trainer.folder.begin(trainer.resumed_from, go_on=False, folder=new)
+        write_config(trainer, new)
+        exchange(output, aside, new)
+    except BaseException:
+        discard(new)
+        raise
+    discard(old)
+    if clears:
+        logger.info("%s had an earlier run: cleared", output)
+    else:
+        logger.info("%s had an earlier run: it is %s now", output, aside)
+
+
+def own_weights(trainer: object) -> Optional[Path]:
+    """pretrain_weights relative to the run's own folder; None where they are elsewhere."""
+    text, output = trainer.cfg["pretrain_weights"], trainer.output
+    if not text or "://" in text or not is_inside(Path(text), output):
+        return None
+    return Path(text).expanduser().resolve().relative_to(output.resolve())
+
+
+def start_weights(trainer: object) -> Optional[str]:
+    """pretrain_weights; or where they are now, when they were in the run's folder and were moved with their run."""
+    return (own_weights(trainer) and trainer.folder.pretrained_from) or trainer.cfg["pretrain_weights"]
+
+
+def write_config(trainer: object, folder: Path) -> None:
+    values = {"run_name": trainer.cfg.name}
+    if trainer.folder.pretrained_from:
+        values["pretrain_weights"] = trainer.folder.pretrained_from
+    with atomic_path(folder / CONFIG_FILE) as temporary:
+        merge_config(trainer.cfg, values, source="the run").dump(temporary)
+
+
+def require_no_data_in(output: Path, cfg: Config) -> None:
+    """Raise RunError when a data set is in the folder that is about to be moved or removed."""
+    for slot in SLOTS:
+        parameters = cfg.component(slot) if cfg[slot] else {}
+        place = join_path(parameters.get("dataset_dir"), parameters.get("image_dir"))
+        if parameters and is_inside(Path(place, "an image"), output):
+            raise RunError(
+                f"{output} has an earlier run and the images of {slot}: give this run another name with --name"
+            )
+
+
+def next_name(output: Path) -> Path:
+    """NAME.1, NAME.2, …: the number after the highest that is taken."""
+    start = output.name + "."
+    endings = (path.name[len(start) :] for path in output.parent.iterdir() if path.name.startswith(start))
+    numbers = [int(ending) for ending in endings if ending.isascii() and ending.isdigit()]
+    return output.with_name(f"{start}{max(numbers, default=0) + 1}")
+
+
+def take_along(prefix: Path, output: Path, new: Path) -> None:
+    """Give the checkpoint `prefix`, those before it, and the best weights up to it, to the folder `new`, too."""
+    found = manifests(output)
+    own = found[next(other for other in found if other.name == prefix.name)]["state"]
+    for other, manifest in found.items():
+        if manifest["state"]["iteration"] <= own["iteration"]:
+            for suffix in (*manifest["files"], MANIFEST):
+                path = beside(other, suffix)
+                if path.is_file():
+                    link(path, new / path.name)
+    newest = max(found.values(), key=lambda manifest: manifest["state"]["iteration"])
+    if own["best_ap"] is not None and own["best_ap"] == newest["state"]["best_ap"]:
+        for path in output.glob(f"{BEST}.*"):
+            link(path, new / path.name)
+    for name in (HISTORY, LOG_FILE):
+        if (output / name).is_file():
+            shutil.copyfile(output / name, new / name)
+
+
+def exchange(output: Path, aside: Path, new: Path) -> None:
+    """Rename `output` to `aside`, and `new` to `output`."""
+    try:
+        output.rename(aside)
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunError(
+            f"{output} has an earlier run and cannot be renamed to {aside.name} ({reason}): give this run another "
+            "name with --name"
+        ) from None
+    try:
+        new.rename(output)
+    except OSError:
+        aside.rename(output)
+        raise
+
+
+def discard(folder: Path) -> None:
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
