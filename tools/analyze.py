@@ -11,7 +11,7 @@ from ppdet.core.cli import add_config_arguments, make_parser, one_line_errors, r
 EXAMPLES = """examples:
   python tools/analyze.py output/fcos_r18vd_fpn_bccd
   python tools/analyze.py output/fcos_r18vd_fpn_bccd output/fcos_r50_fpn_bccd --picture both.png
-  python tools/analyze.py output/fcos_r18vd_fpn_bccd --evaluate -c configs/fcos/fcos_r18vd_fpn_bccd.yml
+  python tools/analyze.py output/fcos_r18vd_fpn_bccd --evaluate      # every checkpoint there
 """
 
 
@@ -22,13 +22,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--evaluate",
         action="store_true",
-        help="evaluate the folders' checkpoints, on EvalDataset of -c, instead of reading what training noted; "
-        "results are kept in evaluations.jsonl there",
+        help="evaluate the folders' checkpoints, as the config.yml there says, or -c for all of them, instead of "
+        "reading what training noted; results are kept in evaluations.jsonl there",
     )
     add_config_arguments(parser, required=False)
     arguments = parser.parse_args()
-    if arguments.evaluate != bool(arguments.config) or (arguments.opt and not arguments.evaluate):
-        parser.error("--evaluate and -c FILE go together; -o is for both of them")
+    if (arguments.config or arguments.opt) and not arguments.evaluate:
+        parser.error("-c and -o are for --evaluate")
     return arguments
 
 
@@ -38,13 +38,13 @@ def main() -> None:
         from ppdet.engine.runtime import load_paddle, set_device
 
         load_paddle(announce=arguments.evaluate)
-        from ppdet.core.workspace import load_config
         from ppdet.engine import analysis
+        from ppdet.engine.trained import folder_config
 
         if arguments.evaluate:
-            cfg = load_config(arguments.config, arguments.opt)
-            set_device(cfg["use_gpu"])
-            runs = analysis.evaluate_checkpoints(cfg, arguments.folders)
+            configs = [folder_config(folder, arguments.config, arguments.opt) for folder in arguments.folders]
+            set_device(configs[0]["use_gpu"])
+            runs = analysis.evaluate_checkpoints(configs, arguments.folders)
         else:
             runs = analysis.read_runs(arguments.folders)
         print(analysis.table(runs))

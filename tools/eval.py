@@ -6,25 +6,28 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppdet.core.cli import add_config_arguments, add_slice_arguments, make_parser, one_line_errors, run
+from ppdet.core.cli import add_run_arguments, add_slice_arguments, make_parser, one_line_errors, require_run, run
 
 EXAMPLES = """examples:
+  python tools/eval.py output/fcos_r18vd_fpn_bccd --classwise      # best_model, or else model_final
+  python tools/eval.py output/fcos_r18vd_fpn_bccd/3
   python tools/eval.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml -o weights=output/fcos_r18vd_fpn_bccd/model_final
-  python tools/eval.py -c FILE -o weights=W --classwise --output_eval results
-  python tools/eval.py -c FILE --json_eval --output_eval results     # numbers of an existing results/bbox.json
-  python tools/eval.py -c FILE -o weights=W --slice_infer --slice_size 640 640 --overlap_ratio 0.25 0.25
+  python tools/eval.py output/NAME --output_eval results
+  python tools/eval.py output/NAME --json_eval --output_eval results     # numbers of an existing results/bbox.json
+  python tools/eval.py output/NAME --slice_infer --slice_size 640 640 --overlap_ratio 0.25 0.25
 """
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
-    add_config_arguments(parser)
+    add_run_arguments(parser)
     parser.add_argument("--output_eval", metavar="DIR", help="folder for bbox.json (default: written nowhere)")
     parser.add_argument("--json_eval", action="store_true", help="evaluate bbox.json in --output_eval; no model")
     parser.add_argument("--classwise", action="store_true", help="AP of each class")
     parser.add_argument("--save_prediction_only", action="store_true", help="write bbox.json and compute no numbers")
     add_slice_arguments(parser)
     arguments = parser.parse_args()
+    require_run(parser, arguments)
     if arguments.json_eval and arguments.slice_infer:
         parser.error("--json_eval takes detections from a file: leave --slice_infer out")
     return arguments
@@ -39,12 +42,12 @@ def main() -> None:
         from ppdet.engine.runtime import load_paddle, set_device
 
         load_paddle()
-        from ppdet.core.workspace import load_config
         from ppdet.engine import distributed
         from ppdet.engine.build import build_trained_model
         from ppdet.engine.evaluator import Evaluator
+        from ppdet.engine.trained import trained_config
 
-        cfg = load_config(arguments.config, arguments.opt)
+        cfg = trained_config(arguments, "EvalReader", with_weights=not arguments.json_eval)
         set_device(cfg["use_gpu"])
         with distributed.joined():
             evaluator = Evaluator(

@@ -7,20 +7,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppdet.core.cli import add_config_arguments, make_parser, one_line_errors, run
+from ppdet.core.cli import add_run_arguments, make_parser, one_line_errors, require_run, run
 
 EXAMPLES = """examples:
+  python tools/export_model.py output/fcos_r18vd_fpn_bccd      # best_model, or else model_final
   python tools/export_model.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml \\
       -o weights=output/fcos_r18vd_fpn_bccd/model_final
-  python tools/export_model.py -c FILE -o weights=W --format onnx openvino
-  python tools/export_model.py -c FILE -o weights=W TestReader.fuse_normalize=false --output_dir exported
+  python tools/export_model.py output/NAME --format onnx openvino
+  python tools/export_model.py output/NAME -o TestReader.fuse_normalize=false --output_dir exported
   python deploy/python/infer.py --model_dir output_inference/NAME --image_file photo.jpg
 """
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
-    add_config_arguments(parser)
+    add_run_arguments(parser)
     parser.add_argument(
         "--output_dir", default="output_inference", help="the model goes to a folder in here (default: %(default)s)"
     )
@@ -40,7 +41,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--check_image", metavar="FILE", help="image to compare detections on (default: a labelled one of EvalDataset)"
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    require_run(parser, arguments)
+    return arguments
 
 
 def main() -> None:
@@ -49,10 +52,10 @@ def main() -> None:
         from ppdet.engine.runtime import load_paddle, set_device
 
         load_paddle()
-        from ppdet.core.workspace import load_config
         from ppdet.engine.export import export_model
+        from ppdet.engine.trained import trained_config
 
-        cfg = load_config(arguments.config, arguments.opt)
+        cfg = trained_config(arguments, "TestReader")
         set_device(cfg["use_gpu"])
         export_model(
             cfg,

@@ -6,19 +6,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppdet.core.cli import add_config_arguments, add_slice_arguments, flag, make_parser, one_line_errors, run
+from ppdet.core.cli import add_run_arguments, add_slice_arguments, flag, make_parser, one_line_errors, require_run, run
 
 EXAMPLES = """examples:
+  python tools/infer.py output/fcos_r18vd_fpn_bccd --infer_img cells.jpg      # best_model, or else model_final
   python tools/infer.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml \\
       -o weights=output/fcos_r18vd_fpn_bccd/best_model --infer_img cells.jpg
-  python tools/infer.py -c FILE -o weights=W --infer_dir photos --save_results true --draw_threshold 0.4
-  python tools/infer.py -c FILE -o weights=W --infer_dir aerial --slice_infer --slice_size 640 640
+  python tools/infer.py output/NAME --infer_dir photos --save_results true --draw_threshold 0.4
+  python tools/infer.py output/NAME --infer_dir aerial --slice_infer --slice_size 640 640
 """
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
-    add_config_arguments(parser)
+    add_run_arguments(parser)
     images = parser.add_mutually_exclusive_group(required=True)
     images.add_argument("--infer_img", metavar="FILE", help="one image")
     images.add_argument("--infer_dir", metavar="DIR", help="all images in a folder and below it")
@@ -29,7 +30,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--save_threshold", type=float, default=0.0, help="least score in bbox.json")
     parser.add_argument("--visualize", type=flag, default=True, help="draw pictures (default: true)")
     add_slice_arguments(parser)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    require_run(parser, arguments)
+    return arguments
 
 
 def main() -> None:
@@ -43,10 +46,10 @@ def main() -> None:
         from ppdet.engine.runtime import load_paddle, set_device
 
         load_paddle()
-        from ppdet.core.workspace import load_config
         from ppdet.engine.predictor import Predictor
+        from ppdet.engine.trained import trained_config
 
-        cfg = load_config(arguments.config, arguments.opt)
+        cfg = trained_config(arguments, "TestReader")
         set_device(cfg["use_gpu"])
         predictor = Predictor(cfg)
         write_results(

@@ -30,6 +30,26 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = Tr
     )
 
 
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add RUN, -c and -o for a tool that takes a trained model; `require_run` checks them."""
+    parser.add_argument(
+        "run",
+        nargs="?",
+        metavar="RUN",
+        help="folder of a run, such as output/NAME, for its best weights (else the last ones), or a checkpoint in it, "
+        "such as output/NAME/3; in place of -c and -o weights=",
+    )
+    add_config_arguments(parser, required=False)
+
+
+def require_run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """End with a line unless there is either RUN or -c."""
+    if (arguments.run is None) == (arguments.config is None):
+        stray = next((text for text in arguments.opt if "=" not in text), None)
+        hint = f"; {stray} was taken for a KEY=VALUE of -o: RUN stands before -o" if stray else ""
+        parser.error(f"name a RUN, such as output/NAME, or a YAML file with -c: one of them{hint}")
+
+
 def add_slice_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --slice_infer and what belongs to it; `ppdet.deploy.slicing.slicing_of` reads and checks them."""
     group = parser.add_argument_group("small objects in large images (docs/SLICING.md)")

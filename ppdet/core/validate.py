@@ -46,13 +46,15 @@ def check_setting(node: Node, key: str, setting: Setting) -> None:
 
 
 def _check_folder_name(node: Node, key: str) -> None:
-    name = node.value
-    usable = (
-        name.isprintable() and name == name.strip() and name[:1] not in ("", ".", "-") and len(name.encode()) <= 200
-    )
-    if not usable or "/" in name or "\\" in name:
-        message = f"expected the name of a folder, without slashes, a dot or dash in front, got {_shown(name)}"
+    if not names_folder(node.value):
+        message = f"expected the name of a folder, without slashes, a dot or dash in front, got {_shown(node.value)}"
         raise config_error(node.origin, key, message)
+
+
+def names_folder(name: str) -> bool:
+    """Tell whether a folder can have this name without surprises."""
+    is_plain = name.isprintable() and name == name.strip() and not {"/", "\\"} & set(name)
+    return is_plain and name[:1] not in ("", ".", "-") and len(name.encode()) <= 200
 
 
 def section_of(root: Node, component: str) -> Node:

@@ -77,7 +77,7 @@ def read_run(folder: Path, name: str) -> Run:
     if not run.evaluations and not run.reports:
         raise AnalysisError(
             f"{folder}: no {HISTORY} with anything in it: is it a run's folder? Checkpoints alone are evaluated with "
-            "--evaluate -c FILE"
+            "--evaluate, and -c FILE where there is no config.yml"
         )
     return run
 
@@ -106,8 +106,8 @@ def read_evaluations(folder: Path) -> list[dict]:
     return lines
 
 
-def evaluate_checkpoints(cfg: Config, folders: Sequence[Path]) -> list[Run]:
-    """Evaluate every checkpoint of the folders as the configuration says.
+def evaluate_checkpoints(configs: Sequence[Config], folders: Sequence[Path]) -> list[Run]:
+    """Evaluate every checkpoint of each folder as its configuration says.
 
     Results are added to evaluations.jsonl in each folder; a checkpoint that has one there, with the same content and
     configuration, is not evaluated again.
@@ -115,18 +115,23 @@ def evaluate_checkpoints(cfg: Config, folders: Sequence[Path]) -> list[Run]:
     Raises:
         AnalysisError: a folder is missing, or has no checkpoints.
     """
-    found = {folder: checkpoints(folder, cfg["epoch"] or 0) for folder in folders}
-    digest = configuration_digest(cfg)
-    model, evaluator = build_model(cfg), Evaluator(cfg)
+    found = [checkpoints(folder, cfg["epoch"] or 0) for cfg, folder in zip(configs, folders)]
     return [
         Run(
             name,
-            {epoch: evaluate_once(path, epoch, digest, model, evaluator) for epoch, path in found[folder].items()},
+            evaluate_folder(cfg, weights),
             [line for line in read_history(folder / HISTORY) if line["event"] == REPORT],
             pseudo_labels(read_history(folder / HISTORY)),
         )
-        for folder, name in zip(folders, names_of(folders))
+        for cfg, folder, weights, name in zip(configs, folders, found, names_of(folders))
     ]
+
+
+def evaluate_folder(cfg: Config, found: dict[int, Path]) -> dict[int, dict[str, float]]:
+    """COCO's numbers of checkpoints by epochs done."""
+    digest = configuration_digest(cfg)
+    model, evaluator = build_model(cfg), Evaluator(cfg)
+    return {epoch: evaluate_once(path, epoch, digest, model, evaluator) for epoch, path in found.items()}
 
 
 def checkpoints(folder: Path, epochs: int) -> dict[int, Path]:
@@ -156,8 +161,9 @@ def checkpoints(folder: Path, epochs: int) -> dict[int, Path]:
 
 
 def configuration_digest(cfg: Config) -> str:
-    """The same for configurations with the same values, wherever these come from."""
-    values = "\n".join(line.split("#")[0].rstrip() for line in show(cfg).splitlines())
+    """The same for configurations with the same values, wherever these come from, and whatever the run is called."""
+    lines = (line.split("#")[0].rstrip() for line in show(cfg).splitlines() if not line.startswith("run_name:"))
+    values = "\n".join(lines)
     return hashlib.sha256(values.encode()).hexdigest()
 
 
@@ -193,7 +199,7 @@ def table(runs: Sequence[Run]) -> str:
     for run in runs:
         best = best_epoch(run)
         if best is None:
-            rows.append(f"{run.name}: no evaluations: train with --eval, or add --evaluate -c FILE")
+            rows.append(f"{run.name}: no evaluations: train with --eval, or add --evaluate")
         else:
             rows.append(f"{run.name}: best AP {run.evaluations[best]['AP']:.3f} after epoch {best}")
     return "\n".join([*rows, *(row for run in runs if run.pseudo_labels for row in pseudo_label_rows(run))])

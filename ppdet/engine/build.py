@@ -31,7 +31,10 @@ def build_model(cfg: Config, *, weights: Optional[str] = None) -> nn.Layer:
 def build_trained_model(cfg: Config) -> nn.Layer:
     """The network in evaluation mode with the weights that `-o weights=` or the file names, and their classes."""
     if not cfg["weights"]:
-        raise ConfigError(f"{cfg.path}: weights is not set: add -o weights=output/{cfg.name}/model_final")
+        raise ConfigError(
+            f"{cfg.path}: weights is not set: add -o weights=output/{cfg.name}/model_final, or name the "
+            f"run's folder, output/{cfg.name}, in place of -c"
+        )
     model = build_model(cfg, weights=cfg["weights"])
     model.eval()
     return model

@@ -50,7 +50,7 @@ def test_table():
     assert lines[6:] == [
         "short: best AP 0.500 after epoch 1",
         "a_name_that_is_longer_than_columns: best AP 0.375 after epoch 4",
-        "blind: no evaluations: train with --eval, or add --evaluate -c FILE",
+        "blind: no evaluations: train with --eval, or add --evaluate",
     ]
 
 
@@ -111,7 +111,7 @@ def test_from_checkpoints(finished, tmp_path, log):
     options, folder = finished.copy_to(tmp_path / "output")
     (folder / "history.jsonl").unlink()
     cfg = load_config(str(finished.path), options)
-    (run,) = evaluate_checkpoints(cfg, [folder])
+    (run,) = evaluate_checkpoints([cfg], [folder])
     # Training evaluated the same weights.
     assert run.evaluations == {1: finished.witness.evaluations[0][1], 2: finished.witness.evaluations[1][1]}
     assert log.text.count("evaluation after epoch") == 2
@@ -123,13 +123,13 @@ def test_from_checkpoints(finished, tmp_path, log):
     assert [json.loads(row)["weights"] for row in rows] == ["0.pdparams", "model_final.pdparams"]
     path.write_text(rows[0] + "\n" + rows[1][:50])
     log.clear()
-    assert evaluate_checkpoints(cfg, [folder])[0].evaluations == run.evaluations
+    assert evaluate_checkpoints([cfg], [folder])[0].evaluations == run.evaluations
     assert log.text.count("evaluation after epoch") == 1 and "0.pdparams: evaluated before" in log.text
     # Another configuration, or other weights, are another evaluation.
     log.clear()
     (folder / "0.pdparams").write_bytes((folder / "model_final.pdparams").read_bytes())
     other = load_config(str(finished.path), [*options, "FCOSHead.nms.score_threshold=0.9"])
-    (run,) = evaluate_checkpoints(other, [folder])
+    (run,) = evaluate_checkpoints([other], [folder])
     assert run.evaluations[1] == run.evaluations[2]
     assert [json.loads(row)["epoch"] for row in path.read_text().splitlines()] == [1, 2, 1, 2]
     # What is shown is of the last one alone.
@@ -153,7 +153,10 @@ def test_the_tool(finished, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--evaluate"], "--evaluate and -c FILE go together"), (["-o", "epoch=3"], "--evaluate and -c FILE go together")],
+    [
+        (["-c", "a.yml"], "-c and -o are for --evaluate"),
+        (["-o", "epoch=3"], "-c and -o are for --evaluate"),
+    ],
 )
 def test_options_that_need_each_other(finished, arguments, message):
     result = tool(finished.folder, *arguments)
@@ -164,7 +167,7 @@ def test_nothing_to_analyse(finished, tmp_path):
     result = tool(tmp_path / "none")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == f"error: {tmp_path}/none: no such folder: expected that of a run, such as output/NAME\n"
-    with pytest.raises(AnalysisError, match=r"no history.jsonl with anything in it: .* --evaluate -c FILE"):
+    with pytest.raises(AnalysisError, match=r"no history.jsonl with anything in it: .* --evaluate, and -c FILE"):
         read_runs([tmp_path])
     with pytest.raises(AnalysisError, match=r"no checkpoints there, neither <epoch>.pdparams nor model_final.pdparams"):
-        evaluate_checkpoints(load_config(str(finished.path)), [tmp_path])
+        evaluate_checkpoints([load_config(str(finished.path))], [tmp_path])
