@@ -89,7 +89,7 @@ def test_files_of_a_run(tiny, tmp_path, log):
     assert any(isinstance(hook, DeadSideHook) for hook in trainer.hooks)
     trainer.train()
     names = {p.name for p in (tmp_path / "output" / "tiny").iterdir()}
-    pictures_and_logs = {"train_batch.jpg", "train_batch_2.jpg", "history.jsonl", "run.json"}
+    pictures_and_logs = {"train_batch.jpg", "train_batch_2.jpg", "history.jsonl", "run.json", "config.yml", "train.log"}
     assert names == pictures_and_logs | {"best_model.pdparams", "best_model.json"} | {
         f"{prefix}.{suffix}" for prefix in ("0", "model_final") for suffix in ("pdparams", "pdopt", "json")
     }
