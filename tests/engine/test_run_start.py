@@ -13,7 +13,6 @@ from types import SimpleNamespace
 import paddle
 import pytest
 from paddle import nn
-from ppdet.engine.stop import Stopped
 from tiny import TINY_YAML
 
 from ppdet.core.workspace import load_config
@@ -21,6 +20,7 @@ from ppdet.engine.manifest import TrainingState, read_sealed
 from ppdet.engine.run_folder import RunFolder
 from ppdet.engine.run_start import RunError, announce, begun, next_name, require_no_other, start_weights
 from ppdet.utils.lock import LockedError, locked
+from ppdet.utils.stop import Stopped
 
 pytestmark = pytest.mark.filterwarnings("ignore:The input state dict is empty")
 ROOT = Path(__file__).resolve().parents[2]
