@@ -157,4 +157,7 @@ def random_stream(seed: int, task: Task, kind: int) -> np.random.Generator:
 
 def describe(error: Exception) -> str:
     """A line for what a user can mend, the whole traceback for what a programmer must."""
+    # The second is OpenCV's.
+    if isinstance(error.__cause__ or error, MemoryError) or "Insufficient memory" in str(error):
+        return f"not enough memory for a batch ({' '.join(str(error).split())}): lower worker_num or batch_size"
     return str(error) if isinstance(error, DataError) else traceback.format_exc()

@@ -4,13 +4,12 @@ Bytes are a quarter of the floats on their way out of a worker, through shared m
 """
 
 import json
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 
-from ppdet.data.collate import REPORT
+from ppdet.data.collate import REPORT, describe
 from ppdet.data.transform.color import NormalizeImage, Permute
 
 if TYPE_CHECKING:
@@ -83,8 +82,8 @@ class ToDevice:
                 # Runs in a thread of the loader's, which would hide what is raised in it.
                 try:
                     yield from source
-                except Exception:
-                    report = {"skipped": {}, "error": traceback.format_exc()}
+                except Exception as error:
+                    report = {"skipped": {}, "error": describe(error)}
                     yield {REPORT: np.frombuffer(json.dumps(report).encode(), dtype=np.uint8).copy()}
 
         source = batches(lambda arrays: {key: array.copy() for key, array in arrays.items()})

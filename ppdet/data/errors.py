@@ -1,8 +1,10 @@
-"""What goes wrong with data. Both errors are one line that a user can act on."""
+"""What goes wrong with data. All errors are one line that a user can act on."""
+
+from typing import Any
 
 from ppdet.utils.errors import DataError
 
-__all__ = ["DataError", "ImageError"]
+__all__ = ["DataError", "ImageError", "WorkerError"]
 
 
 class ImageError(DataError):
@@ -15,3 +17,11 @@ class ImageError(DataError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
+
+
+class WorkerError(DataError):
+    """A data worker that died, or could not hand over a batch. `task`: the one it had, None if that is not known."""
+
+    def __init__(self, message: str, task: Any) -> None:
+        super().__init__(message)
+        self.task = task

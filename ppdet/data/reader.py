@@ -10,7 +10,7 @@ import numpy as np
 from ppdet.core.workspace import register
 from ppdet.data.collate import PADDING, REPORT, Collator, SampleSource, Task
 from ppdet.data.device import ToDevice, take_normalize
-from ppdet.data.errors import DataError
+from ppdet.data.errors import DataError, WorkerError
 from ppdet.data.sampler import EpochSampler
 from ppdet.data.source.dataset import DetectionDataset
 from ppdet.data.transform.color import NormalizeImage
@@ -51,8 +51,8 @@ class BaseReader:
     transform puts into all samples, stacked. Fields that are not arrays, such as paths, stay out.
 
     `skipped` maps the path of every image that could not be read to the reason. Iterating raises DataError
-    when these are at least 2 and more than 1 % of the images met, and RuntimeError when a transform fails
-    or a worker dies.
+    when these are at least 2 and more than 1 % of the images met, RuntimeError when a transform fails, and
+    WorkerError (a DataError) when a worker dies.
     """
 
     __inject__ = ["sample_transforms", "batch_transforms"]
@@ -198,9 +198,13 @@ class BaseReader:
             pool = WorkerPool(self._make, self.worker_num, room)
         try:
             yield from pool.run(tasks, finish)
+        except WorkerError as error:
+            if error.task is None:
+                raise
+            some = ", ".join(self.dataset.records[task.index]["im_file"] for task in error.task[:3])
+            raise WorkerError(f"{error}; its images: {some}{', …' * (len(error.task) > 3)}", error.task) from None
         finally:
-            # Training goes on in the next epoch. Workers of an evaluation, forked from a process in the middle of
-            # training, would keep that process's old memory alive until the next one.
+            # Training goes on. Workers of an evaluation, forked in the middle of training, would keep old memory alive.
             if self.training and self._pool is None:
                 self._pool = pool
             else:

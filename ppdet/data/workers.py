@@ -9,15 +9,23 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, NamedTuple
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, NamedTuple, NoReturn, Union
 
 import numpy as np
 
+from ppdet.data.errors import WorkerError
+from ppdet.utils.logger import get_logger
 from ppdet.utils.stop import SIGNALS, signals_later
+
+logger = get_logger(__name__)
 
 AHEAD = 2  # batches that every worker makes ahead of the one in use
 ALIGNMENT = 64  # bytes; a cache line
 STOP_SECONDS = 5.0  # to finish the batch at hand when the pool closes
+SILENT_SECONDS = 60.0  # without the batch that is waited for: it is told, and waited for all the same
+# A library prints the stack of its C++ code at these.
+CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL")
 
 Arrays = dict[str, np.ndarray]
 
@@ -58,7 +66,7 @@ class WorkerPool:
         by an error, leaves the pool ready for the next.
 
         Raises:
-            RuntimeError: a worker died. The pool is closed then.
+            WorkerError: a worker died, and the pool is closed; or what it made cannot be handed over.
         """
         count = len(self._processes)
         sent = received = 0
@@ -67,9 +75,9 @@ class WorkerPool:
                 while sent < min(len(tasks), received + AHEAD * count):
                     self._send(sent % count, sent // count % AHEAD, tasks[sent])
                     sent += 1
-                arrays = self._receive(received % count)
+                message = self._receive(received % count, tasks[received])
                 received += 1
-                batch = finish(arrays)
+                batch = finish(self._unpack(received - 1, tasks[received - 1], *message))
                 if sent < len(tasks):
                     self._send(sent % count, sent // count % AHEAD, tasks[sent])
                     sent += 1
@@ -79,31 +87,44 @@ class WorkerPool:
             raise
         finally:
             while received < sent and self.close.alive:
-                self._receive(received % count)
+                self._receive(received % count, tasks[received])
                 received += 1
 
     def _send(self, worker: int, slot: int, task: Any) -> None:
         try:
             self._connections[worker].send((slot, task))
         except OSError:
-            self._fail(worker)
+            self._fail(worker, None)
 
-    def _receive(self, worker: int) -> Arrays:
+    def _receive(self, worker: int, task: Any) -> tuple[int, Union[Arrays, str]]:
+        connection, process, silent = self._connections[worker], self._processes[worker], 0.0
         try:
-            slot, packed = self._connections[worker].recv()
+            while not connection.poll(SILENT_SECONDS):
+                silent += SILENT_SECONDS
+                logger.warning(
+                    "a data worker (process %d) has been at one batch for %.0f s: is the disk or the network that has "
+                    "the images there? Waiting on",
+                    *(process.pid, silent),
+                )
+            return connection.recv()
         except (EOFError, OSError):
-            self._fail(worker)
-        return self._slots[worker][slot].unpack(packed)
+            self._fail(worker, task)
 
-    def _fail(self, worker: int) -> None:
+    def _unpack(self, number: int, task: Any, slot: int, packed: Union[Arrays, str]) -> Arrays:
+        if isinstance(packed, str):
+            raise WorkerError(f"a data worker cannot hand over what it made: {packed}", task)
+        return self._slots[number % len(self._slots)][slot].unpack(packed)
+
+    def _fail(self, worker: int, task: Any) -> NoReturn:
         process = self._processes[worker]
         process.join(STOP_SECONDS)
         code = process.exitcode
         cause = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
         self.close()
-        raise RuntimeError(
+        raise WorkerError(
             f"a data worker process died ({cause}), perhaps for lack of memory: lower worker_num or"
-            " batch_size; with worker_num 0 an error shows where it happens"
+            " batch_size; with worker_num 0 an error shows where it happens",
+            task,
         ) from None
 
 
@@ -138,6 +159,8 @@ def _work(
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    for name in CRASHES:
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
     # A forked process must not use the thread pool of its parent, and workers are parallel as they are.
     cv2.setNumThreads(0)
     while True:
@@ -150,9 +173,13 @@ def _work(
         number, task = message
         slot = slots[number]
         slot.clear()
-        packed = slot.pack(make(task, slot.empty))
         try:
-            connection.send((number, packed))
+            packed: Union[Arrays, str] = slot.pack(make(task, slot.empty))
+            message = ForkingPickler.dumps((number, packed))  # raises errors of any kind
+        except Exception as error:
+            message = ForkingPickler.dumps((number, f"{type(error).__name__}: {error}"))
+        try:
+            connection.send_bytes(message)
         except OSError:
             return
 

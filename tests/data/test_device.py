@@ -1,10 +1,13 @@
 """Normalising on the device instead of in the worker."""
 
+import json
+
 import numpy as np
 import paddle
 import pytest
 
 from ppdet.data.device import ToDevice, take_normalize
+from ppdet.data.errors import WorkerError
 from ppdet.data.transform import (
     Decode,
     Gt2FCOSTarget,
@@ -151,7 +154,8 @@ def test_reading_ahead_may_end_early_and_reports_errors():
 
     def failing(finish):
         yield finish(arrays)
-        raise RuntimeError("a data worker process died")
+        raise WorkerError("a data worker process died", None)
 
     batches = list(ToDevice(NORMALIZE).ahead(failing))
-    assert b"a data worker process died" in bytes(batches[1]["_report"].numpy())
+    report = json.loads(bytes(batches[1]["_report"].numpy()))
+    assert report == {"skipped": {}, "error": "a data worker process died"}

@@ -2,13 +2,14 @@
 
 import os
 import signal
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from ppdet.data import reader as readers
-from ppdet.data.errors import DataError
+from ppdet.data.errors import DataError, WorkerError
 from ppdet.data.source import COCODataSet, ImageFolder
 from ppdet.data.transform import (
     Decode,
@@ -304,7 +305,9 @@ class Dying:
 
 def test_killed_worker_is_an_error(ten_images):
     reader = train_reader(ten_images, sample_transforms=[Dying(os.getpid())], worker_num=1)
-    with pytest.raises(RuntimeError, match="worker"):
+    first = reader.sampler.batches(0)[0][0]
+    name = Path(reader.dataset.records[first]["im_file"]).name
+    with pytest.raises(WorkerError, match=rf"signal SIGKILL.*its images: .*{name}"):
         list(reader)
     reader = train_reader(ten_images, worker_num=1)
     assert len(numpy_batches(reader)) == 5, "the next reader works"
@@ -378,3 +381,13 @@ def test_batch_size_does_not_change_an_images_augmentation(ten_images):
     for batch in numpy_batches(train_reader(ten_images, batch_size=5, **options)):
         for n, identity in enumerate(batch["im_id"]):
             assert np.array_equal(batch["image"][n], ones[int(identity)]["image"][0])
+
+
+class Greedy:
+    def __call__(self, sample, rng):
+        np.empty(2**60, np.uint8)
+
+
+def test_too_little_memory_is_a_line(ten_images):
+    with pytest.raises(DataError, match=r"not enough memory for a batch .*: lower worker_num or batch_size$"):
+        list(train_reader(ten_images, sample_transforms=[Greedy()]))

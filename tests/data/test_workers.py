@@ -4,12 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from processes import alive, wait_for_end
 
+from ppdet.data import workers
+from ppdet.data.errors import WorkerError
 from ppdet.data.workers import WorkerPool
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,8 +23,14 @@ ROOM = 2**16
 def squares(task, empty):
     if task == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if task == "end":
+        sys.exit(7)
+    if task == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
     if task == "fail":
         raise ValueError("not a number")
+    if task == "lambda":
+        return {"square": np.array([lambda: None], dtype=object)}
     ramp = empty((task * 10, 10), np.float32)
     ramp[:] = np.arange(task * 100).reshape(-1, 10)
     return {
@@ -75,12 +85,42 @@ def test_an_error_of_the_consumer_leaves_nothing_behind(pool):
     check(list(pool.run([4, 2], copy)), [4, 2])
 
 
-@pytest.mark.parametrize(("task", "cause"), [("die", "signal SIGKILL"), ("fail", "exit code 1")])
-def test_a_dead_worker_is_an_error_and_closes_the_pool(pool, task, cause):
-    with pytest.raises(RuntimeError, match=rf"worker process died \({cause}\).*lower worker_num"):
+@pytest.mark.parametrize(
+    ("task", "cause"), [("die", "signal SIGKILL"), ("crash", "signal SIGSEGV"), ("end", "exit code 7")]
+)
+def test_a_dead_worker_is_an_error_and_closes_the_pool(pool, task, cause, capfd):
+    with pytest.raises(WorkerError, match=rf"worker process died \({cause}\).*lower worker_num") as caught:
         list(pool.run([1, 2, task, 3, 4, 5, 6], copy))
+    assert caught.value.task in (task, None)
     assert not pool.close.alive
     wait_for_end([process.pid for process in pool._processes])
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("task", "cause"), [("fail", "ValueError: not a number"), ("lambda", "lambda")])
+def test_what_cannot_be_handed_over_is_an_error(pool, task, cause, capfd):
+    with pytest.raises(WorkerError, match=f"cannot hand over.*{cause}") as caught:
+        list(pool.run([1, 2, task, 3, task, 5, 6], copy))
+    assert caught.value.task == task
+    check(list(pool.run([4, 2], copy)), [4, 2])
+    assert capfd.readouterr().err == ""
+
+
+def test_a_worker_that_hangs_is_told_and_waited_for(monkeypatch, log):
+    monkeypatch.setattr(workers, "SILENT_SECONDS", 0.01)
+    pool = WorkerPool(squares, 1, ROOM)
+    process = pool._processes[0].pid
+    os.kill(process, signal.SIGSTOP)
+    threading.Thread(target=go_on, args=(log, process)).start()
+    check(list(pool.run([3], copy)), [3])
+    pool.close()
+    assert f"a data worker (process {process}) has been at one batch for 0 s" in log.text
+
+
+def go_on(log, process):
+    while "has been at one batch" not in log.text:
+        time.sleep(0.01)
+    os.kill(process, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
