@@ -95,7 +95,9 @@ def write_results(
             if not cv2.imwrite(str(target), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)):
                 raise OSError(f"{target}: the picture cannot be written: is the disk full, or the folder read-only?")
         if save_results:
-            results += coco_results(ids[index], paths[index], rows[rows[:, 1] >= save_threshold], category_ids)
+            results += coco_results(
+                ids[index], paths[index], rows[rows[:, 1] >= save_threshold], category_ids, class_names
+            )
     if not images:
         raise DataError(f"none of the {len(paths)} images could be read, beginning with {paths[0]}")
     seconds = time.perf_counter() - start
@@ -157,13 +159,17 @@ def coco_image_ids(annotations: str, paths: Sequence[str]) -> list[int]:
     return list(found)
 
 
-def coco_results(image_id: int, path: str, rows: np.ndarray, category_ids: Sequence[int]) -> list[dict]:
-    """COCO result entries of an image; file_name says which file it is."""
+def coco_results(
+    image_id: int, path: str, rows: np.ndarray, category_ids: Sequence[int], class_names: Sequence[str]
+) -> list[dict]:
+    """COCO result entries of an image. file_name says which file it is, category_name what the category is called:
+    other annotation files may number both differently."""
     return [
         {
             "image_id": image_id,
             "file_name": path,
             "category_id": category_ids[int(label)] if int(label) < len(category_ids) else int(label),
+            **({"category_name": class_names[int(label)]} if int(label) < len(class_names) else {}),
             "bbox": [x1, y1, x2 - x1, y2 - y1],
             "score": score,
         }

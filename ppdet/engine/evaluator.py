@@ -15,7 +15,7 @@ from paddle import Tensor, nn
 from tqdm import tqdm
 
 from ppdet.core.config import Config
-from ppdet.data.classes import Classes
+from ppdet.data.classes import Classes, listed
 from ppdet.data.errors import DataError, ImageError
 from ppdet.data.image_size import image_size
 from ppdet.data.reader import BaseReader
@@ -150,7 +150,8 @@ class Evaluator:
     def evaluate_file(self) -> dict[str, float]:
         """Numbers of an existing bbox.json, in `output_eval` or the working directory, over all images.
 
-        Results with a `file_name`, as inference writes them, belong to the image of that name, whatever their id.
+        Results with a `file_name`, as inference writes them, belong to the image of that name, and those with a
+        `category_name` to the class of that name, whatever their ids.
 
         Raises:
             DataError: it is missing, or not a list of COCO results of this data set.
@@ -165,6 +166,7 @@ class Evaluator:
         if not isinstance(results, list):
             raise DataError(f"{path}: {describe_json(results)}, expected a list of COCO results")
         self.name_images(results, path)
+        results = self.name_classes(results, path)
         self.metric.reset()
         ids = [record["im_id"].item() for record in self.dataset.records]
         self.metric.extend_results(results, ids, self.sizes_of_files(), str(path))
@@ -187,6 +189,22 @@ class Evaluator:
                     "or the name of several"
                 )
             result["image_id"] = image
+
+    def name_classes(self, results: list[dict], path: Path) -> list[dict]:
+        """Results with the category ids that EvalDataset gives to their `category_name`, where it has some of them."""
+        ids = dict(zip(self.dataset.class_names, self.dataset.category_ids))
+        found = {str(result["category_name"]) for result in results if "category_name" in result}
+        if not found & ids.keys() or len(ids) < len(self.dataset.class_names):  # numbers for names, or a name twice
+            return results
+        named = [r for r in results if "category_name" not in r or str(r["category_name"]) in ids]
+        for result in named:
+            if "category_name" in result:
+                result["category_id"] = ids[str(result["category_name"])]
+        if len(named) < len(results):
+            others = listed(sorted(found - ids.keys()))
+            left_out = len(results) - len(named)
+            logger.warning("%s: %d results are of classes that EvalDataset does not have: %s", path, left_out, others)
+        return named
 
     def ids_by_file(self) -> dict[str, int]:
         """Image ids by resolved path, and by file name where no two images share it."""
