@@ -82,6 +82,9 @@ class COCODataSet(DetectionDataset):
         content = load_coco_json(self.anno_path)
         self.category_ids, self.class_names = self._categories(content)
         images = _Images(content, self.image_dir, self.anno_path)
+        repeated = images.repeated()
+        if repeated:
+            logger.warning(f"{self.anno_path}: {repeated}")
         if not os.path.isdir(self.image_dir):
             raise DataError(f"image folder {self.image_dir} does not exist: check COCODataSet.image_dir")
         wants_boxes = any(field != "image" for field in data_fields)
@@ -150,6 +153,20 @@ class _Images:
         self.files = [image_path(folder, name) for name in self.names]
         self.widths = self._side(rows, "width", path)
         self.heights = self._side(rows, "height", path)
+
+    def repeated(self) -> str:
+        """A line on images that name one file, "" where none do."""
+        if len(set(self.files)) == len(self.files):
+            return ""
+        ids: dict[str, list[int]] = {}
+        for identity, path in zip(self.ids, self.files):
+            ids.setdefault(path, []).append(identity)
+        some = next(path for path, found in ids.items() if len(found) > 1)
+        return (
+            f"{len(self.files) - len(ids)} images name a file that another one names too, e.g. ids "
+            f"{' and '.join(map(str, ids[some][:2]))} both {some}: each comes with its own boxes alone, so that objects "
+            "of the other are learned as background: put them together"
+        )
 
     def _side(self, rows: list, key: str, path: str) -> np.ndarray:
         """(N,) pixels."""
