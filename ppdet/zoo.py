@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
+from ppdet.utils.errors import UserError
 from ppdet.utils.files import read_text
 
 if TYPE_CHECKING:
@@ -23,10 +24,8 @@ if TYPE_CHECKING:
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
-class ZooError(ValueError):
+class ZooError(UserError, ValueError):
     """There is no such detector, or it has no weights; the message says what there is, and what to do."""
-
-    user_error = True
 
 
 class Source(NamedTuple):

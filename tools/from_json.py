@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from ppdet.core.cli import make_parser, one_line_errors, positive, run
+from ppdet.utils.errors import UserError
 from ppdet.utils.files import read_text
 
 BASE = ROOT / "configs" / "fcos" / "fcos_r50_view1025_12e_coco.yml"
@@ -53,10 +54,8 @@ TYPES = {
 }
 
 
-class MigrationError(ValueError):
+class MigrationError(UserError, ValueError):
     """A train.json that cannot be used; the message says why."""
-
-    user_error = True
 
 
 def read(path: Path) -> dict:

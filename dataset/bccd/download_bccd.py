@@ -18,6 +18,7 @@ except ImportError:  # run as a script from a checkout that is not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from ppdet.utils.archive import ArchiveError, unpack
 from ppdet.utils.download import DownloadError, download
+from ppdet.utils.errors import DataError
 from ppdet.utils.files import read_text, write_json
 
 URL = "https://github.com/Shenggan/BCCD_Dataset/archive/refs/heads/master.zip"
@@ -30,12 +31,6 @@ EXAMPLES = """examples:
 
 The download itself was not run on the machine where this was developed: it has no network.
 """
-
-
-class DataError(ValueError):
-    """Data that is not what it should be; the message is one line."""
-
-    user_error = True
 
 
 def convert_voc(source: Path, output: Path) -> dict[str, tuple[int, int]]:

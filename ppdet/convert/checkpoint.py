@@ -8,6 +8,7 @@ import numpy as np
 from safetensors import SafetensorError
 
 from ppdet.convert.torch_file import Foreign, opened
+from ppdet.utils.errors import UserError
 from ppdet.utils.safetensors_file import SAFETENSORS, read_safetensors
 from ppdet.utils.unpickle import NDArray, RefusedError
 
@@ -17,10 +18,8 @@ WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "blobs", "
 PREFIXES = ("module.", "model.", "_orig_mod.")
 
 
-class ConversionError(ValueError):
+class ConversionError(UserError, ValueError):
     """A file that cannot be converted; the message is one line that says why and what to do."""
-
-    user_error = True
 
 
 class Checkpoint(NamedTuple):

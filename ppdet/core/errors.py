@@ -3,11 +3,11 @@
 import difflib
 from collections.abc import Iterable
 
+from ppdet.utils.errors import UserError
 
-class ConfigError(ValueError):
+
+class ConfigError(UserError, ValueError):
     """A mistake in a configuration, in one line: file:line, dotted key, what was expected, nearest name."""
-
-    user_error = True
 
     def __str__(self) -> str:
         return " ".join(str(argument) for argument in self.args)

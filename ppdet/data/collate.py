@@ -10,6 +10,7 @@ import numpy as np
 from ppdet.data.errors import DataError, ImageError
 from ppdet.data.transform.batch import PadBatch, stack_images
 from ppdet.data.transform.compose import Compose
+from ppdet.utils.errors import UserError
 
 PADDING = {"gt_bbox": 0, "gt_class": -1, "is_crowd": 0}  # fields with a row for every box
 REPORT = "_report"  # key of a batch that carries a worker's report to the main process
@@ -160,4 +161,4 @@ def describe(error: Exception) -> str:
     # The second is OpenCV's.
     if isinstance(error.__cause__ or error, MemoryError) or "Insufficient memory" in str(error):
         return f"not enough memory for a batch ({' '.join(str(error).split())}): lower worker_num or batch_size"
-    return str(error) if isinstance(error, DataError) else traceback.format_exc()
+    return str(error) if isinstance(error, UserError) else traceback.format_exc()

@@ -1,7 +1,7 @@
 """What is raised when a model folder, or an engine to run it, cannot be used."""
 
+from ppdet.utils.errors import UserError
 
-class DeployError(ValueError):
+
+class DeployError(UserError, ValueError):
     """A model folder or an engine that cannot be used; the message says why and what to do."""
-
-    user_error = True

@@ -15,6 +15,7 @@ from ppdet.engine.hooks.checkpoint import LAST
 from ppdet.engine.hooks.history import EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, read_history
 from ppdet.engine.manifest import WEIGHTS, beside, describe
 from ppdet.engine.weights import load_weights
+from ppdet.utils.errors import UserError
 from ppdet.utils.files import atomic_path, read_text
 from ppdet.utils.logger import get_logger
 from ppdet.visualize.text import matplotlib_fonts
@@ -24,10 +25,8 @@ EVALUATIONS = "evaluations.jsonl"
 COLUMNS = ("AP", "AP50", "AP75")
 
 
-class AnalysisError(ValueError):
+class AnalysisError(UserError, ValueError):
     """Nothing to analyse; the message says where, and what to do."""
-
-    user_error = True
 
 
 class Run(NamedTuple):

@@ -19,6 +19,7 @@ from ppdet.deploy.check import TOLERANCES, SelfCheck, compare_candidates
 from ppdet.deploy.errors import DeployError
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.build import build_dataset
+from ppdet.utils.errors import UserError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -28,10 +29,8 @@ TRIED_IMAGES = 5  # until the model detects something in one
 SECOND_SHARE, SECOND_SCALE = (0.6, 0.8), (0.5, 0.75)
 
 
-class ExportError(ValueError):
+class ExportError(UserError, ValueError):
     """An exported graph that is not the trained model; the message says how far they are apart."""
-
-    user_error = True
 
 
 def check_arrays(preprocess: Preprocess, pixels: np.ndarray) -> dict[str, np.ndarray]:

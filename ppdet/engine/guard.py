@@ -11,6 +11,7 @@ from paddle import Tensor, nn
 
 from ppdet.engine import distributed
 from ppdet.engine.precision import Precision, is_overflow
+from ppdet.utils.errors import UserError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -25,10 +26,8 @@ class Step(NamedTuple):
     describe: Callable[[], dict]
 
 
-class DivergedError(RuntimeError):
+class DivergedError(UserError, RuntimeError):
     """Training that cannot recover; the message says where it happened and what to change."""
-
-    user_error = True
 
 
 class StepGuard:

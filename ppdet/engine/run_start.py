@@ -19,6 +19,7 @@ from ppdet.engine import distributed
 from ppdet.engine.hooks.history import HISTORY
 from ppdet.engine.manifest import MANIFEST, OPTIMIZER, TRAINED, WEIGHTS, beside, link, read_manifest
 from ppdet.engine.run_folder import BEST
+from ppdet.utils.errors import UserError
 from ppdet.utils.files import atomic_path
 from ppdet.utils.lock import LockedError, locked, require_free
 from ppdet.utils.logger import LogFile, get_logger
@@ -29,10 +30,8 @@ CONFIG_FILE, LOG_FILE = "config.yml", "train.log"
 IN_PLACE, GO_BACK, ANEW = "in place", "go back", "anew"
 
 
-class RunError(RuntimeError):
+class RunError(UserError, RuntimeError):
     """A run that cannot begin in its folder; the message says why and what to do."""
-
-    user_error = True
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ import time
 import weakref
 from typing import Any, NamedTuple, NoReturn, Optional
 
+from ppdet.utils.errors import UserError
 from ppdet.utils.stop import end
 
 SILENT_SECONDS = 30  # without an answer from a rank's machine
@@ -28,10 +29,8 @@ CHECK_SECONDS = 1.0  # between two looks at whether the launcher is still there
 EXIT_CODE = 2
 
 
-class RankLostError(RuntimeError):
+class RankLostError(UserError, RuntimeError):
     """Another rank of the job has ended; the message names it, its machine and the cause."""
-
-    user_error = True
 
 
 class Peer(NamedTuple):

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from ppdet.convert import convert_path, describe, needed, suggest
 from ppdet.engine.pickles import RefusedError, read_pickle
 from ppdet.utils.download import fetch
+from ppdet.utils.errors import UserError
 from ppdet.utils.files import atomic_path
 from ppdet.utils.logger import get_logger
 from ppdet.utils.safetensors_file import SAFETENSORS, read_safetensors
@@ -21,10 +22,8 @@ logger = get_logger(__name__)
 FOREIGN = (".pth", ".pt", ".pkl")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError, ValueError):
     """A weights file that cannot be used; the message says why and what to do."""
-
-    user_error = True
 
 
 def read_arrays(path: os.PathLike) -> dict:

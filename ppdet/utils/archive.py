@@ -12,16 +12,15 @@ from typing import BinaryIO, Callable, Union
 
 from tqdm import tqdm
 
+from ppdet.utils.errors import UserError
 from ppdet.utils.files import atomic_path
 
 # name in the archive, size in bytes, how to open it
 Member = tuple[str, int, Callable[[], BinaryIO]]
 
 
-class ArchiveError(ValueError):
+class ArchiveError(UserError, ValueError):
     """An archive that is damaged or wants to write outside of its folder; the message is one line."""
-
-    user_error = True
 
 
 def unpack(archive: Union[str, Path], folder: Union[str, Path]) -> int:

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Optional, Union
 
 from tqdm import tqdm
 
+from ppdet.utils.errors import UserError
 from ppdet.utils.files import atomic_path, read_text, write_json
 from ppdet.utils.logger import get_logger
 
@@ -38,10 +39,8 @@ RETRY_SECONDS = 2.0
 LOG_SECONDS = 10.0
 
 
-class DownloadError(OSError):
+class DownloadError(UserError, OSError):
     """A file that cannot be had; the message is one line and says what to do."""
-
-    user_error = True
 
 
 class _Interrupted(Exception):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
 
+from ppdet.utils.errors import UserError
 from ppdet.utils.logger import get_logger
 
 try:
@@ -28,10 +29,8 @@ _held: set[str] = set()
 _guard = threading.Lock()
 
 
-class LockedError(RuntimeError):
+class LockedError(UserError, RuntimeError):
     """Another process works there; the message says which, and what to do."""
-
-    user_error = True
 
 
 @contextlib.contextmanager

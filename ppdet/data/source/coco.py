@@ -82,9 +82,6 @@ class COCODataSet(DetectionDataset):
         content = load_coco_json(self.anno_path)
         self.category_ids, self.class_names = self._categories(content)
         images = _Images(content, self.image_dir, self.anno_path)
-        repeated = images.repeated()
-        if repeated:
-            logger.warning(f"{self.anno_path}: {repeated}")
         if not os.path.isdir(self.image_dir):
             raise DataError(f"image folder {self.image_dir} does not exist: check COCODataSet.image_dir")
         wants_boxes = any(field != "image" for field in data_fields)
@@ -95,6 +92,9 @@ class COCODataSet(DetectionDataset):
         )
         del content
         boxes = _Boxes(annotations, images, self.anno_path, load_crowd)
+        repeated = images.repeated() if boxes.total else ""
+        if repeated:
+            logger.warning(f"{self.anno_path}: {repeated}")
         listed = checks.Boxes(annotations.xyxy, annotations.image, images.widths, images.heights, images.names)
         self.findings = checks.box_findings(listed, annotations.image_ids)
 
@@ -162,10 +162,10 @@ class _Images:
         for identity, path in zip(self.ids, self.files):
             ids.setdefault(path, []).append(identity)
         some = next(path for path, found in ids.items() if len(found) > 1)
+        count, (first, second, *_) = len(self.files) - len(ids), ids[some]
         return (
-            f"{len(self.files) - len(ids)} images name a file that another one names too, e.g. ids "
-            f"{' and '.join(map(str, ids[some][:2]))} both {some}: each comes with its own boxes alone, so that objects "
-            "of the other are learned as background: put them together"
+            f"{count} images name a file that another one names too, e.g. ids {first} and {second} both {some}: each "
+            "comes with its own boxes alone, so that objects of the other are learned as background: put them together"
         )
 
     def _side(self, rows: list, key: str, path: str) -> np.ndarray:

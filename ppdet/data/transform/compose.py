@@ -6,9 +6,9 @@ from typing import Any, Optional
 import cv2
 import numpy as np
 
-from ppdet.data.errors import DataError
 from ppdet.data.transform.decode import Decode, DecodeAndResize
 from ppdet.data.transform.geometry import RandomResize, Resize
+from ppdet.utils.errors import UserError
 
 
 class Compose:
@@ -30,7 +30,7 @@ class Compose:
                     sample = [transform(one, rng) for one in sample]
                 else:
                     sample = transform(sample, rng)
-            except DataError:
+            except UserError:
                 raise
             except Exception as error:
                 where = sample.get("im_file", "an image") if isinstance(sample, dict) else "a batch"

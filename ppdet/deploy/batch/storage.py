@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ppdet.data.errors import DataError
+from ppdet.utils.errors import UserError
 from ppdet.utils.files import atomic_path
 
 
@@ -15,7 +16,7 @@ def storage_errors(url: str) -> Iterator[None]:
     """Turn what a storage service raises into one line that names the place."""
     try:
         yield
-    except (DataError, MemoryError):
+    except (UserError, MemoryError):
         raise
     except Exception as error:  # every service's library has classes of its own
         message = " ".join(str(error).split()) or type(error).__name__

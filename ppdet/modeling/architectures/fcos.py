@@ -10,12 +10,11 @@ from ppdet.core.workspace import register
 from ppdet.modeling import cpu
 from ppdet.modeling.heads.fcos_head import DenseMaps, FCOSHead
 from ppdet.modeling.mixed import Float32
+from ppdet.utils.errors import UserError
 
 
-class ImageSizeError(ValueError):
+class ImageSizeError(UserError, ValueError):
     """Images of a size that the network does not take; the message says what to change."""
-
-    user_error = True
 
 
 @register
