@@ -9,16 +9,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from commands import ROOT, call, run
 from tiny import TINY_YAML, write_tiny_coco
 
-ROOT = Path(__file__).resolve().parents[2]
 
-
-def run(*arguments, cwd=ROOT, code=0):
-    result = subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, capture_output=True, text=True)
-    assert result.returncode == code, result.stderr[-3000:]
-    assert "Warning" not in result.stderr and "WARNING: OMP" not in result.stderr, result.stderr[-3000:]
-    return result.stdout + result.stderr
+def process(*command, code=0):
+    """A process of its own: every tool has one here; what else is tried of them is called."""
+    printed = run(*command, code=code)
+    assert "Warning" not in printed and "WARNING: OMP" not in printed, printed[-3000:]
+    return printed
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +26,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     write_tiny_coco(folder / "data")
     (folder / "tiny.yml").write_text(TINY_YAML.format(output=folder / "output", data=folder / "data"))
-    log = run("tools/train.py", "-c", folder / "tiny.yml", "--eval")
+    log = process("tools/train.py", "-c", folder / "tiny.yml", "--eval")
     assert "AP by epoch: 1: " in log
     return folder
 
@@ -44,7 +43,7 @@ def test_evaluation(trained, tmp_path):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    log = run(
+    log = call(
         *("tools/eval.py", "-c", trained / "tiny.yml", "-o", weights(trained)),
         *("FCOSHead.nms.score_threshold=0.0", "--classwise", "--output_eval", tmp_path),
     )
@@ -55,7 +54,7 @@ def test_evaluation(trained, tmp_path):
     evaluation.accumulate()
     evaluation.summarize()
     assert printed_numbers(log) == pytest.approx(evaluation.stats.tolist(), abs=6e-4)
-    again = run("tools/eval.py", "-c", trained / "tiny.yml", "--json_eval", "--output_eval", tmp_path)
+    again = call("tools/eval.py", "-c", trained / "tiny.yml", "--json_eval", "--output_eval", tmp_path)
     assert printed_numbers(again) == printed_numbers(log)
 
 
@@ -69,15 +68,15 @@ def boxes_by_file(path):
     return {name: np.array(sorted(rows)) for name, rows in grouped.items()}
 
 
-@pytest.mark.parametrize("fuse", ["true", "false"])
-def test_export_detects_as_the_dynamic_graph(trained, tmp_path, fuse):
+@pytest.mark.parametrize(("fuse", "execute"), [("true", process), ("false", call)])
+def test_export_detects_as_the_dynamic_graph(trained, tmp_path, fuse, execute):
     images = trained / "data" / "images"
     options = [weights(trained), f"TestReader.fuse_normalize={fuse}", "FCOSHead.nms.score_threshold=0.001"]
-    run("tools/infer.py", "-c", trained / "tiny.yml", "-o", *options, "--infer_dir", images, "--save_results", "true",
-        "--output_dir", tmp_path / "dynamic")  # fmt: skip
-    run("tools/export_model.py", "-c", trained / "tiny.yml", "-o", *options, "--output_dir", tmp_path)
+    execute("tools/infer.py", "-c", trained / "tiny.yml", "-o", *options, "--infer_dir", images,
+            "--save_results", "true", "--output_dir", tmp_path / "dynamic")  # fmt: skip
+    execute("tools/export_model.py", "-c", trained / "tiny.yml", "-o", *options, "--output_dir", tmp_path)
     assert {p.name for p in (tmp_path / "tiny").iterdir()} >= {"model.pdiparams", "infer_cfg.yml"}
-    run("deploy/python/infer.py", "--model_dir", tmp_path / "tiny", "--image_dir", images, "--batch_size", "3",
+    execute("deploy/python/infer.py", "--model_dir", tmp_path / "tiny", "--image_dir", images, "--batch_size", "3",
         "--save_results", "--output_dir", tmp_path / "static")  # fmt: skip
     dynamic, static = (boxes_by_file(tmp_path / kind / "bbox.json") for kind in ("dynamic", "static"))
     assert len(dynamic) == 8 and dynamic.keys() == static.keys()
@@ -86,8 +85,11 @@ def test_export_detects_as_the_dynamic_graph(trained, tmp_path, fuse):
         assert np.abs(rows[:, 1] - static[name][:, 1]).max() < 1e-4
         assert np.abs(rows[:, 2:] - static[name][:, 2:]).max() < 0.1
     tables = [
-        printed_numbers(run("tools/eval.py", "-c", trained / "tiny.yml", *arguments))
-        for arguments in (["-o", *options], ["--json_eval", "--output_eval", tmp_path / "static"])
+        printed_numbers(executed("tools/eval.py", "-c", trained / "tiny.yml", *arguments))
+        for executed, arguments in (
+            (execute, ["-o", *options]),
+            (call, ["--json_eval", "--output_eval", tmp_path / "static"]),
+        )
     ]
     assert len(tables[0]) == 12 and tables[0] == pytest.approx(tables[1], abs=1e-3)
     picture = cv2.imread(str(tmp_path / "static" / "001.png"))
@@ -101,12 +103,12 @@ def test_export_detects_as_the_dynamic_graph(trained, tmp_path, fuse):
 def test_export_of_less(trained, tmp_path, option, outputs):
     from paddle import inference
 
-    run("tools/export_model.py", "-c", trained / "tiny.yml", "-o", weights(trained), option,
+    call("tools/export_model.py", "-c", trained / "tiny.yml", "-o", weights(trained), option,
         "export.fuse_conv_bn=true", "--output_dir", tmp_path)  # fmt: skip
     graph = next(p for p in (tmp_path / "tiny").iterdir() if p.name in ("model.json", "model.pdmodel"))
     predictor = inference.create_predictor(inference.Config(str(graph), str(tmp_path / "tiny" / "model.pdiparams")))
     assert len(predictor.get_output_names()) == outputs
-    log = run("deploy/python/infer.py", "--model_dir", tmp_path / "tiny", "--image_file",
+    log = call("deploy/python/infer.py", "--model_dir", tmp_path / "tiny", "--image_file",
               trained / "data" / "images" / "001.png", "--output_dir", tmp_path / "o",
               code=2)  # fmt: skip
     assert "export.nms true" in log
@@ -117,36 +119,44 @@ def test_lists_and_broken_images(trained, tmp_path):
     paths = [trained / "data" / "images" / "001.png", tmp_path / "broken.jpg", tmp_path / "missing.png"]
     (tmp_path / "list.txt").write_text("\n".join(map(str, paths)))
     options = ["--infer_list", tmp_path / "list.txt", "--output_dir", tmp_path / "o"]
-    log = run("tools/infer.py", "-c", trained / "tiny.yml", "-o", weights(trained), *options)
+    log = call("tools/infer.py", "-c", trained / "tiny.yml", "-o", weights(trained), *options)
     assert "broken.jpg" in log and "missing.png" in log and "2 of 3 images could not be read" in log
     assert [p.name for p in (tmp_path / "o").iterdir()] == ["001.png"]
     own = trained / "data" / "images"
     same = ["--infer_dir", own, "--output_dir", own]
-    log = run("tools/infer.py", "-c", trained / "tiny.yml", "-o", weights(trained), *same, code=2)
+    log = call("tools/infer.py", "-c", trained / "tiny.yml", "-o", weights(trained), *same, code=2)
     assert "would overwrite the images themselves" in log
     (tmp_path / "list.txt").write_text(str(tmp_path / "broken.jpg"))
-    log = run("tools/infer.py", "-c", trained / "tiny.yml", "-o", weights(trained), *options, code=2)
+    log = call("tools/infer.py", "-c", trained / "tiny.yml", "-o", weights(trained), *options, code=2)
     assert "error: none of the 1 images could be read" in log
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("execute", "arguments", "message"),
     [
-        (["tools/train.py", "-c", "none.yml"], "none.yml"),
-        (["tools/train.py", "-c", "{tiny}", "-o", "FCOSHed.num_shift=0"], "FCOSHead"),
-        (["tools/eval.py", "-c", "{tiny}"], "-o weights="),
-        (["tools/eval.py", "-c", "{tiny}", "-o", "weights=nowhere/model"], "nowhere/model"),
-        (["tools/infer.py", "-c", "{tiny}", "--infer_img", "none.jpg"], "none.jpg"),
-        (["tools/train.py", "-c", "{tiny}", "-o", "TrainDataset.dataset_dir=/none"], "/none"),
-        (["tools/train.py", "-c", "{tiny}", "-o", "pretrain_weights=http://127.0.0.1:9/w.pdparams"], "w.pdparams"),
-        (["tools/train.py", "-c", "{tiny}", "--profiler_options", "state=TPU"], "state: expected one of CPU, GPU, All"),
-        (["deploy/python/infer.py", "--model_dir", "/none", "--image_file", "{image}"], "infer_cfg.yml"),
+        (call, ["tools/train.py", "-c", "none.yml"], "none.yml"),
+        (call, ["tools/train.py", "-c", "{tiny}", "-o", "FCOSHed.num_shift=0"], "FCOSHead"),
+        (process, ["tools/eval.py", "-c", "{tiny}"], "-o weights="),
+        (call, ["tools/eval.py", "-c", "{tiny}", "-o", "weights=nowhere/model"], "nowhere/model"),
+        (call, ["tools/infer.py", "-c", "{tiny}", "--infer_img", "none.jpg"], "none.jpg"),
+        (call, ["tools/train.py", "-c", "{tiny}", "-o", "TrainDataset.dataset_dir=/none"], "/none"),
+        (
+            call,
+            ["tools/train.py", "-c", "{tiny}", "-o", "pretrain_weights=http://127.0.0.1:9/w.pdparams"],
+            "w.pdparams",
+        ),
+        (
+            call,
+            ["tools/train.py", "-c", "{tiny}", "--profiler_options", "state=TPU"],
+            "state: expected one of CPU, GPU, All",
+        ),
+        (process, ["deploy/python/infer.py", "--model_dir", "/none", "--image_file", "{image}"], "infer_cfg.yml"),
     ],
 )
-def test_mistakes_get_one_line(trained, arguments, message):
+def test_mistakes_get_one_line(trained, execute, arguments, message):
     image = trained / "data" / "images" / "001.png"
     arguments = [a.format(tiny=trained / "tiny.yml", image=image) for a in arguments]
-    log = run(*arguments, code=2)
+    log = execute(*arguments, code=2)
     assert "Traceback" not in log
     last = log.strip().splitlines()[-1]
     assert last.startswith("error: ") and message in last
@@ -165,5 +175,5 @@ def test_help_needs_no_heavy_import(tool):
 
 def test_resuming(trained, tmp_path):
     output = f"save_dir={trained}/output"
-    log = run("tools/train.py", "-c", trained / "tiny.yml", "-r", trained / "output" / "tiny" / "0", "-o", output)
+    log = call("tools/train.py", "-c", trained / "tiny.yml", "-r", trained / "output" / "tiny" / "0", "-o", output)
     assert "resumed from" in log and "Epoch: [2/2] [1/4]" in log and "Epoch: [1/2]" not in log

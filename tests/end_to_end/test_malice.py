@@ -1,18 +1,13 @@
 """Weights from a stranger that try to run something: every tool refuses them in one line, and nothing runs."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import paddle
 import pytest
 from attacks import attacks
+from commands import call, run
 from tiny import TINY_YAML, write_tiny_coco
 
 from ppdet.engine.manifest import check, describe, read_sealed, write_sealed
 from ppdet.engine.run_folder import RunFolder
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -22,10 +17,10 @@ def tiny_file(tmp_path):
     return tmp_path / "tiny.yml"
 
 
-def refused(path, *command):
-    result = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr[-3000:]
-    last = result.stderr.strip().splitlines()[-1]
+def refused(path, *command, execute=call):
+    printed = execute(*command, code=2)
+    assert "Traceback" not in printed, printed[-3000:]
+    last = printed.strip().splitlines()[-1]
     assert last.startswith(f"error: {path}: "), last
     assert not (path.parent / "ran").exists()
     return last
@@ -42,7 +37,7 @@ def test_evaluation(tiny_file, tmp_path, way):
 def test_start_of_training(tiny_file, tmp_path):
     path = tmp_path / "evil.pdparams"
     path.write_bytes(attacks(tmp_path / "ran")["exec"])
-    refused(path, "tools/train.py", "-c", tiny_file, "-o", f"pretrain_weights={path}")
+    refused(path, "tools/train.py", "-c", tiny_file, "-o", f"pretrain_weights={path}", execute=run)
 
 
 def test_resuming(tiny_file, tmp_path):
@@ -63,11 +58,8 @@ def test_resuming(tiny_file, tmp_path):
     assert "refused" in refused(path, "tools/train.py", "-c", tiny_file, "-r", tmp_path / "evil")
     # The same file without a manifest.
     (tmp_path / "evil.json").unlink()
-    result = subprocess.run(
-        [sys.executable, "tools/train.py", "-c", tiny_file, "-r", tmp_path / "evil"],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert result.returncode == 2 and "only a training run's own checkpoints resume" in result.stderr
+    printed = call("tools/train.py", "-c", tiny_file, "-r", tmp_path / "evil", code=2)
+    assert "only a training run's own checkpoints resume" in printed
     assert not (tmp_path / "ran").exists()
 
 

@@ -2,23 +2,12 @@
 
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
+from commands import call, run
 from tiny import TINY_SEMI_YAML, TINY_YAML, write_tiny_coco
 
 from ppdet.engine.weights import read_arrays
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def run(*arguments):
-    result = subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert "Warning" not in result.stderr, result.stderr[-3000:]
-    return result.stdout + result.stderr
 
 
 def test_split_train_and_learn_from_the_rest(tmp_path):
@@ -33,11 +22,12 @@ def test_split_train_and_learn_from_the_rest(tmp_path):
     semi = semi.replace("RandomDistort: {{}}", "StrongAugImage: {{transforms: [RandomErasingCrop: {{}}]}}")
     (tmp_path / "semi.yml").write_text("_BASE_: [base.yml]\n" + semi.format(unlabeled=data))
 
-    run("tools/train.py", "-c", tmp_path / "base.yml", "--eval", "-o", "epoch=1")
+    call("tools/train.py", "-c", tmp_path / "base.yml", "--eval", "-o", "epoch=1")
     start = tmp_path / "output" / "base" / "model_final.pdparams"
-    dry = run("tools/train.py", "-c", tmp_path / "semi.yml", "--dry_run", "-o", f"pretrain_weights={start}")
+    dry = call("tools/train.py", "-c", tmp_path / "semi.yml", "--dry_run", "-o", f"pretrain_weights={start}")
     assert "unlabeled.image [6, 3, 96, 128]" in dry and "distill_loss_cls" in dry
     log = run("tools/train.py", "-c", tmp_path / "semi.yml", "--eval", "-o", f"pretrain_weights={start}", "epoch=1")
+    assert "Warning" not in table + log
     assert "that was the teacher; the student:" in log and "fg_sum" in log
     folder = tmp_path / "output" / "semi"
     teacher, student = (read_arrays(folder / f"model_final{suffix}") for suffix in (".pdparams", ".pdema"))
@@ -47,9 +37,9 @@ def test_split_train_and_learn_from_the_rest(tmp_path):
 
     # The file of the supervised network evaluates and exports the teacher, and evaluates the student.
     for suffix, name in ((".pdparams", "AP"), (".pdema", "student_AP")):
-        table = run("tools/eval.py", "-c", tmp_path / "base.yml", "-o", f"weights={folder}/model_final{suffix}")
+        table = call("tools/eval.py", "-c", tmp_path / "base.yml", "-o", f"weights={folder}/model_final{suffix}")
         printed = float(re.search(r"maxDets=100 \] = (-?[\d.]+)", table).group(1))
         assert abs(printed - numbers[name]) < 6e-4
     weights = f"weights={folder}/model_final"
-    run("tools/export_model.py", "-c", tmp_path / "base.yml", "--output_dir", tmp_path / "exported", "-o", weights)
+    call("tools/export_model.py", "-c", tmp_path / "base.yml", "--output_dir", tmp_path / "exported", "-o", weights)
     assert (tmp_path / "exported" / "base" / "infer_cfg.yml").is_file()

@@ -1,16 +1,14 @@
 """--slice_infer of all commands, on a mosaic of small images: every window of it is one of them."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import paddle
 import pytest
+from commands import call, run
 from tiny import TINY_YAML, write_tiny_coco
 
 from ppdet.core.workspace import load_config
@@ -21,19 +19,10 @@ from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.export import export_model
 from ppdet.engine.predictor import Predictor
 
-ROOT = Path(__file__).resolve().parents[2]
 H, W = 96, 128  # of a small image
 GRID = (2, 3)
 # What a window as large as a small image needs to be on the command line.
 CUT = ("--slice_infer", "--slice_size", H, W, "--overlap_ratio", 0, 0, "--combine_method", "concat")
-
-
-def run(*arguments, code=0):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *map(str, arguments)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert result.returncode == code, (result.stdout + result.stderr)[-3000:]
-    return result.stdout + result.stderr
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +107,7 @@ def assert_same(actual, expected):
 
 
 def test_evaluation_by_one_process_and_by_two(folder, expected, tmp_path):
-    log = run(*command(folder, "eval", "mosaic"), *CUT, "--output_eval", tmp_path / "one")
+    log = call(*command(folder, "eval", "mosaic"), *CUT, "--output_eval", tmp_path / "one")
     found = boxes(tmp_path / "one" / "bbox.json")
     for image, rows in expected.items():
         assert_same(found[image], rows)
@@ -133,9 +122,9 @@ def test_evaluation_by_one_process_and_by_two(folder, expected, tmp_path):
 
 def test_inference_of_the_trained_and_of_the_exported_model(folder, expected, tmp_path):
     images = folder / "mosaic" / "images"
-    run(*command(folder, "infer", "mosaic"), *CUT, "--infer_dir", images, "--save_results", "true",
+    call(*command(folder, "infer", "mosaic"), *CUT, "--infer_dir", images, "--save_results", "true",
         "--output_dir", tmp_path / "dynamic")  # fmt: skip
-    run("deploy/python/infer.py", "--model_dir", folder / "exported" / "single", *CUT, "--image_dir", images,
+    call("deploy/python/infer.py", "--model_dir", folder / "exported" / "single", *CUT, "--image_dir", images,
         "--batch_size", 4, "--save_results", "--output_dir", tmp_path / "static")  # fmt: skip
     for kind in ("dynamic", "static"):
         found = boxes(tmp_path / kind / "bbox.json")
@@ -205,7 +194,7 @@ def test_mistakes_get_one_line_and_at_once(kind):
         "tools/infer.py": ["-c", "none.yml", "--infer_img", "README.md"],
         "deploy/python/infer.py": ["--model_dir", "none", "--image_file", "README.md"],
     }[kind]
-    log = run(kind, *needed, "--slice_size", 640, 640, code=2)
+    log = call(kind, *needed, "--slice_size", 640, 640, code=2)
     assert log.strip() == "error: --slice_size has no effect without --slice_infer: add that, or leave it out"
-    log = run(kind, *needed, "--slice_infer", "--overlap_ratio", 0.5, 1, code=2)
+    log = call(kind, *needed, "--slice_infer", "--overlap_ratio", 0.5, 1, code=2)
     assert log.startswith("error: --overlap_ratio") and len(log.splitlines()) == 1
