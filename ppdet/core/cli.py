@@ -4,16 +4,32 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import NoReturn, Optional
 
+from ppdet.core.settings import SETTINGS
+from ppdet.core.synonyms import synonym
 from ppdet.utils.stop import end, end_on_signals, stopped
 
 
 def make_parser(description: str, examples: str) -> argparse.ArgumentParser:
     """A parser whose help ends with `examples` as they stand."""
-    return argparse.ArgumentParser(
-        description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    return Parser(description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells of an option that is none whether -o has it, under this or another name."""
+
+    def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized arguments: ") and "--opt" in self._option_string_actions:
+            words = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
+            message += "".join(f"; {word}: {here}" for word in words for here in [self.here(word)] if here)
+        super().error(message)
+
+    def here(self, option: str) -> Optional[str]:
+        key = option.strip("-").replace("-", "_")
+        known = key in SETTINGS and not SETTINGS[key].unused
+        ours = f"here it is -o {key}=" if known else synonym(key)
+        return str(ours) if ours else None
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:

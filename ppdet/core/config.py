@@ -18,6 +18,7 @@ from ppdet.utils.files import read_text
 __all__ = ["Config", "ConfigError", "ConfigKeyError", "merge_config", "read_config"]
 
 BASE_KEY = "_BASE_"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"  # of the repository; not there in an installed package
 
 
 class Config(Mapping):
@@ -196,12 +197,26 @@ def _read_text(path: Path, included_at: Optional[str]) -> str:
     try:
         return read_text(path)
     except FileNotFoundError:
-        siblings = [file.name for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise config_error(place, key, f"no such file{shown}{nearest(path.name, siblings)}") from None
+        raise config_error(place, key, f"no such file{shown}{_nearest_file(path)}") from None
     except UnicodeDecodeError:
         raise config_error(place, key, f"file{shown} is not UTF-8 text") from None
     except OSError as error:
         raise config_error(place, key, f"cannot read file{shown}: {error.strerror}") from None
+
+
+def _nearest_file(path: Path) -> str:
+    """Return "; did you mean PATH?": a file in the same folder, or one of the repository's configs/ of that name."""
+    siblings = [file.name for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+    stem = path.stem if path.suffix in (".yml", ".yaml") else path.name
+    for name in (f"{stem}.yml", f"{stem}.yaml"):
+        if name in siblings:
+            return f"; did you mean {display_path(path.with_name(name))!r}?"
+    shipped = {file.stem: file for file in sorted(CONFIGS.rglob("*.yml"))}
+    close = nearest(stem, shipped)
+    if stem in shipped or (close and not nearest(path.name, siblings)):
+        found = shipped[stem if stem in shipped else close.split("'")[1]]
+        return f"; did you mean {display_path(found)!r}?"
+    return nearest(path.name, siblings)
 
 
 def display_path(path: Path) -> str:

@@ -49,6 +49,11 @@ def get_schema(name: str) -> Schema:
     return _schemas[name]
 
 
+def components_of(package: str) -> list[str]:
+    """Return the components that the modules of a package define, sorted."""
+    return sorted(name for name, schema in _schemas.items() if f"{schema.cls.__module__}.".startswith(f"{package}."))
+
+
 def component_names() -> list[str]:
     """Return the names of all registered components, sorted."""
     return sorted(_schemas)

@@ -6,6 +6,7 @@ from typing import Any, Optional
 
 import yaml
 
+from ppdet.core.elsewhere import elsewhere
 from ppdet.core.errors import config_error, nearest
 from ppdet.core.registry import is_taggable, taggable_names
 
@@ -189,8 +190,8 @@ class _Builder:
             shown = tag.replace(_YAML_TAG, "!!")
             raise config_error(self._place(node), "", f"the YAML tag {shown} is refused: only components can be tags")
         if not is_taggable(name):
-            hint = nearest(name, taggable_names())
-            raise config_error(self._place(node), "", f"!{name} is not a component that can be a tag{hint}")
+            message = f"!{name} is not a component that can be a tag{nearest(name, taggable_names())}"
+            raise config_error(self._place(node), "", elsewhere(name) or message)
         if isinstance(node, yaml.SequenceNode) or (isinstance(node, yaml.ScalarNode) and node.value):
             raise config_error(self._place(node), "", f"!{name} takes a mapping of its parameters")
         return name

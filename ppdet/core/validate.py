@@ -2,16 +2,21 @@
 
 from typing import Any, Optional
 
+from ppdet.core.elsewhere import elsewhere
 from ppdet.core.errors import ConfigError, config_error, nearest
 from ppdet.core.merge import named_component, with_name
 from ppdet.core.registry import component_names, get_schema, is_component
 from ppdet.core.schema import Parameter, Schema, describe, fits, list_item, literal_choices
 from ppdet.core.settings import FREE_PREFIX, SETTINGS, SLOTS, Setting, setting_names
+from ppdet.core.synonyms import synonym
 from ppdet.core.tree import Node, from_plain, to_plain
 
 
 def validate(root: Node) -> None:
     """Check everything that is set, used or not. Raises ConfigError at the first mistake."""
+    architecture = root.value.get("architecture")
+    if architecture is not None and architecture.value is not None and not is_component(architecture.value):
+        raise _no_component(architecture.origin, "architecture", architecture.value)
     for key, node in root.value.items():
         if is_component(key):
             check_parameters(root, get_schema(key), section_of(root, key), key)
@@ -22,9 +27,6 @@ def validate(root: Node) -> None:
             check_setting(node, key, SETTINGS[key])
         elif not str(key).startswith(FREE_PREFIX):
             raise _unknown_top_level(node, key)
-    architecture = root.value.get("architecture")
-    if architecture is not None and architecture.value is not None and not is_component(architecture.value):
-        raise _no_component(architecture.origin, "architecture", architecture.value)
 
 
 def check_setting(node: Node, key: str, setting: Setting) -> None:
@@ -73,7 +75,8 @@ def check_parameters(root: Node, schema: Schema, node: Node, key: str) -> None:
         parameter = schema.parameters.get(name)
         place = f"{key}.{name}"
         if parameter is None:
-            hint = nearest(str(name), schema.parameters) or _accepted(schema)
+            ours = synonym(str(name))
+            hint = nearest(str(name), schema.parameters) or (f"; {ours}" if ours else _accepted(schema))
             raise config_error(child.origin, place, f"{schema.name} has no parameter {name!r}{hint}")
         if parameter.injected:
             check_injected(root, parameter, child, place)
@@ -188,7 +191,8 @@ def _shown(value: Any) -> str:
 def _no_component(origin: str, key: str, name: Any) -> ConfigError:
     if not isinstance(name, str):
         return config_error(origin, key, f"expected the name of a component, got {_shown(name)}")
-    return config_error(origin, key, f"there is no component {name!r}{nearest(name, component_names())}")
+    known = elsewhere(name)
+    return config_error(origin, key, known or f"there is no component {name!r}{nearest(name, component_names())}")
 
 
 def _looks_like_component(node: Node, schema: Optional[Schema] = None) -> bool:
@@ -204,6 +208,13 @@ def _accepted(schema: Schema) -> str:
 
 
 def _unknown_top_level(node: Node, key: Any) -> ConfigError:
+    dotted, below = str(key), node
+    while below.is_map and len(below.value) == 1:
+        name, below = next(iter(below.value.items()))
+        dotted = f"{dotted}.{name}"
+    known, ours = elsewhere(key), synonym(dotted) or synonym(str(key))
+    if known or ours:
+        return config_error(node.origin, str(key) if known else dotted, str(known or ours))
     hint = nearest(str(key), [*component_names(), *setting_names()])
     hint = hint or f"; names of your own start with {FREE_PREFIX}"
     return config_error(node.origin, str(key), f"neither a component nor a global setting{hint}")

@@ -1,5 +1,6 @@
 """From a configuration to the objects that training, evaluation, prediction and export share."""
 
+from pathlib import Path
 from typing import Optional
 
 from paddle import nn
@@ -12,8 +13,10 @@ from ppdet.data.source import COCODataSet, DetectionDataset
 from ppdet.engine import distributed
 from ppdet.engine.classes import map_by_name, remembered, source_of
 from ppdet.engine.data_warnings import check_training_data
+from ppdet.engine.manifest import WEIGHTS
 from ppdet.engine.weights import load_weights
 from ppdet.modeling import cpu
+from ppdet.utils.download import MissingFileError
 
 
 def build_model(cfg: Config, *, weights: Optional[str] = None) -> nn.Layer:
@@ -35,9 +38,19 @@ def build_trained_model(cfg: Config) -> nn.Layer:
             f"{cfg.path}: weights is not set: add -o weights=output/{cfg.name}/model_final, or name the "
             f"run's folder, output/{cfg.name}, in place of -c"
         )
-    model = build_model(cfg, weights=cfg["weights"])
+    try:
+        model = build_model(cfg, weights=cfg["weights"])
+    except MissingFileError as error:
+        raise MissingFileError(f"{error}{of_the_run(cfg)}") from None
     model.eval()
     return model
+
+
+def of_the_run(cfg: Config) -> str:
+    """ "; did you mean PATH?", where the run's folder has weights of the name that is sought elsewhere."""
+    path = Path(cfg["save_dir"]) / cfg.name / Path(cfg["weights"]).name
+    found = path.is_file() or any(Path(f"{path}{suffix}").is_file() for suffix in WEIGHTS.values())
+    return f"; did you mean {path}?" if found else ""
 
 
 def build_dataset(cfg: Config, slot: str, classes: Optional[Classes] = None) -> DetectionDataset:

@@ -55,6 +55,26 @@ def strip_suffix(prefix: str) -> Path:
     return Path(next((prefix[: -len(s)] for s in SUFFIXES if prefix.endswith(s)), prefix))
 
 
+def checkpoint(name: str, folder: Path) -> Path:
+    """The prefix of a checkpoint that the user named, where it is; `folder` is the run's own.
+
+    Raises:
+        CheckpointError: it is not there, but another of that name is, or there are others.
+    """
+    prefix = strip_suffix(name)
+    if beside(prefix, MANIFEST).exists():
+        return prefix
+    own = folder / prefix.name
+    if beside(own, MANIFEST).exists():
+        raise CheckpointError(f"{name}: no such checkpoint; did you mean {own}?")
+    place = prefix if prefix.is_dir() else prefix.parent if prefix.parent != Path() else folder
+    there = sorted(path.stem for path in place.glob(f"*{OPTIMIZER}") if path.with_suffix(MANIFEST).exists())
+    if there:
+        advice = f"name one, such as {place / there[-1]}, or auto"
+        raise CheckpointError(f"{name}: no such checkpoint; {place} has {', '.join(there)}: {advice}")
+    return prefix
+
+
 def remove(prefix: Path) -> None:
     """Remove a checkpoint's files, the manifest first, so that no checkpoint is ever half there."""
     for suffix in reversed(SUFFIXES):

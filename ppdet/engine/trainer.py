@@ -20,7 +20,7 @@ from ppdet.engine.classes import classes_of, classes_of_checkpoint, warn_of_othe
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.guard import StepGuard
 from ppdet.engine.hooks import Hook, at_log_line, default_hooks
-from ppdet.engine.manifest import TrainingState, strip_suffix
+from ppdet.engine.manifest import TrainingState, checkpoint
 from ppdet.engine.methods import make_method, scalars, total_losses
 from ppdet.engine.precision import Precision
 from ppdet.engine.run_folder import RunFolder
@@ -143,7 +143,7 @@ class Trainer:
     def find_checkpoint(self, resume: Optional[str]) -> Optional[Path]:
         """Rank 0 looks, since only its machine may have the files."""
         if resume != "auto":
-            return strip_suffix(resume) if resume else None
+            return checkpoint(resume, self.output) if resume else None
         found, self.folder.pretrained_from = distributed.from_rank_0(self.folder.newest_and_start, CheckpointError)
         if found is None:
             logger.info("--resume auto: %s has no checkpoint of a run yet: starting from the beginning", self.output)

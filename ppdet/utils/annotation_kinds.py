@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ppdet.utils.files import decode_text, read_text
+from ppdet.utils.shipped_data import how_to_get
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 ENOUGH = 2000  # files of a folder that are looked at
@@ -190,7 +191,7 @@ def _advice(path: str) -> str:
         if beside:
             more = ", …" if len(beside) > 5 else ""
             return f"check dataset_dir and anno_path; beside it are {', '.join(beside[:5])}{more}"
-    return "check dataset_dir and anno_path"
+    return how_to_get(path, "check dataset_dir and anno_path")
 
 
 def _listed(keys: Any) -> str:

@@ -43,6 +43,10 @@ class DownloadError(UserError, OSError):
     """A file that cannot be had; the message is one line and says what to do."""
 
 
+class MissingFileError(DownloadError):
+    """A local file that is not there."""
+
+
 class _Interrupted(Exception):
     """The transfer ended early; what has arrived is kept, and another attempt may get the rest."""
 
@@ -128,7 +132,7 @@ def _local(text: str) -> Path:
         if candidate.is_file():
             return candidate
     tried = " or ".join(suffix for suffix in WEIGHTS_SUFFIXES if suffix)
-    raise DownloadError(f"{path}: no such file, nor with {tried} appended: expected weights or their URL")
+    raise MissingFileError(f"{path}: no such file, nor with {tried} appended: expected weights or their URL")
 
 
 def _is_there(target: Path, md5: Optional[str]) -> bool:

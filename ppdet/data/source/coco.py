@@ -21,6 +21,7 @@ from ppdet.utils.coco_file import (
     shown,
 )
 from ppdet.utils.logger import get_logger
+from ppdet.utils.shipped_data import how_to_get
 
 logger = get_logger(__name__)
 
@@ -83,7 +84,8 @@ class COCODataSet(DetectionDataset):
         self.category_ids, self.class_names = self._categories(content)
         images = _Images(content, self.image_dir, self.anno_path)
         if not os.path.isdir(self.image_dir):
-            raise DataError(f"image folder {self.image_dir} does not exist: check COCODataSet.image_dir")
+            advice = how_to_get(self.image_dir, "check COCODataSet.image_dir")
+            raise DataError(f"image folder {self.image_dir} does not exist: {advice}")
         wants_boxes = any(field != "image" for field in data_fields)
         if wants_boxes and content.get("annotations") is None:
             raise DataError(f"{self.anno_path} has no 'annotations': leave only image in data_fields, or name another")

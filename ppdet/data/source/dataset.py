@@ -7,6 +7,7 @@ from typing import Optional
 import numpy as np
 
 from ppdet.data.errors import DataError
+from ppdet.utils.shipped_data import how_to_get
 
 
 class DetectionDataset:
@@ -59,11 +60,7 @@ def require_folder(path: str) -> None:
     """Raises DataError, saying how to get the data, when the folder `path` does not exist."""
     if os.path.isdir(path):
         return
-    if "coco" in path.lower():
-        advice = "download it with `python dataset/coco/download_coco.py`, or name yours"
-    else:
-        advice = "name yours"
     raise DataError(
-        f"data set folder {path} does not exist: {advice} with `-o TrainDataset.dataset_dir=…`"
+        f"data set folder {path} does not exist: {how_to_get(path, 'name yours')} with `-o TrainDataset.dataset_dir=…`"
         " (UnsupTrainDataset, EvalDataset, TestDataset alike)"
     )

@@ -15,6 +15,7 @@ from ppdet.utils.annotation_kinds import holds_object, names_problem
 from ppdet.utils.coco_file import coco_categories, load_coco_json
 from ppdet.utils.files import read_text
 from ppdet.utils.logger import get_logger
+from ppdet.utils.shipped_data import how_to_get
 
 logger = get_logger(__name__)
 
@@ -91,7 +92,8 @@ class ImageFolder(DetectionDataset):
             logger.info(f"{places[0]} does not exist: using COCO's 80 class names")
             return [i for i, _ in COCO_CATEGORIES], [name for _, name in COCO_CATEGORIES]
         if path is None:
-            raise DataError(f"file of class names {places[0]} does not exist: check TestDataset.anno_path")
+            advice = how_to_get(places[0], "check TestDataset.anno_path")
+            raise DataError(f"file of class names {places[0]} does not exist: {advice}")
         self.anno_path = path
         if os.path.isfile(path) and (path.lower().endswith(".json") or holds_object(path)):
             return coco_categories(load_coco_json(path), path)

@@ -1,0 +1,50 @@
+"""A checkpoint named without its folder."""
+
+import pytest
+
+from ppdet.core.workspace import load_config
+from ppdet.engine.build import build_trained_model
+from ppdet.engine.manifest import checkpoint
+from ppdet.engine.weights import CheckpointError
+from ppdet.utils.download import DownloadError
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A run's folder with the checkpoints 0, 3 and model_final, and the weights of the best epoch."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "output" / "tiny"
+    folder.mkdir(parents=True)
+    for name in ("0", "3", "model_final"):
+        for suffix in (".json", ".pdopt", ".pdparams"):
+            (folder / f"{name}{suffix}").write_text("{}")
+    for name in ("best_model.json", "best_model.pdparams", "run.json"):
+        (folder / name).write_text("{}")
+    return folder
+
+
+def test_a_bare_epoch(folder):
+    for name in ("0", "0.pdparams", "3", "model_final", "elsewhere/0"):
+        with pytest.raises(CheckpointError) as error:
+            checkpoint(name, folder)
+        own = folder / name.rpartition("/")[2].removesuffix(".pdparams")
+        assert str(error.value) == f"{name}: no such checkpoint; did you mean {own}?"
+
+
+def test_one_that_is_not_there(folder):
+    for name in ("7", f"{folder}/7", str(folder)):
+        with pytest.raises(
+            CheckpointError, match=r"no such checkpoint; \S+ has 0, 3, model_final: name one, such as \S+/m"
+        ):
+            checkpoint(name, folder)
+    assert checkpoint(f"{folder}/3.pdopt", folder) == folder / "3"
+    assert checkpoint("other/7", folder / "none").name == "7", "said by whoever reads it"
+
+
+def test_weights_of_the_run(folder, tiny):
+    for name in ("model_final", "best_model", "3.pdparams"):
+        with pytest.raises(DownloadError, match=rf"no such file, nor .*; did you mean {folder}/{name}\?$"):
+            build_trained_model(load_config(tiny, [f"weights={name}", f"save_dir={folder.parent}"]))
+    with pytest.raises(DownloadError) as error:
+        build_trained_model(load_config(tiny, ["weights=other", f"save_dir={folder.parent}"]))
+    assert "did you mean" not in str(error.value)
