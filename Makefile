@@ -22,11 +22,11 @@ RUN := fcos_r18_fpn_shapes
 quickstart: $(VENV)/.installed
 	@$(BIN)/python dataset/shapes/generate.py
 	@$(BIN)/python tools/train.py -c $(SHAPES)
-	@$(BIN)/python tools/export_model.py -c $(SHAPES)
+	@$(BIN)/python tools/export_model.py output/$(RUN)
 	@$(BIN)/python deploy/python/infer.py --model_dir output_inference/$(RUN) \
 	    --image_dir dataset/shapes/data/images/val --threshold 0.4 --output_dir output/$(RUN)/pictures \
 	    --save_results
-	@$(BIN)/python tools/eval.py -c $(SHAPES) --classwise
+	@$(BIN)/python tools/eval.py output/$(RUN) --classwise
 	@echo
 	@echo "Pictures of detections:  output/$(RUN)/pictures"
 	@echo "Picture of a batch:      output/$(RUN)/train_batch.jpg"

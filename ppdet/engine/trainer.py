@@ -105,7 +105,7 @@ class Trainer:
             report = load_weights(self.model, start_weights(self), strict=False)
             self.pretrained = not (report.missing or report.mismatched)
             if self.pretrained:
-                warn_of_other_classes(cfg["pretrain_weights"], classes, makes_labels=bool(cfg["ssod_method"]))
+                warn_of_other_classes(start_weights(self), classes, makes_labels=bool(cfg["ssod_method"]))
         self.method = make_method(cfg, self.model)
         self.ema = self.method.average
         if self.method.has_teacher and not (self.method.start or self.pretrained or self.resumed_from):

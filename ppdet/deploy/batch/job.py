@@ -68,6 +68,7 @@ def run_batch(job: BatchJob) -> Summary:
     Raises:
         DeployError: a package is missing, the model cannot be loaded, or workers die all the time.
         DataError: no images, none that can be read, or the output belongs to another job.
+        LockedError: another process works there.
     """
     require_packages()
     settings = read_infer_cfg(Path(job.model_dir))
@@ -80,6 +81,12 @@ def run_batch(job: BatchJob) -> Summary:
         name_column=job.name_column,
     )
     folder = Folder(job.output)
+    with folder.alone():
+        return go_on(job, settings, inputs, folder)
+
+
+def go_on(job: BatchJob, settings: dict, inputs: Inputs, folder: Folder) -> Summary:
+    """Begin the job of an output folder that no other process works in, or go on with it."""
     identity = identity_of(job, inputs)
     manifest = read_manifest(folder)
     if manifest is not None:

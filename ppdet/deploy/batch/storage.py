@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import PurePosixPath
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ppdet.data.errors import DataError
 from ppdet.utils.errors import UserError
 from ppdet.utils.files import atomic_path
+from ppdet.utils.lock import locked
 
 
 @contextmanager
@@ -58,6 +59,26 @@ class Folder:
         self.url = absolute(url)
         self.fs, self.path = open_storage(self.url)
         self.is_local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Within the block no other process has the folder; object storage has no such thing.
+
+        Raises:
+            LockedError: another one has it.
+        """
+        if not self.is_local:
+            yield
+            return
+        path = Path(self.path)
+        is_new = not path.is_dir()
+        try:
+            with locked(path / ".lock", what=f"{self.url}: a batch job", advice="wait, or name another --output"):
+                yield
+        finally:
+            if is_new:  # and perhaps nothing was to be done
+                with suppress(OSError):
+                    path.rmdir()
 
     def names(self, folder: str) -> set[str]:
         """Names of the files in a folder below; none where it does not exist yet."""

@@ -1,0 +1,39 @@
+"""Two batch jobs do not share an output folder."""
+
+import os
+import socket
+import sys
+
+import pytest
+
+from ppdet.deploy.batch import __main__ as command
+from ppdet.deploy.batch.storage import Folder
+
+
+def test_the_second_job_ends_in_one_line(model, images, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "out"
+    arguments = ["batch", "--model_dir", str(model), "--input", str(images.folder), "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with Folder(str(output)).alone():
+        with pytest.raises(SystemExit) as end:
+            command.main()
+        assert [path.name for path in output.iterdir()] == [".lock"]
+    assert end.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    place = f"error: {output}: a batch job: process {os.getpid()} on {socket.gethostname()} (since "
+    assert last.startswith(place) and last.endswith(") is at work there: wait, or name another --output")
+
+
+def test_what_was_there_stays_and_nothing_is_left(tmp_path):
+    with Folder(str(tmp_path / "new")).alone():
+        pass
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "old").mkdir()
+    with Folder(str(tmp_path / "old")).alone():
+        pass
+    assert (tmp_path / "old").is_dir() and list((tmp_path / "old").iterdir()) == []
+
+
+def test_object_storage_has_no_locks():
+    with Folder("memory://bucket/out").alone(), Folder("memory://bucket/out").alone():
+        assert Folder("memory://bucket/out").names("") == set()
