@@ -1,18 +1,16 @@
 """Training twice, and tools that take the folder: the commands' own `main`, as a user's shell would call it."""
 
-import importlib.util
 import json
 import re
 import sys
 from pathlib import Path
 
 import pytest
+from commands import load
 from tiny import TINY_YAML, write_tiny_coco
 
 from ppdet.core.workspace import load_config
 from ppdet.engine.weights import read_arrays
-
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +29,7 @@ def tool(monkeypatch, capsys):
     """Call a tool; return its exit code and what it printed."""
 
     def call(name, *arguments):
-        spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = load(f"tools/{name}.py")
         monkeypatch.setattr(sys, "argv", [f"tools/{name}.py", *map(str, arguments)])
         capsys.readouterr()
         try:
