@@ -73,9 +73,11 @@ def unusable(boxes: Boxes) -> Optional[str]:
     if not wrong.sum() > TOLERATED * len(wrong):
         return None
     counts = ", ".join(f"{mask.sum()} {kind}" for kind, mask in kinds.items() if mask.any())
+    unless = ", unless the file's width and height are wrong: the image's own count" if (area & ~inside).any() else ""
     return (
         f"{wrong.sum()} of {len(wrong)} boxes cannot be used ({counts}), e.g. {boxes.example(int(np.argmax(wrong)))}: "
         "expected [x, y, width, height] in pixels, within the image's width and height; nothing is learned from these"
+        f"{unless}"
     )
 
 

@@ -94,11 +94,10 @@ class COCODataSet(DetectionDataset):
         )
         del content
         boxes = _Boxes(annotations, images, self.anno_path, load_crowd)
-        repeated = images.repeated() if boxes.total else ""
-        if repeated:
-            logger.warning(f"{self.anno_path}: {repeated}")
         listed = checks.Boxes(annotations.xyxy, annotations.image, images.widths, images.heights, images.names)
         self.findings = checks.box_findings(listed, annotations.image_ids)
+        if boxes.total and images.repeated():
+            self.findings.append(images.repeated())
 
         kept = np.arange(len(images.ids))
         if boxes.total or wants_boxes:  # a file without annotations lists images to detect on: all are kept
