@@ -1,6 +1,7 @@
 """Readers: data set -> batches of tensors, made in worker processes."""
 
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Optional
@@ -12,6 +13,7 @@ from ppdet.data.collate import PADDING, REPORT, Collator, SampleSource, Task
 from ppdet.data.device import ToDevice, take_normalize
 from ppdet.data.errors import DataError, WorkerError
 from ppdet.data.sampler import EpochSampler
+from ppdet.data.sizes import split_by_size
 from ppdet.data.source.dataset import DetectionDataset
 from ppdet.data.transform.color import NormalizeImage
 from ppdet.data.windows import Cut, WindowSource
@@ -31,7 +33,8 @@ class BaseReader:
     Args:
         dataset: what to read.
         sample_transforms, batch_transforms: see ppdet.data.transform.
-        batch_size: images per batch on each rank.
+        batch_size: images per batch on each rank. Images to detect on are read so many at a time, and those of one
+            padded size become a batch: what is detected in an image depends on no other one.
         shuffle: another order in every epoch.
         drop_last: leave out the last batch when it is not full.
         use_shared_memory: workers hand over their batches in memory shared with this process, otherwise through
@@ -130,7 +133,7 @@ class BaseReader:
         return take_normalize(self.sample_transforms, self.batch_transforms)
 
     def __len__(self) -> int:
-        """Batches per epoch on this rank."""
+        """Batches per epoch on this rank; images to detect on may come in more of them."""
         return len(self.sampler)
 
     @functools.cached_property
@@ -184,12 +187,23 @@ class BaseReader:
 
     def _batches(self, tasks: list[list[Task]], finish: Callable) -> Iterator[Any]:
         """finish(arrays) for the arrays of each batch."""
+        yield from itertools.chain.from_iterable(self._split_batches(tasks, lambda arrays: self._split(arrays, finish)))
+
+    def _split(self, arrays: dict[str, np.ndarray], finish: Callable) -> list[Any]:
+        if self.training or "im_shape" not in arrays:
+            return [finish(arrays)]
+        report = {REPORT: arrays.pop(REPORT)} if REPORT in arrays else {}
+        # Windows of an image come after each other, for their detections to be merged.
+        parts = split_by_size(arrays, self.batch_transforms, in_order=self.reads_windows)
+        return [finish({**part, **(report if part is parts[0] else {})}) for part in parts]
+
+    def _split_batches(self, tasks: list[list[Task]], split: Callable) -> Iterator[list[Any]]:
         if self._windows is not None:
             images = [task for batch in tasks for task in batch]
-            yield from (finish(self._collate(batch)) for batch in self._windows.batches(images, self.batch_size))
+            yield from (split(self._collate(batch)) for batch in self._windows.batches(images, self.batch_size))
             return
         if not self.worker_num or not tasks or not can_fork():
-            yield from (finish(self._make(batch)) for batch in tasks)
+            yield from (split(self._make(batch)) for batch in tasks)
             return
         # Taken away while in use, since a second loop over this reader may run inside of the first.
         pool, self._pool = self._pool, None
@@ -197,7 +211,7 @@ class BaseReader:
             room = self.batch_size * SHARED_BYTES_PER_IMAGE if self.use_shared_memory else 0
             pool = WorkerPool(self._make, self.worker_num, room)
         try:
-            yield from pool.run(tasks, finish)
+            yield from pool.run(tasks, split)
         except WorkerError as error:
             if error.task is None:
                 raise

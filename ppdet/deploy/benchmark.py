@@ -109,11 +109,11 @@ def peak_memory() -> int:
 def _time_batch(detector: Detector, paths: Sequence[str]) -> tuple[list[float], int]:
     """Seconds of preprocessing, inference and postprocessing of a batch, and detections in it."""
     clock = [time.perf_counter()]
-    arrays = detector.preprocess.join([detector.prepare(path) for path in paths])
+    batches = list(detector.preprocess.batches([detector.prepare(path) for path in paths]))
     clock.append(time.perf_counter())
-    outputs = detector.backend(arrays)
+    outputs = [detector.backend(arrays) for _, arrays in batches]
     clock.append(time.perf_counter())
-    found = detector.finish(outputs)
+    found = [detections for output in outputs for detections in detector.finish(output)]
     clock.append(time.perf_counter())
     return np.diff(clock).tolist(), sum(len(detections) for detections in found)
 

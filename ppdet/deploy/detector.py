@@ -157,10 +157,11 @@ class Detector:
         return self.preprocess.prepare(image)
 
     def run(self, samples: Sequence[dict]) -> list[Detections]:
-        """Detect on a batch of what `prepare` gave."""
-        if not samples:
-            return []
-        return self.finish(self.backend(self.preprocess.join(samples)))
+        """Detect on what `prepare` gave; those of one padded size are one batch."""
+        found: dict[int, Detections] = {}
+        for places, arrays in self.preprocess.batches(samples):
+            found.update(zip(places, self.finish(self.backend(arrays))))
+        return [found[place] for place in range(len(samples))]
 
     def finish(self, outputs: Sequence[np.ndarray]) -> list[Detections]:
         """Detections of each image, of what the graph put out for a batch: rows (M, 6) and rows per image (N,).

@@ -1,7 +1,7 @@
 """Preprocessing of an exported model, with the very operations that training used."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional, Union
 
@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 
 from ppdet.data.errors import DataError, ImageError
+from ppdet.data.sizes import padded_size
 from ppdet.data.source.coco_names import COCO_CATEGORIES
 from ppdet.data.transform.batch import PadBatch
 from ppdet.data.transform.color import NormalizeImage, Permute
@@ -136,9 +137,10 @@ class Preprocess:
             raise DeployError("infer_cfg.yml: Preprocess must have Permute, with nothing behind it but PadStride")
         self.sample = Compose(of_samples)
         self.unresized = Compose([op for op in of_samples if not isinstance(op, Resize)])
-        self.batch = Compose([op for op in operations if isinstance(op, PadBatch)])
         shape = settings.get("image_shape") if settings.get("use_dynamic_shape") is False else None
         self.fixed_size = fixed_size(shape)
+        fixed = [PadBatch(pad_to_size=self.fixed_size)] if self.fixed_size else []
+        self.batch = Compose([op for op in operations if isinstance(op, PadBatch)] + fixed)
 
         resizes = [op for op in operations if isinstance(op, Resize)]
         sides = [max(op.target_size) for op in resizes] or [1344]
@@ -171,11 +173,19 @@ class Preprocess:
             )
         return sample
 
+    def batches(self, samples: Sequence[dict]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
+        """Places in `samples` and arrays of each batch: those of one padded size, so that what is detected in an image
+        depends on no other one. See `ppdet.data.sizes`."""
+        places: dict[tuple[int, int], list[int]] = {}
+        for place, sample in enumerate(samples):
+            places.setdefault(padded_size(sample["image"].shape[1:], self.batch.transforms), []).append(place)
+        for group in places.values():
+            yield group, self.join([samples[place] for place in group])
+
     def join(self, samples: Sequence[dict]) -> dict[str, np.ndarray]:
-        """Arrays of a batch: image (N, 3, H, W), scale_factor and im_shape (N, 2), all float32."""
+        """Arrays of one batch, padded to its largest image: image (N, 3, H, W), scale_factor and im_shape (N, 2), all
+        float32."""
         padded = self.batch([dict(sample) for sample in samples])
-        if self.fixed_size:
-            padded = PadBatch(pad_to_size=self.fixed_size)(padded)
         shapes = {sample["image"].shape for sample in padded}
         if len(shapes) > 1:
             raise DeployError(

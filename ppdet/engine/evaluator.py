@@ -261,13 +261,9 @@ def rows_by_image(
 
 
 def progress(reader: BaseReader, title: str) -> Iterator[dict]:
-    """The reader's batches, under a progress bar with ETA where a person watches rank 0's terminal.
-
-    Where batches hold windows, their number is not known before all images are read: the bar counts images.
-    """
-    total, unit = (reader.image_count, "image") if reader.reads_windows else (len(reader), "batch")
-    with tqdm(total=total, desc=title, unit=unit, leave=False, disable=not is_watched()) as bar:
+    """The reader's batches, under a bar of the images with ETA where a person watches rank 0's terminal."""
+    with tqdm(total=reader.image_count, desc=title, unit="image", leave=False, disable=not is_watched()) as bar:
         for batch in reader:
             yield batch
             if not bar.disable:
-                bar.update(int((batch["windows_left"] == 0).sum()) if reader.reads_windows else 1)
+                bar.update(int((batch["windows_left"] == 0).sum()) if reader.reads_windows else len(batch["im_id"]))

@@ -129,7 +129,7 @@ def export_model(
     inputs = {"image": InputSpec([None, 3, *size], "float32", "image")}
     if output != "maps":
         inputs["scale_factor"] = InputSpec([None, 2], "float32", "scale_factor")
-    if fused is not None or (output != "maps" and model.needs_im_shape):
+    if output != "maps" or fused is not None:  # what lies in the padding, for detection and for normalisation
         inputs["im_shape"] = InputSpec([None, 2], "float32", "im_shape")
     if output == "detections":
         check, candidates = self_check(detector, Preprocess(settings), images, list(inputs), precision)

@@ -84,7 +84,7 @@ def test_onnx_names_and_free_sizes(folder, tmp_path):
     exported = export_model(configuration(folder, []), str(tmp_path), formats=["onnx"])
     session = onnxruntime.InferenceSession(str(exported / "model.onnx"))
     inputs = {value.name: value.shape for value in session.get_inputs()}
-    assert inputs == {"image": ["batch", 3, "height", "width"], "scale_factor": ["batch", 2]}
+    assert inputs == {"image": ["batch", 3, "height", "width"], "scale_factor": ["batch", 2], "im_shape": ["batch", 2]}
     outputs = {value.name: value.shape for value in session.get_outputs()}
     assert outputs.keys() == {"bbox", "bbox_num"} and outputs["bbox"][1] == 6 and outputs["bbox_num"] == ["batch"]
 

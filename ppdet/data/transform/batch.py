@@ -42,10 +42,7 @@ class PadBatch:
         images = [sample["image"] for sample in samples]
         if any(image.ndim != 3 or image.shape[0] > 4 for image in images):
             raise DataError(f"PadBatch: an image of shape {images[0].shape}, expected (3, H, W): Permute comes before")
-        stride = max(self.pad_to_stride, 1)
-        least = self.pad_to_size or (1, 1)
-        height = -(-max(least[0], *(image.shape[1] for image in images)) // stride) * stride
-        width = -(-max(least[1], *(image.shape[2] for image in images)) // stride) * stride
+        height, width = self.padded_size(*(max(image.shape[axis] for image in images) for axis in (1, 2)))
         batch = _like((len(images), images[0].shape[0], height, width), images[0], self.empty)
         for sample, image, padded in zip(samples, images, batch):
             h, w = image.shape[1:]
@@ -54,6 +51,12 @@ class PadBatch:
             padded[:, :h, w:] = 0
             sample["image"] = padded
         return samples
+
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """What becomes of the largest height and width of a batch."""
+        stride = max(self.pad_to_stride, 1)
+        sides = zip((height, width), self.pad_to_size or (1, 1))
+        return tuple(-(-max(side, least) // stride) * stride for side, least in sides)
 
 
 def stack_images(images: list[np.ndarray]) -> np.ndarray:

@@ -66,11 +66,6 @@ class FCOS(nn.Layer):
         return self.fcos_head.last_pixel
 
     @property
-    def needs_im_shape(self) -> bool:
-        """Whether detection has to be told the images' sizes without padding."""
-        return self.fcos_head.clip_boxes
-
-    @property
     def distances_in_strides(self) -> bool:
         """Whether the loss takes distances in strides of their level, otherwise in pixels."""
         return self.fcos_head.distances_in_strides
@@ -120,7 +115,8 @@ class FCOS(nn.Layer):
 
         Args:
             scale_factor: (N, 2), y then x: size of the network's input over size of the original image.
-            im_shape: (N, 2), heights and widths in the network's input, without padding; where `needs_im_shape`.
+            im_shape: (N, 2), heights and widths in the network's input without padding, in which nothing is detected.
+                None: there is no padding.
         """
         nms = self.fcos_head.nms
         # A static graph keeps all locations: other formats and devices want shapes that follow from the image's.
@@ -154,7 +150,7 @@ class FCOS(nn.Layer):
 
         With a threshold, of those locations only that `FCOSHead.decode` then chooses.
         """
-        boxes, scores = self.fcos_head.decode(maps, score_threshold)
+        boxes, scores = self.fcos_head.decode(maps, score_threshold, im_shape)
         boxes = self.fcos_head.clip(boxes, im_shape)
         scale = paddle.concat([scale_factor.flip(1), scale_factor.flip(1)], axis=1).unsqueeze(1)
         boxes = boxes / scale

@@ -1,7 +1,5 @@
 """The best of a level's locations, or of the classes at them: what enters suppression of each image."""
 
-from typing import Union
-
 import paddle
 from paddle import Tensor
 
@@ -9,13 +7,13 @@ from paddle import Tensor
 def best_locations(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Where the largest of values (N, R), not negative, are: index (N, count), largest first, and whether it is one.
 
-    Where R is less than count, some places are left, with a 0 in (N, count) and any index: an exported graph knows R
-    only when it runs.
+    What is 0 is no candidate. Where fewer than count are left, the other places have a 0 in (N, count) and any index;
+    an exported graph knows R only when it runs.
     """
     locations = values.shape[1] if paddle.in_dynamic_mode() else paddle.shape(values)[1].astype("int64")
     zeros = (values[:, :1] * 0.0).expand([-1, count])
-    _, index = paddle.concat([values, zeros], axis=1).topk(count, axis=1)
-    return index % locations, (index < locations).astype("float32")
+    best, index = paddle.concat([values, zeros], axis=1).topk(count, axis=1)
+    return index % locations, (best > 0.0).astype("float32")
 
 
 def take(rows: Tensor, index: Tensor) -> Tensor:
@@ -31,9 +29,3 @@ def best_classes(boxes: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Ten
     values, index = scores.flatten(1).topk(count, axis=1)
     own = (index // count).unsqueeze(1) == paddle.arange(scores.shape[1], dtype="int64").reshape([1, -1, 1])
     return take(boxes, index % count), values.unsqueeze(1) * own.astype("float32")
-
-
-def size_of(level_map: Tensor) -> tuple[Union[int, Tensor], Union[int, Tensor]]:
-    """H and W of a map (N, C, H, W): numbers, or int64 tensors in a static graph, which takes any size."""
-    shape = level_map.shape if paddle.in_dynamic_mode() else paddle.shape(level_map).astype("int64")
-    return shape[2], shape[3]

@@ -10,15 +10,13 @@ from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import Constant, Normal
 
 from ppdet.core.workspace import register
-from ppdet.modeling.heads.candidates import best_classes, best_locations, size_of, take
+from ppdet.modeling.heads.candidates import best_classes, best_locations, take
+from ppdet.modeling.heads.locations import Pair, coordinates, in_float, inside, size_of
 from ppdet.modeling.heads.towers import FCOSFeat
 from ppdet.modeling.layers import Conv2D, ShapeSpec, fork
 from ppdet.modeling.mixed import Float32
 from ppdet.modeling.nms import MultiClassNMS
 
-# Pixels from one location to the next, down and to the right: tensors in a static graph, where the size of the input
-# decides.
-Step = tuple[Union[int, Tensor], Union[int, Tensor]]
 # With distances through a ReLU, a side that is zero everywhere gets no gradient and stays so. Starting at 2 strides,
 # about the middle of what a level has to regress, every distance of a fresh head is positive.
 DISTANCE_START = 2.0
@@ -189,14 +187,25 @@ class FCOSHead(nn.Layer):
             return maps.distances
         return [d * stride for d, stride in zip(maps.distances, self.fpn_stride)]
 
-    def decode(self, maps: DenseMaps, score_threshold: Optional[float] = None) -> tuple[Tensor, Tensor]:
+    def decode(
+        self, maps: DenseMaps, score_threshold: Optional[float] = None, im_shape: Optional[Tensor] = None
+    ) -> tuple[Tensor, Tensor]:
         """Return boxes (N, R, 4), x1 y1 x2 y2 in the network's input, and scores (N, C, R) in 0..1.
 
         R counts all locations; with a threshold, only those where the score of some class in some image exceeds it,
         and a few more. Their order is that of all locations. With `level_top_k`, threshold or not, R is that number
         times L: each level's candidates, the best first, with scores of 0 where it has fewer.
+
+        im_shape: (N, 2), whole numbers, the images' heights and widths without padding. Locations in the padding are
+        no candidates: their scores are 0, and they take no place among a level's best. None: there is no padding.
         """
-        levels = zip(maps.logits, self.pixel_distances(maps), maps.quality, self.steps(maps.logits))
+        steps = self.steps(maps.logits)
+        quality = [F.sigmoid(level_map) for level_map in maps.quality]
+        if im_shape is not None:
+            # A score is a product with quality: this is the smallest map to mask. After the sigmoid, since an engine's
+            # may not reach 0.
+            quality = [q * inside(size_of(q), step, self.num_shift, im_shape) for q, step in zip(quality, steps)]
+        levels = zip(maps.logits, self.pixel_distances(maps), quality, steps)
         if self.level_top_k:
             decoded = [self.decode_best(*level) for level in levels]
         elif score_threshold is None:
@@ -206,15 +215,18 @@ class FCOSHead(nn.Layer):
         boxes, scores = zip(*decoded)
         return paddle.concat(boxes, axis=1), paddle.concat(scores, axis=2)
 
-    def decode_level(self, logits: Tensor, distances: Tensor, quality: Tensor, step: Step) -> tuple[Tensor, Tensor]:
-        """Boxes (N, H W, 4) and scores (N, C, H W) of maps (N, C, H, W), (N, 4, H, W) and (N, 1, H, W)."""
-        x, y = self.locations(logits, step)
+    def decode_level(self, logits: Tensor, distances: Tensor, quality: Tensor, step: Pair) -> tuple[Tensor, Tensor]:
+        """Boxes (N, H W, 4) and scores (N, C, H W) of maps (N, C, H, W), (N, 4, H, W) and (N, 1, H, W).
+
+        quality: in 0..1, unlike that of `DenseMaps`.
+        """
+        x, y = coordinates(size_of(logits), step, self.num_shift)
         left, top, right, bottom = distances.unbind(axis=1)
         boxes = paddle.stack([x - left, y - top, x + right, y + bottom], axis=-1).flatten(1, 2)
         return boxes, self.score(logits.flatten(2), quality.flatten(2))
 
     def decode_candidates(
-        self, logits: Tensor, distances: Tensor, quality: Tensor, step: Step, score_threshold: float
+        self, logits: Tensor, distances: Tensor, quality: Tensor, step: Pair, score_threshold: float
     ) -> tuple[Tensor, Tensor]:
         """As `decode_level`, of the K locations where suppression may find something: (N, K, 4), (N, C, K)."""
         width = logits.shape[3]
@@ -222,36 +234,36 @@ class FCOSHead(nn.Layer):
         # A location's best score follows from its best logit, without a look at the other classes' scores.
         best_score = self.score(logits.max(axis=2), quality.squeeze(2)).max(axis=0)
         # A little below the threshold, where rounding cannot matter, since suppression applies the threshold itself;
-        # but above the 0 of classes that their own threshold stops.
-        floor = score_threshold - 1e-4 if self.class_threshold is None else max(score_threshold - 1e-4, 1e-30)
-        index = paddle.nonzero(best_score >= floor).flatten()
+        # but above the 0 of padding, and of classes that their own threshold stops.
+        index = paddle.nonzero(best_score > max(score_threshold - 1e-4, 0.0)).flatten()
         if index.shape[0] == 0:  # not every operator takes an empty tensor
             index = best_score.argmax(keepdim=True)
         logits, distances, quality = (rows.gather(index, axis=1) for rows in (logits, distances, quality))
         boxes = self.boxes_at(index, width, distances, step)
         return boxes, self.score(logits, quality).transpose([0, 2, 1])
 
-    def decode_best(self, logits: Tensor, distances: Tensor, quality: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+    def decode_best(self, logits: Tensor, distances: Tensor, quality: Tensor, step: Pair) -> tuple[Tensor, Tensor]:
         """As `decode_level`, of each image's K = `level_top_k` best candidates: (N, K, 4), (N, C, K)."""
         width = size_of(logits)[1]
         logits, distances, quality = (channels_last(level_map) for level_map in (logits, distances, quality))
         best = logits.max(axis=2), quality.squeeze(2)
         of_classes = self.level_top_k_of == "classes"
         # The K best classes are among those of the K locations with the best one.
-        value = self.score(*best) if of_classes else F.sigmoid(best[0]) * F.sigmoid(best[1])
+        value = self.score(*best) if of_classes else F.sigmoid(best[0]) * best[1]
         index, exists = best_locations(value, self.level_top_k)
         boxes = self.boxes_at(index, width, take(distances, index), step)
         scores = self.score(take(logits, index), take(quality, index)).transpose([0, 2, 1]) * exists.unsqueeze(1)
         return best_classes(boxes, scores, self.level_top_k) if of_classes else (boxes, scores)
 
-    def boxes_at(self, index: Tensor, width: Union[int, Tensor], distances: Tensor, step: Step) -> Tensor:
+    def boxes_at(self, index: Tensor, width: Union[int, Tensor], distances: Tensor, step: Pair) -> Tensor:
         """Boxes (N, K, 4) of distances (N, K, 4) at the locations `index`, (K,) or (N, K), row by row of `width`."""
         x, y = (place.astype("float32") + self.num_shift for place in (index % width, index // width))
-        centre = paddle.stack([x * step[1], y * step[0]], axis=-1)
+        down, right = in_float(step)
+        centre = paddle.stack([x * right, y * down], axis=-1)
         return paddle.concat([centre - distances[:, :, :2], centre + distances[:, :, 2:]], axis=2)
 
     def score(self, logits: Tensor, quality: Tensor) -> Tensor:
-        score = F.sigmoid(logits) * F.sigmoid(quality)
+        score = F.sigmoid(logits) * quality
         score = score.sqrt() if self.sqrt_score else score
         if self.class_threshold is None:
             return score
@@ -272,21 +284,14 @@ class FCOSHead(nn.Layer):
         end = im_shape.flip(1) - float(self.last_pixel)
         return paddle.minimum(boxes.clip(min=0.0), paddle.concat([end, end], axis=1).unsqueeze(1))
 
-    def steps(self, logits: Sequence[Tensor]) -> list[Step]:
+    def steps(self, logits: Sequence[Tensor]) -> list[Pair]:
         """Pixels from one location to the next in the maps of each level."""
         if not self.even_locations:
             return [(stride, stride) for stride in self.fpn_stride]
         sizes = [size_of(level_map) for level_map in logits]
         height, width = (side * self.fpn_stride[0] for side in sizes[0])
         steps = [(height // rows, width // columns) for rows, columns in sizes]
-        return steps if paddle.in_dynamic_mode() else [tuple(s.astype("float32") for s in step) for step in steps]
-
-    def locations(self, level_map: Tensor, step: Step) -> tuple[Tensor, Tensor]:
-        """x (1, W) and y (H, 1) in pixels of the locations of a map (N, C, H, W)."""
-        height, width = size_of(level_map)
-        x = (paddle.arange(width, dtype="float32") + self.num_shift) * step[1]
-        y = (paddle.arange(height, dtype="float32") + self.num_shift) * step[0]
-        return x.unsqueeze(0), y.unsqueeze(1)
+        return steps if paddle.in_dynamic_mode() else [tuple(s.astype("int32") for s in step) for step in steps]
 
 
 def channels_last(level_map: Tensor) -> Tensor:
