@@ -5,9 +5,9 @@ from typing import NamedTuple, Optional
 
 import foreign
 
-# A recipe's images are of 800x1333. Here they keep the size that they have. Few locations lie beyond it: boxes from
-# there can be clipped to lines, of which Paddle's suppression keeps one, and that of others all.
-HEIGHT, WIDTH = 92, 156
+# A recipe's images are of 800x1333. Here they keep the size that they have. It is padded to 128x256, and no location
+# lies in the padding: the other code bases detect there too.
+HEIGHT, WIDTH = 125, 253
 # torchvision has a row per category id.
 COCO_ROWS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
