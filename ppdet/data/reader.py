@@ -1,7 +1,7 @@
 """Readers: data set -> batches of tensors, made in worker processes."""
 
+import contextlib
 import functools
-import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Optional
@@ -187,7 +187,9 @@ class BaseReader:
 
     def _batches(self, tasks: list[list[Task]], finish: Callable) -> Iterator[Any]:
         """finish(arrays) for the arrays of each batch."""
-        yield from itertools.chain.from_iterable(self._split_batches(tasks, lambda arrays: self._split(arrays, finish)))
+        with contextlib.closing(self._split_batches(tasks, lambda arrays: self._split(arrays, finish))) as batches:
+            for parts in batches:
+                yield from parts
 
     def _split(self, arrays: dict[str, np.ndarray], finish: Callable) -> list[Any]:
         if self.training or "im_shape" not in arrays:
