@@ -1,11 +1,13 @@
 """Settings that change nothing: said, or refused where somebody sets them for this very run."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Optional
 
 from ppdet.core.errors import config_error
 from ppdet.core.inject import ComponentConfig
-from ppdet.core.settings import SETTINGS
-from ppdet.core.tree import Node, to_plain, top_layer
+from ppdet.core.registry import is_component
+from ppdet.core.settings import SETTINGS, SLOTS
+from ppdet.core.tree import Node, children, to_plain, top_layer
 from ppdet.core.walk import walk
 from ppdet.utils.logger import get_logger
 
@@ -13,6 +15,18 @@ if TYPE_CHECKING:
     from ppdet.core.config import Config
 
 logger = get_logger("ppdet.core")
+
+# Settings that count only where one of some others is on.
+NEEDS = {
+    **dict.fromkeys(
+        ("ema_decay", "ema_start_iters", "ema_black_list", "ema_filter_no_grad"), ("use_ema", "use_simple_ema")
+    ),
+    "ema_decay_type": ("use_ema",),
+    **dict.fromkeys(("amp_dtype", "amp_level", "custom_white_list", "custom_black_list"), ("amp",)),
+    **dict.fromkeys(("semi_start_iters", "DenseTeacher", "UnsupTrainDataset"), ("ssod_method",)),
+    "vdl_log_dir": ("use_vdl",),
+}
+ALWAYS = ("EvalReader", "TestReader", "LearningRate", "OptimizerBuilder")  # built whatever the configuration names
 
 
 def check_effect(config: "Config", own_layer: int, *, is_new: bool) -> None:
@@ -34,6 +48,47 @@ def check_effect(config: "Config", own_layer: int, *, is_new: bool) -> None:
             logger.warning(f"{node.origin}: {key} changes nothing here: {setting.unused}")
     if is_new or (config.layer("input_size") == own_layer):
         check_input_size(config)
+    for line in (*without_what_they_need(config, own_layer), *unused_parameters(config, own_layer)):
+        logger.warning(line)
+
+
+def without_what_they_need(config: "Config", layer: int) -> Iterator[str]:
+    """Settings of a layer that count only with another one, which is off."""
+    for key, needed in NEEDS.items():
+        node = config.root.value.get(key)
+        if node is not None and top_layer(node) == layer and not any(config[name] for name in needed):
+            yield f"{node.origin}: {key} changes nothing without {' or '.join(needed)}"
+
+
+def unused_parameters(config: "Config", layer: int) -> Iterator[str]:
+    """Parameters that a layer sets in sections of components, but nothing that runs takes."""
+    if not config["architecture"]:
+        return
+    sections = {key: node for key, node in config.root.value.items() if is_component(key) and top_layer(node) == layer}
+    if not sections:
+        return
+    reader = "SemiTrainReader" if config["ssod_method"] else "TrainReader"
+    roots = [config["architecture"], reader, *ALWAYS, *(slot for slot in SLOTS if config[slot])]
+    used = list(walk(config, [name for name in roots if name in SLOTS or is_component(name)]))
+    taken = {id(node) for one in used for value in one.values_set.values() for node in every(value)}
+    for section, node in sections.items():
+        for name, value in node.value.items() if node.is_map else ():
+            if name == "name" or top_layer(value) != layer or id(value) in taken:
+                continue
+            winners = [one for one in used if one.schema.name == section and name in one.values_set]
+            if winners:
+                winner = winners[0].values_set[name]
+                why = f"{winners[0].key}.{name}, {to_plain(winner)} ({winner.origin}), wins"
+            else:
+                why = f"with ssod_method {reader} trains" if section == "TrainReader" else f"nothing uses {section}"
+            yield f"{value.origin}: {section}.{name} changes nothing: {why}"
+
+
+def every(node: Node) -> Iterator[Node]:
+    """A value and all that is in it."""
+    yield node
+    for child in children(node):
+        yield from every(child)
 
 
 def check_input_size(config: "Config") -> None:

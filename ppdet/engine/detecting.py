@@ -56,10 +56,14 @@ def values(config: ComponentConfig, prefix: str) -> Iterator[tuple[str, Any]]:
         is_set = parameter.name in config.values_set or not parameter.required
         if not is_set or parameter.name in LEFT_OUT.get(config.schema.name, ()):
             continue
+        if parameter.name == "input_size":  # stands in for a target_size, and is compared as one
+            continue
         if parameter.injected:
             yield from below(config, parameter, f"{key}.{parameter.name}")
         else:
             value = to_plain(config.node(parameter))
+            if parameter.name == "target_size" and value is None:
+                value = config["input_size"]
             # Batch norms of several devices are ordinary ones when they detect.
             yield f"{key}.{parameter.name}", "bn" if value == "sync_bn" else value
 

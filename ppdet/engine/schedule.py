@@ -76,7 +76,20 @@ class Plan:
 
     def misfits(self) -> list[str]:
         """What does not fit, each with what to set."""
-        return [*self._warmup_misfits(), *self._decay_misfits(), *self._start_misfits(), *self._snapshot_misfits()]
+        return [
+            *self._length_misfits(),
+            *self._warmup_misfits(),
+            *self._decay_misfits(),
+            *self._start_misfits(),
+            *self._snapshot_misfits(),
+        ]
+
+    def _length_misfits(self) -> list[str]:
+        epochs = self.cfg["epoch"]
+        is_cut = self.cfg["max_iters"] and epochs and self.total < epochs * self.steps_per_epoch
+        if is_cut and self.cfg.layer("epoch") > self.cfg.layer("max_iters"):
+            return [f"max_iters {self.cfg['max_iters']} ends the run before epoch {epochs}: set max_iters=null"]
+        return []
 
     def _warmup_misfits(self) -> list[str]:
         if self.warmup * 2 <= self.total:

@@ -8,6 +8,7 @@ import pytest
 from ppdet.core.show import show
 from ppdet.core.workspace import load_config, merge_config
 from ppdet.data.transform import RandomResize
+from ppdet.engine.detecting import differences
 from ppdet.engine.export import describe_transforms
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,3 +106,13 @@ def test_a_component_inside_itself_is_no_endless_loop(tmp_path):
     path = tmp_path / "mine.yml"
     path.write_text("StrongAugImage: {transforms: [StrongAugImage: {}, StrongAugImage: {}]}\n")
     assert load_config(path)["epoch"] == 12
+
+
+def test_sizes_are_compared_however_they_are_said(tmp_path):
+    """A run's weights detect the same whether its sizes were in one setting or in three."""
+    ours, theirs = load_config(BCCD), load_config(BCCD, [f"{key}=[320,427]" for key in OWN])
+    assert differences(ours, theirs, "EvalReader") == []
+    other = load_config(BCCD, ["input_size=[480,640]"])
+    assert differences(other, theirs, "EvalReader") == [
+        ("EvalReader.sample_transforms.Resize.target_size", "[480, 640]", "[320, 427]")
+    ]

@@ -74,6 +74,8 @@ NEVER = "unlabelled images never count: the run has 200 steps, they count after 
         (SHAPES, 600, ["epoch=16"], [f"ends at step 1200 of 2400, the rate stays at its end: set {COSINE}=16"]),
         (SHAPES, 600, ["epoch=16", f"{COSINE}=16"], []),
         (SHAPES, 600, ["epoch=3", f"{COSINE}=3"], ["lower snapshot_epoch 4"]),
+        (PLUS, 400, ["epoch=90000"], ["max_iters 90000 ends the run before epoch 90000: set max_iters=null"]),
+        (BCCD, 205, ["epoch=4", "max_iters=800", "LearningRate.schedulers=[]"], []),
         (PLUS, 117266, ["max_iters=1000"], [f"{LATE} 240000, 320000, the run has 1000"]),
         (
             *(SEMI, 40, ["epoch=20"]),
