@@ -46,18 +46,18 @@ def warn_of_data(dataset: DetectionDataset, slot: str, *, training: bool) -> Non
         logger.warning("%s: %s", source_of(dataset, slot), text)
 
 
-def warn_of_leaks(evaluated: DetectionDataset, trained: DetectionDataset) -> None:
-    """Warn where EvalDataset's images are TrainDataset's: AP is no measure of a detector on images it has learned."""
+def warn_of_leaks(evaluated: DetectionDataset, trained: DetectionDataset, slot: str) -> None:
+    """Warn where EvalDataset's images are those of a data set that is trained on: AP is no measure there."""
     if distributed.rank() != 0:
         return
     advice = "AP on images that were trained on says little about others: evaluate on images of their own"
     if is_same_file(evaluated, trained):
-        logger.warning("EvalDataset and TrainDataset are the same file, %s: %s", trained.anno_path, advice)
+        logger.warning("EvalDataset and %s are the same file, %s: %s", slot, trained.anno_path, advice)
         return
     count, example = shared_images(*([record["im_file"] for record in d.records] for d in (evaluated, trained)))
     if count:
         total = len({record["im_file"] for record in evaluated.records})
-        what = f"{count} of the {total} images of EvalDataset are TrainDataset's too, e.g. {example}"
+        what = f"{count} of the {total} images of EvalDataset are {slot}'s too, e.g. {example}"
         logger.warning("%s: %s", what, advice)
 
 

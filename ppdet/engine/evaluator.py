@@ -19,7 +19,6 @@ from ppdet.data.classes import Classes, listed
 from ppdet.data.errors import DataError, ImageError
 from ppdet.data.image_size import image_size
 from ppdet.data.reader import BaseReader
-from ppdet.data.source import DetectionDataset
 from ppdet.deploy.slicing import Slicing, WindowMerger
 from ppdet.engine import distributed
 from ppdet.engine.build import build_dataset, build_reader
@@ -41,7 +40,7 @@ class Evaluator:
     name, with a warning where the names are others.
 
     Args:
-        training: the data set of the training run whose model is evaluated. EvalDataset must have the same names of
+        training: the reader of the training run whose model is evaluated. EvalDataset must have the same names of
             classes, or a DataError lists both sides; a warning tells of images that both have.
         classwise: the table has a row for each class as well.
         output_eval: folder for bbox.json; None writes none.
@@ -53,17 +52,19 @@ class Evaluator:
         self,
         cfg: Config,
         *,
-        training: Optional[DetectionDataset] = None,
+        training: Optional[object] = None,
         classwise: bool = False,
         output_eval: Optional[str] = None,
         predictions_only: bool = False,
         slicing: Optional[Slicing] = None,
     ) -> None:
-        classes = classes_of(training, "TrainDataset") if training else None
-        self.dataset = build_dataset(cfg, "EvalDataset", classes)
-        if training:
-            warn_of_leaks(self.dataset, training)
-        if not (predictions_only or (training and is_same_file(self.dataset, training))):
+        learned = training.dataset if training else None
+        self.dataset = build_dataset(cfg, "EvalDataset", classes_of(learned, "TrainDataset") if learned else None)
+        if learned:
+            warn_of_leaks(self.dataset, learned, "TrainDataset")
+        if hasattr(training, "unlabeled"):
+            warn_of_leaks(self.dataset, training.unlabeled.dataset, "UnsupTrainDataset")
+        if not (predictions_only or (learned and is_same_file(self.dataset, learned))):
             warn_of_data(self.dataset, "EvalDataset", training=False)
         self.own_names = list(self.dataset.class_names)
         self.reader = build_reader(cfg, "EvalReader", self.dataset)

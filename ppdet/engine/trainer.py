@@ -119,7 +119,7 @@ class Trainer:
         )
         if self.resumed_from:
             self.restore(load_training(self.resumed_from, self.model, self.optimizer, self.ema))
-        self.evaluator = Evaluator(cfg, training=self.reader.dataset) if evaluate else None
+        self.evaluator = Evaluator(cfg, training=self.reader) if evaluate else None
         self.guard = StepGuard(
             self.model,
             self.optimizer,

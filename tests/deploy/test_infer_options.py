@@ -154,7 +154,7 @@ def test_command_takes_ids_of_annotations(folder, tmp_path):
     [
         ([("x/a.png", 1), ("y/a.png", 2)], "2 of its images have that name"),
         ([("b.png", 1)], "it is not in it"),
-        ("no list", "expected COCO's images"),
+        ("no list", "image 0 has no 'id'"),
     ],
 )
 def test_images_that_annotations_do_not_name(tmp_path, content, message):

@@ -128,6 +128,32 @@ def test_unlabelled_images_need_no_boxes(tiny_semi, log):
     assert [line for line in warnings(log) if "only 8 images to train on" not in line] == []
 
 
+def test_unlabelled_images_among_those_of_validation(tiny_semi, log):
+    folder = tiny_semi.parent / "unlabeled"
+    content = json.loads((folder / "train.json").read_text())
+    content.update(images=content["images"][:3])
+    content.update(annotations=[a for a in content["annotations"] if a["image_id"] <= 3])
+    (folder / "val.json").write_text(json.dumps(content))
+    places = [f"EvalDataset.dataset_dir={folder}", "EvalDataset.anno_path=val.json"]
+    Trainer(load_config(str(tiny_semi), places), evaluate=True)
+    told = [line for line in warnings(log) if "images of EvalDataset" in line]
+    assert len(told) == 1 and told[0].startswith("3 of the 3 images of EvalDataset are UnsupTrainDataset's too, e.g. ")
+
+
+def test_without_allow_empty_the_error_says_what_is_wrong_with_the_boxes(tiny, data):
+    sound = (data / "train.json").read_text()
+    for change, text in (
+        (lambda c: [a.update(image_id=99) for a in c["annotations"]], "does not list, e.g. image_id 99"),
+        (each_box(lambda x, y, w, h: [x, y, 0, 0]), "cannot be used"),
+        (lambda c: c.update(annotations=[]), "it has no annotations"),
+    ):
+        (data / "train.json").write_text(sound)
+        edited(data / "train.json", change)
+        with pytest.raises(DataError, match="no image is left to use") as caught:
+            build_train_reader(load_config(str(tiny)))
+        assert text in str(caught.value)
+
+
 def test_evaluation_without_annotations_is_told_unless_only_detections_are_wanted(tiny, data, log):
     edited(data / "other" / "train.json", lambda c: c.update(annotations=[]))
     cfg = load_config(str(tiny), evaluated(data))

@@ -107,7 +107,8 @@ class COCODataSet(DetectionDataset):
         self.records = [self._record(i, images, boxes, data_fields) for i in kept.tolist()] * repeat
         if not self.records:
             advice = "" if boxes.left_out_crowd else "; see allow_empty" if images.ids else ", it lists none"
-            raise DataError(f"{self.anno_path}: no image is left to use ({boxes.report()}){advice}")
+            reason = f": {self.findings[0]}" if images.ids and self.findings else ""
+            raise DataError(f"{self.anno_path}: no image is left to use ({boxes.report()}){reason}{advice}")
         left_out = len(images.ids) - len(kept)
         logger.info(
             f"{os.path.basename(self.anno_path)}: {len(kept)} images"

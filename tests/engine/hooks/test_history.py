@@ -108,7 +108,7 @@ def test_damaged_lines_do_not_break_reading(finished, tmp_path, damage):
     rows = (finished.folder / HISTORY).read_text().splitlines()
     path.write_text("\n".join([*rows[:3], damage, *rows[3:], rows[0][:40]]))
     assert places(read_history(path)) == BOTH_EPOCHS
-    path.write_bytes(b"\xff\xfe" + path.read_bytes())
+    path.write_bytes(b"\xfe\x80" + path.read_bytes())
     assert places(read_history(path)) == BOTH_EPOCHS[1:]
 
 
