@@ -2,6 +2,8 @@
 # make test:       set up and run the tests (10 to 15 minutes).
 # make soak:       kill training runs at random moments and compare what they end with (6 minutes).
 # make soak-batch: kill workers and whole batch jobs over 5,000 images; needs MODEL=, an export, and BCCD's images.
+# make mutants:    put small mistakes into the code, one at a time: do the tests notice? BUDGET=300 mutants, MINUTES=60,
+#                  ROOMS="nms data"; goes on where it was stopped (docs/CONTRIBUTING.md).
 # make parity:     detectors of other code bases in PyTorch beside ours (Python 3.10 to 3.12; a minute, after make test).
 # make processors: training, export and inference as on processors without AVX-512, and on very old ones (3 minutes).
 # make lint:       formatting and lint.
@@ -45,6 +47,12 @@ test: $(VENV)/.installed-dev
 processors: $(VENV)/.installed-dev
 	for instructions in AVX2 SSE41; do ONEDNN_MAX_CPU_ISA=$$instructions $(BIN)/python -m pytest -n logical \
 	    --maxprocesses 8 --dist worksteal tests/modeling/cpu tests/end_to_end/test_processors.py || exit 1; done
+
+BUDGET ?= 300
+MINUTES ?= 60
+
+mutants: $(VENV)/.installed-mutants
+	$(BIN)/python tests/mutants/run.py --budget $(BUDGET) --minutes $(MINUTES) $(if $(ROOMS),--rooms $(ROOMS))
 
 parity: $(VENV)/.installed-dev $(PEER)/.installed
 	PPDET_TORCH_PYTHON=$(PEER)/bin/python $(BIN)/python -m pytest tests/parity tests/convert/test_with_torch.py
@@ -104,6 +112,9 @@ $(VENV)/.installed: pyproject.toml requirements.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml requirements.txt | $(BIN)/python
 	$(call install,[dev],$(comma)dev)
+
+$(VENV)/.installed-mutants: pyproject.toml requirements.txt | $(BIN)/python
+	$(call install,[dev$(comma)mutants],$(comma)dev$(comma)mutants)
 
 # PyTorch never enters the project's own environment. Its index has builds without CUDA, which pip prefers to PyPI's.
 $(PEER)/.installed: Makefile
