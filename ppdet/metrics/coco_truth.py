@@ -33,7 +33,8 @@ def load_ground_truth(path: Union[str, Path]) -> tuple[list[int], np.ndarray]:
     truth["image_id"] = np.array([*image_ids, 0], dtype=np.int64)[found.image]
     truth["category_id"] = found.category_ids
     truth["bbox"] = found.xywh
-    truth["area"] = np.where(np.isnan(found.area), found.xywh[:, 2] * found.xywh[:, 3], found.area)
+    with np.errstate(over="ignore", invalid="ignore"):
+        truth["area"] = np.where(np.isnan(found.area), found.xywh[:, 2] * found.xywh[:, 3], found.area)
     truth["iscrowd"] = found.crowd
     return image_ids, truth[(found.image >= 0) & np.isfinite(found.xyxy).all(axis=1)]
 

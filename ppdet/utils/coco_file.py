@@ -136,7 +136,8 @@ class Annotations:
     @property
     def xyxy(self) -> np.ndarray:
         """(M, 4) float64 x1, y1, x2, y2."""
-        return np.concatenate([self.xywh[:, :2], self.xywh[:, :2] + self.xywh[:, 2:]], axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):  # beyond all numbers is no number
+            return np.concatenate([self.xywh[:, :2], self.xywh[:, :2] + self.xywh[:, 2:]], axis=1)
 
 
 def column(
