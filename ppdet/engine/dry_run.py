@@ -13,8 +13,9 @@ from ppdet.engine import distributed
 from ppdet.engine.hooks.positives import boxes_in, no_positives
 from ppdet.engine.memory import peak_memory
 from ppdet.engine.methods import scalars
+from ppdet.engine.run_config import CONFIG_FILE
 from ppdet.engine.run_folder import RUN_FILE
-from ppdet.engine.run_start import CONFIG_FILE, LOG_FILE, announce
+from ppdet.engine.run_start import LOG_FILE, announce
 from ppdet.engine.schedule import plan_of, warn_of_misfits
 from ppdet.engine.trainer import Trainer
 from ppdet.utils.logger import get_logger

@@ -12,20 +12,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
-from ppdet.core.config import Config, merge_config
+from ppdet.core.config import Config
 from ppdet.core.settings import SLOTS
 from ppdet.data.source.dataset import join_path
 from ppdet.engine import distributed
 from ppdet.engine.hooks.history import HISTORY
-from ppdet.engine.manifest import MANIFEST, OPTIMIZER, TRAINED, WEIGHTS, beside, link, read_manifest
-from ppdet.engine.run_folder import BEST
+from ppdet.engine.manifest import MANIFEST, OPTIMIZER, TRAINED, WEIGHTS, beside, checkpoint, link, read_manifest
+from ppdet.engine.run_config import is_inside, own_weights, write_config
+from ppdet.engine.run_folder import BEST, RunFolder
+from ppdet.engine.weights import CheckpointError
 from ppdet.utils.errors import UserError
-from ppdet.utils.files import atomic_path
 from ppdet.utils.lock import LockedError, locked, require_free
 from ppdet.utils.logger import LogFile, get_logger
 
 logger = get_logger(__name__)
-CONFIG_FILE, LOG_FILE = "config.yml", "train.log"
+LOG_FILE = "train.log"
 # What the run does with what is in its folder.
 IN_PLACE, GO_BACK, ANEW = "in place", "go back", "anew"
 
@@ -86,6 +87,17 @@ def output_of(cfg: Config) -> Path:
     return Path(cfg["save_dir"]) / cfg.name
 
 
+def find_checkpoint(folder: RunFolder, resume: Optional[str]) -> Optional[Path]:
+    """Prefix of the checkpoint that -r names, None without one. Rank 0 looks: only its machine may have the files."""
+    if resume != "auto":
+        named = (lambda: checkpoint(resume, folder.folder)) if resume else (lambda: None)
+        return distributed.from_rank_0(named, CheckpointError)
+    found, folder.pretrained_from = distributed.from_rank_0(folder.newest_and_start, CheckpointError)
+    if found is None:
+        logger.info("--resume auto: %s has no checkpoint of a run yet: starting from the beginning", folder.folder)
+    return found
+
+
 def title(trainer: object) -> str:
     """What separates this process's lines in train.log from those of the one before."""
     now = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
@@ -143,10 +155,6 @@ def manifests(folder: Path) -> dict[Path, dict]:
     return {prefix: manifest for prefix, manifest in found.items() if manifest}
 
 
-def is_inside(path: Path, folder: Path) -> bool:
-    return folder.resolve() in path.expanduser().resolve().parents
-
-
 def announce(trainer: object) -> str:
     """What would become of what is in the run's folder, in a line for `--dry_run`."""
     if decide(trainer) == IN_PLACE:
@@ -192,33 +200,12 @@ def begin(trainer: object) -> None:
         logger.info("%s had an earlier run: it is %s now", output, aside)
 
 
-def own_weights(trainer: object) -> Optional[Path]:
-    """pretrain_weights relative to the run's own folder; None where they are elsewhere."""
-    text, output = trainer.cfg["pretrain_weights"], trainer.output
-    if not text or "://" in text or not is_inside(Path(text), output):
-        return None
-    return Path(text).expanduser().resolve().relative_to(output.resolve())
-
-
-def start_weights(trainer: object) -> Optional[str]:
-    """pretrain_weights; or where they are now, when they were in the run's folder and were moved with their run."""
-    return (own_weights(trainer) and trainer.folder.pretrained_from) or trainer.cfg["pretrain_weights"]
-
-
-def write_config(trainer: object, folder: Path) -> None:
-    values = {"run_name": trainer.cfg.name}
-    if trainer.folder.pretrained_from:
-        values["pretrain_weights"] = trainer.folder.pretrained_from
-    with atomic_path(folder / CONFIG_FILE) as temporary:
-        merge_config(trainer.cfg, values, source="the run").dump(temporary)
-
-
 def require_no_data_in(output: Path, cfg: Config) -> None:
     """Raise RunError when a data set is in the folder that is about to be moved or removed."""
     for slot in SLOTS:
         parameters = cfg.component(slot) if cfg[slot] else {}
-        place = join_path(parameters.get("dataset_dir"), parameters.get("image_dir"))
-        if parameters and is_inside(Path(place, "an image"), output):
+        places = [parameters.get(name) for name in ("dataset_dir", "image_dir")]
+        if any(places) and is_inside(Path(join_path(*places), "an image"), output):
             raise RunError(
                 f"{output} has an earlier run and the images of {slot}: give this run another name with --name"
             )

@@ -16,8 +16,9 @@ from ppdet.data.source.dataset import join_path
 from ppdet.engine.detecting import differences
 from ppdet.engine.hooks.checkpoint import LAST
 from ppdet.engine.manifest import WEIGHTS, beside, read_sealed, strip_suffix
+from ppdet.engine.run_config import CONFIG_FILE
 from ppdet.engine.run_folder import BEST, RUN_FILE, RunFolder
-from ppdet.engine.run_start import CONFIG_FILE, RunError
+from ppdet.engine.run_start import RunError
 from ppdet.engine.weights import CheckpointError
 from ppdet.utils.logger import get_logger
 

@@ -4,7 +4,6 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Optional, Union
 
 import numpy as np
@@ -20,12 +19,13 @@ from ppdet.engine.classes import classes_of, classes_of_checkpoint, warn_of_othe
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.guard import StepGuard
 from ppdet.engine.hooks import Hook, at_log_line, default_hooks
-from ppdet.engine.manifest import TrainingState, checkpoint
+from ppdet.engine.manifest import TrainingState
 from ppdet.engine.methods import make_method, scalars, total_losses
 from ppdet.engine.precision import Precision
+from ppdet.engine.run_config import start_weights
 from ppdet.engine.run_folder import RunFolder
 from ppdet.engine.run_length import steps_per_iteration, total_steps
-from ppdet.engine.run_start import begun, output_of, start_weights
+from ppdet.engine.run_start import begun, find_checkpoint, output_of
 from ppdet.engine.weights import CheckpointError, load_weights
 from ppdet.utils.logger import get_logger
 from ppdet.utils.stop import Stopped, StopRequests
@@ -65,7 +65,7 @@ class Trainer:
         self.output = output_of(cfg)
         self.folder = RunFolder(self.output, keep_every=cfg["keep_checkpoints"], weights_format=cfg["weights_format"])
         self.resume, self.overwrite = resume, overwrite
-        self.resumed_from = self.find_checkpoint(resume)
+        self.resumed_from = find_checkpoint(self.folder, resume)
         self.seed = cfg["seed"]
         paddle.seed(self.seed)
 
@@ -139,15 +139,6 @@ class Trainer:
     def steps_of_epoch(self) -> int:
         """Steps of the epoch under way; the last one may be cut short by max_iters."""
         return min(self.steps_per_epoch, self.total_steps - self.epoch * self.steps_per_epoch)
-
-    def find_checkpoint(self, resume: Optional[str]) -> Optional[Path]:
-        """Rank 0 looks, since only its machine may have the files."""
-        if resume != "auto":
-            return checkpoint(resume, self.output) if resume else None
-        found, self.folder.pretrained_from = distributed.from_rank_0(self.folder.newest_and_start, CheckpointError)
-        if found is None:
-            logger.info("--resume auto: %s has no checkpoint of a run yet: starting from the beginning", self.output)
-        return found
 
     def restore(self, state: TrainingState) -> None:
         """Go on where `state` stopped, also with another batch size or number of ranks."""

@@ -17,8 +17,9 @@ from tiny import TINY_YAML
 
 from ppdet.core.workspace import load_config
 from ppdet.engine.manifest import TrainingState, read_sealed
+from ppdet.engine.run_config import SHOWN, changes, start_weights
 from ppdet.engine.run_folder import RunFolder
-from ppdet.engine.run_start import RunError, announce, begun, next_name, require_no_other, start_weights
+from ppdet.engine.run_start import RunError, announce, begun, next_name, require_no_other
 from ppdet.utils.lock import LockedError, locked
 from ppdet.utils.stop import Stopped
 
@@ -50,7 +51,8 @@ def save(folder, name, iteration, ap=None):
     model = nn.Linear(1, 1)
     model.weight.set_value(paddle.full([1, 1], float(iteration)))
     optimizer = paddle.optimizer.SGD(0.1, parameters=model.parameters())
-    state = TrainingState(**{**dict.fromkeys(TrainingState._fields, 0), "iteration": iteration, "best_ap": ap})
+    fields = {**dict.fromkeys(TrainingState._fields, 0), "evaluated": True, "history": [], "loss_scale": {}}
+    state = TrainingState(**{**fields, "iteration": iteration, "best_ap": ap})
     folder.save(name, state, model, optimizer, None)
 
 
@@ -228,6 +230,51 @@ def test_config_yml_loads_to_the_same(here):
     Path("moved").mkdir()
     run("save_dir=moved")
     assert load_config("moved/run/config.yml").name == "run", "not config"
+
+
+def test_what_changes_when_a_run_goes_on_is_told(here, log):
+    run("epoch=7")
+    log.clear()
+    run("epoch=7", resume="auto")
+    assert "changes" not in log.text
+    run("epoch=9", "ResNet.depth=34", "TrainReader.batch_transforms.0.pad_to_stride=64", resume="auto")
+    line = "output/run/config.yml changes: epoch: 7, now 9; ResNet.depth: 18, now 34; "
+    line += "TrainReader.batch_transforms.0.PadBatch.pad_to_stride: 32, now 64"
+    assert line in log.text and line in Path("output/run/train.log").read_text()
+    Path("output/run/config.yml").write_text("a: [")
+    run(resume="auto")
+    assert "output/run/config.yml was damaged, and is written anew: output/run/config.yml:1:5: YAML" in log.text
+    assert load_config("output/run/config.yml").name == "run"
+
+
+def test_changes():
+    assert changes({"a": {}, "b": [1, 2], "c": {"d": None}}, {"a": {}, "b": [1], "e": [{"f": 0}]}) == [
+        "b: [1, 2], now [1]",
+        "c.d: None, now unset",
+        "e.0.f: unset, now 0",
+    ]
+    many = changes({"0": 0}, {"0": 0} | {str(number): number for number in range(SHOWN + 4)})
+    assert many[-2:] == [f"{SHOWN}: unset, now {SHOWN}", "3 more"] and len(many) == SHOWN + 1
+
+
+def test_the_last_checkpoint_keeps_its_weights_when_the_run_goes_on(here):
+    run(saves=[("model_final", 8)])
+    before = contents("output/run")
+    run(resume="output/run/model_final", saves=[("model_final", 16)])
+    after = contents("output/run")
+    assert names() == {"run"} and after["snapshot_8.pdparams"] == before["model_final.pdparams"]
+    assert after["model_final.pdparams"] != before["model_final.pdparams"]
+
+
+def test_a_command_in_the_folder_itself(here, monkeypatch):
+    """Data sets without a folder of their own are no reason to refuse."""
+    data = [f"{slot}.dataset_dir={here}/data" for slot in ("TrainDataset", "EvalDataset")]
+    data += ["TestDataset={anno_path: names.txt, dataset_dir: null}"]
+    run(*data)
+    monkeypatch.chdir("output/run")
+    (here / "run.yml").rename("run.yml")
+    run("save_dir=..", *data)
+    assert names(here / "output") == {"run", "run.1"}
 
 
 def test_train_log(here, capsys):

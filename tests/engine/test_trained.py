@@ -72,7 +72,8 @@ def test_the_newest_whole_checkpoint_else(project, log):
     folder, model = RunFolder(Path("output/run"), keep_every=1), nn.Linear(1, 1)
     folder.begin(None, go_on=False)
     for name, iteration in (("0", 4), ("snapshot_10", 10), ("1", 8)):
-        state = TrainingState(**{**dict.fromkeys(TrainingState._fields, 0), "iteration": iteration})
+        fields = {**dict.fromkeys(TrainingState._fields, 0), "evaluated": True, "history": [], "loss_scale": {}}
+        state = TrainingState(**{**fields, "iteration": iteration})
         folder.save(name, state, model, paddle.optimizer.SGD(0.1, parameters=model.parameters()), None)
     assert Path(given("output/run")["weights"]).name == "snapshot_10.pdparams"
     Path("output/run/snapshot_10.pdopt").write_bytes(b"damaged")
@@ -204,7 +205,8 @@ def warned(log, *options, reader="EvalReader", weights="output/run/model_final")
     """What the one warning says, None where there is none."""
     log.clear()
     given(None, f"weights={weights}", *options, config="run.yml", reader=reader)
-    warnings = [record.getMessage() for record in log.records if record.levelname == "WARNING"]
+    own = [record for record in log.records if record.name == "ppdet.engine.trained"]
+    warnings = [record.getMessage() for record in own if record.levelname == "WARNING"]
     assert len(warnings) <= 1 and not any("\n" in line for line in warnings)
     return warnings[0] if warnings else None
 
@@ -266,6 +268,13 @@ def test_what_changes_what_weights_detect(project, log, option, named):
 )
 def test_what_may_be_tried_without_a_word(project, log, option):
     assert warned(log, option) is None
+
+
+def test_one_size_said_in_two_ways(project, log):
+    resize = "EvalReader.sample_transforms.1.Resize.target_size"
+    assert warned(log, f"{resize}=null", "input_size=[96, 128]") is None
+    assert warned(log, "TestReader.sample_transforms.1.Resize.target_size=null", "input_size=[64, 64]") is None
+    assert "Resize.target_size: [64, 64] here, [96, 128] there" in warned(log, f"{resize}=null", "input_size=[64, 64]")
 
 
 def test_weights_that_are_in_no_runs_folder(project, log):
