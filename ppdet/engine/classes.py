@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 
 from ppdet.data.classes import Classes, listed, mismatch
 from ppdet.data.source import DetectionDataset
-from ppdet.engine.manifest import MANIFEST, beside, read_sealed, strip_suffix
+from ppdet.engine.manifest import MANIFEST, beside, describe, read_sealed, strip_suffix
 from ppdet.engine.weights import CheckpointError
 from ppdet.utils.download import fetch
 from ppdet.utils.logger import get_logger
@@ -28,7 +28,8 @@ def source_of(dataset: DetectionDataset, slot: str) -> str:
 
 
 def remembered(weights: Union[str, Path]) -> Optional[Classes]:
-    """The classes that weights were trained on: from the .safetensors file itself, or from the manifest beside it.
+    """The classes that weights were trained on: from the .safetensors file itself, or from the .json beside it, where
+    that is of these very weights.
 
     Args:
         weights: file, URL, or path without its suffix.
@@ -38,7 +39,7 @@ def remembered(weights: Union[str, Path]) -> Optional[Classes]:
     """
     path = fetch(str(weights))
     source = f"the weights {path}"
-    return _in_file(path, source) or _in_manifest(strip_suffix(str(path)), source)
+    return _in_file(path, source) or _in_manifest(strip_suffix(str(path)), source, path)
 
 
 def classes_of_checkpoint(prefix: Path) -> Optional[Classes]:
@@ -56,15 +57,19 @@ def _in_file(path: Path, source: str) -> Optional[Classes]:
     try:
         with safe_open(path, framework="numpy") as file:
             return _read(json.loads((file.metadata() or {}).get("classes", "null")), source)
-    except (OSError, ValueError, SafetensorError):
+    except (OSError, ValueError, RecursionError, SafetensorError):
         return None  # who reads the arrays says what is wrong with it
 
 
-def _in_manifest(prefix: Path, source: str) -> Optional[Classes]:
+def _in_manifest(prefix: Path, source: str, weights: Optional[Path] = None) -> Optional[Classes]:
     path = beside(prefix, MANIFEST)
     try:
-        return _read(read_sealed(path).get("classes"), source) if path.stat().st_size <= MAX_BYTES else None
-    except (OSError, CheckpointError):
+        content = read_sealed(path) if path.stat().st_size <= MAX_BYTES else {}
+        classes = _read(content.get("classes"), source)
+        if classes and weights and content["files"][weights.name[len(prefix.name) :]] != describe(weights):
+            return None  # other weights have been copied over those that it tells of
+        return classes
+    except (OSError, CheckpointError, RecursionError, KeyError, TypeError, AttributeError):
         return None
 
 

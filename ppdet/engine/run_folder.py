@@ -217,7 +217,8 @@ class RunFolder:
         save_weights(weights, path, metadata=self.metadata())
         # Not a manifest: it has no state, and nothing resumes from it.
         if self.classes:
-            write_sealed(beside(self.folder / BEST, MANIFEST), self.described_classes())
+            content = {"files": {path.suffix: describe(path)}, **self.described_classes()}
+            write_sealed(beside(self.folder / BEST, MANIFEST), content)
         for suffix in WEIGHTS.values():
             if suffix != path.suffix:
                 beside(self.folder / BEST, suffix).unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from ppdet.engine.classes import classes_of, classes_of_checkpoint, remembered
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.export import export_model
 from ppdet.engine.hooks.pseudo_labels import read_truth
-from ppdet.engine.manifest import read_manifest, write_sealed
+from ppdet.engine.manifest import describe, read_manifest, write_sealed
 from ppdet.engine.predictor import Predictor
 from ppdet.engine.run_folder import RunFolder
 from ppdet.engine.trainer import Trainer
@@ -118,6 +118,14 @@ def test_weights_remember_their_classes(finished, tmp_path):
     assert remembered(tmp_path / "alone") is None
 
 
+def test_a_copy_of_both_files_remembers_and_other_weights_under_the_name_do_not(finished, tmp_path):
+    for suffix in (".pdparams", ".json"):
+        shutil.copy(finished.folder / f"best_model{suffix}", tmp_path / f"mine.v2{suffix}")
+    assert remembered(tmp_path / "mine.v2").names == ["red", "blue"]
+    (tmp_path / "mine.v2.pdparams").write_bytes((finished.folder / "0.pdparams").read_bytes() + b" ")
+    assert remembered(tmp_path / "mine.v2") is None
+
+
 def test_what_is_beside_the_best_weights_is_no_checkpoint(finished):
     folder = RunFolder(finished.folder, keep_every=1)
     folder.read_run()
@@ -142,6 +150,8 @@ def test_safetensors_carry_them_wherever_they_go(tiny, tmp_path):
         {},
         {"classes": None},
         {"classes": {"names": "ab"}},
+        {"classes": {"names": ["a"], "category_ids": [1]}, "files": {}},
+        {"classes": {"names": ["a"], "category_ids": [1]}, "files": None},
         {"classes": {"names": [], "category_ids": []}},
         {"classes": {"names": ["a"], "category_ids": []}},
         {"classes": {"names": ["a"], "category_ids": ["1"]}},
@@ -149,11 +159,14 @@ def test_safetensors_carry_them_wherever_they_go(tiny, tmp_path):
 )
 def test_what_is_no_list_of_classes_is_none(tmp_path, content):
     (tmp_path / "w.pdparams").touch()
-    write_sealed(tmp_path / "w.json", content)
+    files = {".pdparams": describe(tmp_path / "w.pdparams")}
+    write_sealed(tmp_path / "w.json", {"files": files, "classes": {"names": ["a"], "category_ids": [1]}})
+    assert remembered(tmp_path / "w").names == ["a"]
+    write_sealed(tmp_path / "w.json", {"files": files, **content})
     assert remembered(tmp_path / "w") is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"categories": [], "images": []}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, '{"categories": [], "images": []}'])
 def test_any_other_json_beside_weights_is_none(tmp_path, text, monkeypatch):
     (tmp_path / "w.pdparams").touch()
     (tmp_path / "w.json").write_text(text)
@@ -194,10 +207,12 @@ def test_each_checkpoint_is_evaluated_in_its_own_order(trained):
     path, options, folder, data = trained
     cfg = load_config(str(path), [*options, f"EvalDataset.{rewrite(data, 'val.json', ids=OTHER_ORDER)}"])
     evaluator, model = Evaluator(cfg), build_trained_model(cfg)
+    original = shutil.copy(folder / "model_final.json", folder / "original.json")
     orders = []
     for names in (["red", "blue"], ["blue", "red"], None):
         content = {"names": names, "category_ids": [1, 2]}
-        write_sealed(folder / "model_final.json", {"classes": content} if names else {})
+        files = read_manifest(original)["files"]
+        write_sealed(folder / "model_final.json", {"files": files, "classes": content} if names else {})
         evaluate_once(folder / "model_final.pdparams", len(orders), str(names), model, evaluator)
         orders.append((evaluator.metric.class_names, evaluator.metric.category_ids))
     assert orders == [(["red", "blue"], [30, 5]), (["blue", "red"], [5, 30]), (["blue", "red"], [5, 30])]
