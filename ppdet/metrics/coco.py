@@ -171,7 +171,7 @@ class COCOMetric:
             strange = found[key][~np.isin(found[key], np.array(ids, dtype=np.int64))]
             if len(strange):
                 counts = (len(strange), len(found), key, strange[0])
-                logger.warning("%s: %d of %d results have a %s that is not evaluated, e.g. %d", name, *counts)
+                logger.warning("%s: %d of %d results are left out: their %s, e.g. %d, is not evaluated", name, *counts)
         self.extend(found[finite], image_ids, sizes)
 
     def compute(self) -> dict[str, float]:

@@ -9,6 +9,7 @@ import paddle
 import pytest
 
 from ppdet.core.workspace import load_config
+from ppdet.data.errors import DataError
 from ppdet.data.transform import Decode
 from ppdet.deploy.results import coco_image_ids, write_results
 from ppdet.deploy.slicing import Slicing
@@ -150,3 +151,35 @@ def test_images_that_are_gone_are_not_needed_for_a_file_of_results(tiny, tmp_pat
     for record in evaluator.dataset.records:
         Path(record["im_file"]).unlink()
     assert evaluator.evaluate_file() == pytest.approx(numbers)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1]", "result 0 is 1, expected an object"),
+        ('{"images": [], "annotations": []}', "COCO JSON, expected a list of COCO results"),
+        ("[{", "not JSON"),
+        ('[{"image_id": 1}]', "result 0 has no 'category_id'"),
+        ('[{"image_id": "1", "category_id": 3, "bbox": [1, 2, 3, 4], "score": 1}]', "image_id of result 0 is '1'"),
+        ('[{"image_id": 1, "category_id": 3, "bbox": [1, 2, 3], "score": 1}]', "bbox [1, 2, 3], expected a number and"),
+        ('[{"image_id": 1, "category_id": 3, "bbox": 5, "score": "high"}]', "score 'high' and bbox 5"),
+        ('[{"image_id": 99999999999999999999, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 1}]', "at most 64 bits"),
+        ('[{"file_name": "a\\u0000", "category_id": 3, "bbox": [1, 2, 3, 4], "score": 1}]', "which is no image of"),
+        ('[{"file_name": 7, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 1}]', "which is no image of"),
+    ],
+)
+def test_files_of_results_that_are_none(tiny, tmp_path, content, message):
+    (tmp_path / "bbox.json").write_text(content)
+    with pytest.raises(DataError) as caught:
+        Evaluator(load_config(str(tiny)), output_eval=str(tmp_path)).evaluate_file()
+    assert message in str(caught.value) and "bbox.json" in str(caught.value)
+
+
+def test_results_of_other_images_and_classes_are_counted(tiny, tmp_path, log):
+    results = [{"image_id": 1, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 0.5}]
+    results += [{**results[0], "image_id": 99}, {**results[0], "category_id": 0}, {**results[0], "score": None}]
+    (tmp_path / "bbox.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(results).encode())
+    Evaluator(load_config(str(tiny)), output_eval=str(tmp_path)).evaluate_file()
+    assert "1 of 4 results are left out: their image_id, e.g. 99, is not evaluated" in log.text
+    assert "1 of 4 results are left out: their category_id, e.g. 0, is not evaluated" in log.text
+    assert "1 detections with NaN or infinity were left out" in log.text
