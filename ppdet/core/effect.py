@@ -98,7 +98,9 @@ def check_input_size(config: "Config") -> None:
         ConfigError: none follows it, or a transform has neither.
     """
     node = config.root.value.get("input_size")
-    takers = [one for one in walk(config) if takes_input_size(one)]
+    # A section of Resize is none of the transforms, only what they have in common.
+    sections = [key for key in config.root.value if is_component(key) and not takes_input_size(config.component(key))]
+    takers = [one for one in walk(config, sections) if takes_input_size(one)]
     if node is None or node.value is None:
         for one in takers:
             if own_size(one) is None:
@@ -116,8 +118,9 @@ def check_input_size(config: "Config") -> None:
         raise config_error(node.origin, "input_size", f"changes nothing: no transform resizes: {advice}")
     if not followers and passed:
         raise config_error(node.origin, "input_size", f"changes nothing: {own_sizes(passed)}")
-    if passed or (others and not followers):
-        logger.warning(f"{node.origin}: input_size does not change everything: {own_sizes(passed or others)}")
+    beside = [one for one in others if top_layer(sizes[id(one)][1]) == top_layer(node)]
+    if passed or (beside and not followers):
+        logger.warning(f"{node.origin}: input_size does not change everything: {own_sizes(passed or beside)}")
 
 
 def takes_input_size(component: ComponentConfig) -> bool:

@@ -23,8 +23,8 @@ class PiecewiseDecay:
 
     Args:
         gamma: factor at every milestone, or a list with the factor of the base rate after each milestone.
-        milestones: epochs or iterations done. unit: which of both. An iteration is a step; with the global setting
-            auto_lr, a step of base_batch_size images, whatever the run's batch size is (see max_iters).
+        milestones: epochs or iterations done. unit: which of both. An iteration is a step; beside the global
+            setting auto_lr, a step of base_batch_size images, whatever the run's batch size is (see max_iters).
         use_warmup: false ignores a warm-up listed beside this schedule.
     """
 

@@ -55,7 +55,7 @@ def test_told_once_with_what_counts(log, path, option, expected):
         ["LearningRate.schedulers.0.gamma=0.2", "OptimizerBuilder.clip_grad_by_norm=9", "TrainReader.batch_size=9"],
         ["LearningRate.schedulers=[CosineDecay]", "CosineDecay.max_epochs=12"],
         ["FCOSLoss.iou_smoothing=0.5"],  # what the loss's place leaves open comes from its section
-        ["NormalizeImage.norm_type=none", "Resize.interp=2"][:1],
+        ["NormalizeImage.norm_type=none"],
         ["amp=true", "amp_level=O2", "use_ema=true", "ema_decay=0.9", "use_vdl=true", "vdl_log_dir=x"],
         ["TrainDataset.dataset_dir=x", "TestReader.sample_transforms.1.Resize.interp=2", "num_classes=3"],
     ],

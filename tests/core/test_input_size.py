@@ -88,6 +88,11 @@ def test_part_of_them_is_a_warning(tmp_path, log):
     log.clear()
     load_config(path, ["input_size=480", "EvalReader.sample_transforms.1.target_size=99"])
     assert not log.records, "both on one command line are meant"
+    assert sizes(load_config(BCCD, ["Resize.target_size=64"])) == [(64, 64)] * 3
+    assert not log.records, "what stands above it is meant"
+    path.write_text("input_size: 8\nEvalReader:\n  sample_transforms: [Decode: {}, Resize: {target_size: 99}]\n")
+    load_config(path)
+    assert "input_size does not change everything: EvalReader.sample_transforms.1.target_size=99" in log.text
 
 
 def test_a_resize_without_any_size_is_refused_when_the_file_is_read(tmp_path):
