@@ -35,6 +35,7 @@ from ppdet.engine.export_check import (
     verify_candidates,
 )
 from ppdet.engine.export_onnx import write_formats
+from ppdet.engine.export_size import graph_size, warn_if_too_small
 from ppdet.modeling.layers import ConvNorm
 from ppdet.utils.logger import get_logger
 
@@ -112,7 +113,8 @@ def export_model(
         *(reader.create("batch_transforms") or []),
     ]
     fused = next((t for t in transforms if isinstance(t, NormalizeImage)), None) if reader["fuse_normalize"] else None
-    size = input_size(reader["inputs_def"], cfg.path)
+    size = graph_size(reader["inputs_def"], cfg.path)
+    warn_if_too_small(size, transforms)
     output = "detections" if cfg["export"]["nms"] else "boxes"
     if cfg["export"]["benchmark"] or not cfg["export"]["post_process"]:
         output = "maps"
@@ -294,16 +296,3 @@ def describe_transforms(transforms: Sequence[object], where: str) -> list[dict]:
                 "Decode, Resize, NormalizeImage, Permute and PadBatch can"
             )
     return described
-
-
-def input_size(inputs_def: Optional[dict], where: str) -> tuple[Optional[int], Optional[int]]:
-    """Fixed height and width of the exported graph's input, None where any will do."""
-    shape = (inputs_def or {}).get("image_shape")
-    if shape is None:
-        return None, None
-    if not isinstance(shape, list) or len(shape) not in (3, 4) or shape[-3] != 3:
-        raise ConfigError(f"{where}: TestReader.inputs_def.image_shape is {shape}; expected [3, height, width]")
-    height, width = (None if side in (None, -1) else side for side in shape[-2:])
-    if (height is None) != (width is None):
-        raise ConfigError(f"{where}: TestReader.inputs_def.image_shape is {shape}; height and width: both, or neither")
-    return height, width
