@@ -17,7 +17,17 @@ from ppdet.core.settings import SLOTS
 from ppdet.data.source.dataset import join_path
 from ppdet.engine import distributed
 from ppdet.engine.hooks.history import HISTORY
-from ppdet.engine.manifest import MANIFEST, OPTIMIZER, TRAINED, WEIGHTS, beside, checkpoint, link, read_manifest
+from ppdet.engine.manifest import (
+    MANIFEST,
+    OPTIMIZER,
+    TRAINED,
+    WEIGHTS,
+    beside,
+    checkpoint,
+    link,
+    read_manifest,
+    strip_suffix,
+)
 from ppdet.engine.run_config import is_inside, own_weights, write_config
 from ppdet.engine.run_folder import BEST, RunFolder
 from ppdet.engine.weights import CheckpointError
@@ -126,20 +136,27 @@ def decide(trainer: object) -> str:
     if source is not None and is_inside(source, output):
         is_last = trainer.resume == "auto" or not later_than(source, output)
         return IN_PLACE if is_last else GO_BACK
-    # A run that was killed before its first checkpoint starts once more; it has nothing to lose.
-    starts_again = trainer.resume == "auto" and trainer.folder.id and not has_weights(output)
+    # A run that was killed before its first checkpoint, or while that was written, starts once more: nothing is lost.
+    starts_again = trainer.resume == "auto" and trainer.folder.id and not has_checkpoint(output)
     return IN_PLACE if starts_again or not has_run(output) else ANEW
 
 
 def has_run(folder: Path) -> bool:
     """Whether a folder has what cost time to make: weights, or the history of at least one step."""
     history = folder / HISTORY
-    return has_weights(folder) or (history.is_file() and history.stat().st_size > 0)
+    return bool(weights_in(folder)) or (history.is_file() and history.stat().st_size > 0)
 
 
-def has_weights(folder: Path) -> bool:
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a folder has weights of which all was written, whatever happened to them then; or the best ones."""
+    return any(path.name == BEST or beside(path, MANIFEST).exists() for path in weights_in(folder))
+
+
+def weights_in(folder: Path) -> set[Path]:
+    """Prefixes of the weights, or states of the optimizer, in a folder."""
     suffixes = (*TRAINED.values(), *WEIGHTS.values(), OPTIMIZER)
-    return folder.is_dir() and any(path.name.endswith(suffixes) for path in folder.iterdir())
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return {strip_suffix(str(path)) for path in paths if path.name.endswith(suffixes)}
 
 
 def later_than(prefix: Path, folder: Path) -> bool:

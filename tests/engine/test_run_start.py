@@ -114,6 +114,24 @@ def test_auto_begins_again_in_place_where_nothing_is_lost(here):
     assert run(resume="auto", saves=()).folder.id == first.folder.id and names() == {"run"}
 
 
+@pytest.mark.parametrize(
+    ("left", "moved"),
+    [
+        (["0.pdparams", "0.pdopt"], False),  # it was killed before the manifest was written
+        (["0.trained.safetensors", "0.safetensors"], False),
+        (["0.pdparams", "0.pdopt", "0.json"], True),  # the manifest is damaged, the weights may not be
+        (["best_model.pdparams"], True),
+    ],
+)
+def test_auto_begins_again_over_half_a_checkpoint(here, left, moved):
+    run(saves=())
+    Path("output/run/best_model.pdparams").unlink(missing_ok=True)
+    for name in left:
+        Path("output/run", name).write_text("half")
+    run(resume="auto", saves=())
+    assert names() == ({"run", "run.1"} if moved else {"run"})
+
+
 def test_auto_destroys_no_run_that_it_cannot_go_on_with(here):
     run()
     for path in Path("output/run").glob("*.json"):
