@@ -167,7 +167,8 @@ class Detector {
     const auto operations = settings_["Preprocess"];
     const int flags = ReadFlags(path, image.size(), operations);
     const cv::Mat pixels = flags == cv::IMREAD_COLOR ? image : cv::imread(path, flags);
-    const Input input = Preprocess(pixels, image.size(), operations);
+    Input input = Preprocess(pixels, image.size(), operations);
+    FitGraph(&input);
     const int h = input.pixels.rows, w = input.pixels.cols;
     // Channel after channel: the planes are views of the tensor's memory.
     std::vector<float> values(size_t(3) * h * w);
@@ -202,6 +203,18 @@ class Detector {
       if (v[0] >= 0) found.push_back({int(v[0]), v[1], v[2], v[3], v[4], v[5]});
     }
     return found;
+  }
+
+  // Pads to the size of a graph that takes one alone.
+  void FitGraph(Input* input) const {
+    const auto shape = settings_["image_shape"];
+    if (settings_["use_dynamic_shape"].as<bool>(true) || !shape) return;
+    const int height = shape[shape.size() - 2].as<int>(), width = shape[shape.size() - 1].as<int>();
+    if (input->pixels.rows > height || input->pixels.cols > width) {
+      throw std::runtime_error(cv::format("the image is %dx%d after resizing, but the graph takes %dx%d at most",
+                                          input->pixels.rows, input->pixels.cols, height, width));
+    }
+    Pad(cv::Size(width, height), cv::Scalar::all(0), input);
   }
 
   YAML::Node settings_;

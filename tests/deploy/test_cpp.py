@@ -64,6 +64,21 @@ def test_finds_what_python_finds(program, tmp_path, file, operations):
     assert cv2.imread(str(tmp_path / "o.png")).shape == noise.shape
 
 
+def test_a_graph_of_one_size(program, tmp_path):
+    """Images are padded to it, and larger ones are an error."""
+    operations = [NORMALIZE, {"type": "Permute"}]
+    folder = write_toy(tmp_path, operations, use_dynamic_shape=False, image_shape=[3, 64, 96])
+    for height, width in ((50, 70), (64, 97), (65, 96)):
+        cv2.imwrite(str(tmp_path / "image.png"), np.full((height, width, 3), 90, np.uint8))
+        arguments = [folder, tmp_path / "image.png", "--threshold", -100, "--threads", 1]
+        if width == 70:
+            (expected,) = Detector(folder, "paddle", threads=1).predict(str(tmp_path / "image.png")).rows
+            assert np.allclose([float(n) for n in run(program, *arguments).split()[1:]], expected[1:], atol=2e-3)
+        else:
+            said = run(program, *arguments, code=2)
+            assert f"{height}x{width} after resizing, but the graph takes 64x96 at most" in said
+
+
 def test_mistakes_are_one_line(program, tmp_path):
     folder = write_toy(tmp_path)
     assert run(program, folder, "none.jpg", code=2).splitlines()[-1] == "error: none.jpg: not a readable image"

@@ -48,21 +48,24 @@ def browser():
         browser.close()
 
 
-def write_model(folder):
-    """One detection: its score is the mean of the upper left 32 x 32 pixels of the input, its box scales with it."""
+def write_model(folder, size=("h", "w")):
+    """One detection: its score is the mean of the upper left 32 x 32 pixels of the input, its box begins at (8, 4) and
+    ends where the image does, before padding."""
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
 
     constants = {
         "starts": np.zeros(2, np.int64), "ends": np.full(2, 32, np.int64), "axes": np.array([2, 3]),
-        "label": np.ones((1, 1), np.float32), "corners": np.array([[8, 4, 40, 28]], np.float32),
-        "swap": np.array([1, 0, 1, 0]), "one": np.ones(1, np.int32), "pair": np.array([1, 1]),
+        "label": np.ones((1, 1), np.float32), "corner_box": np.array([[8, 4]], np.float32),
+        "swap": np.array([1, 0, 1, 0]), "turn": np.array([1, 0]), "one": np.ones(1, np.int32), "pair": np.array([1, 1]),
     }  # fmt: skip
     nodes = [
         helper.make_node("Slice", ["image", "starts", "ends", "axes"], ["corner"]),
         helper.make_node("ReduceMean", ["corner"], ["mean"], axes=[1, 2, 3], keepdims=0),
         helper.make_node("Reshape", ["mean", "pair"], ["score"]),
         helper.make_node("Gather", ["scale_factor", "swap"], ["scale"], axis=1),
+        helper.make_node("Gather", ["im_shape", "turn"], ["end"], axis=1),
+        helper.make_node("Concat", ["corner_box", "end"], ["corners"], axis=1),
         helper.make_node("Div", ["corners", "scale"], ["box"]),
         helper.make_node("Concat", ["label", "score", "box"], ["bbox"], axis=1),
         helper.make_node("Identity", ["one"], ["bbox_num"]),
@@ -71,8 +74,9 @@ def write_model(folder):
         nodes,
         "toy",
         [
-            helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "h", "w"]),
+            helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, *size]),
             helper.make_tensor_value_info("scale_factor", TensorProto.FLOAT, ["n", 2]),
+            helper.make_tensor_value_info("im_shape", TensorProto.FLOAT, ["n", 2]),
         ],
         [
             helper.make_tensor_value_info("bbox", TensorProto.FLOAT, ["m", 6]),
@@ -124,6 +128,27 @@ def test_page_finds_what_python_finds(site, browser, tmp_path):
     broken = {"name": "broken.png", "mimeType": "image/png", "buffer": b"no image"}
     page.set_input_files("#file", files=[broken])
     page.wait_for_selector("#status.error")
+    page.close()
+
+
+def test_a_graph_of_one_size(site, browser, tmp_path):
+    """Images are padded to it, and too large ones are told."""
+    write_model(tmp_path / "model", (64, 128))
+    settings = yaml.safe_load((tmp_path / "model" / "infer_cfg.yml").read_text())
+    settings.update(use_dynamic_shape=False, image_shape=[3, 64, 128], Preprocess=OPERATIONS[1:3])
+    (tmp_path / "model" / "infer_cfg.yml").write_text(yaml.safe_dump(settings))
+    page = browser.new_page()
+    page.goto(site)
+    for height, width, said in (
+        (40, 128, "1 detections in"),
+        (64, 70, "1 detections in"),
+        (65, 70, "65x70 after resizing, but the graph takes 64x128 at most"),
+        (40, 129, "40x129 after resizing, but the graph takes 64x128 at most"),
+    ):
+        page.wait_for_selector("#file:enabled")
+        cv2.imwrite(str(tmp_path / f"{height}.png"), np.full((height, width, 3), 200, np.uint8))
+        page.set_input_files("#file", str(tmp_path / f"{height}.png"))
+        page.wait_for_function(f"document.getElementById('status').textContent.includes('{said}')")
     page.close()
 
 

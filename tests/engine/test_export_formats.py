@@ -186,6 +186,7 @@ def test_fixed_size(folder, tmp_path):
 @pytest.mark.parametrize("settings", [
     {},
     {"nms_top_k": 5, "keep_top_k": 7},
+    {"nms_top_k": 5, "keep_top_k": -1, "nms_threshold": 1.0},
     {"nms_top_k": -1, "keep_top_k": -1, "score_threshold": 0.0},
     {"keep_top_k": 3, "score_threshold": 0.9, "nms_threshold": 0.3},
     {"score_threshold": 1.0},

@@ -10,7 +10,6 @@ from ppdet.core.workspace import load_config
 from ppdet.modeling.backbones import ResNet
 from ppdet.modeling.layers import ConvNorm
 from ppdet.modeling.necks.fpn import FPN, upsample_twice
-from ppdet.modeling.nms import MultiClassNMS
 
 
 @pytest.fixture
@@ -127,38 +126,6 @@ def test_decoding_by_hand(model):
     assert np.allclose(scores.numpy()[0, :, index], class_probability * quality, rtol=1e-5)
     head.sqrt_score = True
     assert np.allclose(head.decode(maps)[1].numpy(), np.sqrt(scores.numpy()), rtol=1e-5)
-
-
-def reference_nms(boxes, scores, score_threshold, nms_threshold, keep):
-    """Greedy suppression, class by class, in plain Python."""
-    rows = []
-    for label, class_scores in enumerate(scores):
-        order = [i for i in np.argsort(-class_scores, kind="stable") if class_scores[i] > score_threshold]
-        kept = []
-        for i in order:
-            x1, y1 = np.maximum(boxes[i, :2], boxes[kept, :2]).T if kept else (np.zeros(0), np.zeros(0))
-            x2, y2 = np.minimum(boxes[i, 2:], boxes[kept, 2:]).T if kept else (np.zeros(0), np.zeros(0))
-            inter = np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
-            areas = np.prod(boxes[kept, 2:] - boxes[kept, :2], axis=1) if kept else np.zeros(0)
-            iou = inter / (areas + np.prod(boxes[i, 2:] - boxes[i, :2]) - inter)
-            if not (iou > nms_threshold).any():
-                kept.append(i)
-                rows.append([label, class_scores[i], *boxes[i]])
-    return sorted(rows, key=lambda r: -r[1])[:keep]
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_nms(seed):
-    rng = np.random.default_rng(seed)
-    corner = rng.uniform(0, 60, (1, 80, 2))
-    boxes = np.concatenate([corner, corner + rng.uniform(5, 40, (1, 80, 2))], axis=2).astype(np.float32)
-    scores = rng.uniform(0, 1, (1, 3, 80)).astype(np.float32)
-    nms = MultiClassNMS(score_threshold=0.3, nms_threshold=0.5, nms_top_k=-1, keep_top_k=40)
-    rows, count = nms(paddle.to_tensor(boxes), paddle.to_tensor(scores))
-    expected = np.array(reference_nms(boxes[0], scores[0], 0.3, 0.5, 40))
-    ours = rows.numpy()[np.argsort(-rows.numpy()[:, 1], kind="stable")]
-    assert count.tolist() == [len(expected)]
-    assert np.allclose(ours, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("sqrt_score", [False, True])

@@ -21,9 +21,9 @@ class PadBatch:
 
     Recipes whose images are padded to a square view of 8n + 1 pixels, such as 1025, have it as pad_to_size 1025 and
     pad_to_stride 32: the network takes multiples of its stride, 1056. The locations in the view are the same ones (with
-    num_shift 0: multiples of the stride, from 0 to 1024). What differs: there are some more in the padding, all of them
-    background; and features near the view's right and lower edge see what the network makes of padding, where every
-    convolution of the smaller input would see zeros.
+    num_shift 0: multiples of the stride, from 0 to 1024). What differs: there are some more in the padding, which are
+    background in training and no candidates in detection; and features near the view's right and lower edge see what
+    the network makes of padding, where every convolution of the smaller input would see zeros.
 
     `im_shape` stays the size of the image itself. The images become views of one array, which `stack_images` finds
     again: (N, 3, H, W), or (N, H, W, 3) where Permute only turned the axes of a view.
