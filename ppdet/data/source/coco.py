@@ -96,8 +96,9 @@ class COCODataSet(DetectionDataset):
         boxes = _Boxes(annotations, images, self.anno_path, load_crowd)
         listed = checks.Boxes(annotations.xyxy, annotations.image, images.widths, images.heights, images.names)
         self.findings = checks.box_findings(listed, annotations.image_ids)
-        if boxes.total and images.repeated():
-            self.findings.append(images.repeated())
+        repeated = images.repeated() if boxes.total else ""
+        if repeated:
+            self.findings.append(repeated)
 
         kept = np.arange(len(images.ids))
         if boxes.total or wants_boxes:  # a file without annotations lists images to detect on: all are kept

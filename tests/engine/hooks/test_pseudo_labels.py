@@ -204,6 +204,23 @@ def test_true_boxes_are_resized_with_their_image(semi, monkeypatch):
         np.testing.assert_allclose(boxes, original * [0.5, 2, 0.5, 2])
 
 
+def test_true_boxes_are_clipped_to_their_image(semi, monkeypatch):
+    """As in training, whatever size the file says: one reaches beyond the image of 96 x 128, one is outside of it."""
+    given = []
+    monkeypatch.setattr(pseudo_labels, "measure", lambda selected, truth: given.append(truth) or {"fg_sum": 1.0})
+    path = semi.parent / "data" / "train.json"
+    content = json.loads(path.read_text())
+    for image in content["images"]:
+        image.update(width=64, height=48)
+    first = content["images"][0]["id"]
+    boxes = [[100, 60, 50, 60], [130, 5, 20, 20]]
+    content["annotations"] = [{"image_id": first, "category_id": 7, "iscrowd": 0, "bbox": box} for box in boxes]
+    (path.parent / "beyond.json").write_text(json.dumps(content))
+    look(semi, "UnsupTrainDataset.anno_path=beyond.json")
+    found, classes = given[0][0]
+    assert found.tolist() == [[100, 60, 128, 96]] and classes.tolist() == [1]
+
+
 @pytest.mark.parametrize("kind", ["folder", "no annotations", "other classes"])
 def test_without_labels(semi, kind, log):
     data = semi.parent / "data"
