@@ -73,11 +73,12 @@ def unusable(boxes: Boxes) -> Optional[str]:
     if not wrong.sum() > TOLERATED * len(wrong):
         return None
     counts = ", ".join(f"{mask.sum()} {kind}" for kind, mask in kinds.items() if mask.any())
+    larger = ". Are they those of larger copies of the images?" if (area & ~inside).mean() > 0.1 else ""
     unless = ", unless the file's width and height are wrong: the image's own count" if (area & ~inside).any() else ""
     return (
         f"{wrong.sum()} of {len(wrong)} boxes cannot be used ({counts}), e.g. {boxes.example(int(np.argmax(wrong)))}: "
         "expected [x, y, width, height] in pixels, within the image's width and height; nothing is learned from these"
-        f"{unless}"
+        f"{unless}{larger}"
     )
 
 
@@ -91,7 +92,7 @@ def in_other_units(boxes: Boxes) -> Optional[str]:
     large_images = min(boxes.widths[boxes.image].min(), boxes.heights[boxes.image].min()) >= LARGE
     if shares.mean() > 0.99:
         count, unit, factor = int(shares.sum()), "0..1, as shares of the image", ""
-    elif large_images and len(boxes.xyxy) >= 20 and low >= 0 and NEARLY_ALL < largest.min() <= largest.max() <= 100:
+    elif large_images and len(boxes.xyxy) >= 20 and low >= 0 and NEARLY_ALL < largest.min() <= largest.max() < 100.5:
         count, unit, factor = len(boxes.xyxy), "0..100, as percent of the image", ", divided by 100"
     else:
         return None

@@ -97,6 +97,7 @@ def test_shares_of_the_image_are_told(count, convert):
 
 def test_percent_is_told():
     percent = drawn(300, seed=3) / [*SIZE, *SIZE] * 100
+    percent[0, :2] = 100.0001 - percent[0, 2:]  # up to the border, and what rounding adds
     (text,) = found(percent)
     assert "300 of 300 boxes lie in 0..100, as percent of the image" in text and "divided by 100" in text
     assert found(percent, size=(120, 110)) == [], "in small images that is where boxes are"
@@ -116,6 +117,13 @@ def test_percent_is_told():
 def test_unusable_boxes_are_counted_by_kind(wrong, text):
     (line,) = found([*drawn(20), *wrong])
     assert text in line
+
+
+def test_boxes_of_larger_images_are_told():
+    (text,) = found(drawn(200) * 2)
+    assert "outside of their image)" in text and text.endswith("Are they those of larger copies of the images?")
+    (text,) = found([*drawn(20), [700, 10, 20, 20]])
+    assert "larger copies" not in text
 
 
 def test_a_very_few_unusable_boxes_of_many_are_left_to_the_log_line():
