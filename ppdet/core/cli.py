@@ -22,6 +22,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if message.startswith("unrecognized arguments: ") and "--opt" in self._option_string_actions:
             words = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
+            bare = next((word for word in message.split() if "=" in word and not word.startswith("-")), None)
+            message += f"; settings follow -o: -o {bare}" if bare and not words else ""
             message += "".join(f"; {word}: {here}" for word in words for here in [self.here(word)] if here)
         super().error(message)
 

@@ -113,7 +113,10 @@ class Config(Mapping):
         return Config(root, self.path, [*self.layers, root])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything that is set as plain Python; `!Name {...}` becomes {"name": "Name", ...}."""
+        """Return everything that is set as plain Python; `!Name {...}` becomes {"name": "Name", ...}.
+
+        To write it as one file, take `flattened().to_dict()`, or `dump`.
+        """
         return to_plain(self.root)
 
     def dump(self, path: Union[str, Path]) -> None:
@@ -201,7 +204,17 @@ def _read_text(path: Path, included_at: Optional[str]) -> str:
     except UnicodeDecodeError:
         raise config_error(place, key, f"file{shown} is not UTF-8 text") from None
     except OSError as error:
-        raise config_error(place, key, f"cannot read file{shown}: {error.strerror}") from None
+        hint = _in_folder(path) if path.is_dir() else ""
+        raise config_error(place, key, f"cannot read file{shown}: {error.strerror}{hint}") from None
+
+
+def _in_folder(path: Path) -> str:
+    """Which YAML files a folder has that stands in place of one."""
+    files = sorted(path.glob("*.y*ml"))
+    if len(files) == 1:
+        return f"; did you mean {display_path(files[0])!r}?"
+    names = ", ".join(file.name for file in files[:5]) + (", …" if len(files) > 5 else "")
+    return f"; it holds {names}" if files else ""
 
 
 def _nearest_file(path: Path) -> str:

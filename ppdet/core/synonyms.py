@@ -128,6 +128,7 @@ TABLE = (
     Ours("mosaic mixup cutmix copy_paste close_mosaic degrees translate shear flipud", note=_AUGMENTATIONS),
     Ours("augment aug augmentation transforms hsv_h hsv_s hsv_v", ("TrainReader.sample_transforms",)),
     Ours("tensorboard", ("use_tensorboard",)),
+    Ours("cfg_options opts", option="-o", note="key=value ..."),
     Ours("wandb comet mlflow clearml", note="use_tensorboard and use_vdl write logs"),
 )
 _BY_NAME = {name: ours for ours in TABLE for name in ours.names.split()}

@@ -118,6 +118,8 @@ def test_every_answer_exists(monkeypatch, capsys):
         (["--batch-size=4"], "--batch-size: here it is TrainReader.batch_size"),
         (["--epochs", "3"], "--epochs: here it is epoch"),
         (["--epoch", "3"], "--epoch: here it is -o epoch="),
+        (["--cfg-options"], "--cfg-options: here it is the option -o of tools/train.py"),
+        (["imgsz=3"], "settings follow -o: -o imgsz=3"),
         (["--patience", "3"], "--patience: there is none here (no early stopping"),
     ],
 )
@@ -206,5 +208,11 @@ def test_files_without_their_folder_or_suffix(tmp_path, monkeypatch):
         load_config("mine.yml")
     with pytest.raises(ValueError, match=r"^mine: no such file; did you mean 'mine\.yml'\?$"):
         load_config("mine")
+    with pytest.raises(ValueError, match=r"^output/mine: cannot read file: Is a directory; did you mean "):
+        Path("output/mine").mkdir(parents=True)
+        Path("output/mine/config.yml").write_text("epoch: 3\n")
+        load_config("output/mine")
+    with pytest.raises(ValueError, match=r"Is a directory; it holds fcos_dcn_r50_fpn_1x_coco\.yml, .*, …$"):
+        load_config(ROOT / "configs/fcos")
     with pytest.raises(ValueError, match=r"^quite_another\.yml: no such file$"):
         load_config("quite_another.yml")
