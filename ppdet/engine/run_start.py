@@ -28,7 +28,7 @@ from ppdet.engine.manifest import (
     read_manifest,
     strip_suffix,
 )
-from ppdet.engine.run_config import is_inside, own_weights, write_config
+from ppdet.engine.run_config import CONFIG_FILE, is_inside, own_weights, write_config
 from ppdet.engine.run_folder import BEST, RunFolder
 from ppdet.engine.weights import CheckpointError
 from ppdet.utils.errors import UserError
@@ -213,6 +213,8 @@ def begin(trainer: object) -> None:
     discard(old)
     if clears:
         logger.info("%s had an earlier run: cleared", output)
+    elif decision == GO_BACK:
+        logger.info("%s goes back to %s: with all that came after, it is %s now", output, trainer.resumed_from, aside)
     else:
         logger.info("%s had an earlier run: it is %s now", output, aside)
 
@@ -250,7 +252,7 @@ def take_along(prefix: Path, output: Path, new: Path) -> None:
     if own["best_ap"] is not None and own["best_ap"] == newest["state"]["best_ap"]:
         for path in output.glob(f"{BEST}.*"):
             link(path, new / path.name)
-    for name in (HISTORY, LOG_FILE):
+    for name in (HISTORY, LOG_FILE, CONFIG_FILE):
         if (output / name).is_file():
             shutil.copyfile(output / name, new / name)
 

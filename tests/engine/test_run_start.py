@@ -169,18 +169,21 @@ def test_the_last_checkpoint_goes_on_in_place(here):
 
 
 @pytest.mark.parametrize("spelling", ["output/run/1", "{here}/output/run/1", "output/../output/run/1"])
-def test_going_back_keeps_what_came_after(here, spelling):
+def test_going_back_keeps_what_came_after(here, log, spelling):
     run(saves=[("0", 4), ("1", 8), ("2", 12), ("model_final", 16)])
     before = contents("output/run")
-    again = run(resume=spelling.format(here=here), saves=[("2", 13)])
+    log.clear()
+    again = run("epoch=9", resume=spelling.format(here=here), saves=[("2", 13)])
+    assert f"output/run goes back to {again.resumed_from}: with all that came after, it is output/run.1 now" in log.text
+    assert "config.yml changes: epoch: 2, now 9" in log.text
     assert contents("output/run.1") == before
     after = contents("output/run")
     for name in ("0", "1"):
         for suffix in (".pdparams", ".pdopt", ".json"):
             assert after[name + suffix] == before[name + suffix]
     assert "model_final.pdparams" not in after and after["2.pdparams"] != before["2.pdparams"]
-    log = after["train.log"].decode()
-    assert log.startswith(before["train.log"].decode()) and f"goes on from {again.resumed_from}: " in log
+    text = after["train.log"].decode()
+    assert text.startswith(before["train.log"].decode()) and f"goes on from {again.resumed_from}: " in text
     assert Path("output/run/1").with_suffix(".pdparams").samefile("output/run.1/1.pdparams"), "takes no room"
 
 
