@@ -199,6 +199,8 @@ def test_no_detections_give_zero(tmp_path, backend):
     assert numbers["APl"] == -1.0, "no large box: undefined, as in pycocotools"
     assert "= 0.000" in metric.table()
     assert [r["AP"] for r in metric.classwise_results()] == [0.0, -1.0]
+    lines = [line.split() for line in metric.classwise_table().splitlines()[1:]]
+    assert [line[1:] for line in lines] == [["0.0", "0.0", "1"], ["-", "-", "0"]]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -109,7 +109,11 @@ def places(room: str, file: str, source: str, absent: Collection[str] = ()) -> I
         positions = ((node, start) for node in nodes for start, _ in operator.mutation_positions(node))
         for occurrence, (node, (number, _)) in enumerate(positions):
             line = lines[number - 1].strip()
-            if not functions_around(node) & set(absent):
+            separator = node.parent is not None and node.parent.type in (
+                "parameters",
+                "lambdef",
+            )  # the * of (self, *, a)
+            if not separator and not functions_around(node) & set(absent):
                 yield Place(room, file, number, line, operator, occurrence, repeats[line])
             repeats[line] += 1
 

@@ -72,7 +72,7 @@ def test_changes_of_a_line():
         "x.py: return make(1, seed=0, size=2) -> return make(1, seed=0) (2)",
     } <= changes(SOURCE)
     assert {name for name in changes(SOURCE) if "seed" in name} == changes(SOURCE) - changes(SOURCE, absent=["draw"])
-    assert changes("def f():\n    '''1 + 1'''\n") == set()
+    assert changes("def f(a, *, b):\n    '''1 + 1'''\n") == set()
 
 
 def test_the_sample_stays_while_other_lines_change():
