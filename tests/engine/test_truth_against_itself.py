@@ -131,18 +131,29 @@ def test_boxes_are_those_of_training_whatever_size_the_file_says(tiny, tmp_path,
     assert Evaluator(cfg, output_eval=str(tmp_path)).evaluate_file() == pytest.approx(numbers)
 
 
-def test_windows_know_the_size_of_their_image(tiny, tmp_path):
-    """Detections of windows are put together in the image, to which its boxes are clipped."""
+class Nothing(paddle.nn.Layer):
+    def forward(self, batch):
+        return paddle.zeros([0, 6]), paddle.zeros([len(batch["im_id"])], "int32")
+
+
+@pytest.mark.parametrize(
+    ("resize", "slicing"),
+    [
+        (None, None),
+        ("{Resize: {target_size: [50, 999]}}", None),
+        ("{Resize: {target_size: [37, 211], keep_ratio: false}}", None),
+        (None, Slicing((64, 50), (0.0, 0.0))),
+        ("{Resize: {target_size: [37, 211], keep_ratio: false}}", Slicing((64, 50), (0.25, 0.25))),
+    ],
+)
+def test_the_size_of_an_image_is_known_however_it_is_read(tiny, tmp_path, resize, slicing):
+    """Images of 96 x 128 are resized, or come in windows: their boxes are clipped to the whole image."""
     spoil(tmp_path, width=64, height=48)
-    evaluator = Evaluator(load_config(str(tiny), ["EvalReader.batch_size=5"]), slicing=Slicing((64, 50), (0.0, 0.0)))
-
-    class Nothing(paddle.nn.Layer):
-        def forward(self, batch):
-            count = len(batch["im_id"])
-            return paddle.zeros([0, 6]), paddle.zeros([count], "int32")
-
+    transforms = ", ".join(filter(None, ["{Decode: {}}", resize, "{NormalizeImage: {}}", "{Permute: {}}"]))
+    options = ["EvalReader.batch_size=5", f"EvalReader.sample_transforms=[{transforms}]"]
+    evaluator = Evaluator(load_config(str(tiny), options), slicing=slicing)
     evaluator(Nothing())
-    assert set(evaluator.metric.sizes.values()) == {(96, 128)} and len(evaluator.metric.sizes) == 8
+    assert list(evaluator.metric.sizes.values()) == [(96, 128)] * 8
 
 
 def test_images_that_are_gone_are_not_needed_for_a_file_of_results(tiny, tmp_path):
