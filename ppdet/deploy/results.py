@@ -14,7 +14,7 @@ from ppdet.data.errors import DataError
 from ppdet.data.source.image_folder import find_images
 from ppdet.data.transform.decode import read_image
 from ppdet.utils.coco_file import file_names_of, image_ids_of, load_coco_json
-from ppdet.utils.files import read_text, write_json
+from ppdet.utils.files import lines_of, read_text, write_json
 from ppdet.utils.logger import get_logger, is_watched
 from ppdet.visualize import draw_detections
 
@@ -38,12 +38,11 @@ def list_images(
         paths = find_images(folder)
     elif list_file:
         try:
-            lines = read_text(list_file).split("\n")
+            paths = lines_of(read_text(list_file))
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{list_file}: expected a text file with one image path a line ({error})") from None
-        if any("\0" in line for line in lines):
+        if any("\0" in path for path in paths):
             raise DataError(f"{list_file}: expected a text file with one image path a line, it has NUL characters")
-        paths = [line.strip() for line in lines if line.strip()]
     else:
         if not image or not os.path.isfile(image):
             raise DataError(f"{image}: no such image file")

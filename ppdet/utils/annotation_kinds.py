@@ -115,9 +115,9 @@ def _kind_of_text(path: str) -> Optional[str]:
     with open(path, "rb") as file:
         data = file.read(8192)
     binary = next((kind for start, kind in BINARY.items() if data.startswith(start)), None)
-    if binary or not data.strip():
-        return binary or "empty"
     text = decode_text(data, errors="replace").strip()
+    if binary or not text:
+        return binary or "empty"
     suffix = os.path.splitext(path)[1].lower()
     if text.startswith(("{", "[")):
         return "JSON Lines, an object a line" if suffix == ".jsonl" else None

@@ -68,8 +68,11 @@ def coco_categories(content: dict[str, Any], path: Union[str, Path]) -> tuple[li
 
 
 def clean_name(name: object) -> str:
-    """A class's name as it is compared: without blanks around it, accents in Unicode's composed form (NFC)."""
-    return unicodedata.normalize("NFC", str(name)).strip()
+    """A class's name as it is compared: without blanks around it, accents in Unicode's composed form (NFC).
+
+    A byte order mark is none of its letters: converters that took it for one wrote it into COCO files.
+    """
+    return unicodedata.normalize("NFC", str(name)).strip().strip("\ufeff").strip()
 
 
 def image_ids_of(content: dict[str, Any], path: Union[str, Path]) -> list[int]:

@@ -39,6 +39,12 @@ def decode_text(data: bytes, errors: str = "strict") -> str:
     return io.TextIOWrapper(io.BytesIO(data), encoding=encoding, errors=errors).read()
 
 
+def lines_of(text: str) -> list[str]:
+    """Its lines that are not empty, without blanks around them, nor the marks of files that were put together."""
+    stripped = (line.strip().strip("\ufeff").strip() for line in text.split("\n"))
+    return [line for line in stripped if line]
+
+
 @contextlib.contextmanager
 def atomic_path(path: Union[str, Path]) -> Iterator[Path]:
     """Give a temporary name beside `path` to write to; it becomes `path` when the block succeeds.

@@ -94,6 +94,32 @@ def test_settings_of_exports_and_tokens(tmp_path, write):
     assert read_token(str(write(tmp_path / "token", "secret\n"))) == "secret"
 
 
+def test_files_that_were_put_together_have_marks_in_between(tmp_path):
+    mark = codecs.BOM_UTF8
+    (tmp_path / "x.txt").write_bytes(mark + b"cat\n" + mark + b"dog \r\n \n" + mark + b"\n" + mark + mark + b"cow")
+    assert ImageFolder(anno_path=str(tmp_path / "x.txt")).class_names == ["cat", "dog", "cow"]
+    assert list_images(list_file=str(tmp_path / "x.txt")) == ["cat", "dog", "cow"]
+    content = {**CONTENT, "categories": [{"id": 1, "name": "\ufeffred"}]}  # of a converter that took it for a letter
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert ImageFolder(anno_path=str(tmp_path / "a.json")).class_names == ["red"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("cat\n".encode("utf-16-le"), "has NUL characters, as UTF-16 without a byte order mark has"),
+        (codecs.BOM_UTF8, "is empty"),
+        (b" \r\n", "is empty"),
+    ],
+)
+def test_texts_that_name_nothing(tmp_path, content, message):
+    (tmp_path / "x.txt").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        ImageFolder(anno_path=str(tmp_path / "x.txt"))
+    with pytest.raises(DataError, match="NUL" if "NUL" in message else "no images in it"):
+        list_images(list_file=str(tmp_path / "x.txt"))
+
+
 def test_other_encodings_are_refused_in_one_line(tmp_path):
     (tmp_path / "labels.txt").write_bytes("größe\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"labels\.txt .*UTF-8") as failure:

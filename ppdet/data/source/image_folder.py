@@ -13,7 +13,7 @@ from ppdet.data.source.coco_names import COCO_CATEGORIES
 from ppdet.data.source.dataset import DetectionDataset, join_path, require_folder
 from ppdet.utils.annotation_kinds import holds_object, names_problem
 from ppdet.utils.coco_file import coco_categories, load_coco_json
-from ppdet.utils.files import read_text
+from ppdet.utils.files import lines_of, read_text
 from ppdet.utils.logger import get_logger
 from ppdet.utils.shipped_data import how_to_get
 
@@ -115,9 +115,11 @@ def find_images(folder: str) -> list[str]:
 
 def _read_names(path: str) -> tuple[list[int], list[str]]:
     try:
-        names = [clean_name(line) for line in read_text(path).split("\n") if line.strip()]
+        names = [clean_name(line) for line in lines_of(read_text(path))]
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8 text: expected one class name a line, or a .json file") from None
+    if any("\0" in name for name in names):
+        raise DataError(f"{path} has NUL characters, as UTF-16 without a byte order mark has: save it as UTF-8")
     if not names:
         raise DataError(f"{path} is empty: expected one class name a line")
     return list(range(len(names))), names

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Optional, Union
 from ppdet.data.errors import DataError
 from ppdet.data.source.image_folder import EXTENSIONS
 from ppdet.deploy.batch.storage import absolute, is_url, locate, open_storage, storage_errors
-from ppdet.utils.files import decode_text
+from ppdet.utils.files import decode_text, lines_of
 
 # Rows of a Parquet file of images that are in memory at once.
 ROWS = 16
@@ -132,10 +132,9 @@ def find_names(fs: Any, path: str, place: str) -> list[str]:
 
 def read_list(fs: Any, path: str, place: str) -> list[str]:
     try:
-        lines = decode_text(fs.cat_file(path)).split("\n")
+        names = lines_of(decode_text(fs.cat_file(path)))
     except UnicodeDecodeError:
         raise DataError(f"{place}: expected a folder, a text file with one image path a line, or Parquet") from None
-    names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise DataError(f"{place}: no image paths in it")
     return names
