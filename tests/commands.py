@@ -24,10 +24,10 @@ def run(*command: object, code: int = 0) -> str:
     return result.stdout + result.stderr
 
 
-def call(file: str, *arguments: object, code: int = 0) -> str:
-    """The same of a command's `main`, called in this process."""
+def execute(file: str, *arguments: object) -> subprocess.CompletedProcess:
+    """What a process of a command would end with, by a call of its `main` in this one."""
     stdout, stderr = io.StringIO(), io.StringIO()
-    ended = 0
+    code = 0
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         patch.setattr(sys, "argv", [file, *map(str, arguments)])
@@ -35,10 +35,15 @@ def call(file: str, *arguments: object, code: int = 0) -> str:
             try:
                 load(file).main()
             except SystemExit as end:
-                ended = end.code or 0
-    printed = stdout.getvalue() + stderr.getvalue()
-    assert ended == code, printed[-3000:]
-    return printed
+                code = end.code or 0
+    return subprocess.CompletedProcess(sys.argv, code, stdout.getvalue(), stderr.getvalue())
+
+
+def call(file: str, *arguments: object, code: int = 0) -> str:
+    """As `run`, by such a call."""
+    result = execute(file, *arguments)
+    assert result.returncode == code, (result.stdout + result.stderr)[-3000:]
+    return result.stdout + result.stderr
 
 
 @functools.cache

@@ -1,15 +1,13 @@
 """tools/from_json.py: what a train.json says is in the configuration, and what it cannot say there is named."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from commands import execute
+from commands import run as process
 
 from ppdet.core.workspace import load_config
 
-ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = {
     "root_train": "/data",
     "load": False,
@@ -35,8 +33,7 @@ OPTIONS = {
 
 def run(tmp_path, content, *options):
     (tmp_path / "train.json").write_text(content)
-    command = [sys.executable, str(ROOT / "tools" / "from_json.py"), str(tmp_path / "train.json")]
-    return subprocess.run([*command, "--to", str(tmp_path / "mine.yml"), *options], capture_output=True, text=True)
+    return execute("tools/from_json.py", tmp_path / "train.json", "--to", tmp_path / "mine.yml", *options)
 
 
 def test_everything_is_carried_over_or_named(tmp_path):
@@ -66,7 +63,8 @@ def test_everything_is_carried_over_or_named(tmp_path):
 
 
 def test_an_empty_file_gives_the_recipe_itself(tmp_path):
-    assert run(tmp_path, "{}").returncode == 0
+    (tmp_path / "train.json").write_text("{}")
+    process("tools/from_json.py", tmp_path / "train.json", "--to", tmp_path / "mine.yml")
     ours, recipe = load_config(str(tmp_path / "mine.yml")), load_config("configs/fcos/fcos_r50_view1025_12e_coco.yml")
     for component in ("ResNet", "FCOSHead", "OptimizerBuilder", "TrainReader", "EvalReader", "TestReader"):
         assert dict(ours.component(component)) == dict(recipe.component(component))

@@ -2,12 +2,11 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from inspect import signature
 from pathlib import Path
 
 import pytest
+from commands import execute
 
 from ppdet.core.registry import get_schema
 from ppdet.core.schema import describe, fits
@@ -77,7 +76,7 @@ def test_every_parameter_is_in_the_table(name, elsewhere):
 def test_commands_run(command):
     program, *arguments = shlex.split(command)
     assert program == "python"
-    result = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
+    result = execute(*arguments)
     assert (result.returncode, result.stderr) == (0, "")
 
 

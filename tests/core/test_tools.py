@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import execute
 
 from ppdet.core.cli import add_config_arguments, one_line_errors
 from ppdet.core.config import ConfigError, read_config
@@ -102,7 +103,7 @@ def test_config_tool_prints_the_merged_configuration():
     ],
 )
 def test_mistakes_are_one_line(override, message):
-    result = run_tool("-c", FCOS_1X, "-o", override)
+    result = execute("tools/config.py", "-c", FCOS_1X, "-o", override)
     assert (result.returncode, result.stdout, result.stderr) == (2, "", message)
 
 

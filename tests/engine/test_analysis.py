@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import pytest
+from commands import execute
 
 from ppdet.core.workspace import load_config
 from ppdet.engine.analysis import (
@@ -159,12 +160,12 @@ def test_the_tool(finished, tmp_path):
     ],
 )
 def test_options_that_need_each_other(finished, arguments, message):
-    result = tool(finished.folder, *arguments)
+    result = execute("tools/analyze.py", finished.folder, *arguments)
     assert result.returncode == 2 and message in result.stderr
 
 
 def test_nothing_to_analyse(finished, tmp_path):
-    result = tool(tmp_path / "none")
+    result = execute("tools/analyze.py", tmp_path / "none")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == f"error: {tmp_path}/none: no such folder: expected that of a run, such as output/NAME\n"
     with pytest.raises(AnalysisError, match=r"no history.jsonl with anything in it: .* --evaluate, and -c FILE"):

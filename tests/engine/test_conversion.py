@@ -10,6 +10,7 @@ import paddle
 import pytest
 import safetensors.numpy
 from attacks import attacks
+from commands import execute
 from torch_files import FORMS, legacy_file, tensor, zip_file
 
 from ppdet.convert import CODE_BASES, Checkpoint, ConversionError, convert
@@ -109,13 +110,14 @@ def test_the_source_stays(tmp_path):
 
 
 def run(*arguments):
-    command = [sys.executable, "tools/convert_weights.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return execute("tools/convert_weights.py", *arguments)
 
 
 def test_the_command(tmp_path):
     write(tmp_path / "theirs.pth", foreign.mmdet(18, channels=32), "legacy")
-    result = run(tmp_path / "theirs.pth", "--from", "mmdet", "--to", tmp_path / "ours.pdparams")
+    command = [sys.executable, "tools/convert_weights.py", str(tmp_path / "theirs.pth"), "--from", "mmdet"]
+    command += ["--to", str(tmp_path / "ours.pdparams")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("mmdet: 151 arrays mapped (backbone 100, neck 16, fcos_head 35)\n")
     assert result.stdout.endswith(f"wrote {tmp_path}/ours.pdparams: 164 arrays\n")
