@@ -17,6 +17,9 @@ from ppdet.engine.manifest import WEIGHTS
 from ppdet.engine.weights import load_weights
 from ppdet.modeling import cpu
 from ppdet.utils.download import MissingFileError
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
 
 
 def build_model(cfg: Config, *, weights: Optional[str] = None) -> nn.Layer:
@@ -42,6 +45,8 @@ def build_trained_model(cfg: Config) -> nn.Layer:
         model = build_model(cfg, weights=cfg["weights"])
     except MissingFileError as error:
         raise MissingFileError(f"{error}{of_the_run(cfg)}") from None
+    if model.trained_classes is None:
+        logger.info("%s: these weights name no classes: the data set's own order counts", cfg["weights"])
     model.eval()
     return model
 

@@ -264,6 +264,7 @@ def test_checkpoints_of_earlier_versions_resume_and_evaluate(trained, log):
     trainer = Trainer(cfg, resume=str(folder / "model_final"))
     assert trainer.epoch == 2 and trainer.reader.dataset.class_names == ["blue", "red"]
     assert build_trained_model(cfg).trained_classes is None
+    assert log.text.count("these weights name no classes: the data set's own order counts") == 1
     predictor = Predictor(load_config(str(path), [*options, f"TestDataset.{option}"]))
     assert predictor.dataset.class_names == ["blue", "red"] and "other classes" not in log.text
 
