@@ -12,11 +12,11 @@ from ppdet.engine.build import build_model
 from ppdet.engine.classes import remembered
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.hooks.checkpoint import LAST
-from ppdet.engine.hooks.history import EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, read_history
-from ppdet.engine.manifest import WEIGHTS, beside, describe
+from ppdet.engine.hooks.history import EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, is_evaluation, read_history
+from ppdet.engine.manifest import MANIFEST, WEIGHTS, beside, describe, read_manifest
 from ppdet.engine.weights import load_weights
 from ppdet.utils.errors import UserError
-from ppdet.utils.files import atomic_path, read_text
+from ppdet.utils.files import atomic_path, is_count, read_json_lines
 from ppdet.utils.logger import get_logger
 from ppdet.visualize.text import matplotlib_fonts
 
@@ -94,15 +94,14 @@ def check_folder(folder: Path) -> None:
 
 def read_evaluations(folder: Path) -> list[dict]:
     """Lines of evaluations.jsonl; a cut one is left out."""
-    lines = []
-    path = folder / EVALUATIONS
-    for row in read_text(path).splitlines() if path.is_file() else []:
-        try:
-            line = json.loads(row)
-            lines.append({key: line[key] for key in ("epoch", "weights", "sha256", "configuration", "numbers")})
-        except (ValueError, TypeError, KeyError):
-            continue
-    return lines
+    keys = ("epoch", "weights", "sha256", "configuration", "numbers")
+    return [
+        {key: line[key] for key in keys}
+        for line in read_json_lines(folder / EVALUATIONS)
+        if is_count(line.get("epoch"))
+        and all(isinstance(line.get(key), str) for key in keys[1:4])
+        and is_evaluation(line.get("numbers"))
+    ]
 
 
 def evaluate_checkpoints(configs: Sequence[Config], folders: Sequence[Path]) -> list[Run]:
@@ -144,13 +143,11 @@ def checkpoints(folder: Path, epochs: int) -> dict[int, Path]:
     """
     check_folder(folder)
     files = [path for suffix in WEIGHTS.values() for path in folder.glob(f"*{suffix}")]
-    found = {int(path.stem) + 1: path for path in files if path.stem.isdigit()}
+    found = {int(path.stem) + 1: path for path in files if path.stem.isdecimal()}
     final = next((path for path in files if path.stem == LAST), None)
     if final:
-        try:
-            done = int(json.loads(read_text(beside(folder / LAST, ".json")))["state"]["epoch"])
-        except (OSError, ValueError, TypeError, KeyError):
-            done = max([epochs, *(epoch + 1 for epoch in found)])
+        manifest = read_manifest(beside(folder / LAST, MANIFEST))
+        done = manifest["state"]["epoch"] if manifest else max([epochs, *(epoch + 1 for epoch in found)])
         found[done] = final
     if not found:
         raise AnalysisError(
@@ -214,7 +211,8 @@ def pseudo_label_rows(run: Run) -> list[str]:
 
 
 def cells(numbers: Optional[dict[str, float]]) -> str:
-    return "".join(f"{numbers[name]:8.3f}" if numbers else f"{'-':>8}" for name in COLUMNS)
+    values = [(numbers or {}).get(name) for name in COLUMNS]
+    return "".join(f"{'-':>8}" if value is None else f"{value:8.3f}" for value in values)
 
 
 def best_epoch(run: Run) -> Optional[int]:

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 from ppdet.engine.weights import CheckpointError
-from ppdet.utils.files import read_text, write_json
+from ppdet.utils.files import is_count, is_number, read_own, write_json
 
 FORMAT = 1
 WEIGHTS = {"pdparams": ".pdparams", "safetensors": ".safetensors"}
 TRAINED = {"pdparams": ".pdema", "safetensors": ".trained.safetensors"}  # beside averaged weights
 OPTIMIZER, RANKS, MANIFEST = ".pdopt", ".pdranks", ".json"
+LARGEST = 16 * 2**20  # bytes of a manifest
 SUFFIXES = (*TRAINED.values(), *WEIGHTS.values(), OPTIMIZER, RANKS, MANIFEST)
 
 
@@ -102,10 +103,10 @@ def read_sealed(path: Path) -> dict:
         CheckpointError: it is not as it was written.
     """
     try:
-        content = json.loads(read_text(path))
+        content = json.loads(read_own(path, LARGEST))
         if content.pop("sha256") == seal(content):
             return content
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise CheckpointError(f"{path}: damaged: take an older checkpoint of the run") from None
 
@@ -120,7 +121,40 @@ def read_manifest(path: Path) -> Optional[dict]:
         content = read_sealed(path)
     except (OSError, CheckpointError):
         return None
-    return content if "state" in content else None
+    return content if is_checkpoint(content) else None
+
+
+def is_checkpoint(content: dict) -> bool:
+    """Whether a manifest has what those of checkpoints have. A seal tells damage; anybody can make another one."""
+    state, files = content.get("state"), content.get("files")
+    return (
+        isinstance(content.get("run"), str)
+        and isinstance(state, dict)
+        and is_state(state)
+        and isinstance(files, dict)
+        and OPTIMIZER in files
+        and any(suffix in files for suffix in WEIGHTS.values())
+        and all(suffix in SUFFIXES and isinstance(files[suffix], dict) for suffix in files)
+        and all(is_count(file.get("bytes")) and isinstance(file.get("sha256"), str) for file in files.values())
+    )
+
+
+def is_state(state: dict) -> bool:
+    """Whether a training state's numbers are numbers, and agree."""
+    best, history, scale = state.get("best_ap"), state.get("history"), state.get("loss_scale")
+    counts = ("epoch", "images", "iteration", "steps_per_epoch", "ema_step")
+    return (
+        all(is_count(state.get(name)) for name in counts)
+        # max_iters cuts the last epoch short, but leaves some of it.
+        and state["epoch"] * state["steps_per_epoch"] - state["iteration"] <= max(0, state["steps_per_epoch"] - 1)
+        and type(state.get("seed")) is int
+        and isinstance(state.get("evaluated"), bool)
+        and (best is None or is_number(best))
+        and isinstance(history, list)
+        and all(isinstance(row, list) and len(row) == 2 and is_count(row[0]) and is_number(row[1]) for row in history)
+        and isinstance(scale, dict)
+        and (not scale or (is_number(scale.get("scale")) and is_count(scale.get("good_steps"))))
+    )
 
 
 def describe(path: Path) -> dict:
@@ -144,8 +178,11 @@ def check(prefix: Path) -> tuple[TrainingState, list[str]]:
         raise CheckpointError(f"{manifest}: no such file: only a training run's own checkpoints resume") from None
     if "state" not in content:
         raise CheckpointError(f"{prefix}: weights alone, of the best epoch: only a run's own checkpoints resume")
-    if content.get("format") != FORMAT or set(content["state"]) != set(TrainingState._fields):
+    fields = set(content["state"]) if isinstance(content["state"], dict) else set()
+    if content.get("format") != FORMAT or fields != set(TrainingState._fields):
         raise CheckpointError(f"{manifest}: written by another version: take that one, or start from the weights alone")
+    if not is_checkpoint(content):
+        raise CheckpointError(f"{manifest}: not what a training run writes: take an older checkpoint of the run")
     for suffix, expected in content["files"].items():
         path = beside(prefix, suffix)
         try:

@@ -97,7 +97,13 @@ class RunFolder:
                 logger.warning("damaged checkpoint passed over: %s", error)
             else:
                 return prefix
-        return self.resumed_from
+        source = self.resumed_from
+        if source and not beside(source, MANIFEST).is_file():
+            raise CheckpointError(
+                f"{self.folder / RUN_FILE}: the run there went on from {source}, has no checkpoint of its own, and "
+                "that one is gone: leave -r out, or give it another checkpoint"
+            )
+        return source
 
     def newest_and_start(self) -> tuple[Optional[Path], Optional[str]]:
         """`newest`, and where the weights lie now that the run started from, where they were moved."""
@@ -108,6 +114,8 @@ class RunFolder:
         path = self.folder / RUN_FILE
         try:
             run = read_sealed(path)
+            if not is_run(run):
+                raise CheckpointError(f"{path}: not what a training run writes")
             # A name alone is a checkpoint in this folder.
             self.id, self.resumed_from = run["id"], run["resumed_from"] and self.folder / run["resumed_from"]
             self.pretrained_from = run.get("pretrained_from")
@@ -116,7 +124,8 @@ class RunFolder:
             problem = "missing"
         except CheckpointError:
             problem = "damaged"
-        manifests = sorted(self.folder.glob("*.json"), key=lambda manifest: manifest.stat().st_mtime)
+        paths = (path for path in self.folder.glob("*.json") if path.is_file())
+        manifests = sorted(paths, key=lambda manifest: manifest.stat().st_mtime)
         runs = [content["run"] for content in map(read_manifest, manifests) if content]
         if runs or problem == "damaged":
             logger.warning("%s is %s: going by the checkpoint that was written last", path, problem)
@@ -230,6 +239,17 @@ class RunFolder:
         valid = [prefix for prefix, content in manifests.items() if content["state"]["iteration"] <= iteration]
         for prefix in valid[NEWEST_KEPT:]:
             name = prefix.name
-            is_kept = name.isdigit() and self.keep_every and (int(name) + 1) % self.keep_every == 0
-            if not is_kept and (name.isdigit() or name.startswith("snapshot_")):
+            is_kept = name.isdecimal() and self.keep_every and (int(name) + 1) % self.keep_every == 0
+            if not is_kept and (name.isdecimal() or name.startswith("snapshot_")):
                 remove(prefix)
+
+
+def is_run(content: dict) -> bool:
+    """Whether run.json has what `begin` writes: a seal tells damage; anybody can make another one."""
+    source, weights = content.get("resumed_from"), content.get("pretrained_from")
+    return (
+        isinstance(content.get("id"), str)
+        and "resumed_from" in content
+        and all(text is None or (isinstance(text, str) and "\0" not in text) for text in (source, weights))
+        and (not source or Path(source).name not in ("", ".."))
+    )

@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,49 @@ def lines_of(text: str) -> list[str]:
     """Its lines that are not empty, without blanks around them, nor the marks of files that were put together."""
     stripped = (line.strip().strip("\ufeff").strip() for line in text.split("\n"))
     return [line for line in stripped if line]
+
+
+def read_own(path: Union[str, Path], largest: int, errors: str = "strict") -> str:
+    """The text of a file that this project writes, and anybody may have put something else in the place of.
+
+    Args:
+        largest: bytes that it may have.
+
+    Raises:
+        OSError: it cannot be read. ValueError: it is larger, not text, or no file but a folder or a pipe.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > largest:
+        raise ValueError(f"{path}: expected a file of at most {largest} bytes")
+    return read_text(path, errors)
+
+
+def read_json_lines(path: Union[str, Path], largest: int = 2**30) -> list[dict]:
+    """The objects of a file with one in each line, without lines that are cut or something else; [] without a file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    found = []
+    try:
+        text = read_own(path, largest, errors="replace")
+    except (FileNotFoundError, ValueError):
+        return []
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            content = json.loads(line)
+            found += [content] if isinstance(content, dict) else []
+    return found
+
+
+def is_count(value: object) -> bool:
+    """Whether something read from JSON is a whole number from 0 on of which there can be that many."""
+    return type(value) is int and 0 <= value < 2**53
+
+
+def is_number(value: object) -> bool:
+    """Whether something read from JSON is a finite number."""
+    return type(value) in (int, float) and abs(value) < 1e308
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Optional
 
 from ppdet.engine import distributed
 from ppdet.engine.hooks.base import Hook
-from ppdet.utils.files import atomic_path, read_text
+from ppdet.utils.files import atomic_path, is_count, is_number, read_json_lines
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -88,19 +88,33 @@ class HistoryHook(Hook):
 
 def read_history(path: Path) -> list[dict]:
     """The lines of a history, in order, without those that a kill or a full disk cut; none where there is no file."""
-    lines = []
-    try:
-        text = read_text(path, errors="replace")
-    except FileNotFoundError:
-        return []
-    for row in text.splitlines():
-        try:
-            line = json.loads(row)
-            if line["event"] in EVENTS and line["iteration"] >= 0 and line["steps_per_epoch"] > 0:
-                lines.append(line)
-        except (ValueError, TypeError, KeyError):
-            continue
-    return lines
+    return [line for line in read_json_lines(path) if is_line(line)]
+
+
+def is_line(line: dict) -> bool:
+    """Whether HistoryHook may have written a line."""
+    counts = ("iteration", "steps_per_epoch", "epoch", "step")
+    if not all(is_count(line.get(name)) for name in counts) or not line["steps_per_epoch"]:
+        return False
+    event = line.get("event")
+    if event == REPORT:
+        names = ("learning_rate", "seconds_per_step", "images_per_second", "data_share")
+        return has_figures(line, *names) and all(has_figures(line.get(name)) for name in ("losses", "max_mem_mib"))
+    if event == EVALUATION:
+        return is_evaluation(line.get("numbers"))
+    return event == PSEUDO_LABELS and has_figures(line.get("figures"))
+
+
+def is_evaluation(numbers: object) -> bool:
+    """Whether something has figures of an evaluation."""
+    return has_figures(numbers) and is_number(numbers.get("AP"))
+
+
+def has_figures(values: object, *names: str) -> bool:
+    """Whether a mapping has these names, and numbers or null for them; without names, for all that it has."""
+    if not isinstance(values, dict) or not values.keys() >= set(names):
+        return False
+    return all(values[name] is None or is_number(values[name]) for name in names or values)
 
 
 def belongs(line: dict, trainer: object) -> bool:
