@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ppdet.core.errors import nearest
-from ppdet.utils.coco_file import clean_name as clean_name
 
 SHOWN = 8  # names of a list in a message
 

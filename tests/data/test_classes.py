@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from tiny import write_tiny_coco
 
-from ppdet.data.classes import Classes, clean_name, mismatch
+from ppdet.data.classes import Classes, mismatch
 from ppdet.data.source import COCODataSet, ImageFolder
+from ppdet.utils.coco_file import clean_name
 
 FIELDS = ["image", "gt_bbox", "gt_class", "is_crowd"]
 

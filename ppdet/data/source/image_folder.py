@@ -7,12 +7,11 @@ from typing import Optional
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data.classes import clean_name
 from ppdet.data.errors import DataError
 from ppdet.data.source.coco_names import COCO_CATEGORIES
 from ppdet.data.source.dataset import DetectionDataset, join_path, require_folder
 from ppdet.utils.annotation_kinds import holds_object, names_problem
-from ppdet.utils.coco_file import coco_categories, load_coco_json
+from ppdet.utils.coco_file import clean_name, coco_categories, load_coco_json
 from ppdet.utils.files import lines_of, read_text
 from ppdet.utils.logger import get_logger
 from ppdet.utils.shipped_data import how_to_get
