@@ -8,11 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import call
+from forked_ranks import run_jobs
+from patience import PATIENCE, wait_until
 from tiny import TINY_YAML, write_tiny_coco, write_tiny_semi
 
 from ppdet.engine.manifest import check
@@ -99,27 +101,30 @@ def running(*processes):
         for process in processes:
             if process.poll() is None:
                 process.terminate()
-                process.wait(60)
+                process.wait(PATIENCE)
 
 
-def launch(folder, *arguments, processes=2):
+def launch(folder, *arguments):
     """Console of a job that has to end well."""
-    job = start(folder / "log", *arguments, launcher=("--nproc_per_node", str(processes)))
+    job = start(folder / "log", *arguments)
     with running(job):
-        code = job.wait(300)
+        code = job.wait(PATIENCE)
     console = (folder / "log" / "console").read_text()
     assert code == 0, console[-3000:]
     return console
 
 
-def run(*arguments):
-    """Output of a process that was not launched."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    result = subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment
-    )
-    assert result.returncode == 0, (result.stdout + result.stderr)[-3000:]
-    return result.stdout + result.stderr
+def run_alone(code, *arguments, monkeypatch):
+    """Run one of the programs above as the only process of its job: in this one."""
+    monkeypatch.setattr(sys, "argv", ["program", *map(str, arguments)])
+    exec(compile(code, "program", "exec"), {"__name__": "__main__"})
+
+
+def run_on_ranks(folder, code, *arguments, ranks=2):
+    """The same on several ranks, forked from a process that has loaded Paddle."""
+    code = f"import sys\nsys.argv[1:] = {[str(argument) for argument in arguments]!r}\n{code}"
+    (ended,) = run_jobs(folder, [code], ranks=ranks)
+    assert [rank.code for rank in ended] == [0] * ranks, ended[0].output[-3000:]
 
 
 def start_two_nodes(log_dir, *arguments):
@@ -129,12 +134,8 @@ def start_two_nodes(log_dir, *arguments):
     return [start(log_dir / f"node{rank}", *arguments, launcher=(*options, "--rank", str(rank))) for rank in range(2)]
 
 
-def wait_for(path, pattern, seconds=120):
-    end = time.monotonic() + seconds
-    while not (path.is_file() and (found := re.search(pattern, path.read_text()))):
-        assert time.monotonic() < end, f"{path} has no {pattern}"
-        time.sleep(0.05)
-    return found
+def wait_for(path, pattern):
+    return wait_until(lambda: path.is_file() and re.search(pattern, path.read_text()), f"{path} has {pattern}")
 
 
 def worker(log_dir, local_rank):
@@ -149,9 +150,7 @@ def worker(log_dir, local_rank):
     raise AssertionError(f"no process logs to {log_dir}")
 
 
-def test_ten_steps_of_one_process_two_processes_and_two_batches_added_up(config, tmp_path):
-    script = tmp_path / "record.py"
-    script.write_text(RECORD_LOSSES)
+def test_ten_steps_of_one_process_two_processes_and_two_batches_added_up(config, tmp_path, monkeypatch):
     losses = {}
     options = ["LearningRate.base_lr=0.002", "log_iter=100"]
     for name, batch_size, more, processes in (
@@ -160,9 +159,12 @@ def test_ten_steps_of_one_process_two_processes_and_two_batches_added_up(config,
         ("added up", 2, ["accumulate_steps=2"], 1),
     ):
         path = tmp_path / f"{name}.json"
-        arguments = [script, config, path, f"save_dir={tmp_path}/{name}", f"TrainReader.batch_size={batch_size}"]
+        arguments = [config, path, f"save_dir={tmp_path}/{name}", f"TrainReader.batch_size={batch_size}"]
         arguments += [*options, *more]
-        run(*arguments) if processes == 1 else launch(tmp_path, *arguments)
+        if processes == 1:
+            run_alone(RECORD_LOSSES, *arguments, monkeypatch=monkeypatch)
+        else:
+            run_on_ranks(tmp_path, RECORD_LOSSES, *arguments)
         losses[name] = json.loads(path.read_text())
     assert len(losses["whole"]) == 10
     assert max(losses["whole"]) > 1.05 * min(losses["whole"])
@@ -170,20 +172,21 @@ def test_ten_steps_of_one_process_two_processes_and_two_batches_added_up(config,
     np.testing.assert_allclose(losses["added up"], losses["whole"], rtol=1e-4)
 
 
-def test_two_processes_learn_from_unlabelled_images_as_one_does(tmp_path):
+def test_two_processes_learn_from_unlabelled_images_as_one_does(tmp_path, monkeypatch):
     """With every location selected, as all of them are where ratio is 1, halves select what the whole does."""
     config = write_tiny_semi(tmp_path)
     config.write_text(config.read_text().replace("ResNet: {", "ResNet: {norm_type: gn, "))
-    script = tmp_path / "record.py"
-    script.write_text(RECORD_LOSSES)
     losses = {}
     for processes in (1, 2):
         path = tmp_path / f"{processes}.json"
-        arguments = [script, config, path, f"save_dir={tmp_path}/{processes}", "DenseTeacher.train_cfg.ratio=1.0"]
+        arguments = [config, path, f"save_dir={tmp_path}/{processes}", "DenseTeacher.train_cfg.ratio=1.0"]
         arguments += ["LearningRate.base_lr=0.002", "log_iter=100"]
         arguments += [f"SemiTrainReader.sup_batch_size={2 // processes}"]
         arguments += [f"SemiTrainReader.unsup_batch_size={4 // processes}"]
-        run(*arguments) if processes == 1 else launch(tmp_path, *arguments)
+        if processes == 1:
+            run_alone(RECORD_LOSSES, *arguments, monkeypatch=monkeypatch)
+        else:
+            run_on_ranks(tmp_path, RECORD_LOSSES, *arguments)
         losses[processes] = json.loads(path.read_text())
     assert len(losses[1]) == 8 and losses[1][1] > losses[1][0] + 0.5
     np.testing.assert_allclose(losses[2], losses[1], rtol=1e-4)
@@ -207,12 +210,12 @@ def test_evaluation_on_the_fly_is_that_of_the_saved_weights(config, tmp_path):
     log = launch(tmp_path, "tools/train.py", "-c", bn, "--eval", "-o", f"save_dir={tmp_path}", *options)
     assert len(re.findall(r"\] \[INFO\] Epoch: \[1/2\] \[ 1/11\]", log)) == 1, "one line a step, not one a rank"
     assert "2 images per step on 2 device(s)" in log
-    evaluated = run("tools/eval.py", "-c", bn, "-o", f"weights={tmp_path}/tiny/model_final")
+    evaluated = call("tools/eval.py", "-c", bn, "-o", f"weights={tmp_path}/tiny/model_final")
     assert len(re.findall(NUMBERS, log)) == 12
     assert re.findall(NUMBERS, log) == re.findall(NUMBERS, evaluated)
 
 
-def test_three_processes_evaluate_87_images_as_one_does(shared, tmp_path):
+def test_three_processes_evaluate_87_images_as_one_does(shared, tmp_path, monkeypatch):
     bccd = shared / "data" / "bccd"
     annotations = bccd / "annotations" / "val.json"
     if not annotations.is_file():
@@ -228,13 +231,12 @@ def test_three_processes_evaluate_87_images_as_one_does(shared, tmp_path):
         "[Decode: {}, NormalizeImage: {}, Permute: {}]",
         "[Decode: {}, Resize: {target_size: [120, 160], keep_ratio: true}, NormalizeImage: {}, Permute: {}]",
     )
-    config, script = tmp_path / "tiny.yml", tmp_path / "evaluate.py"
+    config = tmp_path / "tiny.yml"
     config.write_text(text)
-    script.write_text(EVALUATE)
     one, three = tmp_path / "one.json", tmp_path / "three.json"
     options = ["FCOSHead.nms.score_threshold=0.0"]
-    run(script, config, one, *options)
-    launch(tmp_path, script, config, three, *options, processes=3)
+    run_alone(EVALUATE, config, one, *options, monkeypatch=monkeypatch)
+    run_on_ranks(tmp_path, EVALUATE, config, three, *options, ranks=3)
     numbers = json.loads(one.read_text())
     assert len(numbers) == 12 and numbers["AP"] > 0
     assert json.loads(three.read_text()) == numbers
@@ -249,13 +251,13 @@ def test_two_nodes_stopped_and_resumed_train_as_one(config, tmp_path):
     with running(*nodes):
         wait_for(tmp_path / "stopped" / "node0" / "workerlog.0", r"Epoch: \[1/2\] \[1/5\]")
         nodes[1].terminate()
-        codes = [node.wait(60) for node in nodes]
+        codes = [node.wait(PATIENCE) for node in nodes]
     assert codes == [143, 15], "rank 0's own code, and the number of the signal that the other launcher had"
     snapshot = next((tmp_path / "two" / "tiny").glob("snapshot_*.json")).with_suffix("")
     assert 0 < check(snapshot)[0].iteration < 10
     nodes = start_two_nodes(tmp_path / "resumed", *arguments)
     with running(*nodes):
-        assert [node.wait(120) for node in nodes] == [0, 0]
+        assert [node.wait(PATIENCE) for node in nodes] == [0, 0]
     console = (tmp_path / "resumed" / "node0" / "console").read_text()
     assert f"resumed from {snapshot}" in console
     assert "Epoch:" not in (tmp_path / "resumed" / "node1" / "console").read_text()
@@ -273,10 +275,10 @@ def test_a_signal_to_one_process_stops_all_with_a_snapshot(config, tmp_path, who
         wait_for(tmp_path / "log" / "workerlog.0", r"Epoch: \[1/50\] \[2/5\]")
         if who == "a worker":
             os.kill(worker(tmp_path / "log", 1), signal.SIGTERM)
-            assert job.wait(60) == 143
+            assert job.wait(PATIENCE) == 143
         else:
             os.killpg(job.pid, signal.SIGINT)  # what Ctrl-C does
-            assert job.wait(60) == signal.SIGINT
+            assert job.wait(PATIENCE) == signal.SIGINT
     snapshot = next((tmp_path / "tiny").glob("snapshot_*.json")).with_suffix("")
     assert check(snapshot)[0].iteration >= 2
 
@@ -317,5 +319,5 @@ def test_the_error_of_one_rank_ends_the_job_and_is_told(config, tmp_path):
     )
     job = start(tmp_path / "log", script, "-c", config, "-o", f"save_dir={tmp_path}")
     with running(job):
-        assert job.wait(60) not in (0, None)
+        assert job.wait(PATIENCE) not in (0, None)
     assert re.search(r"error: .*gone", (tmp_path / "log" / "console").read_text())

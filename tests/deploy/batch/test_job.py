@@ -30,7 +30,7 @@ def assert_same(row, expected, threshold=0.0):
 
 def test_a_folder(local_ray, model, images, tmp_path, log):
     output = tmp_path / "out"
-    job = BatchJob(str(model), str(images.folder), str(output), workers=2, shard_size=10, backend="paddle")
+    job = BatchJob(str(model), str(images.folder), str(output), workers=2, shard_size=10, backend="onnxruntime")
     summary = run_batch(job)
     assert summary.counts.images == summary.done_now == len(images.names) == 28 and summary.counts.errors == 2
     rows = rows_of(output)
@@ -81,7 +81,7 @@ def test_a_folder(local_ray, model, images, tmp_path, log):
     others = [
         ({"threshold": 0.5}, r"belongs to a job with another --threshold \(0.0 there, 0.5 now\)"),
         ({"shard_size": 11}, "another --shard_size"),
-        ({"backend": "onnxruntime"}, "another --backend"),
+        ({"backend": "paddle"}, "another --backend"),
         ({"input": str(images.folder / "below")}, "other images"),
     ]
     for change, message in others:
@@ -130,7 +130,7 @@ def test_an_image_that_kills_its_worker_is_a_row_with_an_error(local_ray, model,
     lines.insert(7, str(tmp_path / "deadly.png"))
     (tmp_path / "deadly.png").write_bytes((images.folder / images.names[0]).read_bytes())
     (tmp_path / "list.txt").write_text("\n".join(lines))
-    job = BatchJob(str(model), str(tmp_path / "list.txt"), str(tmp_path / "out"), workers=2, backend="paddle")
+    job = BatchJob(str(model), str(tmp_path / "list.txt"), str(tmp_path / "out"), workers=2, backend="onnxruntime")
     summary = run_batch(job)
     rows = rows_of(tmp_path / "out")
     assert [row["path"] for row in rows] == lines
