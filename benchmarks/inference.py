@@ -107,7 +107,7 @@ def measure(name: str, arguments: argparse.Namespace, folder: Path) -> list[list
     stages = {
         "dynamic, network alone": lambda: model.predict_maps(batch["image"]),
         "dynamic": lambda: model(batch),
-        "post-processing of candidates": lambda: model.detect(maps, batch["scale_factor"]),
+        "post-processing of candidates": lambda: model.detect(maps, batch["scale_factor"], batch["im_shape"]),
         "post-processing of all locations": lambda: model.fcos_head.nms(*model.decode(maps, batch["scale_factor"])),
     }
     stages["paddle fp32, network alone"] = partial(engines(bare, False)["paddle fp32"], arrays)

@@ -12,7 +12,8 @@ class MultiClassNMS:
     """Non-maximum suppression class by class.
 
     Args:
-        score_threshold: detections below it are dropped before anything else.
+        score_threshold: detections whose score is not above it are dropped before anything else. One below 0 counts as
+            0, which is the score of what is no candidate, such as locations in padding.
         nms_top_k: best detections per class that enter suppression; -1 for all.
         keep_top_k: best detections per image, over all classes, that leave it; -1 for all.
         nms_threshold: IoU above which the lower-scored of two boxes of a class is suppressed.
@@ -26,7 +27,7 @@ class MultiClassNMS:
         keep_top_k: int = 100,
         nms_threshold: float = 0.6,
     ) -> None:
-        self.score_threshold = score_threshold
+        self.score_threshold = max(score_threshold, 0.0)
         self.nms_top_k = nms_top_k
         self.keep_top_k = keep_top_k
         self.nms_threshold = nms_threshold

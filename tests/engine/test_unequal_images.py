@@ -105,10 +105,10 @@ def test_inference_does_not_depend_on_the_batch_size(folder, expected):
 
 
 def test_windows_do_not_depend_on_the_batch_size(folder):
-    """Windows of 32 x 48 pixels, and smaller ones where the image is: they come image by image."""
+    """Windows of 48 x 64 pixels, and smaller ones where the image is: they come image by image."""
     found = [
-        dict(Predictor(configuration(folder, f"TestReader.batch_size={size}")).detect(paths(folder), Slicing((32, 48))))
-        for size in (1, 7)
+        dict(Predictor(configuration(folder, f"TestReader.batch_size={size}")).detect(files, Slicing((48, 64))))
+        for size, files in ((1, paths(folder)[1:4]), (5, paths(folder)[1:4]))
     ]
     assert_same(found[1], found[0])
 

@@ -16,6 +16,7 @@ SCALE = np.array([[1, 1], [0.5, 0.75], [2, 1]], np.float32)
 OPTIONS = {
     "all locations": ["nms.nms_top_k=-1", "nms.keep_top_k=-1", "nms.score_threshold=0"],
     "one threshold": [],
+    "a threshold below the score of padding": ["nms.nms_top_k=-1", "nms.keep_top_k=-1", "nms.score_threshold=-1"],
     "few enter suppression and few leave it": ["nms.nms_top_k=7", "nms.keep_top_k=9", "nms.score_threshold=0"],
     "corners": ["num_shift=0", "clip_boxes=true"],
     "a third": ["num_shift=0.3333"],
@@ -68,8 +69,10 @@ class Detect(paddle.nn.Layer):
         return self.model.detect(DenseMaps(*maps), scale_factor, im_shape)
 
 
-@pytest.mark.parametrize("graph", ["dynamic", "static"])
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize(
+    ("name", "graph"),
+    [*((name, "dynamic") for name in OPTIONS), ("corners", "static"), ("roots", "static"), ("best classes", "static")],
+)
 def test_a_padded_batch_gives_what_each_image_gives(tiny, name, graph):
     model = make_model(tiny, OPTIONS[name])
     maps, cut = padded_maps(model.num_shift)
