@@ -13,6 +13,7 @@ from ppdet.core.workspace import load_config
 from ppdet.deploy import Detector
 from ppdet.deploy.backends import BACKENDS, obstacle
 from ppdet.deploy.backends.base import Options
+from ppdet.deploy.benchmark import run_benchmark
 from ppdet.deploy.check import EXACT, compare, with_area
 from ppdet.deploy.slicing import Slicing
 from ppdet.engine.build import build_trained_model
@@ -108,7 +109,7 @@ def test_windows_do_not_depend_on_the_batch_size(folder):
     """Windows of 48 x 64 pixels, and smaller ones where the image is: they come image by image."""
     found = [
         dict(Predictor(configuration(folder, f"TestReader.batch_size={size}")).detect(files, Slicing((48, 64))))
-        for size, files in ((1, paths(folder)[1:4]), (5, paths(folder)[1:4]))
+        for size, files in ((1, paths(folder)[1:4]), (7, paths(folder)[1:4]))
     ]
     assert_same(found[1], found[0])
 
@@ -169,3 +170,16 @@ def test_graphs_detect_in_images_alone(exported, folder, backend, precision):
         assert numbers.tolist() == counts.tolist()
         result = compare(np.split(wanted.numpy(), np.cumsum(counts)[:-1]), found, EXACT)
         assert result.count > 1000 and result.strays == 0
+
+
+def test_a_detector_does_not_depend_on_the_batch(exported, folder):
+    """Paths in one call, files in batches, and their order."""
+    detector = Detector(exported[0], "onnxruntime", precision="fp32", threads=1)
+    wanted = {place: detector.predict(path).rows for place, path in enumerate(paths(folder)[:5])}
+    assert [len(rows) for rows in wanted.values()] == [CLASSES * locations(*SIZES[i % 4]) for i in range(5)]
+    assert_same(dict(enumerate(one.rows for one in detector.predict(paths(folder)[:5]))), wanted)
+    found = list(detector.detect(paths(folder)[:5], batch_size=4))
+    assert [place for place, _ in found] == [0, 1, 2, 3, 4]
+    assert_same(dict(found), wanted)
+    report = run_benchmark(detector, paths(folder)[:5], str(folder), batch_size=5, runs=1)
+    assert report["detections_per_image"] == sum(map(len, wanted.values())) / 5
