@@ -14,7 +14,7 @@ from ppdet.engine.hooks.positives import boxes_in, no_positives
 from ppdet.engine.memory import peak_memory
 from ppdet.engine.methods import scalars
 from ppdet.engine.run_config import CONFIG_FILE
-from ppdet.engine.run_folder import RUN_FILE
+from ppdet.engine.run_folder import NEWEST_KEPT, RUN_FILE
 from ppdet.engine.run_start import LOG_FILE, announce
 from ppdet.engine.schedule import plan_of, warn_of_misfits
 from ppdet.engine.trainer import Trainer
@@ -77,6 +77,7 @@ def dry_run(trainer: Trainer) -> dict:
         "folder": announce(trainer),
         "writes": written(trainer),
         "checkpoint_bytes": checkpoint_bytes(trainer),
+        "run_bytes": run_bytes(trainer),
         "free_bytes": free_bytes(trainer.output),
     }
     report(trainer, found)
@@ -134,6 +135,17 @@ def checkpoint_bytes(trainer: Trainer) -> int:
     return weights * (2 if trainer.ema else 1) + bytes_of(trainer.optimizer.state_dict())
 
 
+def run_bytes(trainer: Trainer) -> int:
+    """What all files of checkpoints that are there at one time take, the one that is being written included."""
+    cfg, keep = trainer.cfg, trainer.folder.keep_every
+    epochs = range(trainer.epoch + 1, trainer.epochs)
+    stay = sum(epoch % cfg["snapshot_epoch"] == 0 and epoch % keep == 0 for epoch in epochs) if keep else 0
+    others = sum(epoch % cfg["snapshot_epoch"] == 0 for epoch in epochs) - stay
+    others = NEWEST_KEPT if cfg["snapshot_iters"] else min(others, NEWEST_KEPT)
+    best = bytes_of(trainer.model.state_dict()) if trainer.evaluator else 0
+    return checkpoint_bytes(trainer) * (stay + others + 1) + best
+
+
 def bytes_of(state: dict) -> int:
     return sum(v.size * v.element_size() for v in state.values() if isinstance(v, Tensor))
 
@@ -182,8 +194,19 @@ def report(trainer: Trainer, found: dict) -> None:
     warn_of_misfits(plan)
     if found["boxes"] and not found["positives"]:
         logger.warning("%s", no_positives(1, trainer.images_per_step // distributed.world_size(), found["boxes"]))
+    warn_of_disk(trainer, found)
     if found["skipped_steps"]:
         logger.warning("%d of the 2 steps had gradients that are infinite or not numbers", found["skipped_steps"])
+
+
+def warn_of_disk(trainer: Trainer, found: dict) -> None:
+    if found["free_bytes"] < found["run_bytes"]:
+        logger.warning(
+            "%s will not hold this run: the checkpoints that are there at a time take %.0f MiB, %.0f MiB are free%s: "
+            "make room, set save_dir to another disk, or lower keep_checkpoints",
+            *(trainer.output, found["run_bytes"] / MIB, found["free_bytes"] / MIB),
+            ", not even enough for one" if found["free_bytes"] < found["checkpoint_bytes"] else "",
+        )
 
 
 def duration(seconds: float) -> str:

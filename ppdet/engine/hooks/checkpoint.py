@@ -8,16 +8,21 @@ from typing import Optional
 import paddle
 
 from ppdet.engine import distributed
-from ppdet.engine.checkpoint import statistics
+from ppdet.engine.checkpoint import optimizer_state, statistics
 from ppdet.engine.guard import DivergedError
 from ppdet.engine.hooks.base import Hook, at_log_line
 from ppdet.engine.manifest import MANIFEST, OPTIMIZER, TRAINED, WEIGHTS, TrainingState
 from ppdet.engine.run_folder import BEST
+from ppdet.utils.errors import UserError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 LAST = "model_final"
 ATTEMPTS, SECONDS_BETWEEN = 10, 30.0  # of saving the end of a run
+
+
+class SaveError(UserError, OSError):
+    """The last checkpoint of a run cannot be written; the message names it, and says why and what to do."""
 
 
 class CheckpointHook(Hook):
@@ -102,7 +107,7 @@ class CheckpointHook(Hook):
 
         Raises:
             DivergedError: a weight is not finite.
-            OSError: it could not be written in that many attempts, of more than one.
+            SaveError: it could not be written in that many attempts, of more than one.
         """
         written = distributed.from_rank_0(lambda: self.write(trainer, name, state, ranks, attempts), DivergedError)
         self.failed = not written
@@ -110,7 +115,7 @@ class CheckpointHook(Hook):
 
     def write(self, trainer: object, name: str, state: TrainingState, ranks: Optional[dict], attempts: int) -> bool:
         """Whether the checkpoint could be written."""
-        check_finite(trainer.model)
+        check_finite(trainer.model, trainer.ema, trainer.optimizer)
         for attempt in range(1, attempts + 1):
             try:
                 prefix = trainer.folder.save(name, state, trainer.model, trainer.optimizer, trainer.ema, ranks)
@@ -120,7 +125,10 @@ class CheckpointHook(Hook):
                 )
                 logger.error("checkpoint %s/%s could not be written: %s; %s", trainer.output, name, error, again)
                 if attempt == attempts > 1:
-                    raise
+                    raise SaveError(
+                        f"{trainer.output / name}: the last checkpoint cannot be written ({error.strerror or error}): "
+                        "make room, and run the same command with -r auto: it goes on from the checkpoint before"
+                    ) from None
                 time.sleep(SECONDS_BETWEEN if attempt < attempts else 0)
             else:
                 logger.info("checkpoint: %s%s", prefix, WEIGHTS[trainer.folder.weights_format])
@@ -192,10 +200,15 @@ def average_statistics(trainer: object) -> None:
 
 
 @paddle.no_grad()
-def check_finite(model: object) -> None:
-    for name, value in model.state_dict().items():
-        if not bool(paddle.isfinite(value).all()):
-            raise DivergedError(f"the weights are not finite any more ({name}): no checkpoint is written of them")
+def check_finite(model: object, ema: Optional[object], optimizer: object) -> None:
+    """Raises DivergedError when something that a checkpoint holds has values that are infinite or not numbers."""
+    states = {"weights": model.state_dict(), "averaged weights": ema.state_dict() if ema else {}}
+    states["numbers of the optimizer"] = optimizer_state(model, optimizer)
+    for what, state in states.items():
+        for name, value in state.items():
+            is_float = isinstance(value, paddle.Tensor) and value.is_floating_point()
+            if is_float and not bool(paddle.isfinite(value).all()):
+                raise DivergedError(f"the {what} are not finite any more ({name}): no checkpoint is written of them")
 
 
 @contextlib.contextmanager
