@@ -140,3 +140,17 @@ def test_override_that_leads_nowhere(key, message):
     with pytest.raises(ConfigError) as error:
         override(root, key, from_plain(1, "-o"))
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("ToyHead.nope.deep=1", "-o: ToyHead.nope: "),
+        ("ToyHead.loss.nope.deep=1", "-o: ToyHead.loss.nope: "),
+        ("ToyResize.target_size.0=5", "-o: ToyResize.target_size: expected list"),
+    ],
+)
+def test_steps_below_what_has_no_default(load, override, message):
+    with pytest.raises(ConfigError) as error:
+        load("", override)
+    assert str(error.value).startswith(message)

@@ -5,6 +5,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ppdet.core import tree
 from ppdet.core.errors import ConfigError
 from ppdet.core.tree import parse, render, render_inline, to_plain
 
@@ -133,6 +134,14 @@ def test_aliases_cannot_fill_the_memory():
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
     with pytest.raises(ConfigError, match="aliases make more than"):
         parse("\n".join(lines), "x.yml")
+
+
+def test_the_most_values_of_a_file(monkeypatch):
+    """Mappings and lists count as one value and their entries; keys do not."""
+    monkeypatch.setattr(tree, "MAX_VALUES", 6)
+    assert plain("a: &a [1, 2]\nb: 3\nc: 4") == {"a": [1, 2], "b": 3, "c": 4}
+    with pytest.raises(ConfigError, match="aliases make more than 6 values of this file"):
+        parse("a: &a [1, 2]\nb: *a\n", "x.yml")
 
 
 def test_deep_nesting_is_an_error():

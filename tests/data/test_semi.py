@@ -319,3 +319,12 @@ def test_a_folder_is_enough(folder):
         SemiCOCODataSet(image_dir=str(images), supervised=False, sample_num=0)
     with pytest.raises(DataError, match="does not exist"):
         SemiCOCODataSet(image_dir=str(folder / "none"), supervised=False)
+
+
+@pytest.mark.parametrize(("batch_size", "world_size"), [(6, 1), (3, 2), (2, 3)])
+def test_labelled_images_that_just_fill_one_batch(folder, batch_size, world_size):
+    readers = [make_reader(folder, sup_batch_size=batch_size, world_size=world_size, rank=i) for i in range(world_size)]
+    seen = [int(number) for reader in readers for number in next(iter(reader))["im_id"].numpy().ravel()]
+    assert sorted(seen) == sorted(2 * [1, 2, 3, 4, 5, 6]), "each image in two views"
+    with pytest.raises(DataError, match="6 labelled images do not fill one batch"):
+        make_reader(folder, sup_batch_size=batch_size + 1, world_size=world_size)

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ppdet.engine.weights import CheckpointError, read_arrays
+from ppdet.utils.unpickle import DType, RefusedError
 
 
 @pytest.mark.parametrize("way", attacks("x"))
@@ -120,6 +121,18 @@ def test_pickles_of_python_2(tmp_path):
     path = tmp_path / "w.pdparams"
     path.write_bytes(b"\x80\x02}(U\x01w" + array + b"\x89U\x04" + np.float32(1.5).tobytes() + b"tbu.")
     assert read_arrays(path)["w"].tolist() == [1.5]
+
+
+@pytest.mark.parametrize("place", [2, 3, 4])
+def test_types_with_parts_are_refused(place):
+    """What NumPy writes of a type: version, byte order, subarray, names, fields, size, alignment, flags."""
+    plain = np.dtype(">f4").__reduce__()[2]
+    assert plain[:5] == (3, ">", None, None, None)
+    kind = DType("f4")
+    kind.__setstate__(plain)
+    assert kind.dtype == np.dtype(">f4")
+    with pytest.raises(RefusedError, match="arrays of structures, which are not numbers"):
+        DType("f4").__setstate__((*plain[:place], ("x",), *plain[place + 1 :]))
 
 
 VALID = {protocol: pickle.dumps({**ARRAYS, "n": {"lr": 0.1}, "f": np.float64(2)}, protocol) for protocol in (2, 4, 5)}

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from ppdet.core.workspace import load_config
 from ppdet.engine.weights import CheckpointError, load_weights, read_arrays, save_weights
+from ppdet.utils import download
+from ppdet.utils.download import DownloadError
 
 
 @pytest.fixture
@@ -175,3 +177,13 @@ VALID = safetensors.numpy.save({"a": np.arange(6, dtype=np.float32).reshape(2, 3
 @given(st.floats(0, 1), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=8))
 def test_damaged_safetensors_give_one_error(tmp_path, share, changes):
     read_damaged(tmp_path / "w.safetensors", VALID, share, changes)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_weights_that_cannot_be_had_can_be_done_without_where_they_only_help(tiny, strict, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(download, "RETRY_SECONDS", 0.01)
+    model = load_config(str(tiny)).create("FCOS")
+    with pytest.raises(DownloadError) as error:
+        load_weights(model, "http://127.0.0.1:1/none.pdparams", strict=strict)
+    assert ("or train from scratch with -o pretrain_weights=null" in str(error.value)) == (not strict)

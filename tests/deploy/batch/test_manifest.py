@@ -1,9 +1,12 @@
 """What tells one job from another: the files of its model, and its settings."""
 
+import json
+
 import pytest
 
 from ppdet.data.errors import DataError
 from ppdet.deploy.batch.manifest import IDENTITY, Manifest, fingerprint, read_manifest, require_same
+from ppdet.deploy.batch.shards import Counts
 from ppdet.deploy.batch.storage import Folder
 
 EXPORT = {
@@ -91,6 +94,9 @@ def test_what_is_written_is_read(tmp_path):
     assert read_manifest(folder) is None
     manifest.write(folder)
     assert read_manifest(folder) == manifest
+    assert json.loads((tmp_path / "manifest.json").read_text()) == {**JOB, "finished": None, "format": 1}
+    manifest.finish(folder, Counts(3, 1, 8))
+    assert read_manifest(folder).finished == {"images": 3, "errors": 1, "boxes": 8}
     (tmp_path / "manifest.json").write_text('{"model": "f00d", "of": "another version"}')
     with pytest.raises(DataError, match=r"manifest\.json: damaged, or of another version"):
         read_manifest(folder)

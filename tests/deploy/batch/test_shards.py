@@ -56,3 +56,14 @@ def test_a_shard_is_written_whole_or_not_at_all(tmp_path):
 def test_classes_without_a_category_keep_their_number():
     content = coco_content(rows([0]), [], [])
     assert content["annotations"][0]["category_id"] == 1 and content["categories"] == [{"id": 1, "name": "1"}]
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_only_the_broken_image_is_left_out(broken):
+    made = rows([0, 1, 3])
+    made[broken] = new_row(broken, "b.png", "/x/b.png", "gone")
+    content = coco_content(made, ["a", "b"], [4, 9])
+    kept = [number for place, number in enumerate([0, 1, 3]) if place != broken]
+    assert [image["id"] for image in content["images"]] == kept
+    assert [annotation["image_id"] for annotation in content["annotations"]] == kept
+    assert content["categories"] == [{"id": 4, "name": "a"}, {"id": 9, "name": "b"}]
