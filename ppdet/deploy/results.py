@@ -1,8 +1,9 @@
 """What detections on image files leave behind: pictures and COCO results. Shared by tools/infer.py and deploy/."""
 
+import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -16,6 +17,7 @@ from ppdet.data.transform.decode import read_image
 from ppdet.utils.coco_file import file_names_of, image_ids_of, load_coco_json
 from ppdet.utils.files import lines_of, read_text, write_json
 from ppdet.utils.logger import get_logger, is_watched
+from ppdet.utils.stop import Stopped, StopRequests
 from ppdet.visualize import draw_detections
 
 logger = get_logger(__name__)
@@ -67,7 +69,8 @@ def write_results(
 ) -> None:
     """Draw every image of `detections`, collect COCO results, and log a summary with speed and places.
 
-    A progress bar shows how far it is, where a person watches.
+    A progress bar shows how far it is, where a person watches. Ctrl-C and SIGTERM end it after the image at hand, and
+    what is done is written.
 
     Args:
         output_dir: folder for pictures and bbox.json; made if missing.
@@ -75,7 +78,8 @@ def write_results(
         draw_threshold: least score of a drawn detection. save_threshold: least score in bbox.json.
 
     Raises:
-        DataError: no image could be read.
+        DataError: no image could be read. OSError: something cannot be written.
+        Stopped: a signal has ended it before the last image.
     """
     output = Path(output_dir)
     output.mkdir(parents=True, exist_ok=True)
@@ -85,38 +89,59 @@ def write_results(
             raise DataError(f"{output}: pictures would overwrite the images themselves: name another --output_dir")
     ids = range(len(paths)) if image_ids is None else image_ids
     results, images, boxes, start = [], 0, 0, time.perf_counter()
-    for index, rows in watched(detections, len(paths)):
-        images += 1
-        boxes += int((rows[:, 1] >= draw_threshold).sum())
-        if visualize:
-            drawn = draw_detections(read_image(paths[index]), rows, class_names, draw_threshold)
-            target = output / names[index]
-            if not cv2.imwrite(str(target), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)):
-                raise OSError(f"{target}: the picture cannot be written: is the disk full, or the folder read-only?")
-        if save_results:
-            results += coco_results(
-                ids[index], paths[index], rows[rows[:, 1] >= save_threshold], category_ids, class_names
-            )
-    if not images:
+    requests = StopRequests("finishing this image, then writing what is done")
+    with requests, contextlib.closing(watched(detections, len(paths))) as found:
+        requests.can_wait = True
+        for index, rows in found:
+            images += 1
+            boxes += int((rows[:, 1] >= draw_threshold).sum())
+            if visualize:
+                drawn = draw_detections(read_image(paths[index]), rows, class_names, draw_threshold)
+                write_drawn(drawn, output / names[index])
+            if save_results:
+                kept = rows[rows[:, 1] >= save_threshold]
+                results += coco_results(ids[index], paths[index], kept, category_ids, class_names)
+            if requests.received:
+                break
+    if not images and not requests.received:
         raise DataError(f"none of the {len(paths)} images could be read, beginning with {paths[0]}")
     seconds = time.perf_counter() - start
     logger.info("%d images in %.1f s: %.2f images/s", images, seconds, images / max(seconds, 1e-9))
     logger.info("%d detections with a score of at least %g", boxes, draw_threshold)
-    if images < len(paths):
+    if requests.received:
+        logger.warning("stopped after %d of %d images", images, len(paths))
+    elif images < len(paths):
         logger.warning("%d of %d images could not be read", len(paths) - images, len(paths))
     if save_results:
         write_json(output / "bbox.json", results)
         logger.info("detections: %s", output / "bbox.json")
     if visualize:
         logger.info("pictures: %s", output)
+    if requests.received:
+        raise Stopped(requests.received)
+
+
+def write_drawn(picture: np.ndarray, path: Path) -> None:
+    """Write (H, W, 3) uint8 RGB. Raises OSError with a line that names the file, of which nothing is left then."""
+    encoded = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    try:
+        path.write_bytes(encoded.tobytes())
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise OSError(f"{path}: the picture cannot be written ({error.strerror or error})") from None
 
 
 def watched(detections: Iterable[Detection], total: int) -> Iterator[Detection]:
     """The same, under a progress bar over all `total` images, with those that were skipped."""
     with tqdm(total=total, desc="detect", unit="image", leave=False, disable=not is_watched()) as bar:
-        for index, rows in detections:
-            yield index, rows
-            bar.update(index + 1 - bar.n)
+        try:
+            for index, rows in detections:
+                yield index, rows
+                bar.update(index + 1 - bar.n)
+        finally:
+            if isinstance(detections, Generator):
+                detections.close()
 
 
 def picture_names(paths: Sequence[str]) -> list[str]:

@@ -93,7 +93,8 @@ def is_number(value: object) -> bool:
 def atomic_path(path: Union[str, Path]) -> Iterator[Path]:
     """Give a temporary name beside `path` to write to; it becomes `path` when the block succeeds.
 
-    Missing folders are made. When the block fails, the temporary file goes and `path` stays as it was.
+    Missing folders are made. When the block fails, the temporary file goes and `path` stays as it was. That the system
+    cannot write is an OSError that names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +111,11 @@ def atomic_path(path: Union[str, Path]) -> Iterator[Path]:
         flush(temporary)
         os.replace(temporary, path)
         flush(path.parent)
+    except OSError as error:
+        # A full disk gives no name, and nobody knows the temporary one.
+        if error.errno is None or error.filename not in (None, name):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -113,7 +113,11 @@ class BoardHook(Hook):
         if distributed.rank() != 0:
             return
         folder = Path(self.folder) if self.folder else trainer.output / self.board.name
-        self.opened = self.board(folder)
+        try:
+            self.opened = self.board(folder)
+        except OSError as error:
+            logger.error("%s: %s cannot be written: %s; training goes on", self.board.setting, folder, error)
+            return
         logger.info("%s: scalars go to %s", self.board.setting, folder)
         for line in read_history(trainer.output / HISTORY):
             self.add(line["event"], line, line["iteration"])
