@@ -1,6 +1,7 @@
 """Imports only go down, and cheap imports stay cheap."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,16 @@ def test_imports_only_go_down(path):
 @pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_stay_short(path):
     assert len(path.read_text().splitlines()) <= 320
+
+
+def test_no_test_is_timed():
+    """Speed is the benchmarks' affair, and what takes longer on a busy machine is right all the same."""
+    clocks = re.compile(r"perf_counter|process_time|time\.monotonic|timeout=\d|\.(?:wait|join|result)\(\d")
+    timed = {"patience.py", Path(__file__).name}  # what waits for all others, and this
+    paths = [path for path in (ROOT / "tests").rglob("*.py") if path.name not in timed]
+    paths = [path for path in paths if path.parent.name not in ("soak", "mutants")]
+    assert len(paths) > 100
+    assert [f"{path}: {found[0]}" for path in paths if (found := clocks.search(path.read_text()))] == []
 
 
 def modules_after(statement: str) -> set[str]:
