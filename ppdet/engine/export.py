@@ -37,6 +37,7 @@ from ppdet.engine.export_check import (
 from ppdet.engine.export_onnx import write_formats
 from ppdet.engine.export_size import graph_size, warn_if_too_small
 from ppdet.modeling.layers import ConvNorm
+from ppdet.utils.files import naming
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -145,7 +146,7 @@ def export_model(
     folder = Path(output_dir) / cfg.name
     folder.mkdir(parents=True, exist_ok=True)
     # A failed export leaves an earlier one as it was.
-    with tempfile.TemporaryDirectory(prefix=".export", dir=folder) as temporary:
+    with naming(folder), tempfile.TemporaryDirectory(prefix=".export", dir=folder) as temporary:
         target = Path(temporary)
         save_graph(detector, inputs, target / "model")
         text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)

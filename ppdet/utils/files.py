@@ -90,6 +90,17 @@ def is_number(value: object) -> bool:
 
 
 @contextlib.contextmanager
+def naming(path: Union[str, Path]) -> Iterator[None]:
+    """Give `path` to what the system refuses within the block without a name, as writing to a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+@contextlib.contextmanager
 def atomic_path(path: Union[str, Path]) -> Iterator[Path]:
     """Give a temporary name beside `path` to write to; it becomes `path` when the block succeeds.
 

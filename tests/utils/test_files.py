@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from ppdet.utils.files import atomic_path, write_json
+from ppdet.utils.files import atomic_path, naming, write_json
 
 
 def test_write_makes_folders_and_leaves_nothing_else(tmp_path):
@@ -38,3 +38,18 @@ def test_permissions_follow_the_umask(tmp_path):
     finally:
         os.umask(old)
     assert (tmp_path / "x.json").stat().st_mode & 0o777 == 0o644
+
+
+def test_what_a_full_disk_refuses_has_a_name(tmp_path):
+    with pytest.raises(OSError, match="No space left") as caught, naming(tmp_path):
+        raise OSError(28, "No space left on device")
+    assert caught.value.filename == str(tmp_path)
+    with pytest.raises(FileNotFoundError) as caught, naming(tmp_path):
+        (tmp_path / "nothing").read_text()
+    assert caught.value.filename == str(tmp_path / "nothing")
+    with pytest.raises(OSError, match="No space left") as caught, atomic_path(tmp_path / "a.json"):
+        raise OSError(28, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "a.json")
+    with pytest.raises(OSError, match=r"^a line of its own$"), atomic_path(tmp_path / "a.json"):
+        raise OSError("a line of its own")
+    assert not list(tmp_path.iterdir())
