@@ -71,7 +71,7 @@ def test_a_last_checkpoint_that_cannot_be_written_is_one_line(monkeypatch):
     assert len(attempts) == 3 and caught.value.user_error
     assert str(caught.value) == (
         "output/run/model_final: the last checkpoint cannot be written (No space left on device): make room, and run "
-        "the same command with -r auto: it goes on from the checkpoint before"
+        "the same command with -r auto, which goes on from the last one there is"
     )
 
 

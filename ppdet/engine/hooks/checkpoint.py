@@ -120,15 +120,15 @@ class CheckpointHook(Hook):
             try:
                 prefix = trainer.folder.save(name, state, trainer.model, trainer.optimizer, trainer.ema, ranks)
             except OSError as error:
+                if attempt == attempts > 1:
+                    raise SaveError(
+                        f"{trainer.output / name}: the last checkpoint cannot be written ({error.strerror or error}): "
+                        "make room, and run the same command with -r auto, which goes on from the last one there is"
+                    ) from None
                 again = (
                     f"again in {SECONDS_BETWEEN:.0f} s" if attempt < attempts else "training goes on, and tries again"
                 )
                 logger.error("checkpoint %s/%s could not be written: %s; %s", trainer.output, name, error, again)
-                if attempt == attempts > 1:
-                    raise SaveError(
-                        f"{trainer.output / name}: the last checkpoint cannot be written ({error.strerror or error}): "
-                        "make room, and run the same command with -r auto: it goes on from the checkpoint before"
-                    ) from None
                 time.sleep(SECONDS_BETWEEN if attempt < attempts else 0)
             else:
                 logger.info("checkpoint: %s%s", prefix, WEIGHTS[trainer.folder.weights_format])
