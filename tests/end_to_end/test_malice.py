@@ -48,7 +48,7 @@ def test_resuming(tiny_file, tmp_path):
     trainer = Trainer(load_config(str(tiny_file)))
     folder = RunFolder(tmp_path, keep_every=1)
     folder.begin(None, go_on=False)
-    prefix = folder.save("evil", trainer.state(1, 0), trainer.model, trainer.optimizer, None)
+    prefix = folder.save("evil", trainer.state(0, 0), trainer.model, trainer.optimizer, None)
     path = tmp_path / "evil.pdopt"
     path.write_bytes(attacks(tmp_path / "ran")["os.system"])
     manifest = read_sealed(tmp_path / "evil.json")
