@@ -8,9 +8,12 @@ listed with a reason in survivors.yml, or when less than 95 % of those that are 
 """
 
 import argparse
+import fcntl
 import hashlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -169,6 +172,12 @@ def main() -> int:
     arguments = parser.parse_args()
     output = arguments.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
+    lock = os.open(output / "lock", os.O_CREAT | os.O_WRONLY)  # held until the end
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise SystemExit(f"error: {output}: another run writes there: wait for it, or name another --output") from None
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     tree = output / "tree"
     copy_tree(tree)
     forks.prepare(tree)

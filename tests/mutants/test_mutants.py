@@ -1,7 +1,12 @@
 """The tool that looks at the tests: on a small project with a test that notices and one that does not."""
 
+import fcntl
+import os
+import signal
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -106,6 +111,33 @@ def test_what_is_noticed_is_killed_and_what_is_not_survives(room):
 def test_a_test_that_does_not_end_is_ended(room):
     (room.tree / "tests" / "test_numbers.py").write_text("def test_far():\n    while True:\n        pass\n")
     assert forks.judge(["tests/test_numbers.py"], 1.0, room.log) == "timeout"
+
+
+def test_a_run_that_is_stopped_leaves_no_test_behind(room, tmp_path, monkeypatch):
+    note = tmp_path / "pid"
+    (room.tree / "tests" / "test_numbers.py").write_text(
+        "import os, pathlib, time\n\n\ndef test_far():\n"
+        f"    pathlib.Path({str(note)!r}).write_text(f'{{os.getpid()}}\\n')\n    time.sleep(600)\n"
+    )
+
+    def stop(seconds):
+        if note.is_file() and note.read_text().endswith("\n"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(forks, "time", SimpleNamespace(sleep=stop, monotonic=time.monotonic))
+    with pytest.raises(KeyboardInterrupt):
+        forks.judge(["tests/test_numbers.py"], 600, room.log)
+    pid = int(note.read_text())
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+
+
+def test_one_run_at_a_time(tmp_path, monkeypatch):
+    descriptor = os.open(tmp_path / "lock", os.O_CREAT | os.O_WRONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    monkeypatch.setattr(sys, "argv", ["run.py", "--output", str(tmp_path)])
+    with pytest.raises(SystemExit, match="another run writes there: wait for it, or name another --output"):
+        run.main()
+    os.close(descriptor)
 
 
 def test_tests_that_fail_without_any_mutant(room):
