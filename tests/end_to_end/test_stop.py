@@ -1,18 +1,32 @@
 """Training that is asked to end: it saves, leaves with the code schedulers expect, and goes on as if nothing was."""
 
+import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import ROOT, call
 from tiny import TINY_YAML, write_tiny_coco
 
 from ppdet.engine.weights import read_arrays
 
-ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ["epoch=3", "use_ema=true", "TrainReader.batch_size=1", "worker_num=1", "snapshot_epoch=3"]
+# Training that stands still after two steps, so that a signal comes in the third, however busy the machine is.
+TRAIN = """
+import logging, os, runpy, signal, sys
+sys.path.insert(0, os.getcwd())
+from ppdet.utils.logger import get_logger
+
+class Halt(logging.Handler):
+    def emit(self, record):
+        if "[2/8]" in record.getMessage():
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+get_logger().addHandler(Halt())
+runpy.run_path("tools/train.py", run_name="__main__")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -26,23 +40,18 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def unbroken(config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("unbroken")
-    with start(config, folder) as process:
-        assert process.wait() == 0
+    call("tools/train.py", "-c", config, "-o", *OPTIONS, f"save_dir={folder}")
     return folder
-
-
-def start(config, folder, *more):
-    command = [sys.executable, "tools/train.py", "-c", str(config), *more, "-o", *OPTIONS, f"save_dir={folder}"]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_the_run_goes_on(config, unbroken, tmp_path, number, code):
-    with start(config, tmp_path) as process:
-        for line in process.stdout:
-            if "[2/8]" in line:  # second step of the first epoch
-                process.send_signal(number)
-                break
+    command = [sys.executable, "-c", TRAIN, "-c", str(config), "-o", *OPTIONS, f"save_dir={tmp_path}"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert any("[2/8]" in line for line in process.stdout)  # second step of the first epoch
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        process.send_signal(number)
+        process.send_signal(signal.SIGCONT)
         text = process.stdout.read()
         assert process.wait() == code, text
     assert f"{number.name}: finishing the step, then saving" in text
@@ -50,9 +59,7 @@ def test_a_signal_saves_and_the_run_goes_on(config, unbroken, tmp_path, number, 
     assert "Traceback" not in text
     (manifest,) = (tmp_path / "tiny").glob("snapshot_*.json")
 
-    with start(config, tmp_path, "-r", "auto") as process:
-        text = process.stdout.read()
-        assert process.wait() == 0, text
+    text = call("tools/train.py", "-c", config, "-r", "auto", "-o", *OPTIONS, f"save_dir={tmp_path}")
     assert f"resumed from {manifest.with_suffix('')}: 0 epochs" in text
     for suffix in ("pdparams", "pdema", "pdopt"):
         one, two = (read_arrays(folder / "tiny" / f"model_final.{suffix}") for folder in (unbroken, tmp_path))
