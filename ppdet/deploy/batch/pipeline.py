@@ -15,6 +15,7 @@ from ppdet.deploy.batch.worker import WORKER, DetectorWorker, Tally, WorkerSetti
 from ppdet.deploy.errors import DeployError
 from ppdet.utils.cpu import cpu_count
 from ppdet.utils.logger import get_logger
+from ppdet.utils.stop import Stopped, say
 
 logger = get_logger(__name__)
 
@@ -98,6 +99,11 @@ def ray_session(address: Optional[str], cpus: int) -> Iterator[None]:
             ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise DeployError(f"Ray does not start: {error}") from None
+    except SystemExit as end:  # by a signal, whose line nobody has seen; Ray's own handler has a code of its own
+        number = signal.SIGINT if end.code == 128 + signal.SIGINT else signal.SIGTERM
+        ray.shutdown()
+        say(number, "interrupted while Ray was starting")
+        raise Stopped(number) from None
     if threading.current_thread() is threading.main_thread():
         # Ray's own prints where in its code it was, and without one Ray would be left behind.
         signal.signal(signal.SIGTERM, before if callable(before) else stop)
