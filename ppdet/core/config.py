@@ -122,7 +122,8 @@ class Config(Mapping):
     def dump(self, path: Union[str, Path]) -> None:
         """Write one YAML file, without bases, that loads to the same configuration and behaves the same."""
         text = render(self.flattened().to_dict())
-        Path(path).write_text(f"# merged from {self.path}\n{text}", encoding="utf-8")
+        shown = " ".join(self.path.split())  # a line break in it would end the comment
+        Path(path).write_text(f"# merged from {shown}\n{text}", encoding="utf-8")
 
 
 def read_config(path: Union[str, Path], overrides: Union[Iterable[str], Mapping[str, Any]] = ()) -> Config:

@@ -238,6 +238,11 @@ TrainDataset: !ToyDataSet {anno_path: "ä: #b"}
     assert again.create("ToyHead", input_shape=[1]).loss.alpha == 2e-5
 
 
+def test_a_line_break_in_the_name_of_a_file_stays_in_the_comment_of_a_dump(write):
+    read_config(write("epoch: 3\n", "a\nepoch: 99\n.yml")).dump("dumped.yml")
+    assert read_config("dumped.yml")["epoch"] == 3
+
+
 def test_settings_without_effect_say_so_once(load, caplog):
     logger = logging.getLogger("ppdet")
     logger.addHandler(caplog.handler)
