@@ -1,10 +1,12 @@
 """What tells one job from another: the files of its model, and its settings."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from ppdet.data.errors import DataError
+from ppdet.deploy.batch.inputs import EncodedImages, ImagePaths
 from ppdet.deploy.batch.manifest import IDENTITY, Manifest, fingerprint, read_manifest, require_same
 from ppdet.deploy.batch.shards import Counts
 from ppdet.deploy.batch.storage import Folder
@@ -100,3 +102,28 @@ def test_what_is_written_is_read(tmp_path):
     (tmp_path / "manifest.json").write_text('{"model": "f00d", "of": "another version"}')
     with pytest.raises(DataError, match=r"manifest\.json: damaged, or of another version"):
         read_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    ("one", "others"),
+    [
+        (
+            ImagePaths("/x", ["a.png", "b.png"]),
+            [ImagePaths("/y", ["a.png", "b.png"]), ImagePaths("/x", ["b.png", "a.png"]), ImagePaths("/x", ["a.png"])],
+        ),
+        (
+            EncodedImages([("t.parquet", 5)], "bytes", "name"),
+            [
+                EncodedImages([("t.parquet", 6)], "bytes", "name"),
+                EncodedImages([("u.parquet", 5)], "bytes", "name"),
+                EncodedImages([("t.parquet", 5)], "image", "name"),
+                EncodedImages([("t.parquet", 5)], "bytes", "key"),
+                EncodedImages([("t.parquet", 5)], "bytes"),
+                EncodedImages([("t.parquet", 5), ("u.parquet", 5)], "bytes", "name"),
+            ],
+        ),
+    ],
+)
+def test_other_images_or_names_are_another_job(one, others):
+    prints = [images.fingerprint() for images in (one, *others)]
+    assert len(set(prints)) == len(prints) and prints[0] == replace(one).fingerprint()
