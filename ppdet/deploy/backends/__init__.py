@@ -1,7 +1,9 @@
 """The engines that run an exported model, and the choice between them."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Optional
 
 from ppdet.deploy.backends.base import Backend, Options, reason
 from ppdet.deploy.backends.onnx_runtime import ONNXRuntime
@@ -18,7 +20,8 @@ BACKENDS: dict[str, type[Backend]] = {kind.name: kind for kind in (PaddleInferen
 
 def load_backend(folder: Path, name: str, options: Options) -> Backend:
     """The graph of an exported folder in the named engine, or, for "auto", in the fastest one that is installed and
-    gives the detections of the export's self-check. Where there is nothing to compare, "auto" is the first one.
+    gives the detections of the export's self-check. Where there is nothing to compare, "auto" is the first one that
+    loads.
 
     Raises:
         DeployError: the engine is not installed, or cannot run this folder with these options.
@@ -49,16 +52,15 @@ def fastest(folder: Path, options: Options) -> Backend:
     if not usable:
         raise DeployError("; ".join(f"{name}: {problem}" for name, problem in obstacles.items()))
     check = SelfCheck.read(folder)
-    if check is None or not check.comparable(options.precision):
-        if len(usable) > 1:
-            lacks = "has no self-check" if check is None else "has a self-check without detections, nothing"
-            logger.info("backend %s: the folder %s to compare engines by", usable[0], lacks)
-        return BACKENDS[usable[0]](folder, options)
+    comparable = check is not None and check.comparable(options.precision)
     seconds: dict[str, float] = {}
     best, failures = None, []
     for name in usable:
         try:
             backend = BACKENDS[name](folder, options)
+            if not comparable:
+                tell_first(backend, check, usable)
+                return backend
             check.verify(backend, options.precision)
             start = time.perf_counter()
             backend(check.arrays)
@@ -70,7 +72,15 @@ def fastest(folder: Path, options: Options) -> Backend:
         if seconds[name] == min(seconds.values()):
             best = backend
     if best is None:
-        raise DeployError(f"{folder}: no backend passes the self-check: {'; '.join(failures)}")
+        wanted = "passes the self-check" if comparable else "can load it"
+        raise DeployError(f"{folder}: no backend {wanted}: {'; '.join(failures)}")
     times = ", ".join(f"{name} {1e3 * value:.0f} ms" for name, value in sorted(seconds.items(), key=lambda x: x[1]))
     logger.info("backend %s (self-check: %s)", best.name, times)
     return best
+
+
+def tell_first(backend: Backend, check: Optional[SelfCheck], usable: Sequence[str]) -> None:
+    """Log that "auto" has not compared engines, where there are several."""
+    if len(usable) > 1:
+        lacks = "has no self-check" if check is None else "has a self-check without detections, nothing"
+        logger.info("backend %s: the folder %s to compare engines by", backend.name, lacks)
