@@ -7,6 +7,7 @@ import numpy as np
 import paddle
 import pytest
 from noise import noisy
+from processors import needs_bfloat16
 from tiny import TINY_YAML
 
 from ppdet.core.workspace import load_config
@@ -138,8 +139,8 @@ def exported(folder, tmp_path_factory):
     return export_model(cfg, str(place), formats=["onnx", "openvino"], precision="fp16"), cfg
 
 
-ENGINES = [("paddle", "fp32"), ("paddle", "bf16"), ("onnxruntime", "fp32"), ("onnxruntime", "fp16"),
-           ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "fp16")]  # fmt: skip
+ENGINES = [("paddle", "fp32"), pytest.param("paddle", "bf16", marks=needs_bfloat16), ("onnxruntime", "fp32"),
+           ("onnxruntime", "fp16"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "fp16")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("backend", "precision"), ENGINES)

@@ -5,15 +5,13 @@ import functools
 import numpy as np
 import paddle
 import pytest
+from processors import needs_bfloat16
 
 from ppdet.core.workspace import load_config
 from ppdet.data.transform.targets import Gt2FCOSTarget
 from ppdet.modeling import cpu
 
 pytestmark = pytest.mark.skipif(not cpu.ready(), reason="oneDNN cannot be used on this machine")
-needs_bfloat16 = pytest.mark.skipif(
-    not cpu.agrees("bfloat16"), reason="oneDNN has no bfloat16 for training on this processor"
-)
 
 VARIANTS = {
     "trained batch norm, variant d": ["ResNet.variant=d", "ResNet.freeze_norm=false", "ResNet.freeze_at=-1"],

@@ -5,6 +5,7 @@ import paddle
 import paddle.nn.functional as F
 import pytest
 from paddle import nn
+from processors import needs_bfloat16
 
 from ppdet.modeling import cpu
 from ppdet.modeling.cpu import tensors
@@ -13,9 +14,6 @@ from ppdet.modeling.layers import Conv2D, normalize
 pytestmark = pytest.mark.skipif(not cpu.ready(), reason="oneDNN cannot be used on this machine")
 # bfloat16 has 8 bits of mantissa.
 TOLERANCE = {"float32": 5e-6, "bfloat16": 1e-2}
-needs_bfloat16 = pytest.mark.skipif(
-    not cpu.agrees("bfloat16"), reason="oneDNN has no bfloat16 for training on this processor"
-)
 
 
 def array(*shape, seed=0, frozen=False):

@@ -13,6 +13,7 @@ import numpy as np
 import paddle
 import pytest
 from patience import PATIENCE
+from processors import needs_bfloat16
 
 from ppdet.modeling import cpu
 from ppdet.modeling.cpu import check, onednn, primitives
@@ -22,9 +23,6 @@ from ppdet.modeling.layers import Conv2D, ConvNorm
 ROOT = Path(__file__).resolve().parents[3]
 
 needs_onednn = pytest.mark.skipif(not cpu.ready(), reason="oneDNN cannot be used on this machine")
-needs_bfloat16 = pytest.mark.skipif(
-    not cpu.agrees("bfloat16"), reason="oneDNN has no bfloat16 for training on this processor"
-)
 
 
 @pytest.fixture
