@@ -47,9 +47,10 @@ def test_other_ranks_infos_stay_out(tmp_path, monkeypatch):
     assert lines(tmp_path / "log") == ["==== title", "[ERROR] [rank 2] told"]
 
 
-def test_names_of_files_that_are_not_text(tmp_path):
+def test_names_of_files_that_are_not_text(tmp_path, capsys):
     with LogFile(tmp_path / "log", "title"):
         logger.info("%s", os.fsdecode(b"caf\xe9.jpg"))
+    capsys.readouterr()  # pytest-xdist cannot pass on what was printed
     assert lines(tmp_path / "log")[1] == "[INFO] caf\\udce9.jpg"
 
 
