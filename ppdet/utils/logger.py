@@ -124,7 +124,8 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         rank = get_rank()
         record.rank = f"[rank {rank}] " if rank > 0 else ""
-        return super().format(record)
+        # Names of files need not be text; a stream could refuse what is left of their bytes.
+        return super().format(record).encode("utf-8", "backslashreplace").decode()
 
 
 class _Memory(logging.Handler):
