@@ -1,7 +1,9 @@
 """A detector and a data set small enough to train in a test."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Optional
 
 import cv2
 import numpy as np
@@ -35,6 +37,24 @@ def write_tiny_coco(folder: Path, *, images: int = 8, size: tuple[int, int] = (9
         content["images"].append({"id": number, "file_name": name, "width": width, "height": height})
     (folder / "train.json").write_text(json.dumps(content))
     return folder
+
+
+OTHER_ORDER = {3: 30, 7: 5}  # category ids; blue comes first
+
+
+def rewrite(
+    folder: Path, name: str, *, ids: Optional[dict] = None, names: Optional[dict] = None, more: Sequence[str] = ()
+) -> str:
+    """Write train.json of a tiny data set under another name, with other category ids or names; return the option."""
+    content = json.loads((folder / "train.json").read_text())
+    for category in content["categories"]:
+        category["name"] = (names or {}).get(category["name"], category["name"])
+        category["id"] = (ids or {}).get(category["id"], category["id"])
+    for annotation in content["annotations"]:
+        annotation["category_id"] = (ids or {}).get(annotation["category_id"], annotation["category_id"])
+    content["categories"] += [{"id": 90 + i, "name": name} for i, name in enumerate(more)]
+    (folder / name).write_text(json.dumps(content))
+    return f"anno_path={name}"
 
 
 TINY_YAML = """

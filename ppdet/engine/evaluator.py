@@ -195,7 +195,14 @@ class Evaluator:
         """Results with the category ids that EvalDataset gives to their `category_name`, where it has some of them."""
         ids = dict(zip(self.dataset.class_names, self.dataset.category_ids))
         found = {str(result["category_name"]) for result in results if "category_name" in result}
-        if not found & ids.keys() or len(ids) < len(self.dataset.class_names):  # numbers for names, or a name twice
+        if len(ids) < len(self.dataset.class_names):  # a name twice
+            return results
+        if not found & ids.keys():
+            if not all(name.isdigit() for name in found):  # a model without names numbers its classes
+                sides = listed(sorted(found)), listed(list(ids))
+                logger.warning(
+                    "%s: the results are of classes %s, and EvalDataset has %s: taken by category_id", path, *sides
+                )
             return results
         named = [r for r in results if "category_name" not in r or str(r["category_name"]) in ids]
         for result in named:

@@ -93,10 +93,15 @@ class COCOMetric:
 
     @property
     def results(self) -> list[dict]:
-        """`detections` as COCO's result entries."""
+        """`detections` as COCO's result entries, each with the `category_name` of its category_id.
+
+        COCO's readers ignore the name; `Evaluator.evaluate_file` goes by it, so that a file that numbers the same
+        classes differently judges them rightly.
+        """
+        names = dict(zip(self.category_ids, self.class_names))
         columns = [self.detections[name].tolist() for name in ("image_id", "category_id", "bbox", "score")]
         return [
-            {"image_id": image, "category_id": category, "bbox": box, "score": score}
+            {"image_id": image, "category_id": category, "category_name": names[category], "bbox": box, "score": score}
             for image, category, box, score in zip(*columns)
         ]
 

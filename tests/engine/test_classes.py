@@ -3,16 +3,15 @@
 import json
 import shutil
 
-import numpy as np
 import paddle
 import pytest
 import yaml
 from oracle import Oracle
+from tiny import OTHER_ORDER, rewrite
 
 from ppdet.core.workspace import load_config
 from ppdet.data.errors import DataError
 from ppdet.deploy.detector import Detector
-from ppdet.deploy.results import coco_results
 from ppdet.engine import classes as module
 from ppdet.engine.analysis import evaluate_once
 from ppdet.engine.build import build_dataset, build_trained_model
@@ -26,21 +25,7 @@ from ppdet.engine.run_folder import RunFolder
 from ppdet.engine.trainer import Trainer
 from ppdet.engine.weights import CheckpointError
 
-OTHER_ORDER = {3: 30, 7: 5}  # blue comes first
 NUMBERS = "EvalReader.batch_size=4"
-
-
-def rewrite(folder, name, *, ids=None, names=None, more=()):
-    """train.json under another name, with other category ids or names."""
-    content = json.loads((folder / "train.json").read_text())
-    for category in content["categories"]:
-        category["name"] = (names or {}).get(category["name"], category["name"])
-        category["id"] = (ids or {}).get(category["id"], category["id"])
-    for annotation in content["annotations"]:
-        annotation["category_id"] = (ids or {}).get(annotation["category_id"], annotation["category_id"])
-    content["categories"] += [{"id": 90 + i, "name": name} for i, name in enumerate(more)]
-    (folder / name).write_text(json.dumps(content))
-    return f"anno_path={name}"
 
 
 @pytest.fixture
@@ -289,33 +274,6 @@ def test_a_teacher_of_other_classes_is_told(tiny_semi, log):
     option = rewrite(tiny_semi.parent / "data", "b.json", names={"red": "rot"})
     Trainer(load_config(str(tiny_semi), [*start, f"TrainDataset.{option}"]))
     assert "other classes, which it will label: only in TrainDataset" in log.text
-
-
-def test_results_of_inference_are_evaluated_by_names(tiny, data, tmp_path, log):
-    truth = json.loads((data / "train.json").read_text())
-    names = {category["id"]: category["name"] for category in truth["categories"]}
-    files = {image["id"]: str(data / "images" / image["file_name"]) for image in truth["images"]}
-    results = []
-    for one in truth["annotations"]:
-        x, y, w, h = one["bbox"]
-        row = np.array([[[3, 7].index(one["category_id"]), 0.9, x, y, x + w, y + h]])
-        results += coco_results(one["image_id"], files[one["image_id"]], row, [3, 7], ["red", "blue"])
-    assert {result["category_name"] for result in results} == {"red", "blue"}
-    assert all(names[result["category_id"]] == result["category_name"] for result in results)
-    swapped = rewrite(data, "val.json", ids={3: 7, 7: 3})
-    other_names = rewrite(data, "names.json", names={"red": "rot", "blue": "blau"})
-    more = [{**results[0], "category_name": "green"}, {**results[1], "category_name": "tree"}]
-    for option, content, told in (
-        ("anno_path=train.json", results, ""),
-        (swapped, results, ""),
-        (swapped, results + more, "2 results are of classes that EvalDataset does not have: 'green', 'tree'"),
-        (other_names, results, ""),  # names that say nothing: the ids are taken
-    ):
-        log.clear()
-        (tmp_path / "bbox.json").write_text(json.dumps(content))
-        evaluator = Evaluator(load_config(str(tiny), [f"EvalDataset.{option}"]), output_eval=str(tmp_path))
-        assert evaluator.evaluate_file()["AP"] == pytest.approx(1.0)
-        assert told in log.text and ("does not have" in log.text) == bool(told)
 
 
 def test_models_without_a_memory_are_evaluated_as_before(tiny):

@@ -150,7 +150,8 @@ def test_result_dictionaries_are_coco_results(tmp_path):
     path = write_annotations(tmp_path / "a.json", [5], [], [3, 9])
     metric = make_metric(path, [3, 9])
     metric.update(np.array([[1, 0.5, 10, 20, 40, 60]], np.float32), [1], [5])
-    assert metric.results == [{"image_id": 5, "category_id": 9, "bbox": [10.0, 20.0, 30.0, 40.0], "score": 0.5}]
+    entry = {"image_id": 5, "category_id": 9, "category_name": "class9", "bbox": [10.0, 20.0, 30.0, 40.0], "score": 0.5}
+    assert metric.results == [entry]
     metric.save(tmp_path / "out" / "bbox.json")
     assert json.loads((tmp_path / "out" / "bbox.json").read_text()) == metric.results
 
