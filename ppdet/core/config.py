@@ -17,6 +17,8 @@ from ppdet.utils.files import read_text
 
 __all__ = ["Config", "ConfigError", "ConfigKeyError", "merge_config", "read_config"]
 
+Overrides = Union[Iterable[str], Mapping[str, Any], None]  # texts key=value, or values by dotted key
+
 BASE_KEY = "_BASE_"
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"  # of the repository; not there in an installed package
 
@@ -28,10 +30,12 @@ class Config(Mapping):
     Components are asked for with `component` and built with `create`.
     """
 
-    def __init__(self, root: Node, path: str, layers: Sequence[Node] = ()) -> None:
-        """`layers`: of each layer what it sets, or all that is set when it has been merged."""
+    def __init__(self, root: Node, path: str, layers: Sequence[Node] = (), files: int = 0) -> None:
+        """`layers`: of each layer what it sets, or all that is set when it has been merged; the first `files` of them
+        are files."""
         self.root = root
         self.layers = tuple(layers)
+        self.files = files
         self.path = path
         validate(root)
 
@@ -103,14 +107,14 @@ class Config(Mapping):
     def flattened(self) -> "Config":
         """Return the configuration as one file can say it.
 
-        In one file nothing lies above auto_lr, so `auto_lr.literal` names what the user has set above it.
+        In one file nothing lies above auto_lr, so `auto_lr.literal` names the values that are the user's own.
         """
         own = literal_values(self) if self["auto_lr"] is not None else []
         if not own:
             return self
-        value = on_layer(from_plain(own, "set above auto_lr"), len(self.layers) + 1)
+        value = on_layer(from_plain(own, "the user's own"), len(self.layers) + 1)
         root = override(self.root, "auto_lr.literal", value)
-        return Config(root, self.path, [*self.layers, root])
+        return Config(root, self.path, [*self.layers, root], self.files)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything that is set as plain Python; `!Name {...}` becomes {"name": "Name", ...}.
@@ -126,40 +130,53 @@ class Config(Mapping):
         Path(path).write_text(f"# merged from {shown}\n{text}", encoding="utf-8")
 
 
-def read_config(path: Union[str, Path], overrides: Union[Iterable[str], Mapping[str, Any]] = ()) -> Config:
+def read_config(path: Union[str, Path], overrides: Overrides = ()) -> Config:
     """Read a file, its bases and the overrides, and validate the result.
 
     Overrides are texts "a.b.0.c=value", of origin -o, or values by dotted key, of origin load_config.
     """
     layers: list[Node] = []
     root = _read_file(Path(path).expanduser(), (), layers)
-    if isinstance(overrides, Mapping):
-        above = [(key, from_plain(value, "load_config")) for key, value in overrides.items()]
-    else:
-        above = [_read_override(text) for text in overrides]
-    return _put_on_top(root, above, str(path), layers, is_new=True)
+    above = _read_overrides(overrides, "load_config", "-o")
+    return _put_on_top(root, above, str(path), layers, len(layers), is_new=True)
 
 
-def merge_config(config: Config, values: Mapping[str, Any], source: str = "merge_config") -> Config:
-    """Return another configuration with `values` by dotted key merged in; `source` becomes their origin."""
-    above = [(key, from_plain(value, source)) for key, value in values.items()]
-    return _put_on_top(config.root, above, config.path, config.layers, is_new=False)
+def merge_config(config: Config, values: Overrides, source: str = "merge_config") -> Config:
+    """Return another configuration with `values` merged in: by dotted key, or texts "a.b.0.c=value".
+
+    `source` becomes their origin.
+    """
+    above = _read_overrides(values, source, source)
+    return _put_on_top(config.root, above, config.path, config.layers, config.files, is_new=False)
 
 
-def _read_override(text: str) -> tuple[str, Node]:
-    key, separator, value = text.partition("=")
+def _read_overrides(values: Overrides, source: str, text_source: str) -> list[tuple[str, Node]]:
+    """Values by dotted key, from a mapping of origin `source`, or from texts of origin `text_source`."""
+    if isinstance(values, Mapping):
+        for key in values:
+            if not isinstance(key, str):
+                raise config_error(source, "", f"expected a dotted key, such as 'ResNet.depth', got {key!r}")
+        return [(key, from_plain(value, source)) for key, value in values.items()]
+    if isinstance(values, (str, bytes)) or not isinstance(values, (Iterable, type(None))):
+        forms = "values by dotted key, such as {'ResNet.depth': 18}, or a list of texts, such as ['ResNet.depth=18']"
+        raise config_error(source, "", f"expected {forms}, got {values!r}")
+    return [_read_override(text, text_source) for text in values or ()]
+
+
+def _read_override(text: str, source: str) -> tuple[str, Node]:
+    key, separator, value = text.partition("=") if isinstance(text, str) else ("", "", "")
     if not separator or not key.strip():
-        raise config_error("-o", "", f"expected key=value, such as ResNet.depth=18, got {text!r}")
-    return key.strip(), parse(value, key.strip(), fixed_origin="-o")
+        raise config_error(source, "", f"expected key=value, such as ResNet.depth=18, got {text!r}")
+    return key.strip(), parse(value, key.strip(), fixed_origin=source)
 
 
 def _put_on_top(
-    root: Node, above: list[tuple[str, Node]], path: str, layers: Sequence[Node], *, is_new: bool
+    root: Node, above: list[tuple[str, Node]], path: str, layers: Sequence[Node], files: int, *, is_new: bool
 ) -> Config:
     """Return the configuration with one more layer, of the values by dotted key `above`."""
     for key, value in above:
         root = override(root, key, on_layer(value, len(layers) + 1))
-    config = Config(root, path, [*layers, root])
+    config = Config(root, path, [*layers, root], files)
     check_effect(config, len(config.layers), is_new=is_new)
     return config
 

@@ -1,8 +1,9 @@
 """Which values of a configuration `auto_lr` scales, and which the user has set for this very run.
 
 auto_lr says how many images an update had when a file's values were tuned. So it speaks of the values beside it and
-below it: those of the same file, of its bases, or of the same command line. A value from above it (of a file that has
-that one as its base, of merge_config, of -o) is the user's own, and stays as it is.
+below it: those of the same file, and of its bases. A value of a file above it (one that has that file as its base) is
+the user's own, and stays as it is. So does every value of -o, load_config or merge_config, whatever these say of
+auto_lr, unless an auto_lr.literal of theirs, beside or above the value, does not name it.
 """
 
 from typing import TYPE_CHECKING, Optional
@@ -22,14 +23,27 @@ def is_scaled(config: "Config", name: str) -> bool:
 
 
 def literal_values(config: "Config") -> list[str]:
-    """Return those of SCALED that auto_lr leaves as they are: set above it, or named by auto_lr.literal."""
-    listed, list_layer = config["auto_lr"]["literal"] or [], config.layer("auto_lr.literal")
-    found = []
-    for name in SCALED:
-        layer = layer_of(config, name)
-        if layer > config.layer("auto_lr") or (name in listed and layer <= list_layer):
-            found.append(name)
-    return found
+    """Return those of SCALED that auto_lr leaves as they are: the user's own, or named by auto_lr.literal."""
+    return [name for name in SCALED if _is_literal(config, name)]
+
+
+def _is_literal(config: "Config", name: str) -> bool:
+    layer, listed = layer_of(config, name), config["auto_lr"]["literal"]
+    list_layer = config.layer("auto_lr.literal")
+    if listed is not None and layer <= list_layer and (name in listed or list_layer > config.files):
+        return name in listed
+    return layer > _tuned_layer(config)
+
+
+def tuned_rate(config: "Config") -> float:
+    """Return the base_lr that auto_lr speaks of, which one of the user's own may lie above."""
+    scaled = is_scaled(config, "base_lr")
+    return config.up_to_layer(BASE_LR, config.layer("auto_lr") if scaled else _tuned_layer(config))
+
+
+def _tuned_layer(config: "Config") -> int:
+    """Number of the highest layer whose values auto_lr speaks of by its place alone."""
+    return min(config.layer("auto_lr"), config.files)
 
 
 def layer_of(config: "Config", name: str) -> int:

@@ -87,7 +87,8 @@ AUTO_LR = {
     "literal": Setting(
         Optional[list[Literal[SCALED]]],
         None,
-        "values that stay as they are, besides those set above auto_lr; a run's config.yml names the latter here",
+        "values that stay as they are, besides the user's own, which a run's config.yml names here; set by -o or from "
+        "Python, it alone decides: [] has all of them scaled",
     ),
 }
 
@@ -121,7 +122,7 @@ SETTINGS = {
         Optional[int],
         None,
         "iterations after which training ends, if its epochs do not end it earlier; with auto_lr, iterations of "
-        "base_batch_size images, if it is set beside or below auto_lr; null: epochs alone count",
+        "base_batch_size images, if a file sets it beside or below auto_lr; null: epochs alone count",
         minimum=1,
     ),
     "seed": Setting(int, 0, "seed of everything random", minimum=0),
@@ -150,7 +151,7 @@ SETTINGS = {
     "auto_lr": Setting(
         Optional[dict[str, Any]],
         None,
-        "LearningRate.base_lr follows the images per update, if it is set beside or below auto_lr; null: never",
+        "LearningRate.base_lr follows the images per update, if a file sets it beside or below auto_lr; null: never",
         keys=AUTO_LR,
     ),
     "output_eval": Setting(Optional[str], None, "folder for bbox.json of an evaluation"),

@@ -84,6 +84,9 @@ def from_plain(value: Any, origin: str) -> Node:
         return Node({key: from_plain(item, origin) for key, item in value.items()}, origin)
     if isinstance(value, (list, tuple)):
         return Node([from_plain(item, origin) for item in value], origin)
+    for kind in (str, int, float):
+        if isinstance(value, kind) and not isinstance(value, bool):
+            value = kind(value)  # of numpy's float64 and its like, which YAML has no form for
     return Node(value, origin)
 
 

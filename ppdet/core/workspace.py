@@ -1,11 +1,10 @@
 """The names that users of PaddleDetection know: register, serializable, create, load_config, merge_config."""
 
 import importlib
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Union
+from typing import Union
 
-from ppdet.core.config import Config, ConfigError, merge_config, read_config
+from ppdet.core.config import Config, ConfigError, Overrides, merge_config, read_config
 from ppdet.core.inject import ComponentConfig, create
 from ppdet.core.registry import register, serializable
 
@@ -23,7 +22,7 @@ __all__ = [
 PLUGINS = ("ppdet.data", "ppdet.modeling", "ppdet.optimizer", "ppdet.metrics")
 
 
-def load_config(path: Union[str, Path], overrides: Union[Iterable[str], Mapping[str, Any]] = ()) -> Config:
+def load_config(path: Union[str, Path], overrides: Overrides = ()) -> Config:
     """Load and validate a YAML file with overrides on top: texts "a.b.0.c=value", or values by dotted key.
 
     The packages that register components are imported first. Raises ConfigError, one line, for any mistake.

@@ -11,8 +11,8 @@ logger = get_logger(__name__)
 def steps_per_iteration(cfg: Config, name: str, images_per_step: int) -> float:
     """Steps of this run for each iteration that `name` counts: max_iters, or PiecewiseDecay's milestones.
 
-    With `auto_lr`, iterations set beside or below it have base_batch_size images, as the learning rate has: a run with
-    fewer images per step makes more steps, and sees as many images. Numbers that the user sets above it
+    With `auto_lr`, iterations that a file sets beside or below it have base_batch_size images, as the learning rate
+    has: a run with fewer images per step makes more steps, and sees as many images. Numbers of the user's own
     (ppdet.core.scaling) count steps.
     """
     return cfg["auto_lr"]["base_batch_size"] / images_per_step if is_scaled(cfg, name) else 1.0

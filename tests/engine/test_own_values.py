@@ -56,12 +56,6 @@ def behaviour(cfg, images=2):
             "LearningRate: {schedulers: [PiecewiseDecay: {milestones: [7], unit: iteration}]}\n",
             (0.0025, 240, 1),
         ),
-        # Beside an auto_lr of its own, a value is for that many images again.
-        (
-            {**RATE, "auto_lr.base_batch_size": 4},
-            "LearningRate: {base_lr: 0.002}\nauto_lr: {base_batch_size: 4}\n",
-            (0.001, 120, 2),
-        ),
         ({**RATE, "auto_lr": None}, "LearningRate: {base_lr: 0.002}\nauto_lr: null\n", (0.002, 60, 1)),
         ({"auto_lr.base_batch_size": 16}, "auto_lr: {base_batch_size: 16}\n", (0.00125, 480, 8)),
     ],
@@ -81,10 +75,67 @@ def test_a_merged_file_names_what_was_the_users_own(base, tmp_path):
     assert cfg["auto_lr"]["literal"] is None
     again.dump(tmp_path / "again.yml")
     assert load_config(tmp_path / "again.yml").to_dict() == again.to_dict()
-    # Values that come on top of it are the user's own as well, unless an auto_lr comes with them.
+    # Values that come on top of it are the user's own as well, unless an auto_lr.literal does not name them.
     assert behaviour(merge_config(again, {"LearningRate.base_lr": 0.5}))[0] == 0.5
     both = {"LearningRate.base_lr": 0.5, "auto_lr.base_batch_size": 4}
-    assert behaviour(merge_config(again, both))[:2] == (0.25, 40)
+    assert behaviour(merge_config(again, both))[:2] == (0.5, 40)
+    assert behaviour(merge_config(again, {**both, "auto_lr.literal": ["max_iters"]}))[:2] == (0.25, 40)
+
+
+def test_a_file_says_beside_a_value_for_how_many_images_it_is(base):
+    top = base.with_name("top.yml")
+    top.write_text("_BASE_: base.yml\nLearningRate: {base_lr: 0.002}\nauto_lr: {base_batch_size: 4}\n")
+    assert behaviour(load_config(top)) == pytest.approx((0.001, 120, 2))
+    # Said of values of files, -o is the same, and values of one's own beside it are as they were.
+    assert behaviour(load_config(base, ["auto_lr.base_batch_size=4"])) == pytest.approx((0.005, 120, 2))
+
+
+OWN = {"LearningRate.base_lr": 0.5, "max_iters": 40}
+MILESTONES = "LearningRate.schedulers.0.milestones"
+
+
+@pytest.mark.parametrize("later", [{}, {"auto_lr.base_batch_size": 4}, {"auto_lr": {"base_batch_size": 8}}])
+def test_what_is_said_of_auto_lr_leaves_values_of_the_users_own_alone(base, tmp_path, later, log):
+    own = {**OWN, MILESTONES: [7]}
+    plain, together = load_config(base), {**own, **later}
+    ways = [
+        load_config(base, [f"{key}={render_inline(value)}" for key, value in together.items()]),
+        load_config(base, together),
+        merge_config(merge_config(plain, own), later),
+        merge_config(merge_config(plain, later), own),
+        merge_config(merge_config(merge_config(plain, {"LearningRate.base_lr": 0.1}), together), later),
+    ]
+    for number, cfg in enumerate(ways):
+        cfg.dump(tmp_path / f"{number}.yml")
+        again = load_config(tmp_path / f"{number}.yml")
+        for one in (cfg, again, merge_config(again, later)):
+            assert behaviour(one) == (0.5, 40, 1), number
+        # It is told what auto_lr would make of the file's own rate, 0.01, not of the user's.
+        log.clear()
+        learning_rate(cfg, 2)
+        would_be = 0.01 * 2 / cfg["auto_lr"]["base_batch_size"]
+        assert f"is {0.5 / would_be:.3g} times the rate that 2 images per step would have by auto_lr" in log.text
+        assert ("learning rate: 0.5, as " in log.text) == (bool(later) and number != 3)
+
+
+@pytest.mark.parametrize(
+    ("literal", "expected"),
+    [([], (0.25, 80, 2)), (["base_lr"], (0.5, 80, 2)), (["max_iters", "milestones"], (0.25, 40, 1))],
+)
+def test_an_explicit_list_has_values_of_the_users_own_scaled(base, tmp_path, literal, expected):
+    asked = {"auto_lr.base_batch_size": 4, "auto_lr.literal": literal}
+    for number, cfg in enumerate(
+        [
+            load_config(base, {**OWN, **asked}),
+            merge_config(load_config(base, OWN), asked),
+            load_config(base, [f"{key}={render_inline(value)}" for key, value in {**asked, **OWN}.items()]),
+        ]
+    ):
+        cfg.dump(tmp_path / f"{number}.yml")
+        for one in (cfg, load_config(tmp_path / f"{number}.yml")):
+            assert behaviour(one) == pytest.approx(expected), number
+        # What comes after the list is the user's own again.
+        assert behaviour(merge_config(cfg, {"LearningRate.base_lr": 0.3}))[0] == 0.3
 
 
 def test_layers_follow_each_other(base):
@@ -93,7 +144,7 @@ def test_layers_follow_each_other(base):
     once = merge_config(cfg, {"LearningRate.base_lr": 0.5})
     twice = merge_config(once, {"auto_lr.base_batch_size": 4})
     assert cfg.layer("LearningRate.base_lr") < once.layer("LearningRate.base_lr") < twice.layer("auto_lr")
-    assert behaviour(once)[0] == 0.5 and behaviour(twice)[0] == 0.25
+    assert behaviour(once)[0] == behaviour(twice)[0] == 0.5 and behaviour(twice)[1] == 120
     assert twice.up_to_layer("LearningRate.base_lr", cfg.layer("auto_lr")) == 0.01
     assert twice.up_to_layer("log_iter", 1) == 20
 

@@ -197,7 +197,8 @@ def tuned(tiny):
         ([DECAY, "max_iters=5"], 5, 3),
         (["LearningRate.schedulers.0.milestones=[4, 9]"], 24, 4),
         (["LearningRate.schedulers.0.milestones.0=4"], 24, 4),
-        (["max_iters=5", "auto_lr.base_batch_size=4"], 10, 6),
+        (["max_iters=5", "auto_lr.base_batch_size=4"], 5, 6),  # the number of images is for the file's milestones alone
+        (["max_iters=5", "auto_lr.base_batch_size=4", "auto_lr.literal=[]"], 10, 6),
         (["epoch=2", "max_iters=null"], 8, 12),
     ],
 )
