@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from ppdet.core.config import Config
+from ppdet.core.config import Config, merge_config
 from ppdet.core.show import show
 from ppdet.engine.build import build_model
 from ppdet.engine.classes import remembered
@@ -128,7 +128,8 @@ def evaluate_checkpoints(configs: Sequence[Config], folders: Sequence[Path]) -> 
 def evaluate_folder(cfg: Config, found: dict[int, Path]) -> dict[int, dict[str, float]]:
     """COCO's numbers of checkpoints by epochs done."""
     digest = configuration_digest(cfg)
-    model, evaluator = build_model(cfg), Evaluator(cfg)
+    newest = str(list(found.values())[-1])
+    model, evaluator = build_model(cfg), Evaluator(merge_config(cfg, {"weights": newest}))
     return {epoch: evaluate_once(path, epoch, digest, model, evaluator) for epoch, path in found.items()}
 
 

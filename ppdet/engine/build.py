@@ -7,11 +7,11 @@ from paddle import nn
 
 from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError
-from ppdet.data.classes import Classes, mismatch
+from ppdet.data.classes import Classes, listed, mismatch
 from ppdet.data.errors import DataError
 from ppdet.data.source import COCODataSet, DetectionDataset
 from ppdet.engine import distributed
-from ppdet.engine.classes import map_by_name, remembered, source_of
+from ppdet.engine.classes import map_by_name, remembered, remembered_here, source_of
 from ppdet.engine.data_warnings import check_training_data
 from ppdet.engine.manifest import WEIGHTS
 from ppdet.engine.weights import load_weights
@@ -29,8 +29,15 @@ def build_model(cfg: Config, *, weights: Optional[str] = None) -> nn.Layer:
     cpu.set_enabled(cfg["use_onednn"])
     model = cfg.create(cfg["architecture"])
     if weights:
+        known = remembered_here(weights)
+        if known and len(known.names) != cfg["num_classes"]:
+            count = len(known.names)
+            raise ConfigError(
+                f"num_classes is {cfg['num_classes']}, but {known.source} tell {count} classes apart "
+                f"({listed(known.names)}): set num_classes={count}, and data sets with these classes"
+            )
         load_weights(model, weights, strict=True)
-        model.trained_classes = remembered(weights)
+        model.trained_classes = known or remembered(weights)
     return model
 
 
@@ -62,10 +69,12 @@ def build_dataset(cfg: Config, slot: str, classes: Optional[Classes] = None) -> 
     """The data set of a slot such as TrainDataset.
 
     Args:
-        classes: what training is about; the data set's classes are mapped to these by name.
+        classes: what training is about; the data set's classes are mapped to these by name. None for others: data sets
+            to evaluate and detect on follow the weights, where there are some (ppdet.engine.classes.follow).
 
     Raises:
-        DataError: it has classes of other names. ConfigError: it has another number of them than the model.
+        DataError: it has classes of other names, or another number of them than the weights that cfg names.
+        ConfigError: it has another number of them than the model.
     """
     if cfg[slot] is None:
         raise ConfigError(f"{cfg.path}: {slot} is not set")
@@ -78,12 +87,19 @@ def build_dataset(cfg: Config, slot: str, classes: Optional[Classes] = None) -> 
             )
         map_by_name(dataset, slot, classes)
         return dataset
-    classes = len(dataset.class_names)
+    count = len(dataset.class_names)
     # Images to detect on may come without names of classes; names of other classes would be a silent mistake.
-    if slot != "UnsupTrainDataset" and classes != cfg["num_classes"] and (classes or slot != "TestDataset"):
+    if slot != "UnsupTrainDataset" and count != cfg["num_classes"] and (count or slot != "TestDataset"):
+        known = remembered_here(cfg["weights"]) if slot in ("EvalDataset", "TestDataset") else None
+        problem = mismatch(dataset.class_names, source_of(dataset, slot), known) if known else ""
+        if problem:
+            raise DataError(
+                f"the classes differ: {problem}: set {slot}.anno_path to the file that the weights were trained on, or "
+                "to one with its names; not all need boxes"
+            )
         raise ConfigError(
-            f"{slot}: {dataset.anno_path or 'COCO'} has {classes} classes ({', '.join(dataset.class_names[:5])}"
-            f"{', …' if classes > 5 else ''}), but num_classes is {cfg['num_classes']}: set num_classes, or "
+            f"{slot}: {dataset.anno_path or 'COCO'} has {count} classes ({', '.join(dataset.class_names[:5])}"
+            f"{', …' if count > 5 else ''}), but num_classes is {cfg['num_classes']}: set num_classes, or "
             f"{slot}.dataset_dir and {slot}.anno_path"
         )
     return dataset

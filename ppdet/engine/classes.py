@@ -10,7 +10,7 @@ from ppdet.data.classes import Classes, listed, mismatch
 from ppdet.data.source import DetectionDataset
 from ppdet.engine.manifest import MANIFEST, beside, describe, read_sealed, strip_suffix
 from ppdet.engine.weights import CheckpointError
-from ppdet.utils.download import fetch
+from ppdet.utils.download import DownloadError, fetch
 from ppdet.utils.logger import get_logger
 from ppdet.utils.safetensors_file import SAFETENSORS
 
@@ -40,6 +40,16 @@ def remembered(weights: Union[str, Path]) -> Optional[Classes]:
     path = fetch(str(weights))
     source = f"the weights {path}"
     return _in_file(path, source) or _in_manifest(strip_suffix(str(path)), source, path)
+
+
+def remembered_here(weights: Optional[str]) -> Optional[Classes]:
+    """As `remembered`, of weights that are on this machine; None where there are none, or they are elsewhere."""
+    if not weights or "://" in weights:
+        return None
+    try:
+        return remembered(weights)
+    except DownloadError:
+        return None  # who loads them says so
 
 
 def classes_of_checkpoint(prefix: Path) -> Optional[Classes]:
@@ -88,7 +98,7 @@ def follow(dataset: DetectionDataset, slot: str, classes: Optional[Classes]) -> 
     """Give the classes of a data set the order in which weights remember them.
 
     Where the weights remember others, that is a warning, and the data set keeps its own; where the data set names none,
-    it gets those of the weights.
+    it gets those of the weights. A plain list of names gets the category ids of the weights.
     """
     if classes is None:
         return
@@ -106,6 +116,8 @@ def follow(dataset: DetectionDataset, slot: str, classes: Optional[Classes]) -> 
         )
     else:
         map_by_name(dataset, slot, classes)
+    if not dataset.has_category_ids and len(dataset.class_names) == len(classes.names):
+        dataset.category_ids = list(classes.category_ids)
 
 
 def map_by_name(dataset: DetectionDataset, slot: str, classes: Classes) -> None:

@@ -210,7 +210,7 @@ def test_inference_names_what_the_weights_mean(trained, log):
     assert (predictor.dataset.class_names, predictor.dataset.category_ids) == (["red", "blue"], [30, 5])
     (data / "names.txt").write_text("blue\nred\n")
     predictor = Predictor(load_config(str(path), [*options, "TestDataset.anno_path=names.txt"]))
-    assert (predictor.dataset.class_names, predictor.dataset.category_ids) == (["red", "blue"], [1, 0])
+    assert (predictor.dataset.class_names, predictor.dataset.category_ids) == (["red", "blue"], [3, 7])
     predictor = Predictor(load_config(str(path), [*options, "TestDataset.anno_path=null"]))
     assert (predictor.dataset.class_names, predictor.dataset.category_ids) == (["red", "blue"], [3, 7])
     assert "WARNING" not in log.text

@@ -19,6 +19,7 @@ class DetectionDataset:
             x1, y1, x2, y2 in pixels, `gt_class` (M, 1) int32 from 0, `is_crowd` (M, 1) int32.
             Transforms replace a record's arrays in their own copy of the dict; nothing may write into them.
         class_names: name of class 0, 1, …; category_ids: the COCO category id of class 0, 1, …
+        has_category_ids: false where the classes come from a plain list of names; category_ids are 0, 1, … then.
         anno_path: absolute path of the annotation file, or None.
         findings: what looks wrong in that file, a sentence each, for those who build a data set to tell.
     """
@@ -26,6 +27,7 @@ class DetectionDataset:
     records: list[dict]
     class_names: list[str]
     category_ids: list[int]
+    has_category_ids: bool = True
     anno_path: Optional[str]
     findings: Sequence[str] = ()
 

@@ -31,7 +31,8 @@ class ImageFolder(DetectionDataset):
             The scan happens when the records are first needed: exporting needs the class names alone.
         image_dir: scan this subfolder instead.
         anno_path: class names, from a COCO JSON or from a text file with one name a line; relative to
-            dataset_dir or to the working directory. Where COCO's own file is missing, COCO's names are used.
+            dataset_dir or to the working directory. Where COCO's own file is missing, COCO's names are used. A text
+            file has no category ids: those of the weights are taken, or 0, 1, … where these remember none.
         sample_num: only the first so many images; -1 for all.
 
     Raises DataError for a missing folder or file, and when there is no image.
@@ -99,6 +100,7 @@ class ImageFolder(DetectionDataset):
         problem = names_problem(path)
         if problem:
             raise DataError(problem)
+        self.has_category_ids = False
         return _read_names(path)
 
 
