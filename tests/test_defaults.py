@@ -17,7 +17,14 @@ READER = {
     "fuse_normalize": False,
     "inputs_def": None,
 }
-COCO = {"data_fields": ["image"], "sample_num": -1, "load_crowd": False, "allow_empty": False, "empty_ratio": 1.0}
+COCO = {
+    "data_fields": ["image"],
+    "sample_num": -1,
+    "load_crowd": False,
+    "allow_empty": False,
+    "empty_ratio": 1.0,
+    "for_evaluation": None,
+}
 RESIZE = {"keep_ratio": True, "interp": 1}
 DEFAULTS = {
     "ResNet": {

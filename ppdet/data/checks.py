@@ -16,6 +16,7 @@ TOLERATED = 0.002  # share of unusable boxes that a large data set may have with
 FEW_TO_TRAIN, FEW_TO_EVALUATE = 20, 10  # images
 COMPARED = 100  # files of the same name, at most, whose content is compared
 SMALLEST_SIDE = 1e-5  # pixels
+MANY_LEAVE = 0.05  # share of boxes that leave their image, from which on they are told in any case
 LARGE, NEARLY_ALL = 300, 90  # sides of images that show percent as such; what the largest percentages exceed
 
 
@@ -48,10 +49,13 @@ def box_findings(boxes: Boxes, image_ids: Sequence[int]) -> list[str]:
     known = boxes.image >= 0
     found = [] if known.all() else [_of_unknown_images(known, image_ids)]
     listed_boxes = boxes._replace(xyxy=boxes.xyxy[known], image=boxes.image[known])
-    sides = listed_boxes.xyxy[:, 2:] - listed_boxes.xyxy[:, :2]
-    usable = np.isfinite(listed_boxes.xyxy).all(axis=1) & (sides > SMALLEST_SIDE).all(axis=1)
+    usable = np.isfinite(listed_boxes.xyxy).all(axis=1) & (_sides(listed_boxes) > SMALLEST_SIDE).all(axis=1)
     good = listed_boxes._replace(xyxy=listed_boxes.xyxy[usable], image=listed_boxes.image[usable])
-    return [text for text in (*found, unusable(listed_boxes), in_other_units(good), in_other_order(good)) if text]
+    order = in_other_order(good)  # that explains those outside as well
+    if not order and not _outside(good).sum() > TOLERATED * len(usable):
+        order = beyond_their_image(good)
+    texts = (*found, unusable(listed_boxes, outside_too=not order), in_other_units(good), order)
+    return [text for text in texts if text]
 
 
 def _of_unknown_images(known: np.ndarray, image_ids: Sequence[int]) -> str:
@@ -62,23 +66,23 @@ def _of_unknown_images(known: np.ndarray, image_ids: Sequence[int]) -> str:
     )
 
 
-def unusable(boxes: Boxes) -> Optional[str]:
-    """Boxes that nothing can be learned from: no numbers, without area, outside of their image."""
-    limits = np.stack([boxes.widths, boxes.heights], axis=1)[boxes.image].reshape(-1, 2)
+def unusable(boxes: Boxes, *, outside_too: bool) -> Optional[str]:
+    """Boxes that nothing can be learned from: no numbers, without area, and with outside_too outside of their image."""
     numbers = np.isfinite(boxes.xyxy).all(axis=1)
-    area = numbers & (boxes.xyxy[:, 2:] - boxes.xyxy[:, :2] > SMALLEST_SIDE).all(axis=1)
-    inside = (boxes.xyxy[:, :2] < limits).all(axis=1) & (boxes.xyxy[:, 2:] > 0).all(axis=1)
-    kinds = {"null or not numbers": ~numbers, "without area": numbers & ~area, "outside of their image": area & ~inside}
-    wrong = ~(area & inside)
+    area = numbers & (_sides(boxes) > SMALLEST_SIDE).all(axis=1)
+    outside = area & _outside(boxes) & outside_too
+    kinds = {"null or not numbers": ~numbers, "without area": numbers & ~area, "outside of their image": outside}
+    wrong = ~area | outside
     if not wrong.sum() > TOLERATED * len(wrong):
         return None
     counts = ", ".join(f"{mask.sum()} {kind}" for kind, mask in kinds.items() if mask.any())
-    larger = ". Are they those of larger copies of the images?" if (area & ~inside).mean() > 0.1 else ""
-    unless = ", unless the file's width and height are wrong: the image's own count" if (area & ~inside).any() else ""
+    leave = leave_their_image(boxes) & area & ~outside
+    more = f"; {leave.sum()} more reach far beyond it" if outside.any() and _are_many(leave) else ""
+    larger = ". Is y before x, or are they those of larger copies of the images?" if outside.mean() > 0.1 else ""
     return (
-        f"{wrong.sum()} of {len(wrong)} boxes cannot be used ({counts}), e.g. {boxes.example(int(np.argmax(wrong)))}: "
-        "expected [x, y, width, height] in pixels, within the image's width and height; nothing is learned from these"
-        f"{unless}{larger}"
+        f"{wrong.sum()} of {len(wrong)} boxes cannot be used ({counts}){more}, e.g. "
+        f"{boxes.example(int(np.argmax(wrong)))}: expected [x, y, width, height] in pixels, within the image's width "
+        f"and height{larger}"
     )
 
 
@@ -87,10 +91,11 @@ def in_other_units(boxes: Boxes) -> Optional[str]:
     if not len(boxes.xyxy):
         return None
     low, largest = boxes.xyxy.min(), boxes.xyxy[:, 2:].max(axis=0)
-    values = np.concatenate([boxes.xyxy[:, :2], boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]], axis=1)
+    values = np.concatenate([boxes.xyxy[:, :2], _sides(boxes)], axis=1)
     shares = (values <= 1.01).all(axis=1)  # rounding may go a little beyond the image
     large_images = min(boxes.widths[boxes.image].min(), boxes.heights[boxes.image].min()) >= LARGE
-    if shares.mean() > 0.99:
+    # A single pixel at the top left may be an object, many of them are none.
+    if shares.all() or shares.sum() > max(2, 0.01 * len(shares)):
         count, unit, factor = int(shares.sum()), "0..1, as shares of the image", ""
     elif large_images and len(boxes.xyxy) >= 20 and low >= 0 and NEARLY_ALL < largest.min() <= largest.max() < 100.5:
         count, unit, factor = len(boxes.xyxy), "0..100, as percent of the image", ", divided by 100"
@@ -103,28 +108,69 @@ def in_other_units(boxes: Boxes) -> Optional[str]:
 
 
 def in_other_order(boxes: Boxes) -> Optional[str]:
-    """Boxes that are no [x, y, width, height]: many leave their image, but for corners or for middles none would."""
-    if not len(boxes.xyxy):
-        return None
+    """Boxes that are no [x, y, width, height]: many leave their image, and read in another way nearly none would."""
+    leave = leave_their_image(boxes)
+    count, total = int(leave.sum()), len(leave)
     limits = np.stack([boxes.widths, boxes.heights], axis=1)[boxes.image]
-    first, second = boxes.xyxy[:, :2], boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]
-    leave = (boxes.xyxy[:, 2:] > 1.02 * limits + 2).any(axis=1)
+    values = np.concatenate([boxes.xyxy[:, :2], _sides(boxes)], axis=1)
+    first, second = values[:, :2], values[:, 2:]
+    # Share and number of boxes that a reading has to explain. Corners are told by their order, too.
     readings = {
         "[x1, y1, x2, y2]": (0.1, 1, lambda: (first, second)),
-        "[middle x, middle y, width, height]": (0.03, 20, lambda: (first - second / 2, first + second / 2)),
+        "[middle x, middle y, width, height]": (0.03, 3, lambda: (first - second / 2, first + second / 2)),
+        "[y1, x1, y2, x2]": (0.03, 3, lambda: (values[:, [1, 0]], values[:, [3, 2]])),
+        "[x1, x2, y1, y2]": (0.03, 3, lambda: (values[:, [0, 2]], values[:, [1, 3]])),
+        "[y, x, height, width]": (0.03, 3, lambda: (values[:, [1, 0]], values[:, [1, 0]] + values[:, [3, 2]])),
     }
     for name, (share, least, read) in readings.items():
-        if leave.mean() < share or len(leave) < least:
-            continue
         low, high = read()
         fit = ((low >= -1) & (high <= limits + 1) & (high > low)).all(axis=1)
-        if fit.mean() > 0.99:
+        explained = int((leave & fit).sum())
+        if explained >= max(least, share * total) and (~fit).sum() <= max(total >= 10, 0.01 * total):
             return (
-                f"the boxes look like {name}: read as [x, y, width, height], as COCO's are, {leave.sum()} of "
-                f"{len(leave)} leave their image, e.g. {boxes.example(int(np.argmax(leave)))}; read as {name}, "
-                f"{(~fit).sum()}: convert them"
+                f"the boxes look like {name}: read as [x, y, width, height], as COCO's are, {count} of {total} leave "
+                f"their image, e.g. {boxes.example(int(np.argmax(leave)))}; read as {name}, {(~fit).sum()}: convert "
+                "them"
             )
     return None
+
+
+def beyond_their_image(boxes: Boxes) -> Optional[str]:
+    """Many boxes that leave their image, whatever they may be."""
+    leave = leave_their_image(boxes)
+    if not _are_many(leave):
+        return None
+    return (
+        f"{leave.sum()} of {len(leave)} boxes reach far beyond their image, e.g. "
+        f"{boxes.example(int(np.argmax(leave)))}: they are clipped to it; expected [x, y, width, height] in pixels: "
+        "are some of them corners, middles, or y before x?"
+    )
+
+
+def leave_their_image(boxes: Boxes) -> np.ndarray:
+    """(M,) bool: boxes that reach beyond their image by more than those who draw them do by mistake."""
+    if not len(boxes.widths):
+        return np.zeros(len(boxes.xyxy), bool)
+    limits = np.stack([boxes.widths, boxes.heights], axis=1)[boxes.image]
+    slack = 0.02 * limits + 2
+    with np.errstate(invalid="ignore"):
+        leave = ((boxes.xyxy[:, 2:] > limits + slack) | (boxes.xyxy[:, :2] < -slack)).any(axis=1)
+    return leave & (boxes.image >= 0) & np.isfinite(boxes.xyxy).all(axis=1)
+
+
+def _are_many(leave: np.ndarray) -> bool:
+    return bool(leave.sum() >= max(2, MANY_LEAVE * len(leave)))
+
+
+def _sides(boxes: Boxes) -> np.ndarray:
+    """(M, 2) width, height."""
+    with np.errstate(invalid="ignore"):
+        return boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]
+
+
+def _outside(boxes: Boxes) -> np.ndarray:
+    limits = np.stack([boxes.widths, boxes.heights], axis=1)[boxes.image].reshape(-1, 2)
+    return ~((boxes.xyxy[:, :2] < limits).all(axis=1) & (boxes.xyxy[:, 2:] > 0).all(axis=1))
 
 
 def class_findings(names: Sequence[str], category_ids: Sequence[int], counts: np.ndarray, effect: str) -> list[str]:
@@ -136,10 +182,7 @@ def class_findings(names: Sequence[str], category_ids: Sequence[int], counts: np
     found = []
     empty = [name for name, count in zip(names, counts) if not count]
     if empty and len(empty) < len(names):
-        found.append(
-            f"{len(empty)} of {len(names)} classes have no box: {listed(empty)}: {effect}; a category that only groups "
-            "others, as some tools export it, can be left out, and num_classes lowered"
-        )
+        found.append(f"{len(empty)} of {len(names)} classes have no box: {listed(empty)}: {effect}")
     twice = (
         next((name for name in names if list(names).count(name) > 1), None) if len(set(names)) < len(names) else None
     )

@@ -14,6 +14,11 @@ from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 
+CANNOT_LEARN = (
+    "the model cannot learn them; a category that only groups others, as some tools export it, can be left out of all "
+    "files, and num_classes lowered"
+)
+
 
 def check_training_data(dataset: DetectionDataset) -> None:
     """Warn of what looks wrong with TrainDataset.
@@ -25,7 +30,7 @@ def check_training_data(dataset: DetectionDataset) -> None:
     if counts is not None and not counts.any():
         raise DataError(
             f"{source_of(dataset, 'TrainDataset')}: none of its {len(dataset)} images has a usable box: there is "
-            f"nothing to learn; {dataset.findings[0] if dataset.findings else 'is it the file with the labels?'}"
+            f"nothing to learn; {'; '.join(dataset.findings) or 'is it the file with the labels?'}"
         )
     warn_of_data(dataset, "TrainDataset", training=True)
 
@@ -37,7 +42,7 @@ def warn_of_data(dataset: DetectionDataset, slot: str, *, training: bool) -> Non
     counts = boxes_by_class(dataset)
     texts = list(dataset.findings)
     if counts is not None and counts.any():
-        effect = "the model cannot learn them" if training else "AP leaves them out"
+        effect = CANNOT_LEARN if training else "AP leaves them out"
         texts += class_findings(dataset.class_names, dataset.category_ids, counts, effect)
     elif counts is not None and not texts:
         texts.append("none of its images has a usable box: AP is undefined (-1)")

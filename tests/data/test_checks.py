@@ -78,12 +78,66 @@ def test_corners_are_told_though_a_few_boxes_are_wrong_in_other_ways():
 
 def test_half_the_boxes_as_corners_is_not_taken_for_all():
     mixed = np.concatenate([corners(drawn(50)), drawn(50, size=(300, 200), most=20) + np.array([320, 240, 0, 0])])
-    assert found(mixed) == []
+    (text,) = found(mixed)
+    leave = (mixed[:, :2] + mixed[:, 2:] > 1.02 * np.array(SIZE) + 2).any(axis=1).sum()
+    assert text.startswith(f"{leave} of 100 boxes reach far beyond their image, e.g. [")
 
 
-def test_middles_are_told():
-    (text,) = found(middles(drawn(500)))
-    assert text.startswith("the boxes look like [middle x, middle y, width, height]")
+@pytest.mark.parametrize("convert", [corners, lambda b: b[:, [1, 0, 3, 2]]])
+def test_one_other_mistake_hides_no_order(convert):
+    """One box of 45 fits no reading at all: [0, 0, 2000, 2000]."""
+    (text,) = found([*convert(drawn(44, seed=4)), [0, 0, 2000, 2000]])
+    assert text.startswith("the boxes look like ") and ", 1: convert them" in text
+
+
+def test_of_ten_boxes_one_may_fit_no_order():
+    wide = [[600, 440, 60, 60]]  # leaves its image, and as corners it has no area
+    assert found([*wide, *[[10, 10, 50, 50]] * 19]) == []
+    (text,) = found([*corners(drawn(9, seed=1)), [0, 0, 2000, 2000]])
+    assert text.startswith("the boxes look like [x1, y1, x2, y2]") and text.endswith(
+        "read as [x1, y1, x2, y2], 1: convert them"
+    )
+
+
+ORDERS = {
+    "[y1, x1, y2, x2]": lambda b: corners(b)[:, [1, 0, 3, 2]],
+    "[x1, x2, y1, y2]": lambda b: corners(b)[:, [0, 2, 1, 3]],
+    "[y, x, height, width]": lambda b: b[:, [1, 0, 3, 2]],
+    "[middle x, middle y, width, height]": middles,
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+@pytest.mark.parametrize("count", [60, 500])
+def test_orders_are_told(name, count):
+    """Boxes that lie outside of their image in this way are no finding of their own."""
+    (text,) = found(ORDERS[name](drawn(count, seed=5)))
+    assert text.startswith(f"the boxes look like {name}: read as [x, y, width, height]")
+
+
+@pytest.mark.parametrize("count", [16, 45])
+@pytest.mark.parametrize("convert", [*ORDERS.values(), corners])
+def test_boxes_that_leave_their_image_are_told_whatever_they_are(count, convert):
+    """Half of them are sound, so that no reading fits all."""
+    mixed = np.concatenate([convert(drawn(count, seed=6, least=150, most=400)), drawn(count, seed=7)])
+    (text,) = found(mixed)
+    assert "reach far beyond it" in text or f" of {2 * count} boxes reach far beyond their image" in text
+
+
+def test_a_few_boxes_beyond_the_border_are_left_to_the_log_line():
+    assert found([*drawn(97), *[[600, 300, 70, 70]] * 3]) == []
+    (text,) = found([*drawn(93), *[[600, 300, 70, 70]] * 7])
+    assert text.startswith(
+        "7 of 100 boxes reach far beyond their image, e.g. [600, 300, 70, 70] in '93.jpg' (640 x 480"
+    )
+    (text,) = found([*drawn(93), *[[-60, 30, 70, 70]] * 7])
+    assert text.startswith("7 of 100 boxes reach far beyond their image, e.g. [-60, 30, 70, 70]")
+
+
+def test_some_boxes_in_shares_are_told():
+    (text,) = found([*drawn(5), *(drawn(40, seed=2) / [*SIZE, *SIZE])])
+    assert text.startswith("40 of 45 boxes lie in 0..1, as shares of the image")
+    assert found([*drawn(43), *[[0, 0, 1, 1]] * 2]) == [], "single pixels"
 
 
 @pytest.mark.parametrize("count", [1, 3, 500])
@@ -121,7 +175,7 @@ def test_unusable_boxes_are_counted_by_kind(wrong, text):
 
 def test_boxes_of_larger_images_are_told():
     (text,) = found(drawn(200) * 2)
-    assert "outside of their image)" in text and text.endswith("Are they those of larger copies of the images?")
+    assert "outside of their image)" in text and text.endswith("are they those of larger copies of the images?")
     (text,) = found([*drawn(20), [700, 10, 20, 20]])
     assert "larger copies" not in text
 

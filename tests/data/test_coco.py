@@ -162,7 +162,7 @@ def test_not_json(coco):
 
 def test_no_image_left(coco):
     coco.image([])
-    with pytest.raises(DataError, match="allow_empty"):
+    with pytest.raises(DataError, match="it has no annotations"):
         COCODataSet(**coco.arguments(), data_fields=FIELDS)
 
 

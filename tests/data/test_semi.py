@@ -301,7 +301,7 @@ def test_unlabelled_images_may_have_any_annotations_or_none(folder):
         path.write_text(json.dumps(content))
         assert len(data_sets(folder)[1]) == 7
     path.write_text(json.dumps({"images": []}))
-    with pytest.raises(DataError, match=r"no image is left to use .* it lists none"):
+    with pytest.raises(DataError, match=r"no image is left to use .*it lists none"):
         data_sets(folder)
 
 

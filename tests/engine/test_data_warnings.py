@@ -112,7 +112,10 @@ def test_training_images_among_those_of_validation(tiny, data, log):
         (lambda c: c.update(annotations=[]), "it has no annotations"),
         (each_box(lambda x, y, w, h: [x, y, 0, 0]), "boxes cannot be used"),
         (lambda c: [a.update(image_id=99) for a in c["annotations"]], "does not list"),
-        (lambda c: [a.update(iscrowd=1) for a in c["annotations"]], "is it the file with the labels?"),
+        (lambda c: [a.update(iscrowd=1) for a in c["annotations"]], "45 marked iscrowd, which load_crowd"),
+        (lambda c: [a.update(ignore=1) for a in c["annotations"]], "45 marked ignore, which are never trained on"),
+        (lambda c: [a.update(ignore=i % 2, bbox=None) for i, a in enumerate(c["annotations"])], "22 marked ignore"),
+        (lambda c: [a.update(ignore=i % 2, bbox=None) for i, a in enumerate(c["annotations"])], "23 null or not"),
     ],
 )
 def test_nothing_to_learn_from_is_an_error(tiny, data, change, text):
@@ -120,6 +123,41 @@ def test_nothing_to_learn_from_is_an_error(tiny, data, change, text):
     with pytest.raises(DataError, match="none of its 24 images has a usable box: there is nothing to learn") as caught:
         build_train_reader(load_config(str(tiny), ["TrainDataset.allow_empty=true"]))
     assert text in str(caught.value) and str(data / "train.json") in str(caught.value)
+
+
+def test_marked_annotations_may_be_without_a_box(tiny, data, log):
+    """As the crowds of some tools, which have a mask alone; they are left out anyway."""
+    edited(data / "train.json", lambda c: [c["annotations"][i].update({k: 1, "bbox": None}) for i, k in MARKS])
+    build_train_reader(load_config(str(tiny)))
+    assert warnings(log) == []
+    build_train_reader(load_config(str(tiny), ["TrainDataset.load_crowd=true"]))
+    (line,) = warnings(log)
+    assert "1 of 44 boxes cannot be used (1 null or not numbers)" in line, "now it is wanted"
+
+
+MARKS = [(0, "iscrowd"), (1, "ignore")]
+
+
+def test_only_training_is_told_to_leave_out_a_class(tiny, data, log):
+    """A category less would be an error in the file that is evaluated."""
+    edited(data / "other" / "train.json", lambda c: [a.update(category_id=7) for a in c["annotations"]])
+    Evaluator(load_config(str(tiny), evaluated(data)))
+    assert warnings(log)[0].endswith("1 of 2 classes have no box: 'red': AP leaves them out")
+
+
+@pytest.mark.parametrize("size", [(96, 128), (64, 48), (30, 20)])
+def test_wrong_sizes_are_no_fault_of_the_boxes(tiny, data, log, size):
+    """The images themselves are asked where boxes leave them; Decode tells of the sizes."""
+    edited(data / "train.json", lambda c: [i.update(width=size[0], height=size[1]) for i in c["images"]])
+    build_train_reader(load_config(str(tiny)))
+    assert warnings(log) == []
+
+
+def test_wrong_sizes_of_more_images_than_are_looked_at(tiny, data, log, monkeypatch):
+    monkeypatch.setattr("ppdet.data.source.coco_boxes.LOOKED_AT", 5)
+    edited(data / "train.json", lambda c: [i.update(width=30, height=20) for i in c["images"]])
+    build_train_reader(load_config(str(tiny)))
+    assert warnings(log) == []
 
 
 def test_unlabelled_images_need_no_boxes(tiny_semi, log):
@@ -146,12 +184,13 @@ def test_without_allow_empty_the_error_says_what_is_wrong_with_the_boxes(tiny, d
         (lambda c: [a.update(image_id=99) for a in c["annotations"]], "does not list, e.g. image_id 99"),
         (each_box(lambda x, y, w, h: [x, y, 0, 0]), "cannot be used"),
         (lambda c: c.update(annotations=[]), "it has no annotations"),
+        (lambda c: [a.update(ignore=1) for a in c["annotations"]], "45 marked ignore, which are never trained on"),
     ):
         (data / "train.json").write_text(sound)
         edited(data / "train.json", change)
         with pytest.raises(DataError, match="no image is left to use") as caught:
             build_train_reader(load_config(str(tiny)))
-        assert text in str(caught.value)
+        assert text in str(caught.value) and "see allow_empty" not in str(caught.value)
 
 
 def test_evaluation_without_annotations_is_told_unless_only_detections_are_wanted(tiny, data, log):

@@ -131,6 +131,45 @@ def test_boxes_are_those_of_training_whatever_size_the_file_says(tiny, tmp_path,
     assert Evaluator(cfg, output_eval=str(tmp_path)).evaluate_file() == pytest.approx(numbers)
 
 
+MARKED = {
+    "ignored": lambda rows: [row.update(ignore=1) for row in rows if row["image_id"] < 5],
+    "all ignored": lambda rows: [row.update(ignore=1) for row in rows],
+    "crowds": lambda rows: [row.update(iscrowd=1) for row in rows if row["image_id"] < 5],
+    "crowds of masks": lambda rows: [row.update(iscrowd=1, area=5) for row in rows if row["image_id"] < 5],
+    "without area": lambda rows: [row.update(bbox=[5, 5, 0, 0]) for row in rows if row["image_id"] == 2],
+}
+
+
+@pytest.mark.parametrize("kind", MARKED)
+def test_images_of_marked_boxes_are_evaluated(tiny, tmp_path, kind, log):
+    """Every detection of the unmarked file, and one on the background of each image, with allow_empty and without."""
+    oracle = Oracle(Evaluator(load_config(str(tiny))).dataset)
+    oracle.rows = {image: np.concatenate([rows, [[0, 0.95, 1, 1, 9, 9]]]) for image, rows in oracle.rows.items()}
+    path = tmp_path / "data" / "train.json"
+    content = json.loads(path.read_text())
+    MARKED[kind](content["annotations"])
+    path.write_text(json.dumps(content))
+    numbers = []
+    for allow_empty in ("true", "false"):
+        evaluator = Evaluator(load_config(str(tiny), [f"EvalDataset.allow_empty={allow_empty}"]))
+        numbers.append(evaluator(oracle))
+        assert sorted(evaluator.metric.image_ids) == list(range(1, 9))
+    assert numbers[0] == numbers[1] and 0.1 < numbers[0]["AP"] < 1
+    assert "marked ignore" not in log.text and "load_crowd" not in log.text
+
+
+@pytest.mark.parametrize(
+    ("given", "slot", "expected"), [("null", "Eval", 8), ("false", "Eval", 4), ("true", "Train", 8)]
+)
+def test_which_data_sets_are_evaluated_can_be_said(tiny, tmp_path, given, slot, expected):
+    path = tmp_path / "data" / "train.json"
+    content = json.loads(path.read_text())
+    MARKED["ignored"](content["annotations"])
+    path.write_text(json.dumps(content))
+    cfg = load_config(str(tiny), [f"{slot}Dataset.for_evaluation={given}"])
+    assert len(cfg.create(f"{slot}Dataset")) == expected
+
+
 class Nothing(paddle.nn.Layer):
     def forward(self, batch):
         return paddle.zeros([0, 6]), paddle.zeros([len(batch["im_id"])], "int32")

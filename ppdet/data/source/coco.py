@@ -1,16 +1,15 @@
 """COCO annotations (https://cocodataset.org/#format-data) as records."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data import checks
 from ppdet.data.errors import DataError
+from ppdet.data.source.coco_boxes import MOST_PIXELS, Boxes
 from ppdet.data.source.dataset import DetectionDataset, join_path, require_folder
-from ppdet.utils.boxes import have_area
 from ppdet.utils.coco_file import (
     Annotations,
     coco_categories,
@@ -26,7 +25,6 @@ from ppdet.utils.shipped_data import how_to_get
 logger = get_logger(__name__)
 
 FIELDS = ("image", "gt_bbox", "gt_class", "is_crowd")
-MOST_PIXELS = 1e9  # of a side: room for every image, and exact enough in every type
 
 
 @register
@@ -41,11 +39,14 @@ class COCODataSet(DetectionDataset):
         data_fields: what the records hold, of image, gt_bbox, gt_class, is_crowd.
         sample_num: only the first so many images, in the file's order; -1 for all.
         load_crowd: keep boxes marked iscrowd. Kept ones are boxes like any other, training targets too. Boxes marked
-            `ignore` are left out always. COCO's evaluation looks at iscrowd alone, whatever is set here.
+            `ignore` are never training targets. COCO's evaluation looks at iscrowd alone, whatever is set here.
         allow_empty: keep images without any usable box; false leaves them out (of evaluation too).
         empty_ratio: with allow_empty, keep at most this share of empty images among all kept ones, chosen
             at random once; negative or at least 1 keeps all.
         repeat: how often every image comes in an epoch.
+        for_evaluation: the images are evaluated, not trained on: boxes marked `ignore` are boxes, and an image is empty
+            only where the file has nothing that COCO's evaluation looks at, neither boxes nor crowds. null is true in
+            EvalDataset, and false elsewhere.
 
     Classes are numbered in the order of their category ids. Boxes stay as they stand, in pixels: Decode clips them to
     their image, and drops those outside, when it reads the image, since width and height of the file may be wrong.
@@ -67,6 +68,7 @@ class COCODataSet(DetectionDataset):
         allow_empty: bool = False,
         empty_ratio: float = 1.0,
         repeat: int = 1,
+        for_evaluation: Optional[bool] = None,
     ) -> None:
         unknown = sorted(set(data_fields) - set(FIELDS))
         if unknown:
@@ -93,23 +95,23 @@ class COCODataSet(DetectionDataset):
             self._annotations(content), image_ids=images.ids, category_ids=self.category_ids, path=self.anno_path
         )
         del content
-        boxes = _Boxes(annotations, images, self.anno_path, load_crowd)
-        listed = checks.Boxes(annotations.xyxy, annotations.image, images.widths, images.heights, images.names)
-        self.findings = checks.box_findings(listed, annotations.image_ids)
+        boxes = Boxes(annotations, images, self.anno_path, load_crowd, bool(for_evaluation))
+        self.findings = boxes.findings(annotations, images)
         repeated = images.repeated() if boxes.total else ""
         if repeated:
             self.findings.append(repeated)
 
         kept = np.arange(len(images.ids))
         if boxes.total or wants_boxes:  # a file without annotations lists images to detect on: all are kept
-            kept = _choose(boxes.per_image(len(kept)) == 0, sample_num, allow_empty, empty_ratio)
+            kept = _choose(~boxes.is_full, sample_num, allow_empty, empty_ratio)
         elif sample_num >= 0:
             kept = kept[:sample_num]
         self.records = [self._record(i, images, boxes, data_fields) for i in kept.tolist()] * repeat
         if not self.records:
-            advice = "" if boxes.left_out_crowd else "; see allow_empty" if images.ids else ", it lists none"
-            reason = f": {self.findings[0]}" if images.ids and self.findings else ""
-            raise DataError(f"{self.anno_path}: no image is left to use ({boxes.report()}){reason}{advice}")
+            reason = self.findings[0] if self.findings else "what does sample_num say?"
+            reason = f"({boxes.report()}): {reason}" if images.ids else "(it lists none)"
+            advice = "; allow_empty: true keeps its images all the same" if images.ids and for_evaluation else ""
+            raise DataError(f"{self.anno_path}: no image is left to use {reason}{advice}")
         left_out = len(images.ids) - len(kept)
         logger.info(
             f"{os.path.basename(self.anno_path)}: {len(kept)} images"
@@ -117,6 +119,11 @@ class COCODataSet(DetectionDataset):
             f"{f', each {repeat} times' if repeat > 1 else ''}, {len(self.class_names)} classes,"
             f" {boxes.report()}"
         )
+
+    @classmethod
+    def from_config(cls, cfg: Mapping) -> dict:
+        given = cfg["for_evaluation"]
+        return {"for_evaluation": cfg.key == "EvalDataset" if given is None else given}
 
     def _categories(self, content: dict[str, Any]) -> tuple[list[int], list[str]]:
         return coco_categories(content, self.anno_path)
@@ -129,7 +136,7 @@ class COCODataSet(DetectionDataset):
             if "gt_class" in record:
                 record["gt_class"] = new[record["gt_class"]]
 
-    def _record(self, i: int, images: "_Images", boxes: "_Boxes", data_fields: Sequence[str]) -> dict:
+    def _record(self, i: int, images: "_Images", boxes: "Boxes", data_fields: Sequence[str]) -> dict:
         record = {
             "im_id": np.array([images.ids[i]], dtype=np.int64),
             "im_file": images.files[i],
@@ -185,59 +192,6 @@ class _Images:
                 f"{path}: image {self.names[wrong]} has no size: its {key} is {shown(values[wrong])}, expected pixels"
             )
         return np.round(sides).astype(np.int64)
-
-
-class _Boxes:
-    """All usable boxes sorted by image: those of image i are rows starts[i] to starts[i + 1].
-
-    They are not clipped to the right and below: how large an image is, the image says when it is read.
-    """
-
-    def __init__(self, found: Annotations, images: _Images, path: str, load_crowd: bool) -> None:
-        unknown = np.flatnonzero(found.category < 0)
-        if len(unknown):
-            identity = found.category_ids[unknown[0]]
-            raise DataError(f"{path}: an annotation has category_id {identity}, which no category has")
-        found.require_boxes()
-        self.total = len(found)
-        raw = found.xyxy
-        xyxy = np.clip(raw, 0.0, MOST_PIXELS)
-        usable = have_area(xyxy) & np.isfinite(raw).all(axis=1)
-        known = found.image >= 0
-        # As PaddleDetection and MMDetection have it; load_crowd changes nothing for `ignore`.
-        ignored = known & found.ignore
-        crowd = known & found.crowd & ~found.ignore & (not load_crowd)
-        wanted = known & ~ignored & ~crowd
-        self.of_unknown_images = int((~known).sum())
-        self.ignored, self.left_out_crowd = int(ignored.sum()), int(crowd.sum())
-        self.dropped = int((wanted & ~usable).sum())
-
-        chosen = np.flatnonzero(wanted & usable)
-        chosen = chosen[np.argsort(found.image[chosen], kind="stable")]
-        self.xyxy = xyxy[chosen].astype(np.float32)
-        self.classes = found.category[chosen].astype(np.int32)[:, None]
-        self.crowd = found.crowd[chosen].astype(np.int32)[:, None]
-        image = found.image[chosen]
-        self.starts = np.searchsorted(image, np.arange(len(images.ids) + 1))
-        limits = np.stack([images.widths, images.heights] * 2, axis=1)[image]
-        self.beyond = int((np.abs(np.clip(raw[chosen], 0, limits) - raw[chosen]) > 0.01).any(axis=1).sum())
-
-    def per_image(self, images: int) -> np.ndarray:
-        return np.diff(self.starts)[:images]
-
-    def report(self) -> str:
-        parts = [f"{len(self.xyxy)} boxes"]
-        if self.dropped:
-            parts.append(f"dropped {self.dropped} without area, outside or not numbers")
-        if self.left_out_crowd:
-            parts.append(f"left out {self.left_out_crowd} marked iscrowd, which load_crowd: true would keep")
-        if self.ignored:
-            parts.append(f"left out {self.ignored} marked ignore")
-        if self.beyond:
-            parts.append(f"{self.beyond} reach beyond their image's width and height (clipped when the image is read)")
-        if self.of_unknown_images:
-            parts.append(f"ignored {self.of_unknown_images} annotations of images not in the file")
-        return ", ".join(parts)
 
 
 def image_path(folder: str, name: str) -> str:

@@ -41,6 +41,7 @@ class SemiCOCODataSet(COCODataSet):
         allow_empty: bool = False,
         empty_ratio: float = 1.0,
         repeat: int = 1,
+        for_evaluation: Optional[bool] = None,
         supervised: bool = True,
     ) -> None:
         self.supervised = supervised
@@ -59,6 +60,7 @@ class SemiCOCODataSet(COCODataSet):
             allow_empty=allow_empty,
             empty_ratio=empty_ratio,
             repeat=repeat,
+            for_evaluation=for_evaluation,
         )
 
     def _categories(self, content: dict[str, Any]) -> tuple[list[int], list[str]]:
