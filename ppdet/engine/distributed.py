@@ -74,6 +74,21 @@ def patience(error: BaseException) -> float:
     return GRACE_SECONDS if isinstance(error, (Stopped, KeyboardInterrupt)) else 0.0
 
 
+def is_echo(error: BaseException) -> bool:
+    """Whether an error of this rank comes from the loss of another one; then that has been announced, as what ends it.
+
+    Where it may be, this takes some seconds, until `joined` would have the news, too.
+    """
+    watchdog = _watchdog
+    if watchdog is None or getattr(error, "together", False):
+        return False
+    if isinstance(error, RankLostError):
+        watchdog.announce(str(error))
+        return True
+    seconds = patience(stopped() or error)
+    return seconds > 0 and watchdog.told(seconds)
+
+
 def lost_by(watchdog: Watchdog, why: str, patience: float) -> None:
     """This rank ends: tell the others; or, if `patience` brings news of a lost rank, leave because of that."""
     news = watchdog.failed(why, patience=patience)

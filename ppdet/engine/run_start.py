@@ -74,7 +74,8 @@ def begun(trainer: object) -> Iterator[None]:
             yield
         except BaseException as error:
             for file in log:
-                file.write(last_words(error))
+                if not distributed.is_echo(error):
+                    file.write(last_words(error))
             raise
 
 

@@ -19,6 +19,7 @@ import weakref
 from typing import Any, NamedTuple, NoReturn, Optional
 
 from ppdet.utils.errors import UserError
+from ppdet.utils.logger import say_last
 from ppdet.utils.stop import end
 
 SILENT_SECONDS = 30  # without an answer from a rank's machine
@@ -168,11 +169,22 @@ class Watchdog:
                     self.changed.wait_for(lambda: not self.peers, timeout=LINGER_SECONDS)
             return news
 
+    def told(self, patience: float) -> bool:
+        """Wait so many seconds for news of a lost rank, of which an error of this one may be an echo; announce them.
+
+        Returns:
+            Whether there are some.
+        """
+        with self.changed:
+            if self.changed.wait_for(lambda: self.news is not None, timeout=patience):
+                self.announce(self.news)
+            return self.announced
+
     def announce(self, news: str) -> None:
+        """Say on the terminal and in the run's log that this process ends because of a lost rank."""
         with self.changed:  # once
             if not self.announced:
-                # Not through the logger: another thread may be in the middle of a line, for ever.
-                os.write(2, f"\nerror: {news}\n".encode())
+                say_last(news)
                 self.announced = True
 
     def leave(self, news: str) -> NoReturn:

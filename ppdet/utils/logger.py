@@ -1,5 +1,6 @@
 """One log for all of ppdet: `[time] [level] message` on standard error."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -50,6 +51,7 @@ class LogFile(logging.Handler):
 
     def __enter__(self) -> "LogFile":
         memory = _set_up_root()
+        _open_files.append(self)
         self.write(f"{'' if self.is_empty() else chr(10)}==== {self.title}")
         while memory.lines:
             self.write(memory.lines.popleft())
@@ -57,6 +59,7 @@ class LogFile(logging.Handler):
         return self
 
     def __exit__(self, *error: object) -> None:
+        _open_files.remove(self)
         logging.getLogger(ROOT_NAME).removeHandler(self)
         _set_up_root().lines.clear()
         self.close()
@@ -79,14 +82,8 @@ class LogFile(logging.Handler):
 
     def write(self, line: str) -> None:
         """Add a line to the file alone."""
-        # A line that failed may have left its beginning.
-        content = ("\n" * self.failed + line + "\n").encode("utf-8", "backslashreplace")
         try:
-            if self.descriptor < 0:
-                self.descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-            # Not buffered: worker processes have the file as well, and what fails must not be tried at the end.
-            if os.write(self.descriptor, content) < len(content):
-                raise OSError("there is no room for a whole line")
+            self.append(line)
         except OSError as error:
             if not self.failed:
                 self.failed = True
@@ -94,6 +91,34 @@ class LogFile(logging.Handler):
                 get_logger().error("%s could not be written: %s; lines are missing there", self.path, reason)
         else:
             self.failed = False
+
+    def append(self, line: str) -> None:
+        """As `write`, without a word to anybody when it fails.
+
+        Raises:
+            OSError: the line, or a part of it, is not in the file.
+        """
+        # A line that failed may have left its beginning.
+        content = ("\n" * self.failed + line + "\n").encode("utf-8", "backslashreplace")
+        if self.descriptor < 0:
+            self.descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        # Not buffered: worker processes have the file as well, and what fails must not be tried at the end.
+        if os.write(self.descriptor, content) < len(content):
+            raise OSError("there is no room for a whole line")
+
+
+_open_files: list[LogFile] = []
+
+
+def say_last(error: str) -> None:
+    """Write on standard error, and into the files that a `LogFile` has open, what ends this process.
+
+    Not through logging, of which another thread may hold the locks for ever.
+    """
+    os.write(2, f"\nerror: {error}\n".encode("utf-8", "backslashreplace"))
+    for file in list(_open_files):
+        with contextlib.suppress(OSError):
+            file.append(f"==== error: {error}")
 
 
 def _set_up_root() -> "_Memory":

@@ -3,9 +3,11 @@
 import random
 import signal
 import socket
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from forked_ranks import run_jobs
+from forked_ranks import Rank, run_jobs
 from tiny import TINY_YAML, write_tiny_coco
 
 # Trains, and kills one rank within one of its steps.
@@ -22,7 +24,7 @@ def train_step(trainer):
     make_step(trainer)
 
 Trainer.train_step = train_step
-sys.argv = ["tools/train.py", "-c", {config!r}, "-o", "epoch=100", "snapshot_epoch=100"]
+sys.argv = ["tools/train.py", "-c", {config!r}, "-o", "epoch=100", "snapshot_epoch=100", "run_name={name}"]
 runpy.run_path("tools/train.py", run_name="__main__")
 """
 
@@ -42,6 +44,13 @@ with distributed.joined():
 """
 
 
+class Jobs(NamedTuple):
+    """Folder of the jobs' runs, named job0 and so on; and what the ranks of every job ended with."""
+
+    runs: Path
+    ranks: list[list[Rank]]
+
+
 VICTIMS = [0, 1, 0, 1]
 
 
@@ -53,22 +62,29 @@ def jobs(tmp_path_factory):
     (folder / "tiny.yml").write_text(TINY_YAML.format(output=folder / "output", data=data))
     draw = random.Random(20261128)
     moments = [{"step": draw.randint(3, 12), "delay": draw.uniform(0, 0.2)} for _ in VICTIMS]
-    killed = [KILLED.format(victim=v, config=str(folder / "tiny.yml"), **when) for v, when in zip(VICTIMS, moments)]
-    return run_jobs(folder, [*killed, AVERAGED])
+    config = str(folder / "tiny.yml")
+    killed = [
+        KILLED.format(victim=victim, config=config, name=f"job{job}", **when)
+        for job, (victim, when) in enumerate(zip(VICTIMS, moments))
+    ]
+    return Jobs(folder / "output", run_jobs(folder, [*killed, AVERAGED]))
 
 
 @pytest.mark.parametrize("job", range(len(VICTIMS)))
 def test_a_rank_killed_in_a_later_step_is_named(jobs, job):
     """A step's averaging of gradients fails at once, deep in C++, when another rank is gone."""
-    victim, survivor = jobs[job][VICTIMS[job]], jobs[job][1 - VICTIMS[job]]
+    victim, survivor = jobs.ranks[job][VICTIMS[job]], jobs.ranks[job][1 - VICTIMS[job]]
     assert victim.code == -signal.SIGKILL
     line = f"error: rank {VICTIMS[job]} (process {victim.process} on {socket.gethostname()}) is gone: it was killed"
     assert survivor.output.count(line) == survivor.output.count("error: ") == 1, survivor.output
     assert survivor.code == 2
     assert "Traceback" not in survivor.output and "terminate called" not in survivor.output
+    if VICTIMS[job] == 1:  # rank 0 keeps the log of the run
+        log = (jobs.runs / f"job{job}" / "train.log").read_text()
+        assert log.endswith(f"\n==== {line}, or its machine went down\n") and log.count("====") == 2, log
 
 
 def test_statistics_of_two_ranks_are_averaged(jobs):
-    for rank, ended in enumerate(jobs[-1]):
+    for rank, ended in enumerate(jobs.ranks[-1]):
         expected = {"norm._mean": [1.5, -6.0], "norm._variance": [4.0, 0.375], "norm.weight": [float(rank)]}
         assert ended.code == 0 and ended.output.splitlines()[-1] == str(expected)

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import resource
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 from ppdet.core.workspace import load_config
 from ppdet.engine.hooks import CheckpointHook, Hook
+from ppdet.engine.hooks.checkpoint import SaveError
 from ppdet.engine.manifest import check
 from ppdet.engine.run_folder import RunFolder
 from ppdet.engine.trainer import Trainer
@@ -142,3 +145,26 @@ def test_the_end_of_a_run_waits_for_room(tiny, room, log, monkeypatch):
     trainer.train()
     assert "model_final could not be written" in log.text and room.error in log.text
     assert check(trainer.output / "model_final")[0].iteration == 4
+
+
+def test_a_request_to_end_is_answered_while_the_end_of_a_run_waits(tiny, tmp_path, monkeypatch):
+    limited, slept = LimitedFiles(tmp_path), []
+
+    class Take(Hook):
+        def after_step(self, trainer):
+            if trainer.iteration == 4:
+                limited.take()
+
+    def sleep(seconds):
+        slept.append(seconds)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("ppdet.engine.hooks.checkpoint.time.sleep", sleep)
+    trainer = Trainer(load_config(str(tiny), ["epoch=1", f"save_dir={tmp_path}"]), hooks=[Take()])
+    try:
+        with pytest.raises(SaveError, match=r"model_final: the last checkpoint cannot be written .*-r auto"):
+            trainer.train()
+    finally:
+        limited.give()
+    assert slept == [1.0], "of 30 s"
+    assert "==== error: " in (trainer.output / "train.log").read_text()

@@ -15,6 +15,7 @@ from ppdet.engine.manifest import MANIFEST, OPTIMIZER, TRAINED, WEIGHTS, Trainin
 from ppdet.engine.run_folder import BEST
 from ppdet.utils.errors import UserError
 from ppdet.utils.logger import get_logger
+from ppdet.utils.stop import StopRequests
 
 logger = get_logger(__name__)
 LAST = "model_final"
@@ -120,16 +121,16 @@ class CheckpointHook(Hook):
             try:
                 prefix = trainer.folder.save(name, state, trainer.model, trainer.optimizer, trainer.ema, ranks)
             except OSError as error:
-                if attempt == attempts > 1:
+                again = (
+                    f"again in {SECONDS_BETWEEN:.0f} s" if attempt < attempts else "training goes on, and tries again"
+                )
+                if attempt < attempts or attempts == 1:
+                    logger.error("checkpoint %s/%s could not be written: %s; %s", trainer.output, name, error, again)
+                if attempts > 1 and (attempt == attempts or not wait(SECONDS_BETWEEN, trainer.stop_requests)):
                     raise SaveError(
                         f"{trainer.output / name}: the last checkpoint cannot be written ({error.strerror or error}): "
                         "make room, and run the same command with -r auto, which goes on from the last one there is"
                     ) from None
-                again = (
-                    f"again in {SECONDS_BETWEEN:.0f} s" if attempt < attempts else "training goes on, and tries again"
-                )
-                logger.error("checkpoint %s/%s could not be written: %s; %s", trainer.output, name, error, again)
-                time.sleep(SECONDS_BETWEEN if attempt < attempts else 0)
             else:
                 logger.info("checkpoint: %s%s", prefix, WEIGHTS[trainer.folder.weights_format])
                 return True
@@ -182,6 +183,14 @@ class CheckpointHook(Hook):
         final = trainer.output / f"{LAST}{WEIGHTS[trainer.folder.weights_format]}"
         if distributed.rank() == 0 and final.exists():
             logger.info("weights: %s", final)
+
+
+def wait(seconds: float, requests: StopRequests) -> bool:
+    """Wait that long, but not when this process is asked to end. Returns whether it was not."""
+    end = time.monotonic() + seconds
+    while requests.received is None and (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, 1.0))
+    return requests.received is None
 
 
 def gather_statistics(trainer: object) -> dict[str, dict]:

@@ -1,0 +1,65 @@
+"""What train.log says of a run's end."""
+
+import socket
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tiny import TINY_YAML
+
+from ppdet.core.workspace import load_config
+from ppdet.engine import distributed
+from ppdet.engine.run_folder import RunFolder
+from ppdet.engine.run_start import begun
+from ppdet.engine.watchdog import RankLostError, Watchdog, listen, read_line, send
+
+GONE = "rank 1 (process 7 on elsewhere) is gone: it was killed, or its machine went down"
+
+
+@pytest.fixture
+def trainer(tmp_path, monkeypatch):
+    """What `begun` knows of a trainer."""
+    monkeypatch.chdir(tmp_path)
+    Path("run.yml").write_text(TINY_YAML.format(output="output", data="data"))
+    cfg = load_config("run.yml", [])
+    output = Path(cfg["save_dir"]) / cfg.name
+    folder = RunFolder(output, keep_every=1)
+    return SimpleNamespace(cfg=cfg, output=output, folder=folder, resume=None, resumed_from=None, overwrite=False)
+
+
+@pytest.fixture
+def other_rank(monkeypatch):
+    """The connection of a second rank; this process is rank 0 and watches it."""
+    server = listen("127.0.0.1")
+    connection = socket.create_connection(server.getsockname())
+    hello = {"token": "secret", "peer": (1, "elsewhere", 7)}
+    threading.Thread(target=send, args=(connection, hello)).start()
+    watchdog = Watchdog(0, 2, token="secret", server=server)
+    read_line(connection, 60)  # what is unread when it is closed would reset it
+    watchdog.closing.set()  # or it would end the tests, too
+    monkeypatch.setattr(distributed, "_watchdog", watchdog)
+    with connection:
+        yield connection
+
+
+def last_line(trainer):
+    return (trainer.output / "train.log").read_text().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "echo", [OSError("gloo::IoException: Connection closed by peer"), RankLostError(GONE), KeyboardInterrupt()]
+)
+def test_the_loss_of_a_rank_is_told_in_place_of_its_echo(trainer, other_rank, echo, capfd):
+    with pytest.raises(type(echo)), begun(trainer):
+        other_rank.close()
+        raise echo
+    text = (trainer.output / "train.log").read_text()
+    assert last_line(trainer) == f"==== error: {GONE}" and text.count("====") == 2 and "Traceback" not in text
+    assert capfd.readouterr().err.count(f"error: {GONE}") == 1
+
+
+def test_an_error_of_its_own_is_told_as_it_is(trainer, other_rank):
+    with pytest.raises(OSError), begun(trainer):
+        raise OSError("the disk is full")
+    assert last_line(trainer) == "==== error: the disk is full"
