@@ -1,6 +1,6 @@
 """What looks wrong with a data set, in one line each: what was found, an example, what it looks like, what to do.
 
-These functions know arrays and lists alone. None of them reads images; `shared_images` compares some files by content.
+These functions know arrays and lists alone. None of them reads images; `shared_images` compares files by content.
 """
 
 import filecmp
@@ -14,7 +14,6 @@ from ppdet.data.classes import listed
 
 TOLERATED = 0.002  # share of unusable boxes that a large data set may have without a warning; the log line counts them
 FEW_TO_TRAIN, FEW_TO_EVALUATE = 20, 10  # images
-COMPARED = 100  # files of the same name, at most, whose content is compared
 SMALLEST_SIDE = 1e-5  # pixels
 MANY_LEAVE = 0.05  # share of boxes that leave their image, from which on they are told in any case
 LARGE, NEARLY_ALL = 300, 90  # sides of images that show percent as such; what the largest percentages exceed
@@ -208,18 +207,23 @@ def few_images(count: int, *, training: bool) -> Optional[str]:
 def shared_images(ours: Sequence[str], others: Sequence[str]) -> tuple[int, Optional[str]]:
     """Images of one data set that another one has, too: how many, and the path of one of them.
 
-    The same path counts, whatever links lead there, and so does a file of the same name and content elsewhere; of more
-    than COMPARED such names, a part is compared, and the count is that of the part.
+    The same path counts, whatever links lead there, and so does a file of the same name and content elsewhere. All are
+    compared; the content of files of the same name and size alone is read.
     """
     folders: dict[str, str] = {}
     known = {_resolved(path, folders) for path in others}
-    same = [path for path in ours if _resolved(path, folders) in known]
-    if same:
-        return len(set(same)), same[0]
-    by_name = {os.path.basename(path): path for path in others}
-    pairs = [(path, by_name[os.path.basename(path)]) for path in ours if os.path.basename(path) in by_name]
-    equal = [path for path, other in pairs[:: max(1, -(-len(pairs) // COMPARED))] if _is_copy(path, other)]
-    return len(set(equal)), equal[0] if equal else None
+    names = {os.path.basename(path) for path in ours}
+    by_name: dict[str, list[str]] = {}
+    for path in dict.fromkeys(others):
+        if os.path.basename(path) in names:
+            by_name.setdefault(os.path.basename(path), []).append(path)
+    shared = [
+        path
+        for path in dict.fromkeys(ours)
+        if _resolved(path, folders) in known
+        or any(_is_copy(path, other) for other in by_name.get(os.path.basename(path), ()))
+    ]
+    return len(shared), shared[0] if shared else None
 
 
 def _resolved(path: str, folders: dict[str, str]) -> str:

@@ -123,8 +123,8 @@ class Evaluator:
 
     def use_classes(self, classes: Optional[Classes]) -> None:
         """Number the classes as the model does that is evaluated next; None: as the data set itself does."""
-        if classes == self.followed:
-            return
+        if _content(classes) == _content(self.followed):
+            return  # checkpoints of one run know the same classes, each from its own file
         self.followed = classes
         if self.dataset.class_names != self.own_names:
             self.dataset.use_classes(self.own_names)
@@ -231,6 +231,10 @@ class Evaluator:
                 expected = (record["h"], record["w"]) if "h" in record else None
                 sizes[record["im_id"].item()] = image_size(record["im_file"], expected)
         return sizes
+
+
+def _content(classes: Optional[Classes]) -> Optional[tuple]:
+    return (classes.names, classes.category_ids) if classes else None
 
 
 def collect(

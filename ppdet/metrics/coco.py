@@ -172,12 +172,15 @@ class COCOMetric:
         found = read_results(results, name)
         finite = np.isfinite(found["score"]) & np.isfinite(found["bbox"]).all(axis=1)
         self._left_out += int((~finite).sum())
+        kept = finite
         for key, ids in (("image_id", image_ids), ("category_id", self.category_ids)):
-            strange = found[key][~np.isin(found[key], np.array(ids, dtype=np.int64))]
+            known = np.isin(found[key], np.array(ids, dtype=np.int64))
+            kept = kept & known
+            strange = found[key][~known]
             if len(strange):
                 counts = (len(strange), len(found), key, strange[0])
                 logger.warning("%s: %d of %d results are left out: their %s, e.g. %d, is not evaluated", name, *counts)
-        self.extend(found[finite], image_ids, sizes)
+        self.extend(found[kept], image_ids, sizes)
 
     def compute(self) -> dict[str, float]:
         """Return the twelve COCO numbers: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl.
@@ -267,8 +270,6 @@ class COCOMetric:
                 )
             if self._left_out:
                 logger.warning("%d detections with NaN or infinity were left out", self._left_out)
-            if not len(self._truth):
-                logger.warning("%s has no annotations: AP is undefined (-1)", self.anno_path)
             start = time.perf_counter()
             self._fitted = self._fit()
             self._evaluation = run_backend(

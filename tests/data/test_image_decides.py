@@ -1,6 +1,9 @@
 """How large an image is, the image says: boxes stay in its pixels, whatever size the annotation file gives it."""
 
+import copy
 import json
+import multiprocessing
+import pickle
 
 import cv2
 import numpy as np
@@ -73,6 +76,22 @@ def test_each_thing_is_told_once(tmp_path, log):
     assert len(log.messages) == 2
     assert "is 96 x 128 pixels, its annotation says 48 x 64" in log.messages[0]
     assert "1 of its 3 boxes lie outside of its 96 x 128 pixels: left out" in log.messages[1]
+
+
+def test_what_one_data_worker_has_told_no_other_tells_again(tmp_path, log):
+    record = COCODataSet(**write(tmp_path, (W // 2, H // 2))).records[0]
+    decode = Decode()
+    log.clear()
+    worker = multiprocessing.get_context("fork").Process(target=decode, args=(dict(record),))
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0
+    decode(dict(record))
+    assert log.messages == []
+    for another in (copy.deepcopy(decode), pickle.loads(pickle.dumps(decode)), Decode()):
+        log.clear()
+        another(dict(record))
+        assert len(log.messages) == 1, "a copy reports for itself"
 
 
 def test_boxes_drawn_on_the_unturned_pixels_are_clipped_to_these(tmp_path):

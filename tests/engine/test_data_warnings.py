@@ -9,6 +9,7 @@ import pytest
 from tiny import write_tiny_coco
 
 from ppdet.core.workspace import load_config
+from ppdet.data.classes import Classes
 from ppdet.data.errors import DataError
 from ppdet.engine import distributed
 from ppdet.engine.build import build_train_reader
@@ -257,3 +258,21 @@ def test_boxes_in_lists_and_losses_without_positives(log):
     assert hook.steps == 0
     hook.after_step(SimpleNamespace(losses={"positives": paddle.zeros([1])}, batches=[lists], step=0))
     assert "(2 images with 2 boxes)" in warnings(log)[0]
+
+
+def test_an_empty_file_is_told_once_by_evaluation(tiny, data, log):
+    edited(data / "other" / "train.json", lambda c: c.update(annotations=[]))
+    evaluator = Evaluator(load_config(str(tiny), evaluated(data)))
+    evaluator.metric.update([], [0] * 12, range(1, 13))
+    assert evaluator.metric.compute()["AP"] == -1
+    assert ["it has no annotations" in line for line in warnings(log)] == [True]
+
+
+def test_classes_of_several_checkpoints_of_one_run_are_told_once(tiny, data, log):
+    evaluator = Evaluator(load_config(str(tiny), evaluated(data)))
+    for epoch in range(3):
+        evaluator.use_classes(Classes(["red", "green"], [3, 7], f"the weights {epoch}.pdparams"))
+    (line,) = warnings(log)
+    assert "the weights were trained on other classes" in line
+    evaluator.use_classes(Classes(["red", "black"], [3, 7], "others"))
+    assert len(warnings(log)) == 2

@@ -229,7 +229,9 @@ def test_results_of_other_images_and_classes_are_counted(tiny, tmp_path, log):
     results = [{"image_id": 1, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 0.5}]
     results += [{**results[0], "image_id": 99}, {**results[0], "category_id": 0}, {**results[0], "score": None}]
     (tmp_path / "bbox.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(results).encode())
-    Evaluator(load_config(str(tiny)), output_eval=str(tmp_path)).evaluate_file()
+    evaluator = Evaluator(load_config(str(tiny)), output_eval=str(tmp_path))
+    evaluator.evaluate_file()
+    assert len(evaluator.metric.detections) == 1 and "8 images, 1 detections" in log.text
     assert "1 of 4 results are left out: their image_id, e.g. 99, is not evaluated" in log.text
     assert "1 of 4 results are left out: their category_id, e.g. 0, is not evaluated" in log.text
     assert "1 detections with NaN or infinity were left out" in log.text

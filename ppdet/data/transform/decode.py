@@ -1,5 +1,6 @@
 """Image files to RGB arrays."""
 
+import mmap
 import os
 from collections.abc import Callable
 from typing import Optional
@@ -15,6 +16,7 @@ from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 
+REPORTS = ("size", "outside")  # what is told of once
 BOX_FIELDS = ("gt_bbox", "gt_class", "is_crowd")  # with a row for every box
 Size = tuple[int, int]  # h, w
 NewSize = Callable[[int, int], Size]  # (h, w) -> the size that the image is resized to next
@@ -36,15 +38,19 @@ class Decode:
     is read from these, and `im_file` is their name. The orientation in a photo's
     EXIF data is applied, as cv2.imread does, unless the record's `h` and `w` show that its boxes were drawn
     on the unturned pixels. Where the record's size is wrong otherwise the image is trusted, and the log says so
-    once in each process. Boxes are in pixels: they are clipped to the image, and those outside of it are dropped, which
-    the log also says once in each process.
+    once. Boxes are in pixels: they are clipped to the image, and those outside of it are dropped, which
+    the log also says once.
     Raises ImageError for a file that is missing, empty, cut short or not an image.
     """
 
     keeps_uint8 = True
 
     def __init__(self) -> None:
-        self._reported: set[str] = set()
+        # Memory that data workers share: what one of them has told, the others do not tell again.
+        self._reported = mmap.mmap(-1, len(REPORTS))
+
+    def __reduce__(self) -> tuple:
+        return type(self), ()  # a copy, or what is sent to another process, reports for itself
 
     def __call__(
         self, sample: dict, rng: Optional[np.random.Generator] = None, new_size: Optional[NewSize] = None
@@ -79,9 +85,9 @@ class Decode:
             self._report("outside", f"{sample.get('im_file')}: {count}: left out")
 
     def _report(self, kind: str, message: str) -> None:
-        """Warn once of a kind."""
-        if kind not in self._reported:
-            self._reported.add(kind)
+        """Warn once of a kind, one of REPORTS."""
+        if not self._reported[REPORTS.index(kind)]:
+            self._reported[REPORTS.index(kind)] = 1
             logger.warning(f"{message} (further such images are not reported)")
 
 
