@@ -22,6 +22,7 @@ from ppdet.engine.manifest import (
     TrainingState,
     beside,
     check,
+    checkpoint,
     describe,
     link,
     read_manifest,
@@ -29,6 +30,7 @@ from ppdet.engine.manifest import (
     remove,
     write_sealed,
 )
+from ppdet.engine.moved import files_seal, find_checkpoint_again
 from ppdet.engine.weights import CheckpointError, save_weights
 from ppdet.utils.logger import get_logger
 
@@ -56,6 +58,8 @@ class RunFolder:
         self.classes: Optional[Classes] = None  # noted beside all weights that are written
         self.id = ""
         self.resumed_from: Optional[Path] = None
+        self.resumed_files: Optional[str] = None  # `files_seal` of that checkpoint: another may take its name
+        self.seen: Optional[dict] = None  # `seals` when it was decided what the run starts from
         self.pretrained_from: Optional[str] = None  # weights that were in this folder, and were moved with their run
 
     def begin(self, resumed_from: Optional[Path], *, go_on: bool, folder: Optional[Path] = None) -> None:
@@ -65,6 +69,7 @@ class RunFolder:
         """
         if not (go_on and self.id):
             self.id, self.resumed_from = uuid.uuid4().hex, resumed_from
+            self.resumed_files = self.resumed_files or files_seal(resumed_from)
         self.clean()
         source = self.resumed_from and self.resumed_from.absolute()
         if source and source.parent == self.folder.absolute():
@@ -73,6 +78,7 @@ class RunFolder:
         content = {
             "id": self.id,
             "resumed_from": source and str(source),
+            "resumed_files": self.resumed_files,
             "pretrained_from": self.pretrained_from,
             "started_in": [os.path.relpath(place, self.folder.resolve()), str(place)],
         }
@@ -98,16 +104,42 @@ class RunFolder:
             else:
                 return prefix
         source = self.resumed_from
-        if source and not beside(source, MANIFEST).is_file():
+        if source is None:
+            return None
+        self.resumed_from = find_checkpoint_again(source, self.resumed_files)
+        if self.resumed_from is None:
             raise CheckpointError(
                 f"{self.folder / RUN_FILE}: the run there went on from {source}, has no checkpoint of its own, and "
                 "that one is gone: leave -r out, or give it another checkpoint"
             )
-        return source
+        if self.resumed_from != source:
+            logger.info("%s, which the run went on from, is %s now", source, self.resumed_from)
+        return self.resumed_from
 
     def newest_and_start(self) -> tuple[Optional[Path], Optional[str]]:
         """`newest`, and where the weights lie now that the run started from, where they were moved."""
+        self.seen = self.seals()
         return self.newest(), self.pretrained_from
+
+    def named(self, name: str) -> Path:
+        """Prefix of the checkpoint that the user named, to start a run from it.
+
+        Raises:
+            CheckpointError: it is not there, but another of that name is, or there are others.
+        """
+        self.seen = self.seals()
+        prefix = checkpoint(name, self.folder)
+        self.resumed_files = files_seal(prefix)
+        return prefix
+
+    def seals(self) -> dict[str, tuple[int, int]]:
+        """What changes when a run begins in the folder, or writes or removes a checkpoint there."""
+        paths = [
+            *self.folder.glob(RUN_FILE),
+            *(path.with_suffix(MANIFEST) for path in self.folder.glob(f"*{OPTIMIZER}")),
+        ]
+        status = {path.name: path.stat() for path in paths if path.is_file()}
+        return {name: (found.st_ino, found.st_mtime_ns) for name, found in status.items()}
 
     def read_run(self) -> None:
         """Find out which run was the last one in this folder."""
@@ -118,7 +150,7 @@ class RunFolder:
                 raise CheckpointError(f"{path}: not what a training run writes")
             # A name alone is a checkpoint in this folder.
             self.id, self.resumed_from = run["id"], run["resumed_from"] and self.folder / run["resumed_from"]
-            self.pretrained_from = run.get("pretrained_from")
+            self.resumed_files, self.pretrained_from = run.get("resumed_files"), run.get("pretrained_from")
             return
         except FileNotFoundError:
             problem = "missing"
@@ -246,10 +278,10 @@ class RunFolder:
 
 def is_run(content: dict) -> bool:
     """Whether run.json has what `begin` writes: a seal tells damage; anybody can make another one."""
-    source, weights = content.get("resumed_from"), content.get("pretrained_from")
+    source, texts = content.get("resumed_from"), ("resumed_from", "resumed_files", "pretrained_from")
     return (
         isinstance(content.get("id"), str)
         and "resumed_from" in content
-        and all(text is None or (isinstance(text, str) and "\0" not in text) for text in (source, weights))
+        and all(text is None or (isinstance(text, str) and "\0" not in text) for text in map(content.get, texts))
         and (not source or Path(source).name not in ("", ".."))
     )

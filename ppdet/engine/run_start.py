@@ -23,11 +23,11 @@ from ppdet.engine.manifest import (
     TRAINED,
     WEIGHTS,
     beside,
-    checkpoint,
     link,
     read_manifest,
     strip_suffix,
 )
+from ppdet.engine.moved import files_seal, next_name
 from ppdet.engine.run_config import CONFIG_FILE, is_inside, own_weights, write_config
 from ppdet.engine.run_folder import BEST, RunFolder
 from ppdet.engine.weights import CheckpointError
@@ -60,7 +60,9 @@ def begun(trainer: object) -> Iterator[None]:
 
         def on_rank_0() -> None:
             try:
-                stack.enter_context(locked(**lock_of(trainer.output)))
+                for lock in locks_of(trainer.output):
+                    stack.enter_context(locked(**lock))
+                require_unchanged(trainer)
                 begin(trainer)
                 log.append(stack.enter_context(LogFile(trainer.output / LOG_FILE, title(trainer))))
             except LockedError as error:
@@ -79,18 +81,40 @@ def begun(trainer: object) -> Iterator[None]:
             raise
 
 
-def lock_of(output: Path) -> dict:
-    """Arguments for `locked`. The file is beside the folder, so that it stays where it is when the folder is moved."""
-    return {
-        "path": output.with_name(f".{output.name}.lock"),
-        "what": f"{output}: a training run",
-        "advice": "wait for its end, or give this run another name with --name",
-    }
+def locks_of(output: Path) -> list[dict]:
+    """Arguments for `locked`. A file is beside the folder, so that it stays where it is when the folder is moved.
+
+    A folder that is a link has a second one beside what it leads to: that may be another run's folder.
+    """
+    real = output.resolve()
+    folders = [output, real] if output.is_symlink() else [output]
+    return [
+        {
+            "path": folder.with_name(f".{folder.name}.lock"),
+            "what": f"{output}{f', a link to {real}' if output.is_symlink() else ''}: a training run",
+            "advice": "wait for its end, or give this run another name with --name",
+        }
+        for folder in folders
+    ]
 
 
 def require_no_other(cfg: Config) -> None:
     """Raise LockedError when another process trains in the run's folder now. Nothing is written."""
-    require_free(**lock_of(output_of(cfg)))
+    for lock in locks_of(output_of(cfg)):
+        require_free(**lock)
+
+
+def require_unchanged(trainer: object) -> None:
+    """Raise RunError when, while the run was prepared, another one has written what it starts from, or goes on with."""
+    folder, source = trainer.folder, trainer.resumed_from
+    is_elsewhere = source is not None and not is_inside(source, trainer.output)
+    if folder.seen is not None and folder.seals() != folder.seen:
+        place = trainer.output
+    elif is_elsewhere and folder.resumed_files and files_seal(source) not in (None, folder.resumed_files):
+        place = source
+    else:
+        return
+    raise RunError(f"{place} was changed by another run since this one was started: run the same command again")
 
 
 def output_of(cfg: Config) -> Path:
@@ -101,7 +125,7 @@ def output_of(cfg: Config) -> Path:
 def find_checkpoint(folder: RunFolder, resume: Optional[str]) -> Optional[Path]:
     """Prefix of the checkpoint that -r names, None without one. Rank 0 looks: only its machine may have the files."""
     if resume != "auto":
-        named = (lambda: checkpoint(resume, folder.folder)) if resume else (lambda: None)
+        named = (lambda: folder.named(resume)) if resume else (lambda: None)
         return distributed.from_rank_0(named, CheckpointError)
     found, folder.pretrained_from = distributed.from_rank_0(folder.newest_and_start, CheckpointError)
     if found is None:
@@ -231,18 +255,13 @@ def require_no_data_in(output: Path, cfg: Config) -> None:
             )
 
 
-def next_name(output: Path) -> Path:
-    """NAME.1, NAME.2, …: the number after the highest that is taken."""
-    start = output.name + "."
-    endings = (path.name[len(start) :] for path in output.parent.iterdir() if path.name.startswith(start))
-    numbers = [int(ending) for ending in endings if ending.isascii() and ending.isdigit()]
-    return output.with_name(f"{start}{max(numbers, default=0) + 1}")
-
-
 def take_along(prefix: Path, output: Path, new: Path) -> None:
     """Give the checkpoint `prefix`, those before it, and the best weights up to it, to the folder `new`, too."""
     found = manifests(output)
-    own = found[next(other for other in found if other.name == prefix.name)]["state"]
+    own = found.get(output / prefix.name)
+    if own is None:
+        raise RunError(f"{prefix} has gone since this run was started: give it another checkpoint")
+    own = own["state"]
     for other, manifest in found.items():
         if manifest["state"]["iteration"] <= own["iteration"]:
             for suffix in (*manifest["files"], MANIFEST):

@@ -56,3 +56,11 @@ def finished(tmp_path_factory):
     witness = Witness()
     Trainer(load_config(str(path), OPTIONS), evaluate=True, hooks=[witness]).train()
     return Finished(path, place / "output" / "tiny", witness)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The current folder, with a configuration named run.yml, whose output is `output`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yml").write_text(TINY_YAML.format(output="output", data="data"))
+    return tmp_path

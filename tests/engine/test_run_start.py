@@ -1,6 +1,5 @@
 """What a run does with what is in its folder before it begins, and what it writes there."""
 
-import json
 import logging
 import os
 import re
@@ -8,74 +7,20 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
-import paddle
 import pytest
-from paddle import nn
-from tiny import TINY_YAML
+from small_runs import contents, names, run, save, trainer
 
 from ppdet.core.workspace import load_config
-from ppdet.engine.manifest import TrainingState, read_sealed
+from ppdet.engine.manifest import read_sealed
+from ppdet.engine.moved import next_name
 from ppdet.engine.run_config import SHOWN, changes, start_weights
-from ppdet.engine.run_folder import RunFolder
-from ppdet.engine.run_start import RunError, announce, begun, next_name, require_no_other
+from ppdet.engine.run_start import RunError, announce, begun, require_no_other
 from ppdet.utils.lock import LockedError, locked
 from ppdet.utils.stop import Stopped
 
 pytestmark = pytest.mark.filterwarnings("ignore:The input state dict is empty")
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """The current folder, with a configuration named run.yml, whose output is `output`."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "run.yml").write_text(TINY_YAML.format(output="output", data="data"))
-    return tmp_path
-
-
-def trainer(*options, resume=None, overwrite=False):
-    """What `begun` knows of a trainer."""
-    cfg = load_config("run.yml", options)
-    output = Path(cfg["save_dir"]) / cfg.name
-    folder = RunFolder(output, keep_every=1)
-    found = folder.newest() if resume == "auto" else Path(resume) if resume else None
-    return SimpleNamespace(
-        cfg=cfg, output=output, folder=folder, resume=resume, resumed_from=found, overwrite=overwrite
-    )
-
-
-def save(folder, name, iteration, ap=None):
-    """A checkpoint of a model with one weight."""
-    model = nn.Linear(1, 1)
-    model.weight.set_value(paddle.full([1, 1], float(iteration)))
-    optimizer = paddle.optimizer.SGD(0.1, parameters=model.parameters())
-    fields = {**dict.fromkeys(TrainingState._fields, 0), "evaluated": True, "history": [], "loss_scale": {}}
-    state = TrainingState(**{**fields, "iteration": iteration, "best_ap": ap})
-    folder.save(name, state, model, optimizer, None)
-
-
-def run(*options, saves=(("0", 4), ("1", 8)), **more):
-    """Begin a run, and have checkpoints, best weights and a history of it."""
-    one = trainer(*options, **more)
-    with begun(one):
-        logging.getLogger("ppdet").info("of %s", one.folder.id)
-        for name, iteration in saves:
-            save(one.folder, name, iteration, ap=iteration / 10)
-            (one.output / "best_model.pdparams").write_text(f"best up to {iteration}")
-        (one.output / "history.jsonl").write_text(json.dumps({"run": one.folder.id}) + "\n")
-        (one.output / "pictures").mkdir(exist_ok=True)
-        (one.output / "pictures" / "a.jpg").write_bytes(one.folder.id.encode())
-    return one
-
-
-def contents(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(Path(folder).rglob("*")) if p.is_file()}
-
-
-def names(folder="output"):
-    return {path.name for path in Path(folder).iterdir()}
 
 
 def test_a_new_run_moves_the_earlier_one_aside_whole(here, log):
