@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from ppdet.core.effect import check_effect
+from ppdet.core.elsewhere import is_file_of_others
 from ppdet.core.errors import ConfigError, ConfigKeyError, config_error, nearest
 from ppdet.core.inject import ComponentConfig, component_config, create
 from ppdet.core.lookup import filled, find
@@ -243,11 +244,14 @@ def _nearest_file(path: Path) -> str:
         if name in siblings:
             return f"; did you mean {display_path(path.with_name(name))!r}?"
     shipped = {file.stem: file for file in sorted(CONFIGS.rglob("*.yml"))}
-    close = nearest(stem, shipped)
-    if stem in shipped or (close and not nearest(path.name, siblings)):
+    sibling, close = nearest(path.name, siblings), nearest(stem, shipped)
+    if stem not in shipped and not sibling and is_file_of_others(path):
+        folders = "configs/fcos and configs/semi_det"
+        return f"; this project is PaddleDetection's FCOS alone, and its configurations are in {folders}"
+    if stem in shipped or (close and not sibling):
         found = shipped[stem if stem in shipped else close.split("'")[1]]
         return f"; did you mean {display_path(found)!r}?"
-    return nearest(path.name, siblings)
+    return sibling
 
 
 def display_path(path: Path) -> str:

@@ -1,5 +1,7 @@
 """Components that PaddleDetection has and this project does not, by kind, and what there is of that kind here."""
 
+import re
+from pathlib import Path
 from typing import Optional
 
 from ppdet.core.registry import components_of
@@ -101,6 +103,8 @@ KINDS = (
         "QAT UnstructuredPruner",
     ),
 )
+# Beginnings of the names of its files, besides those of its architectures.
+FILES = "ppyolo cascademask deformabledetr libra htc rotated fastrcnn hrnet sniper smalldet vitdet"
 _KIND_OF = {name.lower(): (kind, package) for kind, package, names in KINDS for name in names.split()}
 
 
@@ -112,3 +116,11 @@ def elsewhere(name: object) -> Optional[str]:
     ours = components_of(package)
     there = f"; {kind} here: {', '.join(ours)}" if ours else f"; there are no {kind} here"
     return f"{name} is one of PaddleDetection's {kind}, and not here: this project is its FCOS alone{there}"
+
+
+def is_file_of_others(path: Path) -> bool:
+    """Tell whether a YAML file, or its folder in configs, is called like one of PaddleDetection's other detectors."""
+    names = [path.stem, *([path.parent.name] if path.parent.parent.name == "configs" else [])]
+    words = [re.sub("[^a-z0-9]", "", name.lower()) for name in names]
+    others = tuple(re.sub("[^a-z0-9]", "", name.lower()) for name in [*KINDS[0][2].split(), *FILES.split()])
+    return any(word.startswith(others) for word in words)

@@ -117,7 +117,9 @@ def _index(node: Node, steps: list[str], depth: int, origin: str) -> int:
     step, size = steps[depth], len(node.value)
     if not (step.isdigit() and int(step) < size):
         below = ".".join(steps[:depth])
-        valid = f"an index from 0 to {size - 1}" if size else "no index, it is empty"
+        names = [named_component(item) for item in node.value]
+        items = f" ({', '.join(f'{index}: {name}' for index, name in enumerate(names))})" if all(names) else ""
+        valid = f"an index from 0 to {size - 1}{items}" if size else "no index, it is empty"
         raise config_error(origin, ".".join(steps), f"{below} is a list: expected {valid}, got {step!r}")
     return int(step)
 

@@ -4,6 +4,7 @@ from typing import Any, Optional
 
 from ppdet.core.elsewhere import elsewhere
 from ppdet.core.errors import ConfigError, config_error, nearest
+from ppdet.core.hints import answer, is_of
 from ppdet.core.merge import named_component, with_name
 from ppdet.core.registry import component_names, get_schema, is_component
 from ppdet.core.schema import Parameter, Schema, describe, fits, list_item, literal_choices
@@ -26,7 +27,7 @@ def validate(root: Node) -> None:
         elif key in SETTINGS:
             check_setting(node, key, SETTINGS[key])
         elif not str(key).startswith(FREE_PREFIX):
-            raise _unknown_top_level(node, key)
+            raise _unknown_top_level(root, node, key)
 
 
 def check_setting(node: Node, key: str, setting: Setting) -> None:
@@ -75,8 +76,10 @@ def check_parameters(root: Node, schema: Schema, node: Node, key: str) -> None:
         parameter = schema.parameters.get(name)
         place = f"{key}.{name}"
         if parameter is None:
-            ours = synonym(str(name))
-            hint = nearest(str(name), schema.parameters) or (f"; {ours}" if ours else _accepted(schema))
+            close, known = nearest(str(name), schema.parameters), answer(root, str(name), place)
+            if known and (not close or is_of(synonym(str(name)), schema.parameters)):
+                close = f"; {known}"
+            hint = close or _accepted(schema)
             raise config_error(child.origin, place, f"{schema.name} has no parameter {name!r}{hint}")
         if parameter.injected:
             check_injected(root, parameter, child, place)
@@ -207,14 +210,14 @@ def _accepted(schema: Schema) -> str:
     return f"; it takes {', '.join(schema.parameters) or 'none'}"
 
 
-def _unknown_top_level(node: Node, key: Any) -> ConfigError:
+def _unknown_top_level(root: Node, node: Node, key: Any) -> ConfigError:
     dotted, below = str(key), node
     while below.is_map and len(below.value) == 1:
         name, below = next(iter(below.value.items()))
         dotted = f"{dotted}.{name}"
-    known, ours = elsewhere(key), synonym(dotted) or synonym(str(key))
+    known, ours = elsewhere(key), answer(root, dotted, dotted) or answer(root, str(key), dotted)
     if known or ours:
-        return config_error(node.origin, str(key) if known else dotted, str(known or ours))
+        return config_error(node.origin, str(key) if known else dotted, known or ours)
     hint = nearest(str(key), [*component_names(), *setting_names()])
     hint = hint or f"; names of your own start with {FREE_PREFIX}"
     return config_error(node.origin, str(key), f"neither a component nor a global setting{hint}")

@@ -80,6 +80,21 @@ TYPED = {
     "val_interval=1": "--eval",
     "LearningRate.lr=1": "LearningRate.base_lr",
     "TrainReader.imgsz=640": "input_size",
+    "use_cuda=true": "here it is use_gpu",
+    "rect=true": "padded to its own largest image",
+    "imgSize=640": "here it is input_size",
+    "batchSize=4": "here it is TrainReader.batch_size",
+    "nbs=64": "here it is auto_lr.base_batch_size",
+    "INPUT.MAX_SIZE_TRAIN=1333": "here it is input_size (",
+    "default_hooks.checkpoint.interval=1": "here it is snapshot_epoch",
+    "default_hooks.logger.interval=50": "here it is log_iter",
+    "optim_wrapper.clip_grad.max_norm=1": "here it is OptimizerBuilder.clip_grad_by_norm",
+    "cache=true": "images are read from disk",
+    "fraction=0.1": "here it is TrainDataset.sample_num",
+    "single_cls=true": "num_classes=1",
+    "TrainDataset.root=x": "here it is TrainDataset.dataset_dir",
+    "EvalDataset.ann_file=x": "EvalDataset.anno_path",
+    "FCOSHead.nms.iou_threshold=0.5": "here it is FCOSHead.nms.nms_threshold",
 }
 
 
@@ -121,6 +136,12 @@ def test_every_answer_exists(monkeypatch, capsys):
         (["--cfg-options"], "--cfg-options: here it is the option -o of tools/train.py"),
         (["imgsz=3"], "settings follow -o: -o imgsz=3"),
         (["--patience", "3"], "--patience: there is none here (no early stopping"),
+        (
+            ["--launcher", "pytorch"],
+            "--launcher: there is none here (several devices: python -m paddle.distri",
+        ),
+        (["--no-validate"], "--no-validate: there is none here (training evaluates nothing without --eval)"),
+        (["--config-file", "x"], "--config-file: here it is the option -c of tools/train.py"),
     ],
 )
 def test_options_of_other_tools(monkeypatch, capsys, option, hint):
@@ -216,3 +237,22 @@ def test_files_without_their_folder_or_suffix(tmp_path, monkeypatch):
         load_config(ROOT / "configs/fcos")
     with pytest.raises(ValueError, match=r"^quite_another\.yml: no such file$"):
         load_config("quite_another.yml")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "configs/yolov3/yolov3_darknet53_270e_coco.yml",
+        "configs/faster_rcnn/faster_rcnn_r50_fpn_1x_coco.yml",
+        "configs/ppyoloe/_base_/ppyoloe_crn.yml",
+        "retinanet_r50_fpn_1x_coco.yml",
+        "configs/dino/any.yml",
+    ],
+)
+def test_files_of_other_detectors(given, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(ValueError) as error:
+        load_config(given)
+    folders = "configs/fcos and configs/semi_det"
+    what = f"this project is PaddleDetection's FCOS alone, and its configurations are in {folders}"
+    assert str(error.value) == f"{given}: no such file; {what}"
