@@ -1,6 +1,5 @@
 """Image files to RGB arrays."""
 
-import mmap
 import os
 from collections.abc import Callable
 from typing import Optional
@@ -13,10 +12,10 @@ from ppdet.data.errors import ImageError
 from ppdet.data.transform import jpeg
 from ppdet.utils.boxes import clip_to_image
 from ppdet.utils.logger import get_logger
+from ppdet.utils.once import Once
 
 logger = get_logger(__name__)
 
-REPORTS = ("size", "outside")  # what is told of once
 BOX_FIELDS = ("gt_bbox", "gt_class", "is_crowd")  # with a row for every box
 Size = tuple[int, int]  # h, w
 NewSize = Callable[[int, int], Size]  # (h, w) -> the size that the image is resized to next
@@ -46,11 +45,7 @@ class Decode:
     keeps_uint8 = True
 
     def __init__(self) -> None:
-        # Memory that data workers share: what one of them has told, the others do not tell again.
-        self._reported = mmap.mmap(-1, len(REPORTS))
-
-    def __reduce__(self) -> tuple:
-        return type(self), ()  # a copy, or what is sent to another process, reports for itself
+        self._once = Once(("size", "outside"))
 
     def __call__(
         self, sample: dict, rng: Optional[np.random.Generator] = None, new_size: Optional[NewSize] = None
@@ -85,9 +80,8 @@ class Decode:
             self._report("outside", f"{sample.get('im_file')}: {count}: left out")
 
     def _report(self, kind: str, message: str) -> None:
-        """Warn once of a kind, one of REPORTS."""
-        if not self._reported[REPORTS.index(kind)]:
-            self._reported[REPORTS.index(kind)] = 1
+        """Warn once of a kind, over all data workers."""
+        if self._once.first(kind):
             logger.warning(f"{message} (further such images are not reported)")
 
 
