@@ -14,6 +14,7 @@ from ppdet.engine import distributed
 from ppdet.engine.classes import map_by_name, remembered, remembered_here, source_of
 from ppdet.engine.data_warnings import check_training_data
 from ppdet.engine.manifest import WEIGHTS
+from ppdet.engine.run_config import folder_of
 from ppdet.engine.weights import load_weights
 from ppdet.modeling import cpu
 from ppdet.utils.download import MissingFileError
@@ -44,9 +45,10 @@ def build_model(cfg: Config, *, weights: Optional[str] = None) -> nn.Layer:
 def build_trained_model(cfg: Config) -> nn.Layer:
     """The network in evaluation mode with the weights that `-o weights=` or the file names, and their classes."""
     if not cfg["weights"]:
+        folder = folder_of(cfg)
         raise ConfigError(
-            f"{cfg.path}: weights is not set: add -o weights=output/{cfg.name}/model_final, or name the "
-            f"run's folder, output/{cfg.name}, in place of -c"
+            f"{cfg.path}: weights is not set: add -o weights={folder}/model_final, or name the run's folder, {folder}, "
+            "in place of -c"
         )
     try:
         model = build_model(cfg, weights=cfg["weights"])
@@ -60,7 +62,7 @@ def build_trained_model(cfg: Config) -> nn.Layer:
 
 def of_the_run(cfg: Config) -> str:
     """ "; did you mean PATH?", where the run's folder has weights of the name that is sought elsewhere."""
-    path = Path(cfg["save_dir"]) / cfg.name / Path(cfg["weights"]).name
+    path = folder_of(cfg) / Path(cfg["weights"]).name
     found = path.is_file() or any(Path(f"{path}{suffix}").is_file() for suffix in WEIGHTS.values())
     return f"; did you mean {path}?" if found else ""
 

@@ -9,6 +9,7 @@ from ppdet.core.errors import ConfigError
 from ppdet.core.show import show
 from ppdet.core.tree import parse, to_plain
 from ppdet.core.workspace import load_config
+from ppdet.engine.run_folder import RUN_FILE
 from ppdet.utils.files import atomic_path
 from ppdet.utils.logger import get_logger
 
@@ -19,6 +20,13 @@ SHOWN = 20
 
 def is_inside(path: Path, folder: Path) -> bool:
     return folder.resolve() in path.expanduser().resolve().parents
+
+
+def folder_of(cfg: Config) -> Path:
+    """The folder of a configuration's run: the one that it lies in, where it is a run's config.yml; else by its name."""
+    place = Path(cfg.path).parent
+    is_there = Path(cfg.path).name == CONFIG_FILE and (place / RUN_FILE).is_file()
+    return place if is_there else Path(cfg["save_dir"]) / cfg.name
 
 
 def own_weights(trainer: object) -> Optional[Path]:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from ppdet.core.errors import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.engine.build import build_trained_model
 from ppdet.engine.manifest import checkpoint
@@ -48,3 +49,18 @@ def test_weights_of_the_run(folder, tiny):
     with pytest.raises(DownloadError) as error:
         build_trained_model(load_config(tiny, ["weights=other", f"save_dir={folder.parent}"]))
     assert "did you mean" not in str(error.value)
+
+
+def test_advice_names_the_folder_of_the_config_that_was_named(folder, tiny):
+    """A run that was moved aside, and one whose save_dir is another: not the newest run of the name in `output`."""
+    aside = folder.parent / "tiny.1"
+    folder.rename(aside)
+    load_config(tiny, ["run_name=tiny"]).dump(aside / "config.yml")
+    own = (f"{aside}/config.yml", [], aside)
+    for path, options, place in (own, (tiny, ["save_dir=runs"], "runs/tiny"), (tiny, ["run_name=a"], "output/a")):
+        with pytest.raises(ConfigError) as error:
+            build_trained_model(load_config(path, ["save_dir=output", *options]))
+        advice = f"add -o weights={place}/model_final, or name the run's folder, {place}, in place of -c"
+        assert str(error.value) == f"{path}: weights is not set: {advice}"
+    with pytest.raises(DownloadError, match=rf"did you mean {aside}/best_model\?$"):
+        build_trained_model(load_config(f"{aside}/config.yml", ["weights=best_model"]))
