@@ -11,16 +11,13 @@ from ppdet.data.classes import Classes, listed, mismatch
 from ppdet.data.errors import DataError
 from ppdet.data.source import COCODataSet, DetectionDataset
 from ppdet.engine import distributed
-from ppdet.engine.classes import map_by_name, remembered, remembered_here, source_of
+from ppdet.engine.classes import map_by_name, remembered, remembered_here, say_nothing_is_remembered, source_of
 from ppdet.engine.data_warnings import check_training_data
 from ppdet.engine.manifest import WEIGHTS
 from ppdet.engine.run_config import folder_of
 from ppdet.engine.weights import load_weights
 from ppdet.modeling import cpu
 from ppdet.utils.download import MissingFileError
-from ppdet.utils.logger import get_logger
-
-logger = get_logger(__name__)
 
 
 def build_model(cfg: Config, *, weights: Optional[str] = None) -> nn.Layer:
@@ -55,7 +52,7 @@ def build_trained_model(cfg: Config) -> nn.Layer:
     except MissingFileError as error:
         raise MissingFileError(f"{error}{of_the_run(cfg)}") from None
     if model.trained_classes is None:
-        logger.info("%s: these weights name no classes: the data set's own order counts", cfg["weights"])
+        say_nothing_is_remembered(cfg["weights"])
     model.eval()
     return model
 

@@ -42,6 +42,31 @@ def remembered(weights: Union[str, Path]) -> Optional[Classes]:
     return _in_file(path, source) or _in_manifest(strip_suffix(str(path)), source, path)
 
 
+def say_nothing_is_remembered(weights: Union[str, Path]) -> None:
+    """Log that weights do not tell their classes: a warning where they did, and the .json beside them is damaged."""
+    path = fetch(str(weights))
+    manifest = beside(strip_suffix(str(path)), MANIFEST)
+    try:
+        has_names = "classes" in read_sealed(manifest)
+    except FileNotFoundError:
+        has_names = False
+    except (OSError, CheckpointError):
+        logger.warning(
+            "%s is damaged, or not what a training run writes: the classes of these weights are not known from it, and "
+            "the data set's own order counts",
+            manifest,
+        )
+        return
+    if has_names:
+        logger.warning(
+            "%s is not of these weights, or damaged: their classes are not known from it, and the data set's own order "
+            "counts",
+            manifest,
+        )
+    else:
+        logger.info("%s: these weights name no classes: the data set's own order counts", weights)
+
+
 def remembered_here(weights: Optional[str]) -> Optional[Classes]:
     """As `remembered`, of weights that are on this machine; None where there are none, or they are elsewhere."""
     if not weights or "://" in weights:

@@ -23,7 +23,7 @@ def is_inside(path: Path, folder: Path) -> bool:
 
 
 def folder_of(cfg: Config) -> Path:
-    """The folder of a configuration's run: the one that it lies in, where it is a run's config.yml; else by its name."""
+    """The folder of a configuration's run: the one that it lies in, where it is a run's config.yml, else by name."""
     place = Path(cfg.path).parent
     is_there = Path(cfg.path).name == CONFIG_FILE and (place / RUN_FILE).is_file()
     return place if is_there else Path(cfg["save_dir"]) / cfg.name

@@ -33,7 +33,8 @@ def trained_config(arguments: argparse.Namespace, reader: str, *, with_weights: 
     is a checkpoint in such a folder, such as output/NAME/3.
 
     Args:
-        reader: the one that the tool takes, EvalReader or TestReader; -c is compared with the run of the weights in it.
+        reader: the one that the tool takes, EvalReader or TestReader. In it, -c, or the run where -o names weights of
+            another one, is compared with the run of the weights.
         with_weights: false where the tool loads none.
 
     Raises:
@@ -49,7 +50,10 @@ def trained_config(arguments: argparse.Namespace, reader: str, *, with_weights: 
         weights = best_weights(folder)
     if weights:
         logger.info("run %s: weights %s", folder, weights.name)
-    return run_config(folder, [*([f"weights={json.dumps(str(weights))}"] if weights else []), *arguments.opt])
+    cfg = run_config(folder, [*([f"weights={json.dumps(str(weights))}"] if weights else []), *arguments.opt])
+    if with_weights and cfg["weights"] and Path(cfg["weights"]).expanduser().resolve().parent != folder.resolve():
+        warn_of_differences(cfg, cfg["weights"], reader, instead_of=str(folder))
+    return cfg
 
 
 def folder_config(folder: Path, config: Optional[str], overrides: Sequence[str]) -> Config:
@@ -160,8 +164,11 @@ def started_in(folder: Path) -> list[str]:
         return []
 
 
-def warn_of_differences(cfg: Config, weights: str, reader: str) -> None:
-    """Warn when weights in a run's folder were trained with other settings, of those that change what they detect."""
+def warn_of_differences(cfg: Config, weights: str, reader: str, instead_of: str = "-c") -> None:
+    """Warn when weights in a run's folder were trained with other settings, of those that change what they detect.
+
+    `instead_of`: what the command line had better have the run's folder in place of.
+    """
     folder = Path(weights).expanduser().parent
     if "://" in weights or not (folder / CONFIG_FILE).is_file():
         return
@@ -171,8 +178,9 @@ def warn_of_differences(cfg: Config, weights: str, reader: str) -> None:
         logger.warning("%s is not compared with %s: %s", cfg.path, folder / CONFIG_FILE, error)
         return
     if found:
+        named = "; ".join(f"{key}: {ours} here, {value} there" for key, ours, value in found)
         logger.warning(
-            "%s is not what these weights were trained with, and they will detect otherwise: %s; %s in place of -c and "
+            "%s is not what these weights were trained with, and they will detect otherwise: %s; %s in place of %s and "
             "weights takes the run's own settings",
-            *(cfg.path, "; ".join(f"{key}: {ours} here, {value} there" for key, ours, value in found), folder),
+            *(cfg.path, named, folder, instead_of),
         )

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import paddle
 import pytest
@@ -159,6 +160,28 @@ def test_any_other_json_beside_weights_is_none(tmp_path, text, monkeypatch):
     monkeypatch.setattr(module, "MAX_BYTES", -1)
     monkeypatch.setattr(module, "read_sealed", None)  # large files are not read
     assert remembered(tmp_path / "w") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "line"),
+    [
+        (None, "INFO", "{prefix}: these weights name no classes: the data set's own order counts"),
+        ("{{}", "WARNING", "{prefix}.json is damaged, or not what a training run writes: the classes of"),
+        ("[[[[1]]]]", "WARNING", "{prefix}.json is damaged, or not what a training run writes: the classes of"),
+        ("other weights", "WARNING", "{prefix}.json is not of these weights, or damaged: their classes are not known"),
+    ],
+)
+def test_why_weights_name_no_classes_is_told(finished, tmp_path, log, text, level, line):
+    prefix = tmp_path / "mine"
+    shutil.copy(finished.folder / "best_model.pdparams", f"{prefix}.pdparams")
+    if text == "other weights":
+        shutil.copy(finished.folder / "0.json", f"{prefix}.json")
+    elif text:
+        Path(f"{prefix}.json").write_text(text)
+    log.clear()
+    assert build_trained_model(load_config(str(finished.path), [f"weights={prefix}"])).trained_classes is None
+    [record] = [record for record in log.records if record.name == "ppdet.engine.classes"]
+    assert record.levelname == level and record.getMessage().startswith(line.format(prefix=prefix))
 
 
 def test_evaluation_maps_by_name_what_weights_remember(trained):

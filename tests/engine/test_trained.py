@@ -227,6 +227,18 @@ def test_a_forgotten_override_is_told(project, log):
     assert "TestReader.sample_transforms.Resize" in warned(log, reader="TestReader", weights="output/large/3")
 
 
+def test_weights_of_another_run_are_compared_with_the_run_that_is_named(project, log):
+    make_run(project / "output" / "large", project, "EvalReader.sample_transforms.1.Resize.target_size=[320, 320]")
+    given("output/run", "weights=output/run/model_final")
+    assert not [record for record in log.records if record.levelname == "WARNING"]
+    given("output/run", "weights=output/large/model_final")
+    assert [record.getMessage() for record in log.records if record.levelname == "WARNING"] == [
+        "output/run/config.yml is not what these weights were trained with, and they will detect otherwise: "
+        "EvalReader.sample_transforms.Resize.target_size: [96, 128] here, [320, 320] there; output/large in place of "
+        "output/run and weights takes the run's own settings"
+    ]
+
+
 @pytest.mark.parametrize(
     ("option", "named"),
     [
