@@ -23,12 +23,12 @@ def config_error(origin: str, key: str, message: str) -> ConfigError:
     return ConfigError(" ".join(f"{place}: {message}".split()))
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
+def nearest(name: str, valid: Iterable[str], cutoff: float = 0.6) -> str:
     """Return "; did you mean 'X'?" with the valid name closest to `name`, or "" if none is close.
 
-    A name that differs only in case is closest of all.
+    A name that differs only in case is closest of all. `cutoff` is the least likeness, 1 that of equal names.
     """
     choices = sorted(set(valid))
     by_lower = {choice.lower(): choice for choice in choices}
-    found = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=cutoff)
     return f"; did you mean {by_lower[found[0]]!r}?" if found else ""

@@ -149,7 +149,7 @@ TABLE = (
     Ours("no_validate noval", note="training evaluates nothing without --eval"),
     Ours("config_file cfg cfg_file", option="-c"),
     Ours("cache cache_images", note="images are read from disk in every epoch; worker_num reads ahead"),
-    Ours("rect", note="every batch is padded to its own largest image, and no further than PadBatch says"),
+    Ours("rect", note="every batch is padded to its own largest image"),
     Ours("fraction", ("TrainDataset.sample_num",), note="the first so many images"),
     Ours("single_cls", note="give all annotations of the files one category, and set num_classes=1"),
     Ours("cfg_options opts", option="-o", note="key=value ..."),

@@ -76,7 +76,8 @@ def check_parameters(root: Node, schema: Schema, node: Node, key: str) -> None:
         parameter = schema.parameters.get(name)
         place = f"{key}.{name}"
         if parameter is None:
-            close, known = nearest(str(name), schema.parameters), answer(root, str(name), place)
+            known = answer(root, str(name), place)
+            close = nearest(str(name), schema.parameters, cutoff=0.8 if known else 0.6)
             if known and (not close or is_of(synonym(str(name)), schema.parameters)):
                 close = f"; {known}"
             hint = close or _accepted(schema)

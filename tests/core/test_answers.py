@@ -52,6 +52,11 @@ def test_answers_know_the_schedulers_of_the_configuration():
             "LearningRate.schedulers.0.steps: CosineDecay has no parameter 'steps'; LearningRate.schedulers.1, "
             "LinearWarmup, has it",
         ),
+        (
+            shapes,
+            "LearningRate.schedulers.0.max_epoch=3",  # a misspelling, more than a name of another tool's
+            "LearningRate.schedulers.0.max_epoch: CosineDecay has no parameter 'max_epoch'; did you mean 'max_epochs'?",
+        ),
         (supervised, "warmup_steps=10", "warmup_steps: here it is LearningRate.schedulers.0.steps (or epochs)"),
         (
             supervised,

@@ -94,6 +94,7 @@ TYPED = {
     "single_cls=true": "num_classes=1",
     "TrainDataset.root=x": "here it is TrainDataset.dataset_dir",
     "EvalDataset.ann_file=x": "EvalDataset.anno_path",
+    "ResNet.pretrained=x": "here it is pretrain_weights",
     "FCOSHead.nms.iou_threshold=0.5": "here it is FCOSHead.nms.nms_threshold",
 }
 
