@@ -34,6 +34,7 @@ from ppdet.engine.weights import CheckpointError
 from ppdet.utils.errors import UserError
 from ppdet.utils.lock import LockedError, locked, require_free
 from ppdet.utils.logger import LogFile, get_logger
+from ppdet.utils.stop import signals_later
 
 logger = get_logger(__name__)
 LOG_FILE = "train.log"
@@ -278,20 +279,22 @@ def take_along(prefix: Path, output: Path, new: Path) -> None:
 
 
 def exchange(output: Path, aside: Path, new: Path) -> None:
-    """Rename `output` to `aside`, and `new` to `output`."""
-    try:
-        output.rename(aside)
-    except OSError as error:
-        reason = error.strerror or error
-        raise RunError(
-            f"{output} has an earlier run and cannot be renamed to {aside.name} ({reason}): give this run another "
-            "name with --name"
-        ) from None
-    try:
-        new.rename(output)
-    except OSError:
-        aside.rename(output)
-        raise
+    """Rename `output` to `aside`, and `new` to `output`: both, or none, also when a signal comes between."""
+    with signals_later():
+        try:
+            output.rename(aside)
+            new.rename(output)
+        except BaseException as error:
+            # Another thread may take a signal, and Python raises what comes of it in this one all the same.
+            is_moved = not os.path.lexists(output) and os.path.lexists(aside)
+            if is_moved:
+                aside.rename(output)
+            if is_moved or not isinstance(error, OSError):
+                raise
+            raise RunError(
+                f"{output} has an earlier run and cannot be renamed to {aside.name} ({error.strerror or error}): give "
+                "this run another name with --name"
+            ) from None
 
 
 def discard(folder: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,8 @@ except ImportError:  # Windows
 logger = get_logger(__name__)
 TAKEN = (errno.EACCES, errno.EAGAIN)
 LONGEST = 1000  # bytes that are read of a lock file
-NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # for something of that name that is no file
+# For something of that name that is no file; Windows has none of these.
+CAREFULLY = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 # What this process holds: POSIX does not keep a process from what it has locked itself.
 _held: set[str] = set()
@@ -45,7 +47,8 @@ def locked(path: Path, *, what: str, advice: str) -> Iterator[None]:
         what: is kept apart, such as "output/NAME: a training run". advice: how to do without it.
 
     Raises:
-        LockedError: another process, or another part of this one, has it.
+        LockedError: another process, or another part of this one, has it; or something that is no lock file has its
+            name, and stays as it is.
     """
     key = os.path.realpath(path)
     with _guard:
@@ -69,7 +72,7 @@ def require_free(path: Path, *, what: str, advice: str) -> None:
     if os.path.realpath(path) in _held:
         raise LockedError(refusal(what, owner(), advice))
     try:
-        handle = os.open(path, os.O_RDWR | NO_WAITING)
+        handle = open_lock(path, what, os.O_RDWR)
     except OSError:  # nobody has made it; or it cannot be written, which is told when it has to be
         return
     try:
@@ -83,7 +86,7 @@ def acquire(path: Path, what: str, advice: str) -> Optional[int]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | NO_WAITING, 0o666)
+            handle = open_lock(path, what, os.O_RDWR | os.O_CREAT)
             try:
                 problem = lock(handle, what, advice)
                 # The process that had it may have removed the file since it was opened here.
@@ -103,6 +106,26 @@ def acquire(path: Path, what: str, advice: str) -> Optional[int]:
         return None
 
 
+def open_lock(path: Path, what: str, flags: int) -> int:
+    """Open a lock file: what is written there is no other file's content, whatever has its name.
+
+    Raises:
+        LockedError: it is a link, or no file of its own. OSError: it cannot be opened.
+    """
+    problem = f"{what}: {path} is no lock file, but a link, a folder or a device: remove it"
+    try:
+        handle = os.open(path, flags | CAREFULLY, 0o666)
+    except OSError:
+        if path.is_symlink() or path.is_dir():
+            raise LockedError(problem) from None
+        raise
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # with two names, it is another file, too
+        os.close(handle)
+        raise LockedError(problem)
+    return handle
+
+
 def lock(handle: int, what: str, advice: str) -> Optional[str]:
     """Take the lock of an open file, or raise LockedError. Returns why there is none, where a system has no locks."""
     try:
@@ -119,7 +142,7 @@ def lock(handle: int, what: str, advice: str) -> Optional[str]:
 
 def is_same(handle: int, path: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(handle), os.stat(path))
+        return os.path.samestat(os.fstat(handle), os.lstat(path))
     except FileNotFoundError:
         return False
 

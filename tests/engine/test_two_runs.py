@@ -1,5 +1,7 @@
 """Two runs that have to do with each other: one trains while the other is prepared, or moves what that started from."""
 
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from ppdet.engine.run_folder import RunFolder
 from ppdet.engine.run_start import RunError, begun, find_checkpoint, require_no_other
 from ppdet.engine.weights import CheckpointError
 from ppdet.utils.lock import LockedError
+from ppdet.utils.stop import Stopped
 
 pytestmark = pytest.mark.filterwarnings("ignore:The input state dict is empty")
 WHOLE = (".pdparams", ".pdopt", "0.json", "1.json", ".jsonl", ".jpg")
@@ -142,3 +145,46 @@ def test_a_moved_link_still_keeps_others_out(here):
         for name in ("run", "real"):
             with pytest.raises(LockedError):
                 require_no_other(load_config("run.yml", [f"run_name={name}"]))
+
+
+@pytest.mark.parametrize("moment", ["before", "between", "after"])
+def test_a_signal_while_folders_are_renamed(here, monkeypatch, moment):
+    """What a signal raises may come up in front of, between and after the two names' changes."""
+    run()
+    rename, calls = Path.rename, []
+
+    def interrupted(self, target):
+        calls.append(target.name)
+        if moment == "before" and len(calls) == 1:
+            raise Stopped(15)
+        found = rename(self, target)
+        if calls == (["run.1"] if moment == "between" else ["run.1", "run"]):
+            raise Stopped(15)
+        return found
+
+    before = contents("output/run")
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(Stopped):
+        run()
+    assert Path("output/run").is_dir() and names() == ({"run", "run.1"} if moment == "after" else {"run"})
+    assert contents("output/run.1" if moment == "after" else "output/run") == before
+
+
+def test_a_real_signal_waits_until_both_are_renamed(here, monkeypatch):
+    first, rename = run(), Path.rename
+    before, taken = contents("output/run"), []
+
+    def slow(self, target):
+        found = rename(self, target)
+        if target.name == "run.1":
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        return found
+
+    monkeypatch.setattr(Path, "rename", slow)
+    earlier = signal.signal(signal.SIGTERM, lambda *_: taken.append(names()))
+    try:
+        second = run()
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+    assert taken == [{"run", "run.1"} | {".run.lock"}] and contents("output/run.1") == before
+    assert second.folder.id != first.folder.id

@@ -138,3 +138,23 @@ def test_a_folder_where_no_file_can_be_made(tmp_path, log):
     with locked(tmp_path / "file" / ".lock", **WORDS):
         pass
     assert "out: a job cannot be locked (" in log.text
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "second name", "folder", "pipe"])
+def test_what_is_no_lock_file_stays_as_it_is(tmp_path, kind):
+    path, other = tmp_path / ".lock", tmp_path / "victim.txt"
+    other.write_text("precious")
+    if kind in ("link", "dangling link"):
+        path.symlink_to(other if kind == "link" else tmp_path / "none")
+    elif kind == "second name":
+        os.link(other, path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    before = {entry.name: os.lstat(entry)[:8] for entry in tmp_path.iterdir()}
+    for attempt in (lambda: locked(path, **WORDS).__enter__(), lambda: require_free(path, **WORDS)):
+        with pytest.raises(LockedError, match=r"^out: a job: .*/\.lock is no lock file, but a link, .*: remove it$"):
+            attempt()
+    assert other.read_text() == "precious"
+    assert {entry.name: os.lstat(entry)[:8] for entry in tmp_path.iterdir()} == before
