@@ -10,6 +10,7 @@ import paddle
 from paddle import Tensor
 
 from ppdet.engine import distributed
+from ppdet.engine.earlier_run import RunError, cleared_bytes
 from ppdet.engine.hooks.positives import boxes_in, no_positives
 from ppdet.engine.memory import peak_memory
 from ppdet.engine.methods import scalars
@@ -74,11 +75,12 @@ def dry_run(trainer: Trainer) -> dict:
         "images_per_step": trainer.images_per_step,
         "learning_rate": {"first": first_rate, **warmed_up(trainer)},
         "resume": resume_decision(trainer),
-        "folder": announce(trainer),
+        # Only rank 0's machine may have the files, and two ranks at once would find each other's lock.
+        "folder": distributed.from_rank_0(lambda: announce(trainer), RunError),
         "writes": written(trainer),
         "checkpoint_bytes": checkpoint_bytes(trainer),
         "run_bytes": run_bytes(trainer),
-        "free_bytes": free_bytes(trainer.output),
+        "free_bytes": free_bytes(trainer.output) + cleared_bytes(trainer),
     }
     report(trainer, found)
     return found
@@ -186,7 +188,7 @@ def report(trainer: Trainer, found: dict) -> None:
         f"{trainer.output}: {found['folder']}",
         *(f"would write: {path}" for path in found["writes"]),
         f"a checkpoint takes {found['checkpoint_bytes'] / MIB:.1f} MiB, the disk has "
-        f"{found['free_bytes'] / MIB:.0f} MiB free",
+        f"{found['free_bytes'] / MIB:.0f} MiB free for them",
         "dry run: nothing was written",
     ]
     for line in lines:

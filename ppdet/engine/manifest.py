@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+from ppdet.engine.moved import earlier_runs
 from ppdet.engine.weights import CheckpointError
 from ppdet.utils.files import is_count, is_number, read_own, write_json
 
@@ -122,6 +123,27 @@ def read_manifest(path: Path) -> Optional[dict]:
     except (OSError, CheckpointError):
         return None
     return content if is_checkpoint(content) else None
+
+
+def files_seal(prefix: Optional[Path]) -> Optional[str]:
+    """What tells the content of a checkpoint from that of all others, whatever its name; None if there is none."""
+    manifest = prefix and read_manifest(beside(prefix, MANIFEST))
+    return seal(manifest["files"]) if manifest else None
+
+
+def find_checkpoint_again(prefix: Path, files: Optional[str]) -> Optional[Path]:
+    """Where the checkpoint that was at `prefix` is now, under another name or in a run that was moved aside.
+
+    `files` is its `files_seal`; with None, whatever has its name is taken for it. None where it has gone.
+    """
+    if files is None:
+        return prefix if beside(prefix, MANIFEST).is_file() else None
+    for folder in (prefix.parent, *earlier_runs(prefix.parent)):
+        others = sorted(path.with_suffix("") for path in folder.glob(f"*{MANIFEST}"))
+        for candidate in (folder / prefix.name, *others):
+            if files_seal(candidate) == files:
+                return candidate
+    return None
 
 
 def is_checkpoint(content: dict) -> bool:

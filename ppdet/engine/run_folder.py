@@ -24,13 +24,14 @@ from ppdet.engine.manifest import (
     check,
     checkpoint,
     describe,
+    files_seal,
+    find_checkpoint_again,
     link,
     read_manifest,
     read_sealed,
     remove,
     write_sealed,
 )
-from ppdet.engine.moved import files_seal, find_checkpoint_again
 from ppdet.engine.weights import CheckpointError, save_weights
 from ppdet.utils.logger import get_logger
 

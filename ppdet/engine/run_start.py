@@ -13,37 +13,33 @@ from pathlib import Path
 from typing import Optional
 
 from ppdet.core.config import Config
-from ppdet.core.settings import SLOTS
-from ppdet.data.source.dataset import join_path
 from ppdet.engine import distributed
+from ppdet.engine.earlier_run import (
+    GO_BACK,
+    IN_PLACE,
+    RunError,
+    clears,
+    decide,
+    manifests,
+    require_may_go,
+)
 from ppdet.engine.hooks.history import HISTORY
 from ppdet.engine.manifest import (
     MANIFEST,
-    OPTIMIZER,
-    TRAINED,
-    WEIGHTS,
     beside,
+    files_seal,
     link,
-    read_manifest,
-    strip_suffix,
 )
-from ppdet.engine.moved import files_seal, next_name
+from ppdet.engine.moved import next_name
 from ppdet.engine.run_config import CONFIG_FILE, is_inside, own_weights, write_config
 from ppdet.engine.run_folder import BEST, RunFolder
 from ppdet.engine.weights import CheckpointError
-from ppdet.utils.errors import UserError
 from ppdet.utils.lock import LockedError, locked, require_free
 from ppdet.utils.logger import LogFile, get_logger
 from ppdet.utils.stop import signals_later
 
 logger = get_logger(__name__)
 LOG_FILE = "train.log"
-# What the run does with what is in its folder.
-IN_PLACE, GO_BACK, ANEW = "in place", "go back", "anew"
-
-
-class RunError(UserError, RuntimeError):
-    """A run that cannot begin in its folder; the message says why and what to do."""
 
 
 @contextlib.contextmanager
@@ -152,57 +148,16 @@ def last_words(error: BaseException) -> str:
     return "==== " + "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()
 
 
-def decide(trainer: object) -> str:
-    """What becomes of what is in the run's folder.
-
-    IN_PLACE: the run there goes on, or there is none. GO_BACK: it goes on from a checkpoint that is not its last one;
-    what came after that is kept elsewhere. ANEW: it is kept elsewhere, whole.
-    """
-    source, output = trainer.resumed_from, trainer.output
-    if source is not None and is_inside(source, output):
-        is_last = trainer.resume == "auto" or not later_than(source, output)
-        return IN_PLACE if is_last else GO_BACK
-    # A run that was killed before its first checkpoint, or while that was written, starts once more: nothing is lost.
-    starts_again = trainer.resume == "auto" and trainer.folder.id and not has_checkpoint(output)
-    return IN_PLACE if starts_again or not has_run(output) else ANEW
-
-
-def has_run(folder: Path) -> bool:
-    """Whether a folder has what cost time to make: weights, or the history of at least one step."""
-    history = folder / HISTORY
-    return bool(weights_in(folder)) or (history.is_file() and history.stat().st_size > 0)
-
-
-def has_checkpoint(folder: Path) -> bool:
-    """Whether a folder has weights of which all was written, whatever happened to them then; or the best ones."""
-    return any(path.name == BEST or beside(path, MANIFEST).exists() for path in weights_in(folder))
-
-
-def weights_in(folder: Path) -> set[Path]:
-    """Prefixes of the weights, or states of the optimizer, in a folder."""
-    suffixes = (*TRAINED.values(), *WEIGHTS.values(), OPTIMIZER)
-    paths = folder.iterdir() if folder.is_dir() else ()
-    return {strip_suffix(str(path)) for path in paths if path.name.endswith(suffixes)}
-
-
-def later_than(prefix: Path, folder: Path) -> bool:
-    """Whether the folder has a checkpoint of more steps than this one."""
-    steps = [manifest["state"]["iteration"] for manifest in manifests(folder).values()]
-    own = read_manifest(beside(prefix, MANIFEST))
-    return own is None or max(steps, default=0) > own["state"]["iteration"]
-
-
-def manifests(folder: Path) -> dict[Path, dict]:
-    """Manifests of all checkpoints of a folder by their prefix, of whatever run."""
-    found = {path.with_suffix(""): read_manifest(path) for path in folder.glob(f"*{MANIFEST}")}
-    return {prefix: manifest for prefix, manifest in found.items() if manifest}
-
-
 def announce(trainer: object) -> str:
-    """What would become of what is in the run's folder, in a line for `--dry_run`."""
-    if decide(trainer) == IN_PLACE:
-        return "keeps what is there"
-    return "clears the earlier run" if trainer.overwrite else f"moves the earlier run to {next_name(trainer.output)}"
+    """What would become of what is in the run's folder now, in a line for `--dry_run`."""
+    try:
+        require_no_other(trainer.cfg)
+        if decide(trainer) == IN_PLACE:
+            return "keeps what is there"
+        require_may_go(trainer)
+    except (LockedError, RunError) as error:
+        return f"the run would be refused: {error}"
+    return "clears the earlier run" if clears(trainer) else f"moves the earlier run to {next_name(trainer.output)}"
 
 
 def begin(trainer: object) -> None:
@@ -219,11 +174,9 @@ def begin(trainer: object) -> None:
         trainer.folder.begin(trainer.resumed_from, go_on=trainer.resume == "auto")
         write_config(trainer, output)
         return
-    clears = trainer.overwrite and (output / "run.json").is_file()
-    if clears and pretrained:
-        raise RunError(f"pretrain_weights: {pretrained} is in the folder that --overwrite clears: leave that out")
-    require_no_data_in(output, trainer.cfg)
-    aside = old if clears else next_name(output)
+    require_may_go(trainer)
+    is_cleared = clears(trainer)
+    aside = old if is_cleared else next_name(output)
     new.mkdir()
     try:
         if decision == GO_BACK:
@@ -237,23 +190,12 @@ def begin(trainer: object) -> None:
         discard(new)
         raise
     discard(old)
-    if clears:
+    if is_cleared:
         logger.info("%s had an earlier run: cleared", output)
     elif decision == GO_BACK:
         logger.info("%s goes back to %s: with all that came after, it is %s now", output, trainer.resumed_from, aside)
     else:
         logger.info("%s had an earlier run: it is %s now", output, aside)
-
-
-def require_no_data_in(output: Path, cfg: Config) -> None:
-    """Raise RunError when a data set is in the folder that is about to be moved or removed."""
-    for slot in SLOTS:
-        parameters = cfg.component(slot) if cfg[slot] else {}
-        places = [parameters.get(name) for name in ("dataset_dir", "image_dir")]
-        if any(places) and is_inside(Path(join_path(*places), "an image"), output):
-            raise RunError(
-                f"{output} has an earlier run and the images of {slot}: give this run another name with --name"
-            )
 
 
 def take_along(prefix: Path, output: Path, new: Path) -> None:

@@ -11,8 +11,9 @@ from paddle import nn
 from safetensors import SafetensorError
 
 from ppdet.convert import convert_path, describe, needed, suggest
+from ppdet.engine.moved import earlier_runs
 from ppdet.engine.pickles import RefusedError, read_pickle
-from ppdet.utils.download import fetch
+from ppdet.utils.download import WEIGHTS_SUFFIXES, MissingFileError, fetch
 from ppdet.utils.errors import UserError
 from ppdet.utils.files import atomic_path
 from ppdet.utils.logger import get_logger
@@ -82,13 +83,25 @@ def load_weights(model: nn.Layer, source: str, *, strict: bool) -> LoadReport:
         CheckpointError, ConversionError: unreadable file, nothing in it fits, or `strict` and something is missing.
     """
     hint = "" if strict else ", or train from scratch with -o pretrain_weights=null"
-    path = fetch(str(source), hint=hint)
+    try:
+        path = fetch(str(source), hint=hint)
+    except MissingFileError as error:
+        raise MissingFileError(f"{error}{where_moved(Path(source))}") from None
     arrays = arrays_for(model, path)
     report = fill(model, arrays, strict=strict, source=str(path))
     logger.info("weights %s: %s", path, report)
     if any(name.startswith("backbone.") for name in report.missing):
         logger.warning("%s does not fill the backbone: are depth and variant those of the file?", path)
     return report
+
+
+def where_moved(source: Path) -> str:
+    """What to add to an error: the file is in a run that was moved aside, to another name than it had."""
+    for folder in earlier_runs(source.expanduser().parent):
+        for name in (source.name + suffix for suffix in WEIGHTS_SUFFIXES):
+            if (folder / name).is_file():
+                return f"; did you mean {folder / source.name}, where a newer run has moved it?"
+    return ""
 
 
 def arrays_for(model: nn.Layer, path: Path) -> dict[str, np.ndarray]:

@@ -1,17 +1,21 @@
 """Two runs that have to do with each other: one trains while the other is prepared, or moves what that started from."""
 
+import os
 import signal
 import threading
 from pathlib import Path
 
 import pytest
+from paddle import nn
 from small_runs import contents, names, run, save, trainer
 
 from ppdet.core.workspace import load_config
+from ppdet.engine.earlier_run import cleared_bytes
 from ppdet.engine.manifest import read_sealed, remove, write_sealed
 from ppdet.engine.run_folder import RunFolder
-from ppdet.engine.run_start import RunError, begun, find_checkpoint, require_no_other
-from ppdet.engine.weights import CheckpointError
+from ppdet.engine.run_start import RunError, announce, begun, find_checkpoint, require_no_other
+from ppdet.engine.weights import CheckpointError, load_weights
+from ppdet.utils.download import MissingFileError
 from ppdet.utils.lock import LockedError
 from ppdet.utils.stop import Stopped
 
@@ -188,3 +192,46 @@ def test_a_real_signal_waits_until_both_are_renamed(here, monkeypatch):
         signal.signal(signal.SIGTERM, earlier)
     assert taken == [{"run", "run.1"} | {".run.lock"}] and contents("output/run.1") == before
     assert second.folder.id != first.folder.id
+
+
+def test_weights_of_a_run_that_was_moved_aside_are_named(here):
+    for count in range(3):
+        run(saves=[("0", 4)])
+        if count == 1:
+            Path("output/run/best_model.pdparams").unlink()
+    Path("output/run/best_model.pdparams").unlink()
+    model, expected = nn.Linear(1, 1), "output/run.1/best_model, where a newer run has moved it?"
+    for name, found in (("best_model", expected), ("best_model.pdparams", expected.replace("del,", "del.pdparams,"))):
+        with pytest.raises(MissingFileError) as error:
+            load_weights(model, f"output/run/{name}", strict=False)
+        assert str(error.value).startswith(f"output/run/{name}: no such file, ")
+        assert str(error.value).endswith(f"; did you mean {found}")
+    with pytest.raises(MissingFileError) as error:
+        load_weights(model, "output/run/model_final", strict=False)
+    assert "did you mean" not in str(error.value)
+
+
+def test_a_dry_run_says_what_the_run_does(here):
+    Path("output/run").mkdir(parents=True)
+    Path("output/run/my.pdparams").write_text("precious")
+    assert announce(trainer(overwrite=True)) == "moves the earlier run to output/run.1"
+    assert cleared_bytes(trainer(overwrite=True)) == 0
+    run(overwrite=True)
+    assert names() == {"run", "run.1"}, "as it was said"
+    sizes = sum(len(content) for content in contents("output/run").values())
+    assert announce(trainer(overwrite=True)) == "clears the earlier run"
+    assert cleared_bytes(trainer(overwrite=True)) == sizes
+    assert cleared_bytes(trainer()) == cleared_bytes(trainer(resume="auto")) == 0
+    os.link("output/run/0.pdparams", "elsewhere")
+    freed = cleared_bytes(trainer(overwrite=True))
+    assert freed == sizes - Path("elsewhere").stat().st_size, "the room of a file that has another name stays taken"
+    with begun(trainer("run_name=other")):
+        assert announce(trainer("run_name=other")).startswith(
+            "the run would be refused: output/other: a training run: "
+        )
+    refused = announce(trainer("pretrain_weights=output/run/best_model", overwrite=True))
+    assert refused.startswith(
+        "the run would be refused: pretrain_weights: best_model is in the folder that --overwrite"
+    )
+    refused = announce(trainer("TrainDataset.dataset_dir=output/run"))
+    assert refused.startswith("the run would be refused: output/run has an earlier run and the images of TrainDataset")
