@@ -14,7 +14,7 @@ from ppdet.core.scaling import literal_values
 from ppdet.core.settings import FREE_PREFIX, SETTINGS, SLOTS, setting_names
 from ppdet.core.tree import Node, from_plain, on_layer, parse, render, to_plain, top_layer
 from ppdet.core.validate import validate
-from ppdet.utils.files import read_text
+from ppdet.utils.files import NULS, read_text
 
 __all__ = ["Config", "ConfigError", "ConfigKeyError", "merge_config", "read_config"]
 
@@ -217,14 +217,17 @@ def _read_text(path: Path, included_at: Optional[str]) -> str:
     place, key = (included_at, BASE_KEY) if included_at else (display_path(path), "")
     shown = f" {display_path(path)!r}" if included_at else ""
     try:
-        return read_text(path)
+        text = read_text(path)
     except FileNotFoundError:
         raise config_error(place, key, f"no such file{shown}{_nearest_file(path)}") from None
     except UnicodeDecodeError:
-        raise config_error(place, key, f"file{shown} is not UTF-8 text") from None
+        raise config_error(place, key, f"file{shown} is not UTF-8 text: save it as UTF-8") from None
     except OSError as error:
         hint = _in_folder(path) if path.is_dir() else ""
         raise config_error(place, key, f"cannot read file{shown}: {error.strerror}{hint}") from None
+    if "\0" in text:
+        raise config_error(place, key, f"file{shown} {NULS}")
+    return text
 
 
 def _in_folder(path: Path) -> str:

@@ -164,8 +164,8 @@ def _content(folder: str) -> str:
     labels = [kind for kind, _ in kinds.most_common() if kind not in ("image", "other")]
     kind = labels[0] if labels else kinds.most_common(1)[0][0]
     more = "more than " if len(files) >= ENOUGH else ""
-    files_of = "file" if kinds[kind] == 1 else "files"
-    return f"with {more}{kinds[kind]} {kind} {files_of}, e.g. {example[kind]}: {WANTED.format('them')}"
+    files_of, them = ("file", "it") if kinds[kind] == 1 else ("files", "them")
+    return f"with {more}{kinds[kind]} {kind} {files_of}, e.g. {example[kind]}: {WANTED.format(them)}"
 
 
 def _kind_in_folder(path: Path) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ppdet.utils.annotation_kinds import describe_json, describe_path
 from ppdet.utils.errors import DataError
-from ppdet.utils.files import read_text
+from ppdet.utils.files import NULS, read_text
 
 LARGEST_ID = 2**63 - 1
 EXACT = 2**53  # the largest number up to which a float is the whole number that was written
@@ -29,11 +29,20 @@ def load_coco_json(path: Union[str, Path]) -> dict[str, Any]:
     found = describe_path(path)
     if found:
         raise DataError(found)
+    try:
+        text = read_text(path)
+    except UnicodeDecodeError as error:
+        byte = f"byte {error.start} is {error.object[error.start]:#x}"
+        raise DataError(f"{path} is not JSON in UTF-8 ({byte}): save it as UTF-8; expected COCO annotations") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): expected COCO annotations") from None
+    if "\0" in text:
+        raise DataError(f"{path} {NULS}")
     collecting = gc.isenabled()
     gc.disable()  # millions of small objects, none of them garbage: halves the time
     try:
-        content = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError) as error:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
         several = ", it has several values, as JSON Lines has" if "Extra data" in str(error) else ""
         raise DataError(f"{path} is not JSON ({error}){several}: expected COCO annotations") from None
     finally:
@@ -60,7 +69,7 @@ def coco_categories(content: dict[str, Any], path: Union[str, Path]) -> tuple[li
         other = f" (its annotations have {_fields(rows)})" if rows and not any("bbox" in row for row in rows) else ""
         raise DataError(f"{path} is not COCO for detection: it has no list 'categories'{other}")
     ids = whole_numbers(categories, "id", "category", path)
-    names = column(categories, "name", "category", path, _is_name, "a text")
+    names = column(categories, "name", "category", path, _is_name, "a text that is not empty")
     pairs = sorted(zip(ids, names), key=lambda pair: pair[0])
     if len(set(ids)) < len(ids):
         raise DataError(f"{path}: two categories have the same id")
@@ -125,7 +134,7 @@ class Annotations:
         self.category = _positions(self.category_ids, category_ids)
         self.crowd = _flags(rows, "iscrowd", path)
         self.ignore = _flags(rows, "ignore", path)
-        self.xywh = _boxes([row.get("bbox") for row in rows], path)
+        self.xywh = _boxes(rows, path)
         self.area = np.array([_number(row.get("area")) for row in rows], dtype=np.float64)
 
     def __len__(self) -> int:
@@ -156,10 +165,11 @@ def column(
         values = [row[key] for row in rows]
     except (KeyError, TypeError):
         number = next(i for i, row in enumerate(rows) if not isinstance(row, dict) or key not in row)
-        raise DataError(f"{path} is not COCO: {kind} {number} has no {key!r}") from None
+        raise DataError(f"{path} is not COCO: {kind} {number} has no {key!r}{_id(rows, number, key)}") from None
     wrong = next((i for i, value in enumerate(values) if not is_right(value)), None)
     if wrong is not None:
-        raise DataError(f"{path} is not COCO: {key} of {kind} {wrong} is {shown(values[wrong])}, expected {expected}")
+        found = f"{key} of {kind} {wrong} is {shown(values[wrong])}"
+        raise DataError(f"{path} is not COCO: {found}, expected {expected}{_id(rows, wrong, key)}")
     return values
 
 
@@ -170,7 +180,8 @@ def whole_numbers(rows: list, key: str, kind: str, path: Union[str, Path]) -> li
     if values and (max(values) > LARGEST_ID or min(values) < -LARGEST_ID):
         wrong = next(i for i, value in enumerate(values) if abs(value) > LARGEST_ID)
         raise DataError(
-            f"{path}: {key} of {kind} {wrong} is {shown(values[wrong])}, expected a whole number of at most 64 bits"
+            f"{path}: {key} of {kind} {wrong} is {shown(values[wrong])}, "
+            f"expected a whole number of at most 64 bits{_id(rows, wrong, key)}"
         )
     return values
 
@@ -198,7 +209,7 @@ def _is_file_name(value: Any) -> bool:
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, (str, int, float)) and not isinstance(value, bool)
+    return isinstance(value, (str, int, float)) and not isinstance(value, bool) and clean_name(value) != ""
 
 
 def _positions(values: list[int], ids: Iterable[int]) -> np.ndarray:
@@ -213,14 +224,23 @@ def _flags(rows: list[dict], key: str, path: Union[str, Path]) -> np.ndarray:
         for number, row in enumerate(rows):
             value = row.get(key, 0)
             if not isinstance(value, (int, float, str)) or value not in FLAGS:
-                raise DataError(f"{path}: {key} of annotation {number} is {shown(value)}, expected 0 or 1") from None
+                found = f"{key} of annotation {number} is {shown(value)}"
+                raise DataError(f"{path}: {found}, expected 0 or 1{_id(rows, number)}") from None
         raise
 
 
-def _boxes(boxes: list, path: Union[str, Path]) -> np.ndarray:
+def _id(rows: list, number: int, key: str = "") -> str:
+    """ " (its id is 21)", of an entry that is named by its position, where it has one and the error is not about it."""
+    identity = rows[number].get("id") if isinstance(rows[number], dict) else None
+    return f" (its id is {shown(identity)})" if type(identity) is int and key != "id" else ""
+
+
+def _boxes(rows: list[dict], path: Union[str, Path]) -> np.ndarray:
+    boxes = [row.get("bbox") for row in rows]
     try:
         array = np.array(boxes, dtype=np.float64)
-        if array.shape == (len(boxes), 4):
+        # true would be 1
+        if array.shape == (len(boxes), 4) and not any(type(side) is bool for box in boxes for side in box):
             return array
     except (TypeError, ValueError, OverflowError):
         pass  # one of them is not four numbers: which one?
@@ -229,11 +249,15 @@ def _boxes(boxes: list, path: Union[str, Path]) -> np.ndarray:
         if box is None or box == []:
             continue
         if not isinstance(box, list) or len(box) != 4:
-            raise DataError(f"{path}: annotation {number} has bbox {shown(box)}, expected [x, y, width, height]")
+            found = f"{path}: annotation {number} has bbox {shown(box)}"
+            raise DataError(f"{found}, expected [x, y, width, height]{_id(rows, number)}")
         try:
+            if any(type(side) is bool for side in box):
+                raise TypeError
             array[number] = [np.nan if side is None else float(side) for side in box]
         except (TypeError, ValueError, OverflowError):
-            raise DataError(f"{path}: annotation {number} has bbox {shown(box)}, where one is no number") from None
+            found = f"{path}: annotation {number} has bbox {shown(box)}"
+            raise DataError(f"{found}, where one is no number{_id(rows, number)}") from None
     return array
 
 

@@ -19,6 +19,7 @@ MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+NULS = "has NUL characters, as UTF-16 without a byte order mark has: save it as UTF-8"  # of a text that was read
 
 
 def read_text(path: Union[str, Path], errors: str = "strict") -> str:

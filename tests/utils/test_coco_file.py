@@ -171,6 +171,7 @@ def test_whole_numbers_with_a_point_are_ids(file):
         (lambda content: content["images"][0].pop("file_name"), "image 0 has no 'file_name'"),
         (set_first("images", "width", None), "its width is None"),
         (set_first("images", "width", "wide"), "its width is 'wide'"),
+        (set_first("images", "width", True), "its width is True"),
         (set_first("images", "height", 0), "1.png has no size: its height is 0"),
         (set_first("images", "height", -3), "its height is -3"),
         (set_first("images", "height", [48]), "its height is [48]"),

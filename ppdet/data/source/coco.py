@@ -184,6 +184,7 @@ class _Images:
         try:
             sides = np.array(values, dtype=np.float64)
             right = (sides >= 1) & (sides <= MOST_PIXELS) if sides.shape == (len(values),) else np.zeros(1, bool)
+            right = right & [type(value) is not bool for value in values]
         except (TypeError, ValueError, OverflowError):
             right = np.array([_is_side(value) for value in values])
         if not right.all():
@@ -204,7 +205,7 @@ def image_path(folder: str, name: str) -> str:
 
 def _is_side(value: Any) -> bool:
     try:
-        return 1 <= float(value) <= MOST_PIXELS
+        return type(value) is not bool and 1 <= float(value) <= MOST_PIXELS
     except (TypeError, ValueError, OverflowError):
         return False
 

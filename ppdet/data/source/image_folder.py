@@ -1,6 +1,7 @@
 """Images without boxes: a folder of them, or a list of paths."""
 
 import os
+import re
 from collections.abc import Sequence
 from typing import Optional
 
@@ -12,7 +13,7 @@ from ppdet.data.source.coco_names import COCO_CATEGORIES
 from ppdet.data.source.dataset import DetectionDataset, join_path, require_folder
 from ppdet.utils.annotation_kinds import holds_object, names_problem
 from ppdet.utils.coco_file import clean_name, coco_categories, load_coco_json
-from ppdet.utils.files import lines_of, read_text
+from ppdet.utils.files import NULS, lines_of, read_text
 from ppdet.utils.logger import get_logger
 from ppdet.utils.shipped_data import how_to_get
 
@@ -120,7 +121,28 @@ def _read_names(path: str) -> tuple[list[int], list[str]]:
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8 text: expected one class name a line, or a .json file") from None
     if any("\0" in name for name in names):
-        raise DataError(f"{path} has NUL characters, as UTF-16 without a byte order mark has: save it as UTF-8")
+        raise DataError(f"{path} {NULS}")
     if not names:
         raise DataError(f"{path} is empty: expected one class name a line")
+    form = _other_form(names)
+    if form:
+        raise DataError(f"{path} is {form}: expected one class name a line, alone, or a file of COCO JSON")
     return list(range(len(names))), names
+
+
+def _other_form(lines: list[str]) -> Optional[str]:
+    """What the lines of a file are whose lines are no names of classes; None where they may be."""
+    if lines[0].startswith("[") and lines[-1].endswith("]") and ("," in lines[0] or len(lines[0]) == 1):
+        return "a list in brackets"
+    if re.match(r"item\s*:?\s*\{", lines[0]):
+        return "a label map (pbtxt)"
+    if len(lines) == 1:
+        return "one line of names with commas" if "," in lines[0] else None
+    if all(line.startswith("- ") for line in lines):
+        return "a list of YAML"
+    for pattern in (r"(\d+)\s*[,:;\t]\s*\S.*", r".*\S\s*[,:;\t]\s*(\d+)", r"(\d+) +\S.*"):
+        numbers = [re.fullmatch(pattern, line) for line in lines]
+        first = (0,) if " +" in pattern else (0, 1)  # "1 euro", "2 euro" may be names
+        if all(numbers) and any([int(m[1]) for m in numbers] == list(range(i, i + len(lines))) for i in first):
+            return "a list with numbers beside the names"
+    return None
