@@ -276,3 +276,10 @@ def test_classes_of_several_checkpoints_of_one_run_are_told_once(tiny, data, log
     assert "the weights were trained on other classes" in line
     evaluator.use_classes(Classes(["red", "black"], [3, 7], "others"))
     assert len(warnings(log)) == 2
+
+
+def test_an_evaluation_of_crowds_alone_is_told(tiny, data, log):
+    edited(data / "other" / "train.json", lambda c: [a.update(iscrowd=1) for a in c["annotations"]])
+    Evaluator(load_config(str(tiny), [f"EvalDataset.dataset_dir={data / 'other'}"]))
+    (line,) = warnings(log)
+    assert line.endswith("are marked iscrowd, in which detections count neither way: AP is undefined (-1)")

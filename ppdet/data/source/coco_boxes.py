@@ -72,7 +72,8 @@ class Boxes:
         rows = np.flatnonzero(~self.marked)
         texts = []
         if len(rows) < self.total and not len(self.xyxy):
-            texts = [f"it has {self.total} annotations: {self._marks()}"]
+            undefined = ": AP is undefined (-1)" if self.for_evaluation else ""
+            texts = [f"of its {self.total} annotations {self._marks()}{undefined}"]
         if len(rows) or not self.total:
             listed = checks.Boxes(found.xyxy[rows], found.image[rows], images.widths, images.heights, images.names)
             listed = _with_sizes_of_files(listed, images.files)
