@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from commands import ROOT, call
+from commands import ROOT, run
 from tiny import TINY_YAML, write_tiny_coco
 
 from ppdet.engine.weights import read_arrays
@@ -40,7 +40,8 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def unbroken(config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("unbroken")
-    call("tools/train.py", "-c", config, "-o", *OPTIONS, f"save_dir={folder}")
+    # In a process, as the stopped run: what other tests did in this one, to the number of threads, say, moves last bits.
+    run("tools/train.py", "-c", config, "-o", *OPTIONS, f"save_dir={folder}")
     return folder
 
 
@@ -59,7 +60,7 @@ def test_a_signal_saves_and_the_run_goes_on(config, unbroken, tmp_path, number, 
     assert "Traceback" not in text
     (manifest,) = (tmp_path / "tiny").glob("snapshot_*.json")
 
-    text = call("tools/train.py", "-c", config, "-r", "auto", "-o", *OPTIONS, f"save_dir={tmp_path}")
+    text = run("tools/train.py", "-c", config, "-r", "auto", "-o", *OPTIONS, f"save_dir={tmp_path}")
     assert f"resumed from {manifest.with_suffix('')}: 0 epochs" in text
     for suffix in ("pdparams", "pdema", "pdopt"):
         one, two = (read_arrays(folder / "tiny" / f"model_final.{suffix}") for folder in (unbroken, tmp_path))
