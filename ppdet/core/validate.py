@@ -32,6 +32,13 @@ def validate(root: Node) -> None:
 
 def check_setting(node: Node, key: str, setting: Setting) -> None:
     """Check one global setting, and the entries of one that is a mapping."""
+    if (
+        setting.names_folder
+        and node.value is not None
+        and not (node.is_map or node.is_list or isinstance(node.value, str))
+    ):
+        message = f"expected text, got {_shown(to_plain(node))}, which YAML takes for something else"
+        raise config_error(node.origin, key, f"{message}: put it in quotes, or name the run with --name")
     _check_type(node, key, setting.annotation)
     if setting.minimum is not None and node.value is not None and node.value < setting.minimum:
         raise config_error(node.origin, key, f"expected at least {setting.minimum}, got {node.value}")

@@ -121,9 +121,11 @@ class WorkerPool:
         code = process.exitcode
         cause = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
         self.close()
+        # SIGKILL: from a system without memory. SIGBUS: there is no room for shared memory.
+        is_short = code is not None and -code in (signal.SIGKILL, signal.SIGBUS)
+        advice = "perhaps for lack of memory: lower worker_num or batch_size" if is_short else "a defect"
         raise WorkerError(
-            f"a data worker process died ({cause}), perhaps for lack of memory: lower worker_num or"
-            " batch_size; with worker_num 0 an error shows where it happens",
+            f"a data worker process died ({cause}), {advice}; with worker_num 0 an error shows where it happens",
             task,
         ) from None
 

@@ -205,9 +205,10 @@ def warn_of_disk(trainer: Trainer, found: dict) -> None:
     if found["free_bytes"] < found["run_bytes"]:
         logger.warning(
             "%s will not hold this run: the checkpoints that are there at a time take %.0f MiB, %.0f MiB are free%s: "
-            "make room, set save_dir to another disk, or lower keep_checkpoints",
+            "make room, or set save_dir to another disk%s",
             *(trainer.output, found["run_bytes"] / MIB, found["free_bytes"] / MIB),
             ", not even enough for one" if found["free_bytes"] < found["checkpoint_bytes"] else "",
+            ", or keep_checkpoints=0, with which the last two stay alone" if trainer.folder.keep_every else "",
         )
 
 

@@ -25,6 +25,7 @@ from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.build import build_dataset, build_trained_model
 from ppdet.engine.classes import follow
 from ppdet.engine.export_check import (
+    beside_earlier,
     check_arrays,
     check_images,
     every_candidate,
@@ -37,7 +38,6 @@ from ppdet.engine.export_check import (
 from ppdet.engine.export_onnx import write_formats
 from ppdet.engine.export_size import graph_size, warn_if_too_small
 from ppdet.modeling.layers import ConvNorm
-from ppdet.utils.files import naming
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -146,8 +146,7 @@ def export_model(
     folder = Path(output_dir) / cfg.name
     folder.mkdir(parents=True, exist_ok=True)
     # A failed export leaves an earlier one as it was.
-    with naming(folder), tempfile.TemporaryDirectory(prefix=".export", dir=folder) as temporary:
-        target = Path(temporary)
+    with beside_earlier(folder) as target:
         save_graph(detector, inputs, target / "model")
         text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
         (target / "infer_cfg.yml").write_text(text, encoding="utf-8")

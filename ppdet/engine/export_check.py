@@ -1,5 +1,6 @@
 """Before an export is called good: the graph must detect what the trained model detects."""
 
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from ppdet.deploy.errors import DeployError
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.build import build_dataset
 from ppdet.utils.errors import UserError
+from ppdet.utils.files import naming
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -185,3 +187,17 @@ def verify_arrays(folder: Path, arrays: dict[str, np.ndarray], expected: Sequenc
     if not apart <= 1e-3:
         raise ExportError(f"the export is not good: outputs differ by {apart:.1e}, of the number itself above 1")
     logger.info("checked: %d outputs, the same within %.1e", len(expected), apart)
+
+
+@contextmanager
+def beside_earlier(folder: Path) -> Iterator[Path]:
+    """A temporary folder within `folder`, removed in the end. Errors name `folder`, which is what the user knows."""
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix=".export", dir=folder)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
+    with naming(folder), temporary as name:
+        try:
+            yield Path(name)
+        except (DeployError, ExportError) as error:
+            raise type(error)(str(error).replace(name, str(folder))) from None

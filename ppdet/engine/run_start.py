@@ -65,7 +65,9 @@ def begun(trainer: object) -> Iterator[None]:
             except LockedError as error:
                 raise RunError(str(error)) from None
             except OSError as error:
-                place = error.filename or trainer.output
+                # The folder has another name until it is ready.
+                name = trainer.output.name
+                place = str(error.filename or trainer.output).replace(f"{os.sep}.{name}.new", f"{os.sep}{name}")
                 raise RunError(f"{place}: the run cannot begin: {error.strerror or error}") from None
 
         distributed.from_rank_0(on_rank_0, RunError)
@@ -162,7 +164,11 @@ def announce(trainer: object) -> str:
 
 def begin(trainer: object) -> None:
     """Make the folder ready: config.yml and run.json of this run, and nothing of an earlier one."""
-    output, decision = trainer.output, decide(trainer)
+    output = trainer.output
+    if os.path.lexists(output) and not output.is_dir():
+        what = "is no folder" if output.exists() else f"is a link to {os.readlink(output)}, which is not there"
+        raise RunError(f"{output} {what}: remove it, or give this run another name with --name")
+    decision = decide(trainer)
     new, old = (output.with_name(f".{output.name}.{word}") for word in ("new", "old"))
     for left in (new, old):  # by a process that was killed
         discard(left)

@@ -23,3 +23,12 @@ def test_a_name_has_to_be_that_of_a_folder(write, name):
     with pytest.raises(ConfigError, match=r"^-o: run_name: expected the name of a folder, .* got ") as error:
         read_config("x.yml", [f"run_name={json.dumps(name)}"])
     assert "\x1b" not in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("text", "shown"), [("7", r"7 \(int\)"), ("1e3", r"1000\.0 \(float\)"), ("true", "True")])
+def test_what_yaml_takes_for_no_text_has_to_be_quoted(write, text, shown):
+    write("epoch: 1\n")
+    with pytest.raises(ConfigError, match=rf"^-o: run_name: expected text, got {shown}.*in quotes, or .* with --name$"):
+        read_config("x.yml", [f"run_name={text}"])
+    # As --name gives it.
+    assert read_config("x.yml", [f"run_name={json.dumps(text)}"]).name == text

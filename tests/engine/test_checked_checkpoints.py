@@ -13,6 +13,7 @@ from ppdet.engine.guard import DivergedError
 from ppdet.engine.hooks.checkpoint import CheckpointHook, SaveError, check_finite
 from ppdet.engine.trainer import Trainer
 from ppdet.optimizer import ModelEMA
+from ppdet.utils.stop import StopRequests
 
 
 class Trained:
@@ -25,6 +26,7 @@ class Trained:
         self.optimizer.step()
         self.ema = ModelEMA(self.model)
         self.output = Path("output/run")
+        self.stop_requests = StopRequests("")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -57,8 +59,8 @@ def velocity(optimizer):
 
 
 def test_a_last_checkpoint_that_cannot_be_written_is_one_line(monkeypatch):
-    monkeypatch.setattr("ppdet.engine.hooks.checkpoint.time.sleep", lambda seconds: None)
-    trained, attempts = Trained(), []
+    trained, attempts, slept = Trained(), [], []
+    monkeypatch.setattr("ppdet.engine.hooks.checkpoint.time.sleep", slept.append)
 
     def save(*arguments):
         attempts.append(arguments)
@@ -68,7 +70,7 @@ def test_a_last_checkpoint_that_cannot_be_written_is_one_line(monkeypatch):
     hook = CheckpointHook(epochs=1, iters=0, interval=1, evaluate=False)
     with pytest.raises(SaveError) as caught:
         hook.write(trained, "model_final", None, None, 3)
-    assert len(attempts) == 3 and caught.value.user_error
+    assert len(attempts) == 3 and caught.value.user_error and sum(slept) == 2 * 30
     assert str(caught.value) == (
         "output/run/model_final: the last checkpoint cannot be written (No space left on device): make room, and run "
         "the same command with -r auto, which goes on from the last one there is"
@@ -96,4 +98,7 @@ def test_a_disk_that_is_too_small_is_told(tiny, log, monkeypatch, options, check
     assert "will not hold this run" not in log.text
     dry.warn_of_disk(trainer, {**found, "free_bytes": checkpoints * one - 1})
     assert "will not hold this run" in log.text
+    # From 1 on, every n-th checkpoint stays: a lower number takes more room.
+    end = ", or keep_checkpoints=0, with which the last two stay alone" if trainer.folder.keep_every else ""
+    assert log.text.rstrip().endswith(f"make room, or set save_dir to another disk{end}")
     assert ("not even enough for one" in log.text) == (checkpoints == 1)

@@ -6,9 +6,10 @@ import pytest
 from noise import noisy, write_padded
 
 from ppdet.core.workspace import load_config
+from ppdet.deploy.errors import DeployError
 from ppdet.engine import export_onnx
 from ppdet.engine.export import export_model
-from ppdet.engine.export_check import ExportError, check_images, drawn_image
+from ppdet.engine.export_check import ExportError, beside_earlier, check_images, drawn_image
 
 NOTHING = ["FCOSHead.nms.score_threshold=0.99"]
 # Locations before suppression are compared in their order, whatever the head would leave out or sort.
@@ -76,3 +77,14 @@ def test_images_of_the_check(folder, tmp_path, log):
     none = load_config(str(folder / "padded.yml"), [f"EvalDataset.dataset_dir={tmp_path}"])
     (drawn,) = check_images(none, None)
     assert np.array_equal(drawn, drawn_image()) and "export is checked on a drawn image" in log.text
+
+
+@pytest.mark.parametrize("kind", [DeployError, ExportError])
+def test_errors_name_the_folder_that_the_user_knows(tmp_path, kind):
+    with pytest.raises(kind) as error, beside_earlier(tmp_path) as target:
+        raise kind(f"{target}/model.json: Paddle cannot load it in bf16")
+    assert str(error.value) == f"{tmp_path}/model.json: Paddle cannot load it in bf16"
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(FileNotFoundError) as error, beside_earlier(tmp_path / "gone"):
+        pass
+    assert error.value.filename == str(tmp_path / "gone")

@@ -9,9 +9,9 @@ import pytest
 from tiny import TINY_YAML
 
 from ppdet.core.workspace import load_config
-from ppdet.engine import distributed
+from ppdet.engine import distributed, run_start
 from ppdet.engine.run_folder import RunFolder
-from ppdet.engine.run_start import begun
+from ppdet.engine.run_start import RunError, begun
 from ppdet.engine.watchdog import RankLostError, Watchdog, listen, read_line, send
 
 GONE = "rank 1 (process 7 on elsewhere) is gone: it was killed, or its machine went down"
@@ -63,3 +63,30 @@ def test_an_error_of_its_own_is_told_as_it_is(trainer, other_rank):
     with pytest.raises(OSError), begun(trainer):
         raise OSError("the disk is full")
     assert last_line(trainer) == "==== error: the disk is full"
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (Path.touch, "is no folder"),
+        (lambda path: path.symlink_to("nowhere"), "is a link to nowhere, which is not there"),
+    ],
+)
+def test_something_else_in_the_place_of_the_folder_is_named(trainer, make, what):
+    trainer.output.parent.mkdir()
+    make(trainer.output)
+    with pytest.raises(RunError) as error, begun(trainer):
+        pass
+    assert str(error.value) == f"output/run {what}: remove it, or give this run another name with --name"
+
+
+def test_what_cannot_be_written_is_named_as_the_user_knows_it(trainer, monkeypatch):
+    def write_config(trainer, folder):
+        raise OSError(30, "Read-only file system", str(folder / "config.yml"))
+
+    trainer.output.mkdir(parents=True)
+    (trainer.output / "model_final.pdparams").touch()
+    monkeypatch.setattr(run_start, "write_config", write_config)
+    with pytest.raises(RunError, match=r"^output/run/config.yml: the run cannot begin: Read-only file system$"):
+        begun(trainer).__enter__()
+    assert [path.name for path in trainer.output.iterdir()] == ["model_final.pdparams"]

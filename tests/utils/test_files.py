@@ -53,3 +53,11 @@ def test_what_a_full_disk_refuses_has_a_name(tmp_path):
     with pytest.raises(OSError, match=r"^a line of its own$"), atomic_path(tmp_path / "a.json"):
         raise OSError("a line of its own")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_be_made_is_named_by_its_own_name(tmp_path):
+    """Not by the temporary one, which is longer here than a name may be."""
+    path = tmp_path / ("x" * 250)
+    with pytest.raises(OSError, match="name too long") as caught:
+        write_json(path, 1)
+    assert caught.value.filename == str(path)

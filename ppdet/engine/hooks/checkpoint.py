@@ -187,9 +187,9 @@ class CheckpointHook(Hook):
 
 def wait(seconds: float, requests: StopRequests) -> bool:
     """Wait that long, but not when this process is asked to end. Returns whether it was not."""
-    end = time.monotonic() + seconds
-    while requests.received is None and (left := end - time.monotonic()) > 0:
-        time.sleep(min(left, 1.0))
+    while requests.received is None and seconds > 0:
+        time.sleep(min(seconds, 1.0))
+        seconds -= 1.0
     return requests.received is None
 
 
