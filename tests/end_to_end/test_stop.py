@@ -40,7 +40,7 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def unbroken(config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("unbroken")
-    # In a process, as the stopped run: what other tests did in this one, to the number of threads, say, moves last bits.
+    # In a process, as the stopped run: what other tests did in this one, as with threads, moves last bits.
     run("tools/train.py", "-c", config, "-o", *OPTIONS, f"save_dir={folder}")
     return folder
 
