@@ -73,7 +73,7 @@ class Boxes:
         texts = []
         if len(rows) < self.total and not len(self.xyxy):
             undefined = ": AP is undefined (-1)" if self.for_evaluation else ""
-            texts = [f"of its {self.total} annotations {self._marks()}{undefined}"]
+            texts = [f"nothing is left of its {self.total} annotations: {self._marks()}{undefined}"]
         if len(rows) or not self.total:
             listed = checks.Boxes(found.xyxy[rows], found.image[rows], images.widths, images.heights, images.names)
             listed = _with_sizes_of_files(listed, images.files)
