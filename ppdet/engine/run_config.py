@@ -9,7 +9,9 @@ from ppdet.core.errors import ConfigError
 from ppdet.core.show import show
 from ppdet.core.tree import parse, to_plain
 from ppdet.core.workspace import load_config
-from ppdet.engine.run_folder import RUN_FILE
+from ppdet.engine.moved import earlier_runs
+from ppdet.engine.run_folder import RUN_FILE, run_id
+from ppdet.engine.weights import CheckpointError
 from ppdet.utils.files import atomic_path
 from ppdet.utils.logger import get_logger
 
@@ -38,15 +40,48 @@ def own_weights(trainer: object) -> Optional[Path]:
 
 
 def start_weights(trainer: object) -> Optional[str]:
-    """pretrain_weights; or where they are now, when they were in the run's folder and were moved with their run."""
-    return (own_weights(trainer) and trainer.folder.pretrained_from) or trainer.cfg["pretrain_weights"]
+    """pretrain_weights; or where they are now, when they were moved with the run that they were in.
+
+    Raises:
+        CheckpointError: another run has that name now, and the weights are in none that was moved aside.
+    """
+    weights, folder = weights_now(trainer), trainer.folder
+    if weights is None and trainer.cfg["pretrain_weights"]:
+        raise CheckpointError(
+            f"pretrain_weights: {folder.pretrained_from} is another run's now than {folder.folder} started from, and "
+            "that one is gone: leave -r out to start from the new one"
+        )
+    return weights
+
+
+def weights_now(trainer: object) -> Optional[str]:
+    """`start_weights`, None where they have gone."""
+    text, folder = trainer.cfg["pretrain_weights"], trainer.folder
+    if own_weights(trainer):
+        return folder.pretrained_from or text
+    if not folder.pretrained_run or text != folder.pretrained_from:
+        return text
+    path = Path(text).expanduser()
+    places = (place for place in (path.parent, *earlier_runs(path.parent)) if run_id(place) == folder.pretrained_run)
+    place = next(places, None)
+    return text if place == path.parent else place and str(place / path.name)
+
+
+def note_start_weights(trainer: object) -> None:
+    """Have run.json say which run pretrain_weights are of, unless this run has started from them before."""
+    text, folder = trainer.cfg["pretrain_weights"], trainer.folder
+    if trainer.resume == "auto" and folder.id and text == folder.pretrained_from:
+        return
+    is_local = bool(text) and "://" not in text
+    folder.pretrained_run = run_id(Path(text).expanduser().parent) if is_local else None
+    folder.pretrained_from = text if folder.pretrained_run else None
 
 
 def write_config(trainer: object, folder: Path) -> None:
     """Write config.yml, with the run's name, and tell what differs from the one that is there."""
     values = {"run_name": trainer.cfg.name}
     if trainer.folder.pretrained_from:
-        values["pretrain_weights"] = trainer.folder.pretrained_from
+        values["pretrain_weights"] = weights_now(trainer) or trainer.cfg["pretrain_weights"]
     cfg = merge_config(trainer.cfg, values, source="the run")
     path = folder / CONFIG_FILE
     if path.is_file():

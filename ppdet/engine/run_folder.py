@@ -1,5 +1,6 @@
 """Checkpoints of a training run: whatever happens while one is written, an earlier one stays whole."""
 
+import contextlib
 import json
 import os
 import uuid
@@ -61,7 +62,9 @@ class RunFolder:
         self.resumed_from: Optional[Path] = None
         self.resumed_files: Optional[str] = None  # `files_seal` of that checkpoint: another may take its name
         self.seen: Optional[dict] = None  # `seals` when it was decided what the run starts from
-        self.pretrained_from: Optional[str] = None  # weights that were in this folder, and were moved with their run
+        # Weights that were moved with the run that was here; or those of another run, and its id.
+        self.pretrained_from: Optional[str] = None
+        self.pretrained_run: Optional[str] = None
 
     def begin(self, resumed_from: Optional[Path], *, go_on: bool, folder: Optional[Path] = None) -> None:
         """Start a run of its own, from nothing or from a checkpoint; or go on with the one that `newest` found.
@@ -81,6 +84,7 @@ class RunFolder:
             "resumed_from": source and str(source),
             "resumed_files": self.resumed_files,
             "pretrained_from": self.pretrained_from,
+            "pretrained_run": self.pretrained_run,
             "started_in": [os.path.relpath(place, self.folder.resolve()), str(place)],
         }
         write_sealed((folder or self.folder) / RUN_FILE, content)
@@ -117,10 +121,10 @@ class RunFolder:
             logger.info("%s, which the run went on from, is %s now", source, self.resumed_from)
         return self.resumed_from
 
-    def newest_and_start(self) -> tuple[Optional[Path], Optional[str]]:
-        """`newest`, and where the weights lie now that the run started from, where they were moved."""
+    def newest_and_start(self) -> tuple[Optional[Path], Optional[str], Optional[str]]:
+        """`newest`, and the weights that the run started from, see `pretrained_from` and `pretrained_run`."""
         self.seen = self.seals()
-        return self.newest(), self.pretrained_from
+        return self.newest(), self.pretrained_from, self.pretrained_run
 
     def named(self, name: str) -> Path:
         """Prefix of the checkpoint that the user named, to start a run from it.
@@ -152,6 +156,7 @@ class RunFolder:
             # A name alone is a checkpoint in this folder.
             self.id, self.resumed_from = run["id"], run["resumed_from"] and self.folder / run["resumed_from"]
             self.resumed_files, self.pretrained_from = run.get("resumed_files"), run.get("pretrained_from")
+            self.pretrained_run = run.get("pretrained_run")
             return
         except FileNotFoundError:
             problem = "missing"
@@ -277,9 +282,16 @@ class RunFolder:
                 remove(prefix)
 
 
+def run_id(folder: Path) -> Optional[str]:
+    """Id of the run in a folder; None where there is none."""
+    with contextlib.suppress(OSError, CheckpointError):
+        content = read_sealed(folder / RUN_FILE)
+        return content["id"] if is_run(content) else None
+
+
 def is_run(content: dict) -> bool:
     """Whether run.json has what `begin` writes: a seal tells damage; anybody can make another one."""
-    source, texts = content.get("resumed_from"), ("resumed_from", "resumed_files", "pretrained_from")
+    source, texts = content.get("resumed_from"), ("resumed_from", "resumed_files", "pretrained_from", "pretrained_run")
     return (
         isinstance(content.get("id"), str)
         and "resumed_from" in content

@@ -31,7 +31,7 @@ from ppdet.engine.manifest import (
     link,
 )
 from ppdet.engine.moved import next_name
-from ppdet.engine.run_config import CONFIG_FILE, is_inside, own_weights, write_config
+from ppdet.engine.run_config import CONFIG_FILE, is_inside, note_start_weights, own_weights, write_config
 from ppdet.engine.run_folder import BEST, RunFolder
 from ppdet.engine.weights import CheckpointError
 from ppdet.utils.lock import LockedError, locked, require_free
@@ -126,7 +126,8 @@ def find_checkpoint(folder: RunFolder, resume: Optional[str]) -> Optional[Path]:
     if resume != "auto":
         named = (lambda: folder.named(resume)) if resume else (lambda: None)
         return distributed.from_rank_0(named, CheckpointError)
-    found, folder.pretrained_from = distributed.from_rank_0(folder.newest_and_start, CheckpointError)
+    start = distributed.from_rank_0(folder.newest_and_start, CheckpointError)
+    found, folder.pretrained_from, folder.pretrained_run = start
     if found is None:
         logger.info("--resume auto: %s has no checkpoint of a run yet: starting from the beginning", folder.folder)
     return found
@@ -174,7 +175,7 @@ def begin(trainer: object) -> None:
         discard(left)
     pretrained = own_weights(trainer)
     if not pretrained:
-        trainer.folder.pretrained_from = None
+        note_start_weights(trainer)
     if decision == IN_PLACE:
         output.mkdir(parents=True, exist_ok=True)
         trainer.folder.begin(trainer.resumed_from, go_on=trainer.resume == "auto")

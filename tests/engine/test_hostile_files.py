@@ -53,6 +53,8 @@ def newest(folder):
         {"resumed_from": True},
         {"pretrained_from": "a\0b"},
         {"pretrained_from": 7},
+        {"pretrained_run": [1]},
+        {"resumed_files": 5},
     ],
     ids=str,
 )

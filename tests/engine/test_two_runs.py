@@ -1,6 +1,7 @@
 """Two runs that have to do with each other: one trains while the other is prepared, or moves what that started from."""
 
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -12,6 +13,7 @@ from small_runs import contents, names, run, save, trainer
 from ppdet.core.workspace import load_config
 from ppdet.engine.earlier_run import cleared_bytes
 from ppdet.engine.manifest import read_sealed, remove, write_sealed
+from ppdet.engine.run_config import start_weights
 from ppdet.engine.run_folder import RunFolder
 from ppdet.engine.run_start import RunError, announce, begun, find_checkpoint, require_no_other
 from ppdet.engine.weights import CheckpointError, load_weights
@@ -121,6 +123,31 @@ def test_a_run_json_of_before_names_the_checkpoint_alone(here):
     assert content.pop("resumed_files")
     write_sealed(Path("output/b/run.json"), content)
     assert RunFolder(Path("output/b"), keep_every=1).newest() == here / "output/a/0"
+
+
+def test_auto_starts_again_from_the_weights_of_the_same_run(here):
+    option = "pretrain_weights=output/a/best_model"
+    run("run_name=a")
+    assert start_weights(trainer("run_name=b", option)) == "output/a/best_model"
+    with begun(trainer("run_name=b", option)):
+        pass
+    run("run_name=a", resume="auto")
+    assert start_weights(trainer("run_name=b", option, resume="auto")) == "output/a/best_model", "the same run's"
+    run("run_name=a")
+    for _ in range(2):
+        again = trainer("run_name=b", option, resume="auto")
+        assert start_weights(again) == "output/a.1/best_model"
+        with begun(again):
+            assert load_config("output/b/config.yml")["pretrain_weights"] == "output/a.1/best_model"
+    other = trainer("run_name=b", "pretrain_weights=output/a/0", resume="auto")
+    assert start_weights(other) == "output/a/0", "what the user asks for now"
+    shutil.rmtree("output/a.1")
+    with pytest.raises(CheckpointError, match=r"^pretrain_weights: output/a/best_model is another run's now than outp"):
+        start_weights(trainer("run_name=b", option, resume="auto"))
+    assert start_weights(trainer("run_name=b", option)) == "output/a/best_model", "a run of its own"
+    with begun(trainer("run_name=b", option)):
+        pass
+    assert start_weights(trainer("run_name=b", option, resume="auto")) == "output/a/best_model"
 
 
 @pytest.mark.parametrize("link", ["real", "{here}/output/real", "between"])
