@@ -29,10 +29,12 @@ MEANT = {
         "_in_file",
     ): "who reads the arrays tells what is wrong",
     ("ppdet/engine/classes.py", "_in_manifest"): "a checkpoint whose manifest is damaged says no classes",
+    ("ppdet/engine/classes.py", "say_nothing_is_remembered"): "its warning says that the manifest is damaged",
     ("ppdet/engine/export_check.py", "check_images"): "the export is checked on the images that can be read",
     ("ppdet/engine/manifest.py", "read_manifest"): "a damaged manifest is none, and its checkpoint not complete",
     ("ppdet/engine/trained.py", "started_in"): "a damaged file does not say where the run was started",
     ("ppdet/utils/annotation_kinds.py", "_kind_in_folder"): "a file that cannot be read is of another kind",
+    ("ppdet/utils/lock.py", "require_free"): "LockedError is no OSError",
     ("ppdet/utils/logger.py", "emit"): "_write is the handler's own",
 }
 
