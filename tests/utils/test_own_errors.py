@@ -32,9 +32,11 @@ MEANT = {
     ("ppdet/engine/classes.py", "say_nothing_is_remembered"): "its warning says that the manifest is damaged",
     ("ppdet/engine/export_check.py", "check_images"): "the export is checked on the images that can be read",
     ("ppdet/engine/manifest.py", "read_manifest"): "a damaged manifest is none, and its checkpoint not complete",
+    ("ppdet/engine/run_folder.py", "run_id"): "a damaged run.json names no run",
     ("ppdet/engine/trained.py", "started_in"): "a damaged file does not say where the run was started",
     ("ppdet/utils/annotation_kinds.py", "_kind_in_folder"): "a file that cannot be read is of another kind",
     ("ppdet/utils/lock.py", "require_free"): "LockedError is no OSError",
+    ("ppdet/utils/lock.py", "require_free"): "a LockedError is no OSError",
     ("ppdet/utils/logger.py", "emit"): "_write is the handler's own",
 }
 
