@@ -36,7 +36,6 @@ MEANT = {
     ("ppdet/engine/trained.py", "started_in"): "a damaged file does not say where the run was started",
     ("ppdet/utils/annotation_kinds.py", "_kind_in_folder"): "a file that cannot be read is of another kind",
     ("ppdet/utils/lock.py", "require_free"): "LockedError is no OSError",
-    ("ppdet/utils/lock.py", "require_free"): "a LockedError is no OSError",
     ("ppdet/utils/logger.py", "emit"): "_write is the handler's own",
 }
 
