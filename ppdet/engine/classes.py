@@ -50,11 +50,11 @@ def say_nothing_is_remembered(weights: Union[str, Path]) -> None:
         has_names = "classes" in read_sealed(manifest)
     except FileNotFoundError:
         has_names = False
-    except (OSError, CheckpointError):
+    except (OSError, CheckpointError) as error:
+        problem = "damaged, or not what a training run writes" if isinstance(error, CheckpointError) else error.strerror
         logger.warning(
-            "%s is damaged, or not what a training run writes: the classes of these weights are not known from it, and "
-            "the data set's own order counts",
-            manifest,
+            "%s: %s: the classes of these weights are not known from it, and the data set's own order counts",
+            *(manifest, problem),
         )
         return
     if has_names:

@@ -166,8 +166,8 @@ def test_any_other_json_beside_weights_is_none(tmp_path, text, monkeypatch):
     ("text", "level", "line"),
     [
         (None, "INFO", "{prefix}: these weights name no classes: the data set's own order counts"),
-        ("{{}", "WARNING", "{prefix}.json is damaged, or not what a training run writes: the classes of"),
-        ("[[[[1]]]]", "WARNING", "{prefix}.json is damaged, or not what a training run writes: the classes of"),
+        ("{{}", "WARNING", "{prefix}.json: damaged, or not what a training run writes: the classes of"),
+        ("[[[[1]]]]", "WARNING", "{prefix}.json: damaged, or not what a training run writes: the classes of"),
         ("other weights", "WARNING", "{prefix}.json is not of these weights, or damaged: their classes are not known"),
     ],
 )
