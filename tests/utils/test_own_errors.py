@@ -29,7 +29,6 @@ MEANT = {
         "_in_file",
     ): "who reads the arrays tells what is wrong",
     ("ppdet/engine/classes.py", "_in_manifest"): "a checkpoint whose manifest is damaged says no classes",
-    ("ppdet/engine/classes.py", "say_nothing_is_remembered"): "its warning says that the manifest is damaged",
     ("ppdet/engine/export_check.py", "check_images"): "the export is checked on the images that can be read",
     ("ppdet/engine/manifest.py", "read_manifest"): "a damaged manifest is none, and its checkpoint not complete",
     ("ppdet/engine/run_folder.py", "run_id"): "a damaged run.json names no run",
