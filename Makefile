@@ -1,11 +1,11 @@
 # make quickstart: set up, train a small detector on generated images, evaluate, export and run it (6 minutes).
-# make test:       set up and run the tests (10 to 15 minutes).
+# make test:       set up and run the tests (10 minutes on two processors).
 # make soak:       kill training runs at random moments and compare what they end with (6 minutes).
 # make soak-batch: kill workers and whole batch jobs over 5,000 images; needs MODEL=, an export, and BCCD's images.
 # make mutants:    put small mistakes into the code, one at a time: do the tests notice? BUDGET=300 mutants, MINUTES=60,
 #                  ROOMS="nms data"; goes on where it was stopped (docs/CONTRIBUTING.md).
 # make parity:     detectors of other code bases in PyTorch beside ours (Python 3.10 to 3.12; a minute, after make test).
-# make processors: training, export and inference as on processors without AVX-512, and on very old ones (3 minutes).
+# make processors: training, export and inference as on processors without AVX-512, and on very old ones (4 minutes).
 # make lint:       formatting and lint.
 # make zoo:        check that docs/MODEL_ZOO.md is what configs/zoo.yml and the code give (a minute).
 # make benchmark:  time every stage beside its limit (10 minutes); tables and output/benchmarks/*.json.
