@@ -64,3 +64,13 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.yml").write_text(TINY_YAML.format(output="output", data="data"))
     return tmp_path
+
+
+@pytest.fixture
+def trained(finished, tmp_path):
+    """A copy of a finished run of red and blue: its file, overrides of it, its folder, its data."""
+    options, folder = finished.copy_to(tmp_path / "copy")
+    data = tmp_path / "data"
+    shutil.copytree(finished.path.parent / "data", data)
+    options += [f"{slot}.dataset_dir={data}" for slot in ("TrainDataset", "EvalDataset", "TestDataset")]
+    return finished.path, [*options, f"weights={folder}/model_final", "use_gpu=false"], folder, data

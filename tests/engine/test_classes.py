@@ -34,16 +34,6 @@ def data(tiny):
     return tiny.parent / "data"
 
 
-@pytest.fixture
-def trained(finished, tmp_path):
-    """A copy of a finished run: its configuration's overrides, its folder, its data."""
-    options, folder = finished.copy_to(tmp_path / "copy")
-    data = tmp_path / "data"
-    shutil.copytree(finished.path.parent / "data", data)
-    options += [f"{slot}.dataset_dir={data}" for slot in ("TrainDataset", "EvalDataset", "TestDataset")]
-    return finished.path, [*options, f"weights={folder}/model_final", "use_gpu=false"], folder, data
-
-
 def test_validation_in_another_order_is_mapped_by_name(tiny, data, log, tmp_path):
     option = rewrite(data, "val.json", ids=OTHER_ORDER)
     cfg = load_config(str(tiny), [f"EvalDataset.{option}", NUMBERS, f"output_eval={tmp_path}"])

@@ -1,7 +1,5 @@
 """Files with another number of classes than the weights are answered with both lists; lists of names get their ids."""
 
-import shutil
-
 import pytest
 import yaml
 from tiny import rewrite
@@ -14,16 +12,6 @@ from ppdet.engine.build import build_trained_model
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.export import export_model
 from ppdet.engine.predictor import Predictor
-
-
-@pytest.fixture
-def trained(finished, tmp_path):
-    """A copy of a finished run of red and blue: overrides of its configuration, its folder, its data."""
-    options, folder = finished.copy_to(tmp_path / "copy")
-    data = tmp_path / "data"
-    shutil.copytree(finished.path.parent / "data", data)
-    options += [f"{slot}.dataset_dir={data}" for slot in ("TrainDataset", "EvalDataset", "TestDataset")]
-    return finished.path, [*options, f"weights={folder}/model_final", "use_gpu=false"], folder, data
 
 
 def other_files(data):
