@@ -59,6 +59,19 @@ def test_no_test_is_timed():
     assert [f"{path}: {found[0]}" for path in paths if (found := clocks.search(path.read_text()))] == []
 
 
+def test_one_module_asks_what_the_device_is():
+    """Everybody else asks ppdet/utils/device.py, which a test can answer for, so that each branch runs on a CPU."""
+    question = re.compile(
+        r"paddle\.get_device|get_device\(\)|device\.cuda\b|is_compiled_with|get_(?:cuda|xpu|custom)_device|get_all_(?:custom_)?device"
+        r"|is_(?:gpu|xpu|custom)_place|CUDAPlace|XPUPlace|CustomPlace|expected_place"
+    )
+    allowed = {"ppdet/utils/device.py", "ppdet/deploy/backends/paddle_inference.py"}
+    paths = [path for folder in ("ppdet", "tools", "deploy") for path in (ROOT / folder).rglob("*.py")]
+    asking = {str(path.relative_to(ROOT)): found[0] for path in paths if (found := question.search(path.read_text()))}
+    assert {path: found for path, found in asking.items() if path not in allowed} == {}
+    assert set(asking) == allowed  # or the pattern finds nothing
+
+
 def modules_after(statement: str) -> set[str]:
     code = f"import sys; {statement}; print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ppdet.data.collate import REPORT, describe
 from ppdet.data.transform.color import NormalizeImage, Permute
+from ppdet.utils import device
 
 if TYPE_CHECKING:
     from paddle import Tensor
@@ -56,9 +57,7 @@ class ToDevice:
 
     def read(self, batches: Callable[[Callable], Iterator[Any]]) -> Iterator[dict[str, "Tensor"]]:
         """Tensors of all batches of `batches(finish)`, which calls finish(arrays) for the arrays of each."""
-        import paddle
-
-        return batches(self.on_cpu) if paddle.get_device() == "cpu" else self.ahead(batches)
+        return batches(self.on_cpu) if device.is_cpu() else self.ahead(batches)
 
     def on_cpu(self, arrays: dict[str, np.ndarray]) -> dict[str, "Tensor"]:
         """The arrays themselves may be overwritten afterwards."""

@@ -15,6 +15,7 @@ from paddle.distributed import fleet as paddle_fleet
 from ppdet.core.errors import ConfigError
 from ppdet.engine.uncaught import before_terminate
 from ppdet.engine.watchdog import GRACE_SECONDS, LINGER_SECONDS, RankLostError, Watchdog, listen
+from ppdet.utils import device
 from ppdet.utils.logger import get_logger
 from ppdet.utils.stop import Stopped, stopped
 
@@ -186,7 +187,7 @@ def wrap(model: nn.Layer, *, find_unused: bool = False, fleet: bool = False) -> 
     if world_size() == 1:
         return model
     wait_for_all()
-    if paddle.get_device().startswith("gpu"):
+    if device.kind() == "gpu":
         synchronize_batch_norms(model)
     elif any(getattr(layer, "synchronize", False) for layer in model.sublayers()):
         logger.warning("sync_bn works on GPUs only: on a CPU every process normalises by its own images")

@@ -12,6 +12,7 @@ from ppdet.core.errors import ConfigError
 from ppdet.engine.loss_scale import LEAST, LossScale
 from ppdet.engine.runtime import training_type
 from ppdet.modeling import cpu
+from ppdet.utils import device
 
 
 class Precision:
@@ -24,7 +25,7 @@ class Precision:
 
     def __init__(self, cfg: Config) -> None:
         self.dtype = training_type(cfg)
-        on_gpu = not paddle.get_device().startswith("cpu")
+        on_gpu = not device.is_cpu()
         self.autocast_options = autocast_options(cfg, self.dtype) if on_gpu and self.dtype != "float32" else None
         self.loss_scale: Optional[LossScale] = LossScale() if on_gpu and self.dtype == "float16" else None
 

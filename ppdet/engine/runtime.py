@@ -4,6 +4,7 @@ from typing import Optional
 
 from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError
+from ppdet.utils import device
 from ppdet.utils.logger import get_logger
 from ppdet.utils.paddle_setup import load_paddle
 
@@ -16,15 +17,15 @@ def set_device(use_gpu: bool) -> str:
     """Choose the GPU when asked for and usable, otherwise the CPU; return its name in Paddle."""
     import paddle
 
-    usable = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
-    if use_gpu and paddle.is_compiled_with_cuda() and not usable:
+    usable = device.count("gpu") > 0
+    if use_gpu and "gpu" in device.kinds() and not usable:
         logger.warning("use_gpu is true, but no GPU is visible: running on the CPU")
     # Under paddle.distributed.launch "gpu" is the one that this process was given.
-    device = "gpu" if use_gpu and usable else "cpu"
-    paddle.set_device(device)
-    if device == "gpu":
-        logger.info("device: %s", paddle.get_device())
-    return device
+    kind = "gpu" if use_gpu and usable else "cpu"
+    paddle.set_device(kind)
+    if kind == "gpu":
+        logger.info("device: %s", device.name())
+    return kind
 
 
 def training_type(cfg: Config) -> str:
@@ -33,14 +34,13 @@ def training_type(cfg: Config) -> str:
     Raises:
         ConfigError: mixed precision, or amp_dtype, on a GPU that does not have it.
     """
-    import paddle
 
     from ppdet.modeling import cpu
 
-    if not paddle.get_device().startswith("cpu"):
+    if not device.is_cpu():
         if not cfg["amp"]:
             return "float32"
-        dtype = gpu_type(cfg["amp_dtype"], paddle.device.cuda.get_device_capability())
+        dtype = gpu_type(cfg["amp_dtype"], device.capability() or (0, 0))
         logger.info("mixed precision: %s, %s", dtype, cfg["amp_level"])
         return dtype
     onednn = cfg["use_onednn"] and cpu.ready()

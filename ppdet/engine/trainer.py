@@ -27,6 +27,7 @@ from ppdet.engine.run_folder import RunFolder
 from ppdet.engine.run_length import steps_per_iteration, total_steps
 from ppdet.engine.run_start import begun, find_checkpoint, output_of
 from ppdet.engine.weights import CheckpointError, load_weights
+from ppdet.utils import device
 from ppdet.utils.logger import get_logger
 from ppdet.utils.stop import Stopped, StopRequests
 
@@ -133,7 +134,7 @@ class Trainer:
     @property
     def runs_in_step_with_host(self) -> bool:
         """Whether a device's work is done when the call that asks for it returns, as on a CPU."""
-        return paddle.get_device().startswith("cpu")
+        return not device.runs_behind_host()
 
     @property
     def steps_of_epoch(self) -> int:

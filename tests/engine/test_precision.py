@@ -18,6 +18,7 @@ from ppdet.engine.runtime import gpu_type
 from ppdet.engine.trainer import Trainer
 from ppdet.engine.weights import read_arrays
 from ppdet.modeling.mixed import Float32, like_convolved
+from ppdet.utils import device
 
 
 class Losses(Hook):
@@ -161,8 +162,8 @@ def test_type_on_a_gpu(wanted, capability, expected):
 @pytest.mark.parametrize(("capability", "dtype"), [((9, 0), "bfloat16"), ((7, 5), "float16")])
 def test_what_is_made_for_a_gpu(tiny, log, monkeypatch, capability, dtype):
     """Only the two questions to the device are answered for it here."""
-    monkeypatch.setattr(paddle, "get_device", lambda: "gpu:0")
-    monkeypatch.setattr(paddle.device.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(device, "kind", lambda: "gpu")
+    monkeypatch.setattr(device, "capability", lambda: capability)
     made = precision.Precision(load_config(tiny, ["amp=true"]))
     assert (made.dtype, made.autocast_options["dtype"], made.autocast_options["level"]) == (dtype, dtype, "O1")
     assert made.autocast_options["use_promote"] is True

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-import paddle
 from paddle import profiler
 
 from ppdet.core.cli import flag
 from ppdet.core.errors import ConfigError, nearest
 from ppdet.engine import distributed
 from ppdet.engine.hooks.base import Hook
+from ppdet.utils import device
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -112,7 +112,7 @@ class ProfilerHook(Hook):
         options = self.options
         targets = {"CPU": [profiler.ProfilerTarget.CPU], "GPU": [profiler.ProfilerTarget.GPU], "All": None}
         state = options.state
-        if state == "GPU" and not paddle.get_device().startswith("gpu"):
+        if state == "GPU" and device.kind() != "gpu":
             logger.warning("--profiler_options: state is GPU, but this run has none: the CPU is profiled")
             state = "CPU"
         self.profiler = profiler.Profiler(
@@ -166,9 +166,9 @@ class ProfilerHook(Hook):
         path.parent.mkdir(parents=True, exist_ok=True)
         done.export(str(path), format="json")
         logger.info("profiler trace: %s (open it in chrome://tracing or ui.perfetto.dev)", path)
-        device = "GPU" if paddle.get_device().startswith("gpu") and self.options.state != "CPU" else "CPU"
+        kind = "GPU" if device.kind() == "gpu" and self.options.state != "CPU" else "CPU"
         names = {"total": "Total", "max": "Max", "min": "Min", "ave": "Avg"}
-        order = getattr(profiler.SortedKeys, device + names[self.options.sorted_key])
+        order = getattr(profiler.SortedKeys, kind + names[self.options.sorted_key])
         with printed_lines_to_log():
             done.summary(sorted_by=order, op_detail=self.options.tracer_option != "Default", views=VIEWS)
 

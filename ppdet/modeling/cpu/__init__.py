@@ -18,6 +18,7 @@ from ppdet.modeling.cpu import convolution, onednn
 from ppdet.modeling.cpu.maps import add_relu, fork, max_pool, mean_pool, relu, upsample_twice
 from ppdet.modeling.cpu.norm import batch_norm, group_norm
 from ppdet.modeling.cpu.tensors import UnchangedWeights, compute_in
+from ppdet.utils import device
 from ppdet.utils.logger import get_logger
 
 __all__ = [
@@ -65,7 +66,7 @@ def takes(*maps: Tensor) -> bool:
         if not fits or len(x.shape) != 4 or x.size == 0:
             return False
     # In a GPU build, new tensors would not lie in host memory.
-    return paddle.get_device() == "cpu" and ready()
+    return device.is_cpu() and ready()
 
 
 def takes_norm(norm: nn.Layer, x: Tensor) -> bool:

@@ -1,0 +1,108 @@
+"""What device Paddle computes on in this process: the one module that asks Paddle, so that a test can answer for it."""
+
+from collections.abc import Callable
+from typing import Optional
+
+
+def name() -> str:
+    """The current device as Paddle writes it: "cpu", "gpu:0", "xpu:1", ..."""
+    import paddle
+
+    return paddle.get_device()
+
+
+def kind() -> str:
+    """The type of the current device: "cpu", "gpu", "xpu", or what a custom device is called ("npu", "mlu", ...)."""
+    return name().partition(":")[0]
+
+
+def is_cpu() -> bool:
+    return kind() == "cpu"
+
+
+def runs_behind_host() -> bool:
+    """Whether work goes on after the call that asks for it has returned, so that reading a number waits for it.
+
+    That is so on everything but the CPU.
+    """
+    return not is_cpu()
+
+
+def kinds() -> list[str]:
+    """The types of device that this Paddle is built for, or has a plugin for; none of a type need be there."""
+    import paddle
+
+    built = {"gpu": paddle.is_compiled_with_cuda(), "xpu": paddle.is_compiled_with_xpu()}
+    return ["cpu", *(kind for kind, is_built in built.items() if is_built), *custom_kinds()]
+
+
+def custom_kinds() -> list[str]:
+    """The types of device for which Paddle has found a plugin."""
+    import paddle
+
+    return list(paddle.device.get_all_custom_device_type() or ())
+
+
+def count(kind: str) -> int:
+    """How many devices of a type this Paddle can use here; 0 as well where its driver is missing."""
+    from paddle.base import core
+
+    ask = {"cpu": lambda: 1, "gpu": getattr(core, "get_cuda_device_count", None)}
+    ask["xpu"] = getattr(core, "get_xpu_device_count", None)
+    if kind in custom_kinds():
+        ask[kind] = lambda: core.get_custom_device_count(kind)
+    try:
+        return ask[kind]() if ask.get(kind) else 0
+    except (RuntimeError, OSError):  # what Paddle raises of a driver that is not there
+        return 0
+
+
+def capability() -> Optional[tuple[int, int]]:
+    """CUDA's compute capability of the current GPU; None on any other device, and where there is no driver."""
+    import paddle
+
+    if kind() != "gpu" or paddle.is_compiled_with_rocm():
+        return None
+    try:
+        return paddle.device.cuda.get_device_capability()
+    except (ValueError, RuntimeError, OSError):  # a build without CUDA, or no driver
+        return None
+
+
+def synchronize() -> None:
+    """Wait until the device has done all that it was asked for."""
+    import paddle
+
+    if runs_behind_host():
+        paddle.device.synchronize()
+
+
+def peak_memory() -> Optional[int]:
+    """The most memory that tensors have taken on the current device so far, in bytes; None on the CPU.
+
+    paddle.device.cuda.max_memory_allocated asks the same counter, but only of GPUs.
+    """
+    from paddle.base import core
+
+    if is_cpu():
+        return None
+    return core.device_memory_stat_peak_value("Allocated", int(name().partition(":")[2] or 0))
+
+
+def here() -> Callable[[], None]:
+    """Taken in one thread, called at the start of another: makes this thread's device the current one of that thread.
+
+    CUDA keeps a current device for each thread, and that of a new thread is GPU 0. The first copy that it asks for
+    (`Tensor.numpy`, say) would take some hundred MB there, whichever GPU the process was given. Paddle's own place
+    is the process's; what tells it to CUDA in a thread is the call of an operator, here one that does nothing.
+    """
+    import paddle
+
+    if is_cpu():
+        return lambda: None
+    place = paddle.framework._current_expected_place_()
+
+    def set_device() -> None:
+        paddle._C_ops.empty([0], paddle.float32, place)
+
+    return set_device

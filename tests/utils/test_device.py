@@ -1,0 +1,49 @@
+"""What is asked of the device, on a CPU."""
+
+import threading
+
+import paddle
+import pytest
+
+from ppdet.utils import device
+
+
+def test_a_cpu():
+    assert (device.name(), device.kind(), device.is_cpu(), device.runs_behind_host()) == ("cpu", "cpu", True, False)
+    assert "cpu" in device.kinds() and device.count("cpu") == 1 and device.count("abacus") == 0
+    assert device.capability() is None and device.peak_memory() is None
+    device.synchronize()
+    device.here()()
+
+
+@pytest.mark.parametrize("kind", ["gpu", "xpu", "npu"])
+def test_other_devices(monkeypatch, kind):
+    monkeypatch.setattr(paddle, "get_device", lambda: f"{kind}:1")
+    monkeypatch.setattr(paddle.device.cuda, "get_device_capability", lambda: (8, 6))
+    assert (device.kind(), device.is_cpu(), device.runs_behind_host()) == (kind, False, True)
+    assert device.capability() == ((8, 6) if kind == "gpu" else None)
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, RuntimeError])
+def test_capability_without_a_driver(monkeypatch, error):
+    def fail():
+        raise error("CUDA driver version is insufficient")
+
+    monkeypatch.setattr(device, "kind", lambda: "gpu")
+    monkeypatch.setattr(paddle.device.cuda, "get_device_capability", fail)
+    assert device.capability() is None
+
+
+def test_an_operator_tells_a_thread_its_device(monkeypatch):
+    """Operators that are given a place make it the thread's current device, before anything else."""
+    called = []
+    monkeypatch.setattr(device, "is_cpu", lambda: False)
+    set_device = device.here()
+    empty = paddle._C_ops.empty
+    monkeypatch.setattr(
+        paddle._C_ops, "empty", lambda *args: called.append((threading.get_ident(), args)) or empty(*args)
+    )
+    thread = threading.Thread(target=set_device)
+    thread.start()
+    thread.join()
+    assert [(ident == thread.ident, args[0], args[2].is_cpu_place()) for ident, args in called] == [(True, [0], True)]
