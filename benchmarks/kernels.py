@@ -146,9 +146,9 @@ def count_step(config: str, options: list[str], shape: tuple[int, int, int], *, 
 
 def behind_host() -> contextlib.AbstractContextManager:
     """The branches of a device whose work goes on after the call that asks for it returned."""
-    from ppdet.engine.trainer import Trainer
+    from ppdet.utils import device
 
-    return mock.patch.object(Trainer, "runs_in_step_with_host", False)
+    return mock.patch.object(device, "runs_behind_host", lambda: True)
 
 
 def take_apart(trainer: object) -> None:
