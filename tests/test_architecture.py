@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # Highest floor first; a package imports from its own floor's own package and from lower floors.
 FLOORS = [
+    {"acceptance"},
     {"engine"},
     {"deploy"},
     {"data", "modeling", "optimizer", "metrics", "visualize", "convert"},
@@ -88,6 +89,7 @@ def modules_after(statement: str) -> set[str]:
         ("import ppdet.deploy.serving.server", {"paddle", "ppdet.engine", "ppdet.modeling"}),
         ("import ppdet.convert", {"paddle", "torch", "cv2", "ppdet.engine", "ppdet.modeling"}),
         ("import ppdet.engine.runtime", {"paddle", "cv2", "ppdet.modeling"}),
+        ("from ppdet.acceptance import registry; registry.all_checks()", {"paddle", "cv2", "ppdet.engine"}),
     ],
 )
 def test_cheap_imports(statement, absent):

@@ -1,0 +1,291 @@
+"""The kit as a whole: what becomes of checks that fail, raise, hang or die, and what the report says of them."""
+
+import io
+import json
+import os
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import commands
+import pytest
+
+from ppdet.acceptance import child, kit, runner
+from ppdet.acceptance.context import Context
+from ppdet.acceptance.facts import GPU, Facts, amp, cards, package
+from ppdet.acceptance.registry import CHECKS, GROUPS, Check, all_checks, check, select
+from ppdet.acceptance.report import Report
+from ppdet.acceptance.results import Outcome, Result, plain
+
+FAULTY = str(Path(__file__).with_name("faulty.py"))
+ON_CPU = Facts("cpu", paddle="x")
+
+
+@pytest.fixture(scope="module")
+def faulty_run(tmp_path_factory):
+    """A run of the faulty checks in processes of their own: its exit code, screen and folder."""
+    all_checks()
+    before, folder, screen = dict(CHECKS), tmp_path_factory.mktemp("kit"), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "GRACE", 0.5)
+        code = kit.run_kit("cpu", ["nms/faulty_*"], folder, imports=[FAULTY], command="check <all>", stream=screen)
+    CHECKS.clear()
+    CHECKS.update(before)
+    return code, screen.getvalue(), folder
+
+
+@pytest.fixture(scope="module")
+def content(faulty_run):
+    return json.loads((faulty_run[2] / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def rows(content):
+    return {row["name"].partition("faulty_")[2]: row for row in content["checks"]}
+
+
+def test_each_check_has_its_result_whatever_became_of_its_process(rows):
+    assert [(name, row["status"]) for name, row in rows.items()] == [
+        ("unmet", "skipped"),
+        ("fine", "pass"),
+        ("fails", "fail"),
+        ("gives_up", "skipped"),
+        ("raises", "fail"),
+        ("aborts", "fail"),
+        ("hangs", "fail"),
+    ]
+    assert rows["unmet"]["detail"] == "no unicorn on this cpu"
+    assert rows["gives_up"]["detail"] == "there is nothing to compare with"
+    assert rows["fails"]["detail"] == "5 <rows> differ"
+    assert rows["raises"]["detail"].startswith("ValueError: (InvalidArgument) Broadcast dimension mismatch")
+    assert "paddle.ones([2]) + paddle.ones([3])" in rows["raises"]["traceback"]
+    assert rows["aborts"]["detail"] == "the process was killed by SIGABRT"
+    assert rows["hangs"]["detail"].startswith("stopped after ")
+    assert "in hangs" in rows["hangs"]["log"]  # where it was, from Python's faulthandler
+    assert rows["aborts"]["log"].startswith("last words\nFatal Python error: Aborted")
+    assert rows["fails"]["log"] == "what fails printed"
+
+
+def test_a_failure_that_was_meant_keeps_the_process_of_the_others(rows):
+    assert rows["fine"]["numbers"] == {"pid": rows["fails"]["numbers"]["pid"], "nan": "nan"}
+    assert rows["fine"]["numbers"]["pid"] != os.getpid()
+
+
+def test_a_failure_gives_exit_code_1_and_says_what_to_do(faulty_run):
+    code, screen, folder = faulty_run
+    assert code == 1
+    assert "1 passed, 4 failed, 2 skipped" in screen
+    assert "  FAILED nms/faulty_aborts: the process was killed by SIGABRT\n    advice about aborts\n" in screen
+    assert f"{folder.resolve()}/report.html" in screen
+    assert (folder / "logs" / "nms.log").is_file()
+
+
+def test_the_report_says_where_and_by_what_command(content):
+    assert content["finished"] and content["quick"] and not content["not_run"]
+    assert content["command"] == "check <all>"
+    assert content["facts"]["device"] == "cpu"
+    assert content["summary"] == {"pass": 1, "fail": 4, "skipped": 2}
+
+
+class Text(HTMLParser):
+    """What a page says and which tags it has."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.words, self.open, self.links = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.links += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_the_page_has_all_of_it_and_needs_nothing_else(faulty_run, rows):
+    found = Text((faulty_run[2] / "report.html").read_text())
+    assert found.open == [] and found.links == []
+    words = "".join(found.words)
+    for row in rows.values():
+        assert row["name"] in words and row["title"] in words and row["detail"] in words
+        assert (words.count(row["advice"]) == 2) == (row["status"] == "fail")  # once in the JSON at the end
+    assert "last words" in words
+
+
+def test_the_text_for_an_issue_is_a_table_and_its_failures(faulty_run, rows):
+    text = (faulty_run[2] / "report.md").read_text()
+    table = [line for line in text.splitlines() if line.startswith("| nms/")]
+    assert len(table) == len(rows)
+    assert "| nms/faulty_fails | **FAIL** | 5 <rows> differ | 0.0 |" in table
+    assert "#### nms/faulty_hangs: title of hangs" in text and "#### nms/faulty_fine" not in text
+
+
+def test_a_killed_run_has_its_report_of_what_was_done(tmp_path, own_checks):
+    def stop(context: Context) -> Outcome:
+        raise KeyboardInterrupt
+
+    checks = [Check(f"nms/{name}", "t", "a", stop) for name in "ab"]
+    report = Report(tmp_path, ON_CPU, checks, command="c", quick=True)
+    report.add(Result("nms/a", "pass", "well"))
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert not content["finished"] and content["not_run"] == ["nms/b"]
+    assert [row["name"] for row in content["checks"]] == ["nms/a"]
+    assert "Not run: nms/b" in (tmp_path / "report.md").read_text()
+    assert "1 not run" in (tmp_path / "report.html").read_text()
+
+
+def test_what_had_no_time_is_no_pass(tmp_path):
+    results = []
+    context = Context(ON_CPU, True, tmp_path, deadline=time.time() - 1)
+    checks = [Check("nms/a", "t", "a", lambda context: Outcome("ran"))]
+    options = {"imports": (), "logs": tmp_path}
+    runner.Run(checks, context, **options, on_result=lambda check, result: results.append(result)).run()
+    assert [(r.status, r.detail) for r in results] == [("fail", "not run: the time was over; --minutes gives more")]
+
+
+def test_a_process_that_cannot_start_is_no_endless_loop(tmp_path, monkeypatch):
+    results = []
+    monkeypatch.setattr(runner.sys, "executable", "/bin/false")
+    checks = [Check(f"nms/{name}", "t", "a", lambda context: Outcome("ran")) for name in "ab"]
+    options = {"imports": (), "logs": tmp_path / "logs"}
+    context = Context(ON_CPU, True, tmp_path)
+    runner.Run(checks, context, **options, on_result=lambda check, result: results.append(result)).run()
+    assert [(r.name, r.detail) for r in results] == [
+        (name, "the process ended with exit code 1") for name in ("nms/a", "nms/b")
+    ]
+
+
+def test_checks_share_what_is_made_once(tmp_path):
+    made = []
+    context = Context(ON_CPU, True, tmp_path)
+    for _ in range(2):
+        path = context.shared("data", lambda folder: (made.append(folder), (folder / "x").write_text("1")))
+        assert (path / "x").read_text() == "1"
+        assert context.shared_numbers("losses", lambda: made.append(0) or [1.5]) == [1.5]
+    assert len(made) == 2
+    other = Context.from_json(json.loads(json.dumps(context.to_json())), tmp_path / "events")
+    assert other.facts == ON_CPU and other.shared("data", lambda folder: made.append(folder)) == path
+    assert len(made) == 2
+
+
+def test_what_was_half_made_is_made_again(tmp_path):
+    context = Context(ON_CPU, True, tmp_path)
+
+    def fail(folder):
+        (folder / "half").write_text("")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        context.shared("data", fail)
+    path = context.shared("data", lambda folder: (folder / "whole").write_text(""))
+    assert [file.name for file in path.iterdir()] == ["whole"]
+
+
+@pytest.mark.parametrize(
+    ("need", "facts", "reason"),
+    [
+        (GPU, Facts("xpu"), "needs a GPU, this is xpu"),
+        (GPU, Facts("gpu"), None),
+        (cards(2), Facts("gpu", cards=1), "needs 2 cards, 1 visible"),
+        (cards(2), Facts("npu", cards=8), None),
+        (cards(2), Facts("cpu", cards=8), "needs 2 devices, this is the CPU"),
+        (amp("float16", "O2"), Facts("gpu", capability=(7, 0), amp=("float16",)), None),
+        (
+            amp("bfloat16", "O2"),
+            Facts("gpu", capability=(7, 0), amp=("float16",)),
+            "no mixed precision in bfloat16 on this gpu of capability 7.0: it has float16",
+        ),
+        (amp("bfloat16"), Facts("cpu"), "no mixed precision in bfloat16 on this cpu: it has none"),
+        (amp("bfloat16", "O2"), Facts("cpu", amp=("bfloat16",)), "O2 is for devices, on a CPU there is one level"),
+        (package("numpy"), ON_CPU, None),
+        (package("no_such_engine"), ON_CPU, "the package no_such_engine is not installed"),
+    ],
+)
+def test_why_a_check_is_skipped(need, facts, reason):
+    assert need.missing(facts) == reason
+
+
+def test_selecting_checks():
+    names = [one.name for one in all_checks()]
+    assert [one.name for one in select([])] == names
+    assert [one.name for one in select(["environment"])] == [n for n in names if n.startswith("environment/")]
+    assert [one.name for one in select(["environment/pa*"])] == ["environment/paddle"]
+    order = [group.name for group in GROUPS]
+    assert [order.index(one.group) for one in all_checks()] == sorted(order.index(one.group) for one in all_checks())
+    with pytest.raises(ValueError, match="group"):
+        check("nowhere/a", title="t", advice="a")(lambda context: Outcome(""))
+
+
+def test_every_check_says_what_a_failure_means():
+    for one in all_checks():
+        assert len(one.advice) > 80 and one.advice.endswith((".", ")", "`.")), one.name
+        assert 10 < len(one.title) < 120 and one.limit >= 2 * one.seconds, one.name
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("one\ntwo", "one"),
+        ("", ""),
+        (
+            "\n\n----\nC++ Traceback\n----\n0 x\n\n----------------------\nError Message Summary:\n"
+            "----------------------\nExternalError: CUDA error(700)\n  [Hint: ...]",
+            "ExternalError: CUDA error(700)",
+        ),
+    ],
+)
+def test_the_line_of_an_error_that_tells_most(message, line):
+    assert child.gist(message) == line
+
+
+def test_figures_become_json():
+    np = pytest.importorskip("numpy")
+    assert plain({"a": np.float32(0.5), 2: (np.arange(2), float("inf")), "p": Path("x")}) == {
+        "a": 0.5,
+        "2": [[0, 1], "inf"],
+        "p": "x",
+    }
+
+
+def test_the_command_lists_checks_and_refuses_what_is_none(tmp_path):
+    listed = commands.call("tools/check_device.py", "--list", "--only", "environment")
+    assert listed.startswith("environment/paddle ")
+    output = commands.call("tools/check_device.py", "--list", "--only", "enviroment", code=2)
+    assert output == "error: no check is called 'enviroment'; did you mean 'environment'?; --list shows all\n"
+    output = commands.call("tools/check_device.py", "--import", tmp_path / "no.py", code=2)
+    assert output == f"error: --import {tmp_path / 'no.py'}: expected a Python file\n"
+    assert "above 0" in commands.call("tools/check_device.py", "--minutes", "-1", code=2)
+
+
+def test_the_command_runs_on_the_device_that_is_asked_for(tmp_path):
+    """By default on the first that is no CPU, and there is none where the tests run without one."""
+    output = commands.call("tools/check_device.py", "--device", "abacus", "--output", tmp_path, code=2)
+    assert "--device abacus: paddle" in output and "has no such device" in output
+
+
+def test_a_lost_facts_process_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner.sys, "executable", "/bin/false")
+    with pytest.raises(ValueError, match=r"could not be asked for its devices: the process ended with exit code 1"):
+        runner.ask_for_facts("cpu", [], tmp_path)
+
+
+def test_the_screen_of_a_terminal_shows_what_runs(own_checks):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    stream = Terminal()
+    checks = [Check(f"nms/{name}", "t", "a", lambda context: Outcome(""), seconds=90) for name in "ab"]
+    screen = kit.Screen(checks, stream)
+    screen.progress(checks[0], "step 3 of 50")
+    assert stream.getvalue().endswith("[1/2] nms/a: step 3 of 50, about 3 min left on one GPU")
+    screen.result(checks[0], Result("nms/a", "pass", "well", seconds=1.25))
+    screen.progress(checks[1], "")
+    assert stream.getvalue().endswith(
+        "  nms/a  pass        1.2 s  well\n\r\x1b[K  [2/2] nms/b, about 2 min left on one GPU"
+    )
