@@ -33,7 +33,7 @@ class FocalLossSum(PyLayer):
         ctx.maps = [(level.shape, level.dtype, not level.stop_gradient) for level in logits]
         x = paddle.concat([level.flatten().astype("float32") for level in logits])
         own = own_class_index(labels, [level.shape for level in logits])
-        positive = (labels > 0).flatten()
+        positive = (labels > 0).reshape([-1])
         own_x = x.gather(own)
 
         # "This class" at x costs what "not this class" costs at -x.
