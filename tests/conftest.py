@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 warnings.filterwarnings("ignore", message="No ccache found")
+from pretend import Pretend, build  # noqa: E402
 from tiny import TINY_YAML, write_tiny_coco, write_tiny_semi  # noqa: E402
 
 from ppdet.engine.runtime import load_paddle  # noqa: E402
@@ -32,6 +33,12 @@ def shared() -> Path:
     if not (folder / "goldens").is_dir():
         pytest.skip(f"{folder} with goldens and data is not here (PPDET_SHARED says where else)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def pretend(tmp_path_factory: pytest.TempPathFactory) -> Pretend:
+    """Starts processes whose Paddle has a device that is not the CPU."""
+    return build(tmp_path_factory.mktemp("pretend"))
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from ppdet.engine.build import build_dataset, build_reader
 from ppdet.engine.classes import classes_of, follow
 from ppdet.engine.data_warnings import is_same_file, warn_of_data, warn_of_leaks
 from ppdet.metrics.coco import COCOMetric
+from ppdet.utils import device
 from ppdet.utils.annotation_kinds import describe_json
 from ppdet.utils.coco_file import shown
 from ppdet.utils.files import read_text
@@ -101,7 +102,7 @@ class Evaluator:
         model.eval()
         start = time.perf_counter()
         # One thread collects a batch's detections while the model is at the next batch.
-        with ThreadPoolExecutor(max_workers=1) as collector:
+        with ThreadPoolExecutor(max_workers=1, initializer=device.here()) as collector:
             collected = None
             for batch in progress(self.reader, "evaluate"):
                 detections = model(batch)

@@ -1,5 +1,6 @@
 """What device Paddle computes on in this process: the one module that asks Paddle, so that a test can answer for it."""
 
+import sys
 from collections.abc import Callable
 from typing import Optional
 
@@ -78,15 +79,16 @@ def synchronize() -> None:
 
 
 def peak_memory() -> Optional[int]:
-    """The most memory that tensors have taken on the current device so far, in bytes; None on the CPU.
+    """The most memory that tensors have taken on the current device so far, in bytes; None where it does not say.
 
-    paddle.device.cuda.max_memory_allocated asks the same counter, but only of GPUs.
+    paddle.device.cuda.max_memory_allocated reads the same counter, but only of GPUs. Paddle 2.6 counts nothing on
+    custom devices.
     """
     from paddle.base import core
 
     if is_cpu():
         return None
-    return core.device_memory_stat_peak_value("Allocated", int(name().partition(":")[2] or 0))
+    return core.device_memory_stat_peak_value("Allocated", int(name().partition(":")[2] or 0)) or None
 
 
 def here() -> Callable[[], None]:
@@ -96,10 +98,10 @@ def here() -> Callable[[], None]:
     (`Tensor.numpy`, say) would take some hundred MB there, whichever GPU the process was given. Paddle's own place
     is the process's; what tells it to CUDA in a thread is the call of an operator, here one that does nothing.
     """
+    if "paddle" not in sys.modules or is_cpu():
+        return lambda: None
     import paddle
 
-    if is_cpu():
-        return lambda: None
     place = paddle.framework._current_expected_place_()
 
     def set_device() -> None:

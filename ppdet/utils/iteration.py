@@ -6,6 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+from ppdet.utils import device
+
 Item = TypeVar("Item")
 END = object()
 
@@ -16,7 +18,7 @@ def run_ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
     What making an item raises is raised where its turn comes. The thread has ended when this has.
     """
     iterator = iter(items)
-    with ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(1, initializer=device.here()) as thread:
         waiting: deque[Future] = deque(thread.submit(next, iterator, END) for _ in range(max(1, count)))
         try:
             while True:

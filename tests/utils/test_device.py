@@ -46,4 +46,4 @@ def test_an_operator_tells_a_thread_its_device(monkeypatch):
     thread = threading.Thread(target=set_device)
     thread.start()
     thread.join()
-    assert [(ident == thread.ident, args[0], args[2].is_cpu_place()) for ident, args in called] == [(True, [0], True)]
+    assert [(ident == thread.ident, args[0], str(args[2])) for ident, args in called] == [(True, [0], "Place(cpu)")]

@@ -1,0 +1,91 @@
+"""Everything on a device that is not the CPU, though it only pretends to be one."""
+
+import json
+
+import pytest
+
+TRAIN = """
+import json, sys
+from ppdet.engine.runtime import load_paddle
+load_paddle(announce=False)
+import paddle
+from pretend import library
+from ppdet.core.workspace import load_config
+from ppdet.engine.hooks import Hook
+from ppdet.engine.predictor import Predictor
+from ppdet.engine.trainer import Trainer
+from ppdet.utils import device
+
+class Losses(Hook):
+    def __init__(self):
+        self.losses = []
+    def after_step(self, trainer):
+        self.losses.append(float(trainer.losses["loss"]))
+
+path, image, output = sys.argv[1:]
+options = ["epoch=1", "use_onednn=false", "snapshot_epoch=1", "FCOSHead.nms.score_threshold=0.005"]
+results = {}
+for name in ("pretend:1", "cpu"):
+    paddle.set_device(name)
+    library().pretend_touched()
+    hook = Losses()
+    trainer = Trainer(load_config(path, options), evaluate=True, hooks=[hook], overwrite=True)
+    trainer.train()
+    cfg = load_config(path, [*options, f"weights={output}/tiny/model_final"])
+    results[name] = {
+        "losses": hook.losses,
+        "in_step": trainer.runs_in_step_with_host,
+        "places": sorted({str(parameter.place) for parameter in trainer.model.parameters()}),
+        "seen": len(trainer.evaluator.metric.detections),
+        "ap": trainer.history,
+        "found": [rows.tolist() for _, rows in Predictor(cfg).detect([image])][0][:5],
+        "touched": library().pretend_touched(),
+        "memory": device.peak_memory(),
+        "device": (device.name(), device.kind(), device.is_cpu(), device.runs_behind_host(), device.capability()),
+    }
+print(json.dumps(results))
+"""
+
+
+@pytest.fixture(scope="module")
+def results(pretend, tmp_path_factory):
+    """What training, evaluation and inference gave on the second device, and then on the CPU."""
+    from tiny import TINY_YAML, write_tiny_coco
+
+    folder = tmp_path_factory.mktemp("results")
+    data = write_tiny_coco(folder / "data", images=4)
+    (folder / "tiny.yml").write_text(TINY_YAML.format(output=folder / "output", data=data))
+    printed = pretend.run(TRAIN, folder / "tiny.yml", data / "images" / "001.png", folder / "output")
+    return json.loads(next(line for line in printed.splitlines() if line.startswith("{")))
+
+
+def test_what_the_device_is(results):
+    assert results["pretend:1"]["device"] == ["pretend:1", "pretend", False, True, None]
+    assert results["cpu"]["device"] == ["cpu", "cpu", True, False, None]
+    assert results["pretend:1"]["places"] == ["Place(pretend:1)"] and results["cpu"]["places"] == ["Place(cpu)"]
+    assert (results["pretend:1"]["in_step"], results["cpu"]["in_step"]) == (False, True)
+
+
+def test_it_computes_what_the_cpu_does(results):
+    there, here = results["pretend:1"], results["cpu"]
+    assert there["losses"] == pytest.approx(here["losses"], rel=1e-5)
+    assert there["seen"] == here["seen"] > 0 and len(there["found"]) == 5
+    assert there["found"] == [pytest.approx(row, rel=1e-3, abs=1e-3) for row in here["found"]]
+    assert there["ap"][0][1] == pytest.approx(here["ap"][0][1], abs=1e-3)
+
+
+def test_no_thread_takes_memory_on_the_first_device(results):
+    """A rank has one device. A thread that copies from it without having made it its own takes memory on device 0."""
+    assert results["pretend:1"]["touched"] == 0b10
+    assert results["cpu"]["touched"] == 0
+
+
+def test_peak_memory(results):
+    """At least the weights of 2.8 M parameters with their gradients and momenta."""
+    import paddle
+
+    if paddle.__version__.startswith("3"):
+        assert results["pretend:1"]["memory"] > 3 * 4 * 2.8e6
+    else:
+        assert results["pretend:1"]["memory"] is None  # Paddle 2.6 does not count for custom devices
+    assert results["cpu"]["memory"] is None
