@@ -17,6 +17,11 @@ def kind() -> str:
     return name().partition(":")[0]
 
 
+def number() -> int:
+    """Which of the devices of its type the current one is, from 0."""
+    return int(name().partition(":")[2] or 0)
+
+
 def is_cpu() -> bool:
     return kind() == "cpu"
 
@@ -88,7 +93,29 @@ def peak_memory() -> Optional[int]:
 
     if is_cpu():
         return None
-    return core.device_memory_stat_peak_value("Allocated", int(name().partition(":")[2] or 0)) or None
+    return core.device_memory_stat_peak_value("Allocated", number()) or None
+
+
+def reset_peak_memory() -> bool:
+    """Let `peak_memory` count from now on; False where it cannot: Paddle 2.6 counts from the process's start."""
+    from paddle.base import core
+
+    if is_cpu() or not hasattr(core, "device_memory_stat_reset_peak_value"):
+        return False
+    core.device_memory_stat_reset_peak_value("Allocated", number())
+    return True
+
+
+def memory() -> Optional[dict[str, int]]:
+    """Bytes on the current device now: "allocated", by tensors, and "reserved", which Paddle keeps for them; None where
+    it does not say."""
+    from paddle.base import core
+
+    if is_cpu():
+        return None
+    ask = core.device_memory_stat_current_value
+    found = {"allocated": ask("Allocated", number()), "reserved": ask("Reserved", number())}
+    return found if found["reserved"] else None
 
 
 def here() -> Callable[[], None]:

@@ -1,0 +1,178 @@
+"""How fast the whole training step is, what the guard costs in it, and whether the reader keeps up."""
+
+import os
+import time
+from typing import Optional
+
+from ppdet.acceptance.context import Context
+from ppdet.acceptance.facts import Facts, Need
+from ppdet.acceptance.registry import check
+from ppdet.acceptance.results import Failed, Outcome
+from ppdet.acceptance.steps import (
+    NoGuard,
+    first_batch,
+    guarded_by,
+    in_turns,
+    mib,
+    padded_size,
+    r50_config,
+    seconds_of,
+    step,
+    tera_flops,
+    trainer_of,
+)
+
+GUARD_SHARE = 0.05  # of a step, that guarding it may cost
+READER_SHARE = 0.10  # of a step, that waiting for its data may cost
+GUARD_ADVICE = """
+    The guard keeps weights and the optimizer's state, and puts them back on the device where a gradient was not
+    finite. More than 5 % for that means that it launches more kernels than it should, or that the step is very short.
+    `benchmarks/kernels.py` counts them. Please send the report; until then `max_bad_steps` does not change it.
+"""
+READER_ADVICE = """
+    The device waits for images. Raise worker_num (-o worker_num=4) up to the number of processors, put the images on a
+    local disk, or make them smaller. With few processors for each card nothing but smaller JPEG files helps.
+"""
+
+
+def _missing_type(facts: Facts) -> Optional[str]:
+    return None if facts.amp else f"this {facts.device} has no mixed precision"
+
+
+MIXED = Need("mixed precision", _missing_type)
+LEVELS = Need(
+    "levels of mixed precision", lambda facts: "on a CPU there is one level, O1" if facts.device == "cpu" else None
+)
+
+
+def measure(context: Context, options: list[str]) -> Outcome:
+    """ms per step with and without the guard, images/s, and memory, of FCOS R50."""
+    from ppdet.utils import device
+
+    device.reset_peak_memory()
+    trainer = trainer_of(r50_config(context, options))
+    batch = first_batch(trainer)
+    bare_guard = NoGuard(trainer)
+
+    def guarded() -> None:
+        step(trainer, batch)
+
+    def bare() -> None:
+        with guarded_by(trainer, bare_guard):
+            step(trainer, batch)
+
+    context.progress("steps with and without the guard")
+    seconds = in_turns({"with": guarded, "without": bare}, turns=context.pick(5, 2), seconds=context.pick(1.5, 0.1))
+    trainer.guard.judge()
+    share = seconds["with"] / seconds["without"] - 1
+    numbers = {
+        "images": padded_size(batch),
+        "type": trainer.precision.dtype,
+        "ms_per_step": 1e3 * seconds["with"],
+        "images_per_second": len(batch["image"]) / seconds["with"],
+        "ms_per_step_without_guard": 1e3 * seconds["without"],
+        "guard_share": share,
+        "peak_memory_mib": mib(device.peak_memory()),
+    }
+    if not context.quick:
+        numbers["tflops_of_convolutions"] = tera_flops(batch, seconds["with"])
+    memory = f", {numbers['peak_memory_mib']} MiB" if numbers["peak_memory_mib"] is not None else ""
+    detail = (
+        f"{numbers['images']} {numbers['type']}: {numbers['ms_per_step']:.1f} ms, "
+        f"{numbers['images_per_second']:.1f} images/s{memory}, guard {share:+.1%} (limit {GUARD_SHARE:.0%})"
+    )
+    # On a CPU, which computes while its processors do other things as well, no share can be judged.
+    if device.runs_behind_host() and share > GUARD_SHARE:
+        raise Failed(detail, **numbers)
+    return Outcome(detail, numbers)
+
+
+@check(
+    "speed/float32",
+    title="A step of R50 in float32, and the guard's share of it",
+    advice=GUARD_ADVICE,
+    limit=120,
+    seconds=25,
+)
+def float32(context: Context) -> Outcome:
+    return measure(context, [])
+
+
+@check(
+    "speed/O1",
+    title="A step of R50 with amp_level O1, and the guard's share of it",
+    advice=GUARD_ADVICE,
+    needs=[MIXED],
+    limit=120,
+    seconds=20,
+)
+def level_1(context: Context) -> Outcome:
+    return measure(context, ["amp=true", "amp_level=O1"])
+
+
+@check(
+    "speed/O2",
+    title="A step of R50 with amp_level O2, and the guard's share of it",
+    advice=GUARD_ADVICE,
+    needs=[MIXED, LEVELS],
+    limit=120,
+    seconds=20,
+)
+def level_2(context: Context) -> Outcome:
+    return measure(context, ["amp=true", "amp_level=O2"])
+
+
+@check(
+    "speed/reader",
+    title="Does a reader of JPEG files keep up with the steps of R50?",
+    advice=READER_ADVICE,
+    limit=120,
+    seconds=20,
+)
+def reader(context: Context) -> Outcome:
+    """Steps on batches as they come from the workers, beside as many on one batch that is there already."""
+    from ppdet.utils import device
+
+    workers = context.pick(2, 1)
+    # What trains fastest here has to be fed.
+    fastest = ["amp=true"] if context.facts.amp else []
+    trainer = trainer_of(r50_config(context, [f"worker_num={workers}", *fastest]))
+    batches = iter(trainer.reader)
+    try:
+        batch = next(batches)
+        for _ in range(3):
+            step(trainer, batch)
+        least, most = context.pick((20, len(trainer.reader) - 4), (3, len(trainer.reader) - 2))
+        one = seconds_of(lambda: step(trainer, batch), 1)
+        steps = max(least, min(most, round(context.pick(8.0, 0.1) / one)))
+        context.progress(f"{steps} steps on one batch, and as many on the reader's")
+        fixed = seconds_of(lambda: step(trainer, batch), steps)
+        waited = 0.0
+        start = time.perf_counter()
+        for _ in range(steps):
+            ready = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - ready
+            step(trainer, batch)
+        device.synchronize()
+        fed = (time.perf_counter() - start) / steps
+    finally:
+        batches.close()
+    numbers = {
+        "workers": workers,
+        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "steps": steps,
+        "type": trainer.precision.dtype,
+        "ms_per_step_of_one_batch": 1e3 * fixed,
+        "ms_per_step_of_read_batches": 1e3 * fed,
+        "images_per_second_read": trainer.reader.batch_size / fed,
+        "seconds_waited_for_data": waited,
+    }
+    share = fed / fixed - 1
+    detail = (
+        f"{workers} workers: {1e3 * fed:.1f} ms a step, {1e3 * fixed:.1f} without reading: {share:+.1%} "
+        f"(limit {READER_SHARE:.0%}); waited {waited:.2f} s for the data of {steps} steps"
+    )
+    if device.runs_behind_host() and share > READER_SHARE:
+        raise Failed(detail, **numbers)
+    return Outcome(detail, numbers)
