@@ -73,7 +73,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> tuple[str, list[list
     from ppdet.engine.runtime import set_device
 
     cfg = load_config(arguments.config, arguments.opt)
-    set_device(cfg["use_gpu"])
+    set_device(cfg)
     model = build_trained_model(cfg)
     place = make_mosaics(build_dataset(cfg, "EvalDataset"), folder, arguments.grid)
     size = tuple(arguments.slice_size or place)

@@ -102,7 +102,7 @@ def load(name: str, weights: Optional[str] = None, overrides: Iterable[str] = ()
     Args:
         name: one of `list()`.
         weights: path or URL of weights in place of the published ones, of any code base.
-        overrides: key=value, as after -o on the command line, such as use_gpu=false.
+        overrides: key=value, as after -o on the command line, such as device=cpu.
 
     Raises:
         ZooError: no such detector, or its source publishes no weights and none are given.
@@ -119,5 +119,5 @@ def load(name: str, weights: Optional[str] = None, overrides: Iterable[str] = ()
     from ppdet.engine.predictor import Predictor
 
     cfg = merge_config(load_config(str(one.config), overrides), {"weights": str(source)})
-    set_device(cfg["use_gpu"])
+    set_device(cfg)
     return Predictor(cfg)

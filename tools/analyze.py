@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppdet.core.cli import add_config_arguments, make_parser, one_line_errors, run
+from ppdet.core.cli import add_config_arguments, add_device_argument, make_parser, one_line_errors, run
 
 EXAMPLES = """examples:
   python tools/analyze.py output/fcos_r18vd_fpn_bccd
@@ -26,6 +26,7 @@ def parse_arguments() -> argparse.Namespace:
         "reading what training noted; results are kept in evaluations.jsonl there",
     )
     add_config_arguments(parser, required=False)
+    add_device_argument(parser)
     arguments = parser.parse_args()
     if (arguments.config or arguments.opt) and not arguments.evaluate:
         parser.error("-c and -o are for --evaluate")
@@ -43,7 +44,7 @@ def main() -> None:
 
         if arguments.evaluate:
             configs = [folder_config(folder, arguments.config, arguments.opt) for folder in arguments.folders]
-            set_device(configs[0]["use_gpu"])
+            set_device(configs[0])
             runs = analysis.evaluate_checkpoints(configs, arguments.folders)
         else:
             runs = analysis.read_runs(arguments.folders)

@@ -48,7 +48,7 @@ def main() -> None:
         from ppdet.engine.trained import trained_config
 
         cfg = trained_config(arguments, "EvalReader", with_weights=not arguments.json_eval)
-        set_device(cfg["use_gpu"])
+        set_device(cfg)
         with distributed.joined():
             evaluator = Evaluator(
                 cfg,

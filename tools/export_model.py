@@ -56,7 +56,7 @@ def main() -> None:
         from ppdet.engine.trained import trained_config
 
         cfg = trained_config(arguments, "TestReader")
-        set_device(cfg["use_gpu"])
+        set_device(cfg)
         export_model(
             cfg,
             arguments.output_dir,

@@ -50,7 +50,7 @@ def main() -> None:
         from ppdet.engine.trained import trained_config
 
         cfg = trained_config(arguments, "TestReader")
-        set_device(cfg["use_gpu"])
+        set_device(cfg)
         predictor = Predictor(cfg)
         write_results(
             predictor.detect(paths, slicing),

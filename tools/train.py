@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppdet.core.cli import add_config_arguments, flag, make_parser, one_line_errors, run
+from ppdet.core.cli import add_config_arguments, add_device_argument, flag, make_parser, one_line_errors, run
 
 EXAMPLES = """examples:
   python tools/train.py -c configs/fcos/fcos_r50_fpn_1x_coco.yml --eval
@@ -19,13 +19,14 @@ EXAMPLES = """examples:
   python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml --dry_run
   python tools/train.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml --profiler_options "batch_range=[10,20];state=CPU"
   python -m paddle.distributed.launch --gpus 0,1,2,3 tools/train.py -c configs/fcos/fcos_r50_fpn_1x_coco.yml --eval
-  python -m paddle.distributed.launch --nproc_per_node 2 tools/train.py -c FILE -o use_gpu=false
+  python -m paddle.distributed.launch --nproc_per_node 2 tools/train.py -c FILE --device cpu
 """
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
     add_config_arguments(parser)
+    add_device_argument(parser)
     parser.add_argument("--name", help="of the run, and its folder (-o run_name=NAME; default: that of the YAML file)")
     parser.add_argument("--eval", action="store_true", help="evaluate every checkpoint and keep the best one")
     parser.add_argument(
@@ -90,7 +91,7 @@ def main() -> None:
         hooks = []
         if arguments.profiler_options is not None:
             hooks.append(ProfilerHook(parse_options(arguments.profiler_options)))
-        set_device(cfg["use_gpu"])
+        set_device(cfg)
         with distributed.joined(fleet=cfg["fleet"], find_unused=cfg["find_unused_parameters"]):
             if not arguments.dry_run:
                 distributed.from_rank_0(lambda: require_no_other(cfg), LockedError)

@@ -1,6 +1,7 @@
 """What all tools share on the command line. It imports nothing heavy, so that `--help` answers at once."""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,6 +49,19 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = Tr
     )
 
 
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --device, which is an override like those of -o; after `add_config_arguments`."""
+    parser.add_argument(
+        "--device",
+        dest="opt",
+        action="append",
+        type=lambda text: f"device={json.dumps(text)}",
+        default=argparse.SUPPRESS,
+        help="what computes: auto, cpu, gpu, xpu, npu, ... or one such as gpu:1 (-o device=DEVICE; default: auto)",
+        metavar="DEVICE",
+    )
+
+
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add RUN, -c and -o for a tool that takes a trained model; `require_run` checks them."""
     parser.add_argument(
@@ -58,6 +72,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "such as output/NAME/3; in place of -c and -o weights=",
     )
     add_config_arguments(parser, required=False)
+    add_device_argument(parser)
 
 
 def require_run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:

@@ -26,7 +26,7 @@ class Setting:
     names_folder: bool = False
 
 
-_OTHER_DEVICE = "Paddle's CPU and GPU builds are what this project runs on"
+_OTHER_DEVICE = "true: as device: {}, where device is auto"
 _ANCHOR = "existing files use it only as the home of a YAML anchor"
 
 EXPORT = {
@@ -128,7 +128,17 @@ SETTINGS = {
     "seed": Setting(int, 0, "seed of everything random", minimum=0),
     "worker_num": Setting(int, 2, "worker processes of each reader; 0 reads in the main process", minimum=0),
     # what a run does and leaves behind
-    "use_gpu": Setting(bool, True, "use a GPU when Paddle finds one"),
+    "device": Setting(
+        Union[str, int, list[int]],
+        "auto",
+        "what computes: auto (a GPU if there is one, else an XPU, else a device that Paddle has a plugin for, else the "
+        "CPU), cpu, gpu, xpu, npu, or another type that Paddle has; gpu:1 is one device of a type",
+    ),
+    "use_gpu": Setting(bool, True, "false: as device: cpu, where device is auto"),
+    "use_xpu": Setting(bool, False, _OTHER_DEVICE.format("xpu")),
+    "use_npu": Setting(bool, False, _OTHER_DEVICE.format("npu")),
+    "use_mlu": Setting(bool, False, _OTHER_DEVICE.format("mlu")),
+    "use_gcu": Setting(bool, False, _OTHER_DEVICE.format("gcu")),
     "use_onednn": Setting(bool, True, "on a CPU, layers compute with oneDNN where it works"),
     "log_iter": Setting(int, 20, "iterations between two lines of the training log", minimum=1),
     "save_dir": Setting(str, "output", "folder of runs: a run's own folder is <save_dir>/<its name>"),
@@ -197,10 +207,6 @@ SETTINGS = {
     "master_grad": Setting(
         bool, False, "", unused="the weights, and so their gradients, are float32 at every amp_level"
     ),
-    "use_xpu": Setting(bool, False, "", unused=_OTHER_DEVICE),
-    "use_mlu": Setting(bool, False, "", unused=_OTHER_DEVICE),
-    "use_npu": Setting(bool, False, "", unused=_OTHER_DEVICE),
-    "use_gcu": Setting(bool, False, "", unused=_OTHER_DEVICE),
     "print_flops": Setting(bool, False, "", unused="training prints no operation count"),
     "print_params": Setting(bool, False, "", unused="training prints no parameter count"),
     "uniform_output_enabled": Setting(bool, False, "", unused="outputs always go to one folder per run"),

@@ -74,9 +74,9 @@ TABLE = (
     Ours("image_dir img_dir images img_prefix", ("TrainDataset.image_dir", "EvalDataset.image_dir")),
     Ours("ann_file anno_path annotations", ("TrainDataset.anno_path", "EvalDataset.anno_path")),
     Ours(
-        "device devices gpu gpus gpu_id gpu_ids cuda use_cuda ngpus num_gpus n_gpu accelerator",
-        ("use_gpu",),
-        note="true or false; several: python -m paddle.distributed.launch --gpus 0,1",
+        "devices gpu gpus gpu_id gpu_ids cuda use_cuda ngpus num_gpus n_gpu accelerator",
+        ("device",),
+        note="cpu, gpu, gpu:1, ...; several: python -m paddle.distributed.launch --devices 0,1",
     ),
     Ours("save_path work_dir output_dir output out_dir outdir project log_dir run_dir exp_dir", ("save_dir",)),
     Ours("name exp_name exp experiment experiment_name", ("run_name",)),

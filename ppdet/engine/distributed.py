@@ -13,6 +13,7 @@ from paddle import Tensor, nn
 from paddle.distributed import fleet as paddle_fleet
 
 from ppdet.core.errors import ConfigError
+from ppdet.engine.device_choice import communicate_by_device
 from ppdet.engine.uncaught import before_terminate
 from ppdet.engine.watchdog import GRACE_SECONDS, LINGER_SECONDS, RankLostError, Watchdog, listen
 from ppdet.utils import device
@@ -42,12 +43,20 @@ def joined(*, fleet: bool = False, find_unused: bool = False) -> Iterator[None]:
 
     Raises:
         RankLostError: a rank has not come in time.
+        ConfigError: Paddle has another device in mind than the current one.
     """
     global _watchdog
     if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) == 1:
         yield
         return
+    before = device.name()
+    communicate_by_device()
     start_fleet(find_unused) if fleet else dist.init_parallel_env()
+    if device.name() != before:
+        raise ConfigError(
+            f"the device was {before}, and is {device.name()} since Paddle has started to communicate: set device to "
+            f"it, or correct PADDLE_DISTRI_BACKEND ({os.environ['PADDLE_DISTRI_BACKEND']}) and the launcher's --devices"
+        )
     _watchdog = watchdog = connect()
     try:
         with before_terminate(lambda: lost_by(watchdog, "an error in C++ code, which its own log has", LINGER_SECONDS)):
@@ -187,10 +196,14 @@ def wrap(model: nn.Layer, *, find_unused: bool = False, fleet: bool = False) -> 
     if world_size() == 1:
         return model
     wait_for_all()
-    if device.kind() == "gpu":
-        synchronize_batch_norms(model)
-    elif any(getattr(layer, "synchronize", False) for layer in model.sublayers()):
-        logger.warning("sync_bn works on GPUs only: on a CPU every process normalises by its own images")
+    if any(getattr(layer, "synchronize", False) for layer in model.sublayers()):
+        if device.has_kernel("sync_batch_norm"):
+            synchronize_batch_norms(model)
+        else:
+            logger.warning(
+                "sync_bn: Paddle has it for GPUs, not for %s: every process normalises by its own images",
+                device.kind(),
+            )
     if fleet:
         return paddle_fleet.distributed_model(model)
     return paddle.DataParallel(model, find_unused_parameters=find_unused)

@@ -4,35 +4,21 @@ from typing import Optional
 
 from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError
+from ppdet.engine.device_choice import choose, set_device
 from ppdet.utils import device
 from ppdet.utils.logger import get_logger
 from ppdet.utils.paddle_setup import load_paddle
 
-__all__ = ["gpu_type", "load_paddle", "set_device", "training_type"]
+__all__ = ["choose", "gpu_type", "load_paddle", "set_device", "smaller_type", "training_type"]
 
 logger = get_logger(__name__)
 
 
-def set_device(use_gpu: bool) -> str:
-    """Choose the GPU when asked for and usable, otherwise the CPU; return its name in Paddle."""
-    import paddle
-
-    usable = device.count("gpu") > 0
-    if use_gpu and "gpu" in device.kinds() and not usable:
-        logger.warning("use_gpu is true, but no GPU is visible: running on the CPU")
-    # Under paddle.distributed.launch "gpu" is the one that this process was given.
-    kind = "gpu" if use_gpu and usable else "cpu"
-    paddle.set_device(kind)
-    if kind == "gpu":
-        logger.info("device: %s", device.name())
-    return kind
-
-
 def training_type(cfg: Config) -> str:
-    """The type layers compute in while training: float32, bfloat16 or, on a GPU, float16; the log says it.
+    """The type layers compute in while training: float32, bfloat16 or, on another device, float16; the log says it.
 
     Raises:
-        ConfigError: mixed precision, or amp_dtype, on a GPU that does not have it.
+        ConfigError: mixed precision, or amp_dtype, on a device that does not have it.
     """
 
     from ppdet.modeling import cpu
@@ -40,7 +26,7 @@ def training_type(cfg: Config) -> str:
     if not device.is_cpu():
         if not cfg["amp"]:
             return "float32"
-        dtype = gpu_type(cfg["amp_dtype"], device.capability() or (0, 0))
+        dtype = smaller_type(cfg["amp_dtype"])
         logger.info("mixed precision: %s, %s", dtype, cfg["amp_level"])
         return dtype
     onednn = cfg["use_onednn"] and cpu.ready()
@@ -56,6 +42,22 @@ def training_type(cfg: Config) -> str:
     if onednn:
         logger.info("CPU layers: oneDNN %s, %s", cpu.version(), dtype)
     return dtype
+
+
+def smaller_type(wanted: Optional[str]) -> str:
+    """The type of mixed precision on the current device, which is not the CPU: the wanted one, else the better one.
+
+    Raises:
+        ConfigError: the device does not have it.
+    """
+    capability = device.capability()
+    if capability is not None:
+        return gpu_type(wanted, capability)
+    has = [dtype for dtype in ("bfloat16", "float16") if device.casts_to(dtype)]
+    if (wanted or "float16") in has or (has and not wanted):
+        return wanted or has[0]
+    instead = f"set amp_dtype to {has[0]}" if has else "leave amp out"
+    raise ConfigError(f"amp: Paddle has no mixed precision in {wanted or 'any type'} on {device.name()}: {instead}")
 
 
 def gpu_type(wanted: Optional[str], capability: tuple[int, int]) -> str:

@@ -1,6 +1,7 @@
 """What device Paddle computes on in this process: the one module that asks Paddle, so that a test can answer for it."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Optional
 
@@ -73,6 +74,25 @@ def capability() -> Optional[tuple[int, int]]:
         return paddle.device.cuda.get_device_capability()
     except (ValueError, RuntimeError, OSError):  # a build without CUDA, or no driver
         return None
+
+
+def casts_to(dtype: str) -> bool:
+    """Whether paddle.amp.auto_cast casts to "float16" or "bfloat16" on the current device: it turns itself off, with
+    a warning, where it takes the device not to have the type."""
+    import paddle
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with paddle.amp.auto_cast(dtype=dtype, level="O1"):
+            return paddle.base.framework._dygraph_tracer()._amp_level == paddle.base.core.AmpLevel.O1
+
+
+def has_kernel(operator: str) -> bool:
+    """Whether Paddle has a kernel of an operator for the current device; what it falls back to is not counted."""
+    from paddle.base import core
+
+    keys = core._get_registered_phi_kernels("all").get(operator, ())
+    return any(key[1:].partition(",")[0] in (kind(), kind().upper()) for key in keys)
 
 
 def synchronize() -> None:

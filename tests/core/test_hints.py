@@ -48,8 +48,8 @@ TYPED = {
     "data_root=coco": "TrainDataset.dataset_dir",
     "DATASETS.TRAIN=x": "TrainDataset.anno_path",
     "DATASETS.TEST=x": "EvalDataset.anno_path",
-    "device=0": "use_gpu",
-    "gpus=2": "use_gpu",
+    "devices=0": "here it is device (cpu, gpu, gpu:1, ...; several: python -m paddle.distributed.launch",
+    "gpus=2": "here it is device",
     "save_path=x": "save_dir",
     "work_dir=x": "save_dir",
     "output_dir=x": "save_dir",
@@ -80,7 +80,7 @@ TYPED = {
     "val_interval=1": "--eval",
     "LearningRate.lr=1": "LearningRate.base_lr",
     "TrainReader.imgsz=640": "input_size",
-    "use_cuda=true": "here it is use_gpu",
+    "use_cuda=true": "here it is device",
     "rect=true": "padded to its own largest image",
     "imgSize=640": "here it is input_size",
     "batchSize=4": "here it is TrainReader.batch_size",
@@ -196,7 +196,7 @@ def test_a_file_of_paddledetections_yolo_says_so_first(tmp_path):
         load_config(path)
 
 
-@pytest.mark.parametrize("text", ["epochs=3", "use_xpu=true", "print_flops=true", "bias=1", "use_warmup=false"])
+@pytest.mark.parametrize("text", ["epochs=3", "filename=x", "print_flops=true", "bias=1", "use_warmup=false"])
 def test_settings_without_effect_are_refused_where_somebody_sets_them_now(tmp_path, text):
     with pytest.raises(ValueError, match=rf"^-o: {text.partition('=')[0]}: changes nothing here: "):
         load_config(COCO, [text])

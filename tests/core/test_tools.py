@@ -82,7 +82,7 @@ def test_config_tool_prints_the_merged_configuration():
         "gamma: 0.2 # -o",
         "num_classes: 3 # -o",
         "milestones: [8, 11] # configs/fcos/_base_/optimizer_1x.yml:10",
-        "use_gpu: true # configs/runtime.yml:2",
+        "device: auto # configs/runtime.yml:2",
         "sqrt_score: false # default",
     ]:
         assert line in lines, line

@@ -1,0 +1,220 @@
+"""Which device a process computes on: one place decides, for one device and for several alike."""
+
+import os
+import re
+from typing import NamedTuple, Optional, Union
+
+from ppdet.core.config import Config
+from ppdet.core.errors import ConfigError, config_error, nearest
+from ppdet.utils import device
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+AUTO, CPU = "auto", "cpu"
+OTHER_NAMES = {"cuda": "gpu", "dcu": "gpu"}  # of types
+# PaddleDetection's settings besides use_gpu; each is true for the type that it names.
+USE = ("xpu", "npu", "mlu", "gcu")
+# What is to be installed for a type of device. Plugins come from github.com/PaddlePaddle/PaddleCustomDevice.
+BUILDS = {"gpu": "paddlepaddle-gpu, the build for your CUDA", "xpu": "paddlepaddle-xpu"}
+PLUGINS = ("npu", "mlu", "gcu", "iluvatar_gpu", "metax_gpu", "intel_gpu", "intel_hpu", "sdaa", "mps")
+WHY_NONE = {
+    "gpu": "is there a driver (nvidia-smi), and does CUDA_VISIBLE_DEVICES name cards that exist?",
+    "xpu": "is there a driver (xpu-smi), and does XPU_VISIBLE_DEVICES name cards that exist?",
+}
+# How the processes of a run talk; Paddle takes the place of each from it again.
+BACKENDS = {"cpu": "gloo", "gpu": "nccl", "xpu": "bkcl"}
+
+
+class Wanted(NamedTuple):
+    """A type of device, or auto, and which of that type, if that was said."""
+
+    kind: str
+    index: Optional[int] = None
+
+
+def set_device(cfg: Config) -> str:
+    """Choose the device that a configuration asks for by `device`, or by PaddleDetection's `use_gpu`, `use_xpu`, ...
+
+    Returns:
+        What paddle.set_device was given, such as "cpu" or "gpu:0".
+
+    Raises:
+        ConfigError: it cannot be had, or the settings contradict each other.
+    """
+    key = deciding(cfg)
+    try:
+        if key == "device":
+            warn_of_others(cfg, parse(cfg["device"]).kind)
+            return choose(cfg["device"])
+        return choose(CPU if key == "use_gpu" else key.partition("_")[2])
+    except ConfigError as error:
+        raise config_error(cfg.origin(key), key, str(error)) from None
+
+
+def deciding(cfg: Config) -> str:
+    """The setting that decides: `device` unless it is auto, else what PaddleDetection's settings say.
+
+    Raises:
+        ConfigError: several of these are true.
+    """
+    used = [f"use_{kind}" for kind in USE if cfg[f"use_{kind}"]]
+    if str(cfg["device"]).lower() != AUTO:
+        return "device"
+    if len(used) > 1:
+        raise config_error(cfg.origin(used[1]), used[1], f"{used[0]} is true as well: leave one of them, or set device")
+    return (used or ["device" if cfg["use_gpu"] else "use_gpu"])[0]
+
+
+def warn_of_others(cfg: Config, kind: str) -> None:
+    """Tell of PaddleDetection's settings that say something else than `device`. A true use_gpu is the default."""
+    others = [f"use_{other}: true" for other in USE if cfg[f"use_{other}"] and other != kind]
+    others += ["use_gpu: false"] if kind == "gpu" and not cfg["use_gpu"] else []
+    if others:
+        logger.warning("device: %s counts, not %s", cfg["device"], ", ".join(others))
+
+
+def choose(value: Union[str, int, list] = AUTO) -> str:
+    """Make a device the current one of this process, and log which.
+
+    Under paddle.distributed.launch a type of device is the one of that type that this process was given.
+
+    Args:
+        value: auto (a GPU if there is one, else an XPU, else a device that Paddle has a plugin for, else the CPU);
+            the name of a type, such as cpu, gpu, xpu or npu, or one device of a type, such as gpu:1.
+
+    Returns:
+        What paddle.set_device was given.
+
+    Raises:
+        ConfigError: this device cannot be had.
+    """
+    import paddle
+
+    wanted = parse(value)
+    kind = best() if wanted.kind == AUTO else own_name(wanted.kind)
+    if kind == CPU and wanted.index is not None:
+        raise ConfigError(f"{value!r} names a card, and there is none; device=cpu computes on the CPU")
+    name = kind if kind == CPU else f"{kind}:{index_of(wanted, kind)}"
+    paddle.set_device(name)
+    logger.info("device: %s", name)
+    return name
+
+
+def parse(value: Union[str, int, list]) -> Wanted:
+    """Understand a value of `device`, other tools' ways of writing it among them.
+
+    Raises:
+        ConfigError: it is none, or names several devices.
+    """
+    text = (",".join(map(str, value)) if isinstance(value, list) else str(value)).strip().lower()
+    is_index = re.fullmatch(r"\d+(\s*,\s*\d+)*", text)
+    kind, colon, index = (AUTO, ":", text) if is_index else text.partition(":")
+    if "," in index:
+        raise ConfigError(
+            f"expected one device, got {value!r}: each process has one; for several, start several processes: "
+            f"python -m paddle.distributed.launch --devices {index.replace(' ', '')} tools/train.py ..."
+        )
+    if not re.fullmatch(r"[a-z]\w*", kind) or (colon and (kind == CPU or not index.isdigit())):
+        raise ConfigError(f"expected auto, cpu, a type of device, or one of that type, such as gpu:0, got {value!r}")
+    return Wanted(OTHER_NAMES.get(kind, kind), int(index) if colon else None)
+
+
+def best() -> str:
+    """The type of device that auto means here."""
+    if launched() and os.environ.get("PADDLE_DISTRI_BACKEND") == "gloo":
+        return CPU  # by the launcher, which saw no other device, or by the user
+    kinds = device.kinds()[1:]
+    kinds = [kind for kind in kinds if launched() and given_index(kind) is not None] or kinds
+    found = next((kind for kind in kinds if device.count(kind)), None)
+    if kinds and not found:
+        logger.warning(
+            "this Paddle is built for %s, but none is visible: running on the CPU", " and ".join(map(shown, kinds))
+        )
+    return found or CPU
+
+
+def own_name(kind: str) -> str:
+    """The type as this Paddle writes it, where it has such a device.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    import paddle
+
+    own = next((own for own in device.kinds() if own.lower() == kind), None)
+    if own is None:
+        known = {AUTO, *device.kinds(), *BUILDS, *PLUGINS}
+        advice = nearest(kind, known)
+        if kind in known:
+            advice = f": install {BUILDS.get(kind) or f'the plugin of PaddleCustomDevice for {kind}'} (docs/GPU.md)"
+        has = ", ".join(device.kinds())
+        raise ConfigError(f"this Paddle ({paddle.__version__}) has no device of type {kind}, it has {has}{advice}")
+    if not device.count(own):
+        why = WHY_NONE.get(own, "is its driver there, and are its cards visible?")
+        raise ConfigError(f"no {shown(own)} is visible: {why} Otherwise device=cpu computes on the CPU")
+    if launched() and own != CPU:
+        require_given(own)
+    return own
+
+
+def require_given(kind: str) -> None:
+    """Raise ConfigError unless the launcher gave each of several processes a device of this type."""
+    if os.environ.get("PADDLE_DISTRI_BACKEND") == "gloo":
+        raise ConfigError(
+            f"PADDLE_DISTRI_BACKEND=gloo is for processes on CPUs, not for {shown(kind)}s: leave one of them out"
+        )
+    if given_index(kind) is None:
+        raise ConfigError(
+            f"paddle.distributed.launch gave this process no {shown(kind)}: leave device out, or --backend"
+        )
+
+
+def index_of(wanted: Wanted, kind: str) -> int:
+    """Which device of a type this process takes.
+
+    Raises:
+        ConfigError: there is none with the index that is wanted, or the launcher decides.
+    """
+    if wanted.index is None:
+        return given_index(kind) or 0
+    if launched():
+        raise ConfigError(
+            f"{kind}:{wanted.index} is one device, and paddle.distributed.launch gives each process its own: "
+            f"leave the index out; --devices of the launcher chooses"
+        )
+    count = device.count(kind)
+    if wanted.index >= count:
+        has = f"{kind}:0" if count == 1 else f"{kind}:0 to {kind}:{count - 1}"
+        raise ConfigError(f"there is no {kind}:{wanted.index} here, only {has}")
+    return wanted.index
+
+
+def launched() -> bool:
+    """Whether this is one of several processes."""
+    return int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1
+
+
+def given_index(kind: str) -> Optional[int]:
+    """The index of the device that the launcher gave to this process, among those that are visible."""
+    first = os.environ.get(f"FLAGS_selected_{kind}s", "").split(",")[0]
+    return int(first) if first.isdigit() else None
+
+
+def shown(kind: str) -> str:
+    return kind.upper() if kind in ("gpu", "xpu") else kind
+
+
+def communicate_by_device() -> None:
+    """Tell Paddle by which library processes on the current device talk, before it starts that.
+
+    Paddle takes the place of a process from the library: a GPU for every one that its build has a GPU's for, unless
+    told otherwise, whatever the place was before.
+    """
+    kind = device.kind()
+    if kind == CPU:
+        os.environ["PADDLE_DISTRI_BACKEND"] = BACKENDS[CPU]
+        return
+    os.environ.setdefault("PADDLE_DISTRI_BACKEND", BACKENDS.get(kind, "xccl"))
+    if kind not in BACKENDS:
+        os.environ.setdefault("PADDLE_XCCL_BACKEND", kind)

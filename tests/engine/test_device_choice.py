@@ -1,0 +1,233 @@
+"""Which device a configuration gets, for Paddles and machines that are not here."""
+
+import os
+
+import paddle
+import pytest
+
+from ppdet.core.errors import ConfigError
+from ppdet.core.workspace import load_config
+from ppdet.engine import device_choice, distributed
+from ppdet.engine.device_choice import choose, communicate_by_device, set_device
+from ppdet.utils import device
+
+LAUNCHER = ("PADDLE_TRAINERS_NUM", "PADDLE_DISTRI_BACKEND", "PADDLE_XCCL_BACKEND")
+TYPES = ("gpu", "xpu", "npu", "iluvatar_gpu")
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """machine(gpu=2, npu=0): a Paddle built for these types of device, and how many of each there are."""
+    for name in (*LAUNCHER, *(f"FLAGS_selected_{kind}s" for kind in TYPES)):
+        monkeypatch.setenv(name, "")  # so that what the code sets is taken back
+        monkeypatch.delenv(name)
+    chosen = []
+    monkeypatch.setattr(paddle, "set_device", chosen.append)
+
+    def build(**counts):
+        monkeypatch.setattr(device, "kinds", lambda: ["cpu", *counts])
+        monkeypatch.setattr(device, "count", {"cpu": 1, **counts}.__getitem__)
+        return chosen
+
+    return build
+
+
+def launch(monkeypatch, **given):
+    """As paddle.distributed.launch sets it for one of two processes: gpu="1"."""
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
+    for kind, index in given.items():
+        monkeypatch.setenv(f"FLAGS_selected_{kind}s", index)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({}, "cpu"),
+        ({"gpu": 2}, "gpu:0"),
+        ({"xpu": 1}, "xpu:0"),
+        ({"npu": 8}, "npu:0"),
+        ({"gpu": 0, "npu": 1}, "npu:0"),
+        ({"gpu": 1, "iluvatar_gpu": 1}, "gpu:0"),
+        ({"gpu": 0}, "cpu"),
+    ],
+)
+def test_auto(machine, log, counts, expected):
+    chosen = machine(**counts)
+    assert choose() == expected and chosen == [expected]
+    assert f"device: {expected}" in log.messages
+    warnings = [record.message for record in log.records if record.levelname == "WARNING"]
+    told = ["this Paddle is built for GPU, but none is visible: running on the CPU"]
+    assert warnings == (told if counts == {"gpu": 0} else [])
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("cpu", "cpu"),
+        ("CPU", "cpu"),
+        ("gpu", "gpu:0"),
+        ("GPU:1", "gpu:1"),
+        ("cuda", "gpu:0"),
+        ("cuda:1", "gpu:1"),
+        ("dcu:1", "gpu:1"),
+        (0, "gpu:0"),
+        (1, "gpu:1"),
+        ("1", "gpu:1"),
+        ([1], "gpu:1"),
+        ("npu", "npu:0"),
+        ("npu:3", "npu:3"),
+    ],
+)
+def test_what_is_asked_for(machine, value, expected):
+    chosen = machine(gpu=2, npu=4)
+    assert choose(value) == expected and chosen == [expected]
+
+
+@pytest.mark.parametrize(
+    ("counts", "value", "message"),
+    [
+        ({}, "gpu", r"this Paddle \(.*\) has no device of type gpu, it has cpu: install paddlepaddle-gpu"),
+        ({"gpu": 1}, "xpu", r"it has cpu, gpu: install paddlepaddle-xpu \(docs/GPU.md\)"),
+        ({"gpu": 1}, "npu", "install the plugin of PaddleCustomDevice for npu"),
+        ({"gpu": 1}, "gpuu", "did you mean 'gpu'?"),
+        ({"iluvatar_gpu": 1}, "iluvatar", "it has cpu, iluvatar_gpu; did you mean 'iluvatar_gpu'?"),
+        ({"gpu": 1}, "tpu", "has no device of type tpu"),
+        ({"gpu": 0}, "gpu", r"no GPU is visible: is there a driver \(nvidia-smi\).* device=cpu computes on the CPU"),
+        ({"npu": 0}, "npu", "no npu is visible: is its driver there"),
+        ({"gpu": 2}, "gpu:2", "there is no gpu:2 here, only gpu:0 to gpu:1"),
+        ({"gpu": 1}, 4, "there is no gpu:4 here, only gpu:0"),
+        ({"gpu": 2}, [0, 1], r"expected one device, got \[0, 1\]: .*--devices 0,1 tools/train.py"),
+        ({"gpu": 2}, "gpu:0,1", r"expected one device, got 'gpu:0,1': .*--devices 0,1"),
+        ({"gpu": 2}, "0, 1", r"--devices 0,1"),
+        ({"gpu": 2}, "gpu:x", "expected auto, cpu, a type of device, or one of that type, such as gpu:0, got 'gpu:x'"),
+        ({"gpu": 2}, "gpu:", "got 'gpu:'"),
+        ({"gpu": 2}, "", "expected auto, cpu, a type of device"),
+        ({"gpu": 2}, -1, "such as gpu:0, got -1"),
+        ({}, 0, "0 names a card, and there is none; device=cpu"),
+        ({}, "cpu:0", "expected auto, cpu"),
+    ],
+)
+def test_what_cannot_be_had(machine, counts, value, message):
+    chosen = machine(**counts)
+    with pytest.raises(ConfigError, match=message) as error:
+        choose(value)
+    assert chosen == [] and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected", "warning"),
+    [
+        ("", "gpu:0", None),
+        ("use_gpu: true", "gpu:0", None),
+        ("use_gpu: false", "cpu", None),
+        ("use_npu: true", "npu:0", None),
+        ("{use_gpu: false, use_npu: true}", "npu:0", None),
+        ("{use_gpu: true, use_xpu: false, use_mlu: false, use_npu: false, use_gcu: false}", "gpu:0", None),
+        ("device: cpu", "cpu", None),
+        ("{device: auto, use_gpu: false}", "cpu", None),
+        ("{device: gpu, use_gpu: false}", "gpu:0", "device: gpu counts, not use_gpu: false"),
+        ("{device: npu, use_gpu: false}", "npu:0", None),
+        ("{device: npu, use_gpu: false, use_npu: true}", "npu:0", None),
+        ("{device: cpu, use_npu: true}", "cpu", "device: cpu counts, not use_npu: true"),
+    ],
+)
+def test_settings_of_paddledetection(machine, tmp_path, log, settings, expected, warning):
+    machine(gpu=1, npu=1)
+    path = tmp_path / "x.yml"
+    path.write_text(settings or "{}")
+    assert set_device(load_config(str(path))) == expected
+    assert [record.message for record in log.records if record.levelname == "WARNING"] == [warning] * bool(warning)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            "use_xpu: true\nuse_npu: true",
+            r"x.yml:2: use_npu: use_xpu is true as well: leave one of them",
+        ),
+        ("use_mlu: true", r"x.yml:1: use_mlu: this Paddle .* has no device of type mlu, it has cpu, gpu: install"),
+        ("device: gpu:7", r"x.yml:1: device: there is no gpu:7 here"),
+        ("device: [0, 1]", r"x.yml:1: device: expected one device"),
+    ],
+)
+def test_where_a_mistake_is(machine, tmp_path, monkeypatch, settings, message):
+    machine(gpu=1)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.yml").write_text(settings)
+    with pytest.raises(ConfigError, match=message):
+        set_device(load_config("x.yml"))
+
+
+def test_each_process_has_the_device_that_the_launcher_gave_it(machine, monkeypatch):
+    machine(gpu=4, npu=4)
+    launch(monkeypatch, gpu="3")
+    assert (choose(), choose("gpu"), choose("cpu")) == ("gpu:3", "gpu:3", "cpu")
+    with pytest.raises(ConfigError, match=r"gpu:1 is one device, and paddle.distributed.launch gives each"):
+        choose("gpu:1")
+    with pytest.raises(ConfigError, match=r"paddle.distributed.launch gave this process no npu"):
+        choose("npu")
+    monkeypatch.delenv("FLAGS_selected_gpus")
+    launch(monkeypatch, npu="2,3")
+    assert choose() == "npu:2"
+
+
+def test_processes_that_talk_through_gloo_are_on_cpus(machine, monkeypatch):
+    machine(gpu=4)
+    launch(monkeypatch, gpu="3")
+    monkeypatch.setenv("PADDLE_DISTRI_BACKEND", "gloo")
+    assert choose() == "cpu"
+    with pytest.raises(ConfigError, match="PADDLE_DISTRI_BACKEND=gloo is for processes on CPUs, not for GPUs"):
+        choose("gpu")
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "backend"),
+    [
+        ("cpu", None, "gloo"),
+        ("cpu", "auto", "gloo"),
+        ("cpu", "xccl", "gloo"),
+        ("gpu", None, "nccl"),
+        ("gpu", "flagcx", "flagcx"),
+        ("xpu", None, "bkcl"),
+        ("npu", None, "xccl"),
+    ],
+)
+def test_what_processes_talk_through(machine, monkeypatch, kind, before, backend):
+    machine()
+    monkeypatch.setattr(device, "kind", lambda: kind)
+    if before:
+        monkeypatch.setenv("PADDLE_DISTRI_BACKEND", before)
+    communicate_by_device()
+    assert os.environ["PADDLE_DISTRI_BACKEND"] == backend
+    assert os.environ.get("PADDLE_XCCL_BACKEND") == ("npu" if kind == "npu" else None)
+
+
+def test_paddle_starts_with_the_place_of_the_device(machine, monkeypatch):
+    """paddle.distributed.init_parallel_env takes the place of the process from the library: none may be left to it."""
+    machine(gpu=1)
+    launch(monkeypatch, gpu="0")
+    seen = []
+
+    def start():
+        seen.append(os.environ["PADDLE_DISTRI_BACKEND"])
+        monkeypatch.setattr(device, "name", lambda: "gpu:0")
+
+    monkeypatch.setattr(distributed.dist, "init_parallel_env", start)
+    message = "the device was cpu, and is gpu:0 since Paddle has started to communicate"
+    with pytest.raises(ConfigError, match=message), distributed.joined():
+        pass
+    assert seen == ["gloo"]
+
+
+def test_option_of_the_tools(monkeypatch):
+    import commands
+
+    monkeypatch.setattr("sys.argv", ["train.py", "-c", "x.yml", "-o", "epoch=1", "--device", "npu:1", "-o", "seed=2"])
+    assert commands.load("tools/train.py").parse_arguments().opt == ["epoch=1", 'device="npu:1"', "seed=2"]
+    for tool in ("eval", "infer", "export_model", "analyze"):
+        assert "--device DEVICE" in commands.call(f"tools/{tool}.py", "--help")
+
+
+def test_names_of_types():
+    assert set(device_choice.BUILDS) | set(device_choice.PLUGINS) >= {"gpu", "xpu", *device_choice.USE, "iluvatar_gpu"}
