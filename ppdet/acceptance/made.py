@@ -1,0 +1,60 @@
+"""What several checks have in common: a data set, a configuration, a trained detector. Each is made once in a run."""
+
+import importlib.util
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from ppdet.acceptance.context import ROOT, Context
+
+CONFIG = ROOT / "configs" / "fcos" / "fcos_r18_fpn_shapes.yml"  # a small FCOS, trained from scratch
+TRAIN_IMAGES, VAL_IMAGES = 400, 64
+
+
+def shapes(context: Context) -> Path:
+    """Folder of a generated data set: TRAIN_IMAGES and VAL_IMAGES images of 128x128 with shapes of four classes."""
+
+    def make(folder: Path) -> None:
+        path = ROOT / "dataset" / "shapes" / "generate.py"
+        spec = importlib.util.spec_from_file_location("generate_shapes", path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses look their module up
+        spec.loader.exec_module(module)
+        module.generate(folder, train=TRAIN_IMAGES, val=VAL_IMAGES, seed=context.seed)
+
+    return context.shared("shapes", make)
+
+
+def settings(context: Context, name: str) -> dict:
+    """Of a run on shapes called `name`, for `config`: where its data are, and where its output goes."""
+    data = str(shapes(context))
+    slots = ("TrainDataset", "EvalDataset", "TestDataset")
+    return {
+        **{f"{slot}.dataset_dir": data for slot in slots},
+        "save_dir": str(context.work / "runs"),
+        "run_name": name,
+        "use_gpu": context.device == "gpu",
+        "seed": context.seed,
+        "worker_num": 0,
+    }
+
+
+def config(context: Context, name: str, more: Mapping = {}, *, base: Path = CONFIG):  # noqa: B006
+    """The configuration of a run on shapes: `base`, with `settings` and then `more` of the caller's over it."""
+    from ppdet.core.workspace import load_config
+
+    return load_config(base, {**settings(context, name), **more})
+
+
+def trained(context: Context) -> Path:
+    """Folder of a run, with config.yml and model_final, of a detector that the kit's device trained on shapes."""
+
+    def make(folder: Path) -> None:
+        from ppdet.engine.trainer import Trainer
+
+        steps = context.pick(full=800, quick=200)
+        cfg = config(context, "detector", {"max_iters": steps, "epoch": None, "save_dir": str(folder)})
+        with context.on(context.device):
+            Trainer(cfg, overwrite=True).train()
+
+    return context.shared("trained", make) / "detector"
