@@ -39,7 +39,7 @@ def settings(context: Context, name: str) -> dict:
     }
 
 
-def config(context: Context, name: str, more: Mapping = {}, *, base: Path = CONFIG):  # noqa: B006
+def config(context: Context, name: str, more: Mapping = {}, *, base: Path = CONFIG):
     """The configuration of a run on shapes: `base`, with `settings` and then `more` of the caller's over it."""
     from ppdet.core.workspace import load_config
 
