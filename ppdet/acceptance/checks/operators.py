@@ -107,7 +107,7 @@ def layer_beside(rng: np.random.Generator, layer: object, *shape: int, **options
     y = layer(x, **options)
     inputs = {name: p for name, p in layer.named_parameters() if not p.stop_gradient}
     arrays = with_gradients({"result": y}, {"x": x, **inputs}, rng)
-    return {**arrays, **{name: value.numpy() for name, value in layer.named_buffers()}}
+    return {**arrays, **{name: value.numpy() for name, value in layer.state_dict().items() if name not in inputs}}
 
 
 def add_layer(name: str, title: str, **options: object) -> None:
