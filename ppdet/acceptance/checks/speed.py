@@ -64,25 +64,34 @@ def measure(context: Context, options: list[str]) -> Outcome:
     context.progress("steps with and without the guard")
     seconds = in_turns({"with": guarded, "without": bare}, turns=context.pick(5, 2), seconds=context.pick(1.5, 0.1))
     trainer.guard.judge()
-    share = seconds["with"] / seconds["without"] - 1
     numbers = {
         "images": padded_size(batch),
         "type": trainer.precision.dtype,
-        "ms_per_step": 1e3 * seconds["with"],
         "images_per_second": len(batch["image"]) / seconds["with"],
-        "ms_per_step_without_guard": 1e3 * seconds["without"],
-        "guard_share": share,
         "peak_memory_mib": mib(device.peak_memory()),
     }
     if not context.quick:
         numbers["tflops_of_convolutions"] = tera_flops(batch, seconds["with"])
+    # A CPU's processors do other things as well: there no share can be judged.
+    return judge_step(seconds, numbers, judged=device.runs_behind_host())
+
+
+def judge_step(seconds: dict[str, float], numbers: dict, *, judged: bool) -> Outcome:
+    """`seconds` of a step "with" and "without" the guard. Raises Failed where it takes too large a share."""
+    share = seconds["with"] / seconds["without"] - 1
+    numbers = {
+        **numbers,
+        "ms_per_step": 1e3 * seconds["with"],
+        "ms_per_step_without_guard": 1e3 * seconds["without"],
+        "guard_share": share,
+    }
     memory = f", {numbers['peak_memory_mib']} MiB" if numbers["peak_memory_mib"] is not None else ""
+    limit = f"limit {GUARD_SHARE:.0%}" if judged else "not judged on a CPU"
     detail = (
         f"{numbers['images']} {numbers['type']}: {numbers['ms_per_step']:.1f} ms, "
-        f"{numbers['images_per_second']:.1f} images/s{memory}, guard {share:+.1%} (limit {GUARD_SHARE:.0%})"
+        f"{numbers['images_per_second']:.1f} images/s{memory}, guard {share:+.1%} ({limit})"
     )
-    # On a CPU, which computes while its processors do other things as well, no share can be judged.
-    if device.runs_behind_host() and share > GUARD_SHARE:
+    if judged and share > GUARD_SHARE:
         raise Failed(detail, **numbers)
     return Outcome(detail, numbers)
 
@@ -163,16 +172,21 @@ def reader(context: Context) -> Outcome:
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "steps": steps,
         "type": trainer.precision.dtype,
-        "ms_per_step_of_one_batch": 1e3 * fixed,
-        "ms_per_step_of_read_batches": 1e3 * fed,
         "images_per_second_read": trainer.reader.batch_size / fed,
         "seconds_waited_for_data": waited,
     }
+    return judge_reader(fixed, fed, numbers, judged=device.runs_behind_host())
+
+
+def judge_reader(fixed: float, fed: float, numbers: dict, *, judged: bool) -> Outcome:
+    """Seconds of a step on one batch, and on those of the reader. Raises Failed where the device waits for these."""
+    numbers = {**numbers, "ms_per_step_of_one_batch": 1e3 * fixed, "ms_per_step_of_read_batches": 1e3 * fed}
     share = fed / fixed - 1
+    limit = f"limit {READER_SHARE:.0%}" if judged else "not judged on a CPU"
     detail = (
-        f"{workers} workers: {1e3 * fed:.1f} ms a step, {1e3 * fixed:.1f} without reading: {share:+.1%} "
-        f"(limit {READER_SHARE:.0%}); waited {waited:.2f} s for the data of {steps} steps"
+        f"{numbers['workers']} workers: {1e3 * fed:.1f} ms a step, {1e3 * fixed:.1f} without reading: {share:+.1%} "
+        f"({limit}); waited {numbers['seconds_waited_for_data']:.2f} s for the data of {numbers['steps']} steps"
     )
-    if device.runs_behind_host() and share > READER_SHARE:
+    if judged and round(share, 6) > READER_SHARE:
         raise Failed(detail, **numbers)
     return Outcome(detail, numbers)

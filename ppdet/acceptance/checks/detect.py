@@ -1,0 +1,108 @@
+"""Evaluation, inference and export of a trained detector on the device, through what the commands call."""
+
+from pathlib import Path
+
+from ppdet.acceptance.context import Context
+from ppdet.acceptance.detectors import AP_POINTS, command_config, judge_ap, reference_ap
+from ppdet.acceptance.made import shapes, trained
+from ppdet.acceptance.registry import check
+from ppdet.acceptance.results import Failed, Outcome
+
+EVAL_ADVICE = """
+    The weights that were trained here detect something else on the device than on the CPU. If nms or operators failed
+    as well, that explains it. If they did not, run the kit again with NVIDIA_TF32_OVERRIDE=0 in front: passing then, it
+    is TF32's rounding on a detector that learned little. Otherwise results on this device are not to be trusted: please
+    send the report.
+"""
+
+
+def evaluated(context: Context, *options: str) -> float:
+    """AP of the trained detector on the current device, as tools/eval.py computes it."""
+    from ppdet.engine.build import build_trained_model
+    from ppdet.engine.evaluator import Evaluator
+
+    cfg = command_config(context, "EvalReader", *options)
+    return Evaluator(cfg)(build_trained_model(cfg))["AP"]
+
+
+@check(
+    "detect/eval",
+    title="AP of a detector trained here: the device's beside the CPU's",
+    advice=EVAL_ADVICE,
+    limit=180,
+    seconds=45,
+)
+def evaluate(context: Context) -> Outcome:
+    trained(context)
+    context.progress("evaluating")
+    return judge_ap(evaluated(context), reference_ap(context), AP_POINTS)
+
+
+@check(
+    "detect/infer",
+    title="Detections of tools/infer.py in images of several sizes, one without objects, beside the CPU's",
+    advice=EVAL_ADVICE,
+    limit=90,
+    seconds=10,
+)
+def infer(context: Context) -> Outcome:
+    """Also twice in a row: what one image leaves behind must not change the next."""
+    from ppdet.deploy.check import compare
+    from ppdet.engine.predictor import Predictor
+
+    paths = [str(path) for path in odd_images(context)]
+    with context.on_reference():
+        predictor = Predictor(command_config(context, "TestReader", "use_onednn=false"))
+        expected = [rows for _, rows in predictor.detect(paths)]
+    predictor = Predictor(command_config(context, "TestReader"))
+    floor, top = predictor.model.fcos_head.nms.score_threshold, predictor.model.fcos_head.nms.keep_top_k
+    tolerance = network_tolerance(context)
+    for run in ("first", "second"):
+        found = [rows for _, rows in predictor.detect(paths)]
+        result = compare(expected, found, tolerance, floor, top)
+        if len(found) != len(paths) or result.strays > tolerance.strays * result.count:
+            raise Failed(f"{run} run: {len(found)} of {len(paths)} images, {result}", **result._asdict())
+    if not result.count:
+        raise Failed("there is nothing to compare: the detector finds nothing on the CPU either")
+    return Outcome(f"{len(paths)} images: {result}", result._asdict())
+
+
+def odd_images(context: Context) -> list[Path]:
+    """Validation images as they are, enlarged and as a part; and a grey one, in which there is nothing."""
+    import cv2
+    import numpy as np
+
+    def make(folder: Path) -> None:
+        first, *others = [cv2.imread(str(path)) for path in sorted((shapes(context) / "images" / "val").iterdir())[:4]]
+        images = [first, cv2.resize(others[0], (333, 250)), others[1][20:100], others[2]]
+        images.append(np.full((200, 150, 3), 128, np.uint8))
+        for number, image in enumerate(images):
+            cv2.imwrite(str(folder / f"{number}.png"), image)
+
+    return sorted(context.shared("odd_images", make).iterdir())
+
+
+def network_tolerance(context: Context) -> object:
+    """How far the device's detections may be from the CPU's."""
+    from ppdet.deploy import check as deploy_check
+
+    return deploy_check.TOLERANCES["fp32"]
+
+
+@check(
+    "detect/export",
+    title="Export as tools/export_model.py does it, with its own comparison of every graph",
+    advice="""
+    Before an export counts, each graph is run and compared with the trained model; the message says which engine
+    differs, and by how much. If detect/eval passed, the model is good and the engine is at fault: leave its format out
+    of --format, and send the report.
+    """,
+    limit=150,
+    seconds=30,
+)
+def export(context: Context) -> Outcome:
+    from ppdet.acceptance.detectors import exported
+
+    folder = exported(context)
+    files = sorted(path.name for path in folder.iterdir())
+    return Outcome(f"written and compared: {', '.join(files)}", {"files": files})

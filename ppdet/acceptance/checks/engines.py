@@ -1,0 +1,60 @@
+"""Every engine that can run an export: is its AP that of the CPU?"""
+
+import functools
+
+from ppdet.acceptance.context import Context
+from ppdet.acceptance.detectors import AP_POINTS, engine_ap, exported, judge_ap, reference_ap
+from ppdet.acceptance.registry import check
+from ppdet.acceptance.results import Outcome, Skipped
+
+HALF_POINTS = 1.0  # of AP in percent, that a type of 16 bits may change
+# backend, precision, by TensorRT, and the seconds that it takes on a GPU, about: TensorRT tries kernels at its start.
+ENGINES = (
+    ("paddle", "fp32", False, 6),
+    ("paddle", "fp16", False, 8),
+    ("paddle", "bf16", False, 8),
+    ("paddle", "fp32", True, 45),
+    ("paddle", "fp16", True, 60),
+    ("onnxruntime", "fp32", False, 8),
+    ("onnxruntime", "fp16", False, 8),
+    ("openvino", "fp32", False, 5),
+    ("openvino", "bf16", False, 5),
+)
+ADVICE = """
+    This engine loads the export and detects something else with it, or ends in an error. Others that passed can be used
+    meanwhile: `Detector(folder, backend=…, precision=…)`, `deploy/python/infer.py --backend …`. With "auto" such an
+    engine is left out by itself, since it fails the export's self-check. Please send the report.
+"""
+
+
+def run_engine(context: Context, *, backend: str, precision: str, tensorrt: bool) -> Outcome:
+    """AP in this engine, on the GPU if that is the kit's device and the engine has it, else on the CPU."""
+    from ppdet.deploy.backends import BACKENDS, obstacle
+    from ppdet.deploy.backends.base import Options
+    from ppdet.deploy.detector import Detector
+
+    if context.device not in ("cpu", "gpu"):
+        raise Skipped(f"engines run exports on a CPU or a GPU, not on {context.device}")
+    device = "cpu" if backend == "openvino" else context.device
+    if tensorrt and device != "gpu":
+        raise Skipped("TensorRT needs a GPU")
+    folder = exported(context)
+    options = Options(device=device, precision=precision, tensorrt=tensorrt)
+    problem = obstacle(BACKENDS[backend], folder, options)
+    if problem:
+        raise Skipped(problem)
+    detector = Detector(folder, backend, device=device, precision=precision, tensorrt=tensorrt)
+    context.progress(f"evaluating on the {device}")
+    points = AP_POINTS if precision == "fp32" else HALF_POINTS
+    return judge_ap(engine_ap(context, detector), reference_ap(context), points)
+
+
+for _backend, _precision, _tensorrt, _seconds in ENGINES:
+    _engine = f"{_backend}_tensorrt" if _tensorrt else _backend
+    check(
+        f"engines/{_engine}_{_precision}",
+        title=f"AP of the export in {_engine.replace('_', ' with ')}, {_precision}, beside the CPU's",
+        advice=ADVICE,
+        limit=240 if _tensorrt else 90,
+        seconds=_seconds,
+    )(functools.partial(run_engine, backend=_backend, precision=_precision, tensorrt=_tensorrt))

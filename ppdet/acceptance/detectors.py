@@ -1,0 +1,79 @@
+"""The trained detector as the commands take it, its export, and its AP beside the CPU's."""
+
+import argparse
+import importlib.util
+from pathlib import Path
+
+from ppdet.acceptance.context import Context
+from ppdet.acceptance.made import trained
+from ppdet.acceptance.results import Failed, Outcome
+
+AP_POINTS = 0.1  # of AP in percent, that float32 may change
+LEAST_AP = 5.0  # of the CPU: with less than that nothing is shown by a difference
+
+
+def command_config(context: Context, reader: str, *options: str) -> object:
+    """The configuration that `tools/eval.py RUN -o …` and the like take for the trained detector's folder."""
+    from ppdet.engine.trained import trained_config
+
+    arguments = argparse.Namespace(run=str(trained(context)), config=None, opt=list(options))
+    return trained_config(arguments, reader)
+
+
+def reference_ap(context: Context) -> float:
+    """AP, 0 to 1, of the trained detector on the CPU, by Paddle's own operators."""
+
+    def evaluate() -> float:
+        from ppdet.acceptance.checks.detect import evaluated
+
+        with context.on_reference():
+            return evaluated(context, "use_onednn=false")
+
+    return context.shared_numbers("reference_ap", evaluate)
+
+
+def judge_ap(ap: float, reference: float, points: float) -> Outcome:
+    """Compare two APs, 0 to 1.
+
+    Raises:
+        Failed: they are more than `points` percent apart, or so small that this would show nothing.
+    """
+    ap, reference = 100 * ap, 100 * reference
+    numbers = {"ap": ap, "ap_of_cpu": reference}
+    detail = f"AP {ap:.2f}, the CPU's {reference:.2f}: {abs(ap - reference):.2f} apart (limit {points})"
+    if not reference >= LEAST_AP:
+        raise Failed(f"{detail}; below {LEAST_AP} of the CPU nothing is shown: training did not work", **numbers)
+    if not abs(ap - reference) <= points:
+        raise Failed(detail, **numbers)
+    return Outcome(detail, numbers)
+
+
+def formats() -> list[str]:
+    """Formats besides Paddle's own whose packages are installed."""
+    needed = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}
+    return [name for name, packages in needed.items() if all(map(importlib.util.find_spec, packages))]
+
+
+def exported(context: Context) -> Path:
+    """Folder of the trained detector's export, in all formats, in 16 bits as well where there are files for that."""
+
+    def make(folder: Path) -> None:
+        from ppdet.engine.export import export_model
+
+        cfg = command_config(context, "TestReader")
+        export_model(cfg, str(folder), formats=formats(), precision="fp16" if formats() else "fp32")
+
+    return next(path for path in context.shared("exported", make).iterdir() if path.is_dir())
+
+
+def engine_ap(context: Context, detector: object) -> float:
+    """AP, 0 to 1, of an exported detector in an engine, on the images that `reference_ap` is of."""
+    from ppdet.engine.evaluator import Evaluator
+
+    evaluator = Evaluator(command_config(context, "EvalReader"))
+    metric, records = evaluator.metric, evaluator.dataset.records
+    metric.reset()
+    for position, rows in detector.detect([record["im_file"] for record in records], batch_size=8):
+        record = records[position]
+        metric.update(rows, [len(rows)], [record["im_id"].item()], [(record["h"], record["w"])])
+    return metric.compute()["AP"]

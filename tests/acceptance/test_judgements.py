@@ -1,0 +1,99 @@
+"""What the kit's checks make of the figures that they get: where the limits are."""
+
+import math
+
+import pytest
+
+from ppdet.acceptance.checks import cards, engines
+from ppdet.acceptance.checks.speed import GUARD_SHARE, judge_reader, judge_step
+from ppdet.acceptance.context import Context
+from ppdet.acceptance.detectors import judge_ap
+from ppdet.acceptance.facts import Facts
+from ppdet.acceptance.registry import CHECKS, all_checks
+from ppdet.acceptance.results import Failed, Skipped
+
+
+def test_ap_within_a_tenth_of_a_percent():
+    outcome = judge_ap(0.4312, 0.4308, 0.1)
+    assert outcome.detail == "AP 43.12, the CPU's 43.08: 0.04 apart (limit 0.1)"
+    assert outcome.numbers == pytest.approx({"ap": 43.12, "ap_of_cpu": 43.08})
+
+
+@pytest.mark.parametrize(
+    ("ap", "reference", "points", "message"),
+    [
+        (0.4320, 0.4308, 0.1, "AP 43.20, the CPU's 43.08: 0.12 apart"),
+        (0.0, 0.4308, 1.0, "43.08 apart"),
+        (math.nan, 0.4308, 1.0, "AP nan"),
+        (0.04, 0.04, 0.1, "below 5.0 of the CPU nothing is shown"),
+        (0.4, math.nan, 0.1, "nothing is shown"),
+    ],
+)
+def test_ap_that_is_another(ap, reference, points, message):
+    with pytest.raises(Failed, match=message):
+        judge_ap(ap, reference, points)
+
+
+def test_the_guards_share_of_a_step():
+    numbers = {"images": "2 x 896x1408", "type": "float32", "images_per_second": 4.0, "peak_memory_mib": 9000}
+    outcome = judge_step({"with": 0.52, "without": 0.5}, numbers, judged=True)
+    assert outcome.detail == "2 x 896x1408 float32: 520.0 ms, 4.0 images/s, 9000 MiB, guard +4.0% (limit 5%)"
+    assert outcome.numbers["guard_share"] == pytest.approx(0.04) and GUARD_SHARE == 0.05
+    with pytest.raises(Failed, match=r"guard \+6\.0% \(limit 5%\)"):
+        judge_step({"with": 0.53, "without": 0.5}, numbers, judged=True)
+    assert judge_step({"with": 0.6, "without": 0.5}, numbers, judged=False).numbers["guard_share"] > GUARD_SHARE
+
+
+def test_a_reader_that_keeps_up():
+    numbers = {"workers": 2, "steps": 40, "seconds_waited_for_data": 0.2}
+    assert "+10.0% (limit 10%); waited 0.20 s" in judge_reader(0.2, 0.22, numbers, judged=True).detail
+    with pytest.raises(Failed, match=r"2 workers: 230\.0 ms a step, 200\.0 without reading: \+15\.0%"):
+        judge_reader(0.2, 0.23, numbers, judged=True)
+    judge_reader(0.2, 0.4, numbers, judged=False)
+
+
+def test_losses_of_two_cards():
+    one = [2.5, 2.4, 2.2]
+    assert "losses of 3 steps within 4.0e-04 (limit 1e-03)" in cards.judge_losses(one, [2.5, 2.4, 2.20088]).detail
+    for two in ([2.5, 2.4, 2.21], [2.5, 2.4, math.nan]):
+        with pytest.raises(Failed, match=r"losses of 3 steps within (4\.5e-03|nan)"):
+            cards.judge_losses(one, two)
+    with pytest.raises(Failed, match="one process made 3 steps, two made 2"):
+        cards.judge_losses(one, one[:2])
+
+
+@pytest.mark.parametrize(
+    ("visible", "during", "extra"),
+    [
+        (None, {"0": 3000, "1": 2400, "2": 10}, 100),
+        (None, {"0": 3400, "1": 2400, "2": 10}, 500),
+        ("2,1", {"0": 500, "1": 2400, "2": 2430}, 20),
+        ("GPU-4b1,GPU-7e0", {"0": 3000, "1": 2400, "2": 10}, 100),
+    ],
+)
+def test_memory_of_card_0(monkeypatch, visible, during, extra):
+    """Card 0 had 500 MiB before, of the kit's own process."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    before = {"0": 500, "1": 0, "2": 10}
+    if extra > cards.EXTRA_MIB:
+        with pytest.raises(Failed, match=f": {extra} MiB beside it"):
+            cards.judge_memory(before, during)
+    else:
+        assert f": {extra} MiB beside it" in cards.judge_memory(before, during).detail
+
+
+def test_a_pair_is_two_cards_or_a_cpu():
+    assert cards.PAIR.missing(Facts("cpu")) is None
+    assert cards.PAIR.missing(Facts("gpu", cards=2)) is None
+    assert cards.PAIR.missing(Facts("gpu", cards=1)) == "needs 2 cards, 1 visible"
+
+
+def test_every_engine_of_the_page_is_a_check(tmp_path):
+    names = {check.name for check in all_checks() if check.group == "engines"}
+    assert names >= {f"engines/paddle_{kind}" for kind in ("fp32", "fp16", "bf16", "tensorrt_fp32", "tensorrt_fp16")}
+    assert names >= {"engines/onnxruntime_fp32", "engines/openvino_fp32"} and len(names) == len(engines.ENGINES)
+    for device, reason in (("xpu", "on a CPU or a GPU, not on xpu"), ("cpu", "TensorRT needs a GPU")):
+        with pytest.raises(Skipped, match=reason):
+            CHECKS["engines/paddle_tensorrt_fp16"].run(Context(Facts(device), quick=True, work=tmp_path))
