@@ -33,7 +33,7 @@ def settings(context: Context, name: str) -> dict:
         **{f"{slot}.dataset_dir": data for slot in slots},
         "save_dir": str(context.work / "runs"),
         "run_name": name,
-        "use_gpu": context.device == "gpu",
+        "device": context.device,
         "seed": context.seed,
         "worker_num": 0,
     }

@@ -45,7 +45,7 @@ def main(config: str, result: str) -> None:
                 distributed.wait_for_all()
 
         cfg = load_config(config)
-        set_device(cfg["use_gpu"])
+        set_device(cfg)
         record = Record()
         with distributed.joined():
             Trainer(cfg, evaluate=True, overwrite=True, hooks=[record]).train()
