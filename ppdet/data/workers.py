@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn, Union
 import numpy as np
 
 from ppdet.data.errors import WorkerError
+from ppdet.utils.fork import objects_stay_here
 from ppdet.utils.logger import get_logger
 from ppdet.utils.stop import SIGNALS, signals_later
 
@@ -53,7 +54,7 @@ class WorkerPool:
             ours, theirs = context.Pipe()
             self._connections.append(ours)
             process = context.Process(target=_work, args=(make, theirs, slots, list(self._connections)), daemon=True)
-            with signals_later():  # a worker takes none
+            with signals_later(), objects_stay_here():  # a worker takes no signals, and frees no tensors
                 process.start()
             theirs.close()
             self._processes.append(process)

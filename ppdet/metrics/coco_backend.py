@@ -12,6 +12,7 @@ from typing import Any, Optional
 import numpy as np
 
 from ppdet.utils.cpu import can_fork, cpu_count
+from ppdet.utils.fork import objects_stay_here
 
 # package to install: module, fastest first
 BACKENDS = {"faster-coco-eval": "faster_coco_eval", "pycocotools": "pycocotools.cocoeval"}
@@ -98,7 +99,8 @@ def _do_job(value: Any) -> Any:
 def call_in_processes(function: Callable, values: Sequence[Any]) -> list:
     """[function(value) for value in values], each in a process forked here: nothing is sent but value and result."""
     context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(len(values), context, initializer=_take_job, initargs=(function,)) as pool:
+    pool = ProcessPoolExecutor(len(values), context, initializer=_take_job, initargs=(function,))
+    with objects_stay_here(), pool:
         return list(pool.map(_do_job, values))
 
 
