@@ -73,6 +73,13 @@ def test_one_module_asks_what_the_device_is():
     assert set(asking) == allowed  # or the pattern finds nothing
 
 
+def test_processes_are_forked_without_finalising_what_they_inherit():
+    paths = [path for path in (ROOT / "ppdet").rglob("*.py") if path.name != "fork.py"]
+    forking = [path for path in paths if re.search(r"get_context\(\"fork\"\)|os\.fork\(", path.read_text())]
+    assert {path.name for path in forking} == {"workers.py", "coco_backend.py"}
+    assert all("objects_stay_here()" in path.read_text() for path in forking)
+
+
 def modules_after(statement: str) -> set[str]:
     code = f"import sys; {statement}; print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -92,7 +92,9 @@ def has_kernel(operator: str) -> bool:
     from paddle.base import core
 
     keys = core._get_registered_phi_kernels("all").get(operator, ())
-    return any(key[1:].partition(",")[0] in (kind(), kind().upper()) for key in keys)
+    # CUSTOM are Paddle's own for all devices that it has by plugins.
+    backends = {kind(), kind().upper(), "CUSTOM" if kind() in custom_kinds() else ""}
+    return any(key[1:].partition(",")[0] in backends for key in keys)
 
 
 def synchronize() -> None:

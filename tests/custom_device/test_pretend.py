@@ -2,8 +2,10 @@
 
 import json
 
+import paddle
 import pytest
 
+IS_PADDLE_3 = paddle.__version__.startswith("3")
 TRAIN = """
 import json, sys
 from ppdet.engine.runtime import load_paddle
@@ -41,6 +43,8 @@ for name in ("pretend:1", "cpu"):
         "found": [rows.tolist() for _, rows in Predictor(cfg).detect([image])][0][:5],
         "touched": library().pretend_touched(),
         "memory": device.peak_memory(),
+        "casts": [dtype for dtype in ("float16", "bfloat16") if device.casts_to(dtype)],
+        "kernels": [device.has_kernel(operator) for operator in ("empty", "conv2d", "sync_batch_norm")],
         "device": (device.name(), device.kind(), device.is_cpu(), device.runs_behind_host(), device.capability()),
     }
 print(json.dumps(results))
@@ -80,11 +84,20 @@ def test_no_thread_takes_memory_on_the_first_device(results):
     assert results["cpu"]["touched"] == 0
 
 
+def test_mixed_precision(results):
+    """It says that it has both types. Paddle 3.3 knows four devices with bfloat16 by their names, 2.6 none."""
+    assert results["pretend:1"]["casts"] == ["float16"] and results["cpu"]["casts"] == []
+
+
+def test_kernels(results):
+    """Paddle's own for the device; the CPU's, which it falls back to, are none."""
+    assert results["pretend:1"]["kernels"] == [True, False, False]
+    assert results["cpu"]["kernels"] == [True, True, False]
+
+
 def test_peak_memory(results):
     """At least the weights of 2.8 M parameters with their gradients and momenta."""
-    import paddle
-
-    if paddle.__version__.startswith("3"):
+    if IS_PADDLE_3:
         assert results["pretend:1"]["memory"] > 3 * 4 * 2.8e6
     else:
         assert results["pretend:1"]["memory"] is None  # Paddle 2.6 does not count for custom devices

@@ -14,7 +14,7 @@ from ppdet.engine.guard import DivergedError
 from ppdet.engine.hooks import Hook
 from ppdet.engine.loss_scale import LossScale
 from ppdet.engine.precision import autocast_options
-from ppdet.engine.runtime import gpu_type
+from ppdet.engine.runtime import gpu_type, smaller_type
 from ppdet.engine.trainer import Trainer
 from ppdet.engine.weights import read_arrays
 from ppdet.modeling.mixed import Float32, like_convolved
@@ -298,3 +298,26 @@ def test_backward_runs_outside_of_auto_cast(tiny, monkeypatch):
     trainer.model.register_forward_pre_hook(lambda *_: seen.append(bool(open_now)))
     trainer.train()
     assert seen == [True, False] * 4
+
+
+@pytest.mark.parametrize(
+    ("wanted", "has", "expected"),
+    [
+        (None, ["bfloat16", "float16"], "bfloat16"),
+        (None, ["float16"], "float16"),
+        ("float16", ["bfloat16", "float16"], "float16"),
+        ("bfloat16", ["bfloat16"], "bfloat16"),
+        ("bfloat16", ["float16"], "amp: Paddle has no mixed precision in bfloat16 on npu:0: set amp_dtype to float16"),
+        ("float16", [], "amp: Paddle has no mixed precision in float16 on npu:0: leave amp out"),
+        (None, [], "amp: Paddle has no mixed precision in any type on npu:0: leave amp out"),
+    ],
+)
+def test_type_on_another_device(monkeypatch, wanted, has, expected):
+    """Without CUDA's compute capability, Paddle is asked whether it would cast at all."""
+    monkeypatch.setattr(device, "name", lambda: "npu:0")
+    monkeypatch.setattr(device, "casts_to", has.__contains__)
+    if " " not in expected:
+        assert smaller_type(wanted) == expected
+        return
+    with pytest.raises(ConfigError, match=expected):
+        smaller_type(wanted)

@@ -6,8 +6,9 @@ import pytest
 
 from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
-from ppdet.engine.hooks.profiler import ProfilerHook, ProfilerOptions, parse_options
+from ppdet.engine.hooks.profiler import ProfilerHook, ProfilerOptions, parse_options, targets
 from ppdet.engine.trainer import Trainer
+from ppdet.utils import device
 
 
 def train(tiny, text, *options):
@@ -59,6 +60,36 @@ def test_a_gpu_that_is_not_there(tiny, tmp_path, log):
     train(tiny, "batch_range=[0,1];state=GPU", "epoch=1")
     assert "state is GPU, but this run has none: the CPU is profiled" in log.text
     assert steps(tmp_path / "output" / "tiny" / "profiler" / "trace.json") == ["ProfileStep#0"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("gpu", "GPU"), ("xpu", "XPU"), ("npu", "CUSTOM_DEVICE"), ("cpu", "CPU")]
+)
+def test_what_is_recorded_on_each_device(monkeypatch, kind, expected):
+    monkeypatch.setattr(device, "kind", lambda: kind)
+    assert [target.name for target in targets("GPU")] == [expected]
+    assert [target.name for target in targets("CPU")] == ["CPU"]
+    assert targets("All") is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "expected"),
+    [("npu", "All", "GPUTotal"), ("gpu", "GPU", "GPUTotal"), ("gpu", "CPU", "CPUTotal"), ("cpu", "All", "CPUTotal")],
+)
+def test_order_of_the_summary(monkeypatch, tmp_path, kind, state, expected):
+    class Done:
+        def export(self, path, format):
+            assert path == str(tmp_path / "trace.json")
+
+        def summary(self, sorted_by, **options):
+            seen.append(sorted_by.name)
+
+    seen = []
+    monkeypatch.setattr(device, "kind", lambda: kind)
+    hook = ProfilerHook(ProfilerOptions(batch_range=(0, 1), state=state, profile_path=tmp_path / "trace.json"))
+    hook.steps = 1
+    hook.finish(None, Done())
+    assert seen == [expected]
 
 
 def test_defaults():

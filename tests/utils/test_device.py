@@ -12,6 +12,8 @@ def test_a_cpu():
     assert (device.name(), device.kind(), device.is_cpu(), device.runs_behind_host()) == ("cpu", "cpu", True, False)
     assert "cpu" in device.kinds() and device.count("cpu") == 1 and device.count("abacus") == 0
     assert device.capability() is None and device.peak_memory() is None
+    assert not device.casts_to("float16") and not device.casts_to("bfloat16")
+    assert device.has_kernel("conv2d") and not device.has_kernel("sync_batch_norm")
     device.synchronize()
     device.here()()
 

@@ -36,9 +36,10 @@ class StopAfterProfile(SystemExit):
 class ProfilerOptions:
     """What to profile.
 
-    batch_range: first step of this process, counted from 0, and the one after the last. state: CPU, GPU, or All that
-    the device has. sorted_key: order of the summary: total, max, min or average time. tracer_option: Default; OpDetail
-    adds the kernels of every operation to the summary; AllOpDetail also the shapes of its inputs to the trace.
+    batch_range: first step of this process, counted from 0, and the one after the last. state: CPU, GPU (or what
+    other device there is), or All. sorted_key: order of the summary: total, max, min or average time. tracer_option:
+    Default; OpDetail adds the kernels of every operation to the summary; AllOpDetail also the shapes of its inputs to
+    the trace.
     profile_path: file of the trace; None: profiler/trace.json in the run's folder. exit_on_finished: end the process
     after the last step. timer_only: speed alone, no trace.
     """
@@ -110,13 +111,8 @@ class ProfilerHook(Hook):
 
     def before_train(self, trainer: object) -> None:
         options = self.options
-        targets = {"CPU": [profiler.ProfilerTarget.CPU], "GPU": [profiler.ProfilerTarget.GPU], "All": None}
-        state = options.state
-        if state == "GPU" and device.kind() != "gpu":
-            logger.warning("--profiler_options: state is GPU, but this run has none: the CPU is profiled")
-            state = "CPU"
         self.profiler = profiler.Profiler(
-            targets=targets[state],
+            targets=targets(options.state),
             scheduler=options.batch_range,
             on_trace_ready=lambda done: self.finish(trainer, done),
             record_shapes=options.tracer_option == "AllOpDetail",
@@ -166,11 +162,23 @@ class ProfilerHook(Hook):
         path.parent.mkdir(parents=True, exist_ok=True)
         done.export(str(path), format="json")
         logger.info("profiler trace: %s (open it in chrome://tracing or ui.perfetto.dev)", path)
-        kind = "GPU" if device.kind() == "gpu" and self.options.state != "CPU" else "CPU"
+        kind = "GPU" if not device.is_cpu() and self.options.state != "CPU" else "CPU"  # Paddle's word for any device
         names = {"total": "Total", "max": "Max", "min": "Min", "ave": "Avg"}
         order = getattr(profiler.SortedKeys, kind + names[self.options.sorted_key])
         with printed_lines_to_log():
             done.summary(sorted_by=order, op_detail=self.options.tracer_option != "Default", views=VIEWS)
+
+
+def targets(state: str) -> Optional[list[profiler.ProfilerTarget]]:
+    """What Paddle is to record for the option `state`; None: all that it can. GPU means the device, whatever it is."""
+    target = profiler.ProfilerTarget
+    if state == "All":
+        return None
+    if state == "GPU" and not device.is_cpu():
+        return [{"gpu": target.GPU, "xpu": target.XPU}.get(device.kind(), target.CUSTOM_DEVICE)]
+    if state == "GPU":
+        logger.warning("--profiler_options: state is GPU, but this run has none: the CPU is profiled")
+    return [target.CPU]
 
 
 @contextlib.contextmanager
