@@ -109,6 +109,8 @@ def environment_of(context: Context) -> dict[str, str]:
     """What processes of a job start with."""
     python_path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     if context.device != "cpu":
-        return {"PYTHONPATH": python_path}
+        # Paddle 2.6 asks for the library by which plugins' devices talk; the others' it knows.
+        plugin = {} if context.device in ("gpu", "xpu") else {"PADDLE_XCCL_BACKEND": context.device}
+        return {"PYTHONPATH": python_path, **plugin}
     # With a GPU build the processes would talk by NCCL, which needs GPUs.
     return {"PYTHONPATH": python_path, "PADDLE_DISTRI_BACKEND": "gloo", "OMP_NUM_THREADS": "1"}

@@ -7,6 +7,9 @@ import pytest
 from ppdet.acceptance.checks.memory import judge_curve, judge_trace
 from ppdet.acceptance.results import Failed
 from ppdet.acceptance.traces import TraceError, count_events, read_trace
+from ppdet.core.workspace import load_config
+from ppdet.engine.hooks.profiler import ProfilerHook, ProfilerOptions
+from ppdet.engine.trainer import Trainer
 
 TRAINS, LOADS = "71(C++)", "72(C++)"  # the thread that trains, and one that loads data
 
@@ -88,3 +91,14 @@ def test_memory_that_grows(name):
     columns = {"host": flat, "reserved": flat, name: grows}
     with pytest.raises(Failed, match=f"^{name} memory grows from step 50 to 100: .*{name} 1060 to 1160 MiB"):
         judge_curve(curve(columns["host"], columns["reserved"]), settled=50, room_mib=64)
+
+
+def test_a_real_trace(tiny, tmp_path):
+    """Of a CPU: the steps that the profiler was asked for but two, and no kernel of a GPU in them."""
+    options = ProfilerOptions(batch_range=(1, 6), profile_path=tmp_path / "trace.json")
+    cfg = load_config(tiny, ["epoch=1", "TrainReader.batch_size=1", "auto_lr=null", "use_onednn=false"])
+    Trainer(cfg, hooks=[ProfilerHook(options)]).train()
+    events = read_trace(tmp_path / "trace.json")
+    assert count_events(events).steps == 3
+    with pytest.raises(Failed, match="the trace has no kernels"):
+        judge_trace(events)

@@ -84,7 +84,7 @@ def judge_losses(one: list[float], two: list[float]) -> Outcome:
 
 @check(
     "cards/losses",
-    title="Losses of two processes with 2 images each beside one with 4, with group norm",
+    title="losses of two processes with 2 images each beside one with 4, with group norm",
     advice=LOSS_ADVICE,
     needs=[PAIR],
     limit=250,
@@ -110,7 +110,7 @@ def two_ranks(context: Context) -> dict:
 
 @check(
     "cards/sync_bn",
-    title="Losses of two cards with sync_bn beside one card with batch norm over all 4 images",
+    title="losses of two cards with sync_bn beside one card with batch norm over all 4 images",
     advice=LOSS_ADVICE,
     needs=[GPU, PAIR],
     limit=250,
@@ -124,7 +124,7 @@ def sync_bn(context: Context) -> Outcome:
 
 @check(
     "cards/memory",
-    title="Memory of card 0: that of its own process alone",
+    title="memory of card 0: that of its own process alone",
     advice="""
     The process of another card has a context on card 0 as well, which takes some hundred MiB there: with 8 cards
     several GB, and card 0 is out of memory first. Please send the report. Until it is mended, a smaller batch size, or
@@ -159,12 +159,12 @@ def judge_memory(before: dict[str, int], during: dict[str, int]) -> Outcome:
 
 @check(
     "cards/killed",
-    title="One of two processes is killed: the other ends with a line, and the run goes on with -r auto",
+    title="one of two processes is killed: the other ends with a line, and the run goes on with -r auto",
     advice="""
     A process that is killed must not leave the others waiting for ever, and what they had saved must be found again.
-    docs/DISTRIBUTED.md says what should happen and after how long. If the other process does not end, its NCCL waits in
-    a call that cannot be broken off: FLAGS_enable_async_trace or a timeout of the batch system ends it. Please send the
-    report.
+    docs/DISTRIBUTED.md says what should happen and after how long. If the other process does not end, it waits in a
+    call of NCCL that nothing breaks off; until that is mended, a limit of time of the batch system ends such jobs.
+    Please send the report.
     """,
     needs=[PAIR],
     limit=300,

@@ -40,7 +40,7 @@ def evaluate(context: Context) -> Outcome:
 
 @check(
     "detect/infer",
-    title="Detections of tools/infer.py in images of several sizes, one without objects, beside the CPU's",
+    title="detections of tools/infer.py in images of several sizes, one without objects, beside the CPU's",
     advice=EVAL_ADVICE,
     limit=90,
     seconds=10,
@@ -91,7 +91,7 @@ def network_tolerance(context: Context) -> object:
 
 @check(
     "detect/export",
-    title="Export as tools/export_model.py does it, with its own comparison of every graph",
+    title="export as tools/export_model.py does it, with its own comparison of every graph",
     advice="""
     Before an export counts, each graph is run and compared with the trained model; the message says which engine
     differs, and by how much. If detect/eval passed, the model is good and the engine is at fault: leave its format out

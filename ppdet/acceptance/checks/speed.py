@@ -27,7 +27,8 @@ READER_SHARE = 0.10  # of a step, that waiting for its data may cost
 GUARD_ADVICE = """
     The guard keeps weights and the optimizer's state, and puts them back on the device where a gradient was not
     finite. More than 5 % for that means that it launches more kernels than it should, or that the step is very short.
-    `benchmarks/kernels.py` counts them. Please send the report; until then `max_bad_steps` does not change it.
+    `python benchmarks/kernels.py` counts them, on any machine. Training is right all the same, only slower than it
+    could be. Please send the report.
 """
 READER_ADVICE = """
     The device waits for images. Raise worker_num (-o worker_num=4) up to the number of processors, put the images on a
@@ -98,7 +99,7 @@ def judge_step(seconds: dict[str, float], numbers: dict, *, judged: bool) -> Out
 
 @check(
     "speed/float32",
-    title="A step of R50 in float32, and the guard's share of it",
+    title="a step of R50 in float32, and the guard's share of it",
     advice=GUARD_ADVICE,
     limit=120,
     seconds=25,
@@ -109,7 +110,7 @@ def float32(context: Context) -> Outcome:
 
 @check(
     "speed/O1",
-    title="A step of R50 with amp_level O1, and the guard's share of it",
+    title="a step of R50 with amp_level O1, and the guard's share of it",
     advice=GUARD_ADVICE,
     needs=[MIXED],
     limit=120,
@@ -121,7 +122,7 @@ def level_1(context: Context) -> Outcome:
 
 @check(
     "speed/O2",
-    title="A step of R50 with amp_level O2, and the guard's share of it",
+    title="a step of R50 with amp_level O2, and the guard's share of it",
     advice=GUARD_ADVICE,
     needs=[MIXED, LEVELS],
     limit=120,
@@ -133,7 +134,7 @@ def level_2(context: Context) -> Outcome:
 
 @check(
     "speed/reader",
-    title="Does a reader of JPEG files keep up with the steps of R50?",
+    title="does a reader of JPEG files keep up with the steps of R50?",
     advice=READER_ADVICE,
     limit=120,
     seconds=20,
