@@ -99,11 +99,17 @@ $(BIN)/python:
 	  sys.exit(0 if (3, 9) <= v <= (3, 12) else "Python %d.%d: 3.9 to 3.12 is needed: make PYTHON=python3.11" % v)'
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-# A user's own Paddle (the GPU build, say) in the environment stays.
+# A user's own build of Paddle (for GPUs, say) stays, and 2.6 gets the older libraries that it was built for.
+OWN := import importlib.metadata as m, re; \
+  names = {re.sub("[-_.]+", "-", d.metadata["Name"] or "").lower(): d.version for d in m.distributions()}; \
+  print(*(names[n] for n in ("paddlepaddle-gpu", "paddlepaddle-xpu", "paddlepaddle-dcu") if n in names))
+
 define install
-	@if $(BIN)/python -c 'import importlib.metadata as m; m.version("paddlepaddle-gpu")' 2>/dev/null; \
-	  then $(BIN)/pip install --disable-pip-version-check -q -e '.$(1)'; \
-	  else $(BIN)/pip install --disable-pip-version-check -q -e '.[cpu$(2)]'; fi
+	@case "$$($(BIN)/python -c '$(OWN)')" in \
+	  "") packages='.[cpu$(2)]' ;; \
+	  2.*) packages='.$(1) numpy<2 opencv-python-headless<4.12 setuptools' ;; \
+	  *) packages='.$(1)' ;; esac; \
+	  $(BIN)/pip install --disable-pip-version-check -q -e $$packages
 	@touch $@
 endef
 

@@ -25,10 +25,12 @@ from ppdet.acceptance.steps import (
 GUARD_SHARE = 0.05  # of a step, that guarding it may cost
 READER_SHARE = 0.10  # of a step, that waiting for its data may cost
 GUARD_ADVICE = """
-    The guard keeps weights and the optimizer's state, and puts them back on the device where a gradient was not
-    finite. More than 5 % for that means that it launches more kernels than it should, or that the step is very short.
-    `python benchmarks/kernels.py` counts them, on any machine. Training is right all the same, only slower than it
-    could be. Please send the report.
+    With a figure for the guard: it keeps weights and the optimizer's state, and puts them back on the device where a
+    gradient was not finite. More than 5 % for that means that it launches more kernels than it should, or that the step
+    is very short; `python benchmarks/kernels.py` counts them, on any machine. Training is right all the same, only
+    slower than it could be. With an error: an operator that it names has no kernel in this type on this device
+    (-o custom_black_list=[NAME] keeps it in float32), or memory is too little for 2 images of 800x1333. Please send the
+    report.
 """
 READER_ADVICE = """
     The device waits for images. Raise worker_num (-o worker_num=4) up to the number of processors, put the images on a
