@@ -123,12 +123,7 @@ class FCOS(nn.Layer):
         threshold = nms.score_threshold if paddle.in_dynamic_mode() else None
         with Float32():
             boxes, scores = self.decode(maps, scale_factor, threshold, im_shape)
-            if not self.last_pixel:
-                return nms(boxes, scores)
-            later = self.suppression_shift(scale_factor)
-            rows, counts = nms(boxes + later.unsqueeze(1), scores)
-            shift = paddle.concat([later[:, :2] * 0.0, later], axis=1)
-            return rows - shift.gather(owners(rows, counts))[:-1], counts
+            return nms(boxes, scores, self.suppression_shift(scale_factor) if self.last_pixel else None)
 
     def suppression_shift(self, scale_factor: Tensor) -> Tensor:
         """(N, 4), what is added to decoded boxes for their suppression, where `last_pixel`.
@@ -157,11 +152,3 @@ class FCOS(nn.Layer):
         if self.last_pixel:
             boxes = paddle.concat([boxes[:, :, :2], boxes[:, :, 2:] + 1.0], axis=2)
         return boxes, scores
-
-
-def owners(rows: Tensor, rows_per_image: Tensor) -> Tensor:
-    """(M + 1,): the image of each of the M rows, and one more: Paddle 2.6 does not compute with empty tensors."""
-    ends = rows_per_image.astype("int64").cumsum()
-    count = paddle.shape(rows)[0].astype("int64")
-    places = paddle.minimum(paddle.arange(count + 1, dtype="int64"), count - 1)
-    return (places.unsqueeze(1) >= ends).astype("int64").sum(axis=1)
