@@ -8,11 +8,11 @@ from pathlib import Path
 from ppdet.acceptance.context import ROOT, Context
 
 CONFIG = ROOT / "configs" / "fcos" / "fcos_r18_fpn_shapes.yml"  # a small FCOS, trained from scratch
-TRAIN_IMAGES, VAL_IMAGES = 400, 64
+TRAIN_IMAGES, VAL_IMAGES, SIDE = 400, 64, 128
 
 
 def shapes(context: Context) -> Path:
-    """Folder of a generated data set: TRAIN_IMAGES and VAL_IMAGES images of 128x128 with shapes of four classes."""
+    """Folder of a generated data set: TRAIN_IMAGES and VAL_IMAGES square images with shapes of four classes."""
 
     def make(folder: Path) -> None:
         path = ROOT / "dataset" / "shapes" / "generate.py"
@@ -20,7 +20,7 @@ def shapes(context: Context) -> Path:
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module  # dataclasses look their module up
         spec.loader.exec_module(module)
-        module.generate(folder, train=TRAIN_IMAGES, val=VAL_IMAGES, seed=context.seed)
+        module.generate(folder, train=TRAIN_IMAGES, val=VAL_IMAGES, size=SIDE, seed=context.seed)
 
     return context.shared("shapes", make)
 

@@ -18,7 +18,6 @@ def find_facts(device: str) -> Facts:
     """
     import paddle
 
-    from ppdet.modeling import cpu
     from ppdet.utils import device as devices
 
     there = available()
@@ -30,19 +29,53 @@ def find_facts(device: str) -> Facts:
         having = f"it has {', '.join(there)}" if there else NOTHING
         raise CheckError(f"--device {device}: paddle {paddle.__version__} has no such device: {having}")
     paddle.set_device(device)
-    if device == "cpu":
-        amp = ("bfloat16",) if cpu.has_bfloat16() else ()
-    else:
-        supported = {"float16": paddle.amp.is_float16_supported, "bfloat16": paddle.amp.is_bfloat16_supported}
-        amp = tuple(dtype for dtype, is_supported in supported.items() if is_supported())
     return Facts(
         device=device,
         cards=there.get(device, 1),
         capability=devices.capability(),
-        amp=amp,
+        amp=types_of_mixed_precision(device),
         paddle=paddle.__version__,
         packages=versions(),
     )
+
+
+def types_of_mixed_precision(device: str) -> tuple[str, ...]:
+    """Those that the current device computes in."""
+    from ppdet.modeling import cpu
+
+    if device == "cpu":
+        return ("bfloat16",) if cpu.has_bfloat16() else ()
+    # Not tried out on a GPU: what it should have by its capability, and has not, is a failure.
+    return tuple(
+        dtype for dtype in ("float16", "bfloat16") if offered(dtype) and (device == "gpu" or convolves_in(dtype))
+    )
+
+
+def offered(dtype: str) -> bool:
+    """Whether training would take the type on the current device."""
+    from ppdet.core.errors import ConfigError
+    from ppdet.engine.runtime import smaller_type
+
+    try:
+        return smaller_type(dtype) == dtype
+    except ConfigError:
+        return False
+
+
+def convolves_in(dtype: str) -> bool:
+    """Whether the current device has a kernel of this type for a convolution, forward and backward."""
+    import paddle
+
+    image = paddle.ones([1, 8, 8, 8])
+    weight = paddle.ones([8, 8, 3, 3])
+    weight.stop_gradient = False
+    try:
+        with paddle.amp.auto_cast(dtype=dtype, level="O1"):
+            y = paddle.nn.functional.conv2d(image, weight)
+        y.astype("float32").sum().backward()
+        return str(y.dtype).endswith(dtype) and float(weight.grad.sum()) > 0
+    except (RuntimeError, ValueError, NotImplementedError):  # what Paddle raises where there is no kernel
+        return False
 
 
 def available() -> dict[str, int]:

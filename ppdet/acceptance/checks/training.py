@@ -1,9 +1,9 @@
 """Fifty steps of a small FCOS on the device beside the same on the CPU: from the same weights, with the same batches.
 
 The two drift apart, as any two runs do whose rounding differs, and AdamW's faster than Momentum's: between two
-implementations on a CPU, float32 and bfloat16, single losses after 50 steps differ by up to 3 %, their mean over 10
-steps by 0.07 % and over 50 by 0.5 %. So the first loss, which no update has touched, is held to 0.1 %, and the means to
-1 %.
+implementations on a CPU, in float32 and in bfloat16, single losses of the first 50 steps differ by up to 3 %, the mean
+of 10 by 0.07 % and that of 50 by 0.5 %. So the first loss, which no update has touched, is held to 0.1 %, and the
+means to 1 %.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from ppdet.acceptance.registry import check
 from ppdet.acceptance.results import Failed, Outcome
 
 FIRST, MEAN = 1e-3, 1e-2  # allowed of the first loss, and of means; relative
-EARLY = 10  # steps that have a mean of their own
+STEPS, QUICK_STEPS = 50, 20
 OPTIMIZERS = {
     "momentum": {
         "OptimizerBuilder.optimizer.type": "Momentum",
@@ -121,15 +121,15 @@ def judge(found: list[dict], expected: list[dict]) -> Outcome:
         Failed: they differ by more than is allowed.
     """
     totals, wanted = ([step["loss"] for step in losses] for losses in (found, expected))
-    steps = len(wanted)
+    steps, early = len(wanted), max(1, len(wanted) // 5)
     numbers = {"losses": found, "losses_of_cpu": expected}
-    differences = {
-        "the first loss": (relative(totals[:1], wanted[:1]), FIRST),
-        f"the mean of the first {EARLY}": (relative(totals[:EARLY], wanted[:EARLY]), MEAN),
-        f"the mean of all {steps}": (relative(totals, wanted), MEAN),
-    }
     if len(totals) != steps:
         raise Failed(f"{len(totals)} of {steps} steps were made", **numbers)
+    differences = {
+        "the first loss": (relative(totals[:1], wanted[:1]), FIRST),
+        f"the mean of the first {early}": (relative(totals[:early], wanted[:early]), MEAN),
+        f"the mean of all {steps}": (relative(totals, wanted), MEAN),
+    }
     wrong = [
         f"{name} differs by {difference:.2%}, {allowed:.1%} is allowed"
         for name, (difference, allowed) in differences.items()
@@ -138,8 +138,8 @@ def judge(found: list[dict], expected: list[dict]) -> Outcome:
     numbers["differences"] = {name: difference for name, (difference, _) in differences.items()}
     if wrong:
         raise Failed("; ".join(wrong), **numbers)
-    if not sum(wanted[-EARLY:]) < sum(wanted[:EARLY]):
-        raise Failed("the CPU learned nothing in these steps: they prove nothing", **numbers)
+    if relative(wanted[: steps // 2], wanted[steps // 2 :]) < 3 * MEAN:
+        raise Failed("the CPU's losses changed too little in these steps for them to prove anything", **numbers)
     return Outcome(", ".join(f"{name}: {value:.2%}" for name, value in numbers["differences"].items()), numbers)
 
 
@@ -168,7 +168,7 @@ def losses_of(context: Context, variant: Variant, name: str, *, reference: bool 
     from ppdet.acceptance.watching import Losses
     from ppdet.engine.trainer import Trainer
 
-    steps = context.pick(full=50, quick=20)
+    steps = context.pick(full=STEPS, quick=QUICK_STEPS)
     watch = Losses(context, steps, name)
     Trainer(configuration(context, variant, name, steps, reference), overwrite=True, hooks=[watch]).train()
     return watch.losses
@@ -177,7 +177,7 @@ def losses_of(context: Context, variant: Variant, name: str, *, reference: bool 
 def configuration(context: Context, variant: Variant, name: str, steps: int, reference: bool) -> object:
     """Of a run of so many steps."""
     more = {**OPTIMIZERS[variant.optimizer], "max_iters": steps, "epoch": None, "use_onednn": not reference}
-    more["use_gpu"] = context.device == "gpu" and not reference
+    more["device"] = "cpu" if reference else context.device
     if variant.dtype != "float32":
         more.update(amp=True, amp_level=variant.level, amp_dtype=variant.dtype)
     if not variant.dense_teacher:

@@ -1,0 +1,56 @@
+"""The kit's checks of the guard pass where it works, and fail where it lets through, forgets or tells another thing."""
+
+import numpy as np
+import paddle
+import pytest
+from broken import change, run
+
+from ppdet.acceptance.watching import same
+from ppdet.engine import guard, trainer
+
+
+@pytest.mark.parametrize("name", ["nan_image_momentum", "overflow_adamw"])
+def test_the_checks_pass(name, short):
+    result = run(f"guard/{name}", short)
+    assert result.status == "pass", result
+
+
+@pytest.mark.parametrize("name", ["nan_image_adamw", "overflow_momentum"])
+def test_an_update_that_is_made_is_found(name, short, monkeypatch):
+    change(monkeypatch, guard.StepGuard, "update", lambda right: lambda self, *_: self.optimizer.step())
+    result = run(f"guard/{name}", short)
+    assert result.status == "fail" and result.detail.startswith("step 0 was bad, and yet changed "), result
+
+
+def test_statistics_that_stay_changed_are_found(short, monkeypatch):
+    monkeypatch.setattr(guard.StepGuard, "before_forward", lambda self: None)
+    detail = run("guard/overflow_adamw", short).detail
+    assert detail.startswith("step 0 was bad, and yet changed ") and "_mean" in detail, detail
+
+
+def test_a_good_step_that_is_not_made_is_found(short, monkeypatch):
+    change(monkeypatch, guard, "all_finite", lambda right: lambda *_: paddle.to_tensor(False))
+    detail = run("guard/overflow_momentum", short).detail
+    assert detail == "step 1 was a good one, and changed only 0 weights and statistics", detail
+
+
+def test_a_step_that_is_not_written_down_is_found(short, monkeypatch):
+    monkeypatch.setattr(guard.StepGuard, "write", lambda self, step: None)
+    assert run("guard/overflow_momentum", short).detail == "bad_steps.jsonl was not written"
+
+
+def test_images_that_are_named_wrongly_are_found(short, monkeypatch):
+    def wrap(right):
+        return lambda ids, files: [{**image, "id": image["id"] + 1} for image in right(ids, files)]
+
+    change(monkeypatch, trainer, "named", wrap)
+    detail = run("guard/overflow_momentum", short).detail
+    assert detail.startswith("step 0 was given images ") and "bad_steps.jsonl names" in detail, detail
+
+
+def test_same_is_to_the_bit():
+    numbers = np.array([0.1, np.nan], np.float32)
+    assert same(numbers, numbers.copy())
+    assert not same(numbers, np.nextafter(numbers, np.float32(1)))
+    assert not same(np.array([0.0]), np.array([-0.0]))
+    assert not same(None, numbers) and not same(numbers, numbers.astype(np.float64))
