@@ -29,7 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     add_device_argument(parser)
     arguments = parser.parse_args()
     if (arguments.config or arguments.opt) and not arguments.evaluate:
-        parser.error("-c and -o are for --evaluate")
+        parser.error("-c, -o and --device are for --evaluate")
     return arguments
 
 

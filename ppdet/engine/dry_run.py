@@ -19,6 +19,7 @@ from ppdet.engine.run_folder import NEWEST_KEPT, RUN_FILE
 from ppdet.engine.run_start import LOG_FILE, announce
 from ppdet.engine.schedule import plan_of, warn_of_misfits
 from ppdet.engine.trainer import Trainer
+from ppdet.utils import device
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -90,8 +91,7 @@ def timed_step(trainer: Trainer) -> float:
     """Seconds of one step, until the device is done."""
     start = time.perf_counter()
     trainer.train_step()
-    if not trainer.runs_in_step_with_host:
-        paddle.device.synchronize()
+    device.synchronize()
     trainer.guard.judge()
     return time.perf_counter() - start
 

@@ -25,7 +25,7 @@ class Losses(Hook):
         self.losses.append(float(trainer.losses["loss"]))
 
 path, image, output = sys.argv[1:]
-options = ["epoch=1", "use_onednn=false", "snapshot_epoch=1", "FCOSHead.nms.score_threshold=0.005"]
+options = ["epoch=1", "use_onednn=false", "use_ema=true", "log_iter=2", "FCOSHead.nms.score_threshold=0.005"]
 results = {}
 for name in ("pretend:1", "cpu"):
     paddle.set_device(name)

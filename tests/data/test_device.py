@@ -1,6 +1,7 @@
 """Normalising on the device instead of in the worker."""
 
 import json
+import threading
 
 import numpy as np
 import paddle
@@ -20,6 +21,7 @@ from ppdet.data.transform import (
     RandomFlip,
     Resize,
 )
+from ppdet.utils import device
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -142,6 +144,22 @@ def test_reading_ahead_gives_the_same_batches():
     for batch in batches:
         assert np.allclose(batch["image"].numpy(), expected, rtol=1e-5, atol=1e-6)
     assert closed == [True]
+
+
+@pytest.mark.parametrize(("kind", "threads"), [("cpu", 1), ("gpu", 2), ("npu", 2)])
+def test_batches_are_read_ahead_where_the_device_runs_behind(monkeypatch, kind, threads):
+    """A thread of the loader's reads then, while this one trains."""
+    arrays, expected = raw_batch()
+    monkeypatch.setattr(device, "kind", lambda: kind)
+    seen = {threading.get_ident()}
+
+    def batches(finish):
+        seen.add(threading.get_ident())
+        yield finish(arrays)
+
+    (batch,) = ToDevice(NORMALIZE).read(batches)
+    assert np.allclose(batch["image"].numpy(), expected, rtol=1e-5, atol=1e-6)
+    assert len(seen) == threads
 
 
 def test_reading_ahead_may_end_early_and_reports_errors():

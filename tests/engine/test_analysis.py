@@ -155,8 +155,9 @@ def test_the_tool(finished, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-c", "a.yml"], "-c and -o are for --evaluate"),
-        (["-o", "epoch=3"], "-c and -o are for --evaluate"),
+        (["-c", "a.yml"], "-c, -o and --device are for --evaluate"),
+        (["--device", "cpu"], "-c, -o and --device are for --evaluate"),
+        (["-o", "epoch=3"], "-c, -o and --device are for --evaluate"),
     ],
 )
 def test_options_that_need_each_other(finished, arguments, message):

@@ -5,6 +5,7 @@ from ppdet.core.errors import ConfigError
 from ppdet.engine import distributed
 from ppdet.engine.guard import StepGuard
 from ppdet.modeling.layers import make_norm
+from ppdet.utils import device
 from ppdet.utils.stop import Stopped
 
 
@@ -24,6 +25,23 @@ def test_statistics_of_synchronised_batch_norms_are_guarded(tmp_path):
     model = nn.Sequential(nn.SyncBatchNorm(4), nn.BatchNorm2D(4))
     guard = StepGuard(model, None, tmp_path, max_bad_steps=1, waits=True)
     assert len(guard.statistics) == 4
+
+
+@pytest.mark.parametrize(("kind", "has_kernel"), [("gpu", True), ("cpu", False), ("npu", True), ("npu", False)])
+def test_batch_norms_are_synchronised_where_paddle_can(monkeypatch, log, kind, has_kernel):
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "wait_for_all", lambda: None)
+    monkeypatch.setattr(distributed.paddle, "DataParallel", lambda model, find_unused_parameters: (model, "parallel"))
+    monkeypatch.setattr(device, "kind", lambda: kind)
+    asked = []
+    monkeypatch.setattr(device, "has_kernel", lambda operator: asked.append(operator) or has_kernel)
+    model = nn.Sequential(make_norm("sync_bn", 8), make_norm("bn", 8))
+    assert distributed.wrap(model) == (model, "parallel") and asked == ["sync_batch_norm"]
+    assert type(model[0]) is (nn.SyncBatchNorm if has_kernel else nn.BatchNorm2D) and type(model[1]) is nn.BatchNorm2D
+    told = f"sync_bn: Paddle has it for GPUs, not for {kind}: every process normalises by its own images"
+    assert log.messages == ([] if has_kernel else [told])
+    distributed.wrap(nn.Sequential(make_norm("bn", 8)))
+    assert len(asked) == 1 and len(log.messages) == (not has_kernel)
 
 
 def test_one_process_joins_nothing(monkeypatch):

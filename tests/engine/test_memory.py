@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ppdet.engine.memory import peak_memory
+from ppdet.utils import device
 
 
 def status(field):
@@ -26,3 +27,10 @@ def test_peak_of_the_host():
     assert grown >= peak + 62 and abs(grown - status("VmHWM")) <= 2
     blocks.clear()
     assert peak_memory()["host"] >= grown
+
+
+def test_peak_of_the_device(monkeypatch):
+    """In MiB, where the device says."""
+    assert "device" not in peak_memory()
+    monkeypatch.setattr(device, "peak_memory", lambda: (5 << 20) + 1)
+    assert peak_memory()["device"] == 5

@@ -26,6 +26,24 @@ def test_other_devices(monkeypatch, kind):
     assert device.capability() == ((8, 6) if kind == "gpu" else None)
 
 
+@pytest.mark.parametrize(("kind", "times"), [("cpu", 0), ("gpu", 1), ("npu", 1)])
+def test_waiting(monkeypatch, kind, times):
+    """Paddle raises an error when it is asked to wait for a CPU."""
+    waited = []
+    monkeypatch.setattr(device, "kind", lambda: kind)
+    monkeypatch.setattr(paddle.device, "synchronize", lambda: waited.append(kind))
+    device.synchronize()
+    assert len(waited) == times
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("gpu", True), ("xpu", False), ("cpu", False), ("npu", False)])
+def test_kernels_are_looked_up_by_the_name_of_the_device(monkeypatch, kind, expected):
+    keys = {"sync_batch_norm": ["(GPU, Undefined(AnyLayout), float32)", "(GPUX, Undefined(AnyLayout), float32)"]}
+    monkeypatch.setattr(paddle.base.core, "_get_registered_phi_kernels", lambda which: keys)
+    monkeypatch.setattr(device, "kind", lambda: kind)
+    assert device.has_kernel("sync_batch_norm") is expected and not device.has_kernel("conv2d")
+
+
 @pytest.mark.parametrize("error", [ValueError, OSError, RuntimeError])
 def test_capability_without_a_driver(monkeypatch, error):
     def fail():

@@ -19,6 +19,7 @@ from ppdet.modeling import cpu
 from ppdet.modeling.cpu import check, onednn, primitives
 from ppdet.modeling.cpu.tensors import state
 from ppdet.modeling.layers import Conv2D, ConvNorm
+from ppdet.utils import device
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -119,6 +120,14 @@ def test_both_ways_give_the_same_block():
     finally:
         cpu.set_enabled(True)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@needs_onednn
+@pytest.mark.parametrize(("kind", "expected"), [("cpu", True), ("gpu", False), ("npu", False)])
+def test_maps_of_other_devices_are_left_to_paddle(monkeypatch, kind, expected):
+    """A tensor may lie in host memory all the same; results would not."""
+    monkeypatch.setattr(device, "kind", lambda: kind)
+    assert cpu.takes(paddle.ones([1, 4, 5, 5])) is expected
 
 
 @needs_onednn
