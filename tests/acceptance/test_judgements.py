@@ -97,3 +97,17 @@ def test_every_engine_of_the_page_is_a_check(tmp_path):
     for device, reason in (("xpu", "on a CPU or a GPU, not on xpu"), ("cpu", "TensorRT needs a GPU")):
         with pytest.raises(Skipped, match=reason):
             CHECKS["engines/paddle_tensorrt_fp16"].run(Context(Facts(device), quick=True, work=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "package"),
+    [
+        ("onnxruntime_fp32", "cpu", "onnx onnxruntime"),
+        ("onnxruntime_fp16", "gpu", "onnx onnxruntime-gpu"),
+        ("openvino_bf16", "gpu", "openvino"),
+    ],
+)
+def test_an_engine_that_is_not_installed(monkeypatch, tmp_path, name, device, package):
+    monkeypatch.setattr(engines, "formats", list)
+    with pytest.raises(Skipped, match=f"^not installed: pip install {package}$"):
+        CHECKS[f"engines/{name}"].run(Context(Facts(device), quick=True, work=tmp_path))

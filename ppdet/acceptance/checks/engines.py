@@ -3,7 +3,7 @@
 import functools
 
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.detectors import AP_POINTS, engine_ap, exported, judge_ap, reference_ap
+from ppdet.acceptance.detectors import AP_POINTS, engine_ap, exported, formats, judge_ap, reference_ap
 from ppdet.acceptance.registry import check
 from ppdet.acceptance.results import Outcome, Skipped
 
@@ -20,6 +20,9 @@ ENGINES = (
     ("openvino", "fp32", False, 5),
     ("openvino", "bf16", False, 5),
 )
+# What to install for a backend, on a CPU and on a GPU. Its format needs these to be exported, too.
+PACKAGES = {"onnxruntime": ("onnx onnxruntime", "onnx onnxruntime-gpu"), "openvino": ("openvino", "openvino")}
+FORMATS = {"onnxruntime": "onnx", "openvino": "openvino"}
 ADVICE = """
     This engine loads the export and detects something else with it, or ends in an error. Others that passed can be used
     meanwhile: `Detector(folder, backend=…, precision=…)`, `deploy/python/infer.py --backend …`. With "auto" such an
@@ -38,6 +41,8 @@ def run_engine(context: Context, *, backend: str, precision: str, tensorrt: bool
     device = "cpu" if backend == "openvino" else context.device
     if tensorrt and device != "gpu":
         raise Skipped("TensorRT needs a GPU")
+    if backend in PACKAGES and FORMATS[backend] not in formats():
+        raise Skipped(f"not installed: pip install {PACKAGES[backend][context.device == 'gpu']}")
     folder = exported(context)
     options = Options(device=device, precision=precision, tensorrt=tensorrt)
     problem = obstacle(BACKENDS[backend], folder, options)
