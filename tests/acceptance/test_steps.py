@@ -114,7 +114,7 @@ def test_a_job_that_ends_before_its_time(context, tmp_path):
 def test_a_job_that_does_not_end_is_ended(context, tmp_path):
     with job(context, script(tmp_path, "import time\nwhile True: time.sleep(1)"), "long", ranks=1) as one:
         with pytest.raises(Failed, match="1 processes do not end: waited 0 s"):
-            one.wait(0)
+            one.wait(seconds=0)
         with pytest.raises(Failed, match="waited 0 s for a checkpoint"):
             one.until(lambda: None, "a checkpoint", 0)
         assert one.until(lambda: "found", "something", 0) == "found"
