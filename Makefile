@@ -4,6 +4,8 @@
 # make soak-batch: kill workers and whole batch jobs over 5,000 images; needs MODEL=, an export, and BCCD's images.
 # make mutants:    put small mistakes into the code, one at a time: do the tests notice? BUDGET=300 mutants, MINUTES=60,
 #                  ROOMS="nms data"; goes on where it was stopped (docs/CONTRIBUTING.md).
+# make gpu-check:  check training, evaluation, export and engines on a GPU, or another device, beside the CPU (10 minutes
+#                  on one card); needs a Paddle for it in .venv, or VENV=, first (docs/GPU.md); ONLY="nms operators".
 # make parity:     detectors of other code bases in PyTorch beside ours (Python 3.10 to 3.12; a minute, after make test).
 # make processors: training, export and inference as on processors without AVX-512, and on very old ones (4 minutes).
 # make lint:       formatting and lint.
@@ -19,7 +21,7 @@ BIN := $(VENV)/bin
 SHAPES := configs/fcos/fcos_r18_fpn_shapes.yml
 RUN := fcos_r18_fpn_shapes
 
-.PHONY: quickstart test processors parity soak soak-batch lint zoo benchmark benchmark-peer denseteacher-bccd clean
+.PHONY: quickstart test gpu-check processors parity soak soak-batch lint zoo benchmark benchmark-peer denseteacher-bccd clean
 
 quickstart: $(VENV)/.installed
 	@$(BIN)/python dataset/shapes/generate.py
@@ -59,6 +61,9 @@ parity: $(VENV)/.installed-dev $(PEER)/.installed
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python tests/soak/run.py
+
+gpu-check: $(VENV)/.installed
+	@$(BIN)/python tools/check_device.py $(if $(ONLY),--only $(ONLY))
 
 MODEL ?= output_inference/fcos_r18vd_fpn_bccd
 

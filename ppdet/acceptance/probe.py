@@ -7,7 +7,6 @@ from ppdet.acceptance.registry import CheckError
 
 PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "numpy", "opencv-python-headless", "opencv-python", "pycocotools")
 ENGINES = ("onnx", "onnxruntime", "onnxruntime-gpu", "paddle2onnx", "openvino", "tensorrt")
-NOTHING = "Paddle finds no device but the CPU here: --device cpu runs the kit on it"
 
 
 def find_facts(device: str) -> Facts:
@@ -23,11 +22,11 @@ def find_facts(device: str) -> Facts:
     there = available()
     if device == "auto":
         if not there:
-            raise CheckError(f"paddle {paddle.__version__}: {NOTHING}")
+            raise CheckError(f"{nothing()}; --device cpu runs the kit on the CPU")
         device = next(iter(there))
     if device != "cpu" and device not in there:
-        having = f"it has {', '.join(there)}" if there else NOTHING
-        raise CheckError(f"--device {device}: paddle {paddle.__version__} has no such device: {having}")
+        having = f"paddle {paddle.__version__} finds {', '.join(there)}" if there else nothing()
+        raise CheckError(f"--device {device}: there is no such device: {having}")
     paddle.set_device(device)
     return Facts(
         device=device,
@@ -37,6 +36,22 @@ def find_facts(device: str) -> Facts:
         paddle=paddle.__version__,
         packages=versions(),
     )
+
+
+def nothing() -> str:
+    """Why there may be no device but the CPU, and what to do."""
+    import paddle
+
+    from ppdet.utils import device as devices
+
+    built = [kind for kind in devices.kinds() if kind != "cpu"]
+    if not built:
+        return (
+            f"paddle {paddle.__version__} is a build for CPUs: install the one for your device into this environment "
+            "(docs/GPU.md)"
+        )
+    kinds = ", ".join(built)
+    return f"paddle {paddle.__version__} is built for {kinds}, but finds none: does its driver see it (nvidia-smi)"
 
 
 def types_of_mixed_precision(device: str) -> tuple[str, ...]:
@@ -82,7 +97,8 @@ def available() -> dict[str, int]:
     """How many devices of each type Paddle can use, the CPU aside; GPUs come first."""
     from ppdet.utils import device as devices
 
-    found = {kind: devices.count(kind) for kind in devices.kinds() if kind != "cpu"}
+    kinds = sorted((kind for kind in devices.kinds() if kind != "cpu"), key=lambda kind: kind != "gpu")
+    found = {kind: devices.count(kind) for kind in kinds}
     return {kind: count for kind, count in found.items() if count}
 
 

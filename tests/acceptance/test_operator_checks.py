@@ -17,6 +17,7 @@ from ppdet.optimizer import ModelEMA
 NAMES = [one.name.partition("/")[2] for one in all_checks() if one.group == "operators"]
 # Where each is broken: by 1 %, on the device's side alone.
 FAULTS = {
+    "tf32": (paddle, "matmul"),
     "focal_loss": (focal, "rejection_terms"),
     "fcos_loss_centerness": (fcos, "iou_and_giou"),
     "fcos_loss_iou": (fcos, "iou_and_giou"),

@@ -1,0 +1,120 @@
+"""What the kit says of the machine, and whether it notices TF32."""
+
+import contextlib
+
+import numpy as np
+import paddle
+import pytest
+from broken import change, run
+
+from ppdet.acceptance import probe
+from ppdet.acceptance.checks import environment
+from ppdet.utils import device
+
+
+def test_what_is_here(context):
+    result = run("environment/paddle", context)
+    assert result.status == "pass", result
+    assert result.detail.startswith(f"paddle {paddle.__version__}, ") and result.detail.endswith(", no TF32")
+    assert result.numbers["device"] == "cpu" and result.numbers["cards"] == 1
+    result = run("environment/machine", context)
+    assert result.status == "pass" and result.numbers["processors"] >= 1, result
+
+
+def rounded(values: paddle.Tensor) -> paddle.Tensor:
+    """To TF32's 10 bits after the point."""
+    bits = values.numpy().view(np.uint32)
+    return paddle.to_tensor(((bits + 0x1000) & 0xFFFFE000).astype(np.uint32).view(np.float32))
+
+
+def test_tf32_is_told_and_refused_where_it_would_spoil_the_comparison(context, monkeypatch):
+    assert run("operators/tf32", context).status == "pass"
+
+    def wrap(right):
+        return lambda x, y, **options: right(rounded(x), rounded(y), **options)
+
+    change(monkeypatch, paddle, "matmul", wrap)
+    assert run("environment/paddle", context).detail.endswith(", TF32 in matrix product")
+    result = run("operators/tf32", context)
+    assert result.status == "fail" and "1e-05 is allowed" in result.detail, result
+
+
+def test_a_device_that_computes_something_else_is_found(context, monkeypatch):
+    change(monkeypatch, paddle, "matmul", lambda right: lambda x, y, **options: right(x, y, **options) * 1.1)
+    assert run("environment/paddle", context).detail == "a matrix product on cpu is off by 1.0e-01"
+
+
+SMI = """#!/bin/sh
+case "$*" in
+  "topo -m") echo "GPU0 GPU1" ;;
+  *csv*) echo "NVIDIA A10, 550.54.14, 23028 MiB, 2 MiB, 0 %, 150.00 W"
+         echo "NVIDIA A10, 550.54.14, 23028 MiB, 2 MiB, 0 %, 150.00 W" ;;
+esac
+exit {code}
+"""
+
+
+@pytest.mark.parametrize("code", [0, 9])
+def test_cards_are_as_nvidia_smi_has_them_and_its_failure_is_none(code, context, tmp_path, monkeypatch):
+    (tmp_path / "nvidia-smi").write_text(SMI.format(code=code))
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("NCCL_DEBUG", "INFO")
+    result = run("environment/machine", context)
+    assert result.status == "pass" and result.numbers["environment"]["NCCL_DEBUG"] == "INFO", result
+    if code:
+        assert result.detail.endswith("; no nvidia-smi")
+        return
+    assert result.detail.startswith("2 x NVIDIA A10, driver 550.54.14, 23028 MiB; ")
+    assert result.numbers["cards"][1]["power.limit"] == "150.00 W" and result.numbers["topology"] == "GPU0 GPU1"
+
+
+def test_the_first_device_that_is_no_cpu_is_taken(monkeypatch):
+    monkeypatch.setattr(device, "kinds", lambda: ["cpu", "xpu", "gpu"])
+    monkeypatch.setattr(device, "count", {"cpu": 1, "xpu": 2, "gpu": 0}.__getitem__)
+    assert probe.available() == {"xpu": 2}
+    monkeypatch.setattr(device, "count", {"cpu": 1, "xpu": 2, "gpu": 8}.__getitem__)
+    assert list(probe.available().items()) == [("gpu", 8), ("xpu", 2)]
+
+
+def test_types_of_mixed_precision(monkeypatch):
+    for capability, types in (((6, 1), ()), ((7, 5), ("float16",)), ((8, 0), ("float16", "bfloat16"))):
+        monkeypatch.setattr(device, "capability", lambda capability=capability: capability)
+        assert probe.types_of_mixed_precision("gpu") == types
+    monkeypatch.setattr(device, "capability", lambda: None)
+    monkeypatch.setattr(device, "casts_to", lambda dtype: True)  # and yet it has no kernel of that type
+    monkeypatch.setattr(probe, "convolves_in", lambda dtype: dtype == "bfloat16")
+    assert probe.types_of_mixed_precision("npu") == ("bfloat16",)
+
+
+@pytest.mark.filterwarnings("ignore:amp_guard can only be enabled")
+def test_a_convolution_is_tried_in_the_type(monkeypatch):
+    """Paddle's own CPU kernels have float32 alone."""
+    assert not probe.convolves_in("float16")
+    monkeypatch.setattr(paddle.amp, "auto_cast", lambda **options: contextlib.nullcontext())
+    assert probe.convolves_in("float32") and not probe.convolves_in("bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [
+        (["cpu"], "is a build for CPUs: install the one for your device into this environment"),
+        (["cpu", "gpu"], "is built for gpu, but finds none"),
+    ],
+)
+def test_why_there_is_no_device(kinds, said, monkeypatch):
+    monkeypatch.setattr(device, "kinds", lambda: kinds)
+    monkeypatch.setattr(device, "count", lambda kind: int(kind == "cpu"))
+    with pytest.raises(ValueError, match=said):
+        probe.find_facts("auto")
+    with pytest.raises(ValueError, match=f"--device xpu: there is no such device: paddle .* {said}"):
+        probe.find_facts("xpu")
+
+
+def test_the_group_of_operators_asks_nvidia_for_no_tf32():
+    from ppdet.acceptance.registry import GROUPS
+
+    environments = {group.name: group.environment for group in GROUPS}
+    assert environments["operators"] == environments["nms"] == {"NVIDIA_TF32_OVERRIDE": "0"}
+    assert environments["environment"] == environments["training"] == {}
+    assert environment.FLOAT32 < 1e-4
