@@ -122,9 +122,12 @@ def parse(value: Union[str, int, list]) -> Wanted:
 
 def best() -> str:
     """The type of device that auto means here."""
-    if launched() and os.environ.get("PADDLE_DISTRI_BACKEND") == "gloo":
-        return CPU  # by the launcher, which saw no other device, or by the user
     kinds = device.kinds()[1:]
+    if launched() and os.environ.get("PADDLE_DISTRI_BACKEND") == "gloo":
+        there = [kind for kind in kinds if device.count(kind)]
+        if there:
+            logger.warning("running on the CPU, although there is %s: %s", " and ".join(map(shown, there)), gloo(there))
+        return CPU
     kinds = [kind for kind in kinds if launched() and given_index(kind) is not None] or kinds
     found = next((kind for kind in kinds if device.count(kind)), None)
     if kinds and not found:
@@ -161,13 +164,18 @@ def own_name(kind: str) -> str:
 def require_given(kind: str) -> None:
     """Raise ConfigError unless the launcher gave each of several processes a device of this type."""
     if os.environ.get("PADDLE_DISTRI_BACKEND") == "gloo":
-        raise ConfigError(
-            f"PADDLE_DISTRI_BACKEND=gloo is for processes on CPUs, not for {shown(kind)}s: leave one of them out"
-        )
+        raise ConfigError(f"no {shown(kind)} was given to this process: {gloo([kind])}")
     if given_index(kind) is None:
-        raise ConfigError(
-            f"paddle.distributed.launch gave this process no {shown(kind)}: leave device out, or --backend"
-        )
+        raise ConfigError(f"paddle.distributed.launch gave this process no {shown(kind)}: leave device out")
+
+
+def gloo(kinds: list[str]) -> str:
+    """Why processes are on CPUs that could be on devices of these types."""
+    plugins = [kind for kind in kinds if kind not in BUILDS]
+    why = "PADDLE_DISTRI_BACKEND=gloo, by the launcher or the user, is for processes on CPUs"
+    if plugins:
+        why += f"; the launcher of Paddle 2.6 gives out {plugins[0]} where PADDLE_XCCL_BACKEND={plugins[0]}"
+    return why
 
 
 def index_of(wanted: Wanted, kind: str) -> int:

@@ -5,9 +5,14 @@
 //
 // As on a GPU, each thread has a current device, at first device 0, and memory that was allocated holds no zeros.
 
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 
 #include "paddle/phi/backends/device_ext.h"
@@ -141,6 +146,11 @@ C_Status MemoryStatistics(const C_Device device, size_t *total, size_t *availabl
 }
 
 #ifdef MAX_HOOKS  // the header of Paddle 3
+C_Status NameOfGroup(C_CCLComm, char *name) {
+  strcpy(name, "pretend");
+  return C_SUCCESS;
+}
+
 C_Status Yes(const C_Device, bool *answer) {
   *answer = true;
   return C_SUCCESS;
@@ -150,6 +160,152 @@ C_Status Yes(const C_Device, bool *answer) {
 C_Status ChunkSize(const C_Device, size_t *size) {
   *size = 256;
   return C_SUCCESS;
+}
+
+// Processes talk through a file in memory that they share: each has a part of it, writes what it has to say there, and
+// reads the others' when all have written.
+
+constexpr size_t kPart = size_t(1) << 20;  // bytes of each process; more is said in several pieces
+constexpr int kRanks = 8;
+
+struct Board {
+  std::atomic<int> arrived, round;
+  alignas(64) char parts[kRanks][kPart];
+};
+
+struct Group {
+  int rank, ranks;
+  Board *board;
+
+  void Meet() {
+    int round = board->round;
+    if (++board->arrived == ranks) {
+      board->arrived = 0;
+      ++board->round;
+    } else {
+      while (board->round == round) usleep(20);
+    }
+  }
+};
+
+Group *Of(C_CCLComm comm) { return reinterpret_cast<Group *>(comm); }
+
+size_t SizeOf(C_DataType type) {
+  switch (type) {
+    case BOOL:
+    case UINT8:
+    case INT8:
+      return 1;
+    case UINT16:
+    case INT16:
+    case FLOAT16:
+    case BFLOAT16:
+      return 2;
+    case UINT32:
+    case INT32:
+    case FLOAT32:
+      return 4;
+    default:
+      return 8;
+  }
+}
+
+// Calls use(offset, size) for the pieces of `bytes`, after every process has written its own piece.
+template <typename Use>
+C_Status Exchange(Group *group, const void *mine, size_t bytes, bool writes, Use use) {
+  for (size_t offset = 0; offset < bytes; offset += kPart) {
+    size_t size = std::min(kPart, bytes - offset);
+    if (writes) memcpy(group->board->parts[group->rank], static_cast<const char *>(mine) + offset, size);
+    group->Meet();
+    use(offset, size);
+    group->Meet();
+  }
+  return C_SUCCESS;
+}
+
+template <typename T>
+void Reduce(Group *group, void *result, size_t size, C_CCLReduceOp op) {
+  T *values = static_cast<T *>(result);
+  for (size_t i = 0; i < size / sizeof(T); ++i) {
+    T total = reinterpret_cast<T *>(group->board->parts[0])[i];
+    for (int rank = 1; rank < group->ranks; ++rank) {
+      T value = reinterpret_cast<T *>(group->board->parts[rank])[i];
+      if (op == MAX) total = std::max(total, value);
+      if (op == MIN) total = std::min(total, value);
+      if (op == PRODUCT) total *= value;
+      if (op == SUM || op == AVG) total += value;
+    }
+    values[i] = op == AVG ? total / static_cast<T>(group->ranks) : total;
+  }
+}
+
+C_Status IdSize(size_t *size) {
+  *size = 64;
+  return C_SUCCESS;
+}
+
+C_Status MakeId(C_CCLRootId *id) {
+  static int made = 0;
+  snprintf(static_cast<char *>(id->data), 64, "/dev/shm/pretend_%d_%d", getpid(), made++);
+  id->sz = 64;
+  int file = open(static_cast<char *>(id->data), O_CREAT | O_EXCL | O_RDWR, 0600);
+  if (file < 0 || ftruncate(file, sizeof(Board))) return C_FAILED;
+  close(file);
+  return C_SUCCESS;
+}
+
+C_Status Join(size_t ranks, C_CCLRootId *id, size_t rank, C_CCLComm *comm) {
+  const char *path = static_cast<const char *>(id->data);
+  int file = open(path, O_RDWR);
+  if (file < 0 || ranks > kRanks) return C_FAILED;
+  void *memory = mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  close(file);
+  if (memory == MAP_FAILED) return C_FAILED;
+  auto *group = new Group{static_cast<int>(rank), static_cast<int>(ranks), static_cast<Board *>(memory)};
+  group->Meet();
+  if (rank == 0) unlink(path);
+  *comm = reinterpret_cast<C_CCLComm>(group);
+  return C_SUCCESS;
+}
+
+C_Status Leave(C_CCLComm comm) {
+  munmap(Of(comm)->board, sizeof(Board));
+  delete Of(comm);
+  return C_SUCCESS;
+}
+
+C_Status AllReduce(
+    void *mine, void *result, size_t count, C_DataType type, C_CCLReduceOp op, C_CCLComm comm, C_Stream) {
+  Touch();
+  Group *group = Of(comm);
+  return Exchange(group, mine, count * SizeOf(type), true, [&](size_t offset, size_t size) {
+    char *target = static_cast<char *>(result) + offset;
+    if (type == FLOAT32) Reduce<float>(group, target, size, op);
+    if (type == FLOAT64) Reduce<double>(group, target, size, op);
+    if (type == INT32) Reduce<int32_t>(group, target, size, op);
+    if (type == INT64) Reduce<int64_t>(group, target, size, op);
+    if (type == UINT8 || type == BOOL) Reduce<uint8_t>(group, target, size, op);
+  });
+}
+
+C_Status Broadcast(void *values, size_t count, C_DataType type, size_t root, C_CCLComm comm, C_Stream) {
+  Touch();
+  Group *group = Of(comm);
+  bool writes = group->rank == static_cast<int>(root);
+  return Exchange(group, values, count * SizeOf(type), writes, [&](size_t offset, size_t size) {
+    if (!writes) memcpy(static_cast<char *>(values) + offset, group->board->parts[root], size);
+  });
+}
+
+C_Status AllGather(void *mine, void *result, size_t count, C_DataType type, C_CCLComm comm, C_Stream) {
+  Touch();
+  Group *group = Of(comm);
+  size_t bytes = count * SizeOf(type);
+  return Exchange(group, mine, bytes, true, [&](size_t offset, size_t size) {
+    for (int rank = 0; rank < group->ranks; ++rank) {
+      memcpy(static_cast<char *>(result) + rank * bytes + offset, group->board->parts[rank], size);
+    }
+  });
 }
 
 }  // namespace
@@ -202,7 +358,18 @@ void InitPlugin(CustomRuntimeParams *params) {
   interface->get_device_list = List;
   interface->device_memory_stats = MemoryStatistics;
   interface->device_min_chunk_size = ChunkSize;
+
+  interface->xccl_get_unique_id_size = IdSize;
+  interface->xccl_get_unique_id = MakeId;
+  interface->xccl_comm_init_rank = Join;
+  interface->xccl_destroy_comm = Leave;
+  interface->xccl_all_reduce = AllReduce;
+  interface->xccl_broadcast = Broadcast;
+  interface->xccl_all_gather = AllGather;
+  interface->xccl_group_start = Nothing;
+  interface->xccl_group_end = Nothing;
 #ifdef MAX_HOOKS
+  interface->xccl_get_comm_name = NameOfGroup;
   interface->is_float16_supported = Yes;
   interface->is_bfloat16_supported = Yes;
 #endif

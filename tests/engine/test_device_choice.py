@@ -1,6 +1,7 @@
 """Which device a configuration gets, for Paddles and machines that are not here."""
 
 import os
+import re
 
 import paddle
 import pytest
@@ -172,13 +173,29 @@ def test_each_process_has_the_device_that_the_launcher_gave_it(machine, monkeypa
     assert choose() == "npu:2"
 
 
-def test_processes_that_talk_through_gloo_are_on_cpus(machine, monkeypatch):
-    machine(gpu=4)
-    launch(monkeypatch, gpu="3")
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("gpu", "GPU{}: PADDLE_DISTRI_BACKEND=gloo, by the launcher or the user, is for processes on CPUs"),
+        (
+            "npu",
+            "npu{}: PADDLE_DISTRI_BACKEND=gloo, by the launcher or the user, is for processes on CPUs; "
+            "the launcher of Paddle 2.6 gives out npu where PADDLE_XCCL_BACKEND=npu",
+        ),
+    ],
+)
+def test_processes_that_talk_through_gloo_are_on_cpus(machine, monkeypatch, log, kind, told):
+    """Not without a word where there is something else."""
+    machine(**{kind: 4})
+    launch(monkeypatch)
     monkeypatch.setenv("PADDLE_DISTRI_BACKEND", "gloo")
     assert choose() == "cpu"
-    with pytest.raises(ConfigError, match="PADDLE_DISTRI_BACKEND=gloo is for processes on CPUs, not for GPUs"):
-        choose("gpu")
+    assert log.messages == [f"running on the CPU, although there is {told.format('')}", "device: cpu"]
+    with pytest.raises(ConfigError, match=re.escape(f"no {told.format(' was given to this process')}")):
+        choose(kind)
+    machine(**{kind: 0})
+    log.clear()
+    assert choose() == "cpu" and log.messages == ["device: cpu"]
 
 
 @pytest.mark.parametrize(
