@@ -35,7 +35,7 @@ def larger(cfg: object) -> str:
 def agreement(cfg: object, exported: Path, images: list[str], size: str) -> list[list]:
     """Rows of the first table: every engine, precision and batch size beside the dynamic graph."""
     from ppdet.deploy import Detector
-    from ppdet.deploy.check import TOLERANCES, compare, with_area
+    from ppdet.deploy.check import compare, tolerance_of, with_area
     from ppdet.engine.predictor import Predictor
 
     expected = [with_area(rows) for _, rows in sorted(Predictor(cfg).detect(images), key=lambda item: item[0])]
@@ -45,7 +45,7 @@ def agreement(cfg: object, exported: Path, images: list[str], size: str) -> list
         detector = Detector(exported, backend, precision=precision)
         for batch_size in (1, 4):
             found = [rows for _, rows in detector.detect(images, batch_size)]
-            result = compare(expected, found, TOLERANCES[precision], nms.score_threshold, nms.keep_top_k)
+            result = compare(expected, found, tolerance_of(precision), nms.score_threshold, nms.keep_top_k)
             rows.append([size, f"{backend} {precision}", batch_size, *result])
     return rows
 

@@ -49,14 +49,13 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     with one_line_errors():
-        from ppdet.engine.runtime import load_paddle, set_device
+        from ppdet.engine.runtime import load_paddle
 
         load_paddle()
         from ppdet.engine.export import export_model
         from ppdet.engine.trained import trained_config
 
         cfg = trained_config(arguments, "TestReader")
-        set_device(cfg)
         export_model(
             cfg,
             arguments.output_dir,

@@ -1,6 +1,7 @@
 """From a trained model to a folder that Paddle Inference runs: a static graph, its weights, and infer_cfg.yml."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from ppdet.data.transform.color import NormalizeImage, Permute
 from ppdet.data.transform.decode import Decode
 from ppdet.data.transform.geometry import Resize
 from ppdet.deploy.backends import BACKENDS
+from ppdet.deploy.backends.tensorrt import FOLDER as TENSORRT
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.build import build_dataset, build_trained_model
 from ppdet.engine.classes import follow
@@ -30,6 +32,7 @@ from ppdet.engine.export_check import (
     check_images,
     every_candidate,
     expected_outputs,
+    on_cpu,
     self_check,
     verify,
     verify_arrays,
@@ -87,6 +90,7 @@ class ExportedDetector(nn.Layer):
         return self.model.detect(maps, scale_factor, im_shape)
 
 
+@on_cpu()
 def export_model(
     cfg: Config,
     output_dir: str,
@@ -96,7 +100,7 @@ def export_model(
     image: Optional[str] = None,
 ) -> Path:
     """Write model.json (model.pdmodel on Paddle 2.6), model.pdiparams and infer_cfg.yml to output_dir/<name>, and with
-    `formats` the same graph for other engines. Nothing is replaced before all of it was run and compared.
+    `formats` the same graph for other engines. Nothing is replaced before all of it was run and compared, on the CPU.
 
     Args:
         formats: onnx (model.onnx) and openvino (model.xml, model.bin).
@@ -166,6 +170,7 @@ def export_model(
         for name in FILES:  # of another export, which would not be this model
             if not (target / name).exists():
                 (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / TENSORRT, ignore_errors=True)  # compiled of the earlier one
         for path in target.iterdir():
             os.replace(path, folder / path.name)
     logger.info("exported to %s: %s", folder, ", ".join(sorted(p.name for p in folder.iterdir())))

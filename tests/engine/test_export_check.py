@@ -2,14 +2,26 @@
 
 import cv2
 import numpy as np
+import paddle
 import pytest
 from noise import noisy, write_padded
 
 from ppdet.core.workspace import load_config
+from ppdet.deploy.check import SelfCheck, tolerance_of
 from ppdet.deploy.errors import DeployError
+from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine import export_onnx
-from ppdet.engine.export import export_model
-from ppdet.engine.export_check import ExportError, beside_earlier, check_images, drawn_image
+from ppdet.engine.build import build_trained_model
+from ppdet.engine.export import ExportedDetector, export_model
+from ppdet.engine.export_check import (
+    ExportError,
+    beside_earlier,
+    check_arrays,
+    check_images,
+    drawn_image,
+    expected_outputs,
+)
+from ppdet.utils import device
 
 NOTHING = ["FCOSHead.nms.score_threshold=0.99"]
 # Locations before suppression are compared in their order, whatever the head would leave out or sort.
@@ -77,6 +89,83 @@ def test_images_of_the_check(folder, tmp_path, log):
     none = load_config(str(folder / "padded.yml"), [f"EvalDataset.dataset_dir={tmp_path}"])
     (drawn,) = check_images(none, None)
     assert np.array_equal(drawn, drawn_image()) and "export is checked on a drawn image" in log.text
+
+
+def in_tf32(tensor):
+    """Rounded to TF32's 10 bits of mantissa, the nearest and of two the even one, as GPUs read what they multiply."""
+    bits = tensor.numpy().view(np.uint32).astype(np.uint64)
+    rounded = (bits + 0xFFF + ((bits >> 13) & 1)) & 0xFFFFE000
+    return paddle.to_tensor(rounded.astype(np.uint32).view(np.float32))
+
+
+@pytest.fixture
+def tf32(monkeypatch):
+    """Convolutions as on a GPU that multiplies in TF32, and sums in float32."""
+    from paddle.nn.functional import conv
+
+    from ppdet.modeling import cpu
+
+    monkeypatch.setattr(cpu, "convolve", lambda *arguments, **named: None)  # oneDNN's, in place of Paddle's
+
+    def switch(convolve):
+        return lambda x, weight, *rest, **named: convolve(in_tf32(x), in_tf32(weight), *rest, **named)
+
+    def on():
+        monkeypatch.setattr(conv, "_conv_nd", switch(conv._conv_nd))
+        monkeypatch.setattr(paddle.nn.functional, "conv2d", switch(paddle.nn.functional.conv2d))
+
+    return on
+
+
+def test_tf32_is_no_other_model(folder, tf32):
+    """A GPU's float32 is refused by what holds on CPUs, and has a tolerance of its own, which refuses other models."""
+    # With larger weights scores lie between 0 and 1, where rounding shows.
+    options = ["FCOSHead.nms.score_threshold=0.3", "FCOSHead.nms.keep_top_k=-1", "FCOSHead.nms.nms_threshold=0.9"]
+    model = build_trained_model(noisy(folder / "padded.yml", options))
+    for layer, factor in ((model.fcos_head.fcos_head_cls, 8.0), (model.fcos_head.fcos_head_centerness, 4.0)):
+        layer.weight.set_value(layer.weight * factor)
+    detector = ExportedDetector(model, normalize=None, output="detections")
+    detector.eval()
+    steps = [{"type": "NormalizeImage"}, {"type": "Permute"}, {"type": "PadStride", "stride": 32}]
+    preprocess = Preprocess({"Preprocess": steps, "use_dynamic_shape": False, "image_shape": [3, 160, 160]})
+    names = ["image", "scale_factor", "im_shape"]
+    arrays = check_arrays(preprocess, cv2.imread(str(folder / "data" / "images" / "001.png"))[..., ::-1])
+
+    def found(arrays):
+        return expected_outputs(detector, arrays, names)
+
+    check = SelfCheck.of(arrays, *found(arrays), floor=0.3, top=-1)
+    rows, counts = found(arrays)
+    mean = np.array([0.485, 0.456, 0.406], np.float32).reshape(3, 1, 1)
+    others = {
+        "a wrong mean": found({**arrays, "image": arrays["image"] + mean}),
+        "channels in another order": found({**arrays, "image": arrays["image"][:, ::-1].copy()}),
+        "padding that is taken for image": found({**arrays, "im_shape": np.full((2, 2), 160, np.float32)}),
+        "classes in another order": (np.concatenate([1 - rows[:, :1], rows[:, 1:]], axis=1), counts),
+        "a class less": (rows[rows[:, 0] == 0], [int((part[:, 0] == 0).sum()) for part in check.rows]),
+        "boxes a stride aside": (rows + np.array([0, 0, 8, 8, 8, 8], np.float32), counts),
+    }
+    tf32()
+    rounded = found(arrays)
+    with pytest.raises(DeployError, match="its detections are not the trained model's"):
+        check.verify(lambda _: rounded, "fp32")
+    result = check.verify(lambda _: rounded, "fp32", "gpu")
+    assert check.comparable("fp32", "gpu") == result.count > 100 and 1e-3 < result.score < 1e-2
+    assert tolerance_of("fp32", "npu") == tolerance_of("fp32", "gpu") != tolerance_of("fp32")
+    assert tolerance_of("bf16", "gpu") == tolerance_of("bf16")
+    for name, outputs in others.items():
+        with pytest.raises(DeployError, match="its detections are not the trained model's"):
+            pytest.fail(f"{name}: {check.verify(lambda _, outputs=outputs: outputs, 'fp32', 'gpu')}")
+
+
+def test_an_export_is_made_on_the_cpu(monkeypatch):
+    """Whatever device the process has, and gets back, also when it fails."""
+    chosen = []
+    monkeypatch.setattr(device, "name", lambda: "gpu:1")
+    monkeypatch.setattr(paddle, "set_device", chosen.append)
+    with pytest.raises(AttributeError):
+        export_model(None, "nowhere")
+    assert chosen == ["cpu", "gpu:1"]
 
 
 @pytest.mark.parametrize("kind", [DeployError, ExportError])
