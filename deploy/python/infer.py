@@ -39,17 +39,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--coco_json", metavar="FILE", help="COCO annotations, to take bbox.json's image ids from")
 
     engine = parser.add_argument_group("what computes")
-    engine.add_argument("--device", type=str.upper, choices=("CPU", "GPU"), default="CPU", help="default: CPU")
+    engine.add_argument("--device", type=str.lower, default="cpu", help="cpu, gpu, gpu:1, xpu, npu, ... (default: cpu)")
     engine.add_argument(
         "--backend",
         choices=("auto", "paddle", "onnxruntime", "openvino"),
         help="auto: the fastest one (default: paddle with an option that only Paddle has, otherwise auto)",
     )
-    engine.add_argument("--precision", choices=("fp32", "bf16", "fp16", "int8"), help="default: the export's")
+    engine.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="default: the export's")
     engine.add_argument("--cpu_threads", type=positive, help="default: all processors")
-    engine.add_argument(
-        "--run_mode", choices=("paddle", "trt_fp32", "trt_fp16", "trt_int8"), help="trt: by TensorRT, on a GPU"
-    )
+    engine.add_argument("--run_mode", choices=("paddle", "trt_fp32", "trt_fp16"), help="trt: by TensorRT, on a GPU")
     engine.add_argument("--enable_mkldnn", **yes, help="Paddle: compute with oneDNN on a CPU (default: true)")
     engine.add_argument("--enable_mkldnn_bfloat16", **yes, default=False, help="the same as --precision bf16")
 
@@ -86,6 +84,7 @@ def detector_options(arguments: argparse.Namespace) -> dict:
 
     run_mode, onednn, bfloat16 = arguments.run_mode, arguments.enable_mkldnn, arguments.enable_mkldnn_bfloat16
     tensorrt = run_mode is not None and run_mode.startswith("trt_")
+    on_cpu, on_gpu = arguments.device == "cpu", arguments.device.partition(":")[0] == "gpu"
     only_paddle = {
         "--run_mode paddle": run_mode == "paddle",
         "--enable_mkldnn": onednn is not None,
@@ -104,12 +103,12 @@ def detector_options(arguments: argparse.Namespace) -> dict:
         raise DeployError(f"{given[0]} is for --backend paddle, not {arguments.backend}")
     if tensorrt and arguments.backend == "openvino":
         raise DeployError(f"--run_mode {run_mode} is TensorRT, which --backend openvino does not have")
-    if tensorrt and arguments.device != "GPU":
-        raise DeployError(f"--run_mode {run_mode} is TensorRT, which needs --device GPU")
-    if onednn and arguments.device == "GPU":
-        raise DeployError("--enable_mkldnn is for --device CPU")
-    if bfloat16 and (onednn is False or arguments.device == "GPU"):
-        raise DeployError("--enable_mkldnn_bfloat16 needs --enable_mkldnn true and --device CPU")
+    if tensorrt and not on_gpu:
+        raise DeployError(f"--run_mode {run_mode} is TensorRT, which needs --device gpu")
+    if onednn and not on_cpu:
+        raise DeployError("--enable_mkldnn is for --device cpu")
+    if bfloat16 and (onednn is False or not on_cpu):
+        raise DeployError("--enable_mkldnn_bfloat16 needs --enable_mkldnn true and --device cpu")
     return {
         "backend": arguments.backend or ("paddle" if given or tensorrt else "auto"),
         "device": arguments.device,
@@ -117,6 +116,7 @@ def detector_options(arguments: argparse.Namespace) -> dict:
         "threads": arguments.cpu_threads,
         "tensorrt": tensorrt,
         "onednn": onednn is not False,
+        "max_batch": arguments.batch_size,
     }
 
 

@@ -69,12 +69,13 @@ class Detector:
         folder: the exported model.
         backend: paddle, onnxruntime or openvino; auto: the fastest one that is installed, has its file in the folder
             and passes the export's self-check.
-        device: cpu or gpu.
-        precision: fp32, bf16, fp16 or int8, where the backend has it (docs/DEPLOY.md); None for the one that the
+        device: cpu, gpu, or another type by its name in Paddle (xpu, npu, ...); one of several: gpu:1.
+        precision: fp32, bf16 or fp16, where the backend has it (docs/DEPLOY.md); None for the one that the
             folder was exported for.
         threads: of the CPU; None for all processors that this process may use.
         tensorrt: on a GPU, let TensorRT compile the graph.
         onednn: let Paddle Inference compute with oneDNN on a CPU.
+        max_batch: the most images in one batch; TensorRT has to know, and takes memory for that many.
 
     Attributes:
         class_names: of the classes from 0. category_ids: their ids in COCO's annotations.
@@ -94,6 +95,7 @@ class Detector:
         threads: Optional[int] = None,
         tensorrt: bool = False,
         onednn: bool = True,
+        max_batch: int = 1,
     ) -> None:
         folder = Path(folder)
         settings = read_infer_cfg(folder)
@@ -106,7 +108,7 @@ class Detector:
         self.category_ids = category_ids(settings, self.class_names)
         self.preprocess = Preprocess(settings)
         precision = precision or settings.get("precision", "fp32")
-        options = Options(device.lower(), precision, threads, tensorrt, onednn, self.preprocess.max_size)
+        options = Options(device.lower(), precision, threads, tensorrt, onednn, max_batch)
         self.backend = load_backend(folder, backend, options)
 
     def predict(self, images: Union[Image, Sequence[Image]]) -> Union[Detections, list[Detections]]:

@@ -45,6 +45,8 @@ class Pad:
         return sample
 
 
+Size = tuple[int, int]  # height and width
+
 OPERATIONS = {
     "Resize": Resize,
     "NormalizeImage": NormalizeImage,
@@ -141,11 +143,31 @@ class Preprocess:
         self.fixed_size = fixed_size(shape)
         fixed = [PadBatch(pad_to_size=self.fixed_size)] if self.fixed_size else []
         self.batch = Compose([op for op in operations if isinstance(op, PadBatch)] + fixed)
+        self.resize = next((op for op in operations if isinstance(op, Resize)), None)
 
-        resizes = [op for op in operations if isinstance(op, Resize)]
-        sides = [max(op.target_size) for op in resizes] or [1344]
-        # Rounded up to a multiple of the largest stride that a network here has.
-        self.max_size = -(-max(sides) // 128) * 128
+    def sizes(self) -> tuple[Size, Size, Size]:
+        """The least, the usual and the largest height and width of the graph's input, for engines that compile for a
+        range of sizes.
+
+        Raises:
+            DeployError: images are not resized, so that any size may come.
+        """
+        pad = next((op for op in self.sample.transforms if isinstance(op, Pad)), None)
+        if self.fixed_size or pad:
+            return ((self.fixed_size or pad.size),) * 3
+        if self.resize is None:
+            raise DeployError("infer_cfg.yml: no Resize in Preprocess, and no image_shape: what sizes may come?")
+        least = usual = largest = self.resize.target_size
+        if self.resize.keep_ratio:
+            short, long = min(least), max(least)
+            # One side may be as short as images are thin, and either side may be the long one.
+            least, usual, largest = (1, 1), (short, long), (long, long)
+        # A network halves its input five times.
+        return tuple(tuple(max(side, 32) for side in self.padded(size)) for size in (least, usual, largest))
+
+    def padded(self, size: Size) -> Size:
+        """Height and width of an image of this size that is padded alone."""
+        return padded_size(size, self.batch.transforms)
 
     def prepare(self, image: Union[str, os.PathLike, bytes, np.ndarray], *, resize: bool = True) -> dict:
         """Preprocess one image: a path, the bytes of an image file, or an RGB array (H, W, 3) uint8.

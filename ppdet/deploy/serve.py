@@ -50,12 +50,12 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--model_dir", required=True, metavar="DIR", help="folder of the exported model")
     add("--backend", default="auto", help="paddle, onnxruntime or openvino; auto: the fastest of them (default)")
-    add("--device", type=str.lower, choices=("cpu", "gpu"), default="cpu", help="default: cpu")
-    add("--precision", choices=("fp32", "bf16", "fp16", "int8"), help="default: the export's")
+    add("--device", type=str.lower, default="cpu", help="cpu, gpu, gpu:1, xpu, npu, ... (default: cpu)")
+    add("--precision", choices=("fp32", "bf16", "fp16"), help="default: the export's")
     add("--cpu_threads", type=positive, help="of the model (default: all processors)")
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all (default: 127.0.0.1)")
     add("--port", type=int, default=8080, help="0: one that is free, which the log names (default: 8080)")
-    add("--max_batch", type=positive, help="images in one run of the model (default: 4, on a GPU 8)")
+    add("--max_batch", type=positive, help="images in one run of the model (default: 4 on a CPU, 8 elsewhere)")
     add("--max_delay_ms", type=at_least_zero, default=5, help="wait for a batch to fill (default: 5)")
     add("--max_queue", type=positive, default=64, help="requests at once; more get a 503 (default: 64)")
     add("--max_body_mb", type=above_zero, default=20, help="size of a request in MiB (default: 20)")
@@ -129,7 +129,7 @@ def serve(arguments: argparse.Namespace) -> None:
         threads=arguments.cpu_threads,
     )
     settings = Settings(
-        max_batch=arguments.max_batch or (8 if arguments.device == "gpu" else 4),
+        max_batch=arguments.max_batch or (4 if arguments.device == "cpu" else 8),
         max_delay_ms=arguments.max_delay_ms,
         max_queue=arguments.max_queue,
         max_body_mb=arguments.max_body_mb,

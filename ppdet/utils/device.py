@@ -157,3 +157,11 @@ def here() -> Callable[[], None]:
         paddle._C_ops.empty([0], paddle.float32, place)
 
     return set_device
+
+
+def title(index: int = 0) -> str:
+    """A GPU's name and its compute capability: "NVIDIA A100-SXM4-40GB 8.0"."""
+    import paddle
+
+    properties = paddle.device.cuda.get_device_properties(index)
+    return f"{properties.name} {properties.major}.{properties.minor}"

@@ -1,7 +1,6 @@
 """Files from the network: downloaded once, resumed after an interruption, checked, shared by processes."""
 
 import base64
-import contextlib
 import hashlib
 import http.client
 import json
@@ -13,20 +12,14 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Optional, Union
 
 from tqdm import tqdm
 
 from ppdet.utils.errors import UserError
-from ppdet.utils.files import atomic_path, read_text, write_json
+from ppdet.utils.files import atomic_path, one_process, read_text, write_json
 from ppdet.utils.logger import get_logger
-
-try:
-    import fcntl
-except ImportError:  # Windows: there two processes must not download the same file at the same time
-    fcntl = None
 
 logger = get_logger(__name__)
 
@@ -105,7 +98,7 @@ def download(url: str, target: Path, *, md5: Optional[str] = None, hint: str = "
         target.parent.mkdir(parents=True, exist_ok=True)
         if _is_there(target, md5):
             return False
-        with _lock(target):
+        with one_process(target, "downloads"):
             if _is_there(target, md5):
                 return False
             _download_locked(url, target, md5, advice)
@@ -142,23 +135,6 @@ def _is_there(target: Path, md5: Optional[str]) -> bool:
         logger.warning("%s has another MD5 than expected: it is downloaded again", target)
         return False
     return True
-
-
-@contextlib.contextmanager
-def _lock(target: Path) -> Iterator[None]:
-    """Let one process at a time work on `target`. The system frees the lock of a process that ends."""
-    if fcntl is None:
-        yield
-        return
-    path = target.with_name(f".{target.name}.lock")
-    with open(path, "w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            logger.info("waiting for another process that downloads %s", target)
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        # The lock file stays: removing it would let two processes hold locks on two files of that name.
-        yield
 
 
 def _download_locked(url: str, target: Path, md5: Optional[str], advice: str) -> None:

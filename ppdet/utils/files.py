@@ -11,6 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Union
 
+from ppdet.utils.logger import get_logger
+
+try:
+    import fcntl
+except ImportError:  # Windows: there two processes must not write the same file at the same time
+    fcntl = None
+
+logger = get_logger(__name__)
+
 # What editors on Windows write in front of a text. UTF-32's mark begins with that of UTF-16.
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -133,6 +142,25 @@ def atomic_path(path: Union[str, Path]) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def one_process(target: Path, does: str) -> Iterator[None]:
+    """Let one process at a time work on `target`; the log of one that waits says what the other `does` with it.
+
+    The system frees the lock of a process that ends.
+    """
+    if fcntl is None:
+        yield
+        return
+    with open(target.with_name(f".{target.name}.lock"), "w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("waiting for another process that %s %s", does, target)
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        # The lock file stays: removing it would let two processes hold locks on two files of that name.
+        yield
 
 
 def flush(path: Path) -> None:

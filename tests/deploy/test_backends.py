@@ -14,7 +14,7 @@ from processors import needs_bfloat16
 from ppdet.data.transform.decode import read_image
 from ppdet.deploy import Detector
 from ppdet.deploy.backends import BACKENDS
-from ppdet.deploy.check import EXACT, TOLERANCES, SelfCheck, compare, compare_candidates
+from ppdet.deploy.check import EXACT, SelfCheck, compare, compare_candidates, tolerance_of
 from ppdet.deploy.errors import DeployError
 from ppdet.engine.export import export_model
 
@@ -151,14 +151,19 @@ def test_folder_with_one_format_and_no_self_check(exported, folder):
         ({"backend": "tensorflow"}, "it must be auto, paddle, onnxruntime, openvino"),
         ({"backend": "onnxruntime", "precision": "bf16"}, "onnxruntime: it has no bf16 here; fp32 and fp16 it has"),
         ({"backend": "onnxruntime", "precision": "fp16"}, "--format onnx --precision fp16 writes one"),
-        ({"backend": "paddle", "precision": "int8"}, "paddle: it has no int8 on a CPU"),
+        ({"backend": "paddle", "precision": "fp16"}, "paddle: it has no fp16 on a CPU"),
         ({"backend": "paddle", "precision": "bf16", "onednn": False}, "bf16 needs oneDNN"),
-        ({"backend": "openvino", "precision": "int8"}, "openvino: it has no int8"),
-        ({"precision": "fp64"}, "it must be fp32, bf16, fp16 or int8"),
-        ({"device": "tpu"}, "it must be cpu or gpu"),
+        ({"precision": "int8"}, "precision is 'int8'; it must be fp32, bf16 or fp16"),
+        ({"device": "auto"}, "device is 'auto'; it must be cpu, gpu, xpu"),
+        ({"device": "cpu:1"}, "device is 'cpu:1'; it must be cpu, gpu, xpu"),
+        ({"device": "gpu:x"}, "device is 'gpu:x'; it must be cpu, gpu, xpu, ... or, for one of several, gpu:1"),
+        ({"device": "tpu"}, "paddle: this Paddle has no tpu support: install its plugin.*; openvino: it sees no TPU"),
+        ({"device": "xpu"}, "paddle: this Paddle has no xpu support: install paddlepaddle-xpu, or use device cpu"),
+        ({"device": "npu:1", "backend": "onnxruntime"}, "onnxruntime: it has no npu here; cpu and gpu it has"),
+        ({"max_batch": 0}, "max_batch is 0; it must be at least 1"),
         ({"tensorrt": True}, "TensorRT needs device gpu"),
         ({"threads": 0}, "it must be at least 1"),
-        ({"precision": "int8"}, "paddle: it has no int8 on a CPU.*; onnxruntime: .*; openvino: "),
+        ({"precision": "fp16"}, "paddle: it has no fp16 on a CPU.*; onnxruntime: .*; openvino: "),
     ],
 )
 def test_what_does_not_go_together(folder, arguments, message):
@@ -287,7 +292,7 @@ SCORES = np.array([[[0.02, 0.01], [0.001, 0.002]]], np.float32)
 )
 def test_comparison_before_suppression(boxes, scores, strays):
     for precision, expected in strays.items():
-        result = compare_candidates([BOXES, SCORES], [boxes, scores], TOLERANCES[precision])
+        result = compare_candidates([BOXES, SCORES], [boxes, scores], tolerance_of(precision))
         assert (result.count, result.strays) == (2, expected)
 
 

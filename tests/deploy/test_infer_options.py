@@ -25,11 +25,12 @@ spec.loader.exec_module(script)
 
 DEFAULTS = {
     "backend": "auto",
-    "device": "CPU",
+    "device": "cpu",
     "precision": None,
     "threads": None,
     "tensorrt": False,
     "onednn": True,
+    "max_batch": 1,
 }
 
 
@@ -44,7 +45,8 @@ def options(monkeypatch, text):
     ("text", "expected"),
     [
         ("", {}),
-        ("--device gpu", {"device": "GPU"}),
+        ("--device GPU", {"device": "gpu"}),
+        ("--device xpu:1 --batch_size 4", {"device": "xpu:1", "max_batch": 4}),
         ("--run_mode paddle", {"backend": "paddle"}),
         ("--enable_mkldnn=True", {"backend": "paddle"}),
         ("--enable_mkldnn False --cpu_threads 3", {"backend": "paddle", "onednn": False, "threads": 3}),
@@ -53,16 +55,12 @@ def options(monkeypatch, text):
         ("--precision bf16", {"precision": "bf16"}),
         ("--backend openvino --precision fp16", {"backend": "openvino", "precision": "fp16"}),
         (
-            "--run_mode trt_fp32 --device GPU",
-            {"backend": "paddle", "device": "GPU", "precision": "fp32", "tensorrt": True},
-        ),
-        (
-            "--run_mode trt_int8 --device GPU",
-            {"backend": "paddle", "device": "GPU", "tensorrt": True, "precision": "int8"},
+            "--run_mode trt_fp32 --device GPU:1 --batch_size 8",
+            {"backend": "paddle", "device": "gpu:1", "precision": "fp32", "tensorrt": True, "max_batch": 8},
         ),
         (
             "--run_mode trt_fp16 --device GPU --backend onnxruntime",
-            {"backend": "onnxruntime", "device": "GPU", "tensorrt": True, "precision": "fp16"},
+            {"backend": "onnxruntime", "device": "gpu", "tensorrt": True, "precision": "fp16"},
         ),
     ],
 )
@@ -77,11 +75,12 @@ def test_options(monkeypatch, text, expected):
         ("--enable_mkldnn false --backend openvino", "--enable_mkldnn is for --backend paddle"),
         ("--enable_mkldnn_bfloat16 --backend auto", "--enable_mkldnn_bfloat16 is for --backend paddle"),
         ("--enable_mkldnn_bfloat16 --enable_mkldnn false", "needs --enable_mkldnn true"),
-        ("--enable_mkldnn_bfloat16 --device GPU", "and --device CPU"),
-        ("--enable_mkldnn --device GPU", "--enable_mkldnn is for --device CPU"),
+        ("--enable_mkldnn_bfloat16 --device GPU", "and --device cpu"),
+        ("--enable_mkldnn --device GPU", "--enable_mkldnn is for --device cpu"),
         ("--enable_mkldnn_bfloat16 --precision fp16", "--precision asks for fp16 and --enable_mkldnn_bfloat16 asks"),
-        ("--run_mode trt_fp16", "needs --device GPU"),
-        ("--run_mode trt_fp16 --device GPU --precision int8", "--precision asks for int8 and --run_mode asks for fp16"),
+        ("--run_mode trt_fp16", "needs --device gpu"),
+        ("--run_mode trt_fp16 --device npu", "needs --device gpu"),
+        ("--run_mode trt_fp16 --device GPU --precision bf16", "--precision asks for bf16 and --run_mode asks for fp16"),
         ("--run_mode trt_fp16 --device GPU --backend openvino", "which --backend openvino does not have"),
         ("--coco_json a.json", "--coco_json is for --save_results"),
         ("--coco_json a.json --save_results --run_benchmark", "--coco_json is for --save_results"),

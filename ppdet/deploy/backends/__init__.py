@@ -52,7 +52,7 @@ def fastest(folder: Path, options: Options) -> Backend:
     if not usable:
         raise DeployError("; ".join(f"{name}: {problem}" for name, problem in obstacles.items()))
     check = SelfCheck.read(folder)
-    comparable = check is not None and check.comparable(options.precision)
+    comparable = check is not None and check.comparable(options.precision, options.kind)
     seconds: dict[str, float] = {}
     best, failures = None, []
     for name in usable:
@@ -61,7 +61,7 @@ def fastest(folder: Path, options: Options) -> Backend:
             if not comparable:
                 tell_first(backend, check, usable)
                 return backend
-            check.verify(backend, options.precision)
+            check.verify(backend, options.precision, options.kind)
             start = time.perf_counter()
             backend(check.arrays)
             seconds[name] = time.perf_counter() - start

@@ -1,6 +1,7 @@
 """What the engines that run exported graphs have in common."""
 
 import importlib.util
+import re
 import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,14 +13,17 @@ import numpy as np
 from ppdet.deploy.errors import DeployError
 from ppdet.utils.cpu import cpu_count
 
+DEVICE = re.compile(r"cpu|(?!cpu)[a-z][a-z0-9_]*(:[0-9]+)?")
+
 
 @dataclass(frozen=True)
 class Options:
     """How to run a graph.
 
-    device: cpu or gpu. precision: fp32, bf16, fp16 or int8. threads: of the CPU, None for all that this process may
-    use. tensorrt: on a GPU, let TensorRT compile the graph. onednn: Paddle Inference computes with oneDNN on a CPU.
-    max_size: the largest sides that images are resized to, which TensorRT has to know.
+    device: cpu, gpu, xpu or another type of device by its name in Paddle, and which of them: gpu:1. precision: fp32,
+    bf16 or fp16. threads: of the CPU, None for all that this process may use. tensorrt: on a GPU, let TensorRT
+    compile the graph. onednn: Paddle Inference computes with oneDNN on a CPU. max_batch: the most images in one batch,
+    which TensorRT has to know.
     """
 
     device: str = "cpu"
@@ -27,17 +31,29 @@ class Options:
     threads: Optional[int] = None
     tensorrt: bool = False
     onednn: bool = True
-    max_size: int = 1344
+    max_batch: int = 1
 
     def __post_init__(self) -> None:
-        if self.device not in ("cpu", "gpu"):
-            raise DeployError(f"device is {self.device!r}; it must be cpu or gpu")
-        if self.precision not in ("fp32", "bf16", "fp16", "int8"):
-            raise DeployError(f"precision is {self.precision!r}; it must be fp32, bf16, fp16 or int8")
-        if self.tensorrt and self.device != "gpu":
+        if not DEVICE.fullmatch(self.device) or self.kind == "auto":
+            raise DeployError(f"device is {self.device!r}; it must be cpu, gpu, xpu, ... or, for one of several, gpu:1")
+        if self.precision not in ("fp32", "bf16", "fp16"):
+            raise DeployError(f"precision is {self.precision!r}; it must be fp32, bf16 or fp16")
+        if self.tensorrt and self.kind != "gpu":
             raise DeployError("TensorRT needs device gpu")
         if self.threads is not None and self.threads < 1:
             raise DeployError(f"threads is {self.threads}; it must be at least 1")
+        if self.max_batch < 1:
+            raise DeployError(f"max_batch is {self.max_batch}; it must be at least 1")
+
+    @property
+    def kind(self) -> str:
+        """The type of the device: cpu, gpu, xpu, npu, ..."""
+        return self.device.partition(":")[0]
+
+    @property
+    def index(self) -> int:
+        """Which of the devices of that type."""
+        return int(self.device.partition(":")[2] or 0)
 
     @property
     def cpu_threads(self) -> int:

@@ -33,6 +33,12 @@ class ONNXRuntime(Backend):
             self.session = onnxruntime.InferenceSession(str(path), session, providers=providers(options))
         except Exception as error:  # of classes that ONNX Runtime keeps to itself
             raise DeployError(f"{path}: ONNX Runtime cannot load it, export it again ({reason(error)})") from None
+        missing = [name for name in provider_names(options) if name not in self.session.get_providers()]
+        if missing:  # it goes on without, on the CPU
+            raise DeployError(
+                f"{path}: ONNX Runtime cannot start {missing[0]} on {options.device}: is there such a device, and the "
+                "CUDA, cuDNN and TensorRT that this onnxruntime-gpu was built for?"
+            )
         self.inputs = [value.name for value in self.session.get_inputs()]
         names = [value.name for value in self.session.get_outputs()]
         self.outputs = OUTPUTS if set(OUTPUTS) <= set(names) else names
@@ -46,24 +52,30 @@ class ONNXRuntime(Backend):
     def refusal(cls, options: Options) -> Optional[str]:
         if options.precision not in ("fp32", "fp16"):
             return f"it has no {options.precision} here; fp32 and fp16 it has"
-        if options.device == "gpu":
-            import onnxruntime
+        if options.kind not in ("cpu", "gpu"):
+            return f"it has no {options.kind} here; cpu and gpu it has"
+        import onnxruntime
 
-            wanted = providers(options)[0]
-            wanted = wanted[0] if isinstance(wanted, tuple) else wanted
-            if wanted not in onnxruntime.get_available_providers():
-                return f"this ONNX Runtime has no {wanted}: install onnxruntime-gpu, or use device cpu"
-        return None
+        there = onnxruntime.get_available_providers()
+        missing = [name for name in provider_names(options) if name not in there]
+        return f"this ONNX Runtime has no {missing[0]}: install onnxruntime-gpu, or use device cpu" if missing else None
 
     def run(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
         return self.session.run(self.outputs, arrays)
 
 
-def providers(options: Options) -> list:
-    """ONNX Runtime's execution providers, first choice first."""
-    chosen: list = ["CPUExecutionProvider"]
-    if options.device == "gpu":
-        chosen.insert(0, "CUDAExecutionProvider")
+def providers(options: Options) -> list[tuple[str, dict]]:
+    """ONNX Runtime's execution providers and their options, first choice first."""
+    chosen: list[tuple[str, dict]] = [("CPUExecutionProvider", {})]
+    if options.kind == "gpu":
+        # By default it times all algorithms of each convolution for each new size of image, which takes seconds.
+        cuda = {"device_id": options.index, "cudnn_conv_algo_search": "HEURISTIC"}
+        chosen.insert(0, ("CUDAExecutionProvider", cuda))
     if options.tensorrt:
-        chosen.insert(0, ("TensorrtExecutionProvider", {"trt_fp16_enable": options.precision == "fp16"}))
+        tensorrt = {"device_id": options.index, "trt_fp16_enable": options.precision == "fp16"}
+        chosen.insert(0, ("TensorrtExecutionProvider", tensorrt))
     return chosen
+
+
+def provider_names(options: Options) -> list[str]:
+    return [name for name, _ in providers(options)]

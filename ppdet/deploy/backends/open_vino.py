@@ -34,7 +34,7 @@ class OpenVINO(Backend):
 
         path = self.find(folder, options.precision)
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": TYPES[options.precision]}
-        if options.device == "cpu":
+        if options.kind == "cpu":
             settings["INFERENCE_NUM_THREADS"] = options.cpu_threads
             # Processes that each take a share of the processors would all be pinned to the same ones.
             settings["ENABLE_CPU_PINNING"] = options.cpu_threads >= cpu_count()
@@ -44,7 +44,7 @@ class OpenVINO(Backend):
             if options.precision != "fp32":
                 keep_whole(model, "im_shape")
             with all_instructions():
-                compiled = core.compile_model(model, options.device.upper(), settings)
+                compiled = core.compile_model(model, device_name(options), settings)
         except Exception as error:  # of classes that OpenVINO keeps to itself
             raise DeployError(f"{path}: OpenVINO cannot load it, export it again ({reason(error)})") from None
         self.request = compiled.create_infer_request()
@@ -66,9 +66,10 @@ class OpenVINO(Backend):
             return f"it has no {options.precision} here; fp32, bf16 and fp16 it has"
         import openvino
 
-        device = options.device.upper()
-        if not any(name.startswith(device) for name in openvino.Core().available_devices):
-            return f"it sees no {device}"
+        # Where there are two GPUs, they are GPU.0 and GPU.1; one alone is GPU.
+        seen, device = openvino.Core().available_devices, device_name(options)
+        if device not in seen and f"{device}.0" not in seen and not (device.endswith(".0") and device[:-2] in seen):
+            return f"it sees no {device}; it sees {', '.join(seen)}"
         return None
 
     def run(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -76,6 +77,11 @@ class OpenVINO(Backend):
         self.request.infer(arrays, share_inputs=True)
         # Copies: the request writes its next results where these are.
         return [self.request.get_tensor(output).data.copy() for output in self.outputs]
+
+
+def device_name(options: Options) -> str:
+    """The device as OpenVINO writes it: CPU, GPU, GPU.1."""
+    return options.device.upper().replace(":", ".")
 
 
 @contextlib.contextmanager

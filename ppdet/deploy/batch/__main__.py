@@ -54,7 +54,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--shard_size", type=positive, help="images of an output file (default: 500)")
     parser.add_argument("--backend", choices=("auto", "paddle", "onnxruntime", "openvino"), default="auto")
     parser.add_argument("--device", type=str.lower, choices=("cpu", "gpu"), default="cpu", help="gpu: one per worker")
-    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16", "int8"), help="default: the export's")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="default: the export's")
     parser.add_argument("--ray_address", help="of a Ray cluster, or auto (default: start Ray on this machine)")
     arguments = parser.parse_args()
     if arguments.name_column and not arguments.bytes_column:

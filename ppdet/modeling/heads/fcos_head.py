@@ -222,7 +222,9 @@ class FCOSHead(nn.Layer):
         """
         x, y = coordinates(size_of(logits), step, self.num_shift)
         left, top, right, bottom = distances.unbind(axis=1)
-        boxes = paddle.stack([x - left, y - top, x + right, y + bottom], axis=-1).flatten(1, 2)
+        # Subtraction alone, which is as exact: engines that compute in 16 bits go by names of operators, and can leave
+        # it in float32 while the network adds in 16 bits.
+        boxes = paddle.stack([x - left, y - top, x - -right, y - -bottom], axis=-1).flatten(1, 2)
         return boxes, self.score(logits.flatten(2), quality.flatten(2))
 
     def decode_candidates(
@@ -260,7 +262,8 @@ class FCOSHead(nn.Layer):
         x, y = (place.astype("float32") + self.num_shift for place in (index % width, index // width))
         down, right = in_float(step)
         centre = paddle.stack([x * right, y * down], axis=-1)
-        return paddle.concat([centre - distances[:, :, :2], centre + distances[:, :, 2:]], axis=2)
+        # As in `decode_level`, by subtraction alone.
+        return paddle.concat([centre - distances[:, :, :2], centre - -distances[:, :, 2:]], axis=2)
 
     def score(self, logits: Tensor, quality: Tensor) -> Tensor:
         score = F.sigmoid(logits) * quality
