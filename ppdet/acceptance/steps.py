@@ -49,11 +49,16 @@ def r50_config(context: Context, options: Sequence[str] = ()) -> object:
     return load_config(CONFIGS / "fcos_r50_fpn_1x_coco.yml", options)
 
 
-def trainer_of(cfg: object) -> object:
-    """A trainer that is ready for `step`."""
+def trainer_of(cfg: object, hooks: Sequence[object] = ()) -> object:
+    """A trainer that is ready for `step`, or to `train`.
+
+    Float16 begins with a loss scale of 1: with the usual first one, which is too large, the first updates would not be
+    made, and where nothing guards them they would be infinite.
+    """
     from ppdet.engine.trainer import Trainer
 
-    trainer = Trainer(cfg)
+    trainer = Trainer(cfg, hooks=list(hooks))
+    trainer.precision.load_state({"scale": 1.0, "good_steps": 0})
     trainer.model.train()
     return trainer
 

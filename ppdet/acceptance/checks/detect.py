@@ -86,6 +86,8 @@ def network_tolerance(context: Context) -> object:
     """How far the device's detections may be from the CPU's."""
     from ppdet.deploy import check as deploy_check
 
+    if hasattr(deploy_check, "tolerance_of"):
+        return deploy_check.tolerance_of("fp32", context.device)
     return deploy_check.TOLERANCES["fp32"]
 
 

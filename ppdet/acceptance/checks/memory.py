@@ -35,12 +35,10 @@ MEMORY_ADVICE = """
 
 def short_run(context: Context, hooks: Sequence[object], more: Sequence[str] = ()) -> object:
     """A run of R18 with an average of weights and clipped gradients, of three lines of the log."""
-    from ppdet.engine.trainer import Trainer
-
     interval = context.pick(INTERVAL, QUICK_INTERVAL)
     options = ["ResNet.depth=18", "use_ema=true", "OptimizerBuilder.clip_grad_by_norm=10.0", f"log_iter={interval}"]
     options += ["epoch=null", f"max_iters={2 * interval + 1}", "TrainReader.batch_size=1"]
-    return Trainer(r50_config(context, [*options, *more]), hooks=list(hooks))
+    return trainer_of(r50_config(context, [*options, *more]), hooks)
 
 
 def traced_run(context: Context, path: Path) -> None:

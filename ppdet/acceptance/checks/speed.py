@@ -54,8 +54,6 @@ def measure(context: Context, options: list[str]) -> Outcome:
 
     device.reset_peak_memory()
     trainer = trainer_of(r50_config(context, options))
-    # Without the guard nothing takes back an update that float16's first, too large scale has made infinite.
-    trainer.precision.load_state({"scale": 1.0, "good_steps": 0})
     batch = first_batch(trainer)
     bare_guard = NoGuard(trainer)
 
