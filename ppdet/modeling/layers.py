@@ -13,9 +13,10 @@ from paddle.regularizer import L2Decay
 from paddle.vision.ops import DeformConv2D
 
 from ppdet.modeling import cpu
-from ppdet.modeling.mixed import Float32, like_convolved
+from ppdet.modeling.folding import folded, is_constant, scale_and_shift, scaled_weight
+from ppdet.modeling.mixed import Float32, convolved_type, in_float32, like_convolved
+from ppdet.utils import device
 
-SMALL_TYPES = (paddle.float16, paddle.bfloat16)
 # See `make_norm`.
 Freeze = Union[bool, Literal["statistics"]]
 
@@ -91,24 +92,33 @@ class Conv2D(nn.Conv2D):
         y = cpu.convolve(self, x, residual=residual, relu=relu, **options)
         if y is not None:
             return y
-        x = for_paddle(x)
-        # Not super(): Paddle 2.6 turns the body of an `if` into a function when it records a static graph.
-        if scale is None:
+        return finish(self.by_paddle(for_paddle(x), scale, shift), residual, relu)
+
+    def by_paddle(self, x: Tensor, scale: Optional[Tensor], shift: Optional[Tensor]) -> Tensor:
+        """conv(x) * scale + shift by Paddle's convolution. In mixed precision its result and a bias have one type."""
+        bias = self.bias if shift is None else shift
+        if self._padding_mode != "zeros" or (scale is None and (bias is None or convolved_type() is None)):
+            # Not super(): Paddle 2.6 turns the body of an `if` into a function when it records a static graph.
             y = nn.Conv2D.forward(self, x)
-        elif self._padding_mode == "zeros" and self._data_format == "NCHW":
-            weight = self.weight * scale.reshape([-1, 1, 1, 1])
-            y = F.conv2d(x, weight, like_convolved(shift), self._stride, self._padding, self._dilation, self._groups)
-        else:
-            scale, shift = (like_convolved(v.reshape([-1, 1, 1, 1])) for v in (scale, shift))
-            y = nn.Conv2D.forward(self, x) * scale + shift
-        y = finish(y, residual, relu)
-        return y.astype("float32") if self.float_result and y.dtype in SMALL_TYPES else y
+            return in_float32(y) if self.float_result else y
+        weight = self.weight if scale is None else scaled_weight(self.weight, scale)
+        where = self._stride, self._padding, self._dilation, self._groups
+        if not self.float_result:
+            return F.conv2d(x, weight, like_convolved(bias), *where)
+        y = in_float32(F.conv2d(x, weight, None, *where))
+        with Float32():
+            return y + bias.reshape([1, -1, 1, 1])
 
 
 def sample_deformed(x: Tensor, conv_offset: nn.Layer, conv: nn.Layer, samples: int) -> Tensor:
-    """Apply the deformable `conv` to x (N, C, H, W), with offsets and masks that `conv_offset` reads from x."""
-    offset, mask = for_paddle(conv_offset(x)).split([2 * samples, samples], axis=1)
-    return conv(for_paddle(x), offset, mask=F.sigmoid(mask))
+    """Apply the deformable `conv` to x (N, C, H, W), with offsets and masks that `conv_offset` reads from x.
+
+    It is computed in float32, the only type that Paddle has kernels of it for.
+    """
+    offset, mask = in_float32(for_paddle(conv_offset(x))).split([2 * samples, samples], axis=1)
+    with Float32():
+        y = conv(in_float32(x), offset, mask=F.sigmoid(mask))
+    return like_convolved(y)
 
 
 def normalize(norm: nn.Layer, x: Tensor, *, residual: Optional[Tensor] = None, relu: bool = False) -> Tensor:
@@ -133,30 +143,13 @@ def finish(y: Tensor, residual: Optional[Tensor], relu: bool) -> Tensor:
 
 def for_paddle(x: Tensor) -> Tensor:
     """x as float32 if it is bfloat16 on a CPU, where most of Paddle's own operations do not take that."""
-    small = paddle.in_dynamic_mode() and x.dtype == paddle.bfloat16 and x.place.is_cpu_place()
+    small = paddle.in_dynamic_mode() and x.dtype == paddle.bfloat16 and device.is_cpu()
     return x.astype("float32") if small else x
 
 
 def rectify(x: Tensor) -> Tensor:
     """The ReLU of a map (N, C, H, W)."""
     return cpu.relu(x) if cpu.takes(x) else F.relu(x)
-
-
-def is_constant(norm: nn.Layer) -> bool:
-    """Whether a batch norm only multiplies and adds constants now: stored statistics, nothing to train."""
-    if not isinstance(norm, nn.BatchNorm2D) or not paddle.in_dynamic_mode():
-        return False
-    if norm.training and not norm._use_global_stats:
-        return False
-    return not paddle.is_grad_enabled() or (norm.weight.stop_gradient and norm.bias.stop_gradient)
-
-
-@paddle.no_grad()
-def scale_and_shift(norm: nn.BatchNorm2D) -> tuple[Tensor, Tensor]:
-    """What a batch norm with its stored statistics multiplies by and adds, (C,) each."""
-    with Float32():
-        scale = norm.weight / (norm._variance + norm._epsilon).sqrt()
-        return scale, norm.bias - norm._mean * scale
 
 
 def fork(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -246,7 +239,7 @@ class ConvNorm(nn.Layer):
         if isinstance(self.norm, nn.Identity):
             return self.conv(x, residual=residual, relu=relu)
         if is_constant(self.norm):
-            return self.conv.affine(x, *scale_and_shift(self.norm), residual=residual, relu=relu)
+            return self.conv.affine(x, *folded(self.norm), residual=residual, relu=relu)
         return normalize(self.norm, self.conv(x), residual=residual, relu=relu)
 
     @paddle.no_grad()

@@ -8,6 +8,7 @@ from paddle import Tensor, nn
 
 from ppdet.core.workspace import register
 from ppdet.modeling import cpu
+from ppdet.modeling.folding import UnchangedNorms
 from ppdet.modeling.heads.fcos_head import DenseMaps, FCOSHead
 from ppdet.modeling.mixed import Float32
 from ppdet.utils.errors import UserError
@@ -98,7 +99,7 @@ class FCOS(nn.Layer):
                 f"the network takes image sides that are multiples of {stride}, not {images.shape[2]}x"
                 f"{images.shape[3]}: add `- PadBatch: {{pad_to_stride: {stride}}}` to the reader's batch_transforms"
             )
-        with cpu.UnchangedWeights():
+        with cpu.UnchangedWeights(), UnchangedNorms(self):
             return self.fcos_head(self.neck(self.backbone(images)))
 
     def in_pixels(self, maps: DenseMaps) -> DenseMaps:

@@ -12,6 +12,7 @@ from paddle import Tensor, nn
 
 from ppdet.core.workspace import register, serializable
 from ppdet.modeling.layers import ConvNorm, Freeze, ShapeSpec, finish, for_paddle, fork, halve, max_pool
+from ppdet.modeling.mixed import like_convolved
 
 # Blocks in res2 to res5, and whether they are bottlenecks.
 DEPTHS = {
@@ -35,7 +36,9 @@ class SqueezeExcite(nn.Layer):
     def forward(self, x: Tensor) -> Tensor:
         x = for_paddle(x)
         weight = F.relu(self.squeeze(x.mean(axis=[2, 3])))
-        return x * F.sigmoid(self.excitation(weight)).unsqueeze(-1).unsqueeze(-1)
+        # In mixed precision a float32 factor would make the map float32.
+        factor = like_convolved(F.sigmoid(self.excitation(weight)))
+        return x * factor.unsqueeze(-1).unsqueeze(-1)
 
 
 class PooledShortcut(nn.Layer):
