@@ -53,6 +53,7 @@ class Kernels:
         self.profiler.stop()
         for root in self.profiler.profiler_result.get_data().values():
             self.collect(root, "")
+        del self.profiler  # Paddle has no second one as long as there is one
 
     def collect(self, event: object, part: str) -> None:
         """Add an event of the profiler's tree, and those within it."""

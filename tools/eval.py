@@ -26,10 +26,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--classwise", action="store_true", help="AP of each class")
     parser.add_argument("--save_prediction_only", action="store_true", help="write bbox.json and compute no numbers")
     add_slice_arguments(parser)
+    parser.add_argument(
+        "--amp", action="store_true", help="mixed precision (-o eval_amp=true); on a CPU bfloat16, if it has that"
+    )
     arguments = parser.parse_args()
     require_run(parser, arguments)
-    if arguments.json_eval and arguments.slice_infer:
-        parser.error("--json_eval takes detections from a file: leave --slice_infer out")
+    arguments.opt = [*arguments.opt, *["eval_amp=true"] * arguments.amp]
+    for name in ("slice_infer", "amp"):
+        if arguments.json_eval and getattr(arguments, name):
+            parser.error(f"--json_eval takes detections from a file: leave --{name} out")
     return arguments
 
 

@@ -30,8 +30,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--save_threshold", type=float, default=0.0, help="least score in bbox.json")
     parser.add_argument("--visualize", type=flag, default=True, help="draw pictures (default: true)")
     add_slice_arguments(parser)
+    parser.add_argument(
+        "--amp", action="store_true", help="mixed precision (-o eval_amp=true); on a CPU bfloat16, if it has that"
+    )
     arguments = parser.parse_args()
     require_run(parser, arguments)
+    arguments.opt = [*arguments.opt, *["eval_amp=true"] * arguments.amp]
     return arguments
 
 

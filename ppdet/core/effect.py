@@ -22,7 +22,7 @@ NEEDS = {
         ("ema_decay", "ema_start_iters", "ema_black_list", "ema_filter_no_grad"), ("use_ema", "use_simple_ema")
     ),
     "ema_decay_type": ("use_ema",),
-    **dict.fromkeys(("amp_dtype", "amp_level", "custom_white_list", "custom_black_list"), ("amp",)),
+    **dict.fromkeys(("amp_dtype", "amp_level", "custom_white_list", "custom_black_list"), ("amp", "eval_amp")),
     **dict.fromkeys(("semi_start_iters", "DenseTeacher", "UnsupTrainDataset"), ("ssod_method",)),
     "vdl_log_dir": ("use_vdl",),
 }

@@ -189,6 +189,9 @@ SETTINGS = {
     "use_tensorboard": Setting(bool, False, "write TensorBoard logs to the run's folder (needs tensorboardX)"),
     # mixed precision
     "amp": Setting(bool, False, "train in mixed precision; on a CPU bfloat16, where the processor multiplies it"),
+    "eval_amp": Setting(
+        bool, False, "evaluate and infer in mixed precision, while training too; false: in float32 whatever amp says"
+    ),
     "amp_dtype": Setting(
         Optional[Literal["float16", "bfloat16"]],
         None,

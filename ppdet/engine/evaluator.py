@@ -24,7 +24,9 @@ from ppdet.engine import distributed
 from ppdet.engine.build import build_dataset, build_reader
 from ppdet.engine.classes import classes_of, follow
 from ppdet.engine.data_warnings import is_same_file, warn_of_data, warn_of_leaks
+from ppdet.engine.precision import Precision
 from ppdet.metrics.coco import COCOMetric
+from ppdet.modeling.folding import UnchangedNorms
 from ppdet.utils import device
 from ppdet.utils.annotation_kinds import describe_json
 from ppdet.utils.coco_file import shown
@@ -67,6 +69,7 @@ class Evaluator:
             warn_of_leaks(self.dataset, training.unlabeled.dataset, "UnsupTrainDataset")
         if not (predictions_only or (learned and is_same_file(self.dataset, learned))):
             warn_of_data(self.dataset, "EvalDataset", training=False)
+        self.precision = Precision(cfg, "eval_amp")
         self.own_names = list(self.dataset.class_names)
         self.reader = build_reader(cfg, "EvalReader", self.dataset)
         self.slicing = slicing
@@ -102,10 +105,11 @@ class Evaluator:
         model.eval()
         start = time.perf_counter()
         # One thread collects a batch's detections while the model is at the next batch.
-        with ThreadPoolExecutor(max_workers=1, initializer=device.here()) as collector:
+        with UnchangedNorms(), ThreadPoolExecutor(max_workers=1, initializer=device.here()) as collector:
             collected = None
             for batch in progress(self.reader, "evaluate"):
-                detections = model(batch)
+                with self.precision.forward():
+                    detections = model(batch)
                 if collected:
                     collected.result()
                 collected = collector.submit(collect, metric, *detections, batch, merger)

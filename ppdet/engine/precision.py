@@ -1,8 +1,8 @@
 """The type that training computes in."""
 
 import contextlib
-from collections.abc import Sequence
-from typing import Optional, Union
+from collections.abc import Iterator, Sequence
+from typing import Literal, Optional, Union
 
 import paddle
 from paddle import Tensor
@@ -10,24 +10,28 @@ from paddle import Tensor
 from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError
 from ppdet.engine.loss_scale import LEAST, LossScale
-from ppdet.engine.runtime import training_type
+from ppdet.engine.runtime import computing_type
 from ppdet.modeling import cpu
 from ppdet.utils import device
 
 
 class Precision:
-    """Forward and backward passes in the configuration's type; weights, losses and optimizer stay float32.
+    """Passes in the configuration's type; weights, losses, decoded boxes and the optimizer stay float32.
 
     On a CPU the layers that oneDNN computes take the type. On a GPU Paddle casts what goes into its operations: O1
     those that gain by it, O2 all that have a kernel for it. The weights themselves stay float32 in both, which is what
     paddle.amp.decorate calls master weights: checkpoints, averages and the optimizer know of nothing else.
+
+    Args:
+        setting: what asks for a smaller type: `amp` for training, `eval_amp` for evaluation and inference.
     """
 
-    def __init__(self, cfg: Config) -> None:
-        self.dtype = training_type(cfg)
+    def __init__(self, cfg: Config, setting: Literal["amp", "eval_amp"] = "amp") -> None:
+        self.dtype = computing_type(cfg, setting)
         on_gpu = not device.is_cpu()
         self.autocast_options = autocast_options(cfg, self.dtype) if on_gpu and self.dtype != "float32" else None
-        self.loss_scale: Optional[LossScale] = LossScale() if on_gpu and self.dtype == "float16" else None
+        scaled = on_gpu and self.dtype == "float16" and setting == "amp"
+        self.loss_scale: Optional[LossScale] = LossScale() if scaled else None
 
     def context(self) -> contextlib.AbstractContextManager:
         """Where forward and backward passes run."""
@@ -36,6 +40,12 @@ class Precision:
     def autocast(self) -> contextlib.AbstractContextManager:
         """Where the forward pass runs, besides. Not the backward pass: its operations follow those of the forward."""
         return paddle.amp.auto_cast(**self.autocast_options) if self.autocast_options else contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def forward(self) -> Iterator[None]:
+        """Where a forward pass alone runs. Not what makes its batch: pixels are normalised in float32."""
+        with self.context(), self.autocast():
+            yield
 
     def scale(self, loss: Tensor) -> Tensor:
         """The loss to call `backward` of."""
@@ -76,6 +86,9 @@ def is_overflow(scale: Optional[Tensor], losses: Sequence[Union[float, str]]) ->
 def autocast_options(cfg: Config, dtype: str) -> dict:
     """Arguments of paddle.amp.auto_cast.
 
+    On a GPU group norms take and give maps of the smaller type: Paddle's kernels there add up in float32, forward and
+    backward, which its own list, made for all devices, does not count on.
+
     Raises:
         ConfigError: an operation stands in both lists.
     """
@@ -84,8 +97,9 @@ def autocast_options(cfg: Config, dtype: str) -> dict:
         raise ConfigError(
             f"{cfg.path}: custom_white_list and custom_black_list both have {', '.join(sorted(white & black))}"
         )
+    ours = {"group_norm", "depthwise_conv2d"} if device.kind() == "gpu" else set()
     return {
-        "custom_white_list": white,
+        "custom_white_list": white | (ours - black),
         "custom_black_list": black,
         "level": cfg["amp_level"],
         "dtype": dtype,

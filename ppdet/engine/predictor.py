@@ -12,6 +12,7 @@ from ppdet.deploy.slicing import Slicing, WindowMerger
 from ppdet.engine.build import build_dataset, build_reader, build_trained_model
 from ppdet.engine.classes import follow
 from ppdet.engine.evaluator import rows_by_image
+from ppdet.engine.precision import Precision
 
 
 class Predictor:
@@ -27,6 +28,7 @@ class Predictor:
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
         self.dataset = build_dataset(cfg, "TestDataset")
+        self.precision = Precision(cfg, "eval_amp")
         self.model: nn.Layer = build_trained_model(cfg)
         follow(self.dataset, "TestDataset", self.model.trained_classes)
 
@@ -44,4 +46,6 @@ class Predictor:
             reader.read_windows(slicing.windows)
             merger = WindowMerger(slicing)
         for batch in reader:
-            yield from rows_by_image(*self.model(batch), batch, merger)
+            with self.precision.forward():
+                found = self.model(batch)
+            yield from rows_by_image(*found, batch, merger)

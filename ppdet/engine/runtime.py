@@ -1,6 +1,6 @@
 """The device that Paddle computes on, and the type that layers compute in."""
 
-from typing import Optional
+from typing import Literal, Optional
 
 from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError
@@ -9,31 +9,36 @@ from ppdet.utils import device
 from ppdet.utils.logger import get_logger
 from ppdet.utils.paddle_setup import load_paddle
 
-__all__ = ["choose", "gpu_type", "load_paddle", "set_device", "smaller_type", "training_type"]
+__all__ = ["choose", "computing_type", "gpu_type", "load_paddle", "set_device", "smaller_type"]
 
 logger = get_logger(__name__)
 
 
-def training_type(cfg: Config) -> str:
-    """The type layers compute in while training: float32, bfloat16 or, on another device, float16; the log says it.
+def computing_type(cfg: Config, setting: Literal["amp", "eval_amp"]) -> str:
+    """The type layers compute in: float32, bfloat16 or, on a GPU, float16; the log says it.
+
+    Args:
+        setting: what asks for a smaller type: `amp` for training, `eval_amp` for evaluation and inference.
 
     Raises:
-        ConfigError: mixed precision, or amp_dtype, on a device that does not have it.
+        ConfigError: mixed precision, or amp_dtype, on a GPU that does not have it.
     """
-
     from ppdet.modeling import cpu
 
+    wanted, doing = cfg[setting], {"amp": "training", "eval_amp": "evaluation"}[setting]
+    if not wanted and (setting == "eval_amp" or not device.is_cpu()):
+        return "float32"
     if not device.is_cpu():
-        if not cfg["amp"]:
-            return "float32"
         dtype = smaller_type(cfg["amp_dtype"])
-        logger.info("mixed precision: %s, %s", dtype, cfg["amp_level"])
+        logger.info("%s in mixed precision: %s, %s", doing, dtype, cfg["amp_level"])
         return dtype
     onednn = cfg["use_onednn"] and cpu.ready()
-    dtype = "bfloat16" if cfg["amp"] and onednn and cpu.has_bfloat16() else "float32"
-    if cfg["amp"] and dtype == "float32":
-        logger.warning("amp: training in float32: bfloat16 needs oneDNN and a processor with AVX-512 BF16 or AMX")
-    if cfg["amp"]:
+    dtype = "bfloat16" if wanted and onednn and cpu.has_bfloat16() else "float32"
+    if wanted and dtype == "float32":
+        logger.warning(
+            "%s: %s in float32: bfloat16 needs oneDNN and a processor with AVX-512 BF16 or AMX", setting, doing
+        )
+    if wanted:
         ours = {"amp_dtype": (None, "bfloat16"), "amp_level": ("O1",)}
         for_gpus = [key for key, values in ours.items() if cfg[key] not in values]
         for_gpus += [key for key in ("custom_white_list", "custom_black_list") if cfg[key]]

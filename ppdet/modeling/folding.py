@@ -8,7 +8,7 @@ from typing import NamedTuple, Optional
 import paddle
 from paddle import Tensor, nn
 
-from ppdet.modeling.mixed import Float32, convolved_type, like_convolved
+from ppdet.modeling.mixed import Float32, convolved_type
 
 
 def is_constant(norm: nn.Layer) -> bool:
@@ -40,35 +40,42 @@ class Fold(NamedTuple):
     dtype: Optional[str]
 
 
+class ScaledWeight(NamedTuple):
+    """A convolution's weight times a norm's scale, of `dtype`; both are in it so that no others can get their ids."""
+
+    weight: Tensor
+    scale: Tensor
+    product: Tensor
+    dtype: Optional[str]
+
+
 class _State(threading.local):
-    """Of the innermost `UnchangedNorms` of this thread: folds by the id of their norm, weights by that of theirs."""
+    """What the outermost `UnchangedNorms` of this thread keeps, by the id of the norm or the weight it is of."""
 
     folds: Optional[dict[int, Fold]] = None
-    weights: Optional[dict[int, tuple[Tensor, Tensor, Tensor]]] = None
+    weights: Optional[dict[int, ScaledWeight]] = None
 
 
 _state = _State()
 
 
 class UnchangedNorms:
-    """Weights and statistics of `model` do not change within, so that its constant norms are folded once.
+    """Weights and statistics do not change within, so that constant norms are folded once.
 
-    All of them together, in a dozen kernels: one norm takes five. Nothing outlives the context, since nothing tells
-    that a tensor was changed: `set_value` moves neither a tensor's version nor its address, and an in-place kernel on
-    a buffer that several tensors share moves no version of theirs.
-
-    Within another one of the same thread, this one only adds what that does not have. An outer one therefore says how
-    long the weights stay: a model's forward pass, a training step of several passes, an evaluation.
+    Nothing outlives the outermost of these contexts in a thread, which is a model's forward pass or, for those who run
+    a model many times, an evaluation: nothing tells that a tensor was changed. `set_value` moves neither its version
+    nor its address, and an in-place kernel on a buffer that several tensors share moves no version of theirs.
 
     A class, not a decorated function, since Paddle's recording of static graphs goes through it and complains of those.
 
     Args:
-        weights: keep the weights of convolutions times the norms' scales as well, in memory of their own, for those who
-            run the model many times.
+        model: its constant norms are folded now, all of them together in a dozen kernels: one norm takes five. None:
+            contexts within this one do that, and what they fold stays, as do the convolutions' weights times the norms'
+            scales, in memory of their own.
     """
 
-    def __init__(self, model: nn.Layer, *, weights: bool = False) -> None:
-        self.model, self.keeps_weights = model, weights
+    def __init__(self, model: Optional[nn.Layer] = None) -> None:
+        self.model = model
 
     def __enter__(self) -> None:
         self.before = _state.folds, _state.weights
@@ -76,13 +83,20 @@ class UnchangedNorms:
             return
         if _state.folds is None:
             _state.folds = {}
-        if _state.weights is None and self.keeps_weights:
-            _state.weights = {}
-        missing = [n for n in self.model.sublayers() if id(n) not in _state.folds and is_constant(n)]
+        if self.model is None:
+            _state.weights = {} if _state.weights is None else _state.weights
+            return
+        missing = [norm for norm in self.model.sublayers() if is_constant(norm) and known(norm) is None]
         _state.folds.update((id(fold.norm), fold) for fold in fold_together(missing))
 
     def __exit__(self, *error: object) -> None:
         _state.folds, _state.weights = self.before
+
+
+def known(norm: nn.Layer) -> Optional[Fold]:
+    """What a constant norm was found to multiply by and add, in the type that is asked for now."""
+    fold = (_state.folds or {}).get(id(norm))
+    return fold if fold and fold.dtype == convolved_type() else None
 
 
 @paddle.no_grad()
@@ -95,11 +109,11 @@ def fold_together(norms: Iterable[nn.Layer]) -> list[Fold]:
     for epsilon, same in by_epsilon.items():
         with Float32():
             weight, bias, mean, variance = (
-                paddle.concat(tensors)
-                for tensors in zip(*((n.weight, n.bias, n._mean, n._variance) for n in same))
+                paddle.concat(tensors) for tensors in zip(*((n.weight, n.bias, n._mean, n._variance) for n in same))
             )
             scale = weight / (variance + epsilon).sqrt()
-            shift = (bias - mean * scale).astype(dtype or "float32")
+            shift = bias - mean * scale
+            shift = shift.astype(dtype) if dtype else shift
             sizes = [n.weight.shape[0] for n in same]
             folds += [Fold(*of_norm, dtype) for of_norm in zip(same, parts(scale, sizes), parts(shift, sizes))]
     return folds
@@ -112,23 +126,24 @@ def parts(joined: Tensor, sizes: Sequence[int]) -> list[Tensor]:
 
 def folded(norm: nn.BatchNorm2D) -> tuple[Tensor, Tensor]:
     """`scale_and_shift` of a constant norm, from the `UnchangedNorms` around it where there is one."""
-    fold = (_state.folds or {}).get(id(norm))
-    return (fold.scale, fold.shift) if fold and fold.dtype == convolved_type() else scale_and_shift(norm)
+    fold = known(norm)
+    return (fold.scale, fold.shift) if fold else scale_and_shift(norm)
 
 
 def scaled_weight(weight: Tensor, scale: Tensor) -> Tensor:
-    """A convolution's weight (O, I, H, W) times the scale (O,) of the norm after it."""
+    """A convolution's weight (O, I, H, W) times the scale (O,) of the norm after it, computed in float32.
+
+    Where `UnchangedNorms` keeps it, it is in the type of the convolution.
+    """
+    kept, dtype = _state.weights, convolved_type()
+    keeps = kept is not None and (weight.stop_gradient or not paddle.is_grad_enabled())
+    if keeps and id(weight) in kept:
+        entry = kept[id(weight)]
+        if entry.scale is scale and entry.dtype == dtype:
+            return entry.product
     with Float32():
-        product = kept_weight(weight, scale)
-        return weight * scale.reshape([-1, 1, 1, 1]) if product is None else product
-
-
-def kept_weight(weight: Tensor, scale: Tensor) -> Optional[Tensor]:
-    """The product where `UnchangedNorms` keeps it, in the type of the convolution; None where it does not."""
-    kept = _state.weights
-    if kept is None or (paddle.is_grad_enabled() and not weight.stop_gradient):
-        return None
-    if id(weight) not in kept:
-        kept[id(weight)] = weight, scale, weight * scale.reshape([-1, 1, 1, 1])
-    _, of, product = kept[id(weight)]
-    return product if of is scale else None
+        product = weight * scale.reshape([-1, 1, 1, 1])
+        if keeps:
+            product = product.astype(dtype) if dtype else product
+            kept[id(weight)] = ScaledWeight(weight, scale, product, dtype)
+    return product

@@ -115,8 +115,9 @@ def sample_deformed(x: Tensor, conv_offset: nn.Layer, conv: nn.Layer, samples: i
 
     It is computed in float32, the only type that Paddle has kernels of it for.
     """
-    offset, mask = in_float32(for_paddle(conv_offset(x))).split([2 * samples, samples], axis=1)
+    offset_and_mask = for_paddle(conv_offset(x))
     with Float32():
+        offset, mask = in_float32(offset_and_mask).split([2 * samples, samples], axis=1)
         y = conv(in_float32(x), offset, mask=F.sigmoid(mask))
     return like_convolved(y)
 

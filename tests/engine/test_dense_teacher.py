@@ -6,12 +6,13 @@ import math
 import numpy as np
 import paddle
 import pytest
-from paddle.amp.auto_cast import amp_state
+from autocast import as_on_a_gpu
 
 from ppdet.core.errors import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.engine.hooks import Hook
 from ppdet.engine.methods import suppression, total_losses, views
+from ppdet.engine.precision import Precision
 from ppdet.engine.trainer import Trainer
 from ppdet.engine.weights import read_arrays
 
@@ -215,22 +216,22 @@ def test_another_batch_size_moves_the_teachers_clock_too(tiny_semi):
     assert again.iteration == again.ema.step == 4
 
 
-@pytest.mark.filterwarnings("ignore:amp_guard can only be enabled")
-def test_networks_of_both_follow_mixed_precision(tiny_semi):
-    """Student and teacher compute in the smaller type on unlabelled images too; the loss does not."""
-    run = trainer(tiny_semi)
+@pytest.mark.parametrize(("level", "dtype"), [("O1", "bfloat16"), ("O2", "float16")])
+def test_networks_of_both_follow_mixed_precision(tiny_semi, level, dtype):
+    """Student and teacher compute in the smaller type on unlabelled images too, on a GPU; the loss does not."""
+    run = trainer(tiny_semi, "use_onednn=false", f"amp_level={level}", f"amp_dtype={dtype}", "eval_amp=true")
+    images = next(iter(run.reader))["unlabeled"]["image"]
+    networks = run.model, run.method.layer.teacher
     seen = []
-    for model in (run.model, run.method.layer.teacher):
-        model.neck.register_forward_pre_hook(lambda *_: seen.append(in_autocast()))
-    run.method.layer.loss.register_forward_pre_hook(lambda *_: seen.append("loss"))
-    batch = next(iter(run.reader))
-    with paddle.amp.auto_cast(level="O1", dtype="bfloat16"):
-        run.parallel(unlabeled=batch["unlabeled"]["image"])
-    assert seen == [True, True, "loss"]
-
-
-def in_autocast():
-    return bool((amp_state() or {}).get("enable"))
+    for model in networks:
+        model.neck.register_forward_post_hook(lambda layer, inputs, maps: seen.extend(m.dtype for m in maps))
+    with as_on_a_gpu() as autocast, Precision(run.cfg, "eval_amp").forward():
+        layer = run.method.layer.loss
+        layer.register_forward_pre_hook(lambda *_: autocast.calls.clear())
+        losses = run.method.layer(unlabeled=images)
+        assert seen == [getattr(paddle, dtype)] * 6
+        assert {call.dtype for call in autocast.calls} == {paddle.float32} and len(autocast.calls) > 30
+    assert {value.dtype for value in losses.values()} == {paddle.float32}
 
 
 @pytest.mark.parametrize("start", [0, 2])

@@ -5,11 +5,13 @@ import json
 import numpy as np
 import paddle
 import pytest
+from autocast import as_on_a_gpu
 from paddle import nn
 
 from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.engine import precision
+from ppdet.engine.build import build_dataset, build_model, build_reader
 from ppdet.engine.guard import DivergedError
 from ppdet.engine.hooks import Hook
 from ppdet.engine.loss_scale import LossScale
@@ -227,39 +229,38 @@ def test_float32_within_mixed_precision(cast_by_paddle):
     assert cast_by_paddle._amp_level == levels.O2
 
 
-@pytest.mark.parametrize("half", ["float16", "bfloat16"])
-def test_maps_losses_and_decoding_are_float32(tiny, monkeypatch, cast_by_paddle, half):
-    """Head convolutions that give a smaller type, as under auto_cast: all that follows sees float32."""
-    from ppdet.engine.build import build_dataset, build_model, build_reader
-
-    cfg = load_config(tiny, ["use_onednn=false"])
+@pytest.mark.parametrize(("level", "dtype"), [("O1", "float16"), ("O2", "bfloat16")])
+def test_losses_and_detections_are_float32(tiny, level, dtype):
+    """On a GPU as on a CPU: all that follows the last convolutions' maps, and the loss is that of float32 rounded."""
+    cfg = load_config(
+        tiny, ["use_onednn=false", "amp=true", "eval_amp=true", f"amp_level={level}", f"amp_dtype={dtype}"]
+    )
     model = build_model(cfg)
     batch = next(iter(build_reader(cfg, "TrainReader", build_dataset(cfg, "TrainDataset"))))
-    head = model.fcos_head
-    original = nn.Conv2D.forward
-    cast = []
-
-    def forward(conv, x):
-        y = original(conv, x)
-        if getattr(conv, "float_result", False):
-            cast.append(conv)
-            y = y.astype(half)
-        return y
-
-    levels = []
-    monkeypatch.setattr(nn.Conv2D, "forward", forward)
-    head.fcos_loss.register_forward_pre_hook(lambda *_: levels.append(cast_by_paddle._amp_level))
-    decode = head.decode
-    monkeypatch.setattr(head, "decode", lambda *a: levels.append(cast_by_paddle._amp_level) or decode(*a))
-    maps = model.predict_maps(batch["image"])
-    assert len(cast) == 9
-    assert {m.dtype for level in maps for m in level} == {paddle.float32}
-    losses = model(batch)
-    model.eval()
-    rows, _ = model(batch)
-    assert levels == [paddle.base.core.AmpLevel.O0] * 2
-    assert losses["loss"].dtype == rows.dtype == paddle.float32
-    assert cast_by_paddle._amp_level == paddle.base.core.AmpLevel.O2
+    batch = {**batch, "scale_factor": paddle.ones([2, 2])}
+    state = {name: value.numpy() for name, value in model.state_dict().items()}
+    expected = model(batch)
+    model.set_state_dict(state)
+    with as_on_a_gpu() as autocast:
+        started = []
+        for owner, name in ((model, "loss"), (model, "detect")):
+            method = getattr(owner, name)
+            setattr(owner, name, lambda *a, m=method: started.append(len(autocast.calls)) or m(*a))
+        with precision.Precision(cfg).forward():
+            losses = model(batch)
+        of_loss = autocast.calls[started[0] :]
+        losses["loss"].backward()
+        model.eval()
+        autocast.calls.clear()
+        with precision.Precision(cfg, "eval_amp").forward(), paddle.no_grad():
+            rows, _ = model(batch)
+        of_detection = autocast.calls[started[1] :]
+    assert {call.dtype for call in of_loss} == {call.dtype for call in of_detection} == {paddle.float32}
+    assert len(of_loss) > 50 and len(of_detection) > 20
+    assert rows.dtype == paddle.float32 and {value.dtype for value in losses.values()} == {paddle.float32}
+    assert {p.grad.dtype for p in model.parameters() if p.trainable} == {paddle.float32}
+    assert float(losses["loss"]) == pytest.approx(float(expected["loss"]), rel=0.02)
+    assert float(losses["loss"]) != float(expected["loss"])
 
 
 @pytest.mark.parametrize(
