@@ -54,6 +54,35 @@ def test_capability_without_a_driver(monkeypatch, error):
     assert device.capability() is None
 
 
+def test_capability_as_paddle_has_it(monkeypatch):
+    """A build for CUDA without a driver raises OSError, one for CPUs ValueError."""
+    monkeypatch.setattr(device, "kind", lambda: "gpu")
+    assert (device.capability() is None) == (device.count("gpu") == 0)
+    monkeypatch.setattr(paddle, "is_compiled_with_rocm", lambda: True)
+    monkeypatch.setattr(paddle.device.cuda, "get_device_capability", lambda: (9, 0))
+    assert device.capability() is None  # AMD's numbers are others
+
+
+def test_types_and_numbers_of_devices(monkeypatch):
+    core = paddle.base.core
+
+    def no_driver():
+        raise OSError("(External) CUDA error(35), CUDA driver version is insufficient")
+
+    monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: True)
+    monkeypatch.setattr(paddle, "is_compiled_with_xpu", lambda: True)
+    monkeypatch.setattr(paddle.device, "get_all_custom_device_type", lambda: ["npu"])
+    monkeypatch.setattr(core, "get_cuda_device_count", lambda: 2, raising=False)
+    monkeypatch.setattr(core, "get_xpu_device_count", lambda: 3, raising=False)
+    monkeypatch.setattr(core, "get_custom_device_count", {"npu": 4}.__getitem__)
+    assert device.kinds() == ["cpu", "gpu", "xpu", "npu"]
+    assert [device.count(kind) for kind in (*device.kinds(), "mlu")] == [1, 2, 3, 4, 0]
+    monkeypatch.setattr(core, "get_cuda_device_count", no_driver)
+    assert device.count("gpu") == 0
+    monkeypatch.setattr(paddle.device, "get_all_custom_device_type", lambda: None)
+    assert device.kinds() == ["cpu", "gpu", "xpu"] and device.count("npu") == 0
+
+
 def test_an_operator_tells_a_thread_its_device(monkeypatch):
     """Operators that are given a place make it the thread's current device, before anything else."""
     called = []
