@@ -9,6 +9,7 @@ from ppdet.acceptance.made import trained
 from ppdet.acceptance.results import Failed, Outcome
 
 AP_POINTS = 0.1  # of AP in percent, that float32 may change
+BATCH = 8  # images that an engine is given at a time
 LEAST_AP = 5.0  # of the CPU: with less than that nothing is shown by a difference
 
 
@@ -73,7 +74,7 @@ def engine_ap(context: Context, detector: object) -> float:
     evaluator = Evaluator(command_config(context, "EvalReader"))
     metric, records = evaluator.metric, evaluator.dataset.records
     metric.reset()
-    for position, rows in detector.detect([record["im_file"] for record in records], batch_size=8):
+    for position, rows in detector.detect([record["im_file"] for record in records], batch_size=BATCH):
         record = records[position]
         metric.update(rows, [len(rows)], [record["im_id"].item()], [(record["h"], record["w"])])
     return metric.compute()["AP"]

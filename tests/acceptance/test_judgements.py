@@ -94,8 +94,8 @@ def test_every_engine_of_the_page_is_a_check(tmp_path):
     names = {check.name for check in all_checks() if check.group == "engines"}
     assert names >= {f"engines/paddle_{kind}" for kind in ("fp32", "fp16", "bf16", "tensorrt_fp32", "tensorrt_fp16")}
     assert names >= {"engines/onnxruntime_fp32", "engines/openvino_fp32"} and len(names) == len(engines.ENGINES)
-    for device, reason in (("xpu", "on a CPU or a GPU, not on xpu"), ("cpu", "TensorRT needs a GPU")):
-        with pytest.raises(Skipped, match=reason):
+    for device in ("xpu", "cpu"):
+        with pytest.raises(Skipped, match="TensorRT needs a GPU"):
             CHECKS["engines/paddle_tensorrt_fp16"].run(Context(Facts(device), quick=True, work=tmp_path))
 
 

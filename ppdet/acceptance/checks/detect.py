@@ -47,7 +47,7 @@ def evaluate(context: Context) -> Outcome:
 )
 def infer(context: Context) -> Outcome:
     """Also twice in a row: what one image leaves behind must not change the next."""
-    from ppdet.deploy.check import compare
+    from ppdet.deploy.check import compare, tolerance_of
     from ppdet.engine.predictor import Predictor
 
     paths = [str(path) for path in odd_images(context)]
@@ -56,7 +56,7 @@ def infer(context: Context) -> Outcome:
         expected = [rows for _, rows in predictor.detect(paths)]
     predictor = Predictor(command_config(context, "TestReader"))
     floor, top = predictor.model.fcos_head.nms.score_threshold, predictor.model.fcos_head.nms.keep_top_k
-    tolerance = network_tolerance(context)
+    tolerance = tolerance_of("fp32", context.device)
     for run in ("first", "second"):
         found = [rows for _, rows in predictor.detect(paths)]
         result = compare(expected, found, tolerance, floor, top)
@@ -80,15 +80,6 @@ def odd_images(context: Context) -> list[Path]:
             cv2.imwrite(str(folder / f"{number}.png"), image)
 
     return sorted(context.shared("odd_images", make).iterdir())
-
-
-def network_tolerance(context: Context) -> object:
-    """How far the device's detections may be from the CPU's."""
-    from ppdet.deploy import check as deploy_check
-
-    if hasattr(deploy_check, "tolerance_of"):
-        return deploy_check.tolerance_of("fp32", context.device)
-    return deploy_check.TOLERANCES["fp32"]
 
 
 @check(
