@@ -43,6 +43,7 @@ class Need:
 
 
 GPU = Need("an NVIDIA GPU", lambda facts: None if facts.device == "gpu" else f"needs a GPU, this is {facts.device}")
+MIXED = Need("mixed precision", lambda facts: None if facts.amp else f"this {facts.device} has no mixed precision")
 DEVICE = Need("a device other than the CPU", lambda facts: None if facts.device != "cpu" else "needs a device")
 
 

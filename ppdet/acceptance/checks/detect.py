@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.detectors import AP_POINTS, command_config, judge_ap, reference_ap
+from ppdet.acceptance.detectors import AP_POINTS, HALF_POINTS, command_config, judge_ap, reference_ap
+from ppdet.acceptance.facts import MIXED
 from ppdet.acceptance.made import shapes, trained
 from ppdet.acceptance.registry import check
 from ppdet.acceptance.results import Failed, Outcome
@@ -36,6 +37,21 @@ def evaluate(context: Context) -> Outcome:
     trained(context)
     context.progress("evaluating")
     return judge_ap(evaluated(context), reference_ap(context), AP_POINTS)
+
+
+@check(
+    "detect/eval_amp",
+    title="AP with tools/eval.py --amp beside the CPU's in float32",
+    advice="""
+    In 16 bits the trained detector finds something else. If detect/eval passed, evaluate without --amp, and train with
+    it only where AP in float32 stays what it is. Please send the report.
+    """,
+    needs=[MIXED],
+    limit=90,
+    seconds=6,
+)
+def evaluate_amp(context: Context) -> Outcome:
+    return judge_ap(evaluated(context, "eval_amp=true"), reference_ap(context), HALF_POINTS)
 
 
 @check(

@@ -3,11 +3,19 @@
 import functools
 
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.detectors import AP_POINTS, BATCH, engine_ap, exported, formats, judge_ap, reference_ap
+from ppdet.acceptance.detectors import (
+    AP_POINTS,
+    BATCH,
+    HALF_POINTS,
+    engine_ap,
+    exported,
+    formats,
+    judge_ap,
+    reference_ap,
+)
 from ppdet.acceptance.registry import check
 from ppdet.acceptance.results import Outcome, Skipped
 
-HALF_POINTS = 1.0  # of AP in percent, that a type of 16 bits may change
 # backend, precision, by TensorRT, and the seconds that it takes on a GPU, about: TensorRT tries kernels at its start.
 ENGINES = (
     ("paddle", "fp32", False, 6),

@@ -2,10 +2,9 @@
 
 import os
 import time
-from typing import Optional
 
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.facts import Facts, Need
+from ppdet.acceptance.facts import MIXED, Need
 from ppdet.acceptance.registry import check
 from ppdet.acceptance.results import Failed, Outcome
 from ppdet.acceptance.steps import (
@@ -38,11 +37,6 @@ READER_ADVICE = """
 """
 
 
-def _missing_type(facts: Facts) -> Optional[str]:
-    return None if facts.amp else f"this {facts.device} has no mixed precision"
-
-
-MIXED = Need("mixed precision", _missing_type)
 LEVELS = Need(
     "levels of mixed precision", lambda facts: "on a CPU there is one level, O1" if facts.device == "cpu" else None
 )
