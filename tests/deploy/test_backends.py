@@ -126,6 +126,19 @@ def test_auto_leaves_out_engines_that_fail_the_self_check(exported, folder, log)
         Detector(exported)
 
 
+def test_auto_leaves_a_gpu_the_room_that_tf32_needs(exported, monkeypatch):
+    """Scores 0.005 off: another model on a CPU, and none on a GPU, which computes on the CPU here."""
+    check = SelfCheck.read(exported)
+    rows = [part + np.array([0, 0.005, 0, 0, 0, 0], np.float32) for part in check.rows]
+    SelfCheck(check.arrays, rows, check.floor, check.top).write(exported)
+    with pytest.raises(DeployError, match="no backend passes the self-check: paddle: its detections are not"):
+        Detector(exported)
+    kind = BACKENDS["paddle"]
+    monkeypatch.setattr(kind, "refusal", classmethod(lambda kind, options: None))
+    monkeypatch.setattr(kind, "use_device", kind.use_cpu)
+    assert Detector(exported, device="gpu").backend.name == "paddle"
+
+
 def test_auto_compares_no_engines_where_nothing_was_detected(exported, log):
     """All of them would pass, and the fastest would be taken whatever it computes."""
     check = SelfCheck.read(exported)
