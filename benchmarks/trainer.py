@@ -66,9 +66,7 @@ def main() -> None:
             trainer.stop_if_asked()
 
         # The guard's update holds the optimizer's step, which a bare step has as well.
-        import ppdet.engine.guard as guard
-
-        guard.all_finite = timed("guard: are all gradients finite?", guard.all_finite)
+        trainer.precision.unscale = timed("guard: are all gradients finite?", trainer.precision.unscale)
         trainer.guard.before_forward = timed("guard: keep running statistics", trainer.guard.before_forward)
         module.seed_generators = timed("seeding", module.seed_generators)
         trainer.call = timed("hooks", trainer.call)

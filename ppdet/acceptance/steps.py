@@ -87,7 +87,8 @@ class NoGuard:
     def before_forward(self) -> None: ...
 
     def update(self, precision: object, describe: Callable[[], dict]) -> None:
-        precision.unscale([p.grad for p in self.parameters if p.grad is not None])
+        if precision.loss_scale is not None:
+            precision.unscale([p.grad for p in self.parameters if p.grad is not None])
         self.optimizer.step()
 
 

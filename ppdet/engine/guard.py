@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -11,11 +11,13 @@ from paddle import Tensor, nn
 
 from ppdet.engine import distributed
 from ppdet.engine.precision import Precision, is_overflow
+from ppdet.optimizer.joined import Joined
 from ppdet.utils.errors import UserError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 BAD_STEPS = "bad_steps.jsonl"
+LARGE = 2**20
 
 
 class Step(NamedTuple):
@@ -30,6 +32,53 @@ class DivergedError(UserError, RuntimeError):
     """Training that cannot recover; the message says where it happened and what to change."""
 
 
+class Kept:
+    """Tensors, and what they were before something that may have to be taken back.
+
+    Args:
+        together: copy many tensors by one kernel, and take back by few. Those of LARGE numbers, of which a network has
+            few, are copied by themselves: that moves less.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], *, together: bool) -> None:
+        joined = [t for t in tensors if together and t.dtype == paddle.float32 and t.size < LARGE]
+        inside = {id(tensor) for tensor in joined}
+        self.joined = Joined(joined) if joined else None
+        self.tensors = [tensor for tensor in tensors if id(tensor) not in inside]
+        self.forget()
+
+    @paddle.no_grad()
+    def keep(self) -> None:
+        self.values = self.joined and self.joined.read()
+        self.copies = [tensor.clone() for tensor in self.tensors]
+
+    def forget(self) -> None:
+        self.values, self.copies = None, []
+
+    @paddle.no_grad()
+    def take_back(self) -> None:
+        """Give the tensors the values that were kept."""
+        if self.joined:
+            self.joined.write(self.values)
+        for tensor, copy in zip(self.tensors, self.copies):
+            tensor.set_value(copy)
+
+    @paddle.no_grad()
+    def take_back_unless(self, finite: Tensor) -> None:
+        """The same if a boolean on the device is false, which is not read; then forget them."""
+        if self.joined:
+            self.joined.write(chosen(finite, self.joined.read(), self.values))
+        for tensor, copy in zip(self.tensors, self.copies):
+            chosen(finite, tensor, copy)
+        self.forget()
+
+
+def chosen(finite: Tensor, tensor: Tensor, otherwise: Tensor) -> Tensor:
+    """`tensor`, with the values of `otherwise` if `finite` is false."""
+    # paddle.where makes eleven kernels of this in 2.6.
+    return paddle._C_ops.where_(paddle.expand(finite, tensor.shape), tensor, otherwise)
+
+
 class StepGuard:
     """Skips the updates of bad steps, and writes down what they were given.
 
@@ -39,37 +88,38 @@ class StepGuard:
 
     On a CPU, where nothing runs ahead, gradients are looked at before the update. On a GPU that would wait for the
     device: there the update is made, and taken back on the device where it has to be; which steps that were is read
-    by `judge`, when the log is written.
+    by `judge`, when the log is written. Only a step that makes new state in the optimizer, as the first one does, is
+    looked at there as well.
 
     Args:
         folder: of the run; skipped steps go to bad_steps.jsonl in it. None: nowhere.
         max_bad_steps: bad steps in a row that end the run.
-        waits: look before every update, whatever the device.
+        takes_back: whether the device works behind the host. Otherwise look before every update.
     """
 
     def __init__(
-        self, model: nn.Layer, optimizer: object, folder: Optional[Path], *, max_bad_steps: int, waits: bool
+        self, model: nn.Layer, optimizer: object, folder: Optional[Path], *, max_bad_steps: int, takes_back: bool
     ) -> None:
         self.parameters = [p for p in model.parameters() if p.trainable]
-        self.optimizer = optimizer
-        self.path = folder and folder / BAD_STEPS
-        self.max_bad_steps = max_bad_steps
-        self.waits = waits
         self.statistics = [
             buffer
             for layer in model.sublayers()
             if isinstance(layer, (nn.BatchNorm2D, nn.SyncBatchNorm)) and not layer._use_global_stats
             for buffer in (layer._mean, layer._variance)
         ]
+        self.optimizer = optimizer
+        self.path = folder and folder / BAD_STEPS
+        self.max_bad_steps = max_bad_steps
+        self.takes_back = takes_back
         self.in_a_row = self.total = self.overflows = 0
-        self._has_state = False
-        self._kept: list[tuple[Tensor, Tensor]] = []
         self._steps: list[Step] = []  # not judged yet
+        self._of_forward = Kept(self.statistics, together=takes_back)
+        self._of_update: Optional[Kept] = None  # once the optimizer has state
+        self._have_state: set[str] = set()  # names of the parameters that it has made it of
 
-    @paddle.no_grad()
     def before_forward(self) -> None:
         """A forward pass changes the running statistics of trained batch norms: keep them."""
-        self._kept = [(buffer, buffer.clone()) for buffer in self.statistics]
+        self._of_forward.keep()
 
     @paddle.no_grad()
     def update(self, precision: Precision, describe: Callable[[], dict]) -> None:
@@ -79,28 +129,26 @@ class StepGuard:
             precision: what the gradients were computed in; it is told of overflows.
             describe: gives what to write down of this step if it is bad; called by `judge`.
         """
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        scale = precision.unscale(gradients)
-        finite = all_finite(gradients)
+        updated = [p for p in self.parameters if p.grad is not None]
+        finite, scale = precision.unscale([p.grad for p in updated])
         precision.adjust(finite)
-        if self.waits or not self._has_state:
-            if bool(finite):
-                self.optimizer.step()
-                self._has_state = True
-                self.in_a_row = 0
-            else:
-                for tensor, before in self._kept:
-                    tensor.set_value(before)
-                self._steps.append(Step(finite, scale, describe))
-                self.judge()
-        else:
-            tensors = [*self.parameters, *tensors_of(self.optimizer.state_dict())]
-            kept = [*self._kept, *((tensor, tensor.clone()) for tensor in tensors)]
+        self._steps.append(Step(finite, scale, describe))
+        names = {p.name for p in updated}
+        if self.takes_back and names <= self._have_state:
+            self._of_update.keep()
             self.optimizer.step()
-            for tensor, before in kept:
-                paddle.assign(paddle.where(finite, tensor, before), tensor)
-            self._steps.append(Step(finite, scale, describe))
-        self._kept = []
+            self._of_update.take_back_unless(finite)
+            self._of_forward.take_back_unless(finite)
+        elif bool(finite):
+            self.optimizer.step()
+            self._have_state |= names
+            if self.takes_back:
+                self._of_update = Kept([*self.parameters, *tensors_of(self.optimizer.state_dict())], together=True)
+            self.judge()
+        else:
+            self._of_forward.take_back()
+            self.judge()
+        self._of_forward.forget()
 
     def judge(self) -> None:
         """Write down the bad steps since the last call.
@@ -169,13 +217,6 @@ class StepGuard:
             ", …" if len(images) > 16 else "",
             (self.path and f", see {self.path}") or "",
         )
-
-
-def all_finite(gradients: list[Tensor]) -> Tensor:
-    """Whether all numbers are finite, as a scalar on the device."""
-    # A sum of squares is finite only where all of its terms are. This kernel, which gradient clipping uses, takes one
-    # pass over the memory.
-    return paddle.isfinite(paddle.stack([paddle._C_ops.squared_l2_norm(g).reshape([]) for g in gradients])).all()
 
 
 def tensors_of(state: dict) -> list[Tensor]:

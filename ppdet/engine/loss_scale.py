@@ -17,30 +17,47 @@ class LossScale:
     """
 
     def __init__(self, start: float = START) -> None:
-        self.value = paddle.to_tensor(start, dtype="float32")
-        self.good_steps = paddle.to_tensor(0, dtype="int32")
+        self.load_state({"scale": start, "good_steps": 0})
 
-    @paddle.no_grad()
-    def unscale(self, gradients: Sequence[Tensor]) -> None:
-        """Divide gradients by the scale, in place."""
-        inverse = 1.0 / self.value
-        for gradient in gradients:
-            gradient.multiply_(inverse)
+    def unscale(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Divide gradients by the scale, in place; see `divide` for what it returns."""
+        return divide(gradients, self.value)
 
     @paddle.no_grad()
     def adjust(self, finite: Tensor) -> None:
-        """Take note of whether all gradients of this step, a boolean scalar, were finite."""
-        good = paddle.where(finite, self.good_steps + 1, paddle.zeros_like(self.good_steps))
-        grows = good >= GROWTH_INTERVAL
-        one = paddle.ones_like(self.value)
-        factor = paddle.where(finite, paddle.where(grows, 2.0 * one, one), 0.5 * one)
-        self.value = (self.value * factor).clip(LEAST, MOST)
-        self.good_steps = paddle.where(grows, paddle.zeros_like(good), good)
+        """Take note of whether all gradients of this step were finite, one boolean."""
+        value = self.value.clone()
+        # Paddle's kernel for static graphs: it fills the gradients with zeros where one overflowed, and counts steps in
+        # a row that did. Neither is of use here.
+        paddle._C_ops.update_loss_scaling_(
+            *([self._filled], paddle.logical_not(finite), value, self.good_steps, self._bad_steps),
+            *(GROWTH_INTERVAL, 1, 2.0, 0.5, False),
+        )
+        self.value = value.clip(LEAST, MOST).reshape([])
 
     def state(self) -> dict:
         """What a checkpoint keeps; reads from the device."""
-        return {"scale": float(self.value), "good_steps": int(self.good_steps)}
+        return {"scale": self.value.item(), "good_steps": self.good_steps.item()}
 
     def load_state(self, state: dict) -> None:
         self.value = paddle.to_tensor(state["scale"], dtype="float32")
-        self.good_steps = paddle.to_tensor(state["good_steps"], dtype="int32")
+        self.good_steps = paddle.to_tensor([state["good_steps"]], dtype="int32")
+        self._filled, self._bad_steps = paddle.zeros([1]), paddle.zeros([1], dtype="int32")
+
+
+@paddle.no_grad()
+def divide(gradients: Sequence[Tensor], scale: Tensor) -> Tensor:
+    """Divide float32 gradients by a scale, in place. Returns whether all came out finite, on the device.
+
+    One kernel for all gradients, and two for single numbers.
+    """
+    _, overflowed = paddle._C_ops.check_finite_and_unscale_(list(gradients), scale)
+    return paddle.logical_not(overflowed)
+
+
+@paddle.no_grad()
+def all_finite(gradients: Sequence[Tensor]) -> Tensor:
+    """The same for gradients without a scale, which are only read: faster on a CPU, but a kernel for each."""
+    # A sum of squares is finite only where all of its terms are. This kernel, which gradient clipping uses, takes one
+    # pass over the memory.
+    return paddle.isfinite(paddle.stack([paddle._C_ops.squared_l2_norm(g).reshape([]) for g in gradients])).all()

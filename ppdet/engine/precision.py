@@ -9,7 +9,7 @@ from paddle import Tensor
 
 from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError
-from ppdet.engine.loss_scale import LEAST, LossScale
+from ppdet.engine.loss_scale import LEAST, LossScale, all_finite, divide
 from ppdet.engine.runtime import computing_type
 from ppdet.modeling import cpu
 from ppdet.utils import device
@@ -32,6 +32,7 @@ class Precision:
         self.autocast_options = autocast_options(cfg, self.dtype) if on_gpu and self.dtype != "float32" else None
         scaled = on_gpu and self.dtype == "float16" and setting == "amp"
         self.loss_scale: Optional[LossScale] = LossScale() if scaled else None
+        self.one = paddle.ones([])
 
     def context(self) -> contextlib.AbstractContextManager:
         """Where forward and backward passes run."""
@@ -51,12 +52,15 @@ class Precision:
         """The loss to call `backward` of."""
         return loss if self.loss_scale is None else loss * self.loss_scale.value
 
-    def unscale(self, gradients: Sequence[Tensor]) -> Optional[Tensor]:
-        """Make gradients of the scaled loss those of the loss, in place. Returns the scale that they had, if any."""
-        if self.loss_scale is None:
-            return None
-        self.loss_scale.unscale(gradients)
-        return self.loss_scale.value
+    def unscale(self, gradients: Sequence[Tensor]) -> tuple[Tensor, Optional[Tensor]]:
+        """Make gradients of the scaled loss those of the loss, in place.
+
+        Returns:
+            whether all of them are finite, on the device, and the scale that they had, if any.
+        """
+        if self.loss_scale is not None:
+            return self.loss_scale.unscale(gradients), self.loss_scale.value
+        return (divide(gradients, self.one) if device.runs_behind_host() else all_finite(gradients)), None
 
     def adjust(self, finite: Tensor) -> None:
         """Take note of whether all gradients of this step were finite, without reading it."""

@@ -126,8 +126,10 @@ class Trainer:
             self.optimizer,
             self.output,
             max_bad_steps=cfg["max_bad_steps"],
-            waits=self.runs_in_step_with_host,
+            takes_back=not self.runs_in_step_with_host,
         )
+        if self.ema and not self.runs_in_step_with_host:
+            self.ema.join()
         self.hooks = [*default_hooks(cfg, evaluate=evaluate), *hooks]
         self.stop_requests = StopRequests("finishing the step, then saving")
 
@@ -248,7 +250,7 @@ class Trainer:
                 self.precision.scale(losses[-1]["loss"] * share).backward()
         self.losses = total_losses(losses, [share for _, share in passes])
         self.guard.update(self.precision, self.describe_step())
-        self.optimizer.clear_grad()
+        self.optimizer.clear_grad(set_to_zero=False)  # so that no kernel fills what the next backward pass makes anew
         self.scheduler.step()
         if self.ema:
             self.ema.update()

@@ -2,12 +2,22 @@
 
 import math
 from collections.abc import Iterable
-from typing import Optional
+from typing import NamedTuple, Optional, Union
 
 import paddle
 from paddle import Tensor, nn
 
+from ppdet.optimizer.joined import Joined
+
 DECAY_TYPES = ("threshold", "normal", "exponential")
+
+
+class Pair(NamedTuple):
+    """A weight and its average, or many. is_copied: always."""
+
+    average: Union[Tensor, Joined]
+    value: Union[Tensor, Joined]
+    is_copied: bool
 
 
 class ModelEMA:
@@ -20,7 +30,7 @@ class ModelEMA:
     Args:
         decay: in 0..1. decay_type: normal, threshold or exponential.
         start: until so many steps are done the average is a copy of the weights; t counts from there.
-        copied: names of weights that are always copied.
+        copied: names of weights that are always copied; so are whole numbers.
         into: a model of the same architecture whose weights become the averages; None: tensors of their own.
     """
 
@@ -44,6 +54,8 @@ class ModelEMA:
         self.start = start
         self.copied = frozenset(copied)
         self.step = 0
+        self._joined: list[Pair] = []
+        self._apart: list[Pair] = []
         if into is None:
             self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
         else:
@@ -61,6 +73,28 @@ class ModelEMA:
             return self.decay * (1 - math.exp(-(step + 1) / 2000))
         return self.decay
 
+    def join(self) -> None:
+        """From now on compute in few kernels, which is for devices that work behind the host.
+
+        They are five, and two more where weights are always copied, however many weights there are.
+        """
+        pairs = self.pairs()
+        for is_copied in (False, True):
+            alike = [p for p in pairs if p.is_copied == is_copied and p.value.dtype == paddle.float32]
+            if alike:
+                self._joined.append(
+                    Pair(Joined([p.average for p in alike]), Joined([p.value for p in alike]), is_copied)
+                )
+        self._apart = [pair for pair in pairs if pair.value.dtype != paddle.float32]
+
+    def pairs(self) -> list[Pair]:
+        """Each weight with its average."""
+        return [
+            # There is no average of whole numbers.
+            Pair(self.average[name], value, name in self.copied or not value.is_floating_point())
+            for name, value in self.model.state_dict().items()
+        ]
+
     @paddle.no_grad()
     def update(self) -> None:
         """Take in the model's weights after an optimizer step."""
@@ -68,15 +102,17 @@ class ModelEMA:
         decay = self.current_decay()
         share = paddle.full([], 1.0 - decay)
         # In place, and nothing that waits for the device.
-        for name, value in self.model.state_dict().items():
-            average = self.average[name]
-            if not decay or name in self.copied:
+        for average, value, is_copied in self._joined:
+            if is_copied or not decay:
+                average.write(value.read())
+            else:
+                average.write(average.read().lerp_(value.read(), share))
+        for average, value, is_copied in self._apart if self._joined else self.pairs():
+            if is_copied or not decay:
                 paddle.assign(value, average)
-            elif value.place.is_cpu_place():  # where lerp takes twice as long
+            else:
                 average.scale_(decay)
                 average.add_(value * share)
-            else:
-                average.lerp_(value, share)
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.average

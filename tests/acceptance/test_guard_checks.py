@@ -6,7 +6,7 @@ import pytest
 from broken import change, run
 
 from ppdet.acceptance.watching import same
-from ppdet.engine import guard, trainer
+from ppdet.engine import guard, precision, trainer
 
 
 @pytest.mark.parametrize("name", ["nan_image_momentum", "overflow_adamw"])
@@ -29,7 +29,7 @@ def test_statistics_that_stay_changed_are_found(short, monkeypatch):
 
 
 def test_a_good_step_that_is_not_made_is_found(short, monkeypatch):
-    change(monkeypatch, guard, "all_finite", lambda right: lambda *_: paddle.to_tensor(False))
+    change(monkeypatch, precision, "all_finite", lambda right: lambda *_: paddle.to_tensor(False))
     detail = run("guard/overflow_momentum", short).detail
     assert detail == "step 1 was a good one, and changed only 0 weights and statistics", detail
 

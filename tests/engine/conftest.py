@@ -10,6 +10,7 @@ from tiny import TINY_YAML, write_tiny_coco
 from ppdet.core.workspace import load_config
 from ppdet.engine.hooks import Hook
 from ppdet.engine.trainer import Trainer
+from ppdet.utils import device
 
 
 class Witness(Hook):
@@ -74,3 +75,14 @@ def trained(finished, tmp_path):
     shutil.copytree(finished.path.parent / "data", data)
     options += [f"{slot}.dataset_dir={data}" for slot in ("TrainDataset", "EvalDataset", "TestDataset")]
     return finished.path, [*options, f"weights={folder}/model_final", "use_gpu=false"], folder, data
+
+
+@pytest.fixture
+def answer_for_device(monkeypatch):
+    """Call it to take the branches of a device that works behind the host, as a GPU; or with False, those of a CPU."""
+
+    def answer(runs_behind_host=True):
+        monkeypatch.setattr(device, "runs_behind_host", lambda: runs_behind_host)
+        monkeypatch.setattr(device, "synchronize", lambda: None)
+
+    return answer

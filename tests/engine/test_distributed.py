@@ -23,7 +23,7 @@ def test_batch_norms_that_were_asked_for_are_synchronised():
 
 def test_statistics_of_synchronised_batch_norms_are_guarded(tmp_path):
     model = nn.Sequential(nn.SyncBatchNorm(4), nn.BatchNorm2D(4))
-    guard = StepGuard(model, None, tmp_path, max_bad_steps=1, waits=True)
+    guard = StepGuard(model, None, tmp_path, max_bad_steps=1, takes_back=False)
     assert len(guard.statistics) == 4
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import paddle
 import pytest
 from autocast import as_on_a_gpu
+from counting import Kernels
 from paddle import nn
 
 from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
-from ppdet.engine import precision
+from ppdet.engine import loss_scale, precision
 from ppdet.engine.build import build_dataset, build_model, build_reader
 from ppdet.engine.guard import DivergedError
 from ppdet.engine.hooks import Hook
@@ -57,9 +58,9 @@ def precision_state(prefix):
 
 @pytest.mark.parametrize("waits", [True, False])
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_the_loss_scale_changes_nothing_but_the_range(tiny, tmp_path, monkeypatch, waits, accumulate):
+def test_the_loss_scale_changes_nothing_but_the_range(tiny, tmp_path, answer_for_device, waits, accumulate):
     """A power of two comes out of float32 gradients as it went in."""
-    monkeypatch.setattr(Trainer, "runs_in_step_with_host", waits)
+    answer_for_device(not waits)
     weights = []
     for start in (None, 2.0**10):
         options = [f"save_dir={tmp_path}/{start}", "use_onednn=false", f"accumulate_steps={accumulate}"]
@@ -70,9 +71,9 @@ def test_the_loss_scale_changes_nothing_but_the_range(tiny, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("waits", [True, False])
-def test_overflows_at_the_start_are_no_bad_steps(tiny, tmp_path, log, monkeypatch, waits):
+def test_overflows_at_the_start_are_no_bad_steps(tiny, tmp_path, log, answer_for_device, waits):
     """Gradients beyond the type's range: the scale is halved until they fit, and the run goes on."""
-    monkeypatch.setattr(Trainer, "runs_in_step_with_host", waits)
+    answer_for_device(not waits)
     hook = Losses()
     trainer = scaled_trainer(tiny, ["epoch=4", "max_bad_steps=2"], 2.0**24, [hook])
     for parameter in trainer.guard.parameters:
@@ -89,6 +90,32 @@ def test_overflows_at_the_start_are_no_bad_steps(tiny, tmp_path, log, monkeypatc
     assert [line["loss_scale"] for line in lines] == [2.0 ** (24 - n) for n in range(skipped)]
     assert all(len(line["ranks"][0]["images"]) == 2 for line in lines)
     assert all(np.isfinite(p.numpy()).all() for p in trainer.model.parameters())
+
+
+def test_the_loss_scale_follows_its_rule(monkeypatch):
+    """Half of it after an overflow, twice after so many steps in a row without, within its bounds: by six kernels."""
+    monkeypatch.setattr(loss_scale, "GROWTH_INTERVAL", 3)
+    scale, rng = LossScale(2.0**3), np.random.default_rng(0)
+    expected, good = 2.0**3, 0
+    for finite in [True, True, False, *[True] * 7, *[False] * 9, *(rng.random(20) < 0.8), *[True] * 90]:
+        gradients = [paddle.full([3], 5.0 if finite else np.inf), paddle.full([2, 2], 7.0)]
+        before = scale.value
+        there = scale.unscale(gradients)
+        assert bool(there) == finite
+        if finite:
+            assert np.allclose(gradients[0].numpy(), 5 / expected) and np.allclose(gradients[1].numpy(), 7 / expected)
+        with Kernels() as kernels:
+            scale.adjust(there)
+        assert kernels.total() <= 6 and kernels.counts[""]["update_loss_scaling"] == 1
+        assert float(before) == expected  # a step that is not judged yet holds it
+        good = good + 1 if finite else 0
+        expected = expected / 2 if not finite else expected * 2 if good == 3 else expected
+        expected, good = min(max(expected, 1.0), 2.0**24), good % 3
+        assert (float(scale.value), scale.state()) == (expected, {"scale": expected, "good_steps": good})
+    assert expected == 2.0**24
+    other = LossScale()
+    other.load_state(scale.state())
+    assert other.state() == scale.state()
 
 
 def test_a_bad_batch_is_no_overflow(tiny, tmp_path):

@@ -1,6 +1,7 @@
 import numpy as np
 import paddle
 import pytest
+from counting import Kernels
 from paddle import ParamAttr, nn
 from paddle.regularizer import L2Decay
 
@@ -153,6 +154,80 @@ def test_average_that_starts_later_lives_in_a_model_and_copies_some():
         others = [tensor for name, tensor in teacher.state_dict().items() if name != "plain"]
         assert others and all(float(tensor.mean()) == value for tensor in others)
     assert ema.state_dict()["plain"] is teacher.plain
+
+
+class Mixed(nn.Layer):
+    """Weights, numbers of a batch norm, and a counter."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.LayerList([nn.Linear(3, 5) for _ in range(6)])
+        self.norm = nn.BatchNorm1D(5)
+        self.register_buffer("count", paddle.to_tensor([0], dtype="int64"))
+
+
+@pytest.mark.parametrize("kind", ["normal", "threshold"])
+@pytest.mark.parametrize("joined", [False, True])
+def test_averages_are_the_formula_however_they_are_computed(kind, joined):
+    """d * average + (1 - d) * weight in NumPy, for every weight; what is copied, and counters, are the last."""
+    paddle.seed(0)
+    model, into = Mixed(), Mixed()
+    copied = {"norm._mean", "layers.2.weight"}
+    ema = ModelEMA(model, decay=0.9, decay_type=kind, start=1, copied=copied, into=into if joined else None)
+    if joined:
+        ema.join()
+    expected = {name: value.numpy() for name, value in model.state_dict().items()}
+    rng = np.random.default_rng(0)
+    for step in range(1, 6):
+        for value in model.state_dict().values():
+            value.set_value(rng.normal(0, 9, value.shape).astype(value.numpy().dtype))
+        ema.update()
+        t = step - 1
+        decay = (
+            0 if t <= 0 or (kind == "normal" and t == 1) else min(0.9, 9 if kind == "normal" else (1 + t) / (10 + t))
+        )
+        for name, value in model.state_dict().items():
+            d = 0 if name in copied or name == "count" else decay
+            expected[name] = d * expected[name] + (1 - d) * value.numpy()
+            average = ema.state_dict()[name].numpy()
+            assert average.dtype == value.numpy().dtype
+            if d:
+                assert np.allclose(average, expected[name], rtol=1e-5, atol=1e-6), (step, name)
+            else:
+                assert np.array_equal(average, value.numpy()), (step, name)
+
+
+@pytest.mark.parametrize("layers", [12, 40])
+def test_joined_averages_are_few_kernels(layers):
+    model = nn.Sequential(*(nn.Linear(3, 3) for _ in range(layers)))
+    ema = ModelEMA(model, decay=0.9, decay_type="threshold", copied=[f"{n}.bias" for n in range(layers)])
+    ema.join()
+    with Kernels() as kernels:
+        ema.update()
+    assert dict(kernels.counts[""]) == {"full": 1, "concat": 3, "lerp": 1, "split": 2}
+
+
+def test_averages_of_one_run_go_on_in_another():
+    """Bit for bit, and whatever computes them: a checkpoint of one device is read on another."""
+    whole = nn.Linear(4, 4)
+    weights = [paddle.rand([4, 4]) for _ in range(4)]
+    ema = ModelEMA(whole, decay=0.9)
+    ema.join()
+    for number, weight in enumerate(weights):
+        whole.weight.set_value(weight)
+        ema.update()
+        if number == 1:
+            saved = {name: value.numpy() for name, value in ema.state_dict().items()}
+    other = nn.Linear(4, 4)
+    other.set_state_dict(whole.state_dict())
+    again = ModelEMA(other, decay=0.9)
+    again.join()
+    again.set_state_dict({name: paddle.to_tensor(value) for name, value in saved.items()}, 2)
+    for weight in weights[2:]:
+        other.weight.set_value(weight)
+        again.update()
+    for name, value in ema.state_dict().items():
+        assert np.array_equal(value.numpy(), again.state_dict()[name].numpy()), name
 
 
 def test_a_copy_is_exact():
