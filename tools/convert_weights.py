@@ -51,9 +51,10 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     with one_line_errors():
-        from ppdet.engine.runtime import load_paddle
+        from ppdet.engine.runtime import choose, load_paddle
 
         load_paddle(announce=False)
+        choose("cpu", announce=False)  # weights are only read and written
         from ppdet.engine.conversion import convert_file
 
         convert_file(

@@ -38,9 +38,10 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     with one_line_errors():
-        from ppdet.engine.runtime import load_paddle
+        from ppdet.engine.runtime import choose, load_paddle
 
         load_paddle(announce=False)
+        choose("cpu", announce=False)  # what is counted is the same on every device
         from ppdet.core.workspace import load_config
         from ppdet.engine.build import build_model
         from ppdet.engine.model_info import measure, table

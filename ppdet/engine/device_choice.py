@@ -74,8 +74,8 @@ def warn_of_others(cfg: Config, kind: str) -> None:
         logger.warning("device: %s counts, not %s", cfg["device"], ", ".join(others))
 
 
-def choose(value: Union[str, int, list] = AUTO) -> str:
-    """Make a device the current one of this process, and log which.
+def choose(value: Union[str, int, list] = AUTO, *, announce: bool = True) -> str:
+    """Make a device the current one of this process, and log which if `announce`.
 
     Under paddle.distributed.launch a type of device is the one of that type that this process was given.
 
@@ -97,7 +97,8 @@ def choose(value: Union[str, int, list] = AUTO) -> str:
         raise ConfigError(f"{value!r} names a card, and there is none; device=cpu computes on the CPU")
     name = kind if kind == CPU else f"{kind}:{index_of(wanted, kind)}"
     paddle.set_device(name)
-    logger.info("device: %s", name)
+    if announce:
+        logger.info("device: %s", name)
     return name
 
 

@@ -246,5 +246,13 @@ def test_option_of_the_tools(monkeypatch):
         assert "--device DEVICE" in commands.call(f"tools/{tool}.py", "--help")
 
 
+def test_tools_that_compute_nothing_worth_a_card_leave_it_alone(machine):
+    import commands
+
+    chosen = machine(gpu=1)
+    commands.call("tools/convert_weights.py", "nothing.pth", "--to", "nothing.pdparams", code=2)
+    assert chosen == ["cpu"]
+
+
 def test_names_of_types():
     assert set(device_choice.BUILDS) | set(device_choice.PLUGINS) >= {"gpu", "xpu", *device_choice.USE, "iluvatar_gpu"}
