@@ -195,13 +195,14 @@ SETTINGS = {
     "amp_dtype": Setting(
         Optional[Literal["float16", "bfloat16"]],
         None,
-        "the smaller type on a GPU; null: bfloat16 from compute capability 8 on, else float16",
+        "the smaller type, not on a CPU; null: bfloat16 where the device has it (GPUs from compute capability 8 on), "
+        "else float16",
     ),
     "amp_level": Setting(
-        Literal["O1", "O2"], "O1", "on a GPU, O1: operations that gain by it in the smaller type, O2: nearly all"
+        Literal["O1", "O2"], "O1", "not on a CPU; O1: operations that gain by it in the smaller type, O2: nearly all"
     ),
-    "custom_white_list": Setting(Optional[list[str]], None, "further operations of the smaller type, on a GPU"),
-    "custom_black_list": Setting(Optional[list[str]], None, "further operations that stay in float32, on a GPU"),
+    "custom_white_list": Setting(Optional[list[str]], None, "further operations of the smaller type, not on a CPU"),
+    "custom_black_list": Setting(Optional[list[str]], None, "further operations that stay in float32, not on a CPU"),
     # semi-supervised training
     "ssod_method": Setting(Optional[Literal["DenseTeacher"]], None, "semi-supervised method; null: supervised"),
     "DenseTeacher": Setting(dict[str, Any], {}, "train_cfg and test_cfg of DenseTeacher", keys=DENSE_TEACHER),
