@@ -2,6 +2,7 @@
 
 import json
 import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Union
 
@@ -162,3 +163,16 @@ def describe(error: Exception) -> str:
     if isinstance(error.__cause__ or error, MemoryError) or "Insufficient memory" in str(error):
         return f"not enough memory for a batch ({' '.join(str(error).split())}): lower worker_num or batch_size"
     return str(error) if isinstance(error, UserError) else traceback.format_exc()
+
+
+def separate_boxes(batch: dict[str, Any], counts: deque[list[int]]) -> dict[str, Any]:
+    """Padded (N, M, …) fields of boxes -> lists of N tensors without padding, of as many boxes as `counts` has next.
+
+    Done after the workers, since batches of arrays have one of each kind. What is counted there is not read here, where
+    it would be waited for.
+    """
+    if "gt_class" not in batch:
+        return batch
+    of_images = counts.popleft()
+    lists = {key: [rows[:count] for rows, count in zip(batch[key], of_images)] for key in PADDING if key in batch}
+    return {**batch, **lists}

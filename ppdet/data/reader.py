@@ -3,13 +3,14 @@
 import contextlib
 import functools
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Optional
 
 import numpy as np
 
 from ppdet.core.workspace import register
-from ppdet.data.collate import PADDING, REPORT, Collator, SampleSource, Task
+from ppdet.data.collate import REPORT, Collator, SampleSource, Task, separate_boxes
 from ppdet.data.device import ToDevice, take_normalize
 from ppdet.data.errors import DataError, WorkerError
 from ppdet.data.sampler import EpochSampler
@@ -166,14 +167,15 @@ class BaseReader:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         tasks = self._tasks(self._epoch)[self._first_batch :]
         self._met = min(self._images, self._met + sum(len(batch) for batch in tasks))
-        batches = self._to_device.read(functools.partial(self._batches, tasks))
+        counts: deque[list[int]] = deque()  # boxes of each image of the batches to come
+        batches = self._to_device.read(functools.partial(self._batches, tasks, counts))
         try:
             for batch in batches:
                 report = batch.pop(REPORT, None)
                 if report is not None:
                     self._note(json.loads(bytes(report.numpy()).decode()))
                 if batch:
-                    yield batch if self.collate_batch else _separate_boxes(batch)
+                    yield batch if self.collate_batch else separate_boxes(batch, counts)
         finally:
             batches.close()
 
@@ -185,13 +187,17 @@ class BaseReader:
     def _make(self, tasks: list[Task], empty: Callable = np.empty) -> dict[str, np.ndarray]:
         return self._collate([self._source[task] for task in tasks], empty)
 
-    def _batches(self, tasks: list[list[Task]], finish: Callable) -> Iterator[Any]:
+    def _batches(self, tasks: list[list[Task]], counts: deque, finish: Callable) -> Iterator[Any]:
         """finish(arrays) for the arrays of each batch."""
-        with contextlib.closing(self._split_batches(tasks, lambda arrays: self._split(arrays, finish))) as batches:
+        with contextlib.closing(
+            self._split_batches(tasks, lambda arrays: self._split(arrays, counts, finish))
+        ) as batches:
             for parts in batches:
                 yield from parts
 
-    def _split(self, arrays: dict[str, np.ndarray], finish: Callable) -> list[Any]:
+    def _split(self, arrays: dict[str, np.ndarray], counts: deque, finish: Callable) -> list[Any]:
+        if "gt_class" in arrays:
+            counts.append((arrays["gt_class"] >= 0).sum(axis=1).tolist())
         if self.training or "im_shape" not in arrays:
             return [finish(arrays)]
         report = {REPORT: arrays.pop(REPORT)} if REPORT in arrays else {}
@@ -302,15 +308,3 @@ class TestReader(BaseReader):
     """As EvalReader, for images to detect on: any number of them may be unreadable."""
 
     max_unreadable = 1.0
-
-
-def _separate_boxes(batch: dict[str, Any]) -> dict[str, Any]:
-    """Padded (N, M, …) fields of boxes -> lists of N tensors without padding.
-
-    Done after the workers, since batches of arrays have one of each kind.
-    """
-    if "gt_class" not in batch:
-        return batch
-    counts = (batch["gt_class"] >= 0).sum(axis=1).tolist()
-    lists = {key: [rows[:count] for rows, count in zip(batch[key], counts)] for key in PADDING if key in batch}
-    return {**batch, **lists}
