@@ -1,15 +1,34 @@
 """Runs a check in this process, and breaks what it checks on one of its two sides."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import paddle
 import pytest
 
+from ppdet.acceptance import made
+from ppdet.acceptance.checks import guard, training
 from ppdet.acceptance.child import run_check
 from ppdet.acceptance.context import Context
+from ppdet.acceptance.facts import Facts
 from ppdet.acceptance.registry import CHECKS, all_checks
 from ppdet.acceptance.results import Result
 from ppdet.modeling import cpu
+
+SMALL = {"TrainReader.batch_size": 2, "auto_lr": None, "LearningRate.schedulers": []}
+
+
+def short_context(patch: pytest.MonkeyPatch, facts: Facts, work: Path) -> Context:
+    """Of short runs on few small images."""
+    settings = made.settings
+    patch.setattr(made, "TRAIN_IMAGES", 24)
+    patch.setattr(made, "VAL_IMAGES", 4)
+    patch.setattr(made, "SIDE", 96)
+    patch.setattr(made, "settings", lambda *arguments: {**settings(*arguments), **SMALL})
+    patch.setattr(training, "QUICK_STEPS", 4)
+    patch.setattr(guard, "STEPS", 3)
+    patch.setattr(guard, "BAD", (0, 2))
+    return Context(facts, quick=True, work=work)
 
 
 def run(name: str, context: Context) -> Result:

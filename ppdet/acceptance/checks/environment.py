@@ -52,9 +52,8 @@ def paddle_build(context: Context) -> Outcome:
     build = f"CUDA {numbers['cuda']}, cuDNN {numbers['cudnn']}" if with_cuda else "no CUDA"
     tf32 = [name for name, error in errors.items() if error > FLOAT32]
     rounding = f"TF32 in {' and '.join(tf32)}" if tf32 else "no TF32"
-    return Outcome(
-        f"paddle {paddle.__version__}, {build}, mixed: {', '.join(context.facts.amp) or 'none'}, {rounding}", numbers
-    )
+    mixed = ", ".join(context.facts.amp) or "no mixed precision"
+    return Outcome(f"paddle {paddle.__version__}, {build}, {mixed}, {rounding}", numbers)
 
 
 @check(

@@ -1,0 +1,41 @@
+"""The kit on a device that is not the CPU: its two sides are two places there, and updates are taken back on it."""
+
+import json
+
+CODE = """
+import json, sys
+from pathlib import Path
+import paddle, pytest
+from broken import change, run, short_context
+from ppdet.acceptance import beside
+from ppdet.acceptance.probe import find_facts
+from ppdet.engine.guard import StepGuard
+
+facts = find_facts("auto")
+places = set()
+with pytest.MonkeyPatch.context() as patch:
+    context = short_context(patch, facts, Path(sys.argv[1]))
+
+    def wrap(right):
+        def watched(layer, rng):
+            right(layer, rng)
+            places.update(str(p.place) for p in layer.parameters())
+        return watched
+
+    change(patch, beside, "fill", wrap)
+    from ppdet.acceptance.checks import operators
+    patch.setattr(operators, "fill", beside.fill)
+    results = [run(name, context) for name in ("nms/boxes_5", "operators/group_norm", "guard/nan_image_momentum")]
+    change(patch, StepGuard, "update", lambda right: lambda self, *_: self.optimizer.step())
+    results.append(run("guard/nan_image_momentum", context))
+found = [facts.device, facts.cards, sorted(places), [(r.status, r.detail) for r in results]]
+(context.work / "found.json").write_text(json.dumps(found))
+"""
+
+
+def test_checks_pass_on_it_and_see_an_update_that_is_not_taken_back(pretend, tmp_path):
+    pretend.run(CODE, tmp_path)
+    device, cards, places, results = json.loads((tmp_path / "found.json").read_text())
+    assert (device, cards, places) == ("pretend", 2, ["Place(cpu)", "Place(pretend:0)"])
+    assert [status for status, _ in results] == ["pass", "pass", "pass", "fail"], results
+    assert results[3][1].startswith("step 0 was bad, and yet changed "), results
