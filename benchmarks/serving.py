@@ -38,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--clients", type=int, default=32, help="requests at once (default: 32)")
     add("--seconds", type=float, default=60, help="of load on the server, in all turns together (default: 60)")
     add("--backend", default="auto", help="default: auto")
-    add("--device", choices=("cpu", "gpu"), default="cpu", help="default: cpu")
+    add("--device", default="cpu", help="cpu, gpu, xpu, ... (default: cpu)")
     add("--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="default: fp32")
     add("--cpu_threads", type=int, help="of the model (default: all processors)")
     add("--max_batch", type=int, default=4, help="of the server, and of the model alone (default: 4)")

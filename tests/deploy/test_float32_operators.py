@@ -6,7 +6,7 @@ from noise import noisy, write_padded
 from paddle import inference
 from paddle.static import InputSpec
 
-from ppdet.deploy.backends.operators import FLOAT32_OPERATORS, NOT_FOR_TENSORRT, OF_NETWORKS
+from ppdet.deploy.backends.operators import FLOAT32_OPERATORS, LEFT_IN_FLOAT32, NOT_FOR_TENSORRT, OF_NETWORKS
 from ppdet.engine.build import build_trained_model
 from ppdet.engine.export import ExportedDetector, save_graph
 
@@ -94,7 +94,7 @@ def test_tensorrt_gets_a_network_whole(graph):
 def test_paddle_leaves_decoding_in_float32(graph, tmp_path, precision):
     """Paddle's own conversion, which needs no GPU: it is what a predictor does with a graph that it loads."""
     small = "float16" if precision == HALF else "bfloat16"
-    for chosen in (FLOAT32_OPERATORS, ()):
+    for chosen in (LEFT_IN_FLOAT32, ()):
         source, target = ([str(folder / f"model{end}") for end in (".pdmodel", ".pdiparams")] for folder in
                           (graph, tmp_path))  # fmt: skip
         inference.convert_to_mixed_precision(*source, *target, precision, inference.PlaceType.GPU, True, set(chosen))

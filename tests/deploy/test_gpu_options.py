@@ -13,7 +13,7 @@ from toy import write_toy
 from ppdet.deploy.backends import tensorrt
 from ppdet.deploy.backends.base import Options
 from ppdet.deploy.backends.onnx_runtime import ONNXRuntime, providers
-from ppdet.deploy.backends.operators import FLOAT32_OPERATORS, NOT_FOR_TENSORRT
+from ppdet.deploy.backends.operators import LEFT_IN_FLOAT32, NOT_FOR_TENSORRT
 from ppdet.deploy.backends.paddle_inference import PaddleInference
 from ppdet.deploy.errors import DeployError
 from ppdet.utils import device
@@ -104,7 +104,7 @@ def test_devices(folder, calls, options, expected):
     assert of(calls, *CPU_CALLS, *DEVICE_CALLS) == expected
     in_float32 = of(calls, "exp_disable_mixed_precision_ops")
     mixed = any(precision in call[1] for call in expected for precision in (HALF, BFLOAT16))
-    assert in_float32 == [("exp_disable_mixed_precision_ops", (set(FLOAT32_OPERATORS),), {})] * mixed
+    assert in_float32 == [("exp_disable_mixed_precision_ops", (set(LEFT_IN_FLOAT32),), {})] * mixed
     # Paddle 3 does not load a graph that asks for it.
     assert len(of(calls, "enable_memory_optim")) == PADDLE_2
     if paddle.is_compiled_with_cuda() and options["device"].startswith("gpu"):
@@ -136,6 +136,16 @@ def test_devices_that_are_not_there(monkeypatch, options, kinds, count, message)
     monkeypatch.setattr(device, "count", lambda kind: count)
     said = PaddleInference.refusal(Options(**options))
     assert said is None if message is None else said.startswith(message)
+
+
+def test_this_build_has_no_gpu():
+    """Nothing is forced here: each build says itself what it lacks."""
+    said = PaddleInference.refusal(Options(device="gpu"))
+    if not paddle.is_compiled_with_cuda():
+        assert said.startswith("this Paddle has no gpu support")
+    else:
+        assert said is None or said.startswith("Paddle sees 0 devices of type gpu")
+    assert PaddleInference.refusal(Options(device="xpu:1")).startswith("this Paddle has no xpu support")
 
 
 @pytest.mark.skipif(paddle.is_compiled_with_cuda(), reason="the build for GPUs takes no plugins")

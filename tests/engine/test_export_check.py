@@ -37,7 +37,10 @@ def folder(tmp_path_factory):
 
 def test_all_locations_are_compared(folder, tmp_path, log):
     cfg = noisy(folder / "padded.yml", RULES)
+    compiled = tmp_path / "padded" / "tensorrt"  # of an earlier export
+    compiled.mkdir(parents=True)
     exported = export_model(cfg, str(tmp_path), formats=["onnx", "openvino"], precision="fp16")
+    assert not compiled.exists()
     assert "detects too little in the images of the check" in log.text and "--check_image" in log.text
     lines = [line for line in log.messages if "locations before suppression, none different" in line]
     engines = ["paddle, fp32"] + [

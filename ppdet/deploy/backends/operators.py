@@ -15,6 +15,8 @@ concat expand expand_v2 flatten flatten_contiguous_range sigmoid split transpose
 # location at 1,348 pixels lies at 1,344, and from 1,024 on float16 has whole pixels alone. Paddle Inference would take
 # 16 bits wherever a kernel has them, and goes by names, so that decoding subtracts: networks add.
 FLOAT32_OPERATORS = frozenset(_DECODING.split())
+# For Paddle's pass: Paddle 3 would round what enters concat and stack where it is combined to a list, and turn it back.
+LEFT_IN_FLOAT32 = FLOAT32_OPERATORS | {"builtin.combine"}
 # Those that networks have on large maps too, between convolutions (FPN's upsampling, deformable convolutions).
 OF_NETWORKS = frozenset(_NETWORKS.split())
 # What TensorRT leaves to Paddle: the others, so that the network is one engine, and what follows it in float32.

@@ -8,7 +8,7 @@ import numpy as np
 
 from ppdet.deploy.backends import tensorrt
 from ppdet.deploy.backends.base import Backend, Options, reason
-from ppdet.deploy.backends.operators import FLOAT32_OPERATORS
+from ppdet.deploy.backends.operators import LEFT_IN_FLOAT32
 from ppdet.deploy.errors import DeployError
 from ppdet.utils import device
 from ppdet.utils.logger import get_logger
@@ -51,11 +51,11 @@ class PaddleInference(Backend):
 
     @classmethod
     def refusal(cls, options: Options) -> Optional[str]:
-        load_paddle(announce=False)
         if options.kind == "cpu":
             if options.precision not in ("fp32", "bf16"):
                 return f"it has no {options.precision} on a CPU; fp32 and bf16 it has"
             return "bf16 needs oneDNN" if options.precision == "bf16" and not options.onednn else None
+        load_paddle(announce=False, threads=options.threads)
         if options.kind not in device.kinds():
             build = f"install {BUILDS[options.kind]}" if options.kind in BUILDS else "install its plugin for Paddle"
             return f"this Paddle has no {options.kind} support: {build}, or use device cpu"
@@ -130,7 +130,7 @@ class PaddleInference(Backend):
         else:
             config.enable_custom_device(self.options.kind, self.options.index, precision)
         if precision != PrecisionType.Float32:
-            config.exp_disable_mixed_precision_ops(set(FLOAT32_OPERATORS))
+            config.exp_disable_mixed_precision_ops(set(LEFT_IN_FLOAT32))
         if not hasattr(config, "new_ir_enabled"):
             # Paddle 2 keeps all layers' results otherwise. Paddle 3 frees them, and fails where it is asked to.
             config.enable_memory_optim()
