@@ -97,12 +97,15 @@ class Conv2D(nn.Conv2D):
     def by_paddle(self, x: Tensor, scale: Optional[Tensor], shift: Optional[Tensor]) -> Tensor:
         """conv(x) * scale + shift by Paddle's convolution. In mixed precision its result and a bias have one type."""
         bias = self.bias if shift is None else shift
-        if self._padding_mode != "zeros" or (scale is None and (bias is None or convolved_type() is None)):
+        if scale is None and (bias is None or convolved_type() is None):
             # Not super(): Paddle 2.6 turns the body of an `if` into a function when it records a static graph.
             y = nn.Conv2D.forward(self, x)
             return in_float32(y) if self.float_result else y
         weight = self.weight if scale is None else scaled_weight(self.weight, scale)
-        where = self._stride, self._padding, self._dilation, self._groups
+        padding = self._padding
+        if self._padding_mode != "zeros":
+            x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=self._padding_mode), 0
+        where = self._stride, padding, self._dilation, self._groups
         if not self.float_result:
             return F.conv2d(x, weight, like_convolved(bias), *where)
         y = in_float32(F.conv2d(x, weight, None, *where))

@@ -223,6 +223,22 @@ def test_what_paddle_is_told(tiny):
         autocast_options(load_config(tiny, ["custom_black_list=[exp, log]", "custom_white_list=[exp]"]), "bfloat16")
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "white"),
+    [
+        ("gpu", [], {"group_norm", "depthwise_conv2d"}),
+        ("gpu", ["custom_white_list=[exp]"], {"group_norm", "depthwise_conv2d", "exp"}),
+        ("gpu", ["custom_black_list=[group_norm]"], {"depthwise_conv2d"}),
+        ("xpu", [], set()),
+        ("npu", ["custom_white_list=[group_norm]"], {"group_norm"}),
+    ],
+)
+def test_group_norm_is_of_the_smaller_type_where_its_sums_are_float32(tiny, monkeypatch, kind, options, white):
+    """As read in Paddle's kernels for NVIDIA's GPUs; of other devices nobody has looked."""
+    monkeypatch.setattr(precision.device, "name", lambda: f"{kind}:0")
+    assert autocast_options(load_config(tiny, options), "float16")["custom_white_list"] == white
+
+
 @pytest.fixture
 def cast_by_paddle(monkeypatch):
     """Paddle in the state that auto_cast puts it in on a GPU; on a CPU it casts nothing all the same."""

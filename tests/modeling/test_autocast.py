@@ -6,7 +6,7 @@ import sys
 
 import paddle
 import pytest
-from autocast import NO_KERNEL, SMALL, as_on_a_gpu, decide
+from autocast import NAMES, NO_KERNEL, SMALL, as_on_a_gpu, decide
 from paddle import nn
 
 from ppdet.core.workspace import load_config
@@ -164,6 +164,27 @@ def test_maps_are_small_from_the_first_layer_to_the_last(name, level, dtype):
     assert wide <= DEFORMED if deformed else not wide
     assert {call.name for call in on_maps if call.results[0][1] == paddle.float32} - wide <= LAST
     assert not [call for call in autocast.calls if call.name in NO_KERNEL[dtype] and call.dtype != paddle.float32]
+
+
+@pytest.mark.skipif(not paddle.is_compiled_with_cuda(), reason="this Paddle has no kernels for GPUs (make gpu-wheel)")
+@pytest.mark.parametrize("dtype", SMALL)
+def test_gpus_have_every_kernel_of_the_smaller_type(dtype):
+    """Forward and backward, by the registry of the Paddle for GPUs; and what auto_cast knows to have none has none."""
+    core, called = paddle.base.core, set()
+    for name, level in (("R50-vd, deformable", "O2"), ("R18, squeeze and excitation, trained batch norm", "O1")):
+        model = network(name)
+        with as_on_a_gpu() as autocast, precision(level, dtype).forward():
+            model.predict_maps(paddle.rand([1, 3, 64, 64]))
+        called |= {call.name for call in autocast.calls if call.dtype == SMALL[dtype]} - {"linear"}  # matmul and add
+    kinds = {"float16": core.VarDesc.VarType.FP16, "bfloat16": core.VarDesc.VarType.BF16}
+    without = set(core.op_supported_infos("GPU", kinds[dtype])[2])
+    assert without >= NO_KERNEL[dtype] and not (called - {"cast"}) & without
+    functions = {name: function for function, name in NAMES.items()}
+    kernels = core._get_registered_phi_kernels()
+    for name in {functions.get(name, name) for name in called}:
+        for kernel in (name, f"{name}_grad"):
+            found = kernels.get(kernel, [f"GPU, {dtype})"] if kernel == "split_grad" else [])  # a concat
+            assert any("GPU" in key and key.endswith(f"{dtype})") for key in found), kernel
 
 
 def test_a_group_norm_of_float32_where_it_is_asked_for():

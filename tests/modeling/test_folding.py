@@ -10,7 +10,7 @@ from paddle import nn
 
 from ppdet.modeling import cpu, folding
 from ppdet.modeling.folding import UnchangedNorms, fold_together
-from ppdet.modeling.layers import ConvNorm
+from ppdet.modeling.layers import Conv2D, ConvNorm
 from ppdet.optimizer import ModelEMA
 
 
@@ -199,3 +199,11 @@ def test_nothing_is_left_behind_and_nothing_goes_to_other_threads():
         thread.join()
         raise KeyError
     assert (folding._state.folds, folding._state.weights, seen) == (None, None, [None])
+
+
+@pytest.mark.parametrize("options", [{}, {"padding_mode": "reflect"}, {"groups": 3, "stride": 2, "dilation": 2}])
+def test_paddles_convolution_with_a_fold_is_the_one_without_it_and_the_fold(options):
+    conv, x = Conv2D(3, 6, 3, padding=1, bias_attr=False, **options), paddle.rand([2, 3, 8, 8])
+    scale, shift = paddle.rand([6]), paddle.rand([6])
+    y = nn.Conv2D.forward(conv, x) * scale.reshape([1, -1, 1, 1]) + shift.reshape([1, -1, 1, 1])
+    assert np.allclose(conv.by_paddle(x, scale, shift), y, rtol=1e-4, atol=1e-5)
