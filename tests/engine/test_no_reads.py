@@ -90,7 +90,7 @@ def test_a_cpu_looks_at_every_step(tiny):
 @pytest.mark.parametrize(
     "read",
     [
-        *(bool, float, int, str, "{:.1f}".format, lambda t: t.tolist(), lambda t: t.item(), lambda t: t.numpy()),
+        *(bool, float, int, str, lambda t: t.tolist(), lambda t: t.item(), lambda t: t.numpy()),
         *(lambda t: [1, 2, 3][t], lambda t: paddle.arange(4)[:t], lambda t: paddle.arange(4)[paddle.arange(4) > t]),
         *(lambda t: paddle.full([t], 1.0), lambda t: paddle.ones([2]).clip(min=t.astype("float32"))),
         lambda t: paddle.nonzero(t.reshape([1])),

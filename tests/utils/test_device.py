@@ -4,6 +4,7 @@ import threading
 
 import paddle
 import pytest
+from paddle.base import core
 
 from ppdet.utils import device
 
@@ -96,3 +97,24 @@ def test_an_operator_tells_a_thread_its_device(monkeypatch):
     thread.start()
     thread.join()
     assert [(ident == thread.ident, args[0], str(args[2])) for ident, args in called] == [(True, [0], "Place(cpu)")]
+
+
+def test_memory_now_and_a_peak_from_now_on(monkeypatch):
+    """On the CPU there is neither; on a device Paddle is asked for the one that is the current one."""
+    assert device.memory() is None and device.reset_peak_memory() is False
+    asked, bytes_of = [], {"Allocated": 3 << 20, "Reserved": 5 << 20}
+
+    def value(kind, number):
+        asked.append((kind, number))
+        return bytes_of[kind]
+
+    monkeypatch.setattr(device, "name", lambda: "xpu:1")
+    monkeypatch.setattr(core, "device_memory_stat_current_value", value)
+    monkeypatch.setattr(core, "device_memory_stat_reset_peak_value", value, raising=False)
+    assert device.memory() == {"allocated": 3 << 20, "reserved": 5 << 20}
+    assert device.reset_peak_memory() is True
+    assert asked == [("Allocated", 1), ("Reserved", 1), ("Allocated", 1)]
+    bytes_of["Reserved"] = bytes_of["Allocated"] = 0  # Paddle 2.6 counts nothing on custom devices
+    assert device.memory() is None
+    monkeypatch.delattr(core, "device_memory_stat_reset_peak_value")
+    assert device.reset_peak_memory() is False
