@@ -18,7 +18,7 @@ from processors import needs_bfloat16
 from ppdet.modeling import cpu
 from ppdet.modeling.cpu import check, onednn, primitives
 from ppdet.modeling.cpu.tensors import state
-from ppdet.modeling.layers import Conv2D, ConvNorm
+from ppdet.modeling.layers import Conv2D, ConvNorm, for_paddle
 from ppdet.utils import device
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -128,6 +128,12 @@ def test_maps_of_other_devices_are_left_to_paddle(monkeypatch, kind, expected):
     """A tensor may lie in host memory all the same; results would not."""
     monkeypatch.setattr(device, "kind", lambda: kind)
     assert cpu.takes(paddle.ones([1, 4, 5, 5])) is expected
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("cpu", "float32"), ("gpu", "bfloat16"), ("npu", "bfloat16")])
+def test_small_maps_are_cast_for_paddle_on_cpus_alone(monkeypatch, kind, expected):
+    monkeypatch.setattr(device, "kind", lambda: kind)
+    assert for_paddle(paddle.ones([2]).astype("bfloat16")).dtype == getattr(paddle, expected)
 
 
 @needs_onednn
