@@ -87,7 +87,8 @@ class Screen:
     def __init__(self, checks: Sequence[Check], stream: TextIO) -> None:
         self.checks, self.stream = list(checks), stream
         self.width = max((len(check.name) for check in checks), default=0)
-        self.done, self.group = 0, ""
+        self.done: set[str] = set()
+        self.group = ""
         self.terminal = stream.isatty()
 
     def result(self, check: Check, result: Result) -> None:
@@ -95,16 +96,16 @@ class Screen:
         if check.group != self.group:
             self.group = check.group
             print(next(group.title for group in GROUPS if group.name == check.group), file=self.stream)
-        self.done += 1
+        self.done.add(result.name)
         row = f"  {check.name:{self.width}}  {result.status:7}  {result.seconds:6.1f} s  {result.detail}"
         print(row, file=self.stream, flush=True)
 
     def progress(self, check: Check, text: str) -> None:
         if not self.terminal:
             return
-        left = sum(one.seconds for one in self.checks[self.done :])
+        left = sum(one.seconds for one in self.checks if one.name not in self.done)
         where = f"{check.name}{': ' if text else ''}{text}"
-        line = f"  [{self.done + 1}/{len(self.checks)}] {where}, about {left / 60:.0f} min left on one GPU"
+        line = f"  [{len(self.done) + 1}/{len(self.checks)}] {where}, about {left / 60:.0f} min left on one GPU"
         width = shutil.get_terminal_size().columns
         self.clear()
         print(line[: width - 1], end="", file=self.stream, flush=True)

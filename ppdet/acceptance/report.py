@@ -75,7 +75,8 @@ class Report:
             check = self.checks[result.name]
             more = {"title": check.title, "group": titles[check.group], "advice": check.advice}
             rows.append({**result.to_json(), **more})
-        left = list(self.checks)[len(self.results) :]
+        done = {result.name for result in self.results}  # skipped ones come before others of their group
+        left = [name for name in self.checks if name not in done]
         return {**self.head, "finished": finished, "summary": self.counts, "not_run": left, "checks": rows}
 
 
