@@ -58,16 +58,20 @@ class MultiClassNMS:
         self.keep_top_k = keep_top_k
         self.nms_threshold = nms_threshold
 
-    def __call__(self, boxes: Tensor, scores: Tensor, shift: Optional[Tensor] = None) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, boxes: Tensor, scores: Tensor, shift: Optional[Tensor] = None, most: Optional[int] = None
+    ) -> tuple[Tensor, Tensor]:
         """Suppress boxes (N, R, 4), x1 y1 x2 y2, with scores (N, C, R) in 0..1.
 
         shift: (N, 4), what is added to all boxes of an image while their overlap is computed; None: nothing.
+        most: how many scores of an image and class can be above 0, where that is known; None: R.
 
         Returns rows (M, 6) of [class from 0, score, x1, y1, x2, y2], image by image, and their number per image (N,).
         Within an image a CPU sorts them by class and then by score, a GPU by score alone.
         """
-        arguments = self.arguments(recorded_shape(scores)[2])
-        suppressed = boxes if shift is None else boxes + shift.unsqueeze(1)
+        arguments = self.arguments(recorded_shape(scores)[2], most)
+        # By subtraction, which engines that compute in 16 bits are told to do in float32.
+        suppressed = boxes if shift is None else boxes - -shift.unsqueeze(1)
         inputs = with_extra_image(suppressed, scores, arguments.empty_boxes, self.score_threshold + 1.0)
         rows, counts = self.operator(*inputs, arguments)
         if shift is not None:
@@ -77,7 +81,7 @@ class MultiClassNMS:
             rows = rows - shift.gather(owners(rows, counts))
         return all_but_last(rows), all_but_last(counts)
 
-    def arguments(self, count: int) -> Arguments:
+    def arguments(self, count: int, most: Optional[int] = None) -> Arguments:
         """Arguments for images of `count` boxes, -1 where only the run of a graph knows, that all kernels take.
 
         The GPU kernel raises unless keep_top_k <= nms_top_k <= boxes. Empty boxes have score 0 and are never detected.
@@ -87,8 +91,9 @@ class MultiClassNMS:
             return Arguments(1, top, keep, CONSTANT_THRESHOLD)
         if count >= 0:
             empty_boxes = max(1, keep - count)
-            # Where all boxes enter, a larger number changes nothing.
-            top = count + empty_boxes if top == -1 or top >= count else top
+            most = count if most is None else min(most, count)
+            # Where all that can be detected enter, a larger number changes nothing.
+            top = max(most, keep) if top == -1 or top >= most else top
         else:
             empty_boxes = top if keep <= top <= GPU_TOP_K else 1
         left_to_cpu = top == -1 or top >= keep  # because of nms_top_k or not at all

@@ -6,13 +6,15 @@ from noise import noisy, write_padded
 from paddle import inference
 from paddle.static import InputSpec
 
+from ppdet.deploy.backends import tensorrt
 from ppdet.deploy.backends.operators import FLOAT32_OPERATORS, LEFT_IN_FLOAT32, NOT_FOR_TENSORRT, OF_NETWORKS
 from ppdet.engine.build import build_trained_model
 from ppdet.engine.export import ExportedDetector, save_graph
 
 PADDLE_2 = not hasattr(inference.Config, "new_ir_enabled")
 HALF, BFLOAT16 = inference.PrecisionType.Half, inference.PrecisionType.Bfloat16
-BEST = tuple(f"FCOSHead.{option}" for option in ("level_top_k=20", "level_top_k_of=classes", "clip_boxes=true"))
+OPTIONS = "level_top_k=20", "level_top_k_of=classes", "clip_boxes=true", "last_pixel=true"
+BEST = tuple(f"FCOSHead.{option}" for option in OPTIONS)
 
 
 @pytest.fixture(scope="module", params=[(), BEST], ids=["all", "best"])
@@ -87,6 +89,23 @@ def test_tensorrt_gets_a_network_whole(graph):
     # A scale for each level's distances comes after its last convolution; biases are reshaped when a graph is loaded.
     assert network & NOT_FOR_TENSORRT <= {"multiply", "elementwise_mul", "reshape", "reshape2"}
     assert network & OF_NETWORKS
+
+
+def test_tensorrt_gets_nothing_of_decoding(graph):
+    """What hangs together of the operators behind the network that it may take is too little for an engine."""
+    found = list(operators(graph))
+    last = max(place for place, (kind, _, _) in enumerate(found) if kind == "conv2d")
+    groups = []
+    for place, (kind, before, _) in enumerate(found):
+        # A convolution's bias, and the maps that are flattened for decoding, belong to the network's engine.
+        if place <= last or kind in NOT_FOR_TENSORRT or kind == "multiclass_nms3":
+            continue
+        joined = [group for group in groups if group & set(before)]
+        groups = [group for group in groups if group not in joined] + [{place}.union(*joined)]
+    of_network = [group for group in groups if any(set(found[place][1]) & {last} for place in group)]
+    sizes = [len(group) for group in groups if group not in of_network]
+    assert max(sizes) > 2  # such as the levels' boxes, concatenated
+    assert max(sizes) + 2 * 2 < tensorrt.LEAST_OPERATORS  # FCOS has two more levels than this one
 
 
 @pytest.mark.skipif(not (PADDLE_2 and paddle.is_compiled_with_cuda()), reason="needs the build for GPUs, 2.6")

@@ -5,6 +5,7 @@ All of it passes without a GPU, with Paddle for CPUs as well as with the build f
 
 import importlib.util
 
+import numpy as np
 import paddle
 import pytest
 from paddle import inference
@@ -230,7 +231,7 @@ def test_tensorrt_of_paddle_2(folder, calls, versions, tmp_path, monkeypatch):
     options = {
         "workspace_size": 1 << 30,
         "max_batch_size": 4,
-        "min_subgraph_size": 3,
+        "min_subgraph_size": 24,
         "precision_mode": HALF,
         "use_static": True,
         "use_calib_mode": False,
@@ -293,3 +294,36 @@ def test_this_build_says_what_it_lacks(monkeypatch):
     if not tensorrt.converts():
         monkeypatch.setattr(tensorrt, "converts", lambda: True)
         assert tensorrt.refusal(Options(device="gpu", tensorrt=True)).startswith("TensorRT is not installed: pip")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (ValueError, "(InvalidArgument) Expect nms_top_k (1000) <= num of boxes per batch (769).\n  [Hint: Expected"),
+        (OSError, "(External) CUDA error(9), invalid configuration argument. \n  [Hint: 'cudaErrorInvalid"),
+    ],
+)
+def test_graphs_whose_suppression_a_gpu_does_not_take(folder, kind, message):
+    """Messages as Paddle 2.6.2 has them in its library for GPUs; those of other errors stay what they are."""
+
+    class Predictor:
+        def __init__(self, message):
+            self.message = message
+
+        def get_input_handle(self, name):
+            return self
+
+        def copy_from_cpu(self, array):
+            pass
+
+        def run(self):
+            raise kind(f"{self.message} ...] (at /paddle/...)\n  [operator < multiclass_nms3 > error]")
+
+    backend = PaddleInference(folder, Options(onednn=False))
+    arrays = {"image": np.zeros((1, 3, 192, 192), np.float32), "scale_factor": np.ones((1, 2), np.float32)}
+    backend.predictor = Predictor(message)
+    with pytest.raises(DeployError, match=r"on image \[1, 3, 192, 192\].*: export the model again with"):
+        backend(arrays)
+    backend.predictor = Predictor("(External) CUDA error(2), out of memory.")
+    with pytest.raises(DeployError, match="operator < multiclass_nms3 > error"):
+        backend(arrays)

@@ -205,7 +205,7 @@ def test_tensorrt_of_paddle_3(copied, converter):
     assert sorted(names) == ["image", "scale_factor"]
     shapes = {name: [array.shape for array in one.warmup_data] for name, one in zip(names, settings.inputs)}
     assert shapes["image"] == IMAGE_SHAPES and shapes["scale_factor"] == [(n, 2) for n in (1, 1, 1, 4)]
-    assert settings.precision_mode == "FP16" and settings.min_subgraph_size == 3 and settings.workspace_size == 1 << 30
+    assert settings.precision_mode == "FP16" and settings.min_subgraph_size == 24 and settings.workspace_size == 1 << 30
     assert set(settings.disable_ops) == {f"pd_op.{name}" for name in NOT_FOR_TENSORRT}
     (kept,) = (path for path in (copied / "tensorrt").iterdir() if path.is_dir())
     assert settings.save_model_dir == str(kept / "model") and (kept / "complete").exists()

@@ -65,9 +65,12 @@ def test_export(folder, kernel, tmp_path):
 
 
 @pytest.mark.parametrize("slicing", [None, Slicing(size=(64, 64))], ids=["whole", "sliced"])
-def test_the_same_detections(folder, monkeypatch, slicing):
+@pytest.mark.parametrize("options", [[], ["level_top_k=1500", "level_top_k_of=classes", "nms.nms_top_k=-1"]])
+def test_the_same_detections(folder, monkeypatch, slicing, options):
+    """Also of 4500 candidates, more than a GPU takes of a class, but of fewer locations."""
     paths = sorted(map(str, Path(folder / "data" / "images").iterdir()))
-    cfg = load_config(folder / "tiny.yml", [weights(folder), "FCOSHead.nms.score_threshold=0.3"])
+    settings = [f"FCOSHead.{option}" for option in (*options, "nms.score_threshold=0.3")]
+    cfg = load_config(folder / "tiny.yml", [weights(folder), *settings])
     expected = dict(Predictor(cfg).detect(paths, slicing))
     kernel = GPUKernel(monkeypatch)
     actual = dict(Predictor(cfg).detect(paths, slicing))

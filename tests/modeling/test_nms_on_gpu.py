@@ -88,6 +88,18 @@ def test_images_without_detections(kernel, empty, keep, shifted):
     assert kernel.calls == [True, True]
 
 
+@pytest.mark.parametrize("settings", [{"nms_top_k": -1}, {"nms_top_k": 4500}, {"nms_top_k": 150}])
+def test_more_boxes_than_a_class_can_have(kernel, settings):
+    """5000 boxes, of which 400 score in some class above 0."""
+    boxes, scores = case(2, 5000)
+    scores[scores <= 0.02] = 0
+    nms = MultiClassNMS(**settings)
+    expected, numbers = plain(kernel, nms, boxes, scores)
+    rows, counts = nms(paddle.to_tensor(boxes), paddle.to_tensor(scores), most=400)
+    assert counts.tolist() == numbers and kernel.calls == [True]
+    np.testing.assert_array_equal(by_class(rows.numpy(), numbers), by_class(expected, numbers))
+
+
 def test_the_kernels_conditions_are_checked():
     """What every detection in Python raised on a GPU, and what took its place once."""
     for boxes, top, keep in ((143, 1000, 100), (5, 5, 100), (1000, 50, 100), (1000, 0, 0)):

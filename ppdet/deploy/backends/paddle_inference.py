@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 GRAPHS = ("model.json", "model.pdmodel")
 BUILDS = {"gpu": "paddlepaddle-gpu", "xpu": "paddlepaddle-xpu"}
+# What a GPU says of a graph whose suppression was recorded without a look at its kernel's conditions: by an earlier
+# version, or by PaddleDetection. There are fewer boxes than nms_top_k, or there was an image without detections before.
+FOR_CPU_ALONE = ("Expect nms_top_k", "Expect keep_top_k", "CUDA error(9)")
+FOR_CPU_ALONE_ADVICE = (
+    "this graph's multiclass_nms3 needs nms_top_k locations and a detection on a GPU, as those of earlier versions and "
+    "of PaddleDetection do: export the model again with this version, or use device cpu"
+)
 # What a pool of a GPU's memory begins with, in MiB; it grows as is needed.
 POOL = 200
 
@@ -158,5 +165,10 @@ class PaddleInference(Backend):
     def run_once(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
         for name, array in arrays.items():
             self.predictor.get_input_handle(name).copy_from_cpu(array)
-        self.predictor.run()
+        try:
+            self.predictor.run()
+        except (RuntimeError, ValueError, OSError) as error:
+            if any(sign in str(error) for sign in FOR_CPU_ALONE):
+                raise DeployError(FOR_CPU_ALONE_ADVICE) from None
+            raise
         return [self.predictor.get_output_handle(name).copy_to_cpu() for name in self.outputs]

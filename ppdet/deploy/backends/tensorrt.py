@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 FOLDER, DONE, SHAPES = "tensorrt", "complete", "shapes.pbtxt"
 WORKSPACE = 1 << 30  # bytes that TensorRT may use beside a layer's input and output
-LEAST_OPERATORS = 3  # fewer than these, one after another, are left to Paddle
+# Fewer than these that hang together are left to Paddle: the network is far more, and there is always less of decoding,
+# where TensorRT's float16 would move boxes.
+LEAST_OPERATORS = 24
 MakeConfig = Callable[[Path], "inference.Config"]
 
 

@@ -9,6 +9,7 @@ from paddle import Tensor, nn
 from ppdet.core.workspace import register
 from ppdet.modeling import cpu
 from ppdet.modeling.folding import UnchangedNorms
+from ppdet.modeling.heads.candidates import most_of_a_class
 from ppdet.modeling.heads.fcos_head import DenseMaps, FCOSHead
 from ppdet.modeling.mixed import Float32
 from ppdet.utils.errors import UserError
@@ -124,7 +125,8 @@ class FCOS(nn.Layer):
         threshold = nms.score_threshold if paddle.in_dynamic_mode() else None
         with Float32():
             boxes, scores = self.decode(maps, scale_factor, threshold, im_shape)
-            return nms(boxes, scores, self.suppression_shift(scale_factor) if self.last_pixel else None)
+            shift = self.suppression_shift(scale_factor) if self.last_pixel else None
+            return nms(boxes, scores, shift, most_of_a_class(maps.logits, self.fcos_head.level_top_k))
 
     def suppression_shift(self, scale_factor: Tensor) -> Tensor:
         """(N, 4), what is added to decoded boxes for their suppression, where `last_pixel`.

@@ -1,7 +1,12 @@
 """The best of a level's locations, or of the classes at them: what enters suppression of each image."""
 
+from collections.abc import Sequence
+from typing import Optional
+
 import paddle
 from paddle import Tensor
+
+from ppdet.modeling.nms import recorded_shape
 
 
 def best_locations(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -29,3 +34,16 @@ def best_classes(boxes: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Ten
     values, index = scores.flatten(1).topk(count, axis=1)
     own = (index // count).unsqueeze(1) == paddle.arange(scores.shape[1], dtype="int64").reshape([1, -1, 1])
     return take(boxes, index % count), values.unsqueeze(1) * own.astype("float32")
+
+
+def most_of_a_class(logits: Sequence[Tensor], count: Optional[int]) -> Optional[int]:
+    """How many detections of one class suppression of an image can get: one of each location, of each level's `count`
+    best where that is a number. None where only the run of a graph knows the sizes.
+
+    Args:
+        logits: (N, C, H, W) of each level.
+    """
+    sizes = [recorded_shape(level_map)[2:] for level_map in logits]
+    if min(map(min, sizes)) < 0:
+        return None
+    return sum(min(height * width, count or height * width) for height, width in sizes)
