@@ -1,6 +1,7 @@
 """Bad steps: skipped, written down, and the end of a run when there are too many."""
 
 import json
+import shutil
 
 import numpy as np
 import paddle
@@ -258,6 +259,50 @@ def test_a_large_weight_is_copied_by_itself(monkeypatch, finite):
     assert all(np.array_equal(t.numpy(), np.full(t.shape, np.nan if finite else 1.0), equal_nan=True) for t in tensors)
     counts = kernels.counts[""]
     assert [counts[name] for name in ("concat", "assign", "expand", "where", "split")] == [2, 1, 2, 2, 1]
+
+
+def arrays(prefix):
+    """All that a checkpoint holds."""
+    saved = checkpoint.read_training(prefix)
+    return {"weights": saved.weights, "averages": saved.averages, "optimizer": saved.optimizer, "ranks": saved.ranks}
+
+
+def same(one, other):
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    return np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+def test_a_checkpoint_of_a_bad_step_is_that_of_the_step_before(tiny, tmp_path, answer_for_device):
+    """And a run that goes on from it is the same bit for bit, though the step was not judged when it was written."""
+    answer_for_device()
+    options = ["snapshot_iters=3", "log_iter=9", "use_ema=true", "use_onednn=false"]
+    options += ["OptimizerBuilder={optimizer: {type: AdamW, momentum: null, weight_decay: 0.05}}"]
+    spoil, folder = Spoil([5], "image"), tmp_path / "whole" / "tiny"
+    whole = train(tiny, tmp_path / "whole", spoil, options=options)
+    assert equal(spoil.before[5], spoil.after[5]) and not equal(spoil.before[4], spoil.after[4])
+    assert same(checkpoint.read_training(folder / "snapshot_6").weights, spoil.before[5][0])
+    shutil.copytree(folder, tmp_path / "again" / "tiny")
+    options = [f"save_dir={tmp_path}/again", "epoch=2", *options]
+    again = Trainer(load_config(str(tiny), options), resume=str(tmp_path / "again" / "tiny" / "snapshot_6"))
+    again.train()
+    assert whole.iteration == again.iteration == 8 and (whole.guard.total, again.guard.total) == (1, 0)
+    assert same(arrays(folder / "model_final"), arrays(tmp_path / "again" / "tiny" / "model_final"))
+
+
+def test_no_gradient_is_left_after_a_step(tiny):
+    """Nor filled with zeros, which would take a kernel for each: the next backward pass makes them anew."""
+
+    class Look(Hook):
+        def __init__(self):
+            self.left = []
+
+        def after_step(self, trainer):
+            self.left.append([p.name for p in trainer.model.parameters() if p.grad is not None])
+
+    look = Look()
+    Trainer(load_config(str(tiny), ["epoch=1"]), hooks=[look]).train()
+    assert look.left == [[]] * 4
 
 
 ELSEWHERE = """

@@ -1,0 +1,83 @@
+"""Two ranks whose guards take steps back on the device, and that leave no gradients, train as ranks that look first."""
+
+import json
+
+from forked_ranks import run_jobs
+
+RANK = """
+import json
+import numpy as np, paddle
+from paddle import nn
+from ppdet.engine import distributed
+from ppdet.engine.guard import StepGuard
+from ppdet.engine.loss_scale import all_finite, divide
+from ppdet.optimizer import ModelEMA
+
+class Net(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.first, self.sometimes, self.last = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 1)
+        self.never = nn.Linear(2, 2)
+
+    def forward(self, x, uses_all):
+        x = self.first(x)
+        return self.last(x + self.sometimes(x) if uses_all else x).mean()
+
+class Training:
+    def __init__(self, takes_back):
+        paddle.seed(0)
+        self.model, self.takes_back = Net(), takes_back
+        self.parallel = distributed.wrap(self.model, find_unused=True, fleet=False)
+        self.optimizer = paddle.optimizer.AdamW(0.01, parameters=self.model.parameters())
+        self.guard = StepGuard(self.model, self.optimizer, None, max_bad_steps=9, takes_back=takes_back)
+        self.ema = ModelEMA(self.model, decay=0.9)
+        if takes_back:
+            self.ema.join()
+        self.rng = np.random.default_rng(rank)
+
+    def unscale(self, gradients):
+        return (divide(gradients, paddle.ones([])) if self.takes_back else all_finite(gradients)), None
+
+    def adjust(self, finite):
+        pass
+
+    def step(self, number):
+        self.guard.before_forward()
+        for turn in range(2):
+            x = self.rng.normal(size=(3, 4)).astype("float32")
+            if (number, rank, turn) == (3, 1, 0):
+                x[0, 0] = np.inf
+            # Rank 1 uses one of the layers in every other step: the others' gradients are those of rank 0 there.
+            with distributed.no_sync(self.parallel, turn == 0):
+                self.parallel(paddle.to_tensor(x), rank == 0 or number % 2 == 0).backward()
+        self.guard.update(self, lambda: {"epoch": 0, "step": 0, "iteration": 0, "losses": {}, "images": []})
+        self.optimizer.clear_grad(set_to_zero=not self.takes_back)
+        self.ema.update()
+
+with distributed.joined(find_unused=True):
+    found = []
+    for takes_back in (True, False):
+        training = Training(takes_back)
+        for number in range(6):
+            training.step(number)
+        training.guard.judge()
+        arrays = [p.numpy() for p in training.model.parameters()]
+        averages = [v.numpy() for v in training.ema.state_dict().values()]
+        found.append((training.guard.total, [a.tobytes().hex() for a in arrays], [a.tolist() for a in averages]))
+print("\\nfound " + json.dumps(found))
+"""
+
+
+def flat(values):
+    return [number for value in values for number in (flat(value) if isinstance(value, list) else [value])]
+
+
+def test_ranks_take_back_the_same_steps(tmp_path):
+    (ranks,) = run_jobs(tmp_path, [RANK])
+    assert [rank.code for rank in ranks] == [0, 0], ranks[0].output
+    results = [next(line for line in rank.output.splitlines() if line.startswith("found ")) for rank in ranks]
+    assert results[0] == results[1]
+    (bad, weights, averages), (expected_bad, expected_weights, expected_averages) = json.loads(results[0][6:])
+    assert bad == expected_bad == 1
+    assert weights == expected_weights
+    assert max(abs(a - b) for a, b in zip(flat(averages), flat(expected_averages))) < 1e-6
