@@ -80,6 +80,22 @@ def test_processes_are_forked_without_finalising_what_they_inherit():
     assert all("objects_stay_here()" in path.read_text() for path in forking)
 
 
+# Threads that touch no tensor of Paddle's, and why; an engine's own tensors know their device.
+NO_TENSORS = {
+    "ppdet/engine/watchdog.py": "it reads and writes sockets",
+    "ppdet/deploy/serving/service.py": "images are decoded, prepared and drawn with NumPy and OpenCV",
+    "ppdet/deploy/serving/batching.py": "it calls an engine with arrays and gets arrays",
+    "ppdet/deploy/batch/inputs.py": "files are fetched",
+}
+
+
+def test_threads_that_may_touch_tensors_take_their_device_along():
+    paths = {str(path.relative_to(ROOT)): path.read_text() for path in (ROOT / "ppdet").rglob("*.py")}
+    starting = {path: text for path, text in paths.items() if re.search(r"\bThread(?:PoolExecutor)?\(", text)}
+    assert {path for path, text in starting.items() if "device.here()" not in text} == set(NO_TENSORS)
+    assert {"ppdet/engine/evaluator.py", "ppdet/utils/iteration.py"} == set(starting) - set(NO_TENSORS)
+
+
 def modules_after(statement: str) -> set[str]:
     code = f"import sys; {statement}; print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
