@@ -1,7 +1,7 @@
 """What a trace of Paddle's profiler says of copies from the device and of waits for it.
 
 A trace is a file for chrome://tracing. In Paddle 2.6 and 3 (paddle/fluid/platform/profiler) an event has a category
-"cat", a name with its duration behind it, "MEMCPY_DtoH[0.002 ms]", and its start "ts" and length "dur" in microseconds.
+"cat", a name with its duration behind it, "MEMCPY_DtoH[2.000 us]", and its start "ts" and length "dur" in microseconds.
 Category "Memcpy" are copies on the device, "CudaRuntime" calls of CUDA by the host, "Kernel" kernels, "ProfileStep" the
 steps between two calls of Profiler.step.
 """
@@ -15,6 +15,7 @@ TO_HOST = ("MEMCPY_DtoH", "MEMCPY_DtoA", "MEMCPY_AtoH")
 # Calls that return when the device has come so far. CUPTI's number 137 is cudaEventSynchronize, which has no name in
 # Paddle's table. A copy to the host that waits is among TO_HOST.
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "Runtime API 137[")
+UNKNOWN = "0"  # thread of a call whose thread Paddle could not find out
 
 
 class TraceError(ValueError):
@@ -74,7 +75,7 @@ def count_events(events: list[dict]) -> Counts:
             counts.copies[bare(name)] += 1
             if name.startswith(TO_HOST):
                 counts.to_host[bare(name)] += 1
-        elif event["cat"] == "CudaRuntime" and name.startswith(WAITS) and thread(event) == trains:
+        elif event["cat"] == "CudaRuntime" and name.startswith(WAITS) and thread(event) in (trains, UNKNOWN):
             counts.waits[bare(name)] += 1
     return counts
 

@@ -43,6 +43,7 @@ def test_steps_that_read_nothing():
         ("CudaRuntime", "cudaStreamSynchronize_v3020", TRAINS),
         ("CudaRuntime", "cudaDeviceSynchronize_v3020", TRAINS),
         ("CudaRuntime", "Runtime API 137", TRAINS),
+        ("CudaRuntime", "cudaStreamSynchronize_v3020", "0(C++)"),
     ],
 )
 def test_what_makes_steps_wait(cat, name, tid):
