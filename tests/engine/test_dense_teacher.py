@@ -219,7 +219,7 @@ def test_another_batch_size_moves_the_teachers_clock_too(tiny_semi):
 @pytest.mark.parametrize(("level", "dtype"), [("O1", "bfloat16"), ("O2", "float16")])
 def test_networks_of_both_follow_mixed_precision(tiny_semi, level, dtype):
     """Student and teacher compute in the smaller type on unlabelled images too, on a GPU; the loss does not."""
-    run = trainer(tiny_semi, "use_onednn=false", f"amp_level={level}", f"amp_dtype={dtype}", "eval_amp=true")
+    run = trainer(tiny_semi, f"amp_level={level}", f"amp_dtype={dtype}", "eval_amp=true")
     images = next(iter(run.reader))["unlabeled"]["image"]
     networks = run.model, run.method.layer.teacher
     seen = []

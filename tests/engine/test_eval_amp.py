@@ -65,7 +65,7 @@ def test_on_a_cpu_bfloat16_detects_what_float32_does(trained):
 def test_on_a_gpu_mixed_precision_detects_what_float32_does(trained, level, dtype, tolerance):
     path, options, *_ = trained
     expected_ap, expected, _ = evaluate(path, options)
-    small = [*options, "eval_amp=true", f"amp_level={level}", f"amp_dtype={dtype}", "use_onednn=false"]
+    small = [*options, "eval_amp=true", f"amp_level={level}", f"amp_dtype={dtype}"]
     with as_on_a_gpu() as autocast:
         ap, found, evaluator = evaluate(path, small)
     assert evaluator.precision.dtype == dtype and evaluator.precision.loss_scale is None
@@ -87,7 +87,7 @@ def test_float32_where_the_processor_has_no_bfloat16_and_why(trained, log, monke
 @pytest.mark.parametrize(("option", "expected"), [([], "float32"), (["eval_amp=true"], "float16")])
 def test_a_run_in_mixed_precision_evaluates_in_it_on_request_alone(tiny, option, expected):
     with as_on_a_gpu():
-        cfg = load_config(tiny, ["amp=true", "amp_dtype=float16", "use_onednn=false", *option])
+        cfg = load_config(tiny, ["amp=true", "amp_dtype=float16", *option])
         trainer = Trainer(cfg, evaluate=True)
     assert (trainer.precision.dtype, trainer.evaluator.precision.dtype) == ("float16", expected)
 
@@ -95,7 +95,7 @@ def test_a_run_in_mixed_precision_evaluates_in_it_on_request_alone(tiny, option,
 def test_norms_are_folded_once_for_an_evaluation(trained, monkeypatch):
     """Four batches, of which the first folds; what was trained since counts in the next evaluation."""
     path, options, *_ = trained
-    cfg = load_config(str(path), [*options, "use_onednn=false"])
+    cfg = load_config(str(path), options)
     evaluator, model = Evaluator(cfg), build_trained_model(cfg)
     norms = [
         layer for layer in model.sublayers() if folding.is_constant(layer) or isinstance(layer, paddle.nn.BatchNorm2D)
@@ -115,9 +115,10 @@ def scores_of(evaluator):
     return [found["score"] for found in evaluator.metric.detections]
 
 
-def test_the_second_batch_of_an_evaluation_multiplies_no_weights(trained):
+def test_the_second_batch_of_an_evaluation_multiplies_no_weights(trained, monkeypatch):
     path, options, *_ = trained
-    model = build_trained_model(load_config(str(path), [*options, "use_onednn=false"]))
+    model = build_trained_model(load_config(str(path), options))
+    monkeypatch.setattr(cpu, "takes", lambda *maps: False)
     images, counts = paddle.rand([1, 3, 64, 64]), []
     with paddle.no_grad(), folding.UnchangedNorms():
         for _ in range(2):
@@ -162,7 +163,7 @@ def test_commands(trained, tmp_path, log):
 def test_the_predictor_takes_the_setting(trained):
     path, options, _, data = trained
     with as_on_a_gpu() as autocast:
-        small = [*options, "eval_amp=true", "amp_dtype=bfloat16", "use_onednn=false"]
+        small = [*options, "eval_amp=true", "amp_dtype=bfloat16"]
         predictor = Predictor(load_config(str(path), small))
         ((_, rows),) = predictor.detect([str(data / "images" / "001.png")])
         level = paddle.base.framework._dygraph_tracer()._amp_level

@@ -275,9 +275,7 @@ def test_float32_within_mixed_precision(cast_by_paddle):
 @pytest.mark.parametrize(("level", "dtype"), [("O1", "float16"), ("O2", "bfloat16")])
 def test_losses_and_detections_are_float32(tiny, level, dtype):
     """On a GPU as on a CPU: all that follows the last convolutions' maps, and the loss is that of float32 rounded."""
-    cfg = load_config(
-        tiny, ["use_onednn=false", "amp=true", "eval_amp=true", f"amp_level={level}", f"amp_dtype={dtype}"]
-    )
+    cfg = load_config(tiny, ["amp=true", "eval_amp=true", f"amp_level={level}", f"amp_dtype={dtype}"])
     model = build_model(cfg)
     batch = next(iter(build_reader(cfg, "TrainReader", build_dataset(cfg, "TrainDataset"))))
     batch = {**batch, "scale_factor": paddle.ones([2, 2])}
