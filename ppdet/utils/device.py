@@ -97,6 +97,11 @@ def has_kernel(operator: str) -> bool:
     return any(key[1:].partition(",")[0] in backends for key in keys)
 
 
+def can_be_profiled() -> bool:
+    """Whether Paddle's profiler can record here: that of a build for GPUs raises where no GPU can be used."""
+    return "gpu" not in kinds() or count("gpu") > 0
+
+
 def synchronize() -> None:
     """Wait until the device has done all that it was asked for."""
     import paddle

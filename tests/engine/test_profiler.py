@@ -116,3 +116,20 @@ def test_defaults():
 def test_mistakes(text, message):
     with pytest.raises(ConfigError, match=message):
         parse_options(text)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "cards", "refused"), [(["cpu", "gpu"], 0, True), (["cpu", "gpu"], 1, False), (["cpu"], 0, False)]
+)
+def test_a_build_for_gpus_records_nothing_without_one(tiny, monkeypatch, kinds, cards, refused):
+    """Its profiler raises CUDA's error 35 then, in the middle of a run."""
+    monkeypatch.setattr(device, "kinds", lambda: kinds)
+    monkeypatch.setattr(device, "count", lambda kind: cards)
+    hook = ProfilerHook(parse_options("batch_range=[1,2]"))
+    trainer = Trainer(load_config(str(tiny)))
+    if not refused:
+        hook.before_train(trainer)
+        hook.after_train(trainer)
+        return
+    with pytest.raises(ConfigError, match="timer_only=True"):
+        hook.before_train(trainer)

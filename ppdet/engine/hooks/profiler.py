@@ -111,6 +111,11 @@ class ProfilerHook(Hook):
 
     def before_train(self, trainer: object) -> None:
         options = self.options
+        if not (options.timer_only or device.can_be_profiled()):
+            raise ConfigError(
+                "--profiler_options: this build of Paddle is for GPUs and there is none: its profiler cannot record; "
+                "give timer_only=True, or install paddlepaddle"
+            )
         self.profiler = profiler.Profiler(
             targets=targets(options.state),
             scheduler=options.batch_range,
