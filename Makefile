@@ -6,6 +6,8 @@
 #                  ROOMS="nms data"; goes on where it was stopped (docs/CONTRIBUTING.md).
 # make gpu-check:  check training, evaluation, export and engines on a GPU, or another device, beside the CPU (10 minutes
 #                  on one card); needs a Paddle for it in .venv, or VENV=, first (docs/GPU.md); ONLY="nms operators".
+# make gpu-wheel:  what a GPU build of Paddle 2.6 says without a GPU: kernels, names, tests of device code (4 minutes, and
+#                  760 MB to download the first time; Linux on x86-64, Python 3.9 to 3.12).
 # make parity:     detectors of other code bases in PyTorch beside ours (Python 3.10 to 3.12; a minute, after make test).
 # make processors: training, export and inference as on processors without AVX-512, and on very old ones (4 minutes).
 # make lint:       formatting and lint.
@@ -17,11 +19,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 PEER := .venv-peer
+GPU_WHEEL := .venv-gpu-wheel
 BIN := $(VENV)/bin
 SHAPES := configs/fcos/fcos_r18_fpn_shapes.yml
 RUN := fcos_r18_fpn_shapes
 
-.PHONY: quickstart test gpu-check processors parity soak soak-batch lint zoo benchmark benchmark-peer denseteacher-bccd clean
+.PHONY: quickstart test gpu-check gpu-wheel processors parity soak soak-batch lint zoo benchmark benchmark-peer denseteacher-bccd clean
 
 quickstart: $(VENV)/.installed
 	@$(BIN)/python dataset/shapes/generate.py
@@ -55,6 +58,16 @@ MINUTES ?= 60
 
 mutants: $(VENV)/.installed-mutants
 	$(BIN)/python tests/mutants/run.py --budget $(BUDGET) --minutes $(MINUTES) $(if $(ROOMS),--rooms $(ROOMS))
+
+# What it installs is not used for anything else.
+GPU_BUILD := paddlepaddle-gpu==2.6.2
+DEVICE_TESTS := tests/test_paddle_names.py tests/utils/test_device.py tests/utils/test_fork.py \
+  $(addprefix tests/engine/test_,device_choice.py runtime.py precision.py guard.py memory.py no_reads.py eval_amp.py) \
+  tests/data/test_device.py tests/optimizer tests/deploy/test_gpu_options.py tests/deploy/test_tensorrt.py \
+  $(addprefix tests/modeling/test_,nms.py nms_on_gpu.py autocast.py folding.py)
+
+gpu-wheel: $(GPU_WHEEL)/.installed
+	$(GPU_WHEEL)/bin/python -m pytest tests/gpu_wheel $(DEVICE_TESTS)
 
 parity: $(VENV)/.installed-dev $(PEER)/.installed
 	PPDET_TORCH_PYTHON=$(PEER)/bin/python $(BIN)/python -m pytest tests/parity tests/convert/test_with_torch.py
@@ -97,7 +110,7 @@ benchmark-peer: $(VENV)/.installed $(PEER)/.installed
 	@$(BIN)/python benchmarks/peer/run.py
 
 clean:
-	rm -rf $(VENV) $(PEER) output output_inference log dataset/shapes/data
+	rm -rf $(VENV) $(PEER) $(GPU_WHEEL) output output_inference log dataset/shapes/data
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
@@ -132,6 +145,17 @@ $(PEER)/.installed: Makefile
 	$(PYTHON) -m venv $(PEER) || { rm -rf $(PEER); exit 1; }
 	$(PEER)/bin/pip install --disable-pip-version-check -q --retries 1 \
 	    --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0 numpy
+	@touch $@
+
+$(GPU_WHEEL)/.installed: Makefile requirements.txt
+	@$(PYTHON) -c 'import platform, sys; v = sys.version_info[:2]; \
+	  here = "Python %d.%d on %s %s" % (*v, platform.system(), platform.machine()); \
+	  sys.exit(0 if (3, 9) <= v <= (3, 12) and platform.system() == "Linux" and platform.machine() == "x86_64" \
+	    else "make gpu-wheel: $(GPU_BUILD) is for Python 3.9 to 3.12 on Linux x86_64, this is %s" % here)'
+	@test -x $(GPU_WHEEL)/bin/python || $(PYTHON) -m venv $(GPU_WHEEL) || { rm -rf $(GPU_WHEEL); exit 1; }
+	@$(GPU_WHEEL)/bin/pip install --disable-pip-version-check -q --retries 1 '$(GPU_BUILD)' 'numpy<2' \
+	    'opencv-python-headless<4.12' setuptools 'pytest>=7.4' -r requirements.txt \
+	  || { echo "make gpu-wheel: $(GPU_BUILD) could not be installed: is the package index within reach?" >&2; exit 1; }
 	@touch $@
 
 comma := ,

@@ -45,3 +45,42 @@ def test_a_users_own_paddle_stays(tmp_path, paddle, target, expected):
     asked = (tmp_path / "asked").read_text().strip()
     assert asked == f"install --disable-pip-version-check -q -e {expected}"
     assert (tmp_path / target).exists()
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
+@pytest.mark.parametrize(
+    ("pip", "says"),
+    [
+        ("exit 1", "make gpu-wheel: paddlepaddle-gpu==2.6.2 could not be installed"),
+        ('echo "$*" > "$(dirname "$0")/asked"', None),
+    ],
+)
+def test_the_build_for_gpus_can_be_missing(tmp_path, pip, says):
+    """One line says so, and the next time it is tried again."""
+    (tmp_path / "bin").mkdir()
+    # It calls itself the Python and the machine that the build is for.
+    python = '#!/bin/sh\ncase "$1" in -c) exec true ;; esac\nexit 1\n'
+    for file, text in (("python", python), ("pip", f"#!/bin/sh\n{pip}\n")):
+        (tmp_path / "bin" / file).write_text(text)
+        (tmp_path / "bin" / file).chmod(0o755)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    command = ["make", "-s", f"{tmp_path}/.installed", f"GPU_WHEEL={tmp_path}", f"PYTHON={tmp_path}/bin/python"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if says:
+        assert done.returncode and says in done.stderr.splitlines()[0]
+        assert not (tmp_path / ".installed").exists()
+    else:
+        assert done.returncode == 0, done.stderr
+        asked = (tmp_path / "bin" / "asked").read_text()
+        assert {"paddlepaddle-gpu==2.6.2", "numpy<2", "opencv-python-headless<4.12"} <= set(asked.split())
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
+def test_the_build_for_gpus_needs_its_python(tmp_path):
+    old = f"#!{sys.executable}\nimport sys\nsys.version_info = (3, 13, 0)\nexec(sys.argv[2])\n"
+    (tmp_path / "python").write_text(old)
+    (tmp_path / "python").chmod(0o755)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    command = ["make", "-s", f"{tmp_path}/.installed", f"GPU_WHEEL={tmp_path}", f"PYTHON={tmp_path}/python"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode and "is for Python 3.9 to 3.12 on Linux x86_64, this is Python 3.13" in done.stderr
