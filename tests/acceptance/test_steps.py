@@ -1,6 +1,7 @@
 """Steps without a run around them, the data that they are made of, and jobs of other processes."""
 
 import json
+import os
 
 import cv2
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 
 from ppdet.acceptance import steps
 from ppdet.acceptance.checks.memory import cut
-from ppdet.acceptance.jobs import job
+from ppdet.acceptance.context import Context
+from ppdet.acceptance.facts import Facts
+from ppdet.acceptance.jobs import environment_of, job
 from ppdet.acceptance.photographs import write_photographs
 from ppdet.acceptance.results import Failed
 from ppdet.core.workspace import load_config
@@ -119,3 +122,17 @@ def test_a_job_that_does_not_end_is_ended(context, tmp_path):
             one.until(lambda: None, "a checkpoint", 0)
         assert one.until(lambda: "found", "something", 0) == "found"
     assert one.process.returncode is not None
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        ("cpu", {"PADDLE_DISTRI_BACKEND": "gloo", "OMP_NUM_THREADS": "1"}),
+        ("gpu", {"NVIDIA_TF32_OVERRIDE": "0"}),
+        ("npu", {"NVIDIA_TF32_OVERRIDE": "0", "PADDLE_XCCL_BACKEND": "npu"}),
+    ],
+)
+def test_what_processes_of_a_job_start_with(tmp_path, device, expected):
+    environment = environment_of(Context(Facts(device), quick=True, work=tmp_path))
+    assert environment.pop("PYTHONPATH").split(os.pathsep)[0] == str(steps.ROOT)
+    assert environment == expected
