@@ -10,7 +10,7 @@ BEGIN, END = "<!-- checks: begin -->", "<!-- checks: end -->"
 
 
 def section() -> str:
-    """Markdown of all checks: what they compare, what they need, and what a failure means."""
+    """Markdown of all checks: what they compare, what they need, seconds on a GPU, and what a failure means."""
     parts = []
     for group in GROUPS:
         checks = [check for check in all_checks() if check.group == group.name]
@@ -18,10 +18,10 @@ def section() -> str:
             continue
         seconds = sum(check.seconds for check in checks)
         parts += [f"### {group.title} (`{group.name}`, {len(checks)} checks, about {seconds:.0f} s)", ""]
-        parts += ["| check | what | needs |", "|---|---|---|"]
+        parts += ["| check | what | needs | s |", "|---|---|---|---|"]
         for check in checks:
             needs = ", ".join(need.text for need in check.needs)
-            parts.append(f"| `{check.name}` | {check.title} | {needs} |".replace("|  |", "| |"))
+            parts.append(f"| `{check.name}` | {check.title} | {needs} | {check.seconds:.0f} |".replace("|  |", "| |"))
         for advice in dict.fromkeys(check.advice for check in checks):
             named = [check.name.partition("/")[2] for check in checks if check.advice == advice]
             which = "A failure" if len(named) == len(checks) else " or ".join(f"`{name}`" for name in named)
