@@ -11,15 +11,28 @@ Arrays = dict[str, np.ndarray]
 
 
 def compare(context: Context, compute: Callable[[], Arrays], *, tolerance: float) -> Outcome:
-    """Compute on the device and on the CPU, and compare array by array, see `difference`.
+    """Compute on the device and on the CPU, and compare array by array.
 
     Raises:
         Failed: an array differs by more than the tolerance.
     """
+    return judge(*both_sides(context, compute), tolerance=tolerance)
+
+
+def both_sides(context: Context, compute: Callable[[], Arrays]) -> tuple[Arrays, Arrays]:
+    """What the device computes, and what the CPU does."""
     with context.on(context.device):
         found = compute()
     with context.on_reference():
-        expected = compute()
+        return found, compute()
+
+
+def judge(found: Arrays, expected: Arrays, *, tolerance: float) -> Outcome:
+    """What a check says of arrays `found` where there should be the `expected` ones.
+
+    Raises:
+        Failed: an array differs by more than the tolerance.
+    """
     numbers = {name: difference(found[name], expected[name]) for name in expected}
     if not any(numbers.values()):
         return Outcome(f"{len(numbers)} arrays are equal", {"differences": numbers})

@@ -69,7 +69,27 @@ def test_a_wrong_running_statistic_is_found(context, monkeypatch):
         return wrong
 
     change(monkeypatch, layers, "normalize", wrap)
-    assert run("operators/batch_norm_trained", context).detail.startswith("norm._variance differs by 1.0e-03")
+    assert run("operators/batch_norm_trained", context).detail.startswith("norm._variance differs by ")
+
+
+def test_a_running_variance_as_cudnn_counts_it_is_none_that_is_wrong(context, monkeypatch):
+    """Of n - 1 pixels, not n: by more than what is allowed, here."""
+
+    def wrap(right):
+        def as_cudnn(norm, x, **options):
+            kept = norm._variance * norm._momentum
+            y = right(norm, x, **options)
+            if on_device():
+                count = x.size / x.shape[1]
+                norm._variance.set_value(kept + (norm._variance - kept) * count / (count - 1))
+            return y
+
+        return as_cudnn
+
+    right = run("operators/batch_norm_trained", context).numbers["differences"]["norm._variance"]
+    change(monkeypatch, layers, "normalize", wrap)
+    result = run("operators/batch_norm_trained", context)
+    assert result.status == "pass" and result.numbers["differences"]["norm._variance"] < 1e-6 > right, result
 
 
 @pytest.mark.parametrize("name", ["Momentum", "AdamW"])

