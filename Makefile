@@ -63,7 +63,8 @@ mutants: $(VENV)/.installed-mutants
 GPU_BUILD := paddlepaddle-gpu==2.6.2
 DEVICE_TESTS := tests/test_paddle_names.py tests/utils/test_device.py tests/utils/test_fork.py \
   $(addprefix tests/engine/test_,device_choice.py runtime.py precision.py guard.py memory.py no_reads.py eval_amp.py) \
-  tests/data/test_device.py tests/optimizer tests/deploy/test_gpu_options.py tests/deploy/test_tensorrt.py \
+  tests/data/test_device.py tests/optimizer \
+  $(addprefix tests/deploy/test_,gpu_options.py tensorrt.py float32_operators.py) \
   $(addprefix tests/modeling/test_,nms.py nms_on_gpu.py autocast.py folding.py)
 
 gpu-wheel: $(GPU_WHEEL)/.installed
