@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import paddle
 from paddle import Tensor
 
+from ppdet.optimizer.joined import divide
+
 START, LEAST, MOST = 2.0**16, 1.0, 2.0**24
 GROWTH_INTERVAL = 2000  # updates without an overflow after which the scale doubles
 
@@ -46,18 +48,8 @@ class LossScale:
 
 
 @paddle.no_grad()
-def divide(gradients: Sequence[Tensor], scale: Tensor) -> Tensor:
-    """Divide float32 gradients by a scale, in place. Returns whether all came out finite, on the device.
-
-    One kernel for all gradients, and two for single numbers.
-    """
-    _, overflowed = paddle._C_ops.check_finite_and_unscale_(list(gradients), scale)
-    return paddle.logical_not(overflowed)
-
-
-@paddle.no_grad()
 def all_finite(gradients: Sequence[Tensor]) -> Tensor:
-    """The same for gradients without a scale, which are only read: faster on a CPU, but a kernel for each."""
+    """What `divide` returns, of gradients that stay as they are. They are only read: faster on a CPU."""
     # A sum of squares is finite only where all of its terms are. This kernel, which gradient clipping uses, takes one
     # pass over the memory.
     return paddle.isfinite(paddle.stack([paddle._C_ops.squared_l2_norm(g).reshape([]) for g in gradients])).all()

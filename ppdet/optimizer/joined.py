@@ -1,4 +1,4 @@
-"""Tensors that are read and written together, by one kernel each."""
+"""Tensors that are read, written and divided together, by one kernel each."""
 
 from collections.abc import Sequence
 
@@ -53,3 +53,13 @@ class Joined:
             # Where a device has no kernel of its own, Paddle's gives the lines other memory.
             if line.data_ptr() != tensor.data_ptr():
                 tensor.copy_(line.reshape(tensor.shape), False)
+
+
+@paddle.no_grad()
+def divide(tensors: Sequence[Tensor], divisor: Tensor) -> Tensor:
+    """Divide float32 tensors by one number, in place. Returns whether all came out finite, on the device.
+
+    One kernel for all tensors, and two for single numbers. It multiplies by the number's inverse.
+    """
+    _, overflowed = paddle._C_ops.check_finite_and_unscale_(list(tensors), divisor)
+    return paddle.logical_not(overflowed)

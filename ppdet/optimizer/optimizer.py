@@ -9,6 +9,7 @@ from paddle import nn
 from paddle.regularizer import L1Decay, L2Decay
 
 from ppdet.core.workspace import register
+from ppdet.optimizer.clip import ClipByNorm
 
 OPTIMIZERS = {name: getattr(paddle.optimizer, name) for name in ("Momentum", "SGD", "Adam", "AdamW")}
 DEFAULT_REGULARIZER = {"type": "L2", "factor": 0.0001}
@@ -65,7 +66,7 @@ class OptimizerBuilder:
                 raise ValueError(f"OptimizerBuilder.{name} is {limit}; it must be positive, or null")
         self.grad_clip = None
         if clip_grad_by_norm is not None:
-            self.grad_clip = nn.ClipGradByGlobalNorm(clip_grad_by_norm)
+            self.grad_clip = ClipByNorm(clip_grad_by_norm)
         elif clip_grad_by_value is not None:
             self.grad_clip = nn.ClipGradByValue(clip_grad_by_value)
         self.param_groups = param_groups or []

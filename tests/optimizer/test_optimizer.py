@@ -7,6 +7,7 @@ from paddle.regularizer import L2Decay
 
 from ppdet.modeling.heads.fcos_head import FCOSFeat, FCOSHead
 from ppdet.optimizer import ModelEMA, OptimizerBuilder
+from ppdet.utils import device
 
 
 class Two(nn.Layer):
@@ -45,6 +46,29 @@ def test_gradient_norm_is_clipped(limit):
     builder = OptimizerBuilder(optimizer={"type": "SGD"}, regularizer=None, clip_grad_by_norm=limit)
     factor = min(1, limit / 5)
     assert step(builder) == pytest.approx((1 - 0.1 * 3 * factor, 1 - 0.2 * 4 * factor, 1))
+
+
+@pytest.mark.parametrize("runs_behind_host", [False, True])
+@pytest.mark.parametrize("limit", [0.5, 1e3])
+def test_all_gradients_are_clipped_together(monkeypatch, runs_behind_host, limit):
+    """g * limit / max(norm, limit), on both kinds of device; on one that works behind the host by few kernels."""
+    monkeypatch.setattr(device, "runs_behind_host", lambda: runs_behind_host)
+    rng = np.random.default_rng(0)
+    for count in (3, 30):
+        parameters = [paddle.create_parameter([n + 1, 2], "float32") for n in range(count)]
+        parameters[1].need_clip = False
+        arrays = [rng.normal(size=p.shape).astype("float32") for p in parameters]
+        norm = np.sqrt(sum(np.square(array, dtype="float64").sum() for array in arrays[:1] + arrays[2:]))
+        clip = OptimizerBuilder(clip_grad_by_norm=limit).grad_clip
+        given = [(p, paddle.to_tensor(array)) for p, array in zip(parameters, arrays)]
+        with Kernels() as kernels:
+            clipped = clip(given)
+        assert [p.name for p, _ in clipped] == [p.name for p in parameters]
+        for number, ((_, gradient), array) in enumerate(zip(clipped, arrays)):
+            factor = 1.0 if number == 1 else limit / max(norm, limit)
+            assert np.allclose(gradient.numpy(), array * factor, rtol=2e-6, atol=0)
+        if runs_behind_host:
+            assert kernels.counts[""].pop("squared_l2_norm") == count - 1 and kernels.total() <= 9
 
 
 def test_gradient_values_are_clipped():
