@@ -4,6 +4,7 @@ import io
 import json
 import os
 import time
+import types
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -146,6 +147,44 @@ def test_what_had_no_time_is_no_pass(tmp_path):
     options = {"imports": (), "logs": tmp_path}
     runner.Run(checks, context, **options, on_result=lambda check, result: results.append(result)).run()
     assert [(r.status, r.detail) for r in results] == [("fail", "not run: the time was over; --minutes gives more")]
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (0, "stopped after 10 s: the time of the whole run was over; --minutes gives more"),
+        (1000, "stopped after 70 s, it may take 60: it hangs, or is far too slow"),
+    ],
+)
+def test_what_runs_when_the_time_is_over_is_stopped(left, said, tmp_path, monkeypatch):
+    class Silent:
+        """A process that has begun with its first check, and says no more."""
+
+        killed = False
+
+        def read(self):
+            yield {"start": "nms/a", "log": 0}
+            while True:
+                yield {}
+
+        def kill(self):
+            self.killed = True
+
+        def log_size(self):
+            return 0
+
+        def log_since(self, start):
+            return "last words"
+
+    results, clock = [], iter(range(0, 10_000, 10))
+    monkeypatch.setattr(runner, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(Context, "seconds_left", lambda self: left)
+    checks = [Check(f"nms/{name}", "t", "a", lambda context: Outcome("ran")) for name in "ab"]
+    options = {"imports": (), "logs": tmp_path, "on_result": lambda check, result: results.append(result)}
+    process, limits = Silent(), {"nms/a": 60.0, "nms/b": 60.0}
+    left_over = runner.Run(checks, Context(ON_CPU, True, tmp_path), **options).watch(process, checks, limits)
+    assert [(r.name, r.status, r.detail, r.log) for r in results] == [("nms/a", "fail", said, "last words")]
+    assert process.killed and left_over == checks[1:]
 
 
 def test_a_process_that_cannot_start_is_no_endless_loop(tmp_path, monkeypatch):
