@@ -25,8 +25,9 @@ EXAMPLES = """examples:
 """
 # Launches of a kernel on a GPU, where it is not one, from paddle/phi/kernels/gpu: amp_kernel.cu inverts the scale in a
 # kernel of its own (and copies addresses and sizes to the device), and fills gradients before it changes the scale;
-# adam_kernel.cu and adamw_kernel.cu multiply powers of beta that are on the device in a kernel of its own.
-SEVERAL = {"check_finite_and_unscale": 2, "update_loss_scaling": 2, "adam": 2, "adamw": 2}
+# adam_kernel.cu and adamw_kernel.cu multiply powers of beta that are on the device in a kernel of its own; a sum of
+# squares is CUB's reduction, which is one for small tensors.
+SEVERAL = {"check_finite_and_unscale": 2, "update_loss_scaling": 2, "adam": 2, "adamw": 2, "squared_l2_norm": 2}
 # Parts of the guard's update, which has the optimizer's step in it.
 UPDATE = ("unscale and finite check", "loss scale", "guard: keep and roll back", "optimizer")
 PREFIX = "part: "
