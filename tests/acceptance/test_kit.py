@@ -29,6 +29,7 @@ def faulty_run(tmp_path_factory):
     before, folder, screen = dict(CHECKS), tmp_path_factory.mktemp("kit"), io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "GRACE", 0.5)
+        patch.setattr(kit, "ask_for_facts", lambda device, *_: Facts(device, paddle="x"))  # see the command's test
         code = kit.run_kit("cpu", ["nms/faulty_*"], folder, imports=[FAULTY], command="check <all>", stream=screen)
     CHECKS.clear()
     CHECKS.update(before)
