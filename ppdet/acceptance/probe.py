@@ -4,6 +4,7 @@ from importlib import metadata
 
 from ppdet.acceptance.facts import Facts
 from ppdet.acceptance.registry import CheckError
+from ppdet.utils.errors import UserError
 
 PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "numpy", "opencv-python-headless", "opencv-python", "pycocotools")
 ENGINES = ("onnx", "onnxruntime", "onnxruntime-gpu", "paddle2onnx", "openvino", "tensorrt")
@@ -89,6 +90,8 @@ def convolves_in(dtype: str) -> bool:
             y = paddle.nn.functional.conv2d(image, weight)
         y.astype("float32").sum().backward()
         return str(y.dtype).endswith(dtype) and float(weight.grad.sum()) > 0
+    except UserError:
+        raise
     except (RuntimeError, ValueError, NotImplementedError):  # what Paddle raises where there is no kernel
         return False
 

@@ -24,6 +24,8 @@ GENERIC = {
 }
 # Clauses that are meant: what was raised does not matter, or none of ours is raised there.
 MEANT = {
+    ("ppdet/acceptance/jobs.py", "process_of"): "a process that has ended has no variables",
+    ("ppdet/acceptance/rank.py", "memory_of_cards"): "there is no nvidia-smi, or it refuses",
     (
         "ppdet/engine/classes.py",
         "_in_file",
