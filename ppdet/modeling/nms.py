@@ -4,6 +4,7 @@ One call of Paddle's operator that all its kernels compute, and compute the same
 conditions are in paddle/phi/kernels/gpu/multiclass_nms3_kernel.cu, the same in Paddle 2.6 and 3) and of an XPU.
 """
 
+import math
 from typing import NamedTuple, Optional
 
 import paddle
@@ -34,12 +35,15 @@ class MultiClassNMS:
 
     Args:
         score_threshold: detections whose score is not above it are dropped before anything else. One below 0 counts as
-            0, which is the score of what is no candidate, such as locations in padding.
+            0, which is the score of what is no candidate, such as locations in padding; one above 1 as 1.
         nms_top_k: best detections per class that enter suppression; -1 for all. A GPU hands suppression over to the
             CPU, which takes longer, where more than 4096 may enter.
         keep_top_k: best detections per image, over all classes, that leave it; -1 for all, which a GPU hands over to
-            the CPU too.
+            the CPU too, as it does more than 4096.
         nms_threshold: IoU above which the lower-scored of two boxes of a class is suppressed.
+
+    Raises:
+        ValueError: a number is 0 or below -1, or a threshold is not a number.
     """
 
     def __init__(
@@ -53,7 +57,11 @@ class MultiClassNMS:
         for name, value in (("nms_top_k", nms_top_k), ("keep_top_k", keep_top_k)):
             if value < 1 and value != -1:
                 raise ValueError(f"MultiClassNMS.{name} is {value}; it must be positive, or -1 for all")
-        self.score_threshold = max(score_threshold, 0.0)
+        for name, value in (("score_threshold", score_threshold), ("nms_threshold", nms_threshold)):
+            if math.isnan(value):
+                raise ValueError(f"MultiClassNMS.{name} is {value}; it must be a number, of 0 to 1")
+        # The extra image's score is above it by 1, which is to be so in float32, too.
+        self.score_threshold = min(max(score_threshold, 0.0), 1.0)
         self.nms_top_k = nms_top_k
         self.keep_top_k = keep_top_k
         self.nms_threshold = nms_threshold
@@ -87,8 +95,8 @@ class MultiClassNMS:
         The GPU kernel raises unless keep_top_k <= nms_top_k <= boxes. Empty boxes have score 0 and are never detected.
         """
         top, keep = self.nms_top_k, self.keep_top_k
-        if keep == -1:
-            return Arguments(1, top, keep, CONSTANT_THRESHOLD)
+        if keep == -1 or keep > GPU_TOP_K:  # the CPU's kernel it is, which needs no more boxes
+            return Arguments(1, top, keep, CONSTANT_THRESHOLD if keep == -1 else CONSTANT_THRESHOLD_ON_CPU)
         if count >= 0:
             empty_boxes = max(1, keep - count)
             most = count if most is None else min(most, count)

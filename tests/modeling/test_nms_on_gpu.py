@@ -49,6 +49,9 @@ SETTINGS = {
     "few enter": {"nms_top_k": 120},
     "fewer of a class enter than leave": {"nms_top_k": 50},
     "more enter than a GPU takes": {"nms_top_k": MOST + 1},
+    "more leave than a GPU takes": {"keep_top_k": MOST + 1},
+    "any number leaves": {"keep_top_k": 10**9},
+    "any number enters and leaves": {"nms_top_k": 10**9, "keep_top_k": 10**9},
     "one leaves": {"keep_top_k": 1},
     "every score counts": {"score_threshold": 0.0, "nms_top_k": 300},
     "none counts": {"score_threshold": 1.0},
@@ -60,13 +63,15 @@ SETTINGS = {
 def test_every_number_of_boxes(kernel, settings, count):
     boxes, scores = case(2, count, empty=[0])
     nms = MultiClassNMS(**settings)
+    assert nms.arguments(count).empty_boxes <= MOST  # they take memory
     rows, counts = nms(paddle.to_tensor(boxes), paddle.to_tensor(scores))
     expected, numbers = plain(kernel, nms, boxes, scores)
     assert counts.tolist() == numbers and rows.shape == [sum(numbers), 6]
     np.testing.assert_array_equal(by_class(rows.numpy(), numbers), by_class(expected, numbers))
     # The work leaves the GPU where the settings ask for more than its kernel has, and nowhere else.
     top = count if nms.nms_top_k == -1 else min(nms.nms_top_k, count)
-    assert kernel.calls == [nms.keep_top_k > 0 and top <= MOST and (top == count or top >= nms.keep_top_k)]
+    keep = nms.keep_top_k
+    assert kernel.calls == [0 < keep <= MOST and top <= MOST and (top == count or top >= keep)]
 
 
 @pytest.mark.parametrize("empty", [(), (0,), (2,), (0, 1), (1, 2), (0, 1, 2)])
@@ -116,6 +121,22 @@ def test_numbers_that_leave_nothing(name, value):
         MultiClassNMS(**{name: value})
 
 
+@pytest.mark.parametrize("name", ["score_threshold", "nms_threshold"])
+def test_thresholds_that_are_no_numbers(name):
+    with pytest.raises(ValueError, match=f"MultiClassNMS.{name} is nan; it must be a number, of 0 to 1"):
+        MultiClassNMS(**{name: float("nan")})
+
+
+@pytest.mark.parametrize("threshold", [1.0, 1.5, 2.0**24, 1e30, float("inf")])
+def test_thresholds_that_nothing_reaches(kernel, threshold):
+    """The extra image has its detection all the same: `GPUKernel` looks whether there is one."""
+    boxes, scores = case(2, 143)
+    for _ in range(2):
+        rows, counts = MultiClassNMS(score_threshold=threshold)(paddle.to_tensor(boxes), paddle.to_tensor(scores))
+        assert rows.shape == [0, 6] and counts.tolist() == [0, 0]
+    assert kernel.calls == [True, True]
+
+
 class Suppress(paddle.nn.Layer):
     def __init__(self, nms):
         super().__init__()
@@ -136,12 +157,14 @@ class Suppress(paddle.nn.Layer):
         ({"nms_top_k": 50}, False),
         ({"nms_top_k": -1}, False),
         ({"keep_top_k": -1}, False),
+        ({"keep_top_k": 10**9}, False),
         ({"nms_top_k": MOST + 1}, False),
     ],
 )
 def test_graphs(kernel, tmp_path, settings, computes, known):
     """The same of graphs, of which most do not know how many boxes there will be."""
     nms = MultiClassNMS(**settings)
+    assert max(nms.arguments(count).empty_boxes for count in (769, -1)) <= MOST
     counts = [769] if known else [1, 5, 769, 4500]
     sizes = [None, counts[0] if known else None]
     spec = [InputSpec([*sizes, 4], "float32", "boxes"), InputSpec([None, CLASSES, sizes[1]], "float32", "scores")]
