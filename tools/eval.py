@@ -6,7 +6,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppdet.core.cli import add_run_arguments, add_slice_arguments, make_parser, one_line_errors, require_run, run
+from ppdet.core.cli import (
+    add_device_argument,
+    add_run_arguments,
+    add_slice_arguments,
+    make_parser,
+    one_line_errors,
+    require_run,
+    run,
+)
 
 EXAMPLES = """examples:
   python tools/eval.py output/fcos_r18vd_fpn_bccd --classwise      # best_model, or else model_final
@@ -21,6 +29,7 @@ EXAMPLES = """examples:
 def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
     add_run_arguments(parser)
+    add_device_argument(parser)
     parser.add_argument("--output_eval", metavar="DIR", help="folder for bbox.json (default: written nowhere)")
     parser.add_argument("--json_eval", action="store_true", help="evaluate bbox.json in --output_eval; no model")
     parser.add_argument("--classwise", action="store_true", help="AP of each class")

@@ -1,5 +1,6 @@
 """Export a trained model as a static graph for Paddle Inference, ONNX Runtime and OpenVINO, with what deployment has to
-know beside it. Every graph is run and compared with the trained model before it replaces an earlier export."""
+know beside it. Every graph is run and compared with the trained model before it replaces an earlier export, all on the
+CPU: what deploys it chooses the device."""
 
 import argparse
 import sys
@@ -52,10 +53,12 @@ def main() -> None:
         from ppdet.engine.runtime import load_paddle
 
         load_paddle()
+        from ppdet.engine.device_choice import check_device
         from ppdet.engine.export import export_model
         from ppdet.engine.trained import trained_config
 
         cfg = trained_config(arguments, "TestReader")
+        check_device(cfg)
         export_model(
             cfg,
             arguments.output_dir,

@@ -6,7 +6,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppdet.core.cli import add_run_arguments, add_slice_arguments, flag, make_parser, one_line_errors, require_run, run
+from ppdet.core.cli import (
+    add_device_argument,
+    add_run_arguments,
+    add_slice_arguments,
+    flag,
+    make_parser,
+    one_line_errors,
+    require_run,
+    run,
+)
 
 EXAMPLES = """examples:
   python tools/infer.py output/fcos_r18vd_fpn_bccd --infer_img cells.jpg      # best_model, or else model_final
@@ -20,6 +29,7 @@ EXAMPLES = """examples:
 def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
     add_run_arguments(parser)
+    add_device_argument(parser)
     images = parser.add_mutually_exclusive_group(required=True)
     images.add_argument("--infer_img", metavar="FILE", help="one image")
     images.add_argument("--infer_dir", metavar="DIR", help="all images in a folder and below it")

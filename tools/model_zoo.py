@@ -113,9 +113,10 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     with one_line_errors():
-        from ppdet.engine.runtime import load_paddle
+        from ppdet.engine.runtime import choose, load_paddle
 
         load_paddle(announce=False)
+        choose("cpu", announce=False)  # what is counted is the same on every device
         text = "\n".join(page()).rstrip("\n") + "\n"
         if not arguments.check:
             PAGE.write_text(text, encoding="utf-8")

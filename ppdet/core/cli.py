@@ -63,7 +63,10 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add RUN, -c and -o for a tool that takes a trained model; `require_run` checks them."""
+    """Add RUN, -c and -o for a tool that takes a trained model; `require_run` checks them.
+
+    One that computes on whatever device there is takes `add_device_argument` besides.
+    """
     parser.add_argument(
         "run",
         nargs="?",
@@ -72,7 +75,6 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "such as output/NAME/3; in place of -c and -o weights=",
     )
     add_config_arguments(parser, required=False)
-    add_device_argument(parser)
 
 
 def require_run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from typing import NamedTuple, Optional, Union
 
 from ppdet.core.config import Config
@@ -15,6 +16,7 @@ AUTO, CPU = "auto", "cpu"
 OTHER_NAMES = {"cuda": "gpu", "dcu": "gpu"}  # of types
 # PaddleDetection's settings besides use_gpu; each is true for the type that it names.
 USE = ("xpu", "npu", "mlu", "gcu")
+SETTINGS = ("device", "use_gpu", *(f"use_{kind}" for kind in USE))
 # What is to be installed for a type of device. Plugins come from github.com/PaddlePaddle/PaddleCustomDevice.
 BUILDS = {"gpu": "paddlepaddle-gpu, the build for your CUDA", "xpu": "paddlepaddle-xpu"}
 PLUGINS = ("npu", "mlu", "gcu", "iluvatar_gpu", "metax_gpu", "intel_gpu", "intel_hpu", "sdaa", "mps")
@@ -42,34 +44,72 @@ def set_device(cfg: Config) -> str:
     Raises:
         ConfigError: it cannot be had, or the settings contradict each other.
     """
-    key = deciding(cfg)
+    key, value = asked(cfg)
     try:
-        if key == "device":
-            warn_of_others(cfg, parse(cfg["device"]).kind)
-            return choose(cfg["device"])
-        return choose(CPU if key == "use_gpu" else key.partition("_")[2])
+        return choose(value)
     except ConfigError as error:
         raise config_error(cfg.origin(key), key, str(error)) from None
 
 
-def deciding(cfg: Config) -> str:
-    """The setting that decides: `device` unless it is auto, else what PaddleDetection's settings say.
+def check_device(cfg: Config) -> None:
+    """Check how `device` is written, for what computes on the CPU whatever it says.
 
     Raises:
-        ConfigError: several of these are true.
+        ConfigError: that is no device.
     """
-    used = [f"use_{kind}" for kind in USE if cfg[f"use_{kind}"]]
-    if str(cfg["device"]).lower() != AUTO:
-        return "device"
+    try:
+        parse(cfg["device"])
+    except ConfigError as error:
+        raise config_error(cfg.origin("device"), "device", str(error)) from None
+
+
+def asked(cfg: Config) -> tuple[str, Union[str, int, list]]:
+    """The setting that decides, and the value of `device` that it stands for.
+
+    What -o, --device or merge_config says comes before what files say. Of a true `use_npu` there, a file's `npu:3`
+    still says which.
+
+    Raises:
+        ConfigError: several of PaddleDetection's settings are true.
+    """
+    above = [key for key in SETTINGS if cfg.layer(key) > cfg.files]
+    key, value = decided(cfg, above) or decided(cfg, SETTINGS)
+    if key != "device" and "device" not in above and value != CPU:
+        in_file = str(cfg["device"]).strip().lower().partition(":")[0]
+        kind = key.partition("_")[2]
+        if OTHER_NAMES.get(in_file, in_file) == kind or (kind == "gpu" and not in_file.isalpha()):
+            return "device", cfg["device"]
+    return key, value
+
+
+def decided(cfg: Config, keys: Sequence[str]) -> Optional[tuple[str, Union[str, int, list]]]:
+    """As `asked`, by these settings alone: `device` unless it is auto, else what PaddleDetection's say.
+
+    None where they leave the device to others.
+    """
+    used = [f"use_{kind}" for kind in USE if f"use_{kind}" in keys and cfg[f"use_{kind}"]]
+    if "device" in keys and str(cfg["device"]).strip().lower() != AUTO:
+        warn_of_others(cfg, keys, used)
+        return "device", cfg["device"]
     if len(used) > 1:
         raise config_error(cfg.origin(used[1]), used[1], f"{used[0]} is true as well: leave one of them, or set device")
-    return (used or ["device" if cfg["use_gpu"] else "use_gpu"])[0]
+    if used:
+        return used[0], used[0].partition("_")[2]
+    if "use_gpu" in keys and not cfg["use_gpu"]:
+        return "use_gpu", CPU
+    given = [key for key in ("device", "use_gpu") if key in keys]
+    return (given[0], AUTO) if given else None
 
 
-def warn_of_others(cfg: Config, kind: str) -> None:
-    """Tell of PaddleDetection's settings that say something else than `device`. A true use_gpu is the default."""
-    others = [f"use_{other}: true" for other in USE if cfg[f"use_{other}"] and other != kind]
-    others += ["use_gpu: false"] if kind == "gpu" and not cfg["use_gpu"] else []
+def warn_of_others(cfg: Config, keys: Sequence[str], used: Sequence[str]) -> None:
+    """Tell of PaddleDetection's settings among `keys` that say something else than `device`, if it is one at all.
+
+    A true use_gpu is the default. `used`: those of the others that are true.
+    """
+    check_device(cfg)
+    kind = parse(cfg["device"]).kind
+    others = [f"{key}: true" for key in used if key != f"use_{kind}"]
+    others += ["use_gpu: false"] if kind == "gpu" and "use_gpu" in keys and not cfg["use_gpu"] else []
     if others:
         logger.warning("device: %s counts, not %s", cfg["device"], ", ".join(others))
 
@@ -109,14 +149,15 @@ def parse(value: Union[str, int, list]) -> Wanted:
         ConfigError: it is none, or names several devices.
     """
     text = (",".join(map(str, value)) if isinstance(value, list) else str(value)).strip().lower()
-    is_index = re.fullmatch(r"\d+(\s*,\s*\d+)*", text)
+    is_index = re.fullmatch(r"[0-9]+(\s*,\s*[0-9]+)*", text)
     kind, colon, index = (AUTO, ":", text) if is_index else text.partition(":")
     if "," in index:
         raise ConfigError(
             f"expected one device, got {value!r}: each process has one; for several, start several processes: "
             f"python -m paddle.distributed.launch --devices {index.replace(' ', '')} tools/train.py ..."
         )
-    if not re.fullmatch(r"[a-z]\w*", kind) or (colon and (kind == CPU or not index.isdigit())):
+    is_number = re.fullmatch("[0-9]{1,6}", index) and (is_index or kind not in (CPU, AUTO))
+    if not re.fullmatch(r"[a-z]\w*", kind) or (colon and not is_number):
         raise ConfigError(f"expected auto, cpu, a type of device, or one of that type, such as gpu:0, got {value!r}")
     return Wanted(OTHER_NAMES.get(kind, kind), int(index) if colon else None)
 
@@ -185,29 +226,58 @@ def index_of(wanted: Wanted, kind: str) -> int:
     Raises:
         ConfigError: there is none with the index that is wanted, or the launcher decides.
     """
+    count, given = device.count(kind), given_index(kind)
+    has = f"{kind}:0" if count == 1 else f"{kind}:0 to {kind}:{count - 1}"
     if wanted.index is None:
-        return given_index(kind) or 0
+        if given is not None and given >= count:
+            raise ConfigError(
+                f"FLAGS_selected_{kind}s, which paddle.distributed.launch sets, gives this process {kind}:{given}, and "
+                f"there is only {has} here: all processes have to see the same cards, of which --devices of the "
+                "launcher chooses; without the launcher, unset that variable"
+            )
+        return given or 0
     if launched():
         raise ConfigError(
             f"{kind}:{wanted.index} is one device, and paddle.distributed.launch gives each process its own: "
             f"leave the index out; --devices of the launcher chooses"
         )
-    count = device.count(kind)
     if wanted.index >= count:
-        has = f"{kind}:0" if count == 1 else f"{kind}:0 to {kind}:{count - 1}"
         raise ConfigError(f"there is no {kind}:{wanted.index} here, only {has}")
+    if given is not None and wanted.index not in given_indices(kind):
+        raise ConfigError(
+            f"Paddle was told to use no {kind}:{wanted.index}, but {kind}:{given}: unset FLAGS_selected_{kind}s, or "
+            "leave the index out"
+        )
     return wanted.index
 
 
 def launched() -> bool:
-    """Whether this is one of several processes."""
-    return int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1
+    """Whether this is one of several processes.
+
+    Raises:
+        ConfigError: the launcher's variable is no number.
+    """
+    count = os.environ.get("PADDLE_TRAINERS_NUM", "1").strip()
+    if not re.fullmatch("[0-9]{1,6}", count):
+        raise ConfigError(
+            f"PADDLE_TRAINERS_NUM is {count!r}; paddle.distributed.launch sets it to the number of processes: unset it"
+        )
+    return int(count) > 1
+
+
+def given_indices(kind: str) -> list[int]:
+    """The indices, among the devices that are visible, to which Paddle is confined in this process.
+
+    The launcher sets that for each process, also for a single one. Whoever sets it, Paddle obeys: it cannot compute on
+    any other device of the type.
+    """
+    words = os.environ.get(f"FLAGS_selected_{kind}s", "").split(",")
+    return [int(word) for word in map(str.strip, words) if re.fullmatch("[0-9]{1,6}", word)]
 
 
 def given_index(kind: str) -> Optional[int]:
-    """The index of the device that the launcher gave to this process, among those that are visible."""
-    first = os.environ.get(f"FLAGS_selected_{kind}s", "").split(",")[0]
-    return int(first) if first.isdigit() else None
+    """The first of `given_indices`, which is the device of this process; None where there are none."""
+    return next(iter(given_indices(kind)), None)
 
 
 def shown(kind: str) -> str:

@@ -13,7 +13,7 @@ from paddle import Tensor, nn
 from paddle.distributed import fleet as paddle_fleet
 
 from ppdet.core.errors import ConfigError
-from ppdet.engine.device_choice import communicate_by_device
+from ppdet.engine.device_choice import communicate_by_device, launched
 from ppdet.engine.uncaught import before_terminate
 from ppdet.engine.watchdog import GRACE_SECONDS, LINGER_SECONDS, RankLostError, Watchdog, listen
 from ppdet.utils import device
@@ -43,10 +43,10 @@ def joined(*, fleet: bool = False, find_unused: bool = False) -> Iterator[None]:
 
     Raises:
         RankLostError: a rank has not come in time.
-        ConfigError: Paddle has another device in mind than the current one.
+        ConfigError: Paddle has another device in mind than the current one, or the launcher's variables are damaged.
     """
     global _watchdog
-    if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) == 1:
+    if not launched():
         yield
         return
     before = device.name()

@@ -106,6 +106,12 @@ def test_what_is_asked_for(machine, value, expected):
         ({"gpu": 2}, -1, "such as gpu:0, got -1"),
         ({}, 0, "0 names a card, and there is none; device=cpu"),
         ({}, "cpu:0", "expected auto, cpu"),
+        ({"gpu": 4}, "gpu:²", "such as gpu:0, got 'gpu:²'"),
+        ({"gpu": 4}, "gpu:٣", "such as gpu:0, got 'gpu:٣'"),
+        ({"gpu": 4}, "٣", "such as gpu:0, got '٣'"),
+        ({"gpu": 4}, "gpu:" + "9" * 5000, "such as gpu:0, got 'gpu:999"),
+        ({"gpu": 1}, "auto:0", "such as gpu:0, got 'auto:0'"),
+        ({}, "auto:0", "such as gpu:0, got 'auto:0'"),
     ],
 )
 def test_what_cannot_be_had(machine, counts, value, message):
@@ -141,6 +147,54 @@ def test_settings_of_paddledetection(machine, tmp_path, log, settings, expected,
 
 
 @pytest.mark.parametrize(
+    ("settings", "options", "expected"),
+    [
+        ("device: gpu:1", ["use_gpu=false"], "cpu"),
+        ("device: npu", ["use_gpu=false"], "cpu"),
+        ("use_npu: true", ["use_gpu=false"], "cpu"),
+        ("device: cpu", ["use_gpu=true"], "gpu:0"),
+        ("use_gpu: false", ["use_gpu=true"], "gpu:0"),
+        ("use_npu: true", ["use_gpu=true"], "gpu:0"),
+        ("device: npu", ["use_gpu=true"], "gpu:0"),
+        ("device: cpu", ["use_npu=true"], "npu:0"),
+        ("use_xpu: true", ["use_npu=true"], "npu:0"),
+        ("device: npu", ["use_npu=false"], "npu:0"),
+        ("use_npu: true", ["use_npu=false"], "gpu:0"),
+        ("{use_gpu: false, use_npu: true}", ["use_npu=false"], "cpu"),
+        ("device: npu", ["use_gpu=false", "use_npu=true"], "npu:0"),
+        # A true setting leaves the index to the file.
+        ("device: gpu:1", ["use_gpu=true"], "gpu:1"),
+        ("device: cuda:1", ["use_gpu=true"], "gpu:1"),
+        ("device: 1", ["use_gpu=true"], "gpu:1"),
+        ("device: npu:3", ["use_npu=true"], "npu:3"),
+        ("device: 1", ["use_npu=true"], "npu:0"),
+        ("{use_gpu: false, use_npu: true}", ["device=gpu"], "gpu:0"),
+        ("use_gpu: false", ["device=auto"], "gpu:0"),
+        ("device: cpu", ["device=auto"], "gpu:0"),
+        ("device: npu", ["device=auto", "use_gpu=false"], "cpu"),
+        ("device: cpu", ["epoch=3"], "cpu"),
+    ],
+)
+def test_the_command_line_comes_before_the_file(machine, tmp_path, log, settings, options, expected):
+    """Without a warning: that is what it is for."""
+    machine(gpu=2, xpu=1, npu=4)
+    path = tmp_path / "x.yml"
+    path.write_text(settings)
+    assert set_device(load_config(str(path), options)) == expected
+    assert log.messages == [f"device: {expected}"]
+
+
+def test_contradictions_on_the_command_line(machine, tmp_path, log):
+    machine(gpu=2, xpu=1, npu=4)
+    path = tmp_path / "x.yml"
+    path.write_text("{}")
+    assert set_device(load_config(str(path), ["device=gpu:1", "use_gpu=false"])) == "gpu:1"
+    assert log.messages == ["device: gpu:1 counts, not use_gpu: false", "device: gpu:1"]
+    with pytest.raises(ConfigError, match="-o: use_npu: use_xpu is true as well"):
+        set_device(load_config(str(path), ["use_npu=true", "use_xpu=true"]))
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         (
@@ -171,6 +225,43 @@ def test_each_process_has_the_device_that_the_launcher_gave_it(machine, monkeypa
     monkeypatch.delenv("FLAGS_selected_gpus")
     launch(monkeypatch, npu="2,3")
     assert choose() == "npu:2"
+
+
+@pytest.mark.parametrize("processes", [None, "1", "2"])
+def test_a_card_that_the_launcher_gave_and_that_is_not_there(machine, monkeypatch, processes):
+    """Each process sees other cards than the launcher did, or a variable was left over."""
+    chosen = machine(gpu=2)
+    monkeypatch.setenv("FLAGS_selected_gpus", "5")
+    if processes:
+        monkeypatch.setenv("PADDLE_TRAINERS_NUM", processes)
+    message = "FLAGS_selected_gpus, .*, gives this process gpu:5, and there is only gpu:0 to gpu:1 here: .* unset"
+    for value in ("auto", "gpu"):
+        with pytest.raises(ConfigError, match=message):
+            choose(value)
+    assert chosen == [] and choose("cpu") == "cpu"
+
+
+def test_one_process_is_confined_to_the_cards_that_it_was_given_too(machine, monkeypatch):
+    """`--devices 1` of the launcher starts one process. Paddle 3.3 and 2.6 make no context for other GPUs in it
+    (GetSelectedDevices in paddle/phi/backends/gpu/gpu_info.cc), whoever has set the variable."""
+    machine(gpu=4)
+    monkeypatch.setenv("FLAGS_selected_gpus", "1, 2")
+    assert (choose(), choose("gpu"), choose("gpu:1"), choose("gpu:2")) == ("gpu:1", "gpu:1", "gpu:1", "gpu:2")
+    with pytest.raises(ConfigError, match="Paddle was told to use no gpu:0, but gpu:1: unset FLAGS_selected_gpus"):
+        choose("gpu:0")
+    monkeypatch.setenv("FLAGS_selected_gpus", "²")
+    assert choose() == "gpu:0"
+
+
+@pytest.mark.parametrize("count", ["x", "", "²", "-1", "1.0"])
+def test_a_number_of_processes_that_is_none(machine, monkeypatch, count):
+    machine(gpu=1)
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", count)
+    message = f"PADDLE_TRAINERS_NUM is '{re.escape(count)}'; paddle.distributed.launch sets it"
+    with pytest.raises(ConfigError, match=message):
+        choose()
+    with pytest.raises(ConfigError, match=message), distributed.joined():
+        pass
 
 
 @pytest.mark.parametrize(
@@ -242,14 +333,31 @@ def test_option_of_the_tools(monkeypatch):
 
     monkeypatch.setattr("sys.argv", ["train.py", "-c", "x.yml", "-o", "epoch=1", "--device", "npu:1", "-o", "seed=2"])
     assert commands.load("tools/train.py").parse_arguments().opt == ["epoch=1", 'device="npu:1"', "seed=2"]
-    for tool in ("eval", "infer", "export_model", "analyze"):
+    for tool in ("eval", "infer", "analyze"):
         assert "--device DEVICE" in commands.call(f"tools/{tool}.py", "--help")
 
 
-def test_tools_that_compute_nothing_worth_a_card_leave_it_alone(machine):
+def test_an_export_is_made_on_the_cpu(tmp_path):
+    """So nothing chooses its device; a mistake in `device` is still one."""
+    import commands
+
+    printed = commands.call("tools/export_model.py", "-c", "x.yml", "--device", "gpu", code=2)
+    assert "unrecognized arguments: --device" in printed
+    path = tmp_path / "x.yml"
+    path.write_text("architecture: FCOS")
+    for value in ("nonsense:x", "gpu:²", "[0, 1]"):
+        printed = commands.call("tools/export_model.py", "-c", path, "-o", f"device={value}", code=2)
+        assert printed.splitlines()[-1].startswith("error: -o: device: expected "), printed
+
+
+def test_tools_that_compute_nothing_worth_a_card_leave_it_alone(machine, monkeypatch):
     import commands
 
     chosen = machine(gpu=1)
+    monkeypatch.setattr(commands.load("tools/model_zoo.py"), "page", lambda: chosen.append("page") or ["nothing"])
+    assert commands.execute("tools/model_zoo.py", "--check").returncode != 0
+    assert chosen == ["cpu", "page"]
+    chosen.clear()
     commands.call("tools/convert_weights.py", "nothing.pth", "--to", "nothing.pdparams", code=2)
     assert chosen == ["cpu"]
 

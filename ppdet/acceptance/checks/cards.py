@@ -127,8 +127,8 @@ def sync_bn(context: Context) -> Outcome:
     title="memory of card 0: that of its own process alone",
     advice="""
     The process of another card has a context on card 0 as well, which takes some hundred MiB there: with 8 cards
-    several GB, and card 0 is out of memory first. Please send the report. Until it is mended, a smaller batch size, or
-    starting each process with CUDA_VISIBLE_DEVICES of its own card, goes around it.
+    several GB, and card 0 is out of memory first. Please send the report. Until it is mended, a smaller batch size goes
+    around it. CUDA_VISIBLE_DEVICES of its own for each process does not: all have to see the launcher's cards.
     """,
     needs=[GPU, PAIR],
     limit=200,

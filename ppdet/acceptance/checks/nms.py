@@ -12,7 +12,7 @@ THRESHOLD = 0.6
 TOLERANCE = 1e-5  # of boxes, in their size of up to 1000, and of scores: they are only copied
 ROWS_ADVICE = """Evaluation, inference and exports would detect other boxes than on a CPU, or stop with an error. The
 GPU kernel of multiclass_nms3 refuses nms_top_k above the number of boxes: ppdet/modeling/nms.py is to prevent that.
-Report it; until it is mended, `-o device=cpu` evaluates on the CPU, and exports with `export.nms=false` run."""
+Report it; until it is mended, `--device cpu` evaluates on the CPU, and exports with `export.nms=false` run."""
 
 
 def scene(seed: int, count: int, images: int = 2, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
