@@ -61,11 +61,12 @@ mutants: $(VENV)/.installed-mutants
 
 # What it installs is not used for anything else.
 GPU_BUILD := paddlepaddle-gpu==2.6.2
-DEVICE_TESTS := tests/test_paddle_names.py tests/utils/test_device.py tests/utils/test_fork.py \
-  $(addprefix tests/engine/test_,device_choice.py runtime.py precision.py guard.py memory.py no_reads.py eval_amp.py) \
-  tests/data/test_device.py tests/optimizer \
+DEVICE_TESTS := tests/test_paddle_names.py tests/optimizer tests/data/test_device.py \
+  $(addprefix tests/utils/test_,device.py fork.py iteration.py) tests/acceptance/test_environment_checks.py \
+  $(addprefix tests/engine/test_,device_choice.py distributed.py runtime.py precision.py guard.py memory.py no_reads.py \
+    eval_amp.py export_check.py profiler.py) \
   $(addprefix tests/deploy/test_,gpu_options.py tensorrt.py float32_operators.py) \
-  $(addprefix tests/modeling/test_,nms.py nms_on_gpu.py autocast.py folding.py)
+  $(addprefix tests/modeling/,test_nms.py test_nms_on_gpu.py test_autocast.py test_folding.py cpu/test_selection.py)
 
 gpu-wheel: $(GPU_WHEEL)/.installed
 	$(GPU_WHEEL)/bin/python -m pytest tests/gpu_wheel $(DEVICE_TESTS)

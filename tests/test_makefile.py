@@ -1,6 +1,7 @@
 """What the Makefile installs beside the Paddle that is there."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -84,3 +85,20 @@ def test_the_build_for_gpus_needs_its_python(tmp_path):
     command = ["make", "-s", f"{tmp_path}/.installed", f"GPU_WHEEL={tmp_path}", f"PYTHON={tmp_path}/python"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode and "is for Python 3.9 to 3.12 on Linux x86_64, this is Python 3.13" in done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
+def test_the_build_for_gpus_gets_all_tests_of_device_code():
+    """Unit tests that import the module which knows the device, or what stands for a GPU's kernel."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    printed = subprocess.check_output(["make", "-n", "gpu-wheel"], cwd=ROOT, env=environment, text=True)
+    named = [ROOT / word for word in printed.splitlines()[-1].split() if word.startswith("tests/")]
+    assert all(path.exists() for path in named)
+    imports = re.compile(r"^(from ppdet\.utils import .*\bdevice\b|from gpu_nms import)", re.MULTILINE)
+    # Those beside need a plugin, which such a build does not take, or train and export for minutes.
+    rooms = set((ROOT / "tests").iterdir()) - {ROOT / "tests" / name for name in ("custom_device", "end_to_end")}
+    files = [path for room in sorted(rooms) for path in room.rglob("test_*.py")]
+    device_tests = {path for path in files if imports.search(path.read_text(encoding="utf-8"))}
+    assert len(device_tests) > 15
+    missing = {str(path.relative_to(ROOT)) for path in device_tests if not {path, *path.parents} & set(named)}
+    assert not missing, f"Makefile: DEVICE_TESTS lacks {missing}"

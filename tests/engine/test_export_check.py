@@ -36,6 +36,7 @@ def folder(tmp_path_factory):
 
 
 def test_all_locations_are_compared(folder, tmp_path, log):
+    onnx, _ = (pytest.importorskip(name) for name in ("onnx", "openvino"))
     cfg = noisy(folder / "padded.yml", RULES)
     compiled = tmp_path / "padded" / "tensorrt"  # of an earlier export
     compiled.mkdir(parents=True)
@@ -49,15 +50,12 @@ def test_all_locations_are_compared(folder, tmp_path, log):
     assert [line.split(":")[0] for line in lines] == [f"checked in {name}" for name in engines]
     assert {path.name for path in exported.iterdir()} >= {"model.onnx", "model.xml", "model_fp16.onnx"}
     # What was exported has the rules and suppression that it was configured with.
-    import onnx
-
     outputs = [value.name for value in onnx.load(str(exported / "model.onnx")).graph.output]
     assert outputs == ["bbox", "bbox_num"]
 
 
 def test_another_network_is_refused_though_it_detects_as_little(folder, tmp_path, monkeypatch):
-    import onnx
-
+    onnx = pytest.importorskip("onnx")
     cfg = noisy(folder / "padded.yml", NOTHING)
     convert = export_onnx.convert
 

@@ -3,12 +3,17 @@
 import json
 
 import pytest
+from paddle.profiler import Profiler
 
 from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.engine.hooks.profiler import ProfilerHook, ProfilerOptions, parse_options, targets
 from ppdet.engine.trainer import Trainer
 from ppdet.utils import device
+
+records = pytest.mark.skipif(
+    not device.can_be_profiled(), reason="a build of Paddle for GPUs records nothing where there is none"
+)
 
 
 def train(tiny, text, *options):
@@ -23,6 +28,7 @@ def steps(path):
     return sorted({e["name"].split("[")[0] for e in events(path) if e.get("cat") == "ProfileStep"})
 
 
+@records
 def test_a_trace_of_the_steps_asked_for(tiny, tmp_path, log):
     train(tiny, "batch_range=[3,5]; state=CPU; tracer_option=OpDetail; sorted_key=max")
     path = tmp_path / "output" / "tiny" / "profiler" / "trace.json"
@@ -35,12 +41,14 @@ def test_a_trace_of_the_steps_asked_for(tiny, tmp_path, log):
     assert "damaged" not in log.text
 
 
+@records
 def test_a_run_that_ends_within_the_range(tiny, tmp_path, log):
     train(tiny, f"batch_range=[2,100];profile_path={tmp_path}/here/mine.json", "epoch=1")
     assert "ProfileStep#2" in steps(tmp_path / "here" / "mine.json")
     assert "nothing profiled" not in log.text
 
 
+@records
 def test_a_run_that_ends_before_the_range(tiny, tmp_path, log):
     train(tiny, "batch_range=[4,6]", "epoch=1")
     assert "nothing profiled: the run had 4 steps, batch_range starts at 4" in log.text
@@ -56,6 +64,7 @@ def test_times_alone_and_the_end_after_them(tiny, tmp_path, log):
     assert not (folder / "profiler").exists() and not (folder / "0.json").exists()
 
 
+@records
 def test_a_gpu_that_is_not_there(tiny, tmp_path, log):
     train(tiny, "batch_range=[0,1];state=GPU", "epoch=1")
     assert "state is GPU, but this run has none: the CPU is profiled" in log.text
@@ -125,11 +134,17 @@ def test_a_build_for_gpus_records_nothing_without_one(tiny, monkeypatch, kinds, 
     """Its profiler raises CUDA's error 35 then, in the middle of a run."""
     monkeypatch.setattr(device, "kinds", lambda: kinds)
     monkeypatch.setattr(device, "count", lambda kind: cards)
+    started = []  # but not really: the build may have no GPU to record
+    monkeypatch.setattr(Profiler, "start", lambda profiler: started.append(profiler))
+    monkeypatch.setattr(Profiler, "stop", lambda profiler: started.remove(profiler))
     hook = ProfilerHook(parse_options("batch_range=[1,2]"))
     trainer = Trainer(load_config(str(tiny)))
-    if not refused:
-        hook.before_train(trainer)
-        hook.after_train(trainer)
+    if refused:
+        with pytest.raises(ConfigError, match="timer_only=True"):
+            hook.before_train(trainer)
+        assert not started
         return
-    with pytest.raises(ConfigError, match="timer_only=True"):
-        hook.before_train(trainer)
+    hook.before_train(trainer)
+    assert started == [hook.profiler]
+    hook.after_train(trainer)
+    assert not started and hook.profiler is None
