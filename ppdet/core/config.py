@@ -105,6 +105,17 @@ class Config(Mapping):
         """Tell whether a file, -o or merge_config sets the value at a dotted key."""
         return self.origin(key) != "default"
 
+    def without(self, keys: Iterable[str]) -> "Config":
+        """Return the configuration in which nothing sets these global settings."""
+        gone = set(keys)
+
+        def rest(node: Node) -> Node:
+            return Node(
+                {key: value for key, value in node.value.items() if key not in gone}, node.origin, None, node.layer
+            )
+
+        return Config(rest(self.root), self.path, [rest(layer) for layer in self.layers], self.files)
+
     def flattened(self) -> "Config":
         """Return the configuration as one file can say it.
 

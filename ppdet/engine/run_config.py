@@ -9,6 +9,7 @@ from ppdet.core.errors import ConfigError
 from ppdet.core.show import show
 from ppdet.core.tree import parse, to_plain
 from ppdet.core.workspace import load_config
+from ppdet.engine import device_choice
 from ppdet.engine.moved import earlier_runs
 from ppdet.engine.run_folder import RUN_FILE, run_id
 from ppdet.engine.weights import CheckpointError
@@ -78,15 +79,15 @@ def note_start_weights(trainer: object) -> None:
 
 
 def write_config(trainer: object, folder: Path) -> None:
-    """Write config.yml, with the run's name, and tell what differs from the one that is there."""
+    """Write config.yml, with the run's name, without the device, and tell what differs from the one that is there."""
     values = {"run_name": trainer.cfg.name}
     if trainer.folder.pretrained_from:
         values["pretrain_weights"] = weights_now(trainer) or trainer.cfg["pretrain_weights"]
-    cfg = merge_config(trainer.cfg, values, source="the run")
+    cfg = without_device(merge_config(trainer.cfg, values, source="the run"))
     path = folder / CONFIG_FILE
     if path.is_file():
         try:
-            changed = changes(all_values(load_config(path)), all_values(cfg))
+            changed = changes(all_values(without_device(load_config(path))), all_values(cfg))
         except ConfigError as error:
             logger.warning("%s was damaged, and is written anew: %s", path, error)
         else:
@@ -94,6 +95,16 @@ def write_config(trainer: object, folder: Path) -> None:
                 logger.info("%s changes: %s", path, "; ".join(changed))
     with atomic_path(path) as temporary:
         cfg.dump(temporary)
+
+
+def without_device(cfg: Config) -> Config:
+    """The configuration without what chooses the device, which is the machine's: a run may be looked at on another."""
+    return cfg.without(device_choice.SETTINGS)
+
+
+def without_files_device(cfg: Config) -> Config:
+    """As `without_device`, but with what the command line says of the device."""
+    return cfg.without(key for key in device_choice.SETTINGS if cfg.layer(key) <= cfg.files)
 
 
 def all_values(cfg: Config) -> dict:

@@ -16,7 +16,7 @@ from ppdet.data.source.dataset import join_path
 from ppdet.engine.detecting import differences
 from ppdet.engine.hooks.checkpoint import LAST
 from ppdet.engine.manifest import WEIGHTS, beside, read_sealed, strip_suffix
-from ppdet.engine.run_config import CONFIG_FILE
+from ppdet.engine.run_config import CONFIG_FILE, without_files_device
 from ppdet.engine.run_folder import BEST, RUN_FILE, RunFolder
 from ppdet.engine.run_start import RunError
 from ppdet.engine.weights import CheckpointError
@@ -112,10 +112,14 @@ def best_weights(folder: Path) -> Path:
 
 
 def run_config(folder: Path, overrides: Sequence[str]) -> Config:
-    """The configuration of a run; its name is that of the folder, and what it reads is where the run found it."""
+    """The configuration of a run; its name is that of the folder, and what it reads is where the run found it.
+
+    What config.yml says of the device does not count, in case it says something: this may be another machine.
+    """
     name = folder.resolve().name
     own = [f"run_name={json.dumps(name)}"] if names_folder(name) else []
-    return load_config(folder / CONFIG_FILE, [*own, *relocated(read_config(folder), folder), *overrides])
+    cfg = load_config(folder / CONFIG_FILE, [*own, *relocated(read_config(folder), folder), *overrides])
+    return without_files_device(cfg)
 
 
 def read_config(folder: Path) -> Config:

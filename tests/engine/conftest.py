@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+import paddle
 import pytest
 from tiny import TINY_YAML, write_tiny_coco
 
@@ -45,6 +46,8 @@ class Finished(NamedTuple):
 
 
 OPTIONS = ["log_iter=2", "snapshot_iters=3"]
+LAUNCHER = ("PADDLE_TRAINERS_NUM", "PADDLE_DISTRI_BACKEND", "PADDLE_XCCL_BACKEND")
+TYPES = ("gpu", "xpu", "npu", "iluvatar_gpu")
 
 
 @pytest.fixture(scope="session")
@@ -86,3 +89,20 @@ def answer_for_device(monkeypatch):
         monkeypatch.setattr(device, "synchronize", lambda: None)
 
     return answer
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """machine(gpu=2, npu=0): a Paddle built for these types of device, and how many of each there are."""
+    for name in (*LAUNCHER, *(f"FLAGS_selected_{kind}s" for kind in TYPES)):
+        monkeypatch.setenv(name, "")  # so that what the code sets is taken back
+        monkeypatch.delenv(name)
+    chosen = []
+    monkeypatch.setattr(paddle, "set_device", chosen.append)
+
+    def build(**counts):
+        monkeypatch.setattr(device, "kinds", lambda: ["cpu", *counts])
+        monkeypatch.setattr(device, "count", {"cpu": 1, **counts}.__getitem__)
+        return chosen
+
+    return build

@@ -3,7 +3,6 @@
 import os
 import re
 
-import paddle
 import pytest
 
 from ppdet.core.errors import ConfigError
@@ -11,26 +10,6 @@ from ppdet.core.workspace import load_config
 from ppdet.engine import device_choice, distributed
 from ppdet.engine.device_choice import choose, communicate_by_device, set_device
 from ppdet.utils import device
-
-LAUNCHER = ("PADDLE_TRAINERS_NUM", "PADDLE_DISTRI_BACKEND", "PADDLE_XCCL_BACKEND")
-TYPES = ("gpu", "xpu", "npu", "iluvatar_gpu")
-
-
-@pytest.fixture
-def machine(monkeypatch):
-    """machine(gpu=2, npu=0): a Paddle built for these types of device, and how many of each there are."""
-    for name in (*LAUNCHER, *(f"FLAGS_selected_{kind}s" for kind in TYPES)):
-        monkeypatch.setenv(name, "")  # so that what the code sets is taken back
-        monkeypatch.delenv(name)
-    chosen = []
-    monkeypatch.setattr(paddle, "set_device", chosen.append)
-
-    def build(**counts):
-        monkeypatch.setattr(device, "kinds", lambda: ["cpu", *counts])
-        monkeypatch.setattr(device, "count", {"cpu": 1, **counts}.__getitem__)
-        return chosen
-
-    return build
 
 
 def launch(monkeypatch, **given):

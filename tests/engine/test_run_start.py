@@ -191,11 +191,25 @@ def test_config_yml_loads_to_the_same(here):
     options = ["run_name=mine", "epoch=7", "ResNet.depth=34", "TrainReader.sample_transforms.2.prob=0.25"]
     one = run(*options)
     read = load_config("output/mine/config.yml")
-    assert read.name == "mine" and dict(read) == dict(one.cfg)
-    assert read.to_dict() == one.cfg.to_dict()
+    of_the_machine = {"use_gpu": False}
+    assert read.name == "mine" and {**dict(read), **of_the_machine} == dict(one.cfg)
+    assert {**read.to_dict(), **of_the_machine} == one.cfg.to_dict()
     Path("moved").mkdir()
     run("save_dir=moved")
     assert load_config("moved/run/config.yml").name == "run", "not config"
+
+
+def test_a_run_goes_on_on_another_device_without_a_word(here, log):
+    """Also where its config.yml has the device of an earlier version."""
+    run("device=cpu", "use_npu=true")
+    path = Path("output/run/config.yml")
+    assert not any(load_config(path).is_set(key) for key in ("device", "use_gpu", "use_npu"))
+    path.write_text(path.read_text() + "device: gpu:1\nuse_xpu: true\n")
+    log.clear()
+    assert run(resume="auto").cfg["use_gpu"] is False
+    run("device=gpu:3", resume="auto")
+    assert "changes" not in log.text and not [r for r in log.records if r.levelname == "WARNING"]
+    assert not any(load_config(path).is_set(key) for key in ("device", "use_gpu", "use_npu", "use_xpu"))
 
 
 def test_what_changes_when_a_run_goes_on_is_told(here, log):

@@ -13,6 +13,7 @@ from tiny import TINY_YAML, write_tiny_coco
 
 from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
+from ppdet.engine.device_choice import set_device
 from ppdet.engine.manifest import TrainingState, read_sealed, write_sealed
 from ppdet.engine.run_folder import RunFolder
 from ppdet.engine.run_start import RunError
@@ -317,3 +318,31 @@ def test_a_folder_with_a_strange_name(project):
     strange = project / 'it\'s: "a" {run} # ü'
     shutil.copytree("output/run", strange)
     assert Path(given(strange)["weights"]) == strange / "best_model.pdparams"
+
+
+@pytest.mark.parametrize(
+    ("in_run", "options", "there", "chosen"),
+    [
+        ("device: gpu:1", [], {}, "cpu"),
+        ("device: gpu:1", [], {"gpu": 1}, "gpu:0"),
+        ("device: cpu", [], {"gpu": 1}, "gpu:0"),
+        ("device: cpu\nuse_npu: true", [], {"xpu": 1, "npu": 1}, "xpu:0"),
+        ("device: cpu", ["use_gpu=true"], {"gpu": 2}, "gpu:0"),
+        ("device: gpu:1", ["use_gpu=true"], {"gpu": 2}, "gpu:0"),
+        ("device: gpu", ["use_gpu=false"], {"gpu": 2}, "cpu"),
+        ("device: gpu", ["device=gpu:1"], {"gpu": 2}, "gpu:1"),
+    ],
+)
+def test_the_device_is_that_of_the_machine(project, machine, in_run, options, there, chosen):
+    """Whatever config.yml says, as those of earlier versions do, of the machine that trained."""
+    text = Path("output/run/config.yml").read_text()
+    Path("output/run/config.yml").write_text(text.replace("use_gpu: false", in_run))
+    machine(**there)
+    assert set_device(given("output/run", *options)) == chosen
+    assert set_device(given("output/run/best_model", *options, reader="TestReader")) == chosen
+    assert set_device(folder_config(Path("output/run"), None, options)) == chosen
+
+
+def test_a_named_file_still_chooses_the_device(project, machine):
+    machine(gpu=1)
+    assert set_device(given(config="run.yml")) == set_device(folder_config(Path("output/run"), "run.yml", [])) == "cpu"
