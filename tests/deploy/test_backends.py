@@ -139,6 +139,20 @@ def test_auto_leaves_a_gpu_the_room_that_tf32_needs(exported, monkeypatch):
     assert Detector(exported, device="gpu").backend.name == "paddle"
 
 
+def test_auto_compares_no_engines_by_what_does_not_count_on_a_gpu(exported, log, monkeypatch):
+    """Scores 0.005 above the floor count where those of an engine may be 0.001 off, not where they may be 0.01 off."""
+    check = SelfCheck.read(exported)
+    rows = [part * np.array([1, 0, 1, 1, 1, 1], np.float32) for part in check.rows]
+    rows = [part + np.array([0, check.floor + 0.005, 0, 0, 0, 0], np.float32) for part in rows]
+    SelfCheck(check.arrays, rows, check.floor, 0).write(exported)
+    assert SelfCheck.read(exported).comparable("fp32") > 0 == SelfCheck.read(exported).comparable("fp32", "gpu")
+    for name in ("paddle", "openvino"):  # which loads nothing: the first one is taken
+        monkeypatch.setattr(BACKENDS[name], "refusal", classmethod(lambda kind, options: None))
+    monkeypatch.setattr(BACKENDS["paddle"], "use_device", BACKENDS["paddle"].use_cpu)
+    assert Detector(exported, device="gpu").backend.name == "paddle"
+    assert "backend paddle: the folder has a self-check without detections, nothing to compare engines by" in log.text
+
+
 def test_auto_compares_no_engines_where_nothing_was_detected(exported, log):
     """All of them would pass, and the fastest would be taken whatever it computes."""
     check = SelfCheck.read(exported)

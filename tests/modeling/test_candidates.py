@@ -7,7 +7,7 @@ from paddle.static import InputSpec
 
 from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
-from ppdet.modeling.heads.candidates import best_classes
+from ppdet.modeling.heads.candidates import best_classes, most_of_a_class
 from ppdet.modeling.heads.fcos_head import DenseMaps
 
 STRIDES, SIZES, CLASSES = (8, 16, 32), ((8, 12), (4, 6), (2, 3)), 2
@@ -222,6 +222,52 @@ def test_a_level_with_fewer_than_asked_for(tiny, of):
     assert boxes.shape == [2, 60, 4] and scores.shape == [2, CLASSES, 60]
     there = (scores[:, :, 40:] > 0).astype("int32").sum(axis=1).tolist()
     assert there == ([[2] * 6 + [0] * 14] * 2 if of == "locations" else [[1] * 12 + [0] * 8] * 2)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "expected"),
+    [
+        (SIZES, None, 96 + 24 + 6),
+        (SIZES, 200, 96 + 24 + 6),
+        (SIZES, 20, 20 + 20 + 6),
+        (SIZES, 1, 3),
+        (SIZES[::-1], 20, 6 + 20 + 20),
+        (SIZES[1:2], 23, 23),
+        (((None, 12), (4, 6)), None, None),
+        (((8, 12), (4, None)), 20, None),
+    ],
+)
+def test_most_of_a_class(sizes, count, expected):
+    assert most_of_a_class([InputSpec([None, CLASSES, *size], "float32") for size in sizes], count) == expected
+
+
+def crowd():
+    """Maps of one image. At all locations of the first two levels the first class has one and the same box, whose
+    scores are above those of the last level, where each location has a small box of its own."""
+    maps = [[], [], []]
+    for (height, width), stride, sure in zip(SIZES, STRIDES, (2, 2, 0)):
+        y, x = (np.mgrid[:height, :width] + 0.5).astype(np.float32)
+        around = np.stack([x, y, SIZES[0][1] * 8 / stride - x, SIZES[0][0] * 8 / stride - y])
+        maps[0].append(np.stack([np.full_like(x, 2), np.full_like(x, -9)])[None])
+        maps[1].append((around if sure else np.full_like(around, 0.1))[None])
+        maps[2].append(np.full((1, 1, height, width), sure, np.float32))
+    return maps
+
+
+@pytest.mark.parametrize("options", [[], ["level_top_k=20"], ["level_top_k=20", "level_top_k_of=classes"]])
+@pytest.mark.parametrize("top", [-1, 1000])
+def test_all_of_a_class_enter_suppression(tiny, top, options):
+    """More than are kept are suppressed by one box; what is left comes last of all that enter."""
+    model = make_model(tiny, ["nms.keep_top_k=5", *options, f"nms.nms_top_k={top}"])
+    maps, scale = as_tensors(crowd()), paddle.ones([1, 2])
+    rows, counts = model.detect(maps, scale)
+    nms = model.fcos_head.nms
+    settings = nms.score_threshold, top, 5, nms.nms_threshold, True, 1.0, -1
+    expected, _, _ = paddle._C_ops.multiclass_nms3(*model.decode(maps, scale), None, *settings)
+    np.testing.assert_array_equal(rows.numpy(), expected.numpy())
+    assert counts.tolist() == [5]
+    np.testing.assert_allclose(rows[0, 2:], [0, 0, 96, 64], atol=1e-4)
+    np.testing.assert_allclose(rows[1:, 4:] - rows[1:, 2:4], np.full((4, 2), 6.4), rtol=1e-4)
 
 
 def test_best_classes():
