@@ -9,7 +9,9 @@ SPEC is a JSON file that `runner` writes. Every line of its `events` file is one
 import faulthandler
 import json
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -19,6 +21,7 @@ from ppdet.acceptance.registry import CHECKS, Check, all_checks, import_file
 from ppdet.acceptance.results import FAIL, PASS, SKIPPED, Failed, Result, Skipped, one_line
 from ppdet.utils.errors import UserError
 
+POLL = 0.5  # seconds between two looks whether the parent is still there
 BROKEN = 3  # exit code: a check ended in an error, after which this process and its device are not to be trusted
 
 
@@ -48,8 +51,24 @@ def gist(message: str) -> str:
     return next((line for line in lines if line.strip("- ")), "")
 
 
+def end_with(parent: int) -> None:
+    """End this process and its group, whatever they do, once the process that started it is gone.
+
+    A closed terminal or a SIGKILL ends the kit's own process alone; this one, in a session of its own, would go on
+    computing on the device.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main(path: str) -> int:
     spec = json.loads(Path(path).read_text(encoding="utf-8"))
+    end_with(spec["parent"])
     events = Path(spec["events"])
 
     def tell(event: dict) -> None:
@@ -77,8 +96,9 @@ def main(path: str) -> int:
     context = Context.from_json(spec["context"], events)
     for name in spec["checks"]:
         paddle.set_device(context.device)
-        tell({"start": name, "log": os.fstat(1).st_size})
-        faulthandler.dump_traceback_later(spec["limits"][name])  # into the log, before the limit ends the process
+        limit = CHECKS[name].limit_in(context) * spec["limit_factor"]
+        tell({"start": name, "log": os.fstat(1).st_size, "limit": limit})
+        faulthandler.dump_traceback_later(limit)  # into the log, before the limit ends the process
         result, broken = run_check(CHECKS[name], context)
         faulthandler.cancel_dump_traceback_later()
         tell({"result": result.to_json()})

@@ -62,6 +62,10 @@ class Context:
             write_json(done, {"made": True})
         return path
 
+    def is_made(self, name: str) -> bool:
+        """Whether `shared` or `shared_numbers` has made what has this name."""
+        return (self.work / f"{name}.json").exists()
+
     def shared_numbers(self, name: str, make: Callable[[], object]) -> object:
         """Something that JSON can hold, which several checks use; made the first time."""
         path = self.work / f"{name}.json"

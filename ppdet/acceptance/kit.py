@@ -2,19 +2,24 @@
 
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Optional, TextIO
 
 from ppdet.acceptance.context import ROOT, Context
-from ppdet.acceptance.registry import GROUPS, Check, CheckError, import_file, select
+from ppdet.acceptance.facts import Facts
+from ppdet.acceptance.registry import GROUPS, Check, CheckError, expected_seconds, import_file, select
 from ppdet.acceptance.report import Report
 from ppdet.acceptance.results import FAIL, Result
 from ppdet.acceptance.runner import Run, ask_for_facts
-from ppdet.acceptance.text import environment_line, summary_line
+from ppdet.acceptance.text import environment_line, kind_line, summary_line
+from ppdet.utils.lock import locked
 
 CPU_FACTOR = 10.0  # of the checks' limits, which are for a GPU and a machine that does nothing else
+LEAST_MINUTES = 10.0  # that a run may take
+ROOM = 1.5  # times the expected seconds of all checks
 
 
 def run_kit(
@@ -23,7 +28,7 @@ def run_kit(
     output: Path,
     *,
     quick: bool = False,
-    minutes: float = 10.0,
+    minutes: Optional[float] = None,
     imports: Sequence[str] = (),
     command: str = "",
     seed: int = 0,
@@ -33,7 +38,7 @@ def run_kit(
 
     Args:
         device: type of device, or auto. quick: fewer steps and smaller inputs; always on a CPU.
-        minutes: after which what is left is not run, which counts as failed.
+        minutes: after which what is left is not run, which counts as failed; None: see `minutes_for`.
         imports: Python files that every process runs first.
         command: that was typed, for the report.
 
@@ -41,51 +46,94 @@ def run_kit(
         the exit code: 0, or 1 where a check failed.
 
     Raises:
-        CheckError: there is no such check or device, or this is no checkout. OSError: the report cannot be written.
+        CheckError: there is no such check or device, this is no checkout, or `output` cannot be written.
+        LockedError: another run writes there. OSError: the report cannot be written.
     """
+    start = time.time()
     if not (ROOT / "configs").is_dir():
         raise CheckError(f"{ROOT} has no configs: the kit runs in a checkout, not from an installed package")
-    deadline = time.time() + minutes * 60
     imports = [str(Path(file).resolve()) for file in imports]
     for file in imports:
         import_file(file)
     checks = select(only)
-    output, work = output.resolve(), output.resolve() / "work"
-    shutil.rmtree(work, ignore_errors=True)
-    facts = ask_for_facts(device, imports, work)
-    quick = quick or facts.device == "cpu"
-    report = Report(output, facts, checks, command=command, quick=quick)
-    screen = Screen(checks, stream)
-    print(f"{environment_line(report.head)}\n{len(checks)} checks, results in {output}\n", file=stream, flush=True)
+    output = writable(output)
+    advice = "wait for it, or give another folder by --output"
+    with locked(output / "kit.lock", what=f"{output}: a run of the kit", advice=advice):
+        work = output / "work"
+        shutil.rmtree(work, ignore_errors=True)
+        facts = ask_for_facts(device, imports, work)
+        quick = quick or facts.device == "cpu"
+        minutes = minutes or minutes_for(checks, facts)
+        context = Context(facts=facts, quick=quick, work=work, deadline=start + 60 * minutes, seed=seed)
+        report = Report(output, facts, checks, command=command, quick=quick)
+        expected = expected_seconds(runnable(checks, facts)) / 60
+        print(f"{environment_line(report.head)}\n{kind_line(report.head)}", file=stream)
+        print(
+            f"{len(checks)} checks, about {expected:.0f} minutes on one GPU such as a V100; ends after {minutes:.0f} "
+            f"(--minutes); results in {output}\n",
+            file=stream,
+            flush=True,
+        )
+        return run_checks(checks, context, report, imports=imports, stream=stream)
+
+
+def run_checks(
+    checks: Sequence[Check], context: Context, report: Report, *, imports: Sequence[str], stream: TextIO
+) -> int:
+    """Run them, and say what came out; see `run_kit`."""
+    screen = Screen(checks, stream, context)
 
     def on_result(check: Check, result: Result) -> None:
         report.add(result)
         screen.result(check, result)
 
-    context = Context(facts=facts, quick=quick, work=work, deadline=deadline, seed=seed)
-    factor = CPU_FACTOR if facts.device == "cpu" else 1.0
     Run(
         checks,
         context,
         imports=imports,
-        logs=output / "logs",
-        limit_factor=factor,
+        logs=report.folder / "logs",
+        limit_factor=CPU_FACTOR if context.facts.device == "cpu" else 1.0,
         on_result=on_result,
         on_progress=screen.progress,
     ).run()
     report.finish()
     failed = [result for result in report.results if result.status == FAIL]
     if not failed:
-        shutil.rmtree(work, ignore_errors=True)
-    print(closing(report, failed, output), file=stream, flush=True)
+        shutil.rmtree(context.work, ignore_errors=True)
+    print(closing(report, failed, report.folder), file=stream, flush=True)
     return 1 if failed else 0
+
+
+def writable(folder: Path) -> Path:
+    """The folder of the report, which is made.
+
+    Raises:
+        CheckError: it cannot be made, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder.resolve()
+    except OSError as error:
+        reason = error.strerror or error
+        raise CheckError(f"--output {folder}: expected a folder that can be written: {reason}") from None
+
+
+def runnable(checks: Sequence[Check], facts: Facts) -> list[Check]:
+    return [check for check in checks if not check.missing(facts)]
+
+
+def minutes_for(checks: Sequence[Check], facts: Facts) -> float:
+    """After which a run of these checks is over: ten, or half more than the checks that this device can run should
+    take, so that a card of half a V100's speed is through as well, and two cards with theirs."""
+    return max(LEAST_MINUTES, ROOM * expected_seconds(runnable(checks, facts)) / 60)
 
 
 class Screen:
     """What the user sees meanwhile: a line for each result, and on a terminal what runs now."""
 
-    def __init__(self, checks: Sequence[Check], stream: TextIO) -> None:
-        self.checks, self.stream = list(checks), stream
+    def __init__(self, checks: Sequence[Check], stream: TextIO, context: Context) -> None:
+        self.checks, self.stream, self.context = list(checks), stream, context
         self.width = max((len(check.name) for check in checks), default=0)
         self.done: set[str] = set()
         self.group = ""
@@ -103,7 +151,7 @@ class Screen:
     def progress(self, check: Check, text: str) -> None:
         if not self.terminal:
             return
-        left = sum(one.seconds for one in self.checks if one.name not in self.done)
+        left = expected_seconds([one for one in self.checks if one.name not in self.done], self.context)
         where = f"{check.name}{': ' if text else ''}{text}"
         line = f"  [{len(self.done) + 1}/{len(self.checks)}] {where}, about {left / 60:.0f} min left on one GPU"
         width = shutil.get_terminal_size().columns

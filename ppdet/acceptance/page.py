@@ -4,7 +4,7 @@ import html
 import json
 
 from ppdet.acceptance.results import FAIL
-from ppdet.acceptance.text import environment_line, summary_line
+from ppdet.acceptance.text import environment_line, kind_line, summary_line
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem; color: #1a1a1a; }
@@ -34,7 +34,8 @@ def page(content: dict) -> str:
 <html lang="en"><head><meta charset="utf-8"><title>ppdet acceptance kit: {escape(summary_line(content))}</title>
 <style>{STYLE}</style></head><body>
 <h1>ppdet acceptance kit: <span class="{status}">{escape(summary_line(content))}</span></h1>
-<p>{escape(environment_line(content))}<br><code>{escape(content["command"])}</code>, {escape(content["started"])}</p>
+<p>{escape(environment_line(content))}<br><code>{escape(content["command"])}</code>, {escape(content["started"])}<br>
+{escape(kind_line(content))}</p>
 {"".join(rows)}
 {not_run}
 <details><summary>All of it as JSON</summary><pre>{escape(json.dumps(content, indent=1))}</pre></details>

@@ -22,7 +22,7 @@ LOG_LINES = 60  # of a failed check's output, for the report
 
 
 class Process:
-    """A process of the kit, in a session of its own, so that its own processes end with it.
+    """A process of the kit, in a session of its own, so that its own processes end with it. It ends with this one.
 
     Args:
         spec: for `child`. folder: for the files that are exchanged. log: takes what it prints.
@@ -32,7 +32,7 @@ class Process:
         self.events = folder / "events.jsonl"
         self.events.write_text("")
         path = folder / "spec.json"
-        path.write_text(json.dumps({**spec, "events": str(self.events)}))
+        path.write_text(json.dumps({**spec, "events": str(self.events), "parent": os.getpid()}))
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         python_path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -144,25 +144,29 @@ class Run:
         if self.context.seconds_left() <= 0:
             self.on_result(first, Result(first.name, FAIL, "not run: the time was over; --minutes gives more"))
             return todo[1:]
-        limits = {check.name: check.limit * self.limit_factor for check in todo}
-        spec = {"context": self.context.to_json(), "checks": list(limits), "limits": limits, "imports": self.imports}
+        spec = {
+            "context": self.context.to_json(),
+            "checks": [check.name for check in todo],
+            "limit_factor": self.limit_factor,
+            "imports": self.imports,
+        }
         folder = self.context.work / "process"
         folder.mkdir(parents=True, exist_ok=True)
         process = Process(spec, folder, self.logs / f"{group.name}.log", group.environment)
         try:
-            return self.watch(process, todo, limits)
+            return self.watch(process, todo)
         finally:
             process.kill()
 
-    def watch(self, process: Process, todo: list[Check], limits: dict[str, float]) -> list[Check]:
+    def watch(self, process: Process, todo: list[Check]) -> list[Check]:
         """Take a process's results; where it dies or hangs, that is the result of the check it was at."""
         left = list(todo)
         started = time.monotonic()
-        log_start, running = process.log_size(), False
+        log_start, running, limit = process.log_size(), False, LOADING
         self.on_progress(left[0], "starting")
         for event in process.read():
             if "start" in event:
-                started, running, log_start = time.monotonic(), True, event["log"]
+                started, running, log_start, limit = time.monotonic(), True, event["log"], event["limit"]
                 self.on_progress(left[0], "")
             elif "progress" in event:
                 self.on_progress(left[0], event["progress"])
@@ -170,11 +174,10 @@ class Run:
                 result = Result.from_json(event["result"])
                 log = process.log_since(log_start) if result.status == FAIL else None
                 self.on_result(left.pop(0), Result(**{**result.__dict__, "log": log}))
-                started, running = time.monotonic(), False
+                started, running, limit = time.monotonic(), False, LOADING
             if not left:
                 break
             seconds = time.monotonic() - started
-            limit = limits[left[0].name] if running else LOADING
             out_of_time = self.context.seconds_left() <= 0 and seconds > 1
             if seconds > limit + GRACE or out_of_time:
                 why = f"stopped after {seconds:.0f} s"

@@ -10,6 +10,8 @@ def markdown(content: dict) -> str:
         "",
         f"`{content['command']}`, {content['started']}, {environment_line(content)}",
         "",
+        kind_line(content),
+        "",
         "| check | result | | seconds |",
         "|---|---|---|---|",
     ]
@@ -29,7 +31,15 @@ def markdown(content: dict) -> str:
 def summary_line(content: dict) -> str:
     summary = content["summary"]
     text = f"{summary[PASS]} passed, {summary[FAIL]} failed, {summary[SKIPPED]} skipped"
+    text += " in a quick run" if content["quick"] else ""
     return text if content["finished"] else f"{text}, {len(content['not_run'])} not run"
+
+
+def kind_line(content: dict) -> str:
+    """Whether the run was a full one, which alone says that the device is fast enough."""
+    if content["quick"]:
+        return "A quick run: fewer steps and smaller inputs; how fast steps and reader are is not judged."
+    return "A full run."
 
 
 def environment_line(content: dict) -> str:

@@ -30,8 +30,9 @@ def evaluated(context: Context, *options: str) -> float:
     "detect/eval",
     title="AP of a detector trained here: the device's beside the CPU's",
     advice=EVAL_ADVICE,
-    limit=180,
-    seconds=45,
+    uses=["trained", "reference_ap"],
+    limit=90,
+    seconds=8,
 )
 def evaluate(context: Context) -> Outcome:
     trained(context)
@@ -47,6 +48,7 @@ def evaluate(context: Context) -> Outcome:
     it only where AP in float32 stays what it is. Please send the report.
     """,
     needs=[MIXED],
+    uses=["trained", "reference_ap"],
     limit=90,
     seconds=6,
 )
@@ -58,6 +60,7 @@ def evaluate_amp(context: Context) -> Outcome:
     "detect/infer",
     title="detections of tools/infer.py in images of several sizes, one without objects, beside the CPU's",
     advice=EVAL_ADVICE,
+    uses=["trained"],
     limit=90,
     seconds=10,
 )
@@ -106,8 +109,9 @@ def odd_images(context: Context) -> list[Path]:
     differs, and by how much. If detect/eval passed, the model is good and the engine is at fault: leave its format out
     of --format, and send the report.
     """,
-    limit=150,
-    seconds=30,
+    uses=["trained", "exported"],
+    limit=60,
+    seconds=1,
 )
 def export(context: Context) -> Outcome:
     from ppdet.acceptance.detectors import exported

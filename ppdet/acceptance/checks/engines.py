@@ -67,6 +67,7 @@ for _backend, _precision, _tensorrt, _seconds in ENGINES:
         f"engines/{_engine}_{_precision}",
         title=f"AP of the export in {_engine.replace('_', ' with ')}, {_precision}, beside the CPU's",
         advice=ADVICE,
+        uses=["trained", "reference_ap", "exported"],
         limit=240 if _tensorrt else 90,
         seconds=_seconds,
     )(functools.partial(run_engine, backend=_backend, precision=_precision, tensorrt=_tensorrt))

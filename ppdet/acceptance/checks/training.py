@@ -100,8 +100,9 @@ def add_check(variant: Variant) -> None:
         title=f"losses of {kind}, {precision}, beside the CPU's in float32",
         advice=ADVICE,
         needs=needs,
-        limit=300 if variant.dense_teacher else 120,  # the first trains the detector that is to be the teacher
-        seconds=12 if variant.dtype == "float32" else 4,
+        uses=["trained", "cpu_dense_teacher"] if variant.dense_teacher else [f"cpu_{variant.optimizer}"],
+        limit=120,
+        seconds=4,
     )
     def losses_beside_cpu(context: Context) -> Outcome:
         expected = cpu_losses(context, variant)
