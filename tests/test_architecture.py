@@ -87,6 +87,7 @@ NO_TENSORS = {
     "ppdet/deploy/serving/service.py": "images are decoded, prepared and drawn with NumPy and OpenCV",
     "ppdet/deploy/serving/batching.py": "it calls an engine with arrays and gets arrays",
     "ppdet/deploy/batch/inputs.py": "files are fetched",
+    "ppdet/deploy/backends/conversion.py": "it waits for the end of another process",
 }
 
 

@@ -21,7 +21,7 @@ FILES = [path for folder in ("ppdet", "tools", "deploy", "benchmarks") for path 
 OBJECTS = {"config": "paddle.inference.Config", "predictor": "paddle.inference.Predictor"}
 # What a version has not; the code looks whether it is there, or at the version, before it asks for it.
 ABSENT = {
-    "3": ("paddle.tensorrt",),  # in builds for GPUs alone
+    "3": ("paddle.tensorrt",),  # in builds for GPUs alone, whose names nothing here can look up
     "2.6": ("paddle.tensorrt", "paddle.version.nccl", "paddle.base.core.device_memory_stat_reset_peak_value"),
 }
 

@@ -3,29 +3,35 @@
 No GPU and no TensorRT is needed: Paddle's part is real, and TensorRT's is the graph as it was.
 """
 
+import json
+import os
+import subprocess
 import sys
 import threading
-import types
 from pathlib import Path
 
+import fake_tensorrt
 import numpy as np
 import paddle
 import pytest
 from paddle import inference
-from patience import PATIENCE, wait_until
+from patience import wait_until
+from processes import alive, wait_for_end
 from toy import write_toy
 
 from ppdet.deploy import Detector
-from ppdet.deploy.backends import tensorrt
+from ppdet.deploy.backends import conversion, tensorrt
 from ppdet.deploy.backends.base import Options
 from ppdet.deploy.backends.operators import NOT_FOR_TENSORRT
 from ppdet.deploy.backends.paddle_inference import PaddleInference
+from ppdet.deploy.backends.warm_up import warm_up
 from ppdet.deploy.check import FILE, SelfCheck
 from ppdet.deploy.errors import DeployError
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.utils import device
 
 PADDLE_2 = not hasattr(inference.Config, "new_ir_enabled")
+ROOT = Path(__file__).resolve().parents[2]
 IMAGE_SHAPES = [(1, 3, 64, 64), (1, 3, 64, 128), (1, 3, 64, 128), (4, 3, 128, 128)]
 
 
@@ -69,7 +75,7 @@ def test_images_of_any_size():
 
 
 def test_warm_up(folder, tmp_path):
-    arrays = tensorrt.warm_up(folder, 4)
+    arrays = warm_up(folder, 4)
     assert [sample["image"].shape for sample in arrays] == IMAGE_SHAPES
     assert arrays[3]["im_shape"].tolist() == [[128, 128]] * 4 and arrays[3]["scale_factor"].tolist() == [[1, 1]] * 4
     # "auto" runs the self-check, whose images are not resized.
@@ -77,7 +83,7 @@ def test_warm_up(folder, tmp_path):
     image = np.zeros((2, 3, 224, 96), np.float32)
     SelfCheck({"image": image}, [np.zeros((1, 6), np.float32)] * 2, 0.0, 0).write(tmp_path)
     assert (tmp_path / FILE).is_file()
-    assert [sample["image"].shape[2:] for sample in tensorrt.warm_up(tmp_path, 1)] == [
+    assert [sample["image"].shape[2:] for sample in warm_up(tmp_path, 1)] == [
         *((64, 64), (64, 128), (64, 128), (224, 128))
     ]
 
@@ -91,12 +97,12 @@ def versions(monkeypatch):
 
 def test_other_things_have_other_folders(folder, tmp_path, versions):
     graph = PaddleInference.find(folder, "fp32")
-    arrays = tensorrt.warm_up(folder, 4)
+    arrays = warm_up(folder, 4)
     names = [
         tensorrt.key(graph, Options(device="gpu"), arrays),
         tensorrt.key(graph, Options(device="gpu:1"), arrays),
         tensorrt.key(graph, Options(device="gpu", precision="fp16"), arrays),
-        tensorrt.key(graph, Options(device="gpu"), tensorrt.warm_up(folder, 2)),
+        tensorrt.key(graph, Options(device="gpu"), warm_up(folder, 2)),
     ]
     for path in (graph, graph.with_name("model.pdiparams")):
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -107,69 +113,31 @@ def test_other_things_have_other_folders(folder, tmp_path, versions):
     assert names[0].startswith(f"NVIDIA_A_8.0-{paddle.__version__}-8.5.3-fp32-1x3x64x64-1x3x64x128-4x3x128x128-")
 
 
-class PaddleTensorRT(types.ModuleType):
-    """Stands for `paddle.tensorrt` of Paddle 3's builds with TensorRT: the signatures of its source, and a conversion
-    that writes the files which it writes there, with the graph as it was."""
+class Converter:
+    """What the processes that converted were asked for, and code that the next ones are to run first."""
 
-    def __init__(self):
-        super().__init__("paddle.tensorrt")
-        self.conversions = []
-        self.pause = lambda: None
-        export = types.ModuleType("paddle.tensorrt.export")
+    def __init__(self, folder):
+        self.folder = folder
+        self.run_first("")
 
-        class Input:
-            def __init__(
-                self,
-                warmup_data=None,
-                min_input_shape=None,
-                max_input_shape=None,
-                optim_input_shape=None,
-                input_data_type="float32",
-                input_range=None,
-                name=None,
-            ):
-                assert warmup_data is not None and input_data_type is None
-                self.warmup_data = warmup_data
+    def run_first(self, code):
+        (self.folder / "before.py").write_text(code)
 
-        class TensorRTConfig:
-            def __init__(
-                self,
-                inputs,
-                min_subgraph_size=3,
-                save_model_dir=None,
-                disable_ops=None,
-                precision_mode=None,
-                ops_run_float=None,
-                optimization_level=3,
-                disable_passes=(),
-                workspace_size=1 << 30,
-                refit_params_path=None,
-            ):
-                vars(self).update({name: value for name, value in locals().items() if name != "self"})
-
-        export.Input, export.TensorRTConfig = Input, TensorRTConfig
-        export.PrecisionMode = types.SimpleNamespace(FP32="FP32", FP16="FP16", BF16="BF16", INT8="INT8")
-        self.export = export
-
-    def convert(self, model_path, config):
-        self.conversions.append(config)
-        self.pause()
-        for suffix in (".json", ".pdmodel", ".pdiparams"):
-            source = Path(model_path + suffix)
-            if source.exists():
-                Path(config.save_model_dir + suffix).write_bytes(source.read_bytes())
-        Path(config.save_model_dir).mkdir()
-        (Path(config.save_model_dir) / "engine_1_1.trt").write_bytes(b"engine")
+    @property
+    def conversions(self):
+        path = self.folder / "conversions"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 @pytest.fixture
-def converter(monkeypatch, versions):
-    module = PaddleTensorRT()
-    monkeypatch.setitem(sys.modules, "paddle.tensorrt", module)
-    monkeypatch.setitem(sys.modules, "paddle.tensorrt.export", module.export)
-    monkeypatch.setattr(paddle, "tensorrt", module, raising=False)
+def converter(monkeypatch, versions, tmp_path_factory):
+    one = Converter(tmp_path_factory.mktemp("converter"))
+    monkeypatch.setenv(fake_tensorrt.FOLDER, str(one.folder))
+    tests = str(Path(fake_tensorrt.__file__).parent)
+    first = f"import sys; sys.path.insert(1, {tests!r}); import fake_tensorrt; fake_tensorrt.install(); "
+    monkeypatch.setattr(conversion, "START", first + conversion.START)
     monkeypatch.setattr(tensorrt, "converts", lambda: True)
-    return module
+    return one
 
 
 @pytest.fixture
@@ -189,7 +157,7 @@ def run_compiled(folder, options=FP16):
     graph = PaddleInference.find(folder, "fp32")
     with tensorrt.compiled(graph, options, tensorrt.cpu_config) as config:
         predictor = inference.create_predictor(config)
-    arrays = tensorrt.warm_up(folder, 4)[1]
+    arrays = warm_up(folder, 4)[1]
     for name in predictor.get_input_names():
         predictor.get_input_handle(name).copy_from_cpu(arrays[name])
     predictor.run()
@@ -199,61 +167,138 @@ def run_compiled(folder, options=FP16):
 @needs_paddle_3
 def test_tensorrt_of_paddle_3(copied, converter):
     found = run_compiled(copied)
-    (settings,) = converter.conversions
+    (asked,) = converter.conversions
     # In the order of the graph's inputs: smallest, usual twice, largest.
     names = tensorrt.input_names(PaddleInference.find(copied, "fp32"))
     assert sorted(names) == ["image", "scale_factor"]
-    shapes = {name: [array.shape for array in one.warmup_data] for name, one in zip(names, settings.inputs)}
-    assert shapes["image"] == IMAGE_SHAPES and shapes["scale_factor"] == [(n, 2) for n in (1, 1, 1, 4)]
-    assert settings.precision_mode == "FP16" and settings.min_subgraph_size == 24 and settings.workspace_size == 1 << 30
-    assert set(settings.disable_ops) == {f"pd_op.{name}" for name in NOT_FOR_TENSORRT}
+    shapes = {name: [tuple(shape) for shape in shapes] for name, shapes in zip(names, asked["inputs"])}
+    assert shapes == {"image": IMAGE_SHAPES, "scale_factor": [(n, 2) for n in (1, 1, 1, 4)]}
+    assert asked["precision_mode"] == "FP16"
+    assert asked["min_subgraph_size"] == 24 and asked["workspace_size"] == 1 << 30
+    assert set(asked["disable_ops"]) == {f"pd_op.{name}" for name in NOT_FOR_TENSORRT}
     (kept,) = (path for path in (copied / "tensorrt").iterdir() if path.is_dir())
-    assert settings.save_model_dir == str(kept / "model") and (kept / "complete").exists()
+    assert asked["save_model_dir"] == str(kept / "model") and (kept / "complete").exists()
     assert paddle.get_flags("FLAGS_trt_engine_serialized_path") == {
         "FLAGS_trt_engine_serialized_path": str(kept / "model")
     }
-    (expected,) = (PaddleInference(copied, Options())(tensorrt.warm_up(copied, 4)[1]) for _ in range(1))
+    (expected,) = (PaddleInference(copied, Options())(warm_up(copied, 4)[1]) for _ in range(1))
     assert all(np.allclose(*pair, atol=1e-5) for pair in zip(found, expected))
-    # Found again; another precision is compiled beside it.
+    # Found again; another precision is compiled beside it. Each time in a process that has ended.
     run_compiled(copied)
     assert len(converter.conversions) == 1
     run_compiled(copied, Options(device="gpu", tensorrt=True, max_batch=4))
-    assert [one.precision_mode for one in converter.conversions] == ["FP16", "FP32"]
+    assert [one["precision_mode"] for one in converter.conversions] == ["FP16", "FP32"]
+    processes = {one["process"] for one in converter.conversions}
+    assert len(processes - {os.getpid()}) == 2 and not any(map(alive, processes))
+
+
+@pytest.mark.parametrize(
+    ("visible", "index", "expected"),
+    [
+        (None, 0, "0"),
+        (None, 3, "3"),
+        ("", 1, "1"),
+        ("5", 0, "5"),
+        ("4, 6,7", 1, "6"),
+        ("GPU-8932f937,GPU-1e7b2c55", 1, "GPU-1e7b2c55"),
+    ],
+)
+def test_the_process_has_the_gpu_that_was_asked_for(monkeypatch, visible, index, expected):
+    """As its first one, on which Paddle converts. Its number counts those that this process may see."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setenv("FLAGS_selected_gpus", str(index))
+    monkeypatch.setenv("FLAGS_allocator_strategy", "naive_best_fit")
+    variables = conversion.environment(index)
+    assert variables["CUDA_VISIBLE_DEVICES"] == expected and "FLAGS_selected_gpus" not in variables
+    assert variables["FLAGS_allocator_strategy"] == "naive_best_fit"
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
+
+
+PADDLES_ERROR = """
+
+--------------------------------------
+C++ Traceback (most recent call last):
+--------------------------------------
+0   paddle::platform::TensorRTEngine::FreezeNetwork()
+
+----------------------
+Error Message Summary:
+----------------------
+ResourceExhaustedError: Out of memory error on GPU 0. Cannot allocate 1.0GB memory on GPU 0.
+
+Please check whether there is any other process using GPU 0.
+ (at ../paddle/fluid/memory/allocation/cuda_allocator.cc:86)
+"""
 
 
 @needs_paddle_3
-def test_a_conversion_that_fails_leaves_nothing_that_is_used(copied, converter):
-    def fail():
-        raise RuntimeError("out of memory")
-
-    converter.pause = fail
-    with pytest.raises(RuntimeError, match="out of memory"):
-        run_compiled(copied)
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("raise RuntimeError('out of memory')", "ended with exit code 1: RuntimeError: out of memory"),
+        (
+            f"sys.stderr.write({PADDLES_ERROR!r}); sys.stderr.flush(); os.abort()",
+            "was ended by SIGABRT: ResourceExhaustedError: Out of memory error on GPU 0. Cannot allocate 1.0GB memory",
+        ),
+        ("os.kill(os.getpid(), 9)", "was ended by SIGKILL)"),
+        ("os._exit(0)", "ended with exit code 0)"),
+    ],
+)
+def test_a_conversion_that_fails_leaves_nothing_that_is_used(copied, converter, monkeypatch, code, says):
+    """One line with the last words of its process, also from the engine; the next time all is made anew."""
+    converter.run_first(code)
+    backend = PaddleInference.__new__(PaddleInference)
+    monkeypatch.setattr(backend, "config", tensorrt.cpu_config, raising=False)
+    backend.folder, backend.options = copied, FP16
+    with pytest.raises(DeployError) as raised:
+        backend.load()
+    said = str(raised.value)
+    assert said.startswith(f"{copied}: TensorRT cannot compile it in fp16: try without TensorRT, or export it again (")
+    assert f"the conversion {says}" in said and "\n" not in said
     (kept,) = (path for path in (copied / "tensorrt").iterdir() if path.is_dir())
-    (kept / "model").mkdir()  # half a conversion
-    converter.pause = lambda: None
-    run_compiled(copied)
-    assert len(converter.conversions) == 2 and (kept / "complete").exists()
+    assert not (kept / "complete").exists()
+    if "memory" in code:
+        (kept / "model").mkdir(exist_ok=True)  # half a conversion
+        converter.run_first("")
+        run_compiled(copied)
+        assert len(converter.conversions) == 2 and (kept / "complete").exists()
 
 
 @needs_paddle_3
 def test_two_at_once_compile_once(copied, converter, log):
-    entered, may_go_on = threading.Event(), threading.Event()
-
-    def wait():
-        entered.set()
-        assert may_go_on.wait(PATIENCE)
-
-    converter.pause = wait
+    may_go_on = converter.folder / "may_go_on"
+    converter.run_first(f"import time\nwhile not os.path.exists({str(may_go_on)!r}): time.sleep(0.01)")
     threads = [threading.Thread(target=run_compiled, args=(copied,)) for _ in range(2)]
     threads[0].start()
-    assert entered.wait(PATIENCE)
+    wait_until(lambda: converter.conversions)
     threads[1].start()
     wait_until(lambda: "waiting for another process that compiles" in log.text or len(converter.conversions) > 1)
-    may_go_on.set()
+    may_go_on.write_text("")
     for thread in threads:
         thread.join()
     assert len(converter.conversions) == 1
+
+
+@needs_paddle_3
+def test_a_conversion_ends_with_the_process_that_asked_for_it(copied, converter):
+    """Nobody else waits for its lock then."""
+    converter.run_first("import time; time.sleep(600)")
+    ask = """
+import sys
+from pathlib import Path
+from ppdet.deploy.backends import conversion
+from ppdet.deploy.backends.base import Options
+conversion.START = sys.argv[2]
+conversion.convert(Path(sys.argv[1]), ["image"], Options(), Path(sys.argv[1]).with_name("target"))
+"""
+    graph = PaddleInference.find(copied, "fp32")
+    asking = subprocess.Popen([sys.executable, "-c", ask, str(graph), conversion.START], cwd=ROOT)
+    wait_until(lambda: converter.conversions)
+    asking.kill()
+    asking.wait()
+    wait_for_end([converter.conversions[0]["process"]])
 
 
 @needs_paddle_3
@@ -261,7 +306,7 @@ def test_an_export_that_cannot_be_written(copied, converter, log):
     (copied / "tensorrt").write_text("in the way")
     assert run_compiled(copied)[0].shape == (1, 6)
     assert f"TensorRT compiles at every start: {copied} cannot be written" in log.text
-    assert not Path(converter.conversions[0].save_model_dir).is_relative_to(copied)
+    assert not Path(converter.conversions[0]["save_model_dir"]).is_relative_to(copied)
 
 
 def test_larger_batches_run_in_parts(folder):

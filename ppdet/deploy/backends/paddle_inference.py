@@ -80,6 +80,8 @@ class PaddleInference(Backend):
         try:
             with self.settings(graph) as config:
                 self.predictor = inference.create_predictor(config)
+        except DeployError:
+            raise
         except (RuntimeError, ValueError, OSError) as error:
             raise DeployError(
                 f"{self.folder}: Paddle cannot load it in {self.options.precision}: {self.advice()} ({reason(error)})"

@@ -1,4 +1,5 @@
-"""TensorRT under Paddle Inference: Paddle 3 converts a graph's file beforehand, Paddle 2.6 compiles when it loads one.
+"""TensorRT under Paddle Inference: Paddle 3 converts a graph's file beforehand, in conversion.py; Paddle 2.6 compiles
+when it loads one.
 
 What was compiled is kept in the folder of the export, in one folder for each model, GPU, precision, range of sizes and
 version. None of this was run on a GPU yet.
@@ -9,7 +10,6 @@ import contextlib
 import gc
 import hashlib
 import importlib.util
-import logging
 import re
 import shutil
 import tempfile
@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Optional
 import numpy as np
 
 from ppdet.deploy.backends.base import Options
+from ppdet.deploy.backends.conversion import LEAST_OPERATORS, WORKSPACE, convert
 from ppdet.deploy.backends.operators import NOT_FOR_TENSORRT
-from ppdet.deploy.check import SelfCheck
-from ppdet.deploy.preprocess import Preprocess, Size, read_infer_cfg
+from ppdet.deploy.backends.warm_up import warm_up
 from ppdet.utils import device
 from ppdet.utils.files import one_process
 from ppdet.utils.logger import get_logger
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 FOLDER, DONE, SHAPES = "tensorrt", "complete", "shapes.pbtxt"
-WORKSPACE = 1 << 30  # bytes that TensorRT may use beside a layer's input and output
-# Fewer than these that hang together are left to Paddle: the network is far more, and there is always less of decoding,
-# where TensorRT's float16 would move boxes.
-LEAST_OPERATORS = 24
 MakeConfig = Callable[[Path], "inference.Config"]
 
 
@@ -47,8 +43,6 @@ def refusal(options: Options) -> Optional[str]:
         return f"TensorRT has no {options.precision} here; fp32 and fp16 it has"
     if not converts() and inference.get_trt_compile_version() == (0, 0, 0):
         return "this Paddle was built without TensorRT: leave TensorRT out, or install a build that has it"
-    if converts() and options.index:
-        return "Paddle 3 compiles for GPU 0: choose another one by CUDA_VISIBLE_DEVICES, and take device gpu"
     if converts() and importlib.util.find_spec("tensorrt") is None:
         return "TensorRT is not installed: pip install tensorrt, of the version that paddle.version.tensorrt() names"
     try:
@@ -72,33 +66,11 @@ def compiled(graph: Path, options: Options, make_config: MakeConfig) -> Iterator
         graph: in an export's folder. make_config: the settings for a graph without TensorRT.
 
     Raises:
-        DeployError: infer_cfg.yml does not say what sizes may come.
+        DeployError: infer_cfg.yml does not say what sizes may come, or TensorRT cannot compile the graph.
     """
     arrays = warm_up(graph.parent, options.max_batch)
     with kept(graph.parent, key(graph, options, arrays)) as folder:
         yield (converted if converts() else built)(graph, options, make_config, arrays, folder)
-
-
-def warm_up(folder: Path, max_batch: int) -> list[dict[str, np.ndarray]]:
-    """What the graph of an export may get: the smallest image, one of the usual size twice, the largest batch.
-
-    Noise, as large as normalised pixels are. What comes most often is what Paddle compiles for in the first place.
-    """
-    least, usual, largest = Preprocess(read_infer_cfg(folder)).sizes()
-    check = SelfCheck.read(folder)
-    if check is not None:  # "auto" runs it, whatever size images are resized to
-        size = check.arrays["image"].shape[2:]
-        least, largest = tuple(map(min, least, size)), tuple(map(max, largest, size))
-    noise = np.random.default_rng(0)
-
-    def batch(count: int, size: Size) -> dict[str, np.ndarray]:
-        return {
-            "image": noise.standard_normal((count, 3, *size), dtype=np.float32),
-            "scale_factor": np.ones((count, 2), np.float32),
-            "im_shape": np.full((count, 2), size, np.float32),
-        }
-
-    return [batch(1, least), batch(1, usual), batch(1, usual), batch(max_batch, largest)]
 
 
 def key(graph: Path, options: Options, arrays: list[dict[str, np.ndarray]]) -> str:
@@ -145,29 +117,16 @@ def kept(export: Path, name: str) -> Iterator[Path]:
 def converted(
     graph: Path, options: Options, make_config: MakeConfig, arrays: list[dict[str, np.ndarray]], folder: Path
 ) -> "inference.Config":
-    """By Paddle 3: the settings of a graph whose network is a TensorRT engine, in the folder."""
+    """By Paddle 3: the settings of a graph whose network is a TensorRT engine, in the folder.
+
+    Raises:
+        DeployError: TensorRT cannot compile it.
+    """
     import paddle
 
     target = folder / "model"
     if not (folder / DONE).is_file():
-        from paddle.tensorrt.export import Input, PrecisionMode, TensorRTConfig
-
-        for name in ("converter", "export", "util"):
-            logging.getLogger(f"paddle.tensorrt.{name}").setLevel(logging.WARNING)
-        # In the order of the graph's inputs; Paddle warns of a type beside data.
-        inputs = [
-            Input(warmup_data=tuple(sample[name] for sample in arrays), input_data_type=None)
-            for name in input_names(graph)
-        ]
-        settings = TensorRTConfig(
-            inputs=inputs,
-            min_subgraph_size=LEAST_OPERATORS,
-            save_model_dir=str(target),
-            disable_ops=[f"pd_op.{name}" for name in sorted(NOT_FOR_TENSORRT)],
-            precision_mode=PrecisionMode.FP16 if options.precision == "fp16" else PrecisionMode.FP32,
-            workspace_size=WORKSPACE,
-        )
-        paddle.tensorrt.convert(str(graph.with_suffix("")), settings)
+        convert(graph, input_names(graph), options, target)
     # The graph names its engines with the folder that they were made in; if that was moved, they are looked for here.
     paddle.set_flags({"FLAGS_trt_engine_serialized_path": str(target)})
     return make_config(target.with_suffix(".json"))
