@@ -156,7 +156,9 @@ SETTINGS = {
     "weights_format": Setting(
         Literal["pdparams", "safetensors"], "pdparams", "form in which a run writes weights; both are read everywhere"
     ),
-    "max_bad_steps": Setting(int, 10, "steps in a row with infinite or undefined gradients that end a run", minimum=1),
+    "max_bad_steps": Setting(
+        int, 10, "steps in a row with infinite or undefined gradients or statistics that end a run", minimum=1
+    ),
     "accumulate_steps": Setting(int, 1, "batches whose gradients are added up to one update", minimum=1),
     "auto_lr": Setting(
         Optional[dict[str, Any]],

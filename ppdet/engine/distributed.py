@@ -186,6 +186,19 @@ def largest(number: int) -> int:
     return int(value.item())
 
 
+@paddle.no_grad()
+def on_all_ranks(condition: Tensor) -> Tensor:
+    """Whether a boolean, of one element, is true on every rank; it is not read from the device.
+
+    All of them have to call it at the same point.
+    """
+    if world_size() == 1:
+        return condition
+    value = condition.reshape([1]).astype("float32")
+    dist.all_reduce(value, op=dist.ReduceOp.MIN)
+    return value.astype("bool")
+
+
 def wrap(model: nn.Layer, *, find_unused: bool = False, fleet: bool = False) -> nn.Layer:
     """Return the layer to call in training: gradients are averaged over ranks in its backward pass.
 

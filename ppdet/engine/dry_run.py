@@ -198,7 +198,10 @@ def report(trainer: Trainer, found: dict) -> None:
         logger.warning("%s", no_positives(1, trainer.images_per_step // distributed.world_size(), found["boxes"]))
     warn_of_disk(trainer, found)
     if found["skipped_steps"]:
-        logger.warning("%d of the 2 steps had gradients that are infinite or not numbers", found["skipped_steps"])
+        logger.warning(
+            "%d of the 2 steps had gradients or running statistics that are infinite or not numbers",
+            found["skipped_steps"],
+        )
 
 
 def warn_of_disk(trainer: Trainer, found: dict) -> None:

@@ -1,4 +1,4 @@
-"""Updates that would do harm are not made: those from gradients that are infinite or not numbers."""
+"""Updates that would do harm are not made: those of steps that give infinite values or ones that are not numbers."""
 
 import json
 import math
@@ -21,7 +21,7 @@ LARGE = 2**20
 
 
 class Step(NamedTuple):
-    """An update to be judged: whether all gradients were finite (on the device), and the loss scale they had."""
+    """An update to be judged: whether all of the step was finite (on the device), and the loss scale it had."""
 
     finite: Tensor
     scale: Optional[Tensor]
@@ -82,9 +82,13 @@ def chosen(finite: Tensor, tensor: Tensor, otherwise: Tensor) -> Tensor:
 class StepGuard:
     """Skips the updates of bad steps, and writes down what they were given.
 
+    A step is bad if a gradient is not finite, or a running statistic of a batch norm: before a frozen stage's ReLU,
+    which makes 0 of what is not a number, there is no gradient that would show a broken image.
+
     A skipped step leaves weights, running statistics and the optimizer's state as they were; schedule and averages
-    go on. Ranks share their gradients, so all of them skip the same steps. A step that float16's loss scale made
-    overflow is skipped as well, but it is no bad one: the scale goes down, and `overflows` counts it.
+    go on. Ranks share their gradients, and tell each other of their statistics, so all of them skip the same steps. A
+    step that float16's loss scale made overflow is skipped as well, but it is no bad one: the scale goes down, and
+    `overflows` counts it.
 
     On a CPU, where nothing runs ahead, gradients are looked at before the update. On a GPU that would wait for the
     device: there the update is made, and taken back on the device where it has to be; which steps that were is read
@@ -123,14 +127,18 @@ class StepGuard:
 
     @paddle.no_grad()
     def update(self, precision: Precision, describe: Callable[[], dict]) -> None:
-        """The optimizer's step, unless a gradient is not finite.
+        """The optimizer's step, unless a gradient or a running statistic is not finite.
 
         Args:
             precision: what the gradients were computed in; it is told of overflows.
             describe: gives what to write down of this step if it is bad; called by `judge`.
         """
         updated = [p for p in self.parameters if p.grad is not None]
-        finite, scale = precision.unscale([p.grad for p in updated])
+        # One copy of all statistics: what is looked at together with gradients is divided by the loss scale as well.
+        statistics = [paddle._C_ops.concat(self.statistics, 0)] if self.statistics else []
+        finite, scale = precision.unscale([p.grad for p in updated] + statistics)
+        if statistics:  # which are each rank's own
+            finite = distributed.on_all_ranks(finite)
         precision.adjust(finite)
         self._steps.append(Step(finite, scale, describe))
         names = {p.name for p in updated}
@@ -179,9 +187,9 @@ class StepGuard:
             )
         if self.in_a_row >= self.max_bad_steps:
             raise DivergedError(
-                f"{self.in_a_row} steps in a row had gradients that are infinite or not numbers: lower "
-                "LearningRate.base_lr, lengthen the warm-up or set OptimizerBuilder.clip_grad_by_norm; the images are "
-                f"listed in {self.path}, the weights are still those from before these steps"
+                f"{self.in_a_row} steps in a row had gradients or running statistics that are infinite or not numbers: "
+                "lower LearningRate.base_lr, lengthen the warm-up or set OptimizerBuilder.clip_grad_by_norm; the "
+                f"images are listed in {self.path}, the weights are still those from before these steps"
             )
 
     @staticmethod
@@ -210,7 +218,7 @@ class StepGuard:
         images = [str(image["id"]) for r in guilty for image in r["images"]]
         images += [f"unlabelled {image['id']}" for r in guilty for image in r.get("unlabeled", ())]
         logger.warning(
-            "step %d of epoch %d skipped: a gradient is infinite or not a number; images %s%s%s",
+            "step %d of epoch %d skipped: a gradient or a running statistic is infinite or not a number; images %s%s%s",
             step["step"] + 1,
             step["epoch"] + 1,
             ", ".join(images[:16]),

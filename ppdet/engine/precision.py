@@ -55,6 +55,9 @@ class Precision:
     def unscale(self, gradients: Sequence[Tensor]) -> tuple[Tensor, Optional[Tensor]]:
         """Make gradients of the scaled loss those of the loss, in place.
 
+        Args:
+            gradients: and what is to be looked at with them; it is divided as they are.
+
         Returns:
             whether all of them are finite, on the device, and the scale that they had, if any.
         """

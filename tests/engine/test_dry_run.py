@@ -89,5 +89,5 @@ def test_resuming_is_described_and_the_checkpoint_stays(tiny, tmp_path):
 def test_bad_gradients_are_told_and_not_written(tiny, tmp_path, log):
     found = dry_run(Trainer(load_config(tiny, ["LearningRate.base_lr=1e20", "max_bad_steps=1"])))
     assert found["skipped_steps"] == 1
-    assert "1 of the 2 steps had gradients that are infinite or not numbers" in log.text
+    assert "1 of the 2 steps had gradients or running statistics that are infinite or not numbers" in log.text
     assert not (tmp_path / "output").exists()

@@ -84,6 +84,24 @@ def test_a_bad_step_changes_nothing_and_its_images_are_named(tiny, tmp_path, log
     assert all(np.isfinite(value.numpy()).all() for value in averages)
 
 
+@pytest.mark.parametrize("takes_back", [False, True], ids=["looks first", "takes back"])
+@pytest.mark.parametrize("onednn", [False, True], ids=["Paddle's layers", "oneDNN's"])
+def test_a_bad_image_is_seen_by_the_statistics_of_a_frozen_stage(tiny, tmp_path, answer_for_device, onednn, takes_back):
+    """It has no gradients, and its ReLU makes 0 of the pixel for the rest of the network."""
+    answer_for_device(takes_back)
+    spoil = Spoil([0, 2], "image")
+    options = ["epoch=1", "ResNet.freeze_at=0", f"use_onednn={onednn}", "use_ema=true"]
+    trainer = train(tiny, tmp_path, spoil, options=options)
+    assert trainer.guard.total == 2
+    lines = map(json.loads, trainer.guard.path.read_text().splitlines())
+    losses = [line["ranks"][0]["losses"]["loss"] for line in lines]
+    assert len(losses) == 2 and all(isinstance(loss, float) for loss in losses)
+    assert [spoil.before[i][0].keys() == spoil.after[i][0].keys() for i in range(4)] == [True] * 4
+    unchanged = [equal((spoil.before[i][0], []), (spoil.after[i][0], [])) for i in range(4)]
+    assert unchanged == [True, False, True, False]
+    assert all(np.isfinite(value.numpy()).all() for value in trainer.ema.state_dict().values())
+
+
 def test_looking_first_and_taking_back_come_to_the_same(tiny, tmp_path, answer_for_device):
     runs = [Spoil([2, 5], "image") for _ in range(2)]
     for spoil, takes_back in zip(runs, (False, True)):
@@ -216,6 +234,16 @@ def test_taking_back_is_bit_for_bit(options):
     assert back.guard.in_a_row == first.guard.in_a_row == 0
 
 
+def test_statistics_are_looked_at_and_not_divided():
+    """By the loss scale, as gradients are."""
+    scaled, first = (Training({}, takes_back=takes_back) for takes_back in (True, False))
+    scaled.scale = paddle.full([], 65536.0)
+    for training in (scaled, first):
+        training.step()
+    pairs = list(zip(scaled.guard.statistics, first.guard.statistics))
+    assert len(pairs) == 4 and all(np.array_equal(one.numpy(), other.numpy()) for one, other in pairs)
+
+
 def launches(options, layers):
     """Kernels of a step before the forward pass, of the update without the optimizer's own, and of the average."""
     training = Training(options, takes_back=True, layers=layers)
@@ -237,9 +265,12 @@ def launches(options, layers):
 
 @pytest.mark.parametrize("options", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_kernels_are_as_few_for_any_network(options):
-    """Copies of statistics and of all else, the check, and two choices: nothing for each weight."""
+    """Copies of statistics and of all else, the check, and two choices: nothing for each weight.
+
+    Statistics are copied once more: the check divides what it looks at.
+    """
     choices = {"concat": 2, "expand": 2, "where": 2, "split": 2}
-    update = {"check_finite_and_unscale": 1, "logical_not": 1, **choices, "concat": 3}
+    update = {"check_finite_and_unscale": 1, "logical_not": 1, **choices, "concat": 4}
     average = {"full": 1, "concat": 2, "lerp": 1, "split": 1}
     for layers in (2, 8):
         assert launches(options, layers) == [{"concat": 1}, update, average]
