@@ -17,6 +17,14 @@ def test_a_check_passes(short):
     assert result.status == "pass", result
 
 
+def test_statistics_of_a_frozen_stage_that_nobody_looks_at_are_found(short, monkeypatch):
+    result = run("guard/nan_image_frozen", short)
+    assert result.status == "pass", result
+    change(monkeypatch, Precision, "unscale", lambda right: lambda self, values: right(self, values[:-1]))
+    detail = run("guard/nan_image_frozen", short).detail
+    assert detail.startswith("step 0 was bad, and yet changed ") and "_mean" in detail, detail
+
+
 @pytest.mark.parametrize("name", ["nan_image_adamw", "overflow_momentum"])
 def test_an_update_that_is_made_is_found(name, short, monkeypatch):
     change(monkeypatch, guard.StepGuard, "update", lambda right: lambda self, *_: self.optimizer.step())

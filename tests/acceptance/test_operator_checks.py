@@ -13,6 +13,8 @@ from ppdet.modeling import layers
 from ppdet.modeling.losses import dense_teacher, focal
 from ppdet.modeling.losses import fcos_loss as fcos
 from ppdet.optimizer import ModelEMA
+from ppdet.optimizer.joined import Joined
+from ppdet.utils import device
 
 NAMES = [one.name.partition("/")[2] for one in all_checks() if one.group == "operators"]
 # Where each is broken: by 1 %, on the device's side alone.
@@ -44,6 +46,14 @@ def test_the_checks_pass_and_notice_one_percent(name, context):
         off_by_one_percent(patch, *FAULTS[name])
         result = run(f"operators/{name}", context)
     assert result.status == "fail" and "allowed" in result.detail and result.traceback is None, result
+
+
+def test_a_wrong_average_is_found_where_all_are_written_together(context, monkeypatch):
+    monkeypatch.setattr(device, "runs_behind_host", on_device)
+    assert run("operators/optimizers", context).status == "pass"
+    change(monkeypatch, Joined, "write", lambda right: lambda self, values: right(self, values * 0.9))
+    result = run("operators/optimizers", context)
+    assert result.status == "fail" and "average" in result.detail, result
 
 
 def test_a_wrong_gradient_of_a_right_result_is_found(context, monkeypatch):

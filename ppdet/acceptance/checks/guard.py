@@ -13,9 +13,10 @@ from ppdet.acceptance.results import Failed, Outcome
 
 STEPS, BAD = 8, (0, 4)  # steps, and those whose gradients are bad: before the optimizer has a state, and after
 NOTHING: dict = {}
-ADVICE = """A step whose gradients were infinite or not numbers was not taken back on this device, or not written down:
-one broken image could spoil a run. The line says what changed, or what bad_steps.jsonl says otherwise. Report it; until
-it is mended, look at the log for losses that are not numbers, and go on from an earlier checkpoint (-r)."""
+ADVICE = """A step whose gradients or statistics were infinite or not numbers was not taken back on this device, or not
+written down: one broken image could spoil a run. The line says what changed, or what bad_steps.jsonl says otherwise.
+Report it; until it is mended, look at the log for losses that are not numbers, and go on from an earlier checkpoint
+(-r)."""
 
 
 def nan_image(trainer: object) -> Callable[[], None]:
@@ -37,20 +38,26 @@ def infinite_gradient(trainer: object) -> Callable[[], None]:
 
 
 FAULTS = {"nan_image": nan_image, "overflow": infinite_gradient}
+TITLES = {
+    "nan_image": "a NaN image",
+    "overflow": "a gradient that overflows",
+    "nan_image_frozen": "a NaN image before a frozen stage",
+}
 
 
-def add_check(fault: str, optimizer: str) -> None:
-    titles = {"nan_image": "a NaN image", "overflow": "a gradient that overflows"}
+def add_check(name: str, fault: str, optimizer: str, more: Mapping = NOTHING) -> None:
+    """A check of the guard. more: settings that its run has besides."""
+    title = TITLES[name.removesuffix(f"_{optimizer}")]
 
     @check(
-        f"guard/{fault}_{optimizer}",
-        title=f"{titles[fault]}, {optimizer}: nothing changes, and bad_steps.jsonl tells of it",
+        f"guard/{name}",
+        title=f"{title}, {optimizer}: nothing changes, and bad_steps.jsonl tells of it",
         advice=ADVICE,
         limit=90,
         seconds=4,
     )
     def nothing_changes(context: Context) -> Outcome:
-        run, lines = train(context, f"{fault}_{optimizer}", fault, optimizer)
+        run, lines = train(context, name, fault, optimizer, more)
         if [line["iteration"] for line in lines] != list(BAD):
             raise Failed(f"bad_steps.jsonl has steps {[line['iteration'] for line in lines]}, not {list(BAD)}")
         for line, images in zip(lines, run.images):
@@ -60,7 +67,9 @@ def add_check(fault: str, optimizer: str) -> None:
 
 for each in FAULTS:
     for of in OPTIMIZERS:
-        add_check(each, of)
+        add_check(f"{each}_{of}", each, of)
+# Of a stage without gradients, whose ReLU makes 0 of what is not a number: its statistics alone show the image.
+add_check("nan_image_frozen", "nan_image", "momentum", {"ResNet.freeze_at": 0, "ResNet.freeze_norm": False})
 
 
 @check(
