@@ -8,6 +8,7 @@ import pytest
 IS_PADDLE_3 = paddle.__version__.startswith("3")
 TRAIN = """
 import json, sys
+import commands
 from ppdet.engine.runtime import load_paddle
 load_paddle(announce=False)
 import paddle
@@ -47,6 +48,18 @@ for name in ("pretend:1", "cpu"):
         "kernels": [device.has_kernel(operator) for operator in ("empty", "conv2d", "sync_batch_norm")],
         "device": (device.name(), device.kind(), device.is_cpu(), device.runs_behind_host(), device.capability()),
     }
+results["commands"] = {}
+run = f"{output}/tiny"
+for tool, *words in (
+    ["train", "-c", path, "--dry_run", "-o", "epoch=1"],
+    ["eval", run],
+    ["infer", run, "--infer_img", image, "--output_dir", output],
+    ["analyze", run, "--evaluate"],
+):
+    paddle.set_device("cpu")  # a command that chooses no device does not go on where the one before it was
+    library().pretend_touched()
+    ended = commands.execute(f"tools/{tool}.py", *words, "-o", "use_onednn=false", "--device", "pretend:1")
+    results["commands"][tool] = [ended.returncode, device.name(), library().pretend_touched(), ended.stderr[-2000:]]
 print(json.dumps(results))
 """
 
@@ -82,6 +95,12 @@ def test_no_thread_takes_memory_on_the_first_device(results):
     """A rank has one device. A thread that copies from it without having made it its own takes memory on device 0."""
     assert results["pretend:1"]["touched"] == 0b10
     assert results["cpu"]["touched"] == 0
+
+
+@pytest.mark.parametrize("tool", ["train", "eval", "infer", "analyze"])
+def test_commands_compute_on_the_device_that_they_are_told(results, tool):
+    code, name, touched, printed = results["commands"][tool]
+    assert (code, name, touched) == (0, "pretend:1", 0b10), printed
 
 
 def test_mixed_precision(results):

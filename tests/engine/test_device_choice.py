@@ -316,6 +316,42 @@ def test_option_of_the_tools(monkeypatch):
         assert "--device DEVICE" in commands.call(f"tools/{tool}.py", "--help")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train.py -c {file}",
+        "train.py -c {file} --dry_run",
+        "eval.py -c {file}",
+        "eval.py {run}",
+        "infer.py -c {file} --infer_img {image}",
+        "infer.py {run} --infer_img {image}",
+        "analyze.py {run} --evaluate",
+        "analyze.py {run} --evaluate -c {file}",
+    ],
+)
+def test_every_command_takes_the_device_that_it_is_told(tmp_path, tiny, command):
+    """None begins on another one: a type that no Paddle has ends it at once."""
+    import commands
+
+    run, image = tmp_path / "run", tmp_path / "image.png"
+    run.mkdir()
+    load_config(str(tiny)).dump(run / "config.yml")
+    (run / "model_final.pdparams").write_bytes(b"weights")
+    image.write_bytes(b"picture")
+    words = command.format(file=tiny, run=run, image=image).split()
+    printed = commands.call(f"tools/{words[0]}", *words[1:], "--device", "abacus", code=2)
+    assert re.search(r"error: -o: device: this Paddle \(.*\) has no device of type abacus, it has cpu", printed), (
+        printed
+    )
+
+
+def test_published_detectors_take_the_device_that_they_are_told(tmp_path):
+    import ppdet.zoo
+
+    with pytest.raises(ConfigError, match=r"-o: device: this Paddle .* has no device of type abacus"):
+        ppdet.zoo.load("fcos_r50_fpn_1x_coco", weights=str(tmp_path / "nothing.pdparams"), overrides=["device=abacus"])
+
+
 def test_an_export_is_made_on_the_cpu(tmp_path):
     """So nothing chooses its device; a mistake in `device` is still one."""
     import commands
