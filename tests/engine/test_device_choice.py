@@ -329,10 +329,14 @@ def test_option_of_the_tools(monkeypatch):
         "analyze.py {run} --evaluate -c {file}",
     ],
 )
-def test_every_command_takes_the_device_that_it_is_told(tmp_path, tiny, command):
-    """None begins on another one: a type that no Paddle has ends it at once."""
+def test_every_command_takes_the_device_that_it_is_told(tmp_path, tiny, monkeypatch, command):
+    """None begins on another one, nor joins other processes before: a type that no Paddle has ends it at once."""
     import commands
 
+    def joined(**options):
+        raise ConfigError("joined")
+
+    monkeypatch.setattr(distributed, "joined", joined)
     run, image = tmp_path / "run", tmp_path / "image.png"
     run.mkdir()
     load_config(str(tiny)).dump(run / "config.yml")
