@@ -30,6 +30,8 @@ class Parser(argparse.ArgumentParser):
 
     def here(self, option: str) -> Optional[str]:
         key = option.strip("-").replace("-", "_")
+        if key == "device":  # commands that have a use for it have the option
+            return "this command computes on the CPU, on every machine"
         known = key in SETTINGS and not SETTINGS[key].unused
         ours = f"here it is -o {key}=" if known else synonym(key)
         return str(ours) if ours else None

@@ -48,6 +48,8 @@ def set_device(cfg: Config) -> str:
     try:
         return choose(value)
     except ConfigError as error:
+        if not cfg.is_set(key):  # the machine or the environment, not a setting, is at fault
+            raise
         raise config_error(cfg.origin(key), key, str(error)) from None
 
 
@@ -77,7 +79,7 @@ def asked(cfg: Config) -> tuple[str, Union[str, int, list]]:
     if key != "device" and "device" not in above and value != CPU:
         in_file = str(cfg["device"]).strip().lower().partition(":")[0]
         kind = key.partition("_")[2]
-        if OTHER_NAMES.get(in_file, in_file) == kind or (kind == "gpu" and not in_file.isalpha()):
+        if OTHER_NAMES.get(in_file, in_file) == kind or (kind == "gpu" and not in_file[:1].isalpha()):
             return "device", cfg["device"]
     return key, value
 

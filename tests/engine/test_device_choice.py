@@ -147,6 +147,8 @@ def test_settings_of_paddledetection(machine, tmp_path, log, settings, expected,
         ("device: 1", ["use_gpu=true"], "gpu:1"),
         ("device: npu:3", ["use_npu=true"], "npu:3"),
         ("device: 1", ["use_npu=true"], "npu:0"),
+        ("device: [1]", ["use_gpu=true"], "gpu:1"),
+        ("device: iluvatar_gpu", ["use_gpu=true"], "gpu:0"),
         ("{use_gpu: false, use_npu: true}", ["device=gpu"], "gpu:0"),
         ("use_gpu: false", ["device=auto"], "gpu:0"),
         ("device: cpu", ["device=auto"], "gpu:0"),
@@ -207,8 +209,10 @@ def test_each_process_has_the_device_that_the_launcher_gave_it(machine, monkeypa
 
 
 @pytest.mark.parametrize("processes", [None, "1", "2"])
-def test_a_card_that_the_launcher_gave_and_that_is_not_there(machine, monkeypatch, processes):
+def test_a_card_that_the_launcher_gave_and_that_is_not_there(machine, monkeypatch, tmp_path, processes):
     """Each process sees other cards than the launcher did, or a variable was left over."""
+    empty = tmp_path / "x.yml"
+    empty.write_text("{}")
     chosen = machine(gpu=2)
     monkeypatch.setenv("FLAGS_selected_gpus", "5")
     if processes:
@@ -218,6 +222,10 @@ def test_a_card_that_the_launcher_gave_and_that_is_not_there(machine, monkeypatc
         with pytest.raises(ConfigError, match=message):
             choose(value)
     assert chosen == [] and choose("cpu") == "cpu"
+    with pytest.raises(ConfigError, match=r"^FLAGS_selected_gpus, "):
+        set_device(load_config(empty))
+    with pytest.raises(ConfigError, match=r"^-o: device: FLAGS_selected_gpus, "):
+        set_device(load_config(empty, ["device=gpu"]))
 
 
 def test_one_process_is_confined_to_the_cards_that_it_was_given_too(machine, monkeypatch):
@@ -361,7 +369,7 @@ def test_an_export_is_made_on_the_cpu(tmp_path):
     import commands
 
     printed = commands.call("tools/export_model.py", "-c", "x.yml", "--device", "gpu", code=2)
-    assert "unrecognized arguments: --device" in printed
+    assert "unrecognized arguments: --device; --device: this command computes on the CPU, on every machine" in printed
     path = tmp_path / "x.yml"
     path.write_text("architecture: FCOS")
     for value in ("nonsense:x", "gpu:²", "[0, 1]"):
