@@ -4,7 +4,8 @@
 
 The sample has as many mutants of every room; it is the same each time. Results are kept in output/mutants: a run that
 was killed goes on, and what survived is tried again when its tests have changed. Ends with 1 when a survivor is not
-listed with a reason in survivors.yml, or when less than 95 % of those that are other programs were killed.
+listed with a reason in survivors.yml, when that lists one of lines that are gone, or when less than 95 % of those that
+are other programs were killed.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from pathlib import Path
 import forks
 import yaml
 from mutations import Mutant, Place, mutant, places
+from survivors import stale
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -201,6 +203,9 @@ def main() -> int:
             outcomes[room.name][one.name] = outcome
     listed = yaml.safe_load((HERE / "survivors.yml").read_text()) or []
     good = summarize(outcomes, {entry["mutant"]: entry for entry in listed})
+    for name in stale([entry["mutant"] for entry in listed], tree):
+        good = False
+        say(f"{HERE.name}/survivors.yml lists a mutant of lines that are gone: {name}")
     say(f"all results: {results.path}")
     return 0 if good else 1
 

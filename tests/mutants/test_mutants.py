@@ -1,6 +1,7 @@
 """The tool that looks at the tests: on a small project with a test that notices and one that does not."""
 
 import fcntl
+import json
 import os
 import signal
 import sys
@@ -138,6 +139,23 @@ def test_one_run_at_a_time(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="another run writes there: wait for it, or name another --output"):
         run.main()
     os.close(descriptor)
+
+
+def test_a_run_tells_of_entries_whose_lines_are_gone(tmp_path, monkeypatch, capsys):
+    (tmp_path / "rooms.yml").write_text("small: {sources: ['*.py'], tests: ['tests/*.py']}\n")
+    changes = ("LIMIT = 3 -> LIMIT = 4", "LIMIT = 5 -> LIMIT = 6")
+    listed = [{"mutant": f"numbers_of_ours.py: {change}", "reason": "hardly matters"} for change in changes]
+    (tmp_path / "survivors.yml").write_text(json.dumps(listed))
+    output = tmp_path / "output"
+    monkeypatch.setattr(run, "HERE", tmp_path)
+    monkeypatch.setattr(run, "copy_tree", lambda tree: (tree.mkdir(), (tree / "numbers_of_ours.py").write_text(SOURCE)))
+    monkeypatch.setattr(forks, "prepare", lambda tree: None)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(run, "summarize", lambda outcomes, reasons: True)
+    monkeypatch.setattr(sys, "argv", ["run.py", "--budget", "0", "--output", str(output)])
+    assert run.main() == 1
+    told = [line for line in capsys.readouterr().out.splitlines() if "lines that are gone" in line]
+    assert len(told) == 1 and told[0].endswith(": numbers_of_ours.py: LIMIT = 5 -> LIMIT = 6")
 
 
 def test_tests_that_fail_without_any_mutant(room):
