@@ -6,6 +6,8 @@ Prints the median time, what it is spent on, the speed of the convolutions, and 
 import collections
 import resource
 import time
+from collections.abc import Callable
+from typing import Optional
 
 from common import ROOT, make_parser, medians, report
 
@@ -29,8 +31,13 @@ def build(model: str, options: list[str]) -> tuple:
     return network, cfg.create("OptimizerBuilder")(cfg.create("LearningRate").scheduler(100), network), cfg
 
 
-def random_batch(cfg: object, batch: int, height: int, width: int, boxes: int) -> dict:
-    """A batch as TrainReader gives it, of noise, with `boxes` boxes in each image."""
+def random_batch(
+    cfg: object, batch: int, height: int, width: int, boxes: int, make_targets: Optional[Callable] = None
+) -> dict:
+    """A batch as TrainReader gives it, of noise, with `boxes` boxes in each image.
+
+    make_targets: the reader's Gt2FCOSTarget; None: that of five levels.
+    """
     import numpy as np
     import paddle
 
@@ -46,7 +53,7 @@ def random_batch(cfg: object, batch: int, height: int, width: int, boxes: int) -
         samples.append(
             {"image": image, "gt_bbox": corners, "gt_class": rng.integers(0, cfg["num_classes"], (boxes, 1))}
         )
-    samples = Gt2FCOSTarget()(samples)
+    samples = (make_targets or Gt2FCOSTarget())(samples)
     keys = ("image", "target_labels", "target_distances", "target_centerness")
     return {key: paddle.to_tensor(np.stack([sample[key] for sample in samples])) for key in keys}
 
