@@ -272,3 +272,16 @@ def test_origin_shows_paths_below_the_current_folder_as_relative(write, tmp_path
     write("", "other/b.yml")
     monkeypatch.chdir(tmp_path / "other")
     assert read_config("../sub/a.yml").origin("epoch") == f"{tmp_path}/sub/a.yml:1"
+
+
+def test_a_configuration_without_settings(write):
+    """Nothing sets them, on no layer; all else is as it was."""
+    write("epoch: 5\nlog_iter: 7\n", "a.yml")
+    whole = read_config(write("_BASE_: a.yml\nsave_dir: c\nepoch: 6\n"), ["epoch=8"])
+    rest = whole.without(["epoch", "device"])
+    assert whole["epoch"] == 8 and rest["epoch"] == SETTINGS["epoch"].default and not rest.is_set("epoch")
+    assert all(rest.up_to_layer("epoch", layer) == SETTINGS["epoch"].default for layer in range(4))
+    assert rest.to_dict() == {"log_iter": 7, "save_dir": "c"}
+    for key in ("log_iter", "save_dir"):
+        assert (rest.origin(key), rest.layer(key)) == (whole.origin(key), whole.layer(key))
+    assert (rest.files, rest.path) == (whole.files, whole.path)
