@@ -17,7 +17,7 @@ from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 BAD_STEPS = "bad_steps.jsonl"
-LARGE = 2**20
+LARGE = 2**20  # numbers; docs/PERFORMANCE.md weighs what is moved against launches
 
 
 class Step(NamedTuple):
@@ -93,7 +93,8 @@ class StepGuard:
     On a CPU, where nothing runs ahead, gradients are looked at before the update. On a GPU that would wait for the
     device: there the update is made, and taken back on the device where it has to be; which steps that were is read
     by `judge`, when the log is written. Only a step that makes new state in the optimizer, as the first one does, is
-    looked at there as well.
+    looked at there as well. Weights and state are followed into other memory (`set_value`, `set_state_dict`); another
+    object in a tensor's place, which nothing here and no optimizer of Paddle's puts there, would not be taken back.
 
     Args:
         folder: of the run; skipped steps go to bad_steps.jsonl in it. None: nowhere.

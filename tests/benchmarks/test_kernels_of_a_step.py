@@ -1,6 +1,7 @@
 """The kernels of the trainer's own step on a device behind the host, as benchmarks/kernels.py counts them."""
 
 import collections
+import re
 import shlex
 import sys
 
@@ -50,3 +51,24 @@ def test_examples_are_commands_that_run(command, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [file, *arguments])
     kernels.main()
     assert counted == ["--loss-scale" in arguments] and " one " in capsys.readouterr().out
+
+
+def test_the_guards_share_is_what_its_bytes_take_of_a_step():
+    """docs/PERFORMANCE.md: 2.23 GB of a step of 2 images, at the images per second of docs/GPU.md."""
+    pages = [(kernels.ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("PERFORMANCE.md", "GPU.md")]
+    weights, large = 32.02e6, 0.45
+    moved = [4 * weights * (2 + tensors * (large * 5.5 + (1 - large) * 9.5)) for tensors in (2, 3)]  # and gradients
+    assert (
+        "{:.2f} GB in all\n  with momentum, {:.2f} GB with AdamW".format(*(number / 1e9 for number in moved))
+        in pages[0]
+    )
+    rows = re.findall(
+        r"^  \| (.+?) \| ([\d,]+) \| ([\d.]+) \| ([\d.]+) to ([\d.]+) \| ([\d.]+) to ([\d.]+) \|$", pages[0], re.M
+    )
+    speeds = re.findall(r"^\| (.+?) \| [\d.]+ \|.*\| (\d+) to (\d+) \(.*\| (\d+) to (\d+) \(.* \|$", pages[1], re.M)
+    assert [row[0] for row in rows] == [row[0] for row in speeds] and len(rows) == 5
+    for (name, bandwidth, ms, *shares), (_, *per_second) in zip(rows, speeds):
+        expected = moved[0] / float(bandwidth.replace(",", "")) / 1e6
+        assert float(ms) == pytest.approx(expected, abs=0.006), name
+        found = [100 * expected * float(images) / 2000 for images in per_second]
+        assert [float(share) for share in shares] == pytest.approx(found, abs=0.06), name
