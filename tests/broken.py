@@ -1,12 +1,13 @@
 """Runs a check in this process, and breaks what it checks on one of its two sides."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import paddle
 import pytest
 
-from ppdet.acceptance import made
+from ppdet.acceptance import detectors, made
 from ppdet.acceptance.checks import guard, training
 from ppdet.acceptance.child import run_check
 from ppdet.acceptance.context import Context
@@ -29,6 +30,34 @@ def short_context(patch: pytest.MonkeyPatch, facts: Facts, work: Path) -> Contex
     patch.setattr(guard, "STEPS", 3)
     patch.setattr(guard, "BAD", (0, 2))
     return Context(facts, quick=True, work=work)
+
+
+def detecting_context(patch: pytest.MonkeyPatch, facts: Facts, work: Path) -> Context:
+    """Of a detector that hardly learned anything, on images whose objects are what it finds in them on the CPU.
+
+    So its AP is high, and whatever changes its detections changes that; nothing has to be trained for it.
+    """
+    from ppdet.engine.predictor import Predictor
+
+    context = short_context(patch, facts, work)
+    patch.setitem(SMALL, "FCOSHead.nms.score_threshold", 0.002)
+    patch.setattr(made, "QUICK_STEPS", 3)
+    patch.setattr(detectors, "formats", list)  # Paddle's alone
+    made.trained(context)
+    path = made.shapes(context) / "annotations" / "val.json"
+    content = json.loads(path.read_text())
+    files = [str(path.parents[1] / "images" / "val" / image["file_name"]) for image in content["images"]]
+    with context.on_reference():
+        predictor = Predictor(detectors.command_config(context, "TestReader", "use_onednn=false"))
+        found = [(content["images"][i]["id"], row) for i, rows in predictor.detect(files) for row in rows[:3].tolist()]
+    ids = [category["id"] for category in content["categories"]]
+    content["annotations"] = [
+        {"id": n, "image_id": image, "category_id": ids[int(kind)], "bbox": [x1, y1, x2 - x1, y2 - y1]}
+        | {"area": (x2 - x1) * (y2 - y1), "iscrowd": 0}
+        for n, (image, (kind, _, x1, y1, x2, y2)) in enumerate(found, start=1)
+    ]
+    path.write_text(json.dumps(content))
+    return context
 
 
 def run(name: str, context: Context) -> Result:

@@ -9,6 +9,7 @@ from ppdet.acceptance.context import ROOT, Context
 
 CONFIG = ROOT / "configs" / "fcos" / "fcos_r18_fpn_shapes.yml"  # a small FCOS, trained from scratch
 TRAIN_IMAGES, VAL_IMAGES, SIDE = 400, 64, 128
+STEPS, QUICK_STEPS = 800, 200  # of the detector's training
 
 
 def shapes(context: Context) -> Path:
@@ -52,7 +53,7 @@ def trained(context: Context) -> Path:
     def make(folder: Path) -> None:
         from ppdet.engine.trainer import Trainer
 
-        steps = context.pick(full=800, quick=200)
+        steps = context.pick(STEPS, QUICK_STEPS)
         cfg = config(context, "detector", {"max_iters": steps, "epoch": None, "save_dir": str(folder)})
         with context.on(context.device):
             Trainer(cfg, overwrite=True).train()

@@ -14,7 +14,7 @@ from ppdet.acceptance.results import Failed, Skipped
 
 
 def test_ap_within_a_tenth_of_a_percent():
-    outcome = judge_ap(0.4312, 0.4308, 0.1)
+    outcome = judge_ap(0.4312, 0.4308, 0.1, 5.0)
     assert outcome.detail == "AP 43.12, the CPU's 43.08: 0.04 apart (limit 0.1)"
     assert outcome.numbers == pytest.approx({"ap": 43.12, "ap_of_cpu": 43.08})
 
@@ -31,7 +31,7 @@ def test_ap_within_a_tenth_of_a_percent():
 )
 def test_ap_that_is_another(ap, reference, points, message):
     with pytest.raises(Failed, match=message):
-        judge_ap(ap, reference, points)
+        judge_ap(ap, reference, points, 5.0)
 
 
 def test_the_guards_share_of_a_step():

@@ -6,8 +6,9 @@ CODE = """
 import json, sys
 from pathlib import Path
 import paddle, pytest
-from broken import change, run, short_context
-from ppdet.acceptance import beside
+from broken import change, detecting_context, run, short_context
+from pretend import library
+from ppdet.acceptance import beside, detectors
 from ppdet.acceptance.probe import find_facts
 from ppdet.engine.guard import StepGuard
 
@@ -28,14 +29,23 @@ with pytest.MonkeyPatch.context() as patch:
     results = [run(name, context) for name in ("nms/boxes_5", "operators/group_norm", "guard/nan_image_momentum")]
     change(patch, StepGuard, "update", lambda right: lambda self, *_: self.optimizer.step())
     results.append(run("guard/nan_image_momentum", context))
-found = [facts.device, facts.cards, sorted(places), [(r.status, r.detail) for r in results]]
+    detecting = detecting_context(patch, facts, context.folder("detecting"))
+    results.append(run("detect/export", detecting))
+    library().pretend_copies_to_host()
+    detectors.reference_ap(detecting)
+    copies = [library().pretend_copies_to_host()]
+    results.append(run("engines/paddle_fp32", detecting))
+    copies.append(library().pretend_copies_to_host())
+found = [facts.device, facts.cards, sorted(places), [(r.status, r.detail) for r in results], copies]
 (context.work / "found.json").write_text(json.dumps(found))
 """
 
 
 def test_checks_pass_on_it_and_see_an_update_that_is_not_taken_back(pretend, tmp_path):
+    """And the engine computes on it, which copies there and back; the AP that its own is compared with is the CPU's."""
     pretend.run(CODE, tmp_path)
-    device, cards, places, results = json.loads((tmp_path / "found.json").read_text())
+    device, cards, places, results, copies = json.loads((tmp_path / "found.json").read_text())
     assert (device, cards, places) == ("pretend", 2, ["Place(cpu)", "Place(pretend:0)"])
-    assert [status for status, _ in results] == ["pass", "pass", "pass", "fail"], results
+    assert [status for status, _ in results] == ["pass", "pass", "pass", "fail", "pass", "pass"], results
     assert results[3][1].startswith("step 0 was bad, and yet changed "), results
+    assert results[5][1].endswith("0.00 apart (limit 0.1)") and copies[0] == 0 < copies[1], (results, copies)

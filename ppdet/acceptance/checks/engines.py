@@ -3,16 +3,7 @@
 import functools
 
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.detectors import (
-    AP_POINTS,
-    BATCH,
-    HALF_POINTS,
-    engine_ap,
-    exported,
-    formats,
-    judge_ap,
-    reference_ap,
-)
+from ppdet.acceptance.detectors import BATCH, beside_cpu, engine_ap, exported, formats
 from ppdet.acceptance.registry import check
 from ppdet.acceptance.results import Outcome, Skipped
 
@@ -57,8 +48,7 @@ def run_engine(context: Context, *, backend: str, precision: str, tensorrt: bool
     context.progress(f"loading on the {device}")
     detector = Detector(folder, backend, device=device, precision=precision, tensorrt=tensorrt, max_batch=BATCH)
     context.progress(f"evaluating on the {device}")
-    points = AP_POINTS if precision == "fp32" else HALF_POINTS
-    return judge_ap(engine_ap(context, detector), reference_ap(context), points)
+    return beside_cpu(context, engine_ap(context, detector), precision)
 
 
 for _backend, _precision, _tensorrt, _seconds in ENGINES:

@@ -119,6 +119,8 @@ def reads(context: Context) -> Outcome:
         watch = Watch()
         # With mixed precision there are casts, and with float16 a loss scale, beside all that float32 has.
         short_run(context, [watch], ["amp=true"] if context.facts.amp else []).train()
+    if not watch.steps:
+        raise Failed("no step was watched: the run is too short, or has a line of the log for each step")
     numbers = {"steps": watch.steps, "places": {place: noted.places.count(place) for place in set(noted.places)}}
     detail = f"in {watch.steps} steps {len(noted.places)} reads (limit 0)"
     if noted.places:

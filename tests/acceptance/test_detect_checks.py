@@ -1,0 +1,136 @@
+"""The kit's checks of a trained detector and of engines pass, and fail where the device detects something else.
+
+The detector hardly learned anything, and its truth is what it finds on the CPU: see `broken.detecting_context`.
+"""
+
+import paddle
+import pytest
+from broken import change, detecting_context, on_device, run
+
+from ppdet.acceptance import detectors
+from ppdet.acceptance.context import Context
+from ppdet.acceptance.facts import Facts
+from ppdet.acceptance.registry import CHECKS, SHARED
+from ppdet.acceptance.results import Failed
+from ppdet.deploy.detector import Detector
+from ppdet.engine.predictor import Predictor
+from ppdet.modeling.heads.fcos_head import FCOSHead
+
+
+@pytest.fixture(scope="module")
+def detecting(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        yield detecting_context(patch, Facts("cpu"), tmp_path_factory.mktemp("detecting"))
+
+
+def smaller_boxes(right):
+    """Of the device: 15 % smaller ones."""
+    return lambda self, maps: [level * 0.85 if on_device() else level for level in right(self, maps)]
+
+
+def test_the_checks_pass(detecting, monkeypatch):
+    """And what they share is listed, which gives the first of them more time."""
+    asked = set()
+
+    def noted(right):
+        return lambda self, name, make: (asked.add(name), right(self, name, make))[1]
+
+    for method in ("shared", "shared_numbers"):
+        change(monkeypatch, Context, method, noted)
+    for name in ("detect/eval", "detect/infer", "detect/export", "engines/paddle_fp32"):
+        asked.clear()
+        result = run(name, detecting)
+        assert result.status == "pass", result
+        assert asked & set(SHARED) == set(CHECKS[name].uses) and asked
+    assert result.detail.endswith("0.00 apart (limit 0.1)") and result.numbers["ap_of_cpu"] > 60
+
+
+@pytest.mark.parametrize("name", ["detect/eval", "detect/infer"])
+def test_another_detector_on_the_device_is_found(detecting, monkeypatch, name):
+    """Also where the CPU's side, which is right all the same, is computed after the fault."""
+    (detecting.work / "reference_ap.json").unlink(missing_ok=True)
+    change(monkeypatch, FCOSHead, "pixel_distances", smaller_boxes)
+    result = run(name, detecting)
+    assert result.status == "fail" and result.traceback is None, result
+    if name == "detect/eval":
+        assert result.numbers["ap_of_cpu"] > 60 and 1 < result.numbers["ap"] < result.numbers["ap_of_cpu"] - 1, result
+
+
+def test_a_second_run_that_finds_something_else_is_found(detecting, monkeypatch):
+    """One image after another, on the device, the last of which has nothing to be found in."""
+    seen = []
+
+    def wrap(right):
+        def detect(self, paths):
+            seen.append(on_device())
+            wrong = seen.count(True) > 1
+            yield from ((i, rows[1:] if wrong else rows) for i, rows in right(self, paths))
+
+        return detect
+
+    change(monkeypatch, Predictor, "detect", wrap)
+    result = run("detect/infer", detecting)
+    assert result.status == "fail" and result.detail.startswith("second run: 5 of 5 images"), result
+    assert seen == [False, True, True]
+
+
+def test_an_engine_that_finds_something_else_is_found(detecting, monkeypatch):
+    def wrap(right):
+        def detect(self, images, **options):
+            for i, rows in right(self, images, **options):
+                rows[:, 2:] *= 1.1
+                yield i, rows
+
+        return detect
+
+    change(monkeypatch, Detector, "detect", wrap)
+    result = run("engines/paddle_fp32", detecting)
+    assert result.status == "fail" and result.detail.endswith(" apart (limit 0.1)"), result
+    assert 1 < result.numbers["ap"] < result.numbers["ap_of_cpu"] - 1
+
+
+def test_an_export_that_is_another_detector_is_found(detecting, monkeypatch):
+    """By the comparison that an export makes itself, where its graph is not what the model computes."""
+
+    def wrap(right):
+        return lambda self, maps: [d if paddle.in_dynamic_mode() else 0.85 * d for d in right(self, maps)]
+
+    (detecting.work / "exported.json").unlink(missing_ok=True)
+    change(monkeypatch, FCOSHead, "pixel_distances", wrap)
+    result = run("detect/export", detecting)
+    assert result.status == "fail" and "paddle, fp32" in result.detail, result
+
+
+@pytest.mark.parametrize(
+    ("amp", "limit"),
+    [(("float16",), "limit 0.1"), (("bfloat16",), "limit 0.5"), (("float16", "bfloat16"), "limit 0.5")],
+)
+def test_what_mixed_precision_may_change(tmp_path, monkeypatch, amp, limit):
+    """A tenth of a point where the type has TF32's bits, half a point in bfloat16, which has three less."""
+    from ppdet.acceptance.checks import detect
+
+    context = Context(Facts("gpu", amp=amp), quick=False, work=tmp_path)
+    context.shared_numbers("reference_ap", lambda: 0.5)
+    asked = []
+    monkeypatch.setattr(detect, "evaluated", lambda context, *options: asked.append(options) or 0.5)
+    assert run("detect/eval_amp", context).detail.endswith(f"({limit})") and asked == [("eval_amp=true",)]
+
+
+def test_a_detector_that_learned_little_shows_nothing(tmp_path):
+    """On a CPU a full run's has AP 56, a quick one's 17."""
+    for quick, low, high in ((False, 0.29, 0.31), (True, 0.04, 0.06)):
+        context = Context(Facts("gpu"), quick=quick, work=tmp_path / str(quick))
+        context.work.mkdir()
+        context.shared_numbers("reference_ap", lambda low=low: low)
+        with pytest.raises(Failed, match="nothing is shown"):
+            detectors.beside_cpu(context, low, "fp32")
+        assert detectors.judge_ap(high, high, 0.1, context.pick(30.0, 5.0))
+
+
+def test_limits_by_precision(tmp_path):
+    context = Context(Facts("gpu"), quick=False, work=tmp_path)
+    context.shared_numbers("reference_ap", lambda: 0.5)
+    for precision, points in (("fp32", 0.1), ("fp16", 0.1), ("bf16", 0.5)):
+        detectors.beside_cpu(context, 0.5 + 0.009 * points, precision)
+        with pytest.raises(Failed, match=f"limit {points}"):
+            detectors.beside_cpu(context, 0.5 - 0.011 * points, precision)

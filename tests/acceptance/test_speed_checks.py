@@ -1,0 +1,187 @@
+"""The kit's checks of speed, memory and several cards look at what they say: each with a fault of its own.
+
+On a CPU with the branches of a device that works behind the host, and with a small detector.
+"""
+
+import contextlib
+import types
+
+import pytest
+from broken import change, run
+
+from ppdet.acceptance import steps
+from ppdet.acceptance.checks import cards, memory, speed
+from ppdet.acceptance.context import Context
+from ppdet.acceptance.facts import Facts
+from ppdet.acceptance.results import Failed
+from ppdet.engine.guard import StepGuard
+from ppdet.engine.loss_scale import LossScale
+from ppdet.engine.precision import Precision
+from ppdet.utils import device
+
+SMALL = [
+    "use_onednn=false",
+    "ResNet={depth: 18, num_stages: 3, return_idx: [1, 2], freeze_at: -1, freeze_norm: false}",
+    "FPN={out_channel: 32, extra_stage: 1}",
+    "FCOSHead.fcos_feat={name: FCOSFeat, feat_in: 32, feat_out: 32, num_convs: 1}",
+    "FCOSHead.fpn_stride=[8,16,32]",
+    "TrainReader.batch_transforms.2.Gt2FCOSTarget={object_sizes_boundary: [40, 80], center_sampling_radius: 1.5,"
+    " downsample_ratios: [8, 16, 32], norm_reg_targets: true}",
+]
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "CALM", [*steps.CALM, *SMALL])
+        patch.setattr(steps, "WARM_UP", 1)
+        patch.setattr(memory, "QUICK_INTERVAL", 3)
+        patch.setattr(device, "runs_behind_host", lambda: True)
+        patch.setattr(device, "synchronize", lambda: None)  # a CPU has none
+        yield Context(Facts("cpu"), quick=True, work=tmp_path_factory.mktemp("speed"))
+
+
+def test_the_guards_share_is_that_of_steps_without_it(context, monkeypatch):
+    """A clock that counts: a step takes 4 units, and each guarded update one more."""
+    guarded = []
+    change(monkeypatch, StepGuard, "update", lambda right: lambda *given: (guarded.append(1), right(*given))[1])
+
+    def in_turns(runs, **_):
+        counted = {}
+        for name, one in runs.items():
+            guarded.clear()
+            one()
+            counted[name] = 4.0 + len(guarded)
+        return counted
+
+    monkeypatch.setattr(speed, "in_turns", in_turns)
+    result = run("speed/float32", context)
+    assert result.status == "pass" and result.numbers["guard_share"] == 0.25, result
+    assert "guard +25.0% (not judged in a quick run)" in result.detail
+
+
+def test_the_reader_is_timed_beside_steps_on_one_batch(context, monkeypatch):
+    """Again by a clock that counts: a step takes 1, a batch from the reader 2 more."""
+    now = [0.0]
+
+    class Slow:
+        def __init__(self, reader):
+            self.reader, self.batch_size = reader, reader.batch_size
+
+        def __len__(self):
+            return len(self.reader)
+
+        def __iter__(self):
+            for batch in self.reader:
+                now[0] += 2.0
+                yield batch
+
+    def with_slow_reader(*given):
+        trainer = steps.trainer_of(*given)
+        trainer.reader = Slow(trainer.reader)
+        return trainer
+
+    def step(trainer, batch):
+        now[0] += 1.0
+
+    clock = types.SimpleNamespace(perf_counter=lambda: now[0])
+    monkeypatch.setattr(speed, "time", clock)
+    monkeypatch.setattr(steps, "time", clock)
+    monkeypatch.setattr(speed, "trainer_of", with_slow_reader)
+    monkeypatch.setattr(speed, "step", step)
+    result = run("speed/reader", context)
+    assert result.status == "pass", result
+    assert result.numbers["ms_per_step_of_one_batch"] == 1000 and result.numbers["ms_per_step_of_read_batches"] == 3000
+    assert result.numbers["seconds_waited_for_data"] == 2.0 * result.numbers["steps"] > 0
+
+
+def test_float16_begins_with_a_scale_of_1(context, monkeypatch):
+    """Else the first updates would be infinite without a guard, and not be made with one."""
+
+    def wrap(right):
+        def with_scale(self, *given, **options):
+            right(self, *given, **options)
+            self.loss_scale = LossScale()
+
+        return with_scale
+
+    change(monkeypatch, Precision, "__init__", wrap)
+    trainer = steps.trainer_of(steps.r50_config(context))
+    assert trainer.state(0, 0).loss_scale["scale"] == 1.0
+
+
+def test_steps_without_reads_pass(context):
+    """Of 7 steps with a line of the log after each third: the first three, and those with a line, are not watched."""
+    result = run("memory/reads", context)
+    assert result.status == "pass" and result.numbers["steps"] == 2, result
+
+
+def test_a_read_in_a_step_is_found(context, monkeypatch):
+    def wrap(right):
+        def update(self, *given):
+            right(self, *given)
+            float(self.optimizer._parameter_list[0].sum())
+
+        return update
+
+    change(monkeypatch, StepGuard, "update", wrap)
+    result = run("memory/reads", context)
+    assert result.status == "fail" and result.detail.startswith("in 2 steps "), result
+
+
+def test_a_run_of_which_no_step_is_watched_proves_nothing(context, monkeypatch):
+    monkeypatch.setattr(memory, "QUICK_INTERVAL", 1)
+    result = run("memory/reads", context)
+    assert result.status == "fail" and result.detail.startswith("no step was watched"), result
+
+
+@pytest.mark.parametrize("kept", [0, 40])
+def test_memory_that_grows_with_each_step_is_found(context, monkeypatch, kept):
+    """By so many MiB, of what this process says; and the images do change their size."""
+    sizes = []
+
+    def step(trainer, batch):
+        sizes.append(tuple(batch["image"].shape[2:]))
+
+    monkeypatch.setattr(memory, "step", step)
+    monkeypatch.setattr(memory, "memory_now", lambda: {"host": 1000 + kept * len(sizes)})
+    result = run("memory/sizes", context)
+    assert result.status == ("fail" if kept else "pass"), result
+    assert len(sizes) == 40 and len(set(sizes)) > 3 and max(sizes) == sizes[0]
+
+
+@pytest.mark.parametrize(("name", "norms"), [("losses", ["gn", "gn"]), ("sync_bn", ["bn", "sync_bn"])])
+@pytest.mark.parametrize("apart", [0.0, 0.01])
+def test_two_cards_are_compared_with_one(tmp_path, monkeypatch, name, norms, apart):
+    """What each of the two runs was asked for, and that their losses are compared."""
+    asked = []
+
+    def train(context, run, ranks, more):
+        asked.append((ranks, more["ResNet.norm_type"]))
+        return {"losses": [2.0, 1.5 + apart * (ranks == 2)], "memory": None}
+
+    monkeypatch.setattr(cards, "train", train)
+    result = run(f"cards/{name}", Context(Facts("gpu", cards=2), quick=True, work=tmp_path))
+    assert asked == [(1, norms[0]), (2, norms[1])]
+    assert result.status == ("fail" if apart else "pass"), result
+
+
+def test_a_job_that_fails_is_no_loss(tmp_path, monkeypatch):
+    """Its ranks share four images, and what they printed is in the report."""
+
+    class Job:
+        ranks = 2
+
+        def wait(self, seconds):
+            return 7
+
+        def output(self, rank=None):
+            return f"words of {rank}"
+
+    context, started = Context(Facts("cpu"), quick=True, work=tmp_path), []
+    monkeypatch.setattr(cards, "config_file", lambda context, name, more: started.append(more) or tmp_path / "x.yml")
+    monkeypatch.setattr(cards, "job", lambda *given, **options: contextlib.nullcontext(Job()))
+    with pytest.raises(Failed, match="two: 2 processes end with exit code 7") as failed:
+        cards.train(context, "two", 2, {})
+    assert started[0]["TrainReader.batch_size"] == 2
+    assert failed.value.numbers["output"].splitlines()[::2] == ["words of None", "words of 0", "words of 1"]
