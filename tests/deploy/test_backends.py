@@ -14,6 +14,8 @@ from processors import needs_bfloat16
 from ppdet.data.transform.decode import read_image
 from ppdet.deploy import Detector
 from ppdet.deploy.backends import BACKENDS
+from ppdet.deploy.backends.base import Options
+from ppdet.deploy.backends.open_vino import OpenVINO, keep_whole
 from ppdet.deploy.check import EXACT, SelfCheck, compare, compare_candidates, tolerance_of
 from ppdet.deploy.errors import DeployError
 from ppdet.engine.export import export_model
@@ -81,6 +83,24 @@ def test_an_engine_that_fails_says_on_what(folder, backend):
     arrays = SelfCheck.read(folder / "padded").arrays
     with pytest.raises(DeployError, match=rf"{backend.name} cannot run .* on image \[2, 3, 33, 35\]"):
         backend({**arrays, "image": arrays["image"][:, :, :33, :35]})
+
+
+def test_threads_of_openvino(folder):
+    backend = OpenVINO(folder / "padded", Options(threads=1))
+    assert backend.request.get_compiled_model().get_property("INFERENCE_NUM_THREADS") == 1
+
+
+def test_whole_numbers_stay_whole_in_openvino():
+    from openvino import Model, Type, compile_model, opset13
+
+    shape, other = (opset13.parameter([1, 2], np.float32) for _ in range(2))
+    for parameter, name in ((shape, "im_shape"), (other, "scale_factor")):
+        parameter.output(0).set_names({name})
+    model = Model([opset13.result(opset13.add(shape, other))], [shape, other])
+    keep_whole(model, "im_shape")
+    assert [value.get_element_type() for value in model.inputs] == [Type.i32, Type.f32]
+    arrays = {"im_shape": np.array([[427, 641]], np.int32), "scale_factor": np.array([[0.5, 0.25]], np.float32)}
+    assert compile_model(model, "CPU")(arrays)[0].tolist() == [[427.5, 641.25]]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

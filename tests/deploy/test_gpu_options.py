@@ -197,6 +197,8 @@ def test_onnx_runtime_tells_when_it_goes_on_without_its_gpu(tmp_path):
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         with pytest.raises(DeployError, match="ONNX Runtime cannot start CUDAExecutionProvider on gpu:1"):
             ONNXRuntime(tmp_path, Options(device="gpu:1"))
+        with pytest.raises(DeployError, match="ONNX Runtime cannot start TensorrtExecutionProvider on gpu"):
+            ONNXRuntime(tmp_path, Options(device="gpu", tensorrt=True))
     said = ONNXRuntime.refusal(Options(device="gpu", tensorrt=True))
     assert said == "this ONNX Runtime has no TensorrtExecutionProvider: install onnxruntime-gpu, or use device cpu"
     assert ONNXRuntime.refusal(Options(device="xpu")) == "it has no xpu here; cpu and gpu it has"

@@ -233,6 +233,14 @@ Please check whether there is any other process using GPU 0.
 """
 
 
+def test_last_words():
+    assert conversion.last_words(" \n---\n", 3) == "ended with exit code 3"
+    assert conversion.last_words("one\nother\n\n", -1) == "was ended by SIGHUP: other"
+    assert conversion.last_words(PADDLES_ERROR * 2, 0).startswith(
+        "ended with exit code 0: ResourceExhaustedError: Out of"
+    )
+
+
 @needs_paddle_3
 @pytest.mark.parametrize(
     ("code", "says"),

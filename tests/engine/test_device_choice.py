@@ -8,7 +8,7 @@ import pytest
 from ppdet.core.errors import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.engine import device_choice, distributed
-from ppdet.engine.device_choice import choose, communicate_by_device, set_device
+from ppdet.engine.device_choice import choose, communicate_by_device, gloo, set_device
 from ppdet.utils import device
 
 
@@ -249,6 +249,11 @@ def test_a_number_of_processes_that_is_none(machine, monkeypatch, count):
         choose()
     with pytest.raises(ConfigError, match=message), distributed.joined():
         pass
+
+
+def test_of_several_plugins_one_is_named_twice():
+    said = gloo(["gpu", "npu", "mlu"])
+    assert said.endswith("gives out npu where PADDLE_XCCL_BACKEND=npu") and "gives" not in gloo(["gpu", "xpu"])
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ SETTINGS = {
     "all enter and leave": {"nms_top_k": -1, "keep_top_k": -1},
     "few enter": {"nms_top_k": 120},
     "fewer of a class enter than leave": {"nms_top_k": 50},
+    "as many enter as there may be, and more may leave": {"nms_top_k": 143, "keep_top_k": 200},
     "more enter than a GPU takes": {"nms_top_k": MOST + 1},
     "more leave than a GPU takes": {"keep_top_k": MOST + 1},
     "any number leaves": {"keep_top_k": 10**9},
