@@ -62,7 +62,8 @@ mutants: $(VENV)/.installed-mutants
 # What it installs is not used for anything else.
 GPU_BUILD := paddlepaddle-gpu==2.6.2
 DEVICE_TESTS := tests/test_paddle_names.py tests/optimizer tests/data/test_device.py \
-  $(addprefix tests/utils/test_,device.py fork.py iteration.py) tests/acceptance/test_environment_checks.py \
+  $(addprefix tests/utils/test_,device.py fork.py iteration.py) \
+  $(addprefix tests/acceptance/test_,environment_checks.py operator_checks.py speed_checks.py) \
   $(addprefix tests/engine/test_,device_choice.py distributed.py runtime.py precision.py guard.py memory.py no_reads.py \
     eval_amp.py export_check.py profiler.py) \
   $(addprefix tests/deploy/test_,gpu_options.py tensorrt.py float32_operators.py) \
