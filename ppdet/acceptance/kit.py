@@ -52,6 +52,7 @@ def run_kit(
     start = time.time()
     if not (ROOT / "configs").is_dir():
         raise CheckError(f"{ROOT} has no configs: the kit runs in a checkout, not from an installed package")
+    require_type(device)
     imports = [str(Path(file).resolve()) for file in imports]
     for file in imports:
         import_file(file)
@@ -102,6 +103,15 @@ def run_checks(
         shutil.rmtree(context.work, ignore_errors=True)
     print(closing(report, failed, report.folder), file=stream, flush=True)
     return 1 if failed else 0
+
+
+def require_type(device: str) -> None:
+    """Raise CheckError where this cannot be a type of device: it has a number, or is empty."""
+    kind, colon, number = device.partition(":")
+    if kind and not colon:
+        return
+    hint = f"; CUDA_VISIBLE_DEVICES={number or 0} in front of the command chooses the card" if kind == "gpu" else ""
+    raise CheckError(f"--device {device!r}: expected a type such as gpu, xpu or cpu, without a number{hint}")
 
 
 def writable(folder: Path) -> Path:

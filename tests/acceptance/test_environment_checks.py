@@ -1,6 +1,7 @@
 """What the kit says of the machine, and whether it notices TF32."""
 
 import contextlib
+import os
 
 import numpy as np
 import paddle
@@ -118,3 +119,13 @@ def test_the_group_of_operators_asks_nvidia_for_no_tf32():
     assert environments["operators"] == environments["nms"] == {"NVIDIA_TF32_OVERRIDE": "0"}
     assert environments["environment"] == environments["training"] == {}
     assert environment.FLOAT32 < 1e-4
+
+
+def test_a_system_that_does_not_say_what_it_has(context, monkeypatch):
+    """As macOS, which has no sched_getaffinity, and Windows, which has no sysconf either."""
+    for name in ("sched_getaffinity", "sysconf"):
+        monkeypatch.delattr(os, name)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setenv("PATH", "")
+    result = run("environment/machine", context)
+    assert result.status == "pass" and result.detail == "6 processors, memory unknown; no nvidia-smi", result

@@ -74,6 +74,21 @@ def test_a_lost_facts_process_is_one_line(tmp_path, monkeypatch):
         runner.ask_for_facts("cpu", [], tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("device", "hint"),
+    [
+        ("gpu:1", "; CUDA_VISIBLE_DEVICES=1 in front of the command chooses the card"),
+        ("npu:0", ""),
+        ("", ""),
+        (":1", ""),
+    ],
+)
+def test_a_device_is_a_type(tmp_path, device, hint):
+    output = commands.call("tools/check_device.py", "--device", device, "--output", tmp_path, code=2)
+    expected = f"error: --device {device!r}: expected a type such as gpu, xpu or cpu, without a number{hint}\n"
+    assert output == expected and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["a_file", "a_file/below", "/proc/x"])
 def test_a_folder_that_cannot_be_written(tmp_path, name):
     (tmp_path / "a_file").write_text("mine")

@@ -6,17 +6,20 @@ On a CPU with the branches of a device that works behind the host, and with a sm
 import contextlib
 import types
 
+import broken
 import pytest
-from broken import change, run
+from broken import change, run, short_context
 
-from ppdet.acceptance import steps
-from ppdet.acceptance.checks import cards, memory, speed
+from ppdet.acceptance import made, steps
+from ppdet.acceptance.checks import cards, memory, speed, training
 from ppdet.acceptance.context import Context
 from ppdet.acceptance.facts import Facts
 from ppdet.acceptance.results import Failed
 from ppdet.engine.guard import StepGuard
 from ppdet.engine.loss_scale import LossScale
 from ppdet.engine.precision import Precision
+from ppdet.modeling import cpu
+from ppdet.modeling.dense_teacher import StudentAndTeacher
 from ppdet.utils import device
 
 SMALL = [
@@ -185,3 +188,24 @@ def test_a_job_that_fails_is_no_loss(tmp_path, monkeypatch):
         cards.train(context, "two", 2, {})
     assert started[0]["TrainReader.batch_size"] == 2
     assert failed.value.numbers["output"].splitlines()[::2] == ["words of None", "words of 0", "words of 1"]
+
+
+def test_a_read_by_the_teacher_is_found(tmp_path, monkeypatch):
+    """DenseTeacher with AdamW reads nothing by itself between two lines of the log."""
+    short = short_context(monkeypatch, Facts("cpu"), tmp_path)
+    training.start_weights(short).rename(tmp_path / "model_final.pdparams")
+    monkeypatch.setattr(made, "trained", lambda context: tmp_path)
+    for slot in ("sup_batch_size", "unsup_batch_size"):
+        monkeypatch.setitem(broken.SMALL, f"SemiTrainReader.{slot}", 1)
+    monkeypatch.setattr(memory, "QUICK_INTERVAL", 2)
+    monkeypatch.setattr(device, "runs_behind_host", lambda: True)
+    monkeypatch.setattr(cpu, "takes", lambda *maps: False)  # oneDNN's layers, of which a device has none
+    result = run("memory/reads_dense_teacher", short)
+    assert result.status == "pass" and result.detail == "in 1 steps 0 reads (limit 0)", result
+
+    def wrap(right):
+        return lambda self, images: (float(images.sum()), right(self, images))[1]
+
+    change(monkeypatch, StudentAndTeacher, "pseudo_labels", wrap)
+    result = run("memory/reads_dense_teacher", short)
+    assert result.status == "fail" and result.detail.startswith("in 1 steps 1 reads"), result

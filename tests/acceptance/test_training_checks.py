@@ -71,8 +71,8 @@ def test_every_precision_optimizer_and_method_is_there():
     wanted = {"float32_momentum", "float32_adamw", "float32_dense_teacher"}
     for level in ("o1", "o2"):
         for dtype in ("float16", "bfloat16"):
-            wanted |= {f"{level}_{dtype}_momentum", f"{level}_{dtype}_adamw"}
-    assert wanted <= names
+            wanted |= {f"{level}_{dtype}_{kind}" for kind in ("momentum", "adamw", "dense_teacher")}
+    assert wanted == names
     all_checks()
     volta, ampere = (
         Facts("gpu", capability=c, amp=a) for c, a in (((7, 0), ("float16",)), ((8, 0), ("float16", "bfloat16")))
@@ -82,7 +82,7 @@ def test_every_precision_optimizer_and_method_is_there():
     assert not any(CHECKS[f"training/{name}"].missing(ampere) for name in names)
 
 
-@pytest.mark.parametrize("name", ["o2_float16_momentum", "o1_bfloat16_dense_teacher"])
+@pytest.mark.parametrize("name", ["o2_float16_momentum", "o1_bfloat16_dense_teacher", "o2_float16_dense_teacher"])
 def test_the_configurations_say_what_the_names_do(name, short):
     (variant,) = (one for one in VARIANTS if one.name == name)
     (short.work / "trained").mkdir(exist_ok=True)

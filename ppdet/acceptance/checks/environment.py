@@ -4,12 +4,14 @@ import os
 import platform
 import shutil
 import subprocess
+from typing import Optional
 
 import numpy as np
 
 from ppdet.acceptance.context import Context
 from ppdet.acceptance.registry import check
 from ppdet.acceptance.results import Failed, Outcome
+from ppdet.utils.cpu import cpu_count
 
 QUERY = "name,driver_version,memory.total,memory.used,utilization.gpu,power.limit"
 # Sums of 64 products of normal numbers: float32 errs by less than 1e-5, TF32, whose factors have 10 bits, by some 1e-3.
@@ -66,10 +68,10 @@ def paddle_build(context: Context) -> Outcome:
 )
 def machine(context: Context) -> Outcome:
     numbers = {
-        "processors": len(os.sched_getaffinity(0)),
+        "processors": cpu_count(),
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "machine": platform.machine(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "memory_gib": memory_gib(),
         "shared_memory_gib": round(shutil.disk_usage("/dev/shm").total / 2**30, 1)
         if os.path.isdir("/dev/shm")
         else None,
@@ -79,7 +81,8 @@ def machine(context: Context) -> Outcome:
     numbers["cards"] = [dict(zip(QUERY.split(","), card)) for card in cards]
     if len(cards) > 1:
         numbers["topology"] = nvidia_smi("topo", "-m")
-    host = f"{numbers['processors']} processors, {numbers['memory_gib']:.0f} GiB"
+    memory = "memory unknown" if numbers["memory_gib"] is None else f"{numbers['memory_gib']:.0f} GiB"
+    host = f"{numbers['processors']} processors, {memory}"
     if not cards:
         return Outcome(f"{host}; no nvidia-smi", numbers)
     names = sorted({card[0] for card in cards})
@@ -87,6 +90,14 @@ def machine(context: Context) -> Outcome:
 
 
 VARIABLES = ("CUDA_", "NVIDIA_", "NCCL_", "FLAGS_", "OMP_", "MKL_", "LD_LIBRARY_PATH", "PADDLE_", "XPU_", "ASCEND_")
+
+
+def memory_gib() -> Optional[float]:
+    """Of the host; None where the system does not say: Windows has no sysconf."""
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def nvidia_smi(*arguments: str) -> str:

@@ -2,7 +2,7 @@
 
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -48,7 +48,12 @@ def traced_run(context: Context, path: Path) -> None:
     interval = context.pick(INTERVAL, QUICK_INTERVAL)
     # The line of the log itself reads; the hook after it still belongs to its step.
     options = ProfilerOptions(batch_range=(interval + 1, 2 * interval), profile_path=path)
-    short_run(context, [ProfilerHook(options)]).train()
+    short_run(context, [ProfilerHook(options)], mixed(context)).train()
+
+
+def mixed(context: Context) -> list[str]:
+    """With mixed precision there are casts, and with float16 a loss scale, beside all that float32 has."""
+    return ["amp=true"] if context.facts.amp else []
 
 
 @check(
@@ -94,10 +99,35 @@ def judge_trace(events: list[dict]) -> Outcome:
     advice=READ_ADVICE,
     needs=[DEVICE],
     limit=90,
-    seconds=20,
+    seconds=10,
 )
 def reads(context: Context) -> Outcome:
     """The same question to Python: it also names the line of code, and needs no profiler."""
+    return watch_reads(lambda hook: short_run(context, [hook], mixed(context)))
+
+
+@check(
+    "memory/reads_dense_teacher",
+    title="the same for DenseTeacher with AdamW",
+    advice=READ_ADVICE,
+    needs=[DEVICE],
+    uses=["trained"],
+    limit=90,
+    seconds=6,
+)
+def reads_dense_teacher(context: Context) -> Outcome:
+    from ppdet.acceptance.checks.training import Variant, configuration
+    from ppdet.engine.trainer import Trainer
+
+    interval = context.pick(INTERVAL, QUICK_INTERVAL)
+    variant, steps = Variant("reads", "adamw", dense_teacher=True), 2 * interval + 1
+    more = {"log_iter": interval, "amp": bool(context.facts.amp)}
+    cfg = configuration(context, variant, "reads", steps, reference=False, more=more)
+    return watch_reads(lambda hook: Trainer(cfg, overwrite=True, hooks=[hook]))
+
+
+def watch_reads(make_trainer: Callable[[object], object]) -> Outcome:
+    """Train what it makes of a hook, and raise Failed where the steps between two lines of the log read a tensor."""
     from ppdet.engine.hooks import Hook, at_log_line
 
     with reads_noted() as noted:
@@ -117,8 +147,7 @@ def reads(context: Context) -> Outcome:
                 noted.watches = False
 
         watch = Watch()
-        # With mixed precision there are casts, and with float16 a loss scale, beside all that float32 has.
-        short_run(context, [watch], ["amp=true"] if context.facts.amp else []).train()
+        make_trainer(watch).train()
     if not watch.steps:
         raise Failed("no step was watched: the run is too short, or has a line of the log for each step")
     numbers = {"steps": watch.steps, "places": {place: noted.places.count(place) for place in set(noted.places)}}

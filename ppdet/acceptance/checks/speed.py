@@ -1,6 +1,5 @@
 """How fast the whole training step is, what the guard costs in it, and whether the reader keeps up."""
 
-import os
 import time
 
 from ppdet.acceptance.context import Context
@@ -20,6 +19,7 @@ from ppdet.acceptance.steps import (
     tera_flops,
     trainer_of,
 )
+from ppdet.utils.cpu import cpu_count
 
 GUARD_SHARE = 0.05  # of a step, that guarding it may cost
 READER_SHARE = 0.10  # of a step, that waiting for its data may cost
@@ -165,7 +165,7 @@ def reader(context: Context) -> Outcome:
         batches.close()
     numbers = {
         "workers": workers,
-        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "processors": cpu_count(),
         "steps": steps,
         "type": trainer.precision.dtype,
         "images_per_second_read": trainer.reader.batch_size / fed,

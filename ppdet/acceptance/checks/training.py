@@ -6,6 +6,7 @@ of 10 by 0.07 % and that of 50 by 0.5 %. So the first loss, which no update has 
 means to 1 %.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,7 +56,8 @@ VARIANTS = [
     ),
     *(
         Variant(f"{level.lower()}_{dtype}_dense_teacher", "adamw", dtype, level, dense_teacher=True)
-        for level, dtype in (("O1", "float16"), ("O1", "bfloat16"))
+        for level in ("O1", "O2")
+        for dtype in ("float16", "bfloat16")
     ),
 ]
 SEMI = """_BASE_: [{base}]
@@ -175,9 +177,11 @@ def losses_of(context: Context, variant: Variant, name: str, *, reference: bool 
     return watch.losses
 
 
-def configuration(context: Context, variant: Variant, name: str, steps: int, reference: bool) -> object:
-    """Of a run of so many steps."""
-    more = {**OPTIMIZERS[variant.optimizer], "max_iters": steps, "epoch": None, "use_onednn": not reference}
+def configuration(
+    context: Context, variant: Variant, name: str, steps: int, reference: bool, *, more: Mapping = {}
+) -> object:
+    """Of a run of so many steps; `more` are values of the caller's."""
+    more = {**OPTIMIZERS[variant.optimizer], "max_iters": steps, "epoch": None, "use_onednn": not reference, **more}
     more["device"] = "cpu" if reference else context.device
     if variant.dtype != "float32":
         more.update(amp=True, amp_level=variant.level, amp_dtype=variant.dtype)
