@@ -19,7 +19,7 @@ from pathlib import Path
 from ppdet.acceptance.context import Context
 from ppdet.acceptance.registry import CHECKS, Check, all_checks, import_file
 from ppdet.acceptance.results import FAIL, PASS, SKIPPED, Failed, Result, Skipped, one_line
-from ppdet.utils.errors import UserError
+from ppdet.utils.errors import UserError, paddle_summary
 
 POLL = 0.5  # seconds between two looks whether the parent is still there
 BROKEN = 3  # exit code: a check ended in an error, after which this process and its device are not to be trusted
@@ -46,9 +46,9 @@ def run_check(check: Check, context: Context) -> tuple[Result, bool]:
 
 
 def gist(message: str) -> str:
-    """The line of an exception's message that tells most; Paddle has the stack of its C++ side before it."""
-    lines = message.rpartition("Error Message Summary:")[2].splitlines()
-    return next((line for line in lines if line.strip("- ")), "")
+    """The line of an exception's message that tells most."""
+    summary = paddle_summary(message)
+    return next((line for line in message.splitlines() if line.strip("- ")), "") if summary is None else summary
 
 
 def end_with(parent: int) -> None:

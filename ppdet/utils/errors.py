@@ -1,5 +1,8 @@
 """What all errors that a user can act on have in common, and those that several rooms raise."""
 
+import re
+from typing import Optional
+
 
 class UserError(Exception):
     """A mistake that a user can mend: tools print the message, one line, without a traceback.
@@ -13,3 +16,13 @@ class UserError(Exception):
 
 class DataError(UserError, ValueError):
     """Data that cannot be used: the message names the file, what was expected, and what to do."""
+
+
+def paddle_summary(text: str) -> Optional[str]:
+    """The line that says what is wrong, of what Paddle prints or raises; None where Paddle's heading is missing.
+
+    Above that heading Paddle has the stack of its C++ side.
+    """
+    _, heading, summary = text.rpartition("Error Message Summary:")
+    lines = (line.strip() for line in summary.splitlines() if re.search(r"\w", line))
+    return next(lines, "") if heading else None

@@ -21,6 +21,7 @@ from ppdet.deploy.backends.base import Options
 from ppdet.deploy.backends.operators import NOT_FOR_TENSORRT
 from ppdet.deploy.backends.warm_up import warm_up
 from ppdet.deploy.errors import DeployError
+from ppdet.utils.errors import paddle_summary
 
 # Fewer than these that hang together are left to Paddle: the network is far more, and there is always less of decoding,
 # where TensorRT's float16 would move boxes.
@@ -28,7 +29,6 @@ LEAST_OPERATORS = 24
 WORKSPACE = 1 << 30  # bytes that TensorRT may use beside a layer's input and output
 # A process that imports this package, and nothing of the folder where the command runs.
 START = "import sys; sys.path[0] = {root!r}; from ppdet.deploy.backends.conversion import main; main()"
-SUMMARY = "Error Message Summary:"  # Paddle's heading of what is wrong, below where in its C++
 
 
 def convert(graph: Path, inputs: Sequence[str], options: Options, target: Path) -> None:
@@ -76,11 +76,10 @@ def environment(index: int) -> dict[str, str]:
 def last_words(output: str, code: int) -> str:
     """How a process ended, and the line of its output that says why."""
     ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    _, found, summary = output.rpartition(SUMMARY)
-    lines = [line.strip() for line in (summary if found else output).splitlines() if re.search(r"\w", line)]
-    if not lines:
-        return ended
-    return f"{ended}: {lines[0] if found else lines[-1]}"
+    summary = paddle_summary(output)
+    if summary is None:
+        summary = next((line.strip() for line in reversed(output.splitlines()) if re.search(r"\w", line)), "")
+    return f"{ended}: {summary}" if summary else ended
 
 
 def main() -> None:
