@@ -10,6 +10,13 @@ import yaml
 from paddle.static import InputSpec
 
 BOX = (16, 24, 48, 40)  # x1, y1, x2, y2 in pixels of the network's input
+# A Preprocess list that gives inputs of several sizes, all with the pixel (32, 32), which the toy looks at.
+KEEPS_RATIO = [
+    {"type": "Resize", "target_size": [64, 128], "keep_ratio": True, "interp": 1},
+    {"type": "NormalizeImage", "mean": [0, 0, 0], "std": [1, 1, 1], "is_scale": True, "norm_type": "mean_std"},
+    {"type": "Permute"},
+    {"type": "PadStride", "stride": 64},
+]
 
 
 class Toy(paddle.nn.Layer):

@@ -9,7 +9,7 @@ import numpy as np
 import paddle
 import pytest
 from paddle import inference
-from toy import write_toy
+from toy import KEEPS_RATIO, write_toy
 
 from ppdet.deploy.backends import tensorrt
 from ppdet.deploy.backends.base import Options
@@ -25,18 +25,9 @@ HALF, BFLOAT16, WHOLE = (getattr(inference.PrecisionType, name) for name in ("Ha
 LACKING = ("please compile", "Should call EnableXpu")
 
 
-# The toy looks at the pixel (32, 32).
-PREPROCESS = [
-    {"type": "Resize", "target_size": [64, 128], "keep_ratio": True, "interp": 1},
-    {"type": "NormalizeImage", "mean": [0, 0, 0], "std": [1, 1, 1], "is_scale": True, "norm_type": "mean_std"},
-    {"type": "Permute"},
-    {"type": "PadStride", "stride": 64},
-]
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return write_toy(tmp_path_factory.mktemp("toy"), PREPROCESS)
+    return write_toy(tmp_path_factory.mktemp("toy"), KEEPS_RATIO)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 from paddle import inference
 from patience import wait_until
 from processes import alive, wait_for_end
-from toy import write_toy
+from toy import KEEPS_RATIO, write_toy
 
 from ppdet.deploy import Detector
 from ppdet.deploy.backends import conversion, tensorrt
@@ -35,18 +35,9 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGE_SHAPES = [(1, 3, 64, 64), (1, 3, 64, 128), (1, 3, 64, 128), (4, 3, 128, 128)]
 
 
-# The toy looks at the pixel (32, 32).
-PREPROCESS = [
-    {"type": "Resize", "target_size": [64, 128], "keep_ratio": True, "interp": 1},
-    {"type": "NormalizeImage", "mean": [0, 0, 0], "std": [1, 1, 1], "is_scale": True, "norm_type": "mean_std"},
-    {"type": "Permute"},
-    {"type": "PadStride", "stride": 64},
-]
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return write_toy(tmp_path_factory.mktemp("toy"), PREPROCESS)
+    return write_toy(tmp_path_factory.mktemp("toy"), KEEPS_RATIO)
 
 
 @pytest.mark.parametrize(

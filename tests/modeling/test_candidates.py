@@ -3,6 +3,7 @@
 import numpy as np
 import paddle
 import pytest
+from dense_maps import Detect, as_tensors
 from paddle.static import InputSpec
 
 from ppdet.core.config import ConfigError
@@ -106,10 +107,6 @@ def random_maps(seed):
     return [logits, [np.abs(d) * 1.5 for d in distances], quality]
 
 
-def as_tensors(maps):
-    return DenseMaps(*[[paddle.to_tensor(level) for level in field] for field in maps])
-
-
 def make_model(tiny, options):
     model = load_config(str(tiny), [f"FCOSHead.{o}" for o in ("nms.nms_top_k=-1", *options)]).create("FCOS")
     model.eval()
@@ -136,17 +133,6 @@ def test_detections(tiny, name, seed):
     rows, counts = model.detect(as_tensors(maps), paddle.to_tensor(SCALE), paddle.to_tensor(IM_SHAPE))
     assert min(counts.tolist()) > 0
     check(rows.numpy(), counts.tolist(), maps, rule)
-
-
-class Detect(paddle.nn.Layer):
-    """Detection alone, from maps as arguments."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, maps, scale_factor, im_shape):
-        return self.model.detect(DenseMaps(*maps), scale_factor, im_shape)
 
 
 class Decode(Detect):

@@ -3,10 +3,10 @@
 import numpy as np
 import paddle
 import pytest
+from dense_maps import Detect, as_tensors
 from paddle.static import InputSpec
 
 from ppdet.core.workspace import load_config
-from ppdet.modeling.heads.fcos_head import DenseMaps
 from ppdet.modeling.heads.locations import inside
 
 STRIDES, SIZES, CLASSES = (8, 16, 32), ((8, 12), (4, 6), (2, 3)), 2
@@ -54,19 +54,6 @@ def padded_maps(shift):
                 if kind != 1:
                     level[:, rows:], level[:, :, columns:] = 20, 20
     return maps, cut
-
-
-def as_tensors(maps):
-    return DenseMaps(*[[paddle.to_tensor(level) for level in field] for field in maps])
-
-
-class Detect(paddle.nn.Layer):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, maps, scale_factor, im_shape):
-        return self.model.detect(DenseMaps(*maps), scale_factor, im_shape)
 
 
 @pytest.mark.parametrize(
