@@ -9,9 +9,10 @@ from paddle import Tensor
 
 from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError
-from ppdet.engine.loss_scale import LEAST, LossScale, all_finite, divide
+from ppdet.engine.loss_scale import LEAST, LossScale, all_finite
 from ppdet.engine.runtime import computing_type
 from ppdet.modeling import cpu
+from ppdet.optimizer.joined import divide
 from ppdet.utils import device
 
 

@@ -13,9 +13,10 @@ from ppdet.core.workspace import load_config
 from ppdet.engine import checkpoint, guard
 from ppdet.engine.guard import DivergedError, StepGuard, tensors_of
 from ppdet.engine.hooks import Hook
-from ppdet.engine.loss_scale import all_finite, divide
+from ppdet.engine.loss_scale import all_finite
 from ppdet.engine.trainer import Trainer
 from ppdet.optimizer import ModelEMA, OptimizerBuilder
+from ppdet.optimizer.joined import divide
 
 
 class Spoil(Hook):
@@ -341,7 +342,7 @@ import numpy as np, paddle
 from paddle import nn
 from ppdet.engine import guard as module
 from ppdet.engine.guard import StepGuard, tensors_of
-from ppdet.engine.loss_scale import divide
+from ppdet.optimizer.joined import divide
 
 module.LARGE = 9  # weights, but not biases
 

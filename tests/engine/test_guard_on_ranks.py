@@ -13,7 +13,8 @@ import numpy as np, paddle
 from paddle import nn
 from ppdet.engine import distributed
 from ppdet.engine.guard import StepGuard
-from ppdet.engine.loss_scale import all_finite, divide
+from ppdet.engine.loss_scale import all_finite
+from ppdet.optimizer.joined import divide
 from ppdet.optimizer import ModelEMA
 
 class Net(nn.Layer):
