@@ -8,6 +8,7 @@ import numpy as np
 from ppdet.acceptance.context import Context
 from ppdet.acceptance.results import Failed
 from ppdet.engine.hooks import Hook
+from ppdet.engine.methods import scalars
 
 
 class Losses(Hook):
@@ -21,8 +22,7 @@ class Losses(Hook):
         self.losses: list[dict[str, float]] = []
 
     def after_step(self, trainer: object) -> None:
-        scalars = {name: value for name, value in trainer.losses.items() if value.ndim == 0}
-        self.losses.append({name: float(value) for name, value in scalars.items()})
+        self.losses.append({name: float(value) for name, value in scalars(trainer.losses).items()})
         if len(self.losses) % 5 == 0:
             self.context.progress(f"{self.name}, step {len(self.losses)} of {self.steps}")
 
