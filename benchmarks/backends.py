@@ -35,7 +35,7 @@ def larger(cfg: object) -> str:
 def agreement(cfg: object, exported: Path, images: list[str], size: str) -> list[list]:
     """Rows of the first table: every engine, precision and batch size beside the dynamic graph."""
     from ppdet.deploy import Detector
-    from ppdet.deploy.check import compare, tolerance_of, with_area
+    from ppdet.deploy.compare import compare, tolerance_of, with_area
     from ppdet.engine.predictor import Predictor
 
     expected = [with_area(rows) for _, rows in sorted(Predictor(cfg).detect(images), key=lambda item: item[0])]
@@ -76,7 +76,7 @@ def main() -> None:
 
     from ppdet.core.workspace import load_config
     from ppdet.engine.build import build_dataset
-    from ppdet.engine.export import export_model
+    from ppdet.engine.export.graph import export_model
 
     logging.getLogger("ppdet").setLevel(logging.WARNING)
     cfg = load_config(arguments.config, arguments.opt)

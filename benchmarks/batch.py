@@ -84,7 +84,7 @@ def job(arguments: argparse.Namespace, paths: list[str]) -> tuple[float, float]:
 
 def main() -> None:
     arguments = parse_arguments()
-    from ppdet.data.source.image_folder import find_images
+    from ppdet.data.sources.image_folder import find_images
     from ppdet.deploy.batch.worker import WorkerSettings
 
     paths = list(islice(cycle(find_images(str(Path(arguments.image_dir).resolve()))), arguments.images))

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Optional
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -77,7 +76,7 @@ def processor() -> str:
     return f"{fields.get('model name', '?')} (family {fields.get('cpu family', '?')} model {fields.get('model', '?')})"
 
 
-def report(title: str, header: Sequence[str], rows: Sequence[Sequence[object]], path: Optional[str] = None) -> None:
+def report(title: str, header: Sequence[str], rows: Sequence[Sequence[object]], path: str | None = None) -> None:
     """Print a Markdown table under the machine's line; write the same to `path` as JSON."""
     where = machine()
     print(f"\n{title}\n{', '.join(f'{key} {value}' for key, value in where.items())}\n")

@@ -69,8 +69,8 @@ def engines(path: Path, no_onednn: bool) -> dict[str, object]:
 def exported(name: str, options: list[str], folder: Path) -> tuple[Path, Path]:
     """Folders of the whole detector in all formats, and of Paddle's graph that ends with the maps."""
     from ppdet.core.workspace import load_config
-    from ppdet.engine.export import export_model
-    from ppdet.engine.export_onnx import missing
+    from ppdet.engine.export.graph import export_model
+    from ppdet.engine.export.onnx import missing
 
     formats = [kind for kind in ("onnx", "openvino") if not missing([kind])]
     whole = export_model(load_config(str(CONFIG), options), str(folder / f"{name}_whole"), formats=formats)

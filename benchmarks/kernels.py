@@ -126,7 +126,7 @@ def count_step(config: str, options: list[str], shape: tuple[int, int, int], *, 
 
     from ppdet.core.workspace import load_config
     from ppdet.engine import trainer as module
-    from ppdet.engine.loss_scale import LossScale
+    from ppdet.engine.training.loss_scale import LossScale
 
     with tempfile.TemporaryDirectory() as folder, behind_host():
         data = make_data(Path(folder), load_config(config, options)["num_classes"])

@@ -39,7 +39,7 @@ def main() -> None:
     import cv2
 
     from ppdet.core.workspace import load_config
-    from ppdet.data.source import COCODataSet
+    from ppdet.data.sources import COCODataSet
 
     cv2.setNumThreads(0)
     folder = Path(arguments.dataset_dir)

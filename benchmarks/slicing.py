@@ -38,7 +38,7 @@ def make_mosaics(dataset: object, folder: Path, grid: int) -> tuple[int, int]:
     import cv2
     import numpy as np
 
-    from ppdet.data.transform.decode import read_image
+    from ppdet.data.transforms.decode import read_image
 
     content = json.loads(Path(dataset.anno_path).read_text())
     boxes: dict[int, list] = {}

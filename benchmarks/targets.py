@@ -67,7 +67,7 @@ def main() -> None:
     arguments = parse_arguments()
     import numpy as np
 
-    from ppdet.data.transform import Gt2FCOSTarget
+    from ppdet.data.transforms import Gt2FCOSTarget
 
     assign = Gt2FCOSTarget().assign
     rows = []

@@ -7,7 +7,6 @@ import collections
 import resource
 import time
 from collections.abc import Callable
-from typing import Optional
 
 from common import ROOT, make_parser, medians, report
 
@@ -32,7 +31,7 @@ def build(model: str, options: list[str]) -> tuple:
 
 
 def random_batch(
-    cfg: object, batch: int, height: int, width: int, boxes: int, make_targets: Optional[Callable] = None
+    cfg: object, batch: int, height: int, width: int, boxes: int, make_targets: Callable | None = None
 ) -> dict:
     """A batch as TrainReader gives it, of noise, with `boxes` boxes in each image.
 
@@ -41,7 +40,7 @@ def random_batch(
     import numpy as np
     import paddle
 
-    from ppdet.data.transform.targets import Gt2FCOSTarget
+    from ppdet.data.transforms.targets import Gt2FCOSTarget
 
     rng = np.random.default_rng(0)
     images = rng.standard_normal((batch, 3, height, width)).astype("float32")

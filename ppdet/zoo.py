@@ -13,10 +13,10 @@ repository (`pip install -e .`).
 import builtins
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Optional
+from typing import TYPE_CHECKING, NamedTuple
 
+from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import UserError
-from ppdet.utils.files import read_text
 
 if TYPE_CHECKING:
     from ppdet.engine.predictor import Predictor
@@ -32,7 +32,7 @@ class Source(NamedTuple):
     """Who published detectors. page: its address, or None. hardware: what its figures were measured on."""
 
     name: str
-    page: Optional[str]
+    page: str | None
     hardware: str
 
 
@@ -46,8 +46,8 @@ class Published(NamedTuple):
     name: str
     source: Source
     config: Path
-    ap: Optional[float]
-    weights: Optional[str]
+    ap: float | None
+    weights: str | None
     theirs: str
 
 
@@ -96,7 +96,7 @@ def find(name: str) -> Published:
     return found[name]
 
 
-def load(name: str, weights: Optional[str] = None, overrides: Iterable[str] = ()) -> "Predictor":
+def load(name: str, weights: str | None = None, overrides: Iterable[str] = ()) -> "Predictor":
     """A detector for images in files: `detect` of what this returns. Weights of other code bases are converted.
 
     Args:

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 from unittest import mock
 
 import paddle
@@ -88,9 +88,7 @@ class Autocast:
         return run
 
 
-def compute(
-    name: str, function: Callable, values: tuple, options: dict, dtype: Optional[object]
-) -> tuple[object, object]:
+def compute(name: str, function: Callable, values: tuple, options: dict, dtype: object | None) -> tuple[object, object]:
     """The type an operation computes in, `dtype` if given, and its results, from inputs in it and rounded to it."""
     given = {t.dtype for t in floating([*values, *options.values()])}
     if name in UNTOUCHED:
@@ -132,7 +130,7 @@ def floating(values: list) -> Iterator[Tensor]:
             yield value
 
 
-def decide(name: str, tensors: list[Tensor]) -> Optional[object]:
+def decide(name: str, tensors: list[Tensor]) -> object | None:
     """The type that Paddle casts these inputs of an operation to; None where auto_cast is off or looks away.
 
     GetAmpDestDtype and GetPromoteType of paddle/fluid/imperative/amp_utils.h.

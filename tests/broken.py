@@ -8,12 +8,12 @@ import paddle
 import pytest
 
 from ppdet.acceptance import detectors, made
-from ppdet.acceptance.checks import guard, training
+from ppdet.acceptance.check_registry import CHECKS, all_checks
+from ppdet.acceptance.checks import guard_checks, training_checks
 from ppdet.acceptance.child import run_check
 from ppdet.acceptance.context import Context
 from ppdet.acceptance.facts import Facts
-from ppdet.acceptance.registry import CHECKS, all_checks
-from ppdet.acceptance.results import Result
+from ppdet.acceptance.outcomes import Result
 from ppdet.modeling import cpu
 
 SMALL = {"TrainReader.batch_size": 2, "auto_lr": None, "LearningRate.schedulers": []}
@@ -26,9 +26,9 @@ def short_context(patch: pytest.MonkeyPatch, facts: Facts, work: Path) -> Contex
     patch.setattr(made, "VAL_IMAGES", 4)
     patch.setattr(made, "SIDE", 96)
     patch.setattr(made, "settings", lambda *arguments: {**settings(*arguments), **SMALL})
-    patch.setattr(training, "QUICK_STEPS", 4)
-    patch.setattr(guard, "STEPS", 3)
-    patch.setattr(guard, "BAD", (0, 2))
+    patch.setattr(training_checks, "QUICK_STEPS", 4)
+    patch.setattr(guard_checks, "STEPS", 3)
+    patch.setattr(guard_checks, "BAD", (0, 2))
     return Context(facts, quick=True, work=work)
 
 

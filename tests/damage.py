@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ppdet.engine.weights import CheckpointError, read_arrays
+from ppdet.engine.checkpoints.weights import CheckpointError, read_arrays
 
 
 def read_damaged(path, valid, share, changes):

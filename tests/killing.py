@@ -15,7 +15,7 @@ from patience import PATIENCE
 from processes import alive, descendants, rank_of, wait_for_end
 from tiny import TINY_YAML, write_tiny_coco
 
-from ppdet.engine.weights import read_arrays
+from ppdet.engine.checkpoints.weights import read_arrays
 
 ROOT = Path(__file__).resolve().parents[1]
 READY = "training: "  # the log's line before the first step

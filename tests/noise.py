@@ -8,7 +8,7 @@ from tiny import TINY_YAML, write_tiny_coco
 
 from ppdet.core.config import Config
 from ppdet.core.workspace import load_config
-from ppdet.engine.weights import save_weights
+from ppdet.engine.checkpoints.weights import save_weights
 
 # Beside TINY_YAML as tiny.yml. The graph's input is larger than the images, and these are no multiple of any stride.
 PADDED_YAML = """

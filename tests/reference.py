@@ -4,8 +4,8 @@ import importlib.util
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ppdet.data.source import COCODataSet
-from ppdet.data.transform import Compose, Decode, NormalizeImage, PadBatch, Permute, Resize
+from ppdet.data.sources import COCODataSet
+from ppdet.data.transforms import Compose, Decode, NormalizeImage, PadBatch, Permute, Resize
 
 
 def load_fill(shared: Path) -> Callable:

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import cv2
 import httpx
@@ -23,7 +23,7 @@ from tiny import TINY_YAML, write_tiny_coco
 
 from ppdet.deploy.serving.app import create_app
 from ppdet.deploy.serving.service import Service
-from ppdet.engine.export import export_model
+from ppdet.engine.export.graph import export_model
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPORT = """
@@ -94,9 +94,7 @@ class ServerProcess:
         patient: connections that are silent when the server ends may stay so for long, as on a machine that is busy.
     """
 
-    def __init__(
-        self, model: Path, log: Path, *options: str, token: Optional[str] = None, patient: bool = False
-    ) -> None:
+    def __init__(self, model: Path, log: Path, *options: str, token: str | None = None, patient: bool = False) -> None:
         command = [sys.executable, *(["-c", PATIENT_SERVER] if patient else ["-m", "ppdet.deploy.serve"])]
         command += ["--model_dir", str(model), "--port", "0", "--timeout_s", str(PATIENCE), *options]
         paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -139,7 +137,7 @@ class ServerProcess:
         return http.client.HTTPConnection(*self.address, timeout=PATIENCE)
 
     def request(
-        self, method: str, path: str, body: Optional[bytes] = None, headers: Optional[dict] = None
+        self, method: str, path: str, body: bytes | None = None, headers: dict | None = None
     ) -> tuple[int, bytes]:
         """Status and content of the answer."""
         connection = self.connect()

@@ -1,7 +1,6 @@
 """Every configuration with its own settings, but on small images and with a fraction of its channels."""
 
 from pathlib import Path
-from typing import Union
 
 from ppdet.core.config import Config
 from ppdet.core.workspace import load_config
@@ -19,7 +18,7 @@ NARROWER = 4  # so are the numbers of channels: most of the time would go into r
 WIDE = ("fcos_r18_fpn_shapes", "fcos_r18vd_fpn_bccd")  # small enough to be as wide as they are
 
 
-def smaller(sizes: Union[int, list[int]]) -> Union[int, list[int]]:
+def smaller(sizes: int | list[int]) -> int | list[int]:
     return [smaller(size) for size in sizes] if isinstance(sizes, list) else max(32, round(sizes / SMALLER))
 
 

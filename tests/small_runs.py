@@ -9,9 +9,9 @@ import paddle
 from paddle import nn
 
 from ppdet.core.workspace import load_config
-from ppdet.engine.manifest import TrainingState
-from ppdet.engine.run_folder import RunFolder
-from ppdet.engine.run_start import begun
+from ppdet.engine.checkpoints.manifest import TrainingState
+from ppdet.engine.runs.run_folder import RunFolder
+from ppdet.engine.runs.run_start import begun
 
 
 def trainer(*options, resume=None, overwrite=False):

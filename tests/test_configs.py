@@ -11,10 +11,10 @@ from small_configs import CONFIGS, narrower, overrides
 from tiny import write_tiny_coco
 
 from ppdet.core.workspace import load_config
+from ppdet.engine.checkpoints.weights import save_weights
 from ppdet.engine.evaluator import Evaluator
-from ppdet.engine.export import export_model
+from ppdet.engine.export.graph import export_model
 from ppdet.engine.trainer import Trainer
-from ppdet.engine.weights import save_weights
 from ppdet.modeling.backbones import resnet
 
 # One configuration of each kind of export; `test_all_kinds_of_exports_are_among_these` says what a kind is.

@@ -6,7 +6,7 @@ import pytest
 from ppdet.core.registry import get_schema
 from ppdet.core.schema import REQUIRED
 from ppdet.core.workspace import import_plugins
-from ppdet.modeling.losses.dense_teacher import LOSS_WEIGHT, SSODFCOSLoss
+from ppdet.modeling.losses.dense_teacher_loss import LOSS_WEIGHT, SSODFCOSLoss
 
 # From PaddleDetection's classes of the same names and the papers; what is ours alone changes nothing by default.
 COLOR = {"saturation": [0.5, 1.5, 0.5], "contrast": [0.5, 1.5, 0.5], "brightness": [0.5, 1.5, 0.5]}

@@ -10,7 +10,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import paddle
 import pytest
@@ -31,7 +31,7 @@ class Use(NamedTuple):
 
     place: str
     name: str
-    keywords: Optional[tuple[str, ...]]
+    keywords: tuple[str, ...] | None
 
 
 def imported(tree: ast.AST) -> dict[str, str]:
@@ -47,7 +47,7 @@ def imported(tree: ast.AST) -> dict[str, str]:
     return names
 
 
-def dotted(node: ast.AST) -> Optional[str]:
+def dotted(node: ast.AST) -> str | None:
     """a.b.c of an expression that is only that."""
     if isinstance(node, ast.Name):
         return node.id
@@ -128,7 +128,7 @@ def definition(scope: ast.AST, parts: list[str]) -> ast.AST:
     raise AttributeError(".".join(parts))
 
 
-def parameters(found: object) -> Optional[set[str]]:
+def parameters(found: object) -> set[str] | None:
     """Names that a call may give; None where they are not to be seen, or any are taken."""
     try:
         signature = inspect.signature(found)
@@ -145,7 +145,7 @@ USES = [use for path in FILES for use in uses(path)]
 VERSION = "3" if paddle.__version__.startswith("3") else "2.6"
 
 
-def absent(use: Use) -> Optional[str]:
+def absent(use: Use) -> str | None:
     """What is wrong with a use."""
     try:
         found = find(use.name)

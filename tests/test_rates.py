@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ppdet.core.workspace import load_config
-from ppdet.engine.auto_lr import learning_rate
-from ppdet.engine.run_length import steps_per_iteration, total_steps
+from ppdet.engine.training.auto_lr import learning_rate
+from ppdet.engine.training.run_length import steps_per_iteration, total_steps
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = 117266  # of train2017 that have boxes

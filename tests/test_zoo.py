@@ -13,7 +13,7 @@ from torch_files import tensor, zip_file
 import ppdet.zoo
 from ppdet.convert.suggest import TABLE
 from ppdet.core.workspace import load_config
-from ppdet.utils.files import write_json
+from ppdet.utils.disk.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))

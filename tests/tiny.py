@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
 
 import cv2
 import numpy as np
@@ -43,7 +42,7 @@ OTHER_ORDER = {3: 30, 7: 5}  # category ids; blue comes first
 
 
 def rewrite(
-    folder: Path, name: str, *, ids: Optional[dict] = None, names: Optional[dict] = None, more: Sequence[str] = ()
+    folder: Path, name: str, *, ids: dict | None = None, names: dict | None = None, more: Sequence[str] = ()
 ) -> str:
     """Write train.json of a tiny data set under another name, with other category ids or names; return the option."""
     content = json.loads((folder / "train.json").read_text())

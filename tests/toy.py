@@ -1,7 +1,6 @@
 """An exported detector that finds one box in every image: small, and what it finds can be computed by hand."""
 
 from pathlib import Path
-from typing import Optional
 
 import cv2
 import numpy as np
@@ -36,7 +35,7 @@ class Toy(paddle.nn.Layer):
 
 
 def write_toy(
-    folder: Path, preprocess: Optional[list] = None, toy: Optional[paddle.nn.Layer] = None, **settings: object
+    folder: Path, preprocess: list | None = None, toy: paddle.nn.Layer | None = None, **settings: object
 ) -> Path:
     """Export it, or another one; infer_cfg.yml is as PaddleDetection writes it, but for `settings`."""
     toy = toy or Toy()

@@ -39,8 +39,8 @@ def main() -> None:
         from ppdet.engine.runtime import load_paddle, set_device
 
         load_paddle(announce=arguments.evaluate)
-        from ppdet.engine import analysis
-        from ppdet.engine.trained import folder_config
+        from ppdet.engine.runs import analysis
+        from ppdet.engine.runs.trained import folder_config
 
         if arguments.evaluate:
             configs = [folder_config(folder, arguments.config, arguments.opt) for folder in arguments.folders]

@@ -72,7 +72,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     with one_line_errors():
-        from ppdet.acceptance.registry import import_file, select
+        from ppdet.acceptance.check_registry import import_file, select
 
         if arguments.list:
             for file in arguments.imports:

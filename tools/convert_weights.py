@@ -55,7 +55,7 @@ def main() -> None:
 
         load_paddle(announce=False)
         choose("cpu", announce=False)  # weights are only read and written
-        from ppdet.engine.conversion import convert_file
+        from ppdet.engine.weight_conversion import convert_file
 
         convert_file(
             arguments.source,

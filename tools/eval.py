@@ -56,14 +56,14 @@ def main() -> None:
         from ppdet.engine.runtime import load_paddle, set_device
 
         load_paddle()
-        from ppdet.engine import distributed
         from ppdet.engine.build import build_trained_model
+        from ppdet.engine.distributed import collectives
         from ppdet.engine.evaluator import Evaluator
-        from ppdet.engine.trained import trained_config
+        from ppdet.engine.runs.trained import trained_config
 
         cfg = trained_config(arguments, "EvalReader", with_weights=not arguments.json_eval)
         set_device(cfg)
-        with distributed.joined():
+        with collectives.joined():
             evaluator = Evaluator(
                 cfg,
                 classwise=arguments.classwise,

@@ -54,8 +54,8 @@ def main() -> None:
 
         load_paddle()
         from ppdet.engine.device_choice import check_device
-        from ppdet.engine.export import export_model
-        from ppdet.engine.trained import trained_config
+        from ppdet.engine.export.graph import export_model
+        from ppdet.engine.runs.trained import trained_config
 
         cfg = trained_config(arguments, "TestReader")
         check_device(cfg)

@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from ppdet.core.cli import make_parser, one_line_errors, positive, run
+from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import UserError
-from ppdet.utils.files import read_text
 
 BASE = ROOT / "configs" / "fcos" / "fcos_r50_view1025_12e_coco.yml"
 EXAMPLES = """examples:
@@ -141,7 +141,7 @@ def main() -> None:
 
         load_paddle(announce=False)
         from ppdet.core.workspace import load_config
-        from ppdet.utils.files import atomic_path
+        from ppdet.utils.disk.files import atomic_path
 
         if arguments.to.exists():
             raise MigrationError(f"{arguments.to}: is there already: delete it, or give another name")

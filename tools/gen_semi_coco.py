@@ -64,8 +64,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     with one_line_errors():
-        from ppdet.data.split import list_unlabelled, split_annotations
-        from ppdet.data.split_files import config_lines, report
+        from ppdet.data.splitting.split import list_unlabelled, split_annotations
+        from ppdet.data.splitting.split_files import config_lines, report
 
         if arguments.unlabeled_dir:
             splits = [

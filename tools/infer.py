@@ -61,7 +61,7 @@ def main() -> None:
 
         load_paddle()
         from ppdet.engine.predictor import Predictor
-        from ppdet.engine.trained import trained_config
+        from ppdet.engine.runs.trained import trained_config
 
         cfg = trained_config(arguments, "TestReader")
         set_device(cfg)

@@ -80,21 +80,21 @@ def main() -> None:
 
         load_paddle()
         from ppdet.core.workspace import load_config
-        from ppdet.engine import distributed
-        from ppdet.engine.dry_run import dry_run
+        from ppdet.engine.distributed import collectives
         from ppdet.engine.hooks.profiler import ProfilerHook, parse_options
-        from ppdet.engine.run_start import require_no_other
+        from ppdet.engine.runs.run_start import require_no_other
         from ppdet.engine.trainer import Trainer
-        from ppdet.utils.lock import LockedError
+        from ppdet.engine.training.dry_run import dry_run
+        from ppdet.utils.disk.lock import LockedError
 
         cfg = load_config(arguments.config, options(arguments))
         hooks = []
         if arguments.profiler_options is not None:
             hooks.append(ProfilerHook(parse_options(arguments.profiler_options)))
         set_device(cfg)
-        with distributed.joined(fleet=cfg["fleet"], find_unused=cfg["find_unused_parameters"]):
+        with collectives.joined(fleet=cfg["fleet"], find_unused=cfg["find_unused_parameters"]):
             if not arguments.dry_run:
-                distributed.from_rank_0(lambda: require_no_other(cfg), LockedError)
+                collectives.from_rank_0(lambda: require_no_other(cfg), LockedError)
             trainer = Trainer(
                 cfg,
                 evaluate=arguments.eval,

@@ -15,7 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,7 @@ class Setup(NamedTuple):
     variant: str
     frozen: bool
     classes: int
-    clip: Optional[float]
+    clip: float | None
 
 
 SETUPS = {
@@ -223,7 +223,7 @@ def random_batch(images: int, height: int, width: int, classes: int) -> dict[str
     }
 
 
-def make_step(model: nn.Module, batch: dict[str, Tensor], bfloat16: bool, clip: Optional[float]) -> Callable[[], None]:
+def make_step(model: nn.Module, batch: dict[str, Tensor], bfloat16: bool, clip: float | None) -> Callable[[], None]:
     """A function that trains one step on `batch`."""
     norms = [m for m in model.modules() if isinstance(m, (nn.BatchNorm2d, nn.GroupNorm))]
     undecayed = {p for norm in norms for p in norm.parameters()}

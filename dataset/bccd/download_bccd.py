@@ -10,16 +10,16 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 try:
-    from ppdet.utils.archive import ArchiveError, unpack
+    from ppdet.utils.disk.archive import ArchiveError, unpack
 except ImportError:  # run as a script from a checkout that is not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from ppdet.utils.archive import ArchiveError, unpack
-from ppdet.utils.download import DownloadError, download
+    from ppdet.utils.disk.archive import ArchiveError, unpack
+from ppdet.utils.disk.download import DownloadError, download
+from ppdet.utils.disk.files import read_text, write_json
 from ppdet.utils.errors import DataError
-from ppdet.utils.files import read_text, write_json
 
 URL = "https://github.com/Shenggan/BCCD_Dataset/archive/refs/heads/master.zip"
 CLASS_NAMES = ("Platelets", "RBC", "WBC")
@@ -122,7 +122,7 @@ def get_from_folder(source: Path, output: Path) -> None:
         print(f"{split}: {images} images, {boxes} boxes")
 
 
-def main(arguments: Optional[list[str]] = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     parser = argparse.ArgumentParser(
         description="Download BCCD and convert it to COCO format.",

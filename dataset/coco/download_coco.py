@@ -10,14 +10,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 try:
-    from ppdet.utils.archive import ArchiveError, unpack
+    from ppdet.utils.disk.archive import ArchiveError, unpack
 except ImportError:  # run as a script from a checkout that is not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from ppdet.utils.archive import ArchiveError, unpack
-from ppdet.utils.download import DownloadError, download
+    from ppdet.utils.disk.archive import ArchiveError, unpack
+from ppdet.utils.disk.download import DownloadError, download
 
 BASE_URL = "http://images.cocodataset.org"
 EXAMPLES = """examples:
@@ -117,7 +116,7 @@ def check_free_space(parts: Sequence[Part], output: Path) -> None:
         )
 
 
-def main(arguments: Optional[list[str]] = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     parser = argparse.ArgumentParser(
         description="Download and unpack COCO 2017.",

@@ -11,17 +11,17 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
 try:
-    from ppdet.utils.files import read_text, write_json
+    from ppdet.utils.disk.files import read_text, write_json
 except ImportError:  # run as a script from a checkout that is not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from ppdet.utils.files import read_text, write_json
+    from ppdet.utils.disk.files import read_text, write_json
 
 VERSION = 1  # of the pictures: data written by another version is generated anew
 # name: corners, radius (shapes with corners get a larger one: similar areas), radius of every second corner
@@ -62,7 +62,7 @@ EXAMPLES = """examples:
 
 def generate(
     output: Path, *, train: int = 600, val: int = 100, size: int = 128, seed: int = 0
-) -> Optional[dict[str, Counter]]:
+) -> dict[str, Counter] | None:
     """Write images/{train,val}/*.jpg and annotations/{train,val}.json under `output`.
 
     Args:
@@ -131,7 +131,7 @@ def _annotation(seen: np.ndarray, kind: int) -> dict[str, Any]:
 
 def _place(
     rng: np.random.Generator, size: int, kind: int, rule: Rule, top: np.ndarray, areas: list[int]
-) -> Optional[np.ndarray]:
+) -> np.ndarray | None:
     """Return the mask (size, size), 0..255, of a shape that fulfils `rule`, or None if none was found."""
     for _ in range(60):
         diameter = size * np.exp(rng.uniform(*np.log(rule.diameter)))
@@ -260,7 +260,7 @@ def _is_complete(output: Path, split: str, info: dict[str, Any]) -> bool:
         return False
 
 
-def main(arguments: Optional[list[str]] = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     parser = argparse.ArgumentParser(
         description="Generate a small COCO data set for detection: circles, squares, triangles and stars.",

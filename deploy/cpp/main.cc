@@ -63,7 +63,7 @@ void Resize(const YAML::Node& options, Input* input) {
 }
 
 // Flags to read a JPEG of this size with, when it is to be at most half as large next: at 1/2, 1/4 or 1/8, as
-// ppdet/data/transform/jpeg.py decides it for training.
+// ppdet/data/transforms/jpeg.py decides it for training.
 int ReadFlags(const std::string& path, cv::Size size, const YAML::Node& operations) {
   char start[2] = {};
   std::ifstream(path, std::ios::binary).read(start, 2);

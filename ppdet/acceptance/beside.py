@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.results import Failed, Outcome
+from ppdet.acceptance.outcomes import Failed, Outcome
 
 Arrays = dict[str, np.ndarray]
 

@@ -16,9 +16,9 @@ import time
 import traceback
 from pathlib import Path
 
+from ppdet.acceptance.check_registry import CHECKS, Check, all_checks, import_file
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.registry import CHECKS, Check, all_checks, import_file
-from ppdet.acceptance.results import FAIL, PASS, SKIPPED, Failed, Result, Skipped, one_line
+from ppdet.acceptance.outcomes import FAIL, PASS, SKIPPED, Failed, Result, Skipped, one_line
 from ppdet.utils.errors import UserError, paddle_summary
 
 POLL = 0.5  # seconds between two looks whether the parent is still there
@@ -75,7 +75,7 @@ def main(path: str) -> int:
         with open(events, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(event) + "\n")
 
-    from ppdet.utils.paddle_setup import load_paddle
+    from ppdet.utils.process.paddle_setup import load_paddle
 
     load_paddle(announce=False)
     faulthandler.enable()

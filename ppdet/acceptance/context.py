@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ppdet.acceptance.facts import Facts
-from ppdet.utils.files import write_json
+from ppdet.utils.disk.files import write_json
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]  # the checkout, with configs/ and dataset/

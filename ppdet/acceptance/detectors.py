@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ppdet.acceptance.context import Context
 from ppdet.acceptance.made import trained
-from ppdet.acceptance.results import Failed, Outcome
+from ppdet.acceptance.outcomes import Failed, Outcome
 
 # Of AP in percent, that a device or a type may change. TF32 and float16 round to 10 bits, bfloat16 to 7: where the
 # detector has AP 55.9 on a CPU, float16 changes it by 0.02 there, and bfloat16 by 0.11 to 0.20, as the engine may be.
@@ -17,7 +17,7 @@ LEAST_AP, QUICK_LEAST_AP = 30.0, 5.0  # of the CPU: with less than that nothing 
 
 def command_config(context: Context, reader: str, *options: str) -> object:
     """The configuration that `tools/eval.py RUN -o …` and the like take for the trained detector's folder."""
-    from ppdet.engine.trained import trained_config
+    from ppdet.engine.runs.trained import trained_config
 
     arguments = argparse.Namespace(run=str(trained(context)), config=None, opt=list(options))
     return trained_config(arguments, reader)
@@ -27,7 +27,7 @@ def reference_ap(context: Context) -> float:
     """AP, 0 to 1, of the trained detector on the CPU, by Paddle's own operators."""
 
     def evaluate() -> float:
-        from ppdet.acceptance.checks.detect import evaluated
+        from ppdet.acceptance.checks.detect_checks import evaluated
 
         with context.on_reference():
             return evaluated(context, "use_onednn=false")
@@ -67,7 +67,7 @@ def exported(context: Context) -> Path:
     """Folder of the trained detector's export, in all formats, in 16 bits as well where there are files for that."""
 
     def make(folder: Path) -> None:
-        from ppdet.engine.export import export_model
+        from ppdet.engine.export.graph import export_model
 
         cfg = command_config(context, "TestReader")
         export_model(cfg, str(folder), formats=formats(), precision="fp16" if formats() else "fp32")

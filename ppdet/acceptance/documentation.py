@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from ppdet.acceptance.check_registry import GROUPS, SHARED, Group, all_checks, expected_seconds
 from ppdet.acceptance.context import ROOT
-from ppdet.acceptance.registry import GROUPS, SHARED, Group, all_checks, expected_seconds
 
 PAGE = ROOT / "docs" / "GPU.md"
 BEGIN, END = "<!-- checks: begin -->", "<!-- checks: end -->"

@@ -3,7 +3,6 @@
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Optional
 
 
 @dataclass(frozen=True)
@@ -20,10 +19,10 @@ class Facts:
 
     device: str
     cards: int = 1
-    capability: Optional[tuple[int, int]] = None
+    capability: tuple[int, int] | None = None
     amp: tuple[str, ...] = ()
     paddle: str = ""
-    packages: Optional[dict] = None
+    packages: dict | None = None
 
     @classmethod
     def from_json(cls, content: dict) -> "Facts":
@@ -39,7 +38,7 @@ class Need:
     """
 
     text: str
-    missing: Callable[[Facts], Optional[str]]
+    missing: Callable[[Facts], str | None]
 
 
 GPU = Need("an NVIDIA GPU", lambda facts: None if facts.device == "gpu" else f"needs a GPU, this is {facts.device}")
@@ -50,7 +49,7 @@ DEVICE = Need("a device other than the CPU", lambda facts: None if facts.device 
 def cards(count: int) -> Need:
     """So many devices."""
 
-    def missing(facts: Facts) -> Optional[str]:
+    def missing(facts: Facts) -> str | None:
         if facts.device == "cpu":
             return f"needs {count} devices, this is the CPU"
         return None if facts.cards >= count else f"needs {count} cards, {facts.cards} visible"
@@ -61,7 +60,7 @@ def cards(count: int) -> Need:
 def amp(dtype: str, level: str = "O1") -> Need:
     """Mixed precision in this type and at this level."""
 
-    def missing(facts: Facts) -> Optional[str]:
+    def missing(facts: Facts) -> str | None:
         if facts.device == "cpu" and level != "O1":
             return f"{level} is for devices, on a CPU there is one level"
         if dtype in facts.amp:
@@ -76,7 +75,7 @@ def amp(dtype: str, level: str = "O1") -> Need:
 def package(name: str) -> Need:
     """A Python package that need not be installed, by the name it is imported by."""
 
-    def missing(facts: Facts) -> Optional[str]:
+    def missing(facts: Facts) -> str | None:
         return None if importlib.util.find_spec(name) else f"the package {name} is not installed"
 
     return Need(f"the package {name}", missing)

@@ -7,10 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Optional
 
 from ppdet.acceptance.context import ROOT, Context
-from ppdet.acceptance.results import Failed
+from ppdet.acceptance.outcomes import Failed
 
 RANKS = 2
 POLL = 0.1
@@ -72,7 +71,7 @@ class Job:
             time.sleep(POLL)
         return found
 
-    def output(self, rank: Optional[int] = None) -> str:
+    def output(self, rank: int | None = None) -> str:
         """What it, or one rank of it, has printed."""
         path = self.console if rank is None else self.folder / f"workerlog.{rank}"
         try:
@@ -80,7 +79,7 @@ class Job:
         except OSError:
             return ""
 
-    def process_of(self, rank: int) -> Optional[int]:
+    def process_of(self, rank: int) -> int | None:
         """Number of the process that is this rank, None while there is none. Linux tells it."""
         wanted = {f"PADDLE_TRAINER_ID={rank}", f"PADDLE_LOG_DIR={self.folder.resolve()}"}
         for place in Path("/proc").glob("[0-9]*"):

@@ -6,16 +6,16 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional, TextIO
+from typing import TextIO
 
+from ppdet.acceptance.check_registry import GROUPS, Check, CheckError, expected_seconds, import_file, select
 from ppdet.acceptance.context import ROOT, Context
 from ppdet.acceptance.facts import Facts
-from ppdet.acceptance.registry import GROUPS, Check, CheckError, expected_seconds, import_file, select
-from ppdet.acceptance.report import Report
-from ppdet.acceptance.results import FAIL, Result
+from ppdet.acceptance.outcomes import FAIL, Result
+from ppdet.acceptance.report_files import Report
 from ppdet.acceptance.runner import Run, ask_for_facts
-from ppdet.acceptance.text import environment_line, kind_line, summary_line
-from ppdet.utils.lock import locked
+from ppdet.acceptance.wording import environment_line, kind_line, summary_line
+from ppdet.utils.disk.lock import locked
 
 CPU_FACTOR = 10.0  # of the checks' limits, which are for a GPU and a machine that does nothing else
 LEAST_MINUTES = 10.0  # that a run may take
@@ -28,7 +28,7 @@ def run_kit(
     output: Path,
     *,
     quick: bool = False,
-    minutes: Optional[float] = None,
+    minutes: float | None = None,
     imports: Sequence[str] = (),
     command: str = "",
     seed: int = 0,

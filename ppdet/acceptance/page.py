@@ -3,8 +3,8 @@
 import html
 import json
 
-from ppdet.acceptance.results import FAIL
-from ppdet.acceptance.text import environment_line, kind_line, summary_line
+from ppdet.acceptance.outcomes import FAIL
+from ppdet.acceptance.wording import environment_line, kind_line, summary_line
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem; color: #1a1a1a; }

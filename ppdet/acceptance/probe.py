@@ -2,8 +2,8 @@
 
 from importlib import metadata
 
+from ppdet.acceptance.check_registry import CheckError
 from ppdet.acceptance.facts import Facts
-from ppdet.acceptance.registry import CheckError
 from ppdet.utils.errors import UserError
 
 PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "numpy", "opencv-python-headless", "opencv-python", "pycocotools")

@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Optional
 
 
 def main(config: str, result: str) -> None:
@@ -22,7 +21,7 @@ def main(config: str, result: str) -> None:
 
         load_paddle()
         from ppdet.core.workspace import load_config
-        from ppdet.engine import distributed
+        from ppdet.engine.distributed import collectives
         from ppdet.engine.hooks import Hook
         from ppdet.engine.trainer import Trainer
 
@@ -32,7 +31,7 @@ def main(config: str, result: str) -> None:
                 self.found: dict = {}
 
             def after_step(self, trainer: object) -> None:
-                ranks = distributed.gather(float(trainer.losses["loss"]))
+                ranks = collectives.gather(float(trainer.losses["loss"]))
                 self.losses.append(sum(ranks) / len(ranks))
 
             def after_evaluation(self, trainer: object, numbers: dict[str, float]) -> None:
@@ -40,20 +39,20 @@ def main(config: str, result: str) -> None:
 
             def after_train(self, trainer: object) -> None:
                 # After evaluation: the threads that take part in it may have been on another card.
-                processes = distributed.gather(os.getpid())
-                self.found.update(processes=processes, memory=memory_of_cards() if distributed.rank() == 0 else None)
-                distributed.wait_for_all()
+                processes = collectives.gather(os.getpid())
+                self.found.update(processes=processes, memory=memory_of_cards() if collectives.rank() == 0 else None)
+                collectives.wait_for_all()
 
         cfg = load_config(config)
         set_device(cfg)
         record = Record()
-        with distributed.joined():
+        with collectives.joined():
             Trainer(cfg, evaluate=True, overwrite=True, hooks=[record]).train()
-            if distributed.rank() == 0:
+            if collectives.rank() == 0:
                 Path(result).write_text(json.dumps({"losses": record.losses, **record.found}))
 
 
-def memory_of_cards() -> Optional[dict[str, int]]:
+def memory_of_cards() -> dict[str, int] | None:
     """MiB in use on every card, by its number; None where there is no nvidia-smi."""
     query = ["nvidia-smi", "--query-gpu=index,memory.used", "--format=csv,noheader,nounits"]
     try:

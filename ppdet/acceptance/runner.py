@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from ppdet.acceptance.check_registry import GROUPS, Check, CheckError, Group
 from ppdet.acceptance.context import ROOT, Context
 from ppdet.acceptance.facts import Facts
-from ppdet.acceptance.registry import GROUPS, Check, CheckError, Group
-from ppdet.acceptance.results import FAIL, SKIPPED, Result
+from ppdet.acceptance.outcomes import FAIL, SKIPPED, Result
 
 LOADING = 300.0  # seconds that a process may take to load paddle and find its device
 GRACE = 5.0  # seconds over a check's limit in which its process writes down where it is

@@ -6,7 +6,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Optional
 
 from ppdet.acceptance.context import ROOT, Context
 
@@ -144,5 +143,5 @@ def tera_flops(batch: dict, seconds: float) -> float:
     return count * height * width / 1e6 * R50_GFLOP_PER_MEGAPIXEL / 1e3 / seconds
 
 
-def mib(count: Optional[int]) -> Optional[int]:
+def mib(count: int | None) -> int | None:
     return None if count is None else count >> 20

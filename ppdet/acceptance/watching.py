@@ -1,14 +1,13 @@
 """Hooks that look at a training run while it goes on."""
 
 from collections.abc import Callable, Sequence
-from typing import Optional
 
 import numpy as np
 
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.results import Failed
+from ppdet.acceptance.outcomes import Failed
 from ppdet.engine.hooks import Hook
-from ppdet.engine.methods import scalars
+from ppdet.engine.training.methods import scalars
 
 
 class Losses(Hook):
@@ -45,7 +44,7 @@ class BadSteps(Hook):
         self.bad, self.spoil = bad, spoil
         self.mend: Callable[[], None] = lambda: None
         self.images: list[list[int]] = []
-        self.scales: list[Optional[float]] = []
+        self.scales: list[float | None] = []
         self.compared: list[str] = []
         self.before: dict[str, np.ndarray] = {}
 
@@ -84,6 +83,6 @@ def state_of(trainer: object) -> dict[str, np.ndarray]:
     }
 
 
-def same(before: Optional[np.ndarray], after: np.ndarray) -> bool:
+def same(before: np.ndarray | None, after: np.ndarray) -> bool:
     """Whether they are equal to the bit, which NaNs are as well."""
     return before is not None and before.dtype == after.dtype and before.tobytes() == after.tobytes()

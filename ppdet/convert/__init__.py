@@ -1,9 +1,9 @@
 """Weights of other code bases, under this project's names. Nothing here needs Paddle or PyTorch."""
 
-from ppdet.convert.checkpoint import Checkpoint, ConversionError, read_checkpoint
 from ppdet.convert.conversion import CODE_BASES, Conversion, convert, convert_path
-from ppdet.convert.report import describe
+from ppdet.convert.named_arrays import Checkpoint, ConversionError, read_checkpoint
 from ppdet.convert.suggest import fitting, suggest
+from ppdet.convert.summary import describe
 from ppdet.convert.verify import needed, verify
 
 __all__ = [

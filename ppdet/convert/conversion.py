@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ppdet.convert.checkpoint import Checkpoint, ConversionError, read_checkpoint
 from ppdet.convert.detectron2 import DETECTRON2
 from ppdet.convert.fcos_plus import FCOS_PLUS
 from ppdet.convert.mmdet import MMDET
+from ppdet.convert.named_arrays import Checkpoint, ConversionError, read_checkpoint
 from ppdet.convert.network import CLASS_WEIGHT, Network, inspect, numbered_names, publish
 from ppdet.convert.rules import LEFT_EVERYWHERE, CodeBase, compile_rules
 from ppdet.convert.torchvision import TORCHVISION

@@ -1,6 +1,6 @@
 """FCOS_PLUS, and with it FCOS's first code base: both are maskrcnn-benchmark."""
 
-from ppdet.convert.resnet import resnet
+from ppdet.convert.resnet_names import resnet
 from ppdet.convert.rules import CodeBase, table
 
 FCOS_PLUS = CodeBase(

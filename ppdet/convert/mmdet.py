@@ -1,6 +1,6 @@
 """MMDetection 1.x, 2.x and 3.x."""
 
-from ppdet.convert.resnet import resnet
+from ppdet.convert.resnet_names import resnet
 from ppdet.convert.rules import CodeBase, table
 
 MMDET = CodeBase(

@@ -6,7 +6,7 @@ depend on the network: on its depth, on its groups, on what is deformable.
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 # (blocks of res2 to res5, bottlenecks or not) -> depth
 DEPTHS = {
@@ -38,12 +38,12 @@ class Network(NamedTuple):
     deformable_stages: tuple[int, ...]
     tower_convs: int
     deformable_layers: tuple[int, ...]
-    num_classes: Optional[int]
+    num_classes: int | None
     pyramid_channels: int
     extra_from_c5: bool
 
     @property
-    def depth(self) -> Optional[int]:
+    def depth(self) -> int | None:
         """18 to 152; None where stages are missing or of other lengths."""
         return DEPTHS.get((self.blocks, self.bottleneck))
 

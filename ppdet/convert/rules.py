@@ -8,7 +8,7 @@ is known what the network is.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 NUMBERS = {str(n): str(n) for n in range(100)}
 FIELDS: dict[str, Mapping[str, str]] = {
@@ -48,7 +48,7 @@ FIELDS: dict[str, Mapping[str, str]] = {
 class Rule(NamedTuple):
     foreign: str
     ours: str
-    dimensions: Optional[int] = None
+    dimensions: int | None = None
 
 
 Rules = tuple[Rule, ...]
@@ -69,18 +69,18 @@ class CodeBase(NamedTuple):
     left: Reasons = ()
     norm_epsilon: float = 1e-5
     background_row: bool = False
-    coco_rows: Optional[tuple[int, tuple[int, ...]]] = None
+    coco_rows: tuple[int, tuple[int, ...]] | None = None
     level_scales: bool = True
 
 
 LEFT_EVERYWHERE: Reasons = ((r".*\bnum_batches_tracked", "a counter that inference does not read"),)
 
 
-def compile_rules(rules: Iterable[Rule]) -> Callable[[str, int], Optional[str]]:
+def compile_rules(rules: Iterable[Rule]) -> Callable[[str, int], str | None]:
     """A function that gives our numbered name of a foreign one with so many dimensions, or None."""
     compiled = [(compile_pattern(rule.foreign), rule) for rule in rules]
 
-    def translate(name: str, dimensions: int) -> Optional[str]:
+    def translate(name: str, dimensions: int) -> str | None:
         for pattern, rule in compiled:
             found = pattern.fullmatch(name)
             if found and rule.dimensions in (None, dimensions):

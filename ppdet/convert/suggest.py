@@ -1,10 +1,10 @@
 """Which configuration a file's network looks like."""
 
 import re
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
-from ppdet.convert.checkpoint import Checkpoint
 from ppdet.convert.conversion import Conversion
+from ppdet.convert.named_arrays import Checkpoint
 
 CAFFE_IMAGES = "images in BGR from 0 to 255, mean 103.53, 116.28, 123.675, std 1"
 RGB_IMAGES = "images as in fcos_r50_fpn_1x_coco"
@@ -90,13 +90,13 @@ def fitting(conversion: Conversion, checkpoint: Checkpoint) -> tuple[str, ...]:
     return next((row.configurations for row in TABLE if fits(row, conversion, style)), ())
 
 
-def style_of(checkpoint: Checkpoint) -> Optional[str]:
+def style_of(checkpoint: Checkpoint) -> str | None:
     """Where its own configuration says that strides are: caffe, pytorch, or None if it says nothing."""
     styles = STYLE.findall(checkpoint.config_text)
     return styles[0] if styles else None
 
 
-def fits(row: Row, conversion: Conversion, style: Optional[str]) -> bool:
+def fits(row: Row, conversion: Conversion, style: str | None) -> bool:
     network = conversion.network
     tower_bias = "fcos_head.fcos_feat.fcos_head_cls_tower_conv_0.conv.bias" in conversion.names
     found = (conversion.code_base, network.depth, network.groups, tower_bias, bool(network.deformable_stages))

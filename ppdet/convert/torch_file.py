@@ -10,15 +10,15 @@ import os
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any
 
 import numpy as np
 
-from ppdet.utils.safetensors_file import widen
-from ppdet.utils.unpickle import STANDS_FOR, ArrayUnpickler, NDArray, RefusedError
+from ppdet.utils.formats.safetensors_file import widen
+from ppdet.utils.formats.unpickle import STANDS_FOR, ArrayUnpickler, NDArray, RefusedError
 
 ZIP_START = b"PK\x03\x04"
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -76,10 +76,10 @@ class StorageType:
 class Storage:
     """`count` numbers in a row. `load` gives their bytes when they are first needed."""
 
-    def __init__(self, kind: StorageType, count: int, load: Optional[Callable[[], bytes]] = None) -> None:
+    def __init__(self, kind: StorageType, count: int, load: Callable[[], bytes] | None = None) -> None:
         self.kind, self.count, self.load = kind, count, load
         self.uses = 0
-        self.cache: Optional[np.ndarray] = None
+        self.cache: np.ndarray | None = None
 
     @property
     def bytes_long(self) -> int:
@@ -144,7 +144,7 @@ class TorchUnpickler(ArrayUnpickler):
         ("__builtin__", "getattr"): attribute,
     }
 
-    def __init__(self, stream: io.BytesIO, find_storage: Optional[Callable[[str, StorageType, int], Storage]]) -> None:
+    def __init__(self, stream: io.BytesIO, find_storage: Callable[[str, StorageType, int], Storage] | None) -> None:
         super().__init__(stream, encoding="latin1")
         self.find_storage = find_storage
 

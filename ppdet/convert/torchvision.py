@@ -1,6 +1,6 @@
 """torchvision's fcos_resnet50_fpn, and classifiers of torchvision, timm and MMDetection: plain ResNets."""
 
-from ppdet.convert.resnet import resnet
+from ppdet.convert.resnet_names import resnet
 from ppdet.convert.rules import CodeBase, table
 
 # Its heads have a row per category id of COCO, 0 included; these ids have no category.

@@ -5,11 +5,11 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn, Optional
+from typing import NoReturn
 
 from ppdet.core.settings import SETTINGS
-from ppdet.core.synonyms import synonym
-from ppdet.utils.stop import end, end_on_signals, stopped
+from ppdet.core.suggest.synonyms import synonym
+from ppdet.utils.process.stop import end, end_on_signals, stopped
 
 
 def make_parser(description: str, examples: str) -> argparse.ArgumentParser:
@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
             message += "".join(f"; {word}: {here}" for word in words for here in [self.here(word)] if here)
         super().error(message)
 
-    def here(self, option: str) -> Optional[str]:
+    def here(self, option: str) -> str | None:
         key = option.strip("-").replace("-", "_")
         if key == "device":  # commands that have a use for it have the option
             return "this command computes on the CPU, on every machine"

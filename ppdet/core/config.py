@@ -2,23 +2,23 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
-from ppdet.core.effect import check_effect
-from ppdet.core.elsewhere import is_file_of_others
+from ppdet.core.compose.effect import check_effect
+from ppdet.core.compose.inject import ComponentConfig, component_config, create
+from ppdet.core.compose.lookup import filled, find
+from ppdet.core.compose.merge import merge_root, override
+from ppdet.core.compose.scaling import literal_values
+from ppdet.core.compose.validate import validate
 from ppdet.core.errors import ConfigError, ConfigKeyError, config_error, nearest
-from ppdet.core.inject import ComponentConfig, component_config, create
-from ppdet.core.lookup import filled, find
-from ppdet.core.merge import merge_root, override
-from ppdet.core.scaling import literal_values
 from ppdet.core.settings import FREE_PREFIX, SETTINGS, SLOTS, setting_names
+from ppdet.core.suggest.elsewhere import is_file_of_others
 from ppdet.core.tree import Node, from_plain, on_layer, parse, render, to_plain, top_layer
-from ppdet.core.validate import validate
-from ppdet.utils.files import NULS, read_text
+from ppdet.utils.disk.files import NULS, read_text
 
 __all__ = ["Config", "ConfigError", "ConfigKeyError", "merge_config", "read_config"]
 
-Overrides = Union[Iterable[str], Mapping[str, Any], None]  # texts key=value, or values by dotted key
+Overrides = Iterable[str] | Mapping[str, Any] | None  # texts key=value, or values by dotted key
 
 BASE_KEY = "_BASE_"
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"  # of the repository; not there in an installed package
@@ -135,14 +135,14 @@ class Config(Mapping):
         """
         return to_plain(self.root)
 
-    def dump(self, path: Union[str, Path]) -> None:
+    def dump(self, path: str | Path) -> None:
         """Write one YAML file, without bases, that loads to the same configuration and behaves the same."""
         text = render(self.flattened().to_dict())
         shown = " ".join(self.path.split())  # a line break in it would end the comment
         Path(path).write_text(f"# merged from {shown}\n{text}", encoding="utf-8")
 
 
-def read_config(path: Union[str, Path], overrides: Overrides = ()) -> Config:
+def read_config(path: str | Path, overrides: Overrides = ()) -> Config:
     """Read a file, its bases and the overrides, and validate the result.
 
     Overrides are texts "a.b.0.c=value", of origin -o, or values by dotted key, of origin load_config.
@@ -193,7 +193,7 @@ def _put_on_top(
     return config
 
 
-def _read_file(path: Path, chain: tuple[Path, ...], layers: list[Node], included_at: Optional[str] = None) -> Node:
+def _read_file(path: Path, chain: tuple[Path, ...], layers: list[Node], included_at: str | None = None) -> Node:
     shown = display_path(path)
     real = path.resolve()
     if real in chain:
@@ -214,7 +214,7 @@ def _read_file(path: Path, chain: tuple[Path, ...], layers: list[Node], included
     return merge_root(merged, layers[-1])
 
 
-def _base_nodes(bases: Optional[Node]) -> list[Node]:
+def _base_nodes(bases: Node | None) -> list[Node]:
     if bases is None or bases.value is None:
         return []
     nodes = bases.value if bases.is_list else [bases]
@@ -224,7 +224,7 @@ def _base_nodes(bases: Optional[Node]) -> list[Node]:
     return nodes
 
 
-def _read_text(path: Path, included_at: Optional[str]) -> str:
+def _read_text(path: Path, included_at: str | None) -> str:
     place, key = (included_at, BASE_KEY) if included_at else (display_path(path), "")
     shown = f" {display_path(path)!r}" if included_at else ""
     try:

@@ -2,15 +2,10 @@
 
 import collections.abc
 import inspect
-import sys
 import typing
 from dataclasses import dataclass
+from types import UnionType
 from typing import Any, Union
-
-if sys.version_info >= (3, 10):
-    from types import UnionType
-else:
-    UnionType = Union
 
 REQUIRED = inspect.Parameter.empty
 LISTS = (list, tuple, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
@@ -157,9 +152,9 @@ def _strict(annotation: Any) -> Any:
     if annotation is bool:
         return Boolean
     if origin is typing.Literal:
-        return Union[tuple(Boolean if isinstance(choice, bool) else typing.Literal[choice] for choice in arguments)]
+        return Union[tuple(Boolean if isinstance(choice, bool) else typing.Literal[choice] for choice in arguments)]  # noqa: UP007
     if is_union(annotation):
-        return Union[tuple(_strict(choice) for choice in arguments)]
+        return Union[tuple(_strict(choice) for choice in arguments)]  # noqa: UP007
     if _origin(annotation) in LISTS[2:]:
         return list[_strict(arguments[0])] if arguments else list
     if origin in (list, dict, tuple, collections.abc.Mapping):

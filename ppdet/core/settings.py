@@ -5,7 +5,7 @@ to anything but its default is told once in the log. Settings that start with `x
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, Optional, Union
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Setting:
     default: Any
     meaning: str
     unused: str = ""
-    minimum: Optional[float] = None
+    minimum: float | None = None
     is_size: bool = False
-    keys: Optional[dict[str, "Setting"]] = None
+    keys: dict[str, "Setting"] | None = None
     names_folder: bool = False
 
 
@@ -58,7 +58,7 @@ DENSE_TEACHER = {
                 bool, True, "strong and weak labelled views make one batch; false: two, whose losses are averaged"
             ),
             "suppress": Setting(
-                Optional[Literal["linear", "exp", "step"]],
+                Literal["linear", "exp", "step"] | None,
                 "linear",
                 "how the loss on unlabelled images grows after semi_start_iters; null: at once",
             ),
@@ -85,7 +85,7 @@ AUTO_LR = {
         int, 16, "images per update (batch size x devices x accumulate_steps) that base_lr was tuned for", minimum=1
     ),
     "literal": Setting(
-        Optional[list[Literal[SCALED]]],
+        list[Literal[SCALED]] | None,
         None,
         "values that stay as they are, besides the user's own, which a run's config.yml names here; set by -o or from "
         "Python, it alone decides: [] has all of them scaled",
@@ -101,13 +101,13 @@ SLOTS = {
 
 SETTINGS = {
     # the experiment
-    "architecture": Setting(Optional[str], None, "the component that is the whole detector, such as FCOS"),
-    "pretrain_weights": Setting(Optional[str], None, "URL or path of the weights training starts from; null: none"),
-    "weights": Setting(Optional[str], None, "weights to evaluate, infer with or export: URL, or path without suffix"),
+    "architecture": Setting(str | None, None, "the component that is the whole detector, such as FCOS"),
+    "pretrain_weights": Setting(str | None, None, "URL or path of the weights training starts from; null: none"),
+    "weights": Setting(str | None, None, "weights to evaluate, infer with or export: URL, or path without suffix"),
     "metric": Setting(Literal["COCO"], "COCO", "how detections are judged"),
     "num_classes": Setting(int, 80, "number of object classes, shared by the components that need it", minimum=1),
     "input_size": Setting(
-        Optional[Union[int, list[int]]],
+        int | list[int] | None,
         None,
         "[height, width], or one number for both, of all transforms that resize and set no target_size of their own",
         is_size=True,
@@ -117,9 +117,9 @@ SETTINGS = {
         None,
         "normalisation of the components that share it; unset: their own",
     ),
-    "epoch": Setting(Optional[int], 12, "epochs to train; null: as many as max_iters needs", minimum=1),
+    "epoch": Setting(int | None, 12, "epochs to train; null: as many as max_iters needs", minimum=1),
     "max_iters": Setting(
-        Optional[int],
+        int | None,
         None,
         "iterations after which training ends, if its epochs do not end it earlier; with auto_lr, iterations of "
         "base_batch_size images, if a file sets it beside or below auto_lr; null: epochs alone count",
@@ -129,7 +129,7 @@ SETTINGS = {
     "worker_num": Setting(int, 2, "worker processes of each reader; 0 reads in the main process", minimum=0),
     # what a run does and leaves behind
     "device": Setting(
-        Union[str, int, list[int]],
+        str | int | list[int],
         "auto",
         "what computes: auto (a GPU if there is one, else an XPU, else a device that Paddle has a plugin for, else the "
         "CPU), cpu, gpu, xpu, npu, or another type that Paddle has; gpu:1 is one device of a type",
@@ -143,7 +143,7 @@ SETTINGS = {
     "log_iter": Setting(int, 20, "iterations between two lines of the training log", minimum=1),
     "save_dir": Setting(str, "output", "folder of runs: a run's own folder is <save_dir>/<its name>"),
     "run_name": Setting(
-        Optional[str], None, "name of the run, and of its folder; null: that of the YAML file", names_folder=True
+        str | None, None, "name of the run, and of its folder; null: that of the YAML file", names_folder=True
     ),
     "snapshot_epoch": Setting(int, 1, "epochs between two checkpoints (and evaluations, with --eval)", minimum=1),
     "snapshot_iters": Setting(int, 0, "iterations between two checkpoints within an epoch; 0: none", minimum=0),
@@ -161,12 +161,12 @@ SETTINGS = {
     ),
     "accumulate_steps": Setting(int, 1, "batches whose gradients are added up to one update", minimum=1),
     "auto_lr": Setting(
-        Optional[dict[str, Any]],
+        dict[str, Any] | None,
         None,
         "LearningRate.base_lr follows the images per update, if a file sets it beside or below auto_lr; null: never",
         keys=AUTO_LR,
     ),
-    "output_eval": Setting(Optional[str], None, "folder for bbox.json of an evaluation"),
+    "output_eval": Setting(str | None, None, "folder for bbox.json of an evaluation"),
     "save_prediction_only": Setting(bool, False, "evaluation writes detections and computes no metric"),
     "export": Setting(dict[str, Any], {}, "what the exported graph contains", keys=EXPORT),
     "fleet": Setting(bool, False, "several devices train through paddle.distributed.fleet"),
@@ -182,12 +182,12 @@ SETTINGS = {
     "use_simple_ema": Setting(bool, False, "as use_ema, with the decay normal from the first step on"),
     "ema_start_iters": Setting(int, 0, "iterations before the average starts; it is a copy until then", minimum=0),
     "ema_black_list": Setting(
-        Optional[list[str]], None, "weights that are copied, not averaged: those whose names contain one of these"
+        list[str] | None, None, "weights that are copied, not averaged: those whose names contain one of these"
     ),
     "ema_filter_no_grad": Setting(bool, False, "frozen parameters are copied, not averaged"),
     # what one sees of a run
     "use_vdl": Setting(bool, False, "write VisualDL logs (needs visualdl)"),
-    "vdl_log_dir": Setting(Optional[str], None, "folder of VisualDL logs; null: vdl in the run's folder"),
+    "vdl_log_dir": Setting(str | None, None, "folder of VisualDL logs; null: vdl in the run's folder"),
     "use_tensorboard": Setting(bool, False, "write TensorBoard logs to the run's folder (needs tensorboardX)"),
     # mixed precision
     "amp": Setting(bool, False, "train in mixed precision; on a CPU bfloat16, where the processor multiplies it"),
@@ -195,7 +195,7 @@ SETTINGS = {
         bool, False, "evaluate and infer in mixed precision, while training too; false: in float32 whatever amp says"
     ),
     "amp_dtype": Setting(
-        Optional[Literal["float16", "bfloat16"]],
+        Literal["float16", "bfloat16"] | None,
         None,
         "the smaller type, not on a CPU; null: bfloat16 where the device has it (GPUs from compute capability 8 on), "
         "else float16",
@@ -203,10 +203,10 @@ SETTINGS = {
     "amp_level": Setting(
         Literal["O1", "O2"], "O1", "not on a CPU; O1: operations that gain by it in the smaller type, O2: nearly all"
     ),
-    "custom_white_list": Setting(Optional[list[str]], None, "further operations of the smaller type, not on a CPU"),
-    "custom_black_list": Setting(Optional[list[str]], None, "further operations that stay in float32, not on a CPU"),
+    "custom_white_list": Setting(list[str] | None, None, "further operations of the smaller type, not on a CPU"),
+    "custom_black_list": Setting(list[str] | None, None, "further operations that stay in float32, not on a CPU"),
     # semi-supervised training
-    "ssod_method": Setting(Optional[Literal["DenseTeacher"]], None, "semi-supervised method; null: supervised"),
+    "ssod_method": Setting(Literal["DenseTeacher"] | None, None, "semi-supervised method; null: supervised"),
     "DenseTeacher": Setting(dict[str, Any], {}, "train_cfg and test_cfg of DenseTeacher", keys=DENSE_TEACHER),
     "semi_start_iters": Setting(int, 0, "iterations of supervised training before unlabelled images count", minimum=0),
     # accepted, without effect
@@ -216,7 +216,7 @@ SETTINGS = {
     "print_flops": Setting(bool, False, "", unused="training prints no operation count"),
     "print_params": Setting(bool, False, "", unused="training prints no parameter count"),
     "uniform_output_enabled": Setting(bool, False, "", unused="outputs always go to one folder per run"),
-    "filename": Setting(Optional[str], None, "", unused="`run_name` names a run"),
+    "filename": Setting(str | None, None, "", unused="`run_name` names a run"),
     "bias": Setting(int, 0, "", unused="box sizes are x2 - x1, as COCO counts them"),
     "use_meta": Setting(bool, False, "", unused="the teacher is always built from the student's parameters"),
     "epochs": Setting(int, None, "", unused=_ANCHOR + "; `epoch` is what counts"),

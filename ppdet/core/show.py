@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import yaml
 
+from ppdet.core.compose.inject import ComponentConfig
+from ppdet.core.compose.lookup import find
+from ppdet.core.compose.walk import component_below, walk
 from ppdet.core.config import Config
-from ppdet.core.inject import ComponentConfig
-from ppdet.core.lookup import find
 from ppdet.core.registry import is_component
 from ppdet.core.schema import Parameter, describe, fits
 from ppdet.core.settings import SETTINGS, SLOTS
 from ppdet.core.tree import Node, render_inline, to_plain
-from ppdet.core.walk import component_below, walk
 
 COMMENT_COLUMN = 60
 Lines = Iterator[tuple[str, str]]

@@ -2,13 +2,13 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 import yaml
 
-from ppdet.core.elsewhere import elsewhere
 from ppdet.core.errors import config_error, nearest
 from ppdet.core.registry import is_taggable, taggable_names
+from ppdet.core.suggest.elsewhere import elsewhere
 
 MAX_VALUES = 100_000
 _YAML_TAG = "tag:yaml.org,2002:"
@@ -34,7 +34,7 @@ class Node:
 
     value: Any
     origin: str
-    tag: Optional[str] = None
+    tag: str | None = None
     layer: int = 0
 
     @property
@@ -90,7 +90,7 @@ def from_plain(value: Any, origin: str) -> Node:
     return Node(value, origin)
 
 
-def parse(text: str, file: str, fixed_origin: Optional[str] = None) -> Node:
+def parse(text: str, file: str, fixed_origin: str | None = None) -> Node:
     """Parse one YAML document. Origins are `file:line`, or `fixed_origin` everywhere if given.
 
     Raises ConfigError with file:line:column for bad syntax, a repeated key, and any tag that is not a
@@ -127,12 +127,12 @@ def render_inline(value: Any) -> str:
 class _Builder:
     """Turns PyYAML's node graph into a tree; an alias becomes a copy of what its anchor holds."""
 
-    def __init__(self, loader: "_Loader", file: str, fixed_origin: Optional[str]) -> None:
+    def __init__(self, loader: "_Loader", file: str, fixed_origin: str | None) -> None:
         self._loader, self._file, self._fixed_origin = loader, file, fixed_origin
         self._open: list[yaml.Node] = []
         self._count = 0
 
-    def build(self, node: yaml.Node, origin: Optional[str] = None) -> Node:
+    def build(self, node: yaml.Node, origin: str | None = None) -> Node:
         self._count += 1
         if self._count > MAX_VALUES:
             raise config_error(self._origin(node), "", f"aliases make more than {MAX_VALUES} values of this file")
@@ -184,7 +184,7 @@ class _Builder:
             raise config_error(self._origin(node), "", f"{shown!r} cannot be a key, write a word (or quote it)")
         return key
 
-    def _component_tag(self, node: yaml.Node) -> Optional[str]:
+    def _component_tag(self, node: yaml.Node) -> str | None:
         tag = node.tag
         if tag.startswith(_YAML_TAG) and tag[len(_YAML_TAG) :] in _PLAIN_TAGS[type(node)]:
             return None

@@ -2,10 +2,9 @@
 
 import importlib
 from pathlib import Path
-from typing import Union
 
+from ppdet.core.compose.inject import ComponentConfig, create
 from ppdet.core.config import Config, ConfigError, Overrides, merge_config, read_config
-from ppdet.core.inject import ComponentConfig, create
 from ppdet.core.registry import register, serializable
 
 __all__ = [
@@ -22,7 +21,7 @@ __all__ = [
 PLUGINS = ("ppdet.data", "ppdet.modeling", "ppdet.optimizer", "ppdet.metrics")
 
 
-def load_config(path: Union[str, Path], overrides: Overrides = ()) -> Config:
+def load_config(path: str | Path, overrides: Overrides = ()) -> Config:
     """Load and validate a YAML file with overrides on top: texts "a.b.0.c=value", or values by dotted key.
 
     The packages that register components are imported first. Raises ConfigError, one line, for any mistake.

@@ -1,9 +1,10 @@
-"""From files to batches: data sets (source), transforms and readers. Importing it registers them all.
+"""From files to batches: data sets (sources), transforms and readers. Importing it registers them all.
 
 Nothing here imports paddle before a reader makes its first batch.
 """
 
-from ppdet.data import reader, semi_reader, source, transform
+from ppdet.data import sources, transforms
 from ppdet.data.errors import DataError, ImageError
+from ppdet.data.loading import reader, semi_reader
 
-__all__ = ["DataError", "ImageError", "reader", "semi_reader", "source", "transform"]
+__all__ = ["DataError", "ImageError", "reader", "semi_reader", "sources", "transforms"]

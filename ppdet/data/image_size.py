@@ -2,17 +2,16 @@
 
 import contextlib
 import warnings
-from typing import Optional
 
 from PIL import Image
 
-from ppdet.data.transform.decode import read_image
+from ppdet.data.transforms.decode import read_image
 
 HEADERS = ("BMP", "JPEG", "PNG", "WEBP")  # kinds whose headers give the size that OpenCV gives
 ORIENTATION = 0x0112  # EXIF; 5 to 8 swap width and height
 
 
-def image_size(path: str, expected_size: Optional[tuple[int, int]] = None) -> tuple[int, int]:
+def image_size(path: str, expected_size: tuple[int, int] | None = None) -> tuple[int, int]:
     """(h, w) of an image file as Decode gives them for a record of `expected_size` (h, w).
 
     Raises ImageError.

@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from ppdet.data.errors import DataError, ImageError
 from ppdet.deploy.detector import Detector
-from ppdet.utils.cpu import cpu_count
-from ppdet.utils.files import write_json
+from ppdet.utils.disk.files import write_json
 from ppdet.utils.logger import get_logger, is_watched
+from ppdet.utils.process.cpu import cpu_count
 
 logger = get_logger(__name__)
 

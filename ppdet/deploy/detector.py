@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Union
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from ppdet.data.errors import ImageError
 from ppdet.data.windows import crops
 from ppdet.deploy.backends import load_backend
 from ppdet.deploy.backends.base import Options
-from ppdet.deploy.check import with_area
+from ppdet.deploy.compare import with_area
 from ppdet.deploy.errors import DeployError
 from ppdet.deploy.preprocess import Preprocess, category_ids, read_infer_cfg, read_pixels
 from ppdet.deploy.slicing import Slicing, detect_windows
@@ -23,7 +22,7 @@ __all__ = ["DeployError", "Detections", "Detector"]
 
 logger = get_logger(__name__)
 # A path, the bytes of an image file, or RGB pixels (H, W, 3) uint8.
-Image = Union[str, os.PathLike, bytes, np.ndarray]
+Image = str | os.PathLike | bytes | np.ndarray
 WHOLE = np.zeros(4, np.int64)  # a window that moves no detections
 
 
@@ -87,12 +86,12 @@ class Detector:
 
     def __init__(
         self,
-        folder: Union[str, os.PathLike],
+        folder: str | os.PathLike,
         backend: str = "auto",
         *,
         device: str = "cpu",
-        precision: Optional[str] = None,
-        threads: Optional[int] = None,
+        precision: str | None = None,
+        threads: int | None = None,
         tensorrt: bool = False,
         onednn: bool = True,
         max_batch: int = 1,
@@ -111,7 +110,7 @@ class Detector:
         options = Options(device.lower(), precision, threads, tensorrt, onednn, max_batch)
         self.backend = load_backend(folder, backend, options)
 
-    def predict(self, images: Union[Image, Sequence[Image]]) -> Union[Detections, list[Detections]]:
+    def predict(self, images: Image | Sequence[Image]) -> Detections | list[Detections]:
         """Detect on one image, or on several in one batch: paths, bytes of image files, or RGB arrays (H, W, 3) uint8.
 
         Returns:
@@ -176,7 +175,7 @@ class Detector:
         return [Detections.from_rows(with_area(part[part[:, 0] >= 0]), self.class_names) for part in parts]
 
     def detect(
-        self, paths: Sequence[str], batch_size: int = 1, slicing: Optional[Slicing] = None
+        self, paths: Sequence[str], batch_size: int = 1, slicing: Slicing | None = None
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Yield position in `paths` and rows (M, 6) for every readable file; others are skipped with a line of log.
 
@@ -187,7 +186,7 @@ class Detector:
         yield from detect_windows(self._run_rows, samples, batch_size, slicing)
 
     def _prepare_files(
-        self, paths: Sequence[str], slicing: Optional[Slicing]
+        self, paths: Sequence[str], slicing: Slicing | None
     ) -> Iterator[tuple[int, np.ndarray, int, dict]]:
         """What `detect_windows` takes, of every readable file."""
         for index, path in enumerate(paths):

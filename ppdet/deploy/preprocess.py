@@ -3,21 +3,20 @@
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Optional, Union
 
 import numpy as np
 import yaml
 
 from ppdet.data.errors import DataError, ImageError
-from ppdet.data.sizes import padded_size
-from ppdet.data.source.coco_names import COCO_CATEGORIES
-from ppdet.data.transform.batch import PadBatch
-from ppdet.data.transform.color import NormalizeImage, Permute
-from ppdet.data.transform.compose import Compose
-from ppdet.data.transform.decode import Decode, decode_image, read_image
-from ppdet.data.transform.geometry import Resize, as_pair
+from ppdet.data.loading.padded_sizes import padded_size
+from ppdet.data.sources.coco_names import COCO_CATEGORIES
+from ppdet.data.transforms.batch import PadBatch
+from ppdet.data.transforms.color import NormalizeImage, Permute
+from ppdet.data.transforms.compose import Compose
+from ppdet.data.transforms.decode import Decode, decode_image, read_image
+from ppdet.data.transforms.geometry import Resize, as_pair
 from ppdet.deploy.errors import DeployError
-from ppdet.utils.files import read_text
+from ppdet.utils.disk.files import read_text
 
 
 class Pad:
@@ -26,13 +25,13 @@ class Pad:
     PaddleDetection's exports have it, with pixels that are not normalised yet.
     """
 
-    def __init__(self, *, size: Union[int, Sequence[int]], fill_value: Sequence[float] = (114.0, 114.0, 114.0)) -> None:
+    def __init__(self, *, size: int | Sequence[int], fill_value: Sequence[float] = (114.0, 114.0, 114.0)) -> None:
         self.size = as_pair(size, "size")
         self.fill_value = np.asarray(fill_value, dtype=np.float32)
         if self.fill_value.shape != (3,):
             raise ValueError(f"fill_value is {list(fill_value)}; expected three numbers")
 
-    def __call__(self, sample: dict, rng: Optional[np.random.Generator] = None) -> dict:
+    def __call__(self, sample: dict, rng: np.random.Generator | None = None) -> dict:
         image = sample["image"]
         h, w = image.shape[:2]
         if h > self.size[0] or w > self.size[1]:
@@ -100,7 +99,7 @@ def category_ids(settings: dict, class_names: Sequence[str]) -> list[int]:
     return list(range(len(class_names)))
 
 
-def read_pixels(image: Union[str, os.PathLike, bytes, np.ndarray]) -> np.ndarray:
+def read_pixels(image: str | os.PathLike | bytes | np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 RGB of a path, the bytes of an image file, or such an array, which is returned itself.
 
     Raises:
@@ -169,7 +168,7 @@ class Preprocess:
         """Height and width of an image of this size that is padded alone."""
         return padded_size(size, self.batch.transforms)
 
-    def prepare(self, image: Union[str, os.PathLike, bytes, np.ndarray], *, resize: bool = True) -> dict:
+    def prepare(self, image: str | os.PathLike | bytes | np.ndarray, *, resize: bool = True) -> dict:
         """Preprocess one image: a path, the bytes of an image file, or an RGB array (H, W, 3) uint8.
 
         resize: false leaves the image as large as it is.
@@ -197,7 +196,7 @@ class Preprocess:
 
     def batches(self, samples: Sequence[dict]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
         """Places in `samples` and arrays of each batch: those of one padded size, so that what is detected in an image
-        depends on no other one. See `ppdet.data.sizes`."""
+        depends on no other one. See `ppdet.data.loading.padded_sizes`."""
         places: dict[tuple[int, int], list[int]] = {}
         for place, sample in enumerate(samples):
             places.setdefault(padded_size(sample["image"].shape[1:], self.batch.transforms), []).append(place)
@@ -219,7 +218,7 @@ class Preprocess:
         }
 
 
-def fixed_size(shape: object) -> Optional[tuple[int, int]]:
+def fixed_size(shape: object) -> tuple[int, int] | None:
     """Height and width of a fixed input [3, H, W], or None where a side is free.
 
     Raises:

@@ -5,19 +5,18 @@ import os
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Optional
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
 from ppdet.data.errors import DataError
-from ppdet.data.source.image_folder import find_images
-from ppdet.data.transform.decode import read_image
-from ppdet.utils.coco_file import file_names_of, image_ids_of, load_coco_json
-from ppdet.utils.files import lines_of, read_text, write_json
+from ppdet.data.sources.image_folder import find_images
+from ppdet.data.transforms.decode import read_image
+from ppdet.utils.disk.files import lines_of, read_text, write_json
+from ppdet.utils.formats.coco_file import file_names_of, image_ids_of, load_coco_json
 from ppdet.utils.logger import get_logger, is_watched
-from ppdet.utils.stop import Stopped, StopRequests
+from ppdet.utils.process.stop import Stopped, StopRequests
 from ppdet.visualize import draw_detections
 
 logger = get_logger(__name__)
@@ -26,9 +25,7 @@ logger = get_logger(__name__)
 Detection = tuple[int, np.ndarray]
 
 
-def list_images(
-    image: Optional[str] = None, folder: Optional[str] = None, list_file: Optional[str] = None
-) -> list[str]:
+def list_images(image: str | None = None, folder: str | None = None, list_file: str | None = None) -> list[str]:
     """Paths of the images that the user named: one file, all in a folder and below, or a text file's lines.
 
     Raises:
@@ -65,7 +62,7 @@ def write_results(
     visualize: bool = True,
     save_results: bool = False,
     save_threshold: float = 0.0,
-    image_ids: Optional[Sequence[int]] = None,
+    image_ids: Sequence[int] | None = None,
 ) -> None:
     """Draw every image of `detections`, collect COCO results, and log a summary with speed and places.
 

@@ -10,11 +10,10 @@ import math
 import os
 import signal
 import sys
-from typing import Optional
 
 from ppdet.core.cli import make_parser, one_line_errors, positive, run
 from ppdet.deploy.errors import DeployError
-from ppdet.utils.files import read_text
+from ppdet.utils.disk.files import read_text
 
 EXAMPLES = """examples:
   python -m ppdet.deploy.serve --model_dir output_inference/fcos_r18vd_fpn_bccd
@@ -68,7 +67,7 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def read_token(path: Optional[str]) -> Optional[str]:
+def read_token(path: str | None) -> str | None:
     """The token of a file or of the environment, None where there is none.
 
     Raises:

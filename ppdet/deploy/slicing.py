@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -141,7 +141,7 @@ def overlaps(box: np.ndarray, others: np.ndarray, metric: str) -> np.ndarray:
 class WindowMerger:
     """Collects the detections of windows, which come image by image, and gives out those of whole images."""
 
-    def __init__(self, slicing: Optional[Slicing]) -> None:
+    def __init__(self, slicing: Slicing | None) -> None:
         self.slicing = slicing  # None: every image is one window
         self._parts: list[np.ndarray] = []  # of the image whose windows are coming
 
@@ -172,7 +172,7 @@ def detect_windows(
     run: Callable[[list], Sequence[np.ndarray]],
     samples: Iterable[tuple[Any, np.ndarray, int, Any]],
     batch_size: int,
-    slicing: Optional[Slicing],
+    slicing: Slicing | None,
 ) -> Iterator[tuple[Any, np.ndarray]]:
     """Detect in windows, in batches that images may share; yield the key and rows (M, 6) of every image.
 
@@ -186,7 +186,7 @@ def detect_windows(
         yield from merger.add(*where, run(list(inputs)))
 
 
-def slicing_of(arguments: argparse.Namespace) -> Optional[Slicing]:
+def slicing_of(arguments: argparse.Namespace) -> Slicing | None:
     """What the options of `ppdet.core.cli.add_slice_arguments` ask for; None without --slice_infer.
 
     Raises:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -48,7 +48,7 @@ class VideoSource:
         DataError: no such file or camera, or no frame of it can be decoded.
     """
 
-    def __init__(self, source: Union[str, os.PathLike, int]) -> None:
+    def __init__(self, source: str | os.PathLike | int) -> None:
         self.live = isinstance(source, int)
         self.name = f"camera {source}" if self.live else str(source)
         if not self.live and not os.path.isfile(source):
@@ -80,7 +80,7 @@ class VideoSource:
             yield frame
             frame = self._read()
 
-    def _read(self) -> Union[Frame, None]:
+    def _read(self) -> Frame | None:
         """The next frame that can be decoded; None at the end."""
         while self._capture.grab():
             number = self.decoded + self.failed

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ppdet.data.errors import DataError
 from ppdet.deploy.detector import Detections, Detector
 from ppdet.deploy.video import Frame, VideoFile, VideoSource
-from ppdet.utils.files import atomic_path
+from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.iteration import batches, run_ahead
 from ppdet.utils.logger import get_logger, is_watched
 from ppdet.visualize import draw_detections

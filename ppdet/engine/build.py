@@ -1,7 +1,6 @@
 """From a configuration to the objects that training, evaluation, prediction and export share."""
 
 from pathlib import Path
-from typing import Optional
 
 from paddle import nn
 
@@ -9,18 +8,24 @@ from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError
 from ppdet.data.classes import Classes, listed, mismatch
 from ppdet.data.errors import DataError
-from ppdet.data.source import COCODataSet, DetectionDataset
-from ppdet.engine import distributed
-from ppdet.engine.classes import map_by_name, remembered, remembered_here, say_nothing_is_remembered, source_of
-from ppdet.engine.data_warnings import check_training_data
-from ppdet.engine.manifest import WEIGHTS
-from ppdet.engine.run_config import folder_of
-from ppdet.engine.weights import load_weights
+from ppdet.data.sources import COCODataSet, DetectionDataset
+from ppdet.engine.checkpoints.class_names import (
+    map_by_name,
+    remembered,
+    remembered_here,
+    say_nothing_is_remembered,
+    source_of,
+)
+from ppdet.engine.checkpoints.manifest import WEIGHTS
+from ppdet.engine.checkpoints.weights import load_weights
+from ppdet.engine.distributed import collectives
+from ppdet.engine.runs.run_config import folder_of
+from ppdet.engine.training.data_warnings import check_training_data
 from ppdet.modeling import cpu
-from ppdet.utils.download import MissingFileError
+from ppdet.utils.disk.download import MissingFileError
 
 
-def build_model(cfg: Config, *, weights: Optional[str] = None) -> nn.Layer:
+def build_model(cfg: Config, *, weights: str | None = None) -> nn.Layer:
     """The configuration's network, with `weights` (all of them must fit) if given."""
     if not cfg["architecture"]:
         raise ConfigError(f"{cfg.path}: architecture is not set, for example `architecture: FCOS`")
@@ -64,12 +69,12 @@ def of_the_run(cfg: Config) -> str:
     return f"; did you mean {path}?" if found else ""
 
 
-def build_dataset(cfg: Config, slot: str, classes: Optional[Classes] = None) -> DetectionDataset:
+def build_dataset(cfg: Config, slot: str, classes: Classes | None = None) -> DetectionDataset:
     """The data set of a slot such as TrainDataset.
 
     Args:
         classes: what training is about; the data set's classes are mapped to these by name. None for others: data sets
-            to evaluate and detect on follow the weights, where there are some (ppdet.engine.classes.follow).
+            to evaluate and detect on follow the weights, where there are some (`class_names.follow`).
 
     Raises:
         DataError: it has classes of other names, or another number of them than the weights that cfg names.
@@ -112,12 +117,12 @@ def build_reader(cfg: Config, name: str, dataset: object, *, share: bool = True,
         **more,
         worker_num=cfg["worker_num"],
         seed=cfg["seed"],
-        rank=distributed.rank() if share else 0,
-        world_size=distributed.world_size() if share else 1,
+        rank=collectives.rank() if share else 0,
+        world_size=collectives.world_size() if share else 1,
     )
 
 
-def build_train_reader(cfg: Config, classes: Optional[Classes] = None) -> object:
+def build_train_reader(cfg: Config, classes: Classes | None = None) -> object:
     """The reader that training takes: with labels alone, or with unlabelled images beside them.
 
     Args:

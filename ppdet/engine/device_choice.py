@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple
 
 from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError, config_error, nearest
@@ -32,7 +32,7 @@ class Wanted(NamedTuple):
     """A type of device, or auto, and which of that type, if that was said."""
 
     kind: str
-    index: Optional[int] = None
+    index: int | None = None
 
 
 def set_device(cfg: Config) -> str:
@@ -65,7 +65,7 @@ def check_device(cfg: Config) -> None:
         raise config_error(cfg.origin("device"), "device", str(error)) from None
 
 
-def asked(cfg: Config) -> tuple[str, Union[str, int, list]]:
+def asked(cfg: Config) -> tuple[str, str | int | list]:
     """The setting that decides, and the value of `device` that it stands for.
 
     What -o, --device or merge_config says comes before what files say. Of a true `use_npu` there, a file's `npu:3`
@@ -84,7 +84,7 @@ def asked(cfg: Config) -> tuple[str, Union[str, int, list]]:
     return key, value
 
 
-def decided(cfg: Config, keys: Sequence[str]) -> Optional[tuple[str, Union[str, int, list]]]:
+def decided(cfg: Config, keys: Sequence[str]) -> tuple[str, str | int | list] | None:
     """As `asked`, by these settings alone: `device` unless it is auto, else what PaddleDetection's say.
 
     None where they leave the device to others.
@@ -116,7 +116,7 @@ def warn_of_others(cfg: Config, keys: Sequence[str], used: Sequence[str]) -> Non
         logger.warning("device: %s counts, not %s", cfg["device"], ", ".join(others))
 
 
-def choose(value: Union[str, int, list] = AUTO, *, announce: bool = True) -> str:
+def choose(value: str | int | list = AUTO, *, announce: bool = True) -> str:
     """Make a device the current one of this process, and log which if `announce`.
 
     Under paddle.distributed.launch a type of device is the one of that type that this process was given.
@@ -144,7 +144,7 @@ def choose(value: Union[str, int, list] = AUTO, *, announce: bool = True) -> str
     return name
 
 
-def parse(value: Union[str, int, list]) -> Wanted:
+def parse(value: str | int | list) -> Wanted:
     """Understand a value of `device`, other tools' ways of writing it among them.
 
     Raises:
@@ -277,7 +277,7 @@ def given_indices(kind: str) -> list[int]:
     return [int(word) for word in map(str.strip, words) if re.fullmatch("[0-9]{1,6}", word)]
 
 
-def given_index(kind: str) -> Optional[int]:
+def given_index(kind: str) -> int | None:
     """The first of `given_indices`, which is the device of this process; None where there are none."""
     return next(iter(given_indices(kind)), None)
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 import paddle
@@ -18,19 +17,19 @@ from ppdet.core.config import Config
 from ppdet.data.classes import Classes, listed
 from ppdet.data.errors import DataError, ImageError
 from ppdet.data.image_size import image_size
-from ppdet.data.reader import BaseReader
+from ppdet.data.loading.reader import BaseReader
 from ppdet.deploy.slicing import Slicing, WindowMerger
-from ppdet.engine import distributed
 from ppdet.engine.build import build_dataset, build_reader
-from ppdet.engine.classes import classes_of, follow
-from ppdet.engine.data_warnings import is_same_file, warn_of_data, warn_of_leaks
-from ppdet.engine.precision import Precision
-from ppdet.metrics.coco import COCOMetric
+from ppdet.engine.checkpoints.class_names import classes_of, follow
+from ppdet.engine.distributed import collectives
+from ppdet.engine.training.data_warnings import is_same_file, warn_of_data, warn_of_leaks
+from ppdet.engine.training.precision import Precision
+from ppdet.metrics.coco_metric import COCOMetric
 from ppdet.modeling.folding import UnchangedNorms
 from ppdet.utils import device
-from ppdet.utils.annotation_kinds import describe_json
-from ppdet.utils.coco_file import shown
-from ppdet.utils.files import read_text
+from ppdet.utils.disk.files import read_text
+from ppdet.utils.formats.annotation_kinds import describe_json
+from ppdet.utils.formats.coco_file import shown
 from ppdet.utils.logger import get_logger, is_watched
 
 logger = get_logger(__name__)
@@ -55,11 +54,11 @@ class Evaluator:
         self,
         cfg: Config,
         *,
-        training: Optional[object] = None,
+        training: object | None = None,
         classwise: bool = False,
-        output_eval: Optional[str] = None,
+        output_eval: str | None = None,
         predictions_only: bool = False,
-        slicing: Optional[Slicing] = None,
+        slicing: Slicing | None = None,
     ) -> None:
         learned = training.dataset if training else None
         self.dataset = build_dataset(cfg, "EvalDataset", classes_of(learned, "TrainDataset") if learned else None)
@@ -76,7 +75,7 @@ class Evaluator:
         if slicing:
             self.reader.read_windows(slicing.windows)
             logger.info("sliced: %s", slicing)
-        self.followed: Optional[Classes] = None
+        self.followed: Classes | None = None
         self.predictions_only = predictions_only
         self.output_eval = output_eval or ("." if predictions_only else None)
         # Annotations that cannot be evaluated end the run here, not after the first epoch.
@@ -91,7 +90,7 @@ class Evaluator:
             raise DataError(str(error)) from None
 
     @paddle.no_grad()
-    def __call__(self, model: nn.Layer) -> Optional[dict[str, float]]:
+    def __call__(self, model: nn.Layer) -> dict[str, float] | None:
         """Detect on every image of this rank's share, collect all shares, and log the table.
 
         Returns:
@@ -119,14 +118,14 @@ class Evaluator:
         if was_training:
             model.train()
         found = (metric.detections, metric.image_ids, metric.sizes)
-        shares = distributed.gather((found, seconds, len(self.reader.skipped)))
-        if distributed.rank() != 0:
+        shares = collectives.gather((found, seconds, len(self.reader.skipped)))
+        if collectives.rank() != 0:
             return None
         for found, *_ in shares[1:]:
             metric.extend(*found)
         return self.report(max(s[1] for s in shares), sum(s[2] for s in shares))
 
-    def use_classes(self, classes: Optional[Classes]) -> None:
+    def use_classes(self, classes: Classes | None) -> None:
         """Number the classes as the model does that is evaluated next; None: as the data set itself does."""
         if _content(classes) == _content(self.followed):
             return  # checkpoints of one run know the same classes, each from its own file
@@ -136,7 +135,7 @@ class Evaluator:
         follow(self.dataset, "EvalDataset", classes)
         self.metric.class_names, self.metric.category_ids = self.dataset.class_names, self.dataset.category_ids
 
-    def report(self, seconds: float, skipped: int) -> Optional[dict[str, float]]:
+    def report(self, seconds: float, skipped: int) -> dict[str, float] | None:
         count = len(self.metric.image_ids)
         logger.info("evaluated %d images in %.1f s: %.2f images/s", count, seconds, count / max(seconds, 1e-9))
         if skipped:
@@ -238,13 +237,11 @@ class Evaluator:
         return sizes
 
 
-def _content(classes: Optional[Classes]) -> Optional[tuple]:
+def _content(classes: Classes | None) -> tuple | None:
     return (classes.names, classes.category_ids) if classes else None
 
 
-def collect(
-    metric: COCOMetric, rows: Tensor, rows_per_image: Tensor, batch: dict, merger: Optional[WindowMerger]
-) -> None:
+def collect(metric: COCOMetric, rows: Tensor, rows_per_image: Tensor, batch: dict, merger: WindowMerger | None) -> None:
     """Take a batch's detections from the device into the metric."""
     sizes = image_sizes(batch)
     if merger is None:
@@ -267,7 +264,7 @@ def image_sizes(batch: dict) -> dict[int, tuple[int, int]]:
 
 
 def rows_by_image(
-    rows: Tensor, rows_per_image: Tensor, batch: dict, merger: Optional[WindowMerger]
+    rows: Tensor, rows_per_image: Tensor, batch: dict, merger: WindowMerger | None
 ) -> list[tuple[int, np.ndarray]]:
     """Image id and rows (M, 6) of each image of a batch; with a merger, of each that is complete with this batch."""
     ids = batch["im_id"].numpy().tolist()

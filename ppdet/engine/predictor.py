@@ -1,7 +1,6 @@
 """Detection on images that have no labels."""
 
 from collections.abc import Iterator, Sequence
-from typing import Optional
 
 import numpy as np
 import paddle
@@ -10,9 +9,9 @@ from paddle import nn
 from ppdet.core.config import Config
 from ppdet.deploy.slicing import Slicing, WindowMerger
 from ppdet.engine.build import build_dataset, build_reader, build_trained_model
-from ppdet.engine.classes import follow
+from ppdet.engine.checkpoints.class_names import follow
 from ppdet.engine.evaluator import rows_by_image
-from ppdet.engine.precision import Precision
+from ppdet.engine.training.precision import Precision
 
 
 class Predictor:
@@ -33,7 +32,7 @@ class Predictor:
         follow(self.dataset, "TestDataset", self.model.trained_classes)
 
     @paddle.no_grad()
-    def detect(self, paths: Sequence[str], slicing: Optional[Slicing] = None) -> Iterator[tuple[int, np.ndarray]]:
+    def detect(self, paths: Sequence[str], slicing: Slicing | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """Detect on image files, in windows of them with `slicing`; an unreadable one is skipped with a line of log.
 
         Yields:

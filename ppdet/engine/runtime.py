@@ -1,13 +1,13 @@
 """The device that Paddle computes on, and the type that layers compute in."""
 
-from typing import Literal, Optional
+from typing import Literal
 
 from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError
 from ppdet.engine.device_choice import choose, set_device
 from ppdet.utils import device
 from ppdet.utils.logger import get_logger
-from ppdet.utils.paddle_setup import load_paddle
+from ppdet.utils.process.paddle_setup import load_paddle
 
 __all__ = ["choose", "computing_type", "gpu_type", "load_paddle", "set_device", "smaller_type"]
 
@@ -49,7 +49,7 @@ def computing_type(cfg: Config, setting: Literal["amp", "eval_amp"]) -> str:
     return dtype
 
 
-def smaller_type(wanted: Optional[str]) -> str:
+def smaller_type(wanted: str | None) -> str:
     """The type of mixed precision on the current device, which is not the CPU: the wanted one, else the better one.
 
     Raises:
@@ -65,7 +65,7 @@ def smaller_type(wanted: Optional[str]) -> str:
     raise ConfigError(f"amp: Paddle has no mixed precision in {wanted or 'any type'} on {device.name()}: {instead}")
 
 
-def gpu_type(wanted: Optional[str], capability: tuple[int, int]) -> str:
+def gpu_type(wanted: str | None, capability: tuple[int, int]) -> str:
     """The type of mixed precision on a GPU of this compute capability: the wanted one, else the better one it has.
 
     Raises:

@@ -4,32 +4,31 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Optional, Union
 
 import numpy as np
 import paddle
 
 from ppdet.core.config import Config
 from ppdet.core.errors import ConfigError
-from ppdet.engine import distributed
-from ppdet.engine.auto_lr import learning_rate
 from ppdet.engine.build import build_model, build_train_reader, check_targets
-from ppdet.engine.checkpoint import load_training
-from ppdet.engine.classes import classes_of, classes_of_checkpoint, warn_of_other_classes
+from ppdet.engine.checkpoints.class_names import classes_of, classes_of_checkpoint, warn_of_other_classes
+from ppdet.engine.checkpoints.manifest import TrainingState
+from ppdet.engine.checkpoints.state import load_training
+from ppdet.engine.checkpoints.weights import CheckpointError, load_weights
+from ppdet.engine.distributed import collectives
 from ppdet.engine.evaluator import Evaluator
-from ppdet.engine.guard import StepGuard
 from ppdet.engine.hooks import Hook, at_log_line, default_hooks
-from ppdet.engine.manifest import TrainingState
-from ppdet.engine.methods import make_method, scalars, total_losses
-from ppdet.engine.precision import Precision
-from ppdet.engine.run_config import start_weights
-from ppdet.engine.run_folder import RunFolder
-from ppdet.engine.run_length import steps_per_iteration, total_steps
-from ppdet.engine.run_start import begun, find_checkpoint, output_of
-from ppdet.engine.weights import CheckpointError, load_weights
+from ppdet.engine.runs.run_config import start_weights
+from ppdet.engine.runs.run_folder import RunFolder
+from ppdet.engine.runs.run_start import begun, find_checkpoint, output_of
+from ppdet.engine.training.auto_lr import learning_rate
+from ppdet.engine.training.guard import StepGuard
+from ppdet.engine.training.methods import make_method, scalars, total_losses
+from ppdet.engine.training.precision import Precision
+from ppdet.engine.training.run_length import steps_per_iteration, total_steps
 from ppdet.utils import device
 from ppdet.utils.logger import get_logger
-from ppdet.utils.stop import Stopped, StopRequests
+from ppdet.utils.process.stop import Stopped, StopRequests
 
 logger = get_logger(__name__)
 
@@ -58,7 +57,7 @@ class Trainer:
         cfg: Config,
         *,
         evaluate: bool = False,
-        resume: Optional[str] = None,
+        resume: str | None = None,
         overwrite: bool = False,
         hooks: Sequence[Hook] = (),
     ) -> None:
@@ -71,7 +70,7 @@ class Trainer:
         paddle.seed(self.seed)
 
         prefix = self.resumed_from
-        known = distributed.from_rank_0(lambda: classes_of_checkpoint(prefix), CheckpointError) if prefix else None
+        known = collectives.from_rank_0(lambda: classes_of_checkpoint(prefix), CheckpointError) if prefix else None
         self.reader = build_train_reader(cfg, known)
         classes = self.folder.classes = classes_of(self.reader.dataset, "TrainDataset")
         self.accumulate = cfg["accumulate_steps"]
@@ -81,7 +80,7 @@ class Trainer:
                 f"accumulate_steps is {self.accumulate}, but an epoch has {len(self.reader)} batches: lower it, or the "
                 "reader's batch size"
             )
-        self.images_per_step = self.reader.batch_size * self.accumulate * distributed.world_size()
+        self.images_per_step = self.reader.batch_size * self.accumulate * collectives.world_size()
         self.steps_per_iteration = steps_per_iteration(cfg, "milestones", self.images_per_step)
         self.total_steps = total_steps(cfg, self.steps_per_epoch, self.images_per_step)
         self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
@@ -94,7 +93,7 @@ class Trainer:
         self.precision = Precision(cfg)
         self.epoch, self.step, self.iteration = 0, 0, 0
         self.first_step = 0  # of the epoch under way, after a resume in its middle
-        self.best_ap: Optional[float] = None
+        self.best_ap: float | None = None
         self.history: list = []
         self.evaluated = True
         self.data_seconds = self.learning_rate = 0.0
@@ -115,7 +114,7 @@ class Trainer:
                 "semi_start_iters and ema_start_iters, or pretrain_weights to a trained detector"
             )
         # Wrapping gives all ranks the state of rank 0; a checkpoint can have statistics that are each rank's own.
-        self.parallel = distributed.wrap(
+        self.parallel = collectives.wrap(
             self.method.layer, find_unused=cfg["find_unused_parameters"], fleet=cfg["fleet"]
         )
         if self.resumed_from:
@@ -239,12 +238,12 @@ class Trainer:
     def train_step(self) -> None:
         """One update from `batches`. Gradients of its passes add up."""
         # What is drawn in a step depends on seed, rank and step alone, so that nothing of it has to be saved.
-        seed_generators(self.seed, self.iteration, distributed.rank())
+        seed_generators(self.seed, self.iteration, collectives.rank())
         self.learning_rate = self.optimizer.get_lr()
         self.guard.before_forward()
         passes, losses = self.method.passes(self.batches, self.iteration), []
         for number, (inputs, share) in enumerate(passes, start=1):
-            with distributed.no_sync(self.parallel, number < len(passes)), self.precision.context():
+            with collectives.no_sync(self.parallel, number < len(passes)), self.precision.context():
                 with self.precision.autocast():
                     losses.append(self.parallel(**inputs))
                 self.precision.scale(losses[-1]["loss"] * share).backward()
@@ -283,10 +282,10 @@ class Trainer:
         """
         if not (now or self.runs_in_step_with_host or at_log_line(self, self.cfg["log_iter"])):
             return
-        number = distributed.largest(self.stop_requests.received or 0)
+        number = collectives.largest(self.stop_requests.received or 0)
         if number:
             self.call("on_stop")
-            distributed.wait_for_all()
+            collectives.wait_for_all()
             logger.warning("stopped after %d steps; the same command with --resume auto goes on", self.iteration)
             raise Stopped(number, together=True)
 
@@ -309,6 +308,6 @@ def seed_generators(seed: int, iteration: int, rank: int) -> None:
     paddle.seed(number)
 
 
-def number_or_text(value: float) -> Union[float, str]:
+def number_or_text(value: float) -> float | str:
     """What JSON can say of a number: nan, inf and -inf as text."""
     return value if math.isfinite(value) else str(value)

@@ -1,5 +1,5 @@
 """How good the detections are. pycocotools and faster-coco-eval are imported when a metric is computed."""
 
-from ppdet.metrics.coco import COCOMetric
+from ppdet.metrics.coco_metric import COCOMetric
 
 __all__ = ["COCOMetric"]

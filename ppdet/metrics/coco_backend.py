@@ -7,19 +7,19 @@ import io
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
-from ppdet.utils.cpu import can_fork, cpu_count
-from ppdet.utils.fork import objects_stay_here
+from ppdet.utils.process.cpu import can_fork, cpu_count
+from ppdet.utils.process.fork import objects_stay_here
 
 # package to install: module, fastest first
 BACKENDS = {"faster-coco-eval": "faster_coco_eval", "pycocotools": "pycocotools.cocoeval"}
 MANY = 100_000  # detections, from which on starting processes pays
 
 
-def choose_backend(name: Optional[str] = None) -> str:
+def choose_backend(name: str | None = None) -> str:
     """Return `name` if it can be imported, or for None the first of BACKENDS that can.
 
     Raises:
@@ -84,7 +84,7 @@ def share_categories(categories: Sequence[int], detections: np.ndarray) -> list[
     return [sorted(largest_first[i::count]) for i in range(max(1, count))]
 
 
-_job: Optional[Callable] = None  # of a process of `call_in_processes`
+_job: Callable | None = None  # of a process of `call_in_processes`
 
 
 def _take_job(job: Callable) -> None:

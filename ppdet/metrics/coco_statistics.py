@@ -1,6 +1,6 @@
 """COCO's twelve numbers as means of what the libraries compute."""
 
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -26,10 +26,10 @@ STATISTICS = {
 def mean(
     evaluation: dict[str, Any],
     kind: str,
-    iou: Optional[float],
+    iou: float | None,
     area: str,
     max_detections: int,
-    category: Optional[int] = None,
+    category: int | None = None,
 ) -> float:
     """Mean over the defined (> -1) entries of "precision" or "recall", -1 when none is defined.
 

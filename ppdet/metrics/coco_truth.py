@@ -1,20 +1,20 @@
 """What COCO's evaluation compares: annotations, and results that are in a file."""
 
 from pathlib import Path
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ppdet.utils.boxes import clip_to_image
-from ppdet.utils.coco_file import Annotations, column, image_ids_of, load_coco_json, shown, whole_numbers
 from ppdet.utils.errors import DataError
+from ppdet.utils.formats.coco_file import Annotations, column, image_ids_of, load_coco_json, shown, whole_numbers
 
 # Ids are whole numbers of 64 bits, which a float does not hold. bbox: x, y, width, height in pixels.
 DETECTION = np.dtype([("image_id", "i8"), ("category_id", "i8"), ("score", "f8"), ("bbox", "f8", 4)])
 TRUTH = np.dtype([("image_id", "i8"), ("category_id", "i8"), ("area", "f8"), ("iscrowd", "?"), ("bbox", "f8", 4)])
 
 
-def load_ground_truth(path: Union[str, Path]) -> tuple[list[int], np.ndarray]:
+def load_ground_truth(path: str | Path) -> tuple[list[int], np.ndarray]:
     """Read a COCO annotation file: ids of the images, and (M,) TRUTH of its annotations, as pycocotools takes them.
 
     Boxes are as they stand. Left out are those whose coordinates are not numbers, which the data set counts in the log,

@@ -3,7 +3,7 @@
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import paddle
 from paddle import Tensor, nn
@@ -37,7 +37,7 @@ class Fold(NamedTuple):
     norm: nn.Layer
     scale: Tensor
     shift: Tensor
-    dtype: Optional[str]
+    dtype: str | None
 
 
 class ScaledWeight(NamedTuple):
@@ -46,14 +46,14 @@ class ScaledWeight(NamedTuple):
     weight: Tensor
     scale: Tensor
     product: Tensor
-    dtype: Optional[str]
+    dtype: str | None
 
 
 class _State(threading.local):
     """What the outermost `UnchangedNorms` of this thread keeps, by the id of the norm or the weight it is of."""
 
-    folds: Optional[dict[int, Fold]] = None
-    weights: Optional[dict[int, ScaledWeight]] = None
+    folds: dict[int, Fold] | None = None
+    weights: dict[int, ScaledWeight] | None = None
 
 
 _state = _State()
@@ -74,7 +74,7 @@ class UnchangedNorms:
             scales, in memory of their own.
     """
 
-    def __init__(self, model: Optional[nn.Layer] = None) -> None:
+    def __init__(self, model: nn.Layer | None = None) -> None:
         self.model = model
 
     def __enter__(self) -> None:
@@ -93,7 +93,7 @@ class UnchangedNorms:
         _state.folds, _state.weights = self.before
 
 
-def known(norm: nn.Layer) -> Optional[Fold]:
+def known(norm: nn.Layer) -> Fold | None:
     """What a constant norm was found to multiply by and add, in the type that is asked for now."""
     fold = (_state.folds or {}).get(id(norm))
     return fold if fold and fold.dtype == convolved_type() else None

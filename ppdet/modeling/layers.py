@@ -3,7 +3,7 @@
 Letters used in this package: N images, R locations (all levels together), M boxes, C classes, L levels.
 """
 
-from typing import Literal, NamedTuple, Optional, Union
+from typing import Literal, NamedTuple
 
 import paddle
 import paddle.nn.functional as F
@@ -18,7 +18,7 @@ from ppdet.modeling.mixed import Float32, convolved_type, in_float32, like_convo
 from ppdet.utils import device
 
 # See `make_norm`.
-Freeze = Union[bool, Literal["statistics"]]
+Freeze = bool | Literal["statistics"]
 
 
 class ShapeSpec(NamedTuple):
@@ -34,7 +34,7 @@ def make_norm(
     *,
     frozen: Freeze = False,
     lr_mult: float = 1.0,
-    decay: Optional[float] = 0.0,
+    decay: float | None = 0.0,
     groups: int = 32,
 ) -> nn.Layer:
     """Return the normalisation layer `norm_type` names: bn, sync_bn or gn.
@@ -74,17 +74,17 @@ class Conv2D(nn.Conv2D):
 
     float_result = False
 
-    def forward(self, x: Tensor, *, residual: Optional[Tensor] = None, relu: bool = False) -> Tensor:
+    def forward(self, x: Tensor, *, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         """Convolve x (N, C, H, W), add `residual` if given, and apply a ReLU if asked."""
         return self.affine(x, None, None, residual=residual, relu=relu)
 
     def affine(
         self,
         x: Tensor,
-        scale: Optional[Tensor],
-        shift: Optional[Tensor],
+        scale: Tensor | None,
+        shift: Tensor | None,
         *,
-        residual: Optional[Tensor] = None,
+        residual: Tensor | None = None,
         relu: bool = False,
     ) -> Tensor:
         """As `forward`; `scale` and `shift` (O,), if given, are constants that follow a convolution without bias."""
@@ -94,7 +94,7 @@ class Conv2D(nn.Conv2D):
             return y
         return finish(self.by_paddle(for_paddle(x), scale, shift), residual, relu)
 
-    def by_paddle(self, x: Tensor, scale: Optional[Tensor], shift: Optional[Tensor]) -> Tensor:
+    def by_paddle(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
         """conv(x) * scale + shift by Paddle's convolution. In mixed precision its result and a bias have one type."""
         bias = self.bias if shift is None else shift
         if scale is None and (bias is None or convolved_type() is None):
@@ -125,7 +125,7 @@ def sample_deformed(x: Tensor, conv_offset: nn.Layer, conv: nn.Layer, samples: i
     return like_convolved(y)
 
 
-def normalize(norm: nn.Layer, x: Tensor, *, residual: Optional[Tensor] = None, relu: bool = False) -> Tensor:
+def normalize(norm: nn.Layer, x: Tensor, *, residual: Tensor | None = None, relu: bool = False) -> Tensor:
     """norm(x), plus `residual` if given, through a ReLU if asked."""
     fused = relu and residual is None
     if type(norm) is nn.GroupNorm and cpu.takes_norm(norm, x):
@@ -136,7 +136,7 @@ def normalize(norm: nn.Layer, x: Tensor, *, residual: Optional[Tensor] = None, r
     return finish(norm(for_paddle(x)), residual, relu)
 
 
-def finish(y: Tensor, residual: Optional[Tensor], relu: bool) -> Tensor:
+def finish(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
     """y, plus `residual` if given, through a ReLU if asked."""
     if relu and residual is not None and cpu.takes(y, residual):
         return cpu.add_relu(y, residual)
@@ -202,11 +202,11 @@ class ConvNorm(nn.Layer):
         stride: int = 1,
         groups: int = 1,
         norm_type: str = "bn",
-        norm_decay: Optional[float] = 0.0,
+        norm_decay: float | None = 0.0,
         freeze_norm: Freeze = False,
         lr_mult: float = 1.0,
         deformable: bool = False,
-        initializer: Optional[Initializer] = None,
+        initializer: Initializer | None = None,
     ) -> None:
         super().__init__()
         self.samples = kernel_size * kernel_size if deformable else 0
@@ -232,7 +232,7 @@ class ConvNorm(nn.Layer):
             self.conv = Conv2D(in_channels, out_channels, kernel_size, groups=groups, **options)
         self.norm = make_norm(norm_type, out_channels, frozen=freeze_norm, lr_mult=lr_mult, decay=norm_decay)
 
-    def forward(self, x: Tensor, *, residual: Optional[Tensor] = None, relu: bool = False) -> Tensor:
+    def forward(self, x: Tensor, *, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         """norm(conv(x)), plus `residual` if given, through a ReLU if asked; x (N, C, H, W).
 
         Where the norm is constant it is folded into the convolution: forward hooks of the two do not run then.

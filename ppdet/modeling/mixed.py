@@ -1,7 +1,5 @@
 """What layers have to know of Paddle's mixed precision on GPUs, which casts what goes into its operations."""
 
-from typing import Optional
-
 import paddle
 from paddle import Tensor
 
@@ -17,7 +15,7 @@ class Float32:
     """
 
     def __enter__(self) -> None:
-        self.level: Optional[object] = None
+        self.level: object | None = None
         if convolved_type():
             tracer = paddle.base.framework._dygraph_tracer()
             self.level, tracer._amp_level = tracer._amp_level, paddle.base.core.AmpLevel.O0
@@ -27,7 +25,7 @@ class Float32:
             paddle.base.framework._dygraph_tracer()._amp_level = self.level
 
 
-def convolved_type() -> Optional[str]:
+def convolved_type() -> str | None:
     """The smaller type that Paddle casts the inputs of convolutions to here; None where it casts nothing."""
     if not paddle.in_dynamic_mode():
         return None

@@ -5,7 +5,7 @@ conditions are in paddle/phi/kernels/gpu/multiclass_nms3_kernel.cu, the same in 
 """
 
 import math
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import paddle
 from paddle import Tensor
@@ -67,7 +67,7 @@ class MultiClassNMS:
         self.nms_threshold = nms_threshold
 
     def __call__(
-        self, boxes: Tensor, scores: Tensor, shift: Optional[Tensor] = None, most: Optional[int] = None
+        self, boxes: Tensor, scores: Tensor, shift: Tensor | None = None, most: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """Suppress boxes (N, R, 4), x1 y1 x2 y2, with scores (N, C, R) in 0..1.
 
@@ -89,7 +89,7 @@ class MultiClassNMS:
             rows = rows - shift.gather(owners(rows, counts))
         return all_but_last(rows), all_but_last(counts)
 
-    def arguments(self, count: int, most: Optional[int] = None) -> Arguments:
+    def arguments(self, count: int, most: int | None = None) -> Arguments:
         """Arguments for images of `count` boxes, -1 where only the run of a graph knows, that all kernels take.
 
         The GPU kernel raises unless keep_top_k <= nms_top_k <= boxes. Empty boxes have score 0 and are never detected.

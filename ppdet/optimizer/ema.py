@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple
 
 import paddle
 from paddle import Tensor, nn
@@ -15,8 +15,8 @@ DECAY_TYPES = ("threshold", "normal", "exponential")
 class Pair(NamedTuple):
     """A weight and its average, or many. is_copied: always."""
 
-    average: Union[Tensor, Joined]
-    value: Union[Tensor, Joined]
+    average: Tensor | Joined
+    value: Tensor | Joined
     is_copied: bool
 
 
@@ -42,7 +42,7 @@ class ModelEMA:
         decay_type: str = "threshold",
         start: int = 0,
         copied: Iterable[str] = (),
-        into: Optional[nn.Layer] = None,
+        into: nn.Layer | None = None,
     ) -> None:
         if decay_type not in DECAY_TYPES:
             raise ValueError(f"ema_decay_type is {decay_type!r}; it must be one of {', '.join(DECAY_TYPES)}")

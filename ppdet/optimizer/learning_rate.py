@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Optional, Union
+from typing import Literal, NamedTuple
 
 from paddle.optimizer.lr import LambdaDecay
 
@@ -31,7 +31,7 @@ class PiecewiseDecay:
     def __init__(
         self,
         *,
-        gamma: Union[float, Sequence[float]] = 0.1,
+        gamma: float | Sequence[float] = 0.1,
         milestones: Sequence[int] = (8, 11),
         unit: Literal["epoch", "iteration"] = "epoch",
         use_warmup: bool = True,
@@ -80,7 +80,7 @@ class CosineDecay:
 class Warmup:
     """Length of a warm-up: `epochs` when given, else `steps`."""
 
-    def __init__(self, steps: int, epochs: Optional[int]) -> None:
+    def __init__(self, steps: int, epochs: int | None) -> None:
         if steps < 0 or (epochs or 0) < 0:
             raise ValueError(f"{type(self).__name__}: steps {steps} and epochs {epochs} must not be negative")
         self.steps = steps
@@ -95,7 +95,7 @@ class Warmup:
 class LinearWarmup(Warmup):
     """From `start_factor` x base rate to the base rate, step by step."""
 
-    def __init__(self, *, steps: int = 500, start_factor: float = 1.0 / 3, epochs: Optional[int] = None) -> None:
+    def __init__(self, *, steps: int = 500, start_factor: float = 1.0 / 3, epochs: int | None = None) -> None:
         super().__init__(steps, epochs)
         self.start_factor = start_factor
 
@@ -108,7 +108,7 @@ class LinearWarmup(Warmup):
 class ConstantWarmup(Warmup):
     """`start_factor` x base rate in all steps of the warm-up, then the base rate."""
 
-    def __init__(self, *, steps: int = 500, start_factor: float = 1.0 / 3, epochs: Optional[int] = None) -> None:
+    def __init__(self, *, steps: int = 500, start_factor: float = 1.0 / 3, epochs: int | None = None) -> None:
         super().__init__(steps, epochs)
         self.start_factor = start_factor
 
@@ -121,7 +121,7 @@ class ConstantWarmup(Warmup):
 class ExpWarmup(Warmup):
     """From zero to the base rate, as the progress to the power of `power`."""
 
-    def __init__(self, *, steps: int = 1000, epochs: Optional[int] = None, power: int = 2) -> None:
+    def __init__(self, *, steps: int = 1000, epochs: int | None = None, power: int = 2) -> None:
         super().__init__(steps, epochs)
         self.power = power
 

@@ -2,7 +2,6 @@
 
 import inspect
 import re
-from typing import Optional
 
 import paddle
 from paddle import nn
@@ -35,11 +34,11 @@ class OptimizerBuilder:
     def __init__(
         self,
         *,
-        optimizer: Optional[dict] = None,
-        regularizer: Optional[dict] = DEFAULT_REGULARIZER,
-        clip_grad_by_norm: Optional[float] = None,
-        clip_grad_by_value: Optional[float] = None,
-        param_groups: Optional[list] = None,
+        optimizer: dict | None = None,
+        regularizer: dict | None = DEFAULT_REGULARIZER,
+        clip_grad_by_norm: float | None = None,
+        clip_grad_by_value: float | None = None,
+        param_groups: list | None = None,
     ) -> None:
         # A null takes back what a base file set, such as the momentum of another type.
         options = {k: v for k, v in (optimizer or {"type": "Momentum", "momentum": 0.9}).items() if v is not None}
@@ -85,7 +84,7 @@ class OptimizerBuilder:
                 )
 
     @staticmethod
-    def make_regularizer(regularizer: Optional[dict]) -> object:
+    def make_regularizer(regularizer: dict | None) -> object:
         if not regularizer:
             return None
         unknown = set(regularizer) - {"type", "factor"}

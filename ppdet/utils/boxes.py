@@ -1,14 +1,12 @@
 """Boxes and the image that they are drawn on."""
 
-from typing import Union
-
 import numpy as np
 
 SMALLEST_SIDE = 1e-5  # pixels; a box with a shorter side has no area
 
 
 def clip_to_image(
-    boxes: np.ndarray, height: Union[float, np.ndarray], width: Union[float, np.ndarray]
+    boxes: np.ndarray, height: float | np.ndarray, width: float | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Clip boxes (M, 4) x1, y1, x2, y2 in pixels to an image, or each to its own where height and width are (M,).
 

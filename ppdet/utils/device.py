@@ -3,7 +3,6 @@
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Optional
 
 
 def name() -> str:
@@ -64,7 +63,7 @@ def count(kind: str) -> int:
         return 0
 
 
-def capability() -> Optional[tuple[int, int]]:
+def capability() -> tuple[int, int] | None:
     """CUDA's compute capability of the current GPU; None on any other device, and where there is no driver."""
     import paddle
 
@@ -110,7 +109,7 @@ def synchronize() -> None:
         paddle.device.synchronize()
 
 
-def peak_memory() -> Optional[int]:
+def peak_memory() -> int | None:
     """The most memory that tensors have taken on the current device so far, in bytes; None where it does not say.
 
     paddle.device.cuda.max_memory_allocated reads the same counter, but only of GPUs. Paddle 2.6 counts nothing on
@@ -133,7 +132,7 @@ def reset_peak_memory() -> bool:
     return True
 
 
-def memory() -> Optional[dict[str, int]]:
+def memory() -> dict[str, int] | None:
     """Bytes on the current device now: "allocated", by tensors, and "reserved", which Paddle keeps for them; None where
     it does not say."""
     from paddle.base import core

@@ -1,7 +1,6 @@
 """What all errors that a user can act on have in common, and those that several rooms raise."""
 
 import re
-from typing import Optional
 
 
 class UserError(Exception):
@@ -18,7 +17,7 @@ class DataError(UserError, ValueError):
     """Data that cannot be used: the message names the file, what was expected, and what to do."""
 
 
-def paddle_summary(text: str) -> Optional[str]:
+def paddle_summary(text: str) -> str | None:
     """The line that says what is wrong, of what Paddle prints or raises; None where Paddle's heading is missing.
 
     Above that heading Paddle has the stack of its C++ side.

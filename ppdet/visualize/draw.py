@@ -3,12 +3,11 @@
 import colorsys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional, Union
 
 import cv2
 import numpy as np
 
-from ppdet.utils.files import atomic_path
+from ppdet.utils.disk.files import atomic_path
 from ppdet.visualize.text import Color, is_legible, put_text, text_size
 
 MAX_BATCH_IMAGES = 8
@@ -54,12 +53,12 @@ def draw_detections(
 
 def draw_batch(
     batch: dict[str, np.ndarray],
-    path: Union[str, Path],
+    path: str | Path,
     mean: Sequence[float],
     std: Sequence[float],
     strides: Sequence[int],
     *,
-    class_names: Optional[Sequence[str]] = None,
+    class_names: Sequence[str] | None = None,
     num_shift: float = 0.5,
     even_locations: bool = False,
     is_bgr: bool = False,
@@ -101,7 +100,7 @@ def draw_pseudo_labels(
     strides: Sequence[int],
     *,
     title: Sequence[str] = (),
-    truth: Optional[Sequence[tuple[np.ndarray, np.ndarray]]] = None,
+    truth: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
     is_bgr: bool = False,
 ) -> np.ndarray:
     """Draw the locations that a teacher labels, in a grid of images as the network sees them, with a legend.
@@ -133,7 +132,7 @@ def draw_pseudo_labels(
     return np.concatenate([*heading, picture, _level_legend(width, strides, counts, "selected")])
 
 
-def write_picture(picture: np.ndarray, path: Union[str, Path]) -> None:
+def write_picture(picture: np.ndarray, path: str | Path) -> None:
     """Write (H, W, 3) uint8 RGB; the path's suffix (.jpg, .png) says how. ValueError if it is another."""
     path = Path(path)
     try:
@@ -157,7 +156,7 @@ def _panel(planes: np.ndarray, mean: Sequence[float], std: Sequence[float], is_b
     return cv2.resize(panel, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR), scale
 
 
-def _class_name(class_names: Optional[Sequence[str]], index: int) -> str:
+def _class_name(class_names: Sequence[str] | None, index: int) -> str:
     """The name as pictures show it: the class's index where there is none, or no font with its characters."""
     name = class_names[index] if class_names is not None and index < len(class_names) else ""
     name = " ".join(name.split())
@@ -206,7 +205,7 @@ def _draw_truth(
     batch: dict[str, np.ndarray],
     number: int,
     scale: float,
-    class_names: Optional[Sequence[str]],
+    class_names: Sequence[str] | None,
 ) -> None:
     if "gt_bbox" not in batch or "gt_class" not in batch:
         return

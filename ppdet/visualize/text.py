@@ -4,7 +4,6 @@ import contextlib
 import functools
 import unicodedata
 from collections.abc import Iterator
-from typing import Optional
 
 import cv2
 import numpy as np
@@ -58,7 +57,7 @@ def load_font(path: str, pixels: int) -> ImageFont.FreeTypeFont:
 
 
 @functools.lru_cache(maxsize=4096)
-def font_path(text: str) -> Optional[str]:
+def font_path(text: str) -> str | None:
     """The first font file that has all characters of `text`, None if there is none."""
     # Control characters and marks of direction have no glyphs.
     wanted = {ord(character) for character in text if unicodedata.category(character) not in ("Cc", "Cf")}

@@ -3,7 +3,7 @@
 import pytest
 from broken import short_context
 
-from ppdet.acceptance import registry
+from ppdet.acceptance import check_registry
 from ppdet.acceptance.context import Context
 from ppdet.acceptance.facts import Facts
 from ppdet.modeling import cpu
@@ -12,11 +12,11 @@ from ppdet.modeling import cpu
 @pytest.fixture
 def own_checks():
     """Checks that a test registers are gone after it."""
-    registry.all_checks()
-    before = dict(registry.CHECKS)
+    check_registry.all_checks()
+    before = dict(check_registry.CHECKS)
     yield
-    registry.CHECKS.clear()
-    registry.CHECKS.update(before)
+    check_registry.CHECKS.clear()
+    check_registry.CHECKS.update(before)
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 import os
 import time
 
+from ppdet.acceptance.check_registry import check
 from ppdet.acceptance.context import Context
 from ppdet.acceptance.facts import Need
-from ppdet.acceptance.registry import check
-from ppdet.acceptance.results import Failed, Outcome, Skipped
+from ppdet.acceptance.outcomes import Failed, Outcome, Skipped
 
 
 def faulty(name: str, **more: object):

@@ -8,10 +8,10 @@ import pytest
 from broken import change, detecting_context, on_device, run
 
 from ppdet.acceptance import detectors
+from ppdet.acceptance.check_registry import CHECKS, SHARED
 from ppdet.acceptance.context import Context
 from ppdet.acceptance.facts import Facts
-from ppdet.acceptance.registry import CHECKS, SHARED
-from ppdet.acceptance.results import Failed
+from ppdet.acceptance.outcomes import Failed
 from ppdet.deploy.detector import Detector
 from ppdet.engine.predictor import Predictor
 from ppdet.modeling.heads.fcos_head import FCOSHead
@@ -107,12 +107,12 @@ def test_an_export_that_is_another_detector_is_found(detecting, monkeypatch):
 )
 def test_what_mixed_precision_may_change(tmp_path, monkeypatch, amp, limit):
     """A tenth of a point where the type has TF32's bits, half a point in bfloat16, which has three less."""
-    from ppdet.acceptance.checks import detect
+    from ppdet.acceptance.checks import detect_checks
 
     context = Context(Facts("gpu", amp=amp), quick=False, work=tmp_path)
     context.shared_numbers("reference_ap", lambda: 0.5)
     asked = []
-    monkeypatch.setattr(detect, "evaluated", lambda context, *options: asked.append(options) or 0.5)
+    monkeypatch.setattr(detect_checks, "evaluated", lambda context, *options: asked.append(options) or 0.5)
     assert run("detect/eval_amp", context).detail.endswith(f"({limit})") and asked == [("eval_amp=true",)]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from commands import execute
 
 from ppdet.acceptance import documentation
-from ppdet.acceptance.registry import GROUPS, all_checks, expected_seconds, select
+from ppdet.acceptance.check_registry import GROUPS, all_checks, expected_seconds, select
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = documentation.PAGE.read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ import pytest
 from broken import change, run
 
 from ppdet.acceptance import probe
-from ppdet.acceptance.checks import environment
+from ppdet.acceptance.checks import environment_checks
 from ppdet.utils import device
 
 
@@ -113,12 +113,12 @@ def test_why_there_is_no_device(kinds, said, monkeypatch):
 
 
 def test_the_group_of_operators_asks_nvidia_for_no_tf32():
-    from ppdet.acceptance.registry import GROUPS
+    from ppdet.acceptance.check_registry import GROUPS
 
     environments = {group.name: group.environment for group in GROUPS}
     assert environments["operators"] == environments["nms"] == {"NVIDIA_TF32_OVERRIDE": "0"}
     assert environments["environment"] == environments["training"] == {}
-    assert environment.FLOAT32 < 1e-4
+    assert environment_checks.FLOAT32 < 1e-4
 
 
 def test_a_system_that_does_not_say_what_it_has(context, monkeypatch):

@@ -6,9 +6,10 @@ import pytest
 from broken import change, run
 
 from ppdet.acceptance.watching import same
-from ppdet.engine import guard, trainer
-from ppdet.engine.loss_scale import START, LossScale
-from ppdet.engine.precision import Precision
+from ppdet.engine import trainer
+from ppdet.engine.training import guard
+from ppdet.engine.training.loss_scale import START, LossScale
+from ppdet.engine.training.precision import Precision
 
 
 def test_a_check_passes(short):

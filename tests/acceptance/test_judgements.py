@@ -4,13 +4,13 @@ import math
 
 import pytest
 
-from ppdet.acceptance.checks import cards, engines
-from ppdet.acceptance.checks.speed import GUARD_SHARE, judge_reader, judge_step
+from ppdet.acceptance.check_registry import CHECKS, all_checks
+from ppdet.acceptance.checks import cards_checks, engines_checks
+from ppdet.acceptance.checks.speed_checks import GUARD_SHARE, judge_reader, judge_step
 from ppdet.acceptance.context import Context
 from ppdet.acceptance.detectors import judge_ap
 from ppdet.acceptance.facts import Facts
-from ppdet.acceptance.registry import CHECKS, all_checks
-from ppdet.acceptance.results import Failed, Skipped
+from ppdet.acceptance.outcomes import Failed, Skipped
 
 
 def test_ap_within_a_tenth_of_a_percent():
@@ -54,12 +54,14 @@ def test_a_reader_that_keeps_up():
 
 def test_losses_of_two_cards():
     one = [2.5, 2.4, 2.2]
-    assert "losses of 3 steps within 4.0e-04 (limit 1e-03)" in cards.judge_losses(one, [2.5, 2.4, 2.20088]).detail
+    assert (
+        "losses of 3 steps within 4.0e-04 (limit 1e-03)" in cards_checks.judge_losses(one, [2.5, 2.4, 2.20088]).detail
+    )
     for two in ([2.5, 2.4, 2.21], [2.5, 2.4, math.nan]):
         with pytest.raises(Failed, match=r"losses of 3 steps within (4\.5e-03|nan)"):
-            cards.judge_losses(one, two)
+            cards_checks.judge_losses(one, two)
     with pytest.raises(Failed, match="one process made 3 steps, two made 2"):
-        cards.judge_losses(one, one[:2])
+        cards_checks.judge_losses(one, one[:2])
 
 
 @pytest.mark.parametrize(
@@ -77,23 +79,23 @@ def test_memory_of_card_0(monkeypatch, visible, during, extra):
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     before = {"0": 500, "1": 0, "2": 10}
-    if extra > cards.EXTRA_MIB:
+    if extra > cards_checks.EXTRA_MIB:
         with pytest.raises(Failed, match=f": {extra} MiB beside it"):
-            cards.judge_memory(before, during)
+            cards_checks.judge_memory(before, during)
     else:
-        assert f": {extra} MiB beside it" in cards.judge_memory(before, during).detail
+        assert f": {extra} MiB beside it" in cards_checks.judge_memory(before, during).detail
 
 
 def test_a_pair_is_two_cards_or_a_cpu():
-    assert cards.PAIR.missing(Facts("cpu")) is None
-    assert cards.PAIR.missing(Facts("gpu", cards=2)) is None
-    assert cards.PAIR.missing(Facts("gpu", cards=1)) == "needs 2 cards, 1 visible"
+    assert cards_checks.PAIR.missing(Facts("cpu")) is None
+    assert cards_checks.PAIR.missing(Facts("gpu", cards=2)) is None
+    assert cards_checks.PAIR.missing(Facts("gpu", cards=1)) == "needs 2 cards, 1 visible"
 
 
 def test_every_engine_of_the_page_is_a_check(tmp_path):
     names = {check.name for check in all_checks() if check.group == "engines"}
     assert names >= {f"engines/paddle_{kind}" for kind in ("fp32", "fp16", "bf16", "tensorrt_fp32", "tensorrt_fp16")}
-    assert names >= {"engines/onnxruntime_fp32", "engines/openvino_fp32"} and len(names) == len(engines.ENGINES)
+    assert names >= {"engines/onnxruntime_fp32", "engines/openvino_fp32"} and len(names) == len(engines_checks.ENGINES)
     for device in ("xpu", "cpu"):
         with pytest.raises(Skipped, match="TensorRT needs a GPU"):
             CHECKS["engines/paddle_tensorrt_fp16"].run(Context(Facts(device), quick=True, work=tmp_path))
@@ -108,6 +110,6 @@ def test_every_engine_of_the_page_is_a_check(tmp_path):
     ],
 )
 def test_an_engine_that_is_not_installed(monkeypatch, tmp_path, name, device, package):
-    monkeypatch.setattr(engines, "formats", list)
+    monkeypatch.setattr(engines_checks, "formats", list)
     with pytest.raises(Skipped, match=f"^not installed: pip install {package}$"):
         CHECKS[f"engines/{name}"].run(Context(Facts(device), quick=True, work=tmp_path))

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from ppdet.acceptance import child, kit, runner
+from ppdet.acceptance.check_registry import CHECKS, GROUPS, Check, all_checks, check, select
 from ppdet.acceptance.context import Context
 from ppdet.acceptance.facts import GPU, Facts, amp, cards, package
-from ppdet.acceptance.registry import CHECKS, GROUPS, Check, all_checks, check, select
-from ppdet.acceptance.report import Report
-from ppdet.acceptance.results import Outcome, Result, plain
+from ppdet.acceptance.outcomes import Outcome, Result, plain
+from ppdet.acceptance.report_files import Report
 
 FAULTY = str(Path(__file__).with_name("faulty.py"))
 ON_CPU = Facts("cpu", paddle="x")

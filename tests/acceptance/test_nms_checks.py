@@ -5,7 +5,7 @@ import paddle
 import pytest
 from broken import change, run
 
-from ppdet.acceptance.checks.nms import scene, suppress, without_near_ones
+from ppdet.acceptance.checks.nms_checks import scene, suppress, without_near_ones
 from ppdet.modeling.nms import MultiClassNMS
 
 

@@ -8,9 +8,9 @@ import pytest
 from broken import change, off_by_one_percent, on_device, run
 
 from ppdet.acceptance.beside import difference
-from ppdet.acceptance.registry import all_checks
+from ppdet.acceptance.check_registry import all_checks
 from ppdet.modeling import layers
-from ppdet.modeling.losses import dense_teacher, focal
+from ppdet.modeling.losses import dense_teacher_loss, focal
 from ppdet.modeling.losses import fcos_loss as fcos
 from ppdet.optimizer import ModelEMA
 from ppdet.optimizer.joined import Joined
@@ -24,7 +24,7 @@ FAULTS = {
     "fcos_loss_centerness": (fcos, "iou_and_giou"),
     "fcos_loss_iou": (fcos, "iou_and_giou"),
     "fcos_loss_log": (fcos, "iou_loss"),
-    "dense_teacher_loss": (dense_teacher, "imitation_terms"),
+    "dense_teacher_loss": (dense_teacher_loss, "imitation_terms"),
     "batch_norm_trained": (layers, "normalize"),
     "batch_norm_frozen": (layers.Conv2D, "affine"),
     "batch_norm_statistics": (layers, "normalize"),

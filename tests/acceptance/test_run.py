@@ -14,14 +14,14 @@ from patience import wait_until
 from processes import wait_for_end
 
 from ppdet.acceptance import kit, runner
+from ppdet.acceptance.check_registry import CHECKS, GROUPS, SHARED, all_checks, expected_seconds, select
 from ppdet.acceptance.context import Context
 from ppdet.acceptance.documentation import made_in
 from ppdet.acceptance.facts import Facts
 from ppdet.acceptance.page import page
-from ppdet.acceptance.registry import CHECKS, GROUPS, SHARED, all_checks, expected_seconds, select
-from ppdet.acceptance.report import Report
-from ppdet.acceptance.text import markdown
-from ppdet.utils.lock import LockedError
+from ppdet.acceptance.report_files import Report
+from ppdet.acceptance.wording import markdown
+from ppdet.utils.disk.lock import LockedError
 
 FAULTY = str(Path(__file__).with_name("faulty.py"))
 VOLTA = Facts("gpu", capability=(7, 0), amp=("float16",))
@@ -105,12 +105,13 @@ def test_a_folder_that_cannot_be_written(tmp_path, name):
         ("x = 1\n1 / 0", ", line 2: ZeroDivisionError: division by zero"),
         ("x = 1\nif x\n  x", ", line 2: SyntaxError: "),
         (
-            "from ppdet.acceptance.registry import check\ncheck('no/a', title='t', advice='a')(print)",
-            ", line 2: ValueError: check 'no/a': its group is not among GROUPS of ppdet/acceptance/registry.py",
+            "from ppdet.acceptance.check_registry import check\ncheck('no/a', title='t', advice='a')(print)",
+            ", line 2: ValueError: check 'no/a': its group is not among GROUPS of ppdet/acceptance/check_registry.py",
         ),
         (
-            "from ppdet.acceptance.registry import check\ncheck('nms/a', title='t', advice='a', uses=['x'])(print)",
-            ", line 2: ValueError: check 'nms/a': {'x'} not in SHARED of ppdet/acceptance/registry.py",
+            "from ppdet.acceptance.check_registry import check\n"
+            "check('nms/a', title='t', advice='a', uses=['x'])(print)",
+            ", line 2: ValueError: check 'nms/a': {'x'} not in SHARED of ppdet/acceptance/check_registry.py",
         ),
         ("from ppdet.utils.errors import DataError\nraise DataError('plug it in')", "plug it in"),
     ],
@@ -169,12 +170,12 @@ def test_a_check_alone_has_the_time_for_what_it_shares(tmp_path, name):
 
 def test_what_a_check_makes_is_among_what_it_uses(tmp_path, monkeypatch):
     """By the calls in its code: the names that `shared` and `shared_numbers` are given."""
-    from ppdet.acceptance.checks import training
+    from ppdet.acceptance.checks import training_checks
 
     made = []
     monkeypatch.setattr(Context, "shared_numbers", lambda self, name, make: made.append(name))
-    for variant in training.VARIANTS:
-        training.cpu_losses(Context(VOLTA, False, tmp_path), variant)
+    for variant in training_checks.VARIANTS:
+        training_checks.cpu_losses(Context(VOLTA, False, tmp_path), variant)
         assert made.pop() in CHECKS[f"training/{variant.name}"].uses
 
 

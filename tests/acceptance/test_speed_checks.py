@@ -11,15 +11,15 @@ import pytest
 from broken import change, run, short_context
 
 from ppdet.acceptance import made, steps
-from ppdet.acceptance.checks import cards, memory, speed, training
+from ppdet.acceptance.checks import cards_checks, memory_checks, speed_checks, training_checks
 from ppdet.acceptance.context import Context
 from ppdet.acceptance.facts import Facts
-from ppdet.acceptance.results import Failed
-from ppdet.engine.guard import StepGuard
-from ppdet.engine.loss_scale import LossScale
-from ppdet.engine.precision import Precision
+from ppdet.acceptance.outcomes import Failed
+from ppdet.engine.training.guard import StepGuard
+from ppdet.engine.training.loss_scale import LossScale
+from ppdet.engine.training.precision import Precision
 from ppdet.modeling import cpu
-from ppdet.modeling.dense_teacher import StudentAndTeacher
+from ppdet.modeling.architectures.dense_teacher import StudentAndTeacher
 from ppdet.utils import device
 
 SMALL = [
@@ -38,7 +38,7 @@ def context(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(steps, "CALM", [*steps.CALM, *SMALL])
         patch.setattr(steps, "WARM_UP", 1)
-        patch.setattr(memory, "QUICK_INTERVAL", 3)
+        patch.setattr(memory_checks, "QUICK_INTERVAL", 3)
         patch.setattr(device, "runs_behind_host", lambda: True)
         patch.setattr(device, "synchronize", lambda: None)  # a CPU has none
         yield Context(Facts("cpu"), quick=True, work=tmp_path_factory.mktemp("speed"))
@@ -57,7 +57,7 @@ def test_the_guards_share_is_that_of_steps_without_it(context, monkeypatch):
             counted[name] = 4.0 + len(guarded)
         return counted
 
-    monkeypatch.setattr(speed, "in_turns", in_turns)
+    monkeypatch.setattr(speed_checks, "in_turns", in_turns)
     result = run("speed/float32", context)
     assert result.status == "pass" and result.numbers["guard_share"] == 0.25, result
     assert "guard +25.0% (not judged in a quick run)" in result.detail
@@ -88,10 +88,10 @@ def test_the_reader_is_timed_beside_steps_on_one_batch(context, monkeypatch):
         now[0] += 1.0
 
     clock = types.SimpleNamespace(perf_counter=lambda: now[0])
-    monkeypatch.setattr(speed, "time", clock)
+    monkeypatch.setattr(speed_checks, "time", clock)
     monkeypatch.setattr(steps, "time", clock)
-    monkeypatch.setattr(speed, "trainer_of", with_slow_reader)
-    monkeypatch.setattr(speed, "step", step)
+    monkeypatch.setattr(speed_checks, "trainer_of", with_slow_reader)
+    monkeypatch.setattr(speed_checks, "step", step)
     result = run("speed/reader", context)
     assert result.status == "pass", result
     assert result.numbers["ms_per_step_of_one_batch"] == 1000 and result.numbers["ms_per_step_of_read_batches"] == 3000
@@ -133,7 +133,7 @@ def test_a_read_in_a_step_is_found(context, monkeypatch):
 
 
 def test_a_run_of_which_no_step_is_watched_proves_nothing(context, monkeypatch):
-    monkeypatch.setattr(memory, "QUICK_INTERVAL", 1)
+    monkeypatch.setattr(memory_checks, "QUICK_INTERVAL", 1)
     result = run("memory/reads", context)
     assert result.status == "fail" and result.detail.startswith("no step was watched"), result
 
@@ -146,8 +146,8 @@ def test_memory_that_grows_with_each_step_is_found(context, monkeypatch, kept):
     def step(trainer, batch):
         sizes.append(tuple(batch["image"].shape[2:]))
 
-    monkeypatch.setattr(memory, "step", step)
-    monkeypatch.setattr(memory, "memory_now", lambda: {"host": 1000 + kept * len(sizes)})
+    monkeypatch.setattr(memory_checks, "step", step)
+    monkeypatch.setattr(memory_checks, "memory_now", lambda: {"host": 1000 + kept * len(sizes)})
     result = run("memory/sizes", context)
     assert result.status == ("fail" if kept else "pass"), result
     assert len(sizes) == 40 and len(set(sizes)) > 3 and max(sizes) == sizes[0]
@@ -163,7 +163,7 @@ def test_two_cards_are_compared_with_one(tmp_path, monkeypatch, name, norms, apa
         asked.append((ranks, more["ResNet.norm_type"]))
         return {"losses": [2.0, 1.5 + apart * (ranks == 2)], "memory": None}
 
-    monkeypatch.setattr(cards, "train", train)
+    monkeypatch.setattr(cards_checks, "train", train)
     result = run(f"cards/{name}", Context(Facts("gpu", cards=2), quick=True, work=tmp_path))
     assert asked == [(1, norms[0]), (2, norms[1])]
     assert result.status == ("fail" if apart else "pass"), result
@@ -182,10 +182,12 @@ def test_a_job_that_fails_is_no_loss(tmp_path, monkeypatch):
             return f"words of {rank}"
 
     context, started = Context(Facts("cpu"), quick=True, work=tmp_path), []
-    monkeypatch.setattr(cards, "config_file", lambda context, name, more: started.append(more) or tmp_path / "x.yml")
-    monkeypatch.setattr(cards, "job", lambda *given, **options: contextlib.nullcontext(Job()))
+    monkeypatch.setattr(
+        cards_checks, "config_file", lambda context, name, more: started.append(more) or tmp_path / "x.yml"
+    )
+    monkeypatch.setattr(cards_checks, "job", lambda *given, **options: contextlib.nullcontext(Job()))
     with pytest.raises(Failed, match="two: 2 processes end with exit code 7") as failed:
-        cards.train(context, "two", 2, {})
+        cards_checks.train(context, "two", 2, {})
     assert started[0]["TrainReader.batch_size"] == 2
     assert failed.value.numbers["output"].splitlines()[::2] == ["words of None", "words of 0", "words of 1"]
 
@@ -193,11 +195,11 @@ def test_a_job_that_fails_is_no_loss(tmp_path, monkeypatch):
 def test_a_read_by_the_teacher_is_found(tmp_path, monkeypatch):
     """DenseTeacher with AdamW reads nothing by itself between two lines of the log."""
     short = short_context(monkeypatch, Facts("cpu"), tmp_path)
-    training.start_weights(short).rename(tmp_path / "model_final.pdparams")
+    training_checks.start_weights(short).rename(tmp_path / "model_final.pdparams")
     monkeypatch.setattr(made, "trained", lambda context: tmp_path)
     for slot in ("sup_batch_size", "unsup_batch_size"):
         monkeypatch.setitem(broken.SMALL, f"SemiTrainReader.{slot}", 1)
-    monkeypatch.setattr(memory, "QUICK_INTERVAL", 2)
+    monkeypatch.setattr(memory_checks, "QUICK_INTERVAL", 2)
     monkeypatch.setattr(device, "runs_behind_host", lambda: True)
     monkeypatch.setattr(cpu, "takes", lambda *maps: False)  # oneDNN's layers, of which a device has none
     result = run("memory/reads_dense_teacher", short)

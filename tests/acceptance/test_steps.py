@@ -9,12 +9,12 @@ import paddle
 import pytest
 
 from ppdet.acceptance import steps
-from ppdet.acceptance.checks.memory import cut
+from ppdet.acceptance.checks.memory_checks import cut
 from ppdet.acceptance.context import Context
 from ppdet.acceptance.facts import Facts
 from ppdet.acceptance.jobs import environment_of, job
+from ppdet.acceptance.outcomes import Failed
 from ppdet.acceptance.photographs import write_photographs
-from ppdet.acceptance.results import Failed
 from ppdet.core.workspace import load_config
 
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from ppdet.acceptance.checks.memory import judge_curve, judge_trace
-from ppdet.acceptance.results import Failed
+from ppdet.acceptance.checks.memory_checks import judge_curve, judge_trace
+from ppdet.acceptance.outcomes import Failed
 from ppdet.acceptance.traces import TraceError, count_events, read_trace
 from ppdet.core.workspace import load_config
 from ppdet.engine.hooks.profiler import ProfilerHook, ProfilerOptions

@@ -5,11 +5,11 @@ import pytest
 from broken import change, off_by_one_percent, on_device, run
 
 from ppdet.acceptance import made
-from ppdet.acceptance.checks import training
-from ppdet.acceptance.checks.training import VARIANTS, judge
+from ppdet.acceptance.check_registry import CHECKS, all_checks
+from ppdet.acceptance.checks import training_checks
+from ppdet.acceptance.checks.training_checks import VARIANTS, judge
 from ppdet.acceptance.facts import Facts
-from ppdet.acceptance.registry import CHECKS, all_checks
-from ppdet.acceptance.results import Failed
+from ppdet.acceptance.outcomes import Failed
 from ppdet.modeling.losses import focal
 
 
@@ -88,7 +88,7 @@ def test_the_configurations_say_what_the_names_do(name, short):
     (short.work / "trained").mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(made, "trained", lambda context: short.work / "trained" / "detector")
-        cfg = training.configuration(short, variant, name, 50, reference=False)
+        cfg = training_checks.configuration(short, variant, name, 50, reference=False)
     assert cfg["amp"] and (cfg["amp_level"], cfg["amp_dtype"]) == (variant.level, variant.dtype)
     assert cfg["max_iters"] == 50 and cfg["use_onednn"]
     assert cfg["ssod_method"] == ("DenseTeacher" if variant.dense_teacher else None)

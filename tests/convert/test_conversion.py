@@ -5,9 +5,9 @@ import numpy as np
 import paddle
 import pytest
 
-from ppdet.convert.checkpoint import Checkpoint, ConversionError
 from ppdet.convert.conversion import convert
-from ppdet.data.source.coco_names import COCO_CATEGORIES
+from ppdet.convert.named_arrays import Checkpoint, ConversionError
+from ppdet.data.sources.coco_names import COCO_CATEGORIES
 from ppdet.modeling.heads.towers import TowerDeformConv
 from ppdet.modeling.layers import ConvNorm
 

@@ -6,12 +6,12 @@ import foreign
 import numpy as np
 import pytest
 
-from ppdet.convert.checkpoint import Checkpoint, ConversionError
 from ppdet.convert.conversion import CODE_BASES, convert
+from ppdet.convert.named_arrays import Checkpoint, ConversionError
 from ppdet.convert.network import block_name
 from ppdet.convert.rules import FIELDS, compile_pattern
 from ppdet.convert.torchvision import NO_CATEGORY
-from ppdet.data.source.coco_names import COCO_CATEGORIES
+from ppdet.data.sources.coco_names import COCO_CATEGORIES
 from ppdet.modeling.backbones import resnet
 
 

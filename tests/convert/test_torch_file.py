@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from torch_files import FORMS, Call, Global, Storage, View, tensor, zip_file
 
-from ppdet.convert.checkpoint import read_checkpoint
+from ppdet.convert.named_arrays import read_checkpoint
 
 
 def read(tmp_path, content, name="w.pth"):

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch_files import FORMS, Call, Global, Pickle, Storage, View, legacy_file, tensor, zip_file
 
-from ppdet.convert.checkpoint import ConversionError, read_checkpoint
+from ppdet.convert.named_arrays import ConversionError, read_checkpoint
 from ppdet.convert.torch_file import TorchUnpickler
 
 

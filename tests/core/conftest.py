@@ -1,7 +1,7 @@
 """Toy components, and a fixture that writes YAML files for them."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Callable, Literal, Optional
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import pytest
 
@@ -24,7 +24,7 @@ class ToyLoss(Recorder):
         *,
         alpha: float = 0.25,
         quality: Literal["centerness", "iou"] = "centerness",
-        weights: Optional[Sequence[float]] = None,
+        weights: Sequence[float] | None = None,
     ) -> None:
         if alpha < 0:
             raise ValueError(f"alpha is {alpha}, it must not be negative")
@@ -66,10 +66,10 @@ class ToyHead(Recorder):
         *,
         in_channels: Sequence[int],
         loss: ToyLoss = "ToyLoss",
-        nms: Optional[Callable] = None,
+        nms: Callable | None = None,
         num_classes: int = 80,
         stride: Sequence[int] = (8, 16),
-        options: Optional[dict] = None,
+        options: dict | None = None,
     ) -> None:
         super().__init__(
             in_channels=in_channels,
@@ -119,7 +119,7 @@ class ToyDataSet(Recorder):
 @register
 @serializable
 class ToyFolder(Recorder):
-    def __init__(self, *, dataset_dir: Optional[str] = None) -> None:
+    def __init__(self, *, dataset_dir: str | None = None) -> None:
         super().__init__(dataset_dir=dataset_dir)
 
 

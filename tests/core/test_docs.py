@@ -12,7 +12,7 @@ from ppdet.core.registry import get_schema
 from ppdet.core.schema import describe, fits
 from ppdet.core.settings import SETTINGS, SLOTS
 from ppdet.core.workspace import load_config
-from ppdet.data.source.coco import COCODataSet
+from ppdet.data.sources.coco_dataset import COCODataSet
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "CONFIG.md").read_text(encoding="utf-8")

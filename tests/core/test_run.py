@@ -13,8 +13,8 @@ PROGRAM = """
 import ctypes, os, signal, sys, time
 from ppdet.core.cli import one_line_errors, run
 from ppdet.core.errors import ConfigError
-from ppdet.utils import stop
-from ppdet.utils.stop import loading, signals_later
+from ppdet.utils.process import stop
+from ppdet.utils.process.stop import loading, signals_later
 
 def main():
     with one_line_errors():
@@ -119,7 +119,7 @@ def test_a_finished_program_keeps_its_code():
 
 
 def test_loading_keeps_handlers_of_programs_that_have_none_of_ours():
-    code = "import signal, sys; from ppdet.utils.stop import loading\nwith loading():\n    "
+    code = "import signal, sys; from ppdet.utils.process.stop import loading\nwith loading():\n    "
     code += "signal.signal(signal.SIGTERM, lambda *_: None)\nassert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL"
     code += "\nassert not any('RestoreHandlers' in repr(finder) for finder in sys.meta_path)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

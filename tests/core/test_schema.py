@@ -1,7 +1,7 @@
 """Which values fit which annotations, and how a type is said."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Callable, Literal, Optional, Union
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Optional, Union
 
 import pytest
 

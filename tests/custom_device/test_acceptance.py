@@ -12,7 +12,7 @@ from broken import change, detecting_context, run, short_context
 from pretend import library
 from ppdet.acceptance import beside, detectors
 from ppdet.acceptance.probe import find_facts
-from ppdet.engine.guard import StepGuard
+from ppdet.engine.training.guard import StepGuard
 
 facts = find_facts("auto")
 places = set()
@@ -26,7 +26,7 @@ with pytest.MonkeyPatch.context() as patch:
         return watched
 
     change(patch, beside, "fill", wrap)
-    from ppdet.acceptance.checks import operators
+    from ppdet.acceptance.checks import operators_checks
     patch.setattr(operators, "fill", beside.fill)
     results = [run(name, context) for name in ("nms/boxes_5", "operators/group_norm", "guard/nan_image_momentum")]
     change(patch, StepGuard, "update", lambda right: lambda self, *_: self.optimizer.step())

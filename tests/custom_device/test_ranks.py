@@ -15,7 +15,8 @@ os.environ.update(
 )
 import commands
 from pretend import library
-from ppdet.engine import distributed, trainer
+from ppdet.engine import trainer
+from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks import Hook
 from ppdet.utils import device
 
@@ -33,12 +34,12 @@ class Watched(trainer.Trainer):
 
     def train(self):
         super().train()
-        zero = distributed.from_rank_0(lambda: "zero", ValueError)
+        zero = collectives.from_rank_0(lambda: "zero", ValueError)
         found = dict(
             chosen=device.name(),
             losses=self.witness.losses,
             weights=self.witness.weights,
-            numbers=(distributed.gather(rank), distributed.largest(rank), zero),
+            numbers=(collectives.gather(rank), collectives.largest(rank), zero),
             touched=library().pretend_touched(),
             places=sorted({{str(parameter.place) for parameter in self.model.parameters()}}),
         )

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Optional
 
 import cv2
 import numpy as np
@@ -41,7 +40,7 @@ class CocoBuilder:
             )
         return identity
 
-    def arguments(self, content: Optional[object] = None) -> dict:
+    def arguments(self, content: object | None = None) -> dict:
         """Writes the JSON file; returns arguments for COCODataSet."""
         text = json.dumps(self.content if content is None else content)
         (self.folder / "train.json").write_text(text)

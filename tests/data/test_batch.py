@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from ppdet.data.errors import DataError
-from ppdet.data.transform import Gt2FCOSTarget, PadBatch
-from ppdet.data.transform.batch import stack_images
+from ppdet.data.transforms import Gt2FCOSTarget, PadBatch
+from ppdet.data.transforms.batch import stack_images
 
 
 def images(*sizes):

@@ -7,8 +7,8 @@ import pytest
 from tiny import write_tiny_coco
 
 from ppdet.data.classes import Classes, mismatch
-from ppdet.data.source import COCODataSet, ImageFolder
-from ppdet.utils.coco_file import clean_name
+from ppdet.data.sources import COCODataSet, ImageFolder
+from ppdet.utils.formats.coco_file import clean_name
 
 FIELDS = ["image", "gt_bbox", "gt_class", "is_crowd"]
 

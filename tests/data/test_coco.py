@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ppdet.data.errors import DataError
-from ppdet.data.source import COCODataSet
-from ppdet.data.transform import Decode
+from ppdet.data.sources import COCODataSet
+from ppdet.data.transforms import Decode
 
 FIELDS = ["image", "gt_bbox", "gt_class", "is_crowd"]
 

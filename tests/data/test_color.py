@@ -3,7 +3,7 @@ import colorsys
 import numpy as np
 import pytest
 
-from ppdet.data.transform import NormalizeImage, Permute, RandomDistort
+from ppdet.data.transforms import NormalizeImage, Permute, RandomDistort
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 OFF = (0, 0, 0.0)

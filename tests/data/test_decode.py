@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from ppdet.data.errors import ImageError
-from ppdet.data.transform import Decode
+from ppdet.data.transforms import Decode
 
 
 def smooth_image(h=48, w=64):

@@ -14,9 +14,9 @@ from PIL import Image
 from tiny import write_tiny_coco
 
 from ppdet.data.errors import DataError, ImageError
-from ppdet.data.source import COCODataSet
-from ppdet.data.split import image_size, list_unlabelled
-from ppdet.data.transform.decode import read_image
+from ppdet.data.sources import COCODataSet
+from ppdet.data.splitting.split import image_size, list_unlabelled
+from ppdet.data.transforms.decode import read_image
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -212,7 +212,7 @@ def test_options_that_do_not_go_together(tmp_path, arguments, message):
 
 def test_the_tool_needs_no_paddle(anno_path):
     code = (
-        "import sys; from ppdet.data.split import split_annotations;"
+        "import sys; from ppdet.data.splitting.split import split_annotations;"
         f"split_annotations({str(anno_path)!r}, percents=[50]); print('paddle' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

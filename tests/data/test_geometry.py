@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppdet.data.transform import RandomCrop, RandomExpand, RandomFlip, RandomResize, Resize
+from ppdet.data.transforms import RandomCrop, RandomExpand, RandomFlip, RandomResize, Resize
 
 BOXES = [(4, 6, 30, 20), (40, 10, 60, 44), (16, 28, 24, 36)]
 

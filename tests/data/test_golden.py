@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from reference import prepared_samples
 
-from ppdet.data.transform import Gt2FCOSTarget
+from ppdet.data.transforms import Gt2FCOSTarget
 
 SETTINGS = {
     "default": {},

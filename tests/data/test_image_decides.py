@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ppdet.data.reader import TrainReader
-from ppdet.data.source import COCODataSet
-from ppdet.data.transform import Decode, NormalizeImage, PadBatch, Permute, Resize
-from ppdet.data.transform.compose import Compose
+from ppdet.data.loading.reader import TrainReader
+from ppdet.data.sources import COCODataSet
+from ppdet.data.transforms import Decode, NormalizeImage, PadBatch, Permute, Resize
+from ppdet.data.transforms.compose import Compose
 
 H, W = 96, 128
 BOXES = [[100, 10, 20, 30], [40, 20, 50, 40]]

@@ -1,8 +1,8 @@
 import pytest
 
 from ppdet.data.errors import DataError
-from ppdet.data.source import ImageFolder
-from ppdet.data.source.coco_names import COCO_CATEGORIES
+from ppdet.data.sources import ImageFolder
+from ppdet.data.sources.coco_names import COCO_CATEGORIES
 
 
 def touch(folder, *names):

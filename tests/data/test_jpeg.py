@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ppdet.data.transform import Compose, Decode, RandomCrop, RandomFlip, RandomResize, Resize, jpeg
-from ppdet.data.transform.decode import DecodeAndResize
+from ppdet.data.transforms import Compose, Decode, RandomCrop, RandomFlip, RandomResize, Resize, jpeg
+from ppdet.data.transforms.decode import DecodeAndResize
 
 BOXES = np.array([[40, 100, 400, 300], [600, 20, 700, 501]], dtype=np.float32)
 

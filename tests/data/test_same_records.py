@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from ppdet.data.source import COCODataSet, SemiCOCODataSet
+from ppdet.data.sources import COCODataSet, SemiCOCODataSet
 
 
 @pytest.fixture

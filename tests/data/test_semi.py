@@ -9,9 +9,9 @@ import pytest
 from tiny import write_tiny_coco
 
 from ppdet.data.errors import DataError
-from ppdet.data.semi_reader import SemiTrainReader
-from ppdet.data.source import SemiCOCODataSet
-from ppdet.data.transform import (
+from ppdet.data.loading.semi_reader import SemiTrainReader
+from ppdet.data.sources import SemiCOCODataSet
+from ppdet.data.transforms import (
     Decode,
     Gt2FCOSTarget,
     NormalizeImage,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ppdet.core.workspace import ConfigError, load_config
-from ppdet.data.transform import (
+from ppdet.data.transforms import (
     NormalizeImage,
     RandomColorJitter,
     RandomDistort,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppdet.data.transform import Gt2FCOSTarget
+from ppdet.data.transforms import Gt2FCOSTarget
 
 STRIDES = (8, 16, 32, 64, 128)
 BOUNDS = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, np.inf))

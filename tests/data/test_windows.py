@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from ppdet.data.errors import DataError
-from ppdet.data.reader import EvalReader
-from ppdet.data.reader import TestReader as ImageReader
-from ppdet.data.source.image_folder import ImageFolder
-from ppdet.data.transform.batch import PadBatch
-from ppdet.data.transform.color import Permute
-from ppdet.data.transform.decode import Decode
+from ppdet.data.loading.reader import EvalReader
+from ppdet.data.loading.reader import TestReader as ImageReader
+from ppdet.data.sources.image_folder import ImageFolder
+from ppdet.data.transforms.batch import PadBatch
+from ppdet.data.transforms.color import Permute
+from ppdet.data.transforms.decode import Decode
 from ppdet.deploy.slicing import Slicing
 
 SLICING = Slicing((20, 30), (0.25, 0.1))

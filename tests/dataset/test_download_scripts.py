@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ppdet.utils.download import DownloadError
+from ppdet.utils.disk.download import DownloadError
 
 ROOT = Path(__file__).parents[2]
 COCO_SCRIPT = ROOT / "dataset" / "coco" / "download_coco.py"
@@ -30,7 +30,7 @@ coco, bccd = load(COCO_SCRIPT), load(BCCD_SCRIPT)
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with load(ROOT / "tests" / "utils" / "file_server.py").FileServer().running() as running:
+    with load(ROOT / "tests" / "utils" / "disk" / "file_server.py").FileServer().running() as running:
         yield running
 
 

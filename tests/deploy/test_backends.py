@@ -11,14 +11,14 @@ import yaml
 from noise import noisy, write_padded
 from processors import needs_bfloat16
 
-from ppdet.data.transform.decode import read_image
+from ppdet.data.transforms.decode import read_image
 from ppdet.deploy import Detector
 from ppdet.deploy.backends import BACKENDS
 from ppdet.deploy.backends.base import Options
 from ppdet.deploy.backends.open_vino import OpenVINO, keep_whole
-from ppdet.deploy.check import EXACT, SelfCheck, compare, compare_candidates, tolerance_of
+from ppdet.deploy.compare import EXACT, SelfCheck, compare, compare_candidates, tolerance_of
 from ppdet.deploy.errors import DeployError
-from ppdet.engine.export import export_model
+from ppdet.engine.export.graph import export_model
 
 ROOT = Path(__file__).resolve().parents[2]
 

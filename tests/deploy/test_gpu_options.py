@@ -14,7 +14,7 @@ from toy import KEEPS_RATIO, write_toy
 from ppdet.deploy.backends import tensorrt
 from ppdet.deploy.backends.base import Options
 from ppdet.deploy.backends.onnx_runtime import ONNXRuntime, providers
-from ppdet.deploy.backends.operators import LEFT_IN_FLOAT32, NOT_FOR_TENSORRT
+from ppdet.deploy.backends.operator_names import LEFT_IN_FLOAT32, NOT_FOR_TENSORRT
 from ppdet.deploy.backends.paddle_inference import PaddleInference
 from ppdet.deploy.errors import DeployError
 from ppdet.utils import device
@@ -147,7 +147,7 @@ def test_a_device_with_a_plugin_computes_what_the_cpu_does(pretend, tmp_path):
 import sys
 from pathlib import Path
 import numpy as np
-from ppdet.utils.paddle_setup import load_paddle
+from ppdet.utils.process.paddle_setup import load_paddle
 load_paddle(announce=False)
 import paddle
 from pretend import library
@@ -162,7 +162,7 @@ try:
     Detector(folder, "paddle", device="pretend:2")
 except DeployError as error:
     print(error)
-from ppdet.engine.export_check import on_cpu
+from ppdet.engine.export.check import on_cpu
 paddle.set_device("pretend:1")
 with on_cpu():
     print(paddle.zeros([1]).place)

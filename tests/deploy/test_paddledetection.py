@@ -8,7 +8,7 @@ from toy import BOX, write_toy
 
 from ppdet.core.workspace import load_config
 from ppdet.data.errors import DataError
-from ppdet.data.source.coco_names import COCO_CATEGORIES
+from ppdet.data.sources.coco_names import COCO_CATEGORIES
 from ppdet.deploy.detector import Detector
 from ppdet.deploy.errors import DeployError
 from ppdet.deploy.preprocess import Preprocess
@@ -91,7 +91,7 @@ def test_our_export_has_what_its_infer_reads(tiny, tmp_path):
     """PredictConfig of its deploy/python/infer.py reads these keys; its operations take these options and no others."""
     import paddle
 
-    from ppdet.engine.export import export_model
+    from ppdet.engine.export.graph import export_model
 
     cfg = load_config(str(tiny))
     model = cfg.create("FCOS")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ppdet.deploy.results import write_results
-from ppdet.utils.stop import Stopped
+from ppdet.utils.process.stop import Stopped
 
 ROW = np.array([[0, 0.9, 1.0, 2.0, 11.0, 22.0]], np.float32)
 

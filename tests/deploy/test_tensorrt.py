@@ -20,12 +20,12 @@ from processes import alive, wait_for_end
 from toy import KEEPS_RATIO, write_toy
 
 from ppdet.deploy import Detector
-from ppdet.deploy.backends import conversion, tensorrt
+from ppdet.deploy.backends import tensorrt, tensorrt_conversion
 from ppdet.deploy.backends.base import Options
-from ppdet.deploy.backends.operators import NOT_FOR_TENSORRT
+from ppdet.deploy.backends.operator_names import NOT_FOR_TENSORRT
 from ppdet.deploy.backends.paddle_inference import PaddleInference
 from ppdet.deploy.backends.warm_up import warm_up
-from ppdet.deploy.check import FILE, SelfCheck
+from ppdet.deploy.compare import FILE, SelfCheck
 from ppdet.deploy.errors import DeployError
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.utils import device
@@ -126,7 +126,7 @@ def converter(monkeypatch, versions, tmp_path_factory):
     monkeypatch.setenv(fake_tensorrt.FOLDER, str(one.folder))
     tests = str(Path(fake_tensorrt.__file__).parent)
     first = f"import sys; sys.path.insert(1, {tests!r}); import fake_tensorrt; fake_tensorrt.install(); "
-    monkeypatch.setattr(conversion, "START", first + conversion.START)
+    monkeypatch.setattr(tensorrt_conversion, "START", first + tensorrt_conversion.START)
     monkeypatch.setattr(tensorrt, "converts", lambda: True)
     return one
 
@@ -201,7 +201,7 @@ def test_the_process_has_the_gpu_that_was_asked_for(monkeypatch, visible, index,
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setenv("FLAGS_selected_gpus", str(index))
     monkeypatch.setenv("FLAGS_allocator_strategy", "naive_best_fit")
-    variables = conversion.environment(index)
+    variables = tensorrt_conversion.environment(index)
     assert variables["CUDA_VISIBLE_DEVICES"] == expected and "FLAGS_selected_gpus" not in variables
     assert variables["FLAGS_allocator_strategy"] == "naive_best_fit"
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
@@ -225,9 +225,9 @@ Please check whether there is any other process using GPU 0.
 
 
 def test_last_words():
-    assert conversion.last_words(" \n---\n", 3) == "ended with exit code 3"
-    assert conversion.last_words("one\nother\n\n", -1) == "was ended by SIGHUP: other"
-    assert conversion.last_words(PADDLES_ERROR * 2, 0).startswith(
+    assert tensorrt_conversion.last_words(" \n---\n", 3) == "ended with exit code 3"
+    assert tensorrt_conversion.last_words("one\nother\n\n", -1) == "was ended by SIGHUP: other"
+    assert tensorrt_conversion.last_words(PADDLES_ERROR * 2, 0).startswith(
         "ended with exit code 0: ResourceExhaustedError: Out of"
     )
 
@@ -287,13 +287,13 @@ def test_a_conversion_ends_with_the_process_that_asked_for_it(copied, converter)
     ask = """
 import sys
 from pathlib import Path
-from ppdet.deploy.backends import conversion
+from ppdet.deploy.backends import tensorrt_conversion
 from ppdet.deploy.backends.base import Options
-conversion.START = sys.argv[2]
-conversion.convert(Path(sys.argv[1]), ["image"], Options(), Path(sys.argv[1]).with_name("target"))
+tensorrt_conversion.START = sys.argv[2]
+tensorrt_conversion.convert(Path(sys.argv[1]), ["image"], Options(), Path(sys.argv[1]).with_name("target"))
 """
     graph = PaddleInference.find(copied, "fp32")
-    asking = subprocess.Popen([sys.executable, "-c", ask, str(graph), conversion.START], cwd=ROOT)
+    asking = subprocess.Popen([sys.executable, "-c", ask, str(graph), tensorrt_conversion.START], cwd=ROOT)
     wait_until(lambda: converter.conversions)
     asking.kill()
     asking.wait()

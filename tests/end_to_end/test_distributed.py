@@ -17,8 +17,8 @@ from forked_ranks import run_jobs
 from patience import PATIENCE, wait_until
 from tiny import TINY_YAML, write_tiny_coco, write_tiny_semi
 
-from ppdet.engine.manifest import check
-from ppdet.engine.weights import read_arrays
+from ppdet.engine.checkpoints.manifest import check
+from ppdet.engine.checkpoints.weights import read_arrays
 
 ROOT = Path(__file__).resolve().parents[2]
 NUMBERS = r"maxDets= *\d+ \] = (-?[\d.]+)"
@@ -31,20 +31,20 @@ load_paddle()
 import paddle
 paddle.set_device("cpu")
 from ppdet.core.workspace import load_config
-from ppdet.engine import distributed
+from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks import Hook
 from ppdet.engine.trainer import Trainer
 
 losses = []
 class Record(Hook):
     def after_step(self, trainer):
-        ranks = distributed.gather(float(trainer.losses["loss"]))
+        ranks = collectives.gather(float(trainer.losses["loss"]))
         losses.append(sum(ranks) / len(ranks))
 
 cfg = load_config(sys.argv[1], sys.argv[3:])
-with distributed.joined(fleet=cfg["fleet"]):
+with collectives.joined(fleet=cfg["fleet"]):
     Trainer(cfg, hooks=[Record()]).train()
-if distributed.rank() == 0:
+if collectives.rank() == 0:
     json.dump(losses, open(sys.argv[2], "w"))
 """
 
@@ -56,15 +56,15 @@ load_paddle()
 import paddle
 paddle.set_device("cpu")
 from ppdet.core.workspace import load_config
-from ppdet.engine import distributed
+from ppdet.engine.distributed import collectives
 from ppdet.engine.build import build_model
 from ppdet.engine.evaluator import Evaluator
 
 cfg = load_config(sys.argv[1], sys.argv[3:])
 paddle.seed(0)
-with distributed.joined():
+with collectives.joined():
     numbers = Evaluator(cfg)(build_model(cfg))
-if distributed.rank() == 0:
+if collectives.rank() == 0:
     json.dump(numbers, open(sys.argv[2], "w"))
 """
 

@@ -31,15 +31,15 @@ runpy.run_path("tools/train.py", run_name="__main__")
 # Writes down what every rank has after the statistics were averaged.
 AVERAGED = """
 import paddle
-from ppdet.engine import distributed
+from ppdet.engine.distributed import collectives
 
-with distributed.joined():
+with collectives.joined():
     state = {
         "norm._mean": paddle.to_tensor([1.0, -4.0]) * (rank + 1),
         "norm._variance": paddle.to_tensor([[2.0, 0.5], [6.0, 0.25]][rank]),
         "norm.weight": paddle.to_tensor([float(rank)]),
     }
-    distributed.average_statistics(state)
+    collectives.average_statistics(state)
     print({name: value.tolist() for name, value in state.items()})
 """
 

@@ -6,8 +6,8 @@ from attacks import attacks
 from commands import call, run
 from tiny import TINY_YAML, write_tiny_coco
 
-from ppdet.engine.manifest import check, describe, read_sealed, write_sealed
-from ppdet.engine.run_folder import RunFolder
+from ppdet.engine.checkpoints.manifest import check, describe, read_sealed, write_sealed
+from ppdet.engine.runs.run_folder import RunFolder
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from commands import load
 from tiny import TINY_YAML, write_tiny_coco
 
 from ppdet.core.workspace import load_config
-from ppdet.engine.weights import read_arrays
+from ppdet.engine.checkpoints.weights import read_arrays
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import numpy as np
 from commands import call, run
 from tiny import TINY_SEMI_YAML, TINY_YAML, write_tiny_coco
 
-from ppdet.engine.weights import read_arrays
+from ppdet.engine.checkpoints.weights import read_arrays
 
 
 def test_split_train_and_learn_from_the_rest(tmp_path):

@@ -16,7 +16,7 @@ from ppdet.deploy import Detector
 from ppdet.deploy.slicing import Slicing
 from ppdet.engine.build import build_model
 from ppdet.engine.evaluator import Evaluator
-from ppdet.engine.export import export_model
+from ppdet.engine.export.graph import export_model
 from ppdet.engine.predictor import Predictor
 
 H, W = 96, 128  # of a small image

@@ -10,7 +10,7 @@ import pytest
 from commands import ROOT, run
 from tiny import TINY_YAML, write_tiny_coco
 
-from ppdet.engine.weights import read_arrays
+from ppdet.engine.checkpoints.weights import read_arrays
 
 OPTIONS = ["epoch=3", "use_ema=true", "TrainReader.batch_size=1", "worker_num=1", "snapshot_epoch=3"]
 # Training that stands still after two steps, so that a signal comes in the third, however busy the machine is.

@@ -11,15 +11,15 @@ import pytest
 import yaml
 
 from ppdet.core.workspace import load_config
-from ppdet.deploy.check import with_area
+from ppdet.deploy.compare import with_area
 from ppdet.deploy.detector import Detector
 from ppdet.engine.build import build_model
+from ppdet.engine.checkpoints.weights import save_weights
 from ppdet.engine.evaluator import Evaluator
-from ppdet.engine.export import export_model
+from ppdet.engine.export.graph import export_model
 from ppdet.engine.hooks.picture import draw
 from ppdet.engine.predictor import Predictor
 from ppdet.engine.trainer import Trainer
-from ppdet.engine.weights import save_weights
 
 NORMALIZE = {
     "rgb": "NormalizeImage: {mean: [122.7717, 115.9465, 102.9801], std: [60, 50, 40], is_scale: false}",

@@ -8,12 +8,12 @@ import pytest
 from paddle import nn
 
 from ppdet.core.workspace import load_config
-from ppdet.engine import dry_run as dry
-from ppdet.engine.guard import DivergedError
-from ppdet.engine.hooks.checkpoint import CheckpointHook, SaveError, check_finite
+from ppdet.engine.hooks.checkpointing import CheckpointHook, SaveError, check_finite
 from ppdet.engine.trainer import Trainer
+from ppdet.engine.training import dry_run as dry
+from ppdet.engine.training.guard import DivergedError
 from ppdet.optimizer import ModelEMA
-from ppdet.utils.stop import StopRequests
+from ppdet.utils.process.stop import StopRequests
 
 
 class Trained:
@@ -60,7 +60,7 @@ def velocity(optimizer):
 
 def test_a_last_checkpoint_that_cannot_be_written_is_one_line(monkeypatch):
     trained, attempts, slept = Trained(), [], []
-    monkeypatch.setattr("ppdet.engine.hooks.checkpoint.time.sleep", slept.append)
+    monkeypatch.setattr("ppdet.engine.hooks.checkpointing.time.sleep", slept.append)
 
     def save(*arguments):
         attempts.append(arguments)

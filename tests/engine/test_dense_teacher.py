@@ -10,11 +10,11 @@ from autocast import as_on_a_gpu
 
 from ppdet.core.errors import ConfigError
 from ppdet.core.workspace import load_config
+from ppdet.engine.checkpoints.weights import read_arrays
 from ppdet.engine.hooks import Hook
-from ppdet.engine.methods import suppression, total_losses, views
-from ppdet.engine.precision import Precision
 from ppdet.engine.trainer import Trainer
-from ppdet.engine.weights import read_arrays
+from ppdet.engine.training.methods import suppression, total_losses, views
+from ppdet.engine.training.precision import Precision
 
 
 class Killed(Exception):

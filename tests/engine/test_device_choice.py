@@ -7,8 +7,9 @@ import pytest
 
 from ppdet.core.errors import ConfigError
 from ppdet.core.workspace import load_config
-from ppdet.engine import device_choice, distributed
+from ppdet.engine import device_choice
 from ppdet.engine.device_choice import choose, communicate_by_device, gloo, set_device
+from ppdet.engine.distributed import collectives
 from ppdet.utils import device
 
 
@@ -247,7 +248,7 @@ def test_a_number_of_processes_that_is_none(machine, monkeypatch, count):
     message = f"PADDLE_TRAINERS_NUM is '{re.escape(count)}'; paddle.distributed.launch sets it"
     with pytest.raises(ConfigError, match=message):
         choose()
-    with pytest.raises(ConfigError, match=message), distributed.joined():
+    with pytest.raises(ConfigError, match=message), collectives.joined():
         pass
 
 
@@ -313,9 +314,9 @@ def test_paddle_starts_with_the_place_of_the_device(machine, monkeypatch):
         seen.append(os.environ["PADDLE_DISTRI_BACKEND"])
         monkeypatch.setattr(device, "name", lambda: "gpu:0")
 
-    monkeypatch.setattr(distributed.dist, "init_parallel_env", start)
+    monkeypatch.setattr(collectives.dist, "init_parallel_env", start)
     message = "the device was cpu, and is gpu:0 since Paddle has started to communicate"
-    with pytest.raises(ConfigError, match=message), distributed.joined():
+    with pytest.raises(ConfigError, match=message), collectives.joined():
         pass
     assert seen == ["gloo"]
 
@@ -349,7 +350,7 @@ def test_every_command_takes_the_device_that_it_is_told(tmp_path, tiny, monkeypa
     def joined(**options):
         raise ConfigError("joined")
 
-    monkeypatch.setattr(distributed, "joined", joined)
+    monkeypatch.setattr(collectives, "joined", joined)
     run, image = tmp_path / "run", tmp_path / "image.png"
     run.mkdir()
     load_config(str(tiny)).dump(run / "config.yml")

@@ -15,11 +15,12 @@ from noise import noisy, write_padded
 
 from ppdet.core.errors import ConfigError
 from ppdet.deploy import Detector
-from ppdet.deploy.check import EXACT, compare, with_area
+from ppdet.deploy.compare import EXACT, compare, with_area
 from ppdet.deploy.errors import DeployError
-from ppdet.engine import export_check, export_onnx
-from ppdet.engine.export import export_model
-from ppdet.engine.export_check import ExportError
+from ppdet.engine.export import check
+from ppdet.engine.export import onnx as onnx_export
+from ppdet.engine.export.check import ExportError
+from ppdet.engine.export.graph import export_model
 from ppdet.engine.predictor import Predictor
 from ppdet.modeling.nms import MultiClassNMS
 
@@ -99,12 +100,12 @@ def test_the_folder_holds_one_model_and_keeps_it_when_an_export_fails(folder, pl
     cfg = configuration(folder, [])
     exported = Path(shutil.copytree(plain, tmp_path / plain.name))
     before = {path.name: path.read_bytes() for path in exported.iterdir()}
-    suppression = export_onnx.suppression
+    suppression = onnx_export.suppression
 
     def another(nms, opset):
         return suppression(MultiClassNMS(nms_threshold=0.1), opset)
 
-    monkeypatch.setattr(export_onnx, "suppression", another)
+    monkeypatch.setattr(onnx_export, "suppression", another)
     with pytest.raises(ExportError, match="not good, onnxruntime, fp32: its detections are not the trained model's"):
         export_model(cfg, str(tmp_path), formats=["onnx"])
     assert {path.name: path.read_bytes() for path in exported.iterdir()} == before
@@ -146,9 +147,9 @@ def test_what_does_not_go_together(folder, tmp_path, options, arguments, message
 
 @pytest.mark.parametrize("outputs", [[np.full((2, 3), np.nan)] * 2, [np.zeros((2, 3))], [np.zeros((3, 2))] * 2])
 def test_outputs_that_are_not_the_models(outputs, monkeypatch):
-    monkeypatch.setitem(export_check.BACKENDS, "paddle", lambda folder, options: lambda arrays: outputs)
+    monkeypatch.setitem(check.BACKENDS, "paddle", lambda folder, options: lambda arrays: outputs)
     with pytest.raises(ExportError, match="the export is not good"):
-        export_check.verify_arrays(None, {}, [np.zeros((2, 3))] * 2)
+        check.verify_arrays(None, {}, [np.zeros((2, 3))] * 2)
 
 
 def test_export_reports_nothing_and_leaves_nothing_running(folder, tmp_path):
@@ -157,7 +158,7 @@ def test_export_reports_nothing_and_leaves_nothing_running(folder, tmp_path):
     code = f"""
 import sys; sys.path[:0] = [{str(ROOT)!r}]
 from ppdet.core.workspace import load_config
-from ppdet.engine.export import export_model
+from ppdet.engine.export.graph import export_model
 cfg = load_config({str(folder / "padded.yml")!r}, ["weights={folder}/noise.pdparams"])
 export_model(cfg, {str(tmp_path)!r}, formats=["openvino"])
 """
@@ -168,7 +169,7 @@ export_model(cfg, {str(tmp_path)!r}, formats=["openvino"])
 
 
 def test_missing_package(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(export_onnx.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(onnx_export.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"paddle2onnx is not installed: pip install -e '\.\[onnx\]'"):
         export_model(configuration(folder, []), str(tmp_path), formats=["onnx"])
 
@@ -209,7 +210,7 @@ def test_suppression_is_paddles(settings, batch, tmp_path):
     scores[:, 1] = 0  # a class of which there is nothing
     nms = MultiClassNMS(**settings)
     rows, counts = (value.numpy() for value in nms(paddle.to_tensor(boxes), paddle.to_tensor(scores)))
-    model = export_onnx.suppression(nms, 17)
+    model = onnx_export.suppression(nms, 17)
     onnx.checker.check_model(model, full_check=True)
     arrays = {"boxes": boxes, "scores": scores, "overlap_boxes": boxes}
     session = onnxruntime.InferenceSession(model.SerializeToString())

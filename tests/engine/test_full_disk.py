@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from ppdet.core.workspace import load_config
+from ppdet.engine.checkpoints.manifest import check
+from ppdet.engine.checkpoints.weights import read_arrays
 from ppdet.engine.hooks import CheckpointHook, Hook
-from ppdet.engine.hooks.checkpoint import SaveError
-from ppdet.engine.manifest import check
-from ppdet.engine.run_folder import RunFolder
+from ppdet.engine.hooks.checkpointing import SaveError
+from ppdet.engine.runs.run_folder import RunFolder
 from ppdet.engine.trainer import Trainer
-from ppdet.engine.weights import read_arrays
 
 OPTIONS = ["epoch=4", "keep_checkpoints=0", "use_onednn=false"]
 
@@ -133,8 +133,8 @@ def test_best_weights_are_written_later(tiny, room, log):
 
 def test_the_end_of_a_run_waits_for_room(tiny, room, log, monkeypatch):
     """After the last step there are no lines of the log any more."""
-    monkeypatch.setattr("ppdet.engine.hooks.checkpoint.SECONDS_BETWEEN", 0.01)
-    monkeypatch.setattr("ppdet.engine.hooks.checkpoint.time.sleep", lambda seconds: seconds and room.give())
+    monkeypatch.setattr("ppdet.engine.hooks.checkpointing.SECONDS_BETWEEN", 0.01)
+    monkeypatch.setattr("ppdet.engine.hooks.checkpointing.time.sleep", lambda seconds: seconds and room.give())
 
     class Take(Hook):
         def after_step(self, trainer):
@@ -159,7 +159,7 @@ def test_a_request_to_end_is_answered_while_the_end_of_a_run_waits(tiny, tmp_pat
         slept.append(seconds)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr("ppdet.engine.hooks.checkpoint.time.sleep", sleep)
+    monkeypatch.setattr("ppdet.engine.hooks.checkpointing.time.sleep", sleep)
     trainer = Trainer(load_config(str(tiny), ["epoch=1", f"save_dir={tmp_path}"]), hooks=[Take()])
     try:
         with pytest.raises(SaveError, match=r"model_final: the last checkpoint cannot be written .*-r auto"):

@@ -11,9 +11,9 @@ RANK = """
 import json
 import numpy as np, paddle
 from paddle import nn
-from ppdet.engine import distributed
-from ppdet.engine.guard import StepGuard
-from ppdet.engine.loss_scale import all_finite
+from ppdet.engine.distributed import collectives
+from ppdet.engine.training.guard import StepGuard
+from ppdet.engine.training.loss_scale import all_finite
 from ppdet.optimizer.joined import divide
 from ppdet.optimizer import ModelEMA
 
@@ -33,7 +33,7 @@ class Training:
     def __init__(self, takes_back):
         paddle.seed(0)
         self.model, self.takes_back = Net(), takes_back
-        self.parallel = distributed.wrap(self.model, find_unused=True, fleet=False)
+        self.parallel = collectives.wrap(self.model, find_unused=True, fleet=False)
         self.optimizer = paddle.optimizer.AdamW(0.01, parameters=[p for p in self.model.parameters() if p.trainable])
         self.guard = StepGuard(self.model, self.optimizer, None, max_bad_steps=9, takes_back=takes_back)
         self.ema = ModelEMA(self.model, decay=0.9)
@@ -57,13 +57,13 @@ class Training:
             if (number, rank, turn) == (4, 1, 1):
                 image[0, 0] = np.nan
             # Rank 1 uses one of the layers in every other step: the others' gradients are those of rank 0 there.
-            with distributed.no_sync(self.parallel, turn == 0):
+            with collectives.no_sync(self.parallel, turn == 0):
                 self.parallel(*map(paddle.to_tensor, (x, image)), rank == 0 or number % 2 == 0).backward()
         self.guard.update(self, lambda: {"epoch": 0, "step": 0, "iteration": 0, "losses": {}, "images": []})
         self.optimizer.clear_grad(set_to_zero=not self.takes_back)
         self.ema.update()
 
-with distributed.joined(find_unused=True):
+with collectives.joined(find_unused=True):
     found = []
     for takes_back in (True, False):
         training = Training(takes_back)

@@ -5,8 +5,8 @@ import pytest
 
 from ppdet.core.workspace import load_config
 from ppdet.engine.hooks import Hook
-from ppdet.engine.loss_scale import LossScale
 from ppdet.engine.trainer import Trainer
+from ppdet.engine.training.loss_scale import LossScale
 
 READS = ("numpy", "item", "tolist", "__float__", "__int__", "__bool__", "__array__")
 

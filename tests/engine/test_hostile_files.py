@@ -7,11 +7,11 @@ import paddle
 import pytest
 from paddle import nn
 
-from ppdet.engine import analysis
+from ppdet.engine.checkpoints.manifest import TrainingState, check, read_manifest, read_sealed, write_sealed
+from ppdet.engine.checkpoints.weights import CheckpointError
 from ppdet.engine.hooks.history import is_line, read_history
-from ppdet.engine.manifest import TrainingState, check, read_manifest, read_sealed, write_sealed
-from ppdet.engine.run_folder import RunFolder
-from ppdet.engine.weights import CheckpointError
+from ppdet.engine.runs import analysis
+from ppdet.engine.runs.run_folder import RunFolder
 
 NUMBERS = {"AP": 0.5, "AP50": 0.6, "AP75": 0.4}
 STATE = TrainingState(1, 0, 5, 5, 0.5, True, [[1, 0.5]], 0, {}, 0)

@@ -9,10 +9,11 @@ import pytest
 from tiny import TINY_YAML
 
 from ppdet.core.workspace import load_config
-from ppdet.engine import distributed, run_start
-from ppdet.engine.run_folder import RunFolder
-from ppdet.engine.run_start import RunError, begun
-from ppdet.engine.watchdog import RankLostError, Watchdog, listen, read_line, send
+from ppdet.engine.distributed import collectives
+from ppdet.engine.distributed.watchdog import RankLostError, Watchdog, listen, read_line, send
+from ppdet.engine.runs import run_start
+from ppdet.engine.runs.run_folder import RunFolder
+from ppdet.engine.runs.run_start import RunError, begun
 
 GONE = "rank 1 (process 7 on elsewhere) is gone: it was killed, or its machine went down"
 
@@ -38,7 +39,7 @@ def other_rank(monkeypatch):
     watchdog = Watchdog(0, 2, token="secret", server=server)
     read_line(connection, 60)  # what is unread when it is closed would reset it
     watchdog.closing.set()  # or it would end the tests, too
-    monkeypatch.setattr(distributed, "_watchdog", watchdog)
+    monkeypatch.setattr(collectives, "_watchdog", watchdog)
     with connection:
         yield connection
 

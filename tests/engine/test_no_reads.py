@@ -9,8 +9,8 @@ import pytest
 from ppdet.acceptance.reads import reads_noted
 from ppdet.core.workspace import load_config
 from ppdet.engine.hooks import Hook, at_log_line
-from ppdet.engine.loss_scale import LossScale
 from ppdet.engine.trainer import Trainer
+from ppdet.engine.training.loss_scale import LossScale
 from ppdet.utils import device
 
 LONG = ["log_iter=5", "use_onednn=false", "auto_lr=null"]

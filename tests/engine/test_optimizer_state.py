@@ -5,8 +5,8 @@ import paddle
 import pytest
 from paddle import nn
 
-from ppdet.engine.checkpoint import optimizer_state, set_optimizer_state
-from ppdet.engine.weights import CheckpointError
+from ppdet.engine.checkpoints.state import optimizer_state, set_optimizer_state
+from ppdet.engine.checkpoints.weights import CheckpointError
 
 
 def trained(kind=paddle.optimizer.Momentum, steps=0, **sizes):

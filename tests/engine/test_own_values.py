@@ -4,8 +4,8 @@ import pytest
 
 from ppdet.core.tree import render_inline
 from ppdet.core.workspace import load_config, merge_config
-from ppdet.engine.auto_lr import learning_rate
-from ppdet.engine.run_length import steps_per_iteration, total_steps
+from ppdet.engine.training.auto_lr import learning_rate
+from ppdet.engine.training.run_length import steps_per_iteration, total_steps
 
 BASE = """
 epoch: null

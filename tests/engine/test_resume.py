@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from ppdet.core.workspace import load_config
+from ppdet.engine.checkpoints.manifest import check
+from ppdet.engine.checkpoints.weights import read_arrays
 from ppdet.engine.hooks import Hook
-from ppdet.engine.manifest import check
 from ppdet.engine.trainer import Trainer
-from ppdet.engine.weights import read_arrays
 
 
 class Killed(Exception):

@@ -6,11 +6,11 @@ import signal
 import pytest
 
 from ppdet.core.workspace import load_config
-from ppdet.engine import run_folder
-from ppdet.engine.manifest import check
+from ppdet.engine.checkpoints.manifest import check
+from ppdet.engine.runs import run_folder
 from ppdet.engine.trainer import Trainer
-from ppdet.utils import stop
-from ppdet.utils.stop import Stopped, StopRequests
+from ppdet.utils.process import stop
+from ppdet.utils.process.stop import Stopped, StopRequests
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

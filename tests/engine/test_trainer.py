@@ -13,10 +13,10 @@ from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.data.errors import DataError
 from ppdet.engine.build import build_dataset
-from ppdet.engine.guard import DivergedError
+from ppdet.engine.checkpoints.weights import CheckpointError, read_arrays
 from ppdet.engine.hooks import DeadSideHook, Hook
 from ppdet.engine.trainer import Trainer
-from ppdet.engine.weights import CheckpointError, read_arrays
+from ppdet.engine.training.guard import DivergedError
 
 
 class Recorder(Hook):

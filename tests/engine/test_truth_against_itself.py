@@ -10,10 +10,10 @@ import pytest
 
 from ppdet.core.workspace import load_config
 from ppdet.data.errors import DataError
-from ppdet.data.transform import Decode
+from ppdet.data.transforms import Decode
 from ppdet.deploy.results import coco_image_ids, write_results
 from ppdet.deploy.slicing import Slicing
-from ppdet.engine import distributed
+from ppdet.engine.distributed import collectives
 from ppdet.engine.evaluator import Evaluator
 
 # First id of the images and of the categories, and how they are written.
@@ -81,8 +81,8 @@ def test_ids_of_64_bits_from_two_ranks(tiny, tmp_path, monkeypatch):
         evaluator = Evaluator(cfg)
         evaluator.reader = cfg.create("EvalReader", dataset=evaluator.dataset, rank=rank, world_size=2)
         # What the other rank sends goes through pickle.
-        monkeypatch.setattr(distributed, "gather", lambda value: [value, *pickle.loads(pickle.dumps(shares))])
-        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(collectives, "gather", lambda value: [value, *pickle.loads(pickle.dumps(shares))])
+        monkeypatch.setattr(collectives, "rank", lambda rank=rank: rank)
         numbers = evaluator(oracle)
         shares.append(((evaluator.metric.detections, evaluator.metric.image_ids, evaluator.metric.sizes), 1.0, 0))
     assert len(shares[0][0][1]) == 4 and len(evaluator.metric.image_ids) == 8

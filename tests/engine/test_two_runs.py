@@ -11,15 +11,15 @@ from paddle import nn
 from small_runs import contents, names, run, save, trainer
 
 from ppdet.core.workspace import load_config
-from ppdet.engine.earlier_run import cleared_bytes
-from ppdet.engine.manifest import read_sealed, remove, write_sealed
-from ppdet.engine.run_config import start_weights
-from ppdet.engine.run_folder import RunFolder
-from ppdet.engine.run_start import RunError, announce, begun, find_checkpoint, require_no_other
-from ppdet.engine.weights import CheckpointError, load_weights
-from ppdet.utils.download import MissingFileError
-from ppdet.utils.lock import LockedError
-from ppdet.utils.stop import Stopped
+from ppdet.engine.checkpoints.manifest import read_sealed, remove, write_sealed
+from ppdet.engine.checkpoints.weights import CheckpointError, load_weights
+from ppdet.engine.runs.earlier_run import cleared_bytes
+from ppdet.engine.runs.run_config import start_weights
+from ppdet.engine.runs.run_folder import RunFolder
+from ppdet.engine.runs.run_start import RunError, announce, begun, find_checkpoint, require_no_other
+from ppdet.utils.disk.download import MissingFileError
+from ppdet.utils.disk.lock import LockedError
+from ppdet.utils.process.stop import Stopped
 
 pytestmark = pytest.mark.filterwarnings("ignore:The input state dict is empty")
 WHOLE = (".pdparams", ".pdopt", "0.json", "1.json", ".jsonl", ".jpg")

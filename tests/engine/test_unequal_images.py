@@ -15,11 +15,11 @@ from ppdet.deploy import Detector
 from ppdet.deploy.backends import BACKENDS, obstacle
 from ppdet.deploy.backends.base import Options
 from ppdet.deploy.benchmark import run_benchmark
-from ppdet.deploy.check import EXACT, compare, with_area
+from ppdet.deploy.compare import EXACT, compare, with_area
 from ppdet.deploy.slicing import Slicing
 from ppdet.engine.build import build_trained_model
 from ppdet.engine.evaluator import Evaluator
-from ppdet.engine.export import export_model
+from ppdet.engine.export.graph import export_model
 from ppdet.engine.predictor import Predictor
 
 # 427 pixels are 428 in bfloat16, and there is a location at 428.

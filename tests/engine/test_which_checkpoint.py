@@ -5,9 +5,9 @@ import pytest
 from ppdet.core.errors import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.engine.build import build_trained_model
-from ppdet.engine.manifest import checkpoint
-from ppdet.engine.weights import CheckpointError
-from ppdet.utils.download import DownloadError
+from ppdet.engine.checkpoints.manifest import checkpoint
+from ppdet.engine.checkpoints.weights import CheckpointError
+from ppdet.utils.disk.download import DownloadError
 
 
 @pytest.fixture

@@ -37,10 +37,10 @@ def as_on_gpu() -> Iterator[None]:
 
 def record(name: str, path: Path, options: list[str], data: Path, output: Path) -> None:
     """Record a run's first steps and an evaluation; where asked for, the exported graph."""
+    from ppdet.engine.checkpoints.weights import save_weights
     from ppdet.engine.evaluator import Evaluator
-    from ppdet.engine.loss_scale import LossScale
     from ppdet.engine.trainer import Trainer
-    from ppdet.engine.weights import save_weights
+    from ppdet.engine.training.loss_scale import LossScale
     from ppdet.modeling.backbones import resnet
 
     channels, own = narrower(path)
@@ -83,7 +83,7 @@ def run_export(name: str, cfg: object, folder: Path) -> None:
     """Run an exported graph as it is, without what Paddle Inference makes of it for the CPU."""
     import paddle
 
-    from ppdet.engine.export import export_model
+    from ppdet.engine.export.graph import export_model
 
     folder = export_model(cfg, str(folder))
     graph = paddle.jit.load(str(folder / "model"))

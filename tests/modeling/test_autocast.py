@@ -12,7 +12,7 @@ from paddle import nn
 
 from ppdet.core.workspace import load_config
 from ppdet.engine.build import build_model
-from ppdet.engine.precision import Precision
+from ppdet.engine.training.precision import Precision
 from ppdet.modeling.heads.towers import FCOSFeat
 
 LEVELS = [(level, dtype) for level in ("O1", "O2") for dtype in SMALL]

@@ -1,5 +1,6 @@
 """Constant batch norms, folded into their convolutions: never an earlier value, and few kernels."""
 
+import itertools
 import threading
 
 import numpy as np
@@ -20,7 +21,7 @@ class Network(nn.Layer):
     def __init__(self, freeze=True, norms=2):
         super().__init__()
         sizes = [3, *range(4, 4 + norms)]
-        self.blocks = nn.Sequential(*(ConvNorm(*pair, 3, freeze_norm=freeze) for pair in zip(sizes, sizes[1:])))
+        self.blocks = nn.Sequential(*(ConvNorm(*pair, 3, freeze_norm=freeze) for pair in itertools.pairwise(sizes)))
         for block in self.blocks:
             fill(block.norm)
 

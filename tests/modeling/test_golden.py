@@ -8,7 +8,7 @@ import pytest
 from reference import prepared_samples
 
 from ppdet.core.workspace import load_config
-from ppdet.data.transform import Gt2FCOSTarget
+from ppdet.data.transforms import Gt2FCOSTarget
 from ppdet.modeling.losses import FCOSLoss
 
 STATE_DICTS = {

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Optional
 
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
@@ -127,7 +126,7 @@ def functions_around(node: object) -> set[str]:
     return names
 
 
-def mutant(place: Place, source: str) -> Optional[Mutant]:
+def mutant(place: Place, source: str) -> Mutant | None:
     """None where the change is no Python, or no change."""
     code = mutate_code(source, place.operator, place.occurrence)
     try:

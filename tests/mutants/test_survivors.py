@@ -64,6 +64,12 @@ def test_rooms_have_what_they_name(name):
 
 def test_code_that_differs_by_device_is_in_a_room():
     sources = {path for room in ROOMS.values() for one in room["sources"] for path in ROOT.glob(one)}
-    wanted = ("utils/device.py", "utils/fork.py", "engine/device_choice.py", "modeling/nms.py", "data/device.py")
+    wanted = (
+        "utils/device.py",
+        "utils/process/fork.py",
+        "engine/device_choice.py",
+        "modeling/nms.py",
+        "data/loading/to_device.py",
+    )
     backends = (ROOT / "ppdet/deploy/backends").glob("*.py")
     assert {*(ROOT / "ppdet" / one for one in wanted), *backends} <= sources

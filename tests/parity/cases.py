@@ -1,7 +1,7 @@
 """The cases of the parity proof: what a code base does, in its own terms, and the configuration that says the same."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import foreign
 
@@ -30,12 +30,12 @@ class Case(NamedTuple):
     shapes: Mapping[str, tuple]
     overrides: tuple[str, ...] = ()
     form: str = "zip"
-    wrapper: Optional[str] = "state_dict"
+    wrapper: str | None = "state_dict"
     prefix: str = ""
     depth: int = 50
     groups: int = 1
     caffe_strides: bool = True
-    caffe_mean: Optional[tuple[float, ...]] = (102.9801, 115.9465, 122.7717)
+    caffe_mean: tuple[float, ...] | None = (102.9801, 115.9465, 122.7717)
     exp: bool = True
     quality_on_reg: bool = False
     top_k: int = 1000

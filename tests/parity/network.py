@@ -10,7 +10,7 @@ import pickle
 import sys
 from collections import OrderedDict
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -111,7 +111,7 @@ class Network:
             return self.uniform(0.1, 0.4, shape)
         return self.uniform(0.5, 1.5, shape) if name.endswith(".weight") else self.uniform(-0.3, 0.3, shape)
 
-    def conv(self, name: str, x: Tensor, *, stride: int = 1, groups: int = 1, spread: Optional[tuple] = None) -> Tensor:
+    def conv(self, name: str, x: Tensor, *, stride: int = 1, groups: int = 1, spread: tuple | None = None) -> Tensor:
         """spread: mean and standard deviation, numbers or (channels,), that the first result of it has."""
         weight = self.weights[f"{name}.weight"]
         if f"{name}.conv_offset.weight" in self.weights:

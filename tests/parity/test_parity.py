@@ -10,10 +10,10 @@ from parity.cases import CASES, HEIGHT, WIDTH
 from torch_python import needs_torch, run_torch
 
 from ppdet.core.workspace import load_config
-from ppdet.data.source import ImageFolder
+from ppdet.data.sources import ImageFolder
 from ppdet.engine.build import build_model, build_reader
-from ppdet.engine.conversion import convert_file
-from ppdet.engine.weights import load_weights
+from ppdet.engine.checkpoints.weights import load_weights
+from ppdet.engine.weight_conversion import convert_file
 
 ROOT = Path(__file__).resolve().parents[2]
 SCALE = (0.625, 1.6)

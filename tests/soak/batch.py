@@ -15,23 +15,20 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Optional
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from batch_runs import BatchRun
 
-from ppdet.data.source.image_folder import find_images
+from ppdet.data.sources.image_folder import find_images
 
 HANGS = 3 * 3600  # seconds after which a life of the job is taken to hang
 
 
-def make_images(
-    folder: Path, sources: list[str], count: int, broken: int, rng: random.Random
-) -> dict[str, Optional[str]]:
+def make_images(folder: Path, sources: list[str], count: int, broken: int, rng: random.Random) -> dict[str, str | None]:
     """Fill a folder; return the source of each name, None for broken images."""
-    made: dict[str, Optional[str]] = {}
+    made: dict[str, str | None] = {}
     bad = set(rng.sample(range(count), broken))
     for i in range(count):
         source = sources[i % len(sources)]
@@ -73,7 +70,7 @@ def kill_and_restart(run: BatchRun, shards: int, rng: random.Random) -> list[lis
     return table
 
 
-def check(run: BatchRun, made: dict[str, Optional[str]], model_dir: str) -> list[str]:
+def check(run: BatchRun, made: dict[str, str | None], model_dir: str) -> list[str]:
     """What is wrong with the result."""
     from pycocotools.coco import COCO
 

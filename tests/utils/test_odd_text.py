@@ -7,9 +7,9 @@ import pytest
 from ppdet.core.errors import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.data.errors import DataError
-from ppdet.data.source import ImageFolder
-from ppdet.utils.coco_file import Annotations, coco_categories, load_coco_json
+from ppdet.data.sources import ImageFolder
 from ppdet.utils.errors import DataError as AnyDataError
+from ppdet.utils.formats.coco_file import Annotations, coco_categories, load_coco_json
 
 CONTENT = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "größe"}]}
 

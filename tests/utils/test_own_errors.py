@@ -3,12 +3,12 @@
 import ast
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import pytest
 
-from ppdet.data.collate import SampleSource, Task
-from ppdet.data.transform.compose import Compose
+from ppdet.data.loading.collate import SampleSource, Task
+from ppdet.data.transforms.compose import Compose
 from ppdet.deploy.batch.storage import storage_errors
 from ppdet.utils.errors import UserError
 
@@ -27,16 +27,22 @@ MEANT = {
     ("ppdet/acceptance/jobs.py", "process_of"): "a process that has ended has no variables",
     ("ppdet/acceptance/rank.py", "memory_of_cards"): "there is no nvidia-smi, or it refuses",
     (
-        "ppdet/engine/classes.py",
+        "ppdet/engine/checkpoints/class_names.py",
         "_in_file",
     ): "who reads the arrays tells what is wrong",
-    ("ppdet/engine/classes.py", "_in_manifest"): "a checkpoint whose manifest is damaged says no classes",
-    ("ppdet/engine/export_check.py", "check_images"): "the export is checked on the images that can be read",
-    ("ppdet/engine/manifest.py", "read_manifest"): "a damaged manifest is none, and its checkpoint not complete",
-    ("ppdet/engine/run_folder.py", "run_id"): "a damaged run.json names no run",
-    ("ppdet/engine/trained.py", "started_in"): "a damaged file does not say where the run was started",
-    ("ppdet/utils/annotation_kinds.py", "_kind_in_folder"): "a file that cannot be read is of another kind",
-    ("ppdet/utils/lock.py", "require_free"): "LockedError is no OSError",
+    (
+        "ppdet/engine/checkpoints/class_names.py",
+        "_in_manifest",
+    ): "a checkpoint whose manifest is damaged says no classes",
+    ("ppdet/engine/export/check.py", "check_images"): "the export is checked on the images that can be read",
+    (
+        "ppdet/engine/checkpoints/manifest.py",
+        "read_manifest",
+    ): "a damaged manifest is none, and its checkpoint not complete",
+    ("ppdet/engine/runs/run_folder.py", "run_id"): "a damaged run.json names no run",
+    ("ppdet/engine/runs/trained.py", "started_in"): "a damaged file does not say where the run was started",
+    ("ppdet/utils/formats/annotation_kinds.py", "_kind_in_folder"): "a file that cannot be read is of another kind",
+    ("ppdet/utils/disk/lock.py", "require_free"): "LockedError is no OSError",
     ("ppdet/utils/logger.py", "emit"): "_write is the handler's own",
 }
 
@@ -56,7 +62,7 @@ def trees() -> dict[str, ast.Module]:
     }
 
 
-def name_of(node: Optional[ast.AST]) -> str:
+def name_of(node: ast.AST | None) -> str:
     """The last part of a name: `a.b.c` is c, and so is `a.b.c(…)`."""
     node = node.func if isinstance(node, ast.Call) else node
     return getattr(node, "attr", None) or getattr(node, "id", "")
@@ -114,7 +120,7 @@ def raising(modules: dict[str, ast.Module], errors: set[str]) -> set[str]:
         found |= more
 
 
-def caught(handler: Optional[ast.expr]) -> set[str]:
+def caught(handler: ast.expr | None) -> set[str]:
     if handler is None:
         return {"BaseException"}
     return {name_of(one) for one in (handler.elts if isinstance(handler, ast.Tuple) else [handler])}

@@ -9,12 +9,12 @@ import pytest
 
 from ppdet.core.workspace import load_config
 from ppdet.data.errors import DataError
-from ppdet.data.source import COCODataSet, ImageFolder
+from ppdet.data.sources import COCODataSet, ImageFolder
 from ppdet.deploy.batch.inputs import read_list
 from ppdet.deploy.preprocess import read_infer_cfg
 from ppdet.deploy.results import list_images
 from ppdet.deploy.serve import read_token
-from ppdet.utils.files import decode_text, read_text
+from ppdet.utils.disk.files import decode_text, read_text
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITTEN = {
@@ -149,11 +149,11 @@ def test_the_check_below_finds_what_it_looks_for():
 
 # What these read is no user's: /proc/cpuinfo, and a page that the tool wrote itself. The acceptance kit reads what its
 # own processes have written.
-OTHERS = {"ppdet/modeling/cpu/__init__.py", "ppdet/utils/paddle_setup.py", "tools/model_zoo.py"}
+OTHERS = {"ppdet/modeling/cpu/__init__.py", "ppdet/utils/process/paddle_setup.py", "tools/model_zoo.py"}
 
 
 def test_every_reader_of_text_knows_byte_order_marks():
-    """All text is read by ppdet.utils.files.read_text: a mark would become part of the first name or key."""
+    """All text is read by ppdet.utils.disk.files.read_text: a mark would become part of the first name or key."""
     readers = set()
     for folder in ("ppdet", "tools", "deploy", "dataset"):
         for path in sorted((ROOT / folder).rglob("*.py")):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ppdet.engine.analysis import Run, draw_curves
+from ppdet.engine.runs.analysis import Run, draw_curves
 from ppdet.visualize import draw_detections
 from ppdet.visualize.text import is_legible, put_text, text_size
 

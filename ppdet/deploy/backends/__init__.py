@@ -3,13 +3,12 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
 
 from ppdet.deploy.backends.base import Backend, Options, reason
 from ppdet.deploy.backends.onnx_runtime import ONNXRuntime
 from ppdet.deploy.backends.open_vino import OpenVINO
 from ppdet.deploy.backends.paddle_inference import PaddleInference
-from ppdet.deploy.check import SelfCheck
+from ppdet.deploy.compare import SelfCheck
 from ppdet.deploy.errors import DeployError
 from ppdet.utils.logger import get_logger
 
@@ -79,7 +78,7 @@ def fastest(folder: Path, options: Options) -> Backend:
     return best
 
 
-def tell_first(backend: Backend, check: Optional[SelfCheck], usable: Sequence[str]) -> None:
+def tell_first(backend: Backend, check: SelfCheck | None, usable: Sequence[str]) -> None:
     """Log that "auto" has not compared engines, where there are several."""
     if len(usable) > 1:
         lacks = "has no self-check" if check is None else "has a self-check without detections, nothing"

@@ -6,12 +6,11 @@ import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 
 from ppdet.deploy.errors import DeployError
-from ppdet.utils.cpu import cpu_count
+from ppdet.utils.process.cpu import cpu_count
 
 DEVICE = re.compile(r"cpu|(?!cpu)[a-z][a-z0-9_]*(:[0-9]+)?")
 
@@ -28,7 +27,7 @@ class Options:
 
     device: str = "cpu"
     precision: str = "fp32"
-    threads: Optional[int] = None
+    threads: int | None = None
     tensorrt: bool = False
     onednn: bool = True
     max_batch: int = 1
@@ -87,12 +86,12 @@ class Backend(ABC):
 
     @classmethod
     @abstractmethod
-    def find(cls, folder: Path, precision: str) -> Optional[Path]:
+    def find(cls, folder: Path, precision: str) -> Path | None:
         """The file of the folder that this engine loads for this precision, None where there is none."""
 
     @classmethod
     @abstractmethod
-    def refusal(cls, options: Options) -> Optional[str]:
+    def refusal(cls, options: Options) -> str | None:
         """Why this engine cannot run with these options, None where it can."""
 
     @abstractmethod

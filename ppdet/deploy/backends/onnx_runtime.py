@@ -1,7 +1,6 @@
 """ONNX Runtime."""
 
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 
@@ -44,12 +43,12 @@ class ONNXRuntime(Backend):
         self.outputs = OUTPUTS if set(OUTPUTS) <= set(names) else names
 
     @classmethod
-    def find(cls, folder: Path, precision: str) -> Optional[Path]:
+    def find(cls, folder: Path, precision: str) -> Path | None:
         path = folder / ("model_fp16.onnx" if precision == "fp16" else "model.onnx")
         return path if path.is_file() else None
 
     @classmethod
-    def refusal(cls, options: Options) -> Optional[str]:
+    def refusal(cls, options: Options) -> str | None:
         if options.precision not in ("fp32", "fp16"):
             return f"it has no {options.precision} here; fp32 and fp16 it has"
         if options.kind not in ("cpu", "gpu"):

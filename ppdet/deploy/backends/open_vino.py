@@ -4,13 +4,13 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ppdet.deploy.backends.base import Backend, Options, reason
 from ppdet.deploy.errors import DeployError
-from ppdet.utils.cpu import cpu_count
+from ppdet.utils.process.cpu import cpu_count
 
 if TYPE_CHECKING:
     import openvino
@@ -54,12 +54,12 @@ class OpenVINO(Backend):
         self.outputs = [names[name] for name in OUTPUTS] if set(OUTPUTS) <= set(names) else list(compiled.outputs)
 
     @classmethod
-    def find(cls, folder: Path, precision: str) -> Optional[Path]:
+    def find(cls, folder: Path, precision: str) -> Path | None:
         names = ("model_fp16.xml",) if precision == "fp16" else ("model.xml", "model.onnx")
         return next((folder / name for name in names if (folder / name).is_file()), None)
 
     @classmethod
-    def refusal(cls, options: Options) -> Optional[str]:
+    def refusal(cls, options: Options) -> str | None:
         if options.tensorrt:
             return "it has no TensorRT"
         if options.precision not in TYPES:

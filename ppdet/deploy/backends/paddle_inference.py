@@ -2,17 +2,17 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ppdet.deploy.backends import tensorrt
 from ppdet.deploy.backends.base import Backend, Options, reason
-from ppdet.deploy.backends.operators import LEFT_IN_FLOAT32
+from ppdet.deploy.backends.operator_names import LEFT_IN_FLOAT32
 from ppdet.deploy.errors import DeployError
 from ppdet.utils import device
 from ppdet.utils.logger import get_logger
-from ppdet.utils.paddle_setup import load_paddle
+from ppdet.utils.process.paddle_setup import load_paddle
 
 if TYPE_CHECKING:
     from paddle import inference
@@ -52,12 +52,12 @@ class PaddleInference(Backend):
         self.load()
 
     @classmethod
-    def find(cls, folder: Path, precision: str) -> Optional[Path]:
+    def find(cls, folder: Path, precision: str) -> Path | None:
         graph = next((folder / name for name in GRAPHS if (folder / name).is_file()), None)
         return graph if (folder / "model.pdiparams").is_file() else None
 
     @classmethod
-    def refusal(cls, options: Options) -> Optional[str]:
+    def refusal(cls, options: Options) -> str | None:
         if options.kind == "cpu":
             if options.precision not in ("fp32", "bf16"):
                 return f"it has no {options.precision} on a CPU; fp32 and bf16 it has"

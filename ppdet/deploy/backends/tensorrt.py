@@ -15,16 +15,16 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ppdet.deploy.backends.base import Options
-from ppdet.deploy.backends.conversion import LEAST_OPERATORS, WORKSPACE, convert
-from ppdet.deploy.backends.operators import NOT_FOR_TENSORRT
+from ppdet.deploy.backends.operator_names import NOT_FOR_TENSORRT
+from ppdet.deploy.backends.tensorrt_conversion import LEAST_OPERATORS, WORKSPACE, convert
 from ppdet.deploy.backends.warm_up import warm_up
 from ppdet.utils import device
-from ppdet.utils.files import one_process
+from ppdet.utils.disk.files import one_process
 from ppdet.utils.logger import get_logger
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ FOLDER, DONE, SHAPES = "tensorrt", "complete", "shapes.pbtxt"
 MakeConfig = Callable[[Path], "inference.Config"]
 
 
-def refusal(options: Options) -> Optional[str]:
+def refusal(options: Options) -> str | None:
     """Why TensorRT cannot compile with these options here, None where it can."""
     from paddle import inference
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ppdet.deploy.check import SelfCheck
+from ppdet.deploy.compare import SelfCheck
 from ppdet.deploy.preprocess import Preprocess, Size, read_infer_cfg
 
 

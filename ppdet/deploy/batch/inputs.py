@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple
 
 from ppdet.data.errors import DataError
-from ppdet.data.source.image_folder import EXTENSIONS
+from ppdet.data.sources.image_folder import EXTENSIONS
 from ppdet.deploy.batch.storage import absolute, is_url, locate, open_storage, storage_errors
-from ppdet.utils.files import decode_text, lines_of
+from ppdet.utils.disk.files import decode_text, lines_of
 
 # Rows of a Parquet file of images that are in memory at once.
 ROWS = 16
@@ -25,8 +25,8 @@ class Item(NamedTuple):
 
     name: str
     path: str
-    image: Optional[Union[str, bytes]]
-    error: Optional[str] = None
+    image: str | bytes | None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class EncodedImages:
 
     files: Sequence[tuple[str, int]]
     column: str
-    name_column: Optional[str] = None
+    name_column: str | None = None
 
     # Parquet is read from the beginning of a group of rows on, so that small tasks would read it again and again.
     whole_shards = True
@@ -78,16 +78,16 @@ class EncodedImages:
         return {"pieces": pieces, "column": self.column, "name_column": self.name_column}
 
 
-Inputs = Union[ImagePaths, EncodedImages]
+Inputs = ImagePaths | EncodedImages
 
 
 def find_inputs(
     place: str,
     *,
-    image_dir: Optional[str] = None,
-    path_column: Optional[str] = None,
-    bytes_column: Optional[str] = None,
-    name_column: Optional[str] = None,
+    image_dir: str | None = None,
+    path_column: str | None = None,
+    bytes_column: str | None = None,
+    name_column: str | None = None,
 ) -> Inputs:
     """The images of a folder, of a text file with one path a line, or of Parquet files.
 
@@ -189,7 +189,7 @@ def column_of_paths(fs: Any, path: str, column: str) -> Iterator[str]:
         yield from (value or "" for value in values(batch, column))
 
 
-def encoded_images(fs: Any, files: Sequence[str], column: str, name_column: Optional[str]) -> EncodedImages:
+def encoded_images(fs: Any, files: Sequence[str], column: str, name_column: str | None) -> EncodedImages:
     found = []
     for path in files:
         file = parquet_file(fs, path)
@@ -258,8 +258,8 @@ def read_rows(task: dict) -> Iterator[Item]:
 
 
 def rows_between(
-    url: str, start: int, stop: int, column: str, name_column: Optional[str]
-) -> Iterator[tuple[Any, Optional[bytes]]]:
+    url: str, start: int, stop: int, column: str, name_column: str | None
+) -> Iterator[tuple[Any, bytes | None]]:
     """Name (None without a column for it) and bytes of rows of a Parquet file, few of them in memory at once."""
     file = parquet_file(*open_storage(url))
     groups, row, first = [], 0, 0

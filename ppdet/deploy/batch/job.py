@@ -3,11 +3,11 @@
 import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 from ppdet.data.errors import DataError
 from ppdet.deploy.batch.inputs import ImagePaths, Inputs, find_inputs
-from ppdet.deploy.batch.manifest import Manifest, fingerprint, read_manifest, require_same
+from ppdet.deploy.batch.job_file import Manifest, fingerprint, read_manifest, require_same
 from ppdet.deploy.batch.pipeline import Pool, ray_session
 from ppdet.deploy.batch.run import Run
 from ppdet.deploy.batch.shards import COCO, DETECTIONS, Counts, Shards
@@ -37,19 +37,19 @@ class BatchJob:
     model_dir: str
     input: str
     output: str
-    image_dir: Optional[str] = None
-    path_column: Optional[str] = None
-    bytes_column: Optional[str] = None
-    name_column: Optional[str] = None
+    image_dir: str | None = None
+    path_column: str | None = None
+    bytes_column: str | None = None
+    name_column: str | None = None
     threshold: float = 0.0
-    workers: Optional[int] = None
+    workers: int | None = None
     cpu_threads: int = 1
     batch_size: int = 1
-    shard_size: Optional[int] = None
+    shard_size: int | None = None
     backend: str = "auto"
     device: str = "cpu"
-    precision: Optional[str] = None
-    ray_address: Optional[str] = None
+    precision: str | None = None
+    ray_address: str | None = None
 
 
 class Summary(NamedTuple):
@@ -160,7 +160,7 @@ def new_manifest(
     )
 
 
-def summarize(manifest: Manifest, folder: Folder, run: Optional[Run], done: dict[int, Counts]) -> Summary:
+def summarize(manifest: Manifest, folder: Folder, run: Run | None, done: dict[int, Counts]) -> Summary:
     """Write that a job is complete, and say what it brought.
 
     Raises:

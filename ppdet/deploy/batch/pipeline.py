@@ -8,14 +8,14 @@ import signal
 import sys
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from ppdet.deploy.batch.inputs import Inputs
 from ppdet.deploy.batch.worker import WORKER, DetectorWorker, Tally, WorkerSettings, choose_backend
 from ppdet.deploy.errors import DeployError
-from ppdet.utils.cpu import cpu_count
 from ppdet.utils.logger import get_logger
-from ppdet.utils.stop import Stopped, say
+from ppdet.utils.process.cpu import cpu_count
+from ppdet.utils.process.stop import Stopped, say
 
 logger = get_logger(__name__)
 
@@ -68,7 +68,7 @@ def stop(number: int, frame: object) -> None:
 
 
 @contextlib.contextmanager
-def ray_session(address: Optional[str], cpus: int) -> Iterator[None]:
+def ray_session(address: str | None, cpus: int) -> Iterator[None]:
     """Ray, started on this machine for this job alone, or the cluster of an address. One that runs already is used.
 
     Args:
@@ -123,7 +123,7 @@ class Pool:
         DeployError: Ray has no room for them, or the model cannot be loaded.
     """
 
-    def __init__(self, settings: WorkerSettings, workers: Optional[int]) -> None:
+    def __init__(self, settings: WorkerSettings, workers: int | None) -> None:
         import ray
 
         self.resources = {"num_cpus": settings.threads, "num_gpus": int(settings.device == "gpu")}

@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import Any
 
 from ppdet.deploy.batch.inputs import Inputs, read_items
-from ppdet.deploy.batch.manifest import Manifest
+from ppdet.deploy.batch.job_file import Manifest
 from ppdet.deploy.batch.pipeline import Pool, split, task_images
 from ppdet.deploy.batch.shards import Counts, Shards, schema, to_table
 from ppdet.deploy.batch.worker import WORKER, new_row

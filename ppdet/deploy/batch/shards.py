@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from ppdet.deploy.batch.storage import Folder
 
@@ -78,7 +78,7 @@ class Shards:
                     found[shard] = counts
         return found
 
-    def _counts(self, shard: int) -> Optional[Counts]:
+    def _counts(self, shard: int) -> Counts | None:
         """None for a file that is damaged, or not of this job."""
         import pyarrow
         from pyarrow import parquet

@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from ppdet.data.errors import ImageError
 from ppdet.deploy.batch.inputs import in_one_line, read_items
@@ -127,7 +127,7 @@ class DetectorWorker:
         self.run(batch)
         return rows
 
-    def prepare(self, image: Any, row: dict) -> Optional[dict]:
+    def prepare(self, image: Any, row: dict) -> dict | None:
         """The sample for `Detector.run`; None, with the reason in the row, for an image that cannot be read."""
         try:
             sample = self.detector.prepare(image)
@@ -157,7 +157,7 @@ class DetectorWorker:
             row["classes"], row["names"] = kept.classes.tolist(), list(kept.names)
 
 
-def new_row(image_id: int, name: str, path: str, error: Optional[str] = None) -> dict:
+def new_row(image_id: int, name: str, path: str, error: str | None = None) -> dict:
     """The row of an image in which nothing was detected yet."""
     row: dict = {"image_id": image_id, "file_name": name, "path": path, "width": None, "height": None}
     row.update(boxes=[], scores=[], classes=[], names=[], error=error)

@@ -4,9 +4,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
-from ppdet.deploy.serving.metrics import Metrics
+from ppdet.deploy.serving.prometheus import Metrics
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -48,7 +48,7 @@ class Batcher:
         self.metrics = metrics
         self.waiting: list[Item] = []
         self.closed = False
-        self.running_since: Optional[float] = None
+        self.running_since: float | None = None
         self.condition = threading.Condition()
         metrics.queue_depth.set_function(lambda: len(self.waiting))
         self.thread = threading.Thread(target=self.work, name="model", daemon=True)
@@ -84,7 +84,7 @@ class Batcher:
             self.run_batch(batch)
             self.running_since = None
 
-    def gather(self) -> Optional[list[Item]]:
+    def gather(self) -> list[Item] | None:
         """Wait for the next batch; None at the end."""
         with self.condition:
             while not self.waiting:

@@ -4,7 +4,6 @@ import io
 import warnings
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Optional
 
 from PIL import Image
 from starlette.requests import Request
@@ -37,7 +36,7 @@ class Settings:
     max_body_mb: float = 20.0
     max_pixels: int = 50_000_000
     timeout_s: float = 30.0
-    token: Optional[str] = None
+    token: str | None = None
 
     @property
     def max_body(self) -> int:
@@ -51,7 +50,7 @@ class Refused(Exception):
     The line is for the client: it has nothing of the server in it but the limits that the request is beyond.
     """
 
-    def __init__(self, status: int, reason: str, headers: Optional[dict[str, str]] = None) -> None:
+    def __init__(self, status: int, reason: str, headers: dict[str, str] | None = None) -> None:
         line = "".join(c if c.isprintable() else " " for c in reason)
         line = " ".join(line.split())
         self.reason = line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 3] + "..."

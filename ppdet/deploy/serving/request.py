@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, Optional
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData
@@ -24,7 +24,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     threshold: float = Field(0.5, ge=0, le=1, allow_inf_nan=False, description="least score of a detection")
-    format: Optional[Format] = Field(None, description="of the answer; the header Accept says it as well")
+    format: Format | None = Field(None, description="of the answer; the header Accept says it as well")
 
 
 class Body(Options):

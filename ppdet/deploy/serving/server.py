@@ -8,7 +8,6 @@ import socket
 import struct
 import sys
 import time
-from typing import Optional
 
 import uvicorn
 
@@ -72,12 +71,12 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         return await super().on_tick(counter) or self.service.failure is not None
 
-    async def startup(self, sockets: Optional[list[socket.socket]] = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         host, port = sockets[0].getsockname()[:2]
         logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
-    async def shutdown(self, sockets: Optional[list[socket.socket]] = None) -> None:
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.service.draining = True
         logger.info("ending: finishing %d requests", self.service.admitted)
         for listener in sockets or []:

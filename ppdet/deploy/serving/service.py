@@ -5,19 +5,19 @@ import time
 from collections.abc import Awaitable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from ppdet.data.errors import ImageError
-from ppdet.data.transform.decode import decode_image
+from ppdet.data.transforms.decode import decode_image
 from ppdet.deploy.detector import Detections, Detector
 from ppdet.deploy.serving.batching import Batcher
 from ppdet.deploy.serving.limits import Settings, broken_image, check_image, too_busy
-from ppdet.deploy.serving.metrics import Metrics
-from ppdet.utils.cpu import cpu_count
+from ppdet.deploy.serving.prometheus import Metrics
 from ppdet.utils.logger import get_logger
+from ppdet.utils.process.cpu import cpu_count
 from ppdet.visualize import draw_detections
 
 logger = get_logger(__name__)
@@ -55,7 +55,7 @@ class Service:
         self.metrics.in_flight.set_function(lambda: self.admitted)
         self.admitted = 0
         self.ready = self.draining = False
-        self.failure: Optional[Exception] = None
+        self.failure: Exception | None = None
 
     async def start(self) -> None:
         """Start the threads, and the model's first run, which takes longer than others."""
@@ -82,7 +82,7 @@ class Service:
         self.pool.shutdown()
 
     @property
-    def obstacle(self) -> Optional[str]:
+    def obstacle(self) -> str | None:
         """Why nobody should send a request now; None when all is well."""
         if self.draining:
             return "the server is about to end"

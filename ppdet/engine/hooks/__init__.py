@@ -3,7 +3,7 @@
 from ppdet.core.config import Config
 from ppdet.engine.hooks.base import Hook, at_log_line
 from ppdet.engine.hooks.boards import BoardHook, TensorBoard, VisualDL
-from ppdet.engine.hooks.checkpoint import CheckpointHook
+from ppdet.engine.hooks.checkpointing import CheckpointHook
 from ppdet.engine.hooks.dead_side import DeadSideHook
 from ppdet.engine.hooks.history import HistoryHook
 from ppdet.engine.hooks.log import LogHook

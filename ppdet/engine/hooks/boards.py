@@ -5,13 +5,12 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
 
 import cv2
 import numpy as np
 
 from ppdet.core.errors import ConfigError
-from ppdet.engine import distributed
+from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook
 from ppdet.engine.hooks.history import EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, read_history
 from ppdet.utils.logger import get_logger
@@ -94,7 +93,7 @@ class BoardHook(Hook):
         ConfigError: the board's package is not installed.
     """
 
-    def __init__(self, board: type, folder: Optional[str] = None) -> None:
+    def __init__(self, board: type, folder: str | None = None) -> None:
         self.board = board
         self.folder = folder
         self.opened: object = None
@@ -110,7 +109,7 @@ class BoardHook(Hook):
         return [f"{self.folder or self.board.name}/"]
 
     def before_train(self, trainer: object) -> None:
-        if distributed.rank() != 0:
+        if collectives.rank() != 0:
             return
         folder = Path(self.folder) if self.folder else trainer.output / self.board.name
         try:
@@ -131,7 +130,7 @@ class BoardHook(Hook):
     def after_pseudo_labels(self, trainer: object, figures: dict[str, float], picture: np.ndarray) -> None:
         self.add(PSEUDO_LABELS, {"figures": figures}, trainer.iteration, picture)
 
-    def add(self, event: str, figures: dict, iteration: int, picture: Optional[np.ndarray] = None) -> None:
+    def add(self, event: str, figures: dict, iteration: int, picture: np.ndarray | None = None) -> None:
         if self.opened is None:
             return
         try:

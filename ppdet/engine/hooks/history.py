@@ -4,11 +4,10 @@ import datetime
 import json
 import math
 from pathlib import Path
-from typing import Optional
 
-from ppdet.engine import distributed
+from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook
-from ppdet.utils.files import atomic_path, is_count, is_number, read_json_lines
+from ppdet.utils.disk.files import atomic_path, is_count, is_number, read_json_lines
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -30,14 +29,14 @@ class HistoryHook(Hook):
     """
 
     def __init__(self) -> None:
-        self.path: Optional[Path] = None
+        self.path: Path | None = None
         self.failed = False
 
     def writes(self, trainer: object) -> list[str]:
         return [HISTORY]
 
     def before_train(self, trainer: object) -> None:
-        if distributed.rank() != 0:
+        if collectives.rank() != 0:
             return
         path = self.path = trainer.output / HISTORY
         source = trainer.resumed_from and trainer.resumed_from.parent / HISTORY
@@ -61,7 +60,7 @@ class HistoryHook(Hook):
         self.write(trainer, PSEUDO_LABELS, {"figures": figures})
 
     def write(self, trainer: object, event: str, figures: dict) -> None:
-        if distributed.rank() != 0:
+        if collectives.rank() != 0:
             return
         self.path = self.path or trainer.output / HISTORY
         epochs_before, steps = divmod(trainer.iteration - 1, trainer.steps_per_epoch)

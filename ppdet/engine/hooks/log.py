@@ -3,16 +3,15 @@
 import datetime
 import math
 import time
-from typing import Optional
 
 import paddle
 from tqdm import tqdm
 
-from ppdet.engine import distributed
+from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook, at_log_line
-from ppdet.engine.memory import peak_memory
-from ppdet.engine.methods import scalars
-from ppdet.engine.schedule import plan_of, warn_of_misfits
+from ppdet.engine.training.memory import peak_memory
+from ppdet.engine.training.methods import scalars
+from ppdet.engine.training.schedule import plan_of, warn_of_misfits
 from ppdet.utils.logger import get_logger, is_watched
 
 logger = get_logger(__name__)
@@ -27,7 +26,7 @@ class LogHook(Hook):
 
     def __init__(self, interval: int) -> None:
         self.interval = interval
-        self.bar: Optional[tqdm] = None
+        self.bar: tqdm | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -47,7 +46,7 @@ class LogHook(Hook):
             trainer.steps_per_epoch,
             "" if trainer.total_steps % trainer.steps_per_epoch == 0 else f", {trainer.total_steps} steps in all",
             trainer.images_per_step,
-            distributed.world_size(),
+            collectives.world_size(),
             trainer.output,
         )
         if trainer.iteration < trainer.total_steps:
@@ -141,7 +140,7 @@ class LogHook(Hook):
 
     def after_train(self, trainer: object) -> None:
         seconds = datetime.timedelta(seconds=round(time.perf_counter() - self.start))
-        skipped = sum(distributed.gather(len(trainer.reader.skipped)))
+        skipped = sum(collectives.gather(len(trainer.reader.skipped)))
         logger.info("trained %d steps in %s", trainer.iteration - self.first_iteration, seconds)
         if skipped:
             logger.warning("%d training images could not be read and were replaced by others", skipped)

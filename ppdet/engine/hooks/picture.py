@@ -4,8 +4,8 @@ from pathlib import Path
 
 import paddle
 
-from ppdet.data.transform.color import NormalizeImage
-from ppdet.engine import distributed
+from ppdet.data.transforms.color import NormalizeImage
+from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook
 from ppdet.utils.logger import get_logger
 from ppdet.visualize import draw_batch
@@ -30,7 +30,7 @@ class BatchPictureHook(Hook):
         return [picture_name(number) for number in range(1, self.batches + 1)]
 
     def after_step(self, trainer: object) -> None:
-        if distributed.rank() != 0:
+        if collectives.rank() != 0:
             return
         for batch in trainer.batches[: self.batches - self.drawn]:
             self.drawn += 1

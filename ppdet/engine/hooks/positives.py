@@ -1,10 +1,8 @@
 """A watch on the first steps: is there anything to learn?"""
 
-from typing import Union
-
 from paddle import Tensor
 
-from ppdet.engine import distributed
+from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook, at_log_line
 from ppdet.utils.logger import get_logger
 
@@ -24,9 +22,9 @@ class PositivesHook(Hook):
     def __init__(self, steps: int = 10, patience: int = 100, interval: int = 1) -> None:
         self.first, self.patience, self.interval = steps, patience, interval
         self.steps = self.images = 0
-        self.positives: Union[int, Tensor] = 0
-        self.boxes: Union[int, Tensor] = 0
-        self.done = distributed.rank() != 0
+        self.positives: int | Tensor = 0
+        self.boxes: int | Tensor = 0
+        self.done = collectives.rank() != 0
 
     def after_step(self, trainer: object) -> None:
         if self.done or "positives" not in trainer.losses:
@@ -51,7 +49,7 @@ class PositivesHook(Hook):
             logger.warning("%s", no_positives(self.steps, self.images, boxes))
 
 
-def boxes_in(batch: dict) -> Union[int, Tensor]:
+def boxes_in(batch: dict) -> int | Tensor:
     """Boxes of a training batch: padded ones have class -1, lists of tensors have none."""
     labels = batch["gt_class"]
     return sum(len(rows) for rows in labels) if isinstance(labels, list) else (labels >= 0).sum()

@@ -6,13 +6,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 from paddle import profiler
 
 from ppdet.core.cli import flag
 from ppdet.core.errors import ConfigError, nearest
-from ppdet.engine import distributed
+from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook
 from ppdet.utils import device
 from ppdet.utils.logger import get_logger
@@ -48,7 +47,7 @@ class ProfilerOptions:
     state: str = "All"
     sorted_key: str = "total"
     tracer_option: str = "Default"
-    profile_path: Optional[Path] = None
+    profile_path: Path | None = None
     exit_on_finished: bool = False
     timer_only: bool = False
 
@@ -99,12 +98,12 @@ class ProfilerHook(Hook):
     def __init__(self, options: ProfilerOptions) -> None:
         self.options = options
         self.steps = 0  # of this process
-        self.profiler: Optional[profiler.Profiler] = None
+        self.profiler: profiler.Profiler | None = None
 
     def path(self, trainer: object) -> Path:
         path = self.options.profile_path or trainer.output / "profiler" / "trace.json"
-        rank = distributed.rank()
-        return path.with_name(f"{path.stem}_rank{rank}{path.suffix}") if distributed.world_size() > 1 else path
+        rank = collectives.rank()
+        return path.with_name(f"{path.stem}_rank{rank}{path.suffix}") if collectives.world_size() > 1 else path
 
     def writes(self, trainer: object) -> list[str]:
         return [] if self.options.timer_only else [str(self.path(trainer).absolute())]
@@ -137,7 +136,7 @@ class ProfilerHook(Hook):
             self.stop()
             if self.options.exit_on_finished:
                 logger.info("profiled: ending, as exit_on_finished says")
-                distributed.wait_for_all()
+                collectives.wait_for_all()
                 raise StopAfterProfile(0)
 
     def on_stop(self, trainer: object) -> None:
@@ -174,7 +173,7 @@ class ProfilerHook(Hook):
             done.summary(sorted_by=order, op_detail=self.options.tracer_option != "Default", views=VIEWS)
 
 
-def targets(state: str) -> Optional[list[profiler.ProfilerTarget]]:
+def targets(state: str) -> list[profiler.ProfilerTarget] | None:
     """What Paddle is to record for the option `state`; None: all that it can. GPU means the device, whatever it is."""
     target = profiler.ProfilerTarget
     if state == "All":

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 import paddle
@@ -10,13 +9,13 @@ import paddle.nn.functional as F
 
 from ppdet.data.classes import mismatch
 from ppdet.data.errors import DataError
-from ppdet.data.source.coco import COCODataSet
-from ppdet.data.source.dataset import DetectionDataset
-from ppdet.engine import distributed
-from ppdet.engine.classes import classes_of
+from ppdet.data.sources.coco_dataset import COCODataSet
+from ppdet.data.sources.dataset import DetectionDataset
+from ppdet.engine.checkpoints.class_names import classes_of
+from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook
 from ppdet.engine.hooks.picture import normalization
-from ppdet.metrics.pseudo_labels import Selected, Truth, measure
+from ppdet.metrics.pseudo_label_quality import Selected, Truth, measure
 from ppdet.modeling.heads.fcos_head import DenseMaps
 from ppdet.utils.boxes import clip_to_image
 from ppdet.utils.logger import get_logger
@@ -56,7 +55,7 @@ class PseudoLabelHook(Hook):
     def __init__(self, *, epochs: int, images: int = 16) -> None:
         self.epochs = epochs
         self.images = images
-        self.reader: Optional[object] = None
+        self.reader: object | None = None
         self.truth: dict[int, Truth] = {}  # by image id, in pixels of the file
 
     def writes(self, trainer: object) -> list[str]:
@@ -78,9 +77,9 @@ class PseudoLabelHook(Hook):
 
     def look(self, trainer: object, epoch: int, step: int = 0) -> None:
         """Judge the teacher after that many epochs, and steps of the next one, on rank 0, while the others wait."""
-        if distributed.rank() == 0:
+        if collectives.rank() == 0:
             self.tell(trainer, epoch, step)
-        distributed.wait_for_all()
+        collectives.wait_for_all()
 
     def tell(self, trainer: object, epoch: int, step: int) -> None:
         when = f"after epoch {epoch}" + (f" and {step} steps" if step else "") if epoch or step else "before training"

@@ -1,7 +1,6 @@
 """FCOS: "FCOS: Fully Convolutional One-Stage Object Detection" (Tian et al., arXiv:1904.01355)."""
 
 from collections.abc import Sequence
-from typing import Optional, Union
 
 import paddle
 from paddle import Tensor, nn
@@ -72,9 +71,7 @@ class FCOS(nn.Layer):
         """Whether the loss takes distances in strides of their level, otherwise in pixels."""
         return self.fcos_head.distances_in_strides
 
-    def forward(
-        self, batch: dict, normalizers: Optional[tuple[Tensor, ...]] = None
-    ) -> Union[dict, tuple[Tensor, Tensor]]:
+    def forward(self, batch: dict, normalizers: tuple[Tensor, ...] | None = None) -> dict | tuple[Tensor, Tensor]:
         """Losses of a training batch in training mode, detections of an evaluation batch otherwise.
 
         Training wrappers such as DataParallel act on this method only; all else calls the methods below.
@@ -107,12 +104,12 @@ class FCOS(nn.Layer):
         """The same maps with distances in pixels of the network's input."""
         return maps._replace(distances=self.fcos_head.pixel_distances(maps))
 
-    def loss(self, maps: DenseMaps, targets: dict, normalizers: Optional[tuple[Tensor, ...]] = None) -> dict:
+    def loss(self, maps: DenseMaps, targets: dict, normalizers: tuple[Tensor, ...] | None = None) -> dict:
         """Losses as `FCOSLoss` gives them; `targets` as `Gt2FCOSTarget` makes them."""
         with Float32():
             return self.fcos_head.fcos_loss(maps, targets, normalizers)
 
-    def detect(self, maps: DenseMaps, scale_factor: Tensor, im_shape: Optional[Tensor] = None) -> tuple[Tensor, Tensor]:
+    def detect(self, maps: DenseMaps, scale_factor: Tensor, im_shape: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Rows (M, 6) of [class, score, x1, y1, x2, y2] in pixels of the original images, and rows per image (N,).
 
         Args:
@@ -141,8 +138,8 @@ class FCOS(nn.Layer):
         self,
         maps: DenseMaps,
         scale_factor: Tensor,
-        score_threshold: Optional[float] = None,
-        im_shape: Optional[Tensor] = None,
+        score_threshold: float | None = None,
+        im_shape: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Boxes (N, R, 4) in pixels of the original images and scores (N, C, R), before suppression.
 

@@ -5,7 +5,7 @@ arXiv:1611.05431) for groups; "Bag of Tricks" (He et al., arXiv:1812.01187), sec
 """
 
 from collections.abc import Sequence
-from typing import Literal, Optional
+from typing import Literal
 
 import paddle.nn.functional as F
 from paddle import Tensor, nn
@@ -123,7 +123,7 @@ def make_shortcut(in_channels: int, out_channels: int, stride: int, variant: str
     return ConvNorm(in_channels, out_channels, 1, stride=stride, **conv)
 
 
-def close(last: ConvNorm, y: Tensor, shortcut: Tensor, short: Optional[nn.Layer], se: Optional[nn.Layer]) -> Tensor:
+def close(last: ConvNorm, y: Tensor, shortcut: Tensor, short: nn.Layer | None, se: nn.Layer | None) -> Tensor:
     """A block's end: its last convolution of y, plus the shortcut, through a ReLU."""
     shortcut = shortcut if short is None else short(shortcut)
     return last(y, residual=shortcut, relu=True) if se is None else finish(se(last(y)), shortcut, True)

@@ -9,7 +9,6 @@ Gradients come by one call of `backward()`. `paddle.grad` of some inputs only, g
 """
 
 import functools
-from typing import Optional
 
 import paddle
 from paddle import Tensor, nn
@@ -76,7 +75,7 @@ def takes_norm(norm: nn.Layer, x: Tensor) -> bool:
     return all(v.dtype == paddle.float32 and v.shape == [x.shape[1]] for v in (norm.weight, norm.bias))
 
 
-def convolve(conv: nn.Conv2D, x: Tensor, **options: object) -> Optional[Tensor]:
+def convolve(conv: nn.Conv2D, x: Tensor, **options: object) -> Tensor | None:
     """`convolution.convolve`, or None where Paddle has to do it: on another device, or a layer of another kind."""
     if not takes(x):
         return None
@@ -109,7 +108,7 @@ def has_bfloat16() -> bool:
 @functools.lru_cache(maxsize=2)
 def agrees(dtype: str) -> bool:
     """Whether the operations give Paddle's numbers, computing in this type. Found out once, which takes 0.1 s."""
-    from ppdet.modeling.cpu.check import difference
+    from ppdet.modeling.cpu.self_test import difference
 
     try:
         found = difference(dtype)

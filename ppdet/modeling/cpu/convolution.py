@@ -1,7 +1,5 @@
 """Convolution, with what follows it."""
 
-from typing import Optional
-
 import paddle
 from paddle import Tensor, nn
 from paddle.autograd import PyLayer
@@ -47,9 +45,9 @@ class ConvolutionFunction(PyLayer):
         ctx: object,
         x: Tensor,
         weight: Tensor,
-        bias: Optional[Tensor],
-        residual: Optional[Tensor],
-        scale: Optional[Tensor],
+        bias: Tensor | None,
+        residual: Tensor | None,
+        scale: Tensor | None,
         convolution: Convolution,
     ) -> Tensor:
         spec = convolution.spec
@@ -103,12 +101,12 @@ def convolve(
     conv: nn.Conv2D,
     x: Tensor,
     *,
-    residual: Optional[Tensor] = None,
+    residual: Tensor | None = None,
     relu: bool = False,
-    scale: Optional[Tensor] = None,
-    shift: Optional[Tensor] = None,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
     float_result: bool = False,
-) -> Optional[Tensor]:
+) -> Tensor | None:
     """relu(conv(x) * scale + shift + residual), or None where oneDNN cannot compute it.
 
     Args:
@@ -124,8 +122,8 @@ def convolve(
 
 
 def describe(
-    conv: nn.Conv2D, x: Tensor, bias: Optional[Tensor], residual: Optional[Tensor], relu: bool, float_result: bool
-) -> Optional[ConvolutionSpec]:
+    conv: nn.Conv2D, x: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool, float_result: bool
+) -> ConvolutionSpec | None:
     """The convolution as oneDNN's, or None: oneDNN reads memory as it is told to, so that all has to fit first."""
     weight, padding = conv.weight, pair(conv._padding)
     if padding is None or conv._padding_mode != "zeros" or conv._data_format != "NCHW":
@@ -152,7 +150,7 @@ def describe(
     return spec if fits and min(spec.y) > 0 else None
 
 
-def pair(value: object) -> Optional[tuple[int, int]]:
+def pair(value: object) -> tuple[int, int] | None:
     """(vertical, horizontal) of Paddle's strides, dilations and paddings; None for a padding of another form."""
     if isinstance(value, int):
         return value, value

@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple
 
 import numpy as np
 import paddle
@@ -114,7 +114,7 @@ class Owned:
 class Descriptor(Owned):
     """Shape, data type and layout of an array. `strides` in elements; None leaves the layout to the primitive."""
 
-    def __init__(self, shape: Sequence[int], data_type: int, strides: Optional[Sequence[int]]) -> None:
+    def __init__(self, shape: Sequence[int], data_type: int, strides: Sequence[int] | None) -> None:
         destroy = "dnnl_memory_desc_destroy"
         if strides is None:
             create, layout = "dnnl_memory_desc_create_with_tag", ANY_LAYOUT
@@ -186,7 +186,7 @@ CONVOLUTION = 0x1
 class Plan(Owned):
     """A primitive before it is compiled: what it does, in which layouts."""
 
-    def __init__(self, kind: str, *arguments: object, attributes: Optional[Attributes] = None) -> None:
+    def __init__(self, kind: str, *arguments: object, attributes: Attributes | None = None) -> None:
         self.kind, self.attributes = kind, attributes or Attributes()
         handles = [a.handle if isinstance(a, Owned) else a for a in arguments]
         handles.append(self.attributes.handle)
@@ -209,7 +209,7 @@ class Plan(Owned):
 class Scratch(threading.local):
     """Memory that primitives compute in, shared by all of a thread's."""
 
-    memory: Optional[np.ndarray] = None
+    memory: np.ndarray | None = None
 
     def of_size(self, size: int) -> int:
         """Address of at least that many bytes, aligned to a page."""
@@ -277,7 +277,7 @@ class Buffer:
 
 
 # What a primitive reads or writes: a dense array, or the address of one that is kept alive elsewhere.
-Array = Union[Tensor, np.ndarray, Buffer, int]
+Array = Tensor | np.ndarray | Buffer | int
 
 
 def address(array: Array) -> int:

@@ -1,7 +1,7 @@
 """The operations of a training step, compiled for a shape once and kept in bounded caches."""
 
 import functools
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import paddle
 from paddle import Tensor
@@ -123,7 +123,7 @@ class Convolution:
             passes += [self.backward_data, self.backward_weights(spec.bias)]
         self.is_fast = not any(one.plan.implementation.startswith("ref") for one in passes)
 
-    def _forward_plan(self, y: object, bias: bool, attributes: Optional[Attributes]) -> Plan:
+    def _forward_plan(self, y: object, bias: bool, attributes: Attributes | None) -> Plan:
         return Plan(
             "convolution_forward",
             FORWARD_TRAINING,
@@ -160,21 +160,21 @@ class Convolution:
             self._backward_weights[bias] = Primitive(plan, {**arguments, **({DIFF_BIAS: vector} if bias else {})})
         return self._backward_weights[bias]
 
-    def pack(self, weight: Tensor, scale: Optional[Tensor], primitive: Primitive) -> Buffer:
+    def pack(self, weight: Tensor, scale: Tensor | None, primitive: Primitive) -> Buffer:
         """Weights (O, C / groups, kh, kw), times scale (O,), in the layout that `primitive` reads."""
         layout = primitive.plan.descriptor(WEIGHTS)
         buffer = Buffer(layout)
         self._reorder(self.plain_weights, layout, scale, weight, buffer)
         return buffer
 
-    def unpack(self, buffer: Buffer, scale: Optional[Tensor], primitive: Primitive) -> Tensor:
+    def unpack(self, buffer: Buffer, scale: Tensor | None, primitive: Primitive) -> Tensor:
         """The gradient that `primitive` left in `buffer`, times scale (O,), as Paddle has weights."""
         gradient = paddle.empty(self.spec.weights, "float32")
         layout = primitive.plan.descriptor(DIFF_WEIGHTS)
         self._reorder(layout, self.plain_weights, scale, buffer, gradient)
         return gradient
 
-    def _reorder(self, source: object, target: object, scale: Optional[Tensor], read: object, write: object) -> None:
+    def _reorder(self, source: object, target: object, scale: Tensor | None, read: object, write: object) -> None:
         """Compiled anew for every call: that is a look-up in the library's own cache."""
         attributes = None
         arguments, arrays = {SRC: source, DST: target}, {SRC: read, DST: write}
@@ -188,7 +188,7 @@ class Convolution:
 
 
 @functools.lru_cache(maxsize=KEPT)
-def convolution(spec: ConvolutionSpec) -> Optional[Convolution]:
+def convolution(spec: ConvolutionSpec) -> Convolution | None:
     """None where oneDNN has no implementation on this processor, or only the slow one that it tests the others with;
     and where in bfloat16 the gradient of some weights would be whatever the memory held."""
     if spec.data != onednn.FLOAT32 and spec.has_idle_taps:

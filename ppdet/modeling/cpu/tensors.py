@@ -9,7 +9,7 @@ import contextlib
 import ctypes
 import threading
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import paddle
 from paddle import Tensor
@@ -27,7 +27,7 @@ class State(threading.local):
     """What the layers of one thread share: the type they compute in, and weights already in oneDNN's layout."""
 
     data = FLOAT32
-    packed: Optional[dict] = None
+    packed: dict | None = None
 
 
 state = State()
@@ -79,7 +79,7 @@ class UnchangedWeights:
 class PackedWeights:
     """A layer's weights, times a factor of each output channel if any, in every layout that was asked for."""
 
-    def __init__(self, weight: Tensor, scale: Optional[Tensor]) -> None:
+    def __init__(self, weight: Tensor, scale: Tensor | None) -> None:
         self.weight, self.scale = weight, scale
         self.buffers: list[tuple[object, Buffer]] = []
 
@@ -92,7 +92,7 @@ class PackedWeights:
         return self.buffers[-1][1]
 
 
-def packed_weights(weight: Tensor, scale: Optional[Tensor]) -> PackedWeights:
+def packed_weights(weight: Tensor, scale: Tensor | None) -> PackedWeights:
     if state.packed is None:
         return PackedWeights(weight, scale)
     # The entry keeps weight and scale alive, so that no other tensor can have their ids.
@@ -119,7 +119,7 @@ def like_input(gradient: Tensor, dtype: object) -> Tensor:
     return view if view.dtype == dtype else pixels_first(view, DATA_TYPES[dtype]).transpose(CHANNELS_FIRST)
 
 
-def needs_gradient(*tensors: Optional[Tensor]) -> bool:
+def needs_gradient(*tensors: Tensor | None) -> bool:
     return paddle.is_grad_enabled() and any(t is not None and not t.stop_gradient for t in tensors)
 
 
@@ -168,11 +168,11 @@ class Input(NamedTuple):
     differentiable: bool
 
     @classmethod
-    def of(cls, tensor: Optional[Tensor]) -> "Input":
+    def of(cls, tensor: Tensor | None) -> "Input":
         return cls(None, False) if tensor is None else cls(tensor.dtype, not tensor.stop_gradient)
 
 
-def wanted(inputs: Sequence[Input], gradients: Sequence[Optional[Tensor]]) -> tuple:
+def wanted(inputs: Sequence[Input], gradients: Sequence[Tensor | None]) -> tuple:
     """What a backward pass returns: one entry for each given input, None for one that takes no gradient."""
     pairs = zip(inputs, gradients)
     return tuple(gradient if given.differentiable else None for given, gradient in pairs if given.dtype is not None)

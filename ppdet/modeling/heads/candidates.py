@@ -1,7 +1,6 @@
 """The best of a level's locations, or of the classes at them: what enters suppression of each image."""
 
 from collections.abc import Sequence
-from typing import Optional
 
 import paddle
 from paddle import Tensor
@@ -36,7 +35,7 @@ def best_classes(boxes: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Ten
     return take(boxes, index % count), values.unsqueeze(1) * own.astype("float32")
 
 
-def most_of_a_class(logits: Sequence[Tensor], count: Optional[int]) -> Optional[int]:
+def most_of_a_class(logits: Sequence[Tensor], count: int | None) -> int | None:
     """How many detections of one class suppression of an image can get: one of each location, of each level's `count`
     best where that is a number. None where only the run of a graph knows the sizes.
 

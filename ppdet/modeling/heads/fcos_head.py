@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Optional, Union
+from typing import Literal, NamedTuple
 
 import paddle
 import paddle.nn.functional as F
@@ -93,13 +93,13 @@ class FCOSHead(nn.Layer):
         num_shift: float = 0.5,
         even_locations: bool = False,
         sqrt_score: bool = False,
-        class_threshold: Optional[float] = None,
-        level_top_k: Optional[int] = None,
+        class_threshold: float | None = None,
+        level_top_k: int | None = None,
         level_top_k_of: Literal["locations", "classes"] = "locations",
         clip_boxes: bool = False,
         last_pixel: bool = False,
-        fcos_loss: Optional[nn.Layer] = "FCOSLoss",
-        nms: Optional[MultiClassNMS] = "MultiClassNMS",
+        fcos_loss: nn.Layer | None = "FCOSLoss",
+        nms: MultiClassNMS | None = "MultiClassNMS",
         trt: bool = False,
     ) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class FCOSHead(nn.Layer):
         return [d * stride for d, stride in zip(maps.distances, self.fpn_stride)]
 
     def decode(
-        self, maps: DenseMaps, score_threshold: Optional[float] = None, im_shape: Optional[Tensor] = None
+        self, maps: DenseMaps, score_threshold: float | None = None, im_shape: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return boxes (N, R, 4), x1 y1 x2 y2 in the network's input, and scores (N, C, R) in 0..1.
 
@@ -257,7 +257,7 @@ class FCOSHead(nn.Layer):
         scores = self.score(take(logits, index), take(quality, index)).transpose([0, 2, 1]) * exists.unsqueeze(1)
         return best_classes(boxes, scores, self.level_top_k) if of_classes else (boxes, scores)
 
-    def boxes_at(self, index: Tensor, width: Union[int, Tensor], distances: Tensor, step: Pair) -> Tensor:
+    def boxes_at(self, index: Tensor, width: int | Tensor, distances: Tensor, step: Pair) -> Tensor:
         """Boxes (N, K, 4) of distances (N, K, 4) at the locations `index`, (K,) or (N, K), row by row of `width`."""
         x, y = (place.astype("float32") + self.num_shift for place in (index % width, index // width))
         down, right = in_float(step)
@@ -274,7 +274,7 @@ class FCOSHead(nn.Layer):
         passes = logits > math.log(self.class_threshold / (1 - self.class_threshold))
         return score * passes.astype("float32")
 
-    def clip(self, boxes: Tensor, im_shape: Optional[Tensor]) -> Tensor:
+    def clip(self, boxes: Tensor, im_shape: Tensor | None) -> Tensor:
         """Boxes (N, R, 4) in the network's input, within images of im_shape (N, 2) y, x where `clip_boxes` says so.
 
         Raises:

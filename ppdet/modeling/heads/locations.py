@@ -1,13 +1,12 @@
 """Where the locations of a level lie in the network's input."""
 
 import math
-from typing import Union
 
 import paddle
 from paddle import Tensor
 
 # Of rows and of columns: whole numbers, or int tensors in a static graph, where the size of the input decides.
-Pair = tuple[Union[int, Tensor], Union[int, Tensor]]
+Pair = tuple[int | Tensor, int | Tensor]
 
 
 def size_of(level_map: Tensor) -> Pair:
@@ -47,7 +46,7 @@ def inside(size: Pair, step: Pair, num_shift: float, im_shape: Tensor) -> Tensor
     return in_rows.astype("float32") * in_columns.astype("float32")
 
 
-def first_pixel(step: Union[int, Tensor], num_shift: float) -> Union[int, Tensor]:
+def first_pixel(step: int | Tensor, num_shift: float) -> int | Tensor:
     """The pixel in which the first location lies."""
     if isinstance(step, int):
         return math.floor(step * num_shift)

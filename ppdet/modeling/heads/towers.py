@@ -1,6 +1,6 @@
 """The towers of an FCOS head, and the deformable convolutions in them."""
 
-from typing import Literal, Union
+from typing import Literal
 
 from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import Constant, Normal
@@ -78,7 +78,7 @@ class FCOSFeat(nn.Layer):
         feat_out: int = 256,
         num_convs: int = 4,
         norm_type: Literal["bn", "sync_bn", "gn"] = "gn",
-        use_dcn: Union[bool, Literal["last"]] = False,
+        use_dcn: bool | Literal["last"] = False,
         conv_bias: bool = True,
     ) -> None:
         super().__init__()

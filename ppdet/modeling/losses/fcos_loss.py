@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal, Optional
+from typing import Literal
 
 import paddle
 import paddle.distributed as dist
@@ -60,7 +60,7 @@ class FCOSLoss(nn.Layer):
         self.count_images = count_images
         self.average_over_ranks = average_over_ranks
 
-    def forward(self, maps, targets: dict, normalizers: Optional[tuple[Tensor, ...]] = None) -> dict:
+    def forward(self, maps, targets: dict, normalizers: tuple[Tensor, ...] | None = None) -> dict:
         """Losses of a batch.
 
         Args:

@@ -1,7 +1,7 @@
 """Feature pyramid: "Feature Pyramid Networks for Object Detection" (Lin et al., arXiv:1612.03144), section 3."""
 
 from collections.abc import Sequence
-from typing import Literal, Optional
+from typing import Literal
 
 from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import XavierUniform
@@ -36,7 +36,7 @@ class FPN(nn.Layer):
         has_extra_convs: bool = True,
         use_c5: bool = False,
         relu_before_extra_convs: bool = True,
-        norm_type: Optional[Literal["bn", "sync_bn", "gn"]] = None,
+        norm_type: Literal["bn", "sync_bn", "gn"] | None = None,
         freeze_norm: Freeze = False,
     ) -> None:
         super().__init__()

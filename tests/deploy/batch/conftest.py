@@ -13,7 +13,7 @@ from tiny import TINY_YAML, write_tiny_coco
 pytest.importorskip("ray.data", reason="the extra `batch` is not installed")
 
 from ppdet.deploy.detector import Detector
-from ppdet.engine.export import export_model
+from ppdet.engine.export.graph import export_model
 
 IMAGES = 26
 # Workers of Ray run it when they start. A file of this name is the death of whoever opens it.

@@ -7,7 +7,7 @@ import pytest
 from patience import PATIENCE
 
 from ppdet.deploy.serving.batching import Batcher
-from ppdet.deploy.serving.metrics import Metrics
+from ppdet.deploy.serving.prometheus import Metrics
 
 
 class Engine:

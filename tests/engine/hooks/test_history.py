@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ppdet.core.workspace import load_config
+from ppdet.engine.checkpoints.manifest import read_sealed, write_sealed
 from ppdet.engine.hooks.history import HISTORY, HistoryHook, finite, read_history
-from ppdet.engine.manifest import read_sealed, write_sealed
 from ppdet.engine.trainer import Trainer
 
 NUMBERS = {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"}

@@ -9,10 +9,10 @@ import pytest
 from tiny import TINY_SEMI_YAML, TINY_YAML, write_tiny_coco
 
 from ppdet.core.workspace import load_config
-from ppdet.engine.analysis import read_run, table
 from ppdet.engine.hooks import Hook, PseudoLabelHook, pseudo_labels
 from ppdet.engine.hooks.history import HISTORY, PSEUDO_LABELS, read_history
 from ppdet.engine.hooks.pseudo_labels import select
+from ppdet.engine.runs.analysis import read_run, table
 from ppdet.engine.trainer import Trainer
 from ppdet.modeling.heads.fcos_head import DenseMaps
 

@@ -16,7 +16,7 @@ from patience import PATIENCE
 from processors import needs_bfloat16
 
 from ppdet.modeling import cpu
-from ppdet.modeling.cpu import check, onednn, primitives
+from ppdet.modeling.cpu import onednn, primitives, self_test
 from ppdet.modeling.cpu.tensors import state
 from ppdet.modeling.layers import Conv2D, ConvNorm, for_paddle
 from ppdet.utils import device
@@ -39,13 +39,13 @@ def test_own_check_passes_and_leaves_the_random_state_alone():
     paddle.seed(3)
     expected = paddle.rand([4]).numpy()
     paddle.seed(3)
-    assert check.difference("float32") < 1e-5
+    assert self_test.difference("float32") < 1e-5
     np.testing.assert_array_equal(paddle.rand([4]).numpy(), expected)
 
 
 @needs_bfloat16
 def test_bfloat16_is_used_where_the_processor_multiplies_it():
-    assert 1e-4 < check.difference("bfloat16") < 0.1
+    assert 1e-4 < self_test.difference("bfloat16") < 0.1
     assert cpu.has_bfloat16() == onednn.multiplies_bfloat16()
 
 
@@ -70,8 +70,10 @@ def test_processors_without_bfloat16_instructions_compute_in_float32(instruction
 def test_operations_that_are_missing_in_bfloat16_are_told_in_one_line(undecided, monkeypatch, log):
     log.set_level(logging.INFO)
     monkeypatch.setattr(onednn, "multiplies_bfloat16", lambda: True)
-    right = check.convolve
-    monkeypatch.setattr(check, "convolve", lambda *a, **b: None if state.data == onednn.BFLOAT16 else right(*a, **b))
+    right = self_test.convolve
+    monkeypatch.setattr(
+        self_test, "convolve", lambda *a, **b: None if state.data == onednn.BFLOAT16 else right(*a, **b)
+    )
     assert cpu.ready() and not cpu.has_bfloat16()
     assert (
         log.text.count("CPU layers: no bfloat16 by oneDNN here: it has no convolution for training on this processor")
@@ -80,16 +82,16 @@ def test_operations_that_are_missing_in_bfloat16_are_told_in_one_line(undecided,
 
 
 def test_wrong_numbers_are_noticed(undecided, monkeypatch, log):
-    right = check.maps.max_pool
-    monkeypatch.setattr(check.maps, "max_pool", lambda *a: right(*a) * 1.01)
+    right = self_test.maps.max_pool
+    monkeypatch.setattr(self_test.maps, "max_pool", lambda *a: right(*a) * 1.01)
     assert not cpu.ready()
     assert "results differ" in log.text
 
 
 def test_gradients_that_are_not_numbers_are_noticed(undecided, monkeypatch, log):
-    right = check.maps.UpsamplingFunction.backward
+    right = self_test.maps.UpsamplingFunction.backward
     nan = staticmethod(lambda ctx, dy: right(ctx, dy) * float("nan"))
-    monkeypatch.setattr(check.maps.UpsamplingFunction, "backward", nan)
+    monkeypatch.setattr(self_test.maps.UpsamplingFunction, "backward", nan)
     assert not cpu.ready()
     assert "differ by nan" in log.text
 

@@ -1,0 +1,1 @@
+"""From merged YAML to objects: merging, validating, looking up and building."""

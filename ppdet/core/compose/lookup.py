@@ -1,0 +1,72 @@
+"""The effective value at a dotted key: set by a file, by -o, shared from a global, or a default."""
+
+from ppdet.core.compose.inject import ComponentConfig, component_config, over_default
+from ppdet.core.compose.validate import parse_spec
+from ppdet.core.errors import ConfigKeyError, nearest
+from ppdet.core.registry import component_names, get_schema, is_component
+from ppdet.core.settings import SETTINGS, SLOTS, Setting, setting_names
+from ppdet.core.tree import Node, from_plain
+
+
+def find(root: Node, key: str) -> Node:
+    """Return the effective value at a dotted key. ConfigKeyError with the nearest name if there is none."""
+    first, *rest = key.split(".")
+    if is_component(first) or (first in SLOTS and first in root.value):
+        if rest:
+            return _find_parameter(component_config(root, first), rest, key)
+        return root.value.get(first, Node({}, "default"))
+    if first in SETTINGS:
+        return _descend(filled(SETTINGS[first], root.value.get(first)), rest, key, first)
+    if first in root.value:
+        return _descend(root.value[first], rest, key, first)
+    if first in SLOTS:
+        return Node(None, "default")
+    hint = nearest(first, [*component_names(), *setting_names()])
+    raise ConfigKeyError(f"{key}: neither a component nor a global setting{hint}")
+
+
+def filled(setting: Setting, node: Node | None) -> Node:
+    """Return the value of a global setting, given as `node` or not at all, with defaults where it leaves out keys."""
+    if node is None:
+        node = from_plain(setting.default, "default")
+    if node.value is None or not setting.keys:
+        return node
+    entries = {name: filled(below, node.value.get(name)) for name, below in setting.keys.items()}
+    return Node(entries, node.origin, None, node.layer)
+
+
+def _find_parameter(config: ComponentConfig, steps: list[str], key: str) -> Node:
+    name, *rest = steps
+    if name == "name":
+        return Node(config.schema.name, config.location)
+    parameter = config.schema.parameters.get(name)
+    if parameter is None:
+        hint = nearest(name, config.schema.parameters)
+        raise ConfigKeyError(f"{key}: {config.schema.name} has no parameter {name!r}{hint}")
+    node = config.node(parameter)
+    if not parameter.injected or not rest:
+        return _descend(node, rest, key, f"{config.key}.{name}")
+    if node.is_list:
+        node = _descend(node, rest[:1], key, f"{config.key}.{name}")
+        rest = rest[1:]
+    if not rest:
+        return node
+    component, overrides = parse_spec(node, key, parameter.default)
+    if rest[0] == component:
+        rest = rest[1:]
+    overrides = over_default(overrides, component, parameter.default)
+    below = ComponentConfig(config.root, get_schema(component), overrides, key)
+    return _find_parameter(below, rest, key) if rest else node
+
+
+def _descend(node: Node | None, steps: list[str], key: str, where: str) -> Node:
+    for step in steps:
+        if node.is_map and step in node.value:
+            node = node.value[step]
+        elif node.is_list and step.isdigit() and int(step) < len(node.value):
+            node = node.value[int(step)]
+        else:
+            choices = [str(word) for word in node.value] if node.is_map else []
+            raise ConfigKeyError(f"{key}: {where} has no {step!r}{nearest(step, choices)}")
+        where = f"{where}.{step}"
+    return node

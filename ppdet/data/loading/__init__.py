@@ -1,0 +1,1 @@
+"""From data sets to batches of tensors: samplers, worker processes, collating, copying to the device."""

@@ -1,0 +1,8 @@
+"""Data sets: lists of records that name an image file and its boxes."""
+
+from ppdet.data.sources.coco_dataset import COCODataSet
+from ppdet.data.sources.dataset import DetectionDataset
+from ppdet.data.sources.image_folder import ImageFolder
+from ppdet.data.sources.semi import SemiCOCODataSet
+
+__all__ = ["COCODataSet", "DetectionDataset", "ImageFolder", "SemiCOCODataSet"]

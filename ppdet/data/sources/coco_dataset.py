@@ -1,0 +1,224 @@
+"""COCO annotations (https://cocodataset.org/#format-data) as records."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ppdet.core.workspace import register, serializable
+from ppdet.data.errors import DataError
+from ppdet.data.sources.coco_boxes import MOST_PIXELS, Boxes
+from ppdet.data.sources.dataset import DetectionDataset, join_path, require_folder
+from ppdet.utils.formats.coco_file import (
+    Annotations,
+    coco_categories,
+    column,
+    file_names_of,
+    image_ids_of,
+    load_coco_json,
+    shown,
+)
+from ppdet.utils.logger import get_logger
+from ppdet.utils.shipped_data import how_to_get
+
+logger = get_logger(__name__)
+
+FIELDS = ("image", "gt_bbox", "gt_class", "is_crowd")
+
+
+@register
+@serializable
+class COCODataSet(DetectionDataset):
+    """A COCO detection data set, read when constructed.
+
+    Args:
+        dataset_dir: folder of the data set; the two paths below are relative to it.
+        image_dir: folder of the images.
+        anno_path: the JSON file.
+        data_fields: what the records hold, of image, gt_bbox, gt_class, is_crowd.
+        sample_num: only the first so many images, in the file's order; -1 for all.
+        load_crowd: keep boxes marked iscrowd. Kept ones are boxes like any other, training targets too. Boxes marked
+            `ignore` are never training targets. COCO's evaluation looks at iscrowd alone, whatever is set here.
+        allow_empty: keep images without any usable box; false leaves them out (of evaluation too).
+        empty_ratio: with allow_empty, keep at most this share of empty images among all kept ones, chosen
+            at random once; negative or at least 1 keeps all.
+        repeat: how often every image comes in an epoch.
+        for_evaluation: the images are evaluated, not trained on: boxes marked `ignore` are boxes, and an image is empty
+            only where the file has nothing that COCO's evaluation looks at, neither boxes nor crowds. null is true in
+            EvalDataset, and false elsewhere.
+
+    Classes are numbered in the order of their category ids. Boxes stay as they stand, in pixels: Decode clips them to
+    their image, and drops those outside, when it reads the image, since width and height of the file may be wrong.
+    Boxes that are not numbers, without area, or left of or above every image are dropped here. One line of log counts
+    what was left out, and why. iscrowd and ignore are 0 or 1, true or false, or "0" or "1".
+    Ids are whole numbers of at most 64 bits.
+    Raises DataError for a missing folder or file and for a file that is not COCO JSON.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataset_dir: str | None = None,
+        image_dir: str | None = None,
+        anno_path: str | None = None,
+        data_fields: Sequence[str] = ("image",),
+        sample_num: int = -1,
+        load_crowd: bool = False,
+        allow_empty: bool = False,
+        empty_ratio: float = 1.0,
+        repeat: int = 1,
+        for_evaluation: bool | None = None,
+    ) -> None:
+        unknown = sorted(set(data_fields) - set(FIELDS))
+        if unknown:
+            raise ValueError(f"COCODataSet.data_fields: no field {unknown[0]!r}, there are {', '.join(FIELDS)}")
+        if not anno_path:
+            raise ValueError("COCODataSet.anno_path is not set: name the annotation file, relative to dataset_dir")
+        if repeat < 1:
+            raise ValueError(f"COCODataSet.repeat is {repeat}, expected at least 1")
+        if dataset_dir:
+            require_folder(join_path(dataset_dir, None))
+        self.anno_path = join_path(dataset_dir, anno_path)
+        self.image_dir = join_path(dataset_dir, image_dir)
+
+        content = load_coco_json(self.anno_path)
+        self.category_ids, self.class_names = self._categories(content)
+        images = _Images(content, self.image_dir, self.anno_path)
+        if not os.path.isdir(self.image_dir):
+            advice = how_to_get(self.image_dir, "check COCODataSet.image_dir")
+            raise DataError(f"image folder {self.image_dir} does not exist: {advice}")
+        wants_boxes = any(field != "image" for field in data_fields)
+        if wants_boxes and content.get("annotations") is None:
+            raise DataError(f"{self.anno_path} has no 'annotations': leave only image in data_fields, or name another")
+        annotations = Annotations(
+            self._annotations(content), image_ids=images.ids, category_ids=self.category_ids, path=self.anno_path
+        )
+        del content
+        boxes = Boxes(annotations, images, self.anno_path, load_crowd, bool(for_evaluation))
+        self.findings = boxes.findings(annotations, images)
+        repeated = images.repeated() if boxes.total else ""
+        if repeated:
+            self.findings.append(repeated)
+
+        kept = np.arange(len(images.ids))
+        if boxes.total or wants_boxes:  # a file without annotations lists images to detect on: all are kept
+            kept = _choose(~boxes.is_full, sample_num, allow_empty, empty_ratio)
+        elif sample_num >= 0:
+            kept = kept[:sample_num]
+        self.records = [self._record(i, images, boxes, data_fields) for i in kept.tolist()] * repeat
+        if not self.records:
+            reason = self.findings[0] if self.findings else "what does sample_num say?"
+            reason = f"({boxes.report()}): {reason}" if images.ids else "(it lists none)"
+            advice = "; allow_empty: true keeps its images all the same" if images.ids and for_evaluation else ""
+            raise DataError(f"{self.anno_path}: no image is left to use {reason}{advice}")
+        left_out = len(images.ids) - len(kept)
+        logger.info(
+            f"{os.path.basename(self.anno_path)}: {len(kept)} images"
+            f"{f' ({left_out} without boxes or beyond sample_num left out)' if left_out else ''}"
+            f"{f', each {repeat} times' if repeat > 1 else ''}, {len(self.class_names)} classes,"
+            f" {boxes.report()}"
+        )
+
+    @classmethod
+    def from_config(cls, cfg: Mapping) -> dict:
+        given = cfg["for_evaluation"]
+        return {"for_evaluation": cfg.key == "EvalDataset" if given is None else given}
+
+    def _categories(self, content: dict[str, Any]) -> tuple[list[int], list[str]]:
+        return coco_categories(content, self.anno_path)
+
+    def _annotations(self, content: dict[str, Any]) -> list:
+        return [] if content.get("annotations") is None else content["annotations"]
+
+    def _renumber(self, new: np.ndarray) -> None:
+        for record in {id(record): record for record in self.records}.values():  # repeated ones are one object
+            if "gt_class" in record:
+                record["gt_class"] = new[record["gt_class"]]
+
+    def _record(self, i: int, images: "_Images", boxes: "Boxes", data_fields: Sequence[str]) -> dict:
+        record = {
+            "im_id": np.array([images.ids[i]], dtype=np.int64),
+            "im_file": images.files[i],
+            "h": int(images.heights[i]),
+            "w": int(images.widths[i]),
+        }
+        span = slice(boxes.starts[i], boxes.starts[i + 1])
+        if "gt_bbox" in data_fields:
+            record["gt_bbox"] = boxes.xyxy[span]
+        if "gt_class" in data_fields:
+            record["gt_class"] = boxes.classes[span]
+        if "is_crowd" in data_fields:
+            record["is_crowd"] = boxes.crowd[span]
+        return record
+
+
+class _Images:
+    """The file's images as columns, in its order."""
+
+    def __init__(self, content: dict[str, Any], folder: str, path: str) -> None:
+        self.ids = image_ids_of(content, path)
+        rows = content["images"]
+        self.names = file_names_of(content, path)
+        self.files = [image_path(folder, name) for name in self.names]
+        self.widths = self._side(rows, "width", path)
+        self.heights = self._side(rows, "height", path)
+
+    def repeated(self) -> str:
+        """A line on images that name one file, "" where none do."""
+        if len(set(self.files)) == len(self.files):
+            return ""
+        ids: dict[str, list[int]] = {}
+        for identity, path in zip(self.ids, self.files):
+            ids.setdefault(path, []).append(identity)
+        some = next(path for path, found in ids.items() if len(found) > 1)
+        count, (first, second, *_) = len(self.files) - len(ids), ids[some]
+        return (
+            f"{count} images name a file that another one names too, e.g. ids {first} and {second} both {some}: each "
+            "comes with its own boxes alone, so that objects of the other are learned as background: put them together"
+        )
+
+    def _side(self, rows: list, key: str, path: str) -> np.ndarray:
+        """(N,) pixels."""
+        values = column(rows, key, "image", path)
+        try:
+            sides = np.array(values, dtype=np.float64)
+            right = (sides >= 1) & (sides <= MOST_PIXELS) if sides.shape == (len(values),) else np.zeros(1, bool)
+            right = right & [type(value) is not bool for value in values]
+        except (TypeError, ValueError, OverflowError):
+            right = np.array([_is_side(value) for value in values])
+        if not right.all():
+            wrong = int(np.argmin(right))
+            raise DataError(
+                f"{path}: image {self.names[wrong]} has no size: its {key} is {shown(values[wrong])}, expected pixels"
+            )
+        return np.round(sides).astype(np.int64)
+
+
+def image_path(folder: str, name: str) -> str:
+    """The path of an image that a file calls `name`; what Windows wrote with backslashes is found elsewhere too."""
+    path = os.path.join(folder, name)
+    if "\\" in name and os.sep != "\\" and not os.path.exists(path):
+        return os.path.join(folder, name.replace("\\", "/"))
+    return path
+
+
+def _is_side(value: Any) -> bool:
+    try:
+        return type(value) is not bool and 1 <= float(value) <= MOST_PIXELS
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _choose(is_empty: np.ndarray, sample_num: int, allow_empty: bool, empty_ratio: float) -> np.ndarray:
+    """Positions of the images to keep, in the file's order."""
+    kept = np.arange(len(is_empty)) if allow_empty else np.flatnonzero(~is_empty)
+    if sample_num >= 0:
+        kept = kept[:sample_num]
+    if allow_empty and 0 <= empty_ratio < 1:
+        full, empty = kept[~is_empty[kept]], kept[is_empty[kept]]
+        count = min(int(len(full) * empty_ratio / (1 - empty_ratio)), len(empty))
+        # Seeded by a constant: every rank and every run must hold the same records.
+        drawn = np.random.default_rng(0).choice(empty, size=count, replace=False)
+        kept = np.sort(np.concatenate([full, drawn]))
+    return kept

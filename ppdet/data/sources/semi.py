@@ -1,0 +1,80 @@
+"""Labelled and unlabelled halves of the data of semi-supervised training."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ppdet.core.workspace import register, serializable
+from ppdet.data.errors import DataError
+from ppdet.data.sources.coco_dataset import COCODataSet
+from ppdet.data.sources.dataset import join_path, require_folder
+from ppdet.data.sources.image_folder import EXTENSIONS, find_images
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+
+@register
+@serializable
+class SemiCOCODataSet(COCODataSet):
+    """A COCO data set with labels, or images without.
+
+    Args:
+        supervised: true is COCODataSet, and all of its parameters mean the same. With false the records hold images
+            alone: those of the COCO file, whose annotations are not read, or without `anno_path` those in the folder
+            image_dir and below it.
+
+    Raises DataError as COCODataSet does, and for a folder without images.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataset_dir: str | None = None,
+        image_dir: str | None = None,
+        anno_path: str | None = None,
+        data_fields: Sequence[str] = ("image",),
+        sample_num: int = -1,
+        load_crowd: bool = False,
+        allow_empty: bool = False,
+        empty_ratio: float = 1.0,
+        repeat: int = 1,
+        for_evaluation: bool | None = None,
+        supervised: bool = True,
+    ) -> None:
+        self.supervised = supervised
+        if not supervised and set(data_fields) != {"image"}:
+            raise ValueError("SemiCOCODataSet.data_fields: without supervision there is only [image]")
+        if not supervised and not anno_path:
+            self._read_folder(join_path(dataset_dir, image_dir), sample_num, repeat)
+            return
+        super().__init__(
+            dataset_dir=dataset_dir,
+            image_dir=image_dir,
+            anno_path=anno_path,
+            data_fields=data_fields,
+            sample_num=sample_num,
+            load_crowd=load_crowd,
+            allow_empty=allow_empty,
+            empty_ratio=empty_ratio,
+            repeat=repeat,
+            for_evaluation=for_evaluation,
+        )
+
+    def _categories(self, content: dict[str, Any]) -> tuple[list[int], list[str]]:
+        return super()._categories(content) if self.supervised or "categories" in content else ([], [])
+
+    def _annotations(self, content: dict[str, Any]) -> list:
+        return super()._annotations(content) if self.supervised else []
+
+    def _read_folder(self, folder: str, sample_num: int, repeat: int) -> None:
+        require_folder(folder)
+        paths = find_images(folder)
+        paths = (paths[:sample_num] if sample_num >= 0 else paths) * repeat
+        if not paths:
+            raise DataError(f"no image in {folder}: expected files ending in {' '.join(EXTENSIONS)}")
+        self.anno_path, self.category_ids, self.class_names = None, [], []
+        self.records = [{"im_id": np.array([i], dtype=np.int64), "im_file": path} for i, path in enumerate(paths)]
+        logger.info(f"{os.path.basename(folder) or folder}: {len(paths)} images without labels")

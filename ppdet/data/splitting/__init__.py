@@ -1,0 +1,1 @@
+"""Labelled and unlabelled parts of a data set, for semi-supervised training."""

@@ -1,0 +1,175 @@
+"""The files of a split: a COCO file taken apart, its parts written, and what was written in words."""
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import compress
+from pathlib import Path
+
+import numpy as np
+
+from ppdet.data.errors import DataError
+from ppdet.data.sources.dataset import join_path
+from ppdet.utils.boxes import have_area
+from ppdet.utils.formats.coco_file import Annotations, coco_categories, image_ids_of, load_coco_json
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+PathLike = str | Path
+
+
+@dataclass(frozen=True)
+class Part:
+    """A COCO file. Boxes are those that training uses: with area, neither iscrowd nor ignore; classes those of them."""
+
+    path: str
+    images: int
+    boxes: int
+    classes: int
+    image_dir: str | None  # None where the images were not found
+
+
+@dataclass(frozen=True)
+class Split:
+    """Two files that have no image in common; `categories` is how many classes they speak of."""
+
+    labelled: Part
+    unlabelled: Part
+    categories: int
+    dataset_dir: str
+
+
+class CocoFile:
+    """A COCO file, and as columns what images are chosen by."""
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = join_path(None, os.fspath(path))
+        self.content = load_coco_json(self.path)
+        self.category_ids, _ = coco_categories(self.content, self.path)
+        self.image_ids = image_ids_of(self.content, self.path)
+        if not self.image_ids:
+            raise DataError(f"{self.path} has no images: there is nothing to split")
+        self.file_names = [row.get("file_name") for row in self.content["images"]]
+        found = Annotations(
+            self.content.get("annotations"), image_ids=self.image_ids, category_ids=self.category_ids, path=self.path
+        )
+        self.image_of, self.class_of = found.image, found.category
+        self.is_usable = have_area(found.xyxy) & ~found.crowd & ~found.ignore & (found.image >= 0)
+        unknown = np.flatnonzero(found.category < 0)
+        if len(unknown):
+            identity = found.category_ids[unknown[0]]
+            raise DataError(f"{self.path}: an annotation has category_id {identity}, which no category has")
+        strays = int((self.image_of < 0).sum())
+        if strays:
+            logger.warning(f"{self.path}: {strays} annotations of images not in the file are left out")
+
+    def classes_of_images(self) -> list[set[int]]:
+        classes: list[set[int]] = [set() for _ in self.image_ids]
+        for image, category in zip(self.image_of[self.is_usable].tolist(), self.class_of[self.is_usable].tolist()):
+            classes[image].add(category)
+        return classes
+
+    def encode(self) -> None:
+        """Turn every row into its text, once for all files to write; in place, which needs least memory."""
+        for key in ("images", "annotations"):
+            rows = self.content[key]
+            for i in range(len(rows)):
+                rows[i] = json.dumps(rows[i])
+
+    def write(self, path: Path, mask: np.ndarray, drop_annotations: bool = False) -> None:
+        """Write the images of the mask (N,) and their annotations, after `encode`."""
+        chosen = {"images": mask, "annotations": self._annotations(mask) & (not drop_annotations)}
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            for number, (key, value) in enumerate(self.content.items()):
+                rows = ", ".join(compress(value, chosen[key].tolist())) if key in chosen else None
+                text = json.dumps(value) if rows is None else f"[{rows}]"
+                file.write(f"{', ' if number else '{'}{json.dumps(key)}: ")
+                file.write(text)
+            file.write("}")
+
+    def part(self, path: str, mask: np.ndarray, image_dir: str | None, drop_annotations: bool = False) -> Part:
+        used = self._annotations(mask) & self.is_usable & (not drop_annotations)
+        return Part(path, int(mask.sum()), int(used.sum()), len(np.unique(self.class_of[used])), image_dir)
+
+    def _annotations(self, mask: np.ndarray) -> np.ndarray:
+        """Which annotations are of the images of the mask; the last entry serves those of no image, at -1."""
+        return np.append(mask, False)[self.image_of]
+
+    def find_image_dir(self) -> str | None:
+        """The folder in which the first image is, of the data set's folder, those in it and those in its `images`."""
+        name, home = self.file_names[0], dataset_folder(self.path)
+        if not isinstance(name, str):
+            return None
+        places = [home]
+        for folder in (home, os.path.join(home, "images")):
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                places += sorted(entry.path for entry in entries if entry.is_dir())
+        return next((place for place in places if os.path.isfile(os.path.join(place, name))), None)
+
+
+def output_folder(folder: PathLike | None, anno_path: str) -> str:
+    """The folder to write to, made where it is missing; by default `semi_annotations` of the data set."""
+    path = join_path(None, os.fspath(folder)) if folder else os.path.join(dataset_folder(anno_path), "semi_annotations")
+    try:
+        os.makedirs(path, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise DataError(f"cannot write to {path} ({error.strerror or error}): name another --output_dir") from None
+
+
+def output_file(folder: str, name: str, anno_path: str) -> str:
+    path = os.path.join(folder, name)
+    if os.path.exists(path) and os.path.samefile(path, anno_path):
+        raise DataError(f"{path} would be written, and is the annotation file itself: name another --output_dir")
+    if os.path.exists(path):
+        logger.warning(f"{path} was there already: it is written anew")
+    return path
+
+
+def dataset_folder(anno_path: str) -> str:
+    """The folder of a data set with `annotations/FILE.json`: two above the file."""
+    return os.path.dirname(os.path.dirname(anno_path))
+
+
+def report(splits: Sequence[Split]) -> str:
+    """A table: images, boxes and classes of every file."""
+    rows = [f"{'':10} {'images':>8} {'boxes':>9} {'classes':>11}  file"]
+    for split in splits:
+        for name, part in (("labelled", split.labelled), ("unlabelled", split.unlabelled)):
+            classes = f"{part.classes} of {split.categories}"
+            rows.append(f"{name:10} {part.images:8d} {part.boxes:9d} {classes:>11}  {_shown(part.path)}")
+    return "\n".join(rows)
+
+
+def config_lines(split: Split) -> str:
+    """What to write into a YAML file to train on the split; paths are relative to `dataset_dir` where below it."""
+    labelled = _dataset_lines("TrainDataset", split.labelled, split.dataset_dir, "image, gt_bbox, gt_class, is_crowd")
+    unlabelled = _dataset_lines("UnsupTrainDataset", split.unlabelled, split.dataset_dir, "image")
+    return "\n".join([*labelled, *unlabelled, "  supervised: false"])
+
+
+def _dataset_lines(key: str, part: Part, dataset_dir: str, fields: str) -> list[str]:
+    image_dir = "IMAGES # write the folder of the images here, relative to dataset_dir"
+    return [
+        f"{key}: !SemiCOCODataSet",
+        f"  dataset_dir: {_yaml(_shown(dataset_dir))}",
+        f"  image_dir: {image_dir if part.image_dir is None else _yaml(_shown(part.image_dir, dataset_dir))}",
+        f"  anno_path: {_yaml(_shown(part.path, dataset_dir))}",
+        f"  data_fields: [{fields}]",
+    ]
+
+
+def _yaml(path: str) -> str:
+    return path if re.fullmatch(r"[\w./][\w./@+-]*", path) else json.dumps(path)
+
+
+def _shown(path: str, folder: str | None = None) -> str:
+    """`path` relative to `folder`, or to the working directory, where it is below it."""
+    relative = os.path.relpath(path, folder)
+    return path if relative.split(os.sep)[0] == os.pardir else relative

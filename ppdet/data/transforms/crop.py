@@ -1,0 +1,166 @@
+"""Cutting out and growing the canvas, as SSD does (Liu et al., arXiv:1512.02325, section 2.2)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ppdet.core.workspace import register, serializable
+from ppdet.data.transforms.decode import BOX_FIELDS
+
+
+@register
+@serializable
+class RandomCrop:
+    """Cuts out a random window that overlaps a box enough. Boxes whose centre lies outside are dropped.
+
+    Args:
+        aspect_ratio: range of the window's width / height, relative to the image's; null draws the two sides
+            independently and rejects windows more than twice as long as wide.
+        thresholds: least IoU of the window with one of the boxes, one drawn after the other until a window is
+            found.
+        scaling: range of the window's side relative to the image's, from 0 to 1.
+        num_attempts: windows tried for a threshold.
+        allow_no_crop: whether the whole image is among the choices.
+        cover_all_box: demand the IoU of every box instead of one.
+        prob: probability to crop at all.
+    """
+
+    keeps_uint8 = moves_pixels = True
+
+    def __init__(
+        self,
+        *,
+        aspect_ratio: Sequence[float] | None = (0.5, 2.0),
+        thresholds: Sequence[float] = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9),
+        scaling: Sequence[float] = (0.3, 1.0),
+        num_attempts: int = 50,
+        allow_no_crop: bool = True,
+        cover_all_box: bool = False,
+        prob: float = 1.0,
+    ) -> None:
+        _check_range(scaling, 0, 1, "RandomCrop.scaling")
+        if aspect_ratio is not None:
+            _check_range(aspect_ratio, 0, np.inf, "RandomCrop.aspect_ratio")
+        self.aspect_ratio = aspect_ratio
+        self.thresholds = list(thresholds)
+        self.scaling = scaling
+        self.num_attempts = num_attempts
+        self.allow_no_crop = allow_no_crop
+        self.cover_all_box = cover_all_box
+        self.prob = prob
+
+    def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
+        if rng.random() >= self.prob or not len(sample.get("gt_bbox", ())):
+            return sample
+        choices = self.thresholds + ([None] if self.allow_no_crop else [])
+        for i in rng.permutation(len(choices)):
+            if choices[i] is None:
+                return sample
+            window = self._find_window(sample["gt_bbox"], sample["image"].shape[:2], choices[i], rng)
+            if window is not None:
+                return _crop(sample, window)
+        return sample
+
+    def _find_window(
+        self, boxes: np.ndarray, size: tuple[int, int], threshold: float, rng: np.random.Generator
+    ) -> tuple[int, int, int, int] | None:
+        for _ in range(self.num_attempts):
+            window = self._draw_window(*size, rng)
+            if window is None:
+                continue
+            overlaps = _iou(boxes, window)
+            enough = overlaps.min() if self.cover_all_box else overlaps.max()
+            if enough >= threshold and _centre_inside(boxes, window).any():
+                return window
+        return None
+
+    def _draw_window(self, h: int, w: int, rng: np.random.Generator) -> tuple[int, int, int, int] | None:
+        scale = rng.uniform(*self.scaling)
+        if self.aspect_ratio is not None:
+            # Limited so that neither side passes the image's.
+            low, high = max(self.aspect_ratio[0], scale**2), min(self.aspect_ratio[1], scale**-2)
+            root = np.sqrt(rng.uniform(low, high)) if low < high else 1.0
+            crop_h, crop_w = int(h * scale / root), int(w * scale * root)
+        else:
+            crop_h, crop_w = int(h * scale), int(w * rng.uniform(*self.scaling))
+            if not 0.5 <= crop_h / max(crop_w, 1) <= 2.0:
+                return None
+        crop_h, crop_w = min(max(crop_h, 1), h), min(max(crop_w, 1), w)
+        y, x = int(rng.integers(h - crop_h + 1)), int(rng.integers(w - crop_w + 1))
+        return x, y, x + crop_w, y + crop_h
+
+
+@register
+@serializable
+class RandomExpand:
+    """Puts the image at a random place on a canvas up to `ratio` times as high and wide.
+
+    Args:
+        ratio: largest side relative to the image's; the actual one is uniform from 1.
+        prob: probability to do it.
+        fill_value: colour of the canvas, one number or RGB, 0 to 255.
+    """
+
+    keeps_uint8 = True
+
+    def __init__(
+        self,
+        *,
+        ratio: float = 4.0,
+        prob: float = 0.5,
+        fill_value: float | Sequence[float] = (127.5, 127.5, 127.5),
+    ) -> None:
+        if ratio <= 1:
+            raise ValueError(f"RandomExpand.ratio is {ratio}, expected more than 1")
+        self.ratio = ratio
+        self.prob = prob
+        self.fill_value = np.broadcast_to(np.asarray(fill_value, dtype=np.float32), (3,))
+
+    def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
+        if rng.random() >= self.prob:
+            return sample
+        image = sample["image"]
+        h, w = image.shape[:2]
+        ratio = rng.uniform(1.0, self.ratio)
+        new_h, new_w = int(h * ratio), int(w * ratio)
+        y, x = int(rng.integers(new_h - h + 1)), int(rng.integers(new_w - w + 1))
+        canvas = np.empty((new_h, new_w, 3), dtype=image.dtype)
+        canvas[:] = self.fill_value.astype(image.dtype)
+        canvas[y : y + h, x : x + w] = image
+        sample["image"] = canvas
+        sample["im_shape"] = np.array([new_h, new_w], dtype=np.float32)
+        if "gt_bbox" in sample:
+            sample["gt_bbox"] = sample["gt_bbox"] + np.array([x, y, x, y], dtype=np.float32)
+        return sample
+
+
+def _crop(sample: dict, window: tuple[int, int, int, int]) -> dict:
+    x1, y1, x2, y2 = window
+    sample["image"] = np.ascontiguousarray(sample["image"][y1:y2, x1:x2])
+    sample["im_shape"] = np.array([y2 - y1, x2 - x1], dtype=np.float32)
+    inside = _centre_inside(sample["gt_bbox"], window)
+    for field in BOX_FIELDS:
+        if field in sample:
+            sample[field] = sample[field][inside]
+    limits = np.array([x2 - x1, y2 - y1] * 2, dtype=np.float32)
+    sample["gt_bbox"] = np.clip(sample["gt_bbox"] - np.array([x1, y1, x1, y1], dtype=np.float32), 0, limits)
+    return sample
+
+
+def _centre_inside(boxes: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return ((centres > window[:2]) & (centres < window[2:])).all(axis=1)
+
+
+def _iou(boxes: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
+    """(M,) IoU of each box with the window; the window has area, so the union is never 0."""
+    low = np.maximum(boxes[:, :2], window[:2])
+    high = np.minimum(boxes[:, 2:], window[2:])
+    shared = np.prod(np.maximum(high - low, 0), axis=1)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    return shared / (areas + (window[2] - window[0]) * (window[3] - window[1]) - shared)
+
+
+def _check_range(value: Sequence[float], low: float, high: float, name: str) -> None:
+    if len(value) != 2 or not low < value[0] <= value[1] <= high:
+        raise ValueError(f"{name} is {list(value)}, expected [low, high] above {low}, at most {high}")

@@ -1,0 +1,215 @@
+"""Ground truth as FCOS sees it: a class, four distances and a centerness at every location."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ppdet.core.workspace import register, serializable
+
+
+@register
+@serializable
+class Gt2FCOSTarget:
+    """Adds the FCOS targets (arXiv:1904.01355, section 3; centre sampling: arXiv:2006.09214) to every sample.
+
+    Sets `target_labels` (R,) int32, 0 background, 1..C; `target_distances` (R, 4) float32 left, top, right,
+    bottom, 0 on background; `target_centerness` (R,) float32, 0 on background. R counts the locations of
+    all levels of the padded image, finest level first, row by row.
+
+    Args:
+        object_sizes_boundary: a location of level k takes boxes whose largest distance from it lies
+            strictly between bounds k and k + 1 of (-1, *object_sizes_boundary, infinity).
+        inclusive_bounds: or equals one of them, so that a box of exactly that size belongs to two levels.
+        center_sampling_radius: a location takes boxes whose centre is nearer than this many strides in both
+            directions; 0 or less takes the whole box.
+        downsample_ratios: stride of every level.
+        num_shift: a cell's location within it, in strides.
+        even_locations: a level's locations are not its stride apart, but as many whole pixels as the padded image's
+            size holds of them, as in FCOSHead.
+        last_pixel: distances end at a box's last pixel, a pixel of the original image before its right and bottom
+            side, as in FCOSHead.
+        norm_reg_targets: distances in strides of the level, unless multiply_strides_reg_targets.
+        min_box_area: boxes of smaller area, in square pixels of the network's input, are ignored: locations in them
+            take another box, or are background. `gt_bbox` keeps them.
+
+    Of several boxes the smallest takes the location, the first on a tie. All boxes of the sample count:
+    crowd boxes are here only when the data set's load_crowd asked for them.
+
+    Works on pairs of a box and a cell it can reach. With bounds and centre sampling these are some tens
+    for each box, where all locations x all boxes are millions.
+    """
+
+    takes_batch = moves_pixels = True
+
+    def __init__(
+        self,
+        *,
+        object_sizes_boundary: Sequence[int] = (64, 128, 256, 512),
+        center_sampling_radius: float = 1.5,
+        downsample_ratios: Sequence[int] = (8, 16, 32, 64, 128),
+        num_shift: float = 0.5,
+        multiply_strides_reg_targets: bool = False,
+        norm_reg_targets: bool = True,
+        inclusive_bounds: bool = False,
+        min_box_area: float = 0.0,
+        even_locations: bool = False,
+        last_pixel: bool = False,
+    ) -> None:
+        if len(downsample_ratios) != len(object_sizes_boundary) + 1:
+            raise ValueError(
+                f"Gt2FCOSTarget: {len(object_sizes_boundary)} object_sizes_boundary for"
+                f" {len(downsample_ratios)} downsample_ratios, expected one less"
+            )
+        bounds = np.array([-1, *object_sizes_boundary, np.inf], dtype=np.float32)
+        self.low, self.high = bounds[:-1], bounds[1:]
+        self.strides = list(downsample_ratios)
+        self.num_shift = num_shift
+        self.distances_in_strides = norm_reg_targets and not multiply_strides_reg_targets
+        self._stride = np.array(downsample_ratios, dtype=np.float32)
+        self.radius = np.float32(center_sampling_radius)
+        self.shift = np.float32(num_shift)
+        self.inclusive_bounds = inclusive_bounds
+        self.min_box_area = min_box_area
+        self.even_locations = even_locations
+        self.last_pixel = last_pixel
+
+    def __call__(self, samples: list[dict], rng: np.random.Generator | None = None) -> list[dict]:
+        for sample in samples:
+            height, width = sample["image"].shape[-2:]
+            boxes = sample["gt_bbox"]
+            if self.last_pixel:
+                y, x = sample["scale_factor"]
+                boxes = boxes - np.array([0, 0, x, y], dtype=np.float32)
+            labels, distances, centerness = self.assign(boxes, sample["gt_class"], height, width)
+            sample["target_labels"] = labels
+            sample["target_distances"] = distances
+            sample["target_centerness"] = centerness
+        return samples
+
+    def assign(
+        self, boxes: np.ndarray, classes: np.ndarray, height: int, width: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Targets (R,), (R, 4), (R,) of boxes (M, 4) x1, y1, x2, y2 of classes (M, 1) in a padded image."""
+        rows = np.ceil(height / self._stride).astype(np.int64)
+        columns = np.ceil(width / self._stride).astype(np.int64)
+        step = np.stack([self._stride, self._stride])
+        if self.even_locations:
+            step = np.stack([width // columns, height // rows]).astype(np.float32)
+        ends = np.cumsum(rows * columns)
+        labels = np.zeros(ends[-1], dtype=np.int32)
+        distances = np.zeros((ends[-1], 4), dtype=np.float32)
+        centerness = np.zeros(ends[-1], dtype=np.float32)
+
+        boxes = np.ascontiguousarray(np.asarray(boxes, dtype=np.float32).reshape(-1, 4).T)
+        box, level = self._reachable(boxes)
+        if len(box):
+            region = self._region(boxes, box, level)
+            pair, row, column = self._cells(region, level, rows, columns, step[:, level])
+            good, sides = self._positive(boxes[:, box[pair]], region[:, pair], level[pair], row, column, step)
+            pair, row, column = pair[good], row[good], column[good]
+            box, level = box[pair], level[pair]
+            location = (ends - rows * columns)[level] + row * columns[level] + column
+            won = _smallest_box_first(boxes, box, location)
+            location, sides, box = location[won], sides[:, won], box[won]
+            labels[location] = np.asarray(classes).reshape(-1)[box] + 1
+            centerness[location] = _centerness(sides)
+            distances[location] = (sides / self._stride[level[won]] if self.distances_in_strides else sides).T
+        return labels, distances, centerness
+
+    def _reachable(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs (box, level), P of them, where some location inside the box can satisfy the level's bounds.
+
+        The largest distance from a location inside is at least half the longer side, and at most all of
+        it, or half of it plus the radius when centre sampling applies. Half a pixel allows for rounding.
+        """
+        longest = np.maximum(boxes[2] - boxes[0], boxes[3] - boxes[1])[:, None]
+        most = longest
+        if self.radius > 0:
+            most = np.minimum(longest, longest / 2 + self.radius * self._stride)
+        large = (_area(boxes) >= self.min_box_area)[:, None]
+        return np.nonzero((longest / 2 - 0.5 < self.high) & (most + 0.5 > self.low) & large)
+
+    def _region(self, boxes: np.ndarray, box: np.ndarray, level: np.ndarray) -> np.ndarray:
+        """(4, P): where locations take box `box` at `level`: the box, cut to its centre ± radius strides."""
+        whole = boxes[:, box]
+        if self.radius <= 0:
+            return whole
+        centre = (whole[:2] + whole[2:]) / 2
+        reach = (self.radius * self._stride)[level]
+        region = np.empty_like(whole)
+        np.maximum(centre - reach, whole[:2], out=region[:2])
+        np.minimum(centre + reach, whole[2:], out=region[2:])
+        return region
+
+    def _cells(
+        self, region: np.ndarray, level: np.ndarray, rows: np.ndarray, columns: np.ndarray, step: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All cells in the regions (4, P) of the pairs, step (2, P) x, y apart: (pair, row, column), each (K,).
+
+        Ranges are one cell wider than exact arithmetic says; _positive decides.
+        """
+        cells = region.astype(np.float64) / np.concatenate([step, step]) - self.shift
+        size = np.stack([columns[level], rows[level]])
+        first = np.clip(np.floor(cells[:2]), 0, size).astype(np.int64)
+        last = np.clip(np.ceil(cells[2:]) + 1, 0, size).astype(np.int64)
+        wide, high = np.maximum(last - first, 0)
+        count = wide * high
+        pair = np.repeat(np.arange(len(level)), count)
+        within = np.arange(len(pair)) - np.repeat(np.cumsum(count) - count, count)
+        row, column = np.divmod(within, wide[pair])
+        return pair, row + first[1, pair], column + first[0, pair]
+
+    def _positive(
+        self,
+        boxes: np.ndarray,
+        region: np.ndarray,
+        level: np.ndarray,
+        row: np.ndarray,
+        column: np.ndarray,
+        step: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Which of the K cells qualify, and the distances (4, ·) of those; float32 as in published models decides ties.
+
+        Args:
+            boxes, region: (4, K), of the pair that each cell belongs to. step: (2, L), x and y, between locations.
+        """
+        step = step[:, level]
+        location = (np.stack([column, row]) * step + self.shift * step).astype(np.float32)
+        sides = _sides(location, boxes)
+        longest = sides.max(axis=0)
+        above, below = (np.greater_equal, np.less_equal) if self.inclusive_bounds else (np.greater, np.less)
+        good = (sides.min(axis=0) > 0) & above(longest, self.low[level]) & below(longest, self.high[level])
+        if self.radius > 0:
+            good &= _sides(location, region).min(axis=0) > 0
+        return good, sides[:, good]
+
+
+def _sides(location: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """(4, K) left, top, right, bottom distances from locations (2, K) x, y to the sides of boxes (4, K)."""
+    sides = np.empty_like(boxes)
+    np.subtract(location, boxes[:2], out=sides[:2])
+    np.subtract(boxes[2:], location, out=sides[2:])
+    return sides
+
+
+def _smallest_box_first(boxes: np.ndarray, box: np.ndarray, location: np.ndarray) -> np.ndarray:
+    """Which pairs (box, location) win: one for each location, of the smallest box, the first on a tie."""
+    count = boxes.shape[1]
+    rank = np.empty(count, dtype=np.int64)
+    rank[np.argsort(_area(boxes), kind="stable")] = np.arange(count)
+    order = np.argsort(location * count + rank[box])
+    is_first = np.ones(len(order), dtype=bool)
+    is_first[1:] = np.diff(location[order]) > 0
+    return order[is_first]
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    """(M,) areas of boxes (4, M)."""
+    return (boxes[2] - boxes[0]) * (boxes[3] - boxes[1])
+
+
+def _centerness(sides: np.ndarray) -> np.ndarray:
+    left, top, right, bottom = sides
+    horizontal = np.minimum(left, right) / np.maximum(left, right)
+    vertical = np.minimum(top, bottom) / np.maximum(top, bottom)
+    return np.sqrt(horizontal * vertical)

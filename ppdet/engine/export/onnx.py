@@ -1,0 +1,274 @@
+"""From Paddle's static graph to ONNX, and on to OpenVINO.
+
+paddle2onnx 2.1 converts the network and the decoding of its maps. Two things it gets wrong, and they are mended here.
+For the epsilon of a group norm it writes whatever lay in memory: another detector at every conversion. And the
+suppression that it makes of Paddle's finds other boxes; here it is appended in ONNX's own operators.
+"""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from paddle import nn
+
+from ppdet.core.errors import ConfigError
+from ppdet.modeling.nms import MultiClassNMS
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 17  # paddle2onnx goes on to a later one where the network needs it
+# The default optimize_tool would install packages.
+CONVERSION = f"""
+import sys, paddle2onnx
+graph, weights, target = sys.argv[1:]
+paddle2onnx.export(graph, weights, target, opset_version={OPSET}, optimize_tool="none")
+"""
+EVERYTHING = 2**31 - 1
+
+# Paddle's multiclass_nms3 in ONNX. Of each class the `top_k` best candidates enter suppression; what is left is sorted
+# by score, the first `keep` of each image stay, and leave image by image, class by class, best score first.
+# n images, c classes, r locations, m detections.
+SUPPRESSION = """
+<ir_version: 8, opset_import: ["": OPSET]>
+suppression (float[n, r, 4] boxes, float[n, c, r] scores, float[n, r, 4] overlap_boxes)
+         => (float[m, 6] bbox, int32[n] bbox_num)
+{
+    zero = Constant <value_int = 0> ()
+    one = Constant <value_int = 1> ()
+    two = Constant <value_int = 2> ()
+    last = Constant <value_ints = [-1]> ()
+    axis_0 = Constant <value_ints = [0]> ()
+    axis_1 = Constant <value_ints = [1]> ()
+    top_k = Constant <value_int = TOP_K> ()
+    keep = Constant <value_int = KEEP> ()
+    iou_threshold = Constant <value_float = IOU> ()
+    score_threshold = Constant <value_float = SCORE> ()
+    sizes = Shape (scores)
+    images = Gather (sizes, zero)
+    classes = Gather (sizes, one)
+    locations = Gather (sizes, two)
+
+    candidates_of_class = Min (top_k, locations)
+    candidate_count = Unsqueeze (candidates_of_class, axis_0)
+    best, best_location = TopK <axis = 2> (scores, candidate_count)
+    worst = Gather <axis = 2> (best, last)
+    enters = GreaterOrEqual (scores, worst)
+    nothing = Sub (worst, worst)
+    candidates = Where (enters, scores, nothing)
+    index = NonMaxSuppression (overlap_boxes, candidates, top_k, iou_threshold, score_threshold)
+
+    image = Gather <axis = 1> (index, zero)
+    class = Gather <axis = 1> (index, one)
+    location = Gather <axis = 1> (index, two)
+    image_column = Unsqueeze (image, axis_1)
+    location_column = Unsqueeze (location, axis_1)
+    place = Concat <axis = 1> (image_column, location_column)
+    box = GatherND (boxes, place)
+    score = GatherND (scores, index)
+
+    count = Shape (score)
+    score_sorted, by_score = TopK (score, count)
+    image_by_score = Gather (image, by_score)
+    image_by_score_column = Unsqueeze (image_by_score, axis_1)
+    image_numbers = Range (zero, images, one)
+    is_in = Equal (image_by_score_column, image_numbers)
+    is_in_int = Cast <to = 6> (is_in)
+    ranks_of_all = CumSum (is_in_int, zero)
+    ranks = Mul (ranks_of_all, is_in_int)
+    rank_int = ReduceSum <keepdims = 0> (ranks, axis_1)
+    rank = Cast <to = 7> (rank_int)
+    stays = LessOrEqual (rank, keep)
+    kept = Compress <axis = 0> (by_score, stays)
+    kept_is_in = Compress <axis = 0> (is_in_int, stays)
+    bbox_num = ReduceSum <keepdims = 0> (kept_is_in, axis_0)
+
+    kept_count = Shape (kept)
+    kept_total = Gather (kept_count, zero)
+    kept_place = Range (zero, kept_total, one)
+    kept_image = Gather (image, kept)
+    kept_class = Gather (class, kept)
+    image_key = Mul (kept_image, classes)
+    image_class_key = Add (image_key, kept_class)
+    group_key = Mul (image_class_key, kept_total)
+    key = Add (group_key, kept_place)
+    key_sorted, by_class = TopK <largest = 0> (key, kept_count)
+    order = Gather (kept, by_class)
+    out_class_int = Gather (class, order)
+    out_class_row = Cast <to = 1> (out_class_int)
+    out_class = Unsqueeze (out_class_row, axis_1)
+    out_score_row = Gather (score, order)
+    out_score = Unsqueeze (out_score_row, axis_1)
+    out_box = Gather (box, order)
+    bbox = Concat <axis = 1> (out_class, out_score, out_box)
+}
+"""
+
+
+def write_formats(
+    source: Path, target: Path, model: nn.Layer, formats: Sequence[str], precision: str, *, suppress: bool = True
+) -> None:
+    """Write model.onnx, and model.xml with model.bin, to the folder `target`, with precision fp16 model_fp16.* too.
+
+    Args:
+        source: folder of the model's exported graph that ends with `candidates`, see `ExportedDetector`.
+        formats: of onnx and openvino. suppress: false leaves suppression out: the graphs end with `candidates` too.
+
+    Raises:
+        ConfigError: packages are missing, or the network cannot be converted.
+    """
+    absent = missing(formats)
+    if absent:
+        raise ConfigError(
+            f"{', '.join(absent)} is not installed: pip install -e '.[{','.join(sorted({'onnx', *formats}))}]'"
+        )
+    import onnx
+
+    graph = next(path for path in source.iterdir() if path.suffix in (".json", ".pdmodel"))
+    epsilons = {layer._epsilon for layer in model.sublayers() if isinstance(layer, nn.GroupNorm)}
+    if len(epsilons) > 1:
+        raise ConfigError("group norms of different epsilon cannot be converted to ONNX")
+    converted = to_onnx(graph, model.fcos_head.nms if suppress else None, *(epsilons or {0.0}))
+    onnx.save(converted, str(source / "model.onnx"))
+    if "onnx" in formats:
+        shutil.copy(source / "model.onnx", target)
+        if precision == "fp16":
+            onnx.save(half_precision(converted), str(target / "model_fp16.onnx"))
+    if "openvino" in formats:
+        write_openvino(source / "model.onnx", target / "model.xml", half=False)
+        if precision == "fp16":
+            write_openvino(source / "model.onnx", target / "model_fp16.xml", half=True)
+
+
+def to_onnx(graph: Path, nms: MultiClassNMS | None, epsilon: float) -> "onnx.ModelProto":
+    """ONNX of an exported graph that ends with `candidates`, see `ExportedDetector`, with suppression behind it.
+
+    Inputs keep their names; outputs are bbox (M, 6) and bbox_num (N,) int32, as Paddle's; without `nms` they stay what
+    they are. Batch and image size are free where they are in the graph.
+
+    Args:
+        graph: model.json or model.pdmodel, with model.pdiparams beside it. epsilon: of all its group norms.
+
+    Raises:
+        ConfigError: paddle2onnx cannot convert the network.
+    """
+    import onnx
+
+    network = convert(graph)
+    for node in network.graph.node:
+        if node.op_type == "InstanceNormalization":
+            del node.attribute[:]
+            node.attribute.append(onnx.helper.make_attribute("epsilon", epsilon))
+    for value in network.graph.input:
+        free = ("batch", None, "height", "width")
+        for dim, name in zip(value.type.tensor_type.shape.dim, free):
+            if name and not dim.dim_value:
+                dim.dim_param = name
+    if nms is not None:
+        append_suppression(network, nms)
+    onnx.checker.check_model(network, full_check=True)
+    return network
+
+
+def append_suppression(network: "onnx.ModelProto", nms: MultiClassNMS) -> None:
+    """Let the graph end with `suppression` of what it puts out."""
+    outputs = [value.name for value in network.graph.output]
+    tail = suppression(nms, network.opset_import[0].version)
+    # Without a last-pixel shift there is one set of boxes.
+    names = dict(zip(("boxes", "scores", "overlap_boxes"), (*outputs, outputs[0])))
+    names.update((value.name, value.name) for value in tail.graph.output)
+    for node in tail.graph.node:
+        node.input[:] = [names.get(name, f"suppression/{name}") for name in node.input]
+        node.output[:] = [names.get(name, f"suppression/{name}") for name in node.output]
+    network.ir_version = tail.ir_version
+    network.graph.node.extend(tail.graph.node)
+    del network.graph.output[:], network.graph.value_info[:]
+    network.graph.output.extend(tail.graph.output)
+    network.graph.output[1].type.tensor_type.shape.dim[0].dim_param = "batch"
+
+
+def suppression(nms: MultiClassNMS, opset: int) -> "onnx.ModelProto":
+    """The graph of `SUPPRESSION`: boxes and scores (N, C, R), and the boxes whose overlap counts, to rows."""
+    from onnx import parser
+
+    values = {
+        "OPSET": opset,
+        "TOP_K": nms.nms_top_k if nms.nms_top_k > 0 else EVERYTHING,
+        "KEEP": nms.keep_top_k if nms.keep_top_k > 0 else EVERYTHING,
+        "IOU": float(nms.nms_threshold),
+        "SCORE": float(nms.score_threshold),
+    }
+    text = SUPPRESSION
+    for name, value in values.items():
+        text = text.replace(f" {name}", f" {value}")
+    return parser.parse_model(text)
+
+
+def convert(graph: Path) -> "onnx.ModelProto":
+    """paddle2onnx's conversion of a graph as it is, in a process of its own: an operator that it does not know ends it.
+
+    Raises:
+        ConfigError: it cannot convert the graph.
+    """
+    import onnx
+
+    target = graph.with_name("converted.onnx")
+    command = [sys.executable, "-c", CONVERSION, str(graph), str(graph.with_name("model.pdiparams")), str(target)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    if done.returncode or not target.is_file():
+        said = [line.strip() for line in done.stdout.splitlines() if "[ERROR]" in line or "what()" in line]
+        raise ConfigError(f"paddle2onnx cannot convert this network: {(said or done.stdout.splitlines() or ['?'])[0]}")
+    return onnx.load(str(target))
+
+
+def half_precision(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """The network in float16, with inputs, outputs and all behind the last convolutions in float32.
+
+    A box's side in float16 would be right to a pixel only, above 1024 pixels.
+    """
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    makers = {name: node for node in model.graph.node for name in node.output}
+    network: set[int] = set()
+    pending = [node for node in model.graph.node if node.op_type in ("Conv", "DeformConv")]
+    while pending:
+        node = pending.pop()
+        if id(node) not in network:
+            network.add(id(node))
+            pending += [makers[name] for name in node.input if name in makers]
+    for number, node in enumerate(model.graph.node):
+        node.name = node.name or f"node_{number}"
+    outside = [node.name for node in model.graph.node if id(node) not in network]
+    half = convert_float_to_float16(model, keep_io_types=True, node_block_list=outside)
+    # It casts a value once for each node that takes it, under one name.
+    unique = {node.name: node for node in reversed(half.graph.node)}
+    kept = [node for node in half.graph.node if unique[node.name] is node]
+    del half.graph.node[:]
+    half.graph.node.extend(kept)
+    return half
+
+
+def write_openvino(model: Path, target: Path, *, half: bool) -> None:
+    """OpenVINO's IR, target (.xml) and .bin beside it, of an ONNX file; with weights in float16 if `half`.
+
+    Raises:
+        ConfigError: OpenVINO cannot convert it.
+    """
+    import openvino
+
+    try:
+        # Not openvino.convert_model, which reports usage over the network, from a process that it forks.
+        openvino.save_model(openvino.Core().read_model(str(model)), str(target), compress_to_fp16=half)
+    except Exception as error:  # of classes of its own
+        lines = [line.strip(" -") for line in str(error).splitlines() if "No conversion rule" in line]
+        raise ConfigError(f"OpenVINO cannot convert this network: {(lines or [repr(error)])[-1]}") from None
+
+
+def missing(formats: Sequence[str]) -> list[str]:
+    """Packages that `write_formats` needs for these formats and that are not installed."""
+    packages = ("onnx", "onnxruntime", "paddle2onnx", *(name for name in formats if name == "openvino"))
+    return [name for name in packages if importlib.util.find_spec(name) is None]

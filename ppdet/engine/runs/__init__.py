@@ -1,0 +1,1 @@
+"""The folder of a training run: taking it, describing it, and finding it again."""

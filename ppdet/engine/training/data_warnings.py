@@ -1,0 +1,79 @@
+"""What looks wrong with data sets, told once, on rank 0, before training or evaluation begins."""
+
+import os
+
+import numpy as np
+
+from ppdet.data.data_checks import class_findings, few_images, shared_images
+from ppdet.data.errors import DataError
+from ppdet.data.sources import DetectionDataset
+from ppdet.engine.checkpoints.class_names import source_of
+from ppdet.engine.distributed import collectives
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+CANNOT_LEARN = (
+    "the model cannot learn them; a category that only groups others, as some tools export it, can be left out of all "
+    "files, and num_classes lowered"
+)
+
+
+def check_training_data(dataset: DetectionDataset) -> None:
+    """Warn of what looks wrong with TrainDataset.
+
+    Raises:
+        DataError: it has no box to learn from.
+    """
+    counts = boxes_by_class(dataset)
+    if counts is not None and not counts.any():
+        raise DataError(
+            f"{source_of(dataset, 'TrainDataset')}: none of its {len(dataset)} images has a usable box: there is "
+            f"nothing to learn; {'; '.join(dataset.findings) or 'is it the file with the labels?'}"
+        )
+    warn_of_data(dataset, "TrainDataset", training=True)
+
+
+def warn_of_data(dataset: DetectionDataset, slot: str, *, training: bool) -> None:
+    """One warning for everything that looks wrong with a data set that has labels."""
+    if collectives.rank() != 0:
+        return
+    counts = boxes_by_class(dataset)
+    texts = list(dataset.findings)
+    if counts is not None and counts.any():
+        effect = CANNOT_LEARN if training else "AP leaves them out"
+        texts += class_findings(dataset.class_names, dataset.category_ids, counts, effect)
+    elif counts is not None and not texts:
+        texts.append("none of its images has a usable box: AP is undefined (-1)")
+    few = few_images(len({record["im_file"] for record in dataset.records}), training=training)
+    for text in [*texts, *([few] if few else [])]:
+        logger.warning("%s: %s", source_of(dataset, slot), text)
+
+
+def warn_of_leaks(evaluated: DetectionDataset, trained: DetectionDataset, slot: str) -> None:
+    """Warn where EvalDataset's images are those of a data set that is trained on: AP is no measure there."""
+    if collectives.rank() != 0:
+        return
+    advice = "AP on images that were trained on says little about others: evaluate on images of their own"
+    if is_same_file(evaluated, trained):
+        logger.warning("EvalDataset and %s are the same file, %s: %s", slot, trained.anno_path, advice)
+        return
+    count, example = shared_images(*([record["im_file"] for record in d.records] for d in (evaluated, trained)))
+    if count:
+        total = len({record["im_file"] for record in evaluated.records})
+        what = f"{count} of the {total} images of EvalDataset are {slot}'s too, e.g. {example}"
+        logger.warning("%s: %s", what, advice)
+
+
+def is_same_file(one: DetectionDataset, other: DetectionDataset) -> bool:
+    paths = one.anno_path, other.anno_path
+    return all(paths) and os.path.realpath(paths[0]) == os.path.realpath(paths[1])
+
+
+def boxes_by_class(dataset: DetectionDataset) -> np.ndarray | None:
+    """(classes,) numbers of boxes; None where records have no classes."""
+    records = {id(record): record for record in dataset.records}.values()  # repeated ones are one object
+    labels = [record["gt_class"] for record in records if "gt_class" in record]
+    if not labels:
+        return None
+    return np.bincount(np.concatenate(labels).reshape(-1), minlength=len(dataset.class_names))

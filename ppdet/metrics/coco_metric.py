@@ -1,0 +1,297 @@
+"""COCO's twelve numbers and the AP of each class, from rows of detections."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ppdet.metrics.coco_backend import BACKENDS, choose_backend, run_backend
+from ppdet.metrics.coco_statistics import STATISTICS, mean
+from ppdet.metrics.coco_truth import DETECTION, fit_to_images, load_ground_truth, read_results
+from ppdet.utils.disk.files import write_json
+from ppdet.utils.formats.coco_file import LARGEST_ID
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+Size = tuple[int, int]  # height, width in pixels
+
+
+class COCOMetric:
+    """Collects detections image by image and evaluates them as COCO does.
+
+    Only the images passed to `update` or `extend` count; an image that comes twice counts once. Annotation
+    ids are not used: pycocotools takes a match with annotation 0 for no match, so every annotation gets an
+    id of its own here, and files with ids from 0 or with repeated ids are evaluated correctly. Image and category ids
+    are whole numbers of at most 64 bits.
+
+    Annotated boxes are clipped to the images whose sizes are given with the detections, as in training, and those
+    outside of them are left out, which a warning counts; the others are as they stand in the file.
+
+    Args:
+        anno_path: COCO annotation file (json). Without "annotations" every number is -1 (undefined).
+        category_ids: COCO category id of each class index.
+        class_names: name of each class index.
+        classwise: let `table` end with the AP of each class.
+        backend: "faster-coco-eval", "pycocotools", or None for the first of the two that is installed.
+
+    Raises:
+        DataError: anno_path does not exist or is not a COCO annotation file.
+        ValueError: category_ids and class_names do not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        anno_path: str | Path,
+        category_ids: Sequence[int],
+        class_names: Sequence[str],
+        classwise: bool = False,
+        backend: str | None = None,
+    ) -> None:
+        if len(category_ids) == 0 or len(category_ids) != len(class_names):
+            raise ValueError(
+                f"COCOMetric: expected one category id per class name and at least one, got "
+                f"{len(category_ids)} category_ids and {len(class_names)} class_names"
+            )
+        if backend is not None and backend not in BACKENDS:
+            raise ValueError(f"COCOMetric: backend is {backend!r}, expected one of {', '.join(BACKENDS)} or None")
+        self.anno_path = Path(anno_path)
+        self.category_ids = [int(i) for i in category_ids]
+        if max(map(abs, self.category_ids)) > LARGEST_ID:
+            raise ValueError("COCOMetric: expected category_ids of at most 64 bits")
+        self.class_names = [str(name) for name in class_names]
+        self.classwise = classwise
+        self.backend = choose_backend(backend)
+        image_ids, self._truth = load_ground_truth(self.anno_path)
+        self._known = set(image_ids)
+        self._parts: list[np.ndarray]  # of `detections`
+        self._seen: dict[int, Size | None]  # evaluated image ids, in order
+        self._fitted: np.ndarray  # the truth of the evaluation
+        self._clipped = [0, 0]  # boxes beyond and outside of their images, as reported last
+        self._evaluation: dict[str, Any] | None
+        self.reset()
+
+    @property
+    def image_ids(self) -> list[int]:
+        """COCO ids of the evaluated images, in the order in which they came."""
+        return list(self._seen)
+
+    @property
+    def sizes(self) -> dict[int, Size]:
+        """Height and width of the evaluated images, by id, where `update` was told."""
+        return {image: size for image, size in self._seen.items() if size}
+
+    @property
+    def detections(self) -> np.ndarray:
+        """(M,) of coco_truth.DETECTION: image_id, category_id, score, bbox; in the order in which they came."""
+        self._parts = [np.concatenate([np.empty(0, DETECTION), *self._parts])] if len(self._parts) != 1 else self._parts
+        return self._parts[0]
+
+    @property
+    def results(self) -> list[dict]:
+        """`detections` as COCO's result entries, each with the `category_name` of its category_id.
+
+        COCO's readers ignore the name; `Evaluator.evaluate_file` goes by it, so that a file that numbers the same
+        classes differently judges them rightly.
+        """
+        names = dict(zip(self.category_ids, self.class_names))
+        columns = [self.detections[name].tolist() for name in ("image_id", "category_id", "bbox", "score")]
+        return [
+            {"image_id": image, "category_id": category, "category_name": names[category], "bbox": box, "score": score}
+            for image, category, box, score in zip(*columns)
+        ]
+
+    def reset(self) -> None:
+        """Forget all detections; the annotations stay."""
+        self._parts = []
+        self._seen = {}
+        self._evaluation = None
+        self._seconds = 0.0
+        self._left_out = 0
+
+    def update(
+        self,
+        rows: np.ndarray,
+        rows_per_image: Sequence[int],
+        im_ids: Sequence[int],
+        sizes: Sequence[Size] | None = None,
+    ) -> None:
+        """Add the detections of a batch of N images.
+
+        Args:
+            rows: (M, 6) [class index, score, x1, y1, x2, y2] in pixels of the original images, image after
+                image. Rows of class -1 (padding) are left out, and so are rows with NaN or infinity: a
+                warning counts them.
+            rows_per_image: (N,) their numbers, of sum M.
+            im_ids: (N,) or (N, 1) COCO image ids.
+            sizes: (N, 2) height and width of the original images in pixels.
+        """
+        rows = np.asarray(rows, dtype=np.float64)
+        rows = rows.reshape(-1, 6) if rows.size == 0 else rows
+        counts = np.asarray(rows_per_image, dtype=np.int64).reshape(-1)
+        ids = np.asarray(im_ids, dtype=np.int64).reshape(-1)
+        if rows.ndim != 2 or rows.shape[1] != 6 or counts.sum() != len(rows) or len(ids) != len(counts):
+            raise ValueError(
+                f"COCOMetric.update: expected rows (M, 6), and N counts of sum M and N image ids, got rows "
+                f"{rows.shape}, {len(counts)} counts of sum {counts.sum()}, {len(ids)} image ids"
+            )
+        first = np.isin(np.arange(len(ids)), np.unique(ids, return_index=True)[1])
+        kept = np.repeat(first, counts)
+        known = {} if sizes is None else {image: (int(h), int(w)) for image, (h, w) in zip(ids.tolist(), sizes)}
+        self.extend(self._to_detections(rows[kept], np.repeat(ids, counts)[kept]), ids.tolist(), known)
+
+    def extend(self, detections: np.ndarray, image_ids: Iterable[int], sizes: dict[int, Size] | None = None) -> None:
+        """Add detections of evaluated images, e.g. another rank's `detections`, `image_ids` and `sizes`.
+
+        Images that are already here are ignored together with their detections.
+        """
+        new = {int(i): (sizes or {}).get(int(i)) for i in image_ids if int(i) not in self._seen}
+        self._parts.append(detections[np.isin(detections["image_id"], np.array(list(new), dtype=np.int64))])
+        self._seen.update(new)
+        self._evaluation = None
+
+    def extend_results(
+        self,
+        results: list[dict],
+        image_ids: Iterable[int],
+        sizes: dict[int, Size] | None = None,
+        name: str = "the list of results",
+    ) -> None:
+        """Add COCO's result entries of evaluated images, as `extend` does; `name` is what errors call the list.
+
+        A warning counts results of other images, and of categories that are not those of this metric.
+
+        Raises:
+            DataError: an entry is not one of COCO's.
+        """
+        image_ids = list(image_ids)
+        found = read_results(results, name)
+        finite = np.isfinite(found["score"]) & np.isfinite(found["bbox"]).all(axis=1)
+        self._left_out += int((~finite).sum())
+        kept = finite
+        for key, ids in (("image_id", image_ids), ("category_id", self.category_ids)):
+            known = np.isin(found[key], np.array(ids, dtype=np.int64))
+            kept = kept & known
+            strange = found[key][~known]
+            if len(strange):
+                counts = (len(strange), len(found), key, strange[0])
+                logger.warning("%s: %d of %d results are left out: their %s, e.g. %d, is not evaluated", name, *counts)
+        self.extend(found[kept], image_ids, sizes)
+
+    def compute(self) -> dict[str, float]:
+        """Return the twelve COCO numbers: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl.
+
+        Fractions from 0 to 1; -1, as in pycocotools, where there is no ground truth to compare with (for
+        example APl where no box is large).
+        """
+        evaluation = self._evaluate()
+        return {name: mean(evaluation, *where) for name, where in STATISTICS.items()}
+
+    def classwise_results(self) -> list[dict[str, Any]]:
+        """Return {"name", "AP", "AP50", "boxes"} of each class; crowds are not counted in boxes."""
+        evaluation = self._evaluate()
+        evaluated = np.isin(self._fitted["image_id"], np.array(self.image_ids, dtype=np.int64))
+        boxes = Counter(self._fitted["category_id"][evaluated & ~self._fitted["iscrowd"]].tolist())
+        return [
+            {
+                "name": name,
+                "AP": mean(evaluation, "precision", None, "all", 100, self._position(category)),
+                "AP50": mean(evaluation, "precision", 0.50, "all", 100, self._position(category)),
+                "boxes": boxes[category],
+            }
+            for name, category in zip(self.class_names, self.category_ids)
+        ]
+
+    def table(self) -> str:
+        """Return the twelve lines that COCO users know, after a line on what was evaluated and by what."""
+        numbers = self.compute()
+        lines = [
+            f"COCO bbox: {len(self._seen)} images, {len(self.detections)} detections, "
+            f"computed by {self.backend} in {self._seconds:.1f} s"
+        ]
+        titles = {"precision": "Average Precision  (AP)", "recall": "Average Recall     (AR)"}
+        for name, (kind, iou, area, limit) in STATISTICS.items():
+            iou_text = "0.50:0.95" if iou is None else f"{iou:0.2f}"
+            lines.append(
+                f" {titles[kind]} @[ IoU={iou_text:<9} | area={area:>6s} | maxDets={limit:>3d} ] = {numbers[name]:0.3f}"
+            )
+        if self.classwise:
+            lines.append(self.classwise_table())
+        return "\n".join(lines)
+
+    def classwise_table(self) -> str:
+        """Return a line per class: AP, AP50 (in percent) and the number of annotated boxes."""
+        width = max([5] + [len(name) for name in self.class_names])
+        lines = [f"{'class':<{width}}  {'AP':>5}  {'AP50':>5}  {'boxes':>7}"]
+        for row in self.classwise_results():
+            values = ["-" if row[key] < 0 else f"{100 * row[key]:.1f}" for key in ("AP", "AP50")]
+            lines.append(f"{row['name']:<{width}}  {values[0]:>5}  {values[1]:>5}  {row['boxes']:>7d}")
+        return "\n".join(lines)
+
+    def save(self, path: str | Path) -> None:
+        """Write `results` as COCO's result file (bbox.json), all at once."""
+        write_json(path, self.results)
+
+    def _to_detections(self, rows: np.ndarray, image_ids: np.ndarray) -> np.ndarray:
+        """`detections` (K,) of rows (M, 6), which lie in images of these ids (M,)."""
+        real = rows[:, 0] != -1
+        finite = np.isfinite(rows).all(axis=1)
+        self._left_out += int((real & ~finite).sum())
+        rows, image_ids = rows[real & finite], image_ids[real & finite]
+        wrong = rows[:, 0] >= len(self.category_ids)
+        if wrong.any():
+            raise ValueError(
+                f"image {image_ids[wrong][0]}: a detection of class {int(rows[wrong, 0][0])}, but {self.anno_path} has "
+                f"{len(self.category_ids)} classes: num_classes does not fit the data set"
+            )
+        found = np.zeros(len(rows), dtype=DETECTION)
+        found["image_id"] = image_ids
+        found["category_id"] = np.array(self.category_ids, dtype=np.int64)[rows[:, 0].astype(np.int64)]
+        found["score"] = rows[:, 1]
+        found["bbox"] = np.concatenate([rows[:, 2:4], rows[:, 4:6] - rows[:, 2:4]], axis=1)
+        return found
+
+    def _position(self, category_id: int) -> int:
+        # Both back ends sort the categories by id.
+        return sorted(set(self.category_ids)).index(category_id)
+
+    def _evaluate(self) -> dict[str, Any]:
+        """Return {"precision": (10, 101, C, 4, 3), "recall": (10, C, 4, 3)} of pycocotools' meaning."""
+        if self._evaluation is None:
+            unknown = [i for i in self._seen if i not in self._known]
+            if unknown:
+                raise ValueError(
+                    f"{self.anno_path}: image id {unknown[0]} is not in the file ({len(unknown)} of "
+                    f"{len(self._seen)} evaluated images): expected the annotations of the evaluated images"
+                )
+            if self._left_out:
+                logger.warning("%d detections with NaN or infinity were left out", self._left_out)
+            start = time.perf_counter()
+            self._fitted = self._fit()
+            self._evaluation = run_backend(
+                self.backend,
+                truth=self._fitted,
+                detections=self.detections,
+                image_ids=self.image_ids,
+                category_ids=self.category_ids,
+            )
+            self._seconds = time.perf_counter() - start
+        return self._evaluation
+
+    def _fit(self) -> np.ndarray:
+        """The truth, clipped to the images that were read; a warning says so, once where nothing changes."""
+        truth, *clipped = fit_to_images(self._truth, self.sizes)
+        if clipped[0] and clipped != self._clipped:
+            logger.warning(
+                "%s: %d boxes reach beyond their images and are evaluated clipped to these, %d lie outside and are "
+                "left out, as in training",
+                self.anno_path,
+                clipped[0] - clipped[1],
+                clipped[1],
+            )
+        self._clipped = clipped
+        return truth

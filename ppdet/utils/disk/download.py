@@ -1,0 +1,267 @@
+"""Files from the network: downloaded once, resumed after an interruption, checked, shared by processes."""
+
+import base64
+import hashlib
+import http.client
+import json
+import os
+import re
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tqdm import tqdm
+
+from ppdet.utils.disk.files import atomic_path, one_process, read_text, write_json
+from ppdet.utils.errors import UserError
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+WEIGHTS_HOME = "~/.cache/paddle/weights"  # PaddleDetection's: what it has downloaded is used here, too
+WEIGHTS_SUFFIXES = ("", ".pdparams", ".safetensors")
+CHUNK_BYTES = 1 << 20
+TIMEOUT_SECONDS = 30
+ATTEMPTS = 4
+RETRY_SECONDS = 2.0
+LOG_SECONDS = 10.0
+
+
+class DownloadError(UserError, OSError):
+    """A file that cannot be had; the message is one line and says what to do."""
+
+
+class MissingFileError(DownloadError):
+    """A local file that is not there."""
+
+
+class _Interrupted(Exception):
+    """The transfer ended early; what has arrived is kept, and another attempt may get the rest."""
+
+
+def fetch(
+    url_or_path: str | Path,
+    *,
+    cache_dir: str | Path | None = None,
+    md5: str | None = None,
+    hint: str = "",
+) -> Path:
+    """Return the local path of a weights file.
+
+    A local path is returned as it is, or with ".pdparams" or ".safetensors" appended if only that exists. An
+    http(s) URL is downloaded once into `cache_dir` (default: environment variable PPDET_WEIGHTS_HOME, else
+    ~/.cache/paddle/weights) and found there afterwards. Two URLs with the same file name get two files. `hint` ends the
+    message of a failed download.
+
+    Raises:
+        DownloadError: no such file, or no way to download it.
+    """
+    text = str(url_or_path)
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text)
+    if scheme is None:
+        return _local(text)
+    if scheme.group(1).lower() not in ("http", "https"):
+        raise DownloadError(f"{text}: expected a local path or a URL with http:// or https://")
+    name = Path(urllib.parse.unquote(urllib.parse.urlparse(text).path)).name
+    if not name:
+        raise DownloadError(f"{text}: expected a URL that ends with a file name, e.g. .../model.pdparams")
+    folder = Path(cache_dir or os.environ.get("PPDET_WEIGHTS_HOME") or WEIGHTS_HOME).expanduser()
+    target = folder / name
+    source = folder / f"{name}.url"  # where the file of this name came from; PaddleDetection writes none
+    if source.is_file() and target.is_file() and read_text(source).strip() != text:
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        target = folder / f"{target.stem}-{digest}{target.suffix}"
+        source = folder / f"{target.name}.url"
+    if download(text, target, md5=md5, hint=hint):
+        with atomic_path(source) as temporary:
+            temporary.write_text(text + "\n")
+    return target
+
+
+def download(url: str, target: Path, *, md5: str | None = None, hint: str = "") -> bool:
+    """Download `url` to `target` unless it is there; return whether it was downloaded now.
+
+    The transfer goes to a hidden ".part" file that a later call resumes if the server still has the same
+    file. Of several processes one downloads and the others wait for it. Checked are the length, and the MD5
+    if given or sent by the server (Content-MD5). A file that is there already is checked if md5 is given.
+
+    Raises:
+        DownloadError: with the path to put the file at, followed by `hint`.
+    """
+    advice = f"download it elsewhere and put it at {target}{hint}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if _is_there(target, md5):
+            return False
+        with one_process(target, "downloads"):
+            if _is_there(target, md5):
+                return False
+            _download_locked(url, target, md5, advice)
+            return True
+    except DownloadError:
+        raise
+    except OSError as error:
+        raise DownloadError(f"{target}: cannot be written ({_reason(error)}): {advice}") from error
+
+
+def file_md5(path: Path) -> str:
+    """Return the MD5 of a file as 32 hexadecimal digits."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(path, "rb") as stream:
+        for chunk in iter(lambda: stream.read(CHUNK_BYTES), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _local(text: str) -> Path:
+    path = Path(text).expanduser()
+    candidates = [path.with_name(path.name + suffix) for suffix in WEIGHTS_SUFFIXES] if path.name else [path]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    tried = " or ".join(suffix for suffix in WEIGHTS_SUFFIXES if suffix)
+    raise MissingFileError(f"{path}: no such file, nor with {tried} appended: expected weights or their URL")
+
+
+def _is_there(target: Path, md5: str | None) -> bool:
+    if not target.is_file():
+        return False
+    if md5 is not None and file_md5(target) != md5.lower():
+        logger.warning("%s has another MD5 than expected: it is downloaded again", target)
+        return False
+    return True
+
+
+def _download_locked(url: str, target: Path, md5: str | None, advice: str) -> None:
+    part = target.with_name(f".{target.name}.part")
+    logger.info("downloading %s to %s", url, target)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            expected_md5 = _transfer(url, part, md5)
+            break
+        except _Interrupted as error:
+            if attempt == ATTEMPTS:
+                message = f"{url}: {error} ({ATTEMPTS} attempts): run again to continue, or {advice}"
+                raise DownloadError(message) from None
+            logger.warning("%s: %s, attempt %d of %d follows", url, error, attempt + 1, ATTEMPTS)
+            time.sleep(RETRY_SECONDS * attempt)
+        except urllib.error.HTTPError as error:
+            message = f"{url}: the server answers {error.code} {error.reason}: check the URL, or {advice}"
+            raise DownloadError(message) from None
+        except (urllib.error.URLError, http.client.HTTPException, ValueError) as error:
+            raise DownloadError(f"{url}: cannot be downloaded ({_reason(error)}): {advice}") from None
+    actual = file_md5(part) if expected_md5 else None
+    if actual != expected_md5:
+        _forget(part)
+        raise DownloadError(
+            f"{url}: the MD5 of what arrived is {actual}, expected {expected_md5}: run again, or {advice}"
+        )
+    os.replace(part, target)
+    _forget(part)
+
+
+def _transfer(url: str, part: Path, md5: str | None) -> str | None:
+    """Bring `part` to its full length; return the MD5 it should have, if known.
+
+    Raises:
+        _Interrupted: worth another attempt. URLError, HTTPException: not worth it.
+    """
+    meta = _read_meta(part)
+    start = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"User-Agent": "ppdet", "Accept-Encoding": "identity"})
+    if start and meta.get("url") == url and meta.get("validator"):
+        request.add_header("Range", f"bytes={start}-")
+        request.add_header("If-Range", meta["validator"])  # the whole file comes if it has changed
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # nothing after `start`: what is here is not a part of that file
+            _forget(part)
+            raise _Interrupted("the file has changed on the server") from None
+        if error.code == 429 or error.code >= 500:
+            raise _Interrupted(f"the server answers {error.code} {error.reason}") from None
+        raise
+    except (TimeoutError, ConnectionError) as error:
+        raise _Interrupted(f"no answer ({_reason(error)})") from None
+    with response:
+        resumed = response.status == 206
+        if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            _forget(part)
+            raise _Interrupted("the server sent another part than the one asked for")
+        if not resumed:
+            start, meta = 0, _new_meta(url, response.headers)
+            write_json(_meta_path(part), meta)
+        length = response.headers.get("Content-Length")
+        total = start + int(length) if length is not None else None
+        with open(part, "ab" if resumed else "wb") as stream:
+            _copy(response, stream, start, total, Path(urllib.parse.urlparse(url).path).name)
+    return md5.lower() if md5 is not None else meta.get("md5")
+
+
+def _copy(response: Any, stream: BinaryIO, start: int, total: int | None, name: str) -> None:
+    done, begin, logged = start, time.monotonic(), time.monotonic()
+    on_terminal = sys.stderr.isatty()
+    options = {"total": total, "initial": start, "unit": "B", "unit_scale": True, "desc": name}
+    with tqdm(**options, disable=not on_terminal) as bar:
+        while total is None or done < total:
+            try:
+                chunk = response.read(CHUNK_BYTES)
+            except (OSError, http.client.HTTPException) as error:
+                raise _Interrupted(f"the connection broke after {done} bytes ({_reason(error)})") from None
+            if not chunk:
+                break
+            stream.write(chunk)
+            done += len(chunk)
+            bar.update(len(chunk))
+            now = time.monotonic()
+            if not on_terminal and now - logged >= LOG_SECONDS:
+                logged = now
+                of = f" of {total / 1e6:.0f}" if total else ""
+                speed = (done - start) / 1e6 / (now - begin)
+                logger.info("%s: %.0f%s MB, %.1f MB/s", name, done / 1e6, of, speed)
+    if total is not None and done < total:
+        raise _Interrupted(f"the connection ended after {done} of {total} bytes")
+
+
+def _new_meta(url: str, headers: http.client.HTTPMessage) -> dict[str, str | None]:
+    """What a later call needs in order to resume: how to recognise the file, and its MD5."""
+    etag = headers.get("ETag", "")
+    strong = etag if etag and not etag.startswith("W/") else None
+    encoded = headers.get("Content-MD5", "")
+    try:
+        digest = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        digest = b""
+    return {
+        "url": url,
+        "validator": strong or headers.get("Last-Modified"),
+        "md5": digest.hex() if len(digest) == 16 else None,
+    }
+
+
+def _meta_path(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _read_meta(part: Path) -> dict[str, Any]:
+    try:
+        meta = json.loads(read_text(_meta_path(part)))
+    except (OSError, ValueError):
+        return {}
+    return meta if isinstance(meta, dict) else {}
+
+
+def _forget(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _meta_path(part).unlink(missing_ok=True)
+
+
+def _reason(error: BaseException) -> str:
+    """Return what went wrong, in one line: URLError wraps the error of the system in its reason."""
+    cause = getattr(error, "reason", error)
+    lines = str(getattr(cause, "strerror", None) or cause).splitlines()
+    return lines[0] if lines else type(error).__name__

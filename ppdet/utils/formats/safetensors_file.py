@@ -1,0 +1,38 @@
+"""Reading .safetensors files: a header in JSON, then numbers."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from safetensors import deserialize
+
+from ppdet.utils.formats.unpickle import RefusedError
+
+SAFETENSORS = ".safetensors"
+SAFE_TYPES = {
+    **{f"F{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
+    **{f"I{bits}": f"<i{bits // 8}" for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": f"<u{bits // 8}" for bits in (8, 16, 32, 64)},
+    "BOOL": "?",
+    "BF16": "<u2",  # NumPy has no such type: `widen` makes it float32
+}
+
+
+def read_safetensors(path: os.PathLike) -> dict[str, np.ndarray]:
+    """Arrays by name.
+
+    Raises:
+        RefusedError: numbers of a type that is not read. safetensors.SafetensorError: no such file, or a damaged one.
+    """
+    arrays = {}
+    for name, tensor in deserialize(Path(path).read_bytes()):
+        if tensor["dtype"] not in SAFE_TYPES:
+            raise RefusedError(f"{name} is of type {tensor['dtype']}: convert it to float32 first")
+        array = np.frombuffer(tensor["data"], SAFE_TYPES[tensor["dtype"]]).reshape(tensor["shape"])
+        arrays[name] = widen(array) if tensor["dtype"] == "BF16" else array
+    return arrays
+
+
+def widen(bits: np.ndarray) -> np.ndarray:
+    """bfloat16 numbers, given as their bits (uint16), as float32, which holds all of them."""
+    return np.asarray(bits.astype("<u4") << np.uint32(16)).view("<f4")

@@ -1,0 +1,71 @@
+"""What somebody sets for this run and changes nothing is told, with what counts."""
+
+from pathlib import Path
+
+import pytest
+
+from ppdet.core.workspace import load_config, merge_config
+
+ROOT = Path(__file__).resolve().parents[3]
+COCO = ROOT / "configs/fcos/fcos_r50_fpn_1x_coco.yml"
+SEMI = ROOT / "configs/semi_det/denseteacher/denseteacher_fcos_r50_fpn_coco_semi010.yml"
+
+
+def warnings(log):
+    return [r.getMessage() for r in log.records if r.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize(
+    ("path", "option", "expected"),
+    [
+        (COCO, "FCOSLoss.loss_alpha=0.5", "FCOSLoss.loss_alpha changes nothing: FCOSHead.fcos_loss.loss_alpha, 0.25 ("),
+        (COCO, "MultiClassNMS.keep_top_k=9", "changes nothing: FCOSHead.nms.keep_top_k, 100 ("),
+        (COCO, "CosineDecay.max_epochs=9", "CosineDecay.max_epochs changes nothing: nothing uses CosineDecay"),
+        (COCO, "SemiTrainReader.sup_batch_size=9", "changes nothing: nothing uses SemiTrainReader"),
+        (
+            SEMI,
+            "TrainReader.batch_size=9",
+            "TrainReader.batch_size changes nothing: with ssod_method SemiTrainReader tr",
+        ),
+        (COCO, "semi_start_iters=9", "semi_start_iters changes nothing without ssod_method"),
+        (COCO, "DenseTeacher.train_cfg.ratio=0.1", "DenseTeacher changes nothing without ssod_method"),
+        (COCO, "ema_decay=0.9", "ema_decay changes nothing without use_ema or use_simple_ema"),
+        (COCO, "amp_level=O2", "amp_level changes nothing without amp"),
+        (COCO, "vdl_log_dir=x", "vdl_log_dir changes nothing without use_vdl"),
+    ],
+)
+def test_told_once_with_what_counts(log, path, option, expected):
+    load_config(path, [option])
+    (line,) = warnings(log)
+    assert line.startswith("-o: ") and expected in line
+    log.clear()
+    key, _, value = option.partition("=")
+    values = {key: value if value in ("x", "O2") else float(value) if "." in value else int(value)}
+    merged = merge_config(load_config(path), values)
+    assert warnings(log)[0].startswith("merge_config: ") and expected in warnings(log)[0]
+    log.clear()
+    merge_config(merged, {"epoch": 3})
+    assert not warnings(log)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["FCOSHead.fcos_loss.loss_alpha=0.5", "ResNet.depth=18", "FPN.out_channel=9", "EvalReader.batch_size=9"],
+        ["LearningRate.schedulers.0.gamma=0.2", "OptimizerBuilder.clip_grad_by_norm=9", "TrainReader.batch_size=9"],
+        ["LearningRate.schedulers=[CosineDecay]", "CosineDecay.max_epochs=12"],
+        ["FCOSLoss.iou_smoothing=0.5"],  # what the loss's place leaves open comes from its section
+        ["NormalizeImage.norm_type=none"],
+        ["amp=true", "amp_level=O2", "use_ema=true", "ema_decay=0.9", "use_vdl=true", "vdl_log_dir=x"],
+        ["TrainDataset.dataset_dir=x", "TestReader.sample_transforms.1.Resize.interp=2", "num_classes=3"],
+    ],
+)
+def test_what_counts_is_not_told(log, options):
+    load_config(COCO, options)
+    assert not warnings(log)
+
+
+def test_files_may_say_what_other_runs_use(log):
+    """One file serves many runs; only what is set for this one is looked at."""
+    assert load_config(SEMI)["ssod_method"] == "DenseTeacher"
+    assert not warnings(log)

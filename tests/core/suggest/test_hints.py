@@ -1,0 +1,259 @@
+"""What other tools and PaddleDetection call things is answered with what there is here."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from ppdet.core.registry import components_of, is_component
+from ppdet.core.settings import SETTINGS, SLOTS
+from ppdet.core.suggest.elsewhere import KINDS
+from ppdet.core.suggest.synonyms import TABLE, synonym
+from ppdet.core.workspace import load_config, merge_config
+
+ROOT = Path(__file__).resolve().parents[3]
+COCO = ROOT / "configs/fcos/fcos_r50_fpn_1x_coco.yml"
+sys.path.insert(0, str(ROOT / "tools"))
+
+# What somebody coming from another tool types, and the setting that does it here.
+TYPED = {
+    "imgsz=640": "input_size",
+    "img_size=640": "input_size",
+    "image_size=[640,640]": "input_size",
+    "INPUT.MIN_SIZE_TRAIN=800": "input_size",
+    "batch=16": "TrainReader.batch_size",
+    "batch_size=16": "TrainReader.batch_size",
+    "batch-size=16": "TrainReader.batch_size",
+    "SOLVER.IMS_PER_BATCH=16": "TrainReader.batch_size",
+    "train_dataloader.batch_size=4": "TrainReader.batch_size",
+    "lr=0.01": "LearningRate.base_lr",
+    "lr0=0.01": "LearningRate.base_lr",
+    "learning_rate=0.01": "LearningRate.base_lr",
+    "base_lr=0.01": "LearningRate.base_lr",
+    "SOLVER.BASE_LR=0.01": "LearningRate.base_lr",
+    "optim_wrapper.optimizer.lr=0.01": "LearningRate.base_lr",
+    "SOLVER.STEPS=[1,2]": "LearningRate.schedulers.0.milestones",
+    "SOLVER.GAMMA=0.1": "LearningRate.schedulers.0.gamma",
+    "SOLVER.WARMUP_ITERS=100": "LearningRate.schedulers.1.steps",
+    "SOLVER.MAX_ITER=90000": "max_iters",
+    "SOLVER.CHECKPOINT_PERIOD=1": "snapshot_epoch",
+    "SOLVER.WEIGHT_DECAY=0.1": "OptimizerBuilder.regularizer.factor",
+    "max_epoch=3": "epoch",
+    "max_epochs=3": "epoch",
+    "train_cfg.max_epochs=3": "epoch",
+    "workers=4": "worker_num",
+    "num_workers=4": "worker_num",
+    "DATALOADER.NUM_WORKERS=4": "worker_num",
+    "data=coco.yaml": "TrainDataset.dataset_dir",
+    "data_root=coco": "TrainDataset.dataset_dir",
+    "DATASETS.TRAIN=x": "TrainDataset.anno_path",
+    "DATASETS.TEST=x": "EvalDataset.anno_path",
+    "devices=0": "here it is device (cpu, gpu, gpu:1, ...; several: python -m paddle.distributed.launch",
+    "gpus=2": "here it is device",
+    "save_path=x": "save_dir",
+    "work_dir=x": "save_dir",
+    "output_dir=x": "save_dir",
+    "OUTPUT_DIR=x": "save_dir",
+    "project=x": "save_dir",
+    "name=x": "run_name",
+    "checkpoint_interval=5": "snapshot_epoch",
+    "eval_interval=5": "snapshot_epoch",
+    "optimizer=AdamW": "OptimizerBuilder.optimizer",
+    "weight_decay=0.1": "OptimizerBuilder.regularizer.factor",
+    "momentum=0.9": "OptimizerBuilder.optimizer.momentum",
+    "conf=0.3": "FCOSHead.nms.score_threshold",
+    "score_thr=0.3": "FCOSHead.nms.score_threshold",
+    "iou=0.6": "FCOSHead.nms.nms_threshold",
+    "nms_thresh=0.6": "FCOSHead.nms.nms_threshold",
+    "max_dets=100": "FCOSHead.nms.keep_top_k",
+    "pretrained=x": "pretrain_weights",
+    "load_from=x": "pretrain_weights",
+    "MODEL.WEIGHTS=x": "pretrain_weights",
+    "resume=true": "--resume",
+    "classes=3": "num_classes",
+    "nc=3": "num_classes",
+    "MODEL.RETINANET.NUM_CLASSES=3": "num_classes",
+    "fp16=true": "amp",
+    "accumulate=4": "accumulate_steps",
+    "patience=10": "no early stopping: --eval keeps the best weights as best_model",
+    "epochs=3": "`epoch` is what counts",
+    "val_interval=1": "--eval",
+    "LearningRate.lr=1": "LearningRate.base_lr",
+    "TrainReader.imgsz=640": "input_size",
+    "use_cuda=true": "here it is device",
+    "rect=true": "padded to its own largest image",
+    "imgSize=640": "here it is input_size",
+    "batchSize=4": "here it is TrainReader.batch_size",
+    "nbs=64": "here it is auto_lr.base_batch_size",
+    "INPUT.MAX_SIZE_TRAIN=1333": "here it is input_size (",
+    "default_hooks.checkpoint.interval=1": "here it is snapshot_epoch",
+    "default_hooks.logger.interval=50": "here it is log_iter",
+    "optim_wrapper.clip_grad.max_norm=1": "here it is OptimizerBuilder.clip_grad_by_norm",
+    "cache=true": "images are read from disk",
+    "fraction=0.1": "here it is TrainDataset.sample_num",
+    "single_cls=true": "num_classes=1",
+    "TrainDataset.root=x": "here it is TrainDataset.dataset_dir",
+    "EvalDataset.ann_file=x": "EvalDataset.anno_path",
+    "ResNet.pretrained=x": "here it is pretrain_weights",
+    "FCOSHead.nms.iou_threshold=0.5": "here it is FCOSHead.nms.nms_threshold",
+}
+
+
+@pytest.mark.parametrize("text", TYPED)
+def test_what_others_call_it(text):
+    with pytest.raises(ValueError) as error:
+        load_config(COCO, [text])
+    key = text.partition("=")[0]
+    assert str(error.value).startswith(f"-o: {key}: ") and TYPED[text] in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_every_answer_exists(monkeypatch, capsys):
+    import train
+
+    monkeypatch.setattr(sys, "argv", ["train.py", "--help"])
+    with pytest.raises(SystemExit):
+        train.parse_arguments()
+    options = capsys.readouterr().out
+    config = load_config(COCO)
+    for ours in TABLE:
+        assert ours.keys or ours.option or ours.note
+        assert ours.option in options
+        for key in ours.keys:
+            config.origin(key)
+        for name in ours.names.split():
+            assert name == name.lower() and synonym(name) is ours, f"{name} stands in two lines"
+            taken = name in SETTINGS and not SETTINGS[name].unused
+            assert not taken and name not in SLOTS and not is_component(name), f"{name} is a name of ours"
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        (["--lr", "0.1"], "--lr: here it is LearningRate.base_lr"),
+        (["--batch-size=4"], "--batch-size: here it is TrainReader.batch_size"),
+        (["--epochs", "3"], "--epochs: here it is epoch"),
+        (["--epoch", "3"], "--epoch: here it is -o epoch="),
+        (["--cfg-options"], "--cfg-options: here it is the option -o of tools/train.py"),
+        (["imgsz=3"], "settings follow -o: -o imgsz=3"),
+        (["--patience", "3"], "--patience: there is none here (no early stopping"),
+        (
+            ["--launcher", "pytorch"],
+            "--launcher: there is none here (several devices: python -m paddle.distri",
+        ),
+        (["--no-validate"], "--no-validate: there is none here (training evaluates nothing without --eval)"),
+        (["--config-file", "x"], "--config-file: here it is the option -c of tools/train.py"),
+    ],
+)
+def test_options_of_other_tools(monkeypatch, capsys, option, hint):
+    import train
+
+    monkeypatch.setattr(sys, "argv", ["train.py", "-c", "x.yml", *option])
+    with pytest.raises(SystemExit):
+        train.parse_arguments()
+    assert f"unrecognized arguments: {' '.join(option)}; {hint}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "one"),
+    [
+        ("architecture=YOLOv3", "architectures", "FCOS"),
+        ("architecture=PPYOLOE", "architectures", "FCOS"),
+        ("YOLOv3.backbone=x", "architectures", "FCOS"),
+        ("FCOS.backbone=MobileNetV3", "backbones", "ResNet"),
+        ("FCOS.fcos_head=PPYOLOEHead", "heads", "FCOSHead"),
+        ("FCOS.neck=BiFPN", "necks", "FPN"),
+        ("FCOSHead.fcos_loss=VarifocalLoss", "losses", "FCOSLoss"),
+        ("TrainReader.batch_transforms=[BatchRandomResize: {target_size: [320]}]", "transforms", "RandomResize"),
+        ("TrainReader.sample_transforms=[Decode: {}, Mosaic: {prob: 1.0}]", "transforms", "RandomResize"),
+        ("TrainDataset=!VOCDataSet {dataset_dir: x}", "data sets", "COCODataSet"),
+        ("TrainDataset.name=VOCDataSet", "data sets", "COCODataSet"),
+        ("FCOSHead.nms=MatrixNMS", "kinds of suppression", "MultiClassNMS"),
+        ("LearningRate.schedulers=[BurninWarmup: {}]", "schedules", "LinearWarmup"),
+        ("EvalMOTReader.batch_size=1", "readers", "EvalReader"),
+    ],
+)
+def test_components_that_are_not_here(text, kind, one):
+    with pytest.raises(ValueError) as error:
+        load_config(COCO, [text])
+    said, _, there = str(error.value).partition(f"; {kind} here: ")
+    assert f"is one of PaddleDetection's {kind}, and not here: this project is its FCOS alone" in said
+    assert one in there.split(", ")
+
+
+def test_no_component_of_ours_is_said_to_be_elsewhere():
+    for kind, package, names in KINDS:
+        assert names and not any(is_component(name) for name in names.split()), kind
+        assert components_of(package) or kind == "kinds of slimming"
+
+
+def test_a_file_of_paddledetections_yolo_says_so_first(tmp_path):
+    path = tmp_path / "yolo.yml"
+    path.write_text("snapshot_epoch: 5\nYOLOv3Head: {loss: YOLOv3Loss}\nsome_word: 1\narchitecture: YOLOv3\n")
+    with pytest.raises(
+        ValueError, match=r"yolo\.yml:4: architecture: YOLOv3 is one of PaddleDetection's architectures"
+    ):
+        load_config(path)
+
+
+@pytest.mark.parametrize("text", ["epochs=3", "filename=x", "print_flops=true", "bias=1", "use_warmup=false"])
+def test_settings_without_effect_are_refused_where_somebody_sets_them_now(tmp_path, text):
+    with pytest.raises(ValueError, match=rf"^-o: {text.partition('=')[0]}: changes nothing here: "):
+        load_config(COCO, [text])
+    with pytest.raises(ValueError, match=r"^merge_config: epochs: changes nothing here: .* `epoch` is what counts"):
+        merge_config(load_config(COCO), {"epochs": 3})
+    path = tmp_path / "mine.yml"
+    path.write_text(f"_BASE_: {COCO}\n{text.replace('=', ': ')}\n")
+    assert merge_config(load_config(path), {"epoch": 3})["epoch"] == 3, "in a file it is told, and no more"
+
+
+def test_files_without_their_folder_or_suffix(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    expected = {
+        "fcos_r50_fpn_1x_coco": "configs/fcos/fcos_r50_fpn_1x_coco.yml",
+        "fcos_r50_fpn_1x_coco.yml": "configs/fcos/fcos_r50_fpn_1x_coco.yml",
+        "fcos_r50_fpn_1x_coco.yaml": "configs/fcos/fcos_r50_fpn_1x_coco.yml",
+        "configs/fcos_r50_fpn_1x_coco.yml": "configs/fcos/fcos_r50_fpn_1x_coco.yml",
+        "configs/fcos/fcos_r50_fpn_1x_coco": "configs/fcos/fcos_r50_fpn_1x_coco.yml",
+        "fcos_r50_fpn_1x_cco": "configs/fcos/fcos_r50_fpn_1x_coco.yml",
+        "fcos_r18vd_bccd_sup010": "configs/semi_det/baseline/fcos_r18vd_bccd_sup010.yml",
+    }
+    for given, path in expected.items():
+        with pytest.raises(ValueError) as error:
+            load_config(given)
+        assert str(error.value) == f"{given}: no such file; did you mean {path!r}?"
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yml").write_text("_BASE_: fcos_r50_fpn_1x_coco.yml\n")
+    with pytest.raises(
+        ValueError, match=r"mine\.yml:1: _BASE_: no such file 'fcos_r50_fpn_1x_coco\.yml'; did you mean '/"
+    ):
+        load_config("mine.yml")
+    with pytest.raises(ValueError, match=r"^mine: no such file; did you mean 'mine\.yml'\?$"):
+        load_config("mine")
+    with pytest.raises(ValueError, match=r"^output/mine: cannot read file: Is a directory; did you mean "):
+        Path("output/mine").mkdir(parents=True)
+        Path("output/mine/config.yml").write_text("epoch: 3\n")
+        load_config("output/mine")
+    with pytest.raises(ValueError, match=r"Is a directory; it holds fcos_dcn_r50_fpn_1x_coco\.yml, .*, …$"):
+        load_config(ROOT / "configs/fcos")
+    with pytest.raises(ValueError, match=r"^quite_another\.yml: no such file$"):
+        load_config("quite_another.yml")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "configs/yolov3/yolov3_darknet53_270e_coco.yml",
+        "configs/faster_rcnn/faster_rcnn_r50_fpn_1x_coco.yml",
+        "configs/ppyoloe/_base_/ppyoloe_crn.yml",
+        "retinanet_r50_fpn_1x_coco.yml",
+        "configs/dino/any.yml",
+    ],
+)
+def test_files_of_other_detectors(given, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(ValueError) as error:
+        load_config(given)
+    folders = "configs/fcos and configs/semi_det"
+    what = f"this project is PaddleDetection's FCOS alone, and its configurations are in {folders}"
+    assert str(error.value) == f"{given}: no such file; {what}"

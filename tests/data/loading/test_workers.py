@@ -1,0 +1,210 @@
+"""The pool of worker processes, without any data set."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from processes import alive, wait_for_end
+
+from ppdet.data.errors import WorkerError
+from ppdet.data.loading import workers
+from ppdet.data.loading.workers import WorkerPool
+
+ROOT = Path(__file__).resolve().parents[3]
+ROOM = 2**16
+
+
+def squares(task, empty):
+    if task == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if task == "end":
+        sys.exit(7)
+    if task == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if task == "fail":
+        raise ValueError("not a number")
+    if task == "lambda":
+        return {"square": np.array([lambda: None], dtype=object)}
+    ramp = empty((task * 10, 10), np.float32)
+    ramp[:] = np.arange(task * 100).reshape(-1, 10)
+    return {
+        "square": np.array([task * task], dtype=np.int64),
+        "ramp": ramp,
+        "turned": ramp.T,  # starts where ramp does
+        "pid": np.array([os.getpid()]),
+    }
+
+
+def copy(arrays):
+    return {key: array.copy() for key, array in arrays.items()}
+
+
+def check(batches, tasks):
+    assert [int(batch["square"][0]) for batch in batches] == [task * task for task in tasks]
+    for batch, task in zip(batches, tasks):
+        assert np.array_equal(batch["ramp"], np.arange(task * 100).reshape(-1, 10))
+        assert np.array_equal(batch["turned"], batch["ramp"].T) and batch["ramp"].dtype == np.float32
+
+
+@pytest.fixture(params=[(1, ROOM), (3, ROOM), (2, 0), (2, 600)], ids=["one", "three", "pipes", "little room"])
+def pool(request):
+    pool = WorkerPool(squares, *request.param)
+    yield pool
+    pool.close()
+
+
+def test_results_come_in_order_from_the_same_processes_in_every_run(pool):
+    pids = set()
+    for tasks in (list(range(12)), [5], [], [7, 1, 3]):
+        batches = list(pool.run(tasks, copy))
+        check(batches, tasks)
+        pids |= {int(batch["pid"][0]) for batch in batches}
+    assert os.getpid() not in pids and len(pids) == len(pool._processes)
+
+
+@pytest.mark.parametrize("stop", [0, 1, 7])
+def test_a_run_that_ends_early_leaves_nothing_behind(pool, stop):
+    run = pool.run(range(20), copy)
+    check([next(run) for _ in range(stop)], range(stop))
+    run.close()
+    check(list(pool.run([4, 2], copy)), [4, 2])
+
+
+def test_an_error_of_the_consumer_leaves_nothing_behind(pool):
+    def refuse(arrays):
+        raise KeyError("consumer")
+
+    with pytest.raises(KeyError, match="consumer"):
+        list(pool.run(range(9), refuse))
+    check(list(pool.run([4, 2], copy)), [4, 2])
+
+
+@pytest.mark.parametrize(
+    ("task", "cause"),
+    [
+        ("die", r"signal SIGKILL\), perhaps for lack of memory: lower worker_num or batch_size;"),
+        ("crash", r"signal SIGSEGV\), a defect;"),
+        ("end", r"exit code 7\), a defect;"),
+    ],
+)
+def test_a_dead_worker_is_an_error_and_closes_the_pool(pool, task, cause, capfd):
+    with pytest.raises(WorkerError, match=rf"worker process died \({cause} with worker_num 0 an error shows") as caught:
+        list(pool.run([1, 2, task, 3, 4, 5, 6], copy))
+    assert caught.value.task in (task, None)
+    assert not pool.close.alive
+    wait_for_end([process.pid for process in pool._processes])
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("task", "cause"), [("fail", "ValueError: not a number"), ("lambda", "lambda")])
+def test_what_cannot_be_handed_over_is_an_error(pool, task, cause, capfd):
+    with pytest.raises(WorkerError, match=f"cannot hand over.*{cause}") as caught:
+        list(pool.run([1, 2, task, 3, task, 5, 6], copy))
+    assert caught.value.task == task
+    check(list(pool.run([4, 2], copy)), [4, 2])
+    assert capfd.readouterr().err == ""
+
+
+def test_a_worker_that_hangs_is_told_and_waited_for(monkeypatch, log):
+    monkeypatch.setattr(workers, "SILENT_SECONDS", 0.01)
+    pool = WorkerPool(squares, 1, ROOM)
+    process = pool._processes[0].pid
+    os.kill(process, signal.SIGSTOP)
+    threading.Thread(target=go_on, args=(log, process)).start()
+    check(list(pool.run([3], copy)), [3])
+    pool.close()
+    assert f"a data worker (process {process}) has been at one batch for 0 s" in log.text
+
+
+def go_on(log, process):
+    while "has been at one batch" not in log.text:
+        time.sleep(0.01)
+    os.kill(process, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_that_a_launcher_sends_to_all_processes_stop_no_worker(pool, number):
+    check(list(pool.run([1], copy)), [1])  # all of them are past their start
+    list(pool.run(range(6), copy))
+    for process in pool._processes:
+        os.kill(process.pid, number)
+    check(list(pool.run([4, 2, 3], copy)), [4, 2, 3])
+
+
+def test_closing_and_forgetting_end_the_processes():
+    for forget in (False, True):
+        pool = WorkerPool(squares, 2, ROOM)
+        pids = [process.pid for process in pool._processes]
+        list(pool.run(range(3), copy))
+        if forget:
+            del pool
+        else:
+            pool.close()
+        wait_for_end(pids)
+
+
+def test_a_pool_ends_while_a_later_one_is_in_use():
+    first, second = WorkerPool(squares, 1, ROOM), WorkerPool(squares, 1, ROOM)
+    first.close()
+    wait_for_end([first._processes[0].pid])
+    assert first._processes[0].exitcode == 0, "it was not killed"
+    check(list(second.run([3], copy)), [3])
+    second.close()
+
+
+def test_an_interrupt_closes_the_pool(pool):
+    def interrupt(arrays):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(pool.run(range(9), interrupt))
+    assert not pool.close.alive
+    wait_for_end([process.pid for process in pool._processes])
+
+
+SCRIPT = """
+import os, signal, sys
+sys.path[:0] = {tests}
+from test_workers import squares, copy
+from ppdet.data.loading.workers import WorkerPool
+pool = WorkerPool(squares, 2, 1000)
+next(pool.run(range(9), copy))
+print(*[process.pid for process in pool._processes], flush=True)
+{end}
+"""
+
+
+@pytest.mark.parametrize("end", ["signal.pause()", "sys.exit()", "raise SystemError", "os._exit(1)"])
+def test_no_worker_outlives_the_main_process(end):
+    script = SCRIPT.format(tests=[str(ROOT / "tests"), str(ROOT / "tests" / "data")], end=end)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as main:
+        pids = [int(pid) for pid in main.stdout.readline().split()]
+        assert len(pids) == 2
+        if "pause" in end:
+            assert all(alive(pid) for pid in pids)
+            main.kill()
+        main.wait()
+        wait_for_end(pids)
+
+
+def test_arrays_that_are_not_plain_memory_go_through_the_pipe():
+    def make(task, empty):
+        record = np.zeros(2, dtype=[("x", "f4"), ("y", "i4")])
+        record["y"] = task
+        return {"objects": np.array([{"x": task}], dtype=object), "records": record}
+
+    pool = WorkerPool(make, 1, 1 << 16)
+    try:
+        (arrays,) = pool.run([3], dict)
+    finally:
+        pool.close()
+    assert arrays["objects"][0] == {"x": 3}
+    assert arrays["records"]["y"].tolist() == [3, 3]

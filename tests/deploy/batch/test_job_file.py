@@ -1,0 +1,129 @@
+"""What tells one job from another: the files of its model, and its settings."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from ppdet.data.errors import DataError
+from ppdet.deploy.batch.inputs import EncodedImages, ImagePaths
+from ppdet.deploy.batch.job_file import IDENTITY, Manifest, fingerprint, read_manifest, require_same
+from ppdet.deploy.batch.shards import Counts
+from ppdet.deploy.batch.storage import Folder
+
+EXPORT = {
+    "infer_cfg.yml": b"label_list: [red]",
+    **{name: name.encode() for name in ("model.json", "model.pdmodel", "model.pdiparams", "model.onnx")},
+    **{name: name.encode() for name in ("model.xml", "model.bin", "model_fp16.onnx", "model_fp16.xml")},
+}
+JOB = {
+    "model": "f00d",
+    "model_dir": "m",
+    "input": "i",
+    "images": 3,
+    "images_sha256": "beef",
+    "image_root": None,
+    "backend": "paddle",
+    "precision": "fp32",
+    "threshold": 0.25,
+    "shard_size": 2,
+    "shards": 2,
+    "classes": ["red"],
+    "category_ids": [3],
+}
+OTHERS = {
+    "model": "0",
+    "images_sha256": "0",
+    "backend": "onnxruntime",
+    "precision": "bf16",
+    "threshold": 0.5,
+    "shard_size": 3,
+}
+
+
+def write(folder, files):
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", EXPORT)
+def test_every_file_of_an_export_counts(tmp_path, name):
+    """Weights too: a model that was trained on has the same graph and the same settings."""
+    model = write(tmp_path / "model", EXPORT)
+    print_ = fingerprint(model)
+    assert print_ == fingerprint(write(tmp_path / "copy", EXPORT)) and len(print_) == 64
+    (tmp_path / "model" / name).write_bytes(EXPORT[name][:-1] + b"?")
+    assert fingerprint(model) != print_
+    (tmp_path / "model" / name).unlink()
+    assert fingerprint(model) != print_
+
+
+def test_the_end_of_a_large_file_counts(tmp_path):
+    content = bytearray((2 << 20) + 5)
+    model = write(tmp_path / "model", {"model.pdiparams": bytes(content)})
+    before = fingerprint(model)
+    content[-1] = 1
+    assert fingerprint(write(tmp_path / "model", {"model.pdiparams": bytes(content)})) != before
+
+
+def test_names_of_files_count_and_others_do_not(tmp_path):
+    model = write(tmp_path / "model", EXPORT)
+    before = fingerprint(model)
+    write(tmp_path / "model", {"selfcheck.npz": b"1", "notes.txt": b"2"})
+    (tmp_path / "model" / "model_cache").mkdir()
+    assert fingerprint(model) == before
+    swapped = {**EXPORT, "model.json": EXPORT["model.onnx"], "model.onnx": EXPORT["model.json"]}
+    assert fingerprint(write(tmp_path / "model", swapped)) != before
+
+
+@pytest.mark.parametrize("key", IDENTITY)
+def test_each_setting_that_makes_another_job_is_refused(tmp_path, key):
+    folder, manifest = Folder(str(tmp_path)), Manifest(**JOB)
+    require_same(folder, manifest, {name: JOB[name] for name in IDENTITY})
+    require_same(folder, manifest, {})
+    with pytest.raises(DataError) as error:
+        require_same(folder, manifest, {name: JOB[name] for name in IDENTITY} | {key: OTHERS[key]})
+    values = "" if key in ("model", "images_sha256") else f" ({JOB[key]} there, {OTHERS[key]} now)"
+    assert str(error.value) == (
+        f"{folder.url} belongs to a job with {IDENTITY[key]}{values}: name another --output, or delete it"
+    )
+
+
+def test_what_is_written_is_read(tmp_path):
+    folder, manifest = Folder(str(tmp_path)), Manifest(**JOB)
+    assert read_manifest(folder) is None
+    manifest.write(folder)
+    assert read_manifest(folder) == manifest
+    assert json.loads((tmp_path / "manifest.json").read_text()) == {**JOB, "finished": None, "format": 1}
+    manifest.finish(folder, Counts(3, 1, 8))
+    assert read_manifest(folder).finished == {"images": 3, "errors": 1, "boxes": 8}
+    (tmp_path / "manifest.json").write_text('{"model": "f00d", "of": "another version"}')
+    with pytest.raises(DataError, match=r"manifest\.json: damaged, or of another version"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    ("one", "others"),
+    [
+        (
+            ImagePaths("/x", ["a.png", "b.png"]),
+            [ImagePaths("/y", ["a.png", "b.png"]), ImagePaths("/x", ["b.png", "a.png"]), ImagePaths("/x", ["a.png"])],
+        ),
+        (
+            EncodedImages([("t.parquet", 5)], "bytes", "name"),
+            [
+                EncodedImages([("t.parquet", 6)], "bytes", "name"),
+                EncodedImages([("u.parquet", 5)], "bytes", "name"),
+                EncodedImages([("t.parquet", 5)], "image", "name"),
+                EncodedImages([("t.parquet", 5)], "bytes", "key"),
+                EncodedImages([("t.parquet", 5)], "bytes"),
+                EncodedImages([("t.parquet", 5), ("u.parquet", 5)], "bytes", "name"),
+            ],
+        ),
+    ],
+)
+def test_other_images_or_names_are_another_job(one, others):
+    prints = [images.fingerprint() for images in (one, *others)]
+    assert len(set(prints)) == len(prints) and prints[0] == replace(one).fingerprint()

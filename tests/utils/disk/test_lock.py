@@ -1,0 +1,160 @@
+"""One process at a time in a folder."""
+
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ppdet.utils.disk import lock
+from ppdet.utils.disk.lock import LockedError, locked, require_free
+
+ROOT = Path(__file__).resolve().parents[3]
+WORDS = {"what": "out: a job", "advice": "wait"}
+
+# Takes the lock, starts a child that lives on as a data worker may, and waits.
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from ppdet.utils.disk.lock import locked
+with locked(Path(sys.argv[1]), what="x", advice="x"):
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that has the lock, and the number of its child."""
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / ".lock")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    child = int(process.stdout.readline())
+    yield process
+    process.kill()
+    process.wait()
+    os.kill(child, signal.SIGKILL)
+    process.stdout.close()
+
+
+def test_the_second_process_is_told_of_the_first_until_that_is_killed(tmp_path, holder):
+    path = tmp_path / ".lock"
+    for attempt in (lambda: locked(path, **WORDS).__enter__(), lambda: require_free(path, **WORDS)):
+        with pytest.raises(LockedError) as error:
+            attempt()
+        place = f"out: a job: process {holder.pid} on {socket.gethostname()} (since 20"
+        assert str(error.value).startswith(place) and str(error.value).endswith(") is at work there: wait")
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    # Its child still runs, and has the file open.
+    require_free(path, **WORDS)
+    with locked(path, **WORDS):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+    assert not path.exists()
+
+
+def test_one_process_does_not_lock_twice(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    with locked(tmp_path / "new" / ".lock", **WORDS):
+        with pytest.raises(LockedError, match=f"process {os.getpid()} on "):
+            locked(tmp_path / "link" / "new" / ".lock", **WORDS).__enter__()
+        with pytest.raises(LockedError):
+            require_free(tmp_path / "new" / ".lock", **WORDS)
+    with locked(tmp_path / "new" / ".lock", **WORDS):
+        pass
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_lock_file_that_is_replaced_meanwhile_counts_for_nothing(tmp_path, monkeypatch):
+    """The process before ends, and a third one comes, between opening and locking."""
+    path, take, opened = tmp_path / ".lock", lock.lock, []
+
+    def slow(handle, *words):
+        opened.append(handle)
+        if len(opened) == 1:
+            path.unlink()
+            path.write_text("of a third one")
+        return take(handle, *words)
+
+    monkeypatch.setattr(lock, "lock", slow)
+    with locked(path, **WORDS):
+        assert len(opened) == 2 and json.loads(path.read_text())["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1]", '{"pid": "x"}', '{"pid": 1e999, "host": "a", "since": "b"}', "[" * 1000, "\0" * 5000]
+)
+def test_what_a_lock_file_says_is_not_believed(tmp_path, content):
+    path = tmp_path / ".lock"
+    path.write_text(content)
+    handle = os.open(path, os.O_RDWR)
+    assert lock.read_owner(handle) is None
+    os.close(handle)
+    with locked(path, **WORDS):
+        pass
+
+
+def test_no_terminal_sequences_from_a_lock_file(tmp_path):
+    (tmp_path / ".lock").write_text(json.dumps({"pid": 5, "host": "\x1b[2J", "since": "now"}))
+    handle = os.open(tmp_path / ".lock", os.O_RDWR)
+    assert lock.read_owner(handle) is None
+    os.close(handle)
+
+
+def unsupported(*arguments):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+
+@pytest.mark.parametrize(
+    ("host", "pid", "refused"), [("own", "parent", True), ("own", "none", False), ("x", "parent", False)]
+)
+def test_a_file_system_without_locks(tmp_path, monkeypatch, log, host, pid, refused):
+    monkeypatch.setattr(lock.fcntl, "lockf", unsupported)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    there = {
+        "pid": os.getppid() if pid == "parent" else dead.pid,
+        "host": socket.gethostname() if host == "own" else "elsewhere",
+        "since": "yesterday",
+    }
+    (tmp_path / ".lock").write_text(json.dumps(there))
+    if refused:
+        with pytest.raises(LockedError, match=f"process {os.getppid()} on .* .since yesterday"):
+            locked(tmp_path / ".lock", **WORDS).__enter__()
+        return
+    with locked(tmp_path / ".lock", **WORDS):
+        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+    assert "out: a job: its file system has no locks (No locks available): start no second one there" in log.text
+
+
+def test_a_folder_where_no_file_can_be_made(tmp_path, log):
+    (tmp_path / "file").write_text("")
+    with locked(tmp_path / "file" / ".lock", **WORDS):
+        pass
+    assert "out: a job cannot be locked (" in log.text
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "second name", "folder", "pipe"])
+def test_what_is_no_lock_file_stays_as_it_is(tmp_path, kind):
+    path, other = tmp_path / ".lock", tmp_path / "victim.txt"
+    other.write_text("precious")
+    if kind in ("link", "dangling link"):
+        path.symlink_to(other if kind == "link" else tmp_path / "none")
+    elif kind == "second name":
+        os.link(other, path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    before = {entry.name: os.lstat(entry)[:8] for entry in tmp_path.iterdir()}
+    for attempt in (lambda: locked(path, **WORDS).__enter__(), lambda: require_free(path, **WORDS)):
+        with pytest.raises(LockedError, match=r"^out: a job: .*/\.lock is no lock file, but a link, .*: remove it$"):
+            attempt()
+    assert other.read_text() == "precious"
+    assert {entry.name: os.lstat(entry)[:8] for entry in tmp_path.iterdir()} == before
