@@ -1,6 +1,6 @@
 """The components there are, by name."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ppdet.core.errors import ConfigError, nearest
 from ppdet.core.schema import Schema, read_schema
@@ -30,6 +30,24 @@ def serializable(cls: Class) -> Class:
     """Class decorator: YAML may also build this registered class with the tag !Name."""
     _taggable.add(cls.__name__)
     return cls
+
+
+def named(component: str, **values: Any) -> Any:
+    """Name the component that is the default of a parameter in `__inject__`.
+
+    `backbone: nn.Layer = named("ResNet")` means: unless the configuration names another component, a ResNet with the
+    parameters of its own section is built. `named("ResNet", depth=18)` gives some of its parameters other defaults.
+    Called without a configuration, the constructor gets this name or mapping itself, and no component.
+
+    Args:
+        component: name of the class. It need not be registered yet.
+        **values: parameters of that class.
+
+    Returns:
+        The name, or {"name": component, **values}. The type is Any, so that the parameter can be annotated with the
+        class of the object that the constructor gets.
+    """
+    return {"name": component, **values} if values else component
 
 
 def is_component(name: object) -> bool:

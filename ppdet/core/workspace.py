@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ppdet.core.compose.inject import ComponentConfig, create
 from ppdet.core.config import Config, ConfigError, Overrides, merge_config, read_config
-from ppdet.core.registry import register, serializable
+from ppdet.core.registry import named, register, serializable
 
 __all__ = [
     "ComponentConfig",
@@ -14,6 +14,7 @@ __all__ = [
     "create",
     "load_config",
     "merge_config",
+    "named",
     "register",
     "serializable",
 ]

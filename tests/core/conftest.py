@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 
 from ppdet.core.config import Config, read_config
-from ppdet.core.workspace import register, serializable
+from ppdet.core.workspace import named, register, serializable
 
 
 class Recorder:
@@ -65,7 +65,7 @@ class ToyHead(Recorder):
         self,
         *,
         in_channels: Sequence[int],
-        loss: ToyLoss = "ToyLoss",
+        loss: ToyLoss = named("ToyLoss"),
         nms: Callable | None = None,
         num_classes: int = 80,
         stride: Sequence[int] = (8, 16),
@@ -92,7 +92,7 @@ class ToyDetector(Recorder):
         "head",
     )
 
-    def __init__(self, *, backbone: Any = "ToyBackbone", head: Any = "ToyHead") -> None:
+    def __init__(self, *, backbone: Any = named("ToyBackbone"), head: Any = "ToyHead") -> None:
         super().__init__(backbone=backbone, head=head)
 
     @classmethod

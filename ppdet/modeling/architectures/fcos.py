@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import paddle
 from paddle import Tensor, nn
 
-from ppdet.core.workspace import register
+from ppdet.core.workspace import named, register
 from ppdet.modeling import cpu
 from ppdet.modeling.folding import UnchangedNorms
 from ppdet.modeling.heads.candidates import most_of_a_class
@@ -27,9 +27,9 @@ class FCOS(nn.Layer):
     def __init__(
         self,
         *,
-        backbone: nn.Layer = "ResNet",
-        neck: nn.Layer = "FPN",
-        fcos_head: FCOSHead = "FCOSHead",
+        backbone: nn.Layer = named("ResNet"),
+        neck: nn.Layer = named("FPN"),
+        fcos_head: FCOSHead = named("FCOSHead"),
     ) -> None:
         super().__init__()
         self.backbone = backbone

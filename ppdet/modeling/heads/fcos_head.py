@@ -9,7 +9,7 @@ import paddle.nn.functional as F
 from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import Constant, Normal
 
-from ppdet.core.workspace import register
+from ppdet.core.workspace import named, register
 from ppdet.modeling.heads.candidates import best_classes, best_locations, take
 from ppdet.modeling.heads.locations import Pair, coordinates, in_float, inside, size_of
 from ppdet.modeling.heads.towers import FCOSFeat
@@ -84,7 +84,7 @@ class FCOSHead(nn.Layer):
         self,
         *,
         num_classes: int = 80,
-        fcos_feat: FCOSFeat = "FCOSFeat",
+        fcos_feat: FCOSFeat = named("FCOSFeat"),
         fpn_stride: Sequence[int] = (8, 16, 32, 64, 128),
         prior_prob: float = 0.01,
         norm_reg_targets: bool = True,
@@ -98,8 +98,8 @@ class FCOSHead(nn.Layer):
         level_top_k_of: Literal["locations", "classes"] = "locations",
         clip_boxes: bool = False,
         last_pixel: bool = False,
-        fcos_loss: nn.Layer | None = "FCOSLoss",
-        nms: MultiClassNMS | None = "MultiClassNMS",
+        fcos_loss: nn.Layer | None = named("FCOSLoss"),
+        nms: MultiClassNMS | None = named("MultiClassNMS"),
         trt: bool = False,
     ) -> None:
         super().__init__()
