@@ -88,7 +88,7 @@ def find(name: str) -> Published:
     Raises:
         ZooError: there is none.
     """
-    from ppdet.core.errors import nearest
+    from ppdet.utils.errors import nearest
 
     found = {one.name: one for one in published()}
     if name not in found:

@@ -123,7 +123,7 @@ def test_cheap_imports(statement, absent):
 
 
 def test_transforms_need_numpy_and_opencv_only():
-    allowed = {"numpy", "cv2", "collections", "typing", "os", "math", "struct", "__future__", "dataclasses"}
+    allowed = {"numpy", "cv2", "collections", "typing", "os", "math", "struct", "itertools", "dataclasses"}
     for path in (ROOT / "ppdet" / "data" / "transforms").glob("*.py"):
         foreign = {m.split(".")[0] for m in imported_modules(path)} - allowed - {"ppdet"}
         assert not foreign, f"{path} imports {foreign}"

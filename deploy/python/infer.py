@@ -80,7 +80,7 @@ def detector_options(arguments: argparse.Namespace) -> dict:
     Raises:
         DeployError: they contradict each other.
     """
-    from ppdet.deploy.errors import DeployError
+    from ppdet.utils.errors import DeployError
 
     run_mode, onednn, bfloat16 = arguments.run_mode, arguments.enable_mkldnn, arguments.enable_mkldnn_bfloat16
     tensorrt = run_mode is not None and run_mode.startswith("trt_")
@@ -122,7 +122,7 @@ def detector_options(arguments: argparse.Namespace) -> dict:
 
 def check_modes(arguments: argparse.Namespace) -> None:
     """Raises DeployError for options that say nothing about what is to be done."""
-    from ppdet.deploy.errors import DeployError
+    from ppdet.utils.errors import DeployError
 
     is_video = arguments.video_file is not None or arguments.camera_id is not None
     if is_video and arguments.run_benchmark:

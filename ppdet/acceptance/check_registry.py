@@ -14,8 +14,7 @@ from typing import NamedTuple
 from ppdet.acceptance.context import Context
 from ppdet.acceptance.facts import Facts, Need
 from ppdet.acceptance.outcomes import Outcome
-from ppdet.core.errors import nearest
-from ppdet.utils.errors import UserError
+from ppdet.utils.errors import UserError, nearest
 
 
 class CheckError(UserError, ValueError):

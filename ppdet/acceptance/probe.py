@@ -69,8 +69,8 @@ def types_of_mixed_precision(device: str) -> tuple[str, ...]:
 
 def offered(dtype: str) -> bool:
     """Whether training would take the type on the current device."""
-    from ppdet.core.errors import ConfigError
     from ppdet.engine.runtime import smaller_type
+    from ppdet.utils.errors import ConfigError
 
     try:
         return smaller_type(dtype) == dtype

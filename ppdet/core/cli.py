@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from ppdet.core.settings import SETTINGS
 from ppdet.core.suggest.synonyms import synonym
+from ppdet.utils.errors import UserError
 from ppdet.utils.process.stop import end, end_on_signals, stopped
 
 
@@ -155,8 +156,8 @@ def stopped_again() -> Iterator[None]:
 def one_line_errors() -> Iterator[None]:
     """Turn mistakes of the user into one line on standard error and exit code 2.
 
-    Those are OSError and every exception whose class has `user_error = True`, such as ConfigError. Anything else is a
-    defect of the program and keeps its traceback.
+    Those are OSError and every UserError, such as ConfigError. Anything else is a defect of the program and keeps its
+    traceback.
     """
     try:
         with stopped_again():
@@ -174,7 +175,7 @@ def one_line_errors() -> Iterator[None]:
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
     except Exception as error:
-        if not getattr(error, "user_error", False):
+        if not isinstance(error, UserError):
             raise
         fail(str(error))
 

@@ -10,13 +10,13 @@ from ppdet.core.compose.lookup import filled, find
 from ppdet.core.compose.merge import merge_root, override
 from ppdet.core.compose.scaling import literal_values
 from ppdet.core.compose.validate import validate
-from ppdet.core.errors import ConfigError, ConfigKeyError, config_error, nearest
 from ppdet.core.settings import FREE_PREFIX, SETTINGS, SLOTS, setting_names
 from ppdet.core.suggest.elsewhere import is_file_of_others
 from ppdet.core.tree import Node, from_plain, on_layer, parse, render, to_plain, top_layer
 from ppdet.utils.disk.files import NULS, read_text
+from ppdet.utils.errors import ConfigKeyError, config_error, nearest
 
-__all__ = ["Config", "ConfigError", "ConfigKeyError", "merge_config", "read_config"]
+__all__ = ["Config", "merge_config", "read_config"]
 
 Overrides = Iterable[str] | Mapping[str, Any] | None  # texts key=value, or values by dotted key
 

@@ -2,8 +2,8 @@
 
 from typing import Any, TypeVar
 
-from ppdet.core.errors import ConfigError, nearest
 from ppdet.core.schema import Schema, read_schema
+from ppdet.utils.errors import ConfigError, nearest
 
 Class = TypeVar("Class", bound=type)
 

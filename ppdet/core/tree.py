@@ -6,9 +6,9 @@ from typing import Any
 
 import yaml
 
-from ppdet.core.errors import config_error, nearest
 from ppdet.core.registry import is_taggable, taggable_names
 from ppdet.core.suggest.elsewhere import elsewhere
+from ppdet.utils.errors import config_error, nearest
 
 MAX_VALUES = 100_000
 _YAML_TAG = "tag:yaml.org,2002:"

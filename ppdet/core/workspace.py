@@ -4,8 +4,9 @@ import importlib
 from pathlib import Path
 
 from ppdet.core.compose.inject import ComponentConfig, create
-from ppdet.core.config import Config, ConfigError, Overrides, merge_config, read_config
+from ppdet.core.config import Config, Overrides, merge_config, read_config
 from ppdet.core.registry import named, register, serializable
+from ppdet.utils.errors import ConfigError
 
 __all__ = [
     "ComponentConfig",

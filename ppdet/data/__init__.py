@@ -4,7 +4,6 @@ Nothing here imports paddle before a reader makes its first batch.
 """
 
 from ppdet.data import sources, transforms
-from ppdet.data.errors import DataError, ImageError
 from ppdet.data.loading import reader, semi_reader
 
-__all__ = ["DataError", "ImageError", "reader", "semi_reader", "sources", "transforms"]
+__all__ = ["reader", "semi_reader", "sources", "transforms"]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ppdet.core.errors import nearest
+from ppdet.utils.errors import nearest
 
 SHOWN = 8  # names of a list in a message
 

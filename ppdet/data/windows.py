@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from ppdet.data.errors import ImageError
 from ppdet.data.loading.collate import SAMPLE, Result, SampleSource, Task, describe, random_stream
 from ppdet.data.transforms.decode import Decode
+from ppdet.utils.errors import ImageError
 
 # (h, w) of an image -> (K, 4) x1, y1, x2, y2 of its windows
 Cut = Callable[[int, int], np.ndarray]

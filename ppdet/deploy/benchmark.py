@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ppdet.data.errors import DataError, ImageError
 from ppdet.deploy.detector import Detector
 from ppdet.utils.disk.files import write_json
+from ppdet.utils.errors import DataError, ImageError
 from ppdet.utils.logger import get_logger, is_watched
 from ppdet.utils.process.cpu import cpu_count
 

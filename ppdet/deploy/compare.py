@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ppdet.deploy.errors import DeployError
 from ppdet.utils.disk.files import atomic_path
+from ppdet.utils.errors import DeployError
 
 FILE = "selfcheck.npz"
 

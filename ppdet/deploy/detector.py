@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ppdet.data.errors import ImageError
 from ppdet.data.windows import crops
 from ppdet.deploy.backends import load_backend
 from ppdet.deploy.backends.base import Options
 from ppdet.deploy.compare import with_area
-from ppdet.deploy.errors import DeployError
 from ppdet.deploy.preprocess import Preprocess, category_ids, read_infer_cfg, read_pixels
 from ppdet.deploy.slicing import Slicing, detect_windows
+from ppdet.utils.errors import DeployError, ImageError
 from ppdet.utils.iteration import run_ahead
 from ppdet.utils.logger import get_logger
 

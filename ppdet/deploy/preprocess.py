@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from ppdet.data.errors import DataError, ImageError
 from ppdet.data.loading.padded_sizes import padded_size
 from ppdet.data.sources.coco_names import COCO_CATEGORIES
 from ppdet.data.transforms.batch import PadBatch
@@ -15,8 +14,8 @@ from ppdet.data.transforms.color import NormalizeImage, Permute
 from ppdet.data.transforms.compose import Compose
 from ppdet.data.transforms.decode import Decode, decode_image, read_image
 from ppdet.data.transforms.geometry import Resize, as_pair
-from ppdet.deploy.errors import DeployError
 from ppdet.utils.disk.files import read_text
+from ppdet.utils.errors import DataError, DeployError, ImageError
 
 
 class Pad:

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ppdet.data.errors import DataError
 from ppdet.data.sources.image_folder import find_images
 from ppdet.data.transforms.decode import read_image
 from ppdet.utils.disk.files import lines_of, read_text, write_json
+from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import file_names_of, image_ids_of, load_coco_json
 from ppdet.utils.logger import get_logger, is_watched
 from ppdet.utils.process.stop import Stopped, StopRequests

@@ -12,8 +12,8 @@ import signal
 import sys
 
 from ppdet.core.cli import make_parser, one_line_errors, positive, run
-from ppdet.deploy.errors import DeployError
 from ppdet.utils.disk.files import read_text
+from ppdet.utils.errors import DeployError
 
 EXAMPLES = """examples:
   python -m ppdet.deploy.serve --model_dir output_inference/fcos_r18vd_fpn_bccd

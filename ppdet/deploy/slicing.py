@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ppdet.deploy.errors import DeployError
+from ppdet.utils.errors import DeployError
 
 COMBINE_METHODS = ("nms", "nmm", "concat")
 MATCH_METRICS = ("iou", "ios")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from ppdet.data.errors import DataError
+from ppdet.utils.errors import DataError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)

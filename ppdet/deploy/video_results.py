@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ppdet.data.errors import DataError
 from ppdet.deploy.detector import Detections, Detector
 from ppdet.deploy.video import Frame, VideoFile, VideoSource
 from ppdet.utils.disk.files import atomic_path
+from ppdet.utils.errors import DataError
 from ppdet.utils.iteration import batches, run_ahead
 from ppdet.utils.logger import get_logger, is_watched
 from ppdet.visualize import draw_detections

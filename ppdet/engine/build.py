@@ -5,9 +5,7 @@ from pathlib import Path
 from paddle import nn
 
 from ppdet.core.config import Config
-from ppdet.core.errors import ConfigError
 from ppdet.data.classes import Classes, listed, mismatch
-from ppdet.data.errors import DataError
 from ppdet.data.sources import COCODataSet, DetectionDataset
 from ppdet.engine.checkpoints.class_names import (
     map_by_name,
@@ -23,6 +21,7 @@ from ppdet.engine.runs.run_config import folder_of
 from ppdet.engine.training.data_warnings import check_training_data
 from ppdet.modeling import cpu
 from ppdet.utils.disk.download import MissingFileError
+from ppdet.utils.errors import ConfigError, DataError
 
 
 def build_model(cfg: Config, *, weights: str | None = None) -> nn.Layer:

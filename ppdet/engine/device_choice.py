@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ppdet.core.config import Config
-from ppdet.core.errors import ConfigError, config_error, nearest
 from ppdet.utils import device
+from ppdet.utils.errors import ConfigError, config_error, nearest
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)

@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from ppdet.core.config import Config
 from ppdet.data.classes import Classes, listed
-from ppdet.data.errors import DataError, ImageError
 from ppdet.data.image_size import image_size
 from ppdet.data.loading.reader import BaseReader
 from ppdet.deploy.slicing import Slicing, WindowMerger
@@ -28,6 +27,7 @@ from ppdet.metrics.coco_metric import COCOMetric
 from ppdet.modeling.folding import UnchangedNorms
 from ppdet.utils import device
 from ppdet.utils.disk.files import read_text
+from ppdet.utils.errors import DataError, ImageError
 from ppdet.utils.formats.annotation_kinds import describe_json
 from ppdet.utils.formats.coco_file import shown
 from ppdet.utils.logger import get_logger, is_watched

@@ -3,9 +3,9 @@
 from typing import Literal
 
 from ppdet.core.config import Config
-from ppdet.core.errors import ConfigError
 from ppdet.engine.device_choice import choose, set_device
 from ppdet.utils import device
+from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
 from ppdet.utils.process.paddle_setup import load_paddle
 

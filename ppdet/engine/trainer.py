@@ -9,7 +9,6 @@ import numpy as np
 import paddle
 
 from ppdet.core.config import Config
-from ppdet.core.errors import ConfigError
 from ppdet.engine.build import build_model, build_train_reader, check_targets
 from ppdet.engine.checkpoints.class_names import classes_of, classes_of_checkpoint, warn_of_other_classes
 from ppdet.engine.checkpoints.manifest import TrainingState
@@ -27,6 +26,7 @@ from ppdet.engine.training.methods import make_method, scalars, total_losses
 from ppdet.engine.training.precision import Precision
 from ppdet.engine.training.run_length import steps_per_iteration, total_steps
 from ppdet.utils import device
+from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
 from ppdet.utils.process.stop import Stopped, StopRequests
 

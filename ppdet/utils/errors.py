@@ -1,26 +1,90 @@
-"""What all errors that a user can act on have in common, and those that several rooms raise."""
+"""The errors that a user can act on: a wrong configuration, unusable data, an unusable exported model.
 
+Errors of one room only, such as CheckpointError, are defined in that room as subclasses of UserError.
+"""
+
+import difflib
 import re
+from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
-    """A mistake that a user can mend: tools print the message, one line, without a traceback.
+    """Base class of all mistakes that a user can correct. Commands print the message as one line, without a traceback.
 
-    The classes are also ValueErrors and the like. Before an `except` for one of these, or for Exception, around code
-    of the project stands `except UserError: raise`, or a message that says what to do would become another.
+    Most subclasses are ValueErrors, RuntimeErrors or OSErrors as well. Code that catches one of these, or Exception,
+    around calls into this project needs `except UserError: raise` before it; otherwise it would replace a message
+    that tells the user what to do.
     """
 
-    user_error = True
+
+class ConfigError(UserError, ValueError):
+    """A mistake in a configuration. The message names file:line, the dotted key, and what was expected."""
+
+    def __str__(self) -> str:
+        return " ".join(str(argument) for argument in self.args)  # KeyError would show the message's repr
+
+
+class ConfigKeyError(ConfigError, KeyError):
+    """A configuration was asked for a setting or parameter that does not exist or has no value."""
 
 
 class DataError(UserError, ValueError):
-    """Data that cannot be used: the message names the file, what was expected, and what to do."""
+    """Data that cannot be used. The message names the file, what was expected, and what to do."""
+
+
+class ImageError(DataError):
+    """An image file that cannot be read. Readers skip such images, count them and report them."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class WorkerError(DataError):
+    """A data worker process died or could not hand over a batch."""
+
+    def __init__(self, message: str, task: Any) -> None:
+        """`task` is the batch that the worker was preparing, or None if that is unknown."""
+        super().__init__(message)
+        self.task = task
+
+
+class DeployError(UserError, ValueError):
+    """An exported model, or an inference engine, that cannot be used. The message says why and what to do."""
+
+
+def config_error(origin: str, key: str, message: str) -> ConfigError:
+    """Make a one-line ConfigError about the value at a dotted key.
+
+    Args:
+        origin: where the value was set: "file:line", "-o" or the name of a function.
+        key: dotted key such as "ResNet.depth"; "" where the message is about the whole file.
+        message: what was expected, and what to do.
+    """
+    place = f"{origin}: {key}" if key else origin
+    return ConfigError(" ".join(f"{place}: {message}".split()))
+
+
+def nearest(name: str, valid: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return "; did you mean 'X'?" with the valid name that is most similar to `name`, or "" if none is similar.
+
+    Upper and lower case count as equal. `cutoff` is the smallest similarity accepted, between 0 and 1 (equal).
+    """
+    by_lower = {choice.lower(): choice for choice in sorted(set(valid))}
+    similar = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=cutoff)
+    return f"; did you mean {by_lower[similar[0]]!r}?" if similar else ""
 
 
 def paddle_summary(text: str) -> str | None:
-    """The line that says what is wrong, of what Paddle prints or raises; None where Paddle's heading is missing.
+    """Return the line of Paddle's output or exception that says what is wrong.
 
-    Above that heading Paddle has the stack of its C++ side.
+    Paddle prints a C++ stack, then the heading "Error Message Summary:", then the reason. The result is None where
+    that heading is missing.
     """
     _, heading, summary = text.rpartition("Error Message Summary:")
     lines = (line.strip() for line in summary.splitlines() if re.search(r"\w", line))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ppdet.core.config import ConfigError, merge_config, read_config
+from ppdet.core.config import merge_config, read_config
 from ppdet.core.settings import SETTINGS, SLOTS
+from ppdet.utils.errors import ConfigError
 
 
 def test_later_bases_win_and_the_file_wins_over_all(write):

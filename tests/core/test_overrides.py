@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ppdet.core.workspace import ConfigError, load_config, merge_config
+from ppdet.core.workspace import load_config, merge_config
+from ppdet.utils.errors import ConfigError
 
 FORMS = {
     "by key": {"LearningRate.base_lr": 0.5, "epoch": 3},

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from ppdet.core.config import ConfigError, read_config
+from ppdet.core.config import read_config
+from ppdet.utils.errors import ConfigError
 
 
 def test_the_file_or_run_name_names_a_run(write):

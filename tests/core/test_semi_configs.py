@@ -6,10 +6,10 @@ import pytest
 import yaml
 from tiny import write_tiny_coco
 
-from ppdet.core.errors import ConfigError
 from ppdet.core.show import show
 from ppdet.core.workspace import load_config
 from ppdet.engine.build import build_model, build_train_reader, check_targets
+from ppdet.utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 FCOS = ROOT / "configs" / "fcos"

@@ -10,8 +10,9 @@ import pytest
 from commands import execute
 
 from ppdet.core.cli import add_config_arguments, one_line_errors
-from ppdet.core.config import ConfigError, read_config
+from ppdet.core.config import read_config
 from ppdet.core.show import show
+from ppdet.utils.errors import ConfigError, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 FCOS_1X = "configs/fcos/fcos_r50_fpn_1x_coco.yml"
@@ -139,10 +140,6 @@ def test_arguments():
     arguments = parser.parse_args(["-c", "x.yml", "-o", "a=1", "b=2", "-o", "c=3"])
     assert (arguments.config, arguments.opt) == ("x.yml", ["a=1", "b=2", "c=3"])
     assert parser.parse_args(["--config", "x.yml"]).opt == []
-
-
-class UserError(Exception):
-    user_error = True
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ppdet.core import tree
-from ppdet.core.errors import ConfigError
 from ppdet.core.tree import parse, render, render_inline, to_plain
+from ppdet.utils.errors import ConfigError
 
 
 def plain(text):

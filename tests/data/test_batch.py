@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from ppdet.data.errors import DataError
 from ppdet.data.transforms import Gt2FCOSTarget, PadBatch
 from ppdet.data.transforms.batch import stack_images
+from ppdet.utils.errors import DataError
 
 
 def images(*sizes):

@@ -3,9 +3,9 @@ import logging
 import numpy as np
 import pytest
 
-from ppdet.data.errors import DataError
 from ppdet.data.sources import COCODataSet
 from ppdet.data.transforms import Decode
+from ppdet.utils.errors import DataError, UserError
 
 FIELDS = ["image", "gt_bbox", "gt_class", "is_crowd"]
 
@@ -114,7 +114,7 @@ def test_missing_paths_say_what_to_do(coco, tmp_path):
         COCODataSet(**{**arguments, "dataset_dir": str(tmp_path / "coco")})
     with pytest.raises(DataError, match=r"-o TrainDataset\.dataset_dir=") as failure:
         COCODataSet(**{**arguments, "dataset_dir": "/nowhere/else"})
-    assert "download_coco" not in str(failure.value) and failure.value.user_error
+    assert "download_coco" not in str(failure.value) and isinstance(failure.value, UserError)
     with pytest.raises(DataError, match=r"val\.json does not exist"):
         COCODataSet(**{**arguments, "anno_path": "val.json"})
     with pytest.raises(DataError, match=r"image folder .*pictures does not exist"):

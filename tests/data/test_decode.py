@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ppdet.data.errors import ImageError
 from ppdet.data.transforms import Decode
+from ppdet.utils.errors import ImageError
 
 
 def smooth_image(h=48, w=64):

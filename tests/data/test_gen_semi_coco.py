@@ -13,10 +13,10 @@ import yaml
 from PIL import Image
 from tiny import write_tiny_coco
 
-from ppdet.data.errors import DataError, ImageError
 from ppdet.data.sources import COCODataSet
 from ppdet.data.splitting.split import image_size, list_unlabelled
 from ppdet.data.transforms.decode import read_image
+from ppdet.utils.errors import DataError, ImageError
 
 ROOT = Path(__file__).resolve().parents[2]
 

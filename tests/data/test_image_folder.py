@@ -1,8 +1,8 @@
 import pytest
 
-from ppdet.data.errors import DataError
 from ppdet.data.sources import ImageFolder
 from ppdet.data.sources.coco_names import COCO_CATEGORIES
+from ppdet.utils.errors import DataError
 
 
 def touch(folder, *names):

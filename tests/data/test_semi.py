@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from tiny import write_tiny_coco
 
-from ppdet.data.errors import DataError
 from ppdet.data.loading.semi_reader import SemiTrainReader
 from ppdet.data.sources import SemiCOCODataSet
 from ppdet.data.transforms import (
@@ -21,6 +20,7 @@ from ppdet.data.transforms import (
     RandomFlip,
     RandomResize,
 )
+from ppdet.utils.errors import DataError
 from ppdet.visualize import draw_batch
 
 FIELDS = ["image", "gt_bbox", "gt_class", "is_crowd"]

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ppdet.core.workspace import ConfigError, load_config
+from ppdet.core.workspace import load_config
 from ppdet.data.transforms import (
     NormalizeImage,
     RandomColorJitter,
@@ -19,6 +19,7 @@ from ppdet.data.transforms import (
     RandomGrayscale,
     StrongAugImage,
 )
+from ppdet.utils.errors import ConfigError
 
 COLORS = ("brightness", "contrast", "saturation", "hue")
 OFF = {"prob": 1.0, **dict.fromkeys(COLORS, 0.0)}

@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 import pytest
 
-from ppdet.data.errors import DataError
 from ppdet.data.loading.reader import EvalReader
 from ppdet.data.loading.reader import TestReader as ImageReader
 from ppdet.data.sources.image_folder import ImageFolder
@@ -12,6 +11,7 @@ from ppdet.data.transforms.batch import PadBatch
 from ppdet.data.transforms.color import Permute
 from ppdet.data.transforms.decode import Decode
 from ppdet.deploy.slicing import Slicing
+from ppdet.utils.errors import DataError
 
 SLICING = Slicing((20, 30), (0.25, 0.1))
 

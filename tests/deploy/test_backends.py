@@ -17,8 +17,8 @@ from ppdet.deploy.backends import BACKENDS
 from ppdet.deploy.backends.base import Options
 from ppdet.deploy.backends.open_vino import OpenVINO, keep_whole
 from ppdet.deploy.compare import EXACT, SelfCheck, compare, compare_candidates, tolerance_of
-from ppdet.deploy.errors import DeployError
 from ppdet.engine.export.graph import export_model
+from ppdet.utils.errors import DeployError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,7 +63,7 @@ def test_paths_bytes_and_pixels_are_one_image(folder):
 
 @pytest.mark.parametrize("image", [None, 3, {"image": 1}])
 def test_things_that_are_no_image(folder, image):
-    from ppdet.data.errors import ImageError
+    from ppdet.utils.errors import ImageError
 
     with pytest.raises(ImageError, match="expected a path, the bytes of a file, or an array"):
         Detector(folder / "padded", "onnxruntime").predict(image)
@@ -71,7 +71,7 @@ def test_things_that_are_no_image(folder, image):
 
 @pytest.mark.parametrize("array", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
 def test_arrays_that_are_no_image(folder, array):
-    from ppdet.data.errors import ImageError
+    from ppdet.utils.errors import ImageError
 
     with pytest.raises(ImageError, match=r"expected uint8 \(height, width, 3\), RGB"):
         Detector(folder / "padded", "onnxruntime").predict(array)

@@ -6,9 +6,8 @@ import pytest
 import yaml
 from toy import write_toy
 
-from ppdet.data.errors import ImageError
 from ppdet.deploy.detector import Detector
-from ppdet.deploy.errors import DeployError
+from ppdet.utils.errors import DeployError, ImageError
 
 
 class Upsampling(paddle.nn.Layer):

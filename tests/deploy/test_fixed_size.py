@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from toy import write_toy
 
-from ppdet.data.errors import ImageError
 from ppdet.deploy.batch.worker import DetectorWorker, new_row
 from ppdet.deploy.detector import Detector
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.deploy.slicing import Slicing
+from ppdet.utils.errors import ImageError
 
 OPERATIONS = [{"type": "NormalizeImage", "mean": [0, 0, 0], "std": [1, 1, 1], "is_scale": True}, {"type": "Permute"}]
 SIZE = {"use_dynamic_shape": False, "image_shape": [3, 64, 96]}

@@ -16,8 +16,8 @@ from ppdet.deploy.backends.base import Options
 from ppdet.deploy.backends.onnx_runtime import ONNXRuntime, providers
 from ppdet.deploy.backends.operator_names import LEFT_IN_FLOAT32, NOT_FOR_TENSORRT
 from ppdet.deploy.backends.paddle_inference import PaddleInference
-from ppdet.deploy.errors import DeployError
 from ppdet.utils import device
+from ppdet.utils.errors import DeployError
 
 PADDLE_2 = not hasattr(inference.Config, "new_ir_enabled")
 HALF, BFLOAT16, WHOLE = (getattr(inference.PrecisionType, name) for name in ("Half", "Bfloat16", "Float32"))

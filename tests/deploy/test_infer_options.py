@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from toy import write_toy
 
-from ppdet.data.errors import DataError
 from ppdet.deploy.benchmark import run_benchmark
 from ppdet.deploy.detector import Detector
-from ppdet.deploy.errors import DeployError
 from ppdet.deploy.results import coco_image_ids
+from ppdet.utils.errors import DataError, DeployError
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "deploy" / "python" / "infer.py"

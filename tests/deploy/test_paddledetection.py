@@ -7,11 +7,10 @@ import yaml
 from toy import BOX, write_toy
 
 from ppdet.core.workspace import load_config
-from ppdet.data.errors import DataError
 from ppdet.data.sources.coco_names import COCO_CATEGORIES
 from ppdet.deploy.detector import Detector
-from ppdet.deploy.errors import DeployError
 from ppdet.deploy.preprocess import Preprocess
+from ppdet.utils.errors import DataError, DeployError
 
 RESIZE = {"type": "Resize", "interp": 2, "keep_ratio": False, "target_size": [64, 64]}
 NORMALIZE = {"type": "NormalizeImage", "is_scale": True, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}

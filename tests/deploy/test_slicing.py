@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ppdet.core.cli import add_slice_arguments
-from ppdet.deploy.errors import DeployError
 from ppdet.deploy.slicing import Slicing, WindowMerger, detect_windows, overlaps, slicing_of
+from ppdet.utils.errors import DeployError
 
 sides = st.integers(1, 400)
 shares = st.floats(0, 0.95)

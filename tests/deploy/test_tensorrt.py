@@ -26,9 +26,9 @@ from ppdet.deploy.backends.operator_names import NOT_FOR_TENSORRT
 from ppdet.deploy.backends.paddle_inference import PaddleInference
 from ppdet.deploy.backends.warm_up import warm_up
 from ppdet.deploy.compare import FILE, SelfCheck
-from ppdet.deploy.errors import DeployError
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.utils import device
+from ppdet.utils.errors import DeployError
 
 PADDLE_2 = not hasattr(inference.Config, "new_ir_enabled")
 ROOT = Path(__file__).resolve().parents[2]

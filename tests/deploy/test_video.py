@@ -14,10 +14,10 @@ import pytest
 from patience import wait_until
 from toy import read_video, write_toy, write_video
 
-from ppdet.data.errors import DataError
 from ppdet.deploy.detector import Detector
 from ppdet.deploy.video import Frame, VideoFile, VideoSource
 from ppdet.deploy.video_results import VideoResults, detect_video
+from ppdet.utils.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
 VALUES = [20, 60, 100, 140, 180, 220, 250]

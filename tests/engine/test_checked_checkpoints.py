@@ -13,6 +13,7 @@ from ppdet.engine.trainer import Trainer
 from ppdet.engine.training import dry_run as dry
 from ppdet.engine.training.guard import DivergedError
 from ppdet.optimizer import ModelEMA
+from ppdet.utils.errors import UserError
 from ppdet.utils.process.stop import StopRequests
 
 
@@ -70,7 +71,7 @@ def test_a_last_checkpoint_that_cannot_be_written_is_one_line(monkeypatch):
     hook = CheckpointHook(epochs=1, iters=0, interval=1, evaluate=False)
     with pytest.raises(SaveError) as caught:
         hook.write(trained, "model_final", None, None, 3)
-    assert len(attempts) == 3 and caught.value.user_error and sum(slept) == 2 * 30
+    assert len(attempts) == 3 and isinstance(caught.value, UserError) and sum(slept) == 2 * 30
     assert str(caught.value) == (
         "output/run/model_final: the last checkpoint cannot be written (No space left on device): make room, and run "
         "the same command with -r auto, which goes on from the last one there is"

@@ -8,13 +8,13 @@ import paddle
 import pytest
 from autocast import as_on_a_gpu
 
-from ppdet.core.errors import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.engine.checkpoints.weights import read_arrays
 from ppdet.engine.hooks import Hook
 from ppdet.engine.trainer import Trainer
 from ppdet.engine.training.methods import suppression, total_losses, views
 from ppdet.engine.training.precision import Precision
+from ppdet.utils.errors import ConfigError
 
 
 class Killed(Exception):

@@ -5,12 +5,12 @@ import re
 
 import pytest
 
-from ppdet.core.errors import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.engine import device_choice
 from ppdet.engine.device_choice import choose, communicate_by_device, gloo, set_device
 from ppdet.engine.distributed import collectives
 from ppdet.utils import device
+from ppdet.utils.errors import ConfigError
 
 
 def launch(monkeypatch, **given):

@@ -13,16 +13,15 @@ import pytest
 import yaml
 from noise import noisy, write_padded
 
-from ppdet.core.errors import ConfigError
 from ppdet.deploy import Detector
 from ppdet.deploy.compare import EXACT, compare, with_area
-from ppdet.deploy.errors import DeployError
 from ppdet.engine.export import check
 from ppdet.engine.export import onnx as onnx_export
 from ppdet.engine.export.check import ExportError
 from ppdet.engine.export.graph import export_model
 from ppdet.engine.predictor import Predictor
 from ppdet.modeling.nms import MultiClassNMS
+from ppdet.utils.errors import ConfigError, DeployError
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = {
@@ -176,7 +175,7 @@ def test_missing_package(folder, tmp_path, monkeypatch):
 
 def test_fixed_size(folder, tmp_path):
     """The graph takes one size; smaller images are padded to it, larger ones refused."""
-    from ppdet.data.errors import ImageError
+    from ppdet.utils.errors import ImageError
 
     padded = "TestReader.batch_transforms.0.PadBatch.pad_to_size=[96, 128]"
     expected = dict(Predictor(configuration(folder, [padded])).detect(images(folder)[:1]))[0]

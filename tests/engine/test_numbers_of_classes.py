@@ -4,14 +4,13 @@ import pytest
 import yaml
 from tiny import rewrite
 
-from ppdet.core.errors import ConfigError
 from ppdet.core.workspace import load_config
-from ppdet.data.errors import DataError
 from ppdet.engine.build import build_trained_model
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.export.graph import export_model
 from ppdet.engine.predictor import Predictor
 from ppdet.engine.runs.analysis import evaluate_checkpoints
+from ppdet.utils.errors import ConfigError, DataError
 
 
 def other_files(data):

@@ -5,11 +5,11 @@ import json
 import pytest
 from paddle.profiler import Profiler
 
-from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.engine.hooks.profiler import ProfilerHook, ProfilerOptions, parse_options, targets
 from ppdet.engine.trainer import Trainer
 from ppdet.utils import device
+from ppdet.utils.errors import ConfigError
 
 records = pytest.mark.skipif(
     not device.can_be_profiled(), reason="a build of Paddle for GPUs records nothing where there is none"

@@ -9,14 +9,13 @@ import pytest
 from PIL import Image
 from reference import load_fill
 
-from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
-from ppdet.data.errors import DataError
 from ppdet.engine.build import build_dataset
 from ppdet.engine.checkpoints.weights import CheckpointError, read_arrays
 from ppdet.engine.hooks import DeadSideHook, Hook
 from ppdet.engine.trainer import Trainer
 from ppdet.engine.training.guard import DivergedError
+from ppdet.utils.errors import ConfigError, DataError
 
 
 class Recorder(Hook):

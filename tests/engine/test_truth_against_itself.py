@@ -9,12 +9,12 @@ import paddle
 import pytest
 
 from ppdet.core.workspace import load_config
-from ppdet.data.errors import DataError
 from ppdet.data.transforms import Decode
 from ppdet.deploy.results import coco_image_ids, write_results
 from ppdet.deploy.slicing import Slicing
 from ppdet.engine.distributed import collectives
 from ppdet.engine.evaluator import Evaluator
+from ppdet.utils.errors import DataError
 
 # First id of the images and of the categories, and how they are written.
 IDS = {

@@ -2,12 +2,12 @@
 
 import pytest
 
-from ppdet.core.errors import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.engine.build import build_trained_model
 from ppdet.engine.checkpoints.manifest import checkpoint
 from ppdet.engine.checkpoints.weights import CheckpointError
 from ppdet.utils.disk.download import DownloadError
+from ppdet.utils.errors import ConfigError
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import pytest
 from dense_maps import Detect, as_tensors
 from paddle.static import InputSpec
 
-from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.modeling.heads.candidates import best_classes, most_of_a_class
 from ppdet.modeling.heads.fcos_head import DenseMaps
+from ppdet.utils.errors import ConfigError
 
 STRIDES, SIZES, CLASSES = (8, 16, 32), ((8, 12), (4, 6), (2, 3)), 2
 IM_SHAPE = np.array([[60, 90], [64, 70]], np.float32)

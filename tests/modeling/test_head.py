@@ -4,9 +4,9 @@ import numpy as np
 import paddle
 import pytest
 
-from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.modeling.heads import FCOSFeat, FCOSHead
+from ppdet.utils.errors import ConfigError
 
 CHANNELS = 32
 

@@ -5,11 +5,11 @@ import paddle
 import paddle.nn.functional as F
 import pytest
 
-from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.modeling.backbones import ResNet
 from ppdet.modeling.layers import ConvNorm
 from ppdet.modeling.necks.fpn import FPN, upsample_twice
+from ppdet.utils.errors import ConfigError
 
 
 @pytest.fixture

@@ -4,10 +4,9 @@ import json
 
 import pytest
 
-from ppdet.core.errors import ConfigError
 from ppdet.core.workspace import load_config
-from ppdet.data.errors import DataError
 from ppdet.data.sources import ImageFolder
+from ppdet.utils.errors import ConfigError, DataError
 from ppdet.utils.errors import DataError as AnyDataError
 from ppdet.utils.formats.coco_file import Annotations, coco_categories, load_coco_json
 

@@ -179,19 +179,6 @@ def test_no_clause_swallows_an_error_of_ours(modules):
     assert {(clause.place, clause.function): clause for clause in found}.keys() <= MEANT.keys(), found
 
 
-def test_all_errors_for_users_have_one_base(modules):
-    """Or `except UserError` would not let them through."""
-    places = {
-        place
-        for place, tree in modules.items()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ClassDef)
-        for line in node.body
-        if isinstance(line, ast.Assign) and "user_error" in {name_of(target) for target in line.targets}
-    }
-    assert places == {"ppdet/utils/errors.py"}
-
-
 SWALLOWED = """
 class Bad(UserError, ValueError):
     pass

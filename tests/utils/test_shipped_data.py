@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ppdet.core.workspace import load_config
-from ppdet.data.errors import DataError
 from ppdet.engine.build import build_dataset
+from ppdet.utils.errors import DataError
 from ppdet.utils.shipped_data import COMMANDS, how_to_get
 
 ROOT = Path(__file__).resolve().parents[2]

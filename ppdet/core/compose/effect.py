@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 from ppdet.core.compose.inject import ComponentConfig
 from ppdet.core.compose.walk import walk
-from ppdet.core.errors import config_error
 from ppdet.core.registry import is_component
 from ppdet.core.settings import SETTINGS, SLOTS
 from ppdet.core.tree import Node, children, to_plain, top_layer
+from ppdet.utils.errors import config_error
 from ppdet.utils.logger import get_logger
 
 if TYPE_CHECKING:

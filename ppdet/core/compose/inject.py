@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ppdet.core.compose.validate import missing_value, parse_spec, section_of
-from ppdet.core.errors import ConfigError, ConfigKeyError, config_error, nearest
 from ppdet.core.registry import component_names, get_schema, is_component
 from ppdet.core.schema import Parameter, Schema
 from ppdet.core.settings import SLOTS
 from ppdet.core.tree import Node, from_plain, to_plain
+from ppdet.utils.errors import ConfigError, ConfigKeyError, UserError, config_error, nearest
 
 MAX_DEPTH = 30
 
@@ -115,7 +115,7 @@ def build(config: ComponentConfig, kwargs: dict[str, Any]) -> Any:
         given = schema.cls.from_config(config, **kwargs) if schema.has_from_config else kwargs
         return schema.cls(**_arguments(config, given))
     except ValueError as error:
-        if getattr(error, "user_error", False):
+        if isinstance(error, UserError):
             raise
         raise config_error(config.location, config.key, str(error)) from error
 

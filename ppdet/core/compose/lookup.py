@@ -2,10 +2,10 @@
 
 from ppdet.core.compose.inject import ComponentConfig, component_config, over_default
 from ppdet.core.compose.validate import parse_spec
-from ppdet.core.errors import ConfigKeyError, nearest
 from ppdet.core.registry import component_names, get_schema, is_component
 from ppdet.core.settings import SETTINGS, SLOTS, Setting, setting_names
 from ppdet.core.tree import Node, from_plain
+from ppdet.utils.errors import ConfigKeyError, nearest
 
 
 def find(root: Node, key: str) -> Node:

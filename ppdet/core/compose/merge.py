@@ -5,10 +5,10 @@ than the one below it (`name: X`, `!X`, `X: {...}`) replaces it whole: the old c
 nothing to the new one.
 """
 
-from ppdet.core.errors import config_error
 from ppdet.core.registry import get_schema, is_component
 from ppdet.core.schema import REQUIRED
 from ppdet.core.tree import Node, from_plain
+from ppdet.utils.errors import config_error
 
 
 def named_component(node: Node) -> str | None:

@@ -8,8 +8,8 @@ auto_lr, unless an auto_lr.literal of theirs, beside or above the value, does no
 
 from typing import TYPE_CHECKING
 
-from ppdet.core.errors import ConfigKeyError
 from ppdet.core.settings import SCALED
+from ppdet.utils.errors import ConfigKeyError
 
 if TYPE_CHECKING:
     from ppdet.core.config import Config

@@ -3,7 +3,6 @@
 from typing import Any
 
 from ppdet.core.compose.merge import named_component, with_name
-from ppdet.core.errors import ConfigError, config_error, nearest
 from ppdet.core.registry import component_names, get_schema, is_component
 from ppdet.core.schema import Parameter, Schema, describe, fits, list_item, literal_choices
 from ppdet.core.settings import FREE_PREFIX, SETTINGS, SLOTS, Setting, setting_names
@@ -11,6 +10,7 @@ from ppdet.core.suggest.elsewhere import elsewhere
 from ppdet.core.suggest.hints import answer, is_of
 from ppdet.core.suggest.synonyms import synonym
 from ppdet.core.tree import Node, from_plain, to_plain
+from ppdet.utils.errors import ConfigError, config_error, nearest
 
 
 def validate(root: Node) -> None:

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppdet.data.errors import DataError, ImageError
 from ppdet.data.transforms.batch import PadBatch, stack_images
 from ppdet.data.transforms.compose import Compose
-from ppdet.utils.errors import UserError
+from ppdet.utils.errors import DataError, ImageError, UserError
 
 PADDING = {"gt_bbox": 0, "gt_class": -1, "is_crowd": 0}  # fields with a row for every box
 REPORT = "_report"  # key of a batch that carries a worker's report to the main process

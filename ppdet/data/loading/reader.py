@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ppdet.core.workspace import register
-from ppdet.data.errors import DataError, WorkerError
 from ppdet.data.loading.collate import REPORT, Collator, SampleSource, Task, separate_boxes
 from ppdet.data.loading.padded_sizes import split_by_size
 from ppdet.data.loading.sampler import EpochSampler
@@ -19,6 +18,7 @@ from ppdet.data.loading.workers import WorkerPool
 from ppdet.data.sources.dataset import DetectionDataset
 from ppdet.data.transforms.color import NormalizeImage
 from ppdet.data.windows import Cut, WindowSource
+from ppdet.utils.errors import DataError, WorkerError
 from ppdet.utils.logger import get_logger
 from ppdet.utils.process.cpu import can_fork
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from ppdet.core.workspace import register
-from ppdet.data.errors import DataError
 from ppdet.data.loading.collate import Task
 from ppdet.data.loading.reader import BaseReader
 from ppdet.data.loading.sampler import EndlessSampler, EpochSampler
@@ -15,6 +14,7 @@ from ppdet.data.loading.to_device import take_normalize
 from ppdet.data.sources.dataset import DetectionDataset
 from ppdet.data.transforms.color import NormalizeImage, Permute
 from ppdet.data.transforms.compose import Compose
+from ppdet.utils.errors import DataError
 
 
 class TwoViews:

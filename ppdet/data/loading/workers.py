@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from ppdet.data.errors import WorkerError
+from ppdet.utils.errors import WorkerError
 from ppdet.utils.logger import get_logger
 from ppdet.utils.process.fork import objects_stay_here
 from ppdet.utils.process.stop import SIGNALS, signals_later

@@ -7,9 +7,9 @@ from typing import Protocol
 import numpy as np
 
 from ppdet.data import data_checks
-from ppdet.data.errors import DataError, ImageError
 from ppdet.data.image_size import image_size
 from ppdet.utils.boxes import have_area
+from ppdet.utils.errors import DataError, ImageError
 from ppdet.utils.formats.coco_file import Annotations
 
 LOOKED_AT = 200  # images, at most, whose files are asked for their size while annotations are read

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data.errors import DataError
 from ppdet.data.sources.coco_boxes import MOST_PIXELS, Boxes
 from ppdet.data.sources.dataset import DetectionDataset, join_path, require_folder
+from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import (
     Annotations,
     coco_categories,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ppdet.data.errors import DataError
+from ppdet.utils.errors import DataError
 from ppdet.utils.shipped_data import how_to_get
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data.errors import DataError
 from ppdet.data.sources.coco_names import COCO_CATEGORIES
 from ppdet.data.sources.dataset import DetectionDataset, join_path, require_folder
 from ppdet.utils.disk.files import NULS, lines_of, read_text
+from ppdet.utils.errors import DataError
 from ppdet.utils.formats.annotation_kinds import holds_object, names_problem
 from ppdet.utils.formats.coco_file import clean_name, coco_categories, load_coco_json
 from ppdet.utils.logger import get_logger

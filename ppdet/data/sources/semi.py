@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data.errors import DataError
 from ppdet.data.sources.coco_dataset import COCODataSet
 from ppdet.data.sources.dataset import join_path, require_folder
 from ppdet.data.sources.image_folder import EXTENSIONS, find_images
+from ppdet.utils.errors import DataError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ppdet.data.errors import DataError, ImageError
 from ppdet.data.image_size import image_size
 from ppdet.data.sources.dataset import join_path
 from ppdet.data.sources.image_folder import EXTENSIONS, find_images
 from ppdet.data.splitting.split_files import CocoFile, Part, PathLike, Split, dataset_folder, output_file, output_folder
 from ppdet.utils.disk.files import atomic_path, write_json
+from ppdet.utils.errors import DataError, ImageError
 from ppdet.utils.logger import get_logger, is_watched
 
 logger = get_logger(__name__)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ppdet.data.errors import DataError
 from ppdet.data.sources.dataset import join_path
 from ppdet.utils.boxes import have_area
+from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import Annotations, coco_categories, image_ids_of, load_coco_json
 from ppdet.utils.logger import get_logger
 

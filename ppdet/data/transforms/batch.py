@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data.errors import DataError
 from ppdet.data.transforms.geometry import as_pair
+from ppdet.utils.errors import DataError
 
 
 @register

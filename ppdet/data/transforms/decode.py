@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data.errors import ImageError
 from ppdet.data.transforms import jpeg
 from ppdet.utils.boxes import clip_to_image
+from ppdet.utils.errors import ImageError
 from ppdet.utils.logger import get_logger
 from ppdet.utils.process.once import Once
 

@@ -9,7 +9,7 @@ from ppdet.deploy.backends.onnx_runtime import ONNXRuntime
 from ppdet.deploy.backends.open_vino import OpenVINO
 from ppdet.deploy.backends.paddle_inference import PaddleInference
 from ppdet.deploy.compare import SelfCheck
-from ppdet.deploy.errors import DeployError
+from ppdet.utils.errors import DeployError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ppdet.deploy.errors import DeployError
+from ppdet.utils.errors import DeployError
 from ppdet.utils.process.cpu import cpu_count
 
 DEVICE = re.compile(r"cpu|(?!cpu)[a-z][a-z0-9_]*(:[0-9]+)?")

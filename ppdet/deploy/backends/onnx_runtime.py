@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ppdet.deploy.backends.base import Backend, Options, reason
-from ppdet.deploy.errors import DeployError
+from ppdet.utils.errors import DeployError
 
 OUTPUTS = ["bbox", "bbox_num"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ppdet.deploy.backends.base import Backend, Options, reason
-from ppdet.deploy.errors import DeployError
+from ppdet.utils.errors import DeployError
 from ppdet.utils.process.cpu import cpu_count
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import numpy as np
 from ppdet.deploy.backends import tensorrt
 from ppdet.deploy.backends.base import Backend, Options, reason
 from ppdet.deploy.backends.operator_names import LEFT_IN_FLOAT32
-from ppdet.deploy.errors import DeployError
 from ppdet.utils import device
+from ppdet.utils.errors import DeployError
 from ppdet.utils.logger import get_logger
 from ppdet.utils.process.paddle_setup import load_paddle
 

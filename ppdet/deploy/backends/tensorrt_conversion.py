@@ -20,8 +20,7 @@ from pathlib import Path
 from ppdet.deploy.backends.base import Options
 from ppdet.deploy.backends.operator_names import NOT_FOR_TENSORRT
 from ppdet.deploy.backends.warm_up import warm_up
-from ppdet.deploy.errors import DeployError
-from ppdet.utils.errors import paddle_summary
+from ppdet.utils.errors import DeployError, paddle_summary
 
 # Fewer than these that hang together are left to Paddle: the network is far more, and there is always less of decoding,
 # where TensorRT's float16 would move boxes.

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from ppdet.data.errors import DataError
 from ppdet.data.sources.image_folder import EXTENSIONS
 from ppdet.deploy.batch.storage import absolute, is_url, locate, open_storage, storage_errors
 from ppdet.utils.disk.files import decode_text, lines_of
+from ppdet.utils.errors import DataError, UserError
 
 # Rows of a Parquet file of images that are in memory at once.
 ROWS = 16
@@ -284,5 +284,5 @@ def rows_between(
 
 def in_one_line(error: BaseException) -> str:
     """An error's message, with its class where that is not one of ours."""
-    message = str(error) if getattr(error, "user_error", False) else f"{type(error).__name__}: {error}"
+    message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     return " ".join(message.split())

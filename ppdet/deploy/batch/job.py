@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ppdet.data.errors import DataError
 from ppdet.deploy.batch.inputs import ImagePaths, Inputs, find_inputs
 from ppdet.deploy.batch.job_file import Manifest, fingerprint, read_manifest, require_same
 from ppdet.deploy.batch.pipeline import Pool, ray_session
@@ -13,8 +12,8 @@ from ppdet.deploy.batch.run import Run
 from ppdet.deploy.batch.shards import COCO, DETECTIONS, Counts, Shards
 from ppdet.deploy.batch.storage import Folder
 from ppdet.deploy.batch.worker import WorkerSettings
-from ppdet.deploy.errors import DeployError
 from ppdet.deploy.preprocess import category_ids, read_infer_cfg
+from ppdet.utils.errors import DataError, DeployError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)

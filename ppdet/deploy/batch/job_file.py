@@ -5,9 +5,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ppdet.data.errors import DataError
 from ppdet.deploy.batch.shards import DETECTIONS, Counts
 from ppdet.deploy.batch.storage import Folder
+from ppdet.utils.errors import DataError
 
 FILE = "manifest.json"
 # What must be the same when a job goes on, and how to say that it is not.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ppdet.deploy.batch.inputs import Inputs
 from ppdet.deploy.batch.worker import WORKER, DetectorWorker, Tally, WorkerSettings, choose_backend
-from ppdet.deploy.errors import DeployError
+from ppdet.utils.errors import DeployError, UserError
 from ppdet.utils.logger import get_logger
 from ppdet.utils.process.cpu import cpu_count
 from ppdet.utils.process.stop import Stopped, say
@@ -142,7 +142,7 @@ class Pool:
         try:
             self.settings = settings._replace(backend=ray.get(choose.remote(settings)))
         except ray.exceptions.RayTaskError as error:
-            if getattr(error.cause, "user_error", False):
+            if isinstance(error.cause, UserError):
                 raise error.cause from None
             raise
 

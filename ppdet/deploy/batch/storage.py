@@ -6,10 +6,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ppdet.data.errors import DataError
 from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.disk.lock import locked
-from ppdet.utils.errors import UserError
+from ppdet.utils.errors import DataError, UserError
 
 
 @contextmanager

@@ -5,10 +5,10 @@ import os
 from collections import Counter
 from typing import Any, NamedTuple
 
-from ppdet.data.errors import ImageError
 from ppdet.deploy.batch.inputs import in_one_line, read_items
 from ppdet.deploy.batch.shards import to_table
 from ppdet.deploy.detector import Detector
+from ppdet.utils.errors import ImageError
 
 # A column that says which worker computed a row; it is not written.
 WORKER = "worker"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from PIL import Image
 from starlette.requests import Request
 
-from ppdet.data.errors import ImageError
+from ppdet.utils.errors import ImageError
 
 # Kinds of files that both Pillow, which reads their size, and OpenCV, which decodes them, know.
 KINDS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")

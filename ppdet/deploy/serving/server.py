@@ -11,9 +11,9 @@ import time
 
 import uvicorn
 
-from ppdet.deploy.errors import DeployError
 from ppdet.deploy.serving.app import create_app
 from ppdet.deploy.serving.service import Service
+from ppdet.utils.errors import DeployError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)

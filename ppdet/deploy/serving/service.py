@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from ppdet.data.errors import ImageError
 from ppdet.data.transforms.decode import decode_image
 from ppdet.deploy.detector import Detections, Detector
 from ppdet.deploy.serving.batching import Batcher
 from ppdet.deploy.serving.limits import Settings, broken_image, check_image, too_busy
 from ppdet.deploy.serving.prometheus import Metrics
+from ppdet.utils.errors import ImageError
 from ppdet.utils.logger import get_logger
 from ppdet.utils.process.cpu import cpu_count
 from ppdet.visualize import draw_detections

@@ -12,11 +12,11 @@ import paddle.distributed as dist
 from paddle import Tensor, nn
 from paddle.distributed import fleet as paddle_fleet
 
-from ppdet.core.errors import ConfigError
 from ppdet.engine.device_choice import communicate_by_device, launched
 from ppdet.engine.distributed.uncaught import before_terminate
 from ppdet.engine.distributed.watchdog import GRACE_SECONDS, LINGER_SECONDS, RankLostError, Watchdog, listen
 from ppdet.utils import device
+from ppdet.utils.errors import ConfigError, UserError
 from ppdet.utils.logger import get_logger
 from ppdet.utils.process.stop import Stopped, stopped
 
@@ -137,7 +137,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, Stopped):
         return f"exit code {error.code}"
     text = " ".join(str(error).split())
-    known = getattr(error, "user_error", False) or isinstance(error, OSError)
+    known = isinstance(error, (UserError, OSError))
     return text if known and text else f"{type(error).__name__}: {text}"[:1000]
 
 

@@ -11,17 +11,15 @@ import paddle
 from paddle import nn
 
 from ppdet.core.config import Config
-from ppdet.data.errors import DataError
 from ppdet.data.transforms.decode import read_image
 from ppdet.deploy.backends import BACKENDS, obstacle
 from ppdet.deploy.backends.base import Options, reason
 from ppdet.deploy.compare import SelfCheck, compare_candidates, tolerance_of
-from ppdet.deploy.errors import DeployError
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.build import build_dataset
 from ppdet.utils import device
 from ppdet.utils.disk.files import naming
-from ppdet.utils.errors import UserError
+from ppdet.utils.errors import DataError, DeployError, UserError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)

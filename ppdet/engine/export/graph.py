@@ -13,7 +13,6 @@ from paddle import Tensor, nn
 from paddle.static import InputSpec
 
 from ppdet.core.config import Config
-from ppdet.core.errors import ConfigError
 from ppdet.data.loading.to_device import normalized
 from ppdet.data.sources import DetectionDataset
 from ppdet.data.transforms.batch import PadBatch
@@ -40,6 +39,7 @@ from ppdet.engine.export.check import (
 from ppdet.engine.export.image_size import graph_size, warn_if_too_small
 from ppdet.engine.export.onnx import write_formats
 from ppdet.modeling.layers import ConvNorm
+from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)

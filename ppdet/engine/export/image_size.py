@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from ppdet.core.errors import ConfigError
 from ppdet.data.transforms.geometry import Resize
+from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from paddle import nn
 
-from ppdet.core.errors import ConfigError
 from ppdet.modeling.nms import MultiClassNMS
+from ppdet.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     import onnx

@@ -9,10 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ppdet.core.errors import ConfigError
 from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook
 from ppdet.engine.hooks.history import EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, read_history
+from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)

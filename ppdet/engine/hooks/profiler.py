@@ -10,10 +10,10 @@ from pathlib import Path
 from paddle import profiler
 
 from ppdet.core.cli import flag
-from ppdet.core.errors import ConfigError, nearest
 from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook
 from ppdet.utils import device
+from ppdet.utils.errors import ConfigError, nearest
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)

@@ -8,7 +8,6 @@ import paddle
 import paddle.nn.functional as F
 
 from ppdet.data.classes import mismatch
-from ppdet.data.errors import DataError
 from ppdet.data.sources.coco_dataset import COCODataSet
 from ppdet.data.sources.dataset import DetectionDataset
 from ppdet.engine.checkpoints.class_names import classes_of
@@ -18,6 +17,7 @@ from ppdet.engine.hooks.picture import normalization
 from ppdet.metrics.pseudo_label_quality import Selected, Truth, measure
 from ppdet.modeling.heads.fcos_head import DenseMaps
 from ppdet.utils.boxes import clip_to_image
+from ppdet.utils.errors import DataError
 from ppdet.utils.logger import get_logger
 from ppdet.visualize import draw_pseudo_labels, write_picture
 

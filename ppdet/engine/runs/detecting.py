@@ -7,10 +7,10 @@ from typing import Any
 from ppdet.core.compose.inject import ComponentConfig
 from ppdet.core.compose.walk import component_below
 from ppdet.core.config import Config
-from ppdet.core.errors import ConfigError
 from ppdet.core.registry import is_component
 from ppdet.core.schema import Parameter
 from ppdet.core.tree import render_inline, to_plain
+from ppdet.utils.errors import ConfigError
 
 # Of a reader these count; its batch size, say, does not.
 READER = ("sample_transforms", "batch_transforms")

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from ppdet.core.config import Config, merge_config
-from ppdet.core.errors import ConfigError
 from ppdet.core.show import show
 from ppdet.core.tree import parse, to_plain
 from ppdet.core.workspace import load_config
@@ -14,6 +13,7 @@ from ppdet.engine.checkpoints.weights import CheckpointError
 from ppdet.engine.runs.moved import earlier_runs
 from ppdet.engine.runs.run_folder import RUN_FILE, run_id
 from ppdet.utils.disk.files import atomic_path
+from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)

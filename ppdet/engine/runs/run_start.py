@@ -34,6 +34,7 @@ from ppdet.engine.runs.moved import next_name
 from ppdet.engine.runs.run_config import CONFIG_FILE, is_inside, note_start_weights, own_weights, write_config
 from ppdet.engine.runs.run_folder import BEST, RunFolder
 from ppdet.utils.disk.lock import LockedError, locked, require_free
+from ppdet.utils.errors import UserError
 from ppdet.utils.logger import LogFile, get_logger
 from ppdet.utils.process.stop import signals_later
 
@@ -145,7 +146,7 @@ def last_words(error: BaseException) -> str:
         return f"==== ended with exit code {error.code}"
     if isinstance(error, KeyboardInterrupt):
         return "==== interrupted"
-    if getattr(error, "user_error", False) or isinstance(error, OSError):
+    if isinstance(error, (UserError, OSError)):
         return f"==== error: {' '.join(str(error).split())}"
     return "==== " + "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ppdet.core.compose.validate import names_folder
 from ppdet.core.config import Config
-from ppdet.core.errors import ConfigError, nearest
 from ppdet.core.settings import SLOTS
 from ppdet.core.workspace import load_config
 from ppdet.data.sources.dataset import join_path
@@ -19,6 +18,7 @@ from ppdet.engine.runs.detecting import differences
 from ppdet.engine.runs.run_config import CONFIG_FILE, without_files_device
 from ppdet.engine.runs.run_folder import BEST, RUN_FILE, RunFolder
 from ppdet.engine.runs.run_start import RunError
+from ppdet.utils.errors import ConfigError, nearest
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)

@@ -5,10 +5,10 @@ import os
 import numpy as np
 
 from ppdet.data.data_checks import class_findings, few_images, shared_images
-from ppdet.data.errors import DataError
 from ppdet.data.sources import DetectionDataset
 from ppdet.engine.checkpoints.class_names import source_of
 from ppdet.engine.distributed import collectives
+from ppdet.utils.errors import DataError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)

@@ -7,11 +7,11 @@ from typing import NamedTuple
 from paddle import Tensor, nn
 
 from ppdet.core.config import Config
-from ppdet.core.errors import ConfigError
 from ppdet.engine.build import build_model
 from ppdet.modeling.architectures.dense_teacher import StudentAndTeacher
 from ppdet.modeling.losses import SSODFCOSLoss
 from ppdet.optimizer import ModelEMA
+from ppdet.utils.errors import ConfigError
 
 EXP_STEPS, EXP_SCALE = 2000, 1000  # of the suppression `exp`
 

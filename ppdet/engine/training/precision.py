@@ -8,12 +8,12 @@ import paddle
 from paddle import Tensor
 
 from ppdet.core.config import Config
-from ppdet.core.errors import ConfigError
 from ppdet.engine.runtime import computing_type
 from ppdet.engine.training.loss_scale import LEAST, LossScale, all_finite
 from ppdet.modeling import cpu
 from ppdet.optimizer.joined import divide
 from ppdet.utils import device
+from ppdet.utils.errors import ConfigError
 
 
 class Precision:

@@ -2,7 +2,7 @@
 
 from ppdet.core.compose.scaling import is_scaled
 from ppdet.core.config import Config
-from ppdet.core.errors import ConfigError
+from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)

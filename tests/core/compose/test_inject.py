@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from ppdet.core.config import ConfigError, merge_config
+from ppdet.core.config import merge_config
 from ppdet.core.registry import get_schema
 from ppdet.core.workspace import create, register, serializable
+from ppdet.utils.errors import ConfigError
 
 
 def test_shapes_go_from_part_to_part(load):

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ppdet.core.compose.merge import merge, override
-from ppdet.core.errors import ConfigError
 from ppdet.core.tree import from_plain, parse, to_plain
+from ppdet.utils.errors import ConfigError
 
 leaves = st.integers() | st.lists(st.integers(), max_size=2) | st.none()
 trees = st.dictionaries(

@@ -2,14 +2,14 @@
 
 import pytest
 
-from ppdet.core.config import ConfigError
+from ppdet.utils.errors import ConfigError, UserError
 
 
 def message(load, *arguments):
     with pytest.raises(ConfigError) as error:
         load(*arguments)
     assert "\n" not in str(error.value)
-    assert error.value.user_error
+    assert isinstance(error.value, UserError)
     return str(error.value)
 
 

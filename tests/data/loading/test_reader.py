@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 
-from ppdet.data.errors import DataError, WorkerError
 from ppdet.data.loading import reader as readers
 from ppdet.data.sources import COCODataSet, ImageFolder
 from ppdet.data.transforms import (
@@ -24,6 +23,7 @@ from ppdet.data.transforms import (
     RandomResize,
     Resize,
 )
+from ppdet.utils.errors import DataError, WorkerError
 
 FIELDS = ["image", "gt_bbox", "gt_class"]
 

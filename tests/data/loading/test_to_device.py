@@ -7,7 +7,6 @@ import numpy as np
 import paddle
 import pytest
 
-from ppdet.data.errors import WorkerError
 from ppdet.data.loading.to_device import ToDevice, take_normalize
 from ppdet.data.transforms import (
     Decode,
@@ -22,6 +21,7 @@ from ppdet.data.transforms import (
     Resize,
 )
 from ppdet.utils import device
+from ppdet.utils.errors import WorkerError
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 

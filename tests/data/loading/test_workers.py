@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from processes import alive, wait_for_end
 
-from ppdet.data.errors import WorkerError
 from ppdet.data.loading import workers
 from ppdet.data.loading.workers import WorkerPool
+from ppdet.utils.errors import WorkerError
 
 ROOT = Path(__file__).resolve().parents[3]
 ROOM = 2**16

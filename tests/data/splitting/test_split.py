@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ppdet.data.errors import DataError
 from ppdet.data.sources import COCODataSet
 from ppdet.data.splitting.split import draw, split_annotations, stratify
+from ppdet.utils.errors import DataError
 
 
 def make_content(images=100, seed=0):

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from ppdet.data.errors import DataError
 from ppdet.deploy.batch.inputs import find_inputs, read_items
+from ppdet.utils.errors import DataError
 
 
 def read(inputs, size):

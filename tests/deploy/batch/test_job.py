@@ -9,13 +9,13 @@ import pytest
 from pyarrow import parquet
 from pycocotools.coco import COCO
 
-from ppdet.data.errors import DataError
 from ppdet.deploy.batch import BatchJob, run_batch
 from ppdet.deploy.batch.run import Run
 from ppdet.deploy.batch.shards import to_table
 from ppdet.deploy.batch.storage import Folder
 from ppdet.deploy.batch.worker import WORKER, new_row
 from ppdet.deploy.detector import Detector
+from ppdet.utils.errors import DataError
 
 
 def rows_of(folder):

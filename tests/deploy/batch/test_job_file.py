@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from ppdet.data.errors import DataError
 from ppdet.deploy.batch.inputs import EncodedImages, ImagePaths
 from ppdet.deploy.batch.job_file import IDENTITY, Manifest, fingerprint, read_manifest, require_same
 from ppdet.deploy.batch.shards import Counts
 from ppdet.deploy.batch.storage import Folder
+from ppdet.utils.errors import DataError
 
 EXPORT = {
     "infer_cfg.yml": b"label_list: [red]",

@@ -11,7 +11,6 @@ from oracle import Oracle
 from tiny import OTHER_ORDER, rewrite
 
 from ppdet.core.workspace import load_config
-from ppdet.data.errors import DataError
 from ppdet.deploy.detector import Detector
 from ppdet.engine.build import build_dataset, build_trained_model
 from ppdet.engine.checkpoints import class_names as module
@@ -25,6 +24,7 @@ from ppdet.engine.predictor import Predictor
 from ppdet.engine.runs.analysis import evaluate_once
 from ppdet.engine.runs.run_folder import RunFolder
 from ppdet.engine.trainer import Trainer
+from ppdet.utils.errors import DataError
 
 NUMBERS = "EvalReader.batch_size=4"
 

@@ -1,11 +1,11 @@
 import pytest
 from paddle import nn
 
-from ppdet.core.errors import ConfigError
 from ppdet.engine.distributed import collectives
 from ppdet.engine.training.guard import StepGuard
 from ppdet.modeling.layers import make_norm
 from ppdet.utils import device
+from ppdet.utils.errors import ConfigError
 from ppdet.utils.process.stop import Stopped
 
 

@@ -8,7 +8,6 @@ from noise import noisy, write_padded
 
 from ppdet.core.workspace import load_config
 from ppdet.deploy.compare import SelfCheck, tolerance_of
-from ppdet.deploy.errors import DeployError
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.build import build_trained_model
 from ppdet.engine.export import onnx as onnx_export
@@ -22,6 +21,7 @@ from ppdet.engine.export.check import (
 )
 from ppdet.engine.export.graph import ExportedDetector, export_model
 from ppdet.utils import device
+from ppdet.utils.errors import DeployError
 
 NOTHING = ["FCOSHead.nms.score_threshold=0.99"]
 # Locations before suppression are compared in their order, whatever the head would leave out or sort.

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.engine.hooks import BoardHook
 from ppdet.engine.hooks.boards import TensorBoard, VisualDL
 from ppdet.engine.trainer import Trainer
+from ppdet.utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
 

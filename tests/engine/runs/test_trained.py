@@ -11,13 +11,13 @@ import pytest
 from paddle import nn
 from tiny import TINY_YAML, write_tiny_coco
 
-from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.engine.checkpoints.manifest import TrainingState, read_sealed, write_sealed
 from ppdet.engine.device_choice import set_device
 from ppdet.engine.runs.run_folder import RunFolder
 from ppdet.engine.runs.run_start import RunError
 from ppdet.engine.runs.trained import folder_config, trained_config
+from ppdet.utils.errors import ConfigError
 
 pytestmark = pytest.mark.filterwarnings("ignore:The input state dict is empty")
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.engine.trainer import Trainer
+from ppdet.utils.errors import ConfigError
 
 
 @pytest.fixture

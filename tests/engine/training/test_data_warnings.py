@@ -10,13 +10,13 @@ from tiny import write_tiny_coco
 
 from ppdet.core.workspace import load_config
 from ppdet.data.classes import Classes
-from ppdet.data.errors import DataError
 from ppdet.engine.build import build_train_reader
 from ppdet.engine.distributed import collectives
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.hooks import PositivesHook
 from ppdet.engine.trainer import Trainer
 from ppdet.engine.training.dry_run import dry_run
+from ppdet.utils.errors import DataError
 
 
 @pytest.fixture

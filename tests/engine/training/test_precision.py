@@ -9,7 +9,6 @@ from autocast import as_on_a_gpu
 from counting import Kernels
 from paddle import nn
 
-from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.engine.build import build_dataset, build_model, build_reader
 from ppdet.engine.checkpoints.weights import read_arrays
@@ -22,6 +21,7 @@ from ppdet.engine.training.loss_scale import LossScale
 from ppdet.engine.training.precision import autocast_options
 from ppdet.modeling.mixed import Float32, like_convolved
 from ppdet.utils import device
+from ppdet.utils.errors import ConfigError
 
 
 class Losses(Hook):

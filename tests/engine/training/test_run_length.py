@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from ppdet.core.config import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.engine.checkpoints.manifest import check
 from ppdet.engine.checkpoints.weights import read_arrays
@@ -13,6 +12,7 @@ from ppdet.engine.hooks import Hook
 from ppdet.engine.hooks.history import HISTORY, read_history
 from ppdet.engine.trainer import Trainer
 from ppdet.engine.training.dry_run import dry_run
+from ppdet.utils.errors import ConfigError
 
 DECAY = (
     "LearningRate.schedulers=[{PiecewiseDecay: {milestones: [3, 5], unit: iteration}}, "

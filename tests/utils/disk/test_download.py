@@ -10,6 +10,7 @@ import pytest
 
 from ppdet.utils.disk import download as download_module
 from ppdet.utils.disk.download import DownloadError, download, fetch, file_md5
+from ppdet.utils.errors import UserError
 
 
 def load_file_server():
@@ -38,7 +39,7 @@ def error_of(call):
     with pytest.raises(DownloadError) as caught:
         call()
     message = str(caught.value)
-    assert "\n" not in message and caught.value.user_error and isinstance(caught.value, OSError)
+    assert "\n" not in message and isinstance(caught.value, UserError) and isinstance(caught.value, OSError)
     return message
 
 

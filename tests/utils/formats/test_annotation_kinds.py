@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from ppdet.data.errors import DataError
 from ppdet.data.sources import COCODataSet, ImageFolder
 from ppdet.metrics import COCOMetric
+from ppdet.utils.errors import DataError
 
 LABELME = {"version": "5.5.0", "shapes": [], "imagePath": "a.jpg", "imageHeight": 4, "imageWidth": 4}
 TASK = {"id": 1, "annotations": [{"result": []}], "data": {"image": "a.jpg"}}

@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from ppdet.data.errors import DataError
 from ppdet.data.sources import COCODataSet, SemiCOCODataSet
 from ppdet.data.splitting.split import split_annotations
 from ppdet.metrics import COCOMetric
+from ppdet.utils.errors import DataError
 
 FIELDS = ["image", "gt_bbox", "gt_class", "is_crowd"]
 
