@@ -84,8 +84,8 @@ def job(arguments: argparse.Namespace, paths: list[str]) -> tuple[float, float]:
 
 def main() -> None:
     arguments = parse_arguments()
-    from ppdet.data.sources.image_folder import find_images
     from ppdet.deploy.batch.worker import WorkerSettings
+    from ppdet.utils.disk.images import find_images
 
     paths = list(islice(cycle(find_images(str(Path(arguments.image_dir).resolve()))), arguments.images))
     settings = WorkerSettings(

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ppdet.data.sources.image_folder import find_images
 from ppdet.data.transforms.decode import read_image
-from ppdet.utils.disk.files import lines_of, read_text, write_json
+from ppdet.utils.disk.files import write_json
+from ppdet.utils.disk.images import find_images, parse_image_list
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import file_names_of, image_ids_of, load_coco_json
 from ppdet.utils.logger import get_logger, is_watched
@@ -34,21 +34,12 @@ def list_images(image: str | None = None, folder: str | None = None, list_file: 
     if folder:
         if not os.path.isdir(folder):
             raise DataError(f"{folder}: no such folder of images")
-        paths = find_images(folder)
-    elif list_file:
-        try:
-            paths = lines_of(read_text(list_file))
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{list_file}: expected a text file with one image path a line ({error})") from None
-        if any("\0" in path for path in paths):
-            raise DataError(f"{list_file}: expected a text file with one image path a line, it has NUL characters")
-    else:
-        if not image or not os.path.isfile(image):
-            raise DataError(f"{image}: no such image file")
-        paths = [image]
-    if not paths:
-        raise DataError(f"{folder or list_file}: no images in it")
-    return paths
+        return find_images(folder)
+    if list_file:
+        return parse_image_list(Path(list_file).read_bytes(), list_file)
+    if not image or not os.path.isfile(image):
+        raise DataError(f"{image}: no such image file")
+    return [image]
 
 
 def write_results(

@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from batch_runs import BatchRun
 
-from ppdet.data.sources.image_folder import find_images
+from ppdet.utils.disk.images import find_images
 
 HANGS = 3 * 3600  # seconds after which a life of the job is taken to hang
 

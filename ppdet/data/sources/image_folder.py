@@ -10,6 +10,7 @@ from ppdet.core.workspace import register, serializable
 from ppdet.data.sources.coco_names import COCO_CATEGORIES
 from ppdet.data.sources.dataset import DetectionDataset, join_path, require_folder
 from ppdet.utils.disk.files import NULS, lines_of, read_text
+from ppdet.utils.disk.images import find_images
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.annotation_kinds import holds_object, names_problem
 from ppdet.utils.formats.coco_file import clean_name, coco_categories, load_coco_json
@@ -17,8 +18,6 @@ from ppdet.utils.logger import get_logger
 from ppdet.utils.shipped_data import how_to_get
 
 logger = get_logger(__name__)
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 @register
@@ -74,10 +73,7 @@ class ImageFolder(DetectionDataset):
         if self.image_dir is None:
             raise DataError("ImageFolder has no images: set TestDataset.dataset_dir or give image paths")
         require_folder(self.image_dir)
-        paths = find_images(self.image_dir)
-        if not paths:
-            raise DataError(f"no image in {self.image_dir}: expected files ending in {' '.join(EXTENSIONS)}")
-        return paths
+        return find_images(self.image_dir)
 
     def _read_classes(self, dataset_dir: str | None, anno_path: str | None) -> tuple[list[int], list[str]]:
         if not anno_path:
@@ -102,16 +98,6 @@ class ImageFolder(DetectionDataset):
             raise DataError(problem)
         self.has_category_ids = False
         return _read_names(path)
-
-
-def find_images(folder: str) -> list[str]:
-    """Paths of all images in `folder` and below it, sorted, their extension in any case."""
-    return sorted(
-        os.path.join(place, name)
-        for place, _, names in os.walk(folder)
-        for name in names
-        if name.lower().endswith(EXTENSIONS)
-    )
 
 
 def _read_names(path: str) -> tuple[list[int], list[str]]:

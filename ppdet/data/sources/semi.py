@@ -9,8 +9,7 @@ import numpy as np
 from ppdet.core.workspace import register, serializable
 from ppdet.data.sources.coco_dataset import COCODataSet
 from ppdet.data.sources.dataset import join_path, require_folder
-from ppdet.data.sources.image_folder import EXTENSIONS, find_images
-from ppdet.utils.errors import DataError
+from ppdet.utils.disk.images import find_images, no_image_error
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -74,7 +73,7 @@ class SemiCOCODataSet(COCODataSet):
         paths = find_images(folder)
         paths = (paths[:sample_num] if sample_num >= 0 else paths) * repeat
         if not paths:
-            raise DataError(f"no image in {folder}: expected files ending in {' '.join(EXTENSIONS)}")
+            raise no_image_error(folder)  # sample_num is 0
         self.anno_path, self.category_ids, self.class_names = None, [], []
         self.records = [{"im_id": np.array([i], dtype=np.int64), "im_file": path} for i, path in enumerate(paths)]
         logger.info(f"{os.path.basename(folder) or folder}: {len(paths)} images without labels")

@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from ppdet.data.image_size import image_size
 from ppdet.data.sources.dataset import join_path
-from ppdet.data.sources.image_folder import EXTENSIONS, find_images
 from ppdet.data.splitting.split_files import CocoFile, Part, PathLike, Split, dataset_folder, output_file, output_folder
 from ppdet.utils.disk.files import atomic_path, write_json
+from ppdet.utils.disk.images import find_images
 from ppdet.utils.errors import DataError, ImageError
 from ppdet.utils.logger import get_logger, is_watched
 
@@ -98,8 +98,6 @@ def list_unlabelled(folder: PathLike, *, anno_path: PathLike, output_dir: PathLi
     coco = CocoFile(anno_path)
     path = output_file(output_folder(output_dir, coco.path), f"{os.path.basename(folder)}-unlabeled.json", coco.path)
     names = sorted(Path(found).relative_to(folder).as_posix() for found in find_images(folder))
-    if not names:
-        raise DataError(f"no image in {folder}: expected files ending in {' '.join(EXTENSIONS)}")
     image_dir = coco.find_image_dir()
     new = _not_labelled(names, folder, [name for name in coco.file_names if isinstance(name, str)], image_dir)
     if len(new) < len(names):

@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from ppdet.data.sources.image_folder import EXTENSIONS
 from ppdet.deploy.batch.storage import absolute, is_url, locate, open_storage, storage_errors
-from ppdet.utils.disk.files import decode_text, lines_of
+from ppdet.utils.disk.images import is_image_name, no_image_error, parse_image_list
 from ppdet.utils.errors import DataError, UserError
 
 # Rows of a Parquet file of images that are in memory at once.
@@ -116,27 +115,17 @@ def find_inputs(
         if path.endswith(".parquet"):
             names = ", ".join(parquet_file(fs, path).schema_arrow.names)
             raise DataError(f"{place}: name its column with --path_column or --bytes_column; it has {names}")
-        return ImagePaths(root, read_list(fs, path, place))
+        return ImagePaths(root, parse_image_list(fs.cat_file(path), place))
 
 
 def find_names(fs: Any, path: str, place: str) -> list[str]:
     """Names of the images in a folder and below, relative to it, sorted."""
     below = len(path.rstrip("/")) + 1
-    names = sorted(found[below:] for found in fs.find(path) if found.lower().endswith(EXTENSIONS))
+    files = fs.find(path)
+    names = sorted(file[below:] for file in files if is_image_name(file))
     if not names:
         hint = "; it has Parquet files: name their column with --path_column or --bytes_column"
-        has_parquet = any(found.endswith(".parquet") for found in fs.find(path))
-        raise DataError(f"{place}: no images in it (files ending in {' '.join(EXTENSIONS)}){hint * has_parquet}")
-    return names
-
-
-def read_list(fs: Any, path: str, place: str) -> list[str]:
-    try:
-        names = lines_of(decode_text(fs.cat_file(path)))
-    except UnicodeDecodeError:
-        raise DataError(f"{place}: expected a folder, a text file with one image path a line, or Parquet") from None
-    if not names:
-        raise DataError(f"{place}: no image paths in it")
+        raise no_image_error(place, hint if any(file.endswith(".parquet") for file in files) else "")
     return names
 
 

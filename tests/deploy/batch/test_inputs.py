@@ -80,9 +80,9 @@ def test_inputs_that_do_not_fit(images, tmp_path):
     (tmp_path / "empty.txt").write_text("\n\n")
     cases = [
         ({"place": str(tmp_path / "missing")}, "no such file or folder"),
-        ({"place": str(tmp_path)}, "no images in it .*; it has Parquet files: name their column"),
+        ({"place": str(tmp_path)}, "no image in .*; it has Parquet files: name their column"),
         ({"place": str(tmp_path / "empty.txt")}, "no image paths in it"),
-        ({"place": str(images.folder / images.names[0])}, "a text file with one image path a line"),
+        ({"place": str(images.folder / images.names[0])}, "a text file with one image path per line"),
         ({"place": table}, "name its column with --path_column or --bytes_column; it has path, data"),
         ({"place": table, "path_column": "paht"}, "no column paht; it has path, data"),
         ({"place": table, "path_column": "data"}, "column data is binary; expected string"),
