@@ -3,7 +3,7 @@
 # make soak:       kill training runs at random moments and compare what they end with (6 minutes).
 # make soak-batch: kill workers and whole batch jobs over 5,000 images; needs MODEL=, an export, and BCCD's images.
 # make mutants:    put small mistakes into the code, one at a time: do the tests notice? BUDGET=300 mutants, MINUTES=60,
-#                  ROOMS="nms data"; goes on where it was stopped (docs/CONTRIBUTING.md).
+#                  ROOMS="nms data"; goes on where it was stopped (CONTRIBUTING.md).
 # make gpu-check:  check training, evaluation, export and engines on a GPU, or another device, beside the CPU (10 minutes
 #                  on one card); needs a Paddle for it in .venv, or VENV=, first (docs/GPU.md); ONLY="nms operators".
 # make gpu-wheel:  what a GPU build of Paddle 2.6 says without a GPU: kernels, names, tests of device code (4 minutes, and
