@@ -165,7 +165,8 @@ def take_apart(trainer: object) -> None:
     trainer.model.predict_maps = named("forward: network", trainer.model.predict_maps)
     trainer.model.loss = named("forward: loss", trainer.model.loss)
     trainer.guard.before_forward = named("guard: before the forward pass", trainer.guard.before_forward)
-    trainer.guard.update = named("guard: keep and roll back", trainer.guard.update)
+    for name in ("check", "update"):
+        setattr(trainer.guard, name, named("guard: keep and roll back", getattr(trainer.guard, name)))
     trainer.precision.unscale = named("unscale and finite check", trainer.precision.unscale)
     trainer.precision.adjust = named("loss scale", trainer.precision.adjust)
     trainer.optimizer.step = named("optimizer", trainer.optimizer.step)

@@ -16,7 +16,8 @@ from ppdet.engine.checkpoints.state import load_training
 from ppdet.engine.checkpoints.weights import CheckpointError, load_weights
 from ppdet.engine.distributed import collectives
 from ppdet.engine.evaluator import Evaluator
-from ppdet.engine.hooks import Hook, at_log_line, default_hooks
+from ppdet.engine.hooks import Hook, default_hooks
+from ppdet.engine.hooks.base import load_hook_states
 from ppdet.engine.runs.run_config import start_weights
 from ppdet.engine.runs.run_folder import RunFolder
 from ppdet.engine.runs.run_start import begun, find_checkpoint, output_of
@@ -118,7 +119,8 @@ class Trainer:
             self.method.layer, find_unused=cfg["find_unused_parameters"], fleet=cfg["fleet"]
         )
         if self.resumed_from:
-            self.restore(load_training(self.resumed_from, self.model, self.optimizer, self.ema))
+            saved = load_training(self.resumed_from, self.model, self.optimizer, self.ema)
+            self.restore(saved.state)
         self.evaluator = Evaluator(cfg, training=self.reader) if evaluate else None
         self.guard = StepGuard(
             self.model,
@@ -130,6 +132,8 @@ class Trainer:
         if self.ema and not self.runs_in_step_with_host:
             self.ema.join()
         self.hooks = [*default_hooks(cfg, evaluate=evaluate), *hooks]
+        if self.resumed_from:
+            load_hook_states(self.hooks, saved.hooks)
         self.stop_requests = StopRequests("finishing the step, then saving")
 
     @property
@@ -141,6 +145,12 @@ class Trainer:
     def steps_of_epoch(self) -> int:
         """Steps of the epoch under way; the last one may be cut short by max_iters."""
         return min(self.steps_per_epoch, self.total_steps - self.epoch * self.steps_per_epoch)
+
+    @property
+    def is_log_step(self) -> bool:
+        """Whether the log reports after this step: the first of an epoch, every `log_iter` steps, and the last."""
+        interval = self.cfg["log_iter"]
+        return interval == 1 or self.step % interval == 0 or self.step + 1 == self.steps_of_epoch
 
     def restore(self, state: TrainingState) -> None:
         """Go on where `state` stopped, also with another batch size or number of ranks."""
@@ -216,7 +226,7 @@ class Trainer:
             self.call("before_step")
             self.train_step()
             self.iteration += 1
-            if at_log_line(self, self.cfg["log_iter"]):
+            if self.is_log_step:
                 self.guard.judge()
             self.call("after_step")
             self.stop_if_asked()
@@ -248,7 +258,9 @@ class Trainer:
                     losses.append(self.parallel(**inputs))
                 self.precision.scale(losses[-1]["loss"] * share).backward()
         self.losses = total_losses(losses, [share for _, share in passes])
-        self.guard.update(self.precision, self.describe_step())
+        finite, scale = self.guard.check(self.precision)
+        self.call("after_backward")
+        self.guard.update(finite, scale, self.describe_step())
         self.optimizer.clear_grad(set_to_zero=False)  # so that no kernel fills what the next backward pass makes anew
         self.scheduler.step()
         if self.ema:
@@ -280,7 +292,7 @@ class Trainer:
         All ranks have to find out at the same step. Asking the others waits for the device, so on a GPU that is left to
         the log's lines, unless `now`.
         """
-        if not (now or self.runs_in_step_with_host or at_log_line(self, self.cfg["log_iter"])):
+        if not (now or self.runs_in_step_with_host or self.is_log_step):
             return
         number = collectives.largest(self.stop_requests.received or 0)
         if number:

@@ -50,9 +50,9 @@ def test_a_checkpoint_with_values_that_are_no_numbers_is_not_written(place, mess
     changed.reshape(-1)[-1] = value
     tensor.set_value(changed)
     trained.folder = SimpleNamespace(save=lambda *_: pytest.fail("it was written"))
-    hook = CheckpointHook(epochs=1, iters=0, interval=1, evaluate=False)
+    hook = CheckpointHook(epochs=1, iters=0, evaluate=False)
     with pytest.raises(DivergedError, match=message):
-        hook.write(trained, "0", None, None, 1)
+        hook.write(trained, "0", None, None, {}, 1)
 
 
 def velocity(optimizer):
@@ -68,9 +68,9 @@ def test_a_last_checkpoint_that_cannot_be_written_is_one_line(monkeypatch):
         raise OSError(28, "No space left on device", "/tmp/.model_final.pdparams.x.tmp")
 
     trained.folder = SimpleNamespace(save=save)
-    hook = CheckpointHook(epochs=1, iters=0, interval=1, evaluate=False)
+    hook = CheckpointHook(epochs=1, iters=0, evaluate=False)
     with pytest.raises(SaveError) as caught:
-        hook.write(trained, "model_final", None, None, 3)
+        hook.write(trained, "model_final", None, None, {}, 3)
     assert len(attempts) == 3 and isinstance(caught.value, UserError) and sum(slept) == 2 * 30
     assert str(caught.value) == (
         "output/run/model_final: the last checkpoint cannot be written (No space left on device): make room, and run "

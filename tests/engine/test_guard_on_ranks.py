@@ -59,7 +59,8 @@ class Training:
             # Rank 1 uses one of the layers in every other step: the others' gradients are those of rank 0 there.
             with collectives.no_sync(self.parallel, turn == 0):
                 self.parallel(*map(paddle.to_tensor, (x, image)), rank == 0 or number % 2 == 0).backward()
-        self.guard.update(self, lambda: {"epoch": 0, "step": 0, "iteration": 0, "losses": {}, "images": []})
+        finite, scale = self.guard.check(self)
+        self.guard.update(finite, scale, lambda: {"epoch": 0, "step": 0, "iteration": 0, "losses": {}, "images": []})
         self.optimizer.clear_grad(set_to_zero=not self.takes_back)
         self.ema.update()
 
@@ -73,7 +74,7 @@ with collectives.joined(find_unused=True):
         arrays = [p.numpy() for p in training.model.parameters() if p.trainable]
         assert all(bool(paddle.isfinite(v).all()) for v in training.guard.statistics)
         averages = training.ema.state_dict().items()
-        averages = [value.numpy() for name, value in averages if not name.endswith(distributed.STATISTICS)]
+        averages = [value.numpy() for name, value in averages if not name.endswith(collectives.STATISTICS)]
         found.append((training.guard.total, [a.tobytes().hex() for a in arrays], [a.tolist() for a in averages]))
 print("\\nfound " + json.dumps(found))
 """

@@ -8,7 +8,7 @@ import pytest
 
 from ppdet.acceptance.reads import reads_noted
 from ppdet.core.workspace import load_config
-from ppdet.engine.hooks import Hook, at_log_line
+from ppdet.engine.hooks import Hook
 from ppdet.engine.trainer import Trainer
 from ppdet.engine.training.loss_scale import LossScale
 from ppdet.utils import device
@@ -23,7 +23,7 @@ class Watch(Hook):
         self.reads, self.steps = reads, 0
 
     def before_step(self, trainer):
-        if at_log_line(trainer, trainer.cfg["log_iter"]):
+        if trainer.is_log_step:
             self.reads.watches = False
         self.steps += self.reads.watches
 

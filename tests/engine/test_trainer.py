@@ -162,6 +162,8 @@ class FakeTrainer:
     class model:
         strides = (8, 16)
 
+    is_log_step = True
+
     def __init__(self, zeros):
         self.losses = {
             "positives": paddle.to_tensor([10.0, 0.0]),

@@ -127,7 +127,7 @@ def reads_dense_teacher(context: Context) -> Outcome:
 
 def watch_reads(make_trainer: Callable[[object], object]) -> Outcome:
     """Train what it makes of a hook, and raise Failed where the steps between two lines of the log read a tensor."""
-    from ppdet.engine.hooks import Hook, at_log_line
+    from ppdet.engine.hooks import Hook
 
     with reads_noted() as noted:
 
@@ -135,7 +135,7 @@ def watch_reads(make_trainer: Callable[[object], object]) -> Outcome:
             steps = 0
 
             def before_step(self, trainer: object) -> None:
-                noted.watches = noted.watches and not at_log_line(trainer, trainer.cfg["log_iter"])
+                noted.watches = noted.watches and not trainer.is_log_step
                 self.steps += noted.watches
 
             def after_step(self, trainer: object) -> None:

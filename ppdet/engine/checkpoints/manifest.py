@@ -2,9 +2,10 @@
 
 A checkpoint is a few files that share a prefix, such as output/NAME/3: 3.pdparams (the averaged weights if there are
 any), 3.pdema (then the trained ones), 3.pdopt (the optimizer's state), 3.pdranks (the ranks' own statistics of batch
-norms, where they differ), and 3.json, the manifest. With weights_format: safetensors the first two are 3.safetensors
-and 3.trained.safetensors. The manifest is written last and has every file's size and SHA-256, and its own: a checkpoint
-is complete when it exists, and whole when they agree. It also has the names of the classes.
+norms, where they differ), 3.pdhooks (states of hooks, if any has one), and 3.json, the manifest. With weights_format:
+safetensors the first two are 3.safetensors and 3.trained.safetensors. The manifest is written last and has every file's
+size and SHA-256, and its own: a checkpoint is complete when it exists, and whole when they agree. It also has the names
+of the classes.
 """
 
 import hashlib
@@ -21,9 +22,9 @@ from ppdet.utils.disk.files import is_count, is_number, read_own, write_json
 FORMAT = 1
 WEIGHTS = {"pdparams": ".pdparams", "safetensors": ".safetensors"}
 TRAINED = {"pdparams": ".pdema", "safetensors": ".trained.safetensors"}  # beside averaged weights
-OPTIMIZER, RANKS, MANIFEST = ".pdopt", ".pdranks", ".json"
+OPTIMIZER, RANKS, HOOKS, MANIFEST = ".pdopt", ".pdranks", ".pdhooks", ".json"
 LARGEST = 16 * 2**20  # bytes of a manifest
-SUFFIXES = (*TRAINED.values(), *WEIGHTS.values(), OPTIMIZER, RANKS, MANIFEST)
+SUFFIXES = (*TRAINED.values(), *WEIGHTS.values(), OPTIMIZER, RANKS, HOOKS, MANIFEST)
 
 
 class TrainingState(NamedTuple):

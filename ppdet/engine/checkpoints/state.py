@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from paddle import Tensor, nn
 
-from ppdet.engine.checkpoints.manifest import OPTIMIZER, RANKS, TRAINED, WEIGHTS, TrainingState, beside, check
+from ppdet.engine.checkpoints.manifest import HOOKS, OPTIMIZER, RANKS, TRAINED, WEIGHTS, TrainingState, beside, check
 from ppdet.engine.checkpoints.weights import CheckpointError, fill, read_arrays
 from ppdet.engine.distributed import collectives
 from ppdet.utils.logger import get_logger
@@ -22,6 +22,7 @@ class Saved(NamedTuple):
     averages: dict | None
     optimizer: dict
     ranks: dict
+    hooks: dict[str, dict]  # states of hooks by `hook_keys`; none in checkpoints of older versions
 
 
 def read_training(prefix: Path) -> Saved:
@@ -36,11 +37,13 @@ def read_training(prefix: Path) -> Saved:
     for suffix in TRAINED.values():
         if suffix in arrays:
             weights, averages = arrays[suffix], weights
-    return Saved(state, weights, averages, arrays[OPTIMIZER], arrays.get(RANKS, {}))
+    return Saved(state, weights, averages, arrays[OPTIMIZER], arrays.get(RANKS, {}), arrays.get(HOOKS, {}))
 
 
-def load_training(prefix: Path, model: nn.Layer, optimizer: object, ema: object | None) -> TrainingState:
-    """Restore what `RunFolder.save` wrote. Rank 0 reads; the others, who may be on other machines, get it from there.
+def load_training(prefix: Path, model: nn.Layer, optimizer: object, ema: object | None) -> Saved:
+    """Restore what `RunFolder.save` wrote, but for the training state and the hooks, which the caller restores.
+
+    Rank 0 reads; the others, who may be on other machines, get it from there.
 
     Raises:
         CheckpointError: a file is missing or damaged, or of another model.
@@ -55,7 +58,7 @@ def load_training(prefix: Path, model: nn.Layer, optimizer: object, ema: object 
     set_statistics(model, ema, saved.ranks)
     state = saved.state
     logger.info("resumed from %s: %d epochs, %d steps done", prefix, state.epoch, state.iteration)
-    return state
+    return saved
 
 
 def statistics(model: nn.Layer, ema: object | None) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Everything optional about training. A hook's methods are called by the trainer with itself as the argument."""
 
 from ppdet.core.config import Config
-from ppdet.engine.hooks.base import Hook, at_log_line
+from ppdet.engine.hooks.base import Hook, Report
 from ppdet.engine.hooks.boards import BoardHook, TensorBoard, VisualDL
 from ppdet.engine.hooks.checkpointing import CheckpointHook
 from ppdet.engine.hooks.dead_side import DeadSideHook
@@ -24,8 +24,8 @@ __all__ = [
     "PositivesHook",
     "ProfilerHook",
     "PseudoLabelHook",
+    "Report",
     "SelectionHook",
-    "at_log_line",
     "default_hooks",
 ]
 
@@ -45,14 +45,12 @@ def default_hooks(cfg: Config, *, evaluate: bool) -> list[Hook]:
     if cfg["ssod_method"]:
         semi = [SelectionHook(cfg["DenseTeacher"]["train_cfg"]["ratio"]), PseudoLabelHook(epochs=cfg["snapshot_epoch"])]
     return [
-        LogHook(cfg["log_iter"]),
+        LogHook(),
         HistoryHook(),
         *boards,
         BatchPictureHook(),
-        PositivesHook(interval=cfg["log_iter"]),
-        DeadSideHook(interval=cfg["log_iter"]),
-        CheckpointHook(
-            epochs=cfg["snapshot_epoch"], iters=cfg["snapshot_iters"], interval=cfg["log_iter"], evaluate=evaluate
-        ),
+        PositivesHook(),
+        DeadSideHook(),
+        CheckpointHook(epochs=cfg["snapshot_epoch"], iters=cfg["snapshot_iters"], evaluate=evaluate),
         *semi,
     ]

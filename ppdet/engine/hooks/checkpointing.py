@@ -9,7 +9,7 @@ import paddle
 from ppdet.engine.checkpoints.manifest import MANIFEST, OPTIMIZER, TRAINED, WEIGHTS, TrainingState
 from ppdet.engine.checkpoints.state import optimizer_state, statistics
 from ppdet.engine.distributed import collectives
-from ppdet.engine.hooks.base import Hook, at_log_line
+from ppdet.engine.hooks.base import Hook, hook_states
 from ppdet.engine.runs.run_folder import BEST
 from ppdet.engine.training.guard import DivergedError
 from ppdet.utils.errors import UserError
@@ -33,13 +33,11 @@ class CheckpointHook(Hook):
 
     Args:
         epochs: between two checkpoints; the last epoch always has one. iters: between two within an epoch, 0 for none.
-        interval: of the log's lines.
     """
 
-    def __init__(self, *, epochs: int, iters: int, interval: int, evaluate: bool) -> None:
+    def __init__(self, *, epochs: int, iters: int, evaluate: bool) -> None:
         self.epochs = epochs
         self.iters = iters
-        self.interval = interval
         self.evaluate = evaluate
         self.failed = False  # the last checkpoint could not be written
         self.saved_at = -1  # iteration of the last one that could
@@ -63,12 +61,12 @@ class CheckpointHook(Hook):
             self.judge(trainer, trainer.epoch - 1, trainer.resumed_from.name)
 
     def after_step(self, trainer: object) -> None:
-        if self.unsaved and at_log_line(trainer, self.interval):
+        if self.unsaved and trainer.is_log_step:
             self.keep_best(trainer, *self.unsaved)
         if trainer.step + 1 == trainer.steps_of_epoch:
             return
         due = self.iters and trainer.iteration % self.iters == 0
-        if due or (self.failed and at_log_line(trainer, self.interval)):
+        if due or (self.failed and trainer.is_log_step):
             self.snapshot(trainer)
 
     def after_epoch(self, trainer: object) -> None:
@@ -109,16 +107,21 @@ class CheckpointHook(Hook):
             DivergedError: a weight is not finite.
             SaveError: it could not be written in that many attempts, of more than one.
         """
-        written = collectives.from_rank_0(lambda: self.write(trainer, name, state, ranks, attempts), DivergedError)
+        hooks = hook_states(trainer.hooks)
+        written = collectives.from_rank_0(
+            lambda: self.write(trainer, name, state, ranks, hooks, attempts), DivergedError
+        )
         self.failed = not written
         self.saved_at = trainer.iteration if written else self.saved_at
 
-    def write(self, trainer: object, name: str, state: TrainingState, ranks: dict | None, attempts: int) -> bool:
+    def write(
+        self, trainer: object, name: str, state: TrainingState, ranks: dict | None, hooks: dict, attempts: int
+    ) -> bool:
         """Whether the checkpoint could be written."""
         check_finite(trainer.model, trainer.ema, trainer.optimizer)
         for attempt in range(1, attempts + 1):
             try:
-                prefix = trainer.folder.save(name, state, trainer.model, trainer.optimizer, trainer.ema, ranks)
+                prefix = trainer.folder.save(name, state, trainer.model, trainer.optimizer, trainer.ema, ranks, hooks)
             except OSError as error:
                 again = (
                     f"again in {SECONDS_BETWEEN:.0f} s" if attempt < attempts else "training goes on, and tries again"

@@ -1,6 +1,6 @@
 """A watch on sides that stop learning."""
 
-from ppdet.engine.hooks.base import Hook, at_log_line
+from ppdet.engine.hooks.base import Hook
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -15,14 +15,12 @@ class DeadSideHook(Hook):
     Args:
         window: steps, at least, over which positives are counted. share: of zeros that raises the warning.
         least: positives that a level must have had in a window to be judged.
-        interval: of the log's lines; judging reads from the device, and waits for one of them.
     """
 
     SIDES = ("left", "top", "right", "bottom")
 
-    def __init__(self, window: int = 50, share: float = 0.95, least: int = 50, interval: int = 1) -> None:
+    def __init__(self, window: int = 50, share: float = 0.95, least: int = 50) -> None:
         self.window = window
-        self.interval = interval
         self.share = share
         self.least = least
         self.steps = 0
@@ -35,7 +33,7 @@ class DeadSideHook(Hook):
         self.positives = self.positives + trainer.losses["positives"]
         self.zeros = self.zeros + trainer.losses["zero_sides"]
         self.steps += 1
-        if self.steps >= self.window and at_log_line(trainer, self.interval):
+        if self.steps >= self.window and trainer.is_log_step:
             self.judge(trainer.model.strides)
             self.steps = 0
             self.positives = self.zeros = 0

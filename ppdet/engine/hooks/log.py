@@ -8,7 +8,7 @@ import paddle
 from tqdm import tqdm
 
 from ppdet.engine.distributed import collectives
-from ppdet.engine.hooks.base import Hook, at_log_line
+from ppdet.engine.hooks.base import Hook
 from ppdet.engine.training.memory import peak_memory
 from ppdet.engine.training.methods import scalars
 from ppdet.engine.training.schedule import plan_of, warn_of_misfits
@@ -18,14 +18,13 @@ logger = get_logger(__name__)
 
 
 class LogHook(Hook):
-    """A report every `interval` steps: rate, losses averaged since the last one, speed, time left, memory.
+    """A report every `log_iter` steps: rate, losses averaged since the last one, speed, time left, memory.
 
     Reports go to `after_report` of all hooks and to the log; on a terminal there is a progress bar for each epoch
     instead, and only an epoch's last report is a line of the log.
     """
 
-    def __init__(self, interval: int) -> None:
-        self.interval = interval
+    def __init__(self) -> None:
         self.bar: tqdm | None = None
         self.reset()
 
@@ -80,7 +79,7 @@ class LogHook(Hook):
         self.data_seconds += trainer.data_seconds
         if self.bar is not None:
             self.bar.update()
-        if at_log_line(trainer, self.interval):
+        if trainer.is_log_step:
             self.report(trainer)
             self.reset()
 

@@ -3,7 +3,7 @@
 from paddle import Tensor
 
 from ppdet.engine.distributed import collectives
-from ppdet.engine.hooks.base import Hook, at_log_line
+from ppdet.engine.hooks.base import Hook
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -16,11 +16,10 @@ class PositivesHook(Hook):
 
     Args:
         steps: to look at. patience: steps to wait for, while the images have had no box at all.
-        interval: of the log's lines; judging reads from the device, and waits for one of them.
     """
 
-    def __init__(self, steps: int = 10, patience: int = 100, interval: int = 1) -> None:
-        self.first, self.patience, self.interval = steps, patience, interval
+    def __init__(self, steps: int = 10, patience: int = 100) -> None:
+        self.first, self.patience = steps, patience
         self.steps = self.images = 0
         self.positives: int | Tensor = 0
         self.boxes: int | Tensor = 0
@@ -33,7 +32,7 @@ class PositivesHook(Hook):
         self.images += sum(len(batch["im_id"]) for batch in trainer.batches)
         self.boxes = self.boxes + sum(boxes_in(batch) for batch in trainer.batches)
         self.positives = self.positives + trainer.losses["positives"].sum()
-        if self.steps >= self.first and at_log_line(trainer, self.interval):
+        if self.steps >= self.first and trainer.is_log_step:
             self.judge(last=False)
 
     def after_train(self, trainer: object) -> None:

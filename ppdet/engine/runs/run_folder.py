@@ -13,6 +13,7 @@ from ppdet.data.classes import Classes
 from ppdet.engine.checkpoints.class_names import as_json
 from ppdet.engine.checkpoints.manifest import (
     FORMAT,
+    HOOKS,
     MANIFEST,
     OPTIMIZER,
     RANKS,
@@ -187,11 +188,13 @@ class RunFolder:
         optimizer: object,
         ema: object | None,
         ranks: dict | None = None,
+        hooks: dict[str, dict] | None = None,
     ) -> Path:
         """Write a checkpoint, then remove those that are not to be kept. Returns its prefix.
 
         Args:
             ranks: `statistics` of every rank as arrays, by rank ("0", ...), where they differ.
+            hooks: states of hooks by name, see `ppdet.engine.hooks.base.hook_states`.
 
         Raises:
             OSError: it could not be written. What was there before is as it was, but for one of the same name and age.
@@ -206,6 +209,8 @@ class RunFolder:
         contents[OPTIMIZER] = optimizer_state(model, optimizer)
         if ranks:
             contents[RANKS] = ranks
+        if hooks:
+            contents[HOOKS] = hooks
         try:
             for suffix, content in contents.items():
                 save_weights(content, beside(prefix, suffix), metadata=self.metadata())

@@ -127,22 +127,34 @@ class StepGuard:
         self._of_forward.keep()
 
     @paddle.no_grad()
-    def update(self, precision: Precision, describe: Callable[[], dict]) -> None:
-        """The optimizer's step, unless a gradient or a running statistic is not finite.
+    def check(self, precision: Precision) -> tuple[Tensor, Tensor | None]:
+        """Divide the gradients by the loss scale, and check that they and the running statistics are finite.
 
         Args:
-            precision: what the gradients were computed in; it is told of overflows.
-            describe: gives what to write down of this step if it is bad; called by `judge`.
+            precision: the precision of the passes; its loss scale follows overflows.
+
+        Returns:
+            A boolean on the device, true if all values are finite, and the loss scale of this step, if there is one.
         """
-        updated = [p for p in self.parameters if p.grad is not None]
-        # One copy of all statistics: what is looked at together with gradients is divided by the loss scale as well.
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        # A copy of the statistics in one tensor, since the division by the loss scale is in place.
         statistics = [paddle._C_ops.concat(self.statistics, 0)] if self.statistics else []
-        finite, scale = precision.unscale([p.grad for p in updated] + statistics)
-        if statistics:  # which are each rank's own
+        finite, scale = precision.unscale(gradients + statistics)
+        if statistics:  # gradients are the same on all ranks, statistics are not
             finite = collectives.on_all_ranks(finite)
         precision.adjust(finite)
+        return finite, scale
+
+    @paddle.no_grad()
+    def update(self, finite: Tensor, scale: Tensor | None, describe: Callable[[], dict]) -> None:
+        """Make the optimizer's step, unless a gradient or a running statistic is not finite.
+
+        Args:
+            finite, scale: what `check` returned.
+            describe: returns what `bad_steps.jsonl` says of this step; `judge` calls it if the step is bad.
+        """
         self._steps.append(Step(finite, scale, describe))
-        names = {p.name for p in updated}
+        names = {p.name for p in self.parameters if p.grad is not None}
         if self.takes_back and names <= self._have_state:
             self._of_update.keep()
             self.optimizer.step()

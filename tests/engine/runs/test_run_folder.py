@@ -44,8 +44,8 @@ class Run:
 
     def load(self, prefix):
         loaded = load_training(prefix, self.model, self.optimizer, self.ema)
-        assert float(self.model[0].weight[0, 0]) == loaded.iteration
-        return loaded
+        assert float(self.model[0].weight[0, 0]) == loaded.state.iteration
+        return loaded.state
 
 
 def newest(path):

@@ -19,6 +19,8 @@ from ppdet.engine.training.loss_scale import all_finite
 from ppdet.optimizer import ModelEMA, OptimizerBuilder
 from ppdet.optimizer.joined import divide
 
+DESCRIPTION = {"epoch": 0, "step": 0, "iteration": 0, "losses": {}, "images": []}
+
 
 class Spoil(Hook):
     """Spoils the given iterations, and keeps all that a step can change, before and after each."""
@@ -206,7 +208,8 @@ class Training:
             self.guard.before_forward()
         self.model(paddle.to_tensor(x), uses_all).backward()
         with part("update"):
-            self.guard.update(self, lambda: {"epoch": 0, "step": 0, "iteration": 0, "losses": {}, "images": []})
+            finite, scale = self.guard.check(self)
+            self.guard.update(finite, scale, lambda: DESCRIPTION)
         self.optimizer.clear_grad(set_to_zero=False)
         with part("average"):
             self.ema.update()
@@ -366,7 +369,8 @@ for number, bad in enumerate([False, True, False, True, False]):
         guard._have_state.clear()
     before = content() if number else []
     model(paddle.full([2, 3], np.nan if bad else 1.0 + number)).mean().backward()
-    guard.update(Precision(), lambda: {"epoch": 0, "step": 0, "iteration": 0, "losses": {}, "images": []})
+    finite, scale = guard.check(Precision())
+    guard.update(finite, scale, lambda: {"epoch": 0, "step": 0, "iteration": 0, "losses": {}, "images": []})
     optimizer.clear_grad(set_to_zero=False)
     if number:
         same = all(map(np.array_equal, before, content()))

@@ -121,6 +121,6 @@ def test_unlabelled_images_that_never_count(tiny_semi, log):
     assert "schedule: 4 steps (1 epochs of 4), warm-up until step 2, learning rate 0.01 after it" in log.text
     assert len(misfits(log)) == 1
     log.clear()
-    LogHook(100).before_train(trainer)
+    LogHook().before_train(trainer)
     (line,) = misfits(log)
     assert "the run has 4 steps, they count after semi_start_iters 5000" in line and "ema_start_iters 3000" in line
