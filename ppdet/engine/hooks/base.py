@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from ppdet.core.errors import ConfigError
+from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
 
 if TYPE_CHECKING:

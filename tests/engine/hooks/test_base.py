@@ -4,12 +4,12 @@ import numpy as np
 import paddle
 import pytest
 
-from ppdet.core.errors import ConfigError
 from ppdet.core.workspace import load_config
 from ppdet.engine.checkpoints.weights import read_arrays
 from ppdet.engine.hooks import Hook
 from ppdet.engine.hooks.base import hook_states, load_hook_states
 from ppdet.engine.trainer import Trainer
+from ppdet.utils.errors import ConfigError
 
 EVENTS = [name for name in vars(Hook) if not name.startswith("_") and name not in ("state", "load_state", "writes")]
 
