@@ -2,13 +2,9 @@
 
 import fnmatch
 import importlib
-import importlib.util
 import pkgutil
-import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 from ppdet.acceptance.context import Context
@@ -171,28 +167,3 @@ def select(patterns: Sequence[str]) -> list[Check]:
 
 def matches(one: Check, pattern: str) -> bool:
     return one.group == pattern or fnmatch.fnmatchcase(one.name, pattern)
-
-
-def import_file(path: str) -> None:
-    """Run a Python file: it may register checks, or what a device needs.
-
-    Raises:
-        CheckError: it is none, or ends in an error.
-    """
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    if spec is None or not Path(path).is_file():
-        raise CheckError(f"--import {path}: expected a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except UserError:
-        raise
-    except Exception as error:
-        line = next(
-            (frame.lineno for frame in reversed(traceback.extract_tb(error.__traceback__)) if frame.filename == path),
-            None,
-        )
-        line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else line
-        where = f", line {line}" if line else ""
-        raise CheckError(f"--import {path}{where}: {type(error).__name__}: {error}") from error

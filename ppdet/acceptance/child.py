@@ -16,9 +16,10 @@ import time
 import traceback
 from pathlib import Path
 
-from ppdet.acceptance.check_registry import CHECKS, Check, all_checks, import_file
+from ppdet.acceptance.check_registry import CHECKS, Check, all_checks
 from ppdet.acceptance.context import Context
 from ppdet.acceptance.outcomes import FAIL, PASS, SKIPPED, Failed, Result, Skipped, one_line
+from ppdet.core.extensions import import_extensions
 from ppdet.utils.errors import UserError, paddle_summary
 
 POLL = 0.5  # seconds between two looks whether the parent is still there
@@ -81,8 +82,7 @@ def main(path: str) -> int:
     faulthandler.enable()
     all_checks()
     try:
-        for file in spec["imports"]:
-            import_file(file)
+        import_extensions(spec["imports"])
         if "device" in spec:
             from ppdet.acceptance.probe import find_facts
 

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from ppdet.acceptance.check_registry import GROUPS, Check, CheckError, expected_seconds, import_file, select
+from ppdet.acceptance.check_registry import GROUPS, Check, CheckError, expected_seconds, select
 from ppdet.acceptance.context import ROOT, Context
 from ppdet.acceptance.facts import Facts
 from ppdet.acceptance.outcomes import FAIL, Result
 from ppdet.acceptance.report_files import Report
 from ppdet.acceptance.runner import Run, ask_for_facts
 from ppdet.acceptance.wording import environment_line, kind_line, summary_line
+from ppdet.core.extensions import import_extensions, imported
 from ppdet.utils.disk.lock import locked
 
 CPU_FACTOR = 10.0  # of the checks' limits, which are for a GPU and a machine that does nothing else
@@ -39,7 +40,7 @@ def run_kit(
     Args:
         device: type of device, or auto. quick: fewer steps and smaller inputs; always on a CPU.
         minutes: after which what is left is not run, which counts as failed; None: see `minutes_for`.
-        imports: Python files that every process runs first.
+        imports: Python files and modules that every process imports first.
         command: that was typed, for the report.
 
     Returns:
@@ -53,9 +54,8 @@ def run_kit(
     if not (ROOT / "configs").is_dir():
         raise CheckError(f"{ROOT} has no configs: the kit runs in a checkout, not from an installed package")
     require_type(device)
-    imports = [str(Path(file).resolve()) for file in imports]
-    for file in imports:
-        import_file(file)
+    import_extensions(imports)
+    imports = imported()
     checks = select(only)
     output = writable(output)
     advice = "wait for it, or give another folder by --output"

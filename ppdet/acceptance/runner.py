@@ -103,7 +103,7 @@ class Run:
     """All checks of a run.
 
     Args:
-        imports: Python files that every process runs first.
+        imports: Python files and modules that every process imports first.
         logs: folder of what the processes print.
         limit_factor: of each check's limit.
         on_result, on_progress: are told of each result, and of what runs: the check and how far it is.

@@ -52,6 +52,23 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = Tr
     )
 
 
+def add_import_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --import.
+
+    The command passes `arguments.imports` to `core.extensions.import_extensions` after paddle is loaded, and before it
+    reads a configuration or an exported model.
+    """
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="FILE|MODULE",
+        help="import a Python file, or a module, that registers components of your own; may be repeated "
+        "(docs/EXTENDING.md)",
+    )
+
+
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
     """Add --device, which is an override like those of -o; after `add_config_arguments`."""
     parser.add_argument(

@@ -1,9 +1,10 @@
 """The components there are, by name."""
 
+import sys
 from typing import Any, TypeVar
 
 from ppdet.core.schema import Schema, read_schema
-from ppdet.utils.errors import ConfigError, nearest
+from ppdet.utils.errors import ComponentError, ConfigError, nearest
 
 Class = TypeVar("Class", bound=type)
 
@@ -12,18 +13,29 @@ _taggable: set[str] = set()
 
 
 def register(cls: Class) -> Class:
-    """Class decorator: YAML may configure, name and inject this class by its class name."""
+    """Class decorator: YAML may configure, name and inject this class by its class name.
+
+    A class that is defined again at the same place, as when a notebook's cell runs twice, replaces the earlier one.
+
+    Raises:
+        ComponentError: another class has this name, or the constructor does not suit YAML (`read_schema`).
+    """
     known = _schemas.get(cls.__name__)
-    if known is not None and (known.cls.__module__, known.cls.__qualname__) != (
-        cls.__module__,
-        cls.__qualname__,
-    ):
-        raise TypeError(
-            f"a component called {cls.__name__} is already registered by {known.cls.__module__}, "
-            f"{cls.__module__} needs another name"
+    if known is not None and (known.cls.__module__, known.cls.__qualname__) != (cls.__module__, cls.__qualname__):
+        # A file from outside that is imported before the project's own components is still the one to be renamed.
+        first, second = (cls, known.cls) if cls.__module__.startswith("ppdet.") else (known.cls, cls)
+        raise ComponentError(
+            f"a component called {cls.__name__} is already registered by {_defined_in(first)}: give the one in "
+            f"{_defined_in(second)} another name"
         )
     _schemas[cls.__name__] = read_schema(cls)
     return cls
+
+
+def _defined_in(cls: type) -> str:
+    """The module of a class, with its file where it has one."""
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    return f"{cls.__module__} ({file})" if file else cls.__module__
 
 
 def serializable(cls: Class) -> Class:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Union
 
+from ppdet.utils.errors import ComponentError
+
 REQUIRED = inspect.Parameter.empty
 LISTS = (list, tuple, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
 
@@ -61,7 +63,7 @@ class Schema:
 def read_schema(cls: type) -> Schema:
     """Read the schema of `cls`.
 
-    Raises TypeError for a constructor that YAML could not address: *args or **kwargs, a parameter called
+    Raises ComponentError for a constructor that YAML could not address: *args or **kwargs, a parameter called
     `name` (it names the component in YAML), or an entry of __inject__ or __shared__ that is no parameter.
     """
     injected, shared = list(getattr(cls, "__inject__", [])), list(getattr(cls, "__shared__", []))
@@ -70,15 +72,17 @@ def read_schema(cls: type) -> Schema:
         hints = typing.get_type_hints(cls.__init__)
         for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-                raise TypeError(f"{cls.__name__}: a component's constructor names its parameters, {parameter} does not")
+                raise ComponentError(
+                    f"{cls.__name__}: a component's constructor names its parameters, {parameter} does not"
+                )
             parameters[name] = Parameter(
                 name, hints.get(name, Any), parameter.default, name in injected, name in shared
             )
     if "name" in parameters:
-        raise TypeError(f"{cls.__name__}: a parameter cannot be called 'name', it names the component in YAML")
+        raise ComponentError(f"{cls.__name__}: a parameter cannot be called 'name', it names the component in YAML")
     for name in injected + shared:
         if name not in parameters:
-            raise TypeError(f"{cls.__name__}: {name!r} of __inject__ or __shared__ is no constructor parameter")
+            raise ComponentError(f"{cls.__name__}: {name!r} of __inject__ or __shared__ is no constructor parameter")
     return Schema(cls.__name__, cls, parameters)
 
 

@@ -104,6 +104,12 @@ SETTINGS = {
     "architecture": Setting(str | None, None, "the component that is the whole detector, such as FCOS"),
     "pretrain_weights": Setting(str | None, None, "URL or path of the weights training starts from; null: none"),
     "weights": Setting(str | None, None, "weights to evaluate, infer with or export: URL, or path without suffix"),
+    "requires": Setting(
+        list[str],
+        [],
+        "modules from outside that must have been imported, by --import, an installed package or Python: a YAML file "
+        "imports nothing; those of a file and of its bases add up",
+    ),
     "metric": Setting(Literal["COCO"], "COCO", "how detections are judged"),
     "num_classes": Setting(int, 80, "number of object classes, shared by the components that need it", minimum=1),
     "input_size": Setting(

@@ -1,14 +1,15 @@
 """YAML text to a tree that remembers where each value stands, and back. Nothing in it can run code."""
 
 import re
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from ppdet.core.registry import is_taggable, taggable_names
+from ppdet.core.registry import is_component, is_taggable, taggable_names
 from ppdet.core.suggest.elsewhere import elsewhere
-from ppdet.utils.errors import config_error, nearest
+from ppdet.utils.errors import IMPORT_ADVICE, config_error, nearest
 
 MAX_VALUES = 100_000
 _YAML_TAG = "tag:yaml.org,2002:"
@@ -93,8 +94,9 @@ def from_plain(value: Any, origin: str) -> Node:
 def parse(text: str, file: str, fixed_origin: str | None = None) -> Node:
     """Parse one YAML document. Origins are `file:line`, or `fixed_origin` everywhere if given.
 
-    Raises ConfigError with file:line:column for bad syntax, a repeated key, and any tag that is not a
-    registered, serializable component. With `fixed_origin`, `file` is what errors name beside it.
+    Raises ConfigError with file:line:column for bad syntax, a repeated key, a module in `requires` that has not been
+    imported, and any tag that is not a registered, serializable component. With `fixed_origin`, `file` is what errors
+    name beside it.
     """
     try:
         loader = _Loader(text)
@@ -110,7 +112,10 @@ def parse(text: str, file: str, fixed_origin: str | None = None) -> Node:
         raise config_error(file, "", "YAML is nested too deeply") from None
     if document is None:
         return Node(None, fixed_origin or f"{file}:1")
-    return _Builder(loader, file, fixed_origin).build(document)
+    builder = _Builder(loader, file, fixed_origin)
+    if fixed_origin is None:
+        builder.check_requires(document)
+    return builder.build(document)
 
 
 def render(data: Any) -> str:
@@ -131,6 +136,23 @@ class _Builder:
         self._loader, self._file, self._fixed_origin = loader, file, fixed_origin
         self._open: list[yaml.Node] = []
         self._count = 0
+
+    def check_requires(self, document: yaml.Node) -> None:
+        """Raise ConfigError unless the modules that the file's `requires` names are imported; imports nothing.
+
+        It is called before anything is built, since components of a missing module are unknown as tags and names.
+        """
+        pairs = document.value if isinstance(document, yaml.MappingNode) else []
+        for node in (value for key, value in pairs if key.value == "requires"):
+            for item in node.value if isinstance(node, yaml.SequenceNode) else ():
+                name = item.value
+                if item.tag != f"{_YAML_TAG}str" or name in sys.modules:
+                    continue
+                module = name.rpartition("/")[2].removesuffix(".py")
+                advice = f"write the module's name, {module!r}, without a folder and without .py"
+                if module == name:
+                    advice = f"add --import {module}, or --import FILE with the path of {module.split('.')[-1]}.py"
+                raise config_error(self._origin(item), "requires", f"the module {name!r} is not imported: {advice}")
 
     def build(self, node: yaml.Node, origin: str | None = None) -> Node:
         self._count += 1
@@ -193,8 +215,12 @@ class _Builder:
             shown = tag.replace(_YAML_TAG, "!!")
             raise config_error(self._place(node), "", f"the YAML tag {shown} is refused: only components can be tags")
         if not is_taggable(name):
-            message = f"!{name} is not a component that can be a tag{nearest(name, taggable_names())}"
-            raise config_error(self._place(node), "", elsewhere(name) or message)
+            message = elsewhere(name) or f"!{name} is not a component that can be a tag"
+            if is_component(name):
+                message += f": write {{name: {name}, ...}}, or decorate its class with @serializable"
+            else:
+                message += nearest(name, taggable_names()) + IMPORT_ADVICE
+            raise config_error(self._place(node), "", message)
         if isinstance(node, yaml.SequenceNode) or (isinstance(node, yaml.ScalarNode) and node.value):
             raise config_error(self._place(node), "", f"!{name} takes a mapping of its parameters")
         return name

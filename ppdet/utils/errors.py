@@ -8,6 +8,9 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+# What errors about an unknown component add: it may be one from outside.
+IMPORT_ADVICE = "; a component of your own needs --import FILE (docs/EXTENDING.md)"
+
 
 class UserError(Exception):
     """Base class of all mistakes that a user can correct. Commands print the message as one line, without a traceback.
@@ -27,6 +30,10 @@ class ConfigError(UserError, ValueError):
 
 class ConfigKeyError(ConfigError, KeyError):
     """A configuration was asked for a setting or parameter that does not exist or has no value."""
+
+
+class ComponentError(UserError, TypeError):
+    """A class cannot be registered as a component: its name is taken, or its constructor does not suit YAML."""
 
 
 class DataError(UserError, ValueError):

@@ -58,7 +58,7 @@ def test_the_command_lists_checks_and_refuses_what_is_none(tmp_path):
     output = commands.call("tools/check_device.py", "--list", "--only", "enviroment", code=2)
     assert output == "error: no check is called 'enviroment'; did you mean 'environment'?; --list shows all\n"
     output = commands.call("tools/check_device.py", "--import", tmp_path / "no.py", code=2)
-    assert output == f"error: --import {tmp_path / 'no.py'}: expected a Python file\n"
+    assert output == f"error: --import {tmp_path / 'no.py'}: no such file\n"
     assert "above 0" in commands.call("tools/check_device.py", "--minutes", "-1", code=2)
 
 
@@ -101,17 +101,17 @@ def test_a_folder_that_cannot_be_written(tmp_path, name):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("import nowhere", ", line 1: ModuleNotFoundError: No module named 'nowhere'"),
-        ("x = 1\n1 / 0", ", line 2: ZeroDivisionError: division by zero"),
-        ("x = 1\nif x\n  x", ", line 2: SyntaxError: "),
+        ("import nowhere", ":1: ModuleNotFoundError: No module named 'nowhere'"),
+        ("x = 1\n1 / 0", ":2: ZeroDivisionError: division by zero"),
+        ("x = 1\nif x\n  x", ":2: SyntaxError: "),
         (
             "from ppdet.acceptance.check_registry import check\ncheck('no/a', title='t', advice='a')(print)",
-            ", line 2: ValueError: check 'no/a': its group is not among GROUPS of ppdet/acceptance/check_registry.py",
+            ":2: ValueError: check 'no/a': its group is not among GROUPS of ppdet/acceptance/check_registry.py",
         ),
         (
             "from ppdet.acceptance.check_registry import check\n"
             "check('nms/a', title='t', advice='a', uses=['x'])(print)",
-            ", line 2: ValueError: check 'nms/a': {'x'} not in SHARED of ppdet/acceptance/check_registry.py",
+            ":2: ValueError: check 'nms/a': {'x'} not in SHARED of ppdet/acceptance/check_registry.py",
         ),
         ("from ppdet.utils.errors import DataError\nraise DataError('plug it in')", "plug it in"),
     ],
@@ -122,7 +122,7 @@ def test_a_file_of_the_user_that_ends_in_an_error(tmp_path, text, said):
     for more in ([], ["--list"]):
         command = ["tools/check_device.py", "--output", tmp_path / "out", "--import", path, *more]
         output = commands.call(*command, code=2)
-        expected = f"error: {said}" if said == "plug it in" else f"error: --import {path}{said}"
+        expected = f"error: {said}" if said == "plug it in" else f"error: --import {path}: {path}{said}"
         assert output.startswith(expected) and output.count("\n") == 1
 
 

@@ -9,6 +9,8 @@ from ppdet.core import tree
 from ppdet.core.tree import parse, render, render_inline, to_plain
 from ppdet.utils.errors import ConfigError
 
+OWN = "; a component of your own needs --import FILE (docs/EXTENDING.md)"
+
 
 def plain(text):
     return to_plain(parse(text, "x.yml"))
@@ -96,9 +98,12 @@ def test_component_tag_without_parameters():
         ("a: !!binary aGk=\n", "x.yml:1:4: the YAML tag !!binary is refused"),
         (
             "a: !ToyFlp {}\n",
-            "x.yml:1:4: !ToyFlp is not a component that can be a tag; did you mean 'ToyFlip'?",
+            "x.yml:1:4: !ToyFlp is not a component that can be a tag; did you mean 'ToyFlip'?" + OWN,
         ),
-        ("a: !ToyResize {}\n", "x.yml:1:4: !ToyResize is not a component that can be a tag"),
+        (
+            "a: !ToyResize {}\n",
+            "x.yml:1:4: !ToyResize is not a component that can be a tag: write {name: ToyResize, ...}, or decorate",
+        ),
         ("a: !ToyFlip [1]\n", "x.yml:1:4: !ToyFlip takes a mapping of its parameters"),
         ("a: !ToyFlip yes\n", "x.yml:1:4: !ToyFlip takes a mapping of its parameters"),
         ("!ToyFlip : 1\n", "x.yml:1:1: !ToyFlip cannot stand here"),

@@ -10,7 +10,7 @@ from ppdet.core.suggest.elsewhere import elsewhere
 from ppdet.core.suggest.hints import answer, is_of
 from ppdet.core.suggest.synonyms import synonym
 from ppdet.core.tree import Node, from_plain, to_plain
-from ppdet.utils.errors import ConfigError, config_error, nearest
+from ppdet.utils.errors import IMPORT_ADVICE, ConfigError, config_error, nearest
 
 
 def validate(root: Node) -> None:
@@ -202,8 +202,8 @@ def _shown(value: Any) -> str:
 def _no_component(origin: str, key: str, name: Any) -> ConfigError:
     if not isinstance(name, str):
         return config_error(origin, key, f"expected the name of a component, got {_shown(name)}")
-    known = elsewhere(name)
-    return config_error(origin, key, known or f"there is no component {name!r}{nearest(name, component_names())}")
+    known = elsewhere(name) or f"there is no component {name!r}{nearest(name, component_names())}"
+    return config_error(origin, key, known + IMPORT_ADVICE)
 
 
 def _looks_like_component(node: Node, schema: Schema | None = None) -> bool:
@@ -224,8 +224,11 @@ def _unknown_top_level(root: Node, node: Node, key: Any) -> ConfigError:
         name, below = next(iter(below.value.items()))
         dotted = f"{dotted}.{name}"
     known, ours = elsewhere(key), answer(root, dotted, dotted) or answer(root, str(key), dotted)
-    if known or ours:
-        return config_error(node.origin, str(key) if known else dotted, known or ours)
+    if known:
+        return config_error(node.origin, str(key), known + IMPORT_ADVICE)
+    if ours:
+        return config_error(node.origin, dotted, ours)
     hint = nearest(str(key), [*component_names(), *setting_names()])
     hint = hint or f"; names of your own start with {FREE_PREFIX}"
+    hint += IMPORT_ADVICE if node.is_map and str(key)[:1].isupper() else ""
     return config_error(node.origin, str(key), f"neither a component nor a global setting{hint}")

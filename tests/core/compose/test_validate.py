@@ -4,6 +4,8 @@ import pytest
 
 from ppdet.utils.errors import ConfigError, UserError
 
+OWN = "; a component of your own needs --import FILE (docs/EXTENDING.md)"
+
 
 def message(load, *arguments):
     with pytest.raises(ConfigError) as error:
@@ -17,7 +19,10 @@ def message(load, *arguments):
     ("text", "expected"),
     [
         # names
-        ("ToyHed: {}", "x.yml:1: ToyHed: neither a component nor a global setting; did you mean 'ToyHead'?"),
+        (
+            "ToyHed: {}",
+            "x.yml:1: ToyHed: neither a component nor a global setting; did you mean 'ToyHead'?" + OWN,
+        ),
         (
             "toyhead: {}",
             "x.yml:1: toyhead: neither a component nor a global setting; did you mean 'ToyHead'?",
@@ -33,7 +38,7 @@ def message(load, *arguments):
         ("export: {nsm: true}", "x.yml:1: export.nsm: no such setting; did you mean 'nms'?"),
         (
             "architecture: ToyDetectr",
-            "x.yml:1: architecture: there is no component 'ToyDetectr'; did you mean 'ToyDetector'?",
+            "x.yml:1: architecture: there is no component 'ToyDetectr'; did you mean 'ToyDetector'?" + OWN,
         ),
         (
             "ToyBackbone:\n  dept: 18",
@@ -52,15 +57,15 @@ def message(load, *arguments):
         # names of injected components, in every spelling
         (
             "ToyHead:\n  loss: ToyLos",
-            "x.yml:2: ToyHead.loss: there is no component 'ToyLos'; did you mean 'ToyLoss'?",
+            "x.yml:2: ToyHead.loss: there is no component 'ToyLos'; did you mean 'ToyLoss'?" + OWN,
         ),
         (
             "ToyHead:\n  loss:\n    name: ToyLos",
-            "x.yml:3: ToyHead.loss.name: there is no component 'ToyLos'; did you mean 'ToyLoss'?",
+            "x.yml:3: ToyHead.loss.name: there is no component 'ToyLos'; did you mean 'ToyLoss'?" + OWN,
         ),
         (
             "ToyHead:\n  loss:\n    ToyLos: {}",
-            "x.yml:2: ToyHead.loss: there is no component 'ToyLos'; did you mean 'ToyLoss'?",
+            "x.yml:2: ToyHead.loss: there is no component 'ToyLos'; did you mean 'ToyLoss'?" + OWN,
         ),
         (
             "ToyHead: {nms: {a: 1, b: 2}}",
@@ -81,7 +86,7 @@ def message(load, *arguments):
         ),
         (
             "ToyReader:\n  transforms:\n  - ToyFlp:",
-            "x.yml:3: ToyReader.transforms.0: there is no component 'ToyFlp'; did you mean 'ToyFlip'?",
+            "x.yml:3: ToyReader.transforms.0: there is no component 'ToyFlp'; did you mean 'ToyFlip'?" + OWN,
         ),
         (
             "TrainDataset: !ToyDataSet\n  anno_pat: a",
@@ -89,7 +94,7 @@ def message(load, *arguments):
         ),
         (
             "EvalDataset: {name: ToyDataset}",
-            "x.yml:1: EvalDataset.name: there is no component 'ToyDataset'; did you mean 'ToyDataSet'?",
+            "x.yml:1: EvalDataset.name: there is no component 'ToyDataset'; did you mean 'ToyDataSet'?" + OWN,
         ),
         (
             "TestDataset: {dataset_dir: a}",
@@ -199,7 +204,7 @@ def test_mistakes_in_a_file(load, text, expected):
     [
         (
             "ToyHed.stride=[1]",
-            "-o: ToyHed: neither a component nor a global setting; did you mean 'ToyHead'?",
+            "-o: ToyHed: neither a component nor a global setting; did you mean 'ToyHead'?" + OWN,
         ),
         ("ToyHead.strde=[1]", "-o: ToyHead.strde: ToyHead has no parameter 'strde'; did you mean 'stride'?"),
         ("ToyHead.stride.1=x", "-o: ToyHead.stride.1: expected int, got 'x' (text)"),
@@ -214,7 +219,7 @@ def test_mistakes_in_a_file(load, text, expected):
         ),
         (
             "ToyHead.nms=!ToyFlp {}",
-            "-o: ToyHead.nms: !ToyFlp is not a component that can be a tag; did you mean 'ToyFlip'?",
+            "-o: ToyHead.nms: !ToyFlp is not a component that can be a tag; did you mean 'ToyFlip'?" + OWN,
         ),
     ],
 )
