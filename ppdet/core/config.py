@@ -64,7 +64,7 @@ class Config(Mapping):
         return len(list(iter(self)))
 
     def create(self, name: str, **kwargs: Any) -> Any:
-        """Build the component `name`, or the one that the slot `name` (TrainDataset, ...) holds.
+        """Build the component `name`, the one that the slot `name` (TrainDataset, ...) holds, or the list `hooks`.
 
         Keyword arguments go to its from_config if it has one, else to its constructor.
         """

@@ -14,6 +14,7 @@ class Setting:
 
     `minimum` is the least value of a number. `is_size` asks for one or two positive numbers. `keys` are the entries of
     a mapping; their defaults fill what a file leaves out. `names_folder` says that a text becomes a folder's name.
+    `holds_components` says that the items of a list are components, which `Config.create` builds.
     """
 
     annotation: Any
@@ -24,6 +25,7 @@ class Setting:
     is_size: bool = False
     keys: dict[str, "Setting"] | None = None
     names_folder: bool = False
+    holds_components: bool = False
 
 
 _OTHER_DEVICE = "true: as device: {}, where device is auto"
@@ -171,6 +173,13 @@ SETTINGS = {
         None,
         "LearningRate.base_lr follows the images per update, if a file sets it beside or below auto_lr; null: never",
         keys=AUTO_LR,
+    ),
+    "hooks": Setting(
+        list[Any],
+        [],
+        "hooks of your own that training calls after its default ones: registered classes derived from "
+        "ppdet.engine.hooks.Hook, such as [MyHook, {name: MyOtherHook, interval: 10}]",
+        holds_components=True,
     ),
     "output_eval": Setting(str | None, None, "folder for bbox.json of an evaluation"),
     "save_prediction_only": Setting(bool, False, "evaluation writes detections and computes no metric"),

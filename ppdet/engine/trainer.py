@@ -16,7 +16,7 @@ from ppdet.engine.checkpoints.state import load_training
 from ppdet.engine.checkpoints.weights import CheckpointError, load_weights
 from ppdet.engine.distributed import collectives
 from ppdet.engine.evaluator import Evaluator
-from ppdet.engine.hooks import Hook, default_hooks
+from ppdet.engine.hooks import Hook, configured_hooks, default_hooks
 from ppdet.engine.hooks.base import load_hook_states
 from ppdet.engine.runs.run_config import start_weights
 from ppdet.engine.runs.run_folder import RunFolder
@@ -131,7 +131,7 @@ class Trainer:
         )
         if self.ema and not self.runs_in_step_with_host:
             self.ema.join()
-        self.hooks = [*default_hooks(cfg, evaluate=evaluate), *hooks]
+        self.hooks = [*default_hooks(cfg, evaluate=evaluate), *configured_hooks(cfg), *hooks]
         if self.resumed_from:
             load_hook_states(self.hooks, saved.hooks)
         self.stop_requests = StopRequests("finishing the step, then saving")

@@ -7,7 +7,7 @@ from typing import Any
 from ppdet.core.compose.validate import missing_value, parse_spec, section_of
 from ppdet.core.registry import component_names, get_schema, is_component
 from ppdet.core.schema import Parameter, Schema
-from ppdet.core.settings import SLOTS
+from ppdet.core.settings import SETTINGS, SLOTS
 from ppdet.core.tree import Node, from_plain, to_plain
 from ppdet.utils.errors import ConfigError, ConfigKeyError, UserError, config_error, nearest
 
@@ -100,8 +100,20 @@ def component_config(root: Node, name: str) -> ComponentConfig:
     return ComponentConfig(root, get_schema(name), Node({}, root.origin), name)
 
 
+def listed_components(root: Node, key: str) -> list[ComponentConfig]:
+    """Return the components that a global setting such as `hooks` lists."""
+    node = root.value.get(key)
+    specs = [parse_spec(item, f"{key}.{index}") for index, item in enumerate(node.value if node else ())]
+    return [
+        ComponentConfig(root, get_schema(name), overrides, f"{key}.{index}")
+        for index, (name, overrides) in enumerate(specs)
+    ]
+
+
 def create(name: str, config: Any, **kwargs: Any) -> Any:
     """Build the component or slot `name` of a Config. See Config.create."""
+    if name in SETTINGS and SETTINGS[name].holds_components:
+        return [build(component, kwargs) for component in listed_components(config.root, name)]
     return build(component_config(config.root, name), kwargs)
 
 

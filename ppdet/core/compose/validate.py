@@ -25,9 +25,20 @@ def validate(root: Node) -> None:
             if node.value is not None:
                 check_spec(root, node, key, must_be_complete=True)
         elif key in SETTINGS:
-            check_setting(node, key, SETTINGS[key])
+            if SETTINGS[key].holds_components:
+                check_components(root, node, key)
+            else:
+                check_setting(node, key, SETTINGS[key])
         elif not str(key).startswith(FREE_PREFIX):
             raise _unknown_top_level(root, node, key)
+
+
+def check_components(root: Node, node: Node, key: str) -> None:
+    """Check a global setting that is a list of components."""
+    if not node.is_list:
+        raise config_error(node.origin, key, f"expected a list of components, got {_shown(to_plain(node))}")
+    for index, item in enumerate(node.value):
+        check_spec(root, item, f"{key}.{index}", must_be_complete=True)
 
 
 def check_setting(node: Node, key: str, setting: Setting) -> None:

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ppdet.core.compose.inject import MAX_DEPTH, ComponentConfig, over_default
+from ppdet.core.compose.inject import MAX_DEPTH, ComponentConfig, listed_components, over_default
 from ppdet.core.compose.validate import parse_spec
 from ppdet.core.registry import get_schema, is_component
-from ppdet.core.settings import SLOTS
+from ppdet.core.settings import SETTINGS, SLOTS
 from ppdet.core.tree import Node
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ def walk(config: "Config", names: list[str] | None = None) -> Iterator[Component
     found: set[str] = set()
     seen: list[Node] = []  # kept, so that no other node can have the same id
     queue: list = list(names)
+    for key in SETTINGS:
+        if SETTINGS[key].holds_components:
+            queue += listed_components(config.root, key)
     while queue:
         component = queue.pop(0)
         if isinstance(component, str):

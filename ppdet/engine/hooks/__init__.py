@@ -12,6 +12,7 @@ from ppdet.engine.hooks.positives import PositivesHook
 from ppdet.engine.hooks.profiler import ProfilerHook
 from ppdet.engine.hooks.pseudo_labels import PseudoLabelHook
 from ppdet.engine.hooks.selection import SelectionHook
+from ppdet.utils.errors import config_error
 
 __all__ = [
     "BatchPictureHook",
@@ -26,8 +27,24 @@ __all__ = [
     "PseudoLabelHook",
     "Report",
     "SelectionHook",
+    "configured_hooks",
     "default_hooks",
 ]
+
+
+def configured_hooks(cfg: Config) -> list[Hook]:
+    """Build the hooks that the setting `hooks` lists.
+
+    Raises:
+        ConfigError: one of them is not derived from Hook.
+    """
+    hooks = cfg.create("hooks")
+    for index, hook in enumerate(hooks):
+        if not isinstance(hook, Hook):
+            name = type(hook).__name__
+            message = f"{name} is not a hook: derive the class {name} from ppdet.engine.hooks.Hook"
+            raise config_error(cfg.origin(f"hooks.{index}"), f"hooks.{index}", message)
+    return hooks
 
 
 def default_hooks(cfg: Config, *, evaluate: bool) -> list[Hook]:

@@ -4,6 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
+from ppdet.core.registry import register
 from ppdet.core.workspace import load_config
 from ppdet.engine.checkpoints.weights import read_arrays
 from ppdet.engine.hooks import Hook
@@ -140,3 +141,49 @@ def test_what_a_checkpoint_cannot_keep_is_refused(value):
 
     with pytest.raises(ConfigError, match=r"Wrong\.state\(\)\['rows'\]\[0\]"):
         hook_states([Wrong()])
+
+
+@register
+class CountingHook(Hook):
+    """Counts steps."""
+
+    def __init__(self, *, interval: int = 2) -> None:
+        self.interval = interval
+        self.steps = 0
+
+    def after_step(self, trainer):
+        self.steps += 1
+
+
+@register
+class NoHook:
+    """A component that is not a hook."""
+
+
+def test_hooks_of_a_yaml_file_come_between_the_default_ones_and_pythons(tiny):
+    text = (
+        tiny.read_text() + "\nhooks: [CountingHook, {name: CountingHook, interval: 5}, CountingHook: {interval: 7}]\n"
+    )
+    tiny.write_text(text + "CountingHook: {interval: 3}\n")
+    own = Hook()
+    trainer = Trainer(load_config(str(tiny), ["max_iters=2", "hooks.2.interval=8"]), hooks=[own])
+    hooks = trainer.hooks[-4:]
+    assert [type(hook) for hook in hooks] == [CountingHook] * 3 + [Hook] and hooks[3] is own
+    assert [hook.interval for hook in hooks[:3]] == [3, 5, 8]
+    trainer.train()
+    assert [hook.steps for hook in hooks[:3]] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("hooks", "message"),
+    [
+        ("[NoHok]", "hooks.0: there is no component 'NoHok'; did you mean 'NoHook'?"),
+        ("CountingHook", "hooks: expected a list of components, got 'CountingHook' (text)"),
+        ("[{name: CountingHook, every: 3}]", "hooks.0.every: "),
+        ("[NoHook]", "hooks.0: NoHook is not a hook: derive the class NoHook from ppdet.engine.hooks.Hook"),
+    ],
+)
+def test_what_is_no_list_of_hooks_is_refused(tiny, hooks, message):
+    with pytest.raises(ConfigError) as caught:
+        Trainer(load_config(str(tiny), [f"hooks={hooks}"]))
+    assert str(caught.value).startswith(f"-o: {message}")
