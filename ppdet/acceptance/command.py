@@ -1,0 +1,97 @@
+"""Test that training, evaluation, export and engines work on this machine's device, and give the CPU's numbers.
+
+Prints a table of checks, and writes report.html, report.md and report.json to the output folder: attach the first to an
+issue. It takes 10 minutes on one GPU. The exit code is 0 when no check failed, 1 when a check failed, and 2 when the
+checks cannot be run as asked. docs/GPU.md says what each failure means.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ppdet.core.command_line import make_parser, one_line_errors
+
+EXAMPLES = """examples:
+  {program}
+  {program} --list
+  {program} --only nms operators guard/nan_image_*
+  {program} --device xpu
+  {program} --device cpu --output output/cpu-check   # smaller, to see how the checks work
+"""
+
+
+def minutes(text: str) -> float:
+    """Type of --minutes."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"expected a number of minutes above 0, not {text!r}")
+    return value
+
+
+def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
+    parser = make_parser(__doc__, EXAMPLES, program)
+    parser.add_argument(
+        "--device",
+        default="auto",
+        metavar="TYPE",
+        help="gpu, xpu, npu, … as Paddle names it, or cpu (default: auto, the first device that is not a CPU)",
+    )
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="CHECK", help="groups or checks, such as nms or training/o1_*"
+    )
+    parser.add_argument("--list", action="store_true", help="print the checks and what they need, and end")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="run fewer steps on smaller inputs, as always on a CPU; speed is not judged",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=minutes,
+        help="time after which the remaining checks count as failed (default: half more than they should take, at "
+        "least 10)",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("output/gpu-check"), metavar="DIR", help="default: output/gpu-check"
+    )
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="Python files that every process imports first, with what a device needs, or with checks of your own",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
+    arguments = parse_arguments(argv, program)
+    with one_line_errors():
+        from ppdet.acceptance.check_registry import import_file, select
+
+        if arguments.list:
+            for file in arguments.imports:
+                import_file(file)
+            for check in select(arguments.only):
+                needs = f" (needs {', '.join(need.text for need in check.needs)})" if check.needs else ""
+                print(f"{check.name:32} {check.title}{needs}")
+            return
+        from ppdet.acceptance.kit import run_kit
+
+        code = run_kit(
+            arguments.device,
+            arguments.only,
+            arguments.output,
+            quick=arguments.quick,
+            minutes=arguments.minutes,
+            imports=arguments.imports,
+            command=shlex.join(["python", *sys.argv]),
+        )
+        if code:
+            sys.exit(code)

@@ -1,0 +1,112 @@
+"""Options that several commands share.
+
+Those of commands that also exist below this package (`python -m ppdet.deploy.serve`) are in ppdet/core/command_line.py.
+"""
+
+import argparse
+import json
+
+from ppdet.core.command_line import add_import_argument
+
+
+def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Add -c/--config, -o/--opt (any number of KEY=VALUE; it may be repeated) and --import."""
+    parser.add_argument(
+        "-c",
+        "--config",
+        required=required,
+        metavar="FILE|NAME",
+        help="YAML file of the experiment, or the name of a shipped one (ppdet config --configs lists them)",
+    )
+    parser.add_argument(
+        "-o",
+        "--opt",
+        action="extend",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override values of the file, for example: -o epoch=1 ResNet.depth=18 TrainReader.batch_size=4",
+    )
+    add_import_argument(parser)
+
+
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --device, which does the same as -o device=; call it after `add_config_arguments`."""
+    parser.add_argument(
+        "--device",
+        dest="opt",
+        action="append",
+        type=lambda text: f"device={json.dumps(text)}",
+        default=argparse.SUPPRESS,
+        help="device to compute on: auto, cpu, gpu, xpu, npu, ... or a certain one, such as gpu:1 (the same as "
+        "-o device=DEVICE; default: auto)",
+        metavar="DEVICE",
+    )
+
+
+def add_amp_argument(parser: argparse.ArgumentParser, setting: str) -> None:
+    """Add --amp, which does the same as -o SETTING=true; call it after `add_config_arguments`.
+
+    Args:
+        setting: the global setting that asks for mixed precision: "amp" for training, "eval_amp" for evaluation.
+    """
+    parser.add_argument(
+        "--amp",
+        dest="opt",
+        action="append_const",
+        const=f"{setting}=true",
+        default=argparse.SUPPRESS,
+        help=f"compute in mixed precision (the same as -o {setting}=true); on a CPU in bfloat16, if the processor "
+        "supports it",
+    )
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add RUN, -c and -o for a command that uses a trained model; `require_run` checks them."""
+    parser.add_argument(
+        "run",
+        nargs="?",
+        metavar="RUN",
+        help="folder of a training run, such as output/NAME, whose best_model is used (or else model_final, or else "
+        "the newest checkpoint), or one of its checkpoints, such as output/NAME/3; replaces -c and -o weights=",
+    )
+    add_config_arguments(parser, required=False)
+
+
+def require_run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """End with a usage error unless exactly one of RUN and -c is given."""
+    if (arguments.run is None) == (arguments.config is None):
+        stray = next((text for text in arguments.opt if "=" not in text), None)
+        hint = f"; {stray} was taken for a KEY=VALUE of -o: RUN stands before -o" if stray else ""
+        parser.error(f"name either a RUN, such as output/NAME, or a YAML file with -c{hint}")
+
+
+def add_slice_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --slice_infer and its options; `ppdet.deploy.slicing.slicing_of` reads and checks them."""
+    group = parser.add_argument_group("small objects in large images (docs/SLICING.md)")
+    group.add_argument(
+        "--slice_infer", action="store_true", help="detect in overlapping windows of each image and merge the boxes"
+    )
+    group.add_argument(
+        "--slice_size", nargs=2, type=int, metavar=("H", "W"), help="size of a window in pixels (default: 640 640)"
+    )
+    group.add_argument(
+        "--overlap_ratio",
+        nargs=2,
+        type=float,
+        metavar=("H", "W"),
+        help="part of a window that its neighbour covers too (default: 0.25 0.25)",
+    )
+    group.add_argument(
+        "--combine_method",
+        metavar="METHOD",
+        help="how boxes of different windows are merged: nms, nmm or concat (default: nms)",
+    )
+    group.add_argument(
+        "--match_threshold", type=float, metavar="X", help="boxes with at least this overlap match (default: 0.6)"
+    )
+    group.add_argument(
+        "--match_metric",
+        metavar="METRIC",
+        help="overlap is measured as iou, or as ios: intersection over the smaller box (default: ios)",
+    )

@@ -1,0 +1,84 @@
+"""The table of commands, and the program `ppdet` that calls one of them."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
+
+import ppdet
+from ppdet.core.command_line import called_as, make_parser, run
+from ppdet.core.errors import nearest
+
+
+class Command(NamedTuple):
+    """A command.
+
+    module: its file, which has `main(argv, program)`. summary: one line for `ppdet --help`. after_stop: what a user who
+    stopped it should know, as the end of a line.
+    """
+
+    module: str
+    summary: str
+    after_stop: str = ""
+
+
+COMMANDS = {
+    "quickstart": Command(
+        "ppdet.cli.quickstart", "train, export, run and evaluate a small detector on generated images (6 minutes)"
+    ),
+    "train": Command(
+        "ppdet.cli.train", "train a detector", "; -r auto continues the training run from its last checkpoint"
+    ),
+    "eval": Command("ppdet.cli.evaluate", "evaluate a trained detector: COCO's twelve numbers"),
+    "infer": Command("ppdet.cli.infer", "detect objects in images with a trained detector"),
+    "export": Command("ppdet.cli.export", "export a trained detector for Paddle Inference, ONNX Runtime, OpenVINO"),
+    "detect": Command("ppdet.cli.detect", "detect objects in images or videos with an exported detector"),
+    "serve": Command("ppdet.deploy.serve", "serve an exported detector over HTTP"),
+    "batch": Command(
+        "ppdet.deploy.batch.__main__",
+        "detect objects in millions of images with an exported detector",
+        "; the same command continues with the images that are missing",
+    ),
+    "config": Command("ppdet.cli.config", "show every value of a configuration and where it comes from"),
+    "analyze": Command("ppdet.cli.analyze", "compare training runs: AP by epoch, curves of loss and learning rate"),
+    "model-info": Command("ppdet.cli.model_info", "count parameters, FLOPs and memory of a detector, part by part"),
+    "zoo": Command("ppdet.cli.zoo", "list the published detectors"),
+    "convert": Command("ppdet.cli.convert", "convert weights of MMDetection, torchvision, FCOS_PLUS or detectron2"),
+    "from-json": Command("ppdet.cli.from_json", 'convert a train.json of "FCOS in Pytorch" to a configuration'),
+    "semi-split": Command("ppdet.cli.semi_split", "split annotations for semi-supervised training"),
+    "doctor": Command("ppdet.cli.doctor", "check this machine and installation, and say what is slow or missing"),
+    "check-device": Command(
+        "ppdet.acceptance.command",
+        "test training and inference on a GPU, or another device, beside the CPU (10 minutes)",
+        "; the report has the checks that were finished",
+    ),
+}
+
+
+def main() -> NoReturn:
+    """Run the command that the process's arguments name, and end the process with its exit code."""
+    words = sys.argv[1:]
+    width = max(map(len, COMMANDS))
+    overview = "\n".join(f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items())
+    parser = make_parser(
+        "FCOS object detection on PaddlePaddle, from a YAML file to a deployed detector.",
+        f"commands:\n{overview}\n\n{{program}} COMMAND --help shows the options and examples of a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"ppdet {ppdet.__version__}")
+    parser.add_argument("command", metavar="COMMAND", help="one of those below, followed by its own arguments")
+    name = parser.parse_args(words[:1]).command
+    if name not in COMMANDS:
+        parser.error(f"there is no command {name!r}{nearest(name, COMMANDS)} ({called_as()} --help lists them)")
+    run_command(name, words[1:], f"{called_as()} {name}")
+
+
+def run_command(name: str, argv: Sequence[str] | None = None, program: str | None = None) -> NoReturn:
+    """Run a command, and end the process with its exit code.
+
+    Args:
+        name: a key of COMMANDS.
+        argv: its arguments; None for those of the process.
+        program: how it was called, for its help, such as "ppdet train"; None looks at the process.
+    """
+    command = COMMANDS[name]
+    run(lambda: importlib.import_module(command.module).main(argv, program), command.after_stop)

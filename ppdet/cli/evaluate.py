@@ -1,0 +1,76 @@
+"""Evaluate a trained detector on EvalDataset: COCO's twelve numbers."""
+
+import argparse
+from collections.abc import Sequence
+
+from ppdet.cli.arguments import (
+    add_amp_argument,
+    add_device_argument,
+    add_run_arguments,
+    add_slice_arguments,
+    require_run,
+)
+from ppdet.core.command_line import make_parser, one_line_errors
+
+EXAMPLES = """examples:
+  {program} output/fcos_r18vd_fpn_bccd --classwise      # best_model, or else model_final
+  {program} output/fcos_r18vd_fpn_bccd/3
+  {program} -c fcos_r18vd_fpn_bccd -o weights=output/fcos_r18vd_fpn_bccd/model_final
+  {program} output/NAME --output_eval results
+  {program} output/NAME --json_eval --output_eval results     # numbers of an existing results/bbox.json
+  {program} output/NAME --slice_infer --slice_size 640 640 --overlap_ratio 0.25 0.25
+"""
+
+
+def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
+    parser = make_parser(__doc__, EXAMPLES, program)
+    add_run_arguments(parser)
+    add_device_argument(parser)
+    parser.add_argument("--output_eval", metavar="DIR", help="folder for bbox.json (default: it is not written)")
+    parser.add_argument(
+        "--json_eval", action="store_true", help="evaluate the bbox.json in --output_eval, without running a model"
+    )
+    parser.add_argument("--classwise", action="store_true", help="print the AP of each class too")
+    parser.add_argument(
+        "--save_prediction_only", action="store_true", help="write bbox.json and do not compute the numbers"
+    )
+    add_slice_arguments(parser)
+    add_amp_argument(parser, "eval_amp")
+    arguments = parser.parse_args(argv)
+    require_run(parser, arguments)
+    useless = {"slice_infer": arguments.slice_infer, "amp": "eval_amp=true" in arguments.opt}
+    for name in (name for name, is_given in useless.items() if is_given and arguments.json_eval):
+        parser.error(f"--json_eval takes detections from a file: leave --{name} out")
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
+    arguments = parse_arguments(argv, program)
+    with one_line_errors():
+        from ppdet.deploy.slicing import slicing_of
+
+        slicing = slicing_of(arguments)
+        from ppdet.engine.runtime import load_paddle, set_device
+
+        load_paddle()
+        from ppdet.core.extensions import import_extensions
+        from ppdet.engine.build import build_trained_model
+        from ppdet.engine.distributed import collectives
+        from ppdet.engine.evaluator import Evaluator
+        from ppdet.engine.runs.trained import trained_config
+
+        import_extensions(arguments.imports)
+        cfg = trained_config(arguments, "EvalReader", with_weights=not arguments.json_eval)
+        set_device(cfg)
+        with collectives.joined():
+            evaluator = Evaluator(
+                cfg,
+                classwise=arguments.classwise,
+                output_eval=arguments.output_eval or cfg["output_eval"],
+                predictions_only=arguments.save_prediction_only or cfg["save_prediction_only"],
+                slicing=slicing,
+            )
+            if arguments.json_eval:
+                evaluator.evaluate_file()
+            else:
+                evaluator(build_trained_model(cfg))

@@ -1,0 +1,75 @@
+"""Export a trained detector as a static graph for Paddle Inference, ONNX Runtime and OpenVINO.
+
+A folder is written with the graph, its weights and infer_cfg.yml, which tells how images are prepared. Every graph is
+run and compared with the trained model before it replaces an earlier export. All of this runs on the CPU; the device is
+chosen when the exported model is used.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from ppdet.cli.arguments import add_run_arguments, require_run
+from ppdet.core.command_line import make_parser, one_line_errors
+
+EXAMPLES = """examples:
+  {program} output/fcos_r18vd_fpn_bccd      # best_model, or else model_final
+  {program} -c fcos_r18vd_fpn_bccd -o weights=output/fcos_r18vd_fpn_bccd/model_final
+  {program} output/NAME --format onnx openvino
+  {program} output/NAME -o TestReader.fuse_normalize=false --output_dir exported
+then:
+  ppdet detect --model_dir output_inference/NAME --image_file photo.jpg
+"""
+
+
+def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
+    parser = make_parser(__doc__, EXAMPLES, program)
+    add_run_arguments(parser)
+    parser.add_argument(
+        "--output_dir", default="output_inference", help="write to the folder OUTPUT_DIR/NAME (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--format",
+        nargs="+",
+        choices=("paddle", "onnx", "openvino"),
+        default=["paddle"],
+        help="write model.onnx, or OpenVINO's model.xml and model.bin, besides Paddle's graph, which is always written",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16", "fp16"),
+        default="fp32",
+        help="precision in which the exported model computes unless told otherwise; fp16 adds model_fp16.* files "
+        "(default: fp32)",
+    )
+    parser.add_argument(
+        "--check_image",
+        metavar="FILE",
+        help="image on which the detections of the graph and of the model are compared (default: a labelled one of "
+        "EvalDataset)",
+    )
+    arguments = parser.parse_args(argv)
+    require_run(parser, arguments)
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
+    arguments = parse_arguments(argv, program)
+    with one_line_errors():
+        from ppdet.engine.runtime import load_paddle
+
+        load_paddle()
+        from ppdet.core.extensions import import_extensions
+        from ppdet.engine.device_choice import check_device
+        from ppdet.engine.export.graph import export_model
+        from ppdet.engine.runs.trained import trained_config
+
+        import_extensions(arguments.imports)
+        cfg = trained_config(arguments, "TestReader")
+        check_device(cfg)
+        export_model(
+            cfg,
+            arguments.output_dir,
+            formats=[name for name in ("onnx", "openvino") if name in arguments.format],
+            precision=arguments.precision,
+            image=arguments.check_image,
+        )

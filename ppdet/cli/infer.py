@@ -1,0 +1,79 @@
+"""Detect objects in images with a trained detector: draw pictures, and write COCO results with --save_results."""
+
+import argparse
+from collections.abc import Sequence
+
+from ppdet.cli.arguments import (
+    add_amp_argument,
+    add_device_argument,
+    add_run_arguments,
+    add_slice_arguments,
+    require_run,
+)
+from ppdet.core.command_line import flag, make_parser, one_line_errors
+
+EXAMPLES = """examples:
+  {program} output/fcos_r18vd_fpn_bccd --infer_img cells.jpg      # best_model, or else model_final
+  {program} -c fcos_r18vd_fpn_bccd -o weights=output/fcos_r18vd_fpn_bccd/best_model --infer_img cells.jpg
+  {program} output/NAME --infer_dir photos --save_results true --draw_threshold 0.4
+  {program} output/NAME --infer_dir aerial --slice_infer --slice_size 640 640
+"""
+
+
+def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
+    parser = make_parser(__doc__, EXAMPLES, program)
+    add_run_arguments(parser)
+    add_device_argument(parser)
+    images = parser.add_mutually_exclusive_group(required=True)
+    images.add_argument("--infer_img", metavar="FILE", help="one image")
+    images.add_argument("--infer_dir", metavar="DIR", help="all images in a folder and its subfolders")
+    images.add_argument("--infer_list", metavar="FILE", help="a text file with the path of one image per line")
+    parser.add_argument("--output_dir", default="output", help="folder for the results (default: output)")
+    parser.add_argument(
+        "--draw_threshold", type=float, default=0.5, help="draw boxes with at least this score (default: 0.5)"
+    )
+    parser.add_argument("--save_results", type=flag, default=False, help="write bbox.json (default: false)")
+    parser.add_argument(
+        "--save_threshold",
+        type=float,
+        default=0.0,
+        help="write boxes with at least this score to bbox.json (default: 0)",
+    )
+    parser.add_argument("--visualize", type=flag, default=True, help="draw pictures (default: true)")
+    add_slice_arguments(parser)
+    add_amp_argument(parser, "eval_amp")
+    arguments = parser.parse_args(argv)
+    require_run(parser, arguments)
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
+    arguments = parse_arguments(argv, program)
+    with one_line_errors():
+        from ppdet.deploy.results import list_images, write_results
+        from ppdet.deploy.slicing import slicing_of
+
+        slicing = slicing_of(arguments)
+        paths = list_images(arguments.infer_img, arguments.infer_dir, arguments.infer_list)
+        from ppdet.engine.runtime import load_paddle, set_device
+
+        load_paddle()
+        from ppdet.core.extensions import import_extensions
+        from ppdet.engine.predictor import Predictor
+        from ppdet.engine.runs.trained import trained_config
+
+        import_extensions(arguments.imports)
+        cfg = trained_config(arguments, "TestReader")
+        set_device(cfg)
+        predictor = Predictor(cfg)
+        write_results(
+            predictor.detect(paths, slicing),
+            paths,
+            arguments.output_dir,
+            class_names=predictor.dataset.class_names,
+            category_ids=predictor.dataset.category_ids,
+            draw_threshold=arguments.draw_threshold,
+            visualize=arguments.visualize,
+            save_results=arguments.save_results,
+            save_threshold=arguments.save_threshold,
+        )

@@ -1,0 +1,183 @@
+"""What every program of the project shares on its command line: the parser, types of options, errors and exit codes.
+
+It imports nothing heavy, so that `--help` answers at once. Options that several commands share are in
+ppdet/cli/arguments.py.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from ppdet.core.settings import SETTINGS
+from ppdet.core.suggest.synonyms import synonym
+from ppdet.utils.errors import UserError
+from ppdet.utils.process.stop import end, end_on_signals, stopped
+
+
+def called_as() -> str:
+    """Return how this process was called: "ppdet", "python tools/train.py" or "python -m ppdet.deploy.serve"."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None and spec.name.startswith("ppdet"):
+        return f"python -m {spec.name.removesuffix('.__main__')}"
+    return f"python {sys.argv[0]}" if sys.argv[0].endswith(".py") else Path(sys.argv[0]).stem
+
+
+def make_parser(description: str | None, examples: str, program: str | None = None) -> "Parser":
+    """Return a parser whose help ends with `examples`, unchanged but for "{program}".
+
+    Args:
+        description: first part of the help, usually the module's docstring.
+        examples: text in which "{program}" stands for how the command was called.
+        program: how the command was called, such as "ppdet train"; None looks at the process.
+    """
+    program = program or called_as()
+    return Parser(
+        prog=program,
+        description=description,
+        epilog=examples.replace("{program}", program),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that tells for an unknown option which setting of -o, or which option, does the same."""
+
+    def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized arguments: ") and "--opt" in self._option_string_actions:
+            options = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
+            setting = next((word for word in message.split() if "=" in word and not word.startswith("-")), None)
+            if setting and not options:
+                message += f"; settings follow -o: -o {setting}"
+            for option in options:
+                advice = self.counterpart(option)
+                message += f"; {option}: {advice}" if advice else ""
+        super().error(message)
+
+    def counterpart(self, option: str) -> str | None:
+        """Return what does here what an unknown option, such as --batch-size, does in other projects."""
+        key = option.strip("-").replace("-", "_")
+        if key == "device":  # commands that can use a device have the option
+            return "this command computes on the CPU, on every machine"
+        if key in SETTINGS and not SETTINGS[key].unused:
+            return f"here it is -o {key}="
+        other = synonym(key)
+        return str(other) if other else None
+
+
+def add_import_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --import. The command passes `arguments.imports` to `ppdet.core.extensions.import_extensions` once paddle is
+    loaded, before it reads a configuration or an exported model."""
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="FILE|MODULE",
+        help="import a Python file, or a module, that registers components of your own; may be repeated "
+        "(docs/EXTENDING.md)",
+    )
+
+
+def flag(text: str) -> bool:
+    """Type of an option whose value is true or false."""
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise argparse.ArgumentTypeError(f"expected true or false, not {text!r}")
+    return text.lower() in ("true", "1")
+
+
+def positive(text: str) -> int:
+    """Type of an option whose value is a whole number of at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+def score(text: str) -> float:
+    """Type of an option whose value is a score: a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a score from 0 to 1, not {text!r}")
+    return value
+
+
+def run(main: Callable[[], None], hint: str = "") -> NoReturn:
+    """Call `main`, the whole work of a program, and end the process with its exit code.
+
+    The code is 0 after success, 2 after the one line of a user's mistake, 1 after a traceback, 143 or 130 after SIGTERM
+    or Ctrl-C, which end the program with one line wherever it is, and 141 without a line when nobody reads the standard
+    output any more.
+
+    Args:
+        hint: end of the line printed after a signal, such as "; -r auto continues from the last checkpoint".
+    """
+    end_on_signals(hint)
+    code = 0
+    try:
+        with signals_win():
+            main()
+            sys.stdout.flush()
+    except SystemExit as exit:
+        if exit.code is None or isinstance(exit.code, int):
+            code = exit.code or 0
+        else:
+            print(exit.code, file=sys.stderr)
+            code = 1
+    except BrokenPipeError:
+        code = 128 + 13  # SIGPIPE
+    except OSError as error:
+        print(f"error: standard output: {error.strerror}", file=sys.stderr)
+        code = 2
+    end(code)
+
+
+@contextmanager
+def signals_win() -> Iterator[None]:
+    """Raise `Stopped` again, where a signal raised it in the block and a library turned it into another exception."""
+    before = stopped()
+    try:
+        yield
+    except BaseException as error:
+        signal = stopped()
+        if signal is not None and signal not in (before, error):
+            raise signal from None
+        raise
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn mistakes of the user into one line on standard error and exit code 2.
+
+    Such mistakes are OSError and every UserError, such as ConfigError. Any other exception is a defect of the program
+    and keeps its traceback.
+    """
+    try:
+        with signals_win():
+            yield
+    except BrokenPipeError:
+        raise
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except SystemError as error:
+        # Paddle raises it from a signal handler, wherever the main thread happens to be.
+        if "DataLoader" not in str(error):
+            raise
+        fail("a data worker process died, perhaps killed for lack of memory: lower worker_num or batch_size")
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+    except Exception as error:
+        if not isinstance(error, UserError):
+            raise
+        fail(str(error))
+
+
+def fail(message: str) -> NoReturn:
+    """Print the message as one line and end with exit code 2."""
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)
