@@ -12,7 +12,8 @@ from pathlib import Path
 
 from common import report
 
-from ppdet.core.cli import add_config_arguments, make_parser, one_line_errors, positive
+from ppdet.cli.arguments import add_config_arguments
+from ppdet.core.command_line import make_parser, one_line_errors, positive
 
 EXAMPLES = """examples:
   python benchmarks/slicing.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml -o weights=output/fcos_r18vd_fpn_bccd/model_final

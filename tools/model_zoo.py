@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from ppdet.core.cli import make_parser, one_line_errors, run
+from ppdet.core.command_line import make_parser, one_line_errors, run
 
 PAGE = ROOT / "docs" / "MODEL_ZOO.md"
 HEIGHT, WIDTH = 800, 1344  # an image of 800x1333, padded to multiples of 32

@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def main(config: str, result: str) -> None:
-    from ppdet.core.cli import one_line_errors
+    from ppdet.core.command_line import one_line_errors
 
     with one_line_errors():
         from ppdet.engine.runtime import load_paddle, set_device
@@ -64,6 +64,6 @@ def memory_of_cards() -> dict[str, int] | None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from ppdet.core.cli import run
+    from ppdet.core.command_line import run
 
     run(lambda: main(*sys.argv[1:]))

@@ -91,7 +91,7 @@ def detector_options(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         DeployError: options contradict each other.
     """
-    from ppdet.deploy.errors import DeployError
+    from ppdet.utils.errors import DeployError
 
     run_mode, onednn, bfloat16 = arguments.run_mode, arguments.enable_mkldnn, arguments.enable_mkldnn_bfloat16
     tensorrt = run_mode is not None and run_mode.startswith("trt_")
@@ -134,7 +134,7 @@ def detector_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def check_modes(arguments: argparse.Namespace) -> None:
     """Raise DeployError for options that have no effect on the kind of input."""
-    from ppdet.deploy.errors import DeployError
+    from ppdet.utils.errors import DeployError
 
     is_video = arguments.video_file is not None or arguments.camera_id is not None
     if is_video and arguments.run_benchmark:

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from ppdet.core.cli import make_parser, one_line_errors, positive, run
+from ppdet.core.command_line import make_parser, one_line_errors, positive, run
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import UserError
 

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 
-from ppdet.core.cli import make_parser, one_line_errors, positive, run
+from ppdet.core.command_line import make_parser, one_line_errors, positive, run
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import DeployError
 

@@ -187,7 +187,7 @@ def detect_windows(
 
 
 def slicing_of(arguments: argparse.Namespace) -> Slicing | None:
-    """What the options of `ppdet.core.cli.add_slice_arguments` ask for; None without --slice_infer.
+    """What the options of `ppdet.cli.arguments.add_slice_arguments` ask for; None without --slice_infer.
 
     Raises:
         DeployError: a value that cannot be, or options that would have no effect.

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import ctypes, os, signal, sys, time
-from ppdet.core.cli import one_line_errors, run
+from ppdet.core.command_line import one_line_errors, run
 from ppdet.utils.errors import ConfigError
 from ppdet.utils.process import stop
 from ppdet.utils.process.stop import loading, signals_later

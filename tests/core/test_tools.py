@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from commands import execute
 
-from ppdet.core.cli import add_config_arguments, one_line_errors
+from ppdet.cli.arguments import add_config_arguments
+from ppdet.core.command_line import one_line_errors
 from ppdet.core.config import read_config
 from ppdet.core.show import show
 from ppdet.utils.errors import ConfigError, UserError
@@ -124,7 +125,7 @@ print(sorted({{name.partition(".")[0] for name, file in new.items() if "-package
     [
         ("ppdet", []),
         ("ppdet.deploy", []),
-        ("ppdet.core.cli", []),
+        ("ppdet.core.command_line", []),
         ("ppdet.core.workspace", ["yaml"]),
         ("ppdet.core.show", ["yaml"]),
     ],

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppdet.core.cli import add_slice_arguments
+from ppdet.cli.arguments import add_slice_arguments
 from ppdet.deploy.slicing import Slicing, WindowMerger, detect_windows, overlaps, slicing_of
 from ppdet.utils.errors import DeployError
 

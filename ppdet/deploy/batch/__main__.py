@@ -6,7 +6,7 @@ was killed goes on with what is missing when it is started again. Images that ca
 
 import argparse
 
-from ppdet.core.cli import make_parser, one_line_errors, positive, run
+from ppdet.core.command_line import make_parser, one_line_errors, positive, run
 
 EXAMPLES = """examples:
   python -m ppdet.deploy.batch --model_dir DIR --input photos --output detections

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from paddle import profiler
 
-from ppdet.core.cli import flag
+from ppdet.core.command_line import flag
 from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook
 from ppdet.utils import device
