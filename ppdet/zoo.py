@@ -1,13 +1,12 @@
 """The published FCOS detectors by name: their configurations, and detectors with the published weights.
 
-    import ppdet.zoo
+    import ppdet
 
     detector = ppdet.zoo.load("fcos_r50_fpn_1x_coco")
     for index, rows in detector.detect(["street.jpg"]):
         print(rows)  # (M, 6): class, score, x1, y1, x2, y2
 
-docs/MODEL_ZOO.md shows them all. They are listed in configs/zoo.yml, beside this package in a checkout of the
-repository (`pip install -e .`).
+They are listed in configs/zoo.yml; docs/MODEL_ZOO.md and `ppdet zoo` show them all.
 """
 
 import builtins
@@ -15,21 +14,23 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ppdet.core.shipped_configs import CONFIGS
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import UserError
 
 if TYPE_CHECKING:
     from ppdet.engine.predictor import Predictor
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-
 
 class ZooError(UserError, ValueError):
-    """There is no such detector, or it has no weights; the message says what there is, and what to do."""
+    """An unknown detector, or one without weights; the message says what to do."""
 
 
 class Source(NamedTuple):
-    """Who published detectors. page: its address, or None. hardware: what its figures were measured on."""
+    """Who published detectors.
+
+    page: address of the publication, or None. hardware: what memory and speed were measured on.
+    """
 
     name: str
     page: str | None
@@ -39,8 +40,8 @@ class Source(NamedTuple):
 class Published(NamedTuple):
     """A published detector.
 
-    config: its configuration here. ap: box AP in percent on COCO val2017 as the source says, or None. weights: where
-    the source keeps them, or None. theirs: memory and speed as the source says, or an empty text.
+    config: its configuration in this project. ap: box AP in percent on COCO val2017 as published, or None. weights:
+    their URL, or None. theirs: memory and speed as published, such as "6.5 GB, 22.7 img/s", or "".
     """
 
     name: str
@@ -52,23 +53,16 @@ class Published(NamedTuple):
 
 
 def list() -> "builtins.list[str]":
-    """Names of all published detectors, in the order of docs/MODEL_ZOO.md."""
-    return [one.name for one in published()]
+    """Return the names of all published detectors, in the order of docs/MODEL_ZOO.md."""
+    return [detector.name for detector in published()]
 
 
 def published() -> "builtins.list[Published]":
-    """All published detectors.
-
-    Raises:
-        ZooError: the package was installed without its repository.
-    """
+    """Return all published detectors, in the order of docs/MODEL_ZOO.md."""
     import yaml
 
-    path = CONFIGS / "zoo.yml"
-    if not path.is_file():
-        raise ZooError(f"{path}: no such file: configurations are in the repository; install it with pip install -e .")
-    content = yaml.safe_load(read_text(path))
-    sources = {name: Source(name, **about) for name, about in content["sources"].items()}
+    content = yaml.safe_load(read_text(CONFIGS / "zoo.yml"))
+    sources = {name: Source(name, **fields) for name, fields in content["sources"].items()}
     return [
         Published(
             name=name,
@@ -83,41 +77,43 @@ def published() -> "builtins.list[Published]":
 
 
 def find(name: str) -> Published:
-    """The published detector of that name.
+    """Return the published detector of this name.
 
     Raises:
-        ZooError: there is none.
+        ZooError: no detector has this name.
     """
-    from ppdet.utils.errors import nearest
+    from ppdet.core.errors import nearest
 
-    found = {one.name: one for one in published()}
-    if name not in found:
-        raise ZooError(f"there is no published detector {name!r}{nearest(name, found)}; ppdet.zoo.list() has all")
-    return found[name]
+    detectors = {detector.name: detector for detector in published()}
+    if name not in detectors:
+        raise ZooError(f"there is no published detector {name!r}{nearest(name, detectors)}; ppdet.zoo.list() lists all")
+    return detectors[name]
 
 
 def load(name: str, weights: str | None = None, overrides: Iterable[str] = ()) -> "Predictor":
-    """A detector for images in files: `detect` of what this returns. Weights of other code bases are converted.
+    """Return a detector with published weights, which are downloaded once and converted where necessary.
+
+    Its method `detect` finds objects in image files.
 
     Args:
         name: one of `list()`.
-        weights: path or URL of weights in place of the published ones, of any code base.
-        overrides: key=value, as after -o on the command line, such as device=cpu.
+        weights: path or URL of other weights, of any supported code base, to use instead of the published ones.
+        overrides: changes to the configuration, KEY=VALUE as after -o on the command line, such as device=cpu.
 
     Raises:
-        ZooError: no such detector, or its source publishes no weights and none are given.
-        OSError, ConversionError, CheckpointError: they cannot be had, or do not fit.
+        ZooError: no detector has this name, or it has no published weights and `weights` is None.
+        OSError, ConversionError, CheckpointError: the weights cannot be downloaded or read, or do not fit the model.
     """
     from ppdet.engine.runtime import load_paddle, set_device
 
-    one = find(name)
-    source = weights or one.weights
+    detector = find(name)
+    source = weights or detector.weights
     if source is None:
-        raise ZooError(f"{name}: {one.source.name} publishes no weights of it: give weights=FILE")
+        raise ZooError(f"{name}: {detector.source.name} has published no weights for it: pass weights=FILE")
     load_paddle(announce=False)
     from ppdet.core.workspace import load_config, merge_config
     from ppdet.engine.predictor import Predictor
 
-    cfg = merge_config(load_config(str(one.config), overrides), {"weights": str(source)})
+    cfg = merge_config(load_config(str(detector.config), overrides), {"weights": str(source)})
     set_device(cfg)
     return Predictor(cfg)

@@ -5,12 +5,15 @@ import functools
 import importlib.util
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from ppdet.cli.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,6 +51,10 @@ def call(file: str, *arguments: object, code: int = 0) -> str:
 
 @functools.cache
 def load(file: str) -> ModuleType:
+    """The module of the command that a file of tools/ or deploy/ runs, or the file itself."""
+    name = re.search(r'run_command\("(.*)"\)', (ROOT / file).read_text(encoding="utf-8"))
+    if name:
+        return importlib.import_module(COMMANDS[name[1]].module)
     spec = importlib.util.spec_from_file_location(f"command_{Path(file).stem}", ROOT / file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Highest floor first; a package imports from its own floor's own package and from lower floors.
 FLOORS = [
     {"acceptance"},
+    {"cli"},
     {"engine"},
     {"deploy"},
     {"data", "modeling", "optimizer", "metrics", "visualize", "convert"},

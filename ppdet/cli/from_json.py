@@ -1,40 +1,37 @@
-"""Turn the train.json of "FCOS in Pytorch" into a configuration, and say what it could not carry over.
+"""Convert the train.json of "FCOS in Pytorch" to a configuration, and name the options that have no counterpart.
 
-The result inherits configs/fcos/fcos_r50_view1025_12e_coco.yml and holds what differs from it. view_size and the number
-of classes stood in that project's detector.py: give them here if they were changed.
+The configuration inherits the shipped fcos_r50_view1025_12e_coco.yml and holds what differs from it. The view size and
+the number of classes are written in that project's detector.py: pass them here if you have changed them there.
 """
 
 import argparse
 import json
-import os
-import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from ppdet.core.command_line import make_parser, one_line_errors, positive, run
+from ppdet.core.command_line import make_parser, one_line_errors, positive
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import UserError
 
-BASE = ROOT / "configs" / "fcos" / "fcos_r50_view1025_12e_coco.yml"
+BASE = "fcos_r50_view1025_12e_coco.yml"
 EXAMPLES = """examples:
-  python tools/from_json.py train.json --to configs/fcos/mine.yml
-  python tools/from_json.py train.json --to configs/fcos/mine.yml --view_size 641 --classes 20
+  {program} train.json --to mine.yml
+  {program} train.json --to mine.yml --view_size 641 --classes 20
 """
-# What is told of options that have no counterpart, or another one.
+# What is printed for options that have no counterpart, or a different one.
 ADVICE = {
     "root_train": "set TrainDataset.dataset_dir and image_dir",
     "root_eval": "set EvalDataset.dataset_dir and image_dir",
-    "list_train": "its lists are read by nothing here: set TrainDataset.anno_path to a COCO file (dataset/README.md)",
-    "list_eval": "its lists are read by nothing here: set EvalDataset.anno_path to a COCO file (dataset/README.md)",
-    "name_file": "names of classes come from the annotations",
-    "load": "tools/train.py -r auto goes on with a run",
+    "list_train": "its lists cannot be read here: set TrainDataset.anno_path to a COCO file (dataset/README.md)",
+    "list_eval": "its lists cannot be read here: set EvalDataset.anno_path to a COCO file (dataset/README.md)",
+    "name_file": "the annotations name the classes",
+    "load": "ppdet train -r auto continues a run",
     "save": "a run always keeps checkpoints",
     "device": "python -m paddle.distributed.launch --gpus … tools/train.py",
-    "augmentation": "images are flipped; TrainReader.sample_transforms takes more",
+    "augmentation": "images are flipped; add more to TrainReader.sample_transforms",
 }
-TYPES = {
+TYPES: dict[str, type] = {
     "epoches": int,
     "nbatch_train": int,
     "nbatch_eval": int,
@@ -58,7 +55,12 @@ class MigrationError(UserError, ValueError):
     """A train.json that cannot be used; the message says why."""
 
 
-def read(path: Path) -> dict:
+def read_options(path: Path) -> dict[str, Any]:
+    """Return the options of a train.json.
+
+    Raises:
+        MigrationError: it is not a JSON object, or an option has a wrong type or range.
+    """
     try:
         options = json.loads(read_text(path))
     except ValueError as error:
@@ -71,29 +73,28 @@ def read(path: Path) -> dict:
         if is_right and isinstance(value, (int, float)) and not 0 <= value < float("inf"):
             raise MigrationError(f"{path}: {name} is {value}, expected a number of at least 0")
         if not is_right or (isinstance(value, list) and not all(isinstance(step, int) for step in value)):
-            raise MigrationError(
-                f"{path}: {name} is {value!r}, expected {'numbers' if kind is list else kind.__name__}"
-            )
+            expected = "numbers" if kind is list else kind.__name__
+            raise MigrationError(f"{path}: {name} is {value!r}, expected {expected}")
     return options
 
 
-def devices_of(options: dict) -> int:
-    """How many devices trained."""
+def device_count(options: Mapping[str, Any]) -> int:
+    """Return the number of devices that trained."""
     return max(1, len(options["device"])) if isinstance(options.get("device"), list) else 8
 
 
-def convert(options: dict) -> dict:
-    """What differs from BASE, as sections of a configuration."""
+def convert(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sections of a configuration that differ from BASE."""
     from ppdet.core.workspace import load_config
 
-    base = load_config(str(BASE))
-    devices = devices_of(options)
+    base = load_config(BASE)
+    devices = device_count(options)
     images = options.get("nbatch_train", 16)
-    cfg: dict = {"epoch": options.get("epoches", 12), "auto_lr": {"base_batch_size": images}}
+    cfg: dict[str, Any] = {"epoch": options.get("epoches", 12), "auto_lr": {"base_batch_size": images}}
     cfg["worker_num"] = max(1, options.get("num_workers", 16) // devices)
     if options.get("pretrain") is False:
         cfg["pretrain_weights"] = None
-    # freeze_stages counts the stem with the first stage, freeze_at is the last frozen one's index.
+    # freeze_stages counts the stem together with the first stage; freeze_at is the index of the last frozen stage.
     cfg["ResNet"] = {
         "freeze_norm": bool(options.get("freeze_bn", True)),
         "freeze_at": int(options.get("freeze_stages", 1)) - 1,
@@ -109,68 +110,71 @@ def convert(options: dict) -> dict:
         "clip_grad_by_norm": float(clip) if clip else None,
     }
     view, scale = options.get("view_size", 1025), options.get("img_scale_min", 0.8)
+    changes = {"target_size": view, "pad_to_size": view}
+    own_changes = {
+        "RandomResize": {"scale_range": [scale, 1.0]},
+        "Gt2FCOSTarget": {"min_box_area": float(options.get("boxarea_th", 32))},
+    }
     for name in ("TrainReader", "EvalReader", "TestReader"):
         reader = base.component(name)
-        transforms = {key: reader[key] for key in ("sample_transforms", "batch_transforms")}
-        for kind, values in (item for items in transforms.values() for one in items for item in one.items()):
-            values.update({"target_size": view} if "target_size" in values else {})
-            values.update({"pad_to_size": view} if "pad_to_size" in values else {})
-            values.update({"scale_range": [scale, 1.0]} if kind == "RandomResize" else {})
-            values.update({"min_box_area": float(options.get("boxarea_th", 32))} if kind == "Gt2FCOSTarget" else {})
-        cfg[name] = transforms
+        cfg[name] = {key: reader[key] for key in ("sample_transforms", "batch_transforms")}
+        for transform in [one for transforms in cfg[name].values() for one in transforms]:
+            for kind, values in transform.items():
+                values.update({key: value for key, value in changes.items() if key in values})
+                values.update(own_changes.get(kind, {}))
     cfg["TrainReader"]["batch_size"] = max(1, images // devices)
     cfg["EvalReader"]["batch_size"] = max(1, options.get("nbatch_eval", devices) // devices)
     return cfg
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = make_parser(__doc__, EXAMPLES)
+def write(path: Path, cfg: Mapping[str, Any], source: Path) -> None:
+    """Write the configuration to `path`, once it could be loaded and its components built."""
+    import yaml
+
+    from ppdet.core.workspace import load_config
+    from ppdet.utils.disk.files import atomic_path
+
+    text = f'# From {source.name} of "FCOS in Pytorch".\n' + yaml.safe_dump(dict(cfg), sort_keys=False)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        loaded = load_config(str(temporary))
+        for component in ("LearningRate", "OptimizerBuilder", "ResNet"):
+            loaded.create(component)
+        loaded.component("TrainReader").create("sample_transforms")
+
+
+def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
+    parser = make_parser(__doc__, EXAMPLES, program)
     parser.add_argument("source", type=Path, metavar="JSON", help="the train.json")
     parser.add_argument("--to", required=True, type=Path, metavar="YML", help="file to write")
-    parser.add_argument("--view_size", type=positive, help="side of the square views (default: 1025)")
+    parser.add_argument("--view_size", type=positive, help="side of the square views in pixels (default: 1025)")
     parser.add_argument("--classes", type=positive, help="number of classes (default: 80)")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main() -> None:
-    arguments = parse_arguments()
+def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
+    arguments = parse_arguments(argv, program)
     with one_line_errors():
-        import yaml
-
         from ppdet.engine.runtime import load_paddle
 
         load_paddle(announce=False)
-        from ppdet.core.workspace import load_config
-        from ppdet.utils.disk.files import atomic_path
-
         if arguments.to.exists():
-            raise MigrationError(f"{arguments.to}: is there already: delete it, or give another name")
-        options = read(arguments.source)
+            raise MigrationError(f"{arguments.to}: this file exists already: delete it, or give another name")
+        options = read_options(arguments.source)
         if arguments.view_size:
             options["view_size"] = arguments.view_size
-        cfg = {"_BASE_": [os.path.relpath(BASE, arguments.to.resolve().parent)], **convert(options)}
-        cfg["weights"] = f"output/{arguments.to.stem}/model_final"
+        cfg = {"_BASE_": [BASE], **convert(options), "weights": f"output/{arguments.to.stem}/model_final"}
         if arguments.classes:
             cfg["num_classes"] = arguments.classes
-        head = f'# From {arguments.source.name} of "FCOS in Pytorch".\n'
-        with atomic_path(arguments.to) as temporary:
-            temporary.write_text(head + yaml.safe_dump(cfg, sort_keys=False), encoding="utf-8")
-            loaded = load_config(str(temporary))
-            for component in ("LearningRate", "OptimizerBuilder", "ResNet"):
-                loaded.create(component)
-            loaded.component("TrainReader").create("sample_transforms")
+        write(arguments.to, cfg, arguments.source)
         for name in options:
-            if name in ADVICE:
-                print(f"not carried over: {name}: {ADVICE[name]}")
-            elif name not in TYPES:
-                print(f"not carried over: {name}: unknown")
-        each, images = cfg["TrainReader"]["batch_size"], cfg["auto_lr"]["base_batch_size"]
-        if each * devices_of(options) != images:
+            if name in ADVICE or name not in TYPES:
+                print(f"not carried over: {name}: {ADVICE.get(name, 'unknown')}")
+        per_device, images = cfg["TrainReader"]["batch_size"], cfg["auto_lr"]["base_batch_size"]
+        devices = device_count(options)
+        if per_device * devices != images:
             print(
-                f"not carried over: {images} images on {devices_of(options)} devices: {each} on each; auto_lr follows"
+                f"not carried over: {images} images on {devices} devices: {per_device} on each; "
+                "auto_lr adapts the learning rate"
             )
-        print(f"wrote {arguments.to}; python tools/config.py -c {arguments.to} shows every value")
-
-
-if __name__ == "__main__":
-    run(main)
+        print(f"wrote {arguments.to}; ppdet config -c {arguments.to} shows every value")

@@ -11,6 +11,7 @@ from ppdet.core.compose.merge import merge_root, override
 from ppdet.core.compose.scaling import literal_values
 from ppdet.core.compose.validate import validate
 from ppdet.core.settings import FREE_PREFIX, SETTINGS, SLOTS, setting_names
+from ppdet.core.shipped_configs import find_config, shipped_configs
 from ppdet.core.suggest.elsewhere import is_file_of_others
 from ppdet.core.tree import Node, from_plain, on_layer, parse, render, to_plain, top_layer
 from ppdet.utils.disk.files import NULS, read_text
@@ -21,7 +22,6 @@ __all__ = ["Config", "merge_config", "read_config"]
 Overrides = Iterable[str] | Mapping[str, Any] | None  # texts key=value, or values by dotted key
 
 BASE_KEY = "_BASE_"
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"  # of the repository; not there in an installed package
 
 
 class Config(Mapping):
@@ -145,12 +145,14 @@ class Config(Mapping):
 def read_config(path: str | Path, overrides: Overrides = ()) -> Config:
     """Read a file, its bases and the overrides, and validate the result.
 
+    `path` may be the name of a shipped configuration, such as fcos_r50_fpn_1x_coco.
     Overrides are texts "a.b.0.c=value", of origin -o, or values by dotted key, of origin load_config.
     """
     layers: list[Node] = []
-    root = _read_file(Path(path).expanduser(), (), layers)
+    file = find_config(path)
+    root = _read_file(file, (), layers)
     above = _read_overrides(overrides, "load_config", "-o")
-    return _put_on_top(root, above, str(path), layers, len(layers), is_new=True)
+    return _put_on_top(root, above, str(file), layers, len(layers), is_new=True)
 
 
 def merge_config(config: Config, values: Overrides, source: str = "merge_config") -> Config:
@@ -208,8 +210,8 @@ def _read_file(path: Path, chain: tuple[Path, ...], layers: list[Node], included
     bases = items.pop(BASE_KEY, None)
     merged = Node({}, root.origin)
     for base in _base_nodes(bases):
-        file = Path(base.value).expanduser()
-        merged = merge_root(merged, _read_file(path.parent / file, (*chain, real), layers, base.origin))
+        file = find_config(base.value, path.parent)
+        merged = merge_root(merged, _read_file(file, (*chain, real), layers, base.origin))
     layers.append(on_layer(Node(items, root.origin), len(layers) + 1))
     return merge_root(merged, layers[-1])
 
@@ -257,12 +259,14 @@ def _nearest_file(path: Path) -> str:
     for name in (f"{stem}.yml", f"{stem}.yaml"):
         if name in siblings:
             return f"; did you mean {display_path(path.with_name(name))!r}?"
-    shipped = {file.stem: file for file in sorted(CONFIGS.rglob("*.yml"))}
+    shipped = shipped_configs()
     sibling, close = nearest(path.name, siblings), nearest(stem, shipped)
     if stem not in shipped and not sibling and is_file_of_others(path):
         folders = "configs/fcos and configs/semi_det"
         return f"; this project is PaddleDetection's FCOS alone, and its configurations are in {folders}"
     if stem in shipped or (close and not sibling):
+        if path.parent == Path():
+            return f"{close} (ppdet config --configs lists the shipped ones)"
         found = shipped[stem if stem in shipped else close.split("'")[1]]
         return f"; did you mean {display_path(found)!r}?"
     return sibling

@@ -1,7 +1,7 @@
 """The configurations that come with the project, found by name.
 
-In a checkout, and after `pip install -e .`, they are in configs/ beside the package; in an installed package they are
-in ppdet/configs.
+In a checkout, and after `pip install -e .`, they are in configs/ beside the package; an installed package has them in
+ppdet/configs.
 """
 
 from pathlib import Path
@@ -16,9 +16,14 @@ def shipped_configs() -> dict[str, Path]:
     return {path.stem: path for path in files if path.parent.name != "_base_"}
 
 
-def find_config(path: Path) -> Path:
-    """Return the shipped file if `path` is the name of one, with or without .yml, and no file exists there."""
-    has_folder = path.name != str(path)
-    if has_folder or path.is_file():
-        return path
-    return shipped_configs().get(path.stem if path.suffix in (".yml", ".yaml") else path.name, path)
+def find_config(path: str | Path, folder: Path = Path()) -> Path:
+    """Return the file that a path in `folder` names: an existing one, or a shipped one by name, with or without .yml.
+
+    A path that names neither is returned unchanged. So is a path with folders in it, and the name of a shipped file
+    beside a file of the same name: which of the two is meant would be a guess.
+    """
+    path = Path(path).expanduser()
+    file, name = folder / path, path.stem if path.suffix in (".yml", ".yaml") else path.name
+    if path.parent != Path() or file.is_file() or (folder / f"{name}.yml").is_file():
+        return file
+    return shipped_configs().get(name, file)

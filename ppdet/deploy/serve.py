@@ -10,15 +10,16 @@ import math
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 from ppdet.core.command_line import make_parser, one_line_errors, positive, run
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import DeployError
 
 EXAMPLES = """examples:
-  python -m ppdet.deploy.serve --model_dir output_inference/fcos_r18vd_fpn_bccd
-  python -m ppdet.deploy.serve --model_dir DIR --backend onnxruntime --cpu_threads 4 --max_batch 8 --max_delay_ms 10
-  PPDET_TOKEN=$(cat token) python -m ppdet.deploy.serve --model_dir DIR --host 0.0.0.0
+  {program} --model_dir output_inference/fcos_r18vd_fpn_bccd
+  {program} --model_dir DIR --backend onnxruntime --cpu_threads 4 --max_batch 8 --max_delay_ms 10
+  PPDET_TOKEN=$(cat token) {program} --model_dir DIR --host 0.0.0.0
   curl -F image=@cells.jpg http://127.0.0.1:8080/predict
 """
 TOKEN_VARIABLE = "PPDET_TOKEN"
@@ -44,8 +45,8 @@ def number_of(text: str, least: float, wanted: str) -> float:
     return value
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = make_parser(__doc__, EXAMPLES)
+def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
+    parser = make_parser(__doc__, EXAMPLES, program)
     add = parser.add_argument
     add("--model_dir", required=True, metavar="DIR", help="folder of the exported model")
     add("--backend", default="auto", help="paddle, onnxruntime or openvino; auto: the fastest of them (default)")
@@ -61,7 +62,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--max_pixels", type=positive, default=50_000_000, help="of an image (default: 50 million)")
     add("--timeout_s", type=above_zero, default=30, help="from request to answer (default: 30)")
     add("--token_file", metavar="FILE", help=f"file with the token (default: the variable {TOKEN_VARIABLE}, or none)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if not 0 <= arguments.port < 65536:
         parser.error(f"argument --port: expected 0 to 65535, not {arguments.port}")
     return arguments
@@ -139,8 +140,8 @@ def serve(arguments: argparse.Namespace) -> None:
     Server(Service(detector, settings)).run_on(listener)
 
 
-def main() -> None:
-    arguments = parse_arguments()
+def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
+    arguments = parse_arguments(argv, program)
     with one_line_errors():
         serve(arguments)
 

@@ -201,7 +201,7 @@ def test_mistakes_are_one_line(anno_path, tmp_path, arguments, message):
     [
         (["--percent", "1", "--images", "3"], "not allowed with argument"),
         ([], "one of the arguments --percent --images --unlabeled_dir is required"),
-        (["--unlabeled_dir", "x", "--stratified"], "--unlabeled_dir draws nothing"),
+        (["--unlabeled_dir", "x", "--stratified"], "--unlabeled_dir draws no images"),
         (["--percent", "1", "--seeds", "0"], "expected a whole number of at least 1"),
     ],
 )

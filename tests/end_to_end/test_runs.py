@@ -105,8 +105,8 @@ def test_names_and_overwrite(project, tool, monkeypatch):
 def test_a_run_or_a_file(project, tool, monkeypatch, name):
     monkeypatch.chdir(project)
     for arguments, message in (
-        ([], "name a RUN, such as output/NAME, or a YAML file with -c: one of them"),
-        (["output/run", "-c", "run.yml"], "one of them"),
+        ([], "name either a RUN, such as output/NAME, or a YAML file with -c"),
+        (["output/run", "-c", "run.yml"], "name either a RUN"),
         (["-o", "a=1", "output/run"], "output/run was taken for a KEY=VALUE of -o: RUN stands before -o"),
     ):
         code, log = tool(name, *arguments)

@@ -5,32 +5,21 @@ was killed goes on with what is missing when it is started again. Images that ca
 """
 
 import argparse
+from collections.abc import Sequence
 
-from ppdet.core.command_line import make_parser, one_line_errors, positive, run
+from ppdet.core.command_line import make_parser, one_line_errors, positive, run, score
 
 EXAMPLES = """examples:
-  python -m ppdet.deploy.batch --model_dir DIR --input photos --output detections
-  python -m ppdet.deploy.batch --model_dir DIR --input list.txt --image_dir /data --output out --threshold 0.5
-  python -m ppdet.deploy.batch --model_dir DIR --input s3://bucket/photos --output s3://bucket/detections
-  python -m ppdet.deploy.batch --model_dir DIR --input images.parquet --bytes_column image.bytes --output out
-  python -m ppdet.deploy.batch --model_dir DIR --input photos --output out --ray_address auto --workers 64
+  {program} --model_dir DIR --input photos --output detections
+  {program} --model_dir DIR --input list.txt --image_dir /data --output out --threshold 0.5
+  {program} --model_dir DIR --input s3://bucket/photos --output s3://bucket/detections
+  {program} --model_dir DIR --input images.parquet --bytes_column image.bytes --output out
+  {program} --model_dir DIR --input photos --output out --ray_address auto --workers 64
 """
 
 
-def share(text: str) -> float:
-    """Type of an option between 0 and 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, not {text!r}")
-    return value
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = make_parser(__doc__, EXAMPLES)
-    parser.prog = "python -m ppdet.deploy.batch"
+def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
+    parser = make_parser(__doc__, EXAMPLES, program)
     parser.add_argument("--model_dir", required=True, metavar="DIR", help="folder of the exported model")
     parser.add_argument(
         "--input",
@@ -47,7 +36,7 @@ def parse_arguments() -> argparse.Namespace:
     columns.add_argument("--path_column", metavar="NAME", help="Parquet column with image paths")
     columns.add_argument("--bytes_column", metavar="NAME", help="Parquet column with images; a.b: field b of column a")
     parser.add_argument("--name_column", metavar="NAME", help="with --bytes_column: column with the images' names")
-    parser.add_argument("--threshold", type=share, default=0.0, help="least score of a detection (default: 0, all)")
+    parser.add_argument("--threshold", type=score, default=0.0, help="least score of a detection (default: 0, all)")
     parser.add_argument("--workers", type=positive, help="default: as many as there is room for")
     parser.add_argument("--cpu_threads", type=positive, default=1, help="of each worker (default: 1)")
     parser.add_argument("--batch_size", type=positive, default=1, help="images per run of the model (default: 1)")
@@ -56,14 +45,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", type=str.lower, choices=("cpu", "gpu"), default="cpu", help="gpu: one per worker")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="default: the export's")
     parser.add_argument("--ray_address", help="of a Ray cluster, or auto (default: start Ray on this machine)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if arguments.name_column and not arguments.bytes_column:
         parser.error("--name_column goes with --bytes_column")
     return arguments
 
 
-def main() -> None:
-    arguments = parse_arguments()
+def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
+    arguments = parse_arguments(argv, program)
     with one_line_errors():
         from ppdet.deploy.batch.job import BatchJob, run_batch
 

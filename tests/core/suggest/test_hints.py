@@ -1,19 +1,19 @@
 """What other tools and PaddleDetection call things is answered with what there is here."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
+from ppdet.cli import train
 from ppdet.core.registry import components_of, is_component
 from ppdet.core.settings import SETTINGS, SLOTS
+from ppdet.core.shipped_configs import shipped_configs
 from ppdet.core.suggest.elsewhere import KINDS
 from ppdet.core.suggest.synonyms import TABLE, synonym
 from ppdet.core.workspace import load_config, merge_config
 
 ROOT = Path(__file__).resolve().parents[3]
 COCO = ROOT / "configs/fcos/fcos_r50_fpn_1x_coco.yml"
-sys.path.insert(0, str(ROOT / "tools"))
 
 # What somebody coming from another tool types, and the setting that does it here.
 TYPED = {
@@ -108,12 +108,9 @@ def test_what_others_call_it(text):
     assert "\n" not in str(error.value)
 
 
-def test_every_answer_exists(monkeypatch, capsys):
-    import train
-
-    monkeypatch.setattr(sys, "argv", ["train.py", "--help"])
+def test_every_answer_exists(capsys):
     with pytest.raises(SystemExit):
-        train.parse_arguments()
+        train.parse_arguments(["--help"])
     options = capsys.readouterr().out
     config = load_config(COCO)
     for ours in TABLE:
@@ -145,12 +142,9 @@ def test_every_answer_exists(monkeypatch, capsys):
         (["--config-file", "x"], "--config-file: here it is the option -c of tools/train.py"),
     ],
 )
-def test_options_of_other_tools(monkeypatch, capsys, option, hint):
-    import train
-
-    monkeypatch.setattr(sys, "argv", ["train.py", "-c", "x.yml", *option])
+def test_options_of_other_tools(capsys, option, hint):
     with pytest.raises(SystemExit):
-        train.parse_arguments()
+        train.parse_arguments(["-c", "x.yml", *option])
     assert f"unrecognized arguments: {' '.join(option)}; {hint}" in capsys.readouterr().err
 
 
@@ -210,24 +204,22 @@ def test_settings_without_effect_are_refused_where_somebody_sets_them_now(tmp_pa
 def test_files_without_their_folder_or_suffix(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     expected = {
-        "fcos_r50_fpn_1x_coco": "configs/fcos/fcos_r50_fpn_1x_coco.yml",
-        "fcos_r50_fpn_1x_coco.yml": "configs/fcos/fcos_r50_fpn_1x_coco.yml",
-        "fcos_r50_fpn_1x_coco.yaml": "configs/fcos/fcos_r50_fpn_1x_coco.yml",
         "configs/fcos_r50_fpn_1x_coco.yml": "configs/fcos/fcos_r50_fpn_1x_coco.yml",
         "configs/fcos/fcos_r50_fpn_1x_coco": "configs/fcos/fcos_r50_fpn_1x_coco.yml",
-        "fcos_r50_fpn_1x_cco": "configs/fcos/fcos_r50_fpn_1x_coco.yml",
-        "fcos_r18vd_bccd_sup010": "configs/semi_det/baseline/fcos_r18vd_bccd_sup010.yml",
     }
     for given, path in expected.items():
         with pytest.raises(ValueError) as error:
             load_config(given)
         assert str(error.value) == f"{given}: no such file; did you mean {path!r}?"
     monkeypatch.chdir(tmp_path)
-    Path("mine.yml").write_text("_BASE_: fcos_r50_fpn_1x_coco.yml\n")
+    Path("mine.yml").write_text("_BASE_: fcos_r50_fpn_1x_cco.yml\n")
+    where = r"\? \(ppdet config --configs lists the shipped ones\)$"
     with pytest.raises(
-        ValueError, match=r"mine\.yml:1: _BASE_: no such file 'fcos_r50_fpn_1x_coco\.yml'; did you mean '/"
+        ValueError, match=rf"mine\.yml:1: _BASE_: no such file .*; did you mean 'fcos_r50_fpn_1x_coco'{where}"
     ):
         load_config("mine.yml")
+    with pytest.raises(ValueError, match=rf"^fcos_r50_fpn_1x_cco: no such file; did you mean .*_1x_coco'{where}"):
+        load_config("fcos_r50_fpn_1x_cco")
     with pytest.raises(ValueError, match=r"^mine: no such file; did you mean 'mine\.yml'\?$"):
         load_config("mine")
     with pytest.raises(ValueError, match=r"^output/mine: cannot read file: Is a directory; did you mean "):
@@ -238,6 +230,23 @@ def test_files_without_their_folder_or_suffix(tmp_path, monkeypatch):
         load_config(ROOT / "configs/fcos")
     with pytest.raises(ValueError, match=r"^quite_another\.yml: no such file$"):
         load_config("quite_another.yml")
+
+
+def test_shipped_files_are_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert len(shipped_configs()) == len({path.name for path in shipped_configs().values()})
+    for name in ("fcos_r50_fpn_1x_coco", "fcos_r50_fpn_1x_coco.yml", "fcos_r50_fpn_1x_coco.yaml", COCO):
+        assert load_config(name).path == str(COCO)
+    assert load_config("fcos_r18vd_bccd_sup010").path == f"{ROOT}/configs/semi_det/baseline/fcos_r18vd_bccd_sup010.yml"
+    Path("mine.yml").write_text("_BASE_: fcos_r50_fpn_1x_coco\nepoch: 3\n")
+    assert load_config("mine.yml")["epoch"] == 3 and load_config("mine.yml").name == "mine"
+    # A file in the working directory comes first, and is not mistaken for the shipped one.
+    Path("fcos_r50_fpn_1x_coco.yml").write_text("epoch: 5\n")
+    assert load_config("fcos_r50_fpn_1x_coco.yml")["epoch"] == 5
+    with pytest.raises(
+        ValueError, match=r"^fcos_r50_fpn_1x_coco: no such file; did you mean 'fcos_r50_fpn_1x_coco.yml'"
+    ):
+        load_config("fcos_r50_fpn_1x_coco")
 
 
 @pytest.mark.parametrize(

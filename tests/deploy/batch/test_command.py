@@ -17,7 +17,7 @@ def test_help_and_mistakes(model, images, tmp_path):
     for change, message in (
         ({"--model_dir": str(tmp_path)}, "infer_cfg.yml: no such file"),
         ({"--input": str(tmp_path / "missing")}, "missing: no such file or folder"),
-        ({"--threshold": "2"}, "expected a number from 0 to 1"),
+        ({"--threshold": "2"}, "expected a score from 0 to 1"),
     ):
         arguments = [part for pair in {**options, **change}.items() for part in pair]
         run = subprocess.run([*COMMAND, *arguments], cwd=ROOT, capture_output=True, text=True)

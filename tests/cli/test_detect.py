@@ -1,6 +1,5 @@
-"""deploy/python/infer.py: what its options mean for the detector, image ids, and the benchmark."""
+"""`ppdet detect`: what its options mean for the detector, image ids, and the benchmark."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from toy import write_toy
 
+from ppdet.cli import detect
 from ppdet.deploy.benchmark import run_benchmark
 from ppdet.deploy.detector import Detector
 from ppdet.deploy.results import coco_image_ids
@@ -18,9 +18,6 @@ from ppdet.utils.errors import DataError, DeployError
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "deploy" / "python" / "infer.py"
-spec = importlib.util.spec_from_file_location("deploy_infer", SCRIPT)
-script = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(script)
 
 DEFAULTS = {
     "backend": "auto",
@@ -33,11 +30,10 @@ DEFAULTS = {
 }
 
 
-def options(monkeypatch, text):
-    monkeypatch.setattr(sys, "argv", ["infer.py", "--model_dir", "m", "--image_file", "i.jpg", *text.split()])
-    arguments = script.parse_arguments()
-    script.check_modes(arguments)
-    return script.detector_options(arguments)
+def options(text):
+    arguments = detect.parse_arguments(["--model_dir", "m", "--image_file", "i.jpg", *text.split()])
+    detect.check_modes(arguments)
+    return detect.detector_options(arguments)
 
 
 @pytest.mark.parametrize(
@@ -63,8 +59,8 @@ def options(monkeypatch, text):
         ),
     ],
 )
-def test_options(monkeypatch, text, expected):
-    assert options(monkeypatch, text) == {**DEFAULTS, **expected}
+def test_options(text, expected):
+    assert options(text) == {**DEFAULTS, **expected}
 
 
 @pytest.mark.parametrize(
@@ -85,23 +81,22 @@ def test_options(monkeypatch, text, expected):
         ("--coco_json a.json --save_results --run_benchmark", "--coco_json is for --save_results"),
     ],
 )
-def test_contradictions(monkeypatch, text, message):
+def test_contradictions(text, message):
     with pytest.raises(DeployError) as error:
-        options(monkeypatch, text)
+        options(text)
     assert message in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["--threshold 1.5", "--threshold x", "--batch_size 0", "--enable_mkldnn perhaps"])
-def test_values_out_of_range(monkeypatch, capsys, text):
+def test_values_out_of_range(capsys, text):
     with pytest.raises(SystemExit):
-        options(monkeypatch, text)
+        options(text)
     assert f"argument {text.split()[0]}: expected " in capsys.readouterr().err
 
 
-def test_cameras_are_numbers(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["infer.py", "--model_dir", "m", "--camera_id", "-1"])
+def test_cameras_are_numbers(capsys):
     with pytest.raises(SystemExit):
-        script.parse_arguments()
+        detect.parse_arguments(["--model_dir", "m", "--camera_id", "-1"])
     assert "expected the number of a camera" in capsys.readouterr().err
 
 

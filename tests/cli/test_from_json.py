@@ -1,4 +1,4 @@
-"""tools/from_json.py: what a train.json says is in the configuration, and what it cannot say there is named."""
+"""`ppdet from-json`: options of a train.json are in the configuration, and those without a counterpart are named."""
 
 import json
 
@@ -94,7 +94,7 @@ def test_mistakes_are_one_line(tmp_path, content, message):
 def test_nothing_is_overwritten(tmp_path):
     (tmp_path / "mine.yml").write_text("mine")
     result = run(tmp_path, "{}")
-    assert result.returncode == 2 and "is there already" in result.stderr
+    assert result.returncode == 2 and "exists already" in result.stderr
     assert (tmp_path / "mine.yml").read_text() == "mine"
 
 
