@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ppdet.core.shipped_configs import CONFIGS
 from ppdet.utils.disk.files import read_text
-from ppdet.utils.errors import UserError
+from ppdet.utils.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from ppdet.engine.predictor import Predictor
@@ -82,7 +82,6 @@ def find(name: str) -> Published:
     Raises:
         ZooError: no detector has this name.
     """
-    from ppdet.core.errors import nearest
 
     detectors = {detector.name: detector for detector in published()}
     if name not in detectors:

@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from ppdet.cli.commands import COMMANDS
+from ppdet.cli.commands import load as load_command
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -54,7 +54,7 @@ def load(file: str) -> ModuleType:
     """The module of the command that a file of tools/ or deploy/ runs, or the file itself."""
     name = re.search(r'run_command\("(.*)"\)', (ROOT / file).read_text(encoding="utf-8"))
     if name:
-        return importlib.import_module(COMMANDS[name[1]].module)
+        return load_command(name[1])
     spec = importlib.util.spec_from_file_location(f"command_{Path(file).stem}", ROOT / file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"acceptance"},
     {"cli"},
+    {"zoo"},
     {"engine"},
     {"deploy"},
     {"data", "modeling", "optimizer", "metrics", "visualize", "convert"},

@@ -73,11 +73,11 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
-        from ppdet.acceptance.check_registry import import_file, select
+        from ppdet.acceptance.check_registry import select
+        from ppdet.core.extensions import import_extensions
 
         if arguments.list:
-            for file in arguments.imports:
-                import_file(file)
+            import_extensions(arguments.imports)
             for check in select(arguments.only):
                 needs = f" (needs {', '.join(need.text for need in check.needs)})" if check.needs else ""
                 print(f"{check.name:32} {check.title}{needs}")

@@ -40,9 +40,11 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         from ppdet.engine.runtime import load_paddle, set_device
 
         load_paddle(announce=arguments.evaluate)
+        from ppdet.core.extensions import import_extensions
         from ppdet.engine.runs import analysis
         from ppdet.engine.runs.trained import folder_config
 
+        import_extensions(arguments.imports)
         if arguments.evaluate:
             configs = [folder_config(folder, arguments.config, arguments.opt) for folder in arguments.folders]
             set_device(configs[0])

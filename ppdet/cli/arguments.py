@@ -6,6 +6,8 @@ Those of commands that also exist below this package (`python -m ppdet.deploy.se
 import argparse
 import json
 
+from ppdet.core.command_line import add_import_argument
+
 
 def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add -c/--config, -o/--opt (any number of KEY=VALUE; it may be repeated) and --import."""
@@ -25,6 +27,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = Tr
         metavar="KEY=VALUE",
         help="override values of the file, for example: -o epoch=1 ResNet.depth=18 TrainReader.batch_size=4",
     )
+    add_import_argument(parser)
 
 
 def add_device_argument(parser: argparse.ArgumentParser) -> None:

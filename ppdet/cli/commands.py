@@ -3,11 +3,12 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import NamedTuple, NoReturn
 
 import ppdet
 from ppdet.core.command_line import called_as, make_parser, run
-from ppdet.core.errors import nearest
+from ppdet.utils.errors import nearest
 
 
 class Command(NamedTuple):
@@ -23,9 +24,6 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "quickstart": Command(
-        "ppdet.cli.quickstart", "train, export, run and evaluate a small detector on generated images (6 minutes)"
-    ),
     "train": Command(
         "ppdet.cli.train", "train a detector", "; -r auto continues the training run from its last checkpoint"
     ),
@@ -46,7 +44,6 @@ COMMANDS = {
     "convert": Command("ppdet.cli.convert", "convert weights of MMDetection, torchvision, FCOS_PLUS or detectron2"),
     "from-json": Command("ppdet.cli.from_json", 'convert a train.json of "FCOS in Pytorch" to a configuration'),
     "semi-split": Command("ppdet.cli.semi_split", "split annotations for semi-supervised training"),
-    "doctor": Command("ppdet.cli.doctor", "check this machine and installation, and say what is slow or missing"),
     "check-device": Command(
         "ppdet.acceptance.command",
         "test training and inference on a GPU, or another device, beside the CPU (10 minutes)",
@@ -80,5 +77,9 @@ def run_command(name: str, argv: Sequence[str] | None = None, program: str | Non
         argv: its arguments; None for those of the process.
         program: how it was called, for its help, such as "ppdet train"; None looks at the process.
     """
-    command = COMMANDS[name]
-    run(lambda: importlib.import_module(command.module).main(argv, program), command.after_stop)
+    run(lambda: load(name).main(argv, program), COMMANDS[name].after_stop)
+
+
+def load(name: str) -> ModuleType:
+    """Return the module of a command."""
+    return importlib.import_module(COMMANDS[name].module)

@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         from ppdet.engine.runtime import load_paddle
 
         load_paddle(announce=False)
+        from ppdet.core.extensions import import_extensions
         from ppdet.core.show import show
         from ppdet.core.workspace import load_config
 
+        import_extensions(arguments.imports)
         sys.stdout.write(show(load_config(arguments.config, arguments.opt)))

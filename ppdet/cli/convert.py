@@ -54,8 +54,10 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
 
         load_paddle(announce=False)
         choose("cpu", announce=False)  # weights are only read and written
+        from ppdet.core.extensions import import_extensions
         from ppdet.engine.weight_conversion import convert_file
 
+        import_extensions(arguments.imports)
         convert_file(
             arguments.source,
             arguments.to,

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ppdet.cli.arguments import add_slice_arguments
-from ppdet.core.command_line import flag, make_parser, one_line_errors, positive, score
+from ppdet.core.command_line import add_import_argument, flag, make_parser, one_line_errors, positive, score
 
 if TYPE_CHECKING:
     from ppdet.deploy.slicing import Slicing
@@ -47,6 +47,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     )
     parser.add_argument("--save_images", **boolean, default=True, help="draw pictures or a video (default: true)")
     parser.add_argument("--coco_json", metavar="FILE", help="COCO annotations with the image ids for bbox.json")
+    add_import_argument(parser)
 
     engine = parser.add_argument_group("engine")
     engine.add_argument("--device", type=str.lower, default="cpu", help="cpu, gpu, gpu:1, xpu, npu, ... (default: cpu)")
@@ -147,11 +148,13 @@ def check_modes(arguments: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
+        from ppdet.core.extensions import import_extensions
         from ppdet.deploy.slicing import slicing_of
 
         check_modes(arguments)
         slicing = slicing_of(arguments)
         options = detector_options(arguments)
+        import_extensions(arguments.imports)
         if arguments.video_file is not None or arguments.camera_id is not None:
             detect_in_video(arguments, options)
         else:

@@ -53,11 +53,13 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         from ppdet.engine.runtime import load_paddle, set_device
 
         load_paddle()
+        from ppdet.core.extensions import import_extensions
         from ppdet.engine.build import build_trained_model
         from ppdet.engine.distributed import collectives
         from ppdet.engine.evaluator import Evaluator
         from ppdet.engine.runs.trained import trained_config
 
+        import_extensions(arguments.imports)
         cfg = trained_config(arguments, "EvalReader", with_weights=not arguments.json_eval)
         set_device(cfg)
         with collectives.joined():

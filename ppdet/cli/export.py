@@ -58,10 +58,12 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         from ppdet.engine.runtime import load_paddle
 
         load_paddle()
+        from ppdet.core.extensions import import_extensions
         from ppdet.engine.device_choice import check_device
         from ppdet.engine.export.graph import export_model
         from ppdet.engine.runs.trained import trained_config
 
+        import_extensions(arguments.imports)
         cfg = trained_config(arguments, "TestReader")
         check_device(cfg)
         export_model(

@@ -58,9 +58,11 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         from ppdet.engine.runtime import load_paddle, set_device
 
         load_paddle()
+        from ppdet.core.extensions import import_extensions
         from ppdet.engine.predictor import Predictor
         from ppdet.engine.runs.trained import trained_config
 
+        import_extensions(arguments.imports)
         cfg = trained_config(arguments, "TestReader")
         set_device(cfg)
         predictor = Predictor(cfg)

@@ -45,10 +45,12 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
 
         load_paddle(announce=False)
         choose("cpu", announce=False)  # the numbers are the same on every device
+        from ppdet.core.extensions import import_extensions
         from ppdet.core.workspace import load_config
         from ppdet.engine.build import build_model
         from ppdet.engine.model_info import measure, table
 
+        import_extensions(arguments.imports)
         height, width = (-(-side // 32) * 32 for side in arguments.size)
         model = build_model(load_config(arguments.config, arguments.opt))
         try:

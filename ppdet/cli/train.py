@@ -89,6 +89,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         from ppdet.engine.runtime import load_paddle, set_device
 
         load_paddle()
+        from ppdet.core.extensions import import_extensions
         from ppdet.core.workspace import load_config
         from ppdet.engine.distributed import collectives
         from ppdet.engine.hooks.profiler import ProfilerHook, parse_options
@@ -97,6 +98,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         from ppdet.engine.training.dry_run import dry_run
         from ppdet.utils.disk.lock import LockedError
 
+        import_extensions(arguments.imports)
         cfg = load_config(arguments.config, overrides(arguments))
         hooks = []
         if arguments.profiler_options is not None:

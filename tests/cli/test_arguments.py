@@ -1,115 +1,16 @@
-"""tools/config.py and what the command lines of all tools share."""
+"""What several commands share on their command lines, and how `ppdet` finds a command."""
 
 import argparse
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from commands import execute
 
-from ppdet.cli.arguments import add_config_arguments
-from ppdet.core.command_line import one_line_errors
-from ppdet.core.config import read_config
-from ppdet.core.show import show
-from ppdet.utils.errors import ConfigError, UserError
-
-OWN = "; a component of your own needs --import FILE (docs/EXTENDING.md)"
+from ppdet.cli import commands
+from ppdet.cli.arguments import add_amp_argument, add_config_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
-FCOS_1X = "configs/fcos/fcos_r50_fpn_1x_coco.yml"
-
-
-def run_tool(*arguments):
-    command = [sys.executable, "tools/config.py", *arguments]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-
-
-def test_show_names_the_place_of_every_value(load):
-    config = load(
-        """architecture: ToyDetector
-num_classes: 3
-ToyHead:
-  loss: {alpha: 0.5}
-ToyReader:
-  transforms:
-  - ToyFlip:
-  - !ToyLoss {quality: iou}
-export: {nms: false}
-TrainDataset: !ToyDataSet {anno_path: a}
-""",
-        "ToyHead.nms=ToyFlip",
-    )
-    text = show(config)
-    squeezed = [" ".join(line.split()) for line in text.splitlines()]
-    for line in [
-        "architecture: ToyDetector # x.yml:1",
-        "loss: # x.yml:4",
-        "name: ToyLoss # x.yml:4",
-        "alpha: 0.5 # x.yml:4",
-        "quality: centerness # default",
-        "nms: ToyFlip # -o",
-        "num_classes: 3 # x.yml:2",
-        "# in_channels: list of int, given when it is built",
-        "- ToyFlip: # x.yml:7",
-        "prob: 0.5 # default",
-        "quality: iou # x.yml:8",
-        "nms: false # x.yml:9",
-        "benchmark: false # default",
-        "anno_path: a # x.yml:10",
-        "ToyBackbone: # default",
-        "return_idx: [1, 2, 3] # default",
-        "log_iter: 20 # default",
-    ]:
-        assert line in squeezed, line
-    Path("shown.yml").write_text(text)
-    again = read_config("shown.yml")
-    assert show_values(again) == show_values(config)
-    assert again.create("ToyDetector").head.__dict__.keys() == config.create("ToyDetector").head.__dict__.keys()
-
-
-def show_values(config):
-    lines = (line.split("#")[0].strip() for line in show(config).splitlines())
-    return sorted(line for line in lines if line)
-
-
-def test_config_tool_prints_the_merged_configuration():
-    result = run_tool(
-        "-c", FCOS_1X, "-o", "ResNet.depth=18", "num_classes=3", "-o", "LearningRate.schedulers.0.gamma=0.2"
-    )
-    assert (result.returncode, result.stderr) == (0, "")
-    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    for line in [
-        "depth: 18 # -o",
-        "gamma: 0.2 # -o",
-        "num_classes: 3 # -o",
-        "milestones: [8, 11] # configs/fcos/_base_/optimizer_1x.yml:10",
-        "device: auto # configs/runtime.yml:2",
-        "sqrt_score: false # default",
-    ]:
-        assert line in lines, line
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        (
-            "FCOSHed.num_shift=0",
-            "error: -o: FCOSHed: neither a component nor a global setting; did you mean 'FCOSHead'?" + OWN + "\n",
-        ),
-        (
-            "FCOSHead.centrness_on_reg=true",
-            "error: -o: FCOSHead.centrness_on_reg: FCOSHead has no parameter 'centrness_on_reg'; "
-            "did you mean 'centerness_on_reg'?\n",
-        ),
-    ],
-)
-def test_mistakes_are_one_line(override, message):
-    result = execute("tools/config.py", "-c", FCOS_1X, "-o", override)
-    assert (result.returncode, result.stdout, result.stderr) == (2, "", message)
-
 
 NEW_MODULES = """
 import sys
@@ -143,26 +44,47 @@ def test_arguments():
     arguments = parser.parse_args(["-c", "x.yml", "-o", "a=1", "b=2", "-o", "c=3"])
     assert (arguments.config, arguments.opt) == ("x.yml", ["a=1", "b=2", "c=3"])
     assert parser.parse_args(["--config", "x.yml"]).opt == []
+    add_amp_argument(parser, "amp")
+    assert parser.parse_args(["-c", "x.yml", "--amp", "-o", "a=1"]).opt == ["amp=true", "a=1"]
+
+
+def ppdet(*arguments):
+    """What `python -m ppdet` ends with."""
+    return subprocess.run([sys.executable, "-m", "ppdet", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_help_has_a_line_for_each_command():
+    """And loads none of them."""
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "ppdet", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0 and result.stdout.startswith("usage: python -m ppdet ")
+    for name, command in commands.COMMANDS.items():
+        assert f"  {name} " in result.stdout and command.summary in result.stdout
+    imported = {line.rsplit("|", 1)[1].strip() for line in result.stderr.splitlines()}
+    assert "argparse" in imported
+    assert not imported & {"paddle", "numpy", "cv2", "yaml", "ppdet.cli.train"}
 
 
 @pytest.mark.parametrize(
-    ("error", "line"),
+    ("arguments", "code", "said"),
     [
-        (ConfigError("x.yml:1: a: wrong"), "error: x.yml:1: a: wrong\n"),
-        (
-            FileNotFoundError(2, "No such file or directory", "a.jpg"),
-            "error: a.jpg: No such file or directory\n",
-        ),
-        (UserError("two\nlines"), "error: two lines\n"),
+        (["trian"], 2, "there is no command 'trian'; did you mean 'train'? (python -m ppdet --help lists them)"),
+        ([], 2, "the following arguments are required: COMMAND"),
+        (["--version"], 0, "ppdet "),
+        (["train"], 2, "usage: python -m ppdet train "),
+        (["config", "-c", "none.yml"], 2, "error: none.yml: no such file"),
     ],
 )
-def test_mistakes_of_the_user_end_with_one_line(error, line, capsys):
-    with pytest.raises(SystemExit) as end, one_line_errors():
-        raise error
-    assert end.value.code == 2
-    assert capsys.readouterr().err == line
+def test_the_program_itself(arguments, code, said):
+    result = ppdet(*arguments)
+    assert result.returncode == code and said in result.stdout + result.stderr
 
 
-def test_defects_keep_their_traceback():
-    with pytest.raises(ZeroDivisionError), one_line_errors():
-        raise ZeroDivisionError
+@pytest.mark.parametrize("name", commands.COMMANDS)
+def test_the_help_of_a_command_shows_how_it_was_called(name, capsys):
+    with pytest.raises(SystemExit):
+        commands.load(name).main(["--help"], f"ppdet {name}")
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: ppdet {name} ") and f"\n  ppdet {name}" in text
+    assert "{program}" not in text and "%(" not in text

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ppdet.core.command_line import one_line_errors
+from ppdet.utils.errors import ConfigError, UserError
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import ctypes, os, signal, sys, time
@@ -123,3 +126,26 @@ def test_loading_keeps_handlers_of_programs_that_have_none_of_ours():
     code += "signal.signal(signal.SIGTERM, lambda *_: None)\nassert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL"
     code += "\nassert not any('RestoreHandlers' in repr(finder) for finder in sys.meta_path)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ConfigError("x.yml:1: a: wrong"), "error: x.yml:1: a: wrong\n"),
+        (
+            FileNotFoundError(2, "No such file or directory", "a.jpg"),
+            "error: a.jpg: No such file or directory\n",
+        ),
+        (UserError("two\nlines"), "error: two lines\n"),
+    ],
+)
+def test_mistakes_of_the_user_end_with_one_line(error, line, capsys):
+    with pytest.raises(SystemExit) as end, one_line_errors():
+        raise error
+    assert end.value.code == 2
+    assert capsys.readouterr().err == line
+
+
+def test_defects_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError), one_line_errors():
+        raise ZeroDivisionError
