@@ -98,7 +98,7 @@ def test_names_and_overwrite(project, tool, monkeypatch):
     code, log = tool("train", "-c", "run.yml", "--name", "a/b")
     assert code == 2 and log.splitlines()[-1].startswith("error: -o: run_name: expected the name of a folder")
     code, log = tool("train", "-c", "run.yml", "-r", "auto", "--overwrite")
-    assert code == 2 and "--resume auto goes on with the run that is there: leave --overwrite out" in log
+    assert code == 2 and "--resume auto continues the run in the folder: leave --overwrite out" in log
 
 
 @pytest.mark.parametrize("name", ["eval", "export_model"])
@@ -106,7 +106,7 @@ def test_a_run_or_a_file(project, tool, monkeypatch, name):
     monkeypatch.chdir(project)
     for arguments, message in (
         ([], "name either a RUN, such as output/NAME, or a YAML file with -c"),
-        (["output/run", "-c", "run.yml"], "name either a RUN"),
+        (["output/run", "-c", "run.yml"], "or a YAML file with -c"),
         (["-o", "a=1", "output/run"], "output/run was taken for a KEY=VALUE of -o: RUN stands before -o"),
     ):
         code, log = tool(name, *arguments)
