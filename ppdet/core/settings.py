@@ -113,6 +113,16 @@ SETTINGS = {
         "imports nothing; those of a file and of its bases add up",
     ),
     "metric": Setting(Literal["COCO"], "COCO", "how detections are judged"),
+    "eval_metrics": Setting(
+        list[Any],
+        [],
+        "metrics of your own that each evaluation computes beside COCO's numbers: registered classes derived from "
+        "ppdet.metrics.EvalMetric, such as [MyMetric, {name: MyOtherMetric, iou: 0.75}]",
+        holds_components=True,
+    ),
+    "best_by": Setting(
+        str, "AP", "the number of the evaluation that chooses best_model, higher being better, such as AP50"
+    ),
     "num_classes": Setting(int, 80, "number of object classes, shared by the components that need it", minimum=1),
     "input_size": Setting(
         int | list[int] | None,

@@ -14,6 +14,7 @@ from paddle import Tensor, nn
 from tqdm import tqdm
 
 from ppdet.core.config import Config
+from ppdet.core.contracts import require_instance
 from ppdet.data.classes import Classes, listed
 from ppdet.data.image_size import image_size
 from ppdet.data.loading.reader import BaseReader
@@ -24,10 +25,11 @@ from ppdet.engine.distributed import collectives
 from ppdet.engine.training.data_warnings import is_same_file, warn_of_data, warn_of_leaks
 from ppdet.engine.training.precision import Precision
 from ppdet.metrics.coco_metric import COCOMetric
+from ppdet.metrics.eval_metric import EvalMetric, compute_own
 from ppdet.modeling.folding import UnchangedNorms
 from ppdet.utils import device
 from ppdet.utils.disk.files import read_text
-from ppdet.utils.errors import DataError, ImageError
+from ppdet.utils.errors import ConfigError, DataError, ImageError
 from ppdet.utils.formats.annotation_kinds import describe_json
 from ppdet.utils.formats.coco_file import shown
 from ppdet.utils.logger import get_logger, is_watched
@@ -85,9 +87,13 @@ class Evaluator:
                 category_ids=self.dataset.category_ids,
                 class_names=self.dataset.class_names,
                 classwise=classwise,
+                records=self.dataset.records,
             )
         except ValueError as error:
             raise DataError(str(error)) from None
+        self.own_metrics = cfg.create("eval_metrics")
+        for index, own in enumerate(self.own_metrics):
+            require_instance(own, EvalMetric, f"eval_metrics.{index}")
 
     @paddle.no_grad()
     def __call__(self, model: nn.Layer) -> dict[str, float] | None:
@@ -150,6 +156,13 @@ class Evaluator:
         numbers = self.metric.compute()
         for line in self.metric.table().splitlines():
             logger.info("%s", line)
+        for own in self.own_metrics:
+            more = compute_own(own, self.metric)
+            if more.keys() & numbers.keys():
+                taken = ", ".join(sorted(more.keys() & numbers.keys()))
+                raise ConfigError(f"eval_metrics: {type(own).__name__} gives numbers that another metric has: {taken}")
+            logger.info("%s: %s", type(own).__name__, ", ".join(f"{name} {value:.4g}" for name, value in more.items()))
+            numbers.update(more)
         return numbers
 
     def evaluate_file(self) -> dict[str, float]:

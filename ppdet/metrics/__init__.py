@@ -1,5 +1,9 @@
-"""How good the detections are. pycocotools and faster-coco-eval are imported when a metric is computed."""
+"""COCO's numbers of detections, and the base class of metrics of one's own.
+
+pycocotools and faster-coco-eval are imported when a metric is computed.
+"""
 
 from ppdet.metrics.coco_metric import COCOMetric
+from ppdet.metrics.eval_metric import EvalMetric, EvaluatedImage
 
-__all__ = ["COCOMetric"]
+__all__ = ["COCOMetric", "EvalMetric", "EvaluatedImage"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from ppdet.metrics.coco_backend import BACKENDS, choose_backend, run_backend
 from ppdet.metrics.coco_statistics import STATISTICS, mean
-from ppdet.metrics.coco_truth import DETECTION, fit_to_images, load_ground_truth, read_results
+from ppdet.metrics.coco_truth import DETECTION, fit_to_images, load_ground_truth, read_results, truth_of_records
 from ppdet.utils.disk.files import write_json
 from ppdet.utils.formats.coco_file import LARGEST_ID
 from ppdet.utils.logger import get_logger
@@ -32,7 +32,9 @@ class COCOMetric:
     outside of them are left out, which a warning counts; the others are as they stand in the file.
 
     Args:
-        anno_path: COCO annotation file (json). Without "annotations" every number is -1 (undefined).
+        anno_path: COCO annotation file (json). Without "annotations" every number is -1 (undefined). None: the boxes in
+            `records` are the annotations.
+        records: records of a data set with boxes, as `truth_of_records` reads them; used only without anno_path.
         category_ids: COCO category id of each class index.
         class_names: name of each class index.
         classwise: let `table` end with the AP of each class.
@@ -46,11 +48,12 @@ class COCOMetric:
     def __init__(
         self,
         *,
-        anno_path: str | Path,
+        anno_path: str | Path | None,
         category_ids: Sequence[int],
         class_names: Sequence[str],
         classwise: bool = False,
         backend: str | None = None,
+        records: Sequence[dict] = (),
     ) -> None:
         if len(category_ids) == 0 or len(category_ids) != len(class_names):
             raise ValueError(
@@ -59,14 +62,19 @@ class COCOMetric:
             )
         if backend is not None and backend not in BACKENDS:
             raise ValueError(f"COCOMetric: backend is {backend!r}, expected one of {', '.join(BACKENDS)} or None")
-        self.anno_path = Path(anno_path)
+        self.source = str(anno_path or "the data set")  # of the annotations, for messages
         self.category_ids = [int(i) for i in category_ids]
         if max(map(abs, self.category_ids)) > LARGEST_ID:
             raise ValueError("COCOMetric: expected category_ids of at most 64 bits")
         self.class_names = [str(name) for name in class_names]
         self.classwise = classwise
         self.backend = choose_backend(backend)
-        image_ids, self._truth = load_ground_truth(self.anno_path)
+        self._records = records
+        self._truth: np.ndarray | None = None  # None: it is taken from the records, which may be renumbered later
+        if anno_path is None:
+            image_ids = [record["im_id"].item() for record in records]
+        else:
+            image_ids, self._truth = load_ground_truth(anno_path)
         self._known = set(image_ids)
         self._parts: list[np.ndarray]  # of `detections`
         self._seen: dict[int, Size | None]  # evaluated image ids, in order
@@ -206,6 +214,11 @@ class COCOMetric:
             for name, category in zip(self.class_names, self.category_ids)
         ]
 
+    def ground_truth(self) -> np.ndarray:
+        """Return (K,) of coco_truth.TRUTH: the annotations that detections are compared with, clipped to the images."""
+        self._evaluate()
+        return self._fitted
+
     def table(self) -> str:
         """Return the twelve lines that COCO users know, after a line on what was evaluated and by what."""
         numbers = self.compute()
@@ -245,7 +258,7 @@ class COCOMetric:
         wrong = rows[:, 0] >= len(self.category_ids)
         if wrong.any():
             raise ValueError(
-                f"image {image_ids[wrong][0]}: a detection of class {int(rows[wrong, 0][0])}, but {self.anno_path} has "
+                f"image {image_ids[wrong][0]}: a detection of class {int(rows[wrong, 0][0])}, but {self.source} has "
                 f"{len(self.category_ids)} classes: num_classes does not fit the data set"
             )
         found = np.zeros(len(rows), dtype=DETECTION)
@@ -265,7 +278,7 @@ class COCOMetric:
             unknown = [i for i in self._seen if i not in self._known]
             if unknown:
                 raise ValueError(
-                    f"{self.anno_path}: image id {unknown[0]} is not in the file ({len(unknown)} of "
+                    f"{self.source}: image id {unknown[0]} is not in it ({len(unknown)} of "
                     f"{len(self._seen)} evaluated images): expected the annotations of the evaluated images"
                 )
             if self._left_out:
@@ -284,12 +297,13 @@ class COCOMetric:
 
     def _fit(self) -> np.ndarray:
         """The truth, clipped to the images that were read; a warning says so, once where nothing changes."""
-        truth, *clipped = fit_to_images(self._truth, self.sizes)
+        truth = truth_of_records(self._records, self.category_ids) if self._truth is None else self._truth
+        truth, *clipped = fit_to_images(truth, self.sizes)
         if clipped[0] and clipped != self._clipped:
             logger.warning(
                 "%s: %d boxes reach beyond their images and are evaluated clipped to these, %d lie outside and are "
                 "left out, as in training",
-                self.anno_path,
+                self.source,
                 clipped[0] - clipped[1],
                 clipped[1],
             )

@@ -1,5 +1,6 @@
 """What COCO's evaluation compares: annotations, and results that are in a file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +38,30 @@ def load_ground_truth(path: str | Path) -> tuple[list[int], np.ndarray]:
         truth["area"] = np.where(np.isnan(found.area), found.xywh[:, 2] * found.xywh[:, 3], found.area)
     truth["iscrowd"] = found.crowd
     return image_ids, truth[(found.image >= 0) & np.isfinite(found.xyxy).all(axis=1)]
+
+
+def truth_of_records(records: Sequence[dict], category_ids: Sequence[int]) -> np.ndarray:
+    """Take the ground truth, (M,) TRUTH, from the records of a data set.
+
+    Args:
+        records: dicts with `im_id`, and, where there are boxes, `gt_bbox`, `gt_class` and optionally `is_crowd`, as
+            `ppdet.data.sources.DetectionDataset` describes them. Of repeated ids the first one counts.
+        category_ids: the category id of each class.
+    """
+    by_id: dict[int, dict] = {}
+    for record in records:
+        by_id.setdefault(record["im_id"].item(), record)
+    parts = []
+    for image, record in by_id.items():
+        boxes = np.asarray(record.get("gt_bbox", np.empty((0, 4))), dtype=np.float64)
+        part = np.zeros(len(boxes), dtype=TRUTH)
+        part["image_id"] = image
+        part["category_id"] = np.array(category_ids)[record.get("gt_class", np.empty(0, int)).reshape(-1)]
+        part["bbox"] = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+        part["area"] = part["bbox"][:, 2] * part["bbox"][:, 3]
+        part["iscrowd"] = record.get("is_crowd", np.zeros(len(boxes))).reshape(-1).astype(bool)
+        parts.append(part)
+    return np.concatenate([np.empty(0, TRUTH), *parts])
 
 
 class Fitted(NamedTuple):

@@ -131,11 +131,6 @@ class COCODataSet(DetectionDataset):
     def _annotations(self, content: dict[str, Any]) -> list:
         return [] if content.get("annotations") is None else content["annotations"]
 
-    def _renumber(self, new: np.ndarray) -> None:
-        for record in {id(record): record for record in self.records}.values():  # repeated ones are one object
-            if "gt_class" in record:
-                record["gt_class"] = new[record["gt_class"]]
-
     def _record(self, i: int, images: "_Images", boxes: "Boxes", data_fields: Sequence[str]) -> dict:
         record = {
             "im_id": np.array([images.ids[i]], dtype=np.int64),

@@ -10,34 +10,40 @@ from ppdet.utils.shipped_data import how_to_get
 
 
 class DetectionDataset:
-    """A list of records and the classes they speak of.
+    """Base class of data sets: a list of records, one for each image, and the classes of their boxes.
+
+    A subclass sets `records`, `class_names` and `category_ids` in its constructor; the rest has defaults.
 
     Attributes:
-        records: one dict per image: `im_id` (1,) int64, `im_file` absolute path, `h`, `w` pixels (where
-            known); where the data set has boxes and was asked for them, `gt_bbox` (M, 4) float32
-            x1, y1, x2, y2 in pixels, `gt_class` (M, 1) int32 from 0, `is_crowd` (M, 1) int32.
-            Transforms replace a record's arrays in their own copy of the dict; nothing may write into them.
-        class_names: name of class 0, 1, …; category_ids: the COCO category id of class 0, 1, …
-        has_category_ids: false where the classes come from a plain list of names; category_ids are 0, 1, … then.
-        anno_path: absolute path of the annotation file, or None.
-        findings: what looks wrong in that file, a sentence each, for those who build a data set to tell.
+        records: one dict for each image, with `im_id`, an array (1,) of int64 that no other image has, and `im_file`,
+            the image's path. Optional are `h` and `w`, its height and width in pixels. Labelled images also have
+            `gt_bbox` (M, 4) float32, x1, y1, x2, y2 in pixels, `gt_class` (M, 1) int32 from 0, and, optionally,
+            `is_crowd` (M, 1) int32, 1 for a box around a group of objects. Transforms replace arrays in their own copy
+            of the dict; nothing may write into the arrays.
+        class_names: the name of each class, in the order of the numbers in `gt_class`.
+        category_ids: the COCO category id of each class, which results are written with, such as [1, 2, 3].
+        has_category_ids: false if `category_ids` only counts the names of a plain list: 0, 1, 2, …
+        anno_path: absolute path of the COCO annotation file that evaluation compares with. None: it compares with the
+            boxes in `records`.
+        findings: sentences about what looks wrong in the data; training and evaluation log them as warnings.
     """
 
     records: list[dict]
     class_names: list[str]
     category_ids: list[int]
     has_category_ids: bool = True
-    anno_path: str | None
+    anno_path: str | None = None
     findings: Sequence[str] = ()
 
     def __len__(self) -> int:
+        """The number of records."""
         return len(self.records)
 
     def use_classes(self, names: Sequence[str]) -> None:
-        """Number the classes in the order of `names`: those of the data set, each once, in any order.
+        """Number the classes in the order of `names`, which are those of the data set, each once, in any order.
 
         Raises:
-            ValueError: they are others.
+            ValueError: `names` has other names.
         """
         if list(names) == self.class_names:
             return
@@ -49,7 +55,58 @@ class DetectionDataset:
         self._renumber(np.argsort(order).astype(np.int32))
 
     def _renumber(self, new: np.ndarray) -> None:
-        """Class i is class new[i] from now on: change the records that have classes."""
+        """Make class i class new[i] in all records."""
+        for record in {id(record): record for record in self.records}.values():  # a repeated record is one object
+            if "gt_class" in record:
+                record["gt_class"] = new[record["gt_class"]]
+
+
+def check_records(dataset: DetectionDataset, place: str) -> None:
+    """Check every record against the description of `DetectionDataset.records`; meant for data sets from outside.
+
+    Args:
+        place: where a configuration names the data set, such as "TrainDataset".
+
+    Raises:
+        DataError: a record has another form. The message names it, and what was expected.
+    """
+    ids = set()
+    for number, record in enumerate(dataset.records):
+        problem = _problem(record, len(dataset.class_names)) if isinstance(record, dict) else "is no dict"
+        if problem:
+            what = type(dataset).__name__
+            raise DataError(f"{place}: record {number} of {what} {problem} (docs/EXTENDING.md)")
+        ids.add(record["im_id"].item())
+    files = {record["im_file"] for record in dataset.records}
+    if len(ids) < len(files):
+        raise DataError(f"{place}: {len(files)} images share {len(ids)} values of im_id: each needs its own")
+
+
+def _problem(record: dict, class_count: int) -> str:
+    """What is wrong with a record; "" if nothing is."""
+    boxes = record.get("gt_bbox")
+    count = len(boxes) if isinstance(boxes, np.ndarray) else 0
+    fields = {
+        "im_id": ((1,), np.int64),
+        "gt_bbox": ((count, 4), np.float32),
+        "gt_class": ((count, 1), np.int32),
+        "is_crowd": ((count, 1), np.int32),
+    }
+    for name, (shape, dtype) in fields.items():
+        value = record.get(name)
+        if value is None and name != "im_id":
+            continue
+        if not isinstance(value, np.ndarray) or value.shape != shape or value.dtype != dtype:
+            shown = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else repr(value)
+            return f"has {name} {shown:.60}; expected a NumPy array {shape} of {dtype.__name__}"
+    if not isinstance(record.get("im_file"), str):
+        return f"has im_file {record.get('im_file')!r}; expected the path of an image, as text"
+    if ("gt_bbox" in record) != ("gt_class" in record):
+        return "has only one of gt_bbox and gt_class; expected both or neither"
+    classes = record.get("gt_class", np.zeros(0))
+    if ((classes < 0) | (classes >= class_count)).any():
+        return f"has gt_class {classes.max()}; expected 0 to {class_count - 1}, the places in class_names"
+    return ""
 
 
 def join_path(folder: str | None, path: str | None) -> str:

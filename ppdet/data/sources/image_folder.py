@@ -47,7 +47,6 @@ class ImageFolder(DetectionDataset):
     ) -> None:
         self.image_dir = join_path(dataset_dir, image_dir) if dataset_dir or image_dir else None
         self.sample_num = sample_num
-        self.anno_path = None
         self.category_ids, self.class_names = self._read_classes(dataset_dir, anno_path)
         self._records: list[dict] | None = None
 
@@ -56,6 +55,9 @@ class ImageFolder(DetectionDataset):
         if self._records is None:
             self.set_images(self._scan())
         return self._records
+
+    def _renumber(self, new: np.ndarray) -> None:
+        """Nothing to do: the records have no classes. They need not even be listed yet."""
 
     def set_images(self, paths: Sequence[str]) -> None:
         """Detect on these files, in this order; they get the image ids 0, 1, …

@@ -12,7 +12,7 @@ from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook, hook_states
 from ppdet.engine.runs.run_folder import BEST
 from ppdet.engine.training.guard import DivergedError
-from ppdet.utils.errors import UserError
+from ppdet.utils.errors import ConfigError, UserError, nearest
 from ppdet.utils.logger import get_logger
 from ppdet.utils.process.stop import StopRequests
 
@@ -155,10 +155,14 @@ class CheckpointHook(Hook):
     def note(self, trainer: object, epoch: int, name: str, numbers: dict[str, float] | None) -> None:
         if numbers is not None:
             trainer.call("after_evaluation", numbers)
-            ap = numbers["AP"]
+            best_by = trainer.cfg["best_by"]
+            if best_by not in numbers:
+                raise ConfigError(f"best_by: the evaluation has no number {best_by!r}{nearest(best_by, numbers)}")
+            ap = numbers[best_by]
             trainer.history.append([epoch + 1, ap])
             best = max((v for v in (trainer.best_ap, self.unsaved and self.unsaved[0]) if v is not None), default=None)
-            logger.info("AP after epoch %d: %.3f, best: %.3f", epoch + 1, ap, ap if best is None else max(ap, best))
+            highest = ap if best is None else max(ap, best)
+            logger.info("%s after epoch %d: %.3f, best: %.3f", best_by, epoch + 1, ap, highest)
             if best is None or ap > best:
                 self.keep_best(trainer, ap, (trainer.ema or trainer.model).state_dict())
         try:
@@ -181,7 +185,8 @@ class CheckpointHook(Hook):
         if self.unsaved:
             self.keep_best(trainer, *self.unsaved)
         if trainer.history:
-            logger.info("AP by epoch: %s", ", ".join(f"{epoch}: {ap:.3f}" for epoch, ap in trainer.history))
+            values = ", ".join(f"{epoch}: {value:.3f}" for epoch, value in trainer.history)
+            logger.info("%s by epoch: %s", trainer.cfg["best_by"], values)
         final = trainer.output / f"{LAST}{WEIGHTS[trainer.folder.weights_format]}"
         if collectives.rank() == 0 and final.exists():
             logger.info("weights: %s", final)

@@ -1,0 +1,99 @@
+"""The base class of evaluation metrics of one's own, which are computed beside COCO's numbers."""
+
+import math
+from collections.abc import Iterator, Sequence
+from numbers import Real
+from typing import NamedTuple
+
+import numpy as np
+
+from ppdet.metrics.coco_metric import COCOMetric
+from ppdet.utils.errors import ConfigError
+
+
+class EvaluatedImage(NamedTuple):
+    """The detections in an image, and its annotated boxes. Coordinates are x1, y1, x2, y2 in pixels of the image.
+
+    image_id: its `im_id` in the data set.
+    detections: (M, 6) float64 [class from 0, score, x1, y1, x2, y2], in the order in which the detector gave them.
+    boxes: (K, 4) float64.
+    classes: (K,) int64 from 0, one for each of `boxes`.
+    is_crowd: (K,) bool; true for a box around a group of objects, in which detections do not count as wrong.
+    """
+
+    image_id: int
+    detections: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+    is_crowd: np.ndarray
+
+
+class EvalMetric:
+    """Base class of metrics of one's own.
+
+    Derive a class, decorate it with `@register`, and name it in YAML: `eval_metrics: [MyMetric]`. Each evaluation calls
+    its methods in this order: `begin`, `update` for each image, `result`. It does so on rank 0 alone, with the
+    detections of all ranks.
+    """
+
+    def begin(self, class_names: Sequence[str]) -> None:
+        """Called when an evaluation begins: forget the images of the one before."""
+        raise NotImplementedError
+
+    def update(self, image: EvaluatedImage) -> None:
+        """Called once for each evaluated image."""
+        raise NotImplementedError
+
+    def result(self) -> dict[str, float]:
+        """Called last: return numbers by name.
+
+        They appear in the log, in history.jsonl and on the boards beside COCO's. `best_by: NAME` chooses best_model by
+        one of them, for which higher must be better. NaN and infinity become -1, which means undefined, as in COCO's.
+        """
+        raise NotImplementedError
+
+
+def compute_own(metric: EvalMetric, detections: COCOMetric) -> dict[str, float]:
+    """The numbers of a metric for the images that a COCOMetric has collected.
+
+    Raises:
+        ConfigError: what the metric returned is not a mapping of names to numbers.
+    """
+    metric.begin(list(detections.class_names))
+    for image in evaluated_images(detections):
+        metric.update(image)
+    numbers, what = metric.result(), type(metric).__name__
+    is_text_to_number = isinstance(numbers, dict) and all(
+        isinstance(name, str) and isinstance(value, Real) for name, value in numbers.items()
+    )
+    if not is_text_to_number:
+        raise ConfigError(
+            f"eval_metrics: {what}.result() returned {numbers!r:.80}; expected numbers by name, as a dict"
+        )
+    return {name: float(value) if math.isfinite(value) else -1.0 for name, value in numbers.items()}
+
+
+def evaluated_images(collected: COCOMetric) -> Iterator[EvaluatedImage]:
+    """Yield each image that a COCOMetric has collected, with its annotated boxes clipped to the image."""
+    rows, truth = collected.detections, collected.ground_truth()
+    class_of = {category: index for index, category in enumerate(collected.category_ids)}
+    truth = truth[np.isin(truth["category_id"], list(class_of))]
+    rows, truth = (part[np.argsort(part["image_id"], kind="stable")] for part in (rows, truth))
+    for image in collected.image_ids:
+        found, annotated = (
+            part[np.searchsorted(part["image_id"], image) : np.searchsorted(part["image_id"], image, "right")]
+            for part in (rows, truth)
+        )
+        classes = [class_of[category] for category in found["category_id"].tolist()]
+        yield EvaluatedImage(
+            image,
+            np.column_stack([np.array(classes, dtype=np.float64), found["score"], corners(found["bbox"])]),
+            corners(annotated["bbox"]),
+            np.array([class_of[category] for category in annotated["category_id"].tolist()], dtype=np.int64),
+            annotated["iscrowd"],
+        )
+
+
+def corners(boxes: np.ndarray) -> np.ndarray:
+    """Boxes (M, 4) x1, y1, x2, y2 of boxes x, y, width, height."""
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
