@@ -39,7 +39,7 @@ def agreement(cfg: object, exported: Path, images: list[str], size: str) -> list
     from ppdet.engine.predictor import Predictor
 
     expected = [with_area(rows) for _, rows in sorted(Predictor(cfg).detect(images), key=lambda item: item[0])]
-    nms = cfg.create(cfg["architecture"]).fcos_head.nms
+    nms = cfg.create(cfg["architecture"]).nms
     rows = []
     for backend, precision in RUNS:
         detector = Detector(exported, backend, precision=precision)

@@ -17,12 +17,13 @@ EXAMPLES = """examples:
 """
 # From images to losses and detections, in the order in which data flows.
 FCOS = (
+    "modeling/architectures/base.py",
     "modeling/architectures/fcos.py",
     "modeling/heads/fcos_head.py",
-    "modeling/heads/towers.py",
     "utils/locations.py",
     "data/transforms/targets.py",
     "modeling/losses/fcos_loss.py",
+    "modeling/heads/decoding.py",
     "modeling/nms.py",
 )
 LAYOUT = {

@@ -37,14 +37,14 @@ def set_candidates(model: object, images: object, count: int) -> int:
     """Move the bias of the class scores until about `count` scores pass the threshold; return how many do."""
     import paddle
 
-    threshold = model.fcos_head.nms.score_threshold
+    threshold = model.nms.score_threshold
     low, high = -20.0, 20.0
     bias = model.fcos_head.fcos_head_cls.bias
     maps = model.predict_maps(images)
     logits = [level - bias.reshape([1, -1, 1, 1]) for level in maps.logits]
     for _ in range(30):
         middle = (low + high) / 2
-        _, scores = model.fcos_head.decode(maps._replace(logits=[level + middle for level in logits]))
+        scores = model.fcos_head.decode(maps._replace(logits=[level + middle for level in logits])).scores
         passing = int((scores > threshold).sum())
         low, high = (middle, high) if passing < count else (low, middle)
     bias.set_value(paddle.full_like(bias, low))
@@ -108,7 +108,7 @@ def measure(name: str, arguments: argparse.Namespace, folder: Path) -> list[list
         "dynamic, network alone": lambda: model.predict_maps(batch["image"]),
         "dynamic": lambda: model(batch),
         "post-processing of candidates": lambda: model.detect(maps, batch["scale_factor"], batch["im_shape"]),
-        "post-processing of all locations": lambda: model.fcos_head.nms(*model.decode(maps, batch["scale_factor"])),
+        "post-processing of all locations": lambda: model.nms(*model.decode(maps, batch["scale_factor"])),
     }
     stages["paddle fp32, network alone"] = partial(engines(bare, False)["paddle fp32"], arrays)
     for key, engine in engines(whole, arguments.no_onednn).items():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import paddle
 
-from ppdet.modeling.heads.fcos_head import DenseMaps
+from ppdet.modeling.architectures.base import DenseMaps
 
 
 def as_tensors(maps: Sequence[Sequence[np.ndarray]]) -> DenseMaps:

@@ -49,12 +49,13 @@ def test_boxes(name):
 def test_detections(name):
     head = recipe(name, "ResNet.depth=18", "ResNet.groups=1", "ResNet.base_width=64").create("FCOS").fcos_head
     threshold = None if name == TORCHVISION else 0.05
-    assert (head.class_threshold, head.level_top_k, head.nms.keep_top_k) == (threshold, 1000, 100)
+    decoder = head.decoder
+    assert (decoder.class_threshold, decoder.level_top_k, head.nms.keep_top_k) == (threshold, 1000, 100)
     assert head.nms.score_threshold == (0.2 if name == TORCHVISION else 0.0) and head.nms.nms_top_k == -1
     assert head.nms.nms_threshold == (0.5 if name in MMDET else 0.6)
-    assert head.sqrt_score == (name in PLUS or name == TORCHVISION)
-    assert head.level_top_k_of == ("locations" if name in (*MMDET, *TRICKS) else "classes")
-    assert head.clip_boxes and head.last_pixel == (name in PLUS)
+    assert decoder.sqrt_score == (name in PLUS or name == TORCHVISION)
+    assert decoder.level_top_k_of == ("locations" if name in (*MMDET, *TRICKS) else "classes")
+    assert decoder.clip_boxes and head.locations.last_pixel == (name in PLUS)
 
 
 CAFFE_MEAN, TRICKS_MEAN = [102.9801, 115.9465, 122.7717], [103.53, 116.28, 123.675]

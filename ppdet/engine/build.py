@@ -20,6 +20,7 @@ from ppdet.engine.distributed import collectives
 from ppdet.engine.runs.run_config import folder_of
 from ppdet.engine.training.data_warnings import check_training_data
 from ppdet.modeling import cpu
+from ppdet.modeling.architectures.base import DenseDetector
 from ppdet.utils.disk.download import MissingFileError
 from ppdet.utils.errors import ConfigError, DataError
 
@@ -143,17 +144,20 @@ def build_train_reader(cfg: Config, classes: Classes | None = None) -> object:
     return build_reader(cfg, "SemiTrainReader", dataset, unlabeled=unlabeled, accumulate_steps=cfg["accumulate_steps"])
 
 
-def check_targets(model: nn.Layer, reader: object) -> None:
-    """Raise ConfigError when the reader makes other targets than the model's loss takes."""
+def check_targets(model: DenseDetector, reader: object) -> None:
+    """Raise ConfigError when the reader makes targets for other locations, or in another unit, than the detector."""
     makers = [t for t in reader.batch_transforms if hasattr(t, "distances_in_strides")]
     if not makers:
         where = "TrainReader.batch_transforms (SemiTrainReader.sup_batch_transforms)"
         raise ConfigError(f"{where}: nothing there makes targets: add Gt2FCOSTarget")
-    for name in ("strides", "num_shift", "even_locations", "last_pixel", "distances_in_strides"):
-        ours, theirs = getattr(model, name), getattr(makers[-1], name)
-        if ours != theirs:
-            raise ConfigError(
-                f"{name} is {ours} in the head, {theirs} in {type(makers[-1]).__name__}: fpn_stride and "
-                "downsample_ratios, num_shift, even_locations, last_pixel, norm_reg_targets and "
-                "multiply_strides_reg_targets have to agree"
-            )
+    maker = makers[-1]
+    difference = model.locations.difference(maker.locations)
+    if not difference and model.distances_in_strides != maker.distances_in_strides:
+        setting = "norm_reg_targets (without multiply_strides_reg_targets)"
+        difference = setting, model.distances_in_strides, maker.distances_in_strides
+    if difference:
+        setting, ours, theirs = difference
+        raise ConfigError(
+            f"{setting} is {ours} in the head, but {theirs} in {type(maker).__name__}: training targets must be made "
+            "for the head's locations, so set both to the same value"
+        )

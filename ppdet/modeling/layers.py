@@ -3,7 +3,7 @@
 Letters used in this package: N images, R locations (all levels together), M boxes, C classes, L levels.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import paddle
 import paddle.nn.functional as F
@@ -19,13 +19,6 @@ from ppdet.utils import device
 
 # See `make_norm`.
 Freeze = bool | Literal["statistics"]
-
-
-class ShapeSpec(NamedTuple):
-    """What a component tells the next one about a feature map it gives: channels and stride in pixels."""
-
-    channels: int
-    stride: int
 
 
 def make_norm(

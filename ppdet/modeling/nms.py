@@ -67,26 +67,26 @@ class MultiClassNMS:
         self.nms_threshold = nms_threshold
 
     def __call__(
-        self, boxes: Tensor, scores: Tensor, shift: Tensor | None = None, most: int | None = None
+        self, boxes: Tensor, scores: Tensor, nms_offset: Tensor | None = None, max_per_class: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """Suppress boxes (N, R, 4), x1 y1 x2 y2, with scores (N, C, R) in 0..1.
 
-        shift: (N, 4), what is added to all boxes of an image while their overlap is computed; None: nothing.
-        most: how many scores of an image and class can be above 0, where that is known; None: R.
+        nms_offset: (N, 4), what is added to all boxes of an image while their overlap is computed; None: nothing.
+        max_per_class: how many scores of an image and class can be above 0, where that is known; None: R.
 
         Returns rows (M, 6) of [class from 0, score, x1, y1, x2, y2], image by image, and their number per image (N,).
         Within an image a CPU sorts them by class and then by score, a GPU by score alone.
         """
-        arguments = self.arguments(recorded_shape(scores)[2], most)
+        arguments = self.arguments(recorded_shape(scores)[2], max_per_class)
         # By subtraction, which engines that compute in 16 bits are told to do in float32.
-        suppressed = boxes if shift is None else boxes - -shift.unsqueeze(1)
+        suppressed = boxes if nms_offset is None else boxes - -nms_offset.unsqueeze(1)
         inputs = with_extra_image(suppressed, scores, arguments.empty_boxes, self.score_threshold + 1.0)
         rows, counts = self.operator(*inputs, arguments)
-        if shift is not None:
+        if nms_offset is not None:
             # Before the extra image's row goes: with it there is one to compute with.
-            shift = paddle.concat([shift, shift[:1] * 0.0])
-            shift = paddle.concat([shift[:, :2] * 0.0, shift], axis=1)
-            rows = rows - shift.gather(owners(rows, counts))
+            offset = paddle.concat([nms_offset, nms_offset[:1] * 0.0])
+            offset = paddle.concat([offset[:, :2] * 0.0, offset], axis=1)
+            rows = rows - offset.gather(owners(rows, counts))
         return all_but_last(rows), all_but_last(counts)
 
     def arguments(self, count: int, most: int | None = None) -> Arguments:

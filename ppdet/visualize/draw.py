@@ -1,4 +1,4 @@
-"""Pictures of detections, of training batches and of pseudo-labels."""
+"""Draws detections on images, and pictures of training batches and of pseudo-labels."""
 
 import colorsys
 from collections.abc import Sequence
@@ -8,35 +8,39 @@ import cv2
 import numpy as np
 
 from ppdet.utils.disk.files import atomic_path
+from ppdet.utils.locations import Locations
 from ppdet.visualize.text import Color, is_legible, put_text, text_size
 
 MAX_BATCH_IMAGES = 8
-PANEL_WIDTH = 480  # pixels of one image in the picture of a batch
+PANEL_WIDTH = 480  # largest width and height of one image in a grid of images
 LEVEL_COLORS = ((255, 80, 80), (255, 200, 0), (60, 220, 60), (60, 160, 255), (220, 90, 255), (0, 230, 230))
 
 
 def class_color(index: int) -> Color:
-    """Return the RGB color of a class: always the same, and unlike those of the classes before it."""
-    # Steps of the golden ratio around the color circle never come back to an earlier hue.
+    """The color of a class, always the same one; classes with close indices have very different colors."""
+    # Steps of the golden ratio around the color circle never return to an earlier hue.
     hue = (0.02 + index * 0.61803398875) % 1.0
     saturation, value = ((0.85, 0.95), (0.55, 1.0), (1.0, 0.7))[(index // 12) % 3]
-    return tuple(int(255 * channel) for channel in colorsys.hsv_to_rgb(hue, saturation, value))
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return int(255 * red), int(255 * green), int(255 * blue)
 
 
 def draw_detections(
     image_rgb: np.ndarray, rows: np.ndarray, class_names: Sequence[str], threshold: float = 0.5
 ) -> np.ndarray:
-    """Draw the detections whose score reaches `threshold`, the best ones on top.
+    """Draw the detections whose score is at least `threshold`, the best ones on top.
 
     Args:
-        image_rgb: (H, W, 3) uint8, left as it is.
+        image_rgb: (H, W, 3) uint8; it is not changed.
         rows: (M, 6) [class index, score, x1, y1, x2, y2] in pixels of this image.
-        class_names: name of each class index; a class without a name is shown by its index.
+        class_names: name of each class; the picture shows the index of a class that has no name.
 
     Returns:
-        (H, W, 3) uint8 RGB.
+        The picture, (H, W, 3) uint8 RGB.
     """
-    image = _as_rgb(image_rgb)
+    if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or image_rgb.dtype != np.uint8:
+        raise ValueError(f"expected an RGB image (H, W, 3) of uint8, got {image_rgb.shape} of {image_rgb.dtype}")
+    image = np.array(image_rgb, order="C")  # a writable copy, contiguous as OpenCV needs it
     rows = np.asarray(rows, dtype=np.float64)
     rows = rows.reshape(-1, 6) if rows.size == 0 else rows
     if rows.ndim != 2 or rows.shape[1] != 6:
@@ -45,8 +49,7 @@ def draw_detections(
     rows = rows[rows[:, 1] >= threshold]
     rows = rows[np.argsort(rows[:, 1], kind="stable")]
     labels = rows[:, 0].astype(int).tolist()
-    names = [_class_name(class_names, label) for label in labels]
-    texts = [f"{name} {score:.2f}" for name, score in zip(names, rows[:, 1])]
+    texts = [f"{_class_name(class_names, label)} {score:.2f}" for label, score in zip(labels, rows[:, 1])]
     _draw_boxes(image, rows[:, 2:], [class_color(label) for label in labels], texts)
     return image
 
@@ -56,39 +59,48 @@ def draw_batch(
     path: str | Path,
     mean: Sequence[float],
     std: Sequence[float],
-    strides: Sequence[int],
+    locations: Locations,
     *,
     class_names: Sequence[str] | None = None,
-    num_shift: float = 0.5,
-    even_locations: bool = False,
     is_bgr: bool = False,
 ) -> None:
     """Write a picture of a training batch as the network sees it: at most 8 images in a grid, with a legend.
 
     Args:
-        batch: image (N, 3, H, W) float, normalised; and where present gt_bbox (N, M, 4) x1, y1, x2, y2 in
-            pixels of these images, gt_class (N, M) with -1 for padding, target_labels (N, R) with 0 for
-            background, R all locations of all levels, the finest level first, row by row.
-        path: picture to write; its suffix (.jpg, .png) says how.
-        mean, std: (3,), such that image = (pixel / 255 - mean) / std. is_bgr: the channels are blue, green, red.
-        strides: stride of each level. num_shift: locations lie at (index + num_shift) * stride.
-        even_locations: or as Gt2FCOSTarget says.
+        batch: `image` (N, 3, H, W) float, normalised. Optional: `gt_bbox` (N, M, 4) x1, y1, x2, y2 in pixels of these
+            images; `gt_class` (N, M), where -1 is padding; `target_labels` (N, R), where 0 is background, for all R
+            locations of all levels, finest level first, row by row.
+        path: the picture's file; its suffix, .jpg or .png, decides the format.
+        mean, std: three numbers each, with image = (pixel / 255 - mean) / std.
+        locations: the grid of `target_labels`.
+        class_names: see `draw_detections`.
+        is_bgr: the channels are blue, green, red.
 
     Raises:
         ValueError: target_labels do not have R locations, or the suffix is unknown.
     """
     images = np.asarray(batch["image"])[:MAX_BATCH_IMAGES]
-    panels, positives = [], np.zeros(len(strides), np.int64)
+    height, width = images.shape[2:]
+    grids = locations.levels(height, width)
+    points = np.concatenate([grid.points() for grid in grids])
+    levels = np.repeat(np.arange(len(grids)), [grid.rows * grid.columns for grid in grids])
+    panels, counts = [], np.zeros(len(grids), np.int64)
     for number, planes in enumerate(images):
         panel, scale = _panel(planes, mean, std, is_bgr)
         _draw_truth(panel, batch, number, scale, class_names)
         if "target_labels" in batch:
             labels = np.asarray(batch["target_labels"])[number]
-            positives += _draw_positives(panel, labels, images.shape[2:], scale, strides, num_shift, even_locations)
+            if labels.shape != levels.shape:
+                raise ValueError(
+                    f"draw_batch: target_labels have {labels.shape} locations per image, expected {levels.shape} for "
+                    f"images of {height} x {width} and strides {list(locations.strides)}"
+                )
+            counts += _draw_dots(panel, points[labels > 0], levels[labels > 0], scale, locations.strides)
         panels.append(panel)
-    picture = _grid(panels)
+    picture = _grid_of_panels(panels)
     if "target_labels" in batch:
-        picture = np.concatenate([picture, _level_legend(picture.shape[1], strides, positives, "positive")])
+        legend = _level_legend(picture.shape[1], locations.strides, counts, "positive")
+        picture = np.concatenate([picture, legend])
     write_picture(picture, path)
 
 
@@ -103,18 +115,18 @@ def draw_pseudo_labels(
     truth: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
     is_bgr: bool = False,
 ) -> np.ndarray:
-    """Draw the locations that a teacher labels, in a grid of images as the network sees them, with a legend.
+    """Draw the locations at which a teacher gives pseudo-labels, in a grid of images, with a legend.
 
     Args:
-        images: of each image (3, H, W) float, normalised; sizes may differ.
-        selected: of each image (K, 3) x, y, level, in pixels of this image.
-        mean, std: (3,), such that image = (pixel / 255 - mean) / std. is_bgr: the channels are blue, green, red.
+        images: normalised images (3, H, W) float; their sizes may differ.
+        selected: for each image (K, 3) of x, y, level, in pixels of this image.
+        mean, std, is_bgr: see `draw_batch`.
         strides: stride of each level.
-        title: parts of a line above the images.
-        truth: of each image true boxes (M, 4) x1, y1, x2, y2 and their classes (M,); they get thin lines.
+        title: parts of the line above the images.
+        truth: for each image the annotated boxes (M, 4) x1, y1, x2, y2 and their classes (M,), drawn as thin lines.
 
     Returns:
-        (H, W, 3) uint8 RGB.
+        The picture, (H, W, 3) uint8 RGB.
     """
     panels, counts = [], np.zeros(len(strides), np.int64)
     for number, (planes, places) in enumerate(zip(images, selected)):
@@ -122,18 +134,20 @@ def draw_pseudo_labels(
         for box, label in zip(*truth[number]) if truth else ():
             x1, y1, x2, y2 = np.round(box * scale).astype(int).tolist()
             cv2.rectangle(panel, (x1, y1), (x2, y2), class_color(int(label)), 1)
-        for x, y, level in places.tolist():
-            _draw_dot(panel, (round(x * scale), round(y * scale)), int(level), strides[0] * scale)
-        counts += np.bincount(places[:, 2].astype(np.int64), minlength=len(strides))
+        counts += _draw_dots(panel, places[:, :2], places[:, 2].astype(np.int64), scale, strides)
         panels.append(panel)
-    picture = _grid(panels)
+    picture = _grid_of_panels(panels)
     width = picture.shape[1]
     heading = [_legend(width, title)] if title else []
     return np.concatenate([*heading, picture, _level_legend(width, strides, counts, "selected")])
 
 
 def write_picture(picture: np.ndarray, path: str | Path) -> None:
-    """Write (H, W, 3) uint8 RGB; the path's suffix (.jpg, .png) says how. ValueError if it is another."""
+    """Write a picture (H, W, 3) uint8 RGB; the path's suffix, .jpg or .png, decides the format.
+
+    Raises:
+        ValueError: the suffix is another one.
+    """
     path = Path(path)
     try:
         done, encoded = cv2.imencode(path.suffix, picture[..., ::-1])
@@ -146,7 +160,7 @@ def write_picture(picture: np.ndarray, path: str | Path) -> None:
 
 
 def _panel(planes: np.ndarray, mean: Sequence[float], std: Sequence[float], is_bgr: bool) -> tuple[np.ndarray, float]:
-    """The pixels (H', W', 3) RGB of a normalised image (3, H, W), and how much larger than the image they are."""
+    """A normalised image (3, H, W) as a picture (H', W', 3) uint8 RGB in the size of a panel, and the scale H' / H."""
     height, width = planes.shape[1:]
     scale = min(PANEL_WIDTH / width, PANEL_WIDTH / height)
     pixels = (planes.transpose(1, 2, 0) * np.asarray(std) + np.asarray(mean)) * 255
@@ -157,21 +171,14 @@ def _panel(planes: np.ndarray, mean: Sequence[float], std: Sequence[float], is_b
 
 
 def _class_name(class_names: Sequence[str] | None, index: int) -> str:
-    """The name as pictures show it: the class's index where there is none, or no font with its characters."""
+    """The class's name, or its index where it has no name or no font has the name's characters."""
     name = class_names[index] if class_names is not None and index < len(class_names) else ""
     name = " ".join(name.split())
     return name if name and is_legible(name) else str(index)
 
 
-def _as_rgb(image: np.ndarray) -> np.ndarray:
-    """Return a writable copy, contiguous as OpenCV needs it."""
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"expected an RGB image (H, W, 3) of uint8, got {image.shape} of {image.dtype}")
-    return np.array(image, order="C")
-
-
 def _draw_boxes(image: np.ndarray, boxes: np.ndarray, colors: Sequence[Color], texts: Sequence[str]) -> None:
-    """Draw all boxes (M, 4), then their labels, so that no line crosses a label."""
+    """Draw all boxes (M, 4), and then all labels, so that no line crosses a label."""
     height, width = image.shape[:2]
     line, font_scale, font_line = _line_and_font(height, width)
     limits = np.array([width, height, width, height]) - 1
@@ -182,11 +189,11 @@ def _draw_boxes(image: np.ndarray, boxes: np.ndarray, colors: Sequence[Color], t
         text_width, text_height, baseline = text_size(text, font_scale, font_line)
         label_width, label_height = text_width + 2 * line, text_height + baseline + line
         left = max(0, min(x1, width - label_width))
-        # Above the box, or where the image ends there, inside of it.
+        # The label is above the box, or inside it where there is no room above.
         top = y1 - label_height if y1 >= label_height else y1
         right, bottom = left + label_width - 1, top + label_height - 1
         cv2.rectangle(image, (left, top), (right, bottom), color, cv2.FILLED)
-        # Black on light colors, white on dark ones: the weights are those of luminance (Rec. 601).
+        # Black text on light colors, white text on dark ones; the weights are those of luminance (Rec. 601).
         bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140
         origin = (left + line, top + line + text_height)
         ink = (0, 0, 0) if bright else (255, 255, 255)
@@ -194,7 +201,7 @@ def _draw_boxes(image: np.ndarray, boxes: np.ndarray, colors: Sequence[Color], t
 
 
 def _line_and_font(height: int, width: int) -> tuple[int, float, int]:
-    """Line width, font scale and font line width that suit an image of this size."""
+    """Width of a box's lines, scale of the font and width of the font's lines for an image of this size."""
     side = (height * width) ** 0.5
     font_scale = min(max(side / 1100, 0.38), 2.5)
     return max(1, round(side / 320)), font_scale, max(1, round(font_scale * 1.6))
@@ -207,6 +214,7 @@ def _draw_truth(
     scale: float,
     class_names: Sequence[str] | None,
 ) -> None:
+    """Draw the annotated boxes of image `number` of the batch."""
     if "gt_bbox" not in batch or "gt_class" not in batch:
         return
     labels = np.asarray(batch["gt_class"])[number].reshape(-1)
@@ -216,45 +224,25 @@ def _draw_truth(
     _draw_boxes(panel, boxes, [class_color(label) for label in labels], texts)
 
 
-def _draw_positives(
-    panel: np.ndarray,
-    labels: np.ndarray,
-    image_size: tuple[int, int],
-    scale: float,
-    strides: Sequence[int],
-    num_shift: float,
-    even_locations: bool,
+def _draw_dots(
+    panel: np.ndarray, points: np.ndarray, levels: np.ndarray, scale: float, strides: Sequence[int]
 ) -> np.ndarray:
-    """Draw a dot at each positive location, in the color of its level; return their number per level."""
-    height, width = image_size
-    shapes = [(-(-height // stride), -(-width // stride)) for stride in strides]
-    expected = sum(rows * columns for rows, columns in shapes)
-    if labels.shape != (expected,):
-        raise ValueError(
-            f"draw_batch: target_labels have {labels.shape} locations per image, expected ({expected},) for "
-            f"images of {height} x {width} and strides {list(strides)}"
-        )
-    counts, start = np.zeros(len(strides), np.int64), 0
-    for level, (stride, (rows, columns)) in enumerate(zip(strides, shapes)):
-        grid = labels[start : start + rows * columns].reshape(rows, columns)
-        start += rows * columns
-        positions = np.argwhere(grid > 0)
-        counts[level] = len(positions)
-        step = (height // rows, width // columns) if even_locations else (stride, stride)
-        for center in (positions + num_shift) * step * scale:
-            _draw_dot(panel, (round(center[1]), round(center[0])), level, strides[0] * scale)
-    return counts
+    """Draw a dot at each point, in the color of its level, and return the number of dots of each level.
+
+    Args:
+        points, levels: (K, 2) x, y in pixels of the network's input, and (K,).
+        scale: size of the panel / size of the network's input.
+    """
+    for (x, y), level in zip(points.tolist(), levels.tolist()):
+        center = round(x * scale), round(y * scale)
+        radius = max(2, round(strides[0] * scale * 0.18)) if level == 0 else 3 + level
+        cv2.circle(panel, center, radius + 1, (0, 0, 0), cv2.FILLED, cv2.LINE_AA)
+        cv2.circle(panel, center, radius, LEVEL_COLORS[level % len(LEVEL_COLORS)], cv2.FILLED, cv2.LINE_AA)
+    return np.bincount(levels, minlength=len(strides))
 
 
-def _draw_dot(panel: np.ndarray, point: tuple[int, int], level: int, spacing: float) -> None:
-    """Draw a dot in the color of its level. spacing: of the finest level's locations, in pixels of the panel."""
-    radius = max(2, round(spacing * 0.18)) if level == 0 else 3 + level
-    cv2.circle(panel, point, radius + 1, (0, 0, 0), cv2.FILLED, cv2.LINE_AA)
-    cv2.circle(panel, point, radius, LEVEL_COLORS[level % len(LEVEL_COLORS)], cv2.FILLED, cv2.LINE_AA)
-
-
-def _grid(panels: list[np.ndarray]) -> np.ndarray:
-    """Put the panels side by side, at most 4 in a row, on a white ground."""
+def _grid_of_panels(panels: list[np.ndarray]) -> np.ndarray:
+    """Put the panels side by side, at most 4 in a row, on a white background."""
     columns = min(len(panels), 4 if len(panels) > 4 else 2 if len(panels) > 2 else len(panels))
     height, width = (max(panel.shape[axis] for panel in panels) for axis in (0, 1))
     gap = 6
@@ -268,13 +256,13 @@ def _grid(panels: list[np.ndarray]) -> np.ndarray:
 
 
 def _level_legend(width: int, strides: Sequence[int], counts: np.ndarray, word: str) -> np.ndarray:
-    """Lines of "(dot) stride 8: 120 positive"."""
+    """A legend with entries such as "stride 8: 120 positive", each with a dot in the level's color."""
     entries = [f"stride {stride}: {count} {word}" for stride, count in zip(strides, counts.tolist())]
     return _legend(width, entries, LEVEL_COLORS)
 
 
 def _legend(width: int, entries: Sequence[str], colors: Sequence[Color] = ()) -> np.ndarray:
-    """Lines of text, as many entries per line as fit, with a dot before each one if there are colors."""
+    """Lines of text, with as many entries per line as fit, each with a dot in front of it if there are colors."""
     indent = 26 if colors else 14
     entry_width = indent + 4 + max(text_size(entry, 0.5, 1)[0] for entry in entries)
     per_line = max(1, (width - 10) // entry_width)

@@ -10,7 +10,7 @@ from broken import change, off_by_one_percent, on_device, run
 from ppdet.acceptance.beside import difference
 from ppdet.acceptance.check_registry import all_checks
 from ppdet.modeling import layers
-from ppdet.modeling.losses import dense_teacher_loss, focal
+from ppdet.modeling.losses import dense_teacher_loss, fcos_loss
 from ppdet.modeling.losses import fcos_loss as fcos
 from ppdet.optimizer import ModelEMA
 from ppdet.optimizer.joined import Joined
@@ -20,7 +20,7 @@ NAMES = [one.name.partition("/")[2] for one in all_checks() if one.group == "ope
 # Where each is broken: by 1 %, on the device's side alone.
 FAULTS = {
     "tf32": (paddle, "matmul"),
-    "focal_loss": (focal, "rejection_terms"),
+    "focal_loss": (fcos_loss, "rejection_terms"),
     "fcos_loss_centerness": (fcos, "iou_and_giou"),
     "fcos_loss_iou": (fcos, "iou_and_giou"),
     "fcos_loss_log": (fcos, "iou_loss"),
@@ -33,7 +33,7 @@ FAULTS = {
     "convolution_groups": (layers.Conv2D, "affine"),
     "deformable": (layers, "normalize"),
     "pooling": (layers, "halve"),
-    "network": (focal, "rejection_terms"),
+    "network": (fcos_loss, "rejection_terms"),
     "optimizers": (ModelEMA, "current_decay"),
 }
 
@@ -64,7 +64,7 @@ def test_a_wrong_gradient_of_a_right_result_is_found(context, monkeypatch):
 
         return wrong
 
-    change(monkeypatch, focal, "rejection_terms", wrap)
+    change(monkeypatch, fcos_loss, "rejection_terms", wrap)
     assert run("operators/focal_loss", context).detail.startswith("gradient of logits")
 
 

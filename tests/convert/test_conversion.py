@@ -8,7 +8,7 @@ import pytest
 from ppdet.convert.conversion import convert
 from ppdet.convert.named_arrays import Checkpoint, ConversionError
 from ppdet.data.sources.coco_names import COCO_CATEGORIES
-from ppdet.modeling.heads.towers import TowerDeformConv
+from ppdet.modeling.heads.fcos_head import TowerDeformConv
 from ppdet.modeling.layers import ConvNorm
 
 SMALL = {"depth": 18, "width": 8, "channels": 32}

@@ -1,5 +1,6 @@
 """The semi-supervised files of configs/ and those that users bring from PaddleDetection."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -145,8 +146,8 @@ def test_what_the_reader_makes_is_what_the_head_takes(name, tmp_path):
     model, reader = build_model(config), build_train_reader(config)
     check_targets(model, reader)
     makers = [transform for transform in reader.batch_transforms if hasattr(transform, "distances_in_strides")]
-    assert makers and makers[-1].strides == model.strides == [8, 16, 32, 64, 128]
-    makers[-1].num_shift += 0.5
+    assert makers and makers[-1].locations == model.locations and model.locations.strides == (8, 16, 32, 64, 128)
+    makers[-1].locations = dataclasses.replace(makers[-1].locations, shift=makers[-1].locations.shift + 0.5)
     with pytest.raises(ConfigError, match=r"num_shift is .* in the head"):
         check_targets(model, reader)
 

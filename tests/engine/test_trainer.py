@@ -16,6 +16,7 @@ from ppdet.engine.hooks import DeadSideHook, Hook
 from ppdet.engine.trainer import Trainer
 from ppdet.engine.training.guard import DivergedError
 from ppdet.utils.errors import ConfigError, DataError
+from ppdet.utils.locations import Locations
 
 
 class Recorder(Hook):
@@ -157,10 +158,10 @@ def test_odd_images_and_boxes(tiny, tmp_path):
 
 
 class FakeTrainer:
-    """What DeadSideHook reads of a trainer: the losses of the step and the strides of the model."""
+    """What DeadSideHook reads of a trainer: the losses of the step and the locations of the model."""
 
     class model:
-        strides = (8, 16)
+        locations = Locations((8, 16))
 
     is_log_step = True
 

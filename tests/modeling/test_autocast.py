@@ -13,7 +13,7 @@ from paddle import nn
 from ppdet.core.workspace import load_config
 from ppdet.engine.build import build_model
 from ppdet.engine.training.precision import Precision
-from ppdet.modeling.heads.towers import FCOSFeat
+from ppdet.modeling.heads.fcos_head import FCOSFeat
 
 LEVELS = [(level, dtype) for level in ("O1", "O2") for dtype in SMALL]
 SMALL_HEAD = ["FPN.out_channel=32", "FCOSHead.fcos_feat={name: FCOSFeat, feat_in: 32, feat_out: 32}", "num_classes=3"]

@@ -7,9 +7,10 @@ from dense_maps import Detect, as_tensors
 from paddle.static import InputSpec
 
 from ppdet.core.workspace import load_config
-from ppdet.modeling.heads.candidates import best_classes, most_of_a_class
-from ppdet.modeling.heads.fcos_head import DenseMaps
+from ppdet.modeling.architectures.base import DenseMaps
+from ppdet.modeling.heads.decoding import Decoder, top_classes
 from ppdet.utils.errors import ConfigError
+from ppdet.utils.locations import Locations
 
 STRIDES, SIZES, CLASSES = (8, 16, 32), ((8, 12), (4, 6), (2, 3)), 2
 IM_SHAPE = np.array([[60, 90], [64, 70]], np.float32)
@@ -160,7 +161,7 @@ def test_locations_are_chosen_before_the_class_threshold(tiny):
     maps = [[logits], [np.ones((1, 4, 1, 2), np.float32)], [np.array([[[[-3.0, 3.0]]]], np.float32)]]
     scale = paddle.ones([1, 2])
     assert model.detect(as_tensors(maps), scale)[1].tolist() == [0]
-    model.fcos_head.level_top_k_of = "classes"
+    model.fcos_head.decoder.level_top_k_of = "classes"
     rows, counts = model.detect(as_tensors(maps), scale)
     assert counts.tolist() == [1] and rows[0, 2:].tolist() == [-4, -4, 12, 12]
 
@@ -173,13 +174,13 @@ def test_even_locations(tiny, options):
     spec = [[InputSpec([None, channels, None, None], "float32") for _ in sizes] for channels in (CLASSES, 4, 1)]
     for even, (down, right) in ((False, (32, 32)), (True, (21, 24))):
         model = make_model(tiny, ["num_shift=0.0", f"even_locations={str(even).lower()}", *options])
-        assert model.even_locations == even
+        assert model.locations.even == even
         expected = [[j * right, i * down] * 2 for i in range(3) for j in range(4)]
         boxes = [model.fcos_head.decode(maps)[0]]
         graph = paddle.jit.to_static(Decode(model), input_spec=[spec], full_graph=True)
         boxes.append(graph([list(field) for field in maps]))
         if not options:
-            boxes.append(model.fcos_head.decode(maps, 0.1)[0])
+            boxes.append(model.fcos_head.decode(maps, score_threshold=0.1)[0])
             assert boxes[0][0, :2].tolist() == [[0] * 4, [8, 0, 8, 0]]
         assert all(sorted(b[0, -12:].tolist()) == sorted(expected) for b in boxes)
 
@@ -195,7 +196,7 @@ def test_nothing_passes(tiny):
 def test_a_class_threshold_leaves_few_candidates(tiny):
     model = make_model(tiny, ["class_threshold=0.6", "nms.score_threshold=0"])
     maps = random_maps(1)
-    boxes, scores = model.decode(as_tensors(maps), paddle.to_tensor(SCALE), 0.0)
+    boxes, scores, *_ = model.decode(as_tensors(maps), paddle.to_tensor(SCALE), score_threshold=0.0)
     passing = sum((sigmoid(level) > 0.6).any(axis=(0, 1)).sum() for level in maps[0])
     assert boxes.shape[1] == scores.shape[2] == passing
 
@@ -204,7 +205,7 @@ def test_a_class_threshold_leaves_few_candidates(tiny):
 def test_a_level_with_fewer_than_asked_for(tiny, of):
     """Of the last level's 6 locations with 2 classes each comes what there is; the rest cannot be detected."""
     model = make_model(tiny, ["level_top_k=20", f"level_top_k_of={of}"])
-    boxes, scores = model.decode(as_tensors(random_maps(2)), paddle.to_tensor(SCALE))
+    boxes, scores, *_ = model.decode(as_tensors(random_maps(2)), paddle.to_tensor(SCALE))
     assert boxes.shape == [2, 60, 4] and scores.shape == [2, CLASSES, 60]
     there = (scores[:, :, 40:] > 0).astype("int32").sum(axis=1).tolist()
     assert there == ([[2] * 6 + [0] * 14] * 2 if of == "locations" else [[1] * 12 + [0] * 8] * 2)
@@ -223,8 +224,9 @@ def test_a_level_with_fewer_than_asked_for(tiny, of):
         (((8, 12), (4, None)), 20, None),
     ],
 )
-def test_most_of_a_class(sizes, count, expected):
-    assert most_of_a_class([InputSpec([None, CLASSES, *size], "float32") for size in sizes], count) == expected
+def test_max_per_class(sizes, count, expected):
+    logits = [InputSpec([None, CLASSES, *size], "float32") for size in sizes]
+    assert Decoder(Locations(STRIDES), level_top_k=count).max_per_class(logits) == expected
 
 
 def crowd():
@@ -249,17 +251,17 @@ def test_all_of_a_class_enter_suppression(tiny, top, options):
     rows, counts = model.detect(maps, scale)
     nms = model.fcos_head.nms
     settings = nms.score_threshold, top, 5, nms.nms_threshold, True, 1.0, -1
-    expected, _, _ = paddle._C_ops.multiclass_nms3(*model.decode(maps, scale), None, *settings)
+    expected, _, _ = paddle._C_ops.multiclass_nms3(*model.decode(maps, scale)[:2], None, *settings)
     np.testing.assert_array_equal(rows.numpy(), expected.numpy())
     assert counts.tolist() == [5]
     np.testing.assert_allclose(rows[0, 2:], [0, 0, 96, 64], atol=1e-4)
     np.testing.assert_allclose(rows[1:, 4:] - rows[1:, 2:4], np.full((4, 2), 6.4), rtol=1e-4)
 
 
-def test_best_classes():
+def test_top_classes():
     """Of 3 boxes with 2 classes the 3 best; the first box has two of them."""
     boxes = paddle.arange(12, dtype="float32").reshape([1, 3, 4])
-    boxes, scores = best_classes(boxes, paddle.to_tensor([[[0.5, 0.25, 0.75], [0.625, 0.125, 0.25]]]), 3)
+    boxes, scores = top_classes(boxes, paddle.to_tensor([[[0.5, 0.25, 0.75], [0.625, 0.125, 0.25]]]), 3)
     assert boxes[0, :, 0].tolist() == [8, 0, 0]
     assert scores[0].tolist() == [[0.75, 0, 0.5], [0, 0.625, 0]]
 

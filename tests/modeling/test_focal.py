@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
-from ppdet.modeling.losses.focal import focal_loss_sum
+from ppdet.modeling.losses.fcos_loss import FocalLossSum
 
 SIZES = [(4, 6), (2, 3), (1, 1)]
 
@@ -34,7 +34,7 @@ def test_value_and_gradient(alpha, gamma, classes):
     maps, labels = random_case(int(10 * alpha + gamma), classes)
     expected, gradients = by_paddle(maps, labels, alpha, gamma)
     tensors = [paddle.to_tensor(m, stop_gradient=False) for m in maps]
-    loss = focal_loss_sum(tensors, paddle.to_tensor(labels), alpha, gamma)
+    loss = FocalLossSum.apply(paddle.to_tensor(labels), alpha, gamma, *tensors)
     (3.0 * loss).backward()
     assert float(loss) == pytest.approx(expected, rel=1e-5)
     for tensor, map_, gradient in zip(tensors, maps, gradients):
@@ -48,7 +48,7 @@ def test_extreme_logits():
     tensor = paddle.to_tensor(values.reshape([1, 1, 1, 2]), stop_gradient=False)
     for label, loss, gradient in ((0, 0.75e4, [0.75, 0]), (1, 0.25e4, [0, -0.25])):
         tensor.clear_gradient()
-        actual = focal_loss_sum([tensor], paddle.full([1, 2], label, "int32"), 0.25, 2.0)
+        actual = FocalLossSum.apply(paddle.full([1, 2], label, "int32"), 0.25, 2.0, tensor)
         actual.backward()
         assert float(actual) == pytest.approx(loss, rel=1e-6)
         assert tensor.grad.flatten().tolist() == pytest.approx(gradient)
@@ -57,7 +57,7 @@ def test_extreme_logits():
 def test_one_level_that_is_used_elsewhere_keeps_its_logits():
     maps, labels = random_case(0, 3)
     tensor = paddle.to_tensor(maps[0], stop_gradient=False)
-    focal_loss_sum([tensor], paddle.to_tensor(labels[:, : 4 * 6]), 0.25, 2.0).backward()
+    FocalLossSum.apply(paddle.to_tensor(labels[:, : 4 * 6]), 0.25, 2.0, tensor).backward()
     assert np.array_equal(tensor.numpy(), maps[0])
 
 
@@ -67,7 +67,7 @@ def test_half_precision_logits_get_gradients_of_their_kind():
     tensors = [paddle.to_tensor(m, stop_gradient=False).astype("bfloat16").detach() for m in maps]
     for tensor in tensors:
         tensor.stop_gradient = False
-    loss = focal_loss_sum(tensors, paddle.to_tensor(labels), 0.25, 2.0)
+    loss = FocalLossSum.apply(paddle.to_tensor(labels), 0.25, 2.0, *tensors)
     loss.backward()
     assert loss.dtype == paddle.float32 and float(loss) == pytest.approx(expected, rel=0.02)
     for tensor, gradient in zip(tensors, gradients):

@@ -68,7 +68,7 @@ def test_maps_and_detections(base, forward):
     for level in range(5):
         for name, tensors in (
             ("cls", maps.logits),
-            ("reg", base.fcos_head.pixel_distances(maps)),
+            ("reg", base.in_pixels(maps).distances),
             ("ctn", maps.quality),
         ):
             golden = forward[f"{name}{level}"]

@@ -118,7 +118,7 @@ def test_maps(layers, exponential, centerness_on_reg):
     rng = np.random.default_rng(3)
     feats = [rng.standard_normal((1, CHANNELS, *size)).astype(np.float32) for size in ((4, 5), (2, 3))]
     maps = head([paddle.to_tensor(x) for x in feats])
-    pixels = head.pixel_distances(maps)
+    pixels = head.in_pixels(maps).distances
 
     def last(x, name):
         return conv3x3(x, values[f"fcos_head_{name}.weight"], values[f"fcos_head_{name}.bias"])

@@ -6,9 +6,9 @@ import numpy as np
 import paddle
 import pytest
 
-from ppdet.modeling.heads.fcos_head import DenseMaps
+from ppdet.modeling.architectures.base import DenseMaps
 from ppdet.modeling.losses import FCOSLoss
-from ppdet.modeling.losses.iou import iou_and_giou
+from ppdet.modeling.losses.fcos_loss import iou_and_giou
 
 SIZES = [(4, 6), (2, 3)]
 CLASSES = 3

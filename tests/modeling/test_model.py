@@ -108,7 +108,7 @@ def test_decoding_by_hand(model):
     head = model.fcos_head
     with paddle.no_grad():
         maps = model.predict_maps(paddle.randn([1, 3, 64, 96]))
-        boxes, scores = model.decode(maps, paddle.to_tensor([[0.5, 2.0]]))
+        boxes, scores, *_ = model.decode(maps, paddle.to_tensor([[0.5, 2.0]]))
     level, row, column, stride = 1, 2, 3, 16
     width = 96 // stride
     index = (64 // 8) * (96 // 8) + row * width + column
@@ -124,7 +124,7 @@ def test_decoding_by_hand(model):
     class_probability = sigmoid(maps.logits[level].numpy()[0, :, row, column])
     quality = sigmoid(maps.quality[level].numpy()[0, 0, row, column])
     assert np.allclose(scores.numpy()[0, :, index], class_probability * quality, rtol=1e-5)
-    head.sqrt_score = True
+    head.decoder.sqrt_score = True
     assert np.allclose(head.decode(maps)[1].numpy(), np.sqrt(scores.numpy()), rtol=1e-5)
 
 
@@ -134,14 +134,14 @@ def test_suppression_of_candidates_is_suppression_of_everything(model, sqrt_scor
     """The rows are the same, and hardly a location comes along that cannot give one."""
     paddle.seed(0)
     head = model.fcos_head
-    head.sqrt_score, head.nms.score_threshold = sqrt_score, threshold
+    head.decoder.sqrt_score, head.nms.score_threshold = sqrt_score, threshold
     with paddle.no_grad():
         maps = model.predict_maps(paddle.randn([2, 3, 64, 96]))
         for logits in maps.logits:
             logits.add_(paddle.randn(logits.shape) * 2)
         scale = paddle.ones([2, 2])
-        boxes, scores = model.decode(maps, scale)
-        few_boxes, few_scores = model.decode(maps, scale, threshold)
+        boxes, scores, *_ = model.decode(maps, scale)
+        few_boxes, few_scores, *_ = model.decode(maps, scale, score_threshold=threshold)
         expected, actual = head.nms(boxes, scores), model.detect(maps, scale)
     possible = (scores.numpy() > threshold).any(axis=(0, 1))
     assert few_boxes.shape[1] == few_scores.shape[2] >= possible.sum()

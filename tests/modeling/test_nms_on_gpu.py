@@ -101,7 +101,7 @@ def test_more_boxes_than_a_class_can_have(kernel, settings):
     scores[scores <= 0.02] = 0
     nms = MultiClassNMS(**settings)
     expected, numbers = plain(kernel, nms, boxes, scores)
-    rows, counts = nms(paddle.to_tensor(boxes), paddle.to_tensor(scores), most=400)
+    rows, counts = nms(paddle.to_tensor(boxes), paddle.to_tensor(scores), max_per_class=400)
     assert counts.tolist() == numbers and kernel.calls == [True]
     np.testing.assert_array_equal(by_class(rows.numpy(), numbers), by_class(expected, numbers))
 

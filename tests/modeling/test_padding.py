@@ -7,7 +7,7 @@ from dense_maps import Detect, as_tensors
 from paddle.static import InputSpec
 
 from ppdet.core.workspace import load_config
-from ppdet.modeling.heads.locations import inside
+from ppdet.utils.locations import LevelGrid
 
 STRIDES, SIZES, CLASSES = (8, 16, 32), ((8, 12), (4, 6), (2, 3)), 2
 # Of an input of 64 x 96. The second's right side lies between two locations of every level, the third's on some.
@@ -62,7 +62,7 @@ def padded_maps(shift):
 )
 def test_a_padded_batch_gives_what_each_image_gives(tiny, name, graph):
     model = make_model(tiny, OPTIONS[name])
-    maps, cut = padded_maps(model.num_shift)
+    maps, cut = padded_maps(model.locations.shift)
     detect = Detect(model)
     if graph == "static":
         fields = [[InputSpec([None, channels, None, None], "float32") for _ in SIZES] for channels in (CLASSES, 4, 1)]
@@ -102,7 +102,7 @@ def test_inside(step, shift, graph):
             level_map = paddle.shape(level_map)
         else:
             level_map = level_map.shape
-        return inside((level_map[2], level_map[3]), pixels, shift, im_shape)
+        return LevelGrid(level_map[2], level_map[3], *pixels, shift).inside(im_shape)
 
     if graph == "static":
         spec = [InputSpec([None, 1, None, None], "float32"), InputSpec([None, 2], "float32")]
@@ -121,7 +121,7 @@ def test_even_locations(tiny, options):
     model = make_model(tiny, [*shift, *options])
     sizes = [(8, 12), (4, 6), (3, 4)]
     maps = as_tensors([[np.zeros((1, channels, h, w), np.float32) for h, w in sizes] for channels in (CLASSES, 4, 1)])
-    boxes, scores = model.decode(maps, paddle.ones([1, 2]), None, paddle.to_tensor([[43.0, 72.0]]))
+    boxes, scores, *_ = model.decode(maps, paddle.ones([1, 2]), paddle.to_tensor([[43.0, 72.0]]))
     level = boxes.numpy()[0, -12:], scores.numpy()[0, :, -12:]
     corners = {tuple(box[:2].tolist()) for box, score in zip(level[0], level[1].T) if score.min() > 0}
     assert corners == {(x, y) for x in (0, 24, 48) for y in (0, 21, 42)}

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from ppdet.utils.locations import Locations
 from ppdet.visualize import draw_batch, draw_detections, draw_pseudo_labels, write_picture
 from ppdet.visualize.draw import LEVEL_COLORS, class_color
 
@@ -86,7 +87,7 @@ def read(path):
 
 
 def test_batch_picture_undoes_the_normalisation(tmp_path):
-    draw_batch(make_batch(1), tmp_path / "new" / "batch.png", MEAN, STD, STRIDES)
+    draw_batch(make_batch(1), tmp_path / "new" / "batch.png", MEAN, STD, Locations(STRIDES))
     picture = read(tmp_path / "new" / "batch.png")
     assert picture.shape[1] == 480 + 12
     assert (picture[20:300, 20:470] == 128).all()
@@ -97,8 +98,8 @@ def test_colors_of_a_bgr_batch_are_right(tmp_path):
     rng = np.random.default_rng(0)
     mean, std = np.array([0.4, 0.45, 0.5]), np.array([0.1, 0.2, 0.3])
     rgb = (rng.random((1, 3, 64, 96)) - mean[:, None, None]) / std[:, None, None]
-    draw_batch({"image": rgb}, tmp_path / "rgb.png", mean, std, STRIDES)
-    draw_batch({"image": rgb[:, ::-1]}, tmp_path / "bgr.png", mean[::-1], std[::-1], STRIDES, is_bgr=True)
+    draw_batch({"image": rgb}, tmp_path / "rgb.png", mean, std, Locations(STRIDES))
+    draw_batch({"image": rgb[:, ::-1]}, tmp_path / "bgr.png", mean[::-1], std[::-1], Locations(STRIDES), is_bgr=True)
     assert np.array_equal(read(tmp_path / "rgb.png"), read(tmp_path / "bgr.png"))
     dots = [np.array([[20.0, 20.0, 1.0]])]
     teachers = draw_pseudo_labels(list(rgb), dots, mean, std, STRIDES)
@@ -111,7 +112,7 @@ def test_positive_locations_are_dots_at_their_place_in_the_color_of_their_level(
     columns = 96 // 8
     batch["target_labels"][0, 3 * columns + 5] = 2  # level 0, row 3, column 5
     batch["target_labels"][0, 8 * 12 + 1 * 6 + 2] = 1  # level 1, row 1, column 2
-    draw_batch(batch, tmp_path / "a.png", MEAN, STD, STRIDES)
+    draw_batch(batch, tmp_path / "a.png", MEAN, STD, Locations(STRIDES))
     picture = read(tmp_path / "a.png")
     scale = 480 / 96
     for (x, y), level in (((44, 28), 0), ((40, 24), 1)):
@@ -119,7 +120,7 @@ def test_positive_locations_are_dots_at_their_place_in_the_color_of_their_level(
     legend = picture[-32:]
     assert all((legend == color).all(axis=2).any() for color in LEVEL_COLORS[:3])
 
-    draw_batch(batch, tmp_path / "b.png", MEAN, STD, STRIDES, num_shift=0)
+    draw_batch(batch, tmp_path / "b.png", MEAN, STD, Locations(STRIDES, shift=0))
     assert tuple(read(tmp_path / "b.png")[6 + round(24 * scale), 6 + round(40 * scale)]) == LEVEL_COLORS[0]
 
 
@@ -127,7 +128,7 @@ def test_even_locations(tmp_path):
     """Two locations of stride 64 are 96 // 2 = 48 apart in an image that is 96 wide."""
     batch = {**make_batch(1), "target_labels": np.zeros((1, 8 * 12 + 2), np.int32)}
     batch["target_labels"][0, -1] = 1
-    draw_batch(batch, tmp_path / "a.png", MEAN, STD, [8, 64], num_shift=0.5, even_locations=True)
+    draw_batch(batch, tmp_path / "a.png", MEAN, STD, Locations((8, 64), even=True))
     scale = 480 / 96
     assert tuple(read(tmp_path / "a.png")[6 + round(32 * scale), 6 + round(72 * scale)]) == LEVEL_COLORS[1]
 
@@ -136,7 +137,7 @@ def test_boxes_are_drawn_and_padding_is_not(tmp_path):
     batch = make_batch(1)
     batch["gt_bbox"][0, 0] = (20, 20, 60, 50)
     batch["gt_class"][0, 0] = 4
-    draw_batch(batch, tmp_path / "a.png", MEAN, STD, STRIDES, class_names=["a", "b", "c", "d", "e"])
+    draw_batch(batch, tmp_path / "a.png", MEAN, STD, Locations(STRIDES), class_names=["a", "b", "c", "d", "e"])
     picture = read(tmp_path / "a.png")
     assert tuple(picture[6 + 200, 6 + 100]) == class_color(4)
     assert not (picture == class_color(0)).all(axis=2).any()
@@ -146,16 +147,16 @@ def test_boxes_are_drawn_and_padding_is_not(tmp_path):
 def test_grid_of_at_most_eight(tmp_path, count, columns, rows):
     batch = make_batch(count)
     del batch["target_labels"]
-    draw_batch(batch, tmp_path / "a.png", MEAN, STD, STRIDES)
+    draw_batch(batch, tmp_path / "a.png", MEAN, STD, Locations(STRIDES))
     assert read(tmp_path / "a.png").shape == (rows * (320 + 6) + 6, columns * (480 + 6) + 6, 3)
 
 
 def test_wrong_number_of_locations_or_suffix_is_a_one_line_error(tmp_path):
     batch = make_batch(1)
     with pytest.raises(ValueError, match="expected a name with"):
-        draw_batch(batch, tmp_path / "a.xyz", MEAN, STD, STRIDES)
+        draw_batch(batch, tmp_path / "a.xyz", MEAN, STD, Locations(STRIDES))
     with pytest.raises(ValueError, match=r"expected \(126,\) for images of 64 x 96"):
-        draw_batch({**batch, "target_labels": np.zeros((1, 5))}, tmp_path / "a.png", MEAN, STD, STRIDES)
+        draw_batch({**batch, "target_labels": np.zeros((1, 5))}, tmp_path / "a.png", MEAN, STD, Locations(STRIDES))
     assert list(tmp_path.iterdir()) == []
 
 

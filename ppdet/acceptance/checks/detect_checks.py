@@ -75,7 +75,7 @@ def infer(context: Context) -> Outcome:
         predictor = Predictor(command_config(context, "TestReader", "use_onednn=false"))
         expected = [rows for _, rows in predictor.detect(paths)]
     predictor = Predictor(command_config(context, "TestReader"))
-    floor, top = predictor.model.fcos_head.nms.score_threshold, predictor.model.fcos_head.nms.keep_top_k
+    floor, top = predictor.model.nms.score_threshold, predictor.model.nms.keep_top_k
     tolerance = tolerance_of("fp32", context.device)
     for run in ("first", "second"):
         found = [rows for _, rows in predictor.detect(paths)]

@@ -40,7 +40,7 @@ def tensor(rng: np.random.Generator, *shape: int, low: float = -2.0, high: float
 
 def dense_maps(rng: np.random.Generator) -> tuple[object, dict]:
     """Maps as the head gives them, distances above 0, and all of their tensors by name."""
-    from ppdet.modeling.heads.fcos_head import DenseMaps
+    from ppdet.modeling.architectures.base import DenseMaps
 
     def levels(channels: int, low: float, high: float) -> list:
         return [tensor(rng, IMAGES, channels, *size, low=low, high=high) for size in SIZES]
@@ -64,10 +64,10 @@ def targets(rng: np.random.Generator) -> dict:
 
 @operator("focal_loss", "focal loss of three levels")
 def focal(rng: np.random.Generator) -> Arrays:
-    from ppdet.modeling.losses.focal import focal_loss_sum
+    from ppdet.modeling.losses.fcos_loss import FocalLossSum
 
     maps, _ = dense_maps(rng)
-    loss = focal_loss_sum(maps.logits, targets(rng)["target_labels"], 0.25, 2.0)
+    loss = FocalLossSum.apply(targets(rng)["target_labels"], 0.25, 2.0, *maps.logits)
     logits = {f"logits {level}": x for level, x in enumerate(maps.logits)}
     return with_gradients({"loss": loss}, logits, rng)
 

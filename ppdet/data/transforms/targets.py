@@ -1,10 +1,12 @@
-"""Ground truth as FCOS sees it: a class, four distances and a centerness at every location."""
+"""The training targets of FCOS: a class, four distances and a centerness for every location."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
+from ppdet.utils.locations import Locations
 
 
 @register
@@ -12,32 +14,30 @@ from ppdet.core.workspace import register, serializable
 class Gt2FCOSTarget:
     """Adds the FCOS targets (arXiv:1904.01355, section 3; centre sampling: arXiv:2006.09214) to every sample.
 
-    Sets `target_labels` (R,) int32, 0 background, 1..C; `target_distances` (R, 4) float32 left, top, right,
-    bottom, 0 on background; `target_centerness` (R,) float32, 0 on background. R counts the locations of
-    all levels of the padded image, finest level first, row by row.
+    It sets `target_labels` (R,) int32, 0 for background or 1..C; `target_distances` (R, 4) float32, left, top, right,
+    bottom, 0 on background; `target_centerness` (R,) float32, 0 on background. R counts the locations of all levels of
+    the padded image, finest level first, row by row.
+
+    Of several boxes that match a location, the smallest one wins, on a tie the first one. All boxes of the sample are
+    used; a sample only contains crowd boxes if its data set has `load_crowd: true`.
 
     Args:
-        object_sizes_boundary: a location of level k takes boxes whose largest distance from it lies
-            strictly between bounds k and k + 1 of (-1, *object_sizes_boundary, infinity).
-        inclusive_bounds: or equals one of them, so that a box of exactly that size belongs to two levels.
-        center_sampling_radius: a location takes boxes whose centre is nearer than this many strides in both
-            directions; 0 or less takes the whole box.
-        downsample_ratios: stride of every level.
-        num_shift: a cell's location within it, in strides.
-        even_locations: a level's locations are not its stride apart, but as many whole pixels as the padded image's
-            size holds of them, as in FCOSHead.
-        last_pixel: distances end at a box's last pixel, a pixel of the original image before its right and bottom
-            side, as in FCOSHead.
-        norm_reg_targets: distances in strides of the level, unless multiply_strides_reg_targets.
-        min_box_area: boxes of smaller area, in square pixels of the network's input, are ignored: locations in them
-            take another box, or are background. `gt_bbox` keeps them.
-
-    Of several boxes the smallest takes the location, the first on a tie. All boxes of the sample count:
-    crowd boxes are here only when the data set's load_crowd asked for them.
-
-    Works on pairs of a box and a cell it can reach. With bounds and centre sampling these are some tens
-    for each box, where all locations x all boxes are millions.
+        object_sizes_boundary: bounds between the levels in pixels. A location of level k matches boxes whose largest
+            distance from it lies strictly between bounds k and k + 1 of (-1, *object_sizes_boundary, infinity).
+        center_sampling_radius: a location matches boxes whose centre is nearer than this many strides in x and in y;
+            with 0 or less, all boxes that it lies in.
+        downsample_ratios: stride of each level in pixels, finest level first; FCOSHead.fpn_stride.
+        num_shift, even_locations, last_pixel: `shift`, `even` and `last_pixel` of the grid, see `Locations`. FCOSHead
+            needs the same values.
+        multiply_strides_reg_targets, norm_reg_targets: distances are in strides of the level with norm_reg_targets and
+            without multiply_strides_reg_targets, otherwise in pixels. FCOSHead needs the same values.
+        inclusive_bounds: a largest distance equal to a bound also matches, so that a box can belong to two levels.
+        min_box_area: boxes of a smaller area, in square pixels of the network's input, are ignored: a location in one
+            of them matches another box or is background. They stay in `gt_bbox`.
     """
+
+    # The implementation lists the pairs of a box and a cell that can match: some tens for each box with bounds and
+    # centre sampling, where comparing all locations with all boxes would be millions.
 
     takes_batch = moves_pixels = True
 
@@ -62,22 +62,18 @@ class Gt2FCOSTarget:
             )
         bounds = np.array([-1, *object_sizes_boundary, np.inf], dtype=np.float32)
         self.low, self.high = bounds[:-1], bounds[1:]
-        self.strides = list(downsample_ratios)
-        self.num_shift = num_shift
+        self.locations = Locations(tuple(downsample_ratios), num_shift, even_locations, last_pixel)
         self.distances_in_strides = norm_reg_targets and not multiply_strides_reg_targets
         self._stride = np.array(downsample_ratios, dtype=np.float32)
         self.radius = np.float32(center_sampling_radius)
-        self.shift = np.float32(num_shift)
         self.inclusive_bounds = inclusive_bounds
         self.min_box_area = min_box_area
-        self.even_locations = even_locations
-        self.last_pixel = last_pixel
 
-    def __call__(self, samples: list[dict], rng: np.random.Generator | None = None) -> list[dict]:
+    def __call__(self, samples: list[dict[str, Any]], rng: np.random.Generator | None = None) -> list[dict[str, Any]]:
         for sample in samples:
             height, width = sample["image"].shape[-2:]
             boxes = sample["gt_bbox"]
-            if self.last_pixel:
+            if self.locations.last_pixel:
                 y, x = sample["scale_factor"]
                 boxes = boxes - np.array([0, 0, x, y], dtype=np.float32)
             labels, distances, centerness = self.assign(boxes, sample["gt_class"], height, width)
@@ -89,23 +85,21 @@ class Gt2FCOSTarget:
     def assign(
         self, boxes: np.ndarray, classes: np.ndarray, height: int, width: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Targets (R,), (R, 4), (R,) of boxes (M, 4) x1, y1, x2, y2 of classes (M, 1) in a padded image."""
-        rows = np.ceil(height / self._stride).astype(np.int64)
-        columns = np.ceil(width / self._stride).astype(np.int64)
-        step = np.stack([self._stride, self._stride])
-        if self.even_locations:
-            step = np.stack([width // columns, height // rows]).astype(np.float32)
+        """Targets (R,), (R, 4), (R,) for boxes (M, 4) x1, y1, x2, y2 of classes (M, 1) in a padded image."""
+        grids = self.locations.levels(height, width)
+        rows, columns = np.array([(grid.rows, grid.columns) for grid in grids]).T
+        steps = np.array([(grid.step_x, grid.step_y) for grid in grids], dtype=np.float32).T  # (2, L)
         ends = np.cumsum(rows * columns)
         labels = np.zeros(ends[-1], dtype=np.int32)
         distances = np.zeros((ends[-1], 4), dtype=np.float32)
         centerness = np.zeros(ends[-1], dtype=np.float32)
 
         boxes = np.ascontiguousarray(np.asarray(boxes, dtype=np.float32).reshape(-1, 4).T)
-        box, level = self._reachable(boxes)
+        box, level = self._boxes_and_levels(boxes)
         if len(box):
             region = self._region(boxes, box, level)
-            pair, row, column = self._cells(region, level, rows, columns, step[:, level])
-            good, sides = self._positive(boxes[:, box[pair]], region[:, pair], level[pair], row, column, step)
+            pair, row, column = self._cells(region, level, rows, columns, steps[:, level])
+            good, sides = self._positive(boxes[:, box[pair]], region[:, pair], level[pair], row, column, steps)
             pair, row, column = pair[good], row[good], column[good]
             box, level = box[pair], level[pair]
             location = (ends - rows * columns)[level] + row * columns[level] + column
@@ -116,11 +110,11 @@ class Gt2FCOSTarget:
             distances[location] = (sides / self._stride[level[won]] if self.distances_in_strides else sides).T
         return labels, distances, centerness
 
-    def _reachable(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs (box, level), P of them, where some location inside the box can satisfy the level's bounds.
+    def _boxes_and_levels(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The P pairs (box, level) where some location inside the box can satisfy the level's bounds.
 
-        The largest distance from a location inside is at least half the longer side, and at most all of
-        it, or half of it plus the radius when centre sampling applies. Half a pixel allows for rounding.
+        The largest distance from a location inside is at least half of the longer side. It is at most the longer side;
+        with centre sampling, half of it plus the radius. Half a pixel of tolerance covers rounding.
         """
         longest = np.maximum(boxes[2] - boxes[0], boxes[3] - boxes[1])[:, None]
         most = longest
@@ -130,7 +124,7 @@ class Gt2FCOSTarget:
         return np.nonzero((longest / 2 - 0.5 < self.high) & (most + 0.5 > self.low) & large)
 
     def _region(self, boxes: np.ndarray, box: np.ndarray, level: np.ndarray) -> np.ndarray:
-        """(4, P): where locations take box `box` at `level`: the box, cut to its centre ± radius strides."""
+        """The region (4, P) in which locations match each pair's box: the box, cut to its centre ± radius strides."""
         whole = boxes[:, box]
         if self.radius <= 0:
             return whole
@@ -142,13 +136,17 @@ class Gt2FCOSTarget:
         return region
 
     def _cells(
-        self, region: np.ndarray, level: np.ndarray, rows: np.ndarray, columns: np.ndarray, step: np.ndarray
+        self, region: np.ndarray, level: np.ndarray, rows: np.ndarray, columns: np.ndarray, steps: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All cells in the regions (4, P) of the pairs, step (2, P) x, y apart: (pair, row, column), each (K,).
+        """All cells in the regions (4, P) of the pairs, as (pair, row, column), (K,) each.
 
-        Ranges are one cell wider than exact arithmetic says; _positive decides.
+        The ranges are one cell wider than exact arithmetic needs; `_positive` decides.
+
+        Args:
+            rows, columns: (L,), size of each level.
+            steps: (2, P), x and y, between the locations of each pair's level.
         """
-        cells = region.astype(np.float64) / np.concatenate([step, step]) - self.shift
+        cells = region.astype(np.float64) / np.concatenate([steps, steps]) - self.locations.shift
         size = np.stack([columns[level], rows[level]])
         first = np.clip(np.floor(cells[:2]), 0, size).astype(np.int64)
         last = np.clip(np.ceil(cells[2:]) + 1, 0, size).astype(np.int64)
@@ -166,15 +164,17 @@ class Gt2FCOSTarget:
         level: np.ndarray,
         row: np.ndarray,
         column: np.ndarray,
-        step: np.ndarray,
+        steps: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Which of the K cells qualify, and the distances (4, ·) of those; float32 as in published models decides ties.
+        """Which of the K cells match, and the distances (4, K') of these.
+
+        Ties are decided in float32, as in published models.
 
         Args:
-            boxes, region: (4, K), of the pair that each cell belongs to. step: (2, L), x and y, between locations.
+            boxes, region: (4, K), of the pair that each cell belongs to.
+            steps: (2, L), x and y, between the locations of each level.
         """
-        step = step[:, level]
-        location = (np.stack([column, row]) * step + self.shift * step).astype(np.float32)
+        location = ((np.stack([column, row]) + self.locations.shift) * steps[:, level]).astype(np.float32)
         sides = _sides(location, boxes)
         longest = sides.max(axis=0)
         above, below = (np.greater_equal, np.less_equal) if self.inclusive_bounds else (np.greater, np.less)
@@ -185,7 +185,7 @@ class Gt2FCOSTarget:
 
 
 def _sides(location: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """(4, K) left, top, right, bottom distances from locations (2, K) x, y to the sides of boxes (4, K)."""
+    """Distances (4, K), left, top, right, bottom, from locations (2, K) x, y to the sides of boxes (4, K)."""
     sides = np.empty_like(boxes)
     np.subtract(location, boxes[:2], out=sides[:2])
     np.subtract(boxes[2:], location, out=sides[2:])
@@ -193,7 +193,7 @@ def _sides(location: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def _smallest_box_first(boxes: np.ndarray, box: np.ndarray, location: np.ndarray) -> np.ndarray:
-    """Which pairs (box, location) win: one for each location, of the smallest box, the first on a tie."""
+    """Index of the winning pair (box, location) of each location: the smallest box, on a tie the first one."""
     count = boxes.shape[1]
     rank = np.empty(count, dtype=np.int64)
     rank[np.argsort(_area(boxes), kind="stable")] = np.arange(count)
@@ -204,11 +204,12 @@ def _smallest_box_first(boxes: np.ndarray, box: np.ndarray, location: np.ndarray
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:
-    """(M,) areas of boxes (4, M)."""
+    """Areas (M,) of boxes (4, M)."""
     return (boxes[2] - boxes[0]) * (boxes[3] - boxes[1])
 
 
 def _centerness(sides: np.ndarray) -> np.ndarray:
+    """Centerness (K,) in 0..1 from distances (4, K)."""
     left, top, right, bottom = sides
     horizontal = np.minimum(left, right) / np.maximum(left, right)
     vertical = np.minimum(top, bottom) / np.maximum(top, bottom)

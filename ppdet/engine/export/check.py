@@ -102,29 +102,18 @@ def expected_outputs(detector: nn.Layer, arrays: dict[str, np.ndarray], names: S
     return [output.numpy() for output in outputs]
 
 
-@contextmanager
-def every_candidate(head: nn.Layer) -> Iterator[None]:
-    """Let the head decode all locations in their order, as few of them as it would leave for suppression."""
-    before = head.level_top_k, head.class_threshold
-    head.level_top_k, head.class_threshold = 0, None
-    try:
-        yield
-    finally:
-        head.level_top_k, head.class_threshold = before
-
-
 def self_check(
     detector: nn.Layer, preprocess: Preprocess, images: Iterable[np.ndarray], names: Sequence[str], precision: str
 ) -> tuple[SelfCheck, list[np.ndarray] | None]:
     """What the trained model detects in the first of the images that has detections to compare, in float32 and in
     `precision`; and where none has, its boxes (N, R, 4) and scores (N, C, R) of all locations too, else None.
     """
-    head = detector.model.fcos_head
+    nms = detector.model.nms
     best, reached = None, -1
     for pixels in images:
         arrays = check_arrays(preprocess, pixels)
         outputs = expected_outputs(detector, arrays, names)
-        check = SelfCheck.of(arrays, *outputs, floor=head.nms.score_threshold, top=head.nms.keep_top_k)
+        check = SelfCheck.of(arrays, *outputs, floor=nms.score_threshold, top=nms.keep_top_k)
         comparable = sum(check.comparable(kind) > 0 for kind in ("fp32", precision))
         if comparable == 2:
             return check, None
@@ -134,9 +123,8 @@ def self_check(
         "the model detects too little in the images of the check to compare engines by: all locations are compared "
         "before suppression; an image with detections can be named with --check_image"
     )
-    detector.output = "candidates"
-    with every_candidate(head):
-        candidates = expected_outputs(detector, best.arrays, names)
+    detector.output = "locations"
+    candidates = expected_outputs(detector, best.arrays, names)
     detector.output = "detections"
     return best, candidates
 

@@ -28,7 +28,6 @@ from ppdet.engine.export.check import (
     beside_earlier,
     check_arrays,
     check_images,
-    every_candidate,
     expected_outputs,
     on_cpu,
     self_check,
@@ -38,6 +37,7 @@ from ppdet.engine.export.check import (
 )
 from ppdet.engine.export.image_size import graph_size, warn_if_too_small
 from ppdet.engine.export.onnx import write_formats
+from ppdet.modeling.architectures.base import DenseDetector
 from ppdet.modeling.layers import ConvNorm
 from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
@@ -57,11 +57,12 @@ class ExportedDetector(nn.Layer):
     Args:
         normalize: the transform to do inside the graph, None where the caller normalises.
         output: "detections" (rows and rows per image), "boxes" (decoded boxes and scores, before suppression), "maps"
-            (logits, distances and quality of each level) or "candidates": as "boxes", and a third output, the boxes
-            whose overlap counts in suppression, where those are others.
+            (logits, distances and quality of each level) or "candidates": as "boxes", with a third output where NMS
+            compares other boxes than it returns: these boxes. "locations": as "candidates", for every location, without
+            top-k and thresholds.
     """
 
-    def __init__(self, model: nn.Layer, *, normalize: NormalizeImage | None, output: str) -> None:
+    def __init__(self, model: DenseDetector, *, normalize: NormalizeImage | None, output: str) -> None:
         super().__init__()
         self.model = model
         self.output = output
@@ -81,11 +82,12 @@ class ExportedDetector(nn.Layer):
         maps = self.model.predict_maps(image)
         if self.output == "maps":
             return [tensor for level in zip(*maps) for tensor in level]
-        if self.output in ("boxes", "candidates"):
-            boxes, scores = self.model.decode(maps, scale_factor, im_shape=im_shape)
-            if self.output == "boxes" or not self.model.last_pixel:
+        if self.output in ("boxes", "candidates", "locations"):
+            candidates = self.model.decode(maps, scale_factor, im_shape, every_location=self.output == "locations")
+            boxes, scores, nms_offset, _ = candidates
+            if self.output == "boxes" or nms_offset is None:
                 return boxes, scores
-            return boxes, scores, boxes + self.model.suppression_shift(scale_factor).unsqueeze(1)
+            return boxes, scores, boxes + nms_offset.unsqueeze(1)
         return self.model.detect(maps, scale_factor, im_shape)
 
 
@@ -220,8 +222,8 @@ def verify_before_suppression(
     Raises:
         ExportError: they are not the trained model's `candidates`.
     """
-    detector.output = "candidates"
-    with every_candidate(detector.model.fcos_head), tempfile.TemporaryDirectory() as temporary:
+    detector.output = "locations"
+    with tempfile.TemporaryDirectory() as temporary:
         source, target = Path(temporary), Path(temporary) / "formats"
         target.mkdir()
         save_graph(detector, inputs, source / "model")

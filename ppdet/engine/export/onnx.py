@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from paddle import nn
 
+from ppdet.modeling.architectures.base import DenseDetector
 from ppdet.modeling.nms import MultiClassNMS
 from ppdet.utils.errors import ConfigError
 
@@ -110,7 +111,7 @@ suppression (float[n, r, 4] boxes, float[n, c, r] scores, float[n, r, 4] overlap
 
 
 def write_formats(
-    source: Path, target: Path, model: nn.Layer, formats: Sequence[str], precision: str, *, suppress: bool = True
+    source: Path, target: Path, model: DenseDetector, formats: Sequence[str], precision: str, *, suppress: bool = True
 ) -> None:
     """Write model.onnx, and model.xml with model.bin, to the folder `target`, with precision fp16 model_fp16.* too.
 
@@ -132,7 +133,7 @@ def write_formats(
     epsilons = {layer._epsilon for layer in model.sublayers() if isinstance(layer, nn.GroupNorm)}
     if len(epsilons) > 1:
         raise ConfigError("group norms of different epsilon cannot be converted to ONNX")
-    converted = to_onnx(graph, model.fcos_head.nms if suppress else None, *(epsilons or {0.0}))
+    converted = to_onnx(graph, model.nms if suppress else None, *(epsilons or {0.0}))
     onnx.save(converted, str(source / "model.onnx"))
     if "onnx" in formats:
         shutil.copy(source / "model.onnx", target)

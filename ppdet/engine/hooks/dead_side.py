@@ -34,11 +34,11 @@ class DeadSideHook(Hook):
         self.zeros = self.zeros + trainer.losses["zero_sides"]
         self.steps += 1
         if self.steps >= self.window and trainer.is_log_step:
-            self.judge(trainer.model.strides)
+            self.judge(trainer.model.locations.strides)
             self.steps = 0
             self.positives = self.zeros = 0
 
-    def judge(self, strides: list[int]) -> None:
+    def judge(self, strides: tuple[int, ...]) -> None:
         positives, zeros = self.positives.numpy(), self.zeros.numpy()
         for level, stride in enumerate(strides):
             for side, name in enumerate(self.SIDES):

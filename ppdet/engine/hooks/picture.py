@@ -54,9 +54,7 @@ def draw(batch: dict, path: Path, trainer: object) -> None:
     draw_batch(
         arrays,
         path,
-        strides=model.strides,
-        num_shift=model.num_shift,
-        even_locations=model.even_locations,
+        locations=model.locations,
         class_names=names,
         **normalization(trainer.reader),
     )

@@ -15,9 +15,10 @@ from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook
 from ppdet.engine.hooks.picture import normalization
 from ppdet.metrics.pseudo_label_quality import Selected, Truth, measure
-from ppdet.modeling.heads.fcos_head import DenseMaps
+from ppdet.modeling.architectures.base import DenseMaps
 from ppdet.utils.boxes import clip_to_image
 from ppdet.utils.errors import DataError
+from ppdet.utils.locations import Locations
 from ppdet.utils.logger import get_logger
 from ppdet.visualize import draw_pseudo_labels, write_picture
 
@@ -127,14 +128,14 @@ class PseudoLabelHook(Hook):
         if not maps:
             raise DataError("none of the unlabelled images could be read")
         ratio = trainer.cfg["DenseTeacher"]["train_cfg"]["ratio"]
-        selected = select(maps, ratio, model.strides, model.num_shift, model.even_locations)
+        selected = select(maps, ratio, model.locations)
         truth = truth if self.truth else None
         figures = measure(selected, truth)
         dots = np.column_stack([selected.points, selected.level])
         picture = draw_pseudo_labels(
             images,
             [dots[selected.image == number] for number in range(len(images))],
-            strides=model.strides,
+            strides=model.locations.strides,
             **normalization(self.reader),
             title=[when, *texts(figures)],
             truth=truth,
@@ -194,29 +195,25 @@ def read_truth(dataset: DetectionDataset, labeled: DetectionDataset) -> dict[int
 
 
 @paddle.no_grad()
-def select(
-    maps: Sequence[DenseMaps], ratio: float, strides: Sequence[int], num_shift: float, even_locations: bool = False
-) -> Selected:
+def select(maps: Sequence[DenseMaps], ratio: float, locations: Locations) -> Selected:
     """The share `ratio` of all locations, at least one, with the largest class probabilities.
 
     Args:
-        maps: of batches of images, distances in pixels. strides: of the levels. num_shift: locations lie at
-            (index + num_shift) * stride. even_locations: or as FCOSHead says.
+        maps: predictions for batches of images, distances in pixels.
+        ratio: above 0 and at most 1, for example 0.01.
+        locations: the grid of the maps.
     """
     rows, places, first = [], [], 0
     for batch in maps:
-        size = [side * strides[0] for side in batch.logits[0].shape[2:]]
-        for level, (logits, distances) in enumerate(zip(batch.logits, batch.distances)):
+        grids = locations.levels_of(batch.logits)
+        for level, (logits, distances, grid) in enumerate(zip(batch.logits, batch.distances, grids)):
             scores = F.sigmoid(logits)
             label = scores.argmax(axis=1, keepdim=True).astype("float32")
             both = paddle.concat([scores.max(axis=1, keepdim=True), label, distances], axis=1)
             rows.append(both.transpose([0, 2, 3, 1]).reshape([-1, 6]))
-            image, y, x = np.indices((logits.shape[0], *logits.shape[2:])).reshape(3, -1)
-            down, right = [strides[level]] * 2
-            if even_locations:
-                down, right = (side // cells for side, cells in zip(size, logits.shape[2:]))
-            x, y = (x + num_shift) * right, (y + num_shift) * down
-            places.append(np.column_stack([image + first, np.full(len(x), level), x, y]).astype(np.float32))
+            image, points = np.arange(logits.shape[0]) + first, grid.points()
+            columns = np.repeat(image, len(points)), np.full(len(image) * len(points), level)
+            places.append(np.column_stack([*columns, np.tile(points, (len(image), 1))]).astype(np.float32))
         first += batch.logits[0].shape[0]
     rows = paddle.concat(rows)
     _, index = rows[:, 0].topk(max(1, int(len(rows) * ratio)))

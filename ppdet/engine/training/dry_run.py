@@ -167,7 +167,7 @@ def report(trainer: Trainer, found: dict) -> None:
     """Write what was found to the log."""
     plan = plan_of(trainer)
     rate = found["learning_rate"]
-    levels = zip(trainer.model.strides, *(found["maps"][name] for name in ("logits", "distances", "quality")))
+    levels = zip(trainer.model.locations.strides, *(found["maps"][name] for name in ("logits", "distances", "quality")))
     memory = ", ".join(f"{kind} {mib} MiB" for kind, mib in found["max_mem_mib"].items())
     lines = [
         *(f"batch: {name} {shape}" for name, shape in found["batch"].items()),

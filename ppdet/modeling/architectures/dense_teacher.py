@@ -3,7 +3,7 @@
 import paddle
 from paddle import Tensor, nn
 
-from ppdet.modeling.heads.fcos_head import DenseMaps
+from ppdet.modeling.architectures.base import DenseMaps
 from ppdet.modeling.mixed import Float32
 
 

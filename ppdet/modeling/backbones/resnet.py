@@ -11,7 +11,8 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from ppdet.core.workspace import register, serializable
-from ppdet.modeling.layers import ConvNorm, Freeze, ShapeSpec, finish, for_paddle, fork, halve, max_pool
+from ppdet.modeling.architectures.base import ShapeSpec
+from ppdet.modeling.layers import ConvNorm, Freeze, finish, for_paddle, fork, halve, max_pool
 from ppdet.modeling.mixed import like_convolved
 
 # Blocks in res2 to res5, and whether they are bottlenecks.

@@ -1,4 +1,3 @@
-from ppdet.modeling.heads.fcos_head import FCOSHead
-from ppdet.modeling.heads.towers import FCOSFeat
+from ppdet.modeling.heads.fcos_head import FCOSFeat, FCOSHead
 
 __all__ = ["FCOSFeat", "FCOSHead"]

@@ -1,42 +1,129 @@
-"""FCOS head: "FCOS: A Simple and Strong Anchor-free Object Detector" (Tian et al., arXiv:2006.09214), section 2."""
+"""The head of FCOS: "FCOS: A Simple and Strong Anchor-free Object Detector" (Tian et al., arXiv:2006.09214), section 2.
+
+The same two towers and the same last convolutions run on every feature level; only a scale of the distances belongs to
+one level alone.
+"""
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal
 
-import paddle
 import paddle.nn.functional as F
 from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import Constant, Normal
+from paddle.regularizer import L2Decay
+from paddle.vision.ops import DeformConv2D
 
 from ppdet.core.workspace import named, register
-from ppdet.modeling.heads.candidates import best_classes, best_locations, take
-from ppdet.modeling.heads.locations import Pair, coordinates, in_float, inside, size_of
-from ppdet.modeling.heads.towers import FCOSFeat
-from ppdet.modeling.layers import Conv2D, ShapeSpec, fork
+from ppdet.modeling.architectures.base import Candidates, DenseLoss, DenseMaps, ShapeSpec
+from ppdet.modeling.heads.decoding import Decoder
+from ppdet.modeling.layers import Conv2D, fork, make_norm, normalize, sample_deformed
 from ppdet.modeling.mixed import Float32
 from ppdet.modeling.nms import MultiClassNMS
+from ppdet.utils.locations import Locations
 
-# With distances through a ReLU, a side that is zero everywhere gets no gradient and stays so. Starting at 2 strides,
-# about the middle of what a level has to regress, every distance of a fresh head is positive.
+# A side whose ReLU is zero at all locations gets no gradient and stays zero. The bias starts at 2 strides, about the
+# middle of a level's range, so that all distances of a fresh head are positive.
 DISTANCE_START = 2.0
 
 
-class DenseMaps(NamedTuple):
-    """What the head says at every location. Each field is a list with one map per level, finest first.
+class TowerDeformConv(nn.Layer):
+    """A modulated deformable 3x3 convolution of a tower. Its parameters have the names of published heads."""
 
-    logits: (N, C, H, W), before the sigmoid. distances: (N, 4, H, W), left, top, right, bottom, not negative; in
-    strides or pixels, see `FCOSHead.distances_in_strides`. quality: (N, 1, H, W), centerness or IoU, before the
-    sigmoid.
+    def __init__(self, in_channels: int, out_channels: int, bias: bool) -> None:
+        super().__init__()
+        undecayed = {"learning_rate": 2.0, "regularizer": L2Decay(0.0), "initializer": Constant(0.0)}
+        self.conv_offset = Conv2D(
+            in_channels,
+            27,  # y and x of an offset, and a mask, for each of the 9 samples
+            3,
+            padding=1,
+            weight_attr=ParamAttr(initializer=Constant(0.0)),
+            bias_attr=ParamAttr(**undecayed),
+        )
+        self.conv_dcn = DeformConv2D(
+            in_channels,
+            out_channels,
+            3,
+            padding=1,
+            weight_attr=ParamAttr(initializer=Normal(std=0.01)),
+            bias_attr=ParamAttr(**undecayed) if bias else False,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return sample_deformed(x, self.conv_offset, self.conv_dcn, 9)
+
+
+class TowerLayer(nn.Layer):
+    """One layer of a tower: 3x3 convolution, norm, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, norm_type: str, deformable: bool, bias: bool) -> None:
+        super().__init__()
+        if deformable:
+            self.conv = TowerDeformConv(in_channels, out_channels, bias)
+        else:
+            self.conv = Conv2D(
+                in_channels,
+                out_channels,
+                3,
+                padding=1,
+                weight_attr=ParamAttr(initializer=Normal(std=0.01)),
+                bias_attr=ParamAttr(learning_rate=2.0, initializer=Constant(0.0)) if bias else False,
+            )
+        self.norm = make_norm(norm_type, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return normalize(self.norm, self.conv(x), relu=True)
+
+
+@register
+class FCOSFeat(nn.Layer):
+    """The two towers of the head: one for classification, one for regression.
+
+    Args:
+        feat_in: channels of the feature levels.
+        feat_out: channels of the towers.
+        num_convs: number of layers in each tower.
+        norm_type: bn, sync_bn or gn.
+        use_dcn: true makes every convolution deformable, `last` only the last one of each tower.
+        conv_bias: whether the convolutions have a bias. The convolutions that compute offsets always have one.
     """
 
-    logits: list[Tensor]
-    distances: list[Tensor]
-    quality: list[Tensor]
+    def __init__(
+        self,
+        *,
+        feat_in: int = 256,
+        feat_out: int = 256,
+        num_convs: int = 4,
+        norm_type: Literal["bn", "sync_bn", "gn"] = "gn",
+        use_dcn: bool | Literal["last"] = False,
+        conv_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        if use_dcn not in (True, False, "last"):
+            raise ValueError(f"FCOSFeat.use_dcn is {use_dcn!r}; it must be true, false or last")
+        self.feat_in, self.feat_out = feat_in, feat_out
+
+        def tower(kind: str) -> list[nn.Layer]:
+            layers = []
+            for i in range(num_convs):
+                deformable = i == num_convs - 1 if use_dcn == "last" else use_dcn
+                layer = TowerLayer(feat_in if i == 0 else feat_out, feat_out, norm_type, deformable, conv_bias)
+                layers.append(self.add_sublayer(f"fcos_head_{kind}_tower_conv_{i}", layer))
+            return layers
+
+        self.cls_tower, self.reg_tower = tower("cls"), tower("reg")
+
+    def forward(self, feat: Tensor) -> tuple[Tensor, Tensor]:
+        """Map a feature level (N, feat_in, H, W) to the outputs (N, feat_out, H, W) of the two towers."""
+        cls_feat, reg_feat = fork(feat)
+        for cls_layer, reg_layer in zip(self.cls_tower, self.reg_tower):
+            cls_feat, reg_feat = cls_layer(cls_feat), reg_layer(reg_feat)
+        return cls_feat, reg_feat
 
 
 class ScaleReg(nn.Layer):
-    """A level's learnable factor of the distances."""
+    """A learnable factor of the distances of one level."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,33 +135,31 @@ class ScaleReg(nn.Layer):
 
 @register
 class FCOSHead(nn.Layer):
-    """Dense predictions, their loss, and the detections that follow from them.
+    """Predicts dense maps; holds their loss, their decoding and the NMS. The methods are documented in `DenseHead`.
 
     Args:
-        num_classes: C, without background.
-        fcos_feat: the towers. fpn_stride: stride of each level in pixels.
-        prior_prob: score that every class starts with.
-        norm_reg_targets: distances pass through ReLU in units of the stride; otherwise through exp, in pixels.
-        multiply_strides_reg_targets: with `norm_reg_targets`, multiply by the stride before the loss, which then sees
-            pixels; the targets must be made with the same setting.
-        centerness_on_reg: quality reads the regression tower, otherwise the classification tower.
-        num_shift: a cell's location in units of the stride: 0.5 its centre, 0 its corner.
-        even_locations: a level's locations are not its stride apart, but as many whole pixels as the input's size holds
-            of them, as torchvision's are: in 800 pixels, 61 for the 13 rows of stride 64. The same where that size is a
-            multiple of the stride. The targets must be made with the same setting.
-        sqrt_score: score is the square root of class probability x quality (otherwise the product).
-        class_threshold: a class whose probability alone, before quality counts, is not above it has score 0. With
-            `nms.score_threshold` 0 it is the only threshold.
-        level_top_k: of each image and level so many candidates at most enter suppression, the best by class
-            probability x quality. null: all.
-        level_top_k_of: a candidate is one of `locations`, which comes with all its classes and ranks by its best one,
-            whether that passes `class_threshold` or not; or one of `classes`, a single class at a location, that does.
-        clip_boxes: boxes end where the image does, before padding; otherwise they may go beyond.
-        last_pixel: the right and bottom sides that distances give are a box's last pixel, as in maskrcnn-benchmark,
-            and an image's last one is its width - 1: detections end a pixel of the original image later. The targets
-            must be made with the same setting.
-        fcos_loss: the training loss. nms: suppression of detections.
-        trt: accepted because PaddleDetection's files have it; one graph serves TensorRT and all else here.
+        num_classes: number of classes C, without background.
+        fcos_feat: the towers.
+        fpn_stride: stride of each level in pixels, finest level first.
+        prior_prob: probability that every class starts with, for example 0.01.
+        norm_reg_targets: true: distances are a ReLU's output, in strides of the level. false: they are an exponential,
+            in pixels. Gt2FCOSTarget needs the same value.
+        multiply_strides_reg_targets: with `norm_reg_targets`, distances are multiplied by the stride before the loss,
+            which then compares pixels. Gt2FCOSTarget needs the same value.
+        centerness_on_reg: the quality is predicted from the regression tower, otherwise from the classification tower.
+        num_shift, even_locations, last_pixel: `shift`, `even` and `last_pixel` of the grid, see `Locations`.
+            Gt2FCOSTarget needs the same values.
+        sqrt_score: the score is sqrt(class probability x quality), otherwise class probability x quality.
+        class_threshold: in 0..1; classes whose probability alone, without the quality, is not above it get score 0.
+            With `nms.score_threshold: 0` it is the only threshold. null: no such threshold.
+        level_top_k: keep at most this many candidates per level and image before NMS, for example 1000: the ones with
+            the largest class probability x quality. null: keep all.
+        level_top_k_of: what counts as one candidate. `locations`: a location with all its classes, ranked by the best
+            one, even if `class_threshold` then removes it. `classes`: a pair of location and class above
+            `class_threshold`.
+        clip_boxes: cut boxes at the borders of the image without padding; otherwise they may extend beyond them.
+        fcos_loss: the training loss.
+        nms: the suppression of overlapping detections.
     """
 
     __inject__ = ["fcos_feat", "fcos_loss", "nms"]
@@ -98,7 +183,7 @@ class FCOSHead(nn.Layer):
         level_top_k_of: Literal["locations", "classes"] = "locations",
         clip_boxes: bool = False,
         last_pixel: bool = False,
-        fcos_loss: nn.Layer | None = named("FCOSLoss"),
+        fcos_loss: DenseLoss | None = named("FCOSLoss"),
         nms: MultiClassNMS | None = named("MultiClassNMS"),
         trt: bool = False,
     ) -> None:
@@ -109,20 +194,13 @@ class FCOSHead(nn.Layer):
             raise ValueError(f"FCOSHead.level_top_k is {level_top_k}; it must be positive, or null")
         if level_top_k_of not in ("locations", "classes"):
             raise ValueError(f"FCOSHead.level_top_k_of is {level_top_k_of!r}; it must be locations or classes")
-        self.num_classes = num_classes
         self.fcos_feat = fcos_feat
         self.fpn_stride = list(fpn_stride)
         self.norm_reg_targets = norm_reg_targets
         self.distances_in_strides = norm_reg_targets and not multiply_strides_reg_targets
         self.centerness_on_reg = centerness_on_reg
-        self.num_shift = num_shift
-        self.even_locations = even_locations
-        self.sqrt_score = sqrt_score
-        self.class_threshold = class_threshold
-        self.level_top_k = level_top_k
-        self.level_top_k_of = level_top_k_of
-        self.clip_boxes = clip_boxes
-        self.last_pixel = last_pixel
+        self.locations = Locations(tuple(fpn_stride), num_shift, even_locations, last_pixel)
+        self.decoder = Decoder(self.locations, sqrt_score, class_threshold, level_top_k, level_top_k_of, clip_boxes)
         self.fcos_loss = fcos_loss
         self.nms = nms
 
@@ -144,7 +222,7 @@ class FCOSHead(nn.Layer):
         self.scales = [self.add_sublayer(f"p{round(math.log2(stride))}_feat", ScaleReg()) for stride in self.fpn_stride]
 
     @classmethod
-    def from_config(cls, cfg, input_shape: Sequence[ShapeSpec]) -> dict:
+    def from_config(cls, cfg: Any, input_shape: Sequence[ShapeSpec]) -> dict[str, nn.Layer]:
         strides = [spec.stride for spec in input_shape]
         if strides != list(cfg["fpn_stride"]):
             raise ValueError(
@@ -159,10 +237,9 @@ class FCOSHead(nn.Layer):
             )
         return {"fcos_feat": feat}
 
-    def forward(self, fpn_feats: Sequence[Tensor]) -> DenseMaps:
-        """Map pyramid levels (N, feat_in, H, W) to dense maps."""
+    def forward(self, features: Sequence[Tensor]) -> DenseMaps:
         maps = DenseMaps([], [], [])
-        for feat, stride, scale in zip(fpn_feats, self.fpn_stride, self.scales):
+        for feat, stride, scale in zip(features, self.fpn_stride, self.scales):
             cls_feat, reg_feat = self.fcos_feat(feat)
             if self.centerness_on_reg:
                 reg_feat, quality_feat = fork(reg_feat)
@@ -181,122 +258,19 @@ class FCOSHead(nn.Layer):
             maps.quality.append(self.fcos_head_centerness(quality_feat))
         return maps
 
-    def pixel_distances(self, maps: DenseMaps) -> list[Tensor]:
-        """The maps' distances in pixels of the network's input, (N, 4, H, W) per level."""
+    def in_pixels(self, maps: DenseMaps) -> DenseMaps:
         if not self.distances_in_strides:
-            return maps.distances
-        return [d * stride for d, stride in zip(maps.distances, self.fpn_stride)]
+            return maps
+        return maps._replace(distances=[d * stride for d, stride in zip(maps.distances, self.fpn_stride)])
 
     def decode(
-        self, maps: DenseMaps, score_threshold: float | None = None, im_shape: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return boxes (N, R, 4), x1 y1 x2 y2 in the network's input, and scores (N, C, R) in 0..1.
-
-        R counts all locations; with a threshold, only those where the score of some class in some image exceeds it,
-        and a few more. Their order is that of all locations. With `level_top_k`, threshold or not, R is that number
-        times L: each level's candidates, the best first, with scores of 0 where it has fewer.
-
-        im_shape: (N, 2), whole numbers, the images' heights and widths without padding. Locations in the padding are
-        no candidates: their scores are 0, and they take no place among a level's best. None: there is no padding.
-        """
-        steps = self.steps(maps.logits)
-        quality = [F.sigmoid(level_map) for level_map in maps.quality]
-        if im_shape is not None:
-            # A score is a product with quality: this is the smallest map to mask. After the sigmoid, since an engine's
-            # may not reach 0.
-            quality = [q * inside(size_of(q), step, self.num_shift, im_shape) for q, step in zip(quality, steps)]
-        levels = zip(maps.logits, self.pixel_distances(maps), quality, steps)
-        if self.level_top_k:
-            decoded = [self.decode_best(*level) for level in levels]
-        elif score_threshold is None:
-            decoded = [self.decode_level(*level) for level in levels]
-        else:
-            decoded = [self.decode_candidates(*level, score_threshold) for level in levels]
-        boxes, scores = zip(*decoded)
-        return paddle.concat(boxes, axis=1), paddle.concat(scores, axis=2)
-
-    def decode_level(self, logits: Tensor, distances: Tensor, quality: Tensor, step: Pair) -> tuple[Tensor, Tensor]:
-        """Boxes (N, H W, 4) and scores (N, C, H W) of maps (N, C, H, W), (N, 4, H, W) and (N, 1, H, W).
-
-        quality: in 0..1, unlike that of `DenseMaps`.
-        """
-        x, y = coordinates(size_of(logits), step, self.num_shift)
-        left, top, right, bottom = distances.unbind(axis=1)
-        # Subtraction alone, which is as exact: engines that compute in 16 bits go by names of operators, and can leave
-        # it in float32 while the network adds in 16 bits.
-        boxes = paddle.stack([x - left, y - top, x - -right, y - -bottom], axis=-1).flatten(1, 2)
-        return boxes, self.score(logits.flatten(2), quality.flatten(2))
-
-    def decode_candidates(
-        self, logits: Tensor, distances: Tensor, quality: Tensor, step: Pair, score_threshold: float
-    ) -> tuple[Tensor, Tensor]:
-        """As `decode_level`, of the K locations where suppression may find something: (N, K, 4), (N, C, K)."""
-        width = logits.shape[3]
-        logits, distances, quality = (channels_last(level_map) for level_map in (logits, distances, quality))
-        # A location's best score follows from its best logit, without a look at the other classes' scores.
-        best_score = self.score(logits.max(axis=2), quality.squeeze(2)).max(axis=0)
-        # A little below the threshold, where rounding cannot matter, since suppression applies the threshold itself;
-        # but above the 0 of padding, and of classes that their own threshold stops.
-        index = paddle.nonzero(best_score > max(score_threshold - 1e-4, 0.0)).flatten()
-        if index.shape[0] == 0:  # not every operator takes an empty tensor
-            index = best_score.argmax(keepdim=True)
-        logits, distances, quality = (rows.gather(index, axis=1) for rows in (logits, distances, quality))
-        boxes = self.boxes_at(index, width, distances, step)
-        return boxes, self.score(logits, quality).transpose([0, 2, 1])
-
-    def decode_best(self, logits: Tensor, distances: Tensor, quality: Tensor, step: Pair) -> tuple[Tensor, Tensor]:
-        """As `decode_level`, of each image's K = `level_top_k` best candidates: (N, K, 4), (N, C, K)."""
-        width = size_of(logits)[1]
-        logits, distances, quality = (channels_last(level_map) for level_map in (logits, distances, quality))
-        best = logits.max(axis=2), quality.squeeze(2)
-        of_classes = self.level_top_k_of == "classes"
-        # The K best classes are among those of the K locations with the best one.
-        value = self.score(*best) if of_classes else F.sigmoid(best[0]) * best[1]
-        index, exists = best_locations(value, self.level_top_k)
-        boxes = self.boxes_at(index, width, take(distances, index), step)
-        scores = self.score(take(logits, index), take(quality, index)).transpose([0, 2, 1]) * exists.unsqueeze(1)
-        return best_classes(boxes, scores, self.level_top_k) if of_classes else (boxes, scores)
-
-    def boxes_at(self, index: Tensor, width: int | Tensor, distances: Tensor, step: Pair) -> Tensor:
-        """Boxes (N, K, 4) of distances (N, K, 4) at the locations `index`, (K,) or (N, K), row by row of `width`."""
-        x, y = (place.astype("float32") + self.num_shift for place in (index % width, index // width))
-        down, right = in_float(step)
-        centre = paddle.stack([x * right, y * down], axis=-1)
-        # As in `decode_level`, by subtraction alone.
-        return paddle.concat([centre - distances[:, :, :2], centre - -distances[:, :, 2:]], axis=2)
-
-    def score(self, logits: Tensor, quality: Tensor) -> Tensor:
-        score = F.sigmoid(logits) * quality
-        score = score.sqrt() if self.sqrt_score else score
-        if self.class_threshold is None:
-            return score
-        # By logits, which are the same wherever they lie; the last bit of a sigmoid depends on it.
-        passes = logits > math.log(self.class_threshold / (1 - self.class_threshold))
-        return score * passes.astype("float32")
-
-    def clip(self, boxes: Tensor, im_shape: Tensor | None) -> Tensor:
-        """Boxes (N, R, 4) in the network's input, within images of im_shape (N, 2) y, x where `clip_boxes` says so.
-
-        Raises:
-            ValueError: it does, and there is no im_shape.
-        """
-        if not self.clip_boxes:
-            return boxes
-        if im_shape is None:
-            raise ValueError("FCOSHead.clip_boxes needs im_shape, the images' sizes without padding, in the batch")
-        end = im_shape.flip(1) - float(self.last_pixel)
-        return paddle.minimum(boxes.clip(min=0.0), paddle.concat([end, end], axis=1).unsqueeze(1))
-
-    def steps(self, logits: Sequence[Tensor]) -> list[Pair]:
-        """Pixels from one location to the next in the maps of each level."""
-        if not self.even_locations:
-            return [(stride, stride) for stride in self.fpn_stride]
-        sizes = [size_of(level_map) for level_map in logits]
-        height, width = (side * self.fpn_stride[0] for side in sizes[0])
-        steps = [(height // rows, width // columns) for rows, columns in sizes]
-        return steps if paddle.in_dynamic_mode() else [tuple(s.astype("int32") for s in step) for step in steps]
-
-
-def channels_last(level_map: Tensor) -> Tensor:
-    """A map (N, K, H, W) as (N, H W, K), which is how it lies in memory on a CPU."""
-    return level_map.transpose([0, 2, 3, 1]).flatten(1, 2)
+        self,
+        maps: DenseMaps,
+        im_shape: Tensor | None = None,
+        *,
+        score_threshold: float | None = None,
+        every_location: bool = False,
+    ) -> Candidates:
+        return self.decoder.decode(
+            self.in_pixels(maps), im_shape, score_threshold=score_threshold, every_location=every_location
+        )

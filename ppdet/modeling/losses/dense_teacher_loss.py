@@ -1,33 +1,34 @@
-"""Dense pseudo-label loss: "Dense Teacher" (Zhou et al., ECCV 2022, arXiv:2207.02541), section 3."""
+"""The loss of Dense Teacher on unlabelled images (Zhou et al., arXiv:2207.02541, section 3)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import paddle
 import paddle.distributed as dist
 import paddle.nn.functional as F
-from paddle import Tensor, maximum, minimum, nn
+from paddle import Tensor, nn
 from paddle.autograd import PyLayer
 
-from ppdet.modeling.heads.fcos_head import DenseMaps
-from ppdet.modeling.losses.focal import rejection_terms
+from ppdet.modeling.architectures.base import DenseMaps
+from ppdet.modeling.losses.fcos_loss import overlap_areas, rejection_terms
 from ppdet.modeling.mixed import Float32
 
-# Read-only, so that one object can be every instance's default.
+# It is read-only, so that one object can be every instance's default.
 LOSS_WEIGHT = MappingProxyType({"distill_loss_cls": 4.0, "distill_loss_box": 1.0, "distill_loss_quality": 1.0})
 
 
 class SSODFCOSLoss(nn.Layer):
-    """How far a student's dense maps are from a teacher's.
+    """The difference between a student's and a teacher's dense maps.
 
-    The k = M * ratio of all M locations (of all images and levels) where the teacher is surest of some class are
-    selected. There the student is to say what the teacher says; at all others it is to say "no class". Of several
-    ranks each selects from its own images; the class loss is divided by the mean of fg_sum over ranks.
+    Out of all M locations of all images and levels, the k = M * ratio locations with the teacher's largest class
+    probabilities are selected. There the student learns the teacher's maps; at all others it learns "no class". Every
+    rank selects from its own images.
 
     Args:
-        ratio: part of the locations that is selected, above 0 and at most 1; one location at least.
-        gamma: exponent of the quality focal loss, how much less the easy terms count; not negative.
-        loss_weight: factor of each loss in the sum; those not named keep the default.
+        ratio: share of the locations that is selected, above 0 and at most 1; at least one location is.
+        gamma: exponent of the quality focal loss, 0 or more: how strongly easy terms are weighted down.
+        loss_weight: factor of each loss in the sum. Losses that are not named keep their default.
 
     Raises:
         ValueError: ratio or gamma is out of range, or loss_weight names an unknown loss.
@@ -50,15 +51,16 @@ class SSODFCOSLoss(nn.Layer):
         self.gamma = gamma
         self.loss_weight = {**LOSS_WEIGHT, **loss_weight}
 
-    def forward(self, student: DenseMaps, teacher: DenseMaps) -> dict:
+    def forward(self, student: DenseMaps, teacher: DenseMaps) -> dict[str, Tensor]:
         """Losses of a batch of unlabelled images.
 
         Args:
-            student, teacher: maps of the same locations, distances in pixels. Nothing flows back to the teacher.
+            student, teacher: maps of the same locations, distances in pixels. No gradient flows to the teacher.
 
         Returns:
-            Scalars distill_loss_cls, distill_loss_box, distill_loss_quality; loss, their weighted sum; and fg_sum, the
-            teacher's best probabilities summed over the selected locations (mean over ranks), at least 1e-6.
+            The scalars distill_loss_cls, distill_loss_box, distill_loss_quality; their weighted sum loss; and fg_sum,
+            the sum of the teacher's largest class probabilities at the selected locations (mean over ranks), at least
+            1e-6. The class loss is divided by fg_sum.
 
         Raises:
             ValueError: the maps differ in shape.
@@ -83,14 +85,14 @@ class SSODFCOSLoss(nn.Layer):
 
     @paddle.no_grad()
     def pseudo_labels(self, teacher: DenseMaps) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """What the student learns, and where.
+        """The selected locations and the teacher's maps there.
 
         Returns:
-            index (k,) of the selected locations in the order of `join_locations`; the teacher's class probabilities
-            (k, C), distances (k, 4) and quality (k, 1) in 0..1 there; fg_sum, a scalar.
+            The index (k,) of the selected locations in the order of `join_locations`; class probabilities (k, C),
+            distances (k, 4) and quality (k, 1) in 0..1 there; and fg_sum, see `forward`.
         """
         logits = join_locations(teacher.logits)
-        # The order of logits is that of probabilities. k follows from shapes: nothing travels from the device.
+        # Logits have the order of probabilities. k follows from the shapes: the CPU need not wait for the device.
         count = max(int(logits.shape[0] * self.ratio), 1)
         best, index = logits.max(axis=1).topk(count, sorted=False)
         fg_sum = F.sigmoid(best).sum()
@@ -107,20 +109,20 @@ class SSODFCOSLoss(nn.Layer):
 
 
 class QualityFocalSum(PyLayer):
-    """Sum of the quality focal loss over all locations and classes, a scalar, its gradient computed beside its value.
+    """The sum of the quality focal loss over all locations and classes, a scalar, with a gradient of its own.
 
-    With p = sigmoid(logits) and t the target it is BCE(p, t) * |p - t|^gamma. Nearly all targets are 0, so all terms
-    are computed as if they were; then the rows of the selected locations are put in their places.
+    With p = sigmoid(logits) and target t, the loss is BCE(p, t) * |p - t|^gamma. Nearly all targets are 0. All terms
+    are computed as if their target was 0; then the terms of the selected locations are replaced.
 
     Args of `apply`:
         index: (k,) int64, the selected locations in the order of `join_locations`, each once.
-        targets: (k, C) in 0..1, what they are to learn; the targets of all others are 0.
-        gamma: not negative.
+        targets: (k, C) in 0..1, their targets; the targets of all other locations are 0.
+        gamma: 0 or more.
         logits: (N, C, H, W) of each level, before the sigmoid.
     """
 
     @staticmethod
-    def forward(ctx, index: Tensor, targets: Tensor, gamma: float, *logits: Tensor) -> Tensor:
+    def forward(ctx: Any, index: Tensor, targets: Tensor, gamma: float, *logits: Tensor) -> Tensor:
         ctx.maps = [(level.shape, level.dtype, not level.stop_gradient) for level in logits]
         x = join_locations(logits)
         selected = x.gather(index)
@@ -132,7 +134,7 @@ class QualityFocalSum(PyLayer):
         return values.sum()
 
     @staticmethod
-    def backward(ctx, upstream: Tensor) -> tuple:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensor()
         parts, start = [], 0
         for (images, channels, height, width), dtype, differentiable in ctx.maps:
@@ -147,10 +149,10 @@ class QualityFocalSum(PyLayer):
 
 
 def imitation_terms(x: Tensor, targets: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
-    """BCE(p, t) * |p - t|^gamma of logits x with p = sigmoid(x) and targets t in 0..1, and its gradient."""
+    """The quality focal loss BCE(p, t) * |p - t|^gamma, with p = sigmoid(x) and targets t in 0..1, and its gradient."""
     probability = F.sigmoid(x)
     difference = probability - targets
-    # At no difference, where the gradient is zero, a power below zero is to stay finite.
+    # The minimum keeps distance^(gamma - 1) finite where there is no difference; the gradient is 0 there.
     distance = difference.abs().clip(min=1e-12)
     factor = distance**gamma
     entropy = F.binary_cross_entropy_with_logits(x, targets, reduction="none")
@@ -160,26 +162,18 @@ def imitation_terms(x: Tensor, targets: Tensor, gamma: float) -> tuple[Tensor, T
 
 
 def giou(pred: Tensor, target: Tensor) -> Tensor:
-    """GIoU (k,), -1..1, of boxes that share a location, from distances (k, 4), left, top, right, bottom, in pixels.
+    """GIoU (k,) in -1..1 from distances (k, 4) in pixels, without the smoothing of `iou_and_giou`.
 
-    As Rezatofighi et al. (arXiv:1902.09630) define it: nothing is added to the areas as `iou_and_giou` does. Of two
-    boxes without area it is 0.
+    It is the definition of Rezatofighi et al. (arXiv:1902.09630); for two boxes without area it is 0.
     """
-
-    def area(distances: Tensor) -> Tensor:
-        left, top, right, bottom = distances.unbind(axis=1)
-        return (left + right) * (top + bottom)
-
-    inter = area(minimum(pred, target))
-    union = area(pred) + area(target) - inter
-    hull = area(maximum(pred, target))
+    inter, union, hull = overlap_areas(pred, target)
     return inter / union.clip(min=1e-7) - (hull - union) / hull.clip(min=1e-7)
 
 
-def join_locations(maps: list[Tensor]) -> Tensor:
-    """Join maps (N, K, H, W) of all levels to new memory (M, K) float32, level by level, image by image, row by row.
+def join_locations(maps: Sequence[Tensor]) -> Tensor:
+    """Copy the maps (N, K, H, W) of all levels to one (M, K) float32, level by level, image by image, row by row.
 
-    Channels last, as maps lie in memory on a CPU: a location's values are one row, and joining is the only copy.
+    Channels come last, which is the layout of maps in memory on a CPU, so that this is the only copy.
     """
     rows = [level.transpose([0, 2, 3, 1]).reshape([-1, level.shape[1]]).astype("float32") for level in maps]
     return paddle.concat(rows)

@@ -1,35 +1,44 @@
-"""FCOS losses: arXiv:1904.01355, section 3.2, and arXiv:2006.09214, section 2.2."""
+"""The loss of FCOS: focal loss of the classes, IoU loss of the boxes, cross entropy of the quality.
+
+Sources: FCOS, arXiv:1904.01355, section 3.2, and arXiv:2006.09214, section 2.2; "Focal Loss for Dense Object Detection"
+(Lin et al., arXiv:1708.02002), section 3; "UnitBox" (Yu et al., arXiv:1608.01471), section 3; GIoU (Rezatofighi et al.,
+arXiv:1902.09630).
+"""
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import paddle
 import paddle.distributed as dist
 import paddle.nn.functional as F
-from paddle import Tensor, nn
+from paddle import Tensor, maximum, minimum, nn
+from paddle.autograd import PyLayer
 
 from ppdet.core.workspace import register, serializable
-from ppdet.modeling.losses.focal import focal_loss_sum
-from ppdet.modeling.losses.iou import IOU_LOSSES, iou_and_giou, iou_loss
+from ppdet.modeling.architectures.base import DenseMaps
+
+IOU_LOSSES = ("giou", "linear_iou", "iou")
 
 
 @register
 @serializable
 class FCOSLoss(nn.Layer):
-    """Focal loss on classes, IoU loss on boxes, cross entropy on quality.
+    """The training loss of FCOS.
 
     Args:
-        loss_alpha, loss_gamma: of the focal loss (Lin et al., arXiv:1708.02002, equation 5).
-        iou_loss_type: giou (1 - GIoU), linear_iou (1 - IoU) or iou (-ln IoU).
-        iou_smoothing: added to intersection and union, in the unit of the distances' square; 0 for the plain IoU.
+        loss_alpha: alpha of the focal loss in 0..1: weight of a location's own class; 1 - alpha is the weight of all
+            other classes.
+        loss_gamma: gamma of the focal loss, 0 or more: how strongly easy terms are weighted down.
+        iou_loss_type: loss of a box: `giou` is 1 - GIoU, `linear_iou` is 1 - IoU, `iou` is -ln IoU.
         reg_weights: factor of the box loss.
-        quality: what the quality branch learns: `centerness`, which then also weights the box loss, or `iou`, the IoU
+        quality: what the quality branch learns. `centerness`, which then also weights the box loss; or `iou`, the IoU
             of the predicted with the true box.
-        count_images: the class loss is divided by the number of positives plus that of images; otherwise by that of
-            positives, or by 1 if there are none.
-        average_over_ranks: in a distributed run divide by the mean number of positives over ranks, so that every
-            object weighs the same; false divides by each rank's own.
+        iou_smoothing: added to intersection and union, in the unit of the distances' square; 0 gives the plain IoU.
+        count_images: divide the class loss by positives + images; otherwise by the positives, or by 1 if there are
+            none.
+        average_over_ranks: in distributed training, divide by the mean number of positives over all ranks, so that
+            every object has the same weight; otherwise by each rank's own number.
     """
 
     def __init__(
@@ -60,29 +69,30 @@ class FCOSLoss(nn.Layer):
         self.count_images = count_images
         self.average_over_ranks = average_over_ranks
 
-    def forward(self, maps, targets: dict, normalizers: tuple[Tensor, ...] | None = None) -> dict:
+    def forward(
+        self, maps: DenseMaps, targets: dict[str, Tensor], normalizers: tuple[Tensor, ...] | None = None
+    ) -> dict[str, Tensor]:
         """Losses of a batch.
 
         Args:
-            maps: `DenseMaps` of the head.
-            targets: target_labels (N, R), 0 background or 1..C; target_distances (N, R, 4) in the maps' unit;
-                target_centerness (N, R) in 0..1.
-            normalizers: what the sums are divided by, from `normalizers`; None: the batch's own.
+            maps: predictions of the head.
+            targets: `target_labels` (N, R), 0 for background or 1..C; `target_distances` (N, R, 4) in the unit of the
+                maps; `target_centerness` (N, R) in 0..1.
+            normalizers: the divisors from `normalizers`; None computes them from this batch.
 
         Returns:
-            Scalars loss_cls, loss_box, loss_quality and their sum loss; and, for those who watch the training,
-            positives (L,) and zero_sides (L, 4): how many positives each level has, and how many of them are
-            predicted at distance zero on each side.
+            The scalars loss_cls, loss_box, loss_quality, and their sum loss. Also positives (L,), the number of
+            positives of each level, and zero_sides (L, 4), how many of them have a predicted distance of zero to the
+            left, top, right and bottom.
         """
         labels, centerness = targets["target_labels"], targets["target_centerness"]
         positive = labels > 0
         weight = positive.astype("float32")
-        divisors = self.normalizers([targets]) if normalizers is None else normalizers
-        class_divisor, count, centerness_sum = divisors
-        loss_cls = focal_loss_sum(maps.logits, labels, self.loss_alpha, self.loss_gamma) / class_divisor
+        class_divisor, count, centerness_sum = self.normalizers([targets]) if normalizers is None else normalizers
+        loss_cls = FocalLossSum.apply(labels, self.loss_alpha, self.loss_gamma, *maps.logits) / class_divisor
 
-        # Background is replaced before anything is computed from it: no infinity that a factor 0 would turn into NaN,
-        # and no selection, whose size would have to travel from the device.
+        # The distances of the background are replaced by 1 before the loss: 0 * infinity would be NaN, and selecting
+        # the positives would make the CPU wait for the device to learn their number.
         pred, one = join_levels(maps.distances), paddle.ones([1])
         iou, giou = iou_and_giou(
             paddle.where(positive.unsqueeze(1), pred, one),
@@ -109,11 +119,12 @@ class FCOSLoss(nn.Layer):
         }
 
     @paddle.no_grad()
-    def normalizers(self, batches: Sequence[dict]) -> tuple[Tensor, ...]:
-        """What the class loss is divided by; number of positives, at least 1; sum of their centerness, not 0.
+    def normalizers(self, batches: Sequence[dict[str, Tensor]]) -> tuple[Tensor, ...]:
+        """The divisors of the losses, as means over the batches, and over all ranks with `average_over_ranks`.
 
-        Means over the batches, and over ranks if asked: divided by them, the gradients of several batches add up to
-        that of one large batch.
+        Returns:
+            Three scalars: the divisor of the class loss; the number of positives, at least 1; the sum of the
+            positives' centerness, above 0.
         """
         sums = []
         for targets in batches:
@@ -125,21 +136,151 @@ class FCOSLoss(nn.Layer):
             dist.all_reduce(mean)
             mean = mean / dist.get_world_size()
         positives = mean[0].clip(min=1.0)
-        # Centerness of a positive location is positive; the floor only replaces the zero of a batch without any.
+        # The centerness of a positive location is positive: the minimum only replaces the 0 of no positives at all.
         return mean[0] + mean[2] if self.count_images else positives, positives, mean[1].clip(min=1e-6)
 
 
 def join_levels(maps: list[Tensor]) -> Tensor:
-    """Join maps (N, K, H, W) of all levels to (N, K, R), level by level, row by row."""
+    """Join the maps (N, K, H, W) of all levels to (N, K, R), level by level, row by row."""
     return paddle.concat([level.flatten(2) for level in maps], axis=2)
 
 
 @paddle.no_grad()
-def count_zero_sides(distances: Tensor, positive: Tensor, sizes: list[int]) -> dict:
-    """See `FCOSLoss.forward`; distances (N, 4, R), positive (N, R), `sizes` the number of each level's locations."""
+def count_zero_sides(distances: Tensor, positive: Tensor, sizes: list[int]) -> dict[str, Tensor]:
+    """`positives` and `zero_sides` of `FCOSLoss.forward`, as a dictionary.
+
+    Args:
+        distances, positive: (N, 4, R), and (N, R) bool.
+        sizes: number of locations of each level.
+    """
     mask = positive.unsqueeze(1)
     zero = paddle.logical_and(distances <= 0, mask)
-    # (5, R): positives of a location, then those whose left, top, right, bottom is zero.
+    # (5, R): the number of positives at a location, then of those whose left, top, right, bottom is zero.
     counts = paddle.concat([mask, zero], axis=1).astype("float32").sum(axis=0)
     by_level = paddle.stack([level.sum(axis=1) for level in counts.split(sizes, axis=1)])
     return {"positives": by_level[:, 0], "zero_sides": by_level[:, 1:]}
+
+
+class FocalLossSum(PyLayer):
+    """The sum of the focal loss over all locations and classes, a scalar, with a gradient of its own.
+
+    Nearly all of the N x R x C terms say "not this class". All terms are computed as if they said so. Then the terms
+    that say "this class", one for each positive location, are corrected. This needs no one-hot labels, and no selection
+    of the positives, for which the CPU would have to wait for the device.
+
+    Args of `apply`:
+        labels: (N, R) int, 0 for background or 1..C, level by level and row by row.
+        alpha, gamma: see `FCOSLoss`.
+        logits: (N, C, H, W) of each level, before the sigmoid.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, labels: Tensor, alpha: float, gamma: float, *logits: Tensor) -> Tensor:
+        ctx.maps = [(level.shape, level.dtype, not level.stop_gradient) for level in logits]
+        x = paddle.concat([level.flatten().astype("float32") for level in logits])
+        own = own_class_index(labels, [level.shape for level in logits])
+        positive = (labels > 0).reshape([-1])
+        own_x = x.gather(own)
+
+        # "This class" at logit x has the loss of "not this class" at -x.
+        true_values, true_gradient = rejection_terms(-own_x, alpha, gamma)
+        own_values, own_gradient = rejection_terms(own_x, 1.0 - alpha, gamma)
+        values, gradient = rejection_terms(x, 1.0 - alpha, gamma)
+        change = paddle.where(positive, true_values - own_values, paddle.zeros_like(own_values))
+        paddle.scatter_(gradient, own, paddle.where(positive, -true_gradient, own_gradient))
+        ctx.save_for_backward(gradient)
+        return values.sum() + change.sum()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensor()
+        parts, start = [], 0
+        for shape, dtype, differentiable in ctx.maps:
+            end = start + math.prod(shape)
+            part = (gradient[start:end] * upstream).reshape(shape).astype(dtype) if differentiable else None
+            parts.append(part)
+            start = end
+        return (None, *parts)
+
+
+def own_class_index(labels: Tensor, shapes: list[list[int]]) -> Tensor:
+    """Index of the logit of each location's own class among the logits of all levels, joined as flat arrays.
+
+    Args:
+        labels: see `FocalLossSum`.
+        shapes: (N, C, H, W) of each level.
+
+    Returns:
+        (N * R,) int64, image by image, each index once; for background it is the logit of the first class.
+    """
+    classes = (labels.astype("int64") - 1).clip(min=0)
+    indices, start, location = [], 0, 0
+    for images, channels, height, width in shapes:
+        size = height * width
+        image = paddle.arange(images, dtype="int64").unsqueeze(1) * channels
+        own = (image + classes[:, location : location + size]) * size + paddle.arange(size, dtype="int64")
+        indices.append(own + start)
+        location += size
+        start += images * channels * size
+    return paddle.concat(indices, axis=1).flatten()
+
+
+def rejection_terms(x: Tensor, weight: float, gamma: float) -> tuple[Tensor, Tensor]:
+    """The focal loss of saying "not this class" at logits x, and its gradient.
+
+    With p = sigmoid(x) the loss is weight * p^gamma * -ln(1 - p). x is overwritten, and only two new tensors of its
+    size are made: on a CPU, allocating memory takes longer than the arithmetic.
+    """
+    loss = F.softplus(x)
+    # ln p = x - softplus(x). The powers of p follow from it without a division, and are finite for every x.
+    probability = x.subtract_(loss)
+    factor = probability * gamma
+    factor.exp_()
+    factor.scale_(weight)
+    probability.exp_()
+    loss.multiply_(factor)
+    # d/dx = factor * p + gamma * (1 - p) * loss
+    factor.multiply_(probability)
+    probability.scale_(-gamma, bias=gamma)
+    probability.multiply_(loss)
+    factor.add_(probability)
+    return loss, factor
+
+
+def overlap_areas(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Areas of the intersection, the union and the hull of boxes that share a location.
+
+    Args:
+        pred, target: distances (N, 4, ...) to the left, top, right and bottom.
+    """
+
+    def area(distances: Tensor) -> Tensor:
+        left, top, right, bottom = distances.unbind(axis=1)
+        return (left + right) * (top + bottom)
+
+    inter = area(minimum(pred, target))
+    return inter, area(pred) + area(target) - inter, area(maximum(pred, target))
+
+
+def iou_and_giou(pred: Tensor, target: Tensor, smoothing: float = 1.0) -> tuple[Tensor, Tensor]:
+    """IoU in 0..1 and GIoU in -1..1, (N, M) each, from distances (N, 4, M).
+
+    `smoothing` is added to intersection and union; the FCOS authors' code adds 1, so that boxes without area have an
+    IoU. With 0, an IoU is at least 1e-6, so that its logarithm is finite; below that there is no gradient.
+    """
+    inter, union, hull = overlap_areas(pred, target)
+    hull = hull + 1e-7
+    if smoothing:
+        iou = (inter + smoothing) / (union + smoothing)
+        return iou, iou - (hull - union) / hull
+    iou = inter / union.clip(min=1e-7)
+    return iou.clip(min=1e-6), iou - (hull - union) / hull
+
+
+def iou_loss(iou: Tensor, giou: Tensor, kind: str) -> Tensor:
+    """The loss of each box; `kind` is a `FCOSLoss.iou_loss_type`."""
+    if kind == "linear_iou":
+        return 1.0 - iou
+    if kind == "giou":
+        return 1.0 - giou
+    return -iou.log()

@@ -7,7 +7,8 @@ from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import XavierUniform
 
 from ppdet.core.workspace import register, serializable
-from ppdet.modeling.layers import Conv2D, ConvNorm, Freeze, ShapeSpec, fork, max_pool, rectify, upsample_twice
+from ppdet.modeling.architectures.base import ShapeSpec
+from ppdet.modeling.layers import Conv2D, ConvNorm, Freeze, fork, max_pool, rectify, upsample_twice
 
 
 @register

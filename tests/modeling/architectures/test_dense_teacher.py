@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
-from ppdet.modeling.heads.fcos_head import DenseMaps
+from ppdet.modeling.architectures.base import DenseMaps
 from ppdet.modeling.losses import SSODFCOSLoss
 
 SIZES = [(4, 6), (2, 3), (1, 2)]
