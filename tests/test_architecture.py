@@ -89,7 +89,7 @@ NO_TENSORS = {
     "ppdet/engine/distributed/watchdog.py": "it reads and writes sockets",
     "ppdet/deploy/serving/service.py": "images are decoded, prepared and drawn with NumPy and OpenCV",
     "ppdet/deploy/serving/batching.py": "it calls an engine with arrays and gets arrays",
-    "ppdet/deploy/batch/inputs.py": "files are fetched",
+    "ppdet/deploy/batch/read_images.py": "files are fetched",
     "ppdet/deploy/backends/tensorrt_conversion.py": "it waits for the end of another process",
 }
 

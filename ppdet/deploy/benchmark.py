@@ -113,7 +113,7 @@ def _time_batch(detector: Detector, paths: Sequence[str]) -> tuple[list[float], 
     clock.append(time.perf_counter())
     outputs = [detector.backend(arrays) for _, arrays in batches]
     clock.append(time.perf_counter())
-    found = [detections for output in outputs for detections in detector.finish(output)]
+    found = [detections for output in outputs for detections in detector.split_outputs(output)]
     clock.append(time.perf_counter())
     return np.diff(clock).tolist(), sum(len(detections) for detections in found)
 

@@ -1,12 +1,14 @@
-"""Preprocessing of an exported model, with the very operations that training used."""
+"""Preprocessing of an exported model: infer_cfg.yml, and the transforms of training that it lists."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 
+from ppdet.core.registry import get_schema, is_component
 from ppdet.data.loading.padded_sizes import padded_size
 from ppdet.data.sources.coco_names import COCO_CATEGORIES
 from ppdet.data.transforms.batch import PadBatch
@@ -17,11 +19,18 @@ from ppdet.data.transforms.geometry import Resize, as_pair
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import DataError, DeployError, ImageError
 
+Image = str | os.PathLike | bytes | np.ndarray  # a path, an image file's bytes, or RGB pixels (H, W, 3) uint8
+Size = tuple[int, int]  # height and width
+
 
 class Pad:
-    """Pads an image (H, W, 3) below and on the right to `size` (height, width), with `fill_value` in each channel.
+    """Pads an image (H, W, 3) at the bottom and on the right to `size`, with a colour.
 
-    PaddleDetection's exports have it, with pixels that are not normalised yet.
+    Exports of PaddleDetection have it before NormalizeImage.
+
+    Args:
+        size: height and width in pixels, or one number for both.
+        fill_value: the colour, one number per channel in the pixels' range, such as 114 of 0..255.
     """
 
     def __init__(self, *, size: int | Sequence[int], fill_value: Sequence[float] = (114.0, 114.0, 114.0)) -> None:
@@ -35,6 +44,7 @@ class Pad:
         h, w = image.shape[:2]
         if h > self.size[0] or w > self.size[1]:
             raise DataError(f"Pad: an image of {h} x {w} does not fit into {self.size[0]} x {self.size[1]}")
+        # A colour that the image's type cannot represent, such as 114.5 in uint8, makes the image float32.
         exact = (self.fill_value.astype(image.dtype) == self.fill_value).all()
         padded = np.empty((*self.size, 3), dtype=image.dtype if exact else np.float32)
         padded[:] = self.fill_value
@@ -43,27 +53,25 @@ class Pad:
         return sample
 
 
-Size = tuple[int, int]  # height and width
-
-OPERATIONS = {
+OPERATIONS: dict[str, Callable] = {
     "Resize": Resize,
     "NormalizeImage": NormalizeImage,
     "Permute": Permute,
     "Pad": Pad,
     "PadStride": lambda stride=0, size=None: PadBatch(pad_to_stride=stride, pad_to_size=size),
 }
-# What exports of other PaddleDetection versions spell out, and what it must be: the operations here do just that.
-IMPLIED = {
+# Options that exports of some PaddleDetection versions spell out. The operations here always behave like this.
+FIXED_OPTIONS = {
     "NormalizeImage": {"is_channel_first": False},
     "Permute": {"to_bgr": False, "channel_first": True},
 }
 
 
 def read_infer_cfg(folder: Path) -> dict:
-    """The settings that export wrote beside the model.
+    """Read infer_cfg.yml, the settings that export wrote beside the graph.
 
     Raises:
-        DeployError: no infer_cfg.yml there, or one that says nothing of preprocessing.
+        DeployError: the file is missing, or has no list Preprocess.
     """
     path = folder / "infer_cfg.yml"
     try:
@@ -85,24 +93,25 @@ def read_infer_cfg(folder: Path) -> dict:
     return settings
 
 
-def category_ids(settings: dict, class_names: Sequence[str]) -> list[int]:
-    """Ids of the classes in COCO's annotations.
+def class_list(settings: Mapping[str, Any]) -> tuple[list[str], list[int]]:
+    """Names of the model's classes, and their category ids in COCO's annotations.
 
-    PaddleDetection's exports do not say them: those of a model with COCO's 80 classes are COCO's own, and others are
-    numbered from 0.
+    Exports of PaddleDetection have no category ids. If the names are COCO's 80 names, the ids are COCO's own; otherwise
+    classes are numbered from 0.
     """
+    names = [str(name) for name in settings.get("label_list") or []]
     if "category_ids" in settings:
-        return list(settings["category_ids"])
-    if [name.lower() for name in class_names] == [name for _, name in COCO_CATEGORIES]:
-        return [number for number, _ in COCO_CATEGORIES]
-    return list(range(len(class_names)))
+        return names, list(settings["category_ids"])
+    if [name.lower() for name in names] == [name for _, name in COCO_CATEGORIES]:
+        return names, [number for number, _ in COCO_CATEGORIES]
+    return names, list(range(len(names)))
 
 
-def read_pixels(image: str | os.PathLike | bytes | np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a path, the bytes of an image file, or such an array, which is returned itself.
+def read_pixels(image: Image) -> np.ndarray:
+    """The pixels of an image, (H, W, 3) uint8 RGB; an array is returned unchanged.
 
     Raises:
-        ImageError: it cannot be read.
+        ImageError: the image cannot be read.
     """
     if isinstance(image, np.ndarray):
         return check_pixels(image)
@@ -110,70 +119,78 @@ def read_pixels(image: str | os.PathLike | bytes | np.ndarray) -> np.ndarray:
 
 
 def check_pixels(image: np.ndarray) -> np.ndarray:
-    """The array itself; ImageError when it is not (H, W, 3) of uint8."""
+    """Return the array; raise ImageError unless it is (H, W, 3) uint8."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ImageError("an array", f"{image.dtype} {image.shape}; expected uint8 (height, width, 3), RGB")
     return image
 
 
 class Preprocess:
-    """Turns images into the arrays that the exported graph takes."""
+    """Turns images into the arrays that the exported graph takes.
 
-    def __init__(self, settings: dict) -> None:
-        operations = [Decode()]
-        for entry in settings["Preprocess"]:
-            options = dict(entry) if isinstance(entry, dict) else {}
-            kind = options.pop("type", None)
-            if not isinstance(kind, str) or kind not in OPERATIONS:
-                raise DeployError(f"infer_cfg.yml: Preprocess has {kind}; expected one of {', '.join(OPERATIONS)}")
-            implied = IMPLIED.get(kind, {})
-            options = {k: v for k, v in options.items() if k not in implied or v != implied[k]}
-            try:
-                operations.append(OPERATIONS[kind](**options))
-            except (TypeError, ValueError) as error:
-                raise DeployError(f"infer_cfg.yml: Preprocess: {kind}: {error} (of {options})") from None
-        of_samples = [op for op in operations if not isinstance(op, PadBatch)]
-        if not isinstance(of_samples[-1], Permute):
+    Args:
+        settings: content of infer_cfg.yml.
+
+    Attributes:
+        fixed_size: height and width of the graph's input if it takes only one size, else None.
+
+    Raises:
+        DeployError: the list Preprocess has an operation or an option that is unknown, or no Permute.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        operations = [make_operation(entry, settings) for entry in settings["Preprocess"]]
+        sample_transforms = [op for op in operations if not isinstance(op, PadBatch)]
+        if not sample_transforms or not isinstance(sample_transforms[-1], Permute):
             raise DeployError("infer_cfg.yml: Preprocess must have Permute, with nothing behind it but PadStride")
-        self.sample = Compose(of_samples)
-        self.unresized = Compose([op for op in of_samples if not isinstance(op, Resize)])
-        shape = settings.get("image_shape") if settings.get("use_dynamic_shape") is False else None
-        self.fixed_size = fixed_size(shape)
+        self._resize = next((op for op in operations if isinstance(op, Resize)), None)
+        self._pad = next((op for op in operations if isinstance(op, Pad)), None)
+        self._sample = Compose([Decode(), *sample_transforms])
+        self._sample_unresized = Compose([Decode(), *(op for op in sample_transforms if op is not self._resize)])
+        self.fixed_size = None if settings.get("use_dynamic_shape", True) else fixed_size(settings.get("image_shape"))
         fixed = [PadBatch(pad_to_size=self.fixed_size)] if self.fixed_size else []
-        self.batch = Compose([op for op in operations if isinstance(op, PadBatch)] + fixed)
-        self.resize = next((op for op in operations if isinstance(op, Resize)), None)
+        self._pad_batch = Compose([*(op for op in operations if isinstance(op, PadBatch)), *fixed])
 
     def sizes(self) -> tuple[Size, Size, Size]:
-        """The least, the usual and the largest height and width of the graph's input, for engines that compile for a
-        range of sizes.
+        """The smallest, the usual and the largest height and width of the graph's input.
+
+        Engines that compile a graph for a range of sizes need them.
 
         Raises:
             DeployError: images are not resized, so that any size may come.
         """
-        pad = next((op for op in self.sample.transforms if isinstance(op, Pad)), None)
-        if self.fixed_size or pad:
-            return ((self.fixed_size or pad.size),) * 3
-        if self.resize is None:
+        one_size = self.fixed_size or (self._pad.size if self._pad else None)
+        if one_size:
+            return one_size, one_size, one_size
+        if self._resize is None:
             raise DeployError("infer_cfg.yml: no Resize in Preprocess, and no image_shape: what sizes may come?")
-        least = usual = largest = self.resize.target_size
-        if self.resize.keep_ratio:
-            short, long = min(least), max(least)
-            # One side may be as short as images are thin, and either side may be the long one.
-            least, usual, largest = (1, 1), (short, long), (long, long)
-        # A network halves its input five times.
-        return tuple(tuple(max(side, 32) for side in self.padded(size)) for size in (least, usual, largest))
+        smallest = usual = largest = self._resize.target_size
+        if self._resize.keep_ratio:
+            short, long = sorted(usual)
+            # One side can be as short as a thin image, and either side can be the long one.
+            smallest, usual, largest = (1, 1), (short, long), (long, long)
+        return self._input_size(smallest), self._input_size(usual), self._input_size(largest)
+
+    def _input_size(self, size: Size) -> Size:
+        height, width = self.padded(size)
+        return max(height, 32), max(width, 32)  # a network halves its input five times
 
     def padded(self, size: Size) -> Size:
-        """Height and width of an image of this size that is padded alone."""
-        return padded_size(size, self.batch.transforms)
+        """Height and width to which an image of this size is padded when it is alone in a batch."""
+        return padded_size(size, self._pad_batch.transforms)
 
-    def prepare(self, image: str | os.PathLike | bytes | np.ndarray, *, resize: bool = True) -> dict:
-        """Preprocess one image: a path, the bytes of an image file, or an RGB array (H, W, 3) uint8.
+    def prepare(self, image: Image, *, resize: bool = True) -> dict:
+        """Preprocess one image: a path, the bytes of an image file, or RGB pixels (H, W, 3) uint8.
 
-        resize: false leaves the image as large as it is.
+        Args:
+            resize: whether to resize the image as infer_cfg.yml says; False leaves its size.
+
+        Returns:
+            A sample for `batches` and `join`: `image` (3, h, w) before padding; `h` and `w`, the size of the image
+            itself; `im_shape` (h, w) and `scale_factor` (y, x), see docs/DEPLOY.md.
 
         Raises:
-            ImageError: it cannot be read, or is too large for a graph of fixed size.
+            ImageError: the image cannot be read, or is too large for a graph of fixed size.
         """
         name = str(image) if isinstance(image, (str, os.PathLike)) else "image"
         sample: dict = {"im_file": name}
@@ -183,7 +200,7 @@ class Preprocess:
             sample["encoded"] = bytes(image)
         elif not isinstance(image, (str, os.PathLike)):
             raise ImageError("image", f"{type(image).__name__}; expected a path, the bytes of a file, or an array")
-        sample = (self.sample if resize else self.unresized)(sample)
+        sample = (self._sample if resize else self._sample_unresized)(sample)
         height, width = sample["image"].shape[1:]
         if self.fixed_size and (height > self.fixed_size[0] or width > self.fixed_size[1]):
             raise ImageError(
@@ -193,21 +210,30 @@ class Preprocess:
             )
         return sample
 
+    def pad(self, sample: dict) -> dict:
+        """The sample with its image padded as if it were alone in a batch."""
+        return self._pad_batch([sample])[0]
+
     def batches(self, samples: Sequence[dict]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
-        """Places in `samples` and arrays of each batch: those of one padded size, so that what is detected in an image
-        depends on no other one. See `ppdet.data.loading.padded_sizes`."""
-        places: dict[tuple[int, int], list[int]] = {}
+        """Group samples by their padded size; yield positions in `samples`, and the arrays (see `join`) of each batch.
+
+        Thus the detections in an image do not depend on the other images: see `data.loading.padded_sizes`.
+        """
+        places: dict[Size, list[int]] = {}
         for place, sample in enumerate(samples):
-            places.setdefault(padded_size(sample["image"].shape[1:], self.batch.transforms), []).append(place)
+            places.setdefault(self.padded(sample["image"].shape[1:]), []).append(place)
         for group in places.values():
             yield group, self.join([samples[place] for place in group])
 
     def join(self, samples: Sequence[dict]) -> dict[str, np.ndarray]:
-        """Arrays of one batch, padded to its largest image: image (N, 3, H, W), scale_factor and im_shape (N, 2), all
-        float32."""
-        padded = self.batch([dict(sample) for sample in samples])
-        shapes = {sample["image"].shape for sample in padded}
-        if len(shapes) > 1:
+        """Pad samples to the largest one and stack them.
+
+        Returns:
+            image (N, 3, H, W); im_shape (N, 2), height and width without padding; scale_factor (N, 2), the resizing in
+            y and x. All are float32.
+        """
+        padded = self._pad_batch([dict(sample) for sample in samples])
+        if len({sample["image"].shape for sample in padded}) > 1:
             raise DeployError(
                 "images of different sizes in one batch, and the model's Preprocess has no PadStride: use batches of 1"
             )
@@ -217,15 +243,44 @@ class Preprocess:
         }
 
 
-def fixed_size(shape: object) -> tuple[int, int] | None:
-    """Height and width of a fixed input [3, H, W], or None where a side is free.
+def make_operation(entry: Any, settings: Mapping[str, Any]) -> Callable:
+    """Build the transform for an entry of the list Preprocess, such as {type: Resize, target_size: [640, 640]}.
 
     Raises:
-        DeployError: the shape is none.
+        DeployError: its type or an option is unknown.
+    """
+    options = dict(entry) if isinstance(entry, dict) else {}
+    kind = options.pop("type", None)
+    build = OPERATIONS.get(kind) if isinstance(kind, str) else None
+    if build is None and is_component(kind):
+        cls = get_schema(kind).cls
+        # A file from a stranger may name components that the user has imported, but none of our others.
+        build = None if cls.__module__.startswith("ppdet.") else cls
+    if build is None:
+        requires = " ".join(f"--import {name}" for name in settings.get("requires") or [])
+        advice = f"give {requires}" if requires else f"expected one of {', '.join(OPERATIONS)}"
+        raise DeployError(f"infer_cfg.yml: Preprocess has {kind}; {advice}")
+    fixed = FIXED_OPTIONS.get(kind, {})
+    options = {key: value for key, value in options.items() if key not in fixed or value != fixed[key]}
+    try:
+        return build(**options)
+    except (TypeError, ValueError) as error:
+        raise DeployError(f"infer_cfg.yml: Preprocess: {kind}: {error} (of {options})") from None
+
+
+def fixed_size(shape: Any) -> Size | None:
+    """Height and width of the input shape [3, H, W]; None if there is no shape, or a side is null or -1 (free).
+
+    Raises:
+        DeployError: `shape` is not a shape.
     """
     if shape is None:
         return None
-    sides = shape[-2:] if isinstance(shape, list) and len(shape) in (3, 4) else [None]
-    if not all(side is None or isinstance(side, int) for side in sides) or len(sides) != 2:
+    if (
+        not isinstance(shape, list)
+        or len(shape) not in (3, 4)
+        or not all(side is None or isinstance(side, int) for side in shape[-2:])
+    ):
         raise DeployError(f"infer_cfg.yml: image_shape is {shape}; expected [3, height, width]")
-    return tuple(sides) if all(side and side > 0 for side in sides) else None
+    height, width = (side or 0 for side in shape[-2:])
+    return (height, width) if height > 0 and width > 0 else None

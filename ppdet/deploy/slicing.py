@@ -1,11 +1,14 @@
-"""Sliced inference: detect in windows of a large image, and merge what they found. NumPy alone, for every engine."""
+"""Sliced inference: detect in overlapping windows of a large image, and merge the detections.
+
+Only NumPy is used, so that every engine, `ppdet eval` and `ppdet infer` can share it. docs/SLICING.md explains it.
+"""
 
 import argparse
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -13,8 +16,8 @@ from ppdet.utils.errors import DeployError
 
 COMBINE_METHODS = ("nms", "nmm", "concat")
 MATCH_METRICS = ("iou", "ios")
-# Options of the command line, and what they set.
-LEAST_SIDE = 32  # of a window that a command cuts: smaller ones would be hundreds of thousands
+SMALLEST_SIDE = 32  # of a window on the command line: smaller windows would be hundreds of thousands
+# Options of the command line, and the fields of Slicing that they set.
 OPTIONS = {
     "slice_size": "size",
     "overlap_ratio": "overlap",
@@ -26,19 +29,20 @@ OPTIONS = {
 
 @dataclass(frozen=True)
 class Slicing:
-    """How images are cut into windows, and how the windows' detections become those of the image.
+    """How an image is cut into windows, and how the detections of windows are merged.
 
     Args:
         size: height and width of a window in pixels.
-        overlap: share of a window's height and width that it has in common with the next one, 0 to below 1.
-        combine: nms keeps the best of the boxes that match; nmm keeps the best, grown around those that match it;
-            concat keeps all. Boxes of different classes never match.
-        match_threshold: two boxes match from this overlap on, above 0 to 1.
-        match_metric: the overlap: iou, intersection over union; ios, intersection over the smaller of the two boxes,
-            which finds the part of an object that the edge of a window has cut off.
+        overlap: the part of a window's height and width that the next window shares with it, 0 to below 1.
+        combine: `nms` keeps the box with the highest score of those that match. `nmm` (non-maximum merging) keeps that
+            box too, and enlarges it to enclose the boxes that match it. `concat` keeps all boxes. Boxes of different
+            classes never match.
+        match_threshold: two boxes match if their overlap is at least this, above 0 to 1.
+        match_metric: how overlap is measured. `iou`: intersection over union. `ios`: intersection over the smaller
+            box, which also matches an object with the part of it that the edge of a window has cut off.
 
     Raises:
-        DeployError: a value that cannot be.
+        DeployError: a value is out of its range.
     """
 
     size: tuple[int, int] = (640, 640)
@@ -51,8 +55,8 @@ class Slicing:
         for name in ("size", "overlap"):
             value = getattr(self, name)
             if not isinstance(value, (list, tuple)) or len(value) != 2 or not all(map(_is_number, value)):
-                _refuse(name, value, "two numbers, of height and width")
-            object.__setattr__(self, name, tuple(value))  # frozen
+                _refuse(name, value, "two numbers, for height and width")
+            object.__setattr__(self, name, tuple(value))  # the dataclass is frozen
         if not all(isinstance(side, Integral) and side >= 1 for side in self.size):
             _refuse("size", self.size, "two whole numbers of at least 1")
         if not all(0 <= share < 1 for share in self.overlap):
@@ -60,7 +64,7 @@ class Slicing:
         if self.combine not in COMBINE_METHODS:
             _refuse("combine", self.combine, f"one of {', '.join(COMBINE_METHODS)}")
         if not _is_number(self.match_threshold) or not 0 < self.match_threshold <= 1:
-            _refuse("match_threshold", self.match_threshold, "a number above 0, and 1 at most")
+            _refuse("match_threshold", self.match_threshold, "a number above 0 and at most 1")
         if self.match_metric not in MATCH_METRICS:
             _refuse("match_metric", self.match_metric, f"one of {', '.join(MATCH_METRICS)}")
 
@@ -70,13 +74,13 @@ class Slicing:
         return f"windows of {height}x{width}, overlap {self.overlap[0]:g} {self.overlap[1]:g}, {self.combine}{merged}"
 
     def windows(self, height: int, width: int) -> np.ndarray:
-        """(K, 4) int64 x1, y1, x2, y2 of windows that cover an image, row by row.
+        """Windows that cover an image, (K, 4) int64 of x1, y1, x2, y2, row by row.
 
-        They are those of SAHI's get_slice_bboxes: the last of a row or column is moved inwards, so that all have full
-        size; a side of the image shorter than the window's is taken whole.
+        They are those of SAHI's get_slice_bboxes: the last window of a row or column is moved inwards, so that all
+        windows have full size. If a side of the image is shorter than a window, windows are as long as that side.
         """
         y1, x1 = (
-            _starts(length, side, side - int(share * side))
+            _window_starts(length, side, side - int(share * side))
             for length, side, share in zip((height, width), self.size, self.overlap)
         )
         y2, x2 = np.minimum(y1 + self.size[0], height), np.minimum(x1 + self.size[1], width)
@@ -85,25 +89,25 @@ class Slicing:
         return np.stack([left, top, right, bottom], axis=1)
 
     def merge(self, rows: np.ndarray) -> np.ndarray:
-        """Combine detections of several windows of an image.
+        """Merge the detections of all windows of an image.
 
         Args:
             rows: (M, 6) of [class, score, x1, y1, x2, y2] in pixels of the image, in any order.
 
         Returns:
-            (K, 6), class by class, in each the best score first, of the same type.
+            (K, 6), sorted by class and then from the highest score to the lowest, of the same dtype.
         """
-        # By class and score; equal scores by place, so that the order of windows does not matter.
+        # Equal scores are sorted by position, so that the order of the windows does not matter.
         rows = rows[np.lexsort((*rows.T[:1:-1], -rows[:, 1], rows[:, 0]))]
         if self.combine == "concat" or not len(rows):
             return rows
         parts = np.split(rows, np.flatnonzero(np.diff(rows[:, 0])) + 1)
-        with np.errstate(invalid="ignore"):  # what is not a number matches nothing
+        with np.errstate(invalid="ignore"):  # a NaN matches nothing
             return np.concatenate([self._merge_class(part) for part in parts])
 
     def _merge_class(self, rows: np.ndarray) -> np.ndarray:
-        """`merge` for rows (M, 6) of one class, the best first."""
-        boxes = np.array(rows[:, 2:], np.float64, order="F")  # each coordinate in one piece: read for every kept box
+        """`merge` for rows (M, 6) of one class, sorted by score."""
+        boxes = np.array(rows[:, 2:], np.float64, order="F")  # each coordinate is contiguous: every step reads it whole
         waiting, kept = np.ones(len(rows), bool), []
         for best in range(len(rows)):
             if not waiting[best]:
@@ -112,15 +116,15 @@ class Slicing:
             later = slice(best + 1, None)
             matching = overlaps(boxes[best], boxes[later], self.match_metric) >= self.match_threshold
             if self.combine == "nmm":
-                boxes[best] = self._grow(boxes[best], boxes[later][matching & waiting[later]])
+                boxes[best] = self._enclose(boxes[best], boxes[later][matching & waiting[later]])
             waiting[later] &= ~matching
         merged = rows[kept]
         if self.combine == "nmm":
             merged[:, 2:] = boxes[kept]
         return merged
 
-    def _grow(self, box: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """The box (4,) around itself and those of others (M, 4), the best first, that match it as it grows."""
+    def _enclose(self, box: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Enlarge a box (4,) to enclose, one after the other, those of `others` (M, 4) that match the enlarged box."""
         for other in others:
             if overlaps(box, other[None], self.match_metric)[0] >= self.match_threshold:
                 box = np.concatenate([np.minimum(box[:2], other[:2]), np.maximum(box[2:], other[2:])])
@@ -128,7 +132,11 @@ class Slicing:
 
 
 def overlaps(box: np.ndarray, others: np.ndarray, metric: str) -> np.ndarray:
-    """(M,) overlap, 0 to 1, of a box (4,) with others (M, 4), x1, y1, x2, y2; 0 where a box has no area."""
+    """Overlap (M,), 0..1, of a box (4,) with others (M, 4), all x1, y1, x2, y2; 0 for a box without area.
+
+    Args:
+        metric: iou or ios, see `Slicing`.
+    """
     x1, y1, x2, y2 = others.T
     width = np.minimum(box[2], x2) - np.maximum(box[0], x1)
     height = np.minimum(box[3], y2) - np.maximum(box[1], y1)
@@ -138,27 +146,46 @@ def overlaps(box: np.ndarray, others: np.ndarray, metric: str) -> np.ndarray:
     return np.divide(common, whole, out=np.zeros_like(common), where=whole > 0)
 
 
-class WindowMerger:
-    """Collects the detections of windows, which come image by image, and gives out those of whole images."""
+class Window(NamedTuple):
+    """One window of an image on its way to the model.
 
-    def __init__(self, slicing: Slicing | None) -> None:
-        self.slicing = slicing  # None: every image is one window
-        self._parts: list[np.ndarray] = []  # of the image whose windows are coming
+    key: the caller's name for the image. box: (4,) x1, y1, x2, y2 of the window in pixels of the image. following: how
+    many windows of the same image come after it. sample: what the model takes.
+    """
+
+    key: Any
+    box: np.ndarray
+    following: int
+    sample: Any
+
+
+class WindowMerger:
+    """Collects the detections of windows, which come image by image, and returns those of whole images."""
+
+    def __init__(self, slicing: Slicing) -> None:
+        self.slicing = slicing
+        self._parts: list[np.ndarray] = []  # rows of the image whose windows are coming
 
     def add(
-        self, keys: Sequence[Any], windows: Sequence[np.ndarray], left: Sequence[int], found: Sequence[np.ndarray]
+        self,
+        keys: Sequence[Any],
+        windows: Sequence[np.ndarray],
+        following: Sequence[int],
+        detections: Sequence[np.ndarray],
     ) -> list[tuple[Any, np.ndarray]]:
-        """Take N windows; return the key and rows (M, 6), in its pixels, of every image that is complete with them.
+        """Take the detections of N windows.
 
-        The only window of an image keeps its detections as they are. No number of detections is cut off.
+        The number of detections of an image has no limit. The only window of an image keeps its detections unchanged.
 
         Args:
-            keys: of the windows' images. windows: (N, 4) x1, y1, x2, y2 in pixels of the image.
-            left: (N,) windows of the same image that are still to come.
-            found: N arrays (M, 6) of [class, score, x1, y1, x2, y2] in pixels of the window.
+            keys, windows, following: see `Window`; N of each.
+            detections: N arrays (M, 6) of [class, score, x1, y1, x2, y2] in pixels of the window.
+
+        Returns:
+            Key and rows (M, 6), in pixels of the image, of each image that is complete with these windows.
         """
         images = []
-        for key, window, more, rows in zip(keys, windows, left, found):
+        for key, window, more, rows in zip(keys, windows, following, detections):
             rows = rows.copy()
             rows[:, 2:] += np.tile(window[:2], 2).astype(rows.dtype)
             self._parts.append(rows)
@@ -170,32 +197,35 @@ class WindowMerger:
 
 def detect_windows(
     run: Callable[[list], Sequence[np.ndarray]],
-    samples: Iterable[tuple[Any, np.ndarray, int, Any]],
+    windows: Iterable[Window],
     batch_size: int,
     slicing: Slicing | None,
 ) -> Iterator[tuple[Any, np.ndarray]]:
-    """Detect in windows, in batches that images may share; yield the key and rows (M, 6) of every image.
+    """Detect in windows, in batches that images may share.
 
     Args:
         run: detects on a list of samples; returns rows (M, 6) of each.
-        samples: key of the image, window (4,), windows of the image still to come, and what `run` takes.
+        windows: all windows of one image, then those of the next; without `slicing`, each image is one window.
+
+    Yields:
+        Key and rows (M, 6) of each image.
     """
-    samples, merger = iter(samples), WindowMerger(slicing)
-    while batch := list(itertools.islice(samples, batch_size)):
-        *where, inputs = zip(*batch)
-        yield from merger.add(*where, run(list(inputs)))
+    windows, merger = iter(windows), WindowMerger(slicing or Slicing())
+    while batch := list(itertools.islice(windows, batch_size)):
+        keys, boxes, following, samples = zip(*batch)
+        yield from merger.add(keys, boxes, following, run(list(samples)))
 
 
 def slicing_of(arguments: argparse.Namespace) -> Slicing | None:
-    """What the options of `ppdet.cli.arguments.add_slice_arguments` ask for; None without --slice_infer.
+    """The Slicing that the options of `add_slice_arguments` ask for; None without --slice_infer.
 
     Raises:
-        DeployError: a value that cannot be, or options that would have no effect.
+        DeployError: a value is out of its range, or an option would have no effect.
     """
     given = {option: getattr(arguments, option) for option in OPTIONS if getattr(arguments, option) is not None}
-    smallest = min(arguments.slice_size or [LEAST_SIDE])
-    if 0 < smallest < LEAST_SIDE:
-        raise DeployError(f"--slice_size has {smallest}: windows of less than {LEAST_SIDE} pixels show no object")
+    smallest = min(arguments.slice_size or [SMALLEST_SIDE])
+    if 0 < smallest < SMALLEST_SIDE:
+        raise DeployError(f"--slice_size has {smallest}: windows of less than {SMALLEST_SIDE} pixels show no object")
     if arguments.slice_infer:
         return Slicing(**{OPTIONS[option]: value for option, value in given.items()})
     if given:
@@ -203,16 +233,16 @@ def slicing_of(arguments: argparse.Namespace) -> Slicing | None:
     return None
 
 
-def _starts(length: int, side: int, step: int) -> np.ndarray:
-    """First pixels of windows of this side along an image of this length."""
+def _window_starts(length: int, side: int, step: int) -> np.ndarray:
+    """First pixels of windows of `side` pixels along an image of `length` pixels."""
     last = max(length - side, 0)
     return np.minimum(np.arange(0, last + step, step), last)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def _refuse(name: str, value: object, expected: str) -> None:
+def _refuse(name: str, value: Any, expected: str) -> NoReturn:
     option = next(option for option, field in OPTIONS.items() if field == name)
     raise DeployError(f"--{option} (Slicing.{name}) is {value!r}, expected {expected}")

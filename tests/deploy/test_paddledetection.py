@@ -82,7 +82,7 @@ def test_export_of_other_detectors(tmp_path):
     assert found.scores == pytest.approx([0.6]) and detector.category_ids[1] == 2
     assert detector.category_ids == [number for number, _ in COCO_CATEGORIES] and detector.category_ids[-1] == 90
     # A row of class -1 says that there is nothing.
-    (nothing,) = detector.finish([np.array([[-1, 0, 0, 0, 1, 1]], np.float32), np.array([1])])
+    (nothing,) = detector.split_outputs([np.array([[-1, 0, 0, 0, 1, 1]], np.float32), np.array([1])])
     assert len(nothing) == 0
 
 

@@ -187,7 +187,7 @@ def test_options():
         ("--slice_infer --overlap_ratio nan 0", "--overlap_ratio"),
         ("--slice_infer --combine_method wbf", "--combine_method .* is 'wbf', expected one of nms, nmm, concat"),
         ("--slice_infer --match_threshold 0", "--match_threshold .* above 0"),
-        ("--slice_infer --match_threshold 1.5", "--match_threshold .* 1 at most"),
+        ("--slice_infer --match_threshold 1.5", "--match_threshold .* at most 1"),
         ("--slice_infer --match_metric giou", "--match_metric .* expected one of iou, ios"),
     ],
 )
@@ -199,7 +199,7 @@ def test_mistakes(arguments, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 640}, "--slice_size .* two numbers, of height and width"),
+        ({"size": 640}, "--slice_size .* two numbers, for height and width"),
         ({"size": (640, 640, 3)}, "--slice_size .* two numbers"),
         ({"size": (640.5, 640)}, "--slice_size .* two whole numbers"),
         ({"overlap": ("0.2", 0)}, "--overlap_ratio .* two numbers"),

@@ -1,4 +1,4 @@
-"""Exported detectors over more images than one process can do: a Ray Data job that can be killed and goes on."""
+"""Detection in more images than one process can do: a job on Ray that can be killed at any time and resumed."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ __all__ = ["BatchJob", "run_batch"]
 
 
 def __getattr__(name: str) -> Any:
-    """The public names, imported when they are first asked for: `--help` needs none of them."""
+    """Import the public names when they are first used: `--help` needs none of them."""
     if name not in __all__:
         raise AttributeError(f"module {__name__} has no attribute {name}")
     from ppdet.deploy.batch import job

@@ -1,36 +1,44 @@
-"""A batch job from its settings to its summary."""
+"""A batch job: from its settings to a summary of the results."""
 
 import importlib.util
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from ppdet.core.extensions import imported
 from ppdet.deploy.batch.inputs import ImagePaths, Inputs, find_inputs
-from ppdet.deploy.batch.job_file import Manifest, fingerprint, read_manifest, require_same
-from ppdet.deploy.batch.pipeline import Pool, ray_session
-from ppdet.deploy.batch.run import Run
-from ppdet.deploy.batch.shards import COCO, DETECTIONS, Counts, Shards
+from ppdet.deploy.batch.job_manifest import Manifest, model_fingerprint, read_manifest, require_same_job
+from ppdet.deploy.batch.job_run import JobRun
+from ppdet.deploy.batch.ray_pool import WorkerPool, ray_session, split_ranges, task_size
+from ppdet.deploy.batch.shards import COCO, DETECTIONS, Counts, ShardFiles, total
 from ppdet.deploy.batch.storage import Folder
 from ppdet.deploy.batch.worker import WorkerSettings
-from ppdet.deploy.preprocess import category_ids, read_infer_cfg
+from ppdet.deploy.preprocess import class_list, read_infer_cfg
 from ppdet.utils.errors import DataError, DeployError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
-PACKAGES = {"ray": "ray[data]", "pyarrow": "pyarrow", "fsspec": "fsspec"}
+PACKAGES = ("ray", "pyarrow", "fsspec")
 SHARD_SIZE = 500
 
 
 @dataclass(frozen=True)
 class BatchJob:
-    """What to detect, with what, and where to put it.
+    """What to detect on, with which model, and where the results go.
 
-    model_dir: an exported model, which all workers can read. input: path or URL of a folder of images, of a text file
-    with one path a line, or of Parquet. output: folder or URL for the results. image_dir, path_column, bytes_column,
-    name_column: see `inputs.find_inputs`. threshold: least score of a detection that is kept, 0..1. workers: None for
-    all that there is room for. cpu_threads: of each worker. batch_size: images per run of the model. shard_size:
-    images of an output file, None for 500, or what the job began with. ray_address: of a cluster; None to start Ray
-    on this machine. The others: see `Detector`.
+    Args:
+        model_dir: folder of the exported model, which all workers can read.
+        input: path or URL of a folder of images, of a text file with one path per line, or of Parquet files.
+        output: folder or URL for the results.
+        image_dir, path_column, bytes_column, name_column: see `inputs.find_inputs`.
+        threshold: detections with a lower score are dropped, 0..1.
+        workers: number of worker processes; None for as many as there is room for.
+        cpu_threads: of each worker.
+        batch_size: images in one run of the model.
+        shard_size: images per output file; None for 500, or what the job began with.
+        backend, device, precision: see `Detector`; device is cpu, or gpu with one GPU per worker.
+        ray_address: of a Ray cluster, such as `auto`; None starts Ray on this machine.
     """
 
     model_dir: str
@@ -52,26 +60,27 @@ class BatchJob:
 
 
 class Summary(NamedTuple):
-    """counts: of the whole job. done_now: images of this run. seconds: that these took. speed: images per second
-    when every worker had loaded the model."""
+    """counts: of the whole job. done_now: images of this start. seconds: time for these. speed: images per second
+    after the workers had loaded the model."""
 
     counts: Counts
-    done_now: int
-    seconds: float
-    speed: float
+    done_now: int = 0
+    seconds: float = 0.0
+    speed: float = 0.0
 
 
 def run_batch(job: BatchJob) -> Summary:
     """Detect on all images of a job that have no results yet, and log a summary.
 
     Raises:
-        DeployError: a package is missing, the model cannot be loaded, or workers die all the time.
-        DataError: no images, none that can be read, or the output belongs to another job.
-        LockedError: another process works there.
+        DeployError: a package is missing, the model cannot be loaded, or workers die again and again.
+        DataError: there are no images, none can be read, or the output folder belongs to another job.
+        LockedError: another process works in the output folder.
     """
-    require_packages()
+    missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
+    if missing:
+        raise DeployError(f"batch jobs need {', '.join(missing)}: pip install 'ppdet-fcos[batch]'")
     settings = read_infer_cfg(Path(job.model_dir))
-    job = replace(job, precision=job.precision or settings.get("precision", "fp32"))
     inputs = find_inputs(
         job.input,
         image_dir=job.image_dir,
@@ -80,100 +89,82 @@ def run_batch(job: BatchJob) -> Summary:
         name_column=job.name_column,
     )
     folder = Folder(job.output)
-    with folder.alone():
-        return go_on(job, settings, inputs, folder)
+    with folder.lock():
+        return start_or_resume(job, settings, inputs, folder)
 
 
-def go_on(job: BatchJob, settings: dict, inputs: Inputs, folder: Folder) -> Summary:
-    """Begin the job of an output folder that no other process works in, or go on with it."""
-    identity = identity_of(job, inputs)
-    manifest = read_manifest(folder)
-    if manifest is not None:
-        require_same(folder, manifest, identity)
-        shards = Shards(folder, manifest.images, manifest.shard_size)
-        done = shards.finished()
-        if len(done) == shards.count:
-            return summarize(manifest, folder, None, done)
-        backend = manifest.backend
-    else:
-        shards, done, backend = Shards(folder, len(inputs), job.shard_size or SHARD_SIZE), {}, job.backend
-    with ray_session(job.ray_address, (job.workers or 1) * job.cpu_threads):
-        pool = Pool(worker_settings(job, backend), job.workers)
-        if manifest is None:
-            manifest = new_manifest(job, settings, inputs, shards, identity, pool.settings.backend)
-            manifest.write(folder)
-        for name in (DETECTIONS, COCO):
-            folder.remove_temporaries(name)
-        run = Run(pool, inputs, shards, manifest, done)
-        run.run()
-    return summarize(manifest, folder, run, run.done)
-
-
-def require_packages() -> None:
-    """Raises DeployError that says what to install, where something is missing."""
-    missing = [package for name, package in PACKAGES.items() if importlib.util.find_spec(name) is None]
-    if missing:
-        raise DeployError(f"batch jobs need {', '.join(missing)}: pip install {' '.join(map(repr, missing))}")
-
-
-def identity_of(job: BatchJob, inputs: Inputs) -> dict:
-    """What makes two jobs the same, see `manifest.IDENTITY`."""
-    identity = {
-        "model": fingerprint(job.model_dir),
+def start_or_resume(job: BatchJob, settings: Mapping[str, Any], inputs: Inputs, folder: Folder) -> Summary:
+    """Start the job of an output folder, or go on with it. `settings`: of infer_cfg.yml."""
+    class_names, category_ids = class_list(settings)
+    precision = job.precision or settings.get("precision", "fp32")
+    identity: dict[str, Any] = {
+        "model": model_fingerprint(job.model_dir),
         "images_sha256": inputs.fingerprint(),
-        "precision": job.precision,
+        "precision": precision,
         "threshold": job.threshold,
     }
-    if job.backend != "auto":
-        identity["backend"] = job.backend
-    if job.shard_size:
-        identity["shard_size"] = job.shard_size
-    return identity
-
-
-def worker_settings(job: BatchJob, backend: str) -> WorkerSettings:
-    return WorkerSettings(
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        # What the user leaves open stays as it was.
+        chosen = {"backend": job.backend if job.backend != "auto" else None, "shard_size": job.shard_size}
+        require_same_job(folder, manifest, identity | {key: value for key, value in chosen.items() if value})
+    size = manifest.shard_size if manifest else job.shard_size or SHARD_SIZE
+    shards = ShardFiles(folder, len(inputs), size, class_names, category_ids)
+    finished = shards.finished() if manifest else {}
+    if manifest and len(finished) == shards.count:
+        logger.info("all %d images were done before", len(inputs))
+        return summarize(manifest, folder, finished, None)
+    worker_settings = WorkerSettings(
         model_dir=str(Path(job.model_dir).resolve()),
-        backend=backend,
+        backend=manifest.backend if manifest else job.backend,
         device=job.device,
-        precision=job.precision,
+        precision=precision,
         threads=job.cpu_threads,
         batch_size=job.batch_size,
         threshold=job.threshold,
+        extensions=imported(),
     )
+    with ray_session(job.ray_address, (job.workers or 1) * job.cpu_threads):
+        pool = WorkerPool(worker_settings, job.workers)
+        if manifest is None:
+            manifest = Manifest(
+                **identity,
+                model_dir=job.model_dir,
+                input=job.input,
+                images=len(inputs),
+                image_root=inputs.root if isinstance(inputs, ImagePaths) else None,
+                backend=pool.settings.backend,
+                shard_size=size,
+                shards=shards.count,
+                classes=list(class_names),
+                category_ids=list(category_ids),
+            )
+            manifest.write(folder)
+        for name in (DETECTIONS, COCO):
+            folder.remove_temporaries(name)
+        run = JobRun(shards, finished)
+        if finished:
+            logger.info("going on: %d of %d images are done", len(inputs) - run.total, len(inputs))
+        logger.info(
+            "%d images, %d workers with %d threads each, backend %s",
+            run.total, pool.workers, job.cpu_threads, manifest.backend,
+        )  # fmt: skip
+        tasks = split_ranges(run.missing, task_size(inputs, run.total, size, job.batch_size))
+        run.collect(pool.detect(inputs, tasks))
+    return summarize(manifest, folder, run.finished, run)
 
 
-def new_manifest(
-    job: BatchJob, settings: dict, inputs: Inputs, shards: Shards, identity: dict, backend: str
-) -> Manifest:
-    classes = [str(name) for name in settings.get("label_list") or []]
-    return Manifest(
-        **{**identity, "backend": backend, "shard_size": shards.size},
-        model_dir=job.model_dir,
-        input=job.input,
-        images=len(inputs),
-        image_root=inputs.root if isinstance(inputs, ImagePaths) else None,
-        shards=shards.count,
-        classes=classes,
-        category_ids=category_ids(settings, classes),
-    )
-
-
-def summarize(manifest: Manifest, folder: Folder, run: Run | None, done: dict[int, Counts]) -> Summary:
-    """Write that a job is complete, and say what it brought.
+def summarize(manifest: Manifest, folder: Folder, finished: Mapping[int, Counts], run: JobRun | None) -> Summary:
+    """Note in the manifest that the job is complete, and log its results.
 
     Raises:
-        DataError: none of its images could be read.
+        DataError: no image could be read.
     """
-    counts = Counts()
-    for other in done.values():
-        counts = counts.plus(other)
+    counts = total(finished.values())
     manifest.finish(folder, counts)
-    if run is None:
-        logger.info("all %d images were done before", counts.images)
-    else:
+    if run is not None:
         logger.info(
-            "%d images in %.0f s: %.2f images/s, %.2f once the workers had loaded the model",
+            "%d images in %.0f s: %.2f images/s, %.2f after the workers had loaded the model",
             run.images, run.seconds, run.images / run.seconds, run.speed,
         )  # fmt: skip
     logger.info("%d detections in %d images", counts.boxes, counts.images - counts.errors)
@@ -182,4 +173,4 @@ def summarize(manifest: Manifest, folder: Folder, run: Run | None, done: dict[in
     logger.info("tables: %s/%s; COCO: %s/%s", folder.url, DETECTIONS, folder.url, COCO)
     if counts.errors == counts.images:
         raise DataError(f"none of the {counts.images} images could be read; why is in {folder.url}/{DETECTIONS}")
-    return Summary(counts, run.images, run.seconds, run.speed) if run else Summary(counts, 0, 0.0, 0.0)
+    return Summary(counts, run.images, run.seconds, run.speed) if run else Summary(counts)

@@ -1,61 +1,75 @@
-"""The files that a job leaves: for each part of the images a Parquet file and a COCO file, whole or absent."""
+"""The result files of a batch job: for each shard (part of the images) a Parquet file and a COCO file."""
 
 import io
 import json
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from ppdet.deploy.batch.storage import Folder
 
+if TYPE_CHECKING:
+    import pyarrow
+
 DETECTIONS, COCO = "detections", "coco"
-# Ids of annotations: an image's id times this, and the detection's number from 1.
-PER_IMAGE = 100_000
-COUNTS = b"ppdet.counts"
+ANNOTATION_IDS = 100_000  # the id of an annotation is the image's id times this, plus the detection's number from 1
+COUNTS = b"ppdet.counts"  # key of the counts in a Parquet file's metadata
 
 
 class Counts(NamedTuple):
-    """Images, how many of them have an error instead of detections, and detections."""
+    """Numbers of images, of images with an error instead of detections, and of detections."""
 
     images: int = 0
     errors: int = 0
     boxes: int = 0
 
-    def plus(self, other: "Counts") -> "Counts":
-        return Counts(*(one + two for one, two in zip(self, other)))
+
+def total(counts: Iterable[Counts]) -> Counts:
+    return Counts(*map(sum, zip(*counts)))
 
 
-def schema() -> Any:
-    """Columns of a shard: one row for each image. boxes: x1, y1, x2, y2 in pixels; see README.md."""
+def schema() -> "pyarrow.Schema":
+    """Columns of a shard's Parquet file: one row per image.
+
+    image_id: position in the input. boxes: x1, y1, x2, y2 of each detection, in pixels. error: why there are no
+    detections, or null. deploy/batch/README.md describes all columns.
+    """
     import pyarrow as pa
 
-    fields = [("image_id", pa.int64()), ("file_name", pa.string()), ("path", pa.string())]
-    fields += [("width", pa.int32()), ("height", pa.int32())]
-    fields += [("boxes", pa.list_(pa.list_(pa.float32()))), ("scores", pa.list_(pa.float32()))]
-    fields += [("classes", pa.list_(pa.int64())), ("names", pa.list_(pa.string())), ("error", pa.string())]
-    return pa.schema(fields)
+    return pa.schema(
+        {
+            "image_id": pa.int64(),
+            "file_name": pa.string(),
+            "path": pa.string(),
+            "width": pa.int32(),
+            "height": pa.int32(),
+            "boxes": pa.list_(pa.list_(pa.float32())),
+            "scores": pa.list_(pa.float32()),
+            "classes": pa.list_(pa.int64()),
+            "names": pa.list_(pa.string()),
+            "error": pa.string(),
+        }
+    )
 
 
-def to_table(rows: Sequence[dict]) -> Any:
-    """Arrow table of rows. Where a file's name is not UTF-8, question marks stand in for what is not."""
-    import pyarrow
-
-    for row in rows:
-        for key in ("file_name", "path", "error"):
-            row[key] = row[key] and row[key].encode("utf-8", "replace").decode("utf-8")
-    return pyarrow.Table.from_pylist(rows, schema())
-
-
-class Shards:
-    """Where the images' detections go: image i is in shard i // size.
+class ShardFiles:
+    """Reads and writes the files of all shards. Image i is in shard i // size.
 
     Args:
-        folder: of the job's output. images: how many there are. size: images of a shard; the last may have less.
+        folder: the job's output folder.
+        images: number of images in the whole job.
+        size: images per shard; the last shard may have fewer.
+        class_names: name of each class.
+        category_ids: COCO category id of each class.
     """
 
-    def __init__(self, folder: Folder, images: int, size: int) -> None:
+    def __init__(
+        self, folder: Folder, images: int, size: int, class_names: Sequence[str], category_ids: Sequence[int]
+    ) -> None:
         self.folder = folder
         self.images = images
         self.size = size
+        self.class_names = class_names
+        self.category_ids = category_ids
         self.count = -(-images // size)
 
     def range(self, shard: int) -> range:
@@ -63,23 +77,18 @@ class Shards:
         return range(shard * self.size, min((shard + 1) * self.size, self.images))
 
     def file_names(self, shard: int) -> tuple[str, str]:
-        """The Parquet file's and the COCO file's, under the output folder."""
+        """Names of the Parquet file and of the COCO file, relative to the output folder."""
         name = f"part-{shard:05d}-of-{self.count:05d}"
         return f"{DETECTIONS}/{name}.parquet", f"{COCO}/{name}.json"
 
     def finished(self) -> dict[int, Counts]:
-        """What is in the shards that were written already."""
-        there = {f"{folder}/{name}" for folder in (DETECTIONS, COCO) for name in self.folder.names(folder)}
-        found = {}
-        for shard in range(self.count):
-            if there.issuperset(self.file_names(shard)):
-                counts = self._counts(shard)
-                if counts is not None:
-                    found[shard] = counts
-        return found
+        """Counts of the shards that are complete in the output folder."""
+        files = {f"{folder}/{name}" for folder in (DETECTIONS, COCO) for name in self.folder.names(folder)}
+        shards = (shard for shard in range(self.count) if files.issuperset(self.file_names(shard)))
+        return {shard: counts for shard in shards if (counts := self._read_counts(shard)) is not None}
 
-    def _counts(self, shard: int) -> Counts | None:
-        """None for a file that is damaged, or not of this job."""
+    def _read_counts(self, shard: int) -> Counts | None:
+        """None for a file that is damaged, or not from this job."""
         import pyarrow
         from pyarrow import parquet
 
@@ -90,29 +99,38 @@ class Shards:
                 return None
         return counts if counts.images == len(self.range(shard)) else None
 
-    def write(self, shard: int, table: Any, class_names: Sequence[str], category_ids: Sequence[int]) -> Counts:
-        """Write a shard's files. The Parquet file comes last: where it is, the shard is complete.
+    def write(self, shard: int, rows: Sequence[dict]) -> Counts:
+        """Write the files of a shard, the Parquet file last: a shard with a Parquet file is complete.
 
         Args:
-            table: the rows of the shard's images, in the order of their ids.
+            rows: one row (see `schema`) per image of the shard, in the order of their ids.
         """
+        import pyarrow
         from pyarrow import parquet
 
-        rows = table.to_pylist()
         if [row["image_id"] for row in rows] != list(self.range(shard)):
             raise RuntimeError(f"shard {shard} would not have each of its images once")
+        rows = [{**row, **{key: as_utf8(row[key]) for key in ("file_name", "path", "error")}} for row in rows]
         counts = Counts(len(rows), sum(row["error"] is not None for row in rows), sum(len(r["scores"]) for r in rows))
         table_name, coco_name = self.file_names(shard)
-        content = coco_content(rows, class_names, category_ids)
-        self.folder.write(coco_name, json.dumps(content).encode())
+        self.folder.write(coco_name, json.dumps(coco_content(rows, self.class_names, self.category_ids)).encode())
         stream = io.BytesIO()
+        table = pyarrow.Table.from_pylist(rows, schema())
         parquet.write_table(table.replace_schema_metadata({COUNTS: json.dumps(counts)}), stream)
         self.folder.write(table_name, stream.getvalue())
         return counts
 
 
+def as_utf8(text: str | None) -> str | None:
+    """The text with question marks for bytes of a file name that are not UTF-8."""
+    return text and text.encode("utf-8", "replace").decode("utf-8")
+
+
 def coco_content(rows: Sequence[dict], class_names: Sequence[str], category_ids: Sequence[int]) -> dict:
-    """A COCO data set whose annotations are the detections, with their scores. Unreadable images are not in it."""
+    """A COCO data set whose annotations are the detections, with their scores.
+
+    Images with an error are left out: COCO's images have a size.
+    """
     categories = dict(zip(category_ids, class_names))
     images, annotations = [], []
     for row in rows:
@@ -126,7 +144,7 @@ def coco_content(rows: Sequence[dict], class_names: Sequence[str], category_ids:
             x1, y1, x2, y2 = box
             annotations.append(
                 {
-                    "id": image_id * PER_IMAGE + number,
+                    "id": image_id * ANNOTATION_IDS + number,
                     "image_id": image_id,
                     "category_id": category,
                     "bbox": [x1, y1, x2 - x1, y2 - y1],

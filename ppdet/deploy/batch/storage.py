@@ -13,13 +13,13 @@ from ppdet.utils.errors import DataError, UserError
 
 @contextmanager
 def storage_errors(url: str) -> Iterator[None]:
-    """Turn what a storage service raises into one line that names the place."""
+    """Turn the exceptions of storage libraries into one line that names `url`."""
     try:
         yield
     except (UserError, MemoryError):
         raise
-    except Exception as error:  # every service's library has classes of its own
-        message = " ".join(str(error).split()) or type(error).__name__
+    except Exception as error:  # each storage library has its own classes
+        message = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         raise DataError(message if url in message else f"{url}: {message}") from None
 
 
@@ -28,22 +28,22 @@ def is_url(path: str) -> bool:
 
 
 def absolute(path: str) -> str:
-    """A URL as it is; a local path from the root of the file system."""
+    """An absolute path without a slash at its end, or the URL without one."""
     return path.rstrip("/") if is_url(path) else os.path.abspath(os.path.expanduser(path))
 
 
 def locate(root: str, name: str) -> str:
-    """Where a file is that is called `name` in the folder `root`; a name that is absolute, or a URL, stays."""
+    """Path or URL of the file `name` in the folder `root`; an absolute name, or a URL, is returned unchanged."""
     if is_url(name) or os.path.isabs(name):
         return name
     return f"{root.rstrip('/')}/{name}"
 
 
 def open_storage(url: str) -> tuple[Any, str]:
-    """fsspec's file system of a path or URL, and the path in it.
+    """The fsspec file system of a path or URL, and the path within that file system.
 
     Raises:
-        DataError: there is no such kind of storage, or the package for it is missing.
+        DataError: the kind of storage is unknown, or its package is not installed.
     """
     from fsspec.core import url_to_fs
 
@@ -52,19 +52,20 @@ def open_storage(url: str) -> tuple[Any, str]:
 
 
 class Folder:
-    """A folder for results. Files in it are whole or absent, whatever happens while they are written."""
+    """A folder for results, on a disk or in object storage. A file in it is complete or absent."""
 
     def __init__(self, url: str) -> None:
         self.url = absolute(url)
         self.fs, self.path = open_storage(self.url)
-        self.is_local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+        protocol = self.fs.protocol
+        self.is_local = "file" in ((protocol,) if isinstance(protocol, str) else protocol)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Within the block no other process has the folder; object storage has no such thing.
+    def lock(self) -> Iterator[None]:
+        """Within the block no other process works in the folder. Object storage has no locks.
 
         Raises:
-            LockedError: another one has it.
+            LockedError: another process works there.
         """
         if not self.is_local:
             yield
@@ -75,12 +76,12 @@ class Folder:
             with locked(path / ".lock", what=f"{self.url}: a batch job", advice="wait, or name another --output"):
                 yield
         finally:
-            if is_new:  # and perhaps nothing was to be done
+            if is_new:  # remove the folder if nothing was written
                 with suppress(OSError):
                     path.rmdir()
 
     def names(self, folder: str) -> set[str]:
-        """Names of the files in a folder below; none where it does not exist yet."""
+        """Names of the files in a subfolder; an empty set if the subfolder does not exist."""
         with storage_errors(self.url):
             self.fs.invalidate_cache()
             try:
@@ -89,29 +90,25 @@ class Folder:
                 return set()
 
     def open(self, name: str) -> Any:
-        """The file, for reading bytes."""
+        """Open a file for reading bytes."""
         with storage_errors(f"{self.url}/{name}"):
             return self.fs.open(f"{self.path}/{name}", "rb")
 
     def write(self, name: str, content: bytes) -> None:
-        """Put a file there, instead of one of that name that may be there.
+        """Write a file, replacing one of that name.
 
         Raises:
-            DataError: that is not possible.
+            DataError: the file cannot be written.
         """
-        if self.is_local:
-            try:
+        with storage_errors(f"{self.url}/{name}"):
+            if self.is_local:
                 with atomic_path(f"{self.path}/{name}") as temporary:
                     temporary.write_bytes(content)
-            except OSError as error:  # a full disk's says of no file
-                raise DataError(f"{self.path}/{name} cannot be written: {error.strerror}") from None
-            return
-        # Object storage shows an object when it is complete.
-        with storage_errors(f"{self.url}/{name}"):
-            self.fs.pipe_file(f"{self.path}/{name}", content)
+            else:  # an object appears in object storage when it is complete
+                self.fs.pipe_file(f"{self.path}/{name}", content)
 
     def remove_temporaries(self, folder: str) -> None:
-        """Delete what a killed process had not finished writing."""
+        """Delete the incomplete files of a killed process from a subfolder."""
         for name in self.names(folder) if self.is_local else ():
             if name.startswith(".") and name.endswith(".tmp"):
                 with storage_errors(self.url):

@@ -1,23 +1,22 @@
-"""What runs on the workers: a Detector, and from a task's images to rows of a table."""
+"""What runs in the worker processes of a batch job: a Detector, and from the images of a task to result rows."""
 
-import json
 import os
-from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ppdet.deploy.batch.inputs import in_one_line, read_items
-from ppdet.deploy.batch.shards import to_table
+from ppdet.core.extensions import import_extensions
+from ppdet.deploy.batch.read_images import in_one_line, read_items
 from ppdet.deploy.detector import Detector
 from ppdet.utils.errors import ImageError
 
-# A column that says which worker computed a row; it is not written.
-WORKER = "worker"
-# How often a task is begun, when its worker dies each time.
-ATTEMPTS = 2
-
 
 class WorkerSettings(NamedTuple):
-    """Arguments of a worker's Detector, images per run, and the least score of a detection that is kept."""
+    """What a worker needs to know.
+
+    model_dir, backend, device, precision, threads: see `Detector`. batch_size: images in one run of the model.
+    threshold: detections with a lower score are dropped, 0..1. extensions: files and modules with components from
+    outside the package, see `core.extensions.imported`.
+    """
 
     model_dir: str
     backend: str
@@ -26,19 +25,21 @@ class WorkerSettings(NamedTuple):
     threads: int
     batch_size: int
     threshold: float
+    extensions: Sequence[str] = ()
 
 
 def load_detector(settings: WorkerSettings) -> Detector:
-    """The Detector of a process that does nothing else, on its share of the processors.
+    """The Detector of a process that does nothing else and uses `settings.threads` processors.
 
     Raises:
-        DeployError: it cannot be loaded.
+        DeployError: the model cannot be loaded.
     """
     import cv2
 
-    # Paddle reads it when it loads. Ray sets it too, but not where the user's environment has it.
+    # Paddle reads the variable when it is imported. Ray sets it too, but not if the user's environment has it.
     os.environ["OMP_NUM_THREADS"] = str(settings.threads)
     cv2.setNumThreads(settings.threads)
+    import_extensions(settings.extensions)
     return Detector(
         settings.model_dir,
         settings.backend,
@@ -49,71 +50,31 @@ def load_detector(settings: WorkerSettings) -> Detector:
 
 
 def choose_backend(settings: WorkerSettings) -> str:
-    """Name of the engine that runs the model, found out where workers are.
+    """Name of the engine that `settings.backend` stands for on the machines of the workers.
 
     Raises:
-        DeployError: there is none.
+        DeployError: no engine can run the model.
     """
     return load_detector(settings).backend.name
 
 
-class Tally:
-    """A Ray actor that numbers the workers of a pass and counts how often each task was begun.
-
-    Ray itself would give a task that kills its worker to one worker after another, for ever.
-    """
-
-    def __init__(self) -> None:
-        self.workers = 0
-        self.begun: Counter[int] = Counter()
-
-    def enter(self) -> int:
-        """Number of a worker that starts, from 1."""
-        self.workers += 1
-        return self.workers
-
-    def begin(self, first: int) -> int:
-        """How often a task was begun, this time included."""
-        self.begun[first] += 1
-        return self.begun[first]
-
-
 class DetectorWorker:
-    """A Ray actor with a Detector of its own. It takes tables of tasks and gives tables of images with detections.
+    """A Ray actor: one process with one Detector."""
 
-    tally: handle of an actor `Tally`, which all workers share.
-    """
-
-    def __init__(self, settings: WorkerSettings, tally: Any) -> None:
-        import ray
-
+    def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
-        self.tally = tally
         self.detector = load_detector(settings)
-        self.number = ray.get(tally.enter.remote())
-
-    def __call__(self, table: Any) -> Any:
-        """Run tasks.
-
-        Args:
-            table: Arrow table with one row: `first`, the id of the task's first image, and `task` as JSON (see
-                inputs.py).
-
-        Returns:
-            Arrow table with a row for each image: the columns of `shards.schema`, and `worker`, its number. For a task
-            that killed its worker several times, one row alone without a number.
-        """
-        import pyarrow
-        import ray
-
-        (row,) = table.to_pylist()
-        if ray.get(self.tally.begin.remote(row["first"])) > ATTEMPTS:
-            rows, number = [new_row(row["first"], "", "")], None
-        else:
-            rows, number = self.detect(row["first"], json.loads(row["task"])), self.number
-        return to_table(rows).append_column(WORKER, pyarrow.array([number] * len(rows), pyarrow.int64()))
 
     def detect(self, first: int, task: dict) -> list[dict]:
+        """Detect on the images of a task.
+
+        Args:
+            first: number of the task's first image in the whole input.
+            task: what `inputs.ImagePaths.task` or `inputs.EncodedImages.task` returns.
+
+        Returns:
+            One row (see `new_row`) per image, in order.
+        """
         rows: list[dict] = []
         batch: list[tuple[dict, dict]] = []
         for image_id, item in enumerate(read_items(task), first):
@@ -134,31 +95,31 @@ class DetectorWorker:
         except ImageError as error:
             row["error"] = error.reason
             return None
-        except Exception as error:  # one image's trouble, whatever it is, must not end a job of millions
+        except Exception as error:  # whatever is wrong with one image must not end a job of millions
             row["error"] = in_one_line(error)
             return None
         row["width"], row["height"] = int(sample["w"]), int(sample["h"])
         return sample
 
     def run(self, batch: list[tuple[dict, dict]]) -> None:
-        """Put the detections of samples into their rows. What fails together is tried alone."""
+        """Put the detections of (row, sample) pairs into the rows. If a batch fails, each image is tried alone."""
         try:
-            found = self.detector.run([sample for _, sample in batch])
-        except Exception as error:  # as above: an engine may raise anything
+            results = self.detector.run([sample for _, sample in batch])
+        except Exception as error:  # an engine may raise anything, and the job goes on
             if len(batch) == 1:
                 batch[0][0]["error"] = in_one_line(error)
                 return
             for pair in batch:
                 self.run([pair])
             return
-        for (row, _), detections in zip(batch, found):
+        for (row, _), detections in zip(batch, results):
             kept = detections.above(self.settings.threshold)
             row["boxes"], row["scores"] = kept.boxes.tolist(), kept.scores.tolist()
             row["classes"], row["names"] = kept.classes.tolist(), list(kept.names)
 
 
 def new_row(image_id: int, name: str, path: str, error: str | None = None) -> dict:
-    """The row of an image in which nothing was detected yet."""
+    """The row of an image without detections; `shards.schema` lists what the columns mean."""
     row: dict = {"image_id": image_id, "file_name": name, "path": path, "width": None, "height": None}
     row.update(boxes=[], scores=[], classes=[], names=[], error=error)
     return row

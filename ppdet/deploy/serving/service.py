@@ -130,7 +130,7 @@ class Service:
                 sample = self.detector.prepare(image)
             except ImageError as error:
                 raise broken_image(error) from None
-            sample = self.detector.preprocess.batch([sample])[0]
+            sample = self.detector.preprocess.pad(sample)
         return sample, time_taken["seconds"]
 
     async def draw(self, image: bytes, detections: Detections, kind: str) -> bytes:

@@ -182,7 +182,7 @@ print(*[process.pid for process in pool._processes], flush=True)
 
 @pytest.mark.parametrize("end", ["signal.pause()", "sys.exit()", "raise SystemError", "os._exit(1)"])
 def test_no_worker_outlives_the_main_process(end):
-    script = SCRIPT.format(tests=[str(ROOT / "tests"), str(Path(__file__).parent)], end=end)
+    script = SCRIPT.format(tests=[str(ROOT / "tests"), str(ROOT / "tests" / "data")], end=end)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as main:

@@ -10,7 +10,7 @@ import pytest
 from noise import noisy
 from tiny import TINY_YAML, write_tiny_coco
 
-pytest.importorskip("ray.data", reason="the extra `batch` is not installed")
+pytest.importorskip("ray", reason="the extra `batch` is not installed")
 
 from ppdet.deploy.detector import Detector
 from ppdet.engine.export.graph import export_model
@@ -72,7 +72,7 @@ def local_ray(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     (folder / "sitecustomize.py").write_text(DEADLY)
     before = os.environ.get("PYTHONPATH", "")
-    os.environ.update(PYTHONPATH=f"{folder}:{before}", RAY_USAGE_STATS_ENABLED="0", RAY_BACKEND_LOG_LEVEL="fatal")
+    os.environ.update(PYTHONPATH=f"{folder}:{before}", RAY_USAGE_STATS_ENABLED="0")
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     os.environ["PYTHONPATH"] = before
     yield ray

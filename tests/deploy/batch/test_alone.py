@@ -2,7 +2,6 @@
 
 import os
 import socket
-import sys
 
 import pytest
 
@@ -10,13 +9,12 @@ from ppdet.deploy.batch import __main__ as command
 from ppdet.deploy.batch.storage import Folder
 
 
-def test_the_second_job_ends_in_one_line(model, images, tmp_path, monkeypatch, capsys):
+def test_the_second_job_ends_in_one_line(model, images, tmp_path, capsys):
     output = tmp_path / "out"
-    arguments = ["batch", "--model_dir", str(model), "--input", str(images.folder), "--output", str(output)]
-    monkeypatch.setattr(sys, "argv", arguments)
-    with Folder(str(output)).alone():
+    arguments = ["--model_dir", str(model), "--input", str(images.folder), "--output", str(output)]
+    with Folder(str(output)).lock():
         with pytest.raises(SystemExit) as end:
-            command.main()
+            command.main(arguments)
         assert [path.name for path in output.iterdir()] == [".lock"]
     assert end.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
@@ -25,15 +23,15 @@ def test_the_second_job_ends_in_one_line(model, images, tmp_path, monkeypatch, c
 
 
 def test_what_was_there_stays_and_nothing_is_left(tmp_path):
-    with Folder(str(tmp_path / "new")).alone():
+    with Folder(str(tmp_path / "new")).lock():
         pass
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "old").mkdir()
-    with Folder(str(tmp_path / "old")).alone():
+    with Folder(str(tmp_path / "old")).lock():
         pass
     assert (tmp_path / "old").is_dir() and list((tmp_path / "old").iterdir()) == []
 
 
 def test_object_storage_has_no_locks():
-    with Folder("memory://bucket/out").alone(), Folder("memory://bucket/out").alone():
+    with Folder("memory://bucket/out").lock(), Folder("memory://bucket/out").lock():
         assert Folder("memory://bucket/out").names("") == set()

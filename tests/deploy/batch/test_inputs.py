@@ -1,20 +1,19 @@
 """What a job runs on: folders, lists and Parquet, numbered in one order, and read by parts."""
 
-import json
-
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from ppdet.deploy.batch.inputs import find_inputs, read_items
+from ppdet.deploy.batch.inputs import find_inputs
+from ppdet.deploy.batch.ray_pool import split_ranges
+from ppdet.deploy.batch.read_images import read_items
 from ppdet.utils.errors import DataError
 
 
 def read(inputs, size):
-    """All images, as workers get them: by tasks, which go through JSON."""
-    starts = range(0, len(inputs), size)
-    tasks = [inputs.task(start, min(size, len(inputs) - start)) for start in starts]
-    return [item for task in tasks for item in read_items(json.loads(json.dumps(task)))]
+    """All images as workers read them, by tasks of `size` images."""
+    tasks = [inputs.task(images) for images in split_ranges([range(len(inputs))], size)]
+    return [item for task in tasks for item in read_items(task)]
 
 
 def test_folder_by_path_and_by_url(images):

@@ -1,7 +1,6 @@
 """Jobs through Ray: what they write is what Detector says, each image once, whatever dies in between."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +9,7 @@ from pyarrow import parquet
 from pycocotools.coco import COCO
 
 from ppdet.deploy.batch import BatchJob, run_batch
-from ppdet.deploy.batch.run import Run
-from ppdet.deploy.batch.shards import to_table
 from ppdet.deploy.batch.storage import Folder
-from ppdet.deploy.batch.worker import WORKER, new_row
 from ppdet.deploy.detector import Detector
 from ppdet.utils.errors import DataError
 
@@ -138,20 +134,7 @@ def test_an_image_that_kills_its_worker_is_a_row_with_an_error(local_ray, model,
     summary = run_batch(job)
     rows = rows_of(tmp_path / "out")
     assert [row["path"] for row in rows] == lines
-    assert {row["path"]: row["error"] for row in rows if row["error"]} == {
-        lines[7]: "its worker died on it, several times"
-    }
-    assert summary.counts.errors == 1 and "each is tried alone" in log.text
+    assert {row["path"]: row["error"] for row in rows if row["error"]} == {lines[7]: "2 workers died on it"}
+    assert summary.counts.errors == 1 and "images are tried one by one" in log.text
     for row, expected in zip(rows[:7] + rows[8:], images.expected.values()):
         assert_same(row, expected)
-
-
-def test_a_worker_that_takes_the_place_of_a_dead_one_is_told_once(log):
-    """Whether it gets something to do is up to Ray: workers are numbered as they start, and a third of two is one."""
-    run = Run(SimpleNamespace(workers=2), None, None, None, {})
-    run.workers = set()  # of this pool, as gathering begins
-    for number in (1, 3, 2, 3):
-        table = to_table([new_row(0, "a.png", "a.png")])
-        run.note(table.append_column(WORKER, pa.array([number], pa.int64())))
-    assert run.images == 4 and run.loaded[0] == 3
-    assert log.text.count("a worker died; another took its place") == 1

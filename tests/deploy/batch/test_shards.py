@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from ppdet.deploy.batch.shards import Shards, coco_content, to_table
+from ppdet.deploy.batch.shards import ShardFiles, coco_content
 from ppdet.deploy.batch.storage import Folder
 from ppdet.deploy.batch.worker import new_row
 
@@ -19,20 +19,24 @@ def rows(ids):
     return made
 
 
-def test_names_that_are_not_utf8_are_written():
+def test_names_that_are_not_utf8_are_written(tmp_path):
     name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
-    assert to_table([new_row(0, name, f"/x/{name}")]).to_pylist()[0]["path"] == "/x/caf?.png"
+    shards = ShardFiles(Folder(str(tmp_path)), 1, 1, ["a"], [4])
+    shards.write(0, [new_row(0, name, f"/x/{name}")])
+    table, coco = (tmp_path / file_name for file_name in shards.file_names(0))
+    assert parquet.read_table(table).to_pylist()[0]["path"] == "/x/caf?.png"
+    assert json.loads(coco.read_text())["images"][0]["file_name"] == "caf?.png"
 
 
 def test_a_shard_is_written_whole_or_not_at_all(tmp_path):
-    shards = Shards(Folder(str(tmp_path)), images=8, size=3)
+    shards = ShardFiles(Folder(str(tmp_path)), 8, 3, ["a", "b"], [4, 9])
     assert [list(shards.range(i)) for i in range(shards.count)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
     for wrong in ([0, 1], [0, 1, 1], [1, 0, 2], [3, 4, 5]):
         with pytest.raises(RuntimeError, match="each of its images once"):
-            shards.write(0, to_table(rows(wrong)), ["a", "b"], [4, 9])
+            shards.write(0, rows(wrong))
     assert shards.finished() == {} and not list(tmp_path.rglob("part*"))
-    counts = shards.write(2, to_table(rows([6, 7])), ["a", "b"], [4, 9])
-    shards.write(0, to_table(rows([0, 1, 2])), ["a", "b"], [4, 9])
+    counts = shards.write(2, rows([6, 7]))
+    shards.write(0, rows([0, 1, 2]))
     assert counts == (2, 0, 2) and shards.finished() == {0: (3, 1, 2), 2: (2, 0, 2)}
 
     table, coco = (tmp_path / name for name in shards.file_names(0))

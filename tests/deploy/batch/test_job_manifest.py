@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ppdet.deploy.batch.inputs import EncodedImages, ImagePaths
-from ppdet.deploy.batch.job_file import IDENTITY, Manifest, fingerprint, read_manifest, require_same
+from ppdet.deploy.batch.job_manifest import IDENTITY, Manifest, model_fingerprint, read_manifest, require_same_job
 from ppdet.deploy.batch.shards import Counts
 from ppdet.deploy.batch.storage import Folder
 from ppdet.utils.errors import DataError
@@ -52,39 +52,39 @@ def write(folder, files):
 def test_every_file_of_an_export_counts(tmp_path, name):
     """Weights too: a model that was trained on has the same graph and the same settings."""
     model = write(tmp_path / "model", EXPORT)
-    print_ = fingerprint(model)
-    assert print_ == fingerprint(write(tmp_path / "copy", EXPORT)) and len(print_) == 64
+    print_ = model_fingerprint(model)
+    assert print_ == model_fingerprint(write(tmp_path / "copy", EXPORT)) and len(print_) == 64
     (tmp_path / "model" / name).write_bytes(EXPORT[name][:-1] + b"?")
-    assert fingerprint(model) != print_
+    assert model_fingerprint(model) != print_
     (tmp_path / "model" / name).unlink()
-    assert fingerprint(model) != print_
+    assert model_fingerprint(model) != print_
 
 
 def test_the_end_of_a_large_file_counts(tmp_path):
     content = bytearray((2 << 20) + 5)
     model = write(tmp_path / "model", {"model.pdiparams": bytes(content)})
-    before = fingerprint(model)
+    before = model_fingerprint(model)
     content[-1] = 1
-    assert fingerprint(write(tmp_path / "model", {"model.pdiparams": bytes(content)})) != before
+    assert model_fingerprint(write(tmp_path / "model", {"model.pdiparams": bytes(content)})) != before
 
 
 def test_names_of_files_count_and_others_do_not(tmp_path):
     model = write(tmp_path / "model", EXPORT)
-    before = fingerprint(model)
+    before = model_fingerprint(model)
     write(tmp_path / "model", {"selfcheck.npz": b"1", "notes.txt": b"2"})
     (tmp_path / "model" / "model_cache").mkdir()
-    assert fingerprint(model) == before
+    assert model_fingerprint(model) == before
     swapped = {**EXPORT, "model.json": EXPORT["model.onnx"], "model.onnx": EXPORT["model.json"]}
-    assert fingerprint(write(tmp_path / "model", swapped)) != before
+    assert model_fingerprint(write(tmp_path / "model", swapped)) != before
 
 
 @pytest.mark.parametrize("key", IDENTITY)
 def test_each_setting_that_makes_another_job_is_refused(tmp_path, key):
     folder, manifest = Folder(str(tmp_path)), Manifest(**JOB)
-    require_same(folder, manifest, {name: JOB[name] for name in IDENTITY})
-    require_same(folder, manifest, {})
+    require_same_job(folder, manifest, {name: JOB[name] for name in IDENTITY})
+    require_same_job(folder, manifest, {})
     with pytest.raises(DataError) as error:
-        require_same(folder, manifest, {name: JOB[name] for name in IDENTITY} | {key: OTHERS[key]})
+        require_same_job(folder, manifest, {name: JOB[name] for name in IDENTITY} | {key: OTHERS[key]})
     values = "" if key in ("model", "images_sha256") else f" ({JOB[key]} there, {OTHERS[key]} now)"
     assert str(error.value) == (
         f"{folder.url} belongs to a job with {IDENTITY[key]}{values}: name another --output, or delete it"

@@ -1,16 +1,20 @@
-"""What a job is, written down when it starts, so that a second start goes on with the same job or is refused."""
+"""manifest.json in the output folder of a batch job: what the job is.
+
+With it, the same command goes on with an interrupted job, and another job in the same folder is refused.
+"""
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ppdet.deploy.batch.shards import DETECTIONS, Counts
 from ppdet.deploy.batch.storage import Folder
 from ppdet.utils.errors import DataError
 
 FILE = "manifest.json"
-# What must be the same when a job goes on, and how to say that it is not.
+# Fields that must be the same when a job goes on, and the error's words for a difference.
 IDENTITY = {
     "model": "another model",
     "images_sha256": "other images, or in another order",
@@ -23,11 +27,19 @@ IDENTITY = {
 
 @dataclass
 class Manifest:
-    """The job of an output folder.
+    """Content of manifest.json.
 
-    model: SHA-256 of the exported files. images_sha256: of the list of images. image_root: the folder that file_name is
-    relative to, null where images have none. classes: names, by class. category_ids: of COCO, by class. finished:
-    null, or the counts of a complete job.
+    Attributes:
+        model: SHA-256 of the exported files (see `model_fingerprint`).
+        model_dir, input: as the user named them.
+        images: number of images.
+        images_sha256: SHA-256 of the list of images.
+        image_root: folder that file_name in the results is relative to; null if the images are not files.
+        backend, precision, threshold: see `BatchJob`; the backend is never auto.
+        shard_size, shards: images per shard, and number of shards.
+        classes, category_ids: name and COCO category id of each class.
+        finished: the Counts of a complete job as a mapping, else null.
+        format: version of this file's format.
     """
 
     model: str
@@ -50,15 +62,16 @@ class Manifest:
         folder.write(FILE, json.dumps(asdict(self), indent=1).encode())
 
     def finish(self, folder: Folder, counts: Counts) -> None:
+        """Note that the job is complete."""
         self.finished = counts._asdict()
         self.write(folder)
 
 
 def read_manifest(folder: Folder) -> Manifest | None:
-    """The manifest of an output folder, None where no job wrote to it.
+    """The manifest in an output folder; None if no job has written to the folder.
 
     Raises:
-        DataError: it cannot be read, or shards are there without it.
+        DataError: the manifest is damaged, or missing beside shards.
     """
     if FILE not in folder.names(""):
         if folder.names(DETECTIONS):
@@ -71,26 +84,24 @@ def read_manifest(folder: Folder) -> Manifest | None:
         raise DataError(f"{folder.url}/{FILE}: damaged, or of another version: name another --output") from None
 
 
-def require_same(folder: Folder, manifest: Manifest, wanted: dict) -> None:
-    """See that a job is the one that an output folder belongs to.
+def require_same_job(folder: Folder, manifest: Manifest, settings: dict[str, Any]) -> None:
+    """Raise DataError unless the output folder belongs to the job with these settings.
 
     Args:
-        wanted: values of IDENTITY; what the user left open is not in it.
-
-    Raises:
-        DataError: it is another one.
+        settings: values of fields in IDENTITY; a field that the user left open is absent.
     """
     for key, difference in IDENTITY.items():
-        there = getattr(manifest, key)
-        if wanted.get(key, there) != there:
-            values = "" if key in ("model", "images_sha256") else f" ({there} there, {wanted[key]} now)"
+        old = getattr(manifest, key)
+        new = settings.get(key, old)
+        if new != old:
+            values = "" if key in ("model", "images_sha256") else f" ({old} there, {new} now)"
             raise DataError(
                 f"{folder.url} belongs to a job with {difference}{values}: name another --output, or delete it"
             )
 
 
-def fingerprint(model_dir: str) -> str:
-    """SHA-256 of an exported model: its settings and its graphs."""
+def model_fingerprint(model_dir: str) -> str:
+    """SHA-256 of an exported model: its infer_cfg.yml and its graph files (model*)."""
     digest = hashlib.sha256()
     for path in sorted(Path(model_dir).iterdir()):
         if path.is_file() and (path.name == "infer_cfg.yml" or path.name.startswith("model")):

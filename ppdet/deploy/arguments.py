@@ -1,0 +1,43 @@
+"""Command line options and option types that the commands of deploy share: serve and batch."""
+
+import argparse
+import math
+from collections.abc import Callable
+
+from ppdet.core.command_line import add_import_argument, positive
+
+
+def number(least: float, most: float = math.inf) -> Callable[[str], float]:
+    """The type of an option that takes a number from `least` to `most`, such as `number(0, 1)` for a score."""
+    limits = f"from {least:g} to {most:g}" if most < math.inf else f"of at least {least:g}"
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most or math.isinf(value):
+            raise argparse.ArgumentTypeError(f"expected a number {limits}, not {text!r}")
+        return value
+
+    return parse
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser, *, threads: int | None = None) -> None:
+    """Add --model_dir, --import, and the options that choose the engine.
+
+    These are --backend, --device, --precision and --cpu_threads.
+
+    Args:
+        threads: default of --cpu_threads; None for all processors.
+    """
+    add = parser.add_argument
+    add("--model_dir", required=True, metavar="DIR", help="folder of the exported model")
+    add_import_argument(parser)
+    group = parser.add_argument_group("engine")
+    add = group.add_argument
+    add("--backend", default="auto", help="paddle, onnxruntime, openvino, or auto, the fastest of them (default: auto)")
+    add("--device", type=str.lower, default="cpu", help="cpu, gpu, gpu:1, xpu, npu, ... (default: cpu)")
+    add("--precision", choices=("fp32", "bf16", "fp16"), help="default: the export's")
+    shown = threads or "all processors"
+    add("--cpu_threads", type=positive, default=threads, metavar="N", help=f"of the model (default: {shown})")

@@ -1,0 +1,187 @@
+"""Worker processes on Ray: starting Ray, and giving tasks to workers that may die."""
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from ppdet.deploy.batch.inputs import Inputs
+from ppdet.deploy.batch.read_images import read_items
+from ppdet.deploy.batch.worker import DetectorWorker, WorkerSettings, choose_backend, new_row
+from ppdet.utils.errors import DeployError, UserError
+from ppdet.utils.logger import get_logger
+from ppdet.utils.process.cpu import cpu_count
+
+logger = get_logger(__name__)
+
+# Images per task: enough that Ray's overhead is small, few enough that all workers finish at about the same time.
+TASK_IMAGES, MAX_TASKS = 16, 20_000
+ATTEMPTS = 2  # how many workers may die on a task before its images are tried one by one
+MAX_LOST_TASKS = 50  # tasks that used up their attempts; with more, the cause is not an image, and the job ends
+GO_ON = "the same command goes on with what is missing"
+
+
+class Task(NamedTuple):
+    """Numbers of the images, and how many workers have died on them."""
+
+    images: range
+    deaths: int = 0
+
+
+def split_ranges(ranges: Sequence[range], size: int) -> list[range]:
+    """Split ranges into parts of at most `size` numbers, none of which reaches into the next range."""
+    return [part[start : start + size] for part in ranges for start in range(0, len(part), size)]
+
+
+def task_size(inputs: Inputs, images: int, shard_size: int, batch_size: int) -> int:
+    """How many images a task should have in a job of `images`: a multiple of the batch, and at most a shard."""
+    if inputs.tasks_are_shards:
+        return shard_size
+    size = max(TASK_IMAGES, -(-images // MAX_TASKS))
+    return min(-(-size // batch_size) * batch_size, shard_size)
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None, cpus: int) -> Iterator[None]:
+    """Within the block Ray is connected to the cluster at `address`, or runs on this machine for this job alone.
+
+    If Ray is connected already, it is used and left as it is.
+
+    Args:
+        address: such as `auto` or `ray://HOST:10001`; None starts Ray on this machine.
+        cpus: processors that the workers need at least.
+    """
+    # Ray reads them when it is imported: no usage reports, and no warning about CUDA_VISIBLE_DEVICES.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "address": address}
+    if address is None:
+        options.update(address="local", include_dashboard=False, num_cpus=max(cpu_count(), cpus))
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(**options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise DeployError(f"Ray does not start: {error}") from None
+    finally:
+        # Ray's own handler prints a traceback.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+class WorkerPool:
+    """Workers with a Detector each.
+
+    Args:
+        settings: of each worker; the backend `auto` is replaced by the one that is chosen.
+        workers: how many; None for as many as there are processors for (`settings.threads` each), or GPUs.
+
+    Raises:
+        DeployError: Ray has no room for so many workers, or the model cannot be loaded.
+    """
+
+    def __init__(self, settings: WorkerSettings, workers: int | None) -> None:
+        import ray
+
+        self.resources = {"num_cpus": settings.threads, "num_gpus": int(settings.device == "gpu")}
+        cluster = ray.cluster_resources()
+        room = int(cluster.get("CPU", 0)) // settings.threads
+        if settings.device == "gpu":
+            room = min(room, int(cluster.get("GPU", 0)))
+        self.workers = workers or room
+        if self.workers > room or not room:
+            raise DeployError(
+                f"Ray has {cluster.get('CPU', 0):g} CPUs and {cluster.get('GPU', 0):g} GPUs: room for {room} workers "
+                f"with {settings.threads} CPUs each, not for {self.workers or 'one'}: lower --workers or --cpu_threads"
+            )
+        # The process that measures the engines ends afterwards, so that it takes no memory from the workers.
+        choose = ray.remote(max_calls=1, **self.resources)(choose_backend)
+        try:
+            self.settings = settings._replace(backend=ray.get(choose.remote(settings)))
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise error.cause from None
+            raise
+
+    def detect(self, inputs: Inputs, ranges: Sequence[range]) -> Generator[list[dict], None, None]:
+        """Detect on all images in `ranges`; yield the rows of each task, in any order.
+
+        A task whose worker dies is given to another worker. If that one dies too, each of its images becomes a task,
+        and an image whose workers die again becomes a row with an error.
+
+        Raises:
+            DeployError: workers die on too many tasks, or Ray itself fails.
+        """
+        import ray
+
+        waiting = deque(Task(images) for images in ranges)
+        idle = [self._start_worker() for _ in range(min(self.workers, len(waiting)))]
+        running: dict[Any, tuple[Any, Task]] = {}
+        lost = 0
+        try:
+            while waiting or running:
+                while waiting and idle:
+                    worker, task = idle.pop(), waiting.popleft()
+                    reference = worker.detect.remote(task.images.start, inputs.task(task.images))
+                    running[reference] = worker, task
+                (reference,), _ = ray.wait(list(running), num_returns=1)
+                worker, task = running.pop(reference)
+                try:
+                    rows = ray.get(reference)
+                except ray.exceptions.RayTaskError:
+                    raise  # an exception in the worker's code: a defect, which keeps its traceback
+                except ray.exceptions.RayError as error:
+                    logger.warning("a worker died (%s); another one takes its place and its task", first_line(error))
+                    idle.append(self._start_worker())
+                    task = task._replace(deaths=task.deaths + 1)
+                    if task.deaths < ATTEMPTS:
+                        waiting.append(task)
+                        continue
+                    lost += 1
+                    if lost > MAX_LOST_TASKS:
+                        raise DeployError(
+                            f"workers died {ATTEMPTS} times on each of {lost} tasks: is there memory for "
+                            f"{self.workers} workers? {GO_ON}"
+                        ) from None
+                    if len(task.images) == 1:
+                        yield [lost_row(inputs, task.images)]
+                        continue
+                    logger.warning("its %d images are tried one by one", len(task.images))
+                    waiting.extend(Task(images) for images in split_ranges([task.images], 1))
+                else:
+                    idle.append(worker)
+                    yield rows
+        except ray.exceptions.RayTaskError:
+            raise
+        except ray.exceptions.RayError as error:
+            raise DeployError(f"Ray failed ({first_line(error)}); {GO_ON}") from None
+        finally:
+            for worker in [*idle, *(worker for worker, _ in running.values())]:
+                ray.kill(worker)
+
+    def _start_worker(self) -> Any:
+        import ray
+
+        return ray.remote(**self.resources)(DetectorWorker).remote(self.settings)
+
+
+def lost_row(inputs: Inputs, image: range) -> dict:
+    """The row of an image on which every worker dies."""
+    item = next(read_items(inputs.task(image)))
+    return new_row(image.start, item.name, item.path, item.error or f"{ATTEMPTS} workers died on it")
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
