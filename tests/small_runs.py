@@ -3,26 +3,25 @@
 import json
 import logging
 from pathlib import Path
-from types import SimpleNamespace
 
 import paddle
 from paddle import nn
 
 from ppdet.core.workspace import load_config
 from ppdet.engine.checkpoints.manifest import TrainingState
+from ppdet.engine.runs.run_config import output_of
 from ppdet.engine.runs.run_folder import RunFolder
-from ppdet.engine.runs.run_start import begun
+from ppdet.engine.runs.run_start import begin_run
+from ppdet.engine.runs.start_point import StartPoint
 
 
-def trainer(*options, resume=None, overwrite=False):
-    """What `begun` knows of a trainer."""
+def start_point(*options, resume=None, overwrite=False):
+    """A start point whose checkpoint was not looked for, unlike `StartPoint.find`, so that changes are not noticed."""
     cfg = load_config("run.yml", options)
-    output = Path(cfg["save_dir"]) / cfg.name
-    folder = RunFolder(output, keep_every=1)
-    found = folder.newest() if resume == "auto" else Path(resume) if resume else None
-    return SimpleNamespace(
-        cfg=cfg, output=output, folder=folder, resume=resume, resumed_from=found, overwrite=overwrite
-    )
+    folder = RunFolder(output_of(cfg), keep_every=1)
+    resumed = folder.newest() if resume == "auto" else Path(resume) if resume else None
+    folder._seen = None
+    return StartPoint(cfg, folder, resume, resumed, overwrite)
 
 
 def save(folder, name, iteration, ap=None):
@@ -37,8 +36,8 @@ def save(folder, name, iteration, ap=None):
 
 def run(*options, saves=(("0", 4), ("1", 8)), **more):
     """Begin a run, and have checkpoints, best weights and a history of it."""
-    one = trainer(*options, **more)
-    with begun(one):
+    one = start_point(*options, **more)
+    with begin_run(one):
         logging.getLogger("ppdet").info("of %s", one.folder.id)
         for name, iteration in saves:
             save(one.folder, name, iteration, ap=iteration / 10)

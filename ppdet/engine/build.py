@@ -8,10 +8,10 @@ from ppdet.core.config import Config
 from ppdet.data.classes import Classes, listed, mismatch
 from ppdet.data.sources import COCODataSet, DetectionDataset
 from ppdet.engine.checkpoints.class_names import (
-    map_by_name,
-    remembered,
-    remembered_here,
-    say_nothing_is_remembered,
+    classes_of_local_weights,
+    classes_of_weights,
+    log_unknown_classes,
+    reorder_classes,
     source_of,
 )
 from ppdet.engine.checkpoints.manifest import WEIGHTS
@@ -32,7 +32,7 @@ def build_model(cfg: Config, *, weights: str | None = None) -> nn.Layer:
     cpu.set_enabled(cfg["use_onednn"])
     model = cfg.create(cfg["architecture"])
     if weights:
-        known = remembered_here(weights)
+        known = classes_of_local_weights(weights)
         if known and len(known.names) != cfg["num_classes"]:
             count = len(known.names)
             raise ConfigError(
@@ -40,7 +40,7 @@ def build_model(cfg: Config, *, weights: str | None = None) -> nn.Layer:
                 f"({listed(known.names)}): set num_classes={count}, and data sets with these classes"
             )
         load_weights(model, weights, strict=True)
-        model.trained_classes = known or remembered(weights)
+        model.trained_classes = known or classes_of_weights(weights)
     return model
 
 
@@ -57,7 +57,7 @@ def build_trained_model(cfg: Config) -> nn.Layer:
     except MissingFileError as error:
         raise MissingFileError(f"{error}{of_the_run(cfg)}") from None
     if model.trained_classes is None:
-        say_nothing_is_remembered(cfg["weights"])
+        log_unknown_classes(cfg["weights"])
     model.eval()
     return model
 
@@ -89,12 +89,12 @@ def build_dataset(cfg: Config, slot: str, classes: Classes | None = None) -> Det
             raise DataError(
                 f"the classes differ: {problem}: list the same names in the categories of both; not all need boxes"
             )
-        map_by_name(dataset, slot, classes)
+        reorder_classes(dataset, slot, classes)
         return dataset
     count = len(dataset.class_names)
     # Images to detect on may come without names of classes; names of other classes would be a silent mistake.
     if slot != "UnsupTrainDataset" and count != cfg["num_classes"] and (count or slot != "TestDataset"):
-        known = remembered_here(cfg["weights"]) if slot in ("EvalDataset", "TestDataset") else None
+        known = classes_of_local_weights(cfg["weights"]) if slot in ("EvalDataset", "TestDataset") else None
         problem = mismatch(dataset.class_names, source_of(dataset, slot), known) if known else ""
         if problem:
             raise DataError(

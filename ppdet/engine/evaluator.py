@@ -20,7 +20,7 @@ from ppdet.data.image_size import image_size
 from ppdet.data.loading.reader import BaseReader
 from ppdet.deploy.slicing import Slicing, WindowMerger
 from ppdet.engine.build import build_dataset, build_reader
-from ppdet.engine.checkpoints.class_names import classes_of, follow
+from ppdet.engine.checkpoints.class_names import classes_of, use_classes_of_weights
 from ppdet.engine.distributed import collectives
 from ppdet.engine.training.data_warnings import is_same_file, warn_of_data, warn_of_leaks
 from ppdet.engine.training.precision import Precision
@@ -138,7 +138,7 @@ class Evaluator:
         self.followed = classes
         if self.dataset.class_names != self.own_names:
             self.dataset.use_classes(self.own_names)
-        follow(self.dataset, "EvalDataset", classes)
+        use_classes_of_weights(self.dataset, "EvalDataset", classes)
         self.metric.class_names, self.metric.category_ids = self.dataset.class_names, self.dataset.category_ids
 
     def report(self, seconds: float, skipped: int) -> dict[str, float] | None:

@@ -9,7 +9,7 @@ from paddle import nn
 from ppdet.core.config import Config
 from ppdet.deploy.slicing import Slicing, WindowMerger
 from ppdet.engine.build import build_dataset, build_reader, build_trained_model
-from ppdet.engine.checkpoints.class_names import follow
+from ppdet.engine.checkpoints.class_names import use_classes_of_weights
 from ppdet.engine.evaluator import rows_by_image
 from ppdet.engine.training.precision import Precision
 
@@ -29,7 +29,7 @@ class Predictor:
         self.dataset = build_dataset(cfg, "TestDataset")
         self.precision = Precision(cfg, "eval_amp")
         self.model: nn.Layer = build_trained_model(cfg)
-        follow(self.dataset, "TestDataset", self.model.trained_classes)
+        use_classes_of_weights(self.dataset, "TestDataset", self.model.trained_classes)
 
     @paddle.no_grad()
     def detect(self, paths: Sequence[str], slicing: Slicing | None = None) -> Iterator[tuple[int, np.ndarray]]:

@@ -10,7 +10,7 @@ import paddle
 
 from ppdet.core.config import Config
 from ppdet.engine.build import build_model, build_train_reader, check_targets
-from ppdet.engine.checkpoints.class_names import classes_of, classes_of_checkpoint, warn_of_other_classes
+from ppdet.engine.checkpoints.class_names import classes_of, classes_of_checkpoint, warn_of_pretrained_classes
 from ppdet.engine.checkpoints.manifest import TrainingState
 from ppdet.engine.checkpoints.state import load_training
 from ppdet.engine.checkpoints.weights import CheckpointError, load_weights
@@ -18,9 +18,8 @@ from ppdet.engine.distributed import collectives
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.hooks import Hook, configured_hooks, default_hooks
 from ppdet.engine.hooks.base import load_hook_states
-from ppdet.engine.runs.run_config import start_weights
-from ppdet.engine.runs.run_folder import RunFolder
-from ppdet.engine.runs.run_start import begun, find_checkpoint, output_of
+from ppdet.engine.runs.run_start import begin_run
+from ppdet.engine.runs.start_point import StartPoint
 from ppdet.engine.training.auto_lr import learning_rate
 from ppdet.engine.training.guard import StepGuard
 from ppdet.engine.training.methods import make_method, scalars, total_losses
@@ -63,10 +62,8 @@ class Trainer:
         hooks: Sequence[Hook] = (),
     ) -> None:
         self.cfg = cfg
-        self.output = output_of(cfg)
-        self.folder = RunFolder(self.output, keep_every=cfg["keep_checkpoints"], weights_format=cfg["weights_format"])
-        self.resume, self.overwrite = resume, overwrite
-        self.resumed_from = find_checkpoint(self.folder, resume)
+        self.start = StartPoint.find(cfg, resume=resume, overwrite=overwrite)
+        self.output, self.folder, self.resumed_from = self.start.output, self.start.folder, self.start.resumed_from
         self.seed = cfg["seed"]
         paddle.seed(self.seed)
 
@@ -102,11 +99,12 @@ class Trainer:
         self.losses: dict = {}
 
         self.pretrained = False  # not the backbone alone, but all of the model
-        if cfg["pretrain_weights"] and not self.resumed_from:
-            report = load_weights(self.model, start_weights(self), strict=False)
+        weights = self.start.start_weights()
+        if weights and not self.resumed_from:
+            report = load_weights(self.model, weights, strict=False)
             self.pretrained = not (report.missing or report.mismatched)
             if self.pretrained:
-                warn_of_other_classes(start_weights(self), classes, makes_labels=bool(cfg["ssod_method"]))
+                warn_of_pretrained_classes(weights, classes, makes_labels=bool(cfg["ssod_method"]))
         self.method = make_method(cfg, self.model)
         self.ema = self.method.average
         if self.method.has_teacher and not (self.method.start or self.pretrained or self.resumed_from):
@@ -202,9 +200,9 @@ class Trainer:
 
         Raises:
             Stopped: the run was asked to end, and has saved what it had.
-            RunError: its folder cannot be had, see `begun`.
+            RunError: its folder cannot be had, see `begin_run`.
         """
-        with self.stop_requests, begun(self):
+        with self.stop_requests, begin_run(self.start):
             try:
                 self.call("before_train")
                 while self.epoch < self.epochs:

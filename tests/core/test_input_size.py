@@ -9,7 +9,7 @@ from ppdet.core.show import show
 from ppdet.core.workspace import load_config, merge_config
 from ppdet.data.transforms import RandomResize
 from ppdet.engine.export.graph import describe_transforms
-from ppdet.engine.runs.detecting import differences
+from ppdet.engine.runs.setting_differences import differences
 
 ROOT = Path(__file__).resolve().parents[2]
 BCCD = ROOT / "configs/fcos/fcos_r18vd_fpn_bccd.yml"

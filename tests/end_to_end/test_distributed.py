@@ -17,7 +17,7 @@ from forked_ranks import run_jobs
 from patience import PATIENCE, wait_until
 from tiny import TINY_YAML, write_tiny_coco, write_tiny_semi
 
-from ppdet.engine.checkpoints.manifest import check
+from ppdet.engine.checkpoints.manifest import read_verified
 from ppdet.engine.checkpoints.weights import read_arrays
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,7 +148,7 @@ def worker(log_dir, local_rank):
             variables = (folder / "environ").read_bytes()
             if environment in variables and rank in variables:
                 parents[int(folder.name)] = int(re.search(r"PPid:\t(\d+)", (folder / "status").read_text())[1])
-    # Readers have their variables; their numbers are smaller where the system has begun to count anew.
+    # Readers have their variables; their numbers are smaller where the system has begin_run to count anew.
     found = [process for process, parent in parents.items() if parent not in parents]
     assert found, f"no process logs to {log_dir}"
     return found[0]
@@ -258,7 +258,7 @@ def test_two_nodes_stopped_and_resumed_train_as_one(config, tmp_path):
         codes = [node.wait(PATIENCE) for node in nodes]
     assert codes == [143, 15], "rank 0's own code, and the number of the signal that the other launcher had"
     snapshot = next((tmp_path / "two" / "tiny").glob("snapshot_*.json")).with_suffix("")
-    assert 0 < check(snapshot)[0].iteration < 10
+    assert 0 < read_verified(snapshot).state.iteration < 10
     nodes = start_two_nodes(tmp_path / "resumed", *arguments)
     with running(*nodes):
         assert [node.wait(PATIENCE) for node in nodes] == [0, 0]
@@ -284,7 +284,7 @@ def test_a_signal_to_one_process_stops_all_with_a_snapshot(config, tmp_path, who
             os.killpg(job.pid, signal.SIGINT)  # what Ctrl-C does
             assert job.wait(PATIENCE) == signal.SIGINT
     snapshot = next((tmp_path / "tiny").glob("snapshot_*.json")).with_suffix("")
-    assert check(snapshot)[0].iteration >= 2
+    assert read_verified(snapshot).state.iteration >= 2
 
 
 @pytest.mark.parametrize("nodes", [1, 2])

@@ -6,7 +6,7 @@ from attacks import attacks
 from commands import call, run
 from tiny import TINY_YAML, write_tiny_coco
 
-from ppdet.engine.checkpoints.manifest import check, describe, read_sealed, write_sealed
+from ppdet.engine.checkpoints.manifest import fingerprint, read_sealed, read_verified, write_sealed
 from ppdet.engine.runs.run_folder import RunFolder
 
 
@@ -52,9 +52,9 @@ def test_resuming(tiny_file, tmp_path):
     path = tmp_path / "evil.pdopt"
     path.write_bytes(attacks(tmp_path / "ran")["os.system"])
     manifest = read_sealed(tmp_path / "evil.json")
-    manifest["files"][".pdopt"] = describe(path)
+    manifest["files"][".pdopt"] = fingerprint(path)
     write_sealed(tmp_path / "evil.json", manifest)
-    check(prefix)
+    read_verified(prefix)
     assert "refused" in refused(path, "tools/train.py", "-c", tiny_file, "-r", tmp_path / "evil")
     # The same file without a manifest.
     (tmp_path / "evil.json").unlink()

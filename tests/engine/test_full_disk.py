@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ppdet.core.workspace import load_config
-from ppdet.engine.checkpoints.manifest import check
+from ppdet.engine.checkpoints.manifest import read_verified
 from ppdet.engine.checkpoints.weights import read_arrays
 from ppdet.engine.hooks import CheckpointHook, Hook
 from ppdet.engine.hooks.checkpointing import SaveError
@@ -83,7 +83,7 @@ class Room(Hook):
             self.room.take()
         if trainer.iteration == 10:
             prefix = RunFolder(trainer.output, keep_every=0).newest()
-            self.found = prefix.name, check(prefix)[0].iteration
+            self.found = prefix.name, read_verified(prefix).state.iteration
             self.names = {path.name for path in trainer.output.iterdir()}
             self.room.give()
 
@@ -144,7 +144,7 @@ def test_the_end_of_a_run_waits_for_room(tiny, room, log, monkeypatch):
     trainer = Trainer(load_config(str(tiny), ["epoch=1", f"save_dir={room.folder}"]), hooks=[Take()])
     trainer.train()
     assert "model_final could not be written" in log.text and room.error in log.text
-    assert check(trainer.output / "model_final")[0].iteration == 4
+    assert read_verified(trainer.output / "model_final").state.iteration == 4
 
 
 def test_a_request_to_end_is_answered_while_the_end_of_a_run_waits(tiny, tmp_path, monkeypatch):

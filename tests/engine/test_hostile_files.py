@@ -7,7 +7,7 @@ import paddle
 import pytest
 from paddle import nn
 
-from ppdet.engine.checkpoints.manifest import TrainingState, check, read_manifest, read_sealed, write_sealed
+from ppdet.engine.checkpoints.manifest import TrainingState, read_manifest, read_sealed, read_verified, write_sealed
 from ppdet.engine.checkpoints.weights import CheckpointError
 from ppdet.engine.hooks.history import is_line, read_history
 from ppdet.engine.runs import analysis
@@ -53,7 +53,6 @@ def newest(folder):
         {"resumed_from": True},
         {"pretrained_from": "a\0b"},
         {"pretrained_from": 7},
-        {"pretrained_run": [1]},
         {"resumed_files": 5},
     ],
     ids=str,
@@ -62,7 +61,7 @@ def test_a_run_file_of_other_types_is_damaged(folder, changes, log):
     path = folder / "run.json"
     write_sealed(path, {**read_sealed(path), **changes})
     assert newest(folder) == folder / "1"
-    assert "run.json is damaged: going by the checkpoint that was written last" in log.text
+    assert "run.json is damaged: the run of the checkpoint that was written last is taken" in log.text
 
 
 @pytest.mark.parametrize("text", NO_JSON, ids=lambda text: text[:12])
@@ -87,7 +86,7 @@ def test_a_pipe_or_a_large_file_is_damaged(folder, log):
 
 def test_a_start_that_is_gone_is_named(tmp_path):
     RunFolder(tmp_path, keep_every=1).begin(tmp_path / "elsewhere" / "3", go_on=False)
-    with pytest.raises(CheckpointError, match=r"run\.json: the run there went on from .*elsewhere/3, .* is gone"):
+    with pytest.raises(CheckpointError, match=r"run\.json: this run was resumed from .*elsewhere/3, which is gone"):
         newest(tmp_path)
 
 
@@ -120,14 +119,14 @@ def test_a_start_that_is_gone_is_named(tmp_path):
 def test_a_manifest_of_other_types_is_passed_over(folder, changes, log):
     path = folder / "1.json"
     write_sealed(path, {**read_sealed(path), **changes})
-    with pytest.raises(CheckpointError, match=r"1(\.json)?: (not what a |written by another|weights)"):
-        check(folder / "1")
+    with pytest.raises(CheckpointError, match=r"1(\.json)?: (not a manifest|written by another|weights)"):
+        read_verified(folder / "1")
     assert newest(folder) == folder / "0"
     assert "damaged checkpoint passed over" in log.text or "more" in changes.get("state", {})
 
 
 def test_what_a_run_writes_is_taken(folder):
-    assert read_manifest(folder / "1.json")["state"]["epoch"] == 2
+    assert read_manifest(folder / "1.json").state.epoch == 2
     assert is_line(REPORT) and is_line(EVALUATION)
 
 

@@ -3,7 +3,6 @@
 import socket
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from tiny import TINY_YAML
@@ -13,20 +12,21 @@ from ppdet.engine.distributed import collectives
 from ppdet.engine.distributed.watchdog import RankLostError, Watchdog, listen, read_line, send
 from ppdet.engine.runs import run_start
 from ppdet.engine.runs.run_folder import RunFolder
-from ppdet.engine.runs.run_start import RunError, begun
+from ppdet.engine.runs.run_start import RunError, begin_run
+from ppdet.engine.runs.start_point import StartPoint
 
 GONE = "rank 1 (process 7 on elsewhere) is gone: it was killed, or its machine went down"
 
 
 @pytest.fixture
 def trainer(tmp_path, monkeypatch):
-    """What `begun` knows of a trainer."""
+    """The start of a run without a checkpoint to resume."""
     monkeypatch.chdir(tmp_path)
     Path("run.yml").write_text(TINY_YAML.format(output="output", data="data"))
     cfg = load_config("run.yml", [])
     output = Path(cfg["save_dir"]) / cfg.name
     folder = RunFolder(output, keep_every=1)
-    return SimpleNamespace(cfg=cfg, output=output, folder=folder, resume=None, resumed_from=None, overwrite=False)
+    return StartPoint(cfg, folder, None, None)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def last_line(trainer):
     "echo", [OSError("gloo::IoException: Connection closed by peer"), RankLostError(GONE), KeyboardInterrupt()]
 )
 def test_the_loss_of_a_rank_is_told_in_place_of_its_echo(trainer, other_rank, echo, capfd):
-    with pytest.raises(type(echo)), begun(trainer):
+    with pytest.raises(type(echo)), begin_run(trainer):
         other_rank.close()
         raise echo
     text = (trainer.output / "train.log").read_text()
@@ -61,33 +61,26 @@ def test_the_loss_of_a_rank_is_told_in_place_of_its_echo(trainer, other_rank, ec
 
 
 def test_an_error_of_its_own_is_told_as_it_is(trainer, other_rank):
-    with pytest.raises(OSError), begun(trainer):
+    with pytest.raises(OSError), begin_run(trainer):
         raise OSError("the disk is full")
     assert last_line(trainer) == "==== error: the disk is full"
 
 
-@pytest.mark.parametrize(
-    ("make", "what"),
-    [
-        (Path.touch, "is no folder"),
-        (lambda path: path.symlink_to("nowhere"), "is a link to nowhere, which is not there"),
-    ],
-)
-def test_something_else_in_the_place_of_the_folder_is_named(trainer, make, what):
+def test_a_file_in_the_place_of_the_folder_is_named(trainer):
     trainer.output.parent.mkdir()
-    make(trainer.output)
-    with pytest.raises(RunError) as error, begun(trainer):
+    trainer.output.touch()
+    with pytest.raises(RunError) as error, begin_run(trainer):
         pass
-    assert str(error.value) == f"output/run {what}: remove it, or give this run another name with --name"
+    assert str(error.value) == "output/run is not a folder: remove it, or give this run another name with --name"
 
 
 def test_what_cannot_be_written_is_named_as_the_user_knows_it(trainer, monkeypatch):
-    def write_config(trainer, folder):
+    def write_config(cfg, folder, **more):
         raise OSError(30, "Read-only file system", str(folder / "config.yml"))
 
     trainer.output.mkdir(parents=True)
     (trainer.output / "model_final.pdparams").touch()
     monkeypatch.setattr(run_start, "write_config", write_config)
     with pytest.raises(RunError, match=r"^output/run/config.yml: the run cannot begin: Read-only file system$"):
-        begun(trainer).__enter__()
+        begin_run(trainer).__enter__()
     assert [path.name for path in trainer.output.iterdir()] == ["model_final.pdparams"]

@@ -46,5 +46,5 @@ def test_another_model_goes_on_as_the_first_would():
 def test_state_of_another_model_is_refused():
     model, optimizer, _ = trained(steps=1)
     other, other_optimizer, _ = trained(first=3)
-    with pytest.raises(CheckpointError, match=r"of another model: it names second\."):
+    with pytest.raises(CheckpointError, match=r"belongs to another model: it has the parameter second\."):
         set_optimizer_state(other, other_optimizer, optimizer_state(model, optimizer))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ppdet.core.workspace import load_config
-from ppdet.engine.checkpoints.manifest import check
+from ppdet.engine.checkpoints.manifest import read_verified
 from ppdet.engine.checkpoints.weights import read_arrays
 from ppdet.engine.hooks import Hook
 from ppdet.engine.trainer import Trainer
@@ -100,7 +100,7 @@ def test_pending_evaluation_is_made_up(tiny, tmp_path):
     first.evaluator = killed
     with pytest.raises(Killed):
         first.train()
-    state, _ = check(first.output / "0")
+    state = read_verified(first.output / "0").state
     assert (state.evaluated, state.history, state.best_ap) == (False, [], None)
 
     evaluated = []

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from ppdet.core.workspace import load_config
-from ppdet.engine.checkpoints.manifest import check
+from ppdet.engine.checkpoints.manifest import read_verified
 from ppdet.engine.runs import run_folder
 from ppdet.engine.trainer import Trainer
 from ppdet.utils.process import stop
@@ -57,7 +57,7 @@ def test_a_request_while_an_epoch_is_saved_waits_for_it(tiny, tmp_path, monkeypa
     with pytest.raises(Stopped) as caught:
         trainer.train()
     assert caught.value.code == 143
-    state, _ = check(tmp_path / "output" / "tiny" / "0")
+    state = read_verified(tmp_path / "output" / "tiny" / "0").state
     assert (state.epoch, state.evaluated, state.history) == (1, False, [])
     again = Trainer(load_config(str(tiny)), evaluate=True, resume="auto")
     again.train()

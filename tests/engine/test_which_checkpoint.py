@@ -4,7 +4,7 @@ import pytest
 
 from ppdet.core.workspace import load_config
 from ppdet.engine.build import build_trained_model
-from ppdet.engine.checkpoints.manifest import checkpoint
+from ppdet.engine.checkpoints.manifest import resolve_checkpoint
 from ppdet.engine.checkpoints.weights import CheckpointError
 from ppdet.utils.disk.download import DownloadError
 from ppdet.utils.errors import ConfigError
@@ -27,7 +27,7 @@ def folder(tmp_path, monkeypatch):
 def test_a_bare_epoch(folder):
     for name in ("0", "0.pdparams", "3", "model_final", "elsewhere/0"):
         with pytest.raises(CheckpointError) as error:
-            checkpoint(name, folder)
+            resolve_checkpoint(name, folder)
         own = folder / name.rpartition("/")[2].removesuffix(".pdparams")
         assert str(error.value) == f"{name}: no such checkpoint; did you mean {own}?"
 
@@ -37,9 +37,9 @@ def test_one_that_is_not_there(folder):
         with pytest.raises(
             CheckpointError, match=r"no such checkpoint; \S+ has 0, 3, model_final: name one, such as \S+/m"
         ):
-            checkpoint(name, folder)
-    assert checkpoint(f"{folder}/3.pdopt", folder) == folder / "3"
-    assert checkpoint("other/7", folder / "none").name == "7", "said by whoever reads it"
+            resolve_checkpoint(name, folder)
+    assert resolve_checkpoint(f"{folder}/3.pdopt", folder) == folder / "3"
+    assert resolve_checkpoint("other/7", folder / "none").name == "7", "said by whoever reads it"
 
 
 def test_weights_of_the_run(folder, tiny):

@@ -26,20 +26,14 @@ GENERIC = {
 MEANT = {
     ("ppdet/acceptance/jobs.py", "process_of"): "a process that has ended has no variables",
     ("ppdet/acceptance/rank.py", "memory_of_cards"): "there is no nvidia-smi, or it refuses",
-    (
-        "ppdet/engine/checkpoints/class_names.py",
-        "_in_file",
-    ): "who reads the arrays tells what is wrong",
-    (
-        "ppdet/engine/checkpoints/class_names.py",
-        "_in_manifest",
-    ): "a checkpoint whose manifest is damaged says no classes",
+    ("ppdet/engine/checkpoints/class_names.py", "_from_header"): "reading the arrays raises the error",
+    ("ppdet/engine/checkpoints/class_names.py", "_from_manifest"): "a damaged manifest does not name classes",
+    ("ppdet/engine/checkpoints/class_names.py", "log_unknown_classes"): "its warning says that the manifest is damaged",
     ("ppdet/engine/export/check.py", "check_images"): "the export is checked on the images that can be read",
     (
         "ppdet/engine/checkpoints/manifest.py",
         "read_manifest",
     ): "a damaged manifest is none, and its checkpoint not complete",
-    ("ppdet/engine/runs/run_folder.py", "run_id"): "a damaged run.json names no run",
     ("ppdet/engine/runs/trained.py", "started_in"): "a damaged file does not say where the run was started",
     ("ppdet/utils/formats/annotation_kinds.py", "_kind_in_folder"): "a file that cannot be read is of another kind",
     ("ppdet/utils/disk/lock.py", "require_free"): "LockedError is no OSError",

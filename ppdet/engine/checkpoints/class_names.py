@@ -1,128 +1,130 @@
-"""Weights remember the names of their classes, and data sets are brought into their order."""
+"""Weights remember the names of their classes, and the classes of data sets are put into the order of the weights.
+
+The names are in the manifest beside the weights, and in the header of a .safetensors file.
+"""
 
 import json
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from ppdet.data.classes import Classes, listed, mismatch
 from ppdet.data.sources import DetectionDataset
-from ppdet.engine.checkpoints.manifest import MANIFEST, beside, describe, read_sealed, strip_suffix
+from ppdet.engine.checkpoints.manifest import MANIFEST, beside, fingerprint, read_sealed, strip_suffix
 from ppdet.engine.checkpoints.weights import CheckpointError
 from ppdet.utils.disk.download import DownloadError, fetch
 from ppdet.utils.formats.safetensors_file import SAFETENSORS
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
-MAX_BYTES = 16 * 2**20  # of a manifest; a larger .json beside weights is something else
 
 
 def classes_of(dataset: DetectionDataset, slot: str) -> Classes:
-    """The classes of a data set, in its order."""
+    """Return the classes of a data set in its own order. `slot` is its key in the configuration: TrainDataset, …"""
     return Classes(list(dataset.class_names), list(dataset.category_ids), source_of(dataset, slot))
 
 
 def source_of(dataset: DetectionDataset, slot: str) -> str:
+    """Return how messages name a data set: "TrainDataset (annotations/train.json)"."""
     return f"{slot} ({dataset.anno_path})" if dataset.anno_path else slot
 
 
-def remembered(weights: str | Path) -> Classes | None:
-    """The classes that weights were trained on: from the .safetensors file itself, or from the .json beside it, where
-    that is of these very weights.
+def classes_of_weights(weights: str | Path) -> Classes | None:
+    """Return the classes that weights were trained on.
 
     Args:
-        weights: file, URL, or path without its suffix.
+        weights: a file, a URL, or a path without its suffix.
 
     Returns:
-        None where nothing tells: weights of other code bases, or of earlier versions.
+        None where they are not known: the weights are of another code base or an early version, or the manifest is
+        damaged or belongs to other weights.
     """
     path = fetch(str(weights))
     source = f"the weights {path}"
-    return _in_file(path, source) or _in_manifest(strip_suffix(str(path)), source, path)
+    return _from_header(path, source) or _from_manifest(strip_suffix(str(path)), source, path)
 
 
-def say_nothing_is_remembered(weights: str | Path) -> None:
-    """Log that weights do not tell their classes: a warning where they did, and the .json beside them is damaged."""
-    path = fetch(str(weights))
-    manifest = beside(strip_suffix(str(path)), MANIFEST)
-    try:
-        has_names = "classes" in read_sealed(manifest)
-    except FileNotFoundError:
-        has_names = False
-    except (OSError, CheckpointError) as error:
-        problem = "damaged, or not what a training run writes" if isinstance(error, CheckpointError) else error.strerror
-        logger.warning(
-            "%s: %s: the classes of these weights are not known from it, and the data set's own order counts",
-            *(manifest, problem),
-        )
-        return
-    if has_names:
-        logger.warning(
-            "%s is not of these weights, or damaged: their classes are not known from it, and the data set's own order "
-            "counts",
-            manifest,
-        )
-    else:
-        logger.info("%s: these weights name no classes: the data set's own order counts", weights)
-
-
-def remembered_here(weights: str | None) -> Classes | None:
-    """As `remembered`, of weights that are on this machine; None where there are none, or they are elsewhere."""
+def classes_of_local_weights(weights: str | None) -> Classes | None:
+    """As `classes_of_weights`, but None where the weights would have to be downloaded or do not exist."""
     if not weights or "://" in weights:
         return None
     try:
-        return remembered(weights)
+        return classes_of_weights(weights)
     except DownloadError:
-        return None  # who loads them says so
+        return None  # loading the weights raises it again
 
 
 def classes_of_checkpoint(prefix: Path) -> Classes | None:
-    """The classes that a checkpoint's run is about; None where its manifest does not tell, or is not there."""
-    return _in_manifest(prefix, f"the checkpoint {prefix}")
+    """Return the classes of a checkpoint's run from its manifest; None where they are not known."""
+    return _from_manifest(prefix, f"the checkpoint {prefix}")
 
 
-def as_json(classes: Classes) -> dict:
+def log_unknown_classes(weights: str | Path) -> None:
+    """Log why `classes_of_weights` returned None: as a warning where a manifest is damaged or of other weights."""
+    manifest = beside(strip_suffix(str(fetch(str(weights)))), MANIFEST)
+    try:
+        is_unusable = "classes" in read_sealed(manifest)
+    except FileNotFoundError:
+        is_unusable = False
+    except (OSError, CheckpointError):
+        is_unusable = True
+    if is_unusable:
+        logger.warning(
+            "%s is damaged, cannot be read, or belongs to other weights: the classes of these weights are not known, "
+            "and the data set's order of classes is used",
+            manifest,
+        )
+    else:
+        logger.info("%s: these weights do not name their classes: the data set's order of classes is used", weights)
+
+
+def as_json(classes: Classes) -> dict[str, list]:
+    """Return what manifests and headers store, which `_parse` reads."""
     return {"names": classes.names, "category_ids": classes.category_ids}
 
 
-def _in_file(path: Path, source: str) -> Classes | None:
+def _from_header(path: Path, source: str) -> Classes | None:
     if path.suffix != SAFETENSORS:
         return None
     try:
         with safe_open(path, framework="numpy") as file:
-            return _read(json.loads((file.metadata() or {}).get("classes", "null")), source)
+            return _parse(json.loads((file.metadata() or {}).get("classes", "null")), source)
     except (OSError, ValueError, RecursionError, SafetensorError):
-        return None  # who reads the arrays says what is wrong with it
+        return None  # reading the arrays raises an error that says what is wrong
 
 
-def _in_manifest(prefix: Path, source: str, weights: Path | None = None) -> Classes | None:
-    path = beside(prefix, MANIFEST)
+def _from_manifest(prefix: Path, source: str, weights: Path | None = None) -> Classes | None:
     try:
-        content = read_sealed(path) if path.stat().st_size <= MAX_BYTES else {}
-        classes = _read(content.get("classes"), source)
-        if classes and weights and content["files"][weights.name[len(prefix.name) :]] != describe(weights):
-            return None  # other weights have been copied over those that it tells of
+        content = read_sealed(beside(prefix, MANIFEST))
+        classes = _parse(content.get("classes"), source)
+        if classes and weights and content["files"][weights.name[len(prefix.name) :]] != fingerprint(weights):
+            return None  # the weights were replaced by others
         return classes
     except (OSError, CheckpointError, RecursionError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _read(content: object, source: str) -> Classes | None:
-    """The classes that `as_json` wrote; None if it did not."""
+def _parse(content: Any, source: str) -> Classes | None:
+    """Read what `as_json` returned; None for anything else."""
     if not isinstance(content, dict):
         return None
-    names, category_ids = content.get("names"), content.get("category_ids")
+    names, category_ids = content.get("names") or [], content.get("category_ids") or []
     for values, kind in ((names, str), (category_ids, int)):
         if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
             return None
     return Classes(names, category_ids, source) if names and len(names) == len(category_ids) else None
 
 
-def follow(dataset: DetectionDataset, slot: str, classes: Classes | None) -> None:
-    """Give the classes of a data set the order in which weights remember them.
+def use_classes_of_weights(dataset: DetectionDataset, slot: str, classes: Classes | None) -> None:
+    """Put the classes of a data set into the order of the weights, so that class 0 means the same in both.
 
-    Where the weights remember others, that is a warning, and the data set keeps its own; where the data set names none,
-    it gets those of the weights. A plain list of names gets the category ids of the weights.
+    A data set without class names (TestDataset without annotations) gets those of the weights, and one that is only a
+    list of names gets their category ids. Where the names differ, a warning says so, and the data set keeps its order.
+
+    Args:
+        slot: key of the data set in the configuration, such as EvalDataset.
+        classes: of the weights; None, where they are not known, changes nothing.
     """
     if classes is None:
         return
@@ -133,40 +135,42 @@ def follow(dataset: DetectionDataset, slot: str, classes: Classes | None) -> Non
     problem = mismatch(dataset.class_names, source, classes)
     if problem:
         logger.warning(
-            "the weights were trained on other classes: %s. Detections are numbered as the weights do, and named by "
-            "%s: name the file that the weights were trained on, or one with its names",
+            "the weights were trained on other classes: %s. Detections have the class numbers of the weights and the "
+            "class names of %s: set the file that the weights were trained on, or one with its names",
             problem,
             source,
         )
     else:
-        map_by_name(dataset, slot, classes)
+        reorder_classes(dataset, slot, classes)
     if not dataset.has_category_ids and len(dataset.class_names) == len(classes.names):
         dataset.category_ids = list(classes.category_ids)
 
 
-def map_by_name(dataset: DetectionDataset, slot: str, classes: Classes) -> None:
-    """Give the classes of a data set, which have the same names, the order of `classes`; a line of log tells of it."""
+def reorder_classes(dataset: DetectionDataset, slot: str, classes: Classes) -> None:
+    """Put the classes of a data set, which have the same names, into the order of `classes`, and log it."""
     if dataset.class_names != classes.names:
-        places = source_of(dataset, slot), classes.source
-        logger.info("%s numbers its classes differently from %s: mapped by name (%s)", *places, listed(classes.names))
+        sources = source_of(dataset, slot), classes.source
+        logger.info("%s numbers its classes differently from %s: mapped by name (%s)", *sources, listed(classes.names))
         dataset.use_classes(classes.names)
 
 
-def warn_of_other_classes(weights: str, classes: Classes, *, makes_labels: bool) -> None:
-    """Warn of weights of a whole detector that a run starts from, and that number `classes` in another way.
+def warn_of_pretrained_classes(weights: str, classes: Classes, *, makes_labels: bool) -> None:
+    """Warn where a run starts from a whole detector whose classes are numbered in another way than its own.
 
     Args:
-        makes_labels: the detector labels images before it has learned anything here, so its classes must be the run's.
+        weights: the value of pretrain_weights.
+        classes: of the run.
+        makes_labels: the detector is the teacher of semi-supervised training, which labels images from the start.
     """
-    known = remembered(weights)
-    if known is None or known.names == classes.names:
+    pretrained = classes_of_weights(weights)
+    if pretrained is None or pretrained.names == classes.names:
         return
-    problem = mismatch(classes.names, classes.source, known)
+    problem = mismatch(classes.names, classes.source, pretrained)
     if not problem:
         logger.warning(
-            "%s and %s number the same classes in different ways (%s; %s): what pretrain_weights know of classes is "
-            "wrong here until it is learned anew; give the categories of the training file the ids of the other one",
-            *(classes.source, known.source, listed(classes.names), listed(known.names)),
+            "%s and %s number the same classes in different ways (%s; %s): the pretrained classification has to be "
+            "learned anew; give the categories of both files the same ids to keep it",
+            *(classes.source, pretrained.source, listed(classes.names), listed(pretrained.names)),
         )
     elif makes_labels:
         logger.warning("the teacher starts from pretrain_weights of other classes, which it will label: %s", problem)

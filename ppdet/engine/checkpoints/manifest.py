@@ -1,11 +1,6 @@
-"""Files of a checkpoint, and how one knows that they are all there and as they were written.
+"""Names of a checkpoint's files, its manifest, and verifying the files against it.
 
-A checkpoint is a few files that share a prefix, such as output/NAME/3: 3.pdparams (the averaged weights if there are
-any), 3.pdema (then the trained ones), 3.pdopt (the optimizer's state), 3.pdranks (the ranks' own statistics of batch
-norms, where they differ), 3.pdhooks (states of hooks, if any has one), and 3.json, the manifest. With weights_format:
-safetensors the first two are 3.safetensors and 3.trained.safetensors. The manifest is written last and has every file's
-size and SHA-256, and its own: a checkpoint is complete when it exists, and whole when they agree. It also has the names
-of the classes.
+What a checkpoint consists of is described in `ppdet.engine.checkpoints`.
 """
 
 import hashlib
@@ -13,27 +8,36 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import paddle
 
 from ppdet.engine.checkpoints.weights import CheckpointError
-from ppdet.engine.runs.moved import earlier_runs
 from ppdet.utils.disk.files import is_count, is_number, read_own, write_json
 
 FORMAT = 1
 WEIGHTS = {"pdparams": ".pdparams", "safetensors": ".safetensors"}
-TRAINED = {"pdparams": ".pdema", "safetensors": ".trained.safetensors"}  # beside averaged weights
+TRAINED = {"pdparams": ".pdema", "safetensors": ".trained.safetensors"}  # only beside averaged weights
 OPTIMIZER, RANKS, HOOKS, MANIFEST = ".pdopt", ".pdranks", ".pdhooks", ".json"
-LARGEST = 16 * 2**20  # bytes of a manifest
+MAX_BYTES = 16 * 2**20  # of a JSON file that is read
+# The manifest is written last, and removed first.
 SUFFIXES = (*TRAINED.values(), *WEIGHTS.values(), OPTIMIZER, RANKS, HOOKS, MANIFEST)
 
 
 class TrainingState(NamedTuple):
     """What a resumed run needs besides weights and optimizer.
 
-    epoch: epochs done. images: done of the epoch under way, by all ranks together. iteration: updates done.
-    steps_per_epoch: updates in an epoch. best_ap: of all evaluations, a fraction. evaluated: false while the evaluation
-    that follows the checkpoint has not been done. history: [epoch, AP] of every evaluation. ema_step: updates of the
-    averaged weights. loss_scale: of mixed precision in float16. seed: of the run.
+    Attributes:
+        epoch: complete epochs.
+        images: images of the next epoch that were trained on already, by all ranks together.
+        iteration: updates of the weights so far.
+        steps_per_epoch: updates in a whole epoch.
+        best_ap: highest AP of all evaluations (0 to 1), None before the first.
+        evaluated: False where the evaluation that is due after this checkpoint has not been made yet.
+        history: [epochs, AP] of every evaluation.
+        ema_step: updates of the averaged weights, 0 without averaging.
+        loss_scale: {"scale", "good_steps"} of training in float16, else empty.
+        seed: of the run.
     """
 
     epoch: int
@@ -42,27 +46,39 @@ class TrainingState(NamedTuple):
     steps_per_epoch: int
     best_ap: float | None
     evaluated: bool
-    history: list
+    history: list[list]
     ema_step: int
-    loss_scale: dict
+    loss_scale: dict[str, float]
     seed: int
 
 
+class Manifest(NamedTuple):
+    """A checkpoint's manifest: id of the run that wrote it, its training state, and `fingerprint`s by suffix."""
+
+    run: str
+    state: TrainingState
+    files: dict[str, dict[str, Any]]
+
+
 def beside(prefix: Path, suffix: str) -> Path:
-    """prefix + suffix; a prefix may hold dots."""
+    """Append a suffix to a prefix that may contain dots itself: output/v1.2 and .json give output/v1.2.json."""
     return prefix.with_name(prefix.name + suffix)
 
 
-def strip_suffix(prefix: str) -> Path:
-    """The prefix of a checkpoint that the user named by it or by one of its files."""
-    return Path(next((prefix[: -len(s)] for s in SUFFIXES if prefix.endswith(s)), prefix))
+def strip_suffix(path: str) -> Path:
+    """Return the prefix of a checkpoint that is named by its prefix or by one of its files."""
+    return Path(next((path[: -len(suffix)] for suffix in SUFFIXES if path.endswith(suffix)), path))
 
 
-def checkpoint(name: str, folder: Path) -> Path:
-    """The prefix of a checkpoint that the user named, where it is; `folder` is the run's own.
+def resolve_checkpoint(name: str, folder: Path) -> Path:
+    """Return the prefix of the checkpoint that a user named.
+
+    Args:
+        name: prefix or file of a checkpoint, such as output/NAME/3.
+        folder: of the run, for the error's advice.
 
     Raises:
-        CheckpointError: it is not there, but another of that name is, or there are others.
+        CheckpointError: it does not exist, and the message can name one that does.
     """
     prefix = strip_suffix(name)
     if beside(prefix, MANIFEST).exists():
@@ -71,41 +87,41 @@ def checkpoint(name: str, folder: Path) -> Path:
     if beside(own, MANIFEST).exists():
         raise CheckpointError(f"{name}: no such checkpoint; did you mean {own}?")
     place = prefix if prefix.is_dir() else prefix.parent if prefix.parent != Path() else folder
-    there = sorted(path.stem for path in place.glob(f"*{OPTIMIZER}") if path.with_suffix(MANIFEST).exists())
-    if there:
-        advice = f"name one, such as {place / there[-1]}, or auto"
-        raise CheckpointError(f"{name}: no such checkpoint; {place} has {', '.join(there)}: {advice}")
-    return prefix
+    existing = sorted(path.stem for path in place.glob(f"*{OPTIMIZER}") if path.with_suffix(MANIFEST).exists())
+    if existing:
+        advice = f"name one, such as {place / existing[-1]}, or auto"
+        raise CheckpointError(f"{name}: no such checkpoint; {place} has {', '.join(existing)}: {advice}")
+    return prefix  # whoever reads it raises an error
 
 
-def remove(prefix: Path) -> None:
-    """Remove a checkpoint's files, the manifest first, so that no checkpoint is ever half there."""
+def remove_checkpoint(prefix: Path) -> None:
+    """Remove a checkpoint's files, the manifest first, so that no manifest names files that are gone."""
     for suffix in reversed(SUFFIXES):
         beside(prefix, suffix).unlink(missing_ok=True)
 
 
-def link(path: Path, target: Path) -> None:
-    """A second name for a file, which takes no room; a copy where the file system has no such names."""
+def link_or_copy(path: Path, target: Path) -> None:
+    """Make `target` a hard link to a file, or a copy where the file system has no hard links."""
     try:
         os.link(path, target)
     except OSError:
         shutil.copyfile(path, target)
 
 
-def write_sealed(path: Path, content: dict) -> None:
-    """Write JSON that carries its own SHA-256."""
+def write_sealed(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON with the SHA-256 of its own content, by which `read_sealed` notices damage."""
     write_json(path, {**content, "sha256": seal(content)})
 
 
-def read_sealed(path: Path) -> dict:
-    """What `write_sealed` wrote.
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read what `write_sealed` wrote.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        CheckpointError: it is not as it was written.
+        FileNotFoundError: the file does not exist.
+        CheckpointError: it is damaged, or something else.
     """
     try:
-        content = json.loads(read_own(path, LARGEST))
+        content = json.loads(read_own(path, MAX_BYTES))
         if content.pop("sha256") == seal(content):
             return content
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -113,62 +129,60 @@ def read_sealed(path: Path) -> dict:
     raise CheckpointError(f"{path}: damaged: take an older checkpoint of the run") from None
 
 
-def seal(content: dict) -> str:
+def seal(content: dict[str, Any]) -> str:
+    """Return the SHA-256 of JSON content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def read_manifest(path: Path) -> dict | None:
-    """Content of a checkpoint's manifest, None if it is none or damaged."""
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Return a file's size and hash: {"bytes": …, "sha256": …}."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def write_manifest(prefix: Path, manifest: Manifest, **more: Any) -> None:
+    """Write the manifest of the checkpoint `prefix`; `more` is added to it, such as the classes."""
+    content = {"format": FORMAT, "run": manifest.run, "paddle": paddle.__version__, "files": manifest.files}
+    write_sealed(beside(prefix, MANIFEST), {**content, **more, "state": manifest.state._asdict()})
+
+
+def read_manifest(path: Path) -> Manifest | None:
+    """Read a manifest; None where the file is missing, damaged, or no manifest."""
     try:
-        content = read_sealed(path)
+        return parse_manifest(read_sealed(path))
     except (OSError, CheckpointError):
         return None
-    return content if is_checkpoint(content) else None
 
 
-def files_seal(prefix: Path | None) -> str | None:
-    """What tells the content of a checkpoint from that of all others, whatever its name; None if there is none."""
-    manifest = prefix and read_manifest(beside(prefix, MANIFEST))
-    return seal(manifest["files"]) if manifest else None
+def parse_manifest(content: dict[str, Any]) -> Manifest | None:
+    """Check the content of a manifest; None where something in it has another type than `write_manifest` gives it.
 
-
-def find_checkpoint_again(prefix: Path, files: str | None) -> Path | None:
-    """Where the checkpoint that was at `prefix` is now, under another name or in a run that was moved aside.
-
-    `files` is its `files_seal`; with None, whatever has its name is taken for it. None where it has gone.
+    The hash of the file shows damage, but anybody can write another file with a hash that agrees.
     """
-    if files is None:
-        return prefix if beside(prefix, MANIFEST).is_file() else None
-    for folder in (prefix.parent, *earlier_runs(prefix.parent)):
-        others = sorted(path.with_suffix("") for path in folder.glob(f"*{MANIFEST}"))
-        for candidate in (folder / prefix.name, *others):
-            if files_seal(candidate) == files:
-                return candidate
-    return None
-
-
-def is_checkpoint(content: dict) -> bool:
-    """Whether a manifest has what those of checkpoints have. A seal tells damage; anybody can make another one."""
-    state, files = content.get("state"), content.get("files")
-    return (
-        isinstance(content.get("run"), str)
-        and isinstance(state, dict)
+    run, state, files = content.get("run"), content.get("state"), content.get("files")
+    if not (isinstance(run, str) and isinstance(state, dict) and isinstance(files, dict)):
+        return None
+    is_valid = (
+        set(state) == set(TrainingState._fields)
         and is_state(state)
-        and isinstance(files, dict)
         and OPTIMIZER in files
         and any(suffix in files for suffix in WEIGHTS.values())
         and all(suffix in SUFFIXES and isinstance(files[suffix], dict) for suffix in files)
         and all(is_count(file.get("bytes")) and isinstance(file.get("sha256"), str) for file in files.values())
     )
+    return Manifest(run, TrainingState(**state), files) if is_valid else None
 
 
-def is_state(state: dict) -> bool:
-    """Whether a training state's numbers are numbers, and agree."""
+def is_state(state: dict[str, Any]) -> bool:
+    """Tell whether the values of a training state have their types, and its counts agree with each other."""
     best, history, scale = state.get("best_ap"), state.get("history"), state.get("loss_scale")
     counts = ("epoch", "images", "iteration", "steps_per_epoch", "ema_step")
     return (
         all(is_count(state.get(name)) for name in counts)
-        # max_iters cuts the last epoch short, but leaves some of it.
+        # max_iters may end the run within its last epoch, but not before that epoch's first step.
         and state["epoch"] * state["steps_per_epoch"] - state["iteration"] <= max(0, state["steps_per_epoch"] - 1)
         and type(state.get("seed")) is int
         and isinstance(state.get("evaluated"), bool)
@@ -180,42 +194,48 @@ def is_state(state: dict) -> bool:
     )
 
 
-def describe(path: Path) -> dict:
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+def content_hash(prefix: Path | None) -> str | None:
+    """Return a hash of a checkpoint's files, which stays the same when the checkpoint is renamed; None without one."""
+    manifest = read_manifest(beside(prefix, MANIFEST)) if prefix else None
+    return seal(manifest.files) if manifest else None
 
 
-def check(prefix: Path) -> tuple[TrainingState, list[str]]:
-    """State and files (their suffixes) of a checkpoint whose files are all there and as they were written.
+def read_verified(prefix: Path) -> Manifest:
+    """Read the manifest of a checkpoint, and compare every file with it.
 
     Raises:
-        CheckpointError: one line that names the file.
+        CheckpointError: a file is missing, damaged, or not of a training run; the message names it.
     """
-    manifest = beside(prefix, MANIFEST)
+    path = beside(prefix, MANIFEST)
     try:
-        content = read_sealed(manifest)
+        content = read_sealed(path)
     except FileNotFoundError:
-        raise CheckpointError(f"{manifest}: no such file: only a training run's own checkpoints resume") from None
+        raise CheckpointError(
+            f"{path}: no such file: only checkpoints that a training run wrote can be resumed"
+        ) from None
     if "state" not in content:
-        raise CheckpointError(f"{prefix}: weights alone, of the best epoch: only a run's own checkpoints resume")
+        raise CheckpointError(f"{prefix}: weights of the best epoch without training state: resume another checkpoint")
     fields = set(content["state"]) if isinstance(content["state"], dict) else set()
     if content.get("format") != FORMAT or fields != set(TrainingState._fields):
-        raise CheckpointError(f"{manifest}: written by another version: take that one, or start from the weights alone")
-    if not is_checkpoint(content):
-        raise CheckpointError(f"{manifest}: not what a training run writes: take an older checkpoint of the run")
-    for suffix, expected in content["files"].items():
-        path = beside(prefix, suffix)
-        try:
-            found = describe(path)
-        except FileNotFoundError:
-            raise CheckpointError(f"{path}: no such file, though {manifest.name} names it") from None
-        if found != expected:
-            sizes = f"{found['bytes']} bytes, {expected['bytes']} were written"
-            raise CheckpointError(
-                f"{path}: damaged ({sizes if found['bytes'] != expected['bytes'] else 'its content has changed'}): "
-                "take an older checkpoint of the run"
-            )
-    return TrainingState(**content["state"]), list(content["files"])
+        raise CheckpointError(
+            f"{path}: written by another version of ppdet: resume with that version, or start from the weights alone "
+            "with pretrain_weights"
+        )
+    manifest = parse_manifest(content)
+    if manifest is None:
+        raise CheckpointError(f"{path}: not a manifest of a training run: take an older checkpoint of the run")
+    for suffix, expected in manifest.files.items():
+        verify_file(beside(prefix, suffix), expected)
+    return manifest
+
+
+def verify_file(path: Path, expected: dict[str, Any]) -> None:
+    """Raise CheckpointError where a file does not have the `fingerprint` that was written."""
+    try:
+        actual = fingerprint(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file, although the checkpoint's manifest names it") from None
+    if actual != expected:
+        sizes = f"{actual['bytes']} bytes, expected {expected['bytes']}"
+        reason = sizes if actual["bytes"] != expected["bytes"] else "its content has changed"
+        raise CheckpointError(f"{path}: damaged ({reason}): take an older checkpoint of the run")

@@ -1,33 +1,32 @@
-"""Reading Paddle's pickles of arrays without running anything that they ask for."""
+"""Reading Paddle's pickles (.pdparams, .pdopt) without running code that a file names; see `ArrayUnpickler`."""
 
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ppdet.utils.formats.unpickle import OPCODES, ArrayUnpickler, NDArray, RefusedError
-
-__all__ = ["OPCODES", "RefusedError", "read_pickle"]
+from ppdet.utils.formats.unpickle import ArrayUnpickler, NDArray
 
 PLAIN = (str, bytes, bytearray, int, float, np.generic, type(None))
 
 
-def read_pickle(path: os.PathLike) -> object:
-    """Containers, arrays and plain values of a pickle. Paddle's pairs of a name and an array become the array.
+def read_pickle(path: str | os.PathLike) -> Any:
+    """Read containers, arrays and plain values. Paddle stores a tensor as the pair (name, array): it becomes the array.
 
     Raises:
-        RefusedError: the file asks for anything else.
-        OSError: it cannot be read.
-        Exception: of any kind, where it is damaged or no pickle at all.
+        RefusedError: the file contains anything else.
+        OSError: the file cannot be read.
+        Exception: of any class, where the file is damaged or not a pickle.
     """
-    # From memory, where no more can be read than there is, whatever a damaged length says.
+    # Read into memory first, so that a wrong length in a damaged file cannot make the unpickler allocate more.
     stream = io.BytesIO(Path(path).read_bytes())
-    return plain(ArrayUnpickler(stream, encoding="latin1").load(), {})
+    return to_plain(ArrayUnpickler(stream, encoding="latin1").load(), {})
 
 
-def plain(value: object, done: dict[int, object]) -> object:
-    """`value` with arrays in place of what stands for them. `done`: results by id of what was shared within it."""
+def to_plain(value: Any, converted: dict[int, Any]) -> Any:
+    """Replace every `NDArray` in `value` by its array. `converted` has the results so far, by id of the original."""
     if isinstance(value, NDArray):
         if value.value is None:
             raise ValueError("an array without content")
@@ -36,11 +35,11 @@ def plain(value: object, done: dict[int, object]) -> object:
         return value
     if not isinstance(value, (dict, list, tuple)):
         raise ValueError(f"a value of type {type(value).__name__}")
-    if id(value) not in done:
+    if id(value) not in converted:
         if isinstance(value, dict):
-            done[id(value)] = {key: plain(item, done) for key, item in value.items()}
+            converted[id(value)] = {key: to_plain(item, converted) for key, item in value.items()}
         elif isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], NDArray):
-            done[id(value)] = plain(value[1], done)
+            converted[id(value)] = to_plain(value[1], converted)
         else:
-            done[id(value)] = type(value)(plain(item, done) for item in value)
-    return done[id(value)]
+            converted[id(value)] = type(value)(to_plain(item, converted) for item in value)
+    return converted[id(value)]

@@ -1,54 +1,71 @@
-"""What a checkpoint holds: weights, averages, optimizer, and each rank's statistics, into objects and out of them."""
+"""A checkpoint's content from objects, and back: optimizer, averaged weights, and each rank's batch norm statistics."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from paddle import Tensor, nn
+from paddle.optimizer import Optimizer
 
-from ppdet.engine.checkpoints.manifest import HOOKS, OPTIMIZER, RANKS, TRAINED, WEIGHTS, TrainingState, beside, check
+from ppdet.engine.checkpoints.manifest import (
+    HOOKS,
+    OPTIMIZER,
+    RANKS,
+    TRAINED,
+    WEIGHTS,
+    TrainingState,
+    beside,
+    read_verified,
+)
 from ppdet.engine.checkpoints.weights import CheckpointError, fill, read_arrays
 from ppdet.engine.distributed import collectives
+from ppdet.optimizer import ModelEMA
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 
 
 class Saved(NamedTuple):
-    """A checkpoint's content, as arrays."""
+    """The content of a checkpoint, with arrays by name.
+
+    Attributes:
+        weights: the trained weights. averages: the averaged ones, None where the run did not average.
+        optimizer: see `optimizer_state`. ranks: `statistics` of every rank, by the rank's number as text.
+        hooks: the states of hooks, see `ppdet.engine.hooks.base.hook_states`; empty in checkpoints of older versions.
+    """
 
     state: TrainingState
-    weights: dict
-    averages: dict | None
-    optimizer: dict
-    ranks: dict
-    hooks: dict[str, dict]  # states of hooks by `hook_keys`; none in checkpoints of older versions
+    weights: dict[str, np.ndarray]
+    averages: dict[str, np.ndarray] | None
+    optimizer: dict[str, Any]
+    ranks: dict[str, dict[str, np.ndarray]]
+    hooks: dict[str, dict[str, Any]]
 
 
-def read_training(prefix: Path) -> Saved:
-    """Check and read a checkpoint.
+def read_checkpoint(prefix: Path) -> Saved:
+    """Verify and read a checkpoint.
 
     Raises:
         CheckpointError: one of its files is missing or damaged.
     """
-    state, suffixes = check(prefix)
-    arrays = {suffix: read_arrays(beside(prefix, suffix)) for suffix in suffixes}
+    manifest = read_verified(prefix)
+    arrays = {suffix: read_arrays(beside(prefix, suffix)) for suffix in manifest.files}
     weights, averages = next(arrays[suffix] for suffix in WEIGHTS.values() if suffix in arrays), None
     for suffix in TRAINED.values():
         if suffix in arrays:
             weights, averages = arrays[suffix], weights
-    return Saved(state, weights, averages, arrays[OPTIMIZER], arrays.get(RANKS, {}), arrays.get(HOOKS, {}))
+    return Saved(manifest.state, weights, averages, arrays[OPTIMIZER], arrays.get(RANKS, {}), arrays.get(HOOKS, {}))
 
 
-def load_training(prefix: Path, model: nn.Layer, optimizer: object, ema: object | None) -> Saved:
-    """Restore what `RunFolder.save` wrote, but for the training state and the hooks, which the caller restores.
+def load_training(prefix: Path, model: nn.Layer, optimizer: Optimizer, ema: ModelEMA | None) -> Saved:
+    """Restore weights, optimizer, averages and statistics; the caller restores the training state and the hooks.
 
-    Rank 0 reads; the others, who may be on other machines, get it from there.
+    Rank 0 reads the files and sends them to the other ranks, which may be on other machines.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or of another model.
+        CheckpointError: a file is missing, damaged, or of another model.
     """
-    saved = collectives.from_rank_0(lambda: read_training(prefix), CheckpointError)
+    saved = collectives.from_rank_0(lambda: read_checkpoint(prefix), CheckpointError)
     if ema is not None and saved.averages is None:
         raise CheckpointError(f"{prefix}: it has no averaged weights: it was written without use_ema")
     fill(model, saved.weights, strict=True, source=str(prefix))
@@ -56,20 +73,26 @@ def load_training(prefix: Path, model: nn.Layer, optimizer: object, ema: object 
         ema.set_state_dict({name: saved.averages[name] for name in ema.state_dict()}, saved.state.ema_step)
     set_optimizer_state(model, optimizer, saved.optimizer)
     set_statistics(model, ema, saved.ranks)
-    state = saved.state
-    logger.info("resumed from %s: %d epochs, %d steps done", prefix, state.epoch, state.iteration)
+    logger.info("resumed from %s: %d epochs, %d steps done", prefix, saved.state.epoch, saved.state.iteration)
     return saved
 
 
-def statistics(model: nn.Layer, ema: object | None) -> dict[str, Tensor]:
-    """This rank's running statistics of batch norms, which follow the images that the rank has seen."""
+def statistics(model: nn.Layer, ema: ModelEMA | None) -> dict[str, Tensor]:
+    """Return this rank's running statistics of batch norms, which differ between ranks: each sees other images.
+
+    Those of the averaged weights have names with "average|" in front.
+    """
     averages = ema.state_dict() if ema is not None else {}
     state = {**model.state_dict(), **{f"average|{name}": value for name, value in averages.items()}}
     return {name: value for name, value in state.items() if name.endswith(collectives.STATISTICS)}
 
 
-def set_statistics(model: nn.Layer, ema: object | None, ranks: dict) -> None:
-    """Restore the statistics of every rank; for another number of ranks, their mean."""
+def set_statistics(model: nn.Layer, ema: ModelEMA | None, ranks: dict[str, dict[str, np.ndarray]]) -> None:
+    """Restore this rank's statistics, or the mean of all where the number of ranks was another.
+
+    Args:
+        ranks: `statistics` of each rank, by the rank's number as text; empty leaves the statistics unchanged.
+    """
     own = ranks.get(str(collectives.rank()), {})
     if len(ranks) != collectives.world_size():
         own = {name: np.mean([values[name] for values in ranks.values()], axis=0) for name in ranks.get("0", {})}
@@ -78,8 +101,11 @@ def set_statistics(model: nn.Layer, ema: object | None, ranks: dict) -> None:
             value.set_value(own[name])
 
 
-def optimizer_state(model: nn.Layer, optimizer: object) -> dict:
-    """Optimizer state under the model's names: Paddle's own names depend on what else the process has built."""
+def optimizer_state(model: nn.Layer, optimizer: Optimizer) -> dict[str, Any]:
+    """Return the optimizer's state with the model's parameter names: "backbone.conv1.weight|_moment1_0".
+
+    Paddle's own names ("conv2d_17.w_0_moment1_0") depend on how many layers the process has built before.
+    """
     names = {p.name: name for name, p in model.named_parameters()}
     longest_first = sorted(names, key=len, reverse=True)
     state = {}
@@ -89,15 +115,20 @@ def optimizer_state(model: nn.Layer, optimizer: object) -> dict:
     return state
 
 
-def set_optimizer_state(model: nn.Layer, optimizer: object, state: dict) -> None:
+def set_optimizer_state(model: nn.Layer, optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Restore what `optimizer_state` returned.
+
+    Raises:
+        CheckpointError: it is the state of another model, or of another kind of optimizer.
+    """
     names = {name: p.name for name, p in model.named_parameters()}
     restored = {}
     for key, value in state.items():
         parameter, bar, suffix = key.partition("|")
         if bar and parameter not in names:
-            raise CheckpointError(f"the optimizer state is of another model: it names {parameter}")
+            raise CheckpointError(f"the optimizer's state belongs to another model: it has the parameter {parameter}")
         restored[names[parameter] + suffix if bar else key] = value
     try:
         optimizer.set_state_dict(restored)
     except AssertionError as error:
-        raise CheckpointError(f"the checkpoint is of another kind of optimizer: {error}") from None
+        raise CheckpointError(f"the checkpoint's optimizer is of another kind: {error}") from None

@@ -23,7 +23,7 @@ from ppdet.deploy.backends import BACKENDS
 from ppdet.deploy.backends.tensorrt import FOLDER as TENSORRT
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.build import build_dataset, build_trained_model
-from ppdet.engine.checkpoints.class_names import follow
+from ppdet.engine.checkpoints.class_names import use_classes_of_weights
 from ppdet.engine.export.check import (
     beside_earlier,
     check_arrays,
@@ -130,7 +130,7 @@ def export_model(
     images = check_images(cfg, image)
 
     model = build_trained_model(cfg)
-    follow(dataset, "TestDataset", model.trained_classes)
+    use_classes_of_weights(dataset, "TestDataset", model.trained_classes)
     settings = describe(cfg, dataset, preprocess, size, fused is not None, output, precision)
     detector = ExportedDetector(model, normalize=fused, output=output)
     detector.eval()

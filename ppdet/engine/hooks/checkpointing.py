@@ -10,14 +10,13 @@ from ppdet.engine.checkpoints.manifest import MANIFEST, OPTIMIZER, TRAINED, WEIG
 from ppdet.engine.checkpoints.state import optimizer_state, statistics
 from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook, hook_states
-from ppdet.engine.runs.run_folder import BEST
+from ppdet.engine.runs.run_folder import BEST, LAST
 from ppdet.engine.training.guard import DivergedError
 from ppdet.utils.errors import ConfigError, UserError, nearest
 from ppdet.utils.logger import get_logger
 from ppdet.utils.process.stop import StopRequests
 
 logger = get_logger(__name__)
-LAST = "model_final"
 ATTEMPTS, SECONDS_BETWEEN = 10, 30.0  # of saving the end of a run
 
 

@@ -1,99 +1,111 @@
-"""What came of training runs: AP by epoch, side by side, and curves; from histories or from checkpoints."""
+"""AP by epoch of finished runs side by side, and curves of loss, learning rate and AP.
+
+The numbers come from a run's history.jsonl; or, where training did not evaluate, from evaluating its checkpoints here.
+"""
 
 import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from paddle import nn
 
 from ppdet.core.config import Config, merge_config
 from ppdet.core.show import show
 from ppdet.engine.build import build_model
-from ppdet.engine.checkpoints.class_names import remembered
-from ppdet.engine.checkpoints.manifest import MANIFEST, WEIGHTS, beside, describe, read_manifest
+from ppdet.engine.checkpoints.class_names import classes_of_weights
+from ppdet.engine.checkpoints.manifest import MANIFEST, WEIGHTS, beside, fingerprint, read_manifest
 from ppdet.engine.checkpoints.weights import load_weights
 from ppdet.engine.evaluator import Evaluator
-from ppdet.engine.hooks.checkpointing import LAST
 from ppdet.engine.hooks.history import EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, is_evaluation, read_history
+from ppdet.engine.runs.run_folder import LAST
 from ppdet.utils.disk.files import atomic_path, is_count, read_json_lines
 from ppdet.utils.errors import UserError
 from ppdet.utils.logger import get_logger
 from ppdet.visualize.text import matplotlib_fonts
 
 logger = get_logger(__name__)
-EVALUATIONS = "evaluations.jsonl"
+EVALUATIONS = "evaluations.jsonl"  # of checkpoints that were evaluated after training
 COLUMNS = ("AP", "AP50", "AP75")
+
+Numbers = dict[str, float]  # by name, such as AP
 
 
 class AnalysisError(UserError, ValueError):
-    """Nothing to analyse; the message says where, and what to do."""
+    """There is nothing to analyse; the message names the folder, and what to do."""
 
 
 class Run(NamedTuple):
-    """A run to show.
+    """The numbers of a run.
 
-    evaluations: {epoch: COCO's twelve numbers}. reports: the lines of its history that `LogHook` wrote.
-    pseudo_labels: {epochs done: figures of `PseudoLabelHook`}.
+    Attributes:
+        evaluations: COCO's twelve numbers by complete epochs.
+        reports: lines of history.jsonl with losses and learning rate, see `HistoryHook`.
+        pseudo_labels: what `PseudoLabelHook` measured, by complete epochs.
     """
 
     name: str
-    evaluations: dict[int, dict[str, float]]
+    evaluations: dict[int, Numbers]
     reports: list[dict]
-    pseudo_labels: dict[int, dict[str, float]] = {}
+    pseudo_labels: dict[int, Numbers] = {}
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Runs from their histories; evaluations, where there are none, are those made of the checkpoints.
+    """Read runs from their histories; runs without evaluations there have those that were made of their checkpoints.
 
     Raises:
-        AnalysisError: a folder is missing, or has neither.
+        AnalysisError: a folder does not exist, or has neither.
     """
     return [read_run(folder, name) for folder, name in zip(folders, names_of(folders))]
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:
-    """Names of the folders, or their paths where names are not enough to tell them apart."""
+    """Return the names of the folders, or their whole paths where two names are the same."""
     names = [folder.resolve().name for folder in folders]
     return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
 
 
 def read_run(folder: Path, name: str) -> Run:
-    check_folder(folder)
-    history, made_later = read_history(folder / HISTORY), read_evaluations(folder)
-    evaluations = {line["epoch"]: line["numbers"] for line in history if line["event"] == EVALUATION}
-    run = Run(
-        name=name,
-        evaluations=evaluations
-        or {
-            line["epoch"]: line["numbers"]
-            for line in made_later
-            # Numbers of several configurations do not belong into one curve.
-            if line["configuration"] == made_later[-1]["configuration"]
-        },
-        reports=[line for line in history if line["event"] == REPORT],
-        pseudo_labels=pseudo_labels(history),
-    )
+    """Read one run, see `read_runs`."""
+    require_folder(folder)
+    run, later = from_history(folder, name), read_evaluations(folder)
+    if not run.evaluations:
+        # Evaluations with other configurations than the last one do not belong into the same curve.
+        same = [line for line in later if line["configuration"] == later[-1]["configuration"]]
+        run = run._replace(evaluations={line["epoch"]: line["numbers"] for line in same})
     if not run.evaluations and not run.reports:
         raise AnalysisError(
-            f"{folder}: no {HISTORY} with anything in it: is it a run's folder? Checkpoints alone are evaluated with "
-            "--evaluate, and -c FILE where there is no config.yml"
+            f"{folder}: no {HISTORY}, or nothing in it: is this the folder of a run? Evaluate checkpoints alone with "
+            "--evaluate, and with -c FILE where there is no config.yml"
         )
     return run
 
 
-def pseudo_labels(history: Sequence[dict]) -> dict[int, dict[str, float]]:
-    """{epochs done: figures}, without those that a resumed run has in the middle of an epoch."""
-    looks = [line for line in history if line["event"] == PSEUDO_LABELS]
-    return {line["epoch"]: line["figures"] for line in looks if line["step"] == line["steps_per_epoch"]}
+def from_history(folder: Path, name: str) -> Run:
+    """Read what history.jsonl has."""
+    history = read_history(folder / HISTORY)
+    return Run(
+        name,
+        {line["epoch"]: line["numbers"] for line in history if line["event"] == EVALUATION},
+        [line for line in history if line["event"] == REPORT],
+        # A resumed run also measures in the middle of an epoch.
+        {
+            line["epoch"]: line["figures"]
+            for line in history
+            if line["event"] == PSEUDO_LABELS and line["step"] == line["steps_per_epoch"]
+        },
+    )
 
 
-def check_folder(folder: Path) -> None:
+def require_folder(folder: Path) -> None:
+    """Raise AnalysisError where a folder does not exist."""
     if not folder.is_dir():
-        raise AnalysisError(f"{folder}: no such folder: expected that of a run, such as output/NAME")
+        raise AnalysisError(f"{folder}: no such folder: expected the folder of a run, such as output/NAME")
 
 
-def read_evaluations(folder: Path) -> list[dict]:
-    """Lines of evaluations.jsonl; a cut one is left out."""
+def read_evaluations(folder: Path) -> list[dict[str, Any]]:
+    """Read the intact lines of evaluations.jsonl."""
     keys = ("epoch", "weights", "sha256", "configuration", "numbers")
     return [
         {key: line[key] for key in keys}
@@ -105,67 +117,67 @@ def read_evaluations(folder: Path) -> list[dict]:
 
 
 def evaluate_checkpoints(configs: Sequence[Config], folders: Sequence[Path]) -> list[Run]:
-    """Evaluate every checkpoint of each folder as its configuration says.
+    """Evaluate all checkpoints of each folder with the configuration at the same index.
 
-    Results are added to evaluations.jsonl in each folder; a checkpoint that has one there, with the same content and
-    configuration, is not evaluated again.
+    Results are added to evaluations.jsonl in each folder. A checkpoint that has a result there, with the same content
+    and configuration, is not evaluated again.
 
     Raises:
-        AnalysisError: a folder is missing, or has no checkpoints.
+        AnalysisError: a folder does not exist, or has no checkpoints.
     """
-    found = [checkpoints(folder, cfg["epoch"] or 0) for cfg, folder in zip(configs, folders)]
+    weights = [weights_by_epoch(folder, cfg["epoch"] or 0) for cfg, folder in zip(configs, folders)]
     return [
-        Run(
-            name,
-            evaluate_folder(cfg, weights),
-            [line for line in read_history(folder / HISTORY) if line["event"] == REPORT],
-            pseudo_labels(read_history(folder / HISTORY)),
-        )
-        for cfg, folder, weights, name in zip(configs, folders, found, names_of(folders))
+        from_history(folder, name)._replace(evaluations=evaluate_folder(cfg, by_epoch))
+        for cfg, folder, by_epoch, name in zip(configs, folders, weights, names_of(folders))
     ]
 
 
-def evaluate_folder(cfg: Config, found: dict[int, Path]) -> dict[int, dict[str, float]]:
-    """COCO's numbers of checkpoints by epochs done."""
+def evaluate_folder(cfg: Config, by_epoch: dict[int, Path]) -> dict[int, Numbers]:
+    """Evaluate weights by complete epochs."""
     digest = configuration_digest(cfg)
-    newest = str(list(found.values())[-1])
+    newest = str(list(by_epoch.values())[-1])
     model, evaluator = build_model(cfg), Evaluator(merge_config(cfg, {"weights": newest}))
-    return {epoch: evaluate_once(path, epoch, digest, model, evaluator) for epoch, path in found.items()}
+    return {epoch: evaluate_once(path, epoch, digest, model, evaluator) for epoch, path in by_epoch.items()}
 
 
-def checkpoints(folder: Path, epochs: int) -> dict[int, Path]:
-    """{epochs done: weights} of <epoch>.pdparams (or .safetensors) and model_final, in order.
+def weights_by_epoch(folder: Path, epochs: int) -> dict[int, Path]:
+    """Return the weights of a folder's checkpoints by complete epochs, in order: <epoch> and model_final.
 
     Args:
-        epochs: of the whole run, for a model_final that does not say.
+        epochs: of the whole run, where model_final has no manifest, as with other code bases.
 
     Raises:
         AnalysisError: there are none.
     """
-    check_folder(folder)
+    require_folder(folder)
     files = [path for suffix in WEIGHTS.values() for path in folder.glob(f"*{suffix}")]
     found = {int(path.stem) + 1: path for path in files if path.stem.isdecimal()}
     final = next((path for path in files if path.stem == LAST), None)
     if final:
         manifest = read_manifest(beside(folder / LAST, MANIFEST))
-        done = manifest["state"]["epoch"] if manifest else max([epochs, *(epoch + 1 for epoch in found)])
-        found[done] = final
+        found[manifest.state.epoch if manifest else max([epochs, *(epoch + 1 for epoch in found)])] = final
     if not found:
-        raise AnalysisError(
-            f"{folder}: no checkpoints there, neither <epoch>.pdparams nor {LAST}.pdparams (.safetensors)"
-        )
+        raise AnalysisError(f"{folder}: no checkpoints, neither <epoch>.pdparams nor {LAST}.pdparams (.safetensors)")
     return dict(sorted(found.items()))
 
 
 def configuration_digest(cfg: Config) -> str:
-    """The same for configurations with the same values, wherever these come from, and whatever the run is called."""
+    """Return a hash of all values of a configuration except the run's name, wherever the values come from."""
     lines = (line.split("#")[0].rstrip() for line in show(cfg).splitlines() if not line.startswith("run_name:"))
     values = "\n".join(lines)
     return hashlib.sha256(values.encode()).hexdigest()
 
 
-def evaluate_once(path: Path, epoch: int, digest: str, model: object, evaluator: Evaluator) -> dict[str, float]:
-    content = describe(path)["sha256"]
+def evaluate_once(path: Path, epoch: int, digest: str, model: nn.Layer, evaluator: Evaluator) -> Numbers:
+    """Return the numbers of a checkpoint from evaluations.jsonl, or evaluate it and add them there.
+
+    Args:
+        path: of the weights.
+        epoch: complete epochs.
+        digest: `configuration_digest`.
+        model: gets the weights.
+    """
+    content = fingerprint(path)["sha256"]
     known = read_evaluations(path.parent)
     for line in known:
         if (line["weights"], line["sha256"], line["configuration"]) == (path.name, content, digest):
@@ -173,17 +185,17 @@ def evaluate_once(path: Path, epoch: int, digest: str, model: object, evaluator:
             return line["numbers"]
     logger.info("%s: evaluation after epoch %d", path, epoch)
     load_weights(model, str(path), strict=True)
-    model.trained_classes = remembered(path)
-    numbers = {name: float(value) for name, value in evaluator(model).items()}
+    model.trained_classes = classes_of_weights(path)
+    numbers = {name: float(value) for name, value in (evaluator(model) or {}).items()}
     line = {"epoch": epoch, "weights": path.name, "sha256": content, "configuration": digest, "numbers": numbers}
-    # Written anew, so that a line that was cut does not spoil the one after it.
+    # The whole file is written again: appended to a line that was cut, this line would be lost.
     with atomic_path(path.parent / EVALUATIONS) as temporary:
         temporary.write_text("".join(json.dumps(each) + "\n" for each in [*known, line]), encoding="utf-8")
     return numbers
 
 
 def table(runs: Sequence[Run]) -> str:
-    """AP, AP50 and AP75 of every run by epoch, side by side, each run's best epoch, and figures of pseudo-labels."""
+    """Return a table for people: AP, AP50 and AP75 of all runs by epoch, each run's best epoch, and pseudo-labels."""
     width = 8 * len(COLUMNS)
     names = [run.name if len(run.name) < width else "…" + run.name[2 - width :] for run in runs]
     rows = [
@@ -203,6 +215,7 @@ def table(runs: Sequence[Run]) -> str:
 
 
 def pseudo_label_rows(run: Run) -> list[str]:
+    """Return the rows of the table of a run's pseudo-labels."""
     names = list(dict.fromkeys(name for figures in run.pseudo_labels.values() for name in figures))
     rows = ["", f"pseudo-labels of {run.name}:", "epoch" + "".join(f"{name:>12}" for name in names)]
     for epoch, figures in sorted(run.pseudo_labels.items()):
@@ -211,19 +224,20 @@ def pseudo_label_rows(run: Run) -> list[str]:
     return rows
 
 
-def cells(numbers: dict[str, float] | None) -> str:
+def cells(numbers: Numbers | None) -> str:
+    """Return the columns of one run in one row; "-" where a number is not known."""
     values = [(numbers or {}).get(name) for name in COLUMNS]
     return "".join(f"{'-':>8}" if value is None else f"{value:8.3f}" for value in values)
 
 
 def best_epoch(run: Run) -> int | None:
-    """The first epoch with the highest AP; None without evaluations."""
+    """Return the first epoch with the highest AP; None without evaluations."""
     return max(sorted(run.evaluations), key=lambda epoch: run.evaluations[epoch]["AP"], default=None)
 
 
 @matplotlib_fonts()
 def draw_curves(runs: Sequence[Run], path: Path) -> None:
-    """Draw loss, learning rate and AP over epochs into one PNG, in a color for each run."""
+    """Draw loss, learning rate and AP over epochs into one PNG file, with one color per run."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(15, 4.5), layout="constrained")

@@ -1,98 +1,128 @@
-"""What becomes of the run that is in a run's folder already."""
+"""What happens to an earlier run in the folder that a run is about to use.
 
+The earlier run is continued, or moved aside to NAME.1, NAME.2, …, or removed with --overwrite. Weights and history,
+which took time to compute, are never lost without --overwrite.
+"""
+
+import enum
 import stat
 from pathlib import Path
 
 from ppdet.core.config import Config
 from ppdet.core.settings import SLOTS
 from ppdet.data.sources.dataset import join_path
-from ppdet.engine.checkpoints.manifest import MANIFEST, OPTIMIZER, TRAINED, WEIGHTS, beside, read_manifest, strip_suffix
+from ppdet.engine.checkpoints.manifest import (
+    MANIFEST,
+    OPTIMIZER,
+    TRAINED,
+    WEIGHTS,
+    Manifest,
+    beside,
+    read_manifest,
+    strip_suffix,
+)
 from ppdet.engine.hooks.history import HISTORY
-from ppdet.engine.runs.run_config import is_inside, own_weights
 from ppdet.engine.runs.run_folder import BEST, RUN_FILE
+from ppdet.engine.runs.start_point import StartPoint, is_inside
 from ppdet.utils.errors import UserError
-
-# What the run does with what is in its folder.
-IN_PLACE, GO_BACK, ANEW = "in place", "go back", "anew"
 
 
 class RunError(UserError, RuntimeError):
-    """A run that cannot begin in its folder; the message says why and what to do."""
+    """A run cannot begin in its folder; the message says why, and what to do."""
 
 
-def decide(trainer: object) -> str:
-    """What becomes of what is in the run's folder.
+class Decision(enum.Enum):
+    """What happens to what is in the run's folder.
 
-    IN_PLACE: the run there goes on, or there is none. GO_BACK: it goes on from a checkpoint that is not its last one;
-    what came after that is kept elsewhere. ANEW: it is kept elsewhere, whole.
+    IN_PLACE: it stays; the run there goes on, or there is none. GO_BACK: the run goes on from a checkpoint that is not
+    its last one: the folder is moved aside, and what came before that checkpoint is also in the new folder. ANEW: the
+    folder is moved aside, or removed with --overwrite.
     """
-    source, output = trainer.resumed_from, trainer.output
+
+    IN_PLACE = enum.auto()
+    GO_BACK = enum.auto()
+    ANEW = enum.auto()
+
+
+def decide(start: StartPoint) -> Decision:
+    """Decide what happens to the content of the run's folder; nothing is changed yet."""
+    source, output = start.resumed_from, start.output
     if source is not None and is_inside(source, output):
-        is_last = trainer.resume == "auto" or not later_than(source, output)
-        return IN_PLACE if is_last else GO_BACK
-    # A run that was killed before its first checkpoint, or while that was written, starts once more: nothing is lost.
-    starts_again = trainer.resume == "auto" and trainer.folder.id and not has_checkpoint(output)
-    return IN_PLACE if starts_again or not has_run(output) else ANEW
+        is_last = start.resume == "auto" or not has_later(output, source)
+        return Decision.IN_PLACE if is_last else Decision.GO_BACK
+    # A run that was killed before its first checkpoint was complete begins again; nothing is lost.
+    begins_again = start.resume == "auto" and start.folder.id and not has_checkpoint(output)
+    return Decision.IN_PLACE if begins_again or not has_run(output) else Decision.ANEW
 
 
 def has_run(folder: Path) -> bool:
-    """Whether a folder has what cost time to make: weights, or the history of at least one step."""
+    """Tell whether a folder has weights, or the history of at least one step."""
     history = folder / HISTORY
     return bool(weights_in(folder)) or (history.is_file() and history.stat().st_size > 0)
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether a folder has weights of which all was written, whatever happened to them then; or the best ones."""
+    """Tell whether a folder has weights that were written completely, even if they were damaged later."""
     return any(path.name == BEST or beside(path, MANIFEST).exists() for path in weights_in(folder))
 
 
 def weights_in(folder: Path) -> set[Path]:
-    """Prefixes of the weights, or states of the optimizer, in a folder."""
+    """Return the prefixes of the weights and optimizer states in a folder."""
     suffixes = (*TRAINED.values(), *WEIGHTS.values(), OPTIMIZER)
     paths = folder.iterdir() if folder.is_dir() else ()
     return {strip_suffix(str(path)) for path in paths if path.name.endswith(suffixes)}
 
 
-def later_than(prefix: Path, folder: Path) -> bool:
-    """Whether the folder has a checkpoint of more steps than this one."""
-    steps = [manifest["state"]["iteration"] for manifest in manifests(folder).values()]
+def has_later(folder: Path, prefix: Path) -> bool:
+    """Tell whether a folder has a checkpoint of more steps than `prefix`, of any run."""
+    steps = [manifest.state.iteration for manifest in manifests_in(folder).values()]
     own = read_manifest(beside(prefix, MANIFEST))
-    return own is None or max(steps, default=0) > own["state"]["iteration"]
+    return own is None or max(steps, default=0) > own.state.iteration
 
 
-def manifests(folder: Path) -> dict[Path, dict]:
-    """Manifests of all checkpoints of a folder by their prefix, of whatever run."""
+def manifests_in(folder: Path) -> dict[Path, Manifest]:
+    """Return the manifests of all checkpoints in a folder, of any run, by prefix."""
     found = {path.with_suffix(""): read_manifest(path) for path in folder.glob(f"*{MANIFEST}")}
     return {prefix: manifest for prefix, manifest in found.items() if manifest}
 
 
-def clears(trainer: object) -> bool:
-    """Whether the earlier run is removed, where it does not go on; what no run of ours has made is moved instead."""
-    return trainer.overwrite and (trainer.output / RUN_FILE).is_file()
+def next_name(output: Path) -> Path:
+    """Return the path for moving a run aside: NAME.1, NAME.2, …: the number after the highest that exists."""
+    siblings = output.parent.iterdir() if output.parent.is_dir() else ()
+    endings = [path.name[len(output.name) + 1 :] for path in siblings if path.name.startswith(f"{output.name}.")]
+    taken = [int(ending) for ending in endings if ending.isascii() and ending.isdigit()]
+    return output.with_name(f"{output.name}.{max(taken, default=0) + 1}")
 
 
-def cleared_bytes(trainer: object) -> int:
-    """Room that there will be before the first checkpoint is written: that of an earlier run that is removed."""
-    if decide(trainer) == IN_PLACE or not clears(trainer) or trainer.output.is_symlink():
+def clears(start: StartPoint) -> bool:
+    """Tell whether --overwrite removes the folder's content: only if a run of ppdet made it, else it is moved aside."""
+    return start.overwrite and (start.output / RUN_FILE).is_file()
+
+
+def cleared_bytes(start: StartPoint) -> int:
+    """Return how much disk space --overwrite frees before the first checkpoint is written."""
+    if decide(start) is Decision.IN_PLACE or not clears(start):
         return 0
-    status = [path.lstat() for path in trainer.output.rglob("*")]
+    status = [path.lstat() for path in start.output.rglob("*")]
     return sum(found.st_size for found in status if stat.S_ISREG(found.st_mode) and found.st_nlink == 1)
 
 
-def require_may_go(trainer: object) -> None:
-    """Raise RunError when the folder that is about to be moved or removed has what the run needs."""
-    pretrained = own_weights(trainer)
-    if pretrained and clears(trainer):
-        raise RunError(f"pretrain_weights: {pretrained} is in the folder that --overwrite clears: leave that out")
-    require_no_data_in(trainer.output, trainer.cfg)
+def require_may_go(start: StartPoint) -> None:
+    """Raise RunError where the folder that is about to be moved or removed contains something that the run needs."""
+    pretrained = start.own_weights()
+    if pretrained and clears(start):
+        raise RunError(
+            f"pretrain_weights: {pretrained} is in the folder that --overwrite clears: leave --overwrite out"
+        )
+    require_no_data_in(start.output, start.cfg)
 
 
 def require_no_data_in(output: Path, cfg: Config) -> None:
-    """Raise RunError when a data set is in the folder that is about to be moved or removed."""
+    """Raise RunError where the images of a data set are in the folder that is about to be moved or removed."""
     for slot in SLOTS:
         parameters = cfg.component(slot) if cfg[slot] else {}
-        places = [parameters.get(name) for name in ("dataset_dir", "image_dir")]
-        if any(places) and is_inside(Path(join_path(*places), "an image"), output):
+        folders = [parameters.get(name) for name in ("dataset_dir", "image_dir")]
+        if any(folders) and is_inside(Path(join_path(*folders), "an image"), output):
             raise RunError(
                 f"{output} has an earlier run and the images of {slot}: give this run another name with --name"
             )

@@ -1,4 +1,4 @@
-"""config.yml in the folder of a run: what it is trained with."""
+"""config.yml in the folder of a run: the complete configuration that the run is trained with."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,119 +9,79 @@ from ppdet.core.show import show
 from ppdet.core.tree import parse, to_plain
 from ppdet.core.workspace import load_config
 from ppdet.engine import device_choice
-from ppdet.engine.checkpoints.weights import CheckpointError
-from ppdet.engine.runs.moved import earlier_runs
-from ppdet.engine.runs.run_folder import RUN_FILE, run_id
+from ppdet.engine.runs.run_folder import RUN_FILE
 from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 CONFIG_FILE = "config.yml"
-SHOWN = 20
+MAX_CHANGES = 20  # that a message lists
 
 
-def is_inside(path: Path, folder: Path) -> bool:
-    return folder.resolve() in path.expanduser().resolve().parents
+def output_of(cfg: Config) -> Path:
+    """Return the folder that a run of this configuration writes to: save_dir/name, or what that links to."""
+    path = Path(cfg["save_dir"]) / cfg.name
+    return path.resolve() if path.is_symlink() else path
 
 
 def folder_of(cfg: Config) -> Path:
-    """The folder of a configuration's run: the one that it lies in, where it is a run's config.yml, else by name."""
+    """Return the folder of the run that a configuration belongs to: where its config.yml lies, else save_dir/name."""
     place = Path(cfg.path).parent
-    is_there = Path(cfg.path).name == CONFIG_FILE and (place / RUN_FILE).is_file()
-    return place if is_there else Path(cfg["save_dir"]) / cfg.name
+    is_run = Path(cfg.path).name == CONFIG_FILE and (place / RUN_FILE).is_file()
+    return place if is_run else Path(cfg["save_dir"]) / cfg.name
 
 
-def own_weights(trainer: object) -> Path | None:
-    """pretrain_weights relative to the run's own folder; None where they are elsewhere."""
-    text, output = trainer.cfg["pretrain_weights"], trainer.output
-    if not text or "://" in text or not is_inside(Path(text), output):
-        return None
-    return Path(text).expanduser().resolve().relative_to(output.resolve())
+def write_config(cfg: Config, folder: Path, *, start_weights: str | None) -> None:
+    """Write config.yml, and log what differs from the one that is there.
 
+    It has the name of the run, so that it does not depend on the file's name, and not the device, which is the
+    machine's: a run may go on or be evaluated on another one.
 
-def start_weights(trainer: object) -> str | None:
-    """pretrain_weights; or where they are now, when they were moved with the run that they were in.
-
-    Raises:
-        CheckpointError: another run has that name now, and the weights are in none that was moved aside.
+    Args:
+        folder: where to write, which may have a temporary name until the run begins.
+        start_weights: where pretrain_weights are, None where there are none.
     """
-    weights, folder = weights_now(trainer), trainer.folder
-    if weights is None and trainer.cfg["pretrain_weights"]:
-        raise CheckpointError(
-            f"pretrain_weights: {folder.pretrained_from} is another run's now than {folder.folder} started from, and "
-            "that one is gone: leave -r out to start from the new one"
-        )
-    return weights
-
-
-def weights_now(trainer: object) -> str | None:
-    """`start_weights`, None where they have gone."""
-    text, folder = trainer.cfg["pretrain_weights"], trainer.folder
-    if own_weights(trainer):
-        return folder.pretrained_from or text
-    if not folder.pretrained_run or text != folder.pretrained_from:
-        return text
-    path = Path(text).expanduser()
-    places = (place for place in (path.parent, *earlier_runs(path.parent)) if run_id(place) == folder.pretrained_run)
-    place = next(places, None)
-    return text if place == path.parent else place and str(place / path.name)
-
-
-def note_start_weights(trainer: object) -> None:
-    """Have run.json say which run pretrain_weights are of, unless this run has started from them before."""
-    text, folder = trainer.cfg["pretrain_weights"], trainer.folder
-    if trainer.resume == "auto" and folder.id and text == folder.pretrained_from:
-        return
-    is_local = bool(text) and "://" not in text
-    folder.pretrained_run = run_id(Path(text).expanduser().parent) if is_local else None
-    folder.pretrained_from = text if folder.pretrained_run else None
-
-
-def write_config(trainer: object, folder: Path) -> None:
-    """Write config.yml, with the run's name, without the device, and tell what differs from the one that is there."""
-    values = {"run_name": trainer.cfg.name}
-    if trainer.folder.pretrained_from:
-        values["pretrain_weights"] = weights_now(trainer) or trainer.cfg["pretrain_weights"]
-    cfg = without_device(merge_config(trainer.cfg, values, source="the run"))
-    path = folder / CONFIG_FILE
+    values = {"run_name": cfg.name, **({"pretrain_weights": start_weights} if start_weights else {})}
+    cfg = without_device(merge_config(cfg, values, source="the run"))
+    path, shown = folder / CONFIG_FILE, output_of(cfg) / CONFIG_FILE
     if path.is_file():
         try:
             changed = changes(all_values(without_device(load_config(path))), all_values(cfg))
         except ConfigError as error:
-            logger.warning("%s was damaged, and is written anew: %s", path, error)
+            logger.warning("%s was damaged, and is written again: %s", shown, error)
         else:
             if changed:
-                logger.info("%s changes: %s", path, "; ".join(changed))
+                logger.info("%s changes: %s", shown, "; ".join(changed))
     with atomic_path(path) as temporary:
         cfg.dump(temporary)
 
 
 def without_device(cfg: Config) -> Config:
-    """The configuration without what chooses the device, which is the machine's: a run may be looked at on another."""
+    """Return the configuration without the settings that choose the device."""
     return cfg.without(device_choice.SETTINGS)
 
 
 def without_files_device(cfg: Config) -> Config:
-    """As `without_device`, but with what the command line says of the device."""
+    """As `without_device`, but keeps what the command line says about the device."""
     return cfg.without(key for key in device_choice.SETTINGS if cfg.layer(key) <= cfg.files)
 
 
-def all_values(cfg: Config) -> dict:
-    """Everything that counts, defaults included, in whatever spelling it was written."""
+def all_values(cfg: Config) -> dict[str, Any]:
+    """Return all values that count, defaults included, however the YAML spells them."""
     return to_plain(parse(show(cfg), CONFIG_FILE))
 
 
-def changes(old: dict, new: dict) -> list[str]:
-    """What differs, as "key: old, now new"; at most SHOWN of them."""
+def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Return what differs between two configurations as lines "key: old, now new", at most `MAX_CHANGES`."""
     before, after = dict(leaves(old)), dict(leaves(new))
     keys = [key for key in {**before, **after} if before.get(key, "unset") != after.get(key, "unset")]
-    rows = [f"{key}: {before.get(key, 'unset')}, now {after.get(key, 'unset')}" for key in keys[:SHOWN]]
-    return [*rows, *([f"{len(keys) - SHOWN} more"] if len(keys) > SHOWN else [])]
+    lines = [f"{key}: {before.get(key, 'unset')}, now {after.get(key, 'unset')}" for key in keys[:MAX_CHANGES]]
+    return [*lines, *([f"{len(keys) - MAX_CHANGES} more"] if len(keys) > MAX_CHANGES else [])]
 
 
 def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Values that are no mappings and hold none, by dotted key."""
+    """Yield the values in nested mappings and lists by dotted key; lists of plain values are one value."""
     is_list = isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value)
     if not (value and (isinstance(value, dict) or is_list)):
         yield key, value

@@ -1,109 +1,137 @@
-"""Checkpoints of a training run: whatever happens while one is written, an earlier one stays whole."""
+"""The folder of one training run: run.json, which identifies the run, and its checkpoints.
 
-import contextlib
+What a checkpoint consists of, and why a killed process loses none, is described in `ppdet.engine.checkpoints`.
+"""
+
 import json
 import os
 import uuid
 from pathlib import Path
+from typing import Any
 
-import paddle
-from paddle import nn
+import numpy as np
+from paddle import Tensor, nn
+from paddle.optimizer import Optimizer
 
 from ppdet.data.classes import Classes
 from ppdet.engine.checkpoints.class_names import as_json
 from ppdet.engine.checkpoints.manifest import (
-    FORMAT,
     HOOKS,
     MANIFEST,
     OPTIMIZER,
     RANKS,
     TRAINED,
     WEIGHTS,
+    Manifest,
     TrainingState,
     beside,
-    check,
-    checkpoint,
-    describe,
-    files_seal,
-    find_checkpoint_again,
-    link,
+    content_hash,
+    fingerprint,
+    link_or_copy,
     read_manifest,
     read_sealed,
-    remove,
+    read_verified,
+    remove_checkpoint,
+    resolve_checkpoint,
+    write_manifest,
     write_sealed,
 )
 from ppdet.engine.checkpoints.state import optimizer_state
 from ppdet.engine.checkpoints.weights import CheckpointError, save_weights
+from ppdet.optimizer import ModelEMA
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 
-BEST = "best_model"
+BEST, LAST = "best_model", "model_final"
 RUN_FILE = "run.json"
-NEWEST_KEPT = 2  # the last one, and the one before it in case the last is damaged
+NEWEST_KEPT = 2  # the last checkpoint, and the one before it in case the last is damaged
 
 
 class RunFolder:
-    """The checkpoints of one run in its folder.
+    """Writes, finds and removes the checkpoints of one run.
 
-    A run has an id, so that checkpoints that an earlier run left in the same folder are not taken for its own.
+    Every run has a random id, which is in run.json and in the manifests of its checkpoints. Checkpoints that another
+    run left in the same folder have another id, and are ignored.
 
     Args:
-        keep_every: of the checkpoints at epochs' ends every n-th stays; others go when two newer ones are complete.
-        weights_format: pdparams or safetensors.
+        path: the folder; it need not exist yet.
+        keep_every: keep the checkpoints of every n-th epoch, for example 5: 4, 9, 14, … Of all others only the newest
+            two are kept. 0 keeps the newest two alone.
+        weights_format: "pdparams" or "safetensors".
+
+    Attributes:
+        id: of the run; empty before `begin` or `newest`.
+        classes: written beside all weights, None before the data set is read.
+        resumed_from: prefix of the checkpoint that the run started from, None where it started from the beginning.
+        resumed_hash: `content_hash` of that checkpoint, since another one may get its name later.
+        pretrained_from: where pretrain_weights of the earlier run in this folder are since that run was moved aside.
     """
 
-    def __init__(self, folder: Path, *, keep_every: int, weights_format: str = "pdparams") -> None:
-        self.folder = folder
+    def __init__(self, path: Path, *, keep_every: int, weights_format: str = "pdparams") -> None:
+        self.path = path
         self.keep_every = keep_every
         self.weights_format = weights_format
-        self.classes: Classes | None = None  # noted beside all weights that are written
+        self.classes: Classes | None = None
         self.id = ""
         self.resumed_from: Path | None = None
-        self.resumed_files: str | None = None  # `files_seal` of that checkpoint: another may take its name
-        self.seen: dict | None = None  # `seals` when it was decided what the run starts from
-        # Weights that were moved with the run that was here; or those of another run, and its id.
+        self.resumed_hash: str | None = None
         self.pretrained_from: str | None = None
-        self.pretrained_run: str | None = None
+        self._seen: dict[str, tuple[int, int]] | None = None
 
     def begin(self, resumed_from: Path | None, *, go_on: bool, folder: Path | None = None) -> None:
-        """Start a run of its own, from nothing or from a checkpoint; or go on with the one that `newest` found.
+        """Write run.json and remove what a killed process left.
 
-        `folder` is one that gets the run's name next; None for the run's own.
+        Args:
+            resumed_from: prefix of the checkpoint that the run starts from, if any.
+            go_on: continue the run that `newest` found, under its id; otherwise, or where there is none, a new run
+                begins.
+            folder: where to write run.json, if this folder will get the run's path only later.
         """
         if not (go_on and self.id):
             self.id, self.resumed_from = uuid.uuid4().hex, resumed_from
-            self.resumed_files = self.resumed_files or files_seal(resumed_from)
-        self.clean()
-        source = self.resumed_from and self.resumed_from.absolute()
-        if source and source.parent == self.folder.absolute():
-            source = source.name  # which stays true wherever the folder goes
-        place = Path.cwd()
+            self.resumed_hash = self.resumed_hash or content_hash(resumed_from)
+        self._clean()
+        source = None
+        if self.resumed_from:
+            absolute = self.resumed_from.absolute()
+            # A name alone stays valid when the folder is moved.
+            source = absolute.name if absolute.parent == self.path.absolute() else str(absolute)
+        started_in = Path.cwd()
         content = {
             "id": self.id,
-            "resumed_from": source and str(source),
-            "resumed_files": self.resumed_files,
+            "resumed_from": source,
+            "resumed_files": self.resumed_hash,
             "pretrained_from": self.pretrained_from,
-            "pretrained_run": self.pretrained_run,
-            "started_in": [os.path.relpath(place, self.folder.resolve()), str(place)],
+            "started_in": [os.path.relpath(started_in, self.path.resolve()), str(started_in)],
         }
-        write_sealed((folder or self.folder) / RUN_FILE, content)
+        write_sealed((folder or self.path) / RUN_FILE, content)
 
-    def clean(self) -> None:
-        """Remove what a process that was killed while writing, or removing, has left."""
-        for path in self.folder.glob(".*.tmp"):
+    def _clean(self) -> None:
+        """Remove files that a process left which was killed while it wrote or removed them."""
+        for path in self.path.glob(".*.tmp"):
             path.unlink(missing_ok=True)
-        for path in self.folder.glob(f"snapshot_*{OPTIMIZER}"):
+        for path in self.path.glob(f"snapshot_*{OPTIMIZER}"):
             prefix = path.with_name(path.name[: -len(OPTIMIZER)])
             if not beside(prefix, MANIFEST).exists():
-                remove(prefix)
+                remove_checkpoint(prefix)
 
     def newest(self) -> Path | None:
-        """Prefix of this folder's newest whole checkpoint; damaged ones are passed over with a warning."""
+        """Find what `--resume auto` resumes: the newest intact checkpoint, or else what the run itself resumed.
+
+        Damaged checkpoints are passed over with a warning.
+
+        Returns:
+            A prefix; None where there is no run, or its first process was killed before the first checkpoint.
+
+        Raises:
+            CheckpointError: the run resumed a checkpoint that no longer exists, and has none of its own.
+        """
+        self._seen = self._timestamps()
         self.read_run()
         for prefix in self.checkpoints(warn=True):
             try:
-                check(prefix)
+                read_verified(prefix)
             except CheckpointError as error:
                 logger.warning("damaged checkpoint passed over: %s", error)
             else:
@@ -111,99 +139,95 @@ class RunFolder:
         source = self.resumed_from
         if source is None:
             return None
-        self.resumed_from = find_checkpoint_again(source, self.resumed_files)
-        if self.resumed_from is None:
+        current = content_hash(source)
+        if current is None or self.resumed_hash not in (None, current):
             raise CheckpointError(
-                f"{self.folder / RUN_FILE}: the run there went on from {source}, has no checkpoint of its own, and "
-                "that one is gone: leave -r out, or give it another checkpoint"
+                f"{self.path / RUN_FILE}: this run was resumed from {source}, which is gone or was replaced, and "
+                "it has no checkpoint of its own: name another checkpoint with --resume, or leave --resume out"
             )
-        if self.resumed_from != source:
-            logger.info("%s, which the run went on from, is %s now", source, self.resumed_from)
-        return self.resumed_from
-
-    def newest_and_start(self) -> tuple[Path | None, str | None, str | None]:
-        """`newest`, and the weights that the run started from, see `pretrained_from` and `pretrained_run`."""
-        self.seen = self.seals()
-        return self.newest(), self.pretrained_from, self.pretrained_run
+        return source
 
     def named(self, name: str) -> Path:
-        """Prefix of the checkpoint that the user named, to start a run from it.
-
-        Raises:
-            CheckpointError: it is not there, but another of that name is, or there are others.
-        """
-        self.seen = self.seals()
-        prefix = checkpoint(name, self.folder)
-        self.resumed_files = files_seal(prefix)
+        """Find the checkpoint that the user named, see `resolve_checkpoint`; a new run will start from it."""
+        self._seen = self._timestamps()
+        prefix = resolve_checkpoint(name, self.path)
+        self.resumed_hash = content_hash(prefix)
         return prefix
 
-    def seals(self) -> dict[str, tuple[int, int]]:
-        """What changes when a run begins in the folder, or writes or removes a checkpoint there."""
-        paths = [
-            *self.folder.glob(RUN_FILE),
-            *(path.with_suffix(MANIFEST) for path in self.folder.glob(f"*{OPTIMIZER}")),
-        ]
-        status = {path.name: path.stat() for path in paths if path.is_file()}
+    def has_changed(self) -> bool:
+        """Tell whether another run began or wrote checkpoints here since `newest` or `named` decided the start."""
+        return self._seen is not None and self._timestamps() != self._seen
+
+    def _timestamps(self) -> dict[str, tuple[int, int]]:
+        """Return inode and time of run.json and of all manifests: every change of the folder replaces one of them."""
+        manifests = (path.with_suffix(MANIFEST) for path in self.path.glob(f"*{OPTIMIZER}"))
+        status = {path.name: path.stat() for path in (self.path / RUN_FILE, *manifests) if path.is_file()}
         return {name: (found.st_ino, found.st_mtime_ns) for name, found in status.items()}
 
     def read_run(self) -> None:
-        """Find out which run was the last one in this folder."""
-        path = self.folder / RUN_FILE
+        """Read run.json. Where it is missing or damaged, the id is that of the checkpoint that was written last."""
+        path = self.path / RUN_FILE
         try:
-            run = read_sealed(path)
-            if not is_run(run):
-                raise CheckpointError(f"{path}: not what a training run writes")
-            # A name alone is a checkpoint in this folder.
-            self.id, self.resumed_from = run["id"], run["resumed_from"] and self.folder / run["resumed_from"]
-            self.resumed_files, self.pretrained_from = run.get("resumed_files"), run.get("pretrained_from")
-            self.pretrained_run = run.get("pretrained_run")
-            return
+            content = read_sealed(path)
+            if not is_run(content):
+                raise CheckpointError(f"{path}: not written by a training run")
         except FileNotFoundError:
             problem = "missing"
         except CheckpointError:
             problem = "damaged"
-        paths = (path for path in self.folder.glob("*.json") if path.is_file())
-        manifests = sorted(paths, key=lambda manifest: manifest.stat().st_mtime)
-        runs = [content["run"] for content in map(read_manifest, manifests) if content]
+        else:
+            source = content["resumed_from"]
+            self.id, self.resumed_from = content["id"], self.path / source if source else None
+            self.resumed_hash, self.pretrained_from = content.get("resumed_files"), content.get("pretrained_from")
+            return
+        paths = (path for path in self.path.glob(f"*{MANIFEST}") if path.is_file())
+        oldest_first = sorted(paths, key=lambda manifest: manifest.stat().st_mtime)
+        runs = [manifest.run for manifest in map(read_manifest, oldest_first) if manifest]
         if runs or problem == "damaged":
-            logger.warning("%s is %s: going by the checkpoint that was written last", path, problem)
+            logger.warning("%s is %s: the run of the checkpoint that was written last is taken", path, problem)
         self.id = runs[-1] if runs else ""
 
-    def checkpoints(self, *, warn: bool = False) -> list[Path]:
-        """Prefixes of this run's complete checkpoints, newest first; `warn` of manifests that cannot be read."""
-        found = []
-        for path in self.folder.glob("*.json"):
+    def checkpoints(self, *, warn: bool = False) -> dict[Path, Manifest]:
+        """Return the manifests of this run's complete checkpoints by prefix, newest first.
+
+        `warn` logs manifests that are damaged.
+        """
+        found = {}
+        for path in self.path.glob(f"*{MANIFEST}"):
             manifest = read_manifest(path)
-            if manifest and manifest["run"] == self.id:
-                found.append((manifest["state"]["iteration"], path.with_suffix("")))
+            if manifest and manifest.run == self.id:
+                found[path.with_suffix("")] = manifest
             elif warn and not manifest and path.with_suffix(OPTIMIZER).exists():
                 logger.warning("damaged checkpoint passed over: %s: damaged", path)
-        return [prefix for _, prefix in sorted(found, reverse=True)]
+        return dict(sorted(found.items(), key=lambda item: (item[1].state.iteration, item[0]), reverse=True))
 
     def save(
         self,
         name: str,
         state: TrainingState,
         model: nn.Layer,
-        optimizer: object,
-        ema: object | None,
-        ranks: dict | None = None,
-        hooks: dict[str, dict] | None = None,
+        optimizer: Optimizer,
+        ema: ModelEMA | None,
+        ranks: dict[str, dict[str, np.ndarray]] | None = None,
+        hooks: dict[str, dict[str, Any]] | None = None,
     ) -> Path:
-        """Write a checkpoint, then remove those that are not to be kept. Returns its prefix.
+        """Write a checkpoint, then remove those that need not be kept.
 
         Args:
-            ranks: `statistics` of every rank as arrays, by rank ("0", ...), where they differ.
+            name: such as "3" for epoch 3.
+            ranks: `statistics` of every rank by its number ("0", …), where they differ between ranks.
             hooks: states of hooks by name, see `ppdet.engine.hooks.base.hook_states`.
 
+        Returns:
+            The checkpoint's prefix.
+
         Raises:
-            OSError: it could not be written. What was there before is as it was, but for one of the same name and age.
+            OSError: it could not be written. Nothing is left of it; all other checkpoints are unchanged.
         """
-        prefix = self.folder / name
-        self.set_aside(prefix, state.iteration)
-        # The manifest first: what is left if the process is killed from here on is no checkpoint.
-        remove(prefix)
-        contents = {WEIGHTS[self.weights_format]: (model if ema is None else ema).state_dict()}
+        prefix = self.path / name
+        self._rename_previous(prefix, state.iteration)
+        remove_checkpoint(prefix)
+        contents: dict[str, dict[str, Any]] = {WEIGHTS[self.weights_format]: (ema or model).state_dict()}
         if ema is not None:
             contents[TRAINED[self.weights_format]] = model.state_dict()
         contents[OPTIMIZER] = optimizer_state(model, optimizer)
@@ -213,92 +237,83 @@ class RunFolder:
             contents[HOOKS] = hooks
         try:
             for suffix, content in contents.items():
-                save_weights(content, beside(prefix, suffix), metadata=self.metadata())
-            self.write_manifest(prefix, state, {suffix: describe(beside(prefix, suffix)) for suffix in contents})
+                save_weights(content, beside(prefix, suffix), metadata=self._metadata())
+            files = {suffix: fingerprint(beside(prefix, suffix)) for suffix in contents}
+            write_manifest(prefix, Manifest(self.id, state, files), **self._described_classes())
         except OSError:
-            # Half a checkpoint is of no use, and its room may be needed.
-            remove(prefix)
+            remove_checkpoint(prefix)  # an incomplete checkpoint would only fill the disk
             raise
-        self.prune(state.iteration)
+        self._prune(state.iteration)
         return prefix
 
-    def set_aside(self, prefix: Path, iteration: int) -> None:
-        """Give the checkpoint that this run started from another name, when one of its own takes the name.
-
-        That is model_final, where a run goes on for more epochs.
-        """
+    def _rename_previous(self, prefix: Path, iteration: int) -> None:
+        """Keep an earlier model_final as snapshot_<step> before a run of more epochs writes its own model_final."""
         manifest = read_manifest(beside(prefix, MANIFEST))
         is_start = self.resumed_from is not None and prefix.absolute() == self.resumed_from.absolute()
-        if not manifest or not (manifest["run"] == self.id or is_start) or manifest["state"]["iteration"] >= iteration:
+        if not manifest or not (manifest.run == self.id or is_start) or manifest.state.iteration >= iteration:
             return
-        other = self.folder / f"snapshot_{manifest['state']['iteration']}"
-        remove(other)
-        for suffix in manifest["files"]:
-            link(beside(prefix, suffix), beside(other, suffix))
-        self.write_manifest(other, TrainingState(**manifest["state"]), manifest["files"])
+        snapshot = self.path / f"snapshot_{manifest.state.iteration}"
+        remove_checkpoint(snapshot)
+        for suffix in manifest.files:
+            link_or_copy(beside(prefix, suffix), beside(snapshot, suffix))
+        write_manifest(snapshot, manifest._replace(run=self.id), **self._described_classes())
 
-    def write_manifest(self, prefix: Path, state: TrainingState, files: dict) -> None:
-        manifest = {"format": FORMAT, "run": self.id, "paddle": paddle.__version__, "files": files}
-        write_sealed(beside(prefix, MANIFEST), {**manifest, **self.described_classes(), "state": state._asdict()})
-
-    def described_classes(self) -> dict:
+    def _described_classes(self) -> dict[str, Any]:
         return {"classes": as_json(self.classes)} if self.classes else {}
 
-    def metadata(self) -> dict[str, str]:
-        """What a .safetensors file says of itself, wherever it is copied to."""
-        return {name: json.dumps(value) for name, value in self.described_classes().items()}
+    def _metadata(self) -> dict[str, str]:
+        """Return the header of .safetensors files: unlike a manifest, it goes wherever the file is copied to."""
+        return {name: json.dumps(value) for name, value in self._described_classes().items()}
 
     def update_state(self, name: str, state: TrainingState) -> None:
-        """Give this run's checkpoint `name`, if there is one, another state; its files stay.
+        """Replace the training state of this run's checkpoint `name`, if it exists; its other files stay.
 
         Raises:
-            OSError: it could not be written; it stays as it was.
+            OSError: the manifest could not be written; it is unchanged.
         """
-        manifest = read_manifest(beside(self.folder / name, MANIFEST))
-        if manifest and manifest["run"] == self.id:
-            self.write_manifest(self.folder / name, state, manifest["files"])
+        manifest = read_manifest(beside(self.path / name, MANIFEST))
+        if manifest and manifest.run == self.id:
+            write_manifest(self.path / name, manifest._replace(state=state), **self._described_classes())
 
-    def save_best(self, weights: dict) -> Path:
-        """Write weights as those of the best epoch, and a .json with their classes. Returns their path.
+    def save_best(self, weights: dict[str, Tensor]) -> Path:
+        """Write the weights of the best epoch, with a .json that has their classes but no training state.
+
+        Returns:
+            The path of the weights.
 
         Raises:
-            OSError: they could not be written; the file that was there is as it was.
+            OSError: they could not be written; the earlier best weights are unchanged.
         """
-        path = beside(self.folder / BEST, WEIGHTS[self.weights_format])
-        save_weights(weights, path, metadata=self.metadata())
-        # Not a manifest: it has no state, and nothing resumes from it.
+        path = beside(self.path / BEST, WEIGHTS[self.weights_format])
+        save_weights(weights, path, metadata=self._metadata())
         if self.classes:
-            content = {"files": {path.suffix: describe(path)}, **self.described_classes()}
-            write_sealed(beside(self.folder / BEST, MANIFEST), content)
+            content = {"files": {path.suffix: fingerprint(path)}, **self._described_classes()}
+            write_sealed(beside(self.path / BEST, MANIFEST), content)
         for suffix in WEIGHTS.values():
             if suffix != path.suffix:
-                beside(self.folder / BEST, suffix).unlink(missing_ok=True)
+                beside(self.path / BEST, suffix).unlink(missing_ok=True)
         return path
 
-    def prune(self, iteration: int) -> None:
-        """Remove checkpoints that are not to be kept, of those up to `iteration`: later ones have been passed over."""
-        manifests = {prefix: read_manifest(beside(prefix, MANIFEST)) for prefix in self.checkpoints()}
-        valid = [prefix for prefix, content in manifests.items() if content["state"]["iteration"] <= iteration]
+    def _prune(self, iteration: int) -> None:
+        """Remove checkpoints that need not be kept. Later ones than `iteration` are damaged, and do not count."""
+        valid = [prefix for prefix, manifest in self.checkpoints().items() if manifest.state.iteration <= iteration]
         for prefix in valid[NEWEST_KEPT:]:
             name = prefix.name
             is_kept = name.isdecimal() and self.keep_every and (int(name) + 1) % self.keep_every == 0
             if not is_kept and (name.isdecimal() or name.startswith("snapshot_")):
-                remove(prefix)
+                remove_checkpoint(prefix)
 
 
-def run_id(folder: Path) -> str | None:
-    """Id of the run in a folder; None where there is none."""
-    with contextlib.suppress(OSError, CheckpointError):
-        content = read_sealed(folder / RUN_FILE)
-        return content["id"] if is_run(content) else None
+def is_run(content: dict[str, Any]) -> bool:
+    """Tell whether the values of run.json have the types that `RunFolder.begin` gives them.
 
-
-def is_run(content: dict) -> bool:
-    """Whether run.json has what `begin` writes: a seal tells damage; anybody can make another one."""
-    source, texts = content.get("resumed_from"), ("resumed_from", "resumed_files", "pretrained_from", "pretrained_run")
+    The hash of the file shows damage, but anybody can write another file with a hash that agrees.
+    """
+    source = content.get("resumed_from")
+    texts = [source, content.get("resumed_files"), content.get("pretrained_from")]
     return (
         isinstance(content.get("id"), str)
         and "resumed_from" in content
-        and all(text is None or (isinstance(text, str) and "\0" not in text) for text in map(content.get, texts))
+        and all(text is None or (isinstance(text, str) and "\0" not in text) for text in texts)
         and (not source or Path(source).name not in ("", ".."))
     )

@@ -1,4 +1,4 @@
-"""How a run takes its folder: no other process is there, an earlier run goes aside, and files say how it is trained."""
+"""How a run takes its folder: it locks the folder, deals with an earlier run, writes config.yml, records train.log."""
 
 import contextlib
 import datetime
@@ -12,27 +12,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ppdet.core.config import Config
-from ppdet.engine.checkpoints.manifest import (
-    MANIFEST,
-    beside,
-    files_seal,
-    link,
-)
-from ppdet.engine.checkpoints.weights import CheckpointError
+from ppdet.engine.checkpoints.manifest import MANIFEST, beside, content_hash, link_or_copy
 from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.history import HISTORY
 from ppdet.engine.runs.earlier_run import (
-    GO_BACK,
-    IN_PLACE,
+    Decision,
     RunError,
     clears,
     decide,
-    manifests,
+    manifests_in,
+    next_name,
     require_may_go,
 )
-from ppdet.engine.runs.moved import next_name
-from ppdet.engine.runs.run_config import CONFIG_FILE, is_inside, note_start_weights, own_weights, write_config
-from ppdet.engine.runs.run_folder import BEST, RunFolder
+from ppdet.engine.runs.run_config import CONFIG_FILE, output_of, write_config
+from ppdet.engine.runs.run_folder import BEST
+from ppdet.engine.runs.start_point import StartPoint, is_inside
 from ppdet.utils.disk.lock import LockedError, locked, require_free
 from ppdet.utils.errors import UserError
 from ppdet.utils.logger import LogFile, get_logger
@@ -43,11 +37,10 @@ LOG_FILE = "train.log"
 
 
 @contextlib.contextmanager
-def begun(trainer: object) -> Iterator[None]:
-    """Within the block the run's folder is this run's alone, says how it is trained, and takes down its log.
+def begin_run(start: StartPoint) -> Iterator[None]:
+    """Lock the run's folder, prepare it, and record the log in train.log while the block runs.
 
-    Rank 0 sees to it, the others wait. An earlier run in the folder has another name then, or is gone with
-    `trainer.overwrite`.
+    Rank 0 does it while the other ranks wait.
 
     Raises:
         RunError: another process trains there, the earlier run cannot be moved, or files cannot be written.
@@ -57,17 +50,16 @@ def begun(trainer: object) -> Iterator[None]:
 
         def on_rank_0() -> None:
             try:
-                for lock in locks_of(trainer.output):
-                    stack.enter_context(locked(**lock))
-                require_unchanged(trainer)
-                begin(trainer)
-                log.append(stack.enter_context(LogFile(trainer.output / LOG_FILE, title(trainer))))
+                stack.enter_context(locked(**lock_of(start.output)))
+                require_unchanged(start)
+                take_folder(start)
+                log.append(stack.enter_context(LogFile(start.output / LOG_FILE, opening_line(start))))
             except LockedError as error:
                 raise RunError(str(error)) from None
             except OSError as error:
-                # The folder has another name until it is ready.
-                name = trainer.output.name
-                place = str(error.filename or trainer.output).replace(f"{os.sep}.{name}.new", f"{os.sep}{name}")
+                # Until it is complete, the new folder has a temporary name, which the user does not know.
+                name = start.output.name
+                place = str(error.filename or start.output).replace(f"{os.sep}.{name}.new", f"{os.sep}{name}")
                 raise RunError(f"{place}: the run cannot begin: {error.strerror or error}") from None
 
         collectives.from_rank_0(on_rank_0, RunError)
@@ -76,72 +68,43 @@ def begun(trainer: object) -> Iterator[None]:
         except BaseException as error:
             for file in log:
                 if not collectives.is_echo(error):
-                    file.write(last_words(error))
+                    file.write(closing_line(error))
             raise
 
 
-def locks_of(output: Path) -> list[dict]:
-    """Arguments for `locked`. A file is beside the folder, so that it stays where it is when the folder is moved.
-
-    A folder that is a link has a second one beside what it leads to: that may be another run's folder.
-    """
-    real = output.resolve()
-    folders = [output, real] if output.is_symlink() else [output]
-    return [
-        {
-            "path": folder.with_name(f".{folder.name}.lock"),
-            "what": f"{output}{f', a link to {real}' if output.is_symlink() else ''}: a training run",
-            "advice": "wait for its end, or give this run another name with --name",
-        }
-        for folder in folders
-    ]
+def lock_of(output: Path) -> dict:
+    """Return the arguments of `locked`. The lock file is beside the folder, since the folder may be renamed."""
+    return {
+        "path": output.with_name(f".{output.name}.lock"),
+        "what": f"{output}: a training run",
+        "advice": "wait for its end, or give this run another name with --name",
+    }
 
 
 def require_no_other(cfg: Config) -> None:
-    """Raise LockedError when another process trains in the run's folder now. Nothing is written."""
-    for lock in locks_of(output_of(cfg)):
-        require_free(**lock)
+    """Raise LockedError where another process trains in the run's folder now. Nothing is written."""
+    require_free(**lock_of(output_of(cfg)))
 
 
-def require_unchanged(trainer: object) -> None:
-    """Raise RunError when, while the run was prepared, another one has written what it starts from, or goes on with."""
-    folder, source = trainer.folder, trainer.resumed_from
-    is_elsewhere = source is not None and not is_inside(source, trainer.output)
-    if folder.seen is not None and folder.seals() != folder.seen:
-        place = trainer.output
-    elif is_elsewhere and folder.resumed_files and files_seal(source) not in (None, folder.resumed_files):
-        place = source
-    else:
-        return
-    raise RunError(f"{place} was changed by another run since this one was started: run the same command again")
+def require_unchanged(start: StartPoint) -> None:
+    """Raise RunError where another run has changed the folder or the checkpoint since `StartPoint.find` saw them."""
+    folder, source = start.folder, start.resumed_from
+    changed = start.output if folder.has_changed() else None
+    if changed is None and source is not None and not is_inside(source, start.output) and folder.resumed_hash:
+        changed = source if content_hash(source) not in (None, folder.resumed_hash) else None
+    if changed:
+        raise RunError(f"{changed} was changed by another run since this one was started: run the same command again")
 
 
-def output_of(cfg: Config) -> Path:
-    """The folder of a configuration's run."""
-    return Path(cfg["save_dir"]) / cfg.name
-
-
-def find_checkpoint(folder: RunFolder, resume: str | None) -> Path | None:
-    """Prefix of the checkpoint that -r names, None without one. Rank 0 looks: only its machine may have the files."""
-    if resume != "auto":
-        named = (lambda: folder.named(resume)) if resume else (lambda: None)
-        return collectives.from_rank_0(named, CheckpointError)
-    start = collectives.from_rank_0(folder.newest_and_start, CheckpointError)
-    found, folder.pretrained_from, folder.pretrained_run = start
-    if found is None:
-        logger.info("--resume auto: %s has no checkpoint of a run yet: starting from the beginning", folder.folder)
-    return found
-
-
-def title(trainer: object) -> str:
-    """What separates this process's lines in train.log from those of the one before."""
+def opening_line(start: StartPoint) -> str:
+    """Return the line of train.log that separates this process's lines from those of earlier ones."""
     now = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
-    start = f"goes on from {trainer.resumed_from}" if trainer.resumed_from else "begins"
-    return f"{now} {start}: {shlex.join(sys.argv)} (process {os.getpid()} on {socket.gethostname()})"
+    what = f"goes on from {start.resumed_from}" if start.resumed_from else "begins"
+    return f"{now} {what}: {shlex.join(sys.argv)} (process {os.getpid()} on {socket.gethostname()})"
 
 
-def last_words(error: BaseException) -> str:
-    """How train.log says what ended a run: what the terminal shows of it."""
+def closing_line(error: BaseException) -> str:
+    """Return the line of train.log that says what ended a run; an unexpected error has its traceback."""
     if isinstance(error, SystemExit):
         return f"==== ended with exit code {error.code}"
     if isinstance(error, KeyboardInterrupt):
@@ -151,91 +114,96 @@ def last_words(error: BaseException) -> str:
     return "==== " + "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()
 
 
-def announce(trainer: object) -> str:
-    """What would become of what is in the run's folder now, in a line for `--dry_run`."""
+def preview(start: StartPoint) -> str:
+    """Say what `begin_run` would do to the content of the folder, in a line for --dry_run."""
     try:
-        require_no_other(trainer.cfg)
-        if decide(trainer) == IN_PLACE:
+        require_free(**lock_of(start.output))
+        if decide(start) is Decision.IN_PLACE:
             return "keeps what is there"
-        require_may_go(trainer)
+        require_may_go(start)
     except (LockedError, RunError) as error:
         return f"the run would be refused: {error}"
-    return "clears the earlier run" if clears(trainer) else f"moves the earlier run to {next_name(trainer.output)}"
+    return "clears the earlier run" if clears(start) else f"moves the earlier run to {next_name(start.output)}"
 
 
-def begin(trainer: object) -> None:
-    """Make the folder ready: config.yml and run.json of this run, and nothing of an earlier one."""
-    output = trainer.output
-    if os.path.lexists(output) and not output.is_dir():
-        what = "is no folder" if output.exists() else f"is a link to {os.readlink(output)}, which is not there"
-        raise RunError(f"{output} {what}: remove it, or give this run another name with --name")
-    decision = decide(trainer)
+def take_folder(start: StartPoint) -> None:
+    """Move an earlier run aside or remove it, and write config.yml and run.json of this run.
+
+    A new folder is prepared under a temporary name, so that an error leaves the earlier run as it was.
+    """
+    output, folder = start.output, start.folder
+    if output.exists() and not output.is_dir():
+        raise RunError(f"{output} is not a folder: remove it, or give this run another name with --name")
+    decision = decide(start)
     new, old = (output.with_name(f".{output.name}.{word}") for word in ("new", "old"))
-    for left in (new, old):  # by a process that was killed
-        discard(left)
-    pretrained = own_weights(trainer)
-    if not pretrained:
-        note_start_weights(trainer)
-    if decision == IN_PLACE:
+    for leftover in (new, old):  # of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    own_weights = start.own_weights()
+    if not own_weights:
+        folder.pretrained_from = None
+    if decision is Decision.IN_PLACE:
         output.mkdir(parents=True, exist_ok=True)
-        trainer.folder.begin(trainer.resumed_from, go_on=trainer.resume == "auto")
-        write_config(trainer, output)
+        folder.begin(start.resumed_from, go_on=start.resume == "auto")
+        write_config(start.cfg, output, start_weights=start.start_weights())
         return
-    require_may_go(trainer)
-    is_cleared = clears(trainer)
+    require_may_go(start)
+    is_cleared = clears(start)
     aside = old if is_cleared else next_name(output)
     new.mkdir()
     try:
-        if decision == GO_BACK:
-            take_along(trainer.resumed_from, output, new)
-        if pretrained and not trainer.folder.pretrained_from:
-            trainer.folder.pretrained_from = str(aside / pretrained)
-        trainer.folder.begin(trainer.resumed_from, go_on=False, folder=new)
-        write_config(trainer, new)
+        if decision is Decision.GO_BACK and start.resumed_from:
+            copy_up_to(start.resumed_from, output, new)
+        if own_weights and not folder.pretrained_from:
+            folder.pretrained_from = str(aside / own_weights)
+        folder.begin(start.resumed_from, go_on=False, folder=new)
+        write_config(start.cfg, new, start_weights=start.start_weights())
         exchange(output, aside, new)
     except BaseException:
-        discard(new)
+        shutil.rmtree(new, ignore_errors=True)
         raise
-    discard(old)
+    shutil.rmtree(old, ignore_errors=True)
     if is_cleared:
-        logger.info("%s had an earlier run: cleared", output)
-    elif decision == GO_BACK:
-        logger.info("%s goes back to %s: with all that came after, it is %s now", output, trainer.resumed_from, aside)
+        logger.info("%s: the earlier run was removed (--overwrite)", output)
+    elif decision is Decision.GO_BACK:
+        logger.info("%s goes back to %s: the whole earlier run is now %s", output, start.resumed_from, aside)
     else:
-        logger.info("%s had an earlier run: it is %s now", output, aside)
+        logger.info("%s had an earlier run, which is now %s", output, aside)
 
 
-def take_along(prefix: Path, output: Path, new: Path) -> None:
-    """Give the checkpoint `prefix`, those before it, and the best weights up to it, to the folder `new`, too."""
-    found = manifests(output)
-    own = found.get(output / prefix.name)
+def copy_up_to(prefix: Path, output: Path, new: Path) -> None:
+    """Put checkpoints up to `prefix`, the log, and the best weights if they are from before, into the folder `new` too.
+
+    Raises:
+        RunError: the checkpoint no longer exists.
+    """
+    manifests = manifests_in(output)
+    own = manifests.get(output / prefix.name)
     if own is None:
         raise RunError(f"{prefix} has gone since this run was started: give it another checkpoint")
-    own = own["state"]
-    for other, manifest in found.items():
-        if manifest["state"]["iteration"] <= own["iteration"]:
-            for suffix in (*manifest["files"], MANIFEST):
+    for other, manifest in manifests.items():
+        if manifest.state.iteration <= own.state.iteration:
+            for suffix in (*manifest.files, MANIFEST):
                 path = beside(other, suffix)
                 if path.is_file():
-                    link(path, new / path.name)
-    newest = max(found.values(), key=lambda manifest: manifest["state"]["iteration"])
-    if own["best_ap"] is not None and own["best_ap"] == newest["state"]["best_ap"]:
+                    link_or_copy(path, new / path.name)
+    newest = max(manifests.values(), key=lambda manifest: manifest.state.iteration)
+    if own.state.best_ap is not None and own.state.best_ap == newest.state.best_ap:
         for path in output.glob(f"{BEST}.*"):
-            link(path, new / path.name)
+            link_or_copy(path, new / path.name)
     for name in (HISTORY, LOG_FILE, CONFIG_FILE):
         if (output / name).is_file():
             shutil.copyfile(output / name, new / name)
 
 
 def exchange(output: Path, aside: Path, new: Path) -> None:
-    """Rename `output` to `aside`, and `new` to `output`: both, or none, also when a signal comes between."""
+    """Rename `output` to `aside`, and `new` to `output`: both or none, even if a signal arrives in between."""
     with signals_later():
         try:
             output.rename(aside)
             new.rename(output)
         except BaseException as error:
-            # Another thread may take a signal, and Python raises what comes of it in this one all the same.
-            is_moved = not os.path.lexists(output) and os.path.lexists(aside)
+            # A signal that another thread receives still raises its exception here, in the main thread.
+            is_moved = not output.exists() and aside.exists()
             if is_moved:
                 aside.rename(output)
             if is_moved or not isinstance(error, OSError):
@@ -244,10 +212,3 @@ def exchange(output: Path, aside: Path, new: Path) -> None:
                 f"{output} has an earlier run and cannot be renamed to {aside.name} ({error.strerror or error}): give "
                 "this run another name with --name"
             ) from None
-
-
-def discard(folder: Path) -> None:
-    if folder.is_symlink():
-        folder.unlink()
-    else:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -14,7 +14,7 @@ from ppdet.engine.hooks.positives import boxes_in, no_positives
 from ppdet.engine.runs.earlier_run import RunError, cleared_bytes
 from ppdet.engine.runs.run_config import CONFIG_FILE
 from ppdet.engine.runs.run_folder import NEWEST_KEPT, RUN_FILE
-from ppdet.engine.runs.run_start import LOG_FILE, announce
+from ppdet.engine.runs.run_start import LOG_FILE, preview
 from ppdet.engine.trainer import Trainer
 from ppdet.engine.training.memory import peak_memory
 from ppdet.engine.training.methods import scalars
@@ -77,11 +77,11 @@ def dry_run(trainer: Trainer) -> dict:
         "learning_rate": {"first": first_rate, **warmed_up(trainer)},
         "resume": resume_decision(trainer),
         # Only rank 0's machine may have the files, and two ranks at once would find each other's lock.
-        "folder": collectives.from_rank_0(lambda: announce(trainer), RunError),
+        "folder": collectives.from_rank_0(lambda: preview(trainer.start), RunError),
         "writes": written(trainer),
         "checkpoint_bytes": checkpoint_bytes(trainer),
         "run_bytes": run_bytes(trainer),
-        "free_bytes": free_bytes(trainer.output) + cleared_bytes(trainer),
+        "free_bytes": free_bytes(trainer.output) + cleared_bytes(trainer.start),
     }
     report(trainer, found)
     return found

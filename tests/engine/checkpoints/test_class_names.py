@@ -13,9 +13,8 @@ from tiny import OTHER_ORDER, rewrite
 from ppdet.core.workspace import load_config
 from ppdet.deploy.detector import Detector
 from ppdet.engine.build import build_dataset, build_trained_model
-from ppdet.engine.checkpoints import class_names as module
-from ppdet.engine.checkpoints.class_names import classes_of, classes_of_checkpoint, remembered
-from ppdet.engine.checkpoints.manifest import describe, read_manifest, write_sealed
+from ppdet.engine.checkpoints.class_names import classes_of, classes_of_checkpoint, classes_of_weights
+from ppdet.engine.checkpoints.manifest import fingerprint, read_manifest, read_sealed, write_sealed
 from ppdet.engine.checkpoints.weights import CheckpointError
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.export.graph import export_model
@@ -86,20 +85,20 @@ def test_pseudo_labels_are_judged_by_names(tiny_semi, log):
 
 def test_weights_remember_their_classes(finished, tmp_path):
     for name in ("0", "snapshot_6", "model_final", "best_model"):
-        known = remembered(str(finished.folder / name))
+        known = classes_of_weights(str(finished.folder / name))
         assert (known.names, known.category_ids) == (["red", "blue"], [3, 7]), name
-    assert remembered(finished.folder / "model_final.pdparams").names == ["red", "blue"]
+    assert classes_of_weights(finished.folder / "model_final.pdparams").names == ["red", "blue"]
     assert classes_of_checkpoint(finished.folder / "0").names == ["red", "blue"]
     shutil.copy(finished.folder / "model_final.pdparams", tmp_path / "alone.pdparams")
-    assert remembered(tmp_path / "alone") is None
+    assert classes_of_weights(tmp_path / "alone") is None
 
 
 def test_a_copy_of_both_files_remembers_and_other_weights_under_the_name_do_not(finished, tmp_path):
     for suffix in (".pdparams", ".json"):
         shutil.copy(finished.folder / f"best_model{suffix}", tmp_path / f"mine.v2{suffix}")
-    assert remembered(tmp_path / "mine.v2").names == ["red", "blue"]
+    assert classes_of_weights(tmp_path / "mine.v2").names == ["red", "blue"]
     (tmp_path / "mine.v2.pdparams").write_bytes((finished.folder / "0.pdparams").read_bytes() + b" ")
-    assert remembered(tmp_path / "mine.v2") is None
+    assert classes_of_weights(tmp_path / "mine.v2") is None
 
 
 def test_what_is_beside_the_best_weights_is_no_checkpoint(finished):
@@ -107,7 +106,7 @@ def test_what_is_beside_the_best_weights_is_no_checkpoint(finished):
     folder.read_run()
     assert "best_model" not in {prefix.name for prefix in folder.checkpoints(warn=True)}
     assert read_manifest(finished.folder / "best_model.json") is None
-    with pytest.raises(CheckpointError, match="weights alone"):
+    with pytest.raises(CheckpointError, match="weights of the best epoch without training state"):
         Trainer(load_config(str(finished.path)), resume=str(finished.folder / "best_model"))
 
 
@@ -115,9 +114,9 @@ def test_safetensors_carry_them_wherever_they_go(tiny, tmp_path):
     trainer = Trainer(load_config(str(tiny), ["weights_format=safetensors"]))
     best = trainer.folder.save_best(trainer.model.state_dict())
     best = best.rename(tmp_path / "mine.safetensors")
-    assert remembered(tmp_path / "mine").category_ids == [3, 7]
+    assert classes_of_weights(tmp_path / "mine").category_ids == [3, 7]
     best.write_bytes(best.read_bytes()[:100])
-    assert remembered(best) is None, "who reads the arrays says what is wrong"
+    assert classes_of_weights(best) is None, "who reads the arrays says what is wrong"
 
 
 @pytest.mark.parametrize(
@@ -135,30 +134,27 @@ def test_safetensors_carry_them_wherever_they_go(tiny, tmp_path):
 )
 def test_what_is_no_list_of_classes_is_none(tmp_path, content):
     (tmp_path / "w.pdparams").touch()
-    files = {".pdparams": describe(tmp_path / "w.pdparams")}
+    files = {".pdparams": fingerprint(tmp_path / "w.pdparams")}
     write_sealed(tmp_path / "w.json", {"files": files, "classes": {"names": ["a"], "category_ids": [1]}})
-    assert remembered(tmp_path / "w").names == ["a"]
+    assert classes_of_weights(tmp_path / "w").names == ["a"]
     write_sealed(tmp_path / "w.json", {"files": files, **content})
-    assert remembered(tmp_path / "w") is None
+    assert classes_of_weights(tmp_path / "w") is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, '{"categories": [], "images": []}'])
-def test_any_other_json_beside_weights_is_none(tmp_path, text, monkeypatch):
+def test_any_other_json_beside_weights_is_none(tmp_path, text):
     (tmp_path / "w.pdparams").touch()
     (tmp_path / "w.json").write_text(text)
-    assert remembered(tmp_path / "w") is None
-    monkeypatch.setattr(module, "MAX_BYTES", -1)
-    monkeypatch.setattr(module, "read_sealed", None)  # large files are not read
-    assert remembered(tmp_path / "w") is None
+    assert classes_of_weights(tmp_path / "w") is None
 
 
 @pytest.mark.parametrize(
     ("text", "level", "line"),
     [
-        (None, "INFO", "{prefix}: these weights name no classes: the data set's own order counts"),
-        ("{{}", "WARNING", "{prefix}.json: damaged, or not what a training run writes: the classes of"),
-        ("[[[[1]]]]", "WARNING", "{prefix}.json: damaged, or not what a training run writes: the classes of"),
-        ("other weights", "WARNING", "{prefix}.json is not of these weights, or damaged: their classes are not known"),
+        (None, "INFO", "{prefix}: these weights do not name their classes: the data set's order of classes is used"),
+        ("{{}", "WARNING", "{prefix}.json is damaged, cannot be read, or belongs to other weights: "),
+        ("[[[[1]]]]", "WARNING", "{prefix}.json is damaged, cannot be read, or belongs to other weights: "),
+        ("other weights", "WARNING", "{prefix}.json is damaged, cannot be read, or belongs to other weights: "),
     ],
 )
 def test_why_weights_name_no_classes_is_told(finished, tmp_path, log, text, level, line):
@@ -209,7 +205,7 @@ def test_each_checkpoint_is_evaluated_in_its_own_order(trained):
     orders = []
     for names in (["red", "blue"], ["blue", "red"], None):
         content = {"names": names, "category_ids": [1, 2]}
-        files = read_manifest(original)["files"]
+        files = read_manifest(original).files
         write_sealed(folder / "model_final.json", {"files": files, "classes": content} if names else {})
         evaluate_once(folder / "model_final.pdparams", len(orders), str(names), model, evaluator)
         orders.append((evaluator.metric.class_names, evaluator.metric.category_ids))
@@ -255,14 +251,14 @@ def test_a_resumed_run_keeps_its_order(trained, log):
 
 def test_checkpoints_of_earlier_versions_resume_and_evaluate(trained, log):
     path, options, folder, data = trained
-    manifest = {k: v for k, v in read_manifest(folder / "model_final.json").items() if k != "classes"}
+    manifest = {k: v for k, v in read_sealed(folder / "model_final.json").items() if k != "classes"}
     write_sealed(folder / "model_final.json", manifest)
     option = rewrite(data, "a.json", ids=OTHER_ORDER)
     cfg = load_config(str(path), [*options, "epoch=3", f"TrainDataset.{option}"])
     trainer = Trainer(cfg, resume=str(folder / "model_final"))
     assert trainer.epoch == 2 and trainer.reader.dataset.class_names == ["blue", "red"]
     assert build_trained_model(cfg).trained_classes is None
-    assert log.text.count("these weights name no classes: the data set's own order counts") == 1
+    assert log.text.count("these weights do not name their classes: the data set's order of classes is used") == 1
     predictor = Predictor(load_config(str(path), [*options, f"TestDataset.{option}"]))
     assert predictor.dataset.class_names == ["blue", "red"] and "other classes" not in log.text
 
@@ -280,7 +276,7 @@ def test_a_detector_to_start_from_that_numbers_the_same_classes_differently_is_t
 def test_a_teacher_of_other_classes_is_told(tiny_semi, log):
     cfg = load_config(str(tiny_semi))
     trainer = Trainer(cfg)
-    trainer.folder.folder.mkdir(parents=True)
+    trainer.folder.path.mkdir(parents=True)
     start = [f"pretrain_weights={trainer.folder.save_best(trainer.model.state_dict())}"]
     Trainer(load_config(str(tiny_semi), start))
     assert "will label" not in log.text

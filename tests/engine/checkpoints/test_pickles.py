@@ -146,7 +146,7 @@ def test_damaged_files_give_one_error(tmp_path, protocol, share, changes):
 
 
 def test_every_opcode_is_real():
-    from ppdet.engine.checkpoints.pickles import OPCODES
+    from ppdet.utils.formats.unpickle import OPCODES
 
     assert len(set(OPCODES)) == len(OPCODES)
     assert set(OPCODES) <= {opcode.name for opcode in pickletools.opcodes}

@@ -70,7 +70,7 @@ def test_another_number_of_classes(tmp_path, model):
     path.write_bytes(pickle.dumps(state))
     report = load_weights(model, path, strict=False)
     assert report.mismatched == ["fcos_head.fcos_head_cls.weight"] and len(report.loaded) == len(state) - 1
-    with pytest.raises(CheckpointError, match=r"\[80, 32, 3, 3\] in the file, \[2, 32, 3, 3\] here"):
+    with pytest.raises(CheckpointError, match=r"\[80, 32, 3, 3\] in the file, \[2, 32, 3, 3\] in the model"):
         load_weights(model, path, strict=True)
 
 

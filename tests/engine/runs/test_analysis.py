@@ -15,12 +15,12 @@ from ppdet.engine.runs.analysis import (
     AnalysisError,
     Run,
     best_epoch,
-    checkpoints,
     draw_curves,
     evaluate_checkpoints,
     names_of,
     read_runs,
     table,
+    weights_by_epoch,
 )
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -99,13 +99,21 @@ def test_curves(finished, tmp_path):
 
 
 def test_checkpoints_by_epoch(finished, tmp_path):
-    found = {epoch: path.name for epoch, path in checkpoints(finished.folder, 12).items()}
+    found = {epoch: path.name for epoch, path in weights_by_epoch(finished.folder, 12).items()}
     assert found == {1: "0.pdparams", 2: "model_final.pdparams"}
     # Another program's folder has no manifests.
     for name in ("10", "2", "model_final", "best_model", "snapshot_7"):
         (tmp_path / f"{name}.pdparams").touch()
-    assert [(e, p.stem) for e, p in checkpoints(tmp_path, 24).items()] == [(3, "2"), (11, "10"), (24, "model_final")]
-    assert [(e, p.stem) for e, p in checkpoints(tmp_path, 3).items()] == [(3, "2"), (11, "10"), (12, "model_final")]
+    assert [(e, p.stem) for e, p in weights_by_epoch(tmp_path, 24).items()] == [
+        (3, "2"),
+        (11, "10"),
+        (24, "model_final"),
+    ]
+    assert [(e, p.stem) for e, p in weights_by_epoch(tmp_path, 3).items()] == [
+        (3, "2"),
+        (11, "10"),
+        (12, "model_final"),
+    ]
 
 
 def test_from_checkpoints(finished, tmp_path, log):
@@ -168,8 +176,10 @@ def test_options_that_need_each_other(finished, arguments, message):
 def test_nothing_to_analyse(finished, tmp_path):
     result = execute("tools/analyze.py", tmp_path / "none")
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == f"error: {tmp_path}/none: no such folder: expected that of a run, such as output/NAME\n"
-    with pytest.raises(AnalysisError, match=r"no history.jsonl with anything in it: .* --evaluate, and -c FILE"):
+    assert (
+        result.stderr == f"error: {tmp_path}/none: no such folder: expected the folder of a run, such as output/NAME\n"
+    )
+    with pytest.raises(AnalysisError, match=r"no history.jsonl, or nothing in it: .* --evaluate, and with -c FILE"):
         read_runs([tmp_path])
-    with pytest.raises(AnalysisError, match=r"no checkpoints there, neither <epoch>.pdparams nor model_final.pdparams"):
+    with pytest.raises(AnalysisError, match=r"no checkpoints, neither <epoch>.pdparams nor model_final.pdparams"):
         evaluate_checkpoints([load_config(str(finished.path))], [tmp_path])

@@ -10,7 +10,7 @@ import pytest
 from killing import damage
 from paddle import nn
 
-from ppdet.engine.checkpoints.manifest import TrainingState, check
+from ppdet.engine.checkpoints.manifest import TrainingState, read_verified
 from ppdet.engine.checkpoints.state import load_training, set_statistics, statistics
 from ppdet.engine.checkpoints.weights import CheckpointError, read_arrays
 from ppdet.engine.runs.run_folder import RunFolder
@@ -62,7 +62,7 @@ def test_state_comes_back_as_it_was(tmp_path):
     run = Run(tmp_path).begin()
     run.save("0", 4)
     assert run.load(tmp_path / "0") == state(4)
-    assert check(tmp_path / "0")[0].best_ap == 0.1 + 0.2
+    assert read_verified(tmp_path / "0").state.best_ap == 0.1 + 0.2
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_every_bit_of_a_manifest_counts(tmp_path):
         for bit in range(8):
             path.write_bytes(content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :])
             with pytest.raises(CheckpointError, match=r"0\.json: damaged"):
-                check(tmp_path / "0")
+                read_verified(tmp_path / "0")
 
 
 def test_a_damaged_checkpoint_does_not_push_out_whole_ones(tmp_path):
@@ -185,7 +185,7 @@ def test_damaged_run_file(tmp_path, log, how):
     Run(tmp_path).begin().save("0", 4)
     damage(tmp_path / "run.json", how, random.Random(1))
     assert newest(tmp_path) == "0"
-    assert "run.json is damaged: going by the checkpoint that was written last" in log.text
+    assert "run.json is damaged: the run of the checkpoint that was written last is taken" in log.text
     again = RunFolder(tmp_path, keep_every=1)
     again.begin(again.newest(), go_on=True)
     log.clear()
@@ -233,7 +233,7 @@ def test_only_a_runs_own_checkpoint_gets_another_state(tmp_path):
     run = Run(tmp_path).begin()
     run.folder.update_state("0", state(4, best_ap=0.9))
     run.folder.update_state("7", state(4, best_ap=0.9))
-    assert check(tmp_path / "0")[0].best_ap != 0.9 and not (tmp_path / "7.json").exists()
+    assert read_verified(tmp_path / "0").state.best_ap != 0.9 and not (tmp_path / "7.json").exists()
     run.save("0", 4)
     run.folder.update_state("0", state(4, best_ap=0.9))
     assert run.load(tmp_path / "0").best_ap == 0.9
@@ -241,8 +241,8 @@ def test_only_a_runs_own_checkpoint_gets_another_state(tmp_path):
 
 def test_weights_alone_do_not_resume(tmp_path):
     (tmp_path / "w.pdparams").write_bytes(b"x")
-    with pytest.raises(CheckpointError, match=r"w\.json: no such file: only a training run's own checkpoints resume"):
-        check(tmp_path / "w")
+    with pytest.raises(CheckpointError, match=r"w\.json: no such file: only checkpoints that a training run wrote"):
+        read_verified(tmp_path / "w")
 
 
 def test_averages_that_are_not_there(tmp_path):

@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_runs import contents, names, run, save, trainer
+from small_runs import contents, names, run, save, start_point
 
 from ppdet.core.workspace import load_config
 from ppdet.engine.checkpoints.manifest import read_sealed
-from ppdet.engine.runs.moved import next_name
-from ppdet.engine.runs.run_config import SHOWN, changes, start_weights
-from ppdet.engine.runs.run_start import RunError, announce, begun, require_no_other
+from ppdet.engine.runs.earlier_run import next_name
+from ppdet.engine.runs.run_config import MAX_CHANGES, changes
+from ppdet.engine.runs.run_start import RunError, begin_run, preview, require_no_other
 from ppdet.utils.disk.lock import LockedError, locked
 from ppdet.utils.process.stop import Stopped
 
@@ -30,7 +30,7 @@ def test_a_new_run_moves_the_earlier_one_aside_whole(here, log):
     second = run()
     assert contents("output/run.1") == before
     assert [r.getMessage() for r in log.records if "earlier" in r.getMessage()] == [
-        "output/run had an earlier run: it is output/run.1 now"
+        "output/run had an earlier run, which is now output/run.1"
     ]
     assert second.folder.id != first.folder.id and contents("output/run")["pictures/a.jpg"] == second.folder.id.encode()
     between = contents("output/run")
@@ -109,7 +109,7 @@ def test_the_last_checkpoint_goes_on_in_place(here):
     first = run()
     assert run(resume="output/run/1", saves=()).folder.id != first.folder.id
     assert names() == {"run"}
-    again = trainer(resume="auto")
+    again = start_point(resume="auto")
     assert again.resumed_from == Path("output/run/1"), "killed before its first checkpoint, it starts there once more"
 
 
@@ -119,7 +119,7 @@ def test_going_back_keeps_what_came_after(here, log, spelling):
     before = contents("output/run")
     log.clear()
     again = run("epoch=9", resume=spelling.format(here=here), saves=[("2", 13)])
-    assert f"output/run goes back to {again.resumed_from}: with all that came after, it is output/run.1 now" in log.text
+    assert f"output/run goes back to {again.resumed_from}: the whole earlier run is now output/run.1" in log.text
     assert "config.yml changes: epoch: 2, now 9" in log.text
     assert contents("output/run.1") == before
     after = contents("output/run")
@@ -134,11 +134,11 @@ def test_going_back_keeps_what_came_after(here, log, spelling):
 
 def test_going_back_takes_the_best_weights_along_if_they_are_of_then(here):
     run(saves=[("0", 4), ("1", 8)])
-    with begun(trainer(resume="output/run/0")):
+    with begin_run(start_point(resume="output/run/0")):
         assert not Path("output/run/best_model.pdparams").exists(), "an AP of 0.8 is not that of epoch 1"
     one = run(saves=[("0", 9)])
     save(one.folder, "1", 10, ap=0.9)
-    with begun(trainer(resume="output/run/0")):
+    with begin_run(start_point(resume="output/run/0")):
         assert Path("output/run/best_model.pdparams").read_text() == "best up to 9"
 
 
@@ -156,7 +156,7 @@ def test_overwrite_clears(here, log):
     Path("output/run/old.txt").write_text("")
     run(overwrite=True)
     assert names() == {"run"} and "old.txt" not in names("output/run")
-    assert "output/run had an earlier run: cleared" in log.text
+    assert "output/run: the earlier run was removed (--overwrite)" in log.text
 
 
 def test_overwrite_removes_no_folder_that_no_run_of_ours_made(here):
@@ -173,13 +173,13 @@ def test_weights_in_the_folder_are_found_where_they_went(here):
     moved = load_config("output/run/config.yml")["pretrain_weights"]
     assert moved == "output/run.1/best_model" and Path(f"{moved}.pdparams").is_file()
     # It is killed before its first checkpoint; the same command starts it once more.
-    again = trainer(option, resume="auto")
-    assert again.folder.id == second.folder.id and start_weights(again) == moved
-    with begun(again):
+    again = start_point(option, resume="auto")
+    assert again.folder.id == second.folder.id and again.start_weights() == moved
+    with begin_run(again):
         assert load_config("output/run/config.yml")["pretrain_weights"] == moved
-    elsewhere = trainer("pretrain_weights=elsewhere", resume="auto")
-    assert start_weights(elsewhere) == "elsewhere"
-    with begun(elsewhere):
+    elsewhere = start_point("pretrain_weights=elsewhere", resume="auto")
+    assert elsewhere.start_weights() == "elsewhere"
+    with begin_run(elsewhere):
         assert load_config("output/run/config.yml")["pretrain_weights"] == "elsewhere"
     run()
     with pytest.raises(RunError, match="pretrain_weights: best_model is in the folder that --overwrite clears"):
@@ -223,7 +223,7 @@ def test_what_changes_when_a_run_goes_on_is_told(here, log):
     assert line in log.text and line in Path("output/run/train.log").read_text()
     Path("output/run/config.yml").write_text("a: [")
     run(resume="auto")
-    assert "output/run/config.yml was damaged, and is written anew: output/run/config.yml:1:5: YAML" in log.text
+    assert "output/run/config.yml was damaged, and is written again: output/run/config.yml:1:5: YAML" in log.text
     assert load_config("output/run/config.yml").name == "run"
 
 
@@ -233,8 +233,8 @@ def test_changes():
         "c.d: None, now unset",
         "e.0.f: unset, now 0",
     ]
-    many = changes({"0": 0}, {"0": 0} | {str(number): number for number in range(SHOWN + 4)})
-    assert many[-2:] == [f"{SHOWN}: unset, now {SHOWN}", "3 more"] and len(many) == SHOWN + 1
+    many = changes({"0": 0}, {"0": 0} | {str(number): number for number in range(MAX_CHANGES + 4)})
+    assert many[-2:] == [f"{MAX_CHANGES}: unset, now {MAX_CHANGES}", "3 more"] and len(many) == MAX_CHANGES + 1
 
 
 def test_the_last_checkpoint_keeps_its_weights_when_the_run_goes_on(here):
@@ -258,20 +258,20 @@ def test_a_command_in_the_folder_itself(here, monkeypatch):
 
 
 def test_train_log(here, capsys):
-    with begun(trainer("run_name=other")):
+    with begin_run(start_point("run_name=other")):
         pass
     logging.getLogger("ppdet").warning("before the folder existed")
-    with pytest.raises(ZeroDivisionError), begun(trainer()):
+    with pytest.raises(ZeroDivisionError), begin_run(start_point()):
         logging.getLogger("ppdet.a").info("first")
         raise ZeroDivisionError("a defect")
-    with pytest.raises(RunError), begun(trainer(resume="auto")):
+    with pytest.raises(RunError), begin_run(start_point(resume="auto")):
         raise RunError("a\nmistake")
-    with pytest.raises(KeyboardInterrupt), begun(trainer(resume="auto")):
+    with pytest.raises(KeyboardInterrupt), begin_run(start_point(resume="auto")):
         raise KeyboardInterrupt
-    with pytest.raises(Stopped), begun(trainer(resume="auto")):
+    with pytest.raises(Stopped), begin_run(start_point(resume="auto")):
         raise Stopped(15)
     run()
-    with begun(trainer(resume="output/run/1")):
+    with begin_run(start_point(resume="output/run/1")):
         logging.getLogger("ppdet.a").info("last")
     text = Path("output/run/train.log").read_text()
     command = re.escape(shlex.join(sys.argv))
@@ -329,7 +329,7 @@ def test_another_process_is_told_apart(here):
 
 
 def test_the_lock_is_held_while_a_run_trains(here):
-    with begun(trainer()), pytest.raises(LockedError):
+    with begin_run(start_point()), pytest.raises(LockedError):
         locked(Path("output/.run.lock"), what="", advice="").__enter__()
 
 
@@ -369,24 +369,25 @@ def test_data_in_the_folder_stays_where_it_is(here):
     assert names() == {"run"}
 
 
-def test_a_linked_folder(here):
-    Path("disk/run").mkdir(parents=True)
+def test_a_link_means_the_folder_that_it_leads_to(here):
+    """Whether that exists or not: new runs stay on the disk that the user chose."""
+    Path("disk").mkdir()
     Path("output").mkdir()
     Path("output/run").symlink_to(here / "disk" / "run")
     run()
     before = contents("disk/run")
     run()
-    assert contents("output/run.1") == before == contents("disk/run")
-    assert not Path("output/run").is_symlink()
+    assert Path("output/run").is_symlink() and names() == {"run"} and names("disk") == {"run", "run.1"}
+    assert contents("disk/run.1") == before != contents("output/run")
 
 
 def test_what_a_dry_run_says(here):
-    assert announce(trainer()) == "keeps what is there"
+    assert preview(start_point()) == "keeps what is there"
     run()
     before = contents("output")
-    assert announce(trainer()) == "moves the earlier run to output/run.1"
-    assert announce(trainer(overwrite=True)) == "clears the earlier run"
-    assert announce(trainer(resume="auto")) == "keeps what is there"
+    assert preview(start_point()) == "moves the earlier run to output/run.1"
+    assert preview(start_point(overwrite=True)) == "clears the earlier run"
+    assert preview(start_point(resume="auto")) == "keeps what is there"
     assert contents("output") == before
 
 

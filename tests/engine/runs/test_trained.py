@@ -85,7 +85,7 @@ def test_the_newest_whole_checkpoint_else(project, log):
 def test_no_weights_yet(project):
     for path in Path("output/run").glob("*.pdparams"):
         path.unlink()
-    with pytest.raises(RunError, match=r"^output/run has no weights yet: neither best_model, nor model_final, nor a"):
+    with pytest.raises(RunError, match=r"^output/run has no weights yet: neither best_model, nor model_final, nor an"):
         given("output/run")
     assert given("output/run", with_weights=False)["weights"] is None
     assert given("output/run", "weights=elsewhere")["weights"] == "elsewhere"
@@ -103,9 +103,9 @@ def test_a_checkpoint_of_a_run(project, name):
     [
         ("output/rum", r"^output/rum: no such run: expected its folder, .*; did you mean 'run'\?$"),
         ("nowhere/run", r"^nowhere/run: no such run: expected its folder, such as output/NAME, or a check"),
-        ("output", r"^output has no config\.yml, as runs have: it holds the runs run: name one$"),
-        ("data", r"^data has no config\.yml, as runs have: name a YAML file with -c$"),
-        ("run.yml", r"^run\.yml: a run's folder is expected here; a YAML file is named by -c$"),
+        ("output", r"^output is not the folder of a run: it has no config\.yml: name one of the runs in it: run$"),
+        ("data", r"^data is not the folder of a run: it has no config\.yml: name a YAML file with -c$"),
+        ("run.yml", r"^run\.yml: expected the folder of a run; name a YAML file with -c$"),
         ("output/run/train.log", "^output/run/train.log: no such run"),
         ("", "no config"),
     ],
@@ -218,10 +218,10 @@ def test_a_forgotten_override_is_told(project, log):
     assert warned(log) is None
     text = warned(log, weights="output/large/best_model")
     assert text == (
-        "run.yml is not what these weights were trained with, and they will detect otherwise: "
+        "run.yml differs from the configuration that these weights were trained with, so they detect something else: "
         "FCOSHead.num_classes: 2 here, 3 there; "
-        "EvalReader.sample_transforms.Resize.target_size: [96, 128] here, [320, 320] there; output/large "
-        "in place of -c and weights takes the run's own settings"
+        "EvalReader.sample_transforms.Resize.target_size: [96, 128] here, [320, 320] there; name the run, "
+        "output/large, instead of -c and weights to use its own settings"
     )
     again = warned(log, f"EvalReader.{size}", "num_classes=3", weights="output/large/best_model.pdparams")
     assert again is None, "typed once more"
@@ -234,9 +234,10 @@ def test_weights_of_another_run_are_compared_with_the_run_that_is_named(project,
     assert not [record for record in log.records if record.levelname == "WARNING"]
     given("output/run", "weights=output/large/model_final")
     assert [record.getMessage() for record in log.records if record.levelname == "WARNING"] == [
-        "output/run/config.yml is not what these weights were trained with, and they will detect otherwise: "
-        "EvalReader.sample_transforms.Resize.target_size: [96, 128] here, [320, 320] there; output/large in place of "
-        "output/run and weights takes the run's own settings"
+        "output/run/config.yml differs from the configuration that these weights were trained with, so they detect "
+        "something else: "
+        "EvalReader.sample_transforms.Resize.target_size: [96, 128] here, [320, 320] there; name the run, "
+        "output/large, instead of output/run and weights to use its own settings"
     ]
 
 
@@ -300,7 +301,9 @@ def test_many_differences_are_cut(project, log):
     options += ["ResNet={depth: 50, variant: d, num_stages: 4, return_idx: [1, 2, 3], std_senet: true, groups: 2}"]
     options += ["FPN={out_channel: 8, extra_stage: 2}", "FCOSFeat.feat_out=8", "FCOSHead.num_shift=0"]
     text = warned(log, *options)
-    assert text.count(" here, ") == 13 and re.search(r"; \d more: others here, others there; output/run in place", text)
+    assert text.count(" here, ") == 13 and re.search(
+        r"; \d more: others here, others there; name the run, output/run, instead", text
+    )
 
 
 def test_folders_to_analyse(project, log):

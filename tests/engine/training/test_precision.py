@@ -51,9 +51,9 @@ def as_in_float16(gradient):
 
 
 def precision_state(prefix):
-    from ppdet.engine.checkpoints.manifest import check
+    from ppdet.engine.checkpoints.manifest import read_verified
 
-    return check(prefix)[0].loss_scale
+    return read_verified(prefix).state.loss_scale
 
 
 @pytest.mark.parametrize("waits", [True, False])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ppdet.core.workspace import load_config
-from ppdet.engine.checkpoints.manifest import check
+from ppdet.engine.checkpoints.manifest import read_verified
 from ppdet.engine.checkpoints.weights import read_arrays
 from ppdet.engine.hooks import Hook
 from ppdet.engine.hooks.history import HISTORY, read_history
@@ -81,7 +81,7 @@ def test_ends_within_an_epoch(tiny, log):
     assert trainer.iteration == 6 and hook.rates == pytest.approx(RATES)
     assert hook.reports == [1, 4, 5, 6], "the first and the last step of each epoch"
     assert {path.stem for path in trainer.output.glob("*.pdopt")} == {"0", "model_final"}
-    state, _ = check(trainer.output / "model_final")
+    state = read_verified(trainer.output / "model_final").state
     assert (state.epoch, state.images, state.iteration, state.steps_per_epoch, state.evaluated) == (2, 0, 6, 4, True)
     assert [epoch for epoch, _ in trainer.history] == [1, 2]
     lines = [
@@ -104,12 +104,12 @@ def test_workers_read_no_further_and_go_on(tiny, tmp_path):
 
 @pytest.mark.parametrize("kill_at", [3, 5])
 def test_a_killed_run_ends_as_if_nothing_had_happened(tiny, tmp_path, kill_at):
-    whole, begun, rest = Steps(), Steps(kill_at), Steps()
+    whole, begin_run, rest = Steps(), Steps(kill_at), Steps()
     unbroken = run(tiny, f"save_dir={tmp_path}/whole", "snapshot_iters=1", hook=whole, evaluate=True)
     with pytest.raises(KeyboardInterrupt):
-        run(tiny, "snapshot_iters=1", hook=begun, evaluate=True)
+        run(tiny, "snapshot_iters=1", hook=begin_run, evaluate=True)
     again = run(tiny, "snapshot_iters=1", hook=rest, evaluate=True, resume="auto")
-    assert begun.images + rest.images == whole.images and begun.rates + rest.rates == pytest.approx(RATES)
+    assert begin_run.images + rest.images == whole.images and begin_run.rates + rest.rates == pytest.approx(RATES)
     assert again.history == unbroken.history
     assert_same_weights(unbroken, again)
 
@@ -135,20 +135,20 @@ def test_a_pending_last_evaluation_is_made_up(tiny):
         first.train()
     again = run(tiny, "snapshot_epoch=2", evaluate=True, resume="auto")
     assert [epoch for epoch, _ in again.history] == [2]
-    state, _ = check(again.output / "model_final")
+    state = read_verified(again.output / "model_final").state
     assert (state.epoch, state.iteration, state.evaluated) == (2, 6, True)
 
 
 @pytest.mark.parametrize(("more", "steps"), [(["max_iters=7"], 7), (["max_iters=null", "epoch=3"], 12)])
 def test_a_finished_run_goes_on_where_it_was_cut(tiny, tmp_path, more, steps):
     """For more iterations: the rest of the epoch comes first."""
-    whole, begun, rest = Steps(), Steps(), Steps()
+    whole, begin_run, rest = Steps(), Steps(), Steps()
     unbroken = run(tiny, f"save_dir={tmp_path}/whole", *more, hook=whole)
-    run(tiny, hook=begun)
+    run(tiny, hook=begin_run)
     again = run(tiny, *more, hook=rest, resume="auto")
     assert again.resumed_from.name == "model_final" and again.iteration == steps
-    assert begun.images + rest.images == whole.images and len(whole.images) == steps
-    assert begun.rates + rest.rates == pytest.approx(whole.rates)
+    assert begin_run.images + rest.images == whole.images and len(whole.images) == steps
+    assert begin_run.rates + rest.rates == pytest.approx(whole.rates)
     assert_same_weights(unbroken, again)
 
 
