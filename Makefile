@@ -1,54 +1,44 @@
-# make quickstart: set up, train a small detector on generated images, evaluate, export and run it (6 minutes).
+# Nothing in here is needed to use the project: the command `ppdet` does everything.
+#
+# make quickstart: set up, then `ppdet quickstart`: train, export, run and evaluate a small detector (6 minutes).
 # make test:       set up and run the tests (10 minutes on two processors).
-# make soak:       kill training runs at random moments and compare what they end with (6 minutes).
+# make types:      check the types of ppdet/ with mypy (a minute).
+# make lint:       check formatting and style.
+# make wheel-check: build the wheel, install it into an empty environment outside the checkout, and try its commands
+#                  (2 minutes).
+# make soak:       kill training runs at random moments and compare their results with an undisturbed run (6 minutes).
 # make soak-batch: kill workers and whole batch jobs over 5,000 images; needs MODEL=, an export, and BCCD's images.
-# make mutants:    put small mistakes into the code, one at a time: do the tests notice? BUDGET=300 mutants, MINUTES=60,
-#                  ROOMS="nms data"; goes on where it was stopped (CONTRIBUTING.md).
-# make gpu-check:  check training, evaluation, export and engines on a GPU, or another device, beside the CPU (10 minutes
-#                  on one card); needs a Paddle for it in .venv, or VENV=, first (docs/GPU.md); ONLY="nms operators".
-# make gpu-wheel:  what a GPU build of Paddle 2.6 says without a GPU: kernels, names, tests of device code (4 minutes, and
-#                  760 MB to download the first time; Linux on x86-64, Python 3.9 to 3.12).
-# make parity:     detectors of other code bases in PyTorch beside ours (Python 3.10 to 3.12; a minute, after make test).
-# make processors: training, export and inference as on processors without AVX-512, and on very old ones (4 minutes).
-# make lint:       formatting and lint.
-# make zoo:        check that docs/MODEL_ZOO.md is what configs/zoo.yml and the code give (a minute).
-# make benchmark:  time every stage beside its limit (10 minutes); tables and output/benchmarks/*.json.
-# make denseteacher-bccd: what unlabelled images bring, on BCCD, three splits (two hours); needs its images.
-# make benchmark-peer: the training step beside the same network in PyTorch (Python 3.10 to 3.12; 13 minutes).
+# make mutants:    make small mistakes in the code, one at a time, and count those that no test notices; BUDGET=300
+#                  mutants, MINUTES=60, ROOMS="nms data"; continues where it was stopped (CONTRIBUTING.md).
+# make gpu-check:  `ppdet check-device`: test a GPU, or another device, beside the CPU (10 minutes on one card); first
+#                  install a Paddle for it in .venv, or in VENV= (docs/GPU.md); ONLY="nms operators".
+# make gpu-wheel:  test the GPU build of Paddle 2.6 as far as possible without a GPU: kernels, names, device code (4
+#                  minutes, and 760 MB to download the first time; Linux on x86-64, Python 3.10 to 3.12).
+# make parity:     compare with detectors of other code bases in PyTorch (Python 3.10 to 3.12; a minute, after make test).
+# make processors: train, export and detect as on processors without AVX-512, and on very old ones (4 minutes).
+# make zoo:        check that docs/MODEL_ZOO.md agrees with configs/zoo.yml and the code (a minute).
+# make benchmark:  measure every stage beside its limit (10 minutes); tables and output/benchmarks/*.json.
+# make denseteacher-bccd: measure what unlabelled images bring, on BCCD, three splits (two hours); needs its images.
+# make benchmark-peer: measure the training step beside the same network in PyTorch (Python 3.10 to 3.12; 13 minutes).
 
 PYTHON ?= python3
 VENV ?= .venv
 PEER := .venv-peer
 GPU_WHEEL := .venv-gpu-wheel
+WHEEL := .venv-wheel
 BIN := $(VENV)/bin
-SHAPES := configs/fcos/fcos_r18_fpn_shapes.yml
-RUN := fcos_r18_fpn_shapes
 
-.PHONY: quickstart test gpu-check gpu-wheel processors parity soak soak-batch lint zoo benchmark benchmark-peer denseteacher-bccd clean
+.PHONY: quickstart test types lint wheel-check soak soak-batch mutants gpu-check gpu-wheel parity processors zoo benchmark \
+  denseteacher-bccd benchmark-peer clean
 
 quickstart: $(VENV)/.installed
-	@$(BIN)/python dataset/shapes/generate.py
-	@$(BIN)/python tools/train.py -c $(SHAPES)
-	@$(BIN)/python tools/export_model.py output/$(RUN)
-	@$(BIN)/python deploy/python/infer.py --model_dir output_inference/$(RUN) \
-	    --image_dir dataset/shapes/data/images/val --threshold 0.4 --output_dir output/$(RUN)/pictures \
-	    --save_results
-	@$(BIN)/python tools/eval.py output/$(RUN) --classwise
-	@echo
-	@echo "Pictures of detections:  output/$(RUN)/pictures"
-	@echo "Picture of a batch:      output/$(RUN)/train_batch.jpg"
-	@echo "Weights, exported model: output/$(RUN)/model_final.pdparams, output_inference/$(RUN)"
-	@echo "Next:"
-	@echo "  source $(BIN)/activate"
-	@echo "  python deploy/python/infer.py --model_dir output_inference/$(RUN) --image_file YOUR.jpg"
-	@echo "  python tools/config.py -c $(SHAPES)      # every value, and where it comes from"
-	@echo "  dataset/README.md                        # train on your own images"
+	@$(BIN)/python -m ppdet quickstart
 
 # As many processes as there are processors, up to 8; each takes 1 to 3 GiB of memory.
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
-# oneDNN then takes no instructions beyond these, as if the processor had no others.
+# oneDNN then uses no instructions beyond these, as if the processor had no others.
 processors: $(VENV)/.installed-dev
 	for instructions in AVX2 SSE41; do ONEDNN_MAX_CPU_ISA=$$instructions $(BIN)/python -m pytest -n logical \
 	    --maxprocesses 8 --dist worksteal tests/modeling/cpu tests/end_to_end/test_processors.py || exit 1; done
@@ -59,7 +49,7 @@ MINUTES ?= 60
 mutants: $(VENV)/.installed-mutants
 	$(BIN)/python tests/mutants/run.py --budget $(BUDGET) --minutes $(MINUTES) $(if $(ROOMS),--rooms $(ROOMS))
 
-# What it installs is not used for anything else.
+# Its environment serves for nothing else.
 GPU_BUILD := paddlepaddle-gpu==2.6.2
 DEVICE_TESTS := tests/test_paddle_names.py tests/optimizer tests/data/loading/test_to_device.py \
   $(addprefix tests/utils/,test_device.py process/test_fork.py test_iteration.py) \
@@ -79,7 +69,7 @@ soak: $(VENV)/.installed-dev
 	$(BIN)/python tests/soak/run.py
 
 gpu-check: $(VENV)/.installed
-	@$(BIN)/python tools/check_device.py $(if $(ONLY),--only $(ONLY))
+	@$(BIN)/python -m ppdet check-device $(if $(ONLY),--only $(ONLY))
 
 MODEL ?= output_inference/fcos_r18vd_fpn_bccd
 
@@ -99,9 +89,19 @@ benchmark: $(VENV)/.installed
 	    --json output/benchmarks/r18vd_$$dtype.json || exit 1; done
 	@echo; echo "Tables as JSON: output/benchmarks"
 
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# The working directory is outside the checkout, so that nothing but the installed wheel is found.
+wheel-check:
+	@rm -rf $(WHEEL) build
+	$(PYTHON) -m venv $(WHEEL)
+	$(WHEEL)/bin/pip install --disable-pip-version-check -q '.[cpu]'
+	$(PYTHON) tests/wheel_check.py $(abspath $(WHEEL)/bin/ppdet)
 
 zoo: $(VENV)/.installed
 	$(BIN)/python tools/model_zoo.py --check
@@ -113,14 +113,14 @@ benchmark-peer: $(VENV)/.installed $(PEER)/.installed
 	@$(BIN)/python benchmarks/peer/run.py
 
 clean:
-	rm -rf $(VENV) $(PEER) $(GPU_WHEEL) output output_inference log dataset/shapes/data
+	rm -rf $(VENV) $(PEER) $(GPU_WHEEL) $(WHEEL) build output output_inference log dataset/shapes/data
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
-	  sys.exit(0 if (3, 9) <= v <= (3, 12) else "Python %d.%d: 3.9 to 3.12 is needed: make PYTHON=python3.11" % v)'
+	  sys.exit(0 if (3, 10) <= v <= (3, 13) else "Python %d.%d: 3.10 to 3.13 is needed: make PYTHON=python3.11" % v)'
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-# A user's own build of Paddle (for GPUs, say) stays, and 2.6 gets the older libraries that it was built for.
+# A build of Paddle that the user has installed (for GPUs, say) is kept, and 2.6 gets the older libraries that it needs.
 OWN := import importlib.metadata as m, re; \
   names = {re.sub("[-_.]+", "-", d.metadata["Name"] or "").lower(): d.version for d in m.distributions()}; \
   print(*(names[n] for n in ("paddlepaddle-gpu", "paddlepaddle-xpu", "paddlepaddle-dcu") if n in names))
@@ -143,7 +143,7 @@ $(VENV)/.installed-dev: pyproject.toml requirements.txt | $(BIN)/python
 $(VENV)/.installed-mutants: pyproject.toml requirements.txt | $(BIN)/python
 	$(call install,[dev$(comma)mutants],$(comma)dev$(comma)mutants)
 
-# PyTorch never enters the project's own environment. Its index has builds without CUDA, which pip prefers to PyPI's.
+# PyTorch is never installed into the project's own environment. pip prefers the builds without CUDA of PyTorch's index.
 $(PEER)/.installed: Makefile
 	$(PYTHON) -m venv $(PEER) || { rm -rf $(PEER); exit 1; }
 	$(PEER)/bin/pip install --disable-pip-version-check -q --retries 1 \
@@ -153,8 +153,8 @@ $(PEER)/.installed: Makefile
 $(GPU_WHEEL)/.installed: Makefile requirements.txt
 	@$(PYTHON) -c 'import platform, sys; v = sys.version_info[:2]; \
 	  here = "Python %d.%d on %s %s" % (*v, platform.system(), platform.machine()); \
-	  sys.exit(0 if (3, 9) <= v <= (3, 12) and platform.system() == "Linux" and platform.machine() == "x86_64" \
-	    else "make gpu-wheel: $(GPU_BUILD) is for Python 3.9 to 3.12 on Linux x86_64, this is %s" % here)'
+	  sys.exit(0 if (3, 10) <= v <= (3, 12) and platform.system() == "Linux" and platform.machine() == "x86_64" \
+	    else "make gpu-wheel: $(GPU_BUILD) is for Python 3.10 to 3.12 on Linux x86_64, this is %s" % here)'
 	@test -x $(GPU_WHEEL)/bin/python || $(PYTHON) -m venv $(GPU_WHEEL) || { rm -rf $(GPU_WHEEL); exit 1; }
 	@$(GPU_WHEEL)/bin/pip install --disable-pip-version-check -q --retries 1 '$(GPU_BUILD)' 'numpy<2' \
 	    'opencv-python-headless<4.12' setuptools 'pytest>=7.4' -r requirements.txt \

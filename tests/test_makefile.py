@@ -84,7 +84,7 @@ def test_the_build_for_gpus_needs_its_python(tmp_path):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     command = ["make", "-s", f"{tmp_path}/.installed", f"GPU_WHEEL={tmp_path}", f"PYTHON={tmp_path}/python"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode and "is for Python 3.9 to 3.12 on Linux x86_64, this is Python 3.13" in done.stderr
+    assert done.returncode and "is for Python 3.10 to 3.12 on Linux x86_64, this is Python 3.13" in done.stderr
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="there is no make")

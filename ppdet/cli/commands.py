@@ -24,6 +24,9 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "quickstart": Command(
+        "ppdet.cli.quickstart", "train, export, run and evaluate a small detector on generated images (6 minutes)"
+    ),
     "train": Command(
         "ppdet.cli.train", "train a detector", "; -r auto continues the training run from its last checkpoint"
     ),
@@ -44,6 +47,7 @@ COMMANDS = {
     "convert": Command("ppdet.cli.convert", "convert weights of MMDetection, torchvision, FCOS_PLUS or detectron2"),
     "from-json": Command("ppdet.cli.from_json", 'convert a train.json of "FCOS in Pytorch" to a configuration'),
     "semi-split": Command("ppdet.cli.semi_split", "split annotations for semi-supervised training"),
+    "doctor": Command("ppdet.cli.doctor", "check this machine and installation, and say what is slow or missing"),
     "check-device": Command(
         "ppdet.acceptance.command",
         "test training and inference on a GPU, or another device, beside the CPU (10 minutes)",

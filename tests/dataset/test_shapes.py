@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import subprocess
 import sys
@@ -6,24 +5,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
+
+from ppdet.data import shapes
 
 SCRIPT = Path(__file__).parents[2] / "dataset" / "shapes" / "generate.py"
-
-
-@pytest.fixture(scope="module")
-def shapes():
-    spec = importlib.util.spec_from_file_location("shapes_generate", SCRIPT)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def read_files(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_same_seed_same_files_other_seed_other_files(shapes, tmp_path):
+def test_same_seed_same_files_other_seed_other_files(tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         shapes.generate(tmp_path / name, train=12, val=4, seed=seed)
     first, second, other = (read_files(tmp_path / name) for name in "abc")
@@ -32,7 +24,7 @@ def test_same_seed_same_files_other_seed_other_files(shapes, tmp_path):
     assert not any(first[name] == other[name] for name in first)
 
 
-def test_a_longer_data_set_starts_with_a_shorter_one(shapes, tmp_path):
+def test_a_longer_data_set_starts_with_a_shorter_one(tmp_path):
     shapes.generate(tmp_path / "short", train=3, val=1)
     shapes.generate(tmp_path / "long", train=6, val=2)
     short, long = read_files(tmp_path / "short"), read_files(tmp_path / "long")
@@ -40,7 +32,7 @@ def test_a_longer_data_set_starts_with_a_shorter_one(shapes, tmp_path):
     assert len(pictures) == 4 and all(short[name] == long[name] for name in pictures)
 
 
-def test_second_run_does_nothing_and_a_damaged_or_other_set_is_written_again(shapes, tmp_path):
+def test_second_run_does_nothing_and_a_damaged_or_other_set_is_written_again(tmp_path):
     assert shapes.generate(tmp_path, train=5, val=2) is not None
     before = read_files(tmp_path)
     times = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
@@ -56,7 +48,7 @@ def test_second_run_does_nothing_and_a_damaged_or_other_set_is_written_again(sha
     assert len(list((tmp_path / "images" / "train").iterdir())) == 3, "no images of the longer set are left"
 
 
-def test_boxes_lie_in_their_images_and_ids_are_those_of_coco(shapes, tmp_path):
+def test_boxes_lie_in_their_images_and_ids_are_those_of_coco(tmp_path):
     shapes.generate(tmp_path, train=60, val=10)
     for split in ("train", "val"):
         content = json.loads((tmp_path / "annotations" / f"{split}.json").read_text())
@@ -74,7 +66,7 @@ def test_boxes_lie_in_their_images_and_ids_are_those_of_coco(shapes, tmp_path):
             assert annotation["image_id"] in sizes and annotation["category_id"] in (1, 2, 3, 4)
 
 
-def test_box_is_the_tight_hull_of_the_pixels(shapes, monkeypatch):
+def test_box_is_the_tight_hull_of_the_pixels(monkeypatch):
     def paint_white(rng, image, mask):
         image[mask > 127] = 255
 
@@ -91,7 +83,7 @@ def test_box_is_the_tight_hull_of_the_pixels(shapes, monkeypatch):
     assert checked > 5
 
 
-def test_hard_cases_are_what_they_say(shapes):
+def test_hard_cases_are_what_they_say():
     def scenes(case):
         return [shapes.draw_scene(np.random.default_rng([9, n]), 128, case)[1] for n in range(30)]
 
@@ -106,7 +98,7 @@ def test_hard_cases_are_what_they_say(shapes):
     assert sides[len(sides) // 20] >= 20 and sides[-1] <= 112
 
 
-def test_the_quick_start_has_every_class_and_every_hard_case(shapes, tmp_path):
+def test_the_quick_start_has_every_class_and_every_hard_case(tmp_path):
     summary = shapes.generate(tmp_path)
     for split, images in (("train", 600), ("val", 100)):
         counts = summary[split]
