@@ -182,9 +182,9 @@ def cache() -> Iterator[Finding]:
 
 
 def workers() -> Iterator[Finding]:
-    from ppdet.utils.process.start import process_context
+    from ppdet.utils.process.cpu import can_fork
 
-    yield Finding("data workers", "ok", f"start by {process_context().get_start_method()}")
+    yield Finding("data workers", "ok", f"start by {'fork' if can_fork() else 'spawn'}")
 
 
 def extras() -> Iterator[Finding]:
@@ -211,8 +211,8 @@ def one_line(error: BaseException) -> str:
 CHECKS = (python, libraries, paddle_itself, devices, processor, memory, disk, cache, workers, extras)
 
 
-def examine(checks: Sequence[Callable[[], Iterator[Finding]]] = CHECKS) -> list[Finding]:
-    """Return the findings of all checks. A check that fails is a finding, too."""
+def examine(checks: Sequence[Callable[[], Iterator[Finding]]]) -> list[Finding]:
+    """Return the findings of these checks. A check that fails is a finding, too."""
     findings: list[Finding] = []
     for check in checks:
         try:
@@ -231,7 +231,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
-        findings = examine()
+        findings = examine(CHECKS)
         if arguments.json:
             print(json.dumps([finding._asdict() for finding in findings], indent=2))
         else:
