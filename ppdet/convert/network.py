@@ -8,14 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-# (blocks of res2 to res5, bottlenecks or not) -> depth
-DEPTHS = {
-    ((2, 2, 2, 2), False): 18,
-    ((3, 4, 6, 3), False): 34,
-    ((3, 4, 6, 3), True): 50,
-    ((3, 4, 23, 3), True): 101,
-    ((3, 8, 36, 3), True): 152,
-}
+from ppdet.utils.resnet import DEPTHS, block_name
+
 NORM = ("weight", "bias", "_mean", "_variance")
 AFFINE = ("weight", "bias")
 CLASS_WEIGHT = "fcos_head.fcos_head_cls.weight"
@@ -45,7 +39,7 @@ class Network(NamedTuple):
     @property
     def depth(self) -> int | None:
         """18 to 152; None where stages are missing or of other lengths."""
-        return DEPTHS.get((self.blocks, self.bottleneck))
+        return next((depth for depth, kind in DEPTHS.items() if kind == (self.blocks, self.bottleneck)), None)
 
     @property
     def backbone_settings(self) -> str:
@@ -102,7 +96,7 @@ def publish(name: str, network: Network) -> str:
         stage, index, rest = int(block[1]), int(block[2]), block[3]
         # Where a block has stride 2, its pooling comes before a layer of its own.
         rest = rest.replace("pooled.", "short." if stage == 2 else "short.conv.")
-        return f"backbone.res{stage}.{block_name(network, stage, index)}.{rest}"
+        return f"backbone.res{stage}.{block_name(network.blocks, stage, index)}.{rest}"
     if tower:
         kind, index, rest = tower[1], int(tower[2]), tower[3]
         if index in network.deformable_layers and rest in ("conv.weight", "conv.bias"):
@@ -114,13 +108,6 @@ def publish(name: str, network: Network) -> str:
             part = part.replace("conv1.", "conv1_3.", 1)  # in timm it is named as if it were the only one
         return "backbone.conv1." + ("res_" if network.groups > 1 else "") + part
     return name
-
-
-def block_name(network: Network, stage: int, index: int) -> str:
-    """res4a, res4b, …; in a long res4, res4a, res4b1, res4b2, …."""
-    if stage == 4 and network.blocks[2:3] > (6,):
-        return f"res{stage}a" if index == 0 else f"res{stage}b{index}"
-    return f"res{stage}{chr(ord('a') + index)}"
 
 
 def numbered_names(network: Network) -> Iterator[str]:

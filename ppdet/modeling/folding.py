@@ -1,4 +1,4 @@
-"""Batch norms that only multiply by and add constants now, and what these constants are."""
+"""Folding of batch norms with stored statistics: such a norm multiplies each channel by a constant and adds another."""
 
 import threading
 from collections import defaultdict
@@ -12,7 +12,7 @@ from ppdet.modeling.mixed import Float32, convolved_type
 
 
 def is_constant(norm: nn.Layer) -> bool:
-    """Whether a batch norm only multiplies and adds constants now: stored statistics, nothing to train."""
+    """Whether a layer is a batch norm that uses its stored statistics and needs no gradients at the moment."""
     if not isinstance(norm, (nn.BatchNorm2D, nn.SyncBatchNorm)) or not paddle.in_dynamic_mode():
         return False
     if norm.training and not norm._use_global_stats:
@@ -22,16 +22,16 @@ def is_constant(norm: nn.Layer) -> bool:
 
 @paddle.no_grad()
 def scale_and_shift(norm: nn.BatchNorm2D) -> tuple[Tensor, Tensor]:
-    """What a batch norm with its stored statistics multiplies by and adds, (C,) float32 each."""
+    """The constants with which norm(x) = x * scale + shift for stored statistics, (C,) float32 each."""
     with Float32():
         scale = norm.weight / (norm._variance + norm._epsilon).sqrt()
         return scale, norm.bias - norm._mean * scale
 
 
 class Fold(NamedTuple):
-    """What a norm multiplies by and adds: scale float32, shift of `dtype`, see `convolved_type`.
+    """The constants of a norm: scale float32, shift of type `dtype`, see `convolved_type`.
 
-    The norm is in it so that no other can get its id.
+    `norm` is stored so that no other object can get its id while the fold exists.
     """
 
     norm: nn.Layer
@@ -41,7 +41,7 @@ class Fold(NamedTuple):
 
 
 class ScaledWeight(NamedTuple):
-    """A convolution's weight times a norm's scale, of `dtype`; both are in it so that no others can get their ids."""
+    """A convolution's weight times a norm's scale, of type `dtype`; weight and scale are stored as in `Fold`."""
 
     weight: Tensor
     scale: Tensor
@@ -50,7 +50,7 @@ class ScaledWeight(NamedTuple):
 
 
 class _State(threading.local):
-    """What the outermost `UnchangedNorms` of this thread keeps, by the id of the norm or the weight it is of."""
+    """What the outermost `UnchangedNorms` of this thread keeps, by the id of the norm or of the weight."""
 
     folds: dict[int, Fold] | None = None
     weights: dict[int, ScaledWeight] | None = None
@@ -60,18 +60,18 @@ _state = _State()
 
 
 class UnchangedNorms:
-    """Weights and statistics do not change within, so that constant norms are folded once.
+    """A context in which weights and statistics do not change, so that constant norms are folded only once.
 
-    Nothing outlives the outermost of these contexts in a thread, which is a model's forward pass or, for those who run
-    a model many times, an evaluation: nothing tells that a tensor was changed. `set_value` moves neither its version
-    nor its address, and an in-place kernel on a buffer that several tensors share moves no version of theirs.
+    Folds end with the outermost context of a thread: a forward pass, or a whole evaluation that runs the model many
+    times. They cannot be kept longer, since a changed tensor is not recognisable: `set_value` changes neither its
+    version nor its address, and in-place kernels on a buffer that several tensors share do not change their versions.
 
-    A class, not a decorated function, since Paddle's recording of static graphs goes through it and complains of those.
+    It is a class instead of a generator, since Paddle's recording of static graphs rejects those.
 
     Args:
-        model: its constant norms are folded now, all of them together in a dozen kernels: one norm takes five. None:
-            contexts within this one do that, and what they fold stays, as do the convolutions' weights times the norms'
-            scales, in memory of their own.
+        model: all of its constant norms are folded at the start, together in a dozen kernels; a single norm needs five.
+            None: nothing is folded at the start, but folds of the contexts inside are kept until this one ends, and so
+            are products of weights and scales, in memory of their own.
     """
 
     def __init__(self, model: nn.Layer | None = None) -> None:
@@ -86,26 +86,27 @@ class UnchangedNorms:
         if self.model is None:
             _state.weights = {} if _state.weights is None else _state.weights
             return
-        missing = [norm for norm in self.model.sublayers() if is_constant(norm) and known(norm) is None]
+        missing = [norm for norm in self.model.sublayers() if is_constant(norm) and kept_fold(norm) is None]
         _state.folds.update((id(fold.norm), fold) for fold in fold_together(missing))
 
     def __exit__(self, *error: object) -> None:
         _state.folds, _state.weights = self.before
 
 
-def known(norm: nn.Layer) -> Fold | None:
-    """What a constant norm was found to multiply by and add, in the type that is asked for now."""
+def kept_fold(norm: nn.Layer) -> Fold | None:
+    """The fold of a norm that the context around keeps, if it has the type that convolutions have now."""
     fold = (_state.folds or {}).get(id(norm))
     return fold if fold and fold.dtype == convolved_type() else None
 
 
 @paddle.no_grad()
 def fold_together(norms: Iterable[nn.Layer]) -> list[Fold]:
-    """`scale_and_shift` of several norms, shift in the type of a convolution's result."""
-    by_epsilon = defaultdict(list)
+    """The folds of several norms; one kernel computes each step for all norms of the same epsilon."""
+    by_epsilon: dict[float, list[nn.Layer]] = defaultdict(list)
     for norm in norms:
         by_epsilon[norm._epsilon].append(norm)
-    folds, dtype = [], convolved_type()
+    folds: list[Fold] = []
+    dtype = convolved_type()
     for epsilon, same in by_epsilon.items():
         with Float32():
             weight, bias, mean, variance = (
@@ -115,35 +116,34 @@ def fold_together(norms: Iterable[nn.Layer]) -> list[Fold]:
             shift = bias - mean * scale
             shift = shift.astype(dtype) if dtype else shift
             sizes = [n.weight.shape[0] for n in same]
-            folds += [Fold(*of_norm, dtype) for of_norm in zip(same, parts(scale, sizes), parts(shift, sizes))]
+            folds += [Fold(*fold, dtype) for fold in zip(same, split(scale, sizes), split(shift, sizes))]
     return folds
 
 
-def parts(joined: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-    """Memory of its own for each part: a kernel may want addresses that are multiples of 16 bytes."""
+def split(joined: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """Copies of the parts of a joined array: kernels may need addresses that are multiples of 16 bytes."""
     return joined.split(sizes) if len(sizes) > 1 else [joined]
 
 
 def folded(norm: nn.BatchNorm2D) -> tuple[Tensor, Tensor]:
-    """`scale_and_shift` of a constant norm, from the `UnchangedNorms` around it where there is one."""
-    fold = known(norm)
+    """`scale_and_shift` of a constant norm, taken from the `UnchangedNorms` around it if there is one."""
+    fold = kept_fold(norm)
     return (fold.scale, fold.shift) if fold else scale_and_shift(norm)
 
 
 def scaled_weight(weight: Tensor, scale: Tensor) -> Tensor:
     """A convolution's weight (O, I, H, W) times the scale (O,) of the norm after it, computed in float32.
 
-    Where `UnchangedNorms` keeps it, it is in the type of the convolution.
+    If `UnchangedNorms` keeps the product, it is cast to the type of convolutions.
     """
-    kept, dtype = _state.weights, convolved_type()
-    keeps = kept is not None and (weight.stop_gradient or not paddle.is_grad_enabled())
-    if keeps and id(weight) in kept:
-        entry = kept[id(weight)]
-        if entry.scale is scale and entry.dtype == dtype:
-            return entry.product
-    with Float32():
-        product = weight * scale.reshape([-1, 1, 1, 1])
-        if keeps:
+    weights, dtype = _state.weights, convolved_type()
+    if weights is None or not (weight.stop_gradient or not paddle.is_grad_enabled()):
+        with Float32():
+            return weight * scale.reshape([-1, 1, 1, 1])
+    entry = weights.get(id(weight))
+    if entry is None or entry.scale is not scale or entry.dtype != dtype:
+        with Float32():
+            product = weight * scale.reshape([-1, 1, 1, 1])
             product = product.astype(dtype) if dtype else product
-            kept[id(weight)] = ScaledWeight(weight, scale, product, dtype)
-    return product
+        entry = weights[id(weight)] = ScaledWeight(weight, scale, product, dtype)
+    return entry.product

@@ -1,9 +1,9 @@
-"""Building blocks: convolution with norm, deformable convolution.
+"""Building blocks of backbone, neck and head: convolutions, norms, pooling, upsampling.
 
-Letters used in this package: N images, R locations (all levels together), M boxes, C classes, L levels.
+Where a model runs on a CPU in Python, they compute with oneDNN (`ppdet.modeling.cpu`), otherwise with Paddle.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import paddle
 import paddle.nn.functional as F
@@ -30,17 +30,23 @@ def make_norm(
     decay: float | None = 0.0,
     groups: int = 32,
 ) -> nn.Layer:
-    """Return the normalisation layer `norm_type` names: bn, sync_bn or gn.
+    """A normalisation layer.
 
-    `frozen` uses the stored statistics and trains neither scale nor bias; "statistics" uses them, and trains both.
-    `decay` is the L2 factor of scale and bias, None the optimizer's own. sync_bn gives a batch norm here; the trainer
-    converts it when several GPUs train.
+    Args:
+        norm_type: bn, sync_bn or gn. sync_bn also gives a batch norm here; the trainer converts it to one over all
+            ranks when several GPUs train.
+        channels: C of the maps (N, C, H, W).
+        frozen: true: it uses its stored statistics, and neither scale nor bias train. "statistics": it uses its stored
+            statistics, and both train. Batch norms only.
+        lr_mult: factor of the learning rate of scale and bias.
+        decay: weight decay (L2) of scale and bias; None: the optimizer's.
+        groups: number of groups of a group norm.
     """
     if frozen not in (True, False, "statistics"):
         raise ValueError(f"freeze_norm is {frozen!r}; it must be true, false or statistics")
     constant = frozen not in (False, "statistics")
     regularizer = None if decay is None else L2Decay(decay)
-    attr = {
+    attr: dict[str, Any] = {
         "learning_rate": 0.0 if constant else lr_mult,
         "regularizer": regularizer,
         "trainable": not constant,
@@ -60,9 +66,10 @@ def make_norm(
 
 
 class Conv2D(nn.Conv2D):
-    """Paddle's convolution, and oneDNN's in its place where a model runs on a CPU in Python.
+    """A convolution that oneDNN computes where a model runs on a CPU in Python.
 
-    float_result: the result is float32 even where layers compute in a smaller type.
+    Attributes:
+        float_result: whether the result is float32 even in mixed precision.
     """
 
     float_result = False
@@ -80,36 +87,40 @@ class Conv2D(nn.Conv2D):
         residual: Tensor | None = None,
         relu: bool = False,
     ) -> Tensor:
-        """As `forward`; `scale` and `shift` (O,), if given, are constants that follow a convolution without bias."""
-        options = {"scale": scale, "shift": shift, "float_result": self.float_result}
-        y = cpu.convolve(self, x, residual=residual, relu=relu, **options)
+        """As `forward`, with conv(x) * scale + shift for conv(x); scale and shift (O,) are constants, or None."""
+        y = cpu.convolve(
+            self, x, residual=residual, relu=relu, scale=scale, shift=shift, float_result=self.float_result
+        )
         if y is not None:
             return y
-        return finish(self.by_paddle(for_paddle(x), scale, shift), residual, relu)
+        return finish(self.convolve_by_paddle(for_paddle(x), scale, shift), residual, relu)
 
-    def by_paddle(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
-        """conv(x) * scale + shift by Paddle's convolution. In mixed precision its result and a bias have one type."""
+    def convolve_by_paddle(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+        """conv(x) * scale + shift by Paddle's convolution, whose result and bias have one type in mixed precision."""
         bias = self.bias if shift is None else shift
         if scale is None and (bias is None or convolved_type() is None):
-            # Not super(): Paddle 2.6 turns the body of an `if` into a function when it records a static graph.
+            # super() would fail: Paddle 2.6 turns the body of an `if` into a function when it records a static graph.
             y = nn.Conv2D.forward(self, x)
             return in_float32(y) if self.float_result else y
         weight = self.weight if scale is None else scaled_weight(self.weight, scale)
         padding = self._padding
         if self._padding_mode != "zeros":
             x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=self._padding_mode), 0
-        where = self._stride, padding, self._dilation, self._groups
+        geometry = self._stride, padding, self._dilation, self._groups
         if not self.float_result:
-            return F.conv2d(x, weight, like_convolved(bias), *where)
-        y = in_float32(F.conv2d(x, weight, None, *where))
+            return F.conv2d(x, weight, like_convolved(bias), *geometry)
+        y = in_float32(F.conv2d(x, weight, None, *geometry))
         with Float32():
             return y + bias.reshape([1, -1, 1, 1])
 
 
 def sample_deformed(x: Tensor, conv_offset: nn.Layer, conv: nn.Layer, samples: int) -> Tensor:
-    """Apply the deformable `conv` to x (N, C, H, W), with offsets and masks that `conv_offset` reads from x.
+    """Apply a modulated deformable convolution to x (N, C, H, W), in float32, the only type that its kernels have.
 
-    It is computed in float32, the only type that Paddle has kernels of it for.
+    Args:
+        conv_offset: computes the offsets (y, x) and the mask of each sample from x, 3 * samples channels.
+        conv: the deformable convolution.
+        samples: number of samples, kernel height x kernel width.
     """
     offset_and_mask = for_paddle(conv_offset(x))
     with Float32():
@@ -119,7 +130,7 @@ def sample_deformed(x: Tensor, conv_offset: nn.Layer, conv: nn.Layer, samples: i
 
 
 def normalize(norm: nn.Layer, x: Tensor, *, residual: Tensor | None = None, relu: bool = False) -> Tensor:
-    """norm(x), plus `residual` if given, through a ReLU if asked."""
+    """Apply a norm to x (N, C, H, W), add `residual` if given, and apply a ReLU if asked."""
     fused = relu and residual is None
     if type(norm) is nn.GroupNorm and cpu.takes_norm(norm, x):
         return finish(cpu.group_norm(norm, x, relu=fused), residual, relu and not fused)
@@ -130,7 +141,7 @@ def normalize(norm: nn.Layer, x: Tensor, *, residual: Tensor | None = None, relu
 
 
 def finish(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
-    """y, plus `residual` if given, through a ReLU if asked."""
+    """Add `residual` to y if given, and apply a ReLU if asked."""
     if relu and residual is not None and cpu.takes(y, residual):
         return cpu.add_relu(y, residual)
     if residual is not None:
@@ -139,7 +150,7 @@ def finish(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
 
 
 def for_paddle(x: Tensor) -> Tensor:
-    """x as float32 if it is bfloat16 on a CPU, where most of Paddle's own operations do not take that."""
+    """x, cast to float32 if it is bfloat16 on a CPU, where most of Paddle's operations do not support it."""
     small = paddle.in_dynamic_mode() and x.dtype == paddle.bfloat16 and device.is_cpu()
     return x.astype("float32") if small else x
 
@@ -150,18 +161,19 @@ def rectify(x: Tensor) -> Tensor:
 
 
 def fork(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x for two users of it. On a CPU their gradients then meet in oneDNN."""
+    """x twice, for two users. On a CPU, oneDNN then adds their gradients."""
     return cpu.fork(x) if cpu.takes(x) else (x, x)
 
 
 def max_pool(x: Tensor, kernel_size: int, *, stride: int, padding: int) -> Tensor:
+    """Max pooling of a map (N, C, H, W)."""
     if cpu.takes(x):
         return cpu.max_pool(x, kernel_size, stride, padding)
     return F.max_pool2d(x, kernel_size, stride=stride, padding=padding)
 
 
 def halve(x: Tensor) -> Tensor:
-    """Mean over 2x2 pixels; at an odd end over those that are there."""
+    """Mean over 2x2 pixels, (N, C, H, W) to (N, C, ceil(H / 2), ceil(W / 2)); at the border over fewer pixels."""
     if cpu.takes(x) and x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0:
         return cpu.mean_pool(x, 2, 2)
     return F.avg_pool2d(for_paddle(x), kernel_size=2, stride=2, padding=0, ceil_mode=True)
@@ -170,8 +182,8 @@ def halve(x: Tensor) -> Tensor:
 def upsample_twice(x: Tensor) -> Tensor:
     """Nearest-neighbour upsampling of (N, C, H, W) to (N, C, 2H, 2W).
 
-    Written without F.interpolate: that stores its scale as doubles, which neither Paddle Inference's oneDNN executor
-    nor ONNX conversion accepts.
+    F.interpolate would store its scale as doubles in an exported graph, which neither the oneDNN executor of Paddle
+    Inference nor the conversion to ONNX accepts.
     """
     if cpu.takes(x):
         return cpu.upsample_twice(x)
@@ -180,10 +192,15 @@ def upsample_twice(x: Tensor) -> Tensor:
 
 
 class ConvNorm(nn.Layer):
-    """Convolution, then norm: the layer that backbone and neck are made of.
+    """A convolution and a norm, which backbone and neck are made of.
 
-    With `deformable`, a modulated deformable convolution takes the place of the plain one, under the names that
-    published backbones use (`conv_offset` beside `conv`).
+    Args:
+        in_channels, out_channels, kernel_size, stride, groups: of the convolution, which has no bias.
+        norm_type, freeze_norm, norm_decay: `norm_type`, `frozen` and `decay` of `make_norm`.
+        lr_mult: factor of the learning rate of all parameters.
+        deformable: use a modulated deformable convolution; its parameters have the names of published backbones,
+            `conv_offset` beside `conv`.
+        initializer: of the convolution's weight; None: Paddle's default.
     """
 
     def __init__(
@@ -203,7 +220,7 @@ class ConvNorm(nn.Layer):
     ) -> None:
         super().__init__()
         self.samples = kernel_size * kernel_size if deformable else 0
-        options = {
+        options: dict[str, Any] = {
             "stride": stride,
             "padding": (kernel_size - 1) // 2,
             "weight_attr": ParamAttr(learning_rate=lr_mult, initializer=initializer),
@@ -226,9 +243,9 @@ class ConvNorm(nn.Layer):
         self.norm = make_norm(norm_type, out_channels, frozen=freeze_norm, lr_mult=lr_mult, decay=norm_decay)
 
     def forward(self, x: Tensor, *, residual: Tensor | None = None, relu: bool = False) -> Tensor:
-        """norm(conv(x)), plus `residual` if given, through a ReLU if asked; x (N, C, H, W).
+        """norm(conv(x)) for x (N, C, H, W), plus `residual` if given, through a ReLU if asked.
 
-        Where the norm is constant it is folded into the convolution: forward hooks of the two do not run then.
+        A constant norm is folded into the convolution. Forward hooks of the two layers do not run then.
         """
         if self.samples:
             y = sample_deformed(x, self.conv_offset, self.conv, self.samples)
@@ -241,9 +258,10 @@ class ConvNorm(nn.Layer):
 
     @paddle.no_grad()
     def fuse(self) -> bool:
-        """Fold the batch norm's stored statistics, scale and bias into the convolution, for inference only.
+        """Fold the batch norm into the convolution's weight and bias for good, for inference.
 
-        Returns False, and changes nothing, when the norm is not a batch norm.
+        Returns:
+            Whether it was done; it is not if the norm is no batch norm.
         """
         norm = self.norm
         if not isinstance(norm, nn.BatchNorm2D):

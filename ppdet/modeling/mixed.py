@@ -1,4 +1,4 @@
-"""What layers have to know of Paddle's mixed precision on GPUs, which casts what goes into its operations."""
+"""Helpers for layers under Paddle's mixed precision (paddle.amp), which casts the inputs of operations."""
 
 import paddle
 from paddle import Tensor
@@ -7,11 +7,11 @@ SMALL_TYPES = (paddle.float16, paddle.bfloat16)
 
 
 class Float32:
-    """Within, Paddle casts nothing to a smaller type, whatever mixed precision says around it.
+    """A context in which mixed precision does not cast anything to float16 or bfloat16.
 
-    As paddle.amp.auto_cast(enable=False), which takes 30 microseconds to join its lists anew; here none is asked for.
-
-    A class, not a decorated function, since Paddle's recording of static graphs goes through it and complains of those.
+    It has the effect of paddle.amp.auto_cast(enable=False), which takes 30 microseconds to build its lists of
+    operations; this context needs none. It is a class instead of a generator, since Paddle's recording of static graphs
+    rejects those.
     """
 
     def __enter__(self) -> None:
@@ -26,7 +26,7 @@ class Float32:
 
 
 def convolved_type() -> str | None:
-    """The smaller type that Paddle casts the inputs of convolutions to here; None where it casts nothing."""
+    """The type, float16 or bfloat16, to which mixed precision casts the inputs of convolutions; None if it is off."""
     if not paddle.in_dynamic_mode():
         return None
     tracer = paddle.base.framework._dygraph_tracer()
@@ -34,11 +34,11 @@ def convolved_type() -> str | None:
 
 
 def like_convolved(x: Tensor) -> Tensor:
-    """x in the type that a convolution's result has: added to it, a float32 tensor would make the sum float32."""
+    """x in the type of a convolution's result. Adding a float32 tensor to that result would make the sum float32."""
     dtype = convolved_type()
     return x.astype(dtype) if dtype and x.dtype != getattr(paddle, dtype) else x
 
 
 def in_float32(x: Tensor) -> Tensor:
-    """x, where it is of a smaller type in float32."""
+    """x, cast to float32 if it is float16 or bfloat16."""
     return x.astype("float32") if x.dtype in SMALL_TYPES else x

@@ -1,26 +1,27 @@
-"""Non-maximum suppression.
+"""Non-maximum suppression (NMS) by Paddle's operator `multiclass_nms3`.
 
-One call of Paddle's operator that all its kernels compute, and compute the same way: those of a CPU, of a GPU (whose
-conditions are in paddle/phi/kernels/gpu/multiclass_nms3_kernel.cu, the same in Paddle 2.6 and 3) and of an XPU.
+The operator's kernels for CPU, GPU and XPU accept different arguments, and they fail in different ways where nothing is
+detected. This file calls it with arguments that all kernels accept, and with which they compute the same. The
+conditions are those of paddle/phi/kernels/gpu/multiclass_nms3_kernel.cu, the same in Paddle 2.6 and 3.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import paddle
 from paddle import Tensor
 
 from ppdet.core.workspace import register, serializable
 
-# The GPU kernel takes as many boxes of a class; it leaves a larger `nms_top_k`, or one below 0, to the CPU's kernel.
+# The GPU kernel takes at most this many boxes of a class. A larger `nms_top_k`, or -1, makes it call the CPU kernel.
 GPU_TOP_K = 4096
-# `nms_eta` below 1 lowers the IoU threshold from box to box. 1 and all above leave it as it is, but any other than 1
-# makes the GPU kernel leave the work to the CPU's.
+# `nms_eta` below 1 lowers the IoU threshold from box to box. All values from 1 on keep it constant; but any value other
+# than 1 makes the GPU kernel call the CPU kernel.
 CONSTANT_THRESHOLD, CONSTANT_THRESHOLD_ON_CPU = 1.0, 1.0 + 2**-20
 
 
 class Arguments(NamedTuple):
-    """How the operator is called: after so many empty boxes were added to an image's own."""
+    """Arguments of the operator. `empty_boxes` is the number of empty boxes to add to the boxes of each image."""
 
     empty_boxes: int
     nms_top_k: int
@@ -31,19 +32,20 @@ class Arguments(NamedTuple):
 @register
 @serializable
 class MultiClassNMS:
-    """Non-maximum suppression class by class.
+    """Non-maximum suppression within each class.
 
     Args:
-        score_threshold: detections whose score is not above it are dropped before anything else. One below 0 counts as
-            0, which is the score of what is no candidate, such as locations in padding; one above 1 as 1.
-        nms_top_k: best detections per class that enter suppression; -1 for all. A GPU hands suppression over to the
-            CPU, which takes longer, where more than 4096 may enter.
-        keep_top_k: best detections per image, over all classes, that leave it; -1 for all, which a GPU hands over to
-            the CPU too, as it does more than 4096.
-        nms_threshold: IoU above which the lower-scored of two boxes of a class is suppressed.
+        score_threshold: in 0..1; scores that are not above it are dropped first. A value below 0 means 0, so that
+            scores of 0, such as those in the padding, are never detected; a value above 1 means 1.
+        nms_top_k: number of boxes per class that enter NMS, those with the best scores; -1 for all. Where more than
+            4096 could enter, a GPU leaves NMS to the CPU, which takes longer.
+        keep_top_k: number of detections per image that NMS returns, those with the best scores of all classes; -1 for
+            all. For -1 and values above 4096, a GPU leaves NMS to the CPU.
+        nms_threshold: in 0..1; of two boxes of a class with an IoU above it, the one with the lower score is
+            suppressed.
 
     Raises:
-        ValueError: a number is 0 or below -1, or a threshold is not a number.
+        ValueError: a number is 0 or below -1, or a threshold is NaN.
     """
 
     def __init__(
@@ -57,10 +59,10 @@ class MultiClassNMS:
         for name, value in (("nms_top_k", nms_top_k), ("keep_top_k", keep_top_k)):
             if value < 1 and value != -1:
                 raise ValueError(f"MultiClassNMS.{name} is {value}; it must be positive, or -1 for all")
-        for name, value in (("score_threshold", score_threshold), ("nms_threshold", nms_threshold)):
-            if math.isnan(value):
-                raise ValueError(f"MultiClassNMS.{name} is {value}; it must be a number, of 0 to 1")
-        # The extra image's score is above it by 1, which is to be so in float32, too.
+        for name, threshold in (("score_threshold", score_threshold), ("nms_threshold", nms_threshold)):
+            if math.isnan(threshold):
+                raise ValueError(f"MultiClassNMS.{name} is {threshold}; it must be a number from 0 to 1")
+        # The extra image has a score that is larger by 1, which must also hold in float32.
         self.score_threshold = min(max(score_threshold, 0.0), 1.0)
         self.nms_top_k = nms_top_k
         self.keep_top_k = keep_top_k
@@ -69,47 +71,57 @@ class MultiClassNMS:
     def __call__(
         self, boxes: Tensor, scores: Tensor, nms_offset: Tensor | None = None, max_per_class: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Suppress boxes (N, R, 4), x1 y1 x2 y2, with scores (N, C, R) in 0..1.
+        """Apply NMS; the arguments are the fields of `Candidates`.
 
-        nms_offset: (N, 4), what is added to all boxes of an image while their overlap is computed; None: nothing.
-        max_per_class: how many scores of an image and class can be above 0, where that is known; None: R.
+        Args:
+            boxes: (N, R, 4) x1, y1, x2, y2.
+            scores: (N, C, R) in 0..1.
+            nms_offset: (N, 4), added to all boxes of an image while the IoU is computed; None adds nothing.
+            max_per_class: how many scores of an image and class can be above 0; None means R.
 
-        Returns rows (M, 6) of [class from 0, score, x1, y1, x2, y2], image by image, and their number per image (N,).
-        Within an image a CPU sorts them by class and then by score, a GPU by score alone.
+        Returns:
+            Rows (M, 6) of [class from 0, score, x1, y1, x2, y2], image by image, and the number of rows of each image
+            (N,). Within an image, a CPU sorts the rows by class and then by score, a GPU by score.
         """
         arguments = self.arguments(recorded_shape(scores)[2], max_per_class)
-        # By subtraction, which engines that compute in 16 bits are told to do in float32.
+        # It is a subtraction, since engines that compute in 16 bits are told to compute subtractions in float32.
         suppressed = boxes if nms_offset is None else boxes - -nms_offset.unsqueeze(1)
         inputs = with_extra_image(suppressed, scores, arguments.empty_boxes, self.score_threshold + 1.0)
         rows, counts = self.operator(*inputs, arguments)
         if nms_offset is not None:
-            # Before the extra image's row goes: with it there is one to compute with.
+            # The extra image's row is removed later: with it there is at least one row to compute with.
             offset = paddle.concat([nms_offset, nms_offset[:1] * 0.0])
             offset = paddle.concat([offset[:, :2] * 0.0, offset], axis=1)
-            rows = rows - offset.gather(owners(rows, counts))
+            rows = rows - offset.gather(image_of_rows(rows, counts))
         return all_but_last(rows), all_but_last(counts)
 
     def arguments(self, count: int, most: int | None = None) -> Arguments:
-        """Arguments for images of `count` boxes, -1 where only the run of a graph knows, that all kernels take.
+        """Arguments that all kernels accept.
 
-        The GPU kernel raises unless keep_top_k <= nms_top_k <= boxes. Empty boxes have score 0 and are never detected.
+        The GPU kernel raises an error unless keep_top_k <= nms_top_k <= number of boxes. Empty boxes, which have score
+        0 and are never detected, make up for missing ones.
+
+        Args:
+            count: number of boxes of each image; -1 while a static graph is recorded and the number is unknown.
+            most: how many scores of an image and class can be above 0; None means `count`.
         """
         top, keep = self.nms_top_k, self.keep_top_k
-        if keep == -1 or keep > GPU_TOP_K:  # the CPU's kernel it is, which needs no more boxes
+        if keep == -1 or keep > GPU_TOP_K:  # the CPU kernel does it, which needs no more boxes
             return Arguments(1, top, keep, CONSTANT_THRESHOLD if keep == -1 else CONSTANT_THRESHOLD_ON_CPU)
         if count >= 0:
             empty_boxes = max(1, keep - count)
             most = count if most is None else min(most, count)
-            # Where all that can be detected enter, a larger number changes nothing.
+            # `most` boxes are all that can be detected: a larger nms_top_k gives the same result.
             top = max(most, keep) if top == -1 or top >= most else top
         else:
             empty_boxes = top if keep <= top <= GPU_TOP_K else 1
-        left_to_cpu = top == -1 or top >= keep  # because of nms_top_k or not at all
-        return Arguments(empty_boxes, top, keep, CONSTANT_THRESHOLD if left_to_cpu else CONSTANT_THRESHOLD_ON_CPU)
+        # Where nms_top_k < keep_top_k, the GPU kernel would raise an error: nms_eta makes it call the CPU kernel.
+        accepted = top == -1 or top >= keep
+        return Arguments(empty_boxes, top, keep, CONSTANT_THRESHOLD if accepted else CONSTANT_THRESHOLD_ON_CPU)
 
     def operator(self, boxes: Tensor, scores: Tensor, arguments: Arguments) -> tuple[Tensor, Tensor]:
-        """Paddle's `multiclass_nms3`, as it is."""
-        options = {
+        """Paddle's `multiclass_nms3`: rows (M, 6), and rows per image."""
+        options: dict[str, Any] = {
             "score_threshold": self.score_threshold,
             "nms_top_k": arguments.nms_top_k,
             "keep_top_k": arguments.keep_top_k,
@@ -125,15 +137,18 @@ class MultiClassNMS:
 
 
 def with_extra_image(boxes: Tensor, scores: Tensor, empty_boxes: int, score: float) -> tuple[Tensor, Tensor]:
-    """Boxes (N + 1, R', 4) and scores (N + 1, C, R') of N images and an extra one; R' = R + empty_boxes, more than R.
+    """Add empty boxes to each image, and an extra image with exactly one detection.
 
-    Where no image has a detection, the GPU kernel ends in the launch of a kernel of 0 blocks, whose error the next call
-    raises, and an XPU's invents a row. The extra image always has one detection: its first box, which is empty like all
-    of its boxes, of the first class and of `score`. It is the last row, whichever way an image's rows are sorted, and
-    which row to remove is known without a look at the rows.
+    Without any detection, the GPU kernel launches a kernel of 0 blocks, which makes the next call fail, and the XPU
+    kernel invents a row. The extra image prevents both. Its one detection, an empty box of the first class with score
+    `score`, is always the last row, so that the row can be removed without reading it.
 
-    Products with 0 and concatenation: `zeros_like` records the device of the export in a graph, and oneDNN's kernel for
-    `F.pad` of three dimensions writes beyond its memory, both in Paddle 3.3. A NaN stays one; it is above no threshold.
+    Zeros are made by products with 0 and concatenated, since in Paddle 3.3 `zeros_like` records the device of the
+    export in a graph, and oneDNN's kernel for `F.pad` of three dimensions writes beyond its memory. A NaN stays NaN,
+    which is above no threshold.
+
+    Returns:
+        Boxes (N + 1, R + empty_boxes, 4) and scores (N + 1, C, R + empty_boxes).
     """
     boxes = paddle.concat([boxes, (boxes[:, :1] * 0.0).expand([-1, empty_boxes, -1])], axis=1)
     scores = paddle.concat([scores, (scores[:, :, :1] * 0.0).expand([-1, -1, empty_boxes])], axis=2)
@@ -144,31 +159,31 @@ def with_extra_image(boxes: Tensor, scores: Tensor, empty_boxes: int, score: flo
 
 
 def all_but_last(rows: Tensor) -> Tensor:
-    """Without the last row, which may leave none. oneDNN's kernel for slices refuses that; this has none there."""
+    """All rows but the last; there may be none. A plain slice fails then in oneDNN's kernel; strided_slice has none."""
     return paddle.strided_slice(rows, [0], [0], [-1], [1])
 
 
 @paddle.jit.not_to_static
 def recorded_shape(tensor: Tensor) -> list[int]:
-    """Its shape in Python's numbers, -1 where only the run of a graph knows."""
+    """The shape as Python ints; -1 for a size that is unknown while a static graph is recorded."""
     return list(tensor.shape)
 
 
-def owners(rows: Tensor, rows_per_image: Tensor) -> Tensor:
-    """(M,): the image of each of the M rows, at least one."""
+def image_of_rows(rows: Tensor, rows_per_image: Tensor) -> Tensor:
+    """The number of the image (M,) that each of the M rows belongs to; M is at least 1."""
     ends = rows_per_image.astype("int64").cumsum()
     count = rows.shape[0] if paddle.in_dynamic_mode() else paddle.shape(rows)[0].astype("int64")
-    places = paddle.arange(count, dtype="int64")
-    return (places.unsqueeze(1) >= ends).astype("int64").sum(axis=1)
+    index = paddle.arange(count, dtype="int64")
+    return (index.unsqueeze(1) >= ends).astype("int64").sum(axis=1)
 
 
 def in_pir_mode() -> bool:
-    """True while Paddle 3 records a static graph; Paddle 2.6 records another kind of program."""
+    """Whether Paddle 3 records a static graph now; Paddle 2.6 records a different kind of program."""
     return hasattr(paddle.base.framework, "in_pir_mode") and paddle.base.framework.in_pir_mode()
 
 
-def nms_in_program(boxes: Tensor, scores: Tensor, options: dict) -> tuple[Tensor, Tensor]:
-    """Append the NMS operator to the program that Paddle 2.6 records."""
+def nms_in_program(boxes: Tensor, scores: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Append the operator to the program that Paddle 2.6 records."""
     helper = paddle.base.layer_helper.LayerHelper("multiclass_nms3")
     rows = helper.create_variable_for_type_inference(boxes.dtype)
     index = helper.create_variable_for_type_inference("int32")

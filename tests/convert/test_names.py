@@ -8,11 +8,10 @@ import pytest
 
 from ppdet.convert.conversion import CODE_BASES, convert
 from ppdet.convert.named_arrays import Checkpoint, ConversionError
-from ppdet.convert.network import block_name
 from ppdet.convert.rules import FIELDS, compile_pattern
 from ppdet.convert.torchvision import NO_CATEGORY
 from ppdet.data.sources.coco_names import COCO_CATEGORIES
-from ppdet.modeling.backbones import resnet
+from ppdet.utils.resnet import DEPTHS, block_name
 
 
 def converted(shapes, code_base="auto"):
@@ -198,13 +197,16 @@ def test_the_last_layer_of_towers_deformable():
         assert f"{tower}3.conv.weight" not in conversion.arrays
 
 
-@pytest.mark.parametrize("depth", resnet.DEPTHS)
-def test_blocks_are_named_as_in_the_model(depth):
-    network = converted(foreign.classifier(depth, width=16)).network
-    assert network.depth == depth
-    for stage, count in enumerate(resnet.DEPTHS[depth][0]):
-        for i in range(count):
-            assert block_name(network, stage + 2, i) == resnet.block_name(depth, stage, i)
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_the_depth_follows_from_the_blocks(depth):
+    assert converted(foreign.classifier(depth, width=16)).network.depth == depth
+
+
+def test_names_of_blocks():
+    """As in PaddleDetection's published weights."""
+    names = {depth: [block_name(DEPTHS[depth][0], 4, i) for i in (0, 1, 5)] for depth in (50, 101)}
+    assert names == {50: ["res4a", "res4b", "res4f"], 101: ["res4a", "res4b1", "res4b5"]}
+    assert block_name(DEPTHS[152][0], 3, 7) == "res3h"
 
 
 def test_recognition_is_by_most_names():

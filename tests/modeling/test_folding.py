@@ -207,4 +207,4 @@ def test_paddles_convolution_with_a_fold_is_the_one_without_it_and_the_fold(opti
     conv, x = Conv2D(3, 6, 3, padding=1, bias_attr=False, **options), paddle.rand([2, 3, 8, 8])
     scale, shift = paddle.rand([6]), paddle.rand([6])
     y = nn.Conv2D.forward(conv, x) * scale.reshape([1, -1, 1, 1]) + shift.reshape([1, -1, 1, 1])
-    assert np.allclose(conv.by_paddle(x, scale, shift), y, rtol=1e-4, atol=1e-5)
+    assert np.allclose(conv.convolve_by_paddle(x, scale, shift), y, rtol=1e-4, atol=1e-5)

@@ -121,7 +121,8 @@ class Gt2FCOSTarget:
         if self.radius > 0:
             most = np.minimum(longest, longest / 2 + self.radius * self._stride)
         large = (_area(boxes) >= self.min_box_area)[:, None]
-        return np.nonzero((longest / 2 - 0.5 < self.high) & (most + 0.5 > self.low) & large)
+        box, level = np.nonzero((longest / 2 - 0.5 < self.high) & (most + 0.5 > self.low) & large)
+        return box, level
 
     def _region(self, boxes: np.ndarray, box: np.ndarray, level: np.ndarray) -> np.ndarray:
         """The region (4, P) in which locations match each pair's box: the box, cut to its centre ± radius strides."""

@@ -1,11 +1,11 @@
-"""ResNet and ResNeXt, variants a to d, with frozen stages, frozen norm and deformable stages.
+"""ResNet and ResNeXt, variants a to d, with frozen stages, frozen norms and deformable stages.
 
 Sources: "Deep Residual Learning" (He et al., arXiv:1512.03385); "Aggregated Residual Transformations" (Xie et al.,
 arXiv:1611.05431) for groups; "Bag of Tricks" (He et al., arXiv:1812.01187), section 4, for the variants.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import paddle.nn.functional as F
 from paddle import Tensor, nn
@@ -14,20 +14,13 @@ from ppdet.core.workspace import register, serializable
 from ppdet.modeling.architectures.base import ShapeSpec
 from ppdet.modeling.layers import ConvNorm, Freeze, finish, for_paddle, fork, halve, max_pool
 from ppdet.modeling.mixed import like_convolved
+from ppdet.utils.resnet import DEPTHS, block_name
 
-# Blocks in res2 to res5, and whether they are bottlenecks.
-DEPTHS = {
-    18: ((2, 2, 2, 2), False),
-    34: ((3, 4, 6, 3), False),
-    50: ((3, 4, 6, 3), True),
-    101: ((3, 4, 23, 3), True),
-    152: ((3, 8, 36, 3), True),
-}
-STAGE_CHANNELS = (64, 128, 256, 512)
+STAGE_CHANNELS = (64, 128, 256, 512)  # of the 3x3 convolutions in res2 to res5
 
 
 class SqueezeExcite(nn.Layer):
-    """Weighs channels by what the whole map holds (Hu et al., arXiv:1709.01507, section 3). Reduction 16."""
+    """Squeeze-and-excitation with reduction 16: factors for the channels (Hu et al., arXiv:1709.01507, section 3)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -37,95 +30,99 @@ class SqueezeExcite(nn.Layer):
     def forward(self, x: Tensor) -> Tensor:
         x = for_paddle(x)
         weight = F.relu(self.squeeze(x.mean(axis=[2, 3])))
-        # In mixed precision a float32 factor would make the map float32.
+        # In mixed precision, a float32 factor would make the map float32.
         factor = like_convolved(F.sigmoid(self.excitation(weight)))
         return x * factor.unsqueeze(-1).unsqueeze(-1)
 
 
 class PooledShortcut(nn.Layer):
-    """Variant d's shortcut of a block with stride 2: average pool, then a 1x1 convolution without stride."""
+    """The shortcut of variant d in a block with stride 2: an average pool, then a 1x1 convolution with stride 1."""
 
-    def __init__(self, in_channels: int, out_channels: int, **conv: object) -> None:
+    def __init__(self, in_channels: int, out_channels: int, **conv_norm: Any) -> None:
         super().__init__()
-        self.conv = ConvNorm(in_channels, out_channels, 1, **conv)
+        self.conv = ConvNorm(in_channels, out_channels, 1, **conv_norm)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(halve(x))
 
 
+class BlockSettings(NamedTuple):
+    """The settings that all blocks of a stage share.
+
+    variant, groups, base_width: see `ResNet`.
+    deformable: whether the 3x3 convolution is deformable.
+    squeeze: whether blocks have squeeze-and-excitation.
+    conv_norm: more arguments of every `ConvNorm`.
+    """
+
+    variant: str
+    groups: int
+    base_width: int
+    deformable: bool
+    squeeze: bool
+    conv_norm: dict[str, Any]
+
+
 class BasicBlock(nn.Layer):
-    """Two 3x3 convolutions around a shortcut (depth 18 and 34)."""
+    """Two 3x3 convolutions and a shortcut (depth 18 and 34).
 
-    expansion = 1
+    Args:
+        in_channels: channels of the input.
+        channels: channels of the 3x3 convolutions.
+        stride: 1 or 2.
+        project: whether the shortcut is a convolution; otherwise it is the input.
+        settings: what the stage's blocks share.
+    """
 
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        *,
-        stride: int,
-        project: bool,
-        variant: str,
-        groups: int,
-        base_width: int,
-        deformable: bool,
-        squeeze: bool,
-        **conv: object,
-    ) -> None:
+    expansion = 1  # channels of the output / channels of the 3x3 convolutions
+
+    def __init__(self, in_channels: int, channels: int, *, stride: int, project: bool, settings: BlockSettings) -> None:
         super().__init__()
-        self.branch2a = ConvNorm(in_channels, channels, 3, stride=stride, **conv)
-        self.branch2b = ConvNorm(channels, channels, 3, deformable=deformable, **conv)
-        self.short = make_shortcut(in_channels, channels, stride, variant, conv) if project else None
-        self.se = SqueezeExcite(channels) if squeeze else None
+        conv_norm = settings.conv_norm
+        self.branch2a = ConvNorm(in_channels, channels, 3, stride=stride, **conv_norm)
+        self.branch2b = ConvNorm(channels, channels, 3, deformable=settings.deformable, **conv_norm)
+        self.short = make_shortcut(in_channels, channels, stride, settings) if project else None
+        self.se = SqueezeExcite(channels) if settings.squeeze else None
 
     def forward(self, x: Tensor) -> Tensor:
         x, shortcut = fork(x)
         y = self.branch2a(x, relu=True)
-        return close(self.branch2b, y, shortcut, self.short, self.se)
+        return end_block(self.branch2b, y, shortcut, self.short, self.se)
 
 
 class Bottleneck(nn.Layer):
-    """1x1, 3x3 and 1x1 convolutions around a shortcut (depth 50 and more)."""
+    """A 1x1, a 3x3 and a 1x1 convolution and a shortcut (depth 50 and more). Arguments as in `BasicBlock`."""
 
     expansion = 4
 
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        *,
-        stride: int,
-        project: bool,
-        variant: str,
-        groups: int,
-        base_width: int,
-        deformable: bool,
-        squeeze: bool,
-        **conv: object,
-    ) -> None:
+    def __init__(self, in_channels: int, channels: int, *, stride: int, project: bool, settings: BlockSettings) -> None:
         super().__init__()
-        width = channels * base_width // 64 * groups
-        first, second = (stride, 1) if variant == "a" else (1, stride)
-        self.branch2a = ConvNorm(in_channels, width, 1, stride=first, **conv)
-        self.branch2b = ConvNorm(width, width, 3, stride=second, groups=groups, deformable=deformable, **conv)
-        self.branch2c = ConvNorm(width, channels * 4, 1, **conv)
-        self.short = make_shortcut(in_channels, channels * 4, stride, variant, conv) if project else None
-        self.se = SqueezeExcite(channels * 4) if squeeze else None
+        groups, conv_norm = settings.groups, settings.conv_norm
+        width = channels * settings.base_width // 64 * groups
+        first, second = (stride, 1) if settings.variant == "a" else (1, stride)
+        self.branch2a = ConvNorm(in_channels, width, 1, stride=first, **conv_norm)
+        self.branch2b = ConvNorm(
+            width, width, 3, stride=second, groups=groups, deformable=settings.deformable, **conv_norm
+        )
+        self.branch2c = ConvNorm(width, channels * 4, 1, **conv_norm)
+        self.short = make_shortcut(in_channels, channels * 4, stride, settings) if project else None
+        self.se = SqueezeExcite(channels * 4) if settings.squeeze else None
 
     def forward(self, x: Tensor) -> Tensor:
         x, shortcut = fork(x)
         y = self.branch2b(self.branch2a(x, relu=True), relu=True)
-        return close(self.branch2c, y, shortcut, self.short, self.se)
+        return end_block(self.branch2c, y, shortcut, self.short, self.se)
 
 
-def make_shortcut(in_channels: int, out_channels: int, stride: int, variant: str, conv: dict) -> nn.Layer:
-    if variant == "d" and stride == 2:
-        return PooledShortcut(in_channels, out_channels, **conv)
-    return ConvNorm(in_channels, out_channels, 1, stride=stride, **conv)
+def make_shortcut(in_channels: int, out_channels: int, stride: int, settings: BlockSettings) -> nn.Layer:
+    """The convolution that brings a block's input to the shape of its output."""
+    if settings.variant == "d" and stride == 2:
+        return PooledShortcut(in_channels, out_channels, **settings.conv_norm)
+    return ConvNorm(in_channels, out_channels, 1, stride=stride, **settings.conv_norm)
 
 
-def close(last: ConvNorm, y: Tensor, shortcut: Tensor, short: nn.Layer | None, se: nn.Layer | None) -> Tensor:
-    """A block's end: its last convolution of y, plus the shortcut, through a ReLU."""
+def end_block(last: ConvNorm, y: Tensor, shortcut: Tensor, short: nn.Layer | None, se: nn.Layer | None) -> Tensor:
+    """ReLU(se(last(y)) + short(shortcut)); `short` and `se` may be missing."""
     shortcut = shortcut if short is None else short(shortcut)
     return last(y, residual=shortcut, relu=True) if se is None else finish(se(last(y)), shortcut, True)
 
@@ -133,22 +130,24 @@ def close(last: ConvNorm, y: Tensor, shortcut: Tensor, short: nn.Layer | None, s
 @register
 @serializable
 class ResNet(nn.Layer):
-    """ResNet feature extractor.
+    """The ResNet backbone.
 
     Args:
         depth: 18, 34, 50, 101 or 152.
-        variant: where stride 2 sits and how the stem looks: a (first 1x1 of a bottleneck), b (its 3x3), c (b with a
-            stem of three 3x3), d (c, and shortcuts pool before their 1x1).
-        lr_mult_list: multipliers of the learning rate in res2, res3, res4, res5.
-        groups, base_width: 1 and 64 for ResNet; 64 and 4 for ResNeXt 64x4d. Bottlenecks only.
-        norm_type: bn, sync_bn or gn. norm_decay: L2 factor of norm scales and biases.
-        freeze_norm: batch norm uses stored statistics and does not train; `statistics`: it uses them, and its scale and
-            bias train.
-        freeze_at: last frozen stage, 0 for the stem and res2; -1 freezes nothing.
-        return_idx: which of res2 (0) to res5 (3) to return.
-        dcn_v2_stages: stages (1 is res3) whose 3x3 convolutions are modulated deformable ones.
-        num_stages: how many of res2 to res5 to build.
-        std_senet: squeeze-and-excitation in every block.
+        variant: `a`: stride 2 is in the first 1x1 convolution of a bottleneck. `b`: it is in the 3x3 convolution, as in
+            torchvision. `c`: as b, with a stem of three 3x3 convolutions. `d`: as c, and shortcuts with stride 2 pool
+            before their 1x1 convolution.
+        lr_mult_list: four factors of the learning rate, for res2, res3, res4 and res5.
+        groups, base_width: 1 and 64 for ResNet, 64 and 4 for ResNeXt 64x4d. Only depths with bottlenecks have groups.
+        norm_type: bn, sync_bn or gn.
+        norm_decay: weight decay (L2) of the scales and biases of norms.
+        freeze_norm: true: batch norms use their stored statistics and do not train. `statistics`: they use their stored
+            statistics, but scale and bias train. false: they use the statistics of the batch and train.
+        freeze_at: number of the last frozen stage; 0 freezes the stem and res2, 1 also res3, -1 nothing.
+        return_idx: numbers of the stages to return, from 0 for res2 to 3 for res5.
+        dcn_v2_stages: numbers of the stages whose 3x3 convolutions are modulated deformable ones; [-1] for none.
+        num_stages: number of stages to build: 4 builds res2 to res5.
+        std_senet: whether every block has squeeze-and-excitation.
     """
 
     __shared__ = ["norm_type"]
@@ -174,30 +173,20 @@ class ResNet(nn.Layer):
         check_arguments(depth, variant, groups, base_width, lr_mult_list, num_stages, return_idx, freeze_at)
         counts, bottleneck = DEPTHS[depth]
         block_type = Bottleneck if bottleneck else BasicBlock
-        norm = {"norm_type": norm_type, "norm_decay": norm_decay, "freeze_norm": freeze_norm}
+        norm: dict[str, Any] = {"norm_type": norm_type, "norm_decay": norm_decay, "freeze_norm": freeze_norm}
         self.return_idx = sorted(set(return_idx))
         self.conv1 = make_stem(variant, "conv1" if groups == 1 else "res_conv1", norm)
         self.stages = []
         in_channels = 64
         for stage in range(num_stages):
             channels = STAGE_CHANNELS[stage]
+            conv_norm = {"lr_mult": lr_mult_list[stage], **norm}
+            settings = BlockSettings(variant, groups, base_width, stage in dcn_v2_stages, std_senet, conv_norm)
             blocks = nn.Sequential()
             for i in range(counts[stage]):
-                first = i == 0
-                block = block_type(
-                    in_channels,
-                    channels,
-                    stride=2 if first and stage > 0 else 1,
-                    project=first,
-                    variant=variant,
-                    groups=groups,
-                    base_width=base_width,
-                    deformable=stage in dcn_v2_stages,
-                    squeeze=std_senet,
-                    lr_mult=lr_mult_list[stage],
-                    **norm,
-                )
-                blocks.add_sublayer(block_name(depth, stage, i), block)
+                stride = 2 if i == 0 and stage > 0 else 1
+                block = block_type(in_channels, channels, stride=stride, project=i == 0, settings=settings)
+                blocks.add_sublayer(block_name(counts, stage + 2, i), block)
                 in_channels = channels * block_type.expansion
             self.stages.append(self.add_sublayer(f"res{stage + 2}", blocks))
         self.frozen = [self.conv1, *self.stages[: freeze_at + 1]] if freeze_at >= 0 else []
@@ -211,7 +200,7 @@ class ResNet(nn.Layer):
         return [ShapeSpec(STAGE_CHANNELS[i] * self.expansion, 4 * 2**i) for i in self.return_idx]
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Map images (N, 3, H, W) to the maps of `return_idx`, (N, channels, H / stride, W / stride) each."""
+        """Map images (N, 3, H, W) to the maps of the stages in `return_idx`, (N, channels, H / stride, W / stride)."""
         x = images
         for conv in self.conv1:
             x = conv(x, relu=True)
@@ -225,8 +214,12 @@ class ResNet(nn.Layer):
         return outputs
 
 
-def make_stem(variant: str, prefix: str, norm: dict) -> nn.Layer:
-    """The layers before the first pooling, named as in published weights; each is followed by a ReLU."""
+def make_stem(variant: str, prefix: str, norm: dict[str, Any]) -> nn.Layer:
+    """The convolutions before the first pooling, each followed by a ReLU.
+
+    Args:
+        prefix: start of their names in published weights, conv1 or res_conv1.
+    """
     if variant in "cd":
         layers = [
             (f"{prefix}_1", ConvNorm(3, 32, 3, stride=2, **norm)),
@@ -241,13 +234,6 @@ def make_stem(variant: str, prefix: str, norm: dict) -> nn.Layer:
     return stem
 
 
-def block_name(depth: int, stage: int, index: int) -> str:
-    """Published names count with letters (res4a, res4b), and in deep stages with numbers (res4a, res4b1, res4b2)."""
-    if depth >= 101 and stage == 2:
-        return f"res{stage + 2}a" if index == 0 else f"res{stage + 2}b{index}"
-    return f"res{stage + 2}{chr(ord('a') + index)}"
-
-
 def check_arguments(
     depth: int,
     variant: str,
@@ -258,6 +244,7 @@ def check_arguments(
     return_idx: Sequence[int],
     freeze_at: int,
 ) -> None:
+    """Raise ValueError for arguments of `ResNet` that do not fit together."""
     if depth not in DEPTHS:
         raise ValueError(f"ResNet.depth is {depth}; it must be one of {', '.join(map(str, DEPTHS))}")
     if variant not in ("a", "b", "c", "d"):

@@ -1,7 +1,7 @@
-"""Feature pyramid: "Feature Pyramid Networks for Object Detection" (Lin et al., arXiv:1612.03144), section 3."""
+"""FPN: "Feature Pyramid Networks for Object Detection" (Lin et al., arXiv:1612.03144), section 3."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import XavierUniform
@@ -14,17 +14,19 @@ from ppdet.modeling.layers import Conv2D, ConvNorm, Freeze, fork, max_pool, rect
 @register
 @serializable
 class FPN(nn.Layer):
-    """Top-down pyramid with extra levels above it.
+    """The feature pyramid: a top-down path over the backbone's maps, and extra levels above the last one.
 
     Args:
-        in_channels: channels of the backbone's maps, finest first (given by the backbone in a configuration).
-        spatial_scales: 1 / stride of each backbone map (given by the backbone).
+        in_channels: channels of the backbone's maps, finest first. In a configuration they follow from the backbone.
+        spatial_scales: 1 / stride of the backbone's maps. In a configuration they follow from the backbone.
         out_channel: channels of every level.
-        extra_stage: levels above the last backbone map: 2 gives P6 and P7.
-        has_extra_convs: extra levels are 3x3 convolutions of stride 2; otherwise every second cell of the level below.
-        use_c5: the first extra convolution reads the last backbone map, otherwise the level made of it.
-        relu_before_extra_convs: a ReLU before every extra convolution but the first.
-        norm_type: null for convolutions with bias, or bn, sync_bn, gn. freeze_norm: as in ResNet.
+        extra_stage: number of levels above the last backbone map; 2 gives P6 and P7 above C5.
+        has_extra_convs: extra levels are 3x3 convolutions with stride 2. Otherwise each takes every second pixel of the
+            level below it.
+        use_c5: the first extra convolution reads the last backbone map, otherwise the level made from that map.
+        relu_before_extra_convs: whether a ReLU precedes every extra convolution except the first.
+        norm_type: bn, sync_bn or gn after every convolution; null for convolutions with a bias and no norm.
+        freeze_norm: see `ResNet`.
     """
 
     def __init__(
@@ -43,7 +45,8 @@ class FPN(nn.Layer):
         super().__init__()
         if len(in_channels) != len(spatial_scales):
             raise ValueError(
-                f"FPN.spatial_scales has {len(spatial_scales)} values for {len(in_channels)} backbone maps"
+                f"FPN.spatial_scales has {len(spatial_scales)} values and in_channels {len(in_channels)}: both need "
+                "one for each backbone map"
             )
         self.extra_stage = extra_stage
         self.relu_before_extra_convs = relu_before_extra_convs
@@ -75,7 +78,8 @@ class FPN(nn.Layer):
                 )
             return self.add_sublayer(name, layer)
 
-        # Published names count stages of ResNet; the topmost lateral one has a name without "lateral".
+        # Published names contain the number of the ResNet stage; that of the topmost lateral convolution does not end
+        # with "lateral".
         top = len(in_channels) - 1
         stages = [6 - len(in_channels) + i for i in range(len(in_channels))]
         self.lateral_convs = [
@@ -89,7 +93,7 @@ class FPN(nn.Layer):
             self.extra_convs.append(conv(f"fpn_{i + 6}", channels, 3, out_channel * 9, stride=2))
 
     @classmethod
-    def from_config(cls, cfg, input_shape: Sequence[ShapeSpec]) -> dict:
+    def from_config(cls, cfg: Any, input_shape: Sequence[ShapeSpec]) -> dict[str, list[Any]]:
         return {
             "in_channels": [spec.channels for spec in input_shape],
             "spatial_scales": [1.0 / spec.stride for spec in input_shape],
@@ -100,7 +104,7 @@ class FPN(nn.Layer):
         return [ShapeSpec(self.out_channel, stride) for stride in self.strides]
 
     def forward(self, body_feats: Sequence[Tensor]) -> list[Tensor]:
-        """Map backbone maps, finest first, to pyramid levels (N, out_channel, H / stride, W / stride)."""
+        """Map the backbone's maps, finest first, to levels (N, out_channel, H / stride, W / stride), finest first."""
         feats = list(body_feats)
         extra_source = None
         if self.use_c5 and self.extra_convs:
