@@ -76,11 +76,14 @@ def test_one_module_asks_what_the_device_is():
     assert set(asking) == allowed  # or the pattern finds nothing
 
 
-def test_processes_are_forked_without_finalising_what_they_inherit():
-    paths = [path for path in (ROOT / "ppdet").rglob("*.py") if path.name != "fork.py"]
-    forking = [path for path in paths if re.search(r"get_context\(\"fork\"\)|os\.fork\(", path.read_text())]
-    assert {path.name for path in forking} == {"workers.py", "coco_backend.py"}
-    assert all("objects_stay_here()" in path.read_text() for path in forking)
+def test_worker_processes_are_started_by_one_module():
+    """It keeps forked processes from finalising what they inherit, and spawned ones from running the main script."""
+    starting = r"get_context\(|os\.fork\(|ProcessPoolExecutor\(|multiprocessing\.(?:Process|Pool)\("
+    paths = [path for path in (ROOT / "ppdet").rglob("*.py") if re.search(starting, path.read_text())]
+    assert [path.name for path in paths] == ["start.py"]
+    paths = [path for path in (ROOT / "ppdet").rglob("*.py") if "process_context(" in path.read_text()]
+    assert {path.name for path in paths} == {"start.py", "workers.py"}
+    assert all("starting(context)" in path.read_text() for path in paths)
 
 
 # Threads that touch no tensor of Paddle's, and why; an engine's own tensors know their device.

@@ -145,6 +145,12 @@ SETTINGS = {
     ),
     "seed": Setting(int, 0, "seed of everything random", minimum=0),
     "worker_num": Setting(int, 2, "worker processes of each reader; 0 reads in the main process", minimum=0),
+    "worker_start": Setting(
+        Literal["auto", "fork", "spawn"],
+        "auto",
+        "how worker processes start: fork copies the running process, spawn starts a new Python, which takes about a "
+        "second; auto: fork on Linux, else spawn",
+    ),
     # what a run does and leaves behind
     "device": Setting(
         str | int | list[int],

@@ -16,7 +16,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from ppdet.data.windows import crops
+from ppdet.data.loading.windows import crops
 from ppdet.deploy.backends import load_backend
 from ppdet.deploy.backends.base import Options
 from ppdet.deploy.compare import with_area

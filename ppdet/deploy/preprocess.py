@@ -12,10 +12,10 @@ from ppdet.core.registry import get_schema, is_component
 from ppdet.data.loading.padded_sizes import padded_size
 from ppdet.data.sources.coco_names import COCO_CATEGORIES
 from ppdet.data.transforms.batch import PadBatch
-from ppdet.data.transforms.color import NormalizeImage, Permute
 from ppdet.data.transforms.compose import Compose
 from ppdet.data.transforms.decode import Decode, decode_image, read_image
 from ppdet.data.transforms.geometry import Resize, as_pair
+from ppdet.data.transforms.normalize import NormalizeImage, Permute
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import DataError, DeployError, ImageError
 

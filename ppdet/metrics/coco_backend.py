@@ -4,15 +4,14 @@ import contextlib
 import gc
 import importlib
 import io
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ppdet.utils.process.cpu import can_fork, cpu_count
-from ppdet.utils.process.fork import objects_stay_here
+from ppdet.utils.process.cpu import cpu_count
+from ppdet.utils.process.start import call_in_processes
 
 # package to install: module, fastest first
 BACKENDS = {"faster-coco-eval": "faster_coco_eval", "pycocotools": "pycocotools.cocoeval"}
@@ -54,18 +53,18 @@ def run_backend(
     truth, detections = _numbered(truth, images, categories), _numbered(detections, images, categories)
     numbers = list(range(1, len(categories) + 1))
     shares = share_categories(numbers, detections) if len(detections) >= MANY else [numbers]
-
-    def evaluate(share: list[int]) -> dict[str, Any]:
-        whole = len(share) == len(numbers)
-        parts = [rows if whole else rows[np.isin(rows["category_id"], share)] for rows in (truth, detections)]
-        return run_library(name, len(images), *parts, share)
-
     if len(shares) == 1:
-        return evaluate(numbers)
+        return run_library(name, len(images), truth, detections, numbers)
     # The libraries see one class at a time, so that its numbers do not depend on the others.
     order = np.argsort(np.concatenate(shares))
-    parts = call_in_processes(evaluate, shares)
+    parts = call_in_processes(partial(_run_share, name, len(images), truth, detections), shares)
     return {key: np.concatenate([part[key] for part in parts], axis=-3)[..., order, :, :] for key in parts[0]}
+
+
+def _run_share(name: str, images: int, truth: np.ndarray, detections: np.ndarray, share: list[int]) -> dict[str, Any]:
+    """`run_library` on the rows of the classes in `share`."""
+    truth, detections = (rows[np.isin(rows["category_id"], share)] for rows in (truth, detections))
+    return run_library(name, images, truth, detections, share)
 
 
 def _numbered(rows: np.ndarray, images: np.ndarray, categories: np.ndarray) -> np.ndarray:
@@ -80,28 +79,8 @@ def share_categories(categories: Sequence[int], detections: np.ndarray) -> list[
     """The classes, dealt to one process per core so that each has about the same number of detections."""
     counts = dict(zip(*np.unique(detections["category_id"], return_counts=True)))
     largest_first = sorted(categories, key=lambda category: counts.get(category, 0), reverse=True)
-    count = min(cpu_count(), len(categories)) if can_fork() else 1
+    count = min(cpu_count(), len(categories))
     return [sorted(largest_first[i::count]) for i in range(max(1, count))]
-
-
-_job: Callable | None = None  # of a process of `call_in_processes`
-
-
-def _take_job(job: Callable) -> None:
-    global _job
-    _job = job
-
-
-def _do_job(value: Any) -> Any:
-    return _job(value)
-
-
-def call_in_processes(function: Callable, values: Sequence[Any]) -> list:
-    """[function(value) for value in values], each in a process forked here: nothing is sent but value and result."""
-    context = multiprocessing.get_context("fork")
-    pool = ProcessPoolExecutor(len(values), context, initializer=_take_job, initargs=(function,))
-    with objects_stay_here(), pool:
-        return list(pool.map(_do_job, values))
 
 
 def run_library(

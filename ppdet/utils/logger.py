@@ -121,6 +121,19 @@ def say_last(error: str) -> None:
             file.append(f"==== error: {error}")
 
 
+def collect_records() -> list[logging.LogRecord]:
+    """From now on this process writes no log: records are appended to the list returned, for another process to log."""
+    _set_up_root()
+    records: list[logging.LogRecord] = []
+    root = logging.getLogger(ROOT_NAME)
+    for handler in root.handlers:
+        handler.addFilter(lambda record: False)
+    collector = logging.Handler()
+    collector.emit = records.append  # type: ignore[method-assign]
+    root.addHandler(collector)
+    return records
+
+
 def _set_up_root() -> "_Memory":
     root = logging.getLogger(ROOT_NAME)
     memory = next((handler for handler in root.handlers if isinstance(handler, _Memory)), None)

@@ -67,7 +67,7 @@ def test_boxes_stay_in_pixels_until_the_image_is_read_and_what_is_unusable_is_co
     sample = Decode()(dict(record))
     assert sample["gt_bbox"].tolist() == [[10, 10, 30, 30], [60, 40, 64, 48], [0, 0, 5, 5]]
     assert len(sample["gt_class"]) == len(sample["is_crowd"]) == 3 and len(record["gt_bbox"]) == 4
-    assert "1 of its 4 boxes lie outside of its 48 x 64 pixels" in log.messages[1]
+    assert "1 of its 4 boxes are outside of its 48 x 64 pixels" in log.messages[1]
 
 
 def test_empty_images(coco):

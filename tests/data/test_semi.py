@@ -21,6 +21,7 @@ from ppdet.data.transforms import (
     RandomResize,
 )
 from ppdet.utils.errors import DataError
+from ppdet.utils.locations import Locations
 from ppdet.visualize import draw_batch
 
 FIELDS = ["image", "gt_bbox", "gt_class", "is_crowd"]
@@ -121,7 +122,7 @@ def test_boxes_drawn_in_both_views_frame_the_same_objects(folder, tmp_path, seed
     pictures = []
     for number, content in enumerate((batch, without)):
         path = tmp_path / f"{number}.png"
-        draw_batch(content, path, NormalizeImage().mean, NormalizeImage().std, [8, 16, 32, 64, 128])
+        draw_batch(content, path, NormalizeImage().mean, NormalizeImage().std, Locations([8, 16, 32, 64, 128]))
         pictures.append(cv2.imread(str(path)).astype(np.int64))
     framed, plain = pictures
     gap, half = 6, framed.shape[0] // 2
@@ -223,7 +224,7 @@ def test_ranks_share_both_kinds_of_images(folder):
 def test_views_in_bgr(folder):
     bgr = NormalizeImage(channel_order="bgr")
     reader = make_reader(folder, weak_aug=[bgr], strong_aug=[NormalizeImage(channel_order="bgr")])
-    assert reader.labeled._to_device.normalize is not None
+    assert reader.labeled._to_device.normalizer is not None
     std, mean = (np.reshape(value, (3, 1, 1)) for value in ([0.229, 0.224, 0.225], [0.485, 0.456, 0.406]))
     scaled = flat(next(iter(reader)))["image"][2:] * std
     rgb = flat(next(iter(make_reader(folder, strong_aug=[NormalizeImage()]))))["image"][2:] * std
@@ -243,7 +244,7 @@ def test_normalising_on_the_device_or_before_is_the_same(folder):
     }
     late = {f"{kind}sup_batch_transforms": [Permute(), PadBatch(pad_to_stride=32)] for kind in ("", "un")}
     reader, other = make_reader(folder, **early, **batches), make_reader(folder, **late)
-    assert other.labeled._to_device.normalize is not None
+    assert other.labeled._to_device.normalizer is not None
     for one, two in zip(reader, other):
         assert np.abs(flat(one)["image"] - flat(two)["image"]).max() < 1e-5
 

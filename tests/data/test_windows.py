@@ -8,8 +8,8 @@ from ppdet.data.loading.reader import EvalReader
 from ppdet.data.loading.reader import TestReader as ImageReader
 from ppdet.data.sources.image_folder import ImageFolder
 from ppdet.data.transforms.batch import PadBatch
-from ppdet.data.transforms.color import Permute
 from ppdet.data.transforms.decode import Decode
+from ppdet.data.transforms.normalize import Permute
 from ppdet.deploy.slicing import Slicing
 from ppdet.utils.errors import DataError
 

@@ -22,7 +22,7 @@ def graph(request, tmp_path_factory):
     """The graph of a detector with random weights; its boxes clipped, and the best of each level, or all."""
     folder = tmp_path_factory.mktemp("graph")
     model = build_trained_model(noisy(write_padded(folder, images=1), request.param))
-    detector = ExportedDetector(model, normalize=None, output="detections")
+    detector = ExportedDetector(model, normalizer=None, output="detections")
     detector.eval()
     shapes = {"image": [None, 3, None, None], "scale_factor": [None, 2], "im_shape": [None, 2]}
     inputs = {name: InputSpec(shape, "float32", name) for name, shape in shapes.items()}

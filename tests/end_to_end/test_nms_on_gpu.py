@@ -98,7 +98,7 @@ def test_exported_graphs(folder, tmp_path, kernel, options, size, computes):
     """Of each kind a small input, in which not all levels have as many locations as candidates are wanted."""
     settings = [f"FCOSHead.{option}" for option in (*options, "nms.score_threshold=0.3")]
     model = build_trained_model(load_config(folder / "tiny.yml", [weights(folder), *settings]))
-    detector = ExportedDetector(model, normalize=None, output="detections")
+    detector = ExportedDetector(model, normalizer=None, output="detections")
     detector.eval()
     spec = {"image": InputSpec([None, 3, *(size or (None, None))], "float32", "image")}
     spec.update((key, InputSpec([None, 2], "float32", key)) for key in ("scale_factor", "im_shape"))

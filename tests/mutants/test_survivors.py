@@ -66,7 +66,7 @@ def test_code_that_differs_by_device_is_in_a_room():
     sources = {path for room in ROOMS.values() for one in room["sources"] for path in ROOT.glob(one)}
     wanted = (
         "utils/device.py",
-        "utils/process/fork.py",
+        "utils/process/start.py",
         "engine/device_choice.py",
         "modeling/nms.py",
         "data/loading/to_device.py",

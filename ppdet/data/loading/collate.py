@@ -1,4 +1,4 @@
-"""What happens in a worker: records to samples, samples to a batch of arrays."""
+"""What a data worker does: it makes samples from records, and collates samples to a batch of arrays."""
 
 import json
 import traceback
@@ -8,26 +8,37 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppdet.data.transforms.batch import PadBatch, stack_images
+from ppdet.data.transforms.batch import Empty, PadBatch, stack_images
 from ppdet.data.transforms.compose import Compose
 from ppdet.utils.errors import DataError, ImageError, UserError
 
-PADDING = {"gt_bbox": 0, "gt_class": -1, "is_crowd": 0}  # fields with a row for every box
-REPORT = "_report"  # key of a batch that carries a worker's report to the main process
-SAMPLE, BATCH = 0, 1  # keep the random streams of sample and batch transforms apart
+PADDING = {"gt_bbox": 0, "gt_class": -1, "is_crowd": 0}  # fields with one row for each box, and what fills missing rows
+REPORT = "_report"  # key of a batch under which a worker reports unreadable images and errors
+SAMPLE, BATCH = 0, 1  # separate the random streams of sample and batch transforms
 
 
 class Task(NamedTuple):
-    """One sample to make: of the image at `index`, in training step `curr_iter` of epoch `epoch`."""
+    """One sample to make.
+
+    Attributes:
+        epoch: the epoch, or the pass over the data set, on which its random numbers depend.
+        curr_iter: the training step it belongs to.
+        record: position of its record in the data set.
+    """
 
     epoch: int
     curr_iter: int
-    index: int
+    record: int
 
 
 class Result(NamedTuple):
-    """What became of a task. `sample` is None when no image could be read, a list when the transforms made several
-    views of it; `skipped`: path -> reason."""
+    """The outcome of a task.
+
+    Attributes:
+        sample: None if no image could be read; a list if the transforms made several views of the image.
+        skipped: path -> reason of each image that could not be read.
+        error: what went wrong otherwise, "" if nothing did.
+    """
 
     task: Task
     sample: dict | list[dict] | None
@@ -36,7 +47,15 @@ class Result(NamedTuple):
 
 
 class SampleSource:
-    """A data set of samples: source[task] -> Result. Never raises: a Result carries the error to the main process."""
+    """Makes samples: source[task] is a Result. It never raises; the Result carries an error to the main process.
+
+    Args:
+        records: those of the data set.
+        transforms: sample transforms.
+        seed: of all random numbers.
+        replace: take the next readable image in place of one that cannot be read.
+        max_skipped: largest number of images that are skipped for one task.
+    """
 
     def __init__(
         self, records: list[dict], transforms: Sequence[Callable], seed: int, replace: bool, max_skipped: int
@@ -44,40 +63,37 @@ class SampleSource:
         self.records = records
         self.transform = Compose(transforms)
         self.seed = seed
-        self.replace = replace
-        self.max_skipped = max_skipped
-
-    def __len__(self) -> int:
-        return len(self.records)
+        self.tries = min(len(records), max_skipped + 1) if replace else 1
 
     def __getitem__(self, task: Task) -> Result:
-        """The sample; when its image cannot be read and `replace` is set, that of the next readable one."""
         skipped: dict[str, str] = {}
-        tries = min(len(self.records), self.max_skipped + 1) if self.replace else 1
         try:
-            for step in range(tries):
-                record = self.records[(task.index + step) % len(self.records)]
+            for step in range(self.tries):
+                record = self.records[(task.record + step) % len(self.records)]
                 try:
-                    return Result(task, self._make(record, task), skipped)
+                    return Result(task, self.make({**record, "curr_iter": task.curr_iter}, task), skipped)
                 except ImageError as error:
                     skipped[error.path] = error.reason
         except Exception as error:
-            return Result(task, None, skipped, describe(error))
+            return Result(task, None, skipped, error_text(error))
         return Result(task, None, skipped)
 
-    def _make(self, record: dict, task: Task) -> dict:
-        rng = random_stream(self.seed, task, SAMPLE)
-        return self.transform({**record, "curr_iter": task.curr_iter}, rng)
+    def make(self, sample: dict, task: Task) -> dict:
+        """Apply the transforms to a sample, with the random numbers of `task`."""
+        return self.transform(sample, random_stream(self.seed, task, SAMPLE))
 
 
 class Collator:
-    """Results of one batch -> dict of numpy arrays; see BaseReader for its keys.
+    """Collates the results of a batch to a dict of NumPy arrays; BaseReader lists its keys.
 
-    `REPORT` is among them, as the bytes of a JSON object, when images were skipped or something failed.
-    Then the other keys may be missing.
+    If images were skipped, or something failed, the bytes of a JSON object under `REPORT` say so, and the other keys
+    may be missing.
 
     Args:
-        raw_images: `image` becomes (N, H, W, 3) uint8, for the device to normalise, instead of (N, 3, H, W) float32.
+        transforms: batch transforms.
+        seed: of their random numbers.
+        with_boxes: keep the boxes.
+        raw_images: `image` becomes (N, H, W, 3) uint8, which the device normalizes, instead of (N, 3, H, W) float32.
     """
 
     def __init__(self, transforms: Sequence[Callable], seed: int, with_boxes: bool, raw_images: bool) -> None:
@@ -86,32 +102,31 @@ class Collator:
         self.with_boxes = with_boxes
         self.raw_images = raw_images
 
-    def __call__(self, results: list[Result], empty: Callable = np.empty) -> dict[str, Any]:
-        """`empty` makes the array of images where it can."""
+    def __call__(self, results: list[Result], empty: Empty = np.empty) -> dict[str, np.ndarray]:
+        """Collate; `empty` allocates the array of images."""
         for transform in self.transform.transforms:
             if isinstance(transform, PadBatch):
                 transform.empty = empty
         skipped = {path: reason for result in results for path, reason in result.skipped.items()}
         error = next((result.error for result in results if result.error), "")
-        samples = views_in_order([result.sample for result in results if result.sample is not None])
-        batch: dict[str, Any] = {}
+        samples = interleave_views([result.sample for result in results if result.sample is not None])
+        batch: dict[str, np.ndarray] = {}
         if samples and not error:
             try:
                 samples = self.transform(samples, random_stream(self.seed, results[0].task, BATCH))
                 batch = self._arrays(samples)
             except Exception as failure:
-                error = describe(failure)
+                error = error_text(failure)
         if skipped or error:
-            report = json.dumps({"skipped": skipped, "error": error}).encode()
-            batch[REPORT] = np.frombuffer(report, dtype=np.uint8).copy()
+            batch[REPORT] = pack_report(skipped, error)
         return batch
 
-    def _arrays(self, samples: list[dict]) -> dict[str, Any]:
-        batch: dict[str, Any] = {}
+    def _arrays(self, samples: list[dict]) -> dict[str, np.ndarray]:
+        batch: dict[str, np.ndarray] = {}
         for key, value in samples[0].items():
-            values = [sample[key] for sample in samples]
             if not isinstance(value, np.ndarray) or (key in PADDING and not self.with_boxes):
                 continue
+            values = [sample[key] for sample in samples]
             if key in PADDING:
                 batch[key] = pad_rows(values, PADDING[key])
             elif key == "image":
@@ -131,19 +146,36 @@ class Collator:
         if not self.raw_images:
             return np.ascontiguousarray(stack_images(images), dtype=np.float32)
         if any(image.dtype != np.uint8 for image in images):
-            raise TypeError("a transform that says keeps_uint8 or moves_pixels made an image that is not uint8")
+            raise TypeError("a transform with keeps_uint8 or moves_pixels returned an image that is not uint8")
         return np.ascontiguousarray(stack_images(images).transpose(0, 2, 3, 1))
 
 
-def views_in_order(samples: list) -> list[dict]:
-    """Samples; where each is a list of views of one image, the first view of all, then the second of all."""
+class BatchMaker:
+    """Makes the batch of a list of tasks. It needs no Paddle, and can be sent to another process as a pickle."""
+
+    def __init__(self, source: SampleSource, collate: Collator) -> None:
+        self.source = source
+        self.collate = collate
+
+    def __call__(self, tasks: Sequence[Task], empty: Empty = np.empty) -> dict[str, np.ndarray]:
+        return self.collate([self.source[task] for task in tasks], empty)
+
+
+def interleave_views(samples: list) -> list[dict]:
+    """Order the views of images as a batch has them: the first view of every image, then the second of every image.
+
+    Samples that are single dicts stay as they are.
+    """
     if not samples or isinstance(samples[0], dict):
         return samples
     return [view for views in zip(*samples) for view in views]
 
 
 def pad_rows(values: list[np.ndarray], fill: int) -> np.ndarray:
-    """Arrays (M_n, K) -> (N, max M, K), or (N, max M) when K is 1. The maximum counts as at least 1."""
+    """Stack arrays (M_n, K) to (N, M, K), or to (N, M) if K is 1, where M is the largest M_n, but at least 1.
+
+    Missing rows are filled with `fill`.
+    """
     most = max(1, max(len(value) for value in values))
     padded = np.full((len(values), most, values[0].shape[1]), fill, dtype=values[0].dtype)
     for row, value in zip(padded, values):
@@ -152,26 +184,39 @@ def pad_rows(values: list[np.ndarray], fill: int) -> np.ndarray:
 
 
 def random_stream(seed: int, task: Task, kind: int) -> np.random.Generator:
-    """Random numbers that depend on the image and the epoch, and on no worker, rank or batch size."""
-    return np.random.default_rng(np.random.SeedSequence((seed, task.epoch, task.index, kind)))
+    """The random numbers of a task. They depend on image and epoch, and not on workers, ranks or batch size.
+
+    Args:
+        kind: SAMPLE or BATCH.
+    """
+    return np.random.default_rng(np.random.SeedSequence((seed, task.epoch, task.record, kind)))
 
 
-def describe(error: Exception) -> str:
-    """A line for what a user can mend, the whole traceback for what a programmer must."""
-    # The second is OpenCV's.
+def error_text(error: Exception) -> str:
+    """One line for an error that a user can act on, and the whole traceback for any other."""
+    # OpenCV raises its own error with "Insufficient memory".
     if isinstance(error.__cause__ or error, MemoryError) or "Insufficient memory" in str(error):
         return f"not enough memory for a batch ({' '.join(str(error).split())}): lower worker_num or batch_size"
     return str(error) if isinstance(error, UserError) else traceback.format_exc()
 
 
-def separate_boxes(batch: dict[str, Any], counts: deque[list[int]]) -> dict[str, Any]:
-    """Padded (N, M, …) fields of boxes -> lists of N tensors without padding, of as many boxes as `counts` has next.
+def pack_report(skipped: dict[str, str], error: str) -> np.ndarray:
+    """A report as an array of bytes, which travels like the other arrays of a batch."""
+    return np.frombuffer(json.dumps({"skipped": skipped, "error": error}).encode(), dtype=np.uint8).copy()
 
-    Done after the workers, since batches of arrays have one of each kind. What is counted there is not read here, where
-    it would be waited for.
+
+def separate_boxes(batch: dict[str, Any], counts: deque[list[int]]) -> dict[str, Any]:
+    """Replace padded fields of boxes (N, M, …) by lists of N tensors without padding.
+
+    This happens in the main process, since workers send one array for each field.
+
+    Args:
+        batch: tensors.
+        counts: the numbers of boxes in each image of this batch, which are removed, and of the next batches. They were
+            counted before the tensors were made: counting in tensors would wait for the device.
     """
     if "gt_class" not in batch:
         return batch
-    of_images = counts.popleft()
-    lists = {key: [rows[:count] for rows, count in zip(batch[key], of_images)] for key in PADDING if key in batch}
+    rows_of_images = counts.popleft()
+    lists = {key: [rows[:n] for rows, n in zip(batch[key], rows_of_images)] for key in PADDING if key in batch}
     return {**batch, **lists}

@@ -1,4 +1,8 @@
-"""Images of a batch that padding makes unequal: each is detected on at the size that it has alone."""
+"""Splitting a padded batch, so that each image is detected on with the padding it would have alone.
+
+A network sees an image's padding: near the image's edges, and in the mean and variance that group norm computes over
+the whole input. Without other images' padding, detections in an image do not depend on the other images of its batch.
+"""
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -9,7 +13,7 @@ from ppdet.data.transforms.batch import PadBatch
 
 
 def padded_size(size: tuple[int, int], transforms: Sequence[Callable]) -> tuple[int, int]:
-    """Height and width to which these transforms pad an image of this height and width when it is alone in a batch."""
+    """The height and width to which `transforms` pad an image of this height and width if it is alone in a batch."""
     for transform in transforms:
         if isinstance(transform, PadBatch):
             size = transform.padded_size(*size)
@@ -19,22 +23,20 @@ def padded_size(size: tuple[int, int], transforms: Sequence[Callable]) -> tuple[
 def split_by_size(
     arrays: dict[str, np.ndarray], transforms: Sequence[Callable], *, in_order: bool
 ) -> list[dict[str, np.ndarray]]:
-    """A batch that was padded to its largest image, as batches of images of one padded size, with no further padding.
-
-    A network sees an image's padding: near its edges, and in the mean and variance that group norm takes over the
-    whole input. Apart, what is detected in an image depends on no other one.
+    """Split a batch that was padded to its largest image into batches of equally large images, and cut their padding.
 
     Args:
-        arrays: `im_shape` (N, 2), heights and widths without padding; `image` (N, 3, H, W), or (N, H, W, 3) where it
-            is uint8; others with N rows. transforms: the PadBatch among them padded it.
-        in_order: keep the images in their order, so that those of one size may come in several batches.
+        arrays: `im_shape` (N, 2) heights and widths without padding; `image` (N, 3, H, W), or (N, H, W, 3) if it is
+            uint8; other arrays with N rows.
+        transforms: the batch transforms, among them the PadBatch that padded the batch.
+        in_order: keep the images in order, so that those of one size may come in several batches.
     """
-    sizes = [padded_size(tuple(size), transforms) for size in arrays["im_shape"].astype(int).tolist()]
+    sizes = [padded_size((h, w), transforms) for h, w in arrays["im_shape"].astype(int).tolist()]
     if len(set(sizes)) == 1:
         return [arrays]
-    places = range(len(sizes)) if in_order else sorted(range(len(sizes)), key=sizes.__getitem__)
+    order = range(len(sizes)) if in_order else sorted(range(len(sizes)), key=sizes.__getitem__)
     parts = []
-    for (height, width), group in groupby(places, key=sizes.__getitem__):
+    for (height, width), group in groupby(order, key=sizes.__getitem__):
         rows = list(group)
         part = {key: array[rows] for key, array in arrays.items()}
         image = part["image"]

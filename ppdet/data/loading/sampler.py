@@ -1,21 +1,26 @@
-"""Which images come when, and on which rank."""
+"""The order of the images: which image comes in which batch, and on which rank."""
+
+import math
 
 import numpy as np
 
 
 class EpochSampler:
-    """The batches of an epoch on one rank, a function of (seed, epoch) alone.
+    """The batches of an epoch on one rank. They depend on (seed, epoch) alone.
+
+    Rank r takes every world_size-th image, starting with image r. So the batches that all ranks read in one step are
+    together the batch that a single process with world_size times the batch size would read.
 
     Args:
-        size: images in the data set.
-        batch_size: images in a batch of one rank.
-        shuffle: another order in every epoch; otherwise the data set's.
-        drop_last: leave out what does not fill a batch on every rank.
-        even: all ranks must have equally many batches (training). Without drop_last at most world_size - 1
-            images then come twice. Otherwise (evaluation) every image comes exactly once.
-
-    Rank r takes every world_size-th image from the r-th on, so the world_size batches of a step together
-    are the batch that one process with world_size times the batch size would have.
+        size: number of images in the data set.
+        batch_size: images per batch on each rank.
+        shuffle: use another order in every epoch instead of the data set's.
+        drop_last: leave out the images that do not fill a batch on every rank.
+        even: give all ranks the same number of batches, as training needs. Without drop_last, up to world_size - 1
+            images are then read twice. Otherwise (evaluation) every image is read exactly once.
+        seed: of the shuffling.
+        rank: this process, from 0.
+        world_size: number of processes.
     """
 
     def __init__(
@@ -41,38 +46,40 @@ class EpochSampler:
 
     def indices(self, epoch: int) -> np.ndarray:
         """(n,) positions in the data set of this rank's images, in order."""
-        order = pass_order(self.size, self.seed, epoch, shuffle=self.shuffle)
+        order = shuffled_order(self.size, self.seed, epoch, shuffle=self.shuffle)
         if self.drop_last and self.even:
-            together = self.batch_size * self.world_size
-            order = order[: self.size // together * together]
+            global_batch = self.batch_size * self.world_size
+            order = order[: self.size // global_batch * global_batch]
         elif self.even:
-            order = np.resize(order, -(-self.size // self.world_size) * self.world_size)  # starts over at the end
+            order = np.resize(order, math.ceil(self.size / self.world_size) * self.world_size)  # repeats the first ones
         mine = order[self.rank :: self.world_size]
         return mine[: len(mine) // self.batch_size * self.batch_size] if self.drop_last else mine
 
-    def batches(self, epoch: int) -> list[list[int]]:
-        mine = self.indices(epoch).tolist()
-        return [mine[i : i + self.batch_size] for i in range(0, len(mine), self.batch_size)]
+    def batches(self, epoch: int) -> list[list[tuple[int, int]]]:
+        """The batches of an epoch, as pairs (epoch, position in the data set)."""
+        pairs = [(epoch, position) for position in self.indices(epoch).tolist()]
+        return [pairs[i : i + self.batch_size] for i in range(0, len(pairs), self.batch_size)]
 
     def __len__(self) -> int:
         if self.drop_last and self.even:
             return self.size // (self.batch_size * self.world_size)
-        share = (self.size - self.rank + self.world_size - 1) // self.world_size
-        if self.even:
-            share = -(-self.size // self.world_size)
-        return share // self.batch_size if self.drop_last else -(-share // self.batch_size)
+        share = math.ceil((self.size if self.even else self.size - self.rank) / self.world_size)
+        return share // self.batch_size if self.drop_last else math.ceil(share / self.batch_size)
 
 
 class EndlessSampler:
-    """Batches from one pass over a data set after the other; an epoch takes up where the one before it ended.
+    """Batches from one pass over a data set after the other; an epoch starts where the previous one ended.
 
-    No image comes a second time before all have come once. A function of (seed, epoch) alone, as EpochSampler is.
+    Every image is read once before any is read again. The batches depend on (seed, epoch) alone.
 
     Args:
-        size: images in the data set.
-        batch_size: images in a batch of one rank.
-        batches_per_epoch: on every rank.
-        shuffle: another order in every pass; otherwise the data set's.
+        size: number of images in the data set.
+        batch_size: images per batch on each rank.
+        batches_per_epoch: on each rank.
+        shuffle: use another order in every pass instead of the data set's.
+        seed: of the shuffling.
+        rank: this process, from 0.
+        world_size: number of processes.
     """
 
     def __init__(
@@ -94,25 +101,27 @@ class EndlessSampler:
         self.rank = rank
         self.world_size = world_size
 
-    def indices(self, epoch: int) -> np.ndarray:
-        """(n, 2) pass, and position in the data set, of this rank's images, in order."""
+    def batches(self, epoch: int) -> list[list[tuple[int, int]]]:
+        """The batches of an epoch, as pairs (pass, position in the data set).
+
+        Random numbers of an image depend on the pass, since an image may come several times in an epoch.
+        """
         count = self.batches_per_epoch * self.batch_size * self.world_size
         passes, places = np.divmod(np.arange(epoch * count, (epoch + 1) * count), self.size)
-        numbers = range(passes[0], passes[-1] + 1)
-        orders = {number: pass_order(self.size, self.seed, number, shuffle=self.shuffle) for number in numbers}
+        orders = {
+            number: shuffled_order(self.size, self.seed, number, shuffle=self.shuffle).tolist()
+            for number in range(passes[0], passes[-1] + 1)
+        }
         pairs = [(number, orders[number][place]) for number, place in zip(passes.tolist(), places.tolist())]
-        return np.array(pairs)[self.rank :: self.world_size]
-
-    def batches(self, epoch: int) -> list[list[list[int]]]:
-        """Pairs [pass, position] of each batch."""
-        return self.indices(epoch).reshape(-1, self.batch_size, 2).tolist()
+        mine = pairs[self.rank :: self.world_size]
+        return [mine[i : i + self.batch_size] for i in range(0, len(mine), self.batch_size)]
 
     def __len__(self) -> int:
         return self.batches_per_epoch
 
 
-def pass_order(size: int, seed: int, number: int, *, shuffle: bool) -> np.ndarray:
-    """(size,) positions in the data set in the order of the pass `number`; the data set's own without `shuffle`."""
+def shuffled_order(size: int, seed: int, number: int, *, shuffle: bool) -> np.ndarray:
+    """(size,) the order of the images in pass `number` over the data set; without `shuffle`, the data set's own."""
     if not shuffle:
         return np.arange(size)
     return np.random.default_rng(np.random.SeedSequence((seed, number))).permutation(size)

@@ -1,86 +1,123 @@
-"""Processes that make batches beside the one that trains."""
+"""A pool of worker processes that prepare batches ahead of the training loop.
+
+Each worker answers its tasks in order, and task number i always goes to worker i % count, so that batches arrive in the
+order of the tasks. Arrays travel through shared memory where they fit, and through a pipe otherwise.
+"""
 
 import contextlib
-import math
-import mmap
-import multiprocessing
+import logging
+import os
+import pickle
+import shutil
 import signal
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, NamedTuple, NoReturn
 
-import numpy as np
-
-from ppdet.utils.errors import WorkerError
-from ppdet.utils.logger import get_logger
-from ppdet.utils.process.fork import objects_stay_here
+from ppdet.core.extensions import import_extensions, imported
+from ppdet.data.loading.shared_slot import Arrays, Slot
+from ppdet.data.transforms.batch import Empty
+from ppdet.utils.errors import UserError, WorkerError
+from ppdet.utils.logger import collect_records, get_logger
+from ppdet.utils.process.once import warn_once
+from ppdet.utils.process.start import StartMethod, hidden_main, process_context, starting
 from ppdet.utils.process.stop import SIGNALS, signals_later
 
 logger = get_logger(__name__)
 
-AHEAD = 2  # batches that every worker makes ahead of the one in use
-ALIGNMENT = 64  # bytes; a cache line
-STOP_SECONDS = 5.0  # to finish the batch at hand when the pool closes
-SILENT_SECONDS = 60.0  # without the batch that is waited for: it is told, and waited for all the same
-# A library prints the stack of its C++ code at these.
-CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL")
+PREFETCH = 2  # batches that each worker prepares beyond the one in use
+STOP_SECONDS = 5.0  # that a worker has to finish its current batch when the pool closes
+SILENT_SECONDS = 60.0  # without an answer, after which a warning is logged; the pool keeps waiting
+SHARED_MEMORY_FOLDER = "/dev/shm"  # where Linux keeps named shared memory; Docker's has 64 MiB by default
+CRASH_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL")  # Paddle prints its C++ stack for these
 
-Arrays = dict[str, np.ndarray]
+Make = Callable[[Any, Empty], Arrays]
+
+
+class LogLine(NamedTuple):
+    """A log record of a worker. `once`: the key of a warning that is logged once, see `warn_once`."""
+
+    logger: str
+    level: int
+    message: str
+    once: str | None
+
+
+class Answer(NamedTuple):
+    """What a worker sends back for a task: packed arrays, or the text of an error, and what was logged meanwhile."""
+
+    slot: int
+    content: Any
+    log: list[LogLine]
 
 
 class WorkerPool:
-    """Forked processes that call `make` on tasks; they live until `close`, over any number of runs.
+    """Worker processes that call `make` on tasks. They live until `close`, over any number of runs.
+
+    A worker ends by itself when the parent process is gone, however that ended.
 
     Args:
-        make: make(task, empty) -> dict of numpy arrays, the same for the same task wherever it runs. An array that
-            it made by `empty`, which is called like numpy.empty, lies in shared memory already.
-        count: processes.
-        slot_bytes: room for one batch in memory that a worker shares with this process. Arrays beyond it, and all of
-            them where it is 0, are sent through a pipe. Only what is used of it is ever taken.
+        make: make(task, empty) -> dict of NumPy arrays. It must depend on the task alone, since any worker may get it.
+            `empty` is called like numpy.empty and returns an array in shared memory; arrays made otherwise are copied.
+            With spawn, `make` must be picklable.
+        count: number of worker processes.
+        slot_bytes: shared memory for one batch, in bytes; each worker has PREFETCH such slots. Arrays that do not fit
+            go through a pipe, and with 0 all of them do. Only the pages that are written take up memory.
+        start: how processes are started, see `process_context`.
 
-    A worker ends by itself when this process is gone, however it ended.
+    Raises:
+        UserError: `make` cannot be sent to a spawned process.
     """
 
-    def __init__(self, make: Callable[[Any, Callable], Arrays], count: int, slot_bytes: int) -> None:
-        context = multiprocessing.get_context("fork")
+    def __init__(self, make: Make, count: int, slot_bytes: int, start: StartMethod = "auto") -> None:
+        context = process_context(start)
+        is_fork = context.get_start_method() == "fork"
+        if not is_fork:
+            slot_bytes = _limit_to_free_space(slot_bytes, count * PREFETCH)
         self._connections: list[Connection] = []
         self._processes: list[BaseProcess] = []
-        # Memory without a name: no /dev/shm to run out of, and nothing to clean up after a crash.
-        self._slots = [[Slot(slot_bytes) for _ in range(AHEAD)] for _ in range(count)]
+        self._slots = [[Slot(slot_bytes, named=not is_fork) for _ in range(PREFETCH)] for _ in range(count)]
+        self.close = weakref.finalize(self, _end, self._connections, self._processes, self._slots)
+        work = make if is_fork else _pickled(make)
+        if not is_fork and os.name == "posix":
+            resource_tracker.ensure_running()  # otherwise the first spawn starts it, and unblocks signals
         for slots in self._slots:
             ours, theirs = context.Pipe()
             self._connections.append(ours)
-            process = context.Process(target=_work, args=(make, theirs, slots, list(self._connections)), daemon=True)
-            with signals_later(), objects_stay_here():  # a worker takes no signals, and frees no tensors
+            inherited = list(self._connections) if is_fork else []
+            arguments = (work, theirs, slots, inherited, imported())
+            process = context.Process(target=_work, args=arguments, daemon=True)  # type: ignore[attr-defined]
+            with signals_later(), starting(context):
                 process.start()
             theirs.close()
             self._processes.append(process)
-        self.close = weakref.finalize(self, _end, self._connections, self._processes)
 
     def run(self, tasks: Sequence[Any], finish: Callable[[Arrays], Any]) -> Iterator[Any]:
-        """finish(arrays that `make` made) for every task, in their order.
+        """Yield finish(arrays) for the arrays that `make` returned for every task, in the order of the tasks.
 
-        The arrays that `finish` gets are overwritten after it returns. One run at a time; one that ends early, or
-        by an error, leaves the pool ready for the next.
+        The arrays that `finish` gets are overwritten after it returns. One run at a time; a run that ends early, or
+        with an error, leaves the pool ready for the next one.
 
         Raises:
-            WorkerError: a worker died, and the pool is closed; or what it made cannot be handed over.
+            WorkerError: a worker died, and the pool is closed; or `make` failed, and the pool goes on.
         """
         count = len(self._processes)
         sent = received = 0
         try:
             while received < len(tasks):
-                while sent < min(len(tasks), received + AHEAD * count):
-                    self._send(sent % count, sent // count % AHEAD, tasks[sent])
+                while sent < min(len(tasks), received + PREFETCH * count):
+                    self._send(sent % count, sent // count % PREFETCH, tasks[sent])
                     sent += 1
-                message = self._receive(received % count, tasks[received])
+                task, number = tasks[received], received
+                answer = self._receive(number % count, task)
                 received += 1
-                batch = finish(self._unpack(received - 1, tasks[received - 1], *message))
+                batch = finish(self._unpack(self._slots[number % count], answer, task))
                 if sent < len(tasks):
-                    self._send(sent % count, sent // count % AHEAD, tasks[sent])
+                    self._send(sent % count, sent // count % PREFETCH, tasks[sent])
                     sent += 1
                 yield batch
         except (KeyboardInterrupt, SystemExit):
@@ -97,41 +134,66 @@ class WorkerPool:
         except OSError:
             self._fail(worker, None)
 
-    def _receive(self, worker: int, task: Any) -> tuple[int, Arrays | str]:
+    def _receive(self, worker: int, task: Any) -> Answer:
         connection, process, silent = self._connections[worker], self._processes[worker], 0.0
         try:
             while not connection.poll(SILENT_SECONDS):
                 silent += SILENT_SECONDS
                 logger.warning(
-                    "a data worker (process %d) has been at one batch for %.0f s: is the disk or the network that has "
-                    "the images there? Waiting on",
+                    "data worker process %d has been preparing one batch for %.0f s: check the disk or network that "
+                    "holds the images. Still waiting",
                     *(process.pid, silent),
                 )
             return connection.recv()
         except (EOFError, OSError):
             self._fail(worker, task)
 
-    def _unpack(self, number: int, task: Any, slot: int, packed: Arrays | str) -> Arrays:
-        if isinstance(packed, str):
-            raise WorkerError(f"a data worker cannot hand over what it made: {packed}", task)
-        return self._slots[number % len(self._slots)][slot].unpack(packed)
+    def _unpack(self, slots: Sequence[Slot], answer: Answer, task: Any) -> Arrays:
+        for line in answer.log:
+            if line.once is not None:
+                warn_once(logging.getLogger(line.logger), line.once, line.message)
+            else:
+                logging.getLogger(line.logger).log(line.level, "%s", line.message)
+        if isinstance(answer.content, str):
+            raise WorkerError(f"a data worker could not prepare a batch: {answer.content}", task)
+        return slots[answer.slot].unpack(answer.content)
 
     def _fail(self, worker: int, task: Any) -> NoReturn:
+        """Close the pool, and raise a WorkerError that says how the worker died."""
         process = self._processes[worker]
         process.join(STOP_SECONDS)
         code = process.exitcode
-        cause = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+        name = signal.Signals(-code).name if code is not None and code < 0 else None
         self.close()
-        # SIGKILL: from a system without memory. SIGBUS: there is no room for shared memory.
-        is_short = code is not None and -code in (signal.SIGKILL, signal.SIGBUS)
-        advice = "perhaps for lack of memory: lower worker_num or batch_size" if is_short else "a defect"
+        # The system kills with SIGKILL when memory is short, and with SIGBUS when shared memory is.
+        is_short = name in ("SIGKILL", "SIGBUS")
+        advice = "perhaps because memory ran out: lower worker_num or batch_size" if is_short else "a defect"
         raise WorkerError(
-            f"a data worker process died ({cause}), {advice}; with worker_num 0 an error shows where it happens",
+            f"a data worker process died ({f'signal {name}' if name else f'exit code {code}'}), {advice}; "
+            "with worker_num 0 the error appears where it happens",
             task,
         ) from None
 
 
-def _end(connections: Sequence[Connection], processes: Sequence[BaseProcess]) -> None:
+def _limit_to_free_space(slot_bytes: int, slots: int) -> int:
+    """Reduce the size of named slots so that all of them fit into half of the free space of /dev/shm."""
+    if not os.path.isdir(SHARED_MEMORY_FOLDER):
+        return slot_bytes
+    return min(slot_bytes, shutil.disk_usage(SHARED_MEMORY_FOLDER).free // (2 * slots))
+
+
+def _pickled(make: Make) -> bytes:
+    try:
+        with hidden_main():
+            return bytes(ForkingPickler.dumps(make))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"data workers are started by spawn (worker_start), and a transform cannot be sent to them ({error}): "
+            "define its class in a file of its own, and name that with --import; or set worker_num: 0"
+        ) from None
+
+
+def _end(connections: Sequence[Connection], processes: Sequence[BaseProcess], slots: Sequence[Sequence[Slot]]) -> None:
     for connection in connections:
         with contextlib.suppress(OSError):  # the worker may be dead
             connection.send(None)
@@ -140,103 +202,76 @@ def _end(connections: Sequence[Connection], processes: Sequence[BaseProcess]) ->
         process.join(STOP_SECONDS)
         if process.is_alive():
             process.kill()
+    for slot in (slot for of_worker in slots for slot in of_worker):
+        slot.free()
 
 
 def _work(
-    make: Callable[[Any, Callable], Arrays],
+    work: Make | bytes,
     connection: Connection,
-    slots: Sequence["Slot"],
+    slots: Sequence[Slot],
     inherited: Sequence[Connection],
+    extensions: Sequence[str],
 ) -> None:
-    """What a worker does: tasks come as (number of slot, task), batches go back as (number of slot, packed arrays).
+    """The main function of a worker: answers (slot number, task) with an Answer, until it receives None.
 
-    None ends it.
+    Args:
+        work: `make`, pickled in a spawned process.
+        inherited: the parent's ends of pipes, of which a forked process has copies. If these stayed open, nobody would
+            notice that the parent is gone.
+        extensions: what the parent has imported by --import; a spawned process needs it to unpickle `make`.
     """
     import cv2
 
-    # Copies of the other ends, this worker's own among them, would keep the pipes open when the main process is gone.
     for other in inherited:
         other.close()
-    # A terminal, a launcher or a scheduler sends these to every process of a job. They are meant for the main process,
-    # which still needs its workers to finish a step, and ends them itself.
+    # A terminal, launcher or scheduler sends these signals to every process of a job. They are meant for the parent,
+    # which needs its workers to finish the current step, and ends them itself.
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    for name in CRASHES:
-        signal.signal(getattr(signal, name), signal.SIG_DFL)
-    # A forked process must not use the thread pool of its parent, and workers are parallel as they are.
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    for name in CRASH_SIGNALS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    # A forked process must not use the thread pool of its parent, and the workers themselves run in parallel.
     cv2.setNumThreads(0)
+    records = collect_records()
+    make, failure = None, ""
+    try:
+        if isinstance(work, bytes):
+            import_extensions(extensions)
+            make = pickle.loads(work)
+        else:
+            make = work
+    except UserError as error:
+        failure = str(error)
+    except Exception as error:
+        failure = f"{type(error).__name__}: {error}"
     while True:
         try:
             message = connection.recv()
         except (EOFError, OSError):
-            return  # the main process is gone
+            return  # the parent is gone
         if message is None:
             return
         number, task = message
-        slot = slots[number]
-        slot.clear()
+        content = failure if make is None else _packed(make, task, slots[number])
+        log = [LogLine(r.name, r.levelno, r.getMessage(), getattr(r, "once", None)) for r in records]
+        records.clear()
         try:
-            packed: Arrays | str = slot.pack(make(task, slot.empty))
-            message = ForkingPickler.dumps((number, packed))  # raises errors of any kind
+            answer = ForkingPickler.dumps(Answer(number, content, log))  # raises errors of any kind
         except Exception as error:
-            message = ForkingPickler.dumps((number, f"{type(error).__name__}: {error}"))
+            answer = ForkingPickler.dumps(Answer(number, f"{type(error).__name__}: {error}", log))
         try:
-            connection.send_bytes(message)
+            connection.send_bytes(answer)
         except OSError:
             return
 
 
-class Slot:
-    """Memory that two processes share, for the arrays of one batch after the other."""
-
-    def __init__(self, size: int) -> None:
-        self.memory = mmap.mmap(-1, size) if size else b""
-        self.used = 0
-        self.arrays: dict[int, int] = {}  # address -> offset
-
-    def clear(self) -> None:
-        self.used = 0
-        self.arrays = {}
-
-    def empty(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
-        """As numpy.empty, in shared memory while there is room."""
-        size = math.prod(shape) * np.dtype(dtype).itemsize
-        if not size or self.used + size > len(self.memory):
-            return np.empty(shape, dtype)
-        array = np.ndarray(shape, dtype, buffer=self.memory, offset=self.used)
-        self.arrays[array.ctypes.data] = self.used
-        self.used += -(-size // ALIGNMENT) * ALIGNMENT
-        return array
-
-    def pack(self, arrays: Arrays) -> Arrays:
-        """`arrays` as the other process can have them: in place of each that fits, where it is, a `Place`."""
-        packed = {}
-        for key, array in arrays.items():
-            address = array.ctypes.data
-            if array.dtype.hasobject or array.dtype.names:  # not plain memory
-                packed[key] = array
-                continue
-            if not (address in self.arrays and array.flags.c_contiguous):
-                source, array = array, self.empty(array.shape, array.dtype)
-                array[...] = source
-                address = array.ctypes.data
-            offset = self.arrays.get(address)
-            packed[key] = array if offset is None else Place(array.dtype.str, array.shape, offset)
-        return packed
-
-    def unpack(self, packed: Arrays) -> Arrays:
-        return {
-            key: np.ndarray(value.shape, value.dtype, buffer=self.memory, offset=value.offset)
-            if isinstance(value, Place)
-            else value
-            for key, value in packed.items()
-        }
-
-
-class Place(NamedTuple):
-    """An array in a slot."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
+def _packed(make: Make, task: Any, slot: Slot) -> dict[str, Any] | str:
+    slot.clear()
+    try:
+        return slot.pack(make(task, slot.empty))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"

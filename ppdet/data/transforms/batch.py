@@ -1,35 +1,39 @@
-"""Making the images of a batch one size."""
+"""Padding the images of a batch to one size, and stacking them to one array."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
+from ppdet.data.transforms.base import Transform
 from ppdet.data.transforms.geometry import as_pair
 from ppdet.utils.errors import DataError
+
+Empty = Callable[..., np.ndarray]  # called like numpy.empty: (shape, dtype)
 
 
 @register
 @serializable
-class PadBatch:
-    """Pads every (3, H, W) image with zeros, below and on the right, to the largest height and width.
+class PadBatch(Transform):
+    """Pads every image (3, H, W) of a batch with zeros, at the bottom and on the right, to one height and width.
+
+    The size is the largest height and width in the batch, enlarged as the parameters say. `im_shape` stays the size of
+    the image without padding.
+
+    Recipes that pad images to a square of 8n + 1 pixels, such as 1025, are written as pad_to_size 1025 and
+    pad_to_stride 32: the network takes multiples of its stride, here 1056. The locations inside the square are the
+    same ones. Two things differ: there are further locations in the padding, which are background in training and
+    masked in detection; and near the right and bottom edge of the square, features see what the network computes from
+    padding, where a convolution of the smaller input would see zeros.
 
     Args:
-        pad_to_stride: round the padded size up to a multiple of it; 0 does not.
-        pad_to_size: least height and width, before that rounding: one number for both, or two. null: none.
-
-    Recipes whose images are padded to a square view of 8n + 1 pixels, such as 1025, have it as pad_to_size 1025 and
-    pad_to_stride 32: the network takes multiples of its stride, 1056. The locations in the view are the same ones (with
-    num_shift 0: multiples of the stride, from 0 to 1024). What differs: there are some more in the padding, which are
-    background in training and no candidates in detection; and features near the view's right and lower edge see what
-    the network makes of padding, where every convolution of the smaller input would see zeros.
-
-    `im_shape` stays the size of the image itself. The images become views of one array, which `stack_images` finds
-    again: (N, 3, H, W), or (N, H, W, 3) where Permute only turned the axes of a view.
+        pad_to_stride: round the height and width up to a multiple of this; 0 does not round.
+        pad_to_size: minimal height and width before rounding, one number for both or two; null: no minimum.
     """
 
     takes_batch = moves_pixels = True
-    empty = staticmethod(np.empty)  # makes the array; a worker sets one that takes shared memory
+    # Makes the array of a batch. A data worker replaces it by one that allocates shared memory.
+    empty: Empty = staticmethod(np.empty)
 
     def __init__(self, *, pad_to_stride: int = 0, pad_to_size: int | Sequence[int] | None = None) -> None:
         if pad_to_stride < 0:
@@ -38,11 +42,16 @@ class PadBatch:
         self.pad_to_size = None if pad_to_size is None else as_pair(pad_to_size, "PadBatch.pad_to_size")
 
     def __call__(self, samples: list[dict], rng: np.random.Generator | None = None) -> list[dict]:
+        """Pad the images. They become views of one array, which `stack_images` returns without a copy."""
         images = [sample["image"] for sample in samples]
         if any(image.ndim != 3 or image.shape[0] > 4 for image in images):
-            raise DataError(f"PadBatch: an image of shape {images[0].shape}, expected (3, H, W): Permute comes before")
-        height, width = self.padded_size(*(max(image.shape[axis] for image in images) for axis in (1, 2)))
-        batch = _like((len(images), images[0].shape[0], height, width), images[0], self.empty)
+            raise DataError(
+                f"PadBatch: an image has the shape {images[0].shape}, expected (3, H, W): list Permute before it"
+            )
+        height, width = self.padded_size(
+            max(image.shape[1] for image in images), max(image.shape[2] for image in images)
+        )
+        batch = _empty_like(images[0], (len(images), images[0].shape[0], height, width), self.empty)
         for sample, image, padded in zip(samples, images, batch):
             h, w = image.shape[1:]
             padded[:, :h, :w] = image
@@ -52,36 +61,37 @@ class PadBatch:
         return samples
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
-        """What becomes of the largest height and width of a batch."""
+        """The size to which a batch is padded whose largest height and width are these."""
         stride = max(self.pad_to_stride, 1)
-        sides = zip((height, width), self.pad_to_size or (1, 1))
-        return tuple(-(-max(side, least) // stride) * stride for side, least in sides)
+        least_height, least_width = self.pad_to_size or (1, 1)
+        return -(-max(height, least_height) // stride) * stride, -(-max(width, least_width) // stride) * stride
 
 
 def stack_images(images: list[np.ndarray]) -> np.ndarray:
-    """(N, 3, H, W) of images (3, H, W) of one size, without a copy when they are the rows of one array already.
+    """Stack images (3, H, W) of one size to (N, 3, H, W), without a copy if PadBatch made them rows of one array.
 
-    In memory the channels come last where they do in the images, as in turned views of (H, W, 3) arrays.
+    The memory layout, channels first or last, is that of the images: Permute only transposes a view.
     """
     owner = images[0].base
     if isinstance(owner, np.ndarray) and owner.ndim == 4:
-        whole = owner.transpose(0, 3, 1, 2) if _channels_last(images[0]) else owner
+        whole = owner.transpose(0, 3, 1, 2) if _has_channels_last(images[0]) else owner
         if whole.shape == (len(images), *images[0].shape):
-            rows = (row.__array_interface__["data"] for row in whole)
+            addresses = [row.__array_interface__["data"] for row in whole]
             if all(
-                image.base is owner and image.__array_interface__["data"] == row for image, row in zip(images, rows)
+                image.base is owner and image.__array_interface__["data"] == address
+                for image, address in zip(images, addresses)
             ):
                 return whole
-    return np.stack(images, out=_like((len(images), *images[0].shape), images[0], np.empty))
+    return np.stack(images, out=_empty_like(images[0], (len(images), *images[0].shape), np.empty))
 
 
-def _like(shape: tuple[int, int, int, int], image: np.ndarray, empty: Callable) -> np.ndarray:
-    """An array (N, C, H, W) of the type of `image` (C, H, W), with its channels where that one has them."""
+def _empty_like(image: np.ndarray, shape: tuple[int, ...], empty: Empty) -> np.ndarray:
+    """An array of `shape` (N, C, H, W) with the type and the memory layout of `image` (C, H, W)."""
     n, channels, height, width = shape
-    if _channels_last(image):
+    if _has_channels_last(image):
         return empty((n, height, width, channels), image.dtype).transpose(0, 3, 1, 2)
     return empty(shape, image.dtype)
 
 
-def _channels_last(image: np.ndarray) -> bool:
+def _has_channels_last(image: np.ndarray) -> bool:
     return image.strides[0] < image.strides[2]

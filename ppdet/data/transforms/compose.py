@@ -1,4 +1,4 @@
-"""Transforms one after the other."""
+"""Applying a list of transforms."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -7,17 +7,18 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ppdet.data.transforms.base import has_property
 from ppdet.data.transforms.decode import Decode, DecodeAndResize
 from ppdet.data.transforms.geometry import RandomResize, Resize
 from ppdet.utils.errors import UserError
 
 
 class Compose:
-    """Calls `transforms` in turn on a sample, or on a list of samples. A batch transform (`takes_batch`)
-    gets the list, any other one each sample of it.
+    """Applies transforms in turn to a sample, or to a list of samples.
 
-    `Compose(reader.sample_transforms)({"im_file": path})` prepares a single image. `rng` may be left out
-    when no transform is random. Decode and a resizing right after it become one step, see DecodeAndResize.
+    A transform with `takes_batch` is called with the list, any other one with each sample of it. Decode and a resizing
+    right after it become one step, see DecodeAndResize. For example, `Compose(reader.sample_transforms)({"im_file":
+    path})` prepares a single image; `rng` may be left out if no transform is random.
     """
 
     def __init__(self, transforms: Sequence[Callable]) -> None:
@@ -26,8 +27,8 @@ class Compose:
     def __call__(self, sample: Any, rng: np.random.Generator | None = None) -> Any:
         for transform in self.transforms:
             try:
-                # Published files list Permute and NormalizeImage among the batch transforms too.
-                if isinstance(sample, list) and not getattr(transform, "takes_batch", False):
+                # Published configurations list Permute and NormalizeImage among the batch transforms too.
+                if isinstance(sample, list) and not has_property(transform, "takes_batch"):
                     sample = [transform(one, rng) for one in sample]
                 else:
                     sample = transform(sample, rng)
@@ -41,7 +42,9 @@ class Compose:
 
 def _join_decode(transforms: list[Callable]) -> list[Callable]:
     for i, (first, second) in enumerate(itertools.pairwise(transforms)):
-        # Nearest neighbour is for those who want unmixed pixels.
-        if type(first) is Decode and type(second) in (Resize, RandomResize) and second.interp != cv2.INTER_NEAREST:
+        # Whoever chooses nearest neighbour wants pixels that are not mixed.
+        if type(first) is Decode and (type(second) is Resize or type(second) is RandomResize):
+            if second.interp == cv2.INTER_NEAREST:
+                continue
             return [*transforms[:i], DecodeAndResize(first, second), *transforms[i + 2 :]]
     return transforms

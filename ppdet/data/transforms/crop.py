@@ -1,28 +1,30 @@
-"""Cutting out and growing the canvas, as SSD does (Liu et al., arXiv:1512.02325, section 2.2)."""
+"""Random crops and random borders, as in SSD (Liu et al., arXiv:1512.02325, section 2.2)."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
+from ppdet.data.transforms.base import Transform, check_range
 from ppdet.data.transforms.decode import BOX_FIELDS
+
+Window = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels
 
 
 @register
 @serializable
-class RandomCrop:
-    """Cuts out a random window that overlaps a box enough. Boxes whose centre lies outside are dropped.
+class RandomCrop(Transform):
+    """Crops the image to a random window that overlaps a box enough. Boxes whose centre is outside are dropped.
 
     Args:
-        aspect_ratio: range of the window's width / height, relative to the image's; null draws the two sides
-            independently and rejects windows more than twice as long as wide.
-        thresholds: least IoU of the window with one of the boxes, one drawn after the other until a window is
-            found.
-        scaling: range of the window's side relative to the image's, from 0 to 1.
-        num_attempts: windows tried for a threshold.
-        allow_no_crop: whether the whole image is among the choices.
-        cover_all_box: demand the IoU of every box instead of one.
-        prob: probability to crop at all.
+        aspect_ratio: range of width / height of the window, relative to that of the image. null: both sides are drawn
+            independently, and windows more than twice as long as wide are rejected.
+        thresholds: minimal IoU of the window with a box. They are tried in random order until a window is found.
+        scaling: range of the window's side relative to the image's, above 0 and at most 1.
+        num_attempts: number of windows tried for each threshold.
+        allow_no_crop: make "do not crop" one of the choices beside the thresholds.
+        cover_all_box: require the IoU with every box instead of with one.
+        prob: probability of cropping at all.
     """
 
     keeps_uint8 = moves_pixels = True
@@ -38,12 +40,9 @@ class RandomCrop:
         cover_all_box: bool = False,
         prob: float = 1.0,
     ) -> None:
-        _check_range(scaling, 0, 1, "RandomCrop.scaling")
-        if aspect_ratio is not None:
-            _check_range(aspect_ratio, 0, np.inf, "RandomCrop.aspect_ratio")
-        self.aspect_ratio = aspect_ratio
+        self.scaling = check_range(scaling, "RandomCrop.scaling", most=1)
+        self.aspect_ratio = None if aspect_ratio is None else check_range(aspect_ratio, "RandomCrop.aspect_ratio")
         self.thresholds = list(thresholds)
-        self.scaling = scaling
         self.num_attempts = num_attempts
         self.allow_no_crop = allow_no_crop
         self.cover_all_box = cover_all_box
@@ -52,32 +51,34 @@ class RandomCrop:
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
         if rng.random() >= self.prob or not len(sample.get("gt_bbox", ())):
             return sample
-        choices = self.thresholds + ([None] if self.allow_no_crop else [])
+        choices: list[float | None] = [*self.thresholds, *([None] if self.allow_no_crop else [])]
         for i in rng.permutation(len(choices)):
-            if choices[i] is None:
+            threshold = choices[i]
+            if threshold is None:
                 return sample
-            window = self._find_window(sample["gt_bbox"], sample["image"].shape[:2], choices[i], rng)
+            window = self._find_window(sample["gt_bbox"], sample["image"].shape[:2], threshold, rng)
             if window is not None:
                 return _crop(sample, window)
         return sample
 
     def _find_window(
         self, boxes: np.ndarray, size: tuple[int, int], threshold: float, rng: np.random.Generator
-    ) -> tuple[int, int, int, int] | None:
+    ) -> Window | None:
+        """Draw windows until one overlaps the boxes (M, 4) by `threshold`; None after `num_attempts`."""
         for _ in range(self.num_attempts):
             window = self._draw_window(*size, rng)
             if window is None:
                 continue
             overlaps = _iou(boxes, window)
-            enough = overlaps.min() if self.cover_all_box else overlaps.max()
-            if enough >= threshold and _centre_inside(boxes, window).any():
+            overlap = overlaps.min() if self.cover_all_box else overlaps.max()
+            if overlap >= threshold and _has_centre_inside(boxes, window).any():
                 return window
         return None
 
-    def _draw_window(self, h: int, w: int, rng: np.random.Generator) -> tuple[int, int, int, int] | None:
+    def _draw_window(self, h: int, w: int, rng: np.random.Generator) -> Window | None:
         scale = rng.uniform(*self.scaling)
         if self.aspect_ratio is not None:
-            # Limited so that neither side passes the image's.
+            # The ratio is limited so that neither side of the window exceeds the image's.
             low, high = max(self.aspect_ratio[0], scale**2), min(self.aspect_ratio[1], scale**-2)
             root = np.sqrt(rng.uniform(low, high)) if low < high else 1.0
             crop_h, crop_w = int(h * scale / root), int(w * scale * root)
@@ -92,13 +93,13 @@ class RandomCrop:
 
 @register
 @serializable
-class RandomExpand:
-    """Puts the image at a random place on a canvas up to `ratio` times as high and wide.
+class RandomExpand(Transform):
+    """Puts the image at a random position on a canvas that is up to `ratio` times as high and as wide.
 
     Args:
-        ratio: largest side relative to the image's; the actual one is uniform from 1.
-        prob: probability to do it.
-        fill_value: colour of the canvas, one number or RGB, 0 to 255.
+        ratio: largest factor of the sides, above 1. The factor is uniform between 1 and `ratio`.
+        prob: probability of expanding the image.
+        fill_value: colour of the canvas, one number or three (RGB), from 0 to 255.
     """
 
     keeps_uint8 = True
@@ -134,11 +135,11 @@ class RandomExpand:
         return sample
 
 
-def _crop(sample: dict, window: tuple[int, int, int, int]) -> dict:
+def _crop(sample: dict, window: Window) -> dict:
     x1, y1, x2, y2 = window
     sample["image"] = np.ascontiguousarray(sample["image"][y1:y2, x1:x2])
     sample["im_shape"] = np.array([y2 - y1, x2 - x1], dtype=np.float32)
-    inside = _centre_inside(sample["gt_bbox"], window)
+    inside = _has_centre_inside(sample["gt_bbox"], window)
     for field in BOX_FIELDS:
         if field in sample:
             sample[field] = sample[field][inside]
@@ -147,20 +148,16 @@ def _crop(sample: dict, window: tuple[int, int, int, int]) -> dict:
     return sample
 
 
-def _centre_inside(boxes: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
+def _has_centre_inside(boxes: np.ndarray, window: Window) -> np.ndarray:
+    """(M,) whether the centre of each box (M, 4) is inside the window."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     return ((centres > window[:2]) & (centres < window[2:])).all(axis=1)
 
 
-def _iou(boxes: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
-    """(M,) IoU of each box with the window; the window has area, so the union is never 0."""
+def _iou(boxes: np.ndarray, window: Window) -> np.ndarray:
+    """(M,) IoU of each box (M, 4) with the window. The window has area, so the union is never 0."""
     low = np.maximum(boxes[:, :2], window[:2])
     high = np.minimum(boxes[:, 2:], window[2:])
     shared = np.prod(np.maximum(high - low, 0), axis=1)
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     return shared / (areas + (window[2] - window[0]) * (window[3] - window[1]) - shared)
-
-
-def _check_range(value: Sequence[float], low: float, high: float, name: str) -> None:
-    if len(value) != 2 or not low < value[0] <= value[1] <= high:
-        raise ValueError(f"{name} is {list(value)}, expected [low, high] above {low}, at most {high}")

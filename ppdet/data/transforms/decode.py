@@ -1,23 +1,26 @@
-"""Image files to RGB arrays."""
+"""Decoding image files to RGB arrays."""
 
+import itertools
 import os
 from collections.abc import Callable
+from typing import Protocol
 
 import cv2
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms import jpeg
+from ppdet.data.transforms.base import Transform
 from ppdet.utils.boxes import clip_to_image
 from ppdet.utils.errors import ImageError
 from ppdet.utils.logger import get_logger
-from ppdet.utils.process.once import Once
+from ppdet.utils.process.once import warn_once
 
 logger = get_logger(__name__)
 
-BOX_FIELDS = ("gt_bbox", "gt_class", "is_crowd")  # with a row for every box
-Size = tuple[int, int]  # h, w
-NewSize = Callable[[int, int], Size]  # (h, w) -> the size that the image is resized to next
+BOX_FIELDS = ("gt_bbox", "gt_class", "is_crowd")  # fields of a sample with one row for each box
+Size = tuple[int, int]  # height, width
+NewSize = Callable[[int, int], Size]  # (height, width) of an image -> the size it is resized to next
 
 FLAGS = {
     1: cv2.IMREAD_COLOR,
@@ -25,40 +28,56 @@ FLAGS = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
+_numbers = itertools.count()
+
+
+class Resizing(Protocol):
+    """What DecodeAndResize needs of Resize and RandomResize."""
+
+    def new_size(self, h: int, w: int) -> Size:
+        """The largest size that an image of h x w pixels may be resized to."""
+
+    def __call__(self, sample: dict, rng: np.random.Generator, size: Size | None = None) -> dict:
+        """Resize the image; `size` is the one it would have if it had not been decoded at reduced scale."""
 
 
 @register
 @serializable
-class Decode:
-    """Reads `im_file` into `image` (H, W, 3) RGB uint8 and sets `h`, `w`, `im_shape` and `scale_factor` = 1.
+class Decode(Transform):
+    """Reads the file `im_file` into `image` (H, W, 3) RGB uint8, and sets `h`, `w`, `im_shape` and `scale_factor` = 1.
 
-    A sample that already has an RGB uint8 `image` (a video frame) keeps it; one with the bytes of a file in `encoded`
-    is read from these, and `im_file` is their name. The orientation in a photo's
-    EXIF data is applied, as cv2.imread does, unless the record's `h` and `w` show that its boxes were drawn
-    on the unturned pixels. Where the record's size is wrong otherwise the image is trusted, and the log says so
-    once. Boxes are in pixels: they are clipped to the image, and those outside of it are dropped, which
-    the log also says once.
-    Raises ImageError for a file that is missing, empty, cut short or not an image.
+    A sample that already has a uint8 RGB `image`, such as a video frame, keeps it. If it has the bytes of a file in
+    `encoded`, these are decoded, and `im_file` serves as their name.
+
+    The EXIF orientation of a photo is applied, as cv2.imread does, unless the record's `h` and `w` show that its boxes
+    were drawn on the unrotated pixels. If the record's size is wrong in another way, the size of the image is used.
+    Boxes are clipped to the image, and those outside of it are dropped. The first image of each of these two kinds is
+    logged as a warning.
+
+    Raises ImageError for a file that is missing, empty, truncated or not an image.
     """
 
     keeps_uint8 = True
 
     def __init__(self) -> None:
-        self._once = Once(("size", "outside"))
+        self._number = next(_numbers)  # copies in worker processes share it, so that each kind is logged once
 
     def __call__(self, sample: dict, rng: np.random.Generator | None = None, new_size: NewSize | None = None) -> dict:
-        """With `new_size`, the pixels of a JPEG may come at half the size or less; see DecodeAndResize."""
-        size = (sample.get("h"), sample.get("w"))
+        """Decode; with `new_size`, a JPEG may be decoded at half its size or less, see DecodeAndResize."""
+        expected = (sample["h"], sample["w"]) if "h" in sample and "w" in sample else None
         if "image" in sample:
             h, w = sample["image"].shape[:2]
         else:
             path = sample["im_file"]
             data = sample.pop("encoded", None)
             data = _read(path) if data is None else data
-            sample["image"], (h, w) = _decode(data, path, size if None not in size else None, new_size)
-        if None not in size and size != (h, w):
-            said = f"its annotation says {size[0]} x {size[1]}: the image's size is used"
-            self._report("size", f"{sample.get('im_file')} is {h} x {w} pixels, {said}, boxes are clipped to it")
+            sample["image"], (h, w) = _decode(data, path, expected, new_size)
+        if expected not in (None, (h, w)):
+            self._warn(
+                "size",
+                f"{sample.get('im_file')} is {h} x {w} pixels, but its annotation says {sample['h']} x {sample['w']}: "
+                "the image's size is used, and boxes are clipped to it",
+            )
         if "gt_bbox" in sample:
             self._clip_boxes(sample, h, w)
         sample["h"], sample["w"] = h, w
@@ -67,50 +86,57 @@ class Decode:
         return sample
 
     def _clip_boxes(self, sample: dict, h: int, w: int) -> None:
-        boxes, inside = clip_to_image(sample["gt_bbox"], h, w)
-        sample["gt_bbox"] = boxes
+        sample["gt_bbox"], inside = clip_to_image(sample["gt_bbox"], h, w)
         if not inside.all():
             for key in BOX_FIELDS:
                 if key in sample:
                     sample[key] = sample[key][inside]
-            count = f"{(~inside).sum()} of its {len(inside)} boxes lie outside of its {h} x {w} pixels"
-            self._report("outside", f"{sample.get('im_file')}: {count}: left out")
+            self._warn(
+                "outside",
+                f"{sample.get('im_file')}: {(~inside).sum()} of its {len(inside)} boxes are outside of its {h} x {w} "
+                "pixels and are dropped",
+            )
 
-    def _report(self, kind: str, message: str) -> None:
-        """Warn once of a kind, over all data workers."""
-        if self._once.first(kind):
-            logger.warning(f"{message} (further such images are not reported)")
+    def _warn(self, kind: str, message: str) -> None:
+        key = f"Decode {self._number} {kind}"
+        warn_once(logger, key, f"{message} (further such images are not reported)")
 
 
-class DecodeAndResize:
-    """Decode and the Resize or RandomResize right after it, in one: readers and deployed models join them.
+class DecodeAndResize(Transform):
+    """Decode and the Resize or RandomResize right after it as one step, which readers and deployed models use.
 
-    A JPEG whose sides all become at most half as long is decoded at 1/2, 1/4 or 1/8 of its size, never below the
-    size it is resized to. This is faster, and smoother than bilinear resizing, which looks at every second pixel at
-    most. Boxes, `im_shape` and `scale_factor` are the same as without.
+    A JPEG whose sides both shrink to half or less is decoded at 1/2, 1/4 or 1/8 of its size, but never below the size
+    it is resized to. This is faster, and smoother than bilinear resizing, which then skips pixels. Boxes, `im_shape`
+    and `scale_factor` are the same as with the two separate steps.
     """
 
     keeps_uint8 = True
 
-    def __init__(self, decode: Decode, resize: Callable) -> None:
+    def __init__(self, decode: Decode, resize: Resizing) -> None:
         self.decode = decode
         self.resize = resize
 
-    def __call__(self, sample: dict, rng: np.random.Generator | None = None) -> dict:
+    def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
         sample = self.decode(sample, rng, self.resize.new_size)
         return self.resize(sample, rng, (sample["h"], sample["w"]))
 
 
 def read_image(path: str, expected_size: Size | None = None) -> np.ndarray:
-    """The image file `path` as (H, W, 3) RGB uint8; see decode_image."""
+    """Return the image file `path` as (H, W, 3) RGB uint8; see `decode_image`."""
     return decode_image(_read(path), path, expected_size)
 
 
 def decode_image(data: bytes, name: str, expected_size: Size | None = None) -> np.ndarray:
-    """Encoded bytes as (H, W, 3) RGB uint8; grey, palette, 16-bit, CMYK are converted, alpha is dropped.
+    """Decode the bytes of an image file to (H, W, 3) RGB uint8.
 
-    `expected_size` (h, w): when only the unturned pixels have it, the EXIF orientation is ignored.
-    Raises ImageError, naming `name`.
+    Grey, palette, 16-bit and CMYK images are converted, and alpha is dropped.
+
+    Args:
+        name: name of the image in errors.
+        expected_size: (h, w). If only the unrotated pixels have this size, the EXIF orientation is ignored.
+
+    Raises:
+        ImageError: the bytes are not an image, or truncated.
     """
     return _decode(data, name, expected_size)[0]
 
@@ -121,50 +147,56 @@ def _read(path: str) -> bytes:
             return file.read()
     except OSError as error:
         raise ImageError(path, (error.strerror or str(error)).lower()) from None
-    except ValueError as error:  # NUL, or half a character
+    except ValueError as error:  # a NUL, or half of a character
         raise ImageError(path, f"not the name of a file ({error})") from None
 
 
 def _decode(
     data: bytes, name: str, expected_size: Size | None = None, new_size: NewSize | None = None
 ) -> tuple[np.ndarray, Size]:
-    """As decode_image; also the size that the image has when it is not reduced."""
+    """Return what `decode_image` does, perhaps at reduced scale if `new_size` is given, and the size at full scale."""
     if not data:
         raise ImageError(name, "the file is empty")
-    if _is_cut_short(data):
+    if _is_truncated(data):
         raise ImageError(name, "the file is truncated")
     stored = jpeg.stored_size(data) if new_size and jpeg.is_jpeg(data) else None
-    factor = jpeg.reduction(stored, new_size) if stored else 1
+    factor = jpeg.reduction(stored, new_size) if stored and new_size else 1
     flags = FLAGS[factor]
-    image, (h, w) = _decode_pixels(data, flags, name, factor, stored)
-    if expected_size == (w, h) and h != w:
-        image, (h, w) = _decode_pixels(data, flags | cv2.IMREAD_IGNORE_ORIENTATION, name, factor, stored)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), (h, w)
+    image = _decode_pixels(data, flags, name)
+    size = _full_size(image, factor, stored)
+    if expected_size == (size[1], size[0]) and size[0] != size[1]:
+        image = _decode_pixels(data, flags | cv2.IMREAD_IGNORE_ORIENTATION, name)
+        size = _full_size(image, factor, stored)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), size
 
 
-def _decode_pixels(data: bytes, flags: int, name: str, factor: int, stored: Size | None) -> tuple[np.ndarray, Size]:
-    """BGR pixels, and their size before reduction by `factor`."""
+def _full_size(image: np.ndarray, factor: int, stored: Size | None) -> Size:
+    """The size of a decoded image before it was reduced by `factor`; `stored` is that of the unrotated pixels."""
+    h, w = image.shape[:2]
+    if factor == 1 or stored is None:
+        return h, w
+    is_rotated = (h > w) != (stored[0] > stored[1])
+    return (stored[1], stored[0]) if is_rotated else stored
+
+
+def _decode_pixels(data: bytes, flags: int, name: str) -> np.ndarray:
+    """BGR pixels."""
     try:
         image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
-    except cv2.error as error:  # e.g. more pixels than OpenCV admits
+    except cv2.error as error:  # for example, more pixels than OpenCV accepts
         raise ImageError(name, f"OpenCV cannot decode it ({error.err or error})") from None
     if image is None:
         kind = os.path.splitext(name)[1] or "image"
         raise ImageError(name, f"not a readable {kind} file (damaged, or of a kind OpenCV does not know)")
-    size = image.shape[:2]
-    if factor > 1:
-        h, w = stored
-        turned = (size[0] > size[1]) != (h > w)
-        size = (w, h) if turned else (h, w)
-    return image, size
+    return image
 
 
-def _is_cut_short(data: bytes) -> bool:
-    """Whether the end is missing of a file of a kind for which OpenCV does not say so."""
+def _is_truncated(data: bytes) -> bool:
+    """Whether the end of the file is missing, for the formats where OpenCV does not report it."""
     if jpeg.is_jpeg(data):
-        return jpeg.is_cut_short(data)
+        return jpeg.is_truncated(data)
     if data.startswith(b"\x89PNG"):
         return data.rfind(b"IEND") < 0
     if data.startswith(b"RIFF"):
         return len(data) < int.from_bytes(data[4:8], "little") + 8
-    return False  # OpenCV reports it for the other kinds
+    return False

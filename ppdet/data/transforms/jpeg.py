@@ -1,21 +1,22 @@
-"""What a JPEG file says of itself before it is decoded (ITU-T T.81, annex B)."""
+"""The structure of a JPEG file, as far as it is read before decoding (ITU-T T.81, annex B)."""
 
 from collections.abc import Callable, Iterator
 
 START, END = b"\xff\xd8", b"\xff\xd9"
 START_OF_SCAN = 0xDA
-FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of a frame header; these three mean other things
-REDUCTIONS = (8, 4, 2)  # by which a decoder can shrink both sides for less than the cost of decoding
+FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of a frame header; these three mean something else
+REDUCTIONS = (8, 4, 2)  # factors by which a decoder can reduce both sides, for less than the cost of decoding
 
 
 def is_jpeg(data: bytes) -> bool:
+    """Whether a file begins as a JPEG."""
     return data.startswith(START)
 
 
-def is_cut_short(data: bytes) -> bool:
-    """Whether no end marker follows the image's own scan: one before it belongs to an embedded preview.
+def is_truncated(data: bytes) -> bool:
+    """Whether no end marker follows the image's scan; an earlier one belongs to an embedded preview.
 
-    OpenCV fills what is missing with grey and says nothing.
+    OpenCV fills the missing part with grey and reports nothing.
     """
     if data.endswith(END):
         return False
@@ -25,32 +26,34 @@ def is_cut_short(data: bytes) -> bool:
 
 
 def stored_size(data: bytes) -> tuple[int, int] | None:
-    """(h, w) of the pixels as stored, before any EXIF orientation; None where the header has none."""
+    """(h, w) of the stored pixels, before the EXIF orientation is applied; None if the header does not say."""
     for marker, position in _segments(data):
         if marker in FRAMES and position + 9 <= len(data):
-            sides = data[position + 5 : position + 7], data[position + 7 : position + 9]
-            h, w = (int.from_bytes(side, "big") for side in sides)
+            h, w = (int.from_bytes(data[position + start : position + start + 2], "big") for start in (5, 7))
             return (h, w) if h and w else None
     return None
 
 
 def reduction(size: tuple[int, int], new_size: Callable[[int, int], tuple[int, int]]) -> int:
-    """By how much the sides of an image may be divided when decoding it: 1, 2, 4 or 8.
+    """The largest factor, 1, 2, 4 or 8, by which the sides of an image may be divided while decoding it.
 
-    The result still has at least the size (h, w) that the image is resized to next, `new_size(h, w)`. `size` is that
-    of the stored pixels, which an EXIF orientation may turn.
+    The reduced image is at least as large as the size to which it is resized next.
+
+    Args:
+        size: (h, w) of the stored pixels; the EXIF orientation may swap them.
+        new_size: (h, w) of an image -> the size it is resized to.
     """
     h, w = size
     if h != w and abs(h - w) < REDUCTIONS[0]:
-        return 1  # from the reduced sides one could not tell whether the image was turned
+        return 1  # the reduced sides would not tell whether the image was rotated
     room = min(side / new for sides in ((h, w), (w, h)) for side, new in zip(sides, new_size(*sides)))
-    # Where a side is no multiple, the last pixel stands for fewer than the others, and resizing would shift the picture
-    # against its boxes.
+    # If the factor does not divide a side, the last pixel stands for fewer pixels than the others, and resizing would
+    # shift the image against its boxes.
     return next((factor for factor in REDUCTIONS if factor <= room and h % factor == w % factor == 0), 1)
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """(marker, position of its FF) of all segments up to the first scan."""
+    """(marker, position of its byte FF) of all segments up to the first scan."""
     position = 2
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]

@@ -1,4 +1,4 @@
-"""Strong augmentation of semi-supervised training: pixel values change, boxes and sizes never do.
+"""Strong augmentation for semi-supervised training: pixel values change, boxes and sizes do not.
 
 The defaults are those of DenseTeacher's published configurations, which follow Liu et al., arXiv:2102.09480.
 """
@@ -9,19 +9,20 @@ import cv2
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
+from ppdet.data.transforms.base import Transform, check_probability, check_range, has_property
 from ppdet.data.transforms.color import color_map
 
-ERASING_ATTEMPTS = 10  # rectangles drawn until one fits
-STRIP_PIXELS = 2**15  # turned at a time: their floats stay in the processor's cache
+ERASING_ATTEMPTS = 10  # rectangles drawn until one fits into the image
+STRIP_PIXELS = 2**15  # converted at a time, so that their floats stay in the processor's cache
 
 
 @register
 @serializable
-class StrongAugImage:
-    """`transforms` one after the other, for an `image` (H, W, 3) RGB uint8.
+class StrongAugImage(Transform):
+    """Applies `transforms` in turn to an `image` (H, W, 3) RGB uint8.
 
-    Each must change pixel values only (`pixels_only`), since the boxes of a weakly augmented view of the same
-    image apply to this one; any other raises ValueError.
+    Each must change pixel values only (`pixels_only`), because the boxes of a weakly augmented view of the same image
+    are used for the result. Any other transform is a ValueError.
     """
 
     __inject__ = ["transforms"]
@@ -29,13 +30,13 @@ class StrongAugImage:
 
     def __init__(self, *, transforms: Sequence[Callable]) -> None:
         for transform in transforms:
-            if not getattr(transform, "pixels_only", False):
+            if not has_property(transform, "pixels_only"):
                 raise ValueError(
-                    f"StrongAugImage.transforms has {type(transform).__name__}, expected only transforms of pixel "
-                    "values, which leave boxes alone (pixels_only): list it outside of StrongAugImage"
+                    f"StrongAugImage.transforms has {type(transform).__name__}, expected only transforms that change "
+                    "nothing but pixel values (pixels_only): list it outside of StrongAugImage"
                 )
         self.transforms = list(transforms)
-        self.keeps_uint8 = all(getattr(transform, "keeps_uint8", False) for transform in transforms)
+        self.keeps_uint8 = all(has_property(transform, "keeps_uint8") for transform in transforms)
 
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
         if sample["image"].dtype != np.uint8:
@@ -47,17 +48,17 @@ class StrongAugImage:
 
 @register
 @serializable
-class RandomColorJitter:
-    """Random brightness, contrast, saturation and hue of a uint8 RGB image, in random order.
-
-    Args:
-        prob: probability to do anything.
-        brightness: largest change b of the factor of the value, which is uniform in [max(0, 1 - b), 1 + b].
-        contrast: the same of the factor of the distance to the image's mean grey.
-        saturation: the same of the factor of the distance to the pixel's grey.
-        hue: largest turn of the hue of HSV either way, 0 to 0.5 of the circle of colours.
+class RandomColorJitter(Transform):
+    """Randomly changes brightness, contrast, saturation and hue of a uint8 RGB image, in random order.
 
     Values are rounded and clipped to 0..255 after each of the four.
+
+    Args:
+        prob: probability of changing the image at all.
+        brightness: b, where all values are multiplied by a factor that is uniform in [max(0, 1 - b), 1 + b].
+        contrast: the same for the factor of a pixel's distance to the image's mean grey.
+        saturation: the same for the factor of a pixel's distance to its own grey.
+        hue: largest rotation of the hue of HSV in either direction, 0 to 0.5, where 1 is the full circle.
     """
 
     keeps_uint8 = pixels_only = True
@@ -71,7 +72,7 @@ class RandomColorJitter:
         saturation: float = 0.4,
         hue: float = 0.1,
     ) -> None:
-        _check_probability(prob, "RandomColorJitter.prob")
+        check_probability(prob, "RandomColorJitter.prob")
         self.prob = prob
         self.changes = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
         for name, change in self.changes.items():
@@ -88,7 +89,7 @@ class RandomColorJitter:
         for i in rng.permutation(len(names)):
             change = self.changes[names[i]]
             if names[i] == "hue":
-                image = _turn_hue(image, rng.uniform(-change, change))
+                image = _rotate_hue(image, rng.uniform(-change, change))
             else:
                 factor = rng.uniform(max(0.0, 1 - change), 1 + change)
                 matrix, offset = color_map(names[i], factor, np.array(cv2.mean(image)[:3]))
@@ -99,16 +100,16 @@ class RandomColorJitter:
 
 @register
 @serializable
-class RandomErasingCrop:
-    """Fills random rectangles with noise: every value of every pixel uniform in 0..255.
+class RandomErasingCrop(Transform):
+    """Fills random rectangles with noise: each channel of each pixel is uniform in 0..255.
+
+    The three parameters are lists with one entry for each rectangle. Rectangles may overlap. One that does not fit into
+    the image is drawn again, and left out after 10 attempts.
 
     Args:
         prob: probability of each rectangle.
-        area: range of each rectangle's area relative to the image's, uniform.
-        aspect: range of each rectangle's height / width, uniform in its logarithm.
-
-    Each is a list with one entry per rectangle. One that does not fit is drawn again, and left out after 10
-    attempts. They may overlap.
+        area: [low, high] of each rectangle's area relative to the image's; the area is uniform between them.
+        aspect: [low, high] of each rectangle's height / width, whose logarithm is uniform.
     """
 
     keeps_uint8 = pixels_only = True
@@ -123,53 +124,62 @@ class RandomErasingCrop:
         if not len(prob) == len(area) == len(aspect):
             raise ValueError(
                 f"RandomErasingCrop has {len(prob)} prob, {len(area)} area and {len(aspect)} aspect, "
-                "expected one of each per rectangle"
+                "expected one of each for every rectangle"
             )
+        self.rectangles = []
         for i in range(len(prob)):
-            _check_probability(prob[i], f"RandomErasingCrop.prob.{i}")
-            _check_range(area[i], 1, f"RandomErasingCrop.area.{i}")
-            _check_range(aspect[i], np.inf, f"RandomErasingCrop.aspect.{i}")
-        self.rectangles = list(zip(prob, area, aspect))
+            check_probability(prob[i], f"RandomErasingCrop.prob.{i}")
+            areas = check_range(area[i], f"RandomErasingCrop.area.{i}", most=1)
+            aspects = check_range(aspect[i], f"RandomErasingCrop.aspect.{i}")
+            self.rectangles.append((prob[i], areas, aspects))
 
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
         image = sample["image"]
-        windows = [_draw_window(*image.shape[:2], *rectangle, rng) for rectangle in self.rectangles]
-        if any(windows):
+        h, w = image.shape[:2]
+        rectangles = [
+            _draw_rectangle(h, w, area, aspect, rng) if rng.random() < prob else None
+            for prob, area, aspect in self.rectangles
+        ]
+        if any(rectangles):
             sample["image"] = image = image.copy()
-        for y, x, h, w in filter(None, windows):
-            image[y : y + h, x : x + w] = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
+        for y, x, height, width in filter(None, rectangles):
+            image[y : y + height, x : x + width] = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
         return sample
 
 
 @register
 @serializable
-class RandomGaussianBlur:
-    """Blurs with probability `prob`, with a standard deviation uniform in `sigma` [low, high], in pixels."""
+class RandomGaussianBlur(Transform):
+    """Blurs the image with probability `prob`.
+
+    Args:
+        prob: probability of blurring.
+        sigma: [low, high] of the standard deviation in pixels, which is uniform between them.
+    """
 
     keeps_uint8 = pixels_only = True
 
     def __init__(self, *, prob: float = 0.5, sigma: Sequence[float] = (0.1, 2.0)) -> None:
-        _check_probability(prob, "RandomGaussianBlur.prob")
-        _check_range(sigma, np.inf, "RandomGaussianBlur.sigma")
+        check_probability(prob, "RandomGaussianBlur.prob")
         self.prob = prob
-        self.sigma = sigma
+        self.sigma = check_range(sigma, "RandomGaussianBlur.sigma")
 
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
         if rng.random() < self.prob:
-            # Size (0, 0): OpenCV cuts the kernel off at three standard deviations.
+            # With size (0, 0), OpenCV's kernel ends at three standard deviations.
             sample["image"] = cv2.GaussianBlur(sample["image"], (0, 0), rng.uniform(*self.sigma))
         return sample
 
 
 @register
 @serializable
-class RandomGrayscale:
-    """Puts the grey of ITU-R BT.601 in all three channels with probability `prob`."""
+class RandomGrayscale(Transform):
+    """Replaces all three channels by grey (ITU-R BT.601) with probability `prob`."""
 
     keeps_uint8 = pixels_only = True
 
     def __init__(self, *, prob: float = 0.2) -> None:
-        _check_probability(prob, "RandomGrayscale.prob")
+        check_probability(prob, "RandomGrayscale.prob")
         self.prob = prob
 
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
@@ -179,46 +189,33 @@ class RandomGrayscale:
         return sample
 
 
-def _turn_hue(image: np.ndarray, turn: float) -> np.ndarray:
-    """`image` (H, W, 3) RGB uint8 with H of HSV moved by `turn` of the circle.
+def _rotate_hue(image: np.ndarray, rotation: float) -> np.ndarray:
+    """Rotate the hue (H of HSV) of an image (H, W, 3) RGB uint8; `rotation` 1 is the full circle.
 
-    In floats: a whole number of 0..255 for H would move pure colours by up to 3 levels.
+    It is computed in floats: an integer hue of 0..255 would change pure colours by up to 3 levels.
     """
     result = np.empty_like(image)
     rows = max(1, STRIP_PIXELS // image.shape[1])
     for y in range(0, len(image), rows):
         hsv = cv2.cvtColor(image[y : y + rows].astype(np.float32), cv2.COLOR_RGB2HSV)
-        hsv[..., 0] += turn * 360 % 360  # OpenCV takes hues past 360, but none below 0
+        hsv[..., 0] += rotation * 360 % 360  # OpenCV accepts hues above 360, but none below 0
         result[y : y + rows] = cv2.convertScaleAbs(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB))
     return result
 
 
-def _draw_window(
+def _draw_rectangle(
     image_h: int,
     image_w: int,
-    prob: float,
-    area: Sequence[float],
-    aspect: Sequence[float],
+    area: tuple[float, float],
+    aspect: tuple[float, float],
     rng: np.random.Generator,
 ) -> tuple[int, int, int, int] | None:
-    """y, x, h, w of a rectangle inside of the image; None where there is to be none, or none fits."""
-    if rng.random() >= prob:
-        return None
+    """Draw y, x, height, width of a rectangle inside of the image; None if none fits."""
     for _ in range(ERASING_ATTEMPTS):
         pixels = image_h * image_w * rng.uniform(*area)
-        ratio = np.exp(rng.uniform(*np.log(aspect)))
+        low, high = np.log(aspect)
+        ratio = np.exp(rng.uniform(low, high))
         h, w = round(np.sqrt(pixels * ratio)), round(np.sqrt(pixels / ratio))
         if 1 <= h <= image_h and 1 <= w <= image_w:
             return int(rng.integers(image_h - h + 1)), int(rng.integers(image_w - w + 1)), h, w
     return None
-
-
-def _check_probability(value: float, name: str) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} is {value}, expected a probability from 0 to 1")
-
-
-def _check_range(value: Sequence[float], limit: float, name: str) -> None:
-    if len(value) != 2 or not 0 < value[0] <= value[1] <= limit or value[1] == np.inf:
-        most = "" if limit == np.inf else f", at most {limit}"
-        raise ValueError(f"{name} is {list(value)}, expected [low, high] above 0{most}")

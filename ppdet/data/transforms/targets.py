@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
+from ppdet.data.transforms.base import Transform
 from ppdet.utils.locations import Locations
 
 
 @register
 @serializable
-class Gt2FCOSTarget:
+class Gt2FCOSTarget(Transform):
     """Adds the FCOS targets (arXiv:1904.01355, section 3; centre sampling: arXiv:2006.09214) to every sample.
 
     It sets `target_labels` (R,) int32, 0 for background or 1..C; `target_distances` (R, 4) float32, left, top, right,
@@ -39,7 +40,7 @@ class Gt2FCOSTarget:
     # The implementation lists the pairs of a box and a cell that can match: some tens for each box with bounds and
     # centre sampling, where comparing all locations with all boxes would be millions.
 
-    takes_batch = moves_pixels = True
+    takes_batch = moves_pixels = makes_targets = True
 
     def __init__(
         self,

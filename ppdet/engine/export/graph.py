@@ -13,12 +13,12 @@ from paddle import Tensor, nn
 from paddle.static import InputSpec
 
 from ppdet.core.config import Config
-from ppdet.data.loading.to_device import normalized
+from ppdet.data.normalization import normalize
 from ppdet.data.sources import DetectionDataset
 from ppdet.data.transforms.batch import PadBatch
-from ppdet.data.transforms.color import NormalizeImage, Permute
 from ppdet.data.transforms.decode import Decode
 from ppdet.data.transforms.geometry import Resize
+from ppdet.data.transforms.normalize import NormalizeImage, Permute
 from ppdet.deploy.backends import BACKENDS
 from ppdet.deploy.backends.tensorrt import FOLDER as TENSORRT
 from ppdet.deploy.preprocess import Preprocess
@@ -55,30 +55,28 @@ class ExportedDetector(nn.Layer):
     """What the static graph computes.
 
     Args:
-        normalize: the transform to do inside the graph, None where the caller normalises.
+        normalizer: the transform to do inside the graph, None where the caller normalises.
         output: "detections" (rows and rows per image), "boxes" (decoded boxes and scores, before suppression), "maps"
             (logits, distances and quality of each level) or "candidates": as "boxes", with a third output where NMS
             compares other boxes than it returns: these boxes. "locations": as "candidates", for every location, without
             top-k and thresholds.
     """
 
-    def __init__(self, model: DenseDetector, *, normalize: NormalizeImage | None, output: str) -> None:
+    def __init__(self, model: DenseDetector, *, normalizer: NormalizeImage | None, output: str) -> None:
         super().__init__()
         self.model = model
         self.output = output
-        self.normalize = normalize
-        if normalize is not None:
-            mean, std = normalize.pixel_mean_std()
-            self.mean = paddle.to_tensor(mean, "float32").reshape([1, 3, 1, 1])
-            self.std = paddle.to_tensor(std, "float32").reshape([1, 3, 1, 1])
+        self.normalization = normalizer.normalization if normalizer else None
+        if self.normalization:
+            self.mean, self.std = self.normalization.tensors()
 
     @paddle.jit.not_to_static  # nothing in it depends on values: it is recorded as it runs, which is many times faster
     def forward(self, image: Tensor, scale_factor: Tensor | None = None, im_shape: Tensor | None = None):
         """image (N, 3, H, W), RGB pixels where they are normalised here; scale_factor (N, 2) y, x; im_shape (N, 2)
         height, width without padding."""
-        if self.normalize is not None:
-            size = paddle.shape(image)[2:]
-            image = normalized(image, self.mean, self.std, size, im_shape, to_bgr=self.normalize.is_bgr)
+        if self.normalization:
+            size, to_bgr = paddle.shape(image)[2:], self.normalization.is_bgr
+            image = normalize(image, self.mean, self.std, size=size, im_shape=im_shape, to_bgr=to_bgr)
         maps = self.model.predict_maps(image)
         if self.output == "maps":
             return [tensor for level in zip(*maps) for tensor in level]
@@ -132,7 +130,7 @@ def export_model(
     model = build_trained_model(cfg)
     use_classes_of_weights(dataset, "TestDataset", model.trained_classes)
     settings = describe(cfg, dataset, preprocess, size, fused is not None, output, precision)
-    detector = ExportedDetector(model, normalize=fused, output=output)
+    detector = ExportedDetector(model, normalizer=fused, output=output)
     detector.eval()
     inputs = {"image": InputSpec([None, 3, *size], "float32", "image")}
     if output != "maps":
@@ -288,7 +286,7 @@ def describe_transforms(transforms: Sequence[object], where: str) -> list[dict]:
                     "is_scale": t.is_scale,
                     "norm_type": t.norm_type,
                     # PaddleDetection, which reads these files too, does not know it, and has no other order than RGB.
-                    **({"channel_order": t.channel_order} if t.is_bgr else {}),
+                    **({"channel_order": t.channel_order} if t.normalization.is_bgr else {}),
                 }
             )
         elif isinstance(t, Permute):

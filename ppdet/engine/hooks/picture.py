@@ -4,7 +4,8 @@ from pathlib import Path
 
 import paddle
 
-from ppdet.data.transforms.color import NormalizeImage
+from ppdet.data.normalization import Normalization
+from ppdet.data.transforms.normalize import NormalizeImage
 from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook
 from ppdet.utils.logger import get_logger
@@ -65,6 +66,6 @@ def normalization(reader: object) -> dict[str, object]:
     0..1, and whether the channels are BGR."""
     transforms = [*reader.sample_transforms, *reader.batch_transforms]
     normalize = next((t for t in transforms if isinstance(t, NormalizeImage)), None)
-    mean, std = normalize.pixel_mean_std() if normalize else ([0.0] * 3, [1.0] * 3)
-    is_bgr = normalize is not None and normalize.is_bgr
-    return {"mean": [m / 255 for m in mean], "std": [s / 255 for s in std], "is_bgr": is_bgr}
+    numbers = normalize.normalization if normalize else Normalization((0.0,) * 3, (1.0,) * 3, is_bgr=False)
+    mean, std = ([value / 255 for value in values] for values in (numbers.mean, numbers.std))
+    return {"mean": mean, "std": std, "is_bgr": numbers.is_bgr}

@@ -1,1 +1,1 @@
-"""The process that we run in: signals, forks, and what is set before Paddle loads."""
+"""The running process: signals, worker processes, and what must be set before Paddle is imported."""

@@ -1,14 +1,8 @@
-"""What there is to know about the processor and its processes."""
+"""The number of processors that this process may use."""
 
-import multiprocessing
 import os
 
 
 def cpu_count() -> int:
-    """Processors this process may use."""
+    """Return the number of processors this process may use, which a container or `taskset` may have limited."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def can_fork() -> bool:
-    """Whether this system can copy a running process. Windows cannot."""
-    return "fork" in multiprocessing.get_all_start_methods()

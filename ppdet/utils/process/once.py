@@ -1,24 +1,16 @@
-"""What is told once, by whichever process meets it first."""
+"""Warnings that are logged once."""
 
-import mmap
-from collections.abc import Sequence
+import logging
+
+_logged: set[str] = set()
 
 
-class Once:
-    """Says for each of some kinds whether it is met for the first time, here or in a process forked from this one.
+def warn_once(logger: logging.Logger, key: str, message: str) -> None:
+    """Log a warning unless one with the same key was logged before.
 
-    A copy, or what is sent to another process, starts anew.
+    The record carries the key as its attribute `once`, so that a process to which workers send their records can drop
+    those that another worker has sent already.
     """
-
-    def __init__(self, kinds: Sequence[str]) -> None:
-        self._kinds = list(kinds)
-        self._met = mmap.mmap(-1, len(self._kinds))  # memory that forked processes share
-
-    def __reduce__(self) -> tuple:
-        return type(self), (self._kinds,)
-
-    def first(self, kind: str) -> bool:
-        """Whether `kind`, one of the kinds, has not been asked for before."""
-        place = self._kinds.index(kind)
-        before, self._met[place] = self._met[place], 1
-        return not before
+    if key not in _logged:
+        _logged.add(key)
+        logger.warning("%s", message, extra={"once": key})

@@ -100,6 +100,7 @@ def test_same_batches_from_any_number_of_workers(ten_images):
     assert_same(here, numpy_batches(train_reader(ten_images, worker_num=1)))
     assert_same(here, numpy_batches(train_reader(ten_images, worker_num=2)))
     assert_same(here, numpy_batches(train_reader(ten_images, worker_num=2, use_shared_memory=False)))
+    assert_same(here, numpy_batches(train_reader(ten_images, worker_num=1, worker_start="spawn")))
 
 
 def test_epochs_and_seeds_differ(ten_images):
@@ -305,7 +306,7 @@ class Dying:
 
 def test_killed_worker_is_an_error(ten_images):
     reader = train_reader(ten_images, sample_transforms=[Dying(os.getpid())], worker_num=1)
-    first = reader.sampler.batches(0)[0][0]
+    _, first = reader.sampler.batches(0)[0][0]
     name = Path(reader.dataset.records[first]["im_file"]).name
     with pytest.raises(WorkerError, match=rf"signal SIGKILL.*its images: .*{name}"):
         list(reader)
@@ -339,7 +340,7 @@ def test_two_loops_over_one_reader(ten_images, worker_num):
 def test_reading_ahead_as_for_gpus(ten_images, worker_num):
     wanted = numpy_batches(train_reader(ten_images))
     reader = train_reader(ten_images, worker_num=worker_num)
-    reader._to_device.read = reader._to_device.ahead
+    reader._to_device.read = reader._to_device.prefetch
     for _ in range(2):
         batches = numpy_batches(reader)
         assert len(batches) == len(wanted)

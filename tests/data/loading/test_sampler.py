@@ -7,7 +7,7 @@ from ppdet.data.loading.sampler import EndlessSampler, EpochSampler
 def ranks(world_size, epoch=0, **options):
     defaults = dict(size=23, batch_size=2, shuffle=True, drop_last=True, even=True, seed=5)
     samplers = [EpochSampler(**{**defaults, **options}, rank=rank, world_size=world_size) for rank in range(world_size)]
-    batches = [sampler.batches(epoch) for sampler in samplers]
+    batches = [[[i for _, i in batch] for batch in sampler.batches(epoch)] for sampler in samplers]
     assert [len(sampler) for sampler in samplers] == [len(mine) for mine in batches]
     return batches
 

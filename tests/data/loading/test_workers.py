@@ -1,5 +1,6 @@
 """The pool of worker processes, without any data set."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -7,14 +8,15 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from processes import alive, wait_for_end
 
-from ppdet.data.loading import workers
+from ppdet.data.loading import shared_slot, workers
 from ppdet.data.loading.workers import WorkerPool
-from ppdet.utils.errors import WorkerError
+from ppdet.utils.errors import UserError, WorkerError
 
 ROOT = Path(__file__).resolve().parents[3]
 ROOM = 2**16
@@ -52,7 +54,10 @@ def check(batches, tasks):
         assert np.array_equal(batch["turned"], batch["ramp"].T) and batch["ramp"].dtype == np.float32
 
 
-@pytest.fixture(params=[(1, ROOM), (3, ROOM), (2, 0), (2, 600)], ids=["one", "three", "pipes", "little room"])
+@pytest.fixture(
+    params=[(1, ROOM, "fork"), (3, ROOM, "fork"), (2, 0, "fork"), (2, 600, "fork")],
+    ids=["one", "three", "pipes", "little room"],
+)
 def pool(request):
     pool = WorkerPool(squares, *request.param)
     yield pool
@@ -88,13 +93,13 @@ def test_an_error_of_the_consumer_leaves_nothing_behind(pool):
 @pytest.mark.parametrize(
     ("task", "cause"),
     [
-        ("die", r"signal SIGKILL\), perhaps for lack of memory: lower worker_num or batch_size;"),
+        ("die", r"signal SIGKILL\), perhaps because memory ran out: lower worker_num or batch_size;"),
         ("crash", r"signal SIGSEGV\), a defect;"),
         ("end", r"exit code 7\), a defect;"),
     ],
 )
 def test_a_dead_worker_is_an_error_and_closes_the_pool(pool, task, cause, capfd):
-    with pytest.raises(WorkerError, match=rf"worker process died \({cause} with worker_num 0 an error shows") as caught:
+    with pytest.raises(WorkerError, match=rf"process died \({cause} with worker_num 0 the error appears") as caught:
         list(pool.run([1, 2, task, 3, 4, 5, 6], copy))
     assert caught.value.task in (task, None)
     assert not pool.close.alive
@@ -104,7 +109,7 @@ def test_a_dead_worker_is_an_error_and_closes_the_pool(pool, task, cause, capfd)
 
 @pytest.mark.parametrize(("task", "cause"), [("fail", "ValueError: not a number"), ("lambda", "lambda")])
 def test_what_cannot_be_handed_over_is_an_error(pool, task, cause, capfd):
-    with pytest.raises(WorkerError, match=f"cannot hand over.*{cause}") as caught:
+    with pytest.raises(WorkerError, match=f"could not prepare a batch: .*{cause}") as caught:
         list(pool.run([1, 2, task, 3, task, 5, 6], copy))
     assert caught.value.task == task
     check(list(pool.run([4, 2], copy)), [4, 2])
@@ -119,11 +124,11 @@ def test_a_worker_that_hangs_is_told_and_waited_for(monkeypatch, log):
     threading.Thread(target=go_on, args=(log, process)).start()
     check(list(pool.run([3], copy)), [3])
     pool.close()
-    assert f"a data worker (process {process}) has been at one batch for 0 s" in log.text
+    assert f"data worker process {process} has been preparing one batch for 0 s" in log.text
 
 
 def go_on(log, process):
-    while "has been at one batch" not in log.text:
+    while "has been preparing one batch" not in log.text:
         time.sleep(0.01)
     os.kill(process, signal.SIGCONT)
 
@@ -168,26 +173,90 @@ def test_an_interrupt_closes_the_pool(pool):
     wait_for_end([process.pid for process in pool._processes])
 
 
+@pytest.fixture
+def spawned(monkeypatch):
+    """Makes pools of one spawned worker, which finds this file's functions as an extension."""
+    monkeypatch.setattr(workers, "imported", lambda: (str(Path(__file__)),))
+    monkeypatch.setitem(sys.modules, "test_workers", sys.modules[__name__])
+    monkeypatch.setattr(squares, "__module__", "test_workers")
+    pools = []
+
+    def make(work=squares, room=ROOM):
+        pools.append(WorkerPool(work, 1, room, "spawn"))
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        pool.close()
+
+
+def test_a_spawned_worker_does_what_a_forked_one_does(spawned, log, capfd):
+    pool = spawned()
+    check(list(pool.run(list(range(6)), copy)), range(6))
+    assert all(slot._named for slot in pool._slots[0])
+    run = pool.run(range(20), copy)
+    check([next(run)], [0])
+    run.close()
+    with pytest.raises(WorkerError, match="could not prepare a batch: ValueError: not a number"):
+        list(pool.run([1, "fail"], copy))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(pool._processes[0].pid, number)
+    check(list(pool.run([4], copy)), [4])
+    with pytest.raises(WorkerError, match="signal SIGKILL"):
+        list(pool.run([1, "die", 2], copy))
+    assert not pool.close.alive and not any(slot._named for slot in pool._slots[0])
+    assert capfd.readouterr().err == ""
+
+
+def test_spawned_workers_send_through_pipes_what_does_not_fit_into_dev_shm(spawned, monkeypatch):
+    monkeypatch.setattr(workers.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    pool = spawned()
+    assert [len(slot.memory) // 250 for slot in pool._slots[0]] == [1, 1]
+    monkeypatch.setattr(shared_slot, "SharedMemory", refuse)
+    without = spawned()
+    assert [len(slot.memory) for slot in without._slots[0]] == [0, 0]
+    check(list(pool.run([3, 9], copy)), [3, 9])
+    check(list(without.run([3, 9], copy)), [3, 9])
+
+
+def refuse(create, size):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_cannot_be_sent_to_a_spawned_worker_is_an_error_that_says_what_to_do(spawned):
+    with pytest.raises(UserError, match=r"cannot be sent to them \(.*lambda.*\): define its class in a file"):
+        spawned(lambda task, empty: {})
+
+
 SCRIPT = """
 import os, signal, sys
 sys.path[:0] = {tests}
 from test_workers import squares, copy
 from ppdet.data.loading.workers import WorkerPool
-pool = WorkerPool(squares, 2, 1000)
+pool = WorkerPool(squares, {count}, 1000, {start!r})
 next(pool.run(range(9), copy))
 print(*[process.pid for process in pool._processes], flush=True)
 {end}
 """
 
 
-@pytest.mark.parametrize("end", ["signal.pause()", "sys.exit()", "raise SystemError", "os._exit(1)"])
-def test_no_worker_outlives_the_main_process(end):
-    script = SCRIPT.format(tests=[str(ROOT / "tests"), str(ROOT / "tests" / "data")], end=end)
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        *(("fork", end) for end in ("signal.pause()", "sys.exit()", "raise SystemError", "os._exit(1)")),
+        ("spawn", "signal.pause()"),
+    ],
+)
+def test_no_worker_outlives_the_main_process(start, end):
+    """The script does not guard its main part, and a spawned worker does not run it again."""
+    count = 2 if start == "fork" else 1
+    folders = [str(ROOT / "tests"), str(Path(__file__).parent)]
+    script = SCRIPT.format(tests=folders, end=end, start=start, count=count)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as main:
         pids = [int(pid) for pid in main.stdout.readline().split()]
-        assert len(pids) == 2
+        assert len(pids) == count
         if "pause" in end:
             assert all(alive(pid) for pid in pids)
             main.kill()

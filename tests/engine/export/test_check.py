@@ -125,7 +125,7 @@ def test_tf32_is_no_other_model(folder, tf32):
     model = build_trained_model(noisy(folder / "padded.yml", options))
     for layer, factor in ((model.fcos_head.fcos_head_cls, 8.0), (model.fcos_head.fcos_head_centerness, 4.0)):
         layer.weight.set_value(layer.weight * factor)
-    detector = ExportedDetector(model, normalize=None, output="detections")
+    detector = ExportedDetector(model, normalizer=None, output="detections")
     detector.eval()
     steps = [{"type": "NormalizeImage"}, {"type": "Permute"}, {"type": "PadStride", "stride": 32}]
     preprocess = Preprocess({"Preprocess": steps, "use_dynamic_shape": False, "image_shape": [3, 160, 160]})

@@ -1,26 +1,26 @@
-"""Windows of large images as samples of their own."""
+"""Reading windows of large images as separate samples, to detect small objects in them."""
 
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from ppdet.data.loading.collate import SAMPLE, Result, SampleSource, Task, describe, random_stream
+from ppdet.data.loading.collate import Result, SampleSource, Task, error_text
 from ppdet.data.transforms.decode import Decode
 from ppdet.utils.errors import ImageError
 
-# (h, w) of an image -> (K, 4) x1, y1, x2, y2 of its windows
+# (height, width) of an image -> (K, 4) x1, y1, x2, y2 of its windows in pixels
 Cut = Callable[[int, int], np.ndarray]
 
 
 def crops(image: np.ndarray, windows: np.ndarray) -> Iterator[tuple[np.ndarray, int, np.ndarray]]:
-    """Each window (4,), the number of windows after it, and a copy of its pixels: what is done to it stays in it."""
-    for left, window in zip(range(len(windows) - 1, -1, -1), windows):
+    """Yield for each window (4,): the window, the number of windows after it, and a copy of its pixels."""
+    for number, window in enumerate(windows, start=1):
         x1, y1, x2, y2 = window.tolist()
-        yield window, left, image[y1:y2, x1:x2].copy()
+        yield window, len(windows) - number, image[y1:y2, x1:x2].copy()
 
 
 class WindowSource:
-    """The windows of the images that a SampleSource would give whole. One image is in memory at a time."""
+    """Gives the windows of the images that a SampleSource would give whole. One image is in memory at a time."""
 
     def __init__(self, source: SampleSource, cut: Cut) -> None:
         self.source = source
@@ -28,10 +28,10 @@ class WindowSource:
         self.decode = Decode()
 
     def batches(self, tasks: Iterable[Task], batch_size: int) -> Iterator[list[Result]]:
-        """Results of all windows of the tasks' images, in order, batch_size samples at a time."""
+        """Yield the results of all windows of the tasks' images in order, `batch_size` samples at a time."""
         batch: list[Result] = []
         for task in tasks:
-            for result in self.results(task):
+            for result in self._results(task):
                 batch.append(result)
                 if result.error or sum(one.sample is not None for one in batch) == batch_size:
                     yield batch
@@ -39,24 +39,23 @@ class WindowSource:
         if batch:
             yield batch
 
-    def results(self, task: Task) -> Iterator[Result]:
-        """A Result for each window of an image, or one without a sample."""
+    def _results(self, task: Task) -> Iterator[Result]:
+        """One Result for each window of an image, or a single one without a sample."""
         try:
-            for sample in self._samples(self.source.records[task.index]):
+            for sample in self._samples(self.source.records[task.record]):
                 sample["curr_iter"] = task.curr_iter
-                rng = random_stream(self.source.seed, task, SAMPLE)
-                yield Result(task, self.source.transform(sample, rng), {})
+                yield Result(task, self.source.make(sample, task), {})
         except ImageError as error:
             yield Result(task, None, {error.path: error.reason})
         except Exception as error:
-            yield Result(task, None, {}, describe(error))
+            yield Result(task, None, {}, error_text(error))
 
     def _samples(self, record: dict) -> Iterator[dict]:
         name = {key: record[key] for key in ("im_id", "im_file")}
         whole = {**name, **{key: record[key] for key in ("h", "w") if key in record}}
         image = self.decode(dict(whole))["image"]
         windows = self.cut(*image.shape[:2])
-        for window, left, pixels in crops(image, windows):
-            # An image that is one window is read from its file, as without windows: JPEG may be decoded smaller.
+        for window, windows_left, pixels in crops(image, windows):
+            # An image with one window is read from its file, as without windows: a JPEG may be decoded smaller.
             sample = {**name, "image": pixels} if len(windows) > 1 else whole
-            yield {**sample, "window": window, "windows_left": np.array(left)}
+            yield {**sample, "window": window, "windows_left": np.array(windows_left)}

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from ppdet.data.loading.workers import WorkerPool
-from ppdet.metrics.coco_backend import call_in_processes
-from ppdet.utils.process.fork import objects_stay_here
+from ppdet.utils.process.start import call_in_processes, objects_stay_here
 
 
 class OnDevice:

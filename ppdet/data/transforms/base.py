@@ -1,0 +1,66 @@
+"""What every transform is: a callable on samples that says in its attributes what it does to them."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+Property = Literal["takes_batch", "keeps_uint8", "moves_pixels", "pixels_only", "makes_targets"]
+
+
+class Transform:
+    """Base class of transforms.
+
+    A transform is called as `transform(sample, rng)` and returns the sample, changed or not. A sample is a dict; the
+    keys are listed in `ppdet.data.transforms`. It may replace the sample's arrays, but must not write into them:
+    records share their arrays between epochs. All of its randomness must come from the NumPy generator `rng`, so that a
+    sample depends on seed, epoch and image alone.
+
+    Data workers may receive transforms as pickles, so their attributes must be picklable.
+
+    The attributes below allow readers to do more than call a list of transforms in turn. The defaults promise nothing
+    and are always safe. Any other callable works as a transform too, with these defaults unless it has such attributes.
+
+    Attributes:
+        takes_batch: it is called with the list of a batch's samples instead of one sample, and returns such a list.
+        keeps_uint8: given a uint8 image it returns a uint8 image, and `im_shape` is the size of that image.
+            Readers then leave the normalization after it to the device, to which uint8 is a quarter of the transfer.
+        moves_pixels: it gives the same result before and after NormalizeImage, since it only moves, copies or drops
+            pixels, or does not touch the image. Padding with zeros counts, since the padding of a batch is zero after
+            normalization as well.
+        pixels_only: it changes the values of `image`, but neither its size nor another field. Only such transforms may
+            make the two views of an image in semi-supervised training.
+        makes_targets: it adds the targets of the loss to each sample of a batch.
+    """
+
+    takes_batch: bool = False
+    keeps_uint8: bool = False
+    moves_pixels: bool = False
+    pixels_only: bool = False
+    makes_targets: bool = False
+
+    def __call__(self, sample: Any, rng: np.random.Generator) -> Any:
+        """Transform a sample (a dict), or a list of samples if `takes_batch` is set."""
+        raise NotImplementedError(f"{type(self).__name__}.__call__(sample, rng)")
+
+
+def has_property(transform: Callable, name: Property) -> bool:
+    """Whether a transform, or any other callable used as one, has an attribute of `Transform` set."""
+    return bool(getattr(transform, name, False))
+
+
+def check_probability(value: float, name: str) -> None:
+    """Raise ValueError unless `value` is from 0 to 1; `name` is the parameter's, such as "RandomFlip.prob"."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value}, expected a probability from 0 to 1")
+
+
+def check_range(value: Any, name: str, most: float = np.inf) -> tuple[float, float]:
+    """Return a range [low, high] as a pair; ValueError unless 0 < low <= high <= most and high is finite.
+
+    `name` is the parameter's, such as "RandomCrop.scaling".
+    """
+    if len(value) != 2 or not 0 < value[0] <= value[1] <= most or value[1] == np.inf:
+        at_most = "" if most == np.inf else f", at most {most}"
+        raise ValueError(f"{name} is {list(value)}, expected [low, high] above 0{at_most}")
+    return value[0], value[1]

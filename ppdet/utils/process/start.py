@@ -1,0 +1,100 @@
+"""Starting worker processes, by fork or by spawn, so that they neither inherit nor repeat what they must not."""
+
+import contextlib
+import gc
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.context import BaseContext
+from types import ModuleType
+from typing import Any, Literal
+
+from ppdet.utils.errors import UserError
+
+StartMethod = Literal["auto", "fork", "spawn"]
+
+
+def process_context(start: StartMethod = "auto") -> BaseContext:
+    """Return the `multiprocessing` context for a start method.
+
+    Args:
+        start: "fork" copies this process, which takes milliseconds; "spawn" starts a new Python, which takes about a
+            second and receives its data as pickles. "auto" is fork on Linux and spawn elsewhere: Windows cannot fork,
+            and the system libraries of macOS may crash in forked processes.
+
+    Raises:
+        UserError: the system does not have this start method.
+    """
+    available = multiprocessing.get_all_start_methods()
+    if start == "auto":
+        start = "fork" if sys.platform == "linux" and "fork" in available else "spawn"
+    if start not in available:
+        raise UserError(f"worker_start is {start}, which this system does not have: set it to auto or spawn")
+    return multiprocessing.get_context(start)
+
+
+@contextlib.contextmanager
+def starting(context: BaseContext) -> Iterator[None]:
+    """Start processes of `context` within this block."""
+    with objects_stay_here() if context.get_start_method() == "fork" else hidden_main():
+        yield
+
+
+@contextlib.contextmanager
+def objects_stay_here() -> Iterator[None]:
+    """Processes that are forked within the block never finalize, by garbage collection, the objects they inherit.
+
+    Reference cycles that wait for the garbage collector may contain tensors on a GPU. A forked process cannot use its
+    parent's GPU, and the tensors' destructors, which free GPU memory, would crash it. `gc.freeze` moves all living
+    objects to the permanent generation, which is never collected; the parent undoes this after the block. Forked
+    processes of `multiprocessing` exit by os._exit, and so run no destructors at their end either.
+    """
+    was_frozen = gc.get_freeze_count() > 0  # by the caller, who then keeps it so
+    gc.freeze()
+    try:
+        yield
+    finally:
+        if not was_frozen:
+            gc.unfreeze()
+
+
+@contextlib.contextmanager
+def hidden_main() -> Iterator[None]:
+    """Processes that are spawned within the block do not run the main script again.
+
+    `multiprocessing` otherwise imports it in every new process, and a script without `if __name__ == "__main__":` would
+    train there again. The price: objects of classes that the script itself defines cannot be pickled within the block.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+_function: Callable[[Any], Any]  # of a process of `call_in_processes`
+
+
+def call_in_processes(function: Callable[[Any], Any], values: Sequence[Any], start: StartMethod = "auto") -> list[Any]:
+    """Return [function(value) for value in values], each computed in a process of its own.
+
+    Args:
+        function: with spawn, it must be picklable: a function of a module, or a functools.partial of one.
+    """
+    context = process_context(start)
+    pool = ProcessPoolExecutor(len(values), context, initializer=_set_function, initargs=(function,))
+    with pool:
+        with starting(context):
+            results = pool.map(_call_function, values)
+        return list(results)
+
+
+def _set_function(function: Callable[[Any], Any]) -> None:
+    global _function
+    _function = function
+
+
+def _call_function(value: Any) -> Any:
+    return _function(value)
