@@ -1,12 +1,16 @@
-"""From a configuration to the objects that training, evaluation, prediction and export share."""
+"""From a configuration to the objects that training, evaluation, inference and export share."""
 
-from pathlib import Path
+from typing import Any
 
 from paddle import nn
 
 from ppdet.core.config import Config
+from ppdet.core.contracts import require
 from ppdet.data.classes import Classes, listed, mismatch
-from ppdet.data.sources import COCODataSet, DetectionDataset
+from ppdet.data.loading.reader import BaseReader
+from ppdet.data.loading.semi_reader import SemiTrainReader
+from ppdet.data.sources import COCODataSet, DetectionDataset, ImageFolder
+from ppdet.data.sources.dataset import check_records
 from ppdet.engine.checkpoints.class_names import (
     classes_of_local_weights,
     classes_of_weights,
@@ -14,7 +18,7 @@ from ppdet.engine.checkpoints.class_names import (
     reorder_classes,
     source_of,
 )
-from ppdet.engine.checkpoints.manifest import WEIGHTS
+from ppdet.engine.checkpoints.manifest import strip_suffix, weights_file
 from ppdet.engine.checkpoints.weights import load_weights
 from ppdet.engine.distributed import collectives
 from ppdet.engine.runs.run_config import folder_of
@@ -24,28 +28,45 @@ from ppdet.modeling.architectures.base import DenseDetector
 from ppdet.utils.disk.download import MissingFileError
 from ppdet.utils.errors import ConfigError, DataError
 
+TrainingReader = BaseReader | SemiTrainReader
+
 
 def build_model(cfg: Config, *, weights: str | None = None) -> nn.Layer:
-    """The configuration's network, with `weights` (all of them must fit) if given."""
+    """Build the network that `architecture` names, a `DenseDetector`.
+
+    Args:
+        weights: a file, a URL, or a path without its suffix; all of its parameters must fit. The network then has the
+            attribute `trained_classes`: the `Classes` that the weights were trained on, None where these are unknown.
+
+    Raises:
+        ConfigError: `architecture` is not set, its class lacks a member of `DenseDetector`, or the weights have another
+            number of classes than num_classes.
+        CheckpointError: the weights cannot be read, or do not fit.
+    """
     if not cfg["architecture"]:
         raise ConfigError(f"{cfg.path}: architecture is not set, for example `architecture: FCOS`")
     cpu.set_enabled(cfg["use_onednn"])
     model = cfg.create(cfg["architecture"])
+    require(model, DenseDetector, "architecture")
     if weights:
-        known = classes_of_local_weights(weights)
-        if known and len(known.names) != cfg["num_classes"]:
-            count = len(known.names)
+        classes = classes_of_local_weights(weights)
+        if classes and len(classes.names) != cfg["num_classes"]:
+            count = len(classes.names)
             raise ConfigError(
-                f"num_classes is {cfg['num_classes']}, but {known.source} tell {count} classes apart "
-                f"({listed(known.names)}): set num_classes={count}, and data sets with these classes"
+                f"num_classes is {cfg['num_classes']}, but {classes.source} have {count} classes "
+                f"({listed(classes.names)}): set num_classes={count}, and data sets with these classes"
             )
         load_weights(model, weights, strict=True)
-        model.trained_classes = known or classes_of_weights(weights)
+        model.trained_classes = classes or classes_of_weights(weights)
     return model
 
 
 def build_trained_model(cfg: Config) -> nn.Layer:
-    """The network in evaluation mode with the weights that `-o weights=` or the file names, and their classes."""
+    """Build the network in evaluation mode, with the weights of the setting `weights`.
+
+    Raises:
+        ConfigError, CheckpointError: `weights` is not set, or see `build_model`.
+    """
     if not cfg["weights"]:
         folder = folder_of(cfg)
         raise ConfigError(
@@ -55,34 +76,34 @@ def build_trained_model(cfg: Config) -> nn.Layer:
     try:
         model = build_model(cfg, weights=cfg["weights"])
     except MissingFileError as error:
-        raise MissingFileError(f"{error}{of_the_run(cfg)}") from None
+        own = folder_of(cfg) / cfg["weights"].rpartition("/")[2]
+        hint = f"; did you mean {own}?" if weights_file(strip_suffix(str(own))) else ""
+        raise MissingFileError(f"{error}{hint}") from None
     if model.trained_classes is None:
         log_unknown_classes(cfg["weights"])
     model.eval()
     return model
 
 
-def of_the_run(cfg: Config) -> str:
-    """ "; did you mean PATH?", where the run's folder has weights of the name that is sought elsewhere."""
-    path = folder_of(cfg) / Path(cfg["weights"]).name
-    found = path.is_file() or any(Path(f"{path}{suffix}").is_file() for suffix in WEIGHTS.values())
-    return f"; did you mean {path}?" if found else ""
-
-
 def build_dataset(cfg: Config, slot: str, classes: Classes | None = None) -> DetectionDataset:
-    """The data set of a slot such as TrainDataset.
+    """Build a data set, and check that its classes fit the model.
 
     Args:
-        classes: what training is about; the data set's classes are mapped to these by name. None for others: data sets
-            to evaluate and detect on follow the weights, where there are some (`class_names.follow`).
+        slot: TrainDataset, EvalDataset, TestDataset or UnsupTrainDataset.
+        classes: of the training run; the data set must have the same names and gets their order. None: the data set
+            keeps its order, and `use_classes_of_weights` may change it when weights are loaded.
 
     Raises:
-        DataError: it has classes of other names, or another number of them than the weights that cfg names.
-        ConfigError: it has another number of them than the model.
+        DataError: the names of its classes differ from `classes`, or from those of the weights.
+        ConfigError: it is not set, lacks a member of `DetectionDataset`, or has not num_classes classes.
     """
     if cfg[slot] is None:
         raise ConfigError(f"{cfg.path}: {slot} is not set")
     dataset = cfg.create(slot)
+    if not type(dataset).__module__.startswith("ppdet."):
+        require(dataset, ImageFolder if slot == "TestDataset" else DetectionDataset, slot)
+        if slot != "TestDataset":  # which lists its images only when they are needed
+            check_records(dataset, slot)
     if classes:
         problem = mismatch(dataset.class_names, source_of(dataset, slot), classes)
         if problem:
@@ -90,27 +111,38 @@ def build_dataset(cfg: Config, slot: str, classes: Classes | None = None) -> Det
                 f"the classes differ: {problem}: list the same names in the categories of both; not all need boxes"
             )
         reorder_classes(dataset, slot, classes)
-        return dataset
-    count = len(dataset.class_names)
-    # Images to detect on may come without names of classes; names of other classes would be a silent mistake.
-    if slot != "UnsupTrainDataset" and count != cfg["num_classes"] and (count or slot != "TestDataset"):
-        known = classes_of_local_weights(cfg["weights"]) if slot in ("EvalDataset", "TestDataset") else None
-        problem = mismatch(dataset.class_names, source_of(dataset, slot), known) if known else ""
-        if problem:
-            raise DataError(
-                f"the classes differ: {problem}: set {slot}.anno_path to the file that the weights were trained on, or "
-                "to one with its names; not all need boxes"
-            )
-        raise ConfigError(
-            f"{slot}: {dataset.anno_path or 'COCO'} has {count} classes ({', '.join(dataset.class_names[:5])}"
-            f"{', …' if count > 5 else ''}), but num_classes is {cfg['num_classes']}: set num_classes, or "
-            f"{slot}.dataset_dir and {slot}.anno_path"
-        )
+    elif slot == "TestDataset" and not dataset.class_names:
+        pass  # images without annotations; the classes are those of the weights
+    elif slot != "UnsupTrainDataset" and len(dataset.class_names) != cfg["num_classes"]:
+        raise wrong_class_count(cfg, slot, dataset)
     return dataset
 
 
-def build_reader(cfg: Config, name: str, dataset: object, *, share: bool = True, **more: object) -> object:
-    """TrainReader, EvalReader, … over this rank's share of the data set, or over all of it; `more` of its arguments."""
+def wrong_class_count(cfg: Config, slot: str, dataset: DetectionDataset) -> Exception:
+    """Return the error for a data set whose number of classes is not num_classes."""
+    classes = classes_of_local_weights(cfg["weights"]) if slot in ("EvalDataset", "TestDataset") else None
+    problem = mismatch(dataset.class_names, source_of(dataset, slot), classes) if classes else ""
+    if problem:
+        return DataError(
+            f"the classes differ: {problem}: set {slot}.anno_path to the file that the weights were trained on, or to "
+            "one with its names; not all need boxes"
+        )
+    count, source = len(dataset.class_names), dataset.anno_path or type(dataset).__name__
+    return ConfigError(
+        f"{slot}: {source} has {count} classes ({', '.join(dataset.class_names[:5])}"
+        f"{', …' if count > 5 else ''}), but num_classes is {cfg['num_classes']}: set num_classes, or "
+        f"{slot}.dataset_dir and {slot}.anno_path"
+    )
+
+
+def build_reader(cfg: Config, name: str, dataset: DetectionDataset, *, share: bool = True, **more: Any) -> Any:
+    """Build a reader of a data set.
+
+    Args:
+        name: TrainReader, EvalReader, TestReader or SemiTrainReader.
+        share: read this rank's share of the images; False reads all of them on every rank.
+        more: further arguments of the reader's constructor.
+    """
     return cfg.create(
         name,
         dataset=dataset,
@@ -123,14 +155,15 @@ def build_reader(cfg: Config, name: str, dataset: object, *, share: bool = True,
     )
 
 
-def build_train_reader(cfg: Config, classes: Classes | None = None) -> object:
-    """The reader that training takes: with labels alone, or with unlabelled images beside them.
+def build_train_reader(cfg: Config, classes: Classes | None = None) -> TrainingReader:
+    """Build the reader for training: TrainReader, or SemiTrainReader with unlabelled images as well.
 
     Args:
-        classes: of the checkpoint that training goes on from; TrainDataset's are mapped to them by name.
+        classes: of the checkpoint that is resumed; TrainDataset must have the same names, and gets their order.
 
     Raises:
-        DataError: TrainDataset has other classes, or no box. Warnings tell what looks wrong with it.
+        DataError: TrainDataset has other classes, or no boxes. Warnings tell what else looks wrong with it.
+        ConfigError: UnsupTrainDataset is a data set with labels.
     """
     dataset = build_dataset(cfg, "TrainDataset", classes)
     check_training_data(dataset)
@@ -145,12 +178,12 @@ def build_train_reader(cfg: Config, classes: Classes | None = None) -> object:
     return build_reader(cfg, "SemiTrainReader", dataset, unlabeled=unlabeled, accumulate_steps=cfg["accumulate_steps"])
 
 
-def check_targets(model: DenseDetector, reader: object) -> None:
-    """Raise ConfigError when the reader makes targets for other locations, or in another unit, than the detector."""
-    makers = [t for t in reader.batch_transforms if hasattr(t, "distances_in_strides")]
+def check_targets(model: DenseDetector, reader: TrainingReader) -> None:
+    """Raise ConfigError where the reader makes targets for other locations than the detector's, or in another unit."""
+    makers: list[Any] = [t for t in reader.batch_transforms if hasattr(t, "distances_in_strides")]
     if not makers:
         where = "TrainReader.batch_transforms (SemiTrainReader.sup_batch_transforms)"
-        raise ConfigError(f"{where}: nothing there makes targets: add Gt2FCOSTarget")
+        raise ConfigError(f"{where}: none of them makes training targets: add Gt2FCOSTarget")
     maker = makers[-1]
     difference = model.locations.difference(maker.locations)
     if not difference and model.distances_in_strides != maker.distances_in_strides:

@@ -1,12 +1,13 @@
-"""Detection on images that have no labels."""
+"""Detecting objects in image files with a trained model, without exporting it."""
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import numpy as np
 import paddle
-from paddle import nn
 
 from ppdet.core.config import Config
+from ppdet.data.sources import ImageFolder
 from ppdet.deploy.slicing import Slicing, WindowMerger
 from ppdet.engine.build import build_dataset, build_reader, build_trained_model
 from ppdet.engine.checkpoints.class_names import use_classes_of_weights
@@ -15,28 +16,44 @@ from ppdet.engine.training.precision import Precision
 
 
 class Predictor:
-    """Runs a trained model on image files, with TestReader's transforms.
+    """Runs a trained model on image files, with the transforms of TestReader.
 
-    `dataset` has the names of the classes and their category ids: those of TestDataset, in the order of the weights
-    where these remember one.
+    In Python:
+
+        cfg = ppdet.load_config("output/NAME/config.yml", {"weights": "output/NAME/best_model"})
+        predictor = ppdet.Predictor(cfg)
+        for index, rows in predictor.detect(["a.jpg", "b.jpg"]):
+            for label, score, x1, y1, x2, y2 in rows:
+                print(index, predictor.dataset.class_names[int(label)], score)
+
+    Args:
+        cfg: with `weights`, TestDataset (an ImageFolder) and TestReader.
+
+    Attributes:
+        dataset: has class_names and category_ids in the order of the model's classes.
+        model: the `DenseDetector`, in evaluation mode.
 
     Raises:
-        ConfigError, CheckpointError: the configuration names no weights, or they do not fit.
+        ConfigError: `weights` is not set.
+        CheckpointError: the weights do not fit the model.
     """
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
-        self.dataset = build_dataset(cfg, "TestDataset")
+        self.dataset = cast("ImageFolder", build_dataset(cfg, "TestDataset"))
         self.precision = Precision(cfg, "eval_amp")
-        self.model: nn.Layer = build_trained_model(cfg)
+        self.model = build_trained_model(cfg)
         use_classes_of_weights(self.dataset, "TestDataset", self.model.trained_classes)
 
     @paddle.no_grad()
     def detect(self, paths: Sequence[str], slicing: Slicing | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        """Detect on image files, in windows of them with `slicing`; an unreadable one is skipped with a line of log.
+        """Detect objects in image files. A file that cannot be read is skipped, and logged.
+
+        Args:
+            slicing: detect in windows of the images; None takes whole images.
 
         Yields:
-            Position in `paths`, and rows (M, 6) of [class, score, x1, y1, x2, y2] in pixels.
+            The position in `paths`, and rows (M, 6) of [class, score, x1, y1, x2, y2] in pixels of the image.
         """
         self.dataset.set_images(paths)
         reader = build_reader(self.cfg, "TestReader", self.dataset, share=False)
@@ -46,5 +63,5 @@ class Predictor:
             merger = WindowMerger(slicing)
         for batch in reader:
             with self.precision.forward():
-                found = self.model(batch)
-            yield from rows_by_image(*found, batch, merger)
+                rows, rows_per_image = self.model(batch)
+            yield from rows_by_image(rows, rows_per_image, batch, merger)

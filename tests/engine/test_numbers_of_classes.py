@@ -58,7 +58,7 @@ def test_num_classes_alone_does_not_make_them_fit(trained):
     Evaluator(cfg)
     with pytest.raises(ConfigError) as error:
         build_trained_model(cfg)
-    said = f"num_classes is 3, but the weights {folder}/model_final.pdparams tell 2 classes apart ('red', 'blue'): set "
+    said = f"num_classes is 3, but the weights {folder}/model_final.pdparams have 2 classes ('red', 'blue'): set "
     assert str(error.value).startswith(f"{said}num_classes=2")
 
 

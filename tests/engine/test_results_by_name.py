@@ -34,9 +34,13 @@ def test_results_of_inference_are_evaluated_by_names(tiny, data, tmp_path, log):
     for option, content, told in (
         ("anno_path=train.json", results, ""),
         (swapped, results, ""),
-        (swapped, results + more, "2 results are of classes that EvalDataset does not have: 'green', 'tree'"),
+        (swapped, results + more, "2 results are left out: EvalDataset does not have their classes: 'green', 'tree'"),
         # Names that say nothing: the ids are taken.
-        (other_names, results, "are of classes 'blue', 'red', and EvalDataset has 'rot', 'blau': taken by category_id"),
+        (
+            other_names,
+            results,
+            "of classes 'blue', 'red', but EvalDataset has 'rot', 'blau': their category_id is used",
+        ),
     ):
         log.clear()
         (tmp_path / "bbox.json").write_text(json.dumps(content))
@@ -61,4 +65,4 @@ def test_results_of_evaluation_are_evaluated_by_names(tiny, data, tmp_path, log)
             entry["category_name"] = "1"
     (tmp_path / "bbox.json").write_text(json.dumps(found))
     assert Evaluator(load_config(str(tiny)), output_eval=str(tmp_path)).evaluate_file()["AP"] == pytest.approx(1.0)
-    assert "by category_id" not in log.text
+    assert "category_id" not in log.text

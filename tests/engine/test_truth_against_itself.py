@@ -214,8 +214,8 @@ def test_images_that_are_gone_are_not_needed_for_a_file_of_results(tiny, tmp_pat
         ('[{"image_id": 1, "category_id": 3, "bbox": [1, 2, 3], "score": 1}]', "bbox [1, 2, 3], expected a number and"),
         ('[{"image_id": 1, "category_id": 3, "bbox": 5, "score": "high"}]', "score 'high' and bbox 5"),
         ('[{"image_id": 99999999999999999999, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 1}]', "at most 64 bits"),
-        ('[{"file_name": "a\\u0000", "category_id": 3, "bbox": [1, 2, 3, 4], "score": 1}]', "which is no image of"),
-        ('[{"file_name": 7, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 1}]', "which is no image of"),
+        ('[{"file_name": "a\\u0000", "category_id": 3, "bbox": [1, 2, 3, 4], "score": 1}]', "which no image of"),
+        ('[{"file_name": 7, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 1}]', "which no image of"),
     ],
 )
 def test_files_of_results_that_are_none(tiny, tmp_path, content, message):

@@ -70,6 +70,12 @@ def strip_suffix(path: str) -> Path:
     return Path(next((path[: -len(suffix)] for suffix in SUFFIXES if path.endswith(suffix)), path))
 
 
+def weights_file(prefix: Path) -> Path | None:
+    """Return the file with the weights of a checkpoint, None where it does not exist."""
+    files = (beside(prefix, suffix) for suffix in WEIGHTS.values())
+    return next((path for path in files if path.is_file()), None)
+
+
 def resolve_checkpoint(name: str, folder: Path) -> Path:
     """Return the prefix of the checkpoint that a user named.
 

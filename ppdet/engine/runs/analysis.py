@@ -15,7 +15,7 @@ from ppdet.core.config import Config, merge_config
 from ppdet.core.show import show
 from ppdet.engine.build import build_model
 from ppdet.engine.checkpoints.class_names import classes_of_weights
-from ppdet.engine.checkpoints.manifest import MANIFEST, WEIGHTS, beside, fingerprint, read_manifest
+from ppdet.engine.checkpoints.manifest import MANIFEST, WEIGHTS, beside, fingerprint, read_manifest, weights_file
 from ppdet.engine.checkpoints.weights import load_weights
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.hooks.history import EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, is_evaluation, read_history
@@ -152,7 +152,7 @@ def weights_by_epoch(folder: Path, epochs: int) -> dict[int, Path]:
     require_folder(folder)
     files = [path for suffix in WEIGHTS.values() for path in folder.glob(f"*{suffix}")]
     found = {int(path.stem) + 1: path for path in files if path.stem.isdecimal()}
-    final = next((path for path in files if path.stem == LAST), None)
+    final = weights_file(folder / LAST)
     if final:
         manifest = read_manifest(beside(folder / LAST, MANIFEST))
         found[manifest.state.epoch if manifest else max([epochs, *(epoch + 1 for epoch in found)])] = final

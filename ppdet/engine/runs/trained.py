@@ -12,7 +12,7 @@ from ppdet.core.config import Config
 from ppdet.core.settings import SLOTS
 from ppdet.core.workspace import load_config
 from ppdet.data.sources.dataset import join_path
-from ppdet.engine.checkpoints.manifest import WEIGHTS, beside, read_sealed, strip_suffix
+from ppdet.engine.checkpoints.manifest import read_sealed, strip_suffix, weights_file
 from ppdet.engine.checkpoints.weights import CheckpointError
 from ppdet.engine.runs.earlier_run import RunError
 from ppdet.engine.runs.run_config import CONFIG_FILE, without_files_device
@@ -100,12 +100,6 @@ def require_run(folder: Path) -> Path:
     raise RunError(
         f"{folder} is not the folder of a run: it has no {CONFIG_FILE}: {hint or 'name a YAML file with -c'}"
     )
-
-
-def weights_file(prefix: Path) -> Path | None:
-    """Return the weights of a checkpoint, None where there are none."""
-    files = (beside(prefix, suffix) for suffix in WEIGHTS.values())
-    return next((path for path in files if path.is_file()), None)
 
 
 def best_weights(folder: Path) -> Path:
