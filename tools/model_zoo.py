@@ -1,6 +1,7 @@
 """Write docs/MODEL_ZOO.md from configs/zoo.yml: published FCOS detectors, with parameters and FLOPs computed here."""
 
 import argparse
+import difflib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,80 +10,81 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from ppdet.core.command_line import make_parser, one_line_errors, run
+from ppdet.core.config import Config
 
 PAGE = ROOT / "docs" / "MODEL_ZOO.md"
 HEIGHT, WIDTH = 800, 1344  # an image of 800x1333, padded to multiples of 32
+COLUMNS = ("configuration", "AP", "training", "parameters, M", "GFLOPs", "weights", "theirs")
 EXAMPLES = """examples:
-  python tools/model_zoo.py             # write the page
-  python tools/model_zoo.py --check     # exit code 1, and what differs, if the page is not what would be written
+  {program}             # write the page
+  {program} --check     # compare only: exit code 1, and the differences, if the page is out of date
 """
-HEAD = """<!-- Written by tools/model_zoo.py from configs/zoo.yml: change that, and run it again. -->
+HEAD = """<!-- Written by tools/model_zoo.py from configs/zoo.yml: change that file, and run the script again. -->
 
 # Published FCOS detectors
 
 Every FCOS for which one of five code bases has published an AP, and PaddleDetection's recipes with SSLD weights, as
-configurations of this project. **AP is what its source published for COCO, not measured here**; memory and speed as
-well, each on the source's own hardware. Parameters (in millions) and GFLOPs (multiply-adds of the convolutions, one
-image of 800x1333 padded to 800x1344) are computed with this code: `python tools/model_info.py -c FILE` shows them part
-by part.
+configurations of this project. **AP is what the source published for COCO; it was not measured here.** So are memory
+and speed, each on the source's own hardware. Parameters (in millions) and GFLOPs (multiply-adds of the convolutions, for
+one image of 800x1333 padded to 800x1344) are computed with this code: `ppdet model-info -c NAME` shows them part by part.
 
 ```python
-import ppdet.zoo
+import ppdet
 
 print(ppdet.zoo.list())
-detector = ppdet.zoo.load("fcos_r50_fpn_1x_coco")  # downloads the weights once; weights="FILE" takes others
+detector = ppdet.zoo.load("fcos_r50_fpn_1x_coco")  # downloads the weights once; weights="FILE" uses others
 for index, rows in detector.detect(["street.jpg"]):
     print(rows)  # (M, 6): class, score, x1, y1, x2, y2
 ```
 
-`.pth` and `.pkl` files are converted on the way, without PyTorch and without running anything in them, here and
-wherever `weights` or `pretrain_weights` name one: `python tools/eval.py -c FILE -o weights=SRC.pth`.
-`tools/convert_weights.py` makes `.pdparams` of them ([MIGRATING.md](MIGRATING.md)).
+`.pth` and `.pkl` files are converted when they are loaded, without PyTorch and without running any code in them, here
+and wherever `weights` or `pretrain_weights` name one: `ppdet eval -c NAME -o weights=SRC.pth`. `ppdet convert` writes them
+as `.pdparams` ([MIGRATING.md](MIGRATING.md)).
 
-That converted detectors give the original's maps and detections is tested against networks written in PyTorch for that
-purpose, with the names of each code base (`make parity`). The downloads themselves, and COCO, were not available where
-this was developed.
+Tests compare the maps and detections of converted detectors with networks written in PyTorch for that purpose, which
+have the parameter names of each code base (`make parity`). The downloads themselves, and COCO, were not available where this
+was developed.
 """
 
 
 def page() -> Iterator[str]:
-    """The lines of the page."""
+    """Yield the parts of the page: the text above, and a table for each source."""
     from ppdet import zoo
+    from ppdet.core.shipped_configs import CONFIGS
     from ppdet.core.workspace import load_config
 
     detectors = zoo.published()
     yield HEAD
-    known: dict[str, tuple[float, float]] = {}
-    for source in dict.fromkeys(one.source for one in detectors):
+    counted: dict[str, tuple[float, float]] = {}
+    for source in dict.fromkeys(detector.source for detector in detectors):
         yield f"## {source.name}\n"
         where = f"[Published]({source.page})" if source.page else "Published without a page of its own"
         yield f"{where}; hardware: {source.hardware}.\n"
-        rows = [["configuration", "AP", "training", "parameters, M", "GFLOPs", "weights", "theirs"]]
-        for one in (one for one in detectors if one.source == source):
-            cfg = load_config(str(one.config))
-            key = network(cfg)
-            if key not in known:
-                known[key] = count(cfg)
-            parameters, flops = known[key]
-            link = f"[{one.name}](../configs/{one.config.relative_to(zoo.CONFIGS).as_posix()})"
-            ap = "not published" if one.ap is None else f"{one.ap:.1f}"
-            weights = f"[{Path(one.weights).suffix}]({one.weights})" if one.weights else ""
-            rows.append([link, ap, schedule(cfg), f"{parameters:.2f}", f"{flops:.1f}", weights, one.theirs])
-        if not any(row[-1] for row in rows[1:]):
-            rows = [row[:-1] for row in rows]
-        if not any(row[5] for row in rows[1:]):
-            rows = [[*row[:5], *row[6:]] for row in rows]
-        yield table(rows) + "\n"
+        rows = [COLUMNS]
+        for detector in (detector for detector in detectors if detector.source == source):
+            cfg = load_config(str(detector.config))
+            network = network_of(cfg)
+            if network not in counted:
+                counted[network] = count(cfg)
+            parameters, flops = counted[network]
+            link = f"[{detector.name}](../configs/{detector.config.relative_to(CONFIGS).as_posix()})"
+            ap = "not published" if detector.ap is None else f"{detector.ap:.1f}"
+            weights = f"[{Path(detector.weights).suffix}]({detector.weights})" if detector.weights else ""
+            rows.append((link, ap, schedule(cfg), f"{parameters:.2f}", f"{flops:.1f}", weights, detector.theirs))
+        # The last two columns are left out where no detector of the source fills them.
+        kept = [column for column in range(7) if column < 5 or any(row[column] for row in rows[1:])]
+        yield table([[row[column] for column in kept] for row in rows]) + "\n"
 
 
-def network(cfg: object) -> str:
-    """What tells networks apart that differ in parameters or FLOPs."""
+def network_of(cfg: Config) -> str:
+    """Return a text that is equal for networks with the same parameters and FLOPs."""
     head = {key: cfg.component("FCOSHead")[key] for key in ("fcos_feat", "fpn_stride", "num_classes")}
     backbone = {key: value for key, value in cfg.component("ResNet").items() if "freeze" not in key and "lr" not in key}
     return repr((backbone, dict(cfg.component("FPN")), head))
 
 
-def count(cfg: object) -> tuple[float, float]:
+def count(cfg: Config) -> tuple[float, float]:
+    """Return the parameters of the network in millions, and its GFLOPs."""
     from ppdet.engine.build import build_model
     from ppdet.engine.model_info import measure
 
@@ -90,13 +92,12 @@ def count(cfg: object) -> tuple[float, float]:
     return whole.parameters / 1e6, whole.multiplications / 1e9
 
 
-def schedule(cfg: object) -> str:
+def schedule(cfg: Config) -> str:
+    """Return the length of the training, such as "12 epochs, multi-scale"."""
     length = f"{cfg['epoch']} epochs" if cfg["epoch"] else f"{cfg['max_iters'] // 1000}k steps"
-    return f"{length}, multi-scale" if any("RandomResize" in transform for transform in transforms(cfg)) else length
-
-
-def transforms(cfg: object) -> Sequence[dict]:
-    return cfg.component("SemiTrainReader" if cfg["ssod_method"] else "TrainReader")["sample_transforms"]
+    reader = cfg.component("SemiTrainReader" if cfg["ssod_method"] else "TrainReader")
+    is_multi_scale = any("RandomResize" in transform for transform in reader["sample_transforms"])
+    return f"{length}, multi-scale" if is_multi_scale else length
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -106,7 +107,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("--check", action="store_true", help="write nothing; say whether the page is up to date")
+    parser.add_argument("--check", action="store_true", help="write nothing, and tell whether the page is up to date")
     return parser.parse_args()
 
 
@@ -116,19 +117,19 @@ def main() -> None:
         from ppdet.engine.runtime import choose, load_paddle
 
         load_paddle(announce=False)
-        choose("cpu", announce=False)  # what is counted is the same on every device
+        choose("cpu", announce=False)  # the numbers are the same on every device
         text = "\n".join(page()).rstrip("\n") + "\n"
         if not arguments.check:
             PAGE.write_text(text, encoding="utf-8")
             print(f"wrote {PAGE.relative_to(ROOT)}")
-        elif PAGE.read_text(encoding="utf-8") != text:
-            import difflib
-
-            lines = difflib.unified_diff(PAGE.read_text(encoding="utf-8").splitlines(), text.splitlines(), lineterm="")
-            print("\n".join(lines))
-            sys.exit("docs/MODEL_ZOO.md is not what configs/zoo.yml and the code give: run python tools/model_zoo.py")
-        else:
-            print("docs/MODEL_ZOO.md is up to date")
+            return
+        before = PAGE.read_text(encoding="utf-8")
+        if before != text:
+            print("\n".join(difflib.unified_diff(before.splitlines(), text.splitlines(), lineterm="")))
+            sys.exit(
+                "docs/MODEL_ZOO.md does not agree with configs/zoo.yml and the code: run python tools/model_zoo.py"
+            )
+        print("docs/MODEL_ZOO.md is up to date")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Download BCCD (364 microscope images of blood cells, MIT licence) and convert it to COCO format.
 
-The source is https://github.com/Shenggan/BCCD_Dataset, annotated in Pascal VOC's XML. The download itself was
-not run on the machine where this was developed (it has no network); the conversion was.
+The source is https://github.com/Shenggan/BCCD_Dataset, annotated in Pascal VOC's XML. The conversion was tested
+with it; the real archive has never been downloaded by this code.
 """
 
 import argparse
@@ -12,11 +12,9 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
-try:
-    from ppdet.utils.disk.archive import ArchiveError, unpack
-except ImportError:  # run as a script from a checkout that is not installed
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from ppdet.utils.disk.archive import ArchiveError, unpack
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from ppdet.utils.disk.archive import ArchiveError, unpack
 from ppdet.utils.disk.download import DownloadError, download
 from ppdet.utils.disk.files import read_text, write_json
 from ppdet.utils.errors import DataError
@@ -28,25 +26,23 @@ EXAMPLES = """examples:
   python dataset/bccd/download_bccd.py
   python dataset/bccd/download_bccd.py --from BCCD_Dataset          # a clone of the repository
   python dataset/bccd/download_bccd.py --from ../shared/data/bccd   # a copy in COCO format
-
-The download itself was not run on the machine where this was developed: it has no network.
 """
 
 
 def convert_voc(source: Path, output: Path) -> dict[str, tuple[int, int]]:
-    """Convert a Pascal VOC tree to images/ and annotations/{train,val,test}.json under `output`.
+    """Convert a folder in Pascal VOC's format to images/ and annotations/{train,val,test}.json in the folder `output`.
 
-    Boxes keep VOC's numbers: x = xmin, width = xmax - xmin. Boxes of no size stay in (BCCD has two): they are
+    Boxes keep VOC's numbers: x = xmin, width = xmax - xmin. Boxes without an area are kept (BCCD has two): they are
     part of the published data.
 
     Args:
         source: folder with Annotations/*.xml, JPEGImages/*.jpg and ImageSets/Main/{train,val,test}.txt.
 
     Returns:
-        {split: (number of images, number of boxes)}
+        The number of images and of boxes for each split.
 
     Raises:
-        DataError: a file is missing or is not as expected.
+        DataError: a file is missing, or its content is not as expected.
     """
     contents = {}
     for split in SPLITS:
@@ -98,7 +94,7 @@ def _convert_split(source: Path, names: list[str]) -> dict[str, Any]:
 
 
 def _read_object(element: ElementTree.Element) -> tuple[int, list[int]]:
-    """Return category id and box (x, y, width, height); AttributeError or ValueError if a part is missing."""
+    """Return category id and box [x, y, width, height]; raise AttributeError or ValueError if a part is missing."""
     name = element.find("name").text
     if name not in CLASS_NAMES:
         raise ValueError(f"class {name!r}, expected one of {', '.join(CLASS_NAMES)}")
@@ -110,9 +106,9 @@ def _read_object(element: ElementTree.Element) -> tuple[int, list[int]]:
 
 
 def get_from_folder(source: Path, output: Path) -> None:
-    """Fill `output` from a folder: a copy in COCO format is copied, a VOC tree anywhere in it converted."""
+    """Fill `output` from a folder: copy it if it is in COCO's format, or convert a VOC folder anywhere below it."""
     if (source / "annotations" / "train.json").is_file() and (source / "images").is_dir():
-        for folder in ("images", "annotations"):  # annotations last: with them the copy is complete
+        for folder in ("images", "annotations"):  # annotations last: where they exist, the copy is complete
             shutil.copytree(source / folder, output / folder, dirs_exist_ok=True)
         return
     trees = sorted(path.parents[1] for path in source.glob("**/ImageSets/Main"))
@@ -123,19 +119,19 @@ def get_from_folder(source: Path, output: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
         description="Download BCCD and convert it to COCO format.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     here = Path(__file__).resolve().parent
-    parser.add_argument("--output", type=Path, default=here, help="folder to fill (default: dataset/bccd)")
-    parser.add_argument("--from", dest="source", type=Path, metavar="DIR", help="use this copy, download nothing")
-    parser.add_argument("--url", default=URL, help="archive of the repository (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=here, help="folder for the files (default: dataset/bccd)")
+    parser.add_argument("--from", dest="source", type=Path, metavar="DIR", help="use this copy instead of downloading")
+    parser.add_argument("--url", default=URL, help="address of the repository's archive (default: %(default)s)")
     options = parser.parse_args(arguments)
     if all((options.output / "annotations" / f"{split}.json").is_file() for split in SPLITS):
-        print(f"{options.output} is complete: nothing to do (delete its annotations/ to start again)")
+        print(f"{options.output} is complete: nothing to do (delete its annotations/ to start over)")
         return 0
     try:
         if options.source is not None:

@@ -1,7 +1,7 @@
 """Download COCO 2017 for detection and unpack it into train2017, val2017 and annotations.
 
-Written against the published archives, their sizes and their MD5 sums; on the machine where this was
-developed there was no network, so only its parts were run, against a local server.
+The sizes and MD5 sums below are the published ones. The real archives have never been downloaded by this code: its
+parts were tested with a local server.
 """
 
 import argparse
@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-try:
-    from ppdet.utils.disk.archive import ArchiveError, unpack
-except ImportError:  # run as a script from a checkout that is not installed
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from ppdet.utils.disk.archive import ArchiveError, unpack
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from ppdet.utils.disk.archive import ArchiveError, unpack
 from ppdet.utils.disk.download import DownloadError, download
 
 BASE_URL = "http://images.cocodataset.org"
@@ -24,25 +22,29 @@ EXAMPLES = """examples:
   python dataset/coco/download_coco.py --split val      # the 5,000 validation images and the annotations
   python dataset/coco/download_coco.py --output /data/coco --base_url http://mirror.example.org/coco
 
-Run it again after an interruption: it goes on where it stopped. Without network, put the archives (under
-their own names) into the output folder and run it: they are checked and unpacked.
+Run it again after an interruption: it continues where it stopped. Without network, put the archives, under their own
+names, into the output folder and run it: it checks and unpacks them.
 """
 
 
 @dataclass(frozen=True)
 class Part:
-    """One archive: where it is below the base URL, and the folder with `files` files that it unpacks to."""
+    """An archive.
+
+    path: its place below the base URL. folder: the folder that it unpacks to. files: number of files in that folder.
+    archive_bytes, folder_bytes: sizes of the archive and of the folder, used to check the free space.
+    """
 
     path: str
     md5: str
     folder: str
     files: int
-    archive_bytes: int  # for the check of free space only
+    archive_bytes: int
     folder_bytes: int
 
     @property
     def name(self) -> str:
-        """File name of the archive."""
+        """Return the file name of the archive."""
         return self.path.rsplit("/", 1)[-1]
 
 
@@ -75,10 +77,10 @@ MANIFEST = {
 
 
 def download_parts(parts: Sequence[Part], output: Path, base_url: str) -> list[Path]:
-    """Download and unpack what is not complete; return the archives that are no longer needed.
+    """Download and unpack the parts that are not complete, and return the archives that are no longer needed.
 
     Raises:
-        DownloadError, ArchiveError: one line; a later call goes on from what was reached.
+        DownloadError, ArchiveError: the message is one line. A later call continues where this one stopped.
     """
     missing = [part for part in parts if count_files(output / part.folder) < part.files]
     check_free_space(missing, output)
@@ -96,12 +98,12 @@ def download_parts(parts: Sequence[Part], output: Path, base_url: str) -> list[P
 
 
 def count_files(folder: Path) -> int:
-    """Number of entries of a folder, without hidden ones (files being written); 0 if there is no folder."""
+    """Return the number of files in a folder without hidden ones, which are being written; 0 without a folder."""
     return sum(not path.name.startswith(".") for path in folder.iterdir()) if folder.is_dir() else 0
 
 
 def check_free_space(parts: Sequence[Part], output: Path) -> None:
-    """Raise DownloadError if the disk cannot hold what `parts` still need."""
+    """Raise DownloadError if the disk has less free space than `parts` still need."""
     needed = 0
     for part in parts:
         arrived = [output / part.name, output / f".{part.name}.part"]
@@ -117,22 +119,24 @@ def check_free_space(parts: Sequence[Part], output: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
         description="Download and unpack COCO 2017.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     here = Path(__file__).resolve().parent
-    parser.add_argument("--output", type=Path, default=here, help="folder to fill (default: dataset/coco)")
+    parser.add_argument("--output", type=Path, default=here, help="folder for the files (default: dataset/coco)")
     parser.add_argument(
         "--split",
         nargs="+",
         choices=["train", "val"],
         default=["train", "val"],
-        help="images to download (default: train val); annotations always come with them",
+        help="images to download (default: train val); the annotations are always downloaded",
     )
-    parser.add_argument("--base_url", default=BASE_URL, help=f"a mirror of {BASE_URL}, with the same paths")
+    parser.add_argument(
+        "--base_url", default=BASE_URL, help="address of a mirror with the same paths (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     parts = [part for name, part in MANIFEST.items() if name in ("annotations", *options.split)]
     try:
@@ -141,10 +145,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; run it again to continue", file=sys.stderr)
+        print("stopped: run the command again to continue", file=sys.stderr)
         return 130
     if unneeded:
-        print(f"no longer needed: {' '.join(str(path) for path in unneeded)}")
+        print(f"these files are no longer needed: {' '.join(str(path) for path in unneeded)}")
     return 0
 
 

@@ -192,7 +192,9 @@ def extras() -> Iterator[Finding]:
         absent = [module for module in modules if importlib.util.find_spec(module) is None]
         if absent:
             advice = f"pip install 'ppdet-fcos[{extra}]'"
-            yield Finding(extra, "note", f"{', '.join(absent)} is not installed", advice)
+            if "paddle2onnx" in absent and sys.version_info >= (3, 13):
+                advice += "; paddle2onnx has no wheel for Python 3.13: export to ONNX and OpenVINO with 3.10 to 3.12"
+            yield Finding(extra, "note", f"not installed: {', '.join(absent)}", advice)
         else:
             yield Finding(extra, "ok", ", ".join(f"{module} {version_of(module)}" for module in modules))
 

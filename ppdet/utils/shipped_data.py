@@ -1,19 +1,21 @@
-"""How to get the data sets that the shipped configurations name."""
+"""How to get the data sets that the shipped configurations use."""
 
 from pathlib import Path
 
 COMMANDS = {
     "coco": "python dataset/coco/download_coco.py",
     "bccd": "python dataset/bccd/download_bccd.py",
-    "shapes": "python dataset/shapes/generate.py",
+    "shapes": "ppdet quickstart --data_only",
 }
 
 
 def how_to_get(path: str, otherwise: str) -> str:
-    """Advice for a `path` that is not there: the command that makes it, in a folder called as one of the data sets.
+    """Return advice for a path that does not exist.
 
-    `otherwise` is what else to do, or all there is to do. COCO's unlabelled images are no part of what its script
-    downloads.
+    Args:
+        path: a path with a folder named like a data set, such as dataset/coco/annotations/a.json, gives the command
+            that fetches this data set. COCO's unlabelled images are not among what its script downloads.
+        otherwise: what else the user can do, such as "set TrainDataset.anno_path".
     """
     folders = [part.lower() for part in Path(path).parts]
     command = next((COMMANDS[part] for part in reversed(folders) if part in COMMANDS), None)
