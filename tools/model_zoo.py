@@ -25,8 +25,9 @@ HEAD = """<!-- Written by tools/model_zoo.py from configs/zoo.yml: change that f
 
 Every FCOS for which one of five code bases has published an AP, and PaddleDetection's recipes with SSLD weights, as
 configurations of this project. **AP is what the source published for COCO; it was not measured here.** So are memory
-and speed, each on the source's own hardware. Parameters (in millions) and GFLOPs (multiply-adds of the convolutions, for
-one image of 800x1333 padded to 800x1344) are computed with this code: `ppdet model-info -c NAME` shows them part by part.
+and speed, each on the source's own hardware. Parameters (in millions) and GFLOPs (multiply-adds of the convolutions,
+for one image of 800x1333 padded to 800x1344) are computed with this code: `ppdet model-info -c NAME` shows them part
+by part.
 
 ```python
 import ppdet
@@ -38,12 +39,12 @@ for index, rows in detector.detect(["street.jpg"]):
 ```
 
 `.pth` and `.pkl` files are converted when they are loaded, without PyTorch and without running any code in them, here
-and wherever `weights` or `pretrain_weights` name one: `ppdet eval -c NAME -o weights=SRC.pth`. `ppdet convert` writes them
-as `.pdparams` ([MIGRATING.md](MIGRATING.md)).
+and wherever `weights` or `pretrain_weights` name one: `ppdet eval -c NAME -o weights=SRC.pth`. `ppdet convert` writes
+them as `.pdparams` ([MIGRATING.md](MIGRATING.md)).
 
 Tests compare the maps and detections of converted detectors with networks written in PyTorch for that purpose, which
-have the parameter names of each code base (`make parity`). The downloads themselves, and COCO, were not available where this
-was developed.
+have the parameter names of each code base (`make parity`). The downloads themselves, and COCO, were not available
+where this was developed.
 """
 
 

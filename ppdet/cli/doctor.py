@@ -182,9 +182,9 @@ def cache() -> Iterator[Finding]:
 
 
 def workers() -> Iterator[Finding]:
-    from ppdet.utils.process.cpu import can_fork
+    from ppdet.utils.process.start import process_context
 
-    yield Finding("data workers", "ok", f"start by {'fork' if can_fork() else 'spawn'}")
+    yield Finding("data workers", "ok", f"start by {process_context().get_start_method()} (-o worker_start=)")
 
 
 def extras() -> Iterator[Finding]:
