@@ -13,12 +13,15 @@
     detector = ppdet.Detector(ppdet.export(cfg, "output_inference"))
     print(detector.predict("photo.jpg").boxes)
 
-These names are imported when they are first used: `import ppdet` loads neither paddle nor OpenCV, and whatever needs
-paddle sets the number of its threads first, which is possible only before paddle is imported. So write `import ppdet`
-before `import paddle`.
+These names are imported when they are first used: `import ppdet` loads neither paddle nor OpenCV. The first name that
+needs paddle sets the number of its threads, which is possible only before paddle is imported: in a notebook, call
+`ppdet.load_config` before `import paddle`.
 """
 
+import functools
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -70,12 +73,27 @@ def __getattr__(name: str) -> Any:
     if place is None:
         raise AttributeError(f"module 'ppdet' has no attribute {name!r}")
     if name in WITH_PADDLE:
-        from ppdet.utils.process.paddle_setup import load_paddle
-
-        load_paddle(announce=False)
+        _load_paddle()
     module, _, attribute = place.rpartition(".")
     value = globals()[name] = getattr(importlib.import_module(module), attribute)
     return value
+
+
+@functools.cache
+def _load_paddle() -> None:
+    """Import paddle with its settings, or warn if it was imported before and computes on one of several processors."""
+    from ppdet.utils.logger import get_logger
+    from ppdet.utils.process.cpu import cpu_count
+    from ppdet.utils.process.paddle_setup import load_paddle
+
+    came_first = "paddle" in sys.modules
+    load_paddle(announce=False)
+    if came_first and cpu_count() > 1 and os.environ.get("OMP_NUM_THREADS") == "1":
+        get_logger("ppdet").warning(
+            "paddle computes on 1 of %d processors: it was imported before ppdet, or OMP_NUM_THREADS is 1. Use "
+            "ppdet.load_config before `import paddle`, or set OMP_NUM_THREADS before Python starts",
+            cpu_count(),
+        )
 
 
 def __dir__() -> list[str]:

@@ -42,6 +42,14 @@ def test_names_without_paddle_leave_it_alone():
     assert int(result.stdout) >= 1
 
 
+def test_paddle_that_came_first_computes_on_one_thread(monkeypatch, log):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("ppdet.utils.process.cpu.cpu_count", lambda: 8)
+    ppdet._load_paddle.cache_clear()
+    ppdet._load_paddle()
+    assert "paddle computes on 1 of 8 processors" in log.text
+
+
 def test_the_example_runs(tmp_path, monkeypatch, tiny, capsys):
     """That of the docstring and of README, on a smaller detector and data set."""
     [example] = re.findall(r"\n\n((?:    .*\n|\n)+)\n", ppdet.__doc__)

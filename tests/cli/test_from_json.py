@@ -3,8 +3,7 @@
 import json
 
 import pytest
-from commands import execute
-from commands import run as process
+from commands import call, execute
 
 from ppdet.core.workspace import load_config
 
@@ -64,7 +63,7 @@ def test_everything_is_carried_over_or_named(tmp_path):
 
 def test_an_empty_file_gives_the_recipe_itself(tmp_path):
     (tmp_path / "train.json").write_text("{}")
-    process("tools/from_json.py", tmp_path / "train.json", "--to", tmp_path / "mine.yml")
+    call("tools/from_json.py", tmp_path / "train.json", "--to", tmp_path / "mine.yml")
     ours, recipe = load_config(str(tmp_path / "mine.yml")), load_config("configs/fcos/fcos_r50_view1025_12e_coco.yml")
     for component in ("ResNet", "FCOSHead", "OptimizerBuilder", "TrainReader", "EvalReader", "TestReader"):
         assert dict(ours.component(component)) == dict(recipe.component(component))

@@ -2,14 +2,12 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from commands import ROOT, call, run
+from commands import call, run
 from tiny import TINY_YAML, write_tiny_coco
 
 
@@ -160,17 +158,6 @@ def test_mistakes_get_one_line(trained, execute, arguments, message):
     assert "Traceback" not in log
     last = log.strip().splitlines()[-1]
     assert last.startswith("error: ") and message in last
-
-
-@pytest.mark.parametrize("tool", ["train", "eval", "infer", "export_model", "config", "analyze", "gen_semi_coco"])
-def test_help_needs_no_heavy_import(tool):
-    result = subprocess.run(
-        [sys.executable, "-X", "importtime", f"tools/{tool}.py", "--help"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert result.returncode == 0 and "examples:" in result.stdout
-    imported = {line.rsplit("|", 1)[1].strip() for line in result.stderr.splitlines()}
-    assert "argparse" in imported
-    assert not imported & {"paddle", "numpy", "cv2", "yaml", "tqdm", "typeguard", "matplotlib"}
 
 
 def test_resuming(trained, tmp_path):
