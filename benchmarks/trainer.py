@@ -36,7 +36,7 @@ def main() -> None:
         trainer = module.Trainer(load_config(arguments.config, options))
         trainer.model.train()
         trainer.batches = [next(iter(trainer.reader))]
-        trainer.call("before_train")
+        trainer.call_hooks("before_train")
         parts: dict[str, float] = collections.Counter()
 
         def timed(name: str, function: object) -> object:
@@ -58,11 +58,11 @@ def main() -> None:
 
         def whole() -> None:
             trainer.step = trainer.iteration % trainer.steps_per_epoch
-            trainer.call("before_step")
+            trainer.call_hooks("before_step")
             trainer.train_step()
             trainer.iteration += 1
             trainer.guard.judge()
-            trainer.call("after_step")
+            trainer.call_hooks("after_step")
             trainer.stop_if_asked()
 
         # The guard's update holds the optimizer's step, which a bare step has as well.

@@ -7,7 +7,7 @@ import numpy as np
 from ppdet.acceptance.context import Context
 from ppdet.acceptance.outcomes import Failed
 from ppdet.engine.hooks import Hook
-from ppdet.engine.training.methods import scalars
+from ppdet.engine.training.losses import scalars
 
 
 class Losses(Hook):

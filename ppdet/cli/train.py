@@ -64,7 +64,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     parser.add_argument(
         "--fleet",
         action="store_true",
-        help="train on several devices through paddle.distributed.fleet (the same as -o fleet=true)",
+        help="accepted because PaddleDetection's commands have it; changes nothing",
     )
     arguments = parser.parse_args(argv)
     if arguments.overwrite and arguments.resume == "auto":
@@ -75,7 +75,6 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
 def overrides(arguments: argparse.Namespace) -> list[str]:
     """Return the options as overrides of the configuration, KEY=VALUE."""
     options = {
-        "fleet": arguments.fleet or None,
         "use_vdl": arguments.use_vdl,
         "vdl_log_dir": arguments.vdl_log_dir,
         "run_name": arguments.name,
@@ -104,7 +103,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         if arguments.profiler_options is not None:
             hooks.append(ProfilerHook(parse_options(arguments.profiler_options)))
         set_device(cfg)
-        with collectives.joined(fleet=cfg["fleet"], find_unused=cfg["find_unused_parameters"]):
+        with collectives.joined():
             if not arguments.dry_run:
                 collectives.from_rank_0(lambda: require_no_other(cfg), LockedError)
             trainer = Trainer(

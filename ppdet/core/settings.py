@@ -200,7 +200,6 @@ SETTINGS = {
     "output_eval": Setting(str | None, None, "folder for bbox.json of an evaluation"),
     "save_prediction_only": Setting(bool, False, "evaluation writes detections and computes no metric"),
     "export": Setting(dict[str, Any], {}, "what the exported graph contains", keys=EXPORT),
-    "fleet": Setting(bool, False, "several devices train through paddle.distributed.fleet"),
     "find_unused_parameters": Setting(bool, False, "let data parallel training look for parameters without gradient"),
     # average of weights
     "use_ema": Setting(bool, False, "keep and evaluate a moving average of the weights"),
@@ -243,6 +242,9 @@ SETTINGS = {
     # accepted, without effect
     "master_grad": Setting(
         bool, False, "", unused="the weights, and so their gradients, are float32 at every amp_level"
+    ),
+    "fleet": Setting(
+        bool, False, "", unused="several devices train by paddle.DataParallel, which computes the same as fleet"
     ),
     "print_flops": Setting(bool, False, "", unused="training prints no operation count"),
     "print_params": Setting(bool, False, "", unused="training prints no parameter count"),

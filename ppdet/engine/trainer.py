@@ -1,12 +1,15 @@
-"""The training loop, and only the loop: everything optional is a hook."""
+"""The training loop. Everything optional, such as the log, checkpoints and evaluation, is a hook (engine/hooks)."""
 
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
+from paddle import Tensor
 
 from ppdet.core.config import Config
 from ppdet.engine.build import build_model, build_train_reader, check_targets
@@ -14,17 +17,19 @@ from ppdet.engine.checkpoints.class_names import classes_of, classes_of_checkpoi
 from ppdet.engine.checkpoints.manifest import TrainingState
 from ppdet.engine.checkpoints.state import load_training
 from ppdet.engine.checkpoints.weights import CheckpointError, load_weights
-from ppdet.engine.distributed import collectives
+from ppdet.engine.distributed import collectives, data_parallel
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.hooks import Hook, configured_hooks, default_hooks
 from ppdet.engine.hooks.base import load_hook_states
 from ppdet.engine.runs.run_start import begin_run
 from ppdet.engine.runs.start_point import StartPoint
 from ppdet.engine.training.auto_lr import learning_rate
+from ppdet.engine.training.bad_steps import step_record
 from ppdet.engine.training.guard import StepGuard
-from ppdet.engine.training.methods import make_method, scalars, total_losses
+from ppdet.engine.training.losses import total_losses
+from ppdet.engine.training.methods import make_method
 from ppdet.engine.training.precision import Precision
-from ppdet.engine.training.run_length import steps_per_iteration, total_steps
+from ppdet.engine.training.run_length import resumed_place, steps_per_iteration, total_steps
 from ppdet.utils import device
 from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
@@ -34,22 +39,40 @@ logger = get_logger(__name__)
 
 
 class Trainer:
-    """Trains what a configuration describes.
+    """Trains the detector that a configuration describes: `Trainer(cfg).train()`.
 
-    A step is one update of the weights, from `accumulate_steps` batches on every rank. Hooks read these attributes:
-    epoch (from 0), step (within the epoch, from 0), iteration (steps done in the whole run), steps_per_epoch,
-    steps_of_epoch, epochs, total_steps (of the whole run), images_per_step (labelled ones, of all ranks), batches (of
-    the step, on this rank), losses (of the last step, on the device), data_seconds (waited for the batches),
-    learning_rate (of the last step), model, pretrained (whether all of it was loaded from pretrain_weights), method,
-    optimizer, ema, reader, guard, output (the run's folder), folder (its checkpoints), resumed_from (prefix), best_ap,
-    history ([epoch, AP] of every evaluation), evaluated (whether the evaluation due after the last epoch is done).
+    A step is one update of the weights, from `accumulate_steps` batches on every rank. Hooks may read all attributes.
 
     Args:
-        evaluate: evaluate whenever a checkpoint is written at an epoch's end, and keep the best one.
-        resume: prefix of a checkpoint to go on from, or "auto": the newest whole one of the run in the output folder,
-            if there is one.
-        overwrite: an earlier run in the folder, where this one does not go on with it, is removed, not moved aside.
-        hooks: further hooks, called after the default ones.
+        evaluate: evaluate whenever a checkpoint is written at the end of an epoch, and keep the best weights.
+        resume: the checkpoint to continue from, such as output/NAME/3; "auto" takes the newest complete checkpoint of
+            the run in the output folder, and starts from the beginning if there is none.
+        overwrite: remove an earlier run in the folder that this run does not continue, instead of moving it aside.
+        hooks: called after the default hooks and those of the configuration.
+
+    Attributes:
+        model: the detector that is trained.
+        method: what a step computes (supervised or semi-supervised).
+        ema: the average of the weights, None without one.
+        pretrained: whether `pretrain_weights` filled the whole model, not only its backbone.
+        reader: the batches of this rank.
+        optimizer, schedule: the optimizer, and the learning rate over the steps.
+        guard: skips updates that would make weights infinite.
+        evaluator: evaluates the model, None unless `evaluate`.
+        start: what the run starts from: its folder, a checkpoint, or pretrained weights.
+        output, folder: path of the run's folder, and its checkpoints.
+        resumed_from: prefix of the checkpoint that the run continued from, None if it started from the beginning.
+
+        epochs, steps_per_epoch, total_steps: length of the run. The last epoch may have fewer steps.
+        images_per_step: labelled images of all ranks together.
+        epoch, step: the current epoch, and the step within it, both from 0.
+        iteration: the number of finished steps of the whole run.
+        batches: the batches of the current step on this rank.
+        losses: losses of the last step, as tensors on the device.
+        learning_rate: of the last step.
+        data_seconds: how long the last step waited for its batches.
+        best_ap, history: the best AP so far (0 to 1), and [epoch, AP] of every evaluation, epochs from 1.
+        evaluated: whether the evaluation that is due after the last epoch has been done.
     """
 
     def __init__(
@@ -64,106 +87,86 @@ class Trainer:
         self.cfg = cfg
         self.start = StartPoint.find(cfg, resume=resume, overwrite=overwrite)
         self.output, self.folder, self.resumed_from = self.start.output, self.start.folder, self.start.resumed_from
-        self.seed = cfg["seed"]
-        paddle.seed(self.seed)
+        self.seed: int = cfg["seed"]
+        self.epoch = self.step = self.iteration = 0
+        self.first_step = 0  # of the current epoch; above 0 after a resume in the middle of an epoch
+        self.best_ap: float | None = None
+        self.history: list[list] = []
+        self.evaluated = True
+        self.data_seconds = self.learning_rate = 0.0
+        self.batches: list[dict[str, Any]] = []
+        self.losses: dict[str, Tensor] = {}
+        self.stop_requests = StopRequests("finishing the step, then saving")
 
+        paddle.seed(self.seed)
+        self._build_reader()
+        self._build_model()
+        hook_states = self._resume(self.resumed_from) if self.resumed_from else {}
+        self.evaluator = Evaluator(cfg, training=self.reader) if evaluate else None
+        self.guard = StepGuard(
+            self.model, self.optimizer, self.output, max_bad_steps=cfg["max_bad_steps"], rolls_back=self.is_asynchronous
+        )
+        if self.ema and self.is_asynchronous:
+            self.ema.join()
+        self.hooks: list[Hook] = [*default_hooks(cfg, evaluate=evaluate), *configured_hooks(cfg), *hooks]
+        load_hook_states(self.hooks, hook_states)
+
+    def _build_reader(self) -> None:
+        """Build the reader, which decides how many steps an epoch and the run have."""
+        cfg = self.cfg
         prefix = self.resumed_from
         known = collectives.from_rank_0(lambda: classes_of_checkpoint(prefix), CheckpointError) if prefix else None
         self.reader = build_train_reader(cfg, known)
-        classes = self.folder.classes = classes_of(self.reader.dataset, "TrainDataset")
-        self.accumulate = cfg["accumulate_steps"]
+        self.classes = self.folder.classes = classes_of(self.reader.dataset, "TrainDataset")
+        self.accumulate: int = cfg["accumulate_steps"]
         self.steps_per_epoch = len(self.reader) // self.accumulate
         if not self.steps_per_epoch:
             raise ConfigError(
                 f"accumulate_steps is {self.accumulate}, but an epoch has {len(self.reader)} batches: lower it, or the "
                 "reader's batch size"
             )
-        self.images_per_step = self.reader.batch_size * self.accumulate * collectives.world_size()
+        self.images_per_step: int = self.reader.batch_size * self.accumulate * collectives.world_size()
         self.steps_per_iteration = steps_per_iteration(cfg, "milestones", self.images_per_step)
         self.total_steps = total_steps(cfg, self.steps_per_epoch, self.images_per_step)
         self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
+
+    def _build_model(self) -> None:
+        """Build the model with its pretrained weights, the optimizer, and what a step computes."""
+        cfg = self.cfg
         self.model = build_model(cfg)
-        self.model.trained_classes = classes
+        self.model.trained_classes = self.classes
         check_targets(self.model, self.reader)
         self.schedule = learning_rate(cfg, self.images_per_step)
         self.scheduler = self.schedule.scheduler(self.steps_per_epoch, self.steps_per_iteration)
         self.optimizer = cfg.create("OptimizerBuilder")(self.scheduler, self.model)
         self.precision = Precision(cfg)
-        self.epoch, self.step, self.iteration = 0, 0, 0
-        self.first_step = 0  # of the epoch under way, after a resume in its middle
-        self.best_ap: float | None = None
-        self.history: list = []
-        self.evaluated = True
-        self.data_seconds = self.learning_rate = 0.0
-        self.batches: list[dict] = []
-        self.losses: dict = {}
-
-        self.pretrained = False  # not the backbone alone, but all of the model
-        weights = self.start.start_weights()
-        if weights and not self.resumed_from:
+        self.pretrained = False
+        weights = None if self.resumed_from else self.start.start_weights()
+        if weights:
             report = load_weights(self.model, weights, strict=False)
             self.pretrained = not (report.missing or report.mismatched)
-            if self.pretrained:
-                warn_of_pretrained_classes(weights, classes, makes_labels=bool(cfg["ssod_method"]))
-        self.method = make_method(cfg, self.model)
+        self.method = make_method(cfg, self.model, is_trained=self.pretrained or self.resumed_from is not None)
+        if weights and self.pretrained:
+            warn_of_pretrained_classes(weights, self.classes, makes_labels=self.method.has_teacher)
         self.ema = self.method.average
-        if self.method.has_teacher and not (self.method.start or self.pretrained or self.resumed_from):
-            logger.warning(
-                "the teacher has learned nothing yet, but semi_start_iters is 0: the student will learn its noise; set "
-                "semi_start_iters and ema_start_iters, or pretrain_weights to a trained detector"
-            )
-        # Wrapping gives all ranks the state of rank 0; a checkpoint can have statistics that are each rank's own.
-        self.parallel = collectives.wrap(
-            self.method.layer, find_unused=cfg["find_unused_parameters"], fleet=cfg["fleet"]
-        )
-        if self.resumed_from:
-            saved = load_training(self.resumed_from, self.model, self.optimizer, self.ema)
-            self.restore(saved.state)
-        self.evaluator = Evaluator(cfg, training=self.reader) if evaluate else None
-        self.guard = StepGuard(
-            self.model,
-            self.optimizer,
-            self.output,
-            max_bad_steps=cfg["max_bad_steps"],
-            takes_back=not self.runs_in_step_with_host,
-        )
-        if self.ema and not self.runs_in_step_with_host:
-            self.ema.join()
-        self.hooks = [*default_hooks(cfg, evaluate=evaluate), *configured_hooks(cfg), *hooks]
-        if self.resumed_from:
-            load_hook_states(self.hooks, saved.hooks)
-        self.stop_requests = StopRequests("finishing the step, then saving")
+        # Wrapping gives all ranks the weights of rank 0. It comes before a checkpoint is loaded, which may have batch
+        # norm statistics of each rank.
+        self.parallel = data_parallel.wrap(self.method.layer, find_unused=cfg["find_unused_parameters"])
 
-    @property
-    def runs_in_step_with_host(self) -> bool:
-        """Whether a device's work is done when the call that asks for it returns, as on a CPU."""
-        return not device.runs_behind_host()
+    def _resume(self, prefix: Path) -> dict[str, dict]:
+        """Load the checkpoint with this prefix, and return the states of hooks in it."""
+        saved = load_training(prefix, self.model, self.optimizer, self.ema)
+        self._continue_from(saved.state)
+        return saved.hooks
 
-    @property
-    def steps_of_epoch(self) -> int:
-        """Steps of the epoch under way; the last one may be cut short by max_iters."""
-        return min(self.steps_per_epoch, self.total_steps - self.epoch * self.steps_per_epoch)
-
-    @property
-    def is_log_step(self) -> bool:
-        """Whether the log reports after this step: the first of an epoch, every `log_iter` steps, and the last."""
-        interval = self.cfg["log_iter"]
-        return interval == 1 or self.step % interval == 0 or self.step + 1 == self.steps_of_epoch
-
-    def restore(self, state: TrainingState) -> None:
-        """Go on where `state` stopped, also with another batch size or number of ranks."""
-        self.epoch, self.best_ap, self.history = state.epoch, state.best_ap, list(state.history)
+    def _continue_from(self, state: TrainingState) -> None:
+        """Find the step after that of a checkpoint, which may have had another batch size or number of ranks."""
+        self.best_ap, self.history = state.best_ap, list(state.history)
         self.evaluated = state.evaluated
         self.precision.load_state(state.loss_scale)
-        self.first_step = state.images // self.images_per_step
-        cut = state.epoch * state.steps_per_epoch - state.iteration  # by max_iters, off that run's last epoch
-        if cut > 0:
-            self.epoch -= 1
-            self.first_step = (state.steps_per_epoch - cut) * self.steps_per_epoch // state.steps_per_epoch
-        self.iteration = self.epoch * self.steps_per_epoch + self.first_step
-        if cut > 0 and self.iteration >= self.total_steps:  # and it goes no further
-            self.epoch, self.first_step = state.epoch, 0
-        # Also where the step is the same: auto_lr or -o may say another rate than the checkpoint.
+        place = resumed_place(state, self.steps_per_epoch, self.images_per_step, self.total_steps)
+        self.epoch, self.first_step, self.iteration = place
+        # Also if the step is the same: auto_lr or -o may set another rate than the checkpoint has.
         self.scheduler.step(self.iteration)
         if self.iteration != state.iteration:
             logger.warning(
@@ -181,7 +184,11 @@ class Trainer:
             logger.warning("the checkpoint has all %d epochs already: nothing to train", self.epochs)
 
     def state(self, epoch: int, images: int) -> TrainingState:
-        """What a checkpoint written now has to say, with that many epochs done, and images of the next one."""
+        """Return the training state that a checkpoint written now holds.
+
+        Args:
+            epoch: number of finished epochs. images: number of images of the next epoch that have been trained on.
+        """
         return TrainingState(
             epoch=epoch,
             images=images,
@@ -195,24 +202,40 @@ class Trainer:
             seed=self.seed,
         )
 
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether the device works behind the host, as a GPU does: reading a value then waits for all its work."""
+        return device.runs_behind_host()
+
+    @property
+    def steps_of_epoch(self) -> int:
+        """Steps of the current epoch; `max_iters` may cut the last epoch short."""
+        return min(self.steps_per_epoch, self.total_steps - self.epoch * self.steps_per_epoch)
+
+    @property
+    def is_log_step(self) -> bool:
+        """Whether the log reports after this step: the first of an epoch, every `log_iter` steps, and the last."""
+        return self.step % self.cfg["log_iter"] == 0 or self.step + 1 == self.steps_of_epoch
+
     def train(self) -> None:
-        """Run all epochs that are left.
+        """Train the epochs that are left, and write checkpoints into the run's folder.
 
         Raises:
-            Stopped: the run was asked to end, and has saved what it had.
-            RunError: its folder cannot be had, see `begin_run`.
+            Stopped: the run was asked to end (SIGTERM, Ctrl-C), and has saved a checkpoint.
+            RunError: the folder cannot be used, for example because another process trains there.
         """
         with self.stop_requests, begin_run(self.start):
             try:
-                self.call("before_train")
+                self.call_hooks("before_train")
                 while self.epoch < self.epochs:
                     self.train_epoch()
                     self.epoch += 1
-                self.call("after_train")
+                self.call_hooks("after_train")
             finally:
-                self.call("close")
+                self.call_hooks("close")
 
     def train_epoch(self) -> None:
+        """Train the steps of the current epoch that are left."""
         self.model.train()
         self.reader.set_epoch(self.epoch, self.first_step * self.accumulate)
         self.stop_requests.can_wait = True
@@ -221,22 +244,22 @@ class Trainer:
         for step, batches in zip(range(self.first_step, self.steps_of_epoch), steps):
             self.step, self.batches = step, batches
             self.data_seconds = time.perf_counter() - ready
-            self.call("before_step")
+            self.call_hooks("before_step")
             self.train_step()
             self.iteration += 1
             if self.is_log_step:
                 self.guard.judge()
-            self.call("after_step")
+            self.call_hooks("after_step")
             self.stop_if_asked()
             ready = time.perf_counter()
-        steps.close()  # reads no further where max_iters ends the run
+        steps.close()  # stops the reader's workers where max_iters ends the run
         self.first_step = 0
-        self.call("after_epoch")
+        self.call_hooks("after_epoch")
         self.stop_requests.can_wait = False
 
-    def read_steps(self) -> Iterator[list[dict]]:
-        """The batches of each step."""
-        batches: list[dict] = []
+    def read_steps(self) -> Generator[list[dict[str, Any]], None, None]:
+        """Yield the batches of each step; the last ones of an epoch are left out if they are too few for a step."""
+        batches: list[dict[str, Any]] = []
         for batch in self.reader:
             batches.append(batch)
             if len(batches) == self.accumulate:
@@ -244,70 +267,47 @@ class Trainer:
                 batches = []
 
     def train_step(self) -> None:
-        """One update from `batches`. Gradients of its passes add up."""
-        # What is drawn in a step depends on seed, rank and step alone, so that nothing of it has to be saved.
+        """Make one update from `batches`. The gradients of its passes add up."""
+        # Random numbers of a step depend only on seed, rank and step, so that checkpoints need not save generators.
         seed_generators(self.seed, self.iteration, collectives.rank())
         self.learning_rate = self.optimizer.get_lr()
         self.guard.before_forward()
-        passes, losses = self.method.passes(self.batches, self.iteration), []
+        passes = self.method.passes(self.batches, self.iteration)
+        losses = []
         for number, (inputs, share) in enumerate(passes, start=1):
-            with collectives.no_sync(self.parallel, number < len(passes)), self.precision.context():
+            averaging = data_parallel.averaging(self.parallel, enabled=number == len(passes))
+            with averaging, self.precision.context():
                 with self.precision.autocast():
                     losses.append(self.parallel(**inputs))
                 self.precision.scale(losses[-1]["loss"] * share).backward()
         self.losses = total_losses(losses, [share for _, share in passes])
-        finite, scale = self.guard.check(self.precision)
-        self.call("after_backward")
-        self.guard.update(finite, scale, self.describe_step())
-        self.optimizer.clear_grad(set_to_zero=False)  # so that no kernel fills what the next backward pass makes anew
+        checked = self.guard.check(self.precision)
+        self.call_hooks("after_backward")
+        self.guard.update(checked, step_record(self))
+        self.optimizer.clear_grad(set_to_zero=False)  # dropped, not filled: the next backward pass makes new ones
         self.scheduler.step()
         if self.ema:
             self.ema.update()
 
-    def describe_step(self) -> Callable[[], dict]:
-        """Tells what this step was given and gave, without reading it from the device before it is called."""
-        place = {"epoch": self.epoch, "step": self.step, "iteration": self.iteration}
-        shapes = [tuple(batch["image"].shape) for batch in self.batches]
-        losses, reader = scalars(self.losses), self.reader
-        ids = [batch["im_id"] for batch in self.batches]
-        unlabeled_ids = [batch["unlabeled"]["im_id"] for batch in self.batches if "unlabeled" in batch]
-
-        def describe() -> dict:
-            unlabeled = {"unlabeled": named(unlabeled_ids, reader.unlabeled.files)} if unlabeled_ids else {}
-            return {
-                **place,
-                "images": named(ids, reader.files),
-                **unlabeled,
-                "batch_shapes": shapes,
-                "losses": {name: number_or_text(float(value)) for name, value in losses.items()},
-            }
-
-        return describe
-
     def stop_if_asked(self, *, now: bool = False) -> None:
-        """Save, unless the last step is saved already, and end when some rank was asked to.
+        """If a rank was asked to end: save, unless the last step is saved already, and end all ranks.
 
-        All ranks have to find out at the same step. Asking the others waits for the device, so on a GPU that is left to
-        the log's lines, unless `now`.
+        All ranks have to learn it at the same step. Asking them waits for the device, so that on a GPU it is done only
+        at log steps, unless `now`.
         """
-        if not (now or self.runs_in_step_with_host or self.is_log_step):
+        if self.is_asynchronous and not (now or self.is_log_step):
             return
-        number = collectives.largest(self.stop_requests.received or 0)
+        number = collectives.max_over_ranks(self.stop_requests.received or 0)
         if number:
-            self.call("on_stop")
+            self.call_hooks("on_stop")
             collectives.wait_for_all()
             logger.warning("stopped after %d steps; the same command with --resume auto goes on", self.iteration)
             raise Stopped(number, together=True)
 
-    def call(self, event: str, *details: object) -> None:
+    def call_hooks(self, event: str, *details: Any) -> None:
+        """Call a method of all hooks, in their order, with the trainer and `details` as arguments."""
         for hook in self.hooks:
             getattr(hook, event)(self, *details)
-
-
-def named(ids: Sequence[paddle.Tensor], files: dict[int, str]) -> list[dict]:
-    """Id and file of the images of some batches, each once whatever views of it there are."""
-    numbers = dict.fromkeys(int(number) for batch in ids for number in batch.flatten().tolist())
-    return [{"id": number, "file": files.get(number)} for number in numbers]
 
 
 def seed_generators(seed: int, iteration: int, rank: int) -> None:
@@ -316,8 +316,3 @@ def seed_generators(seed: int, iteration: int, rank: int) -> None:
     random.seed(number)
     np.random.seed(number)
     paddle.seed(number)
-
-
-def number_or_text(value: float) -> float | str:
-    """What JSON can say of a number: nan, inf and -inf as text."""
-    return value if math.isfinite(value) else str(value)

@@ -110,7 +110,7 @@ class LogFile(logging.Handler):
 _open_files: list[LogFile] = []
 
 
-def say_last(error: str) -> None:
+def write_last_line(error: str) -> None:
     """Write on standard error, and into the files that a `LogFile` has open, what ends this process.
 
     Not through logging, of which another thread may hold the locks for ever.

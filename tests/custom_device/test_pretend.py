@@ -37,7 +37,7 @@ for name in ("pretend:1", "cpu"):
     cfg = load_config(path, [*options, f"weights={output}/tiny/model_final"])
     results[name] = {
         "losses": hook.losses,
-        "in_step": trainer.runs_in_step_with_host,
+        "in_step": not trainer.is_asynchronous,
         "places": sorted({str(parameter.place) for parameter in trainer.model.parameters()}),
         "seen": len(trainer.evaluator.metric.detections),
         "ap": trainer.history,

@@ -39,7 +39,7 @@ class Watched(trainer.Trainer):
             chosen=device.name(),
             losses=self.witness.losses,
             weights=self.witness.weights,
-            numbers=(collectives.gather(rank), collectives.largest(rank), zero),
+            numbers=(collectives.gather(rank), collectives.max_over_ranks(rank), zero),
             touched=library().pretend_touched(),
             places=sorted({{str(parameter.place) for parameter in self.model.parameters()}}),
         )

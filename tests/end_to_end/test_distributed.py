@@ -42,7 +42,7 @@ class Record(Hook):
         losses.append(sum(ranks) / len(ranks))
 
 cfg = load_config(sys.argv[1], sys.argv[3:])
-with collectives.joined(fleet=cfg["fleet"]):
+with collectives.joined():
     Trainer(cfg, hooks=[Record()]).train()
 if collectives.rank() == 0:
     json.dump(losses, open(sys.argv[2], "w"))
@@ -159,7 +159,7 @@ def test_ten_steps_of_one_process_two_processes_and_two_batches_added_up(config,
     options = ["LearningRate.base_lr=0.002", "log_iter=100"]
     for name, batch_size, more, processes in (
         ("whole", 4, [], 1),
-        ("two processes", 2, ["fleet=true"], 2),
+        ("two processes", 2, [], 2),
         ("added up", 2, ["accumulate_steps=2"], 1),
     ):
         path = tmp_path / f"{name}.json"

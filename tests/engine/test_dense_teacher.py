@@ -12,7 +12,8 @@ from ppdet.core.workspace import load_config
 from ppdet.engine.checkpoints.weights import read_arrays
 from ppdet.engine.hooks import Hook
 from ppdet.engine.trainer import Trainer
-from ppdet.engine.training.methods import suppression, total_losses, views
+from ppdet.engine.training.losses import total_losses
+from ppdet.engine.training.methods import suppression, views
 from ppdet.engine.training.precision import Precision
 from ppdet.utils.errors import ConfigError
 

@@ -120,10 +120,10 @@ def test_best_weights_are_written_later(tiny, room, log):
     name, parameter = next(iter(trainer.model.state_dict().items()))
     best = parameter.numpy()
     room.take()
-    hook.note(trainer, 0, "0", {"AP": 0.5})
+    hook.note_evaluation(trainer, 0, "0", {"AP": 0.5})
     assert trainer.best_ap is None and room.error in log.text
     parameter.set_value(parameter + 1)
-    hook.note(trainer, 1, "1", {"AP": 0.4})
+    hook.note_evaluation(trainer, 1, "1", {"AP": 0.4})
     assert trainer.history == [[1, 0.5], [2, 0.4]] and not (trainer.output / "best_model.pdparams").exists()
     room.give()
     hook.after_step(trainer)

@@ -11,7 +11,7 @@ RANK = """
 import json
 import numpy as np, paddle
 from paddle import nn
-from ppdet.engine.distributed import collectives
+from ppdet.engine.distributed import collectives, data_parallel
 from ppdet.engine.training.guard import StepGuard
 from ppdet.engine.training.loss_scale import all_finite
 from ppdet.optimizer.joined import divide
@@ -30,19 +30,19 @@ class Net(nn.Layer):
         return self.last(x + self.sometimes(x) if uses_all else x).mean()
 
 class Training:
-    def __init__(self, takes_back):
+    def __init__(self, rolls_back):
         paddle.seed(0)
-        self.model, self.takes_back = Net(), takes_back
-        self.parallel = collectives.wrap(self.model, find_unused=True, fleet=False)
+        self.model, self.rolls_back = Net(), rolls_back
+        self.parallel = data_parallel.wrap(self.model, find_unused=True)
         self.optimizer = paddle.optimizer.AdamW(0.01, parameters=[p for p in self.model.parameters() if p.trainable])
-        self.guard = StepGuard(self.model, self.optimizer, None, max_bad_steps=9, takes_back=takes_back)
+        self.guard = StepGuard(self.model, self.optimizer, None, max_bad_steps=9, rolls_back=rolls_back)
         self.ema = ModelEMA(self.model, decay=0.9)
-        if takes_back:
+        if rolls_back:
             self.ema.join()
         self.rng = np.random.default_rng(rank)
 
     def unscale(self, gradients):
-        return (divide(gradients, paddle.ones([])) if self.takes_back else all_finite(gradients)), None
+        return (divide(gradients, paddle.ones([])) if self.rolls_back else all_finite(gradients)), None
 
     def adjust(self, finite):
         pass
@@ -57,17 +57,17 @@ class Training:
             if (number, rank, turn) == (4, 1, 1):
                 image[0, 0] = np.nan
             # Rank 1 uses one of the layers in every other step: the others' gradients are those of rank 0 there.
-            with collectives.no_sync(self.parallel, turn == 0):
+            with data_parallel.averaging(self.parallel, enabled=turn == 1):
                 self.parallel(*map(paddle.to_tensor, (x, image)), rank == 0 or number % 2 == 0).backward()
-        finite, scale = self.guard.check(self)
-        self.guard.update(finite, scale, lambda: {"epoch": 0, "step": 0, "iteration": 0, "losses": {}, "images": []})
-        self.optimizer.clear_grad(set_to_zero=not self.takes_back)
+        record = {"epoch": 0, "step": 0, "iteration": 0, "losses": {}, "images": []}
+        self.guard.update(self.guard.check(self), lambda: record)
+        self.optimizer.clear_grad(set_to_zero=not self.rolls_back)
         self.ema.update()
 
-with collectives.joined(find_unused=True):
+with collectives.joined():
     found = []
-    for takes_back in (True, False):
-        training = Training(takes_back)
+    for rolls_back in (True, False):
+        training = Training(rolls_back)
         for number in range(6):
             training.step(number)
         training.guard.judge()

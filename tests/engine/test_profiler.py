@@ -97,7 +97,7 @@ def test_order_of_the_summary(monkeypatch, tmp_path, kind, state, expected):
     monkeypatch.setattr(device, "kind", lambda: kind)
     hook = ProfilerHook(ProfilerOptions(batch_range=(0, 1), state=state, profile_path=tmp_path / "trace.json"))
     hook.steps = 1
-    hook.finish(None, Done())
+    hook.write(None, Done())
     assert seen == [expected]
 
 

@@ -1,1 +1,1 @@
-"""Several processes that train together."""
+"""Training in several processes (ranks): collective operations, data parallelism, and noticing a lost rank."""

@@ -1,74 +1,67 @@
-"""Several processes training together. With one process everything here is a no-op."""
+"""Joining the other ranks of a job, and collective operations. With one process all of them are no-ops."""
 
 import contextlib
 import os
 import secrets
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import paddle
 import paddle.distributed as dist
-from paddle import Tensor, nn
-from paddle.distributed import fleet as paddle_fleet
+from paddle import Tensor
 
 from ppdet.engine.device_choice import communicate_by_device, launched
 from ppdet.engine.distributed.uncaught import before_terminate
 from ppdet.engine.distributed.watchdog import GRACE_SECONDS, LINGER_SECONDS, RankLostError, Watchdog, listen
 from ppdet.utils import device
 from ppdet.utils.errors import ConfigError, UserError
-from ppdet.utils.logger import get_logger
 from ppdet.utils.process.stop import Stopped, stopped
 
-logger = get_logger(__name__)
-# How errors of Paddle's collective operations can be told from others.
+# Words by which errors of Paddle's collective operations are told from others.
 COLLECTIVE_ERRORS = ("gloo", "nccl", "tcp_store", "tcpstore")
 
-STATISTICS = ("._mean", "._variance")  # ends of the names of a batch norm's running statistics
+STATISTICS = ("._mean", "._variance")  # how the names of a batch norm's running statistics end
 
 _watchdog: Watchdog | None = None
 
 
 @contextlib.contextmanager
-def joined(*, fleet: bool = False, find_unused: bool = False) -> Iterator[None]:
-    """Within the block this is one of the processes that `paddle.distributed.launch` started, if it did.
+def joined() -> Iterator[None]:
+    """Within the block this process is a rank of the job that `paddle.distributed.launch` started, if one did.
 
-    When one of them ends before its time, all of them end, each with a line that names it and says why.
-
-    Args:
-        fleet: join through paddle.distributed.fleet; `wrap` then takes its data parallel layer.
-        find_unused: see `wrap`.
-
-    That is within the block; its exit code is then 2 (`Watchdog.leave`).
+    When a rank ends early within the block, all ranks end, each with exit code 2 and a line that names the lost rank
+    and the cause.
 
     Raises:
-        RankLostError: a rank has not come in time.
-        ConfigError: Paddle has another device in mind than the current one, or the launcher's variables are damaged.
+        RankLostError: a rank did not join in time.
+        ConfigError: Paddle communicates with another device than the current one, or the launcher's environment
+            variables are damaged.
     """
     global _watchdog
     if not launched():
         yield
         return
-    before = device.name()
+    chosen = device.name()
     communicate_by_device()
-    start_fleet(find_unused) if fleet else dist.init_parallel_env()
-    if device.name() != before:
+    dist.init_parallel_env()
+    if device.name() != chosen:
         raise ConfigError(
-            f"the device was {before}, and is {device.name()} since Paddle has started to communicate: set device to "
+            f"the device was {chosen}, and is {device.name()} since Paddle has started to communicate: set device to "
             f"it, or correct PADDLE_DISTRI_BACKEND ({os.environ['PADDLE_DISTRI_BACKEND']}) and the launcher's --devices"
         )
-    _watchdog = watchdog = connect()
+    _watchdog = watchdog = _connect()
+    cpp_error = "an error in C++ code; its own log shows it"
     try:
-        with before_terminate(lambda: lost_by(watchdog, "an error in C++ code, which its own log has", LINGER_SECONDS)):
+        with before_terminate(lambda: _report_end(watchdog, cpp_error, LINGER_SECONDS)):
             yield
     except RankLostError as error:
         watchdog.leave(str(error))
     except BaseException as error:
-        if getattr(error, "together", False):
+        if getattr(error, "together", False):  # all ranks have agreed to end here
             watchdog.finished()
-            raise
-        error = stopped() or error
-        lost_by(watchdog, describe(error), patience(error))
+        else:
+            cause = stopped() or error
+            _report_end(watchdog, error_line(cause), _seconds_for_news(cause))
         raise
     else:
         watchdog.finished()
@@ -76,52 +69,8 @@ def joined(*, fleet: bool = False, find_unused: bool = False) -> Iterator[None]:
         _watchdog = None
 
 
-def patience(error: BaseException) -> float:
-    """Seconds to wait for news of a lost rank, of which an error of this one may be an echo."""
-    if any(word in str(error).lower() for word in COLLECTIVE_ERRORS):
-        return LINGER_SECONDS
-    # A launcher that misses a process sends SIGTERM to the others.
-    return GRACE_SECONDS if isinstance(error, (Stopped, KeyboardInterrupt)) else 0.0
-
-
-def is_echo(error: BaseException) -> bool:
-    """Whether an error of this rank comes from the loss of another one; then that has been announced, as what ends it.
-
-    Where it may be, this takes some seconds, until `joined` would have the news, too.
-    """
-    watchdog = _watchdog
-    if watchdog is None or getattr(error, "together", False):
-        return False
-    if isinstance(error, RankLostError):
-        watchdog.announce(str(error))
-        return True
-    seconds = patience(stopped() or error)
-    return seconds > 0 and watchdog.told(seconds)
-
-
-def lost_by(watchdog: Watchdog, why: str, patience: float) -> None:
-    """This rank ends: tell the others; or, if `patience` brings news of a lost rank, leave because of that."""
-    news = watchdog.failed(why, patience=patience)
-    if news and patience:
-        watchdog.leave(news)
-
-
-def start_fleet(find_unused: bool) -> None:
-    strategy = paddle_fleet.DistributedStrategy()
-    strategy.find_unused_parameters = find_unused
-    # Fleet makes groups for kinds of parallelism that are not used here, and warns of each.
-    warnings.filterwarnings("ignore", message="Current global rank")
-    try:
-        paddle_fleet.init(is_collective=True, strategy=strategy)
-    except AttributeError as error:
-        raise ConfigError(
-            f"fleet: Paddle {paddle.__version__} cannot start it here ({error}): pip install 'protobuf<5', or leave "
-            "--fleet out: it trains the same"
-        ) from None
-
-
-def connect() -> Watchdog:
-    """Connect all ranks, at the address by which Paddle has reached rank 0."""
+def _connect() -> Watchdog:
+    """Connect the watchdogs of all ranks, at the address by which Paddle reached rank 0."""
     token_and_address: list = [None]
     server = None
     if rank() == 0:
@@ -132,25 +81,68 @@ def connect() -> Watchdog:
     return Watchdog(rank(), world_size(), token=token, server=server, address=address)
 
 
-def describe(error: BaseException) -> str:
-    """One line."""
+def _report_end(watchdog: Watchdog, cause: str, seconds_for_news: float) -> None:
+    """Tell the other ranks that this one ends; if news of a lost rank arrives meanwhile, leave because of that."""
+    news = watchdog.failed(cause, patience=seconds_for_news)
+    if news and seconds_for_news:
+        watchdog.leave(news)
+
+
+def _seconds_for_news(error: BaseException) -> float:
+    """How long to wait for news of a lost rank of which `error` may be a consequence, in seconds."""
+    if any(word in str(error).lower() for word in COLLECTIVE_ERRORS):
+        return LINGER_SECONDS
+    # A launcher that misses a process sends SIGTERM to the others.
+    return GRACE_SECONDS if isinstance(error, (Stopped, KeyboardInterrupt)) else 0.0
+
+
+def follows_from_lost_rank(error: BaseException) -> bool:
+    """Whether an error of this rank is a consequence of the loss of another one, which is then announced in its place.
+
+    Where that is possible, wait some seconds for the news.
+    """
+    if _watchdog is None or getattr(error, "together", False):
+        return False
+    if isinstance(error, RankLostError):
+        _watchdog.announce(str(error))
+        return True
+    seconds = _seconds_for_news(stopped() or error)
+    return seconds > 0 and _watchdog.announces_news(seconds)
+
+
+def error_line(error: BaseException) -> str:
+    """Return one line that says why a process ends."""
     if isinstance(error, Stopped):
         return f"exit code {error.code}"
     text = " ".join(str(error).split())
-    known = isinstance(error, (UserError, OSError))
-    return text if known and text else f"{type(error).__name__}: {text}"[:1000]
+    is_readable = text and isinstance(error, (UserError, OSError))
+    return text if is_readable else f"{type(error).__name__}: {text}"[:1000]
 
 
 def rank() -> int:
+    """The number of this process among those of the job, from 0."""
     return dist.get_rank()
 
 
 def world_size() -> int:
+    """The number of processes of the job."""
     return dist.get_world_size()
 
 
-def gather(value: object) -> list:
-    """`value` of every rank, in order of rank, on every rank."""
+def wait_for_all() -> None:
+    """Wait until every rank has called this, however long that takes.
+
+    Gloo gives up an operation after 30 s. So ranks wait here for each other before every operation that they may reach
+    at very different times, for example because rank 0 writes a checkpoint first.
+    """
+    if _watchdog is not None:
+        _watchdog.meet()
+    elif world_size() > 1:
+        dist.barrier()
+
+
+def gather(value: Any) -> list:
+    """Return the `value` of every rank, in the order of ranks, on every rank."""
     if world_size() == 1:
         return [value]
     wait_for_all()
@@ -160,7 +152,10 @@ def gather(value: object) -> list:
 
 
 def from_rank_0(make: Callable[[], Any], expected: type[Exception]) -> Any:
-    """make(), called on rank 0 only and given to every rank; what it raises of type `expected` is raised on all."""
+    """Call `make` on rank 0 only, and return its result on every rank.
+
+    An exception of type `expected` that it raises is raised on every rank, with the same message.
+    """
     if world_size() == 1:
         return make()
     outcome: list = [None]
@@ -177,8 +172,8 @@ def from_rank_0(make: Callable[[], Any], expected: type[Exception]) -> Any:
     return value
 
 
-def largest(number: int) -> int:
-    """The largest number of all ranks. All of them have to call it at the same point."""
+def max_over_ranks(number: int) -> int:
+    """Return the largest `number` of all ranks. All ranks have to call this at the same point."""
     if world_size() == 1:
         return number
     value = paddle.to_tensor([number], dtype="int32")
@@ -187,10 +182,10 @@ def largest(number: int) -> int:
 
 
 @paddle.no_grad()
-def on_all_ranks(condition: Tensor) -> Tensor:
-    """Whether a boolean, of one element, is true on every rank; it is not read from the device.
+def true_on_all_ranks(condition: Tensor) -> Tensor:
+    """Return a boolean tensor, true if `condition` (one boolean) is true on every rank, without reading either.
 
-    All of them have to call it at the same point.
+    All ranks have to call this at the same point.
     """
     if world_size() == 1:
         return condition
@@ -199,59 +194,11 @@ def on_all_ranks(condition: Tensor) -> Tensor:
     return value.astype("bool")
 
 
-def wrap(model: nn.Layer, *, find_unused: bool = False, fleet: bool = False) -> nn.Layer:
-    """Return the layer to call in training: gradients are averaged over ranks in its backward pass.
-
-    Args:
-        find_unused: look in every step for parameters that take no part in it.
-        fleet: the layer is the one that fleet gives; `joined` has started it.
-    """
-    if world_size() == 1:
-        return model
-    wait_for_all()
-    if any(getattr(layer, "synchronize", False) for layer in model.sublayers()):
-        if device.has_kernel("sync_batch_norm"):
-            synchronize_batch_norms(model)
-        else:
-            logger.warning(
-                "sync_bn: Paddle has it for GPUs, not for %s: every process normalises by its own images",
-                device.kind(),
-            )
-    if fleet:
-        return paddle_fleet.distributed_model(model)
-    return paddle.DataParallel(model, find_unused_parameters=find_unused)
-
-
-def no_sync(parallel: nn.Layer, wanted: bool) -> contextlib.AbstractContextManager:
-    """Within the block, if wanted, gradients of the layer that `wrap` gave add up on each rank alone."""
-    return parallel.no_sync() if wanted and isinstance(parallel, paddle.DataParallel) else contextlib.nullcontext()
-
-
-def wait_for_all() -> None:
-    """Go on when every rank has come here, however long that takes.
-
-    Gloo gives up an operation after 30 s. Before every one that ranks may come to at different times, because rank 0
-    has written a checkpoint, say, they wait for each other here.
-    """
-    if _watchdog is not None:
-        _watchdog.meet()
-    elif world_size() > 1:
-        dist.barrier()
-
-
-def synchronize_batch_norms(model: nn.Layer) -> None:
-    """Convert the batch norms that were asked to be sync_bn; frozen ones stay what they are."""
-    for parent in model.sublayers(include_self=True):
-        for name, child in list(parent.named_children()):
-            if getattr(child, "synchronize", False):
-                setattr(parent, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
-
-
 @paddle.no_grad()
 def average_statistics(state: dict[str, Tensor]) -> None:
-    """Replace the running mean and variance of every batch norm by the mean over ranks.
+    """Replace the running mean and variance of every batch norm in a state dict by their means over ranks.
 
-    Each rank has seen other images. What is evaluated by all ranks, and saved by one, has to be one model.
+    Each rank has seen other images; but what all ranks evaluate, and rank 0 saves, has to be one model.
     """
     if world_size() == 1:
         return

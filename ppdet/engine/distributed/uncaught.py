@@ -1,7 +1,7 @@
-"""Exceptions of C++ that nobody takes.
+"""Acting before an uncaught C++ exception ends the process.
 
-Where a backward pass averages gradients over ranks, Paddle lets exceptions of gloo run into C code of Python, which
-cannot be unwound. C++ then calls std::terminate, and that ends the process by SIGABRT in the middle of everything.
+When a backward pass averages gradients over ranks, exceptions of gloo reach C code of Python, which cannot be unwound.
+C++ then calls std::terminate, which ends the process by SIGABRT, without any Python exception.
 """
 
 import contextlib
@@ -14,10 +14,10 @@ HANDLER = ctypes.CFUNCTYPE(None)
 
 @contextlib.contextmanager
 def before_terminate(act: Callable[[], None]) -> Iterator[None]:
-    """Within the block, have this process call `act` before an exception of C++ that nobody takes ends it.
+    """Within the block, call `act` before an uncaught C++ exception ends this process.
 
-    If `act` returns, the process ends as it would have. Processes that are forked within the block do not call it. With
-    another C++ library than GNU's nothing changes.
+    If `act` returns, the process ends as it would have without it. Processes that are forked within the block do not
+    call it. Only GNU's C++ library is supported; with another one `act` is never called.
     """
     try:
         set_terminate = ctypes.CDLL("libstdc++.so.6")._ZSt13set_terminatePFvvE
@@ -32,11 +32,11 @@ def before_terminate(act: Callable[[], None]) -> Iterator[None]:
             if os.getpid() == process:
                 act()
         finally:
-            before()
+            earlier_handler()
 
     handler = HANDLER(handle)
-    before = set_terminate(handler)
+    earlier_handler = set_terminate(handler)
     try:
         yield
     finally:
-        set_terminate(before)
+        set_terminate(earlier_handler)

@@ -5,32 +5,55 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import cv2
 import numpy as np
 
 from ppdet.engine.distributed import collectives
-from ppdet.engine.hooks.base import Hook
+from ppdet.engine.hooks.base import Hook, Report
 from ppdet.engine.hooks.history import EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, read_history
 from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
+
+if TYPE_CHECKING:
+    from ppdet.engine.trainer import Trainer
 
 logger = get_logger(__name__)
 PICTURE_SIDE = 800  # pixels of a picture's longer side, at most
 
 
-class VisualDL:
-    """A VisualDL log file in a folder."""
+class Board(Protocol):
+    """A log of scalars and pictures in a folder."""
 
-    # The writers that the two libraries offer pass everything on to a thread; a full disk ends the thread, and then
-    # they wait for it forever. So only the libraries' file formats are used, without a thread.
+    setting: ClassVar[str]  # the setting that turns it on
+    package: ClassVar[str]  # the Python package that it needs
+    name: ClassVar[str]  # of its folder
+    writer: Any  # has flush() and close()
+
+    def __init__(self, folder: Path) -> None: ...
+
+    def add(self, name: str, value: float, step: int) -> None:
+        """Add a scalar, such as train/loss, after `step` steps."""
+
+    def add_picture(self, name: str, picture: np.ndarray, step: int) -> None:
+        """Add a picture, (H, W, 3) uint8 RGB, after `step` steps."""
+
+
+# The writers that the two libraries offer pass everything on to a thread. A full disk ends that thread, and then they
+# wait for it forever. So only the libraries' file formats are used, without a thread.
+
+
+class VisualDL:
+    """A VisualDL log file; see Board."""
+
     setting, package, name = "use_vdl", "visualdl", "vdl"
 
     def __init__(self, folder: Path) -> None:
         from visualdl.writer.record_writer import RecordWriter
 
         folder.mkdir(parents=True, exist_ok=True)
-        # Of several files in a folder VisualDL shows the one whose name comes last.
+        # VisualDL shows the file of a folder whose name comes last.
         self.writer = RecordWriter(open(folder / f"vdlrecords.{time.time():.6f}.log", "wb"))  # noqa: SIM115, the writer closes it
 
     def add(self, name: str, value: float, step: int) -> None:
@@ -40,7 +63,6 @@ class VisualDL:
         self.writer.write(record.SerializeToString())
 
     def add_picture(self, name: str, picture: np.ndarray, step: int) -> None:
-        """picture: (H, W, 3) uint8 RGB."""
         from visualdl.component.base_component import image
 
         record = image(tag=name, image_array=picture, step=step, walltime=round(time.time() * 1000))
@@ -48,7 +70,7 @@ class VisualDL:
 
 
 class TensorBoard:
-    """A TensorBoard event file in a folder."""
+    """A TensorBoard event file; see Board."""
 
     setting, package, name = "use_tensorboard", "tensorboardX", "tensorboard"
 
@@ -58,7 +80,7 @@ class TensorBoard:
 
         folder.mkdir(parents=True, exist_ok=True)
         self.writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
-        # TensorBoard shows all files of a folder as one run; this hides what older files have.
+        # TensorBoard shows all files of a folder as one run; this record hides what older files have.
         self.writer.write_event(Event(wall_time=time.time(), session_log=SessionLog(status=SessionLog.START)))
 
     def add(self, name: str, value: float, step: int) -> None:
@@ -68,11 +90,10 @@ class TensorBoard:
         self.writer.write_event(Event(step=step, wall_time=time.time(), summary=scalar(name, value)))
 
     def add_picture(self, name: str, picture: np.ndarray, step: int) -> None:
-        """See VisualDL."""
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.proto.summary_pb2 import Summary
 
-        # tensorboardX's own function would need Pillow, which it does not bring along.
+        # tensorboardX's own function needs Pillow, on which it does not depend.
         encoded = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
         height, width, channels = picture.shape
         content = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encoded)
@@ -81,22 +102,23 @@ class TensorBoard:
 
 
 class BoardHook(Hook):
-    """Shows every report, evaluation and look at pseudo-labels on a board, over the steps of the whole run.
+    """Shows every report, evaluation and figures of pseudo-labels on a board, over the steps of the whole run.
 
-    A run that resumes begins a new file with all that its history has of the steps before, figures but no pictures.
-    It comes after HistoryHook, which sorts out what that is.
+    A run that resumes starts a new file with all figures, but no pictures, that its history has of earlier steps. So
+    this hook comes after HistoryHook, which drops lines of later steps.
 
     Args:
-        board: VisualDL or TensorBoard. folder: for its files; None takes vdl or tensorboard in the run's folder.
+        board: VisualDL or TensorBoard.
+        folder: for its files; None takes `vdl` or `tensorboard` in the run's folder.
 
     Raises:
         ConfigError: the board's package is not installed.
     """
 
-    def __init__(self, board: type, folder: str | None = None) -> None:
+    def __init__(self, board: type[Board], folder: str | None = None) -> None:
         self.board = board
         self.folder = folder
-        self.opened: object = None
+        self.opened: Board | None = None
         self.failed = False
         try:
             importlib.import_module(board.package)
@@ -105,10 +127,10 @@ class BoardHook(Hook):
                 f"{board.setting} needs {board.package} ({error}): pip install {board.package}, or set it to false"
             ) from None
 
-    def writes(self, trainer: object) -> list[str]:
+    def writes(self, trainer: "Trainer") -> list[str]:
         return [f"{self.folder or self.board.name}/"]
 
-    def before_train(self, trainer: object) -> None:
+    def before_train(self, trainer: "Trainer") -> None:
         if collectives.rank() != 0:
             return
         folder = Path(self.folder) if self.folder else trainer.output / self.board.name
@@ -119,32 +141,32 @@ class BoardHook(Hook):
             return
         logger.info("%s: scalars go to %s", self.board.setting, folder)
         for line in read_history(trainer.output / HISTORY):
-            self.add(line["event"], line, line["iteration"])
+            self._add(line["event"], line, line["iteration"])
 
-    def after_report(self, trainer: object, report: dict) -> None:
-        self.add(REPORT, report, trainer.iteration)
+    def after_report(self, trainer: "Trainer", report: Report) -> None:
+        self._add(REPORT, dict(report), trainer.iteration)
 
-    def after_evaluation(self, trainer: object, numbers: dict[str, float]) -> None:
-        self.add(EVALUATION, {"numbers": numbers}, trainer.iteration)
+    def after_evaluation(self, trainer: "Trainer", numbers: dict[str, float]) -> None:
+        self._add(EVALUATION, {"numbers": numbers}, trainer.iteration)
 
-    def after_pseudo_labels(self, trainer: object, figures: dict[str, float], picture: np.ndarray) -> None:
-        self.add(PSEUDO_LABELS, {"figures": figures}, trainer.iteration, picture)
+    def after_pseudo_labels(self, trainer: "Trainer", figures: dict[str, float], picture: np.ndarray) -> None:
+        self._add(PSEUDO_LABELS, {"figures": figures}, trainer.iteration, picture)
 
-    def add(self, event: str, figures: dict, iteration: int, picture: np.ndarray | None = None) -> None:
+    def _add(self, event: str, line: dict[str, Any], iteration: int, picture: np.ndarray | None = None) -> None:
         if self.opened is None:
             return
         try:
-            for name, value in scalars(event, figures):
+            for name, value in scalars_of(event, line):
                 self.opened.add(name, value, iteration)
             if picture is not None:
-                self.opened.add_picture(f"{event}/picture", reduced(picture), iteration)
+                self.opened.add_picture(f"{event}/picture", shrunk(picture), iteration)
             self.opened.writer.flush()
         except OSError as error:
             if not self.failed:
                 logger.error("%s: scalars could not be written: %s; training goes on", self.board.setting, error)
             self.failed = True
 
-    def close(self, trainer: object) -> None:
+    def close(self, trainer: "Trainer") -> None:
         if self.opened is not None:
             try:
                 self.opened.writer.close()
@@ -153,21 +175,21 @@ class BoardHook(Hook):
             self.opened = None
 
 
-def reduced(picture: np.ndarray) -> np.ndarray:
-    """The picture no larger than a board shows it."""
+def shrunk(picture: np.ndarray) -> np.ndarray:
+    """Return the picture with its longer side reduced to PICTURE_SIDE if it is larger."""
     scale = PICTURE_SIDE / max(picture.shape[:2])
     return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
 
 
-def scalars(event: str, figures: dict) -> Iterator[tuple[str, float]]:
-    """Names on a board, such as train/loss_cls and eval/AP, and those values of a line of history that are numbers."""
+def scalars_of(event: str, line: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield names on a board, such as train/loss_cls and eval/AP, and the finite numbers of a line of the history."""
     if event == EVALUATION:
-        named = {f"eval/{name}": value for name, value in figures["numbers"].items()}
+        named = {f"eval/{name}": value for name, value in line["numbers"].items()}
     elif event == PSEUDO_LABELS:
-        named = {f"{event}/{name}": value for name, value in figures["figures"].items()}
+        named = {f"{event}/{name}": value for name, value in line["figures"].items()}
     else:
-        named = {f"train/{name}": value for name, value in figures["losses"].items()}
-        named.update({f"train/max_mem_{where}": value for where, value in figures["max_mem_mib"].items()})
+        named = {f"train/{name}": value for name, value in line["losses"].items()}
+        named.update({f"train/max_mem_{where}": value for where, value in line["max_mem_mib"].items()})
         for name in ("learning_rate", "images_per_second", "data_share"):
-            named[f"train/{name}"] = figures[name]
+            named[f"train/{name}"] = line[name]
     yield from ((name, value) for name, value in named.items() if value is not None and math.isfinite(value))

@@ -1,10 +1,12 @@
-"""Checkpoints, and their evaluation."""
+"""Writing checkpoints, evaluating them, and keeping the best weights."""
 
 import contextlib
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import paddle
+from paddle import Tensor, nn
 
 from ppdet.engine.checkpoints.manifest import MANIFEST, OPTIMIZER, TRAINED, WEIGHTS, TrainingState
 from ppdet.engine.checkpoints.state import optimizer_state, statistics
@@ -12,39 +14,44 @@ from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook, hook_states
 from ppdet.engine.runs.run_folder import BEST, LAST
 from ppdet.engine.training.guard import DivergedError
+from ppdet.optimizer import ModelEMA
 from ppdet.utils.errors import ConfigError, UserError, nearest
 from ppdet.utils.logger import get_logger
 from ppdet.utils.process.stop import StopRequests
 
+if TYPE_CHECKING:
+    from ppdet.engine.trainer import Trainer
+
 logger = get_logger(__name__)
-ATTEMPTS, SECONDS_BETWEEN = 10, 30.0  # of saving the end of a run
+ATTEMPTS, SECONDS_BETWEEN = 10, 30.0  # to write the last checkpoint of a run
 
 
 class SaveError(UserError, OSError):
-    """The last checkpoint of a run cannot be written; the message names it, and says why and what to do."""
+    """The last checkpoint of a run cannot be written. The message names it, the reason, and what to do."""
 
 
 class CheckpointHook(Hook):
-    """Writes checkpoints; evaluates those at epochs' ends if asked, and keeps the best weights.
+    """Writes checkpoints; if `evaluate`, evaluates those at the ends of epochs and keeps the best weights.
 
-    What cannot be written (the disk is full) is reported, and tried again at every line of the log; training goes on
-    meanwhile.
+    A checkpoint that cannot be written (a full disk) is an error in the log, and is tried again at every log step while
+    training continues. Only the last one of a run is tried several times and then ends the run with a SaveError.
 
     Args:
-        epochs: between two checkpoints; the last epoch always has one. iters: between two within an epoch, 0 for none.
+        epochs: epochs between two checkpoints. The last epoch always has one.
+        iters: steps between two checkpoints within an epoch; 0 for none.
     """
 
     def __init__(self, *, epochs: int, iters: int, evaluate: bool) -> None:
         self.epochs = epochs
         self.iters = iters
         self.evaluate = evaluate
-        self.failed = False  # the last checkpoint could not be written
-        self.saved_at = -1  # iteration of the last one that could
-        self.unsaved: tuple[float, dict] | None = None  # AP and weights of a best epoch that could not be written
+        self.failed = False  # whether the last checkpoint could not be written
+        self.saved_at = -1  # iteration of the last one that was written
+        self.unsaved: tuple[float, dict[str, Tensor]] | None = None  # best weights that could not be written, and their AP
 
-    def writes(self, trainer: object) -> list[str]:
-        left = range(trainer.epoch + 1, trainer.epochs)
-        names = [str(epoch - 1) for epoch in left if epoch % self.epochs == 0]
+    def writes(self, trainer: "Trainer") -> list[str]:
+        remaining = range(trainer.epoch + 1, trainer.epochs)
+        names = [str(epoch - 1) for epoch in remaining if epoch % self.epochs == 0]
         names = [f"<{names[0]} to {names[-1]}>"] if len(names) > 2 else names
         names += ["snapshot_<step>"] if self.iters else []
         form = trainer.folder.weights_format
@@ -54,21 +61,21 @@ class CheckpointHook(Hook):
         best = [f"{BEST}.{{{WEIGHTS[form][1:]},{MANIFEST[1:]}}}"] if self.evaluate else []
         return [*names, *best]
 
-    def before_train(self, trainer: object) -> None:
-        # The run ended between an epoch's checkpoint and its evaluation.
-        if self.evaluate and not trainer.evaluated and trainer.first_step == 0:
-            self.judge(trainer, trainer.epoch - 1, trainer.resumed_from.name)
+    def before_train(self, trainer: "Trainer") -> None:
+        # The earlier process may have ended between a checkpoint and its evaluation.
+        if self.evaluate and trainer.resumed_from and not trainer.evaluated and trainer.first_step == 0:
+            self._evaluate(trainer, trainer.epoch - 1, trainer.resumed_from.name)
 
-    def after_step(self, trainer: object) -> None:
+    def after_step(self, trainer: "Trainer") -> None:
         if self.unsaved and trainer.is_log_step:
-            self.keep_best(trainer, *self.unsaved)
+            self._save_best(trainer, *self.unsaved)
         if trainer.step + 1 == trainer.steps_of_epoch:
-            return
+            return  # `after_epoch` follows
         due = self.iters and trainer.iteration % self.iters == 0
         if due or (self.failed and trainer.is_log_step):
-            self.snapshot(trainer)
+            self._save_within_epoch(trainer)
 
-    def after_epoch(self, trainer: object) -> None:
+    def after_epoch(self, trainer: "Trainer") -> None:
         is_last = trainer.epoch + 1 == trainer.epochs
         is_due = is_last or (trainer.epoch + 1) % self.epochs == 0
         if not is_due and not self.failed:
@@ -76,35 +83,45 @@ class CheckpointHook(Hook):
         average_statistics(trainer)
         trainer.evaluated = not (self.evaluate and is_due)
         name = LAST if is_last else str(trainer.epoch)
-        # Saved before it is evaluated: whatever goes wrong there does not cost the epoch.
-        self.save(trainer, name, trainer.state(trainer.epoch + 1, 0), attempts=ATTEMPTS if is_last else 1)
+        # Saved before it is evaluated, so that an error of the evaluation does not cost the epoch.
+        self._save(trainer, name, trainer.state(trainer.epoch + 1, 0), attempts=ATTEMPTS if is_last else 1)
         if not trainer.evaluated:
             trainer.stop_if_asked(now=True)
-            # From here on there is nothing to save: an evaluation that is cut off is made when the run goes on.
+            # Nothing is left to save: an evaluation that is interrupted is done when the run resumes.
             trainer.stop_requests.can_wait = False
-            self.judge(trainer, trainer.epoch, name)
+            self._evaluate(trainer, trainer.epoch, name)
 
-    def on_stop(self, trainer: object) -> None:
-        # Little time may be left, too little to write the same once more.
-        if self.saved_at != trainer.iteration:
-            self.snapshot(trainer)
+    def on_stop(self, trainer: "Trainer") -> None:
+        if self.saved_at != trainer.iteration:  # little time may be left, so nothing is written twice
+            self._save_within_epoch(trainer)
 
-    def snapshot(self, trainer: object) -> None:
+    def after_train(self, trainer: "Trainer") -> None:
+        if self.unsaved:
+            self._save_best(trainer, *self.unsaved)
+        if trainer.history:
+            values = ", ".join(f"{epoch}: {value:.3f}" for epoch, value in trainer.history)
+            logger.info("%s by epoch: %s", trainer.cfg["best_by"], values)
+        final = trainer.output / f"{LAST}{WEIGHTS[trainer.folder.weights_format]}"
+        if collectives.rank() == 0 and final.exists():
+            logger.info("weights: %s", final)
+
+    def _save_within_epoch(self, trainer: "Trainer") -> None:
         images = (trainer.step + 1) * trainer.images_per_step
         state = trainer.state(trainer.epoch, images)
-        self.save(trainer, f"snapshot_{trainer.iteration}", state, gather_statistics(trainer), attempts=1)
+        self._save(trainer, f"snapshot_{trainer.iteration}", state, gather_statistics(trainer), attempts=1)
 
-    def save(
-        self, trainer: object, name: str, state: TrainingState, ranks: dict | None = None, *, attempts: int
+    def _save(
+        self, trainer: "Trainer", name: str, state: TrainingState, ranks: dict | None = None, *, attempts: int
     ) -> None:
-        """Have rank 0 write a checkpoint, while the others wait.
+        """Let rank 0 write a checkpoint, while the other ranks wait.
 
         Args:
-            ranks: see RunFolder.save.
+            ranks: batch norm statistics of every rank, see `RunFolder.save`.
+            attempts: above 1, a checkpoint that cannot be written in so many attempts is an error.
 
         Raises:
             DivergedError: a weight is not finite.
-            SaveError: it could not be written in that many attempts, of more than one.
+            SaveError: all of several attempts failed.
         """
         hooks = hook_states(trainer.hooks)
         written = collectives.from_rank_0(
@@ -114,9 +131,15 @@ class CheckpointHook(Hook):
         self.saved_at = trainer.iteration if written else self.saved_at
 
     def write(
-        self, trainer: object, name: str, state: TrainingState, ranks: dict | None, hooks: dict, attempts: int
+        self,
+        trainer: "Trainer",
+        name: str,
+        state: TrainingState,
+        ranks: dict | None,
+        hooks: dict[str, dict],
+        attempts: int,
     ) -> bool:
-        """Whether the checkpoint could be written."""
+        """Write a checkpoint on this rank, and return whether that succeeded; see `_save`."""
         check_finite(trainer.model, trainer.ema, trainer.optimizer)
         for attempt in range(1, attempts + 1):
             try:
@@ -137,86 +160,81 @@ class CheckpointHook(Hook):
                 return True
         return False
 
-    def judge(self, trainer: object, epoch: int, name: str) -> None:
-        """Evaluate the weights after `epoch`, keep them if they are the best, and note it in checkpoint `name`."""
+    def _evaluate(self, trainer: "Trainer", epoch: int, name: str) -> None:
+        """Evaluate the weights after `epoch` (from 0) on all ranks, and note the result in checkpoint `name`."""
+        assert trainer.evaluator is not None  # since self.evaluate
         with averaged_weights(trainer):
             numbers = trainer.evaluator(trainer.model)
         if trainer.method.has_teacher:
             logger.info("that was the teacher; the student:")
             student = trainer.evaluator(trainer.model)
-            if numbers is not None:
+            if numbers is not None and student is not None:
                 numbers.update({f"student_{name}": value for name, value in student.items()})
         trainer.evaluated = True
         if collectives.rank() == 0:
-            self.note(trainer, epoch, name, numbers)
+            self.note_evaluation(trainer, epoch, name, numbers)
         collectives.wait_for_all()
 
-    def note(self, trainer: object, epoch: int, name: str, numbers: dict[str, float] | None) -> None:
+    def note_evaluation(
+        self, trainer: "Trainer", epoch: int, name: str, numbers: dict[str, float] | None
+    ) -> None:
+        """On rank 0, keep the weights if their AP is the best, and write AP and best AP into the checkpoint."""
         if numbers is not None:
-            trainer.call("after_evaluation", numbers)
+            trainer.call_hooks("after_evaluation", numbers)
             best_by = trainer.cfg["best_by"]
             if best_by not in numbers:
                 raise ConfigError(f"best_by: the evaluation has no number {best_by!r}{nearest(best_by, numbers)}")
             ap = numbers[best_by]
             trainer.history.append([epoch + 1, ap])
-            best = max((v for v in (trainer.best_ap, self.unsaved and self.unsaved[0]) if v is not None), default=None)
+            earlier = [trainer.best_ap, self.unsaved[0] if self.unsaved else None]
+            best = max((value for value in earlier if value is not None), default=None)
             highest = ap if best is None else max(ap, best)
             logger.info("%s after epoch %d: %.3f, best: %.3f", best_by, epoch + 1, ap, highest)
             if best is None or ap > best:
-                self.keep_best(trainer, ap, (trainer.ema or trainer.model).state_dict())
+                self._save_best(trainer, ap, (trainer.ema or trainer.model).state_dict())
         try:
             trainer.folder.update_state(name, trainer.state(epoch + 1, 0))
         except OSError as error:
             logger.error("the evaluation could not be noted in %s/%s: %s", trainer.output, name, error)
 
-    def keep_best(self, trainer: object, ap: float, weights: dict) -> None:
+    def _save_best(self, trainer: "Trainer", ap: float, weights: dict[str, Tensor]) -> None:
         try:
             path = trainer.folder.save_best(weights)
         except OSError as error:
-            # Training is about to change these weights.
+            # Copies, since training is about to change the weights.
             self.unsaved = ap, {name: value.clone() for name, value in weights.items()}
             logger.error("the best weights could not be written: %s; tried again at the next line of the log", error)
         else:
             self.unsaved, trainer.best_ap = None, ap
             logger.info("best weights so far: %s", path)
 
-    def after_train(self, trainer: object) -> None:
-        if self.unsaved:
-            self.keep_best(trainer, *self.unsaved)
-        if trainer.history:
-            values = ", ".join(f"{epoch}: {value:.3f}" for epoch, value in trainer.history)
-            logger.info("%s by epoch: %s", trainer.cfg["best_by"], values)
-        final = trainer.output / f"{LAST}{WEIGHTS[trainer.folder.weights_format]}"
-        if collectives.rank() == 0 and final.exists():
-            logger.info("weights: %s", final)
-
 
 def wait(seconds: float, requests: StopRequests) -> bool:
-    """Wait that long, but not when this process is asked to end. Returns whether it was not."""
+    """Wait, but not any longer when this process is asked to end. Returns whether it was not asked."""
     while requests.received is None and seconds > 0:
         time.sleep(min(seconds, 1.0))
         seconds -= 1.0
     return requests.received is None
 
 
-def gather_statistics(trainer: object) -> dict[str, dict]:
-    """Every rank's own statistics of batch norms, by rank; nothing if there is one rank, or no such statistics."""
+def gather_statistics(trainer: "Trainer") -> dict[str, dict]:
+    """Return every rank's batch norm statistics as arrays, by rank ("0", …); an empty dictionary with one rank."""
     if collectives.world_size() == 1:
         return {}
     own = {name: value.numpy() for name, value in statistics(trainer.model, trainer.ema).items()}
     return {str(rank): values for rank, values in enumerate(collectives.gather(own)) if values}
 
 
-def average_statistics(trainer: object) -> None:
-    """Each rank has seen other images: what is evaluated by all of them, and saved by one, has to be one model."""
+def average_statistics(trainer: "Trainer") -> None:
+    """Give all ranks the same batch norm statistics, so that they evaluate the model that rank 0 saves."""
     collectives.average_statistics(trainer.model.state_dict())
     if trainer.ema:
         collectives.average_statistics(trainer.ema.state_dict())
 
 
 @paddle.no_grad()
-def check_finite(model: object, ema: object | None, optimizer: object) -> None:
-    """Raises DivergedError when something that a checkpoint holds has values that are infinite or not numbers."""
+def check_finite(model: nn.Layer, ema: ModelEMA | None, optimizer: Any) -> None:
+    """Raise DivergedError if weights, averages or optimizer state have values that are infinite or not numbers."""
     states = {"weights": model.state_dict(), "averaged weights": ema.state_dict() if ema else {}}
     states["numbers of the optimizer"] = optimizer_state(model, optimizer)
     for what, state in states.items():
@@ -227,8 +245,8 @@ def check_finite(model: object, ema: object | None, optimizer: object) -> None:
 
 
 @contextlib.contextmanager
-def averaged_weights(trainer: object) -> Iterator[None]:
-    """Within the block the trainer's model holds the averaged weights, if there are any."""
+def averaged_weights(trainer: "Trainer") -> Iterator[None]:
+    """Within the block the trainer's model has the averaged weights, if there are any."""
     if trainer.ema is None:
         yield
         return

@@ -1,14 +1,20 @@
-"""The history of a run in figures: history.jsonl in its folder, one JSON object per line."""
+"""The figures of a run over time: history.jsonl in its folder, one JSON object per line."""
 
 import datetime
 import json
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ppdet.engine.distributed import collectives
-from ppdet.engine.hooks.base import Hook
+from ppdet.engine.hooks.base import Hook, Report
 from ppdet.utils.disk.files import atomic_path, is_count, is_number, read_json_lines
 from ppdet.utils.logger import get_logger
+
+if TYPE_CHECKING:
+    from ppdet.engine.trainer import Trainer
 
 logger = get_logger(__name__)
 HISTORY = "history.jsonl"
@@ -17,49 +23,49 @@ EVENTS = (REPORT, EVALUATION, PSEUDO_LABELS)
 
 
 class HistoryHook(Hook):
-    """Writes down every report, every evaluation and every look at pseudo-labels.
+    """Appends a line for every report, evaluation and figures of pseudo-labels.
 
-    The newest history of a folder is that of one unbroken run. A run that resumes after k steps drops what was written
-    of later steps; one that starts anew renames the history that it finds. Where lines cannot be written (a full disk),
-    they are lost, and the log says so once.
+    The file is the history of one run without gaps or repetitions: a run that resumes after k steps drops lines of
+    later steps, and a run that starts anew renames the history that it finds. Lines that cannot be written (a full
+    disk) are lost, and the log says so once.
 
-    A line has event (one of EVENTS), time (local, ISO 8601), iteration (steps done), steps_per_epoch, epoch (that of
-    the steps, from 1; 0 before the first step) and step (done of that epoch); then what `after_report` of hooks names,
-    the twelve numbers as `numbers`, or those of PseudoLabelHook as `figures`. What is not a finite number is null.
+    A line has event (one of EVENTS), time (local, ISO 8601), iteration (finished steps), steps_per_epoch, epoch (of
+    the last step, from 1; 0 before the first) and step (finished steps of that epoch). A report adds the fields of
+    `Report`, an evaluation `numbers` (COCO's twelve), pseudo-labels `figures`. Infinite numbers and NaN become null.
     """
 
     def __init__(self) -> None:
-        self.path: Path | None = None
-        self.failed = False
+        self.path: Path | None = None  # of history.jsonl
+        self.failed = False  # whether the last line could not be written
 
-    def writes(self, trainer: object) -> list[str]:
+    def writes(self, trainer: "Trainer") -> list[str]:
         return [HISTORY]
 
-    def before_train(self, trainer: object) -> None:
+    def before_train(self, trainer: "Trainer") -> None:
         if collectives.rank() != 0:
             return
         path = self.path = trainer.output / HISTORY
-        source = trainer.resumed_from and trainer.resumed_from.parent / HISTORY
+        source = trainer.resumed_from.parent / HISTORY if trainer.resumed_from else None
         try:
             earlier = read_history(source) if source else []
             if path.exists() and not (source and source.resolve() == path.resolve()):
-                set_aside(path)
-            lines = [json.dumps(line) + "\n" for line in earlier if belongs(line, trainer)]
+                _rename_earlier(path)
+            lines = [json.dumps(line) + "\n" for line in earlier if _belongs(line, trainer)]
             with atomic_path(path) as temporary:
                 temporary.write_text("".join(lines), encoding="utf-8")
         except OSError as error:
             logger.error("%s could not be begun: %s", path, error)
 
-    def after_report(self, trainer: object, report: dict) -> None:
-        self.write(trainer, REPORT, report)
+    def after_report(self, trainer: "Trainer", report: Report) -> None:
+        self._append(trainer, REPORT, dict(report))
 
-    def after_evaluation(self, trainer: object, numbers: dict[str, float]) -> None:
-        self.write(trainer, EVALUATION, {"numbers": numbers})
+    def after_evaluation(self, trainer: "Trainer", numbers: dict[str, float]) -> None:
+        self._append(trainer, EVALUATION, {"numbers": numbers})
 
-    def after_pseudo_labels(self, trainer: object, figures: dict[str, float], picture: object) -> None:
-        self.write(trainer, PSEUDO_LABELS, {"figures": figures})
+    def after_pseudo_labels(self, trainer: "Trainer", figures: dict[str, float], picture: np.ndarray) -> None:
+        self._append(trainer, PSEUDO_LABELS, {"figures": figures})
 
-    def write(self, trainer: object, event: str, figures: dict) -> None:
+    def _append(self, trainer: "Trainer", event: str, figures: dict[str, Any]) -> None:
         if collectives.rank() != 0:
             return
         self.path = self.path or trainer.output / HISTORY
@@ -75,7 +81,7 @@ class HistoryHook(Hook):
         }
         try:
             with open(self.path, "a", encoding="utf-8") as stream:
-                # A line that failed may have left its beginning.
+                # A line that failed may have left its beginning, so the next one starts on a new line.
                 stream.write("\n" * self.failed + json.dumps(finite(line)) + "\n")
         except OSError as error:
             if not self.failed:
@@ -85,13 +91,13 @@ class HistoryHook(Hook):
             self.failed = False
 
 
-def read_history(path: Path) -> list[dict]:
-    """The lines of a history, in order, without those that a kill or a full disk cut; none where there is no file."""
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a history in order, without damaged ones; an empty list if there is no file."""
     return [line for line in read_json_lines(path) if is_line(line)]
 
 
-def is_line(line: dict) -> bool:
-    """Whether HistoryHook may have written a line."""
+def is_line(line: dict[str, Any]) -> bool:
+    """Whether a JSON object has the fields of a line of history.jsonl."""
     counts = ("iteration", "steps_per_epoch", "epoch", "step")
     if not all(is_count(line.get(name)) for name in counts) or not line["steps_per_epoch"]:
         return False
@@ -104,28 +110,28 @@ def is_line(line: dict) -> bool:
     return event == PSEUDO_LABELS and has_figures(line.get("figures"))
 
 
-def is_evaluation(numbers: object) -> bool:
-    """Whether something has figures of an evaluation."""
+def is_evaluation(numbers: Any) -> bool:
+    """Whether a value is a mapping of numbers by name that has AP."""
     return has_figures(numbers) and is_number(numbers.get("AP"))
 
 
-def has_figures(values: object, *names: str) -> bool:
-    """Whether a mapping has these names, and numbers or null for them; without names, for all that it has."""
+def has_figures(values: Any, *names: str) -> bool:
+    """Whether a value is a mapping whose entries `names` exist and are numbers or null; without names, all entries."""
     if not isinstance(values, dict) or not values.keys() >= set(names):
         return False
     return all(values[name] is None or is_number(values[name]) for name in names or values)
 
 
-def belongs(line: dict, trainer: object) -> bool:
-    """Whether a line is of the steps that the resumed run has behind it, which may have had another batch size."""
+def _belongs(line: dict[str, Any], trainer: "Trainer") -> bool:
+    """Whether a line is about steps before the point of resuming, also if these had another batch size."""
     ahead = line["iteration"] * trainer.steps_per_epoch - trainer.iteration * line["steps_per_epoch"]
-    # A run that resumes looks at its pseudo-labels before it goes on.
+    # At the point of resuming, pseudo-labels are looked at again, and so is an evaluation that was not finished.
     will_come_again = line["event"] == PSEUDO_LABELS or (line["event"] == EVALUATION and not trainer.evaluated)
     return ahead < 0 or (ahead == 0 and not will_come_again)
 
 
-def set_aside(path: Path) -> None:
-    """Rename history.jsonl to the first of history_1.jsonl, history_2.jsonl, … that is free."""
+def _rename_earlier(path: Path) -> None:
+    """Rename history.jsonl to history_1.jsonl, or history_2.jsonl, … if that exists."""
     number = 1
     while (target := path.with_name(f"{path.stem}_{number}{path.suffix}")).exists():
         number += 1
@@ -133,8 +139,8 @@ def set_aside(path: Path) -> None:
     logger.info("the history of an earlier run is now %s", target)
 
 
-def finite(value: object) -> object:
-    """The same with null for NaN and infinity, which JSON does not have."""
+def finite(value: Any) -> Any:
+    """Return the value with null in place of NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {key: finite(part) for key, part in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,39 +1,43 @@
-"""Lines of the log, and the progress bar of a terminal."""
+"""Reports of a run: lines of the log, and a progress bar on a terminal."""
 
 import datetime
 import math
 import time
+from typing import TYPE_CHECKING, Any
 
 import paddle
 from tqdm import tqdm
 
 from ppdet.engine.distributed import collectives
-from ppdet.engine.hooks.base import Hook
+from ppdet.engine.hooks.base import Hook, Report
+from ppdet.engine.training.losses import scalars
 from ppdet.engine.training.memory import peak_memory
-from ppdet.engine.training.methods import scalars
 from ppdet.engine.training.schedule import plan_of, warn_of_misfits
 from ppdet.utils.logger import get_logger, is_watched
+
+if TYPE_CHECKING:
+    from ppdet.engine.trainer import Trainer
 
 logger = get_logger(__name__)
 
 
 class LogHook(Hook):
-    """A report every `log_iter` steps: rate, losses averaged since the last one, speed, time left, memory.
+    """Reports learning rate, mean losses, speed, remaining time and memory every `log_iter` steps.
 
-    Reports go to `after_report` of all hooks and to the log; on a terminal there is a progress bar for each epoch
-    instead, and only an epoch's last report is a line of the log.
+    A report is a line of the log, and an event `after_report` for all hooks. On a terminal each epoch has a progress
+    bar, and only the last report of an epoch is a line of the log.
     """
 
     def __init__(self) -> None:
-        self.bar: tqdm | None = None
-        self.reset()
+        self.bar: Any = None
+        self._start_report()
 
-    def reset(self) -> None:
-        self.sums: dict = {}
+    def _start_report(self) -> None:
+        self.sums: dict[str, Any] = {}  # by name: the sum of a loss over the steps with a finite value, and their number
         self.steps = 0
         self.data_seconds = 0.0
 
-    def before_train(self, trainer: object) -> None:
+    def before_train(self, trainer: "Trainer") -> None:
         self.start = time.perf_counter()
         self.first_iteration = trainer.iteration
         parameters = sum(p.size for p in trainer.model.parameters())
@@ -51,9 +55,9 @@ class LogHook(Hook):
         if trainer.iteration < trainer.total_steps:
             warn_of_misfits(plan_of(trainer))
 
-    def before_step(self, trainer: object) -> None:
+    def before_step(self, trainer: "Trainer") -> None:
         if self.steps == 0:
-            self.mark = time.perf_counter() - trainer.data_seconds
+            self.report_start = time.perf_counter() - trainer.data_seconds
         if self.bar is None and is_watched():
             self.bar = tqdm(
                 desc=f"Epoch {trainer.epoch + 1}/{trainer.epochs}",
@@ -64,12 +68,12 @@ class LogHook(Hook):
                 dynamic_ncols=True,
             )
 
-    def after_step(self, trainer: object) -> None:
-        # Sums stay on the device: reading them waits for it, so that happens at log lines only.
+    def after_step(self, trainer: "Trainer") -> None:
+        # The sums stay on the device: reading them would wait for it, so that is done only for reports.
         for name, value in scalars(trainer.losses).items():
             value = value.detach()
             finite = paddle.isfinite(value)
-            # A skipped step's loss would spoil the mean.
+            # The loss of a skipped step would spoil the mean.
             total, count = self.sums.get(name, (0.0, 0.0))
             self.sums[name] = (
                 total + paddle.where(finite, value, paddle.zeros_like(value)),
@@ -80,37 +84,37 @@ class LogHook(Hook):
         if self.bar is not None:
             self.bar.update()
         if trainer.is_log_step:
-            self.report(trainer)
-            self.reset()
+            self._report(trainer)
+            self._start_report()
 
-    def report(self, trainer: object) -> None:
+    def _report(self, trainer: "Trainer") -> None:
         # Reading the losses waits for the device, so that the time measured after it includes all of its work.
         losses = {
             name: float(total) / float(count) if float(count) else math.nan
             for name, (total, count) in self.sums.items()
         }
-        seconds = max(time.perf_counter() - self.mark, 1e-9)
+        seconds = max(time.perf_counter() - self.report_start, 1e-9)
         done = trainer.iteration - self.first_iteration
         left = trainer.total_steps - trainer.iteration
-        report = {
-            "learning_rate": trainer.learning_rate,
-            "losses": losses,
-            "seconds_per_step": seconds / self.steps,
-            "images_per_second": trainer.images_per_step * self.steps / seconds,
-            "data_share": min(1.0, self.data_seconds / seconds),
-            "max_mem_mib": peak_memory(),
-        }
+        report = Report(
+            learning_rate=trainer.learning_rate,
+            losses=losses,
+            seconds_per_step=seconds / self.steps,
+            images_per_second=trainer.images_per_step * self.steps / seconds,
+            data_share=min(1.0, self.data_seconds / seconds),
+            max_mem_mib=peak_memory(),
+        )
         eta = datetime.timedelta(seconds=round(left * (time.perf_counter() - self.start) / done))
-        self.show(trainer, report, eta)
-        trainer.call("after_report", report)
+        self._show(trainer, report, eta)
+        trainer.call_hooks("after_report", report)
 
-    def show(self, trainer: object, report: dict, eta: datetime.timedelta) -> None:
+    def _show(self, trainer: "Trainer", report: Report, eta: datetime.timedelta) -> None:
         losses = {name: f"{value:.4f}" for name, value in report["losses"].items()}
         speed = f"{report['images_per_second']:.2f} images/s"
         if self.bar is not None:
             if trainer.step + 1 < trainer.steps_of_epoch:
                 short = " ".join(f"{name.replace('loss_', '')} {value}" for name, value in losses.items())
-                # What matters most comes first: the line is cut where the terminal ends.
+                # The most important figures come first, since the terminal may cut the line.
                 self.bar.set_postfix_str(f"eta {eta}, {speed}, {short}, data {report['data_share']:.0%}")
                 return
             self.close(trainer)
@@ -132,12 +136,12 @@ class LogHook(Hook):
             " ".join(f"{where} {mib} MiB" for where, mib in report["max_mem_mib"].items()),
         )
 
-    def close(self, trainer: object) -> None:
+    def close(self, trainer: "Trainer") -> None:
         if self.bar is not None:
             self.bar.close()
             self.bar = None
 
-    def after_train(self, trainer: object) -> None:
+    def after_train(self, trainer: "Trainer") -> None:
         seconds = datetime.timedelta(seconds=round(time.perf_counter() - self.start))
         skipped = sum(collectives.gather(len(trainer.reader.skipped)))
         logger.info("trained %d steps in %s", trainer.iteration - self.first_iteration, seconds)

@@ -1,4 +1,4 @@
-"""A trace of what a run's time goes to."""
+"""A Paddle profiler trace of some training steps: `--profiler_options`."""
 
 import contextlib
 import io
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from paddle import profiler
 
@@ -15,6 +16,9 @@ from ppdet.engine.hooks.base import Hook
 from ppdet.utils import device
 from ppdet.utils.errors import ConfigError, nearest
 from ppdet.utils.logger import get_logger
+
+if TYPE_CHECKING:
+    from ppdet.engine.trainer import Trainer
 
 logger = get_logger(__name__)
 VIEWS = [profiler.SummaryView.OverView, profiler.SummaryView.ModelView, profiler.SummaryView.OperatorView]
@@ -26,39 +30,32 @@ CHOICES = {
 
 
 class StopAfterProfile(SystemExit):
-    """The steps to be profiled are done on all ranks, and exit_on_finished was asked for."""
+    """Ends the process after the profiled steps, because of `exit_on_finished`."""
 
-    together = True
+    together = True  # all ranks end at the same step
 
 
 @dataclass(frozen=True)
 class ProfilerOptions:
-    """What to profile.
+    """What to profile, and how; the names are PaddleDetection's."""
 
-    batch_range: first step of this process, counted from 0, and the one after the last. state: CPU, GPU (or what
-    other device there is), or All. sorted_key: order of the summary: total, max, min or average time. tracer_option:
-    Default; OpDetail adds the kernels of every operation to the summary; AllOpDetail also the shapes of its inputs to
-    the trace.
-    profile_path: file of the trace; None: profiler/trace.json in the run's folder. exit_on_finished: end the process
-    after the last step. timer_only: speed alone, no trace.
-    """
-
-    batch_range: tuple[int, int] = (10, 20)
-    state: str = "All"
-    sorted_key: str = "total"
+    batch_range: tuple[int, int] = (10, 20)  # first step of this process, from 0, and the step after the last
+    state: str = "All"  # CPU, GPU (any device that is not the CPU) or All
+    sorted_key: str = "total"  # order of the summary: by total, max, min or ave (average) time
+    # OpDetail adds the kernels of every operation to the summary; AllOpDetail also adds input shapes to the trace.
     tracer_option: str = "Default"
-    profile_path: Path | None = None
-    exit_on_finished: bool = False
-    timer_only: bool = False
+    profile_path: Path | None = None  # file of the trace; None: profiler/trace.json in the run's folder
+    exit_on_finished: bool = False  # end the process after the last profiled step
+    timer_only: bool = False  # measure speed, and write no trace
 
 
 def parse_options(text: str) -> ProfilerOptions:
-    """Read "batch_range=[10,20];state=GPU;...", as PaddleDetection takes it.
+    """Read options as PaddleDetection writes them, such as "batch_range=[10,20];state=GPU".
 
     Raises:
-        ConfigError: an unknown option, or a value that it does not have.
+        ConfigError: an option or its value is unknown.
     """
-    values = {}
+    values: dict[str, Any] = {}
     for item in filter(None, (item.strip() for item in text.split(";"))):
         key, equals, value = (part.strip() for part in item.partition("="))
         known = ProfilerOptions.__dataclass_fields__
@@ -66,11 +63,11 @@ def parse_options(text: str) -> ProfilerOptions:
             raise ConfigError(
                 f"--profiler_options: {item!r}: expected option=value with {', '.join(known)}{nearest(key, known)}"
             )
-        values[key] = parse_value(key, value)
+        values[key] = _parse_value(key, value)
     return ProfilerOptions(**values)
 
 
-def parse_value(key: str, value: str) -> object:
+def _parse_value(key: str, value: str) -> Any:
     def wrong(expected: str) -> ConfigError:
         return ConfigError(f"--profiler_options: {key}: expected {expected}, got {value!r}")
 
@@ -93,22 +90,22 @@ def parse_value(key: str, value: str) -> object:
 
 
 class ProfilerHook(Hook):
-    """Records a Paddle profiler trace of some steps, which chrome://tracing and Perfetto show, and logs its summary."""
+    """Records a trace of some steps for chrome://tracing or Perfetto, and logs a summary."""
 
     def __init__(self, options: ProfilerOptions) -> None:
         self.options = options
         self.steps = 0  # of this process
-        self.profiler: profiler.Profiler | None = None
+        self.profiler: profiler.Profiler | None = None  # while it records
 
-    def path(self, trainer: object) -> Path:
+    def path(self, trainer: "Trainer") -> Path:
         path = self.options.profile_path or trainer.output / "profiler" / "trace.json"
         rank = collectives.rank()
         return path.with_name(f"{path.stem}_rank{rank}{path.suffix}") if collectives.world_size() > 1 else path
 
-    def writes(self, trainer: object) -> list[str]:
+    def writes(self, trainer: "Trainer") -> list[str]:
         return [] if self.options.timer_only else [str(self.path(trainer).absolute())]
 
-    def before_train(self, trainer: object) -> None:
+    def before_train(self, trainer: "Trainer") -> None:
         options = self.options
         if not (options.timer_only or device.can_be_profiled()):
             raise ConfigError(
@@ -118,31 +115,31 @@ class ProfilerHook(Hook):
         self.profiler = profiler.Profiler(
             targets=targets(options.state),
             scheduler=options.batch_range,
-            on_trace_ready=lambda done: self.finish(trainer, done),
+            on_trace_ready=lambda done: self.write(trainer, done),
             record_shapes=options.tracer_option == "AllOpDetail",
             timer_only=options.timer_only,
         )
         self.profiler.start()
 
-    def after_step(self, trainer: object) -> None:
+    def after_step(self, trainer: "Trainer") -> None:
         if self.profiler is None:
             return
         self.steps += 1
         first, end = self.options.batch_range
         self.profiler.step(trainer.images_per_step)
         if self.options.timer_only and self.steps == first:
-            self.profiler.step_info("images")  # what follows is averaged from here on
+            self.profiler.step_info("images")  # averages start here
         if self.steps == end:
             self.stop()
             if self.options.exit_on_finished:
-                logger.info("profiled: ending, as exit_on_finished says")
+                logger.info("profiled: ending because of exit_on_finished")
                 collectives.wait_for_all()
                 raise StopAfterProfile(0)
 
-    def on_stop(self, trainer: object) -> None:
+    def on_stop(self, trainer: "Trainer") -> None:
         self.after_train(trainer)
 
-    def after_train(self, trainer: object) -> None:
+    def after_train(self, trainer: "Trainer") -> None:
         if self.profiler is not None:
             if self.steps <= self.options.batch_range[0]:
                 logger.warning(
@@ -152,21 +149,23 @@ class ProfilerHook(Hook):
             self.stop()
 
     def stop(self) -> None:
-        """Write what has been recorded; nothing more is."""
+        """End the recording, and write it."""
+        assert self.profiler is not None
         if self.options.timer_only:
             logger.info("profiled steps:%s", self.profiler.step_info("images"))
         with printed_lines_to_log():
             self.profiler.stop()
         self.profiler = None
 
-    def finish(self, trainer: object, done: profiler.Profiler) -> None:
+    def write(self, trainer: "Trainer", done: profiler.Profiler) -> None:
+        """Write the trace of a profiler that has stopped, and log its summary."""
         if self.steps <= self.options.batch_range[0]:
             return
         path = self.path(trainer)
         path.parent.mkdir(parents=True, exist_ok=True)
         done.export(str(path), format="json")
         logger.info("profiler trace: %s (open it in chrome://tracing or ui.perfetto.dev)", path)
-        kind = "GPU" if not device.is_cpu() and self.options.state != "CPU" else "CPU"  # Paddle's word for any device
+        kind = "GPU" if not device.is_cpu() and self.options.state != "CPU" else "CPU"  # Paddle calls every device a GPU here
         names = {"total": "Total", "max": "Max", "min": "Min", "ave": "Avg"}
         order = getattr(profiler.SortedKeys, kind + names[self.options.sorted_key])
         with printed_lines_to_log():
@@ -174,7 +173,7 @@ class ProfilerHook(Hook):
 
 
 def targets(state: str) -> list[profiler.ProfilerTarget] | None:
-    """What Paddle is to record for the option `state`; None: all that it can. GPU means the device, whatever it is."""
+    """Return what Paddle records for the option `state`; None is everything. GPU means the device of whatever type."""
     target = profiler.ProfilerTarget
     if state == "All":
         return None
@@ -187,7 +186,7 @@ def targets(state: str) -> list[profiler.ProfilerTarget] | None:
 
 @contextlib.contextmanager
 def printed_lines_to_log() -> Iterator[None]:
-    """Paddle prints its summaries: bring them into the log, where rank 0 alone shows them."""
+    """Log what Paddle prints within the block, so that only rank 0 shows it."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         yield
     for line in filter(str.strip, printed.getvalue().splitlines()):

@@ -1,7 +1,8 @@
-"""How good the labels are that a teacher gives to unlabelled images, in figures and in a picture."""
+"""The quality of the teacher's pseudo-labels, in figures and a picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import paddle
@@ -22,9 +23,12 @@ from ppdet.utils.locations import Locations
 from ppdet.utils.logger import get_logger
 from ppdet.visualize import draw_pseudo_labels, write_picture
 
+if TYPE_CHECKING:
+    from ppdet.engine.trainer import Trainer
+
 logger = get_logger(__name__)
 FOLDER = "pseudo_labels"
-DRAWN = 4  # images of a picture
+DRAWN = 4  # images in a picture
 TEXTS = {
     "fg_sum": "fg_sum {:.1f}",
     "mean_score": "mean score {:.3f}",
@@ -35,58 +39,58 @@ TEXTS = {
 
 
 class PseudoLabelHook(Hook):
-    """Looks at the locations that the teacher selects in some unlabelled images, always the same ones.
+    """Measures the pseudo-labels of some unlabelled images, always the same ones, and draws them.
 
-    It does so on rank 0 after every epoch that writes a checkpoint, and before training where the teacher is a
-    detector by then. Images are prepared as EvalReader says. Of all their locations together the teacher selects the
-    share DenseTeacher.train_cfg.ratio, as SSODFCOSLoss does of those of a batch. What cannot be read or written is
-    told by the log, and training goes on.
+    Rank 0 does so after every epoch that writes a checkpoint, and before training if the teacher is trained already
+    (pretrained or resumed). EvalReader prepares the images. Of all their locations the teacher selects the share
+    DenseTeacher.train_cfg.ratio, as SSODFCOSLoss does in each training batch. Errors are logged, and training goes on.
 
-    Where UnsupTrainDataset's file has annotations, they are read for these figures and this picture alone: training
-    never sees them, and nothing is chosen by them but the images to look at.
+    If UnsupTrainDataset's file has annotations, the pseudo-labels are compared with them. Training never sees these
+    annotations; they only decide which images are measured.
 
-    The figures of `measure` and the picture, pseudo_labels/epoch_0005.jpg, also go to `after_pseudo_labels` of all
-    hooks.
+    The figures of `ppdet.metrics.pseudo_label_quality.measure` and the picture, pseudo_labels/epoch_0005.jpg, also go
+    to the event `after_pseudo_labels`.
 
     Args:
-        epochs: between two checkpoints; the last epoch always has one.
-        images: to look at, the first ones, or the first ones that have annotations; pictures show four of them.
+        epochs: epochs between two checkpoints; the last epoch always has one.
+        images: number of images: the first ones of the data set, or the first ones that have annotations. The picture
+            shows four of them.
     """
 
     def __init__(self, *, epochs: int, images: int = 16) -> None:
         self.epochs = epochs
         self.images = images
-        self.reader: object | None = None
-        self.truth: dict[int, Truth] = {}  # by image id, in pixels of the file
+        self.reader: Any = None
+        self.truth: dict[int, Truth] = {}  # boxes and classes by image id, in pixels of the image file
 
-    def writes(self, trainer: object) -> list[str]:
+    def writes(self, trainer: "Trainer") -> list[str]:
         due = [epoch for epoch in range(trainer.epoch + 1, trainer.epochs + 1) if self.is_due(trainer, epoch)]
         now = [picture_name(trainer.epoch, trainer.first_step)] if starts_with_detector(trainer) else []
         names = [picture_name(epoch) for epoch in due]
         return [*now, *([f"{names[0]} to {Path(names[-1]).name}"] if len(names) > 2 else names)]
 
-    def is_due(self, trainer: object, epoch: int) -> bool:
+    def is_due(self, trainer: "Trainer", epoch: int) -> bool:
         return epoch % self.epochs == 0 or epoch == trainer.epochs
 
-    def before_train(self, trainer: object) -> None:
+    def before_train(self, trainer: "Trainer") -> None:
         if starts_with_detector(trainer):
             self.look(trainer, trainer.epoch, trainer.first_step)
 
-    def after_epoch(self, trainer: object) -> None:
+    def after_epoch(self, trainer: "Trainer") -> None:
         if self.is_due(trainer, trainer.epoch + 1):
             self.look(trainer, trainer.epoch + 1)
 
-    def look(self, trainer: object, epoch: int, step: int = 0) -> None:
-        """Judge the teacher after that many epochs, and steps of the next one, on rank 0, while the others wait."""
+    def look(self, trainer: "Trainer", epoch: int, step: int = 0) -> None:
+        """Measure on rank 0 after `epoch` epochs and `step` steps of the next one, while the other ranks wait."""
         if collectives.rank() == 0:
-            self.tell(trainer, epoch, step)
+            self._report(trainer, epoch, step)
         collectives.wait_for_all()
 
-    def tell(self, trainer: object, epoch: int, step: int) -> None:
+    def _report(self, trainer: "Trainer", epoch: int, step: int) -> None:
         when = f"after epoch {epoch}" + (f" and {step} steps" if step else "") if epoch or step else "before training"
         try:
-            figures, picture = self.judge(trainer, when)
-        # A look is not worth a run, whatever goes wrong in it.
+            figures, picture = self.measure(trainer, when)
+        # No error of this measurement is worth the run.
         except Exception as error:
             logger.error("no look at pseudo-labels %s: %s; training goes on", when, str(error) or repr(error))
             return
@@ -100,16 +104,16 @@ class PseudoLabelHook(Hook):
             logger.error("%s could not be written: %s", path, error)
         else:
             logger.info("%s; picture: %s", line, path)
-        trainer.call("after_pseudo_labels", figures, picture)
+        trainer.call_hooks("after_pseudo_labels", figures, picture)
 
-    def judge(self, trainer: object, when: str) -> tuple[dict[str, float], np.ndarray]:
-        """Figures and picture (H, W, 3) uint8 RGB.
+    def measure(self, trainer: "Trainer", when: str) -> tuple[dict[str, float], np.ndarray]:
+        """Return figures and a picture, (H, W, 3) uint8 RGB. `when` becomes its title.
 
         Raises:
-            DataError, ValueError, RuntimeError: the images, or EvalReader, are not what the network takes.
+            DataError, ValueError, RuntimeError: the images, or EvalReader, do not fit the network.
         """
         if self.reader is None:
-            self.prepare(trainer)
+            self._build_reader(trainer)
         model, layer = trainer.model, trainer.method.layer
         maps, images, truth = [], [], []
         for batch in self.reader:
@@ -142,38 +146,41 @@ class PseudoLabelHook(Hook):
         )
         return figures, picture
 
-    def prepare(self, trainer: object) -> None:
-        """Choose the images."""
+    def _build_reader(self, trainer: "Trainer") -> None:
+        """Choose the images, and read their annotations."""
         dataset = trainer.reader.unlabeled.dataset
-        records = {int(record["im_id"].item()): record for record in dataset.records}  # each once, with `repeat` too
+        records = {int(record["im_id"].item()): record for record in dataset.records}  # each once, even with `repeat`
         truth = read_truth(dataset, trainer.reader.dataset)
         ids = ([number for number in records if number in truth] or list(records))[: self.images]
         chosen = DetectionDataset()
         chosen.records = [records[number] for number in ids]
         reader = trainer.cfg.create("EvalReader", dataset=chosen, worker_num=0, seed=trainer.seed)
         if not reader.sample_transforms:
-            raise DataError("EvalReader.sample_transforms is not set: the images are prepared as it says")
-        reader.max_unreadable = 1.0  # they are left out
+            raise DataError("EvalReader.sample_transforms is not set; they prepare the images")
+        reader.max_unreadable = 1.0  # images that cannot be read are left out, without an error
         self.reader, self.truth = reader, {number: truth[number] for number in ids if number in truth}
 
 
-def starts_with_detector(trainer: object) -> bool:
+def starts_with_detector(trainer: "Trainer") -> bool:
+    """Whether the teacher is trained before the first step."""
     return bool(trainer.pretrained or trainer.resumed_from)
 
 
 def picture_name(epoch: int, step: int = 0) -> str:
+    """Return the picture's path in the run's folder, after `epoch` epochs and `step` steps of the next one."""
     return f"{FOLDER}/epoch_{epoch:04d}{f'_step_{step}' if step else ''}.jpg"
 
 
 def texts(figures: dict[str, float]) -> list[str]:
+    """Return the figures as words for the log and the picture's title."""
     return [TEXTS[name].format(value) for name, value in figures.items()]
 
 
 def read_truth(dataset: DetectionDataset, labeled: DetectionDataset) -> dict[int, Truth]:
-    """Annotations of an unlabelled data set's file, by image id, of images that have any; {} where there are none.
+    """Return the annotations in an unlabelled data set's file, by image id; images without any are left out.
 
     Args:
-        labeled: the data set that says which classes there are.
+        labeled: the data set that determines the classes.
     """
     if not (isinstance(dataset, COCODataSet) and dataset.anno_path):
         logger.info("pseudo-labels: the unlabelled images have no annotation file to judge them by")
@@ -196,7 +203,7 @@ def read_truth(dataset: DetectionDataset, labeled: DetectionDataset) -> dict[int
 
 @paddle.no_grad()
 def select(maps: Sequence[DenseMaps], ratio: float, locations: Locations) -> Selected:
-    """The share `ratio` of all locations, at least one, with the largest class probabilities.
+    """Select the locations with the largest class probabilities: the share `ratio` of all, at least one.
 
     Args:
         maps: predictions for batches of images, distances in pixels.

@@ -1,30 +1,36 @@
-"""A look at whether DenseTeacher selects enough."""
+"""A warning when DenseTeacher selects too few locations."""
+
+from typing import TYPE_CHECKING, Any
 
 from ppdet.engine.hooks.base import Hook
 from ppdet.utils.logger import get_logger
 
+if TYPE_CHECKING:
+    from ppdet.engine.trainer import Trainer
+
 logger = get_logger(__name__)
-STEPS = 50  # that are looked at
+STEPS = 50  # at the start of a run, over which locations are counted
 
 
 class SelectionHook(Hook):
-    """Warns once when the teacher selects fewer locations than are positive in labelled images.
+    """Warns once if the teacher selects a smaller share of locations than is positive in labelled images.
 
-    What is not selected is learned as background, so that the student would unlearn objects. The published ratio, 0.01,
-    suits COCO, where less than 1 % of the locations are positive; a crowd of large objects has ten times as many.
+    Locations that are not selected are learned as background, so the student would unlearn objects. The published
+    ratio, 0.01, suits COCO, where less than 1 % of the locations are positive; images full of large objects have ten
+    times as many.
 
     Args:
-        ratio: share of the locations that is selected.
+        ratio: share of the locations that the teacher selects, 0 to 1.
     """
 
     def __init__(self, ratio: float) -> None:
         self.ratio = ratio
-        self.positives, self.locations, self.steps = 0.0, 0, 0
+        self.positives: Any = 0.0  # on the device: reading it would wait
+        self.locations = self.steps = 0
 
-    def after_step(self, trainer: object) -> None:
+    def after_step(self, trainer: "Trainer") -> None:
         if self.steps == STEPS:
             return
-        # Added up on the device: reading would wait for it.
         self.positives = self.positives + trainer.losses["positives"].sum()
         self.locations += sum(batch["target_labels"].size for batch in trainer.batches)
         self.steps += 1

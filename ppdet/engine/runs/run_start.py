@@ -67,7 +67,7 @@ def begin_run(start: StartPoint) -> Iterator[None]:
             yield
         except BaseException as error:
             for file in log:
-                if not collectives.is_echo(error):
+                if not collectives.follows_from_lost_rank(error):
                     file.write(closing_line(error))
             raise
 

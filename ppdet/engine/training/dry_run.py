@@ -16,8 +16,8 @@ from ppdet.engine.runs.run_config import CONFIG_FILE
 from ppdet.engine.runs.run_folder import NEWEST_KEPT, RUN_FILE
 from ppdet.engine.runs.run_start import LOG_FILE, preview
 from ppdet.engine.trainer import Trainer
+from ppdet.engine.training.losses import scalars
 from ppdet.engine.training.memory import peak_memory
-from ppdet.engine.training.methods import scalars
 from ppdet.engine.training.schedule import plan_of, warn_of_misfits
 from ppdet.utils import device
 from ppdet.utils.logger import get_logger

@@ -1,10 +1,10 @@
-"""What a training step computes: the forward and backward passes of supervised and of semi-supervised training."""
+"""What a training step computes: the passes of supervised and of semi-supervised training."""
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from paddle import Tensor, nn
+from paddle import nn
 
 from ppdet.core.config import Config
 from ppdet.engine.build import build_model
@@ -12,35 +12,48 @@ from ppdet.modeling.architectures.dense_teacher import StudentAndTeacher
 from ppdet.modeling.losses import SSODFCOSLoss
 from ppdet.optimizer import ModelEMA
 from ppdet.utils.errors import ConfigError
+from ppdet.utils.logger import get_logger
 
-EXP_STEPS, EXP_SCALE = 2000, 1000  # of the suppression `exp`
+logger = get_logger(__name__)
+
+EXP_STEPS, EXP_SCALE = 2000, 1000  # of the suppression "exp"
 
 
 class Pass(NamedTuple):
-    """A forward and a backward pass. inputs: of the method's layer. share: weight of its loss in the step's."""
+    """One forward and backward pass of a step."""
 
-    inputs: dict
-    share: float
+    inputs: dict[str, Any]  # keyword arguments of the method's layer, which returns losses by name
+    share: float  # weight of the pass's `loss` in the loss of the step
+
+
+class Method(Protocol):
+    """What the trainer needs of a training method."""
+
+    layer: nn.Layer  # what passes call; the trainer wraps it for several ranks
+    average: ModelEMA | None  # moving average of the weights; evaluated and saved in place of them
+    has_teacher: bool  # whether the average is a teacher: then evaluations report teacher and student
+    complete_from: int  # number of the first step that has all kinds of passes
+
+    def passes(self, batches: Sequence[dict[str, Any]], iteration: int) -> list[Pass]:
+        """Return the passes of a step.
+
+        Args:
+            batches: the batches of the step on this rank, as the reader yields them.
+            iteration: the number of finished steps.
+        """
 
 
 class Supervised:
-    """Training with labels alone.
-
-    layer: what passes call, for `distributed.wrap`. average: of the model's weights, or None. has_teacher: whether
-    the average is a detector in its own right, to be looked at beside the trained one. complete_from: the first step
-    that has all passes.
-    """
+    """Training with labels only: a pass for each batch. See `Method` for the attributes."""
 
     has_teacher = False
     complete_from = 0
 
     def __init__(self, cfg: Config, model: nn.Layer) -> None:
         self.model = self.layer = model
-        uses_average = cfg["use_ema"] or cfg["use_simple_ema"]
-        self.average = average_of(cfg, model) if uses_average else None
+        self.average = average_of(cfg, model) if cfg["use_ema"] or cfg["use_simple_ema"] else None
 
-    def passes(self, batches: Sequence[dict], iteration: int) -> list[Pass]:
-        """The passes of a step over `batches`; `iteration` steps are done."""
+    def passes(self, batches: Sequence[dict[str, Any]], iteration: int) -> list[Pass]:
         normalizers = self.model.normalizers(batches) if len(batches) > 1 else None
         return [Pass({"batch": batch, "normalizers": normalizers}, 1 / len(batches)) for batch in batches]
 
@@ -48,15 +61,18 @@ class Supervised:
 class DenseTeacher:
     """Training with labels, and with a teacher's dense pseudo-labels of unlabelled images (arXiv:2207.02541).
 
-    The teacher is the moving average of the student's weights.
+    The teacher is the moving average of the student's weights. See `Method` for the attributes.
+
+    Args:
+        is_trained: whether the model has learned something already, so that its pseudo-labels are useful at once.
 
     Raises:
-        ConfigError: no average is asked for, or a value is out of its range.
+        ConfigError: the configuration has no average of weights, or a value is out of its range.
     """
 
     has_teacher = True
 
-    def __init__(self, cfg: Config, model: nn.Layer) -> None:
+    def __init__(self, cfg: Config, model: nn.Layer, *, is_trained: bool) -> None:
         if not (cfg["use_simple_ema"] or cfg["use_ema"]):
             raise ConfigError("ssod_method: DenseTeacher's teacher is an average of weights: set use_simple_ema: true")
         train = cfg["DenseTeacher"]["train_cfg"]
@@ -66,15 +82,19 @@ class DenseTeacher:
             raise ConfigError(f"DenseTeacher.train_cfg: {error}") from None
         self.model = model
         self.layer = StudentAndTeacher(model, build_model(cfg), loss)
-        self.average = average_of(cfg, model, into=self.layer.teacher)
+        self.average: ModelEMA | None = average_of(cfg, model, into=self.layer.teacher)
         self.sup_weight, self.unsup_weight = train["sup_weight"], train["unsup_weight"]
         self.concatenated = train["concat_sup_data"]
         self.suppress = train["suppress"]
         self.start = cfg["semi_start_iters"]
         self.complete_from = self.start + 1
+        if not (self.start or is_trained):
+            logger.warning(
+                "the teacher has learned nothing yet, but semi_start_iters is 0: the student will learn its noise; set "
+                "semi_start_iters and ema_start_iters, or pretrain_weights to a trained detector"
+            )
 
-    def passes(self, batches: Sequence[dict], iteration: int) -> list[Pass]:
-        """See Supervised."""
+    def passes(self, batches: Sequence[dict[str, Any]], iteration: int) -> list[Pass]:
         labeled = [{key: value for key, value in batch.items() if key != "unlabeled"} for batch in batches]
         if not self.concatenated:
             labeled = [view for batch in labeled for view in views(batch)]
@@ -87,19 +107,19 @@ class DenseTeacher:
         return passes
 
 
-def make_method(cfg: Config, model: nn.Layer) -> object:
-    """What the configuration trains `model` with."""
-    return (DenseTeacher if cfg["ssod_method"] else Supervised)(cfg, model)
+def make_method(cfg: Config, model: nn.Layer, *, is_trained: bool) -> Method:
+    """Return the training method of a configuration. `is_trained`: whether the model has learned something already."""
+    return DenseTeacher(cfg, model, is_trained=is_trained) if cfg["ssod_method"] else Supervised(cfg, model)
 
 
 def average_of(cfg: Config, model: nn.Layer, into: nn.Layer | None = None) -> ModelEMA:
-    """The moving average that the configuration describes; see ModelEMA for `into`.
+    """Return the moving average that a configuration describes; see ModelEMA for `into`.
 
     Raises:
         ConfigError: a setting is out of its range.
     """
-    listed = cfg["ema_black_list"] or []
-    copied = [name for name in model.state_dict() if any(part in name for part in listed)]
+    black_list = cfg["ema_black_list"] or []
+    copied = [name for name in model.state_dict() if any(part in name for part in black_list)]
     if cfg["ema_filter_no_grad"]:
         copied += [name for name, parameter in model.named_parameters() if parameter.stop_gradient]
     try:
@@ -115,17 +135,20 @@ def average_of(cfg: Config, model: nn.Layer, into: nn.Layer | None = None) -> Mo
         raise ConfigError(str(error)) from None
 
 
-def views(batch: dict) -> list[dict]:
-    """The strong and the weak views of a batch that has the strong ones first."""
+def views(batch: dict[str, Any]) -> list[dict[str, Any]]:
+    """Split a batch whose first half are strongly augmented images, and whose second half are weakly augmented."""
     half = len(batch["im_id"]) // 2
     return [{key: value[part] for key, value in batch.items()} for part in (slice(half), slice(half, None))]
 
 
 def suppression(iteration: int, start: int, kind: str | None) -> float:
-    """Factor in 0..1 of the loss on unlabelled images in step `iteration`, counted from 0, after step `start`.
+    """Return a factor from 0 to 1 of the loss on unlabelled images.
 
-    linear: (i - s) / s up to step 2 s; exp: exp((i - s - 2000) / 1000) up to step s + 2000; step: 1/4 up to step 2 s.
-    A teacher that is trained already, s = 0, is believed at once.
+    Args:
+        iteration: number of the step i, counted from 0.
+        start: the step s after which unlabelled images count; with s = 0 the factor is 1, since the teacher is trained.
+        kind: linear: (i - s) / s until step 2 s; exp: exp((i - s - 2000) / 1000) until step s + 2000; step: 1/4 until
+            step 2 s; None: 1.
     """
     if not start or not kind:
         return 1.0
@@ -134,18 +157,3 @@ def suppression(iteration: int, start: int, kind: str | None) -> float:
     if iteration > 2 * start:
         return 1.0
     return (iteration - start) / start if kind == "linear" else 0.25
-
-
-def total_losses(losses: Sequence[dict], shares: Sequence[float]) -> dict[str, Tensor]:
-    """What the passes of a step gave, as one: `loss` is their weighted sum, counts are added up, the rest are means."""
-    total = {}
-    for name in dict.fromkeys(name for one in losses for name in one):
-        parts = [one[name] for one in losses if name in one]
-        total[name] = sum(parts) / len(parts) if parts[0].ndim == 0 else sum(parts)
-    total["loss"] = sum(one["loss"] * share for one, share in zip(losses, shares))
-    return total
-
-
-def scalars(losses: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those of a step's losses that are single numbers, which is what logs and histories show."""
-    return {name: value for name, value in losses.items() if value.ndim == 0}

@@ -86,9 +86,9 @@ def test_another_folder(finished, tmp_path):
     need(VisualDL)
     options, _ = finished.copy_to(tmp_path / "output")
     trainer = Trainer(load_config(str(finished.path), [*options, "use_vdl=true", f"vdl_log_dir={tmp_path / 'logs'}"]))
-    trainer.call("before_train")
-    trainer.call("after_report", finished.witness.reports[0][1])
-    trainer.call("close")
+    trainer.call_hooks("before_train")
+    trainer.call_hooks("after_report", finished.witness.reports[0][1])
+    trainer.call_hooks("close")
     assert len(read_visualdl(tmp_path / "logs")["train/loss"]) == 1
 
 

@@ -27,8 +27,8 @@ BOTH_EPOCHS = [
 def begin(finished, options, **settings):
     """The run as it is when training begins."""
     trainer = Trainer(load_config(str(finished.path), options), **settings)
-    trainer.call("before_train")
-    trainer.call("close")
+    trainer.call_hooks("before_train")
+    trainer.call_hooks("close")
     return trainer
 
 

@@ -159,7 +159,7 @@ def test_a_resumed_run_looks_before_it_goes_on_and_its_history_has_that_once(run
     options = [f"save_dir={tmp_path}"]
     trainer = Trainer(load_config(str(path), options), resume=str(folder / resume))
     assert trainer.hooks[-1].writes(trainer)[0] == f"pseudo_labels/{names[0]}.jpg"
-    trainer.call("before_train")
+    trainer.call_hooks("before_train")
     assert [p.stem for p in (tmp_path / "tiny" / "pseudo_labels").iterdir()] == names
     lines = [line for line in read_history(tmp_path / "tiny" / HISTORY) if line["event"] == PSEUDO_LABELS]
     assert [line["iteration"] for line in lines] == [2, trainer.iteration]
@@ -279,7 +279,7 @@ def test_a_teacher_that_starts_from_a_detector_is_looked_at_before_training(run,
     path, folder, witness = run
     options = [f"pretrain_weights={folder / 'model_final.pdparams'}", f"save_dir={tmp_path}"]
     trainer = Trainer(load_config(str(path), options), hooks=[own := Witness()])
-    trainer.call("before_train")
+    trainer.call_hooks("before_train")
     assert (tmp_path / "tiny" / "pseudo_labels" / "epoch_0000.jpg").is_file()
     (line,) = read_history(tmp_path / "tiny" / HISTORY)
     assert (line["iteration"], line["epoch"]) == (0, 0)
@@ -293,7 +293,7 @@ def test_all_ranks_wait_for_the_one_that_looks(semi, monkeypatch, rank):
     events = []
     hook = PseudoLabelHook(epochs=1)
     trainer = Trainer(load_config(str(semi)))
-    monkeypatch.setattr(hook, "judge", lambda *_: events.append("look") or 1 / 0)
+    monkeypatch.setattr(hook, "measure", lambda *_: events.append("look") or 1 / 0)
     monkeypatch.setattr(pseudo_labels.collectives, "rank", lambda: rank)
     monkeypatch.setattr(pseudo_labels.collectives, "wait_for_all", lambda: events.append("wait"))
     hook.look(trainer, 1)

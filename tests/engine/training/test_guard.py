@@ -66,10 +66,10 @@ def train(tiny, tmp_path, spoil, *, options=()):
     return trainer
 
 
-@pytest.mark.parametrize("takes_back", [False, True], ids=["looks first", "takes back"])
+@pytest.mark.parametrize("rolls_back", [False, True], ids=["looks first", "rolls back"])
 @pytest.mark.parametrize("how", ["image", "target", "gradient"])
-def test_a_bad_step_changes_nothing_and_its_images_are_named(tiny, tmp_path, log, answer_for_device, how, takes_back):
-    answer_for_device(takes_back)
+def test_a_bad_step_changes_nothing_and_its_images_are_named(tiny, tmp_path, log, answer_for_device, how, rolls_back):
+    answer_for_device(rolls_back)
     spoil = Spoil([2, 5], how)
     trainer = train(tiny, tmp_path, spoil, options=["use_ema=true"])
     assert trainer.iteration == 8 and trainer.guard.total == 2
@@ -88,11 +88,11 @@ def test_a_bad_step_changes_nothing_and_its_images_are_named(tiny, tmp_path, log
     assert all(np.isfinite(value.numpy()).all() for value in averages)
 
 
-@pytest.mark.parametrize("takes_back", [False, True], ids=["looks first", "takes back"])
+@pytest.mark.parametrize("rolls_back", [False, True], ids=["looks first", "rolls back"])
 @pytest.mark.parametrize("onednn", [False, True], ids=["Paddle's layers", "oneDNN's"])
-def test_a_bad_image_is_seen_by_the_statistics_of_a_frozen_stage(tiny, tmp_path, answer_for_device, onednn, takes_back):
+def test_a_bad_image_is_seen_by_the_statistics_of_a_frozen_stage(tiny, tmp_path, answer_for_device, onednn, rolls_back):
     """It has no gradients, and its ReLU makes 0 of the pixel for the rest of the network."""
-    answer_for_device(takes_back)
+    answer_for_device(rolls_back)
     spoil = Spoil([0, 2], "image")
     options = ["epoch=1", "ResNet.freeze_at=0", f"use_onednn={onednn}", "use_ema=true"]
     trainer = train(tiny, tmp_path, spoil, options=options)
@@ -108,10 +108,10 @@ def test_a_bad_image_is_seen_by_the_statistics_of_a_frozen_stage(tiny, tmp_path,
 
 def test_looking_first_and_taking_back_come_to_the_same(tiny, tmp_path, answer_for_device):
     runs = [Spoil([2, 5], "image") for _ in range(2)]
-    for spoil, takes_back in zip(runs, (False, True)):
-        answer_for_device(takes_back)
+    for spoil, rolls_back in zip(runs, (False, True)):
+        answer_for_device(rolls_back)
         # Where it looks first oneDNN would compute.
-        train(tiny, tmp_path / str(takes_back), spoil, options=["use_onednn=false"])
+        train(tiny, tmp_path / str(rolls_back), spoil, options=["use_onednn=false"])
     assert all(equal(runs[0].after[i], runs[1].after[i]) for i in range(8))
 
 
@@ -183,19 +183,19 @@ OPTIMIZERS = {
 class Training:
     """Steps of a net under a guard that takes back, or looks first."""
 
-    def __init__(self, options, *, takes_back, layers=3, seed=0):
+    def __init__(self, options, *, rolls_back, layers=3, seed=0):
         paddle.seed(seed)
         self.model = Net(layers)
         self.optimizer = OptimizerBuilder(**options)(0.01, self.model)
-        self.guard = StepGuard(self.model, self.optimizer, None, max_bad_steps=9, takes_back=takes_back)
+        self.guard = StepGuard(self.model, self.optimizer, None, max_bad_steps=9, rolls_back=rolls_back)
         self.ema = ModelEMA(self.model, decay=0.9)
-        if takes_back:
+        if rolls_back:
             self.ema.join()
         self.rng = np.random.default_rng(seed)
-        self.scale, self.takes_back = paddle.ones([]), takes_back
+        self.scale, self.rolls_back = paddle.ones([]), rolls_back
 
     def unscale(self, gradients):
-        return (divide(gradients, self.scale) if self.takes_back else all_finite(gradients)), None
+        return (divide(gradients, self.scale) if self.rolls_back else all_finite(gradients)), None
 
     def adjust(self, finite):
         pass
@@ -208,8 +208,7 @@ class Training:
             self.guard.before_forward()
         self.model(paddle.to_tensor(x), uses_all).backward()
         with part("update"):
-            finite, scale = self.guard.check(self)
-            self.guard.update(finite, scale, lambda: DESCRIPTION)
+            self.guard.update(self.guard.check(self), lambda: DESCRIPTION)
         self.optimizer.clear_grad(set_to_zero=False)
         with part("average"):
             self.ema.update()
@@ -223,7 +222,7 @@ class Training:
 @pytest.mark.parametrize("options", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_taking_back_is_bit_for_bit(options):
     """Weights, statistics and state: of a bad step those from before, of a good one those that looking first gives."""
-    back, first = (Training(options, takes_back=takes_back) for takes_back in (True, False))
+    back, first = (Training(options, rolls_back=rolls_back) for rolls_back in (True, False))
     # The first step that would make the optimizer's state of the layer that rests is a bad one.
     rest, used = [(False, False), (True, False)], [(False, True), (True, True)]
     steps = [*used[1:], *rest, *rest, *used[::-1], *rest, *used, *used[::-1]]
@@ -241,7 +240,7 @@ def test_taking_back_is_bit_for_bit(options):
 
 def test_statistics_are_looked_at_and_not_divided():
     """By the loss scale, as gradients are."""
-    scaled, first = (Training({}, takes_back=takes_back) for takes_back in (True, False))
+    scaled, first = (Training({}, rolls_back=rolls_back) for rolls_back in (True, False))
     scaled.scale = paddle.full([], 65536.0)
     for training in (scaled, first):
         training.step()
@@ -251,7 +250,7 @@ def test_statistics_are_looked_at_and_not_divided():
 
 def launches(options, layers):
     """Kernels of a step before the forward pass, of the update without the optimizer's own, and of the average."""
-    training = Training(options, takes_back=True, layers=layers)
+    training = Training(options, rolls_back=True, layers=layers)
     training.step()
     training.model(paddle.ones([1, 3, 4, 4])).backward()
     with Kernels() as alone:
@@ -286,12 +285,12 @@ def test_a_large_weight_is_copied_by_itself(monkeypatch, finite):
     """Its copy, and the choice, are one pass each; those that are joined are also put together and apart."""
     monkeypatch.setattr(guard, "LARGE", 27)
     tensors = [paddle.ones(shape) for shape in ([9], [3, 3, 3], [3], [26])]
-    kept, finite_there = guard.Kept(tensors, together=True), paddle.to_tensor([finite])
+    kept, finite_there = guard.Backup(tensors, join=True), paddle.to_tensor([finite])
     with Kernels() as kernels:
-        kept.keep()
+        kept.save()
         for tensor in tensors:
             tensor.scale_(np.nan)
-        kept.take_back_unless(finite_there)
+        kept.roll_back_unless(finite_there)
     assert all(np.array_equal(t.numpy(), np.full(t.shape, np.nan if finite else 1.0), equal_nan=True) for t in tensors)
     counts = kernels.counts[""]
     assert [counts[name] for name in ("concat", "assign", "expand", "where", "split")] == [2, 1, 2, 2, 1]
@@ -359,18 +358,17 @@ class Precision:
 paddle.set_device("pretend:0")
 model = nn.Sequential(*(nn.Linear(3, 3) for _ in range(6)))
 optimizer = paddle.optimizer.AdamW(0.01, parameters=model.parameters())
-guard = StepGuard(model, optimizer, None, max_bad_steps=9, takes_back=True)
+guard = StepGuard(model, optimizer, None, max_bad_steps=9, rolls_back=True)
 content = lambda: [t.numpy() for t in [*model.parameters(), *tensors_of(optimizer.state_dict())]]
 for number, bad in enumerate([False, True, False, True, False]):
     if number == 1:  # as on a GPU, where Adam keeps them on the CPU
         for name in ("beta1_pow_acc", "beta2_pow_acc"):
             for tensor in optimizer._accumulators[name].values():
                 tensor.cpu()._share_buffer_to(tensor)
-        guard._have_state.clear()
+        guard._with_state.clear()
     before = content() if number else []
     model(paddle.full([2, 3], np.nan if bad else 1.0 + number)).mean().backward()
-    finite, scale = guard.check(Precision())
-    guard.update(finite, scale, lambda: {"epoch": 0, "step": 0, "iteration": 0, "losses": {}, "images": []})
+    guard.update(guard.check(Precision()), lambda: {"epoch": 0, "step": 0, "iteration": 0, "losses": {}, "images": []})
     optimizer.clear_grad(set_to_zero=False)
     if number:
         same = all(map(np.array_equal, before, content()))

@@ -1,0 +1,24 @@
+"""Losses of a step that consists of several passes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from paddle import Tensor
+
+
+def total_losses(losses: Sequence[dict[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
+    """Return the losses of a step from those of its passes.
+
+    `loss` is the sum weighted by `weights`, other single numbers are means, and tensors such as counts are added up.
+    """
+    total: dict[str, Any] = {}
+    for name in dict.fromkeys(name for one in losses for name in one):
+        parts = [one[name] for one in losses if name in one]
+        total[name] = sum(parts) / len(parts) if parts[0].ndim == 0 else sum(parts)
+    total["loss"] = sum(one["loss"] * weight for one, weight in zip(losses, weights))
+    return total
+
+
+def scalars(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return those losses of a step that are single numbers, which logs and histories show."""
+    return {name: value for name, value in losses.items() if value.ndim == 0}
