@@ -120,7 +120,7 @@ class Evaluator:
         model.eval()
         start = time.perf_counter()
         # A thread copies the detections of one batch from the device while the model computes the next batch.
-        with UnchangedNorms(), ThreadPoolExecutor(max_workers=1, initializer=device.here()) as copier:
+        with UnchangedNorms(), ThreadPoolExecutor(max_workers=1, initializer=device.thread_initializer()) as copier:
             copied = None
             for batch in progress(self.reader, "evaluate"):
                 with self.precision.forward():

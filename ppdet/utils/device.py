@@ -1,4 +1,7 @@
-"""What device Paddle computes on in this process: the one module that asks Paddle, so that a test can answer for it."""
+"""Facts about the device that Paddle computes on.
+
+Only this module asks Paddle about devices, so that tests can replace the answers.
+"""
 
 import sys
 import warnings
@@ -6,36 +9,34 @@ from collections.abc import Callable
 
 
 def name() -> str:
-    """The current device as Paddle writes it: "cpu", "gpu:0", "xpu:1", ..."""
+    """Return the current device as Paddle spells it: "cpu", "gpu:0", "xpu:1", …"""
     import paddle
 
     return paddle.get_device()
 
 
 def kind() -> str:
-    """The type of the current device: "cpu", "gpu", "xpu", or what a custom device is called ("npu", "mlu", ...)."""
+    """Return the type of the current device: "cpu", "gpu", "xpu", or the name of a custom device ("npu", "mlu", …)."""
     return name().partition(":")[0]
 
 
 def number() -> int:
-    """Which of the devices of its type the current one is, from 0."""
+    """Return the number of the current device among those of its type, from 0."""
     return int(name().partition(":")[2] or 0)
 
 
 def is_cpu() -> bool:
+    """Whether the current device is the CPU."""
     return kind() == "cpu"
 
 
 def runs_behind_host() -> bool:
-    """Whether work goes on after the call that asks for it has returned, so that reading a number waits for it.
-
-    That is so on everything but the CPU.
-    """
+    """Whether the device works asynchronously, so that reading a value waits for it: everything but the CPU does."""
     return not is_cpu()
 
 
 def kinds() -> list[str]:
-    """The types of device that this Paddle is built for, or has a plugin for; none of a type need be there."""
+    """Return the types of device that this Paddle supports, by its build or by plugins, whether or not one exists."""
     import paddle
 
     built = {"gpu": paddle.is_compiled_with_cuda(), "xpu": paddle.is_compiled_with_xpu()}
@@ -43,28 +44,29 @@ def kinds() -> list[str]:
 
 
 def custom_kinds() -> list[str]:
-    """The types of device for which Paddle has found a plugin."""
+    """Return the types of device for which Paddle has found a plugin."""
     import paddle
 
     return list(paddle.device.get_all_custom_device_type() or ())
 
 
 def count(kind: str) -> int:
-    """How many devices of a type this Paddle can use here; 0 as well where its driver is missing."""
+    """Return how many devices of a type Paddle can use here; 0 if the driver is missing."""
     from paddle.base import core
 
-    ask = {"cpu": lambda: 1, "gpu": getattr(core, "get_cuda_device_count", None)}
-    ask["xpu"] = getattr(core, "get_xpu_device_count", None)
-    if kind in custom_kinds():
-        ask[kind] = lambda: core.get_custom_device_count(kind)
+    if kind == "cpu":
+        return 1
     try:
-        return ask[kind]() if ask.get(kind) else 0
-    except (RuntimeError, OSError):  # what Paddle raises of a driver that is not there
+        if kind in custom_kinds():
+            return core.get_custom_device_count(kind)
+        function = {"gpu": "get_cuda_device_count", "xpu": "get_xpu_device_count"}.get(kind, "")
+        return getattr(core, function)() if hasattr(core, function) else 0
+    except (RuntimeError, OSError):  # the driver is missing
         return 0
 
 
 def capability() -> tuple[int, int] | None:
-    """CUDA's compute capability of the current GPU; None on any other device, and where there is no driver."""
+    """Return the compute capability of the current NVIDIA GPU, such as (8, 0); None on other devices."""
     import paddle
 
     if kind() != "gpu" or paddle.is_compiled_with_rocm():
@@ -76,8 +78,10 @@ def capability() -> tuple[int, int] | None:
 
 
 def casts_to(dtype: str) -> bool:
-    """Whether paddle.amp.auto_cast casts to "float16" or "bfloat16" on the current device: it turns itself off, with
-    a warning, where it takes the device not to have the type."""
+    """Whether paddle.amp.auto_cast casts to "float16" or "bfloat16" on the current device.
+
+    Where Paddle thinks that the device lacks the type, auto_cast only warns and does nothing.
+    """
     import paddle
 
     with warnings.catch_warnings():
@@ -87,22 +91,22 @@ def casts_to(dtype: str) -> bool:
 
 
 def has_kernel(operator: str) -> bool:
-    """Whether Paddle has a kernel of an operator for the current device; what it falls back to is not counted."""
+    """Whether Paddle has a kernel of an operator for the current device itself, without falling back to the CPU."""
     from paddle.base import core
 
-    keys = core._get_registered_phi_kernels("all").get(operator, ())
-    # CUSTOM are Paddle's own for all devices that it has by plugins.
+    keys = getattr(core, "_get_registered_phi_kernels")("all").get(operator, ())  # noqa: B009, mypy misses it in core
+    # CUSTOM kernels are Paddle's own for all plugin devices.
     backends = {kind(), kind().upper(), "CUSTOM" if kind() in custom_kinds() else ""}
     return any(key[1:].partition(",")[0] in backends for key in keys)
 
 
 def can_be_profiled() -> bool:
-    """Whether Paddle's profiler can record here: that of a build for GPUs raises where no GPU can be used."""
+    """Whether Paddle's profiler can record. In a build for GPUs it fails if no GPU can be used."""
     return "gpu" not in kinds() or count("gpu") > 0
 
 
 def synchronize() -> None:
-    """Wait until the device has done all that it was asked for."""
+    """Wait until the device has finished all its work."""
     import paddle
 
     if runs_behind_host():
@@ -110,9 +114,9 @@ def synchronize() -> None:
 
 
 def peak_memory() -> int | None:
-    """The most memory that tensors have taken on the current device so far, in bytes; None where it does not say.
+    """Return the peak memory of tensors on the current device, in bytes; None on the CPU and where it is unknown.
 
-    paddle.device.cuda.max_memory_allocated reads the same counter, but only of GPUs. Paddle 2.6 counts nothing on
+    paddle.device.cuda.max_memory_allocated reads the same counter, but only for GPUs. Paddle 2.6 does not count on
     custom devices.
     """
     from paddle.base import core
@@ -123,7 +127,7 @@ def peak_memory() -> int | None:
 
 
 def reset_peak_memory() -> bool:
-    """Let `peak_memory` count from now on; False where it cannot: Paddle 2.6 counts from the process's start."""
+    """Let `peak_memory` count from now on. Returns False if it cannot: Paddle 2.6 counts from the process's start."""
     from paddle.base import core
 
     if is_cpu() or not hasattr(core, "device_memory_stat_reset_peak_value"):
@@ -133,8 +137,10 @@ def reset_peak_memory() -> bool:
 
 
 def memory() -> dict[str, int] | None:
-    """Bytes on the current device now: "allocated", by tensors, and "reserved", which Paddle keeps for them; None where
-    it does not say."""
+    """Return the memory in use on the current device, in bytes; None on the CPU and where it is unknown.
+
+    "allocated" is what tensors use, "reserved" what Paddle holds for them.
+    """
     from paddle.base import core
 
     if is_cpu():
@@ -144,12 +150,12 @@ def memory() -> dict[str, int] | None:
     return found if found["reserved"] else None
 
 
-def here() -> Callable[[], None]:
-    """Taken in one thread, called at the start of another: makes this thread's device the current one of that thread.
+def thread_initializer() -> Callable[[], None]:
+    """Return a function that a new thread calls first, so that it uses the same GPU as this thread.
 
-    CUDA keeps a current device for each thread, and that of a new thread is GPU 0. The first copy that it asks for
-    (`Tensor.numpy`, say) would take some hundred MB there, whichever GPU the process was given. Paddle's own place
-    is the process's; what tells it to CUDA in a thread is the call of an operator, here one that does nothing.
+    CUDA keeps a current device per thread, and that of a new thread is GPU 0. Its first copy (such as `Tensor.numpy`)
+    would allocate some hundred MB there, whichever GPU the process uses. Paddle's own place belongs to the process;
+    calling an operator, here one that does nothing, passes it on to CUDA.
     """
     if "paddle" not in sys.modules or is_cpu():
         return lambda: None
@@ -163,8 +169,8 @@ def here() -> Callable[[], None]:
     return set_device
 
 
-def title(index: int = 0) -> str:
-    """A GPU's name and its compute capability: "NVIDIA A100-SXM4-40GB 8.0"."""
+def gpu_description(index: int = 0) -> str:
+    """Return a GPU's name and compute capability, such as "NVIDIA A100-SXM4-40GB 8.0"."""
     import paddle
 
     properties = paddle.device.cuda.get_device_properties(index)

@@ -1,4 +1,4 @@
-"""Going through things: ahead of the one who uses them, and several at a time."""
+"""Prefetching items in a thread, and grouping them."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -13,12 +13,12 @@ END = object()
 
 
 def run_ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
-    """Yield `items` in their order; a thread makes the next `count` of them while the caller is busy with one.
+    """Yield `items` in their order, while a thread prefetches the next `count` of them.
 
-    What making an item raises is raised where its turn comes. The thread has ended when this has.
+    An exception that making an item raises is raised when its turn comes. The thread ends with this generator.
     """
     iterator = iter(items)
-    with ThreadPoolExecutor(1, initializer=device.here()) as thread:
+    with ThreadPoolExecutor(1, initializer=device.thread_initializer()) as thread:
         waiting: deque[Future] = deque(thread.submit(next, iterator, END) for _ in range(max(1, count)))
         try:
             while True:
@@ -33,7 +33,7 @@ def run_ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Yield lists of `size` items in their order, the last one perhaps shorter."""
+    """Yield lists of `size` items in their order; the last one may be shorter."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

@@ -1,4 +1,4 @@
-"""One log for all of ppdet: `[time] [level] message` on standard error."""
+"""The log of ppdet: lines `[time] [level] message` on standard error, and in the file of a training run."""
 
 import contextlib
 import logging
@@ -8,14 +8,14 @@ from collections import deque
 from pathlib import Path
 
 ROOT_NAME = "ppdet"
-REMEMBERED = 1000  # lines, for a file that is opened later
+REMEMBERED = 1000  # lines kept for a log file that is opened later
 
 
 def get_logger(name: str = ROOT_NAME) -> logging.Logger:
     """Return the logger `name`, a child of the `ppdet` logger, which is set up on the first call.
 
-    In a distributed run (environment variable PADDLE_TRAINER_ID) only rank 0 shows messages below
-    WARNING; the other ranks' warnings and errors name their rank.
+    In a job of several ranks only rank 0 shows messages below WARNING. Warnings and errors of other ranks start with
+    the number of the rank.
     """
     _set_up_root()
     if name != ROOT_NAME and not name.startswith(ROOT_NAME + "."):
@@ -24,26 +24,29 @@ def get_logger(name: str = ROOT_NAME) -> logging.Logger:
 
 
 def get_rank() -> int:
-    """Rank of this process as paddle.distributed.launch announces it, 0 when it did not start us."""
+    """Return the rank of this process as paddle.distributed.launch sets it; 0 without the launcher."""
     value = os.environ.get("PADDLE_TRAINER_ID", "0")
     return int(value) if value.isdigit() else 0
 
 
 def is_watched() -> bool:
-    """Whether a person may be looking: standard error is a terminal, and this is rank 0."""
+    """Whether standard error is a terminal and this is rank 0, so that a progress bar makes sense."""
     return sys.stderr.isatty() and get_rank() == 0
 
 
 class LogFile(logging.Handler):
-    """Within the block a file gets what standard error gets: first the lines since the last such file, then all others.
+    """Within the block, also appends the log's lines to a file, starting with those since the last such file closed.
 
-    It is added to what is in the file, after `title`. A file that cannot be written, because the disk is full, say, is
-    told of once; then lines are lost until it can.
+    If the file cannot be written (a full disk), this is logged once, and lines are missing until it can be written.
+
+    Args:
+        path: path of the file.
+        heading: line that is written first; it separates the lines of this process from earlier ones.
     """
 
-    def __init__(self, path: Path, title: str) -> None:
+    def __init__(self, path: Path, heading: str) -> None:
         super().__init__()
-        self.path, self.title = path, title
+        self.path, self.heading = path, heading
         self.descriptor = -1
         self.failed = False
         self.setFormatter(_Formatter())
@@ -52,7 +55,7 @@ class LogFile(logging.Handler):
     def __enter__(self) -> "LogFile":
         memory = _set_up_root()
         _open_files.append(self)
-        self.write(f"{'' if self.is_empty() else chr(10)}==== {self.title}")
+        self.write(f"{'' if self.is_empty() else chr(10)}==== {self.heading}")
         while memory.lines:
             self.write(memory.lines.popleft())
         logging.getLogger(ROOT_NAME).addHandler(self)
@@ -81,7 +84,7 @@ class LogFile(logging.Handler):
             self.write(line)
 
     def write(self, line: str) -> None:
-        """Add a line to the file alone."""
+        """Append a line to the file only, and log once if that fails."""
         try:
             self.append(line)
         except OSError as error:
@@ -93,16 +96,16 @@ class LogFile(logging.Handler):
             self.failed = False
 
     def append(self, line: str) -> None:
-        """As `write`, without a word to anybody when it fails.
+        """Append a line to the file only.
 
         Raises:
             OSError: the line, or a part of it, is not in the file.
         """
-        # A line that failed may have left its beginning.
+        # A line that failed may have left its beginning, so the next one starts on a new line.
         content = ("\n" * self.failed + line + "\n").encode("utf-8", "backslashreplace")
         if self.descriptor < 0:
             self.descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        # Not buffered: worker processes have the file as well, and what fails must not be tried at the end.
+        # Not buffered: worker processes write to the same file, and a failed write must not be repeated at exit.
         if os.write(self.descriptor, content) < len(content):
             raise OSError("there is no room for a whole line")
 
@@ -111,9 +114,9 @@ _open_files: list[LogFile] = []
 
 
 def write_last_line(error: str) -> None:
-    """Write on standard error, and into the files that a `LogFile` has open, what ends this process.
+    """Write the error that ends this process on standard error and into open log files.
 
-    Not through logging, of which another thread may hold the locks for ever.
+    It does not go through logging, since another thread may hold its locks for ever.
     """
     os.write(2, f"\nerror: {error}\n".encode("utf-8", "backslashreplace"))
     for file in list(_open_files):
@@ -122,15 +125,16 @@ def write_last_line(error: str) -> None:
 
 
 def collect_records() -> list[logging.LogRecord]:
-    """From now on this process writes no log: records are appended to the list returned, for another process to log."""
+    """From now on, append log records to the list that is returned, in place of writing them.
+
+    Worker processes use it to send their records to the process that writes the log.
+    """
     _set_up_root()
     records: list[logging.LogRecord] = []
     root = logging.getLogger(ROOT_NAME)
     for handler in root.handlers:
         handler.addFilter(lambda record: False)
-    collector = logging.Handler()
-    collector.emit = records.append  # type: ignore[method-assign]
-    root.addHandler(collector)
+    root.addHandler(_Collector(records))
     return records
 
 
@@ -151,7 +155,6 @@ def _set_up_root() -> "_Memory":
 
 
 def _shown_on_this_rank(record: logging.LogRecord) -> bool:
-    # Python 3.9 to 3.12 take any callable as a filter.
     return record.levelno >= logging.WARNING or get_rank() == 0
 
 
@@ -162,12 +165,23 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         rank = get_rank()
         record.rank = f"[rank {rank}] " if rank > 0 else ""
-        # Names of files need not be text; a stream could refuse what is left of their bytes.
+        # File names may have bytes that are not text, which a stream would refuse.
         return super().format(record).encode("utf-8", "backslashreplace").decode()
 
 
+class _Collector(logging.Handler):
+    """Appends records to a list."""
+
+    def __init__(self, records: list[logging.LogRecord]) -> None:
+        super().__init__()
+        self.records = records
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
 class _Memory(logging.Handler):
-    """Keeps the last lines, for a file that is opened later."""
+    """Keeps the last lines for a log file that is opened later."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,7 +195,7 @@ class _Memory(logging.Handler):
 
 
 class _StandardErrorHandler(logging.Handler):
-    """Writes to whatever sys.stderr is at that moment, above a tqdm progress bar if one is shown."""
+    """Writes to the current sys.stderr, above a tqdm progress bar if one is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

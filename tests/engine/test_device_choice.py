@@ -7,7 +7,7 @@ import pytest
 
 from ppdet.core.workspace import load_config
 from ppdet.engine import device_choice
-from ppdet.engine.device_choice import choose, communicate_by_device, gloo, set_device
+from ppdet.engine.device_choice import choose, select_backend, set_device, why_on_cpu
 from ppdet.engine.distributed import collectives
 from ppdet.utils import device
 from ppdet.utils.errors import ConfigError
@@ -253,8 +253,8 @@ def test_a_number_of_processes_that_is_none(machine, monkeypatch, count):
 
 
 def test_of_several_plugins_one_is_named_twice():
-    said = gloo(["gpu", "npu", "mlu"])
-    assert said.endswith("gives out npu where PADDLE_XCCL_BACKEND=npu") and "gives" not in gloo(["gpu", "xpu"])
+    said = why_on_cpu(["gpu", "npu", "mlu"])
+    assert said.endswith("gives out npu where PADDLE_XCCL_BACKEND=npu") and "gives" not in why_on_cpu(["gpu", "xpu"])
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_what_processes_talk_through(machine, monkeypatch, kind, before, backend
     monkeypatch.setattr(device, "kind", lambda: kind)
     if before:
         monkeypatch.setenv("PADDLE_DISTRI_BACKEND", before)
-    communicate_by_device()
+    select_backend()
     assert os.environ["PADDLE_DISTRI_BACKEND"] == backend
     assert os.environ.get("PADDLE_XCCL_BACKEND") == ("npu" if kind == "npu" else None)
 

@@ -16,7 +16,7 @@ def test_a_cpu():
     assert not device.casts_to("float16") and not device.casts_to("bfloat16")
     assert device.has_kernel("conv2d") and not device.has_kernel("sync_batch_norm")
     device.synchronize()
-    device.here()()
+    device.thread_initializer()()
 
 
 @pytest.mark.parametrize("kind", ["gpu", "xpu", "npu"])
@@ -88,7 +88,7 @@ def test_an_operator_tells_a_thread_its_device(monkeypatch):
     """Operators that are given a place make it the thread's current device, before anything else."""
     called = []
     monkeypatch.setattr(device, "is_cpu", lambda: False)
-    set_device = device.here()
+    set_device = device.thread_initializer()
     empty = paddle._C_ops.empty
     monkeypatch.setattr(
         paddle._C_ops, "empty", lambda *args: called.append((threading.get_ident(), args)) or empty(*args)

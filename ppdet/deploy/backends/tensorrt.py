@@ -83,7 +83,7 @@ def key(graph: Path, options: Options, arrays: list[dict[str, np.ndarray]]) -> s
         digest.update(path.read_bytes())
     shapes = ["x".join(map(str, arrays[place]["image"].shape)) for place in (0, 1, 3)]
     versions = [paddle.__version__, ".".join(map(str, inference.get_trt_runtime_version()))]
-    parts = [device.title(options.index), *versions, options.precision, *shapes, digest.hexdigest()]
+    parts = [device.gpu_description(options.index), *versions, options.precision, *shapes, digest.hexdigest()]
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", "-".join(parts))
 
 

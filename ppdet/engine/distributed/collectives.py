@@ -10,7 +10,7 @@ import paddle
 import paddle.distributed as dist
 from paddle import Tensor
 
-from ppdet.engine.device_choice import communicate_by_device, launched
+from ppdet.engine.device_choice import launched, select_backend
 from ppdet.engine.distributed.uncaught import before_terminate
 from ppdet.engine.distributed.watchdog import GRACE_SECONDS, LINGER_SECONDS, RankLostError, Watchdog, listen
 from ppdet.utils import device
@@ -42,7 +42,7 @@ def joined() -> Iterator[None]:
         yield
         return
     chosen = device.name()
-    communicate_by_device()
+    select_backend()
     dist.init_parallel_env()
     if device.name() != chosen:
         raise ConfigError(

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import cv2
 import numpy as np
@@ -23,7 +23,7 @@ logger = get_logger(__name__)
 PICTURE_SIDE = 800  # pixels of a picture's longer side, at most
 
 
-class Board(Protocol):
+class Board:
     """A log of scalars and pictures in a folder."""
 
     setting: ClassVar[str]  # the setting that turns it on
@@ -31,21 +31,24 @@ class Board(Protocol):
     name: ClassVar[str]  # of its folder
     writer: Any  # has flush() and close()
 
-    def __init__(self, folder: Path) -> None: ...
+    def __init__(self, folder: Path) -> None:
+        raise NotImplementedError
 
     def add(self, name: str, value: float, step: int) -> None:
         """Add a scalar, such as train/loss, after `step` steps."""
+        raise NotImplementedError
 
     def add_picture(self, name: str, picture: np.ndarray, step: int) -> None:
         """Add a picture, (H, W, 3) uint8 RGB, after `step` steps."""
+        raise NotImplementedError
 
 
 # The writers that the two libraries offer pass everything on to a thread. A full disk ends that thread, and then they
 # wait for it forever. So only the libraries' file formats are used, without a thread.
 
 
-class VisualDL:
-    """A VisualDL log file; see Board."""
+class VisualDL(Board):
+    """A VisualDL log file."""
 
     setting, package, name = "use_vdl", "visualdl", "vdl"
 
@@ -69,8 +72,8 @@ class VisualDL:
         self.writer.write(record.SerializeToString())
 
 
-class TensorBoard:
-    """A TensorBoard event file; see Board."""
+class TensorBoard(Board):
+    """A TensorBoard event file."""
 
     setting, package, name = "use_tensorboard", "tensorboardX", "tensorboard"
 

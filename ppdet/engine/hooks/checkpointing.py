@@ -47,7 +47,9 @@ class CheckpointHook(Hook):
         self.evaluate = evaluate
         self.failed = False  # whether the last checkpoint could not be written
         self.saved_at = -1  # iteration of the last one that was written
-        self.unsaved: tuple[float, dict[str, Tensor]] | None = None  # best weights that could not be written, and their AP
+        self.unsaved: tuple[float, dict[str, Tensor]] | None = (
+            None  # best weights that could not be written, and their AP
+        )
 
     def writes(self, trainer: "Trainer") -> list[str]:
         remaining = range(trainer.epoch + 1, trainer.epochs)
@@ -175,9 +177,7 @@ class CheckpointHook(Hook):
             self.note_evaluation(trainer, epoch, name, numbers)
         collectives.wait_for_all()
 
-    def note_evaluation(
-        self, trainer: "Trainer", epoch: int, name: str, numbers: dict[str, float] | None
-    ) -> None:
+    def note_evaluation(self, trainer: "Trainer", epoch: int, name: str, numbers: dict[str, float] | None) -> None:
         """On rank 0, keep the weights if their AP is the best, and write AP and best AP into the checkpoint."""
         if numbers is not None:
             trainer.call_hooks("after_evaluation", numbers)

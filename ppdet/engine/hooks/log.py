@@ -33,7 +33,9 @@ class LogHook(Hook):
         self._start_report()
 
     def _start_report(self) -> None:
-        self.sums: dict[str, Any] = {}  # by name: the sum of a loss over the steps with a finite value, and their number
+        self.sums: dict[
+            str, Any
+        ] = {}  # by name: the sum of a loss over the steps with a finite value, and their number
         self.steps = 0
         self.data_seconds = 0.0
 

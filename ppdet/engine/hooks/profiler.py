@@ -165,7 +165,9 @@ class ProfilerHook(Hook):
         path.parent.mkdir(parents=True, exist_ok=True)
         done.export(str(path), format="json")
         logger.info("profiler trace: %s (open it in chrome://tracing or ui.perfetto.dev)", path)
-        kind = "GPU" if not device.is_cpu() and self.options.state != "CPU" else "CPU"  # Paddle calls every device a GPU here
+        kind = (
+            "GPU" if not device.is_cpu() and self.options.state != "CPU" else "CPU"
+        )  # Paddle calls every device a GPU here
         names = {"total": "Total", "max": "Max", "min": "Min", "ave": "Avg"}
         order = getattr(profiler.SortedKeys, kind + names[self.options.sorted_key])
         with printed_lines_to_log():

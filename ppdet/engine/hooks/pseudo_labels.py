@@ -9,6 +9,7 @@ import paddle
 import paddle.nn.functional as F
 
 from ppdet.data.classes import mismatch
+from ppdet.data.loading.semi_reader import SemiTrainReader
 from ppdet.data.sources.coco_dataset import COCODataSet
 from ppdet.data.sources.dataset import DetectionDataset
 from ppdet.engine.checkpoints.class_names import classes_of
@@ -115,7 +116,9 @@ class PseudoLabelHook(Hook):
         if self.reader is None:
             self._build_reader(trainer)
         model, layer = trainer.model, trainer.method.layer
-        maps, images, truth = [], [], []
+        maps: list[DenseMaps] = []
+        images: list[np.ndarray] = []
+        truth: list[Truth] = []
         for batch in self.reader:
             maps.append(layer.pseudo_labels(batch["image"]))
             images += list(batch["image"][: DRAWN - len(images)].numpy()) if len(images) < DRAWN else []
@@ -133,8 +136,8 @@ class PseudoLabelHook(Hook):
             raise DataError("none of the unlabelled images could be read")
         ratio = trainer.cfg["DenseTeacher"]["train_cfg"]["ratio"]
         selected = select(maps, ratio, model.locations)
-        truth = truth if self.truth else None
-        figures = measure(selected, truth)
+        known = truth if self.truth else None
+        figures = measure(selected, known)
         dots = np.column_stack([selected.points, selected.level])
         picture = draw_pseudo_labels(
             images,
@@ -142,12 +145,13 @@ class PseudoLabelHook(Hook):
             strides=model.locations.strides,
             **normalization(self.reader),
             title=[when, *texts(figures)],
-            truth=truth,
+            truth=known,
         )
         return figures, picture
 
     def _build_reader(self, trainer: "Trainer") -> None:
         """Choose the images, and read their annotations."""
+        assert isinstance(trainer.reader, SemiTrainReader)
         dataset = trainer.reader.unlabeled.dataset
         records = {int(record["im_id"].item()): record for record in dataset.records}  # each once, even with `repeat`
         truth = read_truth(dataset, trainer.reader.dataset)

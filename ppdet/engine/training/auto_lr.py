@@ -1,18 +1,23 @@
-"""A learning rate that follows the number of images per update."""
+"""Scaling the learning rate with the number of images per step (`auto_lr`)."""
 
 from ppdet.core.compose.scaling import BASE_LR, is_scaled, tuned_rate
 from ppdet.core.config import Config
+from ppdet.optimizer.learning_rate import LearningRate
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
-FAR = 4.0  # a factor between two learning rates that is worth a warning
+FAR = 4.0  # two learning rates that differ by this factor or more are worth a warning
 
 
-def learning_rate(cfg: Config, images_per_step: int) -> object:
-    """The configuration's `LearningRate`, its base_lr made right for so many images per update of all devices.
+def learning_rate(cfg: Config, images_per_step: int) -> LearningRate:
+    """Build the configuration's `LearningRate`, with base_lr scaled if `auto_lr` is set.
 
-    With `auto_lr`, a base_lr of a file beside or below it is for `base_batch_size` images, and grows linearly with
-    their number. A base_lr of the user's own (ppdet.core.compose.scaling) stays as it is.
+    With `auto_lr`, a base_lr that a file sets beside or below it is meant for `base_batch_size` images per step, and is
+    scaled linearly: 0.01 for 16 images becomes 0.0025 for 4. A base_lr that the user sets otherwise
+    (ppdet.core.compose.scaling) is not scaled.
+
+    Args:
+        images_per_step: images of one update, on all devices together.
     """
     if cfg["auto_lr"] is None:
         return cfg.create("LearningRate")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from paddle import Tensor
 
+from ppdet.data.loading.semi_reader import SemiTrainReader
 from ppdet.engine.distributed import collectives
 from ppdet.engine.training.losses import scalars
 from ppdet.utils.logger import get_logger
@@ -28,11 +29,12 @@ def step_record(trainer: "Trainer") -> Callable[[], dict[str, Any]]:
     place = {"epoch": trainer.epoch, "step": trainer.step, "iteration": trainer.iteration}
     shapes = [tuple(batch["image"].shape) for batch in trainer.batches]
     losses, reader = scalars(trainer.losses), trainer.reader
+    unlabeled_files = reader.unlabeled.files if isinstance(reader, SemiTrainReader) else {}
     ids = [batch["im_id"] for batch in trainer.batches]
     unlabeled_ids = [batch["unlabeled"]["im_id"] for batch in trainer.batches if "unlabeled" in batch]
 
     def record() -> dict[str, Any]:
-        unlabeled = {"unlabeled": _images(unlabeled_ids, reader.unlabeled.files)} if unlabeled_ids else {}
+        unlabeled = {"unlabeled": _images(unlabeled_ids, unlabeled_files)} if unlabeled_ids else {}
         return {
             **place,
             "images": _images(ids, reader.files),

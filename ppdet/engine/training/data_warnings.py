@@ -1,4 +1,4 @@
-"""What looks wrong with data sets, told once, on rank 0, before training or evaluation begins."""
+"""Warnings about data sets, logged by rank 0 before training or evaluation begins."""
 
 import os
 
@@ -23,7 +23,7 @@ def check_training_data(dataset: DetectionDataset) -> None:
     """Warn of what looks wrong with TrainDataset.
 
     Raises:
-        DataError: it has no box to learn from.
+        DataError: the data set has no box to learn from.
     """
     counts = boxes_by_class(dataset)
     if counts is not None and not counts.any():
@@ -35,7 +35,12 @@ def check_training_data(dataset: DetectionDataset) -> None:
 
 
 def warn_of_data(dataset: DetectionDataset, slot: str, *, training: bool) -> None:
-    """One warning for everything that looks wrong with a data set that has labels."""
+    """Log a warning for each thing that looks wrong with a data set that has labels.
+
+    Args:
+        slot: the setting that holds the data set, such as TrainDataset.
+        training: whether the data set is trained on; otherwise it is evaluated on.
+    """
     if collectives.rank() != 0:
         return
     counts = boxes_by_class(dataset)
@@ -51,7 +56,11 @@ def warn_of_data(dataset: DetectionDataset, slot: str, *, training: bool) -> Non
 
 
 def warn_of_leaks(evaluated: DetectionDataset, trained: DetectionDataset, slot: str) -> None:
-    """Warn where EvalDataset's images are those of a data set that is trained on: AP is no measure there."""
+    """Warn if images of EvalDataset are trained on, since AP then says little about other images.
+
+    Args:
+        slot: the setting that holds the data set `trained`.
+    """
     if collectives.rank() != 0:
         return
     advice = "AP on images that were trained on says little about others: evaluate on images of their own"
@@ -66,13 +75,15 @@ def warn_of_leaks(evaluated: DetectionDataset, trained: DetectionDataset, slot: 
 
 
 def is_same_file(one: DetectionDataset, other: DetectionDataset) -> bool:
-    paths = one.anno_path, other.anno_path
-    return all(paths) and os.path.realpath(paths[0]) == os.path.realpath(paths[1])
+    """Whether two data sets read the same annotation file."""
+    if not (one.anno_path and other.anno_path):
+        return False
+    return os.path.realpath(one.anno_path) == os.path.realpath(other.anno_path)
 
 
 def boxes_by_class(dataset: DetectionDataset) -> np.ndarray | None:
-    """(classes,) numbers of boxes; None where records have no classes."""
-    records = {id(record): record for record in dataset.records}.values()  # repeated ones are one object
+    """Return the number of boxes of each class, (classes,); None if records have no classes."""
+    records = {id(record): record for record in dataset.records}.values()  # `repeat` lists the same object again
     labels = [record["gt_class"] for record in records if "gt_class" in record]
     if not labels:
         return None

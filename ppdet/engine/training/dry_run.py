@@ -1,10 +1,11 @@
-"""A look at a run before it starts: everything is built, a step is made, nothing is written."""
+"""`--dry_run`: build everything, make two steps, and report what the run would be, without writing anything."""
 
 import datetime
 import math
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import paddle
 from paddle import Tensor
@@ -26,18 +27,18 @@ logger = get_logger(__name__)
 MIB = 2**20
 
 
-def dry_run(trainer: Trainer) -> dict:
-    """Make the trainer's next step twice, and report what the run would be. Checkpoints, logs, pictures: none.
+def dry_run(trainer: Trainer) -> dict[str, Any]:
+    """Make the trainer's next step twice, and log what the run would be.
 
-    The first step prepares kernels and memory; the second, on the same images, tells how long a step takes. All ranks
-    take part. The trainer is of no use afterwards: its weights have moved.
+    The first step prepares kernels and memory; the second one, on the same images, is timed. All ranks take part. The
+    trainer cannot be used afterwards, since its weights have changed.
 
     Returns:
-        What was found, on every rank; rank 0 has it in the log.
+        The facts that the log reports, by name, on every rank.
     """
     trainer.guard.path, trainer.guard.max_bad_steps = None, math.inf
     trainer.model.train()
-    # A run that was stopped after an epoch's last step has none of it left.
+    # If the run was stopped after the last step of an epoch, this epoch has no steps left: take its first ones.
     first_step = trainer.first_step % trainer.steps_per_epoch
     trainer.reader.set_epoch(trainer.epoch, first_step * trainer.accumulate)
     steps = trainer.read_steps()
@@ -45,9 +46,9 @@ def dry_run(trainer: Trainer) -> dict:
     started = time.perf_counter()
     trainer.batches = next(steps)
     data_seconds = time.perf_counter() - started
-    steps.close()  # ends the workers
+    steps.close()  # stops the reader's workers
 
-    # A step as most of the run will have them, not one of the first that does less.
+    # A step with all kinds of passes, as most steps of the run; the first steps may have fewer.
     if trainer.method.complete_from < trainer.total_steps:
         trainer.iteration = max(iteration, trainer.method.complete_from)
     seconds = [timed_step(trainer) for _ in range(2)]
@@ -56,7 +57,7 @@ def dry_run(trainer: Trainer) -> dict:
 
     parameters = trainer.model.parameters()
     left = trainer.total_steps - iteration
-    found = {
+    facts: dict[str, Any] = {
         "batch": shapes_of(trainer.batches[0]),
         "maps": maps,
         "parameters": sum(p.size for p in parameters),
@@ -65,7 +66,7 @@ def dry_run(trainer: Trainer) -> dict:
         "skipped_steps": trainer.guard.total,
         "boxes": sum(int(boxes_in(batch)) for batch in trainer.batches),
         "positives": int(trainer.losses["positives"].sum()),
-        "max_mem_mib": largest(collectives.gather(peak_memory())),
+        "max_mem_mib": largest_of_ranks(collectives.gather(peak_memory())),
         "data_seconds": data_seconds,
         "first_step_seconds": seconds[0],
         "step_seconds": seconds[1],
@@ -76,19 +77,19 @@ def dry_run(trainer: Trainer) -> dict:
         "images_per_step": trainer.images_per_step,
         "learning_rate": {"first": first_rate, **warmed_up(trainer)},
         "resume": resume_decision(trainer),
-        # Only rank 0's machine may have the files, and two ranks at once would find each other's lock.
+        # On rank 0 only: other machines may not have the files, and two ranks would see each other's lock.
         "folder": collectives.from_rank_0(lambda: preview(trainer.start), RunError),
-        "writes": written(trainer),
+        "writes": written_paths(trainer),
         "checkpoint_bytes": checkpoint_bytes(trainer),
         "run_bytes": run_bytes(trainer),
         "free_bytes": free_bytes(trainer.output) + cleared_bytes(trainer.start),
     }
-    report(trainer, found)
-    return found
+    report(trainer, facts)
+    return facts
 
 
 def timed_step(trainer: Trainer) -> float:
-    """Seconds of one step, until the device is done."""
+    """Return how long a step takes, in seconds, including the work of the device."""
     start = time.perf_counter()
     trainer.train_step()
     device.synchronize()
@@ -96,9 +97,9 @@ def timed_step(trainer: Trainer) -> float:
     return time.perf_counter() - start
 
 
-def shapes_of(fields: dict) -> dict[str, list]:
-    """Shapes of tensors, and lists of shapes of lists of tensors; of a dict of them, under names joined by a dot."""
-    shapes = {}
+def shapes_of(fields: dict[str, Any]) -> dict[str, list]:
+    """Return the shapes of tensors and of lists of tensors; those of nested dictionaries as "outer.inner"."""
+    shapes: dict[str, list] = {}
     for name, value in fields.items():
         if isinstance(value, dict):
             shapes.update({f"{name}.{inner}": shape for inner, shape in shapes_of(value).items()})
@@ -109,8 +110,8 @@ def shapes_of(fields: dict) -> dict[str, list]:
     return shapes
 
 
-def warmed_up(trainer: Trainer) -> dict:
-    """Learning rate after the warm-up, and the step at which it is reached, counted from 0."""
+def warmed_up(trainer: Trainer) -> dict[str, float]:
+    """Return the learning rate after the warm-up, and the number of warm-up steps."""
     warmup = trainer.schedule.warmup
     step = warmup.length(trainer.steps_per_epoch) if warmup else 0
     rate = trainer.schedule.rate(step, trainer.steps_per_epoch, trainer.steps_per_iteration)
@@ -118,27 +119,28 @@ def warmed_up(trainer: Trainer) -> dict:
 
 
 def resume_decision(trainer: Trainer) -> str:
+    """Return which checkpoint the run resumes, in words."""
     if trainer.resumed_from is None:
-        return "none: a run of its own, from the beginning"
+        return "no, the run starts from the beginning"
     done = f"{trainer.epoch} epochs and {trainer.first_step} steps of the next are done"
     return f"{trainer.resumed_from}: {done}"
 
 
-def written(trainer: Trainer) -> list[str]:
-    """Paths that the run would write; those of a checkpoint without their suffixes."""
+def written_paths(trainer: Trainer) -> list[str]:
+    """Return the paths that the run would write."""
     names = [RUN_FILE, CONFIG_FILE, LOG_FILE, "bad_steps.jsonl (if steps are skipped)"]
     names += [name for hook in trainer.hooks for name in hook.writes(trainer)]
     return [str(trainer.output / name) for name in names]
 
 
 def checkpoint_bytes(trainer: Trainer) -> int:
-    """Size of a checkpoint: weights, averaged weights if any, state of the optimizer."""
+    """Return the size of a checkpoint: weights, averaged weights if there are any, and optimizer state."""
     weights = bytes_of(trainer.model.state_dict())
     return weights * (2 if trainer.ema else 1) + bytes_of(trainer.optimizer.state_dict())
 
 
 def run_bytes(trainer: Trainer) -> int:
-    """What all files of checkpoints that are there at one time take, the one that is being written included."""
+    """Return the most bytes that the run's checkpoints take at a time, while one more is being written."""
     cfg, keep = trainer.cfg, trainer.folder.keep_every
     epochs = range(trainer.epoch + 1, trainer.epochs)
     stay = sum(epoch % cfg["snapshot_epoch"] == 0 and epoch % keep == 0 for epoch in epochs) if keep else 0
@@ -148,72 +150,75 @@ def run_bytes(trainer: Trainer) -> int:
     return checkpoint_bytes(trainer) * (stay + others + 1) + best
 
 
-def bytes_of(state: dict) -> int:
+def bytes_of(state: dict[str, Any]) -> int:
+    """Return the size of all tensors in a state dict."""
     return sum(v.size * v.element_size() for v in state.values() if isinstance(v, Tensor))
 
 
 def free_bytes(folder: Path) -> int:
-    """Free bytes on the disk that holds, or would hold, the folder."""
+    """Return the free bytes of the disk that holds, or would hold, a folder."""
     existing = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
     return shutil.disk_usage(existing).free
 
 
-def largest(memory: list[dict[str, int]]) -> dict[str, int]:
-    """The largest of every kind of memory over ranks."""
+def largest_of_ranks(memory: list[dict[str, int]]) -> dict[str, int]:
+    """Return the maximum over ranks for each kind of memory."""
     return {kind: max(one[kind] for one in memory) for kind in memory[0]}
 
 
-def report(trainer: Trainer, found: dict) -> None:
-    """Write what was found to the log."""
+def report(trainer: Trainer, facts: dict[str, Any]) -> None:
+    """Log the facts of a dry run, and warnings about them."""
     plan = plan_of(trainer)
-    rate = found["learning_rate"]
-    levels = zip(trainer.model.locations.strides, *(found["maps"][name] for name in ("logits", "distances", "quality")))
-    memory = ", ".join(f"{kind} {mib} MiB" for kind, mib in found["max_mem_mib"].items())
+    rate = facts["learning_rate"]
+    levels = zip(trainer.model.locations.strides, *(facts["maps"][name] for name in ("logits", "distances", "quality")))
+    memory = ", ".join(f"{kind} {mib} MiB" for kind, mib in facts["max_mem_mib"].items())
     lines = [
-        *(f"batch: {name} {shape}" for name, shape in found["batch"].items()),
+        *(f"batch: {name} {shape}" for name, shape in facts["batch"].items()),
         *(f"maps at stride {stride}: logits {a}, distances {b}, quality {c}" for stride, a, b, c in levels),
-        f"parameters: {found['parameters']:,}, of them trained {found['trained_parameters']:,}",
-        f"boxes: {found['boxes']}, positive locations: {found['positives']}",
-        "losses: " + " ".join(f"{name}: {value:.4f}" for name, value in found["losses"].items()),
+        f"parameters: {facts['parameters']:,}, of them trained {facts['trained_parameters']:,}",
+        f"boxes: {facts['boxes']}, positive locations: {facts['positives']}",
+        "losses: " + " ".join(f"{name}: {value:.4f}" for name, value in facts["losses"].items()),
         f"peak memory of a process: {memory}",
-        f"seconds: {found['data_seconds']:.2f} first data, {found['first_step_seconds']:.2f} first step, "
-        f"{found['step_seconds']:.2f} second step",
-        f"epoch: {found['steps_per_epoch']} steps of {found['images_per_step']} images on "
-        f"{collectives.world_size()} device(s), about {duration(found['epoch_seconds'])}; "
-        f"whole run: {found['steps_left']} steps, about {duration(found['run_seconds'])}, without evaluation",
+        f"seconds: {facts['data_seconds']:.2f} first data, {facts['first_step_seconds']:.2f} first step, "
+        f"{facts['step_seconds']:.2f} second step",
+        f"epoch: {facts['steps_per_epoch']} steps of {facts['images_per_step']} images on "
+        f"{collectives.world_size()} device(s), about {duration(facts['epoch_seconds'])}; "
+        f"whole run: {facts['steps_left']} steps, about {duration(facts['run_seconds'])}, without evaluation",
         f"learning rate: {rate['first']:g} at the first step, {rate['warmed_up']:g} from step "
         f"{rate['warm_up_steps'] + 1} on",
         plan.text(),
-        f"resume: {found['resume']}",
-        f"{trainer.output}: {found['folder']}",
-        *(f"would write: {path}" for path in found["writes"]),
-        f"a checkpoint takes {found['checkpoint_bytes'] / MIB:.1f} MiB, the disk has "
-        f"{found['free_bytes'] / MIB:.0f} MiB free for them",
+        f"resume: {facts['resume']}",
+        f"{trainer.output}: {facts['folder']}",
+        *(f"would write: {path}" for path in facts["writes"]),
+        f"a checkpoint takes {facts['checkpoint_bytes'] / MIB:.1f} MiB, the disk has "
+        f"{facts['free_bytes'] / MIB:.0f} MiB free for them",
         "dry run: nothing was written",
     ]
     for line in lines:
         logger.info("%s", line)
     warn_of_misfits(plan)
-    if found["boxes"] and not found["positives"]:
-        logger.warning("%s", no_positives(1, trainer.images_per_step // collectives.world_size(), found["boxes"]))
-    warn_of_disk(trainer, found)
-    if found["skipped_steps"]:
+    if facts["boxes"] and not facts["positives"]:
+        logger.warning("%s", no_positives(1, trainer.images_per_step // collectives.world_size(), facts["boxes"]))
+    warn_of_disk(trainer, facts)
+    if facts["skipped_steps"]:
         logger.warning(
             "%d of the 2 steps had gradients or running statistics that are infinite or not numbers",
-            found["skipped_steps"],
+            facts["skipped_steps"],
         )
 
 
-def warn_of_disk(trainer: Trainer, found: dict) -> None:
-    if found["free_bytes"] < found["run_bytes"]:
+def warn_of_disk(trainer: Trainer, facts: dict[str, Any]) -> None:
+    """Warn if the disk has too little room for the run's checkpoints."""
+    if facts["free_bytes"] < facts["run_bytes"]:
         logger.warning(
             "%s will not hold this run: the checkpoints that are there at a time take %.0f MiB, %.0f MiB are free%s: "
             "make room, or set save_dir to another disk%s",
-            *(trainer.output, found["run_bytes"] / MIB, found["free_bytes"] / MIB),
-            ", not even enough for one" if found["free_bytes"] < found["checkpoint_bytes"] else "",
+            *(trainer.output, facts["run_bytes"] / MIB, facts["free_bytes"] / MIB),
+            ", not even enough for one" if facts["free_bytes"] < facts["checkpoint_bytes"] else "",
             ", or keep_checkpoints=0, with which the last two stay alone" if trainer.folder.keep_every else "",
         )
 
 
 def duration(seconds: float) -> str:
+    """Return a time span as text, such as 1:02:03."""
     return str(datetime.timedelta(seconds=round(seconds)))

@@ -1,20 +1,20 @@
-"""How much memory a run takes."""
+"""Peak memory of a training process."""
 
 import sys
 
 from ppdet.utils import device
 
-try:
-    import resource
-except ImportError:  # Windows does not say
-    resource = None
-
 
 def peak_memory() -> dict[str, int]:
-    """The most memory this process has had so far, in MiB: "host" (its worker processes not counted), and on a
-    GPU or another such device also "device" (what tensors took there)."""
+    """Return the peak memory of this process so far, in MiB.
+
+    "host" does not count worker processes and is missing on Windows; "device" is what tensors took on a GPU or a
+    similar device, and is missing on the CPU.
+    """
     peak = {}
-    if resource is not None:
+    if sys.platform != "win32":
+        import resource
+
         units_per_mib = 1 << 20 if sys.platform == "darwin" else 1 << 10
         peak["host"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // units_per_mib
     on_device = device.peak_memory()

@@ -1,6 +1,7 @@
-"""The type that training computes in."""
+"""The number type that passes compute in: float32, bfloat16 or float16 (mixed precision)."""
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -17,14 +18,17 @@ from ppdet.utils.errors import ConfigError
 
 
 class Precision:
-    """Passes in the configuration's type; weights, losses, decoded boxes and the optimizer stay float32.
+    """Computes passes in the configuration's type; weights, losses, decoded boxes and the optimizer stay in float32.
 
-    On a CPU the layers that oneDNN computes take the type. On a GPU Paddle casts what goes into its operations: O1
-    those that gain by it, O2 all that have a kernel for it. The weights themselves stay float32 in both, which is what
-    paddle.amp.decorate calls master weights: checkpoints, averages and the optimizer know of nothing else.
+    On a CPU, the layers that oneDNN computes use the type. On a GPU, Paddle casts the inputs of operations: at O1 of
+    those that gain by it, at O2 of all that have a kernel for the type. The weights stay float32 in both cases
+    (paddle.amp.decorate calls them master weights), and so do checkpoints and averages.
 
     Args:
-        setting: what asks for a smaller type: `amp` for training, `eval_amp` for evaluation and inference.
+        setting: the setting that turns mixed precision on: `amp` in training, `eval_amp` in evaluation and inference.
+
+    Attributes:
+        dtype: "float32", "bfloat16" or "float16". loss_scale: the loss scale in float16 training, else None.
     """
 
     def __init__(self, cfg: Config, setting: Literal["amp", "eval_amp"] = "amp") -> None:
@@ -36,69 +40,69 @@ class Precision:
         self.one = paddle.ones([])
 
     def context(self) -> contextlib.AbstractContextManager:
-        """Where forward and backward passes run."""
+        """Return the context for forward and backward passes."""
         return cpu.compute_in(self.dtype)
 
     def autocast(self) -> contextlib.AbstractContextManager:
-        """Where the forward pass runs, besides. Not the backward pass: its operations follow those of the forward."""
+        """Return the context for the forward pass, within `context`; backward passes follow its types by themselves."""
         return paddle.amp.auto_cast(**self.autocast_options) if self.autocast_options else contextlib.nullcontext()
 
     @contextlib.contextmanager
     def forward(self) -> Iterator[None]:
-        """Where a forward pass alone runs. Not what makes its batch: pixels are normalised in float32."""
+        """The context for a forward pass without backward pass. Pixels are normalised in float32, outside of it."""
         with self.context(), self.autocast():
             yield
 
     def scale(self, loss: Tensor) -> Tensor:
-        """The loss to call `backward` of."""
+        """Return the loss multiplied by the loss scale, for `backward`."""
         return loss if self.loss_scale is None else loss * self.loss_scale.value
 
     def unscale(self, gradients: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
-        """Make gradients of the scaled loss those of the loss, in place.
+        """Divide gradients by the loss scale, in place, and check that they are finite.
 
         Args:
-            gradients: and what is to be looked at with them; it is divided as they are.
+            gradients: gradients and any other tensors to check; all are divided.
 
         Returns:
-            whether all of them are finite, on the device, and the scale that they had, if any.
+            A boolean tensor on the device, true if all values are finite, and the loss scale, None without one.
         """
         if self.loss_scale is not None:
             return self.loss_scale.unscale(gradients), self.loss_scale.value
         return (divide(gradients, self.one) if device.runs_behind_host() else all_finite(gradients)), None
 
     def adjust(self, finite: Tensor) -> None:
-        """Take note of whether all gradients of this step were finite, without reading it."""
+        """Update the loss scale, given whether all gradients were finite (a boolean tensor, which is not read)."""
         if self.loss_scale is not None:
             self.loss_scale.adjust(finite)
 
     def state(self) -> dict:
-        """What a checkpoint keeps."""
+        """Return what a checkpoint keeps."""
         return {} if self.loss_scale is None else self.loss_scale.state()
 
     def load_state(self, state: dict) -> None:
-        """Restore what `state` gave; that of a run in another type changes nothing."""
+        """Restore what `state` returned; the state of a run in another type is ignored."""
         if self.loss_scale is not None and state:
             self.loss_scale.load_state(state)
 
 
-def is_overflow(scale: Tensor | None, losses: Sequence[float | str]) -> bool:
-    """Whether gradients that are not finite come from too large a scale, which the next step has lower.
+def is_overflow(scale: Tensor, losses: Sequence[float]) -> bool:
+    """Whether gradients of a step overflowed only because the loss scale was too large.
 
     Args:
-        scale: of the loss in that step. losses: of that step, on all ranks.
+        scale: the loss scale of the step.
+        losses: all losses of the step on all ranks. If one is not finite, neither is its gradient at any scale.
     """
-    # Infinities that the scale did not make stay when it is 1.
-    return scale is not None and float(scale) > LEAST and all(abs(float(loss)) < float("inf") for loss in losses)
+    return float(scale) > LEAST and all(math.isfinite(loss) for loss in losses)
 
 
 def autocast_options(cfg: Config, dtype: str) -> dict:
-    """Arguments of paddle.amp.auto_cast.
+    """Return the arguments of paddle.amp.auto_cast.
 
-    On a GPU group norms take and give maps of the smaller type: Paddle's kernels there add up in float32, forward and
-    backward, which its own list, made for all devices, does not count on.
+    On a GPU, group norms read and write the smaller type too: Paddle's GPU kernels accumulate in float32, forward and
+    backward. Paddle's own list, which is made for all devices, leaves group norms in float32.
 
     Raises:
-        ConfigError: an operation stands in both lists.
+        ConfigError: an operation is in both of the configuration's lists.
     """
     white, black = (set(cfg[f"custom_{color}_list"] or ()) for color in ("white", "black"))
     if white & black:
@@ -111,6 +115,6 @@ def autocast_options(cfg: Config, dtype: str) -> dict:
         "custom_black_list": black,
         "level": cfg["amp_level"],
         "dtype": dtype,
-        # With it, an operation that takes a weight would be computed in the weights' float32 at O2.
+        # At O2, promotion would compute every operation that reads a weight in float32, the type of weights.
         "use_promote": cfg["amp_level"] == "O1",
     }

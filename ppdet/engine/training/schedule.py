@@ -1,62 +1,63 @@
-"""The schedule of a run as it will be, in steps, and what of it does not fit into the run."""
+"""The schedule of a run in steps, and warnings about parts of it that do not fit into the run."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ppdet.core.compose.scaling import scheduler_key
 from ppdet.core.config import Config
-from ppdet.optimizer.learning_rate import CosineDecay, Length, PiecewiseDecay
+from ppdet.optimizer.learning_rate import CosineDecay, LearningRate, Length, PiecewiseDecay
 from ppdet.utils.logger import get_logger
 
+if TYPE_CHECKING:
+    from ppdet.engine.trainer import Trainer
+
 logger = get_logger(__name__)
-SHARE = 0.01  # of the run, by which a cosine may miss its end
+SHARE = 0.01  # of the run: a cosine that ends so much earlier or later is no misfit
 
 
 @dataclass
 class Plan:
-    """What happens when, in a run of `total` steps. Steps are counted from 1, as the log counts them.
-
-    schedule: the LearningRate. steps_per_iteration: of the milestones, see ppdet.engine.training.run_length.
-    """
+    """The events of a run at their steps. Steps are counted from 1, as in the log."""
 
     cfg: Config
-    schedule: object
-    total: int
+    schedule: LearningRate
+    total: int  # steps of the run
     steps_per_epoch: int
-    steps_per_iteration: float
+    steps_per_iteration: float  # steps for which one iteration of a milestone stands, see run_length.py
 
     @property
     def warmup(self) -> int:
-        """Steps of the warm-up."""
+        """Number of steps of the warm-up."""
         return self.schedule.warmup.length(self.steps_per_epoch) if self.schedule.warmup else 0
 
     @property
     def milestones(self) -> list[float]:
-        """Steps after which the rate changes."""
+        """Steps after which the learning rate changes."""
         length = Length(self.steps_per_epoch, self.steps_per_iteration)
         return self.schedule.decay.steps(length) if isinstance(self.schedule.decay, PiecewiseDecay) else []
 
     @property
     def cosine_end(self) -> int | None:
-        """Step at which a cosine has reached its end."""
+        """Step at which the cosine reaches its end, None for another decay."""
         decay = self.schedule.decay
         return decay.max_epochs * self.steps_per_epoch if isinstance(decay, CosineDecay) else None
 
     @property
     def semi_start(self) -> int | None:
-        """Steps before unlabelled images count; None without any."""
+        """Number of steps before unlabelled images count, None in supervised training."""
         return self.cfg["semi_start_iters"] if self.cfg["ssod_method"] else None
 
     @property
     def average_start(self) -> int | None:
-        """Steps before the average of weights is more than a copy; None without any."""
+        """Number of steps before averaging starts, None without an average of weights."""
         return self.cfg["ema_start_iters"] if self.cfg["use_ema"] or self.cfg["use_simple_ema"] else None
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step."""
+        """Return the learning rate of a step."""
         return self.schedule.rate(step - 1, self.steps_per_epoch, self.steps_per_iteration)
 
     def text(self) -> str:
-        """The schedule in one line."""
+        """Return the schedule in one line."""
         epochs = self.total / self.steps_per_epoch
         parts = [f"{self.total} steps ({epochs:g} epochs of {self.steps_per_epoch})"]
         if self.warmup:
@@ -74,7 +75,7 @@ class Plan:
         return "schedule: " + ", ".join(parts)
 
     def misfits(self) -> list[str]:
-        """What does not fit, each with what to set."""
+        """Return a sentence for each part that does not fit, with the setting to change."""
         return [
             *self._length_misfits(),
             *self._warmup_misfits(),
@@ -91,9 +92,10 @@ class Plan:
         return []
 
     def _warmup_misfits(self) -> list[str]:
-        if self.warmup * 2 <= self.total:
+        warmup = self.schedule.warmup
+        if warmup is None or self.warmup * 2 <= self.total:
             return []
-        key = self._key("epochs" if self.schedule.warmup.epochs is not None else "steps")
+        key = self._key("epochs" if warmup.epochs is not None else "steps")
         return [f"the warm-up takes {self.warmup} of {self.total} steps: lower {key}"]
 
     def _decay_misfits(self) -> list[str]:
@@ -134,23 +136,24 @@ class Plan:
         return []
 
     def _key(self, parameter: str) -> str:
-        """The dotted key of a parameter of one of the schedulers."""
+        """Return the dotted key of a scheduler's parameter, such as LearningRate.schedulers.0.milestones."""
         return f"{scheduler_key(self.cfg, parameter) or 'LearningRate.schedulers'}.{parameter}"
 
 
 def listed(steps: list[float]) -> str:
+    """Return steps as text, such as "60000, 80000"."""
     return ", ".join(str(round(step)) for step in steps)
 
 
-def plan_of(trainer: object) -> Plan:
-    """The plan of a trainer's run."""
+def plan_of(trainer: "Trainer") -> Plan:
+    """Return the plan of a trainer's run."""
     return Plan(
         trainer.cfg, trainer.schedule, trainer.total_steps, trainer.steps_per_epoch, trainer.steps_per_iteration
     )
 
 
 def warn_of_misfits(plan: Plan) -> None:
-    """One warning with the schedule and everything that does not fit; nothing if all does."""
+    """Log one warning with the schedule and everything that does not fit into the run, if anything does not."""
     misfits = plan.misfits()
     if misfits:
         logger.warning("%s. It does not fit: %s", plan.text(), "; ".join(misfits))

@@ -53,7 +53,7 @@ def test_what_is_reported(tiny, tmp_path, log):
         "maps at stride 16: logits [1, 2, 6, 8], distances [1, 4, 6, 8], quality [1, 1, 6, 8]",
         "epoch: 4 steps of 2 images on 1 device(s), about 0:00:",
         "learning rate: 0.001 at the first step, 0.01 from step 3 on",
-        "resume: none: a run of its own, from the beginning",
+        "resume: no, the run starts from the beginning",
         "dry run: nothing was written",
     ):
         assert line in log.text
