@@ -38,7 +38,7 @@ class Request(NamedTuple):
 
 
 def set_device(cfg: Config) -> str:
-    """Make the device current that a configuration asks for by `device`, or by PaddleDetection's `use_gpu`, `use_xpu`, …
+    """Make the device current that `device`, or PaddleDetection's `use_gpu`, `use_xpu` and so on, ask for.
 
     Returns:
         The name that paddle.set_device got, such as "cpu" or "gpu:0".

@@ -206,7 +206,7 @@ def test_providers_of_onnx_runtime():
 @pytest.fixture
 def versions(monkeypatch):
     """A GPU and a TensorRT for the names of folders; neither is there."""
-    monkeypatch.setattr(device, "title", lambda index: f"NVIDIA {'AB'[index]} 8.0")
+    monkeypatch.setattr(device, "gpu_description", lambda index: f"NVIDIA {'AB'[index]} 8.0")
     monkeypatch.setattr(inference, "get_trt_runtime_version", lambda: (8, 5, 3))
 
 

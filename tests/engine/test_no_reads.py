@@ -40,7 +40,7 @@ def behind_host(monkeypatch):
     monkeypatch.setattr(device, "capability", lambda: (8, 0))
     monkeypatch.setattr(device, "peak_memory", lambda: 1 << 20)
     monkeypatch.setattr(device, "synchronize", lambda: None)
-    monkeypatch.setattr(device, "here", lambda: lambda: None)
+    monkeypatch.setattr(device, "thread_initializer", lambda: lambda: None)
     assert device.runs_behind_host()
 
 

@@ -11,7 +11,7 @@ from ppdet.utils.iteration import run_ahead
 def test_items_are_made_in_a_thread_that_has_the_device_of_its_user(monkeypatch):
     """Before the first item is made."""
     steps = []
-    monkeypatch.setattr(device, "here", lambda: lambda: steps.append(("device", threading.get_ident())))
+    monkeypatch.setattr(device, "thread_initializer", lambda: lambda: steps.append(("device", threading.get_ident())))
 
     def items():
         for number in range(3):
