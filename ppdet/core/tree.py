@@ -12,6 +12,7 @@ from ppdet.core.suggest.elsewhere import elsewhere
 from ppdet.utils.errors import IMPORT_ADVICE, config_error, nearest
 
 MAX_VALUES = 100_000
+_LINE_BREAKS = set("\n\x85\u2028\u2029")
 _YAML_TAG = "tag:yaml.org,2002:"
 _PLAIN_TAGS = {
     yaml.ScalarNode: ("null", "bool", "int", "float", "str"),
@@ -126,7 +127,7 @@ def render(data: Any) -> str:
 def render_inline(value: Any) -> str:
     """Return plain data as one line of YAML. Raises yaml.YAMLError for objects that YAML has no form for."""
     text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=1_000_000, allow_unicode=True)
-    return text.strip().removesuffix("\n...")
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 class _Builder:
@@ -261,6 +262,15 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    # Escaped, for otherwise a line break would end the line, and PyYAML would read NEL (U+0085) back as spaces.
+    style = '"' if _LINE_BREAKS & set(text) else None
+    return dumper.represent_scalar(_YAML_TAG + "str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
 
 
 for _class in (_Loader, _Dumper):

@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ppdet.core import tree
@@ -154,7 +154,7 @@ def test_deep_nesting_is_an_error():
         parse("[" * 3000 + "]" * 3000, "x.yml")
 
 
-words = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=8)
+words = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)  # surrogates are not text
 tricky = st.sampled_from(["1e-4", "yes", "null", "~", "12:30", "0x1f", "<<", "=", "!a", "a: b", "- a", "2024-01-31"])
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | words | tricky
 values = st.recursive(
@@ -164,6 +164,11 @@ values = st.recursive(
 
 @settings(deadline=None)
 @given(values)
+@example("\xa0")
+@example("\u3000a")
+@example(["\x85", {"\x85": "a\x85b"}])
+@example("\ufeff")
+@example("\u2028 \u2029")
 def test_what_is_written_is_read_back(value):
     assert plain(render(value)) == value
     line = render_inline(value)
