@@ -5,7 +5,7 @@ import pytest
 
 from ppdet.core.registry import get_schema
 from ppdet.core.schema import REQUIRED
-from ppdet.core.workspace import import_plugins
+from ppdet.core.workspace import import_components
 from ppdet.modeling.losses.dense_teacher_loss import LOSS_WEIGHT, SSODFCOSLoss
 
 # From PaddleDetection's classes of the same names and the papers; what is ours alone changes nothing by default.
@@ -16,6 +16,8 @@ READER = {
     "collate_batch": True,
     "fuse_normalize": False,
     "inputs_def": None,
+    "shuffle": None,  # true in training alone, as drop_last
+    "drop_last": None,
 }
 COCO = {
     "data_fields": ["image"],
@@ -54,9 +56,9 @@ DEFAULTS = {
     "COCODataSet": {**COCO, "repeat": 1},
     "SemiCOCODataSet": {**COCO, "repeat": 1, "supervised": True},
     "ImageFolder": {"dataset_dir": None, "image_dir": None, "anno_path": None, "sample_num": -1},
-    "TrainReader": {**READER, "shuffle": True, "drop_last": True},
-    "EvalReader": {**READER, "shuffle": False, "drop_last": False},
-    "TestReader": {**READER, "shuffle": False, "drop_last": False},
+    "TrainReader": {**READER},
+    "EvalReader": {**READER},
+    "TestReader": {**READER},
     "SemiTrainReader": {
         "sup_batch_size": 1, "unsup_batch_size": 1, "shuffle": True, "drop_last": True, "use_shared_memory": True,
         "collate_batch": True,
@@ -105,7 +107,7 @@ DEFAULTS = {
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_defaults(name):
-    import_plugins()
+    import_components()
     parameters = get_schema(name).parameters
     for key, expected in DEFAULTS[name].items():
         found = parameters[key].default
@@ -114,8 +116,18 @@ def test_defaults(name):
 
 def test_the_table_is_whole():
     """Every number, switch and word that a component falls back on is in it, but for what a run gives."""
-    import_plugins()
-    given = {"num_classes", "worker_num", "seed", "rank", "world_size", "accumulate_steps", "level_top_k_of", "trt"}
+    import_components()
+    given = {
+        "num_classes",
+        "worker_num",
+        "worker_start",
+        "seed",
+        "rank",
+        "world_size",
+        "accumulate_steps",
+        "level_top_k_of",
+        "trt",
+    }
     for name, table in DEFAULTS.items():
         for key, parameter in get_schema(name).parameters.items():
             has_value = parameter.default not in (None, REQUIRED) and not parameter.injected

@@ -62,7 +62,7 @@ class Parser(argparse.ArgumentParser):
         if key == "device":  # commands that can use a device have the option
             return "this command computes on the CPU, on every machine"
         if key in SETTINGS and not SETTINGS[key].unused:
-            return f"here it is -o {key}="
+            return f"use -o {key}="
         other = synonym(key)
         return str(other) if other else None
 

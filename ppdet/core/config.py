@@ -1,39 +1,39 @@
-"""A merged configuration: loading it, asking it, writing it."""
+"""A merged configuration: loading it, changing it, asking for values, writing it to a file."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ppdet.core.compose.effect import check_effect
-from ppdet.core.compose.inject import ComponentConfig, component_config, create
-from ppdet.core.compose.lookup import filled, find
-from ppdet.core.compose.merge import merge_root, override
+from ppdet.core.compose.inject import ComponentConfig, component_config, listed_components
+from ppdet.core.compose.lookup import find, with_defaults
+from ppdet.core.compose.merge import override
 from ppdet.core.compose.scaling import literal_values
 from ppdet.core.compose.validate import validate
 from ppdet.core.settings import FREE_PREFIX, SETTINGS, SLOTS, setting_names
-from ppdet.core.shipped_configs import find_config, shipped_configs
-from ppdet.core.suggest.elsewhere import is_file_of_others
+from ppdet.core.shipped_configs import find_config
 from ppdet.core.tree import Node, from_plain, on_layer, parse, render, to_plain, top_layer
-from ppdet.utils.disk.files import NULS, read_text
+from ppdet.core.yaml_files import read_files
 from ppdet.utils.errors import ConfigKeyError, config_error, nearest
 
-__all__ = ["Config", "merge_config", "read_config"]
-
-Overrides = Iterable[str] | Mapping[str, Any] | None  # texts key=value, or values by dotted key
-
-BASE_KEY = "_BASE_"
+Overrides = Iterable[str] | Mapping[str, Any] | None  # ["ResNet.depth=18"], or {"ResNet.depth": 18}
 
 
-class Config(Mapping):
+class Config(Mapping[str, Any]):
     """A validated configuration. It never changes; `merge_config` makes another one.
 
-    As a mapping it holds the global settings: `config["log_iter"]` is what the files or -o say, or a default.
-    Components are asked for with `component` and built with `create`.
+    As a mapping it contains the global settings: `config["log_iter"]` is the value that a file or -o sets, or else the
+    default. `component` returns the parameters of a component, `create` builds one.
+
+    Attributes:
+        path: the file from which the configuration was loaded.
+        layers: what the files set, one layer for each file, bases first; then, for -o and each merge_config, the whole
+            configuration after that merge.
+        files: number of layers that are files.
     """
 
     def __init__(self, root: Node, path: str, layers: Sequence[Node] = (), files: int = 0) -> None:
-        """`layers`: of each layer what it sets, or all that is set when it has been merged; the first `files` of them
-        are files."""
+        """Validate `root`, the merged tree. Raises ConfigError for the first mistake."""
         self.root = root
         self.layers = tuple(layers)
         self.files = files
@@ -42,59 +42,68 @@ class Config(Mapping):
 
     @property
     def name(self) -> str:
-        """Name of the run: run_name, or the file's name without its suffix."""
+        """Name of the run: run_name, or else the file's name without its suffix."""
         return self["run_name"] or Path(self.path).stem
 
     def __getitem__(self, key: str) -> Any:
         node = self.root.value.get(key)
         setting = SETTINGS.get(key)
         if setting is not None:
-            return to_plain(filled(setting, node))
+            return to_plain(with_defaults(setting, node))
         if key in SLOTS:
             return None if node is None else to_plain(node)
         if node is not None and str(key).startswith(FREE_PREFIX):
             return to_plain(node)
         raise ConfigKeyError(f"there is no global setting {key!r}{nearest(str(key), setting_names())}")
 
-    def __iter__(self) -> Iterable[str]:
-        own = [key for key in self.root.value if str(key).startswith(FREE_PREFIX)]
-        return iter([*setting_names(), *own])
+    def __iter__(self) -> Iterator[str]:
+        free = [key for key in self.root.value if str(key).startswith(FREE_PREFIX)]
+        return iter([*setting_names(), *free])
 
     def __len__(self) -> int:
         return len(list(iter(self)))
 
     def create(self, name: str, **kwargs: Any) -> Any:
-        """Build the component `name`, the one that the slot `name` (TrainDataset, ...) holds, or the list `hooks`.
+        """Build a component, or the components of a global setting such as `hooks`.
 
-        Keyword arguments go to its from_config if it has one, else to its constructor.
+        Args:
+            name: a component, a slot such as TrainDataset, or a global setting that is a list of components.
+            **kwargs: arguments for the component's `from_config` if it has one, else for its constructor.
+
+        Returns:
+            The object, or a list of objects.
         """
-        return create(name, self, **kwargs)
+        if name in SETTINGS and SETTINGS[name].holds_components:
+            return [component.build(kwargs) for component in listed_components(self.root, name)]
+        return self.component(name).build(kwargs)
 
     def component(self, name: str) -> ComponentConfig:
         """Return the parameters of a component or slot, defaults included, without building it."""
         return component_config(self.root, name)
 
     def origin(self, key: str) -> str:
-        """Say where the value at a dotted key comes from: "file:line", "-o" or "default".
+        """Return where the value at a dotted key was set: "file:line", "-o" or "default".
 
-        Raises ConfigKeyError, with the nearest name, for a key that does not exist.
+        Raises:
+            ConfigKeyError: the key does not exist; the message has the nearest name.
         """
         return find(self.root, key).origin
 
     def value(self, key: str) -> Any:
-        """Return the value at a dotted key as `origin` finds it, a default included."""
+        """Return the effective value at a dotted key, which may be a default."""
         return to_plain(find(self.root, key))
 
     def layer(self, key: str) -> int:
         """Return the number of the layer that sets the value at a dotted key, or a part of it; 0 for a default.
 
-        Layers are numbered from 1: files in the order in which they are merged, then -o, then each merge_config.
+        Layers are numbered from 1: the files, bases first, then -o, then each call of merge_config.
         """
         return top_layer(find(self.root, key))
 
     def up_to_layer(self, key: str, layer: int) -> Any:
-        """Return the value at a dotted key of mappings as it was before anything above `layer` was merged."""
-        for node in reversed(self.layers[:layer]):
+        """Return the value at a dotted key of mappings without the layers above `layer`."""
+        for root in reversed(self.layers[:layer]):
+            node: Node | None = root
             for step in key.split("."):
                 node = node.value.get(step) if node is not None and node.is_map else None
             if node is not None:
@@ -106,66 +115,67 @@ class Config(Mapping):
         return self.origin(key) != "default"
 
     def without(self, keys: Iterable[str]) -> "Config":
-        """Return the configuration in which nothing sets these global settings."""
-        gone = set(keys)
+        """Return a configuration in which these global settings are not set."""
+        removed = set(keys)
 
         def rest(node: Node) -> Node:
-            return Node(
-                {key: value for key, value in node.value.items() if key not in gone}, node.origin, None, node.layer
-            )
+            return node.holding({key: value for key, value in node.value.items() if key not in removed})
 
         return Config(rest(self.root), self.path, [rest(layer) for layer in self.layers], self.files)
 
     def flattened(self) -> "Config":
-        """Return the configuration as one file can say it.
+        """Return a configuration that one file can express, without losing which values are the user's own.
 
-        In one file nothing lies above auto_lr, so `auto_lr.literal` names the values that are the user's own.
+        auto_lr does not scale values of files above the one that sets it. A single file has no file above, so
+        `auto_lr.literal` lists these values instead.
         """
-        own = literal_values(self) if self["auto_lr"] is not None else []
-        if not own:
+        literal = literal_values(self) if self["auto_lr"] is not None else []
+        if not literal:
             return self
-        value = on_layer(from_plain(own, "the user's own"), len(self.layers) + 1)
+        value = on_layer(from_plain(literal, "the user's own"), len(self.layers) + 1)
         root = override(self.root, "auto_lr.literal", value)
         return Config(root, self.path, [*self.layers, root], self.files)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything that is set as plain Python; `!Name {...}` becomes {"name": "Name", ...}.
 
-        To write it as one file, take `flattened().to_dict()`, or `dump`.
+        `flattened().to_dict()` can be written as one file.
         """
         return to_plain(self.root)
 
     def dump(self, path: str | Path) -> None:
-        """Write one YAML file, without bases, that loads to the same configuration and behaves the same."""
+        """Write one YAML file without bases from which the same configuration can be loaded."""
         text = render(self.flattened().to_dict())
-        shown = " ".join(self.path.split())  # a line break in it would end the comment
-        Path(path).write_text(f"# merged from {shown}\n{text}", encoding="utf-8")
+        origin = " ".join(self.path.split())  # a line break would end the comment
+        Path(path).write_text(f"# merged from {origin}\n{text}", encoding="utf-8")
 
 
 def read_config(path: str | Path, overrides: Overrides = ()) -> Config:
-    """Read a file, its bases and the overrides, and validate the result.
+    """Read a YAML file, its bases and overrides, and validate the result.
 
-    `path` may be the name of a shipped configuration, such as fcos_r50_fpn_1x_coco.
-    Overrides are texts "a.b.0.c=value", of origin -o, or values by dotted key, of origin load_config.
+    Args:
+        path: a file, or the name of a shipped configuration such as fcos_r50_fpn_1x_coco.
+        overrides: texts get the origin "-o", a mapping gets "load_config".
     """
-    layers: list[Node] = []
     file = find_config(path)
-    root = _read_file(file, (), layers)
-    above = _read_overrides(overrides, "load_config", "-o")
-    return _put_on_top(root, above, str(file), layers, len(layers), is_new=True)
+    root, layers = read_files(file)
+    values = _read_overrides(overrides, "load_config", "-o")
+    return _add_layer(root, values, str(file), layers, len(layers), is_new=True)
 
 
 def merge_config(config: Config, values: Overrides, source: str = "merge_config") -> Config:
-    """Return another configuration with `values` merged in: by dotted key, or texts "a.b.0.c=value".
+    """Return another configuration with values merged in; the first one stays unchanged.
 
-    `source` becomes their origin.
+    Args:
+        values: texts such as "TrainReader.sample_transforms.1.Resize.interp=2", or values by dotted key.
+        source: origin of the values, for messages.
     """
-    above = _read_overrides(values, source, source)
-    return _put_on_top(config.root, above, config.path, config.layers, config.files, is_new=False)
+    nodes = _read_overrides(values, source, source)
+    return _add_layer(config.root, nodes, config.path, config.layers, config.files, is_new=False)
 
 
 def _read_overrides(values: Overrides, source: str, text_source: str) -> list[tuple[str, Node]]:
-    """Values by dotted key, from a mapping of origin `source`, or from texts of origin `text_source`."""
+    """Return overrides as dotted keys and trees, with the origin `source` for a mapping, `text_source` for texts."""
     if isinstance(values, Mapping):
         for key in values:
             if not isinstance(key, str):
@@ -184,98 +194,15 @@ def _read_override(text: str, source: str) -> tuple[str, Node]:
     return key.strip(), parse(value, key.strip(), fixed_origin=source)
 
 
-def _put_on_top(
-    root: Node, above: list[tuple[str, Node]], path: str, layers: Sequence[Node], files: int, *, is_new: bool
+def _add_layer(
+    root: Node, values: Sequence[tuple[str, Node]], path: str, layers: Sequence[Node], files: int, *, is_new: bool
 ) -> Config:
-    """Return the configuration with one more layer, of the values by dotted key `above`."""
-    for key, value in above:
+    """Return a configuration with one more layer: `values` by dotted key, merged over `root`.
+
+    `is_new` means that the files have just been loaded, so that settings of theirs without effect are reported too.
+    """
+    for key, value in values:
         root = override(root, key, on_layer(value, len(layers) + 1))
     config = Config(root, path, [*layers, root], files)
     check_effect(config, len(config.layers), is_new=is_new)
     return config
-
-
-def _read_file(path: Path, chain: tuple[Path, ...], layers: list[Node], included_at: str | None = None) -> Node:
-    shown = display_path(path)
-    real = path.resolve()
-    if real in chain:
-        circle = " -> ".join(display_path(file) for file in (*chain[chain.index(real) :], real))
-        raise config_error(included_at or shown, BASE_KEY, f"the files include each other: {circle}")
-    root = parse(_read_text(path, included_at), shown)
-    if root.value is None:
-        root = Node({}, f"{shown}:1")
-    if not root.is_map or root.tag is not None:
-        raise config_error(root.origin, "", "expected a mapping of sections and settings")
-    items = dict(root.value)
-    bases = items.pop(BASE_KEY, None)
-    merged = Node({}, root.origin)
-    for base in _base_nodes(bases):
-        file = find_config(base.value, path.parent)
-        merged = merge_root(merged, _read_file(file, (*chain, real), layers, base.origin))
-    layers.append(on_layer(Node(items, root.origin), len(layers) + 1))
-    return merge_root(merged, layers[-1])
-
-
-def _base_nodes(bases: Node | None) -> list[Node]:
-    if bases is None or bases.value is None:
-        return []
-    nodes = bases.value if bases.is_list else [bases]
-    for node in nodes:
-        if not isinstance(node.value, str):
-            raise config_error(node.origin, BASE_KEY, "expected the path of a YAML file, or a list of them")
-    return nodes
-
-
-def _read_text(path: Path, included_at: str | None) -> str:
-    place, key = (included_at, BASE_KEY) if included_at else (display_path(path), "")
-    shown = f" {display_path(path)!r}" if included_at else ""
-    try:
-        text = read_text(path)
-    except FileNotFoundError:
-        raise config_error(place, key, f"no such file{shown}{_nearest_file(path)}") from None
-    except UnicodeDecodeError:
-        raise config_error(place, key, f"file{shown} is not UTF-8 text: save it as UTF-8") from None
-    except OSError as error:
-        hint = _in_folder(path) if path.is_dir() else ""
-        raise config_error(place, key, f"cannot read file{shown}: {error.strerror}{hint}") from None
-    if "\0" in text:
-        raise config_error(place, key, f"file{shown} {NULS}")
-    return text
-
-
-def _in_folder(path: Path) -> str:
-    """Which YAML files a folder has that stands in place of one."""
-    files = sorted(path.glob("*.y*ml"))
-    if len(files) == 1:
-        return f"; did you mean {display_path(files[0])!r}?"
-    names = ", ".join(file.name for file in files[:5]) + (", …" if len(files) > 5 else "")
-    return f"; it holds {names}" if files else ""
-
-
-def _nearest_file(path: Path) -> str:
-    """Return "; did you mean PATH?": a file in the same folder, or one of the repository's configs/ of that name."""
-    siblings = [file.name for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-    stem = path.stem if path.suffix in (".yml", ".yaml") else path.name
-    for name in (f"{stem}.yml", f"{stem}.yaml"):
-        if name in siblings:
-            return f"; did you mean {display_path(path.with_name(name))!r}?"
-    shipped = shipped_configs()
-    sibling, close = nearest(path.name, siblings), nearest(stem, shipped)
-    if stem not in shipped and not sibling and is_file_of_others(path):
-        folders = "configs/fcos and configs/semi_det"
-        return f"; this project is PaddleDetection's FCOS alone, and its configurations are in {folders}"
-    if stem in shipped or (close and not sibling):
-        if path.parent == Path():
-            return f"{close} (ppdet config --configs lists the shipped ones)"
-        found = shipped[stem if stem in shipped else close.split("'")[1]]
-        return f"; did you mean {display_path(found)!r}?"
-    return sibling
-
-
-def display_path(path: Path) -> str:
-    """Return a path as errors show it: relative if it is below the current folder, else absolute."""
-    resolved = path.resolve()
-    try:
-        return str(resolved.relative_to(Path.cwd()))
-    except ValueError:
-        return str(resolved)

@@ -1,4 +1,4 @@
-"""The components there are, by name."""
+"""All registered components by name, and the decorators that register them."""
 
 import sys
 from typing import Any, TypeVar
@@ -8,21 +8,39 @@ from ppdet.utils.errors import ComponentError, ConfigError, nearest
 
 Class = TypeVar("Class", bound=type)
 
+# Kinds of components, in the order of the data flow, and the package whose classes and their subclasses are of a kind.
+KINDS = {
+    "architectures": "ppdet.modeling.architectures",
+    "backbones": "ppdet.modeling.backbones",
+    "necks": "ppdet.modeling.necks",
+    "heads": "ppdet.modeling.heads",
+    "losses": "ppdet.modeling.losses",
+    "kinds of NMS": "ppdet.modeling.nms",
+    "data sets": "ppdet.data.sources",
+    "readers": "ppdet.data.loading",
+    "transforms": "ppdet.data.transforms",
+    "schedules": "ppdet.optimizer.learning_rate",
+    "optimizers": "ppdet.optimizer.optimizer",
+    "metrics": "ppdet.metrics",
+    "hooks": "ppdet.engine.hooks",
+}
+OTHER_KIND = "other components"
+
 _schemas: dict[str, Schema] = {}
 _taggable: set[str] = set()
 
 
 def register(cls: Class) -> Class:
-    """Class decorator: YAML may configure, name and inject this class by its class name.
+    """Class decorator: make a class a component, which YAML files configure, name and inject by the class's name.
 
     A class that is defined again at the same place, as when a notebook's cell runs twice, replaces the earlier one.
 
     Raises:
-        ComponentError: another class has this name, or the constructor does not suit YAML (`read_schema`).
+        ComponentError: another class has this name, or YAML could not set the constructor's parameters.
     """
     known = _schemas.get(cls.__name__)
     if known is not None and (known.cls.__module__, known.cls.__qualname__) != (cls.__module__, cls.__qualname__):
-        # A file from outside that is imported before the project's own components is still the one to be renamed.
+        # The user's class is the one to be renamed, even if it was imported before the project's own components.
         first, second = (cls, known.cls) if cls.__module__.startswith("ppdet.") else (known.cls, cls)
         raise ComponentError(
             f"a component called {cls.__name__} is already registered by {_defined_in(first)}: give the one in "
@@ -33,13 +51,13 @@ def register(cls: Class) -> Class:
 
 
 def _defined_in(cls: type) -> str:
-    """The module of a class, with its file where it has one."""
+    """Return the name of a class's module, with its file if it has one."""
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
     return f"{cls.__module__} ({file})" if file else cls.__module__
 
 
 def serializable(cls: Class) -> Class:
-    """Class decorator: YAML may also build this registered class with the tag !Name."""
+    """Class decorator: let YAML files name a registered component by the tag !Name as well."""
     _taggable.add(cls.__name__)
     return cls
 
@@ -68,20 +86,15 @@ def is_component(name: object) -> bool:
 
 
 def is_taggable(name: str) -> bool:
-    """Tell whether `!name` may stand in a YAML file."""
+    """Tell whether YAML files may use the tag `!name`."""
     return name in _schemas and name in _taggable
 
 
 def get_schema(name: str) -> Schema:
-    """Return the schema of a registered component; ConfigError with the nearest name if there is none."""
+    """Return the schema of a registered component. Raises ConfigError, with the nearest name, if there is none."""
     if name not in _schemas:
         raise ConfigError(f"there is no component {name!r}{nearest(name, _schemas)}")
     return _schemas[name]
-
-
-def components_of(package: str) -> list[str]:
-    """Return the components that the modules of a package define, sorted."""
-    return sorted(name for name, schema in _schemas.items() if f"{schema.cls.__module__}.".startswith(f"{package}."))
 
 
 def component_names() -> list[str]:
@@ -92,3 +105,17 @@ def component_names() -> list[str]:
 def taggable_names() -> list[str]:
     """Return the names that may be YAML tags, sorted."""
     return sorted(name for name in _schemas if name in _taggable)
+
+
+def components_of(kind: str) -> list[Schema]:
+    """Return the components of a kind, sorted by name: a key of KINDS, or OTHER_KIND."""
+    return [schema for name, schema in sorted(_schemas.items()) if _kind_of(schema.cls) == kind]
+
+
+def _kind_of(cls: type) -> str:
+    """Return the kind of a component class: that of the first class in its method resolution order that has one."""
+    for owner in cls.__mro__:
+        for kind, package in KINDS.items():
+            if f"{owner.__module__}.".startswith(f"{package}."):
+                return kind
+    return OTHER_KIND

@@ -1,9 +1,13 @@
-"""What a component accepts, read from its constructor: names, types, defaults, __inject__, __shared__."""
+"""What a component accepts, read from its constructor: parameter names, types, defaults and meanings."""
 
 import collections.abc
 import inspect
+import re
+import types
 import typing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import UnionType
 from typing import Any, Union
 
@@ -14,18 +18,26 @@ LISTS = (list, tuple, collections.abc.Sequence, collections.abc.Iterable, collec
 
 
 class Boolean:
-    """Stands for bool while types are checked: Python's bool is a kind of int, and a YAML true is not."""
+    """Replaces bool during type checks, because Python's bool is a subclass of int, but YAML's true is no number."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One constructor parameter. `default` is REQUIRED when there is none."""
+    """One constructor parameter.
+
+    Attributes:
+        default: the default value, or REQUIRED.
+        injected: `__inject__` lists the parameter: its value names a component, and the constructor gets the object.
+        shared: `__shared__` lists the parameter: the global setting of the same name is its default.
+        meaning: the parameter's text under `Args:` in the docstring, in one line; "" where it has none.
+    """
 
     name: str
     annotation: Any
     default: Any
     injected: bool
     shared: bool
+    meaning: str = ""
 
     @property
     def required(self) -> bool:
@@ -49,47 +61,95 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Schema:
-    """A component's name, class and parameters by name, in the order of the constructor."""
+    """A component: its name, its class, and its parameters in the order of the constructor.
+
+    Attributes:
+        unused: parameters that PaddleDetection's files may set and that change nothing, each with the reason. They
+            come from the class attribute `__unused__`, and the constructor never gets them.
+    """
 
     name: str
     cls: type
     parameters: dict[str, Parameter]
+    unused: Mapping[str, str]
 
     @property
-    def has_from_config(self) -> bool:
-        return hasattr(self.cls, "from_config")
+    def from_config(self) -> Callable[..., Mapping[str, Any]] | None:
+        """The class method that computes constructor arguments from a ComponentConfig, if the class has one."""
+        return getattr(self.cls, "from_config", None)
+
+    @cached_property
+    def summary(self) -> str:
+        """The first sentence of the class's docstring."""
+        return first_sentence(inspect.cleandoc(self.cls.__doc__ or "").partition("\n\n")[0])
 
 
 def read_schema(cls: type) -> Schema:
-    """Read the schema of `cls`.
+    """Read the schema of a class.
 
-    Raises ComponentError for a constructor that YAML could not address: *args or **kwargs, a parameter called
-    `name` (it names the component in YAML), or an entry of __inject__ or __shared__ that is no parameter.
+    Raises:
+        ComponentError: YAML could not set the constructor's parameters: it has *args or **kwargs, or a parameter called
+            `name` (which names the component in YAML); or `__inject__` or `__shared__` lists no parameter.
     """
     injected, shared = list(getattr(cls, "__inject__", [])), list(getattr(cls, "__shared__", []))
+    unused = dict(getattr(cls, "__unused__", {}))
+    meanings = _read_meanings(cls)
     parameters = {}
-    if cls.__init__ is not object.__init__:
-        hints = typing.get_type_hints(cls.__init__)
-        for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
+    constructor = inspect.getattr_static(cls, "__init__")
+    if isinstance(constructor, types.FunctionType):  # object's own constructor is none
+        hints = typing.get_type_hints(constructor)
+        for name, parameter in list(inspect.signature(constructor).parameters.items())[1:]:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
                 raise ComponentError(
                     f"{cls.__name__}: a component's constructor names its parameters, {parameter} does not"
                 )
             parameters[name] = Parameter(
-                name, hints.get(name, Any), parameter.default, name in injected, name in shared
+                name=name,
+                annotation=hints.get(name, Any),
+                default=parameter.default,
+                injected=name in injected,
+                shared=name in shared,
+                meaning=meanings.get(name, ""),
             )
     if "name" in parameters:
         raise ComponentError(f"{cls.__name__}: a parameter cannot be called 'name', it names the component in YAML")
     for name in injected + shared:
         if name not in parameters:
             raise ComponentError(f"{cls.__name__}: {name!r} of __inject__ or __shared__ is no constructor parameter")
-    return Schema(cls.__name__, cls, parameters)
+    for name in unused.keys() & parameters.keys():
+        raise ComponentError(f"{cls.__name__}: {name!r} of __unused__ is a constructor parameter")
+    return Schema(cls.__name__, cls, parameters, unused)
+
+
+def first_sentence(text: str) -> str:
+    """Return the text up to the first period that ends a sentence, in one line and without that period."""
+    line = " ".join(text.split())
+    return re.split(r"\.(?= [A-Z`])", line, maxsplit=1)[0].removesuffix(".")
+
+
+def _read_meanings(cls: type) -> dict[str, str]:
+    """Read the `Args:` sections in the docstrings of a class, its constructor and its base classes, nearest first."""
+    meanings: dict[str, str] = {}
+    for owner in cls.__mro__[:-1]:
+        for documented in (owner, owner.__dict__.get("__init__")):
+            for name, text in read_args(getattr(documented, "__doc__", None) or "").items():
+                meanings.setdefault(name, text)
+    return meanings
+
+
+def read_args(docstring: str) -> dict[str, str]:
+    """Return the text of each parameter under `Args:` in a Google-style docstring, each in one line."""
+    section = re.search(r"^Args:\n((?:(?: +.*)?\n)*)", inspect.cleandoc(docstring) + "\n", re.MULTILINE)
+    if section is None:
+        return {}
+    entries = re.split(r"^(\w+)(?: \([^)\n]*\))?:\s", inspect.cleandoc("\n" + section[1]), flags=re.MULTILINE)[1:]
+    return {name: " ".join(text.split()) for name, text in zip(entries[::2], entries[1::2], strict=True)}
 
 
 def fits(value: Any, annotation: Any) -> bool:
     """Tell whether a value read from YAML has the annotated type, in every item of every list and dictionary.
 
-    A whole number is a float; true and false are not numbers; text is not a list of letters.
+    A whole number counts as a float; true and false are not numbers; text is not a list of letters.
     """
     from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
@@ -104,29 +164,40 @@ def fits(value: Any, annotation: Any) -> bool:
     return True
 
 
-def describe(annotation: Any) -> str:
-    """Say a type in the words of a YAML author: "list of int", "one of 'iou', 'giou'", "float or null"."""
+def type_in_words(annotation: Any) -> str:
+    """Name a type in the words of a YAML author: "list of int", "one of 'iou', 'giou'", "float or null"."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if is_union(annotation):
-        rest = [describe(choice) for choice in arguments if choice is not type(None)]
+        rest = [type_in_words(choice) for choice in arguments if choice is not type(None)]
         return " or ".join([*rest, "null"] if type(None) in arguments else rest)
     if origin is typing.Literal:
-        return "one of " + ", ".join(repr(choice) for choice in arguments)
+        choices = ", ".join(repr(choice) for choice in arguments)
+        return choices if len(arguments) == 1 else f"one of {choices}"
     if annotation in (Any, object):
         return "any value"
     if _origin(annotation) in LISTS:
-        items = [describe(argument) for argument in arguments if argument is not ...]
+        items = [type_in_words(argument) for argument in arguments if argument is not ...]
         return f"list of {items[0]}" if items else "list"
     if origin in (dict, collections.abc.Mapping):
-        return f"mapping of {describe(arguments[0])} to {describe(arguments[1])}"
+        return f"mapping of {type_in_words(arguments[0])} to {type_in_words(arguments[1])}"
     if annotation in (dict, collections.abc.Mapping, typing.Mapping):
         return "mapping"
     plain = {bool: "true or false", int: "int", float: "float", str: "text"}
-    return plain.get(annotation) or getattr(annotation, "__name__", str(annotation))
+    return plain.get(annotation) or str(getattr(annotation, "__name__", annotation))
+
+
+def value_in_words(value: Any) -> str:
+    """Show a value that has the wrong type, shortened, with its type: `'80' (text)`."""
+    kinds = {bool: "true/false", int: "int", float: "float", str: "text", list: "list", dict: "mapping"}
+    if value is None:
+        return "null"
+    text = repr(value)
+    text = text if len(text) <= 60 else text[:57] + "..."
+    return f"{text} ({kinds.get(type(value), type(value).__name__)})"
 
 
 def literal_choices(annotation: Any) -> list[str]:
-    """Return the words a parameter can be, if its annotation lists them with typing.Literal."""
+    """Return the words that an annotation with typing.Literal allows; [] for other annotations."""
     if typing.get_origin(annotation) is typing.Literal:
         return [choice for choice in typing.get_args(annotation) if isinstance(choice, str)]
     if is_union(annotation):
@@ -135,14 +206,14 @@ def literal_choices(annotation: Any) -> list[str]:
 
 
 def list_item(annotation: Any) -> Any:
-    """Return the type of the items of the one kind of list that an annotation allows, None if unclear."""
+    """Return the item type of the list that an annotation allows; None where it allows no list, or several kinds."""
     choices = typing.get_args(annotation) if is_union(annotation) else (annotation,)
     lists = [choice for choice in choices if _origin(choice) in LISTS and typing.get_args(choice)]
     return typing.get_args(lists[0])[0] if len(lists) == 1 else None
 
 
 def is_union(annotation: Any) -> bool:
-    """Tell Optional[X], Union[X, Y] and X | Y from other annotations."""
+    """Tell whether an annotation is a union: Optional[X], Union[X, Y] or X | Y."""
     return typing.get_origin(annotation) in (Union, UnionType)
 
 
@@ -160,13 +231,14 @@ def _strict(annotation: Any) -> Any:
     if is_union(annotation):
         return Union[tuple(_strict(choice) for choice in arguments)]  # noqa: UP007
     if _origin(annotation) in LISTS[2:]:
-        return list[_strict(arguments[0])] if arguments else list
+        return types.GenericAlias(list, _strict(arguments[0])) if arguments else list
     if origin in (list, dict, tuple, collections.abc.Mapping):
         return origin[tuple(argument if argument is ... else _strict(argument) for argument in arguments)]
     return annotation
 
 
 def _mark_booleans(value: Any) -> Any:
+    """Replace every true and false in a value by a Boolean object."""
     if isinstance(value, bool):
         return Boolean()
     if isinstance(value, list):

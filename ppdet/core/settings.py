@@ -1,9 +1,11 @@
-"""The global settings of a configuration as data: name, type, default, meaning.
+"""The global settings of a configuration as a table: name, type, default, meaning.
 
-A setting with `unused` is one that PaddleDetection knows and that changes nothing here; the text says why. Setting it
-to anything but its default is told once in the log. Settings that start with `x_` are free for users' own purposes.
+PaddleDetection's files may also set settings that change nothing here: those have an `unused` reason instead of a
+meaning. The log reports such a setting once if a file gives it another value than the default. Users may add settings
+of their own whose names start with `x_`.
 """
 
+import typing
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,9 +14,17 @@ from typing import Any, Literal
 class Setting:
     """One global setting.
 
-    `minimum` is the least value of a number. `is_size` asks for one or two positive numbers. `keys` are the entries of
-    a mapping; their defaults fill what a file leaves out. `names_folder` says that a text becomes a folder's name.
-    `holds_components` says that the items of a list are components, which `Config.create` builds.
+    Attributes:
+        annotation: type of the value.
+        default: value where nothing sets it. A default that does not fit the type, such as None for a Literal without
+            None, means that the setting has no value until it is set.
+        meaning: what the setting does, in one line.
+        unused: why the setting changes nothing; "" for a setting that does something.
+        minimum: smallest value of a number.
+        is_size: whether the value is one positive number, or a list of two.
+        keys: entries of a setting that is a mapping. Their defaults fill in what a file leaves out.
+        names_folder: whether the value becomes the name of a folder.
+        holds_components: whether the value is a list of components, which `Config.create` builds.
     """
 
     annotation: Any
@@ -28,237 +38,296 @@ class Setting:
     holds_components: bool = False
 
 
-_OTHER_DEVICE = "true: as device: {}, where device is auto"
-_ANCHOR = "existing files use it only as the home of a YAML anchor"
+_OTHER_DEVICE = "true selects the device type {} where device is auto"
+_ANCHOR = "PaddleDetection's files define it only as a YAML anchor"
 
 EXPORT = {
     "post_process": Setting(bool, True, "the exported graph decodes boxes and scores"),
     "nms": Setting(bool, True, "the exported graph ends with non-maximum suppression"),
-    "benchmark": Setting(bool, False, "export for timing the network: neither post-processing nor NMS"),
-    "fuse_conv_bn": Setting(bool, False, "fold batch norms into the convolutions before them"),
+    "benchmark": Setting(bool, False, "export only the network, for measuring its speed: no post-processing, no NMS"),
+    "fuse_conv_bn": Setting(bool, False, "fold each batch norm into the convolution before it"),
 }
 
 DENSE_TEACHER = {
     "train_cfg": Setting(
         dict[str, Any],
         {},
-        "how the student is trained",
+        "how DenseTeacher trains the student",
         keys={
             "sup_weight": Setting(float, 1.0, "weight of the loss on labelled images", minimum=0),
             "unsup_weight": Setting(float, 1.0, "weight of the loss on unlabelled images", minimum=0),
             "loss_weight": Setting(
                 dict[str, Any],
                 {},
-                "weights within the loss on unlabelled images",
+                "weights of the three parts of the loss on unlabelled images",
                 keys={
-                    "distill_loss_cls": Setting(float, 4.0, "of classes", minimum=0),
-                    "distill_loss_box": Setting(float, 1.0, "of boxes", minimum=0),
-                    "distill_loss_quality": Setting(float, 1.0, "of quality", minimum=0),
+                    "distill_loss_cls": Setting(float, 4.0, "weight of the classification loss", minimum=0),
+                    "distill_loss_box": Setting(float, 1.0, "weight of the box loss", minimum=0),
+                    "distill_loss_quality": Setting(float, 1.0, "weight of the quality loss", minimum=0),
                 },
             ),
             "concat_sup_data": Setting(
-                bool, True, "strong and weak labelled views make one batch; false: two, whose losses are averaged"
+                bool,
+                True,
+                "true: the strong and the weak views of the labelled images form one batch; "
+                "false: they form two batches, whose losses are averaged",
             ),
             "suppress": Setting(
                 Literal["linear", "exp", "step"] | None,
                 "linear",
-                "how the loss on unlabelled images grows after semi_start_iters; null: at once",
+                "how the weight of the loss on unlabelled images grows after semi_start_iters; "
+                "null: it has its full value at once",
             ),
-            "ratio": Setting(float, 0.01, "share of all locations that the teacher's scores select", minimum=0),
+            "ratio": Setting(
+                float,
+                0.01,
+                "share of all locations that count as foreground: those with the best teacher scores",
+                minimum=0,
+            ),
             "gamma": Setting(float, 2.0, "exponent of the quality focal loss", minimum=0),
         },
     ),
     "test_cfg": Setting(
         dict[str, Any],
         {},
-        "what is evaluated",
+        "which network is evaluated",
         keys={
             "inference_on": Setting(
-                Literal["teacher"], "teacher", "whose weights are judged, exported and saved as .pdparams"
+                Literal["teacher"],
+                "teacher",
+                "the network that is evaluated, exported and saved as .pdparams; only the teacher is possible",
             )
         },
     ),
 }
 
-SCALED = ("base_lr", "max_iters", "milestones")  # what auto_lr scales
+ScaledName = Literal["base_lr", "max_iters", "milestones"]
+SCALED: tuple[ScaledName, ...] = typing.get_args(ScaledName)  # the values that auto_lr scales
 
 AUTO_LR = {
     "base_batch_size": Setting(
-        int, 16, "images per update (batch size x devices x accumulate_steps) that base_lr was tuned for", minimum=1
+        int,
+        16,
+        "number of images per update (batch size x devices x accumulate_steps) for which base_lr was tuned",
+        minimum=1,
     ),
     "literal": Setting(
-        list[Literal[SCALED]] | None,
+        list[ScaledName] | None,
         None,
-        "values that stay as they are, besides the user's own, which a run's config.yml names here; set by -o or from "
-        "Python, it alone decides: [] has all of them scaled",
+        "values that auto_lr does not scale, such as [base_lr]; null: those that -o, Python or a file above the one "
+        "with auto_lr sets. Set by -o or from Python, the list replaces this rule: [] scales all",
     ),
 }
 
 SLOTS = {
-    "TrainDataset": "the data set that training reads",
-    "UnsupTrainDataset": "the unlabelled data set of semi-supervised training",
-    "EvalDataset": "the data set that evaluation reads",
-    "TestDataset": "the images, and the class names, of inference and export",
+    "TrainDataset": "the data set for training",
+    "UnsupTrainDataset": "the unlabelled data set for semi-supervised training",
+    "EvalDataset": "the data set for evaluation",
+    "TestDataset": "the images for inference, and the class names for inference and export",
 }
 
 SETTINGS = {
     # the experiment
     "architecture": Setting(str | None, None, "the component that is the whole detector, such as FCOS"),
-    "pretrain_weights": Setting(str | None, None, "URL or path of the weights training starts from; null: none"),
-    "weights": Setting(str | None, None, "weights to evaluate, infer with or export: URL, or path without suffix"),
+    "pretrain_weights": Setting(
+        str | None, None, "URL or path of the weights with which training starts; null: random weights"
+    ),
+    "weights": Setting(
+        str | None, None, "URL, or path without suffix, of the weights for evaluation, inference and export"
+    ),
     "requires": Setting(
         list[str],
         [],
-        "modules from outside that must have been imported, by --import, an installed package or Python: a YAML file "
-        "imports nothing; those of a file and of its bases add up",
+        "modules outside this project that must have been imported by --import, an installed package or Python, "
+        "because a YAML file imports nothing; the lists of a file and of its bases are joined",
     ),
-    "metric": Setting(Literal["COCO"], "COCO", "how detections are judged"),
+    "metric": Setting(Literal["COCO"], "COCO", "the metric of evaluation"),
     "eval_metrics": Setting(
         list[Any],
         [],
-        "metrics of your own that each evaluation computes beside COCO's numbers: registered classes derived from "
+        "metrics that each evaluation computes besides COCO's numbers: components derived from "
         "ppdet.metrics.EvalMetric, such as [MyMetric, {name: MyOtherMetric, iou: 0.75}]",
         holds_components=True,
     ),
     "best_by": Setting(
-        str, "AP", "the number of the evaluation that chooses best_model, higher being better, such as AP50"
+        str, "AP", "number of the evaluation by which best_model is chosen, where higher is better, such as AP50"
     ),
-    "num_classes": Setting(int, 80, "number of object classes, shared by the components that need it", minimum=1),
+    "num_classes": Setting(int, 80, "number of object classes, shared by all components that need it", minimum=1),
     "input_size": Setting(
         int | list[int] | None,
         None,
-        "[height, width], or one number for both, of all transforms that resize and set no target_size of their own",
+        "[height, width] in pixels, or one number for both, for all resizing transforms without a target_size",
         is_size=True,
     ),
     "norm_type": Setting(
         Literal["bn", "sync_bn", "gn"],
         None,
-        "normalisation of the components that share it; unset: their own",
+        "normalisation layers of all components that share the setting; unset: each component's own default",
     ),
-    "epoch": Setting(int | None, 12, "epochs to train; null: as many as max_iters needs", minimum=1),
+    "epoch": Setting(int | None, 12, "number of training epochs; null: as many as max_iters requires", minimum=1),
     "max_iters": Setting(
         int | None,
         None,
-        "iterations after which training ends, if its epochs do not end it earlier; with auto_lr, iterations of "
-        "base_batch_size images, if a file sets it beside or below auto_lr; null: epochs alone count",
+        "training ends after this number of iterations, unless its epochs end earlier. If a file sets it beside or "
+        "below auto_lr, an iteration means base_batch_size images; null: no limit besides epoch",
         minimum=1,
     ),
-    "seed": Setting(int, 0, "seed of everything random", minimum=0),
-    "worker_num": Setting(int, 2, "worker processes of each reader; 0 reads in the main process", minimum=0),
+    "seed": Setting(int, 0, "seed of all random numbers", minimum=0),
+    "worker_num": Setting(
+        int, 2, "number of worker processes of each reader; 0: the main process reads the images", minimum=0
+    ),
     "worker_start": Setting(
         Literal["auto", "fork", "spawn"],
         "auto",
-        "how worker processes start: fork copies the running process, spawn starts a new Python, which takes about a "
-        "second; auto: fork on Linux, else spawn",
+        "how worker processes start. fork: as a copy of the running process; spawn: as a new Python, which takes about "
+        "a second; auto: fork on Linux, else spawn",
     ),
     # what a run does and leaves behind
     "device": Setting(
         str | int | list[int],
         "auto",
-        "what computes: auto (a GPU if there is one, else an XPU, else a device that Paddle has a plugin for, else the "
-        "CPU), cpu, gpu, xpu, npu, or another type that Paddle has; gpu:1 is one device of a type",
+        "where computations run: cpu, gpu, xpu, npu or another device type of Paddle; gpu:1 selects one device of a "
+        "type; auto: the first available of GPU, XPU, a device with a Paddle plugin, CPU",
     ),
-    "use_gpu": Setting(bool, True, "false: as device: cpu, where device is auto"),
+    "use_gpu": Setting(bool, True, "false selects the CPU where device is auto"),
     "use_xpu": Setting(bool, False, _OTHER_DEVICE.format("xpu")),
     "use_npu": Setting(bool, False, _OTHER_DEVICE.format("npu")),
     "use_mlu": Setting(bool, False, _OTHER_DEVICE.format("mlu")),
     "use_gcu": Setting(bool, False, _OTHER_DEVICE.format("gcu")),
-    "use_onednn": Setting(bool, True, "on a CPU, layers compute with oneDNN where it works"),
-    "log_iter": Setting(int, 20, "iterations between two lines of the training log", minimum=1),
-    "save_dir": Setting(str, "output", "folder of runs: a run's own folder is <save_dir>/<its name>"),
+    "use_onednn": Setting(bool, True, "on a CPU, compute layers with oneDNN where that library works"),
+    "log_iter": Setting(int, 20, "number of iterations between two lines of the training log", minimum=1),
+    "save_dir": Setting(str, "output", "folder of all runs; a run writes to <save_dir>/<run name>"),
     "run_name": Setting(
-        str | None, None, "name of the run, and of its folder; null: that of the YAML file", names_folder=True
+        str | None,
+        None,
+        "name of the run and of its folder; null: the name of the YAML file without suffix",
+        names_folder=True,
     ),
-    "snapshot_epoch": Setting(int, 1, "epochs between two checkpoints (and evaluations, with --eval)", minimum=1),
-    "snapshot_iters": Setting(int, 0, "iterations between two checkpoints within an epoch; 0: none", minimum=0),
+    "snapshot_epoch": Setting(
+        int, 1, "number of epochs between two checkpoints, and between two evaluations with --eval", minimum=1
+    ),
+    "snapshot_iters": Setting(
+        int, 0, "number of iterations between two checkpoints within an epoch; 0: none within epochs", minimum=0
+    ),
     "keep_checkpoints": Setting(
         int,
         1,
-        "every n-th epoch's checkpoint stays, and always the last two and the best weights; 0: only these",
+        "every n-th epoch's checkpoint is kept, besides the last two and the best weights; 0: only these three",
         minimum=0,
     ),
     "weights_format": Setting(
-        Literal["pdparams", "safetensors"], "pdparams", "form in which a run writes weights; both are read everywhere"
+        Literal["pdparams", "safetensors"],
+        "pdparams",
+        "file format of the weights that a run writes; both formats can be read everywhere",
     ),
     "max_bad_steps": Setting(
-        int, 10, "steps in a row with infinite or undefined gradients or statistics that end a run", minimum=1
+        int,
+        10,
+        "training ends with an error after this number of consecutive steps with infinite or NaN gradients or "
+        "statistics; single such steps are skipped",
+        minimum=1,
     ),
-    "accumulate_steps": Setting(int, 1, "batches whose gradients are added up to one update", minimum=1),
+    "accumulate_steps": Setting(
+        int, 1, "number of batches whose gradients are added up for one update of the weights", minimum=1
+    ),
     "auto_lr": Setting(
         dict[str, Any] | None,
         None,
-        "LearningRate.base_lr follows the images per update, if a file sets it beside or below auto_lr; null: never",
+        "scale LearningRate.base_lr with the number of images per update, if a file sets base_lr beside or below "
+        "auto_lr; null: never scale",
         keys=AUTO_LR,
     ),
     "hooks": Setting(
         list[Any],
         [],
-        "hooks of your own that training calls after its default ones: registered classes derived from "
-        "ppdet.engine.hooks.Hook, such as [MyHook, {name: MyOtherHook, interval: 10}]",
+        "hooks that training calls after its default ones: components derived from ppdet.engine.hooks.Hook, such as "
+        "[MyHook, {name: MyOtherHook, interval: 10}]",
         holds_components=True,
     ),
-    "output_eval": Setting(str | None, None, "folder for bbox.json of an evaluation"),
-    "save_prediction_only": Setting(bool, False, "evaluation writes detections and computes no metric"),
-    "export": Setting(dict[str, Any], {}, "what the exported graph contains", keys=EXPORT),
-    "find_unused_parameters": Setting(bool, False, "let data parallel training look for parameters without gradient"),
+    "output_eval": Setting(str | None, None, "folder for the bbox.json of an evaluation; null: none is written"),
+    "save_prediction_only": Setting(bool, False, "evaluation only writes the detections, and computes no metric"),
+    "export": Setting(dict[str, Any], {}, "contents of the exported graph", keys=EXPORT),
+    "find_unused_parameters": Setting(
+        bool, False, "in data parallel training, let Paddle search for parameters without gradients in every step"
+    ),
     # average of weights
-    "use_ema": Setting(bool, False, "keep and evaluate a moving average of the weights"),
+    "use_ema": Setting(bool, False, "keep an exponential moving average (EMA) of the weights, and evaluate it"),
     "ema_decay": Setting(
-        float, 0.9998, "decay of that average per iteration (of the teacher, in DenseTeacher)", minimum=0
+        float, 0.9998, "decay of the EMA per update, from 0 to below 1; DenseTeacher's teacher is this EMA", minimum=0
     ),
     "ema_decay_type": Setting(
-        Literal["threshold", "normal", "exponential"], "threshold", "how the decay grows at the start"
+        Literal["threshold", "normal", "exponential"],
+        "threshold",
+        "decay in update t. normal: ema_decay; threshold: min(ema_decay, (1 + t) / (10 + t)); "
+        "exponential: ema_decay * (1 - exp(-(t + 1) / 2000))",
     ),
-    "use_simple_ema": Setting(bool, False, "as use_ema, with the decay normal from the first step on"),
-    "ema_start_iters": Setting(int, 0, "iterations before the average starts; it is a copy until then", minimum=0),
+    "use_simple_ema": Setting(bool, False, "like use_ema with ema_decay_type normal"),
+    "ema_start_iters": Setting(
+        int, 0, "number of iterations before averaging starts; until then the EMA is a copy of the weights", minimum=0
+    ),
     "ema_black_list": Setting(
-        list[str] | None, None, "weights that are copied, not averaged: those whose names contain one of these"
+        list[str] | None,
+        None,
+        "parts of names, such as [backbone.conv1]: weights whose name contains one of them are copied, not averaged",
     ),
     "ema_filter_no_grad": Setting(bool, False, "frozen parameters are copied, not averaged"),
-    # what one sees of a run
-    "use_vdl": Setting(bool, False, "write VisualDL logs (needs visualdl)"),
-    "vdl_log_dir": Setting(str | None, None, "folder of VisualDL logs; null: vdl in the run's folder"),
-    "use_tensorboard": Setting(bool, False, "write TensorBoard logs to the run's folder (needs tensorboardX)"),
+    # logs for other programs
+    "use_vdl": Setting(bool, False, "write logs for VisualDL, which must be installed"),
+    "vdl_log_dir": Setting(str | None, None, "folder of the VisualDL logs; null: the folder vdl in the run's folder"),
+    "use_tensorboard": Setting(
+        bool, False, "write TensorBoard logs to the run's folder; the package tensorboardX must be installed"
+    ),
     # mixed precision
-    "amp": Setting(bool, False, "train in mixed precision; on a CPU bfloat16, where the processor multiplies it"),
+    "amp": Setting(
+        bool, False, "train in mixed precision; on a CPU in bfloat16, if the processor has instructions for it"
+    ),
     "eval_amp": Setting(
-        bool, False, "evaluate and infer in mixed precision, while training too; false: in float32 whatever amp says"
+        bool,
+        False,
+        "evaluate and infer in mixed precision, also during training; false: evaluate in float32 even with amp",
     ),
     "amp_dtype": Setting(
         Literal["float16", "bfloat16"] | None,
         None,
-        "the smaller type, not on a CPU; null: bfloat16 where the device has it (GPUs from compute capability 8 on), "
-        "else float16",
+        "the 16-bit type of mixed precision on other devices than CPUs; null: bfloat16 if the device supports it (GPUs "
+        "from compute capability 8.0 on), else float16",
     ),
     "amp_level": Setting(
-        Literal["O1", "O2"], "O1", "not on a CPU; O1: operations that gain by it in the smaller type, O2: nearly all"
+        Literal["O1", "O2"],
+        "O1",
+        "operations that use the 16-bit type on other devices than CPUs. O1: those that profit from it; O2: nearly all",
     ),
-    "custom_white_list": Setting(list[str] | None, None, "further operations of the smaller type, not on a CPU"),
-    "custom_black_list": Setting(list[str] | None, None, "further operations that stay in float32, not on a CPU"),
+    "custom_white_list": Setting(
+        list[str] | None, None, "names of further operations that use the 16-bit type on other devices than CPUs"
+    ),
+    "custom_black_list": Setting(
+        list[str] | None, None, "names of further operations that stay in float32 on other devices than CPUs"
+    ),
     # semi-supervised training
-    "ssod_method": Setting(Literal["DenseTeacher"] | None, None, "semi-supervised method; null: supervised"),
-    "DenseTeacher": Setting(dict[str, Any], {}, "train_cfg and test_cfg of DenseTeacher", keys=DENSE_TEACHER),
-    "semi_start_iters": Setting(int, 0, "iterations of supervised training before unlabelled images count", minimum=0),
-    # accepted, without effect
+    "ssod_method": Setting(
+        Literal["DenseTeacher"] | None, None, "method of semi-supervised training; null: supervised training"
+    ),
+    "DenseTeacher": Setting(dict[str, Any], {}, "options of DenseTeacher", keys=DENSE_TEACHER),
+    "semi_start_iters": Setting(
+        int, 0, "number of iterations of supervised training before unlabelled images are used", minimum=0
+    ),
+    # settings of PaddleDetection's files that change nothing
     "master_grad": Setting(
         bool, False, "", unused="the weights, and so their gradients, are float32 at every amp_level"
     ),
-    "fleet": Setting(
-        bool, False, "", unused="several devices train by paddle.DataParallel, which computes the same as fleet"
-    ),
-    "print_flops": Setting(bool, False, "", unused="training prints no operation count"),
-    "print_params": Setting(bool, False, "", unused="training prints no parameter count"),
-    "uniform_output_enabled": Setting(bool, False, "", unused="outputs always go to one folder per run"),
-    "filename": Setting(str | None, None, "", unused="`run_name` names a run"),
+    "print_flops": Setting(bool, False, "", unused="training prints no operation count; ppdet model-info does"),
+    "print_params": Setting(bool, False, "", unused="training prints no parameter count; ppdet model-info does"),
+    "uniform_output_enabled": Setting(bool, False, "", unused="every run writes to one folder of its own"),
+    "filename": Setting(str | None, None, "", unused="run_name is the name of a run"),
     "bias": Setting(int, 0, "", unused="box sizes are x2 - x1, as COCO counts them"),
     "use_meta": Setting(bool, False, "", unused="the teacher is always built from the student's parameters"),
-    "epochs": Setting(int, None, "", unused=_ANCHOR + "; `epoch` is what counts"),
-    "use_warmup": Setting(bool, None, "", unused=_ANCHOR + "; PiecewiseDecay.use_warmup is what counts"),
+    "epochs": Setting(int, None, "", unused=_ANCHOR + "; epoch is the number of epochs"),
+    "use_warmup": Setting(bool, None, "", unused=_ANCHOR + "; PiecewiseDecay.use_warmup is the option"),
 }
 
 FREE_PREFIX = "x_"
 
 
 def setting_names() -> list[str]:
-    """Return the names of all global settings, slots included."""
+    """Return the names of all global settings and of the slots for data sets."""
     return [*SETTINGS, *SLOTS]

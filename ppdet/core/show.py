@@ -1,4 +1,4 @@
-"""The merged configuration as text: every value, defaults included, with where it came from."""
+"""A merged configuration as text: every value, defaults included, with the place where it was set."""
 
 from collections.abc import Iterator
 
@@ -6,10 +6,10 @@ import yaml
 
 from ppdet.core.compose.inject import ComponentConfig
 from ppdet.core.compose.lookup import find
-from ppdet.core.compose.walk import component_below, walk
+from ppdet.core.compose.walk import walk
 from ppdet.core.config import Config
 from ppdet.core.registry import is_component
-from ppdet.core.schema import Parameter, describe, fits
+from ppdet.core.schema import Parameter, fits, type_in_words
 from ppdet.core.settings import SETTINGS, SLOTS
 from ppdet.core.tree import Node, render_inline, to_plain
 
@@ -18,20 +18,20 @@ Lines = Iterator[tuple[str, str]]
 
 
 def show(config: Config) -> str:
-    """Return YAML text that loads to the same objects, with a comment per value: file:line, -o or default."""
+    """Return YAML text that loads to the same configuration, with each value's origin: file:line, -o or default."""
     config = config.flattened()
     keys = list(config.root.value)
     used = dict.fromkeys(component.key for component in walk(config) if is_component(component.key))
     keys += [name for name in used if name not in config.root.value]
     lines = _blocks(config, keys)
-    lines += [("", ""), ("# global settings that nothing sets", "")]
+    lines += [("", ""), ("# global settings with their default values", "")]
     unset = [key for key in SETTINGS if key not in config.root.value and not SETTINGS[key].unused]
     lines += _blocks(config, [key for key in unset if fits(SETTINGS[key].default, SETTINGS[key].annotation)])
     return "\n".join(_align(lines)) + "\n"
 
 
 def _blocks(config: Config, keys: list[str]) -> list[tuple[str, str]]:
-    """Return the lines of top-level keys, those of more than one line set apart by empty lines."""
+    """Return the lines of top-level keys, with empty lines around keys that take more than one line."""
     lines: list[tuple[str, str]] = []
     previous = 1
     for key in keys:
@@ -68,7 +68,7 @@ def _top_level(config: Config, key: str) -> Lines:
 def _parameters(config: ComponentConfig, indent: str) -> Lines:
     for parameter in config.schema.parameters.values():
         if parameter.required and parameter.name not in config.values_set:
-            yield f"{indent}# {parameter.name}: {describe(parameter.annotation)}, given when it is built", ""
+            yield f"{indent}# {parameter.name}: {type_in_words(parameter.annotation)}, supplied by the program", ""
         elif parameter.injected:
             yield from _injected(config, parameter, indent)
         else:
@@ -80,11 +80,11 @@ def _injected(config: ComponentConfig, parameter: Parameter, indent: str) -> Lin
     if node.is_list and node.value:
         yield f"{indent}{name}:", node.origin
         for index, item in enumerate(node.value):
-            below = component_below(config, item, f"{config.key}.{name}.{index}")
+            below = config.nested(item, f"{config.key}.{name}.{index}")
             yield f"{indent}- {below.schema.name}:{'' if len(below) else ' {}'}", item.origin
             yield from _parameters(below, indent + "    ")
     elif node.is_map:
-        below = component_below(config, node, f"{config.key}.{name}", parameter.default)
+        below = config.nested(node, f"{config.key}.{name}", parameter.default)
         yield f"{indent}{name}:", node.origin
         yield f"{indent}  name: {below.schema.name}", node.value.get("name", node).origin
         yield from _parameters(below, indent + "  ")

@@ -1,4 +1,4 @@
-"""YAML text to a tree that remembers where each value stands, and back. Nothing in it can run code."""
+"""YAML text to a tree in which each value knows its file and line, and back. No YAML text can run code."""
 
 import re
 import sys
@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from ppdet.core.registry import is_component, is_taggable, taggable_names
-from ppdet.core.suggest.elsewhere import elsewhere
+from ppdet.core.suggest.paddledetection import describe_foreign_component
 from ppdet.utils.errors import IMPORT_ADVICE, config_error, nearest
 
 MAX_VALUES = 100_000
@@ -27,11 +27,14 @@ _FLOAT = re.compile(
 
 @dataclass(frozen=True)
 class Node:
-    """A value and its origin. `value` is a scalar, a list of Node, or a dict of Node by key.
+    """A value and where it was set.
 
-    `tag` is the component of a value written `!Component {...}`. `origin` is "file:line", "-o" or a word. `layer` says
-    which value lies above which: a file is above its bases, later bases are above earlier ones, -o and merge_config are
-    above files; 0 is below all of them.
+    Attributes:
+        value: a scalar, a list of nodes, or a dict of nodes by key.
+        origin: "file:line", "-o", "default" or the name of a function.
+        tag: the component of a value written as `!Component {...}`.
+        layer: which of two values wins in merging: that with the higher layer. Defaults are on layer 0, then come a
+            file's bases in their order, the file, -o, and the calls of merge_config.
     """
 
     value: Any
@@ -47,14 +50,18 @@ class Node:
     def is_list(self) -> bool:
         return isinstance(self.value, list)
 
+    def holding(self, value: Any) -> "Node":
+        """Return a node with another value and without a tag, of the same origin and layer."""
+        return Node(value, self.origin, None, self.layer)
+
 
 def children(node: Node) -> list[Node]:
-    """Return the values of a mapping, the items of a list; none of a scalar."""
+    """Return the values of a mapping or the items of a list; [] for a scalar."""
     return list(node.value.values()) if node.is_map else node.value if node.is_list else []
 
 
 def on_layer(node: Node, layer: int) -> Node:
-    """Return the same tree with every value on `layer`."""
+    """Return the same tree with all values on `layer`."""
     value = node.value
     if node.is_map:
         value = {key: on_layer(child, layer) for key, child in value.items()}
@@ -64,12 +71,12 @@ def on_layer(node: Node, layer: int) -> Node:
 
 
 def top_layer(node: Node) -> int:
-    """Return the highest layer of a value and of everything in it."""
+    """Return the highest layer among a value and everything in it."""
     return max([node.layer, *map(top_layer, children(node))])
 
 
 def to_plain(node: Node) -> Any:
-    """Return the value with all its items as plain Python; `!Name {...}` becomes {"name": "Name", ...}."""
+    """Return a value and everything in it as plain Python; `!Name {...}` becomes {"name": "Name", ...}."""
     if node.is_map:
         plain = {key: to_plain(child) for key, child in node.value.items()}
         return plain if node.tag is None else {"name": node.tag, **plain}
@@ -79,7 +86,7 @@ def to_plain(node: Node) -> Any:
 
 
 def from_plain(value: Any, origin: str) -> Node:
-    """Make a tree of plain Python values, all of the same origin."""
+    """Make a tree from plain Python values, all of the same origin. Values that are trees already are returned."""
     if isinstance(value, Node):
         return value
     if isinstance(value, dict):
@@ -88,23 +95,28 @@ def from_plain(value: Any, origin: str) -> Node:
         return Node([from_plain(item, origin) for item in value], origin)
     for kind in (str, int, float):
         if isinstance(value, kind) and not isinstance(value, bool):
-            value = kind(value)  # of numpy's float64 and its like, which YAML has no form for
+            value = kind(value)  # from a subclass such as numpy.float64, which YAML cannot write
     return Node(value, origin)
 
 
 def parse(text: str, file: str, fixed_origin: str | None = None) -> Node:
-    """Parse one YAML document. Origins are `file:line`, or `fixed_origin` everywhere if given.
+    """Parse one YAML document.
 
-    Raises ConfigError with file:line:column for bad syntax, a repeated key, a module in `requires` that has not been
-    imported, and any tag that is not a registered, serializable component. With `fixed_origin`, `file` is what errors
-    name beside it.
+    Args:
+        file: the file's name, for origins such as "fcos.yml:12" and for errors.
+        fixed_origin: origin of all values instead of file:line, such as "-o". `file` is then the key of the value.
+
+    Raises:
+        ConfigError: with file:line:column, for wrong syntax, a repeated key, a module in `requires` that has not been
+            imported, or a tag that is not the name of a registered component with @serializable.
     """
     try:
         loader = _Loader(text)
         document = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = f"{fixed_origin}: {file}" if fixed_origin else f"{file}:{mark.line + 1}:{mark.column + 1}"
+        line_column = f":{mark.line + 1}:{mark.column + 1}" if mark is not None else ""
+        place = f"{fixed_origin}: {file}" if fixed_origin else f"{file}{line_column}"
         context = f" ({error.context})" if error.context else ""
         raise config_error(place, "", f"YAML syntax: {error.problem}{context}") from None
     except yaml.YAMLError as error:
@@ -120,18 +132,18 @@ def parse(text: str, file: str, fixed_origin: str | None = None) -> Node:
 
 
 def render(data: Any) -> str:
-    """Return plain data as YAML text that `parse` reads back to the same data."""
+    """Return plain data as YAML text, from which `parse` reads the same data."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
 
 
 def render_inline(value: Any) -> str:
-    """Return plain data as one line of YAML. Raises yaml.YAMLError for objects that YAML has no form for."""
+    """Return plain data as one line of YAML. Raises yaml.YAMLError for objects that YAML cannot write."""
     text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=1_000_000, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")
 
 
 class _Builder:
-    """Turns PyYAML's node graph into a tree; an alias becomes a copy of what its anchor holds."""
+    """Converts PyYAML's graph of nodes into a tree. An alias becomes a copy of the anchor's value."""
 
     def __init__(self, loader: "_Loader", file: str, fixed_origin: str | None) -> None:
         self._loader, self._file, self._fixed_origin = loader, file, fixed_origin
@@ -139,9 +151,9 @@ class _Builder:
         self._count = 0
 
     def check_requires(self, document: yaml.Node) -> None:
-        """Raise ConfigError unless the modules that the file's `requires` names are imported; imports nothing.
+        """Raise ConfigError if a module that the file's `requires` names has not been imported.
 
-        It is called before anything is built, since components of a missing module are unknown as tags and names.
+        This comes before the tree is built, because the components of a missing module are unknown names and tags.
         """
         pairs = document.value if isinstance(document, yaml.MappingNode) else []
         for node in (value for key, value in pairs if key.value == "requires"):
@@ -158,22 +170,21 @@ class _Builder:
     def build(self, node: yaml.Node, origin: str | None = None) -> Node:
         self._count += 1
         if self._count > MAX_VALUES:
-            raise config_error(self._origin(node), "", f"aliases make more than {MAX_VALUES} values of this file")
+            raise config_error(self._origin(node), "", f"aliases expand this file to more than {MAX_VALUES} values")
         if any(node is parent for parent in self._open):
-            raise config_error(self._origin(node), "", "an alias stands inside its own anchor")
+            raise config_error(self._origin(node), "", "an alias is inside its own anchor")
         self._open.append(node)
         tag = self._component_tag(node)
         origin = origin or self._origin(node)
+        value: Any
         if isinstance(node, yaml.MappingNode):
-            built = Node(self._mapping(node), origin, tag)
+            value = self._mapping(node)
         elif isinstance(node, yaml.SequenceNode):
-            built = Node([self.build(child) for child in node.value], origin)
-        elif tag is not None:
-            built = Node({}, origin, tag)
+            value = [self.build(child) for child in node.value]
         else:
-            built = Node(self._scalar(node), origin)
+            value = {} if tag is not None else self._scalar(node)
         self._open.pop()
-        return built
+        return Node(value, origin, tag)
 
     def _mapping(self, node: yaml.MappingNode) -> dict[Any, Node]:
         own: dict[Any, Node] = {}
@@ -204,7 +215,7 @@ class _Builder:
         key = self._scalar(node) if isinstance(node, yaml.ScalarNode) else None
         if isinstance(key, bool) or not isinstance(key, (str, int)):
             shown = node.value if isinstance(node, yaml.ScalarNode) else "a list or mapping"
-            raise config_error(self._origin(node), "", f"{shown!r} cannot be a key, write a word (or quote it)")
+            raise config_error(self._origin(node), "", f"{shown!r} cannot be a key: write a word, or put it in quotes")
         return key
 
     def _component_tag(self, node: yaml.Node) -> str | None:
@@ -214,26 +225,28 @@ class _Builder:
         name = tag[1:] if tag.startswith("!") else ""
         if not name:
             shown = tag.replace(_YAML_TAG, "!!")
-            raise config_error(self._place(node), "", f"the YAML tag {shown} is refused: only components can be tags")
+            raise config_error(
+                self._place(node), "", f"the YAML tag {shown} is refused: a tag must be the name of a component"
+            )
         if not is_taggable(name):
-            message = elsewhere(name) or f"!{name} is not a component that can be a tag"
+            message = describe_foreign_component(name) or f"!{name} is not a component that can be a tag"
             if is_component(name):
                 message += f": write {{name: {name}, ...}}, or decorate its class with @serializable"
             else:
                 message += nearest(name, taggable_names()) + IMPORT_ADVICE
             raise config_error(self._place(node), "", message)
         if isinstance(node, yaml.SequenceNode) or (isinstance(node, yaml.ScalarNode) and node.value):
-            raise config_error(self._place(node), "", f"!{name} takes a mapping of its parameters")
+            raise config_error(self._place(node), "", f"expected a mapping of parameters after !{name}")
         return name
 
-    def _scalar(self, node: yaml.ScalarNode) -> Any:
+    def _scalar(self, node: yaml.Node) -> Any:
         if self._component_tag(node) is not None:
-            raise config_error(self._place(node), "", f"{node.tag} cannot stand here")
+            raise config_error(self._place(node), "", f"the tag {node.tag} is not allowed here")
         kind = node.tag[len(_YAML_TAG) :]
         try:
             return _Loader.yaml_constructors[node.tag](self._loader, node) if kind != "str" else node.value
         except (ValueError, KeyError, yaml.YAMLError):
-            raise config_error(self._place(node), "", f"{node.value!r} is no valid {kind}") from None
+            raise config_error(self._place(node), "", f"{node.value!r} is not a valid {kind}") from None
 
     def _origin(self, node: yaml.Node) -> str:
         return self._fixed_origin or f"{self._file}:{node.start_mark.line + 1}"
@@ -245,7 +258,7 @@ class _Builder:
 
 
 def _resolvers() -> dict:
-    """YAML 1.1's rules for plain words, but 1e-4 is a number and 2024-01-31 is text."""
+    """Return YAML 1.1's rules for plain words, changed so that 1e-4 is a number and 2024-01-31 is text."""
     replaced = tuple(_YAML_TAG + name for name in ("float", "timestamp", "value"))
     return {
         first: [(tag, pattern) for tag, pattern in rules if tag not in replaced]
@@ -265,7 +278,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    # Escaped, for otherwise a line break would end the line, and PyYAML would read NEL (U+0085) back as spaces.
+    # In double quotes line breaks are escaped. In single quotes PyYAML would read NEL (U+0085) back as spaces.
     style = '"' if _LINE_BREAKS & set(text) else None
     return dumper.represent_scalar(_YAML_TAG + "str", text, style=style)
 

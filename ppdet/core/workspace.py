@@ -1,9 +1,10 @@
-"""The names that users of PaddleDetection know: register, serializable, create, load_config, merge_config."""
+"""The functions that users of PaddleDetection know: register, serializable, create, load_config, merge_config."""
 
 import importlib
 from pathlib import Path
+from typing import Any
 
-from ppdet.core.compose.inject import ComponentConfig, create
+from ppdet.core.compose.inject import ComponentConfig
 from ppdet.core.config import Config, Overrides, merge_config, read_config
 from ppdet.core.extensions import load_entry_points
 from ppdet.core.registry import named, register, serializable
@@ -14,6 +15,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "create",
+    "import_components",
     "load_config",
     "merge_config",
     "named",
@@ -21,21 +23,29 @@ __all__ = [
     "serializable",
 ]
 
-PLUGINS = ("ppdet.data", "ppdet.modeling", "ppdet.optimizer", "ppdet.metrics")
+PACKAGES = ("ppdet.data", "ppdet.modeling", "ppdet.optimizer", "ppdet.metrics")  # those that register components
 
 
 def load_config(path: str | Path, overrides: Overrides = ()) -> Config:
-    """Load and validate a YAML file with overrides on top: texts "a.b.0.c=value", or values by dotted key.
+    """Load and validate a YAML file.
 
-    The packages that register components are imported first, installed ones from outside among them. Raises
-    ConfigError, one line, for any mistake.
+    Args:
+        overrides: values to merge over the file: texts such as "TrainReader.batch_size=4", or values by dotted key.
+
+    Raises:
+        ConfigError: the first mistake, in one line with file and line.
     """
-    import_plugins()
-    load_entry_points()
+    import_components()
     return read_config(path, overrides)
 
 
-def import_plugins() -> None:
-    """Import the packages whose components a configuration may name."""
-    for package in PLUGINS:
+def create(name: str, config: Config, **kwargs: Any) -> Any:
+    """Build a component; the same as `config.create(name, **kwargs)`."""
+    return config.create(name, **kwargs)
+
+
+def import_components() -> None:
+    """Import all packages that register components: this project's, and installed ones with an entry point."""
+    for package in PACKAGES:
         importlib.import_module(package)
+    load_entry_points()

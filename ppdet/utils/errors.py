@@ -78,13 +78,19 @@ def config_error(origin: str, key: str, message: str) -> ConfigError:
 
 
 def nearest(name: str, valid: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return "; did you mean 'X'?" with the valid name that is most similar to `name`, or "" if none is similar.
+    """Return "; did you mean 'X'?" with the valid name that is most similar to `name`, or "" if none is similar."""
+    similar = nearest_name(name, valid, cutoff)
+    return f"; did you mean {similar!r}?" if similar is not None else ""
+
+
+def nearest_name(name: str, valid: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the valid name that is most similar to `name`; None if none is similar.
 
     Upper and lower case count as equal. `cutoff` is the smallest similarity accepted, between 0 and 1 (equal).
     """
     by_lower = {choice.lower(): choice for choice in sorted(set(valid))}
     similar = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=cutoff)
-    return f"; did you mean {by_lower[similar[0]]!r}?" if similar else ""
+    return by_lower[similar[0]] if similar else None
 
 
 def paddle_summary(text: str) -> str | None:

@@ -47,13 +47,14 @@ def test_config_tool_prints_the_merged_configuration():
         (
             "FCOSHead.centrness_on_reg=true",
             "error: -o: FCOSHead.centrness_on_reg: FCOSHead has no parameter 'centrness_on_reg'; "
-            "did you mean 'centerness_on_reg'?\n",
+            "did you mean 'centerness_on_reg'? (",
         ),
     ],
 )
 def test_mistakes_are_one_line(override, message):
     result = execute("tools/config.py", "-c", FCOS_1X, "-o", override)
-    assert (result.returncode, result.stdout, result.stderr) == (2, "", message)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith(message)
 
 
 def test_names_of_configurations():

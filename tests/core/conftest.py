@@ -34,6 +34,15 @@ class ToyLoss(Recorder):
 @serializable
 @register
 class ToyFlip(Recorder):
+    """Flips images. It is random.
+
+    Args:
+        prob: probability of
+            a flip. It is at most 1.
+    """
+
+    __unused__ = {"trt": "flips need no TensorRT"}
+
     def __init__(self, *, prob: float = 0.5) -> None:
         super().__init__(prob=prob)
 

@@ -216,7 +216,7 @@ def test_merge_config_makes_another_one(load):
     assert other.origin("epoch") == "--epochs"
     assert other.create("ToyHead", input_shape=[1]).loss.alpha == 0.5
     assert other.name == "x"
-    with pytest.raises(ConfigError, match=r"^merge_config: epoch: expected int or null, got 'a' \(text\)$"):
+    with pytest.raises(ConfigError, match=r"^merge_config: epoch: expected int or null, got 'a' \(text\); meaning: "):
         merge_config(config, {"epoch": "a"})
 
 

@@ -2,17 +2,12 @@
 
 import re
 import shlex
-from inspect import signature
 from pathlib import Path
 
 import pytest
 from commands import execute
 
-from ppdet.core.registry import get_schema
-from ppdet.core.schema import describe, fits
-from ppdet.core.settings import SETTINGS, SLOTS
 from ppdet.core.workspace import load_config
-from ppdet.data.sources.coco_dataset import COCODataSet
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "CONFIG.md").read_text(encoding="utf-8")
@@ -20,56 +15,6 @@ TEXT = (ROOT / "docs" / "CONFIG.md").read_text(encoding="utf-8")
 
 def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE)
-
-
-def rows(heading):
-    """Name -> (type, default, meaning) in the tables whose first column has this heading."""
-    tables = re.findall(rf"^\| {heading} \|.*\n\|[-|]+\|\n((?:\|.*\|\n)+)", TEXT, flags=re.MULTILINE)
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for table in tables for line in table.splitlines()]
-    assert len({line[0] for line in lines}) == len(lines)
-    return {name.strip("`"): tuple(rest) for name, *rest in lines}
-
-
-def shown(default):
-    return str(default).lower() if isinstance(default, bool) else "null" if default is None else str(default)
-
-
-def with_keys(settings, prefix=""):
-    """Settings by dotted key, the entries of mappings too."""
-    for name, setting in settings.items():
-        yield prefix + name, setting
-        yield from with_keys(setting.keys or {}, f"{prefix}{name}.")
-
-
-def test_every_setting_is_in_the_table():
-    used = {key: setting for key, setting in SETTINGS.items() if not setting.unused}
-    expected = {key: ("data set", "null", meaning) for key, meaning in SLOTS.items()}
-    for key, setting in with_keys(used):
-        default = shown(setting.default) if fits(setting.default, setting.annotation) else "unset"
-        kind = describe(setting.annotation)
-        if setting.keys:
-            kind, default = ("mapping or null", "null") if setting.default is None else ("mapping", "")
-        expected[key] = (kind, default, setting.meaning)
-    assert rows("setting") == expected
-    for key in set(SETTINGS) - set(used):
-        assert f"`{key}`" in TEXT
-
-
-# By the run.
-GIVEN = ("dataset", "unlabeled", "num_classes", "accumulate_steps", "worker_num", "seed", "rank", "world_size")
-
-
-@pytest.mark.parametrize(
-    ("name", "elsewhere"), [("SemiTrainReader", GIVEN), ("SemiCOCODataSet", signature(COCODataSet).parameters)]
-)
-def test_every_parameter_is_in_the_table(name, elsewhere):
-    parameters = get_schema(name).parameters
-    assert set(elsewhere) < set(parameters)
-    expected = {}
-    for key in [key for key in parameters if key not in elsewhere]:
-        kind, default = describe(parameters[key].annotation), shown(parameters[key].default)
-        expected[key] = ("list of transforms", "[]") if parameters[key].injected else (kind, default)
-    assert {key: row[:2] for key, row in rows(name).items()} == expected
 
 
 @pytest.mark.parametrize("command", [line for block in blocks("bash") for line in block.splitlines()])

@@ -67,7 +67,7 @@ def test_sizes_of_their_own_win_and_are_named():
         load_config(COCO, ["input_size=[480,640]"])
     line = str(error.value)
     assert line.startswith("-o: input_size: changes nothing: TrainReader.sample_transforms.1.target_size=[800,1333] (")
-    assert all(key in line for key in OWN) and "fcos_reader.yml:7)" in line and "or null there" in line
+    assert all(key in line for key in OWN) and "fcos_reader.yml:7)" in line and "or set null there" in line
     with pytest.raises(ValueError, match=r"^merge_config: input_size: changes nothing: "):
         merge_config(load_config(COCO), {"input_size": 480})
     # As it says: null follows.

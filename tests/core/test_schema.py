@@ -5,7 +5,55 @@ from typing import Any, Literal, Optional, Union
 
 import pytest
 
-from ppdet.core.schema import describe, fits, list_item
+from ppdet.core.schema import first_sentence, fits, list_item, read_schema, type_in_words
+
+
+def test_meanings_come_from_the_docstrings_of_a_class_and_its_bases():
+    class Base:
+        """Reads.
+
+        Args:
+            size: images
+                of a batch.
+
+            seed (int): of everything
+        """
+
+        def __init__(self, *, size: int, seed: int) -> None:
+            """Make a reader."""
+
+    class Reader(Base):
+        """Reads much. Also: this is no parameter: at all.
+
+        Returns:
+            size: no meaning of a parameter.
+        """
+
+        def __init__(self, *, size: int, seed: int, more: int, most: int = 1) -> None:
+            """Make a big reader.
+
+            Args:
+                more: files: two
+                seed: another one
+            """
+
+    schema = read_schema(Reader)
+    assert schema.summary == "Reads much"
+    meanings = {name: parameter.meaning for name, parameter in schema.parameters.items()}
+    assert meanings == {"size": "images of a batch.", "seed": "another one", "more": "files: two", "most": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("One. Two.", "One"),
+        ("From 0.5 to 1. `a` is b.", "From 0.5 to 1"),
+        ("such as e.g. this\n  one", "such as e.g. this one"),
+        ("", ""),
+    ],
+)
+def test_first_sentence(text, sentence):
+    assert first_sentence(text) == sentence
 
 
 @pytest.mark.parametrize(
@@ -67,8 +115,8 @@ def test_fits(value, annotation, result):
         (Any, "any value"),
     ],
 )
-def test_describe(annotation, text):
-    assert describe(annotation) == text
+def test_type_in_words(annotation, text):
+    assert type_in_words(annotation) == text
 
 
 @pytest.mark.parametrize(

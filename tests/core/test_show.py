@@ -31,7 +31,7 @@ TrainDataset: !ToyDataSet {anno_path: a}
         "quality: centerness # default",
         "nms: ToyFlip # -o",
         "num_classes: 3 # x.yml:2",
-        "# in_channels: list of int, given when it is built",
+        "# in_channels: list of int, supplied by the program",
         "- ToyFlip: # x.yml:7",
         "prob: 0.5 # default",
         "quality: iou # x.yml:8",

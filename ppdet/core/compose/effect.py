@@ -1,6 +1,6 @@
-"""Settings that change nothing: said, or refused where somebody sets them for this very run."""
+"""Settings that change nothing: they are reported as warnings, or as errors if the user sets them for this run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ppdet.core.compose.inject import ComponentConfig
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 logger = get_logger("ppdet.core")
 
-# Settings that count only where one of some others is on.
+# Settings that have an effect only if one of some other settings is true.
 NEEDS = {
     **dict.fromkeys(
         ("ema_decay", "ema_start_iters", "ema_black_list", "ema_filter_no_grad"), ("use_ema", "use_simple_ema")
@@ -26,51 +26,67 @@ NEEDS = {
     **dict.fromkeys(("semi_start_iters", "DenseTeacher", "UnsupTrainDataset"), ("ssod_method",)),
     "vdl_log_dir": ("use_vdl",),
 }
-ALWAYS = ("EvalReader", "TestReader", "LearningRate", "OptimizerBuilder")  # built whatever the configuration names
+ALWAYS_USED = ("EvalReader", "TestReader", "LearningRate", "OptimizerBuilder")
 
 
 def check_effect(config: "Config", own_layer: int, *, is_new: bool) -> None:
-    """Say which settings change nothing, once: all of them in a configuration `is_new`, else those of `own_layer`.
+    """Report settings that change nothing: those of all layers if the configuration `is_new`, else those of one layer.
 
     Args:
-        own_layer: the layer of -o, of load_config's values or of merge_config.
+        own_layer: the layer with the values of -o, load_config or merge_config.
 
     Raises:
-        ConfigError: that layer sets one, or nothing takes the input_size.
+        ConfigError: that layer sets something that never has an effect, or no transform uses the input_size.
     """
-    for key, node in config.root.value.items():
-        setting = SETTINGS.get(key)
-        if setting is None or not setting.unused or to_plain(node) == setting.default:
-            continue
+    for key, node, reason in _never_used(config):
         if top_layer(node) == own_layer:
-            raise config_error(node.origin, key, f"changes nothing here: {setting.unused}")
+            raise config_error(node.origin, key, f"changes nothing here: {reason}")
         if is_new:
-            logger.warning(f"{node.origin}: {key} changes nothing here: {setting.unused}")
-    if is_new or (config.layer("input_size") == own_layer):
+            logger.warning(f"{node.origin}: {key} changes nothing here: {reason}")
+    if is_new or config.layer("input_size") == own_layer:
         check_input_size(config)
-    for line in (*without_what_they_need(config, own_layer), *unused_parameters(config, own_layer)):
+    for line in (*_without_needed_setting(config, own_layer), *_unused_parameters(config, own_layer)):
         logger.warning(line)
 
 
-def without_what_they_need(config: "Config", layer: int) -> Iterator[str]:
-    """Settings of a layer that count only with another one, which is off."""
+def _never_used(config: "Config") -> Iterator[tuple[str, Node, str]]:
+    """Yield the dotted key, value and reason of everything that only other projects use.
+
+    These are settings with `unused`, unless they have their default value, and parameters in `__unused__` of a
+    component that are neither null nor false.
+    """
+    for key, node in config.root.value.items():
+        setting = SETTINGS.get(key)
+        if setting is not None and setting.unused and to_plain(node) != setting.default:
+            yield key, node, setting.unused
+    reported: list[Node] = []
+    for component in walk(config):
+        for name, reason in component.schema.unused.items():
+            value = component.values_set.get(name)
+            if value is not None and value.value and not any(value is other for other in reported):
+                reported.append(value)
+                yield f"{component.key}.{name}", value, reason
+
+
+def _without_needed_setting(config: "Config", layer: int) -> Iterator[str]:
+    """Yield a warning for each setting of a layer that needs another setting, which is off."""
     for key, needed in NEEDS.items():
         node = config.root.value.get(key)
         if node is not None and top_layer(node) == layer and not any(config[name] for name in needed):
             yield f"{node.origin}: {key} changes nothing without {' or '.join(needed)}"
 
 
-def unused_parameters(config: "Config", layer: int) -> Iterator[str]:
-    """Parameters that a layer sets in sections of components, but nothing that runs takes."""
+def _unused_parameters(config: "Config", layer: int) -> Iterator[str]:
+    """Yield a warning for each parameter that a layer sets in a component's section and that nothing uses."""
     if not config["architecture"]:
         return
     sections = {key: node for key, node in config.root.value.items() if is_component(key) and top_layer(node) == layer}
     if not sections:
         return
     reader = "SemiTrainReader" if config["ssod_method"] else "TrainReader"
-    roots = [config["architecture"], reader, *ALWAYS, *(slot for slot in SLOTS if config[slot])]
+    roots = [config["architecture"], reader, *ALWAYS_USED, *(slot for slot in SLOTS if config[slot])]
     used = list(walk(config, [name for name in roots if name in SLOTS or is_component(name)]))
-    taken = {id(node) for one in used for value in one.values_set.values() for node in every(value)}
+    taken = {id(node) for component in used for value in component.values_set.values() for node in _all_nodes(value)}
     for section, node in sections.items():
         for name, value in node.value.items() if node.is_map else ():
             if name == "name" or top_layer(value) != layer or id(value) in taken:
@@ -84,52 +100,52 @@ def unused_parameters(config: "Config", layer: int) -> Iterator[str]:
             yield f"{value.origin}: {section}.{name} changes nothing: {why}"
 
 
-def every(node: Node) -> Iterator[Node]:
-    """A value and all that is in it."""
+def _all_nodes(node: Node) -> Iterator[Node]:
+    """Yield a value and everything in it."""
     yield node
     for child in children(node):
-        yield from every(child)
+        yield from _all_nodes(child)
 
 
 def check_input_size(config: "Config") -> None:
-    """Say which transforms do not follow input_size, since a size of their own stands below it.
+    """Report which transforms do not follow input_size, because they have a size of their own.
 
     Raises:
-        ConfigError: none follows it, or a transform has neither.
+        ConfigError: no transform follows input_size, or a transform has neither a target_size nor an input_size.
     """
     node = config.root.value.get("input_size")
-    # A section of Resize is none of the transforms, only what they have in common.
-    sections = [key for key in config.root.value if is_component(key) and not takes_input_size(config.component(key))]
-    takers = [one for one in walk(config, sections) if takes_input_size(one)]
+    # A section such as `Resize:` is no transform itself, but supplies parameters to all transforms of that class.
+    sections = [key for key in config.root.value if is_component(key) and not _takes_input_size(config.component(key))]
+    transforms = [one for one in walk(config, sections) if _takes_input_size(one)]
+    sizes = [(one, *own_size) for one in transforms if (own_size := _own_size(one)) is not None]
     if node is None or node.value is None:
-        for one in takers:
-            if own_size(one) is None:
-                name = one.schema.name
-                message = f"{name} has no target_size: set it, or input_size for all transforms that have none"
+        with_size = {id(one) for one, _, _ in sizes}
+        for one in transforms:
+            if id(one) not in with_size:
+                message = f"{one.schema.name} has no target_size: set it, or set input_size for all transforms"
                 raise config_error(one.location, one.key, message)
         return
-    sizes = {id(one): own_size(one) for one in takers}
-    others = [one for one in takers if sizes[id(one)] and to_plain(sizes[id(one)][1]) != to_plain(node)]
-    followers = len(takers) - len(others)
-    passed = [one for one in others if top_layer(sizes[id(one)][1]) < top_layer(node)]
-    has_readers = any(str(key).endswith("Reader") for key in config.root.value)
-    if not takers and has_readers:
+    others = [(one, name, size) for one, name, size in sizes if to_plain(size) != to_plain(node)]
+    has_followers = len(transforms) > len(others)
+    overridden = [other for other in others if top_layer(other[2]) < top_layer(node)]
+    same_layer = [other for other in others if top_layer(other[2]) == top_layer(node)]
+    if not transforms and any(str(key).endswith("Reader") for key in config.root.value):
         advice = "add `Resize: {}` after Decode to the sample_transforms of TrainReader, EvalReader and TestReader"
         raise config_error(node.origin, "input_size", f"changes nothing: no transform resizes: {advice}")
-    if not followers and passed:
-        raise config_error(node.origin, "input_size", f"changes nothing: {own_sizes(passed)}")
-    beside = [one for one in others if top_layer(sizes[id(one)][1]) == top_layer(node)]
-    if passed or (beside and not followers):
-        logger.warning(f"{node.origin}: input_size does not change everything: {own_sizes(passed or beside)}")
+    if not has_followers and overridden:
+        raise config_error(node.origin, "input_size", f"changes nothing: {_describe_sizes(overridden)}")
+    if overridden or (same_layer and not has_followers):
+        sizes_text = _describe_sizes(overridden or same_layer)
+        logger.warning(f"{node.origin}: input_size does not change everything: {sizes_text}")
 
 
-def takes_input_size(component: ComponentConfig) -> bool:
+def _takes_input_size(component: ComponentConfig) -> bool:
     parameter = component.schema.parameters.get("input_size")
     return parameter is not None and parameter.shared and "target_size" in component.schema.parameters
 
 
-def own_size(transform: ComponentConfig) -> tuple[str, Node] | None:
-    """Name and value of the parameter that keeps a transform from following the global input_size."""
+def _own_size(transform: ComponentConfig) -> tuple[str, Node] | None:
+    """Return the name and value of the parameter that a transform uses in place of the global input_size, if any."""
     for name in ("target_size", "input_size"):
         node = transform.values_set.get(name)
         if node is not None and node.value is not None and name not in transform.shared_from:
@@ -137,12 +153,11 @@ def own_size(transform: ComponentConfig) -> tuple[str, Node] | None:
     return None
 
 
-def own_sizes(transforms: list[ComponentConfig]) -> str:
-    """What wins over input_size, and how to change it."""
-    shown = []
-    for one in transforms:
-        name, node = own_size(one)
+def _describe_sizes(sizes: Sequence[tuple[ComponentConfig, str, Node]]) -> str:
+    """Say which sizes win over input_size, and how to change them."""
+    texts = []
+    for transform, name, node in sizes:
         size = str(to_plain(node)).replace(" ", "")
-        shown.append(f"{one.key}.{name}={size} ({node.origin})")
-    these = "win: set them" if len(shown) > 1 else "wins: set it"
-    return f"{', '.join(shown)} {these}, or null there, which follows input_size"
+        texts.append(f"{transform.key}.{name}={size} ({node.origin})")
+    verb = "win: set them" if len(texts) > 1 else "wins: set it"
+    return f"{', '.join(texts)} {verb}, or set null there to follow input_size"

@@ -1,23 +1,32 @@
-"""Building components: values in, objects out."""
+"""Building components: from the values of a configuration to objects."""
 
 import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ppdet.core.compose.validate import missing_value, parse_spec, section_of
+from ppdet.core.compose.spelling import read_component
+from ppdet.core.compose.validate import missing_value, section_of
 from ppdet.core.registry import component_names, get_schema, is_component
 from ppdet.core.schema import Parameter, Schema
-from ppdet.core.settings import SETTINGS, SLOTS
+from ppdet.core.settings import SLOTS
 from ppdet.core.tree import Node, from_plain, to_plain
 from ppdet.utils.errors import ConfigError, ConfigKeyError, UserError, config_error, nearest
 
-MAX_DEPTH = 30
+MAX_DEPTH = 30  # a component inside of so many others is taken for one that contains itself
 
 
-class ComponentConfig(Mapping):
-    """The parameters of one component: overrides over its section over shared globals over its defaults.
+class ComponentConfig(Mapping[str, Any]):
+    """The effective parameters of one component, by name. `from_config` gets this mapping as its argument `cfg`.
 
-    This is what `from_config(cls, cfg, **kwargs)` receives as `cfg`.
+    The value of a parameter is the first of: the overrides where the component is named, the component's section, the
+    global setting of that name if the parameter is shared, the constructor's default.
+
+    Attributes:
+        root: the whole configuration.
+        key: dotted key at which the component is named, such as "FCOS.backbone", or its name.
+        location: where the component is named, such as "fcos.yml:12", for errors.
+        values_set: parameters that the configuration sets, without defaults.
+        shared_from: names of the parameters in `values_set` whose value is that of a global setting.
     """
 
     def __init__(self, root: Node, schema: Schema, overrides: Node, key: str) -> None:
@@ -46,19 +55,52 @@ class ComponentConfig(Mapping):
         return len(list(iter(self)))
 
     def create(self, name: str, **kwargs: Any) -> Any:
-        """Build what the __inject__ parameter `name` holds: an object, a list of objects, or None."""
+        """Build what the parameter `name` of `__inject__` holds: an object, a list of objects, or None.
+
+        Keyword arguments go to the component's `from_config` if it has one, else to its constructor.
+        """
         parameter = self._parameter(name)
         if not parameter.injected:
             raise TypeError(f"{self.schema.name}.{name} is not in __inject__")
-        return self._build(self.node(parameter), f"{self.key}.{name}", kwargs, parameter.default)
+        return self._build_value(self.node(parameter), f"{self.key}.{name}", kwargs, parameter.default)
 
     def node(self, parameter: Parameter) -> Node:
-        """Return the value of a parameter with its origin; origin "default" if nothing sets it."""
+        """Return the effective value of a parameter with its origin, which is "default" if nothing sets it."""
         if parameter.name in self.values_set:
             return self.values_set[parameter.name]
         if parameter.required:
             raise missing_value(self.location, f"{self.key}.{parameter.name}", self.schema, parameter)
         return from_plain(parameter.default, "default")
+
+    def nested(self, node: Node, key: str, default: Any = None) -> "ComponentConfig":
+        """Return the parameters of a component that a value in this one names.
+
+        Args:
+            node: the value.
+            key: its dotted key.
+            default: the default of the parameter that has this value. If it is a mapping for the same component, the
+                overrides in the value lie over it.
+        """
+        name, overrides = read_component(node, key, default)
+        if isinstance(default, dict) and default.get("name") == name:
+            below = {word: from_plain(value, "default") for word, value in default.items() if word != "name"}
+            overrides = Node({**below, **overrides.value}, overrides.origin)
+        return ComponentConfig(self.root, get_schema(name), overrides, key)
+
+    def build(self, kwargs: Mapping[str, Any]) -> Any:
+        """Build the component. What `from_config` returns, or else `kwargs`, wins over the configuration.
+
+        Raises:
+            ConfigError: the constructor raises a ValueError; the message names the place of the component.
+        """
+        try:
+            from_config = self.schema.from_config
+            given = kwargs if from_config is None else from_config(self, **kwargs)
+            return self.schema.cls(**self._arguments(given))
+        except UserError:
+            raise
+        except ValueError as error:
+            raise config_error(self.location, self.key, str(error)) from error
 
     def _parameter(self, name: str) -> Parameter:
         if name not in self.schema.parameters:
@@ -66,99 +108,53 @@ class ComponentConfig(Mapping):
             raise ConfigKeyError(f"{self.schema.name} has no parameter {name!r}{hint}")
         return self.schema.parameters[name]
 
-    def _build(self, node: Node, key: str, kwargs: dict[str, Any], default: Any = None) -> Any:
+    def _build_value(self, node: Node, key: str, kwargs: Mapping[str, Any], default: Any = None) -> Any:
         if node.is_list:
-            return [self._build(item, f"{key}.{index}", kwargs) for index, item in enumerate(node.value)]
+            return [self._build_value(item, f"{key}.{index}", kwargs) for index, item in enumerate(node.value)]
         if not (node.is_map or isinstance(node.value, str)):
-            return node.value
+            return node.value  # null, or an object from Python
         if key.count(".") > MAX_DEPTH:
             raise config_error(self.location, self.key, f"{self.schema.name} is built inside itself without end")
-        name, overrides = parse_spec(node, key, default)
-        overrides = over_default(overrides, name, default)
-        return build(ComponentConfig(self.root, get_schema(name), overrides, key), kwargs)
+        return self.nested(node, key, default).build(kwargs)
 
-
-def over_default(overrides: Node, name: str, default: Any) -> Node:
-    """Put the overrides of component `name` over a default that is a mapping and names the same component."""
-    if not isinstance(default, dict) or default.get("name") != name:
-        return overrides
-    below = {key: from_plain(value, "default") for key, value in default.items() if key != "name"}
-    return Node({**below, **overrides.value}, overrides.origin)
-
-
-def component_config(root: Node, name: str) -> ComponentConfig:
-    """Return the parameters of the component `name`, or of the one that the slot `name` holds."""
-    if name in SLOTS and not is_component(name):
-        node = root.value.get(name)
-        if node is None or node.value is None:
-            raise config_error(root.origin, name, "not set; it should hold a data set, such as {name: COCODataSet}")
-        component, overrides = parse_spec(node, name)
-        return ComponentConfig(root, get_schema(component), overrides, name)
-    if not is_component(name):
-        hint = nearest(str(name), [*component_names(), *SLOTS])
-        raise ConfigError(f"there is no component {name!r}{hint}")
-    return ComponentConfig(root, get_schema(name), Node({}, root.origin), name)
+    def _arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the constructor's arguments: those given, and all others that the configuration sets."""
+        for name in given:
+            if name not in self.schema.parameters:
+                source = "from_config gives" if self.schema.from_config else "the caller gives"
+                hint = nearest(name, self.schema.parameters)
+                raise TypeError(f"{self.schema.name} has no parameter {name!r}, which {source}{hint}")
+        arguments = dict(given)
+        for parameter in self.schema.parameters.values():
+            if parameter.name in given:
+                continue
+            node = self.node(parameter)
+            if parameter.injected:
+                arguments[parameter.name] = self.create(parameter.name) if node.value is not None else None
+            elif parameter.name in self.values_set:
+                arguments[parameter.name] = to_plain(node)
+        return arguments
 
 
 def listed_components(root: Node, key: str) -> list[ComponentConfig]:
     """Return the components that a global setting such as `hooks` lists."""
     node = root.value.get(key)
-    specs = [parse_spec(item, f"{key}.{index}") for index, item in enumerate(node.value if node else ())]
-    return [
-        ComponentConfig(root, get_schema(name), overrides, f"{key}.{index}")
-        for index, (name, overrides) in enumerate(specs)
-    ]
+    listed = []
+    for index, item in enumerate(node.value if node is not None else ()):
+        name, overrides = read_component(item, f"{key}.{index}")
+        listed.append(ComponentConfig(root, get_schema(name), overrides, f"{key}.{index}"))
+    return listed
 
 
-def create(name: str, config: Any, **kwargs: Any) -> Any:
-    """Build the component or slot `name` of a Config. See Config.create."""
-    if name in SETTINGS and SETTINGS[name].holds_components:
-        return [build(component, kwargs) for component in listed_components(config.root, name)]
-    return build(component_config(config.root, name), kwargs)
-
-
-def build(config: ComponentConfig, kwargs: dict[str, Any]) -> Any:
-    """Build one component. What from_config (or the caller) gives wins over the configuration.
-
-    A ValueError of the constructor becomes a ConfigError that names the place of the component.
-    """
-    schema = config.schema
-    try:
-        given = schema.cls.from_config(config, **kwargs) if schema.has_from_config else kwargs
-        return schema.cls(**_arguments(config, given))
-    except ValueError as error:
-        if isinstance(error, UserError):
-            raise
-        raise config_error(config.location, config.key, str(error)) from error
-
-
-def _arguments(config: ComponentConfig, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the constructor's arguments: those given, and from the configuration what it sets besides."""
-    schema = config.schema
-    for name in given:
-        if name not in schema.parameters:
-            source = "from_config gives" if schema.has_from_config else "the caller gives"
-            raise TypeError(
-                f"{schema.name} has no parameter {name!r}, which {source}{nearest(name, schema.parameters)}"
-            )
-    arguments = dict(given)
-    for parameter in schema.parameters.values():
-        if parameter.name in arguments:
-            continue
-        value = _argument(config, parameter)
-        if value is not _UNSET:
-            arguments[parameter.name] = value
-    return arguments
-
-
-_UNSET: Any = object()
-
-
-def _argument(config: ComponentConfig, parameter: Parameter) -> Any | None:
-    if parameter.injected:
-        node = config.node(parameter)
-        return config.create(parameter.name) if node.value is not None else None
-    if parameter.name in config.values_set:
-        return config[parameter.name]
-    config.node(parameter)  # raises if it is required
-    return _UNSET
+def component_config(root: Node, name: str) -> ComponentConfig:
+    """Return the parameters of the component `name`, or of the component that the slot `name` holds."""
+    if name in SLOTS and not is_component(name):
+        node = root.value.get(name)
+        if node is None or node.value is None:
+            raise config_error(root.origin, name, "not set; it should hold a data set, such as {name: COCODataSet}")
+        component, overrides = read_component(node, name)
+        return ComponentConfig(root, get_schema(component), overrides, name)
+    if not is_component(name):
+        hint = nearest(str(name), [*component_names(), *SLOTS])
+        raise ConfigError(f"there is no component {name!r}{hint}")
+    return ComponentConfig(root, get_schema(name), Node({}, root.origin), name)

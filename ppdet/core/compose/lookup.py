@@ -1,22 +1,23 @@
-"""The effective value at a dotted key: set by a file, by -o, shared from a global, or a default."""
+"""Looking up the effective value at a dotted key: set by a file or -o, shared from a global setting, or a default."""
 
-from ppdet.core.compose.inject import ComponentConfig, component_config, over_default
-from ppdet.core.compose.validate import parse_spec
-from ppdet.core.registry import component_names, get_schema, is_component
+from collections.abc import Sequence
+
+from ppdet.core.compose.inject import ComponentConfig, component_config
+from ppdet.core.registry import component_names, is_component
 from ppdet.core.settings import SETTINGS, SLOTS, Setting, setting_names
 from ppdet.core.tree import Node, from_plain
 from ppdet.utils.errors import ConfigKeyError, nearest
 
 
 def find(root: Node, key: str) -> Node:
-    """Return the effective value at a dotted key. ConfigKeyError with the nearest name if there is none."""
+    """Return the effective value at a dotted key. Raises ConfigKeyError, with the nearest name, if there is none."""
     first, *rest = key.split(".")
     if is_component(first) or (first in SLOTS and first in root.value):
         if rest:
             return _find_parameter(component_config(root, first), rest, key)
         return root.value.get(first, Node({}, "default"))
     if first in SETTINGS:
-        return _descend(filled(SETTINGS[first], root.value.get(first)), rest, key, first)
+        return _descend(with_defaults(SETTINGS[first], root.value.get(first)), rest, key, first)
     if first in root.value:
         return _descend(root.value[first], rest, key, first)
     if first in SLOTS:
@@ -25,17 +26,20 @@ def find(root: Node, key: str) -> Node:
     raise ConfigKeyError(f"{key}: neither a component nor a global setting{hint}")
 
 
-def filled(setting: Setting, node: Node | None) -> Node:
-    """Return the value of a global setting, given as `node` or not at all, with defaults where it leaves out keys."""
+def with_defaults(setting: Setting, node: Node | None) -> Node:
+    """Return the value of a global setting, `node`, with defaults for the entries that it leaves out.
+
+    None stands for a setting that is not set at all.
+    """
     if node is None:
         node = from_plain(setting.default, "default")
     if node.value is None or not setting.keys:
         return node
-    entries = {name: filled(below, node.value.get(name)) for name, below in setting.keys.items()}
-    return Node(entries, node.origin, None, node.layer)
+    return node.holding({name: with_defaults(below, node.value.get(name)) for name, below in setting.keys.items()})
 
 
-def _find_parameter(config: ComponentConfig, steps: list[str], key: str) -> Node:
+def _find_parameter(config: ComponentConfig, steps: Sequence[str], key: str) -> Node:
+    """Return the value at steps[0].steps[1]… below a component. `key` is the whole dotted key, for errors."""
     name, *rest = steps
     if name == "name":
         return Node(config.schema.name, config.location)
@@ -51,15 +55,14 @@ def _find_parameter(config: ComponentConfig, steps: list[str], key: str) -> Node
         rest = rest[1:]
     if not rest:
         return node
-    component, overrides = parse_spec(node, key, parameter.default)
-    if rest[0] == component:
+    below = config.nested(node, key, parameter.default)
+    if rest[0] == below.schema.name:
         rest = rest[1:]
-    overrides = over_default(overrides, component, parameter.default)
-    below = ComponentConfig(config.root, get_schema(component), overrides, key)
     return _find_parameter(below, rest, key) if rest else node
 
 
-def _descend(node: Node | None, steps: list[str], key: str, where: str) -> Node:
+def _descend(node: Node, steps: Sequence[str], key: str, above: str) -> Node:
+    """Return the value at `steps` below a plain mapping or list, whose own key is `above`."""
     for step in steps:
         if node.is_map and step in node.value:
             node = node.value[step]
@@ -67,6 +70,6 @@ def _descend(node: Node | None, steps: list[str], key: str, where: str) -> Node:
             node = node.value[int(step)]
         else:
             choices = [str(word) for word in node.value] if node.is_map else []
-            raise ConfigKeyError(f"{key}: {where} has no {step!r}{nearest(step, choices)}")
-        where = f"{where}.{step}"
+            raise ConfigKeyError(f"{key}: {above} has no {step!r}{nearest(step, choices)}")
+        above = f"{above}.{step}"
     return node

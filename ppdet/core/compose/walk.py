@@ -1,11 +1,10 @@
-"""All components of a configuration, however deep they are named."""
+"""Visiting all components of a configuration, however deeply they are nested."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ppdet.core.compose.inject import MAX_DEPTH, ComponentConfig, listed_components, over_default
-from ppdet.core.compose.validate import parse_spec
-from ppdet.core.registry import get_schema, is_component
+from ppdet.core.compose.inject import MAX_DEPTH, ComponentConfig, listed_components
+from ppdet.core.registry import is_component
 from ppdet.core.settings import SETTINGS, SLOTS
 from ppdet.core.tree import Node
 
@@ -13,49 +12,45 @@ if TYPE_CHECKING:
     from ppdet.core.config import Config
 
 
-def walk(config: "Config", names: list[str] | None = None) -> Iterator[ComponentConfig]:
-    """Yield each component once: those of `names`, what they name, and so on.
+def walk(config: "Config", names: Sequence[str] | None = None) -> Iterator[ComponentConfig]:
+    """Yield each component once: those of `names`, the components that they name, and so on.
 
-    Without `names` it begins with all sections, slots and the architecture. The key of a component that is named
-    without overrides is its name, as that of a section.
+    A component that is named without overrides has its own name as its key, like a section.
+
+    Args:
+        names: components and slots; None stands for all sections, all slots that are set, and the architecture.
     """
     if names is None:
         architecture = config["architecture"]
         names = [key for key in config.root.value if is_component(key) or (key in SLOTS and config[key])]
         names += [architecture] if architecture else []
-    found: set[str] = set()
-    seen: list[Node] = []  # kept, so that no other node can have the same id
-    queue: list = list(names)
-    for key in SETTINGS:
-        if SETTINGS[key].holds_components:
+    visited_names: set[str] = set()
+    visited_nodes: list[Node] = []  # kept alive, so that no other node can get the same id
+    queue: list[str | ComponentConfig] = list(names)
+    for key, setting in SETTINGS.items():
+        if setting.holds_components:
             queue += listed_components(config.root, key)
     while queue:
         component = queue.pop(0)
         if isinstance(component, str):
-            if component in found:
+            if component in visited_names:
                 continue
-            found.add(component)
+            visited_names.add(component)
             component = config.component(component)
         yield component
         for parameter in component.schema.parameters.values():
             if parameter.injected and (parameter.name in component.values_set or not parameter.required):
                 node = component.node(parameter)
-                if component.key.count(".") < MAX_DEPTH and not any(node is one for one in seen):
-                    seen.append(node)
-                    queue += _below(component, node, parameter.name, parameter.default)
+                if component.key.count(".") < MAX_DEPTH and not any(node is other for other in visited_nodes):
+                    visited_nodes.append(node)
+                    queue += _components_in(component, node, parameter.name, parameter.default)
 
 
-def component_below(config: ComponentConfig, node: Node, key: str, default: Any = None) -> ComponentConfig:
-    """The component that a value of `config` names, with the overrides that stand there."""
-    name, overrides = parse_spec(node, key, default)
-    return ComponentConfig(config.root, get_schema(name), over_default(overrides, name, default), key)
-
-
-def _below(config: ComponentConfig, node: Node, parameter: str, default: Any) -> list:
-    """Components that an injected value holds, and names of those without overrides."""
-    key = f"{config.key}.{parameter}"
+def _components_in(config: ComponentConfig, node: Node, name: str, default: Any) -> Sequence[str | ComponentConfig]:
+    """Return the components that the value of an injected parameter holds: only the name of one without overrides."""
+    key = f"{config.key}.{name}"
     if node.is_list:
-        return [component_below(config, item, f"{key}.{index}") for index, item in enumerate(node.value)]
+        return [config.nested(item, f"{key}.{index}") for index, item in enumerate(node.value)]
     if node.is_map:
-        return [component_below(config, node, key, default)]
+        return [config.nested(node, key, default)]
     return [node.value] if is_component(node.value) else []

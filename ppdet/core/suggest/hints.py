@@ -1,57 +1,58 @@
-"""What somebody may have meant by a name that is none, in the configuration where it stands."""
+"""What a user may have meant by an unknown key, in the configuration where it is written."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Sequence
 
-from ppdet.core.compose.merge import named_component
+from ppdet.core.compose.spelling import named_component
 from ppdet.core.registry import get_schema, is_component
-from ppdet.core.suggest.synonyms import Ours, synonym
+from ppdet.core.suggest.synonyms import Synonym, synonym
 from ppdet.core.tree import Node
 
 SCHEDULERS = "LearningRate.schedulers"
 
 
-def answer(root: Node, name: str, key: str) -> str | None:
-    """Say what `name`, an own name or a dotted one of another tool, is called in the configuration of `root`.
+def translate(root: Node, name: str, key: str) -> str | None:
+    """Say which key of this configuration an unknown name means.
 
     Args:
-        key: where it stands. That is never the answer.
+        root: the whole configuration.
+        name: the unknown name or dotted key, such as "lr0" or "optimizer.lr", as another tool may call it.
+        key: the dotted key at which it is written. This key itself is never the answer.
 
     Returns:
-        None where nothing is known of it.
+        None where the name is unknown here too.
     """
-    schedulers = list(scheduler_names(root))
+    schedulers = scheduler_names(root)
     if key.startswith(f"{SCHEDULERS}."):
-        index = index_of(name, schedulers)
+        index = index_with_parameter(name, schedulers)
         if index is not None:
             return f"{SCHEDULERS}.{index}, {schedulers[index]}, has it"
-    ours = synonym(name)
-    if ours is None:
+    meant = synonym(name)
+    if meant is None:
         return None
-    if ours.scheduler:
-        parameter = ours.keys[0].rpartition(".")[2]
-        index = index_of(parameter, schedulers)
+    if meant.scheduler:
+        parameter = meant.keys[0].rpartition(".")[2]
+        index = index_with_parameter(parameter, schedulers)
         if index is None:
-            has = f"has {', '.join(schedulers)} alone" if schedulers else "is empty"
-            return f"here it is {parameter} of {ours.scheduler}, but {SCHEDULERS} {has}: list {ours.scheduler} there"
-        ours = ours._replace(keys=(f"{SCHEDULERS}.{index}.{parameter}",))
-    return None if key in ours.keys else str(ours)
+            has = f"only has {', '.join(schedulers)}" if schedulers else "is empty"
+            return f"use {parameter} of {meant.scheduler}; {SCHEDULERS} {has}: add {meant.scheduler} to that list"
+        meant = meant._replace(keys=(f"{SCHEDULERS}.{index}.{parameter}",))
+    return None if key in meant.keys else str(meant)
 
 
-def is_of(ours: Ours | None, parameters: dict) -> bool:
-    """Tell whether a synonym names one of these parameters."""
-    return ours is not None and any(key.rpartition(".")[2] in parameters for key in ours.keys)
+def translates_to(meant: Synonym | None, parameters: Collection[str]) -> bool:
+    """Tell whether a synonym stands for one of these parameters."""
+    return meant is not None and any(key.rpartition(".")[2] in parameters for key in meant.keys)
 
 
-def scheduler_names(root: Node) -> Iterator[str]:
-    """Names of the components that LearningRate.schedulers lists; "?" for what is none."""
+def scheduler_names(root: Node) -> list[str]:
+    """Return the names of the components in LearningRate.schedulers, with "?" for items that name no component."""
     section = root.value.get("LearningRate")
     node = section.value.get("schedulers") if section is not None and section.is_map else None
-    for item in node.value if node is not None and node.is_list else ():
-        name = named_component(item)
-        yield name if is_component(name) else "?"
+    names = [named_component(item) for item in node.value] if node is not None and node.is_list else []
+    return [name if name is not None and is_component(name) else "?" for name in names]
 
 
-def index_of(parameter: str, components: list[str]) -> int | None:
-    """Position of the first of these components that has a parameter; None if none has."""
-    has = (index for index, name in enumerate(components) if name != "?" and parameter in get_schema(name).parameters)
-    return next(has, None)
+def index_with_parameter(parameter: str, components: Sequence[str]) -> int | None:
+    """Return the index of the first of these components that has a parameter; None if none has it."""
+    having = (i for i, name in enumerate(components) if name != "?" and parameter in get_schema(name).parameters)
+    return next(having, None)

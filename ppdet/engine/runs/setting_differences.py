@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from ppdet.core.compose.inject import ComponentConfig
-from ppdet.core.compose.walk import component_below
 from ppdet.core.config import Config
 from ppdet.core.registry import is_component
 from ppdet.core.schema import Parameter
@@ -86,7 +85,7 @@ def injected_settings(config: ComponentConfig, parameter: Parameter, key: str) -
         yield key, None
         return
     items = node.value if node.is_list else [node]
-    parts = [component_below(config, item, key, None if node.is_list else parameter.default) for item in items]
+    parts = [config.nested(item, key, None if node.is_list else parameter.default) for item in items]
     names = [part.schema.name for part in parts]
     yield key, names if node.is_list else names[0]
     for index, part in enumerate(parts):

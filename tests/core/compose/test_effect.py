@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ppdet.core.workspace import load_config, merge_config
+from ppdet.utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
 COCO = ROOT / "configs/fcos/fcos_r50_fpn_1x_coco.yml"
@@ -69,3 +70,13 @@ def test_files_may_say_what_other_runs_use(log):
     """One file serves many runs; only what is set for this one is looked at."""
     assert load_config(SEMI)["ssod_method"] == "DenseTeacher"
     assert not warnings(log)
+
+
+def test_parameters_of_paddledetection_that_change_nothing(load, log):
+    text = "ToyReader: {transforms: [ToyFlip: {prob: 1, trt: true}, ToyFlip: {trt: false}]}"
+    flips = load(text).create("ToyReader", dataset=1).transforms
+    assert [flip.prob for flip in flips] == [1, 0.5]
+    key = "ToyReader.transforms.0.trt"
+    assert warnings(log) == [f"x.yml:1: {key} changes nothing here: flips need no TensorRT"]
+    with pytest.raises(ConfigError, match=r"^-o: ToyFlip\.trt: changes nothing here: flips need no TensorRT$"):
+        load("", "ToyFlip.trt=true")

@@ -82,7 +82,8 @@ def message(load, *arguments):
         ("ToyHead: {nms: 3}", "x.yml:1: ToyHead.nms: expected the name of a component, got 3 (int)"),
         (
             "ToyReader:\n  transforms:\n  - ToyFlip: {prb: 1}",
-            "x.yml:3: ToyReader.transforms.0.prb: ToyFlip has no parameter 'prb'; did you mean 'prob'?",
+            "x.yml:3: ToyReader.transforms.0.prb: ToyFlip has no parameter 'prb'; did you mean 'prob'? "
+            "(probability of a flip)",
         ),
         (
             "ToyReader:\n  transforms:\n  - ToyFlp:",
@@ -111,11 +112,11 @@ def message(load, *arguments):
         ("ToyHead: !ToyLoss {}", "x.yml:1: ToyHead: expected a mapping of the parameters of ToyHead"),
         (
             "ToyBackbone: {depth: !ToyFlip {}}",
-            "x.yml:1: ToyBackbone.depth: !ToyFlip stands where no component is taken: expected int",
+            "x.yml:1: ToyBackbone.depth: !ToyFlip names a component, which is not allowed here: expected int",
         ),
         (
             "ToyHead: {options: {a: [!ToyFlip {}]}}",
-            "x.yml:1: ToyHead.options: !ToyFlip stands where no component is taken: expected mapping or null",
+            "x.yml:1: ToyHead.options: !ToyFlip names a component, which is not allowed here: expected mapping or null",
         ),
         # types
         ('num_classes: "80"', "x.yml:1: num_classes: expected int, got '80' (text)"),
@@ -142,7 +143,7 @@ def message(load, *arguments):
         ),
         (
             "DenseTeacher: {test_cfg: {inference_on: student}}",
-            "x.yml:1: DenseTeacher.test_cfg.inference_on: expected one of 'teacher', got 'student' (text)",
+            "x.yml:1: DenseTeacher.test_cfg.inference_on: expected 'teacher', got 'student' (text)",
         ),
         (
             "DenseTeacher: {train_cfg: {suppress: lineer}}",
@@ -196,7 +197,20 @@ def message(load, *arguments):
     ],
 )
 def test_mistakes_in_a_file(load, text, expected):
-    assert message(load, text) == expected
+    assert message(load, text).partition("; meaning: ")[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("num_classes: x", "; meaning: number of object classes, shared by all components that need it"),
+        ("export: {nms: 1}", "; meaning: the exported graph ends with non-maximum suppression"),
+        ("ToyFlip: {prob: x}", "expected float, got 'x' (text); meaning: probability of a flip"),
+        ("ToyReader: {transforms: [ToyFlip: {probb: 1}]}", "did you mean 'prob'? (probability of a flip)"),
+    ],
+)
+def test_mistakes_explain_the_parameter(load, text, expected):
+    assert message(load, text).endswith(expected)
 
 
 @pytest.mark.parametrize(

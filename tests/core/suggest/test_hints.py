@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from ppdet.cli import train
-from ppdet.core.registry import components_of, is_component
+from ppdet.core.registry import KINDS, components_of, is_component
 from ppdet.core.settings import SETTINGS, SLOTS
 from ppdet.core.shipped_configs import shipped_configs
-from ppdet.core.suggest.elsewhere import KINDS
+from ppdet.core.suggest.paddledetection import FOREIGN
 from ppdet.core.suggest.synonyms import TABLE, synonym
 from ppdet.core.workspace import load_config, merge_config
 
@@ -48,8 +48,8 @@ TYPED = {
     "data_root=coco": "TrainDataset.dataset_dir",
     "DATASETS.TRAIN=x": "TrainDataset.anno_path",
     "DATASETS.TEST=x": "EvalDataset.anno_path",
-    "devices=0": "here it is device (cpu, gpu, gpu:1, ...; several: python -m paddle.distributed.launch",
-    "gpus=2": "here it is device",
+    "devices=0": "use device (cpu, gpu, gpu:1, ...; for several devices run python -m paddle.distributed.launch",
+    "gpus=2": "use device",
     "save_path=x": "save_dir",
     "work_dir=x": "save_dir",
     "output_dir=x": "save_dir",
@@ -75,27 +75,27 @@ TYPED = {
     "MODEL.RETINANET.NUM_CLASSES=3": "num_classes",
     "fp16=true": "amp",
     "accumulate=4": "accumulate_steps",
-    "patience=10": "no early stopping: --eval keeps the best weights as best_model",
-    "epochs=3": "`epoch` is what counts",
+    "patience=10": "with --eval it keeps the best weights as best_model",
+    "epochs=3": "epoch is the number of epochs",
     "val_interval=1": "--eval",
     "LearningRate.lr=1": "LearningRate.base_lr",
     "TrainReader.imgsz=640": "input_size",
-    "use_cuda=true": "here it is device",
-    "rect=true": "padded to its own largest image",
-    "imgSize=640": "here it is input_size",
-    "batchSize=4": "here it is TrainReader.batch_size",
-    "nbs=64": "here it is auto_lr.base_batch_size",
-    "INPUT.MAX_SIZE_TRAIN=1333": "here it is input_size (",
-    "default_hooks.checkpoint.interval=1": "here it is snapshot_epoch",
-    "default_hooks.logger.interval=50": "here it is log_iter",
-    "optim_wrapper.clip_grad.max_norm=1": "here it is OptimizerBuilder.clip_grad_by_norm",
+    "use_cuda=true": "use device",
+    "rect=true": "padded to its largest image",
+    "imgSize=640": "use input_size",
+    "batchSize=4": "use TrainReader.batch_size",
+    "nbs=64": "use auto_lr.base_batch_size",
+    "INPUT.MAX_SIZE_TRAIN=1333": "use input_size (",
+    "default_hooks.checkpoint.interval=1": "use snapshot_epoch",
+    "default_hooks.logger.interval=50": "use log_iter",
+    "optim_wrapper.clip_grad.max_norm=1": "use OptimizerBuilder.clip_grad_by_norm",
     "cache=true": "images are read from disk",
-    "fraction=0.1": "here it is TrainDataset.sample_num",
+    "fraction=0.1": "use TrainDataset.sample_num",
     "single_cls=true": "num_classes=1",
-    "TrainDataset.root=x": "here it is TrainDataset.dataset_dir",
+    "TrainDataset.root=x": "use TrainDataset.dataset_dir",
     "EvalDataset.ann_file=x": "EvalDataset.anno_path",
-    "ResNet.pretrained=x": "here it is pretrain_weights",
-    "FCOSHead.nms.iou_threshold=0.5": "here it is FCOSHead.nms.nms_threshold",
+    "ResNet.pretrained=x": "use pretrain_weights",
+    "FCOSHead.nms.iou_threshold=0.5": "use FCOSHead.nms.nms_threshold",
 }
 
 
@@ -127,19 +127,19 @@ def test_every_answer_exists(capsys):
 @pytest.mark.parametrize(
     ("option", "hint"),
     [
-        (["--lr", "0.1"], "--lr: here it is LearningRate.base_lr"),
-        (["--batch-size=4"], "--batch-size: here it is TrainReader.batch_size"),
-        (["--epochs", "3"], "--epochs: here it is epoch"),
-        (["--epoch", "3"], "--epoch: here it is -o epoch="),
-        (["--cfg-options"], "--cfg-options: here it is the option -o of tools/train.py"),
+        (["--lr", "0.1"], "--lr: use LearningRate.base_lr"),
+        (["--batch-size=4"], "--batch-size: use TrainReader.batch_size"),
+        (["--epochs", "3"], "--epochs: use epoch"),
+        (["--epoch", "3"], "--epoch: use -o epoch="),
+        (["--cfg-options"], "--cfg-options: use the option -o of ppdet train"),
         (["imgsz=3"], "settings follow -o: -o imgsz=3"),
-        (["--patience", "3"], "--patience: there is none here (no early stopping"),
+        (["--patience", "3"], "--patience: there is no such setting here (training never stops early"),
         (
             ["--launcher", "pytorch"],
-            "--launcher: there is none here (several devices: python -m paddle.distri",
+            "--launcher: there is no such setting here (for several devices run python -m paddle.distri",
         ),
-        (["--no-validate"], "--no-validate: there is none here (training evaluates nothing without --eval)"),
-        (["--config-file", "x"], "--config-file: here it is the option -c of tools/train.py"),
+        (["--no-validate"], "--no-validate: there is no such setting here (training evaluates only with --eval)"),
+        (["--config-file", "x"], "--config-file: use the option -c of ppdet train"),
     ],
 )
 def test_options_of_other_tools(capsys, option, hint):
@@ -162,7 +162,7 @@ def test_options_of_other_tools(capsys, option, hint):
         ("TrainReader.sample_transforms=[Decode: {}, Mosaic: {prob: 1.0}]", "transforms", "RandomResize"),
         ("TrainDataset=!VOCDataSet {dataset_dir: x}", "data sets", "COCODataSet"),
         ("TrainDataset.name=VOCDataSet", "data sets", "COCODataSet"),
-        ("FCOSHead.nms=MatrixNMS", "kinds of suppression", "MultiClassNMS"),
+        ("FCOSHead.nms=MatrixNMS", "kinds of NMS", "MultiClassNMS"),
         ("LearningRate.schedulers=[BurninWarmup: {}]", "schedules", "LinearWarmup"),
         ("EvalMOTReader.batch_size=1", "readers", "EvalReader"),
     ],
@@ -171,22 +171,20 @@ def test_components_that_are_not_here(text, kind, one):
     with pytest.raises(ValueError) as error:
         load_config(COCO, [text])
     said, _, there = str(error.value).partition(f"; {kind} here: ")
-    assert f"is one of PaddleDetection's {kind}, and not here: this project is its FCOS alone" in said
+    assert f", one of PaddleDetection's {kind}, is not part of this project, which only has FCOS" in said
     assert one in there.partition("; ")[0].split(", ")
 
 
 def test_no_component_of_ours_is_said_to_be_elsewhere():
-    for kind, package, names in KINDS:
+    for kind, names in FOREIGN.items():
         assert names and not any(is_component(name) for name in names.split()), kind
-        assert components_of(package) or kind == "kinds of slimming"
+        assert components_of(kind) or kind not in KINDS
 
 
 def test_a_file_of_paddledetections_yolo_says_so_first(tmp_path):
     path = tmp_path / "yolo.yml"
     path.write_text("snapshot_epoch: 5\nYOLOv3Head: {loss: YOLOv3Loss}\nsome_word: 1\narchitecture: YOLOv3\n")
-    with pytest.raises(
-        ValueError, match=r"yolo\.yml:4: architecture: YOLOv3 is one of PaddleDetection's architectures"
-    ):
+    with pytest.raises(ValueError, match=r"yolo\.yml:4: architecture: YOLOv3, one of PaddleDetection's architectures"):
         load_config(path)
 
 
@@ -194,7 +192,9 @@ def test_a_file_of_paddledetections_yolo_says_so_first(tmp_path):
 def test_settings_without_effect_are_refused_where_somebody_sets_them_now(tmp_path, text):
     with pytest.raises(ValueError, match=rf"^-o: {text.partition('=')[0]}: changes nothing here: "):
         load_config(COCO, [text])
-    with pytest.raises(ValueError, match=r"^merge_config: epochs: changes nothing here: .* `epoch` is what counts"):
+    with pytest.raises(
+        ValueError, match=r"^merge_config: epochs: changes nothing here: .* epoch is the number of epochs"
+    ):
         merge_config(load_config(COCO), {"epochs": 3})
     path = tmp_path / "mine.yml"
     path.write_text(f"_BASE_: {COCO}\n{text.replace('=', ': ')}\n")
@@ -226,7 +226,7 @@ def test_files_without_their_folder_or_suffix(tmp_path, monkeypatch):
         Path("output/mine").mkdir(parents=True)
         Path("output/mine/config.yml").write_text("epoch: 3\n")
         load_config("output/mine")
-    with pytest.raises(ValueError, match=r"Is a directory; it holds fcos_dcn_r50_fpn_1x_coco\.yml, .*, …$"):
+    with pytest.raises(ValueError, match=r"Is a directory; it contains fcos_dcn_r50_fpn_1x_coco\.yml, .*, …$"):
         load_config(ROOT / "configs/fcos")
     with pytest.raises(ValueError, match=r"^quite_another\.yml: no such file$"):
         load_config("quite_another.yml")
@@ -264,5 +264,5 @@ def test_files_of_other_detectors(given, monkeypatch):
     with pytest.raises(ValueError) as error:
         load_config(given)
     folders = "configs/fcos and configs/semi_det"
-    what = f"this project is PaddleDetection's FCOS alone, and its configurations are in {folders}"
+    what = f"this project only has PaddleDetection's FCOS, configured in {folders}"
     assert str(error.value) == f"{given}: no such file; {what}"
