@@ -30,7 +30,7 @@ COMMANDS = {
     "train": Command(
         "ppdet.cli.train", "train a detector", "; -r auto continues the training run from its last checkpoint"
     ),
-    "eval": Command("ppdet.cli.evaluate", "evaluate a trained detector: COCO's twelve numbers"),
+    "eval": Command("ppdet.cli.evaluate", "evaluate a trained detector: the twelve AP and AR numbers of COCO"),
     "infer": Command("ppdet.cli.infer", "detect objects in images with a trained detector"),
     "export": Command("ppdet.cli.export", "export a trained detector for Paddle Inference, ONNX Runtime, OpenVINO"),
     "detect": Command("ppdet.cli.detect", "detect objects in images or videos with an exported detector"),

@@ -37,7 +37,9 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     images.add_argument("--image_dir", metavar="DIR", help="all images in a folder and its subfolders")
     images.add_argument("--video_file", metavar="FILE", help="a video")
     images.add_argument("--camera_id", type=camera, metavar="N", help="a camera: 0 is the first one")
-    parser.add_argument("--output_dir", default="output", help="folder for the results (default: output)")
+    parser.add_argument(
+        "--output_dir", default="output", metavar="DIR", help="folder for the results (default: output)"
+    )
     parser.add_argument(
         "--threshold", type=score, default=0.5, help="draw boxes with at least this score (default: 0.5)"
     )

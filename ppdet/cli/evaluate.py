@@ -1,4 +1,4 @@
-"""Evaluate a trained detector on EvalDataset: COCO's twelve numbers."""
+"""Evaluate a trained detector on EvalDataset: the twelve AP and AR numbers of COCO."""
 
 import argparse
 from collections.abc import Sequence

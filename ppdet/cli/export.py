@@ -25,7 +25,10 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     parser = make_parser(__doc__, EXAMPLES, program)
     add_run_arguments(parser)
     parser.add_argument(
-        "--output_dir", default="output_inference", help="write to the folder OUTPUT_DIR/NAME (default: %(default)s)"
+        "--output_dir",
+        default="output_inference",
+        metavar="DIR",
+        help="write to the folder DIR/NAME (default: %(default)s)",
     )
     parser.add_argument(
         "--format",

@@ -28,18 +28,27 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     images.add_argument("--infer_img", metavar="FILE", help="one image")
     images.add_argument("--infer_dir", metavar="DIR", help="all images in a folder and its subfolders")
     images.add_argument("--infer_list", metavar="FILE", help="a text file with the path of one image per line")
-    parser.add_argument("--output_dir", default="output", help="folder for the results (default: output)")
     parser.add_argument(
-        "--draw_threshold", type=float, default=0.5, help="draw boxes with at least this score (default: 0.5)"
+        "--output_dir", default="output", metavar="DIR", help="folder for the results (default: output)"
     )
-    parser.add_argument("--save_results", type=flag, default=False, help="write bbox.json (default: false)")
+    parser.add_argument(
+        "--draw_threshold",
+        type=float,
+        default=0.5,
+        metavar="SCORE",
+        help="draw boxes with at least this score (default: 0.5)",
+    )
+    parser.add_argument(
+        "--save_results", type=flag, default=False, metavar="BOOL", help="write bbox.json (default: false)"
+    )
     parser.add_argument(
         "--save_threshold",
         type=float,
         default=0.0,
+        metavar="SCORE",
         help="write boxes with at least this score to bbox.json (default: 0)",
     )
-    parser.add_argument("--visualize", type=flag, default=True, help="draw pictures (default: true)")
+    parser.add_argument("--visualize", type=flag, default=True, metavar="BOOL", help="draw pictures (default: true)")
     add_slice_arguments(parser)
     add_amp_argument(parser, "eval_amp")
     arguments = parser.parse_args(argv)

@@ -1,4 +1,8 @@
-"""Train a detector."""
+"""Train the detector that a configuration describes.
+
+The run is written to output/NAME: checkpoints, model_final, best_model (with --eval), config.yml, train.log,
+history.jsonl and pictures of training batches. The other commands take this folder.
+"""
 
 import argparse
 import json
