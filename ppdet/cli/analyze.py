@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ppdet.cli.arguments import add_config_arguments, add_device_argument
+from ppdet.cli.arguments import add_config_arguments, add_device_argument, load_libraries
 from ppdet.core.command_line import make_parser, one_line_errors
 
 EXAMPLES = """examples:
@@ -37,14 +37,11 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
-        from ppdet.engine.runtime import load_paddle, set_device
-
-        load_paddle(announce=arguments.evaluate)
-        from ppdet.core.extensions import import_extensions
+        load_libraries(arguments, announce=arguments.evaluate)
         from ppdet.engine.runs import analysis
         from ppdet.engine.runs.trained import folder_config
+        from ppdet.engine.runtime import set_device
 
-        import_extensions(arguments.imports)
         if arguments.evaluate:
             configs = [folder_config(folder, arguments.config, arguments.opt) for folder in arguments.folders]
             set_device(configs[0])

@@ -110,3 +110,16 @@ def add_slice_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="METRIC",
         help="overlap is measured as iou, or as ios: intersection over the smaller box (default: ios)",
     )
+
+
+def load_libraries(arguments: argparse.Namespace, *, announce: bool = True) -> None:
+    """Import paddle with its settings, and then what --import names: components exist before a file names them.
+
+    Args:
+        announce: log the version of paddle and its threads.
+    """
+    from ppdet.core.extensions import import_extensions
+    from ppdet.utils.process.paddle_setup import load_paddle
+
+    load_paddle(announce=announce)
+    import_extensions(arguments.imports)

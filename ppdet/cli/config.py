@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ppdet.cli.arguments import add_config_arguments
+from ppdet.cli.arguments import add_config_arguments, load_libraries
 from ppdet.core.command_line import make_parser, one_line_errors
 
 EXAMPLES = """examples:
@@ -33,12 +33,8 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
 
             print("\n".join(shipped_configs()))
             return
-        from ppdet.engine.runtime import load_paddle
-
-        load_paddle(announce=False)
-        from ppdet.core.extensions import import_extensions
+        load_libraries(arguments, announce=False)
         from ppdet.core.show import show
         from ppdet.core.workspace import load_config
 
-        import_extensions(arguments.imports)
         sys.stdout.write(show(load_config(arguments.config, arguments.opt)))

@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ppdet.cli.arguments import add_config_arguments
+from ppdet.cli.arguments import add_config_arguments, load_libraries
 from ppdet.core.command_line import make_parser, one_line_errors
 
 CODE_BASES = ("auto", "mmdet", "fcos_plus", "torchvision", "detectron2")
@@ -50,14 +50,12 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
-        from ppdet.engine.runtime import choose, load_paddle
+        load_libraries(arguments, announce=False)
+        from ppdet.engine.runtime import choose
 
-        load_paddle(announce=False)
         choose("cpu", announce=False)  # weights are only read and written
-        from ppdet.core.extensions import import_extensions
         from ppdet.engine.weight_conversion import convert_file
 
-        import_extensions(arguments.imports)
         convert_file(
             arguments.source,
             arguments.to,

@@ -8,6 +8,7 @@ from ppdet.cli.arguments import (
     add_device_argument,
     add_run_arguments,
     add_slice_arguments,
+    load_libraries,
     require_run,
 )
 from ppdet.core.command_line import make_parser, one_line_errors
@@ -50,16 +51,13 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         from ppdet.deploy.slicing import slicing_of
 
         slicing = slicing_of(arguments)
-        from ppdet.engine.runtime import load_paddle, set_device
-
-        load_paddle()
-        from ppdet.core.extensions import import_extensions
+        load_libraries(arguments)
         from ppdet.engine.build import build_trained_model
         from ppdet.engine.distributed import collectives
         from ppdet.engine.evaluator import Evaluator
         from ppdet.engine.runs.trained import trained_config
+        from ppdet.engine.runtime import set_device
 
-        import_extensions(arguments.imports)
         cfg = trained_config(arguments, "EvalReader", with_weights=not arguments.json_eval)
         set_device(cfg)
         with collectives.joined():

@@ -8,7 +8,7 @@ chosen when the exported model is used.
 import argparse
 from collections.abc import Sequence
 
-from ppdet.cli.arguments import add_run_arguments, require_run
+from ppdet.cli.arguments import add_run_arguments, load_libraries, require_run
 from ppdet.core.command_line import make_parser, one_line_errors
 
 EXAMPLES = """examples:
@@ -58,15 +58,11 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
-        from ppdet.engine.runtime import load_paddle
-
-        load_paddle()
-        from ppdet.core.extensions import import_extensions
+        load_libraries(arguments)
         from ppdet.engine.device_choice import check_device
         from ppdet.engine.export.graph import export_model
         from ppdet.engine.runs.trained import trained_config
 
-        import_extensions(arguments.imports)
         cfg = trained_config(arguments, "TestReader")
         check_device(cfg)
         export_model(

@@ -8,6 +8,7 @@ from ppdet.cli.arguments import (
     add_device_argument,
     add_run_arguments,
     add_slice_arguments,
+    load_libraries,
     require_run,
 )
 from ppdet.core.command_line import flag, make_parser, one_line_errors
@@ -64,14 +65,11 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
 
         slicing = slicing_of(arguments)
         paths = list_images(arguments.infer_img, arguments.infer_dir, arguments.infer_list)
-        from ppdet.engine.runtime import load_paddle, set_device
-
-        load_paddle()
-        from ppdet.core.extensions import import_extensions
+        load_libraries(arguments)
         from ppdet.engine.predictor import Predictor
         from ppdet.engine.runs.trained import trained_config
+        from ppdet.engine.runtime import set_device
 
-        import_extensions(arguments.imports)
         cfg = trained_config(arguments, "TestReader")
         set_device(cfg)
         predictor = Predictor(cfg)

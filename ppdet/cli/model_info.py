@@ -8,7 +8,7 @@ keeps nearly all of them in memory until the backward pass, except in frozen sta
 import argparse
 from collections.abc import Sequence
 
-from ppdet.cli.arguments import add_config_arguments
+from ppdet.cli.arguments import add_config_arguments, load_libraries
 from ppdet.core.command_line import fail, make_parser, one_line_errors, positive
 
 EXAMPLES = """examples:
@@ -41,16 +41,14 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
-        from ppdet.engine.runtime import choose, load_paddle
+        load_libraries(arguments, announce=False)
+        from ppdet.engine.runtime import choose
 
-        load_paddle(announce=False)
         choose("cpu", announce=False)  # the numbers are the same on every device
-        from ppdet.core.extensions import import_extensions
         from ppdet.core.workspace import load_config
         from ppdet.engine.build import build_model
         from ppdet.engine.model_info import measure, table
 
-        import_extensions(arguments.imports)
         height, width = (-(-side // 32) * 32 for side in arguments.size)
         model = build_model(load_config(arguments.config, arguments.opt))
         try:

@@ -8,7 +8,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from ppdet.cli.arguments import add_amp_argument, add_config_arguments, add_device_argument
+from ppdet.cli.arguments import add_amp_argument, add_config_arguments, add_device_argument, load_libraries
 from ppdet.core.command_line import flag, make_parser, one_line_errors
 
 EXAMPLES = """examples:
@@ -89,19 +89,16 @@ def overrides(arguments: argparse.Namespace) -> list[str]:
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
-        from ppdet.engine.runtime import load_paddle, set_device
-
-        load_paddle()
-        from ppdet.core.extensions import import_extensions
+        load_libraries(arguments)
         from ppdet.core.workspace import load_config
         from ppdet.engine.distributed import collectives
         from ppdet.engine.hooks.profiler import ProfilerHook, parse_options
         from ppdet.engine.runs.run_start import require_no_other
+        from ppdet.engine.runtime import set_device
         from ppdet.engine.trainer import Trainer
         from ppdet.engine.training.dry_run import dry_run
         from ppdet.utils.disk.lock import LockedError
 
-        import_extensions(arguments.imports)
         cfg = load_config(arguments.config, overrides(arguments))
         hooks = []
         if arguments.profiler_options is not None:
