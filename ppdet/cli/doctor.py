@@ -7,6 +7,7 @@ or 1 when training cannot work.
 import argparse
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
