@@ -1,6 +1,6 @@
-"""From files to batches: data sets (sources), transforms and readers. Importing it registers them all.
+"""From files to batches: data sets (sources), transforms and readers. Importing this package registers all of them.
 
-Nothing here imports paddle before a reader makes its first batch.
+Paddle is not imported before a reader makes its first batch.
 """
 
 from ppdet.data import sources, transforms

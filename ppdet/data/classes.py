@@ -1,18 +1,20 @@
-"""Classes are known by their names: files that number them differently are brought into one order."""
+"""Comparing the classes of a data set with those of a model. They are matched by name, whatever their numbers are."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from ppdet.utils.errors import nearest
 
-SHOWN = 8  # names of a list in a message
+SHOWN = 8  # names listed in a message
 
 
 class Classes(NamedTuple):
-    """The classes that a model tells apart: class 0, 1, …
+    """The classes of a model, in the order of their numbers 0, 1, …
 
-    names: of the classes. category_ids: their ids in the COCO file that the model was trained on. source: what said
-    so, for messages.
+    Attributes:
+        names: names of the classes.
+        category_ids: their ids in the COCO file that the model was trained on.
+        source: where this is known from, for messages, such as the path of the weights.
     """
 
     names: list[str]
@@ -21,7 +23,7 @@ class Classes(NamedTuple):
 
 
 def mismatch(names: Sequence[str], source: str, classes: Classes) -> str:
-    """What hinders mapping `names`, which `source` lists, to `classes` by name; "" when nothing does."""
+    """Return why the classes `names` of `source` cannot be mapped to `classes` by name; "" if they can."""
     if list(names) == classes.names:
         return ""
     new = [name for name in names if name not in classes.names]
@@ -32,19 +34,19 @@ def mismatch(names: Sequence[str], source: str, classes: Classes) -> str:
             "(names are compared letter by letter)"
         )
     both = [*names, *classes.names]
-    twice = next((name for name in classes.names if both.count(name) != 2 or list(names).count(name) != 1), None)
-    if twice is not None:
-        return f"several classes are called {twice!r}, and {source} and {classes.source} number them differently"
+    repeated = next((name for name in classes.names if both.count(name) != 2 or list(names).count(name) != 1), None)
+    if repeated is not None:
+        return f"several classes are called {repeated!r}, and {source} and {classes.source} number them differently"
     return ""
 
 
 def listed(names: Sequence[str], known: Sequence[str] = ()) -> str:
-    """The names in quotation marks, each with the one of `known` that may be meant; "nothing" if there are none."""
-    shown = [f"{name!r}{hint(name, known)}" for name in names[:SHOWN]]
+    """Return the names in quotation marks, each with the most similar name of `known`; "nothing" if there are none."""
+    shown = [f"{name!r}{_hint(name, known)}" for name in names[:SHOWN]]
     more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
     return ", ".join([*shown, *more]) or "nothing"
 
 
-def hint(name: str, known: Sequence[str]) -> str:
-    found = nearest(name, known)
-    return f" ({found[2:]})" if found else ""
+def _hint(name: str, known: Sequence[str]) -> str:
+    suggestion = nearest(name, known)
+    return f" ({suggestion[2:]})" if suggestion else ""

@@ -1,30 +1,34 @@
-"""What looks wrong with a data set, in one line each: what was found, an example, what it looks like, what to do.
+"""Checks for mistakes in a data set. Each finding is one line: what is wrong, an example, the likely cause, what to do.
 
-These functions know arrays and lists alone. None of them reads images; `shared_images` compares files by content.
+The functions work on arrays and lists, and read no images; only `shared_images` compares the content of files.
 """
 
 import filecmp
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ppdet.data.classes import listed
+from ppdet.utils.boxes import have_area
 
-TOLERATED = 0.002  # share of unusable boxes that a large data set may have without a warning; the log line counts them
-FEW_TO_TRAIN, FEW_TO_EVALUATE = 20, 10  # images
-SMALLEST_SIDE = 1e-5  # pixels
-MANY_LEAVE = 0.05  # share of boxes that leave their image, from which on they are told in any case
-LARGE, NEARLY_ALL = 300, 90  # sides of images that show percent as such; what the largest percentages exceed
+TOLERATED = 0.002  # share of unusable boxes without a warning; the log line of the data set counts them anyway
+FEW_TO_TRAIN, FEW_TO_EVALUATE = 20, 10  # images; with fewer there is a warning
+MANY_EXCEED = 0.05  # share of boxes that exceed their image, from which on there is a warning in any case
+LARGE = 300  # pixels; if all images are larger, boxes that stay below 100 look like percentages
 
 
 class Boxes(NamedTuple):
-    """The annotations of a file, as they stand there.
+    """The M annotations of a file and its N images, unchecked.
 
-    xyxy: (M, 4) float64 x, y, x + width, y + height; not finite where they are no numbers. image: (M,) position of
-    their image, -1 where the file does not list it. widths, heights: (N,) of the images as the file has them. files:
-    their N names.
+    Attributes:
+        xyxy: (M, 4) float64 x, y, x + width, y + height; not finite if they are not numbers.
+        image: (M,) position of the image among the N images, -1 if the file does not list it.
+        widths: (N,) of the images, in pixels.
+        heights: (N,) of the images, in pixels.
+        files: names of the images.
     """
 
     xyxy: np.ndarray
@@ -34,7 +38,7 @@ class Boxes(NamedTuple):
     files: Sequence[str]
 
     def example(self, number: int) -> str:
-        """Box `number` and its image, as the file has them."""
+        """Describe box `number` and its image as in the file: "[x, y, width, height] in 'name' (w x h pixels)"."""
         x1, y1, x2, y2 = self.xyxy[number]
         box = ", ".join(f"{value:.6g}" for value in (x1, y1, x2 - x1, y2 - y1))
         image = self.image[number]
@@ -42,22 +46,26 @@ class Boxes(NamedTuple):
 
 
 def box_findings(boxes: Boxes, image_ids: Sequence[int]) -> list[str]:
-    """What looks wrong with a file's boxes; image_ids: (M,) as the annotations have them."""
+    """Check the boxes of a file.
+
+    Args:
+        image_ids: (M,) `image_id` of the annotations.
+    """
     if not len(boxes.xyxy):
         return ["it has no annotations: nothing can be learned from it, and AP is undefined (-1)"]
     known = boxes.image >= 0
-    found = [] if known.all() else [_of_unknown_images(known, image_ids)]
+    strays = "" if known.all() else _stray_annotations(known, image_ids)
     listed_boxes = boxes._replace(xyxy=boxes.xyxy[known], image=boxes.image[known])
-    usable = np.isfinite(listed_boxes.xyxy).all(axis=1) & (_sides(listed_boxes) > SMALLEST_SIDE).all(axis=1)
+    usable = np.isfinite(listed_boxes.xyxy).all(axis=1) & have_area(listed_boxes.xyxy)
     good = listed_boxes._replace(xyxy=listed_boxes.xyxy[usable], image=listed_boxes.image[usable])
-    order = in_other_order(good)  # that explains those outside as well
+    order = in_other_order(good)  # explains boxes outside of their image as well
     if not order and not _outside(good).sum() > TOLERATED * len(usable):
-        order = beyond_their_image(good)
-    texts = (*found, unusable(listed_boxes, outside_too=not order), in_other_units(good), order)
+        order = exceeding_boxes(good)
+    texts = (strays, unusable(listed_boxes, count_outside=not order), in_other_units(good), order)
     return [text for text in texts if text]
 
 
-def _of_unknown_images(known: np.ndarray, image_ids: Sequence[int]) -> str:
+def _stray_annotations(known: np.ndarray, image_ids: Sequence[int]) -> str:
     first = image_ids[int(np.argmin(known))]
     return (
         f"{(~known).sum()} of {len(known)} annotations belong to images that the file does not list, e.g. image_id "
@@ -65,19 +73,19 @@ def _of_unknown_images(known: np.ndarray, image_ids: Sequence[int]) -> str:
     )
 
 
-def unusable(boxes: Boxes, *, outside_too: bool) -> str | None:
-    """Boxes that nothing can be learned from: no numbers, without area, and with outside_too outside of their image."""
+def unusable(boxes: Boxes, *, count_outside: bool) -> str | None:
+    """Find boxes that cannot be learned from: no numbers, no area, or, with count_outside, outside of their image."""
     numbers = np.isfinite(boxes.xyxy).all(axis=1)
-    area = numbers & (_sides(boxes) > SMALLEST_SIDE).all(axis=1)
-    outside = area & _outside(boxes) & outside_too
+    area = numbers & have_area(boxes.xyxy)
+    outside = area & _outside(boxes) if count_outside else np.zeros(len(area), bool)
     kinds = {"null or not numbers": ~numbers, "without area": numbers & ~area, "outside of their image": outside}
     wrong = ~area | outside
     if not wrong.sum() > TOLERATED * len(wrong):
         return None
     counts = ", ".join(f"{mask.sum()} {kind}" for kind, mask in kinds.items() if mask.any())
-    leave = leave_their_image(boxes) & area & ~outside
-    more = f"; {leave.sum()} more reach far beyond it" if outside.any() and _are_many(leave) else ""
-    larger = ". Is y before x, or are they those of larger copies of the images?" if outside.mean() > 0.1 else ""
+    exceeding = exceed_their_image(boxes) & area & ~outside
+    more = f"; {exceeding.sum()} more reach far beyond it" if outside.any() and _are_many(exceeding) else ""
+    larger = ". Is y before x, or were they drawn on larger copies of the images?" if outside.mean() > 0.1 else ""
     return (
         f"{wrong.sum()} of {len(wrong)} boxes cannot be used ({counts}){more}, e.g. "
         f"{boxes.example(int(np.argmax(wrong)))}: expected [x, y, width, height] in pixels, within the image's width "
@@ -86,17 +94,17 @@ def unusable(boxes: Boxes, *, outside_too: bool) -> str | None:
 
 
 def in_other_units(boxes: Boxes) -> str | None:
-    """Boxes in shares, or in percent, of the image."""
+    """Find boxes that are given as shares of the image's size, from 0 to 1, or in percent."""
     if not len(boxes.xyxy):
         return None
     low, largest = boxes.xyxy.min(), boxes.xyxy[:, 2:].max(axis=0)
     values = np.concatenate([boxes.xyxy[:, :2], _sides(boxes)], axis=1)
-    shares = (values <= 1.01).all(axis=1)  # rounding may go a little beyond the image
+    shares = np.asarray((values <= 1.01).all(axis=1))  # rounding may exceed the image a little
     large_images = min(boxes.widths[boxes.image].min(), boxes.heights[boxes.image].min()) >= LARGE
-    # A single pixel at the top left may be an object, many of them are none.
+    # A single pixel at the top left may be an object, but not many of them.
     if shares.all() or shares.sum() > max(2, 0.01 * len(shares)):
         count, unit, factor = int(shares.sum()), "0..1, as shares of the image", ""
-    elif large_images and len(boxes.xyxy) >= 20 and low >= 0 and NEARLY_ALL < largest.min() <= largest.max() < 100.5:
+    elif large_images and len(boxes.xyxy) >= 20 and low >= 0 and 90 < largest.min() <= largest.max() < 100.5:
         count, unit, factor = len(boxes.xyxy), "0..100, as percent of the image", ", divided by 100"
     else:
         return None
@@ -107,13 +115,13 @@ def in_other_units(boxes: Boxes) -> str | None:
 
 
 def in_other_order(boxes: Boxes) -> str | None:
-    """Boxes that are no [x, y, width, height]: many leave their image, and read in another way nearly none would."""
-    leave = leave_their_image(boxes)
-    count, total = int(leave.sum()), len(leave)
+    """Find boxes in another order than [x, y, width, height], in which fewer of them exceed their image."""
+    exceeding = exceed_their_image(boxes)
+    count, total = int(exceeding.sum()), len(exceeding)
     limits = np.stack([boxes.widths, boxes.heights], axis=1)[boxes.image]
     values = np.concatenate([boxes.xyxy[:, :2], _sides(boxes)], axis=1)
     first, second = values[:, :2], values[:, 2:]
-    # Share and number of boxes that a reading has to explain. Corners are told by their order, too.
+    # The share and the number of boxes that must exceed their image, and no longer do when read in this way.
     readings = {
         "[x1, y1, x2, y2]": (0.1, 1, lambda: (first, second)),
         "[middle x, middle y, width, height]": (0.03, 3, lambda: (first - second / 2, first + second / 2)),
@@ -124,91 +132,92 @@ def in_other_order(boxes: Boxes) -> str | None:
     for name, (share, least, read) in readings.items():
         low, high = read()
         fit = ((low >= -1) & (high <= limits + 1) & (high > low)).all(axis=1)
-        explained = int((leave & fit).sum())
+        explained = int((exceeding & fit).sum())
         if explained >= max(least, share * total) and (~fit).sum() <= max(total >= 10, 0.01 * total):
+            example = boxes.example(int(np.argmax(exceeding)))
             return (
                 f"the boxes look like {name}: read as [x, y, width, height], as COCO's are, {count} of {total} leave "
-                f"their image, e.g. {boxes.example(int(np.argmax(leave)))}; read as {name}, {(~fit).sum()}: convert "
-                "them"
+                f"their image, e.g. {example}; read as {name}, {(~fit).sum()}: convert them"
             )
     return None
 
 
-def beyond_their_image(boxes: Boxes) -> str | None:
-    """Many boxes that leave their image, whatever they may be."""
-    leave = leave_their_image(boxes)
-    if not _are_many(leave):
+def exceeding_boxes(boxes: Boxes) -> str | None:
+    """Find many boxes that exceed their image, for whatever reason."""
+    exceeding = exceed_their_image(boxes)
+    if not _are_many(exceeding):
         return None
     return (
-        f"{leave.sum()} of {len(leave)} boxes reach far beyond their image, e.g. "
-        f"{boxes.example(int(np.argmax(leave)))}: they are clipped to it; expected [x, y, width, height] in pixels: "
-        "are some of them corners, middles, or y before x?"
+        f"{exceeding.sum()} of {len(exceeding)} boxes reach far beyond their image, e.g. "
+        f"{boxes.example(int(np.argmax(exceeding)))}: they are clipped to it; expected [x, y, width, height] in "
+        "pixels: are some of them corners, middles, or y before x?"
     )
 
 
-def leave_their_image(boxes: Boxes) -> np.ndarray:
-    """(M,) bool: boxes that reach beyond their image by more than those who draw them do by mistake."""
+def exceed_their_image(boxes: Boxes) -> np.ndarray:
+    """(M,) bool, whether a box exceeds its image by more than an annotator's hand does: by 2 pixels and 2 %."""
     if not len(boxes.widths):
         return np.zeros(len(boxes.xyxy), bool)
     limits = np.stack([boxes.widths, boxes.heights], axis=1)[boxes.image]
     slack = 0.02 * limits + 2
     with np.errstate(invalid="ignore"):
-        leave = ((boxes.xyxy[:, 2:] > limits + slack) | (boxes.xyxy[:, :2] < -slack)).any(axis=1)
-    return leave & (boxes.image >= 0) & np.isfinite(boxes.xyxy).all(axis=1)
+        exceeding = ((boxes.xyxy[:, 2:] > limits + slack) | (boxes.xyxy[:, :2] < -slack)).any(axis=1)
+    return exceeding & (boxes.image >= 0) & np.isfinite(boxes.xyxy).all(axis=1)
 
 
-def _are_many(leave: np.ndarray) -> bool:
-    return bool(leave.sum() >= max(2, MANY_LEAVE * len(leave)))
+def _are_many(exceeding: np.ndarray) -> bool:
+    return bool(exceeding.sum() >= max(2, MANY_EXCEED * len(exceeding)))
 
 
 def _sides(boxes: Boxes) -> np.ndarray:
-    """(M, 2) width, height."""
-    with np.errstate(invalid="ignore"):
-        return boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]
+    """(M, 2) widths and heights."""
+    return boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]
 
 
 def _outside(boxes: Boxes) -> np.ndarray:
+    """(M,) bool, whether no part of a box is inside of its image."""
     limits = np.stack([boxes.widths, boxes.heights], axis=1)[boxes.image].reshape(-1, 2)
     return ~((boxes.xyxy[:, :2] < limits).all(axis=1) & (boxes.xyxy[:, 2:] > 0).all(axis=1))
 
 
 def class_findings(names: Sequence[str], category_ids: Sequence[int], counts: np.ndarray, effect: str) -> list[str]:
-    """Classes without a box, and classes of the same name.
+    """Find classes without a box, and classes with the same name.
 
     Args:
-        counts: boxes of each class. effect: what it means to have none.
+        names: names of the classes.
+        category_ids: their ids in the file.
+        counts: number of boxes of each class.
+        effect: what follows for a class without a box, for the message.
     """
-    found = []
+    findings = []
     empty = [name for name, count in zip(names, counts) if not count]
     if empty and len(empty) < len(names):
-        found.append(f"{len(empty)} of {len(names)} classes have no box: {listed(empty)}: {effect}")
-    twice = (
-        next((name for name in names if list(names).count(name) > 1), None) if len(set(names)) < len(names) else None
-    )
-    if twice is not None:
-        ids = [str(identity) for name, identity in zip(names, category_ids) if name == twice]
-        found.append(
-            f"categories {', '.join(ids)} are all called {twice!r}: each of them is a class of its own; give them one "
+        findings.append(f"{len(empty)} of {len(names)} classes have no box: {listed(empty)}: {effect}")
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
+    if repeated is not None:
+        ids = [str(identity) for name, identity in zip(names, category_ids) if name == repeated]
+        findings.append(
+            f"categories {', '.join(ids)} are all called {repeated!r}: each of them is a separate class; give them one "
             "id if they mean the same"
         )
-    return found
+    return findings
 
 
 def few_images(count: int, *, training: bool) -> str | None:
-    """That there are too few images to learn from, or to say how good a detector is."""
+    """Find that there are too few images to learn from, or to measure how good a detector is."""
     if count >= (FEW_TO_TRAIN if training else FEW_TO_EVALUATE):
         return None
     images = f"{count} image{'s' * (count != 1)}"
     if training:
-        return f"only {images} to train on: a detector learns them by heart; to see that all works that is enough"
-    return f"only {images} to evaluate on: AP can be far from what it would be on more of them"
+        return f"only {images} to train on: a detector memorizes them; that is enough to see that everything works"
+    return f"only {images} to evaluate on: AP may be far from its value on more images"
 
 
 def shared_images(ours: Sequence[str], others: Sequence[str]) -> tuple[int, str | None]:
-    """Images of one data set that another one has, too: how many, and the path of one of them.
+    """Find images that two data sets share. Return their number and the path of one of them.
 
-    The same path counts, whatever links lead there, and so does a file of the same name and content elsewhere. All are
-    compared; the content of files of the same name and size alone is read.
+    Images are the same if their paths are, with links resolved, or if two files have the same name and content. The
+    content is compared only if the sizes of the files are equal.
     """
     folders: dict[str, str] = {}
     known = {_resolved(path, folders) for path in others}
@@ -227,7 +236,7 @@ def shared_images(ours: Sequence[str], others: Sequence[str]) -> tuple[int, str 
 
 
 def _resolved(path: str, folders: dict[str, str]) -> str:
-    """The path without links among its folders; each folder is looked up once."""
+    """Resolve links in the folders of a path; `folders` caches the result for each folder."""
     folder, name = os.path.split(path)
     if folder not in folders:
         folders[folder] = os.path.realpath(folder)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ppdet.data.classes import listed
-from ppdet.data.image_size import image_size
+from ppdet.data.header_size import image_size
 from ppdet.data.sources import DetectionDataset
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import DataError, ImageError
-from ppdet.utils.formats.annotation_kinds import describe_json
+from ppdet.utils.formats.annotation_kinds import json_kind
 from ppdet.utils.formats.coco_file import shown
 from ppdet.utils.logger import get_logger
 
@@ -34,7 +34,7 @@ def read_results_file(path: Path, dataset: DetectionDataset) -> list[dict[str, A
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON: {error}") from None
     if not isinstance(results, list):
-        raise DataError(f"{path}: {describe_json(results)}, expected a list of COCO results")
+        raise DataError(f"{path}: {json_kind(results)}, expected a list of COCO results")
     for number, result in enumerate(results):
         if not isinstance(result, dict):
             raise DataError(f"{path}: result {number} is {shown(result)}, expected an object of a COCO result")

@@ -8,7 +8,7 @@ import numpy as np
 
 from ppdet.utils.boxes import clip_to_image
 from ppdet.utils.errors import DataError
-from ppdet.utils.formats.coco_file import Annotations, column, image_ids_of, load_coco_json, shown, whole_numbers
+from ppdet.utils.formats.coco_file import Annotations, column, image_ids_of, integers, load_coco_json, shown
 
 # Ids are whole numbers of 64 bits, which a float does not hold. bbox: x, y, width, height in pixels.
 DETECTION = np.dtype([("image_id", "i8"), ("category_id", "i8"), ("score", "f8"), ("bbox", "f8", 4)])
@@ -105,7 +105,7 @@ def read_results(results: list, name: str) -> np.ndarray:
     """
     found = np.zeros(len(results), dtype=DETECTION)
     for key in ("image_id", "category_id"):
-        found[key] = whole_numbers(results, key, "result", name)
+        found[key] = integers(results, key, "result", name)
     values = zip(column(results, "score", "result", name), column(results, "bbox", "result", name))
     for number, (score, box) in enumerate(values):
         try:

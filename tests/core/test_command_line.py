@@ -100,7 +100,7 @@ def test_a_signal_is_one_line(code):
 
 def test_a_second_signal_ends_what_the_first_could_not():
     code = f"""
-stop.IMPATIENT_SECONDS = 0.0
+stop.REPEAT_SECONDS = 0.0
 try:
     {SIGNAL}
     time.sleep(60)

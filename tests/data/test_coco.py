@@ -133,7 +133,7 @@ def test_missing_paths_say_what_to_do(coco, tmp_path):
         (lambda content: {**content, "categories": content["categories"] * 2}, "two categories"),
         (lambda content: {**content, "categories": [{"id": "7", "name": "x"}]}, "id of category 0 is '7'"),
         (lambda content: _spoil_annotation(content, bbox=[1, 2, 3]), "annotation 0 has bbox"),
-        (lambda content: _spoil_annotation(content, bbox=["a", 2, 3, 4]), "no number"),
+        (lambda content: _spoil_annotation(content, bbox=["a", 2, 3, 4]), "not a number"),
         (lambda content: _spoil_annotation(content, category_id=8), "category_id 8"),
         (lambda content: _spoil_annotation(content, image_id=[3]), "image_id of annotation 0"),
     ],

@@ -174,7 +174,7 @@ def test_unusable_boxes_are_counted_by_kind(wrong, text):
 
 def test_boxes_of_larger_images_are_told():
     (text,) = found(drawn(200) * 2)
-    assert "outside of their image)" in text and text.endswith("are they those of larger copies of the images?")
+    assert "outside of their image)" in text and text.endswith("or were they drawn on larger copies of the images?")
     (text,) = found([*drawn(20), [700, 10, 20, 20]])
     assert "larger copies" not in text
 

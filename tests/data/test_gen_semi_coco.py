@@ -52,7 +52,7 @@ def test_sizes_are_those_of_the_decoder(tmp_path, kind, orientation):
 def test_only_headers_are_read(tmp_path, monkeypatch):
     write_image(tmp_path / "a.jpg", 20, 30)
     write_image(tmp_path / "b.png", 20, 30)
-    monkeypatch.setattr("ppdet.data.image_size.read_image", None)
+    monkeypatch.setattr("ppdet.data.header_size.read_image", None)
     assert image_size(str(tmp_path / "a.jpg")) == image_size(str(tmp_path / "b.png")) == (20, 30)
     monkeypatch.undo()
     (tmp_path / "c.jpg").write_bytes(b"no image")
@@ -97,7 +97,7 @@ def test_a_folder_without_annotations(folder, anno_path, log):
     assert "2 images are also in" in log.text
     assert "anew" not in log.text
     list_unlabelled(folder, anno_path=anno_path)
-    assert "unlabeled2017-unlabeled.json was there already: it is written anew" in log.text
+    assert "unlabeled2017-unlabeled.json exists: it is overwritten" in log.text
     assert "2 files could not be read and are left out, the first is" in log.text and "bad.jpg" in log.text
     data = COCODataSet(image_dir=str(folder), anno_path=split.unlabelled.path)
     assert [Path(record["im_file"]).is_file() for record in data.records] == [True] * 3

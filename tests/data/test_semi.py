@@ -288,7 +288,7 @@ def test_labels_are_needed_and_only_for_labelled_images(folder):
     assert (unlabeled.class_names, len(unlabeled.records)) == (["red", "blue"], 7)
     with pytest.raises(DataError, match=r"TrainDataset\.data_fields has no boxes"):
         SemiTrainReader(dataset=unlabeled, unlabeled=unlabeled)
-    with pytest.raises(ValueError, match="without supervision there is only"):
+    with pytest.raises(ValueError, match="with supervised: false, only"):
         SemiCOCODataSet(anno_path="x.json", data_fields=FIELDS, supervised=False)
 
 

@@ -38,7 +38,9 @@ def test_processes_of_this_machine(monkeypatch, variables, count):
 @pytest.mark.parametrize(("user", "expected"), [(None, "True"), ("1", "False")])
 def test_number_of_threads_that_the_launcher_chose_is_not_the_users(user, expected):
     """Importing paddle, the launcher sets OMP_NUM_THREADS to 1 for all that it starts."""
-    worker = "from ppdet.utils.process.paddle_setup import is_launchers_own; print(is_launchers_own('OMP_NUM_THREADS'))"
+    worker = (
+        "from ppdet.utils.process.paddle_setup import is_set_by_launcher; print(is_set_by_launcher('OMP_NUM_THREADS'))"
+    )
     launcher = (
         "import os, subprocess, sys; os.environ.update(OMP_NUM_THREADS='1', PADDLE_TRAINERS_NUM='2');"
         f"subprocess.run([sys.executable, '-c', {worker!r}])"

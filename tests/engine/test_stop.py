@@ -15,7 +15,7 @@ from ppdet.utils.process.stop import Stopped, StopRequests
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_the_first_request_waits_for_the_step_and_the_second_does_not(number, code, monkeypatch, capfd):
-    monkeypatch.setattr(stop, "IMPATIENT_SECONDS", 0.0)
+    monkeypatch.setattr(stop, "REPEAT_SECONDS", 0.0)
     before = signal.getsignal(number)
     with pytest.raises(Stopped) as caught, StopRequests("finishing the step") as requests:
         requests.can_wait = True

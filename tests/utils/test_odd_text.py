@@ -48,14 +48,14 @@ def test_other_encodings(tmp_path, encoding):
         ('["red", "blue"]', "a list in brackets"),
         ('[\n"red",\n"blue"\n]', "a list in brackets"),
         ('item {\n  id: 1\n  name: "red"\n}\n', "a label map"),
-        ("- red\n- blue\n", "a list of YAML"),
+        ("- red\n- blue\n", "a YAML list"),
     ],
 )
 def test_lists_of_names_in_other_forms(tmp_path, text, kind):
     (tmp_path / "l.txt").write_text(text)
     with pytest.raises(DataError) as caught:
         ImageFolder(anno_path=str(tmp_path / "l.txt"))
-    assert f"l.txt is {kind}" in str(caught.value) and "expected one class name a line" in str(caught.value)
+    assert f"l.txt is {kind}" in str(caught.value) and "expected one class name per line" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -89,11 +89,11 @@ def test_a_class_has_a_name(name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bbox": [True, 1, 2, 3]}, "annotation 1 has bbox [True, 1, 2, 3], where one is no number (its id is 21)"),
+        ({"bbox": [True, 1, 2, 3]}, "annotation 1 has bbox [True, 1, 2, 3], where one is not a number (its id is 21)"),
         ({"bbox": [1, 2, 3]}, "annotation 1 has bbox [1, 2, 3], expected [x, y, width, height] (its id is 21)"),
         ({"iscrowd": 2}, "iscrowd of annotation 1 is 2, expected 0 or 1 (its id is 21)"),
-        ({"image_id": "x"}, "image_id of annotation 1 is 'x', expected a whole number (its id is 21)"),
-        ({"image_id": 2**64}, "expected a whole number of at most 64 bits (its id is 21)"),
+        ({"image_id": "x"}, "image_id of annotation 1 is 'x', expected an integer (its id is 21)"),
+        ({"image_id": 2**64}, "expected an integer of at most 64 bits (its id is 21)"),
         ({"id": None, "iscrowd": 2}, "iscrowd of annotation 1 is 2, expected 0 or 1"),
     ],
 )

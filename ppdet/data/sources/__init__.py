@@ -1,4 +1,4 @@
-"""Data sets: lists of records that name an image file and its boxes."""
+"""Data sets: each is a list of records, which name an image file and its boxes."""
 
 from ppdet.data.sources.coco_dataset import COCODataSet
 from ppdet.data.sources.dataset import DetectionDataset

@@ -1,4 +1,4 @@
-"""The boxes of a COCO file: which of them are used, and what looks wrong with them."""
+"""Selecting the boxes of a COCO file that are used, and finding what looks wrong with them."""
 
 import contextlib
 from collections.abc import Sequence
@@ -7,17 +7,17 @@ from typing import Protocol
 import numpy as np
 
 from ppdet.data import data_checks
-from ppdet.data.image_size import image_size
+from ppdet.data.header_size import image_size
 from ppdet.utils.boxes import have_area
-from ppdet.utils.errors import DataError, ImageError
+from ppdet.utils.errors import ImageError
 from ppdet.utils.formats.coco_file import Annotations
 
-LOOKED_AT = 200  # images, at most, whose files are asked for their size while annotations are read
-MOST_PIXELS = 1e9  # of a side: room for every image, and exact enough in every type
+MAX_FILES = 200  # image files whose size is read while annotations are checked
+MAX_SIDE = 1e9  # pixels of a side: enough for every image, and exact in float32 arithmetic to less than a box needs
 
 
 class Images(Protocol):
-    """N images of a file: ids, names as the file has them, paths, and (N,) sizes in pixels."""
+    """The N images of a COCO file: ids, file names, paths, and widths and heights (N,) in pixels."""
 
     ids: list[int]
     names: list[str]
@@ -27,35 +27,44 @@ class Images(Protocol):
 
 
 class Boxes:
-    """All usable boxes sorted by image: those of image i are rows starts[i] to starts[i + 1].
+    """The usable boxes of a COCO file, sorted by image.
 
-    They are not clipped to the right and below: how large an image is, the image says when it is read. is_full: (N,) of
-    the images that are not empty.
+    They are not clipped to the right and bottom side of their images, whose true size is known when they are read.
+
+    Args:
+        found: the annotations of the file.
+        images: the images of the file.
+        load_crowd: keep boxes marked iscrowd.
+        for_evaluation: see COCODataSet.
+
+    Attributes:
+        xyxy: (K, 4) float32 x1, y1, x2, y2 in pixels.
+        classes: (K, 1) int32.
+        crowd: (K, 1) int32.
+        starts: (N + 1,) the boxes of image i are rows starts[i] to starts[i + 1].
+        is_full: (N,) bool, whether an image has a box.
     """
 
-    def __init__(self, found: Annotations, images: Images, path: str, load_crowd: bool, for_evaluation: bool) -> None:
-        unknown = np.flatnonzero(found.category < 0)
-        if len(unknown):
-            identity = found.category_ids[unknown[0]]
-            raise DataError(f"{path}: an annotation has category_id {identity}, which no category has")
+    def __init__(self, found: Annotations, images: Images, load_crowd: bool, for_evaluation: bool) -> None:
+        found.require_known_categories()
         found.require_boxes()
         self.total, self.for_evaluation = len(found), for_evaluation
         raw = found.xyxy
-        xyxy = np.clip(raw, 0.0, MOST_PIXELS)
+        xyxy = np.clip(raw, 0.0, MAX_SIDE)
         numbers = np.isfinite(raw).all(axis=1)
         usable = have_area(xyxy) & numbers
         known = found.image >= 0
-        # Training as PaddleDetection and MMDetection have it: load_crowd changes nothing for `ignore`. Evaluation as
-        # pycocotools has it: boxes marked `ignore` are like any other, and an image of crowds alone is evaluated.
+        # Training follows PaddleDetection and MMDetection: load_crowd does not affect `ignore`. Evaluation follows
+        # pycocotools: boxes marked `ignore` are like all others, and an image with nothing but crowds is evaluated.
         ignored = known & found.ignore & (not for_evaluation)
         crowd = known & found.crowd & ~ignored & (not load_crowd)
         self.marked = ignored | crowd
-        wanted = known & ~self.marked
+        is_kept = known & ~self.marked
         self.of_unknown_images = int((~known).sum())
         self.ignored, self.left_out_crowd = int(ignored.sum()), int(crowd.sum())
-        self.dropped = int((wanted & ~usable).sum())
+        self.dropped = int((is_kept & ~usable).sum())
 
-        chosen = np.flatnonzero(wanted & usable)
+        chosen = np.flatnonzero(is_kept & usable)
         chosen = chosen[np.argsort(found.image[chosen], kind="stable")]
         self.xyxy = xyxy[chosen].astype(np.float32)
         self.classes = found.category[chosen].astype(np.int32)[:, None]
@@ -68,7 +77,7 @@ class Boxes:
         self.beyond = int((np.abs(np.clip(raw[chosen], 0, limits) - raw[chosen]) > 0.01).any(axis=1).sum())
 
     def findings(self, found: Annotations, images: Images) -> list[str]:
-        """What looks wrong, a sentence each. What is marked, and so left out, may be without a box."""
+        """One sentence for each thing that looks wrong. Annotations that are left out as marked need no valid box."""
         rows = np.flatnonzero(~self.marked)
         texts = []
         if len(rows) < self.total and not len(self.xyxy):
@@ -91,6 +100,7 @@ class Boxes:
         return ", ".join(parts)
 
     def report(self) -> str:
+        """What is used and what is left out, in one line for the log."""
         parts = [f"{len(self.xyxy)} boxes"]
         if self.dropped:
             dropped = "" if self.for_evaluation else "dropped "  # evaluation counts those without area as missed
@@ -105,18 +115,18 @@ class Boxes:
 
 
 def _with_sizes_of_files(boxes: data_checks.Boxes, files: Sequence[str]) -> data_checks.Boxes:
-    """The same with the sizes that images really have, where boxes leave them as the file has them.
+    """The boxes with the true sizes of those images that, by the size in the file, do not contain their boxes.
 
-    Decode tells of wrong sizes; they are no fault of the boxes. Of many such images a part is looked at.
+    Wrong sizes are reported by Decode, and are not the boxes' fault. Of many such images, some are checked.
     """
-    suspects = np.unique(boxes.image[data_checks.leave_their_image(boxes)])
-    looked_at = suspects[:: max(1, -(-len(suspects) // LOOKED_AT))]
+    suspects = np.unique(boxes.image[data_checks.exceed_their_image(boxes)])
+    checked = suspects[:: max(1, -(-len(suspects) // MAX_FILES))]
     widths, heights = boxes.widths.copy(), boxes.heights.copy()
-    for i in looked_at.tolist():
+    for i in checked.tolist():
         with contextlib.suppress(ImageError):
             heights[i], widths[i] = image_size(files[i], (int(heights[i]), int(widths[i])))
     wrong = (widths != boxes.widths) | (heights != boxes.heights)
-    if wrong.sum() > len(looked_at) / 2:  # then those of the others are not to be relied on
-        others = np.setdiff1d(suspects, looked_at)
-        widths[others] = heights[others] = int(MOST_PIXELS)
+    if wrong.sum() > len(checked) / 2:  # then the sizes of the others are not reliable either
+        others = np.setdiff1d(suspects, checked)
+        widths[others] = heights[others] = int(MAX_SIDE)
     return boxes._replace(widths=widths, heights=heights)

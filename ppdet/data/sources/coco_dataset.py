@@ -1,13 +1,13 @@
-"""COCO annotations (https://cocodataset.org/#format-data) as records."""
+"""The data set of a COCO annotation file (https://cocodataset.org/#format-data)."""
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data.sources.coco_boxes import MOST_PIXELS, Boxes
+from ppdet.data.sources.coco_boxes import MAX_SIDE, Boxes
 from ppdet.data.sources.dataset import DetectionDataset, join_path, require_folder
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import (
@@ -22,6 +22,9 @@ from ppdet.utils.formats.coco_file import (
 from ppdet.utils.logger import get_logger
 from ppdet.utils.shipped_data import how_to_get
 
+if TYPE_CHECKING:
+    from ppdet.core.compose.inject import ComponentConfig
+
 logger = get_logger(__name__)
 
 FIELDS = ("image", "gt_bbox", "gt_class", "is_crowd")
@@ -30,30 +33,29 @@ FIELDS = ("image", "gt_bbox", "gt_class", "is_crowd")
 @register
 @serializable
 class COCODataSet(DetectionDataset):
-    """A COCO detection data set, read when constructed.
+    """A COCO detection data set. The file is read in the constructor.
+
+    Classes are numbered in the order of their category ids. Boxes that are not numbers, have no area, or are left of or
+    above the image are dropped. The other boxes are not clipped, because the width and height in the file may be wrong;
+    Decode clips them to their image when it reads it, and drops those outside. One log line counts what was left out,
+    and why. iscrowd and ignore may be 0 or 1, true or false, or "0" or "1". Ids are integers of at most 64 bits.
+
+    Raises DataError for a missing folder or file, and for a file that is not COCO JSON.
 
     Args:
-        dataset_dir: folder of the data set; the two paths below are relative to it.
+        dataset_dir: folder of the data set, to which the next two paths are relative.
         image_dir: folder of the images.
         anno_path: the JSON file.
-        data_fields: what the records hold, of image, gt_bbox, gt_class, is_crowd.
-        sample_num: only the first so many images, in the file's order; -1 for all.
-        load_crowd: keep boxes marked iscrowd. Kept ones are boxes like any other, training targets too. Boxes marked
-            `ignore` are never training targets. COCO's evaluation looks at iscrowd alone, whatever is set here.
-        allow_empty: keep images without any usable box; false leaves them out (of evaluation too).
-        empty_ratio: with allow_empty, keep at most this share of empty images among all kept ones, chosen
-            at random once; negative or at least 1 keeps all.
+        data_fields: fields of the records, some of image, gt_bbox, gt_class, is_crowd.
+        sample_num: use only this many images, the first ones in the file; -1 for all.
+        load_crowd: keep boxes marked iscrowd. They are then training targets like all other boxes. Boxes marked
+            `ignore` are never training targets. COCO's evaluation reads iscrowd whatever is set here.
+        allow_empty: keep images without a usable box; false leaves them out, of evaluation too.
+        empty_ratio: with allow_empty, keep at most this share of empty images among all images kept, chosen at random
+            with a fixed seed; a negative value, or 1 and above, keeps all.
         repeat: how often every image comes in an epoch.
-        for_evaluation: the images are evaluated, not trained on: boxes marked `ignore` are boxes, and an image is empty
-            only where the file has nothing that COCO's evaluation looks at, neither boxes nor crowds. null is true in
-            EvalDataset, and false elsewhere.
-
-    Classes are numbered in the order of their category ids. Boxes stay as they stand, in pixels: Decode clips them to
-    their image, and drops those outside, when it reads the image, since width and height of the file may be wrong.
-    Boxes that are not numbers, without area, or left of or above every image are dropped here. One line of log counts
-    what was left out, and why. iscrowd and ignore are 0 or 1, true or false, or "0" or "1".
-    Ids are whole numbers of at most 64 bits.
-    Raises DataError for a missing folder or file and for a file that is not COCO JSON.
+        for_evaluation: the images are for evaluation, not for training: boxes marked `ignore` are used, and an image is
+            empty only if it has neither boxes nor crowds. null: true in EvalDataset, false elsewhere.
     """
 
     def __init__(
@@ -95,22 +97,22 @@ class COCODataSet(DetectionDataset):
             self._annotations(content), image_ids=images.ids, category_ids=self.category_ids, path=self.anno_path
         )
         del content
-        boxes = Boxes(annotations, images, self.anno_path, load_crowd, bool(for_evaluation))
+        boxes = Boxes(annotations, images, load_crowd, bool(for_evaluation))
         self.findings = boxes.findings(annotations, images)
         repeated = images.repeated() if boxes.total else ""
         if repeated:
             self.findings.append(repeated)
 
         kept = np.arange(len(images.ids))
-        if boxes.total or wants_boxes:  # a file without annotations lists images to detect on: all are kept
+        if boxes.total or wants_boxes:  # otherwise the file lists images to detect on, and all are kept
             kept = _choose(~boxes.is_full, sample_num, allow_empty, empty_ratio)
         elif sample_num >= 0:
             kept = kept[:sample_num]
         self.records = [self._record(i, images, boxes, data_fields) for i in kept.tolist()] * repeat
         if not self.records:
-            reason = self.findings[0] if self.findings else "what does sample_num say?"
+            reason = self.findings[0] if self.findings else "check sample_num"
             reason = f"({boxes.report()}): {reason}" if images.ids else "(it lists none)"
-            advice = "; allow_empty: true keeps its images all the same" if images.ids and for_evaluation else ""
+            advice = "; allow_empty: true keeps its images" if images.ids and for_evaluation else ""
             raise DataError(f"{self.anno_path}: no image is left to use {reason}{advice}")
         left_out = len(images.ids) - len(kept)
         logger.info(
@@ -121,12 +123,13 @@ class COCODataSet(DetectionDataset):
         )
 
     @classmethod
-    def from_config(cls, cfg: Mapping) -> dict:
+    def from_config(cls, cfg: "ComponentConfig") -> dict:
+        """Resolve for_evaluation, which depends on the data set's slot in the configuration."""
         given = cfg["for_evaluation"]
         return {"for_evaluation": cfg.key == "EvalDataset" if given is None else given}
 
     def _categories(self, content: dict[str, Any]) -> tuple[list[int], list[str]]:
-        return coco_categories(content, self.anno_path)
+        return coco_categories(content, str(self.anno_path))
 
     def _annotations(self, content: dict[str, Any]) -> list:
         return [] if content.get("annotations") is None else content["annotations"]
@@ -149,7 +152,7 @@ class COCODataSet(DetectionDataset):
 
 
 class _Images:
-    """The file's images as columns, in its order."""
+    """The images of the file as columns, in the order of the file."""
 
     def __init__(self, content: dict[str, Any], folder: str, path: str) -> None:
         self.ids = image_ids_of(content, path)
@@ -160,7 +163,7 @@ class _Images:
         self.heights = self._side(rows, "height", path)
 
     def repeated(self) -> str:
-        """A line on images that name one file, "" where none do."""
+        """One line about images that name the same file; "" if there are none."""
         if len(set(self.files)) == len(self.files):
             return ""
         ids: dict[str, list[int]] = {}
@@ -169,16 +172,16 @@ class _Images:
         some = next(path for path, found in ids.items() if len(found) > 1)
         count, (first, second, *_) = len(self.files) - len(ids), ids[some]
         return (
-            f"{count} images name a file that another one names too, e.g. ids {first} and {second} both {some}: each "
-            "comes with its own boxes alone, so that objects of the other are learned as background: put them together"
+            f"{count} images name a file that another image names too, e.g. ids {first} and {second} both {some}: each "
+            "comes with its own boxes only, so that the objects of the other are learned as background: merge them"
         )
 
     def _side(self, rows: list, key: str, path: str) -> np.ndarray:
-        """(N,) pixels."""
+        """Widths or heights (N,) in pixels."""
         values = column(rows, key, "image", path)
         try:
             sides = np.array(values, dtype=np.float64)
-            right = (sides >= 1) & (sides <= MOST_PIXELS) if sides.shape == (len(values),) else np.zeros(1, bool)
+            right = (sides >= 1) & (sides <= MAX_SIDE) if sides.shape == (len(values),) else np.zeros(1, bool)
             right = right & [type(value) is not bool for value in values]
         except (TypeError, ValueError, OverflowError):
             right = np.array([_is_side(value) for value in values])
@@ -191,7 +194,7 @@ class _Images:
 
 
 def image_path(folder: str, name: str) -> str:
-    """The path of an image that a file calls `name`; what Windows wrote with backslashes is found elsewhere too."""
+    """The path of the image `name` in `folder`. Names with backslashes, written on Windows, are found elsewhere too."""
     path = os.path.join(folder, name)
     if "\\" in name and os.sep != "\\" and not os.path.exists(path):
         return os.path.join(folder, name.replace("\\", "/"))
@@ -200,20 +203,20 @@ def image_path(folder: str, name: str) -> str:
 
 def _is_side(value: Any) -> bool:
     try:
-        return type(value) is not bool and 1 <= float(value) <= MOST_PIXELS
+        return type(value) is not bool and 1 <= float(value) <= MAX_SIDE
     except (TypeError, ValueError, OverflowError):
         return False
 
 
 def _choose(is_empty: np.ndarray, sample_num: int, allow_empty: bool, empty_ratio: float) -> np.ndarray:
-    """Positions of the images to keep, in the file's order."""
+    """Positions of the images to keep, in the order of the file. The parameters are those of COCODataSet."""
     kept = np.arange(len(is_empty)) if allow_empty else np.flatnonzero(~is_empty)
     if sample_num >= 0:
         kept = kept[:sample_num]
     if allow_empty and 0 <= empty_ratio < 1:
         full, empty = kept[~is_empty[kept]], kept[is_empty[kept]]
         count = min(int(len(full) * empty_ratio / (1 - empty_ratio)), len(empty))
-        # Seeded by a constant: every rank and every run must hold the same records.
+        # The seed is constant, so that all ranks and runs have the same records.
         drawn = np.random.default_rng(0).choice(empty, size=count, replace=False)
         kept = np.sort(np.concatenate([full, drawn]))
     return kept

@@ -1,4 +1,4 @@
-"""The categories of COCO 2017 as (id, name), for published models where COCO itself is not at hand."""
+"""COCO_CATEGORIES: ids and names of the 80 categories of COCO 2017, for published models without COCO's own file."""
 
 _NAMES = """
 1 person|2 bicycle|3 car|4 motorcycle|5 airplane|6 bus|7 train|8 truck|9 boat|10 traffic light

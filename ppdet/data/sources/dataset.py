@@ -1,4 +1,4 @@
-"""What every data set offers to readers, metrics and pictures."""
+"""What every data set offers to readers, evaluation and pictures."""
 
 import os
 from collections.abc import Sequence
@@ -110,12 +110,12 @@ def _problem(record: dict, class_count: int) -> str:
 
 
 def join_path(folder: str | None, path: str | None) -> str:
-    """`path` under `folder` as an absolute path; an absolute `path` stays, `~` is expanded."""
+    """Return `path`, relative to `folder`, as an absolute path; `~` is expanded."""
     return os.path.abspath(os.path.join(os.path.expanduser(folder or ""), os.path.expanduser(path or "")))
 
 
 def require_folder(path: str) -> None:
-    """Raises DataError, saying how to get the data, when the folder `path` does not exist."""
+    """Raise DataError, which says how to get the data, if the folder `path` does not exist."""
     if os.path.isdir(path):
         return
     raise DataError(

@@ -25,16 +25,18 @@ logger = get_logger(__name__)
 class ImageFolder(DetectionDataset):
     """Images to detect on, and the names of the classes.
 
-    Args:
-        dataset_dir: folder scanned, with its subfolders, in sorted order when `set_images` is not called.
-            The scan happens when the records are first needed: exporting needs the class names alone.
-        image_dir: scan this subfolder instead.
-        anno_path: class names, from a COCO JSON or from a text file with one name a line; relative to
-            dataset_dir or to the working directory. Where COCO's own file is missing, COCO's names are used. A text
-            file has no category ids: those of the weights are taken, or 0, 1, … where these remember none.
-        sample_num: only the first so many images; -1 for all.
+    The folder is scanned when the records are first needed, because exporting needs only the class names.
 
-    Raises DataError for a missing folder or file, and when there is no image.
+    Raises DataError for a missing folder or file, and if there is no image.
+
+    Args:
+        dataset_dir: folder whose images are used, with its subfolders and in sorted order, unless `set_images` is
+            called.
+        image_dir: use this subfolder of dataset_dir instead.
+        anno_path: file of the class names, a COCO JSON or a text file with one name per line; relative to dataset_dir
+            or to the working directory. If COCO's own file is missing, COCO's names are used. A text file has no
+            category ids: those stored with the weights are used, or else 0, 1, …
+        sample_num: use only this many images, the first ones; -1 for all.
     """
 
     def __init__(
@@ -51,23 +53,24 @@ class ImageFolder(DetectionDataset):
         self._records: list[dict] | None = None
 
     @property
-    def records(self) -> list[dict]:
+    def records(self) -> list[dict]:  # type: ignore[override]  # read-only here
+        """See DetectionDataset."""
         if self._records is None:
-            self.set_images(self._scan())
+            self._records = self._make_records(self._scan())
         return self._records
 
     def _renumber(self, new: np.ndarray) -> None:
-        """Nothing to do: the records have no classes. They need not even be listed yet."""
+        """Nothing to do: the records have no classes, and may not have been made yet."""
 
     def set_images(self, paths: Sequence[str]) -> None:
-        """Detect on these files, in this order; they get the image ids 0, 1, …
+        """Detect on these files, in this order, with the image ids 0, 1, … Readers skip files that cannot be read."""
+        self._records = self._make_records(paths)
 
-        A file that cannot be read is found out, and skipped, when its turn comes.
-        """
+    def _make_records(self, paths: Sequence[str]) -> list[dict]:
         if isinstance(paths, (str, bytes)) or not len(paths):
             raise DataError("ImageFolder.set_images: expected a list of at least one image path")
         paths = paths[: self.sample_num] if self.sample_num >= 0 else paths
-        self._records = [
+        return [
             {"im_id": np.array([i], dtype=np.int64), "im_file": join_path(None, path)} for i, path in enumerate(paths)
         ]
 
@@ -106,19 +109,19 @@ def _read_names(path: str) -> tuple[list[int], list[str]]:
     try:
         names = [clean_name(line) for line in lines_of(read_text(path))]
     except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8 text: expected one class name a line, or a .json file") from None
+        raise DataError(f"{path} is not UTF-8 text: expected one class name per line, or a .json file") from None
     if any("\0" in name for name in names):
         raise DataError(f"{path} {NULS}")
     if not names:
-        raise DataError(f"{path} is empty: expected one class name a line")
+        raise DataError(f"{path} is empty: expected one class name per line")
     form = _other_form(names)
     if form:
-        raise DataError(f"{path} is {form}: expected one class name a line, alone, or a file of COCO JSON")
+        raise DataError(f"{path} is {form}: expected one class name per line, alone, or a file of COCO JSON")
     return list(range(len(names))), names
 
 
 def _other_form(lines: list[str]) -> str | None:
-    """What the lines of a file are whose lines are no names of classes; None where they may be."""
+    """What the lines of a file are if they are not class names; None if they may be."""
     if lines[0].startswith("[") and lines[-1].endswith("]") and ("," in lines[0] or len(lines[0]) == 1):
         return "a list in brackets"
     if re.match(r"item\s*:?\s*\{", lines[0]):
@@ -126,10 +129,10 @@ def _other_form(lines: list[str]) -> str | None:
     if len(lines) == 1:
         return "one line of names with commas" if "," in lines[0] else None
     if all(line.startswith("- ") for line in lines):
-        return "a list of YAML"
+        return "a YAML list"
     for pattern in (r"(\d+)\s*[,:;\t]\s*\S.*", r".*\S\s*[,:;\t]\s*(\d+)", r"(\d+) +\S.*"):
-        numbers = [re.fullmatch(pattern, line) for line in lines]
-        first = (0,) if " +" in pattern else (0, 1)  # "1 euro", "2 euro" may be names
-        if all(numbers) and any([int(m[1]) for m in numbers] == list(range(i, i + len(lines))) for i in first):
+        numbers = [int(match[1]) for line in lines if (match := re.fullmatch(pattern, line))]
+        starts = (0,) if " +" in pattern else (0, 1)  # "1 euro", "2 euro" may be names
+        if any(numbers == list(range(start, start + len(lines))) for start in starts):
             return "a list with numbers beside the names"
     return None

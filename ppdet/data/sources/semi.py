@@ -1,4 +1,4 @@
-"""Labelled and unlabelled halves of the data of semi-supervised training."""
+"""The labelled and the unlabelled data set of semi-supervised training."""
 
 import os
 from collections.abc import Sequence
@@ -18,14 +18,22 @@ logger = get_logger(__name__)
 @register
 @serializable
 class SemiCOCODataSet(COCODataSet):
-    """A COCO data set with labels, or images without.
+    """A COCO data set with labels, or one of unlabelled images.
+
+    It raises DataError like COCODataSet, and for a folder without images.
 
     Args:
-        supervised: true is COCODataSet, and all of its parameters mean the same. With false the records hold images
-            alone: those of the COCO file, whose annotations are not read, or without `anno_path` those in the folder
-            image_dir and below it.
-
-    Raises DataError as COCODataSet does, and for a folder without images.
+        dataset_dir: as in COCODataSet; this holds for all parameters but the last.
+        image_dir: with supervised false and no anno_path, all images in this folder and its subfolders are used.
+        anno_path: with supervised false, only the images of this file are used, not its annotations.
+        data_fields: [image] if supervised is false.
+        sample_num: as in COCODataSet.
+        load_crowd: as in COCODataSet.
+        allow_empty: as in COCODataSet.
+        empty_ratio: as in COCODataSet.
+        repeat: as in COCODataSet.
+        for_evaluation: as in COCODataSet.
+        supervised: whether the images have labels.
     """
 
     def __init__(
@@ -45,7 +53,7 @@ class SemiCOCODataSet(COCODataSet):
     ) -> None:
         self.supervised = supervised
         if not supervised and set(data_fields) != {"image"}:
-            raise ValueError("SemiCOCODataSet.data_fields: without supervision there is only [image]")
+            raise ValueError("SemiCOCODataSet.data_fields: with supervised: false, only [image] is possible")
         if not supervised and not anno_path:
             self._read_folder(join_path(dataset_dir, image_dir), sample_num, repeat)
             return

@@ -1,1 +1,1 @@
-"""Labelled and unlabelled parts of a data set, for semi-supervised training."""
+"""Splitting a data set into a labelled and an unlabelled part, for semi-supervised training."""

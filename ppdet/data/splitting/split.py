@@ -1,4 +1,4 @@
-"""Labelled and unlabelled parts of data in COCO format, for semi-supervised training."""
+"""Splitting data in COCO's format into a labelled and an unlabelled part, for semi-supervised training."""
 
 import filecmp
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ppdet.data.image_size import image_size
+from ppdet.data.header_size import image_size
 from ppdet.data.sources.dataset import join_path
 from ppdet.data.splitting.split_files import CocoFile, Part, PathLike, Split, dataset_folder, output_file, output_folder
 from ppdet.utils.disk.files import atomic_path, write_json
@@ -21,6 +21,8 @@ from ppdet.utils.errors import DataError, ImageError
 from ppdet.utils.logger import get_logger, is_watched
 
 logger = get_logger(__name__)
+
+NO_CLASS = -1  # the class of images without any
 
 
 def split_annotations(
@@ -33,25 +35,30 @@ def split_annotations(
     stratified: bool = False,
     drop_annotations: bool = False,
 ) -> list[Split]:
-    """Write each image of a COCO file into a labelled or an unlabelled file, once for every share and every seed.
+    """Write the images of a COCO file into a labelled and an unlabelled file, once for each share and seed.
 
-    The images, sorted by id, are put in the order that the seed gives (see `draw`), and the first ones are labelled:
-    what is labelled of 5 % is labelled of 10 % with the same seed too. Images and annotations keep their order and
-    all of their fields; whatever else the file holds is in both. Annotations of images not in the file are in none.
+    The images, sorted by id, are shuffled by the seed (see `shuffled`), and the first ones are labelled. So the images
+    that are labelled at 5 % are also labelled at 10 % with the same seed. Images and annotations keep their order and
+    all of their fields, and both files have everything else that the file holds. Annotations of images that are not in
+    the file are left out.
 
     Args:
-        percents: shares of the images to label, between 0 and 100, rounded down to whole images.
-        images: a number of images to label, instead of or besides percents.
-        output_dir: default: `semi_annotations` beside the folder of `anno_path`.
-        stratified: label images of every class, of each about the share that it has in the file (see `stratify`).
-            5 % need not be a part of 10 % then.
-        drop_annotations: the unlabelled files have an empty list of them.
+        anno_path: the COCO file.
+        percents: shares of the images to label, between 0 and 100; the number of images is rounded down.
+        images: a number of images to label, instead of or in addition to percents.
+        seeds: one split is made for each seed.
+        output_dir: folder to write to; None: `semi_annotations` beside the folder of `anno_path`.
+        stratified: label images of every class, each class with about its share of the images, see `stratify`. The
+            images labelled at 5 % then need not be labelled at 10 %.
+        drop_annotations: write no annotations into the unlabelled files.
 
     Returns:
-        Each share's splits by seed: `train.1@10.json` with `train.1@10-unlabeled.json`, or `train.1@20images.json`, ….
+        The splits, all seeds of the first share first. Files are called `train.1@10.json` and
+        `train.1@10-unlabeled.json` for seed 1 and 10 %, or `train.1@20images.json` for 20 images.
+
     Raises:
-        DataError: the file is missing, not COCO or has no images, a share leaves one part without any, or the
-            classes do not fit in the labelled part.
+        DataError: the file is missing, not COCO, or has no images; a share leaves one part without images; or the
+            labelled part is too small for all classes.
     """
     shares = [_percent(value) for value in percents]
     coco = CocoFile(anno_path)
@@ -64,7 +71,7 @@ def split_annotations(
     folder = output_folder(output_dir, coco.path)
     stem = re.sub(r"\.json$", "", os.path.basename(coco.path), flags=re.IGNORECASE)
     classes = coco.classes_of_images() if stratified else None
-    jobs = []  # what can be wrong is found before anything is written
+    jobs = []  # all errors are raised before anything is written
     for (name, count), seed in product(sizes.items(), dict.fromkeys(seeds)):
         paths = [output_file(folder, f"{stem}.{seed}@{name}{end}.json", coco.path) for end in ("", "-unlabeled")]
         jobs.append((paths, _labelled(coco, count, seed, classes)))
@@ -72,7 +79,7 @@ def split_annotations(
     image_dir = coco.find_image_dir()
     splits = []
     for paths, mask in _progress(jobs, "write", "split"):
-        # Neither gets its name before both are complete: they belong together.
+        # Both files belong together: neither gets its name before both are complete.
         with atomic_path(paths[0]) as labelled, atomic_path(paths[1]) as unlabelled:
             coco.write(labelled, mask)
             coco.write(unlabelled, ~mask, drop_annotations)
@@ -82,12 +89,17 @@ def split_annotations(
 
 
 def list_unlabelled(folder: PathLike, *, anno_path: PathLike, output_dir: PathLike | None = None) -> Split:
-    """Write a COCO file of the images in a folder and below it, with their sizes and the categories of `anno_path`.
+    """Write a COCO file that lists the images in a folder and its subfolders as unlabelled images.
 
-    It is named `<folder>-unlabeled.json`; its file names are relative to the folder. Left out and counted in the log
-    are files that cannot be read, and images that `anno_path` names: one of the two paths ends in the other, as
-    `val/1.jpg` ends in `1.jpg`, and where the labelled image is found, both files are the same. Only headers are read
-    where they tell the size, so that a file which is damaged further on is found when its turn comes in training.
+    The file is called `<folder>-unlabeled.json`, and its file names are relative to the folder. Files that cannot be
+    read, and images that `anno_path` lists as well, are left out and counted in the log. Two images count as the same
+    if one path ends with the other, as `val/1.jpg` ends with `1.jpg`, and if the files are equal, where the labelled
+    one is found. Where possible only headers are read, so a file damaged after its header is noticed in training.
+
+    Args:
+        folder: the folder of unlabelled images.
+        anno_path: the COCO file of the labelled images, whose categories are used.
+        output_dir: folder to write to; None: `semi_annotations` beside the folder of `anno_path`.
 
     Raises:
         DataError: a file or folder is missing, or no image is left.
@@ -102,7 +114,8 @@ def list_unlabelled(folder: PathLike, *, anno_path: PathLike, output_dir: PathLi
     new = _not_labelled(names, folder, [name for name in coco.file_names if isinstance(name, str)], image_dir)
     if len(new) < len(names):
         logger.info(f"{len(names) - len(new)} images are also in {coco.path}: left out, they are labelled")
-    rows, errors = [], []
+    rows: list[dict] = []
+    errors = []
     for name in _progress(new, "read sizes", "image"):
         try:
             h, w = image_size(os.path.join(folder, name))
@@ -124,60 +137,66 @@ def list_unlabelled(folder: PathLike, *, anno_path: PathLike, output_dir: PathLi
     )
 
 
-def draw(count: int, seed: int) -> np.ndarray:
-    """(count,) a permutation of 0 to count - 1: the order of the numbers that numpy's PCG64((seed,)) gives.
+def shuffled(count: int, seed: int) -> np.ndarray:
+    """Return a permutation (count,) of 0 to count - 1: the order of the raw random numbers of PCG64((seed,)).
 
-    numpy promises to keep these numbers on every machine and in every version; a Generator's permutation may change.
+    NumPy guarantees these numbers on every machine and in every version; Generator.permutation may change.
     """
     return np.argsort(np.random.PCG64((seed,)).random_raw(count), kind="stable")
 
 
 def stratify(classes: Sequence[set[int]], order: Sequence[int], count: int) -> tuple[set[int], int]:
-    """Choose `count` images in which all classes are present, each in about its share; `classes` are those of an image.
+    """Choose `count` images so that all classes are present, each with about its share of the images.
 
-    Three passes. From the rarest class on, every class not present yet gets one image: of those that have it, the one
-    with the most classes not present yet. Then, from the rarest on, images of a class are added until it has
-    count / len(order) of all that have it, rounded down; images without any class count as one, which comes last. Then
-    any images. The last two passes first take images of which no class has its share already; all are taken in the
-    order given.
+    There are three passes. First, starting with the rarest class, each class that is not present yet gets one image:
+    the one that adds most classes. Then, starting with the rarest class, images of each class are added until it has
+    count / len(order) of its images, rounded down; images without any class are treated as one more class, the last.
+    Then any images are added. The last two passes prefer images none of whose classes has its share already. Within
+    each pass, images come in the given order.
+
+    Args:
+        classes: the classes of each image.
+        order: a permutation of the images.
+        count: number of images to choose.
 
     Returns:
-        The images, and how many the first pass needed: with more than `count`, the images are those of that pass.
+        The images, and how many the first pass needed. If those are more than `count`, the images are that pass's.
     """
-    kinds = [of_image or {None} for of_image in classes]
-    holders: dict[int | None, list[int]] = {None: []}
+    kinds = [of_image or {NO_CLASS} for of_image in classes]
+    holders: dict[int, list[int]] = {NO_CLASS: []}  # class -> its images
     for i in order:
         for c in kinds[i]:
             holders.setdefault(c, []).append(i)
-    rarest = sorted(holders.keys() - {None}, key=lambda c: (len(holders[c]), c))
+    rarest = sorted(holders.keys() - {NO_CLASS}, key=lambda c: (len(holders[c]), c))
     chosen: set[int] = set()
     present: Counter = Counter()
 
-    def take(i: int) -> None:
+    def choose(i: int) -> None:
         chosen.add(i)
         present.update(kinds[i])
 
-    def fill(images: Sequence[int], wanted: float, c: int | None = None) -> None:
+    def fill(images: Sequence[int], limit: float, c: int = NO_CLASS) -> None:
+        """Add some of these images, until `limit` images of class c are chosen."""
         for is_strict in (True, False):
             for i in images:
-                if len(chosen) >= count or present[c] >= wanted:
+                if len(chosen) >= count or present[c] >= limit:
                     return
                 fits = all(present[k] * len(order) < count * len(holders[k]) for k in kinds[i])
                 if i not in chosen and (fits or not is_strict):
-                    take(i)
+                    choose(i)
 
     for c in rarest:
         if not present[c]:
-            take(max(holders[c], key=lambda i: sum(not present[k] for k in kinds[i])))
+            choose(max(holders[c], key=lambda i: sum(not present[k] for k in kinds[i])))
     needed = len(chosen)
-    for c in [*rarest, None]:
+    for c in [*rarest, NO_CLASS]:
         fill(holders[c], count * len(holders[c]) // len(order), c)
     fill(order, float("inf"))
     return chosen, needed
 
 
 def _percent(value: str | float) -> Decimal:
-    """The number as it is written: the binary 0.7 is a little less than 0.7 %."""
+    """Parse a percentage as a decimal number, since the binary 0.7 is a little less than 0.7."""
     try:
         percent = Decimal(str(value))
     except InvalidOperation:
@@ -188,7 +207,7 @@ def _percent(value: str | float) -> Decimal:
 
 
 def _plain(number: Decimal) -> str:
-    """10 and 0.5 for 10.0 and 0.50."""
+    """Format a number without trailing zeros: 10 for 10.0, 0.5 for 0.50."""
     return format(number.normalize(), "f")
 
 
@@ -197,19 +216,20 @@ def _least_percent(images: int, total: int) -> str:
 
 
 def _size_of_percent(percent: Decimal, total: int, path: str) -> tuple[str, int]:
-    """(name in the file, number of images to label)."""
+    """Return the percentage as it appears in file names, and the number of images to label."""
     count = int(percent * total / 100)
     if count == 0:
         raise DataError(
-            f"{_plain(percent)} % of the {total} images in {path} is none: the least is {_least_percent(1, total)} %"
+            f"{_plain(percent)} % of the {total} images in {path} is no image: the minimum is "
+            f"{_least_percent(1, total)} %"
         )
     return _plain(percent), count
 
 
 def _labelled(coco: CocoFile, count: int, seed: int, classes: list[set[int]] | None) -> np.ndarray:
-    """(N,) which images are labelled, in the file's order; stratified by the classes of the images, where given."""
+    """Return a mask (N,) of the images to label, in the order of the file; stratified if `classes` are given."""
     total = len(coco.image_ids)
-    order = np.argsort(coco.image_ids, kind="stable")[draw(total, seed)]
+    order = np.argsort(coco.image_ids, kind="stable")[shuffled(total, seed)]
     chosen = order[:count]
     if classes is not None:
         images, needed = stratify(classes, order.tolist(), count)
@@ -225,7 +245,7 @@ def _labelled(coco: CocoFile, count: int, seed: int, classes: list[set[int]] | N
 
 
 def _not_labelled(names: list[str], folder: str, labelled: list[str], image_dir: str | None) -> list[str]:
-    """Those of the names in `folder` that are no labelled image; these lie in `image_dir`, if that is known."""
+    """Return the names in `folder` that are not one of the `labelled` images, which are in `image_dir`, if known."""
     by_ending: dict[str, list[str]] = {}
     for other in labelled:
         for ending in _endings(other):
@@ -235,7 +255,7 @@ def _not_labelled(names: list[str], folder: str, labelled: list[str], image_dir:
     def is_labelled(name: str) -> bool:
         others = [*by_ending.get(name, ()), *whole.intersection(_endings(name))]
         paths = [os.path.join(image_dir or "", other) for other in others]
-        # A camera begins anew with IMG_0001.jpg: a name alone says little.
+        # Cameras start again with IMG_0001.jpg, so that the same name alone does not mean the same image.
         return any(
             not os.path.isfile(path) or filecmp.cmp(path, os.path.join(folder, name), shallow=False) for path in paths
         )
@@ -244,11 +264,11 @@ def _not_labelled(names: list[str], folder: str, labelled: list[str], image_dir:
 
 
 def _endings(name: str) -> list[str]:
-    """a/b/c.jpg, b/c.jpg, c.jpg."""
+    """Return "a/b/c.jpg", "b/c.jpg" and "c.jpg" for "a/b/c.jpg"."""
     parts = name.split("/")
     return ["/".join(parts[i:]) for i in range(len(parts))]
 
 
 def _progress(items: Sequence, title: str, unit: str) -> Iterable:
-    """The items, under a progress bar where a person watches."""
+    """Iterate over the items, with a progress bar on a terminal."""
     return tqdm(items, desc=title, unit=unit, leave=False, disable=not is_watched())

@@ -1,4 +1,4 @@
-"""The files of a split: a COCO file taken apart, its parts written, and what was written in words."""
+"""Reading the COCO file that is split, writing its parts, and describing them for the user."""
 
 import contextlib
 import json
@@ -25,18 +25,31 @@ PathLike = str | Path
 
 @dataclass(frozen=True)
 class Part:
-    """A COCO file. Boxes are those that training uses: with area, neither iscrowd nor ignore; classes those of them."""
+    """A COCO file that was written.
+
+    Attributes:
+        path: the file.
+        images: number of its images.
+        boxes: number of its boxes that training uses: with area, and neither iscrowd nor ignore.
+        classes: number of the classes of these boxes.
+        image_dir: folder of the images, None if it was not found.
+    """
 
     path: str
     images: int
     boxes: int
     classes: int
-    image_dir: str | None  # None where the images were not found
+    image_dir: str | None
 
 
 @dataclass(frozen=True)
 class Split:
-    """Two files that have no image in common; `categories` is how many classes they speak of."""
+    """The two files of a split, which have no image in common.
+
+    Attributes:
+        categories: number of categories in the files.
+        dataset_dir: folder of the data set, to which paths in a configuration are relative.
+    """
 
     labelled: Part
     unlabelled: Part
@@ -45,7 +58,7 @@ class Split:
 
 
 class CocoFile:
-    """A COCO file, and as columns what images are chosen by."""
+    """A COCO file that is split, with the columns by which images are chosen."""
 
     def __init__(self, path: PathLike) -> None:
         self.path = join_path(None, os.fspath(path))
@@ -55,34 +68,33 @@ class CocoFile:
         if not self.image_ids:
             raise DataError(f"{self.path} has no images: there is nothing to split")
         self.file_names = [row.get("file_name") for row in self.content["images"]]
-        found = Annotations(
+        annotations = Annotations(
             self.content.get("annotations"), image_ids=self.image_ids, category_ids=self.category_ids, path=self.path
         )
-        self.image_of, self.class_of = found.image, found.category
-        self.is_usable = have_area(found.xyxy) & ~found.crowd & ~found.ignore & (found.image >= 0)
-        unknown = np.flatnonzero(found.category < 0)
-        if len(unknown):
-            identity = found.category_ids[unknown[0]]
-            raise DataError(f"{self.path}: an annotation has category_id {identity}, which no category has")
+        annotations.require_known_categories()
+        self.image_of, self.class_of = annotations.image, annotations.category
+        is_marked = annotations.crowd | annotations.ignore
+        self.is_usable = have_area(annotations.xyxy) & ~is_marked & (annotations.image >= 0)
         strays = int((self.image_of < 0).sum())
         if strays:
             logger.warning(f"{self.path}: {strays} annotations of images not in the file are left out")
 
     def classes_of_images(self) -> list[set[int]]:
+        """The classes of the usable boxes of each image."""
         classes: list[set[int]] = [set() for _ in self.image_ids]
         for image, category in zip(self.image_of[self.is_usable].tolist(), self.class_of[self.is_usable].tolist()):
             classes[image].add(category)
         return classes
 
     def encode(self) -> None:
-        """Turn every row into its text, once for all files to write; in place, which needs least memory."""
+        """Replace every row by its JSON text, once for all files to write. Doing it in place needs least memory."""
         for key in ("images", "annotations"):
             rows = self.content[key]
             for i in range(len(rows)):
                 rows[i] = json.dumps(rows[i])
 
     def write(self, path: Path, mask: np.ndarray, drop_annotations: bool = False) -> None:
-        """Write the images of the mask (N,) and their annotations, after `encode`."""
+        """Write the images of a mask (N,) and their annotations. `encode` must have been called."""
         chosen = {"images": mask, "annotations": self._annotations(mask) & (not drop_annotations)}
         with open(path, "w", encoding="utf-8", newline="") as file:
             for number, (key, value) in enumerate(self.content.items()):
@@ -93,15 +105,16 @@ class CocoFile:
             file.write("}")
 
     def part(self, path: str, mask: np.ndarray, image_dir: str | None, drop_annotations: bool = False) -> Part:
+        """Describe the file that `write` has written for a mask."""
         used = self._annotations(mask) & self.is_usable & (not drop_annotations)
         return Part(path, int(mask.sum()), int(used.sum()), len(np.unique(self.class_of[used])), image_dir)
 
     def _annotations(self, mask: np.ndarray) -> np.ndarray:
-        """Which annotations are of the images of the mask; the last entry serves those of no image, at -1."""
+        """Return a mask of the annotations of these images; index -1, of no image, gets the appended False."""
         return np.append(mask, False)[self.image_of]
 
     def find_image_dir(self) -> str | None:
-        """The folder in which the first image is, of the data set's folder, those in it and those in its `images`."""
+        """Find the folder of the first image: the data set's folder, a subfolder of it, or one of its `images`."""
         name, home = self.file_names[0], dataset_folder(self.path)
         if not isinstance(name, str):
             return None
@@ -113,7 +126,7 @@ class CocoFile:
 
 
 def output_folder(folder: PathLike | None, anno_path: str) -> str:
-    """The folder to write to, made where it is missing; by default `semi_annotations` of the data set."""
+    """Return the folder to write to, which is created if missing; by default the data set's `semi_annotations`."""
     path = join_path(None, os.fspath(folder)) if folder else os.path.join(dataset_folder(anno_path), "semi_annotations")
     try:
         os.makedirs(path, exist_ok=True)
@@ -124,21 +137,22 @@ def output_folder(folder: PathLike | None, anno_path: str) -> str:
 
 
 def output_file(folder: str, name: str, anno_path: str) -> str:
+    """Return the path of a file to write; DataError if it is the annotation file itself."""
     path = os.path.join(folder, name)
     if os.path.exists(path) and os.path.samefile(path, anno_path):
-        raise DataError(f"{path} would be written, and is the annotation file itself: name another --output_dir")
+        raise DataError(f"{path} is the annotation file itself, which would be overwritten: name another --output_dir")
     if os.path.exists(path):
-        logger.warning(f"{path} was there already: it is written anew")
+        logger.warning(f"{path} exists: it is overwritten")
     return path
 
 
 def dataset_folder(anno_path: str) -> str:
-    """The folder of a data set with `annotations/FILE.json`: two above the file."""
+    """The folder of the data set, two levels above its file: DATASET for DATASET/annotations/FILE.json."""
     return os.path.dirname(os.path.dirname(anno_path))
 
 
 def report(splits: Sequence[Split]) -> str:
-    """A table: images, boxes and classes of every file."""
+    """A table of the images, boxes and classes of every file."""
     rows = [f"{'':10} {'images':>8} {'boxes':>9} {'classes':>11}  file"]
     for split in splits:
         for name, part in (("labelled", split.labelled), ("unlabelled", split.unlabelled)):
@@ -148,7 +162,7 @@ def report(splits: Sequence[Split]) -> str:
 
 
 def config_lines(split: Split) -> str:
-    """What to write into a YAML file to train on the split; paths are relative to `dataset_dir` where below it."""
+    """The lines of a YAML file with which one trains on the split. Paths below `dataset_dir` are relative to it."""
     labelled = _dataset_lines("TrainDataset", split.labelled, split.dataset_dir, "image, gt_bbox, gt_class, is_crowd")
     unlabelled = _dataset_lines("UnsupTrainDataset", split.unlabelled, split.dataset_dir, "image")
     return "\n".join([*labelled, *unlabelled, "  supervised: false"])
@@ -170,6 +184,6 @@ def _yaml(path: str) -> str:
 
 
 def _shown(path: str, folder: str | None = None) -> str:
-    """`path` relative to `folder`, or to the working directory, where it is below it."""
+    """Return `path` relative to `folder`, or to the working directory, if it is below that."""
     relative = os.path.relpath(path, folder)
     return path if relative.split(os.sep)[0] == os.pardir else relative

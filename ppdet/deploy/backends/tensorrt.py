@@ -24,7 +24,7 @@ from ppdet.deploy.backends.operator_names import NOT_FOR_TENSORRT
 from ppdet.deploy.backends.tensorrt_conversion import LEAST_OPERATORS, WORKSPACE, convert
 from ppdet.deploy.backends.warm_up import warm_up
 from ppdet.utils import device
-from ppdet.utils.disk.files import one_process
+from ppdet.utils.disk.lock import one_process
 from ppdet.utils.logger import get_logger
 
 if TYPE_CHECKING:

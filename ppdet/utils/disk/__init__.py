@@ -1,1 +1,1 @@
-"""Files on disk: written whole or not at all, locked, unpacked, downloaded."""
+"""Files on disk: written atomically, locked, unpacked, downloaded, and images found among them."""

@@ -1,4 +1,7 @@
-"""Files from the network: downloaded once, resumed after an interruption, checked, shared by processes."""
+"""Downloading files: once, resumed after an interruption, checked, and by one process at a time.
+
+The library `pooch` is not used, because it cannot resume a transfer.
+"""
 
 import base64
 import hashlib
@@ -16,13 +19,14 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
-from ppdet.utils.disk.files import atomic_path, one_process, read_text, write_json
+from ppdet.utils.disk.files import atomic_path, read_text, write_json
+from ppdet.utils.disk.lock import one_process
 from ppdet.utils.errors import UserError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 
-WEIGHTS_HOME = "~/.cache/paddle/weights"  # PaddleDetection's: what it has downloaded is used here, too
+WEIGHTS_HOME = "~/.cache/paddle/weights"  # PaddleDetection's folder: its downloads are used here too
 WEIGHTS_SUFFIXES = ("", ".pdparams", ".safetensors")
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 30
@@ -32,15 +36,15 @@ LOG_SECONDS = 10.0
 
 
 class DownloadError(UserError, OSError):
-    """A file that cannot be had; the message is one line and says what to do."""
+    """A file that cannot be obtained. The message says what to do."""
 
 
 class MissingFileError(DownloadError):
-    """A local file that is not there."""
+    """A local file that does not exist."""
 
 
 class _Interrupted(Exception):
-    """The transfer ended early; what has arrived is kept, and another attempt may get the rest."""
+    """The transfer ended early. What has arrived is kept, and another attempt may get the rest."""
 
 
 def fetch(
@@ -50,15 +54,19 @@ def fetch(
     md5: str | None = None,
     hint: str = "",
 ) -> Path:
-    """Return the local path of a weights file.
+    """Return the local path of a file of weights, downloading it if a URL is given.
 
-    A local path is returned as it is, or with ".pdparams" or ".safetensors" appended if only that exists. An
-    http(s) URL is downloaded once into `cache_dir` (default: environment variable PPDET_WEIGHTS_HOME, else
-    ~/.cache/paddle/weights) and found there afterwards. Two URLs with the same file name get two files. `hint` ends the
-    message of a failed download.
+    Two URLs that end with the same file name get two files.
+
+    Args:
+        url_or_path: a local path, where ".pdparams" or ".safetensors" may be left out, or an http(s) URL.
+        cache_dir: where downloads are kept; None: the environment variable PPDET_WEIGHTS_HOME, or
+            ~/.cache/paddle/weights.
+        md5: expected MD5 in hexadecimal digits.
+        hint: ends the message of a failed download.
 
     Raises:
-        DownloadError: no such file, or no way to download it.
+        DownloadError: there is no such file, or it cannot be downloaded.
     """
     text = str(url_or_path)
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text)
@@ -69,9 +77,10 @@ def fetch(
     name = Path(urllib.parse.unquote(urllib.parse.urlparse(text).path)).name
     if not name:
         raise DownloadError(f"{text}: expected a URL that ends with a file name, e.g. .../model.pdparams")
+    name = re.sub(r'[<>:"|?*\\]', "_", name)  # Windows refuses these in file names
     folder = Path(cache_dir or os.environ.get("PPDET_WEIGHTS_HOME") or WEIGHTS_HOME).expanduser()
     target = folder / name
-    source = folder / f"{name}.url"  # where the file of this name came from; PaddleDetection writes none
+    source = folder / f"{name}.url"  # says where the file came from; PaddleDetection does not write one
     if source.is_file() and target.is_file() and read_text(source).strip() != text:
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         target = folder / f"{target.stem}-{digest}{target.suffix}"
@@ -83,22 +92,22 @@ def fetch(
 
 
 def download(url: str, target: Path, *, md5: str | None = None, hint: str = "") -> bool:
-    """Download `url` to `target` unless it is there; return whether it was downloaded now.
+    """Download `url` to `target` unless it exists, and return whether it was downloaded now.
 
-    The transfer goes to a hidden ".part" file that a later call resumes if the server still has the same
-    file. Of several processes one downloads and the others wait for it. Checked are the length, and the MD5
-    if given or sent by the server (Content-MD5). A file that is there already is checked if md5 is given.
+    The transfer goes to a hidden ".part" file, which a later call resumes if the server still has the same file. Of
+    several processes, one downloads and the others wait. The length is checked, and the MD5 if it is given or the
+    server sends it (Content-MD5). An existing file is only checked if `md5` is given.
 
     Raises:
-        DownloadError: with the path to put the file at, followed by `hint`.
+        DownloadError: the message names the path to put the file at, and ends with `hint`.
     """
     advice = f"download it elsewhere and put it at {target}{hint}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if _is_there(target, md5):
+        if _exists(target, md5):
             return False
         with one_process(target, "downloads"):
-            if _is_there(target, md5):
+            if _exists(target, md5):
                 return False
             _download_locked(url, target, md5, advice)
             return True
@@ -127,7 +136,7 @@ def _local(text: str) -> Path:
     raise MissingFileError(f"{path}: no such file, nor with {tried} appended: expected weights or their URL")
 
 
-def _is_there(target: Path, md5: str | None) -> bool:
+def _exists(target: Path, md5: str | None) -> bool:
     if not target.is_file():
         return False
     if md5 is not None and file_md5(target) != md5.lower():
@@ -156,31 +165,31 @@ def _download_locked(url: str, target: Path, md5: str | None, advice: str) -> No
             raise DownloadError(f"{url}: cannot be downloaded ({_reason(error)}): {advice}") from None
     actual = file_md5(part) if expected_md5 else None
     if actual != expected_md5:
-        _forget(part)
+        _remove(part)
         raise DownloadError(
             f"{url}: the MD5 of what arrived is {actual}, expected {expected_md5}: run again, or {advice}"
         )
     os.replace(part, target)
-    _forget(part)
+    _remove(part)
 
 
 def _transfer(url: str, part: Path, md5: str | None) -> str | None:
-    """Bring `part` to its full length; return the MD5 it should have, if known.
+    """Download the rest of `part`, and return the MD5 it should have, if that is known.
 
     Raises:
-        _Interrupted: worth another attempt. URLError, HTTPException: not worth it.
+        _Interrupted: another attempt may succeed. URLError, HTTPException: it would not.
     """
     meta = _read_meta(part)
     start = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "ppdet", "Accept-Encoding": "identity"})
     if start and meta.get("url") == url and meta.get("validator"):
         request.add_header("Range", f"bytes={start}-")
-        request.add_header("If-Range", meta["validator"])  # the whole file comes if it has changed
+        request.add_header("If-Range", meta["validator"])  # if the file has changed, the server sends all of it
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing after `start`: what is here is not a part of that file
-            _forget(part)
+        if error.code == 416:  # there is nothing after `start`: the part is of another file
+            _remove(part)
             raise _Interrupted("the file has changed on the server") from None
         if error.code == 429 or error.code >= 500:
             raise _Interrupted(f"the server answers {error.code} {error.reason}") from None
@@ -188,25 +197,31 @@ def _transfer(url: str, part: Path, md5: str | None) -> str | None:
     except (TimeoutError, ConnectionError) as error:
         raise _Interrupted(f"no answer ({_reason(error)})") from None
     with response:
-        resumed = response.status == 206
-        if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            _forget(part)
-            raise _Interrupted("the server sent another part than the one asked for")
-        if not resumed:
+        is_resumed = response.status == 206
+        if is_resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            _remove(part)
+            raise _Interrupted("the server sent another part than requested")
+        if not is_resumed:
             start, meta = 0, _new_meta(url, response.headers)
             write_json(_meta_path(part), meta)
         length = response.headers.get("Content-Length")
         total = start + int(length) if length is not None else None
-        with open(part, "ab" if resumed else "wb") as stream:
+        with open(part, "ab" if is_resumed else "wb") as stream:
             _copy(response, stream, start, total, Path(urllib.parse.urlparse(url).path).name)
     return md5.lower() if md5 is not None else meta.get("md5")
 
 
 def _copy(response: Any, stream: BinaryIO, start: int, total: int | None, name: str) -> None:
+    """Copy the response, with a progress bar on a terminal, else with a line in the log every LOG_SECONDS.
+
+    Args:
+        start: bytes that have arrived before.
+        total: bytes of the whole file, None if unknown.
+        name: of the file, for the progress.
+    """
     done, begin, logged = start, time.monotonic(), time.monotonic()
     on_terminal = sys.stderr.isatty()
-    options = {"total": total, "initial": start, "unit": "B", "unit_scale": True, "desc": name}
-    with tqdm(**options, disable=not on_terminal) as bar:
+    with tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=name, disable=not on_terminal) as bar:
         while total is None or done < total:
             try:
                 chunk = response.read(CHUNK_BYTES)
@@ -220,15 +235,15 @@ def _copy(response: Any, stream: BinaryIO, start: int, total: int | None, name: 
             now = time.monotonic()
             if not on_terminal and now - logged >= LOG_SECONDS:
                 logged = now
-                of = f" of {total / 1e6:.0f}" if total else ""
+                of_total = f" of {total / 1e6:.0f}" if total else ""
                 speed = (done - start) / 1e6 / (now - begin)
-                logger.info("%s: %.0f%s MB, %.1f MB/s", name, done / 1e6, of, speed)
+                logger.info("%s: %.0f%s MB, %.1f MB/s", name, done / 1e6, of_total, speed)
     if total is not None and done < total:
         raise _Interrupted(f"the connection ended after {done} of {total} bytes")
 
 
 def _new_meta(url: str, headers: http.client.HTTPMessage) -> dict[str, str | None]:
-    """What a later call needs in order to resume: how to recognise the file, and its MD5."""
+    """What is saved beside a ".part" file to resume it: how to recognise the file on the server, and its MD5."""
     etag = headers.get("ETag", "")
     strong = etag if etag and not etag.startswith("W/") else None
     encoded = headers.get("Content-MD5", "")
@@ -255,13 +270,13 @@ def _read_meta(part: Path) -> dict[str, Any]:
     return meta if isinstance(meta, dict) else {}
 
 
-def _forget(part: Path) -> None:
+def _remove(part: Path) -> None:
     part.unlink(missing_ok=True)
     _meta_path(part).unlink(missing_ok=True)
 
 
 def _reason(error: BaseException) -> str:
-    """Return what went wrong, in one line: URLError wraps the error of the system in its reason."""
+    """What went wrong, in one line. URLError has the system's error in its attribute `reason`."""
     cause = getattr(error, "reason", error)
     lines = str(getattr(cause, "strerror", None) or cause).splitlines()
     return lines[0] if lines else type(error).__name__

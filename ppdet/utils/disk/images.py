@@ -13,15 +13,14 @@ def is_image_name(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
-def find_images(folder: str | os.PathLike) -> list[str]:
+def find_images(folder: str | os.PathLike[str]) -> list[str]:
     """Sorted paths of all images in `folder` and its subfolders.
 
     Raises:
         DataError: the folder has no image.
     """
-    paths = sorted(
-        os.path.join(place, name) for place, _, names in os.walk(folder) for name in names if is_image_name(name)
-    )
+    files = (os.path.join(place, name) for place, _, names in os.walk(os.fspath(folder)) for name in names)
+    paths = sorted(file for file in files if is_image_name(file))
     if not paths:
         raise no_image_error(folder)
     return paths

@@ -1,4 +1,8 @@
-"""A lock that keeps two processes out of one folder, and dies with its process."""
+"""Locks on files that keep other processes out, and that the system frees when their process ends.
+
+The library `filelock` is not used: its lock, flock, is inherited by forked data workers, so that it would outlive a
+killed process; and it does not say who holds a lock.
+"""
 
 import contextlib
 import datetime
@@ -7,187 +11,222 @@ import json
 import os
 import socket
 import stat
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ppdet.utils.errors import UserError
 from ppdet.utils.logger import get_logger
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 logger = get_logger(__name__)
-TAKEN = (errno.EACCES, errno.EAGAIN)
-LONGEST = 1000  # bytes that are read of a lock file
-# For something of that name that is no file; Windows has none of these.
-CAREFULLY = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 
-# What this process holds: POSIX does not keep a process from what it has locked itself.
+TAKEN = (errno.EACCES, errno.EAGAIN)  # what the system answers when another process has a lock
+LONGEST_OWNER = 1000  # bytes that are read of a lock file
+POLL_SECONDS = 0.1
+LOCKED_BYTE = 1 << 20  # Windows keeps others from reading a locked byte: this one is beyond the content
+# Against a link or pipe that has the name of a lock file. Windows has neither flag.
+SAFE_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+# The locks of this process: POSIX does not keep a process out of what it has locked itself.
 _held: set[str] = set()
 _guard = threading.Lock()
 
 
 class LockedError(UserError, RuntimeError):
-    """Another process works there; the message says which, and what to do."""
+    """Another process works here. The message says which one, and what to do."""
 
 
 @contextlib.contextmanager
 def locked(path: Path, *, what: str, advice: str) -> Iterator[None]:
-    """Within the block no other process has the lock of this file, which is made, and removed in the end.
+    """Hold the lock on a file within the block. The file is created, and removed at the end.
 
-    The lock is a POSIX record lock: it ends with the process however that ends, worker processes do not inherit it, and
-    it works over NFS. Where a file system has no locks, the log says so, and only a process of the same machine that
-    still runs is found, by its number in the file.
+    On POSIX it is a record lock (lockf): it ends with the process in any case, worker processes do not inherit it, and
+    it works over NFS. On a file system without locks, a warning is logged, and the block runs all the same.
 
     Args:
-        what: is kept apart, such as "output/NAME: a training run". advice: how to do without it.
+        what: what is protected, for messages, such as "output/NAME: a training run".
+        advice: how to continue without the lock.
 
     Raises:
-        LockedError: another process, or another part of this one, has it; or something that is no lock file has its
-            name, and stays as it is.
+        LockedError: another process, or another part of this one, holds the lock; or something that is not a lock file
+            has its name, and is left alone.
     """
     key = os.path.realpath(path)
-    with _guard:
-        if key in _held:
-            raise LockedError(refusal(what, owner(), advice))
-        _held.add(key)
+    if not _reserve(key):
+        raise LockedError(_refusal(what, _own_entry(), advice))
     handle = None
     try:
-        handle = acquire(path, what, advice)
+        handle = _acquire(path, what, advice)
         yield
     finally:
-        if handle is not None:
-            if is_same(handle, path):
-                path.unlink(missing_ok=True)  # before it is closed: from then on it may be another process's
-            os.close(handle)
-        _held.discard(key)
+        _release(path, key, handle)
 
 
 def require_free(path: Path, *, what: str, advice: str) -> None:
-    """Raise LockedError when another process has the lock now; nothing is made, and nothing is held afterwards."""
+    """Raise LockedError if another process holds the lock now. Nothing is created, and no lock is kept."""
     if os.path.realpath(path) in _held:
-        raise LockedError(refusal(what, owner(), advice))
+        raise LockedError(_refusal(what, _own_entry(), advice))
     try:
-        handle = open_lock(path, what, os.O_RDWR)
-    except OSError:  # nobody has made it; or it cannot be written, which is told when it has to be
+        handle = _open(path, what, os.O_RDWR)
+    except OSError:  # nobody has created it; if it cannot be written, `locked` reports that
         return
     try:
-        lock(handle, what, advice)
+        with contextlib.suppress(OSError):  # a file system without locks
+            if not _try_lock(handle):
+                raise LockedError(_refusal(what, _read_owner(handle), advice))
     finally:
         os.close(handle)
 
 
-def acquire(path: Path, what: str, advice: str) -> int | None:
-    """The open file that holds the lock; None where none can be made there."""
+@contextlib.contextmanager
+def one_process(target: Path, does: str) -> Iterator[None]:
+    """Let one process at a time work on `target`; the others wait.
+
+    Args:
+        does: for the log of a waiting process, what the other one does to the target, such as "downloads".
+    """
+    path = target.with_name(f".{target.name}.lock")
+    key = os.path.realpath(path)
+    while not _reserve(key):  # another thread has it
+        time.sleep(POLL_SECONDS)
+    handle = None
+    try:
+        handle = _acquire(path, str(target), "", wait_while_it=does)
+        yield
+    finally:
+        _release(path, key, handle)
+
+
+def _reserve(key: str) -> bool:
+    """Keep other parts of this process out; False if one of them is there."""
+    with _guard:
+        is_free = key not in _held
+        _held.add(key)
+    return is_free
+
+
+def _release(path: Path, key: str, handle: int | None) -> None:
+    if handle is not None:
+        if _is_same_file(handle, path):
+            # Removed before it is closed: after that it may be another process's. Windows keeps an open file.
+            with contextlib.suppress(PermissionError):
+                path.unlink(missing_ok=True)
+        os.close(handle)
+    _held.discard(key)
+
+
+def _acquire(path: Path, what: str, advice: str, wait_while_it: str = "") -> int | None:
+    """Return the open file that holds the lock; None, with a warning, if locking is impossible there.
+
+    Args:
+        wait_while_it: wait for a process that holds the lock; for the log, what that does, such as "downloads".
+    """
+    is_waiting = False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            handle = open_lock(path, what, os.O_RDWR | os.O_CREAT)
+            handle = _open(path, what, os.O_RDWR | os.O_CREAT)
             try:
-                problem = lock(handle, what, advice)
-                # The process that had it may have removed the file since it was opened here.
-                if is_same(handle, path):
-                    if problem:
-                        logger.warning(
-                            "%s: its file system has no locks (%s): start no second one there", what, problem
-                        )
-                    note_owner(handle)
+                if not _try_lock(handle):
+                    if not wait_while_it:
+                        raise LockedError(_refusal(what, _read_owner(handle), advice))
+                    if not is_waiting:
+                        logger.info("waiting for another process that %s %s", wait_while_it, what)
+                        is_waiting = True
+                    time.sleep(POLL_SECONDS)
+                # The process that had the lock may have removed the file after it was opened here.
+                elif _is_same_file(handle, path):
+                    _write_owner(handle)
                     return handle
             except BaseException:
                 os.close(handle)
                 raise
             os.close(handle)
     except OSError as error:
-        logger.warning("%s cannot be locked (%s): start no second one there", what, error.strerror or error)
+        logger.warning("%s cannot be locked (%s): do not start a second one there", what, error.strerror or error)
         return None
 
 
-def open_lock(path: Path, what: str, flags: int) -> int:
-    """Open a lock file: what is written there is no other file's content, whatever has its name.
+def _open(path: Path, what: str, flags: int) -> int:
+    """Open a lock file, and make sure that writing to it overwrites no other file.
 
     Raises:
-        LockedError: it is a link, or no file of its own. OSError: it cannot be opened.
+        LockedError: it is a link, or not a file of its own. OSError: it cannot be opened.
     """
-    problem = f"{what}: {path} is no lock file, but a link, a folder or a device: remove it"
+    problem = f"{what}: {path} is not a lock file, but a link, a folder or a device: remove it"
     try:
-        handle = os.open(path, flags | CAREFULLY, 0o666)
+        handle = os.open(path, flags | SAFE_FLAGS, 0o666)
     except OSError:
         if path.is_symlink() or path.is_dir():
             raise LockedError(problem) from None
         raise
     status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # with two names, it is another file, too
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # with two names, it is another file as well
         os.close(handle)
         raise LockedError(problem)
     return handle
 
 
-def lock(handle: int, what: str, advice: str) -> str | None:
-    """Take the lock of an open file, or raise LockedError. Returns why there is none, where a system has no locks."""
+def _try_lock(handle: int) -> bool:
+    """Lock an open file. False if another process has locked it; OSError if there are no locks."""
     try:
-        if fcntl is None:
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if sys.platform == "win32":
+            import msvcrt
+
+            os.lseek(handle, LOCKED_BYTE, os.SEEK_SET)
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            _lock_record(handle)
     except OSError as error:
-        there = read_owner(handle)
-        if error.errno in TAKEN or runs_here(there):
-            raise LockedError(refusal(what, there, advice)) from None
-        return error.strerror
-    return None
+        if error.errno in TAKEN:
+            return False
+        raise
+    return True
 
 
-def is_same(handle: int, path: Path) -> bool:
+def _lock_record(handle: int) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        raise OSError(errno.ENOSYS, "this Python has no fcntl") from None
+    fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_same_file(handle: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(handle), os.lstat(path))
     except FileNotFoundError:
         return False
 
 
-def owner() -> dict[str, Any]:
+def _own_entry() -> str:
     now = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
-    return {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
+    return json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": now})
 
 
-def note_owner(handle: int) -> None:
-    """Write who has the lock; it holds without that, too."""
+def _write_owner(handle: int) -> None:
+    """Write into the lock file who holds the lock. The lock holds without that too."""
     with contextlib.suppress(OSError):
         os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(owner()).encode(), 0)
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.write(handle, _own_entry().encode())
 
 
-def read_owner(handle: int) -> dict[str, Any] | None:
-    """Who is written in a lock file; None where that is nobody, or not to be understood."""
+def _read_owner(handle: int) -> str:
     try:
-        content = json.loads(os.pread(handle, LONGEST, 0))
-        found = {"pid": int(content["pid"]), "host": str(content["host"]), "since": str(content["since"])}
-    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        return None
-    is_plain = all(value.isprintable() for value in (found["host"], found["since"]))
-    return found if is_plain and 0 < found["pid"] < 1 << 31 else None
+        os.lseek(handle, 0, os.SEEK_SET)
+        return str(os.read(handle, LONGEST_OWNER), "utf-8", "replace")
+    except OSError:
+        return ""
 
 
-def runs_here(there: dict[str, Any] | None) -> bool:
-    """Whether it is another process of this machine that still runs."""
-    if there is None or there["host"] != socket.gethostname() or there["pid"] == os.getpid():
-        return False
-    try:
-        os.kill(there["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        pass
-    return True
-
-
-def shown(there: dict[str, Any] | None) -> str:
-    if there is None:
-        return "another process"
-    return f"process {there['pid']} on {there['host']} (since {there['since']})"
-
-
-def refusal(what: str, there: dict[str, Any] | None, advice: str) -> str:
-    return f"{what}: {shown(there)} is at work there: {advice}"
+def _refusal(what: str, owner: str, advice: str) -> str:
+    """The message for a lock that is taken; `owner` is the content of the lock file, which anybody may have written."""
+    name = "another process"
+    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        entry = json.loads(owner)
+        text = f"process {int(entry['pid'])} on {entry['host']} (since {entry['since']})"
+        name = text if text.isprintable() else name
+    return f"{what}: {name} is at work there: {advice}"

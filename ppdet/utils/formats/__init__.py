@@ -1,1 +1,1 @@
-"""File formats of others, read without running code."""
+"""Reading file formats of other projects, without running code that a file contains."""

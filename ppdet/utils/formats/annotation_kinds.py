@@ -1,4 +1,4 @@
-"""What a path holds that was given as COCO annotations and is none: for errors that say what to do."""
+"""Recognising what a path holds that was given as COCO annotations but is something else, for errors that help."""
 
 import contextlib
 import itertools
@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ppdet.utils.disk.files import decode_text, read_text
+from ppdet.utils.disk.images import IMAGE_SUFFIXES
 from ppdet.utils.shipped_data import how_to_get
 
-IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
-ENOUGH = 2000  # files of a folder that are looked at
-LARGE = 16 * 2**20  # bytes; a larger file of a folder is not read to tell its kind
+MAX_FILES = 2000  # files of a folder whose kind is determined
+MAX_BYTES = 16 * 2**20  # a larger JSON file of a folder is not read
+# First bytes of a file -> its kind.
 BINARY = {
     b"PK\x03\x04": "a ZIP archive",
     b"\x1f\x8b": "a gzip archive",
@@ -26,7 +27,7 @@ BINARY = {
     b"\x89HDF": "an HDF5 file",
     b"SQLite": "an SQLite database",
 }
-# Keys that tell a JSON object's kind, the first that fits.
+# Keys of a JSON object -> its kind. The first entry counts all of whose keys are there.
 OBJECTS = [
     ({"images", "annotations"}, "COCO JSON"),
     ({"images", "categories"}, "COCO JSON"),
@@ -41,7 +42,7 @@ OBJECTS = [
     ({"image_id", "bbox", "score"}, "one COCO result"),
     ({"nbformat", "cells"}, "a notebook"),
 ]
-# Likewise of the objects in a list.
+# The same for the objects in a JSON list.
 LISTS = [
     ({"image_id", "category_id", "score"}, "a list of COCO results (detections, not annotations)"),
     ({"image_id", "category_id"}, "a list of COCO annotations alone"),
@@ -57,16 +58,16 @@ LISTS = [
     ({"External ID", "Label"}, "Labelbox JSON"),
     ({"shapes", "imagePath"}, "a list of LabelMe annotations"),
 ]
-# What files of a kind are called in a folder of them, the first that its description has.
-SHORT = (
+# Names of kinds in a message about a folder. The first one counts that is part of a file's kind.
+SHORT_NAMES = (
     *("COCO JSON", "COCO results", "LabelMe", "CreateML", "Label Studio", "BDD100K", "Labelbox", "Supervisely", "VoTT"),
     *("VGG Image Annotator", "Datumaro", "GeoJSON", "Pascal VOC", "CVAT", "YOLO", "CSV"),
 )
-WANTED = "expected COCO JSON; convert {}, or name another"
+ADVICE = "expected COCO JSON; convert {}, or name another"
 
 
-def describe_path(path: str) -> str | None:
-    """One line on why `path` is not a file of COCO JSON, None where it may be one."""
+def coco_problem(path: str) -> str | None:
+    """Return one line that says why `path` is not a file of COCO JSON, or None if it may be one."""
     if not os.path.exists(path):
         return f"annotation file {path} does not exist: {_advice(path)}"
     if os.path.isdir(path):
@@ -74,11 +75,11 @@ def describe_path(path: str) -> str | None:
     if not os.path.isfile(path):
         return f"{path} is not a file: expected COCO JSON"
     kind = _kind_of_text(path)
-    return f"{path} is not JSON but {kind}: {WANTED.format('it')}" if kind else None
+    return f"{path} is not JSON but {kind}: {ADVICE.format('it')}" if kind else None
 
 
-def describe_json(content: Any) -> str:
-    """A kind of JSON, as "LabelMe JSON", or what the value is."""
+def json_kind(content: Any) -> str:
+    """Return the kind of parsed JSON, such as "LabelMe JSON", or what the value is."""
     if isinstance(content, dict):
         named = next((kind for keys, kind in OBJECTS if keys <= set(content)), None)
         if named:
@@ -97,21 +98,21 @@ def describe_json(content: Any) -> str:
 
 
 def holds_object(path: str) -> bool:
-    """Whether a file begins as a JSON object does, whatever it is called."""
+    """Whether a file begins like a JSON object, whatever its name is."""
     with open(path, "rb") as file:
         return decode_text(file.read(64), errors="replace").lstrip().startswith("{")
 
 
 def names_problem(path: str) -> str | None:
-    """One line on why `path` is no text file of class names, None where it may be one."""
+    """Return one line that says why `path` is not a text file of class names, or None if it may be one."""
     if os.path.isdir(path):
-        return f"{path} is a folder: expected a text file with one class name a line, or a file of COCO JSON"
+        return f"{path} is a folder: expected a text file with one class name per line, or a file of COCO JSON"
     kind = _kind_of_text(path)
-    return f"{path} is {kind}: expected one class name a line, or a file of COCO JSON" if kind else None
+    return f"{path} is {kind}: expected one class name per line, or a file of COCO JSON" if kind else None
 
 
 def _kind_of_text(path: str) -> str | None:
-    """What a file is by its first bytes; None for JSON and for what cannot be told."""
+    """The kind of a file by its first bytes; None for JSON and for an unknown kind."""
     with open(path, "rb") as file:
         data = file.read(8192)
     binary = next((kind for start, kind in BINARY.items() if data.startswith(start)), None)
@@ -120,7 +121,7 @@ def _kind_of_text(path: str) -> str | None:
         return binary or "empty"
     suffix = os.path.splitext(path)[1].lower()
     if text.startswith(("{", "[")):
-        return "JSON Lines, an object a line" if suffix == ".jsonl" else None
+        return "JSON Lines, one object per line" if suffix == ".jsonl" else None
     if re.match(r"<(\?xml|!doctype|html|annotation)", text, re.IGNORECASE):
         return _kind_of_xml(text)
     lines = [line.strip() for line in text.split("\n")[:50]][: -1 if len(data) == 8192 else None]
@@ -143,18 +144,18 @@ def _kind_of_xml(text: str) -> str:
 
 
 def _content(folder: str) -> str:
-    """What is in a folder, and what to do: "with 12 LabelMe files, e.g. a.json: …"; the most frequent kind counts."""
+    """The most frequent kind of file in a folder, and what to do: "with 12 LabelMe files, e.g. a.json: …"."""
     places = (Path(place) / name for place, _, names in os.walk(folder) for name in sorted(names))
-    files = [path for path in itertools.islice(places, ENOUGH) if not path.name.startswith(".")]
+    files = [path for path in itertools.islice(places, MAX_FILES) if not path.name.startswith(".")]
     kinds: Counter = Counter()
     example: dict[str, str] = {}
-    looked_at: Counter = Counter()
-    last: dict[str, str] = {}
+    seen: Counter = Counter()  # files of each suffix
+    last: dict[str, str] = {}  # the kind of the last file of each suffix
     for path in files:
         suffix = path.suffix.lower()
-        looked_at[suffix] += 1
-        # Files of one suffix are mostly of one kind: the first ones tell.
-        kind = last[suffix] = _kind_in_folder(path) if looked_at[suffix] <= 5 else last[suffix]
+        seen[suffix] += 1
+        # Files with the same suffix are mostly of the same kind: five of them are read.
+        kind = last[suffix] = _kind_in_folder(path) if seen[suffix] <= 5 else last[suffix]
         kinds[kind] += 1
         example.setdefault(kind, path.relative_to(folder).as_posix())
     if not kinds:
@@ -163,34 +164,34 @@ def _content(folder: str) -> str:
         return f"of COCO JSON: name a file in it, e.g. {example['COCO JSON']}"
     labels = [kind for kind, _ in kinds.most_common() if kind not in ("image", "other")]
     kind = labels[0] if labels else kinds.most_common(1)[0][0]
-    more = "more than " if len(files) >= ENOUGH else ""
+    more = "more than " if len(files) >= MAX_FILES else ""
     files_of, them = ("file", "it") if kinds[kind] == 1 else ("files", "them")
-    return f"with {more}{kinds[kind]} {kind} {files_of}, e.g. {example[kind]}: {WANTED.format(them)}"
+    return f"with {more}{kinds[kind]} {kind} {files_of}, e.g. {example[kind]}: {ADVICE.format(them)}"
 
 
 def _kind_in_folder(path: Path) -> str:
     suffix = path.suffix.lower()
-    if suffix in IMAGES:
+    if suffix in (*IMAGE_SUFFIXES, ".gif"):
         return "image"
     with contextlib.suppress(OSError, ValueError, RecursionError):
         kind = _kind_of_text(str(path))
         if kind:
-            return next((word for word in SHORT if word in kind), "other")
-        if suffix == ".json" and path.stat().st_size <= LARGE:
-            kind = describe_json(json.loads(read_text(path)))
-            return next((word for word in SHORT if word in kind), "JSON")
+            return next((word for word in SHORT_NAMES if word in kind), "other")
+        if suffix == ".json" and path.stat().st_size <= MAX_BYTES:
+            kind = json_kind(json.loads(read_text(path)))
+            return next((word for word in SHORT_NAMES if word in kind), "JSON")
     return {".json": "JSON", ".txt": "text"}.get(suffix, "other")
 
 
 def _advice(path: str) -> str:
-    """What to do where a file is missing, with the names of JSON files beside it."""
+    """What to do about a missing file, with the names of JSON files in its folder."""
     if "semi_annotations" in path:
         return "make it with tools/gen_semi_coco.py, or check dataset_dir and anno_path"
     with contextlib.suppress(OSError, ValueError):
         beside = sorted(name for name in os.listdir(os.path.dirname(path)) if name.lower().endswith(".json"))
         if beside:
             more = ", …" if len(beside) > 5 else ""
-            return f"check dataset_dir and anno_path; beside it are {', '.join(beside[:5])}{more}"
+            return f"check dataset_dir and anno_path; its folder has {', '.join(beside[:5])}{more}"
     return how_to_get(path, "check dataset_dir and anno_path")
 
 

@@ -1,9 +1,10 @@
-"""COCO's annotation files (https://cocodataset.org/#format-data), as training and evaluation both read them."""
+"""Reading annotation files in COCO's format (https://cocodataset.org/#format-data), for training and evaluation."""
 
 import gc
 import json
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -12,23 +13,25 @@ import numpy as np
 
 from ppdet.utils.disk.files import NULS, read_text
 from ppdet.utils.errors import DataError
-from ppdet.utils.formats.annotation_kinds import describe_json, describe_path
+from ppdet.utils.formats.annotation_kinds import coco_problem, json_kind
 
 LARGEST_ID = 2**63 - 1
-EXACT = 2**53  # the largest number up to which a float is the whole number that was written
-FLAGS = {0: False, 1: True, "0": False, "1": True}  # true and false are 1 and 0 in Python
+EXACT = 2**53  # up to this number, a float represents every integer exactly
+FLAGS = {0: False, 1: True, "0": False, "1": True}  # Python's true and false equal 1 and 0
+# What annotations of other tasks have in place of a bbox.
+OTHER_FIELDS = ("keypoints", "segmentation", "segments_info", "caption", "question", "rle", "polygon")
 
 
 def load_coco_json(path: str | Path) -> dict[str, Any]:
-    """The parsed file.
+    """Parse a file.
 
     Raises:
-        DataError: it is missing or not a JSON object, with what it is instead.
+        DataError: it is missing or not a JSON object of COCO. The message says what it is instead.
     """
     path = str(path)
-    found = describe_path(path)
-    if found:
-        raise DataError(found)
+    problem = coco_problem(path)
+    if problem:
+        raise DataError(problem)
     try:
         text = read_text(path)
     except UnicodeDecodeError as error:
@@ -38,37 +41,36 @@ def load_coco_json(path: str | Path) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read ({error.strerror}): expected COCO annotations") from None
     if "\0" in text:
         raise DataError(f"{path} {NULS}")
-    collecting = gc.isenabled()
-    gc.disable()  # millions of small objects, none of them garbage: halves the time
+    is_collecting = gc.isenabled()
+    gc.disable()  # there are millions of small objects and no garbage: this halves the time
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        several = ", it has several values, as JSON Lines has" if "Extra data" in str(error) else ""
+        several = ", it has several values, like JSON Lines" if "Extra data" in str(error) else ""
         raise DataError(f"{path} is not JSON ({error}){several}: expected COCO annotations") from None
     finally:
-        if collecting:
+        if is_collecting:
             gc.enable()
     if not isinstance(content, dict) or not any(key in content for key in ("images", "annotations", "categories")):
         raise DataError(
-            f"{path} is not COCO but {describe_json(content)}: "
-            "expected an object with images, annotations and categories"
+            f"{path} is not COCO but {json_kind(content)}: expected an object with images, annotations and categories"
         )
     return content
 
 
 def coco_categories(content: dict[str, Any], path: str | Path) -> tuple[list[int], list[str]]:
-    """(category ids, class names) in the order of the ids, which is the order of the classes.
+    """Return category ids and class names in the order of the ids, which is the order of the classes.
 
     Raises:
-        DataError: there are none, or one is not as it should be, or two have one id.
+        DataError: there are no categories, one has a wrong id or name, or two have the same id.
     """
     categories = content.get("categories")
     if not isinstance(categories, list) or not categories:
-        rows = content.get("annotations")
-        rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        annotations = content.get("annotations")
+        rows = [row for row in annotations if isinstance(row, dict)] if isinstance(annotations, list) else []
         other = f" (its annotations have {_fields(rows)})" if rows and not any("bbox" in row for row in rows) else ""
         raise DataError(f"{path} is not COCO for detection: it has no list 'categories'{other}")
-    ids = whole_numbers(categories, "id", "category", path)
+    ids = integers(categories, "id", "category", path)
     names = column(categories, "name", "category", path, _is_name, "a text that is not empty")
     pairs = sorted(zip(ids, names), key=lambda pair: pair[0])
     if len(set(ids)) < len(ids):
@@ -76,59 +78,66 @@ def coco_categories(content: dict[str, Any], path: str | Path) -> tuple[list[int
     return [identity for identity, _ in pairs], [clean_name(name) for _, name in pairs]
 
 
-def clean_name(name: object) -> str:
-    """A class's name as it is compared: without blanks around it, accents in Unicode's composed form (NFC).
+def clean_name(name: Any) -> str:
+    """Return a class's name as it is compared: without surrounding blanks, and with accents composed (Unicode's NFC).
 
-    A byte order mark is none of its letters: converters that took it for one wrote it into COCO files.
+    A byte order mark is removed too: some converters wrote it into COCO files.
     """
     return unicodedata.normalize("NFC", str(name)).strip().strip("\ufeff").strip()
 
 
 def image_ids_of(content: dict[str, Any], path: str | Path) -> list[int]:
-    """The ids of the images, in the file's order.
+    """Return the ids of the images in the order of the file.
 
     Raises:
-        DataError: there is no list of images, one has no whole number for an id, or two have the same.
+        DataError: there is no list of images, an id is not an integer, or two images have the same id.
     """
     if not isinstance(content.get("images"), list):
         raise DataError(f"{path} is not COCO: it has no list 'images'")
-    ids = whole_numbers(content["images"], "id", "image", path)
+    ids = integers(content["images"], "id", "image", path)
     if len(set(ids)) < len(ids):
-        seen: set[int] = set()
-        twice = next(i for i in ids if i in seen or seen.add(i))
-        raise DataError(f"{path}: two images have the same id, {twice}")
+        repeated, _ = Counter(ids).most_common(1)[0]
+        raise DataError(f"{path}: two images have the same id, {repeated}")
     return ids
 
 
 def file_names_of(content: dict[str, Any], path: str | Path) -> list[str]:
-    """The file names of the images, in the file's order; DataError for one that cannot be a file's."""
+    """Return the file names of the images in the order of the file; DataError for a value that cannot be a path."""
     return column(content["images"], "file_name", "image", path, _is_file_name, "the path of a file")
 
 
 class Annotations:
-    """A file's annotations as columns of M, in its order.
+    """The M annotations of a file as columns, in the order of the file.
+
+    Args:
+        rows: the list `annotations` of the file.
+        image_ids: the ids of the file's images.
+        category_ids: the ids of the classes.
+        path: the file, for errors.
 
     Attributes:
-        image_ids, category_ids: M numbers as they stand.
-        image, category: (M,) int64 positions among the given ids, -1 where the id is not among them.
-        xywh: (M, 4) float64 x, y, width, height in pixels as they stand; NaN where a coordinate is null, and where
-            there is no bbox.
-        area: (M,) float64, NaN where there is none.
-        crowd, ignore: (M,) bool. PaddleDetection and MMDetection train on neither; pycocotools does not look at
-            `ignore`.
+        image_ids: list of M image ids.
+        category_ids: list of M category ids.
+        image: (M,) int64 positions of the images among the given ids, -1 where the id is not among them.
+        category: (M,) int64 positions of the categories, likewise.
+        xywh: (M, 4) float64 x, y, width, height in pixels, unchecked; NaN where a coordinate or the bbox is missing.
+        area: (M,) float64, NaN where it is missing.
+        crowd: (M,) bool, iscrowd. PaddleDetection and MMDetection do not train on such boxes.
+        ignore: (M,) bool. PaddleDetection and MMDetection do not train on these either; pycocotools does not read it.
 
-    Raises DataError, naming the annotation, for what is not COCO.
+    Raises:
+        DataError: something is not COCO. The message names the annotation.
     """
 
     def __init__(self, rows: Any, *, image_ids: Iterable[int], category_ids: Iterable[int], path: str | Path) -> None:
         if not isinstance(rows, list):
             raise DataError(f"{path} is not COCO: 'annotations' is not a list")
-        self.image_ids = whole_numbers(rows, "image_id", "annotation", path)
+        self.image_ids = integers(rows, "image_id", "annotation", path)
         self.image = _positions(self.image_ids, image_ids)
         self._path, self._other = path, _fields(rows) if rows and not any("bbox" in row for row in rows) else None
         if self._other != "ids alone" and not any("category_id" in row for row in rows):
             self.require_boxes()
-        self.category_ids = whole_numbers(rows, "category_id", "annotation", path)
+        self.category_ids = integers(rows, "category_id", "annotation", path)
         self.category = _positions(self.category_ids, category_ids)
         self.crowd = _flags(rows, "iscrowd", path)
         self.ignore = _flags(rows, "ignore", path)
@@ -139,14 +148,21 @@ class Annotations:
         return len(self.image)
 
     def require_boxes(self) -> None:
-        """Raises DataError where there are annotations, and none of them has a bbox."""
+        """Raise DataError if there are annotations, but none of them has a bbox."""
         if self._other:
             raise DataError(f"{self._path} has no boxes: its annotations have {self._other}, but no bbox")
+
+    def require_known_categories(self) -> None:
+        """Raise DataError if an annotation has the id of no category."""
+        unknown = np.flatnonzero(self.category < 0)
+        if len(unknown):
+            identity = self.category_ids[unknown[0]]
+            raise DataError(f"{self._path}: an annotation has category_id {identity}, which no category has")
 
     @property
     def xyxy(self) -> np.ndarray:
         """(M, 4) float64 x1, y1, x2, y2."""
-        with np.errstate(over="ignore", invalid="ignore"):  # beyond all numbers is no number
+        with np.errstate(over="ignore", invalid="ignore"):  # huge numbers become inf or NaN
             return np.concatenate([self.xywh[:, :2], self.xywh[:, :2] + self.xywh[:, 2:]], axis=1)
 
 
@@ -158,7 +174,19 @@ def column(
     is_right: Callable[[Any], bool] = lambda _: True,
     expected: str = "",
 ) -> list:
-    """The values of `key` in all rows; DataError for the first row without it, or with a value that is not right."""
+    """Return the values of `key` in all rows.
+
+    Args:
+        rows: dicts from JSON.
+        key: for example "file_name".
+        kind: what a row is, for errors, such as "image".
+        path: the file, for errors.
+        is_right: whether a value is accepted.
+        expected: what is expected, for errors.
+
+    Raises:
+        DataError: a row does not have the key, or a value is not accepted. The message names the first such row.
+    """
     try:
         values = [row[key] for row in rows]
     except (KeyError, TypeError):
@@ -171,21 +199,24 @@ def column(
     return values
 
 
-def whole_numbers(rows: list, key: str, kind: str, path: str | Path) -> list[int]:
-    """The ids of all rows: whole numbers of 64 bits. 7.0 is one, as tables write it, "7" is none."""
-    values = column(rows, key, kind, path, _is_whole, "a whole number")
+def integers(rows: list, key: str, kind: str, path: str | Path) -> list[int]:
+    """Return the ids under `key` in all rows: 64-bit integers. 7.0, as tables write it, is accepted; "7" is not.
+
+    The parameters and errors are those of `column`.
+    """
+    values = column(rows, key, kind, path, _is_whole, "an integer")
     values = [value if type(value) is int else int(value) for value in values]
     if values and (max(values) > LARGEST_ID or min(values) < -LARGEST_ID):
         wrong = next(i for i, value in enumerate(values) if abs(value) > LARGEST_ID)
         raise DataError(
             f"{path}: {key} of {kind} {wrong} is {shown(values[wrong])}, "
-            f"expected a whole number of at most 64 bits{_id(rows, wrong, key)}"
+            f"expected an integer of at most 64 bits{_id(rows, wrong, key)}"
         )
     return values
 
 
 def shown(value: Any) -> str:
-    """A value in an error message, cut where it is long."""
+    """The repr of a value for an error message, shortened if it is long."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
 
@@ -228,7 +259,7 @@ def _flags(rows: list[dict], key: str, path: str | Path) -> np.ndarray:
 
 
 def _id(rows: list, number: int, key: str = "") -> str:
-    """ " (its id is 21)", of an entry that is named by its position, where it has one and the error is not about it."""
+    """ " (its id is 21)" for a row that an error names by its position; "" if it has no id or the error is about it."""
     identity = rows[number].get("id") if isinstance(rows[number], dict) else None
     return f" (its id is {shown(identity)})" if type(identity) is int and key != "id" else ""
 
@@ -237,11 +268,11 @@ def _boxes(rows: list[dict], path: str | Path) -> np.ndarray:
     boxes = [row.get("bbox") for row in rows]
     try:
         array = np.array(boxes, dtype=np.float64)
-        # true would be 1
-        if array.shape == (len(boxes), 4) and not any(type(side) is bool for box in boxes for side in box):
+        # NumPy would read true as 1
+        if array.shape == (len(boxes), 4) and not any(type(side) is bool for box in boxes for side in box or ()):
             return array
     except (TypeError, ValueError, OverflowError):
-        pass  # one of them is not four numbers: which one?
+        pass  # one of them is not four numbers: below, the first such one is named
     array = np.full((len(boxes), 4), np.nan)
     for number, box in enumerate(boxes):
         if box is None or box == []:
@@ -255,12 +286,12 @@ def _boxes(rows: list[dict], path: str | Path) -> np.ndarray:
             array[number] = [np.nan if side is None else float(side) for side in box]
         except (TypeError, ValueError, OverflowError):
             found = f"{path}: annotation {number} has bbox {shown(box)}"
-            raise DataError(f"{found}, where one is no number{_id(rows, number)}") from None
+            raise DataError(f"{found}, where one is not a number{_id(rows, number)}") from None
     return array
 
 
 def _number(value: Any) -> float:
-    """The number that `area` is; NaN where it is none."""
+    """The value as a float; NaN if it is not a number."""
     try:
         return np.nan if value is None or isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -268,7 +299,5 @@ def _number(value: Any) -> float:
 
 
 def _fields(rows: list[dict]) -> str:
-    """What the annotations have besides ids, of what other tasks put there."""
-    fields = ("keypoints", "segmentation", "segments_info", "caption", "question", "rle", "polygon")
-    found: str | None = next((field for field in fields if any(field in row for row in rows)), None)
-    return found or "ids alone"
+    """Which field of another task the annotations have in place of a bbox, or "ids alone"."""
+    return next((field for field in OTHER_FIELDS if any(field in row for row in rows)), "ids alone")

@@ -1,4 +1,4 @@
-"""Reading .safetensors files: a header in JSON, then numbers."""
+"""Reading .safetensors files, which consist of a header in JSON and of numbers."""
 
 import os
 from pathlib import Path
@@ -9,20 +9,21 @@ from safetensors import deserialize
 from ppdet.utils.formats.unpickle import RefusedError
 
 SAFETENSORS = ".safetensors"
+# Types of safetensors as NumPy writes them.
 SAFE_TYPES = {
     **{f"F{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
     **{f"I{bits}": f"<i{bits // 8}" for bits in (8, 16, 32, 64)},
     **{f"U{bits}": f"<u{bits // 8}" for bits in (8, 16, 32, 64)},
     "BOOL": "?",
-    "BF16": "<u2",  # NumPy has no such type: `widen` makes it float32
+    "BF16": "<u2",  # NumPy has no bfloat16: `widen` makes it float32
 }
 
 
 def read_safetensors(path: os.PathLike) -> dict[str, np.ndarray]:
-    """Arrays by name.
+    """Return the arrays of a file by name.
 
     Raises:
-        RefusedError: numbers of a type that is not read. safetensors.SafetensorError: no such file, or a damaged one.
+        RefusedError: an array has a type that is not read. safetensors.SafetensorError: the file is damaged or missing.
     """
     arrays = {}
     for name, tensor in deserialize(Path(path).read_bytes()):
@@ -34,5 +35,5 @@ def read_safetensors(path: os.PathLike) -> dict[str, np.ndarray]:
 
 
 def widen(bits: np.ndarray) -> np.ndarray:
-    """bfloat16 numbers, given as their bits (uint16), as float32, which holds all of them."""
+    """Convert bfloat16 numbers, given as their bits (uint16), to float32, which represents all of them exactly."""
     return np.asarray(bits.astype("<u4") << np.uint32(16)).view("<f4")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ppdet.data.sources import COCODataSet
-from ppdet.data.splitting.split import draw, split_annotations, stratify
+from ppdet.data.splitting.split import shuffled, split_annotations, stratify
 from ppdet.utils.errors import DataError
 
 
@@ -86,10 +86,10 @@ def test_every_image_is_in_one_file_with_its_annotations_order_and_fields(anno_p
 
 
 def test_the_order_drawn_is_that_of_a_seed_everywhere():
-    assert draw(10, 1).tolist() == [9, 2, 4, 7, 5, 0, 8, 6, 3, 1]
-    firsts = Counter(int(draw(10, seed)[0]) for seed in range(1, 2001))
+    assert shuffled(10, 1).tolist() == [9, 2, 4, 7, 5, 0, 8, 6, 3, 1]
+    firsts = Counter(int(shuffled(10, seed)[0]) for seed in range(1, 2001))
     assert set(firsts) == set(range(10)) and max(firsts.values()) < 260  # 200 expected, deviation 13
-    assert sorted(draw(1000, 3)) == list(range(1000))
+    assert sorted(shuffled(1000, 3)) == list(range(1000))
 
 
 def test_two_runs_and_another_order_of_the_images_give_the_same(anno_path, tmp_path):
@@ -191,7 +191,7 @@ def test_stratified_shares_are_nearer_to_the_whole():
     whole = shares(classes, range(1000))
     errors = []
     for seed in range(1, 21):
-        order = draw(1000, seed).tolist()
+        order = shuffled(1000, seed).tolist()
         chosen, needed = stratify(classes, order, 50)
         assert len(chosen) == 50 and needed <= 12 and (shares(classes, chosen) > 0).all()
         errors.append([np.abs(shares(classes, part) - whole).mean() for part in (chosen, order[:50])])
@@ -226,7 +226,7 @@ def test_covering_prefers_images_with_many_missing_classes():
         ({"percents": [-3]}, "percent -3 is not between"),
         ({"percents": ["nan"]}, "percent nan is not between"),
         ({"percents": ["ten"]}, "percent 'ten' is not a number"),
-        ({"percents": ["0.5"]}, r"0\.5 % of the 100 images in .*train\.json is none: the least is 1 %"),
+        ({"percents": ["0.5"]}, r"0\.5 % of the 100 images in .*train\.json is no image: the minimum is 1 %"),
         ({"images": 100}, r"100 labelled images of the 100 in .*: expected 1 to 99"),
     ],
 )
@@ -240,7 +240,7 @@ def test_wrong_shares(anno_path, options, message):
 def test_the_least_percentage_is_enough(tmp_path, images):
     content = {**make_content(1), "images": [{"id": i} for i in range(images)], "annotations": []}
     path = write(tmp_path / "a" / "x.json", content)
-    with pytest.raises(DataError, match="the least is") as caught:
+    with pytest.raises(DataError, match="the minimum is") as caught:
         split_annotations(path, percents=["0.00001"])
     least = str(caught.value).split()[-2]
     assert split_annotations(path, percents=[least])[0].labelled.images == 1
@@ -260,7 +260,7 @@ def changed(**changes):
         (changed(annotations={}), "'annotations' is not a list"),
         (changed(categories=[]), "no list 'categories'"),
         (changed(images=[{"id": 1}, {"id": 1}], annotations=[]), "two images have the same id"),
-        (changed(images=[{"id": 1}, {"id": "2"}]), "id of image 1 is '2', expected a whole number"),
+        (changed(images=[{"id": 1}, {"id": "2"}]), "id of image 1 is '2', expected an integer"),
         (changed(images=[3]), "image 0 has no 'id'"),
         (changed(annotations=[{"image_id": 3}]), "annotation 0 has no 'category_id'"),
         (changed(annotations=[{"image_id": 3, "category_id": 77}]), "category_id 77, which no category has"),

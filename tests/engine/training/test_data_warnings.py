@@ -155,7 +155,7 @@ def test_wrong_sizes_are_no_fault_of_the_boxes(tiny, data, log, size):
 
 
 def test_wrong_sizes_of_more_images_than_are_looked_at(tiny, data, log, monkeypatch):
-    monkeypatch.setattr("ppdet.data.sources.coco_boxes.LOOKED_AT", 5)
+    monkeypatch.setattr("ppdet.data.sources.coco_boxes.MAX_FILES", 5)
     edited(data / "train.json", lambda c: [i.update(width=30, height=20) for i in c["images"]])
     build_train_reader(load_config(str(tiny)))
     assert warnings(log) == []

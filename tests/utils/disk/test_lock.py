@@ -1,15 +1,18 @@
 """One process at a time in a folder."""
 
 import errno
+import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from patience import wait_until
 
 from ppdet.utils.disk import lock
 from ppdet.utils.disk.lock import LockedError, locked, require_free
@@ -73,64 +76,45 @@ def test_one_process_does_not_lock_twice(tmp_path):
 
 def test_a_lock_file_that_is_replaced_meanwhile_counts_for_nothing(tmp_path, monkeypatch):
     """The process before ends, and a third one comes, between opening and locking."""
-    path, take, opened = tmp_path / ".lock", lock.lock, []
+    path, take, opened = tmp_path / ".lock", lock._try_lock, []
 
-    def slow(handle, *words):
+    def slow(handle):
         opened.append(handle)
         if len(opened) == 1:
             path.unlink()
             path.write_text("of a third one")
-        return take(handle, *words)
+        return take(handle)
 
-    monkeypatch.setattr(lock, "lock", slow)
+    monkeypatch.setattr(lock, "_try_lock", slow)
     with locked(path, **WORDS):
         assert len(opened) == 2 and json.loads(path.read_text())["pid"] == os.getpid()
 
 
-@pytest.mark.parametrize(
-    "content", ["", "{", "[1]", '{"pid": "x"}', '{"pid": 1e999, "host": "a", "since": "b"}', "[" * 1000, "\0" * 5000]
-)
-def test_what_a_lock_file_says_is_not_believed(tmp_path, content):
+NOBODY = ["", "{", "[1]", '{"pid": "x"}', '{"pid": 1e999, "host": "a", "since": "b"}', "[" * 1000, "\0" * 5000]
+TERMINAL = json.dumps({"pid": 5, "host": "\x1b[2J", "since": "now"})
+
+
+@pytest.mark.parametrize("content", [*NOBODY, TERMINAL])
+def test_what_a_lock_file_says_is_not_believed(tmp_path, monkeypatch, content):
     path = tmp_path / ".lock"
     path.write_text(content)
-    handle = os.open(path, os.O_RDWR)
-    assert lock.read_owner(handle) is None
-    os.close(handle)
     with locked(path, **WORDS):
         pass
-
-
-def test_no_terminal_sequences_from_a_lock_file(tmp_path):
-    (tmp_path / ".lock").write_text(json.dumps({"pid": 5, "host": "\x1b[2J", "since": "now"}))
-    handle = os.open(tmp_path / ".lock", os.O_RDWR)
-    assert lock.read_owner(handle) is None
-    os.close(handle)
+    path.write_text(content)
+    monkeypatch.setattr(lock, "_try_lock", lambda handle: False)
+    with pytest.raises(LockedError, match=r"^out: a job: another process is at work there: wait$"):
+        locked(path, **WORDS).__enter__()
 
 
 def unsupported(*arguments):
     raise OSError(errno.ENOLCK, "No locks available")
 
 
-@pytest.mark.parametrize(
-    ("host", "pid", "refused"), [("own", "parent", True), ("own", "none", False), ("x", "parent", False)]
-)
-def test_a_file_system_without_locks(tmp_path, monkeypatch, log, host, pid, refused):
-    monkeypatch.setattr(lock.fcntl, "lockf", unsupported)
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    there = {
-        "pid": os.getppid() if pid == "parent" else dead.pid,
-        "host": socket.gethostname() if host == "own" else "elsewhere",
-        "since": "yesterday",
-    }
-    (tmp_path / ".lock").write_text(json.dumps(there))
-    if refused:
-        with pytest.raises(LockedError, match=f"process {os.getppid()} on .* .since yesterday"):
-            locked(tmp_path / ".lock", **WORDS).__enter__()
-        return
+def test_a_file_system_without_locks(tmp_path, monkeypatch, log):
+    monkeypatch.setattr(fcntl, "lockf", unsupported)
     with locked(tmp_path / ".lock", **WORDS):
-        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
-    assert "out: a job: its file system has no locks (No locks available): start no second one there" in log.text
+        require_free(tmp_path / "other", **WORDS)
+    assert "out: a job cannot be locked (No locks available): do not start a second one there" in log.text
 
 
 def test_a_folder_where_no_file_can_be_made(tmp_path, log):
@@ -138,6 +122,25 @@ def test_a_folder_where_no_file_can_be_made(tmp_path, log):
     with locked(tmp_path / "file" / ".lock", **WORDS):
         pass
     assert "out: a job cannot be locked (" in log.text
+
+
+def test_one_process_waits_for_another(tmp_path, log):
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / ".x.lock")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as holder:
+        child = int(holder.stdout.readline())
+        threading.Thread(target=end_when_waited_for, args=(log, holder)).start()
+        with lock.one_process(tmp_path / "x", "makes"):
+            assert holder.poll() is not None
+        os.kill(child, signal.SIGKILL)
+    assert f"waiting for another process that makes {tmp_path / 'x'}" in log.text
+    assert list(tmp_path.iterdir()) == []
+
+
+def end_when_waited_for(log, holder):
+    wait_until(lambda: "waiting for another process" in log.text, "the line of the log")
+    holder.kill()
+    holder.wait()
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "second name", "folder", "pipe"])
@@ -154,7 +157,7 @@ def test_what_is_no_lock_file_stays_as_it_is(tmp_path, kind):
         os.mkfifo(path)
     before = {entry.name: os.lstat(entry)[:8] for entry in tmp_path.iterdir()}
     for attempt in (lambda: locked(path, **WORDS).__enter__(), lambda: require_free(path, **WORDS)):
-        with pytest.raises(LockedError, match=r"^out: a job: .*/\.lock is no lock file, but a link, .*: remove it$"):
+        with pytest.raises(LockedError, match=r"^out: a job: .*/\.lock is not a lock file, but a link, .*: remove it$"):
             attempt()
     assert other.read_text() == "precious"
     assert {entry.name: os.lstat(entry)[:8] for entry in tmp_path.iterdir()} == before

@@ -125,7 +125,7 @@ def test_a_missing_file_says_what_is_beside_it(tmp_path):
     write(tmp_path / "val.json", COCO)
     for read in (boxes, truth):
         assert "a.json does not exist: " in message(tmp_path / "a.json", read)
-        assert "beside it are val.json" in message(tmp_path / "a.json", read)
+        assert "its folder has val.json" in message(tmp_path / "a.json", read)
     assert "tools/gen_semi_coco.py" in message(tmp_path / "semi_annotations" / "a.json", boxes)
 
 

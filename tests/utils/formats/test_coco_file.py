@@ -126,17 +126,17 @@ def test_crowd_boxes_are_counted_and_the_advice_is_load_crowd(file, log):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (2**63, "is 9223372036854775808, expected a whole number of at most 64 bits"),
+        (2**63, "is 9223372036854775808, expected an integer of at most 64 bits"),
         (-(2**63), "of at most 64 bits"),
         (10**20, "of at most 64 bits"),
         (10**400, "of at most 64 bits"),
-        ("7", "is '7', expected a whole number"),
-        (1.5, "is 1.5, expected a whole number"),
-        (1e30, "is 1e+30, expected a whole number"),
-        (float("nan"), "is nan, expected a whole number"),
-        (True, "is True, expected a whole number"),
-        (None, "is None, expected a whole number"),
-        ([1], r"is [1], expected a whole number"),
+        ("7", "is '7', expected an integer"),
+        (1.5, "is 1.5, expected an integer"),
+        (1e30, "is 1e+30, expected an integer"),
+        (float("nan"), "is nan, expected an integer"),
+        (True, "is True, expected an integer"),
+        (None, "is None, expected an integer"),
+        ([1], r"is [1], expected an integer"),
     ],
 )
 def test_ids_that_are_no_whole_numbers_of_64_bits(file, key, value, message):
@@ -192,8 +192,8 @@ def test_whole_numbers_with_a_point_are_ids(file):
         (set_first("annotations", "bbox", [5]), "annotation 0 has bbox [5], expected"),
         (set_first("annotations", "bbox", [[1, 2], [3, 4]]), "annotation 0 has bbox [[1, 2], [3, 4]], expected"),
         (set_first("annotations", "bbox", {"x": 1, "y": 2, "w": 3, "h": 4}), "annotation 0 has bbox {'x': 1"),
-        (set_first("annotations", "bbox", [1, 2, "wide", 4]), "where one is no number"),
-        (set_first("annotations", "bbox", [1, 2, 10**400, 4]), "where one is no number"),
+        (set_first("annotations", "bbox", [1, 2, "wide", 4]), "where one is not a number"),
+        (set_first("annotations", "bbox", [1, 2, 10**400, 4]), "where one is not a number"),
     ],
 )
 def test_what_is_not_coco_is_named(file, change, message):
@@ -276,5 +276,5 @@ def test_absolute_paths_stay(file):
 
 def test_images_that_name_one_file_are_told(file):
     (text,) = dataset(file(set_first("images", "file_name", "2.png"))).findings
-    assert "1 images name a file that another one names too, e.g. ids 1 and 2 both " in text
+    assert "1 images name a file that another image names too, e.g. ids 1 and 2 both " in text
     assert not dataset(file()).findings
