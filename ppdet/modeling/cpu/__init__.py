@@ -1,14 +1,15 @@
-"""Training on CPUs at oneDNN's speed: what `ppdet.modeling.layers` uses when a tensor lies in host memory.
+"""Layers that train on CPUs with oneDNN, faster than Paddle's own: `ppdet.modeling.layers` uses them for tensors there.
 
-On by default; `set_enabled(False)` (`use_onednn: false` in a configuration) leaves everything to Paddle. Where the
-library, its version or the processor does not fit, a check at first use says so in one line of the log, and Paddle's
-own operations do the work.
+They are on by default; `set_enabled(False)`, or `use_onednn: false` in a configuration, leaves everything to Paddle.
+A check at first use compares oneDNN with Paddle. Where the library is missing, has another version or does not support
+the processor, one line in the log says so, and Paddle's operations are used.
 
-Gradients come by one call of `backward()`. `paddle.grad` of some inputs only, gradients of gradients, and a second
-`backward()` after one with `retain_graph=True` (where Paddle crashes) need Paddle's own layers.
+Gradients are computed by one call of `backward()`. `paddle.grad` of only some inputs, gradients of gradients, and a
+second `backward()` after one with `retain_graph=True`, in which Paddle crashes, need Paddle's layers.
 """
 
 import functools
+from typing import Any
 
 import paddle
 from paddle import Tensor, nn
@@ -40,22 +41,21 @@ __all__ = [
     "version",
 ]
 logger = get_logger(__name__)
-# The largest difference from Paddle that the check admits, relative to the whole result: rounding, and in bfloat16 a
-# ReLU that rounding opens or closes.
+# The largest relative difference from Paddle that passes the check. In bfloat16, rounding can flip a ReLU.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
 _enabled = True
 
 
 def set_enabled(enabled: bool) -> None:
-    """Use oneDNN for tensors in host memory, where it works; or never."""
+    """Switch the layers of this package on, where they work, or off."""
     global _enabled
     _enabled = enabled
 
 
 def takes(*maps: Tensor) -> bool:
-    """Whether the operations of this package compute on these maps (N, C, H, W), which have one shape.
+    """Whether the operations of this package can compute with these maps.
 
-    They do while Python runs the model on a CPU, in float32 or bfloat16.
+    They can if Python runs the model on a CPU, and the maps are (N, C, H, W), float32 or bfloat16, of one shape.
     """
     if not (_enabled and paddle.in_dynamic_mode()):
         return False
@@ -64,69 +64,63 @@ def takes(*maps: Tensor) -> bool:
         fits = x.dtype in onednn.DATA_TYPES and x.place.is_cpu_place() and x.shape == first.shape
         if not fits or len(x.shape) != 4 or x.size == 0:
             return False
-    # In a GPU build, new tensors would not lie in host memory.
+    # On a GPU, new tensors would not be in host memory.
     return device.is_cpu() and ready()
 
 
 def takes_norm(norm: nn.Layer, x: Tensor) -> bool:
-    """Whether `batch_norm` or `group_norm` computes norm(x)."""
+    """Whether `batch_norm` or `group_norm` can compute norm(x)."""
     if not takes(x) or norm.weight is None or norm.bias is None or norm._data_format != "NCHW":
         return False
     return all(v.dtype == paddle.float32 and v.shape == [x.shape[1]] for v in (norm.weight, norm.bias))
 
 
-def convolve(conv: nn.Conv2D, x: Tensor, **options: object) -> Tensor | None:
-    """`convolution.convolve`, or None where Paddle has to do it: on another device, or a layer of another kind."""
+def convolve(conv: nn.Conv2D, x: Tensor, **options: Any) -> Tensor | None:
+    """`convolution.convolve`, or None where Paddle has to compute it: on other devices, or for lack of a kernel.
+
+    For lack of a kernel, the log says so once for each layer.
+    """
     if not takes(x):
         return None
     y = convolution.convolve(conv, x, **options)
-    if y is None:
-        tell_once(conv)
+    if y is None and not getattr(conv, "is_logged", False):
+        conv.is_logged = True
+        logger.info("%s (%s) uses Paddle's convolution: oneDNN has none", conv.full_name(), conv.extra_repr())
     return y
 
 
-def tell_once(conv: nn.Conv2D) -> None:
-    if not getattr(conv, "told", False):
-        conv.told = True
-        logger.info("%s (%s): Paddle's own convolution", conv.full_name(), conv.extra_repr())
-
-
 def ready() -> bool:
-    """Whether oneDNN is there and gives the numbers that Paddle's own operations give."""
+    """Whether oneDNN is available and computes what Paddle's operations compute."""
     return agrees("float32")
 
 
 def has_bfloat16() -> bool:
-    """Whether oneDNN multiplies bfloat16 in the processor's own instructions (AVX-512 BF16, AMX), and does so rightly.
+    """Whether oneDNN multiplies bfloat16 with the processor's instructions for it (AVX-512 BF16, AMX), correctly.
 
-    Where it does not, float32 is as fast: other processors with AVX-512 compute bfloat16 by way of float32, and the
-    rest have no bfloat16 for training at all.
+    On other processors, bfloat16 is not faster than float32: with AVX-512, oneDNN computes it in float32; without,
+    oneDNN cannot train in it.
     """
     return ready() and onednn.multiplies_bfloat16() and agrees("bfloat16")
 
 
 @functools.lru_cache(maxsize=2)
 def agrees(dtype: str) -> bool:
-    """Whether the operations give Paddle's numbers, computing in this type. Found out once, which takes 0.1 s."""
+    """Whether the operations in this type pass the check against Paddle, which runs once and takes 0.1 s."""
     from ppdet.modeling.cpu.self_test import difference
 
     try:
         found = difference(dtype)
-    # A library that is missing, older or stripped can fail in any way there is, and none of them is the user's concern.
+    # A missing, old or incomplete library can fail in any way; in all cases Paddle's operations are used.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        told = {
-            "float32": "Paddle's own (oneDNN cannot be used here: %s)",
-            "bfloat16": "no bfloat16 by oneDNN here: %s",
-        }
-        logger.info("CPU layers: " + told[dtype], reason)
+        logger.info("CPU layers: oneDNN cannot compute in %s (%s); Paddle's layers do", dtype, reason)
         return False
     if not found <= TOLERANCE[dtype]:
-        logger.warning("CPU layers: not by oneDNN in %s (its results differ by %.1e)", dtype, found)
+        logger.warning("CPU layers: oneDNN is not used in %s: its results differ from Paddle's by %.1e", dtype, found)
         return False
     return True
 
 
 def version() -> str:
-    """oneDNN's version; only where `ready()`."""
+    """oneDNN's version, such as 3.6.2; only call it if `ready()`."""
     return ".".join(map(str, onednn.library().version))

@@ -1,4 +1,6 @@
-"""Batch norm and group norm, with a ReLU after them."""
+"""Batch norm and group norm in training, with an optional ReLU after them."""
+
+from typing import Any
 
 import numpy as np
 import paddle
@@ -6,34 +8,29 @@ from paddle import Tensor, nn
 from paddle.autograd import PyLayer
 
 from ppdet.modeling.cpu import primitives
-from ppdet.modeling.cpu.onednn import (
-    DATA_TYPES,
-    DIFF_DST,
-    DIFF_SCALE,
-    DIFF_SHIFT,
-    DIFF_SRC,
-    DST,
-    MEAN,
-    SCALE,
-    SHIFT,
-    SRC,
-    SRC_1,
-    VARIANCE,
-    WORKSPACE,
-    Buffer,
-)
+from ppdet.modeling.cpu.onednn import DATA_TYPES, Arg, Buffer
 from ppdet.modeling.cpu.primitives import AFFINE_SHIFT
-from ppdet.modeling.cpu.tensors import CHANNELS_FIRST, Input, apply, keep, kept, like_input, pixels_first, state, wanted
+from ppdet.modeling.cpu.tensors import (
+    CHANNELS_FIRST,
+    Input,
+    apply,
+    given_gradients,
+    like_input,
+    pixels_first,
+    save,
+    saved,
+    state,
+)
 
 
 class BatchNormFunction(PyLayer):
-    """With the batch's statistics, or with the stored ones where the norm says so.
+    """Batch norm with the stored statistics if the norm has use_global_stats, otherwise with those of the batch.
 
-    The first also updates the stored ones, as Paddle does: new = momentum * old + (1 - momentum) * of the batch.
+    The latter also updates the stored ones as Paddle does: momentum * stored + (1 - momentum) * the batch's.
     """
 
     @staticmethod
-    def forward(ctx: object, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2D, relu: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2D, relu: bool) -> Tensor:
         data = state.data
         shape, stored = tuple(x.shape), bool(norm._use_global_stats)
         primitive = primitives.batch_norm(shape, data, norm._epsilon, stored, relu)
@@ -42,48 +39,46 @@ class BatchNormFunction(PyLayer):
         mean, variance = norm._mean, norm._variance
         if not stored:
             mean, variance = paddle.empty([shape[1]], "float32"), paddle.empty([shape[1]], "float32")
-        arrays = {SRC: source, DST: y, MEAN: mean, VARIANCE: variance}
-        arrays.update({SCALE: weight, SHIFT: bias})
+        arrays = {Arg.SRC: source, Arg.DST: y, Arg.MEAN: mean, Arg.VARIANCE: variance}
+        arrays.update({Arg.SCALE: weight, Arg.SHIFT: bias})
         ctx.mask = {}
         if relu:
-            ctx.mask = {WORKSPACE: Buffer(primitive.workspace)}
+            ctx.mask = {Arg.WORKSPACE: Buffer(primitive.workspace)}
         primitive.forward({**arrays, **ctx.mask})
         for running, batch in () if stored else ((norm._mean, mean), (norm._variance, variance)):
             running.scale_(norm._momentum).add_(batch * (1.0 - norm._momentum))
         ctx.primitive, ctx.inputs = primitive, [Input.of(tensor) for tensor in (x, weight, bias)]
-        keep(ctx, source, mean, variance, weight)
+        save(ctx, source, mean, variance, weight)
         return y.transpose(CHANNELS_FIRST)
 
     @staticmethod
-    def backward(ctx: object, dy: Tensor) -> tuple:
-        source, mean, variance, weight = kept(ctx)
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        source, mean, variance, weight = saved(ctx)
         gradient = pixels_first(dy, DATA_TYPES[source.dtype])
         dx = paddle.empty(source.shape, source.dtype)
         dw, db = paddle.empty(weight.shape, "float32"), paddle.empty(weight.shape, "float32")
-        arrays = {SRC: source, MEAN: mean, VARIANCE: variance}
-        arrays.update({SCALE: weight, DIFF_DST: gradient, DIFF_SRC: dx})
-        arrays.update({DIFF_SCALE: dw, DIFF_SHIFT: db, **ctx.mask})
+        arrays = {Arg.SRC: source, Arg.MEAN: mean, Arg.VARIANCE: variance}
+        arrays.update({Arg.SCALE: weight, Arg.DIFF_DST: gradient, Arg.DIFF_SRC: dx})
+        arrays.update({Arg.DIFF_SCALE: dw, Arg.DIFF_SHIFT: db, **ctx.mask})
         ctx.primitive.backward(arrays)
-        return wanted(ctx.inputs, (like_input(dx, ctx.inputs[0].dtype), dw, db))
+        return given_gradients(ctx.inputs, (like_input(dx, ctx.inputs[0].dtype), dw, db))
 
 
 def batch_norm(norm: nn.BatchNorm2D, x: Tensor, *, relu: bool = False) -> Tensor:
-    """relu(norm(x)) of a norm that is training."""
+    """norm(x) in training mode, through a ReLU if asked."""
     return apply(BatchNormFunction, (x, norm.weight, norm.bias), norm, relu)
 
 
 class GroupNormFunction(PyLayer):
-    """Made of batch norms: oneDNN's group norm has no backward pass worth the name.
+    """Group norm by way of oneDNN's batch norm, since the backward pass of oneDNN's group norm is slow.
 
-    With the channels of one image as a batch, batch norm gives each channel's mean and variance, from which those of a
-    group follow; given them, it normalises. What the gradient of a group's mean and variance adds is an affine
-    function of x in each channel.
+    For one image as a batch, batch norm gives mean and variance of each channel, from which those of each group follow.
+    With these as given statistics, batch norm normalises the image. Its backward pass leaves out the gradient through
+    mean and variance of the group, which is an affine function of x in each channel and is added afterwards.
     """
 
     @staticmethod
-    def forward(
-        ctx: object, x: Tensor, weight: Tensor, bias: Tensor, groups: int, epsilon: float, relu: bool
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, epsilon: float, relu: bool) -> Tensor:
         data = state.data
         n, c, h, w = x.shape
         one = (1, c, h, w)
@@ -93,64 +88,66 @@ class GroupNormFunction(PyLayer):
         y = paddle.empty(source.shape, source.dtype)
         moments = np.empty((n, 2, c), np.float32)
         ctx.masks = []
-        affine = {SCALE: weight, SHIFT: bias}
+        affine = {Arg.SCALE: weight, Arg.SHIFT: bias}
         for i, image, result in zip(range(n), addresses(source), addresses(y)):
             mean, variance = moments[i]
-            arrays = {SRC: image, DST: result, MEAN: mean, VARIANCE: variance, **affine}
+            arrays = {Arg.SRC: image, Arg.DST: result, Arg.MEAN: mean, Arg.VARIANCE: variance, **affine}
             statistics(arrays)
             mean[:], variance[:] = group_moments(mean, variance, groups)
             if relu:
                 ctx.masks.append(Buffer(primitive.workspace))
-                arrays[WORKSPACE] = ctx.masks[-1]
+                arrays[Arg.WORKSPACE] = ctx.masks[-1]
             primitive.forward(arrays)
         ctx.primitive, ctx.moments = primitive, moments
         ctx.inputs = [Input.of(tensor) for tensor in (x, weight, bias)]
         ctx.groups, ctx.epsilon = groups, epsilon
-        keep(ctx, source, weight)
+        save(ctx, source, weight)
         return y.transpose(CHANNELS_FIRST)
 
     @staticmethod
-    def backward(ctx: object, dy: Tensor) -> tuple:
-        source, weight = kept(ctx)
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        source, weight = saved(ctx)
         n, h, w, c = source.shape
         data = DATA_TYPES[source.dtype]
         gradient = pixels_first(dy, data)
         dx = paddle.empty(source.shape, source.dtype)
-        correct = primitives.add_affine((1, c, h, w), data)
+        add_affine = primitives.add_affine((1, c, h, w), data)
         scale = weight.numpy()
-        of_affine = np.empty((n, 2, c), np.float32)
+        affine_gradients = np.empty((n, 2, c), np.float32)
         images = zip(range(n), addresses(source), addresses(gradient), addresses(dx))
         for i, image, incoming, result in images:
             mean, variance = ctx.moments[i]
-            of_scale, of_shift = of_affine[i]
-            arrays = {SRC: image, MEAN: mean, VARIANCE: variance, SCALE: scale}
-            arrays.update({DIFF_DST: incoming, DIFF_SRC: result})
-            arrays.update({DIFF_SCALE: of_scale, DIFF_SHIFT: of_shift})
+            scale_gradient, shift_gradient = affine_gradients[i]
+            arrays = {Arg.SRC: image, Arg.MEAN: mean, Arg.VARIANCE: variance, Arg.SCALE: scale}
+            arrays.update({Arg.DIFF_DST: incoming, Arg.DIFF_SRC: result})
+            arrays.update({Arg.DIFF_SCALE: scale_gradient, Arg.DIFF_SHIFT: shift_gradient})
             if ctx.masks:
-                arrays[WORKSPACE] = ctx.masks[i]
+                arrays[Arg.WORKSPACE] = ctx.masks[i]
             ctx.primitive.backward(arrays)
-            # With v the inverse deviation and z = (x - mean) v:
+            # With v the inverse standard deviation and z = (x - mean) v:
             # dx = v scale dy - v mean(scale dy) - v z mean(scale dy z), where the means are over the group.
-            # The first term is there; the others are factor * x + shift.
+            # Batch norm computed the first term; the other two are factor * x + shift.
             inverse = 1.0 / np.sqrt(variance + ctx.epsilon)
             per_group = h * w * c // ctx.groups
-            sums = [(scale * v).reshape(ctx.groups, -1).sum(axis=1) / per_group for v in (of_shift, of_scale)]
-            of_mean, of_deviation = (np.repeat(s, c // ctx.groups) for s in sums)
-            factor = (-inverse * inverse * of_deviation).astype(np.float32)
-            shift = (-inverse * of_mean - factor * mean).astype(np.float32)
-            correct({SRC: image, SRC_1: factor, AFFINE_SHIFT: shift, DST: result})
-        dw, db = (paddle.to_tensor(v) for v in of_affine.sum(axis=0))
-        return wanted(ctx.inputs, (like_input(dx, ctx.inputs[0].dtype), dw, db))
+            sums = [
+                (scale * v).reshape(ctx.groups, -1).sum(axis=1) / per_group for v in (shift_gradient, scale_gradient)
+            ]
+            mean_gradient, deviation_gradient = (np.repeat(s, c // ctx.groups) for s in sums)
+            factor = (-inverse * inverse * deviation_gradient).astype(np.float32)
+            shift = (-inverse * mean_gradient - factor * mean).astype(np.float32)
+            add_affine({Arg.SRC: image, Arg.SRC_1: factor, AFFINE_SHIFT: shift, Arg.DST: result})
+        dw, db = (paddle.to_tensor(v) for v in affine_gradients.sum(axis=0))
+        return given_gradients(ctx.inputs, (like_input(dx, ctx.inputs[0].dtype), dw, db))
 
 
 def addresses(images: Tensor) -> range:
-    """Where each image of a dense tensor (N, H, W, C) begins."""
+    """The address of each image of a contiguous tensor (N, H, W, C)."""
     step = images[0].size * images.element_size()
     return range(images.data_ptr(), images.data_ptr() + step * images.shape[0], step)
 
 
 def group_moments(mean: np.ndarray, variance: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance (C,) of each channel's group, from those of each channel."""
+    """Mean and variance (C,) of each channel's group, from mean and variance (C,) of each channel."""
     means, variances = mean.reshape(groups, -1).astype(np.float64), variance.reshape(groups, -1)
     size = means.shape[1]
     total = variances.mean(axis=1) + means.var(axis=1)
@@ -158,5 +155,5 @@ def group_moments(mean: np.ndarray, variance: np.ndarray, groups: int) -> tuple[
 
 
 def group_norm(norm: nn.GroupNorm, x: Tensor, *, relu: bool = False) -> Tensor:
-    """relu(norm(x))."""
+    """norm(x), through a ReLU if asked."""
     return apply(GroupNormFunction, (x, norm.weight, norm.bias), norm._num_groups, norm._epsilon, relu)

@@ -1,4 +1,4 @@
-"""Does oneDNN do here what Paddle does? Every operation once, on small arrays, with its gradients."""
+"""The check that oneDNN computes what Paddle computes: every operation once, on small arrays, with its gradients."""
 
 from collections.abc import Callable
 
@@ -14,15 +14,15 @@ from ppdet.modeling.cpu.tensors import compute_in
 
 
 def difference(dtype: str) -> float:
-    """Largest difference of any result or gradient from Paddle's, both as vectors, relative to Paddle's; or NaN.
+    """The largest difference of a result or gradient from Paddle's: |ours - Paddle's| / |Paddle's| as vectors, or NaN.
 
-    Paddle's random state, which a training run depends on, is left as it was.
+    Paddle's random state, on which training runs depend, stays the same.
 
     Args:
-        dtype: oneDNN computes in this type, float32 or bfloat16; Paddle in float32.
+        dtype: the type that oneDNN computes in, float32 or bfloat16. Paddle computes in float32.
 
     Raises:
-        NotImplementedError, OneDNNError: oneDNN has not every operation in this type on this processor.
+        NotImplementedError, OneDNNError: oneDNN lacks an operation in this type on this processor.
     """
     state = paddle.get_rng_state()
     try:
@@ -33,7 +33,7 @@ def difference(dtype: str) -> float:
 
 
 def cases(rng: np.random.Generator) -> list[tuple[Callable, Callable, list[Tensor]]]:
-    """(ours, Paddle's, inputs whose gradients count) of every operation."""
+    """For every operation: ours, Paddle's, and the inputs, whose gradients are compared."""
 
     def array(*shape: int) -> Tensor:
         tensor = paddle.to_tensor(rng.standard_normal(shape).astype(np.float32))
@@ -73,11 +73,7 @@ def cases(rng: np.random.Generator) -> list[tuple[Callable, Callable, list[Tenso
 
 
 def compare(ours: Callable, theirs: Callable, inputs: list[Tensor], dtype: str) -> float:
-    """Difference of ours(*inputs) from theirs(*inputs), and of the gradients of all inputs: the largest, or NaN.
-
-    Raises:
-        NotImplementedError, OneDNNError: oneDNN has no such operation in this type on this processor.
-    """
+    """The largest difference of one operation, see `difference`."""
     values = []
     for function, kind in ((ours, dtype), (theirs, "float32")):
         for tensor in inputs:

@@ -1,33 +1,33 @@
-"""What the differentiable operations of this package share.
+"""Helpers of the differentiable operations of this package.
 
-They take and give Paddle tensors (N, C, H, W). Results are views of channels-last memory: the shape stays, the channels
-of a pixel lie side by side, as oneDNN's fastest kernels want them. What comes out of one operation goes into the next
-without a copy; every operation of Paddle accepts it as well, at the price of one.
+The operations take and return Paddle tensors of shape (N, C, H, W). The results are views of channels-last memory, in
+which the channels of a pixel lie side by side, as oneDNN's fastest kernels need them. An operation reads the result of
+another one without a copy. Paddle's operations accept these views too, but copy them first.
 """
 
 import contextlib
 import ctypes
+import sys
 import threading
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import paddle
 from paddle import Tensor
-from paddle.autograd import PyLayer
 
-from ppdet.modeling.cpu import primitives
-from ppdet.modeling.cpu.onednn import BFLOAT16, DATA_TYPES, DST, FLOAT32, SRC, WEIGHTS, Buffer, Primitive, same_layout
-from ppdet.modeling.cpu.primitives import Convolution
+from ppdet.modeling.cpu import compiled_convolution, primitives
+from ppdet.modeling.cpu.compiled_convolution import Convolution
+from ppdet.modeling.cpu.onednn import BFLOAT16, DATA_TYPES, FLOAT32, Arg, Buffer, Plan, Primitive, same_layout
 
 TYPES = {kind: dtype for dtype, kind in DATA_TYPES.items()}
 CHANNELS_LAST, CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
 class State(threading.local):
-    """What the layers of one thread share: the type they compute in, and weights already in oneDNN's layout."""
+    """State of a thread: the type that layers compute in, and weights that are already in oneDNN's layouts."""
 
     data = FLOAT32
-    packed: dict | None = None
+    packed: "dict[tuple[int, int], PackedWeights] | None" = None
 
 
 state = State()
@@ -35,37 +35,38 @@ state = State()
 
 @contextlib.contextmanager
 def compute_in(dtype: str) -> Iterator[None]:
-    """Layers multiply in this type, float32 or bfloat16, and add in float32; parameters stay float32."""
-    before, state.data = state.data, BFLOAT16 if dtype == "bfloat16" else FLOAT32
+    """Make layers multiply in this type, float32 or bfloat16. They add in float32, and parameters stay float32."""
+    before = state.data
+    state.data = BFLOAT16 if dtype == "bfloat16" else FLOAT32
     try:
         yield
     finally:
         state.data = before
 
 
-_compiled = 0  # convolutions, when free memory was returned the last time
+_compiled = 0  # number of convolutions that were compiled when free memory was returned the last time
 
 
 def return_free_memory() -> None:
-    """Give free memory back to the system if convolutions were compiled since the last call.
+    """Return free memory to the system if convolutions were compiled since the last call; only glibc can do so.
 
-    What a compiled operation keeps, a few hundred small pieces, comes to lie between a step's large arrays. These
-    then leave gaps that images of another size do not fit into, and training with many sizes would take twice the
-    memory of its largest.
+    A compiled operation keeps a few hundred small allocations. They end up between the large arrays of a step, which
+    then leave gaps that arrays of images of another size do not fit into. Without this, training with many image sizes
+    would take twice the memory of its largest size.
     """
     global _compiled
-    compiled = primitives.convolution.cache_info().misses
-    if compiled != _compiled:
+    compiled = compiled_convolution.convolution.cache_info().misses
+    if compiled != _compiled and sys.platform == "linux":
         _compiled = compiled
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim:
             trim(0)
 
 
 class UnchangedWeights:
-    """Weights do not change within: each is brought into oneDNN's layout once, however often it is used.
+    """A context in which weights do not change, so that each weight is brought into oneDNN's layouts only once.
 
-    A class, not a decorated function, since Paddle's recording of static graphs goes through it and complains of those.
+    It is a class instead of a generator, since Paddle's recording of static graphs rejects those.
     """
 
     def __enter__(self) -> None:
@@ -77,31 +78,33 @@ class UnchangedWeights:
 
 
 class PackedWeights:
-    """A layer's weights, times a factor of each output channel if any, in every layout that was asked for."""
+    """A convolution's weights, times a factor for each output channel if given, in all layouts used so far."""
 
     def __init__(self, weight: Tensor, scale: Tensor | None) -> None:
         self.weight, self.scale = weight, scale
-        self.buffers: list[tuple[object, Buffer]] = []
+        self.buffers: list[tuple[Plan, Buffer]] = []
 
-    def layout_of(self, convolution: Convolution, primitive: Primitive) -> Buffer:
-        layout = primitive.plan.descriptor(WEIGHTS)
+    def for_primitive(self, convolution: Convolution, primitive: Primitive) -> Buffer:
+        """The weights in the layout that `primitive`, a pass of the convolution, reads."""
+        layout = primitive.plan.descriptor(Arg.WEIGHTS)
         for plan, buffer in self.buffers:
-            if same_layout(plan.descriptor(WEIGHTS), layout):
+            if same_layout(plan.descriptor(Arg.WEIGHTS), layout):
                 return buffer
         self.buffers.append((primitive.plan, convolution.pack(self.weight, self.scale, primitive)))
         return self.buffers[-1][1]
 
 
 def packed_weights(weight: Tensor, scale: Tensor | None) -> PackedWeights:
+    """The packed weights that `UnchangedWeights` keeps, or new ones outside of it."""
     if state.packed is None:
         return PackedWeights(weight, scale)
-    # The entry keeps weight and scale alive, so that no other tensor can have their ids.
+    # The entry keeps weight and scale alive, so that no other tensors can get their ids.
     key = (id(weight), id(scale))
     return state.packed.setdefault(key, PackedWeights(weight, scale))
 
 
 def pixels_first(x: Tensor, data: int) -> Tensor:
-    """The values of x (N, C, H, W) as a dense tensor (N, H, W, C) of oneDNN's type `data`; no copy where it is one."""
+    """x (N, C, H, W) as a contiguous tensor (N, H, W, C) of oneDNN's type `data`; copied only if it is not one yet."""
     view = x.transpose(CHANNELS_LAST)
     if view.is_contiguous() and DATA_TYPES[x.dtype] == data:
         return view
@@ -109,39 +112,40 @@ def pixels_first(x: Tensor, data: int) -> Tensor:
     if min(x.strides) < 0:
         x = x.contiguous()
     source = (DATA_TYPES[x.dtype], tuple(x.strides))
-    primitives.reorder(tuple(x.shape), source, data)({SRC: x, DST: result})
+    primitives.reorder(tuple(x.shape), source, data)({Arg.SRC: x, Arg.DST: result})
     return result
 
 
-def like_input(gradient: Tensor, dtype: object) -> Tensor:
-    """A gradient (N, H, W, C) as the view (N, C, H, W) of type `dtype` that autograd expects."""
+def like_input(gradient: Tensor, dtype: Any) -> Tensor:
+    """A gradient (N, H, W, C) as a view (N, C, H, W) of Paddle's type `dtype`, as autograd expects it."""
     view = gradient.transpose(CHANNELS_FIRST)
     return view if view.dtype == dtype else pixels_first(view, DATA_TYPES[dtype]).transpose(CHANNELS_FIRST)
 
 
 def needs_gradient(*tensors: Tensor | None) -> bool:
+    """Whether a backward pass may ask for the gradient of one of these tensors."""
     return paddle.is_grad_enabled() and any(t is not None and not t.stop_gradient for t in tensors)
 
 
-def apply(function: type[PyLayer], tensors: tuple, *options: object) -> Tensor:
-    """`function`, recorded for a backward pass only where one is needed."""
+def apply(function: Any, tensors: tuple[Tensor | None, ...], *options: Any) -> Tensor:
+    """Call a PyLayer, recorded for the backward pass only if a gradient is needed."""
     if needs_gradient(*tensors):
         return function.apply(*tensors, *options)
     with paddle.no_grad():
-        return function.forward(Forgetful(), *tensors, *options)
+        return function.forward(NoContext(), *tensors, *options)
 
 
-def keep(ctx: object, *tensors: Tensor) -> None:
-    """Have tensors ready for the backward pass, which reads their memory as the forward pass left it."""
+def save(ctx: Any, *tensors: Tensor) -> None:
+    """Save tensors for the backward pass, which reads their memory."""
     ctx.save_for_backward(*tensors)
     ctx.versions = [tensor.inplace_version for tensor in tensors]
 
 
-def kept(ctx: object) -> tuple[Tensor, ...]:
-    """What `keep` kept.
+def saved(ctx: Any) -> tuple[Tensor, ...]:
+    """The tensors that `save` saved.
 
     Raises:
-        RuntimeError: one of them was changed in place since.
+        RuntimeError: one of them was changed in place since then.
     """
     tensors = ctx.saved_tensor()
     for tensor, version in zip(tensors, ctx.versions):
@@ -154,17 +158,17 @@ def check_unchanged(tensor: Tensor, version: int) -> None:
         raise RuntimeError("a tensor was changed in place between the forward pass and the backward pass that needs it")
 
 
-class Forgetful:
-    """Stands in for the context of a function whose backward pass will not be asked for."""
+class NoContext:
+    """The context of a PyLayer without a backward pass; it saves nothing."""
 
     def save_for_backward(self, *tensors: Tensor) -> None:
         pass
 
 
 class Input(NamedTuple):
-    """What the backward pass has to know of an input: its type (None for one that was not given), and if it asks."""
+    """An input of the forward pass: its type (None if it was not given), and whether its gradient is needed."""
 
-    dtype: object
+    dtype: Any
     differentiable: bool
 
     @classmethod
@@ -172,7 +176,7 @@ class Input(NamedTuple):
         return cls(None, False) if tensor is None else cls(tensor.dtype, not tensor.stop_gradient)
 
 
-def wanted(inputs: Sequence[Input], gradients: Sequence[Tensor | None]) -> tuple:
-    """What a backward pass returns: one entry for each given input, None for one that takes no gradient."""
+def given_gradients(inputs: Sequence[Input], gradients: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """The result of a backward pass: an entry for each input that was given, None where no gradient is needed."""
     pairs = zip(inputs, gradients)
     return tuple(gradient if given.differentiable else None for given, gradient in pairs if given.dtype is not None)
