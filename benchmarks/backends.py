@@ -69,7 +69,7 @@ def precision_of_all(cfg: object, exported: Path) -> list[list]:
 
 def main() -> None:
     arguments = parse_arguments()
-    from ppdet.engine.runtime import load_paddle
+    from ppdet.utils.process.paddle_setup import load_paddle
 
     load_paddle(announce=False)
     import logging

@@ -25,7 +25,7 @@ LAYERS = {
 
 def main() -> None:
     arguments = make_parser(__doc__, EXAMPLES).parse_args()
-    from ppdet.engine.runtime import load_paddle
+    from ppdet.utils.process.paddle_setup import load_paddle
 
     load_paddle(announce=False)
     import numpy as np

@@ -71,7 +71,7 @@ def run(seed: int, bias: float, steps: int) -> dict:
 
 def main() -> None:
     arguments = parse_arguments()
-    from ppdet.engine.runtime import load_paddle
+    from ppdet.utils.process.paddle_setup import load_paddle
 
     load_paddle()
     from ppdet.modeling.heads.fcos_head import DISTANCE_START

@@ -14,7 +14,9 @@ EXAMPLES = """examples:
   python benchmarks/imports.py --repeat 20 --json imports.json
 """
 LIMIT = "python -c pass"
-TRAINING = "from ppdet.engine.runtime import load_paddle; load_paddle(announce=False); import ppdet.engine.trainer"
+TRAINING = (
+    "from ppdet.utils.process.paddle_setup import load_paddle; load_paddle(announce=False); import ppdet.engine.trainer"
+)
 
 
 def main() -> None:

@@ -123,7 +123,7 @@ def measure(name: str, arguments: argparse.Namespace, folder: Path) -> list[list
 
 def main() -> None:
     arguments = parse_arguments()
-    from ppdet.engine.runtime import load_paddle
+    from ppdet.utils.process.paddle_setup import load_paddle
 
     load_paddle(announce=False)
     import logging

@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("-o", "--opt", nargs="+", default=[], metavar="KEY=VALUE", help="override the configuration")
     arguments = parser.parse_args()
 
-    from ppdet.engine.runtime import load_paddle
+    from ppdet.utils.process.paddle_setup import load_paddle
 
     load_paddle(announce=False)
     options, shape = ["use_ema=true", *arguments.opt], (arguments.batch, arguments.height, arguments.width)

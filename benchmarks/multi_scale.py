@@ -50,7 +50,7 @@ def main() -> None:
 
 def train(kind: str, steps: int, dtype: str) -> tuple[list[int], float]:
     """Peak memory in MiB before the first step, after 100, half way and at the end; median ms per megapixel."""
-    from ppdet.engine.runtime import load_paddle
+    from ppdet.utils.process.paddle_setup import load_paddle
 
     load_paddle(announce=False)
     from tqdm import tqdm

@@ -70,8 +70,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> tuple[str, list[list
     from ppdet.core.workspace import load_config
     from ppdet.deploy.slicing import MATCH_METRICS, Slicing
     from ppdet.engine.build import build_dataset, build_trained_model
+    from ppdet.engine.device_choice import set_device
     from ppdet.engine.evaluator import Evaluator
-    from ppdet.engine.runtime import set_device
 
     cfg = load_config(arguments.config, arguments.opt)
     set_device(cfg)
@@ -126,7 +126,7 @@ def row(name: str, metric: object) -> list:
 def main() -> None:
     arguments = parse_arguments()
     with one_line_errors(), tempfile.TemporaryDirectory() as temporary:
-        from ppdet.engine.runtime import load_paddle
+        from ppdet.utils.process.paddle_setup import load_paddle
 
         load_paddle(announce=False)
         import logging

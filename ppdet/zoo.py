@@ -103,7 +103,8 @@ def load(name: str, weights: str | None = None, overrides: Iterable[str] = ()) -
         ZooError: no detector has this name, or it has no published weights and `weights` is None.
         OSError, ConversionError, CheckpointError: the weights cannot be downloaded or read, or do not fit the model.
     """
-    from ppdet.engine.runtime import load_paddle, set_device
+    from ppdet.engine.device_choice import set_device
+    from ppdet.utils.process.paddle_setup import load_paddle
 
     detector = find(name)
     source = weights or detector.weights

@@ -16,8 +16,8 @@ warnings.filterwarnings("ignore", message="No ccache found")
 from pretend import Pretend, build  # noqa: E402
 from tiny import TINY_YAML, write_tiny_coco, write_tiny_semi  # noqa: E402
 
-from ppdet.engine.runtime import load_paddle  # noqa: E402
 from ppdet.utils.process.cpu import cpu_count  # noqa: E402
+from ppdet.utils.process.paddle_setup import load_paddle  # noqa: E402
 
 # Processes of pytest-xdist share the processors.
 processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))

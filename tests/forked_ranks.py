@@ -79,7 +79,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def main() -> None:
-    from ppdet.engine.runtime import load_paddle
+    from ppdet.utils.process.paddle_setup import load_paddle
 
     load_paddle(announce=False)
     import ppdet.engine.trainer  # noqa: F401

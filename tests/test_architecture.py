@@ -119,7 +119,7 @@ def modules_after(statement: str) -> set[str]:
         ("import ppdet.deploy.detector, ppdet.deploy.results", {"paddle", "ppdet.engine", "ppdet.modeling"}),
         ("import ppdet.deploy.serving.server", {"paddle", "ppdet.engine", "ppdet.modeling"}),
         ("import ppdet.convert", {"paddle", "torch", "cv2", "ppdet.engine", "ppdet.modeling"}),
-        ("import ppdet.engine.runtime", {"paddle", "cv2", "ppdet.modeling"}),
+        ("import ppdet.engine.device_choice", {"paddle", "cv2", "ppdet.modeling"}),
         ("from ppdet.acceptance import check_registry; check_registry.all_checks()", {"paddle", "cv2", "ppdet.engine"}),
     ],
 )

@@ -115,7 +115,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     with one_line_errors():
-        from ppdet.engine.runtime import choose, load_paddle
+        from ppdet.engine.device_choice import choose
+        from ppdet.utils.process.paddle_setup import load_paddle
 
         load_paddle(announce=False)
         choose("cpu", announce=False)  # the numbers are the same on every device

@@ -69,7 +69,7 @@ def types_of_mixed_precision(device: str) -> tuple[str, ...]:
 
 def offered(dtype: str) -> bool:
     """Whether training would take the type on the current device."""
-    from ppdet.engine.runtime import smaller_type
+    from ppdet.engine.training.precision import smaller_type
     from ppdet.utils.errors import ConfigError
 
     try:

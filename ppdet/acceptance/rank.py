@@ -17,7 +17,8 @@ def main(config: str, result: str) -> None:
     from ppdet.core.command_line import one_line_errors
 
     with one_line_errors():
-        from ppdet.engine.runtime import load_paddle, set_device
+        from ppdet.engine.device_choice import set_device
+        from ppdet.utils.process.paddle_setup import load_paddle
 
         load_paddle()
         from ppdet.core.workspace import load_config

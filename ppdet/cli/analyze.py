@@ -38,9 +38,9 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
         load_libraries(arguments, announce=arguments.evaluate)
+        from ppdet.engine.device_choice import set_device
         from ppdet.engine.runs import analysis
         from ppdet.engine.runs.trained import folder_config
-        from ppdet.engine.runtime import set_device
 
         if arguments.evaluate:
             configs = [folder_config(folder, arguments.config, arguments.opt) for folder in arguments.folders]

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
         load_libraries(arguments, announce=False)
-        from ppdet.engine.runtime import choose
+        from ppdet.engine.device_choice import choose
 
         choose("cpu", announce=False)  # weights are only read and written
         from ppdet.engine.weight_conversion import convert_file

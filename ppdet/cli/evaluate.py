@@ -53,10 +53,10 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         slicing = slicing_of(arguments)
         load_libraries(arguments)
         from ppdet.engine.build import build_trained_model
+        from ppdet.engine.device_choice import set_device
         from ppdet.engine.distributed import collectives
         from ppdet.engine.evaluator import Evaluator
         from ppdet.engine.runs.trained import trained_config
-        from ppdet.engine.runtime import set_device
 
         cfg = trained_config(arguments, "EvalReader", with_weights=not arguments.json_eval)
         set_device(cfg)

@@ -155,7 +155,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
-        from ppdet.engine.runtime import load_paddle
+        from ppdet.utils.process.paddle_setup import load_paddle
 
         load_paddle(announce=False)
         if arguments.to.exists():

@@ -66,9 +66,9 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         slicing = slicing_of(arguments)
         paths = list_images(arguments.infer_img, arguments.infer_dir, arguments.infer_list)
         load_libraries(arguments)
+        from ppdet.engine.device_choice import set_device
         from ppdet.engine.predictor import Predictor
         from ppdet.engine.runs.trained import trained_config
-        from ppdet.engine.runtime import set_device
 
         cfg = trained_config(arguments, "TestReader")
         set_device(cfg)

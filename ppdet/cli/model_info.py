@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
         load_libraries(arguments, announce=False)
-        from ppdet.engine.runtime import choose
+        from ppdet.engine.device_choice import choose
 
         choose("cpu", announce=False)  # the numbers are the same on every device
         from ppdet.core.workspace import load_config

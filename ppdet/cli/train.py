@@ -91,10 +91,10 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     with one_line_errors():
         load_libraries(arguments)
         from ppdet.core.workspace import load_config
+        from ppdet.engine.device_choice import set_device
         from ppdet.engine.distributed import collectives
         from ppdet.engine.hooks.profiler import ProfilerHook, parse_options
         from ppdet.engine.runs.run_start import require_no_other
-        from ppdet.engine.runtime import set_device
         from ppdet.engine.trainer import Trainer
         from ppdet.engine.training.dry_run import dry_run
         from ppdet.utils.disk.lock import LockedError

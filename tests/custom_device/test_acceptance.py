@@ -5,7 +5,7 @@ import json
 CODE = """
 import json, sys
 from pathlib import Path
-from ppdet.engine.runtime import load_paddle
+from ppdet.utils.process.paddle_setup import load_paddle
 load_paddle(announce=False)
 import paddle, pytest
 from broken import change, detecting_context, run, short_context

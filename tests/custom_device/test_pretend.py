@@ -9,7 +9,7 @@ IS_PADDLE_3 = paddle.__version__.startswith("3")
 TRAIN = """
 import json, sys
 import commands
-from ppdet.engine.runtime import load_paddle
+from ppdet.utils.process.paddle_setup import load_paddle
 load_paddle(announce=False)
 import paddle
 from pretend import library

@@ -26,7 +26,7 @@ NUMBERS = r"maxDets= *\d+ \] = (-?[\d.]+)"
 # Trains what its arguments name and writes down every step's loss over all ranks.
 RECORD_LOSSES = """
 import json, sys
-from ppdet.engine.runtime import load_paddle
+from ppdet.utils.process.paddle_setup import load_paddle
 load_paddle()
 import paddle
 paddle.set_device("cpu")
@@ -51,7 +51,7 @@ if collectives.rank() == 0:
 # Writes the twelve numbers of an evaluation in full.
 EVALUATE = """
 import json, sys
-from ppdet.engine.runtime import load_paddle
+from ppdet.utils.process.paddle_setup import load_paddle
 load_paddle()
 import paddle
 paddle.set_device("cpu")

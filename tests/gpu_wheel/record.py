@@ -17,7 +17,7 @@ from small_configs import narrower, overrides
 from tiny import write_tiny_coco
 
 from ppdet.core.workspace import load_config
-from ppdet.engine.runtime import load_paddle
+from ppdet.utils.process.paddle_setup import load_paddle
 
 STEPS = 2  # the first makes the state of the optimizer and of the guard, the second is as all others
 EXPORT = "export"  # a case whose name ends so is exported as well

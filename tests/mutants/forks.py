@@ -24,7 +24,7 @@ def prepare(tree: Path) -> None:
     os.environ.update(OMP_NUM_THREADS="1", PPDET_SHARED=os.devnull, PYTHONDONTWRITEBYTECODE="1", PYTHONPATH=str(tree))
     os.chdir(tree)
     sys.path[:0] = [str(tree), str(tree / "tests")]
-    from ppdet.engine.runtime import load_paddle
+    from ppdet.utils.process.paddle_setup import load_paddle
 
     load_paddle()
     for name in LARGE:

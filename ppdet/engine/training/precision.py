@@ -9,12 +9,14 @@ import paddle
 from paddle import Tensor
 
 from ppdet.core.config import Config
-from ppdet.engine.runtime import computing_type
 from ppdet.engine.training.loss_scale import LEAST, LossScale, all_finite
 from ppdet.modeling import cpu
 from ppdet.optimizer.joined import divide
 from ppdet.utils import device
 from ppdet.utils.errors import ConfigError
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
 
 
 class Precision:
@@ -118,3 +120,68 @@ def autocast_options(cfg: Config, dtype: str) -> dict:
         # At O2, promotion would compute every operation that reads a weight in float32, the type of weights.
         "use_promote": cfg["amp_level"] == "O1",
     }
+
+
+def computing_type(cfg: Config, setting: Literal["amp", "eval_amp"]) -> str:
+    """Return the type that layers compute in, "float32", "bfloat16" or "float16", and log it.
+
+    Args:
+        setting: the setting that turns mixed precision on: `amp` in training, `eval_amp` in evaluation and inference.
+
+    Raises:
+        ConfigError: a GPU or another device does not support mixed precision, or `amp_dtype`.
+    """
+    is_on, doing = cfg[setting], {"amp": "training", "eval_amp": "evaluation"}[setting]
+    if not is_on and (setting == "eval_amp" or not device.is_cpu()):
+        return "float32"
+    if not device.is_cpu():
+        dtype = smaller_type(cfg["amp_dtype"])
+        logger.info("%s in mixed precision: %s, %s", doing, dtype, cfg["amp_level"])
+        return dtype
+    onednn = cfg["use_onednn"] and cpu.ready()
+    dtype = "bfloat16" if is_on and onednn and cpu.has_bfloat16() else "float32"
+    if is_on and dtype == "float32":
+        logger.warning(
+            "%s: %s in float32: bfloat16 needs oneDNN and a processor with AVX-512 BF16 or AMX", setting, doing
+        )
+    if is_on:
+        on_cpus = {"amp_dtype": (None, "bfloat16"), "amp_level": ("O1",)}
+        ignored = [key for key, values in on_cpus.items() if cfg[key] not in values]
+        ignored += [key for key in ("custom_white_list", "custom_black_list") if cfg[key]]
+        if ignored:
+            logger.warning("%s: for GPUs only; on this CPU oneDNN's layers compute in %s", ", ".join(ignored), dtype)
+    if onednn:
+        logger.info("CPU layers: oneDNN %s, %s", cpu.version(), dtype)
+    return dtype
+
+
+def smaller_type(dtype: str | None) -> str:
+    """Return the type of mixed precision on the current device, which is not the CPU.
+
+    Args:
+        dtype: "float16", "bfloat16", or None for the better type that the device supports.
+
+    Raises:
+        ConfigError: the device does not support the type.
+    """
+    capability = device.capability()
+    if capability is not None:
+        return gpu_type(dtype, capability)
+    supported = [name for name in ("bfloat16", "float16") if device.casts_to(name)]
+    if supported and (dtype is None or dtype in supported):
+        return dtype or supported[0]
+    instead = f"set amp_dtype to {supported[0]}" if supported else "leave amp out"
+    raise ConfigError(f"amp: Paddle has no mixed precision in {dtype or 'any type'} on {device.name()}: {instead}")
+
+
+def gpu_type(dtype: str | None, capability: tuple[int, int]) -> str:
+    """Return the type of mixed precision on a GPU of this compute capability, such as (8, 0); see `smaller_type`."""
+    needed = {"float16": 7, "bfloat16": 8}
+    dtype = dtype or ("bfloat16" if capability[0] >= needed["bfloat16"] else "float16")
+    if capability[0] < needed[dtype]:
+        instead = "set amp_dtype to float16" if capability[0] >= needed["float16"] else "leave amp out"
+        raise ConfigError(
+            f"amp: {dtype} needs a GPU of compute capability {needed[dtype]}.0, this one has "
+            f"{capability[0]}.{capability[1]}: {instead}"
+        )
+    return dtype

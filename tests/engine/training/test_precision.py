@@ -13,12 +13,11 @@ from ppdet.core.workspace import load_config
 from ppdet.engine.build import build_dataset, build_model, build_reader
 from ppdet.engine.checkpoints.weights import read_arrays
 from ppdet.engine.hooks import Hook
-from ppdet.engine.runtime import gpu_type, smaller_type
 from ppdet.engine.trainer import Trainer
 from ppdet.engine.training import loss_scale, precision
 from ppdet.engine.training.guard import DivergedError
 from ppdet.engine.training.loss_scale import LossScale
-from ppdet.engine.training.precision import autocast_options
+from ppdet.engine.training.precision import autocast_options, gpu_type, smaller_type
 from ppdet.modeling.mixed import Float32, like_convolved
 from ppdet.utils import device
 from ppdet.utils.errors import ConfigError

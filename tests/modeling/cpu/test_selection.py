@@ -49,7 +49,7 @@ def test_bfloat16_is_used_where_the_processor_multiplies_it():
 
 
 SELECTION = """
-from ppdet.engine.runtime import load_paddle
+from ppdet.utils.process.paddle_setup import load_paddle
 load_paddle()
 from ppdet.modeling import cpu
 print(cpu.ready(), cpu.has_bfloat16())
