@@ -16,7 +16,7 @@
 #                  minutes, and 760 MB to download the first time; Linux on x86-64, Python 3.10 to 3.12).
 # make parity:     compare with detectors of other code bases in PyTorch (Python 3.10 to 3.12; a minute, after make test).
 # make processors: train, export and detect as on processors without AVX-512, and on very old ones (4 minutes).
-# make zoo:        check that docs/MODEL_ZOO.md agrees with configs/zoo.yml and the code (a minute).
+# make zoo:        check that docs/MODEL_ZOO.md and docs/REFERENCE.md are what the code gives (a minute).
 # make benchmark:  measure every stage beside its limit (10 minutes); tables and output/benchmarks/*.json.
 # make denseteacher-bccd: measure what unlabelled images bring, on BCCD, three splits (two hours); needs its images.
 # make benchmark-peer: measure the training step beside the same network in PyTorch (Python 3.10 to 3.12; 13 minutes).
@@ -105,6 +105,7 @@ wheel-check:
 
 zoo: $(VENV)/.installed
 	$(BIN)/python tools/model_zoo.py --check
+	$(BIN)/python -m ppdet.core.reference --check
 
 denseteacher-bccd: $(VENV)/.installed
 	@$(BIN)/python benchmarks/denseteacher_bccd.py

@@ -126,7 +126,6 @@ def test_the_table_is_whole():
         "world_size",
         "accumulate_steps",
         "level_top_k_of",
-        "trt",
     }
     for name, table in DEFAULTS.items():
         for key, parameter in get_schema(name).parameters.items():

@@ -1,4 +1,4 @@
-"""Show a merged configuration: every value, defaults included, with the file and line it comes from."""
+"""Show a merged configuration with the file and line of every value, or list all settings and components."""
 
 import argparse
 import sys
@@ -12,6 +12,8 @@ EXAMPLES = """examples:
   {program} -c fcos_r50_fpn_1x_coco -o ResNet.depth=18 num_classes=3
   {program} -c fcos_r50_fpn_1x_coco -o LearningRate.schedulers.0.gamma=0.2
   {program} --configs      # the names that -c takes
+  {program} --list         # all settings and components
+  {program} --list FCOSHead
 """
 
 
@@ -19,9 +21,16 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     parser = make_parser(__doc__, EXAMPLES, program)
     add_config_arguments(parser, required=False)
     parser.add_argument("--configs", action="store_true", help="list the shipped configurations by name")
+    parser.add_argument(
+        "--list",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="list all settings and components with their meanings, or only NAME with its parameters",
+    )
     arguments = parser.parse_args(argv)
-    if bool(arguments.config) == arguments.configs:
-        parser.error("give either -c FILE or --configs")
+    if [bool(arguments.config), arguments.configs, arguments.list is not None].count(True) != 1:
+        parser.error("give one of -c FILE, --configs and --list")
     return arguments
 
 
@@ -34,6 +43,11 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
             print("\n".join(shipped_configs()))
             return
         load_libraries(arguments, announce=False)
+        if arguments.list is not None:
+            from ppdet.core.reference import print_list
+
+            print_list(arguments.list or None)
+            return
         from ppdet.core.show import show
         from ppdet.core.workspace import load_config
 

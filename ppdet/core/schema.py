@@ -138,12 +138,20 @@ def _read_meanings(cls: type) -> dict[str, str]:
 
 
 def read_args(docstring: str) -> dict[str, str]:
-    """Return the text of each parameter under `Args:` in a Google-style docstring, each in one line."""
+    """Return the text of each parameter under `Args:` in a Google-style docstring, each in one line.
+
+    `height, width: in pixels` gives both parameters the same text.
+    """
     section = re.search(r"^Args:\n((?:(?: +.*)?\n)*)", inspect.cleandoc(docstring) + "\n", re.MULTILINE)
     if section is None:
         return {}
-    entries = re.split(r"^(\w+)(?: \([^)\n]*\))?:\s", inspect.cleandoc("\n" + section[1]), flags=re.MULTILINE)[1:]
-    return {name: " ".join(text.split()) for name, text in zip(entries[::2], entries[1::2], strict=True)}
+    pattern = r"^(\w+(?:, \w+)*)(?: \([^)\n]*\))?:\s"
+    entries = re.split(pattern, inspect.cleandoc("\n" + section[1]), flags=re.MULTILINE)[1:]
+    return {
+        name: " ".join(text.split())
+        for names, text in zip(entries[::2], entries[1::2], strict=True)
+        for name in names.split(", ")
+    }
 
 
 def fits(value: Any, annotation: Any) -> bool:

@@ -315,6 +315,9 @@ SETTINGS = {
     "master_grad": Setting(
         bool, False, "", unused="the weights, and so their gradients, are float32 at every amp_level"
     ),
+    "fleet": Setting(
+        bool, False, "", unused="several devices train with paddle.DataParallel, which computes the same as fleet"
+    ),
     "print_flops": Setting(bool, False, "", unused="training prints no operation count; ppdet model-info does"),
     "print_params": Setting(bool, False, "", unused="training prints no parameter count; ppdet model-info does"),
     "uniform_output_enabled": Setting(bool, False, "", unused="every run writes to one folder of its own"),

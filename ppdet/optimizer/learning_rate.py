@@ -19,13 +19,15 @@ class Length(NamedTuple):
 @serializable
 @register
 class PiecewiseDecay:
-    """Multiply the rate at milestones.
+    """Multiplies the rate by a factor at milestones.
 
     Args:
-        gamma: factor at every milestone, or a list with the factor of the base rate after each milestone.
-        milestones: epochs or iterations done. unit: which of both. An iteration is a step; beside the global
-            setting auto_lr, a step of base_batch_size images, whatever the run's batch size is (see max_iters).
-        use_warmup: false ignores a warm-up listed beside this schedule.
+        gamma: factor by which every milestone multiplies the rate, or a list with one factor of the base rate for each
+            milestone, such as [0.1, 0.01].
+        milestones: numbers of epochs or iterations after which the rate changes, in ascending order.
+        unit: whether milestones count epochs or iterations. An iteration is a step; if the global setting auto_lr
+            scales the milestones, it is a step with base_batch_size images.
+        use_warmup: false ignores a warm-up in the same list of schedulers.
     """
 
     def __init__(
@@ -59,11 +61,12 @@ class PiecewiseDecay:
 @serializable
 @register
 class CosineDecay:
-    """Half a cosine from the end of the warm-up to zero at `max_epochs` ("SGDR", arXiv:1608.03983, equation 5).
+    """Lowers the rate along half a cosine, from the end of the warm-up on ("SGDR", arXiv:1608.03983, equation 5).
 
     Args:
-        max_epochs: where the curve ends. min_lr_ratio: rate it ends at, as a factor of the base rate.
-        use_warmup: false ignores a warm-up listed beside this schedule.
+        max_epochs: number of epochs after which the rate is lowest; it stays there.
+        min_lr_ratio: lowest rate, as a factor of the base rate.
+        use_warmup: false ignores a warm-up in the same list of schedulers.
     """
 
     def __init__(self, *, max_epochs: int, min_lr_ratio: float = 0.0, use_warmup: bool = True) -> None:
@@ -78,7 +81,12 @@ class CosineDecay:
 
 
 class Warmup:
-    """Length of a warm-up: `epochs` when given, else `steps`."""
+    """Base class of the warm-ups, which raise the rate during the first steps of training.
+
+    Args:
+        steps: number of steps of the warm-up.
+        epochs: number of epochs of the warm-up, in place of `steps`; null: `steps` counts.
+    """
 
     def __init__(self, steps: int, epochs: int | None) -> None:
         if steps < 0 or (epochs or 0) < 0:
@@ -93,7 +101,11 @@ class Warmup:
 @serializable
 @register
 class LinearWarmup(Warmup):
-    """From `start_factor` x base rate to the base rate, step by step."""
+    """Raises the rate linearly from `start_factor` x base rate to the base rate.
+
+    Args:
+        start_factor: rate of the first step, as a factor of the base rate.
+    """
 
     def __init__(self, *, steps: int = 500, start_factor: float = 1.0 / 3, epochs: int | None = None) -> None:
         super().__init__(steps, epochs)
@@ -106,7 +118,11 @@ class LinearWarmup(Warmup):
 @serializable
 @register
 class ConstantWarmup(Warmup):
-    """`start_factor` x base rate in all steps of the warm-up, then the base rate."""
+    """Keeps the rate at `start_factor` x base rate during the warm-up.
+
+    Args:
+        start_factor: rate of the warm-up, as a factor of the base rate.
+    """
 
     def __init__(self, *, steps: int = 500, start_factor: float = 1.0 / 3, epochs: int | None = None) -> None:
         super().__init__(steps, epochs)
@@ -119,7 +135,11 @@ class ConstantWarmup(Warmup):
 @serializable
 @register
 class ExpWarmup(Warmup):
-    """From zero to the base rate, as the progress to the power of `power`."""
+    """Raises the rate from zero to the base rate, along a power of the progress.
+
+    Args:
+        power: exponent; halfway through the warm-up the rate is base rate x 0.5**power.
+    """
 
     def __init__(self, *, steps: int = 1000, epochs: int | None = None, power: int = 2) -> None:
         super().__init__(steps, epochs)
@@ -131,7 +151,7 @@ class ExpWarmup(Warmup):
 
 @register
 class LearningRate:
-    """The rate at every step: base_lr x decay, and during the warm-up base_lr x warm-up.
+    """The learning rate of every step: base_lr x decay, or base_lr x warm-up during the warm-up.
 
     Args:
         base_lr: rate after the warm-up, before any decay.

@@ -23,7 +23,8 @@ class OptimizerBuilder:
         optimizer: {type: Momentum | SGD | Adam | AdamW, and any parameter of that Paddle class}.
         regularizer: {type: L1 | L2, factor}, or null. A parameter's own comes first. AdamW decays by its own
             `weight_decay` instead.
-        clip_grad_by_norm: largest norm of all gradients together. clip_grad_by_value: largest absolute value of each.
+        clip_grad_by_norm: largest L2 norm of all gradients together; larger ones are scaled down. null: no limit.
+        clip_grad_by_value: largest absolute value of every single number of a gradient. null: no limit.
         param_groups: list of {params: [regular expressions of names], learning_rate: another factor of the rate,
             replace: true or false, weight_decay: L2 factor instead of the regularizer's}, all but params optional; a
             parameter belongs to the first group that matches. Layers give some parameters a factor of their own, such

@@ -61,4 +61,17 @@ def test_names_of_configurations():
     names = call("tools/config.py", "--configs").splitlines()
     assert {"fcos_r50_fpn_1x_coco", "fcos_r18_fpn_shapes", "fcos_r18vd_bccd_sup010"} < set(names)
     assert not {"runtime", "zoo", "coco_detection", "optimizer_1x"} & set(names)
-    assert "give either -c FILE or --configs" in call("tools/config.py", code=2)
+    assert "give one of -c FILE, --configs and --list" in call("tools/config.py", code=2)
+
+
+def test_list_of_settings_and_components(tmp_path):
+    text = call("tools/config.py", "--list", "PadBatch")
+    assert text.startswith("PadBatch: Pads every image") and "pad_to_stride: int; default: 0" in text
+    (tmp_path / "our_list.py").write_text(
+        "from ppdet.core.workspace import register\n\n\n"
+        '@register\nclass OurFlip:\n    """Flips as we do."""\n\n    def __init__(self, *, prob: float = 0.5): ...\n'
+    )
+    assert "  OurFlip " in call("tools/config.py", "--list", "--import", str(tmp_path / "our_list.py"))
+    result = execute("tools/config.py", "--list", "PadBach")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: PadBach: neither a component nor a global setting; did you mean 'PadBatch'")

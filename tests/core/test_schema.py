@@ -33,14 +33,14 @@ def test_meanings_come_from_the_docstrings_of_a_class_and_its_bases():
             """Make a big reader.
 
             Args:
-                more: files: two
+                more, most: files: two
                 seed: another one
             """
 
     schema = read_schema(Reader)
     assert schema.summary == "Reads much"
     meanings = {name: parameter.meaning for name, parameter in schema.parameters.items()}
-    assert meanings == {"size": "images of a batch.", "seed": "another one", "more": "files: two", "most": ""}
+    assert meanings == {"size": "images of a batch.", "seed": "another one", "more": "files: two", "most": "files: two"}
 
 
 @pytest.mark.parametrize(

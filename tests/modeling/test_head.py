@@ -97,7 +97,7 @@ def test_use_dcn_in_a_file(tiny):
         return sorted({int(name.split("tower_conv_")[1][0]) for name in names if "conv_dcn" in name})
 
     assert [deformable(option) for option in ("false", "last", "true")] == [[], [2], [0, 1, 2]]
-    with pytest.raises(ConfigError, match="use_dcn: expected true or false or one of 'last', got 'first'"):
+    with pytest.raises(ConfigError, match="use_dcn: expected true or false or 'last', got 'first'"):
         deformable("first")
 
 

@@ -153,7 +153,11 @@ class RandomResize(Transform):
 @register
 @serializable
 class RandomFlip(Transform):
-    """Flips the image horizontally with probability `prob`."""
+    """Flips the image and its boxes horizontally, at random.
+
+    Args:
+        prob: probability of a flip, from 0 to 1.
+    """
 
     keeps_uint8 = moves_pixels = True
 

@@ -23,6 +23,9 @@ class StrongAugImage(Transform):
 
     Each must change pixel values only (`pixels_only`), because the boxes of a weakly augmented view of the same image
     are used for the result. Any other transform is a ValueError.
+
+    Args:
+        transforms: the transforms, in the order in which they are applied.
     """
 
     __inject__ = ["transforms"]
@@ -174,7 +177,11 @@ class RandomGaussianBlur(Transform):
 @register
 @serializable
 class RandomGrayscale(Transform):
-    """Replaces all three channels by grey (ITU-R BT.601) with probability `prob`."""
+    """Replaces all three channels by grey (ITU-R BT.601), at random.
+
+    Args:
+        prob: probability of a grey image, from 0 to 1.
+    """
 
     keeps_uint8 = pixels_only = True
 

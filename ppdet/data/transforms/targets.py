@@ -28,8 +28,7 @@ class Gt2FCOSTarget(Transform):
         center_sampling_radius: a location matches boxes whose centre is nearer than this many strides in x and in y;
             with 0 or less, all boxes that it lies in.
         downsample_ratios: stride of each level in pixels, finest level first; FCOSHead.fpn_stride.
-        num_shift, even_locations, last_pixel: `shift`, `even` and `last_pixel` of the grid, see `Locations`. FCOSHead
-            needs the same values.
+        num_shift, even_locations, last_pixel: the same as the parameter of FCOSHead with this name.
         multiply_strides_reg_targets, norm_reg_targets: distances are in strides of the level with norm_reg_targets and
             without multiply_strides_reg_targets, otherwise in pixels. FCOSHead needs the same values.
         inclusive_bounds: a largest distance equal to a bound also matches, so that a box can belong to two levels.

@@ -18,7 +18,7 @@ IGNORED = {
     "ResNet": ("lr_mult_list", "norm_decay", "freeze_norm", "freeze_at"),
     "FPN": ("freeze_norm",),
     "Resize": ("input_size",),
-    "FCOSHead": ("prior_prob", "fcos_loss", "nms", "trt", "class_threshold", "level_top_k", "level_top_k_of"),
+    "FCOSHead": ("prior_prob", "fcos_loss", "nms", "class_threshold", "level_top_k", "level_top_k_of"),
 }
 MAX_ROWS = 12
 

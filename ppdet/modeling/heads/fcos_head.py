@@ -147,8 +147,12 @@ class FCOSHead(nn.Layer):
         multiply_strides_reg_targets: with `norm_reg_targets`, distances are multiplied by the stride before the loss,
             which then compares pixels. Gt2FCOSTarget needs the same value.
         centerness_on_reg: the quality is predicted from the regression tower, otherwise from the classification tower.
-        num_shift, even_locations, last_pixel: `shift`, `even` and `last_pixel` of the grid, see `Locations`.
-            Gt2FCOSTarget needs the same values.
+        num_shift: position of a location within its cell, in strides: 0.5 is the cell's centre, 0 its top left corner.
+            Gt2FCOSTarget needs the same value.
+        even_locations: false: locations are one stride apart. true: they are `size // cells` pixels apart, as in
+            torchvision. Gt2FCOSTarget needs the same value.
+        last_pixel: distances to the right and to the bottom end at the last pixel inside a box, as in
+            maskrcnn-benchmark. Gt2FCOSTarget needs the same value.
         sqrt_score: the score is sqrt(class probability x quality), otherwise class probability x quality.
         class_threshold: in 0..1; classes whose probability alone, without the quality, is not above it get score 0.
             With `nms.score_threshold: 0` it is the only threshold. null: no such threshold.
@@ -163,6 +167,7 @@ class FCOSHead(nn.Layer):
     """
 
     __inject__ = ["fcos_feat", "fcos_loss", "nms"]
+    __unused__ = {"trt": "the same graph is exported for TensorRT and for all other engines"}
     __shared__ = ["num_classes"]
 
     def __init__(
@@ -185,7 +190,6 @@ class FCOSHead(nn.Layer):
         last_pixel: bool = False,
         fcos_loss: DenseLoss | None = named("FCOSLoss"),
         nms: MultiClassNMS | None = named("MultiClassNMS"),
-        trt: bool = False,
     ) -> None:
         super().__init__()
         if class_threshold is not None and not 0 < class_threshold < 1:
