@@ -2,7 +2,6 @@
 
 import os
 import platform
-import sys
 import time
 from collections.abc import Sequence
 from importlib import metadata
@@ -17,6 +16,7 @@ from ppdet.utils.disk.files import write_json
 from ppdet.utils.errors import DataError, ImageError
 from ppdet.utils.logger import get_logger, is_watched
 from ppdet.utils.process.cpu import cpu_count
+from ppdet.utils.process.memory import peak_host_memory
 
 logger = get_logger(__name__)
 
@@ -66,7 +66,7 @@ def run_benchmark(
         "detections_per_image": found / (runs * batch_size),
         "milliseconds": {name: _statistics(column) for name, column in zip(STAGES, stages.T)},
         "images_per_second": runs * batch_size / seconds.sum(),
-        "peak_memory_mib": peak_memory(),
+        "peak_memory_mib": peak_host_memory() or 0,
     }
     path = Path(output_dir) / "benchmark.json"
     write_json(path, report)
@@ -94,16 +94,6 @@ def format_report(report: dict) -> str:
         + (f", peak memory {memory} MiB" if memory else ""),
     ]
     return "\n".join(lines)
-
-
-def peak_memory() -> int:
-    """The most memory that this process has had, in MiB; 0 where the system does not say. A GPU's is not in it."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
 
 
 def _time_batch(detector: Detector, paths: Sequence[str]) -> tuple[list[float], int]:

@@ -1,8 +1,7 @@
 """Peak memory of a training process."""
 
-import sys
-
 from ppdet.utils import device
+from ppdet.utils.process.memory import peak_host_memory
 
 
 def peak_memory() -> dict[str, int]:
@@ -12,11 +11,9 @@ def peak_memory() -> dict[str, int]:
     similar device, and is missing on the CPU.
     """
     peak = {}
-    if sys.platform != "win32":
-        import resource
-
-        units_per_mib = 1 << 20 if sys.platform == "darwin" else 1 << 10
-        peak["host"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // units_per_mib
+    on_host = peak_host_memory()
+    if on_host is not None:
+        peak["host"] = on_host
     on_device = device.peak_memory()
     if on_device is not None:
         peak["device"] = on_device >> 20
