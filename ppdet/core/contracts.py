@@ -28,7 +28,8 @@ def require(value: Any, contract: type, place: str) -> None:
     for name, owner in _members(contract).items():
         is_method = inspect.isfunction(inspect.getattr_static(owner, name, None))
         kind = f"method {name}()" if is_method else f"attribute {name}"
-        if not hasattr(value, name):
+        # A property of the class is there without being computed.
+        if not (hasattr(type(value), name) or hasattr(value, name)):
             problem = f"has no {kind}"
         elif is_method and not callable(getattr(value, name)):
             problem = f"has {name}, but not as a method"

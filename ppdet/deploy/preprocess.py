@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from ppdet.core.extensions import load_entry_points
 from ppdet.core.registry import get_schema, is_component
 from ppdet.data.loading.padded_sizes import padded_size
 from ppdet.data.sources.coco_names import COCO_CATEGORIES
@@ -243,6 +244,33 @@ class Preprocess:
         }
 
 
+def entry_of(transform: Any) -> dict[str, Any]:
+    """Return the entry of the list Preprocess from which `make_operation` builds a transform from outside.
+
+    The parameters of its constructor are read from its attributes of the same names.
+
+    Raises:
+        DeployError: the transform is not a component from outside, or lacks such an attribute.
+    """
+    cls = type(transform)
+    what = f"TestReader: {cls.__name__} cannot be exported"
+    if cls.__module__.startswith("ppdet.") or not is_component(cls.__name__):
+        raise DeployError(
+            f"{what}; Decode, Resize, NormalizeImage, Permute, PadBatch, and registered transforms of your own can"
+        )
+    parameters = get_schema(cls.__name__).parameters
+    missing = [name for name in parameters if not hasattr(transform, name)]
+    if missing:
+        raise DeployError(f"{what}: keep its parameter {missing[0]} as self.{missing[0]} (docs/EXTENDING.md)")
+    return {"type": cls.__name__, **{name: getattr(transform, name) for name in parameters}}
+
+
+def modules_of(entries: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the modules from outside that the transforms of a list Preprocess come from, for `requires`."""
+    own = (entry["type"] for entry in entries if entry["type"] not in OPERATIONS)
+    return list(dict.fromkeys(get_schema(name).cls.__module__ for name in own))
+
+
 def make_operation(entry: Any, settings: Mapping[str, Any]) -> Callable:
     """Build the transform for an entry of the list Preprocess, such as {type: Resize, target_size: [640, 640]}.
 
@@ -252,6 +280,8 @@ def make_operation(entry: Any, settings: Mapping[str, Any]) -> Callable:
     options = dict(entry) if isinstance(entry, dict) else {}
     kind = options.pop("type", None)
     build = OPERATIONS.get(kind) if isinstance(kind, str) else None
+    if build is None:
+        load_entry_points()
     if build is None and is_component(kind):
         cls = get_schema(kind).cls
         # A file from a stranger may name components that the user has imported, but none of our others.

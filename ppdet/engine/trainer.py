@@ -26,7 +26,7 @@ from ppdet.engine.runs.start_point import StartPoint
 from ppdet.engine.training.auto_lr import learning_rate
 from ppdet.engine.training.bad_steps import step_record
 from ppdet.engine.training.guard import StepGuard
-from ppdet.engine.training.losses import total_losses
+from ppdet.engine.training.losses import check_losses, total_losses
 from ppdet.engine.training.methods import make_method
 from ppdet.engine.training.precision import Precision
 from ppdet.engine.training.run_length import resumed_place, steps_per_iteration, total_steps
@@ -278,7 +278,7 @@ class Trainer:
             averaging = data_parallel.averaging(self.parallel, enabled=number == len(passes))
             with averaging, self.precision.context():
                 with self.precision.autocast():
-                    losses.append(self.parallel(**inputs))
+                    losses.append(check_losses(self.parallel(**inputs), self.model))
                 self.precision.scale(losses[-1]["loss"] * share).backward()
         self.losses = total_losses(losses, [share for _, share in passes])
         checked = self.guard.check(self.precision)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ppdet.core.compose.inject import MAX_DEPTH, ComponentConfig, listed_components
+from ppdet.core.extensions import imported_modules
 from ppdet.core.registry import is_component
 from ppdet.core.settings import SETTINGS, SLOTS
 from ppdet.core.tree import Node
@@ -44,6 +45,21 @@ def walk(config: "Config", names: Sequence[str] | None = None) -> Iterator[Compo
                 if component.key.count(".") < MAX_DEPTH and not any(node is other for other in visited_nodes):
                     visited_nodes.append(node)
                     queue += _components_in(component, node, parameter.name, parameter.default)
+
+
+def required_modules(config: "Config") -> list[str]:
+    """Return the modules from outside that have to be imported before a copy of the configuration can be loaded.
+
+    These are the modules that `requires` names, those that `import_extensions` has imported, and those of components
+    that the configuration names.
+    """
+    names = dict.fromkeys([*config["requires"], *imported_modules()])
+    for component in walk(config):
+        module = component.schema.cls.__module__
+        is_outside = module != "__main__" and not module.startswith("ppdet.")
+        if is_outside and not any(f"{module}.".startswith(f"{name}.") for name in names):
+            names[module] = None
+    return list(names)
 
 
 def _components_in(config: ComponentConfig, node: Node, name: str, default: Any) -> Sequence[str | ComponentConfig]:

@@ -21,7 +21,7 @@ from ppdet.data.transforms.geometry import Resize
 from ppdet.data.transforms.normalize import NormalizeImage, Permute
 from ppdet.deploy.backends import BACKENDS
 from ppdet.deploy.backends.tensorrt import FOLDER as TENSORRT
-from ppdet.deploy.preprocess import Preprocess
+from ppdet.deploy.preprocess import Preprocess, entry_of, modules_of
 from ppdet.engine.build import build_dataset, build_trained_model
 from ppdet.engine.checkpoints.class_names import use_classes_of_weights
 from ppdet.engine.export.check import (
@@ -261,6 +261,7 @@ def describe(
         "fuse_normalize": fused,
         "output": output,
         "precision": precision,
+        **({"requires": modules_of(preprocess)} if modules_of(preprocess) else {}),
     }
 
 
@@ -295,8 +296,5 @@ def describe_transforms(transforms: Sequence[object], where: str) -> list[dict]:
             size = {"size": list(t.pad_to_size)} if t.pad_to_size else {}
             described.append({"type": "PadStride", "stride": t.pad_to_stride, **size})
         elif not isinstance(t, Decode):
-            raise ConfigError(
-                f"{where}: TestReader: {type(t).__name__} cannot be exported; "
-                "Decode, Resize, NormalizeImage, Permute and PadBatch can"
-            )
+            described.append(entry_of(t))
     return described

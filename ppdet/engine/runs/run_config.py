@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ppdet.core.compose.walk import required_modules
 from ppdet.core.config import Config, merge_config
 from ppdet.core.show import show
 from ppdet.core.tree import parse, to_plain
@@ -42,7 +43,12 @@ def write_config(cfg: Config, folder: Path, *, start_weights: str | None) -> Non
         folder: where to write, which may have a temporary name until the run begins.
         start_weights: where pretrain_weights are, None where there are none.
     """
-    values = {"run_name": cfg.name, **({"pretrain_weights": start_weights} if start_weights else {})}
+    required = required_modules(cfg)
+    values: dict[str, Any] = {
+        "run_name": cfg.name,
+        **({"pretrain_weights": start_weights} if start_weights else {}),
+        **({"requires": required} if required else {}),
+    }
     cfg = without_device(merge_config(cfg, values, source="the run"))
     path, shown = folder / CONFIG_FILE, output_of(cfg) / CONFIG_FILE
     if path.is_file():

@@ -3,7 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
-from paddle import Tensor
+from paddle import Tensor, nn
+
+from ppdet.utils.errors import ConfigError
+
+
+def check_losses(losses: Any, model: nn.Layer) -> dict[str, Tensor]:
+    """Return the losses of a batch; ConfigError unless they are a dict of tensors with a scalar called `loss`."""
+    if isinstance(losses, dict) and isinstance(losses.get("loss"), Tensor) and losses["loss"].size == 1:
+        return losses
+    names = ", ".join(map(str, losses)) if isinstance(losses, dict) else ""
+    raise ConfigError(
+        f"{type(model).__name__}: the loss of a batch is a {type(losses).__name__}{f' of {names}' if names else ''}; "
+        "expected a dict of tensors by name, among them `loss`, the scalar to minimise (docs/EXTENDING.md)"
+    )
 
 
 def total_losses(losses: Sequence[dict[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:

@@ -18,9 +18,11 @@ from typing import Any
 import paddle
 from paddle import Tensor, nn
 
+from ppdet.core.contracts import require
 from ppdet.core.workspace import named, register
 from ppdet.modeling import cpu
-from ppdet.modeling.architectures.base import Backbone, Candidates, DenseHead, DenseMaps, Neck
+from ppdet.modeling.architectures.base import Backbone, Candidates, DenseHead, DenseLoss, DenseMaps, Neck
+from ppdet.modeling.architectures.checks import check_levels, check_maps, require_levels
 from ppdet.modeling.folding import UnchangedNorms
 from ppdet.modeling.mixed import Float32
 from ppdet.utils.errors import UserError
@@ -60,8 +62,11 @@ class FCOS(nn.Layer):
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, nn.Layer]:
         backbone = cfg.create("backbone")
-        neck = cfg.create("neck", input_shape=backbone.out_shape)
-        head = cfg.create("fcos_head", input_shape=neck.out_shape)
+        neck = cfg.create("neck", input_shape=require_levels(backbone, Backbone, f"{cfg.key}.backbone"))
+        head = cfg.create("fcos_head", input_shape=require_levels(neck, Neck, f"{cfg.key}.neck"))
+        require(head, DenseHead, f"{cfg.key}.fcos_head")
+        if head.fcos_loss is not None:
+            require(head.fcos_loss, DenseLoss, f"{type(head).__name__}.fcos_loss")
         return {"backbone": backbone, "neck": neck, "fcos_head": head}
 
     def forward(
@@ -85,7 +90,13 @@ class FCOS(nn.Layer):
                 f"{images.shape[3]}: add `- PadBatch: {{pad_to_stride: {stride}}}` to the reader's batch_transforms"
             )
         with cpu.UnchangedWeights(), UnchangedNorms(self):
-            return self.fcos_head(self.neck(self.backbone(images)))
+            features = self.backbone(images)
+            check_levels(features, self.backbone, images)
+            levels = self.neck(features)
+            check_levels(levels, self.neck, images)
+            maps = self.fcos_head(levels)
+            check_maps(maps, self.fcos_head, levels)
+            return maps
 
     def normalizers(self, batches: Sequence[dict[str, Tensor]]) -> tuple[Tensor, ...]:
         return self.fcos_head.fcos_loss.normalizers(batches)
