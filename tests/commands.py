@@ -1,4 +1,7 @@
-"""The commands of tools/ and deploy/, as processes of their own or, which takes two seconds less, called here."""
+"""Calls of the commands, by the names of their files in tools/ and deploy/: in a new process, or in this one.
+
+A call in this process saves two seconds, which importing paddle takes.
+"""
 
 import contextlib
 import functools
@@ -19,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(*command: object, code: int = 0) -> str:
-    """What `python COMMAND` prints, standard output before standard error."""
+    """Run `python COMMAND` and return what it prints, standard output before standard error."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     line = [sys.executable, *map(str, command)]
     result = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, env=environment)
@@ -28,7 +31,7 @@ def run(*command: object, code: int = 0) -> str:
 
 
 def execute(file: str, *arguments: object) -> subprocess.CompletedProcess:
-    """What a process of a command would end with, by a call of its `main` in this one."""
+    """Call the `main` of a command in this process, and return what its own process would have ended with."""
     stdout, stderr = io.StringIO(), io.StringIO()
     code = 0
     with pytest.MonkeyPatch.context() as patch:
@@ -43,7 +46,7 @@ def execute(file: str, *arguments: object) -> subprocess.CompletedProcess:
 
 
 def call(file: str, *arguments: object, code: int = 0) -> str:
-    """As `run`, by such a call."""
+    """Do the same as `run` in this process."""
     result = execute(file, *arguments)
     assert result.returncode == code, (result.stdout + result.stderr)[-3000:]
     return result.stdout + result.stderr
@@ -51,7 +54,7 @@ def call(file: str, *arguments: object, code: int = 0) -> str:
 
 @functools.cache
 def load(file: str) -> ModuleType:
-    """The module of the command that a file of tools/ or deploy/ runs, or the file itself."""
+    """Return the module of the command that a file of tools/ or deploy/ runs, or the file itself as a module."""
     name = re.search(r'run_command\("(.*)"\)', (ROOT / file).read_text(encoding="utf-8"))
     if name:
         return load_command(name[1])

@@ -1,4 +1,4 @@
-"""What the Makefile installs beside the Paddle that is there."""
+"""What the Makefile installs, and which tests it runs."""
 
 import os
 import re
@@ -29,7 +29,7 @@ OLDER = " numpy<2 opencv-python-headless<4.12 setuptools"
     ],
 )
 def test_a_users_own_paddle_stays(tmp_path, paddle, target, expected):
-    """pip is one that writes down what it is asked for, in an environment that has this Paddle alone."""
+    """A fake pip notes its arguments, in an environment in which only this Paddle is installed."""
     packages, folder = tmp_path / "packages", tmp_path / "bin"
     folder.mkdir()
     packages.mkdir()
@@ -57,9 +57,9 @@ def test_a_users_own_paddle_stays(tmp_path, paddle, target, expected):
     ],
 )
 def test_the_build_for_gpus_can_be_missing(tmp_path, pip, says):
-    """One line says so, and the next time it is tried again."""
+    """One line tells it, and the next call tries again."""
     (tmp_path / "bin").mkdir()
-    # It calls itself the Python and the machine that the build is for.
+    # This Python claims to be the version, and to run on the machine, that the build is for.
     python = '#!/bin/sh\ncase "$1" in -c) exec true ;; esac\nexit 1\n'
     for file, text in (("python", python), ("pip", f"#!/bin/sh\n{pip}\n")):
         (tmp_path / "bin" / file).write_text(text)
@@ -89,13 +89,13 @@ def test_the_build_for_gpus_needs_its_python(tmp_path):
 
 @pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
 def test_the_build_for_gpus_gets_all_tests_of_device_code():
-    """Unit tests that import the module which knows the device, or what stands for a GPU's kernel."""
+    """These are the unit tests that import ppdet.utils.device, or the stand-in for a GPU's NMS kernel."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     printed = subprocess.check_output(["make", "-n", "gpu-wheel"], cwd=ROOT, env=environment, text=True)
     named = [ROOT / word for word in printed.splitlines()[-1].split() if word.startswith("tests/")]
     assert all(path.exists() for path in named)
     imports = re.compile(r"^(from ppdet\.utils import .*\bdevice\b|from gpu_nms import)", re.MULTILINE)
-    # Those beside need a plugin, which such a build does not take, or train and export for minutes.
+    # The other two need a plugin, which such a build does not accept, or train and export for minutes.
     rooms = set((ROOT / "tests").iterdir()) - {ROOT / "tests" / name for name in ("custom_device", "end_to_end")}
     files = [path for room in sorted(rooms) for path in room.rglob("test_*.py")]
     device_tests = {path for path in files if imports.search(path.read_text(encoding="utf-8"))}

@@ -1,4 +1,4 @@
-"""The published detectors: every name has a configuration, and loads, whatever code base its weights are of."""
+"""The published detectors: every name has a configuration, and loads weights of any code base."""
 
 import re
 import sys
@@ -45,7 +45,7 @@ def test_every_coco_configuration_is_published():
 
 
 def test_the_page_shows_every_row():
-    """`tools/model_zoo.py --check`, which .ci/run calls, compares the figures too."""
+    """`make zoo`, which .ci/run calls, compares the figures too."""
     page = (ROOT / "docs" / "MODEL_ZOO.md").read_text()
     assert page.startswith(model_zoo.HEAD)
     for one in ppdet.zoo.published():
@@ -61,7 +61,7 @@ def test_conversion_suggests_published_names():
 
 @pytest.fixture
 def small_zoo(tmp_path, monkeypatch):
-    """A zoo of one detector, which has a folder of its own."""
+    """A zoo with one detector, in its own folder."""
     (tmp_path / "fcos").mkdir()
     (tmp_path / "fcos" / "small.yml").write_text(SMALL)
     source = {"page": None, "hardware": "none"}

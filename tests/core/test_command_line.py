@@ -1,4 +1,4 @@
-"""How programs end: their exit codes, and what signals do to them."""
+"""How programs end: exit codes, one line for a user's mistake, and what signals do."""
 
 import os
 import signal
