@@ -12,7 +12,7 @@ from ppdet.acceptance.facts import Facts
 from ppdet.utils.disk.files import write_json
 
 T = TypeVar("T")
-ROOT = Path(__file__).resolve().parents[2]  # the checkout, with configs/ and dataset/
+ROOT = Path(__file__).resolve().parents[2]  # the folder that ppdet is imported from
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
 """What several checks have in common: a data set, a configuration, a trained detector. Each is made once in a run."""
 
-import importlib.util
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from ppdet.acceptance.context import ROOT, Context
+from ppdet.acceptance.context import Context
+from ppdet.core.shipped_configs import CONFIGS
 
-CONFIG = ROOT / "configs" / "fcos" / "fcos_r18_fpn_shapes.yml"  # a small FCOS, trained from scratch
+CONFIG = CONFIGS / "fcos" / "fcos_r18_fpn_shapes.yml"  # a small FCOS, trained from scratch
 TRAIN_IMAGES, VAL_IMAGES, SIDE = 400, 64, 128
 STEPS, QUICK_STEPS = 800, 200  # of the detector's training
 
@@ -16,12 +15,9 @@ def shapes(context: Context) -> Path:
     """Folder of a generated data set: TRAIN_IMAGES and VAL_IMAGES square images with shapes of four classes."""
 
     def make(folder: Path) -> None:
-        path = ROOT / "dataset" / "shapes" / "generate.py"
-        spec = importlib.util.spec_from_file_location("generate_shapes", path)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # dataclasses look their module up
-        spec.loader.exec_module(module)
-        module.generate(folder, train=TRAIN_IMAGES, val=VAL_IMAGES, size=SIDE, seed=context.seed)
+        from ppdet.data.shapes import generate
+
+        generate(folder, train=TRAIN_IMAGES, val=VAL_IMAGES, size=SIDE, seed=context.seed)
 
     return context.shared("shapes", make)
 

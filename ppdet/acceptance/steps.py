@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ppdet.acceptance.context import ROOT, Context
+from ppdet.acceptance.context import Context
 
-CONFIGS = ROOT / "configs" / "fcos"
 # FCOS R50's convolutions, forward and backward, for an image of 896x1152 (docs/PERFORMANCE.md): GFLOP in a megapixel.
 R50_GFLOP_PER_MEGAPIXEL = 1163 / (896 * 1152 / 1e6)
 # So that random weights on random images stay finite for as many steps as wanted, and nothing is downloaded.
@@ -45,7 +44,7 @@ def r50_config(context: Context, options: Sequence[str] = ()) -> object:
     output = json.dumps(str(context.work / "runs"))
     data = dataset_options("TrainDataset", photographs(context))
     options = [*CALM, *data, f"save_dir={output}", "worker_num=0", *context.pick([], small), *options]
-    return load_config(CONFIGS / "fcos_r50_fpn_1x_coco.yml", options)
+    return load_config("fcos_r50_fpn_1x_coco", options)
 
 
 def trainer_of(cfg: object, hooks: Sequence[object] = ()) -> object:

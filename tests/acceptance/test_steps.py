@@ -10,7 +10,7 @@ import pytest
 
 from ppdet.acceptance import steps
 from ppdet.acceptance.checks.memory_checks import cut
-from ppdet.acceptance.context import Context
+from ppdet.acceptance.context import ROOT, Context
 from ppdet.acceptance.facts import Facts
 from ppdet.acceptance.jobs import environment_of, job
 from ppdet.acceptance.outcomes import Failed
@@ -134,5 +134,5 @@ def test_a_job_that_does_not_end_is_ended(context, tmp_path):
 )
 def test_what_processes_of_a_job_start_with(tmp_path, device, expected):
     environment = environment_of(Context(Facts(device), quick=True, work=tmp_path))
-    assert environment.pop("PYTHONPATH").split(os.pathsep)[0] == str(steps.ROOT)
+    assert environment.pop("PYTHONPATH").split(os.pathsep)[0] == str(ROOT)
     assert environment == expected

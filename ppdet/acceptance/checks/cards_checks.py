@@ -171,14 +171,14 @@ def judge_memory(before: dict[str, int], during: dict[str, int]) -> Outcome:
     seconds=60,
 )
 def killed(context: Context) -> Outcome:
-    """tools/train.py as it is, saving every 10 steps; rank 1 is killed after the first of them."""
+    """The command `ppdet train` on two ranks, saving every 10 steps; rank 1 is killed after the first of them."""
     if not Path("/proc/self/environ").exists():
         raise Skipped("processes are found in /proc, which this system does not have")
     steps = context.pick(400, 60)
     more = {**PLAIN, "max_iters": steps, "snapshot_iters": 10, "TrainReader.batch_size": 2, "ResNet.norm_type": "gn"}
     path = config_file(context, "killed", more)
     output = context.work / "runs" / "killed"
-    command = [ROOT / "tools" / "train.py", "-c", path, "-r", "auto"]
+    command = [ROOT / "ppdet" / "__main__.py", "train", "-c", path, "-r", "auto"]
     with job(context, command, "killed") as running:
         context.progress("waiting for a checkpoint")
         running.until(lambda: list(output.glob("snapshot_*.json")), "its first checkpoint", START)
