@@ -53,7 +53,7 @@ def set_candidates(model: object, images: object, count: int) -> int:
 
 def engines(path: Path, no_onednn: bool) -> dict[str, object]:
     """Every engine and precision that runs the exported folder here, by name."""
-    from ppdet.deploy.backends import BACKENDS, load_backend, obstacle
+    from ppdet.deploy.backends import BACKENDS, find_problem, load_backend
     from ppdet.deploy.backends.base import Options
 
     runs = {
@@ -62,7 +62,7 @@ def engines(path: Path, no_onednn: bool) -> dict[str, object]:
     if no_onednn:
         runs["paddle fp32, no oneDNN"] = ("paddle", Options(onednn=False))
         runs["paddle fp32, no oneDNN, 1 thread"] = ("paddle", Options(onednn=False, threads=1))
-    usable = {key: run for key, run in runs.items() if not obstacle(BACKENDS[run[0]], path, run[1])}
+    usable = {key: run for key, run in runs.items() if not find_problem(BACKENDS[run[0]], path, run[1])}
     return {key: load_backend(path, *run) for key, run in usable.items()}
 
 

@@ -1,4 +1,4 @@
-"""How long the stages of detection take, from image file to detections."""
+"""Measures how long each stage of detection takes, from the image file to the detections."""
 
 import os
 import platform
@@ -20,7 +20,7 @@ from ppdet.utils.process.memory import peak_host_memory
 
 logger = get_logger(__name__)
 
-WARM_UP = 5  # batches before the clock counts: engines allocate memory and choose kernels in the first ones
+WARM_UP = 5  # batches that are not measured: in the first ones engines allocate memory and choose kernels
 STAGES = ("preprocess", "inference", "postprocess", "total")
 PACKAGES = {
     "paddle": ("paddlepaddle", "paddlepaddle-gpu"),
@@ -32,16 +32,20 @@ PACKAGES = {
 def run_benchmark(
     detector: Detector, paths: Sequence[str], output_dir: str, *, batch_size: int = 1, runs: int = 50
 ) -> dict:
-    """Measure batches of the images, again from the first one after the last; print a table and write benchmark.json.
+    """Measure batches of the images, print a table, and write benchmark.json.
 
-    The stages follow each other here, so that each can be timed: detection itself reads images ahead.
+    The stages run one after the other here, so that each can be timed. `Detector.detect` is faster, because it prepares
+    images while the model runs.
 
     Args:
-        runs: batches to measure, at least; more where the images are more.
+        paths: of the images, which are repeated if there are too few.
+        output_dir: folder for benchmark.json.
+        batch_size: images in one batch.
+        runs: least number of batches to measure; all images are measured at least once.
 
     Returns:
-        What benchmark.json holds: `milliseconds` of a batch by stage (mean, p50, p90, p99), `images_per_second`,
-        `peak_memory_mib` of the process, and what was run where.
+        The content of benchmark.json: `milliseconds` per batch of each stage (mean, p50, p90, p99),
+        `images_per_second`, `peak_memory_mib` of the process, and the engine, device and versions.
 
     Raises:
         DataError: no image can be read.
@@ -76,7 +80,7 @@ def run_benchmark(
 
 
 def format_report(report: dict) -> str:
-    """The report as a table, and what was measured."""
+    """The report as text: what was measured, and a table of the stages."""
     lines = [
         "{backend}, {precision}, {device}, {threads} threads: {runs} batches of {batch_size}, {images} images".format(
             **report
@@ -97,7 +101,7 @@ def format_report(report: dict) -> str:
 
 
 def _time_batch(detector: Detector, paths: Sequence[str]) -> tuple[list[float], int]:
-    """Seconds of preprocessing, inference and postprocessing of a batch, and detections in it."""
+    """Seconds of preprocessing, inference and postprocessing of a batch, and the number of its detections."""
     clock = [time.perf_counter()]
     batches = list(detector.preprocess.batches([detector.prepare(path) for path in paths]))
     clock.append(time.perf_counter())
@@ -127,7 +131,7 @@ def _statistics(milliseconds: np.ndarray) -> dict[str, float]:
 
 
 def _description(detector: Detector) -> dict:
-    """What runs, and where."""
+    """The model, the engine, the device and the versions."""
     backend = detector.backend
     versions = {"python": platform.python_version(), "numpy": np.__version__}
     for package in ("opencv-python-headless", "opencv-python", *PACKAGES.get(backend.name, ())):

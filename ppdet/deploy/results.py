@@ -1,9 +1,12 @@
-"""What detections on image files leave behind: pictures and COCO results. Shared by tools/infer.py and deploy/."""
+"""The results of detection on image files: pictures with boxes, and COCO results (bbox.json).
+
+`ppdet infer` (a trained model) and `ppdet detect` (an exported model) share it.
+"""
 
 import contextlib
 import os
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -21,15 +24,16 @@ from ppdet.visualize import draw_detections
 
 logger = get_logger(__name__)
 
-# Index of an image in the list of paths, and its rows (M, 6) of [class, score, x1, y1, x2, y2] in pixels.
-Detection = tuple[int, np.ndarray]
+# Index of an image in the list of paths, and its detections, rows (M, 6) of [class, score, x1, y1, x2, y2] in pixels.
+ImageRows = tuple[int, np.ndarray]
 
 
 def list_images(image: str | None = None, folder: str | None = None, list_file: str | None = None) -> list[str]:
-    """Paths of the images that the user named: one file, all in a folder and below, or a text file's lines.
+    """Paths of the images that the user named: one file, a folder with its subfolders, or the lines of a text file.
 
     Raises:
-        DataError: nothing there.
+        DataError: there is no image.
+        OSError: `list_file` cannot be read.
     """
     if folder:
         if not os.path.isdir(folder):
@@ -43,7 +47,7 @@ def list_images(image: str | None = None, folder: str | None = None, list_file: 
 
 
 def write_results(
-    detections: Iterable[Detection],
+    detections: Iterable[ImageRows],
     paths: Sequence[str],
     output_dir: str,
     *,
@@ -55,18 +59,25 @@ def write_results(
     save_threshold: float = 0.0,
     image_ids: Sequence[int] | None = None,
 ) -> None:
-    """Draw every image of `detections`, collect COCO results, and log a summary with speed and places.
+    """Draw the detections of each image, write COCO results, and log a summary.
 
-    A progress bar shows how far it is, where a person watches. Ctrl-C and SIGTERM end it after the image at hand, and
-    what is done is written.
+    A terminal shows a progress bar. Ctrl-C and SIGTERM end it after the current image, and the results so far are
+    written.
 
     Args:
-        output_dir: folder for pictures and bbox.json; made if missing.
-        image_ids: of each path, for bbox.json; their positions in the list where there are none.
-        draw_threshold: least score of a drawn detection. save_threshold: least score in bbox.json.
+        detections: of the images, in any order; an image that could not be read is missing.
+        paths: of all images.
+        output_dir: folder for pictures and bbox.json.
+        class_names, category_ids: name and COCO category id of each class.
+        draw_threshold: least score of a drawn detection.
+        visualize: draw pictures.
+        save_results: write bbox.json.
+        save_threshold: least score of a detection in bbox.json.
+        image_ids: id of each path in bbox.json; None for its position in the list.
 
     Raises:
-        DataError: no image could be read. OSError: something cannot be written.
+        DataError: no image could be read.
+        OSError: a file cannot be written.
         Stopped: a signal has ended it before the last image.
     """
     output = Path(output_dir)
@@ -78,9 +89,9 @@ def write_results(
     ids = range(len(paths)) if image_ids is None else image_ids
     results, images, boxes, start = [], 0, 0, time.perf_counter()
     requests = StopRequests("finishing this image, then writing what is done")
-    with requests, contextlib.closing(watched(detections, len(paths))) as found:
+    with requests, contextlib.closing(with_progress(detections, len(paths))) as watched:
         requests.can_wait = True
-        for index, rows in found:
+        for index, rows in watched:
             images += 1
             boxes += int((rows[:, 1] >= draw_threshold).sum())
             if visualize:
@@ -110,7 +121,7 @@ def write_results(
 
 
 def write_drawn(picture: np.ndarray, path: Path) -> None:
-    """Write (H, W, 3) uint8 RGB. Raises OSError with a line that names the file, of which nothing is left then."""
+    """Write a picture, (H, W, 3) uint8 RGB; after an OSError, which names the file, no part of it is left."""
     encoded = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
     try:
         path.write_bytes(encoded.tobytes())
@@ -120,8 +131,8 @@ def write_drawn(picture: np.ndarray, path: Path) -> None:
         raise OSError(f"{path}: the picture cannot be written ({error.strerror or error})") from None
 
 
-def watched(detections: Iterable[Detection], total: int) -> Iterator[Detection]:
-    """The same, under a progress bar over all `total` images, with those that were skipped."""
+def with_progress(detections: Iterable[ImageRows], total: int) -> Generator[ImageRows, None, None]:
+    """Yield the detections, and show a progress bar of all `total` images, which counts skipped images too."""
     with tqdm(total=total, desc="detect", unit="image", leave=False, disable=not is_watched()) as bar:
         try:
             for index, rows in detections:
@@ -133,28 +144,31 @@ def watched(detections: Iterable[Detection], total: int) -> Iterator[Detection]:
 
 
 def picture_names(paths: Sequence[str]) -> list[str]:
-    """A file name for each path's picture: the image's own; with its folders in front where names repeat."""
+    """A file name for the picture of each path: the image's own name, with its folders in front if names repeat."""
     names = [Path(path).name for path in paths]
     if len(set(names)) < len(names):
         common = os.path.commonpath([Path(path).resolve().parent for path in paths])
         names = ["_".join(Path(path).resolve().relative_to(common).parts) for path in paths]
-    # OpenCV writes by suffix; the kinds that it may be built without become PNG.
+    # OpenCV chooses the format by the suffix. Formats that a build of OpenCV may lack become PNG.
     kept = (".jpg", ".jpeg", ".png", ".bmp")
     names = [name if name.lower().endswith(kept) else f"{name}.png" for name in names]
-    # Folders a/b_c and a_b/c, or files x.tif and x.tif.png, may still give one name.
+    # Names may still repeat: of folders a/b_c and a_b/c, or of files x.tif and x.tif.png.
     return names if len(set(names)) == len(names) else [f"{i:06d}_{name}" for i, name in enumerate(names)]
 
 
 def coco_image_ids(annotations: str, paths: Sequence[str]) -> list[int]:
-    """Ids of image files in a COCO json: of the entry whose file_name is the path's end, or the path's last part.
+    """Ids of image files in COCO annotations, found by file_name, which is the end of the path or its last part.
+
+    Args:
+        annotations: path of the COCO JSON file.
 
     Raises:
-        DataError: it is no COCO json, or it does not have an image, or several of that name.
+        DataError: the file is not COCO JSON, or it has an image not at all or several times.
     """
     ids: dict[tuple[str, ...], list[int]] = {}
     content = load_coco_json(annotations)
     for image_id, name in zip(image_ids_of(content, annotations), file_names_of(content, annotations)):
-        # Windows writes backslashes.
+        # Files that were made on Windows have backslashes.
         places = {Path(spelled).parts for spelled in (name, name.replace("\\", "/"))}
         for key in places | {parts[-1:] for parts in places}:
             ids.setdefault(key, []).append(image_id)
@@ -174,8 +188,15 @@ def coco_image_ids(annotations: str, paths: Sequence[str]) -> list[int]:
 def coco_results(
     image_id: int, path: str, rows: np.ndarray, category_ids: Sequence[int], class_names: Sequence[str]
 ) -> list[dict]:
-    """COCO result entries of an image. file_name says which file it is, category_name what the category is called:
-    other annotation files may number both differently."""
+    """Entries of an image in COCO results. Since other annotation files may number images and categories differently,
+    an entry also has file_name and category_name.
+
+    Args:
+        image_id: the image's id.
+        path: of the image, for file_name.
+        rows: detections (M, 6) of [class, score, x1, y1, x2, y2].
+        category_ids, class_names: COCO category id and name of each class.
+    """
     return [
         {
             "image_id": image_id,

@@ -1,4 +1,4 @@
-"""Video files and cameras: their frames, and a video file to write frames to."""
+"""Reading frames from a video file or a camera, and writing frames to a video file."""
 
 import os
 import tempfile
@@ -16,19 +16,19 @@ from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 
-# MPEG-4 is what every OpenCV with FFmpeg writes; H.264 is left out of its Python packages for its licence. Motion JPEG
+# Every OpenCV with FFmpeg writes MPEG-4; OpenCV's Python packages have no H.264, because of its licence. Motion JPEG
 # needs no FFmpeg, and takes frames that are too large for MPEG-4.
 CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))
-USUAL_FPS = 25.0  # where a camera or a file does not say
-# What FFmpeg has to say of damaged files would go to standard error, past our counts of it.
+DEFAULT_FPS = 25.0  # for a camera or a file that does not tell its frame rate
+# FFmpeg would print a line for each damaged frame; VideoSource counts them instead.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 class Frame(NamedTuple):
     """A frame of a video.
 
-    number: from 0, counting frames that cannot be decoded too. seconds: since the first one.
-    image: (H, W, 3) RGB uint8, turned as the video's own data says.
+    number: from 0; frames that cannot be decoded count too. seconds: since the first frame. image: (H, W, 3) RGB uint8,
+    rotated as the video's metadata says.
     """
 
     number: int
@@ -37,15 +37,22 @@ class Frame(NamedTuple):
 
 
 class VideoSource:
-    """Frames of a video file, or of a camera by its number.
+    """The frames of a video file or a camera.
+
+    Args:
+        source: path of a video file, or the number of a camera (0 is the first one).
 
     Attributes:
-        live: whether it is a camera. size: (h, w) of the frames. fps: frames a second.
-        announced: frames that the file says it has, 0 where it does not say.
-        decoded, failed: frames that have been read so far, and that could not be decoded.
+        live: whether the source is a camera.
+        name: of the source, for messages.
+        size: height and width of the frames.
+        fps: frames per second.
+        announced: number of frames that the file says it has; 0 if it does not say.
+        decoded: number of frames that were read so far.
+        failed: number of frames that could not be decoded so far.
 
     Raises:
-        DataError: no such file or camera, or no frame of it can be decoded.
+        DataError: the file or camera does not exist, or none of its frames can be decoded.
     """
 
     def __init__(self, source: str | os.PathLike | int) -> None:
@@ -57,23 +64,23 @@ class VideoSource:
             self._capture = cv2.VideoCapture(source if self.live else str(source))
         if not self._capture.isOpened():
             reason = (
-                "there is none, another program has it, or this user may not read it"
+                "there is no such camera, another program uses it, or this user may not read it"
                 if self.live
-                else "not a video that OpenCV can read (damaged, cut short, or of a kind that it does not know)"
+                else "not a video that OpenCV can read (damaged, truncated, or of an unknown format)"
             )
             raise DataError(f"{self.name}: {reason}")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = fps if 0 < fps <= 1000 else USUAL_FPS
+        self.fps = fps if 0 < fps <= 1000 else DEFAULT_FPS
         self.announced = 0 if self.live else max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         self.decoded = self.failed = 0
         self._start = time.monotonic()
         self._first = self._read()
         if self._first is None:
-            raise DataError(f"{self.name}: no frame of it can be decoded")
+            raise DataError(f"{self.name}: none of its frames can be decoded")
         self.size: tuple[int, int] = self._first.image.shape[:2]
 
     def __iter__(self) -> Iterator[Frame]:
-        """The frames, once."""
+        """Yield all frames; it can be iterated once."""
         frame, self._first = self._first, None
         while frame is not None:
             self.decoded += 1
@@ -81,7 +88,7 @@ class VideoSource:
             frame = self._read()
 
     def _read(self) -> Frame | None:
-        """The next frame that can be decoded; None at the end."""
+        """Return the next frame that can be decoded; None at the end."""
         while self._capture.grab():
             number = self.decoded + self.failed
             done, pixels = self._capture.retrieve()
@@ -94,7 +101,7 @@ class VideoSource:
 
     @property
     def missing(self) -> int:
-        """Frames that could not be decoded, and those that the file announces and does not have."""
+        """Number of frames that could not be decoded, or that the file announces and does not have."""
         return max(self.failed, self.announced - self.decoded)
 
     def close(self) -> None:
@@ -102,18 +109,19 @@ class VideoSource:
 
 
 class VideoFile:
-    """A video file that frames are written to. It gets its name when it is closed: it is whole or absent.
+    """A video file to write frames to. It gets its name when it is closed, so that it is complete or absent.
 
     Args:
-        stem: its path without the suffix, which is .mp4, or .avi where OpenCV can write only that.
-        size: (h, w) of the frames. Codecs take even sizes: the last row or column of an odd one is left out.
-        fps: frames a second.
+        stem: path of the file without its suffix, which is .mp4, or .avi if OpenCV can only write that.
+        size: height and width of the frames. If one is odd, codecs drop the last row or column.
+        fps: frames per second.
 
     Attributes:
         path: of the file.
+        frames: number of frames that were written.
 
     Raises:
-        DataError: OpenCV can write no video of this size here.
+        DataError: OpenCV cannot write a video of this size on this machine.
         OSError: the folder cannot be written to.
     """
 
@@ -138,7 +146,7 @@ class VideoFile:
             self._temporary.unlink(missing_ok=True)
 
     def write(self, image: np.ndarray, times: int = 1) -> None:
-        """Append an image (H, W, 3) RGB uint8, `times` times; one of another size is resized."""
+        """Append an image (H, W, 3) RGB uint8 `times` times, resized if its size differs from the video's."""
         if image.shape[:2] != self.size:
             image = cv2.resize(image, self.size[::-1], interpolation=cv2.INTER_AREA)
         pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
@@ -147,10 +155,10 @@ class VideoFile:
         self.frames += times
 
     def close(self) -> None:
-        """Finish the file, and read in it whether all is there: OpenCV does not say when it cannot write.
+        """Finish the file. Its frames are counted, because OpenCV does not tell when it cannot write.
 
         Raises:
-            OSError: it is not.
+            OSError: frames are missing.
         """
         self._writer.release()
         written = _count_frames(self._temporary, self.size)
@@ -160,7 +168,7 @@ class VideoFile:
 
 
 def _usable_codec(folder: Path, size: tuple[int, int], fps: float) -> tuple[str, str]:
-    """The first codec, and its suffix, with which two frames can be written and read again."""
+    """The first codec, with its suffix, with which two frames can be written and read again."""
     with tempfile.TemporaryDirectory(prefix=".video", dir=folder) as temporary:
         for codec, suffix in CODECS:
             path = Path(temporary) / f"probe{suffix}"
@@ -171,16 +179,16 @@ def _usable_codec(folder: Path, size: tuple[int, int], fps: float) -> tuple[str,
             if _count_frames(path, size) == 2:
                 return codec, suffix
     codecs = ", ".join(codec for codec, _ in CODECS)
-    raise DataError(f"{folder}: OpenCV can write no video of {size[1]} x {size[0]} pixels here (tried {codecs})")
+    raise DataError(f"{folder}: OpenCV cannot write a video of {size[1]} x {size[0]} pixels here (tried {codecs})")
 
 
 def _writer(path: Path, codec: str, size: tuple[int, int], fps: float) -> cv2.VideoWriter:
     with _quiet():
-        return cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, size[::-1])
+        return cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, size[::-1])
 
 
 def _count_frames(path: Path, size: tuple[int, int]) -> int:
-    """Frames that a video has; 0 where it is not one of this size, but for an odd row or column."""
+    """Number of frames in a video; 0 unless it is a video of this size (without an odd row or column)."""
     with _quiet():
         capture = cv2.VideoCapture(str(path))
         read, pixels = capture.read()
@@ -191,7 +199,7 @@ def _count_frames(path: Path, size: tuple[int, int]) -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without OpenCV's own lines: what it cannot open becomes an error of ours."""
+    """Within the block OpenCV logs nothing: a file that it cannot open becomes an error of ours."""
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         yield

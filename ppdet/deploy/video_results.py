@@ -1,12 +1,13 @@
-"""Detection on a video: an annotated video, and detections by frame."""
+"""Detection on a video or a camera: an annotated video, and the detections of each frame."""
 
 import json
 import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
+from types import TracebackType
 
 import cv2
 import numpy as np
@@ -35,31 +36,36 @@ def detect_video(
     save_results: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Detect on every frame; write an annotated video and, with save_results, a line of JSON for each frame.
+    """Detect on every frame of a video or camera, and write the results to files.
 
-    A camera's frames are shown in a window too, where OpenCV has windows. Q or Escape in it ends a camera; `stop`,
-    asked after each batch, and KeyboardInterrupt end everything: the files are finished with what has been done. A
-    camera's video keeps the camera's time: a frame stays until the next one has been detected on.
+    The frames of a camera are also shown in a window, if OpenCV has windows; Q or Escape in it ends the detection. The
+    video of a camera keeps the camera's time: each frame is repeated until the next one was detected on.
 
     Args:
-        threshold: least score of a drawn detection; the JSON has all.
-        stop: whether to end now.
+        output_dir: folder for NAME.mp4 (or .avi) and NAME.jsonl.
+        batch_size: frames in one batch.
+        threshold: least score of a drawn detection; NAME.jsonl has all detections.
+        visualize: write a video with the detections drawn into it.
+        save_results: write NAME.jsonl, a line of JSON per frame.
+        stop: asked after each batch; True ends the detection, as KeyboardInterrupt does. The files are finished then.
 
     Returns:
-        Whether it came to the end: False where somebody stopped it.
+        True at the end of the video, False if the detection was stopped.
 
     Raises:
-        DataError: no video can be written, or it would replace the source, or it was stopped before its first frame.
+        DataError: a video cannot be written, or would replace the source, or no frame was detected on.
     """
     start = time.perf_counter()
     to_the_end = True
     with VideoResults(detector, source, Path(output_dir), threshold, visualize, save_results) as results:
-        # The next frames are read and preprocessed while the engine computes; a camera's should not get old.
-        samples = run_ahead(
-            ((frame, detector.prepare(frame.image)) for frame in source), batch_size if source.live else 2 * batch_size
-        )
+        # A thread reads and preprocesses the next frames while the model runs; those of a camera should not get old.
+        ahead = batch_size if source.live else 2 * batch_size
+        samples = run_ahead(((frame, detector.prepare(frame.image)) for frame in source), ahead)
         try:
-            with tqdm(total=source.announced or None, unit="frame", leave=False, disable=not is_watched()) as bar:
+            with (
+                closing(samples),
+                tqdm(total=source.announced or None, unit="frame", leave=False, disable=not is_watched()) as bar,
+            ):
                 for batch in batches(samples, batch_size):
                     found = detector.run([sample for _, sample in batch])
                     for (frame, _), detections in zip(batch, found):
@@ -70,8 +76,6 @@ def detect_video(
                         break
         except KeyboardInterrupt:
             to_the_end = False
-        finally:
-            samples.close()
         if not results.frames:
             raise DataError(f"{source.name}: stopped before its first frame")
     seconds = time.perf_counter() - start
@@ -87,11 +91,14 @@ def detect_video(
 
 
 class VideoResults:
-    """Where detections on a video go. The files get their names when it is closed without an error.
+    """Writes and shows the detections on a video. The files get their names when it is closed without an error.
+
+    Args: see `detect_video`.
 
     Attributes:
-        frames, detections: what was added; detections from the threshold on.
-        paths: of the files, by what they are.
+        frames: number of frames that were added.
+        detections: number of detections with a score of at least the threshold.
+        paths: of the files: "detections" and "video".
     """
 
     def __init__(
@@ -113,7 +120,7 @@ class VideoResults:
         self._lines = self._video = self._window = None
         stem = output / (source.name.replace(" ", "_") if source.live else Path(source.name).stem)
         output.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as opened:  # what is open when the next cannot be opened is closed
+        with ExitStack() as opened:  # closes the first files if a later one cannot be opened
             opened.push(self._stack)
             if save_results:
                 path = self.paths["detections"] = stem.with_name(f"{stem.name}.jsonl")
@@ -131,11 +138,13 @@ class VideoResults:
     def __enter__(self) -> "VideoResults":
         return self
 
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self._stack.__exit__(kind, error, traceback)
 
     def add(self, frame: Frame, found: Detections) -> None:
-        """Write and show a frame."""
+        """Write and show the detections in a frame."""
         self.frames += 1
         self.detections += len(found.above(self.threshold))
         if self._lines:
@@ -150,7 +159,7 @@ class VideoResults:
             self._window.show(picture)
 
     def wants_to_stop(self) -> bool:
-        """Whether somebody pressed Q or Escape in the window."""
+        """Whether Q or Escape was pressed in the window."""
         return self._window is not None and self._window.is_stopped()
 
     def _line(self, frame: Frame, found: Detections) -> dict:
@@ -172,12 +181,12 @@ class VideoResults:
 
 
 class Window:
-    """A window with pictures, where OpenCV and the machine have one; otherwise it shows nothing, and says so."""
+    """A window that shows images; without a display, or with opencv-python-headless, it only logs that it cannot."""
 
     def __init__(self, title: str) -> None:
         self.title = title
         self.is_open = False
-        # Where there is no display, some builds of OpenCV end the whole process.
+        # Without a display some builds of OpenCV end the whole process.
         display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         if display or not sys.platform.startswith("linux"):
             try:
@@ -196,12 +205,12 @@ class Window:
             cv2.destroyWindow(self.title)
 
     def show(self, image: np.ndarray) -> None:
-        """Show an image (H, W, 3) RGB uint8."""
+        """Show an image, (H, W, 3) RGB uint8."""
         if self.is_open:
             cv2.imshow(self.title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
     def is_stopped(self) -> bool:
-        """Whether Q or Escape was pressed, or the window closed."""
+        """Whether Q or Escape was pressed, or the window was closed."""
         if not self.is_open:
             return False
         pressed = cv2.waitKey(1) & 0xFF

@@ -1,7 +1,7 @@
 """Prefetching items in a thread, and grouping them."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 END = object()
 
 
-def run_ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
+def run_ahead(items: Iterable[Item], count: int) -> Generator[Item, None, None]:
     """Yield `items` in their order, while a thread prefetches the next `count` of them.
 
     An exception that making an item raises is raised when its turn comes. The thread ends with this generator.

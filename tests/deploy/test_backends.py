@@ -15,7 +15,7 @@ from ppdet.data.transforms.decode import read_image
 from ppdet.deploy import Detector
 from ppdet.deploy.backends import BACKENDS
 from ppdet.deploy.backends.base import Options
-from ppdet.deploy.backends.open_vino import OpenVINO, keep_whole
+from ppdet.deploy.backends.open_vino import OpenVINO, make_input_integer
 from ppdet.deploy.compare import EXACT, SelfCheck, compare, compare_candidates, tolerance_of
 from ppdet.engine.export.graph import export_model
 from ppdet.utils.errors import DeployError
@@ -97,7 +97,7 @@ def test_whole_numbers_stay_whole_in_openvino():
     for parameter, name in ((shape, "im_shape"), (other, "scale_factor")):
         parameter.output(0).set_names({name})
     model = Model([opset13.result(opset13.add(shape, other))], [shape, other])
-    keep_whole(model, "im_shape")
+    make_input_integer(model, "im_shape")
     assert [value.get_element_type() for value in model.inputs] == [Type.i32, Type.f32]
     arrays = {"im_shape": np.array([[427, 641]], np.int32), "scale_factor": np.array([[0.5, 0.25]], np.float32)}
     assert compile_model(model, "CPU")(arrays)[0].tolist() == [[427.5, 641.25]]
@@ -154,7 +154,7 @@ def test_auto_leaves_a_gpu_the_room_that_tf32_needs(exported, monkeypatch):
     with pytest.raises(DeployError, match="no backend passes the self-check: paddle: its detections are not"):
         Detector(exported)
     kind = BACKENDS["paddle"]
-    monkeypatch.setattr(kind, "refusal", classmethod(lambda kind, options: None))
+    monkeypatch.setattr(kind, "problem", classmethod(lambda kind, options: None))
     monkeypatch.setattr(kind, "use_device", kind.use_cpu)
     assert Detector(exported, device="gpu").backend.name == "paddle"
 
@@ -167,10 +167,10 @@ def test_auto_compares_no_engines_by_what_does_not_count_on_a_gpu(exported, log,
     SelfCheck(check.arrays, rows, check.floor, 0).write(exported)
     assert SelfCheck.read(exported).comparable("fp32") > 0 == SelfCheck.read(exported).comparable("fp32", "gpu")
     for name in ("paddle", "openvino"):  # which loads nothing: the first one is taken
-        monkeypatch.setattr(BACKENDS[name], "refusal", classmethod(lambda kind, options: None))
+        monkeypatch.setattr(BACKENDS[name], "problem", classmethod(lambda kind, options: None))
     monkeypatch.setattr(BACKENDS["paddle"], "use_device", BACKENDS["paddle"].use_cpu)
     assert Detector(exported, device="gpu").backend.name == "paddle"
-    assert "backend paddle: the folder has a self-check without detections, nothing to compare engines by" in log.text
+    assert "backend paddle: the folder has no detections to compare engines by" in log.text
 
 
 def test_auto_compares_no_engines_where_nothing_was_detected(exported, log):
@@ -179,7 +179,7 @@ def test_auto_compares_no_engines_where_nothing_was_detected(exported, log):
     SelfCheck(check.arrays, [rows[:0] for rows in check.rows], check.floor, check.top).write(exported)
     assert SelfCheck.read(exported).comparable("fp32") == 0 < check.comparable("fp32")
     assert Detector(exported).backend.name == "paddle"
-    assert "backend paddle: the folder has a self-check without detections, nothing to compare engines by" in log.text
+    assert "backend paddle: the folder has no detections to compare engines by" in log.text
 
 
 def test_folder_with_one_format_and_no_self_check(exported, folder):
@@ -196,9 +196,9 @@ def test_folder_with_one_format_and_no_self_check(exported, folder):
     ("arguments", "message"),
     [
         ({"backend": "tensorflow"}, "it must be auto, paddle, onnxruntime, openvino"),
-        ({"backend": "onnxruntime", "precision": "bf16"}, "onnxruntime: it has no bf16 here; fp32 and fp16 it has"),
+        ({"backend": "onnxruntime", "precision": "bf16"}, "onnxruntime: no bf16 on cpu: it has fp32, fp16"),
         ({"backend": "onnxruntime", "precision": "fp16"}, "--format onnx --precision fp16 writes one"),
-        ({"backend": "paddle", "precision": "fp16"}, "paddle: it has no fp16 on a CPU"),
+        ({"backend": "paddle", "precision": "fp16"}, "paddle: no fp16 on cpu"),
         ({"backend": "paddle", "precision": "bf16", "onednn": False}, "bf16 needs oneDNN"),
         ({"precision": "int8"}, "precision is 'int8'; it must be fp32, bf16 or fp16"),
         ({"device": "auto"}, "device is 'auto'; it must be cpu, gpu, xpu"),
@@ -206,11 +206,11 @@ def test_folder_with_one_format_and_no_self_check(exported, folder):
         ({"device": "gpu:x"}, "device is 'gpu:x'; it must be cpu, gpu, xpu, ... or, for one of several, gpu:1"),
         ({"device": "tpu"}, "paddle: this Paddle has no tpu support: install its plugin.*; openvino: it sees no TPU"),
         ({"device": "xpu"}, "paddle: this Paddle has no xpu support: install paddlepaddle-xpu, or use device cpu"),
-        ({"device": "npu:1", "backend": "onnxruntime"}, "onnxruntime: it has no npu here; cpu and gpu it has"),
+        ({"device": "npu:1", "backend": "onnxruntime"}, "onnxruntime: no device of type npu: it has cpu, gpu"),
         ({"max_batch": 0}, "max_batch is 0; it must be at least 1"),
         ({"tensorrt": True}, "TensorRT needs device gpu"),
         ({"threads": 0}, "it must be at least 1"),
-        ({"precision": "fp16"}, "paddle: it has no fp16 on a CPU.*; onnxruntime: .*; openvino: "),
+        ({"precision": "fp16"}, "paddle: no fp16 on cpu.*; onnxruntime: .*; openvino: "),
     ],
 )
 def test_what_does_not_go_together(folder, arguments, message):
@@ -229,7 +229,7 @@ def test_engines_without_a_gpu_say_so(folder, backend, message):
 
 
 def test_engine_that_is_not_installed(folder, monkeypatch):
-    monkeypatch.setattr(BACKENDS["openvino"], "is_installed", classmethod(lambda kind: False))
+    monkeypatch.setattr("ppdet.deploy.backends.is_installed", lambda package: package != "openvino")
     with pytest.raises(DeployError, match="it is not installed: pip install openvino"):
         Detector(folder / "padded", "openvino")
     assert Detector(folder / "padded").backend.name in ("paddle", "onnxruntime")

@@ -118,7 +118,7 @@ def test_the_cpu(folder, calls):
         ({"device": "npu"}, ["cpu", "gpu"], 2, "this Paddle has no npu support: install its plugin for Paddle, or"),
         ({"device": "gpu"}, ["cpu", "gpu"], 0, "Paddle sees 0 devices of type gpu, and no gpu: is its driver there?"),
         ({"device": "gpu:2"}, ["cpu", "gpu"], 2, "Paddle sees 2 devices of type gpu, and no gpu:2"),
-        ({"device": "xpu", "precision": "fp16"}, ["cpu", "xpu"], 1, "it has no fp16 on an XPU; fp32 it has"),
+        ({"device": "xpu", "precision": "fp16"}, ["cpu", "xpu"], 1, "no fp16 on xpu: it has fp32"),
         ({"device": "gpu:1"}, ["cpu", "gpu"], 2, None),
         ({"device": "npu:0", "precision": "bf16"}, ["cpu", "npu"], 1, None),
     ],
@@ -126,19 +126,19 @@ def test_the_cpu(folder, calls):
 def test_devices_that_are_not_there(monkeypatch, options, kinds, count, message):
     monkeypatch.setattr(device, "kinds", lambda: kinds)
     monkeypatch.setattr(device, "count", lambda kind: count)
-    said = PaddleInference.refusal(Options(**options))
+    said = PaddleInference.problem(Options(**options))
     assert said is None if message is None else said.startswith(message)
 
 
 def test_this_build_has_no_gpu():
     """Nothing is forced here: each build says itself what it lacks."""
-    said = PaddleInference.refusal(Options(device="gpu"))
+    said = PaddleInference.problem(Options(device="gpu"))
     if not paddle.is_compiled_with_cuda():
         assert said.startswith("this Paddle has no gpu support")
     else:
         assert said is None or said.startswith("Paddle sees 0 devices of type gpu")
     if not paddle.is_compiled_with_xpu():
-        assert PaddleInference.refusal(Options(device="xpu:1")).startswith("this Paddle has no xpu support")
+        assert PaddleInference.problem(Options(device="xpu:1")).startswith("this Paddle has no xpu support")
 
 
 @pytest.mark.skipif(paddle.is_compiled_with_cuda(), reason="the build for GPUs takes no plugins")
@@ -190,17 +190,19 @@ def test_onnx_runtime_tells_when_it_goes_on_without_its_gpu(tmp_path):
             ONNXRuntime(tmp_path, Options(device="gpu:1"))
         with pytest.raises(DeployError, match="ONNX Runtime cannot start TensorrtExecutionProvider on gpu"):
             ONNXRuntime(tmp_path, Options(device="gpu", tensorrt=True))
-    said = ONNXRuntime.refusal(Options(device="gpu", tensorrt=True))
+    said = ONNXRuntime.problem(Options(device="gpu", tensorrt=True))
     assert said == "this ONNX Runtime has no TensorrtExecutionProvider: install onnxruntime-gpu, or use device cpu"
-    assert ONNXRuntime.refusal(Options(device="xpu")) == "it has no xpu here; cpu and gpu it has"
+    assert ONNXRuntime.problem(Options(device="xpu")) == "no device of type xpu: it has cpu, gpu"
 
 
 def test_providers_of_onnx_runtime():
     cuda = ("CUDAExecutionProvider", {"device_id": 1, "cudnn_conv_algo_search": "HEURISTIC"})
     cpu = ("CPUExecutionProvider", {})
-    assert providers(Options()) == [cpu] and providers(Options(device="gpu:1")) == [cuda, cpu]
+    assert list(providers(Options()).items()) == [cpu]
+    assert list(providers(Options(device="gpu:1")).items()) == [cuda, cpu]
     engine = ("TensorrtExecutionProvider", {"device_id": 1, "trt_fp16_enable": True})
-    assert providers(Options(device="gpu:1", precision="fp16", tensorrt=True)) == [engine, cuda, cpu]
+    both = providers(Options(device="gpu:1", precision="fp16", tensorrt=True))
+    assert list(both.items()) == [engine, cuda, cpu]
 
 
 @pytest.fixture
@@ -250,7 +252,7 @@ def test_tensorrt_of_paddle_2(folder, calls, versions, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "converts", "compiled_with", "runtime", "message"),
     [
-        ({"precision": "bf16"}, True, (10, 5, 0), True, "TensorRT has no bf16 here; fp32 and fp16 it has"),
+        ({"precision": "bf16"}, True, (10, 5, 0), True, "no bf16 with TensorRT: it has fp32, fp16"),
         ({}, False, (0, 0, 0), False, "this Paddle was built without TensorRT"),
         ({"device": "gpu:1"}, True, (10, 5, 0), True, "TensorRT is not installed: pip install tensorrt"),
         ({"device": "gpu:1"}, False, (8, 5, 3), True, None),
@@ -268,20 +270,20 @@ def test_tensorrt_that_is_not_there(monkeypatch, options, converts, compiled_wit
     monkeypatch.setattr(inference, "get_trt_runtime_version", version)
     monkeypatch.setattr(device, "kinds", lambda: ["cpu", "gpu"])
     monkeypatch.setattr(device, "count", lambda kind: 2)
-    said = PaddleInference.refusal(Options(**{"device": "gpu", "tensorrt": True, **options}))
+    said = PaddleInference.problem(Options(**{"device": "gpu", "tensorrt": True, **options}))
     assert said is None if message is None else said.startswith(message)
 
 
 def test_this_build_says_what_it_lacks(monkeypatch):
     """Unchanged: Paddle for CPUs has no TensorRT; the build for GPUs of 2.6.2 has it, and its library is not here."""
-    said = tensorrt.refusal(Options(device="gpu", tensorrt=True))
+    said = tensorrt.problem(Options(device="gpu", tensorrt=True))
     if inference.get_trt_compile_version() == (0, 0, 0):
         assert said.startswith("this Paddle was built without TensorRT")
     else:
         assert said is None or said.startswith("TensorRT's library is not found: install TensorRT 8.")
     if not tensorrt.converts():
         monkeypatch.setattr(tensorrt, "converts", lambda: True)
-        assert tensorrt.refusal(Options(device="gpu", tensorrt=True)).startswith("TensorRT is not installed: pip")
+        assert tensorrt.problem(Options(device="gpu", tensorrt=True)).startswith("TensorRT is not installed: pip")
 
 
 @pytest.mark.parametrize(

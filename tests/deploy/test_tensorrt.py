@@ -90,16 +90,16 @@ def test_other_things_have_other_folders(folder, tmp_path, versions):
     graph = PaddleInference.find(folder, "fp32")
     arrays = warm_up(folder, 4)
     names = [
-        tensorrt.key(graph, Options(device="gpu"), arrays),
-        tensorrt.key(graph, Options(device="gpu:1"), arrays),
-        tensorrt.key(graph, Options(device="gpu", precision="fp16"), arrays),
-        tensorrt.key(graph, Options(device="gpu"), warm_up(folder, 2)),
+        tensorrt.cache_name(graph, Options(device="gpu"), arrays),
+        tensorrt.cache_name(graph, Options(device="gpu:1"), arrays),
+        tensorrt.cache_name(graph, Options(device="gpu", precision="fp16"), arrays),
+        tensorrt.cache_name(graph, Options(device="gpu"), warm_up(folder, 2)),
     ]
     for path in (graph, graph.with_name("model.pdiparams")):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    same = tensorrt.key(tmp_path / graph.name, Options(device="gpu"), arrays)
+    same = tensorrt.cache_name(tmp_path / graph.name, Options(device="gpu"), arrays)
     (tmp_path / "model.pdiparams").write_bytes(b"others")
-    names.append(tensorrt.key(tmp_path / graph.name, Options(device="gpu"), arrays))
+    names.append(tensorrt.cache_name(tmp_path / graph.name, Options(device="gpu"), arrays))
     assert same == names[0] and len(set(names)) == 5
     assert names[0].startswith(f"NVIDIA_A_8.0-{paddle.__version__}-8.5.3-fp32-1x3x64x64-1x3x64x128-4x3x128x128-")
 

@@ -98,7 +98,7 @@ def test_frames_too_large_for_mpeg4_become_motion_jpeg(tmp_path):
     assert video.path == tmp_path / "wide.avi"
     frames = read_video(video.path)
     assert [frame.shape for frame in frames] == [(*size, 3)] * 2 and abs(frames[1].astype(int) - 200).max() < 8
-    with pytest.raises(DataError, match="no video of 70000 x 8 pixels"):
+    with pytest.raises(DataError, match="cannot write a video of 70000 x 8 pixels"):
         VideoFile(tmp_path / "wider", (8, 70000), 10.0)
     assert [path.name for path in tmp_path.iterdir()] == ["wide.avi"]
 
@@ -154,7 +154,7 @@ def test_not_a_video(tmp_path, content, message):
 def test_container_without_a_frame(tmp_path):
     path = write_video(tmp_path / "empty.avi", VALUES)
     path.write_bytes(path.read_bytes()[:5800])  # the header, and the beginning of the first frame
-    with pytest.raises(DataError, match="no frame of it can be decoded"):
+    with pytest.raises(DataError, match="none of its frames can be decoded"):
         VideoSource(path)
 
 

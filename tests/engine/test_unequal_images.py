@@ -12,7 +12,7 @@ from tiny import TINY_YAML
 
 from ppdet.core.workspace import load_config
 from ppdet.deploy import Detector
-from ppdet.deploy.backends import BACKENDS, obstacle
+from ppdet.deploy.backends import BACKENDS, find_problem
 from ppdet.deploy.backends.base import Options
 from ppdet.deploy.benchmark import run_benchmark
 from ppdet.deploy.compare import EXACT, compare, with_area
@@ -149,7 +149,7 @@ def test_graphs_detect_in_images_alone(exported, folder, backend, precision):
     """As one batch, padded to the largest side of either direction, without a threshold."""
     exported, cfg = exported
     options = Options(precision=precision, threads=1)
-    problem = obstacle(BACKENDS[backend], exported, options)
+    problem = find_problem(BACKENDS[backend], exported, options)
     if problem:
         pytest.skip(problem)
     preprocess = Detector(exported, "onnxruntime", precision="fp32").preprocess

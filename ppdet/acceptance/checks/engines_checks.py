@@ -31,7 +31,7 @@ ADVICE = """
 
 def run_engine(context: Context, *, backend: str, precision: str, tensorrt: bool) -> Outcome:
     """AP in this engine on the kit's device; OpenVINO, which has none of these, computes on the CPU."""
-    from ppdet.deploy.backends import BACKENDS, obstacle
+    from ppdet.deploy.backends import BACKENDS, find_problem
     from ppdet.deploy.backends.base import Options
     from ppdet.deploy.detector import Detector
 
@@ -42,7 +42,7 @@ def run_engine(context: Context, *, backend: str, precision: str, tensorrt: bool
         raise Skipped(f"not installed: pip install {PACKAGES[backend][context.device == 'gpu']}")
     folder = exported(context)
     options = Options(device=device, precision=precision, tensorrt=tensorrt, max_batch=BATCH)
-    problem = obstacle(BACKENDS[backend], folder, options)
+    problem = find_problem(BACKENDS[backend], folder, options)
     if problem:
         raise Skipped(problem)
     context.progress(f"loading on the {device}")

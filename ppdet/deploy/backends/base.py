@@ -1,11 +1,13 @@
-"""What the engines that run exported graphs have in common."""
+"""The contract of an engine that runs exported graphs, and the options that all engines share."""
 
 import importlib.util
 import re
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,16 +15,24 @@ from ppdet.utils.errors import DeployError
 from ppdet.utils.process.cpu import cpu_count
 
 DEVICE = re.compile(r"cpu|(?!cpu)[a-z][a-z0-9_]*(:[0-9]+)?")
+PRECISIONS = ("fp32", "fp16", "bf16")
+OUTPUTS = ["bbox", "bbox_num"]  # names of an exported graph's outputs: rows of all images, and rows per image
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to run a graph.
+    """How an engine is to run a graph.
 
-    device: cpu, gpu, xpu or another type of device by its name in Paddle, and which of them: gpu:1. precision: fp32,
-    bf16 or fp16. threads: of the CPU, None for all that this process may use. tensorrt: on a GPU, let TensorRT
-    compile the graph. onednn: Paddle Inference computes with oneDNN on a CPU. max_batch: the most images in one batch,
-    which TensorRT has to know.
+    Args:
+        device: cpu, gpu, or another type of device by its name in Paddle, such as xpu; gpu:1 is the second GPU.
+        precision: fp32, bf16 or fp16.
+        threads: processors that the engine may use; None for all that this process may use.
+        tensorrt: on a GPU, let TensorRT compile the graph.
+        onednn: on a CPU, let Paddle Inference compute with oneDNN.
+        max_batch: the most images in one batch, for TensorRT.
+
+    Raises:
+        DeployError: a value is not one of these, or two contradict each other.
     """
 
     device: str = "cpu"
@@ -35,14 +45,13 @@ class Options:
     def __post_init__(self) -> None:
         if not DEVICE.fullmatch(self.device) or self.kind == "auto":
             raise DeployError(f"device is {self.device!r}; it must be cpu, gpu, xpu, ... or, for one of several, gpu:1")
-        if self.precision not in ("fp32", "bf16", "fp16"):
+        if self.precision not in PRECISIONS:
             raise DeployError(f"precision is {self.precision!r}; it must be fp32, bf16 or fp16")
         if self.tensorrt and self.kind != "gpu":
             raise DeployError("TensorRT needs device gpu")
-        if self.threads is not None and self.threads < 1:
-            raise DeployError(f"threads is {self.threads}; it must be at least 1")
-        if self.max_batch < 1:
-            raise DeployError(f"max_batch is {self.max_batch}; it must be at least 1")
+        for name, value in (("threads", self.threads), ("max_batch", self.max_batch)):
+            if value is not None and value < 1:
+                raise DeployError(f"{name} is {value}; it must be at least 1")
 
     @property
     def kind(self) -> str:
@@ -51,7 +60,7 @@ class Options:
 
     @property
     def index(self) -> int:
-        """Which of the devices of that type."""
+        """The number of the device among those of its type, from 0."""
         return int(self.device.partition(":")[2] or 0)
 
     @property
@@ -60,19 +69,33 @@ class Options:
 
 
 class Backend(ABC):
-    """An exported graph in one engine. Calls from several threads wait for each other: an engine uses all its threads
-    for each of them.
+    """An exported graph, loaded in one engine.
+
+    Calls from several threads wait for each other, because an engine uses all its threads for one call. An engine of
+    your own becomes a choice of `Detector` by `ppdet.deploy.backends.BACKENDS["myengine"] = MyEngine`.
+
+    Class attributes:
+        name: of the engine, as `Detector` and --backend call it.
+        package: the Python package that the engine is imported from.
+        distribution: what to install with pip for it.
+        format: what `ppdet export --format` calls the engine's file.
+        precisions: for each type of device, the precisions that the engine has; "other" stands for all types that are
+            not listed.
 
     Attributes:
-        name: of the engine. package: that it is imported from. distribution: what to install for it.
-        format: of its file, as tools/export_model.py calls it.
-        inputs: names of the arrays that the graph takes.
+        folder: the exported model.
+        options: how the graph is run.
+        inputs: names of the arrays that the graph takes, of those that `Preprocess.join` makes.
+
+    Raises:
+        DeployError: the engine cannot load the graph.
     """
 
-    name: str
-    package: str
-    distribution: str
-    format: str
+    name: ClassVar[str]
+    package: ClassVar[str]
+    distribution: ClassVar[str]
+    format: ClassVar[str]
+    precisions: ClassVar[Mapping[str, Sequence[str]]]
     inputs: list[str]
 
     def __init__(self, folder: Path, options: Options) -> None:
@@ -81,39 +104,60 @@ class Backend(ABC):
         self._lock = threading.Lock()
 
     @classmethod
-    def is_installed(cls) -> bool:
-        return importlib.util.find_spec(cls.package) is not None
-
-    @classmethod
     @abstractmethod
     def find(cls, folder: Path, precision: str) -> Path | None:
-        """The file of the folder that this engine loads for this precision, None where there is none."""
+        """The graph file in the folder that this engine loads for this precision; None if there is none."""
 
     @classmethod
-    @abstractmethod
-    def refusal(cls, options: Options) -> str | None:
-        """Why this engine cannot run with these options, None where it can."""
+    def problem(cls, options: Options) -> str | None:
+        """Why this engine cannot run with these options on this machine; None if it can.
+
+        It is asked only if the engine is installed. The message follows "backend NAME: ".
+        """
+        precisions = cls.precisions.get(options.kind, cls.precisions.get("other"))
+        if precisions is None:
+            return f"no device of type {options.kind}: it has {', '.join(cls.precisions)}"
+        if options.precision not in precisions:
+            return f"no {options.precision} on {options.kind}: it has {', '.join(precisions)}"
+        return None
 
     @abstractmethod
     def run(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
-        """Outputs of the graph for the arrays that `inputs` names."""
+        """Run the graph on a batch.
+
+        Args:
+            arrays: an array for each name in `inputs`.
+
+        Returns:
+            The outputs of the graph, first rows (M, 6) of [class, score, x1, y1, x2, y2] of all images, and the number
+            of rows of each image (N,).
+        """
 
     def __call__(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
-        """Run the graph on the arrays that `Preprocess.join` makes; it takes those that it has inputs for.
+        """Run the graph on the arrays of `Preprocess.join`, of which it takes those in `inputs`.
 
         Raises:
             DeployError: the engine failed.
         """
-        taken = {name: np.ascontiguousarray(arrays[name]) for name in self.inputs}
+        batch = {name: np.ascontiguousarray(arrays[name]) for name in self.inputs}
         with self._lock:
             try:
-                return self.run(taken)
-            except Exception as error:  # of classes that engines keep to themselves
-                sizes = ", ".join(f"{name} {list(array.shape)}" for name, array in taken.items())
-                raise DeployError(f"{self.name} cannot run {self.folder} on {sizes}: {reason(error)}") from error
+                return self.run(batch)
+            except Exception as error:  # engines have classes of their own
+                sizes = ", ".join(f"{name} {list(array.shape)}" for name, array in batch.items())
+                raise DeployError(f"{self.name} cannot run {self.folder} on {sizes}: {last_line(error)}") from error
 
 
-def reason(error: BaseException) -> str:
-    """The one line of an engine's error that says what is wrong."""
+def find_file(folder: Path, *names: str) -> Path | None:
+    """The first of these files that exists in the folder."""
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of an error's message, in which engines say what is wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else repr(error)

@@ -1,4 +1,4 @@
-"""Paddle Inference."""
+"""Paddle Inference: model.json or model.pdmodel (Paddle 2), and model.pdiparams, on all devices of Paddle."""
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ppdet.deploy.backends import tensorrt
-from ppdet.deploy.backends.base import Backend, Options, reason
+from ppdet.deploy.backends.base import PRECISIONS, Backend, Options, find_file, last_line
 from ppdet.deploy.backends.operator_names import LEFT_IN_FLOAT32
 from ppdet.utils import device
 from ppdet.utils.errors import DeployError
@@ -18,32 +18,24 @@ if TYPE_CHECKING:
     from paddle import inference
 
 logger = get_logger(__name__)
-GRAPHS = ("model.json", "model.pdmodel")
 BUILDS = {"gpu": "paddlepaddle-gpu", "xpu": "paddlepaddle-xpu"}
-# What a GPU says of a graph whose suppression was recorded without a look at its kernel's conditions: by an earlier
-# version, or by PaddleDetection. There are fewer boxes than nms_top_k, or there was an image without detections before.
-FOR_CPU_ALONE = ("Expect nms_top_k", "Expect keep_top_k", "CUDA error(9)")
-FOR_CPU_ALONE_ADVICE = (
-    "this graph's multiclass_nms3 needs nms_top_k locations and a detection on a GPU, as those of earlier versions and "
-    "of PaddleDetection do: export the model again with this version, or use device cpu"
+# Parts of a GPU's error for a graph whose NMS was not recorded for the GPU kernel, by an earlier version of this
+# package or by PaddleDetection: that kernel refuses nms_top_k above the number of boxes, and fails on an image after
+# one without detections.
+CPU_ONLY_ERRORS = ("Expect nms_top_k", "Expect keep_top_k", "CUDA error(9)")
+CPU_ONLY_ADVICE = (
+    "the multiclass_nms3 of this graph needs nms_top_k locations and a detection on a GPU, as in graphs of earlier "
+    "versions and of PaddleDetection: export the model again with this version, or use device cpu"
 )
-# What a pool of a GPU's memory begins with, in MiB; it grows as is needed.
-POOL = 200
+GPU_MEMORY_POOL = 200  # MiB at the start; the pool grows as needed
 
 
 class PaddleInference(Backend):
-    """model.json or model.pdmodel, and model.pdiparams.
-
-    On a CPU in float32 or, with oneDNN, bfloat16; on a GPU in float32, float16 or bfloat16, and with TensorRT in
-    float32 or float16; on an XPU in float32; on a device of another type, for which Paddle has a plugin, in float32,
-    float16 or bfloat16.
-
-    Raises:
-        DeployError: Paddle cannot load the files.
-    """
+    """bf16 on a CPU needs oneDNN; with TensorRT there are fp32 and fp16."""
 
     name = package = format = "paddle"
     distribution = "paddlepaddle"
+    precisions = {"cpu": ("fp32", "bf16"), "xpu": ("fp32",), "other": PRECISIONS}
 
     def __init__(self, folder: Path, options: Options) -> None:
         super().__init__(folder, options)
@@ -53,14 +45,15 @@ class PaddleInference(Backend):
 
     @classmethod
     def find(cls, folder: Path, precision: str) -> Path | None:
-        graph = next((folder / name for name in GRAPHS if (folder / name).is_file()), None)
-        return graph if (folder / "model.pdiparams").is_file() else None
+        weights = find_file(folder, "model.pdiparams")
+        return find_file(folder, "model.json", "model.pdmodel") if weights else None
 
     @classmethod
-    def refusal(cls, options: Options) -> str | None:
+    def problem(cls, options: Options) -> str | None:
+        problem = super().problem(options)
+        if problem:
+            return problem
         if options.kind == "cpu":
-            if options.precision not in ("fp32", "bf16"):
-                return f"it has no {options.precision} on a CPU; fp32 and bf16 it has"
             return "bf16 needs oneDNN" if options.precision == "bf16" and not options.onednn else None
         load_paddle(announce=False, threads=options.threads)
         if options.kind not in device.kinds():
@@ -69,39 +62,37 @@ class PaddleInference(Backend):
         count = device.count(options.kind)
         if options.index >= count:
             return f"Paddle sees {count} devices of type {options.kind}, and no {options.device}: is its driver there?"
-        if options.kind == "xpu" and options.precision != "fp32":
-            return f"it has no {options.precision} on an XPU; fp32 it has"
-        return tensorrt.refusal(options) if options.tensorrt else None
+        return tensorrt.problem(options) if options.tensorrt else None
 
     def load(self) -> None:
         from paddle import inference
 
         graph = self.find(self.folder, self.options.precision)
+        assert graph is not None  # load_backend has looked for it
         try:
-            with self.settings(graph) as config:
+            with self.predictor_config(graph) as config:
                 self.predictor = inference.create_predictor(config)
         except DeployError:
             raise
         except (RuntimeError, ValueError, OSError) as error:
+            advice = "export it again"
+            if self.options.kind == "cpu" and self.options.precision == "bf16":
+                advice = "use precision fp32 if the processor has no bfloat16 (AVX-512), otherwise export it again"
+            elif self.options.tensorrt:
+                advice = "try without TensorRT, or export it again"
             raise DeployError(
-                f"{self.folder}: Paddle cannot load it in {self.options.precision}: {self.advice()} ({reason(error)})"
+                f"{self.folder}: Paddle cannot load it in {self.options.precision}: {advice} ({last_line(error)})"
             ) from None
         self.inputs = self.predictor.get_input_names()
         self.outputs = self.predictor.get_output_names()
 
-    def settings(self, graph: Path) -> AbstractContextManager["inference.Config"]:
+    def predictor_config(self, graph: Path) -> AbstractContextManager["inference.Config"]:
         if self.options.tensorrt:
             return tensorrt.compiled(graph, self.options, self.config)
         return nullcontext(self.config(graph))
 
-    def advice(self) -> str:
-        """What to do where Paddle cannot load the graph."""
-        if self.options.kind == "cpu" and self.options.precision == "bf16":
-            return "take precision fp32 where the processor has no bfloat16 (AVX-512), otherwise export it again"
-        return "try without TensorRT, or export it again" if self.options.tensorrt else "export it again"
-
     def config(self, graph: Path) -> "inference.Config":
-        """Paddle's settings for this graph with these options, without TensorRT."""
+        """Paddle's settings to run this graph with these options, without TensorRT."""
         from paddle import inference
 
         config = inference.Config(str(graph), str(graph.with_name("model.pdiparams")))
@@ -123,16 +114,16 @@ class PaddleInference(Backend):
             config.disable_mkldnn()
 
     def use_device(self, config: "inference.Config") -> None:
-        """On a GPU, an XPU, or a device that Paddle has a plugin for.
+        """Use a GPU, an XPU, or a device that Paddle has a plugin for.
 
-        With TensorRT what it leaves to Paddle is in float32, and what it computes in is its own matter.
+        With TensorRT, Paddle computes what is left to it in float32; TensorRT has its own setting.
         """
         from paddle.inference import PrecisionType
 
         types = {"fp16": PrecisionType.Half, "bf16": PrecisionType.Bfloat16}
         precision = types.get("fp32" if self.options.tensorrt else self.options.precision, PrecisionType.Float32)
         if self.options.kind == "gpu":
-            config.enable_use_gpu(POOL, self.options.index, precision)
+            config.enable_use_gpu(GPU_MEMORY_POOL, self.options.index, precision)
         elif self.options.kind == "xpu":
             config.enable_xpu()
             config.set_xpu_device_id(self.options.index)
@@ -141,25 +132,25 @@ class PaddleInference(Backend):
         if precision != PrecisionType.Float32:
             config.exp_disable_mixed_precision_ops(set(LEFT_IN_FLOAT32))
         if not hasattr(config, "new_ir_enabled"):
-            # Paddle 2 keeps all layers' results otherwise. Paddle 3 frees them, and fails where it is asked to.
+            # Paddle 2 would keep the results of all layers. Paddle 3 frees them, and fails with this setting.
             config.enable_memory_optim()
 
     def run(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
         if self.options.tensorrt:
-            return self.run_parts(arrays, self.options.max_batch)
+            return self._run_in_parts(arrays, self.options.max_batch)
         try:
             return self.run_once(arrays)
         except (NotImplementedError, RuntimeError, ValueError) as error:
-            # Graphs of other exporters can hold operators that oneDNN's executor does not take.
+            # Graphs of other exporters can have operators that oneDNN's executor refuses.
             if not self.onednn or self.options.precision != "fp32":
                 raise
-            logger.warning("oneDNN cannot run this graph, going on without: %s", reason(error))
+            logger.warning("oneDNN cannot run this graph, going on without oneDNN: %s", last_line(error))
             self.onednn = False
             self.load()
             return self.run_once(arrays)
 
-    def run_parts(self, arrays: dict[str, np.ndarray], count: int) -> list[np.ndarray]:
-        """`count` images at a time: an engine of TensorRT is compiled for no more."""
+    def _run_in_parts(self, arrays: dict[str, np.ndarray], count: int) -> list[np.ndarray]:
+        """Run at most `count` images at a time, for which TensorRT has compiled its engine."""
         starts = range(0, len(arrays["image"]), count)
         parts = [self.run_once({k: v[start : start + count] for k, v in arrays.items()}) for start in starts]
         return [np.concatenate(outputs) for outputs in zip(*parts)]
@@ -170,7 +161,7 @@ class PaddleInference(Backend):
         try:
             self.predictor.run()
         except (RuntimeError, ValueError, OSError) as error:
-            if any(sign in str(error) for sign in FOR_CPU_ALONE):
-                raise DeployError(FOR_CPU_ALONE_ADVICE) from None
+            if any(part in str(error) for part in CPU_ONLY_ERRORS):
+                raise DeployError(CPU_ONLY_ADVICE) from None
             raise
         return [self.predictor.get_output_handle(name).copy_to_cpu() for name in self.outputs]

@@ -1,15 +1,14 @@
-"""TensorRT under Paddle Inference: Paddle 3 converts a graph's file beforehand, in conversion.py; Paddle 2.6 compiles
-when it loads one.
+"""TensorRT under Paddle Inference.
 
-What was compiled is kept in the folder of the export, in one folder for each model, GPU, precision, range of sizes and
-version. None of this was run on a GPU yet.
+Paddle 3 converts the graph file before it is loaded (tensorrt_conversion.py); Paddle 2.6 compiles while it loads the
+graph. Compiled engines are cached in the export's folder, in one subfolder per model, GPU, precision, range of sizes
+and version. This was not run on a GPU yet.
 """
 
 import atexit
 import contextlib
 import gc
 import hashlib
-import importlib.util
 import re
 import shutil
 import tempfile
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ppdet.deploy.backends.base import Options
+from ppdet.deploy.backends.base import Options, is_installed
 from ppdet.deploy.backends.operator_names import NOT_FOR_TENSORRT
 from ppdet.deploy.backends.tensorrt_conversion import LEAST_OPERATORS, WORKSPACE, convert
 from ppdet.deploy.backends.warm_up import warm_up
@@ -35,15 +34,15 @@ FOLDER, DONE, SHAPES = "tensorrt", "complete", "shapes.pbtxt"
 MakeConfig = Callable[[Path], "inference.Config"]
 
 
-def refusal(options: Options) -> str | None:
-    """Why TensorRT cannot compile with these options here, None where it can."""
+def problem(options: Options) -> str | None:
+    """Why TensorRT cannot compile with these options on this machine; None if it can."""
     from paddle import inference
 
     if options.precision not in ("fp32", "fp16"):
-        return f"TensorRT has no {options.precision} here; fp32 and fp16 it has"
+        return f"no {options.precision} with TensorRT: it has fp32, fp16"
     if not converts() and inference.get_trt_compile_version() == (0, 0, 0):
         return "this Paddle was built without TensorRT: leave TensorRT out, or install a build that has it"
-    if converts() and importlib.util.find_spec("tensorrt") is None:
+    if converts() and not is_installed("tensorrt"):
         return "TensorRT is not installed: pip install tensorrt, of the version that paddle.version.tensorrt() names"
     try:
         inference.get_trt_runtime_version()
@@ -54,27 +53,31 @@ def refusal(options: Options) -> str | None:
 
 
 def converts() -> bool:
-    """Whether this Paddle converts files for TensorRT, as Paddle 3 does where it was built with it."""
-    return importlib.util.find_spec("paddle.tensorrt") is not None
+    """Whether this Paddle converts graph files for TensorRT: a Paddle 3 that was built with TensorRT."""
+    return is_installed("paddle.tensorrt")
 
 
 @contextlib.contextmanager
 def compiled(graph: Path, options: Options, make_config: MakeConfig) -> Iterator["inference.Config"]:
-    """The settings with which a predictor runs the graph by TensorRT; it is to be created within the block.
+    """Settings for a predictor that runs the graph with TensorRT. Create the predictor within the block.
 
     Args:
-        graph: in an export's folder. make_config: the settings for a graph without TensorRT.
+        graph: the graph file in an export's folder.
+        make_config: returns the settings to run a graph file without TensorRT.
 
     Raises:
-        DeployError: infer_cfg.yml does not say what sizes may come, or TensorRT cannot compile the graph.
+        DeployError: infer_cfg.yml does not say which image sizes may come, or TensorRT cannot compile the graph.
     """
     arrays = warm_up(graph.parent, options.max_batch)
-    with kept(graph.parent, key(graph, options, arrays)) as folder:
-        yield (converted if converts() else built)(graph, options, make_config, arrays, folder)
+    with cache_folder(graph.parent, cache_name(graph, options, arrays)) as folder:
+        if converts():
+            yield config_of_paddle_3(graph, options, make_config, folder)
+        else:
+            yield config_of_paddle_2(graph, options, make_config, arrays, folder)
 
 
-def key(graph: Path, options: Options, arrays: list[dict[str, np.ndarray]]) -> str:
-    """The name of a folder for what TensorRT makes of a graph: other versions, GPUs, sizes and models have others."""
+def cache_name(graph: Path, options: Options, arrays: list[dict[str, np.ndarray]]) -> str:
+    """Name of the folder for a compiled graph; it differs between models, sizes, precisions, GPUs and versions."""
     import paddle
     from paddle import inference
 
@@ -88,10 +91,11 @@ def key(graph: Path, options: Options, arrays: list[dict[str, np.ndarray]]) -> s
 
 
 @contextlib.contextmanager
-def kept(export: Path, name: str) -> Iterator[Path]:
-    """A folder for what is compiled, which others see when the block has ended well, and one process at a time fills.
+def cache_folder(export: Path, name: str) -> Iterator[Path]:
+    """A folder for a compiled graph. It is complete (file DONE) when the block has ended without an exception.
 
-    Where the export's folder cannot be written, one that is gone when this process ends.
+    Only one process at a time fills it. If the export's folder cannot be written, the folder is a temporary one, which
+    is removed when this process ends.
     """
     folder = export / FOLDER / name
     if (folder / DONE).is_file():
@@ -102,7 +106,7 @@ def kept(export: Path, name: str) -> Iterator[Path]:
             folder.parent.mkdir(exist_ok=True)
             stack.enter_context(one_process(folder, "compiles"))
             if not (folder / DONE).is_file():
-                shutil.rmtree(folder, ignore_errors=True)  # of a process that did not end well
+                shutil.rmtree(folder, ignore_errors=True)  # left by a process that failed
                 folder.mkdir()
         except OSError as error:
             folder = Path(tempfile.mkdtemp(prefix="ppdet-tensorrt-"))
@@ -114,10 +118,8 @@ def kept(export: Path, name: str) -> Iterator[Path]:
         (folder / DONE).touch()
 
 
-def converted(
-    graph: Path, options: Options, make_config: MakeConfig, arrays: list[dict[str, np.ndarray]], folder: Path
-) -> "inference.Config":
-    """By Paddle 3: the settings of a graph whose network is a TensorRT engine, in the folder.
+def config_of_paddle_3(graph: Path, options: Options, make_config: MakeConfig, folder: Path) -> "inference.Config":
+    """Convert the graph in the folder, if that is not done yet; settings to run the converted graph.
 
     Raises:
         DeployError: TensorRT cannot compile it.
@@ -127,15 +129,15 @@ def converted(
     target = folder / "model"
     if not (folder / DONE).is_file():
         convert(graph, input_names(graph), options, target)
-    # The graph names its engines with the folder that they were made in; if that was moved, they are looked for here.
+    # The graph has the paths at which its engines were written. If the export was moved, Paddle looks here instead.
     paddle.set_flags({"FLAGS_trt_engine_serialized_path": str(target)})
     return make_config(target.with_suffix(".json"))
 
 
-def built(
+def config_of_paddle_2(
     graph: Path, options: Options, make_config: MakeConfig, arrays: list[dict[str, np.ndarray]], folder: Path
 ) -> "inference.Config":
-    """By Paddle 2.6: settings with which a predictor compiles when it is created, or finds its engine in the folder."""
+    """Settings with which a predictor compiles the graph when it is created, or finds the engine in the folder."""
     from paddle.inference import PrecisionType
 
     shapes = folder / SHAPES
@@ -157,9 +159,9 @@ def built(
 
 
 def collect_shapes(graph: Path, arrays: list[dict[str, np.ndarray]], path: Path) -> None:
-    """Write the range of the shape of every tensor in the graph, which Paddle 2.6 has to know of an engine's inputs.
+    """Write the range of shapes of every tensor in the graph, which Paddle 2.6 needs for the inputs of its engines.
 
-    On the CPU: shapes are the same, and a GPU's memory is left alone.
+    The graph runs on the CPU for this, which gives the same shapes and needs no GPU memory.
     """
     from paddle import inference
 
@@ -170,13 +172,13 @@ def collect_shapes(graph: Path, arrays: list[dict[str, np.ndarray]], path: Path)
         for name in predictor.get_input_names():
             predictor.get_input_handle(name).copy_from_cpu(sample[name])
         predictor.run()
-    # It writes the file when it goes.
+    # The predictor writes the file when it is destroyed.
     del predictor
     gc.collect()
 
 
 def input_names(graph: Path) -> list[str]:
-    """Names of the graph's inputs, in its order."""
+    """Names of the graph's inputs, in the graph's order."""
     from paddle import inference
 
     return inference.create_predictor(cpu_config(graph)).get_input_names()

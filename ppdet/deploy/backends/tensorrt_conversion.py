@@ -1,8 +1,8 @@
-"""Paddle 3's conversion of a graph for TensorRT, in a process that ends.
+"""Paddle 3's conversion of a graph for TensorRT, in a process of its own.
 
-`paddle.tensorrt.convert` loads the weights into the process's global scope, on its first GPU, where they would stay
-beside those of the predictor, and be found by the conversion of another model with layers of the same names. None of
-this was run on a GPU yet.
+`paddle.tensorrt.convert` loads the weights into the global scope of its process, on the first GPU. There they would
+stay beside the predictor's weights, and the conversion of another model with equal layer names would find them. This
+was not run on a GPU yet.
 """
 
 import json
@@ -22,26 +22,27 @@ from ppdet.deploy.backends.operator_names import NOT_FOR_TENSORRT
 from ppdet.deploy.backends.warm_up import warm_up
 from ppdet.utils.errors import DeployError, paddle_summary
 
-# Fewer than these that hang together are left to Paddle: the network is far more, and there is always less of decoding,
-# where TensorRT's float16 would move boxes.
+# TensorRT takes subgraphs of at least this many operators: the network has far more, and the parts of decoding, whose
+# boxes TensorRT's float16 would move, always have fewer.
 LEAST_OPERATORS = 24
-WORKSPACE = 1 << 30  # bytes that TensorRT may use beside a layer's input and output
-# A process that imports this package, and nothing of the folder where the command runs.
+WORKSPACE = 1 << 30  # bytes that TensorRT may use in addition to a layer's input and output
+# The process imports this package, and nothing from the working directory.
 START = "import sys; sys.path[0] = {root!r}; from ppdet.deploy.backends.tensorrt_conversion import main; main()"
 
 
 def convert(graph: Path, inputs: Sequence[str], options: Options, target: Path) -> None:
-    """Write the graph whose network is a TensorRT engine, target (.json) and what belongs to it.
+    """Convert a graph so that its network is a TensorRT engine; write TARGET.json and the files that belong to it.
 
     Args:
-        graph: in an export's folder. inputs: names of its inputs, in its order.
+        graph: the graph file in an export's folder.
+        inputs: names of its inputs, in the graph's order.
 
     Raises:
-        DeployError: the process ended without it.
+        DeployError: the conversion failed.
     """
     work = {"graph": str(graph), "inputs": list(inputs), "options": asdict(options), "target": str(target)}
     root = str(Path(__file__).resolve().parents[3])
-    # A new interpreter: what a fork inherits of CUDA does not work. Its input ends when this process does.
+    # Not a fork, in which CUDA does not work. The end of this process closes the other one's standard input.
     with subprocess.Popen(
         [sys.executable, "-c", START.format(root=root), json.dumps(work)],
         stdin=subprocess.PIPE,
@@ -52,28 +53,29 @@ def convert(graph: Path, inputs: Sequence[str], options: Options, target: Path) 
         errors="replace",
     ) as process:
         try:
-            output = process.stdout.read()
-            code = process.wait()
-        except BaseException:  # the user's interrupt, of which the process may know nothing
+            assert process.stdout is not None
+            output = process.stdout.read()  # not communicate(), which closes the standard input
+            process.wait()
+        except BaseException:  # such as Ctrl-C, which the process may not get
             process.kill()
             raise
-    if code or not target.with_suffix(".json").is_file():
+    if process.returncode or not target.with_suffix(".json").is_file():
         raise DeployError(
             f"{graph.parent}: TensorRT cannot compile it in {options.precision}: try without TensorRT, or export it "
-            f"again (the conversion {last_words(output, code)})"
+            f"again (the conversion {last_words(output, process.returncode)})"
         )
 
 
 def environment(index: int) -> dict[str, str]:
-    """Variables of a process whose first and only GPU is the one that is number `index` in this process."""
+    """Environment variables of a process that sees only one GPU, the one with this index in this process."""
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     variables = {**os.environ, "CUDA_VISIBLE_DEVICES": visible[index] if index < len(visible) else str(index)}
-    variables.pop("FLAGS_selected_gpus", None)  # a launcher's; it counts the GPUs of this process
+    variables.pop("FLAGS_selected_gpus", None)  # set by a launcher; it is an index among the GPUs of this process
     return variables
 
 
 def last_words(output: str, code: int) -> str:
-    """How a process ended, and the line of its output that says why."""
+    """How a process ended (`code` is its return code), and the line of its output that says why."""
     ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     summary = paddle_summary(output)
     if summary is None:
@@ -82,7 +84,7 @@ def last_words(output: str, code: int) -> str:
 
 
 def main() -> None:
-    """In the process: the conversion that the first argument describes."""
+    """Convert as the first argument of the process says; this runs in the process that `convert` starts."""
     threading.Thread(target=end_with_parent, daemon=True).start()
     work = json.loads(sys.argv[1])
     graph, options = Path(work["graph"]), Options(**work["options"])
@@ -93,7 +95,7 @@ def main() -> None:
         logging.getLogger(f"paddle.tensorrt.{name}").setLevel(logging.WARNING)
     arrays = warm_up(graph.parent, options.max_batch)
     settings = TensorRTConfig(
-        # In the order of the graph's inputs; Paddle warns of a type beside data.
+        # In the order of the graph's inputs. Paddle warns if a data type is given in addition to data.
         inputs=[
             Input(warmup_data=tuple(sample[name] for sample in arrays), input_data_type=None) for name in work["inputs"]
         ],
@@ -107,6 +109,6 @@ def main() -> None:
 
 
 def end_with_parent() -> None:
-    """End this process when the one that started it has ended, whose lock on the folder is then free."""
+    """End this process when its parent has ended, whose lock on the cache folder is free then."""
     sys.stdin.read()
     os._exit(1)

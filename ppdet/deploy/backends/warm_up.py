@@ -1,4 +1,4 @@
-"""What the graph of an export may get, which TensorRT has to know before it compiles."""
+"""Sample inputs for a graph, from the smallest to the largest, which TensorRT needs to compile it."""
 
 from pathlib import Path
 
@@ -9,18 +9,20 @@ from ppdet.deploy.preprocess import Preprocess, Size, read_infer_cfg
 
 
 def warm_up(folder: Path, max_batch: int) -> list[dict[str, np.ndarray]]:
-    """What the graph of an export may get: the smallest image, one of the usual size twice, the largest batch.
+    """Batches of noise, as `Preprocess.join` makes batches: the smallest image, an image of the usual size twice, and
+    `max_batch` images of the largest size.
 
-    Noise, as large as normalised pixels are. What comes most often is what Paddle compiles for in the first place.
+    Paddle optimises for the size that comes most often, hence twice.
 
     Raises:
-        DeployError: infer_cfg.yml does not say what sizes may come.
+        DeployError: infer_cfg.yml does not say which image sizes may come.
     """
-    least, usual, largest = Preprocess(read_infer_cfg(folder)).sizes()
+    smallest, usual, largest = Preprocess(read_infer_cfg(folder)).sizes()
     check = SelfCheck.read(folder)
-    if check is not None:  # "auto" runs it, whatever size images are resized to
-        size = check.arrays["image"].shape[2:]
-        least, largest = tuple(map(min, least, size)), tuple(map(max, largest, size))
+    if check is not None:  # backend "auto" runs its images, whose size is their own
+        h, w = check.arrays["image"].shape[2:]
+        smallest = min(smallest[0], h), min(smallest[1], w)
+        largest = max(largest[0], h), max(largest[1], w)
     noise = np.random.default_rng(0)
 
     def batch(count: int, size: Size) -> dict[str, np.ndarray]:
@@ -30,4 +32,4 @@ def warm_up(folder: Path, max_batch: int) -> list[dict[str, np.ndarray]]:
             "im_shape": np.full((count, 2), size, np.float32),
         }
 
-    return [batch(1, least), batch(1, usual), batch(1, usual), batch(max_batch, largest)]
+    return [batch(1, smallest), batch(1, usual), batch(1, usual), batch(max_batch, largest)]

@@ -1,1 +1,1 @@
-"""An exported detector over HTTP: `python -m ppdet.deploy.serve`. What it needs is in the extra `serve`."""
+"""An exported detector as an HTTP server: `python -m ppdet.deploy.serve`. Its packages are in the extra `serve`."""

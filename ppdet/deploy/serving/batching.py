@@ -1,4 +1,4 @@
-"""Requests that come at the same time run as one batch."""
+"""Dynamic batching: requests that come at about the same time run as one batch."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ logger = get_logger(__name__)
 
 
 class Outcome(NamedTuple):
-    """What the model made of one image, how long that one waited and its batch ran, and how large the batch was."""
+    """The model's result for one image, how long the image waited and its batch ran, and the size of the batch."""
 
     result: Any
     waited_s: float
@@ -22,21 +22,24 @@ class Outcome(NamedTuple):
 
 
 class Item(NamedTuple):
+    """A sample in the queue; `future` gets its Outcome, `arrived` is the time of `submit`."""
+
     sample: dict
     future: Future
     arrived: float
 
 
 class Batcher:
-    """Runs samples in batches, in one thread, which an engine that uses all processors for each run wants.
+    """Runs samples in batches, in one thread, because an engine uses all processors for one run.
 
-    Only images of the same padded size run together: others would have to be padded further, which costs time, and
-    changes what a network sees at their edges, so that an answer would depend on who else asks.
+    Only images of the same padded size form a batch. Others would need further padding, which costs time and changes
+    what the network sees at their edges: an answer would depend on the other requests.
 
     Args:
-        run: makes results of samples, in their order.
-        max_batch: samples in one run. max_delay_s: how long the oldest waits for the batch to fill. One that waited
-            for longer, because the model was busy, does not wait any more.
+        run: returns the results of samples, in their order.
+        max_batch: most samples in one run.
+        max_delay_s: how long the oldest sample waits for its batch to fill, counted from its arrival. If it has waited
+            longer already, because the model was busy, its batch runs at once.
     """
 
     def __init__(
@@ -51,14 +54,14 @@ class Batcher:
         self.running_since: float | None = None
         self.condition = threading.Condition()
         metrics.queue_depth.set_function(lambda: len(self.waiting))
-        self.thread = threading.Thread(target=self.work, name="model", daemon=True)
+        self.thread = threading.Thread(target=self._work, name="model", daemon=True)
         self.thread.start()
 
     def submit(self, sample: dict) -> Future:
         """Queue a sample whose `image` (3, H, W) has its padded size.
 
         Returns:
-            A future of an Outcome. Cancelled before its batch starts, the sample does not run.
+            A future of an Outcome. If it is cancelled before its batch starts, the sample does not run.
         """
         future: Future = Future()
         with self.condition:
@@ -69,58 +72,55 @@ class Batcher:
         return future
 
     def close(self, patience_s: float) -> None:
-        """Finish what was submitted, and end the thread; one that does not end is left behind."""
+        """Run what was submitted and end the thread; do not wait longer than `patience_s` for it."""
         with self.condition:
             self.closed = True
             self.condition.notify()
         self.thread.join(patience_s)
 
-    def work(self) -> None:
-        while True:
-            batch = self.gather()
-            if batch is None:
-                return
+    def _work(self) -> None:
+        while (batch := self._next_batch()) is not None:
             self.running_since = time.monotonic()
-            self.run_batch(batch)
+            self._run_batch(batch)
             self.running_since = None
 
-    def gather(self) -> list[Item] | None:
-        """Wait for the next batch; None at the end."""
+    def _next_batch(self) -> list[Item] | None:
+        """Wait for the next batch; None if the batcher is closed and nothing is left."""
         with self.condition:
             while not self.waiting:
                 if self.closed:
                     return None
                 self.condition.wait()
             deadline = self.waiting[0].arrived + self.max_delay_s
-            while not self.closed and len(self.group()) < self.max_batch:
+            while not self.closed and len(self._same_size()) < self.max_batch:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 self.condition.wait(left)
-            # From here on they cannot be cancelled.
-            batch = [item for item in self.group() if item.future.set_running_or_notify_cancel()]
+            # From here on their futures cannot be cancelled.
+            batch = [item for item in self._same_size() if item.future.set_running_or_notify_cancel()]
             taken = {id(item) for item in batch}
             self.waiting = [i for i in self.waiting if id(i) not in taken and not i.future.cancelled()]
         return batch
 
-    def group(self) -> list[Item]:
-        """The oldest that waits and those of its size, the oldest first."""
+    def _same_size(self) -> list[Item]:
+        """The oldest item and those of the same image size, from old to new, at most a batch."""
         alive = [item for item in self.waiting if not item.future.cancelled()]
-        return [item for item in alive if size(item) == size(alive[0])][: self.max_batch]
+        return [i for i in alive if i.sample["image"].shape == alive[0].sample["image"].shape][: self.max_batch]
 
-    def run_batch(self, batch: list[Item]) -> None:
+    def _run_batch(self, batch: list[Item]) -> None:
         if not batch:
             return
         start = time.monotonic()
         try:
             results = self.run([item.sample for item in batch])
-        except Exception as error:  # whatever an engine may raise: the server goes on
+        except Exception as error:  # an engine may raise anything, and the server goes on
             if len(batch) == 1:
                 batch[0].future.set_exception(error)
                 return
             logger.warning("a batch of %d failed, running its images one by one: %s", len(batch), error)
             for item in batch:
-                self.run_batch([item])
+                self._run_batch([item])
             return
         seconds = time.monotonic() - start
         self.metrics.batch_size.observe(len(batch))
@@ -129,7 +129,3 @@ class Batcher:
             self.metrics.observe("queue", waited)
             self.metrics.observe("inference", seconds)
             item.future.set_result(Outcome(result, waited, seconds, len(batch)))
-
-
-def size(item: Item) -> tuple[int, ...]:
-    return item.sample["image"].shape

@@ -1,4 +1,4 @@
-"""What a request may not do, and how it is told."""
+"""Limits of requests, and the error for a request that exceeds them."""
 
 import io
 import warnings
@@ -10,24 +10,25 @@ from starlette.requests import Request
 
 from ppdet.utils.errors import ImageError
 
-# Kinds of files that both Pillow, which reads their size, and OpenCV, which decodes them, know.
+# Image formats that Pillow knows, which reads the size, and OpenCV, which decodes the pixels.
 KINDS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 LONGEST_REASON = 200
-# Pillow warns of many pixels by a limit of its own, and goes on; here it is max_pixels that counts.
+# Pillow has a limit of its own above which it warns; here max_pixels is the limit.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the server admits.
+    """Limits of the server.
 
     Args:
-        max_batch: images in one run of the model at most.
-        max_delay_ms: how long the first image of a batch waits for others.
-        max_queue: requests that are read, prepared and waiting at most; more are told to come again.
-        max_body_mb: size of a request, in units of 2**20 bytes. max_pixels: width x height of an image.
-        timeout_s: from the first byte of a request to its answer.
-        token: what requests have to carry; None: nothing.
+        max_batch: most images in one run of the model.
+        max_delay_ms: how long the first image of a batch waits for other images.
+        max_queue: most requests at the same time, from reading to the answer; further ones get status 503.
+        max_body_mb: most mebibytes (2**20 bytes) in a request.
+        max_pixels: most pixels (width times height) in an image.
+        timeout_s: longest time from the first byte of a request to its answer.
+        token: secret that requests must carry; None if they need none.
     """
 
     max_batch: int = 4
@@ -40,14 +41,14 @@ class Settings:
 
     @property
     def max_body(self) -> int:
-        """In bytes."""
+        """Most bytes in a request."""
         return int(self.max_body_mb * 2**20)
 
 
 class Refused(Exception):
-    """A request that is answered with a status of HTTP and one line that says why.
+    """A request that gets an HTTP error status and one line that says why.
 
-    The line is for the client: it has nothing of the server in it but the limits that the request is beyond.
+    The client sees the line, so it must tell nothing about the server except the limits that the request exceeds.
     """
 
     def __init__(self, status: int, reason: str, headers: dict[str, str] | None = None) -> None:
@@ -60,15 +61,15 @@ class Refused(Exception):
 
 
 def too_busy(reason: str) -> Refused:
-    """For a request that may come again in a second."""
+    """Status 503; the client may try again in a second."""
     return Refused(503, reason, {"Retry-After": "1"})
 
 
 async def read_within(request: Request, max_body: int) -> AsyncIterator[bytes]:
-    """Parts of the body as they come in, `max_body` bytes at most.
+    """Yield the parts of a request's body as they arrive.
 
     Raises:
-        Refused: the body is larger, by its header or, whatever that says, in fact.
+        Refused: the body, or the size that its header announces, is larger than `max_body` bytes.
     """
     too_large = Refused(413, f"the request is larger than {max_body / 2**20:.3g} MiB")
     announced = request.headers.get("content-length", "0")
@@ -83,26 +84,25 @@ async def read_within(request: Request, max_body: int) -> AsyncIterator[bytes]:
 
 
 def check_image(data: bytes, max_pixels: int) -> None:
-    """Look at the header of an image file, before anybody decodes it.
+    """Check the header of an image file; the pixels are not decoded.
 
     Raises:
-        Refused: it is no image of a known kind, or has more than max_pixels pixels.
+        Refused: the file is not an image of a known format, or has more than `max_pixels` pixels.
     """
     if not data:
         raise Refused(400, "the image is an empty file")
     too_many = Refused(413, f"the image has more than {max_pixels} pixels")
     try:
-        # Pillow reads the header now, and pixels never.
         with Image.open(io.BytesIO(data), formats=KINDS) as image:
             width, height = image.size
     except Image.DecompressionBombError:
         raise too_many from None
-    except Exception:  # whatever a parser may raise that was given a broken file
+    except Exception:  # Pillow raises many classes for damaged files
         raise Refused(400, f"not an image, or damaged; expected one of {', '.join(KINDS)}") from None
     if width * height > max_pixels:
         raise too_many
 
 
 def broken_image(error: ImageError) -> Refused:
-    """What the client is told: what OpenCV has in brackets is about our files, not about the client's."""
+    """The error for an image that cannot be decoded, without OpenCV's details in parentheses, which are about us."""
     return Refused(400, f"the image cannot be decoded: {error.reason.split(' (')[0]}")

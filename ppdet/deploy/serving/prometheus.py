@@ -1,4 +1,4 @@
-"""What Prometheus is told."""
+"""The metrics of a server, for Prometheus."""
 
 import time
 from collections.abc import Iterator
@@ -12,50 +12,56 @@ BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 STAGES = ("read", "prepare", "queue", "inference", "draw")
 
 
+class Timer:
+    """`seconds` is set when the block of `Metrics.stage` has ended."""
+
+    seconds = 0.0
+
+
 class Metrics:
-    """Counters of one server. Everything may be called from any thread."""
+    """Counters of one server. All methods may be called from any thread."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        self.requests = Counter("ppdet_http_requests", "Answered requests.", ["path", "status"], registry=self.registry)
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self.requests = Counter("ppdet_http_requests", "Answered requests.", ["path", "status"], registry=registry)
         self.latency = Histogram(
             "ppdet_predict_duration_seconds",
-            "From the first byte of a request to /predict to its answer, whatever that is.",
+            "From the first byte of a request to /predict to its answer, of any status.",
             buckets=SECONDS,
-            registry=self.registry,
+            registry=registry,
         )
         self.stages = Histogram(
             "ppdet_stage_duration_seconds",
-            "What the time of a request goes to; inference is that of its whole batch.",
+            "Time of each stage of a request; inference is the time of its whole batch.",
             ["stage"],
             buckets=SECONDS,
-            registry=self.registry,
+            registry=registry,
         )
         self.batch_size = Histogram(
-            "ppdet_batch_size", "Images in one run of the model.", buckets=BATCHES, registry=self.registry
+            "ppdet_batch_size", "Images in one run of the model.", buckets=BATCHES, registry=registry
         )
-        self.queue_depth = Gauge("ppdet_queue_depth", "Images that wait for the model.", registry=self.registry)
-        self.in_flight = Gauge("ppdet_requests_in_flight", "Requests without an answer yet.", registry=self.registry)
-        self.ready = Gauge("ppdet_ready", "1 when the server takes requests.", registry=self.registry)
+        self.queue_depth = Gauge("ppdet_queue_depth", "Images that wait for the model.", registry=registry)
+        self.in_flight = Gauge("ppdet_requests_in_flight", "Requests without an answer yet.", registry=registry)
+        self.ready = Gauge("ppdet_ready", "1 if the server takes requests.", registry=registry)
         self.model = Gauge(
-            "ppdet_model_info", "The engine, as labels.", ["backend", "device", "precision"], registry=self.registry
+            "ppdet_model_info", "The engine, as labels.", ["backend", "device", "precision"], registry=registry
         )
         for stage in STAGES:
             self.stages.labels(stage)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[dict[str, float]]:
-        """Measure what is inside; the result's `seconds` is there afterwards."""
+    def stage(self, name: str) -> Iterator[Timer]:
+        """Measure the time of the block, unless it raises an exception."""
         start = time.perf_counter()
-        result: dict[str, float] = {}
-        yield result
-        result["seconds"] = time.perf_counter() - start
-        self.observe(name, result["seconds"])
+        timer = Timer()
+        yield timer
+        timer.seconds = time.perf_counter() - start
+        self.observe(name, timer.seconds)
 
     def observe(self, stage: str, seconds: float) -> None:
         self.stages.labels(stage).observe(seconds)
 
     def text(self) -> bytes:
-        """In Prometheus' format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""What a client asks for: one image, from which score on, and as what."""
+"""Reading a request to /predict: an image, a score threshold, and the format of the answer."""
 
 import base64
 import binascii
@@ -13,13 +13,13 @@ from starlette.requests import ClientDisconnect, Request
 from ppdet.deploy.serving.limits import Refused, read_within
 
 Format = Literal["json", "jpeg", "png"]
-MEDIA_TYPES = {"application/json": "json", "image/jpeg": "jpeg", "image/png": "png"}
+MEDIA_TYPES: dict[str, Format] = {"application/json": "json", "image/jpeg": "jpeg", "image/png": "png"}
 HOW = 'send a form with the file "image" (multipart/form-data), or JSON {"image": base64}'
-MOST_FIELDS = 8
+MAX_FIELDS = 8
 
 
 class Options(BaseModel):
-    """In the query, or as fields of a form."""
+    """Options in the query, or as fields of a form."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -28,7 +28,7 @@ class Options(BaseModel):
 
 
 class Body(Options):
-    """As JSON."""
+    """A request in JSON."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -36,22 +36,24 @@ class Body(Options):
 
 
 class PredictRequest(NamedTuple):
+    """image: the bytes of an image file. threshold: least score of a detection in the answer. format: of the answer."""
+
     image: bytes
     threshold: float
     format: Format
 
 
 class InMemoryParser(MultiPartParser):
-    # Larger files would go to a disk that may be full or read-only; read_within bounds them.
+    # By default larger files go to a disk, which may be full or read-only. read_within limits the size.
     spool_max_size = max_file_size = 1 << 62
 
 
 async def read_request(request: Request, max_body: int) -> PredictRequest:
-    """Read and check what a client sends.
+    """Read and check a request.
 
     Raises:
-        Refused: what it sends is too large, or wrong; the reason says how it should be.
-        ClientDisconnect: the client went away meanwhile.
+        Refused: the request is too large, or wrong; the reason says what was expected.
+        ClientDisconnect: the client has closed the connection.
     """
     query = one_each(request.query_params.multi_items())
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -78,22 +80,22 @@ async def read_request(request: Request, max_body: int) -> PredictRequest:
 
 
 async def read_form(request: Request, max_body: int) -> FormData:
-    parser = InMemoryParser(request.headers, read_within(request, max_body), max_files=1, max_fields=MOST_FIELDS)
+    parser = InMemoryParser(request.headers, read_within(request, max_body), max_files=1, max_fields=MAX_FIELDS)
     try:
         return await parser.parse()
     except (Refused, ClientDisconnect):
         raise
     except MultiPartException as error:
         raise Refused(400, error.message) from None
-    except Exception:  # parsers of broken forms raise this and that
+    except Exception:  # parsers raise many classes for broken forms
         raise Refused(400, "the form is broken: expected multipart/form-data") from None
 
 
 def one_each(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    """As a dictionary.
+    """Turn pairs of name and value into a dictionary.
 
     Raises:
-        Refused: a name is there twice.
+        Refused: a name is given twice.
     """
     result = dict(items)
     if len(result) < len(items):
@@ -103,10 +105,10 @@ def one_each(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def check(kind: type[Options], content: Any) -> Any:
-    """A dictionary, or the bytes of JSON, as Options or Body.
+    """Validate a dictionary, or the bytes of a JSON text, as Options or Body.
 
     Raises:
-        Refused: with the first mistake.
+        Refused: the content is invalid; the reason names the first mistake.
     """
     try:
         if isinstance(content, Mapping):
@@ -129,6 +131,6 @@ def decode_base64(text: str) -> bytes:
 
 
 def accepted(header: str) -> Format:
-    """The first kind of answer in an Accept header that there is; JSON otherwise."""
+    """The first format in an Accept header that the server has; otherwise JSON."""
     kinds = (part.partition(";")[0].strip().lower() for part in header.split(","))
     return next((MEDIA_TYPES[kind] for kind in kinds if kind in MEDIA_TYPES), "json")

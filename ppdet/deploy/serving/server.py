@@ -1,12 +1,9 @@
-"""Listening, and ending without losing a request."""
+"""Listening on a socket, and the graceful end: no request that the server has accepted is lost."""
 
 import asyncio
-import ctypes
 import logging
 import signal
 import socket
-import struct
-import sys
 import time
 
 import uvicorn
@@ -18,20 +15,19 @@ from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 
-# Longer than proxies keep theirs: the side that closes an idle connection may do so while a request is on its way.
+# Longer than proxies keep an idle connection. If the server closed it first, a request could be on its way.
 KEEP_ALIVE_S = 75
-# How long, at the end, connections that are open but silent have for a request that is on its way.
+# How long open connections without a request have at the end, for a request that is on its way.
 LINGER_S = 2.0
-SO_ATTACH_FILTER = 26  # of Linux; Python's socket module does not have it
+ACCEPT_S = 0.05  # how long connections in the system's queue are still accepted at the end
 
 
 class Server(uvicorn.Server):
-    """uvicorn, with an end that loses nothing.
+    """uvicorn with a longer shutdown.
 
-    uvicorn itself drops, when it is told to end, the connections that the system has accepted and it has not, and those
-    that are open and have not been read yet. Here, in this order: no new connection gets through; those in the queue
-    are accepted; answers tell their clients that the connection ends with them; silent connections have LINGER_S for
-    what may be on its way; what was begun is finished.
+    uvicorn itself drops the connections in the system's queue, and open connections on which no request was read yet.
+    Here, queued connections are accepted for ACCEPT_S, every answer says `Connection: close`, open connections have
+    LINGER_S for a request, and every request that has begun is answered.
     """
 
     def __init__(self, service: Service) -> None:
@@ -56,13 +52,13 @@ class Server(uvicorn.Server):
         )
 
     def run_on(self, listener: socket.socket) -> None:
-        """Serve until SIGTERM or SIGINT (twice: at once), and return when all is answered.
+        """Serve until SIGTERM or SIGINT, and return when all requests are answered. A second SIGINT ends it at once.
 
         Raises:
             DeployError: the model cannot run.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
-            # uvicorn has its own while it runs, and raises the signal again at its end, for those before it.
+            # While it runs, uvicorn has handlers of its own. At its end it raises the signal again, for these.
             signal.signal(number, self.handle_exit)
         self.run(sockets=[listener])
         if self.service.failure is not None:
@@ -73,16 +69,14 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        host, port = sockets[0].getsockname()[:2]
-        logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+        for listener in sockets or []:
+            host, port = listener.getsockname()[:2]
+            logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.service.draining = True
         logger.info("ending: finishing %d requests", self.service.admitted)
-        for listener in sockets or []:
-            refuse_connections(listener)
-        # Meanwhile the loop accepts what was in the queue.
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(ACCEPT_S)
         for server in self.servers:
             server.close()
         end = time.monotonic() + LINGER_S
@@ -93,10 +87,10 @@ class Server(uvicorn.Server):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket at an address, which does not listen yet. Port 0: any that is free.
+    """A socket that is bound to an address and does not listen yet. Port 0 takes a free port.
 
     Raises:
-        DeployError: the address is taken, or not this machine's.
+        DeployError: the address is in use, or does not belong to this machine.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -106,19 +100,3 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise DeployError(f"cannot listen on {host}, port {port}: {error.strerror}") from None
     return listener
-
-
-def refuse_connections(listener: socket.socket) -> None:
-    """Have the system drop attempts to connect. They come again a second later, to a socket that is closed: refused.
-
-    Closing a socket that listens resets what waits in its queue, and between the last accept and closing something may
-    come in. A filter that takes no packet closes this gap, on Linux; elsewhere it remains, some microseconds long.
-    """
-    if sys.platform != "linux":
-        return
-    take_nothing = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF: return 0
-    program = struct.pack("HP", 1, ctypes.addressof(take_nothing))
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
-    except OSError as error:
-        logger.debug("no filter on the listening socket: %s", error)

@@ -1,4 +1,7 @@
-"""A detector that many requests share: decoding in some threads, the model in one, nothing without a bound."""
+"""The part of the server that is not HTTP: a detector that requests share, with bounded queues.
+
+A few threads decode and preprocess images, and one thread runs the model.
+"""
 
 import asyncio
 import time
@@ -22,14 +25,14 @@ from ppdet.visualize import draw_detections
 
 logger = get_logger(__name__)
 
-MOST_PREPARING_THREADS = 4
-# Prepared images that wait for the model, for each image of a batch: enough to find some of one size.
+MAX_PREPARING_THREADS = 4
+# Preprocessed images that may wait for the model, per image of a batch: enough to find several of one size.
 PREPARED_PER_BATCH = 4
 JPEG_QUALITY = 90
 
 
 class Answer(NamedTuple):
-    """Detections of an image of that size, and milliseconds of each stage."""
+    """The detections in an image of `width` x `height` pixels, the size of its batch, and milliseconds per stage."""
 
     detections: Detections
     width: int
@@ -39,10 +42,13 @@ class Answer(NamedTuple):
 
 
 class Service:
-    """Everything of the server that is not HTTP. `start` and `stop` are for the event loop that calls `predict`.
+    """Detects for many requests. All methods but `prepare` and `draw_now` belong to the event loop's thread.
 
     Attributes:
-        ready: the model has run. draining: the server is about to end. failure: why the model could not run at all.
+        admitted: requests that hold a place (see `admission`).
+        ready: the model has run once.
+        draining: the server is about to end.
+        failure: the exception of the model's first run, if it failed.
     """
 
     def __init__(self, detector: Detector, settings: Settings) -> None:
@@ -58,32 +64,32 @@ class Service:
         self.failure: Exception | None = None
 
     async def start(self) -> None:
-        """Start the threads, and the model's first run, which takes longer than others."""
+        """Start the threads and the model's first run, which takes longer than later runs."""
         settings = self.settings
-        self.pool = ThreadPoolExecutor(min(MOST_PREPARING_THREADS, max(2, cpu_count())), "prepare")
+        self.pool = ThreadPoolExecutor(min(MAX_PREPARING_THREADS, max(2, cpu_count())), "prepare")
         self.batcher = Batcher(self.detector.run, settings.max_batch, 1e-3 * settings.max_delay_ms, self.metrics)
         self.prepared = asyncio.Semaphore(PREPARED_PER_BATCH * settings.max_batch)
-        self.first_run = asyncio.ensure_future(self.run_first())
+        self.first_run = asyncio.ensure_future(self._run_first())
 
-    async def run_first(self) -> None:
+    async def _run_first(self) -> None:
         start = time.perf_counter()
         try:
             await self.detect(np.full((480, 640, 3), 128, np.uint8))
-        except Exception as error:  # whatever an engine may raise; the server ends with it
+        except Exception as error:  # an engine may raise anything; the server ends with it
             self.failure = error
             return
         self.ready = True
         logger.info("ready: the first run took %.2f s", time.perf_counter() - start)
 
     async def stop(self) -> None:
-        """Finish what was admitted, and end the threads."""
+        """Finish the admitted requests and end the threads."""
         self.first_run.cancel()
         await asyncio.get_running_loop().run_in_executor(None, self.batcher.close, self.settings.timeout_s)
         self.pool.shutdown()
 
     @property
     def obstacle(self) -> str | None:
-        """Why nobody should send a request now; None when all is well."""
+        """Why clients should not send requests now; None if they may."""
         if self.draining:
             return "the server is about to end"
         if not self.ready:
@@ -95,10 +101,10 @@ class Service:
 
     @contextmanager
     def admission(self) -> Iterator[None]:
-        """Hold one of max_queue places for a request, from before it is read until it is answered.
+        """Hold one of `max_queue` places for a request, from before it is read until it is answered.
 
         Raises:
-            Refused: there is none left.
+            Refused: all places are taken.
         """
         if self.admitted >= self.settings.max_queue:
             raise too_busy(f"{self.admitted} requests are waiting already")
@@ -112,18 +118,18 @@ class Service:
         """Detect on the bytes of an image file, or on RGB pixels (H, W, 3) uint8.
 
         Raises:
-            Refused: the image is broken, or too large.
+            Refused: the image is damaged, or too large.
         """
         async with self.prepared:
-            sample, seconds = await self.in_pool(self.prepare, image)
+            sample, seconds = await self._in_pool(self.prepare, image)
             outcome = await asyncio.wrap_future(self.batcher.submit(sample))
         timing = {"prepare": seconds, "queue": outcome.waited_s, "inference": outcome.ran_s}
         timing_ms = {stage: round(1e3 * value, 2) for stage, value in timing.items()}
         return Answer(outcome.result, sample["w"], sample["h"], outcome.batch_size, timing_ms)
 
     def prepare(self, image: Any) -> tuple[dict, float]:
-        """A sample at its padded size, and the seconds it took."""
-        with self.metrics.stage("prepare") as time_taken:
+        """Preprocess an image and pad it; return the sample and the seconds that this took."""
+        with self.metrics.stage("prepare") as timer:
             if isinstance(image, bytes):
                 check_image(image, self.settings.max_pixels)
             try:
@@ -131,11 +137,11 @@ class Service:
             except ImageError as error:
                 raise broken_image(error) from None
             sample = self.detector.preprocess.pad(sample)
-        return sample, time_taken["seconds"]
+        return sample, timer.seconds
 
     async def draw(self, image: bytes, detections: Detections, kind: str) -> bytes:
-        """The image with its detections, as a jpeg or png file."""
-        return await self.in_pool(self.draw_now, image, detections, kind)
+        """Draw detections into an image; return an image file of this kind, jpeg or png."""
+        return await self._in_pool(self.draw_now, image, detections, kind)
 
     def draw_now(self, image: bytes, detections: Detections, kind: str) -> bytes:
         with self.metrics.stage("draw"):
@@ -144,5 +150,5 @@ class Service:
             quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if kind == "jpeg" else []
             return cv2.imencode(f".{kind}", drawn[..., ::-1], quality)[1].tobytes()
 
-    def in_pool(self, function: Any, *arguments: Any) -> Awaitable[Any]:
+    def _in_pool(self, function: Any, *arguments: Any) -> Awaitable[Any]:
         return asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)

@@ -12,8 +12,8 @@ from paddle import nn
 
 from ppdet.core.config import Config
 from ppdet.data.transforms.decode import read_image
-from ppdet.deploy.backends import BACKENDS, obstacle
-from ppdet.deploy.backends.base import Options, reason
+from ppdet.deploy.backends import BACKENDS, find_problem
+from ppdet.deploy.backends.base import Options, last_line
 from ppdet.deploy.compare import SelfCheck, compare_candidates, tolerance_of
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.build import build_dataset
@@ -137,7 +137,7 @@ def verify(folder: Path, backend: str, precision: str, check: SelfCheck) -> None
     """
     where = f"{backend}, {precision}"
     options = Options(precision=precision)
-    problem = obstacle(BACKENDS[backend], folder, options)
+    problem = find_problem(BACKENDS[backend], folder, options)
     if problem:
         raise ExportError(f"the export cannot be checked in {where}: {problem}")
     try:
@@ -145,7 +145,7 @@ def verify(folder: Path, backend: str, precision: str, check: SelfCheck) -> None
     except DeployError as error:
         raise ExportError(f"the export is not good, {where}: {error}") from None
     except Exception as error:  # of an engine's own classes
-        raise ExportError(f"the export is not good, {where}: it cannot run: {reason(error)}") from None
+        raise ExportError(f"the export is not good, {where}: it cannot run: {last_line(error)}") from None
     logger.info("checked in %s: %s", where, result)
 
 
@@ -164,7 +164,7 @@ def verify_candidates(folder: Path, backend: str, precision: str, arrays: dict, 
             expected, BACKENDS[backend](folder, Options(precision=precision))(arrays), tolerance
         )
     except Exception as error:  # of an engine's own classes
-        raise ExportError(f"the export is not good, {where}: {reason(error)}") from None
+        raise ExportError(f"the export is not good, {where}: {last_line(error)}") from None
     if result.strays > tolerance.strays * result.count:
         raise ExportError(f"the export is not good, {where}: it computes something else than the model: {result}")
     logger.info("checked in %s: %s", where, result)
