@@ -1,4 +1,4 @@
-"""Clipping of gradients by their norm."""
+"""Gradient clipping by the global norm."""
 
 import paddle
 from paddle import Tensor, nn
@@ -8,10 +8,9 @@ from ppdet.utils import device
 
 
 class ClipByNorm(nn.ClipGradByGlobalNorm):
-    """Paddle's clipping by the norm of all gradients together.
+    """Paddle's clipping by the global norm, with fewer kernels on devices that work asynchronously.
 
-    On a device that works behind the host one kernel divides all of them, in place, where Paddle takes one for each,
-    and as much memory again.
+    There, one kernel scales all gradients in place. Paddle starts one for each gradient, and doubles their memory.
     """
 
     @paddle.no_grad()

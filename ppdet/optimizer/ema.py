@@ -13,25 +13,35 @@ DECAY_TYPES = ("threshold", "normal", "exponential")
 
 
 class Pair(NamedTuple):
-    """A weight and its average, or many. is_copied: always."""
+    """A weight and its average; `is_copied` says that the average is always a copy of the weight."""
 
-    average: Tensor | Joined
-    value: Tensor | Joined
+    average: Tensor
+    value: Tensor
+    is_copied: bool
+
+
+class JoinedPair(NamedTuple):
+    """Many weights and their averages, which are updated together; `is_copied` as in `Pair`."""
+
+    average: Joined
+    value: Joined
     is_copied: bool
 
 
 class ModelEMA:
-    """Averaged weights and buffers of a model.
+    """The exponential moving average of a model's weights and buffers.
 
     After step t (from 1): average = d * average + (1 - d) * weights, with d = `decay` (normal),
     min(decay, (1 + t) / (10 + t)) (threshold) or decay * (1 - exp(-(t + 1) / 2000)) (exponential). `normal` starts
-    from the first step's weights; the other two forget their start by themselves.
+    from the weights after the first step; the other two start with a small d, which soon forgets the initial weights.
 
     Args:
-        decay: in 0..1. decay_type: normal, threshold or exponential.
-        start: until so many steps are done the average is a copy of the weights; t counts from there.
-        copied: names of weights that are always copied; so are whole numbers.
-        into: a model of the same architecture whose weights become the averages; None: tensors of their own.
+        model: the model that is trained.
+        decay: from 0 to less than 1, for example 0.9998.
+        decay_type: normal, threshold or exponential.
+        start: number of steps during which the average is a copy of the weights; t counts from there.
+        copied: names of weights whose average is always a copy; integers are always copied.
+        into: a model of the same architecture whose weights become the averages; None: new tensors.
     """
 
     def __init__(
@@ -54,8 +64,8 @@ class ModelEMA:
         self.start = start
         self.copied = frozenset(copied)
         self.step = 0
-        self._joined: list[Pair] = []
-        self._apart: list[Pair] = []
+        self._joined: list[JoinedPair] = []
+        self._separate: list[Pair] = []
         if into is None:
             self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
         else:
@@ -63,7 +73,7 @@ class ModelEMA:
             self.average = into.state_dict()
 
     def current_decay(self) -> float:
-        """The decay of the step just begun."""
+        """The decay of the current step, which `update` has counted."""
         step = self.step - self.start
         if step <= 0 or (step == 1 and self.decay_type == "normal"):
             return 0.0
@@ -74,40 +84,40 @@ class ModelEMA:
         return self.decay
 
     def join(self) -> None:
-        """From now on compute in few kernels, which is for devices that work behind the host.
+        """From now on, update with few kernels, which is faster on GPUs.
 
-        They are five, and two more where weights are always copied, however many weights there are.
+        There are five kernels, and two more if some weights are always copied, however many weights there are.
         """
         pairs = self.pairs()
         for is_copied in (False, True):
             alike = [p for p in pairs if p.is_copied == is_copied and p.value.dtype == paddle.float32]
             if alike:
                 self._joined.append(
-                    Pair(Joined([p.average for p in alike]), Joined([p.value for p in alike]), is_copied)
+                    JoinedPair(Joined([p.average for p in alike]), Joined([p.value for p in alike]), is_copied)
                 )
-        self._apart = [pair for pair in pairs if pair.value.dtype != paddle.float32]
+        self._separate = [pair for pair in pairs if pair.value.dtype != paddle.float32]
 
     def pairs(self) -> list[Pair]:
         """Each weight with its average."""
         return [
-            # There is no average of whole numbers.
+            # Integers have no average.
             Pair(self.average[name], value, name in self.copied or not value.is_floating_point())
             for name, value in self.model.state_dict().items()
         ]
 
     @paddle.no_grad()
     def update(self) -> None:
-        """Take in the model's weights after an optimizer step."""
+        """Update the averages with the model's weights, after an optimizer step."""
         self.step += 1
         decay = self.current_decay()
         share = paddle.full([], 1.0 - decay)
-        # In place, and nothing that waits for the device.
-        for average, value, is_copied in self._joined:
-            if is_copied or not decay:
-                average.write(value.read())
+        # All of it works in place and does not wait for the device.
+        for joined in self._joined:
+            if joined.is_copied or not decay:
+                joined.average.write(joined.value.read())
             else:
-                average.write(average.read().lerp_(value.read(), share))
-        for average, value, is_copied in self._apart if self._joined else self.pairs():
+                joined.average.write(joined.average.read().lerp_(joined.value.read(), share))
+        for average, value, is_copied in self._separate if self._joined else self.pairs():
             if is_copied or not decay:
                 paddle.assign(value, average)
             else:
@@ -115,10 +125,11 @@ class ModelEMA:
                 average.add_(value * share)
 
     def state_dict(self) -> dict[str, Tensor]:
+        """The averages by the names of the weights."""
         return self.average
 
-    def set_state_dict(self, state: dict, step: int) -> None:
-        """Restore what `state_dict` gave after `step` updates."""
+    def set_state_dict(self, state: dict[str, Tensor], step: int) -> None:
+        """Restore what `state_dict` returned after `step` updates."""
         for name, value in state.items():
             self.average[name].set_value(value)
         self.step = step

@@ -1,4 +1,4 @@
-"""Tensors that are read, written and divided together, by one kernel each."""
+"""Reading, writing and dividing many tensors with one kernel."""
 
 from collections.abc import Sequence
 
@@ -7,59 +7,61 @@ from paddle import Tensor
 
 
 class Joined:
-    """Copies tensors into one, and one into tensors.
+    """Copies many tensors into one array, and an array back into the tensors.
 
-    On a device that works behind the host each kernel costs some microseconds to start, however small its tensor: a
-    detector has hundreds. (Tensors that share one memory for good would save the copies. But `Tensor.numpy` copies all
-    of the memory that a tensor is a part of, and keeps it: a checkpoint would take hundreds of times the model.)
+    On a GPU, each kernel takes some microseconds to start, however small its tensor, and a detector has hundreds of
+    tensors. (Tensors that share one memory permanently would save the copies. But `Tensor.numpy` copies and keeps all
+    of the memory that a tensor is part of: a checkpoint would take hundreds of times the model's size.)
 
     Args:
-        tensors: in float32. Those that are elsewhere, as two numbers that Adam keeps of each weight on the CPU, are
-            moved to the current device.
+        tensors: float32. Tensors on another device are moved to the current one, such as the two numbers for each
+            weight that Adam keeps on the CPU.
     """
 
     @paddle.no_grad()
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self.tensors = list(tensors)
         self.sizes = [tensor.size for tensor in self.tensors]
-        self.lines = []  # of one dimension, which is what can be joined whatever the shapes; in the tensors' memory
+        # One-dimensional tensors in the memory of the given ones: these can be joined whatever their shapes are.
+        self.flat = []
         for tensor, size in zip(self.tensors, self.sizes):
-            line = paddle.empty([size])
-            if str(tensor.place) != str(line.place):
+            flat = paddle.empty([size])
+            if str(tensor.place) != str(flat.place):
                 moved = paddle.empty(tensor.shape)
                 moved.copy_(tensor.detach(), True)
                 moved._share_buffer_to(tensor)
-            tensor._share_buffer_to(line)
-            self.lines.append(line)
+            tensor._share_buffer_to(flat)
+            self.flat.append(flat)
 
     def share(self) -> list[Tensor]:
-        """The lines, in the memory that the tensors have by now."""
-        for tensor, line in zip(self.tensors, self.lines):
-            if tensor.data_ptr() != line.data_ptr():
-                tensor._share_buffer_to(line)
-        return self.lines
+        """The flat tensors, after a check that they are still in the memory of the given ones."""
+        for tensor, flat in zip(self.tensors, self.flat):
+            if tensor.data_ptr() != flat.data_ptr():
+                tensor._share_buffer_to(flat)
+        return self.flat
 
     @paddle.no_grad()
     def read(self) -> Tensor:
-        """All values, of shape (numbers,)."""
+        """A copy of all values, as one array of one dimension."""
         return paddle._C_ops.concat(self.share(), 0)
 
     @paddle.no_grad()
     def write(self, values: Tensor) -> None:
-        """Give the tensors the values that `read` gave, or what has become of them; they keep their memory."""
-        # Today's operator makes new tensors. The old one fills given ones; DataParallel uses it, too.
+        """Write an array of the shape that `read` returns to the tensors, which keep their memory."""
+        # The current operator makes new tensors. This older one, which DataParallel uses too, writes to given ones.
         paddle._legacy_C_ops.split(values, self.share(), "sections", self.sizes, "axis", 0)
-        for tensor, line in zip(self.tensors, self.lines):
-            # Where a device has no kernel of its own, Paddle's gives the lines other memory.
-            if line.data_ptr() != tensor.data_ptr():
-                tensor.copy_(line.reshape(tensor.shape), False)
+        for tensor, flat in zip(self.tensors, self.flat):
+            # On devices without a kernel of their own, Paddle's kernel gives the flat tensors new memory.
+            if flat.data_ptr() != tensor.data_ptr():
+                tensor.copy_(flat.reshape(tensor.shape), False)
 
 
 @paddle.no_grad()
 def divide(tensors: Sequence[Tensor], divisor: Tensor) -> Tensor:
-    """Divide float32 tensors by one number, in place. Returns whether all came out finite, on the device.
+    """Divide float32 tensors by one number, in place, with one kernel for all; it multiplies by the inverse.
 
-    One kernel for all tensors, and two for single numbers. It multiplies by the number's inverse.
+    Returns:
+        Whether all results are finite, as a tensor on the device.
     """
     _, overflowed = paddle._C_ops.check_finite_and_unscale_(list(tensors), divisor)
     return paddle.logical_not(overflowed)

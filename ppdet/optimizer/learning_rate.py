@@ -1,8 +1,8 @@
-"""Learning-rate schedules as plain functions of the step."""
+"""Learning-rate schedules, as functions of the training step."""
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from paddle.optimizer.lr import LambdaDecay
 
@@ -10,10 +10,23 @@ from ppdet.core.workspace import register, serializable
 
 
 class Length(NamedTuple):
-    """Steps of a run that an epoch has, and that an iteration has where a schedule counts these."""
+    """Number of training steps in an epoch, and in an iteration as schedules count them, see `PiecewiseDecay.unit`."""
 
     epoch: int
     iteration: float
+
+
+class Decay(Protocol):
+    """A schedule of the rate after the warm-up, such as `CosineDecay`.
+
+    Attributes:
+        use_warmup: whether a warm-up beside it is used.
+    """
+
+    use_warmup: bool
+
+    def factor(self, step: int, length: Length, warmup_steps: int) -> float:
+        """The rate of a step, counted from 0, as a factor of the base rate."""
 
 
 @serializable
@@ -48,10 +61,11 @@ class PiecewiseDecay:
         self.use_warmup = use_warmup
 
     def steps(self, length: Length) -> list[float]:
-        """Steps done at each milestone."""
+        """Number of completed steps at each milestone."""
         return [milestone * getattr(length, self.unit) for milestone in self.milestones]
 
     def factor(self, step: int, length: Length, warmup_steps: int) -> float:
+        """See `Decay`."""
         passed = sum(step >= milestone for milestone in self.steps(length))
         if isinstance(self.gamma, (int, float)):
             return self.gamma**passed
@@ -75,6 +89,7 @@ class CosineDecay:
         self.use_warmup = use_warmup
 
     def factor(self, step: int, length: Length, warmup_steps: int) -> float:
+        """See `Decay`."""
         total = max(1, self.max_epochs * length.epoch - warmup_steps)
         progress = min(1.0, max(0, step - warmup_steps) / total)
         return self.min_lr_ratio + (1 - self.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
@@ -95,7 +110,12 @@ class Warmup:
         self.epochs = epochs
 
     def length(self, steps_per_epoch: int) -> int:
+        """Length of the warm-up in training steps."""
         return self.steps if self.epochs is None else self.epochs * steps_per_epoch
+
+    def factor(self, progress: float) -> float:
+        """The rate as a factor of the base rate; progress is 0 at the first step and 1 at the end of the warm-up."""
+        raise NotImplementedError
 
 
 @serializable
@@ -154,14 +174,14 @@ class LearningRate:
     """The learning rate of every step: base_lr x decay, or base_lr x warm-up during the warm-up.
 
     Args:
-        base_lr: rate after the warm-up, before any decay.
+        base_lr: rate after the warm-up and before any decay, for example 0.01.
         schedulers: at most one decay (PiecewiseDecay, CosineDecay) and at most one warm-up (LinearWarmup,
             ConstantWarmup, ExpWarmup).
     """
 
     __inject__ = ["schedulers"]
 
-    def __init__(self, *, base_lr: float = 0.01, schedulers: Sequence[object] = ()) -> None:
+    def __init__(self, *, base_lr: float = 0.01, schedulers: Sequence[Warmup | Decay] = ()) -> None:
         warmups = [s for s in schedulers if isinstance(s, Warmup)]
         decays = [s for s in schedulers if not isinstance(s, Warmup)]
         if len(warmups) > 1 or len(decays) > 1:
@@ -175,20 +195,23 @@ class LearningRate:
             self.warmup = None
 
     def rate(self, step: int, steps_per_epoch: int, steps_per_iteration: float = 1.0) -> float:
-        """Learning rate of a step, counted from 0.
+        """The learning rate of a step.
 
         Args:
-            steps_per_iteration: steps of the run for each iteration that PiecewiseDecay's milestones count.
+            step: counted from 0.
+            steps_per_iteration: training steps in each iteration that PiecewiseDecay's milestones count.
         """
-        length = self.warmup.length(steps_per_epoch) if self.warmup else 0
-        if step < length:
-            return self.base_lr * self.warmup.factor(step / length)
+        warmup_steps = 0
+        if self.warmup:
+            warmup_steps = self.warmup.length(steps_per_epoch)
+            if step < warmup_steps:
+                return self.base_lr * self.warmup.factor(step / warmup_steps)
         if self.decay is None:
             return self.base_lr
-        return self.base_lr * self.decay.factor(step, Length(steps_per_epoch, steps_per_iteration), length)
+        return self.base_lr * self.decay.factor(step, Length(steps_per_epoch, steps_per_iteration), warmup_steps)
 
     def scheduler(self, steps_per_epoch: int, steps_per_iteration: float = 1.0) -> LambdaDecay:
-        """A Paddle scheduler that follows `rate`; its `step()` goes on to the next step."""
+        """A Paddle scheduler with the values of `rate`; its `step()` advances it by one training step."""
         return LambdaDecay(
             self.base_lr, lambda step: self.rate(step, steps_per_epoch, steps_per_iteration) / self.base_lr
         )

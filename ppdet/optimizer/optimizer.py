@@ -1,7 +1,8 @@
-"""From a configuration to a Paddle optimizer."""
+"""The component that builds a Paddle optimizer from a configuration."""
 
 import inspect
 import re
+from typing import Any
 
 import paddle
 from paddle import nn
@@ -11,7 +12,7 @@ from ppdet.core.workspace import register
 from ppdet.optimizer.clip import ClipByNorm
 
 OPTIMIZERS = {name: getattr(paddle.optimizer, name) for name in ("Momentum", "SGD", "Adam", "AdamW")}
-DEFAULT_REGULARIZER = {"type": "L2", "factor": 0.0001}
+DEFAULT_REGULARIZER: dict[str, Any] = {"type": "L2", "factor": 0.0001}
 REGULARIZERS = {"L1": L1Decay, "L2": L2Decay}
 
 
@@ -20,28 +21,30 @@ class OptimizerBuilder:
     """Builds the optimizer of a model.
 
     Args:
-        optimizer: {type: Momentum | SGD | Adam | AdamW, and any parameter of that Paddle class}.
-        regularizer: {type: L1 | L2, factor}, or null. A parameter's own comes first. AdamW decays by its own
-            `weight_decay` instead.
-        clip_grad_by_norm: largest L2 norm of all gradients together; larger ones are scaled down. null: no limit.
-        clip_grad_by_value: largest absolute value of every single number of a gradient. null: no limit.
-        param_groups: list of {params: [regular expressions of names], learning_rate: another factor of the rate,
-            replace: true or false, weight_decay: L2 factor instead of the regularizer's}, all but params optional; a
-            parameter belongs to the first group that matches. Layers give some parameters a factor of their own, such
-            as ResNet.lr_mult_list and the 2 of the head's tower biases: learning_rate multiplies it, or takes its place
-            with `replace`.
+        optimizer: a mapping with `type`, one of Momentum, SGD, Adam and AdamW, and any parameters of that Paddle class,
+            for example {type: Momentum, momentum: 0.9}, which is the default.
+        regularizer: a mapping with `type`, L1 or L2, and `factor`; null for none. A parameter's own regularizer
+            replaces it. AdamW uses its `weight_decay` instead.
+        clip_grad_by_norm: largest global norm of the gradients; null for no limit.
+        clip_grad_by_value: largest absolute value of a gradient's elements; null for no limit.
+        param_groups: a list of mappings with `params`, a list of regular expressions that match names of parameters,
+            and optionally `learning_rate`, a factor of the rate; `replace`, true or false; and `weight_decay`, an L2
+            factor in place of the regularizer's. A parameter belongs to the first group that matches. Some layers give
+            parameters a factor of their own, such as ResNet.lr_mult_list and the 2 of the head's tower biases:
+            `learning_rate` multiplies this factor, or replaces it with `replace: true`. Example:
+            [{params: [backbone], learning_rate: 0.1}].
     """
 
     def __init__(
         self,
         *,
-        optimizer: dict | None = None,
-        regularizer: dict | None = DEFAULT_REGULARIZER,
+        optimizer: dict[str, Any] | None = None,
+        regularizer: dict[str, Any] | None = DEFAULT_REGULARIZER,
         clip_grad_by_norm: float | None = None,
         clip_grad_by_value: float | None = None,
-        param_groups: list | None = None,
+        param_groups: list[dict[str, Any]] | None = None,
     ) -> None:
-        # A null takes back what a base file set, such as the momentum of another type.
+        # A null removes a parameter that a base file set, such as the momentum of another type.
         options = {k: v for k, v in (optimizer or {"type": "Momentum", "momentum": 0.9}).items() if v is not None}
         kind = options.pop("type", "Momentum")
         if kind not in OPTIMIZERS:
@@ -85,7 +88,8 @@ class OptimizerBuilder:
                 )
 
     @staticmethod
-    def make_regularizer(regularizer: dict | None) -> object:
+    def make_regularizer(regularizer: dict[str, Any] | None) -> Any:
+        """Paddle's regularizer, or None."""
         if not regularizer:
             return None
         unknown = set(regularizer) - {"type", "factor"}
@@ -96,13 +100,13 @@ class OptimizerBuilder:
             )
         return REGULARIZERS[kind](float(regularizer["factor"]))
 
-    def __call__(self, learning_rate: object, model: nn.Layer) -> paddle.optimizer.Optimizer:
-        """Optimizer of the model's trainable parameters; `learning_rate` is a number or a Paddle scheduler."""
+    def __call__(self, learning_rate: Any, model: nn.Layer) -> paddle.optimizer.Optimizer:
+        """The optimizer of the model's trainable parameters; `learning_rate` is a number or a Paddle scheduler."""
         options = dict(self.options)
         self.apply_groups(model)
         parameters = [p for p in model.parameters() if p.trainable]
         if self.build_optimizer is paddle.optimizer.AdamW:
-            # AdamW has a decay of its own, which leaves out those parameters that a layer wants undecayed.
+            # AdamW has its own weight decay; parameters to which their layer gives no weight decay are excluded.
             undecayed = {p.name for p in parameters if p.regularizer is not None and p.regularizer._coeff == 0}
             options["apply_decay_param_fun"] = lambda name: name not in undecayed
         else:
@@ -112,9 +116,9 @@ class OptimizerBuilder:
         )
 
     def apply_groups(self, model: nn.Layer) -> None:
-        """Write every group's factor and decay to its parameters.
+        """Set the factor and the weight decay of each group's parameters.
 
-        Paddle's own groups are not used: they would overwrite the factors that layers gave their parameters.
+        Paddle's parameter groups are not used, since they overwrite the factors that layers gave their parameters.
         """
         free = {name: p for name, p in model.named_parameters() if p.trainable}
         for group in self.param_groups:

@@ -1,4 +1,4 @@
-"""Text in pictures. OpenCV draws ASCII; OpenCV 4 has no other characters, so that Pillow draws all other text."""
+"""Text in pictures. OpenCV 4 can only draw ASCII; Pillow draws all other text."""
 
 import contextlib
 import functools
@@ -10,28 +10,30 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
-PIXELS = 30  # of a font that is as large as OpenCV's at scale 1
+PIXELS = 30  # size of a Pillow font that looks as large as OpenCV's at scale 1
 Color = tuple[int, int, int]  # RGB
 
 
 def text_size(text: str, scale: float, line: int) -> tuple[int, int, int]:
-    """Width and height of `text` above its baseline, and what of it is below, in pixels.
+    """The width of a text, its height above the baseline, and its height below the baseline, in pixels.
 
     Args:
-        scale: of OpenCV's font. line: width of its lines in pixels.
+        scale: size of OpenCV's font, for example 0.5.
+        line: width of the font's lines in pixels.
     """
     if text.isascii():
         (width, height), below = cv2.getTextSize(text, FONT, scale, line)
         return width, height, below
-    left, top, right, bottom = font_for(text, scale).getbbox(text, anchor="ls")
+    left, top, right, bottom = map(round, font_for(text, scale).getbbox(text, anchor="ls"))
     return right - left, -top, max(0, bottom)
 
 
 def put_text(image: np.ndarray, text: str, origin: tuple[int, int], scale: float, color: Color, line: int) -> None:
-    """Draw `text` into the image (H, W, 3) uint8.
+    """Draw a text into an image (H, W, 3) uint8.
 
     Args:
-        origin: x and y of the left end of its baseline. scale, line: see `text_size`.
+        origin: x and y of the left end of the text's baseline.
+        scale, line: see `text_size`.
     """
     if text.isascii():
         cv2.putText(image, text, origin, FONT, scale, color, line, cv2.LINE_AA)
@@ -42,42 +44,43 @@ def put_text(image: np.ndarray, text: str, origin: tuple[int, int], scale: float
 
 
 def is_legible(text: str) -> bool:
-    """Whether some font on this machine has all characters of `text`."""
+    """Whether a font on this machine has all characters of the text."""
     return text.isascii() or font_path(text) is not None
 
 
 def font_for(text: str, scale: float) -> ImageFont.FreeTypeFont:
-    """A font as large as OpenCV's at this scale; characters that no font has become boxes."""
+    """A font as large as OpenCV's at this scale. Characters that no font has are drawn as boxes."""
     return load_font(font_path(text) or next(font_files()), max(8, round(PIXELS * scale)))
 
 
 @functools.lru_cache(maxsize=64)
 def load_font(path: str, pixels: int) -> ImageFont.FreeTypeFont:
+    """A font from its file."""
     return ImageFont.truetype(path, pixels)
 
 
 @functools.lru_cache(maxsize=4096)
 def font_path(text: str) -> str | None:
-    """The first font file that has all characters of `text`, None if there is none."""
-    # Control characters and marks of direction have no glyphs.
-    wanted = {ord(character) for character in text if unicodedata.category(character) not in ("Cc", "Cf")}
-    return next((path for path in font_files() if wanted <= characters(path)), None)
+    """The first font file that has all characters of the text; None if no font does."""
+    # Control characters and direction marks have no glyphs.
+    needed = {ord(character) for character in text if unicodedata.category(character) not in ("Cc", "Cf")}
+    return next((path for path in font_files() if needed <= characters(path)), None)
 
 
 def font_files() -> Iterator[str]:
-    """Noto Sans CJK (Chinese, Japanese, Korean, Greek, Cyrillic, Latin), then Matplotlib's fonts and the system's."""
+    """Font files: Noto Sans CJK (Chinese, Japanese, Korean, Greek, Cyrillic, Latin), Matplotlib's, the system's."""
     from cvttf_NotoSansCJK_Regular import get_TTF_path
 
     yield get_TTF_path()
     from matplotlib import font_manager
 
-    # Matplotlib's last resort has a glyph for every character: a box that tells the script.
+    # Matplotlib's font of last resort has a glyph for every character, a box with the name of the script: skip it.
     yield from sorted({font.fname for font in font_manager.fontManager.ttflist if "LastResort" not in font.fname})
 
 
 @contextlib.contextmanager
 def matplotlib_fonts() -> Iterator[None]:
-    """Text of figures that are made within has the characters of Noto Sans CJK, too."""
+    """A context in which the text of Matplotlib's figures can have all characters of Noto Sans CJK."""
     import matplotlib
     from cvttf_NotoSansCJK_Regular import get_TTF_path
     from matplotlib import font_manager
@@ -89,12 +92,12 @@ def matplotlib_fonts() -> Iterator[None]:
 
 
 @functools.lru_cache(maxsize=256)
-def characters(path: str) -> frozenset:
-    """Code points that a font file has glyphs for; none where it cannot be read."""
+def characters(path: str) -> frozenset[int]:
+    """The code points for which a font file has glyphs; none if it cannot be read."""
     from fontTools.ttLib import TTFont
 
     try:
         with TTFont(path, fontNumber=0, lazy=True) as font:
             return frozenset(font.getBestCmap() or ())
-    except Exception:  # fontTools raises whatever a damaged file of the system makes it stumble over
+    except Exception:  # fontTools raises all kinds of errors for damaged files
         return frozenset()
