@@ -38,11 +38,11 @@ class OptimizerBuilder:
     def __init__(
         self,
         *,
-        optimizer: dict[str, Any] | None = None,
-        regularizer: dict[str, Any] | None = DEFAULT_REGULARIZER,
+        optimizer: dict | None = None,
+        regularizer: dict | None = DEFAULT_REGULARIZER,
         clip_grad_by_norm: float | None = None,
         clip_grad_by_value: float | None = None,
-        param_groups: list[dict[str, Any]] | None = None,
+        param_groups: list | None = None,
     ) -> None:
         # A null removes a parameter that a base file set, such as the momentum of another type.
         options = {k: v for k, v in (optimizer or {"type": "Momentum", "momentum": 0.9}).items() if v is not None}

@@ -169,7 +169,6 @@ class FCOSHead(nn.Layer):
     __inject__ = ["fcos_feat", "fcos_loss", "nms"]
     __unused__ = {"trt": "the same graph is exported for TensorRT and for all other engines"}
     __shared__ = ["num_classes"]
-    __unused__ = {"trt": "the same exported graph serves TensorRT and all other engines"}
 
     def __init__(
         self,
