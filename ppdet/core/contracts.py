@@ -42,7 +42,9 @@ def require(value: Any, contract: type, place: str) -> None:
 def require_instance(value: Any, base: type, place: str) -> None:
     """Raise ConfigError unless an object is of a class that is derived from `base`; `place` as in `require`."""
     if not isinstance(value, base):
-        what = type(value).__name__
+        what = (
+            f"the class {value.__name__}, in place of an object," if isinstance(value, type) else type(value).__name__
+        )
         raise ConfigError(
             f"{place}: {what} is not {_the(base)}: derive the class from {base.__module__}.{base.__name__} "
             "(docs/EXTENDING.md)"

@@ -96,8 +96,15 @@ def read_schema(cls: type) -> Schema:
     meanings = _read_meanings(cls)
     parameters = {}
     constructor = inspect.getattr_static(cls, "__init__")
-    if isinstance(constructor, types.FunctionType):  # object's own constructor is none
-        hints = typing.get_type_hints(constructor)
+    # A class without a constructor of its own has that of object or of paddle's layers, which YAML has no use for.
+    if isinstance(constructor, types.FunctionType) and not constructor.__module__.startswith("paddle."):
+        try:
+            hints = typing.get_type_hints(constructor)
+        except NameError as error:
+            raise ComponentError(
+                f"{cls.__name__}: {error.name} is not defined: import the types of the constructor's parameters, and "
+                "not only for type checkers"
+            ) from None
         for name, parameter in list(inspect.signature(constructor).parameters.items())[1:]:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
                 raise ComponentError(

@@ -108,7 +108,7 @@ class Trainer:
         )
         if self.ema and self.is_asynchronous:
             self.ema.join()
-        self.hooks: list[Hook] = [*default_hooks(cfg, evaluate=evaluate), *configured_hooks(cfg), *hooks]
+        self.hooks: list[Hook] = [*default_hooks(cfg, evaluate=evaluate), *configured_hooks(cfg, hooks)]
         load_hook_states(self.hooks, hook_states)
 
     def _build_reader(self) -> None:

@@ -86,6 +86,11 @@ def test_a_module_is_imported_by_its_name(outside, monkeypatch, tmp_path):
             component("Rest", "def __init__(self, **rest): ..."),
             r"--import \S+: \S+bad.py:3: Rest: a component's constructor names its parameters, \*\*rest does not",
         ),
+        (
+            "bad.py",
+            "from __future__ import annotations\n" + component("Rest", "def __init__(self, *, x: Tensor): ..."),
+            r"--import \S+: \S+bad.py:4: Rest: Tensor is not defined: import the types of the constructor's .*",
+        ),
         ("json.py", "", r"--import \S+: there is another module called json, from \S+: rename the file"),
         ("sys.py", "", r"--import \S+: there is another module called sys, which is part of Python: rename the file"),
         ("a.b.py", "", r"--import \S+: a module cannot have a dot in its name: rename the file"),

@@ -10,7 +10,7 @@ import numpy as np
 from ppdet.data.transforms.base import has_property
 from ppdet.data.transforms.decode import Decode, DecodeAndResize
 from ppdet.data.transforms.geometry import RandomResize, Resize
-from ppdet.utils.errors import UserError
+from ppdet.utils.errors import DataError, UserError
 
 
 class Compose:
@@ -37,6 +37,13 @@ class Compose:
             except Exception as error:
                 where = sample.get("im_file", "an image") if isinstance(sample, dict) else "a batch"
                 raise RuntimeError(f"{type(transform).__name__} failed on {where}: {error!r}") from error
+            results = sample if isinstance(sample, list) else [sample]
+            if not all(isinstance(result, (dict, list)) for result in results):
+                kind = next(type(result).__name__ for result in results if not isinstance(result, (dict, list)))
+                raise DataError(
+                    f"{type(transform).__name__} returned {kind}; expected the sample that it was called with, a dict, "
+                    "changed or not (docs/EXTENDING.md)"
+                )
         return sample
 
 

@@ -1,6 +1,9 @@
 """Everything optional about training. A hook's methods are called by the trainer with itself as the argument."""
 
+from collections.abc import Sequence
+
 from ppdet.core.config import Config
+from ppdet.core.contracts import require_instance
 from ppdet.engine.hooks.base import Hook, Report
 from ppdet.engine.hooks.boards import BoardHook, TensorBoard, VisualDL
 from ppdet.engine.hooks.checkpointing import CheckpointHook
@@ -32,19 +35,21 @@ __all__ = [
 ]
 
 
-def configured_hooks(cfg: Config) -> list[Hook]:
-    """Build the hooks that the setting `hooks` lists.
+def configured_hooks(cfg: Config, more: Sequence[Hook] = ()) -> list[Hook]:
+    """Build the hooks that the setting `hooks` lists, and return them before `more`, those of `Trainer(hooks=...)`.
 
     Raises:
         ConfigError: one of them is not derived from Hook.
     """
+    for hook in more:
+        require_instance(hook, Hook, "Trainer(hooks=...)")
     hooks = cfg.create("hooks")
     for index, hook in enumerate(hooks):
         if not isinstance(hook, Hook):
             name = type(hook).__name__
             message = f"{name} is not a hook: derive the class {name} from ppdet.engine.hooks.Hook"
             raise config_error(cfg.origin(f"hooks.{index}"), f"hooks.{index}", message)
-    return hooks
+    return [*hooks, *more]
 
 
 def default_hooks(cfg: Config, *, evaluate: bool) -> list[Hook]:
