@@ -104,7 +104,7 @@ def paddle_itself() -> Iterator[Finding]:
     if not computes:
         yield Finding("paddle", "broken", f"{paddle.__version__}: wrong gradients of a product", "install it again")
     elif paddle.__version__.startswith("2.") and version_of("numpy").startswith("2."):
-        yield Finding("paddle", "broken", f"{paddle.__version__} needs numpy 1", "pip install 'numpy<2'")
+        yield Finding("paddle", "broken", f"{paddle.__version__} needs numpy 1", 'pip install "numpy<2"')
     else:
         yield Finding("paddle", "ok", paddle.__version__)
 
@@ -192,7 +192,7 @@ def extras() -> Iterator[Finding]:
     for extra, modules in EXTRAS.items():
         absent = [module for module in modules if importlib.util.find_spec(module) is None]
         if absent:
-            advice = f"pip install 'ppdet-fcos[{extra}]'"
+            advice = f'pip install "ppdet-fcos[{extra}]"'
             if "paddle2onnx" in absent and sys.version_info >= (3, 13):
                 advice += "; paddle2onnx has no wheel for Python 3.13: export to ONNX and OpenVINO with 3.10 to 3.12"
             yield Finding(extra, "note", f"not installed: {', '.join(absent)}", advice)

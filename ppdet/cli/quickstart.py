@@ -33,7 +33,13 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     )
     parser.add_argument("--data_only", action="store_true", help="only generate the images")
     parser.add_argument(
-        "-o", "--opt", nargs="+", default=[], metavar="KEY=VALUE", help="override values of the configuration"
+        "-o",
+        "--opt",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override values of the configuration",
     )
     return parser.parse_args(argv)
 
@@ -67,7 +73,9 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         f"  ppdet detect --model_dir {EXPORTED} --image_file YOUR.jpg",
         f"  ppdet config -c {NAME}      # every value, and where it comes from",
         f"  ppdet train -c {NAME} --eval -o epoch=16 ResNet.depth=34",
-        "  ppdet --help      # all commands; dataset/README.md tells how to train on your own images",
+        "  ppdet --help      # all commands",
+        "To train on your own images, give their folder and COCO annotations with -o TrainDataset.image_dir=... "
+        "(dataset/README.md in the repository).",
     ]
     print("\n".join(lines))
 
