@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ppdet.cli.arguments import add_slice_arguments
 from ppdet.core.command_line import add_import_argument, flag, make_parser, one_line_errors, positive, score
+from ppdet.deploy.precisions import PRECISIONS
 
 if TYPE_CHECKING:
     from ppdet.deploy.slicing import Slicing
@@ -59,9 +60,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         help="engine that runs the model; auto: the fastest one (default: auto, or paddle when an option is given that "
         "only Paddle has)",
     )
-    engine.add_argument(
-        "--precision", choices=("fp32", "bf16", "fp16"), help="default: the one chosen when the model was exported"
-    )
+    engine.add_argument("--precision", choices=PRECISIONS, help="default: the one chosen when the model was exported")
     engine.add_argument("--cpu_threads", type=positive, help="threads of the engine (default: all processors)")
     engine.add_argument(
         "--run_mode", choices=("paddle", "trt_fp32", "trt_fp16"), help="trt_*: compute with TensorRT on a GPU"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from ppdet.cli.arguments import add_run_arguments, load_libraries, require_run
 from ppdet.core.command_line import make_parser, one_line_errors
+from ppdet.deploy.precisions import PRECISIONS
 
 EXAMPLES = """examples:
   {program} output/fcos_r18vd_fpn_bccd      # best_model, or else model_final
@@ -39,7 +40,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     )
     parser.add_argument(
         "--precision",
-        choices=("fp32", "bf16", "fp16"),
+        choices=PRECISIONS,
         default="fp32",
         help="precision in which the exported model computes unless told otherwise; fp16 adds model_fp16.* files "
         "(default: fp32)",
@@ -70,5 +71,5 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
             arguments.output_dir,
             formats=[name for name in ("onnx", "openvino") if name in arguments.format],
             precision=arguments.precision,
-            image=arguments.check_image,
+            check_image=arguments.check_image,
         )

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 
 from ppdet.core.command_line import add_import_argument, positive
+from ppdet.deploy.precisions import PRECISIONS
 
 
 def number(least: float, most: float = math.inf) -> Callable[[str], float]:
@@ -38,6 +39,6 @@ def add_engine_arguments(parser: argparse.ArgumentParser, *, threads: int | None
     add = group.add_argument
     add("--backend", default="auto", help="paddle, onnxruntime, openvino, or auto, the fastest of them (default: auto)")
     add("--device", type=str.lower, default="cpu", help="cpu, gpu, gpu:1, xpu, npu, ... (default: cpu)")
-    add("--precision", choices=("fp32", "bf16", "fp16"), help="default: the export's")
+    add("--precision", choices=PRECISIONS, help="default: the export's")
     shown = threads or "all processors"
     add("--cpu_threads", type=positive, default=threads, metavar="N", help=f"of the model (default: {shown})")

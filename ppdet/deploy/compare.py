@@ -1,8 +1,8 @@
-"""Whether two graphs detect the same: after export, and before a backend is chosen."""
+"""Comparing detections: of an exported graph with those of the trained model, and of two engines with each other."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,33 +10,41 @@ from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.errors import DeployError
 
 FILE = "selfcheck.npz"
+Engine = Callable[[dict[str, np.ndarray]], list[np.ndarray]]  # input arrays by name -> outputs, see `Backend`
 
 
 class Tolerance(NamedTuple):
-    """How far detections may be apart: scores, sides in pixels and as a share of the box, and how many may be more.
+    """How much the detections of two engines may differ.
 
-    least: detections below this score are not compared.
+    Attributes:
+        score: allowed difference of scores.
+        pixels: allowed difference of a box's sides, to which `share` of the box's longer side is added.
+        share: see `pixels`.
+        unmatched: share of the detections that may be missing or additional, since a tiny difference of scores can
+            change what NMS keeps.
+        least: detections with a lower score are not compared.
     """
 
     score: float
     pixels: float
     share: float
-    strays: float
+    unmatched: float
     least: float
 
 
-EXACT = Tolerance(score=1e-3, pixels=0.5, share=0.0, strays=0.01, least=0.0)
-# Float32 on anything but a CPU. NVIDIA's GPUs from Ampere on multiply with 10 bits of mantissa (TF32) unless they are
-# told otherwise: scores of an R50 are then up to 2.2e-3 off, and suppression chooses another of two boxes more often.
-ACCELERATED = Tolerance(score=1e-2, pixels=1.0, share=0.01, strays=0.05, least=0.0)
-LOOSE = Tolerance(score=0.1, pixels=1.0, share=0.1, strays=0.1, least=0.3)
+EXACT = Tolerance(score=1e-3, pixels=0.5, share=0.0, unmatched=0.01, least=0.0)
+# float32 on any device but a CPU. NVIDIA's GPUs from Ampere on multiply with 10 bits of mantissa (TF32) by default:
+# scores of a ResNet-50 detector then differ by up to 2.2e-3, and NMS keeps the other one of two boxes more often.
+ACCELERATED = Tolerance(score=1e-2, pixels=1.0, share=0.01, unmatched=0.05, least=0.0)
+LOOSE = Tolerance(score=0.1, pixels=1.0, share=0.1, unmatched=0.1, least=0.3)
 
 
 def tolerance_of(precision: str, device: str = "cpu") -> Tolerance:
-    """How far detections may be from those that the trained model has on a CPU in float32.
+    """Return how much detections may differ from those that the trained model computes on a CPU in float32.
 
     Args:
-        precision: fp32, bf16 or fp16. device: the type that computed them: cpu, gpu, xpu, ...
+        precision: fp32, bf16 or fp16.
+        device: the type of device that computes them: cpu, gpu, xpu, …
     """
     if precision != "fp32":
         return LOOSE
@@ -44,100 +52,104 @@ def tolerance_of(precision: str, device: str = "cpu") -> Tolerance:
 
 
 class Comparison(NamedTuple):
-    """Expected detections that count, how many of both sides have no counterpart, and how far others are apart."""
+    """The result of `compare` or `compare_candidates`.
 
-    count: int
-    strays: int
+    Attributes:
+        compared: how many expected ones were compared.
+        unmatched: how many, expected or actual, differ by more than the tolerance from all others.
+        score: largest difference of scores of those that match. pixels: largest difference of box sides.
+        kind: what was compared, such as "detections".
+    """
+
+    compared: int
+    unmatched: int
     score: float
     pixels: float
+    kind: str
 
     def __str__(self) -> str:
-        if not self.count and not self.strays:
-            return "it runs, and there are no detections to compare"
-        counterpart = f"{self.strays} without a counterpart" if self.strays else "all with their counterparts"
+        if not self.compared and not self.unmatched:
+            return f"it runs, and there are no {self.kind} to compare"
         return (
-            f"{self.count} detections, {counterpart}, scores within {self.score:.1e}, boxes within {self.pixels:.2g} px"
+            f"{self.compared} {self.kind}, {self.unmatched or 'none'} unmatched, scores differ by at most "
+            f"{self.score:.1e}, boxes by {self.pixels:.2g} px"
         )
+
+    def require_within(self, tolerance: Tolerance) -> "Comparison":
+        """Return the comparison, or raise DeployError where more is unmatched than the tolerance allows."""
+        if self.unmatched > tolerance.unmatched * self.compared:
+            raise DeployError(f"its {self.kind} differ from the trained model's: {self}")
+        return self
 
 
 def compare(
     expected: Sequence[np.ndarray], actual: Sequence[np.ndarray], tolerance: Tolerance, floor: float = 0.0, top: int = 0
 ) -> Comparison:
-    """Compare rows (M, 6) of [class, score, x1, y1, x2, y2] of each image, in any order.
+    """Compare the detections of several images, in any order.
 
-    A detection counts when its score is above the floor, and above the worst of a list cut at `top`, by more than what
-    scores may differ: others may be in one list and not in the other for a rounding. Its counterpart is of the same
-    class and within the tolerance. Boxes without area do not count: which of them suppression leaves, engines see
-    differently.
+    A detection matches one of the same class within the tolerance. Detections are not compared where a tiny difference
+    decides whether they exist: those with a score near the threshold or near the lowest one of a list that was cut,
+    and boxes without an area, which engines treat differently in NMS.
+
+    Args:
+        expected, actual: rows (M, 6) of [class, score, x1, y1, x2, y2] of each image.
+        floor: the score threshold of the model.
+        top: how many detections per image the model keeps at most; 0 or less for all.
     """
-    count = strays = 0
+    compared = unmatched = 0
     score = pixels = 0.0
     for one, other in zip(expected, actual):
         limit = max([floor, *(rows[:, 1].min() for rows in (one, other) if 0 < top <= len(rows))])
         limit = max(limit + tolerance.score, tolerance.least)
         one, other = with_area(one), with_area(other)
-        for rows, others, counts in ((one, other, True), (other, one, False)):
+        for rows, others, is_expected in ((one, other, True), (other, one, False)):
             for row in rows[rows[:, 1] > limit]:
-                count += counts
+                compared += is_expected
                 apart = np.abs(others[others[:, 0] == row[0], 1:] - row[1:])
                 room = tolerance.pixels + tolerance.share * max(row[4] - row[2], row[5] - row[3])
                 near = apart[(apart[:, 0] <= tolerance.score) & (apart[:, 1:].max(axis=1, initial=0) <= room)]
                 if not len(near):
-                    strays += 1
+                    unmatched += 1
                     continue
                 nearest = near[near[:, 1:].max(axis=1).argmin()]
                 score, pixels = max(score, float(nearest[0])), max(pixels, float(nearest[1:].max()))
-    return Comparison(count, strays, score, pixels)
-
-
-class Candidates(NamedTuple):
-    """Locations of two graphs before suppression: how many, how many differ, and how far the others are apart."""
-
-    count: int
-    strays: int
-    score: float
-    pixels: float
-
-    def __str__(self) -> str:
-        different = f"{self.strays} different" if self.strays else "none different"
-        return (
-            f"{self.count} locations before suppression, {different}, scores within {self.score:.1e} of the best, "
-            f"boxes within {self.pixels:.2g} px"
-        )
+    return Comparison(compared, unmatched, score, pixels, "detections")
 
 
 def compare_candidates(
     expected: Sequence[np.ndarray], actual: Sequence[np.ndarray], tolerance: Tolerance
-) -> Candidates:
-    """Compare boxes (N, R, 4) and scores (N, C, R) of all locations, for models that detect nothing to compare.
+) -> Comparison:
+    """Compare the boxes (N, R, 4) and scores (N, C, R) of all locations before NMS, location by location.
 
-    Scores may differ by the tolerance's share of the best one, since all of them may be small.
+    Scores may differ by the tolerance times the highest score, since all of them may be small.
 
     Raises:
         DeployError: the shapes differ.
     """
     for ours, theirs in zip(expected, actual):
         if ours.shape != theirs.shape:
-            raise DeployError(f"before suppression an output is of shape {theirs.shape}, the model's {ours.shape}")
+            raise DeployError(f"before NMS an output has shape {theirs.shape}, the model's has {ours.shape}")
     (boxes, scores), (others, other_scores) = expected[:2], actual[:2]
     score = np.abs(scores - other_scores).max(axis=1) / max(float(scores.max(initial=0)), 1e-30)
     pixels = np.abs(boxes - others).max(axis=2)
     sides = np.abs(boxes[..., 2:] - boxes[..., :2]).max(axis=2)
-    # What is not a number is near nothing.
-    near = (score <= tolerance.score) & (pixels <= tolerance.pixels + tolerance.share * sides)
-    apart = [float(values[near].max(initial=0)) for values in (score, pixels)]
-    return Candidates(near.size, int((~near).sum()), *apart)
+    near = (score <= tolerance.score) & (pixels <= tolerance.pixels + tolerance.share * sides)  # false for NaN
+    largest, farthest = (float(values[near].max(initial=0)) for values in (score, pixels))
+    return Comparison(near.size, int((~near).sum()), largest, farthest, "locations before NMS")
 
 
 def with_area(rows: np.ndarray) -> np.ndarray:
-    """Those of the rows (M, 6) whose boxes have an area."""
+    """Return those of the rows (M, 6) whose boxes have an area."""
     return rows[(rows[:, 4] > rows[:, 2]) & (rows[:, 5] > rows[:, 3])]
 
 
 class SelfCheck(NamedTuple):
-    """A batch and what the trained model detects in it, kept beside the exported graph.
+    """Two images and what the trained model detects in them. Export writes it beside the graph, as selfcheck.npz.
 
-    arrays: what the graph takes, see `Preprocess.join`. rows: (M, 6) of each image. floor, top: see `compare`.
+    Attributes:
+        arrays: inputs of the graph by name, see `Preprocess.join`.
+        rows: (M, 6) of each image, see `compare`.
+        floor, top: see `compare`.
     """
 
     arrays: dict[str, np.ndarray]
@@ -149,12 +161,12 @@ class SelfCheck(NamedTuple):
     def of(
         cls, arrays: dict[str, np.ndarray], rows: np.ndarray, rows_per_image: np.ndarray, *, floor: float, top: int
     ) -> "SelfCheck":
-        """With the rows of all images after each other, as a graph puts them out."""
+        """Make one from the outputs of a detector: the rows of all images, and their number for each image."""
         return cls(arrays, np.split(rows, np.cumsum(rows_per_image)[:-1]), floor, top)
 
     @classmethod
     def read(cls, folder: Path) -> "SelfCheck | None":
-        """What export wrote to the folder; None where there is nothing, as in exports of PaddleDetection.
+        """Read the self-check of an exported folder; None where it has none, as exports of PaddleDetection.
 
         Raises:
             DeployError: the file is damaged.
@@ -167,33 +179,28 @@ class SelfCheck(NamedTuple):
                 arrays = {k[6:]: content[k].astype(np.float32) for k in content.files if k.startswith("input_")}
                 rows, counts = content["rows"], content["rows_per_image"]
                 return cls.of(arrays, rows, counts, floor=float(content["floor"]), top=int(content["top"]))
-        except Exception as error:  # zip, zlib, NumPy: each has its own for a damaged file
+        except Exception as error:  # zip, zlib and NumPy raise their own for a damaged file
             raise DeployError(f"{path}: damaged ({error}): export the model again") from None
 
     def write(self, folder: Path) -> None:
-        arrays = {f"input_{name}": array for name, array in self.arrays.items()}
-        counts = [len(rows) for rows in self.rows]
+        """Write the self-check to an exported folder."""
+        arrays: dict[str, Any] = {f"input_{name}": array for name, array in self.arrays.items()}
+        arrays |= {"rows": np.concatenate(self.rows), "rows_per_image": [len(rows) for rows in self.rows]}
+        arrays |= {"floor": self.floor, "top": self.top}
         with atomic_path(folder / FILE) as temporary, open(temporary, "wb") as stream:
-            np.savez_compressed(
-                stream, **arrays, rows=np.concatenate(self.rows), rows_per_image=counts, floor=self.floor, top=self.top
-            )
+            np.savez_compressed(stream, **arrays)
 
     def comparable(self, precision: str, device: str = "cpu") -> int:
-        """How many of its detections `verify` compares: with none, every graph that detects nothing would pass."""
-        return compare(self.rows, self.rows, tolerance_of(precision, device), self.floor, self.top).count
+        """Return how many detections `verify` compares. With 0, every graph that detects nothing would pass."""
+        return compare(self.rows, self.rows, tolerance_of(precision, device), self.floor, self.top).compared
 
-    def verify(
-        self, run: Callable[[dict[str, np.ndarray]], list[np.ndarray]], precision: str, device: str = "cpu"
-    ) -> Comparison:
-        """Run the graph, which computes in this precision on this device, and compare.
+    def verify(self, engine: Engine, precision: str, device: str = "cpu") -> Comparison:
+        """Run a graph, which computes in this precision on this type of device, and compare its detections.
 
         Raises:
-            DeployError: it detects something else.
+            DeployError: they differ by more than `tolerance_of` allows.
         """
-        rows, rows_per_image = run(self.arrays)
+        rows, rows_per_image = engine(self.arrays)
         actual = np.split(rows, np.cumsum(rows_per_image)[:-1])
         tolerance = tolerance_of(precision, device)
-        result = compare(self.rows, actual, tolerance, self.floor, self.top)
-        if result.strays > tolerance.strays * result.count:
-            raise DeployError(f"its detections are not the trained model's: {result}")
-        return result
+        return compare(self.rows, actual, tolerance, self.floor, self.top).require_within(tolerance)

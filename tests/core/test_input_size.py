@@ -8,7 +8,7 @@ import pytest
 from ppdet.core.show import show
 from ppdet.core.workspace import load_config, merge_config
 from ppdet.data.transforms import RandomResize
-from ppdet.engine.export.graph import describe_transforms
+from ppdet.engine.export.infer_cfg import describe_transforms
 from ppdet.engine.runs.setting_differences import differences
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +36,7 @@ def test_shipped_files_have_the_sizes_that_they_had():
 def test_one_setting_sizes_training_evaluation_and_export(tmp_path, log, text, expected):
     config = load_config(BCCD, [f"input_size={text}"])
     assert sizes(config) == [expected] * 3
-    described = describe_transforms(config.component("TestReader").create("sample_transforms"), "x")
+    described = describe_transforms(config.component("TestReader").create("sample_transforms"))
     assert described[0] == {"type": "Resize", "target_size": list(expected), "keep_ratio": True, "interp": 1}
     assert "input_size" not in log.text
     config.dump(tmp_path / "dump.yml")

@@ -137,7 +137,7 @@ def test_auto_leaves_out_engines_that_fail_the_self_check(exported, folder, log)
     onnx.save(model, str(exported / "model.onnx"))
     assert Detector(exported).backend.name == "paddle"
     for name in ("onnxruntime", "openvino"):
-        assert f"backend {name}: its detections are not the trained model's" in log.text
+        assert f"backend {name}: its detections differ from the trained model's" in log.text
     # A backend that is named is taken as it is.
     assert Detector(exported, "openvino").backend.name == "openvino"
     (exported / "model.onnx").write_bytes((exported / "model.onnx").read_bytes()[:1000])
@@ -151,7 +151,7 @@ def test_auto_leaves_a_gpu_the_room_that_tf32_needs(exported, monkeypatch):
     check = SelfCheck.read(exported)
     rows = [part + np.array([0, 0.005, 0, 0, 0, 0], np.float32) for part in check.rows]
     SelfCheck(check.arrays, rows, check.floor, check.top).write(exported)
-    with pytest.raises(DeployError, match="no backend passes the self-check: paddle: its detections are not"):
+    with pytest.raises(DeployError, match="no backend passes the self-check: paddle: its detections differ"):
         Detector(exported)
     kind = BACKENDS["paddle"]
     monkeypatch.setattr(kind, "problem", classmethod(lambda kind, options: None))
@@ -248,9 +248,9 @@ def sure(tmp_path_factory):
 def test_bfloat16_is_near(sure, backend):
     check = SelfCheck.read(sure)
     result = check.verify(Detector(sure, backend, precision="bf16").backend, "bf16")
-    assert result.count == check.comparable("bf16") > 20 and result.strays <= 0.1 * result.count
+    assert result.compared == check.comparable("bf16") > 20 and result.unmatched <= 0.1 * result.compared
     other = SelfCheck(check.arrays, [rows[::2] for rows in check.rows], check.floor, check.top)
-    with pytest.raises(DeployError, match="its detections are not the trained model's"):
+    with pytest.raises(DeployError, match="its detections differ from the trained model's"):
         other.verify(Detector(sure, backend, precision="bf16").backend, "bf16")
 
 
@@ -308,7 +308,7 @@ def rows(*content):
 )
 def test_comparison(one, other, count, strays):
     result = compare([one], [other], EXACT, floor=0.05)
-    assert (result.count, result.strays) == (count, strays)
+    assert (result.compared, result.unmatched) == (count, strays)
 
 
 def test_comparison_of_lists_that_were_cut():
@@ -340,9 +340,9 @@ SCORES = np.array([[[0.02, 0.01], [0.001, 0.002]]], np.float32)
 def test_comparison_before_suppression(boxes, scores, strays):
     for precision, expected in strays.items():
         result = compare_candidates([BOXES, SCORES], [boxes, scores], tolerance_of(precision))
-        assert (result.count, result.strays) == (2, expected)
+        assert (result.compared, result.unmatched) == (2, expected)
 
 
 def test_comparison_of_other_locations():
-    with pytest.raises(DeployError, match=r"of shape \(1, 1, 4\), the model's \(1, 2, 4\)"):
+    with pytest.raises(DeployError, match=r"has shape \(1, 1, 4\), the model's has \(1, 2, 4\)"):
         compare_candidates([BOXES, SCORES], [BOXES[:, :1], SCORES[:, :, :1]], EXACT)

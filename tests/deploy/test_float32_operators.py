@@ -26,7 +26,7 @@ def graph(request, tmp_path_factory):
     detector.eval()
     shapes = {"image": [None, 3, None, None], "scale_factor": [None, 2], "im_shape": [None, 2]}
     inputs = {name: InputSpec(shape, "float32", name) for name, shape in shapes.items()}
-    save_graph(detector, inputs, folder / "model")
+    save_graph(detector, inputs, folder)
     return folder
 
 

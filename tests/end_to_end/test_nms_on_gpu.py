@@ -102,7 +102,7 @@ def test_exported_graphs(folder, tmp_path, kernel, options, size, computes):
     detector.eval()
     spec = {"image": InputSpec([None, 3, *(size or (None, None))], "float32", "image")}
     spec.update((key, InputSpec([None, 2], "float32", key)) for key in ("scale_factor", "im_shape"))
-    save_graph(detector, spec, tmp_path / "model")
+    save_graph(detector, spec, tmp_path)
     check_detections(tmp_path, arrays(2, 64, 96), stays=computes)
     for empty in ([0], [1], [0, 1]):
         check_detections(tmp_path, arrays(2, 64, 96, empty), stays=computes, empty=empty)

@@ -1,6 +1,7 @@
 """Evaluation, inference and export of a trained detector on the device, through what the commands call."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ppdet.acceptance.check_registry import check
 from ppdet.acceptance.context import Context
@@ -8,6 +9,9 @@ from ppdet.acceptance.detectors import beside_cpu, command_config
 from ppdet.acceptance.facts import MIXED
 from ppdet.acceptance.made import shapes, trained
 from ppdet.acceptance.outcomes import Failed, Outcome
+
+if TYPE_CHECKING:
+    from ppdet.deploy.compare import Comparison
 
 EVAL_ADVICE = """
     The weights that were trained here detect something else on the device than on the CPU. If nms or operators failed
@@ -80,11 +84,16 @@ def infer(context: Context) -> Outcome:
     for run in ("first", "second"):
         found = [rows for _, rows in predictor.detect(paths)]
         result = compare(expected, found, tolerance, floor, top)
-        if len(found) != len(paths) or result.strays > tolerance.strays * result.count:
-            raise Failed(f"{run} run: {len(found)} of {len(paths)} images, {result}", **result._asdict())
-    if not result.count:
+        if len(found) != len(paths) or result.unmatched > tolerance.unmatched * result.compared:
+            raise Failed(f"{run} run: {len(found)} of {len(paths)} images, {result}", **numbers(result))
+    if not result.compared:
         raise Failed("there is nothing to compare: the detector finds nothing on the CPU either")
-    return Outcome(f"{len(paths)} images: {result}", result._asdict())
+    return Outcome(f"{len(paths)} images: {result}", numbers(result))
+
+
+def numbers(result: "Comparison") -> dict[str, float]:
+    """The numbers of a comparison by name."""
+    return {name: value for name, value in result._asdict().items() if name != "kind"}
 
 
 def odd_images(context: Context) -> list[Path]:

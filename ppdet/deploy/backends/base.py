@@ -11,11 +11,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from ppdet.deploy.precisions import PRECISIONS
 from ppdet.utils.errors import DeployError
 from ppdet.utils.process.cpu import cpu_count
 
 DEVICE = re.compile(r"cpu|(?!cpu)[a-z][a-z0-9_]*(:[0-9]+)?")
-PRECISIONS = ("fp32", "fp16", "bf16")
 OUTPUTS = ["bbox", "bbox_num"]  # names of an exported graph's outputs: rows of all images, and rows per image
 
 

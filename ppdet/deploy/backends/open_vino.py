@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ppdet.deploy.backends.base import OUTPUTS, PRECISIONS, Backend, Options, find_file, last_line
+from ppdet.deploy.backends.base import OUTPUTS, Backend, Options, find_file, last_line
+from ppdet.deploy.precisions import PRECISIONS
 from ppdet.utils.errors import DeployError
 from ppdet.utils.process.cpu import cpu_count
 

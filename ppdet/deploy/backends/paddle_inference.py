@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ppdet.deploy.backends import tensorrt
-from ppdet.deploy.backends.base import PRECISIONS, Backend, Options, find_file, last_line
+from ppdet.deploy.backends.base import Backend, Options, find_file, last_line
 from ppdet.deploy.backends.operator_names import LEFT_IN_FLOAT32
+from ppdet.deploy.precisions import PRECISIONS
 from ppdet.utils import device
 from ppdet.utils.errors import DeployError
 from ppdet.utils.logger import get_logger

@@ -1,1 +1,7 @@
-"""From a trained model to files that inference engines run."""
+"""Export: from a trained model to a folder with files that inference engines run, each compared with the model.
+
+graph       export_model: Paddle's static graph, and the order of all steps
+infer_cfg   infer_cfg.yml: how an engine's user has to prepare images, and what the graph puts out
+onnx        from Paddle's graph to ONNX and OpenVINO
+check       runs every written file in its engine and compares it with the trained model
+"""

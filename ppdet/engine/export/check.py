@@ -1,14 +1,14 @@
-"""Before an export is called good: the graph must detect what the trained model detects."""
+"""Comparing exported graphs with the trained model before an export is finished."""
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import paddle
-from paddle import nn
 
 from ppdet.core.config import Config
 from ppdet.data.transforms.decode import read_image
@@ -22,19 +22,25 @@ from ppdet.utils.disk.files import naming
 from ppdet.utils.errors import DataError, DeployError, UserError
 from ppdet.utils.logger import get_logger
 
+if TYPE_CHECKING:
+    from ppdet.engine.export.graph import ExportedDetector
+
 logger = get_logger(__name__)
-LONG_SIDE = 448  # pixels of the check's images: enough for detections, little enough to be quick at every start
-TRIED_IMAGES = 5  # until the model detects something in one
-# Of the second image: both sides differ from the first one's, and so does the scale.
+LONG_SIDE = 448  # pixels of the check's images: enough for detections, and quick, as "auto" runs it at every start
+MAX_IMAGES = 5  # that are tried until the model detects something
+# The second image of the check: its share of the first one's height and width, and its scale_factor.
 SECOND_SHARE, SECOND_SCALE = (0.6, 0.8), (0.5, 0.75)
+LARGEST_DIFFERENCE = 1e-3  # of outputs before NMS, relative for values above 1
+
+Arrays = dict[str, np.ndarray]  # inputs of a graph by name
 
 
 class ExportError(UserError, ValueError):
-    """An exported graph that is not the trained model; the message says how far they are apart."""
+    """An exported graph does not compute what the trained model does; the message says how much they differ."""
 
 
-def check_arrays(preprocess: Preprocess, pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """What a graph takes of a batch of two: the image, and the mirror image of a part of it at another scale.
+def check_arrays(preprocess: Preprocess, pixels: np.ndarray) -> Arrays:
+    """Return a graph's inputs for a batch of two: the image, and a part of it, mirrored and at another scale.
 
     Args:
         pixels: (H, W, 3) RGB uint8.
@@ -51,7 +57,11 @@ def check_arrays(preprocess: Preprocess, pixels: np.ndarray) -> dict[str, np.nda
 
 
 def check_images(cfg: Config, path: str | None) -> Iterator[np.ndarray]:
-    """Pixels (H, W, 3) to compare on: of the file at `path`, of EvalDataset's first images with boxes, or drawn."""
+    """Yield pixels (H, W, 3) for the comparison.
+
+    Args:
+        path: of an image file. None: the first images of EvalDataset with boxes, or a drawn one where it has none.
+    """
     if path:
         yield read_image(path)
         return
@@ -60,19 +70,19 @@ def check_images(cfg: Config, path: str | None) -> Iterator[np.ndarray]:
         labelled = [record for record in dataset.records if len(record.get("gt_bbox", ()))] or dataset.records
         first = read_image(labelled[0]["im_file"])
     except (DataError, ValueError, OSError, IndexError) as error:
-        logger.info("export is checked on a drawn image: EvalDataset has none (%s)", error)
+        logger.info("the export is checked on a drawn image: EvalDataset has none (%s)", error)
         yield drawn_image()
         return
     yield first
-    for record in labelled[1:TRIED_IMAGES]:
+    for record in labelled[1:MAX_IMAGES]:
         try:
             yield read_image(record["im_file"])
-        except (DataError, OSError):  # the first one was read; evaluation names those that cannot be
+        except (DataError, OSError):
             continue
 
 
 def drawn_image() -> np.ndarray:
-    """Shapes on noise, for data sets that are not here."""
+    """Return a picture (320, 448, 3) of shapes on noise."""
     image = np.random.default_rng(0).integers(90, 160, (320, 448, 3), dtype=np.uint8)
     cv2.rectangle(image, (40, 60), (180, 200), (20, 20, 230), -1)
     cv2.circle(image, (300, 150), 70, (230, 20, 20), -1)
@@ -82,10 +92,9 @@ def drawn_image() -> np.ndarray:
 
 @contextmanager
 def on_cpu() -> Iterator[None]:
-    """Within, Paddle computes on the CPU, whatever device this process has.
+    """Let Paddle compute on the CPU within the block, whatever device the process uses.
 
-    What an export is compared with has to be exact: a GPU's float32 may be TF32, and a self-check that one wrote would
-    have errors of its own.
+    The trained model's outputs are the reference, so they must be exact: on a GPU, float32 may be computed in TF32.
     """
     before = device.name()
     paddle.set_device("cpu")
@@ -96,20 +105,30 @@ def on_cpu() -> Iterator[None]:
 
 
 @paddle.no_grad()
-def expected_outputs(detector: nn.Layer, arrays: dict[str, np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
-    """What the trained model, as a dynamic graph, puts out for the arrays that the exported one takes."""
+def expected_outputs(detector: "ExportedDetector", arrays: Arrays, names: Sequence[str]) -> list[np.ndarray]:
+    """Return what the trained model computes, as a dynamic graph, for the inputs `names` of the exported one."""
     outputs = detector(**{name: paddle.to_tensor(arrays[name]) for name in names})
     return [output.numpy() for output in outputs]
 
 
-def self_check(
-    detector: nn.Layer, preprocess: Preprocess, images: Iterable[np.ndarray], names: Sequence[str], precision: str
+def make_self_check(
+    detector: "ExportedDetector",
+    preprocess: Preprocess,
+    images: Iterable[np.ndarray],
+    names: Sequence[str],
+    precision: str,
 ) -> tuple[SelfCheck, list[np.ndarray] | None]:
-    """What the trained model detects in the first of the images that has detections to compare, in float32 and in
-    `precision`; and where none has, its boxes (N, R, 4) and scores (N, C, R) of all locations too, else None.
+    """Choose the first image in which the model detects something that can be compared in fp32 and in `precision`.
+
+    Args:
+        names: inputs of the graph.
+
+    Returns:
+        The model's detections; and where no image has detections to compare, also the boxes (N, R, 4) and scores
+        (N, C, R) of all locations before NMS, else None.
     """
     nms = detector.model.nms
-    best, reached = None, -1
+    checks: list[tuple[int, SelfCheck]] = []
     for pixels in images:
         arrays = check_arrays(preprocess, pixels)
         outputs = expected_outputs(detector, arrays, names)
@@ -117,82 +136,79 @@ def self_check(
         comparable = sum(check.comparable(kind) > 0 for kind in ("fp32", precision))
         if comparable == 2:
             return check, None
-        if comparable > reached:
-            best, reached = check, comparable
+        checks.append((comparable, check))
     logger.warning(
-        "the model detects too little in the images of the check to compare engines by: all locations are compared "
-        "before suppression; an image with detections can be named with --check_image"
+        "the model detects too little in the check's images to compare its detections: all locations are compared "
+        "before NMS; name an image with detections with --check_image"
     )
+    best = max(checks, key=lambda pair: pair[0])[1]
     detector.output = "locations"
-    candidates = expected_outputs(detector, best.arrays, names)
+    locations = expected_outputs(detector, best.arrays, names)
     detector.output = "detections"
-    return best, candidates
+    return best, locations
 
 
-def verify(folder: Path, backend: str, precision: str, check: SelfCheck) -> None:
-    """Run the exported graph in an engine and compare its detections; the log says how far they are apart.
+def verify(
+    folder: Path, backend: str, precision: str, check: SelfCheck, locations: Sequence[np.ndarray] | None = None
+) -> None:
+    """Run an exported graph in an engine, compare it with the trained model, and log how much they differ.
+
+    Args:
+        folder: of the graph.
+        backend: the engine, a key of `BACKENDS`.
+        check: the model's detections.
+        locations: the model's boxes and scores of all locations, for a graph that ends with these.
 
     Raises:
-        ExportError: they differ, or the engine cannot run here or cannot run the graph.
+        ExportError: they differ, or the engine is not installed or cannot run the graph.
     """
-    where = f"{backend}, {precision}"
+    engine_name = f"{backend}, {precision}"
     options = Options(precision=precision)
     problem = find_problem(BACKENDS[backend], folder, options)
     if problem:
-        raise ExportError(f"the export cannot be checked in {where}: {problem}")
+        raise ExportError(f"the export cannot be checked in {engine_name}: {problem}")
     try:
-        result = check.verify(BACKENDS[backend](folder, options), precision)
+        engine = BACKENDS[backend](folder, options)
+        if locations is None:
+            result = check.verify(engine, precision)
+        else:
+            tolerance = tolerance_of(precision)
+            result = compare_candidates(locations, engine(check.arrays), tolerance).require_within(tolerance)
     except DeployError as error:
-        raise ExportError(f"the export is not good, {where}: {error}") from None
-    except Exception as error:  # of an engine's own classes
-        raise ExportError(f"the export is not good, {where}: it cannot run: {last_line(error)}") from None
-    logger.info("checked in %s: %s", where, result)
+        raise ExportError(f"the exported graph is wrong in {engine_name}: {error}") from None
+    except Exception as error:  # engines raise classes of their own
+        raise ExportError(f"the exported graph cannot run in {engine_name}: {last_line(error)}") from None
+    logger.info("checked in %s: %s", engine_name, result)
 
 
-def verify_candidates(folder: Path, backend: str, precision: str, arrays: dict, expected: Sequence[np.ndarray]) -> None:
-    """The same for a model that detects nothing, of its boxes (N, R, 4) and scores (N, C, R) before suppression.
-
-    Args:
-        folder: of the graph that ends with them.
+def verify_outputs(folder: Path, arrays: Arrays, expected: Sequence[np.ndarray]) -> None:
+    """Run a graph that ends before NMS in Paddle Inference, and compare every number of every output.
 
     Raises:
-        ExportError: they differ, or the engine cannot run the graph.
-    """
-    where, tolerance = f"{backend}, {precision}", tolerance_of(precision)
-    try:
-        result = compare_candidates(
-            expected, BACKENDS[backend](folder, Options(precision=precision))(arrays), tolerance
-        )
-    except Exception as error:  # of an engine's own classes
-        raise ExportError(f"the export is not good, {where}: {last_line(error)}") from None
-    if result.strays > tolerance.strays * result.count:
-        raise ExportError(f"the export is not good, {where}: it computes something else than the model: {result}")
-    logger.info("checked in %s: %s", where, result)
-
-
-def verify_arrays(folder: Path, arrays: dict[str, np.ndarray], expected: Sequence[np.ndarray]) -> None:
-    """The same for a graph that ends before suppression: every number of every output.
-
-    Raises:
-        ExportError: a number differs by more than 1e-3, or a thousandth of itself.
+        ExportError: they differ by more than `LARGEST_DIFFERENCE`.
     """
     outputs = BACKENDS["paddle"](folder, Options())(arrays)
     if len(outputs) != len(expected):
-        raise ExportError(f"the export is not good: it has {len(outputs)} outputs, the model {len(expected)}")
-    apart = 0.0
-    for ours, theirs in zip(outputs, expected):
-        if ours.shape != theirs.shape:
-            raise ExportError(f"the export is not good: an output is of shape {ours.shape}, the model's {theirs.shape}")
-        # np.maximum, unlike max, keeps what is not a number.
-        apart = float(np.maximum(apart, (np.abs(ours - theirs) / (1 + np.abs(theirs))).max(initial=0)))
-    if not apart <= 1e-3:
-        raise ExportError(f"the export is not good: outputs differ by {apart:.1e}, of the number itself above 1")
-    logger.info("checked: %d outputs, the same within %.1e", len(expected), apart)
+        raise ExportError(f"the exported graph is wrong: it has {len(outputs)} outputs, the model {len(expected)}")
+    largest = 0.0
+    for actual, model in zip(outputs, expected):
+        if actual.shape != model.shape:
+            raise ExportError(
+                f"the exported graph is wrong: an output has shape {actual.shape}, the model's has {model.shape}"
+            )
+        # np.maximum keeps NaN, unlike max.
+        largest = float(np.maximum(largest, (np.abs(actual - model) / (1 + np.abs(model))).max(initial=0)))
+    if not largest <= LARGEST_DIFFERENCE:
+        raise ExportError(
+            f"the exported graph is wrong: its outputs differ from the model's by {largest:.1e} (relative for values "
+            "above 1)"
+        )
+    logger.info("checked: %d outputs, which differ by at most %.1e", len(expected), largest)
 
 
 @contextmanager
-def beside_earlier(folder: Path) -> Iterator[Path]:
-    """A temporary folder within `folder`, removed in the end. Errors name `folder`, which is what the user knows."""
+def temporary_inside(folder: Path) -> Iterator[Path]:
+    """Make a temporary folder inside `folder`, and remove it at the end. Errors name `folder` in its place."""
     try:
         temporary = tempfile.TemporaryDirectory(prefix=".export", dir=folder)
     except OSError as error:

@@ -1,8 +1,8 @@
-"""From Paddle's static graph to ONNX, and on to OpenVINO.
+"""Converting Paddle's static graph to ONNX, and ONNX to OpenVINO.
 
-paddle2onnx 2.1 converts the network and the decoding of its maps. Two things it gets wrong, and they are mended here.
-For the epsilon of a group norm it writes whatever lay in memory: another detector at every conversion. And the
-suppression that it makes of Paddle's finds other boxes; here it is appended in ONNX's own operators.
+paddle2onnx 2.1 converts the network and the decoding. It makes two mistakes that are corrected here: it writes an
+uninitialised number as the epsilon of a group norm, and its NMS keeps other boxes than Paddle's. Here the graph is
+converted without NMS, which is then appended in ONNX's own operators.
 """
 
 import importlib.util
@@ -22,8 +22,8 @@ from ppdet.utils.errors import ConfigError
 if TYPE_CHECKING:
     import onnx
 
-OPSET = 17  # paddle2onnx goes on to a later one where the network needs it
-# The default optimize_tool would install packages.
+OPSET = 17  # paddle2onnx uses a later one where the network needs it
+# With its default optimize_tool, paddle2onnx would install packages.
 CONVERSION = f"""
 import sys, paddle2onnx
 graph, weights, target = sys.argv[1:]
@@ -31,10 +31,10 @@ paddle2onnx.export(graph, weights, target, opset_version={OPSET}, optimize_tool=
 """
 EVERYTHING = 2**31 - 1
 
-# Paddle's multiclass_nms3 in ONNX. Of each class the `top_k` best candidates enter suppression; what is left is sorted
-# by score, the first `keep` of each image stay, and leave image by image, class by class, best score first.
+# Paddle's multiclass_nms3 in ONNX. Of each class, the TOP_K best candidates enter NMS; of what is left, the KEEP best
+# of each image stay. They are sorted by image, then class, then score, highest first.
 # n images, c classes, r locations, m detections.
-SUPPRESSION = """
+NMS_TEXT = """
 <ir_version: 8, opset_import: ["": OPSET]>
 suppression (float[n, r, 4] boxes, float[n, c, r] scores, float[n, r, 4] overlap_boxes)
          => (float[m, 6] bbox, int32[n] bbox_num)
@@ -111,16 +111,17 @@ suppression (float[n, r, 4] boxes, float[n, c, r] scores, float[n, r, 4] overlap
 
 
 def write_formats(
-    source: Path, target: Path, model: DenseDetector, formats: Sequence[str], precision: str, *, suppress: bool = True
+    source: Path, target: Path, model: DenseDetector, formats: Sequence[str], precision: str, *, with_nms: bool = True
 ) -> None:
-    """Write model.onnx, and model.xml with model.bin, to the folder `target`, with precision fp16 model_fp16.* too.
+    """Write model.onnx, or model.xml and model.bin, to the folder `target`; with precision fp16 also model_fp16.*.
 
     Args:
-        source: folder of the model's exported graph that ends with `candidates`, see `ExportedDetector`.
-        formats: of onnx and openvino. suppress: false leaves suppression out: the graphs end with `candidates` too.
+        source: folder of the model's static graph that ends with "candidates", see `ExportedDetector`.
+        formats: "onnx", "openvino".
+        with_nms: append NMS; False: the graphs end with the candidates.
 
     Raises:
-        ConfigError: packages are missing, or the network cannot be converted.
+        ConfigError: packages are not installed, or the network cannot be converted.
     """
     absent = missing(formats)
     if absent:
@@ -132,8 +133,8 @@ def write_formats(
     graph = next(path for path in source.iterdir() if path.suffix in (".json", ".pdmodel"))
     epsilons = {layer._epsilon for layer in model.sublayers() if isinstance(layer, nn.GroupNorm)}
     if len(epsilons) > 1:
-        raise ConfigError("group norms of different epsilon cannot be converted to ONNX")
-    converted = to_onnx(graph, model.nms if suppress else None, *(epsilons or {0.0}))
+        raise ConfigError("group norms with different epsilon cannot be converted to ONNX")
+    converted = to_onnx(graph, model.nms if with_nms else None, *(epsilons or {0.0}))
     onnx.save(converted, str(source / "model.onnx"))
     if "onnx" in formats:
         shutil.copy(source / "model.onnx", target)
@@ -146,13 +147,14 @@ def write_formats(
 
 
 def to_onnx(graph: Path, nms: MultiClassNMS | None, epsilon: float) -> "onnx.ModelProto":
-    """ONNX of an exported graph that ends with `candidates`, see `ExportedDetector`, with suppression behind it.
+    """Convert a graph that ends with "candidates", and append NMS.
 
-    Inputs keep their names; outputs are bbox (M, 6) and bbox_num (N,) int32, as Paddle's; without `nms` they stay what
-    they are. Batch and image size are free where they are in the graph.
+    The inputs keep their names. The outputs are bbox (M, 6) and bbox_num (N,) int32, as Paddle's; without `nms` they
+    are the candidates. Batch size and image size stay free where they are free in the graph.
 
     Args:
-        graph: model.json or model.pdmodel, with model.pdiparams beside it. epsilon: of all its group norms.
+        graph: model.json or model.pdmodel, with model.pdiparams beside it.
+        epsilon: of all group norms of the network.
 
     Raises:
         ConfigError: paddle2onnx cannot convert the network.
@@ -170,21 +172,21 @@ def to_onnx(graph: Path, nms: MultiClassNMS | None, epsilon: float) -> "onnx.Mod
             if name and not dim.dim_value:
                 dim.dim_param = name
     if nms is not None:
-        append_suppression(network, nms)
+        append_nms(network, nms)
     onnx.checker.check_model(network, full_check=True)
     return network
 
 
-def append_suppression(network: "onnx.ModelProto", nms: MultiClassNMS) -> None:
-    """Let the graph end with `suppression` of what it puts out."""
+def append_nms(network: "onnx.ModelProto", nms: MultiClassNMS) -> None:
+    """Connect the graph of `nms_graph` to the outputs of a network."""
     outputs = [value.name for value in network.graph.output]
-    tail = suppression(nms, network.opset_import[0].version)
-    # Without a last-pixel shift there is one set of boxes.
+    tail = nms_graph(nms, network.opset_import[0].version)
+    # Two outputs: NMS compares the boxes that it returns.
     names = dict(zip(("boxes", "scores", "overlap_boxes"), (*outputs, outputs[0])))
     names.update((value.name, value.name) for value in tail.graph.output)
     for node in tail.graph.node:
-        node.input[:] = [names.get(name, f"suppression/{name}") for name in node.input]
-        node.output[:] = [names.get(name, f"suppression/{name}") for name in node.output]
+        node.input[:] = [names.get(name, f"nms/{name}") for name in node.input]
+        node.output[:] = [names.get(name, f"nms/{name}") for name in node.output]
     network.ir_version = tail.ir_version
     network.graph.node.extend(tail.graph.node)
     del network.graph.output[:], network.graph.value_info[:]
@@ -192,8 +194,8 @@ def append_suppression(network: "onnx.ModelProto", nms: MultiClassNMS) -> None:
     network.graph.output[1].type.tensor_type.shape.dim[0].dim_param = "batch"
 
 
-def suppression(nms: MultiClassNMS, opset: int) -> "onnx.ModelProto":
-    """The graph of `SUPPRESSION`: boxes and scores (N, C, R), and the boxes whose overlap counts, to rows."""
+def nms_graph(nms: MultiClassNMS, opset: int) -> "onnx.ModelProto":
+    """Return `NMS_TEXT` with the thresholds of `nms`: boxes (N, R, 4), scores (N, C, R) and overlap boxes to rows."""
     from onnx import parser
 
     values = {
@@ -203,14 +205,14 @@ def suppression(nms: MultiClassNMS, opset: int) -> "onnx.ModelProto":
         "IOU": float(nms.nms_threshold),
         "SCORE": float(nms.score_threshold),
     }
-    text = SUPPRESSION
+    text = NMS_TEXT
     for name, value in values.items():
         text = text.replace(f" {name}", f" {value}")
     return parser.parse_model(text)
 
 
 def convert(graph: Path) -> "onnx.ModelProto":
-    """paddle2onnx's conversion of a graph as it is, in a process of its own: an operator that it does not know ends it.
+    """Convert a graph with paddle2onnx, in another process, since an operator that it does not know aborts it.
 
     Raises:
         ConfigError: it cannot convert the graph.
@@ -227,9 +229,9 @@ def convert(graph: Path) -> "onnx.ModelProto":
 
 
 def half_precision(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """The network in float16, with inputs, outputs and all behind the last convolutions in float32.
+    """Convert the network to float16, up to its last convolutions; inputs, outputs, decoding and NMS stay float32.
 
-    A box's side in float16 would be right to a pixel only, above 1024 pixels.
+    Above 1024 pixels, a coordinate in float16 would be exact to a pixel only.
     """
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -245,7 +247,7 @@ def half_precision(model: "onnx.ModelProto") -> "onnx.ModelProto":
         node.name = node.name or f"node_{number}"
     outside = [node.name for node in model.graph.node if id(node) not in network]
     half = convert_float_to_float16(model, keep_io_types=True, node_block_list=outside)
-    # It casts a value once for each node that takes it, under one name.
+    # The converter inserts the same cast several times under one name.
     unique = {node.name: node for node in reversed(half.graph.node)}
     kept = [node for node in half.graph.node if unique[node.name] is node]
     del half.graph.node[:]
@@ -254,22 +256,25 @@ def half_precision(model: "onnx.ModelProto") -> "onnx.ModelProto":
 
 
 def write_openvino(model: Path, target: Path, *, half: bool) -> None:
-    """OpenVINO's IR, target (.xml) and .bin beside it, of an ONNX file; with weights in float16 if `half`.
+    """Convert an ONNX file to OpenVINO's IR: `target` (.xml), and .bin beside it.
+
+    Args:
+        half: store the weights in float16.
 
     Raises:
-        ConfigError: OpenVINO cannot convert it.
+        ConfigError: OpenVINO cannot convert the network.
     """
     import openvino
 
     try:
-        # Not openvino.convert_model, which reports usage over the network, from a process that it forks.
+        # openvino.convert_model would do it too, but reports usage over the network from a forked process.
         openvino.save_model(openvino.Core().read_model(str(model)), str(target), compress_to_fp16=half)
-    except Exception as error:  # of classes of its own
+    except Exception as error:  # OpenVINO raises classes of its own
         lines = [line.strip(" -") for line in str(error).splitlines() if "No conversion rule" in line]
         raise ConfigError(f"OpenVINO cannot convert this network: {(lines or [repr(error)])[-1]}") from None
 
 
 def missing(formats: Sequence[str]) -> list[str]:
-    """Packages that `write_formats` needs for these formats and that are not installed."""
+    """Return the packages that `write_formats` needs for these formats and that are not installed."""
     packages = ("onnx", "onnxruntime", "paddle2onnx", *(name for name in formats if name == "openvino"))
     return [name for name in packages if importlib.util.find_spec(name) is None]

@@ -13,11 +13,11 @@ from ppdet.engine.build import build_trained_model
 from ppdet.engine.export import onnx as onnx_export
 from ppdet.engine.export.check import (
     ExportError,
-    beside_earlier,
     check_arrays,
     check_images,
     drawn_image,
     expected_outputs,
+    temporary_inside,
 )
 from ppdet.engine.export.graph import ExportedDetector, export_model
 from ppdet.utils import device
@@ -42,8 +42,8 @@ def test_all_locations_are_compared(folder, tmp_path, log):
     compiled.mkdir(parents=True)
     exported = export_model(cfg, str(tmp_path), formats=["onnx", "openvino"], precision="fp16")
     assert not compiled.exists()
-    assert "detects too little in the images of the check" in log.text and "--check_image" in log.text
-    lines = [line for line in log.messages if "locations before suppression, none different" in line]
+    assert "detects too little in the check's images" in log.text and "--check_image" in log.text
+    lines = [line for line in log.messages if "locations before NMS, none unmatched" in line]
     engines = ["paddle, fp32"] + [
         f"{name}, {kind}" for name in ("onnxruntime", "openvino") for kind in ("fp32", "fp16")
     ]
@@ -67,7 +67,7 @@ def test_another_network_is_refused_though_it_detects_as_little(folder, tmp_path
         return model
 
     monkeypatch.setattr(onnx_export, "convert", wrong)
-    message = "not good, onnxruntime, fp32: it computes something else than the model: .* locations"
+    message = "wrong in onnxruntime, fp32: its locations before NMS differ from the trained model's: .* locations"
     with pytest.raises(ExportError, match=message):
         export_model(cfg, str(tmp_path), formats=["onnx"])
     assert not list((tmp_path / "padded").iterdir())
@@ -89,7 +89,7 @@ def test_images_of_the_check(folder, tmp_path, log):
     assert len(found) == 4 and all(np.array_equal(*pair) for pair in zip(found, [pixels[0], *pixels[2:5]]))
     none = load_config(str(folder / "padded.yml"), [f"EvalDataset.dataset_dir={tmp_path}"])
     (drawn,) = check_images(none, None)
-    assert np.array_equal(drawn, drawn_image()) and "export is checked on a drawn image" in log.text
+    assert np.array_equal(drawn, drawn_image()) and "the export is checked on a drawn image" in log.text
 
 
 def in_tf32(tensor):
@@ -148,14 +148,14 @@ def test_tf32_is_no_other_model(folder, tf32):
     }
     tf32()
     rounded = found(arrays)
-    with pytest.raises(DeployError, match="its detections are not the trained model's"):
+    with pytest.raises(DeployError, match="its detections differ from the trained model's"):
         check.verify(lambda _: rounded, "fp32")
     result = check.verify(lambda _: rounded, "fp32", "gpu")
-    assert check.comparable("fp32", "gpu") == result.count > 100 and 1e-3 < result.score < 1e-2
+    assert check.comparable("fp32", "gpu") == result.compared > 100 and 1e-3 < result.score < 1e-2
     assert tolerance_of("fp32", "npu") == tolerance_of("fp32", "gpu") != tolerance_of("fp32")
     assert tolerance_of("bf16", "gpu") == tolerance_of("bf16")
     for name, outputs in others.items():
-        with pytest.raises(DeployError, match="its detections are not the trained model's"):
+        with pytest.raises(DeployError, match="its detections differ from the trained model's"):
             pytest.fail(f"{name}: {check.verify(lambda _, outputs=outputs: outputs, 'fp32', 'gpu')}")
 
 
@@ -171,10 +171,10 @@ def test_an_export_is_made_on_the_cpu(monkeypatch):
 
 @pytest.mark.parametrize("kind", [DeployError, ExportError])
 def test_errors_name_the_folder_that_the_user_knows(tmp_path, kind):
-    with pytest.raises(kind) as error, beside_earlier(tmp_path) as target:
+    with pytest.raises(kind) as error, temporary_inside(tmp_path) as target:
         raise kind(f"{target}/model.json: Paddle cannot load it in bf16")
     assert str(error.value) == f"{tmp_path}/model.json: Paddle cannot load it in bf16"
     assert not list(tmp_path.iterdir())
-    with pytest.raises(FileNotFoundError) as error, beside_earlier(tmp_path / "gone"):
+    with pytest.raises(FileNotFoundError) as error, temporary_inside(tmp_path / "gone"):
         pass
     assert error.value.filename == str(tmp_path / "gone")

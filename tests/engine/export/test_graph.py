@@ -10,7 +10,8 @@ from ppdet.data.transforms import Compose, Decode, NormalizeImage, PadBatch, Per
 from ppdet.deploy.compare import with_area
 from ppdet.deploy.detector import Detector
 from ppdet.deploy.preprocess import Preprocess
-from ppdet.engine.export.graph import describe_transforms, export_model
+from ppdet.engine.export.graph import export_model
+from ppdet.engine.export.infer_cfg import describe_transforms
 from ppdet.engine.predictor import Predictor
 
 RULES = {
@@ -38,7 +39,7 @@ def test_deployment_makes_the_batch_that_evaluation_makes():
         Permute(),
     ]
     batches = [PadBatch(pad_to_stride=32, pad_to_size=[65, 100])]
-    described = describe_transforms([*samples, *batches], "file")
+    described = describe_transforms([*samples, *batches])
     deployed = Preprocess(yaml.safe_load(yaml.safe_dump({"Preprocess": described})))
     arrays = deployed.join([deployed.prepare(image) for image in images])
     expected = Compose(batches)([Compose(samples)({"image": image}) for image in images])

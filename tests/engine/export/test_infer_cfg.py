@@ -3,7 +3,7 @@
 import pytest
 
 from ppdet.data.transforms import Resize
-from ppdet.engine.export.image_size import graph_size, warn_if_too_small
+from ppdet.engine.export.infer_cfg import graph_size, warn_if_too_small
 
 
 @pytest.mark.parametrize(
