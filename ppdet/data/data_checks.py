@@ -20,7 +20,7 @@ MANY_EXCEED = 0.05  # share of boxes that exceed their image, from which on ther
 LARGE = 300  # pixels; if all images are larger, boxes that stay below 100 look like percentages
 
 
-class Boxes(NamedTuple):
+class RawBoxes(NamedTuple):
     """The M annotations of a file and its N images, unchecked.
 
     Attributes:
@@ -37,15 +37,28 @@ class Boxes(NamedTuple):
     heights: np.ndarray
     files: Sequence[str]
 
+    @property
+    def xywh(self) -> np.ndarray:
+        """(M, 4) x, y, width, height."""
+        return np.concatenate([self.xyxy[:, :2], self.xyxy[:, 2:] - self.xyxy[:, :2]], axis=1)
+
+    @property
+    def limits(self) -> np.ndarray:
+        """(M, 2) width and height of each box's image."""
+        return np.stack([self.widths, self.heights], axis=1)[self.image].reshape(-1, 2)
+
+    def rows(self, mask: np.ndarray) -> "RawBoxes":
+        """Only the boxes of a mask (M,)."""
+        return self._replace(xyxy=self.xyxy[mask], image=self.image[mask])
+
     def example(self, number: int) -> str:
         """Describe box `number` and its image as in the file: "[x, y, width, height] in 'name' (w x h pixels)"."""
-        x1, y1, x2, y2 = self.xyxy[number]
-        box = ", ".join(f"{value:.6g}" for value in (x1, y1, x2 - x1, y2 - y1))
+        box = ", ".join(f"{value:.6g}" for value in self.xywh[number])
         image = self.image[number]
         return f"[{box}] in {self.files[image]!r} ({self.widths[image]} x {self.heights[image]} pixels)"
 
 
-def box_findings(boxes: Boxes, image_ids: Sequence[int]) -> list[str]:
+def box_findings(boxes: RawBoxes, image_ids: Sequence[int]) -> list[str]:
     """Check the boxes of a file.
 
     Args:
@@ -55,9 +68,9 @@ def box_findings(boxes: Boxes, image_ids: Sequence[int]) -> list[str]:
         return ["it has no annotations: nothing can be learned from it, and AP is undefined (-1)"]
     known = boxes.image >= 0
     strays = "" if known.all() else _stray_annotations(known, image_ids)
-    listed_boxes = boxes._replace(xyxy=boxes.xyxy[known], image=boxes.image[known])
+    listed_boxes = boxes.rows(known)
     usable = np.isfinite(listed_boxes.xyxy).all(axis=1) & have_area(listed_boxes.xyxy)
-    good = listed_boxes._replace(xyxy=listed_boxes.xyxy[usable], image=listed_boxes.image[usable])
+    good = listed_boxes.rows(usable)
     order = in_other_order(good)  # explains boxes outside of their image as well
     if not order and not _outside(good).sum() > TOLERATED * len(usable):
         order = exceeding_boxes(good)
@@ -73,7 +86,7 @@ def _stray_annotations(known: np.ndarray, image_ids: Sequence[int]) -> str:
     )
 
 
-def unusable(boxes: Boxes, *, count_outside: bool) -> str | None:
+def unusable(boxes: RawBoxes, *, count_outside: bool) -> str | None:
     """Find boxes that cannot be learned from: no numbers, no area, or, with count_outside, outside of their image."""
     numbers = np.isfinite(boxes.xyxy).all(axis=1)
     area = numbers & have_area(boxes.xyxy)
@@ -93,14 +106,13 @@ def unusable(boxes: Boxes, *, count_outside: bool) -> str | None:
     )
 
 
-def in_other_units(boxes: Boxes) -> str | None:
+def in_other_units(boxes: RawBoxes) -> str | None:
     """Find boxes that are given as shares of the image's size, from 0 to 1, or in percent."""
     if not len(boxes.xyxy):
         return None
     low, largest = boxes.xyxy.min(), boxes.xyxy[:, 2:].max(axis=0)
-    values = np.concatenate([boxes.xyxy[:, :2], _sides(boxes)], axis=1)
-    shares = np.asarray((values <= 1.01).all(axis=1))  # rounding may exceed the image a little
-    large_images = min(boxes.widths[boxes.image].min(), boxes.heights[boxes.image].min()) >= LARGE
+    shares = np.asarray((boxes.xywh <= 1.01).all(axis=1))  # rounding may exceed the image a little
+    large_images = boxes.limits.min() >= LARGE
     # A single pixel at the top left may be an object, but not many of them.
     if shares.all() or shares.sum() > max(2, 0.01 * len(shares)):
         count, unit, factor = int(shares.sum()), "0..1, as shares of the image", ""
@@ -114,12 +126,11 @@ def in_other_units(boxes: Boxes) -> str | None:
     )
 
 
-def in_other_order(boxes: Boxes) -> str | None:
+def in_other_order(boxes: RawBoxes) -> str | None:
     """Find boxes in another order than [x, y, width, height], in which fewer of them exceed their image."""
     exceeding = exceed_their_image(boxes)
     count, total = int(exceeding.sum()), len(exceeding)
-    limits = np.stack([boxes.widths, boxes.heights], axis=1)[boxes.image]
-    values = np.concatenate([boxes.xyxy[:, :2], _sides(boxes)], axis=1)
+    limits, values = boxes.limits, boxes.xywh
     first, second = values[:, :2], values[:, 2:]
     # The share and the number of boxes that must exceed their image, and no longer do when read in this way.
     readings = {
@@ -142,7 +153,7 @@ def in_other_order(boxes: Boxes) -> str | None:
     return None
 
 
-def exceeding_boxes(boxes: Boxes) -> str | None:
+def exceeding_boxes(boxes: RawBoxes) -> str | None:
     """Find many boxes that exceed their image, for whatever reason."""
     exceeding = exceed_their_image(boxes)
     if not _are_many(exceeding):
@@ -154,14 +165,13 @@ def exceeding_boxes(boxes: Boxes) -> str | None:
     )
 
 
-def exceed_their_image(boxes: Boxes) -> np.ndarray:
+def exceed_their_image(boxes: RawBoxes) -> np.ndarray:
     """(M,) bool, whether a box exceeds its image by more than an annotator's hand does: by 2 pixels and 2 %."""
     if not len(boxes.widths):
         return np.zeros(len(boxes.xyxy), bool)
-    limits = np.stack([boxes.widths, boxes.heights], axis=1)[boxes.image]
-    slack = 0.02 * limits + 2
+    slack = 0.02 * boxes.limits + 2
     with np.errstate(invalid="ignore"):
-        exceeding = ((boxes.xyxy[:, 2:] > limits + slack) | (boxes.xyxy[:, :2] < -slack)).any(axis=1)
+        exceeding = ((boxes.xyxy[:, 2:] > boxes.limits + slack) | (boxes.xyxy[:, :2] < -slack)).any(axis=1)
     return exceeding & (boxes.image >= 0) & np.isfinite(boxes.xyxy).all(axis=1)
 
 
@@ -169,15 +179,10 @@ def _are_many(exceeding: np.ndarray) -> bool:
     return bool(exceeding.sum() >= max(2, MANY_EXCEED * len(exceeding)))
 
 
-def _sides(boxes: Boxes) -> np.ndarray:
-    """(M, 2) widths and heights."""
-    return boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]
-
-
-def _outside(boxes: Boxes) -> np.ndarray:
+def _outside(boxes: RawBoxes) -> np.ndarray:
     """(M,) bool, whether no part of a box is inside of its image."""
-    limits = np.stack([boxes.widths, boxes.heights], axis=1)[boxes.image].reshape(-1, 2)
-    return ~((boxes.xyxy[:, :2] < limits).all(axis=1) & (boxes.xyxy[:, 2:] > 0).all(axis=1))
+    is_left_or_above = (boxes.xyxy[:, 2:] <= 0).any(axis=1)
+    return np.asarray(is_left_or_above | (boxes.xyxy[:, :2] >= boxes.limits).any(axis=1))
 
 
 def class_findings(names: Sequence[str], category_ids: Sequence[int], counts: np.ndarray, effect: str) -> list[str]:

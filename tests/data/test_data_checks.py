@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ppdet.data.data_checks import Boxes, box_findings, class_findings, few_images, shared_images
+from ppdet.data.data_checks import RawBoxes, box_findings, class_findings, few_images, shared_images
 
 SIZE = (640, 480)
 
@@ -15,7 +15,7 @@ def boxes(xywh, image=None, size=SIZE):
     count = max(image.max(initial=0) + 1, 1)
     xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
     sides = (np.full(count, side) for side in size)
-    return Boxes(xyxy, image, *sides, [f"{i}.jpg" for i in range(count)])
+    return RawBoxes(xyxy, image, *sides, [f"{i}.jpg" for i in range(count)])
 
 
 def drawn(count, seed=0, size=SIZE, least=8, most=200):

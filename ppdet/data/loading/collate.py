@@ -4,6 +4,7 @@ import json
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -150,12 +151,12 @@ class Collator:
         return np.ascontiguousarray(stack_images(images).transpose(0, 2, 3, 1))
 
 
+@dataclass
 class BatchMaker:
     """Makes the batch of a list of tasks. It needs no Paddle, and can be sent to another process as a pickle."""
 
-    def __init__(self, source: SampleSource, collate: Collator) -> None:
-        self.source = source
-        self.collate = collate
+    source: SampleSource
+    collate: Collator
 
     def __call__(self, tasks: Sequence[Task], empty: Empty = np.empty) -> dict[str, np.ndarray]:
         return self.collate([self.source[task] for task in tasks], empty)

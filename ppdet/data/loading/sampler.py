@@ -1,10 +1,12 @@
 """The order of the images: which image comes in which batch, and on which rank."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 
+@dataclass(kw_only=True)
 class EpochSampler:
     """The batches of an epoch on one rank. They depend on (seed, epoch) alone.
 
@@ -23,26 +25,14 @@ class EpochSampler:
         world_size: number of processes.
     """
 
-    def __init__(
-        self,
-        *,
-        size: int,
-        batch_size: int,
-        shuffle: bool,
-        drop_last: bool,
-        even: bool,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self.size = size
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.drop_last = drop_last
-        self.even = even
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
+    size: int
+    batch_size: int
+    shuffle: bool
+    drop_last: bool
+    even: bool
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
 
     def indices(self, epoch: int) -> np.ndarray:
         """(n,) positions in the data set of this rank's images, in order."""
@@ -67,6 +57,7 @@ class EpochSampler:
         return share // self.batch_size if self.drop_last else math.ceil(share / self.batch_size)
 
 
+@dataclass(kw_only=True)
 class EndlessSampler:
     """Batches from one pass over a data set after the other; an epoch starts where the previous one ended.
 
@@ -82,24 +73,13 @@ class EndlessSampler:
         world_size: number of processes.
     """
 
-    def __init__(
-        self,
-        *,
-        size: int,
-        batch_size: int,
-        batches_per_epoch: int,
-        shuffle: bool,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self.size = size
-        self.batch_size = batch_size
-        self.batches_per_epoch = batches_per_epoch
-        self.shuffle = shuffle
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
+    size: int
+    batch_size: int
+    batches_per_epoch: int
+    shuffle: bool
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
 
     def batches(self, epoch: int) -> list[list[tuple[int, int]]]:
         """The batches of an epoch, as pairs (pass, position in the data set).

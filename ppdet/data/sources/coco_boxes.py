@@ -26,7 +26,7 @@ class Images(Protocol):
     heights: np.ndarray
 
 
-class Boxes:
+class UsableBoxes:
     """The usable boxes of a COCO file, sorted by image.
 
     They are not clipped to the right and bottom side of their images, whose true size is known when they are read.
@@ -84,7 +84,8 @@ class Boxes:
             undefined = ": AP is undefined (-1)" if self.for_evaluation else ""
             texts = [f"nothing is left of its {self.total} annotations: {self._marks()}{undefined}"]
         if len(rows) or not self.total:
-            listed = data_checks.Boxes(found.xyxy[rows], found.image[rows], images.widths, images.heights, images.names)
+            sizes = images.widths, images.heights
+            listed = data_checks.RawBoxes(found.xyxy[rows], found.image[rows], *sizes, images.names)
             listed = _with_sizes_of_files(listed, images.files)
             texts += data_checks.box_findings(listed, [found.image_ids[row] for row in rows.tolist()])
         return texts
@@ -114,7 +115,7 @@ class Boxes:
         return ", ".join(parts)
 
 
-def _with_sizes_of_files(boxes: data_checks.Boxes, files: Sequence[str]) -> data_checks.Boxes:
+def _with_sizes_of_files(boxes: data_checks.RawBoxes, files: Sequence[str]) -> data_checks.RawBoxes:
     """The boxes with the true sizes of those images that, by the size in the file, do not contain their boxes.
 
     Wrong sizes are reported by Decode, and are not the boxes' fault. Of many such images, some are checked.

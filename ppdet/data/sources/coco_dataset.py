@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data.sources.coco_boxes import MAX_SIDE, Boxes
+from ppdet.data.sources.coco_boxes import MAX_SIDE, UsableBoxes
 from ppdet.data.sources.dataset import DetectionDataset, join_path, require_folder
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import (
@@ -97,7 +97,7 @@ class COCODataSet(DetectionDataset):
             self._annotations(content), image_ids=images.ids, category_ids=self.category_ids, path=self.anno_path
         )
         del content
-        boxes = Boxes(annotations, images, load_crowd, bool(for_evaluation))
+        boxes = UsableBoxes(annotations, images, load_crowd, bool(for_evaluation))
         self.findings = boxes.findings(annotations, images)
         repeated = images.repeated() if boxes.total else ""
         if repeated:
@@ -134,7 +134,7 @@ class COCODataSet(DetectionDataset):
     def _annotations(self, content: dict[str, Any]) -> list:
         return [] if content.get("annotations") is None else content["annotations"]
 
-    def _record(self, i: int, images: "_Images", boxes: "Boxes", data_fields: Sequence[str]) -> dict:
+    def _record(self, i: int, images: "_Images", boxes: "UsableBoxes", data_fields: Sequence[str]) -> dict:
         record = {
             "im_id": np.array([images.ids[i]], dtype=np.int64),
             "im_file": images.files[i],

@@ -87,7 +87,7 @@ def fetch(
         source = folder / f"{target.name}.url"
     if download(text, target, md5=md5, hint=hint):
         with atomic_path(source) as temporary:
-            temporary.write_text(text + "\n")
+            temporary.write_text(text + "\n", encoding="utf-8")
     return target
 
 
