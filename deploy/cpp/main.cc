@@ -2,7 +2,7 @@
 //
 //   detect MODEL_DIR IMAGE [--output FILE] [--threshold SCORE] [--threads N] [--gpu]
 //
-// MODEL_DIR is a folder that tools/export_model.py wrote. A line for each detection: name, score, x1, y1, x2, y2 in
+// MODEL_DIR is a folder that `ppdet export` wrote. The output is a line per detection: name, score, x1, y1, x2, y2 in
 // pixels of the image. --output writes a picture with the boxes.
 
 #include <paddle_inference_api.h>
@@ -33,9 +33,9 @@ struct Arguments {
 };
 
 struct Input {
-  cv::Mat pixels;  // (H, W, 3) RGB, uint8 until it is normalised, then float32
+  cv::Mat pixels;  // (H, W, 3) RGB; uint8, and float32 after normalisation
   float scale_y = 1, scale_x = 1;
-  int height = 0, width = 0;  // of the image, and what it is resized to; without padding
+  int height = 0, width = 0;  // of the image, then of the resized image, without padding
 };
 
 struct Detection {
@@ -43,8 +43,8 @@ struct Detection {
   float score, x1, y1, x2, y2;
 };
 
-// As in training: the largest scale at which the short side does not pass the smaller number and the long side does not
-// pass the larger one, or, without keep_ratio, (height, width).
+// The size after Resize, as in training. With keep_ratio: the largest scale at which the short side is at most the
+// smaller number of target_size, and the long side at most the larger one. Otherwise target_size is (height, width).
 cv::Size NewSize(const YAML::Node& options, int h, int w) {
   const auto target = options["target_size"].as<std::vector<int>>();
   if (!options["keep_ratio"].as<bool>(true)) return cv::Size(target.at(1), target.at(0));
@@ -62,8 +62,8 @@ void Resize(const YAML::Node& options, Input* input) {
   input->width = size.width;
 }
 
-// Flags to read a JPEG of this size with, when it is to be at most half as large next: at 1/2, 1/4 or 1/8, as
-// ppdet/data/transforms/jpeg.py decides it for training.
+// Flags for reading an image of this size. A JPEG that is resized to at most half its size is decoded at 1/2, 1/4 or
+// 1/8, as ppdet/data/transforms/jpeg.py decides for training.
 int ReadFlags(const std::string& path, cv::Size size, const YAML::Node& operations) {
   char start[2] = {};
   std::ifstream(path, std::ios::binary).read(start, 2);
@@ -97,7 +97,7 @@ void Normalize(const YAML::Node& options, Input* input) {
   cv::divide(input->pixels, cv::Scalar(std.at(0), std.at(1), std.at(2)), input->pixels);
 }
 
-// Below and on the right, to at least `size` (height, width).
+// Pads at the bottom and on the right to `size`.
 void Pad(cv::Size size, const cv::Scalar& value, Input* input) {
   const int bottom = size.height - input->pixels.rows, right = size.width - input->pixels.cols;
   if (bottom < 0 || right < 0) throw std::runtime_error("the image does not fit into the model's Pad");
@@ -112,8 +112,8 @@ void PadStride(const YAML::Node& options, Input* input) {
   Pad(cv::Size(rounded(w), rounded(h)), cv::Scalar::all(0), input);
 }
 
-// What infer_cfg.yml lists under Preprocess, in its order. The channels move to the front when the tensor is made.
-// `pixels` may be smaller than the image, whose size is `size`.
+// Applies the list Preprocess of infer_cfg.yml, except Permute: the channels come first when the tensor is made.
+// `pixels` may be decoded at reduced size; `size` is the size of the image itself.
 Input Preprocess(const cv::Mat& pixels, cv::Size size, const YAML::Node& operations) {
   Input input;
   cv::cvtColor(pixels, input.pixels, cv::COLOR_BGR2RGB);
@@ -162,7 +162,7 @@ class Detector {
     predictor_ = paddle_infer::CreatePredictor(config);
   }
 
-  // `image`: the file at `path`, blue, green, red.
+  // `image` is the file at `path`, BGR.
   std::vector<Detection> Detect(const std::string& path, const cv::Mat& image) {
     const auto operations = settings_["Preprocess"];
     const int flags = ReadFlags(path, image.size(), operations);
@@ -170,7 +170,7 @@ class Detector {
     Input input = Preprocess(pixels, image.size(), operations);
     FitGraph(&input);
     const int h = input.pixels.rows, w = input.pixels.cols;
-    // Channel after channel: the planes are views of the tensor's memory.
+    // Channels first: the planes are views of `values`.
     std::vector<float> values(size_t(3) * h * w);
     std::vector<cv::Mat> planes;
     for (int i = 0; i < 3; ++i) planes.emplace_back(h, w, CV_32FC1, values.data() + size_t(i) * h * w);
@@ -183,7 +183,7 @@ class Detector {
       tensor->CopyFromCpu((is_image ? values : name == "im_shape" ? shape : scale).data());
     }
     if (!predictor_->Run()) throw std::runtime_error("Paddle Inference cannot run the graph");
-    return Found();
+    return ReadDetections();
   }
 
   std::string Name(int label) const {
@@ -192,7 +192,7 @@ class Detector {
   }
 
  private:
-  std::vector<Detection> Found() {
+  std::vector<Detection> ReadDetections() {
     const auto rows = predictor_->GetOutputHandle(predictor_->GetOutputNames().at(0));
     const auto size = rows->shape();  // (M, 6): class, score, x1, y1, x2, y2
     if (size.size() != 2 || size[1] != 6) throw std::runtime_error("the graph's first output is not (M, 6)");
@@ -205,7 +205,7 @@ class Detector {
     return found;
   }
 
-  // Pads to the size of a graph that takes one alone.
+  // Pads to the input size of a graph of fixed size.
   void FitGraph(Input* input) const {
     const auto shape = settings_["image_shape"];
     if (settings_["use_dynamic_shape"].as<bool>(true) || !shape) return;
@@ -222,14 +222,14 @@ class Detector {
 };
 
 void Draw(const Detection& found, const std::string& name, cv::Mat* picture) {
-  // Steps of the golden ratio around the color circle never come back to an earlier hue.
+  // Steps of the golden ratio around the color circle give every class a hue of its own.
   cv::Mat color(1, 1, CV_8UC3, cv::Scalar(int(found.label * 0.61803398875 * 180) % 180, 217, 242));
   cv::cvtColor(color, color, cv::COLOR_HSV2BGR);
   const auto pixel = color.at<cv::Vec3b>(0, 0);
   const cv::Scalar bgr(pixel[0], pixel[1], pixel[2]);
   cv::rectangle(*picture, cv::Point2f(found.x1, found.y1), cv::Point2f(found.x2, found.y2), bgr, 2);
   const cv::Point2f corner(found.x1, std::max(12.0f, found.y1 - 4));
-  // OpenCV 4 draws question marks for all but ASCII.
+  // OpenCV 4 draws question marks for characters that are not ASCII.
   const bool ascii = std::all_of(name.begin(), name.end(), [](unsigned char c) { return c < 128; });
   const std::string text = ascii ? name : "class " + std::to_string(int(found.label));
   cv::putText(*picture, text + cv::format(" %.2f", found.score), corner, cv::FONT_HERSHEY_SIMPLEX, 0.45, bgr, 1,
@@ -280,7 +280,7 @@ void Run(const Arguments& arguments) {
   if (image.empty()) throw std::runtime_error(arguments.image + ": not a readable image");
   Detector detector(arguments);
   auto found = detector.Detect(arguments.image, image);
-  // The best ones are drawn last, on top.
+  // Boxes with high scores are drawn last, on top.
   std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.score < b.score; });
   for (const auto& one : found) {
     if (one.score < arguments.threshold) continue;

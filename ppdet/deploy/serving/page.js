@@ -1,21 +1,21 @@
 "use strict";
 
-// Asked for once and filtered here, so that the slider needs no other request.
+// The server sends detections from this score on, and the page filters them: the slider needs no request.
 const LEAST_SCORE = 0.05;
-// Sides of the canvases: the boxes are drawn on the image as it is shown, not on each of its pixels.
+// Longest side of the canvases in pixels, and of the frames that the camera sends.
 const LONGEST_SIDE = 1600;
 const CAMERA_SIDE = 960;
 
 const $ = (id) => document.getElementById(id);
 const STAGES = { prepare: "Decode and resize", queue: "Wait for a batch", inference: "Model", total: "Server, in all" };
 
-let answer = null; // of /predict
-let scale = 1; // from the image's pixels to the canvas's
+let answer = null; // the last answer of /predict
+let scale = 1; // from pixels of the image to pixels of the canvas
 let token = "";
-let repeat = null; // what to do again once there is a token
-let running = null; // aborts the request that is under way
-let stream = null; // of the camera
-const hidden = new Set(); // names of classes that are switched off
+let repeat = null; // the request to repeat when the user has given a token
+let running = null; // AbortController of the current request
+let stream = null; // the camera's MediaStream
+const hidden = new Set(); // names of classes that the user has switched off
 
 class ServerError extends Error {
   constructor(message, status) {
@@ -59,7 +59,7 @@ function show(picture, content) {
   draw();
 }
 
-// The colours that the server draws with: steps of the golden ratio around the circle never meet.
+// The server draws with the same colours: steps of the golden ratio around the colour circle give each class its own hue.
 function color(index) {
   const hue = ((0.02 + index * 0.61803398875) % 1) * 360;
   const [saturation, value] = [[0.85, 0.95], [0.55, 1], [1, 0.7]][Math.floor(index / 12) % 3];
@@ -83,7 +83,7 @@ function draw() {
   context.font = `600 ${font}px system-ui, sans-serif`;
   context.textBaseline = "middle";
   context.lineWidth = line;
-  // The best ones last, on top.
+  // Boxes with high scores are drawn last, on top.
   for (const one of [...shown].reverse()) drawBox(context, one, line, font);
   canvas.dataset.count = shown.length;
   canvas.setAttribute("aria-label", shown.map((one) => `${one.name} ${one.score.toFixed(2)}`).join(", ") || "No detections");
@@ -117,7 +117,7 @@ function isBright(index) {
 
 function listClasses() {
   const indices = new Map(answer.detections.map((one) => [one.name, one.class]));
-  // With the camera, a class that was switched off stays in the list though it is not in this frame.
+  // A class that was switched off stays in the list, even if the camera's current frame does not show it.
   const names = [...new Set([...indices.keys(), ...hidden])].sort((a, b) => a.localeCompare(b));
   const previous = [...document.querySelectorAll("#classes .count")].map((count) => count.dataset.name);
   if (names.length && names.join("\n") === previous.join("\n")) return;
@@ -141,7 +141,7 @@ function classToggle(name, index) {
   return label;
 }
 
-// An attribute of SVG, because the policy of this page admits no styles in elements.
+// SVG, because this page's Content-Security-Policy forbids style attributes.
 function swatch(index) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", "0 0 10 10");
@@ -232,7 +232,7 @@ async function startCamera() {
   }
 }
 
-// One frame after the other: the next one is taken when this one is answered.
+// The next frame is taken when the answer for this one has come.
 async function detectFrame(video, started) {
   const factor = Math.min(1, CAMERA_SIDE / Math.max(video.videoWidth, video.videoHeight));
   const frame = document.createElement("canvas");
@@ -246,7 +246,7 @@ async function detectFrame(video, started) {
     if (stream === started) show(frame, content);
     tell("");
   } catch (error) {
-    // Too many requests at this moment: the camera waits a little and goes on.
+    // The server is busy: wait a second and go on.
     if (error.status !== 503) throw error;
     tell(sentence(error.message));
     await new Promise((resolve) => setTimeout(resolve, 1000));
