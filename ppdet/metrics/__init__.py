@@ -1,6 +1,6 @@
 """COCO's numbers of detections, and the base class of metrics of one's own.
 
-pycocotools and faster-coco-eval are imported when a metric is computed.
+faster-coco-eval is imported when a metric is computed.
 """
 
 from ppdet.metrics.coco_metric import COCOMetric

@@ -1,4 +1,4 @@
-"""COCO's twelve numbers and the AP of each class, from rows of detections."""
+"""COCO's twelve numbers, and the AP of each class, computed from rows of detections."""
 
 import time
 from collections import Counter
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ppdet.metrics.coco_backend import BACKENDS, choose_backend, run_backend
+from ppdet.metrics.coco_backend import evaluate_boxes
 from ppdet.metrics.coco_statistics import STATISTICS, mean
 from ppdet.metrics.coco_truth import DETECTION, fit_to_images, load_ground_truth, read_results, truth_of_records
 from ppdet.utils.disk.files import write_json
@@ -23,26 +23,24 @@ Size = tuple[int, int]  # height, width in pixels
 class COCOMetric:
     """Collects detections image by image and evaluates them as COCO does.
 
-    Only the images passed to `update` or `extend` count; an image that comes twice counts once. Annotation
-    ids are not used: pycocotools takes a match with annotation 0 for no match, so every annotation gets an
-    id of its own here, and files with ids from 0 or with repeated ids are evaluated correctly. Image and category ids
-    are whole numbers of at most 64 bits.
+    Only images passed to `update` or `extend` are evaluated, each once, even if it comes several times. The ids of
+    annotations are replaced, so that files with an id 0, which pycocotools mistakes for "no match", or with repeated
+    ids are evaluated correctly. Image and category ids are integers of at most 64 bits.
 
-    Annotated boxes are clipped to the images whose sizes are given with the detections, as in training, and those
-    outside of them are left out, which a warning counts; the others are as they stand in the file.
+    Annotated boxes are clipped to the images whose sizes are given with the detections, as in training. Boxes outside
+    of their image are left out; a warning counts them. All other boxes are used as they are in the file.
 
     Args:
-        anno_path: COCO annotation file (json). Without "annotations" every number is -1 (undefined). None: the boxes in
-            `records` are the annotations.
-        records: records of a data set with boxes, as `truth_of_records` reads them; used only without anno_path.
-        category_ids: COCO category id of each class index.
-        class_names: name of each class index.
-        classwise: let `table` end with the AP of each class.
-        backend: "faster-coco-eval", "pycocotools", or None for the first of the two that is installed.
+        anno_path: COCO annotation file (json). If it has no "annotations", all numbers are -1 (undefined). None: the
+            boxes in `records` are the annotations.
+        records: records of a data set with boxes, see `truth_of_records`; only used if anno_path is None.
+        category_ids: COCO category id of each class, for example [1, 2, 3].
+        class_names: name of each class.
+        classwise: whether `table` ends with the AP of each class.
 
     Raises:
         DataError: anno_path does not exist or is not a COCO annotation file.
-        ValueError: category_ids and class_names do not fit.
+        ValueError: category_ids and class_names differ in length.
     """
 
     def __init__(
@@ -52,7 +50,6 @@ class COCOMetric:
         category_ids: Sequence[int],
         class_names: Sequence[str],
         classwise: bool = False,
-        backend: str | None = None,
         records: Sequence[dict] = (),
     ) -> None:
         if len(category_ids) == 0 or len(category_ids) != len(class_names):
@@ -60,51 +57,48 @@ class COCOMetric:
                 f"COCOMetric: expected one category id per class name and at least one, got "
                 f"{len(category_ids)} category_ids and {len(class_names)} class_names"
             )
-        if backend is not None and backend not in BACKENDS:
-            raise ValueError(f"COCOMetric: backend is {backend!r}, expected one of {', '.join(BACKENDS)} or None")
-        self.source = str(anno_path or "the data set")  # of the annotations, for messages
+        self.source = str(anno_path or "the data set")  # where the annotations come from, for messages
         self.category_ids = [int(i) for i in category_ids]
         if max(map(abs, self.category_ids)) > LARGEST_ID:
             raise ValueError("COCOMetric: expected category_ids of at most 64 bits")
         self.class_names = [str(name) for name in class_names]
         self.classwise = classwise
-        self.backend = choose_backend(backend)
         self._records = records
-        self._truth: np.ndarray | None = None  # None: it is taken from the records, which may be renumbered later
+        self._truth: np.ndarray | None = None  # None: read from the records later, since their classes may still change
         if anno_path is None:
             image_ids = [record["im_id"].item() for record in records]
         else:
             image_ids, self._truth = load_ground_truth(anno_path)
         self._known = set(image_ids)
-        self._parts: list[np.ndarray]  # of `detections`
-        self._seen: dict[int, Size | None]  # evaluated image ids, in order
-        self._fitted: np.ndarray  # the truth of the evaluation
-        self._clipped = [0, 0]  # boxes beyond and outside of their images, as reported last
+        self._parts: list[np.ndarray]  # `detections`, in several arrays
+        self._seen: dict[int, Size | None]  # the evaluated images by id, in their order
+        self._fitted: np.ndarray  # the annotations, clipped to the images
+        self._clipped = [0, 0]  # number of boxes that were clipped and left out, as last reported
         self._evaluation: dict[str, Any] | None
         self.reset()
 
     @property
     def image_ids(self) -> list[int]:
-        """COCO ids of the evaluated images, in the order in which they came."""
+        """Ids of the evaluated images, in the order in which they were added."""
         return list(self._seen)
 
     @property
     def sizes(self) -> dict[int, Size]:
-        """Height and width of the evaluated images, by id, where `update` was told."""
+        """Heights and widths of the evaluated images by id, if they were passed to `update`."""
         return {image: size for image, size in self._seen.items() if size}
 
     @property
     def detections(self) -> np.ndarray:
-        """(M,) of coco_truth.DETECTION: image_id, category_id, score, bbox; in the order in which they came."""
+        """All detections (M,), of type `coco_truth.DETECTION`, in the order in which they were added."""
         self._parts = [np.concatenate([np.empty(0, DETECTION), *self._parts])] if len(self._parts) != 1 else self._parts
         return self._parts[0]
 
     @property
     def results(self) -> list[dict]:
-        """`detections` as COCO's result entries, each with the `category_name` of its category_id.
+        """`detections` as entries of a COCO result file, with the `category_name` of each category_id.
 
-        COCO's readers ignore the name; `Evaluator.evaluate_file` goes by it, so that a file that numbers the same
-        classes differently judges them rightly.
+        Other readers ignore the name. `Evaluator.evaluate_file` uses it, so that the results can be compared with
+        annotations in which the same classes have other ids.
         """
         names = dict(zip(self.category_ids, self.class_names))
         columns = [self.detections[name].tolist() for name in ("image_id", "category_id", "bbox", "score")]
@@ -114,7 +108,7 @@ class COCOMetric:
         ]
 
     def reset(self) -> None:
-        """Forget all detections; the annotations stay."""
+        """Remove all detections; the annotations are kept."""
         self._parts = []
         self._seen = {}
         self._evaluation = None
@@ -131,12 +125,11 @@ class COCOMetric:
         """Add the detections of a batch of N images.
 
         Args:
-            rows: (M, 6) [class index, score, x1, y1, x2, y2] in pixels of the original images, image after
-                image. Rows of class -1 (padding) are left out, and so are rows with NaN or infinity: a
-                warning counts them.
-            rows_per_image: (N,) their numbers, of sum M.
-            im_ids: (N,) or (N, 1) COCO image ids.
-            sizes: (N, 2) height and width of the original images in pixels.
+            rows: (M, 6) [class index, score, x1, y1, x2, y2] in pixels of the original images, image by image. Rows
+                of class -1 are padding and left out. So are rows with NaN or infinity; a warning counts them.
+            rows_per_image: (N,) number of rows of each image; the sum is M.
+            im_ids: image ids (N,) or (N, 1).
+            sizes: (N, 2) heights and widths of the original images in pixels; None: boxes are not clipped.
         """
         rows = np.asarray(rows, dtype=np.float64)
         rows = rows.reshape(-1, 6) if rows.size == 0 else rows
@@ -153,9 +146,9 @@ class COCOMetric:
         self.extend(self._to_detections(rows[kept], np.repeat(ids, counts)[kept]), ids.tolist(), known)
 
     def extend(self, detections: np.ndarray, image_ids: Iterable[int], sizes: dict[int, Size] | None = None) -> None:
-        """Add detections of evaluated images, e.g. another rank's `detections`, `image_ids` and `sizes`.
+        """Add detections, for example another rank's `detections`, `image_ids` and `sizes`.
 
-        Images that are already here are ignored together with their detections.
+        Images that were added before are ignored together with their detections.
         """
         new = {int(i): (sizes or {}).get(int(i)) for i in image_ids if int(i) not in self._seen}
         self._parts.append(detections[np.isin(detections["image_id"], np.array(list(new), dtype=np.int64))])
@@ -169,12 +162,17 @@ class COCOMetric:
         sizes: dict[int, Size] | None = None,
         name: str = "the list of results",
     ) -> None:
-        """Add COCO's result entries of evaluated images, as `extend` does; `name` is what errors call the list.
+        """Add entries of a COCO result file.
 
-        A warning counts results of other images, and of categories that are not those of this metric.
+        A warning counts entries of images that are not in `image_ids`, and of unknown categories; they are left out.
+
+        Args:
+            results: the entries: dictionaries with image_id, category_id, score and bbox.
+            image_ids, sizes: see `extend`.
+            name: what error messages call the list, for example its file.
 
         Raises:
-            DataError: an entry is not one of COCO's.
+            DataError: an entry is not valid.
         """
         image_ids = list(image_ids)
         found = read_results(results, name)
@@ -191,16 +189,16 @@ class COCOMetric:
         self.extend(found[kept], image_ids, sizes)
 
     def compute(self) -> dict[str, float]:
-        """Return the twelve COCO numbers: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl.
+        """The twelve COCO numbers: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl.
 
-        Fractions from 0 to 1; -1, as in pycocotools, where there is no ground truth to compare with (for
-        example APl where no box is large).
+        They are fractions in 0..1. As in pycocotools, a number is -1 if there are no annotations for it, for example
+        APl if no box is large.
         """
         evaluation = self._evaluate()
         return {name: mean(evaluation, *where) for name, where in STATISTICS.items()}
 
     def classwise_results(self) -> list[dict[str, Any]]:
-        """Return {"name", "AP", "AP50", "boxes"} of each class; crowds are not counted in boxes."""
+        """`name`, `AP`, `AP50` and `boxes` of each class; `boxes` is the number of annotations that are not crowds."""
         evaluation = self._evaluate()
         evaluated = np.isin(self._fitted["image_id"], np.array(self.image_ids, dtype=np.int64))
         boxes = Counter(self._fitted["category_id"][evaluated & ~self._fitted["iscrowd"]].tolist())
@@ -215,16 +213,16 @@ class COCOMetric:
         ]
 
     def ground_truth(self) -> np.ndarray:
-        """Return (K,) of coco_truth.TRUTH: the annotations that detections are compared with, clipped to the images."""
+        """The annotations (K,) that detections are compared with, clipped to the images, of type `coco_truth.TRUTH`."""
         self._evaluate()
         return self._fitted
 
     def table(self) -> str:
-        """Return the twelve lines that COCO users know, after a line on what was evaluated and by what."""
+        """A line about the evaluation, the twelve lines that pycocotools prints, and the classes with `classwise`."""
         numbers = self.compute()
         lines = [
             f"COCO bbox: {len(self._seen)} images, {len(self.detections)} detections, "
-            f"computed by {self.backend} in {self._seconds:.1f} s"
+            f"computed by faster-coco-eval in {self._seconds:.1f} s"
         ]
         titles = {"precision": "Average Precision  (AP)", "recall": "Average Recall     (AR)"}
         for name, (kind, iou, area, limit) in STATISTICS.items():
@@ -237,7 +235,7 @@ class COCOMetric:
         return "\n".join(lines)
 
     def classwise_table(self) -> str:
-        """Return a line per class: AP, AP50 (in percent) and the number of annotated boxes."""
+        """One line for each class: AP and AP50 in percent, and the number of annotated boxes."""
         width = max([5] + [len(name) for name in self.class_names])
         lines = [f"{'class':<{width}}  {'AP':>5}  {'AP50':>5}  {'boxes':>7}"]
         for row in self.classwise_results():
@@ -246,11 +244,11 @@ class COCOMetric:
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> None:
-        """Write `results` as COCO's result file (bbox.json), all at once."""
+        """Write `results` to a COCO result file; an existing file is replaced only by a complete one."""
         write_json(path, self.results)
 
     def _to_detections(self, rows: np.ndarray, image_ids: np.ndarray) -> np.ndarray:
-        """`detections` (K,) of rows (M, 6), which lie in images of these ids (M,)."""
+        """Rows (M, 6) in images of these ids (M,) as `coco_truth.DETECTION`; padding and NaN are left out."""
         real = rows[:, 0] != -1
         finite = np.isfinite(rows).all(axis=1)
         self._left_out += int((real & ~finite).sum())
@@ -269,11 +267,11 @@ class COCOMetric:
         return found
 
     def _position(self, category_id: int) -> int:
-        # Both back ends sort the categories by id.
+        """Position of a category in the arrays of `_evaluate`, which are sorted by id."""
         return sorted(set(self.category_ids)).index(category_id)
 
     def _evaluate(self) -> dict[str, Any]:
-        """Return {"precision": (10, 101, C, 4, 3), "recall": (10, C, 4, 3)} of pycocotools' meaning."""
+        """The result of `evaluate_boxes`, computed once until detections are added."""
         if self._evaluation is None:
             unknown = [i for i in self._seen if i not in self._known]
             if unknown:
@@ -285,8 +283,7 @@ class COCOMetric:
                 logger.warning("%d detections with NaN or infinity were left out", self._left_out)
             start = time.perf_counter()
             self._fitted = self._fit()
-            self._evaluation = run_backend(
-                self.backend,
+            self._evaluation = evaluate_boxes(
                 truth=self._fitted,
                 detections=self.detections,
                 image_ids=self.image_ids,
@@ -296,7 +293,7 @@ class COCOMetric:
         return self._evaluation
 
     def _fit(self) -> np.ndarray:
-        """The truth, clipped to the images that were read; a warning says so, once where nothing changes."""
+        """The annotations, clipped to the images; a warning counts clipped boxes, again only if the numbers change."""
         truth = truth_of_records(self._records, self.category_ids) if self._truth is None else self._truth
         truth, *clipped = fit_to_images(truth, self.sizes)
         if clipped[0] and clipped != self._clipped:

@@ -1,4 +1,4 @@
-"""COCO's twelve numbers as means of what the libraries compute."""
+"""COCO's twelve numbers, as means of precision and recall."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 AREAS = ("all", "small", "medium", "large")
 MAX_DETECTIONS = (1, 10, 100)
-# name: (what is averaged, IoU threshold or None for 0.50, 0.55 ... 0.95, area, detections per image)
+# name: (precision or recall, IoU threshold or None for the mean of 0.50, 0.55 … 0.95, area, detections per image)
 STATISTICS = {
     "AP": ("precision", None, "all", 100),
     "AP50": ("precision", 0.50, "all", 100),
@@ -31,9 +31,12 @@ def mean(
     max_detections: int,
     category: int | None = None,
 ) -> float:
-    """Mean over the defined (> -1) entries of "precision" or "recall", -1 when none is defined.
+    """The mean of precision or recall over its defined entries, which are above -1; -1 if no entry is defined.
 
-    `category` is a position among the sorted category ids, None for all of them.
+    Args:
+        evaluation: the result of `coco_backend.evaluate_boxes`.
+        kind, iou, area, max_detections: see `STATISTICS`.
+        category: position of a category in the sorted ids; None for all categories.
     """
     values = np.asarray(evaluation[kind])[..., AREAS.index(area), MAX_DETECTIONS.index(max_detections)]
     if iou is not None:

@@ -1,4 +1,4 @@
-"""What COCO's evaluation compares: annotations, and results that are in a file."""
+"""Reading what COCO's evaluation compares: annotations, and detections from a result file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,20 +10,23 @@ from ppdet.utils.boxes import clip_to_image
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import Annotations, column, image_ids_of, integers, load_coco_json, shown
 
-# Ids are whole numbers of 64 bits, which a float does not hold. bbox: x, y, width, height in pixels.
+# Ids are integers of 64 bits, which a float cannot represent. bbox: x, y, width, height in pixels.
 DETECTION = np.dtype([("image_id", "i8"), ("category_id", "i8"), ("score", "f8"), ("bbox", "f8", 4)])
 TRUTH = np.dtype([("image_id", "i8"), ("category_id", "i8"), ("area", "f8"), ("iscrowd", "?"), ("bbox", "f8", 4)])
 
 
 def load_ground_truth(path: str | Path) -> tuple[list[int], np.ndarray]:
-    """Read a COCO annotation file: ids of the images, and (M,) TRUTH of its annotations, as pycocotools takes them.
+    """Read a COCO annotation file as pycocotools does.
 
-    Boxes are as they stand. Left out are those whose coordinates are not numbers, which the data set counts in the log,
-    and those of images that are not in the file. `area` is the box's where the file says none. Boxes marked `ignore`
-    count, as in pycocotools.
+    Boxes are not changed. Boxes with coordinates that are not numbers are left out (the data set counts them in the
+    log), and so are boxes of images that are not in the file. A missing `area` is the area of the box. The field
+    `ignore` has no effect, as in pycocotools.
+
+    Returns:
+        The ids of the images, and the annotations (M,) of type `TRUTH`.
 
     Raises:
-        DataError: one line that names the file and the entry.
+        DataError: the file is not valid; one line names the file and the entry.
     """
     content = load_coco_json(path)
     image_ids = image_ids_of(content, path)
@@ -41,7 +44,7 @@ def load_ground_truth(path: str | Path) -> tuple[list[int], np.ndarray]:
 
 
 def truth_of_records(records: Sequence[dict], category_ids: Sequence[int]) -> np.ndarray:
-    """Take the ground truth, (M,) TRUTH, from the records of a data set.
+    """The annotations (M,) of type `TRUTH` in the records of a data set.
 
     Args:
         records: dicts with `im_id`, and, where there are boxes, `gt_bbox`, `gt_class` and optionally `is_crowd`, as
@@ -65,7 +68,12 @@ def truth_of_records(records: Sequence[dict], category_ids: Sequence[int]) -> np
 
 
 class Fitted(NamedTuple):
-    """truth: (K,) TRUTH. beyond: how many boxes reached beyond their image. outside: how many of these lay outside."""
+    """Annotations that were clipped to their images.
+
+    truth: (K,) of type `TRUTH`.
+    beyond: number of boxes that extended beyond their image.
+    outside: number of those that were completely outside and are left out.
+    """
 
     truth: np.ndarray
     beyond: int
@@ -73,13 +81,13 @@ class Fitted(NamedTuple):
 
 
 def fit_to_images(truth: np.ndarray, sizes: dict[int, tuple[int, int]]) -> Fitted:
-    """The same boxes that training takes: clipped to the images that were read, without those outside of them.
+    """Clip annotations to their images, as training does, since no detection extends beyond its image.
 
-    No detection reaches beyond its image. Boxes that have no area in the file stay as they are and count as missed, as
-    in pycocotools.
+    Boxes without an area in the file are not changed; they count as missed, as in pycocotools.
 
     Args:
-        truth: (M,) TRUTH. sizes: image id -> height, width of images as they were read; boxes of others stay.
+        truth: (M,) of type `TRUTH`.
+        sizes: height and width of images by their id; boxes of other images are not changed.
     """
     known = np.isin(truth["image_id"], np.array(list(sizes), dtype=np.int64))
     rows = np.flatnonzero(known & (truth["bbox"][:, 2:] > 0).all(axis=1))
@@ -91,17 +99,17 @@ def fit_to_images(truth: np.ndarray, sizes: dict[int, tuple[int, int]]) -> Fitte
     sides = clipped[:, 2:] - clipped[:, :2]
     fitted = truth.copy()
     fitted["bbox"][rows[beyond]] = np.concatenate([clipped[:, :2], sides], axis=1)[beyond]
-    # Where the area is that of the box, and not of a mask, it is that of the clipped box.
-    of_box = beyond & (truth["area"][rows] == boxes.prod(axis=1, where=[False, False, True, True]))
-    fitted["area"][rows[of_box]] = sides[of_box].prod(axis=1)
+    # If the area is the box's and not a mask's, it becomes the area of the clipped box.
+    is_box_area = beyond & (truth["area"][rows] == boxes.prod(axis=1, where=[False, False, True, True]))
+    fitted["area"][rows[is_box_area]] = sides[is_box_area].prod(axis=1)
     return Fitted(np.delete(fitted, rows[~inside]), int(beyond.sum()), int((~inside).sum()))
 
 
 def read_results(results: list, name: str) -> np.ndarray:
-    """COCO's result entries as (M,) of DETECTION, with NaN and infinity as they stand.
+    """Entries of a COCO result file as (M,) of type `DETECTION`; NaN and infinity are kept.
 
     Raises:
-        DataError: an entry is not one of COCO's; the message begins with `name`.
+        DataError: an entry is not valid; the message begins with `name`.
     """
     found = np.zeros(len(results), dtype=DETECTION)
     for key in ("image_id", "category_id"):

@@ -1,18 +1,20 @@
-"""How good the labels are that a teacher gives to unlabelled images."""
+"""Quality of the pseudo-labels that a teacher gives to unlabelled images."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-Truth = tuple[np.ndarray, np.ndarray]  # of an image: boxes (M, 4) x1, y1, x2, y2 and classes (M,)
+Truth = tuple[np.ndarray, np.ndarray]  # the annotations of an image: boxes (M, 4) x1, y1, x2, y2 and classes (M,)
 
 
 class Selected(NamedTuple):
-    """The K locations of some images that a teacher labels, the best one first.
+    """The K locations at which a teacher gives pseudo-labels, the one with the largest score first.
 
-    image, level, label: (K,) indices of image, level and class. score: (K,) probability of that class. points: (K, 2)
-    x, y of the locations. boxes: (K, 4) x1, y1, x2, y2. Both are in pixels of the network's input.
+    image, level, label: (K,) index of the image, the feature level and the class.
+    score: (K,) probability of that class.
+    points: (K, 2) x, y of the locations in pixels of the network's input.
+    boxes: (K, 4) predicted boxes x1, y1, x2, y2 in pixels of the network's input.
     """
 
     image: np.ndarray
@@ -24,38 +26,42 @@ class Selected(NamedTuple):
 
 
 def measure(selected: Selected, truth: Sequence[Truth] | None) -> dict[str, float]:
-    """Figures of pseudo-labels, NaN where there is nothing to take the mean of.
-
-    fg_sum and mean_score: sum and mean of the selected locations' scores. precision: the share of them that is correct,
-    inside a true box of the class that they say. recall: the share of true boxes with such a location inside. box_iou:
-    mean IoU of the boxes at correct locations, each with the true box of its class that it overlaps most.
+    """Measure pseudo-labels.
 
     Args:
-        truth: of every image; None gives fg_sum and mean_score alone.
+        truth: the annotations of every image; None if there are none.
+
+    Returns:
+        fg_sum and mean_score: sum and mean of the scores. With `truth` also precision: the share of the locations that
+        lie in an annotated box of their class; recall: the share of annotated boxes that contain such a location;
+        box_iou: the mean, over these locations, of the largest IoU of the predicted box with an annotated box of its
+        class. A mean of nothing is NaN.
     """
     figures = {"fg_sum": float(selected.score.sum()), "mean_score": float(selected.score.mean())}
     if truth is None:
         return figures
     correct, found, overlaps = [], [], []
     for number, (boxes, classes) in enumerate(truth):
-        here = selected.image == number
-        same = selected.label[here, None] == classes
-        points = selected.points[here, None]
+        in_image = selected.image == number
+        same_class = selected.label[in_image, None] == classes
+        points = selected.points[in_image, None]
         inside = (points > boxes[:, :2]).all(axis=2) & (points < boxes[:, 2:]).all(axis=2)
-        right = (same & inside).any(axis=1)
-        correct.append(right)
-        found.append((same & inside).any(axis=0))
-        overlaps.append(np.where(same, pairwise_iou(selected.boxes[here], boxes), 0.0).max(axis=1, initial=0.0)[right])
+        is_correct = (same_class & inside).any(axis=1)
+        correct.append(is_correct)
+        found.append((same_class & inside).any(axis=0))
+        iou = np.where(same_class, pairwise_iou(selected.boxes[in_image], boxes), 0.0)
+        overlaps.append(iou.max(axis=1, initial=0.0)[is_correct])
     named = {"precision": correct, "recall": found, "box_iou": overlaps}
     return {**figures, **{name: mean(np.concatenate(values)) for name, values in named.items()}}
 
 
 def mean(values: np.ndarray) -> float:
+    """The mean, NaN for no values."""
     return float(values.mean()) if values.size else float("nan")
 
 
 def pairwise_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """IoU (K, M) of boxes (K, 4) with others (M, 4), x1, y1, x2, y2; 0 where neither has an area."""
+    """IoU (K, M) of boxes (K, 4) with others (M, 4), x1, y1, x2, y2; 0 if neither of the two has an area."""
     low = np.maximum(boxes[:, None, :2], others[:, :2])
     high = np.minimum(boxes[:, None, 2:], others[:, 2:])
     inner = np.clip(high - low, 0, None).prod(axis=2)

@@ -18,7 +18,6 @@ from pycocotools.cocoeval import COCOeval
 from ppdet.metrics import COCOMetric, coco_backend
 
 NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
-BACKENDS = ["faster-coco-eval", "pycocotools"]
 
 
 def reference(anno_path, results, image_ids):
@@ -77,22 +76,18 @@ def make_metric(path, categories, **kwargs):
     return COCOMetric(anno_path=path, category_ids=categories, class_names=[f"class{c}" for c in categories], **kwargs)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**31))
-def test_same_numbers_as_pycocotools_on_random_boxes(tmp_path_factory, backend, seed):
-    if backend == "faster-coco-eval":
-        pytest.importorskip("faster_coco_eval")
+def test_same_numbers_as_pycocotools_on_random_boxes(tmp_path_factory, seed):
     categories = (2, 7, 11)
     images, annotations, rows = random_case(np.random.default_rng(seed), categories=categories)
     path = write_annotations(tmp_path_factory.mktemp("a") / "a.json", images, annotations, categories)
-    metric = make_metric(path, categories, backend=backend)
+    metric = make_metric(path, categories)
     metric.update(np.concatenate(rows), [len(r) for r in rows], np.array(images)[:, None])
 
     expected, precision = reference(path, metric.results, images)
     actual = metric.compute()
     assert list(actual) == NAMES
-    assert metric.backend == backend
     for name in NAMES:
         assert actual[name] == pytest.approx(expected[name], abs=1e-6), name
     for index, row in enumerate(metric.classwise_results()):
@@ -102,14 +97,13 @@ def test_same_numbers_as_pycocotools_on_random_boxes(tmp_path_factory, backend, 
         assert (row["AP"], row["AP50"]) == pytest.approx((ap, ap50), abs=1e-6)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_same_numbers_as_pycocotools_from_several_processes(tmp_path, monkeypatch, backend):
+def test_same_numbers_as_pycocotools_from_several_processes(tmp_path, monkeypatch):
     monkeypatch.setattr(coco_backend, "MANY", 1)
     monkeypatch.setattr(coco_backend, "cpu_count", lambda: 3)
     categories = (11, 2, 7, 5)
     images, annotations, rows = random_case(np.random.default_rng(0), image_count=20, categories=categories)
     path = write_annotations(tmp_path / "gt.json", images, annotations, categories)
-    metric = make_metric(path, categories, backend=backend)
+    metric = make_metric(path, categories)
     metric.update(np.concatenate(rows), [len(r) for r in rows], images)
     expected, precision = reference(path, metric.results, images)
     assert metric.compute() == pytest.approx(expected, abs=1e-12)
@@ -119,10 +113,7 @@ def test_same_numbers_as_pycocotools_from_several_processes(tmp_path, monkeypatc
         assert row["AP"] == pytest.approx(of_class[of_class > -1].mean(), abs=1e-12)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_same_numbers_as_pycocotools_on_blood_cells(shared, backend):
-    if backend == "faster-coco-eval":
-        pytest.importorskip("faster_coco_eval")
+def test_same_numbers_as_pycocotools_on_blood_cells(shared):
     path = shared / "data" / "bccd" / "annotations" / "val.json"
     content = json.loads(path.read_text())
     categories = [c["id"] for c in content["categories"]]
@@ -130,7 +121,6 @@ def test_same_numbers_as_pycocotools_on_blood_cells(shared, backend):
         anno_path=path,
         category_ids=categories,
         class_names=[c["name"] for c in content["categories"]],
-        backend=backend,
     )
     rng = np.random.default_rng(0)
     for image in content["images"]:
@@ -190,10 +180,9 @@ def test_zero_size_box_counts_as_missed(tmp_path):
     assert metric.compute()["AR100"] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_no_detections_give_zero(tmp_path, backend):
+def test_no_detections_give_zero(tmp_path):
     path = write_annotations(tmp_path / "a.json", [1, 2], [box(1, 1, 1, [0, 0, 50, 50])], [1, 2])
-    metric = make_metric(path, [1, 2], backend=backend)
+    metric = make_metric(path, [1, 2])
     metric.update(np.zeros((0, 6), np.float32), [0, 0], [1, 2])
     numbers = metric.compute()
     assert numbers["AP"] == numbers["AP50"] == numbers["AR100"] == numbers["APm"] == 0.0
@@ -204,15 +193,14 @@ def test_no_detections_give_zero(tmp_path, backend):
     assert [line[1:] for line in lines] == [["0.0", "0.0", "1"], ["-", "-", "0"]]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("with_key", [True, False])
-def test_no_annotations_are_undefined(tmp_path, backend, with_key):
+def test_no_annotations_are_undefined(tmp_path, with_key):
     path = write_annotations(tmp_path / "a.json", [1], [], [1])
     if not with_key:
         content = json.loads(path.read_text())
         del content["annotations"]
         path.write_text(json.dumps(content))
-    metric = make_metric(path, [1], backend=backend)
+    metric = make_metric(path, [1])
     metric.update(np.array([[0, 0.9, 10, 10, 60, 60]]), [1], [1])
     assert set(metric.compute().values()) == {-1.0}
 
@@ -222,11 +210,10 @@ def test_nothing_evaluated_is_undefined(tmp_path):
     assert set(make_metric(path, [1]).compute().values()) == {-1.0}
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_only_evaluated_images_count(tmp_path, backend):
+def test_only_evaluated_images_count(tmp_path):
     annotations = [box(1, 1, 1, [10, 10, 50, 50]), box(2, 2, 1, [10, 10, 50, 50])]
     path = write_annotations(tmp_path / "a.json", [1, 2], annotations, [1])
-    metric = make_metric(path, [1], backend=backend)
+    metric = make_metric(path, [1])
     metric.update(np.array([[0, 0.9, 10, 10, 60, 60]]), [1], [1])
     assert metric.compute()["AR100"] == 1.0
     metric.update(np.zeros((0, 6)), [0], [2])
@@ -285,10 +272,10 @@ def test_padding_and_nan_rows_are_left_out(tmp_path, capsys):
 
 def test_table_has_the_familiar_lines_and_the_classes(tmp_path):
     path = write_annotations(tmp_path / "a.json", [1], [box(1, 1, 4, [10, 10, 50, 50])], [4])
-    metric = make_metric(path, [4], classwise=True, backend="pycocotools")
+    metric = make_metric(path, [4], classwise=True)
     metric.update(np.array([[0, 0.9, 10, 10, 60, 60]]), [1], [1])
     table = metric.table()
-    assert "computed by pycocotools" in table
+    assert "computed by faster-coco-eval" in table
     assert " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = 1.000" in table
     assert " Average Recall     (AR) @[ IoU=0.50:0.95 | area= large | maxDets=100 ] = -1.000" in table
     assert table.splitlines()[-1].split() == ["class4", "100.0", "100.0", "1"]
@@ -297,10 +284,9 @@ def test_table_has_the_familiar_lines_and_the_classes(tmp_path):
 
 def test_nothing_on_stdout(tmp_path, capfd):
     path = write_annotations(tmp_path / "a.json", [1], [box(1, 1, 4, [10, 10, 50, 50])], [4])
-    for backend in BACKENDS:
-        metric = make_metric(path, [4], backend=backend)
-        metric.update(np.array([[0, 0.9, 10, 10, 60, 60]]), [1], [1])
-        metric.compute()
+    metric = make_metric(path, [4])
+    metric.update(np.array([[0, 0.9, 10, 10, 60, 60]]), [1], [1])
+    metric.compute()
     assert capfd.readouterr() == ("", "")
 
 
@@ -329,27 +315,8 @@ def test_misuse_is_an_error_in_one_line(tmp_path):
     assert "rows (M, 6)" in error_line(lambda: metric.update(np.zeros((2, 6)), [1], [1]))
     assert "rows (M, 6)" in error_line(lambda: metric.update(np.zeros((2, 5)), [2], [1]))
     assert "class_names" in error_line(lambda: COCOMetric(anno_path=path, category_ids=[1], class_names=["a", "b"]))
-    assert "faster-coco-eval" in error_line(lambda: make_metric(path, [1], backend="fast"))
     metric.update(np.zeros((0, 6)), [0], [77])
     assert "image id 77" in error_line(metric.compute)
-
-
-def run_without(module, code):
-    """Run `code` in a Python that cannot import `module`."""
-    code = f"import sys; sys.modules[{module!r}] = None\n" + code
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_pycocotools_stands_in_when_faster_coco_eval_is_missing():
-    code = "from ppdet.metrics.coco_backend import choose_backend; print(choose_backend())"
-    assert run_without("faster_coco_eval", code).stdout.strip() == "pycocotools"
-    both = "sys.modules['pycocotools'] = None\n" + code
-    assert "pip install faster-coco-eval" in run_without("faster_coco_eval", both).stderr.splitlines()[-1]
 
 
 def test_import_is_light():

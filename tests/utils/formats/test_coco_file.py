@@ -86,8 +86,7 @@ def test_boxes_marked_ignore_are_no_targets(file, log):
     assert "marked" not in log.text.replace("marked ignore", "")
 
 
-@pytest.mark.parametrize("backend", ["faster-coco-eval", "pycocotools"])
-def test_evaluation_looks_at_ignore_as_pycocotools_does(file, backend):
+def test_evaluation_looks_at_ignore_as_pycocotools_does(file):
     """Not at all: its evaluation sets it to what iscrowd says."""
     pytest.importorskip("pycocotools")
     from pycocotools.coco import COCO
@@ -101,7 +100,7 @@ def test_evaluation_looks_at_ignore_as_pycocotools_does(file, backend):
             row["area"] = 300
 
     path = file(change)
-    judged = COCOMetric(anno_path=path, category_ids=[1, 2], class_names=["cat", "dog"], backend=backend)
+    judged = COCOMetric(anno_path=path, category_ids=[1, 2], class_names=["cat", "dog"])
     rows = [[0, 0.9, 0, 5, 20, 20], [0, 0.8, 30, 5, 50, 20], [0, 0.7, 31, 5, 51, 20], [0, 0.6, 300, 5, 320, 20]]
     judged.update(np.array(rows, dtype=np.float64), [4, 0], [1, 2])
     with contextlib.redirect_stdout(io.StringIO()):
