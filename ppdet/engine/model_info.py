@@ -1,8 +1,8 @@
-"""Parameters, multiplications and maps of a network, part by part."""
+"""Parameters, multiply-adds and feature map sizes of a network, part by part."""
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import paddle
 from paddle import Tensor, nn
@@ -14,11 +14,14 @@ STATISTICS = ("._mean", "._variance")
 
 
 class Part(NamedTuple):
-    """A part of a network. name: as in its parameters' names, with dots; empty for the whole.
+    """The size of a part of a network, for one image.
 
-    parameters, trained: numbers in all weights, and in those that training changes; statistics of batch norms are
-    none. multiplications: multiply-adds of the convolutions for one image, those that sample deformed ones not
-    counted. maps: numbers in the outputs of all convolutions, each with its norm and ReLU, for one image.
+    Attributes:
+        name: prefix of its parameters' names, such as "backbone.res2"; empty for the whole network.
+        parameters: numbers in its weights, without the statistics of batch norms.
+        trained: those of them that training changes.
+        multiplications: multiply-adds of its convolutions; the sampling of deformable ones is not counted.
+        maps: numbers in the outputs of its convolutions. A convolution, its norm and its ReLU count as one output.
     """
 
     name: str
@@ -29,12 +32,17 @@ class Part(NamedTuple):
 
 
 def measure(model: nn.Layer, height: int, width: int, depth: int = 2) -> list[Part]:
-    """The whole `model`, and its parts down to `depth`, in its own order, for one image of height x width pixels.
+    """Measure a network for an image of height x width pixels. It runs once, in evaluation mode, on zeros.
 
-    The network runs once, in evaluation mode, on zeros.
+    Args:
+        model: a `DenseDetector`.
+        depth: how many names deep the parts are: 1 for "backbone", 2 also for "backbone.res2".
+
+    Returns:
+        The whole network, then its parts in the order of its parameters.
 
     Raises:
-        ImageSizeError: the network does not take this size.
+        ImageSizeError: the network does not accept this size.
     """
     counted = count_convolutions(model, height, width)
     parts: dict[str, list[int]] = {"": [0, 0, 0, 0]}
@@ -58,7 +66,7 @@ def measure(model: nn.Layer, height: int, width: int, depth: int = 2) -> list[Pa
 
 @paddle.no_grad()
 def count_convolutions(model: nn.Layer, height: int, width: int) -> dict[str, tuple[int, int]]:
-    """Multiply-adds and output numbers of every convolution by its name; one that runs on all levels has their sum."""
+    """Return (multiply-adds, output numbers) of every convolution by name, summed over all its calls."""
     counted: dict[str, tuple[int, int]] = {}
 
     def watch(name: str, layer: nn.Layer, convolutions: Sequence[nn.Layer], maps: int) -> nn.Layer:
@@ -70,10 +78,11 @@ def count_convolutions(model: nn.Layer, height: int, width: int) -> dict[str, tu
 
         return layer.register_forward_post_hook(note)
 
-    hooks, inside = [], set()
+    hooks: list[Any] = []
+    inside: set[int] = set()  # ids of convolutions that a ConvNorm counts
     for name, layer in model.named_sublayers():
         if isinstance(layer, ConvNorm):
-            # Where its norm is folded into the convolution, that one's own hook would not run.
+            # With its norm folded, a ConvNorm does not call its convolution, whose own hook would not run.
             convolutions = [layer.conv, *([layer.conv_offset] if layer.samples else [])]
             inside.update(map(id, convolutions))
             hooks.append(watch(name, layer, convolutions, sum(c.weight.shape[0] for c in convolutions)))
@@ -91,7 +100,7 @@ def count_convolutions(model: nn.Layer, height: int, width: int) -> dict[str, tu
 
 
 def table(parts: Sequence[Part]) -> str:
-    """`parts` as lines for people: millions of parameters, GFLOPs, MiB of float32 maps."""
+    """Return a table for people: parameters in millions, GFLOPs, and float32 maps in MiB."""
     lines = [f"{'':34}{'parameters, M':>15}{'trained, M':>12}{'GFLOPs':>9}{'maps, MiB':>11}"]
     for part in (*parts[1:], parts[0]):
         name = "  " * part.name.count(".") + part.name.split(".")[-1] if part.name else "all"

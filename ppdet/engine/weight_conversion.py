@@ -1,8 +1,9 @@
-"""From a file of another code base to a weights file, checked against a configuration's model."""
+"""Converting a weights file of another code base, and checking it against the model of a configuration."""
 
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import paddle
 
@@ -30,20 +31,23 @@ SHOWN = 5
 def convert_file(
     source: Path, target: Path, *, code_base: str = "auto", config: str | None = None, overrides: Iterable[str] = ()
 ) -> None:
-    """Convert `source`, print what was done, and write `target`.
+    """Convert a weights file, and print what was done.
 
     Args:
-        code_base: where the file comes from, a key of `ppdet.convert.CODE_BASES`, or auto.
-        config: file of the configuration whose model it has to fit, with `overrides` on top.
+        source: the file of the other code base, such as a .pth.
+        target: the file to write, .pdparams or .safetensors.
+        code_base: that the source comes from, a key of `ppdet.convert.CODE_BASES`; "auto" recognises it.
+        config: YAML file of the configuration whose model the weights must fit; None checks nothing.
+        overrides: of the configuration, "key=value".
 
     Raises:
-        ConversionError: the file cannot be read or used, or does not fit; nothing was written then.
-        ConfigError: a mistake in the configuration.
+        ConversionError: the file cannot be read or converted, or does not fit. Nothing is written.
+        ConfigError: the configuration is invalid.
     """
     if target.suffix not in SUFFIXES:
-        raise ConversionError(f"{target}: its name has to end in {' or '.join(SUFFIXES)}")
+        raise ConversionError(f"{target}: its name must end in {' or '.join(SUFFIXES)}")
     if target.exists() and source.exists() and os.path.samefile(source, target):
-        raise ConversionError(f"{target}: that is the file to convert: give another name")
+        raise ConversionError(f"{target}: this is the file to convert: give another name")
     cfg = load_config(config, overrides) if config else None
     conversion, checkpoint = convert_path(source, code_base)
     print("\n".join([*describe(conversion), *suggest(conversion, checkpoint)]))
@@ -64,22 +68,26 @@ def convert_file(
 
 
 def contradictions(cfg: Config, conversion: Conversion, checkpoint: Checkpoint) -> list[str]:
-    """What of `cfg` that no array tells is as in none of the configurations that the weights look made for."""
-    found = []
+    """Return settings not visible in the weights that disagree with every matching published configuration.
+
+    For example, weights of mmdet's caffe models need `ResNet.variant: a`; the arrays fit `b` as well, but detect
+    something else. Empty where one matching configuration agrees.
+    """
+    lines = []
     for name in fitting(conversion, checkpoint):
-        ours, theirs = decisive(cfg), decisive(load_config(name))
+        ours, theirs = invisible_settings(cfg), invisible_settings(load_config(name))
         different = [f"{key} is {ours[key]}, there {theirs[key]}" for key in ours if ours[key] != theirs[key]]
         if not different:
             return []
-        found.append(f"the weights look made for {name}; {', '.join(different)}")
-    return found
+        lines.append(f"the weights look made for {name}; {', '.join(different)}")
+    return lines
 
 
-def decisive(cfg: Config) -> dict:
-    """The settings without which weights detect something else, or nothing."""
+def invisible_settings(cfg: Config) -> dict[str, Any]:
+    """Return the settings that change detections, but neither names nor shapes of the weights."""
     head, backbone = cfg.component("FCOSHead"), cfg.component("ResNet")
     names = ("norm_reg_targets", "centerness_on_reg", "num_shift", "even_locations", "last_pixel", "sqrt_score")
-    found = {"ResNet.variant": backbone["variant"], **{f"FCOSHead.{name}": head[name] for name in names}}
+    values = {"ResNet.variant": backbone["variant"], **{f"FCOSHead.{name}": head[name] for name in names}}
     transforms = cfg.component("EvalReader")["sample_transforms"] or []
     normalize = next((t["NormalizeImage"] or {} for t in transforms if "NormalizeImage" in t), {})
-    return {**found, "the order of channels": normalize.get("channel_order", "rgb")}
+    return {**values, "the order of channels": normalize.get("channel_order", "rgb")}
