@@ -17,8 +17,7 @@ ALIASES = {"cuda": "gpu", "dcu": "gpu"}  # other names of types of device
 # PaddleDetection's settings besides use_gpu; a true one asks for the type that it names.
 USE = ("xpu", "npu", "mlu", "gcu")
 SETTINGS = ("device", "use_gpu", *(f"use_{kind}" for kind in USE))
-# What to install for a type of device. Plugins come from github.com/PaddlePaddle/PaddleCustomDevice.
-BUILDS = {"gpu": "paddlepaddle-gpu, the build for your CUDA", "xpu": "paddlepaddle-xpu"}
+# Types of device that a plugin adds to Paddle.
 PLUGINS = ("npu", "mlu", "gcu", "iluvatar_gpu", "metax_gpu", "intel_gpu", "intel_hpu", "sdaa", "mps")
 WHY_NONE = {
     "gpu": "is there a driver (nvidia-smi), and does CUDA_VISIBLE_DEVICES name cards that exist?",
@@ -191,10 +190,10 @@ def _available_kind(kind: str) -> str:
 
     own = next((own for own in device.kinds() if own.lower() == kind), None)
     if own is None:
-        known = {AUTO, *device.kinds(), *BUILDS, *PLUGINS}
+        known = {AUTO, *device.kinds(), *device.BUILDS, *PLUGINS}
         advice = nearest(kind, known)
         if kind in known:
-            advice = f": install {BUILDS.get(kind) or f'the plugin of PaddleCustomDevice for {kind}'} (docs/GPU.md)"
+            advice = f": {device.what_to_install(kind)}"
         has = ", ".join(device.kinds())
         raise ConfigError(f"this Paddle ({paddle.__version__}) has no device of type {kind}, it has {has}{advice}")
     if not device.count(own):
@@ -210,7 +209,7 @@ def _available_kind(kind: str) -> str:
 
 def why_on_cpu(kinds: list[str]) -> str:
     """Return why the processes of a job compute on CPUs although there are devices of these types."""
-    plugins = [kind for kind in kinds if kind not in BUILDS]
+    plugins = [kind for kind in kinds if kind not in device.BUILDS]
     why = "PADDLE_DISTRI_BACKEND=gloo, by the launcher or the user, is for processes on CPUs"
     if plugins:
         why += f"; the launcher of Paddle 2.6 gives out {plugins[0]} where PADDLE_XCCL_BACKEND={plugins[0]}"

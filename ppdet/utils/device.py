@@ -7,6 +7,14 @@ import sys
 import warnings
 from collections.abc import Callable
 
+# What to install for a type of device. Plugins come from github.com/PaddlePaddle/PaddleCustomDevice.
+BUILDS = {"gpu": "paddlepaddle-gpu, the build for your CUDA", "xpu": "paddlepaddle-xpu"}
+
+
+def what_to_install(kind: str) -> str:
+    """Return the advice for a type of device that this Paddle does not support: "install …"."""
+    return f"install {BUILDS.get(kind) or f'the plugin of PaddleCustomDevice for {kind}'} (docs/GPU.md)"
+
 
 def name() -> str:
     """Return the current device as Paddle spells it: "cpu", "gpu:0", "xpu:1", …"""

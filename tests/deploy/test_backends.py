@@ -204,8 +204,11 @@ def test_folder_with_one_format_and_no_self_check(exported, folder):
         ({"device": "auto"}, "device is 'auto'; it must be cpu, gpu, xpu"),
         ({"device": "cpu:1"}, "device is 'cpu:1'; it must be cpu, gpu, xpu"),
         ({"device": "gpu:x"}, "device is 'gpu:x'; it must be cpu, gpu, xpu, ... or, for one of several, gpu:1"),
-        ({"device": "tpu"}, "paddle: this Paddle has no tpu support: install its plugin.*; openvino: it sees no TPU"),
-        ({"device": "xpu"}, "paddle: this Paddle has no xpu support: install paddlepaddle-xpu, or use device cpu"),
+        ({"device": "tpu"}, "paddle: this Paddle has no tpu support: install the plugin.*; openvino: it sees no TPU"),
+        (
+            {"device": "xpu"},
+            r"paddle: this Paddle has no xpu support: install paddlepaddle-xpu .*, or use device cpu",
+        ),
         ({"device": "npu:1", "backend": "onnxruntime"}, "onnxruntime: no device of type npu: it has cpu, gpu"),
         ({"max_batch": 0}, "max_batch is 0; it must be at least 1"),
         ({"tensorrt": True}, "TensorRT needs device gpu"),

@@ -396,4 +396,4 @@ def test_tools_that_compute_nothing_worth_a_card_leave_it_alone(machine, monkeyp
 
 
 def test_names_of_types():
-    assert set(device_choice.BUILDS) | set(device_choice.PLUGINS) >= {"gpu", "xpu", *device_choice.USE, "iluvatar_gpu"}
+    assert set(device.BUILDS) | set(device_choice.PLUGINS) >= {"gpu", "xpu", *device_choice.USE, "iluvatar_gpu"}

@@ -102,9 +102,9 @@ def test_the_source_stays(tmp_path):
     content = source.read_bytes()
     (tmp_path / "link.pdparams").symlink_to(source)
     for target in (source, tmp_path / "." / "w.pdparams", tmp_path / "link.pdparams"):
-        with pytest.raises(ConversionError, match="that is the file to convert"):
+        with pytest.raises(ConversionError, match="this is the file to convert"):
             convert_file(source, target)
-    with pytest.raises(ConversionError, match=r"out\.pth: its name has to end in \.pdparams or \.safetensors"):
+    with pytest.raises(ConversionError, match=r"out\.pth: its name must end in \.pdparams or \.safetensors"):
         convert_file(source, tmp_path / "out.pth")
     assert source.read_bytes() == content and not (tmp_path / "out.pth").exists()
 

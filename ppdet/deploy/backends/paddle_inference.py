@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from paddle import inference
 
 logger = get_logger(__name__)
-BUILDS = {"gpu": "paddlepaddle-gpu", "xpu": "paddlepaddle-xpu"}
 # Parts of a GPU's error for a graph whose NMS was not recorded for the GPU kernel, by an earlier version of this
 # package or by PaddleDetection: that kernel refuses nms_top_k above the number of boxes, and fails on an image after
 # one without detections.
@@ -58,8 +57,8 @@ class PaddleInference(Backend):
             return "bf16 needs oneDNN" if options.precision == "bf16" and not options.onednn else None
         load_paddle(announce=False, threads=options.threads)
         if options.kind not in device.kinds():
-            build = f"install {BUILDS[options.kind]}" if options.kind in BUILDS else "install its plugin for Paddle"
-            return f"this Paddle has no {options.kind} support: {build}, or use device cpu"
+            advice = device.what_to_install(options.kind)
+            return f"this Paddle has no {options.kind} support: {advice}, or use device cpu"
         count = device.count(options.kind)
         if options.index >= count:
             return f"Paddle sees {count} devices of type {options.kind}, and no {options.device}: is its driver there?"
