@@ -53,7 +53,7 @@ DEFAULTS = {
         "iou_smoothing": 1.0, "count_images": False, "average_over_ranks": True,
     },
     "MultiClassNMS": {"score_threshold": 0.025, "nms_top_k": 1000, "keep_top_k": 100, "nms_threshold": 0.6},
-    "COCODataSet": {**COCO, "repeat": 1},
+    "COCODataSet": {**COCO, "repeat": 1, "supervised": True},
     "SemiCOCODataSet": {**COCO, "repeat": 1, "supervised": True},
     "ImageFolder": {"dataset_dir": None, "image_dir": None, "anno_path": None, "sample_num": -1},
     "TrainReader": {**READER},

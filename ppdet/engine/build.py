@@ -170,7 +170,7 @@ def build_train_reader(cfg: Config, classes: Classes | None = None) -> TrainingR
     if not cfg["ssod_method"]:
         return build_reader(cfg, "TrainReader", dataset)
     unlabeled = build_dataset(cfg, "UnsupTrainDataset")
-    if isinstance(unlabeled, COCODataSet) and getattr(unlabeled, "supervised", True):
+    if isinstance(unlabeled, COCODataSet) and unlabeled.supervised:
         raise ConfigError(
             f"UnsupTrainDataset is a labelled {type(unlabeled).__name__}: make it `!SemiCOCODataSet` with "
             "`supervised: false` and `data_fields: [image]`"

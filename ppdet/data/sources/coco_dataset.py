@@ -9,6 +9,7 @@ import numpy as np
 from ppdet.core.workspace import register, serializable
 from ppdet.data.sources.coco_boxes import MAX_SIDE, UsableBoxes
 from ppdet.data.sources.dataset import DetectionDataset, join_path, require_folder
+from ppdet.utils.disk.images import find_images, no_image_error
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import (
     Annotations,
@@ -56,6 +57,8 @@ class COCODataSet(DetectionDataset):
         repeat: how often every image comes in an epoch.
         for_evaluation: the images are for evaluation, not for training: boxes marked `ignore` are used, and an image is
             empty only if it has neither boxes nor crowds. null: true in EvalDataset, false elsewhere.
+        supervised: whether the images have labels. If false, data_fields is [image], and the annotations in the file
+            are not read; without anno_path, all images in image_dir and its subfolders are used.
     """
 
     def __init__(
@@ -71,14 +74,22 @@ class COCODataSet(DetectionDataset):
         empty_ratio: float = 1.0,
         repeat: int = 1,
         for_evaluation: bool | None = None,
+        supervised: bool = True,
     ) -> None:
+        name = type(self).__name__
         unknown = sorted(set(data_fields) - set(FIELDS))
         if unknown:
-            raise ValueError(f"COCODataSet.data_fields: no field {unknown[0]!r}, there are {', '.join(FIELDS)}")
-        if not anno_path:
-            raise ValueError("COCODataSet.anno_path is not set: name the annotation file, relative to dataset_dir")
+            raise ValueError(f"{name}.data_fields: no field {unknown[0]!r}, there are {', '.join(FIELDS)}")
+        if not supervised and set(data_fields) != {"image"}:
+            raise ValueError(f"{name}.data_fields: with supervised: false, only [image] is possible")
         if repeat < 1:
-            raise ValueError(f"COCODataSet.repeat is {repeat}, expected at least 1")
+            raise ValueError(f"{name}.repeat is {repeat}, expected at least 1")
+        self.supervised = supervised
+        if not anno_path:
+            if supervised:
+                raise ValueError(f"{name}.anno_path is not set: name the annotation file, relative to dataset_dir")
+            self._read_folder(join_path(dataset_dir, image_dir), sample_num, repeat)
+            return
         if dataset_dir:
             require_folder(join_path(dataset_dir, None))
         self.anno_path = join_path(dataset_dir, anno_path)
@@ -129,10 +140,24 @@ class COCODataSet(DetectionDataset):
         return {"for_evaluation": cfg.key == "EvalDataset" if given is None else given}
 
     def _categories(self, content: dict[str, Any]) -> tuple[list[int], list[str]]:
+        if not self.supervised and "categories" not in content:
+            return [], []
         return coco_categories(content, str(self.anno_path))
 
     def _annotations(self, content: dict[str, Any]) -> list:
-        return [] if content.get("annotations") is None else content["annotations"]
+        has_any = self.supervised and content.get("annotations") is not None
+        return content["annotations"] if has_any else []
+
+    def _read_folder(self, folder: str, sample_num: int, repeat: int) -> None:
+        """Use all images in a folder, without labels."""
+        require_folder(folder)
+        paths = find_images(folder)
+        paths = (paths[:sample_num] if sample_num >= 0 else paths) * repeat
+        if not paths:
+            raise no_image_error(folder)  # sample_num is 0
+        self.anno_path, self.category_ids, self.class_names = None, [], []
+        self.records = [{"im_id": np.array([i], dtype=np.int64), "im_file": path} for i, path in enumerate(paths)]
+        logger.info(f"{os.path.basename(folder) or folder}: {len(paths)} images without labels")
 
     def _record(self, i: int, images: "_Images", boxes: "UsableBoxes", data_fields: Sequence[str]) -> dict:
         record = {
@@ -149,6 +174,12 @@ class COCODataSet(DetectionDataset):
         if "is_crowd" in data_fields:
             record["is_crowd"] = boxes.crowd[span]
         return record
+
+
+@register
+@serializable
+class SemiCOCODataSet(COCODataSet):
+    """A COCODataSet under the name that PaddleDetection's configurations of semi-supervised training give it."""
 
 
 class _Images:
