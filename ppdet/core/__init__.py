@@ -1,6 +1,5 @@
-"""Registry, schema, configuration and injection: what turns a YAML file into objects.
+"""From a YAML file to objects: components, global settings, configurations, and building what they name.
 
-Users of this package need `ppdet.core.workspace` (register, serializable, create, load_config,
-merge_config) and `ppdet.core.config` (Config). This file imports nothing, so that tools answer
-`--help` at once.
+Most users need only `ppdet.core.workspace` (register, load_config, merge_config, create). This file imports nothing,
+so that commands can answer `--help` at once.
 """

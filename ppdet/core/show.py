@@ -13,8 +13,8 @@ from ppdet.core.schema import Parameter, fits, type_in_words
 from ppdet.core.settings import SETTINGS, SLOTS
 from ppdet.core.tree import Node, render_inline, to_plain
 
-COMMENT_COLUMN = 60
-Lines = Iterator[tuple[str, str]]
+COMMENT_COLUMN = 60  # where comments start, unless a line is longer
+Lines = Iterator[tuple[str, str]]  # YAML text, and the origin of the value in it, which becomes a comment
 
 
 def show(config: Config) -> str:
@@ -49,6 +49,7 @@ def _align(lines: list[tuple[str, str]]) -> list[str]:
 
 
 def _top_level(config: Config, key: str) -> Lines:
+    """Yield the lines of a top-level key: a component, a slot or a global setting."""
     node = config.root.value.get(key, Node({}, "default"))
     if is_component(key):
         component = config.component(key)
@@ -66,6 +67,7 @@ def _top_level(config: Config, key: str) -> Lines:
 
 
 def _parameters(config: ComponentConfig, indent: str) -> Lines:
+    """Yield the lines of all parameters of a component."""
     for parameter in config.schema.parameters.values():
         if parameter.required and parameter.name not in config.values_set:
             yield f"{indent}# {parameter.name}: {type_in_words(parameter.annotation)}, supplied by the program", ""
@@ -76,6 +78,7 @@ def _parameters(config: ComponentConfig, indent: str) -> Lines:
 
 
 def _injected(config: ComponentConfig, parameter: Parameter, indent: str) -> Lines:
+    """Yield the lines of a parameter that holds components, with the parameters of each of them."""
     node, name = config.node(parameter), parameter.name
     if node.is_list and node.value:
         yield f"{indent}{name}:", node.origin
@@ -93,6 +96,7 @@ def _injected(config: ComponentConfig, parameter: Parameter, indent: str) -> Lin
 
 
 def _plain(key: str, node: Node, indent: str) -> Lines:
+    """Yield the lines of a value without components. An object from Python, which YAML cannot write, is a comment."""
     if node.is_map and node.value:
         yield f"{indent}{key}:", node.origin
         for name, child in node.value.items():

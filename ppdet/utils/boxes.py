@@ -1,28 +1,26 @@
-"""Clipping boxes to their images, and telling which have area."""
+"""Clipping boxes to an image, and finding boxes without area."""
 
 import numpy as np
 
-SMALLEST_SIDE = 1e-5  # pixels; a box with a shorter side has no area
+SMALLEST_SIDE = 1e-5  # pixels; a box with a shorter side counts as empty
 
 
 def clip_to_image(
     boxes: np.ndarray, height: float | np.ndarray, width: float | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Clip boxes to their images.
+    """Clip boxes to the area of their image.
 
     Args:
         boxes: (M, 4) x1, y1, x2, y2 in pixels.
-        height: of the one image of all boxes, or (M,) of each box's image, in pixels.
-        width: likewise.
+        height, width: size of the image in pixels, or (M,) the size of each box's own image.
 
     Returns:
-        The clipped boxes, and (M,) bool, whether they still have area.
+        The clipped boxes (M, 4), and (M,) booleans: whether a box still has area.
     """
     clipped = np.clip(boxes, 0, np.stack([width, height] * 2, axis=-1).astype(boxes.dtype))
     return clipped, have_area(clipped)
 
 
 def have_area(boxes: np.ndarray) -> np.ndarray:
-    """(M,) bool, whether boxes (M, 4) x1, y1, x2, y2 in pixels have area. Boxes with NaN have none."""
-    with np.errstate(invalid="ignore"):  # inf - inf
-        return (boxes[:, 2:] - boxes[:, :2] > SMALLEST_SIDE).all(axis=1)
+    """Return (M,) booleans: whether each box of (M, 4) x1, y1, x2, y2 in pixels has area. Boxes with NaN have none."""
+    return (boxes[:, 2:] - boxes[:, :2] > SMALLEST_SIDE).all(axis=1)

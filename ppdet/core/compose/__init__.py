@@ -1,1 +1,1 @@
-"""From merged YAML to objects: merging, validating, looking up and building."""
+"""Composing a configuration: merging files, checking values, building components, finding settings without effect."""

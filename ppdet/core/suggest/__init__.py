@@ -1,1 +1,1 @@
-"""What a user may have meant by a name that this project does not have."""
+"""What a user may have meant by a name that does not exist here."""
