@@ -12,7 +12,7 @@ from ppdet.data.transforms.batch import PadBatch
 from ppdet.data.transforms.decode import Decode
 from ppdet.data.transforms.geometry import Resize
 from ppdet.data.transforms.normalize import NormalizeImage, Permute
-from ppdet.deploy.preprocess import entry_of, modules_of
+from ppdet.deploy.operations import entry_of, modules_of
 from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
 
