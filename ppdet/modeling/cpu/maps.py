@@ -1,5 +1,7 @@
 """ReLU, sum, pooling and upsampling of maps (N, C, H, W)."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import paddle
@@ -7,7 +9,8 @@ from paddle import Tensor
 from paddle.autograd import PyLayer
 
 from ppdet.modeling.cpu import primitives
-from ppdet.modeling.cpu.onednn import DATA_TYPES, MAX_POOL, MEAN_POOL, Arg, Buffer
+from ppdet.modeling.cpu.onednn import DATA_TYPES, MAX_POOL, MEAN_POOL, Arg, Buffer, Shape
+from ppdet.modeling.cpu.primitives import Pooling, Upsampling
 from ppdet.modeling.cpu.tensors import (
     CHANNELS_FIRST,
     TYPES,
@@ -104,57 +107,40 @@ def fork(x: Tensor) -> tuple[Tensor, Tensor]:
     return ForkFunction.apply(x) if needs_gradient(x) else (x, x)
 
 
-class PoolingFunction(PyLayer):
+class ResizeFunction(PyLayer):
+    """Pooling or upsampling; `make(shape, data)` gives the compiled operation."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, algorithm: int, kernel: int, stride: int, padding: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, make: Callable[[Shape, int], Pooling | Upsampling]) -> Tensor:
         data = state.data
-        pooling = primitives.pooling(tuple(x.shape), data, algorithm, kernel, stride, padding)
-        n, c, h, w = pooling.y
+        operation = make(tuple(x.shape), data)
+        n, c, h, w = operation.y
         source, y = pixels_first(x, data), paddle.empty([n, h, w, c], TYPES[data])
-        ctx.mask = {}
-        if pooling.workspace:
-            ctx.mask = {Arg.WORKSPACE: Buffer(pooling.workspace)}
-        pooling.forward({Arg.SRC: source, Arg.DST: y, **ctx.mask})
-        ctx.pooling, ctx.input, ctx.shape, ctx.data = pooling, Input.of(x), source.shape, data
+        ctx.mask = {Arg.WORKSPACE: Buffer(operation.workspace)} if operation.workspace else {}
+        operation.forward({Arg.SRC: source, Arg.DST: y, **ctx.mask})
+        ctx.operation, ctx.input, ctx.shape, ctx.data = operation, Input.of(x), source.shape, data
         return y.transpose(CHANNELS_FIRST)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Tensor:
         dx = paddle.empty(ctx.shape, TYPES[ctx.data])
         gradient = pixels_first(dy, ctx.data)
-        ctx.pooling.backward({Arg.DIFF_DST: gradient, Arg.DIFF_SRC: dx, **ctx.mask})
+        ctx.operation.backward({Arg.DIFF_DST: gradient, Arg.DIFF_SRC: dx, **ctx.mask})
         return like_input(dx, ctx.input.dtype)
 
 
 def max_pool(x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
     """Max pooling with square windows."""
-    return apply(PoolingFunction, (x,), MAX_POOL, kernel, stride, padding)
+    make = functools.partial(primitives.pooling, algorithm=MAX_POOL, kernel=kernel, stride=stride, padding=padding)
+    return apply(ResizeFunction, (x,), make)
 
 
 def mean_pool(x: Tensor, kernel: int, stride: int) -> Tensor:
     """Mean pooling with square windows that lie inside the map; the last rows and columns may be left out."""
-    return apply(PoolingFunction, (x,), MEAN_POOL, kernel, stride, 0)
-
-
-class UpsamplingFunction(PyLayer):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        data = state.data
-        ctx.upsampling, ctx.input, ctx.data = primitives.upsampling(tuple(x.shape), data), Input.of(x), data
-        n, c, h, w = ctx.upsampling.y
-        source, y = pixels_first(x, data), paddle.empty([n, h, w, c], TYPES[data])
-        ctx.shape = source.shape
-        ctx.upsampling.forward({Arg.SRC: source, Arg.DST: y})
-        return y.transpose(CHANNELS_FIRST)
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> Tensor:
-        dx = paddle.empty(ctx.shape, TYPES[ctx.data])
-        gradient = pixels_first(dy, ctx.data)
-        ctx.upsampling.backward({Arg.DIFF_DST: gradient, Arg.DIFF_SRC: dx})
-        return like_input(dx, ctx.input.dtype)
+    make = functools.partial(primitives.pooling, algorithm=MEAN_POOL, kernel=kernel, stride=stride, padding=0)
+    return apply(ResizeFunction, (x,), make)
 
 
 def upsample_twice(x: Tensor) -> Tensor:
     """Nearest-neighbour upsampling to (N, C, 2H, 2W)."""
-    return apply(UpsamplingFunction, (x,))
+    return apply(ResizeFunction, (x,), primitives.upsampling)

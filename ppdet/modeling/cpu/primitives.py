@@ -128,6 +128,8 @@ pooling = functools.lru_cache(maxsize=KEPT)(Pooling)
 class Upsampling:
     """Nearest-neighbour upsampling of an array (N, H, W, C) to (N, 2H, 2W, C)."""
 
+    workspace = None
+
     def __init__(self, shape: Shape, data: int) -> None:
         n, c, h, w = shape
         self.y = (n, c, 2 * h, 2 * w)

@@ -85,9 +85,9 @@ def test_wrong_numbers_are_noticed(undecided, monkeypatch, log):
 
 
 def test_gradients_that_are_not_numbers_are_noticed(undecided, monkeypatch, log):
-    right = self_test.maps.UpsamplingFunction.backward
+    right = self_test.maps.ResizeFunction.backward
     nan = staticmethod(lambda ctx, dy: right(ctx, dy) * float("nan"))
-    monkeypatch.setattr(self_test.maps.UpsamplingFunction, "backward", nan)
+    monkeypatch.setattr(self_test.maps.ResizeFunction, "backward", nan)
     assert not cpu.ready()
     assert "differ from Paddle's by nan" in log.text
 
