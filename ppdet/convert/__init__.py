@@ -1,9 +1,13 @@
-"""Weights of other code bases, under this project's names. Nothing here needs Paddle or PyTorch."""
+"""Converts weight files of PyTorch code bases to this project's parameter names, without PyTorch or Paddle.
+
+named_arrays.py reads the file, conversion.py renames and adapts its arrays by the tables of one code base (mmdet.py,
+torchvision.py, fcos_plus.py, detectron2.py), verify.py compares them with a model.
+"""
 
 from ppdet.convert.conversion import CODE_BASES, Conversion, convert, convert_path
 from ppdet.convert.named_arrays import Checkpoint, ConversionError, read_checkpoint
 from ppdet.convert.suggest import fitting, suggest
-from ppdet.convert.summary import describe
+from ppdet.convert.summary import summary_lines
 from ppdet.convert.verify import needed, verify
 
 __all__ = [
@@ -13,10 +17,10 @@ __all__ = [
     "ConversionError",
     "convert",
     "convert_path",
-    "describe",
     "fitting",
     "needed",
     "read_checkpoint",
     "suggest",
+    "summary_lines",
     "verify",
 ]

@@ -1,4 +1,4 @@
-"""From another code base's arrays to this project's."""
+"""Converts the arrays of another code base: renames them, and adapts values where it computes differently."""
 
 import os
 import re
@@ -11,17 +11,17 @@ from ppdet.convert.detectron2 import DETECTRON2
 from ppdet.convert.fcos_plus import FCOS_PLUS
 from ppdet.convert.mmdet import MMDET
 from ppdet.convert.named_arrays import Checkpoint, ConversionError, read_checkpoint
-from ppdet.convert.network import CLASS_WEIGHT, Network, inspect, numbered_names, publish
+from ppdet.convert.network import CLASS_WEIGHT, Network, network_of, numbered_names, published_name
 from ppdet.convert.rules import LEFT_EVERYWHERE, CodeBase, compile_rules
 from ppdet.convert.torchvision import TORCHVISION
 
-# The first of those that know most names of a file is taken for its code base.
+# If several code bases know the same number of names of a file, the first one is taken.
 CODE_BASES = {base.name: base for base in (TORCHVISION, MMDET, FCOS_PLUS, DETECTRON2)}
-NORM_EPSILON = 1e-5  # of norms here
-UNKNOWN = "no part of this detector has that name"
+NORM_EPSILON = 1e-5  # that batch norms of this project add to the variance
+UNKNOWN = "this detector has no such part"
 CLASSES = "fcos_head.fcos_head_cls."
 IS_KERNEL = re.compile(r"(?<!\.norm)\.weight$")
-# Layers of other shapes than theirs are of networks that cannot be built here.
+# Layers that this project has only with this number of rows (output channels).
 ROWS = (
     (r".*\.conv_offset\.\w+", 27, "DCNv2 with one group of 9 offsets and masks"),
     (r"fcos_head\.fcos_head_reg\.\w+", 4, "one point per location, with 4 distances,"),
@@ -29,9 +29,17 @@ ROWS = (
 
 
 class Conversion(NamedTuple):
-    """arrays: float32, by published name; a backbone alone has names without `backbone.`. code_base: where they come
-    from. network: what they are weights of. names: the foreign name of each array that was in the file. left: reasons
-    by foreign name. made: reasons by published name. missing: published names. notes: what else to know.
+    """The result of a conversion.
+
+    Attributes:
+        arrays: float32 arrays by published name; without `backbone.` in front if the file has only a backbone.
+        code_base: the name of the code base.
+        network: the properties of the network.
+        names: the foreign name of each converted array, by published name.
+        left: why an array was left out, by foreign name.
+        made: why an array was added that is not in the file, by published name.
+        missing: published names of arrays that the network needs and the file does not have.
+        notes: sentences for the user.
     """
 
     arrays: dict[str, np.ndarray]
@@ -45,7 +53,7 @@ class Conversion(NamedTuple):
 
 
 def convert_path(path: os.PathLike, code_base: str = "auto") -> tuple[Conversion, Checkpoint]:
-    """`convert` of a file, and what was in it; mistakes name the file."""
+    """Read and convert a file; return the conversion and the file's content. Errors name the file."""
     checkpoint = read_checkpoint(path)
     try:
         return convert(checkpoint, code_base), checkpoint
@@ -57,10 +65,11 @@ def convert(checkpoint: Checkpoint, code_base: str = "auto") -> Conversion:
     """Rename and adapt a checkpoint's arrays.
 
     Args:
-        code_base: a key of `CODE_BASES`, or auto for the one whose names they are.
+        code_base: a key of `CODE_BASES`; "auto" takes the one that knows most of the names.
 
     Raises:
-        ConversionError: no array has a name of the code base, two are the same, or one cannot be used here.
+        ConversionError: no array has a name of the code base, two have the same name here, or one has a shape or type
+            that this project does not support.
     """
     base, names = recognise(checkpoint.arrays, code_base)
     used = set(names.values())
@@ -80,11 +89,11 @@ def convert(checkpoint: Checkpoint, code_base: str = "auto") -> Conversion:
     if CLASS_WEIGHT in names:
         notes += filter(None, [class_rows(len(checkpoint.arrays[names[CLASS_WEIGHT]]), base)[1]])
     made = make_implied(arrays, names, base)
-    network = inspect({name: array.shape for name, array in arrays.items()})
+    network = network_of({name: array.shape for name, array in arrays.items()})
     detector = network.num_classes is not None
 
     def final(name: str) -> str:
-        name = publish(name, network)
+        name = published_name(name, network)
         return name if detector else name[len("backbone.") :]
 
     published = {final(name): array for name, array in arrays.items()}
@@ -101,13 +110,13 @@ def convert(checkpoint: Checkpoint, code_base: str = "auto") -> Conversion:
 
 
 def recognise(arrays: Mapping[str, np.ndarray], code_base: str) -> tuple[CodeBase, dict[str, str]]:
-    """The code base, and the foreign name of each numbered one."""
+    """Return the code base of some arrays, and their foreign names by numbered name."""
     candidates = list(CODE_BASES.values()) if code_base == "auto" else [CODE_BASES[code_base]]
-    found = []
+    found: list[tuple[CodeBase, list[tuple[str, str]]]] = []
     for base in candidates:
         translate = compile_rules(base.rules)
-        pairs = [(name, translate(name, array.ndim)) for name, array in arrays.items()]
-        found.append((base, [(foreign, ours) for foreign, ours in pairs if ours]))
+        translated = ((name, translate(name, array.ndim)) for name, array in arrays.items())
+        found.append((base, [(foreign, ours) for foreign, ours in translated if ours]))
     base, pairs = max(found, key=lambda item: len(item[1]))
     if not pairs:
         raise ConversionError(
@@ -123,21 +132,21 @@ def recognise(arrays: Mapping[str, np.ndarray], code_base: str) -> tuple[CodeBas
 
 
 def reason(base: CodeBase, name: str) -> str:
-    """Why an array that has no name here is left."""
+    """Say why an array that no rule translates is left out."""
     return next((why for pattern, why in (*LEFT_EVERYWHERE, *base.left) if re.fullmatch(pattern, name)), UNKNOWN)
 
 
 def check(name: str, foreign: str, array: np.ndarray) -> None:
-    """Raise ConversionError where no layer here can take the array."""
+    """Raise ConversionError if the array cannot be the parameter `name`: by its type, dimensions or number of rows."""
     is_scale = name.endswith(".scale_reg")
     if array.dtype.kind not in "fiu":
-        raise ConversionError(f"{foreign} is of type {array.dtype}, which no weight is")
+        raise ConversionError(f"{foreign} is of type {array.dtype}; expected numbers")
     if is_scale and array.size != 1:
-        raise ConversionError(f"{foreign} has {array.size} values, not 1: another kind of network")
+        raise ConversionError(f"{foreign} has {array.size} values, expected 1: this is another kind of network")
     dimensions = 4 if IS_KERNEL.search(name) else 1
     if not is_scale and array.ndim != dimensions:
         raise ConversionError(
-            f"{foreign} has {array.ndim} dimensions, not {dimensions}: this is another kind of network"
+            f"{foreign} has {array.ndim} dimensions, expected {dimensions}: this is another kind of network"
         )
     for pattern, rows, only in ROWS:
         if re.fullmatch(pattern, name) and len(array) != rows:
@@ -145,7 +154,7 @@ def check(name: str, foreign: str, array: np.ndarray) -> None:
 
 
 def adapt(name: str, array: np.ndarray, base: CodeBase) -> np.ndarray:
-    """The array of a numbered name as it is here."""
+    """Return the array as this project needs it: classes without background, float32, the variance for our epsilon."""
     if name.startswith(CLASSES):
         array = array[class_rows(len(array), base)[0]]
     with np.errstate(over="ignore"):
@@ -158,7 +167,7 @@ def adapt(name: str, array: np.ndarray, base: CodeBase) -> np.ndarray:
 
 
 def class_rows(rows: int, base: CodeBase) -> tuple[list[int], str]:
-    """Which rows of a classification are the classes', in the order of the data's categories, and a note on it."""
+    """Return the rows of a classification that are classes of the data set, in its order, and a note for the user."""
     if base.coco_rows and rows == base.coco_rows[0]:
         kept = list(base.coco_rows[1])
         return kept, f"of the {rows} rows of its classification, those of COCO's {len(kept)} categories"
@@ -168,7 +177,14 @@ def class_rows(rows: int, base: CodeBase) -> tuple[list[int], str]:
 
 
 def make_implied(arrays: dict[str, np.ndarray], names: Mapping[str, str], base: CodeBase) -> dict[str, str]:
-    """Add what the original computes without, by numbered name; return the reasons."""
+    """Add parameters that this project's network has and the source network lacks, with values that change nothing.
+
+    Args:
+        arrays: by numbered name; the new ones are added to it.
+
+    Returns:
+        The reason for each array that was added, by numbered name.
+    """
     made: dict[str, str] = {}
 
     def make(name: str, array: np.ndarray, why: str) -> None:
@@ -179,7 +195,7 @@ def make_implied(arrays: dict[str, np.ndarray], names: Mapping[str, str], base: 
         if re.fullmatch(r"fcos_head\.\w+_tower\.\d+\.conv\.weight", name) and f"{layer}.bias" not in arrays:
             make(f"{layer}.bias", np.zeros(len(arrays[name])), "its convolutions before a norm have no bias: zeros")
         if part == "weight" and names[name].endswith("_bn_s") and f"{layer}._variance" not in arrays:
-            why = "its norms have their statistics folded in: mean 0, variance 1"
+            why = "the statistics of its norms are folded into scale and bias: mean 0, variance 1"
             make(f"{layer}._mean", np.zeros(len(arrays[name])), why)
             make(f"{layer}._variance", np.full(len(arrays[name]), 1 - NORM_EPSILON), why)
     if CLASS_WEIGHT in arrays and not base.level_scales:
@@ -187,9 +203,9 @@ def make_implied(arrays: dict[str, np.ndarray], names: Mapping[str, str], base: 
             make(f"fcos_head.p{level}_feat.scale_reg", np.ones(1), "its levels have no scales: ones")
     block = "backbone.res2.0"
     convs = {part for part in ("branch2b", "branch2c", "short", "pooled") if f"{block}.{part}.conv.weight" in arrays}
-    if convs == {"branch2b"}:  # not a bottleneck
+    if convs == {"branch2b"}:  # blocks of two convolutions, whose first shortcut is the identity
         channels = len(arrays[f"{block}.branch2b.conv.weight"])
-        why = "its first shortcut has no convolution: one that gives what it takes"
+        why = "its first shortcut has no convolution: one that is the identity"
         make(f"{block}.short.conv.weight", np.eye(channels)[:, :, None, None], why)
         for part, value in (("weight", 1), ("bias", 0), ("_mean", 0), ("_variance", 1 - NORM_EPSILON)):
             make(f"{block}.short.norm.{part}", np.full(channels, value, np.float64), why)

@@ -1,4 +1,4 @@
-"""detectron2's backbones: its own names, and those of Caffe2, which its .pkl files of R-50 and R-101 have."""
+"""Names of detectron2's backbones: its own, and those of Caffe2, which its files R-50.pkl and R-101.pkl have."""
 
 from ppdet.convert.rules import CodeBase, Rules, table
 
@@ -22,6 +22,7 @@ CAFFE2_ROWS = (
 
 
 def backbone(prefix: str) -> Rules:
+    """Return the rules of a backbone whose names start with `prefix`."""
     return table(*ROWS, foreign=prefix, ours="backbone.")
 
 
@@ -33,8 +34,8 @@ DETECTRON2 = CodeBase(
     + table(*CAFFE2_ROWS, foreign="", ours="backbone."),
     left=(
         (r"(stem\.)?fc(1000)?[._].*|pred_.*", "the classifier of another data set"),
-        (r"conv1_b|res\d_\d+_branch\d[abc]?_b", "a bias before a norm, which detectron2 does not read either"),
-        (r".*_momentum", "a state of its training"),
+        (r"conv1_b|res\d_\d+_branch\d[abc]?_b", "a bias before a norm: detectron2 ignores it too"),
+        (r".*_momentum", "momentum of the optimizer"),
         (r"pixel_(mean|std)", "the normalisation of images, which is NormalizeImage in the configuration"),
     ),
 )

@@ -1,4 +1,4 @@
-"""FCOS_PLUS, and with it FCOS's first code base: both are maskrcnn-benchmark."""
+"""Names of FCOS_PLUS and of the original FCOS repository, which are both based on maskrcnn-benchmark."""
 
 from ppdet.convert.resnet_names import resnet
 from ppdet.convert.rules import CodeBase, table
@@ -6,7 +6,7 @@ from ppdet.convert.rules import CodeBase, table
 FCOS_PLUS = CodeBase(
     name="fcos_plus",
     rules=table(
-        # Its stem is a module of its own.
+        # The stem is a separate module.
         ("stem.conv1.weight", "conv1.conv1.conv.weight"),
         ("stem.bn1.{norm}", "conv1.conv1.norm.{norm}"),
         foreign="backbone.body.",
@@ -22,7 +22,7 @@ FCOS_PLUS = CodeBase(
     + table(
         ("{tower}_tower.{tower_conv}.{affine}", "{tower}_tower.{tower_conv}.conv.{affine}"),
         ("{tower}_tower.{tower_norm}.{affine}", "{tower}_tower.{tower_norm}.norm.{affine}"),
-        # A deformable convolution there.
+        # Deformable convolutions.
         (
             "{tower}_tower.{tower_conv}.conv.{affine}",
             "{tower}_tower.{tower_conv}.conv.{affine}",
@@ -38,6 +38,6 @@ FCOS_PLUS = CodeBase(
         foreign="rpn.head.",
         ours="fcos_head.",
     ),
-    # Its frozen norm divides by the root of the variance as it is.
+    # Its frozen batch norm divides by sqrt(variance), without an epsilon.
     norm_epsilon=0.0,
 )

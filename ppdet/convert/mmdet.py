@@ -1,4 +1,4 @@
-"""MMDetection 1.x, 2.x and 3.x."""
+"""Names of MMDetection 1.x, 2.x and 3.x."""
 
 from ppdet.convert.resnet_names import resnet
 from ppdet.convert.rules import CodeBase, table
@@ -30,7 +30,7 @@ MMDET = CodeBase(
     )
     + resnet(),
     left=(
-        (r"ema_.*", "an average of the weights; MMDetection's files have it in their place as well"),
+        (r"ema_.*", "an average of the weights, which MMDetection also writes in place of the weights"),
         (r"data_preprocessor\..*", "the normalisation of images, which is NormalizeImage in the configuration"),
         (r"fc\..*", "the classifier of another data set"),
     ),

@@ -1,4 +1,4 @@
-"""The named weights in a file of another code base."""
+"""Reads a weight file of another code base: arrays by their names in the file."""
 
 import os
 from pathlib import Path
@@ -7,24 +7,29 @@ from typing import NamedTuple
 import numpy as np
 from safetensors import SafetensorError
 
-from ppdet.convert.torch_file import Foreign, opened
+from ppdet.convert.torch_file import Foreign, Tensor, opened
 from ppdet.utils.errors import UserError
 from ppdet.utils.formats.safetensors_file import SAFETENSORS, read_safetensors
 from ppdet.utils.formats.unpickle import NDArray, RefusedError
 
-# Where code bases keep a model's weights within their checkpoints, the trained ones before averages of them.
+# Keys under which checkpoints hold the weights of a model. Trained weights come before moving averages.
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "blobs", "ema_state_dict", "state_dict_ema")
-# What wrappers of models put before every name.
+# Prefixes that wrappers such as DataParallel put before every name.
 PREFIXES = ("module.", "model.", "_orig_mod.")
 
 
 class ConversionError(UserError, ValueError):
-    """A file that cannot be converted; the message is one line that says why and what to do."""
+    """A file cannot be converted. The message is one line that says why, and what to do."""
 
 
 class Checkpoint(NamedTuple):
-    """arrays: by name, as the file has them. others: names of what is no array. author: whom detectron2's files name.
-    config_text: the configuration in MMDetection's checkpoints.
+    """The content of a weight file.
+
+    Attributes:
+        arrays: all arrays by their names in the file, without the prefixes of wrappers.
+        others: names of values that are not arrays.
+        author: `__author__`, which detectron2's converted files have, such as "torchvision"; "" if there is none.
+        config_text: the training configuration that MMDetection stores in checkpoints; "" if there is none.
     """
 
     arrays: dict[str, np.ndarray]
@@ -37,11 +42,11 @@ def read_checkpoint(path: os.PathLike) -> Checkpoint:
     """Read a .pth or .pt file (both forms of torch.save), a .pkl file of arrays, or a .safetensors file.
 
     Raises:
-        ConversionError: no such file, damaged, holding no named weights, or anything that could run code.
+        ConversionError: the file does not exist, is damaged, has no named weights, or asks to run code.
     """
     try:
         if Path(path).suffix == SAFETENSORS:
-            # Its reader gives them in another order each time.
+            # The reader returns them in another order each time.
             return collect(dict(sorted(read_safetensors(path).items())))
         with opened(path) as content:
             return collect(content)
@@ -59,7 +64,7 @@ def read_checkpoint(path: os.PathLike) -> Checkpoint:
         raise ConversionError(
             f"{path}: not a complete safetensors file ({error}): truncated, or of another kind"
         ) from None
-    # A damaged file can make its reader fail in any way there is.
+    # A damaged file can raise any exception in its reader.
     except Exception as error:
         raise ConversionError(
             f"{path}: not a complete PyTorch, pickle or safetensors file ({type(error).__name__}): truncated, or of "
@@ -68,7 +73,7 @@ def read_checkpoint(path: os.PathLike) -> Checkpoint:
 
 
 def collect(content: object) -> Checkpoint:
-    """The named arrays in a file's content, and what it says of itself."""
+    """Find the named arrays, the author and the configuration in the content of a file."""
     top = content if isinstance(content, dict) else {}
     meta = top.get("meta")
     texts = [meta[key] for key in ("config", "cfg") if isinstance(meta, dict) and isinstance(meta.get(key), str)]
@@ -83,7 +88,7 @@ def collect(content: object) -> Checkpoint:
             others.append(short)
         elif short in arrays:
             raise ConversionError(
-                f"two of its arrays are {short!r:.100}, but for what wrappers of models put before it"
+                f"two arrays are called {short!r:.100}, apart from the prefixes {', '.join(PREFIXES)}"
             )
         else:
             arrays[short] = array
@@ -93,7 +98,7 @@ def collect(content: object) -> Checkpoint:
 
 
 def unwrap(content: object) -> dict:
-    """The mapping of names to arrays within a checkpoint's mappings."""
+    """Return the dictionary of named arrays that is nested in a checkpoint."""
     while isinstance(content, dict):
         inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), (dict, Foreign))), None)
         if inner is None:
@@ -105,6 +110,9 @@ def unwrap(content: object) -> dict:
 
 
 def as_array(value: object) -> np.ndarray | None:
+    """Return the array that a value of a file is; None if it is none."""
+    if isinstance(value, Tensor):
+        return value.read()
     if isinstance(value, NDArray):
         if value.value is None:
             raise ValueError("an array without content")
@@ -113,6 +121,7 @@ def as_array(value: object) -> np.ndarray | None:
 
 
 def without_prefixes(name: str) -> str:
+    """Return a name without all leading `PREFIXES`."""
     while name.startswith(PREFIXES):
         name = name[name.index(".") + 1 :]
     return name

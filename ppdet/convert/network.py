@@ -1,7 +1,7 @@
-"""What network a file's arrays are weights of, and what that is called here.
+"""Finds out from names and shapes which network a file holds, and turns numbered names into published names.
 
-Tables of names count blocks and layers with numbers (`backbone.res4.3.short`, `fcos_head.cls_tower.0`). Published names
-depend on the network: on its depth, on its groups, on what is deformable.
+Numbered names, which the tables use, count blocks and layers: `backbone.res4.3.short`, `fcos_head.cls_tower.0`.
+Published names are PaddleDetection's. They depend on the depth, the groups and the deformable layers of the network.
 """
 
 import re
@@ -18,9 +18,20 @@ TOWER = re.compile(r"fcos_head\.(cls|reg)_tower\.(\d+)\.(.+)")
 
 
 class Network(NamedTuple):
-    """blocks: of res2, res3, …. groups, base_width: as in ResNet. deep_stem: three convolutions. pooled: shortcuts pool
-    first. deformable_stages: 1 is res3. tower_convs, deformable_layers: of the towers. num_classes: None for a backbone
-    alone. pyramid_channels: of every level. extra_from_c5: P6 is made of C5.
+    """The properties of a network that follow from its arrays.
+
+    Attributes:
+        blocks: number of blocks of res2, res3, ….
+        bottleneck: whether blocks have three convolutions, otherwise two.
+        groups, base_width: as in `ResNet`.
+        deep_stem: whether the stem has three convolutions (variants c and d), otherwise one.
+        pooled: whether shortcuts start with a pooling (variant d).
+        deformable_stages: stages with deformable convolutions; 0 is res2.
+        tower_convs: number of layers of each tower.
+        deformable_layers: layers of the towers with deformable convolutions, from 0.
+        num_classes: number of classes; None for a backbone alone.
+        pyramid_channels: channels of the FPN's levels.
+        extra_from_c5: whether P6 is computed from C5, otherwise from P5.
     """
 
     blocks: tuple[int, ...]
@@ -38,12 +49,12 @@ class Network(NamedTuple):
 
     @property
     def depth(self) -> int | None:
-        """18 to 152; None where stages are missing or of other lengths."""
+        """The depth, 18 to 152; None if the numbers of blocks are those of no published depth."""
         return next((depth for depth, kind in DEPTHS.items() if kind == (self.blocks, self.bottleneck)), None)
 
     @property
     def backbone_settings(self) -> str:
-        """What ResNet has to be set to, as on the command line. Whether its variant is a or b, no array tells."""
+        """The settings of ResNet, as after -o on the command line. Arrays do not show whether the variant is a or b."""
         settings: dict[str, object] = {"depth": self.depth} if self.depth else {}
         if self.deep_stem:
             settings["variant"] = "d" if self.pooled else "c"
@@ -54,10 +65,12 @@ class Network(NamedTuple):
         return " ".join(f"ResNet.{key}={value}" for key, value in settings.items())
 
 
-def inspect(shapes: Mapping[str, tuple]) -> Network:
-    """The network of arrays with these numbered names and shapes."""
+def network_of(shapes: Mapping[str, tuple]) -> Network:
+    """Return the network whose arrays have these shapes, by numbered name."""
     blocks: dict[int, int] = {}
-    layers, deformable_stages, deformable_layers = 0, set(), set()
+    layers = 0
+    deformable_stages: set[int] = set()
+    deformable_layers: set[int] = set()
     for name in shapes:
         block, tower = BLOCK.fullmatch(name), TOWER.fullmatch(name)
         if block:
@@ -89,12 +102,12 @@ def inspect(shapes: Mapping[str, tuple]) -> Network:
     )
 
 
-def publish(name: str, network: Network) -> str:
-    """The published name of a numbered one."""
+def published_name(name: str, network: Network) -> str:
+    """Return the published name of a numbered name."""
     block, tower = BLOCK.fullmatch(name), TOWER.fullmatch(name)
     if block:
         stage, index, rest = int(block[1]), int(block[2]), block[3]
-        # Where a block has stride 2, its pooling comes before a layer of its own.
+        # After the pooling of a block with stride 2, PaddleDetection has a nested layer.
         rest = rest.replace("pooled.", "short." if stage == 2 else "short.conv.")
         return f"backbone.res{stage}.{block_name(network.blocks, stage, index)}.{rest}"
     if tower:
@@ -105,13 +118,15 @@ def publish(name: str, network: Network) -> str:
     if name.startswith("backbone.conv1."):
         part = name[len("backbone.conv1.") :]
         if network.deep_stem and part.startswith("conv1.norm."):
-            part = part.replace("conv1.", "conv1_3.", 1)  # in timm it is named as if it were the only one
+            part = part.replace(
+                "conv1.", "conv1_3.", 1
+            )  # timm names the last norm of the stem as if it were the only one
         return "backbone.conv1." + ("res_" if network.groups > 1 else "") + part
     return name
 
 
 def numbered_names(network: Network) -> Iterator[str]:
-    """All names that this network has here."""
+    """Yield the numbered names of all parameters that the network has in this project."""
     for conv in ("conv1_1", "conv1_2", "conv1_3") if network.deep_stem else ("conv1",):
         yield from conv_norm(f"backbone.conv1.{conv}")
     for stage, count in enumerate(network.blocks, 2):
@@ -119,29 +134,31 @@ def numbered_names(network: Network) -> Iterator[str]:
             for branch in "abc" if network.bottleneck else "ab":
                 yield from conv_norm(f"backbone.res{stage}.{index}.branch2{branch}")
             if stage - 2 in network.deformable_stages:
-                yield from named(f"backbone.res{stage}.{index}.branch2b.conv_offset", AFFINE)
+                yield from names_in(f"backbone.res{stage}.{index}.branch2b.conv_offset", AFFINE)
             if index == 0:
                 yield from conv_norm(f"backbone.res{stage}.{index}.{'pooled' if network.pooled else 'short'}")
     if network.num_classes is None:
         return
     for layer in ("inner_res3_sum_lateral", "inner_res4_sum_lateral", "inner_res5_sum"):
-        yield from named(f"neck.fpn_{layer}", AFFINE)
+        yield from names_in(f"neck.fpn_{layer}", AFFINE)
     for layer in ("res3_sum", "res4_sum", "res5_sum", "6", "7"):
-        yield from named(f"neck.fpn_{layer}", AFFINE)
+        yield from names_in(f"neck.fpn_{layer}", AFFINE)
     for kind in ("cls", "reg"):
         for index in range(network.tower_convs):
             for layer in ("conv", "norm", *(["conv.conv_offset"] if index in network.deformable_layers else [])):
-                yield from named(f"fcos_head.{kind}_tower.{index}.{layer}", AFFINE)
+                yield from names_in(f"fcos_head.{kind}_tower.{index}.{layer}", AFFINE)
     for kind in ("cls", "reg", "centerness"):
-        yield from named(f"fcos_head.fcos_head_{kind}", AFFINE)
+        yield from names_in(f"fcos_head.fcos_head_{kind}", AFFINE)
     for level in range(3, 8):
         yield f"fcos_head.p{level}_feat.scale_reg"
 
 
 def conv_norm(layer: str) -> Iterator[str]:
+    """Yield the parameter names of a convolution with a batch norm."""
     yield f"{layer}.conv.weight"
-    yield from named(f"{layer}.norm", NORM)
+    yield from names_in(f"{layer}.norm", NORM)
 
 
-def named(layer: str, parts: tuple) -> Iterator[str]:
+def names_in(layer: str, parts: tuple[str, ...]) -> Iterator[str]:
+    """Yield the names of the parameters `parts` of a layer."""
     return (f"{layer}.{part}" for part in parts)

@@ -1,4 +1,4 @@
-"""ResNet as torchvision names it, and with it timm, MMDetection and maskrcnn-benchmark."""
+"""Names of a ResNet in torchvision, timm, MMDetection and maskrcnn-benchmark."""
 
 from ppdet.convert.rules import Rules, table
 
@@ -9,10 +9,10 @@ ROWS = (
     ("layer{layer}.{block}.bn{conv}.{norm}", "res{layer}.{block}.branch2{conv}.norm.{norm}"),
     ("layer{layer}.{block}.downsample.0.weight", "res{layer}.{block}.short.conv.weight"),
     ("layer{layer}.{block}.downsample.1.{norm}", "res{layer}.{block}.short.norm.{norm}", 1),
-    # Variant d: a pooling comes first.
+    # Variant d: the shortcut starts with a pooling.
     ("layer{layer}.{block}.downsample.1.weight", "res{layer}.{block}.pooled.conv.weight", 4),
     ("layer{layer}.{block}.downsample.2.{norm}", "res{layer}.{block}.pooled.norm.{norm}"),
-    # Variants c and d: a stem of three convolutions, in timm and in MMDetection.
+    # Variants c and d: the stem has three convolutions. The first names are timm's, the others MMDetection's.
     ("conv1.0.weight", "conv1.conv1_1.conv.weight"),
     ("conv1.1.{norm}", "conv1.conv1_1.norm.{norm}"),
     ("conv1.3.weight", "conv1.conv1_2.conv.weight"),
@@ -24,7 +24,7 @@ ROWS = (
     ("stem.4.{norm}", "conv1.conv1_2.norm.{norm}"),
     ("stem.6.weight", "conv1.conv1_3.conv.weight"),
     ("stem.7.{norm}", "conv1.conv1_3.norm.{norm}"),
-    # Deformable convolutions: MMDetection from 1.0 on, MMDetection before it, and maskrcnn-benchmark.
+    # Deformable convolutions in MMDetection 1.0 and later, in earlier ones, and in maskrcnn-benchmark.
     ("layer{layer}.{block}.conv{conv}.conv_offset.{affine}", "res{layer}.{block}.branch2{conv}.conv_offset.{affine}"),
     ("layer{layer}.{block}.conv{conv}_offset.{affine}", "res{layer}.{block}.branch2{conv}.conv_offset.{affine}"),
     ("layer{layer}.{block}.conv{conv}.offset.{affine}", "res{layer}.{block}.branch2{conv}.conv_offset.{affine}"),
@@ -33,5 +33,5 @@ ROWS = (
 
 
 def resnet(prefix: str = "") -> Rules:
-    """The rules of a backbone whose names begin with `prefix`."""
+    """Return the rules of a backbone whose names start with `prefix`."""
     return table(*ROWS, foreign=prefix, ours="backbone.")

@@ -1,4 +1,4 @@
-"""Which configuration a file's network looks like."""
+"""Guesses which published configuration a converted file was trained with."""
 
 import re
 from typing import NamedTuple
@@ -12,8 +12,16 @@ STYLE = re.compile(r"style['\"]?\s*[=:]\s*['\"](caffe|pytorch)['\"]")
 
 
 class Row(NamedTuple):
-    """A published detector. tower_bias: its towers' convolutions have biases of their own. deformable: some are.
-    style: where its strides are, as MMDetection calls it; a file that says another one is of another detector.
+    """The properties of a published detector by which its file is recognised.
+
+    Attributes:
+        code_base: a key of CODE_BASES.
+        depth, groups: depth of the ResNet, and groups of its 3x3 convolutions.
+        tower_bias: whether the convolutions of the towers have biases.
+        deformable: whether some stages of the backbone are deformable.
+        style: MMDetection's word for the layer with a block's stride: "caffe" the first 1x1 convolution, "pytorch" the
+            3x3 convolution. A file whose own configuration has the other style is of another detector.
+        configurations: names of the configurations here that fit.
     """
 
     code_base: str
@@ -69,7 +77,7 @@ TABLE = (
 
 
 def suggest(conversion: Conversion, checkpoint: Checkpoint) -> list[str]:
-    """Lines that say what the file looks like, and what no array tells."""
+    """Return lines on the configurations that fit the file, and on settings that arrays do not show."""
     network, style = conversion.network, style_of(checkpoint)
     lines = []
     if network.num_classes is None:
@@ -85,18 +93,19 @@ def suggest(conversion: Conversion, checkpoint: Checkpoint) -> list[str]:
 
 
 def fitting(conversion: Conversion, checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Names of the published detectors that a file of a whole detector looks like."""
+    """Return the names of the configurations whose detector a file may hold; none for a backbone alone."""
     style = style_of(checkpoint)
     return next((row.configurations for row in TABLE if fits(row, conversion, style)), ())
 
 
 def style_of(checkpoint: Checkpoint) -> str | None:
-    """Where its own configuration says that strides are: caffe, pytorch, or None if it says nothing."""
+    """Return the style, "caffe" or "pytorch", in the configuration within the checkpoint; None if there is none."""
     styles = STYLE.findall(checkpoint.config_text)
     return styles[0] if styles else None
 
 
 def fits(row: Row, conversion: Conversion, style: str | None) -> bool:
+    """Tell whether a converted file can be the published detector of a row; `style` as `style_of` returns it."""
     network = conversion.network
     tower_bias = "fcos_head.fcos_feat.fcos_head_cls_tower_conv_0.conv.bias" in conversion.names
     found = (conversion.code_base, network.depth, network.groups, tower_bias, bool(network.deformable_stages))
@@ -104,16 +113,16 @@ def fits(row: Row, conversion: Conversion, style: str | None) -> bool:
 
 
 def strides(conversion: Conversion, checkpoint: Checkpoint) -> str:
-    """Where a backbone alone has its strides, and which images it takes."""
+    """Say which ResNet.variant a backbone alone needs, and how its images were normalised."""
     if any(name.endswith("_bn_s") for name in conversion.names.values()):
         return f"Caffe2's: ResNet.variant a, {CAFFE_IMAGES}"
     if checkpoint.author == "torchvision":
         return f"torchvision's: ResNet.variant b, {RGB_IMAGES}"
     if conversion.network.deep_stem:
-        return f"its stem tells its variant; {RGB_IMAGES} if it is torchvision's or timm's"
+        return f"its stem shows its variant; {RGB_IMAGES} if it is torchvision's or timm's"
     if not conversion.network.bottleneck:
-        return f"ResNet.variant a or b, either way; {RGB_IMAGES} if it is torchvision's or timm's"
+        return f"ResNet.variant a or b, which are the same at this depth; {RGB_IMAGES} if it is torchvision's or timm's"
     return (
-        f"arrays do not tell where its strides are: ResNet.variant b and {RGB_IMAGES} if it is torchvision's or "
+        f"arrays do not show which layer has the stride: ResNet.variant b and {RGB_IMAGES} if it is torchvision's or "
         f"timm's, a and {CAFFE_IMAGES} if it is Caffe's or detectron2's MSRA"
     )

@@ -1,27 +1,30 @@
-"""What a conversion did, in lines for people."""
+"""The report of a conversion that users read."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ppdet.convert.conversion import Conversion
 
 PARTS = ("backbone", "neck", "fcos_head")
 
 
-def describe(conversion: Conversion) -> list[str]:
-    """What mapped by part, what was made, what was left and why, and what is missing."""
+def summary_lines(conversion: Conversion) -> list[str]:
+    """Return lines on the arrays that were converted, made, left out (with the reasons) or are missing."""
     lines = [f"{conversion.code_base}: {len(conversion.names)} arrays mapped ({by_part(conversion.names)})"]
     lines += [f"  {note}" for note in conversion.notes]
     lines += [f"made {line}" for line in by_reason(conversion.made)]
     lines += [f"left {line}" for line in by_reason(conversion.left)]
     if conversion.missing:
-        lines.append(f"missing {len(conversion.missing)} ({by_part(conversion.missing)}): {some(conversion.missing)}")
+        lines.append(
+            f"missing {len(conversion.missing)} ({by_part(conversion.missing)}): {first_names(conversion.missing)}"
+        )
     else:
         lines.append("missing nothing")
     return lines
 
 
-def by_part(names: Mapping[str, str]) -> str:
+def by_part(names: Iterable[str]) -> str:
+    """Count parameter names by the part of the detector: "backbone 265, neck 16, fcos_head 50"."""
     parts = Counter(name.split(".")[0] for name in names)
     if not set(parts) & set(PARTS):
         return f"backbone {sum(parts.values())}"
@@ -29,14 +32,14 @@ def by_part(names: Mapping[str, str]) -> str:
 
 
 def by_reason(reasons: Mapping[str, str]) -> list[str]:
-    """A line for each reason: how many, why, and the first names."""
+    """Return a line for each reason: the number of names, the reason, and the first names."""
     names: dict[str, list[str]] = {}
     for name, why in reasons.items():
         names.setdefault(why, []).append(name)
-    return [f"{len(found)} ({why}): {some(found)}" for why, found in names.items()]
+    return [f"{len(group)} ({why}): {first_names(group)}" for why, group in names.items()]
 
 
-def some(names: list[str]) -> str:
-    """The first three, each in one line whatever it holds."""
+def first_names(names: list[str]) -> str:
+    """Return the first three names; line breaks in them are escaped, since names come from a file."""
     shown = [name[:100].encode("unicode_escape").decode() for name in names[:3]]
     return ", ".join(shown) + (", …" if len(names) > 3 else "")

@@ -1,7 +1,8 @@
-"""Reading what torch.save wrote, without PyTorch and without running anything that the file asks for.
+"""Reads files of torch.save without PyTorch, and without running code that a file asks for.
 
-Both of its forms: a zip archive with a pickle and one record per storage (since PyTorch 1.6), and before that several
-pickles with the storages after them. A pickle of arrays alone, such as detectron2's .pkl, is read as well.
+torch.save writes a zip archive with a pickle and one record for each storage (since PyTorch 1.6). Before, it wrote
+several pickles, followed by the storages ("legacy form"). Pickles of arrays alone, such as detectron2's .pkl files, are
+read too.
 """
 
 import io
@@ -18,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from ppdet.utils.formats.safetensors_file import widen
-from ppdet.utils.formats.unpickle import STANDS_FOR, ArrayUnpickler, NDArray, RefusedError
+from ppdet.utils.formats.unpickle import STANDS_FOR, ArrayUnpickler, RefusedError
 
 ZIP_START = b"PK\x03\x04"
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-# A storage may have several tensors, such as one parameter under two names; more than this claim memory for nothing.
+# Several tensors can share a storage, such as a parameter with two names. A file with more uses per number than this
+# is meant to fill the memory.
 MOST_USES = 8
 BFLOAT16 = "bfloat16"
 STORAGE_TYPES = {
@@ -37,7 +39,7 @@ STORAGE_TYPES = {
     "ByteStorage": "|u1",
     "BoolStorage": "?",
 }
-# What training runs keep beside their weights: settings, schedules, histories. It is passed over, whatever it says.
+# Classes of objects that checkpoints hold beside weights: settings, schedules, histories. They are not rebuilt.
 FOREIGN = re.compile(
     r"(mmengine|mmcv|mmdet|maskrcnn_benchmark|fcos_core|detectron2|timm|addict|pathlib|datetime)\.[\w.]+"
     r"|yacs\.config\.CfgNode|argparse\.Namespace|collections\.(Counter|defaultdict)"
@@ -46,7 +48,7 @@ FOREIGN = re.compile(
 
 
 class Foreign:
-    """Stands for an object that is passed over. It takes all that a pickle does to objects, and does nothing."""
+    """Placeholder for an object that is not rebuilt. It accepts everything that a pickle does to objects."""
 
     def __call__(self, *arguments: object) -> "Foreign":
         return self
@@ -59,14 +61,14 @@ class Foreign:
 
 
 def attribute(value: object, name: object) -> Foreign:
-    """getattr, as pickles of protocol 2 write methods of classes."""
+    """Replaces getattr, which pickles of protocol 2 use for methods of classes. Only placeholders are allowed."""
     if not isinstance(value, Foreign):
-        raise RefusedError("it asks for an attribute of a value, which no weights need")
+        raise RefusedError("it asks for an attribute of an object, which weights do not need")
     return value
 
 
 class StorageType:
-    """Stands for torch.FloatStorage and its like. code: NumPy's name of the type, or BFLOAT16."""
+    """Replaces torch.FloatStorage and the other storage types. `code` is NumPy's name of the type, or BFLOAT16."""
 
     def __init__(self, code: str) -> None:
         self.code = code
@@ -74,7 +76,7 @@ class StorageType:
 
 
 class Storage:
-    """`count` numbers in a row. `load` gives their bytes when they are first needed."""
+    """A one-dimensional array of `count` numbers. `load` returns its bytes when they are first needed."""
 
     def __init__(self, kind: StorageType, count: int, load: Callable[[], bytes] | None = None) -> None:
         self.kind, self.count, self.load = kind, count, load
@@ -88,19 +90,21 @@ class Storage:
     @property
     def numbers(self) -> np.ndarray:
         if self.cache is None:
+            if self.load is None:
+                raise ValueError("a storage without numbers")
             numbers = np.frombuffer(self.load(), self.kind.dtype, self.count)
             self.cache = widen(numbers) if self.kind.code == BFLOAT16 else numbers
         return self.cache
 
 
-class Tensor(NDArray):
-    """A view of a storage."""
+class Tensor:
+    """A view of a storage, with offset and strides in numbers, as in PyTorch."""
 
     def __init__(self, storage: Storage, offset: int, shape: tuple, strides: tuple) -> None:
         self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
 
-    @property
-    def value(self) -> np.ndarray:
+    def read(self) -> np.ndarray:
+        """Return the tensor as an array, which shares its numbers with other tensors of the storage."""
         numbers = self.storage.numbers[self.offset :]
         if 0 in self.shape:
             return np.zeros(self.shape, numbers.dtype)
@@ -109,28 +113,29 @@ class Tensor(NDArray):
 
 
 def rebuild_tensor(storage: Storage, offset: int, shape: tuple, strides: tuple, *more: object) -> Tensor:
-    """torch._utils._rebuild_tensor_v2. more: whether it needs a gradient, and hooks."""
+    """Replaces torch._utils._rebuild_tensor_v2; `more` is whether the tensor needs a gradient, and hooks."""
     sizes = (offset, *shape, *strides)
     if type(storage) is not Storage or len(shape) != len(strides) or any(type(n) is not int or n < 0 for n in sizes):
-        raise ValueError("a tensor that is none")
+        raise ValueError("a tensor whose shape or strides are no numbers")
     count = math.prod(shape)
     if count and offset + sum((n - 1) * stride for n, stride in zip(shape, strides)) >= storage.count:
         raise ValueError(f"a tensor of shape {shape} in a storage of {storage.count} numbers")
     storage.uses += count
     if storage.uses > MOST_USES * storage.count:
-        raise RefusedError("its tensors are many times larger than the numbers that it holds")
+        raise RefusedError("its tensors claim many times the memory of the numbers in the file")
     return Tensor(storage, offset, shape, strides)
 
 
 def rebuild_parameter(tensor: Tensor, *more: object) -> Tensor:
-    """torch._utils._rebuild_parameter. more: whether it needs a gradient, and hooks."""
+    """Replaces torch._utils._rebuild_parameter; `more` is whether it needs a gradient, and hooks."""
     return tensor
 
 
 class TorchUnpickler(ArrayUnpickler):
-    """Unpickles tensors, and passes over what `FOREIGN` names.
+    """Unpickles tensors, with placeholders for objects of the classes in `FOREIGN`; refuses all other classes.
 
-    find_storage: gives the storage of a key, made for the type and the number of values that the file names.
+    Args:
+        find_storage: (key, type, number of values) -> the storage with this key in the file; None if the file has none.
     """
 
     stands_for = {
@@ -153,25 +158,25 @@ class TorchUnpickler(ArrayUnpickler):
             return Foreign()
         return super().find_class(module, name)
 
-    def persistent_load(self, reference: object) -> Storage:
+    def persistent_load(self, reference: Any) -> Storage:
         known = type(reference) is tuple and len(reference) in (5, 6) and reference[0] == "storage"
         if not known or self.find_storage is None or type(reference[1]) is not StorageType:
-            raise RefusedError("it refers to something outside of itself, which no weights need")
+            raise RefusedError("it refers to an object outside of the file, which weights do not need")
         _, kind, key, _, count, *view = reference
         if view not in ([], [None]):
             raise RefusedError("it shares storages as PyTorch before 0.4 did: save it again with a newer PyTorch")
         if type(key) is not str or type(count) is not int or count < 0:
-            raise ValueError("a storage that is none")
+            raise ValueError("a storage whose key or size has another type")
         return self.find_storage(key, kind, count)
 
     def load_newobj(self) -> None:
         self.stack.pop()
         if type(self.stack[-1]) is not Foreign:
-            raise RefusedError("it makes an instance of a class that no weights need")
+            raise RefusedError("it makes an object of a class that weights do not need")
 
     def load_build(self) -> None:
         state, target = self.stack[-1], self.stack[-2]
-        # A state dict says of which version its layers are.
+        # State dicts have an attribute _metadata with the versions of their layers.
         versions = type(target) is dict and type(state) is dict and set(state) == {"_metadata"}
         if versions or type(target) is Foreign:
             self.stack.pop()
@@ -191,12 +196,12 @@ class TorchUnpickler(ArrayUnpickler):
 
 @contextmanager
 def opened(path: os.PathLike) -> Iterator[object]:
-    """Give the content of a file: containers, plain values, and `NDArray` whose `value` is read inside the block.
+    """Open a file and yield its content: containers, plain values, `NDArray`, and `Tensor`, readable until exit.
 
     Raises:
-        RefusedError: the file asks for something that no weights need, or is of another kind.
-        OSError: it cannot be read.
-        Exception: of any kind, where it is damaged or no such file at all.
+        RefusedError: the file asks for something that weights do not need, or has another format.
+        OSError: the file cannot be read.
+        Exception: any exception, if the file is damaged or no such file.
     """
     with open(path, "rb") as stream:
         is_zip = stream.read(len(ZIP_START)) == ZIP_START
@@ -208,7 +213,7 @@ def opened(path: os.PathLike) -> Iterator[object]:
 
 
 class Records:
-    """The zip form. size: of the file in bytes, which is as much as its records can hold."""
+    """The zip form. `size` is that of the file in bytes; the records cannot hold more."""
 
     def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
         self.archive, self.left = archive, size
@@ -242,7 +247,7 @@ class Records:
 
 
 def read_legacy(data: bytes) -> object:
-    """The form before PyTorch 1.6, or a pickle of something else, as it is."""
+    """Read the legacy form, or any other pickle."""
     stream = io.BytesIO(data)
     first = TorchUnpickler(stream, None).load()
     if first != LEGACY_MAGIC:
@@ -264,13 +269,11 @@ def read_legacy(data: bytes) -> object:
         part = memoryview(data)[start : start + storage.bytes_long]
         storage.load = lambda part=part: part
         stream.seek(start + storage.bytes_long)
-    if any(storage.load is None for storage in storages.values()):
-        raise ValueError("a storage without numbers")
     return content
 
 
 def same(storage: Storage, kind: StorageType, count: int) -> Storage:
-    """`storage`, which has to be as another reference to it says."""
+    """Return the storage; raise ValueError if another reference to it names another type or size."""
     if (storage.kind.code, storage.count) != (kind.code, count):
         raise ValueError("two sizes or types of one storage")
     return storage

@@ -1,9 +1,9 @@
-"""torchvision's fcos_resnet50_fpn, and classifiers of torchvision, timm and MMDetection: plain ResNets."""
+"""Names of torchvision's fcos_resnet50_fpn, and of ResNet classifiers of torchvision, timm and MMDetection."""
 
 from ppdet.convert.resnet_names import resnet
 from ppdet.convert.rules import CodeBase, table
 
-# Its heads have a row per category id of COCO, 0 included; these ids have no category.
+# The head has a class for each number from 0 to 90; COCO has no category with these ids.
 NO_CATEGORY = (0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 
 

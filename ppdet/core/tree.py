@@ -157,15 +157,17 @@ class _Builder:
         """
         pairs = document.value if isinstance(document, yaml.MappingNode) else []
         for node in (value for key, value in pairs if key.value == "requires"):
-            for item in node.value if isinstance(node, yaml.SequenceNode) else ():
-                name = item.value
-                if item.tag != f"{_YAML_TAG}str" or name in sys.modules:
-                    continue
-                module = name.rpartition("/")[2].removesuffix(".py")
-                advice = f"write the module's name, {module!r}, without a folder and without .py"
-                if module == name:
-                    advice = f"add --import {module}, or --import FILE with the path of {module.split('.')[-1]}.py"
-                raise config_error(self._origin(item), "requires", f"the module {name!r} is not imported: {advice}")
+            items = node.value if isinstance(node, yaml.SequenceNode) else []
+            missing = [item for item in items if item.tag == f"{_YAML_TAG}str" and item.value not in sys.modules]
+            if not missing:
+                continue
+            name = missing[0].value
+            module = name.rpartition("/")[2].removesuffix(".py")
+            advice = f"write the module's name, {module!r}, without a folder and without .py"
+            if module == name:
+                options = " ".join(f"--import {item.value}" for item in missing)
+                advice = f"add {options}, or --import FILE with the path of {module.split('.')[-1]}.py"
+            raise config_error(self._origin(missing[0]), "requires", f"the module {name!r} is not imported: {advice}")
 
     def build(self, node: yaml.Node, origin: str | None = None) -> Node:
         self._count += 1

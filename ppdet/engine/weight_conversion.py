@@ -12,10 +12,10 @@ from ppdet.convert import (
     Conversion,
     ConversionError,
     convert_path,
-    describe,
     fitting,
     needed,
     suggest,
+    summary_lines,
     verify,
 )
 from ppdet.core.config import Config
@@ -50,7 +50,7 @@ def convert_file(
         raise ConversionError(f"{target}: this is the file to convert: give another name")
     cfg = load_config(config, overrides) if config else None
     conversion, checkpoint = convert_path(source, code_base)
-    print("\n".join([*describe(conversion), *suggest(conversion, checkpoint)]))
+    print("\n".join([*summary_lines(conversion), *suggest(conversion, checkpoint)]))
     arrays = conversion.arrays
     if cfg:
         shapes = {name: tuple(value.shape) for name, value in build_model(cfg).state_dict().items()}

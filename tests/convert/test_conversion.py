@@ -200,9 +200,9 @@ def test_deformable_convolutions(part):
     [
         ("bbox_head.conv_reg.weight", np.zeros((16, 32, 3, 3)), "16 rows: only one point per location"),
         ("bbox_head.cls_convs.3.conv.conv_offset.weight", np.zeros((18, 32, 3, 3)), "18 rows: only DCNv2"),
-        ("bbox_head.conv_cls.weight", np.zeros(()), "has 0 dimensions, not 4"),
-        ("backbone.bn1.weight", np.zeros((8, 1)), "has 2 dimensions, not 1"),
-        ("bbox_head.scales.0.scale", np.zeros(2), "has 2 values, not 1"),
+        ("bbox_head.conv_cls.weight", np.zeros(()), "has 0 dimensions, expected 4"),
+        ("backbone.bn1.weight", np.zeros((8, 1)), "has 2 dimensions, expected 1"),
+        ("bbox_head.scales.0.scale", np.zeros(2), "has 2 values, expected 1"),
         ("backbone.conv1.weight", np.zeros((8, 3, 7, 7), complex), "type complex128"),
         ("bbox_head.fcos_cls.weight", np.zeros((80, 32, 3, 3)), "the same part of the network"),
     ],

@@ -214,7 +214,7 @@ def test_recognition_is_by_most_names():
     shapes = {**foreign.mmdet(**NARROW), "stem.conv1.weight": (1,), "ema_backbone_conv1_weight": (1,)}
     conversion = converted({name: shape for name, shape in shapes.items() if "layer4" not in name})
     assert conversion.code_base == "mmdet" and conversion.network.depth is None
-    assert conversion.left["stem.conv1.weight"] == "no part of this detector has that name"
+    assert conversion.left["stem.conv1.weight"] == "this detector has no such part"
     assert "average" in conversion.left["ema_backbone_conv1_weight"]
 
 

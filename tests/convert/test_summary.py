@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppdet.convert import Checkpoint, ConversionError, convert, describe, needed, suggest, verify
+from ppdet.convert import Checkpoint, ConversionError, convert, needed, suggest, summary_lines, verify
 from ppdet.core.workspace import load_config
 
 
@@ -24,19 +24,19 @@ def test_report():
     shapes = {**foreign.mmdet(18, **THIN), "ema_neck": (1,), "bbox_head.extra": (1,), "bbox_head.more": (1,)}
     del shapes["bbox_head.scales.4.scale"], shapes["backbone.layer4.1.conv2.weight"]
     conversion, _ = converted(shapes, others=["epoch"])
-    assert describe(conversion) == [
+    assert summary_lines(conversion) == [
         "mmdet: 149 arrays mapped (backbone 99, neck 16, fcos_head 34)",
         "made 8 (its convolutions before a norm have no bias: zeros): "
         "fcos_head.fcos_feat.fcos_head_cls_tower_conv_0.conv.bias, "
         "fcos_head.fcos_feat.fcos_head_cls_tower_conv_1.conv.bias, "
         "fcos_head.fcos_feat.fcos_head_cls_tower_conv_2.conv.bias, …",
-        "made 5 (its first shortcut has no convolution: one that gives what it takes): "
+        "made 5 (its first shortcut has no convolution: one that is the identity): "
         "backbone.res2.res2a.short.conv.weight, backbone.res2.res2a.short.norm.weight, "
         "backbone.res2.res2a.short.norm.bias, …",
         "left 20 (a counter that inference does not read): backbone.bn1.num_batches_tracked, "
         "backbone.layer1.0.bn1.num_batches_tracked, backbone.layer1.0.bn2.num_batches_tracked, …",
-        "left 1 (an average of the weights; MMDetection's files have it in their place as well): ema_neck",
-        "left 2 (no part of this detector has that name): bbox_head.extra, bbox_head.more",
+        "left 1 (an average of the weights, which MMDetection also writes in place of the weights): ema_neck",
+        "left 2 (this detector has no such part): bbox_head.extra, bbox_head.more",
         "left 1 (not an array): epoch",
         "missing 2 (backbone 1, fcos_head 1): backbone.res5.res5b.branch2b.conv.weight, fcos_head.p7_feat.scale_reg",
     ]
@@ -44,14 +44,14 @@ def test_report():
 
 def test_report_of_a_backbone():
     conversion, _ = converted(foreign.classifier(18, width=16))
-    lines = describe(conversion)
+    lines = summary_lines(conversion)
     assert lines[0] == "torchvision: 100 arrays mapped (backbone 100)" and lines[-1] == "missing nothing"
     assert "left 2 (the classifier of another data set): fc.weight, fc.bias" in lines
 
 
 def test_names_of_strangers_stay_in_their_line():
     conversion, _ = converted({**foreign.classifier(18, width=16), "a\nerror: b" + "x" * 1000: (1,)})
-    line = next(line for line in describe(conversion) if "no part" in line)
+    line = next(line for line in summary_lines(conversion) if "no such part" in line)
     assert "a\\nerror: b" in line and len(line) < 250
 
 
@@ -85,7 +85,12 @@ def test_suggestion_for_torchvision():
     line = suggest(*converted(foreign.torchvision(**THIN)))[0]
     name = line[len("looks like ") :].split()[0]
     head = load_config(f"configs/fcos/{name}.yml", ["ResNet.depth=18"]).create("FCOS").fcos_head
-    assert (head.num_shift, head.sqrt_score, head.norm_reg_targets, head.centerness_on_reg) == (0, True, True, True)
+    assert (head.locations.shift, head.decoder.sqrt_score, head.norm_reg_targets, head.centerness_on_reg) == (
+        0,
+        True,
+        True,
+        True,
+    )
     assert head.nms.score_threshold == 0.2
 
 
@@ -110,9 +115,9 @@ def test_strides_that_no_array_tells(text, style):
     [
         (foreign.caffe2(101, width=8), "", "ResNet.depth=101", ["ResNet.variant a", "BGR"]),
         (foreign.detectron2(width=8), "torchvision", "ResNet.depth=50", ["ResNet.variant b"]),
-        (foreign.detectron2(width=8, dcn=True), "", "ResNet.depth=50 ResNet.dcn_v2_stages=[1,2,3]", ["do not tell"]),
+        (foreign.detectron2(width=8, dcn=True), "", "ResNet.depth=50 ResNet.dcn_v2_stages=[1,2,3]", ["do not show"]),
         (foreign.classifier(variant="d", timm=True), "", "ResNet.depth=50 ResNet.variant=d", ["stem"]),
-        (foreign.classifier(34, width=8), "", "ResNet.depth=34", ["either way"]),
+        (foreign.classifier(34, width=8), "", "ResNet.depth=34", ["the same at this depth"]),
     ],
 )
 def test_suggestions_for_backbones(shapes, author, settings, words):
@@ -146,14 +151,14 @@ def test_everything_fits():
         (
             {"depth": 34},
             {},
-            "backbone.res2.res2c.branch2a.conv.weight is in the file, not in the configuration's model",
+            "backbone.res2.res2c.branch2a.conv.weight is in the file, but not in the configuration's model",
             "-o ResNet.depth=34",
         ),
         ({}, {"depth": 34}, "backbone.res2.res2c.branch2a.conv.weight is not in the file", "-o ResNet.depth=18"),
         (
             {"variant": "d"},
             {},
-            "backbone.conv1.conv1_1.conv.weight is in the file, not in the configuration's model",
+            "backbone.conv1.conv1_1.conv.weight is in the file, but not in the configuration's model",
             "-o ResNet.depth=18 ResNet.variant=d",
         ),
         (
@@ -166,15 +171,15 @@ def test_everything_fits():
         (
             {"dcn_tower": [3]},
             {},
-            "fcos_head.fcos_feat.fcos_head_cls_tower_conv_3.conv.conv_dcn.weight is in the file, not in the "
+            "fcos_head.fcos_feat.fcos_head_cls_tower_conv_3.conv.conv_dcn.weight is in the file, but not in the "
             "configuration's model",
-            "of the towers' 4 layers (from 0), those deformable in the file: layers [3]",
+            "the towers have 4 layers, counted from 0; deformable ones in the file: layers [3]",
         ),
         (
             {},
             {"dcn_tower": [3]},
             "fcos_head.fcos_feat.fcos_head_cls_tower_conv_3.conv.conv_dcn.weight is not in the file",
-            "of the towers' 4 layers (from 0), those deformable in the file: none",
+            "the towers have 4 layers, counted from 0; deformable ones in the file: none",
         ),
     ],
 )
@@ -207,7 +212,7 @@ def test_incomplete_files():
     whole, _ = converted(shapes)
     del shapes["bbox_head.conv_reg.bias"]
     lines = verify(converted(shapes)[0], shapes_of(whole))
-    assert lines == ["fcos_head.fcos_head_reg.bias is not in the file, which is incomplete: no setting helps"]
+    assert lines == ["fcos_head.fcos_head_reg.bias is not in the file: the file is incomplete, and no setting helps"]
 
 
 def test_groups():
@@ -236,7 +241,7 @@ def test_any_selection_of_arrays_of_any_shape(kept, changed, whole):
     except ConversionError as error:
         assert "\n" not in str(error)
         return
-    lines = [*describe(conversion), *suggest(conversion, checkpoint), *verify(conversion, {"fcos_head.x": (1,)})]
+    lines = [*summary_lines(conversion), *suggest(conversion, checkpoint), *verify(conversion, {"fcos_head.x": (1,)})]
     assert all(line and "\n" not in line for line in lines)
 
 

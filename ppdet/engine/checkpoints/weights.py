@@ -13,7 +13,7 @@ import safetensors.numpy
 from paddle import Tensor, nn
 from safetensors import SafetensorError
 
-from ppdet.convert import convert_path, describe, needed, suggest
+from ppdet.convert import convert_path, needed, suggest, summary_lines
 from ppdet.engine.checkpoints.pickles import read_pickle
 from ppdet.utils.disk.download import fetch
 from ppdet.utils.disk.files import atomic_path
@@ -108,7 +108,7 @@ def read_for(model: nn.Layer, path: Path) -> dict[str, np.ndarray]:
         if path.suffix != SAFETENSORS or any(name in state or f"backbone.{name}" in state for name in arrays):
             return arrays
     conversion, checkpoint = convert_path(path)
-    for line in (*describe(conversion), *suggest(conversion, checkpoint)):
+    for line in (*summary_lines(conversion), *suggest(conversion, checkpoint)):
         logger.info("  %s", line)
     return needed(conversion, {name: tuple(value.shape) for name, value in state.items()})
 
