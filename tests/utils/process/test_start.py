@@ -1,13 +1,16 @@
-"""What forked processes do with objects that they inherit."""
+"""Processes are started by fork or spawn, and forked ones do not finalise objects that they inherit."""
 
 import gc
+import multiprocessing
 import os
+import sys
 
 import numpy as np
 import pytest
 
 from ppdet.data.loading.workers import WorkerPool
-from ppdet.utils.process.start import call_in_processes, objects_stay_here
+from ppdet.utils.errors import UserError
+from ppdet.utils.process.start import call_in_processes, objects_stay_here, process_context
 
 
 class OnDevice:
@@ -69,3 +72,16 @@ def test_a_process_that_has_frozen_its_objects_keeps_them_so(garbage):
         assert gc.get_freeze_count() > 0
     finally:
         gc.unfreeze()
+
+
+def test_spawned_processes_of_an_evaluation():
+    assert call_in_processes(abs, [-3], "spawn") == [3]
+
+
+def test_how_processes_start(monkeypatch):
+    assert process_context().get_start_method() == "fork"
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert process_context().get_start_method() == "spawn"  # although macOS can fork
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    with pytest.raises(UserError, match="worker_start is fork, which this system does not have: set it to auto or spa"):
+        process_context("fork")
