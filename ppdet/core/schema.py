@@ -1,4 +1,4 @@
-"""What a component accepts, read from its constructor: parameter names, types, defaults and meanings."""
+"""What can be set: a component's parameters, read from its constructor, and global settings. Types and their checks."""
 
 import collections.abc
 import inspect
@@ -57,6 +57,34 @@ class Parameter:
 
     def _choices(self) -> tuple:
         return typing.get_args(self.annotation) if is_union(self.annotation) else (self.annotation,)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One global setting.
+
+    Attributes:
+        annotation: type of the value.
+        default: value where nothing sets it. A default that does not fit the type, such as None for a Literal without
+            None, means that the setting has no value until it is set.
+        meaning: what the setting does, in one line.
+        unused: why the setting changes nothing; "" for a setting that does something.
+        minimum: smallest value of a number.
+        is_size: whether the value is one positive number, or a list of two.
+        keys: entries of a setting that is a mapping. Their defaults fill in what a file leaves out.
+        names_folder: whether the value becomes the name of a folder.
+        holds_components: whether the value is a list of components, which `Config.create` builds.
+    """
+
+    annotation: Any
+    default: Any
+    meaning: str
+    unused: str = ""
+    minimum: float | None = None
+    is_size: bool = False
+    keys: dict[str, "Setting"] | None = None
+    names_folder: bool = False
+    holds_components: bool = False
 
 
 @dataclass(frozen=True)

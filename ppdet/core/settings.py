@@ -5,119 +5,13 @@ meaning. The log reports such a setting once if a file gives it another value th
 of their own whose names start with `x_`.
 """
 
-import typing
-from dataclasses import dataclass
 from typing import Any, Literal
 
-
-@dataclass(frozen=True)
-class Setting:
-    """One global setting.
-
-    Attributes:
-        annotation: type of the value.
-        default: value where nothing sets it. A default that does not fit the type, such as None for a Literal without
-            None, means that the setting has no value until it is set.
-        meaning: what the setting does, in one line.
-        unused: why the setting changes nothing; "" for a setting that does something.
-        minimum: smallest value of a number.
-        is_size: whether the value is one positive number, or a list of two.
-        keys: entries of a setting that is a mapping. Their defaults fill in what a file leaves out.
-        names_folder: whether the value becomes the name of a folder.
-        holds_components: whether the value is a list of components, which `Config.create` builds.
-    """
-
-    annotation: Any
-    default: Any
-    meaning: str
-    unused: str = ""
-    minimum: float | None = None
-    is_size: bool = False
-    keys: dict[str, "Setting"] | None = None
-    names_folder: bool = False
-    holds_components: bool = False
-
+from ppdet.core.nested_settings import AUTO_LR, DENSE_TEACHER, EXPORT
+from ppdet.core.schema import Setting
 
 _OTHER_DEVICE = "true selects the device type {} where device is auto"
 _ANCHOR = "PaddleDetection's files define it only as a YAML anchor"
-
-EXPORT = {
-    "post_process": Setting(bool, True, "the exported graph decodes boxes and scores"),
-    "nms": Setting(bool, True, "the exported graph ends with non-maximum suppression"),
-    "benchmark": Setting(bool, False, "export only the network, for measuring its speed: no post-processing, no NMS"),
-    "fuse_conv_bn": Setting(bool, False, "fold each batch norm into the convolution before it"),
-}
-
-DENSE_TEACHER = {
-    "train_cfg": Setting(
-        dict[str, Any],
-        {},
-        "how DenseTeacher trains the student",
-        keys={
-            "sup_weight": Setting(float, 1.0, "weight of the loss on labelled images", minimum=0),
-            "unsup_weight": Setting(float, 1.0, "weight of the loss on unlabelled images", minimum=0),
-            "loss_weight": Setting(
-                dict[str, Any],
-                {},
-                "weights of the three parts of the loss on unlabelled images",
-                keys={
-                    "distill_loss_cls": Setting(float, 4.0, "weight of the classification loss", minimum=0),
-                    "distill_loss_box": Setting(float, 1.0, "weight of the box loss", minimum=0),
-                    "distill_loss_quality": Setting(float, 1.0, "weight of the quality loss", minimum=0),
-                },
-            ),
-            "concat_sup_data": Setting(
-                bool,
-                True,
-                "true: the strong and the weak views of the labelled images form one batch; "
-                "false: they form two batches, whose losses are averaged",
-            ),
-            "suppress": Setting(
-                Literal["linear", "exp", "step"] | None,
-                "linear",
-                "how the weight of the loss on unlabelled images grows after semi_start_iters; "
-                "null: it has its full value at once",
-            ),
-            "ratio": Setting(
-                float,
-                0.01,
-                "share of all locations that count as foreground: those with the best teacher scores",
-                minimum=0,
-            ),
-            "gamma": Setting(float, 2.0, "exponent of the quality focal loss", minimum=0),
-        },
-    ),
-    "test_cfg": Setting(
-        dict[str, Any],
-        {},
-        "which network is evaluated",
-        keys={
-            "inference_on": Setting(
-                Literal["teacher"],
-                "teacher",
-                "the network that is evaluated, exported and saved as .pdparams; only the teacher is possible",
-            )
-        },
-    ),
-}
-
-ScaledName = Literal["base_lr", "max_iters", "milestones"]
-SCALED: tuple[ScaledName, ...] = typing.get_args(ScaledName)  # the values that auto_lr scales
-
-AUTO_LR = {
-    "base_batch_size": Setting(
-        int,
-        16,
-        "number of images per update (batch size x devices x accumulate_steps) for which base_lr was tuned",
-        minimum=1,
-    ),
-    "literal": Setting(
-        list[ScaledName] | None,
-        None,
-        "values that auto_lr does not scale, such as [base_lr]; null: those that -o, Python or a file above the one "
-        "with auto_lr sets. Set by -o or from Python, the list replaces this rule: [] scales all",
-    ),
-}
 
 SLOTS = {
     "TrainDataset": "the data set for training",

@@ -8,7 +8,7 @@ is a value from -o, load_config or merge_config, whatever these set in auto_lr. 
 
 from typing import TYPE_CHECKING
 
-from ppdet.core.settings import SCALED, ScaledName
+from ppdet.core.nested_settings import SCALED, ScaledName
 from ppdet.utils.errors import ConfigKeyError
 
 if TYPE_CHECKING:
