@@ -1,7 +1,7 @@
 """Serve an exported model over HTTP: POST /predict, a web page to try the model, health checks and metrics.
 
-A token that requests must carry comes from the environment variable PPDET_TOKEN or from --token_file. It is no option,
-because every user of a machine can see the command lines of all processes.
+If requests must carry a token, it comes from the environment variable PPDET_TOKEN or from --token_file. It cannot be
+given on the command line, because every user of a machine can see the command lines of all processes.
 """
 
 import argparse
@@ -35,8 +35,8 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     add("--max_delay_ms", type=number(0), default=5, metavar="MS", help="wait for a batch to fill (default: 5)")
     add("--max_queue", type=positive, default=64, metavar="N", help="most requests at once, then 503 (default: 64)")
     add("--max_body_mb", type=number(0.001), default=20, metavar="MB", help="most MiB in a request (default: 20)")
-    add("--max_pixels", type=positive, default=50_000_000, metavar="N", help="most pixels (default: 50 million)")
-    add("--timeout_s", type=number(0.001), default=30, metavar="S", help="from request to answer (default: 30)")
+    add("--max_pixels", type=positive, default=50_000_000, help="of an image, width x height (default: 50 million)")
+    add("--timeout_s", type=number(0.001), default=30, metavar="S", help="longest time to an answer (default: 30)")
     add("--token_file", metavar="FILE", help=f"file with the token (default: the variable {TOKEN_VARIABLE}, or none)")
     arguments = parser.parse_args(argv)
     if not 0 <= arguments.port < 65536:

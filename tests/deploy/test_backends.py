@@ -182,6 +182,18 @@ def test_auto_compares_no_engines_where_nothing_was_detected(exported, log):
     assert "backend paddle: the folder has no detections to compare engines by" in log.text
 
 
+def test_an_engine_from_outside_is_a_choice(exported, monkeypatch):
+    class Mine(BACKENDS["onnxruntime"]):
+        name = "mine"
+
+        def run(self, arrays):
+            return [output[:0] if output.ndim == 2 else output * 0 for output in super().run(arrays)]
+
+    monkeypatch.setitem(BACKENDS, "mine", Mine)
+    detector = Detector(exported, "mine")
+    assert detector.backend.name == "mine" and len(detector.predict(np.zeros((40, 60, 3), np.uint8))) == 0
+
+
 def test_folder_with_one_format_and_no_self_check(exported, folder):
     for name in ("model.json", "model.pdmodel", "model.pdiparams", "model.xml", "selfcheck.npz"):
         (exported / name).unlink(missing_ok=True)
