@@ -14,7 +14,7 @@
 #                  install a Paddle for it in .venv, or in VENV= (docs/GPU.md); ONLY="nms operators".
 # make gpu-wheel:  test the GPU build of Paddle 2.6 as far as possible without a GPU: kernels, names, device code (4
 #                  minutes, and 760 MB to download the first time; Linux on x86-64, Python 3.10 to 3.12).
-# make parity:     compare with detectors of other code bases in PyTorch (Python 3.10 to 3.12; a minute, after make test).
+# make parity:     compare with detectors of other code bases in PyTorch (Python 3.10 to 3.12; a minute).
 # make processors: train, export and detect as on processors without AVX-512, and on very old ones (4 minutes).
 # make zoo:        check that docs/MODEL_ZOO.md and docs/REFERENCE.md are what the code gives (a minute).
 # make benchmark:  measure every stage beside its limit (10 minutes); tables and output/benchmarks/*.json.
@@ -55,7 +55,8 @@ DEVICE_TESTS := tests/test_paddle_names.py tests/optimizer tests/data/loading/te
   $(addprefix tests/utils/,test_device.py process/test_start.py test_iteration.py) \
   $(addprefix tests/acceptance/test_,environment_checks.py operator_checks.py speed_checks.py) \
   $(addprefix tests/engine/,test_device_choice.py test_runtime.py test_no_reads.py test_eval_amp.py test_profiler.py \
-    distributed/test_collectives.py distributed/test_data_parallel.py export/test_check.py $(addprefix training/test_,precision.py guard.py memory.py)) \
+    distributed/test_collectives.py distributed/test_data_parallel.py export/test_check.py \
+    $(addprefix training/test_,precision.py guard.py memory.py)) \
   $(addprefix tests/deploy/test_,gpu_options.py tensorrt.py float32_operators.py) \
   $(addprefix tests/modeling/,test_nms.py test_nms_on_gpu.py test_autocast.py test_folding.py cpu/test_selection.py)
 
