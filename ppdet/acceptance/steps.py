@@ -6,8 +6,12 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ppdet.acceptance.context import Context
+
+if TYPE_CHECKING:
+    from ppdet.engine.training.precision import Precision
 
 # FCOS R50's convolutions, forward and backward, for an image of 896x1152 (docs/PERFORMANCE.md): GFLOP in a megapixel.
 R50_GFLOP_PER_MEGAPIXEL = 1163 / (896 * 1152 / 1e6)
@@ -84,9 +88,11 @@ class NoGuard:
 
     def before_forward(self) -> None: ...
 
-    def update(self, precision: object, describe: Callable[[], dict]) -> None:
+    def check(self, precision: "Precision") -> None:
         if precision.loss_scale is not None:
             precision.unscale([p.grad for p in self.parameters if p.grad is not None])
+
+    def update(self, checked: None, record: Callable[[], dict]) -> None:
         self.optimizer.step()
 
 

@@ -138,15 +138,6 @@ def collect_records() -> list[logging.LogRecord]:
     return records
 
 
-class _Collector(logging.Handler):
-    def __init__(self, records: list[logging.LogRecord]) -> None:
-        super().__init__()
-        self.records = records
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-
 def _set_up_root() -> "_Memory":
     root = logging.getLogger(ROOT_NAME)
     memory = next((handler for handler in root.handlers if isinstance(handler, _Memory)), None)

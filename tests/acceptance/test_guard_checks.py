@@ -6,8 +6,7 @@ import pytest
 from broken import change, run
 
 from ppdet.acceptance.watching import same
-from ppdet.engine import trainer
-from ppdet.engine.training import guard
+from ppdet.engine.training import bad_steps, guard
 from ppdet.engine.training.loss_scale import START, LossScale
 from ppdet.engine.training.precision import Precision
 
@@ -46,7 +45,7 @@ def test_a_good_step_that_is_not_made_is_found(short, monkeypatch):
 
 
 def test_a_step_that_is_not_written_down_is_found(short, monkeypatch):
-    monkeypatch.setattr(guard.StepGuard, "write", lambda self, step: None)
+    monkeypatch.setattr(guard, "append_bad_step", lambda path, step: None)
     assert run("guard/overflow_momentum", short).detail == "bad_steps.jsonl was not written"
 
 
@@ -54,7 +53,7 @@ def test_images_that_are_named_wrongly_are_found(short, monkeypatch):
     def wrap(right):
         return lambda ids, files: [{**image, "id": image["id"] + 1} for image in right(ids, files)]
 
-    change(monkeypatch, trainer, "named", wrap)
+    change(monkeypatch, bad_steps, "_images", wrap)
     detail = run("guard/overflow_momentum", short).detail
     assert detail.startswith("step 0 was given images ") and "bad_steps.jsonl names" in detail, detail
 

@@ -27,7 +27,7 @@ with pytest.MonkeyPatch.context() as patch:
 
     change(patch, beside, "fill", wrap)
     from ppdet.acceptance.checks import operators_checks
-    patch.setattr(operators, "fill", beside.fill)
+    patch.setattr(operators_checks, "fill", beside.fill)
     results = [run(name, context) for name in ("nms/boxes_5", "operators/group_norm", "guard/nan_image_momentum")]
     change(patch, StepGuard, "update", lambda right: lambda self, *_: self.optimizer.step())
     results.append(run("guard/nan_image_momentum", context))

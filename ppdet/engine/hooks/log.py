@@ -120,22 +120,15 @@ class LogHook(Hook):
                 self.bar.set_postfix_str(f"eta {eta}, {speed}, {short}, data {report['data_share']:.0%}")
                 return
             self.close(trainer)
+        seconds, share = report["seconds_per_step"], report["data_share"]
+        memory = " ".join(f"{where} {mib} MiB" for where, mib in report["max_mem_mib"].items())
+        step = str(trainer.step + 1).rjust(len(str(trainer.steps_of_epoch)))
         logger.info(
-            "Epoch: [%d/%d] [%*d/%d] learning_rate: %.6f %s eta: %s "
-            "batch_cost: %.3f data_cost: %.3f (%.0f%%) ips: %s max_mem: %s",
-            trainer.epoch + 1,
-            trainer.epochs,
-            len(str(trainer.steps_of_epoch)),
-            trainer.step + 1,
-            trainer.steps_of_epoch,
-            report["learning_rate"],
-            " ".join(f"{name}: {value}" for name, value in losses.items()),
-            eta,
-            report["seconds_per_step"],
-            report["seconds_per_step"] * report["data_share"],
-            100 * report["data_share"],
-            speed,
-            " ".join(f"{where} {mib} MiB" for where, mib in report["max_mem_mib"].items()),
+            f"Epoch: [{trainer.epoch + 1}/{trainer.epochs}] [{step}/{trainer.steps_of_epoch}] "
+            f"learning_rate: {report['learning_rate']:.6f} "
+            f"{' '.join(f'{name}: {value}' for name, value in losses.items())} eta: {eta} "
+            f"batch_cost: {seconds:.3f} data_cost: {seconds * share:.3f} ({100 * share:.0f}%) ips: {speed} "
+            f"max_mem: {memory}"
         )
 
     def close(self, trainer: "Trainer") -> None:

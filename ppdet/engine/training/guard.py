@@ -57,16 +57,8 @@ class Backup:
         self.values, self.copies = None, []
 
     @paddle.no_grad()
-    def roll_back(self) -> None:
-        """Restore the values of the last `save`."""
-        if self.joined:
-            self.joined.write(self.values)
-        for tensor, copy in zip(self.tensors, self.copies):
-            tensor.set_value(copy)
-
-    @paddle.no_grad()
     def roll_back_unless(self, finite: Tensor) -> None:
-        """Restore the values if `finite` is false, without reading it from the device; then forget them."""
+        """Restore the saved values if `finite` is false, without reading it from the device; then forget them."""
         if self.joined:
             self.joined.write(_where(finite, self.joined.read(), self.values))
         for tensor, copy in zip(self.tensors, self.copies):
@@ -161,16 +153,16 @@ class StepGuard:
             self.optimizer.step()
             self._update_backup.roll_back_unless(checked.finite)
             self._statistics_backup.roll_back_unless(checked.finite)
-        elif bool(checked.finite):
+            return
+        if bool(checked.finite):
             self.optimizer.step()
             self._with_state |= names
             if self.rolls_back:
                 self._update_backup = Backup([*self.parameters, *tensors_of(self.optimizer.state_dict())], join=True)
-            self.judge()
+            self._statistics_backup.forget()
         else:
-            self._statistics_backup.roll_back()
-            self.judge()
-        self._statistics_backup.forget()
+            self._statistics_backup.roll_back_unless(checked.finite)
+        self.judge()
 
     def judge(self) -> None:
         """Read which steps since the last call were bad, and write them down. All ranks call this together.

@@ -1,5 +1,7 @@
 """Counting in steps: how long a run is, and at which step a resumed run continues."""
 
+from typing import Literal
+
 from ppdet.core.compose.scaling import is_scaled
 from ppdet.core.config import Config
 from ppdet.engine.checkpoints.manifest import TrainingState
@@ -9,7 +11,7 @@ from ppdet.utils.logger import get_logger
 logger = get_logger(__name__)
 
 
-def steps_per_iteration(cfg: Config, name: str, images_per_step: int) -> float:
+def steps_per_iteration(cfg: Config, name: Literal["max_iters", "milestones"], images_per_step: int) -> float:
     """Return how many steps of this run one iteration of a setting stands for.
 
     With `auto_lr`, iterations that a file sets beside or below it have `base_batch_size` images: a run with fewer

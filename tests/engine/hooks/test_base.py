@@ -180,7 +180,7 @@ def test_hooks_of_a_yaml_file_come_between_the_default_ones_and_pythons(tiny):
         ("[NoHok]", "hooks.0: there is no component 'NoHok'; did you mean 'NoHook'?"),
         ("CountingHook", "hooks: expected a list of components, got 'CountingHook' (text)"),
         ("[{name: CountingHook, every: 3}]", "hooks.0.every: "),
-        ("[NoHook]", "hooks.0: NoHook is not a hook: derive the class NoHook from ppdet.engine.hooks.Hook"),
+        ("[NoHook]", "hooks.0: NoHook is not a Hook: derive the class from ppdet.engine.hooks.base.Hook"),
     ],
 )
 def test_what_is_no_list_of_hooks_is_refused(tiny, hooks, message):

@@ -298,7 +298,7 @@ def test_a_large_weight_is_copied_by_itself(monkeypatch, finite):
 
 def arrays(prefix):
     """All that a checkpoint holds."""
-    saved = state.read_training(prefix)
+    saved = state.read_checkpoint(prefix)
     return {"weights": saved.weights, "averages": saved.averages, "optimizer": saved.optimizer, "ranks": saved.ranks}
 
 
@@ -316,7 +316,7 @@ def test_a_checkpoint_of_a_bad_step_is_that_of_the_step_before(tiny, tmp_path, a
     spoil, folder = Spoil([5], "image"), tmp_path / "whole" / "tiny"
     whole = train(tiny, tmp_path / "whole", spoil, options=options)
     assert equal(spoil.before[5], spoil.after[5]) and not equal(spoil.before[4], spoil.after[4])
-    assert same(state.read_training(folder / "snapshot_6").weights, spoil.before[5][0])
+    assert same(state.read_checkpoint(folder / "snapshot_6").weights, spoil.before[5][0])
     shutil.copytree(folder, tmp_path / "again" / "tiny")
     options = [f"save_dir={tmp_path}/again", "epoch=2", *options]
     again = Trainer(load_config(str(tiny), options), resume=str(tmp_path / "again" / "tiny" / "snapshot_6"))
