@@ -3,7 +3,6 @@
 import itertools
 import os
 from collections.abc import Callable
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms import jpeg
 from ppdet.data.transforms.base import Transform
+from ppdet.data.transforms.geometry import RandomResize, Resize
 from ppdet.utils.boxes import clip_to_image
 from ppdet.utils.errors import ImageError
 from ppdet.utils.logger import get_logger
@@ -28,17 +28,7 @@ FLAGS = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
-_numbers = itertools.count()
-
-
-class Resizing(Protocol):
-    """What DecodeAndResize needs of Resize and RandomResize."""
-
-    def new_size(self, h: int, w: int) -> Size:
-        """The largest size that an image of h x w pixels may be resized to."""
-
-    def __call__(self, sample: dict, rng: np.random.Generator, size: Size | None = None) -> dict:
-        """Resize the image; `size` is the one it would have if it had not been decoded at reduced scale."""
+_numbers = itertools.count()  # of the instances of Decode
 
 
 @register
@@ -112,7 +102,7 @@ class DecodeAndResize(Transform):
 
     keeps_uint8 = True
 
-    def __init__(self, decode: Decode, resize: Resizing) -> None:
+    def __init__(self, decode: Decode, resize: Resize | RandomResize) -> None:
         self.decode = decode
         self.resize = resize
 
