@@ -62,7 +62,7 @@ def test_a_day_with_runs(project, tool, monkeypatch, tmp_path):
     assert [path.name for path in Path("output").iterdir()] == ["run"]
 
     code, log = tool("train", "-c", "run.yml", "-o", "seed=1", "pretrain_weights=output/run/best_model")
-    assert code == 0 and "output/run had an earlier run: it is output/run.1 now" in log
+    assert code == 0 and "output/run had an earlier run, which is now output/run.1" in log
     kept = read_arrays(Path("output/run.1/best_model.pdparams"))
     assert kept.keys() == first.keys() and all((kept[name] == first[name]).all() for name in first)
     assert load_config("output/run/config.yml")["pretrain_weights"] == "output/run.1/best_model"

@@ -89,9 +89,12 @@ def require_no_other(cfg: Config) -> None:
 def require_unchanged(start: StartPoint) -> None:
     """Raise RunError where another run has changed the folder or the checkpoint since `StartPoint.find` saw them."""
     folder, source = start.folder, start.resumed_from
-    changed = start.output if folder.has_changed() else None
-    if changed is None and source is not None and not is_inside(source, start.output) and folder.resumed_hash:
-        changed = source if content_hash(source) not in (None, folder.resumed_hash) else None
+    changed: Path | None = None
+    if folder.has_changed():
+        changed = start.output
+    elif source and folder.resumed_hash and not is_inside(source, start.output):
+        is_same = content_hash(source) in (None, folder.resumed_hash)  # None: loading it raises a better error
+        changed = None if is_same else source
     if changed:
         raise RunError(f"{changed} was changed by another run since this one was started: run the same command again")
 

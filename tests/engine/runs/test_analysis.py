@@ -1,8 +1,6 @@
 """Tables and curves of runs, from histories and from checkpoints."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -22,8 +20,6 @@ from ppdet.engine.runs.analysis import (
     table,
     weights_by_epoch,
 )
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def numbers(ap):
@@ -146,13 +142,8 @@ def test_from_checkpoints(finished, tmp_path, log):
     assert read_runs([folder])[0].evaluations == {1: run.evaluations[1]}
 
 
-def tool(*arguments):
-    command = [sys.executable, "tools/analyze.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-
-
 def test_the_tool(finished, tmp_path):
-    result = tool(finished.folder, finished.folder, "--picture", tmp_path / "both.png")
+    result = execute("tools/analyze.py", finished.folder, finished.folder, "--picture", tmp_path / "both.png")
     assert result.returncode == 0, result.stderr
     ap = finished.witness.evaluations[1][1]["AP"]
     assert f"{finished.folder}: best AP {ap:.3f} after epoch 2" in result.stdout
