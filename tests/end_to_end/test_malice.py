@@ -59,7 +59,7 @@ def test_resuming(tiny_file, tmp_path):
     # The same file without a manifest.
     (tmp_path / "evil.json").unlink()
     printed = call("tools/train.py", "-c", tiny_file, "-r", tmp_path / "evil", code=2)
-    assert "only a training run's own checkpoints resume" in printed
+    assert "only checkpoints that a training run wrote can be resumed" in printed
     assert not (tmp_path / "ran").exists()
 
 

@@ -40,7 +40,7 @@ def settings_of(
         precision: in which a `Detector` computes by default.
 
     Raises:
-        ConfigError: TestReader has a transform that cannot be exported, see `entry_of`.
+        DeployError: TestReader has a transform that cannot be exported, see `entry_of`.
     """
     labels, category_ids = dataset.class_names, dataset.category_ids
     if not labels:
