@@ -29,7 +29,6 @@ EXAMPLES = """examples:
 REQUIRED = {
     "numpy": "numpy",
     "opencv-python-headless": "cv2",
-    "pycocotools": "pycocotools",
     "faster-coco-eval": "faster_coco_eval",
     "pyyaml": "yaml",
     "tqdm": "tqdm",
