@@ -16,6 +16,7 @@ from ppdet.core.schema import LISTS, Parameter, Schema, Setting, first_sentence,
 from ppdet.core.settings import SETTINGS, SLOTS, setting_names
 from ppdet.core.tree import render_inline
 from ppdet.core.workspace import import_components
+from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import ConfigError, nearest
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "REFERENCE.md"
@@ -184,7 +185,7 @@ def main(arguments: Sequence[str]) -> int:
     if "--check" not in arguments:
         PAGE.write_text(text, encoding="utf-8")
         return 0
-    written = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else ""
+    written = read_text(PAGE) if PAGE.is_file() else ""
     if written == text:
         return 0
     print("\n".join(difflib.unified_diff(written.splitlines(), text.splitlines(), lineterm="")))
