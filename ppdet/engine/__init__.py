@@ -1,2 +1,4 @@
-"""What drives the components: training, evaluation, prediction, export. Import its modules one by one; none is
-imported here, so that `ppdet.engine.device_choice` can prepare the process before paddle loads."""
+"""Training, evaluation, prediction and export of detectors.
+
+Nothing is imported here, so that `ppdet.engine.device_choice` can be imported before paddle is loaded.
+"""

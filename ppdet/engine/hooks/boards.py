@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -23,32 +23,12 @@ logger = get_logger(__name__)
 PICTURE_SIDE = 800  # pixels of a picture's longer side, at most
 
 
-class Board:
-    """A log of scalars and pictures in a folder."""
-
-    setting: ClassVar[str]  # the setting that turns it on
-    package: ClassVar[str]  # the Python package that it needs
-    name: ClassVar[str]  # of its folder
-    writer: Any  # has flush() and close()
-
-    def __init__(self, folder: Path) -> None:
-        raise NotImplementedError
-
-    def add(self, name: str, value: float, step: int) -> None:
-        """Add a scalar, such as train/loss, after `step` steps."""
-        raise NotImplementedError
-
-    def add_picture(self, name: str, picture: np.ndarray, step: int) -> None:
-        """Add a picture, (H, W, 3) uint8 RGB, after `step` steps."""
-        raise NotImplementedError
-
-
 # The writers that the two libraries offer pass everything on to a thread. A full disk ends that thread, and then they
 # wait for it forever. So only the libraries' file formats are used, without a thread.
 
 
-class VisualDL(Board):
-    """A VisualDL log file."""
+class VisualDL:
+    """A VisualDL log file of scalars and pictures in a folder."""
 
     setting, package, name = "use_vdl", "visualdl", "vdl"
 
@@ -60,20 +40,22 @@ class VisualDL(Board):
         self.writer = RecordWriter(open(folder / f"vdlrecords.{time.time():.6f}.log", "wb"))  # noqa: SIM115, the writer closes it
 
     def add(self, name: str, value: float, step: int) -> None:
+        """Add a scalar, such as train/loss, after `step` steps."""
         from visualdl.component.base_component import scalar
 
         record = scalar(tag=name, value=value, step=step, walltime=round(time.time() * 1000))
         self.writer.write(record.SerializeToString())
 
     def add_picture(self, name: str, picture: np.ndarray, step: int) -> None:
+        """Add a picture, (H, W, 3) uint8 RGB, after `step` steps."""
         from visualdl.component.base_component import image
 
         record = image(tag=name, image_array=picture, step=step, walltime=round(time.time() * 1000))
         self.writer.write(record.SerializeToString())
 
 
-class TensorBoard(Board):
-    """A TensorBoard event file."""
+class TensorBoard:
+    """A TensorBoard event file; the methods are those of VisualDL."""
 
     setting, package, name = "use_tensorboard", "tensorboardX", "tensorboard"
 
@@ -118,10 +100,10 @@ class BoardHook(Hook):
         ConfigError: the board's package is not installed.
     """
 
-    def __init__(self, board: type[Board], folder: str | None = None) -> None:
+    def __init__(self, board: type[VisualDL] | type[TensorBoard], folder: str | None = None) -> None:
         self.board = board
         self.folder = folder
-        self.opened: Board | None = None
+        self.opened: VisualDL | TensorBoard | None = None
         self.failed = False
         try:
             importlib.import_module(board.package)
