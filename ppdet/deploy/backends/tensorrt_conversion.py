@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from ppdet.core.extensions import import_extensions, imported
 from ppdet.deploy.backends.base import Options
 from ppdet.deploy.backends.operator_names import NOT_FOR_TENSORRT
 from ppdet.deploy.backends.warm_up import warm_up
@@ -41,6 +42,7 @@ def convert(graph: Path, inputs: Sequence[str], options: Options, target: Path) 
         DeployError: the conversion failed.
     """
     work = {"graph": str(graph), "inputs": list(inputs), "options": asdict(options), "target": str(target)}
+    work["imports"] = imported()  # infer_cfg.yml may name transforms of the user's own
     root = str(Path(__file__).resolve().parents[3])
     # Not a fork, in which CUDA does not work. The end of this process closes the other one's standard input.
     with subprocess.Popen(
@@ -93,6 +95,7 @@ def main() -> None:
 
     for name in ("converter", "export", "util"):
         logging.getLogger(f"paddle.tensorrt.{name}").setLevel(logging.WARNING)
+    import_extensions(work["imports"])
     arrays = warm_up(graph.parent, options.max_batch)
     settings = TensorRTConfig(
         # In the order of the graph's inputs. Paddle warns if a data type is given in addition to data.
