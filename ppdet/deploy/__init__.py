@@ -1,4 +1,8 @@
-"""Running exported models. Nothing here imports training code; an engine is imported by its own backend only."""
+"""Running exported models: read detector.py first.
+
+backends/ has the engines, serving/ the HTTP server, batch/ the batch jobs, and video.py and video_results.py videos and
+cameras. Nothing here imports training code, and an engine is imported by its own backend only.
+"""
 
 from typing import Any
 
@@ -6,7 +10,7 @@ __all__ = ["DeployError", "Detections", "Detector"]
 
 
 def __getattr__(name: str) -> Any:
-    """The public names, imported when they are first asked for: `--help` of a command here needs none of them."""
+    """Import the public names when they are first used: `--help` of a command needs none of them."""
     if name not in __all__:
         raise AttributeError(f"module {__name__} has no attribute {name}")
     from ppdet.deploy import detector
