@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import paddle
@@ -19,7 +18,7 @@ from ppdet.data.transforms.normalize import NormalizeImage
 from ppdet.deploy.backends import BACKENDS
 from ppdet.deploy.backends.tensorrt import FOLDER as TENSORRT
 from ppdet.deploy.compare import SelfCheck
-from ppdet.deploy.precisions import Precision
+from ppdet.deploy.precisions import PRECISIONS
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.build import build_dataset, build_trained_model
 from ppdet.engine.checkpoints.class_names import use_classes_of_weights
@@ -100,8 +99,8 @@ def export_model(
     cfg: Config,
     output_dir: str | Path = "output_inference",
     *,
-    formats: Sequence[Literal["onnx", "openvino"]] = (),
-    precision: Precision = "fp32",
+    formats: Sequence[str] = (),
+    precision: str = "fp32",
     check_image: str | None = None,
 ) -> Path:
     """Export a trained detector to a folder for `ppdet.Detector` and other inference engines.
@@ -117,8 +116,8 @@ def export_model(
         cfg: with `weights`, TestReader and TestDataset; the settings `export` choose what the graph ends with.
         output_dir: the folder is output_dir/NAME, where NAME is that of the configuration.
         formats: formats to write besides Paddle's: "onnx" (model.onnx), "openvino" (model.xml and model.bin).
-        precision: in which a `Detector` computes by default. "bf16" is for Paddle and OpenVINO; "fp16" writes further
-            files for ONNX Runtime and OpenVINO, model_fp16.*.
+        precision: in which a `Detector` computes by default: "fp32"; "bf16", which Paddle and OpenVINO have; or
+            "fp16", which writes further files for ONNX Runtime and OpenVINO, model_fp16.*.
         check_image: image file in which detections are compared. None: the first image of EvalDataset with boxes in
             which the model detects something.
 
@@ -184,7 +183,12 @@ def export_model(
 
 
 def check_formats(formats: Sequence[str], precision: str, output: str) -> None:
-    """Raise ConfigError for formats, precision and output that cannot be combined."""
+    """Raise ConfigError for unknown formats and precisions, and for those that cannot be combined."""
+    for name in formats:
+        if name not in ENGINES or name == "paddle":
+            raise ConfigError(f"formats: expected onnx, openvino or both, got {name!r}")
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision: expected {', '.join(PRECISIONS)}, got {precision!r}")
     if formats and output != "detections":
         raise ConfigError(
             f"--format {' '.join(formats)}: other formats contain the whole detector: set export.post_process and "
