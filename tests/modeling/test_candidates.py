@@ -1,4 +1,4 @@
-"""Detections of three code bases' rules against the rules written out in numpy, one candidate after the other."""
+"""Detections with the rules of three code bases, against these rules written in NumPy, candidate by candidate."""
 
 import numpy as np
 import paddle
@@ -62,7 +62,7 @@ def overlap(a, b):
 
 
 def expected_rows(maps, image, rule):
-    """Rows of one image, best score first."""
+    """The expected rows of one image, the best score first."""
     found = []
     for level, stride in enumerate(STRIDES):
         logits, distances, quality = (field[level][image] for field in maps)
@@ -143,7 +143,7 @@ class Decode(Detect):
 
 @pytest.mark.parametrize("name", RULES)
 def test_static_graph_of_any_size(tiny, name):
-    """The same rows from a graph that does not know how large its levels will be."""
+    """A static graph that was recorded for unknown sizes gives the same rows."""
     rule, options = RULES[name]
     fields = [[InputSpec([None, channels, None, None], "float32") for _ in SIZES] for channels in (CLASSES, 4, 1)]
     spec = [fields, InputSpec([None, 2], "float32"), InputSpec([None, 2], "float32")]
@@ -154,7 +154,7 @@ def test_static_graph_of_any_size(tiny, name):
 
 
 def test_locations_are_chosen_before_the_class_threshold(tiny):
-    """One place of four: a sure class of poor quality gives way to a good quality whose class then does not pass."""
+    """With level_top_k 1, a location with a good class and poor quality loses to one whose class does not pass."""
     model = make_model(tiny, ["class_threshold=0.5", "level_top_k=1", "nms.score_threshold=0"])
     logits = np.full((1, CLASSES, 1, 2), -9.0, np.float32)
     logits[0, 0, 0] = [1.0, -0.1]
@@ -168,7 +168,7 @@ def test_locations_are_chosen_before_the_class_threshold(tiny):
 
 @pytest.mark.parametrize("options", [[], ["level_top_k=12", "level_top_k_of=locations"]])
 def test_even_locations(tiny, options):
-    """In an input of 64x96, 3x4 locations of the coarsest level are 64 // 3 = 21 and 96 // 4 = 24 pixels apart."""
+    """In an input of 64x96, the 3x4 locations of the coarsest level are 64 // 3 = 21 and 96 // 4 = 24 pixels apart."""
     sizes = [(8, 12), (4, 6), (3, 4)]
     maps = as_tensors([[np.zeros((1, channels, h, w), np.float32) for h, w in sizes] for channels in (CLASSES, 4, 1)])
     spec = [[InputSpec([None, channels, None, None], "float32") for _ in sizes] for channels in (CLASSES, 4, 1)]
@@ -203,12 +203,23 @@ def test_a_class_threshold_leaves_few_candidates(tiny):
 
 @pytest.mark.parametrize("of", ["locations", "classes"])
 def test_a_level_with_fewer_than_asked_for(tiny, of):
-    """Of the last level's 6 locations with 2 classes each comes what there is; the rest cannot be detected."""
+    """The last level has only 6 locations with 2 classes: all are candidates, and the other places have scores of 0."""
     model = make_model(tiny, ["level_top_k=20", f"level_top_k_of={of}"])
     boxes, scores, *_ = model.decode(as_tensors(random_maps(2)), paddle.to_tensor(SCALE))
     assert boxes.shape == [2, 60, 4] and scores.shape == [2, CLASSES, 60]
     there = (scores[:, :, 40:] > 0).astype("int32").sum(axis=1).tolist()
     assert there == ([[2] * 6 + [0] * 14] * 2 if of == "locations" else [[1] * 12 + [0] * 8] * 2)
+
+
+def test_every_location(tiny):
+    """Export compares engines by all locations, with the scores that no threshold has changed."""
+    maps, scale = as_tensors(random_maps(3)), paddle.to_tensor(SCALE)
+    options = ["class_threshold=0.6", "level_top_k=5", "level_top_k_of=classes"]
+    chosen = make_model(tiny, options).decode(maps, scale, every_location=True)
+    plain = make_model(tiny, []).decode(maps, scale)
+    assert chosen.boxes.shape == [2, 96 + 24 + 6, 4]
+    for ours, expected in zip(chosen[:2], plain[:2]):
+        np.testing.assert_array_equal(ours.numpy(), expected.numpy())
 
 
 @pytest.mark.parametrize(
@@ -230,8 +241,8 @@ def test_max_per_class(sizes, count, expected):
 
 
 def crowd():
-    """Maps of one image. At all locations of the first two levels the first class has one and the same box, whose
-    scores are above those of the last level, where each location has a small box of its own."""
+    """Maps of one image. All locations of the first two levels predict the same box of the first class, with scores
+    above those of the last level, where each location predicts a small box of its own."""
     maps = [[], [], []]
     for (height, width), stride, sure in zip(SIZES, STRIDES, (2, 2, 0)):
         y, x = (np.mgrid[:height, :width] + 0.5).astype(np.float32)
@@ -245,7 +256,7 @@ def crowd():
 @pytest.mark.parametrize("options", [[], ["level_top_k=20"], ["level_top_k=20", "level_top_k_of=classes"]])
 @pytest.mark.parametrize("top", [-1, 1000])
 def test_all_of_a_class_enter_suppression(tiny, top, options):
-    """More than are kept are suppressed by one box; what is left comes last of all that enter."""
+    """One box suppresses more boxes than keep_top_k; the boxes that remain have the lowest scores."""
     model = make_model(tiny, ["nms.keep_top_k=5", *options, f"nms.nms_top_k={top}"])
     maps, scale = as_tensors(crowd()), paddle.ones([1, 2])
     rows, counts = model.detect(maps, scale)
@@ -259,7 +270,7 @@ def test_all_of_a_class_enter_suppression(tiny, top, options):
 
 
 def test_top_classes():
-    """Of 3 boxes with 2 classes the 3 best; the first box has two of them."""
+    """The 3 best pairs of 3 boxes and 2 classes; the first box has two of them."""
     boxes = paddle.arange(12, dtype="float32").reshape([1, 3, 4])
     boxes, scores = top_classes(boxes, paddle.to_tensor([[[0.5, 0.25, 0.75], [0.625, 0.125, 0.25]]]), 3)
     assert boxes[0, :, 0].tolist() == [8, 0, 0]

@@ -1,4 +1,4 @@
-"""Suppression as the GPU's kernel wants it called, with the rows that the CPU's kernel gives without all that."""
+"""NMS is called as the GPU's kernel needs it, and gives the rows of the CPU's kernel with the plain arguments."""
 
 import numpy as np
 import paddle

@@ -1,4 +1,4 @@
-"""Locations in the padding are no candidates: maps of a padded batch give what the images' own parts of them give."""
+"""Nothing is detected in the padding: a padded batch gives the same detections as each image without padding."""
 
 import numpy as np
 import paddle
@@ -34,8 +34,7 @@ def make_model(tiny, options):
 
 
 def padded_maps(shift):
-    """(maps, cut): maps of all three images, and those of each image's own locations. What lies in the padding would
-    win everywhere."""
+    """The maps of all three images, and each image's maps without its padding. The padding has the best scores."""
     rng = np.random.default_rng(4)
     maps = [
         [rng.normal(0, 2, (3, channels, h, w)).astype(np.float32) for h, w in SIZES] for channels in (CLASSES, 4, 1)
@@ -79,7 +78,7 @@ def test_a_padded_batch_gives_what_each_image_gives(tiny, name, graph):
 
 @pytest.mark.parametrize("options", [[], ["level_top_k=3"], ["level_top_k=3", "level_top_k_of=classes"]])
 def test_an_image_without_a_location(tiny, options):
-    """Of 3 x 90 pixels: no row of locations lies above the third."""
+    """An image of 3 x 90 pixels has no location, since the first row of locations is at y = 4."""
     model = make_model(tiny, [*options, "nms.score_threshold=0"])
     maps, _ = padded_maps(0.5)
     shapes = paddle.to_tensor([[64.0, 96.0], [3.0, 90.0], [5.0, 3.0]])
@@ -92,7 +91,7 @@ def test_an_image_without_a_location(tiny, options):
 @pytest.mark.parametrize("graph", ["dynamic", "static"])
 @pytest.mark.parametrize(("step", "shift"), [((8, 8), 0.5), ((8, 8), 0.0), ((21, 24), 0.5), ((21, 24), 0.25)])
 def test_inside(step, shift, graph):
-    """Every whole size of an image against (index + shift) * step < size."""
+    """The mask for all integer sizes of images against (index + shift) * step < size."""
     sizes = np.stack(np.meshgrid(np.arange(1, 100), [1, 30, 96]), axis=-1).reshape(-1, 2).astype(np.float32)
 
     def mask(level_map, im_shape):
@@ -115,8 +114,8 @@ def test_inside(step, shift, graph):
 
 @pytest.mark.parametrize("options", [[], ["level_top_k=12"]])
 def test_even_locations(tiny, options):
-    """In 64 x 96, 3 x 4 locations of the coarsest level are 21 and 24 pixels apart. An image of 43 x 72 pixels has all
-    three rows, of which a stride of 32 would leave two, and three columns: the last one is at 72."""
+    """In 64 x 96, the 3 x 4 locations of the coarsest level are 21 and 24 pixels apart. An image of 43 x 72 pixels has
+    all three rows (with a stride of 32 there would be two), and three columns, as the last one is at x = 72."""
     shift = ["num_shift=0", "even_locations=true", "nms.score_threshold=0"]
     model = make_model(tiny, [*shift, *options])
     sizes = [(8, 12), (4, 6), (3, 4)]

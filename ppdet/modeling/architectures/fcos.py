@@ -132,9 +132,10 @@ class FCOS(nn.Layer):
         scale = scale_factor.flip(1)  # x, y
         boxes = candidates.boxes / paddle.concat([scale, scale], axis=1).unsqueeze(1)
         if not self.locations.last_pixel:
-            return candidates._replace(boxes=boxes)
+            return Candidates(boxes, candidates.scores, None, candidates.max_per_class)
         # The decoded sides are the box's last pixels. Detections end one pixel of the original image later, but NMS
         # shall see boxes that end one pixel of the network's input later: 1 / scale in the original image.
         boxes = paddle.concat([boxes[:, :, :2], boxes[:, :, 2:] + 1.0], axis=2)
         pixel = (scale * 0.0 + 1.0) / scale  # paddle2onnx does not know the operator of a number / a tensor
-        return candidates._replace(boxes=boxes, nms_offset=paddle.concat([pixel * 0.0, pixel - 1.0], axis=1))
+        nms_offset = paddle.concat([pixel * 0.0, pixel - 1.0], axis=1)
+        return Candidates(boxes, candidates.scores, nms_offset, candidates.max_per_class)

@@ -265,7 +265,8 @@ class FCOSHead(nn.Layer):
     def in_pixels(self, maps: DenseMaps) -> DenseMaps:
         if not self.distances_in_strides:
             return maps
-        return maps._replace(distances=[d * stride for d, stride in zip(maps.distances, self.fpn_stride)])
+        distances = [level * stride for level, stride in zip(maps.distances, self.fpn_stride)]
+        return DenseMaps(maps.logits, distances, maps.quality)
 
     def decode(
         self,

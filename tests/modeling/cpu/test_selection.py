@@ -1,4 +1,4 @@
-"""When oneDNN computes, and when Paddle does."""
+"""The choice between oneDNN's and Paddle's operations."""
 
 import gc
 import logging
@@ -27,7 +27,7 @@ needs_onednn = pytest.mark.skipif(not cpu.ready(), reason="oneDNN cannot be used
 
 @pytest.fixture
 def undecided():
-    """Nothing known yet about the library, now and afterwards."""
+    """The check of the library has not run, before and after the test."""
     cpu.agrees.cache_clear()
     yield
     cpu.agrees.cache_clear()
@@ -59,7 +59,7 @@ print(cpu.ready(), cpu.has_bfloat16())
 @needs_onednn
 @pytest.mark.parametrize("instructions", ["SSE41", "AVX2", "AVX512_CORE"])
 def test_processors_without_bfloat16_instructions_compute_in_float32(instructions):
-    """oneDNN takes no instructions beyond those that ONEDNN_MAX_CPU_ISA names, as if the processor had no others."""
+    """With ONEDNN_MAX_CPU_ISA, oneDNN behaves as on a processor that only has these instructions."""
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": instructions, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", SELECTION]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -123,7 +123,7 @@ def test_both_ways_give_the_same_block():
 @needs_onednn
 @pytest.mark.parametrize(("kind", "expected"), [("cpu", True), ("gpu", False), ("npu", False)])
 def test_maps_of_other_devices_are_left_to_paddle(monkeypatch, kind, expected):
-    """A tensor may lie in host memory all the same; results would not."""
+    """The input may be in host memory, but the results would not be."""
     monkeypatch.setattr(device, "kind", lambda: kind)
     assert cpu.takes(paddle.ones([1, 4, 5, 5])) is expected
 
@@ -174,7 +174,7 @@ def test_forked_processes_compute_too():
     ("names", "message"), [([], "has no oneDNN library"), (["libdnnl.so.3", "dnnl.lib"], "libdnnl.so.3")]
 )
 def test_wheels_without_the_library_leave_the_work_to_paddle(undecided, monkeypatch, log, tmp_path, names, message):
-    """As on macOS and Windows: the folder has no such file, or one that cannot be loaded."""
+    """The folder of the wheel has no such file, or one that cannot be loaded."""
     log.set_level(logging.INFO)
     (tmp_path / "libs").mkdir()
     for name in names:
