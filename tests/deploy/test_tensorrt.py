@@ -266,14 +266,13 @@ def test_a_conversion_that_fails_leaves_nothing_that_is_used(copied, converter, 
 
 
 @needs_paddle_3
-def test_two_at_once_compile_once(copied, converter, log):
+def test_two_at_once_compile_once(copied, converter):
     may_go_on = converter.folder / "may_go_on"
     converter.run_first(f"import time\nwhile not os.path.exists({str(may_go_on)!r}): time.sleep(0.01)")
     threads = [threading.Thread(target=run_compiled, args=(copied,)) for _ in range(2)]
     threads[0].start()
     wait_until(lambda: converter.conversions)
     threads[1].start()
-    wait_until(lambda: "waiting for another process that compiles" in log.text or len(converter.conversions) > 1)
     may_go_on.write_text("")
     for thread in threads:
         thread.join()
