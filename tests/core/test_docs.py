@@ -17,9 +17,9 @@ def blocks(language):
 
 @pytest.mark.parametrize("command", [line for block in blocks("bash") for line in block.splitlines()])
 def test_commands_run(command):
-    program, *arguments = shlex.split(command)
-    assert program == "python"
-    result = execute(*arguments)
+    program, name, *arguments = shlex.split(command)
+    assert program == "ppdet"
+    result = execute(f"tools/{name}.py", *arguments)
     assert (result.returncode, result.stderr) == (0, "")
 
 
