@@ -17,6 +17,7 @@ from paddle import nn
 
 from ppdet.modeling.architectures.base import DenseDetector
 from ppdet.modeling.nms import MultiClassNMS
+from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,83 +32,10 @@ paddle2onnx.export(graph, weights, target, opset_version={OPSET}, optimize_tool=
 """
 EVERYTHING = 2**31 - 1
 
-# Paddle's multiclass_nms3 in ONNX. Of each class, the TOP_K best candidates enter NMS; of what is left, the KEEP best
-# of each image stay. They are sorted by image, then class, then score, highest first.
+# Paddle's multiclass_nms3 in ONNX's text format. Of each class, the TOP_K best candidates enter NMS; of what is left,
+# the KEEP best of each image stay. They are sorted by image, then class, then score, highest first.
 # n images, c classes, r locations, m detections.
-NMS_TEXT = """
-<ir_version: 8, opset_import: ["": OPSET]>
-suppression (float[n, r, 4] boxes, float[n, c, r] scores, float[n, r, 4] overlap_boxes)
-         => (float[m, 6] bbox, int32[n] bbox_num)
-{
-    zero = Constant <value_int = 0> ()
-    one = Constant <value_int = 1> ()
-    two = Constant <value_int = 2> ()
-    last = Constant <value_ints = [-1]> ()
-    axis_0 = Constant <value_ints = [0]> ()
-    axis_1 = Constant <value_ints = [1]> ()
-    top_k = Constant <value_int = TOP_K> ()
-    keep = Constant <value_int = KEEP> ()
-    iou_threshold = Constant <value_float = IOU> ()
-    score_threshold = Constant <value_float = SCORE> ()
-    sizes = Shape (scores)
-    images = Gather (sizes, zero)
-    classes = Gather (sizes, one)
-    locations = Gather (sizes, two)
-
-    candidates_of_class = Min (top_k, locations)
-    candidate_count = Unsqueeze (candidates_of_class, axis_0)
-    best, best_location = TopK <axis = 2> (scores, candidate_count)
-    worst = Gather <axis = 2> (best, last)
-    enters = GreaterOrEqual (scores, worst)
-    nothing = Sub (worst, worst)
-    candidates = Where (enters, scores, nothing)
-    index = NonMaxSuppression (overlap_boxes, candidates, top_k, iou_threshold, score_threshold)
-
-    image = Gather <axis = 1> (index, zero)
-    class = Gather <axis = 1> (index, one)
-    location = Gather <axis = 1> (index, two)
-    image_column = Unsqueeze (image, axis_1)
-    location_column = Unsqueeze (location, axis_1)
-    place = Concat <axis = 1> (image_column, location_column)
-    box = GatherND (boxes, place)
-    score = GatherND (scores, index)
-
-    count = Shape (score)
-    score_sorted, by_score = TopK (score, count)
-    image_by_score = Gather (image, by_score)
-    image_by_score_column = Unsqueeze (image_by_score, axis_1)
-    image_numbers = Range (zero, images, one)
-    is_in = Equal (image_by_score_column, image_numbers)
-    is_in_int = Cast <to = 6> (is_in)
-    ranks_of_all = CumSum (is_in_int, zero)
-    ranks = Mul (ranks_of_all, is_in_int)
-    rank_int = ReduceSum <keepdims = 0> (ranks, axis_1)
-    rank = Cast <to = 7> (rank_int)
-    stays = LessOrEqual (rank, keep)
-    kept = Compress <axis = 0> (by_score, stays)
-    kept_is_in = Compress <axis = 0> (is_in_int, stays)
-    bbox_num = ReduceSum <keepdims = 0> (kept_is_in, axis_0)
-
-    kept_count = Shape (kept)
-    kept_total = Gather (kept_count, zero)
-    kept_place = Range (zero, kept_total, one)
-    kept_image = Gather (image, kept)
-    kept_class = Gather (class, kept)
-    image_key = Mul (kept_image, classes)
-    image_class_key = Add (image_key, kept_class)
-    group_key = Mul (image_class_key, kept_total)
-    key = Add (group_key, kept_place)
-    key_sorted, by_class = TopK <largest = 0> (key, kept_count)
-    order = Gather (kept, by_class)
-    out_class_int = Gather (class, order)
-    out_class_row = Cast <to = 1> (out_class_int)
-    out_class = Unsqueeze (out_class_row, axis_1)
-    out_score_row = Gather (score, order)
-    out_score = Unsqueeze (out_score_row, axis_1)
-    out_box = Gather (box, order)
-    bbox = Concat <axis = 1> (out_class, out_score, out_box)
-}
-"""
+NMS_TEXT = Path(__file__).with_name("nms.onnxtxt")
 
 
 def write_formats(
@@ -205,7 +133,7 @@ def nms_graph(nms: MultiClassNMS, opset: int) -> "onnx.ModelProto":
         "IOU": float(nms.nms_threshold),
         "SCORE": float(nms.score_threshold),
     }
-    text = NMS_TEXT
+    text = read_text(NMS_TEXT)
     for name, value in values.items():
         text = text.replace(f" {name}", f" {value}")
     return parser.parse_model(text)
