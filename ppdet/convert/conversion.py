@@ -7,16 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ppdet.convert.detectron2 import DETECTRON2
-from ppdet.convert.fcos_plus import FCOS_PLUS
-from ppdet.convert.mmdet import MMDET
+from ppdet.convert.code_bases import CODE_BASES
 from ppdet.convert.named_arrays import Checkpoint, ConversionError, read_checkpoint
 from ppdet.convert.network import CLASS_WEIGHT, Network, network_of, numbered_names, published_name
 from ppdet.convert.rules import LEFT_EVERYWHERE, CodeBase, compile_rules
-from ppdet.convert.torchvision import TORCHVISION
 
-# If several code bases know the same number of names of a file, the first one is taken.
-CODE_BASES = {base.name: base for base in (TORCHVISION, MMDET, FCOS_PLUS, DETECTRON2)}
 NORM_EPSILON = 1e-5  # that batch norms of this project add to the variance
 UNKNOWN = "this detector has no such part"
 CLASSES = "fcos_head.fcos_head_cls."

@@ -33,6 +33,12 @@ FIELDS: dict[str, Mapping[str, str]] = {
         "running_mean": "_mean",
         "running_var": "_variance",
     },
+    # A stem of three convolutions, as one sequence of convolution, norm, ReLU, …: in timm and in MMDetection.
+    "deep_stem": {"conv1": "", "stem": ""},
+    "stem_conv": {"0": "conv1_1", "3": "conv1_2", "6": "conv1_3"},
+    "stem_norm": {"1": "conv1_1", "4": "conv1_2", "7": "conv1_3"},
+    "offset": {name: "conv_offset" for name in (".conv_offset", "_offset", ".offset")},
+    "output_layer": {name: name for name in ("cls", "reg", "centerness")},
     "i": NUMBERS,
     "level": {n: str(int(n) + 3) for n in "01234"},  # P3 to P7, counted from 0
     "tower": {"cls": "cls", "classification": "cls", "reg": "reg", "regression": "reg", "bbox": "reg"},

@@ -33,28 +33,15 @@ class Row(NamedTuple):
     configurations: tuple[str, ...]
 
 
+# The four FCOSPlus recipes of a ResNet-50 differ in their losses only.
+PLUS_50 = tuple(f"fcosplus_r50_fpn_1x{loss}_coco" for loss in ("", "_center", "_center_liou", "_center_giou"))
 TABLE = (
     Row("mmdet", 50, 1, False, False, "caffe", ("fcos_r50_caffe_fpn_gn_1x_coco", "fcos_r50_caffe_fpn_gn_ms_2x_coco")),
     Row("mmdet", 50, 1, True, False, "caffe", ("fcos_r50_caffe_fpn_gn_tricks_1x_coco",)),
     Row("mmdet", 50, 1, True, True, "caffe", ("fcos_r50_caffe_fpn_gn_tricks_dcn_1x_coco",)),
-    Row(
-        "mmdet", 101, 1, False, False, "caffe", ("fcos_r101_caffe_fpn_gn_1x_coco", "fcos_r101_caffe_fpn_gn_ms_2x_coco")
-    ),
+    Row("mmdet", 101, 1, False, False, "caffe", tuple(f"fcos_r101_caffe_fpn_gn_{s}_coco" for s in ("1x", "ms_2x"))),
     Row("mmdet", 101, 64, False, False, "pytorch", ("fcos_x101_64x4d_fpn_gn_ms_2x_coco",)),
-    Row(
-        "fcos_plus",
-        50,
-        1,
-        True,
-        False,
-        "caffe",
-        (
-            "fcosplus_r50_fpn_1x_coco",
-            "fcosplus_r50_fpn_1x_center_coco",
-            "fcosplus_r50_fpn_1x_center_liou_coco",
-            "fcosplus_r50_fpn_1x_center_giou_coco",
-        ),
-    ),
+    Row("fcos_plus", 50, 1, True, False, "caffe", PLUS_50),
     Row(
         "fcos_plus",
         101,
@@ -64,15 +51,7 @@ TABLE = (
         "caffe",
         ("fcosplus_r101_fpn_2x_coco", "fcosplus_r101_fpn_2x_center_giou_coco"),
     ),
-    Row(
-        "torchvision",
-        50,
-        1,
-        True,
-        False,
-        "pytorch",
-        ("fcos_r50_fpn_torchvision_26e_coco",),
-    ),
+    Row("torchvision", 50, 1, True, False, "pytorch", ("fcos_r50_fpn_torchvision_26e_coco",)),
 )
 
 

@@ -6,10 +6,10 @@ import foreign
 import numpy as np
 import pytest
 
-from ppdet.convert.conversion import CODE_BASES, convert
+from ppdet.convert.code_bases import CODE_BASES, NO_CATEGORY
+from ppdet.convert.conversion import convert
 from ppdet.convert.named_arrays import Checkpoint, ConversionError
 from ppdet.convert.rules import FIELDS, compile_pattern
-from ppdet.convert.torchvision import NO_CATEGORY
 from ppdet.data.sources.coco_names import COCO_CATEGORIES
 from ppdet.utils.resnet import DEPTHS, block_name
 

@@ -52,7 +52,7 @@ class BaseReader:
             one padded size become a batch.
         shuffle: read the images in another order in every epoch. null: true for TrainReader, else false.
         drop_last: leave out the last batch if it is not full. null: true for TrainReader, else false.
-        use_shared_memory: workers return their batches in shared memory, else through pipes, which are slower.
+        use_shared_memory: forked workers return their batches in shared memory. Others use pipes, which are slower.
         collate_batch: pad the boxes of a batch to one array; false gives a list with one array for each image.
         fuse_normalize: an exported model normalizes its input itself. It changes nothing in reading.
         inputs_def: {image_shape: [3, H, W]}, the input size of an exported model. It changes nothing in reading.

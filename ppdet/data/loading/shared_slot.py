@@ -1,10 +1,8 @@
 """Memory shared by two processes, which holds the arrays of one batch after the other."""
 
-import contextlib
 import math
 import mmap
 from collections.abc import Sequence
-from multiprocessing.shared_memory import SharedMemory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,46 +21,20 @@ class Place(NamedTuple):
 
 
 class Slot:
-    """A block of memory shared by two processes.
+    """A block of memory that a process shares with the processes it forks. It does not count against /dev/shm.
 
     Args:
         size: bytes; with 0 nothing is shared.
-        named: a spawned process finds the memory by its name. Without a name only a forked process has it: nothing
-            needs cleaning up after a crash, and it does not count against /dev/shm.
     """
 
-    def __init__(self, size: int, *, named: bool) -> None:
-        self._named: SharedMemory | None = None
-        if named and size:
-            with contextlib.suppress(OSError):  # the system has no room for it
-                self._named = SharedMemory(create=True, size=size)
-        self._start(mmap.mmap(-1, size) if size and not named else None)
-
-    def _start(self, anonymous: mmap.mmap | None) -> None:
-        self.memory: Any = self._named.buf if self._named else anonymous or b""
-        self.used = 0
-        self.arrays: dict[int, int] = {}  # address of an array -> its offset
-
-    def __getstate__(self) -> tuple[SharedMemory | None]:
-        return (self._named,)
-
-    def __setstate__(self, state: tuple[SharedMemory | None]) -> None:
-        (self._named,) = state
-        self._start(None)
-
-    def free(self) -> None:
-        """Give the memory back to the system."""
-        self.memory = b""
-        if self._named:
-            with contextlib.suppress(BufferError):  # somebody still holds an array
-                self._named.close()
-            self._named.unlink()
-            self._named = None
+    def __init__(self, size: int) -> None:
+        self.memory: Any = mmap.mmap(-1, size) if size else b""
+        self.clear()
 
     def clear(self) -> None:
         """Forget the arrays of the last batch."""
         self.used = 0
-        self.arrays = {}
+        self.arrays: dict[int, int] = {}  # address of an array -> its offset
 
     def empty(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
         """Like numpy.empty, in shared memory while there is room."""

@@ -1,14 +1,13 @@
 """A pool of worker processes that prepare batches ahead of the training loop.
 
 Each worker answers its tasks in order, and task number i always goes to worker i % count, so that batches arrive in the
-order of the tasks. Arrays travel through shared memory where they fit, and through a pipe otherwise.
+order of the tasks. Arrays travel through memory that forked workers share, or else through a pipe.
 """
 
 import contextlib
 import logging
 import os
 import pickle
-import shutil
 import signal
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +31,6 @@ logger = get_logger(__name__)
 PREFETCH = 2  # batches that each worker prepares beyond the one in use
 STOP_SECONDS = 5.0  # that a worker has to finish its current batch when the pool closes
 SILENT_SECONDS = 60.0  # without an answer, after which a warning is logged; the pool keeps waiting
-SHARED_MEMORY_FOLDER = "/dev/shm"  # where Linux keeps named shared memory; Docker's has 64 MiB by default
 CRASH_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL")  # Paddle prints its C++ stack for these
 
 Make = Callable[[Any, Empty], Arrays]
@@ -66,7 +64,7 @@ class WorkerPool:
             With spawn, `make` must be picklable.
         count: number of worker processes.
         slot_bytes: shared memory for one batch, in bytes; each worker has PREFETCH such slots. Arrays that do not fit
-            go through a pipe, and with 0 all of them do. Only the pages that are written take up memory.
+            go through a pipe; with 0, or with spawn, all of them do. Only the pages that are written take up memory.
         start: how processes are started, see `process_context`.
 
     Raises:
@@ -76,12 +74,10 @@ class WorkerPool:
     def __init__(self, make: Make, count: int, slot_bytes: int, start: StartMethod = "auto") -> None:
         context = process_context(start)
         is_fork = context.get_start_method() == "fork"
-        if not is_fork:
-            slot_bytes = _limit_to_free_space(slot_bytes, count * PREFETCH)
         self._connections: list[Connection] = []
         self._processes: list[BaseProcess] = []
-        self._slots = [[Slot(slot_bytes, named=not is_fork) for _ in range(PREFETCH)] for _ in range(count)]
-        self.close = weakref.finalize(self, _end, self._connections, self._processes, self._slots)
+        self._slots = [[Slot(slot_bytes if is_fork else 0) for _ in range(PREFETCH)] for _ in range(count)]
+        self.close = weakref.finalize(self, _end, self._connections, self._processes)
         work = make if is_fork else _pickled(make)
         if not is_fork and os.name == "posix":
             resource_tracker.ensure_running()  # otherwise the first spawn starts it, and unblocks signals
@@ -175,13 +171,6 @@ class WorkerPool:
         ) from None
 
 
-def _limit_to_free_space(slot_bytes: int, slots: int) -> int:
-    """Reduce the size of named slots so that all of them fit into half of the free space of /dev/shm."""
-    if not os.path.isdir(SHARED_MEMORY_FOLDER):
-        return slot_bytes
-    return min(slot_bytes, shutil.disk_usage(SHARED_MEMORY_FOLDER).free // (2 * slots))
-
-
 def _pickled(make: Make) -> bytes:
     try:
         with hidden_main():
@@ -193,7 +182,7 @@ def _pickled(make: Make) -> bytes:
         ) from None
 
 
-def _end(connections: Sequence[Connection], processes: Sequence[BaseProcess], slots: Sequence[Sequence[Slot]]) -> None:
+def _end(connections: Sequence[Connection], processes: Sequence[BaseProcess]) -> None:
     for connection in connections:
         with contextlib.suppress(OSError):  # the worker may be dead
             connection.send(None)
@@ -202,8 +191,6 @@ def _end(connections: Sequence[Connection], processes: Sequence[BaseProcess], sl
         process.join(STOP_SECONDS)
         if process.is_alive():
             process.kill()
-    for slot in (slot for of_worker in slots for slot in of_worker):
-        slot.free()
 
 
 def _work(

@@ -1,6 +1,5 @@
 """The pool of worker processes, without any data set."""
 
-import errno
 import os
 import signal
 import subprocess
@@ -8,13 +7,12 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from processes import alive, wait_for_end
 
-from ppdet.data.loading import shared_slot, workers
+from ppdet.data.loading import workers
 from ppdet.data.loading.workers import WorkerPool
 from ppdet.utils.errors import UserError, WorkerError
 
@@ -193,7 +191,6 @@ def spawned(monkeypatch):
 def test_a_spawned_worker_does_what_a_forked_one_does(spawned, log, capfd):
     pool = spawned()
     check(list(pool.run(list(range(6)), copy)), range(6))
-    assert all(slot._named for slot in pool._slots[0])
     run = pool.run(range(20), copy)
     check([next(run)], [0])
     run.close()
@@ -204,23 +201,8 @@ def test_a_spawned_worker_does_what_a_forked_one_does(spawned, log, capfd):
     check(list(pool.run([4], copy)), [4])
     with pytest.raises(WorkerError, match="signal SIGKILL"):
         list(pool.run([1, "die", 2], copy))
-    assert not pool.close.alive and not any(slot._named for slot in pool._slots[0])
+    assert not pool.close.alive
     assert capfd.readouterr().err == ""
-
-
-def test_spawned_workers_send_through_pipes_what_does_not_fit_into_dev_shm(spawned, monkeypatch):
-    monkeypatch.setattr(workers.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
-    pool = spawned()
-    assert [len(slot.memory) // 250 for slot in pool._slots[0]] == [1, 1]
-    monkeypatch.setattr(shared_slot, "SharedMemory", refuse)
-    without = spawned()
-    assert [len(slot.memory) for slot in without._slots[0]] == [0, 0]
-    check(list(pool.run([3, 9], copy)), [3, 9])
-    check(list(without.run([3, 9], copy)), [3, 9])
-
-
-def refuse(create, size):
-    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_what_cannot_be_sent_to_a_spawned_worker_is_an_error_that_says_what_to_do(spawned):
