@@ -9,12 +9,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import UnionType
-from typing import Any, Union
+from typing import Annotated, Any, Union
 
 from ppdet.utils.errors import ComponentError
 
 REQUIRED = inspect.Parameter.empty
 LISTS = (list, tuple, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
+
+
+AtLeast0 = Annotated[int, {"minimum": 0}]
+AtLeast1 = Annotated[int, {"minimum": 1}]
 
 
 class Boolean:
@@ -156,6 +160,21 @@ def read_schema(cls: type) -> Schema:
     return Schema(cls.__name__, cls, parameters, unused)
 
 
+def read_settings(cls: type, *, are_used: bool = True) -> dict[str, Setting]:
+    """Read settings from a class: one for each annotated attribute, with its default.
+
+    The docstring lists their meanings under `Attributes:`; for settings that are not used, the reasons. The annotation
+    `Annotated[int, {"minimum": 1}]` gives further fields of `Setting`.
+    """
+    texts = read_args(cls.__doc__ or "", "Attributes")
+    settings = {}
+    for name, hint in typing.get_type_hints(cls, include_extras=True).items():
+        annotation, fields = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint, {})
+        meaning, unused = (texts[name], "") if are_used else ("", texts[name])
+        settings[name] = Setting(annotation, getattr(cls, name), meaning, unused, **fields)
+    return settings
+
+
 def first_sentence(text: str) -> str:
     """Return the text up to the first period that ends a sentence, in one line and without that period."""
     line = " ".join(text.split())
@@ -172,12 +191,12 @@ def _read_meanings(cls: type) -> dict[str, str]:
     return meanings
 
 
-def read_args(docstring: str) -> dict[str, str]:
-    """Return the text of each parameter under `Args:` in a Google-style docstring, each in one line.
+def read_args(docstring: str, heading: str = "Args") -> dict[str, str]:
+    """Return the text of each parameter under a heading of a Google-style docstring, each in one line.
 
     `height, width: in pixels` gives both parameters the same text.
     """
-    section = re.search(r"^Args:\n((?:(?: +.*)?\n)*)", inspect.cleandoc(docstring) + "\n", re.MULTILINE)
+    section = re.search(rf"^{heading}:\n((?:(?: +.*)?\n)*)", inspect.cleandoc(docstring) + "\n", re.MULTILINE)
     if section is None:
         return {}
     pattern = r"^(\w+(?:, \w+)*)(?: \([^)\n]*\))?:\s"
