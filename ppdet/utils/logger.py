@@ -34,7 +34,25 @@ def is_watched() -> bool:
     return sys.stderr.isatty() and get_rank() == 0
 
 
-class LogFile(logging.Handler):
+class _LineHandler(logging.Handler):
+    """Gives lines of the log, formatted and without those that this rank does not show, to `write`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(_Formatter())
+        self.addFilter(_shown_on_this_rank)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.write(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+    def write(self, line: str) -> None:
+        raise NotImplementedError
+
+
+class LogFile(_LineHandler):
     """Within the block, also appends the log's lines to a file, starting with those since the last such file closed.
 
     If the file cannot be written (a full disk), this is logged once, and lines are missing until it can be written.
@@ -49,13 +67,12 @@ class LogFile(logging.Handler):
         self.path, self.heading = path, heading
         self.descriptor = -1
         self.failed = False
-        self.setFormatter(_Formatter())
-        self.addFilter(_shown_on_this_rank)
 
     def __enter__(self) -> "LogFile":
         memory = _set_up_root()
         _open_files.append(self)
-        self.write(f"{'' if self.is_empty() else chr(10)}==== {self.heading}")
+        has_lines = self.path.is_file() and self.path.stat().st_size > 0
+        self.write(f"{chr(10) * has_lines}==== {self.heading}")
         while memory.lines:
             self.write(memory.lines.popleft())
         logging.getLogger(ROOT_NAME).addHandler(self)
@@ -68,20 +85,6 @@ class LogFile(logging.Handler):
         self.close()
         if self.descriptor >= 0:
             os.close(self.descriptor)
-
-    def is_empty(self) -> bool:
-        try:
-            return self.path.stat().st_size == 0
-        except OSError:
-            return True
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            line = self.format(record)
-        except Exception:
-            self.handleError(record)
-        else:
-            self.write(line)
 
     def write(self, line: str) -> None:
         """Append a line to the file only, and log once if that fails."""
@@ -144,10 +147,8 @@ def _set_up_root() -> "_Memory":
     if memory is not None:
         return memory
     memory = _Memory()
-    for handler in (memory, _StandardErrorHandler()):
-        handler.setFormatter(_Formatter())
-        handler.addFilter(_shown_on_this_rank)
-        root.addHandler(handler)
+    root.addHandler(memory)
+    root.addHandler(_StandardErrorHandler())
     root.setLevel(logging.INFO)
     # Importing paddle puts a handler on Python's root logger: without this every line comes twice.
     root.propagate = False
@@ -180,34 +181,23 @@ class _Collector(logging.Handler):
         self.records.append(record)
 
 
-class _Memory(logging.Handler):
+class _Memory(_LineHandler):
     """Keeps the last lines for a log file that is opened later."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.lines: deque = deque(maxlen=REMEMBERED)
+        self.lines: deque[str] = deque(maxlen=REMEMBERED)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self.lines.append(self.format(record))
-        except Exception:
-            self.handleError(record)
+    def write(self, line: str) -> None:
+        self.lines.append(line)
 
 
-class _StandardErrorHandler(logging.Handler):
+class _StandardErrorHandler(_LineHandler):
     """Writes to the current sys.stderr, above a tqdm progress bar if one is shown."""
 
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._write(self.format(record))
-        except Exception:
-            self.handleError(record)
-
-    @staticmethod
-    def _write(line: str) -> None:
-        tqdm_module = sys.modules.get("tqdm")
-        if tqdm_module is not None and hasattr(tqdm_module, "tqdm") and sys.stderr.isatty():
-            tqdm_module.tqdm.write(line, file=sys.stderr)
+    def write(self, line: str) -> None:
+        if "tqdm" in sys.modules and sys.stderr.isatty():
+            sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
         else:
             sys.stderr.write(line + "\n")
             sys.stderr.flush()

@@ -7,10 +7,8 @@ killed process; and it does not say who holds a lock.
 import contextlib
 import datetime
 import errno
-import json
 import os
 import socket
-import stat
 import sys
 import threading
 import time
@@ -23,11 +21,11 @@ from ppdet.utils.logger import get_logger
 logger = get_logger(__name__)
 
 TAKEN = (errno.EACCES, errno.EAGAIN)  # what the system answers when another process has a lock
-LONGEST_OWNER = 1000  # bytes that are read of a lock file
+LONGEST_OWNER = 200  # bytes that are read of a lock file
 POLL_SECONDS = 0.1
 LOCKED_BYTE = 1 << 20  # Windows keeps others from reading a locked byte: this one is beyond the content
-# Against a link or pipe that has the name of a lock file. Windows has neither flag.
-SAFE_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+# A link or a pipe that has the name of a lock file is not opened. Windows has neither flag.
+FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 # The locks of this process: POSIX does not keep a process out of what it has locked itself.
 _held: set[str] = set()
@@ -39,7 +37,7 @@ class LockedError(UserError, RuntimeError):
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, what: str, advice: str) -> Iterator[None]:
+def locked(path: Path, *, what: str, advice: str = "", wait_while_it: str = "") -> Iterator[None]:
     """Hold the lock on a file within the block. The file is created, and removed at the end.
 
     On POSIX it is a record lock (lockf): it ends with the process in any case, worker processes do not inherit it, and
@@ -48,55 +46,45 @@ def locked(path: Path, *, what: str, advice: str) -> Iterator[None]:
     Args:
         what: what is protected, for messages, such as "output/NAME: a training run".
         advice: how to continue without the lock.
+        wait_while_it: wait until the lock is free. For the log, what another process that holds it does to `what`,
+            such as "downloads".
 
     Raises:
-        LockedError: another process, or another part of this one, holds the lock; or something that is not a lock file
-            has its name, and is left alone.
+        LockedError: another process, or another part of this one, holds the lock, and `wait_while_it` is not given.
     """
     key = os.path.realpath(path)
-    if not _reserve(key):
-        raise LockedError(_refusal(what, _own_entry(), advice))
+    while not _reserve(key):
+        if not wait_while_it:
+            raise LockedError(_refusal(what, _owner(), advice))
+        time.sleep(POLL_SECONDS)
     handle = None
     try:
-        handle = _acquire(path, what, advice)
+        handle = _acquire(path, what, advice, wait_while_it)
         yield
     finally:
-        _release(path, key, handle)
+        if handle is not None:
+            if _is_same_file(handle, path):
+                # Removed before it is closed: after that it may be another process's. Windows keeps an open file.
+                with contextlib.suppress(PermissionError):
+                    path.unlink(missing_ok=True)
+            os.close(handle)
+        _held.discard(key)
 
 
 def require_free(path: Path, *, what: str, advice: str) -> None:
     """Raise LockedError if another process holds the lock now. Nothing is created, and no lock is kept."""
-    if os.path.realpath(path) in _held:
-        raise LockedError(_refusal(what, _own_entry(), advice))
-    try:
-        handle = _open(path, what, os.O_RDWR)
-    except OSError:  # nobody has created it; if it cannot be written, `locked` reports that
-        return
-    try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            if not _try_lock(handle):
-                raise LockedError(_refusal(what, _read_owner(handle), advice))
-    finally:
-        os.close(handle)
+    if path.is_file():
+        with locked(path, what=what, advice=advice):
+            pass
 
 
-@contextlib.contextmanager
-def one_process(target: Path, does: str) -> Iterator[None]:
+def one_process(target: Path, does: str) -> contextlib.AbstractContextManager[None]:
     """Let one process at a time work on `target`; the others wait.
 
     Args:
         does: for the log of a waiting process, what the other one does to the target, such as "downloads".
     """
-    path = target.with_name(f".{target.name}.lock")
-    key = os.path.realpath(path)
-    while not _reserve(key):  # another thread has it
-        time.sleep(POLL_SECONDS)
-    handle = None
-    try:
-        handle = _acquire(path, str(target), "", wait_while_it=does)
-        yield
-    finally:
-        _release(path, key, handle)
+    return locked(target.with_name(f".{target.name}.lock"), what=str(target), wait_while_it=does)
 
 
 def _reserve(key: str) -> bool:
@@ -107,27 +95,13 @@ def _reserve(key: str) -> bool:
     return is_free
 
 
-def _release(path: Path, key: str, handle: int | None) -> None:
-    if handle is not None:
-        if _is_same_file(handle, path):
-            # Removed before it is closed: after that it may be another process's. Windows keeps an open file.
-            with contextlib.suppress(PermissionError):
-                path.unlink(missing_ok=True)
-        os.close(handle)
-    _held.discard(key)
-
-
-def _acquire(path: Path, what: str, advice: str, wait_while_it: str = "") -> int | None:
-    """Return the open file that holds the lock; None, with a warning, if locking is impossible there.
-
-    Args:
-        wait_while_it: wait for a process that holds the lock; for the log, what that does, such as "downloads".
-    """
+def _acquire(path: Path, what: str, advice: str, wait_while_it: str) -> int | None:
+    """Return the open file that holds the lock; None, with a warning, if locking is impossible there."""
     is_waiting = False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            handle = _open(path, what, os.O_RDWR | os.O_CREAT)
+            handle = os.open(path, FLAGS, 0o666)
             try:
                 if not _try_lock(handle):
                     if not wait_while_it:
@@ -149,26 +123,6 @@ def _acquire(path: Path, what: str, advice: str, wait_while_it: str = "") -> int
         return None
 
 
-def _open(path: Path, what: str, flags: int) -> int:
-    """Open a lock file, and make sure that writing to it overwrites no other file.
-
-    Raises:
-        LockedError: it is a link, or not a file of its own. OSError: it cannot be opened.
-    """
-    problem = f"{what}: {path} is not a lock file, but a link, a folder or a device: remove it"
-    try:
-        handle = os.open(path, flags | SAFE_FLAGS, 0o666)
-    except OSError:
-        if path.is_symlink() or path.is_dir():
-            raise LockedError(problem) from None
-        raise
-    status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # with two names, it is another file as well
-        os.close(handle)
-        raise LockedError(problem)
-    return handle
-
-
 def _try_lock(handle: int) -> bool:
     """Lock an open file. False if another process has locked it; OSError if there are no locks."""
     try:
@@ -178,20 +132,14 @@ def _try_lock(handle: int) -> bool:
             os.lseek(handle, LOCKED_BYTE, os.SEEK_SET)
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
         else:
-            _lock_record(handle)
+            import fcntl
+
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in TAKEN:
             return False
         raise
     return True
-
-
-def _lock_record(handle: int) -> None:
-    try:
-        import fcntl
-    except ImportError:
-        raise OSError(errno.ENOSYS, "this Python has no fcntl") from None
-    fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _is_same_file(handle: int, path: Path) -> bool:
@@ -201,9 +149,10 @@ def _is_same_file(handle: int, path: Path) -> bool:
         return False
 
 
-def _own_entry() -> str:
+def _owner() -> str:
+    """This process, as lock files name it."""
     now = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
-    return json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": now})
+    return f"process {os.getpid()} on {socket.gethostname()} (since {now})"
 
 
 def _write_owner(handle: int) -> None:
@@ -211,7 +160,7 @@ def _write_owner(handle: int) -> None:
     with contextlib.suppress(OSError):
         os.ftruncate(handle, 0)
         os.lseek(handle, 0, os.SEEK_SET)
-        os.write(handle, _own_entry().encode())
+        os.write(handle, _owner().encode())
 
 
 def _read_owner(handle: int) -> str:
@@ -224,9 +173,5 @@ def _read_owner(handle: int) -> str:
 
 def _refusal(what: str, owner: str, advice: str) -> str:
     """The message for a lock that is taken; `owner` is the content of the lock file, which anybody may have written."""
-    name = "another process"
-    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError, OverflowError):
-        entry = json.loads(owner)
-        text = f"process {int(entry['pid'])} on {entry['host']} (since {entry['since']})"
-        name = text if text.isprintable() else name
+    name = owner if owner.startswith("process ") and owner.isprintable() else "another process"
     return f"{what}: {name} is at work there: {advice}"

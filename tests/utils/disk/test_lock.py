@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import json
 import os
 import signal
 import socket
@@ -58,7 +57,7 @@ def test_the_second_process_is_told_of_the_first_until_that_is_killed(tmp_path, 
     # Its child still runs, and has the file open.
     require_free(path, **WORDS)
     with locked(path, **WORDS):
-        assert json.loads(path.read_text())["pid"] == os.getpid()
+        assert path.read_text().startswith(f"process {os.getpid()} on ")
     assert not path.exists()
 
 
@@ -87,14 +86,13 @@ def test_a_lock_file_that_is_replaced_meanwhile_counts_for_nothing(tmp_path, mon
 
     monkeypatch.setattr(lock, "_try_lock", slow)
     with locked(path, **WORDS):
-        assert len(opened) == 2 and json.loads(path.read_text())["pid"] == os.getpid()
+        assert len(opened) == 2 and path.read_text().startswith(f"process {os.getpid()} on ")
 
 
-NOBODY = ["", "{", "[1]", '{"pid": "x"}', '{"pid": 1e999, "host": "a", "since": "b"}', "[" * 1000, "\0" * 5000]
-TERMINAL = json.dumps({"pid": 5, "host": "\x1b[2J", "since": "now"})
+NOBODY = ["", "{", "somebody", "process 5 on \x1b[2J", "process 5\0" * 500]
 
 
-@pytest.mark.parametrize("content", [*NOBODY, TERMINAL])
+@pytest.mark.parametrize("content", NOBODY)
 def test_what_a_lock_file_says_is_not_believed(tmp_path, monkeypatch, content):
     path = tmp_path / ".lock"
     path.write_text(content)
@@ -143,21 +141,15 @@ def end_when_waited_for(log, holder):
     holder.wait()
 
 
-@pytest.mark.parametrize("kind", ["link", "dangling link", "second name", "folder", "pipe"])
-def test_what_is_no_lock_file_stays_as_it_is(tmp_path, kind):
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_what_is_no_lock_file_is_not_written_to(tmp_path, kind, log):
     path, other = tmp_path / ".lock", tmp_path / "victim.txt"
     other.write_text("precious")
-    if kind in ("link", "dangling link"):
-        path.symlink_to(other if kind == "link" else tmp_path / "none")
-    elif kind == "second name":
-        os.link(other, path)
-    elif kind == "folder":
-        path.mkdir()
+    if kind == "link":
+        path.symlink_to(other)
     else:
-        os.mkfifo(path)
-    before = {entry.name: os.lstat(entry)[:8] for entry in tmp_path.iterdir()}
-    for attempt in (lambda: locked(path, **WORDS).__enter__(), lambda: require_free(path, **WORDS)):
-        with pytest.raises(LockedError, match=r"^out: a job: .*/\.lock is not a lock file, but a link, .*: remove it$"):
-            attempt()
-    assert other.read_text() == "precious"
-    assert {entry.name: os.lstat(entry)[:8] for entry in tmp_path.iterdir()} == before
+        path.mkdir()
+    with locked(path, **WORDS):
+        pass
+    assert "out: a job cannot be locked (" in log.text
+    assert other.read_text() == "precious" and path.exists()
