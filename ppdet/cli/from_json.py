@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ppdet.core.command_line import make_parser, one_line_errors, positive
+from ppdet.core.schema import fits
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import UserError
 
@@ -31,23 +32,12 @@ ADVICE = {
     "device": "python -m paddle.distributed.launch --gpus … tools/train.py",
     "augmentation": "images are flipped; add more to TrainReader.sample_transforms",
 }
-TYPES: dict[str, type] = {
-    "epoches": int,
-    "nbatch_train": int,
-    "nbatch_eval": int,
-    "num_workers": int,
-    "lr_base": float,
-    "lr_gamma": float,
-    "lr_schedule": list,
-    "momentum": float,
-    "weight_decay": float,
-    "grad_clip": float,
-    "boxarea_th": float,
-    "img_scale_min": float,
-    "pretrain": bool,
-    "freeze_bn": bool,
-    "freeze_stages": int,
-    "view_size": int,
+# The options that become settings, with the values that they have where the file leaves them out.
+DEFAULTS: dict[str, Any] = {
+    **{"epoches": 12, "nbatch_train": 16, "nbatch_eval": 8, "num_workers": 16, "device": [0, 1, 2, 3, 4, 5, 6, 7]},
+    **{"lr_base": 0.01, "lr_gamma": 0.1, "lr_schedule": [60000, 80000], "momentum": 0.9, "weight_decay": 0.0001},
+    **{"grad_clip": 3.0, "boxarea_th": 32.0, "img_scale_min": 0.8, "view_size": 1025},
+    **{"pretrain": True, "freeze_bn": True, "freeze_stages": 1},
 }
 
 
@@ -59,7 +49,7 @@ def read_options(path: Path) -> dict[str, Any]:
     """Return the options of a train.json.
 
     Raises:
-        MigrationError: it is not a JSON object, or an option has a wrong type or range.
+        MigrationError: it is not JSON, or a value that is used has another type, or is below 0.
     """
     try:
         options = json.loads(read_text(path))
@@ -67,53 +57,42 @@ def read_options(path: Path) -> dict[str, Any]:
         raise MigrationError(f"{path}: not JSON: {error}") from None
     if not isinstance(options, dict):
         raise MigrationError(f"{path}: expected an object of options, such as {{'lr_base': 0.01}}")
-    for name, kind in TYPES.items():
-        value = options.get(name, 0)
-        is_right = isinstance(value, (int, float)) if kind in (int, float) else isinstance(value, kind) or value == 0
-        if is_right and isinstance(value, (int, float)) and not 0 <= value < float("inf"):
-            raise MigrationError(f"{path}: {name} is {value}, expected a number of at least 0")
-        if not is_right or (isinstance(value, list) and not all(isinstance(step, int) for step in value)):
+    for name in options.keys() & DEFAULTS.keys():
+        value, kind = options[name], type(DEFAULTS[name])
+        if not fits(value, list[int] if kind is list else kind):
             expected = "numbers" if kind is list else kind.__name__
             raise MigrationError(f"{path}: {name} is {value!r}, expected {expected}")
+        if kind in (int, float) and not 0 <= value < float("inf"):
+            raise MigrationError(f"{path}: {name} is {value}, expected a number of at least 0")
     return options
 
 
-def device_count(options: Mapping[str, Any]) -> int:
-    """Return the number of devices that trained."""
-    return max(1, len(options["device"])) if isinstance(options.get("device"), list) else 8
-
-
-def convert(options: Mapping[str, Any]) -> dict[str, Any]:
+def convert(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the sections of a configuration that differ from BASE."""
     from ppdet.core.workspace import load_config
 
-    base = load_config(BASE)
-    devices = device_count(options)
-    images = options.get("nbatch_train", 16)
-    cfg: dict[str, Any] = {"epoch": options.get("epoches", 12), "auto_lr": {"base_batch_size": images}}
-    cfg["worker_num"] = max(1, options.get("num_workers", 16) // devices)
-    if options.get("pretrain") is False:
-        cfg["pretrain_weights"] = None
-    # freeze_stages counts the stem together with the first stage; freeze_at is the index of the last frozen stage.
-    cfg["ResNet"] = {
-        "freeze_norm": bool(options.get("freeze_bn", True)),
-        "freeze_at": int(options.get("freeze_stages", 1)) - 1,
-    }
-    decay = {"gamma": options.get("lr_gamma", 0.1), "milestones": options.get("lr_schedule", [60000, 80000])}
+    base, options = load_config(BASE), {**DEFAULTS, **given}
+    devices, images, view = max(1, len(options["device"])), options["nbatch_train"], options["view_size"]
+    decay = {"gamma": options["lr_gamma"], "milestones": options["lr_schedule"], "unit": "iteration"}
     warmup = base.component("LearningRate")["schedulers"][1]
-    schedulers = [{"PiecewiseDecay": {**decay, "unit": "iteration"}}, warmup]
-    cfg["LearningRate"] = {"base_lr": options.get("lr_base", 0.01), "schedulers": schedulers}
-    clip = options.get("grad_clip", 3)
-    cfg["OptimizerBuilder"] = {
-        "optimizer": {"momentum": options.get("momentum", 0.9)},
-        "regularizer": {"factor": options.get("weight_decay", 0.0001)},
-        "clip_grad_by_norm": float(clip) if clip else None,
+    cfg: dict[str, Any] = {
+        "epoch": options["epoches"],
+        "auto_lr": {"base_batch_size": images},
+        "worker_num": max(1, options["num_workers"] // devices),
+        **({} if options["pretrain"] else {"pretrain_weights": None}),
+        # freeze_stages counts the stem together with the first stage; freeze_at is the index of the last frozen stage.
+        "ResNet": {"freeze_norm": options["freeze_bn"], "freeze_at": options["freeze_stages"] - 1},
+        "LearningRate": {"base_lr": options["lr_base"], "schedulers": [{"PiecewiseDecay": decay}, warmup]},
+        "OptimizerBuilder": {
+            "optimizer": {"momentum": options["momentum"]},
+            "regularizer": {"factor": options["weight_decay"]},
+            "clip_grad_by_norm": options["grad_clip"] or None,
+        },
     }
-    view, scale = options.get("view_size", 1025), options.get("img_scale_min", 0.8)
     changes = {"target_size": view, "pad_to_size": view}
     own_changes = {
-        "RandomResize": {"scale_range": [scale, 1.0]},
-        "Gt2FCOSTarget": {"min_box_area": float(options.get("boxarea_th", 32))},
+        "RandomResize": {"scale_range": [options["img_scale_min"], 1.0]},
+        "Gt2FCOSTarget": {"min_box_area": options["boxarea_th"]},
     }
     for name in ("TrainReader", "EvalReader", "TestReader"):
         reader = base.component(name)
@@ -123,7 +102,7 @@ def convert(options: Mapping[str, Any]) -> dict[str, Any]:
                 values.update({key: value for key, value in changes.items() if key in values})
                 values.update(own_changes.get(kind, {}))
     cfg["TrainReader"]["batch_size"] = max(1, images // devices)
-    cfg["EvalReader"]["batch_size"] = max(1, options.get("nbatch_eval", devices) // devices)
+    cfg["EvalReader"]["batch_size"] = max(1, options["nbatch_eval"] // devices)
     return cfg
 
 
@@ -168,13 +147,12 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
             cfg["num_classes"] = arguments.classes
         write(arguments.to, cfg, arguments.source)
         for name in options:
-            if name in ADVICE or name not in TYPES:
+            if name in ADVICE or name not in DEFAULTS:
                 print(f"not carried over: {name}: {ADVICE.get(name, 'unknown')}")
         per_device, images = cfg["TrainReader"]["batch_size"], cfg["auto_lr"]["base_batch_size"]
-        devices = device_count(options)
+        devices = max(1, len(options.get("device", DEFAULTS["device"])))
         if per_device * devices != images:
             print(
-                f"not carried over: {images} images on {devices} devices: {per_device} on each; "
-                "auto_lr adapts the learning rate"
+                f"not carried over: {images} images on {devices} devices: {per_device} on each; auto_lr adapts the rate"
             )
         print(f"wrote {arguments.to}; ppdet config -c {arguments.to} shows every value")

@@ -95,17 +95,6 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def score(text: str) -> float:
-    """Type of an option whose value is a score: a number from 0 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a score from 0 to 1, not {text!r}")
-    return value
-
-
 def run(main: Callable[[], None], hint: str = "") -> NoReturn:
     """Call `main`, the whole work of a program, and end the process with its exit code.
 

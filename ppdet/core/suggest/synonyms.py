@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from ppdet.core.settings import SETTINGS
 from ppdet.utils.disk.files import read_text
 
@@ -41,6 +39,8 @@ class Synonym(NamedTuple):
 @functools.cache
 def synonyms() -> dict[str, Synonym]:
     """Return the meaning of each name in synonyms.yml."""
+    import yaml  # not needed for --help
+
     rows = [Synonym(**row) for row in yaml.safe_load(read_text(Path(__file__).with_suffix(".yml")))]
     return {name: row for row in rows for name in row.names.split()}
 
