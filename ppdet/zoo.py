@@ -29,7 +29,7 @@ class ZooError(UserError, ValueError):
 class Source(NamedTuple):
     """Who published detectors.
 
-    page: address of the publication, or None. hardware: what memory and speed were measured on.
+    page: address of the publication, or None. hardware: what memory and speed were measured on, and how.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Published(NamedTuple):
     """A published detector.
 
     config: its configuration in this project. ap: box AP in percent on COCO val2017 as published, or None. weights:
-    their URL, or None. theirs: memory and speed as published, such as "6.5 GB, 22.7 img/s", or "".
+    their URL, or None. reported: memory and speed as published, such as "3.6 GB, 22.7 images/s", or "".
     """
 
     name: str
@@ -49,7 +49,7 @@ class Published(NamedTuple):
     config: Path
     ap: float | None
     weights: str | None
-    theirs: str
+    reported: str
 
 
 def list() -> "builtins.list[str]":
@@ -70,7 +70,7 @@ def published() -> "builtins.list[Published]":
             config=CONFIGS / entry.get("config", f"fcos/{name}.yml"),
             ap=entry["ap"],
             weights=entry.get("weights"),
-            theirs=entry.get("theirs", ""),
+            reported=entry.get("reported", ""),
         )
         for name, entry in content["detectors"].items()
     ]

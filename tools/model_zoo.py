@@ -14,7 +14,7 @@ from ppdet.core.config import Config
 
 PAGE = ROOT / "docs" / "MODEL_ZOO.md"
 HEIGHT, WIDTH = 800, 1344  # an image of 800x1333, padded to multiples of 32
-COLUMNS = ("configuration", "AP", "training", "parameters, M", "GFLOPs", "weights", "theirs")
+COLUMNS = ("configuration", "AP", "training", "parameters, M", "GFLOPs", "weights", "reported memory and speed")
 EXAMPLES = """examples:
   {program}             # write the page
   {program} --check     # compare only: exit code 1, and the differences, if the page is out of date
@@ -23,11 +23,21 @@ HEAD = """<!-- Written by tools/model_zoo.py from configs/zoo.yml: change that f
 
 # Published FCOS detectors
 
-Every FCOS for which one of five code bases has published an AP, and PaddleDetection's recipes with SSLD weights, as
-configurations of this project. **AP is what the source published for COCO; it was not measured here.** So are memory
-and speed, each on the source's own hardware. Parameters (in millions) and GFLOPs (multiply-adds of the convolutions,
-for one image of 800x1333 padded to 800x1344) are computed with this code: `ppdet model-info -c NAME` shows them part
-by part.
+This page lists every FCOS for which one of five code bases has published an AP, and PaddleDetection's recipes with SSLD
+weights. Each of them is a configuration of this project:
+
+```bash
+ppdet zoo                                                        # the same list
+ppdet eval -c fcos_r50_caffe_fpn_gn_1x_coco -o weights=FILE      # evaluate published weights
+ppdet train -c fcos_r50_caffe_fpn_gn_1x_coco --eval              # train with the published recipe
+```
+
+**AP is the value that the source published for COCO; it was not measured here.** Memory and speed are the source's too,
+on its own hardware. Parameters (in millions) and GFLOPs were computed with this code. GFLOPs count the multiply-adds of
+the convolutions for one image of 800x1333 pixels, padded to 800x1344. `ppdet model-info -c NAME` shows both for each
+part of the network.
+
+In Python:
 
 ```python
 import ppdet
@@ -38,18 +48,18 @@ for index, rows in detector.detect(["street.jpg"]):
     print(rows)  # (M, 6): class, score, x1, y1, x2, y2
 ```
 
-`.pth` and `.pkl` files are converted when they are loaded, without PyTorch and without running any code in them, here
-and wherever `weights` or `pretrain_weights` name one: `ppdet eval -c NAME -o weights=SRC.pth`. `ppdet convert` writes
-them as `.pdparams` ([MIGRATING.md](MIGRATING.md)).
+`weights` and `pretrain_weights` may name `.pth` and `.pkl` files of other code bases. They are converted when they are
+loaded, without PyTorch, and no code in them is run. `ppdet convert` writes them as `.pdparams` files
+([MIGRATING.md](MIGRATING.md)).
 
-Tests compare the maps and detections of converted detectors with networks written in PyTorch for that purpose, which
-have the parameter names of each code base (`make parity`). The downloads themselves, and COCO, were not available
-where this was developed.
+`make parity` compares the feature maps and detections of converted detectors with networks that were written in PyTorch
+for this purpose, with the parameter names of each code base. The downloads and COCO have not been tried: neither could
+be reached where this project was developed.
 """
 
 
 def page() -> Iterator[str]:
-    """Yield the parts of the page: the text above, and a table for each source."""
+    """Yield the parts of the page: HEAD, and a section with a table for each source."""
     from ppdet import zoo
     from ppdet.core.shipped_configs import CONFIGS
     from ppdet.core.workspace import load_config
@@ -59,8 +69,8 @@ def page() -> Iterator[str]:
     counted: dict[str, tuple[float, float]] = {}
     for source in dict.fromkeys(detector.source for detector in detectors):
         yield f"## {source.name}\n"
-        where = f"[Published]({source.page})" if source.page else "Published without a page of its own"
-        yield f"{where}; hardware: {source.hardware}.\n"
+        where = f"[Published here]({source.page})" if source.page else "Published without a page of its own"
+        yield f"{where}. Hardware: {source.hardware}.\n"
         rows = [COLUMNS]
         for detector in (detector for detector in detectors if detector.source == source):
             cfg = load_config(str(detector.config))
@@ -71,7 +81,7 @@ def page() -> Iterator[str]:
             link = f"[{detector.name}](../configs/{detector.config.relative_to(CONFIGS).as_posix()})"
             ap = "not published" if detector.ap is None else f"{detector.ap:.1f}"
             weights = f"[{Path(detector.weights).suffix}]({detector.weights})" if detector.weights else ""
-            rows.append((link, ap, schedule(cfg), f"{parameters:.2f}", f"{flops:.1f}", weights, detector.theirs))
+            rows.append((link, ap, schedule(cfg), f"{parameters:.2f}", f"{flops:.1f}", weights, detector.reported))
         # The last two columns are left out where no detector of the source fills them.
         kept = [column for column in range(7) if column < 5 or any(row[column] for row in rows[1:])]
         yield table([[row[column] for column in kept] for row in rows]) + "\n"
