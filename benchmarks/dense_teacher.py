@@ -1,8 +1,8 @@
 """A step of semi-supervised training beside its parts, each measured alone: they should add up to it.
 
-The configuration's own data, with its first batch in every step. The parts are a supervised step on the labelled views
+The configuration's own data, with its first batch in every step. The parts are a supervised step on the labeled views
 (forward, loss, backward, optimizer), the teacher's forward pass, and the student's forward pass, loss and backward
-pass on unlabelled images.
+pass on unlabeled images.
 """
 
 import tempfile
@@ -75,7 +75,7 @@ def main() -> None:
     rows = [[name, 1e3 * value, value / parts] for name, value in seconds.items()]
     rows += [["these together", 1e3 * parts, 1.0], ["the whole step", 1e3 * whole, whole / parts]]
     sizes = [tuple(supervised["image"].shape), tuple(strong.shape)]
-    title = f"A step of {trainer.cfg.name}: {sizes[0]} labelled views, {sizes[1]} unlabelled images"
+    title = f"A step of {trainer.cfg.name}: {sizes[0]} labeled views, {sizes[1]} unlabeled images"
     report(title, ["part", "ms", "of the parts' sum"], rows, arguments.json)
 
 

@@ -1,9 +1,9 @@
-"""What unlabelled images bring: BCCD with 20 of its 205 training images labelled, over several splits.
+"""Measure what unlabeled images gain: BCCD with 20 of its 205 training images labeled, over several random splits.
 
-For each seed: labels alone; then from that model, with the same schedule and as many labelled steps each: labels alone,
-DenseTeacher with all unlabelled images, and DenseTeacher with no more of them than there are labelled ones. AP is that
-of the last epoch on the 87 validation images, of the averaged weights (the teacher). Runs that are finished stay as
-they are; one that was stopped goes on.
+For each seed, a detector is first trained on the labels alone. Three runs start from it, with the same schedule and the
+same number of labeled steps: labels alone, DenseTeacher with all unlabeled images, and DenseTeacher with as many
+unlabeled images as there are labeled ones. AP is that of the averaged weights (the teacher) on the 87 validation images
+after the last epoch. A second call keeps finished runs and continues an interrupted one.
 """
 
 import json
@@ -24,8 +24,8 @@ SAME_SCHEDULE = ["epoch=100", "snapshot_epoch=25", "LearningRate.base_lr=0.005"]
 FIRST, LONGER, ALL, FIXED = (
     "labels alone, 300 steps",
     "then labels alone, 500 steps",
-    "then DenseTeacher, all 185 unlabelled images, 500 steps",
-    "then DenseTeacher, 20 unlabelled images, 500 steps",
+    "then DenseTeacher, all 185 unlabeled images, 500 steps",
+    "then DenseTeacher, 20 unlabeled images, 500 steps",
 )
 
 

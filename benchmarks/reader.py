@@ -1,7 +1,7 @@
 """Images per second of the training reader, with 0, 1 and 2 workers, at the size that FCOS is trained with.
 
 Reads the training images of a data set through the TrainReader of configs/fcos/fcos_r50_fpn_1x_coco.yml (decode, resize
-to 800x1333 at most, flip, normalise, pad, targets) up to tensors on the device. The limit is what no reader can go
+to 800x1333 at most, flip, normalize, pad, targets) up to tensors on the device. The limit is what no reader can go
 below in one process: cv2.imread and cv2.resize (uint8, bilinear) of the same files to the same sizes, one thread.
 """
 

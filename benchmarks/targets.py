@@ -32,8 +32,8 @@ def random_boxes(count: int, classes: int) -> tuple:
 
     rng = np.random.default_rng(count)
     size = np.exp(rng.uniform(np.log(8), np.log(600), (count, 2)))
-    centre = rng.uniform(0, (WIDTH, HEIGHT), (count, 2))
-    boxes = np.clip(np.concatenate([centre - size / 2, centre + size / 2], axis=1), 0, (WIDTH, HEIGHT) * 2)
+    center = rng.uniform(0, (WIDTH, HEIGHT), (count, 2))
+    boxes = np.clip(np.concatenate([center - size / 2, center + size / 2], axis=1), 0, (WIDTH, HEIGHT) * 2)
     return boxes.astype(np.float32), rng.integers(classes, size=(count, 1)).astype(np.int32)
 
 

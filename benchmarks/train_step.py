@@ -46,8 +46,8 @@ def random_batch(
     images = rng.standard_normal((batch, 3, height, width)).astype("float32")
     samples = []
     for image in images:
-        centre, size = rng.uniform(0, [width, height], (boxes, 2)), rng.uniform(16, 300, (boxes, 2))
-        corners = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
+        center, size = rng.uniform(0, [width, height], (boxes, 2)), rng.uniform(16, 300, (boxes, 2))
+        corners = np.concatenate([center - size / 2, center + size / 2], axis=1)
         corners = corners.clip(0, [width, height, width, height]).astype("float32")
         samples.append(
             {"image": image, "gt_bbox": corners, "gt_class": rng.integers(0, cfg["num_classes"], (boxes, 1))}

@@ -1,4 +1,4 @@
-"""Download BCCD (364 microscope images of blood cells, MIT licence) and convert it to COCO format.
+"""Download BCCD (364 microscope images of blood cells, MIT license) and convert it to COCO format.
 
 The source is https://github.com/Shenggan/BCCD_Dataset, annotated in Pascal VOC's XML. The conversion was tested
 with it; the real archive has never been downloaded by this code.
