@@ -24,7 +24,7 @@ from ppdet.engine.training.data_warnings import is_same_file, warn_of_data, warn
 from ppdet.engine.training.precision import Precision
 from ppdet.metrics.coco_metric import COCOMetric
 from ppdet.metrics.eval_metric import EvalMetric, compute_own
-from ppdet.modeling.folding import UnchangedNorms
+from ppdet.modeling.folding import CachedFolds
 from ppdet.utils import device
 from ppdet.utils.errors import ConfigError, DataError
 from ppdet.utils.logger import get_logger, is_watched
@@ -120,7 +120,7 @@ class Evaluator:
         model.eval()
         start = time.perf_counter()
         # A thread copies the detections of one batch from the device while the model computes the next batch.
-        with UnchangedNorms(), ThreadPoolExecutor(max_workers=1, initializer=device.thread_initializer()) as copier:
+        with CachedFolds(), ThreadPoolExecutor(max_workers=1, initializer=device.thread_initializer()) as copier:
             copied = None
             for batch in progress(self.reader, "evaluate"):
                 with self.precision.forward():

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import paddle
 from paddle import Tensor, nn
 
-from ppdet.modeling.mixed import Float32, convolved_type
+from ppdet.modeling.mixed import Float32, autocast_dtype
 
 
 def is_constant(norm: nn.Layer) -> bool:
@@ -29,7 +29,7 @@ def scale_and_shift(norm: nn.BatchNorm2D) -> tuple[Tensor, Tensor]:
 
 
 class Fold(NamedTuple):
-    """The constants of a norm: scale float32, shift of type `dtype`, see `convolved_type`.
+    """The constants of a norm: scale float32, shift of type `dtype`, see `autocast_dtype`.
 
     `norm` is stored so that no other object can get its id while the fold exists.
     """
@@ -50,7 +50,7 @@ class ScaledWeight(NamedTuple):
 
 
 class _State(threading.local):
-    """What the outermost `UnchangedNorms` of this thread keeps, by the id of the norm or of the weight."""
+    """What the outermost `CachedFolds` of this thread keeps, by the id of the norm or of the weight."""
 
     folds: dict[int, Fold] | None = None
     weights: dict[int, ScaledWeight] | None = None
@@ -59,7 +59,7 @@ class _State(threading.local):
 _state = _State()
 
 
-class UnchangedNorms:
+class CachedFolds:
     """A context in which weights and statistics do not change, so that constant norms are folded only once.
 
     Folds end with the outermost context of a thread: a forward pass, or a whole evaluation that runs the model many
@@ -86,17 +86,17 @@ class UnchangedNorms:
         if self.model is None:
             _state.weights = {} if _state.weights is None else _state.weights
             return
-        missing = [norm for norm in self.model.sublayers() if is_constant(norm) and kept_fold(norm) is None]
+        missing = [norm for norm in self.model.sublayers() if is_constant(norm) and cached_fold(norm) is None]
         _state.folds.update((id(fold.norm), fold) for fold in fold_together(missing))
 
     def __exit__(self, *error: object) -> None:
         _state.folds, _state.weights = self.before
 
 
-def kept_fold(norm: nn.Layer) -> Fold | None:
+def cached_fold(norm: nn.Layer) -> Fold | None:
     """The fold of a norm that the context around keeps, if it has the type that convolutions have now."""
     fold = (_state.folds or {}).get(id(norm))
-    return fold if fold and fold.dtype == convolved_type() else None
+    return fold if fold and fold.dtype == autocast_dtype() else None
 
 
 @paddle.no_grad()
@@ -106,7 +106,7 @@ def fold_together(norms: Iterable[nn.Layer]) -> list[Fold]:
     for norm in norms:
         by_epsilon[norm._epsilon].append(norm)
     folds: list[Fold] = []
-    dtype = convolved_type()
+    dtype = autocast_dtype()
     for epsilon, same in by_epsilon.items():
         with Float32():
             weight, bias, mean, variance = (
@@ -116,27 +116,27 @@ def fold_together(norms: Iterable[nn.Layer]) -> list[Fold]:
             shift = bias - mean * scale
             shift = shift.astype(dtype) if dtype else shift
             sizes = [n.weight.shape[0] for n in same]
-            folds += [Fold(*fold, dtype) for fold in zip(same, split(scale, sizes), split(shift, sizes))]
+            folds += [Fold(*fold, dtype) for fold in zip(same, split_copies(scale, sizes), split_copies(shift, sizes))]
     return folds
 
 
-def split(joined: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+def split_copies(joined: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     """Copies of the parts of a joined array: kernels may need addresses that are multiples of 16 bytes."""
     return joined.split(sizes) if len(sizes) > 1 else [joined]
 
 
-def folded(norm: nn.BatchNorm2D) -> tuple[Tensor, Tensor]:
-    """`scale_and_shift` of a constant norm, taken from the `UnchangedNorms` around it if there is one."""
-    fold = kept_fold(norm)
+def scale_and_shift_cached(norm: nn.BatchNorm2D) -> tuple[Tensor, Tensor]:
+    """`scale_and_shift` of a constant norm, taken from the `CachedFolds` around it if there is one."""
+    fold = cached_fold(norm)
     return (fold.scale, fold.shift) if fold else scale_and_shift(norm)
 
 
 def scaled_weight(weight: Tensor, scale: Tensor) -> Tensor:
     """A convolution's weight (O, I, H, W) times the scale (O,) of the norm after it, computed in float32.
 
-    If `UnchangedNorms` keeps the product, it is cast to the type of convolutions.
+    If `CachedFolds` keeps the product, it is cast to the type of convolutions.
     """
-    weights, dtype = _state.weights, convolved_type()
+    weights, dtype = _state.weights, autocast_dtype()
     if weights is None or not (weight.stop_gradient or not paddle.is_grad_enabled()):
         with Float32():
             return weight * scale.reshape([-1, 1, 1, 1])

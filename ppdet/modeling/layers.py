@@ -13,8 +13,8 @@ from paddle.regularizer import L2Decay
 from paddle.vision.ops import DeformConv2D
 
 from ppdet.modeling import cpu
-from ppdet.modeling.folding import folded, is_constant, scale_and_shift, scaled_weight
-from ppdet.modeling.mixed import Float32, convolved_type, in_float32, like_convolved
+from ppdet.modeling.folding import is_constant, scale_and_shift, scale_and_shift_cached, scaled_weight
+from ppdet.modeling.mixed import Float32, autocast_dtype, in_float32, like_convolved
 from ppdet.utils import device
 
 # See `make_norm`.
@@ -93,12 +93,12 @@ class Conv2D(nn.Conv2D):
         )
         if y is not None:
             return y
-        return finish(self.convolve_by_paddle(for_paddle(x), scale, shift), residual, relu)
+        return add_residual_relu(self.convolve_by_paddle(bfloat16_to_float32_on_cpu(x), scale, shift), residual, relu)
 
     def convolve_by_paddle(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
         """conv(x) * scale + shift by Paddle's convolution, whose result and bias have one type in mixed precision."""
         bias = self.bias if shift is None else shift
-        if scale is None and (bias is None or convolved_type() is None):
+        if scale is None and (bias is None or autocast_dtype() is None):
             # super() would fail: Paddle 2.6 turns the body of an `if` into a function when it records a static graph.
             y = nn.Conv2D.forward(self, x)
             return in_float32(y) if self.float_result else y
@@ -122,7 +122,7 @@ def sample_deformed(x: Tensor, conv_offset: nn.Layer, conv: nn.Layer, samples: i
         conv: the deformable convolution.
         samples: number of samples, kernel height x kernel width.
     """
-    offset_and_mask = for_paddle(conv_offset(x))
+    offset_and_mask = bfloat16_to_float32_on_cpu(conv_offset(x))
     with Float32():
         offset, mask = in_float32(offset_and_mask).split([2 * samples, samples], axis=1)
         y = conv(in_float32(x), offset, mask=F.sigmoid(mask))
@@ -132,51 +132,51 @@ def sample_deformed(x: Tensor, conv_offset: nn.Layer, conv: nn.Layer, samples: i
 def normalize(norm: nn.Layer, x: Tensor, *, residual: Tensor | None = None, relu: bool = False) -> Tensor:
     """Apply a norm to x (N, C, H, W), add `residual` if given, and apply a ReLU if asked."""
     fused = relu and residual is None
-    if type(norm) is nn.GroupNorm and cpu.takes_norm(norm, x):
-        return finish(cpu.group_norm(norm, x, relu=fused), residual, relu and not fused)
+    if type(norm) is nn.GroupNorm and cpu.can_compute_norm(norm, x):
+        return add_residual_relu(cpu.group_norm(norm, x, relu=fused), residual, relu and not fused)
     trains = type(norm) is nn.BatchNorm2D and norm.training and not is_constant(norm)
-    if trains and cpu.takes_norm(norm, x):
-        return finish(cpu.batch_norm(norm, x, relu=fused), residual, relu and not fused)
-    return finish(norm(for_paddle(x)), residual, relu)
+    if trains and cpu.can_compute_norm(norm, x):
+        return add_residual_relu(cpu.batch_norm(norm, x, relu=fused), residual, relu and not fused)
+    return add_residual_relu(norm(bfloat16_to_float32_on_cpu(x)), residual, relu)
 
 
-def finish(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
+def add_residual_relu(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
     """Add `residual` to y if given, and apply a ReLU if asked."""
-    if relu and residual is not None and cpu.takes(y, residual):
+    if relu and residual is not None and cpu.can_compute(y, residual):
         return cpu.add_relu(y, residual)
     if residual is not None:
-        y = for_paddle(y) + for_paddle(residual)
-    return rectify(y) if relu else y
+        y = bfloat16_to_float32_on_cpu(y) + bfloat16_to_float32_on_cpu(residual)
+    return apply_relu(y) if relu else y
 
 
-def for_paddle(x: Tensor) -> Tensor:
+def bfloat16_to_float32_on_cpu(x: Tensor) -> Tensor:
     """x, cast to float32 if it is bfloat16 on a CPU, where most of Paddle's operations do not support it."""
     small = paddle.in_dynamic_mode() and x.dtype == paddle.bfloat16 and device.is_cpu()
     return x.astype("float32") if small else x
 
 
-def rectify(x: Tensor) -> Tensor:
+def apply_relu(x: Tensor) -> Tensor:
     """The ReLU of a map (N, C, H, W)."""
-    return cpu.relu(x) if cpu.takes(x) else F.relu(x)
+    return cpu.relu(x) if cpu.can_compute(x) else F.relu(x)
 
 
-def fork(x: Tensor) -> tuple[Tensor, Tensor]:
+def duplicate_with_summed_gradient(x: Tensor) -> tuple[Tensor, Tensor]:
     """x twice, for two users. On a CPU, oneDNN then adds their gradients."""
-    return cpu.fork(x) if cpu.takes(x) else (x, x)
+    return cpu.duplicate_with_summed_gradient(x) if cpu.can_compute(x) else (x, x)
 
 
 def max_pool(x: Tensor, kernel_size: int, *, stride: int, padding: int) -> Tensor:
     """Max pooling of a map (N, C, H, W)."""
-    if cpu.takes(x):
+    if cpu.can_compute(x):
         return cpu.max_pool(x, kernel_size, stride, padding)
     return F.max_pool2d(x, kernel_size, stride=stride, padding=padding)
 
 
-def halve(x: Tensor) -> Tensor:
+def avg_pool_2x2(x: Tensor) -> Tensor:
     """Mean over 2x2 pixels, (N, C, H, W) to (N, C, ceil(H / 2), ceil(W / 2)); at the border over fewer pixels."""
-    if cpu.takes(x) and x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0:
+    if cpu.can_compute(x) and x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0:
         return cpu.mean_pool(x, 2, 2)
-    return F.avg_pool2d(for_paddle(x), kernel_size=2, stride=2, padding=0, ceil_mode=True)
+    return F.avg_pool2d(bfloat16_to_float32_on_cpu(x), kernel_size=2, stride=2, padding=0, ceil_mode=True)
 
 
 def upsample_twice(x: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ def upsample_twice(x: Tensor) -> Tensor:
     F.interpolate would store its scale as doubles in an exported graph, which neither the oneDNN executor of Paddle
     Inference nor the conversion to ONNX accepts.
     """
-    if cpu.takes(x):
+    if cpu.can_compute(x):
         return cpu.upsample_twice(x)
     x = x.unsqueeze(4).expand([-1, -1, -1, -1, 2]).flatten(3)
     return x.unsqueeze(3).expand([-1, -1, -1, 2, -1]).flatten(2, 3)
@@ -253,7 +253,7 @@ class ConvNorm(nn.Layer):
         if isinstance(self.norm, nn.Identity):
             return self.conv(x, residual=residual, relu=relu)
         if is_constant(self.norm):
-            return self.conv.affine(x, *folded(self.norm), residual=residual, relu=relu)
+            return self.conv.affine(x, *scale_and_shift_cached(self.norm), residual=residual, relu=relu)
         return normalize(self.norm, self.conv(x), residual=residual, relu=relu)
 
     @paddle.no_grad()

@@ -16,7 +16,7 @@ class Float32:
 
     def __enter__(self) -> None:
         self.level: object | None = None
-        if convolved_type():
+        if autocast_dtype():
             tracer = paddle.base.framework._dygraph_tracer()
             self.level, tracer._amp_level = tracer._amp_level, paddle.base.core.AmpLevel.O0
 
@@ -25,7 +25,7 @@ class Float32:
             paddle.base.framework._dygraph_tracer()._amp_level = self.level
 
 
-def convolved_type() -> str | None:
+def autocast_dtype() -> str | None:
     """The type, float16 or bfloat16, to which mixed precision casts the inputs of convolutions; None if it is off."""
     if not paddle.in_dynamic_mode():
         return None
@@ -35,7 +35,7 @@ def convolved_type() -> str | None:
 
 def like_convolved(x: Tensor) -> Tensor:
     """x in the type of a convolution's result. Adding a float32 tensor to that result would make the sum float32."""
-    dtype = convolved_type()
+    dtype = autocast_dtype()
     return x.astype(dtype) if dtype and x.dtype != getattr(paddle, dtype) else x
 
 

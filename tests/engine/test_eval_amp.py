@@ -120,7 +120,7 @@ def test_the_second_batch_of_an_evaluation_multiplies_no_weights(trained, monkey
     model = build_trained_model(load_config(str(path), options))
     monkeypatch.setattr(cpu, "takes", lambda *maps: False)
     images, counts = paddle.rand([1, 3, 64, 64]), []
-    with paddle.no_grad(), folding.UnchangedNorms():
+    with paddle.no_grad(), folding.CachedFolds():
         for _ in range(2):
             with Kernels() as kernels:
                 model.predict_maps(images)

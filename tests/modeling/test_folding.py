@@ -10,7 +10,7 @@ from counting import Kernels
 from paddle import nn
 
 from ppdet.modeling import cpu, folding
-from ppdet.modeling.folding import UnchangedNorms, fold_together
+from ppdet.modeling.folding import CachedFolds, fold_together
 from ppdet.modeling.layers import Conv2D, ConvNorm
 from ppdet.optimizer import ModelEMA
 
@@ -26,7 +26,7 @@ class Network(nn.Layer):
             fill(block.norm)
 
     def forward(self, x):
-        with UnchangedNorms(self):
+        with CachedFolds(self):
             return self.blocks(x)
 
 
@@ -143,7 +143,7 @@ def test_training_and_evaluation_take_turns():
         network(x)
         assert not np.array_equal(before, network.blocks[0].norm._mean.numpy())
         network.eval()
-        with paddle.no_grad(), UnchangedNorms():
+        with paddle.no_grad(), CachedFolds():
             assert close(network, x) and close(network, x)
 
 
@@ -162,7 +162,7 @@ def test_kernels_do_not_grow_with_the_number_of_norms():
                 network(x)
             counts[norms] = folds(kernels)
         assert counts[2] == counts[12] == FOLDING
-        with paddle.no_grad(), UnchangedNorms():
+        with paddle.no_grad(), CachedFolds():
             network(x)
             with Kernels() as again:
                 network(x)
@@ -192,7 +192,7 @@ def test_nothing_is_left_behind_and_nothing_goes_to_other_threads():
     network, x = Network(), paddle.rand([1, 3, 6, 6])
     network.eval()
     seen = []
-    with pytest.raises(KeyError), paddle.no_grad(), UnchangedNorms():
+    with pytest.raises(KeyError), paddle.no_grad(), CachedFolds():
         network(x)
         assert len(folding._state.folds) == 2
         thread = threading.Thread(target=lambda: seen.append(folding._state.folds))

@@ -165,12 +165,12 @@ add_layer("deformable", "modulated deformable convolution and group norm", defor
 
 @operator("pooling", "max pooling, mean pooling and twofold upsampling")
 def pooling(rng: np.random.Generator) -> Arrays:
-    from ppdet.modeling.layers import halve, max_pool, upsample_twice
+    from ppdet.modeling.layers import avg_pool_2x2, max_pool, upsample_twice
 
     x = tensor(rng, IMAGES, 32, 16, 20)
     outputs = {
         "max_pool": max_pool(x, 3, stride=2, padding=1),
-        "halve": halve(x),
+        "halve": avg_pool_2x2(x),
         "upsample_twice": upsample_twice(x),
     }
     return with_gradients(outputs, {"x": x}, rng)

@@ -23,7 +23,7 @@ from ppdet.core.workspace import named, register
 from ppdet.modeling import cpu
 from ppdet.modeling.architectures.base import Backbone, Candidates, DenseHead, DenseLoss, DenseMaps, Neck
 from ppdet.modeling.architectures.checks import check_levels, check_maps, require_levels
-from ppdet.modeling.folding import UnchangedNorms
+from ppdet.modeling.folding import CachedFolds
 from ppdet.modeling.mixed import Float32
 from ppdet.utils.errors import UserError
 
@@ -89,7 +89,7 @@ class FCOS(nn.Layer):
                 f"heights and widths of images must be multiples of {stride}, but these are {images.shape[2]}x"
                 f"{images.shape[3]}: add `- PadBatch: {{pad_to_stride: {stride}}}` to the reader's batch_transforms"
             )
-        with cpu.UnchangedWeights(), UnchangedNorms(self):
+        with cpu.CachedPackedWeights(), CachedFolds(self):
             features = self.backbone(images)
             check_levels(features, self.backbone, images)
             levels = self.neck(features)

@@ -12,7 +12,15 @@ from paddle import Tensor, nn
 
 from ppdet.core.workspace import register, serializable
 from ppdet.modeling.architectures.base import ShapeSpec
-from ppdet.modeling.layers import ConvNorm, Freeze, finish, for_paddle, fork, halve, max_pool
+from ppdet.modeling.layers import (
+    ConvNorm,
+    Freeze,
+    add_residual_relu,
+    avg_pool_2x2,
+    bfloat16_to_float32_on_cpu,
+    duplicate_with_summed_gradient,
+    max_pool,
+)
 from ppdet.modeling.mixed import like_convolved
 from ppdet.utils.resnet import DEPTHS, block_name
 
@@ -28,7 +36,7 @@ class SqueezeExcite(nn.Layer):
         self.excitation = nn.Linear(channels // 16, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = for_paddle(x)
+        x = bfloat16_to_float32_on_cpu(x)
         weight = F.relu(self.squeeze(x.mean(axis=[2, 3])))
         # In mixed precision, a float32 factor would make the map float32.
         factor = like_convolved(F.sigmoid(self.excitation(weight)))
@@ -43,7 +51,7 @@ class PooledShortcut(nn.Layer):
         self.conv = ConvNorm(in_channels, out_channels, 1, **conv_norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(halve(x))
+        return self.conv(avg_pool_2x2(x))
 
 
 class BlockSettings(NamedTuple):
@@ -85,7 +93,7 @@ class BasicBlock(nn.Layer):
         self.se = SqueezeExcite(channels) if settings.squeeze else None
 
     def forward(self, x: Tensor) -> Tensor:
-        x, shortcut = fork(x)
+        x, shortcut = duplicate_with_summed_gradient(x)
         y = self.branch2a(x, relu=True)
         return end_block(self.branch2b, y, shortcut, self.short, self.se)
 
@@ -109,7 +117,7 @@ class Bottleneck(nn.Layer):
         self.se = SqueezeExcite(channels * 4) if settings.squeeze else None
 
     def forward(self, x: Tensor) -> Tensor:
-        x, shortcut = fork(x)
+        x, shortcut = duplicate_with_summed_gradient(x)
         y = self.branch2b(self.branch2a(x, relu=True), relu=True)
         return end_block(self.branch2c, y, shortcut, self.short, self.se)
 
@@ -124,7 +132,7 @@ def make_shortcut(in_channels: int, out_channels: int, stride: int, settings: Bl
 def end_block(last: ConvNorm, y: Tensor, shortcut: Tensor, short: nn.Layer | None, se: nn.Layer | None) -> Tensor:
     """ReLU(se(last(y)) + short(shortcut)); `short` and `se` may be missing."""
     shortcut = shortcut if short is None else short(shortcut)
-    return last(y, residual=shortcut, relu=True) if se is None else finish(se(last(y)), shortcut, True)
+    return last(y, residual=shortcut, relu=True) if se is None else add_residual_relu(se(last(y)), shortcut, True)
 
 
 @register
@@ -209,7 +217,7 @@ class ResNet(nn.Layer):
         for i, stage in enumerate(self.stages):
             x = stage(x)
             if i in self.return_idx:
-                x, output = fork(x)
+                x, output = duplicate_with_summed_gradient(x)
                 outputs.append(output)
         return outputs
 

@@ -15,19 +15,21 @@ import paddle
 from paddle import Tensor, nn
 
 from ppdet.modeling.cpu import convolution, onednn
-from ppdet.modeling.cpu.maps import add_relu, fork, max_pool, mean_pool, relu, upsample_twice
+from ppdet.modeling.cpu.maps import add_relu, duplicate_with_summed_gradient, max_pool, mean_pool, relu, upsample_twice
 from ppdet.modeling.cpu.norm import batch_norm, group_norm
-from ppdet.modeling.cpu.tensors import UnchangedWeights, compute_in
+from ppdet.modeling.cpu.tensors import CachedPackedWeights, compute_in
 from ppdet.utils import device
 from ppdet.utils.logger import get_logger
 
 __all__ = [
-    "UnchangedWeights",
+    "CachedPackedWeights",
     "add_relu",
     "batch_norm",
+    "can_compute",
+    "can_compute_norm",
     "compute_in",
     "convolve",
-    "fork",
+    "duplicate_with_summed_gradient",
     "group_norm",
     "has_bfloat16",
     "max_pool",
@@ -35,8 +37,6 @@ __all__ = [
     "ready",
     "relu",
     "set_enabled",
-    "takes",
-    "takes_norm",
     "upsample_twice",
     "version",
 ]
@@ -52,7 +52,7 @@ def set_enabled(enabled: bool) -> None:
     _enabled = enabled
 
 
-def takes(*maps: Tensor) -> bool:
+def can_compute(*maps: Tensor) -> bool:
     """Whether the operations of this package can compute with these maps.
 
     They can if Python runs the model on a CPU, and the maps are (N, C, H, W), float32 or bfloat16, of one shape.
@@ -68,9 +68,9 @@ def takes(*maps: Tensor) -> bool:
     return device.is_cpu() and ready()
 
 
-def takes_norm(norm: nn.Layer, x: Tensor) -> bool:
+def can_compute_norm(norm: nn.Layer, x: Tensor) -> bool:
     """Whether `batch_norm` or `group_norm` can compute norm(x)."""
-    if not takes(x) or norm.weight is None or norm.bias is None or norm._data_format != "NCHW":
+    if not can_compute(x) or norm.weight is None or norm.bias is None or norm._data_format != "NCHW":
         return False
     return all(v.dtype == paddle.float32 and v.shape == [x.shape[1]] for v in (norm.weight, norm.bias))
 
@@ -80,7 +80,7 @@ def convolve(conv: nn.Conv2D, x: Tensor, **options: Any) -> Tensor | None:
 
     For lack of a kernel, the log says so once for each layer.
     """
-    if not takes(x):
+    if not can_compute(x):
         return None
     y = convolution.convolve(conv, x, **options)
     if y is None and not getattr(conv, "is_logged", False):

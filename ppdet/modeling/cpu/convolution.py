@@ -18,12 +18,12 @@ from ppdet.modeling.cpu.tensors import (
     check_unchanged,
     given_gradients,
     like_input,
+    load_saved,
     needs_gradient,
     packed_weights,
-    pixels_first,
     save,
-    saved,
     state,
+    to_channels_last,
 )
 
 
@@ -40,7 +40,7 @@ class ConvolutionFunction(PyLayer):
     ) -> Tensor:
         spec = convolution.spec
         packed = packed_weights(weight, scale)
-        source = pixels_first(x, spec.data)
+        source = to_channels_last(x, spec.data)
         n, c, h, w = spec.y
         y = paddle.empty([n, h, w, c], TYPES[spec.result])
         forward = convolution.forward
@@ -48,7 +48,7 @@ class ConvolutionFunction(PyLayer):
         if bias is not None:
             arrays[Arg.BIAS] = bias
         if residual is not None:
-            arrays[BINARY_POST_OP | Arg.SRC_1] = pixels_first(residual, spec.result)
+            arrays[BINARY_POST_OP | Arg.SRC_1] = to_channels_last(residual, spec.result)
         forward(arrays)
         ctx.convolution, ctx.packed, ctx.weight_version = convolution, packed, weight.inplace_version
         ctx.inputs = [Input.of(tensor) for tensor in (x, weight, bias, residual, scale)]
@@ -58,10 +58,10 @@ class ConvolutionFunction(PyLayer):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         convolution, spec = ctx.convolution, ctx.convolution.spec
-        source, *results = saved(ctx)
+        source, *results = load_saved(ctx)
         check_unchanged(ctx.packed.weight, ctx.weight_version)
         x, weight, bias, residual, _ = ctx.inputs
-        gradient = pixels_first(dy, spec.data)
+        gradient = to_channels_last(dy, spec.data)
         if results:
             gradient = relu_gradient(results[0], gradient)
         dx = dw = db = None

@@ -18,18 +18,18 @@ from ppdet.modeling.cpu.tensors import (
     apply,
     given_gradients,
     like_input,
+    load_saved,
     needs_gradient,
-    pixels_first,
     save,
-    saved,
     state,
+    to_channels_last,
 )
 
 
 def relu_gradient(y: Tensor, gradient: Tensor) -> Tensor:
     """The gradient of a ReLU's input: `gradient` where the ReLU's result y is above 0, else 0; all (N, H, W, C)."""
     data = DATA_TYPES[gradient.dtype]
-    y = pixels_first(y.transpose(CHANNELS_FIRST), data)
+    y = to_channels_last(y.transpose(CHANNELS_FIRST), data)
     n, h, w, c = gradient.shape
     result = paddle.empty(gradient.shape, gradient.dtype)
     arrays = {Arg.DST: y, Arg.DIFF_DST: gradient, Arg.DIFF_SRC: result}
@@ -41,7 +41,7 @@ class ReluFunction(PyLayer):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         data = state.data
-        source = pixels_first(x, data)
+        source = to_channels_last(x, data)
         y = paddle.empty(source.shape, source.dtype)
         primitives.relu(tuple(x.shape), data)({Arg.SRC: source, Arg.DST: y})
         ctx.input = Input.of(x)
@@ -50,8 +50,8 @@ class ReluFunction(PyLayer):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Tensor:
-        (y,) = saved(ctx)
-        return like_input(relu_gradient(y, pixels_first(dy, DATA_TYPES[y.dtype])), ctx.input.dtype)
+        (y,) = load_saved(ctx)
+        return like_input(relu_gradient(y, to_channels_last(dy, DATA_TYPES[y.dtype])), ctx.input.dtype)
 
 
 def relu(x: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class AddReluFunction(PyLayer):
     @staticmethod
     def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
         data, shape = state.data, tuple(first.shape)
-        sources = [pixels_first(x, data) for x in (first, second)]
+        sources = [to_channels_last(x, data) for x in (first, second)]
         y = paddle.empty(sources[0].shape, sources[0].dtype)
         arrays = {Arg.SRC: sources[0], Arg.SRC_1: sources[1], Arg.DST: y}
         primitives.add(shape, data, True)(arrays)
@@ -73,8 +73,8 @@ class AddReluFunction(PyLayer):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        (y,) = saved(ctx)
-        gradient = relu_gradient(y, pixels_first(dy, DATA_TYPES[y.dtype]))
+        (y,) = load_saved(ctx)
+        gradient = relu_gradient(y, to_channels_last(dy, DATA_TYPES[y.dtype]))
         # Autograd adds to gradients in place, so each input needs memory of its own.
         copies = (gradient, gradient.clone())
         return given_gradients(ctx.inputs, [like_input(copy, given.dtype) for copy, given in zip(copies, ctx.inputs)])
@@ -88,21 +88,21 @@ def add_relu(first: Tensor, second: Tensor) -> Tensor:
 class ForkFunction(PyLayer):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-        source = pixels_first(x, DATA_TYPES[x.dtype])
+        source = to_channels_last(x, DATA_TYPES[x.dtype])
         ctx.dtype = x.dtype
         return source.transpose(CHANNELS_FIRST), source.transpose(CHANNELS_FIRST)
 
     @staticmethod
     def backward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
         data, shape = DATA_TYPES[ctx.dtype], tuple(first.shape)
-        gradients = [pixels_first(g, data) for g in (first, second)]
+        gradients = [to_channels_last(g, data) for g in (first, second)]
         result = paddle.empty(gradients[0].shape, gradients[0].dtype)
         arrays = {Arg.SRC: gradients[0], Arg.SRC_1: gradients[1], Arg.DST: result}
         primitives.add(shape, data, False)(arrays)
         return result.transpose(CHANNELS_FIRST)
 
 
-def fork(x: Tensor) -> tuple[Tensor, Tensor]:
+def duplicate_with_summed_gradient(x: Tensor) -> tuple[Tensor, Tensor]:
     """x twice, for two users. Paddle would add their gradients on one thread and in another layout."""
     return ForkFunction.apply(x) if needs_gradient(x) else (x, x)
 
@@ -115,7 +115,7 @@ class ResizeFunction(PyLayer):
         data = state.data
         operation = make(tuple(x.shape), data)
         n, c, h, w = operation.y
-        source, y = pixels_first(x, data), paddle.empty([n, h, w, c], TYPES[data])
+        source, y = to_channels_last(x, data), paddle.empty([n, h, w, c], TYPES[data])
         ctx.mask = {Arg.WORKSPACE: Buffer(operation.workspace)} if operation.workspace else {}
         operation.forward({Arg.SRC: source, Arg.DST: y, **ctx.mask})
         ctx.operation, ctx.input, ctx.shape, ctx.data = operation, Input.of(x), source.shape, data
@@ -124,7 +124,7 @@ class ResizeFunction(PyLayer):
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Tensor:
         dx = paddle.empty(ctx.shape, TYPES[ctx.data])
-        gradient = pixels_first(dy, ctx.data)
+        gradient = to_channels_last(dy, ctx.data)
         ctx.operation.backward({Arg.DIFF_DST: gradient, Arg.DIFF_SRC: dx, **ctx.mask})
         return like_input(dx, ctx.input.dtype)
 

@@ -16,10 +16,10 @@ from ppdet.modeling.cpu.tensors import (
     apply,
     given_gradients,
     like_input,
-    pixels_first,
+    load_saved,
     save,
-    saved,
     state,
+    to_channels_last,
 )
 
 
@@ -34,7 +34,7 @@ class BatchNormFunction(PyLayer):
         data = state.data
         shape, stored = tuple(x.shape), bool(norm._use_global_stats)
         primitive = primitives.batch_norm(shape, data, norm._epsilon, stored, relu)
-        source = pixels_first(x, data)
+        source = to_channels_last(x, data)
         y = paddle.empty(source.shape, source.dtype)
         mean, variance = norm._mean, norm._variance
         if not stored:
@@ -53,8 +53,8 @@ class BatchNormFunction(PyLayer):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        source, mean, variance, weight = saved(ctx)
-        gradient = pixels_first(dy, DATA_TYPES[source.dtype])
+        source, mean, variance, weight = load_saved(ctx)
+        gradient = to_channels_last(dy, DATA_TYPES[source.dtype])
         dx = paddle.empty(source.shape, source.dtype)
         dw, db = paddle.empty(weight.shape, "float32"), paddle.empty(weight.shape, "float32")
         arrays = {Arg.SRC: source, Arg.MEAN: mean, Arg.VARIANCE: variance}
@@ -84,7 +84,7 @@ class GroupNormFunction(PyLayer):
         one = (1, c, h, w)
         statistics = primitives.batch_norm(one, data, epsilon, False, False).forward
         primitive = primitives.batch_norm(one, data, epsilon, True, relu)
-        source = pixels_first(x, data)
+        source = to_channels_last(x, data)
         y = paddle.empty(source.shape, source.dtype)
         moments = np.empty((n, 2, c), np.float32)
         ctx.masks = []
@@ -106,10 +106,10 @@ class GroupNormFunction(PyLayer):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        source, weight = saved(ctx)
+        source, weight = load_saved(ctx)
         n, h, w, c = source.shape
         data = DATA_TYPES[source.dtype]
-        gradient = pixels_first(dy, data)
+        gradient = to_channels_last(dy, data)
         dx = paddle.empty(source.shape, source.dtype)
         add_affine = primitives.add_affine((1, c, h, w), data)
         scale = weight.numpy()

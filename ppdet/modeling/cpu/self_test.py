@@ -64,7 +64,7 @@ def cases(rng: np.random.Generator) -> list[tuple[Callable, Callable, list[Tenso
             [x],
         ),
         (lambda x, *_: group_norm(group, x, relu=True), lambda x, *_: F.relu(group(x)), [x, group.weight]),
-        (lambda x: maps.add_relu(*maps.fork(x)), lambda x: F.relu(2 * x), [x]),
+        (lambda x: maps.add_relu(*maps.duplicate_with_summed_gradient(x)), lambda x: F.relu(2 * x), [x]),
         (maps.relu, F.relu, [x]),
         (lambda x: maps.max_pool(x, 3, 2, 1), lambda x: F.max_pool2d(x, 3, 2, 1), [x]),
         (lambda x: maps.mean_pool(x, 2, 2), lambda x: F.avg_pool2d(x, 2, 2), [even]),

@@ -63,7 +63,7 @@ def return_free_memory() -> None:
             trim(0)
 
 
-class UnchangedWeights:
+class CachedPackedWeights:
     """A context in which weights do not change, so that each weight is brought into oneDNN's layouts only once.
 
     It is a class instead of a generator, since Paddle's recording of static graphs rejects those.
@@ -95,7 +95,7 @@ class PackedWeights:
 
 
 def packed_weights(weight: Tensor, scale: Tensor | None) -> PackedWeights:
-    """The packed weights that `UnchangedWeights` keeps, or new ones outside of it."""
+    """The packed weights that `CachedPackedWeights` keeps, or new ones outside of it."""
     if state.packed is None:
         return PackedWeights(weight, scale)
     # The entry keeps weight and scale alive, so that no other tensors can get their ids.
@@ -103,7 +103,7 @@ def packed_weights(weight: Tensor, scale: Tensor | None) -> PackedWeights:
     return state.packed.setdefault(key, PackedWeights(weight, scale))
 
 
-def pixels_first(x: Tensor, data: int) -> Tensor:
+def to_channels_last(x: Tensor, data: int) -> Tensor:
     """x (N, C, H, W) as a contiguous tensor (N, H, W, C) of oneDNN's type `data`; copied only if it is not one yet."""
     view = x.transpose(CHANNELS_LAST)
     if view.is_contiguous() and DATA_TYPES[x.dtype] == data:
@@ -119,7 +119,7 @@ def pixels_first(x: Tensor, data: int) -> Tensor:
 def like_input(gradient: Tensor, dtype: Any) -> Tensor:
     """A gradient (N, H, W, C) as a view (N, C, H, W) of Paddle's type `dtype`, as autograd expects it."""
     view = gradient.transpose(CHANNELS_FIRST)
-    return view if view.dtype == dtype else pixels_first(view, DATA_TYPES[dtype]).transpose(CHANNELS_FIRST)
+    return view if view.dtype == dtype else to_channels_last(view, DATA_TYPES[dtype]).transpose(CHANNELS_FIRST)
 
 
 def needs_gradient(*tensors: Tensor | None) -> bool:
@@ -141,7 +141,7 @@ def save(ctx: Any, *tensors: Tensor) -> None:
     ctx.versions = [tensor.inplace_version for tensor in tensors]
 
 
-def saved(ctx: Any) -> tuple[Tensor, ...]:
+def load_saved(ctx: Any) -> tuple[Tensor, ...]:
     """The tensors that `save` saved.
 
     Raises:

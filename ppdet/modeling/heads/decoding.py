@@ -104,8 +104,10 @@ class Decoder:
         # The top-k pairs of location and class are among the classes of the top-k locations.
         value = self.score(best_logits, best_quality) if of_classes else F.sigmoid(best_logits) * best_quality
         index, exists = top_locations(value, count)
-        boxes = boxes_at(grid.at(index), take(distances, index))
-        scores = self.score(take(logits, index), take(quality, index)).transpose([0, 2, 1]) * exists.unsqueeze(1)
+        boxes = boxes_at(grid.at(index), gather_rows(distances, index))
+        scores = self.score(gather_rows(logits, index), gather_rows(quality, index)).transpose(
+            [0, 2, 1]
+        ) * exists.unsqueeze(1)
         return top_classes(boxes, scores, count) if of_classes else (boxes, scores)
 
     def score(self, logits: Tensor, quality: Tensor) -> Tensor:
@@ -145,7 +147,7 @@ def boxes_at(points: Tensor, distances: Tensor) -> Tensor:
     return paddle.concat([points - distances[:, :, :2], points - -distances[:, :, 2:]], axis=2)
 
 
-def take(rows: Tensor, index: Tensor) -> Tensor:
+def gather_rows(rows: Tensor, index: Tensor) -> Tensor:
     """The rows (N, J, K) at index (N, J) of rows (N, R, K)."""
     return paddle.take_along_axis(rows, index.unsqueeze(2).expand([-1, -1, rows.shape[2]]), 1, broadcast=False)
 
@@ -171,4 +173,4 @@ def top_classes(boxes: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tens
     """
     values, index = scores.flatten(1).topk(count, axis=1)
     own = (index // count).unsqueeze(1) == paddle.arange(scores.shape[1], dtype="int64").reshape([1, -1, 1])
-    return take(boxes, index % count), values.unsqueeze(1) * own.astype("float32")
+    return gather_rows(boxes, index % count), values.unsqueeze(1) * own.astype("float32")

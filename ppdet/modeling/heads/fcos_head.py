@@ -17,7 +17,7 @@ from paddle.vision.ops import DeformConv2D
 from ppdet.core.workspace import named, register
 from ppdet.modeling.architectures.base import Candidates, DenseLoss, DenseMaps, ShapeSpec
 from ppdet.modeling.heads.decoding import Decoder
-from ppdet.modeling.layers import Conv2D, fork, make_norm, normalize, sample_deformed
+from ppdet.modeling.layers import Conv2D, duplicate_with_summed_gradient, make_norm, normalize, sample_deformed
 from ppdet.modeling.mixed import Float32
 from ppdet.modeling.nms import MultiClassNMS
 from ppdet.utils.locations import Locations
@@ -116,7 +116,7 @@ class FCOSFeat(nn.Layer):
 
     def forward(self, feat: Tensor) -> tuple[Tensor, Tensor]:
         """Map a feature level (N, feat_in, H, W) to the outputs (N, feat_out, H, W) of the two towers."""
-        cls_feat, reg_feat = fork(feat)
+        cls_feat, reg_feat = duplicate_with_summed_gradient(feat)
         for cls_layer, reg_layer in zip(self.cls_tower, self.reg_tower):
             cls_feat, reg_feat = cls_layer(cls_feat), reg_layer(reg_feat)
         return cls_feat, reg_feat
@@ -246,9 +246,9 @@ class FCOSHead(nn.Layer):
         for feat, stride, scale in zip(features, self.fpn_stride, self.scales):
             cls_feat, reg_feat = self.fcos_feat(feat)
             if self.centerness_on_reg:
-                reg_feat, quality_feat = fork(reg_feat)
+                reg_feat, quality_feat = duplicate_with_summed_gradient(reg_feat)
             else:
-                cls_feat, quality_feat = fork(cls_feat)
+                cls_feat, quality_feat = duplicate_with_summed_gradient(cls_feat)
             distances = self.fcos_head_reg(reg_feat)
             with Float32():
                 distances = scale(distances)

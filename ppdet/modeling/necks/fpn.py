@@ -8,7 +8,15 @@ from paddle.nn.initializer import XavierUniform
 
 from ppdet.core.workspace import register, serializable
 from ppdet.modeling.architectures.base import ShapeSpec
-from ppdet.modeling.layers import Conv2D, ConvNorm, Freeze, fork, max_pool, rectify, upsample_twice
+from ppdet.modeling.layers import (
+    Conv2D,
+    ConvNorm,
+    Freeze,
+    apply_relu,
+    duplicate_with_summed_gradient,
+    max_pool,
+    upsample_twice,
+)
 
 
 @register
@@ -108,21 +116,21 @@ class FPN(nn.Layer):
         feats = list(body_feats)
         extra_source = None
         if self.use_c5 and self.extra_convs:
-            feats[-1], extra_source = fork(feats[-1])
+            feats[-1], extra_source = duplicate_with_summed_gradient(feats[-1])
         levels: list[Tensor] = []
         above = None
         for i in range(len(feats) - 1, -1, -1):
             merged = self.lateral_convs[i](feats[i], residual=above)
             if i > 0:
-                merged, below = fork(merged)
+                merged, below = duplicate_with_summed_gradient(merged)
                 above = upsample_twice(below)
             levels.insert(0, self.fpn_convs[i](merged))
         if not self.extra_convs:
             return levels + [max_pool(levels[-1], 1, stride=2**i, padding=0) for i in range(1, self.extra_stage + 1)]
         for i, conv in enumerate(self.extra_convs):
             if extra_source is None:
-                levels[-1], extra_source = fork(levels[-1])
+                levels[-1], extra_source = duplicate_with_summed_gradient(levels[-1])
             relu = i > 0 and self.relu_before_extra_convs
-            levels.append(conv(rectify(extra_source) if relu else extra_source))
+            levels.append(conv(apply_relu(extra_source) if relu else extra_source))
             extra_source = None
         return levels

@@ -154,7 +154,7 @@ def test_both_users_of_a_fork_count():
     x = array(2, 16, 5, 7)
 
     def ours():
-        first, second = cpu.fork(x)
+        first, second = cpu.duplicate_with_summed_gradient(x)
         return first * 2 + cpu.add_relu(second, second)
 
     check(ours, lambda: x * 2 + F.relu(2 * x), [x])
@@ -164,17 +164,17 @@ def test_results_stay_in_channels_last_memory():
     conv = nn.Conv2D(16, 16, 3, padding=1)
     y = cpu.convolve(conv, array(2, 16, 5, 7))
     assert y.shape == [2, 16, 5, 7] and y.transpose([0, 2, 3, 1]).is_contiguous()
-    again = tensors.pixels_first(y, tensors.FLOAT32)
+    again = tensors.to_channels_last(y, tensors.FLOAT32)
     assert again.data_ptr() == y.data_ptr()
 
 
 def test_weights_are_read_anew_after_a_change():
     conv = nn.Conv2D(16, 16, 3, padding=1, bias_attr=False)
     x = array(1, 16, 5, 5, frozen=True)
-    with cpu.UnchangedWeights():
+    with cpu.CachedPackedWeights():
         before = cpu.convolve(conv, x).numpy()
     conv.weight.set_value(2 * conv.weight)
-    with cpu.UnchangedWeights():
+    with cpu.CachedPackedWeights():
         np.testing.assert_allclose(cpu.convolve(conv, x).numpy(), 2 * before, rtol=1e-6)
     conv.weight.set_value(2 * conv.weight)
     np.testing.assert_allclose(cpu.convolve(conv, x).numpy(), 4 * before, rtol=1e-6)
@@ -185,7 +185,7 @@ def test_one_pass_packs_shared_weights_once(monkeypatch):
     original = tensors.Convolution.pack
     monkeypatch.setattr(tensors.Convolution, "pack", lambda *a: packed.append(1) or original(*a))
     conv = nn.Conv2D(16, 16, 3, padding=1)
-    with cpu.UnchangedWeights():
+    with cpu.CachedPackedWeights():
         total = sum(cpu.convolve(conv, array(1, 16, size, 6)).sum() for size in (3, 5, 8))
     assert len(packed) == 1
     total.backward()
@@ -229,7 +229,7 @@ def test_paddle_does_what_does_not_fit():
     double = Conv2D(8, 8, 3)
     double.to(dtype="float64")
     assert double(x.astype("float64")).dtype == paddle.float64
-    assert conv(x).shape == [1, 8, 5, 5] and cpu.takes(x)
+    assert conv(x).shape == [1, 8, 5, 5] and cpu.can_compute(x)
 
 
 @pytest.mark.parametrize("changed", ["weight", "input", "result"])

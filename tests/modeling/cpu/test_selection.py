@@ -17,7 +17,7 @@ from processors import needs_bfloat16
 from ppdet.modeling import cpu
 from ppdet.modeling.cpu import compiled_convolution, onednn, primitives, self_test
 from ppdet.modeling.cpu.tensors import state
-from ppdet.modeling.layers import Conv2D, ConvNorm, for_paddle
+from ppdet.modeling.layers import Conv2D, ConvNorm, bfloat16_to_float32_on_cpu
 from ppdet.utils import device
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -113,7 +113,7 @@ def test_both_ways_give_the_same_block():
     ours = layer(x, residual=x, relu=True).numpy()
     cpu.set_enabled(False)
     try:
-        assert not cpu.takes(x)
+        assert not cpu.can_compute(x)
         theirs = layer(x, residual=x, relu=True).numpy()
     finally:
         cpu.set_enabled(True)
@@ -125,13 +125,13 @@ def test_both_ways_give_the_same_block():
 def test_maps_of_other_devices_are_left_to_paddle(monkeypatch, kind, expected):
     """The input may be in host memory, but the results would not be."""
     monkeypatch.setattr(device, "kind", lambda: kind)
-    assert cpu.takes(paddle.ones([1, 4, 5, 5])) is expected
+    assert cpu.can_compute(paddle.ones([1, 4, 5, 5])) is expected
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("cpu", "float32"), ("gpu", "bfloat16"), ("npu", "bfloat16")])
 def test_small_maps_are_cast_for_paddle_on_cpus_alone(monkeypatch, kind, expected):
     monkeypatch.setattr(device, "kind", lambda: kind)
-    assert for_paddle(paddle.ones([2]).astype("bfloat16")).dtype == getattr(paddle, expected)
+    assert bfloat16_to_float32_on_cpu(paddle.ones([2]).astype("bfloat16")).dtype == getattr(paddle, expected)
 
 
 @needs_onednn
