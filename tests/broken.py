@@ -7,12 +7,12 @@ from pathlib import Path
 import paddle
 import pytest
 
-from ppdet.acceptance import detectors, made
+from ppdet.acceptance import small_detector
+from ppdet.acceptance.check_process import run_check
 from ppdet.acceptance.check_registry import CHECKS, all_checks
 from ppdet.acceptance.checks import guard_checks, training_checks
-from ppdet.acceptance.child import run_check
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.facts import Facts
+from ppdet.acceptance.device_facts import Facts
 from ppdet.acceptance.outcomes import Result
 from ppdet.modeling import cpu
 
@@ -21,11 +21,11 @@ SMALL = {"TrainReader.batch_size": 2, "auto_lr": None, "LearningRate.schedulers"
 
 def short_context(patch: pytest.MonkeyPatch, facts: Facts, work: Path) -> Context:
     """Of short runs on few small images."""
-    settings = made.settings
-    patch.setattr(made, "TRAIN_IMAGES", 24)
-    patch.setattr(made, "VAL_IMAGES", 4)
-    patch.setattr(made, "SIDE", 96)
-    patch.setattr(made, "settings", lambda *arguments: {**settings(*arguments), **SMALL})
+    settings = small_detector.run_settings
+    patch.setattr(small_detector, "TRAIN_IMAGES", 24)
+    patch.setattr(small_detector, "VAL_IMAGES", 4)
+    patch.setattr(small_detector, "SIDE", 96)
+    patch.setattr(small_detector, "run_settings", lambda *arguments: {**settings(*arguments), **SMALL})
     patch.setattr(training_checks, "QUICK_STEPS", 4)
     patch.setattr(guard_checks, "STEPS", 3)
     patch.setattr(guard_checks, "BAD", (0, 2))
@@ -41,14 +41,14 @@ def detecting_context(patch: pytest.MonkeyPatch, facts: Facts, work: Path) -> Co
 
     context = short_context(patch, facts, work)
     patch.setitem(SMALL, "FCOSHead.nms.score_threshold", 0.002)
-    patch.setattr(made, "QUICK_STEPS", 3)
-    patch.setattr(detectors, "formats", list)  # Paddle's alone
-    made.trained(context)
-    path = made.shapes(context) / "annotations" / "val.json"
+    patch.setattr(small_detector, "QUICK_STEPS", 3)
+    patch.setattr(small_detector, "installed_formats", list)  # Paddle's alone
+    small_detector.trained_run(context)
+    path = small_detector.shapes_dataset(context) / "annotations" / "val.json"
     content = json.loads(path.read_text())
     files = [str(path.parents[1] / "images" / "val" / image["file_name"]) for image in content["images"]]
     with context.on_reference():
-        predictor = Predictor(detectors.command_config(context, "TestReader", "use_onednn=false"))
+        predictor = Predictor(small_detector.command_config(context, "TestReader", "use_onednn=false"))
         found = [(content["images"][i]["id"], row) for i, rows in predictor.detect(files) for row in rows[:3].tolist()]
     ids = [category["id"] for category in content["categories"]]
     content["annotations"] = [

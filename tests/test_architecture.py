@@ -89,7 +89,7 @@ def test_worker_processes_are_started_by_one_module():
 
 # Threads that touch no tensor of Paddle's, and why; an engine's own tensors know their device.
 NO_TENSORS = {
-    "ppdet/acceptance/child.py": "it looks whether the process that started it is there",
+    "ppdet/acceptance/check_process.py": "it looks whether the process that started it is there",
     "ppdet/engine/distributed/watchdog.py": "it reads and writes sockets",
     "ppdet/deploy/serving/service.py": "images are decoded, prepared and drawn with NumPy and OpenCV",
     "ppdet/deploy/serving/batching.py": "it calls an engine with arrays and gets arrays",

@@ -1,11 +1,14 @@
-"""The acceptance kit: does all of this work on the device at hand? `tools/check_device.py` runs it.
+"""The acceptance kit: checks whether training, evaluation, export and inference work on a device.
 
-`registry` says what a check is and lists them all, `checks/` has them, `runner` runs them in processes of their own,
-`report` writes what came out. A check is a function of a `Context`:
+`ppdet check-device` runs it (`command.py`, `kit.py`). `checks/` holds the checks, `check_registry` lists them, `runner`
+runs them in processes of their own (`check_process`), and `report_files` writes the report.
 
-    @check("nms/sizes", title="…", advice="…", limit=60, seconds=5)
+A check is a function that takes a `Context`:
+
+    @check("nms/sizes", title="…", advice="…", seconds=5)
     def sizes(context: Context) -> Outcome: ...
 
-It returns an `Outcome`, or raises `Failed` or `Skipped`; any other exception is a failure as well. Importing this
-package, and every file of `checks/`, loads no paddle: that happens inside the functions, in the process that runs them.
+It returns an `Outcome`, or raises `Failed` or `Skipped`. Any other exception also counts as a failure. Importing this
+package and the modules of `checks/` does not import paddle. The check functions import it, in the process that runs
+them.
 """

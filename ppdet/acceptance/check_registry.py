@@ -1,40 +1,46 @@
-"""All checks, in the order in which they run."""
+"""The registry of checks: their groups, the objects that they share, and how they are selected by name."""
 
 import fnmatch
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.facts import Facts, Need
+from ppdet.acceptance.device_facts import Facts, Need
 from ppdet.acceptance.outcomes import Outcome
 from ppdet.utils.errors import UserError, nearest
 
 
 class CheckError(UserError, ValueError):
-    """No check, or no kit, can be run as asked."""
+    """The kit cannot run as requested: no such check, no such device, or no writable output folder."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Checks that share processes. title: a heading. environment: variables that these processes start with."""
+    """Checks that run in the same process, one after another.
+
+    Args:
+        name: the part of the checks' names before the slash.
+        title: heading in reports.
+        environment: environment variables of the process.
+    """
 
     name: str
     title: str
-    environment: dict = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
-# Cheap and fundamental ones first: a failure there explains those that follow. Where operators are compared at 1e-4,
-# NVIDIA's libraries must not round to TF32.
-EXACT = {"NVIDIA_TF32_OVERRIDE": "0"}
+# The groups in the order in which they run. Cheap and fundamental groups come first, because their failures explain
+# later ones. Groups that compare with a tolerance of 1e-4 turn TF32 off in NVIDIA's libraries.
+NO_TF32 = {"NVIDIA_TF32_OVERRIDE": "0"}
 GROUPS = (
     Group("environment", "Environment"),
-    Group("nms", "Non-maximum suppression", EXACT),
-    Group("operators", "Operators beside the CPU's", EXACT),
-    Group("training", "Training beside the CPU's"),
-    Group("guard", "Updates that are not made"),
+    Group("nms", "Non-maximum suppression", NO_TF32),
+    Group("operators", "Operators compared with the CPU", NO_TF32),
+    Group("training", "Training compared with the CPU"),
+    Group("guard", "Skipped updates"),
     Group("speed", "Speed of training"),
     Group("memory", "Memory and copies"),
     Group("detect", "Evaluation, inference and export"),
@@ -44,36 +50,41 @@ GROUPS = (
 
 
 class Shared(NamedTuple):
-    """What several checks use and the first of them makes. title: what it is. seconds: on one GPU, about."""
+    """An object that several checks use and that the first of them makes.
+
+    title: the object in words. seconds: how long it takes to make on one GPU, about.
+    """
 
     title: str
     seconds: float
 
 
-# By the name that `Context.shared` has it by. The CPU's sides are 50 steps by Paddle's own operators.
+# By the names that `Context.shared_folder` and `shared_value` use. Losses of the CPU are those of 50 training steps
+# with Paddle's own operators.
 SHARED = {
-    "cpu_momentum": Shared("the CPU's losses of Momentum", 15),
-    "cpu_adamw": Shared("the CPU's losses of AdamW", 15),
-    "trained": Shared("the detector: 800 steps of training on the device", 25),
-    "cpu_dense_teacher": Shared("the CPU's losses of DenseTeacher", 35),
-    "reference_ap": Shared("the detector's AP on the CPU", 8),
-    "exported": Shared("the detector's export in all formats", 30),
+    "cpu_momentum": Shared("losses of the CPU with Momentum", 15),
+    "cpu_adamw": Shared("losses of the CPU with AdamW", 15),
+    "trained": Shared("a detector, trained for 800 steps on the device", 25),
+    "cpu_dense_teacher": Shared("losses of the CPU with DenseTeacher", 35),
+    "reference_ap": Shared("AP of the detector on the CPU", 8),
+    "exported": Shared("export of the detector in all formats", 30),
 }
-SHARED_LIMIT = 5  # times these seconds may pass until it is made
+SHARED_LIMIT = 5  # the time limit for making a shared object is this many times its seconds
 
 
 @dataclass(frozen=True)
 class Check:
-    """A question to the device.
+    """A check of the device. The figures in seconds leave out the time to make the shared objects in `uses`.
 
     Args:
-        name: group/name, as `--only` takes it. title: what is compared with what, in one line.
-        advice: what a failure means and what to do about it, in a few sentences; the report and docs/GPU.md have it.
-        run: finds out.
-        needs: without these it is skipped.
-        uses: names in SHARED. Whichever check comes first makes them, for which it has more time.
-        limit: seconds after which it is stopped, which is a failure. seconds: what it takes on one GPU, about; what is
-            left of a run is estimated from these. Both without what it makes of `uses`.
+        name: group/name, as --only takes it.
+        title: what is compared with what, in one line.
+        advice: what a failure means and what to do about it, in a few sentences, for the report and docs/GPU.md.
+        run: the function that does the check.
+        needs: the check is skipped on devices that do not meet all of these.
+        uses: names in SHARED of the objects that the check uses.
+        seconds: expected duration on one GPU, about.
+        time_limit: seconds after which the check is stopped and has failed; 0 derives it from `seconds`.
     """
 
     name: str
@@ -82,19 +93,24 @@ class Check:
     run: Callable[[Context], Outcome]
     needs: tuple[Need, ...] = ()
     uses: tuple[str, ...] = ()
-    limit: float = 60.0
     seconds: float = 5.0
+    time_limit: float = 0.0
 
     @property
     def group(self) -> str:
         return self.name.partition("/")[0]
 
+    @property
+    def limit(self) -> float:
+        """Seconds after which the check is stopped. The first check of a process also waits for kernels to load."""
+        return self.time_limit or 80 + 4 * self.seconds
+
     def missing(self, facts: Facts) -> str:
-        """Why it cannot be made on this device, or an empty text."""
-        return next((reason for need in self.needs for reason in [need.missing(facts)] if reason), "")
+        """Return why the check cannot run on this device, or ""."""
+        return next((reason for need in self.needs if (reason := need.missing(facts))), "")
 
     def limit_in(self, context: Context) -> float:
-        """Seconds that it may take in this run, with what it has to make."""
+        """Return the time limit in seconds in this run, with the time to make shared objects that are not made yet."""
         return self.limit + sum(SHARED_LIMIT * SHARED[name].seconds for name in self.uses if not context.is_made(name))
 
 
@@ -108,61 +124,61 @@ def check(
     advice: str,
     needs: Sequence[Need] = (),
     uses: Sequence[str] = (),
-    limit: float = 60.0,
     seconds: float = 5.0,
+    limit: float = 0.0,
 ) -> Callable[[Callable[[Context], Outcome]], Callable[[Context], Outcome]]:
-    """Register the function below as a check; see `Check`.
+    """Return a decorator that registers a function as a check. The arguments are those of `Check`.
 
     Raises:
-        ValueError: the group is none, another check has the name, or nothing in SHARED has one of `uses`.
+        ValueError: the group does not exist, another check has the name, or SHARED lacks a name in `uses`.
     """
 
     def register(run: Callable[[Context], Outcome]) -> Callable[[Context], Outcome]:
         if name.partition("/")[0] not in {group.name for group in GROUPS}:
-            raise ValueError(f"check {name!r}: its group is not among GROUPS of ppdet/acceptance/check_registry.py")
+            raise ValueError(f"check {name!r}: its group is not in GROUPS of ppdet/acceptance/check_registry.py")
         if name in CHECKS and CHECKS[name].run.__module__ != run.__module__:
-            raise ValueError(f"check {name!r} is there twice")
-        if not set(uses) <= set(SHARED):
-            raise ValueError(
-                f"check {name!r}: {set(uses) - set(SHARED)} not in SHARED of ppdet/acceptance/check_registry.py"
-            )
-        CHECKS[name] = Check(name, title, " ".join(advice.split()), run, tuple(needs), tuple(uses), limit, seconds)
+            raise ValueError(f"check {name!r}: another check already has this name")
+        if unknown := sorted(set(uses) - set(SHARED)):
+            raise ValueError(f"check {name!r}: uses {unknown}, not in SHARED of ppdet/acceptance/check_registry.py")
+        CHECKS[name] = Check(name, title, " ".join(advice.split()), run, tuple(needs), tuple(uses), seconds, limit)
         return run
 
     return register
 
 
 def all_checks() -> list[Check]:
-    """Every check of `ppdet.acceptance.checks`, and what else was registered, group by group."""
+    """Import all modules of `ppdet.acceptance.checks`, and return all registered checks in the order of GROUPS."""
     package = importlib.import_module("ppdet.acceptance.checks")
-    for module in sorted(found.name for found in pkgutil.iter_modules(package.__path__)):
+    for module in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):
         importlib.import_module(f"{package.__name__}.{module}")
     return [one for group in GROUPS for one in CHECKS.values() if one.group == group.name]
 
 
 def expected_seconds(checks: Sequence[Check], context: Context | None = None) -> float:
-    """That these checks take on one GPU, with what they have in common, of which each is made once.
+    """Return how long the checks take on one GPU, about. Each shared object counts once.
 
-    context: of a run; what has been made in it takes no time.
+    Args:
+        context: of a run in progress; shared objects that it has already made do not count.
     """
     shared = {name for check in checks for name in check.uses if context is None or not context.is_made(name)}
     return sum(check.seconds for check in checks) + sum(SHARED[name].seconds for name in shared)
 
 
 def select(patterns: Sequence[str]) -> list[Check]:
-    """The checks that some pattern names: a group, a check's name, or one with * in it. No pattern: all.
+    """Return the checks that match any pattern; all checks if there are no patterns.
+
+    Args:
+        patterns: names of groups, or names of checks in which * stands for any text, such as "nms" or "training/o1_*".
 
     Raises:
-        CheckError: a pattern names none.
+        CheckError: a pattern matches no check.
     """
     checks = all_checks()
-    if not patterns:
-        return checks
     for pattern in patterns:
         if not any(matches(one, pattern) for one in checks):
             names = [*(one.name for one in checks), *(group.name for group in GROUPS)]
-            raise CheckError(f"no check is called {pattern!r}{nearest(pattern, names)}; --list shows all")
-    return [one for one in checks if any(matches(one, pattern) for pattern in patterns)]
+            raise CheckError(f"no check is called {pattern!r}{nearest(pattern, names)}; --list shows all checks")
+    return [one for one in checks if not patterns or any(matches(one, pattern) for pattern in patterns)]
 
 
 def matches(one: Check, pattern: str) -> bool:

@@ -1,8 +1,8 @@
-"""Test that training, evaluation, export and engines work on this machine's device, and give the CPU's numbers.
+"""Check that training, evaluation, export and inference work on this machine's device and agree with the CPU.
 
-Prints a table of checks, and writes report.html, report.md and report.json to the output folder: attach the first to an
-issue. It takes 10 minutes on one GPU. The exit code is 0 when no check failed, 1 when a check failed, and 2 when the
-checks cannot be run as asked. docs/GPU.md says what each failure means.
+The command prints a table of checks and writes report.html, report.md and report.json to the output folder. Attach
+report.html to an issue. A full run takes 10 minutes on one GPU. The exit code is 0 if no check failed, 1 if a check
+failed, and 2 if the checks cannot run as requested. docs/GPU.md explains what each failure means.
 """
 
 import argparse
@@ -18,7 +18,7 @@ EXAMPLES = """examples:
   {program} --list
   {program} --only nms operators guard/nan_image_*
   {program} --device xpu
-  {program} --device cpu --output output/cpu-check   # smaller, to see how the checks work
+  {program} --device cpu --output output/cpu-check   # a quick run on the CPU
 """
 
 
@@ -39,25 +39,34 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         "--device",
         default="auto",
         metavar="TYPE",
-        help="gpu, xpu, npu, … as Paddle names it, or cpu (default: auto, the first device that is not a CPU)",
+        help="type of device as Paddle names it: gpu, xpu, npu, … or cpu (default: auto, the first device that is not "
+        "the CPU)",
     )
     parser.add_argument(
-        "--only", nargs="+", default=[], metavar="CHECK", help="groups or checks, such as nms or training/o1_*"
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="CHECK",
+        help="run only these groups or checks, such as nms or training/o1_*",
     )
-    parser.add_argument("--list", action="store_true", help="print the checks and what they need, and end")
+    parser.add_argument("--list", action="store_true", help="print the checks and their needs, and run nothing")
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="run fewer steps on smaller inputs, as always on a CPU; speed is not judged",
+        help="run fewer steps on smaller inputs, as runs on the CPU always do; speed is measured but not judged",
     )
     parser.add_argument(
         "--minutes",
         type=minutes,
-        help="time after which the remaining checks count as failed (default: half more than they should take, at "
-        "least 10)",
+        help="end the run after this time; the remaining checks count as failed (default: 1.5 times the expected time, "
+        "at least 10)",
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("output/gpu-check"), metavar="DIR", help="default: output/gpu-check"
+        "--output",
+        type=Path,
+        default=Path("output/gpu-check"),
+        metavar="DIR",
+        help="folder of the report (default: output/gpu-check)",
     )
     parser.add_argument(
         "--import",
@@ -65,7 +74,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         nargs="+",
         default=[],
         metavar="FILE",
-        help="Python files that every process imports first, with what a device needs, or with checks of your own",
+        help="Python files that every process of the kit imports first, for example with checks of your own",
     )
     return parser.parse_args(argv)
 

@@ -1,15 +1,16 @@
-"""What a check is given: the device, a folder to work in, and what several checks have in common."""
+"""The argument of every check: the device, a working folder, and objects that several checks share."""
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from ppdet.acceptance.facts import Facts
-from ppdet.utils.disk.files import write_json
+from ppdet.acceptance.device_facts import Facts
+from ppdet.utils.disk.files import read_text, write_json
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]  # the folder that ppdet is imported from
@@ -17,65 +18,63 @@ ROOT = Path(__file__).resolve().parents[2]  # the folder that ppdet is imported 
 
 @dataclass(frozen=True)
 class Context:
-    """What a check is given.
+    """The argument of every check.
 
     Args:
-        facts: of the device.
-        quick: fewer steps and smaller inputs, so that a CPU is through in minutes.
-        work: a folder that all checks of this run share; `folder` gives a check's own in it.
-        deadline: when the whole run ends, as time.time() counts.
-        events: a file of the process that runs the check, which takes what `progress` says; None for nowhere.
-        seed: of what is drawn.
+        facts: facts about the device.
+        quick: use fewer steps and smaller inputs, so that a CPU finishes in minutes.
+        work: folder that all checks of the run share; `folder` makes a subfolder for one check.
+        deadline: when the whole run ends, in seconds as time.time() counts them.
+        events: file to which `progress` writes; None writes nothing.
+        seed: seed of all random numbers.
     """
 
     facts: Facts
     quick: bool
     work: Path
     deadline: float = float("inf")
-    events: "Path | None" = None
+    events: Path | None = None
     seed: int = 0
-    made: dict = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def device(self) -> str:
-        """As paddle.set_device takes it."""
+        """The device as paddle.set_device takes it, such as "gpu"."""
         return self.facts.device
 
     def pick(self, full: T, quick: T) -> T:
-        """`quick` where the kit is to be quick, else `full`."""
+        """Return `quick` in a quick run, otherwise `full`."""
         return quick if self.quick else full
 
     def folder(self, name: str) -> Path:
-        """An empty folder of this name to work in; what an earlier call left there goes."""
-        import shutil
-
+        """Make an empty folder `name` in the working folder; an earlier folder of this name is removed."""
         path = self.work / name
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
         return path
 
-    def shared(self, name: str, make: Callable[[Path], None]) -> Path:
-        """A folder that several checks, also of other processes, use: `make` fills it the first time."""
-        path, done = self.work / name, self.work / f"{name}.json"
-        if not done.exists():
-            make(self.folder(name))
-            write_json(done, {"made": True})
-        return path
+    def shared_folder(self, name: str, fill: Callable[[Path], None]) -> Path:
+        """Return a folder that several checks use, also in other processes. The first call lets `fill` fill it."""
+        if not self.is_made(name):
+            fill(self.folder(name))
+            write_json(self._record(name), {"made": True})
+        return self.work / name
+
+    def shared_value(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Return a JSON value that several checks use, also in other processes. The first call computes it."""
+        if not self.is_made(name):
+            write_json(self._record(name), compute())
+        return json.loads(read_text(self._record(name)))
 
     def is_made(self, name: str) -> bool:
-        """Whether `shared` or `shared_numbers` has made what has this name."""
-        return (self.work / f"{name}.json").exists()
+        """Whether the shared folder or value of this name exists already."""
+        return self._record(name).exists()
 
-    def shared_numbers(self, name: str, make: Callable[[], object]) -> object:
-        """Something that JSON can hold, which several checks use; made the first time."""
-        path = self.work / f"{name}.json"
-        if not path.exists():
-            write_json(path, make())
-        return json.loads(path.read_text(encoding="utf-8"))
+    def _record(self, name: str) -> Path:
+        return self.work / f"{name}.json"
 
     @contextlib.contextmanager
     def on(self, device: str) -> Iterator[None]:
-        """Compute on this device within the block: the kit's own, or "cpu"."""
+        """Compute on `device` within the block, such as `context.device` or "cpu"."""
         import paddle
 
         from ppdet.utils import device as devices
@@ -89,9 +88,9 @@ class Context:
 
     @contextlib.contextmanager
     def on_reference(self) -> Iterator[None]:
-        """Compute on the CPU by Paddle's own operators within the block: what all devices are compared with.
+        """Compute on the CPU with Paddle's own operators within the block: the reference for all devices.
 
-        Also on a CPU, where the layers otherwise compute by oneDNN: so there is something to compare there, too.
+        If the device is the CPU, its layers compute with oneDNN, so there is something to compare as well.
         """
         from ppdet.modeling import cpu
 
@@ -103,27 +102,20 @@ class Context:
             cpu.set_enabled(True)
 
     def progress(self, text: str) -> None:
-        """Say how far the check is, for the line that a terminal shows meanwhile."""
+        """Report the check's progress, which a terminal shows while the check runs."""
         if self.events is not None:
             with open(self.events, "a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"progress": text}) + "\n")
 
     def seconds_left(self) -> float:
-        """Of the whole run."""
+        """Seconds until the deadline of the whole run."""
         return self.deadline - time.time()
 
-    def to_json(self) -> dict:
-        """All but `events`, for another process."""
-        facts = asdict(self.facts)
-        return {
-            "facts": facts,
-            "quick": self.quick,
-            "work": str(self.work),
-            "deadline": self.deadline,
-            "seed": self.seed,
-        }
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields except `events`, for another process."""
+        return {**asdict(self), "work": str(self.work), "events": None}
 
     @classmethod
-    def from_json(cls, content: dict, events: Path) -> "Context":
+    def from_json(cls, content: dict[str, Any], events: Path) -> "Context":
         facts, work = Facts.from_json(content["facts"]), Path(content["work"])
-        return cls(**{**content, "facts": facts, "work": work}, events=events)
+        return cls(**{**content, "facts": facts, "work": work, "events": events})

@@ -1,4 +1,4 @@
-"""A run of the kit, from the command line's options to the exit code."""
+"""Runs the kit: from the options of the command line to the table on the screen, the report and the exit code."""
 
 import shutil
 import sys
@@ -10,17 +10,17 @@ from typing import TextIO
 
 from ppdet.acceptance.check_registry import GROUPS, Check, CheckError, expected_seconds, select
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.facts import Facts
+from ppdet.acceptance.device_facts import Facts
 from ppdet.acceptance.outcomes import FAIL, Result
 from ppdet.acceptance.report_files import Report
 from ppdet.acceptance.runner import Run, ask_for_facts
-from ppdet.acceptance.wording import environment_line, kind_line, summary_line
+from ppdet.acceptance.text_report import environment_line, kind_line, summary_line
 from ppdet.core.extensions import import_extensions, imported
 from ppdet.utils.disk.lock import locked
 
-CPU_FACTOR = 10.0  # of the checks' limits, which are for a GPU and a machine that does nothing else
-LEAST_MINUTES = 10.0  # that a run may take
-ROOM = 1.5  # times the expected seconds of all checks
+CPU_FACTOR = 10.0  # factor of the time limits on a CPU; they are set for a GPU
+LEAST_MINUTES = 10.0  # shortest default of --minutes
+TIME_FACTOR = 1.5  # the default of --minutes is the expected duration times this factor
 
 
 def run_kit(
@@ -35,41 +35,46 @@ def run_kit(
     seed: int = 0,
     stream: TextIO = sys.stdout,
 ) -> int:
-    """Run the checks that `only` selects, print a table, and write the report to `output`.
+    """Run checks, print a table, and write the report.
 
     Args:
-        device: type of device, or auto. quick: fewer steps and smaller inputs; always on a CPU.
-        minutes: after which what is left is not run, which counts as failed; None: see `minutes_for`.
+        device: type of device, such as "gpu", or "auto".
+        only: names of groups or checks as `select` takes them; empty runs all.
+        output: folder of the report.
+        quick: run fewer steps on smaller inputs; always true on a CPU.
+        minutes: end the run after this time, the remaining checks count as failed; None: `default_minutes`.
         imports: Python files and modules that every process imports first.
-        command: that was typed, for the report.
+        command: the command line, for the report.
+        seed: seed of all random numbers.
+        stream: where the table is printed.
 
     Returns:
-        the exit code: 0, or 1 where a check failed.
+        The exit code: 0, or 1 if a check failed.
 
     Raises:
-        CheckError: there is no such check or device, or `output` cannot be written.
-        LockedError: another run writes there. OSError: the report cannot be written.
+        CheckError: there is no such check or device, or `output` is not writable.
+        LockedError: another run of the kit writes to `output`.
     """
     start = time.time()
     require_type(device)
     import_extensions(imports)
     imports = imported()
     checks = select(only)
-    output = writable(output)
+    output = writable_folder(output)
     advice = "wait for it, or give another folder by --output"
     with locked(output / "kit.lock", what=f"{output}: a run of the kit", advice=advice):
         work = output / "work"
         shutil.rmtree(work, ignore_errors=True)
         facts = ask_for_facts(device, imports, work)
         quick = quick or facts.device == "cpu"
-        minutes = minutes or minutes_for(checks, facts)
+        minutes = minutes or default_minutes(checks, facts)
         context = Context(facts=facts, quick=quick, work=work, deadline=start + 60 * minutes, seed=seed)
         report = Report(output, facts, checks, command=command, quick=quick)
         expected = expected_seconds(runnable(checks, facts)) / 60
         print(f"{environment_line(report.head)}\n{kind_line(report.head)}", file=stream)
         print(
-            f"{len(checks)} checks, about {expected:.0f} minutes on one GPU such as a V100; ends after {minutes:.0f} "
-            f"(--minutes); results in {output}\n",
+            f"{len(checks)} checks, about {expected:.0f} minutes on one GPU such as a V100; the run ends after "
+            f"{minutes:.0f} minutes (--minutes); results in {output}\n",
             file=stream,
             flush=True,
         )
@@ -79,12 +84,12 @@ def run_kit(
 def run_checks(
     checks: Sequence[Check], context: Context, report: Report, *, imports: Sequence[str], stream: TextIO
 ) -> int:
-    """Run them, and say what came out; see `run_kit`."""
+    """Run the checks, print and report their results, and return the exit code."""
     screen = Screen(checks, stream, context)
 
     def on_result(check: Check, result: Result) -> None:
         report.add(result)
-        screen.result(check, result)
+        screen.print_result(check, result)
 
     Run(
         checks,
@@ -93,18 +98,18 @@ def run_checks(
         logs=report.folder / "logs",
         limit_factor=CPU_FACTOR if context.facts.device == "cpu" else 1.0,
         on_result=on_result,
-        on_progress=screen.progress,
+        on_progress=screen.print_progress,
     ).run()
-    report.finish()
+    report.write(finished=True)
     failed = [result for result in report.results if result.status == FAIL]
     if not failed:
         shutil.rmtree(context.work, ignore_errors=True)
-    print(closing(report, failed, report.folder), file=stream, flush=True)
+    print(closing_lines(report, failed), file=stream, flush=True)
     return 1 if failed else 0
 
 
 def require_type(device: str) -> None:
-    """Raise CheckError where this cannot be a type of device: it has a number, or is empty."""
+    """Raise CheckError if `device` is empty or has a number, so that it cannot be a type of device."""
     kind, colon, number = device.partition(":")
     if kind and not colon:
         return
@@ -112,11 +117,11 @@ def require_type(device: str) -> None:
     raise CheckError(f"--device {device!r}: expected a type such as gpu, xpu or cpu, without a number{hint}")
 
 
-def writable(folder: Path) -> Path:
-    """The folder of the report, which is made.
+def writable_folder(folder: Path) -> Path:
+    """Make the folder if it does not exist, and return its absolute path.
 
     Raises:
-        CheckError: it cannot be made, or nothing can be written there.
+        CheckError: it cannot be made, or is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -128,17 +133,17 @@ def writable(folder: Path) -> Path:
 
 
 def runnable(checks: Sequence[Check], facts: Facts) -> list[Check]:
+    """Return the checks whose needs the device meets."""
     return [check for check in checks if not check.missing(facts)]
 
 
-def minutes_for(checks: Sequence[Check], facts: Facts) -> float:
-    """After which a run of these checks is over: ten, or half more than the checks that this device can run should
-    take, so that a card of half a V100's speed is through as well, and two cards with theirs."""
-    return max(LEAST_MINUTES, ROOM * expected_seconds(runnable(checks, facts)) / 60)
+def default_minutes(checks: Sequence[Check], facts: Facts) -> float:
+    """Return the default of --minutes: long enough for cards of half a V100's speed."""
+    return max(LEAST_MINUTES, TIME_FACTOR * expected_seconds(runnable(checks, facts)) / 60)
 
 
 class Screen:
-    """What the user sees meanwhile: a line for each result, and on a terminal what runs now."""
+    """Prints a line for each result, and on a terminal also a line about the running check, which is overwritten."""
 
     def __init__(self, checks: Sequence[Check], stream: TextIO, context: Context) -> None:
         self.checks, self.stream, self.context = list(checks), stream, context
@@ -147,8 +152,8 @@ class Screen:
         self.group = ""
         self.terminal = stream.isatty()
 
-    def result(self, check: Check, result: Result) -> None:
-        self.clear()
+    def print_result(self, check: Check, result: Result) -> None:
+        self.clear_line()
         if check.group != self.group:
             self.group = check.group
             print(next(group.title for group in GROUPS if group.name == check.group), file=self.stream)
@@ -156,28 +161,31 @@ class Screen:
         row = f"  {check.name:{self.width}}  {result.status:7}  {result.seconds:6.1f} s  {result.detail}"
         print(row, file=self.stream, flush=True)
 
-    def progress(self, check: Check, text: str) -> None:
+    def print_progress(self, check: Check, text: str) -> None:
         if not self.terminal:
             return
         left = expected_seconds([one for one in self.checks if one.name not in self.done], self.context)
-        where = f"{check.name}{': ' if text else ''}{text}"
-        line = f"  [{len(self.done) + 1}/{len(self.checks)}] {where}, about {left / 60:.0f} min left on one GPU"
-        width = shutil.get_terminal_size().columns
-        self.clear()
-        print(line[: width - 1], end="", file=self.stream, flush=True)
+        running = f"{check.name}{': ' if text else ''}{text}"
+        line = f"  [{len(self.done) + 1}/{len(self.checks)}] {running}, about {left / 60:.0f} min left on one GPU"
+        self.clear_line()
+        print(line[: shutil.get_terminal_size().columns - 1], end="", file=self.stream, flush=True)
 
-    def clear(self) -> None:
+    def clear_line(self) -> None:
         if self.terminal:
             print("\r\x1b[K", end="", file=self.stream)
 
 
-def closing(report: Report, failed: Sequence[Result], output: Path) -> str:
-    """What the user is told at the end: how it went, and what to do with the files."""
+def closing_lines(report: Report, failed: Sequence[Result]) -> str:
+    """Return the last lines of a run: the summary, the failures with advice, and what the files are for."""
     lines = ["", summary_line(report.content(True))]
     for result in failed:
         lines += [f"  FAILED {result.name}: {result.detail}", f"    {report.checks[result.name].advice}"]
-    lines += ["", f"{output}/report.html  to look at, and to attach to an issue"]
-    lines += [f"{output}/report.md    the same as text, to paste into one", f"{output}/report.json  with every figure"]
+    lines += [
+        "",
+        f"{report.folder}/report.html  to read, and to attach to an issue",
+        f"{report.folder}/report.md    the same as Markdown, to paste into an issue",
+        f"{report.folder}/report.json  with all figures",
+    ]
     if failed:
-        lines += [f"{output}/logs         what the checks printed"]
+        lines.append(f"{report.folder}/logs         with the output of the checks")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What a check says of itself, and what the kit says of it."""
+"""Results of checks: what a check returns or raises, and the row of the report that the kit makes of it."""
 
 import math
 from dataclasses import asdict, dataclass, field
@@ -9,66 +9,69 @@ PASS, FAIL, SKIPPED = "pass", "fail", "skipped"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check that passed returns.
+    """What a check returns when it passes.
 
-    detail: one line for the table, with the figure that decided and its limit. numbers: all that was measured, for the
-    report.
+    Args:
+        detail: one line for the table, with the decisive figure and its limit.
+        numbers: all measured figures by name, for the report.
     """
 
     detail: str
-    numbers: dict = field(default_factory=dict)
+    numbers: dict[str, Any] = field(default_factory=dict)
 
 
 class Failed(Exception):
-    """Raised by a check: the device does not do what it should. The message is one line, as `Outcome.detail`."""
+    """Raised by a check when the device does not do what it should. Takes the same arguments as `Outcome`."""
 
-    def __init__(self, detail: str, **numbers: object) -> None:
+    def __init__(self, detail: str, **numbers: Any) -> None:
         super().__init__(detail)
         self.detail, self.numbers = detail, numbers
 
 
 class Skipped(Exception):
-    """Raised by a check that finds out while it runs that it cannot be made here; the message says why."""
+    """Raised by a check that finds out, while it runs, that it cannot run on this machine. The message says why."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """One row of the report.
+    """The result of a check: one row of the report.
 
     Args:
-        status: pass, fail or skipped. detail: why, in a line. seconds: that it took. traceback: of an exception.
-        log: the end of what the process printed meanwhile, for one that failed.
+        name: name of the check.
+        status: PASS, FAIL or SKIPPED.
+        detail: the reason for the status, in one line.
+        numbers: measured figures by name.
+        seconds: how long the check ran.
+        traceback: traceback of an unexpected exception.
+        log: for a failed check, the last lines that its process printed.
     """
 
     name: str
     status: str
     detail: str
-    numbers: dict = field(default_factory=dict)
+    numbers: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     traceback: str | None = None
     log: str | None = None
 
-    def to_json(self) -> dict:
-        return {**asdict(self), "numbers": plain(self.numbers)}
-
-    @classmethod
-    def from_json(cls, content: dict) -> "Result":
-        return cls(**content)
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "numbers": to_plain_json(self.numbers)}
 
 
-def plain(value: Any) -> Any:
-    """`value` as JSON has it: numbers of NumPy as numbers, nan, infinities and what is unknown as text."""
+def to_plain_json(value: Any) -> Any:
+    """Return `value` with NumPy's numbers and arrays as plain ones; NaN, infinity and other objects become text."""
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_plain_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [to_plain_json(item) for item in value]
     if hasattr(value, "tolist"):
-        return plain(value.tolist())
+        return to_plain_json(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
 def one_line(text: str, longest: int = 300) -> str:
+    """Return `text` in one line, cut to `longest` characters."""
     line = " ".join(text.split())
     return line if len(line) <= longest else f"{line[: longest - 2]} …"

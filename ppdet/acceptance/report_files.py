@@ -1,4 +1,4 @@
-"""The report of a run: report.json with everything, report.html to attach to an issue, report.md to paste into one."""
+"""Writes the report: report.json with all figures, report.html to attach to an issue, report.md to paste into one."""
 
 import platform
 import shutil
@@ -7,24 +7,28 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import ppdet
 from ppdet.acceptance.check_registry import GROUPS, Check
 from ppdet.acceptance.context import ROOT
-from ppdet.acceptance.facts import Facts
-from ppdet.acceptance.outcomes import FAIL, PASS, SKIPPED, Result, plain
-from ppdet.acceptance.page import page
-from ppdet.acceptance.wording import markdown
+from ppdet.acceptance.device_facts import Facts
+from ppdet.acceptance.html_report import html_report
+from ppdet.acceptance.outcomes import FAIL, PASS, SKIPPED, Result, to_plain_json
+from ppdet.acceptance.text_report import markdown_report
 from ppdet.utils.disk.files import atomic_path, write_json
 
-FORMAT = 1  # of report.json
+FORMAT = 1  # version of the format of report.json
 
 
 class Report:
-    """What is known so far; `add` writes it anew, so that a run that is killed leaves what it had.
+    """The report of a run. `add` rewrites its files after every check, so a killed run leaves what was known.
 
     Args:
-        folder: of the three files. command: that was typed. checks: that are to be run.
+        folder: folder of the three files.
+        checks: all checks that are to be run.
+        command: the command line of the run.
+        quick: whether it is a quick run.
     """
 
     def __init__(self, folder: Path, facts: Facts, checks: Sequence[Check], *, command: str, quick: bool) -> None:
@@ -36,51 +40,45 @@ class Report:
             "command": command,
             "quick": quick,
             "ppdet": ppdet.__version__,
-            "commit": commit(),
+            "commit": git_commit(),
             "python": platform.python_version(),
             "system": platform.platform(),
-            "facts": plain(asdict(facts)),
+            "facts": to_plain_json(asdict(facts)),
         }
         self.write(finished=False)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        return {status: sum(r.status == status for r in self.results) for status in (PASS, FAIL, SKIPPED)}
 
     def add(self, result: Result) -> None:
         self.results.append(result)
         self.write(finished=False)
 
-    def finish(self) -> None:
-        self.write(finished=True)
-
     def write(self, *, finished: bool) -> None:
-        """Write the three files.
-
-        Raises:
-            OSError: a file cannot be written.
-        """
+        """Write the three files; `finished` tells whether the run is over."""
         content = self.content(finished)
         write_json(self.folder / "report.json", content)
-        for name, text in (("report.html", page(content)), ("report.md", markdown(content))):
+        for name, text in (("report.html", html_report(content)), ("report.md", markdown_report(content))):
             with atomic_path(self.folder / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
 
-    def content(self, finished: bool) -> dict:
-        """What report.json holds."""
+    def content(self, finished: bool) -> dict[str, Any]:
+        """Return the content of report.json."""
         titles = {group.name: group.title for group in GROUPS}
         rows = []
         for result in self.results:
             check = self.checks[result.name]
-            more = {"title": check.title, "group": titles[check.group], "advice": check.advice}
-            rows.append({**result.to_json(), **more})
-        done = {result.name for result in self.results}  # skipped ones come before others of their group
-        left = [name for name in self.checks if name not in done]
-        return {**self.head, "finished": finished, "summary": self.counts, "not_run": left, "checks": rows}
+            about = {"title": check.title, "group": titles[check.group], "advice": check.advice}
+            rows.append({**result.to_json(), **about})
+        done = {result.name for result in self.results}
+        return {
+            **self.head,
+            "finished": finished,
+            "summary": {status: sum(r.status == status for r in self.results) for status in (PASS, FAIL, SKIPPED)},
+            "not_run": [name for name in self.checks if name not in done],
+            "checks": rows,
+        }
 
 
-def commit() -> str | None:
-    """The checkout's commit, with a + where files differ from it; None without git."""
+def git_commit() -> str | None:
+    """Return the commit of the checkout, with a + if files differ from it; None without git."""
     if not shutil.which("git"):
         return None
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]

@@ -1,4 +1,4 @@
-"""Runs checks in processes of their own: what one does to its process or its device does not take the rest with it."""
+"""Runs checks in processes of their own, so that a crash or a hang of one check leaves the others unharmed."""
 
 import contextlib
 import json
@@ -8,37 +8,42 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ppdet.acceptance.check_registry import GROUPS, Check, CheckError, Group
 from ppdet.acceptance.context import ROOT, Context
-from ppdet.acceptance.facts import Facts
+from ppdet.acceptance.device_facts import Facts
 from ppdet.acceptance.outcomes import FAIL, SKIPPED, Result
 
-LOADING = 300.0  # seconds that a process may take to load paddle and find its device
-GRACE = 5.0  # seconds over a check's limit in which its process writes down where it is
-POLL = 0.05
-LOG_LINES = 60  # of a failed check's output, for the report
+LOADING = 300.0  # seconds in which a process has to import paddle and initialise its device
+GRACE = 5.0  # seconds after a check's time limit in which its process writes its stack to the log
+POLL = 0.05  # seconds between two looks at a process
+LOG_LINES = 60  # lines of a failed check's output in the report
 
 
 class Process:
-    """A process of the kit, in a session of its own, so that its own processes end with it. It ends with this one.
+    """A process that runs `check_process`, in a session of its own.
 
     Args:
-        spec: for `child`. folder: for the files that are exchanged. log: takes what it prints.
+        spec: content of SPEC, see `check_process`; this class adds "events" and "parent".
+        folder: folder for SPEC and the events.
+        log: file to which the output is appended.
+        environment: further environment variables.
     """
 
-    def __init__(self, spec: dict, folder: Path, log: Path, environment: dict) -> None:
-        self.events = folder / "events.jsonl"
+    def __init__(self, spec: dict[str, Any], folder: Path, log: Path, environment: dict[str, str]) -> None:
+        for parent in (folder, log.parent):
+            parent.mkdir(parents=True, exist_ok=True)
+        self.log, self.events = log, folder / "events.jsonl"
         self.events.write_text("")
         path = folder / "spec.json"
-        path.write_text(json.dumps({**spec, "events": str(self.events), "parent": os.getpid()}))
-        self.log = log
-        log.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({**spec, "events": str(self.events), "parent": os.getpid()}), encoding="utf-8")
         python_path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         with open(log, "ab") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ppdet.acceptance.child", str(path)],
+                [sys.executable, "-m", "ppdet.acceptance.check_process", str(path)],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -46,8 +51,8 @@ class Process:
                 start_new_session=True,
             )
 
-    def read(self) -> Iterator[dict]:
-        """What it says, as it comes, and {} whenever nothing does, until it has ended."""
+    def read_events(self) -> Iterator[dict[str, Any]]:
+        """Yield events as they come, and {} whenever there is no new one, until the process has ended."""
         with open(self.events, encoding="utf-8") as stream:
             rest = ""
             while True:
@@ -61,16 +66,19 @@ class Process:
                 time.sleep(POLL)
 
     def kill(self) -> None:
-        """End it, and all that it started."""
+        """Kill the process and, except on Windows, all processes that it started."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+            if hasattr(os, "killpg"):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            else:
+                self.process.kill()
         self.process.wait()
 
     def log_size(self) -> int:
         return self.log.stat().st_size
 
     def log_since(self, start: int) -> str:
-        """The end of what it printed after that many bytes."""
+        """Return the last lines of the log after byte number `start`."""
         with open(self.log, "rb") as stream:
             stream.seek(start)
             lines = stream.read().decode(errors="replace").splitlines()
@@ -78,16 +86,15 @@ class Process:
 
 
 def ask_for_facts(device: str, imports: Sequence[str], folder: Path) -> Facts:
-    """What is known of the device, see `find_facts`.
+    """Return the facts about a device that `find_facts` finds in a process of its own.
 
     Raises:
-        CheckError: there is no such device, or the process that asks for it ended.
+        CheckError: there is no such device, or the process ended without an answer.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     log = folder / "facts.log"
     process = Process({"device": device, "imports": list(imports)}, folder, log, {})
     try:
-        for event in process.read():
+        for event in process.read_events():
             if "facts" in event:
                 return Facts.from_json(event["facts"])
             if "error" in event:
@@ -100,13 +107,14 @@ def ask_for_facts(device: str, imports: Sequence[str], folder: Path) -> Facts:
 
 
 class Run:
-    """All checks of a run.
+    """A run of the kit: runs checks group by group, and reports each result.
 
     Args:
         imports: Python files and modules that every process imports first.
-        logs: folder of what the processes print.
-        limit_factor: of each check's limit.
-        on_result, on_progress: are told of each result, and of what runs: the check and how far it is.
+        logs: folder for the output of the processes.
+        limit_factor: factor of each check's time limit.
+        on_result: called with each result.
+        on_progress: called with the running check and its progress in words.
     """
 
     def __init__(
@@ -126,23 +134,22 @@ class Run:
         self.on_result, self.on_progress = on_result, on_progress
 
     def run(self) -> None:
-        """Run them group by group."""
+        """Run all checks."""
         for group in GROUPS:
             todo = []
             for check in (one for one in self.checks if one.group == group.name):
-                reason = check.missing(self.context.facts)
-                if reason:
+                if reason := check.missing(self.context.facts):
                     self.on_result(check, Result(check.name, SKIPPED, reason))
                 else:
                     todo.append(check)
             while todo:
-                todo = self.run_some(group, todo)
+                todo = self.run_process(group, todo)
 
-    def run_some(self, group: Group, todo: list[Check]) -> list[Check]:
-        """Run checks in one process, as far as that goes; give those that are left, at least one less."""
-        first = todo[0]
+    def run_process(self, group: Group, todo: list[Check]) -> list[Check]:
+        """Run checks of a group in one process until it ends. Returns the remaining checks, at least one fewer."""
         if self.context.seconds_left() <= 0:
-            self.on_result(first, Result(first.name, FAIL, "not run: the time was over; --minutes gives more"))
+            result = Result(todo[0].name, FAIL, "not run: the time of the run was over; --minutes gives more")
+            self.on_result(todo[0], result)
             return todo[1:]
         spec = {
             "context": self.context.to_json(),
@@ -150,56 +157,63 @@ class Run:
             "limit_factor": self.limit_factor,
             "imports": self.imports,
         }
-        folder = self.context.work / "process"
-        folder.mkdir(parents=True, exist_ok=True)
-        process = Process(spec, folder, self.logs / f"{group.name}.log", group.environment)
+        log = self.logs / f"{group.name}.log"
+        process = Process(spec, self.context.work / "process", log, dict(group.environment))
         try:
             return self.watch(process, todo)
         finally:
             process.kill()
 
     def watch(self, process: Process, todo: list[Check]) -> list[Check]:
-        """Take a process's results; where it dies or hangs, that is the result of the check it was at."""
+        """Report the results of a process. If it dies or hangs, the current check has failed.
+
+        Returns:
+            The checks without a result.
+        """
         left = list(todo)
         started = time.monotonic()
         log_start, running, limit = process.log_size(), False, LOADING
         self.on_progress(left[0], "starting")
-        for event in process.read():
+        for event in process.read_events():
             if "start" in event:
                 started, running, log_start, limit = time.monotonic(), True, event["log"], event["limit"]
                 self.on_progress(left[0], "")
             elif "progress" in event:
                 self.on_progress(left[0], event["progress"])
             elif "result" in event:
-                result = Result.from_json(event["result"])
+                result = Result(**event["result"])
                 log = process.log_since(log_start) if result.status == FAIL else None
-                self.on_result(left.pop(0), Result(**{**result.__dict__, "log": log}))
+                self.on_result(left.pop(0), replace(result, log=log))
                 started, running, limit = time.monotonic(), False, LOADING
             if not left:
-                break
+                return left
             seconds = time.monotonic() - started
-            out_of_time = self.context.seconds_left() <= 0 and seconds > 1
-            if seconds > limit + GRACE or out_of_time:
-                why = f"stopped after {seconds:.0f} s"
-                why += ": the time of the whole run was over; --minutes gives more" if out_of_time else ""
-                why += "" if out_of_time else f", it may take {limit:.0f}: it hangs, or is far too slow"
-                return self.gave_up(process, left, why, seconds, log_start)
+            if self.context.seconds_left() <= 0 and seconds > 1:
+                reason = "the time of the whole run was over; --minutes gives more"
+            elif seconds > limit + GRACE:
+                reason = f"it hangs or is far too slow, its time limit is {limit:.0f} s"
+            else:
+                continue
+            process.kill()
+            return self.fail_first(left, f"stopped after {seconds:.0f} s: {reason}", seconds, process, log_start)
         if not running and len(left) < len(todo):
-            return left  # an error ended it after a result; what is left, if anything, needs a new one
+            return left  # the process ended itself after an unexpected exception; the rest needs a new one
         ending = how_it_ended(process.process.wait())
-        return self.gave_up(process, left, f"the process {ending}", time.monotonic() - started, log_start)
+        return self.fail_first(left, f"the process {ending}", time.monotonic() - started, process, log_start)
 
-    def gave_up(self, process: Process, left: list[Check], why: str, seconds: float, log_start: int) -> list[Check]:
-        process.kill()
-        log = process.log_since(log_start)
-        self.on_result(left[0], Result(left[0].name, FAIL, why, seconds=seconds, log=log))
+    def fail_first(
+        self, left: list[Check], detail: str, seconds: float, process: Process, log_start: int
+    ) -> list[Check]:
+        """Report that the first of the remaining checks has failed, and return the others."""
+        result = Result(left[0].name, FAIL, detail, seconds=seconds, log=process.log_since(log_start))
+        self.on_result(left[0], result)
         return left[1:]
 
 
 def how_it_ended(code: int) -> str:
-    """ "was killed by SIGSEGV", "ended with exit code 1"."""
+    """Return an exit code in words, such as "was killed by SIGSEGV" or "ended with exit code 1"."""
     if code < 0:
         name = signal.Signals(-code).name
-        hint = ", perhaps for lack of memory" if name == "SIGKILL" else ""
+        hint = ", perhaps because memory ran out" if name == "SIGKILL" else ""
         return f"was killed by {name}{hint}"
     return f"ended with exit code {code}"

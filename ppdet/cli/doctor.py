@@ -132,8 +132,10 @@ def processor() -> Iterator[Finding]:
 
 
 def memory_and_disk() -> Iterator[Finding]:
-    if hasattr(os, "sysconf"):  # not on Windows
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    from ppdet.utils.process.cpu import memory_gib
+
+    total = memory_gib()
+    if total is not None:
         advice = "lower TrainReader.batch_size, input_size and worker_num (-o)" if total < LEAST_MEMORY else ""
         yield Finding("memory", "slow" if advice else "ok", f"{total:.1f} GiB", advice)
     free = shutil.disk_usage(".").free / 2**30

@@ -5,7 +5,7 @@ from broken import short_context
 
 from ppdet.acceptance import check_registry
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.facts import Facts
+from ppdet.acceptance.device_facts import Facts
 from ppdet.modeling import cpu
 
 

@@ -5,7 +5,7 @@ import time
 
 from ppdet.acceptance.check_registry import check
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.facts import Need
+from ppdet.acceptance.device_facts import Need
 from ppdet.acceptance.outcomes import Failed, Outcome, Skipped
 
 

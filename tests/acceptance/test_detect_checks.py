@@ -7,10 +7,10 @@ import paddle
 import pytest
 from broken import change, detecting_context, on_device, run
 
-from ppdet.acceptance import detectors
+from ppdet.acceptance import small_detector
 from ppdet.acceptance.check_registry import CHECKS, SHARED
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.facts import Facts
+from ppdet.acceptance.device_facts import Facts
 from ppdet.acceptance.outcomes import Failed
 from ppdet.deploy.detector import Detector
 from ppdet.engine.predictor import Predictor
@@ -40,14 +40,14 @@ def test_the_checks_pass(detecting, monkeypatch):
     def noted(right):
         return lambda self, name, make: (asked.add(name), right(self, name, make))[1]
 
-    for method in ("shared", "shared_numbers"):
+    for method in ("shared_folder", "shared_value"):
         change(monkeypatch, Context, method, noted)
     for name in ("detect/eval", "detect/infer", "detect/export", "engines/paddle_fp32"):
         asked.clear()
         result = run(name, detecting)
         assert result.status == "pass", result
         assert asked & set(SHARED) == set(CHECKS[name].uses) and asked
-    assert result.detail.endswith("0.00 apart (limit 0.1)") and result.numbers["ap_of_cpu"] > 60
+    assert result.detail.endswith("difference 0.00 (limit 0.1)") and result.numbers["ap_of_cpu"] > 60
 
 
 @pytest.mark.parametrize("name", ["detect/eval", "detect/infer"])
@@ -75,7 +75,7 @@ def test_a_second_run_that_finds_something_else_is_found(detecting, monkeypatch)
 
     change(monkeypatch, Predictor, "detect", wrap)
     result = run("detect/infer", detecting)
-    assert result.status == "fail" and result.detail.startswith("second run: 5 of 5 images"), result
+    assert result.status == "fail" and result.detail.startswith("second time: 5 of 5 images"), result
     assert seen == [False, True, True]
 
 
@@ -90,7 +90,7 @@ def test_an_engine_that_finds_something_else_is_found(detecting, monkeypatch):
 
     change(monkeypatch, Detector, "detect", wrap)
     result = run("engines/paddle_fp32", detecting)
-    assert result.status == "fail" and result.detail.endswith(" apart (limit 0.1)"), result
+    assert result.status == "fail" and result.detail.endswith(" (limit 0.1)"), result
     assert 1 < result.numbers["ap"] < result.numbers["ap_of_cpu"] - 1
 
 
@@ -115,9 +115,9 @@ def test_what_mixed_precision_may_change(tmp_path, monkeypatch, amp, limit):
     from ppdet.acceptance.checks import detect_checks
 
     context = Context(Facts("gpu", amp=amp), quick=False, work=tmp_path)
-    context.shared_numbers("reference_ap", lambda: 0.5)
+    context.shared_value("reference_ap", lambda: 0.5)
     asked = []
-    monkeypatch.setattr(detect_checks, "evaluated", lambda context, *options: asked.append(options) or 0.5)
+    monkeypatch.setattr(detect_checks, "evaluate_trained", lambda context, *options: asked.append(options) or 0.5)
     assert run("detect/eval_amp", context).detail.endswith(f"({limit})") and asked == [("eval_amp=true",)]
 
 
@@ -126,16 +126,16 @@ def test_a_detector_that_learned_little_shows_nothing(tmp_path):
     for quick, low, high in ((False, 0.29, 0.31), (True, 0.04, 0.06)):
         context = Context(Facts("gpu"), quick=quick, work=tmp_path / str(quick))
         context.work.mkdir()
-        context.shared_numbers("reference_ap", lambda low=low: low)
-        with pytest.raises(Failed, match="nothing is shown"):
-            detectors.beside_cpu(context, low, "fp32")
-        assert detectors.judge_ap(high, high, 0.1, context.pick(30.0, 5.0))
+        context.shared_value("reference_ap", lambda low=low: low)
+        with pytest.raises(Failed, match="proves nothing"):
+            small_detector.compare_ap(context, low, "fp32")
+        assert small_detector.judge_ap(high, high, 0.1, context.pick(30.0, 5.0))
 
 
 def test_limits_by_precision(tmp_path):
     context = Context(Facts("gpu"), quick=False, work=tmp_path)
-    context.shared_numbers("reference_ap", lambda: 0.5)
+    context.shared_value("reference_ap", lambda: 0.5)
     for precision, points in (("fp32", 0.1), ("fp16", 0.1), ("bf16", 0.5)):
-        detectors.beside_cpu(context, 0.5 + 0.009 * points, precision)
+        small_detector.compare_ap(context, 0.5 + 0.009 * points, precision)
         with pytest.raises(Failed, match=f"limit {points}"):
-            detectors.beside_cpu(context, 0.5 - 0.011 * points, precision)
+            small_detector.compare_ap(context, 0.5 - 0.011 * points, precision)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ppdet.acceptance import child, kit, runner
+from ppdet.acceptance import check_process, kit, runner
 from ppdet.acceptance.check_registry import CHECKS, GROUPS, Check, all_checks, check, select
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.facts import GPU, Facts, amp, cards, package
-from ppdet.acceptance.outcomes import Outcome, Result, plain
+from ppdet.acceptance.device_facts import GPU, Facts, amp, cards
+from ppdet.acceptance.outcomes import Outcome, Result, to_plain_json
 from ppdet.acceptance.report_files import Report
 
 FAULTY = str(Path(__file__).with_name("faulty.py"))
@@ -143,14 +143,15 @@ def test_what_had_no_time_is_no_pass(tmp_path):
     checks = [Check("nms/a", "t", "a", lambda context: Outcome("ran"))]
     options = {"imports": (), "logs": tmp_path}
     runner.Run(checks, context, **options, on_result=lambda check, result: results.append(result)).run()
-    assert [(r.status, r.detail) for r in results] == [("fail", "not run: the time was over; --minutes gives more")]
+    detail = "not run: the time of the run was over; --minutes gives more"
+    assert [(r.status, r.detail) for r in results] == [("fail", detail)]
 
 
 @pytest.mark.parametrize(
     ("left", "said"),
     [
         (0, "stopped after 10 s: the time of the whole run was over; --minutes gives more"),
-        (1000, "stopped after 70 s, it may take 60: it hangs, or is far too slow"),
+        (1000, "stopped after 70 s: it hangs or is far too slow, its time limit is 60 s"),
     ],
 )
 def test_what_runs_when_the_time_is_over_is_stopped(left, said, tmp_path, monkeypatch):
@@ -159,7 +160,7 @@ def test_what_runs_when_the_time_is_over_is_stopped(left, said, tmp_path, monkey
 
         killed = False
 
-        def read(self):
+        def read_events(self):
             yield {"start": "nms/a", "log": 0, "limit": 60.0}
             while True:
                 yield {}
@@ -200,12 +201,12 @@ def test_checks_share_what_is_made_once(tmp_path):
     made = []
     context = Context(ON_CPU, True, tmp_path)
     for _ in range(2):
-        path = context.shared("data", lambda folder: (made.append(folder), (folder / "x").write_text("1")))
+        path = context.shared_folder("data", lambda folder: (made.append(folder), (folder / "x").write_text("1")))
         assert (path / "x").read_text() == "1"
-        assert context.shared_numbers("losses", lambda: made.append(0) or [1.5]) == [1.5]
+        assert context.shared_value("losses", lambda: made.append(0) or [1.5]) == [1.5]
     assert len(made) == 2
     other = Context.from_json(json.loads(json.dumps(context.to_json())), tmp_path / "events")
-    assert other.facts == ON_CPU and other.shared("data", lambda folder: made.append(folder)) == path
+    assert other.facts == ON_CPU and other.shared_folder("data", lambda folder: made.append(folder)) == path
     assert len(made) == 2
 
 
@@ -217,8 +218,8 @@ def test_what_was_half_made_is_made_again(tmp_path):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        context.shared("data", fail)
-    path = context.shared("data", lambda folder: (folder / "whole").write_text(""))
+        context.shared_folder("data", fail)
+    path = context.shared_folder("data", lambda folder: (folder / "whole").write_text(""))
     assert [file.name for file in path.iterdir()] == ["whole"]
 
 
@@ -234,12 +235,10 @@ def test_what_was_half_made_is_made_again(tmp_path):
         (
             amp("bfloat16", "O2"),
             Facts("gpu", capability=(7, 0), amp=("float16",)),
-            "no mixed precision in bfloat16 on this gpu of capability 7.0: it has float16",
+            "no mixed precision in bfloat16 on this gpu of capability 7.0: it supports float16",
         ),
-        (amp("bfloat16"), Facts("cpu"), "no mixed precision in bfloat16 on this cpu: it has none"),
-        (amp("bfloat16", "O2"), Facts("cpu", amp=("bfloat16",)), "O2 is for devices, on a CPU there is one level"),
-        (package("numpy"), ON_CPU, None),
-        (package("no_such_engine"), ON_CPU, "the package no_such_engine is not installed"),
+        (amp("bfloat16"), Facts("cpu"), "no mixed precision in bfloat16 on this cpu: it supports none"),
+        (amp("bfloat16", "O2"), Facts("cpu", amp=("bfloat16",)), "O2 is for devices; CPUs only have O1"),
     ],
 )
 def test_why_a_check_is_skipped(need, facts, reason):
@@ -276,12 +275,12 @@ def test_every_check_says_what_a_failure_means():
     ],
 )
 def test_the_line_of_an_error_that_tells_most(message, line):
-    assert child.gist(message) == line
+    assert check_process.reason_in(message) == line
 
 
 def test_figures_become_json():
     np = pytest.importorskip("numpy")
-    assert plain({"a": np.float32(0.5), 2: (np.arange(2), float("inf")), "p": Path("x")}) == {
+    assert to_plain_json({"a": np.float32(0.5), 2: (np.arange(2), float("inf")), "p": Path("x")}) == {
         "a": 0.5,
         "2": [[0, 1], "inf"],
         "p": "x",
@@ -296,10 +295,10 @@ def test_the_screen_of_a_terminal_shows_what_runs(tmp_path):
     stream = Terminal()
     checks = [Check(f"nms/{name}", "t", "a", lambda context: Outcome(""), seconds=90) for name in "ab"]
     screen = kit.Screen(checks, stream, Context(ON_CPU, True, tmp_path))
-    screen.progress(checks[0], "step 3 of 50")
+    screen.print_progress(checks[0], "step 3 of 50")
     assert stream.getvalue().endswith("[1/2] nms/a: step 3 of 50, about 3 min left on one GPU")
-    screen.result(checks[0], Result("nms/a", "pass", "well", seconds=1.25))
-    screen.progress(checks[1], "")
+    screen.print_result(checks[0], Result("nms/a", "pass", "well", seconds=1.25))
+    screen.print_progress(checks[1], "")
     assert stream.getvalue().endswith(
         "  nms/a  pass        1.2 s  well\n\r\x1b[K  [2/2] nms/b, about 2 min left on one GPU"
     )

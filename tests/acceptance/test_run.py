@@ -16,11 +16,11 @@ from processes import wait_for_end
 from ppdet.acceptance import kit, runner
 from ppdet.acceptance.check_registry import CHECKS, GROUPS, SHARED, all_checks, expected_seconds, select
 from ppdet.acceptance.context import Context
+from ppdet.acceptance.device_facts import Facts
 from ppdet.acceptance.documentation import made_in
-from ppdet.acceptance.facts import Facts
-from ppdet.acceptance.page import page
+from ppdet.acceptance.html_report import html_report
 from ppdet.acceptance.report_files import Report
-from ppdet.acceptance.wording import markdown
+from ppdet.acceptance.text_report import markdown_report
 from ppdet.utils.disk.lock import LockedError
 
 FAULTY = str(Path(__file__).with_name("faulty.py"))
@@ -28,7 +28,7 @@ VOLTA = Facts("gpu", capability=(7, 0), amp=("float16",))
 KILLED = """
 import sys
 from ppdet.acceptance import kit, runner
-from ppdet.acceptance.facts import Facts
+from ppdet.acceptance.device_facts import Facts
 
 runner.GRACE = 1e6
 kit.ask_for_facts = lambda device, *_: Facts(device, paddle="x")
@@ -56,7 +56,7 @@ def test_the_command_lists_checks_and_refuses_what_is_none(tmp_path):
     listed = commands.call("tools/check_device.py", "--list", "--only", "environment")
     assert listed.startswith("environment/paddle ")
     output = commands.call("tools/check_device.py", "--list", "--only", "enviroment", code=2)
-    assert output == "error: no check is called 'enviroment'; did you mean 'environment'?; --list shows all\n"
+    assert output == "error: no check is called 'enviroment'; did you mean 'environment'?; --list shows all checks\n"
     output = commands.call("tools/check_device.py", "--import", tmp_path / "no.py", code=2)
     assert output == f"error: --import {tmp_path / 'no.py'}: no such file\n"
     assert "above 0" in commands.call("tools/check_device.py", "--minutes", "-1", code=2)
@@ -106,12 +106,12 @@ def test_a_folder_that_cannot_be_written(tmp_path, name):
         ("x = 1\nif x\n  x", ":2: SyntaxError: "),
         (
             "from ppdet.acceptance.check_registry import check\ncheck('no/a', title='t', advice='a')(print)",
-            ":2: ValueError: check 'no/a': its group is not among GROUPS of ppdet/acceptance/check_registry.py",
+            ":2: ValueError: check 'no/a': its group is not in GROUPS of ppdet/acceptance/check_registry.py",
         ),
         (
             "from ppdet.acceptance.check_registry import check\n"
             "check('nms/a', title='t', advice='a', uses=['x'])(print)",
-            ":2: ValueError: check 'nms/a': {'x'} not in SHARED of ppdet/acceptance/check_registry.py",
+            ":2: ValueError: check 'nms/a': uses ['x'], not in SHARED of ppdet/acceptance/check_registry.py",
         ),
         ("from ppdet.utils.errors import DataError\nraise DataError('plug it in')", "plug it in"),
     ],
@@ -143,16 +143,16 @@ def test_the_time_of_a_run_is_that_of_its_checks():
     half_speed = sum(check.seconds for check in checks if check.group in ("speed", "memory"))
     for facts in (one, two):
         needed = expected_seconds(kit.runnable(checks, facts))
-        assert 60 * kit.minutes_for(checks, facts) > needed + half_speed
-    assert kit.minutes_for(checks, two) > kit.minutes_for(checks, one) > 10
-    assert kit.minutes_for(select(["nms"]), one) == 10
+        assert 60 * kit.default_minutes(checks, facts) > needed + half_speed
+    assert kit.default_minutes(checks, two) > kit.default_minutes(checks, one) > 10
+    assert kit.default_minutes(select(["nms"]), one) == 10
 
 
 def test_what_checks_have_in_common_is_counted_once(tmp_path):
     checks = select(["training/float32_adamw", "training/o1_float16_adamw"])
     assert expected_seconds(checks) == 4 + 4 + SHARED["cpu_adamw"].seconds
     context = Context(VOLTA, False, tmp_path)
-    context.shared_numbers("cpu_adamw", lambda: [])
+    context.shared_value("cpu_adamw", lambda: [])
     assert expected_seconds(checks, context) == 8
     assert sorted(name for group in GROUPS for name in made_in(group)) == sorted(SHARED)
 
@@ -165,24 +165,24 @@ def test_a_check_alone_has_the_time_for_what_it_shares(tmp_path, name):
     (one,), context = select([name]), Context(VOLTA, False, tmp_path)
     assert one.limit_in(context) >= 2 * expected_seconds([one])
     for shared in one.uses:
-        context.shared_numbers(shared, lambda: 0)
+        context.shared_value(shared, lambda: 0)
     assert one.limit_in(context) == one.limit >= 2 * one.seconds
 
 
 def test_what_a_check_makes_is_among_what_it_uses(tmp_path, monkeypatch):
-    """By the calls in its code: the names that `shared` and `shared_numbers` are given."""
+    """The name that `shared_value` is given is among the check's `uses`."""
     from ppdet.acceptance.checks import training_checks
 
     made = []
-    monkeypatch.setattr(Context, "shared_numbers", lambda self, name, make: made.append(name))
+    monkeypatch.setattr(Context, "shared_value", lambda self, name, make: made.append(name))
     for variant in training_checks.VARIANTS:
         training_checks.cpu_losses(Context(VOLTA, False, tmp_path), variant)
         assert made.pop() in CHECKS[f"training/{variant.name}"].uses
 
 
-@pytest.mark.parametrize(("quick", "said"), [(True, "A quick run: fewer steps"), (False, "A full run.")])
+@pytest.mark.parametrize(("quick", "said"), [(True, "Quick run: fewer steps"), (False, "Full run.")])
 def test_the_report_says_whether_the_run_was_a_quick_one(tmp_path, quick, said):
     content = Report(tmp_path, VOLTA, [], command="c", quick=quick).content(True)
-    assert said in page(content) and said in markdown(content)
-    heading = re.search(r"<h1>.*</h1>", page(content))[0]
-    assert ("in a quick run" in heading, "in a quick run" in markdown(content).splitlines()[0]) == (quick, quick)
+    assert said in html_report(content) and said in markdown_report(content)
+    heading = re.search(r"<h1>.*</h1>", html_report(content))[0]
+    assert ("in a quick run" in heading, "in a quick run" in markdown_report(content).splitlines()[0]) == (quick, quick)

@@ -6,14 +6,13 @@ On a CPU with the branches of a device that works behind the host, and with a sm
 import contextlib
 import types
 
-import broken
 import pytest
 from broken import change, run, short_context
 
-from ppdet.acceptance import made, steps
+from ppdet.acceptance import timed_steps
 from ppdet.acceptance.checks import cards_checks, memory_checks, speed_checks, training_checks
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.facts import Facts
+from ppdet.acceptance.device_facts import Facts
 from ppdet.acceptance.outcomes import Failed
 from ppdet.engine.training.guard import StepGuard
 from ppdet.engine.training.loss_scale import LossScale
@@ -36,8 +35,8 @@ SMALL = [
 @pytest.fixture(scope="module")
 def context(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "CALM", [*steps.CALM, *SMALL])
-        patch.setattr(steps, "WARM_UP", 1)
+        patch.setattr(timed_steps, "STABLE", [*timed_steps.STABLE, *SMALL])
+        patch.setattr(timed_steps, "WARM_UP", 1)
         patch.setattr(memory_checks, "QUICK_INTERVAL", 3)
         patch.setattr(device, "runs_behind_host", lambda: True)
         patch.setattr(device, "synchronize", lambda: None)  # a CPU has none
@@ -49,7 +48,7 @@ def test_the_guards_share_is_that_of_steps_without_it(context, monkeypatch):
     guarded = []
     change(monkeypatch, StepGuard, "update", lambda right: lambda *given: (guarded.append(1), right(*given))[1])
 
-    def in_turns(runs, **_):
+    def median_seconds(runs, **_):
         counted = {}
         for name, one in runs.items():
             guarded.clear()
@@ -57,7 +56,7 @@ def test_the_guards_share_is_that_of_steps_without_it(context, monkeypatch):
             counted[name] = 4.0 + len(guarded)
         return counted
 
-    monkeypatch.setattr(speed_checks, "in_turns", in_turns)
+    monkeypatch.setattr(speed_checks, "median_seconds", median_seconds)
     result = run("speed/float32", context)
     assert result.status == "pass" and result.numbers["guard_share"] == 0.25, result
     assert "guard +25.0% (not judged in a quick run)" in result.detail
@@ -80,7 +79,7 @@ def test_the_reader_is_timed_beside_steps_on_one_batch(context, monkeypatch):
                 yield batch
 
     def with_slow_reader(*given):
-        trainer = steps.trainer_of(*given)
+        trainer = timed_steps.ready_trainer(*given)
         trainer.reader = Slow(trainer.reader)
         return trainer
 
@@ -89,9 +88,9 @@ def test_the_reader_is_timed_beside_steps_on_one_batch(context, monkeypatch):
 
     clock = types.SimpleNamespace(perf_counter=lambda: now[0])
     monkeypatch.setattr(speed_checks, "time", clock)
-    monkeypatch.setattr(steps, "time", clock)
-    monkeypatch.setattr(speed_checks, "trainer_of", with_slow_reader)
-    monkeypatch.setattr(speed_checks, "step", step)
+    monkeypatch.setattr(timed_steps, "time", clock)
+    monkeypatch.setattr(speed_checks, "ready_trainer", with_slow_reader)
+    monkeypatch.setattr(speed_checks, "run_step", step)
     result = run("speed/reader", context)
     assert result.status == "pass", result
     assert result.numbers["ms_per_step_of_one_batch"] == 1000 and result.numbers["ms_per_step_of_read_batches"] == 3000
@@ -109,7 +108,7 @@ def test_float16_begins_with_a_scale_of_1(context, monkeypatch):
         return with_scale
 
     change(monkeypatch, Precision, "__init__", wrap)
-    trainer = steps.trainer_of(steps.r50_config(context))
+    trainer = timed_steps.ready_trainer(timed_steps.r50_config(context))
     assert trainer.state(0, 0).loss_scale["scale"] == 1.0
 
 
@@ -146,8 +145,8 @@ def test_memory_that_grows_with_each_step_is_found(context, monkeypatch, kept):
     def step(trainer, batch):
         sizes.append(tuple(batch["image"].shape[2:]))
 
-    monkeypatch.setattr(memory_checks, "step", step)
-    monkeypatch.setattr(memory_checks, "memory_now", lambda: {"host": 1000 + kept * len(sizes)})
+    monkeypatch.setattr(memory_checks, "run_step", step)
+    monkeypatch.setattr(memory_checks, "memory_in_use", lambda: {"host": 1000 + kept * len(sizes)})
     result = run("memory/sizes", context)
     assert result.status == ("fail" if kept else "pass"), result
     assert len(sizes) == 40 and len(set(sizes)) > 3 and max(sizes) == sizes[0]
@@ -159,8 +158,8 @@ def test_two_cards_are_compared_with_one(tmp_path, monkeypatch, name, norms, apa
     """What each of the two runs was asked for, and that their losses are compared."""
     asked = []
 
-    def train(context, run, ranks, more):
-        asked.append((ranks, more["ResNet.norm_type"]))
+    def train(context, run, ranks, norm):
+        asked.append((ranks, norm))
         return {"losses": [2.0, 1.5 + apart * (ranks == 2)], "memory": None}
 
     monkeypatch.setattr(cards_checks, "train", train)
@@ -173,32 +172,29 @@ def test_a_job_that_fails_is_no_loss(tmp_path, monkeypatch):
     """Its ranks share four images, and what they printed is in the report."""
 
     class Job:
-        ranks = 2
-
         def wait(self, seconds):
             return 7
 
-        def output(self, rank=None):
-            return f"words of {rank}"
+        def output(self):
+            return "words of both ranks"
 
     context, started = Context(Facts("cpu"), quick=True, work=tmp_path), []
     monkeypatch.setattr(
         cards_checks, "config_file", lambda context, name, more: started.append(more) or tmp_path / "x.yml"
     )
-    monkeypatch.setattr(cards_checks, "job", lambda *given, **options: contextlib.nullcontext(Job()))
-    with pytest.raises(Failed, match="two: 2 processes end with exit code 7") as failed:
-        cards_checks.train(context, "two", 2, {})
+    monkeypatch.setattr(cards_checks, "launched", lambda *given, **options: contextlib.nullcontext(Job()))
+    with pytest.raises(Failed, match="two: 2 processes ended with exit code 7") as failed:
+        cards_checks.train(context, "two", 2, "gn")
     assert started[0]["TrainReader.batch_size"] == 2
-    assert failed.value.numbers["output"].splitlines()[::2] == ["words of None", "words of 0", "words of 1"]
+    assert failed.value.numbers["output"] == "words of both ranks"
 
 
 def test_a_read_by_the_teacher_is_found(tmp_path, monkeypatch):
     """DenseTeacher with AdamW reads nothing by itself between two lines of the log."""
     short = short_context(monkeypatch, Facts("cpu"), tmp_path)
     training_checks.start_weights(short).rename(tmp_path / "model_final.pdparams")
-    monkeypatch.setattr(made, "trained", lambda context: tmp_path)
-    for slot in ("sup_batch_size", "unsup_batch_size"):
-        monkeypatch.setitem(broken.SMALL, f"SemiTrainReader.{slot}", 1)
+    monkeypatch.setattr(training_checks, "trained_run", lambda context: tmp_path)
+    monkeypatch.setattr(training_checks, "SEMI_BATCH", 1)
     monkeypatch.setattr(memory_checks, "QUICK_INTERVAL", 2)
     monkeypatch.setattr(device, "runs_behind_host", lambda: True)
     monkeypatch.setattr(cpu, "takes", lambda *maps: False)  # oneDNN's layers, of which a device has none

@@ -4,13 +4,12 @@ import paddle
 import pytest
 from broken import change, off_by_one_percent, on_device, run
 
-from ppdet.acceptance import made
 from ppdet.acceptance.check_registry import CHECKS, all_checks
 from ppdet.acceptance.checks import training_checks
-from ppdet.acceptance.checks.training_checks import VARIANTS, judge
-from ppdet.acceptance.facts import Facts
+from ppdet.acceptance.checks.training_checks import VARIANTS, judge_losses
+from ppdet.acceptance.device_facts import Facts
 from ppdet.acceptance.outcomes import Failed
-from ppdet.modeling.losses import focal
+from ppdet.modeling.losses import fcos_loss
 
 
 def test_the_check_passes(short):
@@ -20,7 +19,7 @@ def test_the_check_passes(short):
 
 
 def test_losses_that_are_one_percent_off_are_found(short, monkeypatch):
-    off_by_one_percent(monkeypatch, focal, "rejection_terms")
+    off_by_one_percent(monkeypatch, fcos_loss, "rejection_terms")
     result = run("training/float32_adamw", short)
     assert result.status == "fail" and result.detail.startswith("the first loss differs by "), result
 
@@ -39,16 +38,16 @@ FALLING = [2.4, 2.3, 2.2, 2.1, 2.0, 1.9, 1.8, 1.7, 1.6, 1.5]
 
 
 def test_what_is_allowed():
-    assert judge(losses(*FALLING), losses(*FALLING)).detail.endswith("the mean of all 10: 0.00%")
+    assert judge_losses(losses(*FALLING), losses(*FALLING)).detail.endswith("the mean of all 10: 0.00%")
     drifting = [value * (1 + 0.0015 * step) for step, value in enumerate(FALLING)]
-    assert judge(losses(*drifting), losses(*FALLING)).numbers["differences"]["the first loss"] == 0
+    assert judge_losses(losses(*drifting), losses(*FALLING)).numbers["differences"]["the first loss"] == 0
 
 
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        ([2.4 * 1.002, *FALLING[1:]], "the first loss differs by 0.20%, 0.1% is allowed"),
-        ([2.4, 2.36, *FALLING[2:]], "the mean of the first 2 differs by 1.28%, 1.0% is allowed"),
+        ([2.4 * 1.002, *FALLING[1:]], "the first loss differs by 0.20% .limit 0.1%"),
+        ([2.4, 2.36, *FALLING[2:]], "the mean of the first 2 differs by 1.28% .limit 1.0%"),
         ([2.4, 2.3, *(v * 0.98 for v in FALLING[2:])], "the mean of all 10 differs by 1.5"),
         ([float("nan")] * 10, "the first loss differs by nan"),
         ([2.4, 2.3, *[float("inf")] * 8], "the mean of all 10 differs by inf"),
@@ -57,13 +56,13 @@ def test_what_is_allowed():
 )
 def test_what_is_not_allowed(found, message):
     with pytest.raises(Failed, match=message):
-        judge(losses(*found), losses(*FALLING))
+        judge_losses(losses(*found), losses(*FALLING))
 
 
 def test_losses_that_stay_prove_nothing():
     still = losses(*[2.0] * 10)
     with pytest.raises(Failed, match="too little"):
-        judge(still, still)
+        judge_losses(still, still)
 
 
 def test_every_precision_optimizer_and_method_is_there():
@@ -87,8 +86,8 @@ def test_the_configurations_say_what_the_names_do(name, short):
     (variant,) = (one for one in VARIANTS if one.name == name)
     (short.work / "trained").mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(made, "trained", lambda context: short.work / "trained" / "detector")
-        cfg = training_checks.configuration(short, variant, name, 50, reference=False)
+        patch.setattr(training_checks, "trained_run", lambda context: short.work / "trained" / "detector")
+        cfg = training_checks.variant_config(short, variant, name, {"max_iters": 50})
     assert cfg["amp"] and (cfg["amp_level"], cfg["amp_dtype"]) == (variant.level, variant.dtype)
     assert cfg["max_iters"] == 50 and cfg["use_onednn"]
     assert cfg["ssod_method"] == ("DenseTeacher" if variant.dense_teacher else None)

@@ -10,8 +10,8 @@ load_paddle(announce=False)
 import paddle, pytest
 from broken import change, detecting_context, run, short_context
 from pretend import library
-from ppdet.acceptance import beside, detectors
-from ppdet.acceptance.probe import find_facts
+from ppdet.acceptance import cpu_comparison, small_detector
+from ppdet.acceptance.device_probe import find_facts
 from ppdet.engine.training.guard import StepGuard
 
 facts = find_facts("auto")
@@ -25,16 +25,16 @@ with pytest.MonkeyPatch.context() as patch:
             places.update(str(p.place) for p in layer.parameters())
         return watched
 
-    change(patch, beside, "fill", wrap)
+    change(patch, cpu_comparison, "fill_weights", wrap)
     from ppdet.acceptance.checks import operators_checks
-    patch.setattr(operators_checks, "fill", beside.fill)
+    patch.setattr(operators_checks, "fill_weights", cpu_comparison.fill_weights)
     results = [run(name, context) for name in ("nms/boxes_5", "operators/group_norm", "guard/nan_image_momentum")]
     change(patch, StepGuard, "update", lambda right: lambda self, *_: self.optimizer.step())
     results.append(run("guard/nan_image_momentum", context))
     detecting = detecting_context(patch, facts, context.folder("detecting"))
     results.append(run("detect/export", detecting))
     library().pretend_copies_to_host()
-    detectors.reference_ap(detecting)
+    small_detector.reference_ap(detecting)
     copies = [library().pretend_copies_to_host()]
     results.append(run("engines/paddle_fp32", detecting))
     copies.append(library().pretend_copies_to_host())
@@ -49,5 +49,5 @@ def test_checks_pass_on_it_and_see_an_update_that_is_not_taken_back(pretend, tmp
     device, cards, places, results, copies = json.loads((tmp_path / "found.json").read_text())
     assert (device, cards, places) == ("pretend", 2, ["Place(cpu)", "Place(pretend:0)"])
     assert [status for status, _ in results] == ["pass", "pass", "pass", "fail", "pass", "pass"], results
-    assert results[3][1].startswith("step 0 was bad, and yet changed "), results
-    assert results[5][1].endswith("0.00 apart (limit 0.1)") and copies[0] == 0 < copies[1], (results, copies)
+    assert results[3][1].startswith("the spoiled step 0 changed "), results
+    assert results[5][1].endswith("difference 0.00 (limit 0.1)") and copies[0] == 0 < copies[1], (results, copies)

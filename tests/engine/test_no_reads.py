@@ -6,7 +6,7 @@ The branches for devices run here on the CPU, which is asked for the type of the
 import paddle
 import pytest
 
-from ppdet.acceptance.reads import reads_noted
+from ppdet.acceptance.tensor_reads import record_reads
 from ppdet.core.workspace import load_config
 from ppdet.engine.hooks import Hook
 from ppdet.engine.trainer import Trainer
@@ -24,14 +24,14 @@ class Watch(Hook):
 
     def before_step(self, trainer):
         if trainer.is_log_step:
-            self.reads.watches = False
-        self.steps += self.reads.watches
+            self.reads.watching = False
+        self.steps += self.reads.watching
 
     def after_step(self, trainer):
-        self.reads.watches = trainer.iteration >= 2 and trainer.step + 1 < trainer.steps_of_epoch
+        self.reads.watching = trainer.iteration >= 2 and trainer.step + 1 < trainer.steps_of_epoch
 
     def close(self, trainer):
-        self.reads.watches = False
+        self.reads.watching = False
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def behind_host(monkeypatch):
 
 def watched(path, *options, scale=None):
     """Where a run reads between lines of its log, and in how many steps that was looked at."""
-    with reads_noted() as reads:
+    with record_reads() as reads:
         watch = Watch(reads)
         trainer = Trainer(load_config(path, list(options)), hooks=[watch])
         if scale:
@@ -98,18 +98,18 @@ def test_a_cpu_looks_at_every_step(tiny):
 )
 def test_ways_to_read_a_tensor(read):
     tensor = paddle.to_tensor(2)
-    with reads_noted() as reads:
-        reads.watches = True
+    with record_reads() as reads:
+        reads.watching = True
         read(tensor)
-        reads.watches = False
+        reads.watching = False
     assert reads.places
 
 
 def test_what_reads_no_tensor():
     tensor = paddle.to_tensor([1.0, 2.0])
-    with reads_noted() as reads:
-        reads.watches = True
+    with record_reads() as reads:
+        reads.watching = True
         result = paddle.where(tensor > 1, tensor[0:1] * 2, tensor).sum() + len(tensor) + tensor.shape[0]
         paddle.full([2], 1.0).clip(0.0, 1.0).topk(1)
-        reads.watches = False
+        reads.watching = False
     assert reads.places == [] and float(result) == 7.0

@@ -1,1 +1,1 @@
-"""The checks, one file for each group or subject; a file that is put here is found."""
+"""The checks of the kit, one module per group. `check_registry.all_checks` imports every module of this package."""

@@ -1,30 +1,35 @@
-"""Two cards as one: the same losses, what becomes of a killed process, and whose memory is on card 0."""
+"""Checks of training on two cards: losses as on one card, memory of card 0, and recovery from a killed process."""
 
 import json
 import os
 import re
 import signal
 import socket
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ppdet.acceptance.check_registry import check
 from ppdet.acceptance.context import ROOT, Context
-from ppdet.acceptance.facts import GPU, Need, cards
-from ppdet.acceptance.jobs import RANKS, Job, job
-from ppdet.acceptance.made import config
+from ppdet.acceptance.device_facts import GPU, Need, cards
+from ppdet.acceptance.launched_jobs import RANKS, launched
 from ppdet.acceptance.outcomes import Failed, Outcome, Skipped
+from ppdet.acceptance.small_detector import run_config
 
+TRAIN: list[str | Path] = [ROOT / "ppdet" / "__main__.py", "train"]
 STEPS = 10
-APART = 1e-3  # of a loss, that two cards may be from one: sums are added up in another order
-EXTRA_MIB = 150  # on card 0 beside card 1; a context of CUDA takes more
+ALLOWED = 1e-3  # relative difference of a loss, because ranks add up sums in another order
+EXTRA_MIB = 150  # allowed memory of card 0 above that of card 1, in MiB; a context of CUDA needs more
 START = 120.0  # seconds in which a job has to make its first steps: each process loads Paddle
-END = 30.0  # seconds in which it has to end after a process was killed
+END = 30.0  # seconds in which a job has to end after one of its processes was killed
 PAIR = Need(
     f"{RANKS} cards, or a CPU",
     lambda facts: None if facts.device == "cpu" else cards(RANKS).missing(facts),
 )
-# Rates and decays of AdamW would make much of small differences.
-PLAIN = {
+# AdamW divides by small numbers at the start, which would amplify rounding, so all runs use Momentum.
+SETTINGS = {
     "OptimizerBuilder.optimizer": None,
     "OptimizerBuilder.optimizer.type": "Momentum",
     "OptimizerBuilder.optimizer.momentum": 0.9,
@@ -36,120 +41,135 @@ PLAIN = {
     "TrainReader.shuffle": False,
 }
 LOSS_ADVICE = """
-    Two cards with 2 images each do not train as one with 4 does. If the job does not even start: NCCL is missing or
-    cannot reach the other card (NCCL_DEBUG=INFO in front shows why; NCCL_P2P_DISABLE=1 goes around broken peer access).
-    If losses differ, results of several cards are not to be trusted: please send the report.
+    Two cards with 2 images each do not train like one card with 4. If the job does not start, NCCL is missing or cannot
+    reach the other card: NCCL_DEBUG=INFO in front of the command shows the reason, and NCCL_P2P_DISABLE=1 avoids broken
+    peer access. If the losses differ, results of several cards are not reliable. Please send the report.
 """
 
 
-def train(context: Context, name: str, ranks: int, more: dict) -> dict:
-    """What `rank.py` finds out, of a run of STEPS steps over four images."""
-    path = config_file(context, name, {**PLAIN, "TrainReader.batch_size": 4 // ranks, **more})
-    result = context.work / f"{name}.json"
-    context.progress(f"{ranks} process{'es' if ranks > 1 else ''}, {name}")
-    with job(context, [ROOT / "ppdet" / "acceptance" / "rank.py", path, result], name, ranks=ranks) as running:
-        code = running.wait(START)
-        if code or not result.exists():
-            raise Failed(f"{name}: {ranks} processes end with exit code {code}", output=tail(running))
-    return json.loads(result.read_text())
+def config_file(context: Context, name: str, overrides: Mapping[str, Any]) -> Path:
+    """Write the configuration of a run called `name`, with SETTINGS and then `overrides` by dotted key."""
+    import ppdet.acceptance.rank_recorder  # noqa: F401  registers the hook
 
-
-def config_file(context: Context, name: str, more: dict) -> Path:
-    """A configuration of a run on shapes, for other processes."""
     path = context.work / f"{name}.yml"
-    config(context, name, more).dump(path)
+    run_config(context, name, {**SETTINGS, **overrides}).dump(path)
     return path
 
 
-def tail(running: Job) -> str:
-    """The ends of what the launcher and its ranks have printed."""
-    parts = [running.output(), *(running.output(rank) for rank in range(running.ranks))]
-    return "\n---\n".join(part[-3000:] for part in parts if part)
+def train(context: Context, name: str, ranks: int, norm: str) -> dict[str, Any]:
+    """Train for STEPS steps with four images per step in total.
+
+    Args:
+        name: name of the run.
+        ranks: number of processes.
+        norm: type of the backbone's norm layers: "gn", "bn" or "sync_bn".
+
+    Returns:
+        What `RankRecorder` writes.
+    """
+    result = context.work / f"{name}.json"
+    hooks = [{"name": "RankRecorder", "result": str(result)}]
+    path = config_file(context, name, {"TrainReader.batch_size": 4 // ranks, "ResNet.norm_type": norm, "hooks": hooks})
+    context.progress(f"{name}, {ranks} process(es)")
+    command = [*TRAIN, "-c", path, "--eval", "--overwrite", "--import", "ppdet.acceptance.rank_recorder"]
+    with launched(context, command, name, ranks=ranks) as job:
+        code = job.wait(START)
+        if code or not result.exists():
+            raise Failed(f"{name}: {ranks} processes ended with exit code {code}", output=job.output())
+    return json.loads(result.read_text())
 
 
-def judge_losses(one: list[float], two: list[float]) -> Outcome:
-    """Raises Failed where the losses of one process and the means of two are apart."""
-    import numpy as np
+def two_ranks(context: Context) -> dict[str, Any]:
+    """Return the result of two processes with group norm, which two checks use, and the cards' memory "before"."""
 
+    def run() -> dict[str, Any]:
+        from ppdet.acceptance.rank_recorder import memory_of_cards
+
+        before = memory_of_cards()
+        return {"before": before, **train(context, "two_gn", RANKS, "gn")}
+
+    return context.shared_value("two_ranks", run)
+
+
+def judge_rank_losses(one: list[float], two: list[float]) -> Outcome:
+    """Compare the losses of one process with the means of two.
+
+    Raises:
+        Failed: they differ by more than ALLOWED.
+    """
     numbers = {"losses_of_one": one, "losses_of_two": two}
     if len(one) != len(two):
         raise Failed(f"one process made {len(one)} steps, two made {len(two)}", **numbers)
-    # NumPy's largest, unlike Python's, is what is not a number where there is one.
-    apart = float(np.max(np.abs(np.subtract(two, one)) / np.abs(one)))
-    detail = f"2 x 2 images against 1 x 4: losses of {len(one)} steps within {apart:.1e} (limit {APART:.0e})"
-    if not apart <= APART:
+    # Unlike Python's max, NumPy's is NaN if any value is.
+    difference = float(np.max(np.abs(np.subtract(two, one)) / np.abs(one)))
+    detail = (
+        f"2 x 2 images and 1 x 4 images: losses of {len(one)} steps differ by at most {difference:.1e} "
+        f"(limit {ALLOWED:.0e})"
+    )
+    if not difference <= ALLOWED:
         raise Failed(detail, **numbers)
     return Outcome(detail, numbers)
 
 
 @check(
     "cards/losses",
-    title="losses of two processes with 2 images each beside one with 4, with group norm",
+    title="losses of two processes with 2 images each and of one with 4, with group norm",
     advice=LOSS_ADVICE,
     needs=[PAIR],
-    limit=250,
     seconds=50,
 )
 def losses(context: Context) -> Outcome:
-    norm = {"ResNet.norm_type": "gn"}
-    one = train(context, "one_gn", 1, norm)
-    return judge_losses(one["losses"], two_ranks(context)["losses"])
-
-
-def two_ranks(context: Context) -> dict:
-    """The run of two processes with group norm, which two checks look at; and memory of the cards before it."""
-
-    def run() -> dict:
-        from ppdet.acceptance.rank import memory_of_cards
-
-        before = memory_of_cards()
-        return {"before": before, **train(context, "two_gn", RANKS, {"ResNet.norm_type": "gn"})}
-
-    return context.shared_numbers("two_ranks", run)
+    one = train(context, "one_gn", 1, "gn")
+    return judge_rank_losses(one["losses"], two_ranks(context)["losses"])
 
 
 @check(
     "cards/sync_bn",
-    title="losses of two cards with sync_bn beside one card with batch norm over all 4 images",
+    title="losses of two cards with sync_bn and of one card with batch norm over all 4 images",
     advice=LOSS_ADVICE,
     needs=[GPU, PAIR],
-    limit=250,
     seconds=45,
 )
 def sync_bn(context: Context) -> Outcome:
-    one = train(context, "one_bn", 1, {"ResNet.norm_type": "bn"})
-    two = train(context, "two_bn", RANKS, {"ResNet.norm_type": "sync_bn"})
-    return judge_losses(one["losses"], two["losses"])
+    one = train(context, "one_bn", 1, "bn")
+    two = train(context, "two_bn", RANKS, "sync_bn")
+    return judge_rank_losses(one["losses"], two["losses"])
 
 
 @check(
     "cards/memory",
-    title="memory of card 0: that of its own process alone",
+    title="memory of card 0, which only its own process may use",
     advice="""
-    The process of another card has a context on card 0 as well, which takes some hundred MiB there: with 8 cards
-    several GB, and card 0 is out of memory first. Please send the report. Until it is mended, a smaller batch size goes
-    around it. CUDA_VISIBLE_DEVICES of its own for each process does not: all have to see the launcher's cards.
+    The process of another card has a context on card 0 as well, which needs some hundred MiB there. With 8 cards, this
+    is several GB, and card 0 runs out of memory first. Please send the report. Until this is fixed, a smaller batch
+    size helps. Setting CUDA_VISIBLE_DEVICES for each process does not help: all processes have to see all cards of the
+    launcher.
     """,
     needs=[GPU, PAIR],
-    limit=200,
     seconds=5,
+    limit=200,
 )
 def memory(context: Context) -> Outcome:
-    found = two_ranks(context)
-    if not found["before"] or not found["memory"]:
-        raise Skipped("nvidia-smi, which tells how much memory of each card is in use, is not here")
-    return judge_memory(found["before"], found["memory"])
+    result = two_ranks(context)
+    if not result["before"] or not result["memory"]:
+        raise Skipped("nvidia-smi, which tells the memory of each card, is not installed")
+    return judge_memory(result["before"], result["memory"])
 
 
 def judge_memory(before: dict[str, int], during: dict[str, int]) -> Outcome:
-    """Both in MiB by card. Raises Failed where card 0 has got more than card 1."""
+    """Compare the memory in use before and during the run, in MiB by card.
+
+    Raises:
+        Failed: on card 0, it has grown by EXTRA_MIB more than on card 1.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0,1").split(",")
+    # If CUDA_VISIBLE_DEVICES has names such as GPU-4b1, the first two cards are taken.
     first, second = (number.strip() if number.strip() in during else str(i) for i, number in enumerate(visible[:2]))
-    taken = {number: during[number] - before[number] for number in (first, second)}
-    extra = taken[first] - taken[second]
+    growth = {number: during[number] - before[number] for number in (first, second)}
+    extra = growth[first] - growth[second]
     detail = (
-        f"card {first} {taken[first]} MiB more than before, card {second} {taken[second]}: {extra} MiB beside it "
-        f"(limit {EXTRA_MIB})"
+        f"card {first} uses {growth[first]} MiB more than before, card {second} {growth[second]} MiB: a difference of "
+        f"{extra} MiB (limit {EXTRA_MIB})"
     )
     numbers = {"before": before, "during": during}
     if extra > EXTRA_MIB:
@@ -159,44 +179,42 @@ def judge_memory(before: dict[str, int], during: dict[str, int]) -> Outcome:
 
 @check(
     "cards/killed",
-    title="one of two processes is killed: the other ends with a line, and the run goes on with -r auto",
+    title="one of two processes is killed: the other ends with an error, and the run continues with -r auto",
     advice="""
-    A process that is killed must not leave the others waiting for ever, and what they had saved must be found again.
-    docs/DISTRIBUTED.md says what should happen and after how long. If the other process does not end, it waits in a
-    call of NCCL that nothing breaks off; until that is mended, a limit of time of the batch system ends such jobs.
-    Please send the report.
+    If a process is killed, the others must not wait forever, and the checkpoints must be found again.
+    docs/DISTRIBUTED.md says what should happen, and after how many seconds. If the other process does not end, it waits
+    in a call of NCCL that nothing interrupts. Until this is fixed, set a time limit in your batch system. Please send
+    the report.
     """,
     needs=[PAIR],
-    limit=300,
     seconds=60,
 )
 def killed(context: Context) -> Outcome:
-    """The command `ppdet train` on two ranks, saving every 10 steps; rank 1 is killed after the first of them."""
+    """Trains on two ranks, saves every 10 steps, and kills rank 1 after the first checkpoint."""
     if not Path("/proc/self/environ").exists():
-        raise Skipped("processes are found in /proc, which this system does not have")
+        raise Skipped("the process of a rank is found in /proc, which this system does not have")
     steps = context.pick(400, 60)
-    more = {**PLAIN, "max_iters": steps, "snapshot_iters": 10, "TrainReader.batch_size": 2, "ResNet.norm_type": "gn"}
-    path = config_file(context, "killed", more)
-    output = context.work / "runs" / "killed"
-    command = [ROOT / "ppdet" / "__main__.py", "train", "-c", path, "-r", "auto"]
-    with job(context, command, "killed") as running:
+    overrides = {"max_iters": steps, "snapshot_iters": 10, "TrainReader.batch_size": 2, "ResNet.norm_type": "gn"}
+    command = [*TRAIN, "-c", config_file(context, "killed", overrides), "-r", "auto"]
+    folder = context.work / "runs" / "killed"
+    with launched(context, command, "killed") as job:
         context.progress("waiting for a checkpoint")
-        running.until(lambda: list(output.glob("snapshot_*.json")), "its first checkpoint", START)
-        victim = running.process_of(1)
-        if victim is None:
-            raise Failed("no process of rank 1 is found", output=tail(running))
-        os.kill(victim, signal.SIGKILL)
-        code = running.wait(END)
-        line = f"error: rank 1 (process {victim} on {socket.gethostname()}) is gone"
-        if code != 2 or line not in running.output() + running.output(0):
-            raise Failed(f"exit code {code}, expected 2 and the line “{line}”", output=tail(running))
-    with job(context, command, "again") as running:
-        context.progress("going on from the checkpoint")
-        code = running.wait(START)
-        done = re.search(r"trained (\d+) steps in", running.output() + running.output(0))
-        if code or not done or not (output / "model_final.pdparams").exists():
-            raise Failed(f"the run does not go on: exit code {code}", output=tail(running))
+        job.wait_for(lambda: list(folder.glob("snapshot_*.json")), "its first checkpoint", START)
+        process = job.process_of(1)
+        if process is None:
+            raise Failed("the process of rank 1 was not found", output=job.output())
+        os.kill(process, signal.SIGKILL)
+        code = job.wait(END)
+        line = f"error: rank 1 (process {process} on {socket.gethostname()}) is gone"
+        if code != 2 or line not in job.output():
+            raise Failed(f"exit code {code}, expected 2 and the line “{line}”", output=job.output())
+    with launched(context, command, "resumed") as job:
+        context.progress("continuing from the checkpoint")
+        code = job.wait(START)
+        done = re.search(r"trained (\d+) steps in", job.output())
+        if code or not done or not (folder / "model_final.pdparams").exists():
+            raise Failed(f"the run did not continue to its end: exit code {code}", output=job.output())
     left = int(done[1])
     if not 0 < left <= steps - 10:
-        raise Failed(f"the run went on for {left} of {steps} steps: it did not begin where it was saved")
-    return Outcome(f"exit code 2 and its line; -r auto made the last {left} of {steps} steps")
+        raise Failed(f"the resumed run made {left} of {steps} steps, so it did not start from the checkpoint")
+    return Outcome(f"exit code 2 and the error in the log; -r auto made the last {left} of {steps} steps")

@@ -1,131 +1,113 @@
-"""Evaluation, inference and export of a trained detector on the device, through what the commands call."""
+"""Checks of evaluation, inference and export of a trained detector, through the functions that the commands call."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ppdet.acceptance.check_registry import check
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.detectors import beside_cpu, command_config
-from ppdet.acceptance.facts import MIXED
-from ppdet.acceptance.made import shapes, trained
+from ppdet.acceptance.device_facts import MIXED
 from ppdet.acceptance.outcomes import Failed, Outcome
-
-if TYPE_CHECKING:
-    from ppdet.deploy.compare import Comparison
+from ppdet.acceptance.small_detector import (
+    command_config,
+    compare_ap,
+    evaluate_trained,
+    exported_detector,
+    shapes_dataset,
+    trained_run,
+)
 
 EVAL_ADVICE = """
-    The weights that were trained here detect something else on the device than on the CPU. If nms or operators failed
-    as well, that explains it. If they did not, run the kit again with NVIDIA_TF32_OVERRIDE=0 in front: passing then, it
-    is TF32's rounding on a detector that learned little. Otherwise results on this device are not to be trusted: please
-    send the report.
+    With the weights that were trained here, the device detects something else than the CPU. If checks of nms or
+    operators failed as well, look at those first. Otherwise run the kit again with NVIDIA_TF32_OVERRIDE=0 in front of
+    the command. If it then passes, the cause is the rounding of TF32 on a detector that learned little. If not, results
+    on this device are not reliable: please send the report.
 """
-
-
-def evaluated(context: Context, *options: str) -> float:
-    """AP of the trained detector on the current device, as tools/eval.py computes it."""
-    from ppdet.engine.build import build_trained_model
-    from ppdet.engine.evaluator import Evaluator
-
-    cfg = command_config(context, "EvalReader", *options)
-    return Evaluator(cfg)(build_trained_model(cfg))["AP"]
 
 
 @check(
     "detect/eval",
-    title="AP of a detector trained here: the device's beside the CPU's",
+    title="AP of a detector trained here, on the device and on the CPU",
     advice=EVAL_ADVICE,
     uses=["trained", "reference_ap"],
-    limit=90,
     seconds=8,
 )
 def evaluate(context: Context) -> Outcome:
-    trained(context)
+    trained_run(context)
     context.progress("evaluating")
-    return beside_cpu(context, evaluated(context), "fp32")
+    return compare_ap(context, evaluate_trained(context), "fp32")
 
 
 @check(
     "detect/eval_amp",
-    title="AP with tools/eval.py --amp beside the CPU's in float32",
+    title="AP with ppdet eval --amp, and on the CPU in float32",
     advice="""
-    In 16 bits the trained detector finds something else. If detect/eval passed, evaluate without --amp, and train with
-    it only where AP in float32 stays what it is. Please send the report.
+    In 16 bits, the trained detector detects something else. If detect/eval passed, evaluate without --amp, and train
+    with --amp only if the AP in float32 does not change. Please send the report.
     """,
     needs=[MIXED],
     uses=["trained", "reference_ap"],
-    limit=90,
     seconds=6,
 )
 def evaluate_amp(context: Context) -> Outcome:
-    precision = "bf16" if "bfloat16" in context.facts.amp else "fp16"  # as smaller_type chooses
-    return beside_cpu(context, evaluated(context, "eval_amp=true"), precision)
+    precision = "bf16" if "bfloat16" in context.facts.amp else "fp16"  # the type that `smaller_type` chooses
+    return compare_ap(context, evaluate_trained(context, "eval_amp=true"), precision)
 
 
 @check(
     "detect/infer",
-    title="detections of tools/infer.py in images of several sizes, one without objects, beside the CPU's",
+    title="detections of ppdet infer on images of several sizes, one of them empty, on the device and on the CPU",
     advice=EVAL_ADVICE,
     uses=["trained"],
-    limit=90,
     seconds=10,
 )
 def infer(context: Context) -> Outcome:
-    """Also twice in a row: what one image leaves behind must not change the next."""
+    """Detects twice, because what one image leaves behind must not change the detections in the next."""
     from ppdet.deploy.compare import compare, tolerance_of
     from ppdet.engine.predictor import Predictor
 
-    paths = [str(path) for path in odd_images(context)]
+    paths = [str(path) for path in images_of_all_sizes(context)]
     with context.on_reference():
         predictor = Predictor(command_config(context, "TestReader", "use_onednn=false"))
         expected = [rows for _, rows in predictor.detect(paths)]
     predictor = Predictor(command_config(context, "TestReader"))
-    floor, top = predictor.model.nms.score_threshold, predictor.model.nms.keep_top_k
-    tolerance = tolerance_of("fp32", context.device)
-    for run in ("first", "second"):
-        found = [rows for _, rows in predictor.detect(paths)]
-        result = compare(expected, found, tolerance, floor, top)
-        if len(found) != len(paths) or result.unmatched > tolerance.unmatched * result.compared:
-            raise Failed(f"{run} run: {len(found)} of {len(paths)} images, {result}", **numbers(result))
+    nms, tolerance = predictor.model.nms, tolerance_of("fp32", context.device)
+    for attempt in ("first", "second"):
+        actual = [rows for _, rows in predictor.detect(paths)]
+        result = compare(expected, actual, tolerance, nms.score_threshold, nms.keep_top_k)
+        numbers = {name: value for name, value in result._asdict().items() if name != "kind"}
+        if len(actual) != len(paths) or result.unmatched > tolerance.unmatched * result.compared:
+            raise Failed(f"{attempt} time: {len(actual)} of {len(paths)} images, {result}", **numbers)
     if not result.compared:
-        raise Failed("there is nothing to compare: the detector finds nothing on the CPU either")
-    return Outcome(f"{len(paths)} images: {result}", numbers(result))
+        raise Failed("the detector detects nothing on the CPU, so there is nothing to compare")
+    return Outcome(f"{len(paths)} images: {result}", numbers)
 
 
-def numbers(result: "Comparison") -> dict[str, float]:
-    """The numbers of a comparison by name."""
-    return {name: value for name, value in result._asdict().items() if name != "kind"}
-
-
-def odd_images(context: Context) -> list[Path]:
-    """Validation images as they are, enlarged and as a part; and a grey one, in which there is nothing."""
+def images_of_all_sizes(context: Context) -> list[Path]:
+    """Return validation images, some of them enlarged or cropped, and last a grey image without objects."""
     import cv2
     import numpy as np
 
-    def make(folder: Path) -> None:
-        first, *others = [cv2.imread(str(path)) for path in sorted((shapes(context) / "images" / "val").iterdir())[:4]]
-        images = [first, cv2.resize(others[0], (333, 250)), others[1][20:100], others[2]]
+    def write(folder: Path) -> None:
+        paths = sorted((shapes_dataset(context) / "images" / "val").iterdir())[:4]
+        images = [image for path in paths if (image := cv2.imread(str(path))) is not None]
+        images[1:3] = [cv2.resize(images[1], (333, 250)), images[2][20:100]]
         images.append(np.full((200, 150, 3), 128, np.uint8))
         for number, image in enumerate(images):
             cv2.imwrite(str(folder / f"{number}.png"), image)
 
-    return sorted(context.shared("odd_images", make).iterdir())
+    return sorted(context.shared_folder("images_of_all_sizes", write).iterdir())
 
 
 @check(
     "detect/export",
-    title="export as tools/export_model.py does it, with its own comparison of every graph",
+    title="export as ppdet export does it, which compares every graph with the trained model",
     advice="""
-    Before an export counts, each graph is run and compared with the trained model; the message says which engine
-    differs, and by how much. If detect/eval passed, the model is good and the engine is at fault: leave its format out
-    of --format, and send the report.
+    Export runs each graph and compares it with the trained model. The message names the engine that differs, and by how
+    much. If detect/eval passed, the model is right and the engine is at fault: leave its format out of --format, and
+    send the report.
     """,
     uses=["trained", "exported"],
-    limit=60,
     seconds=1,
 )
 def export(context: Context) -> Outcome:
-    from ppdet.acceptance.detectors import exported
-
-    folder = exported(context)
-    files = sorted(path.name for path in folder.iterdir())
+    files = sorted(path.name for path in exported_detector(context).iterdir())
     return Outcome(f"written and compared: {', '.join(files)}", {"files": files})

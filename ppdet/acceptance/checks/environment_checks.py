@@ -1,30 +1,37 @@
-"""What the machine has: nothing here fails by being absent, but Paddle itself has to work on the device."""
+"""Checks of Paddle's build and the machine, and a check that operators do not round to TF32.
+
+A missing part of the machine is no failure, but Paddle has to compute on the device.
+"""
 
 import os
 import platform
 import shutil
 import subprocess
+from typing import Any
 
 import numpy as np
 
 from ppdet.acceptance.check_registry import check
 from ppdet.acceptance.context import Context
 from ppdet.acceptance.outcomes import Failed, Outcome
-from ppdet.utils.process.cpu import cpu_count
+from ppdet.utils.process.cpu import cpu_count, memory_gib
 
-QUERY = "name,driver_version,memory.total,memory.used,utilization.gpu,power.limit"
-# Sums of 64 products of normal numbers: float32 errs by less than 1e-5, TF32, whose factors have 10 bits, by some 1e-3.
+QUERY = "name,driver_version,memory.total,memory.used,utilization.gpu,power.limit"  # of nvidia-smi
+# Relative errors of sums of 64 products of normal random numbers: below 1e-5 in float32, about 1e-3 in TF32, whose
+# factors have 10 bits of mantissa.
 FLOAT32, TF32 = 1e-5, 2e-2
+# Environment variables with these prefixes are in the report.
+VARIABLES = ("CUDA_", "NVIDIA_", "NCCL_", "FLAGS_", "OMP_", "MKL_", "LD_LIBRARY_PATH", "PADDLE_", "XPU_", "ASCEND_")
 
 
 @check(
     "environment/paddle",
-    title="Paddle's build, and a product of matrices and a convolution on the device",
-    advice="""Paddle cannot compute on this device at all: nothing else can work. Compare the CUDA version that Paddle
-    was built for with the driver's (nvidia-smi shows the newest that it takes), install the paddlepaddle-gpu of that
-    CUDA from Paddle's own site, and run `python -c "import paddle; paddle.utils.run_check()"`.""",
-    limit=120,
+    title="Paddle's build; a matrix product and a convolution on the device",
+    advice="""Paddle cannot compute on this device, so nothing else can work. Compare the CUDA version of Paddle's build
+    with the newest version that the driver supports (nvidia-smi shows it), install the paddlepaddle-gpu for that CUDA
+    version from Paddle's site, and run `python -c "import paddle; paddle.utils.run_check()"`.""",
     seconds=5,
+    limit=120,
 )
 def paddle_build(context: Context) -> Outcome:
     import paddle
@@ -32,11 +39,12 @@ def paddle_build(context: Context) -> Outcome:
     from ppdet.utils import device as devices
 
     errors = errors_of_products(context.seed)
+    cuda, cudnn = paddle.version.cuda(), paddle.version.cudnn()
     numbers = {
         "paddle": paddle.__version__,
         "paddle_commit": paddle.version.commit,
-        "cuda": paddle.version.cuda(),
-        "cudnn": paddle.version.cudnn(),
+        "cuda": cuda,
+        "cudnn": cudnn,
         "nccl": paddle.version.nccl() if hasattr(paddle.version, "nccl") else None,
         "device": devices.name(),
         "cards": context.facts.cards,
@@ -47,10 +55,9 @@ def paddle_build(context: Context) -> Outcome:
     }
     for name, error in errors.items():
         if not error < TF32:
-            raise Failed(f"a {name} on {numbers['device']} is off by {error:.1e}", **numbers)
-    # A build without CUDA says so by the text "False".
-    with_cuda = str(numbers["cuda"]) != "False"
-    build = f"CUDA {numbers['cuda']}, cuDNN {numbers['cudnn']}" if with_cuda else "no CUDA"
+            raise Failed(f"a {name} on {devices.name()} is off by {error:.1e}", **numbers)
+    # In a build without CUDA, the version is "False".
+    build = f"CUDA {cuda}, cuDNN {cudnn}" if str(cuda) != "False" else "no CUDA"
     tf32 = [name for name, error in errors.items() if error > FLOAT32]
     rounding = f"TF32 in {' and '.join(tf32)}" if tf32 else "no TF32"
     mixed = ", ".join(context.facts.amp) or "no mixed precision"
@@ -59,72 +66,58 @@ def paddle_build(context: Context) -> Outcome:
 
 @check(
     "environment/machine",
-    title="cards, driver and memory as nvidia-smi has them, processors and memory of the host",
-    advice="""The machine could not be asked what it has. Nothing else depends on it: attach what `nvidia-smi` and `free
-    -g` print to the report.""",
-    limit=120,
+    title="cards, driver and memory according to nvidia-smi; processors and memory of the host",
+    advice="""The kit could not find out what the machine has. No other check depends on it. Please attach the output of
+    `nvidia-smi` and `free -g` to the report.""",
     seconds=1,
 )
 def machine(context: Context) -> Outcome:
-    numbers = {
+    query = nvidia_smi(f"--query-gpu={QUERY}", "--format=csv,noheader")
+    cards = [line.split(", ") for line in query.splitlines()]
+    memory = memory_gib()
+    numbers: dict[str, Any] = {
         "processors": cpu_count(),
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "machine": platform.machine(),
-        "memory_gib": memory_gib(),
-        "shared_memory_gib": round(shutil.disk_usage("/dev/shm").total / 2**30, 1)
-        if os.path.isdir("/dev/shm")
-        else None,
+        "memory_gib": memory,
+        "shared_memory_gib": shutil.disk_usage("/dev/shm").total / 2**30 if os.path.isdir("/dev/shm") else None,
         "environment": {name: value for name, value in os.environ.items() if name.startswith(VARIABLES)},
+        "cards": [dict(zip(QUERY.split(","), card)) for card in cards],
+        "topology": nvidia_smi("topo", "-m"),
     }
-    cards = [line.split(", ") for line in nvidia_smi(f"--query-gpu={QUERY}", "--format=csv,noheader").splitlines()]
-    numbers["cards"] = [dict(zip(QUERY.split(","), card)) for card in cards]
-    if len(cards) > 1:
-        numbers["topology"] = nvidia_smi("topo", "-m")
-    memory = "memory unknown" if numbers["memory_gib"] is None else f"{numbers['memory_gib']:.0f} GiB"
-    host = f"{numbers['processors']} processors, {memory}"
+    host = f"{cpu_count()} processors, {'memory unknown' if memory is None else f'{memory:.0f} GiB'}"
     if not cards:
         return Outcome(f"{host}; no nvidia-smi", numbers)
     names = sorted({card[0] for card in cards})
     return Outcome(f"{len(cards)} x {', '.join(names)}, driver {cards[0][1]}, {cards[0][2]}; {host}", numbers)
 
 
-VARIABLES = ("CUDA_", "NVIDIA_", "NCCL_", "FLAGS_", "OMP_", "MKL_", "LD_LIBRARY_PATH", "PADDLE_", "XPU_", "ASCEND_")
-
-
-def memory_gib() -> float | None:
-    """Of the host; None where the system does not say: Windows has no sysconf."""
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
 def nvidia_smi(*arguments: str) -> str:
-    """What it prints; nothing where it is not installed, or refuses."""
+    """Return the output of nvidia-smi, or "" if it is not installed or fails."""
     if not shutil.which("nvidia-smi"):
         return ""
-    found = subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True)
-    return found.stdout.strip() if found.returncode == 0 else ""
+    process = subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True)
+    return process.stdout.strip() if process.returncode == 0 else ""
 
 
 @check(
     "operators/tf32",
-    title="whether TF32 is off in this group, whose limits are below its rounding",
-    advice="""The device rounds float32 to TF32 although NVIDIA_TF32_OVERRIDE=0 is set for these checks, or errs in
-    another way: differences of up to 1e-2 in the other checks of operators come from it, and say nothing about them.
-    Report it with the driver's version.""",
+    title="TF32 is off in this group, whose limits are below the rounding of TF32",
+    advice="""The device rounds float32 to TF32 although NVIDIA_TF32_OVERRIDE=0 is set for these checks, or computes
+    wrongly in another way. Differences of up to 1e-2 in the other checks of operators then come from it, and prove
+    nothing about these operators. Please send the report; it has the driver's version.""",
     seconds=1,
 )
 def tf32_is_off(context: Context) -> Outcome:
     errors = errors_of_products(context.seed)
-    text = ", ".join(f"{name}: {error:.1e}" for name, error in errors.items())
+    text = ", ".join(f"{name}: {error:.1e}" for name, error in errors.items()) + f" (limit {FLOAT32:.0e})"
     if not max(errors.values()) <= FLOAT32:
-        raise Failed(f"{text}; {FLOAT32:.0e} is allowed", errors=errors)
-    return Outcome(f"{text}; {FLOAT32:.0e} is allowed", {"errors": errors})
+        raise Failed(text, errors=errors)
+    return Outcome(text, {"errors": errors})
 
 
 def errors_of_products(seed: int) -> dict[str, float]:
-    """The largest errors on the current device of sums of 64 products, relative to their size: by kind of operator."""
+    """Return the largest relative errors of sums of 64 products on the current device, by the kind of operator."""
     import paddle
     import paddle.nn.functional as F
 
@@ -132,10 +125,10 @@ def errors_of_products(seed: int) -> dict[str, float]:
     left, right = rng.normal(size=(2, 256, 64)).astype(np.float32)
     exact = left.astype(np.float64) @ right.T.astype(np.float64)
     tensors = paddle.to_tensor(left), paddle.to_tensor(right)
-    # As a convolution of one location: 64 channels to 256, over an image of 16 x 16.
+    # The same product as a 1x1 convolution from 64 to 256 channels, over an image of 16 x 16 pixels.
     image = tensors[0].T.reshape([1, 64, 16, 16])
-    found = {
+    results = {
         "matrix product": paddle.matmul(tensors[0], tensors[1], transpose_y=True).numpy(),
         "convolution": F.conv2d(image, tensors[1].reshape([256, 64, 1, 1])).numpy().reshape(256, 256).T,
     }
-    return {name: float(np.abs(value - exact).max() / np.abs(exact).max()) for name, value in found.items()}
+    return {name: float(np.abs(value - exact).max() / np.abs(exact).max()) for name, value in results.items()}

@@ -1,90 +1,114 @@
-"""How fast the whole training step is, what the guard costs in it, and whether the reader keeps up."""
+"""Checks of the speed of FCOS R50's training step, the cost of the guard in it, and the speed of the reader."""
 
 import time
+from collections.abc import Sequence
+from typing import Any
 
 from ppdet.acceptance.check_registry import check
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.facts import MIXED, Need
+from ppdet.acceptance.device_facts import LEVEL_2, MIXED, Need
 from ppdet.acceptance.outcomes import Failed, Outcome
-from ppdet.acceptance.steps import (
-    NoGuard,
+from ppdet.acceptance.timed_steps import (
+    convolution_tflops,
     first_batch,
-    guarded_by,
-    in_turns,
+    median_seconds,
     mib,
-    padded_size,
     r50_config,
-    seconds_of,
-    step,
-    tera_flops,
-    trainer_of,
+    ready_trainer,
+    run_step,
+    seconds_per_call,
+    without_guard,
 )
 from ppdet.utils.process.cpu import cpu_count
 
-GUARD_SHARE = 0.05  # of a step, that guarding it may cost
-READER_SHARE = 0.10  # of a step, that waiting for its data may cost
+GUARD_SHARE = 0.05  # limit of the time for the guard, relative to a step without it
+READER_SHARE = 0.10  # limit of the time in which a step waits for data, relative to a step without reading
 GUARD_ADVICE = """
-    With a figure for the guard: it keeps weights and the optimizer's state, and puts them back on the device where a
-    gradient was not finite. More than 5 % for that means that it launches more kernels than it should, or that the step
-    is very short; `python benchmarks/kernels.py` counts them, on any machine. Training is right all the same, only
-    slower than it could be. With an error: an operator that it names has no kernel in this type on this device
-    (-o custom_black_list=[NAME] keeps it in float32), or memory is too little for 2 images of 800x1333. Please send the
-    report.
+    If the result has a share of the guard: the guard copies weights and optimizer state, and restores them on the
+    device after a step with an infinite gradient. More than 5 % for that means that it launches too many kernels, or
+    that the step is very short; `python benchmarks/kernels.py` counts kernels on any machine. Training is still
+    correct, only slower than necessary. If the result is an error: the operator in it has no kernel of this type on
+    this device (-o custom_black_list=[NAME] keeps it in float32), or the memory is too small for 2 images of 800x1333
+    pixels. Please send the report.
 """
 READER_ADVICE = """
     The device waits for images. Raise worker_num (-o worker_num=4) up to the number of processors, put the images on a
-    local disk, or make them smaller. With few processors for each card nothing but smaller JPEG files helps.
+    local disk, or make them smaller. With few processors per card, only smaller JPEG files help.
 """
 
 
-LEVELS = Need(
-    "levels of mixed precision", lambda facts: "on a CPU there is one level, O1" if facts.device == "cpu" else None
-)
+def add_step_check(name: str, setting: str, options: list[str], needs: Sequence[Need], seconds: float) -> None:
+    """Register a check that measures the step with these options; `setting` describes them."""
+
+    @check(
+        f"speed/{name}",
+        title=f"a step of R50 {setting}, and the share of the guard in it",
+        advice=GUARD_ADVICE,
+        needs=needs,
+        seconds=seconds,
+    )
+    def measure(context: Context) -> Outcome:
+        return measure_step(context, options)
 
 
-def measure(context: Context, options: list[str]) -> Outcome:
-    """ms per step with and without the guard, images/s, and memory, of FCOS R50."""
+add_step_check("float32", "in float32", [], [], 25)
+add_step_check("O1", "with amp_level O1", ["amp=true", "amp_level=O1"], [MIXED], 20)
+add_step_check("O2", "with amp_level O2", ["amp=true", "amp_level=O2"], [MIXED, LEVEL_2], 20)
+
+
+def measure_step(context: Context, options: list[str]) -> Outcome:
+    """Measure steps with and without the guard, and peak memory. `options` are overrides as -o takes them."""
     from ppdet.utils import device
 
     device.reset_peak_memory()
-    trainer = trainer_of(r50_config(context, options))
+    trainer = ready_trainer(r50_config(context, options))
     batch = first_batch(trainer)
-    bare_guard = NoGuard(trainer)
 
     def guarded() -> None:
-        step(trainer, batch)
+        run_step(trainer, batch)
 
-    def bare() -> None:
-        with guarded_by(trainer, bare_guard):
-            step(trainer, batch)
+    def unguarded() -> None:
+        with without_guard(trainer):
+            run_step(trainer, batch)
 
     context.progress("steps with and without the guard")
-    seconds = in_turns({"with": guarded, "without": bare}, turns=context.pick(5, 2), seconds=context.pick(1.5, 0.1))
+    functions = {"with": guarded, "without": unguarded}
+    seconds = median_seconds(functions, rounds=context.pick(5, 2), seconds=context.pick(1.5, 0.1))
+    count, _, height, width = batch["image"].shape
     numbers = {
-        "images": padded_size(batch),
+        "images": f"{count} x {height}x{width}",
         "type": trainer.precision.dtype,
-        "images_per_second": len(batch["image"]) / seconds["with"],
+        "images_per_second": count / seconds["with"],
         "peak_memory_mib": mib(device.peak_memory()),
+        **({} if context.quick else {"tflops_of_convolutions": convolution_tflops(batch, seconds["with"])}),
     }
-    if not context.quick:
-        numbers["tflops_of_convolutions"] = tera_flops(batch, seconds["with"])
-    # A quick run's few steps on a CPU, whose processors do other things as well, tell of no share.
+    # The few steps of a quick run are too noisy for a limit.
     return judge_step(seconds, numbers, judged=not context.quick)
 
 
-def judge_step(seconds: dict[str, float], numbers: dict, *, judged: bool) -> Outcome:
-    """`seconds` of a step "with" and "without" the guard. Raises Failed where it takes too large a share."""
+def judge_step(seconds: dict[str, float], numbers: dict[str, Any], *, judged: bool) -> Outcome:
+    """Compare steps with and without the guard.
+
+    Args:
+        seconds: seconds per step "with" and "without" the guard.
+        numbers: further figures, see `measure_step`.
+        judged: whether the limit applies.
+
+    Raises:
+        Failed: the share of the guard is above the limit.
+    """
     share = seconds["with"] / seconds["without"] - 1
+    milliseconds = 1e3 * seconds["with"]
     numbers = {
         **numbers,
-        "ms_per_step": 1e3 * seconds["with"],
+        "ms_per_step": milliseconds,
         "ms_per_step_without_guard": 1e3 * seconds["without"],
         "guard_share": share,
     }
     memory = f", {numbers['peak_memory_mib']} MiB" if numbers["peak_memory_mib"] is not None else ""
     limit = f"limit {GUARD_SHARE:.0%}" if judged else "not judged in a quick run"
     detail = (
-        f"{numbers['images']} {numbers['type']}: {numbers['ms_per_step']:.1f} ms, "
+        f"{numbers['images']} {numbers['type']}: {milliseconds:.1f} ms, "
         f"{numbers['images_per_second']:.1f} images/s{memory}, guard {share:+.1%} ({limit})"
     )
     if judged and share > GUARD_SHARE:
@@ -93,74 +117,37 @@ def judge_step(seconds: dict[str, float], numbers: dict, *, judged: bool) -> Out
 
 
 @check(
-    "speed/float32",
-    title="a step of R50 in float32, and the guard's share of it",
-    advice=GUARD_ADVICE,
-    limit=120,
-    seconds=25,
-)
-def float32(context: Context) -> Outcome:
-    return measure(context, [])
-
-
-@check(
-    "speed/O1",
-    title="a step of R50 with amp_level O1, and the guard's share of it",
-    advice=GUARD_ADVICE,
-    needs=[MIXED],
-    limit=120,
-    seconds=20,
-)
-def level_1(context: Context) -> Outcome:
-    return measure(context, ["amp=true", "amp_level=O1"])
-
-
-@check(
-    "speed/O2",
-    title="a step of R50 with amp_level O2, and the guard's share of it",
-    advice=GUARD_ADVICE,
-    needs=[MIXED, LEVELS],
-    limit=120,
-    seconds=20,
-)
-def level_2(context: Context) -> Outcome:
-    return measure(context, ["amp=true", "amp_level=O2"])
-
-
-@check(
     "speed/reader",
-    title="does a reader of JPEG files keep up with the steps of R50?",
+    title="steps of R50 on batches that are read from JPEG files, and on a batch in memory",
     advice=READER_ADVICE,
-    limit=120,
     seconds=20,
 )
 def reader(context: Context) -> Outcome:
-    """Steps on batches as they come from the workers, beside as many on one batch that is there already."""
+    """Uses the fastest precision of the device, because it needs the most images per second."""
     from ppdet.utils import device
 
     workers = context.pick(2, 1)
-    # What trains fastest here has to be fed.
     fastest = ["amp=true"] if context.facts.amp else []
-    trainer = trainer_of(r50_config(context, [f"worker_num={workers}", *fastest]))
+    trainer = ready_trainer(r50_config(context, [f"worker_num={workers}", *fastest]))
     batches = iter(trainer.reader)
     try:
         batch = next(batches)
         for _ in range(3):
-            step(trainer, batch)
+            run_step(trainer, batch)
         least, most = context.pick((20, len(trainer.reader) - 4), (3, len(trainer.reader) - 2))
-        one = seconds_of(lambda: step(trainer, batch), 1)
+        one = seconds_per_call(lambda: run_step(trainer, batch), 1)
         steps = max(least, min(most, round(context.pick(8.0, 0.1) / one)))
-        context.progress(f"{steps} steps on one batch, and as many on the reader's")
-        fixed = seconds_of(lambda: step(trainer, batch), steps)
+        context.progress(f"{steps} steps on one batch, and as many on the reader's batches")
+        in_memory = seconds_per_call(lambda: run_step(trainer, batch), steps)
         waited = 0.0
         start = time.perf_counter()
         for _ in range(steps):
-            ready = time.perf_counter()
+            before = time.perf_counter()
             batch = next(batches)
-            waited += time.perf_counter() - ready
-            step(trainer, batch)
+            waited += time.perf_counter() - before
+            run_step(trainer, batch)
         device.synchronize()
-        fed = (time.perf_counter() - start) / steps
+        read = (time.perf_counter() - start) / steps
     finally:
         batches.close()
     numbers = {
@@ -168,20 +155,29 @@ def reader(context: Context) -> Outcome:
         "processors": cpu_count(),
         "steps": steps,
         "type": trainer.precision.dtype,
-        "images_per_second_read": trainer.reader.batch_size / fed,
+        "images_per_second_read": trainer.reader.batch_size / read,
         "seconds_waited_for_data": waited,
     }
-    return judge_reader(fixed, fed, numbers, judged=not context.quick)
+    return judge_reader(in_memory, read, numbers, judged=not context.quick)
 
 
-def judge_reader(fixed: float, fed: float, numbers: dict, *, judged: bool) -> Outcome:
-    """Seconds of a step on one batch, and on those of the reader. Raises Failed where the device waits for these."""
-    numbers = {**numbers, "ms_per_step_of_one_batch": 1e3 * fixed, "ms_per_step_of_read_batches": 1e3 * fed}
-    share = fed / fixed - 1
+def judge_reader(in_memory: float, read: float, numbers: dict[str, Any], *, judged: bool) -> Outcome:
+    """Compare steps on one batch in memory with steps on batches of the reader.
+
+    Args:
+        in_memory, read: seconds per step.
+        numbers: further figures, see `reader`.
+        judged: whether the limit applies.
+
+    Raises:
+        Failed: steps on batches of the reader are slower than the limit allows.
+    """
+    numbers = {**numbers, "ms_per_step_of_one_batch": 1e3 * in_memory, "ms_per_step_of_read_batches": 1e3 * read}
+    share = read / in_memory - 1
     limit = f"limit {READER_SHARE:.0%}" if judged else "not judged in a quick run"
     detail = (
-        f"{numbers['workers']} workers: {1e3 * fed:.1f} ms a step, {1e3 * fixed:.1f} without reading: {share:+.1%} "
-        f"({limit}); waited {numbers['seconds_waited_for_data']:.2f} s for the data of {numbers['steps']} steps"
+        f"{numbers['workers']} workers: {1e3 * read:.1f} ms per step, {1e3 * in_memory:.1f} ms without reading: "
+        f"{share:+.1%} ({limit}); {numbers['seconds_waited_for_data']:.2f} s of waiting in {numbers['steps']} steps"
     )
     if judged and round(share, 6) > READER_SHARE:
         raise Failed(detail, **numbers)

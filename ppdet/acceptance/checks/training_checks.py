@@ -1,24 +1,27 @@
-"""Fifty steps of a small FCOS on the device beside the same on the CPU: from the same weights, with the same batches.
+"""Checks that 50 training steps of a small FCOS on the device have the losses of the CPU.
 
-The two drift apart, as any two runs do whose rounding differs, and AdamW's faster than Momentum's: between two
-implementations on a CPU, in float32 and in bfloat16, single losses of the first 50 steps differ by up to 3 %, the mean
-of 10 by 0.07 % and that of 50 by 0.5 %. So the first loss, which no update has touched, is held to 0.1 %, and the
-means to 1 %.
+Both sides start from the same weights and see the same batches. Their losses drift apart because rounding differs, with
+AdamW faster than with Momentum. Between two implementations on a CPU, in float32 and in bfloat16, single losses of the
+first 50 steps differ by up to 3 %, the mean of 10 by 0.07 % and the mean of 50 by 0.5 %. So the limit is 0.1 % for the
+first loss, which does not depend on any update, and 1 % for means.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ppdet.acceptance import made
 from ppdet.acceptance.check_registry import check
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.facts import amp
+from ppdet.acceptance.device_facts import amp
 from ppdet.acceptance.outcomes import Failed, Outcome
+from ppdet.acceptance.small_detector import run_config, shapes_dataset, trained_run
+from ppdet.core.config import Config
 
-FIRST, MEAN = 1e-3, 1e-2  # allowed of the first loss, and of means; relative
+FIRST, MEAN = 1e-3, 1e-2  # allowed relative differences of the first loss and of means
 STEPS, QUICK_STEPS = 50, 20
-OPTIMIZERS = {
+SEMI_BATCH = 4  # labelled images in a batch, and unlabelled ones
+Losses = list[dict[str, float]]  # the losses of every step by name
+OPTIMIZERS: dict[str, dict[str, Any]] = {
     "momentum": {
         "OptimizerBuilder.optimizer.type": "Momentum",
         "OptimizerBuilder.optimizer.momentum": 0.9,
@@ -28,14 +31,19 @@ OPTIMIZERS = {
     },
     "adamw": {"LearningRate.base_lr": 0.001},
 }
-ADVICE = """Training on this device does not follow the CPU's although it starts from the same weights and sees the same
-images. If checks of operators fail as well, look at those first. If only float16 fails, gradients overflow or underflow
-(the report has the losses of every step); if only the first loss fits, an update of the optimizer or of batch norms'
-statistics is wrong. Report it; until it is mended, train without --amp where only mixed precision fails."""
+ADVICE = """Training on this device does not follow the CPU, although it starts from the same weights and sees the same
+images. If checks of operators failed as well, look at those first. If only float16 fails, gradients overflow or
+underflow (the report has the losses of every step). If only the first loss is right, an update by the optimizer or of
+running statistics is wrong. Please send the report. Until this is fixed, train without --amp if only mixed precision
+fails."""
 
 
 class Variant(NamedTuple):
-    """One way of training. optimizer: of OPTIMIZERS. dtype: of mixed precision at `level`, or float32."""
+    """A way of training.
+
+    name: name of the check. optimizer: name in OPTIMIZERS. dtype: "float32", or the type of mixed precision at `level`.
+    dense_teacher: whether training is semi-supervised, with DenseTeacher.
+    """
 
     name: str
     optimizer: str = "adamw"
@@ -44,165 +52,155 @@ class Variant(NamedTuple):
     dense_teacher: bool = False
 
 
+AMP = [(level, dtype) for level in ("O1", "O2") for dtype in ("float16", "bfloat16")]
 VARIANTS = [
     Variant("float32_momentum", "momentum"),
     Variant("float32_adamw", "adamw"),
     Variant("float32_dense_teacher", dense_teacher=True),
-    *(
-        Variant(f"{level.lower()}_{dtype}_{optimizer}", optimizer, dtype, level)
-        for level in ("O1", "O2")
-        for dtype in ("float16", "bfloat16")
-        for optimizer in OPTIMIZERS
-    ),
-    *(
-        Variant(f"{level.lower()}_{dtype}_dense_teacher", "adamw", dtype, level, dense_teacher=True)
-        for level in ("O1", "O2")
-        for dtype in ("float16", "bfloat16")
-    ),
+    *(Variant(f"{level.lower()}_{dtype}_{name}", name, dtype, level) for level, dtype in AMP for name in OPTIMIZERS),
+    *(Variant(f"{level.lower()}_{dtype}_dense_teacher", "adamw", dtype, level, True) for level, dtype in AMP),
 ]
-SEMI = """_BASE_: [{base}]
-ssod_method: DenseTeacher
-use_simple_ema: true
-ema_decay: 0.99
-semi_start_iters: 0
-ema_start_iters: 0
-DenseTeacher: {{train_cfg: {{suppress: linear, ratio: 0.05}}}}
-UnsupTrainDataset:
-  name: SemiCOCODataSet
-  dataset_dir: {data}
-  image_dir: images/val
-  anno_path: annotations/val.json
-  data_fields: [image]
-  supervised: false
-SemiTrainReader:
-  sample_transforms: [Decode: {{}}, RandomFlip: {{}}]
-  weak_aug: [NormalizeImage: {{}}]
-  strong_aug: [RandomDistort: {{}}, NormalizeImage: {{}}]
-  sup_batch_transforms:
-  - Permute: {{}}
-  - PadBatch: {{pad_to_stride: 32}}
-  - Gt2FCOSTarget:
-      object_sizes_boundary: [40, 80]
-      center_sampling_radius: 1.5
-      downsample_ratios: [8, 16, 32]
-      norm_reg_targets: true
-  unsup_batch_transforms: [Permute: {{}}, PadBatch: {{pad_to_stride: 32}}]
-  sup_batch_size: 4
-  unsup_batch_size: 4
-"""
 
 
 def add_check(variant: Variant) -> None:
-    needs = [] if variant.dtype == "float32" else [amp(variant.dtype, variant.level)]
+    """Register the check of a variant."""
     kind = "DenseTeacher" if variant.dense_teacher else variant.optimizer
-    precision = variant.dtype if variant.dtype == "float32" else f"{variant.level}, {variant.dtype}"
+    mixed = variant.dtype != "float32"
 
     @check(
         f"training/{variant.name}",
-        title=f"losses of {kind}, {precision}, beside the CPU's in float32",
+        title=f"losses with {kind}, {f'{variant.level}, ' if mixed else ''}{variant.dtype}, and on the CPU in float32",
         advice=ADVICE,
-        needs=needs,
+        needs=[amp(variant.dtype, variant.level)] if mixed else [],
         uses=["trained", "cpu_dense_teacher"] if variant.dense_teacher else [f"cpu_{variant.optimizer}"],
-        limit=120,
         seconds=4,
+        limit=120,
     )
-    def losses_beside_cpu(context: Context) -> Outcome:
+    def compare_losses(context: Context) -> Outcome:
         expected = cpu_losses(context, variant)
         with context.on(context.device):
-            found = losses_of(context, variant, variant.name)
-        return judge(found, expected)
+            actual = train_losses(context, variant, variant.name)
+        return judge_losses(actual, expected)
 
 
-for one in VARIANTS:
-    add_check(one)
+for _variant in VARIANTS:
+    add_check(_variant)
 
 
-def judge(found: list[dict], expected: list[dict]) -> Outcome:
-    """What a check says of the losses of every step, those of the device and of the CPU.
+def judge_losses(actual: Losses, expected: Losses) -> Outcome:
+    """Compare the losses of the device with those of the CPU.
 
     Raises:
-        Failed: they differ by more than is allowed.
+        Failed: they differ by more than is allowed, or changed so little that equal losses prove nothing.
     """
-    totals, wanted = ([step["loss"] for step in losses] for losses in (found, expected))
-    steps, early = len(wanted), max(1, len(wanted) // 5)
-    numbers = {"losses": found, "losses_of_cpu": expected}
+    totals, cpu_totals = ([step["loss"] for step in losses] for losses in (actual, expected))
+    steps, early = len(cpu_totals), max(1, len(cpu_totals) // 5)
+    numbers: dict[str, Any] = {"losses": actual, "losses_of_cpu": expected}
     if len(totals) != steps:
         raise Failed(f"{len(totals)} of {steps} steps were made", **numbers)
     differences = {
-        "the first loss": (relative(totals[:1], wanted[:1]), FIRST),
-        f"the mean of the first {early}": (relative(totals[:early], wanted[:early]), MEAN),
-        f"the mean of all {steps}": (relative(totals, wanted), MEAN),
+        "the first loss": (difference_of_means(totals[:1], cpu_totals[:1]), FIRST),
+        f"the mean of the first {early}": (difference_of_means(totals[:early], cpu_totals[:early]), MEAN),
+        f"the mean of all {steps}": (difference_of_means(totals, cpu_totals), MEAN),
     }
     wrong = [
-        f"{name} differs by {difference:.2%}, {allowed:.1%} is allowed"
+        f"{name} differs by {difference:.2%} (limit {allowed:.1%})"
         for name, (difference, allowed) in differences.items()
         if not difference <= allowed
     ]
     numbers["differences"] = {name: difference for name, (difference, _) in differences.items()}
     if wrong:
         raise Failed("; ".join(wrong), **numbers)
-    if relative(wanted[: steps // 2], wanted[steps // 2 :]) < 3 * MEAN:
-        raise Failed("the CPU's losses changed too little in these steps for them to prove anything", **numbers)
+    if difference_of_means(cpu_totals[: steps // 2], cpu_totals[steps // 2 :]) < 3 * MEAN:
+        raise Failed("the losses of the CPU changed too little in these steps to prove anything", **numbers)
     return Outcome(", ".join(f"{name}: {value:.2%}" for name, value in numbers["differences"].items()), numbers)
 
 
-def relative(found: list[float], expected: list[float]) -> float:
-    """By how much the means differ, relative to the expected one."""
-    return abs(sum(found) / len(found) - sum(expected) / len(expected)) / abs(sum(expected) / len(expected))
+def difference_of_means(actual: list[float], expected: list[float]) -> float:
+    """Return the difference of two means, relative to the second one."""
+    mean = sum(expected) / len(expected)
+    return abs(sum(actual) / len(actual) - mean) / abs(mean)
 
 
-def cpu_losses(context: Context, variant: Variant) -> list[dict]:
-    """Losses of every step in float32 on the CPU, of the variant's optimizer; computed once."""
+def cpu_losses(context: Context, variant: Variant) -> Losses:
+    """Return the losses of a variant on the CPU in float32. They are computed once."""
     name = "cpu_dense_teacher" if variant.dense_teacher else f"cpu_{variant.optimizer}"
 
-    def make() -> list[dict]:
-        plain = variant._replace(dtype="float32")
+    def train() -> Losses:
+        overrides = {"device": "cpu", "use_onednn": False}
         with context.on_reference():
-            return losses_of(context, plain, name, reference=True)
+            return train_losses(context, variant._replace(dtype="float32"), name, overrides)
 
-    return context.shared_numbers(name, make)
+    return context.shared_value(name, train)
 
 
-def losses_of(context: Context, variant: Variant, name: str, *, reference: bool = False) -> list[dict]:
-    """Train on the current device; losses of every step by name.
-
-    reference: by Paddle's own operators, not by oneDNN where this is a CPU.
-    """
-    from ppdet.acceptance.watching import Losses
+def train_losses(context: Context, variant: Variant, name: str, overrides: Mapping[str, Any] = {}) -> Losses:
+    """Train a variant in a run called `name` on the current device, with `overrides` by dotted key."""
+    from ppdet.acceptance.training_hooks import LossRecorder
     from ppdet.engine.trainer import Trainer
 
     steps = context.pick(full=STEPS, quick=QUICK_STEPS)
-    watch = Losses(context, steps, name)
-    Trainer(configuration(context, variant, name, steps, reference), overwrite=True, hooks=[watch]).train()
-    return watch.losses
+    recorder = LossRecorder(context, steps, name)
+    cfg = variant_config(context, variant, name, {"max_iters": steps, **overrides})
+    Trainer(cfg, overwrite=True, hooks=[recorder]).train()
+    return recorder.losses
 
 
-def configuration(
-    context: Context, variant: Variant, name: str, steps: int, reference: bool, *, more: Mapping = {}
-) -> object:
-    """Of a run of so many steps; `more` are values of the caller's."""
-    more = {**OPTIMIZERS[variant.optimizer], "max_iters": steps, "epoch": None, "use_onednn": not reference, **more}
-    more["device"] = "cpu" if reference else context.device
+def variant_config(context: Context, variant: Variant, name: str, overrides: Mapping[str, Any]) -> Config:
+    """Return the configuration of a variant in a run called `name`, with `overrides` by dotted key."""
+    settings = {**OPTIMIZERS[variant.optimizer], "epoch": None}
     if variant.dtype != "float32":
-        more.update(amp=True, amp_level=variant.level, amp_dtype=variant.dtype)
-    if not variant.dense_teacher:
-        return made.config(context, name, {**more, "pretrain_weights": str(start_weights(context))})
-    base = context.work / "dense_teacher.yml"
-    base.write_text(SEMI.format(base=made.CONFIG, data=made.shapes(context)), encoding="utf-8")
-    more["pretrain_weights"] = str(made.trained(context) / "model_final.pdparams")
-    return made.config(context, name, more, base=base)
+        settings.update(amp=True, amp_level=variant.level, amp_dtype=variant.dtype)
+    if variant.dense_teacher:
+        settings.update(dense_teacher_settings(context))
+    else:
+        settings["pretrain_weights"] = str(start_weights(context))
+    return run_config(context, name, {**settings, **overrides})
+
+
+def dense_teacher_settings(context: Context) -> dict[str, Any]:
+    """Return the settings of DenseTeacher, which starts from the trained detector; validation images are unlabelled."""
+    supervised = run_config(context, "supervised")
+    normalize = supervised.value("TrainReader.sample_transforms")[1]
+    batch_transforms = supervised.value("TrainReader.batch_transforms")
+    return {
+        "ssod_method": "DenseTeacher",
+        "use_simple_ema": True,
+        "ema_decay": 0.99,
+        "semi_start_iters": 0,
+        "ema_start_iters": 0,
+        "DenseTeacher": {"train_cfg": {"suppress": "linear", "ratio": 0.05}},
+        "UnsupTrainDataset": {
+            "name": "SemiCOCODataSet",
+            "dataset_dir": str(shapes_dataset(context)),
+            "image_dir": "images/val",
+            "anno_path": "annotations/val.json",
+            "data_fields": ["image"],
+            "supervised": False,
+        },
+        "SemiTrainReader": {
+            "sample_transforms": [{"Decode": {}}, {"RandomFlip": {}}],
+            "weak_aug": [normalize],
+            "strong_aug": [{"RandomDistort": {}}, normalize],
+            "sup_batch_transforms": batch_transforms,
+            "unsup_batch_transforms": batch_transforms[:2],  # without the targets
+            "sup_batch_size": SEMI_BATCH,
+            "unsup_batch_size": SEMI_BATCH,
+        },
+        "pretrain_weights": str(trained_run(context) / "model_final.pdparams"),
+    }
 
 
 def start_weights(context: Context) -> Path:
-    """Fresh weights, drawn on the CPU: devices have generators of their own."""
+    """Return a file of random weights, drawn on the CPU, because random generators differ between devices."""
 
-    def make(folder: Path) -> None:
+    def write(folder: Path) -> None:
         import paddle
 
         from ppdet.engine.build import build_model
 
         with context.on_reference():
             paddle.seed(context.seed)
-            paddle.save(build_model(made.config(context, "start")).state_dict(), str(folder / "start.pdparams"))
+            paddle.save(build_model(run_config(context, "start")).state_dict(), str(folder / "start.pdparams"))
 
-    return context.shared("start", make) / "start.pdparams"
+    return context.shared_folder("start", write) / "start.pdparams"

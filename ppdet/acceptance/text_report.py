@@ -1,10 +1,12 @@
-"""The report as text of an issue, and the lines that it shares with the page and the screen."""
+"""The report as Markdown for an issue, and the lines that it shares with the HTML report and the terminal."""
+
+from typing import Any
 
 from ppdet.acceptance.outcomes import FAIL, PASS, SKIPPED
 
 
-def markdown(content: dict) -> str:
-    """The report as text of an issue: the table, then what each failure says."""
+def markdown_report(content: dict[str, Any]) -> str:
+    """Return the Markdown of a report (the content of report.json): a table, then the details of each failure."""
     lines = [
         f"### Acceptance kit: {summary_line(content)}",
         "",
@@ -28,25 +30,27 @@ def markdown(content: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def summary_line(content: dict) -> str:
+def summary_line(content: dict[str, Any]) -> str:
+    """Return how many checks passed, failed, were skipped, and were not run."""
     summary = content["summary"]
     text = f"{summary[PASS]} passed, {summary[FAIL]} failed, {summary[SKIPPED]} skipped"
     text += " in a quick run" if content["quick"] else ""
     return text if content["finished"] else f"{text}, {len(content['not_run'])} not run"
 
 
-def kind_line(content: dict) -> str:
-    """Whether the run was a full one, which alone says that the device is fast enough."""
+def kind_line(content: dict[str, Any]) -> str:
+    """Return whether the run was a full one; only a full run judges speed."""
     if content["quick"]:
-        return "A quick run: fewer steps and smaller inputs; how fast steps and reader are is not judged."
-    return "A full run."
+        return "Quick run: fewer steps and smaller inputs; the speed of steps and reader is not judged."
+    return "Full run."
 
 
-def environment_line(content: dict) -> str:
+def environment_line(content: dict[str, Any]) -> str:
+    """Return the device and the versions."""
     facts = content["facts"]
     capability = facts["capability"]
-    compute = f" of capability {capability[0]}.{capability[1]}" if capability else ""
+    version = f" of capability {capability[0]}.{capability[1]}" if capability else ""
     return (
-        f"{facts['cards']} x {facts['device']}{compute}, paddle {facts['paddle']}, ppdet {content['ppdet']} "
+        f"{facts['cards']} x {facts['device']}{version}, paddle {facts['paddle']}, ppdet {content['ppdet']} "
         f"({content['commit'] or 'no git'}), Python {content['python']}, {content['system']}"
     )

@@ -1,10 +1,12 @@
-"""The report as one HTML file that needs nothing else."""
+"""The report as a self-contained HTML file."""
 
-import html
+import itertools
 import json
+from html import escape
+from typing import Any
 
 from ppdet.acceptance.outcomes import FAIL
-from ppdet.acceptance.wording import environment_line, kind_line, summary_line
+from ppdet.acceptance.text_report import environment_line, kind_line, summary_line
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem; color: #1a1a1a; }
@@ -18,16 +20,11 @@ pre { background: #f5f5f5; padding: .6rem; overflow-x: auto; font-size: 12px; wh
 """
 
 
-def page(content: dict) -> str:
-    """The page of report.json's content."""
-    rows, group = [], None
-    for row in content["checks"]:
-        if row["group"] != group:
-            rows += ["</table>"] if group else []
-            rows.append(f"<h2>{escape(row['group'])}</h2><table>")
-            group = row["group"]
-        rows.append(table_row(row))
-    rows += ["</table>"] if group else []
+def html_report(content: dict[str, Any]) -> str:
+    """Return the HTML page of a report (the content of report.json)."""
+    tables = []
+    for group, rows in itertools.groupby(content["checks"], key=lambda row: row["group"]):
+        tables.append(f"<h2>{escape(group)}</h2><table>{''.join(map(table_row, rows))}</table>")
     not_run = f"<p>Not run: {escape(', '.join(content['not_run']))}</p>" if content["not_run"] else ""
     status = FAIL if content["summary"][FAIL] else "pass"
     return f"""<!doctype html>
@@ -36,29 +33,24 @@ def page(content: dict) -> str:
 <h1>ppdet acceptance kit: <span class="{status}">{escape(summary_line(content))}</span></h1>
 <p>{escape(environment_line(content))}<br><code>{escape(content["command"])}</code>, {escape(content["started"])}<br>
 {escape(kind_line(content))}</p>
-{"".join(rows)}
+{"".join(tables)}
 {not_run}
-<details><summary>All of it as JSON</summary><pre>{escape(json.dumps(content, indent=1))}</pre></details>
+<details><summary>The whole report as JSON</summary><pre>{escape(json.dumps(content, indent=1))}</pre></details>
 </body></html>
 """
 
 
-def table_row(row: dict) -> str:
+def table_row(row: dict[str, Any]) -> str:
     details = ""
     if row["status"] == FAIL:
         details = f"<p>{escape(row['advice'])}</p>"
         for text in filter(None, (row["traceback"], row["log"])):
             details += f"<pre>{escape(text)}</pre>"
     if row["numbers"]:
-        details += (
-            f"<details><summary>figures</summary><pre>{escape(json.dumps(row['numbers'], indent=1))}</pre></details>"
-        )
+        figures = escape(json.dumps(row["numbers"], indent=1))
+        details += f"<details><summary>figures</summary><pre>{figures}</pre></details>"
     return (
         f"<tr><td>{escape(row['name'])}<div class='title'>{escape(row['title'])}</div></td>"
         f"<td class='{row['status']}'>{row['status']}</td><td>{escape(row['detail'])}{details}</td>"
         f"<td>{row['seconds']:.1f} s</td></tr>"
     )
-
-
-def escape(text: object) -> str:
-    return html.escape(str(text))

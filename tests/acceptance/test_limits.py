@@ -8,25 +8,25 @@ from ppdet.acceptance.check_registry import CHECKS, all_checks
 from ppdet.acceptance.checks import cards_checks, engines_checks
 from ppdet.acceptance.checks.speed_checks import GUARD_SHARE, judge_reader, judge_step
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.detectors import judge_ap
-from ppdet.acceptance.facts import Facts
+from ppdet.acceptance.device_facts import Facts
 from ppdet.acceptance.outcomes import Failed, Skipped
+from ppdet.acceptance.small_detector import judge_ap
 
 
 def test_ap_within_a_tenth_of_a_percent():
     outcome = judge_ap(0.4312, 0.4308, 0.1, 5.0)
-    assert outcome.detail == "AP 43.12, the CPU's 43.08: 0.04 apart (limit 0.1)"
+    assert outcome.detail == "AP 43.12, on the CPU 43.08: difference 0.04 (limit 0.1)"
     assert outcome.numbers == pytest.approx({"ap": 43.12, "ap_of_cpu": 43.08})
 
 
 @pytest.mark.parametrize(
     ("ap", "reference", "points", "message"),
     [
-        (0.4320, 0.4308, 0.1, "AP 43.20, the CPU's 43.08: 0.12 apart"),
-        (0.0, 0.4308, 1.0, "43.08 apart"),
+        (0.4320, 0.4308, 0.1, "AP 43.20, on the CPU 43.08: difference 0.12"),
+        (0.0, 0.4308, 1.0, "difference 43.08"),
         (math.nan, 0.4308, 1.0, "AP nan"),
-        (0.04, 0.04, 0.1, "below 5.0 of the CPU nothing is shown"),
-        (0.4, math.nan, 0.1, "nothing is shown"),
+        (0.04, 0.04, 0.1, "an AP below 5.0 on the CPU proves nothing"),
+        (0.4, math.nan, 0.1, "proves nothing"),
     ],
 )
 def test_ap_that_is_another(ap, reference, points, message):
@@ -46,8 +46,8 @@ def test_the_guards_share_of_a_step():
 
 def test_a_reader_that_keeps_up():
     numbers = {"workers": 2, "steps": 40, "seconds_waited_for_data": 0.2}
-    assert "+10.0% (limit 10%); waited 0.20 s" in judge_reader(0.2, 0.22, numbers, judged=True).detail
-    with pytest.raises(Failed, match=r"2 workers: 230\.0 ms a step, 200\.0 without reading: \+15\.0%"):
+    assert "+10.0% (limit 10%); 0.20 s of waiting" in judge_reader(0.2, 0.22, numbers, judged=True).detail
+    with pytest.raises(Failed, match=r"2 workers: 230\.0 ms per step, 200\.0 ms without reading: \+15\.0%"):
         judge_reader(0.2, 0.23, numbers, judged=True)
     judge_reader(0.2, 0.4, numbers, judged=False)
 
@@ -55,13 +55,14 @@ def test_a_reader_that_keeps_up():
 def test_losses_of_two_cards():
     one = [2.5, 2.4, 2.2]
     assert (
-        "losses of 3 steps within 4.0e-04 (limit 1e-03)" in cards_checks.judge_losses(one, [2.5, 2.4, 2.20088]).detail
+        "losses of 3 steps differ by at most 4.0e-04 (limit 1e-03)"
+        in cards_checks.judge_rank_losses(one, [2.5, 2.4, 2.20088]).detail
     )
     for two in ([2.5, 2.4, 2.21], [2.5, 2.4, math.nan]):
-        with pytest.raises(Failed, match=r"losses of 3 steps within (4\.5e-03|nan)"):
-            cards_checks.judge_losses(one, two)
+        with pytest.raises(Failed, match=r"losses of 3 steps differ by at most (4\.5e-03|nan)"):
+            cards_checks.judge_rank_losses(one, two)
     with pytest.raises(Failed, match="one process made 3 steps, two made 2"):
-        cards_checks.judge_losses(one, one[:2])
+        cards_checks.judge_rank_losses(one, one[:2])
 
 
 @pytest.mark.parametrize(
@@ -80,10 +81,10 @@ def test_memory_of_card_0(monkeypatch, visible, during, extra):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     before = {"0": 500, "1": 0, "2": 10}
     if extra > cards_checks.EXTRA_MIB:
-        with pytest.raises(Failed, match=f": {extra} MiB beside it"):
+        with pytest.raises(Failed, match=f"a difference of {extra} MiB"):
             cards_checks.judge_memory(before, during)
     else:
-        assert f": {extra} MiB beside it" in cards_checks.judge_memory(before, during).detail
+        assert f"a difference of {extra} MiB" in cards_checks.judge_memory(before, during).detail
 
 
 def test_a_pair_is_two_cards_or_a_cpu():
@@ -110,6 +111,6 @@ def test_every_engine_of_the_page_is_a_check(tmp_path):
     ],
 )
 def test_an_engine_that_is_not_installed(monkeypatch, tmp_path, name, device, package):
-    monkeypatch.setattr(engines_checks, "formats", list)
+    monkeypatch.setattr(engines_checks, "installed_formats", list)
     with pytest.raises(Skipped, match=f"^not installed: pip install {package}$"):
         CHECKS[f"engines/{name}"].run(Context(Facts(device), quick=True, work=tmp_path))
