@@ -22,6 +22,11 @@ class Classes(NamedTuple):
     source: str
 
 
+def category_id(label: int, category_ids: Sequence[int]) -> int:
+    """Return the category id of class `label`; the class's own number if a model has more classes than ids."""
+    return category_ids[label] if label < len(category_ids) else label
+
+
 def mismatch(names: Sequence[str], source: str, classes: Classes) -> str:
     """Return why the classes `names` of `source` cannot be mapped to `classes` by name; "" if they can."""
     if list(names) == classes.names:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ppdet.data.classes import category_id
 from ppdet.data.transforms.decode import read_image
 from ppdet.utils.disk.files import write_json
 from ppdet.utils.disk.images import find_images, parse_image_list
@@ -201,7 +202,7 @@ def coco_results(
         {
             "image_id": image_id,
             "file_name": path,
-            "category_id": category_ids[int(label)] if int(label) < len(category_ids) else int(label),
+            "category_id": category_id(int(label), category_ids),
             **({"category_name": class_names[int(label)]} if int(label) < len(class_names) else {}),
             "bbox": [x1, y1, x2 - x1, y2 - y1],
             "score": score,

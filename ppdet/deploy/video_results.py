@@ -1,18 +1,14 @@
 """Detection on a video or a camera: an annotated video, and the detections of each frame."""
 
 import json
-import os
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
-from types import TracebackType
 
-import cv2
-import numpy as np
 from tqdm import tqdm
 
+from ppdet.data.classes import category_id
 from ppdet.deploy.detector import Detections, Detector
 from ppdet.deploy.video import Frame, VideoFile, VideoSource
 from ppdet.utils.disk.files import atomic_path
@@ -22,7 +18,6 @@ from ppdet.utils.logger import get_logger, is_watched
 from ppdet.visualize import draw_detections
 
 logger = get_logger(__name__)
-STOP_KEYS = (ord("q"), 27)  # Escape
 
 
 def detect_video(
@@ -38,11 +33,10 @@ def detect_video(
 ) -> bool:
     """Detect on every frame of a video or camera, and write the results to files.
 
-    The frames of a camera are also shown in a window, if OpenCV has windows; Q or Escape in it ends the detection. The
-    video of a camera keeps the camera's time: each frame is repeated until the next one was detected on.
+    The video of a camera keeps the camera's time: each frame is repeated until the next one was detected on.
 
     Args:
-        output_dir: folder for NAME.mp4 (or .avi) and NAME.jsonl.
+        output_dir: folder for NAME.mp4 and NAME.jsonl.
         batch_size: frames in one batch.
         threshold: least score of a drawn detection; NAME.jsonl has all detections.
         visualize: write a video with the detections drawn into it.
@@ -57,7 +51,9 @@ def detect_video(
     """
     start = time.perf_counter()
     to_the_end = True
-    with VideoResults(detector, source, Path(output_dir), threshold, visualize, save_results) as results:
+    with ExitStack() as stack:
+        stack.callback(source.close)
+        results = VideoResults(stack, detector, source, Path(output_dir), threshold, visualize, save_results)
         # A thread reads and preprocesses the next frames while the model runs; those of a camera should not get old.
         ahead = batch_size if source.live else 2 * batch_size
         samples = run_ahead(((frame, detector.prepare(frame.image)) for frame in source), ahead)
@@ -71,7 +67,7 @@ def detect_video(
                     for (frame, _), detections in zip(batch, found):
                         results.add(frame, detections)
                     bar.update(len(batch))
-                    if stop() or results.wants_to_stop():
+                    if stop():
                         to_the_end = False
                         break
         except KeyboardInterrupt:
@@ -91,9 +87,12 @@ def detect_video(
 
 
 class VideoResults:
-    """Writes and shows the detections on a video. The files get their names when it is closed without an error.
+    """Writes the detections on a video. The files get their names when `stack` is closed without an error.
 
-    Args: see `detect_video`.
+    Args:
+        stack: closes the files.
+        detector, source, threshold, visualize, save_results: see `detect_video`.
+        output: folder of the files.
 
     Attributes:
         frames: number of frames that were added.
@@ -103,6 +102,7 @@ class VideoResults:
 
     def __init__(
         self,
+        stack: ExitStack,
         detector: Detector,
         source: VideoSource,
         output: Path,
@@ -110,67 +110,41 @@ class VideoResults:
         visualize: bool,
         save_results: bool,
     ) -> None:
-        self.detector = detector
-        self.source = source
-        self.threshold = threshold
+        self.detector, self.source, self.threshold = detector, source, threshold
         self.frames = self.detections = 0
         self.paths: dict[str, Path] = {}
-        self._stack = ExitStack()
-        self._stack.callback(source.close)
-        self._lines = self._video = self._window = None
-        stem = output / (source.name.replace(" ", "_") if source.live else Path(source.name).stem)
+        self._lines = self._video = None
+        name = source.name.replace(" ", "_") if source.live else Path(source.name).stem
         output.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as opened:  # closes the first files if a later one cannot be opened
-            opened.push(self._stack)
-            if save_results:
-                path = self.paths["detections"] = stem.with_name(f"{stem.name}.jsonl")
-                temporary = opened.enter_context(atomic_path(path))
-                self._lines = opened.enter_context(open(temporary, "w", encoding="utf-8"))
-            if visualize:
-                self._video = opened.enter_context(VideoFile(stem, source.size, source.fps))
-                path = self.paths["video"] = self._video.path
-                if not source.live and path.resolve() == Path(source.name).resolve():
-                    raise DataError(f"{path}: the result would overwrite the video itself: name another --output_dir")
-            if source.live:
-                self._window = opened.enter_context(Window(source.name))
-            self._stack = opened.pop_all()
-
-    def __enter__(self) -> "VideoResults":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, traceback)
+        if save_results:
+            path = self.paths["detections"] = output / f"{name}.jsonl"
+            temporary = stack.enter_context(atomic_path(path))
+            self._lines = stack.enter_context(temporary.open("w", encoding="utf-8"))
+        if visualize:
+            path = self.paths["video"] = output / f"{name}.mp4"
+            if not source.live and path.resolve() == Path(source.name).resolve():
+                raise DataError(f"{path}: the result would overwrite the video itself: name another --output_dir")
+            self._video = stack.enter_context(VideoFile(path, source.size, source.fps))
 
     def add(self, frame: Frame, found: Detections) -> None:
-        """Write and show the detections in a frame."""
+        """Write the detections in a frame."""
         self.frames += 1
         self.detections += len(found.above(self.threshold))
         if self._lines:
             self._lines.write(json.dumps(self._line(frame, found)) + "\n")
-        if not self._video and not self._window:
-            return
-        picture = draw_detections(frame.image, found.rows, self.detector.class_names, self.threshold)
         if self._video:
+            picture = draw_detections(frame.image, found.rows, self.detector.class_names, self.threshold)
             due = round(frame.seconds * self.source.fps) + 1 - self._video.frames
             self._video.write(picture, times=max(0, due) if self.source.live else 1)
-        if self._window:
-            self._window.show(picture)
-
-    def wants_to_stop(self) -> bool:
-        """Whether Q or Escape was pressed in the window."""
-        return self._window is not None and self._window.is_stopped()
 
     def _line(self, frame: Frame, found: Detections) -> dict:
-        ids = self.detector.category_ids
         boxes = zip(found.classes.tolist(), found.names, found.scores.tolist(), found.boxes.tolist())
         return {
             "frame": frame.number,
             "seconds": round(frame.seconds, 6),
             "detections": [
                 {
-                    "category_id": ids[label] if label < len(ids) else label,
+                    "category_id": category_id(label, self.detector.category_ids),
                     "name": name,
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
                     "score": score,
@@ -178,40 +152,3 @@ class VideoResults:
                 for label, name, score, (x1, y1, x2, y2) in boxes
             ],
         }
-
-
-class Window:
-    """A window that shows images; without a display, or with opencv-python-headless, it only logs that it cannot."""
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self.is_open = False
-        # Without a display some builds of OpenCV end the whole process.
-        display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-        if display or not sys.platform.startswith("linux"):
-            try:
-                cv2.namedWindow(title, cv2.WINDOW_NORMAL)
-                self.is_open = True
-            except cv2.error:
-                pass
-        if not self.is_open:
-            logger.info("no window can be shown (no display, or opencv-python-headless): Ctrl-C ends the camera")
-
-    def __enter__(self) -> "Window":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.is_open:
-            cv2.destroyWindow(self.title)
-
-    def show(self, image: np.ndarray) -> None:
-        """Show an image, (H, W, 3) RGB uint8."""
-        if self.is_open:
-            cv2.imshow(self.title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-
-    def is_stopped(self) -> bool:
-        """Whether Q or Escape was pressed, or the window was closed."""
-        if not self.is_open:
-            return False
-        pressed = cv2.waitKey(1) & 0xFF
-        return pressed in STOP_KEYS or cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from ppdet.data.classes import category_id
 from ppdet.deploy.batch.storage import Folder
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def coco_content(rows: Sequence[dict], class_names: Sequence[str], category_ids:
         image_id = row["image_id"]
         images.append({"id": image_id, "file_name": row["file_name"], "width": row["width"], "height": row["height"]})
         for number, (box, score, label) in enumerate(zip(row["boxes"], row["scores"], row["classes"]), 1):
-            category = category_ids[label] if label < len(category_ids) else label
+            category = category_id(label, category_ids)
             categories.setdefault(category, str(label))
             x1, y1, x2, y2 = box
             annotations.append(

@@ -14,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from ppdet.data.classes import category_id
 from ppdet.deploy.serving.gate import Gate
 from ppdet.deploy.serving.limits import Refused, too_busy
 from ppdet.deploy.serving.request import PredictRequest, read_request
@@ -132,7 +133,7 @@ def as_json(answer: Answer, category_ids: list[int]) -> dict[str, Any]:
         {
             "class": label,
             "name": name,
-            "category_id": category_ids[label] if label < len(category_ids) else label,
+            "category_id": category_id(label, category_ids),
             "score": round(score, 5),
             "box": [round(value, 2) for value in box],
         }
