@@ -75,7 +75,7 @@ def main() -> None:
     from ppdet.utils.process.paddle_setup import load_paddle
 
     load_paddle()
-    from ppdet.engine.hooks.dead_side import SIDES
+    from ppdet.engine.hooks.location_warnings import SIDES
     from ppdet.modeling.heads.fcos_head import DISTANCE_START
 
     logging.getLogger("ppdet").setLevel(logging.ERROR)

@@ -7,13 +7,11 @@ from ppdet.core.contracts import require_instance
 from ppdet.engine.hooks.base import Hook
 from ppdet.engine.hooks.boards import BoardHook, TensorBoard, VisualDL
 from ppdet.engine.hooks.checkpointing import CheckpointHook
-from ppdet.engine.hooks.dead_side import DeadSideHook
 from ppdet.engine.hooks.history import HistoryHook
+from ppdet.engine.hooks.location_warnings import DeadSideHook, PositivesHook, SelectionHook
 from ppdet.engine.hooks.log import LogHook
 from ppdet.engine.hooks.picture import BatchPictureHook
-from ppdet.engine.hooks.positives import PositivesHook
 from ppdet.engine.hooks.pseudo_labels import PseudoLabelHook
-from ppdet.engine.hooks.selection import SelectionHook
 
 
 def configured_hooks(cfg: Config, more: Sequence[Hook] = ()) -> list[Hook]:

@@ -11,7 +11,7 @@ import paddle
 from paddle import Tensor
 
 from ppdet.engine.distributed import collectives
-from ppdet.engine.hooks.positives import boxes_in, no_positives
+from ppdet.engine.hooks.location_warnings import boxes_in, no_positives
 from ppdet.engine.runs.earlier_run import RunError, cleared_bytes
 from ppdet.engine.runs.run_config import CONFIG_FILE
 from ppdet.engine.runs.run_folder import NEWEST_KEPT, RUN_FILE

@@ -7,7 +7,7 @@ import paddle
 import pytest
 
 from ppdet.engine.hooks import SelectionHook
-from ppdet.engine.hooks.selection import STEPS
+from ppdet.engine.hooks.location_warnings import SELECTION_STEPS as STEPS
 
 
 @pytest.mark.parametrize(("ratio", "warned"), [(0.01, True), (0.049, True), (0.051, False)])
