@@ -3,14 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from ppdet.cli.arguments import (
-    add_amp_argument,
-    add_device_argument,
-    add_run_arguments,
-    add_slice_arguments,
-    load_libraries,
-    require_run,
-)
+from ppdet.cli.arguments import add_detection_arguments, load_libraries, require_run
 from ppdet.core.command_line import make_parser, one_line_errors
 
 EXAMPLES = """examples:
@@ -25,8 +18,7 @@ EXAMPLES = """examples:
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES, program)
-    add_run_arguments(parser)
-    add_device_argument(parser)
+    add_detection_arguments(parser)
     parser.add_argument("--output_eval", metavar="DIR", help="folder for bbox.json (default: it is not written)")
     parser.add_argument(
         "--json_eval", action="store_true", help="evaluate the bbox.json in --output_eval, without running a model"
@@ -35,8 +27,6 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     parser.add_argument(
         "--save_prediction_only", action="store_true", help="write bbox.json and do not compute the numbers"
     )
-    add_slice_arguments(parser)
-    add_amp_argument(parser, "eval_amp")
     arguments = parser.parse_args(argv)
     require_run(parser, arguments)
     useless = {"slice_infer": arguments.slice_infer, "amp": "eval_amp=true" in arguments.opt}

@@ -3,14 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from ppdet.cli.arguments import (
-    add_amp_argument,
-    add_device_argument,
-    add_run_arguments,
-    add_slice_arguments,
-    load_libraries,
-    require_run,
-)
+from ppdet.cli.arguments import add_detection_arguments, load_libraries, require_run
 from ppdet.core.command_line import flag, make_parser, one_line_errors
 
 EXAMPLES = """examples:
@@ -23,8 +16,7 @@ EXAMPLES = """examples:
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES, program)
-    add_run_arguments(parser)
-    add_device_argument(parser)
+    add_detection_arguments(parser)
     images = parser.add_mutually_exclusive_group(required=True)
     images.add_argument("--infer_img", metavar="FILE", help="one image")
     images.add_argument("--infer_dir", metavar="DIR", help="all images in a folder and its subfolders")
@@ -50,8 +42,6 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         help="write boxes with at least this score to bbox.json (default: 0)",
     )
     parser.add_argument("--visualize", type=flag, default=True, metavar="BOOL", help="draw pictures (default: true)")
-    add_slice_arguments(parser)
-    add_amp_argument(parser, "eval_amp")
     arguments = parser.parse_args(argv)
     require_run(parser, arguments)
     return arguments

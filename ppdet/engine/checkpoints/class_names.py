@@ -61,15 +61,9 @@ def classes_of_checkpoint(prefix: Path) -> Classes | None:
 
 
 def log_unknown_classes(weights: str | Path) -> None:
-    """Log why `classes_of_weights` returned None: as a warning where a manifest is damaged or of other weights."""
+    """Log that `classes_of_weights` returned None: as a warning where there is a manifest, which should name them."""
     manifest = beside(strip_suffix(str(fetch(str(weights)))), MANIFEST)
-    try:
-        is_unusable = "classes" in read_sealed(manifest)
-    except FileNotFoundError:
-        is_unusable = False
-    except (OSError, CheckpointError):
-        is_unusable = True
-    if is_unusable:
+    if manifest.exists():
         logger.warning(
             "%s is damaged, cannot be read, or belongs to other weights: the classes of these weights are not known, "
             "and the data set's order of classes is used",

@@ -5,7 +5,6 @@ which took time to compute, are never lost without --overwrite.
 """
 
 import enum
-import stat
 from pathlib import Path
 
 from ppdet.core.config import Config
@@ -97,14 +96,6 @@ def next_name(output: Path) -> Path:
 def clears(start: StartPoint) -> bool:
     """Tell whether --overwrite removes the folder's content: only if a run of ppdet made it, else it is moved aside."""
     return start.overwrite and (start.output / RUN_FILE).is_file()
-
-
-def cleared_bytes(start: StartPoint) -> int:
-    """Return how much disk space --overwrite frees before the first checkpoint is written."""
-    if decide(start) is Decision.IN_PLACE or not clears(start):
-        return 0
-    status = [path.lstat() for path in start.output.rglob("*")]
-    return sum(found.st_size for found in status if stat.S_ISREG(found.st_mode) and found.st_nlink == 1)
 
 
 def require_may_go(start: StartPoint) -> None:

@@ -4,7 +4,6 @@ import datetime
 import math
 import shutil
 import time
-from pathlib import Path
 from typing import Any
 
 import paddle
@@ -12,9 +11,9 @@ from paddle import Tensor
 
 from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.location_warnings import boxes_in, no_positives
-from ppdet.engine.runs.earlier_run import RunError, cleared_bytes
+from ppdet.engine.runs.earlier_run import RunError
 from ppdet.engine.runs.run_config import CONFIG_FILE
-from ppdet.engine.runs.run_folder import NEWEST_KEPT, RUN_FILE
+from ppdet.engine.runs.run_folder import RUN_FILE
 from ppdet.engine.runs.run_start import LOG_FILE, preview
 from ppdet.engine.trainer import Trainer
 from ppdet.engine.training.losses import scalars
@@ -57,6 +56,8 @@ def dry_run(trainer: Trainer) -> dict[str, Any]:
 
     parameters = trainer.model.parameters()
     left = trainer.total_steps - iteration
+    memory = collectives.gather(peak_memory())
+    disk = next(path for path in (trainer.output.resolve(), *trainer.output.resolve().parents) if path.exists())
     facts: dict[str, Any] = {
         "batch": shapes_of(trainer.batches[0]),
         "maps": maps,
@@ -66,7 +67,7 @@ def dry_run(trainer: Trainer) -> dict[str, Any]:
         "skipped_steps": trainer.guard.total,
         "boxes": sum(int(boxes_in(batch)) for batch in trainer.batches),
         "positives": int(trainer.losses["positives"].sum()),
-        "max_mem_mib": largest_of_ranks(collectives.gather(peak_memory())),
+        "max_mem_mib": {kind: max(one[kind] for one in memory) for kind in memory[0]},
         "data_seconds": data_seconds,
         "first_step_seconds": seconds[0],
         "step_seconds": seconds[1],
@@ -81,8 +82,7 @@ def dry_run(trainer: Trainer) -> dict[str, Any]:
         "folder": collectives.from_rank_0(lambda: preview(trainer.start), RunError),
         "writes": written_paths(trainer),
         "checkpoint_bytes": checkpoint_bytes(trainer),
-        "run_bytes": run_bytes(trainer),
-        "free_bytes": free_bytes(trainer.output) + cleared_bytes(trainer.start),
+        "free_bytes": shutil.disk_usage(disk).free,
     }
     report(trainer, facts)
     return facts
@@ -139,31 +139,9 @@ def checkpoint_bytes(trainer: Trainer) -> int:
     return weights * (2 if trainer.ema else 1) + bytes_of(trainer.optimizer.state_dict())
 
 
-def run_bytes(trainer: Trainer) -> int:
-    """Return the most bytes that the run's checkpoints take at a time, while one more is being written."""
-    cfg, keep = trainer.cfg, trainer.folder.keep_every
-    epochs = range(trainer.epoch + 1, trainer.epochs)
-    stay = sum(epoch % cfg["snapshot_epoch"] == 0 and epoch % keep == 0 for epoch in epochs) if keep else 0
-    others = sum(epoch % cfg["snapshot_epoch"] == 0 for epoch in epochs) - stay
-    others = NEWEST_KEPT if cfg["snapshot_iters"] else min(others, NEWEST_KEPT)
-    best = bytes_of(trainer.model.state_dict()) if trainer.evaluator else 0
-    return checkpoint_bytes(trainer) * (stay + others + 1) + best
-
-
 def bytes_of(state: dict[str, Any]) -> int:
     """Return the size of all tensors in a state dict."""
     return sum(v.size * v.element_size() for v in state.values() if isinstance(v, Tensor))
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the free bytes of the disk that holds, or would hold, a folder."""
-    existing = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
-    return shutil.disk_usage(existing).free
-
-
-def largest_of_ranks(memory: list[dict[str, int]]) -> dict[str, int]:
-    """Return the maximum over ranks for each kind of memory."""
-    return {kind: max(one[kind] for one in memory) for kind in memory[0]}
 
 
 def report(trainer: Trainer, facts: dict[str, Any]) -> None:
@@ -191,7 +169,7 @@ def report(trainer: Trainer, facts: dict[str, Any]) -> None:
         f"{trainer.output}: {facts['folder']}",
         *(f"would write: {path}" for path in facts["writes"]),
         f"a checkpoint takes {facts['checkpoint_bytes'] / MIB:.1f} MiB, the disk has "
-        f"{facts['free_bytes'] / MIB:.0f} MiB free for them",
+        f"{facts['free_bytes'] / MIB:.0f} MiB free",
         "dry run: nothing was written",
     ]
     for line in lines:
@@ -199,23 +177,10 @@ def report(trainer: Trainer, facts: dict[str, Any]) -> None:
     warn_of_misfits(plan)
     if facts["boxes"] and not facts["positives"]:
         logger.warning("%s", no_positives(1, trainer.images_per_step // collectives.world_size(), facts["boxes"]))
-    warn_of_disk(trainer, facts)
     if facts["skipped_steps"]:
         logger.warning(
             "%d of the 2 steps had gradients or running statistics that are infinite or not numbers",
             facts["skipped_steps"],
-        )
-
-
-def warn_of_disk(trainer: Trainer, facts: dict[str, Any]) -> None:
-    """Warn if the disk has too little room for the run's checkpoints."""
-    if facts["free_bytes"] < facts["run_bytes"]:
-        logger.warning(
-            "%s will not hold this run: the checkpoints that are there at a time take %.0f MiB, %.0f MiB are free%s: "
-            "make room, or set save_dir to another disk%s",
-            *(trainer.output, facts["run_bytes"] / MIB, facts["free_bytes"] / MIB),
-            ", not even enough for one" if facts["free_bytes"] < facts["checkpoint_bytes"] else "",
-            ", or keep_checkpoints=0, with which the last two stay alone" if trainer.folder.keep_every else "",
         )
 
 
