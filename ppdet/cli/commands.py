@@ -14,44 +14,40 @@ from ppdet.utils.errors import nearest
 class Command(NamedTuple):
     """A command.
 
-    module: its file, which has `main(argv, program)`. summary: one line for `ppdet --help`. after_stop: what a user who
-    stopped it should know, as the end of a line.
+    summary: one line for `ppdet --help`. after_stop: what a user who stopped it should know, as the end of a line.
+    module: its file, which has `main(argv, program)`; "" for the one in ppdet/cli with the command's name.
     """
 
-    module: str
     summary: str
     after_stop: str = ""
+    module: str = ""
 
 
 COMMANDS = {
-    "quickstart": Command(
-        "ppdet.cli.quickstart", "train, export, run and evaluate a small detector on generated images (6 minutes)"
-    ),
-    "train": Command(
-        "ppdet.cli.train", "train a detector", "; -r auto continues the training run from its last checkpoint"
-    ),
-    "eval": Command("ppdet.cli.evaluate", "evaluate a trained detector: the twelve AP and AR numbers of COCO"),
-    "infer": Command("ppdet.cli.infer", "detect objects in images with a trained detector"),
-    "export": Command("ppdet.cli.export", "export a trained detector for Paddle Inference, ONNX Runtime, OpenVINO"),
-    "detect": Command("ppdet.cli.detect", "detect objects in images or videos with an exported detector"),
-    "serve": Command("ppdet.deploy.serve", "serve an exported detector over HTTP"),
+    "quickstart": Command("train, export, run and evaluate a small detector on generated images (6 minutes)"),
+    "train": Command("train a detector", "; -r auto continues the training run from its last checkpoint"),
+    "eval": Command("evaluate a trained detector: the twelve AP and AR numbers of COCO", module="ppdet.cli.evaluate"),
+    "infer": Command("detect objects in images with a trained detector"),
+    "export": Command("export a trained detector for Paddle Inference, ONNX Runtime, OpenVINO"),
+    "detect": Command("detect objects in images or videos with an exported detector"),
+    "serve": Command("serve an exported detector over HTTP", module="ppdet.deploy.serve"),
     "batch": Command(
-        "ppdet.deploy.batch.__main__",
         "detect objects in millions of images with an exported detector",
         "; the same command continues with the images that are missing",
+        "ppdet.deploy.batch.__main__",
     ),
-    "config": Command("ppdet.cli.config", "show every value of a configuration and where it comes from"),
-    "analyze": Command("ppdet.cli.analyze", "compare training runs: AP by epoch, curves of loss and learning rate"),
-    "model-info": Command("ppdet.cli.model_info", "count parameters, FLOPs and memory of a detector, part by part"),
-    "zoo": Command("ppdet.cli.zoo", "list the published detectors"),
-    "convert": Command("ppdet.cli.convert", "convert weights of MMDetection, torchvision, FCOS_PLUS or detectron2"),
-    "from-json": Command("ppdet.cli.from_json", 'convert a train.json of "FCOS in Pytorch" to a configuration'),
-    "semi-split": Command("ppdet.cli.semi_split", "split annotations for semi-supervised training"),
-    "doctor": Command("ppdet.cli.doctor", "check this machine and installation, and say what is slow or missing"),
+    "config": Command("show every value of a configuration and where it comes from"),
+    "analyze": Command("compare training runs: AP by epoch, curves of loss and learning rate"),
+    "model-info": Command("count parameters, FLOPs and memory of a detector, part by part"),
+    "zoo": Command("list the published detectors"),
+    "convert": Command("convert weights of MMDetection, torchvision, FCOS_PLUS or detectron2"),
+    "from-json": Command('convert a train.json of "FCOS in Pytorch" to a configuration'),
+    "semi-split": Command("split annotations for semi-supervised training"),
+    "doctor": Command("check this machine and installation, and say what is slow or missing"),
     "check-device": Command(
-        "ppdet.acceptance.command",
         "test training and inference on a GPU, or another device, beside the CPU (10 minutes)",
         "; the report has the checks that were finished",
+        "ppdet.acceptance.command",
     ),
 }
 
@@ -86,4 +82,4 @@ def run_command(name: str, argv: Sequence[str] | None = None, program: str | Non
 
 def load(name: str) -> ModuleType:
     """Return the module of a command."""
-    return importlib.import_module(COMMANDS[name].module)
+    return importlib.import_module(COMMANDS[name].module or f"ppdet.cli.{name.replace('-', '_')}")

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from ppdet.utils.disk.files import display_path
 from ppdet.utils.errors import ComponentError, UserError, nearest
 from ppdet.utils.logger import get_logger
 
@@ -97,7 +98,7 @@ def _import_file(text: str, path: Path) -> str:
     _append_to_path(path.parent)
     other = _file_of(sys.modules[name]) if name in sys.modules else _file_of_spec(name)
     if other != path:
-        there = f"from {_shown(other)}" if other else "which is part of Python"
+        there = f"from {display_path(other)}" if other else "which is part of Python"
         raise ExtensionError(f"--import {text}: there is another module called {name}, {there}: rename the file")
     return _import(name, text, path.parent)
 
@@ -149,17 +150,12 @@ def _reason(error: BaseException, folder: Path | None) -> str:
         folder: name the last line that was reached in it; None for the last line outside of ppdet.
     """
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{_shown(Path(error.filename))}:{error.lineno}: {type(error).__name__}: {error.msg}"
+        return f"{display_path(Path(error.filename))}:{error.lineno}: {type(error).__name__}: {error.msg}"
     files = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     files = [(path, line) for path, line in files if path.is_file() and PACKAGE not in path.resolve().parents]
     within = [(path, line) for path, line in files if folder and folder in path.resolve().parents]
-    place = "".join(f"{_shown(path)}:{line}: " for path, line in (within or files)[-1:])
+    place = "".join(f"{display_path(path)}:{line}: " for path, line in (within or files)[-1:])
     if isinstance(error, SystemExit):
         return f"{place}the code ends the process: put that under `if __name__ == '__main__':`"
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
     return " ".join(f"{place}{kind}{error}".split())
-
-
-def _shown(path: Path) -> str:
-    """A path as errors show it: relative where it lies below the working directory."""
-    return str(path.relative_to(Path.cwd())) if Path.cwd() in path.parents else str(path)

@@ -7,7 +7,7 @@ from ppdet.core.compose.merge import merge_root
 from ppdet.core.shipped_configs import find_config, shipped_configs
 from ppdet.core.suggest.paddledetection import is_foreign_config
 from ppdet.core.tree import Node, on_layer, parse
-from ppdet.utils.disk.files import NULS, read_text
+from ppdet.utils.disk.files import NULS, display_path, read_text
 from ppdet.utils.errors import config_error, nearest, nearest_name
 
 BASE_KEY = "_BASE_"
@@ -101,12 +101,3 @@ def _similar_file(path: Path) -> str:
     if similar and path.parent == Path():
         return f"; did you mean {similar!r}? (ppdet config --configs lists the shipped ones)"
     return f"; did you mean {display_path(shipped[similar])!r}?" if similar else sibling
-
-
-def display_path(path: Path) -> str:
-    """Return a path for messages: relative if it is below the working directory, else absolute."""
-    resolved = path.resolve()
-    try:
-        return str(resolved.relative_to(Path.cwd()))
-    except ValueError:
-        return str(resolved)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import paddle
 from paddle import Tensor, nn
@@ -13,18 +13,10 @@ DECAY_TYPES = ("threshold", "normal", "exponential")
 
 
 class Pair(NamedTuple):
-    """A weight and its average; `is_copied` says that the average is always a copy of the weight."""
+    """A weight and its average, or many of each as `Joined`; `is_copied`: the average is always a copy."""
 
-    average: Tensor
-    value: Tensor
-    is_copied: bool
-
-
-class JoinedPair(NamedTuple):
-    """Many weights and their averages, which are updated together; `is_copied` as in `Pair`."""
-
-    average: Joined
-    value: Joined
+    average: Any
+    value: Any
     is_copied: bool
 
 
@@ -64,7 +56,7 @@ class ModelEMA:
         self.start = start
         self.copied = frozenset(copied)
         self.step = 0
-        self._joined: list[JoinedPair] = []
+        self._joined: list[Pair] = []
         self._separate: list[Pair] = []
         if into is None:
             self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -92,9 +84,8 @@ class ModelEMA:
         for is_copied in (False, True):
             alike = [p for p in pairs if p.is_copied == is_copied and p.value.dtype == paddle.float32]
             if alike:
-                self._joined.append(
-                    JoinedPair(Joined([p.average for p in alike]), Joined([p.value for p in alike]), is_copied)
-                )
+                averages, values = Joined([p.average for p in alike]), Joined([p.value for p in alike])
+                self._joined.append(Pair(averages, values, is_copied))
         self._separate = [pair for pair in pairs if pair.value.dtype != paddle.float32]
 
     def pairs(self) -> list[Pair]:

@@ -137,16 +137,12 @@ class LinearWarmup(Warmup):
 
 @serializable
 @register
-class ConstantWarmup(Warmup):
+class ConstantWarmup(LinearWarmup):
     """Keeps the rate at `start_factor` x base rate during the warm-up.
 
     Args:
         start_factor: rate of the warm-up, as a factor of the base rate.
     """
-
-    def __init__(self, *, steps: int = 500, start_factor: float = 1.0 / 3, epochs: int | None = None) -> None:
-        super().__init__(steps, epochs)
-        self.start_factor = start_factor
 
     def factor(self, progress: float) -> float:
         return self.start_factor

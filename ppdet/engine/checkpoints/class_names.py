@@ -65,8 +65,8 @@ def log_unknown_classes(weights: str | Path) -> None:
     manifest = beside(strip_suffix(str(fetch(str(weights)))), MANIFEST)
     if manifest.exists():
         logger.warning(
-            "%s is damaged, cannot be read, or belongs to other weights: the classes of these weights are not known, "
-            "and the data set's order of classes is used",
+            "%s does not name the classes of these weights: it is damaged, belongs to others, or is of an earlier "
+            "version: the data set's order of classes is used",
             manifest,
         )
     else:

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 VIEWS = [profiler.SummaryView.OverView, profiler.SummaryView.ModelView, profiler.SummaryView.OperatorView]
-CHOICES = {
-    "state": ("CPU", "GPU", "All"),
-    "sorted_key": ("total", "max", "min", "ave"),
-    "tracer_option": ("Default", "OpDetail", "AllOpDetail"),
+# Patterns of the options that are not true or false, and how errors describe them.
+FORMS = {
+    "batch_range": (r"\[?\s*(\d+)\s*,\s*(\d+)\s*\]?", "two steps, the second larger, such as [10,20]"),
+    "state": ("CPU|GPU|All", "one of CPU, GPU, All"),
+    "sorted_key": ("total|max|min|ave", "one of total, max, min, ave"),
+    "tracer_option": ("Default|OpDetail|AllOpDetail", "one of Default, OpDetail, AllOpDetail"),
+    "profile_path": (".+", "the path of a file"),
 }
 
 
@@ -68,25 +71,14 @@ def parse_options(text: str) -> ProfilerOptions:
 
 
 def _parse_value(key: str, value: str) -> Any:
-    def wrong(expected: str) -> ConfigError:
-        return ConfigError(f"--profiler_options: {key}: expected {expected}, got {value!r}")
-
-    if key == "batch_range":
-        match = re.fullmatch(r"\[?\s*(\d+)\s*,\s*(\d+)\s*\]?", value)
-        if not match or int(match[1]) >= int(match[2]):
-            raise wrong("two steps, the second larger, such as [10,20]")
-        return int(match[1]), int(match[2])
-    if key in CHOICES:
-        if value not in CHOICES[key]:
-            raise wrong(f"one of {', '.join(CHOICES[key])}")
-        return value
+    pattern, expected = FORMS.get(key, ("true|false|1|0", "true or false"))
+    match = re.fullmatch(pattern, value, 0 if key in FORMS else re.IGNORECASE)
+    steps = tuple(map(int, match.groups())) if match else ()
+    if not match or (steps and steps[0] >= steps[1]):
+        raise ConfigError(f"--profiler_options: {key}: expected {expected}, got {value!r}")
     if key == "profile_path":
-        if not value:
-            raise wrong("the path of a file")
         return Path(value)
-    if value.lower() not in ("true", "false", "1", "0"):
-        raise wrong("true or false")
-    return flag(value)
+    return steps or (value if key in FORMS else flag(value))
 
 
 class ProfilerHook(Hook):
@@ -165,9 +157,8 @@ class ProfilerHook(Hook):
         path.parent.mkdir(parents=True, exist_ok=True)
         done.export(str(path), format="json")
         logger.info("profiler trace: %s (open it in chrome://tracing or ui.perfetto.dev)", path)
-        kind = (
-            "GPU" if not device.is_cpu() and self.options.state != "CPU" else "CPU"
-        )  # Paddle calls every device a GPU here
+        # Paddle calls every device a GPU here.
+        kind = "GPU" if not device.is_cpu() and self.options.state != "CPU" else "CPU"
         names = {"total": "Total", "max": "Max", "min": "Min", "ave": "Avg"}
         order = getattr(profiler.SortedKeys, kind + names[self.options.sorted_key])
         with printed_lines_to_log():

@@ -87,6 +87,15 @@ def read_json_lines(path: str | Path, largest: int = 2**30) -> list[dict]:
     return objects
 
 
+def display_path(path: Path) -> str:
+    """Return a path for messages: relative if it is below the working directory, else absolute."""
+    resolved = path.resolve()
+    try:
+        return str(resolved.relative_to(Path.cwd()))
+    except ValueError:
+        return str(resolved)
+
+
 def is_count(value: Any) -> bool:
     """Whether a value from JSON is an integer from 0 to 2**53 - 1."""
     return type(value) is int and 0 <= value < 2**53
