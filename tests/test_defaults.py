@@ -13,9 +13,6 @@ COLOR = {"saturation": [0.5, 1.5, 0.5], "contrast": [0.5, 1.5, 0.5], "brightness
 READER = {
     "batch_size": 1,
     "use_shared_memory": True,
-    "collate_batch": True,
-    "fuse_normalize": False,
-    "inputs_def": None,
     "shuffle": None,  # true in training alone, as drop_last
     "drop_last": None,
 }
@@ -58,10 +55,9 @@ DEFAULTS = {
     "ImageFolder": {"dataset_dir": None, "image_dir": None, "anno_path": None, "sample_num": -1},
     "TrainReader": {**READER},
     "EvalReader": {**READER},
-    "TestReader": {**READER},
+    "TestReader": {**READER, "fuse_normalize": False, "inputs_def": None},
     "SemiTrainReader": {
         "sup_batch_size": 1, "unsup_batch_size": 1, "shuffle": True, "drop_last": True, "use_shared_memory": True,
-        "collate_batch": True,
     },
     "Gt2FCOSTarget": {
         "object_sizes_boundary": [64, 128, 256, 512], "center_sampling_radius": 1.5,

@@ -128,6 +128,8 @@ def _rows_of_settings(settings: Mapping[str, Setting], prefix: str) -> Iterator[
 
 def _parameter_rows(schema: Schema) -> Iterator[Row]:
     for parameter in schema.parameters.values():
+        if parameter.given:
+            continue
         yield parameter.name, _type_of(parameter), _default_of(parameter), _meaning_of(parameter)
 
 

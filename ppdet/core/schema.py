@@ -34,6 +34,8 @@ class Parameter:
         injected: `__inject__` lists the parameter: its value names a component, and the constructor gets the object.
         shared: `__shared__` lists the parameter: the global setting of the same name is its default.
         meaning: the parameter's text under `Args:` in the docstring, in one line; "" where it has none.
+        given: for a parameter that the program supplies, which a configuration cannot set: where its value comes from.
+            It comes from the class attribute `__given__`; "" for all other parameters.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Parameter:
     injected: bool
     shared: bool
     meaning: str = ""
+    given: str = ""
 
     @property
     def required(self) -> bool:
@@ -97,13 +100,18 @@ class Schema:
 
     Attributes:
         unused: parameters that PaddleDetection's files may set and that change nothing, each with the reason. They
-            come from the class attribute `__unused__`, and the constructor never gets them.
+            come from the class attribute `__unused__`, and the constructor never gets them, even if it has them.
     """
 
     name: str
     cls: type
     parameters: dict[str, Parameter]
     unused: Mapping[str, str]
+
+    @property
+    def without_effect(self) -> dict[str, str]:
+        """Parameters that change nothing in a configuration, each with the reason: unused and given ones."""
+        return {**self.unused, **{name: p.given for name, p in self.parameters.items() if p.given}}
 
     @property
     def from_config(self) -> Callable[..., Mapping[str, Any]] | None:
@@ -121,9 +129,11 @@ def read_schema(cls: type) -> Schema:
 
     Raises:
         ComponentError: YAML could not set the constructor's parameters: it has *args or **kwargs, or a parameter called
-            `name` (which names the component in YAML); or `__inject__` or `__shared__` lists no parameter.
+            `name` (which names the component in YAML); or `__inject__`, `__shared__` or `__given__` lists another name
+            than that of a parameter.
     """
     injected, shared = list(getattr(cls, "__inject__", [])), list(getattr(cls, "__shared__", []))
+    given = dict(getattr(cls, "__given__", {}))
     unused = dict(getattr(cls, "__unused__", {}))
     meanings = _read_meanings(cls)
     parameters = {}
@@ -149,14 +159,16 @@ def read_schema(cls: type) -> Schema:
                 injected=name in injected,
                 shared=name in shared,
                 meaning=meanings.get(name, ""),
+                given=given.get(name, ""),
             )
     if "name" in parameters:
         raise ComponentError(f"{cls.__name__}: a parameter cannot be called 'name', it names the component in YAML")
-    for name in injected + shared:
+    for name in [*injected, *shared, *given]:
         if name not in parameters:
-            raise ComponentError(f"{cls.__name__}: {name!r} of __inject__ or __shared__ is no constructor parameter")
-    for name in unused.keys() & parameters.keys():
-        raise ComponentError(f"{cls.__name__}: {name!r} of __unused__ is a constructor parameter")
+            raise ComponentError(
+                f"{cls.__name__}: {name!r} of __inject__, __shared__ or __given__ is no constructor parameter"
+            )
+    parameters = {name: parameter for name, parameter in parameters.items() if name not in unused}
     return Schema(cls.__name__, cls, parameters, unused)
 
 
@@ -239,7 +251,9 @@ def type_in_words(annotation: Any) -> str:
         return "any value"
     if _origin(annotation) in LISTS:
         items = [type_in_words(argument) for argument in arguments if argument is not ...]
-        return f"list of {items[0]}" if items else "list"
+        if not items:
+            return "list"
+        return f"list of ({items[0]})" if is_union(arguments[0]) else f"list of {items[0]}"
     if origin in (dict, collections.abc.Mapping):
         return f"mapping of {type_in_words(arguments[0])} to {type_in_words(arguments[1])}"
     if annotation in (dict, collections.abc.Mapping, typing.Mapping):

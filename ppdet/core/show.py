@@ -69,6 +69,8 @@ def _top_level(config: Config, key: str) -> Lines:
 def _parameters(config: ComponentConfig, indent: str) -> Lines:
     """Yield the lines of all parameters of a component."""
     for parameter in config.schema.parameters.values():
+        if parameter.given:
+            continue
         if parameter.required and parameter.name not in config.values_set:
             yield f"{indent}# {parameter.name}: {type_in_words(parameter.annotation)}, supplied by the program", ""
         elif parameter.injected:

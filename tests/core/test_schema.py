@@ -113,6 +113,7 @@ def test_fits(value, annotation, result):
         (dict[str, float], "mapping of text to float"),
         (dict, "mapping"),
         (Any, "any value"),
+        (int | Sequence[int | Sequence[int]] | None, "int or list of (int or list of int) or null"),
     ],
 )
 def test_type_in_words(annotation, text):

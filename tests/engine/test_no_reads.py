@@ -63,9 +63,9 @@ ADAMW = "OptimizerBuilder={optimizer: {name: AdamW, type: AdamW, weight_decay: 0
     [
         (["use_ema=true", "ema_decay=0.9"], 2.0**10),
         (["OptimizerBuilder=null", ADAMW], None),
-        (["accumulate_steps=2", "epoch=2", "TrainReader.collate_batch=false"], 2.0**10),
+        (["accumulate_steps=2", "epoch=2"], 2.0**10),
     ],
-    ids=["clipped, average, loss scale", "AdamW", "two batches added up, lists of boxes"],
+    ids=["clipped, average, loss scale", "AdamW", "two batches added up"],
 )
 def test_training_reads_nothing_between_lines_of_the_log(tiny, behind_host, options, scale):
     places, steps = watched(tiny, *LONG, "epoch=1", "TrainReader.batch_size=1", *options, scale=scale)

@@ -38,7 +38,7 @@ def check_effect(config: "Config", own_layer: int, *, is_new: bool) -> None:
     Raises:
         ConfigError: that layer sets something that never has an effect, or no transform uses the input_size.
     """
-    for key, node, reason in _never_used(config):
+    for key, node, reason in _never_used(config, own_layer):
         if top_layer(node) == own_layer:
             raise config_error(node.origin, key, f"changes nothing here: {reason}")
         if is_new:
@@ -49,11 +49,11 @@ def check_effect(config: "Config", own_layer: int, *, is_new: bool) -> None:
         logger.warning(line)
 
 
-def _never_used(config: "Config") -> Iterator[tuple[str, Node, str]]:
+def _never_used(config: "Config", own_layer: int) -> Iterator[tuple[str, Node, str]]:
     """Yield the dotted key, value and reason of everything that only other projects use.
 
-    These are settings with `unused`, unless they have their default value, and parameters in `__unused__` of a
-    component that are neither null nor false.
+    These are settings with `unused`, unless they have their default value, and parameters in `__unused__` or
+    `__given__` of a component, unless they are null. An unused parameter that a file sets to false is not reported.
     """
     for key, node in config.root.value.items():
         setting = SETTINGS.get(key)
@@ -61,11 +61,11 @@ def _never_used(config: "Config") -> Iterator[tuple[str, Node, str]]:
             yield key, node, setting.unused
     reported: list[Node] = []
     for component in walk(config):
-        for name, reason in component.schema.unused.items():
-            value = component.values_set.get(name)
-            if value is not None and value.value and not any(value is other for other in reported):
+        for name, value in component.ignored.items():
+            is_off = value.value is None or (value.value is False and top_layer(value) != own_layer)
+            if not is_off and not any(value is other for other in reported):
                 reported.append(value)
-                yield f"{component.key}.{name}", value, reason
+                yield f"{component.key}.{name}", value, component.schema.without_effect[name]
 
 
 def _without_needed_setting(config: "Config", layer: int) -> Iterator[str]:
@@ -86,7 +86,8 @@ def _unused_parameters(config: "Config", layer: int) -> Iterator[str]:
     reader = "SemiTrainReader" if config["ssod_method"] else "TrainReader"
     roots = [config["architecture"], reader, *ALWAYS_USED, *(slot for slot in SLOTS if config[slot])]
     used = list(walk(config, [name for name in roots if name in SLOTS or is_component(name)]))
-    taken = {id(node) for component in used for value in component.values_set.values() for node in _all_nodes(value)}
+    values = [value for one in used for value in (*one.values_set.values(), *one.ignored.values())]
+    taken = {id(node) for value in values for node in _all_nodes(value)}
     for section, node in sections.items():
         for name, value in node.value.items() if node.is_map else ():
             if name == "name" or top_layer(value) != layer or id(value) in taken:

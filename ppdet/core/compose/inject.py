@@ -25,7 +25,8 @@ class ComponentConfig(Mapping[str, Any]):
         root: the whole configuration.
         key: dotted key at which the component is named, such as "FCOS.backbone", or its name.
         location: where the component is named, such as "fcos.yml:12", for errors.
-        values_set: parameters that the configuration sets, without defaults.
+        values_set: parameters that the configuration sets, without defaults and without `ignored`.
+        ignored: parameters that the configuration sets, but that change nothing; see `Schema.without_effect`.
         shared_from: names of the parameters in `values_set` whose value is that of a global setting.
     """
 
@@ -33,7 +34,9 @@ class ComponentConfig(Mapping[str, Any]):
         self.root, self.schema, self.key = root, schema, key
         section = section_of(root, schema.name)
         self.location = section.origin if schema.name in root.value and not overrides.value else overrides.origin
-        self.values_set: dict[str, Node] = {**section.value, **overrides.value}
+        values = {**section.value, **overrides.value}
+        self.ignored: dict[str, Node] = {name: values.pop(name) for name in schema.without_effect if name in values}
+        self.values_set: dict[str, Node] = values
         self.shared_from: set[str] = set()
         for parameter in schema.parameters.values():
             if parameter.shared and parameter.name not in self.values_set and parameter.name in root.value:
@@ -42,6 +45,8 @@ class ComponentConfig(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         parameter = self._parameter(name)
+        if parameter.given:
+            raise ConfigKeyError(f"{self.key}.{name} is no setting: {parameter.given}")
         if name in self.values_set:
             return to_plain(self.values_set[name])
         if parameter.required:
@@ -49,7 +54,8 @@ class ComponentConfig(Mapping[str, Any]):
         return copy.deepcopy(parameter.default)
 
     def __iter__(self) -> Iterator[str]:
-        return (p.name for p in self.schema.parameters.values() if p.name in self.values_set or not p.required)
+        parameters = (p for p in self.schema.parameters.values() if not p.given)
+        return (p.name for p in parameters if p.name in self.values_set or not p.required)
 
     def __len__(self) -> int:
         return len(list(iter(self)))

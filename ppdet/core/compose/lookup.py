@@ -48,6 +48,8 @@ def _find_parameter(config: ComponentConfig, steps: Sequence[str], key: str) -> 
     if parameter is None:
         hint = nearest(name, config.schema.parameters)
         raise ConfigKeyError(f"{key}: {config.schema.name} has no parameter {name!r}{hint}")
+    if parameter.given:
+        raise ConfigKeyError(f"{key} is no setting: {parameter.given}")
     node = config.node(parameter)
     if not parameter.injected or not rest:
         return _descend(node, rest, key, f"{config.key}.{name}")

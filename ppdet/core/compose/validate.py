@@ -94,8 +94,9 @@ def section_of(root: Node, component: str) -> Node:
 
 def check_parameters(root: Node, schema: Schema, node: Node, key: str) -> None:
     """Check a mapping of parameters of a component, which stands at the dotted `key`."""
+    without_effect = schema.without_effect
     for name, child in node.value.items():
-        if name in schema.unused:
+        if name in without_effect:  # check_effect reports it
             continue
         parameter = schema.parameters.get(name)
         place = f"{key}.{name}"
@@ -140,7 +141,7 @@ def check_component(root: Node, node: Node, key: str, *, default: Any = None, mu
     if must_be_complete and schema.from_config is None:
         given = {**section_of(root, name).value, **overrides.value}
         for parameter in schema.parameters.values():
-            is_set = parameter.name in given or (parameter.shared and parameter.name in root.value)
+            is_set = parameter.given or parameter.name in given or (parameter.shared and parameter.name in root.value)
             if parameter.required and not is_set:
                 raise missing_value(node.origin, f"{key}.{parameter.name}", schema, parameter)
 

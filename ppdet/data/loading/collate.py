@@ -2,10 +2,9 @@
 
 import json
 import traceback
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -204,20 +203,3 @@ def error_text(error: Exception) -> str:
 def pack_report(skipped: dict[str, str], error: str) -> np.ndarray:
     """A report as an array of bytes, which travels like the other arrays of a batch."""
     return np.frombuffer(json.dumps({"skipped": skipped, "error": error}).encode(), dtype=np.uint8).copy()
-
-
-def separate_boxes(batch: dict[str, Any], counts: deque[list[int]]) -> dict[str, Any]:
-    """Replace padded fields of boxes (N, M, …) by lists of N tensors without padding.
-
-    This happens in the main process, since workers send one array for each field.
-
-    Args:
-        batch: tensors.
-        counts: the numbers of boxes in each image of this batch, which are removed, and of the next batches. They were
-            counted before the tensors were made: counting in tensors would wait for the device.
-    """
-    if "gt_class" not in batch:
-        return batch
-    rows_of_images = counts.popleft()
-    lists = {key: [rows[:n] for rows, n in zip(batch[key], rows_of_images)] for key in PADDING if key in batch}
-    return {**batch, **lists}

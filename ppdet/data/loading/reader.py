@@ -3,14 +3,13 @@
 import contextlib
 import functools
 import json
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ppdet.core.workspace import register
-from ppdet.data.loading.collate import REPORT, BatchMaker, Collator, SampleSource, Task, separate_boxes
+from ppdet.data.loading.collate import REPORT, BatchMaker, Collator, SampleSource, Task
 from ppdet.data.loading.padded_sizes import split_by_size
 from ppdet.data.loading.sampler import EndlessSampler, EpochSampler
 from ppdet.data.loading.to_device import ToDevice, split_off_normalize
@@ -28,6 +27,14 @@ MAX_UNREADABLE = 0.01  # share of the images read that may be unreadable
 SHARED_BYTES_PER_IMAGE = (
     32 * 2**20
 )  # address space, not memory: 1500 x 1800 pixels as floats, or four times that as bytes
+
+# Parameters that the program supplies, and what sets them in a configuration.
+GIVEN = {
+    **{name: f"set the global setting {name} instead" for name in ("worker_num", "worker_start", "seed")},
+    **dict.fromkeys(("rank", "world_size"), "it follows from the devices that the run uses (--gpus)"),
+}
+UNUSED = {"collate_batch": "the boxes of a batch are always padded to one array"}
+ONLY_EXPORTED = dict.fromkeys(("fuse_normalize", "inputs_def"), "only an exported model has it: set it in TestReader")
 
 Finish = Callable[[dict[str, np.ndarray]], Any]  # arrays of a batch -> tensors
 
@@ -53,18 +60,20 @@ class BaseReader:
         shuffle: read the images in another order in every epoch. null: true for TrainReader, else false.
         drop_last: leave out the last batch if it is not full. null: true for TrainReader, else false.
         use_shared_memory: forked workers return their batches in shared memory. Others use pipes, which are slower.
-        collate_batch: pad the boxes of a batch to one array; false gives a list with one array for each image.
-        fuse_normalize: an exported model normalizes its input itself. It changes nothing in reading.
-        inputs_def: {image_shape: [3, H, W]}, the input size of an exported model. It changes nothing in reading.
+        fuse_normalize: the exported model normalizes its input itself. Reading images does not change.
+        inputs_def: input size of the exported model, for example {image_shape: [3, 640, 640]}; null, or -1 for height
+            and width: any size. Reading images does not change.
         num_classes: number of the model's classes; training data may not have more.
         worker_num: number of worker processes; 0 reads in this process. Those of training live as long as the reader.
-        worker_start: how worker processes are started: fork, spawn, or auto. See ppdet.utils.process.start.
-        seed: of all random numbers. Those of an image depend on seed, epoch and image alone.
-        rank: this process, from 0; it reads every world_size-th image.
+        worker_start: how worker processes start: fork, spawn, or auto. See ppdet.utils.process.start.
+        seed: seed of all random numbers. Those of an image depend on seed, epoch and image alone.
+        rank: number of this process, from 0; it reads every world_size-th image.
         world_size: number of processes that share the data set.
     """
 
     __inject__ = ["sample_transforms", "batch_transforms"]
+    __given__ = {"dataset": "set TrainDataset, EvalDataset or TestDataset instead", **GIVEN}
+    __unused__ = {**UNUSED, **ONLY_EXPORTED}
     __shared__ = ["num_classes"]
     training = False
     needs_boxes = False
@@ -80,7 +89,6 @@ class BaseReader:
         shuffle: bool | None = None,
         drop_last: bool | None = None,
         use_shared_memory: bool = True,
-        collate_batch: bool = True,
         fuse_normalize: bool = False,
         inputs_def: dict[str, Any] | None = None,
         num_classes: int | None = None,
@@ -104,9 +112,6 @@ class BaseReader:
         self.batch_transforms = list(batch_transforms or ())
         self.batch_size = batch_size
         self.use_shared_memory = use_shared_memory
-        self.collate_batch = collate_batch
-        self.fuse_normalize = fuse_normalize
-        self.inputs_def = inputs_def
         self.worker_num = worker_num
         self.worker_start = worker_start
         self.skipped: dict[str, str] = {}
@@ -177,30 +182,26 @@ class BaseReader:
     def __iter__(self) -> Generator[dict[str, Any], None, None]:
         tasks = self._tasks(self._epoch)[self._first_batch :]
         self._images_read = min(self._images, self._images_read + sum(len(batch) for batch in tasks))
-        counts: deque[list[int]] = deque()  # boxes in each image of the batches that are on their way
-        with contextlib.closing(self._to_device.read(functools.partial(self._batches, tasks, counts))) as batches:
+        with contextlib.closing(self._to_device.read(functools.partial(self._batches, tasks))) as batches:
             for batch in batches:
                 report = batch.pop(REPORT, None)
                 if report is not None:
                     self._handle_report(json.loads(bytes(report.numpy()).decode()))
                 if batch:
-                    yield batch if self.collate_batch else separate_boxes(batch, counts)
+                    yield batch
 
     def _tasks(self, epoch: int) -> list[list[Task]]:
         batches = self.sampler.batches(epoch)
         first = epoch * len(batches)
         return [[Task(number, first + step, i) for number, i in batch] for step, batch in enumerate(batches)]
 
-    def _batches(self, tasks: list[list[Task]], counts: deque[list[int]], finish: Finish) -> Generator[Any, None, None]:
-        """Yield finish(arrays) for the arrays of each batch, and append its numbers of boxes to `counts`."""
-        split = functools.partial(self._split, counts, finish)
-        with contextlib.closing(self._split_batches(tasks, split)) as batches:
+    def _batches(self, tasks: list[list[Task]], finish: Finish) -> Generator[Any, None, None]:
+        """Yield finish(arrays) for the arrays of each batch."""
+        with contextlib.closing(self._split_batches(tasks, functools.partial(self._split, finish))) as batches:
             for parts in batches:
                 yield from parts
 
-    def _split(self, counts: deque[list[int]], finish: Finish, arrays: dict[str, np.ndarray]) -> list[Any]:
-        if "gt_class" in arrays:
-            counts.append((arrays["gt_class"] >= 0).sum(axis=1).tolist())
+    def _split(self, finish: Finish, arrays: dict[str, np.ndarray]) -> list[Any]:
         if self.training or "im_shape" not in arrays:
             return [finish(arrays)]
         report = {REPORT: arrays.pop(REPORT)} if REPORT in arrays else {}
@@ -277,4 +278,5 @@ class EvalReader(BaseReader):
 class TestReader(BaseReader):
     """Like EvalReader, for images to detect on: any number of them may be unreadable."""
 
+    __unused__ = UNUSED
     max_unreadable = 1.0

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ppdet.core.workspace import register
-from ppdet.data.loading.reader import BaseReader, require_boxes
+from ppdet.data.loading.reader import GIVEN, UNUSED, BaseReader, require_boxes
 from ppdet.data.loading.sampler import EndlessSampler, EpochSampler
 from ppdet.data.loading.to_device import split_off_normalize
 from ppdet.data.sources.dataset import DetectionDataset
@@ -96,22 +96,25 @@ class SemiTrainReader:
         unsup_batch_transforms: applied to unlabelled batches.
         sup_batch_size: labelled images per batch on each rank, each in two views.
         unsup_batch_size: unlabelled images per batch on each rank, each in two views.
-        shuffle: as in TrainReader, for both data sets.
-        drop_last: as in TrainReader, for labelled images.
-        use_shared_memory: as in TrainReader.
-        collate_batch: as in TrainReader, for labelled images.
-        num_classes: as in TrainReader.
+        shuffle: read the images of both data sets in another order in every epoch.
+        drop_last: leave out the last batch of labelled images if it is not full.
+        use_shared_memory: forked workers return their batches in shared memory. Others use pipes, which are slower.
+        num_classes: number of the model's classes; the labelled data set may not have more.
         accumulate_steps: number of batches in one update; those at the end of an epoch that are too few for an update
             are not read.
         worker_num: worker processes for labelled images, and as many for unlabelled ones.
-        worker_start: as in TrainReader.
-        seed: as in TrainReader.
-        rank: as in TrainReader.
-        world_size: as in TrainReader.
+        worker_start, seed, rank, world_size: see `BaseReader`.
     """
 
     __inject__ = ["sample_transforms", "weak_aug", "strong_aug", "sup_batch_transforms", "unsup_batch_transforms"]
     __shared__ = ["num_classes"]
+    __given__ = {
+        "dataset": "set TrainDataset instead",
+        "unlabeled": "set UnsupTrainDataset instead",
+        "accumulate_steps": "set the global setting accumulate_steps instead",
+        **GIVEN,
+    }
+    __unused__ = UNUSED
 
     def __init__(
         self,
@@ -128,7 +131,6 @@ class SemiTrainReader:
         shuffle: bool = True,
         drop_last: bool = True,
         use_shared_memory: bool = True,
-        collate_batch: bool = True,
         num_classes: int | None = None,
         accumulate_steps: int = 1,
         worker_num: int = 0,
@@ -171,7 +173,6 @@ class SemiTrainReader:
             batch_transforms=sup_batch_transforms,
             batch_size=sup_batch_size,
             drop_last=drop_last,
-            collate_batch=collate_batch,
             num_classes=num_classes,
             seed=seed,
             **shared,

@@ -25,8 +25,8 @@ class FPN(nn.Layer):
     """The feature pyramid: a top-down path over the backbone's maps, and extra levels above the last one.
 
     Args:
-        in_channels: channels of the backbone's maps, finest first. In a configuration they follow from the backbone.
-        spatial_scales: 1 / stride of the backbone's maps. In a configuration they follow from the backbone.
+        in_channels: channels of the backbone's maps, finest first.
+        spatial_scales: 1 / stride of the backbone's maps.
         out_channel: channels of every level.
         extra_stage: number of levels above the last backbone map; 2 gives P6 and P7 above C5.
         has_extra_convs: extra levels are 3x3 convolutions with stride 2. Otherwise each takes every second pixel of the
@@ -36,6 +36,8 @@ class FPN(nn.Layer):
         norm_type: bn, sync_bn or gn after every convolution; null for convolutions with a bias and no norm.
         freeze_norm: see `ResNet`.
     """
+
+    __given__ = dict.fromkeys(("in_channels", "spatial_scales"), "it follows from the backbone's maps")
 
     def __init__(
         self,

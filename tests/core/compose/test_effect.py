@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from ppdet.core.show import show
 from ppdet.core.workspace import load_config, merge_config
+from ppdet.data.sources import ImageFolder
 from ppdet.utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -14,6 +16,46 @@ SEMI = ROOT / "configs/semi_det/denseteacher/denseteacher_fcos_r50_fpn_coco_semi
 
 def warnings(log):
     return [r.getMessage() for r in log.records if r.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize(
+    ("option", "advice"),
+    [
+        ("TrainReader.worker_num=5", "set the global setting worker_num instead"),
+        ("EvalReader.seed=7", "set the global setting seed instead"),
+        ("TestReader.rank=1", "it follows from the devices"),
+        ("SemiTrainReader.accumulate_steps=2", "set the global setting accumulate_steps instead"),
+        ("TrainReader.dataset=x", "set TrainDataset, EvalDataset or TestDataset instead"),
+        ("FPN.in_channels=[1, 2, 3]", "it follows from the backbone's maps"),
+        ("EvalReader.fuse_normalize=true", "set it in TestReader"),
+        ("TrainReader.collate_batch=false", "always padded"),
+    ],
+)
+def test_what_the_program_supplies_is_neither_set_nor_shown(log, tmp_path, option, advice):
+    key, value = option.split("=")
+    with pytest.raises(ConfigError, match=f"^-o: {key}: changes nothing here: .*{advice}[^\n]*$"):
+        load_config(COCO, [option])
+    # A file of another project that sets it still loads, and the log tells it once.
+    component, name = key.split(".")
+    path = tmp_path / "own.yml"
+    path.write_text(f"_BASE_: [{COCO}]\n{component}: {{{name}: {value}}}\n")
+    config = load_config(path)
+    told = [line for line in warnings(log) if f"{key} changes nothing here" in line]
+    assert len(told) == (0 if value == "false" else 1)
+    assert name not in config.component(component) and name not in shown_section(config, component)
+
+
+def shown_section(config, component):
+    """The names of the parameters that `ppdet config` shows for a component."""
+    text = show(config)
+    section = text[text.index(f"\n{component}:") + 1 :].split("\n\n")[0]
+    return [line.strip().split(":")[0] for line in section.splitlines() if line.startswith("  ")]
+
+
+def test_a_parameter_of_the_program_gets_its_value_from_the_caller(tmp_path):
+    (tmp_path / "image.jpg").write_bytes(b"")
+    reader = load_config(COCO).create("EvalReader", dataset=ImageFolder(dataset_dir=str(tmp_path)), worker_num=3)
+    assert reader.worker_num == 3
 
 
 @pytest.mark.parametrize(

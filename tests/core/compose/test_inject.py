@@ -144,7 +144,7 @@ def test_constructors_that_yaml_cannot_address_are_refused():
         register(make(lambda self, **options: None))
     with pytest.raises(TypeError, match="ToyRefused: a parameter cannot be called 'name'"):
         register(make(lambda self, name: None))
-    with pytest.raises(TypeError, match="ToyRefused: 'bone' of __inject__ or __shared__ is no constructor parameter"):
+    with pytest.raises(TypeError, match="ToyRefused: 'bone' of __inject__, __shared__ or __given__ is no"):
         register(make(lambda self, backbone: None, __inject__=["bone"]))
 
 

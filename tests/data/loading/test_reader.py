@@ -172,23 +172,11 @@ def test_test_batches_look_like_evaluation_batches(ten_images, tmp_path):
     reader = readers.TestReader(
         dataset=folder,
         sample_transforms=[Decode(), Resize(target_size=32), NormalizeImage(), Permute()],
-        inputs_def={"image_shape": [3, 32, 32]},
         fuse_normalize=True,
     )
     batch = numpy_batches(reader)[0]
     assert batch.keys() == {"image", "im_id", "im_shape", "scale_factor"}
     assert abs(batch["image"].mean()) < 1, "normalised here even when an exported model does it itself"
-    assert reader.inputs_def == {"image_shape": [3, 32, 32]} and reader.fuse_normalize
-
-
-@pytest.mark.parametrize("worker_num", [0, 1])
-def test_boxes_as_lists(ten_images, worker_num):
-    options = {"sample_transforms": [Decode(), Permute()], "collate_batch": False}
-    for batch in train_reader(ten_images, worker_num=worker_num, **options):
-        assert len(batch["gt_bbox"]) == len(batch["gt_class"]) == 2
-        for identity, boxes in zip(batch["im_id"].numpy(), batch["gt_bbox"]):
-            wanted = next(record for record in ten_images.records if record["im_id"] == identity)["gt_bbox"]
-            assert np.array_equal(boxes.numpy(), wanted)
 
 
 def test_no_boxes_at_all(coco):
