@@ -1,7 +1,8 @@
-"""Not speed: whether every engine detects what the trained model detects.
+"""Whether every engine detects what the trained model detects. Speed is not measured.
 
-Exports a configuration to all formats, at its own size of images and at half as much again, and compares detections box
-by box with those of the dynamic graph, and AP with tools/eval.py's. Engines that are not installed are left out.
+The configuration is exported to all formats, at its own image size and at 1.5 times that size. The detections of every
+engine are compared with the trained model's one by one, and AP with that of `ppdet eval`. All engines must be
+installed.
 """
 
 import argparse
@@ -21,19 +22,21 @@ def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument("-c", "--config", required=True, metavar="FILE", help="YAML file of the experiment")
     parser.add_argument("-o", "--opt", nargs="*", default=[], metavar="KEY=VALUE", help="override values of the file")
-    parser.add_argument("--images", type=int, default=50, help="images compared box by box (default: 50)")
+    parser.add_argument(
+        "--images", type=int, default=50, help="number of images whose detections are compared one by one (default: 50)"
+    )
     return parser.parse_args()
 
 
 def larger(cfg: object) -> str:
-    """-o that makes TestReader's images half as large again."""
+    """Return an override that makes TestReader resize images to 1.5 times their size."""
     transforms = cfg.component("TestReader").create("sample_transforms")
     place, sides = next((i, t.target_size) for i, t in enumerate(transforms) if hasattr(t, "target_size"))
     return f"TestReader.sample_transforms.{place}.Resize.target_size={[side * 3 // 2 for side in sides]}"
 
 
 def agreement(cfg: object, exported: Path, images: list[str], size: str) -> list[list]:
-    """Rows of the first table: every engine, precision and batch size beside the dynamic graph."""
+    """Return the rows of the first table: every engine, precision and batch size, compared with the trained model."""
     from ppdet.deploy import Detector
     from ppdet.deploy.compare import compare, tolerance_of, with_area
     from ppdet.engine.predictor import Predictor
@@ -51,13 +54,13 @@ def agreement(cfg: object, exported: Path, images: list[str], size: str) -> list
 
 
 def precision_of_all(cfg: object, exported: Path) -> list[list]:
-    """Rows of the second table: AP, AP50 and AP75 of EvalDataset, by the evaluator and by every engine."""
+    """Return the rows of the second table: AP, AP50 and AP75 on EvalDataset, of the model and of every engine."""
     from ppdet.deploy import Detector
     from ppdet.engine.build import build_trained_model
     from ppdet.engine.evaluator import Evaluator
 
     evaluator = Evaluator(cfg)
-    tables = {"tools/eval.py": evaluator(build_trained_model(cfg))}
+    tables = {"ppdet eval": evaluator(build_trained_model(cfg))}
     records = evaluator.dataset.records
     for backend, precision in RUNS:
         evaluator.metric.reset()
@@ -90,7 +93,7 @@ def main() -> None:
         compared += agreement(other, exported, images[: arguments.images], "larger")
         numbers = precision_of_all(cfg, own)
     header = ["size", "engine", "batch", "detections", "without a counterpart", "scores within", "boxes within, px"]
-    report(f"Detections beside those of the dynamic graph, {arguments.images} images", header, compared, arguments.json)
+    report(f"Detections compared with the trained model's, {arguments.images} images", header, compared, arguments.json)
     report(f"COCO numbers of {len(images)} images", ["engine", "AP", "AP50", "AP75"], numbers)
 
 

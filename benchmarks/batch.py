@@ -1,8 +1,8 @@
-"""A batch job with N workers beside Detectors without Ray: one alone in a process, times N, and N at the same time.
+"""Speed of a batch job with N workers, compared with N times one Detector, and with N Detectors at the same time.
 
-All have the same model, images and threads; each row is the median of --repeat runs, in turns. Loading the model does
-not count; `with start` is the whole job, from the first worker's start on. N at the same time is the limit of the
-machine: its processors share memory and heat.
+All use the same model, images and threads. Each row is the median of --repeat turns. The time for loading the model
+does not count, except in the row "job with start", which is the whole job from the start of the first worker. N
+Detectors at the same time are the limit of the machine, because its processors share memory and cooling.
 """
 
 import argparse
@@ -21,24 +21,28 @@ EXAMPLES = """examples:
   python benchmarks/batch.py --model_dir output_inference/fcos_r18vd_fpn_bccd --image_dir dataset/bccd/images
   python benchmarks/batch.py --model_dir DIR --image_dir DIR --images 5000 --workers 8 --repeat 1
 """
-WARM_UP = 3  # images
+WARM_UP = 3  # images that a Detector runs before it is measured
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
     parser.set_defaults(repeat=3)
     parser.add_argument("--model_dir", required=True, metavar="DIR", help="folder of the exported model")
-    parser.add_argument("--image_dir", required=True, metavar="DIR", help="images; they repeat if they are too few")
-    parser.add_argument("--images", type=int, default=400, help="of a job (default: 400); a Detector has its share")
-    parser.add_argument("--workers", type=int, default=2, help="default: 2")
-    parser.add_argument("--cpu_threads", type=int, default=1, help="of each Detector (default: 1)")
-    parser.add_argument("--batch_size", type=int, default=1, help="default: 1")
-    parser.add_argument("--backend", default="paddle", help="default: paddle")
+    parser.add_argument(
+        "--image_dir", required=True, metavar="DIR", help="folder of images; if there are too few, they are used again"
+    )
+    parser.add_argument(
+        "--images", type=int, default=400, help="images of a job (default: 400); each Detector gets its share of them"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="number of workers (default: 2)")
+    parser.add_argument("--cpu_threads", type=int, default=1, help="threads of each worker and Detector (default: 1)")
+    parser.add_argument("--batch_size", type=int, default=1, help="images per batch (default: 1)")
+    parser.add_argument("--backend", default="paddle", help="engine that runs the model (default: paddle)")
     return parser.parse_args()
 
 
 def detect(settings: Any, paths: list[str], barrier: Any) -> float:
-    """Seconds of one Detector for these images, in a process of its own. All begin when all have loaded."""
+    """Return the seconds of one Detector for these images. It waits at the barrier until all have loaded the model."""
     from ppdet.deploy.batch.worker import load_detector
 
     detector = load_detector(settings)
@@ -52,7 +56,7 @@ def detect(settings: Any, paths: list[str], barrier: Any) -> float:
 
 
 def detectors(settings: Any, paths: list[str], count: int) -> float:
-    """Images per second of so many Detectors at once, each with its share of the images."""
+    """Return the images per second of `count` Detectors in processes, each with its share of the images."""
     context = get_context("spawn")
     with context.Manager() as manager, ProcessPoolExecutor(count, mp_context=context) as pool:
         barrier = manager.Barrier(count)
@@ -62,7 +66,7 @@ def detectors(settings: Any, paths: list[str], count: int) -> float:
 
 
 def job(arguments: argparse.Namespace, paths: list[str]) -> tuple[float, float]:
-    """Images per second of a job when its workers have loaded the model, and with their start."""
+    """Return the images per second of a job, without and with the start of its workers."""
     from ppdet.deploy.batch import BatchJob, run_batch
 
     with tempfile.TemporaryDirectory(prefix="batch_") as folder:
@@ -103,7 +107,12 @@ def main() -> None:
         [name, speed, speed / alone, speed / together] for name, speed in zip(names, (alone, together, loaded, whole))
     ]
     title = f"{len(paths)} images, {workers} workers with {arguments.cpu_threads} threads, batch {arguments.batch_size}"
-    report(title, ["", "images/s", f"of one x {workers}", f"of {workers} at once"], rows, arguments.json)
+    report(
+        title,
+        ["what", "images/s", f"relative to one x {workers}", f"relative to {workers} at once"],
+        rows,
+        arguments.json,
+    )
 
 
 if __name__ == "__main__":

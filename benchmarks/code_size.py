@@ -1,6 +1,6 @@
-"""How large the code is, room by room: the figures that docs/ARCHITECTURE.md quotes.
+"""Size of the code by package: the numbers in docs/ARCHITECTURE.md.
 
-A line of code is a line that has a token other than a comment and that is no part of a docstring.
+A line of code is a line that has a token other than a comment and is not part of a docstring.
 """
 
 import ast
@@ -30,7 +30,7 @@ LONG_FUNCTION = 40
 
 
 def count(path: Path) -> tuple[int, int]:
-    """Lines of code in a file, and all its lines."""
+    """Return the number of lines of code in a file, and of all its lines."""
     text = path.read_text(encoding="utf-8")
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docstrings: set[int] = set()
@@ -44,14 +44,14 @@ def count(path: Path) -> tuple[int, int]:
     return len(code - docstrings), len(text.splitlines())
 
 
-def room_of(path: Path) -> str:
-    """The folder of a module below ppdet, one level deep, or two for the rooms of a package."""
+def package_of(path: Path) -> str:
+    """Return the package of a module, one or two levels below ppdet, such as ppdet/engine/export."""
     folders = path.relative_to(ROOT / "ppdet").parts[:-1]
     return "/".join(("ppdet", *folders[:2]))
 
 
 def functions() -> list[tuple[str, int]]:
-    """Every function below ppdet as "file: name", with its number of lines without its docstring."""
+    """Return every function below ppdet as "file: name", and the number of its lines without its docstring."""
     found = []
     for path in sorted((ROOT / "ppdet").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -67,19 +67,19 @@ def main() -> None:
     paths = sorted((ROOT / "ppdet").rglob("*.py"))
     code, lines, files = Counter(), Counter(), Counter()
     for path in paths:
-        room, (code_lines, all_lines) = room_of(path), count(path)
-        code[room] += code_lines
-        lines[room] += all_lines
-        files[room] += path.name != "__init__.py"
-    rows = [[room, files[room], code[room], lines[room]] for room in sorted(code)]
+        package, (code_lines, all_lines) = package_of(path), count(path)
+        code[package] += code_lines
+        lines[package] += all_lines
+        files[package] += path.name != "__init__.py"
+    rows = [[package, files[package], code[package], lines[package]] for package in sorted(code)]
     rows.append(["all of ppdet", sum(files.values()), sum(code.values()), sum(lines.values())])
-    kit_rooms = [room for room in code if room.startswith("ppdet/acceptance")]
-    kit = [sum(counter[room] for room in kit_rooms) for counter in (files, code, lines)]
+    kit_packages = [package for package in code if package.startswith("ppdet/acceptance")]
+    kit = [sum(counter[package] for package in kit_packages) for counter in (files, code, lines)]
     rows.append(["all but the acceptance kit", *(total - part for total, part in zip(rows[-1][1:], kit))])
     docstring = ast.get_docstring(ast.parse((ROOT / "ppdet" / FCOS).read_text(encoding="utf-8"))) or ""
     fcos = [count(ROOT / name) for name in re.findall(r"^\d+\. (\S+\.py)", docstring, re.MULTILINE)]
     rows.append(["FCOS from images to losses and detections", len(fcos), *map(sum, zip(*fcos))])
-    report("Size", ["room", "files", "lines of code", "all lines"], rows, arguments.json)
+    report("Size", ["package", "files", "lines of code", "all lines"], rows, arguments.json)
 
     names = Counter(path.stem for path in paths if path.stem not in ("__init__", "__main__"))
     repeated = sorted(name for name, times in names.items() if times > 1)

@@ -1,8 +1,8 @@
-"""What the benchmarks share: their options, the machine they ran on, medians, tables and JSON.
+"""What all benchmarks share: options, the description of the machine, medians, tables and JSON files.
 
-A figure means something only beside another of the same run: machines differ, and so does one machine from hour to
-hour. So every benchmark measures the limit of its stage (what the bare library costs on the same data) as well, in
-turns with the stage itself, and prints the ratio.
+A time only means something beside another time of the same run, because machines differ, and one machine changes from
+hour to hour. So every benchmark also measures a limit, such as what the bare library takes for the same data, in turns
+with the stage itself, and prints the ratio.
 """
 
 import argparse
@@ -23,11 +23,13 @@ PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "torch", "numpy", "opencv-python
 
 
 def make_parser(description: str, examples: str) -> argparse.ArgumentParser:
-    """A parser with the options every benchmark has: --repeat and --json."""
+    """Return a parser with the options of every benchmark: --repeat and --json."""
     parser = argparse.ArgumentParser(
         description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeat", type=int, default=5, help="measurements, of which the median counts (default: 5)")
+    parser.add_argument(
+        "--repeat", type=int, default=5, help="number of measurements; the median is reported (default: 5)"
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the table to this file")
     return parser
 
@@ -35,10 +37,14 @@ def make_parser(description: str, examples: str) -> argparse.ArgumentParser:
 def medians(
     stages: dict[str, Callable[[], object]], repeat: int, warm_up: int = 1, in_a_row: int = 1
 ) -> dict[str, float]:
-    """Median seconds of each stage, measured in turns, so that a slow minute meets all of them.
+    """Return the median seconds of each stage. Stages take turns, so that a slow minute of the machine affects all.
 
-    in_a_row: runs of a stage in its turn, of which the last counts. Libraries' idle threads keep a core busy for some
-    milliseconds, which the next stage would pay for.
+    Args:
+        stages: functions by name.
+        repeat: number of measured turns.
+        warm_up: number of runs of each stage before the first turn, which are not measured.
+        in_a_row: number of runs of a stage in a turn; only the last one is measured. The idle threads of a library keep
+            a core busy for some milliseconds after it returns, which would slow down the next stage.
     """
     for run in stages.values():
         for _ in range(warm_up):
@@ -55,7 +61,7 @@ def medians(
 
 
 def machine() -> dict[str, str]:
-    """Processor, cores in use, Python and the versions of the packages that matter."""
+    """Return the processor, the number of cores, and the versions of Python and of the packages in PACKAGES."""
     versions = {}
     for package in PACKAGES:
         try:
@@ -77,7 +83,7 @@ def processor() -> str:
 
 
 def report(title: str, header: Sequence[str], rows: Sequence[Sequence[object]], path: str | None = None) -> None:
-    """Print a Markdown table under the machine's line; write the same to `path` as JSON."""
+    """Print a title, a line about the machine, and a Markdown table. Write them to `path` as JSON too, if given."""
     where = machine()
     print(f"\n{title}\n{', '.join(f'{key} {value}' for key, value in where.items())}\n")
     cells = [[text(value) for value in row] for row in rows]

@@ -1,6 +1,6 @@
-"""Convolutions of FCOS R50 at 896x1152, forward and both backward passes: oneDNN's layer beside Paddle's.
+"""Speed of the convolutions of FCOS R50 at 896x1152, forward and backward: oneDNN's layer compared with Paddle's.
 
-The limit is a matrix product of two 4096x4096 arrays in float32 by the BLAS in NumPy, in the same run.
+The limit is the speed of a matrix product of two 4096x4096 arrays in float32 by NumPy's BLAS, in the same run.
 """
 
 import sys
@@ -11,7 +11,7 @@ EXAMPLES = """examples:
   python benchmarks/conv.py
   python benchmarks/conv.py --repeat 9 --json conv.json
 """
-# (input channels, output channels, kernel, stride, height, width): tower at P3, P5; stages of the backbone.
+# Input channels, output channels, kernel, stride, height and width of layers of the head's towers and the backbone.
 LAYERS = {
     "tower, P3": (256, 256, 3, 1, 112, 144),
     "tower, P5": (256, 256, 3, 1, 28, 36),
@@ -42,7 +42,7 @@ def main() -> None:
     rows = []
     for name, (inputs, outputs, kernel, stride, height, width) in LAYERS.items():
         conv = nn.Conv2D(inputs, outputs, kernel, stride=stride, padding=kernel // 2)
-        # As the layer before it leaves it: channels last for oneDNN, row by row for Paddle.
+        # Each gets its input in the layout that its previous layer would produce: channels last for oneDNN.
         plain = paddle.randn([1, inputs, height, width])
         given = {"Paddle": plain, "float32": channels_last(plain)}
         given["bfloat16"] = channels_last(plain.astype("bfloat16"))
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def channels_last(x: object) -> object:
-    """The same values with the channels of a pixel side by side in memory."""
+    """Return a copy with the same shape and values whose memory layout is channels last."""
     return x.transpose([0, 2, 3, 1]).contiguous().transpose([0, 3, 1, 2])
 
 

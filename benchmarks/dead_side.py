@@ -19,21 +19,21 @@ EXAMPLES = """examples:
   python dataset/shapes/generate.py && python benchmarks/dead_side.py
   python benchmarks/dead_side.py --seeds 3 --steps 40 --json dead_side.json
 """
-LAST = 20  # steps that are judged
+LAST = 20  # number of steps at the end of a run in which zeros are counted
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=10, help="runs of each start (default: 10)")
-    parser.add_argument("--steps", type=int, default=60, help="steps of a run (default: 60)")
-    parser.add_argument("--json", metavar="FILE", help="write the figures to this file")
+    parser.add_argument("--seeds", type=int, default=10, help="number of runs with each starting value (default: 10)")
+    parser.add_argument("--steps", type=int, default=60, help="number of steps in a run (default: 60)")
+    parser.add_argument("--json", metavar="FILE", help="also write the numbers to this file")
     return parser.parse_args()
 
 
 def run(seed: int, bias: float, steps: int) -> dict:
-    """Train and return box loss and share of zeros by side (left, top, right, bottom) over the last steps."""
+    """Train; return the box loss and the share of zeros of each side (left, top, right, bottom) in the last steps."""
     import numpy as np
     import paddle
 

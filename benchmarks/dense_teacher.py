@@ -1,8 +1,8 @@
-"""A step of semi-supervised training beside its parts, each measured alone: they should add up to it.
+"""Time of a step of semi-supervised training, and of its parts, measured alone. The parts should add up to the step.
 
-The configuration's own data, with its first batch in every step. The parts are a supervised step on the labeled views
-(forward, loss, backward, optimizer), the teacher's forward pass, and the student's forward pass, loss and backward
-pass on unlabeled images.
+The data are those of the configuration; every step uses its first batch. The parts are a supervised step on the labeled
+views (forward, loss, backward, optimizer), the teacher's forward pass, and the student's forward pass, loss and
+backward pass on the unlabeled images.
 """
 
 import tempfile
@@ -18,7 +18,7 @@ EXAMPLES = """examples:
 
 def main() -> None:
     parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("-c", "--config", default=str(CONFIG))
+    parser.add_argument("-c", "--config", default=str(CONFIG), metavar="FILE", help="YAML file (default: BCCD's)")
     parser.add_argument("-o", "--opt", nargs="+", default=[], metavar="KEY=VALUE", help="override the configuration")
     arguments = parser.parse_args()
 
@@ -73,10 +73,10 @@ def main() -> None:
     whole = seconds.pop("the whole step")
     parts = sum(seconds.values())
     rows = [[name, 1e3 * value, value / parts] for name, value in seconds.items()]
-    rows += [["these together", 1e3 * parts, 1.0], ["the whole step", 1e3 * whole, whole / parts]]
+    rows += [["sum of the parts", 1e3 * parts, 1.0], ["the whole step", 1e3 * whole, whole / parts]]
     sizes = [tuple(supervised["image"].shape), tuple(strong.shape)]
     title = f"A step of {trainer.cfg.name}: {sizes[0]} labeled views, {sizes[1]} unlabeled images"
-    report(title, ["part", "ms", "of the parts' sum"], rows, arguments.json)
+    report(title, ["part", "ms", "share of the parts' sum"], rows, arguments.json)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ EXAMPLES = """examples:
   python benchmarks/denseteacher_bccd.py                       # three seeds, all four rows
   python benchmarks/denseteacher_bccd.py --seeds 1 --output /tmp/one_seed
 """
-SAME_SCHEDULE = ["epoch=100", "snapshot_epoch=25", "LearningRate.base_lr=0.005"]  # as SEMI has it
+SAME_SCHEDULE = ["epoch=100", "snapshot_epoch=25", "LearningRate.base_lr=0.005"]  # that of the file SEMI
 FIRST, LONGER, ALL, FIXED = (
     "labels alone, 300 steps",
     "then labels alone, 500 steps",
@@ -31,9 +31,13 @@ FIRST, LONGER, ALL, FIXED = (
 
 def main() -> None:
     parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="splits (default: 1 2 3)")
-    parser.add_argument("--data", default=str(ROOT / "dataset" / "bccd"), metavar="DIR", help="(default: dataset/bccd)")
-    parser.add_argument("--output", default=str(ROOT / "output" / "denseteacher_bccd"), metavar="DIR")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds of the splits (default: 1 2 3)")
+    parser.add_argument(
+        "--data", default=str(ROOT / "dataset" / "bccd"), metavar="DIR", help="BCCD (default: dataset/bccd)"
+    )
+    parser.add_argument(
+        "--output", default=str(ROOT / "output" / "denseteacher_bccd"), metavar="DIR", help="of the runs"
+    )
     parser.add_argument("-o", "--opt", nargs="+", default=[], metavar="KEY=VALUE", help="override the configurations")
     arguments = parser.parse_args()
     data, output = Path(arguments.data).resolve(), Path(arguments.output).resolve()
@@ -64,7 +68,7 @@ def main() -> None:
 
 
 def train(config: str, folder: Path, options: list) -> float:
-    """AP (in percent) after the last epoch of a run, which is made unless it is there."""
+    """Return the AP in percent after the last epoch of a run. The run is trained unless it is finished already."""
     history = folder / Path(config).stem / "history.jsonl"
     if not (history.with_name("model_final.json").exists() and evaluations(history)):
         run("tools/train.py", "-c", config, "--eval", "-r", "auto", "-o", f"save_dir={folder}", *options)

@@ -1,8 +1,8 @@
-"""COCO evaluation: from arrays of detections to the twelve numbers.
+"""Time of COCO evaluation: from arrays of detections to the twelve numbers.
 
-Annotations and detections are made up here: 36,781 boxes of 80 classes on 5,000 images, as in COCO's val2017, and 100
-detections an image, half of them near a box of their image. The limit of the stage is faster-coco-eval alone, on
-objects that are ready for it; the peer is pycocotools, which takes most of a minute.
+Annotations and detections are random: 36,781 boxes of 80 classes on 5,000 images, as many as in COCO's val2017, and 100
+detections per image, half of them near a box. The limit is faster-coco-eval alone, with its objects already built. The
+option --peer also measures pycocotools, which takes most of a minute.
 """
 
 import contextlib
@@ -25,7 +25,10 @@ BOXES_PER_IMAGE = 36781 / 5000
 
 
 def make_data(images: int, detections: int, seed: int) -> tuple:
-    """COCO annotations, and rows (M, 6) [class, score, x1, y1, x2, y2] float32 with their numbers (N,) by image."""
+    """Return COCO annotations, detections, and the number of detections in each image (N,).
+
+    The detections are rows (M, 6) float32 of [class, score, x1, y1, x2, y2], sorted by image.
+    """
     import numpy as np
 
     rng = np.random.default_rng(seed)
@@ -55,7 +58,7 @@ def make_data(images: int, detections: int, seed: int) -> tuple:
 
 
 def run_ours(metric: object, rows: object, counts: object, batch: int) -> dict:
-    """Update batch by batch, as the evaluator does, then compute."""
+    """Update the metric batch by batch, as the evaluator does, and return the numbers."""
     import numpy as np
 
     ends = np.concatenate([[0], np.cumsum(counts)])
@@ -67,7 +70,7 @@ def run_ours(metric: object, rows: object, counts: object, batch: int) -> dict:
 
 
 def library_objects(module: str, content: dict, results: list) -> object:
-    """An evaluation of `faster_coco_eval` or `pycocotools` with everything loaded."""
+    """Return an evaluation object of `faster_coco_eval` or `pycocotools` that has loaded all data."""
     if module == "pycocotools":
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval as Evaluation
@@ -89,11 +92,13 @@ def run_library(evaluation: object) -> list:
 
 def main() -> None:
     parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("--images", type=int, default=5000, help="default: 5000")
-    parser.add_argument("--detections", type=int, default=500_000, help="of all images (default: 500000)")
+    parser.add_argument("--images", type=int, default=5000, help="number of images (default: 5000)")
+    parser.add_argument(
+        "--detections", type=int, default=500_000, help="number of detections in all images (default: 500000)"
+    )
     parser.add_argument("--batch", type=int, default=1, help="images per update (default: 1)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--peer", action="store_true", help="also run pycocotools, once")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random data (default: 0)")
+    parser.add_argument("--peer", action="store_true", help="measure pycocotools too, once")
     arguments = parser.parse_args()
 
     from ppdet.metrics import COCOMetric
@@ -130,7 +135,7 @@ def main() -> None:
         [name, value, value / medians[limit], max(abs(a - b) for a, b in zip(numbers[name], numbers[ours]))]
         for name, value in medians.items()
     ]
-    title = f"COCO evaluation of {arguments.images} images and {len(rows)} detections by {metric.backend}"
+    title = f"COCO evaluation of {arguments.images} images and {len(rows)} detections"
     header = ["path", "seconds", "ratio to limit", "largest difference of the twelve numbers"]
     report(title, header, table, arguments.json)
 

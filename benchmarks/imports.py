@@ -1,7 +1,7 @@
-"""Start-up: importing the package, and every command's --help, in a fresh Python each.
+"""Start-up time: importing the package, and --help of every command, each in a new Python process.
 
-The limit is a Python that does nothing; importing paddle is there for comparison, since a command that computes needs
-it.
+The limit is a Python process that does nothing. `import paddle` is measured for comparison, because every command that
+computes needs it.
 """
 
 import subprocess

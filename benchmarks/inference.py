@@ -1,8 +1,8 @@
-"""Detection: the network, decoding and suppression, as a dynamic graph and exported, in every engine that is installed.
+"""Time of detection: network, decoding and NMS, in Python and exported, in every engine that is installed.
 
-Weights are random. The bias of the class scores is set so that the wanted number of scores passes the threshold, as in
-a trained network; their boxes are noise, so that suppression leaves more of them than usual. The limit of each path
-is the network alone, on the same path.
+The weights are random. The bias of the class logits is set so that --candidates scores pass the threshold, as in a
+trained network. Their boxes are random too, so NMS keeps more of them than usual. All times are compared with that of
+the exported network alone in Paddle Inference.
 """
 
 import argparse
@@ -15,26 +15,31 @@ from common import ROOT, make_parser, medians, report
 EXAMPLES = """examples:
   python benchmarks/inference.py                                   # R50 and R18-vd, one image of 896x1152
   python benchmarks/inference.py --model r18vd --height 320 --width 448 --batch 4
-  python benchmarks/inference.py --model r50 --no-onednn           # and Paddle as it is elsewhere: half a minute a run
+  python benchmarks/inference.py --model r50 --no-onednn           # also Paddle without oneDNN: half a minute per run
 """
 CONFIG = ROOT / "configs" / "fcos" / "fcos_r50_fpn_1x_coco.yml"
-PRECISIONS = ("fp32", "bf16", "fp16")
 MODELS = {"r50": [], "r18vd": ["ResNet.depth=18", "ResNet.variant=d"]}
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("--model", choices=MODELS, nargs="+", default=list(MODELS), help="default: both")
-    parser.add_argument("--height", type=int, default=896, help="default: 896")
-    parser.add_argument("--width", type=int, default=1152, help="default: 1152")
-    parser.add_argument("--batch", type=int, default=1, help="images (default: 1)")
-    parser.add_argument("--candidates", type=int, default=300, help="scores above the threshold (default: 300)")
-    parser.add_argument("--no-onednn", action="store_true", help="also Paddle without oneDNN, and on one thread")
+    parser.add_argument(
+        "--model", choices=MODELS, nargs="+", default=list(MODELS), help="networks to measure (default: both)"
+    )
+    parser.add_argument("--height", type=int, default=896, help="height of the images in pixels (default: 896)")
+    parser.add_argument("--width", type=int, default=1152, help="width of the images in pixels (default: 1152)")
+    parser.add_argument("--batch", type=int, default=1, help="images per batch (default: 1)")
+    parser.add_argument(
+        "--candidates", type=int, default=300, help="number of scores per image above the threshold (default: 300)"
+    )
+    parser.add_argument(
+        "--no-onednn", action="store_true", help="measure Paddle without oneDNN too, with all threads and with one"
+    )
     return parser.parse_args()
 
 
 def set_candidates(model: object, images: object, count: int) -> int:
-    """Move the bias of the class scores until about `count` scores pass the threshold; return how many do."""
+    """Set the bias of the class logits so that about `count` scores pass the threshold; return how many do."""
     import paddle
 
     threshold = model.nms.score_threshold
@@ -52,9 +57,10 @@ def set_candidates(model: object, images: object, count: int) -> int:
 
 
 def engines(path: Path, no_onednn: bool) -> dict[str, object]:
-    """Every engine and precision that runs the exported folder here, by name."""
+    """Load the exported folder in every engine and precision that can run it here; return them by name."""
     from ppdet.deploy.backends import BACKENDS, find_problem, load_backend
     from ppdet.deploy.backends.base import Options
+    from ppdet.deploy.precisions import PRECISIONS
 
     runs = {
         f"{name} {precision}": (name, Options(precision=precision)) for name in BACKENDS for precision in PRECISIONS
@@ -67,7 +73,7 @@ def engines(path: Path, no_onednn: bool) -> dict[str, object]:
 
 
 def exported(name: str, options: list[str], folder: Path) -> tuple[Path, Path]:
-    """Folders of the whole detector in all formats, and of Paddle's graph that ends with the maps."""
+    """Export the whole detector in all formats, and the network alone, which ends with maps; return both folders."""
     from ppdet.core.workspace import load_config
     from ppdet.engine.export.graph import export_model
     from ppdet.engine.export.onnx import missing
@@ -79,7 +85,7 @@ def exported(name: str, options: list[str], folder: Path) -> tuple[Path, Path]:
 
 
 def measure(name: str, arguments: argparse.Namespace, folder: Path) -> list[list]:
-    """Rows of the table for one model."""
+    """Return the rows of the table for one model."""
     import numpy as np
     import paddle
     from PIL import Image

@@ -1,9 +1,9 @@
-"""Kernels that Paddle starts in one training step, by part of the step. Needs no GPU: counts are no times.
+"""Number of kernels that Paddle launches in one training step, by part of the step. No GPU is needed.
 
-The trainer's own step, with the branches of a device that works behind the host (a GPU), and Paddle's own layers
-instead of oneDNN's. What is counted are the calls of phi kernels that Paddle's profiler sees, and the gradients that
-`clear_grad` fills with zeros, which it does not see. Each is at least one launch on a GPU; SEVERAL names the kernels of
-the guard, the loss scale and the average that are more, from their sources.
+The step is the trainer's own, on a CPU, with the code paths of a GPU and with Paddle's layers instead of oneDNN's.
+Paddle's profiler records the calls of kernels. It does not see gradients that `clear_grad` fills with zeros; these are
+added. Each call is at least one launch on a GPU. SEVERAL lists the kernels of the guard, the loss scale and the average
+of weights that launch more, according to their sources.
 """
 
 import collections
@@ -25,22 +25,23 @@ EXAMPLES = """examples:
   python benchmarks/kernels.py -c configs/fcos/fcos_r18vd_fpn_bccd.yml \\
     -o OptimizerBuilder.optimizer.type=AdamW OptimizerBuilder.optimizer.momentum=null
 """
-# Launches of a kernel on a GPU, where it is not one, from paddle/phi/kernels/gpu: amp_kernel.cu inverts the scale in a
-# kernel of its own (and copies addresses and sizes to the device), and fills gradients before it changes the scale;
-# adam_kernel.cu and adamw_kernel.cu multiply powers of beta that are on the device in a kernel of its own; a sum of
-# squares is CUB's reduction, which is one for small tensors.
+# Kernels with more than one launch on a GPU, according to paddle/phi/kernels/gpu. amp_kernel.cu inverts the scale in a
+# separate launch, and fills gradients with zeros in another one before it changes the scale. adam_kernel.cu and
+# adamw_kernel.cu update the powers of beta in a separate launch if these are on the device. A sum of squares is CUB's
+# reduction, which is one launch for small tensors and two for large ones.
 SEVERAL = {"check_finite_and_unscale": 2, "update_loss_scaling": 2, "adam": 2, "adamw": 2, "squared_l2_norm": 2}
-# Parts of the guard's update, which has the optimizer's step in it.
+# Parts of the update, which the guard may roll back.
 UPDATE = ("unscale and finite check", "loss scale", "guard: keep and roll back", "optimizer")
 PREFIX = "part: "
-BACKWARD = "Gradient Backward"  # Paddle's own name
-ENDS = (" kernel launch", " compute")  # of the profiler's events, in Paddle 3 and in 2.6
+BACKWARD = "Gradient Backward"  # Paddle's name of the event
+ENDS = (" kernel launch", " compute")  # ends of the names of the profiler's events for kernels, in Paddle 3 and 2.6
 
 
 class Kernels:
-    """Counts kernels while it is entered.
+    """A context manager that counts kernels.
 
-    counts: calls by name, for each part; those outside of any part are in "".
+    Attributes:
+        counts: for each part of the step, the number of calls by kernel; calls outside all parts are in the part "".
     """
 
     def __init__(self) -> None:
@@ -57,38 +58,43 @@ class Kernels:
         self.profiler.stop()
         for root in self.profiler.profiler_result.get_data().values():
             self.collect(root, "", "")
-        del self.profiler  # Paddle has one at a time
+        del self.profiler  # Paddle allows one profiler at a time
 
     def collect(self, event: object, part: str, operator: str) -> None:
-        """Add an event of the profiler's tree, within that operator, and those within it."""
+        """Count the kernels of an event of the profiler's tree, and of the events inside it.
+
+        Args:
+            part: the part of the step that the event is in.
+            operator: name of the event that this one is inside.
+        """
         if event.name.startswith(PREFIX):
             part = event.name[len(PREFIX) :]
         elif event.name == BACKWARD:
             part = "backward"
-        if event.name == "compute":  # of an operator of the old kind
+        if event.name == "compute":  # an operator of the old kind
             self.counts[part][operator] += 1
         for end in ENDS:
             if event.name.endswith(end):
-                self.counts[part][event.name[: -len(end)].rstrip("_")] += 1  # 2.6 writes that it is in place
+                self.counts[part][event.name[: -len(end)].rstrip("_")] += 1  # Paddle 2.6 marks in-place kernels by "_"
         for child in event.children_node:
             self.collect(child, part, event.name)
 
     def total(self, *parts: str) -> int:
-        """Calls in some parts; without any, in all."""
+        """Return the number of calls in these parts, or in all parts if none is given."""
         return sum(sum(self.counts[part].values()) for part in parts or list(self.counts))
 
 
 @contextlib.contextmanager
 def part(name: str) -> Iterator[None]:
-    """What is called within is of that part; a part within another one is not of the outer."""
+    """Assign kernels that are called inside the block to this part, unless they are in another part inside it."""
     from paddle import profiler
 
     with profiler.RecordEvent(PREFIX + name):
         yield
 
 
-def named(name: str, function: Callable) -> Callable:
-    """The function, as a part."""
+def as_part(name: str, function: Callable) -> Callable:
+    """Return the function, with all its kernels assigned to the part `name`."""
 
     @functools.wraps(function)
     def run(*values: object, **options: object) -> object:
@@ -99,7 +105,7 @@ def named(name: str, function: Callable) -> Callable:
 
 
 def make_data(folder: Path, classes: int) -> list[str]:
-    """A data set of two images; gives the options that name it. The step's batch is not read from it."""
+    """Write a data set of two images; return the overrides that name it. The counted batch is not read from it."""
     import cv2
     import numpy as np
 
@@ -116,10 +122,13 @@ def make_data(folder: Path, classes: int) -> list[str]:
 
 
 def count_step(config: str, options: list[str], shape: tuple[int, int, int], *, scaled: bool = False) -> Kernels:
-    """Kernels of the third step of a run: the first makes the optimizer's state, the second what else is made once.
+    """Count the kernels of the third step of a run. The first two steps also create state, such as the optimizer's.
 
     Args:
-        shape: images, height, width. scaled: the loss has a scale, as float16's.
+        config: a YAML file.
+        options: overrides, as after -o.
+        shape: number of images, height and width of the batch.
+        scaled: scale the loss, as in float16.
     """
     import paddle
     from train_step import random_batch
@@ -139,7 +148,7 @@ def count_step(config: str, options: list[str], shape: tuple[int, int, int], *, 
         (make_targets,) = (t for t in trainer.reader.batch_transforms if hasattr(t, "distances_in_strides"))
         batch = random_batch(cfg, *shape, boxes=8, make_targets=make_targets)
         trainer.batches = [{**batch, "im_id": paddle.to_tensor([[1]] * shape[0])}]
-        take_apart(trainer)
+        name_parts(trainer)
         for _ in range(2):
             trainer.train_step()
             trainer.iteration += 1
@@ -154,34 +163,36 @@ def count_step(config: str, options: list[str], shape: tuple[int, int, int], *, 
 
 
 def behind_host() -> contextlib.AbstractContextManager:
-    """The branches of a device whose work goes on after the call that asks for it returned."""
+    """Return a context in which the code takes the paths of a device that computes asynchronously, such as a GPU."""
     from ppdet.utils import device
 
     return mock.patch.object(device, "runs_behind_host", lambda: True)
 
 
-def take_apart(trainer: object) -> None:
-    """Make the parts of a step those of the count."""
-    trainer.model.predict_maps = named("forward: network", trainer.model.predict_maps)
-    trainer.model.loss = named("forward: loss", trainer.model.loss)
-    trainer.guard.before_forward = named("guard: before the forward pass", trainer.guard.before_forward)
+def name_parts(trainer: object) -> None:
+    """Wrap the methods that a training step calls, so that each one is a part of the count."""
+    trainer.model.predict_maps = as_part("forward: network", trainer.model.predict_maps)
+    trainer.model.loss = as_part("forward: loss", trainer.model.loss)
+    trainer.guard.before_forward = as_part("guard: before the forward pass", trainer.guard.before_forward)
     for name in ("check", "update"):
-        setattr(trainer.guard, name, named("guard: keep and roll back", getattr(trainer.guard, name)))
-    trainer.precision.unscale = named("unscale and finite check", trainer.precision.unscale)
-    trainer.precision.adjust = named("loss scale", trainer.precision.adjust)
-    trainer.optimizer.step = named("optimizer", trainer.optimizer.step)
-    trainer.optimizer.clear_grad = named("clear_grad", trainer.optimizer.clear_grad)
+        setattr(trainer.guard, name, as_part("guard: keep and roll back", getattr(trainer.guard, name)))
+    trainer.precision.unscale = as_part("unscale and finite check", trainer.precision.unscale)
+    trainer.precision.adjust = as_part("loss scale", trainer.precision.adjust)
+    trainer.optimizer.step = as_part("optimizer", trainer.optimizer.step)
+    trainer.optimizer.clear_grad = as_part("clear_grad", trainer.optimizer.clear_grad)
     if trainer.ema:
-        trainer.ema.update = named("average of weights", trainer.ema.update)
+        trainer.ema.update = as_part("average of weights", trainer.ema.update)
 
 
 def main() -> None:
     parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("-c", "--config", default=str(ROOT / "configs" / "fcos" / "fcos_r50_fpn_1x_coco.yml"))
+    parser.add_argument(
+        "-c", "--config", default=str(ROOT / "configs" / "fcos" / "fcos_r50_fpn_1x_coco.yml"), metavar="FILE"
+    )
     parser.add_argument("--batch", type=int, default=1, help="images per step (default: 1)")
-    parser.add_argument("--height", type=int, default=128)
-    parser.add_argument("--width", type=int, default=160)
-    parser.add_argument("--of", metavar="PART", help="the kernels of one part, by name")
+    parser.add_argument("--height", type=int, default=128, help="height of the images (default: 128)")
+    parser.add_argument("--width", type=int, default=160, help="width of the images (default: 160)")
+    parser.add_argument("--of", metavar="PART", help="list the kernels of one part of the table by name")
     parser.add_argument("--loss-scale", action="store_true", help="scale the loss, as float16 needs it")
     parser.add_argument("-o", "--opt", nargs="+", default=[], metavar="KEY=VALUE", help="override the configuration")
     arguments = parser.parse_args()
@@ -199,18 +210,18 @@ def main() -> None:
     rows = [row(part, counter) for part, counter in kernels.counts.items()]
     update = sum((kernels.counts[part] for part in UPDATE), collections.Counter())
     total = sum(kernels.counts.values(), collections.Counter())
-    rows += [row("all of the guard's update", update), row("the step", total)]
-    report(f"Kernels of a step, {name}", ["part", "kernels", "launches", "most"], rows, arguments.json)
+    rows += [row("whole update", update), row("whole step", total)]
+    report(f"Kernels of a step, {name}", ["part", "kernels", "launches", "most frequent"], rows, arguments.json)
 
 
 def row(name: str, counter: collections.Counter) -> list:
-    """Of the table: kernels, launches, and the commonest ones."""
+    """Return a row of the table: the part, its kernels and launches, and its most frequent kernels."""
     most = ", ".join(f"{number} {kernel}" for kernel, number in counter.most_common(4))
-    return [name or "between these", sum(counter.values()), launches(counter), most]
+    return [name or "between the parts", sum(counter.values()), launches(counter), most]
 
 
 def launches(counter: collections.Counter) -> int:
-    """Launches of these calls on a GPU, at most."""
+    """Return how many launches these calls are on a GPU, at most."""
     return sum(number * SEVERAL.get(kernel, 1) for kernel, number in counter.items())
 
 

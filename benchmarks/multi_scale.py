@@ -1,8 +1,8 @@
-"""Memory and speed of a long training run whose images change size in every step, beside one of the largest size.
+"""Memory and speed of a long training run whose image size changes in every step, compared with one fixed size.
 
-Compiled operations and blocked weights are kept by shape; this shows that what is kept stays bounded, and what it costs
-that most sizes have to be compiled again. Each run is a process of its own. The network is FCOS R18-vd with trained
-batch norms and random images, small so that thousands of steps take minutes.
+Compiled operations and converted weights are cached by shape. This benchmark shows that the cache stays bounded, and
+how long it takes that most sizes must be compiled again. Each run is a process of its own. The network is FCOS R18-vd
+with trained batch norms on random images, small so that thousands of steps take minutes.
 """
 
 import json
@@ -20,15 +20,15 @@ EXAMPLES = """examples:
   python benchmarks/multi_scale.py
   python benchmarks/multi_scale.py --steps 2000 --json multi_scale.json
 """
-LARGEST = 160  # pixels of a side; multi-scale sides are all multiples of 32 from 64 to it
+LARGEST = 160  # longest side in pixels; changing sides are multiples of 32 from 64 to this
 KINDS = ("single", "multi")
 
 
 def main() -> None:
     parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("--steps", type=int, default=2000, help="steps of each run (default: 2000)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--run", choices=KINDS, help="one of the two runs, here in this process")
+    parser.add_argument("--steps", type=int, default=2000, help="number of steps in each run (default: 2000)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="(default: float32)")
+    parser.add_argument("--run", choices=KINDS, help="do only this run, in this process, and print JSON")
     arguments = parser.parse_args()
     if arguments.run:
         print(json.dumps(train(arguments.run, arguments.steps, arguments.dtype)))
@@ -49,7 +49,12 @@ def main() -> None:
 
 
 def train(kind: str, steps: int, dtype: str) -> tuple[list[int], float]:
-    """Peak memory in MiB before the first step, after 100, half way and at the end; median ms per megapixel."""
+    """Train; return peak memory and speed.
+
+    Returns:
+        Peak memory in MiB before the first step, after 100 steps, after half of them and after all; and the median
+        milliseconds per megapixel.
+    """
     from ppdet.utils.process.paddle_setup import load_paddle
 
     load_paddle(announce=False)
@@ -58,8 +63,9 @@ def train(kind: str, steps: int, dtype: str) -> tuple[list[int], float]:
     from ppdet.modeling import cpu
 
     model, optimizer, cfg = build("r18vd", ["pretrain_weights=null"])
-    cpu.ready()  # the check has memory of its own
+    cpu.ready()  # the check of oneDNN needs memory, which is not part of the training step
     sides = range(64, LARGEST + 1, 32)
+    moments = (min(100, steps), max(1, steps // 2), steps)
     random.seed(0)
     peaks, speeds = [peak()], []
     for step in tqdm(range(steps), desc=kind, unit="step", leave=False, disable=not sys.stderr.isatty()):
@@ -71,8 +77,7 @@ def train(kind: str, steps: int, dtype: str) -> tuple[list[int], float]:
         optimizer.step()
         optimizer.clear_grad()
         speeds.append((time.perf_counter() - start) * 1e9 / (height * width))
-        if step + 1 in (min(100, steps), max(1, steps // 2), steps):
-            peaks.append(peak())
+        peaks += [peak()] * moments.count(step + 1)
     return peaks, statistics.median(speeds)
 
 

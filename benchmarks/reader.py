@@ -1,8 +1,8 @@
-"""Images per second of the training reader, with 0, 1 and 2 workers, at the size that FCOS is trained with.
+"""Speed of the training reader with 0, 1 and 2 workers, at the image size that FCOS is trained with.
 
-Reads the training images of a data set through the TrainReader of configs/fcos/fcos_r50_fpn_1x_coco.yml (decode, resize
-to 800x1333 at most, flip, normalize, pad, targets) up to tensors on the device. The limit is what no reader can go
-below in one process: cv2.imread and cv2.resize (uint8, bilinear) of the same files to the same sizes, one thread.
+The training images of a data set go through the TrainReader of configs/fcos/fcos_r50_fpn_1x_coco.yml (decode, resize to
+at most 800x1333, flip, normalize, pad, targets) up to tensors on the device. The limit is the time that any reader
+needs in one process: cv2.imread and cv2.resize (uint8, bilinear) of the same files to the same sizes, in one thread.
 """
 
 import argparse
@@ -16,7 +16,7 @@ EXAMPLES = """examples:
 """
 CONFIG = ROOT / "configs/fcos/fcos_r50_fpn_1x_coco.yml"
 WORKERS = (0, 1, 2)
-HEADER = ("what", "images/s", "ms per image", "times the limit")
+HEADER = ("what", "images/s", "ms per image", "time relative to the limit")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -24,9 +24,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--dataset_dir",
         default=str(ROOT / "dataset/shapes/data"),
-        help="holds annotations/train.json and its images in images/train or images (default: dataset/shapes/data)",
+        help="folder with annotations/train.json and images/train or images (default: dataset/shapes/data)",
     )
-    parser.add_argument("--images", type=int, default=200, help="read the first so many images (default: 200)")
+    parser.add_argument(
+        "--images", type=int, default=200, help="number of images to read, the first ones (default: 200)"
+    )
     parser.add_argument("--batch_size", type=int, default=2, help="images per batch (default: 2)")
     return parser.parse_args()
 

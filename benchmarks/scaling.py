@@ -1,8 +1,8 @@
-"""How the cost of a training step grows with image size, batch, boxes, classes and processes (FCOS R18-vd, float32).
+"""How the time of a training step grows with image size, batch, boxes, classes and processes (FCOS R18-vd, float32).
 
-Every measurement is a process of its own that runs benchmarks/train_step.py. One thing changes at a time; the ratio is
-to the first row of its group. Processes share the machine's cores, as data parallel training on a CPU does, and their
-rows say how much of one process's speed their sum keeps; gradients are not averaged in it.
+Every measurement is a process of its own that runs benchmarks/train_step.py. One thing changes at a time, and ratios
+are relative to the first row of their group. Several processes share the cores of the machine, as in data parallel
+training on a CPU; their row is the time per image of all processes together. Gradients are not averaged.
 """
 
 import json
@@ -28,7 +28,7 @@ GROUPS = {
 
 
 def measure(options: dict, repeat: int, processes: int = 1) -> float:
-    """Seconds per image with these options, of all processes together."""
+    """Run train_step.py in `processes` processes at once; return the seconds per image of all together."""
     cores = len(os.sched_getaffinity(0))
     settings = {**BASE, **options, "--repeat": repeat}
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, cores // processes))}
@@ -53,7 +53,7 @@ def main() -> None:
         for variant in variants:
             seconds = measure(variant, arguments.repeat)
             first = first or seconds
-            rows.append([group, describe(group, {**BASE, **variant}), 1e3 * seconds, seconds / first])
+            rows.append([group, value_of(group, {**BASE, **variant}), 1e3 * seconds, seconds / first])
     first = None
     for processes in (1, 2):
         seconds = measure({}, arguments.repeat, processes)
@@ -62,7 +62,8 @@ def main() -> None:
     report("Training step: ms per image", ["what changes", "to", "ms per image", "ratio"], rows, arguments.json)
 
 
-def describe(group: str, options: dict) -> str:
+def value_of(group: str, options: dict) -> str:
+    """Return what the second column of the table says: the value that changes in this group of rows."""
     return {
         "image size": f"{options['--height']}x{options['--width']}",
         "batch": str(options["--batch"]),

@@ -1,9 +1,9 @@
-"""The server under load, beside the detector alone: throughput, latency, batches and errors.
+"""Throughput, latency and errors of the HTTP server under load, compared with the detector without a server.
 
-In turns, for some seconds each: the model alone on prepared images, the detector alone on files, which decodes
-one after the other (both in this process, with the server's settings); and the server in its own, with clients in
-threads that send one request after the other over kept connections. Clients take processor time too: on few cores that
-is part of the ratio.
+These take turns, for some seconds each: the model on prepared images and the detector on image files, both in this
+process and with the server's settings; and the server in a process of its own. The server's clients are threads of
+this process that send one request after the other over open connections. They use processor time too, which lowers the
+server's throughput on a machine with few cores.
 """
 
 import argparse
@@ -23,6 +23,8 @@ from pathlib import Path
 
 from common import ROOT, make_parser, report
 
+from ppdet.deploy.precisions import PRECISIONS
+
 EXAMPLES = """examples:
   python benchmarks/serving.py --model_dir output_inference/fcos_r18vd_fpn_bccd --image_dir photos
   python benchmarks/serving.py --model_dir DIR --image_dir photos --clients 8 --seconds 20 --repeat 1 --max_batch 8
@@ -34,15 +36,20 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--model_dir", required=True, help="folder of the exported model")
     add("--image_dir", required=True, help="folder of images")
-    add("--images", type=int, default=32, help="of the folder, the first ones (default: 32)")
-    add("--clients", type=int, default=32, help="requests at once (default: 32)")
-    add("--seconds", type=float, default=60, help="of load on the server, in all turns together (default: 60)")
-    add("--backend", default="auto", help="default: auto")
-    add("--device", default="cpu", help="cpu, gpu, xpu, ... (default: cpu)")
-    add("--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="default: fp32")
-    add("--cpu_threads", type=int, help="of the model (default: all processors)")
-    add("--max_batch", type=int, default=4, help="of the server, and of the model alone (default: 4)")
-    add("--max_delay_ms", type=float, default=5, help="default: 5")
+    add("--images", type=int, default=32, help="use so many images of the folder, the first ones (default: 32)")
+    add("--clients", type=int, default=32, help="number of clients that send requests at the same time (default: 32)")
+    add("--seconds", type=float, default=60, help="seconds of load on the server in all turns together (default: 60)")
+    add("--backend", default="auto", help="engine that runs the model (default: auto)")
+    add("--device", default="cpu", help="device that runs the model: cpu, gpu, xpu, ... (default: cpu)")
+    add("--precision", default="fp32", choices=PRECISIONS, help="precision of the model (default: fp32)")
+    add("--cpu_threads", type=int, help="threads of the model (default: all processors)")
+    add(
+        "--max_batch",
+        type=int,
+        default=4,
+        help="most images in one batch, of the server and of the model alone (default: 4)",
+    )
+    add("--max_delay_ms", type=float, default=5, help="how long the server waits for a full batch (default: 5)")
     parser.set_defaults(repeat=3)
     return parser.parse_args()
 
@@ -55,7 +62,7 @@ def engine_options(arguments: argparse.Namespace) -> list[str]:
 
 @contextmanager
 def server(arguments: argparse.Namespace) -> Iterator[int]:
-    """Start the command on a free port; the port, when it is ready."""
+    """Run the server on a free port, and yield the port when the server is ready."""
     command = [sys.executable, "-m", "ppdet.deploy.serve", "--port", "0", *engine_options(arguments)]
     command += ["--max_batch", str(arguments.max_batch), "--max_delay_ms", str(arguments.max_delay_ms)]
     command += ["--max_queue", str(2 * arguments.clients), "--timeout_s", "120"]
@@ -92,7 +99,7 @@ def form(image: bytes) -> tuple[bytes, dict[str, str]]:
 
 
 class Load:
-    """Clients that send one request after the other until the time is over; all that were sent are answered."""
+    """Clients that send one request after the other until the time is over, and then wait for the last answers."""
 
     def __init__(self, port: int, files: list[bytes], clients: int) -> None:
         self.port = port
@@ -102,7 +109,7 @@ class Load:
         self.errors: list[str] = []
 
     def __call__(self, seconds: float) -> float:
-        """Answers per second."""
+        """Send requests for so many seconds; return the answers per second."""
         answered = len(self.latencies)
         start = time.perf_counter()
         threads = [threading.Thread(target=self.client, args=(i, start + seconds)) for i in range(self.clients)]
@@ -132,7 +139,11 @@ class Load:
 
 
 def alone(run: Callable[[int], int]) -> Callable[[float], float]:
-    """Images per second of a function that takes a number and returns how many images it processed."""
+    """Turn a function into one that calls it again and again for some seconds and returns images per second.
+
+    Args:
+        run: takes the number of the call, from 0, and returns how many images it processed.
+    """
 
     def measure(seconds: float) -> float:
         start, count, number = time.perf_counter(), 0, 0
@@ -145,8 +156,7 @@ def alone(run: Callable[[int], int]) -> Callable[[float], float]:
 
 
 def stages_alone(arguments: argparse.Namespace, files: list[bytes]) -> dict[str, Callable[[float], float]]:
-    """The model on prepared images, in batches of the server's size and one by one; the detector on files."""
-    sys.path.insert(0, str(ROOT))
+    """Return the stages without a server: the model on prepared images, singly and in batches, and the detector."""
     from ppdet.deploy import Detector
 
     detector = Detector(
@@ -177,7 +187,7 @@ def stages_alone(arguments: argparse.Namespace, files: list[bytes]) -> dict[str,
 
 
 def batch_sizes(port: int) -> tuple[float, float]:
-    """Images and batches so far, from the server's metrics."""
+    """Return how many images, and how many batches, the server has processed, from its metrics."""
     text = get(port, "/metrics")[1]
     images, batches = (re.search(rf"^ppdet_batch_size_{name} (\S+)$", text, re.M)[1] for name in ("sum", "count"))
     return float(images), float(batches)
@@ -187,7 +197,7 @@ def main() -> None:
     arguments = parse_arguments()
     paths = sorted(path for path in Path(arguments.image_dir).iterdir() if path.is_file())[: arguments.images]
     if not paths:
-        raise SystemExit(f"{arguments.image_dir}: no images there")
+        raise SystemExit(f"{arguments.image_dir}: no files in this folder")
     files = [path.read_bytes() for path in paths]
     stages = stages_alone(arguments, files)
     with server(arguments) as port:
@@ -204,7 +214,7 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in rates.items()}
     rows = [[name, value, medians["server"] / value] for name, value in medians.items()]
     title = f"{arguments.clients} clients, {arguments.seconds:g} s of load in {arguments.repeat} turns"
-    report(title, ["what", "images/s", "server's throughput, of it"], rows, arguments.json)
+    report(title, ["what", "images/s", "server's throughput relative to it"], rows, arguments.json)
     p50, p90, p99 = (1e3 * statistics.quantiles(load.latencies, n=100)[i] for i in (49, 89, 98))
     print(f"\n{len(load.latencies)} answers, {len(load.errors)} errors, {images / batches:.2f} images in a batch")
     print(f"latency p50 {p50:.0f} ms, p90 {p90:.0f} ms, p99 {p99:.0f} ms")

@@ -1,7 +1,7 @@
-"""What slicing brings: AP on large images with small objects, made of a data set's own, whole and in windows.
+"""AP of sliced inference on large images with small objects. The images are mosaics of a data set's own images.
 
-A mosaic is a grid of images of EvalDataset with their annotations. Taken whole it is resized as one image was, so that
-its objects are that much smaller than those the model has learnt from.
+A mosaic is a grid of images of EvalDataset with their annotations. Without slicing it is resized like a single image,
+so that its objects are several times smaller than those in training.
 """
 
 import argparse
@@ -24,18 +24,26 @@ EXAMPLES = """examples:
 def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
     add_config_arguments(parser)
-    parser.add_argument("--grid", type=positive, default=3, help="images along each side of a mosaic (default: 3)")
     parser.add_argument(
-        "--slice_size", nargs=2, type=positive, metavar=("H", "W"), help="default: that of the largest image"
+        "--grid", type=positive, default=3, help="number of images along each side of a mosaic (default: 3)"
     )
-    parser.add_argument("--overlap", type=float, nargs="+", default=[0.0, 0.25], help="ratios (default: 0 0.25)")
-    parser.add_argument("--keep", metavar="DIR", help="write the mosaics there, and leave them")
+    parser.add_argument(
+        "--slice_size",
+        nargs=2,
+        type=positive,
+        metavar=("H", "W"),
+        help="height and width of a window in pixels (default: the largest image)",
+    )
+    parser.add_argument(
+        "--overlap", type=float, nargs="+", default=[0.0, 0.25], help="overlap ratios to measure (default: 0 0.25)"
+    )
+    parser.add_argument("--keep", metavar="DIR", help="write the mosaics to this folder and keep them")
     parser.add_argument("--json", metavar="FILE", help="also write the table to this file")
     return parser.parse_args()
 
 
 def make_mosaics(dataset: object, folder: Path, grid: int) -> tuple[int, int]:
-    """Write images and annotations.json of grid x grid images each; return height and width of one place."""
+    """Write mosaics of grid x grid images and annotations.json; return the height and width of one cell."""
     import cv2
     import numpy as np
 
@@ -66,7 +74,7 @@ def make_mosaics(dataset: object, folder: Path, grid: int) -> tuple[int, int]:
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> tuple[str, list[list]]:
-    """What was measured, and the rows of the table."""
+    """Return a description of the mosaics, and the rows of the table."""
     from ppdet.core.workspace import load_config
     from ppdet.deploy.slicing import MATCH_METRICS, Slicing
     from ppdet.engine.build import build_dataset, build_trained_model
@@ -81,12 +89,12 @@ def measure(arguments: argparse.Namespace, folder: Path) -> tuple[str, list[list
     data = [f"EvalDataset.dataset_dir={folder}", "EvalDataset.image_dir=.", "EvalDataset.anno_path=annotations.json"]
     mosaics = load_config(arguments.config, [*arguments.opt, *data])
     rows = []
-    for name, where in (("the images themselves", cfg), ("mosaics, whole", mosaics)):
+    for name, where in (("single images", cfg), ("mosaics, whole", mosaics)):
         evaluator = Evaluator(where)
         evaluator(model)
         rows.append(row(name, evaluator.metric))
     for overlap in arguments.overlap:
-        # Detected once, merged by every method.
+        # The windows are detected once, and merged with every method.
         slicing = Slicing(size, (overlap, overlap), "concat")
         evaluator = Evaluator(mosaics, slicing=slicing)
         evaluator(model)
@@ -101,7 +109,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> tuple[str, list[list
 
 
 def merged(detections: object, slicing: object) -> object:
-    """COCOMetric's detections of windows -> those of images."""
+    """Merge COCOMetric's detections of windows; return them in the same format, by image."""
     import numpy as np
 
     parts = []

@@ -1,7 +1,7 @@
-"""Milliseconds per image of FCOS's training targets, from 1 to 1,000 boxes and for 3 and 1,203 classes.
+"""Time of FCOS's training targets per image, for 1 to 1,000 boxes and for 3 and 1,203 classes.
 
-Beside Gt2FCOSTarget stands the definition in plain numpy, which compares all locations with all boxes; both have to
-give the same targets here. The image is one of 800x1067 padded to 896x1152: 21,486 locations on five levels.
+Gt2FCOSTarget is compared with the definition in plain NumPy, which compares all locations with all boxes. Both must
+compute the same targets. The image has 800x1067 pixels, padded to 896x1152: 21,486 locations on five levels.
 """
 
 import argparse
@@ -27,7 +27,10 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def random_boxes(count: int, classes: int) -> tuple:
-    """(M, 4) boxes x1, y1, x2, y2 with sides of 8 to 600 pixels, even in their logarithm, and (M, 1) classes."""
+    """Return boxes (M, 4) float32 of x1, y1, x2, y2, and classes (M, 1) int32.
+
+    Sides are 8 to 600 pixels long, and their logarithm is distributed uniformly.
+    """
     import numpy as np
 
     rng = np.random.default_rng(count)
@@ -38,7 +41,11 @@ def random_boxes(count: int, classes: int) -> tuple:
 
 
 def define(boxes: object, classes: object) -> tuple:
-    """Labels (R,), distances (R, 4) in strides and centerness (R,), by comparing everything with everything."""
+    """Compute targets by comparing all locations with all boxes.
+
+    Returns:
+        Labels (R,), distances (R, 4) in strides, and centerness (R,).
+    """
     import numpy as np
 
     parts = []
@@ -75,7 +82,7 @@ def main() -> None:
         for count in BOXES:
             boxes, labels = random_boxes(count, classes)
             ours, theirs = assign(boxes, labels, HEIGHT, WIDTH), define(boxes, labels)
-            # At the edge of a region the two may round to different sides.
+            # At the border of a region, rounding may put a location inside in one computation and outside in the other.
             different = (ours[0] != theirs[0]).sum()
             if different > 2 or not np.allclose(
                 ours[2][ours[0] == theirs[0]], theirs[2][ours[0] == theirs[0]], atol=1e-5

@@ -1,6 +1,6 @@
-"""One training step of FCOS on a CPU: forward, loss, backward, optimizer, with a random batch.
+"""Time of one training step of FCOS on a CPU (forward, loss, backward, optimizer) on a random batch.
 
-Prints the median time, what it is spent on, the speed of the convolutions, and the peak memory.
+It prints the median time, how the time is divided, the share of the convolutions, and the peak memory.
 """
 
 import collections
@@ -20,7 +20,7 @@ CONFIGS = {"r50": "fcos_r50_fpn_1x_coco.yml", "r18vd": "fcos_r18vd_fpn_bccd.yml"
 
 
 def build(model: str, options: list[str]) -> tuple:
-    """(network in training mode, optimizer, configuration), from random weights."""
+    """Return a network with random weights in training mode, its optimizer, and the configuration."""
     from ppdet.core.workspace import load_config
     from ppdet.engine.build import build_model
 
@@ -33,9 +33,12 @@ def build(model: str, options: list[str]) -> tuple:
 def random_batch(
     cfg: object, batch: int, height: int, width: int, boxes: int, make_targets: Callable | None = None
 ) -> dict:
-    """A batch as TrainReader gives it, of noise, with `boxes` boxes in each image.
+    """Return a batch in the format of TrainReader, with random pixels.
 
-    make_targets: the reader's Gt2FCOSTarget; None: that of five levels.
+    Args:
+        batch: number of images.
+        boxes: number of boxes in each image.
+        make_targets: a Gt2FCOSTarget; None for the default one with five levels.
     """
     import numpy as np
     import paddle
@@ -58,7 +61,7 @@ def random_batch(
 
 
 class Clock:
-    """Seconds and calls of oneDNN's primitives by kind, while it is installed."""
+    """A context manager that measures the seconds and calls of oneDNN's primitives by kind."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = collections.Counter()
@@ -86,13 +89,15 @@ class Clock:
 
 def main() -> None:
     parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("--model", choices=CONFIGS, default="r50", help="network (default: r50)")
+    parser.add_argument("--model", choices=CONFIGS, default="r50", help="backbone of the network (default: r50)")
     parser.add_argument("--batch", type=int, default=1, help="images per step (default: 1)")
-    parser.add_argument("--height", type=int, default=896)
-    parser.add_argument("--width", type=int, default=1152)
+    parser.add_argument("--height", type=int, default=896, help="height of the images in pixels (default: 896)")
+    parser.add_argument("--width", type=int, default=1152, help="width of the images in pixels (default: 1152)")
     parser.add_argument("--boxes", type=int, default=18, help="boxes per image (default: 18)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="type layers compute in")
-    parser.add_argument("--paddle", action="store_true", help="Paddle's own layers")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="type in which layers compute"
+    )
+    parser.add_argument("--paddle", action="store_true", help="use Paddle's own layers instead of oneDNN's")
     parser.add_argument("-o", "--opt", nargs="+", default=[], metavar="KEY=VALUE", help="override the configuration")
     arguments = parser.parse_args()
 

@@ -1,7 +1,7 @@
-"""What the trainer adds to a bare training step: seeding, the guard, the hooks, looking for requests to stop.
+"""Time that the trainer adds to a bare training step: seeding, the guard, hooks, and checking for signals.
 
-The configuration's own data, with its first batch in every step. Each addition is timed within whole steps; the bare
-step (forward, backward, optimizer, schedule) is measured in turns with the trainer's.
+The data are those of the configuration; every step uses its first batch. Each addition is timed inside whole steps. The
+bare step (forward, backward, optimizer, schedule) takes turns with the trainer's.
 """
 
 import collections
@@ -21,7 +21,9 @@ EXAMPLES = """examples:
 def main() -> None:
     parser = make_parser(__doc__, EXAMPLES)
     parser.set_defaults(repeat=20)
-    parser.add_argument("-c", "--config", default=str(ROOT / "configs" / "fcos" / "fcos_r18_fpn_shapes.yml"))
+    parser.add_argument(
+        "-c", "--config", default=str(ROOT / "configs" / "fcos" / "fcos_r18_fpn_shapes.yml"), metavar="FILE"
+    )
     parser.add_argument("-o", "--opt", nargs="+", default=[], metavar="KEY=VALUE", help="override the configuration")
     arguments = parser.parse_args()
 
@@ -65,22 +67,22 @@ def main() -> None:
             trainer.call_hooks("after_step")
             trainer.stop_if_asked()
 
-        # The guard's update holds the optimizer's step, which a bare step has as well.
-        trainer.precision.unscale = timed("guard: are all gradients finite?", trainer.precision.unscale)
-        trainer.guard.before_forward = timed("guard: keep running statistics", trainer.guard.before_forward)
+        # The guard's update is not timed: it contains the optimizer's step, which the bare step has too.
+        trainer.precision.unscale = timed("guard: check that all gradients are finite", trainer.precision.unscale)
+        trainer.guard.before_forward = timed("guard: copy running statistics", trainer.guard.before_forward)
         module.seed_generators = timed("seeding", module.seed_generators)
-        trainer.call = timed("hooks", trainer.call)
-        trainer.stop_if_asked = timed("requests to stop", trainer.stop_if_asked)
+        trainer.call_hooks = timed("hooks", trainer.call_hooks)
+        trainer.stop_if_asked = timed("check for signals", trainer.stop_if_asked)
         whole()
         parts.clear()
         seconds = medians({"bare": bare, "trainer": whole}, arguments.repeat, warm_up=0)
     step, runs = seconds["bare"], arguments.repeat
     rows = [[name, 1e3 * value / runs, value / runs / step] for name, value in parts.items()]
-    rows.append(["all of these", sum(row[1] for row in rows), sum(row[2] for row in rows)])
+    rows.append(["sum of these parts", sum(row[1] for row in rows), sum(row[2] for row in rows)])
     rows += [["bare step", 1e3 * step, 1.0], ["trainer's step", 1e3 * seconds["trainer"], seconds["trainer"] / step]]
     images = "x".join(str(size) for size in trainer.batches[0]["image"].shape)
     title = f"What the trainer adds to a step, {trainer.cfg.name}, {images}"
-    report(title, ["part", "ms", "of a bare step"], rows, arguments.json)
+    report(title, ["part", "ms", "share of a bare step"], rows, arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The training step of FCOS in PyTorch: what the same network costs there.
+"""The training step of FCOS in PyTorch, to compare its time and memory with ppdet's.
 
-Same layers, frozen parts, losses, optimizer and names of parameters as configs/fcos/fcos_r50_fpn_1x_coco.yml and
-fcos_r18vd_fpn_bccd.yml. Eager mode. Needs PyTorch only, in an environment of its own: `make benchmark-peer`.
-Prints one line of JSON. seconds: median of a step (forward, losses, backward, optimizer). gflop_forward, gflop_step:
-10^9 floating-point operations of the convolutions.
+The network has the same layers, frozen parts, losses, optimizer and parameter names as
+configs/fcos/fcos_r50_fpn_1x_coco.yml and fcos_r18vd_fpn_bccd.yml, and runs in eager mode. It needs only PyTorch, in an
+environment of its own: `make benchmark-peer`. It prints one line of JSON: `seconds` is the median of a step (forward,
+losses, backward, optimizer); `gflop_forward` and `gflop_step` are 10^9 floating-point operations of the convolutions.
 """
 
 import argparse
@@ -28,7 +28,16 @@ EXAMPLES = """examples:
 
 
 class Setup(NamedTuple):
-    """Where the two configurations differ. blocks: of res2 to res5. clip: largest norm of all gradients, or None."""
+    """What the two configurations have differently.
+
+    Attributes:
+        blocks: number of residual blocks in each stage, res2 to res5.
+        bottleneck: whether blocks have three convolutions instead of two.
+        variant: of the ResNet, "b" or "d", as in the configuration.
+        frozen: whether batch norms, and the layers up to res2, are not trained.
+        classes: number of object classes.
+        clip: the norm to which gradients are clipped; None for no clipping.
+    """
 
     blocks: tuple[int, ...]
     bottleneck: bool
@@ -45,9 +54,9 @@ SETUPS = {
 
 
 class FrozenBatchNorm(nn.BatchNorm2d):
-    """Stored statistics in training too; scale and bias do not train.
+    """A batch norm that uses its stored statistics in training too, and does not train its scale and bias.
 
-    Written as one affine map: in PyTorch faster than its own batch norm with stored statistics, and in a fifth less
+    It is one affine map, which is faster in PyTorch than its batch norm with stored statistics, and takes a fifth less
     memory, because the gradient does not need the input.
     """
 
@@ -62,7 +71,7 @@ class FrozenBatchNorm(nn.BatchNorm2d):
 
 
 def chain(**layers: nn.Module) -> nn.Sequential:
-    """Layers one after the other, under these names."""
+    """Return a sequence of layers with these names."""
     chained = nn.Sequential()
     for name, layer in layers.items():
         chained.add_module(name, layer)
@@ -169,7 +178,7 @@ class Head(nn.Module):
         nn.init.constant_(self.fcos_head_reg.bias, 2.0)
 
     def forward(self, levels: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (N, R, C), distances in strides (N, R, 4) and centerness logits (N, R, 1), float32, levels joined."""
+        """Return logits (N, R, C), distances (N, R, 4) in strides, and centerness logits (N, R, 1) of all levels."""
         maps = []
         for level, x in enumerate(levels, 3):
             classes = sides = x
@@ -187,7 +196,7 @@ def build(setup: Setup) -> nn.Sequential:
 
 
 def losses(maps: tuple[Tensor, Tensor, Tensor], batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Focal, GIoU and centerness loss; `batch` as `Gt2FCOSTarget` makes it."""
+    """Return the focal, GIoU and centerness losses. `batch` has the targets of `Gt2FCOSTarget`."""
     logits, distances, quality = maps
     positive = batch["target_labels"] > 0
     count = positive.sum().clamp(min=1)
@@ -212,7 +221,7 @@ def box_area(sides: Tensor) -> Tensor:
 
 
 def random_batch(images: int, height: int, width: int, classes: int) -> dict[str, Tensor]:
-    """Images and targets of the shapes that training has; one location in fifty is positive."""
+    """Return random images and targets with the shapes of training; one location in fifty is positive."""
     locations = sum(math.ceil(height / stride) * math.ceil(width / stride) for stride in (8, 16, 32, 64, 128))
     positive = torch.rand(images, locations) < 0.02
     return {
@@ -224,7 +233,7 @@ def random_batch(images: int, height: int, width: int, classes: int) -> dict[str
 
 
 def make_step(model: nn.Module, batch: dict[str, Tensor], bfloat16: bool, clip: float | None) -> Callable[[], None]:
-    """A function that trains one step on `batch`."""
+    """Return a function that trains one step on `batch`."""
     norms = [m for m in model.modules() if isinstance(m, (nn.BatchNorm2d, nn.GroupNorm))]
     undecayed = {p for norm in norms for p in norm.parameters()}
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -247,9 +256,9 @@ def make_step(model: nn.Module, batch: dict[str, Tensor], bfloat16: bool, clip: 
 
 
 def count_operations(model: nn.Module, step: Callable[[], None]) -> tuple[float, float]:
-    """10^9 floating-point operations of the convolutions in the forward pass and in the whole step, which is run.
+    """Run a step; return 10^9 floating-point operations of the convolutions in its forward pass, and in all of it.
 
-    The gradients of weights and of the input cost as much as the forward pass each, where they are needed.
+    The gradients of the weights and of the input each need as many operations as the forward pass.
     """
     counts = []
 
@@ -266,7 +275,7 @@ def count_operations(model: nn.Module, step: Callable[[], None]) -> tuple[float,
 
 
 def peak_rss() -> float:
-    """Largest resident memory of this process so far, MiB."""
+    """Return the peak resident memory of this process in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
@@ -275,14 +284,20 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", choices=SETUPS, default="r50")
-    parser.add_argument("--height", type=int, default=896, help="of the images, a multiple of 32 (default: 896)")
-    parser.add_argument("--width", type=int, default=1152, help="likewise (default: 1152)")
-    parser.add_argument("--batch", type=int, default=1, help="images of a step (default: 1)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="bfloat16 by autocast")
-    parser.add_argument("--channels_last", action="store_true", help="keep maps in memory as (N, H, W, C)")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
-    parser.add_argument("--steps", type=int, default=5, help="steps measured, after two that warm up (default: 5)")
+    parser.add_argument("--model", choices=SETUPS, default="r50", help="backbone of the network (default: r50)")
+    parser.add_argument("--height", type=int, default=896, help="height of the images, a multiple of 32 (default: 896)")
+    parser.add_argument("--width", type=int, default=1152, help="width of the images, a multiple of 32 (default: 1152)")
+    parser.add_argument("--batch", type=int, default=1, help="images per step (default: 1)")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="bfloat16 uses autocast (default: float32)"
+    )
+    parser.add_argument("--channels_last", action="store_true", help="use the memory layout (N, H, W, C)")
+    parser.add_argument(
+        "--threads", type=int, default=len(os.sched_getaffinity(0)), help="number of threads (default: all cores)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=5, help="number of measured steps, after two for warming up (default: 5)"
+    )
     return parser.parse_args()
 
 

@@ -1,9 +1,9 @@
-"""Our training step beside the same network in PyTorch, in turns on the same machine.
+"""Time and memory of the training step, compared with the same network in PyTorch.
 
-Each measurement is a process of its own, so that neither library finds the other's threads and memory. PyTorch keeps
-its maps channels last, the faster of its two layouts. Ratios are ours over the peer's: below 1, we are faster or
-smaller. spread is the slowest turn over the fastest, of the side where that is worse: far above 1, something else kept
-the machine busy, and the row means nothing.
+Both sides take turns, and each measurement is a process of its own, so that neither library is affected by the other's
+threads and memory. PyTorch uses channels last, the faster of its two layouts. Ratios are ppdet's value divided by
+PyTorch's: below 1, ppdet is faster or smaller. The column "spread" is the slowest turn divided by the fastest, of the
+side where it is larger. If it is far above 1, something else used the machine, and the row means nothing.
 """
 
 import argparse
@@ -30,19 +30,19 @@ FIGURES = ("ours s", "peer s", "ratio s", "ours MiB", "peer MiB", "ratio MiB", "
 
 def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
-    parser.add_argument("--turns", type=int, default=3, help="processes of each side, in turns (default: 3)")
-    parser.add_argument("--model", choices=sorted(SIZES), help="default: all")
-    parser.add_argument("--dtype", choices=DTYPES, help="default: both")
+    parser.add_argument("--turns", type=int, default=3, help="number of processes of each side (default: 3)")
+    parser.add_argument("--model", choices=sorted(SIZES), help="only this network (default: all)")
+    parser.add_argument("--dtype", choices=DTYPES, help="only this type (default: both)")
     parser.add_argument(
         "--peer_python",
         default=str(ROOT / ".venv-peer/bin/python"),
-        help="Python that has PyTorch (default: the one in .venv-peer)",
+        help="a Python with PyTorch (default: the one in .venv-peer)",
     )
     return parser.parse_args()
 
 
 def run(command: list[str]) -> str:
-    """What the command writes to its standard output; its errors go to ours."""
+    """Run a command; return its standard output."""
     result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if result.returncode:
         sys.exit(f"{' '.join(command)}\nended with {result.returncode}; its output:\n{result.stdout}")
@@ -62,7 +62,7 @@ def measure_peer(step: list[str], repeat: int, python: str) -> dict:
 
 
 def compare(model: str, dtype: str, arguments: argparse.Namespace) -> list:
-    """A row of the table."""
+    """Measure both sides in turns; return a row of the table."""
     images, height, width = SIZES[model]
     step = f"--model {model} --batch {images} --height {height} --width {width} --dtype {dtype}".split()
     ours, peer = [], []
@@ -80,7 +80,7 @@ def compare(model: str, dtype: str, arguments: argparse.Namespace) -> list:
 def main() -> None:
     arguments = parse_arguments()
     if not Path(arguments.peer_python).exists():
-        sys.exit(f"{arguments.peer_python} is not there: `make benchmark-peer` makes the environment")
+        sys.exit(f"{arguments.peer_python} does not exist: `make benchmark-peer` creates this environment")
     models = [arguments.model] if arguments.model else list(SIZES)
     dtypes = [arguments.dtype] if arguments.dtype else DTYPES
     rows = []
