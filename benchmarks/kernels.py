@@ -154,7 +154,7 @@ def count_step(config: str, options: list[str], shape: tuple[int, int, int], *, 
             trainer.iteration += 1
         with Kernels() as kernels:
             trainer.train_step()
-        trainer.guard.judge()
+        trainer.guard.read_pending_checks()
         if trainer.guard.total:
             raise SystemExit("the gradients of this step are not finite")
         filled = [p for p in trainer.model.parameters() if p.trainable and p.grad is not None]

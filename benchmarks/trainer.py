@@ -63,7 +63,7 @@ def main() -> None:
             trainer.call_hooks("before_step")
             trainer.train_step()
             trainer.iteration += 1
-            trainer.guard.judge()
+            trainer.guard.read_pending_checks()
             trainer.call_hooks("after_step")
             trainer.stop_if_asked()
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ppdet.cli.arguments import add_slice_arguments
 from ppdet.core.command_line import add_import_argument, flag, make_parser, one_line_errors, positive
-from ppdet.deploy.arguments import number
+from ppdet.deploy.arguments import number_between
 from ppdet.deploy.precisions import PRECISIONS
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         "--output_dir", default="output", metavar="DIR", help="folder for the results (default: output)"
     )
     parser.add_argument(
-        "--threshold", type=number(0, 1), default=0.5, help="draw boxes with at least this score (default: 0.5)"
+        "--threshold", type=number_between(0, 1), default=0.5, help="draw boxes with at least this score (default: 0.5)"
     )
     parser.add_argument("--batch_size", type=positive, default=1, help="images per run of the model (default: 1)")
     parser.add_argument(

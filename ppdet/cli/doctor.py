@@ -101,7 +101,7 @@ def paddle_itself() -> Iterator[Finding]:
 def devices() -> Iterator[Finding]:
     from ppdet.utils import device
 
-    kinds = device.kinds()[1:]
+    kinds = device.supported_types()[1:]
     found = ", ".join(f"{device.count(kind)} {kind}" for kind in kinds if device.count(kind))
     if not found and kinds:
         text = f"this Paddle is built for {' and '.join(kinds)}, but none is visible"

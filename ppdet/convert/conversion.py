@@ -68,7 +68,7 @@ def convert(checkpoint: Checkpoint, code_base: str = "auto") -> Conversion:
     """
     base, names = recognise(checkpoint.arrays, code_base)
     used = set(names.values())
-    left = {name: reason(base, name) for name in checkpoint.arrays if name not in used}
+    left = {name: why_left_out(base, name) for name in checkpoint.arrays if name not in used}
     left.update({name: "not an array" for name in checkpoint.others})
     if CLASS_WEIGHT not in names:
         of_detector = [ours for ours in names if not ours.startswith("backbone.")]
@@ -77,8 +77,8 @@ def convert(checkpoint: Checkpoint, code_base: str = "auto") -> Conversion:
         raise ConversionError("has neither an FCOS head nor a ResNet")
     arrays, notes = {}, []
     for ours, foreign in names.items():
-        check(ours, foreign, checkpoint.arrays[foreign])
-        arrays[ours] = adapt(ours, checkpoint.arrays[foreign], base)
+        check_array(ours, foreign, checkpoint.arrays[foreign])
+        arrays[ours] = adapt_array(ours, checkpoint.arrays[foreign], base)
         if not np.isfinite(arrays[ours]).all():
             notes.append(f"{foreign} holds NaN or infinite values: its training diverged")
     if CLASS_WEIGHT in names:
@@ -126,12 +126,12 @@ def recognise(arrays: Mapping[str, np.ndarray], code_base: str) -> tuple[CodeBas
     return base, names
 
 
-def reason(base: CodeBase, name: str) -> str:
+def why_left_out(base: CodeBase, name: str) -> str:
     """Say why an array that no rule translates is left out."""
     return next((why for pattern, why in (*LEFT_EVERYWHERE, *base.left) if re.fullmatch(pattern, name)), UNKNOWN)
 
 
-def check(name: str, foreign: str, array: np.ndarray) -> None:
+def check_array(name: str, foreign: str, array: np.ndarray) -> None:
     """Raise ConversionError if the array cannot be the parameter `name`: by its type, dimensions or number of rows."""
     is_scale = name.endswith(".scale_reg")
     if array.dtype.kind not in "fiu":
@@ -148,7 +148,7 @@ def check(name: str, foreign: str, array: np.ndarray) -> None:
             raise ConversionError(f"{foreign} has {len(array)} rows: only {only} is supported")
 
 
-def adapt(name: str, array: np.ndarray, base: CodeBase) -> np.ndarray:
+def adapt_array(name: str, array: np.ndarray, base: CodeBase) -> np.ndarray:
     """Return the array as this project needs it: classes without background, float32, the variance for our epsilon."""
     if name.startswith(CLASSES):
         array = array[class_rows(len(array), base)[0]]

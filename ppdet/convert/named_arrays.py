@@ -47,9 +47,9 @@ def read_checkpoint(path: os.PathLike) -> Checkpoint:
     try:
         if Path(path).suffix == SAFETENSORS:
             # The reader returns them in another order each time.
-            return collect(dict(sorted(read_safetensors(path).items())))
+            return collect_arrays(dict(sorted(read_safetensors(path).items())))
         with opened(path) as content:
-            return collect(content)
+            return collect_arrays(content)
     except FileNotFoundError:
         raise ConversionError(f"{path}: no such file") from None
     except RefusedError as error:
@@ -72,7 +72,7 @@ def read_checkpoint(path: os.PathLike) -> Checkpoint:
         ) from None
 
 
-def collect(content: object) -> Checkpoint:
+def collect_arrays(content: object) -> Checkpoint:
     """Find the named arrays, the author and the configuration in the content of a file."""
     top = content if isinstance(content, dict) else {}
     meta = top.get("meta")

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ppdet.utils.formats.safetensors_file import widen
+from ppdet.utils.formats.safetensors_file import bfloat16_to_float32
 from ppdet.utils.formats.unpickle import STANDS_FOR, ArrayUnpickler, RefusedError
 
 ZIP_START = b"PK\x03\x04"
@@ -93,7 +93,7 @@ class Storage:
             if self.load is None:
                 raise ValueError("a storage without numbers")
             numbers = np.frombuffer(self.load(), self.kind.dtype, self.count)
-            self.cache = widen(numbers) if self.kind.code == BFLOAT16 else numbers
+            self.cache = bfloat16_to_float32(numbers) if self.kind.code == BFLOAT16 else numbers
         return self.cache
 
 
@@ -243,7 +243,7 @@ class Records:
             if self.archive.getinfo(f"{self.root}data/{key}").file_size != storage.bytes_long:
                 raise ValueError(f"a record of another size than {storage.bytes_long}")
             self.storages[key] = storage
-        return same(self.storages[key], kind, count)
+        return require_same_storage(self.storages[key], kind, count)
 
 
 def read_legacy(data: bytes) -> object:
@@ -258,7 +258,7 @@ def read_legacy(data: bytes) -> object:
     storages: dict[str, Storage] = {}
 
     def find_storage(key: str, kind: StorageType, count: int) -> Storage:
-        return same(storages.setdefault(key, Storage(kind, count)), kind, count)
+        return require_same_storage(storages.setdefault(key, Storage(kind, count)), kind, count)
 
     content = TorchUnpickler(stream, find_storage).load()
     for key in TorchUnpickler(stream, None).load():
@@ -272,7 +272,7 @@ def read_legacy(data: bytes) -> object:
     return content
 
 
-def same(storage: Storage, kind: StorageType, count: int) -> Storage:
+def require_same_storage(storage: Storage, kind: StorageType, count: int) -> Storage:
     """Return the storage; raise ValueError if another reference to it names another type or size."""
     if (storage.kind.code, storage.count) != (kind.code, count):
         raise ValueError("two sizes or types of one storage")

@@ -14,7 +14,7 @@ from typing import NoReturn
 from ppdet.core.settings import SETTINGS
 from ppdet.core.suggest.synonyms import synonym
 from ppdet.utils.errors import UserError
-from ppdet.utils.process.stop import end, end_on_signals, stopped
+from ppdet.utils.process.stop import end_on_signals, exit_now, stopped
 
 
 def called_as() -> str:
@@ -122,7 +122,7 @@ def run(main: Callable[[], None], hint: str = "") -> NoReturn:
     except OSError as error:
         print(f"error: standard output: {error.strerror}", file=sys.stderr)
         code = 2
-    end(code)
+    exit_now(code)
 
 
 @contextmanager

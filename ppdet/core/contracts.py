@@ -36,7 +36,7 @@ def require(value: Any, contract: type, place: str) -> None:
         else:
             continue
         what = type(value).__name__
-        raise ConfigError(f"{place}: {what} {problem}, which {_the(contract)} needs: {_meaning(owner, name)}")
+        raise ConfigError(f"{place}: {what} {problem}, which {with_article(contract)} needs: {_meaning(owner, name)}")
 
 
 def require_instance(value: Any, base: type, place: str) -> None:
@@ -46,7 +46,7 @@ def require_instance(value: Any, base: type, place: str) -> None:
             f"the class {value.__name__}, in place of an object," if isinstance(value, type) else type(value).__name__
         )
         raise ConfigError(
-            f"{place}: {what} is not {_the(base)}: derive the class from {base.__module__}.{base.__name__} "
+            f"{place}: {what} is not {with_article(base)}: derive the class from {base.__module__}.{base.__name__} "
             "(docs/EXTENDING.md)"
         )
 
@@ -63,7 +63,7 @@ def _members(contract: type) -> dict[str, type]:
     return members
 
 
-def _the(contract: type) -> str:
+def with_article(contract: type) -> str:
     """The contract's name with its article: "a Backbone", "an EvalMetric"."""
     return f"{'an' if contract.__name__[0] in 'AEIOU' else 'a'} {contract.__name__}"
 

@@ -7,7 +7,7 @@ from ppdet.core.compose.merge import merge_root
 from ppdet.core.shipped_configs import find_config, shipped_configs
 from ppdet.core.suggest.paddledetection import is_foreign_config
 from ppdet.core.tree import Node, on_layer, parse
-from ppdet.utils.disk.files import NULS, display_path, read_text
+from ppdet.utils.disk.files import NUL_ADVICE, display_path, read_text
 from ppdet.utils.errors import config_error, nearest, nearest_name
 
 BASE_KEY = "_BASE_"
@@ -73,7 +73,7 @@ def _read_text(path: Path, included_at: str | None) -> str:
         hint = _files_in_folder(path) if path.is_dir() else ""
         raise config_error(place, key, f"cannot read file{shown}: {error.strerror}{hint}") from None
     if "\0" in text:
-        raise config_error(place, key, f"file{shown} {NULS}")
+        raise config_error(place, key, f"file{shown} {NUL_ADVICE}")
     return text
 
 

@@ -35,7 +35,7 @@ def mismatch(names: Sequence[str], source: str, classes: Classes) -> str:
     missing = [name for name in classes.names if name not in names]
     if new or missing:
         return (
-            f"only in {source}: {listed(new, classes.names)}; only in {classes.source}: {listed(missing)} "
+            f"only in {source}: {quote_names(new, classes.names)}; only in {classes.source}: {quote_names(missing)} "
             "(names are compared letter by letter)"
         )
     both = [*names, *classes.names]
@@ -45,7 +45,7 @@ def mismatch(names: Sequence[str], source: str, classes: Classes) -> str:
     return ""
 
 
-def listed(names: Sequence[str], known: Sequence[str] = ()) -> str:
+def quote_names(names: Sequence[str], known: Sequence[str] = ()) -> str:
     """Return the names in quotation marks, each with the most similar name of `known`; "nothing" if there are none."""
     shown = [f"{name!r}{_hint(name, known)}" for name in names[:SHOWN]]
     more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []

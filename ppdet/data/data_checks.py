@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ppdet.data.classes import listed
+from ppdet.data.classes import quote_names
 from ppdet.utils.boxes import have_area
 
 TOLERATED = 0.002  # share of unusable boxes without a warning; the log line of the data set counts them anyway
@@ -180,7 +180,7 @@ def class_findings(names: Sequence[str], category_ids: Sequence[int], counts: np
     findings = []
     empty = [name for name, count in zip(names, counts) if not count]
     if empty and len(empty) < len(names):
-        findings.append(f"{len(empty)} of {len(names)} classes have no box: {listed(empty)}: {effect}")
+        findings.append(f"{len(empty)} of {len(names)} classes have no box: {quote_names(empty)}: {effect}")
     repeated = next((name for name, count in Counter(names).items() if count > 1), None)
     if repeated is not None:
         ids = [str(identity) for name, identity in zip(names, category_ids) if name == repeated]

@@ -8,8 +8,8 @@ from ppdet.core.command_line import add_import_argument, positive
 from ppdet.deploy.precisions import PRECISIONS
 
 
-def number(least: float, most: float = math.inf) -> Callable[[str], float]:
-    """The type of an option that takes a number from `least` to `most`, such as `number(0, 1)` for a score."""
+def number_between(least: float, most: float = math.inf) -> Callable[[str], float]:
+    """The type of an option that takes a number from `least` to `most`, such as `number_between(0, 1)` for a score."""
     limits = f"from {least:g} to {most:g}" if most < math.inf else f"of at least {least:g}"
 
     def parse(text: str) -> float:

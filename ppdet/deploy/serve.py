@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from ppdet.core.command_line import make_parser, one_line_errors, positive, run
-from ppdet.deploy.arguments import add_engine_arguments, number
+from ppdet.deploy.arguments import add_engine_arguments, number_between
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import DeployError
 
@@ -32,11 +32,23 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all (default: 127.0.0.1)")
     add("--port", type=int, default=8080, help="port to listen on; 0: a free one, which the log names (default: 8080)")
     add("--max_batch", type=positive, metavar="N", help="most images per batch (default: 4 on a CPU, 8 elsewhere)")
-    add("--max_delay_ms", type=number(0), default=5, metavar="MS", help="wait for a batch to fill (default: 5)")
+    add("--max_delay_ms", type=number_between(0), default=5, metavar="MS", help="wait for a batch to fill (default: 5)")
     add("--max_queue", type=positive, default=64, metavar="N", help="most requests at once, then 503 (default: 64)")
-    add("--max_body_mb", type=number(0.001), default=20, metavar="MB", help="most MiB in a request (default: 20)")
+    add(
+        "--max_body_mb",
+        type=number_between(0.001),
+        default=20,
+        metavar="MB",
+        help="most MiB in a request (default: 20)",
+    )
     add("--max_pixels", type=positive, default=50_000_000, help="of an image, width x height (default: 50 million)")
-    add("--timeout_s", type=number(0.001), default=30, metavar="S", help="longest time to an answer (default: 30)")
+    add(
+        "--timeout_s",
+        type=number_between(0.001),
+        default=30,
+        metavar="S",
+        help="longest time to an answer (default: 30)",
+    )
     add("--token_file", metavar="FILE", help=f"file with the token (default: the variable {TOKEN_VARIABLE}, or none)")
     arguments = parser.parse_args(argv)
     if not 0 <= arguments.port < 65536:
@@ -78,7 +90,7 @@ def serve(arguments: argparse.Namespace) -> None:
         from starlette import formparsers
 
         from ppdet.deploy.serving.limits import Settings
-        from ppdet.deploy.serving.server import Server, bind
+        from ppdet.deploy.serving.server import Server, bound_socket
         from ppdet.deploy.serving.service import Service
 
         if formparsers.multipart is None:  # Starlette does without it until a form comes
@@ -90,7 +102,7 @@ def serve(arguments: argparse.Namespace) -> None:
     from ppdet.utils.logger import get_logger
 
     logger = get_logger("ppdet.deploy.serve")
-    listener = bind(arguments.host, arguments.port)
+    listener = bound_socket(arguments.host, arguments.port)
     if token is None and not is_loopback(arguments.host):
         logger.warning("anybody who reaches %s may use this server: there is no token (--token_file)", arguments.host)
     import_extensions(arguments.imports)

@@ -6,7 +6,7 @@ from paddle import nn
 
 from ppdet.core.config import Config
 from ppdet.core.contracts import require
-from ppdet.data.classes import Classes, listed, mismatch
+from ppdet.data.classes import Classes, mismatch, quote_names
 from ppdet.data.loading.reader import BaseReader
 from ppdet.data.loading.semi_reader import SemiTrainReader
 from ppdet.data.sources import COCODataSet, DetectionDataset, ImageFolder
@@ -54,7 +54,7 @@ def build_model(cfg: Config, *, weights: str | None = None) -> nn.Layer:
             count = len(classes.names)
             raise ConfigError(
                 f"num_classes is {cfg['num_classes']}, but {classes.source} have {count} classes "
-                f"({listed(classes.names)}): set num_classes={count}, and data sets with these classes"
+                f"({quote_names(classes.names)}): set num_classes={count}, and data sets with these classes"
             )
         load_weights(model, weights, strict=True)
         model.trained_classes = classes or classes_of_weights(weights)

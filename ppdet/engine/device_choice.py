@@ -160,7 +160,7 @@ def parse(value: DeviceValue) -> Request:
 
 def _best_kind() -> str:
     """Return the type of device that `auto` means on this machine."""
-    kinds = device.kinds()[1:]
+    kinds = device.supported_types()[1:]
     if launched() and os.environ.get("PADDLE_DISTRI_BACKEND") == "gloo":
         available = [kind for kind in kinds if device.count(kind)]
         if available:
@@ -183,13 +183,13 @@ def _available_kind(kind: str) -> str:
     """
     import paddle
 
-    own = next((own for own in device.kinds() if own.lower() == kind), None)
+    own = next((own for own in device.supported_types() if own.lower() == kind), None)
     if own is None:
-        known = {AUTO, *device.kinds(), *device.BUILDS, *PLUGINS}
+        known = {AUTO, *device.supported_types(), *device.BUILDS, *PLUGINS}
         advice = nearest(kind, known)
         if kind in known:
             advice = f": {device.what_to_install(kind)}"
-        has = ", ".join(device.kinds())
+        has = ", ".join(device.supported_types())
         raise ConfigError(f"this Paddle ({paddle.__version__}) has no device of type {kind}, it has {has}{advice}")
     if not device.count(own):
         why = WHY_NONE.get(own, "is its driver there, and are its cards visible?")
@@ -272,7 +272,7 @@ def select_backend() -> None:
     Paddle takes the device of a process from the library: with a GPU build and no variable it would use GPUs, whatever
     device was current before.
     """
-    kind = device.kind()
+    kind = device.device_type()
     if kind == CPU:
         os.environ["PADDLE_DISTRI_BACKEND"] = BACKENDS[CPU]
         return

@@ -127,7 +127,7 @@ class Evaluator:
                     rows, rows_per_image = model(batch)
                 if copied:
                     copied.result()
-                copied = copier.submit(collect, metric, rows, rows_per_image, batch, merger)
+                copied = copier.submit(add_batch, metric, rows, rows_per_image, batch, merger)
             if copied:
                 copied.result()
         seconds = time.perf_counter() - start
@@ -199,7 +199,7 @@ class Evaluator:
         return self.compute()
 
 
-def collect(
+def add_batch(
     metric: COCOMetric, rows: Tensor, rows_per_image: Tensor, batch: dict[str, Tensor], merger: WindowMerger | None
 ) -> None:
     """Add the detections of a batch to the metric."""

@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ppdet.data.classes import listed
+from ppdet.data.classes import quote_names
 from ppdet.data.header_size import image_size
 from ppdet.data.sources import DetectionDataset
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import DataError, ImageError
 from ppdet.utils.formats.annotation_kinds import json_kind
-from ppdet.utils.formats.coco_file import shown
+from ppdet.utils.formats.coco_file import short_repr
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -37,7 +37,7 @@ def read_results_file(path: Path, dataset: DetectionDataset) -> list[dict[str, A
         raise DataError(f"{path}: {json_kind(results)}, expected a list of COCO results")
     for number, result in enumerate(results):
         if not isinstance(result, dict):
-            raise DataError(f"{path}: result {number} is {shown(result)}, expected an object of a COCO result")
+            raise DataError(f"{path}: result {number} is {short_repr(result)}, expected an object of a COCO result")
     set_image_ids(results, path, dataset)
     return with_category_ids(results, path, dataset)
 
@@ -77,7 +77,7 @@ def with_category_ids(results: list[dict[str, Any]], path: Path, dataset: Detect
         if not all(name.isdigit() for name in names):  # an exported model without class names writes numbers
             logger.warning(
                 "%s: the results are of classes %s, but EvalDataset has %s: their category_id is used",
-                *(path, listed(sorted(names)), listed(list(ids))),
+                *(path, quote_names(sorted(names)), quote_names(list(ids))),
             )
         return results
     kept = [result for result in results if str(result.get("category_name", next(iter(ids)))) in ids]
@@ -87,7 +87,7 @@ def with_category_ids(results: list[dict[str, Any]], path: Path, dataset: Detect
     if len(kept) < len(results):
         logger.warning(
             "%s: %d results are left out: EvalDataset does not have their classes: %s",
-            *(path, len(results) - len(kept), listed(sorted(names - ids.keys()))),
+            *(path, len(results) - len(kept), quote_names(sorted(names - ids.keys()))),
         )
     return kept
 

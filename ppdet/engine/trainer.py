@@ -248,7 +248,7 @@ class Trainer:
             self.train_step()
             self.iteration += 1
             if self.is_log_step:
-                self.guard.judge()
+                self.guard.read_pending_checks()
             self.call_hooks("after_step")
             self.stop_if_asked()
             ready = time.perf_counter()

@@ -8,7 +8,7 @@ import numpy as np
 
 from ppdet.utils.boxes import clip_to_image
 from ppdet.utils.errors import DataError
-from ppdet.utils.formats.coco_file import Annotations, column, image_ids_of, integers, load_coco_json, shown
+from ppdet.utils.formats.coco_file import Annotations, column, image_ids_of, integers, load_coco_json, short_repr
 
 # Ids are integers of 64 bits, which a float cannot represent. bbox: x, y, width, height in pixels.
 DETECTION = np.dtype([("image_id", "i8"), ("category_id", "i8"), ("score", "f8"), ("bbox", "f8", 4)])
@@ -122,7 +122,7 @@ def read_results(results: list, name: str) -> np.ndarray:
             found["bbox"][number] = x, y, width, height
         except (TypeError, ValueError):
             raise DataError(
-                f"{name}: result {number} has score {shown(score)} and bbox {shown(box)}, "
+                f"{name}: result {number} has score {short_repr(score)} and bbox {short_repr(box)}, "
                 "expected a number and [x, y, width, height]"
             ) from None
     return found

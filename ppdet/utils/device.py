@@ -23,7 +23,7 @@ def name() -> str:
     return paddle.get_device()
 
 
-def kind() -> str:
+def device_type() -> str:
     """Return the type of the current device: "cpu", "gpu", "xpu", or the name of a custom device ("npu", "mlu", …)."""
     return name().partition(":")[0]
 
@@ -35,7 +35,7 @@ def number() -> int:
 
 def is_cpu() -> bool:
     """Whether the current device is the CPU."""
-    return kind() == "cpu"
+    return device_type() == "cpu"
 
 
 def runs_behind_host() -> bool:
@@ -43,7 +43,7 @@ def runs_behind_host() -> bool:
     return not is_cpu()
 
 
-def kinds() -> list[str]:
+def supported_types() -> list[str]:
     """Return the types of device that this Paddle supports, by its build or by plugins, whether or not one exists."""
     import paddle
 
@@ -77,7 +77,7 @@ def capability() -> tuple[int, int] | None:
     """Return the compute capability of the current NVIDIA GPU, such as (8, 0); None on other devices."""
     import paddle
 
-    if kind() != "gpu" or paddle.is_compiled_with_rocm():
+    if device_type() != "gpu" or paddle.is_compiled_with_rocm():
         return None
     try:
         return paddle.device.cuda.get_device_capability()
@@ -104,13 +104,13 @@ def has_kernel(operator: str) -> bool:
 
     keys = getattr(core, "_get_registered_phi_kernels")("all").get(operator, ())  # noqa: B009, mypy misses it in core
     # CUSTOM kernels are Paddle's own for all plugin devices.
-    backends = {kind(), kind().upper(), "CUSTOM" if kind() in custom_kinds() else ""}
+    backends = {device_type(), device_type().upper(), "CUSTOM" if device_type() in custom_kinds() else ""}
     return any(key[1:].partition(",")[0] in backends for key in keys)
 
 
 def can_be_profiled() -> bool:
     """Whether Paddle's profiler can record. In a build for GPUs it fails if no GPU can be used."""
-    return "gpu" not in kinds() or count("gpu") > 0
+    return "gpu" not in supported_types() or count("gpu") > 0
 
 
 def synchronize() -> None:

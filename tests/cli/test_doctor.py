@@ -19,11 +19,11 @@ def test_slow_and_missing_parts_come_with_advice(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr("ppdet.utils.process.cpu.cpu_count", lambda: 8)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
-    monkeypatch.setattr("ppdet.utils.device.kinds", lambda: ["cpu"])
+    monkeypatch.setattr("ppdet.utils.device.supported_types", lambda: ["cpu"])
     found = {finding.topic: finding for finding in doctor.examine((doctor.processor, doctor.devices))}
     assert found["threads"].level == "slow" and "set it to 8" in found["threads"].advice
     assert found["devices"].level == "slow" and "paddlepaddle-gpu" in found["devices"].advice
-    monkeypatch.setattr("ppdet.utils.device.kinds", lambda: ["cpu", "gpu"])
+    monkeypatch.setattr("ppdet.utils.device.supported_types", lambda: ["cpu", "gpu"])
     monkeypatch.setattr("ppdet.utils.device.count", lambda kind: 0)
     [hidden] = doctor.devices()
     assert hidden.level == "missing" and "CUDA_VISIBLE_DEVICES" in hidden.advice

@@ -46,7 +46,10 @@ for name in ("pretend:1", "cpu"):
         "memory": device.peak_memory(),
         "casts": [dtype for dtype in ("float16", "bfloat16") if device.casts_to(dtype)],
         "kernels": [device.has_kernel(operator) for operator in ("empty", "conv2d", "sync_batch_norm")],
-        "device": (device.name(), device.kind(), device.is_cpu(), device.runs_behind_host(), device.capability()),
+        "device": (
+            *(device.name(), device.device_type(), device.is_cpu()),
+            *(device.runs_behind_host(), device.capability()),
+        ),
     }
 results["commands"] = {}
 run = f"{output}/tiny"

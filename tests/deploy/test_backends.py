@@ -154,7 +154,7 @@ def test_auto_leaves_a_gpu_the_room_that_tf32_needs(exported, monkeypatch):
     with pytest.raises(DeployError, match="no backend passes the self-check: paddle: its detections differ"):
         Detector(exported)
     kind = BACKENDS["paddle"]
-    monkeypatch.setattr(kind, "problem", classmethod(lambda kind, options: None))
+    monkeypatch.setattr(kind, "why_unavailable", classmethod(lambda kind, options: None))
     monkeypatch.setattr(kind, "use_device", kind.use_cpu)
     assert Detector(exported, device="gpu").backend.name == "paddle"
 
@@ -167,7 +167,7 @@ def test_auto_compares_no_engines_by_what_does_not_count_on_a_gpu(exported, log,
     SelfCheck(check.arrays, rows, check.floor, 0).write(exported)
     assert SelfCheck.read(exported).comparable("fp32") > 0 == SelfCheck.read(exported).comparable("fp32", "gpu")
     for name in ("paddle", "openvino"):  # which loads nothing: the first one is taken
-        monkeypatch.setattr(BACKENDS[name], "problem", classmethod(lambda kind, options: None))
+        monkeypatch.setattr(BACKENDS[name], "why_unavailable", classmethod(lambda kind, options: None))
     monkeypatch.setattr(BACKENDS["paddle"], "use_device", BACKENDS["paddle"].use_cpu)
     assert Detector(exported, device="gpu").backend.name == "paddle"
     assert "backend paddle: the folder has no detections to compare engines by" in log.text

@@ -136,19 +136,19 @@ def test_the_cpu(folder, calls):
 def test_devices_that_are_not_there(monkeypatch, options, kinds, count, message):
     monkeypatch.setattr(device, "kinds", lambda: kinds)
     monkeypatch.setattr(device, "count", lambda kind: count)
-    said = PaddleInference.problem(Options(**options))
+    said = PaddleInference.why_unavailable(Options(**options))
     assert said is None if message is None else said.startswith(message)
 
 
 def test_this_build_has_no_gpu():
     """Nothing is forced here: each build says itself what it lacks."""
-    said = PaddleInference.problem(Options(device="gpu"))
+    said = PaddleInference.why_unavailable(Options(device="gpu"))
     if not paddle.is_compiled_with_cuda():
         assert said.startswith("this Paddle has no gpu support")
     else:
         assert said is None or said.startswith("Paddle sees 0 devices of type gpu")
     if not paddle.is_compiled_with_xpu():
-        assert PaddleInference.problem(Options(device="xpu:1")).startswith("this Paddle has no xpu support")
+        assert PaddleInference.why_unavailable(Options(device="xpu:1")).startswith("this Paddle has no xpu support")
 
 
 @pytest.mark.skipif(paddle.is_compiled_with_cuda(), reason="the build for GPUs takes no plugins")
@@ -200,9 +200,9 @@ def test_onnx_runtime_tells_when_it_goes_on_without_its_gpu(tmp_path):
             ONNXRuntime(tmp_path, Options(device="gpu:1"))
         with pytest.raises(DeployError, match="ONNX Runtime cannot start TensorrtExecutionProvider on gpu"):
             ONNXRuntime(tmp_path, Options(device="gpu", tensorrt=True))
-    said = ONNXRuntime.problem(Options(device="gpu", tensorrt=True))
+    said = ONNXRuntime.why_unavailable(Options(device="gpu", tensorrt=True))
     assert said == "this ONNX Runtime has no TensorrtExecutionProvider: install onnxruntime-gpu, or use device cpu"
-    assert ONNXRuntime.problem(Options(device="xpu")) == "no device of type xpu: it has cpu, gpu"
+    assert ONNXRuntime.why_unavailable(Options(device="xpu")) == "no device of type xpu: it has cpu, gpu"
 
 
 def test_providers_of_onnx_runtime():
@@ -280,20 +280,22 @@ def test_tensorrt_that_is_not_there(monkeypatch, options, converts, compiled_wit
     monkeypatch.setattr(inference, "get_trt_runtime_version", version)
     monkeypatch.setattr(device, "kinds", lambda: ["cpu", "gpu"])
     monkeypatch.setattr(device, "count", lambda kind: 2)
-    said = PaddleInference.problem(Options(**{"device": "gpu", "tensorrt": True, **options}))
+    said = PaddleInference.why_unavailable(Options(**{"device": "gpu", "tensorrt": True, **options}))
     assert said is None if message is None else said.startswith(message)
 
 
 def test_this_build_says_what_it_lacks(monkeypatch):
     """Unchanged: Paddle for CPUs has no TensorRT; the build for GPUs of 2.6.2 has it, and its library is not here."""
-    said = tensorrt.problem(Options(device="gpu", tensorrt=True))
+    said = tensorrt.why_unavailable(Options(device="gpu", tensorrt=True))
     if inference.get_trt_compile_version() == (0, 0, 0):
         assert said.startswith("this Paddle was built without TensorRT")
     else:
         assert said is None or said.startswith("TensorRT's library is not found: install TensorRT 8.")
     if not tensorrt.converts():
         monkeypatch.setattr(tensorrt, "converts", lambda: True)
-        assert tensorrt.problem(Options(device="gpu", tensorrt=True)).startswith("TensorRT is not installed: pip")
+        assert tensorrt.why_unavailable(Options(device="gpu", tensorrt=True)).startswith(
+            "TensorRT is not installed: pip"
+        )
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from ppdet.engine.checkpoints.weights import read_arrays
 from ppdet.engine.hooks import Hook
 from ppdet.engine.trainer import Trainer
 from ppdet.engine.training.losses import total_losses
-from ppdet.engine.training.methods import suppression, views
+from ppdet.engine.training.methods import split_views, suppression
 from ppdet.engine.training.precision import Precision
 from ppdet.utils.errors import ConfigError
 
@@ -144,7 +144,7 @@ def test_views_one_by_one_are_the_mean_of_both(tiny_semi):
 
 def test_views_of_a_batch():
     batch = {"im_id": paddle.arange(4), "gt_bbox": list("abcd")}
-    strong, weak = views(batch)
+    strong, weak = split_views(batch)
     assert (strong["im_id"].tolist(), weak["gt_bbox"]) == ([0, 1], ["c", "d"])
 
 

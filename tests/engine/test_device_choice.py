@@ -282,7 +282,7 @@ def test_processes_that_talk_through_gloo_are_on_cpus(machine, monkeypatch, log,
 )
 def test_what_processes_talk_through(machine, monkeypatch, kind, before, backend):
     machine()
-    monkeypatch.setattr(device, "kind", lambda: kind)
+    monkeypatch.setattr(device, "device_type", lambda: kind)
     if before:
         monkeypatch.setenv("PADDLE_DISTRI_BACKEND", before)
     select_backend()

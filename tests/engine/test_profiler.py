@@ -75,7 +75,7 @@ def test_a_gpu_that_is_not_there(tiny, tmp_path, log):
     ("kind", "expected"), [("gpu", "GPU"), ("xpu", "XPU"), ("npu", "CUSTOM_DEVICE"), ("cpu", "CPU")]
 )
 def test_what_is_recorded_on_each_device(monkeypatch, kind, expected):
-    monkeypatch.setattr(device, "kind", lambda: kind)
+    monkeypatch.setattr(device, "device_type", lambda: kind)
     assert [target.name for target in targets("GPU")] == [expected]
     assert [target.name for target in targets("CPU")] == ["CPU"]
     assert targets("All") is None
@@ -94,7 +94,7 @@ def test_order_of_the_summary(monkeypatch, tmp_path, kind, state, expected):
             seen.append(sorted_by.name)
 
     seen = []
-    monkeypatch.setattr(device, "kind", lambda: kind)
+    monkeypatch.setattr(device, "device_type", lambda: kind)
     hook = ProfilerHook(ProfilerOptions(batch_range=(0, 1), state=state, profile_path=tmp_path / "trace.json"))
     hook.steps = 1
     hook.write(None, Done())

@@ -76,7 +76,7 @@ def train(trainer: object) -> None:
         steps.close()
         trainer.train_step()
         trainer.iteration += 1
-    trainer.guard.judge()
+    trainer.guard.read_pending_checks()
 
 
 def run_export(name: str, cfg: object, folder: Path) -> None:

@@ -10,8 +10,13 @@ from ppdet.utils import device
 
 
 def test_a_cpu():
-    assert (device.name(), device.kind(), device.is_cpu(), device.runs_behind_host()) == ("cpu", "cpu", True, False)
-    assert "cpu" in device.kinds() and device.count("cpu") == 1 and device.count("abacus") == 0
+    assert (device.name(), device.device_type(), device.is_cpu(), device.runs_behind_host()) == (
+        "cpu",
+        "cpu",
+        True,
+        False,
+    )
+    assert "cpu" in device.supported_types() and device.count("cpu") == 1 and device.count("abacus") == 0
     assert device.capability() is None and device.peak_memory() is None
     assert not device.casts_to("float16") and not device.casts_to("bfloat16")
     assert device.has_kernel("conv2d") and not device.has_kernel("sync_batch_norm")
@@ -23,7 +28,7 @@ def test_a_cpu():
 def test_other_devices(monkeypatch, kind):
     monkeypatch.setattr(paddle, "get_device", lambda: f"{kind}:1")
     monkeypatch.setattr(paddle.device.cuda, "get_device_capability", lambda: (8, 6))
-    assert (device.kind(), device.is_cpu(), device.runs_behind_host()) == (kind, False, True)
+    assert (device.device_type(), device.is_cpu(), device.runs_behind_host()) == (kind, False, True)
     assert device.capability() == ((8, 6) if kind == "gpu" else None)
 
 
@@ -31,7 +36,7 @@ def test_other_devices(monkeypatch, kind):
 def test_waiting(monkeypatch, kind, times):
     """Paddle raises an error when it is asked to wait for a CPU."""
     waited = []
-    monkeypatch.setattr(device, "kind", lambda: kind)
+    monkeypatch.setattr(device, "device_type", lambda: kind)
     monkeypatch.setattr(paddle.device, "synchronize", lambda: waited.append(kind))
     device.synchronize()
     assert len(waited) == times
@@ -41,7 +46,7 @@ def test_waiting(monkeypatch, kind, times):
 def test_kernels_are_looked_up_by_the_name_of_the_device(monkeypatch, kind, expected):
     keys = {"sync_batch_norm": ["(GPU, Undefined(AnyLayout), float32)", "(GPUX, Undefined(AnyLayout), float32)"]}
     monkeypatch.setattr(paddle.base.core, "_get_registered_phi_kernels", lambda which: keys)
-    monkeypatch.setattr(device, "kind", lambda: kind)
+    monkeypatch.setattr(device, "device_type", lambda: kind)
     assert device.has_kernel("sync_batch_norm") is expected and not device.has_kernel("conv2d")
 
 
@@ -50,14 +55,14 @@ def test_capability_without_a_driver(monkeypatch, error):
     def fail():
         raise error("CUDA driver version is insufficient")
 
-    monkeypatch.setattr(device, "kind", lambda: "gpu")
+    monkeypatch.setattr(device, "device_type", lambda: "gpu")
     monkeypatch.setattr(paddle.device.cuda, "get_device_capability", fail)
     assert device.capability() is None
 
 
 def test_capability_as_paddle_has_it(monkeypatch):
     """A build for CUDA without a driver raises OSError, one for CPUs ValueError."""
-    monkeypatch.setattr(device, "kind", lambda: "gpu")
+    monkeypatch.setattr(device, "device_type", lambda: "gpu")
     assert (device.capability() is None) == (device.count("gpu") == 0)
     monkeypatch.setattr(paddle, "is_compiled_with_rocm", lambda: True)
     monkeypatch.setattr(paddle.device.cuda, "get_device_capability", lambda: (9, 0))
@@ -76,12 +81,12 @@ def test_types_and_numbers_of_devices(monkeypatch):
     monkeypatch.setattr(core, "get_cuda_device_count", lambda: 2, raising=False)
     monkeypatch.setattr(core, "get_xpu_device_count", lambda: 3, raising=False)
     monkeypatch.setattr(core, "get_custom_device_count", {"npu": 4}.__getitem__)
-    assert device.kinds() == ["cpu", "gpu", "xpu", "npu"]
-    assert [device.count(kind) for kind in (*device.kinds(), "mlu")] == [1, 2, 3, 4, 0]
+    assert device.supported_types() == ["cpu", "gpu", "xpu", "npu"]
+    assert [device.count(kind) for kind in (*device.supported_types(), "mlu")] == [1, 2, 3, 4, 0]
     monkeypatch.setattr(core, "get_cuda_device_count", no_driver)
     assert device.count("gpu") == 0
     monkeypatch.setattr(paddle.device, "get_all_custom_device_type", lambda: None)
-    assert device.kinds() == ["cpu", "gpu", "xpu"] and device.count("npu") == 0
+    assert device.supported_types() == ["cpu", "gpu", "xpu"] and device.count("npu") == 0
 
 
 def test_an_operator_tells_a_thread_its_device(monkeypatch):

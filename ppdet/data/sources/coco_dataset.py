@@ -18,7 +18,7 @@ from ppdet.utils.formats.coco_file import (
     file_names_of,
     image_ids_of,
     load_coco_json,
-    shown,
+    short_repr,
 )
 from ppdet.utils.logger import get_logger
 from ppdet.utils.shipped_data import how_to_get
@@ -219,7 +219,8 @@ class _Images:
         if not right.all():
             wrong = int(np.argmin(right))
             raise DataError(
-                f"{path}: image {self.names[wrong]} has no size: its {key} is {shown(values[wrong])}, expected pixels"
+                f"{path}: image {self.names[wrong]} has no size: its {key} is {short_repr(values[wrong])}, "
+                "expected pixels"
             )
         return np.round(sides).astype(np.int64)
 

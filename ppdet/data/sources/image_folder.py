@@ -9,7 +9,7 @@ import numpy as np
 from ppdet.core.workspace import register, serializable
 from ppdet.data.sources.coco_names import COCO_CATEGORIES
 from ppdet.data.sources.dataset import DetectionDataset, join_path, require_folder
-from ppdet.utils.disk.files import NULS, lines_of, read_text
+from ppdet.utils.disk.files import NUL_ADVICE, lines_of, read_text
 from ppdet.utils.disk.images import find_images
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.annotation_kinds import holds_object, names_problem
@@ -111,7 +111,7 @@ def _read_names(path: str) -> tuple[list[int], list[str]]:
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8 text: expected one class name per line, or a .json file") from None
     if any("\0" in name for name in names):
-        raise DataError(f"{path} {NULS}")
+        raise DataError(f"{path} {NUL_ADVICE}")
     if not names:
         raise DataError(f"{path} is empty: expected one class name per line")
     form = _other_form(names)

@@ -44,7 +44,7 @@ def find_problem(kind: type[Backend], folder: Path, options: Options) -> str | N
         return f"{folder} has no file for it: tools/export_model.py --format {kind.format}{precision} writes one"
     if not is_installed(kind.package):
         return f"it is not installed: pip install {kind.distribution}"
-    return kind.problem(options)
+    return kind.why_unavailable(options)
 
 
 def load_fastest(folder: Path, options: Options) -> Backend:

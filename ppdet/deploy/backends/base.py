@@ -109,7 +109,7 @@ class Backend(ABC):
         """The graph file in the folder that this engine loads for this precision; None if there is none."""
 
     @classmethod
-    def problem(cls, options: Options) -> str | None:
+    def why_unavailable(cls, options: Options) -> str | None:
         """Why this engine cannot run with these options on this machine; None if it can.
 
         It is asked only if the engine is installed. The message follows "backend NAME: ".

@@ -40,8 +40,8 @@ class ONNXRuntime(Backend):
         return find_file(folder, "model_fp16.onnx" if precision == "fp16" else "model.onnx")
 
     @classmethod
-    def problem(cls, options: Options) -> str | None:
-        problem = super().problem(options)
+    def why_unavailable(cls, options: Options) -> str | None:
+        problem = super().why_unavailable(options)
         if problem:
             return problem
         import onnxruntime

@@ -56,7 +56,7 @@ class OpenVINO(Backend):
         return find_file(folder, *(("model_fp16.xml",) if precision == "fp16" else ("model.xml", "model.onnx")))
 
     @classmethod
-    def problem(cls, options: Options) -> str | None:
+    def why_unavailable(cls, options: Options) -> str | None:
         if options.tensorrt:
             return "it has no TensorRT"
         import openvino
@@ -64,7 +64,7 @@ class OpenVINO(Backend):
         # Two GPUs are called GPU.0 and GPU.1, and a single one GPU.
         seen, device = openvino.Core().available_devices, device_name(options)
         if device in seen or f"{device}.0" in seen or (device.endswith(".0") and device[:-2] in seen):
-            return super().problem(options)
+            return super().why_unavailable(options)
         return f"it sees no {device}; it sees {', '.join(seen)}"
 
     def run(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:

@@ -49,20 +49,20 @@ class PaddleInference(Backend):
         return find_file(folder, "model.json", "model.pdmodel") if weights else None
 
     @classmethod
-    def problem(cls, options: Options) -> str | None:
-        problem = super().problem(options)
+    def why_unavailable(cls, options: Options) -> str | None:
+        problem = super().why_unavailable(options)
         if problem:
             return problem
         if options.kind == "cpu":
             return "bf16 needs oneDNN" if options.precision == "bf16" and not options.onednn else None
         load_paddle(announce=False, threads=options.threads)
-        if options.kind not in device.kinds():
+        if options.kind not in device.supported_types():
             advice = device.what_to_install(options.kind)
             return f"this Paddle has no {options.kind} support: {advice}, or use device cpu"
         count = device.count(options.kind)
         if options.index >= count:
             return f"Paddle sees {count} devices of type {options.kind}, and no {options.device}: is its driver there?"
-        return tensorrt.problem(options) if options.tensorrt else None
+        return tensorrt.why_unavailable(options) if options.tensorrt else None
 
     def load(self) -> None:
         from paddle import inference

@@ -34,7 +34,7 @@ FOLDER, DONE, SHAPES = "tensorrt", "complete", "shapes.pbtxt"
 MakeConfig = Callable[[Path], "inference.Config"]
 
 
-def problem(options: Options) -> str | None:
+def why_unavailable(options: Options) -> str | None:
     """Why TensorRT cannot compile with these options on this machine; None if it can."""
     from paddle import inference
 

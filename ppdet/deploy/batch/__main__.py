@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Sequence
 
 from ppdet.core.command_line import make_parser, one_line_errors, positive, run
-from ppdet.deploy.arguments import add_engine_arguments, number
+from ppdet.deploy.arguments import add_engine_arguments, number_between
 
 EXAMPLES = """examples:
   {program} --model_dir DIR --input photos --output detections
@@ -35,7 +35,13 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     columns.add_argument("--path_column", metavar="NAME", help="Parquet column with image paths")
     columns.add_argument("--bytes_column", metavar="NAME", help="Parquet column with images; a.b: field b of column a")
     add("--name_column", metavar="NAME", help="with --bytes_column: column with the images' names")
-    add("--threshold", type=number(0, 1), default=0.0, metavar="SCORE", help="least score to keep (default: 0, all)")
+    add(
+        "--threshold",
+        type=number_between(0, 1),
+        default=0.0,
+        metavar="SCORE",
+        help="least score to keep (default: 0, all)",
+    )
     add("--batch_size", type=positive, default=1, metavar="N", help="images per run of the model (default: 1)")
     add("--shard_size", type=positive, metavar="N", help="images per output file (default: 500)")
     add("--workers", type=positive, metavar="N", help="worker processes (default: as many as there is room for)")

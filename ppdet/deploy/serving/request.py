@@ -64,16 +64,16 @@ async def read_request(request: Request, max_body: int) -> PredictRequest:
         if not hasattr(image, "read"):
             missing = "is text" if image is not None else "is missing"
             raise Refused(422, f"image {missing}; expected a file: curl -F image=@FILE")
-        options = check(Options, {**query, **fields})
+        options = validate(Options, {**query, **fields})
         data = await image.read()
     elif kind == "application/json":
-        check(Options, query)
+        validate(Options, query)
         body = bytearray()
         async for part in read_within(request, max_body):
             body += part
-        options = check(Body, bytes(body))
+        options = validate(Body, bytes(body))
         data = decode_base64(options.image)
-        options = options.model_copy(update=check(Options, query).model_dump(exclude=options.model_fields_set))
+        options = options.model_copy(update=validate(Options, query).model_dump(exclude=options.model_fields_set))
     else:
         raise Refused(415, f"expected multipart/form-data or application/json: {HOW}")
     return PredictRequest(data, options.threshold, options.format or accepted(request.headers.get("accept", "")))
@@ -104,7 +104,7 @@ def one_each(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def check(kind: type[Options], content: Any) -> Any:
+def validate(kind: type[Options], content: Any) -> Any:
     """Validate a dictionary, or the bytes of a JSON text, as Options or Body.
 
     Raises:

@@ -87,7 +87,7 @@ class Server(uvicorn.Server):
         logger.info("ended")
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bound_socket(host: str, port: int) -> socket.socket:
     """A socket that is bound to an address and does not listen yet. Port 0 takes a free port.
 
     Raises:

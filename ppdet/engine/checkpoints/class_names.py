@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from ppdet.data.classes import Classes, listed, mismatch
+from ppdet.data.classes import Classes, mismatch, quote_names
 from ppdet.data.sources import DetectionDataset
 from ppdet.engine.checkpoints.manifest import MANIFEST, beside, fingerprint, read_sealed, strip_suffix
 from ppdet.engine.checkpoints.weights import CheckpointError
@@ -144,7 +144,9 @@ def reorder_classes(dataset: DetectionDataset, slot: str, classes: Classes) -> N
     """Put the classes of a data set, which have the same names, into the order of `classes`, and log it."""
     if dataset.class_names != classes.names:
         sources = source_of(dataset, slot), classes.source
-        logger.info("%s numbers its classes differently from %s: mapped by name (%s)", *sources, listed(classes.names))
+        logger.info(
+            "%s numbers its classes differently from %s: mapped by name (%s)", *sources, quote_names(classes.names)
+        )
         dataset.use_classes(classes.names)
 
 
@@ -164,7 +166,7 @@ def warn_of_pretrained_classes(weights: str, classes: Classes, *, makes_labels: 
         logger.warning(
             "%s and %s number the same classes in different ways (%s; %s): the pretrained classification has to be "
             "learned anew; give the categories of both files the same ids to keep it",
-            *(classes.source, pretrained.source, listed(classes.names), listed(pretrained.names)),
+            *(classes.source, pretrained.source, quote_names(classes.names), quote_names(pretrained.names)),
         )
     elif makes_labels:
         logger.warning("the teacher starts from pretrain_weights of other classes, which it will label: %s", problem)

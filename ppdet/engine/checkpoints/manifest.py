@@ -116,7 +116,7 @@ def link_or_copy(path: Path, target: Path) -> None:
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
     """Write JSON with the SHA-256 of its own content, by which `read_sealed` notices damage."""
-    write_json(path, {**content, "sha256": seal(content)})
+    write_json(path, {**content, "sha256": json_sha256(content)})
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
@@ -128,14 +128,14 @@ def read_sealed(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(read_own(path, MAX_BYTES))
-        if content.pop("sha256") == seal(content):
+        if content.pop("sha256") == json_sha256(content):
             return content
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise CheckpointError(f"{path}: damaged: take an older checkpoint of the run") from None
 
 
-def seal(content: dict[str, Any]) -> str:
+def json_sha256(content: dict[str, Any]) -> str:
     """Return the SHA-256 of JSON content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -203,7 +203,7 @@ def is_state(state: dict[str, Any]) -> bool:
 def content_hash(prefix: Path | None) -> str | None:
     """Return a hash of a checkpoint's files, which stays the same when the checkpoint is renamed; None without one."""
     manifest = read_manifest(beside(prefix, MANIFEST)) if prefix else None
-    return seal(manifest.files) if manifest else None
+    return json_sha256(manifest.files) if manifest else None
 
 
 def read_verified(prefix: Path) -> Manifest:

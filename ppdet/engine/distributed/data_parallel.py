@@ -29,7 +29,7 @@ def wrap(model: nn.Layer, *, find_unused: bool = False) -> nn.Layer:
         else:
             logger.warning(
                 "sync_bn: Paddle has it for GPUs, not for %s: every process normalises by its own images",
-                device.kind(),
+                device.device_type(),
             )
     return paddle.DataParallel(model, find_unused_parameters=find_unused)
 

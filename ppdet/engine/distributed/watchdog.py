@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from ppdet.utils.errors import UserError
 from ppdet.utils.logger import write_last_line
-from ppdet.utils.process.stop import end
+from ppdet.utils.process.stop import exit_now
 
 SILENT_SECONDS = 30  # a machine that does not answer for so long is given up
 JOIN_SECONDS = 60  # within which all ranks have to connect
@@ -91,7 +91,7 @@ class Watchdog:
         elif address is not None:
             connection = socket.create_connection(address, timeout=join_seconds)
             hello = read_line(connection, join_seconds)
-            send(connection, {"token": token, "peer": self.me})
+            sexit_now(connection, {"token": token, "peer": self.me})
             self._add(connection, Peer(*hello["peer"]))
         _watchdogs.add(self)
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
@@ -104,7 +104,7 @@ class Watchdog:
                 try:
                     server.settimeout(max(0.01, deadline - time.monotonic()))
                     connection, _ = server.accept()
-                    send(connection, {"peer": self.me})
+                    sexit_now(connection, {"peer": self.me})
                     hello = read_line(connection, 5)
                 except (OSError, ValueError):
                     if time.monotonic() < deadline:
@@ -194,7 +194,7 @@ class Watchdog:
         Paddle might otherwise wait for the lost rank, and the launcher's SIGTERM would change the exit code.
         """
         self.announce(news)
-        end(EXIT_CODE)
+        exit_now(EXIT_CODE)
 
     def _watch(self) -> None:
         """The watchdog's thread."""
@@ -253,7 +253,7 @@ class Watchdog:
 
     def _send_to_peers(self, message: dict[str, Any]) -> None:
         for connection in self.peers:
-            send(connection, message)
+            sexit_now(connection, message)
 
 
 def listen(host: str) -> socket.socket:
@@ -272,7 +272,7 @@ def keep_alive(connection: socket.socket) -> None:
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def send(connection: socket.socket, message: dict[str, Any]) -> None:
+def sexit_now(connection: socket.socket, message: dict[str, Any]) -> None:
     """Send a message; a closed connection is noticed by the thread that reads from it."""
     with contextlib.suppress(OSError):
         connection.sendall(json.dumps(message).encode() + b"\n")

@@ -152,7 +152,9 @@ class CheckpointHook(Hook):
                 )
                 if attempt < attempts or attempts == 1:
                     logger.error("checkpoint %s/%s could not be written: %s; %s", trainer.output, name, error, again)
-                if attempts > 1 and (attempt == attempts or not wait(SECONDS_BETWEEN, trainer.stop_requests)):
+                if attempts > 1 and (
+                    attempt == attempts or not wait_unless_stopped(SECONDS_BETWEEN, trainer.stop_requests)
+                ):
                     raise SaveError(
                         f"{trainer.output / name}: the last checkpoint cannot be written ({error.strerror or error}): "
                         "make room, and run the same command with -r auto, which goes on from the last one there is"
@@ -209,7 +211,7 @@ class CheckpointHook(Hook):
             logger.info("best weights so far: %s", path)
 
 
-def wait(seconds: float, requests: StopRequests) -> bool:
+def wait_unless_stopped(seconds: float, requests: StopRequests) -> bool:
     """Wait, but not any longer when this process is asked to end. Returns whether it was not asked."""
     while requests.received is None and seconds > 0:
         time.sleep(min(seconds, 1.0))

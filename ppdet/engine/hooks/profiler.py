@@ -171,7 +171,7 @@ def targets(state: str) -> list[profiler.ProfilerTarget] | None:
     if state == "All":
         return None
     if state == "GPU" and not device.is_cpu():
-        return [{"gpu": target.GPU, "xpu": target.XPU}.get(device.kind(), target.CUSTOM_DEVICE)]
+        return [{"gpu": target.GPU, "xpu": target.XPU}.get(device.device_type(), target.CUSTOM_DEVICE)]
     if state == "GPU":
         logger.warning("--profiler_options: state is GPU, but this run has none: the CPU is profiled")
     return [target.CPU]

@@ -75,13 +75,13 @@ class PseudoLabelHook(Hook):
 
     def before_train(self, trainer: "Trainer") -> None:
         if starts_with_detector(trainer):
-            self.look(trainer, trainer.epoch, trainer.first_step)
+            self.measure_on_rank_0(trainer, trainer.epoch, trainer.first_step)
 
     def after_epoch(self, trainer: "Trainer") -> None:
         if self.is_due(trainer, trainer.epoch + 1):
-            self.look(trainer, trainer.epoch + 1)
+            self.measure_on_rank_0(trainer, trainer.epoch + 1)
 
-    def look(self, trainer: "Trainer", epoch: int, step: int = 0) -> None:
+    def measure_on_rank_0(self, trainer: "Trainer", epoch: int, step: int = 0) -> None:
         """Measure on rank 0 after `epoch` epochs and `step` steps of the next one, while the other ranks wait."""
         if collectives.rank() == 0:
             self._report(trainer, epoch, step)
@@ -96,7 +96,7 @@ class PseudoLabelHook(Hook):
             logger.error("no look at pseudo-labels %s: %s; training goes on", when, str(error) or repr(error))
             return
         images = len(self.reader.dataset) - len(self.reader.skipped)
-        line = f"pseudo-labels of {images} images {when}: {', '.join(texts(figures))}"
+        line = f"pseudo-labels of {images} images {when}: {', '.join(format_figures(figures))}"
         path = trainer.output / picture_name(epoch, step)
         try:
             write_picture(picture, path)
@@ -144,7 +144,7 @@ class PseudoLabelHook(Hook):
             [dots[selected.image == number] for number in range(len(images))],
             strides=model.locations.strides,
             **normalization(self.reader),
-            title=[when, *texts(figures)],
+            title=[when, *format_figures(figures)],
             truth=known,
         )
         return figures, picture
@@ -175,7 +175,7 @@ def picture_name(epoch: int, step: int = 0) -> str:
     return f"{FOLDER}/epoch_{epoch:04d}{f'_step_{step}' if step else ''}.jpg"
 
 
-def texts(figures: dict[str, float]) -> list[str]:
+def format_figures(figures: dict[str, float]) -> list[str]:
     """Return the figures as words for the log and the picture's title."""
     return [TEXTS[name].format(value) for name, value in figures.items()]
 

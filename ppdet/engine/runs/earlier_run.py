@@ -93,7 +93,7 @@ def next_name(output: Path) -> Path:
     return output.with_name(f"{output.name}.{max(taken, default=0) + 1}")
 
 
-def clears(start: StartPoint) -> bool:
+def will_delete(start: StartPoint) -> bool:
     """Tell whether --overwrite removes the folder's content: only if a run of ppdet made it, else it is moved aside."""
     return start.overwrite and (start.output / RUN_FILE).is_file()
 
@@ -101,7 +101,7 @@ def clears(start: StartPoint) -> bool:
 def require_may_go(start: StartPoint) -> None:
     """Raise RunError where the folder that is about to be moved or removed contains something that the run needs."""
     pretrained = start.own_weights()
-    if pretrained and clears(start):
+    if pretrained and will_delete(start):
         raise RunError(
             f"pretrain_weights: {pretrained} is in the folder that --overwrite clears: leave --overwrite out"
         )

@@ -147,7 +147,7 @@ class RunFolder:
             )
         return source
 
-    def named(self, name: str) -> Path:
+    def find_named_checkpoint(self, name: str) -> Path:
         """Find the checkpoint that the user named, see `resolve_checkpoint`; a new run will start from it."""
         self._seen = self._timestamps()
         prefix = resolve_checkpoint(name, self.path)
@@ -155,7 +155,8 @@ class RunFolder:
         return prefix
 
     def has_changed(self) -> bool:
-        """Tell whether another run began or wrote checkpoints here since `newest` or `named` decided the start."""
+        """Tell whether another run began or wrote checkpoints here since `newest` or `find_named_checkpoint` decided
+        the start."""
         return self._seen is not None and self._timestamps() != self._seen
 
     def _timestamps(self) -> dict[str, tuple[int, int]]:

@@ -18,11 +18,11 @@ from ppdet.engine.hooks.history import HISTORY
 from ppdet.engine.runs.earlier_run import (
     Decision,
     RunError,
-    clears,
     decide,
     manifests_in,
     next_name,
     require_may_go,
+    will_delete,
 )
 from ppdet.engine.runs.run_config import CONFIG_FILE, output_of, write_config
 from ppdet.engine.runs.run_folder import BEST
@@ -126,7 +126,7 @@ def preview(start: StartPoint) -> str:
         require_may_go(start)
     except (LockedError, RunError) as error:
         return f"the run would be refused: {error}"
-    return "clears the earlier run" if clears(start) else f"moves the earlier run to {next_name(start.output)}"
+    return "clears the earlier run" if will_delete(start) else f"moves the earlier run to {next_name(start.output)}"
 
 
 def take_folder(start: StartPoint) -> None:
@@ -150,7 +150,7 @@ def take_folder(start: StartPoint) -> None:
         write_config(start.cfg, output, start_weights=start.start_weights())
         return
     require_may_go(start)
-    is_cleared = clears(start)
+    is_cleared = will_delete(start)
     aside = old if is_cleared else next_name(output)
     new.mkdir()
     try:

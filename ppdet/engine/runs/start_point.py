@@ -44,7 +44,7 @@ class StartPoint:
         def look() -> tuple[Path | None, str | None]:
             if resume == "auto":
                 return folder.newest(), folder.pretrained_from
-            return (folder.named(resume) if resume else None), None
+            return (folder.find_named_checkpoint(resume) if resume else None), None
 
         resumed_from, folder.pretrained_from = collectives.from_rank_0(look, CheckpointError)
         if resume == "auto" and resumed_from is None:

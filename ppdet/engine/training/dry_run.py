@@ -93,7 +93,7 @@ def timed_step(trainer: Trainer) -> float:
     start = time.perf_counter()
     trainer.train_step()
     device.synchronize()
-    trainer.guard.judge()
+    trainer.guard.read_pending_checks()
     return time.perf_counter() - start
 
 

@@ -15,7 +15,8 @@ from ppdet.utils.errors import UserError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
-# Tensors of so many numbers are copied one by one; docs/PERFORMANCE.md compares the bytes moved with kernel launches.
+# Tensors of at least this many elements are copied one by one; docs/PERFORMANCE.md compares the bytes moved with kernel
+# launches.
 LARGE = 2**20
 
 
@@ -24,7 +25,7 @@ class DivergedError(UserError, RuntimeError):
 
 
 class Checked(NamedTuple):
-    """What `StepGuard.check` found: whether all values are finite (a boolean on the device), and the loss scale."""
+    """Result of `StepGuard.check`: whether all values are finite (a boolean on the device), and the loss scale."""
 
     finite: Tensor
     scale: Tensor | None
@@ -84,10 +85,10 @@ class StepGuard:
     but does not count as bad: the scale is halved, and `overflows` counts it.
 
     On a CPU the check is read before the update. On a GPU reading would wait for the device, so the update is made,
-    and rolled back on the device if the step was bad; `judge` reads later, when the log is written, which steps those
-    were. Only a step in which the optimizer creates state, such as the first one, is read before the update there too.
-    The rollback follows tensors whose memory changes (`set_value`, `set_state_dict`), but not a tensor that is replaced
-    by another object.
+    and rolled back on the device if the step was bad; `read_pending_checks` reads later, when the log is written, which
+    steps those were. Only a step in which the optimizer creates state, such as the first one, is read before the
+    update there too. The rollback follows tensors whose memory changes (`set_value`, `set_state_dict`), but not a
+    tensor that is replaced by another object.
 
     Args:
         folder: the run's folder, for bad_steps.jsonl; None writes no file.
@@ -144,7 +145,8 @@ class StepGuard:
 
         Args:
             checked: the result of `check`.
-            record: returns the description of the step for bad_steps.jsonl; `judge` calls it if the step is bad.
+            record: returns the description of the step for bad_steps.jsonl; `read_pending_checks` calls it for a bad
+                step.
         """
         self._unjudged.append((checked, record))
         names = {p.name for p in self.parameters if p.grad is not None}
@@ -162,9 +164,9 @@ class StepGuard:
             self._statistics_backup.forget()
         else:
             self._statistics_backup.roll_back_unless(checked.finite)
-        self.judge()
+        self.read_pending_checks()
 
-    def judge(self) -> None:
+    def read_pending_checks(self) -> None:
         """Read which steps since the last call were bad, and write them down. All ranks call this together.
 
         Raises:

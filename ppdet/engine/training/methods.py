@@ -97,7 +97,7 @@ class DenseTeacher:
     def passes(self, batches: Sequence[dict[str, Any]], iteration: int) -> list[Pass]:
         labeled = [{key: value for key, value in batch.items() if key != "unlabeled"} for batch in batches]
         if not self.concatenated:
-            labeled = [view for batch in labeled for view in views(batch)]
+            labeled = [view for batch in labeled for view in split_views(batch)]
         normalizers = self.model.normalizers(labeled) if len(batches) > 1 else None
         share = self.sup_weight / len(labeled)
         passes = [Pass({"labeled": batch, "normalizers": normalizers}, share) for batch in labeled]
@@ -135,7 +135,7 @@ def average_of(cfg: Config, model: nn.Layer, into: nn.Layer | None = None) -> Mo
         raise ConfigError(str(error)) from None
 
 
-def views(batch: dict[str, Any]) -> list[dict[str, Any]]:
+def split_views(batch: dict[str, Any]) -> list[dict[str, Any]]:
     """Split a batch whose first half are strongly augmented images, and whose second half are weakly augmented."""
     half = len(batch["im_id"]) // 2
     return [{key: value[part] for key, value in batch.items()} for part in (slice(half), slice(half, None))]

@@ -111,7 +111,7 @@ def autocast_options(cfg: Config, dtype: str) -> dict:
         raise ConfigError(
             f"{cfg.path}: custom_white_list and custom_black_list both have {', '.join(sorted(white & black))}"
         )
-    ours = {"group_norm", "depthwise_conv2d"} if device.kind() == "gpu" else set()
+    ours = {"group_norm", "depthwise_conv2d"} if device.device_type() == "gpu" else set()
     return {
         "custom_white_list": white | (ours - black),
         "custom_black_list": black,

@@ -16,7 +16,7 @@ SHARE = 0.01  # of the run: a cosine that ends so much earlier or later is no mi
 
 
 @dataclass
-class Plan:
+class RunSchedule:
     """The events of a run at their steps. Steps are counted from 1, as in the log."""
 
     cfg: Config
@@ -64,7 +64,7 @@ class Plan:
             parts.append(f"warm-up until step {self.warmup}")
         parts.append(f"learning rate {self.schedule.base_lr:g}" + (" after it" if self.warmup else ""))
         if self.milestones:
-            parts.append("changed after step " + listed(self.milestones))
+            parts.append("changed after step " + join_steps(self.milestones))
         if self.cosine_end is not None:
             parts.append(f"a cosine down to step {self.cosine_end}")
         parts.append(f"{self.rate(self.total):.3g} at the end")
@@ -89,10 +89,10 @@ class Plan:
         found, key = [], self._key("milestones")
         late = [step for step in self.milestones if step > self.total]
         if late:
-            found.append(f"the rate is to change after step {listed(late)}, the run has {self.total}: lower {key}")
+            found.append(f"the rate is to change after step {join_steps(late)}, the run has {self.total}: lower {key}")
         early = [step for step in self.milestones if step < min(self.warmup, self.total)]
         if early:
-            found.append(f"the rate is to change after step {listed(early)}, within the warm-up: raise {key}")
+            found.append(f"the rate is to change after step {join_steps(early)}, within the warm-up: raise {key}")
         end = self.cosine_end
         if end is not None and abs(end - self.total) > SHARE * self.total:
             much = "the rate stays at its end" if end < self.total else f"the run stops at {self.rate(self.total):.3g}"
@@ -121,19 +121,19 @@ class Plan:
         return f"{scheduler_key(self.cfg, parameter) or 'LearningRate.schedulers'}.{parameter}"
 
 
-def listed(steps: list[float]) -> str:
+def join_steps(steps: list[float]) -> str:
     """Return steps as text, such as "60000, 80000"."""
     return ", ".join(str(round(step)) for step in steps)
 
 
-def plan_of(trainer: "Trainer") -> Plan:
+def plan_of(trainer: "Trainer") -> RunSchedule:
     """Return the plan of a trainer's run."""
-    return Plan(
+    return RunSchedule(
         trainer.cfg, trainer.schedule, trainer.total_steps, trainer.steps_per_epoch, trainer.steps_per_iteration
     )
 
 
-def warn_of_misfits(plan: Plan) -> None:
+def warn_of_misfits(plan: RunSchedule) -> None:
     """Log one warning with the schedule and everything that does not fit into the run, if anything does not."""
     misfits = plan.misfits()
     if misfits:

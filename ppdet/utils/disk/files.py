@@ -20,7 +20,7 @@ MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 # What to say of a text with NUL characters, after the name of its file.
-NULS = "has NUL characters, as UTF-16 without a byte order mark has: save it as UTF-8"
+NUL_ADVICE = "has NUL characters, as UTF-16 without a byte order mark has: save it as UTF-8"
 
 
 def read_text(path: str | Path, errors: str = "strict") -> str:

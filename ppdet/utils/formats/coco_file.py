@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ppdet.utils.disk.files import NULS, read_text
+from ppdet.utils.disk.files import NUL_ADVICE, read_text
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.annotation_kinds import coco_problem, json_kind
 
@@ -40,7 +40,7 @@ def load_coco_json(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): expected COCO annotations") from None
     if "\0" in text:
-        raise DataError(f"{path} {NULS}")
+        raise DataError(f"{path} {NUL_ADVICE}")
     is_collecting = gc.isenabled()
     gc.disable()  # there are millions of small objects and no garbage: this halves the time
     try:
@@ -194,7 +194,7 @@ def column(
         raise DataError(f"{path} is not COCO: {kind} {number} has no {key!r}{_id(rows, number, key)}") from None
     wrong = next((i for i, value in enumerate(values) if not is_right(value)), None)
     if wrong is not None:
-        found = f"{key} of {kind} {wrong} is {shown(values[wrong])}"
+        found = f"{key} of {kind} {wrong} is {short_repr(values[wrong])}"
         raise DataError(f"{path} is not COCO: {found}, expected {expected}{_id(rows, wrong, key)}")
     return values
 
@@ -209,13 +209,13 @@ def integers(rows: list, key: str, kind: str, path: str | Path) -> list[int]:
     if values and (max(values) > LARGEST_ID or min(values) < -LARGEST_ID):
         wrong = next(i for i, value in enumerate(values) if abs(value) > LARGEST_ID)
         raise DataError(
-            f"{path}: {key} of {kind} {wrong} is {shown(values[wrong])}, "
+            f"{path}: {key} of {kind} {wrong} is {short_repr(values[wrong])}, "
             f"expected an integer of at most 64 bits{_id(rows, wrong, key)}"
         )
     return values
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """The repr of a value for an error message, shortened if it is long."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
@@ -253,7 +253,7 @@ def _flags(rows: list[dict], key: str, path: str | Path) -> np.ndarray:
         for number, row in enumerate(rows):
             value = row.get(key, 0)
             if not isinstance(value, (int, float, str)) or value not in FLAGS:
-                found = f"{key} of annotation {number} is {shown(value)}"
+                found = f"{key} of annotation {number} is {short_repr(value)}"
                 raise DataError(f"{path}: {found}, expected 0 or 1{_id(rows, number)}") from None
         raise
 
@@ -261,7 +261,7 @@ def _flags(rows: list[dict], key: str, path: str | Path) -> np.ndarray:
 def _id(rows: list, number: int, key: str = "") -> str:
     """ " (its id is 21)" for a row that an error names by its position; "" if it has no id or the error is about it."""
     identity = rows[number].get("id") if isinstance(rows[number], dict) else None
-    return f" (its id is {shown(identity)})" if type(identity) is int and key != "id" else ""
+    return f" (its id is {short_repr(identity)})" if type(identity) is int and key != "id" else ""
 
 
 def _boxes(rows: list[dict], path: str | Path) -> np.ndarray:
@@ -278,14 +278,14 @@ def _boxes(rows: list[dict], path: str | Path) -> np.ndarray:
         if box is None or box == []:
             continue
         if not isinstance(box, list) or len(box) != 4:
-            found = f"{path}: annotation {number} has bbox {shown(box)}"
+            found = f"{path}: annotation {number} has bbox {short_repr(box)}"
             raise DataError(f"{found}, expected [x, y, width, height]{_id(rows, number)}")
         try:
             if any(type(side) is bool for side in box):
                 raise TypeError
             array[number] = [np.nan if side is None else float(side) for side in box]
         except (TypeError, ValueError, OverflowError):
-            found = f"{path}: annotation {number} has bbox {shown(box)}"
+            found = f"{path}: annotation {number} has bbox {short_repr(box)}"
             raise DataError(f"{found}, where one is not a number{_id(rows, number)}") from None
     return array
 

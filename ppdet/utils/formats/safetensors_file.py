@@ -15,7 +15,7 @@ SAFE_TYPES = {
     **{f"I{bits}": f"<i{bits // 8}" for bits in (8, 16, 32, 64)},
     **{f"U{bits}": f"<u{bits // 8}" for bits in (8, 16, 32, 64)},
     "BOOL": "?",
-    "BF16": "<u2",  # NumPy has no bfloat16: `widen` makes it float32
+    "BF16": "<u2",  # NumPy has no bfloat16: `bfloat16_to_float32` makes it float32
 }
 
 
@@ -30,10 +30,10 @@ def read_safetensors(path: os.PathLike) -> dict[str, np.ndarray]:
         if tensor["dtype"] not in SAFE_TYPES:
             raise RefusedError(f"{name} is of type {tensor['dtype']}: convert it to float32 first")
         array = np.frombuffer(tensor["data"], SAFE_TYPES[tensor["dtype"]]).reshape(tensor["shape"])
-        arrays[name] = widen(array) if tensor["dtype"] == "BF16" else array
+        arrays[name] = bfloat16_to_float32(array) if tensor["dtype"] == "BF16" else array
     return arrays
 
 
-def widen(bits: np.ndarray) -> np.ndarray:
+def bfloat16_to_float32(bits: np.ndarray) -> np.ndarray:
     """Convert bfloat16 numbers, given as their bits (uint16), to float32, which represents all of them exactly."""
     return np.asarray(bits.astype("<u4") << np.uint32(16)).view("<f4")

@@ -74,13 +74,13 @@ class StopRequests:
         now = time.monotonic()
         if self.received is None and self.can_wait:
             self.received, self._received_at = number, now
-            say(number, f"{self.reply}; once more ends at once")
+            print_signal_line(number, f"{self.reply}; once more ends at once")
         elif self.received in (None, number) and now - self._received_at > REPEAT_SECONDS:
-            say(number, "ending at once")
+            print_signal_line(number, "ending at once")
             raise_stopped(number)
 
 
-def say(number: int, text: str) -> None:
+def print_signal_line(number: int, text: str) -> None:
     """Print a line about a signal to standard error. A handler must not use logging, which it may have interrupted."""
     os.write(2, f"\n{signal.Signals(number).name}: {text}\n".encode())
 
@@ -96,17 +96,17 @@ def end_on_signals(hint: str) -> None:
         nonlocal received_at
         if _stopped is None:
             received_at = time.monotonic()
-            say(number, f"interrupted{hint}")
+            print_signal_line(number, f"interrupted{hint}")
             if _is_loading:
-                end(128 + number)
+                exit_now(128 + number)
             raise_stopped(number)
         elif time.monotonic() - received_at > REPEAT_SECONDS:
-            end(_stopped.exit_code)
+            exit_now(_stopped.exit_code)
 
     def handle_unraisable(what: "sys.UnraisableHookArgs") -> None:
         """In a destructor, for example, Python cannot raise: it would print `Stopped` and continue."""
         if _stopped is not None and what.exc_value is _stopped:
-            end(_stopped.exit_code)
+            exit_now(_stopped.exit_code)
         sys.__unraisablehook__(what)
 
     sys.unraisablehook = handle_unraisable
@@ -114,7 +114,7 @@ def end_on_signals(hint: str) -> None:
         signal.signal(number, handle)
 
 
-def end(code: int) -> NoReturn:
+def exit_now(code: int) -> NoReturn:
     """End the process at once, without the clean-up during which another signal would change the exit code."""
     for number in SIGNALS if threading.current_thread() is threading.main_thread() else ():
         signal.signal(number, signal.SIG_IGN)

@@ -150,7 +150,7 @@ def test_reading_ahead_gives_the_same_batches():
 def test_batches_are_read_ahead_where_the_device_runs_behind(monkeypatch, kind, threads):
     """A thread of the loader's reads then, while this one trains."""
     arrays, expected = raw_batch()
-    monkeypatch.setattr(device, "kind", lambda: kind)
+    monkeypatch.setattr(device, "device_type", lambda: kind)
     seen = {threading.get_ident()}
 
     def batches(finish):

@@ -32,7 +32,7 @@ def test_batch_norms_are_synchronised_where_paddle_can(monkeypatch, log, kind, h
     monkeypatch.setattr(collectives, "world_size", lambda: 2)
     monkeypatch.setattr(collectives, "wait_for_all", lambda: None)
     monkeypatch.setattr(data_parallel.paddle, "DataParallel", lambda model, find_unused_parameters: (model, "parallel"))
-    monkeypatch.setattr(device, "kind", lambda: kind)
+    monkeypatch.setattr(device, "device_type", lambda: kind)
     asked = []
     monkeypatch.setattr(device, "has_kernel", lambda operator: asked.append(operator) or has_kernel)
     model = nn.Sequential(make_norm("sync_bn", 8), make_norm("bn", 8))

@@ -61,7 +61,7 @@ def look(path, *options):
     witness = Witness()
     trainer = Trainer(load_config(str(path), list(options)), hooks=[witness])
     hook = next(hook for hook in trainer.hooks if isinstance(hook, PseudoLabelHook))
-    hook.look(trainer, trainer.epoch)
+    hook.measure_on_rank_0(trainer, trainer.epoch)
     return trainer, hook, witness.looks
 
 
@@ -173,7 +173,7 @@ def test_a_look_changes_nothing(semi):
     before = {name: value.numpy() for name, value in [*trainer.model.state_dict().items()]}
     averaged = {name: value.numpy() for name, value in teacher.state_dict().items()}
     trainer.model.train()
-    hook.look(trainer, 0)
+    hook.measure_on_rank_0(trainer, 0)
     assert trainer.model.training and not teacher.training
     assert all((before[name] == value.numpy()).all() for name, value in trainer.model.state_dict().items())
     assert all((averaged[name] == value.numpy()).all() for name, value in teacher.state_dict().items())
@@ -188,7 +188,7 @@ def test_the_first_images_with_annotations(semi):
     trainer, hook, _ = look(semi, "UnsupTrainDataset.anno_path=some.json", "EvalReader.batch_size=3")
     assert [record["im_id"].item() for record in hook.reader.dataset.records] == [2, 3, 5, 6, 7, 8]
     fewer = PseudoLabelHook(epochs=1, images=2)
-    fewer.look(trainer, 0)
+    fewer.measure_on_rank_0(trainer, 0)
     assert [record["im_id"].item() for record in fewer.reader.dataset.records] == [2, 3]
     for number, (boxes, classes) in hook.truth.items():
         own = [one for one in content["annotations"] if one["image_id"] == number]
@@ -245,7 +245,7 @@ def test_images_that_cannot_be_read(semi, log):
     assert "of 5 images before training" in log.text and len(looks) == 1
     for path in images:
         path.write_bytes(b"no image")
-    hook.look(trainer, 1)
+    hook.measure_on_rank_0(trainer, 1)
     assert "no look at pseudo-labels after epoch 1: none of the unlabelled images could be read" in log.text
     assert len(looks) == 1
 
@@ -296,5 +296,5 @@ def test_all_ranks_wait_for_the_one_that_looks(semi, monkeypatch, rank):
     monkeypatch.setattr(hook, "measure", lambda *_: events.append("look") or 1 / 0)
     monkeypatch.setattr(pseudo_labels.collectives, "rank", lambda: rank)
     monkeypatch.setattr(pseudo_labels.collectives, "wait_for_all", lambda: events.append("wait"))
-    hook.look(trainer, 1)
+    hook.measure_on_rank_0(trainer, 1)
     assert events == (["look", "wait"] if rank == 0 else ["wait"])

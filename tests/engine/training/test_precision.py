@@ -190,7 +190,7 @@ def test_type_on_a_gpu(wanted, capability, expected):
 @pytest.mark.parametrize(("capability", "dtype"), [((9, 0), "bfloat16"), ((7, 5), "float16")])
 def test_what_is_made_for_a_gpu(tiny, log, monkeypatch, capability, dtype):
     """Only the two questions to the device are answered for it here."""
-    monkeypatch.setattr(device, "kind", lambda: "gpu")
+    monkeypatch.setattr(device, "device_type", lambda: "gpu")
     monkeypatch.setattr(device, "capability", lambda: capability)
     made = precision.Precision(load_config(tiny, ["amp=true"]))
     assert (made.dtype, made.autocast_options["dtype"], made.autocast_options["level"]) == (dtype, dtype, "O1")

@@ -10,7 +10,7 @@ from ppdet.engine.trainer import Trainer
 from ppdet.engine.training.auto_lr import learning_rate
 from ppdet.engine.training.dry_run import dry_run
 from ppdet.engine.training.run_length import steps_per_iteration, total_steps
-from ppdet.engine.training.schedule import Plan
+from ppdet.engine.training.schedule import RunSchedule
 
 ROOT = Path(__file__).resolve().parents[3]
 YAML = (ROOT / "configs").glob("*/**/*.yml")
@@ -26,7 +26,9 @@ def plan(path, images, images_per_step, *options):
     cfg = load_config(path, options)
     steps = max(1, images // images_per_step)
     factor = steps_per_iteration(cfg, "milestones", images_per_step)
-    return Plan(cfg, learning_rate(cfg, images_per_step), total_steps(cfg, steps, images_per_step), steps, factor)
+    return RunSchedule(
+        cfg, learning_rate(cfg, images_per_step), total_steps(cfg, steps, images_per_step), steps, factor
+    )
 
 
 def images_of(path):

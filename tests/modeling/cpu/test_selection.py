@@ -124,13 +124,13 @@ def test_both_ways_give_the_same_block():
 @pytest.mark.parametrize(("kind", "expected"), [("cpu", True), ("gpu", False), ("npu", False)])
 def test_maps_of_other_devices_are_left_to_paddle(monkeypatch, kind, expected):
     """The input may be in host memory, but the results would not be."""
-    monkeypatch.setattr(device, "kind", lambda: kind)
+    monkeypatch.setattr(device, "device_type", lambda: kind)
     assert cpu.can_compute(paddle.ones([1, 4, 5, 5])) is expected
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("cpu", "float32"), ("gpu", "bfloat16"), ("npu", "bfloat16")])
 def test_small_maps_are_cast_for_paddle_on_cpus_alone(monkeypatch, kind, expected):
-    monkeypatch.setattr(device, "kind", lambda: kind)
+    monkeypatch.setattr(device, "device_type", lambda: kind)
     assert bfloat16_to_float32_on_cpu(paddle.ones([2]).astype("bfloat16")).dtype == getattr(paddle, expected)
 
 
