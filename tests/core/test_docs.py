@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from commands import execute
 
+from ppdet.core.workspace import load_config
+from ppdet.engine.device_choice import deciding_setting
+
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "CONFIG.md").read_text(encoding="utf-8")
 
@@ -32,3 +35,15 @@ def test_python_examples_run(tmp_path, monkeypatch):
     assert namespace["small"].component("FCOSHead")["num_classes"] == 3
     for expression, comment in re.findall(r"^(cfg\S+)\s+# (\S+?):? ", use.replace("False", "False "), re.MULTILINE):
         assert str(eval(expression, namespace)) == comment.strip('":')
+
+
+def test_the_table_of_devices_says_what_the_command_line_selects(tmp_path):
+    """Each row has a command line, settings in the file, and the device."""
+    rows = re.findall(r"^\| `(?:-o|--device) (\S+)` \| (`.+`) \| (.+) \|$", TEXT, re.MULTILINE)
+    assert len(rows) == 3
+    for option, in_file, expected in rows:
+        for setting in re.findall("`(.+?)`", in_file):
+            (tmp_path / "mine.yml").write_text(f"_BASE_: fcos_r18_fpn_shapes\n{setting}\n")
+            override = option if "=" in option else f"device={option}"
+            _, device = deciding_setting(load_config(tmp_path / "mine.yml", [override]))
+            assert device == {"the CPU": "cpu", "as with `auto`": "auto"}[expected], (option, setting)
