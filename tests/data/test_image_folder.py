@@ -32,6 +32,13 @@ def test_nothing_to_read(tmp_path):
         ImageFolder().set_images([])
 
 
+def test_sample_num_counts_images_of_the_folder_not_those_that_a_command_names(tmp_path):
+    """Else `ppdet infer` would report all images beyond that number as unreadable."""
+    images = ImageFolder(sample_num=1)
+    images.set_images([str(tmp_path / "x.jpg"), str(tmp_path / "y.jpg")])
+    assert len(images) == 2
+
+
 def test_set_images_needs_no_folder(tmp_path):
     images = ImageFolder(dataset_dir=str(tmp_path / "none"))
     images.set_images([str(tmp_path / "x.jpg"), "y.png"])

@@ -36,7 +36,7 @@ class ImageFolder(DetectionDataset):
         anno_path: file of the class names, a COCO JSON or a text file with one name per line; relative to dataset_dir
             or to the working directory. If COCO's own file is missing, COCO's names are used. A text file has no
             category ids: those stored with the weights are used, or else 0, 1, …
-        sample_num: use only this many images, the first ones; -1 for all.
+        sample_num: use only this many images of the folder, the first ones; -1 for all.
     """
 
     def __init__(
@@ -56,7 +56,8 @@ class ImageFolder(DetectionDataset):
     def records(self) -> list[dict]:  # type: ignore[override]  # read-only here
         """See DetectionDataset."""
         if self._records is None:
-            self._records = self._make_records(self._scan())
+            records = self._make_records(self._scan())
+            self._records = records[: self.sample_num] if self.sample_num >= 0 else records
         return self._records
 
     def _renumber(self, new: np.ndarray) -> None:
@@ -69,7 +70,6 @@ class ImageFolder(DetectionDataset):
     def _make_records(self, paths: Sequence[str]) -> list[dict]:
         if isinstance(paths, (str, bytes)) or not len(paths):
             raise DataError("ImageFolder.set_images: expected a list of at least one image path")
-        paths = paths[: self.sample_num] if self.sample_num >= 0 else paths
         return [
             {"im_id": np.array([i], dtype=np.int64), "im_file": join_path(None, path)} for i, path in enumerate(paths)
         ]
