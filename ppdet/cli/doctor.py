@@ -75,7 +75,7 @@ def libraries() -> Iterator[Finding]:
         try:
             importlib.import_module(module)
         except Exception as error:
-            # What an import raises besides ImportError is as little our choice: numpy of another ABI, missing libGL.
+            # Broken packages raise more than ImportError: NumPy with another ABI, a missing libGL.
             yield Finding(package, "broken", one_line(error), f"pip install --force-reinstall {package}")
         else:
             versions.append(f"{package} {version_of(package)}")

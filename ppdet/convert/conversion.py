@@ -12,7 +12,7 @@ from ppdet.convert.named_arrays import Checkpoint, ConversionError, read_checkpo
 from ppdet.convert.network import CLASS_WEIGHT, Network, network_of, numbered_names, published_name
 from ppdet.convert.rules import LEFT_EVERYWHERE, CodeBase, compile_rules
 
-NORM_EPSILON = 1e-5  # that batch norms of this project add to the variance
+NORM_EPSILON = 1e-5  # what batch norms of this project add to the variance
 UNKNOWN = "this detector has no such part"
 CLASSES = "fcos_head.fcos_head_cls."
 IS_KERNEL = re.compile(r"(?<!\.norm)\.weight$")
@@ -60,7 +60,7 @@ def convert(checkpoint: Checkpoint, code_base: str = "auto") -> Conversion:
     """Rename and adapt a checkpoint's arrays.
 
     Args:
-        code_base: a key of `CODE_BASES`; "auto" takes the one that knows most of the names.
+        code_base: a key of `CODE_BASES`; "auto" selects the one that knows most of the names.
 
     Raises:
         ConversionError: no array has a name of the code base, two have the same name here, or one has a shape or type
@@ -72,7 +72,9 @@ def convert(checkpoint: Checkpoint, code_base: str = "auto") -> Conversion:
     left.update({name: "not an array" for name in checkpoint.others})
     if CLASS_WEIGHT not in names:
         of_detector = [ours for ours in names if not ours.startswith("backbone.")]
-        left.update({names.pop(ours): "the file has no FCOS head: its backbone alone is taken" for ours in of_detector})
+        left.update(
+            {names.pop(ours): "the file has no FCOS head: only its backbone is converted" for ours in of_detector}
+        )
     if not names:
         raise ConversionError("has neither an FCOS head nor a ResNet")
     arrays, notes = {}, []
@@ -175,7 +177,7 @@ def make_implied(arrays: dict[str, np.ndarray], names: Mapping[str, str], base: 
     """Add parameters that this project's network has and the source network lacks, with values that change nothing.
 
     Args:
-        arrays: by numbered name; the new ones are added to it.
+        arrays: the arrays by numbered name; new ones are added to this dict.
 
     Returns:
         The reason for each array that was added, by numbered name.

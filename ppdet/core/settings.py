@@ -34,10 +34,11 @@ class GlobalSettings:
         best_by: number of the evaluation by which best_model is chosen, where higher is better, such as AP50
         num_classes: number of object classes, shared by all components that need it
         input_size: [height, width] in pixels, or one number for both, for all resizing transforms without a target_size
-        norm_type: normalisation layers of all components that share the setting; unset: each component's own default
+        norm_type: normalization layers of all components that share the setting; unset: each component's own default
         epoch: number of training epochs; null: as many as max_iters requires
-        max_iters: training ends after this number of iterations, unless its epochs end earlier. If a file sets it
-            beside or below auto_lr, an iteration means base_batch_size images; null: no limit besides epoch
+        max_iters: training ends after this number of iterations, unless its epochs end earlier. If the
+            same file as auto_lr, or one of its bases, sets it, an iteration means base_batch_size images; null: no
+            limit besides epoch
         seed: seed of all random numbers
         worker_num: number of worker processes of each reader; 0: the main process reads the images
         worker_start: how worker processes start. fork: as a copy of the running process; spawn: as a new Python, which
@@ -61,8 +62,8 @@ class GlobalSettings:
         max_bad_steps: training ends with an error after this number of consecutive steps with infinite or NaN gradients
             or statistics; single such steps are skipped
         accumulate_steps: number of batches whose gradients are added up for one update of the weights
-        auto_lr: scale LearningRate.base_lr with the number of images per update, if a file sets base_lr beside or below
-            auto_lr; null: never scale
+        auto_lr: scale LearningRate.base_lr with the number of images per update, if the same file as auto_lr, or one of
+            its bases, sets base_lr; null: never scale
         hooks: hooks that training calls after its default ones: components derived from ppdet.engine.hooks.Hook, such
             as [MyHook, {name: MyOtherHook, interval: 10}]
         output_eval: folder for the bbox.json of an evaluation; null: none is written

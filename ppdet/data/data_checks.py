@@ -16,7 +16,7 @@ from ppdet.utils.boxes import have_area
 
 TOLERATED = 0.002  # share of unusable boxes without a warning; the log line of the data set counts them anyway
 FEW_TO_TRAIN, FEW_TO_EVALUATE = 20, 10  # images; with fewer there is a warning
-MANY_EXCEED = 0.05  # share of boxes that exceed their image, from which on there is a warning in any case
+MANY_EXCEED = 0.05  # warn if a larger share of boxes exceeds its image
 
 
 class RawBoxes(NamedTuple):

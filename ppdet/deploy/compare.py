@@ -55,9 +55,9 @@ class Comparison(NamedTuple):
     """The result of `compare` or `compare_candidates`.
 
     Attributes:
-        compared: how many expected ones were compared.
-        unmatched: how many, expected or actual, differ by more than the tolerance from all others.
-        score: largest difference of scores of those that match. pixels: largest difference of box sides.
+        compared: number of expected detections.
+        unmatched: number of detections without a match on the other side.
+        score: largest score difference among matched pairs. pixels: largest difference of box sides among them.
         kind: what was compared, such as "detections".
     """
 

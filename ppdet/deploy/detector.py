@@ -83,13 +83,13 @@ class Detector:
         threads: processors that the engine may use; None for all that this process may use.
         tensorrt: on a GPU, let TensorRT compile the graph.
         onednn: on a CPU, let Paddle Inference compute with oneDNN.
-        max_batch: the most images in one batch, for TensorRT, which reserves memory for so many.
+        max_batch: largest number of images in a batch; TensorRT reserves memory for it.
 
     Attributes:
         class_names: name of each class.
         category_ids: COCO category id of each class.
         preprocess: the `Preprocess` of the model.
-        backend: the `Backend` that runs the graph; `backend.name` says which engine was taken.
+        backend: the `Backend` that runs the graph; `backend.name` says which engine it is.
 
     Raises:
         DeployError: the folder is incomplete, or no engine can run it with these settings.

@@ -97,7 +97,7 @@ def make_operation(entry: Any, settings: Mapping[str, Any]) -> Callable:
         load_entry_points()
     if build is None and is_component(kind):
         cls = get_schema(kind).cls
-        # A file from a stranger may name components that the user has imported, but none of our others.
+        # A file from a stranger may name components that the user has imported, but no other component of ppdet.
         build = None if cls.__module__.startswith("ppdet.") else cls
     if build is None:
         requires = " ".join(f"--import {name}" for name in settings.get("requires") or [])

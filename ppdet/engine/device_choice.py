@@ -106,7 +106,7 @@ def _warn_of_ignored(cfg: Config, keys: Sequence[str], used: Sequence[str]) -> N
     ignored = [f"{key}: true" for key in used if key != f"use_{kind}"]
     ignored += ["use_gpu: false"] if kind == "gpu" and "use_gpu" in keys and not cfg["use_gpu"] else []
     if ignored:
-        logger.warning("device: %s counts, not %s", cfg["device"], ", ".join(ignored))
+        logger.warning("device: %s is used; %s is ignored", cfg["device"], ", ".join(ignored))
 
 
 def choose(value: DeviceValue = AUTO, *, announce: bool = True) -> str:
@@ -214,8 +214,8 @@ def _device_number(request: Request, kind: str) -> int:
         if assigned is not None and assigned >= count:
             raise ConfigError(
                 f"FLAGS_selected_{kind}s, which paddle.distributed.launch sets, gives this process {kind}:{assigned}, "
-                f"and there is only {has} here: all processes have to see the same cards, of which --devices of the "
-                "launcher chooses; without the launcher, unset that variable"
+                f"and there is only {has} here: all processes have to see the same cards; select cards with the "
+                "launcher's --devices; without the launcher, unset that variable"
             )
         return assigned or 0
     if launched():

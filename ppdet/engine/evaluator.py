@@ -44,7 +44,7 @@ class Evaluator:
     The classes of the data set are put into the order of the model's, see `use_classes_of_weights`.
 
     Args:
-        cfg: with EvalDataset and EvalReader.
+        cfg: the configuration, with EvalDataset and EvalReader.
         training: the reader of the training run whose model is evaluated. EvalDataset must then have the classes of its
             data set, and a warning tells which images are in both.
         classwise: the logged table also has a row for each class.
@@ -211,7 +211,7 @@ def add_batch(
 def image_sizes(batch: dict[str, Tensor]) -> dict[int, tuple[int, int]]:
     """Return (height, width) in pixels of the original images of a batch, by image id.
 
-    Of a batch of windows, only the images whose last window, at the bottom right, is in this batch.
+    For a batch of windows: only the images whose last window, at the bottom right, is in this batch.
     """
     ids = batch["im_id"].numpy().tolist()
     if "window" in batch:

@@ -170,14 +170,14 @@ class Trainer:
         self.scheduler.step(self.iteration)
         if self.iteration != state.iteration:
             logger.warning(
-                "an epoch has %d steps, %d when the checkpoint was written: the schedule goes on by epochs",
+                "an epoch has %d steps, %d when the checkpoint was written: resuming at the same fraction of the epoch",
                 self.steps_per_epoch,
                 state.steps_per_epoch,
             )
             if self.ema:
                 self.ema.step = self.iteration
         if state.images % self.images_per_step:
-            logger.warning("%d images of this epoch come a second time", state.images % self.images_per_step)
+            logger.warning("%d images of this epoch will be read twice", state.images % self.images_per_step)
         if state.seed != self.seed:
             logger.warning("seed is %d, %d when the checkpoint was written: the order changes", self.seed, state.seed)
         if self.epoch >= self.epochs:

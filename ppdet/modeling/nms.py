@@ -62,7 +62,7 @@ class MultiClassNMS:
         for name, threshold in (("score_threshold", score_threshold), ("nms_threshold", nms_threshold)):
             if math.isnan(threshold):
                 raise ValueError(f"MultiClassNMS.{name} is {threshold}; it must be a number from 0 to 1")
-        # The extra image has a score that is larger by 1, which must also hold in float32.
+        # `with_extra_image` uses score_threshold + 1 as a score; above 1 the sum could round back in float32.
         self.score_threshold = min(max(score_threshold, 0.0), 1.0)
         self.nms_top_k = nms_top_k
         self.keep_top_k = keep_top_k

@@ -71,7 +71,7 @@ def test_cards_are_as_nvidia_smi_has_them_and_its_failure_is_none(code, context,
 
 
 def test_the_first_device_that_is_no_cpu_is_taken(monkeypatch):
-    monkeypatch.setattr(device, "kinds", lambda: ["cpu", "xpu", "gpu"])
+    monkeypatch.setattr(device, "supported_types", lambda: ["cpu", "xpu", "gpu"])
     monkeypatch.setattr(device, "count", {"cpu": 1, "xpu": 2, "gpu": 0}.__getitem__)
     assert device_probe.device_counts() == {"xpu": 2}
     monkeypatch.setattr(device, "count", {"cpu": 1, "xpu": 2, "gpu": 8}.__getitem__)
@@ -104,7 +104,7 @@ def test_a_convolution_is_tried_in_the_type(monkeypatch):
     ],
 )
 def test_why_there_is_no_device(kinds, said, monkeypatch):
-    monkeypatch.setattr(device, "kinds", lambda: kinds)
+    monkeypatch.setattr(device, "supported_types", lambda: kinds)
     monkeypatch.setattr(device, "count", lambda kind: int(kind == "cpu"))
     with pytest.raises(ValueError, match=said):
         device_probe.find_facts("auto")

@@ -197,7 +197,7 @@ def test_a_read_by_the_teacher_is_found(tmp_path, monkeypatch):
     monkeypatch.setattr(training_checks, "SEMI_BATCH", 1)
     monkeypatch.setattr(memory_checks, "QUICK_INTERVAL", 2)
     monkeypatch.setattr(device, "runs_behind_host", lambda: True)
-    monkeypatch.setattr(cpu, "takes", lambda *maps: False)  # oneDNN's layers, of which a device has none
+    monkeypatch.setattr(cpu, "can_compute", lambda *maps: False)  # oneDNN's layers, of which a device has none
     result = run("memory/reads_dense_teacher", short)
     assert result.status == "pass" and result.detail == "in 1 steps 0 reads (limit 0)", result
 

@@ -230,7 +230,7 @@ def test_other_detectors_give_their_backbone():
     shapes = {name: s for name, s in foreign.mmdet(**NARROW).items() if not name.startswith("bbox_head.conv_cls")}
     conversion = converted(shapes)
     assert conversion.missing == [] and "conv1.conv1.conv.weight" in conversion.arrays
-    assert "its backbone alone is taken" in conversion.left["neck.lateral_convs.0.conv.weight"]
+    assert "only its backbone is converted" in conversion.left["neck.lateral_convs.0.conv.weight"]
     assert not any(name.startswith(("neck", "fcos_head")) for name in conversion.arrays)
 
 

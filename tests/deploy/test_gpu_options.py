@@ -134,7 +134,7 @@ def test_the_cpu(folder, calls):
     ],
 )
 def test_devices_that_are_not_there(monkeypatch, options, kinds, count, message):
-    monkeypatch.setattr(device, "kinds", lambda: kinds)
+    monkeypatch.setattr(device, "supported_types", lambda: kinds)
     monkeypatch.setattr(device, "count", lambda kind: count)
     said = PaddleInference.why_unavailable(Options(**options))
     assert said is None if message is None else said.startswith(message)
@@ -278,7 +278,7 @@ def test_tensorrt_that_is_not_there(monkeypatch, options, converts, compiled_wit
     monkeypatch.setattr(tensorrt, "converts", lambda: converts)
     monkeypatch.setattr(inference, "get_trt_compile_version", lambda: compiled_with)
     monkeypatch.setattr(inference, "get_trt_runtime_version", version)
-    monkeypatch.setattr(device, "kinds", lambda: ["cpu", "gpu"])
+    monkeypatch.setattr(device, "supported_types", lambda: ["cpu", "gpu"])
     monkeypatch.setattr(device, "count", lambda kind: 2)
     said = PaddleInference.why_unavailable(Options(**{"device": "gpu", "tensorrt": True, **options}))
     assert said is None if message is None else said.startswith(message)

@@ -21,6 +21,6 @@ def test_killed_and_damaged_run_ends_as_the_unbroken_one(tmp_path):
     path = newest.with_name(newest.name + rng.choice([".pdparams", ".pdema", ".pdopt", ".json"]))
     place = damage(path, "flipped", rng)
     log = killed.finish()
-    assert f"damaged checkpoint passed over: {path}: damaged" in log, (path, place)
+    assert f"skipping damaged checkpoint: {path}: damaged" in log, (path, place)
     assert first_step(log) == before
     assert differences(unbroken, killed) == []

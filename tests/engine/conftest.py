@@ -101,7 +101,7 @@ def machine(monkeypatch):
     monkeypatch.setattr(paddle, "set_device", chosen.append)
 
     def build(**counts):
-        monkeypatch.setattr(device, "kinds", lambda: ["cpu", *counts])
+        monkeypatch.setattr(device, "supported_types", lambda: ["cpu", *counts])
         monkeypatch.setattr(device, "count", {"cpu": 1, **counts}.__getitem__)
         return chosen
 

@@ -31,7 +31,7 @@ class Trained:
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        (lambda t: t.model.state_dict()["0.weight"], r"the weights are not finite any more \(0.weight\)"),
+        (lambda t: t.model.state_dict()["0.weight"], r"NaN or infinite values in the weights \(0.weight\)"),
         (lambda t: t.model.state_dict()["1._variance"], r"the weights .* \(1._variance\)"),
         (lambda t: t.ema.state_dict()["0.bias"], r"the averaged weights .* \(0.bias\)"),
         (lambda t: t.ema.state_dict()["1._mean"], r"the averaged weights .* \(1._mean\)"),
@@ -71,5 +71,5 @@ def test_a_last_checkpoint_that_cannot_be_written_is_one_line(monkeypatch):
     assert len(attempts) == 3 and isinstance(caught.value, UserError) and sum(slept) == 2 * 30
     assert str(caught.value) == (
         "output/run/model_final: the last checkpoint cannot be written (No space left on device): make room, and run "
-        "the same command with -r auto, which goes on from the last one there is"
+        "the same command with -r auto, which continues from the last complete checkpoint"
     )

@@ -112,10 +112,10 @@ def test_what_cannot_be_had(machine, counts, value, message):
         ("{use_gpu: true, use_xpu: false, use_mlu: false, use_npu: false, use_gcu: false}", "gpu:0", None),
         ("device: cpu", "cpu", None),
         ("{device: auto, use_gpu: false}", "cpu", None),
-        ("{device: gpu, use_gpu: false}", "gpu:0", "device: gpu counts, not use_gpu: false"),
+        ("{device: gpu, use_gpu: false}", "gpu:0", "device: gpu is used; use_gpu: false is ignored"),
         ("{device: npu, use_gpu: false}", "npu:0", None),
         ("{device: npu, use_gpu: false, use_npu: true}", "npu:0", None),
-        ("{device: cpu, use_npu: true}", "cpu", "device: cpu counts, not use_npu: true"),
+        ("{device: cpu, use_npu: true}", "cpu", "device: cpu is used; use_npu: true is ignored"),
     ],
 )
 def test_settings_of_paddledetection(machine, tmp_path, log, settings, expected, warning):
@@ -166,7 +166,7 @@ def test_contradictions_on_the_command_line(machine, tmp_path, log):
     path = tmp_path / "x.yml"
     path.write_text("{}")
     assert set_device(load_config(str(path), ["device=gpu:1", "use_gpu=false"])) == "gpu:1"
-    assert log.messages == ["device: gpu:1 counts, not use_gpu: false", "device: gpu:1"]
+    assert log.messages == ["device: gpu:1 is used; use_gpu: false is ignored", "device: gpu:1"]
     with pytest.raises(ConfigError, match="-o: use_npu: use_xpu is true as well"):
         set_device(load_config(str(path), ["use_npu=true", "use_xpu=true"]))
 

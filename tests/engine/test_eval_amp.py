@@ -118,7 +118,7 @@ def scores_of(evaluator):
 def test_the_second_batch_of_an_evaluation_multiplies_no_weights(trained, monkeypatch):
     path, options, *_ = trained
     model = build_trained_model(load_config(str(path), options))
-    monkeypatch.setattr(cpu, "takes", lambda *maps: False)
+    monkeypatch.setattr(cpu, "can_compute", lambda *maps: False)
     images, counts = paddle.rand([1, 3, 64, 64]), []
     with paddle.no_grad(), folding.CachedFolds():
         for _ in range(2):

@@ -132,7 +132,7 @@ def test_mistakes(text, message):
 )
 def test_a_build_for_gpus_records_nothing_without_one(tiny, monkeypatch, kinds, cards, refused):
     """Its profiler raises CUDA's error 35 then, in the middle of a run."""
-    monkeypatch.setattr(device, "kinds", lambda: kinds)
+    monkeypatch.setattr(device, "supported_types", lambda: kinds)
     monkeypatch.setattr(device, "count", lambda kind: cards)
     started = []  # but not really: the build may have no GPU to record
     monkeypatch.setattr(Profiler, "start", lambda profiler: started.append(profiler))

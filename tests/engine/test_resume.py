@@ -84,7 +84,7 @@ def test_images_that_come_twice_are_told(tiny, log):
         trainer(tiny, hooks=[KillAfter(7)]).train()
     again = trainer(tiny, "TrainReader.batch_size=3", resume="auto")
     assert (again.epoch, again.first_step) == (1, 1)
-    assert "1 images of this epoch come a second time" in log.text
+    assert "1 images of this epoch will be read twice" in log.text
 
 
 def test_pending_evaluation_is_made_up(tiny, tmp_path):

@@ -12,7 +12,7 @@ from ppdet.core.settings import SLOTS
 from ppdet.core.tree import Node, from_plain, to_plain
 from ppdet.utils.errors import ConfigError, ConfigKeyError, UserError, config_error, nearest
 
-MAX_DEPTH = 30  # a component inside of so many others is taken for one that contains itself
+MAX_DEPTH = 30  # nesting deeper than this is reported as a component that contains itself
 
 
 class ComponentConfig(Mapping[str, Any]):

@@ -185,7 +185,7 @@ class SemiTrainReader:
             seed=int(np.random.SeedSequence((seed, 1)).generate_state(1)[0]),  # other numbers than labelled images get
             **shared,
         )
-        # What users of a reader ask for, as far as it is about labelled images.
+        # Attributes that trainer and hooks read; they describe the labeled images.
         self.sample_transforms = [*self.labeled.sample_transforms, *self.labeled.weak_aug]
         self.batch_transforms = self.labeled.batch_transforms
         self.files = self.labeled.files

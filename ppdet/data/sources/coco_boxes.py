@@ -87,7 +87,7 @@ class UsableBoxes:
     def _marks(self) -> str:
         parts = []
         if self.left_out_crowd and self.for_evaluation:
-            parts.append(f"{self.left_out_crowd} are marked iscrowd, in which detections count neither way")
+            parts.append(f"{self.left_out_crowd} are marked iscrowd; detections in crowd boxes are ignored")
         elif self.left_out_crowd:
             parts.append(f"left out {self.left_out_crowd} marked iscrowd, which load_crowd: true would keep")
         if self.ignored:

@@ -151,7 +151,7 @@ def stratify(classes: Sequence[set[int]], order: Sequence[int], count: int) -> t
     There are three passes. First, starting with the rarest class, each class that is not present yet gets one image:
     the one that adds most classes. Then, starting with the rarest class, images of each class are added until it has
     count / len(order) of its images, rounded down; images without any class are treated as one more class, the last.
-    Then any images are added. The last two passes prefer images none of whose classes has its share already. Within
+    Then any images are added. The last two passes prefer images whose classes are all below their share. Within
     each pass, images come in the given order.
 
     Args:

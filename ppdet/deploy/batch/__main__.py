@@ -1,7 +1,8 @@
 """Detect objects in many images with an exported model, with worker processes on this machine or on a Ray cluster.
 
 The output folder gets Parquet tables (detections/) and COCO files (coco/), each for --shard_size images. After a job
-was killed, the same command goes on with what is missing. An image that cannot be read becomes a row with an error.
+was killed, run the same command again to finish the remaining images. An image that cannot be read becomes a row with
+an error.
 """
 
 import argparse
@@ -67,4 +68,4 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main, "; the same command goes on with what is missing")
+    run(main, "; run the same command again to finish the remaining images")

@@ -75,7 +75,9 @@ def read_manifest(folder: Folder) -> Manifest | None:
     """
     if FILE not in folder.names(""):
         if folder.names(DETECTIONS):
-            raise DataError(f"{folder.url} has detections, but no {FILE} that says of what: name another --output")
+            raise DataError(
+                f"{folder.url} has detections but no {FILE}, so their job is unknown: name another --output"
+            )
         return None
     try:
         with folder.open(FILE) as stream:

@@ -20,9 +20,9 @@ logger = get_logger(__name__)
 
 # Images per task: enough that Ray's overhead is small, few enough that all workers finish at about the same time.
 TASK_IMAGES, MAX_TASKS = 16, 20_000
-ATTEMPTS = 2  # how many workers may die on a task before its images are tried one by one
+ATTEMPTS = 2  # number of workers that may die on a task before its images are retried one at a time
 MAX_LOST_TASKS = 50  # tasks that used up their attempts; with more, the cause is not an image, and the job ends
-GO_ON = "the same command goes on with what is missing"
+GO_ON = "run the same command again to finish the remaining images"
 
 
 class Task(NamedTuple):
@@ -33,7 +33,7 @@ class Task(NamedTuple):
 
 
 def split_ranges(ranges: Sequence[range], size: int) -> list[range]:
-    """Split ranges into parts of at most `size` numbers, none of which reaches into the next range."""
+    """Split ranges into chunks of at most `size` numbers; a chunk never spans two ranges."""
     return [part[start : start + size] for part in ranges for start in range(0, len(part), size)]
 
 
@@ -85,8 +85,8 @@ class WorkerPool:
     """Workers with a Detector each.
 
     Args:
-        settings: of each worker; the backend `auto` is replaced by the one that is chosen.
-        workers: how many; None for as many as there are processors for (`settings.threads` each), or GPUs.
+        settings: settings of each worker; the backend `auto` is replaced by the one that is chosen.
+        workers: number of workers. None: as many as the cluster's CPUs (`settings.threads` each) or GPUs allow.
 
     Raises:
         DeployError: Ray has no room for so many workers, or the model cannot be loaded.
@@ -158,7 +158,7 @@ class WorkerPool:
                     if len(task.images) == 1:
                         yield [lost_row(inputs, task.images)]
                         continue
-                    logger.warning("its %d images are tried one by one", len(task.images))
+                    logger.warning("retrying the %d images of that task one at a time", len(task.images))
                     waiting.extend(Task(images) for images in split_ranges([task.images], 1))
                 else:
                     idle.append(worker)

@@ -110,7 +110,7 @@ async def within(seconds: float, work: Awaitable[Response], request: Request) ->
             return task.result()
         if gone in done:
             raise Refused(CLIENT_GONE, "the client has closed the connection")
-        raise Refused(504, "there was no time left to detect anything: fewer requests at once, or a smaller image")
+        raise Refused(504, "timed out before detection: send fewer requests at once, or a smaller image")
     finally:
         task.cancel()
         gone.cancel()

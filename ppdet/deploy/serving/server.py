@@ -59,7 +59,8 @@ class Server(uvicorn.Server):
             DeployError: the model cannot run.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
-            # While it runs, uvicorn has handlers of its own. At its end it raises the signal again, for these.
+            # uvicorn installs its own handlers while it runs. On exit it re-raises the signal for the ones installed
+            # here.
             signal.signal(number, self.handle_exit)
         self.run(sockets=[listener])
         if self.service.failure is not None:

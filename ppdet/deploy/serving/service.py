@@ -96,7 +96,7 @@ class Service:
             return "the model has not run yet"
         since = self.batcher.running_since
         if since is not None and time.monotonic() - since > self.settings.timeout_s:
-            return "the model does not come to an end"
+            return "the model has been running for more than timeout_s"
         return None
 
     @contextmanager

@@ -118,7 +118,7 @@ def use_classes_of_weights(dataset: DetectionDataset, slot: str, classes: Classe
 
     Args:
         slot: key of the data set in the configuration, such as EvalDataset.
-        classes: of the weights; None, where they are not known, changes nothing.
+        classes: the classes the weights were trained on; None, if unknown, leaves the order unchanged.
     """
     if classes is None:
         return
@@ -155,7 +155,7 @@ def warn_of_pretrained_classes(weights: str, classes: Classes, *, makes_labels: 
 
     Args:
         weights: the value of pretrain_weights.
-        classes: of the run.
+        classes: classes of the training run.
         makes_labels: the detector is the teacher of semi-supervised training, which labels images from the start.
     """
     pretrained = classes_of_weights(weights)

@@ -19,7 +19,7 @@ FORMAT = 1
 WEIGHTS = {"pdparams": ".pdparams", "safetensors": ".safetensors"}
 TRAINED = {"pdparams": ".pdema", "safetensors": ".trained.safetensors"}  # only beside averaged weights
 OPTIMIZER, RANKS, HOOKS, MANIFEST = ".pdopt", ".pdranks", ".pdhooks", ".json"
-MAX_BYTES = 16 * 2**20  # of a JSON file that is read
+MAX_BYTES = 16 * 2**20  # largest JSON file that is read
 # The manifest is written last, and removed first.
 SUFFIXES = (*TRAINED.values(), *WEIGHTS.values(), OPTIMIZER, RANKS, HOOKS, MANIFEST)
 
@@ -37,7 +37,7 @@ class TrainingState(NamedTuple):
         history: [epochs, AP] of every evaluation.
         ema_step: updates of the averaged weights, 0 without averaging.
         loss_scale: {"scale", "good_steps"} of training in float16, else empty.
-        seed: of the run.
+        seed: the run's seed.
     """
 
     epoch: int
@@ -81,7 +81,7 @@ def resolve_checkpoint(name: str, folder: Path) -> Path:
 
     Args:
         name: prefix or file of a checkpoint, such as output/NAME/3.
-        folder: of the run, for the error's advice.
+        folder: the run's folder, for the error's advice.
 
     Raises:
         CheckpointError: it does not exist, and the message can name one that does.
@@ -97,7 +97,7 @@ def resolve_checkpoint(name: str, folder: Path) -> Path:
     if existing:
         advice = f"name one, such as {place / existing[-1]}, or auto"
         raise CheckpointError(f"{name}: no such checkpoint; {place} has {', '.join(existing)}: {advice}")
-    return prefix  # whoever reads it raises an error
+    return prefix  # read_verified raises the error
 
 
 def remove_checkpoint(prefix: Path) -> None:
@@ -164,7 +164,7 @@ def read_manifest(path: Path) -> Manifest | None:
 
 
 def parse_manifest(content: dict[str, Any]) -> Manifest | None:
-    """Check the content of a manifest; None where something in it has another type than `write_manifest` gives it.
+    """Check the content of a manifest; None if a field has the wrong type.
 
     The hash of the file shows damage, but anybody can write another file with a hash that agrees.
     """
@@ -201,7 +201,7 @@ def is_state(state: dict[str, Any]) -> bool:
 
 
 def content_hash(prefix: Path | None) -> str | None:
-    """Return a hash of a checkpoint's files, which stays the same when the checkpoint is renamed; None without one."""
+    """Return a hash of a checkpoint's files, which renaming does not change; None if there is no readable manifest."""
     manifest = read_manifest(beside(prefix, MANIFEST)) if prefix else None
     return json_sha256(manifest.files) if manifest else None
 

@@ -62,8 +62,9 @@ class LoadReport(NamedTuple):
     """Parameter names grouped by the result of loading a file into a model.
 
     Attributes:
-        loaded: in the file and in the model, with the same shape.
-        missing: in the model alone. unexpected: in the file alone. mismatched: in both, with different shapes.
+        loaded: names in the file and in the model, with the same shape.
+        missing: names in the model only. unexpected: names in the file only. mismatched: names in both, with different
+            shapes.
     """
 
     loaded: list[str]
@@ -82,7 +83,7 @@ def load_weights(model: nn.Layer, source: str, *, strict: bool) -> LoadReport:
     """Load weights into a model, and log how many parameters were loaded.
 
     Files of other code bases are converted, see `ppdet.convert`. The weights of a backbone alone, whose names lack the
-    leading "backbone.", are recognised.
+    leading "backbone.", are recognized.
 
     Args:
         source: a file, a URL, or a path without its suffix.
@@ -96,7 +97,9 @@ def load_weights(model: nn.Layer, source: str, *, strict: bool) -> LoadReport:
     report = fill(model, read_for(model, path), strict=strict, source=str(path))
     logger.info("weights %s: %s", path, report)
     if any(name.startswith("backbone.") for name in report.missing):
-        logger.warning("%s does not fill the backbone: set ResNet.depth and ResNet.variant to those of the file", path)
+        logger.warning(
+            "some backbone parameters are not in %s: set ResNet.depth and ResNet.variant as in the file", path
+        )
     return report
 
 
@@ -156,7 +159,7 @@ def save_weights(state: dict[str, Any], path: Path, *, metadata: dict[str, str] 
     Args:
         state: tensors, or anything else that paddle.save writes, by name.
         path: its suffix decides the format: .safetensors, or Paddle's for any other.
-        metadata: for the header of a .safetensors file; Paddle's format has no place for it.
+        metadata: text values for the header of a .safetensors file; Paddle's format has no place for it.
 
     Raises:
         OSError: the file cannot be written; an earlier one at `path` is unchanged.

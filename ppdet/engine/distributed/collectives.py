@@ -82,7 +82,7 @@ def _connect() -> Watchdog:
 
 
 def _report_end(watchdog: Watchdog, cause: str, seconds_for_news: float) -> None:
-    """Tell the other ranks that this one ends; if news of a lost rank arrives meanwhile, leave because of that."""
+    """Tell the other ranks that this one ends; if another rank is reported lost while waiting, exit with that cause."""
     news = watchdog.failed(cause, patience=seconds_for_news)
     if news and seconds_for_news:
         watchdog.leave(news)

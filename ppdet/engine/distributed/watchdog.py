@@ -22,10 +22,10 @@ from ppdet.utils.errors import UserError
 from ppdet.utils.logger import write_last_line
 from ppdet.utils.process.stop import exit_now
 
-SILENT_SECONDS = 30  # a machine that does not answer for so long is given up
-JOIN_SECONDS = 60  # within which all ranks have to connect
-GRACE_SECONDS = 1.0  # for this rank to end by itself after another one was lost
-LINGER_SECONDS = 5.0  # for which a failed rank lives on, so that rank 0 prints the cause before the launcher ends it
+SILENT_SECONDS = 30  # a machine that does not answer for longer counts as lost
+JOIN_SECONDS = 60  # all ranks have to connect within this time
+GRACE_SECONDS = 1.0  # time for this rank to end by itself after another rank was lost
+LINGER_SECONDS = 5.0  # a failed rank stays alive that long, so that rank 0 prints the cause before the launcher ends it
 CHECK_SECONDS = 1.0  # between two checks whether the launcher is still alive
 EXIT_CODE = 2
 
@@ -56,8 +56,8 @@ class Watchdog:
     Args:
         rank, world_size: the number of this process, and the number of processes.
         token: a secret of the job; connections that do not send it are refused.
-        server: on rank 0: a listening socket.
-        address: on the other ranks: host and port of that socket.
+        server: a listening socket, on rank 0.
+        address: host and port of that socket, on the other ranks.
         join_seconds: time within which all ranks have to connect.
 
     Raises:

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 LONG_SIDE = 448  # pixels of the check's images: enough for detections, and quick, as "auto" runs it at every start
-MAX_IMAGES = 5  # that are tried until the model detects something
+MAX_IMAGES = 5  # number of images tried until one has detections
 # The second image of the check: its share of the first one's height and width, and its scale_factor.
 SECOND_SHARE, SECOND_SCALE = (0.6, 0.8), (0.5, 0.75)
-LARGEST_DIFFERENCE = 1e-3  # of outputs before NMS, relative for values above 1
+LARGEST_DIFFERENCE = 1e-3  # largest accepted difference of outputs before NMS, relative for values above 1
 
 Arrays = dict[str, np.ndarray]  # inputs of a graph by name
 
@@ -60,7 +60,7 @@ def check_images(cfg: Config, path: str | None) -> Iterator[np.ndarray]:
     """Yield pixels (H, W, 3) for the comparison.
 
     Args:
-        path: of an image file. None: the first images of EvalDataset with boxes, or a drawn one where it has none.
+        path: an image file. None: the first images of EvalDataset with boxes, or a synthetic image if it has none.
     """
     if path:
         yield read_image(path)
@@ -154,7 +154,7 @@ def verify(
     """Run an exported graph in an engine, compare it with the trained model, and log how much they differ.
 
     Args:
-        folder: of the graph.
+        folder: folder of the exported model.
         backend: the engine, a key of `BACKENDS`.
         check: the model's detections.
         locations: the model's boxes and scores of all locations, for a graph that ends with these.

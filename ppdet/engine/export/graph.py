@@ -52,12 +52,12 @@ class ExportedDetector(nn.Layer):
     """What the static graph computes.
 
     Args:
-        normalizer: the transform to do in the graph, None where images are normalised before.
+        normalizer: the normalization to do in the graph; None if images are normalized before.
         output: what the graph ends with.
             "detections": rows (M, 6), and the number of rows per image, see `DenseDetector.detect`.
             "boxes": boxes (N, R, 4) and scores (N, C, R) before NMS.
             "maps": logits, distances and quality of each level.
-            "candidates": as "boxes", with the boxes that NMS compares as a third output where these are others.
+            "candidates": as "boxes", plus a third output if NMS compares other boxes than it returns: those boxes.
             "locations": as "candidates", for every location, without top-k and thresholds.
     """
 
@@ -113,11 +113,12 @@ def export_model(
         detections = ppdet.Detector(folder).predict("photo.jpg")
 
     Args:
-        cfg: with `weights`, TestReader and TestDataset; the settings `export` choose what the graph ends with.
+        cfg: the configuration, with `weights`, TestReader and TestDataset; the settings `export` choose what the graph
+            ends with.
         output_dir: the folder is output_dir/NAME, where NAME is that of the configuration.
         formats: formats to write besides Paddle's: "onnx" (model.onnx), "openvino" (model.xml and model.bin).
-        precision: in which a `Detector` computes by default: "fp32"; "bf16", which Paddle and OpenVINO have; or
-            "fp16", which writes further files for ONNX Runtime and OpenVINO, model_fp16.*.
+        precision: the precision in which a `Detector` computes by default: "fp32"; "bf16", which Paddle and OpenVINO
+            have; or "fp16", which writes further files for ONNX Runtime and OpenVINO, model_fp16.*.
         check_image: image file in which detections are compared. None: the first image of EvalDataset with boxes in
             which the model detects something.
 

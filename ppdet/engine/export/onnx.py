@@ -32,9 +32,9 @@ paddle2onnx.export(graph, weights, target, opset_version={OPSET}, optimize_tool=
 """
 EVERYTHING = 2**31 - 1
 
-# Paddle's multiclass_nms3 in ONNX's text format. Of each class, the TOP_K best candidates enter NMS; of what is left,
-# the KEEP best of each image stay. They are sorted by image, then class, then score, highest first.
-# n images, c classes, r locations, m detections.
+# Paddle's multiclass_nms3 in ONNX's text format. The TOP_K highest-scoring candidates of each class enter
+# NMS; then the KEEP highest-scoring detections per image are kept. They are sorted by image, then class, then score,
+# highest first. n images, c classes, r locations, m detections.
 NMS_TEXT = Path(__file__).with_name("nms.onnxtxt")
 
 
@@ -82,7 +82,7 @@ def to_onnx(graph: Path, nms: MultiClassNMS | None, epsilon: float) -> "onnx.Mod
 
     Args:
         graph: model.json or model.pdmodel, with model.pdiparams beside it.
-        epsilon: of all group norms of the network.
+        epsilon: the epsilon of all group norms of the network.
 
     Raises:
         ConfigError: paddle2onnx cannot convert the network.

@@ -119,7 +119,7 @@ class CheckpointHook(Hook):
 
         Args:
             ranks: batch norm statistics of every rank, see `RunFolder.save`.
-            attempts: above 1, a checkpoint that cannot be written in so many attempts is an error.
+            attempts: number of tries; with more than one, the last failure raises SaveError.
 
         Raises:
             DivergedError: a weight is not finite.
@@ -148,7 +148,7 @@ class CheckpointHook(Hook):
                 prefix = trainer.folder.save(name, state, trainer.model, trainer.optimizer, trainer.ema, ranks, hooks)
             except OSError as error:
                 again = (
-                    f"again in {SECONDS_BETWEEN:.0f} s" if attempt < attempts else "training goes on, and tries again"
+                    f"again in {SECONDS_BETWEEN:.0f} s" if attempt < attempts else "training continues, and tries again"
                 )
                 if attempt < attempts or attempts == 1:
                     logger.error("checkpoint %s/%s could not be written: %s; %s", trainer.output, name, error, again)
@@ -157,7 +157,8 @@ class CheckpointHook(Hook):
                 ):
                     raise SaveError(
                         f"{trainer.output / name}: the last checkpoint cannot be written ({error.strerror or error}): "
-                        "make room, and run the same command with -r auto, which goes on from the last one there is"
+                        "make room, and run the same command with -r auto, which continues from the last complete "
+                        "checkpoint"
                     ) from None
             else:
                 logger.info("checkpoint: %s%s", prefix, WEIGHTS[trainer.folder.weights_format])
@@ -170,7 +171,7 @@ class CheckpointHook(Hook):
         with averaged_weights(trainer):
             numbers = trainer.evaluator(trainer.model)
         if trainer.method.has_teacher:
-            logger.info("that was the teacher; the student:")
+            logger.info("the numbers above are the teacher's; next: the student's")
             student = trainer.evaluator(trainer.model)
             if numbers is not None and student is not None:
                 numbers.update({f"student_{name}": value for name, value in student.items()})
@@ -238,12 +239,12 @@ def average_statistics(trainer: "Trainer") -> None:
 def check_finite(model: nn.Layer, ema: ModelEMA | None, optimizer: Any) -> None:
     """Raise DivergedError if weights, averages or optimizer state have values that are infinite or not numbers."""
     states = {"weights": model.state_dict(), "averaged weights": ema.state_dict() if ema else {}}
-    states["numbers of the optimizer"] = optimizer_state(model, optimizer)
+    states["optimizer state"] = optimizer_state(model, optimizer)
     for what, state in states.items():
         for name, value in state.items():
             is_float = isinstance(value, paddle.Tensor) and value.is_floating_point()
             if is_float and not bool(paddle.isfinite(value).all()):
-                raise DivergedError(f"the {what} are not finite any more ({name}): no checkpoint is written of them")
+                raise DivergedError(f"NaN or infinite values in the {what} ({name}): checkpoint not written")
 
 
 @contextlib.contextmanager

@@ -93,7 +93,8 @@ class PseudoLabelHook(Hook):
             figures, picture = self.measure(trainer, when)
         # No error of this measurement is worth the run.
         except Exception as error:
-            logger.error("no look at pseudo-labels %s: %s; training goes on", when, str(error) or repr(error))
+            text = str(error) or repr(error)
+            logger.error("pseudo-labels could not be measured %s: %s; training continues", when, text)
             return
         images = len(self.reader.dataset) - len(self.reader.skipped)
         line = f"pseudo-labels of {images} images {when}: {', '.join(format_figures(figures))}"
@@ -195,11 +196,11 @@ def read_truth(dataset: DetectionDataset, labeled: DetectionDataset) -> dict[int
             image_dir=dataset.image_dir, anno_path=dataset.anno_path, data_fields=["image", "gt_bbox", "gt_class"]
         )
     except DataError as error:
-        logger.info("pseudo-labels: there is nothing to judge them by: %s", error)
+        logger.info("pseudo-labels: quality not measured: %s", error)
         return {}
     problem = mismatch(annotated.class_names, dataset.anno_path, classes_of(labeled, "TrainDataset"))
     if problem:
-        logger.info("pseudo-labels: there is nothing to judge them by: the classes are others: %s", problem)
+        logger.info("pseudo-labels: quality not measured: the annotations have other classes: %s", problem)
         return {}
     annotated.use_classes(labeled.class_names)
     return {int(r["im_id"].item()): (r["gt_bbox"], r["gt_class"].reshape(-1)) for r in annotated.records}

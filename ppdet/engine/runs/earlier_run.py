@@ -31,11 +31,11 @@ class RunError(UserError, RuntimeError):
 
 
 class Decision(enum.Enum):
-    """What happens to what is in the run's folder.
+    """What happens to an earlier run in the run's folder.
 
-    IN_PLACE: it stays; the run there goes on, or there is none. GO_BACK: the run goes on from a checkpoint that is not
-    its last one: the folder is moved aside, and what came before that checkpoint is also in the new folder. ANEW: the
-    folder is moved aside, or removed with --overwrite.
+    IN_PLACE: the folder is kept: its run is resumed, or it holds no run. GO_BACK: the run is resumed from a checkpoint
+    before its last one: the folder is renamed, and what came before that checkpoint is also in the new folder. ANEW:
+    a new run starts: the folder is renamed, or removed with --overwrite.
     """
 
     IN_PLACE = enum.auto()
@@ -94,7 +94,7 @@ def next_name(output: Path) -> Path:
 
 
 def will_delete(start: StartPoint) -> bool:
-    """Tell whether --overwrite removes the folder's content: only if a run of ppdet made it, else it is moved aside."""
+    """Tell whether --overwrite deletes the folder: only if it has run.json; otherwise the folder is renamed."""
     return start.overwrite and (start.output / RUN_FILE).is_file()
 
 

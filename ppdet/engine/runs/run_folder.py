@@ -61,11 +61,11 @@ class RunFolder:
         weights_format: "pdparams" or "safetensors".
 
     Attributes:
-        id: of the run; empty before `begin` or `newest`.
+        id: id of the run; empty before `begin` or `newest`.
         classes: written beside all weights, None before the data set is read.
-        resumed_from: prefix of the checkpoint that the run started from, None where it started from the beginning.
+        resumed_from: prefix of the checkpoint that the run started from, None if it started from the beginning.
         resumed_hash: `content_hash` of that checkpoint, since another one may get its name later.
-        pretrained_from: where pretrain_weights of the earlier run in this folder are since that run was moved aside.
+        pretrained_from: new path of pretrain_weights, if they belong to the earlier run that was renamed.
     """
 
     def __init__(self, path: Path, *, keep_every: int, weights_format: str = "pdparams") -> None:
@@ -84,8 +84,8 @@ class RunFolder:
 
         Args:
             resumed_from: prefix of the checkpoint that the run starts from, if any.
-            go_on: continue the run that `newest` found, under its id; otherwise, or where there is none, a new run
-                begins.
+            go_on: continue the run that `newest` found, under its id; if false, or if there is no such run,
+                start a new one.
             folder: where to write run.json, if this folder will get the run's path only later.
         """
         if not (go_on and self.id):
@@ -119,7 +119,7 @@ class RunFolder:
     def newest(self) -> Path | None:
         """Find what `--resume auto` resumes: the newest intact checkpoint, or else what the run itself resumed.
 
-        Damaged checkpoints are passed over with a warning.
+        Damaged checkpoints are skipped with a warning.
 
         Returns:
             A prefix; None where there is no run, or its first process was killed before the first checkpoint.
@@ -133,7 +133,7 @@ class RunFolder:
             try:
                 read_verified(prefix)
             except CheckpointError as error:
-                logger.warning("damaged checkpoint passed over: %s", error)
+                logger.warning("skipping damaged checkpoint: %s", error)
             else:
                 return prefix
         source = self.resumed_from
@@ -185,7 +185,7 @@ class RunFolder:
         oldest_first = sorted(paths, key=lambda manifest: manifest.stat().st_mtime)
         runs = [manifest.run for manifest in map(read_manifest, oldest_first) if manifest]
         if runs or problem == "damaged":
-            logger.warning("%s is %s: the run of the checkpoint that was written last is taken", path, problem)
+            logger.warning("%s is %s: using the run id of the newest checkpoint", path, problem)
         self.id = runs[-1] if runs else ""
 
     def checkpoints(self, *, warn: bool = False) -> dict[Path, Manifest]:
@@ -199,7 +199,7 @@ class RunFolder:
             if manifest and manifest.run == self.id:
                 found[path.with_suffix("")] = manifest
             elif warn and not manifest and path.with_suffix(OPTIMIZER).exists():
-                logger.warning("damaged checkpoint passed over: %s: damaged", path)
+                logger.warning("skipping damaged checkpoint: %s: damaged", path)
         return dict(sorted(found.items(), key=lambda item: (item[1].state.iteration, item[0]), reverse=True))
 
     def save(
@@ -296,7 +296,7 @@ class RunFolder:
         return path
 
     def _prune(self, iteration: int) -> None:
-        """Remove checkpoints that need not be kept. Later ones than `iteration` are damaged, and do not count."""
+        """Remove checkpoints that need not be kept. Those after `iteration` are abandoned and not counted."""
         valid = [prefix for prefix, manifest in self.checkpoints().items() if manifest.state.iteration <= iteration]
         for prefix in valid[NEWEST_KEPT:]:
             name = prefix.name

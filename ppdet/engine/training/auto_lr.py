@@ -34,7 +34,7 @@ def learning_rate(cfg: Config, images_per_step: int) -> LearningRate:
     schedule = cfg.create("LearningRate")
     if cfg.layer("auto_lr") >= cfg.layer(BASE_LR) > cfg.files and cfg["auto_lr"]["literal"] is None:
         logger.info(
-            "learning rate: %g, as %s sets it, whatever the images per step (auto_lr.literal=[] has it scaled)",
+            "learning rate: %g, as %s sets it; not scaled with the batch size: set auto_lr.literal=[] to scale it",
             *(schedule.base_lr, cfg.origin(BASE_LR)),
         )
     ratio = schedule.base_lr / scaled

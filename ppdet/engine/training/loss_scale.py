@@ -25,7 +25,7 @@ class LossScale:
     def __init__(self, start: float = START) -> None:
         self.value: Tensor
         self.good_steps: Tensor
-        # What Paddle's kernel wants besides; neither is used.
+        # Further inputs that the kernel requires; their values do not matter.
         self._gradients, self._bad_steps = paddle.zeros([1]), paddle.zeros([1], dtype="int32")
         self.load_state({"scale": start, "good_steps": 0})
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ppdet.engine.trainer import Trainer
 
 logger = get_logger(__name__)
-SHARE = 0.01  # of the run: a cosine that ends so much earlier or later is no misfit
+SHARE = 0.01  # tolerated difference between the cosine's end and the run's end, as a share of the run
 
 
 @dataclass
@@ -95,7 +95,9 @@ class RunSchedule:
             found.append(f"the rate is to change after step {join_steps(early)}, within the warm-up: raise {key}")
         end = self.cosine_end
         if end is not None and abs(end - self.total) > SHARE * self.total:
-            much = "the rate stays at its end" if end < self.total else f"the run stops at {self.rate(self.total):.3g}"
+            much = (
+                "the rate stays at its minimum" if end < self.total else f"the run stops at {self.rate(self.total):.3g}"
+            )
             fitting = f"set {self._key('max_epochs')}={max(1, round(self.total / self.steps_per_epoch))}"
             found.append(f"the cosine ends at step {end} of {self.total}, {much}: {fitting}")
         return found
@@ -111,8 +113,8 @@ class RunSchedule:
             found.append(f"the average of weights stays a copy until ema_start_iters {average}: lower it")
         elif semi is not None and average and average > semi + 1:
             found.append(
-                f"the teacher is a copy of the student until ema_start_iters {average}, and teaches from "
-                f"semi_start_iters {semi} on: make the former the smaller one"
+                f"the teacher is a copy of the student until ema_start_iters {average}, but teaches from "
+                f"semi_start_iters {semi} on: set ema_start_iters below semi_start_iters"
             )
         return found
 

@@ -135,7 +135,7 @@ def test_an_image_that_kills_its_worker_is_a_row_with_an_error(local_ray, model,
     rows = rows_of(tmp_path / "out")
     assert [row["path"] for row in rows] == lines
     assert {row["path"]: row["error"] for row in rows if row["error"]} == {lines[7]: "2 workers died on it"}
-    assert summary.counts.errors == 1 and "images are tried one by one" in log.text
+    assert summary.counts.errors == 1 and "images of that task one at a time" in log.text
     assert log.text.count("a worker died") == 4
     for row, expected in zip(rows[:7] + rows[8:], images.expected.values()):
         assert_same(row, expected)

@@ -231,7 +231,7 @@ def test_time_runs_out(detector, images, monkeypatch):
         service.settings, patient = replace(service.settings, timeout_s=0.5), service.settings
         response = client.post("/predict", files={"image": images[0]})
         assert response.status_code == 504 and "time" in response.json()["error"]
-        wait_until(lambda: service.obstacle == "the model does not come to an end")
+        wait_until(lambda: service.obstacle == "the model has been running for more than timeout_s")
         assert client.get("/readyz").status_code == 503 and client.get("/healthz").status_code == 200
         service.settings = patient
         release.set()

@@ -233,7 +233,7 @@ def test_without_labels(semi, kind, log):
     (data / "bare.json").write_text(json.dumps(content))
     _, _, looks = look(semi, f"UnsupTrainDataset.anno_path={'null' if kind == 'folder' else 'bare.json'}")
     assert list(looks[0][1]) == KEYS[:2]
-    assert ("no annotation file" if kind == "folder" else "nothing to judge them by") in log.text
+    assert ("no annotation file" if kind == "folder" else "quality not measured") in log.text
     assert "of 8 images before training: fg_sum" in log.text
 
 
@@ -246,7 +246,7 @@ def test_images_that_cannot_be_read(semi, log):
     for path in images:
         path.write_bytes(b"no image")
     hook.measure_on_rank_0(trainer, 1)
-    assert "no look at pseudo-labels after epoch 1: none of the unlabelled images could be read" in log.text
+    assert "pseudo-labels could not be measured after epoch 1: none of the unlabelled images could be read" in log.text
     assert len(looks) == 1
 
 
@@ -255,7 +255,7 @@ def test_a_reader_that_does_not_fit_is_told(semi, option, log):
     for path in (semi.parent / "data" / "images").iterdir():
         cv2.imwrite(str(path), cv2.imread(str(path))[:-3])
     _, _, looks = look(semi, option, "EvalDataset=null")
-    assert not looks and log.text.count("no look at pseudo-labels before training: ") == 1
+    assert not looks and log.text.count("pseudo-labels could not be measured before training: ") == 1
     assert ("EvalReader.sample_transforms is not set" if "sample" in option else "multiples of") in log.text
 
 

@@ -97,7 +97,7 @@ def test_damage_is_passed_over(tmp_path, log, how, suffix, ema):
     log.clear()
     assert newest(tmp_path) == "snapshot_6"
     if (how, suffix) != ("removed", "json"):
-        assert f"damaged checkpoint passed over: {path}: " in log.text
+        assert f"skipping damaged checkpoint: {path}: " in log.text
         with pytest.raises(CheckpointError, match=rf"snapshot_9\.{suffix}: "):
             run.load(tmp_path / "snapshot_9")
 
@@ -185,7 +185,7 @@ def test_damaged_run_file(tmp_path, log, how):
     Run(tmp_path).begin().save("0", 4)
     damage(tmp_path / "run.json", how, random.Random(1))
     assert newest(tmp_path) == "0"
-    assert "run.json is damaged: the run of the checkpoint that was written last is taken" in log.text
+    assert "run.json is damaged: using the run id of the newest checkpoint" in log.text
     again = RunFolder(tmp_path, keep_every=1)
     again.begin(again.newest(), go_on=True)
     log.clear()

@@ -275,4 +275,4 @@ def test_an_evaluation_of_crowds_alone_is_told(tiny, data, log):
     edited(data / "other" / "train.json", lambda c: [a.update(iscrowd=1) for a in c["annotations"]])
     Evaluator(load_config(str(tiny), [f"EvalDataset.dataset_dir={data / 'other'}"]))
     (line,) = warnings(log)
-    assert line.endswith("are marked iscrowd, in which detections count neither way: AP is undefined (-1)")
+    assert line.endswith("are marked iscrowd; detections in crowd boxes are ignored: AP is undefined (-1)")

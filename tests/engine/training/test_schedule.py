@@ -73,7 +73,7 @@ NEVER = "unlabelled images never count: the run has 200 steps, they count after 
             [f"{WARM} 102 of 153 steps: lower LearningRate.schedulers.0.epochs"],
         ),
         (SHAPES, 600, ["epoch=4"], [f"ends at step 1200 of 600, the run stops at 0.00107: set {COSINE}=4"]),
-        (SHAPES, 600, ["epoch=16"], [f"ends at step 1200 of 2400, the rate stays at its end: set {COSINE}=16"]),
+        (SHAPES, 600, ["epoch=16"], [f"ends at step 1200 of 2400, the rate stays at its minimum: set {COSINE}=16"]),
         (SHAPES, 600, ["epoch=16", f"{COSINE}=16"], []),
         (BCCD, 205, ["epoch=4", "max_iters=800", "LearningRate.schedulers=[]"], []),
         (PLUS, 117266, ["max_iters=1000"], [f"{LATE} 240000, 320000, the run has 1000"]),
