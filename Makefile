@@ -18,7 +18,7 @@
 # make processors: train, export and detect as on processors without AVX-512, and on very old ones (4 minutes).
 # make zoo:        check that docs/MODEL_ZOO.md and docs/REFERENCE.md are what the code gives (a minute).
 # make benchmark:  measure every stage beside its limit (10 minutes); tables and output/benchmarks/*.json.
-# make denseteacher-bccd: measure what unlabelled images bring, on BCCD, three splits (two hours); needs its images.
+# make denseteacher-bccd: measure what unlabeled images bring, on BCCD, three splits (two hours); needs its images.
 # make benchmark-peer: measure the training step beside the same network in PyTorch (Python 3.10 to 3.12; 13 minutes).
 
 PYTHON ?= python3

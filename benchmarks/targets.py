@@ -55,8 +55,8 @@ def define(boxes: object, classes: object) -> tuple:
         x1, y1, x2, y2 = boxes.T
         sides = np.stack([x - x1, y - y1, x2 - x, y2 - y])
         reach = np.float32(RADIUS * stride)
-        centre_x, centre_y = (x1 + x2) / 2, (y1 + y2) / 2
-        near = (np.abs(x - centre_x) < reach) & (np.abs(y - centre_y) < reach)
+        center_x, center_y = (x1 + x2) / 2, (y1 + y2) / 2
+        near = (np.abs(x - center_x) < reach) & (np.abs(y - center_y) < reach)
         longest = sides.max(axis=0)
         good = (sides.min(axis=0) > 0) & near & (longest > BOUNDS[level]) & (longest < BOUNDS[level + 1])
         areas = np.where(good, (x2 - x1) * (y2 - y1), np.float32(np.inf))

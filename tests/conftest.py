@@ -61,5 +61,5 @@ def tiny(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tiny_semi(tmp_path: Path) -> Path:
-    """Path of a configuration that trains a tiny FCOS on 8 labelled and 7 unlabelled images."""
+    """Path of a configuration that trains a tiny FCOS on 8 labeled and 7 unlabeled images."""
     return write_tiny_semi(tmp_path)

@@ -129,7 +129,7 @@ def test_the_table_is_whole():
             assert not has_value or np.size(parameter.default) == 0 or key in table or key in given, f"{name}.{key}"
 
 
-def test_losses_of_unlabelled_images():
+def test_losses_of_unlabeled_images():
     loss = SSODFCOSLoss()
     assert (loss.ratio, loss.gamma) == (0.01, 2.0)
     assert LOSS_WEIGHT == {"distill_loss_cls": 4.0, "distill_loss_box": 1.0, "distill_loss_quality": 1.0}

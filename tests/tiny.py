@@ -9,7 +9,7 @@ import numpy as np
 
 
 def write_tiny_coco(folder: Path, *, images: int = 8, size: tuple[int, int] = (96, 128), seed: int = 0) -> Path:
-    """A COCO data set of coloured rectangles: classes red (category 3) and blue (category 7), 1 to 3 boxes each."""
+    """A COCO data set of colored rectangles: classes red (category 3) and blue (category 7), 1 to 3 boxes each."""
     rng = np.random.default_rng(seed)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     content = {"images": [], "annotations": [], "categories": [{"id": 3, "name": "red"}, {"id": 7, "name": "blue"}]}
@@ -117,7 +117,7 @@ SemiTrainReader:
 
 
 def write_tiny_semi(folder: Path) -> Path:
-    """Path of a semi-supervised configuration: 8 labelled images, 7 without labels; output goes to folder/output."""
+    """Path of a semi-supervised configuration: 8 labeled images, 7 without labels; output goes to folder/output."""
     data = write_tiny_coco(folder / "data")
     unlabeled = write_tiny_coco(folder / "unlabeled", images=7, size=(64, 96), seed=1)
     path = folder / "tiny_semi.yml"

@@ -24,10 +24,10 @@ class Toy(paddle.nn.Layer):
     def __init__(self):
         super().__init__()
         mean = paddle.ParamAttr(initializer=paddle.nn.initializer.Constant(1 / 3))
-        self.grey = paddle.nn.Conv2D(3, 1, 1, weight_attr=mean, bias_attr=False)
+        self.gray = paddle.nn.Conv2D(3, 1, 1, weight_attr=mean, bias_attr=False)
 
     def forward(self, image, scale_factor):
-        score = self.grey(image)[:, 0, 32, 32]
+        score = self.gray(image)[:, 0, 32, 32]
         ones = score * 0 + 1
         scale_y, scale_x = scale_factor[:, 0], scale_factor[:, 1]
         x1, y1, x2, y2 = (side / scale for side, scale in zip(BOX, (scale_x, scale_y) * 2))
@@ -64,7 +64,7 @@ def write_toy(
 
 
 def write_video(path: Path, values: list, size: tuple = (128, 192), fps: float = 12.5) -> Path:
-    """A video of grey frames (h, w), Motion JPEG in .avi, MPEG-4 in .mp4."""
+    """A video of gray frames (h, w), Motion JPEG in .avi, MPEG-4 in .mp4."""
     codec = "MJPG" if path.suffix == ".avi" else "mp4v"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, size[::-1])
     for value in values:

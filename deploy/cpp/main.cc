@@ -33,7 +33,7 @@ struct Arguments {
 };
 
 struct Input {
-  cv::Mat pixels;  // (H, W, 3) RGB; uint8, and float32 after normalisation
+  cv::Mat pixels;  // (H, W, 3) RGB; uint8, and float32 after normalization
   float scale_y = 1, scale_x = 1;
   int height = 0, width = 0;  // of the image, then of the resized image, without padding
 };

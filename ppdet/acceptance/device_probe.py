@@ -45,7 +45,7 @@ def device_counts() -> dict[str, int]:
     """Return the number of devices of each type that Paddle can use, without the CPU; GPUs come first."""
     from ppdet.utils import device as devices
 
-    kinds = sorted((kind for kind in devices.kinds() if kind != "cpu"), key=lambda kind: kind != "gpu")
+    kinds = sorted((kind for kind in devices.supported_types() if kind != "cpu"), key=lambda kind: kind != "gpu")
     return {kind: count for kind in kinds if (count := devices.count(kind))}
 
 
@@ -55,7 +55,7 @@ def why_no_device() -> str:
 
     from ppdet.utils import device as devices
 
-    built = [kind for kind in devices.kinds() if kind != "cpu"]
+    built = [kind for kind in devices.supported_types() if kind != "cpu"]
     if not built:
         return (
             f"paddle {paddle.__version__} is a build for CPUs: install the build for your device into this environment "

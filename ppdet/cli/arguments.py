@@ -103,7 +103,7 @@ def add_slice_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         type=float,
         metavar=("H", "W"),
-        help="part of a window that its neighbour covers too (default: 0.25 0.25)",
+        help="part of a window that its neighbor covers too (default: 0.25 0.25)",
     )
     group.add_argument(
         "--combine_method",

@@ -48,7 +48,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     parser.add_argument(
         "--check_image",
         metavar="FILE",
-        help="image on which the detections of the graph and of the model are compared (default: a labelled one of "
+        help="image on which the detections of the graph and of the model are compared (default: a labeled one of "
         "EvalDataset)",
     )
     arguments = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Split COCO annotations into labelled and unlabelled ones, for semi-supervised training.
+"""Split COCO annotations into labeled and unlabeled ones, for semi-supervised training.
 
 Without --unlabeled_dir, every image of --anno_path goes into one of two files. For
 --anno_path DATASET/annotations/instances_train2017.json they are written to DATASET/semi_annotations:
@@ -7,10 +7,10 @@ Without --unlabeled_dir, every image of --anno_path goes into one of two files. 
   instances_train2017.1@20images.json       20 images, with --images 20
 The same file, percentage and seed give the same bytes on every machine. Percentages are rounded down to whole images.
 The images of a smaller percentage are among those of a larger one with the same seed (not with --stratified). Images
-and annotations keep their order and all of their fields. The unlabelled file keeps its annotations, which training
+and annotations keep their order and all of their fields. The unlabeled file keeps its annotations, which training
 never reads: they are used to measure pseudo-labels. --drop_annotations removes them.
 
-With --unlabeled_dir FOLDER, all images of --anno_path stay labelled, and FOLDER-unlabeled.json lists the images in
+With --unlabeled_dir FOLDER, all images of --anno_path stay labeled, and FOLDER-unlabeled.json lists the images in
 FOLDER and its subfolders, with their sizes. Images that --anno_path names, and images that cannot be read, are left
 out. Keep your validation images elsewhere: the command does not know them.
 
@@ -40,7 +40,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     )
     kind.add_argument("--images", type=positive, metavar="N", help="label this number of images")
     kind.add_argument(
-        "--unlabeled_dir", metavar="FOLDER", help="label all images, and list those of this folder as unlabelled"
+        "--unlabeled_dir", metavar="FOLDER", help="label all images, and list those of this folder as unlabeled"
     )
     parser.add_argument(
         "--seeds", nargs="+", type=positive, metavar="S", help="make a split with each of these seeds (default: 1)"
@@ -58,9 +58,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         "image. Images are taken in the order drawn, and those that give no class too many boxes come first. The "
         "images of a smaller percentage are then not always among those of a larger one",
     )
-    parser.add_argument(
-        "--drop_annotations", action="store_true", help="write the unlabelled files without annotations"
-    )
+    parser.add_argument("--drop_annotations", action="store_true", help="write the unlabeled files without annotations")
     arguments = parser.parse_args(argv)
     if arguments.unlabeled_dir and (arguments.seeds or arguments.stratified or arguments.drop_annotations):
         parser.error(
@@ -72,12 +70,12 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
-        from ppdet.data.splitting.split import list_unlabelled, split_annotations
+        from ppdet.data.splitting.split import list_unlabeled, split_annotations
         from ppdet.data.splitting.split_files import config_lines, report
 
         if arguments.unlabeled_dir:
             splits = [
-                list_unlabelled(arguments.unlabeled_dir, anno_path=arguments.anno_path, output_dir=arguments.output_dir)
+                list_unlabeled(arguments.unlabeled_dir, anno_path=arguments.anno_path, output_dir=arguments.output_dir)
             ]
         else:
             splits = split_annotations(

@@ -3,7 +3,7 @@
 from ppdet.convert.rules import CodeBase, Rules, table
 
 OTHER_CLASSIFIER = "the classifier of another data set"
-NORMALISATION = "the normalisation of images, which is NormalizeImage in the configuration"
+NORMALIZATION = "the normalization of images, which is NormalizeImage in the configuration"
 # torchvision's head has a class for each number from 0 to 90; COCO has no category with these ids.
 NO_CATEGORY = (0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 
@@ -100,7 +100,7 @@ MMDET = CodeBase(
     + resnet(""),
     left=(
         (r"ema_.*", "an average of the weights, which MMDetection also writes in place of the weights"),
-        (r"data_preprocessor\..*", NORMALISATION),
+        (r"data_preprocessor\..*", NORMALIZATION),
         (r"fc\..*", OTHER_CLASSIFIER),
     ),
 )
@@ -148,7 +148,7 @@ DETECTRON2 = CodeBase(
         (r"(stem\.)?fc(1000)?[._].*|pred_.*", OTHER_CLASSIFIER),
         (r"conv1_b|res\d_\d+_branch\d[abc]?_b", "a bias before a norm: detectron2 ignores it too"),
         (r".*_momentum", "momentum of the optimizer"),
-        (r"pixel_(mean|std)", NORMALISATION),
+        (r"pixel_(mean|std)", NORMALIZATION),
     ),
 )
 

@@ -66,7 +66,7 @@ def convert(checkpoint: Checkpoint, code_base: str = "auto") -> Conversion:
         ConversionError: no array has a name of the code base, two have the same name here, or one has a shape or type
             that this project does not support.
     """
-    base, names = recognise(checkpoint.arrays, code_base)
+    base, names = recognize(checkpoint.arrays, code_base)
     used = set(names.values())
     left = {name: why_left_out(base, name) for name in checkpoint.arrays if name not in used}
     left.update({name: "not an array" for name in checkpoint.others})
@@ -106,7 +106,7 @@ def convert(checkpoint: Checkpoint, code_base: str = "auto") -> Conversion:
     )
 
 
-def recognise(arrays: Mapping[str, np.ndarray], code_base: str) -> tuple[CodeBase, dict[str, str]]:
+def recognize(arrays: Mapping[str, np.ndarray], code_base: str) -> tuple[CodeBase, dict[str, str]]:
     """Return the code base of some arrays, and their foreign names by numbered name."""
     candidates = list(CODE_BASES.values()) if code_base == "auto" else [CODE_BASES[code_base]]
     found: list[tuple[CodeBase, list[tuple[str, str]]]] = []

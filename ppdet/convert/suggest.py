@@ -12,7 +12,7 @@ STYLE = re.compile(r"style['\"]?\s*[=:]\s*['\"](caffe|pytorch)['\"]")
 
 
 class Row(NamedTuple):
-    """The properties of a published detector by which its file is recognised.
+    """The properties of a published detector by which its file is recognized.
 
     Attributes:
         code_base: a key of CODE_BASES.
@@ -92,7 +92,7 @@ def fits(row: Row, conversion: Conversion, style: str | None) -> bool:
 
 
 def strides(conversion: Conversion, checkpoint: Checkpoint) -> str:
-    """Say which ResNet.variant a backbone alone needs, and how its images were normalised."""
+    """Say which ResNet.variant a backbone alone needs, and how its images were normalized."""
     if any(name.endswith("_bn_s") for name in conversion.names.values()):
         return f"Caffe2's: ResNet.variant a, {CAFFE_IMAGES}"
     if checkpoint.author == "torchvision":

@@ -37,7 +37,7 @@ def import_extensions(names: Sequence[str]) -> None:
     """Import Python files and modules, each of them once.
 
     A file is imported as the module of its name without `.py`, and its folder is appended to `sys.path`: it can import
-    its neighbours, and objects of its classes can be sent to other processes.
+    its neighbors, and objects of its classes can be sent to other processes.
 
     Args:
         names: paths that end in `.py`, or names of modules, which may also lie in the working directory.

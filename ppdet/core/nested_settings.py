@@ -44,12 +44,12 @@ class TrainCfg:
     """What `DenseTeacher.train_cfg` holds.
 
     Attributes:
-        sup_weight: weight of the loss on labelled images
-        unsup_weight: weight of the loss on unlabelled images
-        loss_weight: weights of the three parts of the loss on unlabelled images
-        concat_sup_data: true: the strong and the weak views of the labelled images form one batch; false: they form two
+        sup_weight: weight of the loss on labeled images
+        unsup_weight: weight of the loss on unlabeled images
+        loss_weight: weights of the three parts of the loss on unlabeled images
+        concat_sup_data: true: the strong and the weak views of the labeled images form one batch; false: they form two
             batches, whose losses are averaged
-        suppress: how the weight of the loss on unlabelled images grows after semi_start_iters; null: it has its full
+        suppress: how the weight of the loss on unlabeled images grows after semi_start_iters; null: it has its full
             value at once
         ratio: share of all locations that count as foreground: those with the best teacher scores
         gamma: exponent of the quality focal loss

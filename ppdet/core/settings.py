@@ -13,7 +13,7 @@ UNSET: Any = None  # a default that is none of the setting's values: something e
 
 SLOTS = {
     "TrainDataset": "the data set for training",
-    "UnsupTrainDataset": "the unlabelled data set for semi-supervised training",
+    "UnsupTrainDataset": "the unlabeled data set for semi-supervised training",
     "EvalDataset": "the data set for evaluation",
     "TestDataset": "the images for inference, and the class names for inference and export",
 }
@@ -93,7 +93,7 @@ class GlobalSettings:
         custom_black_list: names of further operations that stay in float32 on other devices than CPUs
         ssod_method: method of semi-supervised training; null: supervised training
         DenseTeacher: options of DenseTeacher
-        semi_start_iters: number of iterations of supervised training before unlabelled images are used
+        semi_start_iters: number of iterations of supervised training before unlabeled images are used
     """
 
     # the experiment

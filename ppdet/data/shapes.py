@@ -155,7 +155,7 @@ def _outline(kind: int, diameter: float, angle: float) -> np.ndarray:
 
 
 def _paint(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray) -> None:
-    """Paint the shape of the mask into the image (H, W, 3) float32, in a colour unlike what it covers."""
+    """Paint the shape of the mask into the image (H, W, 3) float32, in a color unlike what it covers."""
     beneath = image[mask > 127].mean(axis=0)
     for _ in range(20):
         color = _color(rng, saturation=(90, 255), value=(60, 255))
@@ -172,7 +172,7 @@ def _paint(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray) -> Non
 
 
 def _background(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Return a background (size, size, 3) float32, 0..255: two colours mixed by noise, a gradient or stripes."""
+    """Return a background (size, size, 3) float32, 0..255: two colors mixed by noise, a gradient or stripes."""
     first, second = (_color(rng, saturation=(0, 120), value=(30, 235)) for _ in range(2))
     second = first + (second - first) * 0.6  # textures must not hide the shapes
     style = rng.choice(["noise", "gradient", "stripes"])

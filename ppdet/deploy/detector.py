@@ -4,7 +4,7 @@
     detections = detector.predict("photo.jpg").above(0.5)
     print(detections.names, detections.scores, detections.boxes)
 
-`Detector` puts three parts together: `Preprocess` (preprocess.py) decodes, resizes and normalises images as
+`Detector` puts three parts together: `Preprocess` (preprocess.py) decodes, resizes and normalizes images as
 infer_cfg.yml says; a `Backend` (backends/) runs the graph, NMS included; `Detections` holds the result.
 """
 

@@ -14,13 +14,13 @@ from ppdet.utils.errors import DataError, DeployError
 
 
 class Pad:
-    """Pads an image (H, W, 3) at the bottom and on the right to `size`, with a colour.
+    """Pads an image (H, W, 3) at the bottom and on the right to `size`, with a color.
 
     Exports of PaddleDetection have it before NormalizeImage.
 
     Args:
         size: height and width in pixels, or one number for both.
-        fill_value: the colour, one number per channel in the pixels' range, such as 114 of 0..255.
+        fill_value: the color, one number per channel in the pixels' range, such as 114 of 0..255.
     """
 
     def __init__(self, *, size: int | Sequence[int], fill_value: Sequence[float] = (114.0, 114.0, 114.0)) -> None:
@@ -34,7 +34,7 @@ class Pad:
         h, w = image.shape[:2]
         if h > self.size[0] or w > self.size[1]:
             raise DataError(f"Pad: an image of {h} x {w} does not fit into {self.size[0]} x {self.size[1]}")
-        # A colour that the image's type cannot represent, such as 114.5 in uint8, makes the image float32.
+        # A color that the image's type cannot represent, such as 114.5 in uint8, makes the image float32.
         exact = (self.fill_value.astype(image.dtype) == self.fill_value).all()
         padded = np.empty((*self.size, 3), dtype=image.dtype if exact else np.float32)
         padded[:] = self.fill_value

@@ -15,7 +15,7 @@ from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 
-# Every OpenCV with FFmpeg writes MPEG-4; OpenCV's Python packages have no H.264, because of its licence.
+# Every OpenCV with FFmpeg writes MPEG-4; OpenCV's Python packages have no H.264, because of its license.
 CODEC = cv2.VideoWriter.fourcc(*"mp4v")
 DEFAULT_FPS = 25.0  # for a camera or a file that does not tell its frame rate
 # FFmpeg would print a line for each damaged frame; VideoSource counts them instead.

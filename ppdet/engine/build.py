@@ -156,7 +156,7 @@ def build_reader(cfg: Config, name: str, dataset: DetectionDataset, *, share: bo
 
 
 def build_train_reader(cfg: Config, classes: Classes | None = None) -> TrainingReader:
-    """Build the reader for training: TrainReader, or SemiTrainReader with unlabelled images as well.
+    """Build the reader for training: TrainReader, or SemiTrainReader with unlabeled images as well.
 
     Args:
         classes: of the checkpoint that is resumed; TrainDataset must have the same names, and gets their order.
@@ -172,7 +172,7 @@ def build_train_reader(cfg: Config, classes: Classes | None = None) -> TrainingR
     unlabeled = build_dataset(cfg, "UnsupTrainDataset")
     if isinstance(unlabeled, COCODataSet) and unlabeled.supervised:
         raise ConfigError(
-            f"UnsupTrainDataset is a labelled {type(unlabeled).__name__}: make it `!SemiCOCODataSet` with "
+            f"UnsupTrainDataset is a labeled {type(unlabeled).__name__}: make it `!SemiCOCODataSet` with "
             "`supervised: false` and `data_fields: [image]`"
         )
     return build_reader(cfg, "SemiTrainReader", dataset, unlabeled=unlabeled, accumulate_steps=cfg["accumulate_steps"])

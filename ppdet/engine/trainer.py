@@ -64,7 +64,7 @@ class Trainer:
         resumed_from: prefix of the checkpoint that the run continued from, None if it started from the beginning.
 
         epochs, steps_per_epoch, total_steps: length of the run. The last epoch may have fewer steps.
-        images_per_step: labelled images of all ranks together.
+        images_per_step: labeled images of all ranks together.
         epoch, step: the current epoch, and the step within it, both from 0.
         iteration: the number of finished steps of the whole run.
         batches: the batches of the current step on this rank.

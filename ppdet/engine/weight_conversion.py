@@ -36,7 +36,7 @@ def convert_file(
     Args:
         source: the file of the other code base, such as a .pth.
         target: the file to write, .pdparams or .safetensors.
-        code_base: that the source comes from, a key of `ppdet.convert.CODE_BASES`; "auto" recognises it.
+        code_base: that the source comes from, a key of `ppdet.convert.CODE_BASES`; "auto" recognizes it.
         config: YAML file of the configuration whose model the weights must fit; None checks nothing.
         overrides: of the configuration, "key=value".
 

@@ -1,4 +1,4 @@
-"""Quality of the pseudo-labels that a teacher gives to unlabelled images."""
+"""Quality of the pseudo-labels that a teacher gives to unlabeled images."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

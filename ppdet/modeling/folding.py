@@ -63,7 +63,7 @@ class CachedFolds:
     """A context in which weights and statistics do not change, so that constant norms are folded only once.
 
     Folds end with the outermost context of a thread: a forward pass, or a whole evaluation that runs the model many
-    times. They cannot be kept longer, since a changed tensor is not recognisable: `set_value` changes neither its
+    times. They cannot be kept longer, since a changed tensor is not recognizable: `set_value` changes neither its
     version nor its address, and in-place kernels on a buffer that several tensors share do not change their versions.
 
     It is a class instead of a generator, since Paddle's recording of static graphs rejects those.

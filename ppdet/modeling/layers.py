@@ -30,7 +30,7 @@ def make_norm(
     decay: float | None = 0.0,
     groups: int = 32,
 ) -> nn.Layer:
-    """A normalisation layer.
+    """A normalization layer.
 
     Args:
         norm_type: bn, sync_bn or gn. sync_bn also gives a batch norm here; the trainer converts it to one over all
@@ -180,7 +180,7 @@ def avg_pool_2x2(x: Tensor) -> Tensor:
 
 
 def upsample_twice(x: Tensor) -> Tensor:
-    """Nearest-neighbour upsampling of (N, C, H, W) to (N, C, 2H, 2W).
+    """Nearest-neighbor upsampling of (N, C, H, W) to (N, C, 2H, 2W).
 
     F.interpolate would store its scale as doubles in an exported graph, which neither the oneDNN executor of Paddle
     Inference nor the conversion to ONNX accepts.

@@ -33,7 +33,7 @@ class LevelGrid(NamedTuple):
         rows, columns: H and W of the level. They are ints, or int64 tensors while Paddle records a static graph.
         step_y, step_x: distance in pixels from one location to the next, down and to the right. They are ints, or int32
             tensors in a static graph in which the input's size decides them.
-        shift: position of the location within its cell, in steps: 0.5 is the cell's centre, 0 its top left corner.
+        shift: position of the location within its cell, in steps: 0.5 is the cell's center, 0 its top left corner.
     """
 
     rows: Any
@@ -103,7 +103,7 @@ class Locations:
 
     Args:
         strides: stride of each level in pixels, finest level first, for example (8, 16, 32, 64, 128).
-        shift: position of a location within its cell, in steps: 0.5 is the cell's centre, 0 its top left corner.
+        shift: position of a location within its cell, in steps: 0.5 is the cell's center, 0 its top left corner.
         even: false: locations are one stride apart. true: they are `size // cells` pixels apart, as in torchvision. An
             input 800 pixels wide has 13 cells of stride 64; their locations are then 800 // 13 = 61 pixels apart. There
             is no difference where the size is a multiple of the stride.

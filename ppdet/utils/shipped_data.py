@@ -14,7 +14,7 @@ def how_to_get(path: str, otherwise: str) -> str:
 
     Args:
         path: a path with a folder named like a data set, such as dataset/coco/annotations/a.json, gives the command
-            that fetches this data set. COCO's unlabelled images are not among what its script downloads.
+            that fetches this data set. COCO's unlabeled images are not among what its script downloads.
         otherwise: what else the user can do, such as "set TrainDataset.anno_path".
     """
     folders = [part.lower() for part in Path(path).parts]

@@ -67,7 +67,7 @@ def draw_batch(
     """Write a picture of a training batch as the network sees it: at most 8 images in a grid, with a legend.
 
     Args:
-        batch: `image` (N, 3, H, W) float, normalised. Optional: `gt_bbox` (N, M, 4) x1, y1, x2, y2 in pixels of these
+        batch: `image` (N, 3, H, W) float, normalized. Optional: `gt_bbox` (N, M, 4) x1, y1, x2, y2 in pixels of these
             images; `gt_class` (N, M), where -1 is padding; `target_labels` (N, R), where 0 is background, for all R
             locations of all levels, finest level first, row by row.
         path: the picture's file; its suffix, .jpg or .png, decides the format.
@@ -118,7 +118,7 @@ def draw_pseudo_labels(
     """Draw the locations at which a teacher gives pseudo-labels, in a grid of images, with a legend.
 
     Args:
-        images: normalised images (3, H, W) float; their sizes may differ.
+        images: normalized images (3, H, W) float; their sizes may differ.
         selected: for each image (K, 3) of x, y, level, in pixels of this image.
         mean, std, is_bgr: see `draw_batch`.
         strides: stride of each level.
@@ -160,7 +160,7 @@ def write_picture(picture: np.ndarray, path: str | Path) -> None:
 
 
 def _panel(planes: np.ndarray, mean: Sequence[float], std: Sequence[float], is_bgr: bool) -> tuple[np.ndarray, float]:
-    """A normalised image (3, H, W) as a picture (H', W', 3) uint8 RGB in the size of a panel, and the scale H' / H."""
+    """A normalized image (3, H, W) as a picture (H', W', 3) uint8 RGB in the size of a panel, and the scale H' / H."""
     height, width = planes.shape[1:]
     scale = min(PANEL_WIDTH / width, PANEL_WIDTH / height)
     pixels = (planes.transpose(1, 2, 0) * np.asarray(std) + np.asarray(mean)) * 255

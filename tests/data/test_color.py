@@ -62,14 +62,14 @@ def distort(image, seed=0, **options):
     return sample["image"].astype(float)
 
 
-def grey(image):
+def gray(image):
     return image @ [0.299, 0.587, 0.114]
 
 
 def colorful():
     """Pixels whose luma (BT.601) is on average far from the mean of their channels, with room for changes."""
     image = noise(low=0, high=24) + np.array([90, 60, 120], np.uint8)
-    assert grey(image).mean() < image.mean() - 8
+    assert gray(image).mean() < image.mean() - 8
     return image
 
 
@@ -78,9 +78,9 @@ def change(image, name, value):
     if name == "brightness":
         return image * value
     if name == "contrast":
-        return value * image + (1 - value) * grey(image).mean()
+        return value * image + (1 - value) * gray(image).mean()
     if name == "saturation":
-        return value * image + (1 - value) * grey(image)[..., None]
+        return value * image + (1 - value) * gray(image)[..., None]
     basis = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.321], [0.211, -0.523, 0.311]])  # RGB to YIQ
     cosine, sine = np.cos(np.deg2rad(value)), np.sin(np.deg2rad(value))
     turn = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
@@ -131,15 +131,15 @@ def test_fixed_orders_and_their_first(count):
 def test_each_distortion_does_what_its_name_says():
     image = noise(low=60, high=120)
     assert np.abs(distort(image, brightness=(2, 2, 1.0)) - image * 2.0).max() <= 1
-    assert np.abs(distort(image, saturation=(0, 0, 1.0)) - grey(image)[..., None]).max() <= 1
-    assert np.abs(distort(image, contrast=(0, 0, 1.0)) - grey(image).mean()).max() <= 1
+    assert np.abs(distort(image, saturation=(0, 0, 1.0)) - gray(image)[..., None]).max() <= 1
+    assert np.abs(distort(image, contrast=(0, 0, 1.0)) - gray(image).mean()).max() <= 1
     assert np.abs(distort(image, contrast=(1, 1, 1.0)) - image).max() <= 1
     assert np.abs(distort(image, hue=(360, 360, 1.0)) - image).max() <= 1
     turned = distort(image, hue=(18, 18, 1.0))
-    assert np.abs(grey(turned) - grey(image)).max() <= 1.5, "hue keeps the luma"
+    assert np.abs(gray(turned) - gray(image)).max() <= 1.5, "hue keeps the luma"
 
 
-def test_hue_turns_red_towards_its_neighbours_and_back():
+def test_hue_turns_red_towards_its_neighbors_and_back():
     red = np.full((2, 2, 3), (180, 80, 80), dtype=np.uint8)
     hues = [colorsys.rgb_to_hsv(*distort(red, hue=(angle, angle, 1.0))[0, 0] / 255)[0] for angle in (-18, 18)]
     steps = sorted((hue + 0.5) % 1 - 0.5 for hue in hues)

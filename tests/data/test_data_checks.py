@@ -140,8 +140,8 @@ def test_some_boxes_in_shares_are_told():
 @pytest.mark.parametrize("count", [1, 3, 500])
 @pytest.mark.parametrize("convert", [lambda b: b, corners, middles])
 def test_shares_of_the_image_are_told(count, convert):
-    normalised = convert(drawn(count, seed=2) / [*SIZE, *SIZE])
-    (text,) = found(normalised)
+    normalized = convert(drawn(count, seed=2) / [*SIZE, *SIZE])
+    (text,) = found(normalized)
     assert text.startswith(f"{count} of {count} boxes lie in 0..1, as shares of the image, e.g. [")
     assert "multiply by the image's width and height (" in text
 

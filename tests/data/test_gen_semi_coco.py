@@ -1,4 +1,4 @@
-"""tools/gen_semi_coco.py, and folders of unlabelled images; test_split.py has the splits themselves."""
+"""tools/gen_semi_coco.py, and folders of unlabeled images; test_split.py has the splits themselves."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from PIL import Image
 from tiny import write_tiny_coco
 
 from ppdet.data.sources import COCODataSet
-from ppdet.data.splitting.split import image_size, list_unlabelled
+from ppdet.data.splitting.split import image_size, list_unlabeled
 from ppdet.data.transforms.decode import read_image
 from ppdet.utils.errors import DataError, ImageError
 
@@ -62,7 +62,7 @@ def test_only_headers_are_read(tmp_path, monkeypatch):
 
 @pytest.fixture
 def folder(anno_path):
-    """Two new images, one of them in a subfolder; one with the name of a labelled one, and copies of two of these; and
+    """Two new images, one of them in a subfolder; one with the name of a labeled one, and copies of two of these; and
     two files that cannot be read."""
     folder = anno_path.parents[1] / "unlabeled2017"
     places = {"new.JPG": (20, 30), "sub/new.png": (40, 25), "sub/002.png": (9, 9)}
@@ -78,9 +78,9 @@ def folder(anno_path):
 
 def test_a_folder_without_annotations(folder, anno_path, log):
     content = json.loads(anno_path.read_text())
-    split = list_unlabelled(folder, anno_path=anno_path)
-    written = json.loads(Path(split.unlabelled.path).read_text())
-    assert split.unlabelled.path == str(anno_path.parents[1] / "semi_annotations" / "unlabeled2017-unlabeled.json")
+    split = list_unlabeled(folder, anno_path=anno_path)
+    written = json.loads(Path(split.unlabeled.path).read_text())
+    assert split.unlabeled.path == str(anno_path.parents[1] / "semi_annotations" / "unlabeled2017-unlabeled.json")
     assert written == {
         "images": [
             {"id": 1, "file_name": "new.JPG", "width": 30, "height": 20},
@@ -90,16 +90,16 @@ def test_a_folder_without_annotations(folder, anno_path, log):
         "annotations": [],
         "categories": content["categories"],
     }
-    assert (split.unlabelled.images, split.unlabelled.image_dir) == (3, str(folder))
+    assert (split.unlabeled.images, split.unlabeled.image_dir) == (3, str(folder))
     boxes = len(content["annotations"])
-    assert (split.labelled.images, split.labelled.boxes, split.labelled.path) == (8, boxes, str(anno_path))
-    assert split.labelled.image_dir == str(anno_path.parents[1] / "images")
+    assert (split.labeled.images, split.labeled.boxes, split.labeled.path) == (8, boxes, str(anno_path))
+    assert split.labeled.image_dir == str(anno_path.parents[1] / "images")
     assert "2 images are also in" in log.text
     assert "anew" not in log.text
-    list_unlabelled(folder, anno_path=anno_path)
+    list_unlabeled(folder, anno_path=anno_path)
     assert "unlabeled2017-unlabeled.json exists: it is overwritten" in log.text
     assert "2 files could not be read and are left out, the first is" in log.text and "bad.jpg" in log.text
-    data = COCODataSet(image_dir=str(folder), anno_path=split.unlabelled.path)
+    data = COCODataSet(image_dir=str(folder), anno_path=split.unlabeled.path)
     assert [Path(record["im_file"]).is_file() for record in data.records] == [True] * 3
 
 
@@ -109,20 +109,20 @@ def test_the_same_name_in_another_folder_is_another_image(anno_path, tmp_path):
     anno_path.write_text(json.dumps(content))
     write_image(tmp_path / "frames" / "video1" / "0001.jpg", 9, 9)
     write_image(tmp_path / "frames" / "video2" / "0001.jpg", 9, 9)
-    split = list_unlabelled(tmp_path / "frames", anno_path=anno_path)
-    written = json.loads(Path(split.unlabelled.path).read_text())
+    split = list_unlabeled(tmp_path / "frames", anno_path=anno_path)
+    written = json.loads(Path(split.unlabeled.path).read_text())
     assert [row["file_name"] for row in written["images"]] == ["video2/0001.jpg"]
     # One path is the end of the other: taken for the same image, whichever folder was named.
     with pytest.raises(DataError, match="is left to use: 0 unreadable, the others in"):
-        list_unlabelled(tmp_path / "frames" / "video1", anno_path=anno_path)
+        list_unlabeled(tmp_path / "frames" / "video1", anno_path=anno_path)
 
 
 def test_folders_that_cannot_be_listed(anno_path, tmp_path):
     with pytest.raises(DataError, match=r"nowhere does not exist"):
-        list_unlabelled(tmp_path / "nowhere", anno_path=anno_path)
+        list_unlabeled(tmp_path / "nowhere", anno_path=anno_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"no image in .*empty: expected files ending in \.jpg"):
-        list_unlabelled(tmp_path / "empty", anno_path=anno_path)
+        list_unlabeled(tmp_path / "empty", anno_path=anno_path)
 
 
 def tool(cwd, *arguments):
@@ -146,8 +146,8 @@ def test_the_tool(anno_path, tmp_path):
     assert (result.returncode, result.stderr) == (0, "")
     rows = [line.split() for line in result.stdout.splitlines()]
     assert rows[0] == ["images", "boxes", "classes", "file"]
-    assert rows[1][:2] == ["labelled", "2"] and rows[1][3:] == ["2", "of", "2", "data/semi_annotations/train.1@25.json"]
-    assert rows[8][:2] == ["unlabelled", "4"] and rows[8][6] == "data/semi_annotations/train.2@50-unlabeled.json"
+    assert rows[1][:2] == ["labeled", "2"] and rows[1][3:] == ["2", "of", "2", "data/semi_annotations/train.1@25.json"]
+    assert rows[8][:2] == ["unlabeled", "4"] and rows[8][6] == "data/semi_annotations/train.2@50-unlabeled.json"
     boxes = len(json.loads(anno_path.read_text())["annotations"])
     assert [int(one[2]) + int(two[2]) for one, two in zip(rows[1:9:2], rows[2:9:2])] == [boxes] * 4
     assert len(os.listdir(tmp_path / "data" / "semi_annotations")) == 8

@@ -1,4 +1,4 @@
-"""Data of semi-supervised training: two views of every image, labelled and unlabelled ones side by side."""
+"""Data of semi-supervised training: two views of every image, labeled and unlabeled ones side by side."""
 
 import json
 import shutil
@@ -60,13 +60,13 @@ def make_reader(folder, **options):
 
 
 def flat(batch):
-    """Arrays of a batch, those of the unlabelled one under "unlabeled.…"."""
+    """Arrays of a batch, those of the unlabeled one under "unlabeled.…"."""
     inner = {f"unlabeled.{key}": value for key, value in batch["unlabeled"].items()}
     return {k: v.numpy() for k, v in {**batch, **inner}.items() if k != "unlabeled"}
 
 
 def pixels(image):
-    """(3, H, W) normalised -> (H, W, 3) uint8."""
+    """(3, H, W) normalized -> (H, W, 3) uint8."""
     planes = image.transpose(1, 2, 0) * [0.229, 0.224, 0.225] + [0.485, 0.456, 0.406]
     return np.clip(np.round(planes * 255), 0, 255).astype(np.uint8)
 
@@ -93,7 +93,7 @@ def test_views_share_geometry_and_labels_and_differ_in_pixels(folder, seed):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_boxes_are_where_the_objects_are_in_both_views(folder, seed):
-    """The rectangles of the data are uniform: within their boxes, seen weakly or strongly, there is one colour."""
+    """The rectangles of the data are uniform: within their boxes, seen weakly or strongly, there is one color."""
     checked = 0
     for batch in make_reader(folder, seed=seed, strong_aug=[RandomDistort(hue=[0, 0, 0]), NormalizeImage()]):
         arrays = flat(batch)
@@ -112,7 +112,7 @@ def test_boxes_are_where_the_objects_are_in_both_views(folder, seed):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_boxes_drawn_in_both_views_frame_the_same_objects(folder, tmp_path, seed):
-    """In the picture of a batch, strong views above weak ones: the frames lie on the same pixels, at colour edges."""
+    """In the picture of a batch, strong views above weak ones: the frames lie on the same pixels, at color edges."""
     batch = flat(
         next(iter(make_reader(folder, seed=seed, strong_aug=[RandomDistort(hue=[0, 0, 0]), NormalizeImage()])))
     )
@@ -129,7 +129,7 @@ def test_boxes_drawn_in_both_views_frame_the_same_objects(folder, tmp_path, seed
     drawn = (framed != plain).any(axis=2)
     rows = half - gap
     strong, weak = drawn[gap : gap + rows], drawn[half + gap // 2 : half + gap // 2 + rows]
-    # Where a frame has the colour of what is under it, it cannot be seen: a pixel in a thousand.
+    # Where a frame has the color of what is under it, it cannot be seen: a pixel in a thousand.
     assert strong.sum() > 500 and (strong != weak).mean() < 1e-3
 
 
@@ -139,7 +139,7 @@ def overlaps(boxes, box):
     return int(((boxes[:, 0] < x2) & (boxes[:, 2] > x1) & (boxes[:, 1] < y2) & (boxes[:, 3] > y1)).sum())
 
 
-def test_every_unlabelled_image_is_seen(folder):
+def test_every_unlabeled_image_is_seen(folder):
     """3 steps of 3 images an epoch: in 7 epochs each of the 7 images comes 9 times, and never twice before all came."""
     reader, seen = make_reader(folder), []
     for epoch in range(7):
@@ -150,7 +150,7 @@ def test_every_unlabelled_image_is_seen(folder):
 
 
 def test_batches_that_make_no_step_are_not_counted_as_seen(folder):
-    """6 batches of 1 labelled image, in steps of 4: one step an epoch, and 7 epochs see each of 7 images four times."""
+    """6 batches of 1 labeled image, in steps of 4: one step an epoch, and 7 epochs see each of 7 images four times."""
     reader, seen = make_reader(folder, sup_batch_size=1, unsup_batch_size=1, accumulate_steps=4), []
     for epoch in range(7):
         reader.set_epoch(epoch)
@@ -232,8 +232,8 @@ def test_views_in_bgr(folder):
     assert np.allclose((scaled + mean)[inside[:, ::-1]], (rgb + mean)[:, ::-1][inside[:, ::-1]], atol=1e-5)
 
 
-def test_normalising_on_the_device_or_before_is_the_same(folder):
-    """A Permute among the sample transforms of one view keeps normalisation in the workers."""
+def test_normalizing_on_the_device_or_before_is_the_same(folder):
+    """A Permute among the sample transforms of one view keeps normalization in the workers."""
     early = {
         "strong_aug": [RandomDistort(prob=1.0), NormalizeImage(), Permute()],
         "weak_aug": [NormalizeImage(), Permute()],
@@ -272,7 +272,7 @@ def test_an_unreadable_image_is_replaced(folder, log):
         ({"weak_aug": [NormalizeImage(channel_order="bgr")]}, ValueError, "must both end with the same NormalizeImage"),
         ({"strong_aug": [NormalizeImage(mean=[0.5] * 3)]}, ValueError, "must both end with the same NormalizeImage"),
         ({"unsup_batch_transforms": [Permute(), Gt2FCOSTarget()]}, ValueError, "no targets: remove Gt2FCOSTarget"),
-        ({"sup_batch_size": 7}, DataError, "6 labelled images do not fill one batch: SemiTrainReader.sup_batch_size"),
+        ({"sup_batch_size": 7}, DataError, "6 labeled images do not fill one batch: SemiTrainReader.sup_batch_size"),
         ({"unsup_batch_size": 0}, ValueError, "unsup_batch_size is 0"),
         ({"num_classes": 1}, DataError, "2 classes, the model 1"),
     ],
@@ -282,7 +282,7 @@ def test_wrong_settings(folder, options, error, message):
         make_reader(folder, **options)
 
 
-def test_labels_are_needed_and_only_for_labelled_images(folder):
+def test_labels_are_needed_and_only_for_labeled_images(folder):
     _, unlabeled = data_sets(folder)
     assert all("gt_bbox" not in record for record in unlabeled.records)
     assert (unlabeled.class_names, len(unlabeled.records)) == (["red", "blue"], 7)
@@ -292,7 +292,7 @@ def test_labels_are_needed_and_only_for_labelled_images(folder):
         SemiCOCODataSet(anno_path="x.json", data_fields=FIELDS, supervised=False)
 
 
-def test_unlabelled_images_may_have_any_annotations_or_none(folder):
+def test_unlabeled_images_may_have_any_annotations_or_none(folder):
     path = folder / "other" / "train.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "annotations": [{"nonsense": True}]}))
@@ -323,9 +323,9 @@ def test_a_folder_is_enough(folder):
 
 
 @pytest.mark.parametrize(("batch_size", "world_size"), [(6, 1), (3, 2), (2, 3)])
-def test_labelled_images_that_just_fill_one_batch(folder, batch_size, world_size):
+def test_labeled_images_that_just_fill_one_batch(folder, batch_size, world_size):
     readers = [make_reader(folder, sup_batch_size=batch_size, world_size=world_size, rank=i) for i in range(world_size)]
     seen = [int(number) for reader in readers for number in next(iter(reader))["im_id"].numpy().ravel()]
     assert sorted(seen) == sorted(2 * [1, 2, 3, 4, 5, 6]), "each image in two views"
-    with pytest.raises(DataError, match="6 labelled images do not fill one batch"):
+    with pytest.raises(DataError, match="6 labeled images do not fill one batch"):
         make_reader(folder, sup_batch_size=batch_size + 1, world_size=world_size)

@@ -70,7 +70,7 @@ class Scripted:
         return low + self.place * (high - low)
 
 
-def grey(image):
+def gray(image):
     return image @ [0.299, 0.587, 0.114]
 
 
@@ -79,9 +79,9 @@ def reference(image, name, value):
     if name == "brightness":
         image = image * value
     elif name == "contrast":
-        image = value * image + (1 - value) * grey(image).mean()
+        image = value * image + (1 - value) * gray(image).mean()
     elif name == "saturation":
-        image = value * image + (1 - value) * grey(image)[..., None]
+        image = value * image + (1 - value) * gray(image)[..., None]
     else:
         for pixel in image.reshape(-1, 3):
             h, s, v = colorsys.rgb_to_hsv(*pixel)
@@ -102,9 +102,9 @@ def test_each_color_change(name, place):
 
 
 @pytest.mark.parametrize("name", ["contrast", "saturation"])
-def test_grey_is_the_luma_and_not_the_mean_of_the_channels(name):
+def test_gray_is_the_luma_and_not_the_mean_of_the_channels(name):
     image = noise() // 4 + np.array([90, 40, 140], np.uint8)
-    assert grey(image).mean() < image.mean() - 20
+    assert gray(image).mean() < image.mean() - 20
     result = apply(RandomColorJitter(**{**OFF, name: 0.4}), image, Scripted(0.0))
     assert np.abs(result - reference(image.astype(float), name, 0.6)).max() <= 1.01
 
@@ -217,7 +217,7 @@ def test_blur(place, size):
 
 def test_grayscale():
     image = noise()
-    assert np.abs(apply(RandomGrayscale(prob=1.0), image) - grey(image)[..., None]).max() <= 1
+    assert np.abs(apply(RandomGrayscale(prob=1.0), image) - gray(image)[..., None]).max() <= 1
 
 
 @pytest.mark.parametrize(

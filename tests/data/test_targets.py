@@ -17,7 +17,7 @@ def plain_targets(
     """Labels, distances and centerness, location by location."""
     labels, distances, centerness = [], [], []
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     for stride, (low, high) in zip(STRIDES, BOUNDS):
         rows, columns = -(-height // stride), -(-width // stride)
         step_y, step_x = (height // rows, width // columns) if even else (stride, stride)
@@ -31,8 +31,8 @@ def plain_targets(
                     good |= (sides > 0).all(axis=1) & ((longest == low) | (longest == high))
                 good &= ~(areas < least)
                 if radius > 0:
-                    region_low = np.maximum(boxes[:, :2], centres - np.float32(radius * stride))
-                    region_high = np.minimum(boxes[:, 2:], centres + np.float32(radius * stride))
+                    region_low = np.maximum(boxes[:, :2], centers - np.float32(radius * stride))
+                    region_high = np.minimum(boxes[:, 2:], centers + np.float32(radius * stride))
                     good &= ((point > region_low) & (point < region_high)).all(axis=1)
                 if not good.any():
                     labels.append(0), distances.append(np.zeros(4)), centerness.append(0)
@@ -68,7 +68,7 @@ def check(boxes, height, width, radius=1.5, shift=0.5, in_strides=True, inclusiv
     assert np.allclose(centerness, wanted[2], atol=1e-4)
 
 
-# Quarters of pixels: many locations lie exactly on sides, bounds and centre regions, many areas are equal.
+# Quarters of pixels: many locations lie exactly on sides, bounds and center regions, many areas are equal.
 coordinate = st.integers(-200, 1200).map(lambda n: n / 4)
 free_box = st.tuples(coordinate, coordinate, st.integers(0, 1200), st.integers(0, 1200)).map(
     lambda box: (box[0], box[1], box[0] + box[2] / 4, box[1] + box[3] / 4)

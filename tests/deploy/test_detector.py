@@ -16,11 +16,11 @@ class Upsampling(paddle.nn.Layer):
     def __init__(self):
         super().__init__()
         mean = paddle.ParamAttr(initializer=paddle.nn.initializer.Constant(1 / 3))
-        self.grey = paddle.nn.Conv2D(3, 1, 1, weight_attr=mean, bias_attr=False)
+        self.gray = paddle.nn.Conv2D(3, 1, 1, weight_attr=mean, bias_attr=False)
 
     def forward(self, image, scale_factor):
         twice = paddle.nn.functional.interpolate(image, scale_factor=2.0, mode="nearest")
-        score = self.grey(twice)[:, 0, 0, 0]
+        score = self.gray(twice)[:, 0, 0, 0]
         ones = score * 0 + 1
         row = paddle.stack([ones * 0, score, ones, ones * 2, ones * 3 / scale_factor[:, 1], ones * 4], axis=1)
         rows = paddle.concat([row.unsqueeze(1), row.unsqueeze(1)], axis=1).reshape([-1, 6])

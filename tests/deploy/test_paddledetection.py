@@ -35,7 +35,7 @@ def test_operations_do_what_they_do_there():
     assert np.allclose(arrays["scale_factor"], [[64 / 50, 64 / 70]])
     assert arrays["im_shape"].tolist() == [[64, 64]]
 
-    # As for YOLOX: pixels as they are, in a square with a grey border.
+    # As for YOLOX: pixels as they are, in a square with a gray border.
     keep = {**RESIZE, "keep_ratio": True, "interp": 1}
     arrays = prepared(keep, {"type": "Pad", "size": [64, 96], "fill_value": [114.0, 113.5, 1.0]}, PERMUTE)
     pixels = cv2.resize(image(), (64, 46), interpolation=1)  # 50 * 64 / 70 = 45.7
@@ -46,10 +46,10 @@ def test_operations_do_what_they_do_there():
         border[:46, :64] = value
         assert (border == value).all()
     assert arrays["im_shape"].tolist() == [[46, 64]]
-    # Normalised after it was padded, the border too.
+    # Normalized after it was padded, the border too.
     arrays = prepared(keep, {"type": "Pad", "size": 64}, NORMALIZE, PERMUTE, {"type": "PadStride", "stride": 128})
-    grey = (114 / 255 - np.array(NORMALIZE["mean"])) / NORMALIZE["std"]
-    assert np.allclose(arrays["image"][0, :, 63, 63], grey, atol=1e-5) and (arrays["image"][0, :, 64:] == 0).all()
+    gray = (114 / 255 - np.array(NORMALIZE["mean"])) / NORMALIZE["std"]
+    assert np.allclose(arrays["image"][0, :, 63, 63], gray, atol=1e-5) and (arrays["image"][0, :, 64:] == 0).all()
 
 
 @pytest.mark.parametrize(

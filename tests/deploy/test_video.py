@@ -42,17 +42,17 @@ def infer(*arguments, code=0):
 
 
 def test_command_writes_video_and_lines(folder, tmp_path):
-    video = write_video(tmp_path / "grey.mp4", VALUES)
+    video = write_video(tmp_path / "gray.mp4", VALUES)
     output = tmp_path / "output"
     log = infer("--model_dir", folder, "--video_file", video, "--output_dir", output, "--batch_size", 3,
                 "--threshold", 0.5, "--save_results", "--cpu_threads", 1)  # fmt: skip
     assert "7 frames in" in log and "4 detections with a score of at least 0.5" in log
-    assert f"video: {output / 'grey.mp4'}" in log and f"detections: {output / 'grey.jsonl'}" in log
-    assert sorted(p.name for p in output.iterdir()) == ["grey.jsonl", "grey.mp4"]
-    capture = cv2.VideoCapture(str(output / "grey.mp4"))
+    assert f"video: {output / 'gray.mp4'}" in log and f"detections: {output / 'gray.jsonl'}" in log
+    assert sorted(p.name for p in output.iterdir()) == ["gray.jsonl", "gray.mp4"]
+    capture = cv2.VideoCapture(str(output / "gray.mp4"))
     assert capture.get(cv2.CAP_PROP_FPS) == 12.5 and capture.get(cv2.CAP_PROP_FRAME_COUNT) == 7
-    frames = read_video(output / "grey.mp4")
-    lines = [json.loads(line) for line in (output / "grey.jsonl").read_text().splitlines()]
+    frames = read_video(output / "gray.mp4")
+    lines = [json.loads(line) for line in (output / "gray.jsonl").read_text().splitlines()]
     assert [line["frame"] for line in lines] == list(range(7))
     assert [line["seconds"] for line in lines] == pytest.approx([i / 12.5 for i in range(7)])
     for value, frame, line in zip(VALUES, frames, lines):
@@ -62,8 +62,8 @@ def test_command_writes_video_and_lines(folder, tmp_path):
         assert found["score"] == pytest.approx(value / 255, abs=0.02) and found["category_id"] == 1
         assert frame.shape == (128, 192, 3)
         assert abs(frame[100:, 120:].astype(int) - value).max() < 12  # outside of the box
-        coloured = np.ptp(frame[70, 28:36].astype(int), axis=1).max() > 60  # the left side of the box
-        assert coloured == (value / 255 > 0.5)
+        colored = np.ptp(frame[70, 28:36].astype(int), axis=1).max() > 60  # the left side of the box
+        assert colored == (value / 255 > 0.5)
 
 
 def test_frame_turned_by_its_metadata(detector, tmp_path):

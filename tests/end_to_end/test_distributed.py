@@ -176,7 +176,7 @@ def test_ten_steps_of_one_process_two_processes_and_two_batches_added_up(config,
     np.testing.assert_allclose(losses["added up"], losses["whole"], rtol=1e-4)
 
 
-def test_two_processes_learn_from_unlabelled_images_as_one_does(tmp_path, monkeypatch):
+def test_two_processes_learn_from_unlabeled_images_as_one_does(tmp_path, monkeypatch):
     """With every location selected, as all of them are where ratio is 1, halves select what the whole does."""
     config = write_tiny_semi(tmp_path)
     config.write_text(config.read_text().replace("ResNet: {", "ResNet: {norm_type: gn, "))

@@ -13,8 +13,8 @@ from ppdet.engine.checkpoints.weights import read_arrays
 def test_split_train_and_learn_from_the_rest(tmp_path):
     data = write_tiny_coco(tmp_path / "data", images=20)
     table = run("tools/gen_semi_coco.py", "--anno_path", data / "train.json", "--images", 8, "--output_dir", data)
-    assert re.search(r"labelled +8 .*train\.1@8images\.json", table)
-    assert re.search(r"unlabelled +12 .*train\.1@8images-unlabeled\.json", table)
+    assert re.search(r"labeled +8 .*train\.1@8images\.json", table)
+    assert re.search(r"unlabeled +12 .*train\.1@8images-unlabeled\.json", table)
 
     text = TINY_YAML.replace("anno_path: train.json", "anno_path: train.1@8images.json", 1)
     (tmp_path / "base.yml").write_text(text.format(output=tmp_path / "output", data=data))

@@ -32,10 +32,10 @@ class Trained:
     ("place", "message"),
     [
         (lambda t: t.model.state_dict()["0.weight"], r"NaN or infinite values in the weights \(0.weight\)"),
-        (lambda t: t.model.state_dict()["1._variance"], r"the weights .* \(1._variance\)"),
-        (lambda t: t.ema.state_dict()["0.bias"], r"the averaged weights .* \(0.bias\)"),
-        (lambda t: t.ema.state_dict()["1._mean"], r"the averaged weights .* \(1._mean\)"),
-        (lambda t: velocity(t.optimizer), r"the numbers of the optimizer .* \(0.weight\|"),
+        (lambda t: t.model.state_dict()["1._variance"], r"the weights \(1._variance\)"),
+        (lambda t: t.ema.state_dict()["0.bias"], r"the averaged weights \(0.bias\)"),
+        (lambda t: t.ema.state_dict()["1._mean"], r"the averaged weights \(1._mean\)"),
+        (lambda t: velocity(t.optimizer), r"the optimizer state \(0.weight\|"),
     ],
     ids=["weights", "statistics", "averaged weights", "averaged statistics", "momentum"],
 )

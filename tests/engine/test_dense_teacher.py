@@ -81,7 +81,7 @@ def test_losses_of_a_step():
 
 
 def test_burn_in_teacher_and_files(tiny_semi, tmp_path):
-    """Unlabelled images count from step 3 on; the teacher copies up to step 2, then averages."""
+    """Unlabeled images count from step 3 on; the teacher copies up to step 2, then averages."""
     record = Record()
     run = trainer(tiny_semi, "semi_start_iters=2", "ema_start_iters=2", "epoch=2", hooks=[record])
     run.train()
@@ -89,7 +89,7 @@ def test_burn_in_teacher_and_files(tiny_semi, tmp_path):
     kinds = {"loss", "loss_cls", "loss_box", "loss_quality"}
     assert set(record.losses[0]) == kinds
     assert set(record.losses[3]) == kinds | {f"distill_{kind}" for kind in kinds if kind != "loss"} | {"fg_sum"}
-    # Step 3 of s = 2: (3 - 2) / 2 of the loss on unlabelled images.
+    # Step 3 of s = 2: (3 - 2) / 2 of the loss on unlabeled images.
     third = record.losses[3]
     unlabeled = 4 * third["distill_loss_cls"] + third["distill_loss_box"] + third["distill_loss_quality"]
     supervised = third["loss_cls"] + third["loss_box"] + third["loss_quality"]
@@ -170,7 +170,7 @@ def test_teacher_and_student_are_evaluated_and_the_teacher_is_judged(tiny_semi, 
     assert np.array_equal(read_arrays(run.output / "best_model.pdparams")[name], teacher[name])
 
 
-def test_a_bad_step_names_its_unlabelled_images(tiny_semi, log):
+def test_a_bad_step_names_its_unlabeled_images(tiny_semi, log):
     class Spoil(Hook):
         def before_step(self, trainer):
             if trainer.iteration == 1:
@@ -183,7 +183,7 @@ def test_a_bad_step_names_its_unlabelled_images(tiny_semi, log):
     assert (len(rank["images"]), len(rank["unlabeled"])) == (2, 3)
     assert all("/data/images/" in image["file"] for image in rank["images"])
     assert all("/unlabeled/images/" in image["file"] for image in rank["unlabeled"])
-    told = [f"{image['id']}" for image in rank["images"]] + [f"unlabelled {image['id']}" for image in rank["unlabeled"]]
+    told = [f"{image['id']}" for image in rank["images"]] + [f"unlabeled {image['id']}" for image in rank["unlabeled"]]
     assert f"images {', '.join(told)}, see" in log.text
     for weights in (run.model.state_dict(), run.ema.state_dict()):
         assert all(bool(paddle.isfinite(value).all()) for value in weights.values())
@@ -219,7 +219,7 @@ def test_another_batch_size_moves_the_teachers_clock_too(tiny_semi):
 
 @pytest.mark.parametrize(("level", "dtype"), [("O1", "bfloat16"), ("O2", "float16")])
 def test_networks_of_both_follow_mixed_precision(tiny_semi, level, dtype):
-    """Student and teacher compute in the smaller type on unlabelled images too, on a GPU; the loss does not."""
+    """Student and teacher compute in the smaller type on unlabeled images too, on a GPU; the loss does not."""
     run = trainer(tiny_semi, f"amp_level={level}", f"amp_dtype={dtype}", "eval_amp=true")
     images = next(iter(run.reader))["unlabeled"]["image"]
     networks = run.model, run.method.layer.teacher

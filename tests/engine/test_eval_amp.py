@@ -71,7 +71,7 @@ def test_on_a_gpu_mixed_precision_detects_what_float32_does(trained, level, dtyp
     assert evaluator.precision.dtype == dtype and evaluator.precision.loss_scale is None
     agree(found, expected, tolerance)
     assert scores(found) != scores(expected) and ap == pytest.approx(expected_ap, abs=0.02)
-    # Pixels are normalised before, in float32.
+    # Pixels are normalized before, in float32.
     pixels = [call.dtype for call in autocast.calls if call.results and call.results[0][0][1:] == (3, 96, 128)]
     assert len(pixels) >= 8 and set(pixels) <= {paddle.float32}
 

@@ -39,7 +39,7 @@ def arrivals(base, values, text):
     yield load_config(below)
 
 
-def behaviour(cfg, images=2):
+def behavior(cfg, images=2):
     """base_lr of a run, steps of the whole run, steps per iteration of the milestones."""
     rate = learning_rate(cfg, images).base_lr
     return rate, total_steps(cfg, 1000, images), steps_per_iteration(cfg, "milestones", images)
@@ -64,7 +64,7 @@ def test_how_a_value_arrives_changes_nothing(base, tmp_path, values, text, expec
     for number, cfg in enumerate(arrivals(base, values, text)):
         cfg.dump(tmp_path / f"{number}.yml")
         for one in (cfg, load_config(tmp_path / f"{number}.yml")):
-            assert behaviour(one) == pytest.approx(expected), one.path
+            assert behavior(one) == pytest.approx(expected), one.path
 
 
 def test_a_merged_file_names_what_was_the_users_own(base, tmp_path):
@@ -76,18 +76,18 @@ def test_a_merged_file_names_what_was_the_users_own(base, tmp_path):
     again.dump(tmp_path / "again.yml")
     assert load_config(tmp_path / "again.yml").to_dict() == again.to_dict()
     # Values that come on top of it are the user's own as well, unless an auto_lr.literal does not name them.
-    assert behaviour(merge_config(again, {"LearningRate.base_lr": 0.5}))[0] == 0.5
+    assert behavior(merge_config(again, {"LearningRate.base_lr": 0.5}))[0] == 0.5
     both = {"LearningRate.base_lr": 0.5, "auto_lr.base_batch_size": 4}
-    assert behaviour(merge_config(again, both))[:2] == (0.5, 40)
-    assert behaviour(merge_config(again, {**both, "auto_lr.literal": ["max_iters"]}))[:2] == (0.25, 40)
+    assert behavior(merge_config(again, both))[:2] == (0.5, 40)
+    assert behavior(merge_config(again, {**both, "auto_lr.literal": ["max_iters"]}))[:2] == (0.25, 40)
 
 
 def test_a_file_says_beside_a_value_for_how_many_images_it_is(base):
     top = base.with_name("top.yml")
     top.write_text("_BASE_: base.yml\nLearningRate: {base_lr: 0.002}\nauto_lr: {base_batch_size: 4}\n")
-    assert behaviour(load_config(top)) == pytest.approx((0.001, 120, 2))
+    assert behavior(load_config(top)) == pytest.approx((0.001, 120, 2))
     # Said of values of files, -o is the same, and values of one's own beside it are as they were.
-    assert behaviour(load_config(base, ["auto_lr.base_batch_size=4"])) == pytest.approx((0.005, 120, 2))
+    assert behavior(load_config(base, ["auto_lr.base_batch_size=4"])) == pytest.approx((0.005, 120, 2))
 
 
 OWN = {"LearningRate.base_lr": 0.5, "max_iters": 40}
@@ -109,7 +109,7 @@ def test_what_is_said_of_auto_lr_leaves_values_of_the_users_own_alone(base, tmp_
         cfg.dump(tmp_path / f"{number}.yml")
         again = load_config(tmp_path / f"{number}.yml")
         for one in (cfg, again, merge_config(again, later)):
-            assert behaviour(one) == (0.5, 40, 1), number
+            assert behavior(one) == (0.5, 40, 1), number
         # It is told what auto_lr would make of the file's own rate, 0.01, not of the user's.
         log.clear()
         learning_rate(cfg, 2)
@@ -133,9 +133,9 @@ def test_an_explicit_list_has_values_of_the_users_own_scaled(base, tmp_path, lit
     ):
         cfg.dump(tmp_path / f"{number}.yml")
         for one in (cfg, load_config(tmp_path / f"{number}.yml")):
-            assert behaviour(one) == pytest.approx(expected), number
+            assert behavior(one) == pytest.approx(expected), number
         # What comes after the list is the user's own again.
-        assert behaviour(merge_config(cfg, {"LearningRate.base_lr": 0.3}))[0] == 0.3
+        assert behavior(merge_config(cfg, {"LearningRate.base_lr": 0.3}))[0] == 0.3
 
 
 def test_layers_follow_each_other(base):
@@ -144,7 +144,7 @@ def test_layers_follow_each_other(base):
     once = merge_config(cfg, {"LearningRate.base_lr": 0.5})
     twice = merge_config(once, {"auto_lr.base_batch_size": 4})
     assert cfg.layer("LearningRate.base_lr") < once.layer("LearningRate.base_lr") < twice.layer("auto_lr")
-    assert behaviour(once)[0] == behaviour(twice)[0] == 0.5 and behaviour(twice)[1] == 120
+    assert behavior(once)[0] == behavior(twice)[0] == 0.5 and behavior(twice)[1] == 120
     assert twice.up_to_layer("LearningRate.base_lr", cfg.layer("auto_lr")) == 0.01
     assert twice.up_to_layer("log_iter", 1) == 20
 

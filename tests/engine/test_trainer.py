@@ -121,20 +121,20 @@ def test_batch_without_any_box(tiny):
 
 
 def test_odd_images_and_boxes(tiny, tmp_path):
-    """Grey, 16-bit, CMYK and very long images, a box of no size, an image without boxes: finite, and all used."""
+    """Gray, 16-bit, CMYK and very long images, a box of no size, an image without boxes: finite, and all used."""
     folder = tmp_path / "data"
     content = json.loads((folder / "train.json").read_text())
     rng = np.random.default_rng(0)
-    grey = rng.integers(0, 255, (96, 128), dtype=np.uint8)
+    gray = rng.integers(0, 255, (96, 128), dtype=np.uint8)
     long = rng.integers(0, 255, (10, 2000, 3), dtype=np.uint8)
-    cv2.imwrite(str(folder / "images" / "grey.png"), grey)
-    cv2.imwrite(str(folder / "images" / "deep.png"), grey.astype(np.uint16) * 257)
+    cv2.imwrite(str(folder / "images" / "gray.png"), gray)
+    cv2.imwrite(str(folder / "images" / "deep.png"), gray.astype(np.uint16) * 257)
     cv2.imwrite(str(folder / "images" / "long.png"), long)
-    Image.merge("CMYK", [Image.fromarray(grey)] * 4).save(folder / "images" / "cmyk.jpg")
+    Image.merge("CMYK", [Image.fromarray(gray)] * 4).save(folder / "images" / "cmyk.jpg")
     content["images"], content["annotations"] = [], []
     for number, (name, box) in enumerate(
         [
-            ("grey.png", [10, 10, 40, 40]),
+            ("gray.png", [10, 10, 40, 40]),
             ("deep.png", [5, 5, 0, 0]),
             ("long.png", [100, 0, 300, 10]),
             ("cmyk.jpg", [-20, -20, 60, 60]),

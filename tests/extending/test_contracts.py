@@ -69,7 +69,7 @@ def test_a_detector_without_members(load, parts):
     grid = {"locations": None, "distances_in_strides": True, "nms": None}
     parts("Mapless", nn.Layer, **grid)
     message = error_of(build_model, load("architecture=Mapless"))
-    assert "Mapless has no method predict_maps(), which a DenseDetector needs: Predictions for normalised" in message
+    assert "Mapless has no method predict_maps(), which a DenseDetector needs: Predictions for normalized" in message
     assert type(load("architecture=Mapless").create("Mapless")).__init__ is nn.Layer.__init__
     parts("NoLayer", **grid)
     assert "NoLayer has no method forward()" in error_of(build_model, load("architecture=NoLayer"))

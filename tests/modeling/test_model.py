@@ -19,7 +19,7 @@ def model(tiny):
     return model
 
 
-def test_upsampling_is_nearest_neighbour():
+def test_upsampling_is_nearest_neighbor():
     x = paddle.randn([2, 3, 5, 7])
     assert np.array_equal(upsample_twice(x).numpy(), F.interpolate(x, scale_factor=2, mode="nearest").numpy())
 

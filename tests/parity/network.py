@@ -228,7 +228,7 @@ def make_image() -> np.ndarray:
 
 
 def prepare(image: np.ndarray, case: Case) -> Tensor:
-    """What the network gets of RGB bytes (H, W, 3): normalised, then padded with zeros to multiples of 32."""
+    """What the network gets of RGB bytes (H, W, 3): normalized, then padded with zeros to multiples of 32."""
     if case.caffe_mean:
         pixels = image[:, :, ::-1].astype(np.float32) - np.float32(case.caffe_mean)
     else:

@@ -7,7 +7,7 @@ import pytest
 from ppdet.utils.locations import Locations
 
 LOCATIONS = {
-    "centres": Locations((8, 16, 32)),
+    "centers": Locations((8, 16, 32)),
     "corners": Locations((8, 16, 32), shift=0.0),
     "even": Locations((8, 16, 32), shift=0.5, even=True),
 }

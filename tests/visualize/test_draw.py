@@ -53,7 +53,7 @@ def test_the_label_lies_in_the_image(box):
     assert abs(ink[0] - ink[1]) <= box_pixels + 40
 
 
-def test_eighty_classes_have_eighty_colors_and_neighbours_differ_in_hue():
+def test_eighty_classes_have_eighty_colors_and_neighbors_differ_in_hue():
     colors = [class_color(i) for i in range(80)]
     assert len(set(colors)) == 80
     hues = [colorsys.rgb_to_hsv(*color)[0] for color in colors[:8]]
@@ -86,7 +86,7 @@ def read(path):
     return cv2.imread(str(path))[..., ::-1]
 
 
-def test_batch_picture_undoes_the_normalisation(tmp_path):
+def test_batch_picture_undoes_the_normalization(tmp_path):
     draw_batch(make_batch(1), tmp_path / "new" / "batch.png", MEAN, STD, Locations(STRIDES))
     picture = read(tmp_path / "new" / "batch.png")
     assert picture.shape[1] == 480 + 12

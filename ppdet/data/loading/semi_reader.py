@@ -1,4 +1,4 @@
-"""Reading labelled and unlabelled batches for semi-supervised training, each image in a weak and a strong view."""
+"""Reading labeled and unlabeled batches for semi-supervised training, each image in a weak and a strong view."""
 
 import contextlib
 from collections.abc import Callable, Generator, Sequence
@@ -75,34 +75,34 @@ class ViewsReader(BaseReader):
 
 @register
 class SemiTrainReader:
-    """Reads labelled batches, each together with an unlabelled one, for semi-supervised training.
+    """Reads labeled batches, each together with an unlabeled one, for semi-supervised training.
 
     An image passes `sample_transforms` once; then `strong_aug` and `weak_aug` each make a view of it.
 
     A batch is like TrainReader's, with 2 x sup_batch_size rows, strong views first. Its entry `unlabeled` is a batch of
     2 x unsup_batch_size rows with `image`, `im_id`, `im_shape` and `scale_factor`. An epoch is one pass over the
-    labelled images. The passes over the unlabelled images continue from epoch to epoch, so that each is read once
+    labeled images. The passes over the unlabeled images continue from epoch to epoch, so that each is read once
     before any is read again.
 
     It raises DataError and RuntimeError like TrainReader, and ValueError for a view that may move pixels.
 
     Args:
-        dataset: the labelled data set.
-        unlabeled: the unlabelled data set.
+        dataset: the labeled data set.
+        unlabeled: the unlabeled data set.
         sample_transforms: applied to every sample, before the views are made.
         weak_aug: transforms of the weak view. They change pixel values only.
         strong_aug: transforms of the strong view. They change pixel values only.
-        sup_batch_transforms: applied to labelled batches.
-        unsup_batch_transforms: applied to unlabelled batches.
-        sup_batch_size: labelled images per batch on each rank, each in two views.
-        unsup_batch_size: unlabelled images per batch on each rank, each in two views.
+        sup_batch_transforms: applied to labeled batches.
+        unsup_batch_transforms: applied to unlabeled batches.
+        sup_batch_size: labeled images per batch on each rank, each in two views.
+        unsup_batch_size: unlabeled images per batch on each rank, each in two views.
         shuffle: read the images of both data sets in another order in every epoch.
-        drop_last: leave out the last batch of labelled images if it is not full.
+        drop_last: leave out the last batch of labeled images if it is not full.
         use_shared_memory: forked workers return their batches in shared memory. Others use pipes, which are slower.
-        num_classes: number of the model's classes; the labelled data set may not have more.
+        num_classes: number of the model's classes; the labeled data set may not have more.
         accumulate_steps: number of batches in one update; those at the end of an epoch that are too few for an update
             are not read.
-        worker_num: worker processes for labelled images, and as many for unlabelled ones.
+        worker_num: worker processes for labeled images, and as many for unlabeled ones.
         worker_start, seed, rank, world_size: see `BaseReader`.
     """
 
@@ -145,7 +145,7 @@ class SemiTrainReader:
                 raise ValueError(f"SemiTrainReader.{name} is {size}, expected at least 1")
         if drop_last and len(dataset) < sup_batch_size * world_size:
             raise DataError(
-                f"{len(dataset)} labelled images do not fill one batch: SemiTrainReader.sup_batch_size is "
+                f"{len(dataset)} labeled images do not fill one batch: SemiTrainReader.sup_batch_size is "
                 f"{sup_batch_size} on each of {world_size} devices; lower it, or set drop_last to false"
             )
         check_view("weak_aug", weak_aug or ())
@@ -153,7 +153,7 @@ class SemiTrainReader:
         check_same_normalization(weak_aug or (), strong_aug or ())
         if any(has_property(transform, "makes_targets") for transform in unsup_batch_transforms or ()):
             raise ValueError(
-                "SemiTrainReader.unsup_batch_transforms: unlabelled images have no targets: remove Gt2FCOSTarget"
+                "SemiTrainReader.unsup_batch_transforms: unlabeled images have no targets: remove Gt2FCOSTarget"
             )
         shared: dict[str, Any] = {
             "sample_transforms": sample_transforms,
@@ -182,7 +182,7 @@ class SemiTrainReader:
             batch_transforms=unsup_batch_transforms,
             batch_size=unsup_batch_size,
             batches_per_epoch=max(1, len(self.labeled) // accumulate_steps * accumulate_steps),
-            seed=int(np.random.SeedSequence((seed, 1)).generate_state(1)[0]),  # other numbers than labelled images get
+            seed=int(np.random.SeedSequence((seed, 1)).generate_state(1)[0]),  # other numbers than labeled images get
             **shared,
         )
         # Attributes that trainer and hooks read; they describe the labeled images.
@@ -193,7 +193,7 @@ class SemiTrainReader:
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Path -> reason of every image, labelled or not, that could not be read."""
+        """Path -> reason of every image, labeled or not, that could not be read."""
         return {**self.labeled.skipped, **self.unlabeled.skipped}
 
     def __len__(self) -> int:

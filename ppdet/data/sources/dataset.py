@@ -16,7 +16,7 @@ class DetectionDataset:
 
     Attributes:
         records: one dict for each image, with `im_id`, an array (1,) of int64 that no other image has, and `im_file`,
-            the image's path. Optional are `h` and `w`, its height and width in pixels. Labelled images also have
+            the image's path. Optional are `h` and `w`, its height and width in pixels. Labeled images also have
             `gt_bbox` (M, 4) float32, x1, y1, x2, y2 in pixels, `gt_class` (M, 1) int32 from 0, and, optionally,
             `is_crowd` (M, 1) int32, 1 for a box around a group of objects. Transforms replace arrays in their own copy
             of the dict; nothing may write into the arrays.

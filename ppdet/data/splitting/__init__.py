@@ -1,1 +1,1 @@
-"""Splitting a data set into a labelled and an unlabelled part, for semi-supervised training."""
+"""Splitting a data set into a labeled and an unlabeled part, for semi-supervised training."""

@@ -1,4 +1,4 @@
-"""Splitting data in COCO's format into a labelled and an unlabelled part, for semi-supervised training."""
+"""Splitting data in COCO's format into a labeled and an unlabeled part, for semi-supervised training."""
 
 import filecmp
 import os
@@ -35,10 +35,10 @@ def split_annotations(
     stratified: bool = False,
     drop_annotations: bool = False,
 ) -> list[Split]:
-    """Write the images of a COCO file into a labelled and an unlabelled file, once for each share and seed.
+    """Write the images of a COCO file into a labeled and an unlabeled file, once for each share and seed.
 
-    The images, sorted by id, are shuffled by the seed (see `shuffled`), and the first ones are labelled. So the images
-    that are labelled at 5 % are also labelled at 10 % with the same seed. Images and annotations keep their order and
+    The images, sorted by id, are shuffled by the seed (see `shuffled`), and the first ones are labeled. So the images
+    that are labeled at 5 % are also labeled at 10 % with the same seed. Images and annotations keep their order and
     all of their fields, and both files have everything else that the file holds. Annotations of images that are not in
     the file are left out.
 
@@ -49,8 +49,8 @@ def split_annotations(
         seeds: one split is made for each seed.
         output_dir: folder to write to; None: `semi_annotations` beside the folder of `anno_path`.
         stratified: label images of every class, each class with about its share of the images, see `stratify`. The
-            images labelled at 5 % then need not be labelled at 10 %.
-        drop_annotations: write no annotations into the unlabelled files.
+            images labeled at 5 % then need not be labeled at 10 %.
+        drop_annotations: write no annotations into the unlabeled files.
 
     Returns:
         The splits, all seeds of the first share first. Files are called `train.1@10.json` and
@@ -58,7 +58,7 @@ def split_annotations(
 
     Raises:
         DataError: the file is missing, not COCO, or has no images; a share leaves one part without images; or the
-            labelled part is too small for all classes.
+            labeled part is too small for all classes.
     """
     shares = [_percent(value) for value in percents]
     coco = CocoFile(anno_path)
@@ -66,7 +66,7 @@ def split_annotations(
     sizes = dict(_size_of_percent(share, total, coco.path) for share in shares)
     if images is not None:
         if not 1 <= images < total:
-            raise DataError(f"{images} labelled images of the {total} in {coco.path}: expected 1 to {total - 1}")
+            raise DataError(f"{images} labeled images of the {total} in {coco.path}: expected 1 to {total - 1}")
         sizes[f"{images}images"] = images
     folder = output_folder(output_dir, coco.path)
     stem = re.sub(r"\.json$", "", os.path.basename(coco.path), flags=re.IGNORECASE)
@@ -74,31 +74,31 @@ def split_annotations(
     jobs = []  # all errors are raised before anything is written
     for (name, count), seed in product(sizes.items(), dict.fromkeys(seeds)):
         paths = [output_file(folder, f"{stem}.{seed}@{name}{end}.json", coco.path) for end in ("", "-unlabeled")]
-        jobs.append((paths, _labelled(coco, count, seed, classes)))
+        jobs.append((paths, _labeled(coco, count, seed, classes)))
     coco.encode()
     image_dir = coco.find_image_dir()
     splits = []
     for paths, mask in _progress(jobs, "write", "split"):
         # Both files belong together: neither gets its name before both are complete.
-        with atomic_path(paths[0]) as labelled, atomic_path(paths[1]) as unlabelled:
-            coco.write(labelled, mask)
-            coco.write(unlabelled, ~mask, drop_annotations)
+        with atomic_path(paths[0]) as labeled, atomic_path(paths[1]) as unlabeled:
+            coco.write(labeled, mask)
+            coco.write(unlabeled, ~mask, drop_annotations)
         parts = coco.part(paths[0], mask, image_dir), coco.part(paths[1], ~mask, image_dir, drop_annotations)
         splits.append(Split(*parts, len(coco.category_ids), dataset_folder(coco.path)))
     return splits
 
 
-def list_unlabelled(folder: PathLike, *, anno_path: PathLike, output_dir: PathLike | None = None) -> Split:
-    """Write a COCO file that lists the images in a folder and its subfolders as unlabelled images.
+def list_unlabeled(folder: PathLike, *, anno_path: PathLike, output_dir: PathLike | None = None) -> Split:
+    """Write a COCO file that lists the images in a folder and its subfolders as unlabeled images.
 
     The file is called `<folder>-unlabeled.json`, and its file names are relative to the folder. Files that cannot be
     read, and images that `anno_path` lists as well, are left out and counted in the log. Two images count as the same
-    if one path ends with the other, as `val/1.jpg` ends with `1.jpg`, and if the files are equal, where the labelled
+    if one path ends with the other, as `val/1.jpg` ends with `1.jpg`, and if the files are equal, where the labeled
     one is found. Where possible only headers are read, so a file damaged after its header is noticed in training.
 
     Args:
-        folder: the folder of unlabelled images.
-        anno_path: the COCO file of the labelled images, whose categories are used.
+        folder: the folder of unlabeled images.
+        anno_path: the COCO file of the labeled images, whose categories are used.
         output_dir: folder to write to; None: `semi_annotations` beside the folder of `anno_path`.
 
     Raises:
@@ -106,14 +106,14 @@ def list_unlabelled(folder: PathLike, *, anno_path: PathLike, output_dir: PathLi
     """
     folder = join_path(None, os.fspath(folder))
     if not os.path.isdir(folder):
-        raise DataError(f"folder of unlabelled images {folder} does not exist")
+        raise DataError(f"folder of unlabeled images {folder} does not exist")
     coco = CocoFile(anno_path)
     path = output_file(output_folder(output_dir, coco.path), f"{os.path.basename(folder)}-unlabeled.json", coco.path)
     names = sorted(Path(found).relative_to(folder).as_posix() for found in find_images(folder))
     image_dir = coco.find_image_dir()
-    new = _not_labelled(names, folder, [name for name in coco.file_names if isinstance(name, str)], image_dir)
+    new = _not_labeled(names, folder, [name for name in coco.file_names if isinstance(name, str)], image_dir)
     if len(new) < len(names):
-        logger.info(f"{len(names) - len(new)} images are also in {coco.path}: left out, they are labelled")
+        logger.info(f"{len(names) - len(new)} images are also in {coco.path}: left out, they are labeled")
     rows: list[dict] = []
     errors = []
     for name in _progress(new, "read sizes", "image"):
@@ -226,7 +226,7 @@ def _size_of_percent(percent: Decimal, total: int, path: str) -> tuple[str, int]
     return _plain(percent), count
 
 
-def _labelled(coco: CocoFile, count: int, seed: int, classes: list[set[int]] | None) -> np.ndarray:
+def _labeled(coco: CocoFile, count: int, seed: int, classes: list[set[int]] | None) -> np.ndarray:
     """Return a mask (N,) of the images to label, in the order of the file; stratified if `classes` are given."""
     total = len(coco.image_ids)
     order = np.argsort(coco.image_ids, kind="stable")[shuffled(total, seed)]
@@ -235,7 +235,7 @@ def _labelled(coco: CocoFile, count: int, seed: int, classes: list[set[int]] | N
         images, needed = stratify(classes, order.tolist(), count)
         if needed > count:
             raise DataError(
-                f"{count} labelled images cannot show every class of {coco.path}: with seed {seed} that needs"
+                f"{count} labeled images cannot show every class of {coco.path}: with seed {seed} that needs"
                 f" {needed} images ({_least_percent(needed, total)} %)"
             )
         chosen = list(images)
@@ -244,15 +244,15 @@ def _labelled(coco: CocoFile, count: int, seed: int, classes: list[set[int]] | N
     return mask
 
 
-def _not_labelled(names: list[str], folder: str, labelled: list[str], image_dir: str | None) -> list[str]:
-    """Return the names in `folder` that are not one of the `labelled` images, which are in `image_dir`, if known."""
+def _not_labeled(names: list[str], folder: str, labeled: list[str], image_dir: str | None) -> list[str]:
+    """Return the names in `folder` that are not one of the `labeled` images, which are in `image_dir`, if known."""
     by_ending: dict[str, list[str]] = {}
-    for other in labelled:
+    for other in labeled:
         for ending in _endings(other):
             by_ending.setdefault(ending, []).append(other)
-    whole = set(labelled)
+    whole = set(labeled)
 
-    def is_labelled(name: str) -> bool:
+    def is_labeled(name: str) -> bool:
         others = [*by_ending.get(name, ()), *whole.intersection(_endings(name))]
         paths = [os.path.join(image_dir or "", other) for other in others]
         # Cameras start again with IMG_0001.jpg, so that the same name alone does not mean the same image.
@@ -260,7 +260,7 @@ def _not_labelled(names: list[str], folder: str, labelled: list[str], image_dir:
             not os.path.isfile(path) or filecmp.cmp(path, os.path.join(folder, name), shallow=False) for path in paths
         )
 
-    return [name for name in names if not is_labelled(name)]
+    return [name for name in names if not is_labeled(name)]
 
 
 def _endings(name: str) -> list[str]:

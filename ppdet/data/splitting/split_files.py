@@ -51,8 +51,8 @@ class Split:
         dataset_dir: folder of the data set, to which paths in a configuration are relative.
     """
 
-    labelled: Part
-    unlabelled: Part
+    labeled: Part
+    unlabeled: Part
     categories: int
     dataset_dir: str
 
@@ -155,7 +155,7 @@ def report(splits: Sequence[Split]) -> str:
     """A table of the images, boxes and classes of every file."""
     rows = [f"{'':10} {'images':>8} {'boxes':>9} {'classes':>11}  file"]
     for split in splits:
-        for name, part in (("labelled", split.labelled), ("unlabelled", split.unlabelled)):
+        for name, part in (("labeled", split.labeled), ("unlabeled", split.unlabeled)):
             classes = f"{part.classes} of {split.categories}"
             rows.append(f"{name:10} {part.images:8d} {part.boxes:9d} {classes:>11}  {_shown(part.path)}")
     return "\n".join(rows)
@@ -163,9 +163,9 @@ def report(splits: Sequence[Split]) -> str:
 
 def config_lines(split: Split) -> str:
     """The lines of a YAML file with which one trains on the split. Paths below `dataset_dir` are relative to it."""
-    labelled = _dataset_lines("TrainDataset", split.labelled, split.dataset_dir, "image, gt_bbox, gt_class, is_crowd")
-    unlabelled = _dataset_lines("UnsupTrainDataset", split.unlabelled, split.dataset_dir, "image")
-    return "\n".join([*labelled, *unlabelled, "  supervised: false"])
+    labeled = _dataset_lines("TrainDataset", split.labeled, split.dataset_dir, "image, gt_bbox, gt_class, is_crowd")
+    unlabeled = _dataset_lines("UnsupTrainDataset", split.unlabeled, split.dataset_dir, "image")
+    return "\n".join([*labeled, *unlabeled, "  supervised: false"])
 
 
 def _dataset_lines(key: str, part: Part, dataset_dir: str, fields: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Random changes of an image's colours. Boxes are not touched."""
+"""Random changes of an image's colors. Boxes are not touched."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ import numpy as np
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform
 
-LUMA = np.array([0.299, 0.587, 0.114])  # weights of R, G, B in grey, ITU-R BT.601
+LUMA = np.array([0.299, 0.587, 0.114])  # weights of R, G, B in gray, ITU-R BT.601
 RGB_TO_YIQ = np.array([LUMA, [0.596, -0.274, -0.321], [0.211, -0.523, 0.311]])
 YIQ_TO_RGB = np.linalg.inv(RGB_TO_YIQ)
 
@@ -21,10 +21,10 @@ class RandomDistort(Transform):
     All four are linear maps of RGB. Their product is applied at once, so that pixels are rounded only once.
 
     Args:
-        hue: [low, high, probability] of a rotation in the I-Q plane of the YIQ colour space, in degrees. Each value is
+        hue: [low, high, probability] of a rotation in the I-Q plane of the YIQ color space, in degrees. Each value is
             uniform between low and high; this holds for the next three too.
-        saturation: [low, high, probability] of the factor of a pixel's distance to its own grey.
-        contrast: [low, high, probability] of the factor of a pixel's distance to the image's mean grey.
+        saturation: [low, high, probability] of the factor of a pixel's distance to its own gray.
+        contrast: [low, high, probability] of the factor of a pixel's distance to the image's mean gray.
         brightness: [low, high, probability] of the factor of all values.
         random_apply: apply the four in random order. If false, brightness comes first, and contrast is randomly either
             second or last.

@@ -49,7 +49,7 @@ class Compose:
 
 def _join_decode(transforms: list[Callable]) -> list[Callable]:
     for i, (first, second) in enumerate(itertools.pairwise(transforms)):
-        # Whoever chooses nearest neighbour wants pixels that are not mixed.
+        # Whoever chooses nearest neighbor wants pixels that are not mixed.
         if type(first) is Decode and (type(second) is Resize or type(second) is RandomResize):
             if second.interp == cv2.INTER_NEAREST:
                 continue

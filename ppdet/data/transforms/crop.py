@@ -14,7 +14,7 @@ Window = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels
 @register
 @serializable
 class RandomCrop(Transform):
-    """Crops the image to a random window that overlaps a box enough. Boxes whose centre is outside are dropped.
+    """Crops the image to a random window that overlaps a box enough. Boxes whose center is outside are dropped.
 
     Args:
         aspect_ratio: range of width / height of the window, relative to that of the image. null: both sides are drawn
@@ -71,7 +71,7 @@ class RandomCrop(Transform):
                 continue
             overlaps = _iou(boxes, window)
             overlap = overlaps.min() if self.cover_all_box else overlaps.max()
-            if overlap >= threshold and _has_centre_inside(boxes, window).any():
+            if overlap >= threshold and _has_center_inside(boxes, window).any():
                 return window
         return None
 
@@ -99,7 +99,7 @@ class RandomExpand(Transform):
     Args:
         ratio: largest factor of the sides, above 1. The factor is uniform between 1 and `ratio`.
         prob: probability of expanding the image.
-        fill_value: colour of the canvas, one number or three (RGB), from 0 to 255.
+        fill_value: color of the canvas, one number or three (RGB), from 0 to 255.
     """
 
     keeps_uint8 = True
@@ -139,7 +139,7 @@ def _crop(sample: dict, window: Window) -> dict:
     x1, y1, x2, y2 = window
     sample["image"] = np.ascontiguousarray(sample["image"][y1:y2, x1:x2])
     sample["im_shape"] = np.array([y2 - y1, x2 - x1], dtype=np.float32)
-    inside = _has_centre_inside(sample["gt_bbox"], window)
+    inside = _has_center_inside(sample["gt_bbox"], window)
     for field in BOX_FIELDS:
         if field in sample:
             sample[field] = sample[field][inside]
@@ -148,10 +148,10 @@ def _crop(sample: dict, window: Window) -> dict:
     return sample
 
 
-def _has_centre_inside(boxes: np.ndarray, window: Window) -> np.ndarray:
-    """(M,) whether the centre of each box (M, 4) is inside the window."""
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return ((centres > window[:2]) & (centres < window[2:])).all(axis=1)
+def _has_center_inside(boxes: np.ndarray, window: Window) -> np.ndarray:
+    """(M,) whether the center of each box (M, 4) is inside the window."""
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return ((centers > window[:2]) & (centers < window[2:])).all(axis=1)
 
 
 def _iou(boxes: np.ndarray, window: Window) -> np.ndarray:

@@ -119,7 +119,7 @@ def read_image(path: str, expected_size: Size | None = None) -> np.ndarray:
 def decode_image(data: bytes, name: str, expected_size: Size | None = None) -> np.ndarray:
     """Decode the bytes of an image file to (H, W, 3) RGB uint8.
 
-    Grey, palette, 16-bit and CMYK images are converted, and alpha is dropped.
+    Gray, palette, 16-bit and CMYK images are converted, and alpha is dropped.
 
     Args:
         name: name of the image in errors.

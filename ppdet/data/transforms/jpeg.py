@@ -16,7 +16,7 @@ def is_jpeg(data: bytes) -> bool:
 def is_truncated(data: bytes) -> bool:
     """Whether no end marker follows the image's scan; an earlier one belongs to an embedded preview.
 
-    OpenCV fills the missing part with grey and reports nothing.
+    OpenCV fills the missing part with gray and reports nothing.
     """
     if data.endswith(END):
         return False

@@ -59,8 +59,8 @@ class RandomColorJitter(Transform):
     Args:
         prob: probability of changing the image at all.
         brightness: b, where all values are multiplied by a factor that is uniform in [max(0, 1 - b), 1 + b].
-        contrast: the same for the factor of a pixel's distance to the image's mean grey.
-        saturation: the same for the factor of a pixel's distance to its own grey.
+        contrast: the same for the factor of a pixel's distance to the image's mean gray.
+        saturation: the same for the factor of a pixel's distance to its own gray.
         hue: largest rotation of the hue of HSV in either direction, 0 to 0.5, where 1 is the full circle.
     """
 
@@ -82,7 +82,7 @@ class RandomColorJitter(Transform):
             if not 0 <= change < np.inf:
                 raise ValueError(f"RandomColorJitter.{name} is {change}, expected a number of at least 0")
         if hue > 0.5:
-            raise ValueError(f"RandomColorJitter.hue is {hue}, expected 0 to 0.5, half of the circle of colours")
+            raise ValueError(f"RandomColorJitter.hue is {hue}, expected 0 to 0.5, half of the circle of colors")
 
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
         if rng.random() >= self.prob:
@@ -177,10 +177,10 @@ class RandomGaussianBlur(Transform):
 @register
 @serializable
 class RandomGrayscale(Transform):
-    """Replaces all three channels by grey (ITU-R BT.601), at random.
+    """Replaces all three channels by gray (ITU-R BT.601), at random.
 
     Args:
-        prob: probability of a grey image, from 0 to 1.
+        prob: probability of a gray image, from 0 to 1.
     """
 
     keeps_uint8 = pixels_only = True
@@ -191,15 +191,15 @@ class RandomGrayscale(Transform):
 
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
         if rng.random() < self.prob:
-            grey = cv2.cvtColor(sample["image"], cv2.COLOR_RGB2GRAY)
-            sample["image"] = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+            gray = cv2.cvtColor(sample["image"], cv2.COLOR_RGB2GRAY)
+            sample["image"] = cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB)
         return sample
 
 
 def _rotate_hue(image: np.ndarray, rotation: float) -> np.ndarray:
     """Rotate the hue (H of HSV) of an image (H, W, 3) RGB uint8; `rotation` 1 is the full circle.
 
-    It is computed in floats: an integer hue of 0..255 would change pure colours by up to 3 levels.
+    It is computed in floats: an integer hue of 0..255 would change pure colors by up to 3 levels.
     """
     result = np.empty_like(image)
     rows = max(1, STRIP_PIXELS // image.shape[1])

@@ -13,7 +13,7 @@ from ppdet.utils.locations import Locations
 @register
 @serializable
 class Gt2FCOSTarget(Transform):
-    """Adds the FCOS targets (arXiv:1904.01355, section 3; centre sampling: arXiv:2006.09214) to every sample.
+    """Adds the FCOS targets (arXiv:1904.01355, section 3; center sampling: arXiv:2006.09214) to every sample.
 
     It sets `target_labels` (R,) int32, 0 for background or 1..C; `target_distances` (R, 4) float32, left, top, right,
     bottom, 0 on background; `target_centerness` (R,) float32, 0 on background. R counts the locations of all levels of
@@ -25,7 +25,7 @@ class Gt2FCOSTarget(Transform):
     Args:
         object_sizes_boundary: bounds between the levels in pixels. A location of level k matches boxes whose largest
             distance from it lies strictly between bounds k and k + 1 of (-1, *object_sizes_boundary, infinity).
-        center_sampling_radius: a location matches boxes whose centre is nearer than this many strides in x and in y;
+        center_sampling_radius: a location matches boxes whose center is nearer than this many strides in x and in y;
             with 0 or less, all boxes that it lies in.
         downsample_ratios: stride of each level in pixels, finest level first; FCOSHead.fpn_stride.
         num_shift, even_locations, last_pixel: the same as the parameter of FCOSHead with this name.
@@ -37,7 +37,7 @@ class Gt2FCOSTarget(Transform):
     """
 
     # The implementation lists the pairs of a box and a cell that can match: some tens for each box with bounds and
-    # centre sampling, where comparing all locations with all boxes would be millions.
+    # center sampling, where comparing all locations with all boxes would be millions.
 
     takes_batch = moves_pixels = makes_targets = True
 
@@ -114,7 +114,7 @@ class Gt2FCOSTarget(Transform):
         """The P pairs (box, level) where some location inside the box can satisfy the level's bounds.
 
         The largest distance from a location inside is at least half of the longer side. It is at most the longer side;
-        with centre sampling, half of it plus the radius. Half a pixel of tolerance covers rounding.
+        with center sampling, half of it plus the radius. Half a pixel of tolerance covers rounding.
         """
         longest = np.maximum(boxes[2] - boxes[0], boxes[3] - boxes[1])[:, None]
         most = longest
@@ -125,15 +125,15 @@ class Gt2FCOSTarget(Transform):
         return box, level
 
     def _region(self, boxes: np.ndarray, box: np.ndarray, level: np.ndarray) -> np.ndarray:
-        """The region (4, P) in which locations match each pair's box: the box, cut to its centre ± radius strides."""
+        """The region (4, P) in which locations match each pair's box: the box, cut to its center ± radius strides."""
         whole = boxes[:, box]
         if self.radius <= 0:
             return whole
-        centre = (whole[:2] + whole[2:]) / 2
+        center = (whole[:2] + whole[2:]) / 2
         reach = (self.radius * self._stride)[level]
         region = np.empty_like(whole)
-        np.maximum(centre - reach, whole[:2], out=region[:2])
-        np.minimum(centre + reach, whole[2:], out=region[2:])
+        np.maximum(center - reach, whole[:2], out=region[:2])
+        np.minimum(center + reach, whole[2:], out=region[2:])
         return region
 
     def _cells(

@@ -12,7 +12,7 @@ def warm_up(folder: Path, max_batch: int) -> list[dict[str, np.ndarray]]:
     """Batches of noise, as `Preprocess.join` makes batches: the smallest image, an image of the usual size twice, and
     `max_batch` images of the largest size.
 
-    Paddle optimises for the size that comes most often, hence twice.
+    Paddle optimizes for the size that comes most often, hence twice.
 
     Raises:
         DeployError: infer_cfg.yml does not say which image sizes may come.

@@ -59,7 +59,7 @@ function show(picture, content) {
   draw();
 }
 
-// The server draws with the same colours: steps of the golden ratio around the colour circle give each class its own hue.
+// The server draws with the same colors: steps of the golden ratio around the color circle give each class its own hue.
 function color(index) {
   const hue = ((0.02 + index * 0.61803398875) % 1) * 360;
   const [saturation, value] = [[0.85, 0.95], [0.55, 1], [1, 0.7]][Math.floor(index / 12) % 3];

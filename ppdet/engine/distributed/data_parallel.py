@@ -15,7 +15,7 @@ logger = get_logger(__name__)
 def wrap(model: nn.Layer, *, find_unused: bool = False) -> nn.Layer:
     """Return the layer to call in training: its backward pass averages gradients over ranks.
 
-    With several ranks, all of them get the weights of rank 0, and batch norms of type `sync_bn` are synchronised.
+    With several ranks, all of them get the weights of rank 0, and batch norms of type `sync_bn` are synchronized.
 
     Args:
         find_unused: search in every step for parameters that take no part in it.
@@ -28,7 +28,7 @@ def wrap(model: nn.Layer, *, find_unused: bool = False) -> nn.Layer:
             synchronize_batch_norms(model)
         else:
             logger.warning(
-                "sync_bn: Paddle has it for GPUs, not for %s: every process normalises by its own images",
+                "sync_bn: Paddle has it for GPUs, not for %s: every process normalizes by its own images",
                 device.device_type(),
             )
     return paddle.DataParallel(model, find_unused_parameters=find_unused)

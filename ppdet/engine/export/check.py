@@ -67,14 +67,14 @@ def check_images(cfg: Config, path: str | None) -> Iterator[np.ndarray]:
         return
     try:
         dataset = build_dataset(cfg, "EvalDataset")
-        labelled = [record for record in dataset.records if len(record.get("gt_bbox", ()))] or dataset.records
-        first = read_image(labelled[0]["im_file"])
+        labeled = [record for record in dataset.records if len(record.get("gt_bbox", ()))] or dataset.records
+        first = read_image(labeled[0]["im_file"])
     except (DataError, ValueError, OSError, IndexError) as error:
         logger.info("the export is checked on a drawn image: EvalDataset has none (%s)", error)
         yield drawn_image()
         return
     yield first
-    for record in labelled[1:MAX_IMAGES]:
+    for record in labeled[1:MAX_IMAGES]:
         try:
             yield read_image(record["im_file"])
         except (DataError, OSError):

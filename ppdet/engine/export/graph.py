@@ -76,7 +76,7 @@ class ExportedDetector(nn.Layer):
         """Compute `output`.
 
         Args:
-            image: (N, 3, H, W) float32, normalised, or RGB from 0 to 255 where the graph normalises.
+            image: (N, 3, H, W) float32, normalized, or RGB from 0 to 255 where the graph normalizes.
             scale_factor, im_shape: see `DenseDetector.detect`.
         """
         if self.normalization:
@@ -213,7 +213,7 @@ def graph_inputs(size: tuple[int, int] | None, output: str, fused: NormalizeImag
     inputs = {"image": InputSpec([None, 3, *(size or (None, None))], "float32", "image")}
     if output != "maps":
         inputs["scale_factor"] = InputSpec([None, 2], "float32", "scale_factor")
-    if output != "maps" or fused is not None:  # tells decoding and normalisation where the padding is
+    if output != "maps" or fused is not None:  # tells decoding and normalization where the padding is
         inputs["im_shape"] = InputSpec([None, 2], "float32", "im_shape")
     return inputs
 

@@ -35,7 +35,7 @@ def settings_of(
         dataset: has the classes.
         transforms: those that are not part of the graph.
         size: (height, width) of the graph's input; None for any.
-        fuse_normalize: the graph normalises images itself.
+        fuse_normalize: the graph normalizes images itself.
         output: see `ExportedDetector`.
         precision: in which a `Detector` computes by default.
 

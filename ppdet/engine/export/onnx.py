@@ -1,7 +1,7 @@
 """Converting Paddle's static graph to ONNX, and ONNX to OpenVINO.
 
 paddle2onnx 2.1 converts the network and the decoding. It makes two mistakes that are corrected here: it writes an
-uninitialised number as the epsilon of a group norm, and its NMS keeps other boxes than Paddle's. Here the graph is
+uninitialized number as the epsilon of a group norm, and its NMS keeps other boxes than Paddle's. Here the graph is
 converted without NMS, which is then appended in ONNX's own operators.
 """
 

@@ -120,7 +120,7 @@ class DeadSideHook(Hook):
 
 
 class SelectionHook(Hook):
-    """Warns once if the teacher selects a smaller share of locations than is positive in labelled images.
+    """Warns once if the teacher selects a smaller share of locations than is positive in labeled images.
 
     Locations that are not selected are learned as background, so the student would unlearn objects. The published
     ratio, 0.01, suits COCO, where less than 1 % of the locations are positive; images full of large objects have ten
@@ -145,8 +145,8 @@ class SelectionHook(Hook):
             share = float(self.positives) / self.locations
             if self.ratio < share:
                 logger.warning(
-                    "%.1f %% of the locations of labelled images are positive, but DenseTeacher.train_cfg.ratio "
-                    "selects %.1f %% of the unlabelled: what is not selected is learned as background; %.2f would be "
+                    "%.1f %% of the locations of labeled images are positive, but DenseTeacher.train_cfg.ratio "
+                    "selects %.1f %% of the unlabeled: what is not selected is learned as background; %.2f would be "
                     "safe",
                     *(100 * share, 100 * self.ratio, min(1.0, 2 * share)),
                 )

@@ -67,7 +67,7 @@ def draw(batch: dict[str, Any], path: Path, trainer: "Trainer") -> None:
 
 
 def normalization(reader: Any) -> dict[str, Any]:
-    """Return how a reader normalises images, as keyword arguments of functions that draw them.
+    """Return how a reader normalizes images, as keyword arguments of functions that draw them.
 
     They are mean and std of pixel values from 0 to 1, and whether the channels are BGR.
     """

@@ -40,7 +40,7 @@ TEXTS = {
 
 
 class PseudoLabelHook(Hook):
-    """Measures the pseudo-labels of some unlabelled images, always the same ones, and draws them.
+    """Measures the pseudo-labels of some unlabeled images, always the same ones, and draws them.
 
     Rank 0 does so after every epoch that writes a checkpoint, and before training if the teacher is trained already
     (pretrained or resumed). EvalReader prepares the images. Of all their locations the teacher selects the share
@@ -134,7 +134,7 @@ class PseudoLabelHook(Hook):
                 boxes, inside = clip_to_image(boxes * scale[[1, 0, 1, 0]], height, width)
                 truth.append((boxes[inside], classes[inside]))
         if not maps:
-            raise DataError("none of the unlabelled images could be read")
+            raise DataError("none of the unlabeled images could be read")
         ratio = trainer.cfg["DenseTeacher"]["train_cfg"]["ratio"]
         selected = select(maps, ratio, model.locations)
         known = truth if self.truth else None
@@ -182,13 +182,13 @@ def format_figures(figures: dict[str, float]) -> list[str]:
 
 
 def read_truth(dataset: DetectionDataset, labeled: DetectionDataset) -> dict[int, Truth]:
-    """Return the annotations in an unlabelled data set's file, by image id; images without any are left out.
+    """Return the annotations in an unlabeled data set's file, by image id; images without any are left out.
 
     Args:
         labeled: the data set that determines the classes.
     """
     if not (isinstance(dataset, COCODataSet) and dataset.anno_path):
-        logger.info("pseudo-labels: the unlabelled images have no annotation file to judge them by")
+        logger.info("pseudo-labels: the unlabeled images have no annotation file to judge them by")
         return {}
     logger.info("pseudo-labels: annotations of %s are read to judge them, not to train", dataset.anno_path)
     try:

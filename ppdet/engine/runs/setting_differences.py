@@ -70,7 +70,7 @@ def component_settings(config: ComponentConfig, prefix: str) -> Iterator[tuple[s
             value = to_plain(config.node(parameter))
             if parameter.name == "target_size" and value is None:
                 value = config["input_size"]
-            # In evaluation, synchronised batch norms compute what ordinary ones do.
+            # In evaluation, synchronized batch norms compute what ordinary ones do.
             yield f"{key}.{parameter.name}", "bn" if value == "sync_bn" else value
 
 

@@ -88,7 +88,7 @@ def warn_of_bad_step(step: dict[str, Any], path: Path | None) -> None:
     ranks = step["ranks"]
     suspects = [r for r in ranks if not all(math.isfinite(float(v)) for v in r["losses"].values())] or ranks
     images = [str(image["id"]) for rank in suspects for image in rank["images"]]
-    images += [f"unlabelled {image['id']}" for rank in suspects for image in rank.get("unlabeled", ())]
+    images += [f"unlabeled {image['id']}" for rank in suspects for image in rank.get("unlabeled", ())]
     logger.warning(
         "step %d of epoch %d skipped: a gradient or a running statistic is infinite or not a number; images %s%s%s",
         step["step"] + 1,

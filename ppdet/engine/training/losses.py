@@ -15,7 +15,7 @@ def check_losses(losses: Any, model: nn.Layer) -> dict[str, Tensor]:
     names = ", ".join(map(str, losses)) if isinstance(losses, dict) else ""
     raise ConfigError(
         f"{type(model).__name__}: the loss of a batch is a {type(losses).__name__}{f' of {names}' if names else ''}; "
-        "expected a dict of tensors by name, among them `loss`, the scalar to minimise (docs/EXTENDING.md)"
+        "expected a dict of tensors by name, among them `loss`, the scalar to minimize (docs/EXTENDING.md)"
     )
 
 

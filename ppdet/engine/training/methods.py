@@ -59,7 +59,7 @@ class Supervised:
 
 
 class DenseTeacher:
-    """Training with labels, and with a teacher's dense pseudo-labels of unlabelled images (arXiv:2207.02541).
+    """Training with labels, and with a teacher's dense pseudo-labels of unlabeled images (arXiv:2207.02541).
 
     The teacher is the moving average of the student's weights. See `Method` for the attributes.
 
@@ -142,11 +142,11 @@ def split_views(batch: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def suppression(iteration: int, start: int, kind: str | None) -> float:
-    """Return a factor from 0 to 1 of the loss on unlabelled images.
+    """Return a factor from 0 to 1 of the loss on unlabeled images.
 
     Args:
         iteration: number of the step i, counted from 0.
-        start: the step s after which unlabelled images count; with s = 0 the factor is 1, since the teacher is trained.
+        start: the step s after which unlabeled images count; with s = 0 the factor is 1, since the teacher is trained.
         kind: linear: (i - s) / s until step 2 s; exp: exp((i - s - 2000) / 1000) until step s + 2000; step: 1/4 until
             step 2 s; None: 1.
     """

@@ -51,7 +51,7 @@ class Precision:
 
     @contextlib.contextmanager
     def forward(self) -> Iterator[None]:
-        """The context for a forward pass without backward pass. Pixels are normalised in float32, outside of it."""
+        """The context for a forward pass without backward pass. Pixels are normalized in float32, outside of it."""
         with self.context(), self.autocast():
             yield
 

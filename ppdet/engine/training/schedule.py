@@ -44,7 +44,7 @@ class RunSchedule:
 
     @property
     def semi_start(self) -> int | None:
-        """Number of steps before unlabelled images count, None in supervised training."""
+        """Number of steps before unlabeled images count, None in supervised training."""
         return self.cfg["semi_start_iters"] if self.cfg["ssod_method"] else None
 
     @property
@@ -71,7 +71,7 @@ class RunSchedule:
         if self.average_start:
             parts.append(f"weights averaged after step {self.average_start}")
         if self.semi_start is not None:
-            parts.append(f"unlabelled images count after step {self.semi_start + 1}")
+            parts.append(f"unlabeled images count after step {self.semi_start + 1}")
         return "schedule: " + ", ".join(parts)
 
     def misfits(self) -> list[str]:
@@ -106,7 +106,7 @@ class RunSchedule:
         found, semi, average = [], self.semi_start, self.average_start
         if semi and semi + 1 >= self.total:
             found.append(
-                f"unlabelled images never count: the run has {self.total} steps, they count after semi_start_iters "
+                f"unlabeled images never count: the run has {self.total} steps, they count after semi_start_iters "
                 f"{semi}: lower it (and ema_start_iters), or train longer"
             )
         if average and average >= self.total:

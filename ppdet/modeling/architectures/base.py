@@ -89,13 +89,13 @@ class DenseDetector(Layer, Protocol):
         Wrappers for training on several devices, such as paddle.DataParallel, act on this method only.
 
         Args:
-            batch: `image` (N, 3, H, W) float32 normalised. In training also the targets, see `loss`; otherwise
+            batch: `image` (N, 3, H, W) float32 normalized. In training also the targets, see `loss`; otherwise
                 `scale_factor` and, optionally, `im_shape`, see `detect`.
             normalizers: see `loss`.
         """
 
     def predict_maps(self, images: Tensor) -> DenseMaps:
-        """Predictions for normalised images (N, 3, H, W), with H and W multiples of the backbone's largest stride."""
+        """Predictions for normalized images (N, 3, H, W), with H and W multiples of the backbone's largest stride."""
 
     def normalizers(self, batches: Sequence[dict[str, Tensor]]) -> tuple[Tensor, ...]:
         """The divisors of the losses, scalars, for several batches whose gradients are added up to one step.
@@ -114,7 +114,7 @@ class DenseDetector(Layer, Protocol):
             normalizers: from `normalizers`; None computes them from this batch alone.
 
         Returns:
-            `loss`, the scalar to minimise, and any number of other scalars, which appear in the log. Two more are
+            `loss`, the scalar to minimize, and any number of other scalars, which appear in the log. Two more are
             optional: `positives` (L,), the number of positive locations of each level, and `zero_sides` (L, 4), how
             many of them have a predicted distance of zero to the left, top, right and bottom. The engine warns when
             there are no positives, and when one side stays zero.

@@ -36,11 +36,11 @@ class StudentAndTeacher(nn.Layer):
         normalizers: tuple[Tensor, ...] | None = None,
         unlabeled: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Losses of either a labelled batch or of unlabelled images.
+        """Losses of either a labeled batch or of unlabeled images.
 
         Args:
             labeled, normalizers: arguments of the student's forward.
-            unlabeled: (2 N, 3, H, W) normalised images: N strong views for the student, then the weak views of the
+            unlabeled: (2 N, 3, H, W) normalized images: N strong views for the student, then the weak views of the
                 same images for the teacher.
         """
         if unlabeled is None:

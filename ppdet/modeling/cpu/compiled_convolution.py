@@ -196,7 +196,7 @@ def convolution(spec: ConvolutionSpec) -> Convolution | None:
     """The compiled convolution, or None where Paddle has to compute it.
 
     That is where oneDNN has no implementation for this processor, or only its slow reference implementation; and in
-    bfloat16 where some weights only meet padding, whose gradients oneDNN would leave uninitialised.
+    bfloat16 where some weights only meet padding, whose gradients oneDNN would leave uninitialized.
     """
     if spec.data != onednn.FLOAT32 and spec.has_idle_taps:
         return None

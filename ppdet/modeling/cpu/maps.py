@@ -142,5 +142,5 @@ def mean_pool(x: Tensor, kernel: int, stride: int) -> Tensor:
 
 
 def upsample_twice(x: Tensor) -> Tensor:
-    """Nearest-neighbour upsampling to (N, C, 2H, 2W)."""
+    """Nearest-neighbor upsampling to (N, C, 2H, 2W)."""
     return apply(ResizeFunction, (x,), primitives.upsampling)

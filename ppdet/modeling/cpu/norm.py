@@ -73,7 +73,7 @@ class GroupNormFunction(PyLayer):
     """Group norm by way of oneDNN's batch norm, since the backward pass of oneDNN's group norm is slow.
 
     For one image as a batch, batch norm gives mean and variance of each channel, from which those of each group follow.
-    With these as given statistics, batch norm normalises the image. Its backward pass leaves out the gradient through
+    With these as given statistics, batch norm normalizes the image. Its backward pass leaves out the gradient through
     mean and variance of the group, which is an affine function of x in each channel and is added afterwards.
     """
 

@@ -126,7 +126,7 @@ pooling = functools.lru_cache(maxsize=KEPT)(Pooling)
 
 
 class Upsampling:
-    """Nearest-neighbour upsampling of an array (N, H, W, C) to (N, 2H, 2W, C)."""
+    """Nearest-neighbor upsampling of an array (N, H, W, C) to (N, 2H, 2W, C)."""
 
     workspace = None
 

@@ -147,7 +147,7 @@ class FCOSHead(nn.Layer):
         multiply_strides_reg_targets: with `norm_reg_targets`, distances are multiplied by the stride before the loss,
             which then compares pixels. Gt2FCOSTarget needs the same value.
         centerness_on_reg: the quality is predicted from the regression tower, otherwise from the classification tower.
-        num_shift: position of a location within its cell, in strides: 0.5 is the cell's centre, 0 its top left corner.
+        num_shift: position of a location within its cell, in strides: 0.5 is the cell's center, 0 its top left corner.
             Gt2FCOSTarget needs the same value.
         even_locations: false: locations are one stride apart. true: they are `size // cells` pixels apart, as in
             torchvision. Gt2FCOSTarget needs the same value.

@@ -1,4 +1,4 @@
-"""The loss of Dense Teacher on unlabelled images (Zhou et al., arXiv:2207.02541, section 3)."""
+"""The loss of Dense Teacher on unlabeled images (Zhou et al., arXiv:2207.02541, section 3)."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -52,7 +52,7 @@ class SSODFCOSLoss(nn.Layer):
         self.loss_weight = {**LOSS_WEIGHT, **loss_weight}
 
     def forward(self, student: DenseMaps, teacher: DenseMaps) -> dict[str, Tensor]:
-        """Losses of a batch of unlabelled images.
+        """Losses of a batch of unlabeled images.
 
         Args:
             student, teacher: maps of the same locations, distances in pixels. No gradient flows to the teacher.

@@ -1,4 +1,4 @@
-"""Recognising what a path holds that was given as COCO annotations but is something else, for errors that help."""
+"""Recognizing what a path holds that was given as COCO annotations but is something else, for errors that help."""
 
 import contextlib
 import itertools

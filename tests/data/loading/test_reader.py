@@ -176,7 +176,7 @@ def test_test_batches_look_like_evaluation_batches(ten_images, tmp_path):
     )
     batch = numpy_batches(reader)[0]
     assert batch.keys() == {"image", "im_id", "im_shape", "scale_factor"}
-    assert abs(batch["image"].mean()) < 1, "normalised here even when an exported model does it itself"
+    assert abs(batch["image"].mean()) < 1, "normalized here even when an exported model does it itself"
 
 
 def test_no_boxes_at_all(coco):
@@ -346,7 +346,7 @@ class Untouched:
 
 
 @pytest.mark.parametrize("pad", [[], [PadBatch(pad_to_stride=32)]])
-def test_batches_are_the_same_when_the_device_normalises(ten_images, pad):
+def test_batches_are_the_same_when_the_device_normalizes(ten_images, pad):
     samples = [Decode(), Resize(target_size=[48, 64]), NormalizeImage(), RandomFlip(), Permute()]
     device = train_reader(ten_images, sample_transforms=samples, batch_transforms=pad)
     worker = train_reader(ten_images, sample_transforms=[*samples, Untouched()], batch_transforms=pad)

@@ -1,4 +1,4 @@
-"""Normalising on the device instead of in the worker."""
+"""Normalizing on the device instead of in the worker."""
 
 import json
 import threading
@@ -78,7 +78,7 @@ def raw_batch():
     return {"image": image, "im_shape": sizes, "im_id": np.array([3, 4])}, expected.transpose(0, 3, 1, 2)
 
 
-def test_normalised_on_the_cpu():
+def test_normalized_on_the_cpu():
     arrays, expected = raw_batch()
     batch = ToDevice(NORMALIZE).on_cpu(arrays)
     image = batch["image"]

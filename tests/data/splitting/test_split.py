@@ -54,20 +54,20 @@ def ids(path):
     return [row["id"] for row in json.loads(Path(path).read_text())["images"]]
 
 
-def labelled_ids(path, **options):
-    return [set(ids(split.labelled.path)) for split in split_annotations(path, **options)]
+def labeled_ids(path, **options):
+    return [set(ids(split.labeled.path)) for split in split_annotations(path, **options)]
 
 
 def test_every_image_is_in_one_file_with_its_annotations_order_and_fields(anno_path):
     content = json.loads(anno_path.read_text())
     (split,) = split_annotations(anno_path, percents=[30])
     folder = anno_path.parents[1] / "semi_annotations"
-    assert split.labelled.path == str(folder / "train.1@30.json")
-    assert split.unlabelled.path == str(folder / "train.1@30-unlabeled.json")
+    assert split.labeled.path == str(folder / "train.1@30.json")
+    assert split.unlabeled.path == str(folder / "train.1@30-unlabeled.json")
     assert sorted(os.listdir(folder)) == ["train.1@30-unlabeled.json", "train.1@30.json"]
-    chosen = set(ids(split.labelled.path))
+    chosen = set(ids(split.labeled.path))
     assert len(chosen) == 30
-    for part, is_in in ((split.labelled, chosen.__contains__), (split.unlabelled, lambda i: i not in chosen)):
+    for part, is_in in ((split.labeled, chosen.__contains__), (split.unlabeled, lambda i: i not in chosen)):
         expected = {
             **content,
             "images": [row for row in content["images"] if is_in(row["id"])],
@@ -82,7 +82,7 @@ def test_every_image_is_in_one_file_with_its_annotations_order_and_fields(anno_p
             len(classes),
         )
     assert split.categories == 3
-    assert json.dumps(written) == Path(split.unlabelled.path).read_text()
+    assert json.dumps(written) == Path(split.unlabeled.path).read_text()
 
 
 def test_the_order_drawn_is_that_of_a_seed_everywhere():
@@ -95,24 +95,24 @@ def test_the_order_drawn_is_that_of_a_seed_everywhere():
 def test_two_runs_and_another_order_of_the_images_give_the_same(anno_path, tmp_path):
     options = {"percents": [5, 10], "seeds": [1, 2]}
     first = split_annotations(anno_path, **options)
-    files = {part.path: Path(part.path).read_bytes() for s in first for part in (s.labelled, s.unlabelled)}
+    files = {part.path: Path(part.path).read_bytes() for s in first for part in (s.labeled, s.unlabeled)}
     again = split_annotations(anno_path, **options, output_dir=tmp_path / "again")
-    other = [part.path for s in again for part in (s.labelled, s.unlabelled)]
+    other = [part.path for s in again for part in (s.labeled, s.unlabeled)]
     assert [Path(path).read_bytes() for path in other] == list(files.values())
     content = json.loads(anno_path.read_text())
     content["images"].reverse()
     write(anno_path, content)
-    assert labelled_ids(anno_path, **options) == [set(ids(s.labelled.path)) for s in again]
+    assert labeled_ids(anno_path, **options) == [set(ids(s.labeled.path)) for s in again]
 
 
 def test_a_smaller_share_is_part_of_a_larger_one(anno_path):
-    one, two, five, number = labelled_ids(anno_path, percents=[5, 10, 50], images=7)
+    one, two, five, number = labeled_ids(anno_path, percents=[5, 10, 50], images=7)
     assert one < number < two < five
     assert [len(part) for part in (one, number, two, five)] == [5, 7, 10, 50]
 
 
 def test_seeds_differ(anno_path):
-    folds = labelled_ids(anno_path, percents=[20], seeds=[1, 2, 3, 2])
+    folds = labeled_ids(anno_path, percents=[20], seeds=[1, 2, 3, 2])
     assert len(folds) == 3
     assert len(set.union(*folds)) > 40  # 49 expected of independent draws, 20 of equal ones
 
@@ -123,25 +123,25 @@ def test_seeds_differ(anno_path):
 )
 def test_names_and_rounding(anno_path, percent, name, count):
     (split,) = split_annotations(anno_path, percents=[percent], seeds=[3])
-    assert Path(split.labelled.path).name == f"train.3@{name}.json"
-    assert split.labelled.images == count
+    assert Path(split.labeled.path).name == f"train.3@{name}.json"
+    assert split.labeled.images == count
 
 
 @pytest.mark.parametrize("percent", [0.7, 2.8, 32.3, 64.6])
 def test_shares_are_exact(tmp_path, percent):
     assert min(int(1000 * percent / 100), int(1000 * (percent / 100))) < round(10 * percent)  # floats fall short
     (split,) = split_annotations(write(tmp_path / "a" / "x.json", make_content(1000)), percents=[percent])
-    assert split.labelled.images == round(10 * percent)
+    assert split.labeled.images == round(10 * percent)
 
 
 def test_drop_annotations(anno_path):
     (split,) = split_annotations(anno_path, images=20, drop_annotations=True)
-    assert Path(split.labelled.path).name == "train.1@20images.json"
-    assert Path(split.unlabelled.path).name == "train.1@20images-unlabeled.json"
-    unlabelled = json.loads(Path(split.unlabelled.path).read_text())
-    assert unlabelled["annotations"] == [] and len(unlabelled["images"]) == 80
-    assert (split.unlabelled.boxes, split.unlabelled.classes) == (0, 0) and split.labelled.boxes > 0
-    assert unlabelled["categories"] == json.loads(anno_path.read_text())["categories"]
+    assert Path(split.labeled.path).name == "train.1@20images.json"
+    assert Path(split.unlabeled.path).name == "train.1@20images-unlabeled.json"
+    unlabeled = json.loads(Path(split.unlabeled.path).read_text())
+    assert unlabeled["annotations"] == [] and len(unlabeled["images"]) == 80
+    assert (split.unlabeled.boxes, split.unlabeled.classes) == (0, 0) and split.labeled.boxes > 0
+    assert unlabeled["categories"] == json.loads(anno_path.read_text())["categories"]
 
 
 def test_boxes_without_use_are_not_counted_and_strays_are_left_out(anno_path, log):
@@ -155,8 +155,8 @@ def test_boxes_without_use_are_not_counted_and_strays_are_left_out(anno_path, lo
     add_box(content, 123456, 9)
     write(anno_path, content)
     (split,) = split_annotations(anno_path, percents=[50])
-    assert (split.labelled.boxes + split.unlabelled.boxes, split.labelled.classes + split.unlabelled.classes) == (1, 1)
-    written = [json.loads(Path(p.path).read_text())["annotations"] for p in (split.labelled, split.unlabelled)]
+    assert (split.labeled.boxes + split.unlabeled.boxes, split.labeled.classes + split.unlabeled.classes) == (1, 1)
+    written = [json.loads(Path(p.path).read_text())["annotations"] for p in (split.labeled, split.unlabeled)]
     assert sorted(map(len, written)) == [0, 4]
     assert "1 annotations of images not in the file are left out" in log.text
 
@@ -165,17 +165,17 @@ def test_stratified_has_every_class(anno_path):
     content = json.loads(anno_path.read_text())
     rare = content["images"][3]["id"]
     seeds = range(1, 21)
-    plain = labelled_ids(anno_path, percents=[5], seeds=seeds)
+    plain = labeled_ids(anno_path, percents=[5], seeds=seeds)
     assert sum(rare in part for part in plain) < 5  # of 20, 1 expected
     splits = split_annotations(anno_path, percents=[5], seeds=seeds, stratified=True)
     for split in splits:
-        assert rare in ids(split.labelled.path)
-        assert (split.labelled.images, split.unlabelled.images) == (5, 95)
-        assert split.labelled.classes == 3
-        assert not set(ids(split.labelled.path)) & set(ids(split.unlabelled.path))
-    assert len({tuple(ids(split.labelled.path)) for split in splits}) > 15
-    assert labelled_ids(anno_path, percents=[5], seeds=seeds, stratified=True) == [
-        set(ids(split.labelled.path)) for split in splits
+        assert rare in ids(split.labeled.path)
+        assert (split.labeled.images, split.unlabeled.images) == (5, 95)
+        assert split.labeled.classes == 3
+        assert not set(ids(split.labeled.path)) & set(ids(split.unlabeled.path))
+    assert len({tuple(ids(split.labeled.path)) for split in splits}) > 15
+    assert labeled_ids(anno_path, percents=[5], seeds=seeds, stratified=True) == [
+        set(ids(split.labeled.path)) for split in splits
     ]
 
 
@@ -205,10 +205,10 @@ def test_stratified_says_how_many_images_are_needed(anno_path):
     for row, category in zip(content["images"], (2, 5, 9)):
         add_box(content, row["id"], category)
     write(anno_path, content)
-    with pytest.raises(DataError, match=r"2 labelled images cannot .* needs 3 images \(3 %\)"):
+    with pytest.raises(DataError, match=r"2 labeled images cannot .* needs 3 images \(3 %\)"):
         split_annotations(anno_path, images=2, stratified=True)
     (split,) = split_annotations(anno_path, percents=[3], stratified=True)
-    assert set(ids(split.labelled.path)) == {row["id"] for row in content["images"][:3]}
+    assert set(ids(split.labeled.path)) == {row["id"] for row in content["images"][:3]}
 
 
 def test_covering_prefers_images_with_many_missing_classes():
@@ -227,7 +227,7 @@ def test_covering_prefers_images_with_many_missing_classes():
         ({"percents": ["nan"]}, "percent nan is not between"),
         ({"percents": ["ten"]}, "percent 'ten' is not a number"),
         ({"percents": ["0.5"]}, r"0\.5 % of the 100 images in .*train\.json is no image: the minimum is 1 %"),
-        ({"images": 100}, r"100 labelled images of the 100 in .*: expected 1 to 99"),
+        ({"images": 100}, r"100 labeled images of the 100 in .*: expected 1 to 99"),
     ],
 )
 def test_wrong_shares(anno_path, options, message):
@@ -243,7 +243,7 @@ def test_the_least_percentage_is_enough(tmp_path, images):
     with pytest.raises(DataError, match="the minimum is") as caught:
         split_annotations(path, percents=["0.00001"])
     least = str(caught.value).split()[-2]
-    assert split_annotations(path, percents=[least])[0].labelled.images == 1
+    assert split_annotations(path, percents=[least])[0].labeled.images == 1
 
 
 def changed(**changes):
@@ -289,13 +289,13 @@ def test_what_cannot_be_written(anno_path, tmp_path):
 
 def test_a_failure_leaves_what_was_there(anno_path, monkeypatch):
     (split,) = split_annotations(anno_path, percents=[10])
-    before = {path: path.read_bytes() for path in Path(split.labelled.path).parent.iterdir()}
+    before = {path: path.read_bytes() for path in Path(split.labeled.path).parent.iterdir()}
     monkeypatch.setattr(
         "ppdet.data.splitting.split_files.compress", lambda *_: (_ for _ in ()).throw(OSError(28, "full"))
     )
     with pytest.raises(OSError, match="full"):
         split_annotations(anno_path, percents=[10], stratified=True)
-    assert {path: path.read_bytes() for path in Path(split.labelled.path).parent.iterdir()} == before
+    assert {path: path.read_bytes() for path in Path(split.labeled.path).parent.iterdir()} == before
 
 
 def test_bccd(shared, tmp_path):
@@ -303,12 +303,12 @@ def test_bccd(shared, tmp_path):
     if not path.is_file():
         pytest.skip(f"{path} is not here")
     (split,) = split_annotations(path, percents=[10], output_dir=tmp_path)
-    one, two = set(ids(split.labelled.path)), set(ids(split.unlabelled.path))
-    assert (len(one), len(two)) == (20, 185) == (split.labelled.images, split.unlabelled.images)
+    one, two = set(ids(split.labeled.path)), set(ids(split.unlabeled.path))
+    assert (len(one), len(two)) == (20, 185) == (split.labeled.images, split.unlabeled.images)
     assert one | two == set(ids(path)) and len(one | two) == 205
-    assert split.labelled.boxes + split.unlabelled.boxes == 2804  # and one box without area
-    assert split.labelled.image_dir == str(shared / "data" / "bccd" / "images")
+    assert split.labeled.boxes + split.unlabeled.boxes == 2804  # and one box without area
+    assert split.labeled.image_dir == str(shared / "data" / "bccd" / "images")
     data = COCODataSet(
-        dataset_dir=str(path.parents[1]), image_dir="images", anno_path=split.labelled.path, data_fields=["gt_bbox"]
+        dataset_dir=str(path.parents[1]), image_dir="images", anno_path=split.labeled.path, data_fields=["gt_bbox"]
     )
-    assert sum(len(record["gt_bbox"]) for record in data.records) == split.labelled.boxes
+    assert sum(len(record["gt_bbox"]) for record in data.records) == split.labeled.boxes

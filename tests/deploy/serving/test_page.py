@@ -130,7 +130,7 @@ def test_upload_slider_and_classes(page, server, images):
 
 
 def test_boxes_are_where_they_should_be(page, images, served):
-    """The canvas of the boxes has colour on the edges of the best box, and lies on the image exactly."""
+    """The canvas of the boxes has color on the edges of the best box, and lies on the image exactly."""
     from ppdet.deploy import Detector
 
     upload(page, images[0])

@@ -68,7 +68,7 @@ def test_other_names_are_refused_before_training(tiny, data, names, more, parts)
     assert all(part in str(caught.value) for part in ["EvalDataset", "TrainDataset", *parts])
 
 
-def test_unlabelled_images_may_have_any_categories(tiny_semi):
+def test_unlabeled_images_may_have_any_categories(tiny_semi):
     option = rewrite(tiny_semi.parent / "unlabeled", "other.json", names={"red": "tree"}, more=("house",))
     trainer = Trainer(load_config(str(tiny_semi), [f"UnsupTrainDataset.{option}"]))
     assert trainer.reader.dataset.class_names == ["red", "blue"]

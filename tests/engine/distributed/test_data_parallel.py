@@ -1,4 +1,4 @@
-"""Batch norms that are synchronised over ranks, and those that cannot be."""
+"""Batch norms that are synchronized over ranks, and those that cannot be."""
 
 import pytest
 from paddle import nn
@@ -9,7 +9,7 @@ from ppdet.modeling.layers import make_norm
 from ppdet.utils import device
 
 
-def test_batch_norms_that_were_asked_for_are_synchronised():
+def test_batch_norms_that_were_asked_for_are_synchronized():
     """In place: names, parameters and running statistics are those that optimizer and checkpoints know."""
     model = nn.Sequential(
         nn.Sequential(make_norm("sync_bn", 8)), make_norm("bn", 8), make_norm("sync_bn", 8, frozen=True)
@@ -21,14 +21,14 @@ def test_batch_norms_that_were_asked_for_are_synchronised():
     assert all(value is before[name] for name, value in model.state_dict().items())
 
 
-def test_statistics_of_synchronised_batch_norms_are_guarded(tmp_path):
+def test_statistics_of_synchronized_batch_norms_are_guarded(tmp_path):
     model = nn.Sequential(nn.SyncBatchNorm(4), nn.BatchNorm2D(4))
     guard = StepGuard(model, None, tmp_path, max_bad_steps=1, rolls_back=False)
     assert len(guard.statistics) == 4
 
 
 @pytest.mark.parametrize(("kind", "has_kernel"), [("gpu", True), ("cpu", False), ("npu", True), ("npu", False)])
-def test_batch_norms_are_synchronised_where_paddle_can(monkeypatch, log, kind, has_kernel):
+def test_batch_norms_are_synchronized_where_paddle_can(monkeypatch, log, kind, has_kernel):
     monkeypatch.setattr(collectives, "world_size", lambda: 2)
     monkeypatch.setattr(collectives, "wait_for_all", lambda: None)
     monkeypatch.setattr(data_parallel.paddle, "DataParallel", lambda model, find_unused_parameters: (model, "parallel"))
@@ -38,7 +38,7 @@ def test_batch_norms_are_synchronised_where_paddle_can(monkeypatch, log, kind, h
     model = nn.Sequential(make_norm("sync_bn", 8), make_norm("bn", 8))
     assert data_parallel.wrap(model) == (model, "parallel") and asked == ["sync_batch_norm"]
     assert type(model[0]) is (nn.SyncBatchNorm if has_kernel else nn.BatchNorm2D) and type(model[1]) is nn.BatchNorm2D
-    told = f"sync_bn: Paddle has it for GPUs, not for {kind}: every process normalises by its own images"
+    told = f"sync_bn: Paddle has it for GPUs, not for {kind}: every process normalizes by its own images"
     assert log.messages == ([] if has_kernel else [told])
     data_parallel.wrap(nn.Sequential(make_norm("bn", 8)))
     assert len(asked) == 1 and len(log.messages) == (not has_kernel)

@@ -23,4 +23,4 @@ def test_too_few(log, ratio, warned):
         hook.after_step(trainer)
     assert len(log.messages) == warned
     if warned:
-        assert "5.0 % of the locations of labelled images are positive" in log.text and "0.10 would be safe" in log.text
+        assert "5.0 % of the locations of labeled images are positive" in log.text and "0.10 would be safe" in log.text

@@ -246,7 +246,7 @@ def test_images_that_cannot_be_read(semi, log):
     for path in images:
         path.write_bytes(b"no image")
     hook.measure_on_rank_0(trainer, 1)
-    assert "pseudo-labels could not be measured after epoch 1: none of the unlabelled images could be read" in log.text
+    assert "pseudo-labels could not be measured after epoch 1: none of the unlabeled images could be read" in log.text
     assert len(looks) == 1
 
 

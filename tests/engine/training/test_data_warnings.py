@@ -152,13 +152,13 @@ def test_wrong_sizes_of_images_are_asked_about(tiny, data, log):
     assert "are the images' sizes in the file wrong?" in warnings(log)[0]
 
 
-def test_unlabelled_images_need_no_boxes(tiny_semi, log):
+def test_unlabeled_images_need_no_boxes(tiny_semi, log):
     edited(tiny_semi.parent / "unlabeled" / "train.json", lambda c: c.update(annotations=[]))
     build_train_reader(load_config(str(tiny_semi)))
     assert [line for line in warnings(log) if "only 8 images to train on" not in line] == []
 
 
-def test_unlabelled_images_among_those_of_validation(tiny_semi, log):
+def test_unlabeled_images_among_those_of_validation(tiny_semi, log):
     folder = tiny_semi.parent / "unlabeled"
     content = json.loads((folder / "train.json").read_text())
     content.update(images=content["images"][:3])

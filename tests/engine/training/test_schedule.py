@@ -22,7 +22,7 @@ SEMI = ROOT / "configs/semi_det/denseteacher/denseteacher_fcos_r50_fpn_coco_semi
 
 
 def plan(path, images, images_per_step, *options):
-    """The plan of a configuration on so many labelled images, in batches of so many."""
+    """The plan of a configuration on so many labeled images, in batches of so many."""
     cfg = load_config(path, options)
     steps = max(1, images // images_per_step)
     factor = steps_per_iteration(cfg, "milestones", images_per_step)
@@ -50,7 +50,7 @@ def test_recipes_fit_their_own_data(path):
 WARM, LATE = "the warm-up takes", "the rate is to change after step"
 MILESTONES, COSINE = "LearningRate.schedulers.0.milestones", "LearningRate.schedulers.0.max_epochs"
 TWO_EPOCHS = "LearningRate.schedulers=[LinearWarmup: {epochs: 2}]"
-NEVER = "unlabelled images never count: the run has 200 steps, they count after semi_start_iters 5000: lower it (and"
+NEVER = "unlabeled images never count: the run has 200 steps, they count after semi_start_iters 5000: lower it (and"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_misfits(path, images, options, expected):
                    "step 561, 765, 0.0001 at the end"),
         (SEMI, ["epoch=200", "use_ema=true"], "10200 steps (200 epochs of 51), warm-up until step 1000, learning rate "
                    "0.0025 after it, changed after step 12240, 0.0025 at the end, weights averaged after step 3000, "
-                   "unlabelled images count after step 5001"),
+                   "unlabeled images count after step 5001"),
         (SHAPES, ["LearningRate.schedulers=[CosineDecay: {max_epochs: 8, min_lr_ratio: 0.5}]"],
          "408 steps (8 epochs of 51), learning rate 0.002, a cosine down to step 408, 0.001 at the end"),
     ],
@@ -112,7 +112,7 @@ def misfits(log):
     return [r.getMessage() for r in log.records if "does not fit" in r.getMessage() and r.levelname == "WARNING"]
 
 
-def test_unlabelled_images_that_never_count(tiny_semi, log):
+def test_unlabeled_images_that_never_count(tiny_semi, log):
     """One warning as training begins; the dry run shows the schedule, and the losses that the run will have."""
     options = ["epoch=1", "semi_start_iters=5000", "ema_start_iters=3000", "log_iter=100"]
     trainer = Trainer(load_config(tiny_semi, options))

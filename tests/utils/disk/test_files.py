@@ -23,7 +23,7 @@ def test_failure_keeps_the_old_file(tmp_path):
     assert os.listdir(tmp_path) == ["x.txt"]
 
 
-def test_unserialisable_value_keeps_the_old_file(tmp_path):
+def test_unserializable_value_keeps_the_old_file(tmp_path):
     path = tmp_path / "x.json"
     write_json(path, [1])
     with pytest.raises(TypeError):

@@ -66,7 +66,7 @@ def test_iscrowd_is_read_alike_by_training_evaluation_and_split(file, value, cro
     judged.update(np.zeros((0, 6)), [0, 0], [1, 2])
     assert [row["boxes"] for row in judged.classwise_results()] == [1 - crowd, 1]
     split = split_annotations(path, images=1)[0]
-    assert split.labelled.boxes + split.unlabelled.boxes == 2 - crowd
+    assert split.labeled.boxes + split.unlabeled.boxes == 2 - crowd
 
 
 @pytest.mark.parametrize("key", ["iscrowd", "ignore"])
@@ -252,8 +252,8 @@ def test_annotations_of_other_tasks_say_what_they_have(file, field):
     for read in (dataset, metric):
         assert f"has no boxes: its annotations have {field}, but no bbox" in error(path, read)
     # Without labels, they are not read.
-    unlabelled = SemiCOCODataSet(image_dir=str(path.parent), anno_path=str(path), supervised=False)
-    assert len(unlabelled) == 2
+    unlabeled = SemiCOCODataSet(image_dir=str(path.parent), anno_path=str(path), supervised=False)
+    assert len(unlabeled) == 2
 
 
 def test_names_that_are_numbers_are_texts(file):
