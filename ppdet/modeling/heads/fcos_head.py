@@ -231,7 +231,7 @@ class FCOSHead(nn.Layer):
         if strides != list(cfg["fpn_stride"]):
             raise ValueError(
                 f"FCOSHead.fpn_stride is {list(cfg['fpn_stride'])}, but the neck gives levels of stride {strides}: "
-                "set fpn_stride to these, or change FPN.extra_stage and ResNet.return_idx"
+                "set fpn_stride to these, or change FPN.extra_stage or the maps of the backbone (ResNet: return_idx)"
             )
         feat = cfg.create("fcos_feat")
         if feat.feat_in != input_shape[0].channels:
