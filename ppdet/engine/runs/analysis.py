@@ -18,9 +18,9 @@ from ppdet.engine.checkpoints.class_names import classes_of_weights
 from ppdet.engine.checkpoints.manifest import MANIFEST, WEIGHTS, beside, fingerprint, read_manifest, weights_file
 from ppdet.engine.checkpoints.weights import load_weights
 from ppdet.engine.evaluator import Evaluator
-from ppdet.engine.hooks.history import EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, is_evaluation, read_history
+from ppdet.engine.hooks.history import EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, read_history
 from ppdet.engine.runs.run_folder import LAST
-from ppdet.utils.disk.files import atomic_path, is_count, read_json_lines
+from ppdet.utils.disk.files import atomic_path, read_json_lines
 from ppdet.utils.errors import UserError
 from ppdet.utils.logger import get_logger
 from ppdet.visualize.text import matplotlib_fonts
@@ -108,11 +108,7 @@ def read_evaluations(folder: Path) -> list[dict[str, Any]]:
     """Read the intact lines of evaluations.jsonl."""
     keys = ("epoch", "weights", "sha256", "configuration", "numbers")
     return [
-        {key: line[key] for key in keys}
-        for line in read_json_lines(folder / EVALUATIONS)
-        if is_count(line.get("epoch"))
-        and all(isinstance(line.get(key), str) for key in keys[1:4])
-        and is_evaluation(line.get("numbers"))
+        {key: line[key] for key in keys} for line in read_json_lines(folder / EVALUATIONS) if line.keys() >= set(keys)
     ]
 
 
