@@ -3,7 +3,7 @@
 import typing
 from typing import Annotated, Any, Literal
 
-from ppdet.core.schema import AtLeast1, read_settings
+from ppdet.core.setting_schema import AtLeast1, read_settings
 
 Weight = Annotated[float, {"minimum": 0}]
 ScaledName = Literal["base_lr", "max_iters", "milestones"]

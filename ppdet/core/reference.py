@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ppdet.core.registry import KINDS, OTHER_KIND, component_names, components_of, get_schema, is_component
-from ppdet.core.schema import LISTS, Parameter, Schema, Setting, first_sentence, fits, type_in_words
+from ppdet.core.schema import LISTS, Parameter, Schema, first_sentence, fits, type_in_words
+from ppdet.core.setting_schema import Setting
 from ppdet.core.settings import SETTINGS, SLOTS, setting_names
 from ppdet.core.tree import render_inline
 from ppdet.core.workspace import import_components

@@ -1,4 +1,4 @@
-"""What can be set: a component's parameters, read from its constructor, and global settings. Types and their checks."""
+"""What can be set in a component: its parameters, read from its constructor. Types and their checks."""
 
 import collections.abc
 import inspect
@@ -9,16 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import UnionType
-from typing import Annotated, Any, Union
+from typing import Any, Union
 
 from ppdet.utils.errors import ComponentError
 
 REQUIRED = inspect.Parameter.empty
 LISTS = (list, tuple, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
-
-
-AtLeast0 = Annotated[int, {"minimum": 0}]
-AtLeast1 = Annotated[int, {"minimum": 1}]
 
 
 class Boolean:
@@ -64,34 +60,6 @@ class Parameter:
 
     def _choices(self) -> tuple:
         return typing.get_args(self.annotation) if is_union(self.annotation) else (self.annotation,)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One global setting.
-
-    Attributes:
-        annotation: type of the value.
-        default: value where nothing sets it. A default that does not fit the type, such as None for a Literal without
-            None, means that the setting has no value until it is set.
-        meaning: what the setting does, in one line.
-        unused: why the setting changes nothing; "" for a setting that does something.
-        minimum: smallest value of a number.
-        is_size: whether the value is one positive number, or a list of two.
-        keys: entries of a setting that is a mapping. Their defaults fill in what a file leaves out.
-        names_folder: whether the value becomes the name of a folder.
-        holds_components: whether the value is a list of components, which `Config.create` builds.
-    """
-
-    annotation: Any
-    default: Any
-    meaning: str
-    unused: str = ""
-    minimum: float | None = None
-    is_size: bool = False
-    keys: dict[str, "Setting"] | None = None
-    names_folder: bool = False
-    holds_components: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,21 +138,6 @@ def read_schema(cls: type) -> Schema:
             )
     parameters = {name: parameter for name, parameter in parameters.items() if name not in unused}
     return Schema(cls.__name__, cls, parameters, unused)
-
-
-def read_settings(cls: type, *, are_used: bool = True) -> dict[str, Setting]:
-    """Read settings from a class: one for each annotated attribute, with its default.
-
-    The docstring lists their meanings under `Attributes:`; for settings that are not used, the reasons. The annotation
-    `Annotated[int, {"minimum": 1}]` gives further fields of `Setting`.
-    """
-    texts = read_args(cls.__doc__ or "", "Attributes")
-    settings = {}
-    for name, hint in typing.get_type_hints(cls, include_extras=True).items():
-        annotation, fields = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint, {})
-        meaning, unused = (texts[name], "") if are_used else ("", texts[name])
-        settings[name] = Setting(annotation, getattr(cls, name), meaning, unused, **fields)
-    return settings
 
 
 def first_sentence(text: str) -> str:

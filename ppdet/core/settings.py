@@ -7,7 +7,7 @@ once if a file gives it another value than the default. Users may add settings o
 from typing import Annotated, Any, Literal
 
 from ppdet.core.nested_settings import AUTO_LR, DENSE_TEACHER, EXPORT
-from ppdet.core.schema import AtLeast0, AtLeast1, read_settings
+from ppdet.core.setting_schema import AtLeast0, AtLeast1, read_settings
 
 UNSET: Any = None  # a default that is none of the setting's values: something else decides where the setting is absent
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ppdet.core.compose.inject import ComponentConfig, component_config
 from ppdet.core.registry import component_names, is_component
-from ppdet.core.schema import Setting
+from ppdet.core.setting_schema import Setting
 from ppdet.core.settings import SETTINGS, SLOTS, setting_names
 from ppdet.core.tree import Node, from_plain
 from ppdet.utils.errors import ConfigKeyError, nearest

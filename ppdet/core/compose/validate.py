@@ -7,7 +7,6 @@ from ppdet.core.registry import component_names, get_schema, is_component
 from ppdet.core.schema import (
     Parameter,
     Schema,
-    Setting,
     first_sentence,
     fits,
     list_item,
@@ -15,6 +14,7 @@ from ppdet.core.schema import (
     type_in_words,
     value_in_words,
 )
+from ppdet.core.setting_schema import Setting
 from ppdet.core.settings import FREE_PREFIX, SETTINGS, SLOTS, setting_names
 from ppdet.core.suggest.hints import translate, translates_to
 from ppdet.core.suggest.paddledetection import describe_foreign_component
