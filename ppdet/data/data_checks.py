@@ -125,7 +125,7 @@ def corners(boxes: RawBoxes) -> str | None:
     """Find boxes that are corners, [x1, y1, x2, y2]: read in this way, fewer of them exceed their image."""
     exceeding = exceed_their_image(boxes)
     low, high = boxes.xywh[:, :2], boxes.xywh[:, 2:]
-    fit = ((low >= -1) & (high <= boxes.limits + 1) & (high > low)).all(axis=1)
+    fit = np.asarray(((low >= -1) & (high <= boxes.limits + 1) & (high > low)).all(axis=1))
     total = len(fit)
     if (exceeding & fit).sum() < max(1, 0.1 * total) or (~fit).sum() > max(total >= 10, 0.01 * total):
         return None

@@ -20,12 +20,7 @@ from ppdet.utils.disk.files import read_text, write_json
 VERSION = 1  # increased when the pictures change: data of another version is generated again
 # Name: number of corners, their radius relative to half the diameter (larger for fewer corners, so that areas are
 # similar), and the radius of every second corner.
-SHAPES = {
-    "circle": (48, 1.0, 1.0),
-    "square": (4, 1.15, 1.15),
-    "triangle": (3, 1.25, 1.25),
-    "star": (10, 1.25, 0.52),
-}
+SHAPES = {"circle": (48, 1.0, 1.0), "square": (4, 1.15, 1.15), "triangle": (3, 1.25, 1.25), "star": (10, 1.25, 0.52)}
 CLASS_NAMES = tuple(SHAPES)
 SPLITS = ("train", "val")
 

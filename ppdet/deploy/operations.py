@@ -51,10 +51,7 @@ OPERATIONS: dict[str, Callable] = {
     "PadStride": lambda stride=0, size=None: PadBatch(pad_to_stride=stride, pad_to_size=size),
 }
 # Options that exports of some PaddleDetection versions spell out. The operations here always behave like this.
-FIXED_OPTIONS = {
-    "NormalizeImage": {"is_channel_first": False},
-    "Permute": {"to_bgr": False, "channel_first": True},
-}
+FIXED_OPTIONS = {"NormalizeImage": {"is_channel_first": False}, "Permute": {"to_bgr": False, "channel_first": True}}
 
 
 def entry_of(transform: Any) -> dict[str, Any]:

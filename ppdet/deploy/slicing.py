@@ -196,10 +196,7 @@ class WindowMerger:
 
 
 def detect_windows(
-    run: Callable[[list], Sequence[np.ndarray]],
-    windows: Iterable[Window],
-    batch_size: int,
-    slicing: Slicing | None,
+    run: Callable[[list], Sequence[np.ndarray]], windows: Iterable[Window], batch_size: int, slicing: Slicing | None
 ) -> Iterator[tuple[Any, np.ndarray]]:
     """Detect in windows, in batches that images may share.
 

@@ -24,9 +24,8 @@ from ppdet.utils.process.start import StartMethod
 logger = get_logger(__name__)
 
 MAX_UNREADABLE = 0.01  # share of the images read that may be unreadable
-SHARED_BYTES_PER_IMAGE = (
-    32 * 2**20
-)  # address space, not memory: 1500 x 1800 pixels as floats, or four times that as bytes
+# Address space, not memory: 1500 x 1800 pixels as floats, or four times that as bytes.
+SHARED_BYTES_PER_IMAGE = 32 * 2**20
 
 # Parameters that the program supplies, and what sets them in a configuration.
 GIVEN = {

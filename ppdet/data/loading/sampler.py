@@ -51,10 +51,7 @@ class EpochSampler:
         return [pairs[i : i + self.batch_size] for i in range(0, len(pairs), self.batch_size)]
 
     def __len__(self) -> int:
-        if self.drop_last and self.even:
-            return self.size // (self.batch_size * self.world_size)
-        share = math.ceil((self.size if self.even else self.size - self.rank) / self.world_size)
-        return share // self.batch_size if self.drop_last else math.ceil(share / self.batch_size)
+        return len(self.batches(0))
 
 
 @dataclass(kw_only=True)

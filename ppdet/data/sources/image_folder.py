@@ -86,10 +86,7 @@ class ImageFolder(DetectionDataset):
         places = [join_path(dataset_dir, anno_path), join_path(None, anno_path)]
         path = next((place for place in places if os.path.isfile(place)), None)
         path = path or next((place for place in places if os.path.isdir(place)), None)
-        if path is None and os.path.basename(anno_path) in (
-            "instances_val2017.json",
-            "instances_train2017.json",
-        ):
+        if path is None and os.path.basename(anno_path) in ("instances_val2017.json", "instances_train2017.json"):
             logger.info(f"{places[0]} does not exist: using COCO's 80 class names")
             return [i for i, _ in COCO_CATEGORIES], [name for _, name in COCO_CATEGORIES]
         if path is None:

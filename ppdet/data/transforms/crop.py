@@ -105,11 +105,7 @@ class RandomExpand(Transform):
     keeps_uint8 = True
 
     def __init__(
-        self,
-        *,
-        ratio: float = 4.0,
-        prob: float = 0.5,
-        fill_value: float | Sequence[float] = (127.5, 127.5, 127.5),
+        self, *, ratio: float = 4.0, prob: float = 0.5, fill_value: float | Sequence[float] = (127.5, 127.5, 127.5)
     ) -> None:
         if ratio <= 1:
             raise ValueError(f"RandomExpand.ratio is {ratio}, expected more than 1")

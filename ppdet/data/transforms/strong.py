@@ -211,11 +211,7 @@ def _rotate_hue(image: np.ndarray, rotation: float) -> np.ndarray:
 
 
 def _draw_rectangle(
-    image_h: int,
-    image_w: int,
-    area: tuple[float, float],
-    aspect: tuple[float, float],
-    rng: np.random.Generator,
+    image_h: int, image_w: int, area: tuple[float, float], aspect: tuple[float, float], rng: np.random.Generator
 ) -> tuple[int, int, int, int] | None:
     """Draw y, x, height, width of a rectangle inside of the image; None if none fits."""
     for _ in range(ERASING_ATTEMPTS):

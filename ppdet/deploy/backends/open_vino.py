@@ -28,10 +28,7 @@ class OpenVINO(Backend):
         import openvino
 
         path = self.find(folder, options.precision)
-        settings: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": TYPES[options.precision],
-        }
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": TYPES[options.precision]}
         if options.kind == "cpu":
             settings["INFERENCE_NUM_THREADS"] = options.cpu_threads
             # Several processes, each with a part of the processors, would all be pinned to the same ones.

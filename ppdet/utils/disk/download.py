@@ -45,11 +45,7 @@ class _Interrupted(Exception):
 
 
 def fetch(
-    url_or_path: str | Path,
-    *,
-    cache_dir: str | Path | None = None,
-    md5: str | None = None,
-    hint: str = "",
+    url_or_path: str | Path, *, cache_dir: str | Path | None = None, md5: str | None = None, hint: str = ""
 ) -> Path:
     """Return the local path of a file of weights, downloading it if a URL is given.
 
