@@ -120,14 +120,16 @@ CHECKS: dict[str, Check] = {}
 def check(
     name: str,
     *,
-    title: str,
-    advice: str,
+    title: str = "",
+    advice: str = "",
     needs: Sequence[Need] = (),
     uses: Sequence[str] = (),
     seconds: float = 5.0,
     limit: float = 0.0,
 ) -> Callable[[Callable[[Context], Outcome]], Callable[[Context], Outcome]]:
     """Return a decorator that registers a function as a check. The arguments are those of `Check`.
+
+    Without `title`, it is the first paragraph of the function's docstring; without `advice`, it is the rest.
 
     Raises:
         ValueError: the group does not exist, another check has the name, or SHARED lacks a name in `uses`.
@@ -140,7 +142,9 @@ def check(
             raise ValueError(f"check {name!r}: another check already has this name")
         if unknown := sorted(set(uses) - set(SHARED)):
             raise ValueError(f"check {name!r}: uses {unknown}, not in SHARED of ppdet/acceptance/check_registry.py")
-        CHECKS[name] = Check(name, title, " ".join(advice.split()), run, tuple(needs), tuple(uses), seconds, limit)
+        first, _, rest = (getattr(run, "__doc__", None) or "").partition("\n\n")
+        about, meaning = (" ".join(text.split()) for text in (title or first, advice or rest))
+        CHECKS[name] = Check(name, about, meaning, run, tuple(needs), tuple(uses), seconds, limit)
         return run
 
     return register

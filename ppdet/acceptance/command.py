@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ppdet.core.command_line import make_parser, one_line_errors
+from ppdet.core.command_line import add_import_argument, make_parser, one_line_errors, positive
 
 EXAMPLES = """examples:
   {program}
@@ -20,17 +20,6 @@ EXAMPLES = """examples:
   {program} --device xpu
   {program} --device cpu --output output/cpu-check   # a quick run on the CPU
 """
-
-
-def minutes(text: str) -> float:
-    """Type of --minutes."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"expected a number of minutes above 0, not {text!r}")
-    return value
 
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
@@ -57,7 +46,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     )
     parser.add_argument(
         "--minutes",
-        type=minutes,
+        type=positive,
         help="end the run after this time; the remaining checks count as failed (default: 1.5 times the expected time, "
         "at least 10)",
     )
@@ -68,14 +57,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         metavar="DIR",
         help="folder of the report (default: output/gpu-check)",
     )
-    parser.add_argument(
-        "--import",
-        dest="imports",
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="Python files that every process of the kit imports first, for example with checks of your own",
-    )
+    add_import_argument(parser)
     return parser.parse_args(argv)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.outcomes import Failed, Outcome
+from ppdet.acceptance.outcomes import Outcome, outcome_if
 
 if TYPE_CHECKING:
     from paddle import Tensor, nn
@@ -38,9 +38,7 @@ def judge_arrays(actual: Arrays, expected: Arrays, *, tolerance: float) -> Outco
         return Outcome(f"{len(differences)} arrays are equal", {"differences": differences})
     worst = max(differences, key=lambda name: (not differences[name] <= tolerance, differences[name]))
     text = f"{worst} differs by {differences[worst]:.1e}, relative to its largest value (limit {tolerance:.0e})"
-    if not differences[worst] <= tolerance:
-        raise Failed(text, differences=differences)
-    return Outcome(text, {"differences": differences})
+    return outcome_if(differences[worst] <= tolerance, text, {"differences": differences})
 
 
 def relative_difference(actual: np.ndarray, expected: np.ndarray) -> float:

@@ -28,6 +28,13 @@ class Failed(Exception):
         self.detail, self.numbers = detail, numbers
 
 
+def outcome_if(passed: bool, detail: str, numbers: dict[str, Any]) -> Outcome:
+    """Return an `Outcome`, or raise `Failed` with the same detail and numbers, depending on `passed`."""
+    if not passed:
+        raise Failed(detail, **numbers)
+    return Outcome(detail, numbers)
+
+
 class Skipped(Exception):
     """Raised by a check that finds out, while it runs, that it cannot run on this machine. The message says why."""
 

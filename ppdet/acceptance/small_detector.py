@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.outcomes import Failed, Outcome
+from ppdet.acceptance.outcomes import Failed, Outcome, outcome_if
 from ppdet.core.config import Config
 from ppdet.core.shipped_configs import CONFIGS
 
@@ -127,9 +127,7 @@ def judge_ap(ap: float, reference: float, points: float, least: float) -> Outcom
     detail = f"AP {ap:.2f}, on the CPU {reference:.2f}: difference {abs(ap - reference):.2f} (limit {points})"
     if not reference >= least:
         raise Failed(f"{detail}; an AP below {least} on the CPU proves nothing: training did not work", **numbers)
-    if not abs(ap - reference) <= points:
-        raise Failed(detail, **numbers)
-    return Outcome(detail, numbers)
+    return outcome_if(abs(ap - reference) <= points, detail, numbers)
 
 
 def installed_formats() -> list[Literal["onnx", "openvino"]]:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ppdet.engine.trainer import Trainer
     from ppdet.engine.training.precision import Precision
 
-# GFLOP per megapixel of FCOS R50's convolutions, forward and backward: 1163 for 896x1152 pixels (docs/PERFORMANCE.md).
-R50_GFLOP_PER_MEGAPIXEL = 1163 / (896 * 1152 / 1e6)
 # With these settings, random weights stay finite on random images for any number of steps, and nothing is downloaded.
 STABLE = ["pretrain_weights=null", "auto_lr=null", "LearningRate.base_lr=1e-6", "use_ema=false", "log_iter=1000000"]
 WARM_UP = 3  # steps in which libraries choose their kernels
@@ -136,12 +134,6 @@ def median_seconds(functions: dict[str, Callable[[], None]], *, rounds: int, sec
         for name, function in functions.items():
             measured[name].append(seconds_per_call(function, calls[name]))
     return {name: statistics.median(values) for name, values in measured.items()}
-
-
-def convolution_tflops(batch: dict[str, Any], seconds: float) -> float:
-    """Return the rate in TFLOP/s at which a step on this batch computes the convolutions of FCOS R50."""
-    count, _, height, width = batch["image"].shape
-    return count * height * width / 1e6 * R50_GFLOP_PER_MEGAPIXEL / 1e3 / seconds
 
 
 def mib(count: int | None) -> int | None:

@@ -37,13 +37,13 @@ def test_all_checks_of_one_card_take_ten_minutes():
 
 
 def test_the_commands_of_the_page():
-    commands = re.findall(r"^(python tools/check_device\.py[^#\n]*?) *(?:#.*)?$", TEXT, flags=re.MULTILINE)
+    commands = re.findall(r"^ppdet check-device([^#\n]*?) *(?:#.*)?$", TEXT, flags=re.MULTILINE)
     assert len(commands) >= 3
     for command in commands:
-        _, file, *arguments = shlex.split(command)
+        arguments = shlex.split(command)
         only = arguments[arguments.index("--only") + 1 :] if "--only" in arguments else []
         assert select(only)
-        result = execute(file, *arguments, "--list")
+        result = execute("tools/check_device.py", *arguments, "--list")
         assert result.returncode == 0 and (only or ["nms"])[0] in result.stdout
 
 

@@ -32,7 +32,7 @@ FAULTS = {
     "convolution_1x1": (layers.Conv2D, "affine"),
     "convolution_groups": (layers.Conv2D, "affine"),
     "deformable": (layers, "normalize"),
-    "pooling": (layers, "halve"),
+    "pooling": (layers, "avg_pool_2x2"),
     "network": (fcos_loss, "rejection_terms"),
     "optimizers": (ModelEMA, "current_decay"),
 }

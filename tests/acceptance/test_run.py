@@ -59,7 +59,7 @@ def test_the_command_lists_checks_and_refuses_what_is_none(tmp_path):
     assert output == "error: no check is called 'enviroment'; did you mean 'environment'?; --list shows all checks\n"
     output = commands.call("tools/check_device.py", "--import", tmp_path / "no.py", code=2)
     assert output == f"error: --import {tmp_path / 'no.py'}: no such file\n"
-    assert "above 0" in commands.call("tools/check_device.py", "--minutes", "-1", code=2)
+    assert "at least 1" in commands.call("tools/check_device.py", "--minutes", "-1", code=2)
 
 
 def test_the_command_runs_on_the_device_that_is_asked_for(tmp_path):

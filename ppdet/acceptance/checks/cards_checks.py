@@ -15,7 +15,7 @@ from ppdet.acceptance.check_registry import check
 from ppdet.acceptance.context import ROOT, Context
 from ppdet.acceptance.device_facts import GPU, Need, cards
 from ppdet.acceptance.launched_jobs import RANKS, launched
-from ppdet.acceptance.outcomes import Failed, Outcome, Skipped
+from ppdet.acceptance.outcomes import Failed, Outcome, Skipped, outcome_if
 from ppdet.acceptance.small_detector import run_config
 
 TRAIN: list[str | Path] = [ROOT / "ppdet" / "__main__.py", "train"]
@@ -106,50 +106,33 @@ def judge_rank_losses(one: list[float], two: list[float]) -> Outcome:
         f"2 x 2 images and 1 x 4 images: losses of {len(one)} steps differ by at most {difference:.1e} "
         f"(limit {ALLOWED:.0e})"
     )
-    if not difference <= ALLOWED:
-        raise Failed(detail, **numbers)
-    return Outcome(detail, numbers)
+    return outcome_if(difference <= ALLOWED, detail, numbers)
 
 
-@check(
-    "cards/losses",
-    title="losses of two processes with 2 images each and of one with 4, with group norm",
-    advice=LOSS_ADVICE,
-    needs=[PAIR],
-    seconds=50,
-)
+@check("cards/losses", advice=LOSS_ADVICE, needs=[PAIR], seconds=50)
 def losses(context: Context) -> Outcome:
+    """Losses of two processes with 2 images each, compared with one process with 4, with group norm"""
     one = train(context, "one_gn", 1, "gn")
     return judge_rank_losses(one["losses"], two_ranks(context)["losses"])
 
 
-@check(
-    "cards/sync_bn",
-    title="losses of two cards with sync_bn and of one card with batch norm over all 4 images",
-    advice=LOSS_ADVICE,
-    needs=[GPU, PAIR],
-    seconds=45,
-)
+@check("cards/sync_bn", advice=LOSS_ADVICE, needs=[GPU, PAIR], seconds=45)
 def sync_bn(context: Context) -> Outcome:
+    """Losses of two cards with sync_bn, compared with one card with batch norm over all 4 images"""
     one = train(context, "one_bn", 1, "bn")
     two = train(context, "two_bn", RANKS, "sync_bn")
     return judge_rank_losses(one["losses"], two["losses"])
 
 
-@check(
-    "cards/memory",
-    title="memory of card 0, which only its own process may use",
-    advice="""
-    The process of another card has a context on card 0 as well, which needs some hundred MiB there. With 8 cards, this
-    is several GB, and card 0 runs out of memory first. Please send the report. Until this is fixed, a smaller batch
-    size helps. Setting CUDA_VISIBLE_DEVICES for each process does not help: all processes have to see all cards of the
-    launcher.
-    """,
-    needs=[GPU, PAIR],
-    seconds=5,
-    limit=200,
-)
+@check("cards/memory", needs=[GPU, PAIR], seconds=5, limit=200)
 def memory(context: Context) -> Outcome:
+    """Memory of card 0, which only its own process may use
+
+    The process of another card has a context on card 0 as well, which needs some hundred MiB there. With 8 cards,
+    this is several GB, and card 0 runs out of memory first. Please send the report. Until this is fixed, a smaller
+    batch size helps. Setting CUDA_VISIBLE_DEVICES for each process does not help: all processes have to see all
+    cards of the launcher.
+    """
     result = two_ranks(context)
     if not result["before"] or not result["memory"]:
         raise Skipped("nvidia-smi, which tells the memory of each card, is not installed")
@@ -172,25 +155,19 @@ def judge_memory(before: dict[str, int], during: dict[str, int]) -> Outcome:
         f"{extra} MiB (limit {EXTRA_MIB})"
     )
     numbers = {"before": before, "during": during}
-    if extra > EXTRA_MIB:
-        raise Failed(detail, **numbers)
-    return Outcome(detail, numbers)
+    return outcome_if(extra <= EXTRA_MIB, detail, numbers)
 
 
-@check(
-    "cards/killed",
-    title="one of two processes is killed: the other ends with an error, and the run continues with -r auto",
-    advice="""
-    If a process is killed, the others must not wait forever, and the checkpoints must be found again.
-    docs/DISTRIBUTED.md says what should happen, and after how many seconds. If the other process does not end, it waits
-    in a call of NCCL that nothing interrupts. Until this is fixed, set a time limit in your batch system. Please send
-    the report.
-    """,
-    needs=[PAIR],
-    seconds=60,
-)
+@check("cards/killed", needs=[PAIR], seconds=60)
 def killed(context: Context) -> Outcome:
-    """Trains on two ranks, saves every 10 steps, and kills rank 1 after the first checkpoint."""
+    """One of two processes is killed: the other ends with an error, and the run continues with -r auto
+
+    If a process is killed, the others must not wait forever, and the checkpoints must be found again.
+    docs/DISTRIBUTED.md says what should happen, and after how many seconds. If the other process does not end, it
+    waits in a call of NCCL that nothing interrupts. Until this is fixed, set a time limit in your batch system.
+    Please send the report.
+    """
+    # Trains on two ranks, saves every 10 steps, and kills rank 1 after the first checkpoint.
     if not Path("/proc/self/environ").exists():
         raise Skipped("the process of a rank is found in /proc, which this system does not have")
     steps = context.pick(400, 60)

@@ -23,44 +23,29 @@ EVAL_ADVICE = """
 """
 
 
-@check(
-    "detect/eval",
-    title="AP of a detector trained here, on the device and on the CPU",
-    advice=EVAL_ADVICE,
-    uses=["trained", "reference_ap"],
-    seconds=8,
-)
+@check("detect/eval", advice=EVAL_ADVICE, uses=["trained", "reference_ap"], seconds=8)
 def evaluate(context: Context) -> Outcome:
+    """AP of a detector trained here, compared with the CPU"""
     trained_run(context)
     context.progress("evaluating")
     return compare_ap(context, evaluate_trained(context), "fp32")
 
 
-@check(
-    "detect/eval_amp",
-    title="AP with ppdet eval --amp, and on the CPU in float32",
-    advice="""
-    In 16 bits, the trained detector detects something else. If detect/eval passed, evaluate without --amp, and train
-    with --amp only if the AP in float32 does not change. Please send the report.
-    """,
-    needs=[MIXED],
-    uses=["trained", "reference_ap"],
-    seconds=6,
-)
+@check("detect/eval_amp", needs=[MIXED], uses=["trained", "reference_ap"], seconds=6)
 def evaluate_amp(context: Context) -> Outcome:
+    """AP with ppdet eval --amp, compared with the CPU in float32
+
+    In 16 bits, the trained detector detects something else. If detect/eval passed, evaluate without --amp, and
+    train with --amp only if the AP in float32 does not change. Please send the report.
+    """
     precision = "bf16" if "bfloat16" in context.facts.amp else "fp16"  # the type that `smaller_type` chooses
     return compare_ap(context, evaluate_trained(context, "eval_amp=true"), precision)
 
 
-@check(
-    "detect/infer",
-    title="detections of ppdet infer on images of several sizes, one of them empty, on the device and on the CPU",
-    advice=EVAL_ADVICE,
-    uses=["trained"],
-    seconds=10,
-)
+@check("detect/infer", advice=EVAL_ADVICE, uses=["trained"], seconds=10)
 def infer(context: Context) -> Outcome:
-    """Detects twice, because what one image leaves behind must not change the detections in the next."""
+    """Detections of ppdet infer on images of several sizes, one of them empty, compared with the CPU"""
+    # Detects twice, because what one image leaves behind must not change the detections in the next.
     from ppdet.deploy.compare import compare, tolerance_of
     from ppdet.engine.predictor import Predictor
 
@@ -97,17 +82,13 @@ def images_of_all_sizes(context: Context) -> list[Path]:
     return sorted(context.shared_folder("images_of_all_sizes", write).iterdir())
 
 
-@check(
-    "detect/export",
-    title="export as ppdet export does it, which compares every graph with the trained model",
-    advice="""
-    Export runs each graph and compares it with the trained model. The message names the engine that differs, and by how
-    much. If detect/eval passed, the model is right and the engine is at fault: leave its format out of --format, and
-    send the report.
-    """,
-    uses=["trained", "exported"],
-    seconds=1,
-)
+@check("detect/export", uses=["trained", "exported"], seconds=1)
 def export(context: Context) -> Outcome:
+    """Export as ppdet export does it, which compares every graph with the trained model
+
+    Export runs each graph and compares it with the trained model. The message names the engine that differs, and by
+    how much. If detect/eval passed, the model is right and the engine is at fault: leave its format out of
+    --format, and send the report.
+    """
     files = sorted(path.name for path in exported_detector(context).iterdir())
     return Outcome(f"written and compared: {', '.join(files)}", {"files": files})

@@ -58,7 +58,7 @@ for _backend, _precision, _tensorrt, _seconds in ENGINES:
     _engine = f"{_backend}_tensorrt" if _tensorrt else _backend
     check(
         f"engines/{_engine}_{_precision}",
-        title=f"AP of the export in {_engine.replace('_', ' with ')}, {_precision}, and of the detector on the CPU",
+        title=f"AP of the export in {_engine.replace('_', ' with ')}, {_precision}, compared with the CPU",
         advice=ADVICE,
         uses=["trained", "reference_ap", "exported"],
         seconds=_seconds,

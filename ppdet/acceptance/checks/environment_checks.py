@@ -13,7 +13,7 @@ import numpy as np
 
 from ppdet.acceptance.check_registry import check
 from ppdet.acceptance.context import Context
-from ppdet.acceptance.outcomes import Failed, Outcome
+from ppdet.acceptance.outcomes import Failed, Outcome, outcome_if
 from ppdet.utils.process.cpu import cpu_count, memory_gib
 
 QUERY = "name,driver_version,memory.total,memory.used,utilization.gpu,power.limit"  # of nvidia-smi
@@ -24,16 +24,14 @@ FLOAT32, TF32 = 1e-5, 2e-2
 VARIABLES = ("CUDA_", "NVIDIA_", "NCCL_", "FLAGS_", "OMP_", "MKL_", "LD_LIBRARY_PATH", "PADDLE_", "XPU_", "ASCEND_")
 
 
-@check(
-    "environment/paddle",
-    title="Paddle's build; a matrix product and a convolution on the device",
-    advice="""Paddle cannot compute on this device, so nothing else can work. Compare the CUDA version of Paddle's build
-    with the newest version that the driver supports (nvidia-smi shows it), install the paddlepaddle-gpu for that CUDA
-    version from Paddle's site, and run `python -c "import paddle; paddle.utils.run_check()"`.""",
-    seconds=5,
-    limit=120,
-)
+@check("environment/paddle", seconds=5, limit=120)
 def paddle_build(context: Context) -> Outcome:
+    """Paddle's build; a matrix product and a convolution on the device
+
+    Paddle cannot compute on this device, so nothing else can work. Compare the CUDA version of Paddle's build with
+    the newest version that the driver supports (nvidia-smi shows it), install the paddlepaddle-gpu for that CUDA
+    version from Paddle's site, and run `python -c "import paddle; paddle.utils.run_check()"`.
+    """
     import paddle
 
     from ppdet.utils import device as devices
@@ -64,14 +62,13 @@ def paddle_build(context: Context) -> Outcome:
     return Outcome(f"paddle {paddle.__version__}, {build}, {mixed}, {rounding}", numbers)
 
 
-@check(
-    "environment/machine",
-    title="cards, driver and memory according to nvidia-smi; processors and memory of the host",
-    advice="""The kit could not find out what the machine has. No other check depends on it. Please attach the output of
-    `nvidia-smi` and `free -g` to the report.""",
-    seconds=1,
-)
+@check("environment/machine", seconds=1)
 def machine(context: Context) -> Outcome:
+    """Cards, driver and memory according to nvidia-smi; processors and memory of the host
+
+    The kit could not find out what the machine has. No other check depends on it. Please attach the output of
+    `nvidia-smi` and `free -g` to the report.
+    """
     query = nvidia_smi(f"--query-gpu={QUERY}", "--format=csv,noheader")
     cards = [line.split(", ") for line in query.splitlines()]
     memory = memory_gib()
@@ -100,20 +97,17 @@ def nvidia_smi(*arguments: str) -> str:
     return process.stdout.strip() if process.returncode == 0 else ""
 
 
-@check(
-    "operators/tf32",
-    title="TF32 is off in this group, whose limits are below the rounding of TF32",
-    advice="""The device rounds float32 to TF32 although NVIDIA_TF32_OVERRIDE=0 is set for these checks, or computes
-    wrongly in another way. Differences of up to 1e-2 in the other checks of operators then come from it, and prove
-    nothing about these operators. Please send the report; it has the driver's version.""",
-    seconds=1,
-)
+@check("operators/tf32", seconds=1)
 def tf32_is_off(context: Context) -> Outcome:
+    """TF32 is off in this group, whose limits are below the rounding of TF32
+
+    The device rounds float32 to TF32 although NVIDIA_TF32_OVERRIDE=0 is set for these checks, or computes wrongly
+    in another way. Differences of up to 1e-2 in the other checks of operators then come from it, and prove nothing
+    about these operators. Please send the report; it has the driver's version.
+    """
     errors = errors_of_products(context.seed)
     text = ", ".join(f"{name}: {error:.1e}" for name, error in errors.items()) + f" (limit {FLOAT32:.0e})"
-    if not max(errors.values()) <= FLOAT32:
-        raise Failed(text, errors=errors)
-    return Outcome(text, {"errors": errors})
+    return outcome_if(max(errors.values()) <= FLOAT32, text, {"errors": errors})
 
 
 def errors_of_products(seed: int) -> dict[str, float]:

@@ -73,27 +73,22 @@ def add_check(name: str, title: str, fault: str, optimizer: str, overrides: Mapp
 
 
 for _optimizer in OPTIMIZERS:
-    add_check(f"nan_image_{_optimizer}", "an image of NaN", "nan_image", _optimizer)
+    add_check(f"nan_image_{_optimizer}", "An image of NaN", "nan_image", _optimizer)
 for _optimizer in OPTIMIZERS:
-    add_check(f"overflow_{_optimizer}", "a gradient that overflows", "overflow", _optimizer)
+    add_check(f"overflow_{_optimizer}", "A gradient that overflows", "overflow", _optimizer)
 # The frozen stage has no gradients, and its ReLU turns NaN into 0. Only its running statistics show the fault.
 add_check(
     "nan_image_frozen",
-    "an image of NaN and a frozen stage",
+    "An image of NaN and a frozen stage",
     "nan_image",
     "momentum",
     {"ResNet.freeze_at": 0, "ResNet.freeze_norm": False},
 )
 
 
-@check(
-    "guard/float16_scale",
-    title="a gradient that overflows in float16: the step only halves the loss scale",
-    advice=ADVICE,
-    needs=[amp("float16")],
-    seconds=4,
-)
+@check("guard/float16_scale", advice=ADVICE, needs=[amp("float16")], seconds=4)
 def float16_scale(context: Context) -> Outcome:
+    """A gradient that overflows in float16: the step only halves the loss scale"""
     overrides = {"amp": True, "amp_dtype": "float16", "amp_level": "O1"}
     run, lines = train(context, "float16_scale", "overflow", "adamw", overrides)
     scales = [scale for scale in run.scales if scale is not None]

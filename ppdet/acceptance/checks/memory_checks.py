@@ -52,14 +52,9 @@ def short_trainer(context: Context, hooks: "Sequence[Hook]") -> "Trainer":
     return ready_trainer(r50_config(context, [*options, *(["amp=true"] if context.facts.amp else [])]), hooks)
 
 
-@check(
-    "memory/copies",
-    title="copies to the host and waits for the device between two lines of the log, in a trace of CUDA's calls",
-    advice=READ_ADVICE,
-    needs=[GPU],
-    seconds=25,
-)
+@check("memory/copies", advice=READ_ADVICE, needs=[GPU], seconds=25)
 def copies(context: Context) -> Outcome:
+    """Copies to the host and waits for the device between two lines of the log, in a trace of CUDA's calls"""
     from ppdet.engine.hooks.profiler import ProfilerHook, ProfilerOptions
 
     path = context.folder("trace") / "trace.json"
@@ -97,27 +92,16 @@ def judge_trace(events: list[dict[str, Any]]) -> Outcome:
     return Outcome(detail, numbers)
 
 
-@check(
-    "memory/reads",
-    title="reads of tensors by Python between two lines of the log",
-    advice=READ_ADVICE,
-    needs=[DEVICE],
-    seconds=10,
-)
+@check("memory/reads", advice=READ_ADVICE, needs=[DEVICE], seconds=10)
 def reads(context: Context) -> Outcome:
-    """Like memory/copies, but without the profiler, and with the line of code in the result."""
+    """Reads of tensors by Python between two lines of the log"""
+    # Like memory/copies, but without the profiler, and with the line of code in the result.
     return find_reads(lambda hook: short_trainer(context, [hook]))
 
 
-@check(
-    "memory/reads_dense_teacher",
-    title="reads of tensors by Python between two lines of the log, for DenseTeacher with AdamW",
-    advice=READ_ADVICE,
-    needs=[DEVICE],
-    uses=["trained"],
-    seconds=6,
-)
+@check("memory/reads_dense_teacher", advice=READ_ADVICE, needs=[DEVICE], uses=["trained"], seconds=6)
 def reads_dense_teacher(context: Context) -> Outcome:
+    """Reads of tensors by Python between two lines of the log, for DenseTeacher with AdamW"""
     from ppdet.acceptance.checks.training_checks import Variant, variant_config
     from ppdet.engine.trainer import Trainer
 
@@ -166,14 +150,10 @@ def find_reads(make_trainer: "Callable[[Hook], Trainer]") -> Outcome:
     return Outcome(detail, numbers)
 
 
-@check(
-    "memory/sizes",
-    title="memory of device and host while the sizes of images change",
-    advice=MEMORY_ADVICE,
-    seconds=45,
-)
+@check("memory/sizes", advice=MEMORY_ADVICE, seconds=45)
 def sizes(context: Context) -> Outcome:
-    """Trains on parts of a large batch. The first two steps use all of it, so the largest size comes first."""
+    """Memory of device and host while the sizes of images change"""
+    # Trains on parts of a large batch. The first two steps use all of it, so the largest size comes first.
     import numpy as np
 
     trainer = ready_trainer(r50_config(context, ["ResNet.depth=18", "TrainReader.batch_size=1"]))

@@ -126,7 +126,7 @@ def compare_nms(boxes: np.ndarray, scores: np.ndarray, *, keep: int) -> tuple[in
 def add_check(count: int) -> None:
     """Register a check with so many boxes; the kernel's conditions depend on the number."""
 
-    @check(f"nms/boxes_{count}", title=f"NMS of {count} boxes and in NumPy", advice=ROWS_ADVICE, seconds=1)
+    @check(f"nms/boxes_{count}", title=f"NMS of {count} boxes, compared with NumPy", advice=ROWS_ADVICE, seconds=1)
     def compare_rows(context: Context) -> Outcome:
         boxes, scores = random_scene(context.seed, count)
         rows, error = compare_nms(boxes, scores, keep=100)
@@ -140,15 +140,14 @@ for _count in SIZES:
     add_check(_count)
 
 
-@check(
-    "nms/nothing",
-    title="NMS without any candidate, twice, and with candidates in one of two images",
-    advice="""If no image of a batch has a candidate, the GPU kernel launches nothing, and its next call may raise CUDA
-    error 9. Evaluation and inference would end at images without objects. ppdet/modeling/nms.py has to prevent this by
-    an extra detection that it removes again. Please send the report.""",
-    seconds=1,
-)
+@check("nms/nothing", seconds=1)
 def nothing(context: Context) -> Outcome:
+    """NMS without any candidate, twice, and with candidates in one of two images
+
+    If no image of a batch has a candidate, the GPU kernel launches nothing, and its next call may raise CUDA error
+    9. Evaluation and inference would end at images without objects. ppdet/modeling/nms.py has to prevent this by an
+    extra detection that it removes again. Please send the report.
+    """
     boxes, scores = random_scene(context.seed, 143)
     one_empty = scores.copy()
     one_empty[0] = 0.8 * SCORE_THRESHOLD
@@ -162,14 +161,13 @@ def nothing(context: Context) -> Outcome:
     return Outcome(f"0 rows without candidates, then {total} rows")
 
 
-@check(
-    "nms/nothing_in_detector",
-    title="the whole detector with class scores near 0, twice, and then with high ones",
-    advice="""Like nms/nothing, but with the head, which chooses candidates before NMS. Evaluation and inference would
-    end at images without objects. Please send the report with the traceback.""",
-    seconds=3,
-)
+@check("nms/nothing_in_detector", seconds=3)
 def nothing_in_detector(context: Context) -> Outcome:
+    """The whole detector with class scores near 0, twice, and then with high ones
+
+    Like nms/nothing, but with the head, which chooses candidates before NMS. Evaluation and inference would end at
+    images without objects. Please send the report with the traceback.
+    """
     import paddle
 
     from ppdet.core.workspace import load_config

@@ -16,7 +16,7 @@ from ppdet.acceptance.cpu_comparison import (
     outputs_and_gradients,
     relative_difference,
 )
-from ppdet.acceptance.outcomes import Failed, Outcome
+from ppdet.acceptance.outcomes import Outcome, outcome_if
 from ppdet.acceptance.small_detector import CONFIG
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def random_targets(rng: np.random.Generator) -> "dict[str, Tensor]":
     }
 
 
-@operator("focal_loss", "focal loss of three levels")
+@operator("focal_loss", "Focal loss of three levels")
 def focal_loss(rng: np.random.Generator) -> Arrays:
     from ppdet.modeling.losses.fcos_loss import FocalLossSum
 
@@ -106,18 +106,18 @@ def add_fcos_loss(name: str, title: str, **options: Any) -> None:
         return outputs_and_gradients(losses, inputs, rng, names=["loss_cls", "loss_box", "loss_quality"])
 
 
-add_fcos_loss("fcos_loss_centerness", "loss of FCOS with centerness and 1 - GIoU", quality="centerness")
-add_fcos_loss("fcos_loss_iou", "loss of FCOS with quality IoU and 1 - IoU", quality="iou", iou_loss_type="linear_iou")
+add_fcos_loss("fcos_loss_centerness", "Loss of FCOS with centerness and 1 - GIoU", quality="centerness")
+add_fcos_loss("fcos_loss_iou", "Loss of FCOS with quality IoU and 1 - IoU", quality="iou", iou_loss_type="linear_iou")
 add_fcos_loss(
     "fcos_loss_log",
-    "loss of FCOS as in MMDetection, with -ln IoU",
+    "Loss of FCOS as in MMDetection, with -ln IoU",
     iou_loss_type="iou",
     iou_smoothing=0.0,
     count_images=True,
 )
 
 
-@operator("dense_teacher_loss", "loss of DenseTeacher: selection of locations, losses inside and outside of it")
+@operator("dense_teacher_loss", "Loss of DenseTeacher: selection of locations, losses inside and outside of it")
 def dense_teacher_loss(rng: np.random.Generator) -> Arrays:
     from ppdet.modeling.losses import SSODFCOSLoss
 
@@ -148,14 +148,10 @@ def add_layer(name: str, title: str, *, kernel_size: int = 3, **options: Any) ->
         return layer_arrays(rng, layer)
 
 
-@check(
-    "operators/batch_norm_trained",
-    title="convolution and batch norm in training, with running statistics",
-    advice=ADVICE,
-    seconds=1,
-)
+@check("operators/batch_norm_trained", advice=ADVICE, seconds=1)
 def batch_norm_trained(context: Context) -> Outcome:
-    """Accepts both definitions of the running variance: with n pixels, CPUs use n as divisor, cuDNN uses n - 1."""
+    """Convolution and batch norm in training, with running statistics"""
+    # Accepts both definitions of the running variance: with n pixels, CPUs use n as divisor, cuDNN uses n - 1.
     actual, expected = on_device_and_cpu(context, lambda: trained_norm(np.random.default_rng(context.seed)))
     old = expected.pop("old share of the running variance")
     pixels = SHAPE[0] * SHAPE[2] * SHAPE[3]
@@ -176,29 +172,30 @@ def trained_norm(rng: np.random.Generator) -> Arrays:
     return {**layer_arrays(rng, layer), "old share of the running variance": old}
 
 
-add_layer("batch_norm_frozen", "convolution with a frozen batch norm folded into it", freeze_norm=True)
-add_layer("batch_norm_statistics", "batch norm with frozen statistics and trained scale", freeze_norm="statistics")
-add_layer("group_norm", "convolution and group norm", norm_type="gn")
+add_layer("batch_norm_frozen", "Convolution with a frozen batch norm folded into it", freeze_norm=True)
+add_layer("batch_norm_statistics", "Batch norm with frozen statistics and trained scale", freeze_norm="statistics")
+add_layer("group_norm", "Convolution and group norm", norm_type="gn")
 add_layer("convolution_1x1", "1x1 convolution with stride 2", kernel_size=1, stride=2, freeze_norm=True)
-add_layer("convolution_groups", "grouped convolution with stride 2", groups=8, stride=2, freeze_norm=True)
-add_layer("deformable", "modulated deformable convolution and group norm", deformable=True, norm_type="gn")
+add_layer("convolution_groups", "Grouped convolution with stride 2", groups=8, stride=2, freeze_norm=True)
+add_layer("deformable", "Modulated deformable convolution and group norm", deformable=True, norm_type="gn")
 
 
-@operator("pooling", "max pooling, average pooling and upsampling by 2")
+@operator("pooling", "Max pooling, average pooling and upsampling by 2")
 def pooling(rng: np.random.Generator) -> Arrays:
     from ppdet.modeling.layers import avg_pool_2x2, max_pool, upsample_twice
 
     x = random_tensor(rng, IMAGES, 32, 16, 20)
     outputs = {
         "max_pool": max_pool(x, 3, stride=2, padding=1),
-        "halve": avg_pool_2x2(x),
+        "avg_pool_2x2": avg_pool_2x2(x),
         "upsample_twice": upsample_twice(x),
     }
     return outputs_and_gradients(outputs, {"x": x}, rng)
 
 
-@check("operators/network", title="gradients of all weights of an FCOS with ResNet-18", advice=ADVICE, limit=120)
+@check("operators/network", advice=ADVICE, limit=120)
 def network(context: Context) -> Outcome:
+    """Gradients of all weights of an FCOS with ResNet-18"""
     with context.on(context.device):
         actual = network_gradients(context.seed, use_onednn=True)
     with context.on_reference():
@@ -212,9 +209,7 @@ def network(context: Context) -> Outcome:
         f"median difference {median:.1e} (limit {NETWORK_MEDIAN:.0e}); {worst} differs by {errors[worst]:.1e} "
         f"(limit {NETWORK_LARGEST:.0e})"
     )
-    if not (median <= NETWORK_MEDIAN and errors[worst] <= NETWORK_LARGEST):
-        raise Failed(text, differences=errors)
-    return Outcome(text, {"differences": errors})
+    return outcome_if(median <= NETWORK_MEDIAN and errors[worst] <= NETWORK_LARGEST, text, {"differences": errors})
 
 
 def network_gradients(seed: int, *, use_onednn: bool) -> Arrays:
@@ -231,7 +226,7 @@ def network_gradients(seed: int, *, use_onednn: bool) -> Arrays:
     return outputs_and_gradients(losses, weights, rng, names=["loss"])
 
 
-@operator("optimizers", "three updates with Momentum and AdamW, clipped gradients, and the average of weights")
+@operator("optimizers", "Three updates with Momentum and AdamW, clipped gradients, and the average of weights")
 def optimizers(rng: np.random.Generator) -> Arrays:
     import paddle
 

@@ -66,10 +66,11 @@ def add_check(variant: Variant) -> None:
     """Register the check of a variant."""
     kind = "DenseTeacher" if variant.dense_teacher else variant.optimizer
     mixed = variant.dtype != "float32"
+    precision = f"{variant.level}, {variant.dtype}" if mixed else variant.dtype
 
     @check(
         f"training/{variant.name}",
-        title=f"losses with {kind}, {f'{variant.level}, ' if mixed else ''}{variant.dtype}, and on the CPU in float32",
+        title=f"Losses with {kind}, {precision}, compared with the CPU in float32",
         advice=ADVICE,
         needs=[amp(variant.dtype, variant.level)] if mixed else [],
         uses=["trained", "cpu_dense_teacher"] if variant.dense_teacher else [f"cpu_{variant.optimizer}"],
