@@ -1,7 +1,7 @@
 """A process that runs checks one after another and reports their results: python -m ppdet.acceptance.check_process SPEC
 
 SPEC is a JSON file that `runner` writes. The process appends lines to the file that SPEC calls "events":
-{"start": NAME, "log": SIZE_OF_THE_LOG, "limit": SECONDS}, {"progress": TEXT} and {"result": …} for each check. If SPEC
+{"start": NAME, "log": SIZE_OF_THE_LOG, "limit": SECONDS} and {"result": …} for each check. If SPEC
 asks for facts about the device instead, the only line is {"facts": …} or {"error": TEXT}.
 """
 
@@ -98,7 +98,7 @@ def main(path: str) -> int:
         return 2
     import paddle
 
-    context = Context.from_json(spec["context"], events)
+    context = Context.from_json(spec["context"])
     for name in spec["checks"]:
         paddle.set_device(context.device)
         limit = CHECKS[name].limit_in(context) * spec["limit_factor"]

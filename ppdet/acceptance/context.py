@@ -25,7 +25,6 @@ class Context:
         quick: use fewer steps and smaller inputs, so that a CPU finishes in minutes.
         work: folder that all checks of the run share; `folder` makes a subfolder for one check.
         deadline: when the whole run ends, in seconds as time.time() counts them.
-        events: file to which `progress` writes; None writes nothing.
         seed: seed of all random numbers.
     """
 
@@ -33,7 +32,6 @@ class Context:
     quick: bool
     work: Path
     deadline: float = float("inf")
-    events: Path | None = None
     seed: int = 0
 
     @property
@@ -101,21 +99,13 @@ class Context:
         finally:
             cpu.set_enabled(True)
 
-    def progress(self, text: str) -> None:
-        """Report the check's progress, which a terminal shows while the check runs."""
-        if self.events is not None:
-            with open(self.events, "a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"progress": text}) + "\n")
-
     def seconds_left(self) -> float:
         """Seconds until the deadline of the whole run."""
         return self.deadline - time.time()
 
     def to_json(self) -> dict[str, Any]:
-        """Return all fields except `events`, for another process."""
-        return {**asdict(self), "work": str(self.work), "events": None}
+        return {**asdict(self), "work": str(self.work)}
 
     @classmethod
-    def from_json(cls, content: dict[str, Any], events: Path) -> "Context":
-        facts, work = Facts.from_json(content["facts"]), Path(content["work"])
-        return cls(**{**content, "facts": facts, "work": work, "events": events})
+    def from_json(cls, content: dict[str, Any]) -> "Context":
+        return cls(**{**content, "facts": Facts.from_json(content["facts"]), "work": Path(content["work"])})

@@ -98,7 +98,7 @@ def run_checks(
         logs=report.folder / "logs",
         limit_factor=CPU_FACTOR if context.facts.device == "cpu" else 1.0,
         on_result=on_result,
-        on_progress=screen.print_progress,
+        on_start=screen.print_running,
     ).run()
     report.write(finished=True)
     failed = [result for result in report.results if result.status == FAIL]
@@ -161,12 +161,11 @@ class Screen:
         row = f"  {check.name:{self.width}}  {result.status:7}  {result.seconds:6.1f} s  {result.detail}"
         print(row, file=self.stream, flush=True)
 
-    def print_progress(self, check: Check, text: str) -> None:
+    def print_running(self, check: Check) -> None:
         if not self.terminal:
             return
         left = expected_seconds([one for one in self.checks if one.name not in self.done], self.context)
-        running = f"{check.name}{': ' if text else ''}{text}"
-        line = f"  [{len(self.done) + 1}/{len(self.checks)}] {running}, about {left / 60:.0f} min left on one GPU"
+        line = f"  [{len(self.done) + 1}/{len(self.checks)}] {check.name}, about {left / 60:.0f} min left on one GPU"
         self.clear_line()
         print(line[: shutil.get_terminal_size().columns - 1], end="", file=self.stream, flush=True)
 

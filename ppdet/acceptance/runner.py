@@ -114,7 +114,7 @@ class Run:
         logs: folder for the output of the processes.
         limit_factor: factor of each check's time limit.
         on_result: called with each result.
-        on_progress: called with the running check and its progress in words.
+        on_start: called with each check when it starts.
     """
 
     def __init__(
@@ -126,12 +126,12 @@ class Run:
         logs: Path,
         limit_factor: float = 1.0,
         on_result: Callable[[Check, Result], None],
-        on_progress: Callable[[Check, str], None] = lambda check, text: None,
+        on_start: Callable[[Check], None] = lambda check: None,
     ) -> None:
         self.checks, self.context = list(checks), context
         self.imports, self.logs = list(imports), logs
         self.limit_factor = limit_factor
-        self.on_result, self.on_progress = on_result, on_progress
+        self.on_result, self.on_start = on_result, on_start
 
     def run(self) -> None:
         """Run all checks."""
@@ -173,13 +173,10 @@ class Run:
         left = list(todo)
         started = time.monotonic()
         log_start, running, limit = process.log_size(), False, LOADING
-        self.on_progress(left[0], "starting")
         for event in process.read_events():
             if "start" in event:
                 started, running, log_start, limit = time.monotonic(), True, event["log"], event["limit"]
-                self.on_progress(left[0], "")
-            elif "progress" in event:
-                self.on_progress(left[0], event["progress"])
+                self.on_start(left[0])
             elif "result" in event:
                 result = Result(**event["result"])
                 log = process.log_since(log_start) if result.status == FAIL else None

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ppdet.acceptance.context import Context
 from ppdet.acceptance.outcomes import Failed
 from ppdet.engine.hooks import Hook
 from ppdet.engine.trainer import Trainer
@@ -12,24 +11,17 @@ from ppdet.engine.training.losses import scalars
 
 
 class LossRecorder(Hook):
-    """Records the losses of every step, and reports the progress.
-
-    Args:
-        steps: number of steps of the run.
-        name: name of the run, for the progress.
+    """Records the losses of every step.
 
     Attributes:
         losses: the losses of each step by name.
     """
 
-    def __init__(self, context: Context, steps: int, name: str) -> None:
-        self.context, self.steps, self.name = context, steps, name
+    def __init__(self) -> None:
         self.losses: list[dict[str, float]] = []
 
     def after_step(self, trainer: Trainer) -> None:
         self.losses.append({name: float(value) for name, value in scalars(trainer.losses).items()})
-        if len(self.losses) % 5 == 0:
-            self.context.progress(f"{self.name}, step {len(self.losses)} of {self.steps}")
 
 
 class BadSteps(Hook):

@@ -205,7 +205,7 @@ def test_checks_share_what_is_made_once(tmp_path):
         assert (path / "x").read_text() == "1"
         assert context.shared_value("losses", lambda: made.append(0) or [1.5]) == [1.5]
     assert len(made) == 2
-    other = Context.from_json(json.loads(json.dumps(context.to_json())), tmp_path / "events")
+    other = Context.from_json(json.loads(json.dumps(context.to_json())))
     assert other.facts == ON_CPU and other.shared_folder("data", lambda folder: made.append(folder)) == path
     assert len(made) == 2
 
@@ -295,10 +295,10 @@ def test_the_screen_of_a_terminal_shows_what_runs(tmp_path):
     stream = Terminal()
     checks = [Check(f"nms/{name}", "t", "a", lambda context: Outcome(""), seconds=90) for name in "ab"]
     screen = kit.Screen(checks, stream, Context(ON_CPU, True, tmp_path))
-    screen.print_progress(checks[0], "step 3 of 50")
-    assert stream.getvalue().endswith("[1/2] nms/a: step 3 of 50, about 3 min left on one GPU")
+    screen.print_running(checks[0])
+    assert stream.getvalue().endswith("[1/2] nms/a, about 3 min left on one GPU")
     screen.print_result(checks[0], Result("nms/a", "pass", "well", seconds=1.25))
-    screen.print_progress(checks[1], "")
+    screen.print_running(checks[1])
     assert stream.getvalue().endswith(
         "  nms/a  pass        1.2 s  well\n\r\x1b[K  [2/2] nms/b, about 2 min left on one GPU"
     )

@@ -70,7 +70,6 @@ def train(context: Context, name: str, ranks: int, norm: str) -> dict[str, Any]:
     result = context.work / f"{name}.json"
     hooks = [{"name": "RankRecorder", "result": str(result)}]
     path = config_file(context, name, {"TrainReader.batch_size": 4 // ranks, "ResNet.norm_type": norm, "hooks": hooks})
-    context.progress(f"{name}, {ranks} process(es)")
     command = [*TRAIN, "-c", path, "--eval", "--overwrite", "--import", "ppdet.acceptance.rank_recorder"]
     with launched(context, command, name, ranks=ranks) as job:
         code = job.wait(START)
@@ -175,7 +174,6 @@ def killed(context: Context) -> Outcome:
     command = [*TRAIN, "-c", config_file(context, "killed", overrides), "-r", "auto"]
     folder = context.work / "runs" / "killed"
     with launched(context, command, "killed") as job:
-        context.progress("waiting for a checkpoint")
         job.wait_for(lambda: list(folder.glob("snapshot_*.json")), "its first checkpoint", START)
         process = job.process_of(1)
         if process is None:
@@ -186,7 +184,6 @@ def killed(context: Context) -> Outcome:
         if code != 2 or line not in job.output():
             raise Failed(f"exit code {code}, expected 2 and the line “{line}”", output=job.output())
     with launched(context, command, "resumed") as job:
-        context.progress("continuing from the checkpoint")
         code = job.wait(START)
         done = re.search(r"trained (\d+) steps in", job.output())
         if code or not done or not (folder / "model_final.pdparams").exists():

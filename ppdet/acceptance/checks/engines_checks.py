@@ -48,9 +48,7 @@ def run_engine(context: Context, *, backend: str, precision: str, tensorrt: bool
     options = Options(device=device, precision=precision, tensorrt=tensorrt, max_batch=BATCH)
     if problem := find_problem(BACKENDS[backend], folder, options):
         raise Skipped(problem)
-    context.progress(f"loading on the {device}")
     detector = Detector(folder, backend, device=device, precision=precision, tensorrt=tensorrt, max_batch=BATCH)
-    context.progress(f"evaluating on the {device}")
     return compare_ap(context, engine_ap(context, detector), precision)
 
 

@@ -166,7 +166,6 @@ def sizes(context: Context) -> Outcome:
         if number % 10 == 0:
             trainer.guard.read_pending_checks()  # as a run does at lines of the log; it also waits for the device
             curve.append({"step": number, **memory_in_use()})
-            context.progress(f"{number} of {steps} steps")
     return judge_curve(curve, settled, context.pick(GROWTH_MIB, CPU_GROWTH_MIB))
 
 

@@ -70,7 +70,6 @@ def measure_step(context: Context, options: list[str]) -> Outcome:
         with without_guard(trainer):
             run_step(trainer, batch)
 
-    context.progress("steps with and without the guard")
     functions = {"with": guarded, "without": unguarded}
     seconds = median_seconds(functions, rounds=context.pick(5, 2), seconds=context.pick(1.5, 0.1))
     count, _, height, width = batch["image"].shape
@@ -129,7 +128,6 @@ def reader(context: Context) -> Outcome:
         least, most = context.pick((20, len(trainer.reader) - 4), (3, len(trainer.reader) - 2))
         one = seconds_per_call(lambda: run_step(trainer, batch), 1)
         steps = max(least, min(most, round(context.pick(8.0, 0.1) / one)))
-        context.progress(f"{steps} steps on one batch, and as many on the reader's batches")
         in_memory = seconds_per_call(lambda: run_step(trainer, batch), steps)
         waited = 0.0
         start = time.perf_counter()

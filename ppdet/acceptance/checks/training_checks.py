@@ -141,7 +141,7 @@ def train_losses(context: Context, variant: Variant, name: str, overrides: Mappi
     from ppdet.engine.trainer import Trainer
 
     steps = context.pick(full=STEPS, quick=QUICK_STEPS)
-    recorder = LossRecorder(context, steps, name)
+    recorder = LossRecorder()
     cfg = variant_config(context, variant, name, {"max_iters": steps, **overrides})
     Trainer(cfg, overwrite=True, hooks=[recorder]).train()
     return recorder.losses
