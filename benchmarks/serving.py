@@ -36,7 +36,7 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--model_dir", required=True, help="folder of the exported model")
     add("--image_dir", required=True, help="folder of images")
-    add("--images", type=int, default=32, help="use so many images of the folder, the first ones (default: 32)")
+    add("--images", type=int, default=32, help="number of the folder's images to use, the first ones (default: 32)")
     add("--clients", type=int, default=32, help="number of clients that send requests at the same time (default: 32)")
     add("--seconds", type=float, default=60, help="seconds of load on the server in all turns together (default: 60)")
     add("--backend", default="auto", help="engine that runs the model (default: auto)")
@@ -109,7 +109,7 @@ class Load:
         self.errors: list[str] = []
 
     def __call__(self, seconds: float) -> float:
-        """Send requests for so many seconds; return the answers per second."""
+        """Send requests for `seconds` seconds; return the answers per second."""
         answered = len(self.latencies)
         start = time.perf_counter()
         threads = [threading.Thread(target=self.client, args=(i, start + seconds)) for i in range(self.clients)]

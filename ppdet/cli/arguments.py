@@ -62,7 +62,7 @@ def add_amp_argument(parser: argparse.ArgumentParser, setting: str) -> None:
 
 
 def add_detection_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of commands that detect with a trained model: those of `add_run_arguments`, --device and more."""
+    """Add the options of commands that detect with a trained model: `add_run_arguments`, --device and more."""
     add_run_arguments(parser)
     add_device_argument(parser)
     add_slice_arguments(parser)

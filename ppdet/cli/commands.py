@@ -74,7 +74,7 @@ def run_command(name: str, argv: Sequence[str] | None = None, program: str | Non
 
     Args:
         name: a key of COMMANDS.
-        argv: its arguments; None for those of the process.
+        argv: its arguments; None for the process's arguments.
         program: how it was called, for its help, such as "ppdet train"; None looks at the process.
     """
     run(lambda: load(name).main(argv, program), COMMANDS[name].after_stop)

@@ -6,7 +6,7 @@ left out and why, which are missing, and the configurations that the weights see
 and shape has to fit the model of that configuration; otherwise no file is written, and the command prints what to set.
 
 Weights do not tell how images are prepared (BGR or RGB, mean, std) nor how outputs become boxes (thresholds, scores):
-the configuration decides that. A warning tells where it differs from those that the weights seem to be made for.
+the configuration decides that. A warning names settings that differ from what the weights seem to be made for.
 """
 
 import argparse

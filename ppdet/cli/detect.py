@@ -47,7 +47,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     )
     parser.add_argument("--batch_size", type=positive, default=1, help="images per run of the model (default: 1)")
     parser.add_argument(
-        "--save_results", **boolean, default=False, help="write all detections to bbox.json, those of a video to .jsonl"
+        "--save_results", **boolean, default=False, help="write all detections to bbox.json, or to .jsonl for a video"
     )
     parser.add_argument("--save_images", **boolean, default=True, help="draw pictures or a video (default: true)")
     parser.add_argument("--coco_json", metavar="FILE", help="COCO annotations with the image ids for bbox.json")

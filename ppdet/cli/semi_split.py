@@ -6,8 +6,9 @@ Without --unlabeled_dir, every image of --anno_path goes into one of two files. 
   instances_train2017.1@10-unlabeled.json   the other images
   instances_train2017.1@20images.json       20 images, with --images 20
 The same file, percentage and seed give the same bytes on every machine. Percentages are rounded down to whole images.
-The images of a smaller percentage are among those of a larger one with the same seed (not with --stratified). Images
-and annotations keep their order and all of their fields. The unlabeled file keeps its annotations, which training
+The images of a smaller percentage are among the images of a larger one with the same seed (not with --stratified).
+Images and annotations keep their order and all of their fields. The unlabeled file keeps its annotations, which
+training
 never reads: they are used to measure pseudo-labels. --drop_annotations removes them.
 
 With --unlabeled_dir FOLDER, all images of --anno_path stay labeled, and FOLDER-unlabeled.json lists the images in
@@ -40,7 +41,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     )
     kind.add_argument("--images", type=positive, metavar="N", help="label this number of images")
     kind.add_argument(
-        "--unlabeled_dir", metavar="FOLDER", help="label all images, and list those of this folder as unlabeled"
+        "--unlabeled_dir", metavar="FOLDER", help="label all images, and list this folder's images as unlabeled"
     )
     parser.add_argument(
         "--seeds", nargs="+", type=positive, metavar="S", help="make a split with each of these seeds (default: 1)"
@@ -55,8 +56,8 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         action="store_true",
         help="label images of every class, and of each class about the same percentage: first one image for each class "
         "that has none yet, the rarest class first; then more for each class until it has its percentage; then any "
-        "image. Images are taken in the order drawn, and those that give no class too many boxes come first. The "
-        "images of a smaller percentage are then not always among those of a larger one",
+        "image. Images are chosen in the order drawn; images that give no class too many boxes come first. The "
+        "images of a smaller percentage are then not always among the images of a larger one",
     )
     parser.add_argument("--drop_annotations", action="store_true", help="write the unlabeled files without annotations")
     arguments = parser.parse_args(argv)

@@ -152,5 +152,5 @@ DETECTRON2 = CodeBase(
     ),
 )
 
-# If several code bases know the same number of names of a file, the first one is taken.
+# If several code bases know the same number of names of a file, the first one is used.
 CODE_BASES = {base.name: base for base in (TORCHVISION, MMDET, FCOS_PLUS, DETECTRON2)}

@@ -1,4 +1,4 @@
-"""Converts the arrays of another code base: renames them, and adapts values where it computes differently."""
+"""Converts the arrays of another code base: renames them, and adapts values if it computes differently."""
 
 import os
 import re
@@ -167,7 +167,7 @@ def class_rows(rows: int, base: CodeBase) -> tuple[list[int], str]:
     """Return the rows of a classification that are classes of the data set, in its order, and a note for the user."""
     if base.coco_rows and rows == base.coco_rows[0]:
         kept = list(base.coco_rows[1])
-        return kept, f"of the {rows} rows of its classification, those of COCO's {len(kept)} categories"
+        return kept, f"of the {rows} rows of its classification, the rows of COCO's {len(kept)} categories"
     if base.background_row:
         return list(range(1, rows)), f"of the {rows} rows of its classification, all but the first, the background's"
     return list(range(rows)), ""

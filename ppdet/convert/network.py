@@ -49,7 +49,7 @@ class Network(NamedTuple):
 
     @property
     def depth(self) -> int | None:
-        """The depth, 18 to 152; None if the numbers of blocks are those of no published depth."""
+        """The depth, 18 to 152; None if no published depth has these numbers of blocks."""
         return next((depth for depth, kind in DEPTHS.items() if kind == (self.blocks, self.bottleneck)), None)
 
     @property

@@ -78,7 +78,7 @@ def fitting(conversion: Conversion, checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def style_of(checkpoint: Checkpoint) -> str | None:
-    """Return the style, "caffe" or "pytorch", in the configuration within the checkpoint; None if there is none."""
+    """Return the style, "caffe" or "pytorch", in the configuration within the checkpoint; None if it says nothing."""
     styles = STYLE.findall(checkpoint.config_text)
     return styles[0] if styles else None
 

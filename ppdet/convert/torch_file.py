@@ -213,7 +213,7 @@ def opened(path: os.PathLike) -> Iterator[object]:
 
 
 class Records:
-    """The zip form. `size` is that of the file in bytes; the records cannot hold more."""
+    """The zip form. `size` is the file's size in bytes; the records cannot hold more."""
 
     def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
         self.archive, self.left = archive, size

@@ -41,7 +41,7 @@ def needed(conversion: Conversion, shapes: Mapping[str, tuple]) -> dict[str, np.
 
 
 def compared(conversion: Conversion, shapes: Mapping[str, tuple]) -> Mapping[str, tuple]:
-    """Return a model's `shapes`; if only a backbone was converted, those of its backbone, without `backbone.`."""
+    """Return a model's `shapes`; if only a backbone was converted, its backbone's shapes, without `backbone.`."""
     prefix = "backbone."
     if conversion.network.num_classes is not None or not any(name.startswith(prefix) for name in shapes):
         return shapes

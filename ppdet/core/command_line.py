@@ -30,7 +30,7 @@ def make_parser(description: str | None, examples: str, program: str | None = No
 
     Args:
         description: first part of the help, usually the module's docstring.
-        examples: text in which "{program}" stands for how the command was called.
+        examples: text in which "{program}" is replaced by how the command was called.
         program: how the command was called, such as "ppdet train"; None looks at the process.
     """
     program = program or called_as()

@@ -52,7 +52,7 @@ def require_instance(value: Any, base: type, place: str) -> None:
 
 
 def _members(contract: type) -> dict[str, type]:
-    """The public members of a contract by name, with the class that declares each; those of the contract first."""
+    """The public members of a contract by name, with the class that declares each; the contract's own first."""
     members: dict[str, type] = {}
     for owner in contract.__mro__:
         if owner is object or owner.__module__ == "typing":

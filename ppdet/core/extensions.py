@@ -43,7 +43,7 @@ def import_extensions(names: Sequence[str]) -> None:
         names: paths that end in `.py`, or names of modules, which may also lie in the working directory.
 
     Raises:
-        ExtensionError: a file does not exist, its name is that of another module, or an exception leaves the code.
+        ExtensionError: a file does not exist, its name belongs to another module, or an exception leaves the code.
     """
     for name in names:
         is_path = name.endswith(".py") or os.sep in name or "/" in name

@@ -152,7 +152,7 @@ def _default_of(parameter: Parameter) -> str:
 
 
 def _meaning_of(parameter: Parameter) -> str:
-    """Return a parameter's meaning; for a shared one without its own, that of the global setting."""
+    """Return a parameter's meaning; for a shared one without its own text, the global setting's."""
     if parameter.shared and parameter.name in SETTINGS:
         return parameter.meaning or f"the global setting `{parameter.name}`: {SETTINGS[parameter.name].meaning}"
     return parameter.meaning

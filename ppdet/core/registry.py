@@ -91,7 +91,7 @@ def is_taggable(name: str) -> bool:
 
 
 def get_schema(name: str) -> Schema:
-    """Return the schema of a registered component. Raises ConfigError, with the nearest name, if there is none."""
+    """Return the schema of a registered component. Raises ConfigError, with the nearest name, if it does not exist."""
     if name not in _schemas:
         raise ConfigError(f"there is no component {name!r}{nearest(name, _schemas)}")
     return _schemas[name]
@@ -113,7 +113,7 @@ def components_of(kind: str) -> list[Schema]:
 
 
 def _kind_of(cls: type) -> str:
-    """Return the kind of a component class: that of the first class in its method resolution order that has one."""
+    """Return the kind of a component class: the kind of the first class in its method resolution order that has one."""
     for owner in cls.__mro__:
         for kind, package in KINDS.items():
             if f"{owner.__module__}.".startswith(f"{package}."):

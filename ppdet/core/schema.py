@@ -29,7 +29,7 @@ class Parameter:
         default: the default value, or REQUIRED.
         injected: `__inject__` lists the parameter: its value names a component, and the constructor gets the object.
         shared: `__shared__` lists the parameter: the global setting of the same name is its default.
-        meaning: the parameter's text under `Args:` in the docstring, in one line; "" where it has none.
+        meaning: the parameter's text under `Args:` in the docstring, in one line; "" if it has none.
         given: for a parameter that the program supplies, which a configuration cannot set: where its value comes from.
             It comes from the class attribute `__given__`; "" for all other parameters.
     """
@@ -106,7 +106,8 @@ def read_schema(cls: type) -> Schema:
     meanings = _read_meanings(cls)
     parameters = {}
     constructor = inspect.getattr_static(cls, "__init__")
-    # A class without a constructor of its own has that of object or of paddle's layers, which YAML has no use for.
+    # A class without a constructor of its own has the constructor of object or of paddle's layers, which YAML has no
+    # use for.
     if isinstance(constructor, types.FunctionType) and not constructor.__module__.startswith("paddle."):
         try:
             hints = typing.get_type_hints(constructor)
@@ -235,7 +236,7 @@ def literal_choices(annotation: Any) -> list[str]:
 
 
 def list_item(annotation: Any) -> Any:
-    """Return the item type of the list that an annotation allows; None where it allows no list, or several kinds."""
+    """Return the item type of the list that an annotation allows; None if it allows no list, or several kinds."""
     choices = typing.get_args(annotation) if is_union(annotation) else (annotation,)
     lists = [choice for choice in choices if _origin(choice) in LISTS and typing.get_args(choice)]
     return typing.get_args(lists[0])[0] if len(lists) == 1 else None

@@ -50,7 +50,7 @@ class GlobalSettings:
         use_npu: true selects the device type npu where device is auto
         use_mlu: true selects the device type mlu where device is auto
         use_gcu: true selects the device type gcu where device is auto
-        use_onednn: on a CPU, compute layers with oneDNN where that library works
+        use_onednn: compute layers with oneDNN on a CPU, if that library works
         log_iter: number of iterations between two lines of the training log
         save_dir: folder of all runs; a run writes to <save_dir>/<run name>
         run_name: name of the run and of its folder; null: the name of the YAML file without suffix
@@ -85,12 +85,12 @@ class GlobalSettings:
         use_tensorboard: write TensorBoard logs to the run's folder; the package tensorboardX must be installed
         amp: train in mixed precision; on a CPU in bfloat16, if the processor has instructions for it
         eval_amp: evaluate and infer in mixed precision, also during training; false: evaluate in float32 even with amp
-        amp_dtype: the 16-bit type of mixed precision on other devices than CPUs; null: bfloat16 if the device supports
-            it (GPUs from compute capability 8.0 on), else float16
-        amp_level: operations that use the 16-bit type on other devices than CPUs. O1: those that profit from it; O2:
-            nearly all
-        custom_white_list: names of further operations that use the 16-bit type on other devices than CPUs
-        custom_black_list: names of further operations that stay in float32 on other devices than CPUs
+        amp_dtype: the 16-bit type of mixed precision on GPUs and other accelerators; null: bfloat16 if the device
+            supports it (GPUs from compute capability 8.0 on), else float16
+        amp_level: operations that use the 16-bit type on GPUs and other accelerators. O1: those that profit from it;
+            O2: nearly all
+        custom_white_list: names of further operations that use the 16-bit type on GPUs and other accelerators
+        custom_black_list: names of further operations that stay in float32 on GPUs and other accelerators
         ssod_method: method of semi-supervised training; null: supervised training
         DenseTeacher: options of DenseTeacher
         semi_start_iters: number of iterations of supervised training before unlabeled images are used

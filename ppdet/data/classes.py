@@ -1,4 +1,4 @@
-"""Comparing the classes of a data set with those of a model. They are matched by name, whatever their numbers are."""
+"""Comparing the classes of a data set with a model's. They are matched by name, not by number."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -117,7 +117,7 @@ def in_other_units(boxes: RawBoxes) -> str | None:
     return (
         f"{shares.sum()} of {len(shares)} boxes lie in 0..1, as shares of the image, e.g. "
         f"{boxes.example(int(np.argmax(shares)))}: COCO's are in pixels: multiply by the image's width and height "
-        "(YOLO's x and y are those of the box's middle)"
+        "(YOLO's x and y are the box's center)"
     )
 
 

@@ -1,4 +1,4 @@
-"""Normalization of pixels, (pixel - mean) / std, as numbers and as it is computed with Paddle's tensors.
+"""Normalization of pixels, (pixel - mean) / std, in NumPy and with Paddle's tensors.
 
 The transform NormalizeImage computes the same with NumPy. Readers compute it here on the device, and exported models in
 their graph.

@@ -34,7 +34,7 @@ def run_benchmark(
     images while the model runs.
 
     Args:
-        paths: of the images, which are repeated if there are too few.
+        paths: image files, which are repeated if there are too few.
         output_dir: folder for benchmark.json.
         batch_size: images in one batch.
         runs: least number of batches to measure; all images are measured at least once.

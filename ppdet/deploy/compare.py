@@ -1,4 +1,4 @@
-"""Comparing detections: of an exported graph with those of the trained model, and of two engines with each other."""
+"""Comparing detections: an exported graph with the trained model, and two engines with each other."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -139,7 +139,7 @@ def compare_candidates(
 
 
 def with_area(rows: np.ndarray) -> np.ndarray:
-    """Return those of the rows (M, 6) whose boxes have an area."""
+    """Return the rows of (M, 6) whose boxes have an area."""
     return rows[(rows[:, 4] > rows[:, 2]) & (rows[:, 5] > rows[:, 3])]
 
 
@@ -166,7 +166,7 @@ class SelfCheck(NamedTuple):
 
     @classmethod
     def read(cls, folder: Path) -> "SelfCheck | None":
-        """Read the self-check of an exported folder; None where it has none, as exports of PaddleDetection.
+        """Read the self-check of an exported folder; None if it has none, as in exports of PaddleDetection.
 
         Raises:
             DeployError: the file is damaged.

@@ -81,8 +81,8 @@ class Detector:
         precision: fp32, bf16 or fp16, if the engine has it on this device (docs/DEPLOY.md); None for the precision
             that the folder was exported for.
         threads: processors that the engine may use; None for all that this process may use.
-        tensorrt: on a GPU, let TensorRT compile the graph.
-        onednn: on a CPU, let Paddle Inference compute with oneDNN.
+        tensorrt: let TensorRT compile the graph, on a GPU.
+        onednn: let Paddle Inference compute with oneDNN, on a CPU.
         max_batch: largest number of images in a batch; TensorRT reserves memory for it.
 
     Attributes:

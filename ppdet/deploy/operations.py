@@ -1,4 +1,4 @@
-"""The operations in the list Preprocess of infer_cfg.yml, and the transforms that they stand for."""
+"""The operations in the list Preprocess of infer_cfg.yml, and the transforms that they name."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

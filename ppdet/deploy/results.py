@@ -66,8 +66,8 @@ def write_results(
     written.
 
     Args:
-        detections: of the images, in any order; an image that could not be read is missing.
-        paths: of all images.
+        detections: the detections of each image, in any order; an image that could not be read is missing.
+        paths: paths of all images.
         output_dir: folder for pictures and bbox.json.
         class_names, category_ids: name and COCO category id of each class.
         draw_threshold: least score of a drawn detection.
@@ -194,7 +194,7 @@ def coco_results(
 
     Args:
         image_id: the image's id.
-        path: of the image, for file_name.
+        path: the image's path, for file_name.
         rows: detections (M, 6) of [class, score, x1, y1, x2, y2].
         category_ids, class_names: COCO category id and name of each class.
     """

@@ -57,7 +57,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
 
 
 def read_token(path: str | None) -> str | None:
-    """The token in a file, or in the environment if `path` is None; None if there is none.
+    """The token in a file, or in the environment if `path` is None; None if neither has a token.
 
     Raises:
         DeployError: the token is empty, or has characters that a header cannot carry.

@@ -16,7 +16,7 @@ from ppdet.utils.errors import DeployError
 
 COMBINE_METHODS = ("nms", "nmm", "concat")
 MATCH_METRICS = ("iou", "ios")
-SMALLEST_SIDE = 32  # of a window on the command line: smaller windows would be hundreds of thousands
+SMALLEST_SIDE = 32  # smallest side of a window on the command line: smaller windows would be hundreds of thousands
 # Options of the command line, and the fields of Slicing that they set.
 OPTIONS = {
     "slice_size": "size",
@@ -76,7 +76,7 @@ class Slicing:
     def windows(self, height: int, width: int) -> np.ndarray:
         """Windows that cover an image, (K, 4) int64 of x1, y1, x2, y2, row by row.
 
-        They are those of SAHI's get_slice_bboxes: the last window of a row or column is moved inwards, so that all
+        They equal SAHI's get_slice_bboxes: the last window of a row or column is moved inwards, so that all
         windows have full size. If a side of the image is shorter than a window, windows are as long as that side.
         """
         y1, x1 = (
@@ -124,7 +124,7 @@ class Slicing:
         return merged
 
     def _enclose(self, box: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """Enlarge a box (4,) to enclose, one after the other, those of `others` (M, 4) that match the enlarged box."""
+        """Enlarge a box (4,) by each box in `others` (M, 4) that matches it, one after the other."""
         for other in others:
             if overlaps(box, other[None], self.match_metric)[0] >= self.match_threshold:
                 box = np.concatenate([np.minimum(box[:2], other[:2]), np.maximum(box[2:], other[2:])])
@@ -160,7 +160,7 @@ class Window(NamedTuple):
 
 
 class WindowMerger:
-    """Collects the detections of windows, which come image by image, and returns those of whole images."""
+    """Collects the detections of windows, which come image by image, and returns the detections of whole images."""
 
     def __init__(self, slicing: Slicing) -> None:
         self.slicing = slicing
@@ -202,7 +202,7 @@ def detect_windows(
 
     Args:
         run: detects on a list of samples; returns rows (M, 6) of each.
-        windows: all windows of one image, then those of the next; without `slicing`, each image is one window.
+        windows: all windows of one image, then all windows of the next; without `slicing`, each image is one window.
 
     Yields:
         Key and rows (M, 6) of each image.

@@ -17,7 +17,7 @@ logger = get_logger(__name__)
 
 # Every OpenCV with FFmpeg writes MPEG-4; OpenCV's Python packages have no H.264, because of its license.
 CODEC = cv2.VideoWriter.fourcc(*"mp4v")
-DEFAULT_FPS = 25.0  # for a camera or a file that does not tell its frame rate
+DEFAULT_FPS = 25.0  # frames per second of a camera or file that does not tell its frame rate
 # FFmpeg would print a line for each damaged frame; VideoSource counts them instead.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
@@ -25,7 +25,8 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 class Frame(NamedTuple):
     """A frame of a video.
 
-    number: from 0; frames that cannot be decoded count too. seconds: since the first frame. image: (H, W, 3) RGB uint8,
+    number: index of the frame, from 0; frames that cannot be decoded count too. seconds: time since the first frame.
+        image: (H, W, 3) RGB uint8,
     rotated as the video's metadata says.
     """
 
@@ -42,7 +43,7 @@ class VideoSource:
 
     Attributes:
         live: whether the source is a camera.
-        name: of the source, for messages.
+        name: the source's name, for messages.
         size: height and width of the frames.
         fps: frames per second.
         announced: number of frames that the file says it has; 0 if it does not say.

@@ -54,7 +54,7 @@ def detect_video(
     with ExitStack() as stack:
         stack.callback(source.close)
         results = VideoResults(stack, detector, source, Path(output_dir), threshold, visualize, save_results)
-        # A thread reads and preprocesses the next frames while the model runs; those of a camera should not get old.
+        # A thread reads and preprocesses the next frames while the model runs; frames of a camera should not get old.
         ahead = batch_size if source.live else 2 * batch_size
         samples = run_ahead(((frame, detector.prepare(frame.image)) for frame in source), ahead)
         try:
@@ -97,7 +97,7 @@ class VideoResults:
     Attributes:
         frames: number of frames that were added.
         detections: number of detections with a score of at least the threshold.
-        paths: of the files: "detections" and "video".
+        paths: the written files, under "detections" and "video".
     """
 
     def __init__(

@@ -36,7 +36,7 @@ def build_model(cfg: Config, *, weights: str | None = None) -> nn.Layer:
 
     Args:
         weights: a file, a URL, or a path without its suffix; all of its parameters must fit. The network then has the
-            attribute `trained_classes`: the `Classes` that the weights were trained on, None where these are unknown.
+            attribute `trained_classes`: the `Classes` that the weights were trained on, None if these are unknown.
 
     Raises:
         ConfigError: `architecture` is not set, its class lacks a member of `DenseDetector`, or the weights have another
@@ -90,11 +90,11 @@ def build_dataset(cfg: Config, slot: str, classes: Classes | None = None) -> Det
 
     Args:
         slot: TrainDataset, EvalDataset, TestDataset or UnsupTrainDataset.
-        classes: of the training run; the data set must have the same names and gets their order. None: the data set
-            keeps its order, and `use_classes_of_weights` may change it when weights are loaded.
+        classes: classes of the training run; the data set must have the same names and gets their order. None: the data
+            set keeps its order, and `use_classes_of_weights` may change it when weights are loaded.
 
     Raises:
-        DataError: the names of its classes differ from `classes`, or from those of the weights.
+        DataError: the names of its classes differ from `classes`, or from the classes of the weights.
         ConfigError: it is not set, lacks a member of `DetectionDataset`, or has not num_classes classes.
     """
     if cfg[slot] is None:
@@ -112,7 +112,7 @@ def build_dataset(cfg: Config, slot: str, classes: Classes | None = None) -> Det
             )
         reorder_classes(dataset, slot, classes)
     elif slot == "TestDataset" and not dataset.class_names:
-        pass  # images without annotations; the classes are those of the weights
+        pass  # images without annotations; the weights define the classes
     elif slot != "UnsupTrainDataset" and len(dataset.class_names) != cfg["num_classes"]:
         raise wrong_class_count(cfg, slot, dataset)
     return dataset
@@ -159,7 +159,7 @@ def build_train_reader(cfg: Config, classes: Classes | None = None) -> TrainingR
     """Build the reader for training: TrainReader, or SemiTrainReader with unlabeled images as well.
 
     Args:
-        classes: of the checkpoint that is resumed; TrainDataset must have the same names, and gets their order.
+        classes: classes of the checkpoint that is resumed; TrainDataset must have the same names, and gets their order.
 
     Raises:
         DataError: TrainDataset has other classes, or no boxes. Warnings tell what else looks wrong with it.

@@ -69,7 +69,7 @@ def check_device(cfg: Config) -> None:
 
 
 def deciding_setting(cfg: Config) -> tuple[str, DeviceValue]:
-    """Return the name of the setting that decides, and the value of `device` that it stands for.
+    """Return the name of the setting that decides, and the value of `device` that it means.
 
     What -o, --device or merge_config sets takes precedence over files.
 
@@ -97,7 +97,7 @@ def _decide(cfg: Config, keys: Sequence[str]) -> tuple[str, DeviceValue] | None:
 
 
 def _warn_of_ignored(cfg: Config, keys: Sequence[str], used: Sequence[str]) -> None:
-    """Warn of PaddleDetection's settings that contradict `device`. `used`: those of USE that are true.
+    """Warn of PaddleDetection's settings that contradict `device`. `used`: the settings in USE that are true.
 
     A true use_gpu is the default, and contradicts nothing.
     """
@@ -130,7 +130,9 @@ def choose(value: DeviceValue = AUTO, *, announce: bool = True) -> str:
     request = parse(value)
     kind = _best_kind() if request.kind == AUTO else _available_kind(request.kind)
     if kind == CPU and request.number is not None:
-        raise ConfigError(f"{value!r} names a card, and there is none; device=cpu computes on the CPU")
+        raise ConfigError(
+            f"{value!r} names a GPU or another accelerator, but none was found; device=cpu computes on the CPU"
+        )
     name = kind if kind == CPU else f"{kind}:{_device_number(request, kind)}"
     paddle.set_device(name)
     if announce:
@@ -258,7 +260,7 @@ def assigned_numbers(kind: str) -> list[int]:
 
 
 def assigned_number(kind: str) -> int | None:
-    """Return the first of `assigned_numbers`, which is the device of this process; None if there is none."""
+    """Return the first of `assigned_numbers`, which is this process's device; None if not assigned."""
     return next(iter(assigned_numbers(kind)), None)
 
 

@@ -34,7 +34,7 @@ RESULTS = "bbox.json"
 
 
 class Evaluator:
-    """Evaluates models on EvalDataset: COCO's numbers, and those of `eval_metrics`.
+    """Evaluates models on EvalDataset: COCO's metrics, and the metrics in `eval_metrics`.
 
     In Python:
 
@@ -144,7 +144,7 @@ class Evaluator:
     def use_classes(self, classes: Classes | None) -> None:
         """Put the classes into the order of the model that is evaluated next; None restores the data set's own order.
 
-        Nothing is done, and no warning repeated, where the model's classes are those of the model before.
+        If the model's classes equal the previous model's, nothing is done and no warning is repeated.
         """
         before = self.model_classes
         if classes == before or (classes and before and classes._replace(source=before.source) == before):

@@ -19,7 +19,7 @@ class Part(NamedTuple):
     Attributes:
         name: prefix of its parameters' names, such as "backbone.res2"; empty for the whole network.
         parameters: numbers in its weights, without the statistics of batch norms.
-        trained: those of them that training changes.
+        trained: number of these that training changes.
         multiplications: multiply-adds of its convolutions; the sampling of deformable ones is not counted.
         maps: numbers in the outputs of its convolutions. A convolution, its norm and its ReLU count as one output.
     """

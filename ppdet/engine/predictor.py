@@ -27,7 +27,7 @@ class Predictor:
                 print(index, predictor.dataset.class_names[int(label)], score)
 
     Args:
-        cfg: with `weights`, TestDataset (an ImageFolder) and TestReader.
+        cfg: the configuration, with `weights`, TestDataset (an ImageFolder) and TestReader.
 
     Attributes:
         dataset: has class_names and category_ids in the order of the model's classes.

@@ -65,7 +65,7 @@ def set_image_ids(results: list[dict[str, Any]], path: Path, dataset: DetectionD
 
 
 def with_category_ids(results: list[dict[str, Any]], path: Path, dataset: DetectionDataset) -> list[dict[str, Any]]:
-    """Set the category_id of results with a `category_name`, and leave out those of classes of other names.
+    """Set the category_id of results with a `category_name`, and leave out results of other classes.
 
     Where no name is one of the data set's, or the data set has a name twice, the ids stay as they are.
     """

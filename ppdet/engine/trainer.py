@@ -45,15 +45,15 @@ class Trainer:
 
     Args:
         evaluate: evaluate whenever a checkpoint is written at the end of an epoch, and keep the best weights.
-        resume: the checkpoint to continue from, such as output/NAME/3; "auto" takes the newest complete checkpoint of
-            the run in the output folder, and starts from the beginning if there is none.
+        resume: the checkpoint to continue from, such as output/NAME/3; "auto" uses the newest complete checkpoint of
+            the run in the output folder, and starts from the beginning if it has no checkpoint.
         overwrite: remove an earlier run in the folder that this run does not continue, instead of moving it aside.
-        hooks: called after the default hooks and those of the configuration.
+        hooks: further hooks, called after the default hooks and the configuration's hooks.
 
     Attributes:
         model: the detector that is trained.
         method: what a step computes (supervised or semi-supervised).
-        ema: the average of the weights, None without one.
+        ema: the average of the weights, None if weights are not averaged.
         pretrained: whether `pretrain_weights` filled the whole model, not only its backbone.
         reader: the batches of this rank.
         optimizer, schedule: the optimizer, and the learning rate over the steps.
@@ -64,12 +64,12 @@ class Trainer:
         resumed_from: prefix of the checkpoint that the run continued from, None if it started from the beginning.
 
         epochs, steps_per_epoch, total_steps: length of the run. The last epoch may have fewer steps.
-        images_per_step: labeled images of all ranks together.
+        images_per_step: number of labeled images per step, of all ranks together.
         epoch, step: the current epoch, and the step within it, both from 0.
         iteration: the number of finished steps of the whole run.
         batches: the batches of the current step on this rank.
         losses: losses of the last step, as tensors on the device.
-        learning_rate: of the last step.
+        learning_rate: learning rate of the last step.
         data_seconds: how long the last step waited for its batches.
         best_ap, history: the best AP so far (0 to 1), and [epoch, AP] of every evaluation, epochs from 1.
         evaluated: whether the evaluation that is due after the last epoch has been done.
@@ -160,7 +160,7 @@ class Trainer:
         return saved.hooks
 
     def _continue_from(self, state: TrainingState) -> None:
-        """Find the step after that of a checkpoint, which may have had another batch size or number of ranks."""
+        """Find the next step after a checkpoint, which may have had another batch size or number of ranks."""
         self.best_ap, self.history = state.best_ap, list(state.history)
         self.evaluated = state.evaluated
         self.precision.load_state(state.loss_scale)
@@ -301,7 +301,7 @@ class Trainer:
         if number:
             self.call_hooks("on_stop")
             collectives.wait_for_all()
-            logger.warning("stopped after %d steps; the same command with --resume auto goes on", self.iteration)
+            logger.warning("stopped after %d steps; the same command with --resume auto continues", self.iteration)
             raise Stopped(number, together=True)
 
     def call_hooks(self, event: str, *details: Any) -> None:

@@ -36,9 +36,9 @@ def convert_file(
     Args:
         source: the file of the other code base, such as a .pth.
         target: the file to write, .pdparams or .safetensors.
-        code_base: that the source comes from, a key of `ppdet.convert.CODE_BASES`; "auto" recognizes it.
+        code_base: where the source comes from, a key of `ppdet.convert.CODE_BASES`; "auto" recognizes it.
         config: YAML file of the configuration whose model the weights must fit; None checks nothing.
-        overrides: of the configuration, "key=value".
+        overrides: settings that override the configuration's, as "key=value".
 
     Raises:
         ConversionError: the file cannot be read or converted, or does not fit. Nothing is written.

@@ -29,7 +29,7 @@ def evaluate_boxes(
     Returns:
         `precision` (T, P, C, A, D) and `recall` (T, C, A, D), for T = 10 IoU thresholds, P = 101 recall points, C
         classes in the order of their ids, A = 4 areas (all, small, medium, large) and D = 1, 10, 100 detections per
-        image; -1 where there are no annotations.
+        image; -1 if there are no annotations.
     """
     # The library gets positions in the sorted ids, since its own ids have fewer bits.
     images, categories = np.unique(np.array(image_ids, np.int64)), np.unique(np.array(category_ids, np.int64))

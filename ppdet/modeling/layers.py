@@ -195,12 +195,12 @@ class ConvNorm(nn.Layer):
     """A convolution and a norm, which backbone and neck are made of.
 
     Args:
-        in_channels, out_channels, kernel_size, stride, groups: of the convolution, which has no bias.
+        in_channels, out_channels, kernel_size, stride, groups: parameters of the convolution, which has no bias.
         norm_type, freeze_norm, norm_decay: `norm_type`, `frozen` and `decay` of `make_norm`.
         lr_mult: factor of the learning rate of all parameters.
         deformable: use a modulated deformable convolution; its parameters have the names of published backbones,
             `conv_offset` beside `conv`.
-        initializer: of the convolution's weight; None: Paddle's default.
+        initializer: initializer of the convolution's weight; None: Paddle's default.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 The operator's kernels for CPU, GPU and XPU accept different arguments, and they fail in different ways where nothing is
 detected. This file calls it with arguments that all kernels accept, and with which they compute the same. The
-conditions are those of paddle/phi/kernels/gpu/multiclass_nms3_kernel.cu, the same in Paddle 2.6 and 3.
+conditions are copied from paddle/phi/kernels/gpu/multiclass_nms3_kernel.cu, the same in Paddle 2.6 and 3.
 """
 
 import math
@@ -35,13 +35,13 @@ class MultiClassNMS:
     """Non-maximum suppression within each class.
 
     Args:
-        score_threshold: in 0..1; scores that are not above it are dropped first. A value below 0 means 0, so that
+        score_threshold: a score, 0..1; scores that are not above it are dropped first. A value below 0 means 0, so that
             scores of 0, such as those in the padding, are never detected; a value above 1 means 1.
         nms_top_k: number of boxes per class that enter NMS, those with the best scores; -1 for all. Where more than
             4096 could enter, a GPU leaves NMS to the CPU, which takes longer.
         keep_top_k: number of detections per image that NMS returns, those with the best scores of all classes; -1 for
             all. For -1 and values above 4096, a GPU leaves NMS to the CPU.
-        nms_threshold: in 0..1; of two boxes of a class with an IoU above it, the one with the lower score is
+        nms_threshold: an IoU, 0..1; of two boxes of a class with an IoU above it, the one with the lower score is
             suppressed.
 
     Raises:

@@ -29,7 +29,7 @@ class ModelEMA:
 
     Args:
         model: the model that is trained.
-        decay: from 0 to less than 1, for example 0.9998.
+        decay: weight of the old average, from 0 to less than 1, for example 0.9998.
         decay_type: normal, threshold or exponential.
         start: number of steps during which the average is a copy of the weights; t counts from there.
         copied: names of weights whose average is always a copy; integers are always copied.

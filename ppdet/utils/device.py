@@ -29,7 +29,7 @@ def device_type() -> str:
 
 
 def number() -> int:
-    """Return the number of the current device among those of its type, from 0."""
+    """Return the index of the current device among the devices of its type, from 0."""
     return int(name().partition(":")[2] or 0)
 
 
@@ -122,7 +122,7 @@ def synchronize() -> None:
 
 
 def peak_memory() -> int | None:
-    """Return the peak memory of tensors on the current device, in bytes; None on the CPU and where it is unknown.
+    """Return the peak memory of tensors on the current device, in bytes; None on the CPU or if unknown.
 
     paddle.device.cuda.max_memory_allocated reads the same counter, but only for GPUs. Paddle 2.6 does not count on
     custom devices.
@@ -145,7 +145,7 @@ def reset_peak_memory() -> bool:
 
 
 def memory() -> dict[str, int] | None:
-    """Return the memory in use on the current device, in bytes; None on the CPU and where it is unknown.
+    """Return the memory in use on the current device, in bytes; None on the CPU or if unknown.
 
     "allocated" is what tensors use, "reserved" what Paddle holds for them.
     """
@@ -161,7 +161,7 @@ def memory() -> dict[str, int] | None:
 def thread_initializer() -> Callable[[], None]:
     """Return a function that a new thread calls first, so that it uses the same GPU as this thread.
 
-    CUDA keeps a current device per thread, and that of a new thread is GPU 0. Its first copy (such as `Tensor.numpy`)
+    CUDA keeps a current device per thread, and a new thread's is GPU 0. Its first copy (such as `Tensor.numpy`)
     would allocate some hundred MB there, whichever GPU the process uses. Paddle's own place belongs to the process;
     calling an operator, here one that does nothing, passes it on to CUDA.
     """

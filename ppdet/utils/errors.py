@@ -33,7 +33,7 @@ class ConfigKeyError(ConfigError, KeyError):
 
 
 class ComponentError(UserError, TypeError):
-    """A class cannot be registered as a component: its name is taken, or its constructor does not suit YAML."""
+    """A class cannot be registered as a component: its name is in use, or its constructor does not suit YAML."""
 
 
 class DataError(UserError, ValueError):

@@ -119,11 +119,11 @@ def draw_pseudo_labels(
 
     Args:
         images: normalized images (3, H, W) float; their sizes may differ.
-        selected: for each image (K, 3) of x, y, level, in pixels of this image.
+        selected: an array (K, 3) of x, y, level for each image, in pixels of this image.
         mean, std, is_bgr: see `draw_batch`.
         strides: stride of each level.
         title: parts of the line above the images.
-        truth: for each image the annotated boxes (M, 4) x1, y1, x2, y2 and their classes (M,), drawn as thin lines.
+        truth: annotated boxes (M, 4) x1, y1, x2, y2 and their classes (M,) of each image, drawn as thin lines.
 
     Returns:
         The picture, (H, W, 3) uint8 RGB.
@@ -146,7 +146,7 @@ def write_picture(picture: np.ndarray, path: str | Path) -> None:
     """Write a picture (H, W, 3) uint8 RGB; the path's suffix, .jpg or .png, decides the format.
 
     Raises:
-        ValueError: the suffix is another one.
+        ValueError: the suffix is not supported.
     """
     path = Path(path)
     try:
@@ -171,7 +171,7 @@ def _panel(planes: np.ndarray, mean: Sequence[float], std: Sequence[float], is_b
 
 
 def _class_name(class_names: Sequence[str] | None, index: int) -> str:
-    """The class's name, or its index where it has no name or no font has the name's characters."""
+    """The class's name, or its index if it has no name or no font has the name's characters."""
     name = class_names[index] if class_names is not None and index < len(class_names) else ""
     name = " ".join(name.split())
     return name if name and is_legible(name) else str(index)
@@ -189,11 +189,11 @@ def _draw_boxes(image: np.ndarray, boxes: np.ndarray, colors: Sequence[Color], t
         text_width, text_height, baseline = text_size(text, font_scale, font_line)
         label_width, label_height = text_width + 2 * line, text_height + baseline + line
         left = max(0, min(x1, width - label_width))
-        # The label is above the box, or inside it where there is no room above.
+        # The label is above the box, or inside it if there is no room above.
         top = y1 - label_height if y1 >= label_height else y1
         right, bottom = left + label_width - 1, top + label_height - 1
         cv2.rectangle(image, (left, top), (right, bottom), color, cv2.FILLED)
-        # Black text on light colors, white text on dark ones; the weights are those of luminance (Rec. 601).
+        # Black text on light colors, white text on dark ones; weighted as luminance (Rec. 601).
         bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140
         origin = (left + line, top + line + text_height)
         ink = (0, 0, 0) if bright else (255, 255, 255)

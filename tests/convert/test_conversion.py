@@ -106,7 +106,7 @@ def test_classes_of_coco_in_torchvision():
     for row, (number, _) in enumerate(COCO_CATEGORIES):
         assert np.array_equal(arrays["fcos_head.fcos_head_cls.weight"][row], weight[number])
         assert arrays["fcos_head.fcos_head_cls.bias"][row] == bias[number]
-    assert conversion.notes == ["of the 91 rows of its classification, those of COCO's 80 categories"]
+    assert conversion.notes == ["of the 91 rows of its classification, the rows of COCO's 80 categories"]
     # Its levels have no scales of their own.
     assert all(conversion.arrays[f"fcos_head.p{level}_feat.scale_reg"].tolist() == [1.0] for level in range(3, 8))
     assert all(np.array_equal(arrays[n], values[conversion.names[n]]) for n in arrays if n.startswith("neck"))

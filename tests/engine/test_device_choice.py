@@ -84,7 +84,7 @@ def test_what_is_asked_for(machine, value, expected):
         ({"gpu": 2}, "gpu:", "got 'gpu:'"),
         ({"gpu": 2}, "", "expected auto, cpu, a type of device"),
         ({"gpu": 2}, -1, "such as gpu:0, got -1"),
-        ({}, 0, "0 names a card, and there is none; device=cpu"),
+        ({}, 0, "0 names a GPU or another accelerator, but none was found; device=cpu"),
         ({}, "cpu:0", "expected auto, cpu"),
         ({"gpu": 4}, "gpu:²", "such as gpu:0, got 'gpu:²'"),
         ({"gpu": 4}, "gpu:٣", "such as gpu:0, got 'gpu:٣'"),

@@ -30,7 +30,7 @@ ALWAYS_USED = ("EvalReader", "TestReader", "LearningRate", "OptimizerBuilder")
 
 
 def check_effect(config: "Config", own_layer: int, *, is_new: bool) -> None:
-    """Report settings that change nothing: those of all layers if the configuration `is_new`, else those of one layer.
+    """Report settings that change nothing: settings of all layers if the configuration `is_new`, else of one layer.
 
     Args:
         own_layer: the layer with the values of -o, load_config or merge_config.

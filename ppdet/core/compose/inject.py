@@ -27,7 +27,7 @@ class ComponentConfig(Mapping[str, Any]):
         location: where the component is named, such as "fcos.yml:12", for errors.
         values_set: parameters that the configuration sets, without defaults and without `ignored`.
         ignored: parameters that the configuration sets, but that change nothing; see `Schema.without_effect`.
-        shared_from: names of the parameters in `values_set` whose value is that of a global setting.
+        shared_from: names of the parameters in `values_set` whose value comes from a global setting.
     """
 
     def __init__(self, root: Node, schema: Schema, overrides: Node, key: str) -> None:

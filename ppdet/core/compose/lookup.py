@@ -11,7 +11,7 @@ from ppdet.utils.errors import ConfigKeyError, nearest
 
 
 def find(root: Node, key: str) -> Node:
-    """Return the effective value at a dotted key. Raises ConfigKeyError, with the nearest name, if there is none."""
+    """Return the effective value at a dotted key. Raises ConfigKeyError, with the nearest name, for an unknown key."""
     first, *rest = key.split(".")
     if is_component(first) or (first in SLOTS and first in root.value):
         if rest:
@@ -30,7 +30,7 @@ def find(root: Node, key: str) -> Node:
 def with_defaults(setting: Setting, node: Node | None) -> Node:
     """Return the value of a global setting, `node`, with defaults for the entries that it leaves out.
 
-    None stands for a setting that is not set at all.
+    None means a setting that is not set at all.
     """
     if node is None:
         node = from_plain(setting.default, "default")

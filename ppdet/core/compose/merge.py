@@ -28,7 +28,7 @@ def merge(base: Node, new: Node) -> Node:
 
 
 def merge_root(base: Node, new: Node) -> Node:
-    """Merge two whole files. An empty section of a component (`ResNet:`) leaves that of the base unchanged."""
+    """Merge two whole files. An empty section of a component (`ResNet:`) leaves the base's section unchanged."""
     items = {
         key: child
         for key, child in new.value.items()

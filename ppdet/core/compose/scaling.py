@@ -54,7 +54,7 @@ def _is_literal(config: "Config", name: ScaledName) -> bool:
 
 
 def _tuned_layer(config: "Config") -> int:
-    """Return the highest layer to whose values auto_lr applies: that of the file that sets it."""
+    """Return the highest layer to whose values auto_lr applies: the layer of the file that sets it."""
     return min(config.layer("auto_lr"), config.files)
 
 

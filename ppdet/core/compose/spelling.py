@@ -77,7 +77,7 @@ def unknown_component(origin: str, key: str, name: Any) -> ConfigError:
 def _is_misspelt_component(node: Node, schema: Schema | None = None) -> bool:
     """Tell whether a mapping without a name is a misspelt component, {FCOSLos: {...}}, and not a set of overrides.
 
-    `schema` is that of the component to which the overrides would belong.
+    `schema` is the schema of the component to which the overrides would belong.
     """
     key = next(iter(node.value), None)
     if len(node.value) != 1 or (schema is not None and key in schema.parameters):

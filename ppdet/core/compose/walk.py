@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def walk(config: "Config", names: Sequence[str] | None = None) -> Iterator[ComponentConfig]:
-    """Yield each component once: those of `names`, the components that they name, and so on.
+    """Yield each component once: the components in `names`, the components that they name, and so on.
 
     A component that is named without overrides has its own name as its key, like a section.
 
     Args:
-        names: components and slots; None stands for all sections, all slots that are set, and the architecture.
+        names: components and slots; None means all sections, all slots that are set, and the architecture.
     """
     if names is None:
         architecture = config["architecture"]

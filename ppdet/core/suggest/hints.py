@@ -40,7 +40,7 @@ def translate(root: Node, name: str, key: str) -> str | None:
 
 
 def translates_to(meant: Synonym | None, parameters: Collection[str]) -> bool:
-    """Tell whether a synonym stands for one of these parameters."""
+    """Tell whether a synonym means one of these parameters."""
     return meant is not None and any(key.rpartition(".")[2] in parameters for key in meant.keys)
 
 

@@ -50,9 +50,9 @@ class SampleSource:
     """Makes samples: source[task] is a Result. It never raises; the Result carries an error to the main process.
 
     Args:
-        records: those of the data set.
+        records: the data set's records.
         transforms: sample transforms.
-        seed: of all random numbers.
+        seed: seed of all random numbers.
         replace: take the next readable image in place of one that cannot be read.
         max_skipped: largest number of images that are skipped for one task.
     """
@@ -91,7 +91,7 @@ class Collator:
 
     Args:
         transforms: batch transforms.
-        seed: of their random numbers.
+        seed: seed of the samples' random numbers.
         with_boxes: keep the boxes.
         raw_images: `image` becomes (N, H, W, 3) uint8, which the device normalizes, instead of (N, 3, H, W) float32.
     """

@@ -29,7 +29,7 @@ def split_by_size(
         arrays: `im_shape` (N, 2) heights and widths without padding; `image` (N, 3, H, W), or (N, H, W, 3) if it is
             uint8; other arrays with N rows.
         transforms: the batch transforms, among them the PadBatch that padded the batch.
-        in_order: keep the images in order, so that those of one size may come in several batches.
+        in_order: keep the images in order, so that images of one size may come in several batches.
     """
     sizes = [padded_size((h, w), transforms) for h, w in arrays["im_shape"].astype(int).tolist()]
     if len(set(sizes)) == 1:

@@ -216,7 +216,8 @@ class BaseReader:
         if not self.worker_num or not tasks:
             yield from (split(self._make(batch)) for batch in tasks)
             return
-        # The pool is taken away while in use, since a second loop over this reader may run inside of the first.
+        # The pool is removed from `self` while in use, since a second loop over this reader may run inside of the
+        # first.
         pool, self._pool = self._pool, None
         if pool is None or not pool.close.alive:
             room = self.batch_size * SHARED_BYTES_PER_IMAGE if self.use_shared_memory else 0
@@ -229,7 +230,8 @@ class BaseReader:
             some = ", ".join(self.dataset.records[task.record]["im_file"] for task in error.task[:3])
             raise WorkerError(f"{error}; its images: {some}{', …' * (len(error.task) > 3)}", error.task) from None
         finally:
-            # Training goes on. Workers of an evaluation, forked in the middle of training, would keep old memory alive.
+            # Training continues. Workers of an evaluation, forked in the middle of training, would keep old memory
+            # alive.
             if self.training and self._pool is None:
                 self._pool = pool
             else:

@@ -20,7 +20,7 @@ class EpochSampler:
         drop_last: leave out the images that do not fill a batch on every rank.
         even: give all ranks the same number of batches, as training needs. Without drop_last, up to world_size - 1
             images are then read twice. Otherwise (evaluation) every image is read exactly once.
-        seed: of the shuffling.
+        seed: seed of the shuffling.
         rank: this process, from 0.
         world_size: number of processes.
     """
@@ -63,9 +63,9 @@ class EndlessSampler:
     Args:
         size: number of images in the data set.
         batch_size: images per batch on each rank.
-        batches_per_epoch: on each rank.
+        batches_per_epoch: number of batches per epoch on each rank.
         shuffle: use another order in every pass instead of the data set's.
-        seed: of the shuffling.
+        seed: seed of the shuffling.
         rank: this process, from 0.
         world_size: number of processes.
     """

@@ -29,7 +29,7 @@ from ppdet.utils.process.stop import SIGNALS, signals_later
 logger = get_logger(__name__)
 
 PREFETCH = 2  # batches that each worker prepares beyond the one in use
-STOP_SECONDS = 5.0  # that a worker has to finish its current batch when the pool closes
+STOP_SECONDS = 5.0  # time that a worker has to finish its current batch when the pool closes
 SILENT_SECONDS = 60.0  # without an answer, after which a warning is logged; the pool keeps waiting
 CRASH_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL")  # Paddle prints its C++ stack for these
 
@@ -99,7 +99,7 @@ class WorkerPool:
         with an error, leaves the pool ready for the next one.
 
         Raises:
-            WorkerError: a worker died, and the pool is closed; or `make` failed, and the pool goes on.
+            WorkerError: a worker died, and the pool is closed; or `make` failed, and the pool continues.
         """
         count = len(self._processes)
         sent = received = 0

@@ -228,7 +228,7 @@ def _is_side(value: Any) -> bool:
 
 
 def _choose(is_empty: np.ndarray, sample_num: int, allow_empty: bool, empty_ratio: float) -> np.ndarray:
-    """Positions of the images to keep, in the order of the file. The parameters are those of COCODataSet."""
+    """Positions of the images to keep, in the order of the file. The parameters are as in COCODataSet."""
     kept = np.arange(len(is_empty)) if allow_empty else np.flatnonzero(~is_empty)
     if sample_num >= 0:
         kept = kept[:sample_num]

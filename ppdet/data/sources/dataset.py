@@ -40,7 +40,7 @@ class DetectionDataset:
         return len(self.records)
 
     def use_classes(self, names: Sequence[str]) -> None:
-        """Number the classes in the order of `names`, which are those of the data set, each once, in any order.
+        """Number the classes in the order of `names`: the data set's class names, each once, in any order.
 
         Raises:
             ValueError: `names` has other names.

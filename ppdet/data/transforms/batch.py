@@ -70,7 +70,7 @@ class PadBatch(Transform):
 def stack_images(images: list[np.ndarray]) -> np.ndarray:
     """Stack images (3, H, W) of one size to (N, 3, H, W), without a copy if PadBatch made them rows of one array.
 
-    The memory layout, channels first or last, is that of the images: Permute only transposes a view.
+    The memory layout, channels first or last, follows the images: Permute only transposes a view.
     """
     owner = images[0].base
     if isinstance(owner, np.ndarray) and owner.ndim == 4:

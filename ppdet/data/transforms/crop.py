@@ -17,7 +17,7 @@ class RandomCrop(Transform):
     """Crops the image to a random window that overlaps a box enough. Boxes whose center is outside are dropped.
 
     Args:
-        aspect_ratio: range of width / height of the window, relative to that of the image. null: both sides are drawn
+        aspect_ratio: range of width / height of the window, relative to the image's. null: both sides are drawn
             independently, and windows more than twice as long as wide are rejected.
         thresholds: minimal IoU of the window with a box. They are tried in random order until a window is found.
         scaling: range of the window's side relative to the image's, above 0 and at most 1.

@@ -161,7 +161,7 @@ def _decode(
 
 
 def _full_size(image: np.ndarray, factor: int, stored: Size | None) -> Size:
-    """The size of a decoded image before it was reduced by `factor`; `stored` is that of the unrotated pixels."""
+    """The size of a decoded image before it was reduced by `factor`; `stored` is the size of the unrotated pixels."""
     h, w = image.shape[:2]
     if factor == 1 or stored is None:
         return h, w

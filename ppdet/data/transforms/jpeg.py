@@ -47,7 +47,7 @@ def reduction(size: tuple[int, int], new_size: Callable[[int, int], tuple[int, i
     if h != w and abs(h - w) < REDUCTIONS[0]:
         return 1  # the reduced sides would not tell whether the image was rotated
     room = min(side / new for sides in ((h, w), (w, h)) for side, new in zip(sides, new_size(*sides)))
-    # If the factor does not divide a side, the last pixel stands for fewer pixels than the others, and resizing would
+    # If the factor does not divide a side, the last pixel covers fewer pixels than the others, and resizing would
     # shift the image against its boxes.
     return next((factor for factor in REDUCTIONS if factor <= room and h % factor == w % factor == 0), 1)
 

@@ -1,6 +1,6 @@
 """Strong augmentation for semi-supervised training: pixel values change, boxes and sizes do not.
 
-The defaults are those of DenseTeacher's published configurations, which follow Liu et al., arXiv:2102.09480.
+The defaults come from DenseTeacher's published configurations, which follow Liu et al., arXiv:2102.09480.
 """
 
 from collections.abc import Callable, Sequence

@@ -27,9 +27,9 @@ class Options:
         device: cpu, gpu, or another type of device by its name in Paddle, such as xpu; gpu:1 is the second GPU.
         precision: fp32, bf16 or fp16.
         threads: processors that the engine may use; None for all that this process may use.
-        tensorrt: on a GPU, let TensorRT compile the graph.
-        onednn: on a CPU, let Paddle Inference compute with oneDNN.
-        max_batch: the most images in one batch, for TensorRT.
+        tensorrt: let TensorRT compile the graph, on a GPU.
+        onednn: let Paddle Inference compute with oneDNN, on a CPU.
+        max_batch: largest number of images in a batch; TensorRT reserves memory for it.
 
     Raises:
         DeployError: a value is not one of these, or two contradict each other.
@@ -60,7 +60,7 @@ class Options:
 
     @property
     def index(self) -> int:
-        """The number of the device among those of its type, from 0."""
+        """The index of the device among the devices of its type, from 0."""
         return int(self.device.partition(":")[2] or 0)
 
     @property
@@ -75,17 +75,17 @@ class Backend(ABC):
     your own becomes a choice of `Detector` by `ppdet.deploy.backends.BACKENDS["myengine"] = MyEngine`.
 
     Class attributes:
-        name: of the engine, as `Detector` and --backend call it.
+        name: the engine's name, as for `Detector` and --backend.
         package: the Python package that the engine is imported from.
         distribution: what to install with pip for it.
         format: what `ppdet export --format` calls the engine's file.
-        precisions: for each type of device, the precisions that the engine has; "other" stands for all types that are
-            not listed.
+        precisions: the precisions that the engine has, by type of device; "other" means all types that are not
+            listed.
 
     Attributes:
         folder: the exported model.
         options: how the graph is run.
-        inputs: names of the arrays that the graph takes, of those that `Preprocess.join` makes.
+        inputs: names of the graph's inputs, some of the arrays that `Preprocess.join` makes.
 
     Raises:
         DeployError: the engine cannot load the graph.
@@ -106,7 +106,7 @@ class Backend(ABC):
     @classmethod
     @abstractmethod
     def find(cls, folder: Path, precision: str) -> Path | None:
-        """The graph file in the folder that this engine loads for this precision; None if there is none."""
+        """The graph file in the folder that this engine loads for this precision; None if it does not exist."""
 
     @classmethod
     def why_unavailable(cls, options: Options) -> str | None:

@@ -26,7 +26,7 @@ class ONNXRuntime(Backend):
         except Exception as error:  # ONNX Runtime has classes of its own
             raise DeployError(f"{path}: ONNX Runtime cannot load it, export it again ({last_line(error)})") from None
         missing = [name for name in wanted if name not in self.session.get_providers()]
-        if missing:  # ONNX Runtime itself would go on with the CPU
+        if missing:  # ONNX Runtime itself would silently use the CPU
             raise DeployError(
                 f"{path}: ONNX Runtime cannot start {missing[0]} on {options.device}: is there such a device, and the "
                 "CUDA, cuDNN and TensorRT that this onnxruntime-gpu was built for?"

@@ -100,7 +100,7 @@ def find_inputs(
         image_dir: folder that relative paths in a text file or a column start from; None: the working directory.
         path_column: Parquet column with image paths; `a.b` is field b of the struct column a.
         bytes_column: Parquet column with image files as bytes, instead of path_column.
-        name_column: with bytes_column, the column with the images' names.
+        name_column: the Parquet column with the images' names; used with bytes_column.
 
     Raises:
         DataError: there are no images, or the input is not what the arguments say.

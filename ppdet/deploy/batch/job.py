@@ -33,12 +33,12 @@ class BatchJob:
         output: folder or URL for the results.
         image_dir, path_column, bytes_column, name_column: see `inputs.find_inputs`.
         threshold: detections with a lower score are dropped, 0..1.
-        workers: number of worker processes; None for as many as there is room for.
-        cpu_threads: of each worker.
+        workers: number of worker processes. None: as many as the CPUs or GPUs allow.
+        cpu_threads: number of CPU threads of each worker.
         batch_size: images in one run of the model.
         shard_size: images per output file; None for 500, or what the job began with.
         backend, device, precision: see `Detector`; device is cpu, or gpu with one GPU per worker.
-        ray_address: of a Ray cluster, such as `auto`; None starts Ray on this machine.
+        ray_address: address of a Ray cluster, such as `auto`; None starts Ray on this machine.
     """
 
     model_dir: str
@@ -94,7 +94,7 @@ def run_batch(job: BatchJob) -> Summary:
 
 
 def start_or_resume(job: BatchJob, settings: Mapping[str, Any], inputs: Inputs, folder: Folder) -> Summary:
-    """Start the job of an output folder, or go on with it. `settings`: of infer_cfg.yml."""
+    """Start the job of an output folder, or continue it. `settings`: the content of infer_cfg.yml."""
     class_names, category_ids = class_list(settings)
     precision = job.precision or settings.get("precision", "fp32")
     identity: dict[str, Any] = {

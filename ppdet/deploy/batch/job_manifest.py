@@ -1,6 +1,6 @@
 """manifest.json in the output folder of a batch job: what the job is.
 
-With it, the same command goes on with an interrupted job, and another job in the same folder is refused.
+With it, the same command continues an interrupted job, and another job in the same folder is refused.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from ppdet.deploy.batch.storage import Folder
 from ppdet.utils.errors import DataError
 
 FILE = "manifest.json"
-# Fields that must be the same when a job goes on, and the error's words for a difference.
+# Fields that must be the same when a job continues, and the error's words for a difference.
 IDENTITY = {
     "model": "another model",
     "images_sha256": "other images, or in another order",

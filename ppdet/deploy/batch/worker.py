@@ -50,7 +50,7 @@ def load_detector(settings: WorkerSettings) -> Detector:
 
 
 def choose_backend(settings: WorkerSettings) -> str:
-    """Name of the engine that `settings.backend` stands for on the machines of the workers.
+    """Name of the engine that `settings.backend` selects on the workers' machines.
 
     Raises:
         DeployError: no engine can run the model.
@@ -105,7 +105,7 @@ class DetectorWorker:
         """Put the detections of (row, sample) pairs into the rows. If a batch fails, each image is tried alone."""
         try:
             results = self.detector.run([sample for _, sample in batch])
-        except Exception as error:  # an engine may raise anything, and the job goes on
+        except Exception as error:  # an engine may raise anything, and the job continues
             if len(batch) == 1:
                 batch[0][0]["error"] = in_one_line(error)
                 return

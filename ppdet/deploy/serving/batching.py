@@ -104,7 +104,7 @@ class Batcher:
         return batch
 
     def _same_size(self) -> list[Item]:
-        """The oldest item and those of the same image size, from old to new, at most a batch."""
+        """The oldest item and the items of the same image size, from old to new, at most a batch."""
         alive = [item for item in self.waiting if not item.future.cancelled()]
         return [i for i in alive if i.sample["image"].shape == alive[0].sample["image"].shape][: self.max_batch]
 
@@ -114,7 +114,7 @@ class Batcher:
         start = time.monotonic()
         try:
             results = self.run([item.sample for item in batch])
-        except Exception as error:  # an engine may raise anything, and the server goes on
+        except Exception as error:  # an engine may raise anything, and the server continues
             if len(batch) == 1:
                 batch[0].future.set_exception(error)
                 return

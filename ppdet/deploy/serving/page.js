@@ -232,7 +232,7 @@ async function startCamera() {
   }
 }
 
-// The next frame is taken when the answer for this one has come.
+// The next frame is captured when the answer for this one has arrived.
 async function detectFrame(video, started) {
   const factor = Math.min(1, CAMERA_SIDE / Math.max(video.videoWidth, video.videoHeight));
   const frame = document.createElement("canvas");
@@ -246,7 +246,7 @@ async function detectFrame(video, started) {
     if (stream === started) show(frame, content);
     tell("");
   } catch (error) {
-    // The server is busy: wait a second and go on.
+    // The server is busy: wait a second and continue.
     if (error.status !== 503) throw error;
     tell(sentence(error.message));
     await new Promise((resolve) => setTimeout(resolve, 1000));

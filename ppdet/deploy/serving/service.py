@@ -104,7 +104,7 @@ class Service:
         """Hold one of `max_queue` places for a request, from before it is read until it is answered.
 
         Raises:
-            Refused: all places are taken.
+            Refused: all `max_queue` places are in use.
         """
         if self.admitted >= self.settings.max_queue:
             raise too_busy(f"{self.admitted} requests are waiting already")

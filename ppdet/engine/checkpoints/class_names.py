@@ -37,7 +37,7 @@ def classes_of_weights(weights: str | Path) -> Classes | None:
         weights: a file, a URL, or a path without its suffix.
 
     Returns:
-        None where they are not known: the weights are of another code base or an early version, or the manifest is
+        None if they are not known: the weights are of another code base or an early version, or the manifest is
         damaged or belongs to other weights.
     """
     path = fetch(str(weights))
@@ -56,12 +56,12 @@ def classes_of_local_weights(weights: str | None) -> Classes | None:
 
 
 def classes_of_checkpoint(prefix: Path) -> Classes | None:
-    """Return the classes of a checkpoint's run from its manifest; None where they are not known."""
+    """Return the classes of a checkpoint's run from its manifest; None if they are not known."""
     return _from_manifest(prefix, f"the checkpoint {prefix}")
 
 
 def log_unknown_classes(weights: str | Path) -> None:
-    """Log that `classes_of_weights` returned None: as a warning where there is a manifest, which should name them."""
+    """Log that `classes_of_weights` returned None: as a warning if there is a manifest, which should name them."""
     manifest = beside(strip_suffix(str(fetch(str(weights)))), MANIFEST)
     if manifest.exists():
         logger.warning(
@@ -113,8 +113,9 @@ def _parse(content: Any, source: str) -> Classes | None:
 def use_classes_of_weights(dataset: DetectionDataset, slot: str, classes: Classes | None) -> None:
     """Put the classes of a data set into the order of the weights, so that class 0 means the same in both.
 
-    A data set without class names (TestDataset without annotations) gets those of the weights, and one that is only a
-    list of names gets their category ids. Where the names differ, a warning says so, and the data set keeps its order.
+    A data set without class names (TestDataset without annotations) gets the classes of the weights, and one that is
+    only a list of names gets their category ids. Where the names differ, a warning says so, and the data set keeps its
+    order.
 
     Args:
         slot: key of the data set in the configuration, such as EvalDataset.

@@ -71,7 +71,7 @@ def strip_suffix(path: str) -> Path:
 
 
 def weights_file(prefix: Path) -> Path | None:
-    """Return the file with the weights of a checkpoint, None where it does not exist."""
+    """Return the file with the weights of a checkpoint, None if it does not exist."""
     files = (beside(prefix, suffix) for suffix in WEIGHTS.values())
     return next((path for path in files if path.is_file()), None)
 

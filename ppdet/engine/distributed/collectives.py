@@ -120,7 +120,7 @@ def error_line(error: BaseException) -> str:
 
 
 def rank() -> int:
-    """The number of this process among those of the job, from 0."""
+    """The rank of this process in the job, from 0."""
     return dist.get_rank()
 
 

@@ -115,7 +115,7 @@ def export_model(
     Args:
         cfg: the configuration, with `weights`, TestReader and TestDataset; the settings `export` choose what the graph
             ends with.
-        output_dir: the folder is output_dir/NAME, where NAME is that of the configuration.
+        output_dir: the folder is output_dir/NAME, where NAME is the configuration's name.
         formats: formats to write besides Paddle's: "onnx" (model.onnx), "openvino" (model.xml and model.bin).
         precision: the precision in which a `Detector` computes by default: "fp32"; "bf16", which Paddle and OpenVINO
             have; or "fp16", which writes further files for ONNX Runtime and OpenVINO, model_fp16.*.
@@ -237,7 +237,7 @@ def add_formats(
 
 
 def engines(formats: Sequence[str], precision: str) -> Iterator[tuple[str, str]]:
-    """Yield the engine and the precision for every file that was written: fp32, and `precision` where it applies."""
+    """Yield the engine and the precision for every file that was written: fp32, and `precision` if it applies."""
     for backend in (ENGINES[name] for name in ("paddle", *formats)):
         yield backend, "fp32"
         if precision == "bf16" or (precision == "fp16" and backend != "paddle"):

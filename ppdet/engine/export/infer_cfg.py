@@ -33,11 +33,11 @@ def settings_of(
 
     Args:
         dataset: has the classes.
-        transforms: those that are not part of the graph.
+        transforms: the transforms that are not part of the graph.
         size: (height, width) of the graph's input; None for any.
         fuse_normalize: the graph normalizes images itself.
         output: see `ExportedDetector`.
-        precision: in which a `Detector` computes by default.
+        precision: the precision in which a `Detector` computes by default.
 
     Raises:
         DeployError: TestReader has a transform that cannot be exported, see `entry_of`.
@@ -90,10 +90,11 @@ def describe_transforms(transforms: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def graph_size(inputs_def: dict[str, Any] | None, source: str) -> tuple[int, int] | None:
-    """Return the fixed (height, width) of the graph's input, None where images of any size are accepted.
+    """Return the fixed (height, width) of the graph's input, None if images of any size are accepted.
 
     Args:
-        inputs_def: of TestReader, such as {"image_shape": [3, 640, 640]}; -1 or null for any height and width.
+        inputs_def: TestReader's inputs_def, such as {"image_shape": [3, 640, 640]}; -1 or null for any height and
+            width.
         source: names the configuration in errors.
 
     Raises:

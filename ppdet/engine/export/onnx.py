@@ -78,7 +78,7 @@ def to_onnx(graph: Path, nms: MultiClassNMS | None, epsilon: float) -> "onnx.Mod
     """Convert a graph that ends with "candidates", and append NMS.
 
     The inputs keep their names. The outputs are bbox (M, 6) and bbox_num (N,) int32, as Paddle's; without `nms` they
-    are the candidates. Batch size and image size stay free where they are free in the graph.
+    are the candidates. Batch size and image size stay dynamic if they are dynamic in the graph.
 
     Args:
         graph: model.json or model.pdmodel, with model.pdiparams beside it.

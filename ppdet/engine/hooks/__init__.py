@@ -15,7 +15,7 @@ from ppdet.engine.hooks.pseudo_labels import PseudoLabelHook
 
 
 def configured_hooks(cfg: Config, more: Sequence[Hook] = ()) -> list[Hook]:
-    """Build the hooks that the setting `hooks` lists, and return them before `more`, those of `Trainer(hooks=...)`.
+    """Build the hooks that the setting `hooks` lists, and return them before `more`, the hooks of `Trainer(hooks=...)`.
 
     Raises:
         ConfigError: one of them is not derived from Hook.

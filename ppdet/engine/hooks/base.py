@@ -22,7 +22,7 @@ class Report(TypedDict):
     seconds_per_step: float
     images_per_second: float  # of all ranks together
     data_share: float  # share of the time, 0 to 1, that was spent waiting for data
-    max_mem_mib: dict[str, int]  # peak memory of this process: "host", and "device" where there is one
+    max_mem_mib: dict[str, int]  # peak memory of this process: "host", and "device" if one is used
 
 
 class Hook:
@@ -102,7 +102,7 @@ class Hook:
         """
 
     def state(self) -> dict[str, Any] | None:
-        """Return what a checkpoint has to keep so that a resumed run goes on as an unbroken one would.
+        """Return what a checkpoint has to keep so that a resumed run continues as an unbroken one would.
 
         Called on every rank, so it may use collectives; the checkpoint keeps what rank 0 returns. None keeps nothing.
         Values are numbers, text, true or false, None, NumPy arrays, and lists or dictionaries (with text as keys) of
@@ -150,7 +150,7 @@ def hook_states(hooks: Sequence[Hook]) -> dict[str, dict]:
 
 
 def load_hook_states(hooks: Sequence[Hook], states: dict[str, dict]) -> None:
-    """Give hooks their states from a checkpoint; a warning names those of hooks that this run does not have."""
+    """Give hooks their states from a checkpoint; a warning names the states of hooks that this run does not have."""
     keys = hook_keys(hooks)
     for key, state in states.items():
         if key in keys:

@@ -94,7 +94,7 @@ class BoardHook(Hook):
 
     Args:
         board: VisualDL or TensorBoard.
-        folder: for its files; None takes `vdl` or `tensorboard` in the run's folder.
+        folder: folder for its files; None: `vdl` or `tensorboard` in the run's folder.
 
     Raises:
         ConfigError: the board's package is not installed.
@@ -122,7 +122,7 @@ class BoardHook(Hook):
         try:
             self.opened = self.board(folder)
         except OSError as error:
-            logger.error("%s: %s cannot be written: %s; training goes on", self.board.setting, folder, error)
+            logger.error("%s: %s cannot be written: %s; training continues", self.board.setting, folder, error)
             return
         logger.info("%s: scalars go to %s", self.board.setting, folder)
         for line in read_history(trainer.output / HISTORY):
@@ -148,7 +148,7 @@ class BoardHook(Hook):
             self.opened.writer.flush()
         except OSError as error:
             if not self.failed:
-                logger.error("%s: scalars could not be written: %s; training goes on", self.board.setting, error)
+                logger.error("%s: scalars could not be written: %s; training continues", self.board.setting, error)
             self.failed = True
 
     def close(self, trainer: "Trainer") -> None:

@@ -89,7 +89,7 @@ class HistoryHook(Hook):
                 stream.write("\n" * self.failed + json.dumps(finite(line)) + "\n")
         except OSError as error:
             if not self.failed:
-                logger.error("%s could not be written: %s; training goes on without these lines", self.path, error)
+                logger.error("%s could not be written: %s; training continues without these lines", self.path, error)
             self.failed = True
         else:
             self.failed = False

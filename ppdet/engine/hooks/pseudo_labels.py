@@ -44,7 +44,8 @@ class PseudoLabelHook(Hook):
 
     Rank 0 does so after every epoch that writes a checkpoint, and before training if the teacher is trained already
     (pretrained or resumed). EvalReader prepares the images. Of all their locations the teacher selects the share
-    DenseTeacher.train_cfg.ratio, as SSODFCOSLoss does in each training batch. Errors are logged, and training goes on.
+    DenseTeacher.train_cfg.ratio, as SSODFCOSLoss does in each training batch. Errors are logged, and training
+    continues.
 
     If UnsupTrainDataset's file has annotations, the pseudo-labels are compared with them. Training never sees these
     annotations; they only decide which images are measured.

@@ -26,7 +26,7 @@ from ppdet.utils.logger import get_logger
 from ppdet.visualize.text import matplotlib_fonts
 
 logger = get_logger(__name__)
-EVALUATIONS = "evaluations.jsonl"  # of checkpoints that were evaluated after training
+EVALUATIONS = "evaluations.jsonl"  # results of checkpoints that were evaluated after training
 COLUMNS = ("AP", "AP50", "AP75")
 
 Numbers = dict[str, float]  # by name, such as AP
@@ -140,7 +140,7 @@ def weights_by_epoch(folder: Path, epochs: int) -> dict[int, Path]:
     """Return the weights of a folder's checkpoints by complete epochs, in order: <epoch> and model_final.
 
     Args:
-        epochs: of the whole run, where model_final has no manifest, as with other code bases.
+        epochs: number of the whole run's epochs, if model_final has no manifest, as with other code bases.
 
     Raises:
         AnalysisError: there are none.
@@ -168,7 +168,7 @@ def evaluate_once(path: Path, epoch: int, digest: str, model: nn.Layer, evaluato
     """Return the numbers of a checkpoint from evaluations.jsonl, or evaluate it and add them there.
 
     Args:
-        path: of the weights.
+        path: the weights file.
         epoch: complete epochs.
         digest: `configuration_digest`.
         model: gets the weights.

@@ -17,7 +17,7 @@ from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 CONFIG_FILE = "config.yml"
-MAX_CHANGES = 20  # that a message lists
+MAX_CHANGES = 20  # largest number of changes that a message lists
 
 
 def output_of(cfg: Config) -> Path:
@@ -37,11 +37,11 @@ def write_config(cfg: Config, folder: Path, *, start_weights: str | None) -> Non
     """Write config.yml, and log what differs from the one that is there.
 
     It has the name of the run, so that it does not depend on the file's name, and not the device, which is the
-    machine's: a run may go on or be evaluated on another one.
+    machine's: a run may be resumed or evaluated on another machine.
 
     Args:
         folder: where to write, which may have a temporary name until the run begins.
-        start_weights: where pretrain_weights are, None where there are none.
+        start_weights: path of pretrain_weights, None if they are not set.
     """
     required = required_modules(cfg)
     values: dict[str, Any] = {

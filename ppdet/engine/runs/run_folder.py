@@ -122,7 +122,7 @@ class RunFolder:
         Damaged checkpoints are skipped with a warning.
 
         Returns:
-            A prefix; None where there is no run, or its first process was killed before the first checkpoint.
+            A prefix; None if there is no run, or its first process was killed before the first checkpoint.
 
         Raises:
             CheckpointError: the run resumed a checkpoint that no longer exists, and has none of its own.
@@ -166,7 +166,7 @@ class RunFolder:
         return {name: (found.st_ino, found.st_mtime_ns) for name, found in status.items()}
 
     def read_run(self) -> None:
-        """Read run.json. Where it is missing or damaged, the id is that of the checkpoint that was written last."""
+        """Read run.json. If it is missing or damaged, the id comes from the newest checkpoint."""
         path = self.path / RUN_FILE
         try:
             content = read_sealed(path)
@@ -216,7 +216,7 @@ class RunFolder:
 
         Args:
             name: such as "3" for epoch 3.
-            ranks: `statistics` of every rank by its number ("0", …), where they differ between ranks.
+            ranks: `statistics` of every rank by its number ("0", …), if they differ between ranks.
             hooks: states of hooks by name, see `ppdet.engine.hooks.base.hook_states`.
 
         Returns:

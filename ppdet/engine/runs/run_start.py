@@ -100,9 +100,9 @@ def require_unchanged(start: StartPoint) -> None:
 
 
 def opening_line(start: StartPoint) -> str:
-    """Return the line of train.log that separates this process's lines from those of earlier ones."""
+    """Return the line of train.log that separates this process's lines from lines of earlier processes."""
     now = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
-    what = f"goes on from {start.resumed_from}" if start.resumed_from else "begins"
+    what = f"continues from {start.resumed_from}" if start.resumed_from else "begins"
     return f"{now} {what}: {shlex.join(sys.argv)} (process {os.getpid()} on {socket.gethostname()})"
 
 

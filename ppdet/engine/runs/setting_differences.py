@@ -56,7 +56,7 @@ def settings(cfg: Config, reader: str) -> Iterator[tuple[str, Any]]:
 
 
 def component_settings(config: ComponentConfig, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Yield (key, value) of a component's parameters and of those of its parts, such as ("FCOSHead.num_shift", 0.5)."""
+    """Yield (key, value) of the parameters of a component and of its parts, such as ("FCOSHead.num_shift", 0.5)."""
     key = f"{prefix}{config.schema.name}"
     for parameter in config.schema.parameters.values():
         is_set = parameter.name in config.values_set or not parameter.required

@@ -57,7 +57,7 @@ class StartPoint:
         return self.folder.path
 
     def own_weights(self) -> Path | None:
-        """Return pretrain_weights relative to the run's own folder, None where they are elsewhere.
+        """Return pretrain_weights relative to the run's own folder, None if they are elsewhere.
 
         They belong to the earlier run in the folder, and move with it.
         """
@@ -67,7 +67,7 @@ class StartPoint:
         return Path(text).expanduser().resolve().relative_to(self.output.resolve())
 
     def start_weights(self) -> str | None:
-        """Return pretrain_weights, or where they are since the earlier run in this folder was moved aside."""
+        """Return the path of pretrain_weights, which is a new one if the earlier run in this folder was renamed."""
         moved = self.folder.pretrained_from if self.own_weights() else None
         return moved or self.cfg["pretrain_weights"]
 

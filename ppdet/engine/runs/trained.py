@@ -22,7 +22,7 @@ from ppdet.utils.errors import ConfigError, nearest
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
-MAX_BYTES = 1 << 20  # of a config.yml
+MAX_BYTES = 1 << 20  # largest config.yml that is read
 
 
 def trained_config(arguments: argparse.Namespace, reader: str, *, with_weights: bool = True) -> Config:
@@ -31,7 +31,7 @@ def trained_config(arguments: argparse.Namespace, reader: str, *, with_weights: 
     Args:
         arguments: `run`, the folder of a run or a checkpoint in it, such as output/NAME or output/NAME/3, or None;
             `config`, a YAML file, used where `run` is None; `opt`, overrides "key=value". The folder of a run means its
-            best weights, or the last ones where it has no best.
+            best weights, or the last ones if it has no best.
         reader: EvalReader or TestReader, whichever the command uses. A warning tells where its transforms, or the
             network, differ from those that the weights were trained with.
         with_weights: False where the command loads no weights.
@@ -92,7 +92,7 @@ def find_run(place: str) -> tuple[Path, Path | None]:
 
 
 def require_run(folder: Path) -> Path:
-    """Return the folder, or raise RunError where it has no config.yml."""
+    """Return the folder, or raise RunError if it has no config.yml."""
     if (folder / CONFIG_FILE).is_file():
         return folder
     runs = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG_FILE}"))
@@ -159,7 +159,7 @@ def relocated_data(cfg: Config, folder: Path) -> list[str]:
 
 
 def find_below(path: str | None, bases: Sequence[str]) -> str | None:
-    """Return a relative path as an absolute one below the first of `bases` where it exists, else None."""
+    """Return a relative path as an absolute one below the first of `bases` in which it exists, else None."""
     if not path or os.path.isabs(os.path.expanduser(path)):
         return None
     candidates = (os.path.abspath(os.path.join(base, path)) for base in bases)
@@ -181,7 +181,7 @@ def started_in(folder: Path) -> list[str]:
 
 
 def warn_of_differences(cfg: Config, weights: str, reader: str, instead_of: str = "-c") -> None:
-    """Warn where settings that change detections differ from those of the run that the weights lie in.
+    """Warn if settings that change detections differ from the run that the weights belong to.
 
     Args:
         reader: EvalReader or TestReader.

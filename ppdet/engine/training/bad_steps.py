@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 BAD_STEPS = "bad_steps.jsonl"
-NAMED_IMAGES = 16  # at most, in a warning
+NAMED_IMAGES = 16  # largest number of images that a warning names
 
 
 def step_record(trainer: "Trainer") -> Callable[[], dict[str, Any]]:
@@ -78,7 +78,7 @@ def append_bad_step(path: Path | None, step: dict[str, Any]) -> None:
         with open(path, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(step) + "\n")
     except OSError as error:
-        logger.error("%s could not be written: %s; training goes on without this line", path, error)
+        logger.error("%s could not be written: %s; training continues without this line", path, error)
 
 
 def warn_of_bad_step(step: dict[str, Any], path: Path | None) -> None:

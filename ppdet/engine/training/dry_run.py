@@ -98,7 +98,7 @@ def timed_step(trainer: Trainer) -> float:
 
 
 def shapes_of(fields: dict[str, Any]) -> dict[str, list]:
-    """Return the shapes of tensors and of lists of tensors; those of nested dictionaries as "outer.inner"."""
+    """Return the shapes of tensors and of lists of tensors; nested keys are joined: "outer.inner"."""
     shapes: dict[str, list] = {}
     for name, value in fields.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Skipping updates that would spoil the weights: those of steps with gradients that are infinite or not numbers."""
+"""Skipping updates that would spoil the weights: steps with gradients that are infinite or NaN."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -80,7 +80,7 @@ class StepGuard:
     checked because a frozen stage's ReLU turns NaN into 0, so that gradients would not show a broken image.
 
     A skipped step leaves weights, running statistics and the optimizer's state unchanged; the learning rate schedule
-    and the average of weights go on. All ranks skip the same steps: gradients are averaged over ranks, and ranks tell
+    and the average of weights advance. All ranks skip the same steps: gradients are averaged over ranks, and ranks tell
     each other about their statistics. A step in which the loss scale of float16 made gradients overflow is skipped too,
     but does not count as bad: the scale is halved, and `overflows` counts it.
 

@@ -20,7 +20,7 @@ def check_losses(losses: Any, model: nn.Layer) -> dict[str, Tensor]:
 
 
 def total_losses(losses: Sequence[dict[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
-    """Return the losses of a step from those of its passes.
+    """Return the losses of a step from the losses of its passes.
 
     `loss` is the sum weighted by `weights`, other single numbers are means, and tensors such as counts are added up.
     """

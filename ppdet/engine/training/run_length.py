@@ -12,7 +12,7 @@ logger = get_logger(__name__)
 
 
 def steps_per_iteration(cfg: Config, name: Literal["max_iters", "milestones"], images_per_step: int) -> float:
-    """Return how many steps of this run one iteration of a setting stands for.
+    """Return how many steps of this run one iteration of a setting means.
 
     With `auto_lr`, iterations that a file sets beside or below it have `base_batch_size` images: a run with fewer
     images per step makes more steps, and sees as many images. For example, 1.0 iteration of 16 images is 4.0 steps of

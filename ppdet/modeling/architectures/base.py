@@ -42,7 +42,7 @@ class Candidates(NamedTuple):
     boxes: (N, R, 4) x1, y1, x2, y2 in pixels.
     scores: (N, C, R) in 0..1. A score of 0 is never detected, such as in the padding.
     nms_offset: (N, 4), which NMS adds to all boxes of an image while it computes their IoU; None adds nothing.
-    max_per_class: the number of scores above 0 that an image and class can have at most; None where it is unknown.
+    max_per_class: the number of scores above 0 that an image and class can have at most; None if unknown.
     """
 
     boxes: Tensor
@@ -111,7 +111,7 @@ class DenseDetector(Layer, Protocol):
 
         Args:
             targets: what the reader's target transform made, such as `Gt2FCOSTarget`.
-            normalizers: from `normalizers`; None computes them from this batch alone.
+            normalizers: result of `normalizers`; None computes them from this batch alone.
 
         Returns:
             `loss`, the scalar to minimize, and any number of other scalars, which appear in the log. Two more are

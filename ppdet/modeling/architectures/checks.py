@@ -48,7 +48,7 @@ def _is_spec(level: Any) -> bool:
 
 
 def check_levels(levels: Any, layer: Any, images: Tensor) -> None:
-    """Raise ConfigError unless a backbone's or neck's maps of `images` (N, 3, H, W) are those of its `out_shape`.
+    """Raise ConfigError unless a backbone's or neck's maps of `images` (N, 3, H, W) match its `out_shape`.
 
     A stride that does not divide H or W is rounded up, as convolutions do. Nothing is checked in a static graph.
     """

@@ -24,7 +24,7 @@ from ppdet.modeling.cpu.tensors import (
 
 
 class BatchNormFunction(PyLayer):
-    """Batch norm with the stored statistics if the norm has use_global_stats, otherwise with those of the batch.
+    """Batch norm with the stored statistics if the norm has use_global_stats, otherwise with the batch's statistics.
 
     The latter also updates the stored ones as Paddle does: momentum * stored + (1 - momentum) * the batch's.
     """
@@ -72,9 +72,10 @@ def batch_norm(norm: nn.BatchNorm2D, x: Tensor, *, relu: bool = False) -> Tensor
 class GroupNormFunction(PyLayer):
     """Group norm by way of oneDNN's batch norm, since the backward pass of oneDNN's group norm is slow.
 
-    For one image as a batch, batch norm gives mean and variance of each channel, from which those of each group follow.
-    With these as given statistics, batch norm normalizes the image. Its backward pass leaves out the gradient through
-    mean and variance of the group, which is an affine function of x in each channel and is added afterwards.
+    For one image as a batch, batch norm gives mean and variance of each channel, from which mean and variance of each
+    group follow. With these as given statistics, batch norm normalizes the image. Its backward pass leaves out the
+    gradient through mean and variance of the group, which is an affine function of x in each channel and is added
+    afterwards.
     """
 
     @staticmethod

@@ -1,7 +1,7 @@
 """The part of oneDNN's C interface that training needs, by ctypes.
 
 Paddle's wheels contain the library and use it for inference only; in training, their convolutions take about twice as
-long. The values and signatures are those of oneDNN 3 (https://uxlfoundation.github.io/oneDNN, C API), from 3.0 on.
+long. The values and signatures follow oneDNN 3 (https://uxlfoundation.github.io/oneDNN, C API), from 3.0 on.
 """
 
 import ctypes

@@ -29,7 +29,8 @@ class BatchNorm:
 
     Args:
         shape, data: shape (N, C, H, W) and oneDNN's type of x.
-        given_statistics: whether mean and variance (C,) are inputs; otherwise they are outputs, those of the batch.
+        given_statistics: whether mean and variance (C,) are inputs; otherwise they are outputs, computed from the
+            batch.
         relu: whether a ReLU follows.
     """
 

@@ -43,7 +43,7 @@ class Decoder:
     ) -> Candidates:
         """Candidates in pixels of the network's input; for the arguments see `DenseHead.decode`.
 
-        Without level_top_k, their order is that of the locations. With it, each level has exactly level_top_k
+        Without level_top_k, they are in the order of the locations. With it, each level has exactly level_top_k
         candidates, the best first; where a level has fewer, the rest have scores of 0.
         """
         if every_location:

@@ -154,7 +154,7 @@ class FCOSHead(nn.Layer):
         last_pixel: distances to the right and to the bottom end at the last pixel inside a box, as in
             maskrcnn-benchmark. Gt2FCOSTarget needs the same value.
         sqrt_score: the score is sqrt(class probability x quality), otherwise class probability x quality.
-        class_threshold: in 0..1; classes whose probability alone, without the quality, is not above it get score 0.
+        class_threshold: a probability, 0..1; classes whose probability without the quality is not above it get score 0.
             With `nms.score_threshold: 0` it is the only threshold. null: no such threshold.
         level_top_k: keep at most this many candidates per level and image before NMS, for example 1000: the ones with
             the largest class probability x quality. null: keep all.

@@ -88,8 +88,8 @@ class FPN(nn.Layer):
                 )
             return self.add_sublayer(name, layer)
 
-        # Published names contain the number of the ResNet stage; that of the topmost lateral convolution does not end
-        # with "lateral".
+        # Published names contain the number of the ResNet stage; the name of the topmost lateral convolution does not
+        # end with "lateral".
         top = len(in_channels) - 1
         stages = [6 - len(in_channels) + i for i in range(len(in_channels))]
         self.lateral_convs = [

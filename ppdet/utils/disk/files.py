@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Byte order marks, which editors on Windows write in front of a text. UTF-32's mark begins with that of UTF-16.
+# Byte order marks, which editors on Windows write in front of a text. UTF-32's mark begins with UTF-16's.
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",

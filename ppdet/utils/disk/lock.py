@@ -82,7 +82,7 @@ def one_process(target: Path, does: str) -> contextlib.AbstractContextManager[No
     """Let one process at a time work on `target`; the others wait.
 
     Args:
-        does: for the log of a waiting process, what the other one does to the target, such as "downloads".
+        does: what a process does to the target, such as "downloads", for the log of a waiting process.
     """
     return locked(target.with_name(f".{target.name}.lock"), what=str(target), wait_while_it=does)
 
@@ -172,6 +172,6 @@ def _read_owner(handle: int) -> str:
 
 
 def _refusal(what: str, owner: str, advice: str) -> str:
-    """The message for a lock that is taken; `owner` is the content of the lock file, which anybody may have written."""
+    """The message for a lock that another process holds; `owner` is the lock file's content, from anybody."""
     name = owner if owner.startswith("process ") and owner.isprintable() else "another process"
     return f"{what}: {name} is at work there: {advice}"

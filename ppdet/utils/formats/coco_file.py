@@ -116,7 +116,7 @@ class Annotations:
         image: (M,) int64 positions of the images among the given ids, -1 where the id is not among them.
         category: (M,) int64 positions of the categories, likewise.
         xywh: (M, 4) float64 x, y, width, height in pixels, unchecked; NaN where a coordinate or the bbox is missing.
-        area: (M,) float64, NaN where it is missing.
+        area: (M,) float64, NaN if it is missing.
         crowd: (M,) bool, iscrowd. PaddleDetection and MMDetection do not train on such boxes.
         ignore: (M,) bool. PaddleDetection and MMDetection do not train on these either; pycocotools does not read it.
 
@@ -174,7 +174,7 @@ def column(
 
     Args:
         rows: dicts from JSON.
-        key: for example "file_name".
+        key: name of the field, for example "file_name".
         kind: what a row is, for errors, such as "image".
         path: the file, for errors.
         is_right: whether a value is accepted.
@@ -198,7 +198,7 @@ def column(
 def integers(rows: list, key: str, kind: str, path: str | Path) -> list[int]:
     """Return the ids under `key` in all rows: 64-bit integers. 7.0, as tables write it, is accepted; "7" is not.
 
-    The parameters and errors are those of `column`.
+    Parameters and errors are as for `column`.
     """
     values = column(rows, key, kind, path, _is_whole, "an integer")
     values = [value if type(value) is int else int(value) for value in values]

@@ -4,7 +4,7 @@ import sys
 
 
 def peak_host_memory() -> int | None:
-    """Return the largest memory this process has used so far, in MiB, without that of a GPU or of worker processes.
+    """Return the largest memory this process has used so far, in MiB, without GPU memory and worker processes.
 
     None where the system does not say, as on Windows.
     """

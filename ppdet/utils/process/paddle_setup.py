@@ -68,7 +68,7 @@ def is_set_by_launcher(name: str) -> bool:
     """Whether an environment variable was set by Paddle's launcher, and not by the user who called the launcher.
 
     The launcher imports paddle, which sets OMP_NUM_THREADS to 1 for itself and for all processes that it starts. Where
-    there is no /proc, the variable is taken for the user's.
+    there is no /proc, the variable counts as the user's.
     """
     if "PADDLE_TRAINERS_NUM" not in os.environ or name not in os.environ:
         return False

@@ -81,7 +81,8 @@ def call_in_processes(function: Callable[[Any], Any], values: Sequence[Any], sta
     """Return [function(value) for value in values], each computed in a process of its own.
 
     Args:
-        function: with spawn, it must be picklable: a function of a module, or a functools.partial of one.
+        function: the function to call. With spawn, it must be picklable: a function of a module, or a functools.partial
+            of one.
     """
     context = process_context(start)
     pool = ProcessPoolExecutor(len(values), context, initializer=_set_function, initargs=(function,))

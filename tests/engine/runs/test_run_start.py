@@ -128,7 +128,7 @@ def test_going_back_keeps_what_came_after(here, log, spelling):
             assert after[name + suffix] == before[name + suffix]
     assert "model_final.pdparams" not in after and after["2.pdparams"] != before["2.pdparams"]
     text = after["train.log"].decode()
-    assert text.startswith(before["train.log"].decode()) and f"goes on from {again.resumed_from}: " in text
+    assert text.startswith(before["train.log"].decode()) and f"continues from {again.resumed_from}: " in text
     assert Path("output/run/1").with_suffix(".pdparams").samefile("output/run.1/1.pdparams"), "takes no room"
 
 
@@ -296,7 +296,7 @@ def test_train_log(here, capsys):
         "==== begins",
         "[INFO]",
         "",
-        "==== goes on from output/run/1",
+        "==== continues from output/run/1",
         "[INFO] last",
     ]
     shown = [line for line in capsys.readouterr().err.splitlines() if line]

@@ -81,7 +81,7 @@ NEVER = "unlabeled images never count: the run has 200 steps, they count after s
             *(SEMI, 40, ["epoch=20"]),
             [f"{WARM} 1000 of 200 steps", f"{LATE} 2400", NEVER, "stays a copy until ema_start_iters 3000"],
         ),
-        (SEMI, 11726, ["semi_start_iters=0"], ["copy of the student until ema_start_iters 3000, and teaches from"]),
+        (SEMI, 11726, ["semi_start_iters=0"], ["copy of the student until ema_start_iters 3000, but teaches from"]),
         (BCCD, 205, ["use_ema=true", "ema_start_iters=816"], ["stays a copy until ema_start_iters 816"]),
         (BCCD, 205, ["ema_start_iters=816"], []),  # nothing is averaged
     ],
