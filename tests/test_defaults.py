@@ -95,8 +95,8 @@ DEFAULTS = {
     "ConstantWarmup": {"steps": 500, "start_factor": 1 / 3, "epochs": None},
     "ExpWarmup": {"steps": 1000, "epochs": None, "power": 2},
     "OptimizerBuilder": {
-        "optimizer": None, "regularizer": {"type": "L2", "factor": 1e-4}, "clip_grad_by_norm": None,
-        "clip_grad_by_value": None, "param_groups": None,
+        "optimizer": {"type": "Momentum", "momentum": 0.9}, "regularizer": {"type": "L2", "factor": 1e-4},
+        "clip_grad_by_norm": None, "clip_grad_by_value": None, "param_groups": None,
     },
 }  # fmt: skip
 

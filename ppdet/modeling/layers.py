@@ -16,6 +16,7 @@ from ppdet.modeling import cpu
 from ppdet.modeling.folding import is_constant, scale_and_shift, scale_and_shift_cached, scaled_weight
 from ppdet.modeling.mixed import Float32, autocast_dtype, in_float32, like_convolved
 from ppdet.utils import device
+from ppdet.utils.ranges import require_choice
 
 # See `make_norm`.
 Freeze = bool | Literal["statistics"]
@@ -42,8 +43,8 @@ def make_norm(
         decay: weight decay (L2) of scale and bias; None: the optimizer's.
         groups: number of groups of a group norm.
     """
-    if frozen not in (True, False, "statistics"):
-        raise ValueError(f"freeze_norm is {frozen!r}; it must be true, false or statistics")
+    require_choice("freeze_norm", frozen, (True, False, "statistics"))
+    require_choice("norm_type", norm_type, ("bn", "sync_bn", "gn"))
     constant = frozen not in (False, "statistics")
     regularizer = None if decay is None else L2Decay(decay)
     attr: dict[str, Any] = {
@@ -60,9 +61,9 @@ def make_norm(
         )
         norm.synchronize = norm_type == "sync_bn" and not frozen
         return norm
-    if norm_type == "gn":
-        return nn.GroupNorm(groups, channels, weight_attr=ParamAttr(**attr), bias_attr=ParamAttr(**attr))
-    raise ValueError(f"norm_type is {norm_type!r}; it must be bn, sync_bn or gn")
+    if channels % groups:
+        raise ValueError(f"norm_type is gn, whose {groups} groups need a multiple of {groups} channels, not {channels}")
+    return nn.GroupNorm(groups, channels, weight_attr=ParamAttr(**attr), bias_attr=ParamAttr(**attr))
 
 
 class Conv2D(nn.Conv2D):

@@ -12,6 +12,7 @@ import paddle
 from paddle import Tensor
 
 from ppdet.core.workspace import register, serializable
+from ppdet.utils.ranges import require_number
 
 # The GPU kernel takes at most this many boxes of a class. A larger `nms_top_k`, or -1, makes it call the CPU kernel.
 GPU_TOP_K = 4096
@@ -45,7 +46,7 @@ class MultiClassNMS:
             suppressed.
 
     Raises:
-        ValueError: a number is 0 or below -1, or a threshold is NaN.
+        ValueError: a number is 0 or below -1, score_threshold is NaN, or nms_threshold is out of range.
     """
 
     def __init__(
@@ -59,9 +60,9 @@ class MultiClassNMS:
         for name, value in (("nms_top_k", nms_top_k), ("keep_top_k", keep_top_k)):
             if value < 1 and value != -1:
                 raise ValueError(f"MultiClassNMS.{name} is {value}; it must be positive, or -1 for all")
-        for name, threshold in (("score_threshold", score_threshold), ("nms_threshold", nms_threshold)):
-            if math.isnan(threshold):
-                raise ValueError(f"MultiClassNMS.{name} is {threshold}; it must be a number from 0 to 1")
+        if math.isnan(score_threshold):
+            raise ValueError(f"MultiClassNMS.score_threshold is {score_threshold}; it must be a number from 0 to 1")
+        require_number("MultiClassNMS.nms_threshold", nms_threshold, minimum=0, maximum=1)
         # `with_extra_image` uses score_threshold + 1 as a score; above 1 the sum could round back in float32.
         self.score_threshold = min(max(score_threshold, 0.0), 1.0)
         self.nms_top_k = nms_top_k

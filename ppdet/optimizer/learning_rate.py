@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, Protocol
 from paddle.optimizer.lr import LambdaDecay
 
 from ppdet.core.workspace import register, serializable
+from ppdet.utils.ranges import require_number
 
 
 class Length(NamedTuple):
@@ -53,6 +54,8 @@ class PiecewiseDecay:
     ) -> None:
         if not isinstance(gamma, (int, float)) and len(gamma) != len(milestones):
             raise ValueError(f"PiecewiseDecay.gamma has {len(gamma)} values for {len(milestones)} milestones")
+        for factor in [gamma] if isinstance(gamma, (int, float)) else gamma:
+            require_number("PiecewiseDecay.gamma", factor, minimum=0, below=math.inf)
         if list(milestones) != sorted(milestones):
             raise ValueError(f"PiecewiseDecay.milestones {list(milestones)} do not ascend")
         self.gamma = gamma
@@ -84,6 +87,8 @@ class CosineDecay:
     """
 
     def __init__(self, *, max_epochs: int, min_lr_ratio: float = 0.0, use_warmup: bool = True) -> None:
+        require_number("CosineDecay.max_epochs", max_epochs, minimum=1)
+        require_number("CosineDecay.min_lr_ratio", min_lr_ratio, minimum=0, maximum=1)
         self.max_epochs = max_epochs
         self.min_lr_ratio = min_lr_ratio
         self.use_warmup = use_warmup
@@ -104,8 +109,8 @@ class Warmup:
     """
 
     def __init__(self, steps: int, epochs: int | None) -> None:
-        if steps < 0 or (epochs or 0) < 0:
-            raise ValueError(f"{type(self).__name__}: steps {steps} and epochs {epochs} must not be negative")
+        require_number(f"{type(self).__name__}.steps", steps, minimum=0)
+        require_number(f"{type(self).__name__}.epochs", epochs or 0, minimum=0)
         self.steps = steps
         self.epochs = epochs
 
@@ -129,6 +134,7 @@ class LinearWarmup(Warmup):
 
     def __init__(self, *, steps: int = 500, start_factor: float = 1.0 / 3, epochs: int | None = None) -> None:
         super().__init__(steps, epochs)
+        require_number(f"{type(self).__name__}.start_factor", start_factor, minimum=0, below=math.inf)
         self.start_factor = start_factor
 
     def factor(self, progress: float) -> float:
@@ -159,6 +165,7 @@ class ExpWarmup(Warmup):
 
     def __init__(self, *, steps: int = 1000, epochs: int | None = None, power: int = 2) -> None:
         super().__init__(steps, epochs)
+        require_number("ExpWarmup.power", power, minimum=1)
         self.power = power
 
     def factor(self, progress: float) -> float:
@@ -182,8 +189,7 @@ class LearningRate:
         decays = [s for s in schedulers if not isinstance(s, Warmup)]
         if len(warmups) > 1 or len(decays) > 1:
             raise ValueError("LearningRate.schedulers may hold one decay and one warm-up, not more")
-        if not 0 < base_lr < math.inf:
-            raise ValueError(f"LearningRate.base_lr is {base_lr}; it must be a positive number")
+        require_number("LearningRate.base_lr", base_lr, above=0, below=math.inf)
         self.base_lr = base_lr
         self.decay = decays[0] if decays else None
         self.warmup = warmups[0] if warmups else None

@@ -10,8 +10,10 @@ from paddle.regularizer import L1Decay, L2Decay
 
 from ppdet.core.workspace import register
 from ppdet.optimizer.clip import ClipByNorm
+from ppdet.utils.ranges import require_choice, require_number
 
 OPTIMIZERS = {name: getattr(paddle.optimizer, name) for name in ("Momentum", "SGD", "Adam", "AdamW")}
+DEFAULT_OPTIMIZER: dict[str, Any] = {"type": "Momentum", "momentum": 0.9}
 DEFAULT_REGULARIZER: dict[str, Any] = {"type": "L2", "factor": 0.0001}
 REGULARIZERS = {"L1": L1Decay, "L2": L2Decay}
 
@@ -22,7 +24,7 @@ class OptimizerBuilder:
 
     Args:
         optimizer: a mapping with `type`, one of Momentum, SGD, Adam and AdamW, and any parameters of that Paddle class,
-            for example {type: Momentum, momentum: 0.9}, which is the default.
+            for example {type: AdamW, weight_decay: 0.05}; null means the default.
         regularizer: a mapping with `type`, L1 or L2, and `factor`; null for none. A parameter's own regularizer
             replaces it. AdamW uses its `weight_decay` instead.
         clip_grad_by_norm: largest global norm of the gradients; null for no limit.
@@ -38,17 +40,16 @@ class OptimizerBuilder:
     def __init__(
         self,
         *,
-        optimizer: dict | None = None,
+        optimizer: dict | None = DEFAULT_OPTIMIZER,
         regularizer: dict | None = DEFAULT_REGULARIZER,
         clip_grad_by_norm: float | None = None,
         clip_grad_by_value: float | None = None,
         param_groups: list | None = None,
     ) -> None:
         # A null removes a parameter that a base file set, such as the momentum of another type.
-        options = {k: v for k, v in (optimizer or {"type": "Momentum", "momentum": 0.9}).items() if v is not None}
+        options = {k: v for k, v in (optimizer or DEFAULT_OPTIMIZER).items() if v is not None}
         kind = options.pop("type", "Momentum")
-        if kind not in OPTIMIZERS:
-            raise ValueError(f"OptimizerBuilder.optimizer.type is {kind!r}; it must be one of {', '.join(OPTIMIZERS)}")
+        require_choice("OptimizerBuilder.optimizer.type", kind, list(OPTIMIZERS))
         self.build_optimizer = OPTIMIZERS[kind]
         known = inspect.signature(self.build_optimizer.__init__).parameters
         for name in options:
@@ -65,8 +66,8 @@ class OptimizerBuilder:
         if clip_grad_by_norm is not None and clip_grad_by_value is not None:
             raise ValueError("OptimizerBuilder: give clip_grad_by_norm or clip_grad_by_value, not both")
         for name, limit in (("clip_grad_by_norm", clip_grad_by_norm), ("clip_grad_by_value", clip_grad_by_value)):
-            if limit is not None and limit <= 0:
-                raise ValueError(f"OptimizerBuilder.{name} is {limit}; it must be positive, or null")
+            if limit is not None:
+                require_number(f"OptimizerBuilder.{name}", limit, above=0)
         self.grad_clip = None
         if clip_grad_by_norm is not None:
             self.grad_clip = ClipByNorm(clip_grad_by_norm)

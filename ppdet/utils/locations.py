@@ -7,10 +7,12 @@ Paddle tensors, so that they cannot disagree.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from ppdet.utils.ranges import require_number
 
 if TYPE_CHECKING:
     from paddle import Tensor
@@ -112,9 +114,15 @@ class Locations:
     """
 
     strides: tuple[int, ...]
-    shift: float = 0.5
-    even: bool = False
-    last_pixel: bool = False
+    shift: float = field(default=0.5, kw_only=True)
+    even: bool = field(default=False, kw_only=True)
+    last_pixel: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a shift that is not within the cell, or strides that do not ascend."""
+        require_number(SETTINGS["shift"], self.shift, minimum=0, maximum=1)
+        if list(self.strides) != sorted(set(self.strides)) or min(self.strides, default=1) < 1:
+            raise ValueError(f"{SETTINGS['strides']} is {list(self.strides)}; strides must be at least 1 and ascend")
 
     def levels(self, height: int, width: int) -> list[LevelGrid]:
         """The grid of each level, in ints, for an input of height x width pixels, padding included."""
@@ -148,8 +156,8 @@ class Locations:
 
     def difference(self, other: "Locations") -> tuple[str, Any, Any] | None:
         """The setting in which two grids differ, its value here and its value there; None if they are equal."""
-        for field in fields(self):
-            ours, theirs = getattr(self, field.name), getattr(other, field.name)
+        for one in fields(self):
+            ours, theirs = getattr(self, one.name), getattr(other, one.name)
             if ours != theirs:
-                return SETTINGS[field.name], ours, theirs
+                return SETTINGS[one.name], ours, theirs
         return None

@@ -101,7 +101,7 @@ def test_freezing_in_a_file(tiny, freeze_norm, trains):
 def test_a_wrong_word_for_freezing(tiny):
     with pytest.raises(ConfigError, match="freeze_norm"):
         load_config(str(tiny), ["ResNet.freeze_norm=stats"]).create("FCOS")
-    with pytest.raises(ValueError, match="freeze_norm is 'stats'; it must be true, false or statistics"):
+    with pytest.raises(ValueError, match="freeze_norm is 'stats'; it must be one of true, false, statistics"):
         ConvNorm(3, 8, 3, freeze_norm="stats")
 
 

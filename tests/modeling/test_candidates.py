@@ -293,8 +293,8 @@ def test_clipping_needs_sizes(tiny):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("class_threshold=1.0", "class_threshold is 1.0; it must be between 0 and 1, or null"),
-        ("level_top_k=0", "level_top_k is 0; it must be positive, or null"),
+        ("class_threshold=1.0", "class_threshold is 1.0; it must be above 0 and below 1"),
+        ("level_top_k=0", "level_top_k is 0; it must be at least 1"),
         ("level_top_k_of=boxes", "level_top_k_of"),
         ("clip_boxes=border", "clip_boxes"),
     ],

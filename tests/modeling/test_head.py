@@ -6,6 +6,7 @@ import pytest
 
 from ppdet.core.workspace import load_config
 from ppdet.modeling.heads import FCOSFeat, FCOSHead
+from ppdet.modeling.nms import MultiClassNMS
 from ppdet.utils.errors import ConfigError
 
 CHANNELS = 32
@@ -112,7 +113,7 @@ def test_maps(layers, exponential, centerness_on_reg):
         norm_reg_targets=not exponential,
         centerness_on_reg=centerness_on_reg,
         fcos_loss=None,
-        nms=None,
+        nms=MultiClassNMS(),
     )
     values = randomize(head, 2)
     rng = np.random.default_rng(3)

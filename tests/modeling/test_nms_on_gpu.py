@@ -124,7 +124,7 @@ def test_numbers_that_leave_nothing(name, value):
 
 @pytest.mark.parametrize("name", ["score_threshold", "nms_threshold"])
 def test_thresholds_that_are_no_numbers(name):
-    with pytest.raises(ValueError, match=f"MultiClassNMS.{name} is nan; it must be a number from 0 to 1"):
+    with pytest.raises(ValueError, match=f"MultiClassNMS.{name} is nan; it must be .* 0 .* 1"):
         MultiClassNMS(**{name: float("nan")})
 
 

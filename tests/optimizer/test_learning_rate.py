@@ -88,11 +88,11 @@ def test_scheduler_follows_the_function():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: LearningRate(base_lr=0.0), "base_lr is 0.0; it must be a positive number"),
-        (lambda: LearningRate(base_lr=math.nan), "base_lr is nan; it must be a positive number"),
-        (lambda: LearningRate(base_lr=math.inf), "base_lr is inf; it must be a positive number"),
-        (lambda: LinearWarmup(steps=-3), "LinearWarmup: steps -3 and epochs None must not be negative"),
-        (lambda: ConstantWarmup(steps=-3), "ConstantWarmup: steps -3 and epochs None must not be negative"),
+        (lambda: LearningRate(base_lr=0.0), "base_lr is 0.0; it must be above 0 and below inf"),
+        (lambda: LearningRate(base_lr=math.nan), "base_lr is nan; it must be above 0 and below inf"),
+        (lambda: LearningRate(base_lr=math.inf), "base_lr is inf; it must be above 0 and below inf"),
+        (lambda: LinearWarmup(steps=-3), "LinearWarmup.steps is -3; it must be at least 0"),
+        (lambda: ConstantWarmup(steps=-3), "ConstantWarmup.steps is -3; it must be at least 0"),
         (lambda: LearningRate(schedulers=[LinearWarmup(), ExpWarmup()]), "one decay and one warm-up"),
         (
             lambda: LearningRate(schedulers=[PiecewiseDecay(), CosineDecay(max_epochs=3)]),

@@ -20,6 +20,7 @@ from ppdet.utils.formats.coco_file import (
     load_coco_json,
 )
 from ppdet.utils.logger import get_logger
+from ppdet.utils.ranges import require_number
 from ppdet.utils.shipped_data import how_to_get
 
 if TYPE_CHECKING:
@@ -81,8 +82,7 @@ class COCODataSet(DetectionDataset):
             raise ValueError(f"{name}.data_fields: no field {unknown[0]!r}, there are {', '.join(FIELDS)}")
         if not supervised and set(data_fields) != {"image"}:
             raise ValueError(f"{name}.data_fields: with supervised: false, only [image] is possible")
-        if repeat < 1:
-            raise ValueError(f"{name}.repeat is {repeat}, expected at least 1")
+        require_number(f"{name}.repeat", repeat, minimum=1)
         self.supervised = supervised
         if not anno_path:
             if supervised:

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data.transforms.base import Transform
+from ppdet.data.transforms.base import Transform, check_probability
+from ppdet.utils.ranges import require_number
 
 LUMA = np.array([0.299, 0.587, 0.114])  # weights of R, G, B in gray, ITU-R BT.601
 RGB_TO_YIQ = np.array([LUMA, [0.596, -0.274, -0.321], [0.211, -0.523, 0.311]])
@@ -47,6 +48,8 @@ class RandomDistort(Transform):
         random_channel: bool = False,
         prob: float = 1.0,
     ) -> None:
+        check_probability(prob, "RandomDistort.prob")
+        require_number("RandomDistort.count", count, minimum=0)
         self.ranges = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
         for name, value in self.ranges.items():
             if len(value) != 3 or value[0] > value[1] or not 0 <= value[2] <= 1:

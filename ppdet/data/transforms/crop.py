@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data.transforms.base import Transform, check_range
+from ppdet.data.transforms.base import Transform, check_probability, check_range
 from ppdet.data.transforms.decode import BOX_FIELDS
+from ppdet.utils.ranges import require_number
 
 Window = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels
 
@@ -40,6 +41,8 @@ class RandomCrop(Transform):
         cover_all_box: bool = False,
         prob: float = 1.0,
     ) -> None:
+        check_probability(prob, "RandomCrop.prob")
+        require_number("RandomCrop.num_attempts", num_attempts, minimum=1)
         self.scaling = check_range(scaling, "RandomCrop.scaling", most=1)
         self.aspect_ratio = None if aspect_ratio is None else check_range(aspect_ratio, "RandomCrop.aspect_ratio")
         self.thresholds = list(thresholds)
@@ -107,8 +110,10 @@ class RandomExpand(Transform):
     def __init__(
         self, *, ratio: float = 4.0, prob: float = 0.5, fill_value: float | Sequence[float] = (127.5, 127.5, 127.5)
     ) -> None:
-        if ratio <= 1:
-            raise ValueError(f"RandomExpand.ratio is {ratio}, expected more than 1")
+        require_number("RandomExpand.ratio", ratio, above=1, below=np.inf)
+        check_probability(prob, "RandomExpand.prob")
+        if np.shape(fill_value) not in ((), (1,), (3,)):
+            raise ValueError(f"RandomExpand.fill_value is {fill_value}; it must be one number or three")
         self.ratio = ratio
         self.prob = prob
         self.fill_value = np.broadcast_to(np.asarray(fill_value, dtype=np.float32), (3,))

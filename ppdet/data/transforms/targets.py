@@ -8,6 +8,7 @@ import numpy as np
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform
 from ppdet.utils.locations import Locations
+from ppdet.utils.ranges import require_number
 
 
 @register
@@ -60,9 +61,15 @@ class Gt2FCOSTarget(Transform):
                 f"Gt2FCOSTarget: {len(object_sizes_boundary)} object_sizes_boundary for"
                 f" {len(downsample_ratios)} downsample_ratios, expected one less"
             )
+        sizes = list(object_sizes_boundary)
+        if sizes != sorted({abs(bound) for bound in sizes}):
+            raise ValueError(f"Gt2FCOSTarget.object_sizes_boundary is {sizes}; bounds must be at least 0 and ascend")
+        require_number("Gt2FCOSTarget.min_box_area", min_box_area, minimum=0)
         bounds = np.array([-1, *object_sizes_boundary, np.inf], dtype=np.float32)
         self.low, self.high = bounds[:-1], bounds[1:]
-        self.locations = Locations(tuple(downsample_ratios), num_shift, even_locations, last_pixel)
+        self.locations = Locations(
+            tuple(downsample_ratios), shift=num_shift, even=even_locations, last_pixel=last_pixel
+        )
         self.distances_in_strides = norm_reg_targets and not multiply_strides_reg_targets
         self._stride = np.array(downsample_ratios, dtype=np.float32)
         self.radius = np.float32(center_sampling_radius)

@@ -25,7 +25,7 @@ from ppdet.modeling.architectures.base import Backbone, Candidates, DenseHead, D
 from ppdet.modeling.architectures.checks import check_levels, check_maps, require_levels
 from ppdet.modeling.folding import CachedFolds
 from ppdet.modeling.mixed import Float32
-from ppdet.utils.errors import UserError
+from ppdet.utils.errors import ConfigError, UserError
 
 
 class ImageSizeError(UserError, ValueError):
@@ -98,14 +98,21 @@ class FCOS(nn.Layer):
             check_maps(maps, self.fcos_head, levels)
             return maps
 
+    @property
+    def _loss(self) -> DenseLoss:
+        if self.fcos_head.fcos_loss is None:
+            head = type(self.fcos_head).__name__
+            raise ConfigError(f"{head}.fcos_loss is null: training needs a loss, for example fcos_loss: FCOSLoss")
+        return self.fcos_head.fcos_loss
+
     def normalizers(self, batches: Sequence[dict[str, Tensor]]) -> tuple[Tensor, ...]:
-        return self.fcos_head.fcos_loss.normalizers(batches)
+        return self._loss.normalizers(batches)
 
     def loss(
         self, maps: DenseMaps, targets: dict[str, Tensor], normalizers: tuple[Tensor, ...] | None = None
     ) -> dict[str, Tensor]:
         with Float32():
-            return self.fcos_head.fcos_loss(maps, targets, normalizers)
+            return self._loss(maps, targets, normalizers)
 
     def in_pixels(self, maps: DenseMaps) -> DenseMaps:
         return self.fcos_head.in_pixels(maps)

@@ -22,6 +22,7 @@ from ppdet.modeling.layers import (
     max_pool,
 )
 from ppdet.modeling.mixed import like_convolved
+from ppdet.utils.ranges import require_choice, require_number
 from ppdet.utils.resnet import DEPTHS, block_name
 
 STAGE_CHANNELS = (64, 128, 256, 512)  # channels of the 3x3 convolutions in res2 to res5
@@ -146,8 +147,11 @@ class ResNet(nn.Layer):
             torchvision. `c`: as b, with a stem of three 3x3 convolutions. `d`: as c, and shortcuts with stride 2 pool
             before their 1x1 convolution.
         lr_mult_list: four factors of the learning rate, for res2, res3, res4 and res5.
-        groups, base_width: 1 and 64 for ResNet, 64 and 4 for ResNeXt 64x4d. Only depths with bottlenecks have groups.
-        norm_type: bn, sync_bn or gn.
+        groups: groups of the 3x3 convolutions: 1 for ResNet, 64 for ResNeXt 64x4d. Only depths with bottlenecks, 50 and
+            more, have groups.
+        base_width: channels of each group in res2, which double from stage to stage: 64 for ResNet, 4 for ResNeXt
+            64x4d.
+        norm_type: norm after every convolution: batch norm, synchronized batch norm (over all ranks), or group norm.
         norm_decay: weight decay (L2) of the scales and biases of norms.
         freeze_norm: true: batch norms use their stored statistics and do not train. `statistics`: they use their stored
             statistics, but scale and bias train. false: they use the statistics of the batch and train.
@@ -178,7 +182,18 @@ class ResNet(nn.Layer):
         std_senet: bool = False,
     ) -> None:
         super().__init__()
-        check_arguments(depth, variant, groups, base_width, lr_mult_list, num_stages, return_idx, freeze_at)
+        check_arguments(
+            depth=depth,
+            variant=variant,
+            groups=groups,
+            base_width=base_width,
+            lr_mult_list=lr_mult_list,
+            num_stages=num_stages,
+            return_idx=return_idx,
+            freeze_at=freeze_at,
+            norm_decay=norm_decay,
+            dcn_v2_stages=dcn_v2_stages,
+        )
         counts, bottleneck = DEPTHS[depth]
         block_type = Bottleneck if bottleneck else BasicBlock
         norm: dict[str, Any] = {"norm_type": norm_type, "norm_decay": norm_decay, "freeze_norm": freeze_norm}
@@ -243,6 +258,7 @@ def make_stem(variant: str, prefix: str, norm: dict[str, Any]) -> nn.Layer:
 
 
 def check_arguments(
+    *,
     depth: int,
     variant: str,
     groups: int,
@@ -251,19 +267,24 @@ def check_arguments(
     num_stages: int,
     return_idx: Sequence[int],
     freeze_at: int,
+    norm_decay: float,
+    dcn_v2_stages: Sequence[int],
 ) -> None:
     """Raise ValueError for arguments of `ResNet` that do not fit together."""
-    if depth not in DEPTHS:
-        raise ValueError(f"ResNet.depth is {depth}; it must be one of {', '.join(map(str, DEPTHS))}")
-    if variant not in ("a", "b", "c", "d"):
-        raise ValueError(f"ResNet.variant is {variant!r}; it must be a, b, c or d")
+    require_choice("ResNet.depth", depth, list(DEPTHS))
+    require_choice("ResNet.variant", variant, "abcd")
+    require_number("ResNet.groups", groups, minimum=1)
+    require_number("ResNet.base_width", base_width, minimum=1)
+    require_number("ResNet.norm_decay", norm_decay, minimum=0)
     if (groups, base_width) != (1, 64) and not DEPTHS[depth][1]:
         raise ValueError(f"ResNet.groups and base_width need bottlenecks: depth 50 or more, not {depth}")
-    if not 1 <= num_stages <= 4:
-        raise ValueError(f"ResNet.num_stages is {num_stages}; it must be 1 to 4")
+    require_number("ResNet.num_stages", num_stages, minimum=1, maximum=4)
     if len(lr_mult_list) != 4:
         raise ValueError(f"ResNet.lr_mult_list has {len(lr_mult_list)} values; it needs 4, for res2 to res5")
+    for factor in lr_mult_list:
+        require_number("ResNet.lr_mult_list", factor, minimum=0)
+    for stage in dcn_v2_stages:
+        require_number("ResNet.dcn_v2_stages", stage, minimum=-1, maximum=num_stages - 1)
     if not return_idx or min(return_idx) < 0 or max(return_idx) >= num_stages:
         raise ValueError(f"ResNet.return_idx is {list(return_idx)}; values must be 0 to {num_stages - 1}")
-    if not -1 <= freeze_at < num_stages:
-        raise ValueError(f"ResNet.freeze_at is {freeze_at}; it must be -1 (nothing) to {num_stages - 1}")
+    require_number("ResNet.freeze_at", freeze_at, minimum=-1, maximum=num_stages - 1)

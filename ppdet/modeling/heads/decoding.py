@@ -17,7 +17,7 @@ from ppdet.modeling.nms import recorded_shape
 from ppdet.utils.locations import LevelGrid, Locations
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class Decoder:
     """Decodes maps with distances in pixels.
 
@@ -26,7 +26,7 @@ class Decoder:
         sqrt_score, class_threshold, level_top_k, level_top_k_of, clip_boxes: see `FCOSHead`.
     """
 
-    locations: Locations
+    locations: Locations = dataclasses.field(kw_only=False)
     sqrt_score: bool = False
     class_threshold: float | None = None
     level_top_k: int | None = None

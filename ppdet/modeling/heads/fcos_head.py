@@ -21,6 +21,7 @@ from ppdet.modeling.layers import Conv2D, duplicate_with_summed_gradient, make_n
 from ppdet.modeling.mixed import Float32
 from ppdet.modeling.nms import MultiClassNMS
 from ppdet.utils.locations import Locations
+from ppdet.utils.ranges import require_choice, require_number
 
 # A side whose ReLU is zero at all locations gets no gradient and stays zero. The bias starts at 2 strides, about the
 # middle of a level's range, so that all distances of a fresh head are positive.
@@ -84,7 +85,7 @@ class FCOSFeat(nn.Layer):
         feat_in: channels of the feature levels.
         feat_out: channels of the towers.
         num_convs: number of layers in each tower.
-        norm_type: bn, sync_bn or gn.
+        norm_type: norm after every convolution: batch norm, synchronized batch norm (over all ranks), or group norm.
         use_dcn: true makes every convolution deformable, `last` only the last one of each tower.
         conv_bias: whether the convolutions have a bias. The convolutions that compute offsets always have one.
     """
@@ -100,8 +101,9 @@ class FCOSFeat(nn.Layer):
         conv_bias: bool = True,
     ) -> None:
         super().__init__()
-        if use_dcn not in (True, False, "last"):
-            raise ValueError(f"FCOSFeat.use_dcn is {use_dcn!r}; it must be true, false or last")
+        require_choice("FCOSFeat.use_dcn", use_dcn, (True, False, "last"))
+        for name, count in (("feat_in", feat_in), ("feat_out", feat_out), ("num_convs", num_convs)):
+            require_number(f"FCOSFeat.{name}", count, minimum=1)
         self.feat_in, self.feat_out = feat_in, feat_out
 
         def tower(kind: str) -> list[nn.Layer]:
@@ -141,7 +143,7 @@ class FCOSHead(nn.Layer):
         num_classes: number of classes C, without background.
         fcos_feat: the towers.
         fpn_stride: stride of each level in pixels, finest level first.
-        prior_prob: probability that every class starts with, for example 0.01.
+        prior_prob: initial sigmoid output of every class, above 0 and below 1.
         norm_reg_targets: true: distances are a ReLU's output, in strides of the level. false: they are an exponential,
             in pixels. Gt2FCOSTarget needs the same value.
         multiply_strides_reg_targets: with `norm_reg_targets`, distances are multiplied by the stride before the loss,
@@ -162,7 +164,7 @@ class FCOSHead(nn.Layer):
             one, even if `class_threshold` then removes it. `classes`: a pair of location and class above
             `class_threshold`.
         clip_boxes: cut boxes at the borders of the image without padding; otherwise they may extend beyond them.
-        fcos_loss: the training loss.
+        fcos_loss: the training loss; null for a head that is never trained.
         nms: the suppression of overlapping detections.
     """
 
@@ -189,22 +191,30 @@ class FCOSHead(nn.Layer):
         clip_boxes: bool = False,
         last_pixel: bool = False,
         fcos_loss: DenseLoss | None = named("FCOSLoss"),
-        nms: MultiClassNMS | None = named("MultiClassNMS"),
+        nms: MultiClassNMS = named("MultiClassNMS"),
     ) -> None:
         super().__init__()
-        if class_threshold is not None and not 0 < class_threshold < 1:
-            raise ValueError(f"FCOSHead.class_threshold is {class_threshold}; it must be between 0 and 1, or null")
-        if level_top_k is not None and level_top_k < 1:
-            raise ValueError(f"FCOSHead.level_top_k is {level_top_k}; it must be positive, or null")
-        if level_top_k_of not in ("locations", "classes"):
-            raise ValueError(f"FCOSHead.level_top_k_of is {level_top_k_of!r}; it must be locations or classes")
+        require_number("FCOSHead.num_classes", num_classes, minimum=1)
+        require_number("FCOSHead.prior_prob", prior_prob, above=0, below=1)
+        if class_threshold is not None:
+            require_number("FCOSHead.class_threshold", class_threshold, above=0, below=1)
+        if level_top_k is not None:
+            require_number("FCOSHead.level_top_k", level_top_k, minimum=1)
+        require_choice("FCOSHead.level_top_k_of", level_top_k_of, ("locations", "classes"))
         self.fcos_feat = fcos_feat
         self.fpn_stride = list(fpn_stride)
         self.norm_reg_targets = norm_reg_targets
         self.distances_in_strides = norm_reg_targets and not multiply_strides_reg_targets
         self.centerness_on_reg = centerness_on_reg
-        self.locations = Locations(tuple(fpn_stride), num_shift, even_locations, last_pixel)
-        self.decoder = Decoder(self.locations, sqrt_score, class_threshold, level_top_k, level_top_k_of, clip_boxes)
+        self.locations = Locations(tuple(fpn_stride), shift=num_shift, even=even_locations, last_pixel=last_pixel)
+        self.decoder = Decoder(
+            self.locations,
+            sqrt_score=sqrt_score,
+            class_threshold=class_threshold,
+            level_top_k=level_top_k,
+            level_top_k_of=level_top_k_of,
+            clip_boxes=clip_boxes,
+        )
         self.fcos_loss = fcos_loss
         self.nms = nms
 

@@ -13,6 +13,7 @@ from paddle.autograd import PyLayer
 from ppdet.modeling.architectures.base import DenseMaps
 from ppdet.modeling.losses.fcos_loss import overlap_areas, rejection_terms
 from ppdet.modeling.mixed import Float32
+from ppdet.utils.ranges import require_number
 
 # It is read-only, so that one object can be every instance's default.
 LOSS_WEIGHT = MappingProxyType({"distill_loss_cls": 4.0, "distill_loss_box": 1.0, "distill_loss_quality": 1.0})
@@ -38,10 +39,8 @@ class SSODFCOSLoss(nn.Layer):
         self, *, ratio: float = 0.01, gamma: float = 2.0, loss_weight: Mapping[str, float] = LOSS_WEIGHT
     ) -> None:
         super().__init__()
-        if not 0 < ratio <= 1:
-            raise ValueError(f"SSODFCOSLoss.ratio is {ratio}; it must be above 0 and at most 1")
-        if not gamma >= 0:
-            raise ValueError(f"SSODFCOSLoss.gamma is {gamma}; it must not be negative")
+        require_number("SSODFCOSLoss.ratio", ratio, above=0, maximum=1)
+        require_number("SSODFCOSLoss.gamma", gamma, minimum=0)
         unknown = [name for name in loss_weight if name not in LOSS_WEIGHT]
         if unknown:
             raise ValueError(

@@ -17,6 +17,7 @@ from paddle.autograd import PyLayer
 
 from ppdet.core.workspace import register, serializable
 from ppdet.modeling.architectures.base import DenseMaps
+from ppdet.utils.ranges import require_choice, require_number
 
 IOU_LOSSES = ("giou", "linear_iou", "iou")
 
@@ -34,7 +35,8 @@ class FCOSLoss(nn.Layer):
         reg_weights: factor of the box loss.
         quality: what the quality branch learns. `centerness`, which then also weights the box loss; or `iou`, the IoU
             of the predicted with the true box.
-        iou_smoothing: added to intersection and union, in the unit of the distances' square; 0 gives the plain IoU.
+        iou_smoothing: added to intersection and union; 0 gives the plain IoU. It is in squared strides of the level if
+            the distances are in strides, otherwise in squared pixels, see FCOSHead.norm_reg_targets.
         count_images: divide the class loss by positives + images; otherwise by the positives, or by 1 if there are
             none.
         average_over_ranks: in distributed training, divide by the mean number of positives over all ranks, so that
@@ -54,12 +56,12 @@ class FCOSLoss(nn.Layer):
         average_over_ranks: bool = True,
     ) -> None:
         super().__init__()
-        if iou_loss_type not in IOU_LOSSES:
-            raise ValueError(f"FCOSLoss.iou_loss_type is {iou_loss_type!r}; it must be one of {', '.join(IOU_LOSSES)}")
-        if quality not in ("centerness", "iou"):
-            raise ValueError(f"FCOSLoss.quality is {quality!r}; it must be centerness or iou")
-        if not 0 <= iou_smoothing < math.inf:
-            raise ValueError(f"FCOSLoss.iou_smoothing is {iou_smoothing}; it must be 0 or more")
+        require_number("FCOSLoss.loss_alpha", loss_alpha, minimum=0, maximum=1)
+        require_number("FCOSLoss.loss_gamma", loss_gamma, minimum=0, below=math.inf)
+        require_number("FCOSLoss.reg_weights", reg_weights, minimum=0, below=math.inf)
+        require_number("FCOSLoss.iou_smoothing", iou_smoothing, minimum=0, below=math.inf)
+        require_choice("FCOSLoss.iou_loss_type", iou_loss_type, IOU_LOSSES)
+        require_choice("FCOSLoss.quality", quality, ("centerness", "iou"))
         self.loss_alpha = loss_alpha
         self.loss_gamma = loss_gamma
         self.iou_loss_type = iou_loss_type

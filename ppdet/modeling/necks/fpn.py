@@ -17,6 +17,7 @@ from ppdet.modeling.layers import (
     max_pool,
     upsample_twice,
 )
+from ppdet.utils.ranges import require_number
 
 
 @register
@@ -33,7 +34,8 @@ class FPN(nn.Layer):
             level below it.
         use_c5: the first extra convolution reads the last backbone map, otherwise the level made from that map.
         relu_before_extra_convs: whether a ReLU precedes every extra convolution except the first.
-        norm_type: bn, sync_bn or gn after every convolution; null for convolutions with a bias and no norm.
+        norm_type: norm after every convolution: batch norm, synchronized batch norm (over all ranks), or group norm;
+            null for convolutions with a bias and no norm.
         freeze_norm: see `ResNet`.
     """
 
@@ -58,6 +60,8 @@ class FPN(nn.Layer):
                 f"FPN.spatial_scales has {len(spatial_scales)} values and in_channels {len(in_channels)}: both need "
                 "one for each backbone map"
             )
+        require_number("FPN.out_channel", out_channel, minimum=1)
+        require_number("FPN.extra_stage", extra_stage, minimum=0)
         self.extra_stage = extra_stage
         self.relu_before_extra_convs = relu_before_extra_convs
         self.use_c5 = use_c5

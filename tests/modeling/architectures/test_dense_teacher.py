@@ -285,7 +285,7 @@ def test_weights():
         ({"loss_weight": {"distil_loss_cls": 1.0}}, "loss_weight has 'distil_loss_cls'; it takes distill_loss_cls, "),
         ({"ratio": 0.0}, "ratio is 0.0; it must be above 0 and at most 1"),
         ({"ratio": 1.5}, "ratio is 1.5; it must be above 0 and at most 1"),
-        ({"gamma": -1.0}, "gamma is -1.0; it must not be negative"),
+        ({"gamma": -1.0}, "gamma is -1.0; it must be at least 0"),
     ],
 )
 def test_mistakes(settings, message):

@@ -1,0 +1,42 @@
+"""Checks of constructor arguments: numbers in a range, and one of several words. Each error is one readable line."""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def require_number(
+    name: str,
+    value: float,
+    *,
+    above: float | None = None,
+    minimum: float | None = None,
+    below: float | None = None,
+    maximum: float | None = None,
+) -> None:
+    """Raise ValueError unless a number lies within the bounds that are given; NaN never does.
+
+    Args:
+        name: the parameter, such as "FCOSHead.prior_prob".
+        above, below: bounds that the number must not reach.
+        minimum, maximum: bounds that the number may reach.
+    """
+    bounds = [
+        (above, "above", above is None or value > above),
+        (minimum, "at least", minimum is None or value >= minimum),
+        (below, "below", below is None or value < below),
+        (maximum, "at most", maximum is None or value <= maximum),
+    ]
+    if not all(is_met for _, _, is_met in bounds):
+        expected = " and ".join(f"{words} {bound:g}" for bound, words, _ in bounds if bound is not None)
+        raise ValueError(f"{name} is {value}; it must be {expected}")
+
+
+def require_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
+    """Raise ValueError unless `value` is one of the choices; `name` is the parameter, such as "FCOSLoss.quality"."""
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(_in_words, choices))}")
+
+
+def _in_words(choice: Any) -> str:
+    """Write a choice as in YAML: true for True."""
+    return str(choice).lower() if isinstance(choice, bool) else str(choice)
