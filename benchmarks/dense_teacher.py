@@ -27,6 +27,7 @@ def main() -> None:
     load_paddle(announce=False)
     from ppdet.core.workspace import load_config
     from ppdet.engine.trainer import Trainer
+    from ppdet.modeling.architectures.dense_teacher import pixel_maps
 
     with tempfile.TemporaryDirectory() as folder:
         options = ["pretrain_weights=null", "worker_num=0", f"save_dir={folder}", "amp=false", *arguments.opt]
@@ -54,7 +55,7 @@ def main() -> None:
         def student() -> None:
             with trainer.precision.context():
                 with trainer.precision.autocast():
-                    loss = method.layer.loss(method.layer.maps(trainer.model, strong), labels)["loss"]
+                    loss = method.layer.loss(pixel_maps(trainer.model, strong), labels)["loss"]
                 loss.backward()
             trainer.optimizer.clear_grad()
 

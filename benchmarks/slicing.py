@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common import report
 
-from ppdet.cli.arguments import add_config_arguments
+from ppdet.cli.arguments import add_config_arguments, load_libraries
 from ppdet.core.command_line import make_parser, one_line_errors, positive
 
 EXAMPLES = """examples:
@@ -134,9 +134,7 @@ def row(name: str, metric: object) -> list:
 def main() -> None:
     arguments = parse_arguments()
     with one_line_errors(), tempfile.TemporaryDirectory() as temporary:
-        from ppdet.utils.process.paddle_setup import load_paddle
-
-        load_paddle(announce=False)
+        load_libraries(arguments, announce=False)
         import logging
 
         logging.getLogger("ppdet").setLevel(logging.WARNING)

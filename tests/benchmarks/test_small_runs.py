@@ -43,3 +43,16 @@ def test_every_addition_of_the_trainer_is_called_in_its_step(tmp_path, capsys, m
     parts = {name: float(ms) for name, ms in rows}
     assert {"hooks", "seeding", "guard: check that all gradients are finite", "check for signals"} <= parts.keys()
     assert all(ms > 0 for ms in parts.values())
+
+
+def test_the_parts_of_a_semi_supervised_step_add_up_to_their_sum(tmp_path, capsys):
+    data = write_tiny_coco(tmp_path / "data", images=2, size=(64, 96))
+    values = {"dataset_dir": data, "image_dir": "images", "anno_path": "train.json"}
+    options = [
+        f"{name}.{key}={value}" for name in ("TrainDataset", "UnsupTrainDataset") for key, value in values.items()
+    ]
+    options += ["num_classes=2", "input_size=[64,96]", "SemiTrainReader.sup_batch_size=1"]
+    run("dense_teacher", "--repeat", 1, "-o", *options, "SemiTrainReader.unsup_batch_size=1")
+    rows = re.findall(r"^\| (.+?) +\| ([\d][\d.e-]*) +\|", capsys.readouterr().out, re.MULTILINE)
+    *parts, whole, _ = (float(ms) for _, ms in rows)
+    assert len(parts) == 3 and sum(parts) == pytest.approx(whole, rel=0.02)
