@@ -5,42 +5,82 @@ method by a docstring, and its data attributes in the section "Attributes:" of i
 """
 
 import inspect
-import re
+from collections.abc import Collection
 from typing import Any
 
+from ppdet.core.schema import first_sentence, read_args
 from ppdet.utils.errors import ConfigError
 
 CALLED = ("__call__", "__len__")  # the special methods that contracts name
 
 
-def require(value: Any, contract: type, place: str) -> None:
-    """Check that an object has all members of a contract.
+def require(value: Any, contract: type, place: str, *, only: Collection[str] = ()) -> None:
+    """Check that an object has the members of a contract, and that its methods can be called as the contract says.
 
     Args:
         value: the object, such as a backbone that a configuration names.
         contract: the Protocol or base class. Whether `value` is derived from it makes no difference.
         place: where a configuration names the object, such as "FCOS.backbone".
+        only: check these members alone; empty: all of them.
 
     Raises:
-        ConfigError: a member is missing, or is not a method where the contract has one. The message names the class,
-            the member, and what the member is for.
+        ConfigError: a member is missing, is inherited from a base class that leaves it to its subclasses, is not a
+            method where the contract has one, or takes other arguments. The message names the class, the member, and
+            what the member is for.
     """
     for name, owner in _members(contract).items():
-        is_method = inspect.isfunction(inspect.getattr_static(owner, name, None))
-        kind = f"method {name}()" if is_method else f"attribute {name}"
-        # A property of the class is there without being computed.
-        if not (hasattr(type(value), name) or hasattr(value, name)):
-            problem = f"has no {kind}"
-        elif is_method and not callable(getattr(value, name)):
-            problem = f"has {name}, but not as a method"
-        else:
+        if only and name not in only:
             continue
-        what = type(value).__name__
-        raise ConfigError(f"{place}: {what} {problem}, which {with_article(contract)} needs: {_meaning(owner, name)}")
+        problem = _problem(value, name, inspect.getattr_static(owner, name, None))
+        if problem:
+            what = type(value).__name__
+            raise ConfigError(
+                f"{place}: {what} {problem}, which {with_article(contract)} needs: {_meaning(owner, name)}"
+            )
+
+
+def _problem(value: Any, name: str, declared: Any) -> str:
+    """What is wrong with a member of an object, such as "has no method forward()"; "" where nothing is.
+
+    Args:
+        declared: the member of the contract; None for an attribute that it only annotates.
+    """
+    is_method = inspect.isfunction(declared)
+    # A property of the class is there without being computed.
+    if not (hasattr(type(value), name) or hasattr(value, name)):
+        return f"has no {'method ' if is_method else 'attribute '}{name}{'()' if is_method else ''}"
+    if not is_method:
+        return ""
+    if not callable(getattr(value, name)):
+        return f"has {name}, but not as a method"
+    # A layer is called by the method __call__ of paddle.nn.Layer, which calls forward().
+    name = "forward" if name == "__call__" and hasattr(value, "forward") else name
+    if _is_stub(type(value), name):
+        return f"has no method {name}() of its own"
+    parameters = list(inspect.signature(declared).parameters.values())[1:]
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return ""
+    inputs = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    signature = inspect.signature(getattr(value, name))
+    try:
+        signature.bind(*inputs, **dict.fromkeys(keywords))
+    except TypeError:
+        call = ", ".join([*inputs, *(f"{keyword}=" for keyword in keywords)])
+        taken = ", ".join(map(str, signature.parameters))
+        return f"has a method {name}({taken}) that cannot be called as {name}({call})"
+    return ""
+
+
+def _is_stub(cls: type, name: str) -> bool:
+    """Whether a class inherits a method that is only declared: by a Protocol, or by raising NotImplementedError."""
+    owner = next((base for base in cls.__mro__ if name in vars(base)), cls)
+    code = getattr(vars(owner).get(name), "__code__", None)
+    return getattr(owner, "_is_protocol", False) or (code is not None and code.co_names[:1] == ("NotImplementedError",))
 
 
 def require_instance(value: Any, base: type, place: str) -> None:
-    """Raise ConfigError unless an object is of a class that is derived from `base`; `place` as in `require`."""
+    """Raise ConfigError unless an object is of a class that is derived from `base` and fulfils it; see `require`."""
     if not isinstance(value, base):
         what = (
             f"the class {value.__name__}, in place of an object," if isinstance(value, type) else type(value).__name__
@@ -49,6 +89,7 @@ def require_instance(value: Any, base: type, place: str) -> None:
             f"{place}: {what} is not {with_article(base)}: derive the class from {base.__module__}.{base.__name__} "
             "(docs/EXTENDING.md)"
         )
+    require(value, base, place)
 
 
 def _members(contract: type) -> dict[str, type]:
@@ -72,7 +113,5 @@ def _meaning(owner: type, name: str) -> str:
     """What a member is for, in one line: its own docstring, or what the class's docstring says of it."""
     own = inspect.getdoc(inspect.getattr_static(owner, name, None)) if name in vars(owner) else None
     text = inspect.getdoc(owner) or ""
-    listed = re.search(rf"^ +(?:\w+, )*{name}(?:, \w+)*: (.*(?:\n {{8,}}.*)*)", text, re.MULTILINE)
-    meaning = own or (listed.group(1) if listed else text)
-    first = re.split(r"\n\s*\n", meaning.strip(), maxsplit=1)[0]
-    return f"{' '.join(first.split()).removesuffix('.')} (docs/EXTENDING.md)"
+    meaning = own or read_args(text, "Attributes").get(name) or text
+    return f"{first_sentence(meaning.partition(chr(10) * 2)[0])} (docs/EXTENDING.md)"

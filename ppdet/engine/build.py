@@ -192,6 +192,6 @@ def check_targets(model: DenseDetector, reader: TrainingReader) -> None:
     if difference:
         setting, ours, theirs = difference
         raise ConfigError(
-            f"{setting} is {ours} in the head, but {theirs} in {type(maker).__name__}: training targets must be made "
-            "for the head's locations, so set both to the same value"
+            f"{setting} is {ours} in {type(model).__name__}, but {theirs} in {type(maker).__name__}: training targets "
+            "must be made for the detector's locations, so set both to the same value"
         )

@@ -113,13 +113,14 @@ class Locations:
             maskrcnn-benchmark: one pixel of the original image before the box's right and bottom side.
     """
 
-    strides: tuple[int, ...]
+    strides: Sequence[int]
     shift: float = field(default=0.5, kw_only=True)
     even: bool = field(default=False, kw_only=True)
     last_pixel: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         """Raise ValueError for a shift that is not within the cell, or strides that do not ascend."""
+        object.__setattr__(self, "strides", tuple(self.strides))  # a list would differ from an equal tuple
         require_number(SETTINGS["shift"], self.shift, minimum=0, maximum=1)
         if list(self.strides) != sorted(set(self.strides)) or min(self.strides, default=1) < 1:
             raise ValueError(f"{SETTINGS['strides']} is {list(self.strides)}; strides must be at least 1 and ascend")

@@ -9,12 +9,16 @@ from tiny import TINY_YAML, write_tiny_coco
 from ppdet.core import registry
 from ppdet.core.workspace import load_config, register
 from ppdet.data.sources import DetectionDataset
+from ppdet.data.transforms import Transform
 from ppdet.engine.build import build_dataset, build_model
 from ppdet.engine.evaluator import Evaluator
+from ppdet.engine.hooks import Hook, configured_hooks
 from ppdet.engine.trainer import Trainer
+from ppdet.engine.training.losses import check_losses
+from ppdet.metrics import EvalMetric
 from ppdet.modeling.architectures.base import DenseMaps, ShapeSpec
 from ppdet.modeling.heads import FCOSHead
-from ppdet.utils.errors import UserError
+from ppdet.utils.errors import ConfigError, UserError
 
 SPECS = [ShapeSpec(8, 8), ShapeSpec(16, 16)]
 
@@ -67,7 +71,7 @@ def test_a_detector_without_members(load, parts):
     message = error_of(build_model, load("architecture=Bare"))
     assert message.startswith("architecture: Bare has no attribute locations, which a DenseDetector needs: the grid")
     grid = {"locations": None, "distances_in_strides": True, "nms": None}
-    parts("Mapless", nn.Layer, **grid)
+    parts("Mapless", nn.Layer, **grid, forward=lambda self, batch, normalizers=None: None)
     message = error_of(build_model, load("architecture=Mapless"))
     assert "Mapless has no method predict_maps(), which a DenseDetector needs: Predictions for normalized" in message
     assert type(load("architecture=Mapless").create("Mapless")).__init__ is nn.Layer.__init__
@@ -125,6 +129,32 @@ def test_a_loss_without_normalizers_or_that_is_no_dict(load, parts):
     assert message.startswith("FCOSHead.fcos_loss: Loss has no method normalizers(), which a DenseLoss needs")
     parts("Loss", nn.Layer, forward=lambda self, *_: paddle.zeros([]), normalizers=lambda self, batches: ())
     assert "FCOS: the loss of a batch is a Tensor; expected a dict" in error_of(Trainer(load(*options)).train)
+    with pytest.raises(ConfigError, match=r"where `loss` has the shape \[2, 3\]; expected"):
+        check_losses({"loss": paddle.zeros([2, 3])}, nn.Layer())
+
+
+def test_layers_without_forward(load, parts):
+    parts("Net", nn.Layer, __init__=backbone(SPECS)["__init__"])
+    message = error_of(build_model, load("FCOS.backbone=Net"))
+    assert message.startswith("FCOS.backbone: Net has no method forward() of its own, which a Backbone needs: Turn")
+    parts("Loss", nn.Layer, normalizers=lambda self, batches: ())
+    assert "FCOSHead.fcos_loss: Loss has no method forward() of" in error_of(
+        build_model, load("FCOSHead.fcos_loss=Loss")
+    )
+
+
+@pytest.mark.parametrize("key", ["FCOS.neck", "FCOS.fcos_head"])
+def test_a_part_that_cannot_take_its_input_shape(load, parts, key):
+    parts("Part", nn.Layer)
+    message = error_of(build_model, load(f"{key}=Part"))
+    assert (
+        f"{key}: Part has neither a parameter 'input_shape' nor a class method from_config(cls, cfg, input" in message
+    )
+
+
+def test_a_neck_as_the_architecture(load):
+    with pytest.raises(ConfigError, match=r"from_config of FPN cannot be called as from_config\(cls, cfg\)"):
+        build_model(load("architecture=FPN"))
 
 
 def test_data_sets_that_lack_something(load, parts):
@@ -162,11 +192,37 @@ def test_a_transform_that_returns_nothing(load, parts):
     assert message.startswith("Nothing returned NoneType; expected the sample that it was called with, a dict")
 
 
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({}, "TrainReader: Own has no method __call__() of its own, which a Transform needs: Transform a sample"),
+        ({"__call__": lambda self, sample: sample}, "__call__(sample) that cannot be called as __call__(sample, rng)"),
+    ],
+)
+def test_a_transform_that_cannot_be_called(load, parts, members, said):
+    parts("Own", Transform, **members)
+    assert said in error_of(Trainer, load("TrainReader.sample_transforms=[Decode: {}, Own: {}]"))
+
+
+def test_hooks_with_other_methods(load, parts, caplog):
+    Typo = parts("Typo", Hook, after_stepp=lambda self, trainer: None)
+    configured_hooks(load(), [Typo()])
+    assert "Trainer(hooks=...): Typo.after_stepp is no event; did you mean 'after_step'?" in caplog.text
+    parts("Short", Hook, after_step=lambda self: None)
+    message = error_of(configured_hooks, load("hooks=[Short]"))
+    assert message.startswith(
+        "-o: hooks.0: Short has a method after_step() that cannot be called as after_step(trainer)"
+    )
+
+
 def test_hooks_and_metrics_that_are_none(load, parts):
     parts("Nothing")
     assert "Trainer(hooks=...): Nothing is not a Hook" in error_of(Trainer, load(), hooks=[nothing()])
     message = error_of(Evaluator, load("eval_metrics=[Nothing]"))
     assert message.startswith("eval_metrics.0: Nothing is not an EvalMetric: derive the class from ppdet.metrics")
+    parts("Half", EvalMetric, begin=lambda self, names: None, update=lambda self, image: None)
+    message = error_of(Evaluator, load("eval_metrics=[Half]"))
+    assert message.startswith("eval_metrics.0: Half has no method result() of its own, which an EvalMetric needs: Call")
 
 
 def nothing():

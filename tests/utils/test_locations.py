@@ -42,3 +42,7 @@ def test_difference():
     assert one.difference(Locations((8, 32))) == ("fpn_stride (downsample_ratios)", (8, 16), (8, 32))
     assert one.difference(Locations((8, 16), shift=0.0)) == ("num_shift", 0.5, 0.0)
     assert one.difference(Locations((8, 16), last_pixel=True)) == ("last_pixel", False, True)
+
+
+def test_strides_as_a_list_are_the_same_grid():
+    assert Locations([8, 16]).difference(Locations((8, 16))) is None

@@ -1,6 +1,7 @@
 """Building components: from the values of a configuration to objects."""
 
 import copy
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from ppdet.core.registry import component_names, get_schema, is_component
 from ppdet.core.schema import Parameter, Schema
 from ppdet.core.settings import SLOTS
 from ppdet.core.tree import Node, from_plain, to_plain
-from ppdet.utils.errors import ConfigError, ConfigKeyError, UserError, config_error, nearest
+from ppdet.utils.errors import ComponentError, ConfigError, ConfigKeyError, UserError, config_error, nearest
 
 MAX_DEPTH = 30  # nesting deeper than this is reported as a component that contains itself
 
@@ -101,12 +102,29 @@ class ComponentConfig(Mapping[str, Any]):
         """
         try:
             from_config = self.schema.from_config
+            self._check_supplied(kwargs)
             given = kwargs if from_config is None else from_config(self, **kwargs)
             return self.schema.cls(**self._arguments(given))
         except UserError:
             raise
         except ValueError as error:
             raise config_error(self.location, self.key, str(error)) from error
+
+    def _check_supplied(self, kwargs: Mapping[str, Any]) -> None:
+        """Raise ConfigError unless the component takes what the program supplies at its place, `kwargs`."""
+        name, from_config = self.schema.name, self.schema.from_config
+        supplied = ", ".join(["cls", "cfg", *kwargs])
+        if from_config is not None:
+            try:
+                inspect.signature(from_config).bind(self, **kwargs)
+            except TypeError as error:
+                problem = f"from_config of {name} cannot be called as from_config({supplied}) ({error})"
+                raise config_error(self.location, self.key, f"{problem}: {name} does not fit here") from None
+        missing = next((word for word in kwargs if word not in self.schema.parameters), None)
+        if from_config is None and missing is not None:
+            hint = nearest(missing, self.schema.parameters)
+            problem = f"{name} has neither a parameter {missing!r}{hint} nor a class method from_config({supplied})"
+            raise config_error(self.location, self.key, f"{problem} (docs/EXTENDING.md)")
 
     def _parameter(self, name: str) -> Parameter:
         if name not in self.schema.parameters:
@@ -127,9 +145,8 @@ class ComponentConfig(Mapping[str, Any]):
         """Return the constructor's arguments: those given, and all others that the configuration sets."""
         for name in given:
             if name not in self.schema.parameters:
-                source = "from_config gives" if self.schema.from_config else "the caller gives"
                 hint = nearest(name, self.schema.parameters)
-                raise TypeError(f"{self.schema.name} has no parameter {name!r}, which {source}{hint}")
+                raise ComponentError(f"{self.schema.name} has no parameter {name!r}, which from_config gives{hint}")
         arguments = dict(given)
         for parameter in self.schema.parameters.values():
             if parameter.name in given:

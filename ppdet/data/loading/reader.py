@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ppdet.core.contracts import require
 from ppdet.core.workspace import register
 from ppdet.data.loading.collate import REPORT, BatchMaker, Collator, SampleSource, Task
 from ppdet.data.loading.padded_sizes import split_by_size
@@ -16,6 +17,7 @@ from ppdet.data.loading.to_device import ToDevice, split_off_normalize
 from ppdet.data.loading.windows import Cut, WindowSource
 from ppdet.data.loading.workers import WorkerPool
 from ppdet.data.sources.dataset import DetectionDataset
+from ppdet.data.transforms.base import Transform
 from ppdet.data.transforms.normalize import NormalizeImage
 from ppdet.utils.errors import DataError, WorkerError
 from ppdet.utils.logger import get_logger
@@ -109,6 +111,8 @@ class BaseReader:
         self.dataset = dataset
         self.sample_transforms = list(sample_transforms or ())
         self.batch_transforms = list(batch_transforms or ())
+        for transform in (*self.sample_transforms, *self.batch_transforms):
+            require(transform, Transform, name, only=("__call__",))
         self.batch_size = batch_size
         self.use_shared_memory = use_shared_memory
         self.worker_num = worker_num

@@ -12,19 +12,26 @@ from ppdet.engine.hooks.location_warnings import DeadSideHook, PositivesHook, Se
 from ppdet.engine.hooks.log import LogHook
 from ppdet.engine.hooks.picture import BatchPictureHook
 from ppdet.engine.hooks.pseudo_labels import PseudoLabelHook
+from ppdet.utils.errors import nearest
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
 
 
 def configured_hooks(cfg: Config, more: Sequence[Hook] = ()) -> list[Hook]:
     """Build the hooks that the setting `hooks` lists, and return them before `more`, the hooks of `Trainer(hooks=...)`.
 
     Raises:
-        ConfigError: one of them is not derived from Hook.
+        ConfigError: one of them is not derived from Hook, or a method cannot be called as that of Hook. A warning tells
+            of methods that are called like an event and are none.
     """
-    for hook in more:
-        require_instance(hook, Hook, "Trainer(hooks=...)")
     hooks = cfg.create("hooks")
-    for index, hook in enumerate(hooks):
-        require_instance(hook, Hook, f"{cfg.origin(f'hooks.{index}')}: hooks.{index}")
+    places = [f"{cfg.origin(f'hooks.{index}')}: hooks.{index}" for index in range(len(hooks))]
+    for hook, place in zip([*hooks, *more], [*places, *["Trainer(hooks=...)"] * len(more)]):
+        require_instance(hook, Hook, place)
+        for name in dir(hook):
+            if name.startswith(("before_", "after_", "on_")) and not hasattr(Hook, name):
+                logger.warning("%s: %s.%s is no event%s", place, type(hook).__name__, name, nearest(name, dir(Hook)))
     return [*hooks, *more]
 
 

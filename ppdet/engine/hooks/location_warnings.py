@@ -94,7 +94,7 @@ class DeadSideHook(Hook):
         self.warned: set[tuple[int, int]] = set()
 
     def after_step(self, trainer: "Trainer") -> None:
-        if "zero_sides" not in trainer.losses:
+        if not {"positives", "zero_sides"} <= trainer.losses.keys():
             return
         self.positives = self.positives + trainer.losses["positives"]
         self.zeros = self.zeros + trainer.losses["zero_sides"]
@@ -136,7 +136,7 @@ class SelectionHook(Hook):
         self.locations = self.steps = 0
 
     def after_step(self, trainer: "Trainer") -> None:
-        if self.steps == SELECTION_STEPS:
+        if self.steps == SELECTION_STEPS or "positives" not in trainer.losses:
             return
         self.positives = self.positives + trainer.losses["positives"].sum()
         self.locations += sum(batch["target_labels"].size for batch in trainer.batches)

@@ -66,7 +66,7 @@ def dry_run(trainer: Trainer) -> dict[str, Any]:
         "losses": {name: float(value) for name, value in scalars(trainer.losses).items()},
         "skipped_steps": trainer.guard.total,
         "boxes": sum(int(boxes_in(batch)) for batch in trainer.batches),
-        "positives": int(trainer.losses["positives"].sum()),
+        "positives": int(trainer.losses["positives"].sum()) if "positives" in trainer.losses else None,
         "max_mem_mib": {kind: max(one[kind] for one in memory) for kind in memory[0]},
         "data_seconds": data_seconds,
         "first_step_seconds": seconds[0],
@@ -154,7 +154,8 @@ def report(trainer: Trainer, facts: dict[str, Any]) -> None:
         *(f"batch: {name} {shape}" for name, shape in facts["batch"].items()),
         *(f"maps at stride {stride}: logits {a}, distances {b}, quality {c}" for stride, a, b, c in levels),
         f"parameters: {facts['parameters']:,}, of them trained {facts['trained_parameters']:,}",
-        f"boxes: {facts['boxes']}, positive locations: {facts['positives']}",
+        f"boxes: {facts['boxes']}"
+        + ("" if facts["positives"] is None else f", positive locations: {facts['positives']}"),
         "losses: " + " ".join(f"{name}: {value:.4f}" for name, value in facts["losses"].items()),
         f"peak memory of a process: {memory}",
         f"seconds: {facts['data_seconds']:.2f} first data, {facts['first_step_seconds']:.2f} first step, "
@@ -175,7 +176,7 @@ def report(trainer: Trainer, facts: dict[str, Any]) -> None:
     for line in lines:
         logger.info("%s", line)
     warn_of_misfits(plan)
-    if facts["boxes"] and not facts["positives"]:
+    if facts["boxes"] and facts["positives"] == 0:
         logger.warning("%s", no_positives(1, trainer.images_per_step // collectives.world_size(), facts["boxes"]))
     if facts["skipped_steps"]:
         logger.warning(

@@ -13,6 +13,8 @@ def check_losses(losses: Any, model: nn.Layer) -> dict[str, Tensor]:
     if isinstance(losses, dict) and isinstance(losses.get("loss"), Tensor) and losses["loss"].size == 1:
         return losses
     names = ", ".join(map(str, losses)) if isinstance(losses, dict) else ""
+    if isinstance(losses, dict) and isinstance(losses.get("loss"), Tensor):
+        names += f", where `loss` has the shape {list(losses['loss'].shape)}"
     raise ConfigError(
         f"{type(model).__name__}: the loss of a batch is a {type(losses).__name__}{f' of {names}' if names else ''}; "
         "expected a dict of tensors by name, among them `loss`, the scalar to minimize (docs/EXTENDING.md)"

@@ -180,13 +180,15 @@ class Neck(Layer, Protocol):
 
 
 class DenseLoss(Protocol):
-    """The loss of a dense head. `FCOSLoss` is the example. See `DenseDetector.loss` and `.normalizers`."""
+    """The loss of a dense head. `FCOSLoss` is the example."""
 
     def __call__(
         self, maps: DenseMaps, targets: dict[str, Tensor], normalizers: tuple[Tensor, ...] | None = None
-    ) -> dict[str, Tensor]: ...
+    ) -> dict[str, Tensor]:
+        """Losses of a training batch by name, see `DenseDetector.loss`."""
 
-    def normalizers(self, batches: Sequence[dict[str, Tensor]]) -> tuple[Tensor, ...]: ...
+    def normalizers(self, batches: Sequence[dict[str, Tensor]]) -> tuple[Tensor, ...]:
+        """The divisors of the losses for batches whose gradients are added up, see `DenseDetector.normalizers`."""
 
 
 class DenseHead(Layer, Protocol):

@@ -124,7 +124,7 @@ def test_a_component_inside_itself_is_an_error(load):
 
 
 def test_wrong_keyword_is_a_defect_of_the_caller(load):
-    with pytest.raises(TypeError, match="ToyReader has no parameter 'datset', which the caller gives; did you mean"):
+    with pytest.raises(ConfigError, match="ToyReader has neither a parameter 'datset'; did you mean 'dataset'"):
         load("").create("ToyReader", datset=1)
 
 
