@@ -1,4 +1,4 @@
-"""Runs a check in this process, and breaks what it checks on one of its two sides."""
+"""Helpers that run a check of the acceptance kit in this process, and break what it checks on one side."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ SMALL = {"TrainReader.batch_size": 2, "auto_lr": None, "LearningRate.schedulers"
 
 
 def short_context(patch: pytest.MonkeyPatch, facts: Facts, work: Path) -> Context:
-    """Of short runs on few small images."""
+    """Return a context whose runs are short and have a few small images."""
     settings = small_detector.run_settings
     patch.setattr(small_detector, "TRAIN_IMAGES", 24)
     patch.setattr(small_detector, "VAL_IMAGES", 4)
@@ -33,9 +33,9 @@ def short_context(patch: pytest.MonkeyPatch, facts: Facts, work: Path) -> Contex
 
 
 def detecting_context(patch: pytest.MonkeyPatch, facts: Facts, work: Path) -> Context:
-    """Of a detector that hardly learned anything, on images whose objects are what it finds in them on the CPU.
+    """Return a context with a detector that learned little, and images annotated with its own detections on the CPU.
 
-    So its AP is high, and whatever changes its detections changes that; nothing has to be trained for it.
+    So its AP is high without long training, and every change of its detections changes the AP.
     """
     from ppdet.engine.predictor import Predictor
 
@@ -66,12 +66,12 @@ def run(name: str, context: Context) -> Result:
 
 
 def on_device() -> bool:
-    """Whether it is the device's turn, and not that of the CPU it is compared with (`Context.on_reference`)."""
+    """Whether the device computes now, and not the reference on the CPU (`Context.on_reference`)."""
     return cpu._enabled
 
 
 def off_by_one_percent(patch: pytest.MonkeyPatch, owner: object, name: str) -> None:
-    """Make the function's result on the device 1 % too large: tensors, or tuples of them."""
+    """Make the tensors that a function returns on the device 1 % too large."""
     right = getattr(owner, name)
 
     def wrong(*arguments: object, **options: object) -> object:
@@ -88,5 +88,5 @@ def larger(value: object) -> object:
 
 
 def change(patch: pytest.MonkeyPatch, owner: object, name: str, wrap: Callable) -> None:
-    """Put wrap(function) in the place of a function."""
+    """Replace the function `name` of `owner` by wrap(function)."""
     patch.setattr(owner, name, wrap(getattr(owner, name)))

@@ -1,8 +1,8 @@
 """Check that training, evaluation, export and inference work on this machine's device and agree with the CPU.
 
-The command prints a table of checks and writes report.html, report.md and report.json to the output folder. Attach
-report.html to an issue. A full run takes 10 minutes on one GPU. The exit code is 0 if no check failed, 1 if a check
-failed, and 2 if the checks cannot run as requested. docs/GPU.md explains what each failure means.
+The command prints a table of checks and writes report.md and report.json to the output folder; attach both to an
+issue. A full run takes 10 minutes on one GPU. The exit code is 0 if no check failed, 1 if a check failed, and 2 if the
+checks cannot run as requested. docs/GPU.md explains what each failure means.
 """
 
 import argparse

@@ -32,7 +32,6 @@ def run_kit(
     minutes: float | None = None,
     imports: Sequence[str] = (),
     command: str = "",
-    seed: int = 0,
     stream: TextIO = sys.stdout,
 ) -> int:
     """Run checks, print a table, and write the report.
@@ -45,7 +44,6 @@ def run_kit(
         minutes: end the run after this time, the remaining checks count as failed; None: `default_minutes`.
         imports: Python files and modules that every process imports first.
         command: the command line, for the report.
-        seed: seed of all random numbers.
         stream: where the table is printed.
 
     Returns:
@@ -68,7 +66,7 @@ def run_kit(
         facts = ask_for_facts(device, imports, work)
         quick = quick or facts.device == "cpu"
         minutes = minutes or default_minutes(checks, facts)
-        context = Context(facts=facts, quick=quick, work=work, deadline=start + 60 * minutes, seed=seed)
+        context = Context(facts=facts, quick=quick, work=work, deadline=start + 60 * minutes)
         report = Report(output, facts, checks, command=command, quick=quick)
         expected = expected_seconds(runnable(checks, facts)) / 60
         print(f"{environment_line(report.head)}\n{kind_line(report.head)}", file=stream)
@@ -181,8 +179,7 @@ def closing_lines(report: Report, failed: Sequence[Result]) -> str:
         lines += [f"  FAILED {result.name}: {result.detail}", f"    {report.checks[result.name].advice}"]
     lines += [
         "",
-        f"{report.folder}/report.html  to read, and to attach to an issue",
-        f"{report.folder}/report.md    the same as Markdown, to paste into an issue",
+        f"{report.folder}/report.md    to read, and to attach to an issue",
         f"{report.folder}/report.json  with all figures",
     ]
     if failed:

@@ -1,4 +1,4 @@
-"""Writes the report: report.json with all figures, report.html to attach to an issue, report.md to paste into one."""
+"""Writes the report: report.md to attach to an issue, and report.json with all figures."""
 
 import platform
 import shutil
@@ -13,7 +13,6 @@ import ppdet
 from ppdet.acceptance.check_registry import GROUPS, Check
 from ppdet.acceptance.context import ROOT
 from ppdet.acceptance.device_facts import Facts
-from ppdet.acceptance.html_report import html_report
 from ppdet.acceptance.outcomes import FAIL, PASS, SKIPPED, Result, to_plain_json
 from ppdet.acceptance.text_report import markdown_report
 from ppdet.utils.disk.files import atomic_path, write_json
@@ -25,7 +24,7 @@ class Report:
     """The report of a run. `add` rewrites its files after every check, so a killed run leaves what was known.
 
     Args:
-        folder: folder of the three files.
+        folder: folder of the two files.
         checks: all checks that are to be run.
         command: the command line of the run.
         quick: whether it is a quick run.
@@ -52,12 +51,11 @@ class Report:
         self.write(finished=False)
 
     def write(self, *, finished: bool) -> None:
-        """Write the three files; `finished` tells whether the run is over."""
+        """Write the two files; `finished` tells whether the run is over."""
         content = self.content(finished)
         write_json(self.folder / "report.json", content)
-        for name, text in (("report.html", html_report(content)), ("report.md", markdown_report(content))):
-            with atomic_path(self.folder / name) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+        with atomic_path(self.folder / "report.md") as temporary:
+            temporary.write_text(markdown_report(content), encoding="utf-8")
 
     def content(self, finished: bool) -> dict[str, Any]:
         """Return the content of report.json."""

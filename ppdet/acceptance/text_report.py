@@ -1,4 +1,4 @@
-"""The report as Markdown for an issue, and the lines that it shares with the HTML report and the terminal."""
+"""The report as Markdown for an issue, and the lines that it shares with the terminal."""
 
 from typing import Any
 

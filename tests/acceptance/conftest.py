@@ -1,4 +1,4 @@
-"""What the tests of the kit share."""
+"""Fixtures of the tests of the acceptance kit."""
 
 import pytest
 from broken import short_context
@@ -11,7 +11,7 @@ from ppdet.modeling import cpu
 
 @pytest.fixture
 def own_checks():
-    """Checks that a test registers are gone after it."""
+    """Remove the checks that a test registers after the test."""
     check_registry.all_checks()
     before = dict(check_registry.CHECKS)
     yield
@@ -21,13 +21,13 @@ def own_checks():
 
 @pytest.fixture
 def context(tmp_path):
-    """As a check is given it in a quick run on the CPU."""
+    """The context of a check in a quick run on the CPU."""
     amp = ("bfloat16",) if cpu.has_bfloat16() else ()
     return Context(Facts("cpu", amp=amp), quick=True, work=tmp_path / "work")
 
 
 @pytest.fixture(scope="session")
 def short(tmp_path_factory):
-    """A context of short runs on few small images; what the CPU has to say of them is found out once."""
+    """The context of short runs on a few small images; results of the CPU are computed once per session."""
     with pytest.MonkeyPatch.context() as patch:
         yield short_context(patch, Facts("cpu"), tmp_path_factory.mktemp("short"))

@@ -1,4 +1,4 @@
-"""The kit's checks of a trained detector and of engines pass, and fail where the device detects something else.
+"""Checks of a trained detector and of engines pass, and fail if the device detects something else.
 
 The detector hardly learned anything, and its truth is what it finds on the CPU: see `broken.detecting_context`.
 """
@@ -24,17 +24,17 @@ def detecting(tmp_path_factory):
 
 
 def scaled(maps, wrong):
-    """Maps with distances that are 15 % smaller where they shall be wrong."""
+    """Return the maps, with distances that are 15 % too small if `wrong`."""
     return maps._replace(distances=[0.85 * d for d in maps.distances]) if wrong else maps
 
 
 def smaller_boxes(right):
-    """Of the device: 15 % smaller ones."""
+    """Make boxes on the device 15 % too small."""
     return lambda self, maps: scaled(right(self, maps), on_device())
 
 
 def test_the_checks_pass(detecting, monkeypatch):
-    """And what they share is listed, which gives the first of them more time."""
+    """The checks list all objects that they share, so that the first of them gets more time."""
     asked = set()
 
     def noted(right):
@@ -52,7 +52,7 @@ def test_the_checks_pass(detecting, monkeypatch):
 
 @pytest.mark.parametrize("name", ["detect/eval", "detect/infer"])
 def test_another_detector_on_the_device_is_found(detecting, monkeypatch, name):
-    """Also where the CPU's side, which is right all the same, is computed after the fault."""
+    """The CPU is computed after the fault was made, and is right nevertheless."""
     (detecting.work / "reference_ap.json").unlink(missing_ok=True)
     change(monkeypatch, FCOSHead, "in_pixels", smaller_boxes)
     result = run(name, detecting)
@@ -62,7 +62,7 @@ def test_another_detector_on_the_device_is_found(detecting, monkeypatch, name):
 
 
 def test_a_second_run_that_finds_something_else_is_found(detecting, monkeypatch):
-    """One image after another, on the device, the last of which has nothing to be found in."""
+    """Only the second run on the device loses a detection in each image."""
     seen = []
 
     def wrap(right):
@@ -95,7 +95,7 @@ def test_an_engine_that_finds_something_else_is_found(detecting, monkeypatch):
 
 
 def test_an_export_that_is_another_detector_is_found(detecting, monkeypatch):
-    """By the comparison that an export makes itself, where its graph is not what the model computes."""
+    """The export compares its graph with the model, and the graph is wrong here."""
 
     def wrap(right):
         return lambda self, maps: scaled(right(self, maps), not paddle.in_dynamic_mode())
@@ -111,7 +111,7 @@ def test_an_export_that_is_another_detector_is_found(detecting, monkeypatch):
     [(("float16",), "limit 0.1"), (("bfloat16",), "limit 0.5"), (("float16", "bfloat16"), "limit 0.5")],
 )
 def test_what_mixed_precision_may_change(tmp_path, monkeypatch, amp, limit):
-    """A tenth of a point where the type has TF32's bits, half a point in bfloat16, which has three less."""
+    """The limit is 0.1 points for float16, which has the precision of TF32, and 0.5 points for bfloat16."""
     from ppdet.acceptance.checks import detect_checks
 
     context = Context(Facts("gpu", amp=amp), quick=False, work=tmp_path)
@@ -122,7 +122,7 @@ def test_what_mixed_precision_may_change(tmp_path, monkeypatch, amp, limit):
 
 
 def test_a_detector_that_learned_little_shows_nothing(tmp_path):
-    """On a CPU a full run's has AP 56, a quick one's 17."""
+    """On a CPU, the detector of a full run has AP 56, that of a quick run AP 17."""
     for quick, low, high in ((False, 0.29, 0.31), (True, 0.04, 0.06)):
         context = Context(Facts("gpu"), quick=quick, work=tmp_path / str(quick))
         context.work.mkdir()

@@ -1,4 +1,4 @@
-"""docs/GPU.md and the kit say the same."""
+"""docs/GPU.md agrees with the kit, and its figures with each other."""
 
 import re
 import shlex
@@ -14,7 +14,7 @@ TEXT = documentation.PAGE.read_text(encoding="utf-8")
 
 
 def test_the_page_has_every_check_with_its_advice():
-    """Written by `python -m ppdet.acceptance.documentation`."""
+    """If this fails, run `python -m ppdet.acceptance.documentation`."""
     assert documentation.with_section(TEXT) == TEXT
     for check in all_checks():
         assert f"| `{check.name}` | {check.title} |" in TEXT and check.advice in TEXT
@@ -48,7 +48,7 @@ def test_the_commands_of_the_page():
 
 
 def test_images_per_second_are_the_quotient_of_peak_and_work():
-    """1,163 GFLOP for 896x1152 of docs/PERFORMANCE.md, for 896x1408, at the shares that the table names."""
+    """The work is that of docs/PERFORMANCE.md, 1,163 GFLOP for 896x1152, converted to 896x1408."""
     work = 1163 / 1152 * 1408 / 1e3
     assert "1,163 GFLOP" in (ROOT / "docs" / "PERFORMANCE.md").read_text(encoding="utf-8")
     found = re.findall(r"^\| (.+?) \| ([\d.]+) \| (\S+) \| (\d+)[^|]*\|[^|]*\| (.*?) \| (.*?) \|$", TEXT, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What the kit says of the machine, and whether it notices TF32."""
+"""The kit reports what the machine has, and notices TF32."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ def test_what_is_here(context):
 
 
 def rounded(values: paddle.Tensor) -> paddle.Tensor:
-    """To TF32's 10 bits after the point."""
+    """Round to the 10 bits of mantissa of TF32."""
     bits = values.numpy().view(np.uint32)
     return paddle.to_tensor(((bits + 0x1000) & 0xFFFFE000).astype(np.uint32).view(np.float32))
 
@@ -90,7 +90,7 @@ def test_types_of_mixed_precision(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:amp_guard can only be enabled")
 def test_a_convolution_is_tried_in_the_type(monkeypatch):
-    """Paddle's own CPU kernels have float32 alone."""
+    """Paddle's CPU kernels for convolutions support only float32."""
     assert not device_probe.convolves_in("float16")
     monkeypatch.setattr(paddle.amp, "auto_cast", lambda **options: contextlib.nullcontext())
     assert device_probe.convolves_in("float32") and not device_probe.convolves_in("bfloat16")
@@ -122,7 +122,7 @@ def test_the_group_of_operators_asks_nvidia_for_no_tf32():
 
 
 def test_a_system_that_does_not_say_what_it_has(context, monkeypatch):
-    """As macOS, which has no sched_getaffinity, and Windows, which has no sysconf either."""
+    """macOS has no sched_getaffinity, and Windows has neither that nor sysconf."""
     for name in ("sched_getaffinity", "sysconf"):
         monkeypatch.delattr(os, name)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)

@@ -1,4 +1,4 @@
-"""The kit's checks of the guard pass where it works, and fail where it lets through, forgets or tells another thing."""
+"""Checks of the guard pass if it works, and fail if it makes a bad update or describes it wrongly."""
 
 import numpy as np
 import paddle
@@ -12,7 +12,7 @@ from ppdet.engine.training.precision import Precision
 
 
 def test_a_check_passes(short):
-    """Of an overflow, with AdamW: below, with float16's scale."""
+    """Other tests run the check of an overflow, with AdamW and a loss scale."""
     result = run("guard/nan_image_momentum", short)
     assert result.status == "pass", result
 
@@ -60,7 +60,7 @@ def test_images_that_are_named_wrongly_are_found(short, monkeypatch):
 
 @pytest.fixture
 def scaled(monkeypatch):
-    """Training with float16's loss scale, in float32, which a CPU has."""
+    """Train with a loss scale in float32, because CPUs have no float16."""
 
     def wrap(right):
         def with_scale(self, *arguments, **options):

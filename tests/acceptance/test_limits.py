@@ -1,4 +1,4 @@
-"""What the kit's checks make of the figures that they get: where the limits are."""
+"""The limits of the checks: which figures pass and which fail."""
 
 import math
 
@@ -75,7 +75,7 @@ def test_losses_of_two_cards():
     ],
 )
 def test_memory_of_card_0(monkeypatch, visible, during, extra):
-    """Card 0 had 500 MiB before, of the kit's own process."""
+    """Before the run, the process of the kit used 500 MiB of card 0."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

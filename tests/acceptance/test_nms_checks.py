@@ -1,4 +1,4 @@
-"""The kit's checks of suppression pass where it is right, and fail where it is not."""
+"""Checks of NMS pass if it is right, and fail if it is not."""
 
 import numpy as np
 import paddle
@@ -58,7 +58,7 @@ def test_boxes_that_are_a_little_off_are_found(context, monkeypatch):
 
 
 def test_a_second_call_that_raises_is_found(context, monkeypatch):
-    """As CUDA's error of a kernel that had nothing to do comes with the next call."""
+    """CUDA raises the error of an empty launch at the next call."""
     found_nothing = []
 
     def wrap(right):
@@ -79,7 +79,7 @@ def test_a_second_call_that_raises_is_found(context, monkeypatch):
 
 
 def test_rows_of_nothing_are_found(context, monkeypatch):
-    """As an XPU's kernel invents one."""
+    """The kernel of XPUs returns one row without any candidate."""
 
     def wrap(right):
         def wrong(self, *arguments):

@@ -1,4 +1,4 @@
-"""The kit's checks of operators pass on the CPU, and fail where one side is 1 % off."""
+"""Checks of operators pass on the CPU, and fail if one side is off by 1 %."""
 
 import functools
 
@@ -83,7 +83,7 @@ def test_a_wrong_running_statistic_is_found(context, monkeypatch):
 
 
 def test_a_running_variance_as_cudnn_counts_it_is_none_that_is_wrong(context, monkeypatch):
-    """Of n - 1 pixels, not n: by more than what is allowed, here."""
+    """cuDNN divides by n - 1 and not by n, which here differs by more than the tolerance."""
 
     def wrap(right):
         def as_cudnn(norm, x, **options):

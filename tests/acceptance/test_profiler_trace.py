@@ -1,4 +1,4 @@
-"""What is counted in traces, in the form that paddle/fluid/platform/profiler/chrometracing_logger.cc gives them."""
+"""Traces in the format of paddle/fluid/platform/profiler/chrometracing_logger.cc are counted correctly."""
 
 import json
 
@@ -19,7 +19,7 @@ def event(cat, name, ts, *, tid, dur=0.5):
 
 
 def trace(*more):
-    """Four steps of 100 µs with two kernels each; the first and the last one have what the profiler itself does."""
+    """Four steps of 100 µs with two kernels each. The first and the last one have waits of the profiler itself."""
     events = [event("ProfileStep", f"ProfileStep#{n}", 100 * n, tid="71(Python)", dur=100) for n in range(4)]
     events += [event("Kernel", "void conv<float>(char [4])", 50 * n + 10, tid=7) for n in range(8)]
     events += [event("CudaRuntime", "cudaDeviceSynchronize_v3020", ts, tid=TRAINS) for ts in (5, 395)]
@@ -95,7 +95,7 @@ def test_memory_that_grows(name):
 
 
 def test_a_real_trace(tiny, tmp_path):
-    """Of a CPU: the steps that the profiler was asked for but two, and no kernel of a GPU in them."""
+    """A trace of a CPU has the profiled steps, two of which are not counted, and no kernels of a GPU."""
     options = ProfilerOptions(batch_range=(1, 6), profile_path=tmp_path / "trace.json")
     cfg = load_config(tiny, ["epoch=1", "TrainReader.batch_size=1", "auto_lr=null", "use_onednn=false"])
     Trainer(cfg, hooks=[ProfilerHook(options)]).train()

@@ -1,6 +1,6 @@
-"""The kit's checks of speed, memory and several cards look at what they say: each with a fault of its own.
+"""Checks of speed, memory and several cards measure what they claim, and each finds its own fault.
 
-On a CPU with the branches of a device that works behind the host, and with a small detector.
+They run on a CPU, through the branches for asynchronous devices, with a small detector.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ def context(tmp_path_factory):
 
 
 def test_the_guards_share_is_that_of_steps_without_it(context, monkeypatch):
-    """A clock that counts: a step takes 4 units, and each guarded update one more."""
+    """Time is simulated: a step takes 4 units, and a guarded update one more."""
     guarded = []
     change(monkeypatch, StepGuard, "update", lambda right: lambda *given: (guarded.append(1), right(*given))[1])
 
@@ -63,7 +63,7 @@ def test_the_guards_share_is_that_of_steps_without_it(context, monkeypatch):
 
 
 def test_the_reader_is_timed_beside_steps_on_one_batch(context, monkeypatch):
-    """Again by a clock that counts: a step takes 1, a batch from the reader 2 more."""
+    """Time is simulated: a step takes 1 unit, and reading a batch 2 more."""
     now = [0.0]
 
     class Slow:
@@ -98,7 +98,7 @@ def test_the_reader_is_timed_beside_steps_on_one_batch(context, monkeypatch):
 
 
 def test_float16_begins_with_a_scale_of_1(context, monkeypatch):
-    """Else the first updates would be infinite without a guard, and not be made with one."""
+    """With the usual initial scale, the first updates would be infinite without the guard, and skipped with it."""
 
     def wrap(right):
         def with_scale(self, *given, **options):
@@ -113,7 +113,7 @@ def test_float16_begins_with_a_scale_of_1(context, monkeypatch):
 
 
 def test_steps_without_reads_pass(context):
-    """Of 7 steps with a line of the log after each third: the first three, and those with a line, are not watched."""
+    """Of 7 steps, the log has a line after every third. The first three steps, and those with a line, are not watched."""
     result = run("memory/reads", context)
     assert result.status == "pass" and result.numbers["steps"] == 2, result
 
@@ -139,7 +139,7 @@ def test_a_run_of_which_no_step_is_watched_proves_nothing(context, monkeypatch):
 
 @pytest.mark.parametrize("kept", [0, 40])
 def test_memory_that_grows_with_each_step_is_found(context, monkeypatch, kept):
-    """By so many MiB, of what this process says; and the images do change their size."""
+    """`kept` MiB of memory are lost per step. The images do change their size."""
     sizes = []
 
     def step(trainer, batch):
@@ -155,7 +155,7 @@ def test_memory_that_grows_with_each_step_is_found(context, monkeypatch, kept):
 @pytest.mark.parametrize(("name", "norms"), [("losses", ["gn", "gn"]), ("sync_bn", ["bn", "sync_bn"])])
 @pytest.mark.parametrize("apart", [0.0, 0.01])
 def test_two_cards_are_compared_with_one(tmp_path, monkeypatch, name, norms, apart):
-    """What each of the two runs was asked for, and that their losses are compared."""
+    """The two runs have the right number of ranks and norm layers, and their losses are compared."""
     asked = []
 
     def train(context, run, ranks, norm):
@@ -169,7 +169,7 @@ def test_two_cards_are_compared_with_one(tmp_path, monkeypatch, name, norms, apa
 
 
 def test_a_job_that_fails_is_no_loss(tmp_path, monkeypatch):
-    """Its ranks share four images, and what they printed is in the report."""
+    """The two ranks share four images, and their output is in the report."""
 
     class Job:
         def wait(self, seconds):
@@ -190,7 +190,7 @@ def test_a_job_that_fails_is_no_loss(tmp_path, monkeypatch):
 
 
 def test_a_read_by_the_teacher_is_found(tmp_path, monkeypatch):
-    """DenseTeacher with AdamW reads nothing by itself between two lines of the log."""
+    """DenseTeacher with AdamW reads nothing between two lines of the log, until the fault is made."""
     short = short_context(monkeypatch, Facts("cpu"), tmp_path)
     training_checks.start_weights(short).rename(tmp_path / "model_final.pdparams")
     monkeypatch.setattr(training_checks, "trained_run", lambda context: tmp_path)

@@ -1,4 +1,4 @@
-"""Steps without a run around them, the data that they are made of, and jobs of other processes."""
+"""Single training steps, the generated JPEG files, and launched jobs."""
 
 import contextlib
 import json
@@ -70,7 +70,7 @@ def test_without_the_guard_nothing_is_taken_back(trainer):
 
 
 def test_measurements_are_taken_in_turns(monkeypatch):
-    """Of two stages, of which one gets slower: the median counts, not the mean, and not the warm-up."""
+    """Of two functions, one gets slower: the result is the median of the rounds, without the warm-up."""
     asked, seconds = [], {"a": iter([9, 0.1, 1, 2, 6]), "b": iter([9, 1, 5, 5, 5])}
 
     def seconds_per_call(run, times):
@@ -85,7 +85,7 @@ def test_measurements_are_taken_in_turns(monkeypatch):
 
 
 def test_images_of_changing_size_have_the_targets_of_their_size(trainer):
-    """A whole number of cells of 8, 16 and 32 pixels in each: what the model's own maps have."""
+    """The number of targets is that of the cells of the three levels, with strides 8, 16 and 32."""
     whole = timed_steps.first_batch(trainer)
     assert crop(trainer, whole, None)["image"].shape == whole["image"].shape == [1, 3, 96, 128]
     rng, sizes = np.random.default_rng(0), set()

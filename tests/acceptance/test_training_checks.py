@@ -1,4 +1,4 @@
-"""The kit's checks of training pass where the two sides agree, and fail where the device does something else."""
+"""Checks of training pass if both sides agree, and fail if the device computes something else."""
 
 import paddle
 import pytest

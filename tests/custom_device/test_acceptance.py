@@ -1,4 +1,4 @@
-"""The kit on a device that is not the CPU: its two sides are two places there, and updates are taken back on it."""
+"""The kit on a device that is not the CPU: both sides compute on their own device, and updates are rolled back."""
 
 import json
 
@@ -44,7 +44,7 @@ found = [facts.device, facts.cards, sorted(places), [(r.status, r.detail) for r 
 
 
 def test_checks_pass_on_it_and_see_an_update_that_is_not_taken_back(pretend, tmp_path):
-    """And the engine computes on it, which copies there and back; the AP that its own is compared with is the CPU's."""
+    """The engine computes on the device, which copies to the host show; its AP is compared with that of the CPU."""
     pretend.run(CODE, tmp_path)
     device, cards, places, results, copies = json.loads((tmp_path / "found.json").read_text())
     assert (device, cards, places) == ("pretend", 2, ["Place(cpu)", "Place(pretend:0)"])
