@@ -35,7 +35,7 @@ kit.run_kit("cpu", ["nms/faulty_fine", "nms/faulty_hangs"], kit.Path(sys.argv[1]
 
 
 def test_a_killed_run_leaves_its_report_and_no_process(tmp_path):
-    """SIGKILL ends only the kit's own process, without a chance to clean up, as the SIGHUP of a closed terminal does."""
+    """SIGKILL ends only the main process, which cannot clean up; neither can it when a terminal is closed."""
     command = [sys.executable, "-c", KILLED, tmp_path, FAULTY]
     parent = subprocess.Popen(command, cwd=commands.ROOT, env={**os.environ, "PYTHONPATH": str(commands.ROOT)})
     events = tmp_path / "work" / "process" / "events.jsonl"

@@ -113,7 +113,7 @@ def test_float16_begins_with_a_scale_of_1(context, monkeypatch):
 
 
 def test_steps_without_reads_pass(context):
-    """Of 7 steps, the log has a line after every third. The first three steps, and those with a line, are not watched."""
+    """The log has a line after every third of 7 steps. The first three steps and those with a line are not watched."""
     result = run("memory/reads", context)
     assert result.status == "pass" and result.numbers["steps"] == 2, result
 
