@@ -47,9 +47,8 @@ class CheckpointHook(Hook):
         self.evaluate = evaluate
         self.failed = False  # whether the last checkpoint could not be written
         self.saved_at = -1  # iteration of the last one that was written
-        self.unsaved: tuple[float, dict[str, Tensor]] | None = (
-            None  # best weights that could not be written, and their AP
-        )
+        # The best weights, with their AP, while they cannot be written.
+        self.unsaved: tuple[float, dict[str, Tensor]] | None = None
 
     def writes(self, trainer: "Trainer") -> list[str]:
         remaining = range(trainer.epoch + 1, trainer.epochs)

@@ -33,9 +33,8 @@ class LogHook(Hook):
         self._start_report()
 
     def _start_report(self) -> None:
-        self.sums: dict[
-            str, Any
-        ] = {}  # by name: the sum of a loss over the steps with a finite value, and their number
+        # By name: the sum of a loss over the steps with a finite value, and their number.
+        self.sums: dict[str, Any] = {}
         self.steps = 0
         self.data_seconds = 0.0
 
@@ -77,10 +76,8 @@ class LogHook(Hook):
             finite = paddle.isfinite(value)
             # The loss of a skipped step would spoil the mean.
             total, count = self.sums.get(name, (0.0, 0.0))
-            self.sums[name] = (
-                total + paddle.where(finite, value, paddle.zeros_like(value)),
-                count + finite.astype("float32"),
-            )
+            total = total + paddle.where(finite, value, paddle.zeros_like(value))
+            self.sums[name] = total, count + finite.astype("float32")
         self.steps += 1
         self.data_seconds += trainer.data_seconds
         if self.bar is not None:

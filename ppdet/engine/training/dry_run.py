@@ -76,7 +76,7 @@ def dry_run(trainer: Trainer) -> dict[str, Any]:
         "steps_per_epoch": trainer.steps_per_epoch,
         "steps_left": left,
         "images_per_step": trainer.images_per_step,
-        "learning_rate": {"first": first_rate, **warmed_up(trainer)},
+        "learning_rate": first_rate,
         "resume": resume_decision(trainer),
         # On rank 0 only: other machines may not have the files, and two ranks would see each other's lock.
         "folder": collectives.from_rank_0(lambda: preview(trainer.start), RunError),
@@ -110,14 +110,6 @@ def shapes_of(fields: dict[str, Any]) -> dict[str, list]:
     return shapes
 
 
-def warmed_up(trainer: Trainer) -> dict[str, float]:
-    """Return the learning rate after the warm-up, and the number of warm-up steps."""
-    warmup = trainer.schedule.warmup
-    step = warmup.length(trainer.steps_per_epoch) if warmup else 0
-    rate = trainer.schedule.rate(step, trainer.steps_per_epoch, trainer.steps_per_iteration)
-    return {"warmed_up": rate, "warm_up_steps": step}
-
-
 def resume_decision(trainer: Trainer) -> str:
     """Return which checkpoint the run resumes, in words."""
     if trainer.resumed_from is None:
@@ -147,7 +139,6 @@ def bytes_of(state: dict[str, Any]) -> int:
 def report(trainer: Trainer, facts: dict[str, Any]) -> None:
     """Log the facts of a dry run, and warnings about them."""
     plan = plan_of(trainer)
-    rate = facts["learning_rate"]
     levels = zip(trainer.model.locations.strides, *(facts["maps"][name] for name in ("logits", "distances", "quality")))
     memory = ", ".join(f"{kind} {mib} MiB" for kind, mib in facts["max_mem_mib"].items())
     lines = [
@@ -163,8 +154,7 @@ def report(trainer: Trainer, facts: dict[str, Any]) -> None:
         f"epoch: {facts['steps_per_epoch']} steps of {facts['images_per_step']} images on "
         f"{collectives.world_size()} device(s), about {duration(facts['epoch_seconds'])}; "
         f"whole run: {facts['steps_left']} steps, about {duration(facts['run_seconds'])}, without evaluation",
-        f"learning rate: {rate['first']:g} at the first step, {rate['warmed_up']:g} from step "
-        f"{rate['warm_up_steps'] + 1} on",
+        f"learning rate of the first step: {facts['learning_rate']:g}",
         plan.text(),
         f"resume: {facts['resume']}",
         f"{trainer.output}: {facts['folder']}",
