@@ -1,4 +1,4 @@
-"""Pickles that try to do harm to whoever loads them."""
+"""Malicious pickles, which attack the process that loads them."""
 
 import collections
 import os
@@ -24,12 +24,12 @@ class StateSetter:
 
 
 def text(module, name, argument):
-    """Protocol 0: a global, called with one text."""
+    """A pickle of protocol 0 that calls a global with one text."""
     return f"c{module}\n{name}\n(V{argument}\ntR.".encode()
 
 
 def attacks(target):
-    """Pickles that try to create the file `target`, by name of the way."""
+    """Pickles that try to create the file `target`, by the name of the attack."""
     code = f"open({str(target)!r}, 'w')"
     evil_array = np.array([Call(os.system, f"touch {target}")], dtype=object)
     return {

@@ -1,4 +1,4 @@
-"""What auto_cast makes of every operation on a GPU, on a CPU: types as there, numbers rounded to them.
+"""Emulates Paddle's auto_cast for GPUs on a CPU: inputs are rounded to the type that a GPU would use.
 
 Paddle casts on a GPU what goes into its operations (paddle/fluid/imperative/amp_utils.h), and a CPU has no kernels of
 the smaller types. Within `as_on_a_gpu` the real paddle.amp.auto_cast runs, told that its place is a GPU, and decides
@@ -54,7 +54,7 @@ OPERATORS = {
 
 
 class Call(NamedTuple):
-    """An operation: Paddle's name of it, the type its inputs were cast to, shape and type of its results."""
+    """An operation: its name in Paddle, the type its inputs were cast to, shape and type of its results."""
 
     name: str
     dtype: object
@@ -131,7 +131,7 @@ def floating(values: list) -> Iterator[Tensor]:
 
 
 def decide(name: str, tensors: list[Tensor]) -> object | None:
-    """The type that Paddle casts these inputs of an operation to; None where auto_cast is off or looks away.
+    """The type that Paddle casts these inputs of an operation to; None if auto_cast is off or ignores them.
 
     GetAmpDestDtype and GetPromoteType of paddle/fluid/imperative/amp_utils.h.
     """
@@ -151,7 +151,7 @@ def decide(name: str, tensors: list[Tensor]) -> object | None:
 
 @contextlib.contextmanager
 def uncast() -> Iterator[None]:
-    """Paddle's own cast is off: on a CPU it makes everything float32."""
+    """Switch off Paddle's own cast, which makes everything float32 on a CPU."""
     tracer = paddle.base.framework._dygraph_tracer()
     level, tracer._amp_level = tracer._amp_level, paddle.base.core.AmpLevel.O0
     try:
@@ -161,7 +161,7 @@ def uncast() -> Iterator[None]:
 
 
 class GPUTracer:
-    """Paddle's tracer, with a GPU as its place."""
+    """Paddle's tracer, with a GPU as the expected place."""
 
     _expected_place = mock.Mock(**{"is_gpu_place.return_value": True, "is_xpu_place.return_value": False})
 

@@ -1,4 +1,4 @@
-"""Batch jobs that are killed and started again, and what they must have left behind in the end."""
+"""Helpers for tests that kill batch jobs and start them again."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ COMMAND = [sys.executable, "-m", "ppdet.deploy.batch"]
 
 
 class BatchRun:
-    """The command on one output folder, in several lives. Logs lie beside the folder."""
+    """The batch command on one output folder, started several times. Its logs are beside the folder."""
 
     def __init__(self, output: Path, arguments: list[str]) -> None:
         self.output = output
@@ -30,11 +30,11 @@ class BatchRun:
             self.process = subprocess.Popen([*COMMAND, *self.arguments], cwd=ROOT, stdout=stream, stderr=stream)
 
     def finished(self) -> dict[str, int]:
-        """Names of the tables that are there, and when they were written."""
+        """Names of the existing tables, and when they were written."""
         return {path.name: path.stat().st_mtime_ns for path in (self.output / "detections").glob("part*")}
 
     def workers(self) -> list[int]:
-        """Processes with a Detector, those that still load included."""
+        """Worker processes, including those that still load their Detector."""
         return [pid for pid in descendants(self.process.pid) if "DetectorWorker" in command_of(pid) and alive(pid)]
 
     def wait_for(self, condition: Callable[[], object], patience: float = PATIENCE) -> None:
@@ -48,7 +48,7 @@ class BatchRun:
         os.kill(self.workers()[number], signal.SIGKILL)
 
     def kill(self, *, driver_alone: bool = False) -> None:
-        """Kill the job as a whole, or the process that the user started alone; see that nothing of it is left."""
+        """Kill the whole job, or only the process that the user started; check that no process of it is left."""
         family = descendants(self.process.pid)
         for pid in [self.process.pid, *([] if driver_alone else family)]:
             if alive(pid):

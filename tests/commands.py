@@ -31,7 +31,7 @@ def run(*command: object, code: int = 0) -> str:
 
 
 def execute(file: str, *arguments: object) -> subprocess.CompletedProcess:
-    """Call the `main` of a command in this process, and return what its own process would have ended with."""
+    """Call the `main` of a command in this process, and return the exit code of its process."""
     stdout, stderr = io.StringIO(), io.StringIO()
     code = 0
     with pytest.MonkeyPatch.context() as patch:

@@ -28,7 +28,7 @@ load_paddle()
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Folder of reference numbers and real data; tests that need it are skipped where it is missing."""
+    """Folder of reference numbers and real data; tests that need it are skipped if it is missing."""
     folder = Path(os.environ.get("PPDET_SHARED", ROOT.parent / "shared"))
     if not (folder / "goldens").is_dir():
         pytest.skip(f"{folder} with goldens and data is not here (PPDET_SHARED says where else)")

@@ -6,7 +6,8 @@ from ppdet.engine.checkpoints.weights import CheckpointError, read_arrays
 
 
 def read_damaged(path, valid, share, changes):
-    """Read the first `share` of `valid`, with bytes at relative places changed: arrays come of it, or one line."""
+    """Read the first `share` of `valid`, with bytes at relative places changed: the result is arrays or a one-line
+    error."""
     content = bytearray(valid[: round(share * len(valid))])
     for place, value in changes if content else []:
         content[int(place * (len(content) - 1))] = value

@@ -1,4 +1,4 @@
-"""The head's maps as tests make them, and detection from them alone."""
+"""Maps of the head for tests, and detection from maps without a network."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ def as_tensors(maps: Sequence[Sequence[np.ndarray]]) -> DenseMaps:
 
 
 class Detect(paddle.nn.Layer):
-    """Detection alone, from maps as arguments."""
+    """A detector whose maps are given as arguments."""
 
     def __init__(self, model: paddle.nn.Layer) -> None:
         super().__init__()

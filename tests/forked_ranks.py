@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class Rank(NamedTuple):
-    """code: negative where a signal ended it."""
+    """code: exit code, negative if a signal ended the process."""
 
     process: int
     code: int
@@ -25,7 +25,7 @@ class Rank(NamedTuple):
 
 
 def run_jobs(folder: Path, scripts: list[str], *, ranks: int = 2) -> list[list[Rank]]:
-    """Run every script on so many ranks, one job after the other.
+    """Run every script as a job of `ranks` ranks, one job after the other.
 
     Args:
         scripts: Python code, which finds its rank as `rank`, and runs as a launched process would.

@@ -124,7 +124,7 @@ class TrainingRun:
 
 
 def first_step(log: str) -> int:
-    """Steps that were done already when a run went on."""
+    """Number of steps that were done when a run was resumed."""
     found = re.search(r"resumed from .*: \d+ epochs, (\d+) steps done", log)
     return int(found[1]) if found else 0
 

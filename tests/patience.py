@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE = 600  # seconds after which what has to happen is taken to hang
+PATIENCE = 600  # seconds after which an expected event counts as hanging
 
 
 def wait_until(condition: Callable[[], Any], what: str = "", patience: float = PATIENCE) -> Any:

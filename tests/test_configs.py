@@ -50,7 +50,7 @@ TRAINING_OF = {"ResNet": ("lr_mult_list", "freeze_at", "norm_decay"), "FCOSHead"
 
 @pytest.fixture(scope="session")
 def two_images(tmp_path_factory, request):
-    """A data set of two images, of BCCD where that is, and the number of its classes."""
+    """A data set of two images, from BCCD if available, and the number of its classes."""
     folder = tmp_path_factory.mktemp("two")
     try:
         source = request.getfixturevalue("shared") / "data" / "bccd"

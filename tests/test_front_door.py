@@ -51,7 +51,7 @@ def test_paddle_that_came_first_computes_on_one_thread(monkeypatch, log):
 
 
 def test_the_example_runs(tmp_path, monkeypatch, tiny, capsys):
-    """That of the docstring and of README, on a smaller detector and data set."""
+    """The example of the docstring and README, on a smaller detector and data set."""
     [example] = re.findall(r"\n\n((?:    .*\n|\n)+)\n", ppdet.__doc__)
     code = "".join(line[4:] or "\n" for line in example.splitlines(keepends=True)).strip()
     assert code in (ROOT / "README.md").read_text(encoding="utf-8")

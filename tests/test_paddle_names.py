@@ -27,7 +27,8 @@ ABSENT = {
 
 
 class Use(NamedTuple):
-    """place: file and line. name: dotted. keywords: of the call, None where it is not called."""
+    """place: file and line. name: the dotted name. keywords: names of the call's arguments, None if it is not
+    called."""
 
     place: str
     name: str
@@ -129,7 +130,7 @@ def definition(scope: ast.AST, parts: list[str]) -> ast.AST:
 
 
 def parameters(found: object) -> set[str] | None:
-    """Names that a call may give; None where they are not to be seen, or any are taken."""
+    """Names of arguments that a call may give; None if they are unknown, or any name is accepted."""
     try:
         signature = inspect.signature(found)
     except (TypeError, ValueError):

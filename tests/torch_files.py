@@ -28,7 +28,7 @@ class Global:
 
 
 class Call:
-    """A call of `function` with `arguments`, then the setting of a state, where there is one."""
+    """A call of `function` with `arguments`; if `state` is given, it is set afterwards."""
 
     def __init__(self, function, *arguments, state=None):
         self.function, self.arguments, self.state = function, arguments, state
@@ -55,7 +55,7 @@ def tensor(array):
 
 
 class Pickle:
-    """Writes values in protocol 2, and collects the storages that they refer to: those of `storages`, by key."""
+    """Writes values in protocol 2, and collects the storages that they refer to in `storages`, by key."""
 
     def __init__(self, *, has_views):
         self.storages, self.has_views = [], has_views
@@ -105,7 +105,7 @@ class Pickle:
 
 
 def zip_file(value, *, root="archive", byteorder=b"little", compression=zipfile.ZIP_STORED, pickled=None):
-    """The form since PyTorch 1.6. pickled: the pickle in it, where it is not that of `value`."""
+    """The zip form since PyTorch 1.6. pickled: the pickle to store instead of `value`'s."""
     pickle, stream = Pickle(has_views=False), io.BytesIO()
     content = pickle.dump(value) if pickled is None else pickled
     with zipfile.ZipFile(stream, "w", compression) as archive:

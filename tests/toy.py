@@ -1,4 +1,4 @@
-"""An exported detector that finds one box in every image: small, and what it finds can be computed by hand."""
+"""A small exported detector that finds one box in every image, which can be computed by hand."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ KEEPS_RATIO = [
 
 
 class Toy(paddle.nn.Layer):
-    """Of class 1, BOX, with the brightness of the image's middle as its score."""
+    """Detects BOX with class 1; its score is the brightness of the image's center."""
 
     def __init__(self):
         super().__init__()

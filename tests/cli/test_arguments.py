@@ -1,4 +1,4 @@
-"""What several commands share on their command lines, and how `ppdet` finds a command."""
+"""Arguments that several commands share, and how `ppdet` finds a command."""
 
 import argparse
 import re
@@ -33,7 +33,7 @@ print(sorted({{name.partition(".")[0] for name, file in new.items() if "-package
     ],
 )
 def test_imports_stay_light(package, others):
-    """Of all packages that are installed, an import takes these."""
+    """Importing ppdet loads only these of the installed packages."""
     code = NEW_MODULES.format(package=package)
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == str(others)
@@ -50,7 +50,7 @@ def test_arguments():
 
 
 def ppdet(*arguments):
-    """What `python -m ppdet` ends with."""
+    """Exit code and output of `python -m ppdet`."""
     return subprocess.run([sys.executable, "-m", "ppdet", *arguments], cwd=ROOT, capture_output=True, text=True)
 
 

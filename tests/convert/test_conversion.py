@@ -1,4 +1,4 @@
-"""What becomes of values: they do here what they did there."""
+"""Converted values compute the same as in the code base that they come from."""
 
 import foreign
 import numpy as np
@@ -78,7 +78,7 @@ def test_norms_with_their_statistics_folded_in():
 
 
 def test_a_shortcut_without_convolution():
-    """In ResNet-18 of the others, the first block adds its input as it is."""
+    """In other code bases' ResNet-18, the first block's shortcut has no convolution."""
     conversion = converted(foreign.arrays(foreign.mmdet(**SMALL), seed=3))
     short = fill(ConvNorm(8, 8, 1), conversion.arrays, "backbone.res2.res2a.short")
     x = paddle.randn([2, 8, 5, 6])
@@ -161,7 +161,7 @@ def convolve(image, weight, bias):
 
 
 def offsets_and_masks(image, values, name):
-    """What conv_offset says: a third and a third of offsets, and a third of masks before a sigmoid."""
+    """Split conv_offset's output: two thirds are offsets, one third masks before their sigmoid."""
     out = convolve(image, values[f"{name}.weight"], values[f"{name}.bias"])
     first, second, mask = np.split(out, 3)
     return np.concatenate([first, second]), 1 / (1 + np.exp(-mask))

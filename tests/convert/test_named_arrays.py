@@ -1,4 +1,4 @@
-"""Where the named weights are in a file, and what else it says of itself."""
+"""Finding the named weights in a file, and the metadata beside them."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""Every name of every code base has its place here, and nothing here is without one."""
+"""Every name of every code base maps to one of our names, and every name of ours is reached."""
 
 import json
 
@@ -210,7 +210,7 @@ def test_names_of_blocks():
 
 
 def test_recognition_is_by_most_names():
-    """A stranger among the names, and only a part of them, change nothing."""
+    """An unknown name, or missing names, do not change which code base is recognized."""
     shapes = {**foreign.mmdet(**NARROW), "stem.conv1.weight": (1,), "ema_backbone_conv1_weight": (1,)}
     conversion = converted({name: shape for name, shape in shapes.items() if "layer4" not in name})
     assert conversion.code_base == "mmdet" and conversion.network.depth is None
@@ -226,7 +226,7 @@ def test_nothing_known():
 
 
 def test_other_detectors_give_their_backbone():
-    """Their necks may count from another stage."""
+    """The necks of other detectors may start at another stage."""
     shapes = {name: s for name, s in foreign.mmdet(**NARROW).items() if not name.startswith("bbox_head.conv_cls")}
     conversion = converted(shapes)
     assert conversion.missing == [] and "conv1.conv1.conv.weight" in conversion.arrays
@@ -236,7 +236,7 @@ def test_other_detectors_give_their_backbone():
 
 @pytest.mark.parametrize("name", CODE_BASES)
 def test_tables(name):
-    """No two rows take the same name, and each makes one of what it takes."""
+    """No name matches two rows of a table, and each row maps a name to one name."""
     rules = CODE_BASES[name].rules
     keys = [(rule.foreign, rule.dimensions) for rule in rules]
     assert len(set(keys)) == len(keys)

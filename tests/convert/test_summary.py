@@ -1,4 +1,4 @@
-"""What a conversion tells: what mapped, what it looks like, what does not fit and what to set."""
+"""The report of a conversion: mapped names, the recognized network, what does not fit, and what to set."""
 
 import foreign
 import numpy as np
@@ -103,7 +103,7 @@ def test_suggestion_for_torchvision():
     ],
 )
 def test_strides_that_no_array_tells(text, style):
-    """MMDetection's files hold their configuration; a stride elsewhere is another network of the same arrays."""
+    """MMDetection's files contain their configuration; with other strides, the same arrays are another network."""
     lines = suggest(*converted(foreign.mmdet(**THIN), text=text))
     variant = {"caffe": "a", "pytorch": "b"}[style]
     assert lines[1:] == [f"its own configuration says style {style}: ResNet.variant {variant}"]
@@ -184,7 +184,7 @@ def test_everything_fits():
     ],
 )
 def test_what_does_not_fit(change, other, first, advice):
-    """`change` makes the file another one, `other` the configuration's model."""
+    """`change` modifies the file, `other` the configuration's model."""
     here, _ = converted(foreign.mmdet(**{"depth": 18, **THIN, **change}))
     there, _ = converted(foreign.mmdet(**{"depth": 18, **THIN, **other}))
     lines = verify(here, shapes_of(there))
@@ -207,7 +207,7 @@ def test_towers_of_another_length():
 
 
 def test_incomplete_files():
-    """No setting makes up for what the file lacks of its own network."""
+    """No setting can replace arrays that the file lacks."""
     shapes = foreign.mmdet(18, **THIN)
     whole, _ = converted(shapes)
     del shapes["bbox_head.conv_reg.bias"]

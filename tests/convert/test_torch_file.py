@@ -1,4 +1,4 @@
-"""Files of torch.save, and pickles of arrays: what is in them is read."""
+"""Reading files of torch.save and pickles of arrays."""
 
 import collections
 import io
@@ -69,7 +69,7 @@ def test_views_of_one_storage(tmp_path, form):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_what_training_keeps_beside_weights(tmp_path, form):
-    """A checkpoint of MMEngine: histories, settings, schedules. They are passed over."""
+    """A checkpoint of MMEngine: histories, settings, schedules. They are skipped."""
     history = Global("mmengine.logging.history_buffer", "HistoryBuffer")
     metadata = OrderedDict([("", {"version": 1})])
     weights = Call(Global("collections", "OrderedDict"), state={"_metadata": metadata})
@@ -92,7 +92,7 @@ def test_what_training_keeps_beside_weights(tmp_path, form):
 
 
 def test_instances_are_passed_over(tmp_path):
-    """As protocol 2 writes them: NEWOBJ, then a state with arrays."""
+    """Instances are written by protocol 2 as NEWOBJ, then a state with arrays."""
     made = b"cmmengine.logging.history_buffer\nHistoryBuffer\n)\x81}X\x01\x00\x00\x00nK\x01sb"
     items = b"cyacs.config\nCfgNode\n)\x81(X\x01\x00\x00\x00aK\x01uX\x01\x00\x00\x00bK\x02s"
     content = b"\x80\x02}(X\x01\x00\x00\x00h" + made + b"X\x01\x00\x00\x00c" + items + b"X\x05\x00\x00\x00modelX"
@@ -102,7 +102,7 @@ def test_instances_are_passed_over(tmp_path):
 
 
 def test_without_byteorder(tmp_path):
-    """PyTorch before 2.1 does not say it."""
+    """PyTorch before 2.1 does not write the byte order."""
     assert read(tmp_path, zip_file({"w": tensor(np.ones(2))}, byteorder=None)).arrays["w"].tolist() == [1, 1]
 
 
@@ -110,7 +110,7 @@ SMALL = {"state_dict": OrderedDict(a=tensor(np.ones((2, 3), np.float32)))}
 
 
 def test_an_ordinary_unpickler_reads_what_these_tests_write():
-    """The writer is not its own witness."""
+    """The files that these tests write are also readable by Python's own unpickler."""
 
     class Reader(pickle.Unpickler):
         def find_class(self, module, name):

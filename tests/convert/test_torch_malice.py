@@ -1,4 +1,4 @@
-"""Files that try to do harm, claim what is not there, or are damaged: nothing runs, and each is one clear line."""
+"""Malicious and damaged files, and files with false sizes: nothing runs, and each gives a one-line error."""
 
 import io
 import pickletools
@@ -19,7 +19,7 @@ from ppdet.convert.torch_file import TorchUnpickler
 
 
 def refused(tmp_path, content):
-    """The message about a file of that content."""
+    """The error message for a file with this content."""
     path = tmp_path / "w.pth"
     path.write_bytes(content)
     with pytest.raises(ConversionError) as caught:
@@ -92,7 +92,7 @@ DEEP = b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b"."
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", [*BOMBS, "lists in lists"])
 def test_bombs(tmp_path, form, name):
-    """What claims to be huge, or to lie elsewhere, costs nothing."""
+    """Files that claim huge or misplaced arrays are refused without allocating memory."""
     import resource
 
     content = FORMS[form](BOMBS.get(name), pickled=None if name in BOMBS else DEEP)

@@ -1,4 +1,4 @@
-"""What PyTorch itself writes is read as PyTorch reads it."""
+"""Files that PyTorch itself writes are read as PyTorch reads them."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The setting that an error proposes can be set in the same configuration: no answer leads in a circle."""
+"""A setting that an error suggests can be set in the same configuration; suggestions do not lead in circles."""
 
 from pathlib import Path
 

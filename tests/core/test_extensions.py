@@ -19,7 +19,8 @@ INIT = "def __init__(self, *, factor: float = 2.0) -> None:\n        self.factor
 
 @pytest.fixture
 def outside(tmp_path, monkeypatch):
-    """Write files to a folder outside the project; afterwards nothing that they left in the process is there."""
+    """Write files to a folder outside the project; afterwards, everything that they changed in the process is
+    undone."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     for module, name in ((extensions, "_imported"), (registry, "_schemas")):
         monkeypatch.setattr(module, name, dict(getattr(module, name)))
@@ -117,7 +118,7 @@ def test_names_that_are_not_there(outside, tmp_path):
 
 
 def test_the_file_from_outside_is_the_one_to_be_renamed(outside):
-    """Also where it is imported before the project's own components."""
+    """The same if it is imported before the project's own components."""
     path = outside("early.py", component("EarlyNet"))
     import_extensions([str(path)])
     own = type("EarlyNet", (), {"__module__": "ppdet.modeling.nets"})
@@ -128,7 +129,7 @@ def test_the_file_from_outside_is_the_one_to_be_renamed(outside):
 
 
 def test_installed_packages_register_by_entry_points(outside, tmp_path, caplog):
-    """One that is broken is told, with its package's name, and costs nothing else."""
+    """A broken one is reported with its package's name; the others still load."""
     outside("good_nets.py", component("GoodNet"))
     outside("broken_nets.py", "1 / 0\n")
     for name in ("broken_nets", "good_nets"):
@@ -176,7 +177,7 @@ def test_a_yaml_file_imports_nothing(outside, monkeypatch, tmp_path, text, messa
 
 
 def test_every_file_needs_what_it_requires(outside, monkeypatch, tmp_path):
-    """A file's list does not replace that of its base."""
+    """A file's list is added to its base's list."""
     monkeypatch.chdir(tmp_path)
     outside("base.yml", "requires: [no_such]\n")
     outside("a.yml", "_BASE_: base.yml\nrequires: [json]\n")

@@ -1,4 +1,4 @@
-"""One size for all transforms that resize, and what wins over it."""
+"""The setting input_size for all transforms that resize, and which settings override it."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ OWN = [f"{reader}.sample_transforms.1.target_size" for reader in PLACES]
 
 
 def sizes(config, *readers):
-    """The size of each reader's resizing, those drawn from for a random one."""
+    """The size of each reader's resizing; for a random one, the sizes to choose from."""
     made = [config.component(reader).create("sample_transforms")[1] for reader in readers or PLACES]
     return [one.sizes if isinstance(one, RandomResize) else one.target_size for one in made]
 

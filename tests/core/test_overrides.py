@@ -1,4 +1,4 @@
-"""load_config and merge_config take the same forms of overrides, and answer others with one line."""
+"""load_config and merge_config accept the same forms of overrides, and refuse others in one line."""
 
 import numpy as np
 import pytest

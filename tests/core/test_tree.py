@@ -1,4 +1,4 @@
-"""YAML in and out."""
+"""Parsing and writing YAML."""
 
 import pytest
 import yaml

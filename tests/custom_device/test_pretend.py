@@ -1,4 +1,4 @@
-"""Everything on a device that is not the CPU, though it only pretends to be one."""
+"""Training, evaluation and inference on a simulated device that is not the CPU."""
 
 import json
 
@@ -69,7 +69,7 @@ print(json.dumps(results))
 
 @pytest.fixture(scope="module")
 def results(pretend, tmp_path_factory):
-    """What training, evaluation and inference gave on the second device, and then on the CPU."""
+    """Results of training, evaluation and inference on the second device, and then on the CPU."""
     from tiny import TINY_YAML, write_tiny_coco
 
     folder = tmp_path_factory.mktemp("results")
@@ -112,7 +112,7 @@ def test_mixed_precision(results):
 
 
 def test_kernels(results):
-    """Paddle's own for the device; the CPU's, which it falls back to, are none."""
+    """The device has Paddle's own kernels; the CPU's, which are its fallback, do not count."""
     assert results["pretend:1"]["kernels"] == [True, False, False]
     assert results["cpu"]["kernels"] == [True, True, False]
 

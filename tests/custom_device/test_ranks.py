@@ -56,7 +56,7 @@ assert ended.returncode == 0
 
 @pytest.fixture(scope="module")
 def ranks(pretend, tmp_path_factory):
-    """What both ranks of a job wrote down, on devices and, with all else equal, on the CPU."""
+    """Results of both ranks of a job, on devices and, with equal settings, on the CPU."""
     folder = tmp_path_factory.mktemp("ranks")
     data = write_tiny_coco(folder / "data", images=8)
     path = folder / "tiny.yml"

@@ -1,4 +1,4 @@
-"""Data that the tests make for themselves, and what they read from ../shared when it is there."""
+"""Data that the tests make, and data that they read from ../shared if it exists."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What looks wrong with a data set: each mistake is told with counts and an example, and sound data sets are not."""
+"""Checks of data sets: each mistake is reported with counts and an example; sound data sets are not reported."""
 
 import numpy as np
 import pytest

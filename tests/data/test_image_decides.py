@@ -1,4 +1,4 @@
-"""How large an image is, the image says: boxes stay in its pixels, whatever size the annotation file gives it."""
+"""The image's own size counts: boxes stay in its pixels, whatever size the annotation file gives."""
 
 import json
 

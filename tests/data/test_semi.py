@@ -60,7 +60,7 @@ def make_reader(folder, **options):
 
 
 def flat(batch):
-    """Arrays of a batch, those of the unlabeled one under "unlabeled.…"."""
+    """Arrays of a batch; arrays of the unlabeled batch are named "unlabeled.…"."""
     inner = {f"unlabeled.{key}": value for key, value in batch["unlabeled"].items()}
     return {k: v.numpy() for k, v in {**batch, **inner}.items() if k != "unlabeled"}
 
@@ -134,7 +134,7 @@ def test_boxes_drawn_in_both_views_frame_the_same_objects(folder, tmp_path, seed
 
 
 def overlaps(boxes, box):
-    """How many of the boxes meet `box`, itself among them."""
+    """The number of boxes that overlap `box`, including itself."""
     x1, y1, x2, y2 = box
     return int(((boxes[:, 0] < x2) & (boxes[:, 2] > x1) & (boxes[:, 1] < y2) & (boxes[:, 3] > y1)).sum())
 

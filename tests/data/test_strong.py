@@ -32,7 +32,7 @@ PUBLISHED = """- StrongAugImage: {transforms: [
 
 
 def chain():
-    """The published one, which is also what the defaults make."""
+    """The published chain of augmentations, which equals the defaults."""
     parts = (RandomColorJitter, RandomErasingCrop, RandomGaussianBlur, RandomGrayscale)
     return StrongAugImage(transforms=[part() for part in parts])
 

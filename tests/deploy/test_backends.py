@@ -1,4 +1,4 @@
-"""Engines: which one is taken, what they refuse, and that threads may share them."""
+"""Engines: which one is chosen, what they refuse, and their use from several threads."""
 
 import subprocess
 import sys
@@ -138,7 +138,7 @@ def test_auto_leaves_out_engines_that_fail_the_self_check(exported, folder, log)
     assert Detector(exported).backend.name == "paddle"
     for name in ("onnxruntime", "openvino"):
         assert f"backend {name}: its detections differ from the trained model's" in log.text
-    # A backend that is named is taken as it is.
+    # A backend that is named is used without a check.
     assert Detector(exported, "openvino").backend.name == "openvino"
     (exported / "model.onnx").write_bytes((exported / "model.onnx").read_bytes()[:1000])
     (exported / "model.pdiparams").write_bytes(b"")
@@ -160,13 +160,13 @@ def test_auto_leaves_a_gpu_the_room_that_tf32_needs(exported, monkeypatch):
 
 
 def test_auto_compares_no_engines_by_what_does_not_count_on_a_gpu(exported, log, monkeypatch):
-    """Scores 0.005 above the floor count where those of an engine may be 0.001 off, not where they may be 0.01 off."""
+    """Scores 0.005 above the floor are compared at a tolerance of 0.001, but not at 0.01."""
     check = SelfCheck.read(exported)
     rows = [part * np.array([1, 0, 1, 1, 1, 1], np.float32) for part in check.rows]
     rows = [part + np.array([0, check.floor + 0.005, 0, 0, 0, 0], np.float32) for part in rows]
     SelfCheck(check.arrays, rows, check.floor, 0).write(exported)
     assert SelfCheck.read(exported).comparable("fp32") > 0 == SelfCheck.read(exported).comparable("fp32", "gpu")
-    for name in ("paddle", "openvino"):  # which loads nothing: the first one is taken
+    for name in ("paddle", "openvino"):  # which loads nothing: the first one is used
         monkeypatch.setattr(BACKENDS[name], "why_unavailable", classmethod(lambda kind, options: None))
     monkeypatch.setattr(BACKENDS["paddle"], "use_device", BACKENDS["paddle"].use_cpu)
     assert Detector(exported, device="gpu").backend.name == "paddle"
@@ -174,7 +174,7 @@ def test_auto_compares_no_engines_by_what_does_not_count_on_a_gpu(exported, log,
 
 
 def test_auto_compares_no_engines_where_nothing_was_detected(exported, log):
-    """All of them would pass, and the fastest would be taken whatever it computes."""
+    """All engines would pass, and the fastest would be chosen whatever it computes."""
     check = SelfCheck.read(exported)
     SelfCheck(check.arrays, [rows[:0] for rows in check.rows], check.floor, check.top).write(exported)
     assert SelfCheck.read(exported).comparable("fp32") == 0 < check.comparable("fp32")

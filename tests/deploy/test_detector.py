@@ -1,4 +1,4 @@
-"""Exported folders: what is in them, and what becomes of those that are not as they should be."""
+"""Exported folders: their content, and errors for damaged ones."""
 
 import numpy as np
 import paddle

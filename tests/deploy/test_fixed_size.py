@@ -1,4 +1,4 @@
-"""A graph of one size: what fits is padded to it, one pixel more is refused, whichever way the image comes."""
+"""A graph of fixed size: images that fit are padded, larger ones are refused, by every way of input."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""What Paddle computes in float32 where a graph computes in 16 bits: it chooses by names of operators."""
+"""Operators that stay in float32 when a graph computes in 16 bits: Paddle chooses them by name."""
 
 import paddle
 import pytest
@@ -31,7 +31,8 @@ def graph(request, tmp_path_factory):
 
 
 def operators(folder):
-    """Of the graph: type, places of the operators whose results it takes, and types of its results, in their order."""
+    """For each operator of the graph, in order: its type, the indices of its inputs' operators, and its result
+    types."""
     paddle.enable_static()
     try:
         executor = paddle.static.Executor(paddle.CPUPlace())

@@ -1,4 +1,4 @@
-"""What engines are told of a device that is not the CPU: forced here, and checked against Paddle's own classes.
+"""Options that engines get for GPUs: forced here, and checked against Paddle's own classes.
 
 All of it passes without a GPU, with Paddle for CPUs as well as with the build for GPUs, which answers what it was told.
 """
@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What Paddle's Config is asked to do: names, arguments, named arguments. It does it, as far as this build can."""
+    """Calls of Paddle's Config: names, arguments, named arguments. They are executed as far as this build can."""
     made = []
 
     class Recording(inference.Config):
@@ -56,7 +56,7 @@ def calls(monkeypatch):
 
 
 def with_options(folder, **options):
-    """PaddleInference as it is on a device: loaded on the CPU, since there is no other one."""
+    """PaddleInference with the options for a device, but loaded on the CPU."""
     backend = PaddleInference(folder, Options())
     backend.options = Options(**options)
     return backend
@@ -141,7 +141,7 @@ def test_devices_that_are_not_there(monkeypatch, options, kinds, count, message)
 
 
 def test_this_build_has_no_gpu():
-    """Nothing is forced here: each build says itself what it lacks."""
+    """Nothing is forced here: each build reports what it lacks."""
     said = PaddleInference.why_unavailable(Options(device="gpu"))
     if not paddle.is_compiled_with_cuda():
         assert said.startswith("this Paddle has no gpu support")
@@ -217,7 +217,7 @@ def test_providers_of_onnx_runtime():
 
 @pytest.fixture
 def versions(monkeypatch):
-    """A GPU and a TensorRT for the names of folders; neither is there."""
+    """Simulated versions of a GPU and TensorRT, for folder names."""
     monkeypatch.setattr(device, "gpu_description", lambda index: f"NVIDIA {'AB'[index]} 8.0")
     monkeypatch.setattr(inference, "get_trt_runtime_version", lambda: (8, 5, 3))
 
@@ -306,7 +306,7 @@ def test_this_build_says_what_it_lacks(monkeypatch):
     ],
 )
 def test_graphs_whose_suppression_a_gpu_does_not_take(folder, kind, message):
-    """Messages as Paddle 2.6.2 has them in its library for GPUs; those of other errors stay what they are."""
+    """Messages as Paddle 2.6.2 has them in its library for GPUs; messages of other errors are not changed."""
 
     class Predictor:
         def __init__(self, message):

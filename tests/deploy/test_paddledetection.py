@@ -1,4 +1,4 @@
-"""Folders of PaddleDetection: its exports run here, and ours have what its deploy/python/infer.py reads."""
+"""PaddleDetection's exports run here, and ours contain what its deploy/python/infer.py reads."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Windows that cover an image, and merging of what was found in them, beside plain loops that do the same."""
+"""Windows that cover an image, and merging of their detections, compared with plain loops."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Detection on images that is stopped, or has no room: what was done is there."""
+"""Detection that is stopped, or whose disk is full, keeps the results so far."""
 
 import json
 import os

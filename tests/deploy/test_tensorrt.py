@@ -1,4 +1,4 @@
-"""TensorRT under Paddle: what it is told of sizes, where what it compiled is kept, and Paddle 3's conversion.
+"""TensorRT under Paddle: input sizes, the cache of compiled graphs, and Paddle 3's conversion.
 
 No GPU and no TensorRT is needed: Paddle's part is real, and TensorRT's is the graph as it was.
 """
@@ -81,7 +81,7 @@ def test_warm_up(folder, tmp_path):
 
 @pytest.fixture
 def versions(monkeypatch):
-    """A GPU and a TensorRT for the names of folders; neither is there."""
+    """Simulated versions of a GPU and TensorRT, for folder names."""
     monkeypatch.setattr(device, "gpu_description", lambda index: f"NVIDIA {'AB'[index]} 8.0")
     monkeypatch.setattr(inference, "get_trt_runtime_version", lambda: (8, 5, 3))
 
@@ -105,7 +105,7 @@ def test_other_things_have_other_folders(folder, tmp_path, versions):
 
 
 class Converter:
-    """What the processes that converted were asked for, and code that the next ones are to run first."""
+    """Records requests to converting processes; can inject code that the next ones run first."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -144,7 +144,7 @@ FP16 = Options(device="gpu", precision="fp16", tensorrt=True, max_batch=4)
 
 
 def run_compiled(folder, options=FP16):
-    """What the compiled graph of the folder gives, on the CPU, for the usual size; and where it was kept."""
+    """Outputs of the folder's compiled graph on the CPU, for the usual size, and the path of its cache."""
     graph = PaddleInference.find(folder, "fp32")
     with tensorrt.compiled(graph, options, tensorrt.cpu_config) as config:
         predictor = inference.create_predictor(config)
@@ -281,7 +281,7 @@ def test_two_at_once_compile_once(copied, converter):
 
 @needs_paddle_3
 def test_a_conversion_ends_with_the_process_that_asked_for_it(copied, converter):
-    """Nobody else waits for its lock then."""
+    """Otherwise other processes would wait for its lock."""
     converter.run_first("import time; time.sleep(600)")
     ask = """
 import sys

@@ -1,4 +1,4 @@
-"""Videos: what goes in comes out, with boxes; and those that are not as they should be."""
+"""Videos: frames are written with boxes, and damaged videos are handled."""
 
 import json
 import re

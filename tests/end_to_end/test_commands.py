@@ -12,7 +12,7 @@ from tiny import TINY_YAML, write_tiny_coco
 
 
 def process(*command, code=0):
-    """A process of its own: every tool has one here; what else is tried of them is called."""
+    """Every tool runs once in its own process; further cases are called in this one."""
     printed = run(*command, code=code)
     assert "Warning" not in printed and "WARNING: OMP" not in printed, printed[-3000:]
     return printed

@@ -94,7 +94,7 @@ def start(log_dir, *arguments, launcher=("--nproc_per_node", "2")):
 
 @contextlib.contextmanager
 def running(*processes):
-    """End what is still there of the jobs when the test is over."""
+    """Kill what remains of the jobs when the test is over."""
     try:
         yield
     finally:
@@ -105,7 +105,7 @@ def running(*processes):
 
 
 def launch(folder, *arguments):
-    """Console of a job that has to end well."""
+    """Run a job that must succeed, and return its console output."""
     job = start(folder / "log", *arguments)
     with running(job):
         code = job.wait(PATIENCE)
@@ -139,7 +139,7 @@ def wait_for(path, pattern):
 
 
 def worker(log_dir, local_rank):
-    """The process of a rank, which the launcher's console does not name; not one that reads images for it."""
+    """The process of a rank, which the launcher's console does not name; not one of its image workers."""
     environment = f"PADDLE_LOG_DIR={log_dir.resolve()}\0".encode()
     rank = f"PADDLE_LOCAL_RANK={local_rank}\0".encode()
     parents = {}

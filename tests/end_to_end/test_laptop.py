@@ -1,4 +1,4 @@
-"""A Python without what Windows and macOS lack trains, evaluates, exports and detects as this one does."""
+"""Without the modules that Windows and macOS lack, training, evaluation, export and detection work the same."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Ranks that are killed in the middle of training, and what the others make of it."""
+"""Ranks that are killed during training, and how the other ranks end."""
 
 import random
 import signal
@@ -45,7 +45,7 @@ with collectives.joined():
 
 
 class Jobs(NamedTuple):
-    """Folder of the jobs' runs, named job0 and so on; and what the ranks of every job ended with."""
+    """Folder of the jobs' runs, named job0 and so on, and how each rank of every job ended."""
 
     runs: Path
     ranks: list[list[Rank]]
@@ -56,7 +56,7 @@ VICTIMS = [0, 1, 0, 1]
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory):
-    """What ranks of all jobs ended with: one job for each victim, then the averaging."""
+    """How the ranks of all jobs ended: one job for each killed rank, then one killed while averaging."""
     folder = tmp_path_factory.mktemp("ranks")
     data = write_tiny_coco(folder / "data")
     (folder / "tiny.yml").write_text(TINY_YAML.format(output=folder / "output", data=data))

@@ -64,7 +64,7 @@ def test_resuming(tiny_file, tmp_path):
 
 
 def test_the_file_is_one_that_paddle_would_run(tmp_path):
-    """What these tests are about: Paddle's own way to load it does what it says."""
+    """Paddle's own loader would execute the attack."""
     path = tmp_path / "evil.pdparams"
     path.write_bytes(attacks(tmp_path / "ran")["os.system"])
     try:

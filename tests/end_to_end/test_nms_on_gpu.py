@@ -46,7 +46,7 @@ def test_training_with_evaluation(folder, kernel):
 
 @pytest.mark.parametrize("found", THRESHOLDS)
 def test_evaluation_and_inference(folder, kernel, tmp_path, found):
-    """They run to their end, and none of their calls leaves the GPU."""
+    """They finish, and none of their NMS calls falls back to the CPU."""
     start = "-c", folder / "tiny.yml", "-o", weights(folder), THRESHOLDS[found]
     call("tools/eval.py", *start)
     start = *start, "--infer_dir", folder / "data" / "images", "--output_dir", tmp_path

@@ -68,7 +68,7 @@ def test_a_day_with_runs(project, tool, monkeypatch, tmp_path):
     assert load_config("output/run/config.yml")["pretrain_weights"] == "output/run.1/best_model"
     assert "it is output/run.1 now" in Path("output/run/train.log").read_text()
 
-    # The folder stands for -c, -o and weights, from wherever; without the -o the numbers are others, and it says so.
+    # The folder replaces -c, -o and weights, from any directory; without the -o, results differ, with a warning.
     weights = ["-o", "weights=output/run.1/best_model"]
     code, right = tool("eval", "-c", "run.yml", *weights, *large)
     assert code == 0 and "was trained" not in right

@@ -1,4 +1,5 @@
-"""Training that is asked to end: it saves, leaves with the code schedulers expect, and goes on as if nothing was."""
+"""Training that is asked to end: it saves, exits with the code schedulers expect, and can be resumed without a
+difference."""
 
 import os
 import signal

@@ -15,7 +15,7 @@ from ppdet.utils import device
 
 
 class Witness(Hook):
-    """Keeps what the hooks of a run should know."""
+    """A hook that records a run's events."""
 
     def __init__(self):
         self.losses, self.rates, self.waits, self.reports, self.evaluations = [], [], [], [], []
@@ -33,14 +33,14 @@ class Witness(Hook):
 
 
 class Finished(NamedTuple):
-    """path: of the configuration. folder: of the run. witness: of its events."""
+    """path: the configuration. folder: the run's folder. witness: the hook that recorded its events."""
 
     path: Path
     folder: Path
     witness: Witness
 
     def copy_to(self, place):
-        """Overrides that let a run go on in a copy of the output, and the copy."""
+        """Overrides that continue a run in a copy of the output, and the copy."""
         shutil.copytree(self.folder.parent, place)
         return [f"save_dir={place}", *OPTIONS], place / "tiny"
 
@@ -82,7 +82,7 @@ def trained(finished, tmp_path):
 
 @pytest.fixture
 def answer_for_device(monkeypatch):
-    """Call it to take the branches of a device that works behind the host, as a GPU; or with False, those of a CPU."""
+    """Call it to select the branches for an asynchronous device such as a GPU; with False, for a CPU."""
 
     def answer(runs_behind_host=True):
         monkeypatch.setattr(device, "runs_behind_host", lambda: runs_behind_host)
@@ -95,7 +95,7 @@ def answer_for_device(monkeypatch):
 def machine(monkeypatch):
     """machine(gpu=2, npu=0): a Paddle built for these types of device, and how many of each there are."""
     for name in (*LAUNCHER, *(f"FLAGS_selected_{kind}s" for kind in TYPES)):
-        monkeypatch.setenv(name, "")  # so that what the code sets is taken back
+        monkeypatch.setenv(name, "")  # so that what the code sets is undone
         monkeypatch.delenv(name)
     chosen = []
     monkeypatch.setattr(paddle, "set_device", chosen.append)

@@ -1,4 +1,4 @@
-"""A network for BGR gives, at every step from file to box, what the same network for RGB gives.
+"""A network for BGR computes at every step from file to box what the same network for RGB computes.
 
 The same network: the input channels of its first convolution, and means and standard deviations, in reverse order.
 """

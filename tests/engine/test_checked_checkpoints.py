@@ -1,4 +1,4 @@
-"""What is not written: a checkpoint with values that are no numbers; and one that does not fit the disk."""
+"""Checkpoints that are not written: with NaN or infinite values, or larger than the free disk space."""
 
 from pathlib import Path
 from types import SimpleNamespace

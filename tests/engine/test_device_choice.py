@@ -1,4 +1,4 @@
-"""Which device a configuration gets, for Paddles and machines that are not here."""
+"""The device that a configuration selects, for simulated builds of Paddle and machines."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from ppdet.utils.errors import ConfigError
 
 
 def launch(monkeypatch, **given):
-    """As paddle.distributed.launch sets it for one of two processes: gpu="1"."""
+    """Set the variables of paddle.distributed.launch for one of two processes: gpu="1"."""
     monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
     for kind, index in given.items():
         monkeypatch.setenv(f"FLAGS_selected_{kind}s", index)
@@ -153,7 +153,7 @@ def test_settings_of_paddledetection(machine, tmp_path, log, settings, expected,
     ],
 )
 def test_the_command_line_comes_before_the_file(machine, tmp_path, log, settings, options, expected):
-    """Without a warning: that is what it is for."""
+    """Without a warning, since overriding is what the command line is for."""
     machine(gpu=2, xpu=1, npu=4)
     path = tmp_path / "x.yml"
     path.write_text(settings)
@@ -255,7 +255,7 @@ def test_a_number_of_processes_that_is_none(machine, monkeypatch, count):
     ],
 )
 def test_processes_that_talk_through_gloo_are_on_cpus(machine, monkeypatch, log, kind, told):
-    """Not without a word where there is something else."""
+    """With a warning if another device exists."""
     machine(**{kind: 4})
     launch(monkeypatch)
     monkeypatch.setenv("PADDLE_DISTRI_BACKEND", "gloo")
@@ -330,7 +330,7 @@ def test_option_of_the_tools(monkeypatch):
     ],
 )
 def test_every_command_takes_the_device_that_it_is_told(tmp_path, tiny, monkeypatch, command):
-    """None begins on another one, nor joins other processes before: a type that no Paddle has ends it at once."""
+    """No command starts on another device, or joins other processes first: an unknown type ends it at once."""
     import commands
 
     def joined(**options):

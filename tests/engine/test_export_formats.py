@@ -52,7 +52,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain(folder):
-    """An export of the configuration as it is, to all formats."""
+    """An export of the unchanged configuration to all formats."""
     return export_model(configuration(folder, []), str(folder / "plain"), formats=["onnx", "openvino"])
 
 

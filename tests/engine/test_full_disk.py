@@ -1,4 +1,4 @@
-"""A disk without room: reported, the last checkpoint stays whole, training goes on, and saving is tried again."""
+"""A full disk is reported, the last checkpoint stays valid, training continues, and saving is retried."""
 
 import contextlib
 import json
@@ -72,7 +72,7 @@ def room(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[object]:
 
 
 class Room(Hook):
-    """Takes the room in the second epoch, looks at what there is in the third, and gives the room back."""
+    """Fills the disk in the second epoch, records the existing files in the third, and frees the disk."""
 
     def __init__(self, room):
         self.room = room

@@ -1,4 +1,4 @@
-"""Two ranks whose guards take steps back on the device, and that leave no gradients, train as ranks that look first.
+"""Two ranks that roll bad steps back on the device train as ranks that check before the update.
 
 What one of them sees alone, in statistics that are its own, both take back.
 """

@@ -1,4 +1,4 @@
-"""What the hooks of an ordinary run ask of the device."""
+"""Reads from the device by the hooks of an ordinary run."""
 
 import paddle
 import pytest

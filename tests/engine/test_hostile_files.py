@@ -1,4 +1,4 @@
-"""Files of a run's folder in whose place there is something else."""
+"""Files of a run's folder that are replaced by pipes, folders, or huge or invalid files."""
 
 import json
 import os

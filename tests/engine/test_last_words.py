@@ -1,4 +1,4 @@
-"""What train.log says of a run's end."""
+"""The lines of train.log about a run's end."""
 
 import socket
 import threading

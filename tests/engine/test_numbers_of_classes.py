@@ -14,7 +14,7 @@ from ppdet.utils.errors import ConfigError, DataError
 
 
 def other_files(data):
-    """Option of anno_path, what it has alone, and what the weights have alone."""
+    """The option for anno_path, the classes only in this file, and the classes only in the weights."""
     (data / "one.txt").write_text("red\n")
     (data / "three.txt").write_text("blue\nred\ngreen\n")
     yield rewrite(data, "new.json", more=("green",)), "'green'", "nothing"

@@ -1,4 +1,4 @@
-"""Training that goes on: from the middle of an epoch, with another batch size, before a pending evaluation."""
+"""Resumed training: from the middle of an epoch, with another batch size, before a pending evaluation."""
 
 import json
 

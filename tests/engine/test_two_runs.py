@@ -1,4 +1,4 @@
-"""Two runs that have to do with each other: one trains while the other is prepared, or moves what that started from."""
+"""Two runs that interact: one trains while the other starts, or moves what the other started from."""
 
 import signal
 import threading
@@ -76,7 +76,7 @@ def test_another_runs_checkpoint_that_is_replaced_while_the_run_is_prepared(here
 
 
 def killed_before_its_first_checkpoint():
-    """Run b, which goes on from a's checkpoint 0."""
+    """Run b, which continues from a's checkpoint 0."""
     run("run_name=a", saves=[("0", 4)])
     with begin_run(started("run_name=b", resume="output/a/0")):
         pass

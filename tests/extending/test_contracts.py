@@ -1,4 +1,4 @@
-"""What parts from outside lack, or do otherwise than their contract says, is one line that names it."""
+"""Outside components that break their contract give a one-line error that names the member."""
 
 import numpy as np
 import paddle

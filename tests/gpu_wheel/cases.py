@@ -1,4 +1,4 @@
-"""What is recorded: every configuration, and what can be asked for beyond them."""
+"""The recorded cases: every configuration, and options beyond them."""
 
 from record import EXPORT
 from small_configs import CONFIGS

@@ -1,4 +1,4 @@
-"""These tests ask a build of Paddle for GPUs what it has; `make gpu-wheel` makes an environment with one."""
+"""These tests inspect a build of Paddle for GPUs; `make gpu-wheel` makes an environment with one."""
 
 import collections
 import sys

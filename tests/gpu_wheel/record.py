@@ -80,7 +80,7 @@ def train(trainer: object) -> None:
 
 
 def run_export(name: str, cfg: object, folder: Path) -> None:
-    """Run an exported graph as it is, without what Paddle Inference makes of it for the CPU."""
+    """Run an exported graph without Paddle Inference's optimizations for the CPU."""
     import paddle
 
     from ppdet.engine.export.graph import export_model

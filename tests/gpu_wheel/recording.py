@@ -18,7 +18,7 @@ TYPES.update({15: "float16", 16: "bfloat16"})
 
 
 class Kernel(NamedTuple):
-    """A kernel as Paddle asks for it. views: its result may be a view of what it is given."""
+    """A kernel as Paddle selects it. views: its result may be a view of its input."""
 
     name: str
     dtype: str
@@ -55,7 +55,7 @@ def compile_recorder(folder: Path) -> Path:
 
 
 def record(library: Path, folder: Path, cases: dict[str, tuple[str, list[str]]]) -> Recording:
-    """What record.py gives of some cases: by name, a configuration and options."""
+    """Record some cases with record.py; a case is a configuration and options, by name."""
     folder.mkdir()
     names = [os.environ.get("PYTHONPATH"), str(ROOT)]
     environment = {**os.environ, "LD_PRELOAD": str(library), "PYTHONPATH": os.pathsep.join(filter(None, names))}

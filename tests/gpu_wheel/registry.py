@@ -1,4 +1,4 @@
-"""What Paddle's registry of kernels says of a GPU, and what its automatic casting gives to a kernel there."""
+"""Paddle's registry of GPU kernels, and the types that automatic casting gives them."""
 
 import functools
 import re
@@ -36,7 +36,7 @@ def where(kernel: Kernel) -> str:
 
 @functools.cache
 def operators() -> dict[str, set[str]]:
-    """The names that automatic casting knows a kernel by: those of operators of static graphs."""
+    """A kernel's names in automatic casting, which are names of operators of static graphs."""
     names: dict[str, set[str]] = {}
     for operator in core.op_supported_infos("GPU", core.VarDesc.VarType.FP16)[0]:
         names.setdefault(core._get_phi_kernel_name(operator), set()).add(operator)

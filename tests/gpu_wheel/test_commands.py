@@ -1,4 +1,4 @@
-"""Every command works with a GPU build of Paddle where there is no GPU, and says so once if it wants one."""
+"""Every command works with a GPU build of Paddle without a GPU, with one message if it wants a GPU."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Metrics of one's own: what they are given, and what may come back."""
+"""User-defined metrics: their arguments and results."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def collected(records, rows_by_image, **options):
 
 
 class Recall(EvalMetric):
-    """Records what it is given."""
+    """A metric that records its arguments."""
 
     def begin(self, class_names):
         self.class_names, self.images = class_names, []
@@ -54,7 +54,7 @@ def test_a_metric_gets_each_image_with_its_detections_and_boxes():
 
 
 def test_without_a_file_the_boxes_of_the_records_are_evaluated():
-    """One of two boxes is found: AP is half of that of a perfect detector; pycocotools gives 51 of 101 recalls."""
+    """One of two boxes is detected: AP is about half a perfect detector's; pycocotools counts 51 of 101 recalls."""
     records = [record(1, [[10, 10, 30, 40], [50, 60, 90, 90]], [0, 0])]
     assert collected(records, {1: [[0, 0.9, 10, 10, 30, 40]]}).compute()["AP"] == pytest.approx(51 / 101)
     assert collected(records, {1: [[0, 0.9, 10, 10, 30, 40], [0, 0.8, 50, 60, 90, 90]]}).compute()["AP"] == 1.0

@@ -114,7 +114,7 @@ def precision(level, dtype, *options, setting="amp"):
 
 
 def types_of_layers(model, forward):
-    """The type of every layer's result, by name, where it is a map or some."""
+    """The type of every layer's result by name, if the result is one or several maps."""
     types = {}
 
     def remember(name):

@@ -108,7 +108,7 @@ def test_a_wrong_word_for_freezing(tiny):
 @pytest.mark.parametrize("use_c5", [False, True])
 @pytest.mark.parametrize("relu", [False, True])
 def test_extra_levels(layers, use_c5, relu):
-    """P6 is a convolution of P5 or C5 as it is, P7 one of P6, after a ReLU if asked; all of them have a bias."""
+    """P6 is a convolution of P5 or C5, P7 of P6, after a ReLU if configured; all have a bias."""
     neck = FPN(in_channels=[16, 32, 64], out_channel=8, use_c5=use_c5, relu_before_extra_convs=relu)
     randomize(neck)
     assert all(conv.bias is not None for conv in (*neck.lateral_convs, *neck.fpn_convs, *neck.extra_convs))

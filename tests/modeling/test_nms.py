@@ -1,4 +1,4 @@
-"""Each setting of suppression does what it says, against plain loops."""
+"""Each setting of NMS against plain loops."""
 
 import numpy as np
 import paddle

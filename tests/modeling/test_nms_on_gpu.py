@@ -29,7 +29,7 @@ def case(images, count, empty=(), seed=0):
 
 
 def plain(kernel, nms, boxes, scores):
-    """Rows of the CPU's kernel, called as the settings say, and their numbers by image."""
+    """Rows of the CPU's kernel, called with the plain settings, and the number of rows by image."""
     settings = nms.score_threshold, nms.nms_top_k, nms.keep_top_k, nms.nms_threshold, True, 1.0, -1
     rows, _, counts = kernel.on_cpu(paddle.to_tensor(boxes), paddle.to_tensor(scores), None, *settings)
     return rows.numpy().reshape(-1, 6), counts.tolist()

@@ -68,7 +68,7 @@ class Place:
     repeat: int
 
     def rank(self, seed: int) -> str:
-        """The sample are those of the lowest rank. Changes of other lines do not change it."""
+        """A mutant's rank; the sample consists of the lowest ranks. Changes of other lines do not change it."""
         text = f"{seed} {self.file} {self.line.strip()} {type(self.operator).__name__} {self.repeat}"
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -29,7 +29,7 @@ from survivors import stale
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 ENOUGH = 0.95
-# A mutant is judged slow by no clock but this: its tests may take so many times what they took, and a minute more.
+# A mutant times out after PATIENCE times its tests' usual duration plus a minute.
 PATIENCE = 20
 
 
@@ -84,7 +84,7 @@ def digest(tree: Path, files: Sequence[str]) -> str:
 
 
 def copy_tree(tree: Path) -> None:
-    """The repository as it is, without what git ignores."""
+    """A copy of the repository without ignored files."""
     shutil.rmtree(tree, ignore_errors=True)
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout.decode().split("\0"):

@@ -1,4 +1,4 @@
-"""Which entries of survivors.yml are of lines that the code no longer has."""
+"""Finds entries of survivors.yml about lines that no longer exist."""
 
 from collections.abc import Iterable
 from pathlib import Path

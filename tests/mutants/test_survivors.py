@@ -1,4 +1,4 @@
-"""What is listed of mutants is of the code as it is."""
+"""The listed mutants refer to lines that exist in the code."""
 
 import ast
 import sys

@@ -42,7 +42,7 @@ def test_sgd_by_hand():
 
 @pytest.mark.parametrize("limit", [1.0, 3.0, 35.0])
 def test_gradient_norm_is_clipped(limit):
-    """The norm is 5: 35 leaves it as it is."""
+    """The norm is 5: a limit of 35 does not change it."""
     builder = OptimizerBuilder(optimizer={"type": "SGD"}, regularizer=None, clip_grad_by_norm=limit)
     factor = min(1, limit / 5)
     assert step(builder) == pytest.approx((1 - 0.1 * 3 * factor, 1 - 0.2 * 4 * factor, 1))

@@ -1,4 +1,4 @@
-"""From maps to detections by the rules of other code bases, each as it is published.
+"""Decoding of maps into detections by the published rules of other code bases.
 
 A level is (logits (1, C, H, W), distances (1, 4, H, W), quality (1, 1, H, W)), as `network.Network` gives it. A rule
 returns rows (M, 6) of [class, score, x1, y1, x2, y2].
@@ -87,8 +87,8 @@ def fcos_plus(maps: list, case: Case) -> Tensor:
 
 
 def torchvision(maps: list, case: Case) -> Tensor:
-    """torchvision: roots of scores above a threshold, the best of them; locations in corners, a whole number of pixels
-    apart, so many that the input's size holds as many as the map is wide and high."""
+    """torchvision: square roots of scores above a threshold, then top-k. Locations are the cells' top left corners,
+    with a spacing of `input size // cells` pixels."""
     height, width = (maps[0][0].shape[i] * STRIDES[0] for i in (2, 3))
     found = []
     for (logits, distances, quality), stride in zip(maps, STRIDES):

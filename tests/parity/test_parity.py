@@ -1,4 +1,4 @@
-"""Converted detectors compute what their own code base computes, and detect what it detects."""
+"""Converted detectors give the maps and detections of their own code base."""
 
 from pathlib import Path
 

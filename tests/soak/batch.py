@@ -23,7 +23,7 @@ from batch_runs import BatchRun
 
 from ppdet.utils.disk.images import find_images
 
-HANGS = 3 * 3600  # seconds after which a life of the job is taken to hang
+HANGS = 3 * 3600  # seconds after which a started job counts as hanging
 
 
 def make_images(folder: Path, sources: list[str], count: int, broken: int, rng: random.Random) -> dict[str, str | None]:

@@ -1,4 +1,4 @@
-"""Going through things ahead of the one who uses them."""
+"""Prefetching items in a thread."""
 
 import threading
 

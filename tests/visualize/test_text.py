@@ -20,7 +20,7 @@ def drawn(name):
 
 
 def ink(text):
-    """What `put_text` changes on black ground, and the box that `text_size` tells."""
+    """The pixels that `put_text` changes on black, and the box that `text_size` returns."""
     width, height, below = text_size(text, 1.0, 1)
     image = np.zeros((120, 400, 3), np.uint8)
     put_text(image, text, (20, 60), 1.0, (255, 255, 255), 1)

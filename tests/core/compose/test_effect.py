@@ -1,4 +1,4 @@
-"""What somebody sets for this run and changes nothing is told, with what counts."""
+"""Settings of this run that have no effect are reported, with the setting that is used instead."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""From values to objects."""
+"""Building component objects from configuration values."""
 
 from typing import Any
 

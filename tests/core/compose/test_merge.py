@@ -1,4 +1,4 @@
-"""How one file goes over another."""
+"""Merging one YAML file over another."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What other tools and PaddleDetection call things is answered with what there is here."""
+"""Errors about names from other tools and PaddleDetection suggest the name used here."""
 
 from pathlib import Path
 

@@ -339,7 +339,7 @@ def test_reading_ahead_as_for_gpus(ten_images, worker_num):
 
 
 class Untouched:
-    """Says nothing of what it does to pixels: everything before it is done in the worker."""
+    """A transform that does not declare how it changes pixels: everything before it runs in the worker."""
 
     def __call__(self, sample, rng):
         return sample

@@ -1,4 +1,4 @@
-"""The pool of worker processes, without any data set."""
+"""The pool of worker processes, tested without a data set."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What a job runs on: folders, lists and Parquet, numbered in one order, and read by parts."""
+"""Inputs of a batch job: folders, lists and Parquet, numbered in a fixed order, and read in parts."""
 
 import pyarrow as pa
 import pytest

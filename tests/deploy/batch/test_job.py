@@ -1,4 +1,4 @@
-"""Jobs through Ray: what they write is what Detector says, each image once, whatever dies in between."""
+"""Jobs through Ray write what Detector returns, each image exactly once, even if workers die."""
 
 import json
 

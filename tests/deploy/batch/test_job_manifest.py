@@ -1,4 +1,4 @@
-"""What tells one job from another: the files of its model, and its settings."""
+"""A job is identified by the files of its model and its settings."""
 
 import json
 from dataclasses import replace

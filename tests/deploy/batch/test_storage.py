@@ -1,4 +1,4 @@
-"""Output folders: what a killed process had not finished writing goes, and nothing else does."""
+"""Output folders: unfinished files of a killed process are removed, and nothing else."""
 
 from ppdet.deploy.batch.storage import Folder
 
@@ -14,7 +14,7 @@ def test_temporaries_of_a_disk_are_removed(tmp_path):
 
 
 def test_object_storage_has_none():
-    """An object is there when it is complete: what has such a name is somebody's."""
+    """Objects only exist when complete, so a file with a temporary name belongs to somebody."""
     folder = Folder("memory://bucket/temporaries")
     for name in NAMES:
         folder.write(f"detections/{name}", b"1")

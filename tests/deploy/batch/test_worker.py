@@ -1,4 +1,4 @@
-"""A worker's process has what the process that started the job had imported."""
+"""A worker's process imports the extensions of the process that started the job."""
 
 import shutil
 

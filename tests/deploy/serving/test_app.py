@@ -252,7 +252,7 @@ def test_a_failing_model_tells_the_log_and_not_the_client(detector, images, monk
 
 
 def png_header(width, height):
-    """A PNG that says it is as large as that, and is not."""
+    """A PNG whose header claims this size, without the pixels."""
     stream = io.BytesIO()
     Image.new("L", (1, 1)).save(stream, "PNG")
     data = bytearray(stream.getvalue())

@@ -1,4 +1,4 @@
-"""What runs together, in which order, and what becomes of those that fail."""
+"""Which requests form a batch, in which order, and what happens to failing ones."""
 
 import threading
 
@@ -11,7 +11,7 @@ from ppdet.deploy.serving.prometheus import Metrics
 
 
 class Engine:
-    """Remembers its batches; it runs when it is let."""
+    """Records its batches, and runs each when the test allows it."""
 
     def __init__(self):
         self.batches = []

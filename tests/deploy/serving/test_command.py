@@ -48,7 +48,7 @@ def test_load(server, served, images):
 
 
 def raw(server, data, close=False):
-    """Status of the answer to bytes as they are; 0 for none."""
+    """Send raw bytes; return the status of the answer, 0 if there was no answer."""
     with socket.create_connection(server.address, timeout=PATIENCE) as connection:
         connection.sendall(data)
         if close:
@@ -59,7 +59,7 @@ def raw(server, data, close=False):
 
 
 def malformed(images):
-    """20 kinds of requests that are wrong: name, and what sends one and returns its status."""
+    """20 kinds of malformed requests: name, and a function that sends one and returns the status."""
     image = images[0]
     text = base64.b64encode(image).decode()
 

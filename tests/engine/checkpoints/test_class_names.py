@@ -1,4 +1,4 @@
-"""Files that number their classes differently: one order, that of the training file, from training to deployment."""
+"""Files that number their classes differently: the training file's order is kept up to deployment."""
 
 import json
 import shutil

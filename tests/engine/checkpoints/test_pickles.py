@@ -1,4 +1,4 @@
-"""Pickles from strangers: nothing that they ask for happens, and whatever is wrong with one is one clear error."""
+"""Malicious and damaged pickles: nothing is executed, and each gives one clear error."""
 
 import collections
 import pickle
@@ -34,7 +34,7 @@ REAL += ["objects in an array", "pickle.loads", "ndarray.tofile"]
 
 @pytest.mark.parametrize("way", REAL)
 def test_the_attack_is_real(tmp_path, way):
-    """An ordinary unpickler does what it asks."""
+    """Python's own unpickler executes the attack."""
     pickle.loads(attacks(tmp_path / "ran")[way])
     assert (tmp_path / "ran").exists()
 
@@ -62,7 +62,7 @@ def test_the_attack_is_real(tmp_path, way):
     ids=range(16),
 )
 def test_bombs(tmp_path, content):
-    """What claims to be huge costs nothing."""
+    """Files that claim huge arrays are refused without allocating memory."""
     import resource
 
     path = tmp_path / "bomb.pdparams"
@@ -115,7 +115,7 @@ def test_what_pickle_writes_is_read(tmp_path, protocol):
 
 
 def test_pickles_of_python_2(tmp_path):
-    """Text is bytes there, and so are numbers."""
+    """Text and numbers are stored as bytes there."""
     type_ = b"cnumpy\ndtype\n(U\x02f4K\x00K\x01tR(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR(K\x01(K\x01t" + type_
     path = tmp_path / "w.pdparams"

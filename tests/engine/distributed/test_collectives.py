@@ -1,4 +1,4 @@
-"""Collective operations in one process, and what other ranks are told of an error."""
+"""Collective operations in one process, and how other ranks learn of an error."""
 
 import pytest
 from paddle import nn

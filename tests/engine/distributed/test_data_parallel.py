@@ -10,7 +10,7 @@ from ppdet.utils import device
 
 
 def test_batch_norms_that_were_asked_for_are_synchronized():
-    """In place: names, parameters and running statistics are those that optimizer and checkpoints know."""
+    """In place: names, parameters and running statistics stay the objects that optimizer and checkpoints know."""
     model = nn.Sequential(
         nn.Sequential(make_norm("sync_bn", 8)), make_norm("bn", 8), make_norm("sync_bn", 8, frozen=True)
     )

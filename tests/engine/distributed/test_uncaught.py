@@ -1,4 +1,4 @@
-"""Exceptions of C++ that nobody takes."""
+"""C++ exceptions that are not caught."""
 
 import signal
 import subprocess

@@ -107,7 +107,7 @@ def test_what_a_rank_ended_by_is_told_by_all():
 
 
 def test_an_echo_waits_for_the_cause():
-    """Rank 2 has an error because rank 1 is gone: what it tells is what it hears of rank 1."""
+    """Rank 2 fails because rank 1 is gone: it reports rank 1's cause."""
     code = """
         print("ready", flush=True)
         if rank == 2:

@@ -74,7 +74,7 @@ def test_another_network_is_refused_though_it_detects_as_little(folder, tmp_path
 
 
 def test_images_of_the_check(folder, tmp_path, log):
-    """Five labeled images, those that can be read; the file that is named alone; a drawn one where there is none."""
+    """Up to five readable labeled images; or only the named file; or a synthetic image if there are none."""
     cfg = load_config(str(folder / "padded.yml"))
     names = [folder / "data" / "images" / f"{i:03d}.png" for i in range(1, 8)]
     pixels = [cv2.imread(str(name))[..., ::-1] for name in names]

@@ -1,4 +1,4 @@
-"""What hooks are promised: events in their order, gradients before the update, a state that survives a resume."""
+"""The contract of hooks: the order of events, gradients before the update, state that survives a resume."""
 
 import numpy as np
 import paddle

@@ -1,4 +1,4 @@
-"""The history of a run, whatever happened to the run."""
+"""The history of a run after resumes, kills and damage."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ BOTH_EPOCHS = [
 
 
 def begin(finished, options, **settings):
-    """The run as it is when training begins."""
+    """A trainer in its state at the start of training."""
     trainer = Trainer(load_config(str(finished.path), options), **settings)
     trainer.call_hooks("before_train")
     trainer.call_hooks("close")

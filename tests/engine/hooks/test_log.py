@@ -30,7 +30,7 @@ class Terminal(io.StringIO):
         return True
 
     def lines(self):
-        """What stands on the screen."""
+        """The lines on the terminal's screen."""
         screen, column = [[]], 0
         for character in self.getvalue():
             if character == "\n":

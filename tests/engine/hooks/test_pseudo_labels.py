@@ -1,4 +1,4 @@
-"""A look at the teacher's pseudo-labels: what is selected, and what a run makes of it."""
+"""Measuring the teacher's pseudo-labels: what is selected, and what a run logs and draws."""
 
 import json
 
@@ -57,7 +57,7 @@ def semi(tmp_path):
 
 
 def look(path, *options):
-    """The trainer of a run that looks before its first step, its hook, and what comes of that."""
+    """The trainer of a run that measures before its first step, its hook, and the recorded figures."""
     witness = Witness()
     trainer = Trainer(load_config(str(path), list(options)), hooks=[witness])
     hook = next(hook for hook in trainer.hooks if isinstance(hook, PseudoLabelHook))

@@ -1,4 +1,4 @@
-"""The folder of a run: which checkpoints stay, which one a resumed run takes, and what damage does."""
+"""The folder of a run: which checkpoints are kept, which one is resumed, and how damage is handled."""
 
 import random
 import resource
@@ -49,7 +49,7 @@ class Run:
 
 
 def newest(path):
-    """Name of what --resume auto takes."""
+    """Name of the checkpoint that --resume auto selects."""
     found = RunFolder(path, keep_every=1).newest()
     return found and found.name
 

@@ -1,4 +1,4 @@
-"""What a run does with what is in its folder before it begins, and what it writes there."""
+"""What happens to the content of a run's folder before the run starts, and what the run writes there."""
 
 import logging
 import os

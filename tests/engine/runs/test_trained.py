@@ -1,4 +1,4 @@
-"""Tools that take a run's folder, and what they say of settings that are not the run's."""
+"""Commands that get a run's folder, and their warnings about settings that differ from the run's."""
 
 import argparse
 import os
@@ -203,7 +203,7 @@ def test_config_yml_is_a_fifo(project):
 
 
 def warned(log, *options, reader="EvalReader", weights="output/run/model_final"):
-    """What the one warning says, None where there is none."""
+    """The text of the one warning, None without a warning."""
     log.clear()
     given(None, f"weights={weights}", *options, config="run.yml", reader=reader)
     own = [record for record in log.records if record.name == "ppdet.engine.runs.trained"]
@@ -327,7 +327,7 @@ def test_a_folder_with_a_strange_name(project):
     ],
 )
 def test_the_device_is_that_of_the_machine(project, machine, in_run, options, there, chosen):
-    """Whatever config.yml says, as those of earlier versions do, of the machine that trained."""
+    """Even if config.yml, as in earlier versions, names the device of the training machine."""
     text = Path("output/run/config.yml").read_text()
     Path("output/run/config.yml").write_text(text.replace("use_gpu: false", in_run))
     machine(**there)

@@ -309,7 +309,7 @@ def same(one, other):
 
 
 def test_a_checkpoint_of_a_bad_step_is_that_of_the_step_before(tiny, tmp_path, answer_for_device):
-    """And a run that goes on from it is the same bit for bit, though the step was not judged when it was written."""
+    """A run that continues from it is bit-identical, although the step's check was pending when it was saved."""
     answer_for_device()
     options = ["snapshot_iters=3", "log_iter=9", "use_ema=true", "use_onednn=false"]
     options += ["OptimizerBuilder={optimizer: {type: AdamW, momentum: null, weight_decay: 0.05}}"]

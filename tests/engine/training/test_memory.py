@@ -12,7 +12,7 @@ from ppdet.utils import device
 
 
 def status(field):
-    """A figure of this process in MiB. The kernel may take memory back at any time: that of libraries, for example."""
+    """A memory figure of this process in MiB. The kernel may reclaim memory at any time, for example of libraries."""
     return int(re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text()).group(1)) >> 10
 
 

@@ -45,7 +45,7 @@ def scaled_trainer(tiny, options, start, hooks=(), resume=None):
 
 
 def as_in_float16(gradient):
-    """Infinity where float16 has no number."""
+    """Round to float16; values beyond its range become infinite."""
     return paddle.where(gradient.abs() > 65504, paddle.full_like(gradient, float("inf")), gradient)
 
 
@@ -71,7 +71,7 @@ def test_the_loss_scale_changes_nothing_but_the_range(tiny, tmp_path, answer_for
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_overflows_at_the_start_are_no_bad_steps(tiny, tmp_path, log, answer_for_device, waits):
-    """Gradients beyond the type's range: the scale is halved until they fit, and the run goes on."""
+    """Gradients beyond the type's range: the scale is halved until they fit, and training continues."""
     answer_for_device(not waits)
     hook = Losses()
     trainer = scaled_trainer(tiny, ["epoch=4", "max_bad_steps=2"], 2.0**24, [hook])
@@ -92,7 +92,7 @@ def test_overflows_at_the_start_are_no_bad_steps(tiny, tmp_path, log, answer_for
 
 
 def test_the_loss_scale_follows_its_rule(monkeypatch):
-    """Half of it after an overflow, twice after so many steps in a row without, within its bounds: by six kernels."""
+    """The scale is halved after an overflow and doubled after GROWTH_INTERVAL steps without, by six kernels."""
     monkeypatch.setattr(loss_scale, "GROWTH_INTERVAL", 3)
     scale, rng = LossScale(2.0**3), np.random.default_rng(0)
     expected, good = 2.0**3, 0
@@ -273,7 +273,7 @@ def test_float32_within_mixed_precision(cast_by_paddle):
 
 @pytest.mark.parametrize(("level", "dtype"), [("O1", "float16"), ("O2", "bfloat16")])
 def test_losses_and_detections_are_float32(tiny, level, dtype):
-    """On a GPU as on a CPU: all that follows the last convolutions' maps, and the loss is that of float32 rounded."""
+    """Everything after the last convolutions is float32 on GPU and CPU; the loss equals float32's on rounded maps."""
     cfg = load_config(tiny, ["amp=true", "eval_amp=true", f"amp_level={level}", f"amp_dtype={dtype}"])
     model = build_model(cfg)
     batch = next(iter(build_reader(cfg, "TrainReader", build_dataset(cfg, "TrainDataset"))))

@@ -153,7 +153,7 @@ def test_a_finished_run_goes_on_where_it_was_cut(tiny, tmp_path, more, steps):
 
 
 def test_stopped_at_the_very_last_step(tiny):
-    """Asked to end after it: the checkpoint of the end is written when the run goes on."""
+    """A stop request after the last step: the final checkpoint is written when the run is resumed."""
 
     class Stop(Hook):
         def after_step(self, trainer):

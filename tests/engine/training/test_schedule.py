@@ -1,4 +1,4 @@
-"""What of a schedule does not fit into a run is told once, before it begins."""
+"""Parts of a schedule that do not fit the run are reported once, before training."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ SEMI = ROOT / "configs/semi_det/denseteacher/denseteacher_fcos_r50_fpn_coco_semi
 
 
 def plan(path, images, images_per_step, *options):
-    """The plan of a configuration on so many labeled images, in batches of so many."""
+    """The schedule of a configuration for `images` labeled images, `images_per_step` in a step."""
     cfg = load_config(path, options)
     steps = max(1, images // images_per_step)
     factor = steps_per_iteration(cfg, "milestones", images_per_step)

@@ -187,7 +187,7 @@ def test_a_map_that_needs_no_gradient_gets_none():
 
 @pytest.mark.parametrize("size", [50.0, 1e3])
 def test_extreme_logits(size):
-    """Where teacher and student agree and where they disagree, selected or not, and where the teacher sees nothing."""
+    """Extreme logits where teacher and student agree or disagree, selected or not, and a teacher without objects."""
     signs = np.array([[1, 1, -1, -1], [1, -1, 1, -1]], np.float32)
     # The ramp makes best logits distinct.
     ramp = np.array([0, 1, 2, 3], np.float32)

@@ -193,7 +193,7 @@ def test_one_pass_packs_shared_weights_once(monkeypatch):
 
 
 def test_frozen_inputs_get_no_gradient():
-    """Each input of an operation frozen in turn: training goes on, and the others' gradients are what they were."""
+    """With each input of an operation frozen in turn, the other inputs' gradients do not change."""
     bn, gn = nn.BatchNorm2D(16), nn.GroupNorm(4, 16)
     x, y = array(2, 16, 5, 7), array(2, 16, 5, 7, seed=1)
     operations = [
@@ -214,7 +214,7 @@ def test_frozen_inputs_get_no_gradient():
 
 
 def test_paddle_does_what_does_not_fit():
-    """oneDNN reads memory as it is told to: shapes and types that do not fit must not reach it."""
+    """Shapes and types that oneDNN would misread must not reach it."""
     conv = Conv2D(8, 8, 3, padding=1)
     x, residual = array(1, 8, 5, 5), array(1, 8, 1, 1)
     expected = F.conv2d(x, conv.weight, conv.bias, padding=1) + residual

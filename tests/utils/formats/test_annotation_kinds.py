@@ -1,4 +1,4 @@
-"""A path that is no COCO file: the error says what it found."""
+"""The error for a path that is no COCO file says what the path contains."""
 
 import json
 
