@@ -20,7 +20,7 @@ EXAMPLES = """examples:
   python benchmarks/denseteacher_bccd.py                       # three seeds, all four rows
   python benchmarks/denseteacher_bccd.py --seeds 1 --output /tmp/one_seed
 """
-SAME_SCHEDULE = ["epoch=100", "snapshot_epoch=25", "LearningRate.base_lr=0.005"]  # that of the file SEMI
+SAME_SCHEDULE = ["epoch=100", "snapshot_epoch=25", "LearningRate.base_lr=0.005"]  # as in the file SEMI
 FIRST, LONGER, ALL, FIXED = (
     "labels alone, 300 steps",
     "then labels alone, 500 steps",

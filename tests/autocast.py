@@ -45,8 +45,8 @@ NO_KERNEL = {
     "float16": {"deformable_conv", "sigmoid_cross_entropy_with_logits", "multiclass_nms3", "reduce_all"},
     "bfloat16": {"deformable_conv", "sigmoid_cross_entropy_with_logits", "multiclass_nms3", "reduce_all", "mean"},
 }
-UNTOUCHED = {"cast", "full_like", "assign", "share_data"}  # by auto_cast
-NORMS = ("batch_norm", "layer_norm")  # of these only the map counts, and only it is cast
+UNTOUCHED = {"cast", "full_like", "assign", "share_data"}  # operations that auto_cast does not change
+NORMS = ("batch_norm", "layer_norm")  # only their map decides the type, and only it is cast
 OPERATORS = {
     **{"__add__": "add", "__radd__": "add", "__sub__": "subtract", "__mul__": "multiply", "__rmul__": "multiply"},
     "__truediv__": "divide",

@@ -9,7 +9,7 @@ from ppdet.engine.training.auto_lr import learning_rate
 from ppdet.engine.training.run_length import steps_per_iteration, total_steps
 
 ROOT = Path(__file__).resolve().parents[1]
-IMAGES = 117266  # of train2017 that have boxes
+IMAGES = 117266  # number of train2017's images that have boxes
 
 # Rate for 16 images per step, epochs, where the rate falls (epochs; iterations of 16 images where max_iters counts).
 COCO_1X, COCO_2X = (0.01, 12, (8, 11)), (0.01, 24, (16, 22))

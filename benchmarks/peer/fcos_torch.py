@@ -33,7 +33,7 @@ class Setup(NamedTuple):
     Attributes:
         blocks: number of residual blocks in each stage, res2 to res5.
         bottleneck: whether blocks have three convolutions instead of two.
-        variant: of the ResNet, "b" or "d", as in the configuration.
+        variant: variant of the ResNet, "b" or "d", as in the configuration.
         frozen: whether batch norms, and the layers up to res2, are not trained.
         classes: number of object classes.
         clip: the norm to which gradients are clipped; None for no clipping.

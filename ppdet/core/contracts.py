@@ -35,7 +35,7 @@ def require(value: Any, contract: type, place: str, *, only: Collection[str] = (
         if problem:
             what = type(value).__name__
             raise ConfigError(
-                f"{place}: {what} {problem}, which {with_article(contract)} needs: {_meaning(owner, name)}"
+                f"{place}: {what} {problem}, which {with_article(contract)} needs: {_member_meaning(owner, name)}"
             )
 
 
@@ -109,7 +109,7 @@ def with_article(contract: type) -> str:
     return f"{'an' if contract.__name__[0] in 'AEIOU' else 'a'} {contract.__name__}"
 
 
-def _meaning(owner: type, name: str) -> str:
+def _member_meaning(owner: type, name: str) -> str:
     """What a member is for, in one line: its own docstring, or what the class's docstring says of it."""
     own = inspect.getdoc(inspect.getattr_static(owner, name, None)) if name in vars(owner) else None
     text = inspect.getdoc(owner) or ""

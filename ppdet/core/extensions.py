@@ -82,7 +82,11 @@ def load_entry_points() -> None:
             point.load()
         except (Exception, SystemExit) as error:
             package = point.dist.name if point.dist else point.name
-            logger.error("the components of the installed package %s cannot be used: %s", package, _reason(error, None))
+            logger.error(
+                "the components of the installed package %s cannot be used: %s",
+                package,
+                _import_error_text(error, None),
+            )
 
 
 def _import_file(text: str, path: Path) -> str:
@@ -121,7 +125,7 @@ def _import(name: str, text: str, folder: Path | None) -> str:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             advice = f"name an installed module, or a file, such as path/to/{name}.py"
             raise ExtensionError(f"--import {text}: there is no module {error.name}: {advice}") from None
-        raise ExtensionError(f"--import {text}: {_reason(error, folder)}") from error
+        raise ExtensionError(f"--import {text}: {_import_error_text(error, folder)}") from error
     return name
 
 
@@ -143,7 +147,7 @@ def _file_of_spec(name: str) -> Path | None:
     return Path(spec.origin).resolve() if spec and spec.has_location and spec.origin else None
 
 
-def _reason(error: BaseException, folder: Path | None) -> str:
+def _import_error_text(error: BaseException, folder: Path | None) -> str:
     """One line for an exception that left imported code: file:line, the exception's class, and its text.
 
     Args:

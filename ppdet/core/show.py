@@ -61,9 +61,9 @@ def _top_level(config: Config, key: str) -> Lines:
         yield f"  name: {component.schema.name}", node.origin
         yield from _parameters(component, "  ")
     elif key in SETTINGS:
-        yield from _plain(key, find(config.root, key), "")
+        yield from _value_lines(key, find(config.root, key), "")
     else:
-        yield from _plain(key, node, "")
+        yield from _value_lines(key, node, "")
 
 
 def _parameters(config: ComponentConfig, indent: str) -> Lines:
@@ -76,7 +76,7 @@ def _parameters(config: ComponentConfig, indent: str) -> Lines:
         elif parameter.injected:
             yield from _injected(config, parameter, indent)
         else:
-            yield from _plain(parameter.name, config.node(parameter), indent)
+            yield from _value_lines(parameter.name, config.node(parameter), indent)
 
 
 def _injected(config: ComponentConfig, parameter: Parameter, indent: str) -> Lines:
@@ -94,15 +94,15 @@ def _injected(config: ComponentConfig, parameter: Parameter, indent: str) -> Lin
         yield f"{indent}  name: {below.schema.name}", node.value.get("name", node).origin
         yield from _parameters(below, indent + "  ")
     else:
-        yield from _plain(name, node, indent)
+        yield from _value_lines(name, node, indent)
 
 
-def _plain(key: str, node: Node, indent: str) -> Lines:
+def _value_lines(key: str, node: Node, indent: str) -> Lines:
     """Yield the lines of a value without components. An object from Python, which YAML cannot write, is a comment."""
     if node.is_map and node.value:
         yield f"{indent}{key}:", node.origin
         for name, child in node.value.items():
-            yield from _plain(name, child, indent + "  ")
+            yield from _value_lines(name, child, indent + "  ")
         return
     try:
         yield f"{indent}{key}: {render_inline(to_plain(node))}", node.origin

@@ -82,7 +82,7 @@ def test_output_that_nobody_reads_is_none():
         f"with loading():\n    try:\n        {SIGNAL}\n        time.sleep(60)\n    except BaseException:\n        pass",
         # C++ code makes exceptions of its own of those that it gets from Python.
         f"try:\n    {SIGNAL}\n    time.sleep(60)\nexcept BaseException:\n    raise RuntimeError('(External) 143')",
-        # Python itself goes on after exceptions in destructors.
+        # Python itself continues after exceptions in destructors.
         f"class Closing:\n    def __del__(self):\n        {SIGNAL}\n        time.sleep(60)\nClosing()",
         # The second one comes while the first one still has its effect.
         f"try:\n    {SIGNAL}\n    time.sleep(60)\nfinally:\n    {SIGNAL}",

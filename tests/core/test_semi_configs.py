@@ -285,6 +285,6 @@ def test_files_written_for_paddledetection_load_as_they_are(name, tmp_path):
     file = tmp_path / dense_teacher_file(name).name
     file.write_text(text)
     theirs, ours = (effective(load_config(path)) for path in (file, dense_teacher_file(name)))
-    # They say base_lr themselves, above our auto_lr: it is taken as it is.
+    # They set base_lr themselves, on a layer above our auto_lr: it is not scaled.
     assert theirs["auto_lr"].pop("literal") == ["base_lr"] and ours["auto_lr"].pop("literal") is None
     assert theirs == ours

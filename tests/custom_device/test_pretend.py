@@ -59,7 +59,7 @@ for tool, *words in (
     ["infer", run, "--infer_img", image, "--output_dir", output],
     ["analyze", run, "--evaluate"],
 ):
-    paddle.set_device("cpu")  # a command that chooses no device does not go on where the one before it was
+    paddle.set_device("cpu")  # a command without a device does not use the previous command's
     library().pretend_touched()
     ended = commands.execute(f"tools/{tool}.py", *words, "-o", "use_onednn=false", "--device", "pretend:1")
     results["commands"][tool] = [ended.returncode, device.name(), library().pretend_touched(), ended.stderr[-2000:]]

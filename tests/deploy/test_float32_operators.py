@@ -72,7 +72,7 @@ def decoding(folder):
     return [(found[place][0], found[place][2]) for place in seen]
 
 
-# They have no numbers of their own, or those of a convolution without more.
+# They have no weights, or only the weights of a convolution.
 OTHERS = {"data", "feed", "full", "fill_constant", "full_int_array", "combine", "relu", "parameter"}
 
 

@@ -56,7 +56,7 @@ class Training:
                 x[0, 0] = np.inf
             if (number, rank, turn) == (4, 1, 1):
                 image[0, 0] = np.nan
-            # Rank 1 uses one of the layers in every other step: the others' gradients are those of rank 0 there.
+            # Rank 1 uses one of the layers in every other step: otherwise its gradients come from rank 0.
             with data_parallel.averaging(self.parallel, enabled=turn == 1):
                 self.parallel(*map(paddle.to_tensor, (x, image)), rank == 0 or number % 2 == 0).backward()
         record = {"epoch": 0, "step": 0, "iteration": 0, "losses": {}, "images": []}

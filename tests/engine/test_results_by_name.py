@@ -35,7 +35,7 @@ def test_results_of_inference_are_evaluated_by_names(tiny, data, tmp_path, log):
         ("anno_path=train.json", results, ""),
         (swapped, results, ""),
         (swapped, results + more, "2 results are left out: EvalDataset does not have their classes: 'green', 'tree'"),
-        # Names that say nothing: the ids are taken.
+        # Names that match nothing: the ids are used.
         (
             other_names,
             results,
@@ -57,7 +57,7 @@ def test_results_of_evaluation_are_evaluated_by_names(tiny, data, tmp_path, log)
     for ids in ({3: 7, 7: 3}, OTHER_ORDER, {3: 0, 7: 1}):
         cfg = load_config(str(tiny), [f"EvalDataset.{rewrite(data, 'val.json', ids=ids)}"])
         assert Evaluator(cfg, output_eval=str(tmp_path)).evaluate_file()["AP"] == pytest.approx(1.0)
-    # Files of PaddleDetection have no names, models without names number them: their ids are taken, silently.
+    # Files of PaddleDetection have no names, models without names number them: their ids are used, without a warning.
     log.clear()
     for number, entry in enumerate(found):
         del entry["category_name"]

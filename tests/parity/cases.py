@@ -17,7 +17,8 @@ class Case(NamedTuple):
     """config: of configs/fcos. overrides: of it. code_base: whose names, and whose rules of detection. shapes: {name:
     shape} of its state dict. form: of the file. wrapper: the key that holds the state dict; prefix: of its names.
 
-    depth, groups: of the backbone. caffe_strides: in the first 1x1 of a bottleneck. caffe_mean: images are BGR from 0
+    depth, groups: depth and groups of the backbone. caffe_strides: the stride is in the first 1x1 of a bottleneck.
+        caffe_mean: images are BGR from 0
     to 255 less this; else RGB as ImageNet's. exp: distances are exp, in pixels; else of a ReLU, in strides.
     quality_on_reg: centerness reads the regression tower. top_k: candidates of a level. nms: threshold.
 

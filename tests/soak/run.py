@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from killing import READY, SUFFIXES, TrainingRun, damage, differences, first_step, write_config
 
-START_SHARE = 0.15  # of the kills fall before the first step
+START_SHARE = 0.15  # share of the kills that fall before the first step
 
 
 class Soak:

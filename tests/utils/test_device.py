@@ -66,7 +66,7 @@ def test_capability_as_paddle_has_it(monkeypatch):
     assert (device.capability() is None) == (device.count("gpu") == 0)
     monkeypatch.setattr(paddle, "is_compiled_with_rocm", lambda: True)
     monkeypatch.setattr(paddle.device.cuda, "get_device_capability", lambda: (9, 0))
-    assert device.capability() is None  # AMD's numbers are others
+    assert device.capability() is None  # AMD's capabilities have other numbers
 
 
 def test_types_and_numbers_of_devices(monkeypatch):

@@ -150,7 +150,7 @@ def missing_value(origin: str, key: str, schema: Schema, parameter: Parameter) -
     """Make the error for a required parameter that has no value."""
     expected = "a component" if parameter.injected else type_in_words(parameter.annotation)
     message = f"missing, {schema.name} needs it ({expected})"
-    return config_error(origin, key, message + _meaning(parameter.meaning))
+    return config_error(origin, key, message + _with_meaning(parameter.meaning))
 
 
 def _unknown_parameter(root: Node, schema: Schema, name: Any, key: str) -> str:
@@ -186,10 +186,10 @@ def _wrong_type(node: Node, key: str, annotation: Any, verb: str, meaning: str =
     value = to_plain(node)
     hint = nearest(value, literal_choices(annotation)) if isinstance(value, str) else ""
     message = f"{verb} {type_in_words(annotation)}, got {value_in_words(value)}{hint}"
-    return config_error(node.origin, key, message + _meaning(meaning))
+    return config_error(node.origin, key, message + _with_meaning(meaning))
 
 
-def _meaning(text: str) -> str:
+def _with_meaning(text: str) -> str:
     return f"; meaning: {first_sentence(text)}" if text else ""
 
 

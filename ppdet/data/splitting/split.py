@@ -206,13 +206,13 @@ def _percent(value: str | float) -> Decimal:
     return percent
 
 
-def _plain(number: Decimal) -> str:
+def _decimal_text(number: Decimal) -> str:
     """Format a number without trailing zeros: 10 for 10.0, 0.5 for 0.50."""
     return format(number.normalize(), "f")
 
 
 def _least_percent(images: int, total: int) -> str:
-    return _plain((Decimal(100 * images) / total).quantize(Decimal("0.0001"), ROUND_UP))
+    return _decimal_text((Decimal(100 * images) / total).quantize(Decimal("0.0001"), ROUND_UP))
 
 
 def _size_of_percent(percent: Decimal, total: int, path: str) -> tuple[str, int]:
@@ -220,10 +220,10 @@ def _size_of_percent(percent: Decimal, total: int, path: str) -> tuple[str, int]
     count = int(percent * total / 100)
     if count == 0:
         raise DataError(
-            f"{_plain(percent)} % of the {total} images in {path} is no image: the minimum is "
+            f"{_decimal_text(percent)} % of the {total} images in {path} is no image: the minimum is "
             f"{_least_percent(1, total)} %"
         )
-    return _plain(percent), count
+    return _decimal_text(percent), count
 
 
 def _labeled(coco: CocoFile, count: int, seed: int, classes: list[set[int]] | None) -> np.ndarray:

@@ -157,7 +157,7 @@ def report(splits: Sequence[Split]) -> str:
     for split in splits:
         for name, part in (("labeled", split.labeled), ("unlabeled", split.unlabeled)):
             classes = f"{part.classes} of {split.categories}"
-            rows.append(f"{name:10} {part.images:8d} {part.boxes:9d} {classes:>11}  {_shown(part.path)}")
+            rows.append(f"{name:10} {part.images:8d} {part.boxes:9d} {classes:>11}  {_path_in_yaml(part.path)}")
     return "\n".join(rows)
 
 
@@ -172,9 +172,9 @@ def _dataset_lines(key: str, part: Part, dataset_dir: str, fields: str) -> list[
     image_dir = "IMAGES # write the folder of the images here, relative to dataset_dir"
     return [
         f"{key}: !SemiCOCODataSet",
-        f"  dataset_dir: {_yaml(_shown(dataset_dir))}",
-        f"  image_dir: {image_dir if part.image_dir is None else _yaml(_shown(part.image_dir, dataset_dir))}",
-        f"  anno_path: {_yaml(_shown(part.path, dataset_dir))}",
+        f"  dataset_dir: {_yaml(_path_in_yaml(dataset_dir))}",
+        f"  image_dir: {image_dir if part.image_dir is None else _yaml(_path_in_yaml(part.image_dir, dataset_dir))}",
+        f"  anno_path: {_yaml(_path_in_yaml(part.path, dataset_dir))}",
         f"  data_fields: [{fields}]",
     ]
 
@@ -183,7 +183,7 @@ def _yaml(path: str) -> str:
     return path if re.fullmatch(r"[\w./][\w./@+-]*", path) else json.dumps(path)
 
 
-def _shown(path: str, folder: str | None = None) -> str:
+def _path_in_yaml(path: str, folder: str | None = None) -> str:
     """Return `path` relative to `folder`, or to the working directory, if it is below that."""
     relative = os.path.relpath(path, folder)
     return path if relative.split(os.sep)[0] == os.pardir else relative

@@ -145,7 +145,7 @@ def hook_states(hooks: Sequence[Hook]) -> dict[str, dict]:
     for key, hook in hook_keys(hooks).items():
         state = hook.state()
         if state is not None:
-            states[key] = _plain(state, f"{key}.state()")
+            states[key] = _plain_state(state, f"{key}.state()")
     return states
 
 
@@ -159,15 +159,15 @@ def load_hook_states(hooks: Sequence[Hook], states: dict[str, dict]) -> None:
             logger.warning("the checkpoint has a state of the hook %s, but this run has no such hook: ignored", key)
 
 
-def _plain(value: Any, place: str) -> Any:
+def _plain_state(value: Any, place: str) -> Any:
     """A copy of `value` with lists in place of tuples; `place` names it in errors."""
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
                 raise ConfigError(f"{place}: expected text as keys, got {key!r}")
-        return {key: _plain(item, f"{place}[{key!r}]") for key, item in value.items()}
+        return {key: _plain_state(item, f"{place}[{key!r}]") for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
+        return [_plain_state(item, f"{place}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         return value.copy()
     if value is None or type(value) in (bool, int, float, str):

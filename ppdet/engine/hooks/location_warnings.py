@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 SIDES = ("left", "top", "right", "bottom")
 DEAD_SHARE = 0.95  # share of zeros among a level's positives above which a side is dead
-LEAST_POSITIVES = 50  # that a level must have in a window to be judged
-SELECTION_STEPS = 50  # at the start of a run, over which SelectionHook counts locations
+LEAST_POSITIVES = 50  # smallest number of positives of a level in a window for a warning
+SELECTION_STEPS = 50  # number of steps at the start of training in which SelectionHook counts locations
 
 
 class PositivesHook(Hook):

@@ -107,7 +107,7 @@ def download(url: str, target: Path, *, md5: str | None = None, hint: str = "") 
     except DownloadError:
         raise
     except OSError as error:
-        raise DownloadError(f"{target}: cannot be written ({_reason(error)}): {advice}") from error
+        raise DownloadError(f"{target}: cannot be written ({_network_error_text(error)}): {advice}") from error
 
 
 def file_md5(path: Path) -> str:
@@ -155,7 +155,7 @@ def _download_locked(url: str, target: Path, md5: str | None, advice: str) -> No
             message = f"{url}: the server answers {error.code} {error.reason}: check the URL, or {advice}"
             raise DownloadError(message) from None
         except (urllib.error.URLError, http.client.HTTPException, ValueError) as error:
-            raise DownloadError(f"{url}: cannot be downloaded ({_reason(error)}): {advice}") from None
+            raise DownloadError(f"{url}: cannot be downloaded ({_network_error_text(error)}): {advice}") from None
     if md5 is not None and (actual := file_md5(part)) != md5.lower():
         _remove(part)
         raise DownloadError(f"{url}: the MD5 of what arrived is {actual}, expected {md5}: run again, or {advice}")
@@ -186,7 +186,7 @@ def _transfer(url: str, part: Path) -> None:
             raise _Interrupted(f"the server answers {error.code} {error.reason}") from None
         raise
     except (TimeoutError, ConnectionError) as error:
-        raise _Interrupted(f"no answer ({_reason(error)})") from None
+        raise _Interrupted(f"no answer ({_network_error_text(error)})") from None
     with response:
         is_resumed = response.status == 206
         if not is_resumed:
@@ -203,7 +203,9 @@ def _transfer(url: str, part: Path) -> None:
                 try:
                     chunk = response.read(CHUNK_BYTES)
                 except (OSError, http.client.HTTPException) as error:
-                    raise _Interrupted(f"the connection broke after {done} bytes ({_reason(error)})") from None
+                    raise _Interrupted(
+                        f"the connection broke after {done} bytes ({_network_error_text(error)})"
+                    ) from None
                 if not chunk:
                     break
                 stream.write(chunk)
@@ -223,7 +225,7 @@ def _remove(part: Path) -> None:
     _source_path(part).unlink(missing_ok=True)
 
 
-def _reason(error: BaseException) -> str:
+def _network_error_text(error: BaseException) -> str:
     """What went wrong, in one line. URLError has the system's error in its attribute `reason`."""
     cause = getattr(error, "reason", error)
     lines = str(getattr(cause, "strerror", None) or cause).splitlines()

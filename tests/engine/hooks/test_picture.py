@@ -34,7 +34,7 @@ def test_every_start_has_pictures(finished, tmp_path, log):
     log.clear()
     train(finished.path, options, 2, resume=str(folder / "snapshot_6"))
     new = [path.read_bytes() for path in sorted(folder.glob("*.jpg"))]
-    # Those of the seventh and eighth step are of other images than those of the first and second.
+    # The seventh and eighth step's pictures show other images than the first and second step's.
     assert len(new) == 2 and new[0] != old[0] and new[1] != old[1]
     assert log.text.count("picture of a training batch") == 2
 

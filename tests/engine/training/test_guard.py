@@ -379,6 +379,6 @@ for number, bad in enumerate([False, True, False, True, False]):
 
 def test_state_that_is_on_the_cpu_is_kept_too(pretend):
     lines = [line for line in pretend.run(ELSEWHERE).splitlines() if line.startswith(("good", "bad"))]
-    # Step 1, whose state is new, is looked at; from step 2 on steps are taken back.
+    # Step 1, which creates state, is checked before the update; from step 2 on, bad steps are rolled back.
     both, there = "Place(cpu) Place(pretend:0)", "Place(pretend:0)"
     assert lines == [f"bad same {both}", f"good changed {there}", f"bad same {there}", f"good changed {there}"]
