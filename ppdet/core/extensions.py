@@ -1,6 +1,6 @@
 """Importing code from outside the project, so that the components it registers can be used in a configuration.
 
-There are three ways in: `--import FILE` or `--import MODULE` on the command line, which call `import_extensions`; an
+The ways in are `--import FILE` and `--import MODULE` on the command line, which call `import_extensions`; an
 installed package with an entry point of the group `ppdet.components`, which `load_entry_points` imports before a
 configuration is read; and, in Python, an ordinary `import` before `load_config`. A YAML file never imports anything:
 its `requires` only names the modules that must have been imported. See docs/EXTENDING.md.

@@ -38,6 +38,7 @@ PaddleDetection's files may set these. They change nothing here: a file that set
 
 | setting or parameter | why it changes nothing |
 |---|---|"""
+NOT_SET = "not set"  # the default of a setting that has no value until it is set
 Row = tuple[str, str, str, str]  # name, type, default, meaning
 
 
@@ -113,17 +114,17 @@ def _print_parameters(rows: "Iterator[Row] | Sequence[Row]") -> None:
 def _setting_rows() -> list[Row]:
     """Return the rows of all global settings and slots that have an effect, entries of mappings included."""
     used = {name: setting for name, setting in SETTINGS.items() if not setting.unused}
-    slots = [(name, "data set", "null", meaning) for name, meaning in SLOTS.items()]
+    slots = [(name, "data set", "null", f"{meaning}.") for name, meaning in SLOTS.items()]
     return [*_rows_of_settings(used, ""), *slots]
 
 
 def _rows_of_settings(settings: Mapping[str, Setting], prefix: str) -> Iterator[Row]:
     for name, setting in settings.items():
-        default = render_inline(setting.default) if fits(setting.default, setting.annotation) else "unset"
+        default = render_inline(setting.default) if fits(setting.default, setting.annotation) else NOT_SET
         kind = "list of components" if setting.holds_components else type_in_words(setting.annotation)
         if setting.keys:
             kind = "mapping or null" if setting.default is None else "mapping"
-        yield f"{prefix}{name}", kind, default, setting.meaning
+        yield f"{prefix}{name}", kind, default, f"{setting.meaning.removesuffix('.')}."
         yield from _rows_of_settings(setting.keys or {}, f"{prefix}{name}.")
 
 
@@ -154,7 +155,7 @@ def _default_of(parameter: Parameter) -> str:
 def _meaning_of(parameter: Parameter) -> str:
     """Return a parameter's meaning; for a shared one without its own text, the global setting's."""
     if parameter.shared and parameter.name in SETTINGS:
-        return parameter.meaning or f"the global setting `{parameter.name}`: {SETTINGS[parameter.name].meaning}"
+        return parameter.meaning or f"the global setting `{parameter.name}`: {SETTINGS[parameter.name].meaning}."
     return parameter.meaning
 
 
@@ -174,7 +175,8 @@ def _table(heading: str, rows: Sequence[Row]) -> Iterator[str]:
     yield f"| {heading} | type | default | meaning |"
     yield "|---|---|---|---|"
     for name, kind, default, meaning in rows:
-        yield f"| `{name}` | {_cell(kind)} | {f'`{_cell(default)}`' if default else 'required'} | {_cell(meaning)} |"
+        default = default if default == NOT_SET else f"`{_cell(default)}`" if default else "required"
+        yield f"| `{name}` | {_cell(kind)} | {default} | {_cell(meaning)} |"
 
 
 def _cell(text: str) -> str:

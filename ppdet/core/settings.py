@@ -34,7 +34,8 @@ class GlobalSettings:
         best_by: number of the evaluation by which best_model is chosen, where higher is better, such as AP50
         num_classes: number of object classes, shared by all components that need it
         input_size: [height, width] in pixels, or one number for both, for all resizing transforms without a target_size
-        norm_type: normalization layers of all components that share the setting; unset: each component's own default
+        norm_type: normalization layers of all components that share the setting. Where it is not set, each component
+            has its own default
         epoch: number of training epochs; null: as many as max_iters requires
         max_iters: training ends after this number of iterations, unless its epochs end earlier. If the
             same file as auto_lr, or one of its bases, sets it, an iteration means base_batch_size images; null: no
@@ -93,7 +94,7 @@ class GlobalSettings:
         custom_black_list: names of further operations that stay in float32 on GPUs and other accelerators
         ssod_method: method of semi-supervised training; null: supervised training
         DenseTeacher: options of DenseTeacher
-        semi_start_iters: number of iterations of supervised training before unlabeled images are used
+        semi_start_iters: number of the last iteration, counted from 0, that uses labeled images alone
     """
 
     # the experiment

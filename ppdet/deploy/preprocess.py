@@ -33,9 +33,7 @@ def read_infer_cfg(folder: Path) -> dict:
     try:
         settings = yaml.safe_load(read_text(path))
     except (FileNotFoundError, NotADirectoryError):
-        raise DeployError(
-            f"{path}: no such file: --model_dir takes a folder that tools/export_model.py wrote"
-        ) from None
+        raise DeployError(f"{path}: no such file: --model_dir takes a folder that `ppdet export` wrote") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DeployError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict) or not isinstance(settings.get("Preprocess"), list):

@@ -44,6 +44,7 @@ class Trainer:
     A step is one update of the weights, from `accumulate_steps` batches on every rank. Hooks may read all attributes.
 
     Args:
+        cfg: the configuration, from `load_config`.
         evaluate: evaluate whenever a checkpoint is written at the end of an epoch, and keep the best weights.
         resume: the checkpoint to continue from, such as output/NAME/3; "auto" uses the newest complete checkpoint of
             the run in the output folder, and starts from the beginning if it has no checkpoint.
@@ -71,7 +72,8 @@ class Trainer:
         losses: losses of the last step, as tensors on the device.
         learning_rate: learning rate of the last step.
         data_seconds: how long the last step waited for its batches.
-        best_ap, history: the best AP so far (0 to 1), and [epoch, AP] of every evaluation, epochs from 1.
+        best_value: the highest number so far of the setting `best_by`, such as AP (0 to 1); None before an evaluation.
+        history: [epoch, that number] of every evaluation, epochs from 1.
         evaluated: whether the evaluation that is due after the last epoch has been done.
     """
 
@@ -90,7 +92,7 @@ class Trainer:
         self.seed: int = cfg["seed"]
         self.epoch = self.step = self.iteration = 0
         self.first_step = 0  # of the current epoch; above 0 after a resume in the middle of an epoch
-        self.best_ap: float | None = None
+        self.best_value: float | None = None
         self.history: list[list] = []
         self.evaluated = True
         self.data_seconds = self.learning_rate = 0.0
@@ -161,7 +163,7 @@ class Trainer:
 
     def _continue_from(self, state: TrainingState) -> None:
         """Find the next step after a checkpoint, which may have had another batch size or number of ranks."""
-        self.best_ap, self.history = state.best_ap, list(state.history)
+        self.best_value, self.history = state.best_ap, list(state.history)
         self.evaluated = state.evaluated
         self.precision.load_state(state.loss_scale)
         place = resumed_place(state, self.steps_per_epoch, self.images_per_step, self.total_steps)
@@ -194,7 +196,7 @@ class Trainer:
             images=images,
             iteration=self.iteration,
             steps_per_epoch=self.steps_per_epoch,
-            best_ap=self.best_ap,
+            best_ap=self.best_value,
             evaluated=self.evaluated,
             history=self.history,
             ema_step=self.ema.step if self.ema else 0,

@@ -67,7 +67,7 @@ def test_list_of_everything(capsys):
         ("ToyResize", ["target_size: list of int; required", "(no meaning)"]),
         ("ToyHead", ["loss: component; default: ToyLoss", "nms: component or null; default: null"]),
         ("auto_lr", ["auto_lr: mapping or null; default: null", "auto_lr.base_batch_size: int; default: 16"]),
-        ("norm_type", ["norm_type: one of 'bn', 'sync_bn', 'gn'; default: unset"]),
+        ("norm_type", ["norm_type: one of 'bn', 'sync_bn', 'gn'; default: not set"]),
         ("TrainDataset", ["TrainDataset: data set; default: null", "the data set for training"]),
         ("epochs", ["epochs changes nothing: PaddleDetection's files define it only as a YAML anchor; epoch is the "]),
     ],

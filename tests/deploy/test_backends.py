@@ -200,7 +200,7 @@ def test_folder_with_one_format_and_no_self_check(exported, folder):
     assert Detector(exported).backend.name == "onnxruntime"
     # OpenVINO reads ONNX as well.
     assert Detector(exported, "openvino").predict(images(folder)[0]).rows.shape[1] == 6
-    with pytest.raises(DeployError, match=r"paddle: .* has no file for it: tools/export_model\.py --format paddle"):
+    with pytest.raises(DeployError, match=r"paddle: .* has no file for it: ppdet export --format paddle"):
         Detector(exported, "paddle")
 
 

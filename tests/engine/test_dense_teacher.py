@@ -163,7 +163,7 @@ def test_teacher_and_student_are_evaluated_and_the_teacher_is_judged(tiny_semi, 
     teacher, student = (read_arrays(run.output / f"model_final{s}") for s in (".pdparams", ".pdema"))
     name = "fcos_head.fcos_head_cls.bias"
     assert np.array_equal(calls[0], teacher[name]) and np.array_equal(calls[1], student[name])
-    assert run.best_ap == pytest.approx(0.1)
+    assert run.best_value == pytest.approx(0.1)
     lines = [json.loads(line) for line in (run.output / "history.jsonl").read_text().splitlines()]
     numbers = next(line["numbers"] for line in lines if line["event"] == "evaluation")
     assert (numbers["AP"], numbers["student_AP"]) == (pytest.approx(0.1), pytest.approx(0.2))

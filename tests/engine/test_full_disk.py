@@ -121,13 +121,13 @@ def test_best_weights_are_written_later(tiny, room, log):
     best = parameter.numpy()
     room.take()
     hook.note_evaluation(trainer, 0, "0", {"AP": 0.5})
-    assert trainer.best_ap is None and room.error in log.text
+    assert trainer.best_value is None and room.error in log.text
     parameter.set_value(parameter + 1)
     hook.note_evaluation(trainer, 1, "1", {"AP": 0.4})
     assert trainer.history == [[1, 0.5], [2, 0.4]] and not (trainer.output / "best_model.pdparams").exists()
     room.give()
     hook.after_step(trainer)
-    assert trainer.best_ap == 0.5 and hook.unsaved is None
+    assert trainer.best_value == 0.5 and hook.unsaved is None
     assert np.array_equal(read_arrays(trainer.output / "best_model.pdparams")[name], best)
 
 

@@ -41,7 +41,7 @@ def find_problem(kind: type[Backend], folder: Path, options: Options) -> str | N
     """Why an engine cannot run the folder with these options; None if it can."""
     if kind.find(folder, options.precision) is None:
         precision = " --precision fp16" if options.precision == "fp16" else ""
-        return f"{folder} has no file for it: tools/export_model.py --format {kind.format}{precision} writes one"
+        return f"{folder} has no file for it: ppdet export --format {kind.format}{precision} writes one"
     if not is_installed(kind.package):
         return f"it is not installed: pip install {kind.distribution}"
     return kind.why_unavailable(options)

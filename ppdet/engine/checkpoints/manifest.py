@@ -32,9 +32,9 @@ class TrainingState(NamedTuple):
         images: images of the next epoch that were trained on already, by all ranks together.
         iteration: updates of the weights so far.
         steps_per_epoch: updates in a whole epoch.
-        best_ap: highest AP of all evaluations (0 to 1), None before the first.
+        best_ap: highest value of `best_by`, AP or another number, of all evaluations; None before the first.
         evaluated: False where the evaluation that is due after this checkpoint has not been made yet.
-        history: [epochs, AP] of every evaluation.
+        history: [epochs, value of `best_by`] of every evaluation.
         ema_step: updates of the averaged weights, 0 without averaging.
         loss_scale: {"scale", "good_steps"} of training in float16, else empty.
         seed: the run's seed.

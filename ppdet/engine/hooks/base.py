@@ -88,7 +88,9 @@ class Hook:
         """Called at steps that the log reports, with the figures of the steps since the last report."""
 
     def after_evaluation(self, trainer: "Trainer", numbers: dict[str, float]) -> None:
-        """Called on rank 0 with COCO's twelve numbers (AP, AP50, …) of the weights after `trainer.iteration` steps.
+        """Called on rank 0 after an evaluation of the weights that `trainer.iteration` steps have made.
+
+        `numbers` are COCO's (AP, AP50, …) and those of the global setting `eval_metrics`.
 
         In semi-supervised training they are the teacher's; the student's are there too, with the prefix `student_`.
         """

@@ -180,34 +180,34 @@ class CheckpointHook(Hook):
         collectives.wait_for_all()
 
     def note_evaluation(self, trainer: "Trainer", epoch: int, name: str, numbers: dict[str, float] | None) -> None:
-        """On rank 0, keep the weights if their AP is the best, and write AP and best AP into the checkpoint."""
+        """On rank 0, keep the weights if their `best_by` is the best, and write it into the checkpoint."""
         if numbers is not None:
             trainer.call_hooks("after_evaluation", numbers)
             best_by = trainer.cfg["best_by"]
             if best_by not in numbers:
                 raise ConfigError(f"best_by: the evaluation has no number {best_by!r}{nearest(best_by, numbers)}")
-            ap = numbers[best_by]
-            trainer.history.append([epoch + 1, ap])
-            earlier = [trainer.best_ap, self.unsaved[0] if self.unsaved else None]
-            best = max((value for value in earlier if value is not None), default=None)
-            highest = ap if best is None else max(ap, best)
-            logger.info("%s after epoch %d: %.3f, best: %.3f", best_by, epoch + 1, ap, highest)
-            if best is None or ap > best:
-                self._save_best(trainer, ap, (trainer.ema or trainer.model).state_dict())
+            value = numbers[best_by]
+            trainer.history.append([epoch + 1, value])
+            earlier = [trainer.best_value, self.unsaved[0] if self.unsaved else None]
+            best = max((one for one in earlier if one is not None), default=None)
+            highest = value if best is None else max(value, best)
+            logger.info("%s after epoch %d: %.3f, best: %.3f", best_by, epoch + 1, value, highest)
+            if best is None or value > best:
+                self._save_best(trainer, value, (trainer.ema or trainer.model).state_dict())
         try:
             trainer.folder.update_state(name, trainer.state(epoch + 1, 0))
         except OSError as error:
             logger.error("the evaluation could not be noted in %s/%s: %s", trainer.output, name, error)
 
-    def _save_best(self, trainer: "Trainer", ap: float, weights: dict[str, Tensor]) -> None:
+    def _save_best(self, trainer: "Trainer", value: float, weights: dict[str, Tensor]) -> None:
         try:
             path = trainer.folder.save_best(weights)
         except OSError as error:
             # Copies, since training is about to change the weights.
-            self.unsaved = ap, {name: value.clone() for name, value in weights.items()}
+            self.unsaved = value, {name: weight.clone() for name, weight in weights.items()}
             logger.error("the best weights could not be written: %s; tried again at the next line of the log", error)
         else:
-            self.unsaved, trainer.best_ap = None, ap
+            self.unsaved, trainer.best_value = None, value
             logger.info("best weights so far: %s", path)
 
 

@@ -35,7 +35,8 @@ class HistoryHook(Hook):
 
     A line has event (one of EVENTS), time (local, ISO 8601), iteration (finished steps), steps_per_epoch, epoch (of
     the last step, from 1; 0 before the first) and step (finished steps of that epoch). A report adds the fields of
-    `Report`, an evaluation `numbers` (COCO's twelve), pseudo-labels `figures`. Infinite numbers and NaN become null.
+    `Report`, an evaluation `numbers` (COCO's and those of eval_metrics), pseudo-labels `figures`. Infinite
+    numbers and NaN become null.
     """
 
     def __init__(self) -> None:

@@ -110,6 +110,8 @@ class DenseDetector(Layer, Protocol):
         """Losses of a training batch.
 
         Args:
+            maps: from `predict_maps`, with distances in the unit of `distances_in_strides`: the head's own, which the
+                targets have too. Maps from `in_pixels` would only fit where the unit is pixels.
             targets: what the reader's target transform made, such as `Gt2FCOSTarget`.
             normalizers: result of `normalizers`; None computes them from this batch alone.
 
@@ -130,8 +132,9 @@ class DenseDetector(Layer, Protocol):
 
         Args:
             scale_factor, im_shape: see `detect`.
-            every_location: keep all R locations, in their order, with their plain scores: no top-k and no threshold.
-                Export compares engines by them.
+            every_location: keep all R locations in their order, without top-k, class_threshold and score threshold.
+                Scores in the padding are still 0, and boxes are still cut where `clip_boxes` is set. Export compares
+                engines by them.
         """
 
     def detect(self, maps: DenseMaps, scale_factor: Tensor, im_shape: Tensor | None = None) -> tuple[Tensor, Tensor]:
