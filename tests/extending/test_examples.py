@@ -20,7 +20,7 @@ from ppdet.utils.errors import ConfigError
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "EXTENDING.md"
 BLOCK = re.compile(r"```(python|yaml)\n# (\S+\.(?:py|yml))\n(.*?)```", re.DOTALL)
-MODULES = ("my_augmentation", "my_backbone", "my_dataset", "my_head", "my_hook", "my_loss", "my_metric")
+MODULES = ("my_augmentation", "my_backbone", "my_dataset", "my_detector", "my_head", "my_hook", "my_loss", "my_metric")
 IMPORTS = [option for name in MODULES for option in ("--import", f"{name}.py")]
 TINY = ["epoch=1", "worker_num=0", "log_iter=1", "use_gpu=false", "TrainReader.batch_size=4", "EvalReader.batch_size=4"]
 
@@ -103,6 +103,19 @@ def test_all_together_train_resume_evaluate_export_and_detect(folder, caplog):
     settings = (exported / "infer_cfg.yml").read_text()
     assert "type: Gamma\n  gamma: 0.7\n" in settings and "requires:\n- my_augmentation\n" in settings
     call("detect", "--model_dir", exported, "--import", "my_augmentation.py", "--image_file", "data/images/001.png")
+
+
+def test_a_whole_detector_trains_evaluates_exports_and_detects(folder, caplog):
+    data = "{name: CsvDataSet, dataset_dir: data, file: boxes.csv, class_names: [red, blue]}"
+    classes = "TestDataset={name: ImageFolder, dataset_dir: data, anno_path: names.txt}"
+    options = ["-o", *TINY, "num_classes=2", f"TrainDataset={data}", f"EvalDataset={data}", classes]
+    imports = ["--import", "my_detector.py", "--import", "my_dataset.py"]
+    call("train", "-c", "my_detector.yml", *imports, "--dry_run", *options)
+    assert "loss_box" in caplog.text and "positive locations" not in caplog.text
+    call("train", "-c", "my_detector.yml", *imports, "--eval", *options)
+    call("export", "output/my_detector", *imports)
+    assert re.search(r"checked in paddle, fp32: .*differ by at most", caplog.text)
+    call("detect", "--model_dir", "output_inference/my_detector", "--image_file", "data/images/001.png")
 
 
 def test_commands_of_the_guide_are_commands(folder):

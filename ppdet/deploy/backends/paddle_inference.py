@@ -75,7 +75,7 @@ class PaddleInference(Backend):
         except DeployError:
             raise
         except (RuntimeError, ValueError, OSError) as error:
-            advice = "export it again"
+            advice = "export it again; if that fails, the network does what a graph cannot (docs/EXTENDING.md)"
             if self.options.kind == "cpu" and self.options.precision == "bf16":
                 advice = "use precision fp32 if the processor has no bfloat16 (AVX-512), otherwise export it again"
             elif self.options.tensorrt:

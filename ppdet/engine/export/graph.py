@@ -221,7 +221,13 @@ def graph_inputs(size: tuple[int, int] | None, output: str, fused: NormalizeImag
 def save_graph(detector: ExportedDetector, inputs: dict[str, InputSpec], folder: Path) -> None:
     """Write Paddle's static graph and weights to a folder: model.json or model.pdmodel, and model.pdiparams."""
     specs = [inputs.get(name) for name in ("image", "scale_factor", "im_shape")]
-    paddle.jit.save(paddle.jit.to_static(detector, input_spec=specs, full_graph=True), str(folder / "model"))
+    try:
+        paddle.jit.save(paddle.jit.to_static(detector, input_spec=specs, full_graph=True), str(folder / "model"))
+    except ValueError as error:
+        if "feed_var" not in str(error):
+            raise
+        what = f"{type(detector.model).__name__}.decode() must use both scale_factor and im_shape"
+        raise ConfigError(f"the graph would not use all of its inputs: {what} (docs/EXTENDING.md)") from error
 
 
 def add_formats(
