@@ -55,5 +55,5 @@ def test_an_export_in_bfloat16_is_refused_in_one_line(trained, tmp_path):
     _, arguments, _ = trained
     log = run("tools/export_model.py", *arguments, "--precision", "bf16", "--output_dir", tmp_path, code=2)
     (error,) = [line for line in log.splitlines() if line.startswith("error: ")]
-    assert "paddle, bf16" in error and "take precision fp32 where the processor has no bfloat16 (AVX-512)" in error
+    assert "paddle, bf16" in error and "use precision fp32 if the processor has no bfloat16 (AVX-512)" in error
     assert not list((tmp_path / "tiny").glob("model*"))

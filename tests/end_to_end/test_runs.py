@@ -66,7 +66,7 @@ def test_a_day_with_runs(project, tool, monkeypatch, tmp_path):
     kept = read_arrays(Path("output/run.1/best_model.pdparams"))
     assert kept.keys() == first.keys() and all((kept[name] == first[name]).all() for name in first)
     assert load_config("output/run/config.yml")["pretrain_weights"] == "output/run.1/best_model"
-    assert "it is output/run.1 now" in Path("output/run/train.log").read_text()
+    assert "which is now output/run.1" in Path("output/run/train.log").read_text()
 
     # The folder replaces -c, -o and weights, from any directory; without the -o, results differ, with a warning.
     weights = ["-o", "weights=output/run.1/best_model"]

@@ -67,7 +67,7 @@ def test_training_evaluation_and_pictures(configs, tmp_path):
     losses, numbers, pictures = {}, {}, {}
     for order, cfg in configs.items():
         trainer = Trainer(cfg)
-        assert trainer.reader._to_device.normalize is not None, "images are normalized on the device"
+        assert trainer.reader._to_device.normalizer is not None, "images are normalized on the device"
         trainer.batches = [next(iter(trainer.reader))]
         trainer.train_step()
         losses[order] = float(trainer.losses["loss"])

@@ -12,7 +12,8 @@ from ppdet.deploy.batch.storage import is_url, locate, open_storage
 from ppdet.utils.errors import UserError
 
 ROWS = 16  # rows of a Parquet file of images that are in memory at the same time
-READERS = 16  # files that are fetched from object storage at the same time, since each answer takes a while
+# Files that are fetched from object storage at the same time, because each answer takes a while.
+READERS = 16
 
 
 class Item(NamedTuple):
