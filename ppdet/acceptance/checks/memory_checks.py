@@ -32,13 +32,6 @@ READ_ADVICE = """
     `ppdet train -c FILE --profiler_options "batch_range=[22,38]"` writes a trace that shows the place in the step.
     Please send the report: it is a fault of this code, or of an operation in your version of Paddle.
 """
-MEMORY_ADVICE = """
-    Memory grows with every new size of image, so a long run would end when memory runs out. If "reserved" grows but
-    "allocated" does not, the free memory of Paddle's allocator is fragmented: use fewer sizes of images
-    (PadBatch.pad_to_stride 128 instead of 32). If "allocated" grows, tensors are kept. If "host" grows, it may be an
-    allocator that keeps freed memory: if MALLOC_TRIM_THRESHOLD_=100000 in front of the command helps, it is. Please
-    send the report: it has the curve.
-"""
 
 
 def short_trainer(context: Context, hooks: "Sequence[Hook]") -> "Trainer":
@@ -150,9 +143,16 @@ def find_reads(make_trainer: "Callable[[Hook], Trainer]") -> Outcome:
     return Outcome(detail, numbers)
 
 
-@check("memory/sizes", advice=MEMORY_ADVICE, seconds=45)
+@check("memory/sizes", seconds=45)
 def sizes(context: Context) -> Outcome:
-    """Memory of device and host while the sizes of images change"""
+    """Memory of device and host while the sizes of images change
+
+    Memory grows with every new size of image, so a long run would end when memory runs out. If "reserved" grows but
+    "allocated" does not, the free memory of Paddle's allocator is fragmented: use fewer sizes of images
+    (PadBatch.pad_to_stride 128 instead of 32). If "allocated" grows, tensors are kept. If "host" grows, it may be an
+    allocator that keeps freed memory: if MALLOC_TRIM_THRESHOLD_=100000 in front of the command helps, it is. Please
+    send the report: it has the curve.
+    """
     # Trains on parts of a large batch. The first two steps use all of it, so the largest size comes first.
     import numpy as np
 

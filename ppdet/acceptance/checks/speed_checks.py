@@ -1,7 +1,7 @@
 """Checks of the speed of FCOS R50's training step, the cost of the guard in it, and the speed of the reader."""
 
+import functools
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from ppdet.acceptance.check_registry import check
@@ -22,6 +22,12 @@ from ppdet.utils.process.cpu import cpu_count
 
 GUARD_SHARE = 0.05  # limit of the time for the guard, relative to a step without it
 READER_SHARE = 0.10  # limit of the time in which a step waits for data, relative to a step without reading
+# Name of the check, description, overrides as -o takes them, needs, and expected seconds.
+STEPS: list[tuple[str, str, list[str], list[Need], int]] = [
+    ("float32", "in float32", [], [], 25),
+    ("O1", "with amp_level O1", ["amp=true", "amp_level=O1"], [MIXED], 20),
+    ("O2", "with amp_level O2", ["amp=true", "amp_level=O2"], [MIXED, LEVEL_2], 20),
+]
 GUARD_ADVICE = """
     If the result has a share of the guard: the guard copies weights and optimizer state, and restores them on the
     device after a step with an infinite gradient. More than 5 % for that means that it launches too many kernels, or
@@ -30,32 +36,9 @@ GUARD_ADVICE = """
     this device (-o custom_black_list=[NAME] keeps it in float32), or the memory is too small for 2 images of 800x1333
     pixels. Please send the report.
 """
-READER_ADVICE = """
-    The device waits for images. Raise worker_num (-o worker_num=4) up to the number of processors, put the images on a
-    local disk, or make them smaller. With few processors per card, only smaller JPEG files help.
-"""
 
 
-def add_step_check(name: str, setting: str, options: list[str], needs: Sequence[Need], seconds: float) -> None:
-    """Register a check that measures the step with these options; `setting` describes them."""
-
-    @check(
-        f"speed/{name}",
-        title=f"A step of R50 {setting}, and the share of the guard in it",
-        advice=GUARD_ADVICE,
-        needs=needs,
-        seconds=seconds,
-    )
-    def measure(context: Context) -> Outcome:
-        return measure_step(context, options)
-
-
-add_step_check("float32", "in float32", [], [], 25)
-add_step_check("O1", "with amp_level O1", ["amp=true", "amp_level=O1"], [MIXED], 20)
-add_step_check("O2", "with amp_level O2", ["amp=true", "amp_level=O2"], [MIXED, LEVEL_2], 20)
-
-
-def measure_step(context: Context, options: list[str]) -> Outcome:
+def measure_step(context: Context, *, options: list[str]) -> Outcome:
     """Measure steps with and without the guard, and peak memory. `options` are overrides as -o takes them."""
     from ppdet.utils import device
 
@@ -81,6 +64,16 @@ def measure_step(context: Context, options: list[str]) -> Outcome:
     }
     # The few steps of a quick run are too noisy for a limit.
     return judge_step(seconds, numbers, judged=not context.quick)
+
+
+for _name, _setting, _options, _needs, _seconds in STEPS:
+    check(
+        f"speed/{_name}",
+        title=f"A step of R50 {_setting}, and the share of the guard in it",
+        advice=GUARD_ADVICE,
+        needs=_needs,
+        seconds=_seconds,
+    )(functools.partial(measure_step, options=_options))
 
 
 def judge_step(seconds: dict[str, float], numbers: dict[str, Any], *, judged: bool) -> Outcome:
@@ -111,9 +104,13 @@ def judge_step(seconds: dict[str, float], numbers: dict[str, Any], *, judged: bo
     return outcome_if(not judged or share <= GUARD_SHARE, detail, numbers)
 
 
-@check("speed/reader", advice=READER_ADVICE, seconds=20)
+@check("speed/reader", seconds=20)
 def reader(context: Context) -> Outcome:
-    """Steps of R50 on batches that are read from JPEG files, and on a batch in memory"""
+    """Steps of R50 on batches that are read from JPEG files, and on a batch in memory
+
+    The device waits for images. Raise worker_num (-o worker_num=4) up to the number of processors, put the images on a
+    local disk, or make them smaller. With few processors per card, only smaller JPEG files help.
+    """
     # Uses the fastest precision of the device, because it needs the most images per second.
     from ppdet.utils import device
 
