@@ -5,8 +5,6 @@ Those of commands that also exist below this package (`python -m ppdet.deploy.se
 
 import argparse
 import json
-from collections.abc import Callable
-from typing import Any
 
 from ppdet.core.command_line import add_import_argument
 
@@ -32,34 +30,17 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = Tr
     add_import_argument(parser)
 
 
-def add_setting_argument(
-    parser: argparse.ArgumentParser, option: str, setting: str, kind: Callable[[str], Any] = str, **more: Any
-) -> None:
-    """Add an option that does the same as -o SETTING=; call it after `add_config_arguments`.
-
-    Args:
-        kind: type of the value.
-        more: further arguments of argparse's `add_argument`, such as `help`.
-    """
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --device, which does the same as -o device=; call it after `add_config_arguments`."""
     parser.add_argument(
-        option,
+        "--device",
         dest="opt",
         action="append",
-        type=lambda text: f"{setting}={json.dumps(kind(text))}",
+        type=lambda text: f"device={json.dumps(text)}",
         default=argparse.SUPPRESS,
-        **more,
-    )
-
-
-def add_device_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --device, which does the same as -o device=."""
-    add_setting_argument(
-        parser,
-        "--device",
-        "device",
-        metavar="DEVICE",
         help="device to compute on: auto, cpu, gpu, xpu, npu, ... or a certain one, such as gpu:1 (the same as "
         "-o device=DEVICE; default: auto)",
+        metavar="DEVICE",
     )
 
 

@@ -5,15 +5,10 @@ history.jsonl and pictures of training batches. The other commands take this fol
 """
 
 import argparse
+import json
 from collections.abc import Sequence
 
-from ppdet.cli.arguments import (
-    add_amp_argument,
-    add_config_arguments,
-    add_device_argument,
-    add_setting_argument,
-    load_libraries,
-)
+from ppdet.cli.arguments import add_amp_argument, add_config_arguments, add_device_argument, load_libraries
 from ppdet.core.command_line import flag, make_parser, one_line_errors
 
 EXAMPLES = """examples:
@@ -36,10 +31,8 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     parser = make_parser(__doc__, EXAMPLES, program)
     add_config_arguments(parser)
     add_device_argument(parser)
-    add_setting_argument(
-        parser,
+    parser.add_argument(
         "--name",
-        "run_name",
         help="name of the run and of its folder below output/ (the same as -o run_name=NAME; default: the name of the "
         "YAML file)",
     )
@@ -68,17 +61,10 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         help="trace some steps: batch_range=[10,20];state=CPU|GPU|All;sorted_key=total|max|min|ave;"
         "tracer_option=Default|OpDetail|AllOpDetail;profile_path=FILE;exit_on_finished=false;timer_only=false",
     )
-    add_setting_argument(
-        parser,
-        "--use_vdl",
-        "use_vdl",
-        flag,
-        metavar="BOOL",
-        help="write logs for VisualDL",
+    parser.add_argument(
+        "--use_vdl", type=flag, metavar="BOOL", help="write logs for VisualDL (the same as -o use_vdl=true)"
     )
-    add_setting_argument(
-        parser, "--vdl_log_dir", "vdl_log_dir", metavar="DIR", help="folder of these logs (default: output/NAME/vdl)"
-    )
+    parser.add_argument("--vdl_log_dir", metavar="DIR", help="folder of these logs (default: output/NAME/vdl)")
     parser.add_argument(
         "--fleet",
         action="store_true",
@@ -88,6 +74,16 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     if arguments.overwrite and arguments.resume == "auto":
         parser.error("--resume auto continues the run in the folder: leave --overwrite out")
     return arguments
+
+
+def overrides(arguments: argparse.Namespace) -> list[str]:
+    """Return the options as overrides of the configuration, KEY=VALUE."""
+    options = {
+        "use_vdl": arguments.use_vdl,
+        "vdl_log_dir": arguments.vdl_log_dir,
+        "run_name": arguments.name,
+    }
+    return [*arguments.opt, *(f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None)]
 
 
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
@@ -103,7 +99,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         from ppdet.engine.training.dry_run import dry_run
         from ppdet.utils.disk.lock import LockedError
 
-        cfg = load_config(arguments.config, arguments.opt)
+        cfg = load_config(arguments.config, overrides(arguments))
         hooks = []
         if arguments.profiler_options is not None:
             hooks.append(ProfilerHook(parse_options(arguments.profiler_options)))
