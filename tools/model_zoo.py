@@ -1,4 +1,9 @@
-"""Write docs/MODEL_ZOO.md from configs/zoo.yml: published FCOS detectors, with parameters and FLOPs computed here."""
+"""Write docs/MODEL_ZOO.md from configs/zoo.yml: published FCOS detectors, with parameters and FLOPs computed here.
+
+examples:
+  {program}             # write the page
+  {program} --check     # compare only: exit code 1, and the differences, if the page is out of date
+"""
 
 import argparse
 import difflib
@@ -15,10 +20,6 @@ from ppdet.core.config import Config
 PAGE = ROOT / "docs" / "MODEL_ZOO.md"
 HEIGHT, WIDTH = 800, 1344  # an image of 800x1333, padded to multiples of 32
 COLUMNS = ("configuration", "AP", "training", "parameters, M", "GFLOPs", "weights", "reported memory and speed")
-EXAMPLES = """examples:
-  {program}             # write the page
-  {program} --check     # compare only: exit code 1, and the differences, if the page is out of date
-"""
 HEAD = """<!-- Written by tools/model_zoo.py from configs/zoo.yml: change that file, and run the script again. -->
 
 # Published FCOS detectors
@@ -117,7 +118,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = make_parser(__doc__, EXAMPLES)
+    parser = make_parser(__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, and tell whether the page is up to date")
     return parser.parse_args()
 

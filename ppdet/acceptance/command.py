@@ -3,6 +3,13 @@
 The command prints a table of checks and writes report.md and report.json to the output folder; attach both to an
 issue. A full run takes 10 minutes on one GPU. The exit code is 0 if no check failed, 1 if a check failed, and 2 if the
 checks cannot run as requested. docs/GPU.md explains what each failure means.
+
+examples:
+  {program}
+  {program} --list
+  {program} --only nms operators guard/nan_image_*
+  {program} --device xpu
+  {program} --device cpu --output output/cpu-check   # a quick run on the CPU
 """
 
 import argparse
@@ -13,17 +20,9 @@ from pathlib import Path
 
 from ppdet.core.command_line import add_import_argument, make_parser, one_line_errors, positive
 
-EXAMPLES = """examples:
-  {program}
-  {program} --list
-  {program} --only nms operators guard/nan_image_*
-  {program} --device xpu
-  {program} --device cpu --output output/cpu-check   # a quick run on the CPU
-"""
-
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__, EXAMPLES, program)
+    parser = make_parser(__doc__, program)
     parser.add_argument(
         "--device",
         default="auto",

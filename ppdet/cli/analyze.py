@@ -1,4 +1,10 @@
-"""Compare training runs: print AP by epoch as a table, and draw curves of loss, learning rate and AP."""
+"""Compare training runs: print AP by epoch as a table, and draw curves of loss, learning rate and AP.
+
+examples:
+  {program} output/fcos_r18vd_fpn_bccd
+  {program} output/fcos_r18vd_fpn_bccd output/fcos_r50_fpn_bccd --picture both.png
+  {program} output/fcos_r18vd_fpn_bccd --evaluate      # evaluate every checkpoint in the folder
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -7,15 +13,9 @@ from pathlib import Path
 from ppdet.cli.arguments import add_config_arguments, add_device_argument, load_libraries
 from ppdet.core.command_line import make_parser, one_line_errors
 
-EXAMPLES = """examples:
-  {program} output/fcos_r18vd_fpn_bccd
-  {program} output/fcos_r18vd_fpn_bccd output/fcos_r50_fpn_bccd --picture both.png
-  {program} output/fcos_r18vd_fpn_bccd --evaluate      # evaluate every checkpoint in the folder
-"""
-
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__, EXAMPLES, program)
+    parser = make_parser(__doc__, program)
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folder of a run, such as output/NAME")
     parser.add_argument(
         "--picture", type=Path, metavar="PNG", help="file for the curves (default: curves.png in the first folder)"

@@ -58,7 +58,7 @@ def main() -> NoReturn:
     width = max(map(len, COMMANDS))
     overview = "\n".join(f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items())
     parser = make_parser(
-        "FCOS object detection on PaddlePaddle, from a YAML file to a deployed detector.",
+        "FCOS object detection on PaddlePaddle, from a YAML file to a deployed detector.\n\n"
         f"commands:\n{overview}\n\n{{program}} COMMAND --help shows the options and examples of a command.",
     )
     parser.add_argument("--version", action="version", version=f"ppdet {ppdet.__version__}")

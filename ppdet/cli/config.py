@@ -1,13 +1,6 @@
-"""Show a merged configuration with the file and line of every value, or list all settings and components."""
+"""Show a merged configuration with the file and line of every value, or list all settings and components.
 
-import argparse
-import sys
-from collections.abc import Sequence
-
-from ppdet.cli.arguments import add_config_arguments, load_libraries
-from ppdet.core.command_line import make_parser, one_line_errors
-
-EXAMPLES = """examples:
+examples:
   {program} -c fcos_r50_fpn_1x_coco
   {program} -c fcos_r50_fpn_1x_coco -o ResNet.depth=18 num_classes=3
   {program} -c fcos_r50_fpn_1x_coco -o LearningRate.schedulers.0.gamma=0.2
@@ -16,9 +9,16 @@ EXAMPLES = """examples:
   {program} --list FCOSHead
 """
 
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ppdet.cli.arguments import add_config_arguments, load_libraries
+from ppdet.core.command_line import make_parser, one_line_errors
+
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__, EXAMPLES, program)
+    parser = make_parser(__doc__, program)
     add_config_arguments(parser, required=False)
     parser.add_argument("--configs", action="store_true", help="list the shipped configurations by name")
     parser.add_argument(

@@ -7,6 +7,13 @@ and shape has to fit the model of that configuration; otherwise no file is writt
 
 Weights do not tell how images are prepared (BGR or RGB, mean, std) nor how outputs become boxes (thresholds, scores):
 the configuration decides that. A warning names settings that differ from what the weights seem to be made for.
+
+examples:
+  {program} fcos_r50_caffe_fpn_gn-head_1x_coco-821213aa.pth --to fcos_r50_caffe.pdparams
+  {program} fcos_resnet50_fpn_coco-99b0c9b7.pth --from torchvision --to fcos.pdparams \\
+      -c fcos_r50_fpn_torchvision_26e_coco
+  {program} R-50.pkl --from detectron2 --to R-50.pdparams    # a backbone, for pretrain_weights
+  {program} my_detector.pth --to my_detector.pdparams -c FILE -o num_classes=20
 """
 
 import argparse
@@ -17,17 +24,10 @@ from ppdet.cli.arguments import add_config_arguments, load_libraries
 from ppdet.core.command_line import make_parser, one_line_errors
 
 CODE_BASES = ("auto", "mmdet", "fcos_plus", "torchvision", "detectron2")
-EXAMPLES = """examples:
-  {program} fcos_r50_caffe_fpn_gn-head_1x_coco-821213aa.pth --to fcos_r50_caffe.pdparams
-  {program} fcos_resnet50_fpn_coco-99b0c9b7.pth --from torchvision --to fcos.pdparams \\
-      -c fcos_r50_fpn_torchvision_26e_coco
-  {program} R-50.pkl --from detectron2 --to R-50.pdparams    # a backbone, for pretrain_weights
-  {program} my_detector.pth --to my_detector.pdparams -c FILE -o num_classes=20
-"""
 
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__, EXAMPLES, program)
+    parser = make_parser(__doc__, program)
     parser.add_argument("source", type=Path, metavar="SRC", help="file to convert, which is not changed")
     parser.add_argument(
         "--from",

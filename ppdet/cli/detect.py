@@ -1,6 +1,14 @@
 """Detect objects with an exported detector, in images, a video or the pictures of a camera, or measure how fast it is.
 
 The model is a folder that `ppdet export` or PaddleDetection wrote.
+
+examples:
+  {program} --model_dir output_inference/fcos_r18vd_fpn_bccd --image_file cells.jpg
+  {program} --model_dir DIR --image_dir photos --batch_size 4 --save_results
+  {program} --model_dir DIR --video_file street.mp4 --threshold 0.4
+  {program} --model_dir DIR --camera_id 0
+  {program} --model_dir DIR --image_dir photos --run_benchmark --backend openvino --precision bf16
+  {program} --model_dir DIR --image_dir aerial --slice_infer --slice_size 640 640
 """
 
 import argparse
@@ -19,18 +27,9 @@ from ppdet.deploy.precisions import PRECISIONS
 if TYPE_CHECKING:
     from ppdet.deploy.slicing import Slicing
 
-EXAMPLES = """examples:
-  {program} --model_dir output_inference/fcos_r18vd_fpn_bccd --image_file cells.jpg
-  {program} --model_dir DIR --image_dir photos --batch_size 4 --save_results
-  {program} --model_dir DIR --video_file street.mp4 --threshold 0.4
-  {program} --model_dir DIR --camera_id 0
-  {program} --model_dir DIR --image_dir photos --run_benchmark --backend openvino --precision bf16
-  {program} --model_dir DIR --image_dir aerial --slice_infer --slice_size 640 640
-"""
-
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__, EXAMPLES, program)
+    parser = make_parser(__doc__, program)
     # As in PaddleDetection: --save_results, or --save_results True.
     boolean: dict[str, Any] = {"type": flag, "nargs": "?", "const": True}
     parser.add_argument("--model_dir", required=True, metavar="DIR", help="folder of the exported model")

@@ -2,6 +2,10 @@
 
 Each line says what is there; a line with "slow", "missing" or "broken" is followed by what to do. The exit code is 0,
 or 1 when training cannot work.
+
+examples:
+  {program}
+  {program} --json > doctor.json      # for a report
 """
 
 import argparse
@@ -20,10 +24,6 @@ from typing import Literal, NamedTuple
 import ppdet
 from ppdet.core.command_line import make_parser, one_line_errors
 
-EXAMPLES = """examples:
-  {program}
-  {program} --json > doctor.json      # for a report
-"""
 # Modules that training imports, by the name of their package.
 REQUIRED = {
     "numpy": "numpy",
@@ -193,7 +193,7 @@ def examine(checks: Sequence[Callable[[], Iterator[Finding]]]) -> list[Finding]:
 
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__, EXAMPLES, program)
+    parser = make_parser(__doc__, program)
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     return parser.parse_args(argv)
 

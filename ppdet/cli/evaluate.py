@@ -1,12 +1,6 @@
-"""Evaluate a trained detector on EvalDataset: the twelve AP and AR numbers of COCO."""
+"""Evaluate a trained detector on EvalDataset: the twelve AP and AR numbers of COCO.
 
-import argparse
-from collections.abc import Sequence
-
-from ppdet.cli.arguments import add_detection_arguments, load_libraries, require_run
-from ppdet.core.command_line import make_parser, one_line_errors
-
-EXAMPLES = """examples:
+examples:
   {program} output/fcos_r18vd_fpn_bccd --classwise      # best_model, or else model_final
   {program} output/fcos_r18vd_fpn_bccd/3
   {program} -c fcos_r18vd_fpn_bccd -o weights=output/fcos_r18vd_fpn_bccd/model_final
@@ -15,9 +9,15 @@ EXAMPLES = """examples:
   {program} output/NAME --slice_infer --slice_size 640 640 --overlap_ratio 0.25 0.25
 """
 
+import argparse
+from collections.abc import Sequence
+
+from ppdet.cli.arguments import add_detection_arguments, load_libraries, require_run
+from ppdet.core.command_line import make_parser, one_line_errors
+
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__, EXAMPLES, program)
+    parser = make_parser(__doc__, program)
     add_detection_arguments(parser)
     parser.add_argument("--output_eval", metavar="DIR", help="folder for bbox.json (default: it is not written)")
     parser.add_argument(

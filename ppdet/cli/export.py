@@ -3,6 +3,14 @@
 A folder is written with the graph, its weights and infer_cfg.yml, which tells how images are prepared. Every graph is
 run and compared with the trained model before it replaces an earlier export. All of this runs on the CPU; the device is
 chosen when the exported model is used.
+
+examples:
+  {program} output/fcos_r18vd_fpn_bccd      # best_model, or else model_final
+  {program} -c fcos_r18vd_fpn_bccd -o weights=output/fcos_r18vd_fpn_bccd/model_final
+  {program} output/NAME --format onnx openvino
+  {program} output/NAME -o TestReader.fuse_normalize=false --output_dir exported
+then:
+  ppdet detect --model_dir output_inference/NAME --image_file photo.jpg
 """
 
 import argparse
@@ -12,18 +20,9 @@ from ppdet.cli.arguments import add_run_arguments, load_libraries, require_run
 from ppdet.core.command_line import make_parser, one_line_errors
 from ppdet.deploy.precisions import PRECISIONS
 
-EXAMPLES = """examples:
-  {program} output/fcos_r18vd_fpn_bccd      # best_model, or else model_final
-  {program} -c fcos_r18vd_fpn_bccd -o weights=output/fcos_r18vd_fpn_bccd/model_final
-  {program} output/NAME --format onnx openvino
-  {program} output/NAME -o TestReader.fuse_normalize=false --output_dir exported
-then:
-  ppdet detect --model_dir output_inference/NAME --image_file photo.jpg
-"""
-
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__, EXAMPLES, program)
+    parser = make_parser(__doc__, program)
     add_run_arguments(parser)
     parser.add_argument(
         "--output_dir",

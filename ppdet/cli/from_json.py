@@ -2,6 +2,10 @@
 
 The configuration inherits the shipped fcos_r50_view1025_12e_coco.yml and holds what differs from it. The view size and
 the number of classes are written in that project's detector.py: pass them here if you have changed them there.
+
+examples:
+  {program} train.json --to mine.yml
+  {program} train.json --to mine.yml --view_size 641 --classes 20
 """
 
 import argparse
@@ -16,10 +20,6 @@ from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import UserError
 
 BASE = "fcos_r50_view1025_12e_coco.yml"
-EXAMPLES = """examples:
-  {program} train.json --to mine.yml
-  {program} train.json --to mine.yml --view_size 641 --classes 20
-"""
 # What is printed for options that have no counterpart, or a different one.
 ADVICE = {
     "root_train": "set TrainDataset.dataset_dir and image_dir",
@@ -123,7 +123,7 @@ def write(path: Path, cfg: Mapping[str, Any], source: Path) -> None:
 
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__, EXAMPLES, program)
+    parser = make_parser(__doc__, program)
     parser.add_argument("source", type=Path, metavar="JSON", help="the train.json")
     parser.add_argument("--to", required=True, type=Path, metavar="YML", help="file to write")
     parser.add_argument("--view_size", type=positive, help="side of the square views in pixels (default: 1025)")

@@ -1,4 +1,11 @@
-"""Detect objects in images with a trained detector: draw pictures, and write COCO results with --save_results."""
+"""Detect objects in images with a trained detector: draw pictures, and write COCO results with --save_results.
+
+examples:
+  {program} output/fcos_r18vd_fpn_bccd --infer_img cells.jpg      # best_model, or else model_final
+  {program} -c fcos_r18vd_fpn_bccd -o weights=output/fcos_r18vd_fpn_bccd/best_model --infer_img cells.jpg
+  {program} output/NAME --infer_dir photos --save_results true --draw_threshold 0.4
+  {program} output/NAME --infer_dir aerial --slice_infer --slice_size 640 640
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -6,16 +13,9 @@ from collections.abc import Sequence
 from ppdet.cli.arguments import add_detection_arguments, load_libraries, require_run
 from ppdet.core.command_line import flag, make_parser, one_line_errors
 
-EXAMPLES = """examples:
-  {program} output/fcos_r18vd_fpn_bccd --infer_img cells.jpg      # best_model, or else model_final
-  {program} -c fcos_r18vd_fpn_bccd -o weights=output/fcos_r18vd_fpn_bccd/best_model --infer_img cells.jpg
-  {program} output/NAME --infer_dir photos --save_results true --draw_threshold 0.4
-  {program} output/NAME --infer_dir aerial --slice_infer --slice_size 640 640
-"""
-
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__, EXAMPLES, program)
+    parser = make_parser(__doc__, program)
     add_detection_arguments(parser)
     images = parser.add_mutually_exclusive_group(required=True)
     images.add_argument("--infer_img", metavar="FILE", help="one image")

@@ -3,6 +3,11 @@
 GFLOPs are the multiply-adds of the convolutions for one image, as MMDetection and PaddleDetection count them. Maps are
 the outputs of the convolutions for one image in float32, each counted once together with its norm and ReLU: training
 keeps nearly all of them in memory until the backward pass, except in frozen stages.
+
+examples:
+  {program} -c fcos_r50_fpn_1x_coco
+  {program} -c fcos_r18vd_fpn_bccd --size 320 448 --depth 3
+  {program} -c fcos_r50_fpn_1x_coco -o ResNet.depth=101 FCOSHead.fcos_feat.num_convs=2
 """
 
 import argparse
@@ -11,15 +16,9 @@ from collections.abc import Sequence
 from ppdet.cli.arguments import add_config_arguments, load_libraries
 from ppdet.core.command_line import fail, make_parser, one_line_errors, positive
 
-EXAMPLES = """examples:
-  {program} -c fcos_r50_fpn_1x_coco
-  {program} -c fcos_r18vd_fpn_bccd --size 320 448 --depth 3
-  {program} -c fcos_r50_fpn_1x_coco -o ResNet.depth=101 FCOSHead.fcos_feat.num_convs=2
-"""
-
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__, EXAMPLES, program)
+    parser = make_parser(__doc__, program)
     parser.add_argument(
         "--size",
         type=positive,

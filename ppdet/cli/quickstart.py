@@ -5,6 +5,12 @@ Everything is written below the working directory, or below --output:
   output                    the training run: weights, log, pictures
   output_inference          the exported model
 Each step is a command that you can run alone; they are printed at the end. The quick start can be run again.
+
+examples:
+  {program}
+  {program} --output shapes         # everything goes to the folder shapes
+  {program} -o epoch=2              # a shorter training
+  {program} --data_only             # only generate the images
 """
 
 import argparse
@@ -18,16 +24,10 @@ NAME = "fcos_r18_fpn_shapes"
 DATA = Path("dataset/shapes/data")  # as the configuration says
 RUN = Path("output") / NAME
 EXPORTED = Path("output_inference") / NAME
-EXAMPLES = """examples:
-  {program}
-  {program} --output shapes         # everything goes to the folder shapes
-  {program} -o epoch=2              # a shorter training
-  {program} --data_only             # only generate the images
-"""
 
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__, EXAMPLES, program)
+    parser = make_parser(__doc__, program)
     parser.add_argument(
         "--output", type=Path, default=Path(), metavar="DIR", help="folder for everything (default: the working one)"
     )

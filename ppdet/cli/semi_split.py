@@ -17,6 +17,12 @@ out. Keep your validation images elsewhere: the command does not know them.
 
 The table at the end counts the boxes that training uses, which have an area above 0 and are not marked iscrowd. The
 YAML lines after it can be copied into a configuration.
+
+examples:
+  {program} --anno_path dataset/coco/annotations/instances_train2017.json --percent 1 2 5 10 --seeds 1 2 3 4 5
+  {program} --anno_path dataset/bccd/annotations/train.json --percent 10 --stratified
+  {program} --anno_path my_data/annotations/train.json --images 20 --output_dir my_splits
+  {program} --anno_path dataset/coco/annotations/instances_train2017.json --unlabeled_dir dataset/coco/unlabeled2017
 """
 
 import argparse
@@ -24,16 +30,9 @@ from collections.abc import Sequence
 
 from ppdet.core.command_line import make_parser, one_line_errors, positive
 
-EXAMPLES = """examples:
-  {program} --anno_path dataset/coco/annotations/instances_train2017.json --percent 1 2 5 10 --seeds 1 2 3 4 5
-  {program} --anno_path dataset/bccd/annotations/train.json --percent 10 --stratified
-  {program} --anno_path my_data/annotations/train.json --images 20 --output_dir my_splits
-  {program} --anno_path dataset/coco/annotations/instances_train2017.json --unlabeled_dir dataset/coco/unlabeled2017
-"""
-
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__, EXAMPLES, program)
+    parser = make_parser(__doc__, program)
     parser.add_argument("--anno_path", required=True, metavar="JSON", help="annotations in COCO's format")
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument(

@@ -2,16 +2,8 @@
 
 The run is written to output/NAME: checkpoints, model_final, best_model (with --eval), config.yml, train.log,
 history.jsonl and pictures of training batches. The other commands take this folder.
-"""
 
-import argparse
-import json
-from collections.abc import Sequence
-
-from ppdet.cli.arguments import add_amp_argument, add_config_arguments, add_device_argument, load_libraries
-from ppdet.core.command_line import flag, make_parser, one_line_errors
-
-EXAMPLES = """examples:
+examples:
   {program} -c fcos_r50_fpn_1x_coco --eval
   {program} -c fcos_r18vd_fpn_bccd --eval -o epoch=4 TrainReader.batch_size=2
   {program} -c fcos_r18vd_fpn_bccd --eval -r auto    # start the run, or continue it where it stopped
@@ -26,9 +18,16 @@ several devices, or several processes on the CPU:
   python -m paddle.distributed.launch --nproc_per_node 2 tools/train.py -c FILE --device cpu
 """
 
+import argparse
+import json
+from collections.abc import Sequence
+
+from ppdet.cli.arguments import add_amp_argument, add_config_arguments, add_device_argument, load_libraries
+from ppdet.core.command_line import flag, make_parser, one_line_errors
+
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__, EXAMPLES, program)
+    parser = make_parser(__doc__, program)
     add_config_arguments(parser)
     add_device_argument(parser)
     parser.add_argument(

@@ -1,20 +1,19 @@
 """List the published FCOS detectors: the AP on COCO val2017 as published, who published it, and whether weights exist.
 
 Every name can be given to -c of the other commands, and to ppdet.zoo.load in Python, which downloads the weights.
+
+examples:
+  {program}
+  ppdet eval -c fcos_r50_fpn_1x_coco -o weights=URL_OR_FILE
 """
 
 from collections.abc import Sequence
 
 from ppdet.core.command_line import make_parser, one_line_errors
 
-EXAMPLES = """examples:
-  {program}
-  ppdet eval -c fcos_r50_fpn_1x_coco -o weights=URL_OR_FILE
-"""
-
 
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
-    make_parser(__doc__, EXAMPLES, program).parse_args(argv)
+    make_parser(__doc__, program).parse_args(argv)
     with one_line_errors():
         from ppdet import zoo
 

@@ -5,6 +5,7 @@ ppdet/cli/arguments.py.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,19 +26,19 @@ def called_as() -> str:
     return f"python {sys.argv[0]}" if sys.argv[0].endswith(".py") else Path(sys.argv[0]).stem
 
 
-def make_parser(description: str | None, examples: str, program: str | None = None) -> "Parser":
-    """Return a parser whose help ends with `examples`, unchanged but for "{program}".
+def make_parser(text: str | None, program: str | None = None) -> "Parser":
+    """Return a parser whose help begins with a text, and ends with the part of it from "examples:" or "commands:" on.
 
     Args:
-        description: first part of the help, usually the module's docstring.
-        examples: text in which "{program}" is replaced by how the command was called.
+        text: usually the module's docstring. "{program}" in the last part is replaced by how the command was called.
         program: how the command was called, such as "ppdet train"; None looks at the process.
     """
     program = program or called_as()
+    description, *last = re.split(r"^(?=(?:examples|commands):$)", text or "", maxsplit=1, flags=re.MULTILINE)
     return Parser(
         prog=program,
         description=description,
-        epilog=examples.replace("{program}", program),
+        epilog="".join(last).replace("{program}", program),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 

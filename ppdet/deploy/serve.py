@@ -2,6 +2,12 @@
 
 If requests must carry a token, it comes from the environment variable PPDET_TOKEN or from --token_file. It cannot be
 given on the command line, because every user of a machine can see the command lines of all processes.
+
+examples:
+  {program} --model_dir output_inference/fcos_r18vd_fpn_bccd
+  {program} --model_dir DIR --backend onnxruntime --cpu_threads 4 --max_batch 8 --max_delay_ms 10
+  PPDET_TOKEN=$(cat token) {program} --model_dir DIR --host 0.0.0.0
+  curl -F image=@cells.jpg http://127.0.0.1:8080/predict
 """
 
 import argparse
@@ -16,17 +22,11 @@ from ppdet.deploy.arguments import add_engine_arguments, number_between
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import DeployError
 
-EXAMPLES = """examples:
-  {program} --model_dir output_inference/fcos_r18vd_fpn_bccd
-  {program} --model_dir DIR --backend onnxruntime --cpu_threads 4 --max_batch 8 --max_delay_ms 10
-  PPDET_TOKEN=$(cat token) {program} --model_dir DIR --host 0.0.0.0
-  curl -F image=@cells.jpg http://127.0.0.1:8080/predict
-"""
 TOKEN_VARIABLE = "PPDET_TOKEN"
 
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__, EXAMPLES, program)
+    parser = make_parser(__doc__, program)
     add_engine_arguments(parser)
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all (default: 127.0.0.1)")

@@ -126,7 +126,7 @@ def test_a_file_of_the_user_that_ends_in_an_error(tmp_path, text, said):
 
 def test_the_examples_of_the_help_select_checks():
     parser = commands.load("tools/check_device.py")
-    examples = parser.EXAMPLES.replace("{program}", "python tools/check_device.py")
+    examples = parser.__doc__.replace("{program}", "python tools/check_device.py")
     lines = [line.partition("#")[0] for line in examples.splitlines() if "python " in line]
     assert len(lines) >= 5
     for line in lines:

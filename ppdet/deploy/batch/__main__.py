@@ -3,6 +3,13 @@
 The output folder gets Parquet tables (detections/) and COCO files (coco/), each for --shard_size images. After a job
 was killed, run the same command again to finish the remaining images. An image that cannot be read becomes a row with
 an error.
+
+examples:
+  {program} --model_dir DIR --input photos --output detections
+  {program} --model_dir DIR --input list.txt --image_dir /data --output out --threshold 0.5
+  {program} --model_dir DIR --input s3://bucket/photos --output s3://bucket/detections
+  {program} --model_dir DIR --input images.parquet --bytes_column image.bytes --output out
+  {program} --model_dir DIR --input photos --output out --ray_address auto --workers 64
 """
 
 import argparse
@@ -11,17 +18,9 @@ from collections.abc import Sequence
 from ppdet.core.command_line import make_parser, one_line_errors, positive, run
 from ppdet.deploy.arguments import add_engine_arguments, number_between
 
-EXAMPLES = """examples:
-  {program} --model_dir DIR --input photos --output detections
-  {program} --model_dir DIR --input list.txt --image_dir /data --output out --threshold 0.5
-  {program} --model_dir DIR --input s3://bucket/photos --output s3://bucket/detections
-  {program} --model_dir DIR --input images.parquet --bytes_column image.bytes --output out
-  {program} --model_dir DIR --input photos --output out --ray_address auto --workers 64
-"""
-
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__, EXAMPLES, program)
+    parser = make_parser(__doc__, program)
     add = parser.add_argument
     add(
         "--input",
