@@ -19,7 +19,7 @@ def test_help_and_mistakes(model, images, tmp_path, capsys):
     for change, message in (
         ({"--model_dir": str(tmp_path)}, "infer_cfg.yml: no such file"),
         ({"--input": str(tmp_path / "missing")}, "missing: no such file or folder"),
-        ({"--threshold": "2"}, "expected a score from 0 to 1"),
+        ({"--threshold": "2"}, "expected a number from 0 to 1"),
         ({"--device": "xpu"}, "batch jobs take cpu, or gpu"),
         ({"--name_column": "n"}, "--name_column needs --bytes_column"),
     ):
