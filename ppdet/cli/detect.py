@@ -12,11 +12,7 @@ examples:
 """
 
 import argparse
-import signal
-import sys
-import threading
-from collections.abc import Callable, Sequence
-from types import FrameType
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ppdet.cli.arguments import add_slice_arguments
@@ -195,10 +191,9 @@ def detect_in_video(arguments: argparse.Namespace, options: dict[str, Any]) -> N
     from ppdet.deploy.video import VideoSource
     from ppdet.deploy.video_results import detect_video
 
-    is_camera = arguments.camera_id is not None
-    source = VideoSource(arguments.camera_id if is_camera else arguments.video_file)
+    source = VideoSource(arguments.video_file if arguments.camera_id is None else arguments.camera_id)
     detector = Detector(arguments.model_dir, **options)
-    finished = detect_video(
+    detect_video(
         detector,
         source,
         arguments.output_dir,
@@ -206,24 +201,4 @@ def detect_in_video(arguments: argparse.Namespace, options: dict[str, Any]) -> N
         threshold=arguments.threshold,
         visualize=arguments.save_images,
         save_results=arguments.save_results,
-        stop=stop_on_signal(),
     )
-    if not finished and not is_camera:  # a camera has no other end
-        sys.exit(130)
-
-
-def stop_on_signal() -> Callable[[], bool]:
-    """Return a function that tells whether Ctrl-C or SIGTERM has come, so that the frames in work are finished.
-
-    A second signal interrupts at once. Call this after Paddle is loaded, which sets its own handler of SIGTERM.
-    """
-    stopped = threading.Event()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if stopped.is_set():
-            raise KeyboardInterrupt
-        stopped.set()
-
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
-    return stopped.is_set

@@ -47,11 +47,7 @@ def mismatch(names: Sequence[str], source: str, classes: Classes) -> str:
 
 def quote_names(names: Sequence[str], known: Sequence[str] = ()) -> str:
     """Return the names in quotation marks, each with the most similar name of `known`; "nothing" if there are none."""
-    shown = [f"{name!r}{_hint(name, known)}" for name in names[:SHOWN]]
+    similar = (nearest(name, known).removeprefix("; ") for name in names[:SHOWN])
+    shown = [f"{name!r}{f' ({hint})' if hint else ''}" for name, hint in zip(names, similar)]
     more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
     return ", ".join([*shown, *more]) or "nothing"
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
-    suggestion = nearest(name, known)
-    return f" ({suggestion[2:]})" if suggestion else ""

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.errors import DataError
 from ppdet.utils.iteration import batches, run_ahead
 from ppdet.utils.logger import get_logger, is_watched
+from ppdet.utils.process.stop import Stopped, StopRequests
 from ppdet.visualize import draw_detections
 
 logger = get_logger(__name__)
@@ -29,11 +29,11 @@ def detect_video(
     threshold: float = 0.5,
     visualize: bool = True,
     save_results: bool = False,
-    stop: Callable[[], bool] = lambda: False,
-) -> bool:
+) -> None:
     """Detect on every frame of a video or camera, and write the results to files.
 
-    The video of a camera keeps the camera's time: each frame is repeated until the next one was detected on.
+    The video of a camera keeps the camera's time: each frame is repeated until the next one was detected on. Ctrl-C and
+    SIGTERM end the detection after the current batch, and the files are finished.
 
     Args:
         output_dir: folder for NAME.mp4 and NAME.jsonl.
@@ -41,49 +41,40 @@ def detect_video(
         threshold: least score of a drawn detection; NAME.jsonl has all detections.
         visualize: write a video with the detections drawn into it.
         save_results: write NAME.jsonl, a line of JSON per frame.
-        stop: asked after each batch; True ends the detection, as KeyboardInterrupt does. The files are finished then.
-
-    Returns:
-        True at the end of the video, False if the detection was stopped.
 
     Raises:
-        DataError: a video cannot be written, or would replace the source, or no frame was detected on.
+        DataError: a video cannot be written, or would replace the source.
+        Stopped: a signal has ended it before the end of the video. A camera has no other end.
     """
     start = time.perf_counter()
-    to_the_end = True
-    with ExitStack() as stack:
+    requests = StopRequests("finishing this batch, then the files")
+    with requests, ExitStack() as stack:
         stack.callback(source.close)
         results = VideoResults(stack, detector, source, Path(output_dir), threshold, visualize, save_results)
         # A thread reads and preprocesses the next frames while the model runs; frames of a camera should not get old.
         ahead = batch_size if source.live else 2 * batch_size
         samples = run_ahead(((frame, detector.prepare(frame.image)) for frame in source), ahead)
-        try:
-            with (
-                closing(samples),
-                tqdm(total=source.announced or None, unit="frame", leave=False, disable=not is_watched()) as bar,
-            ):
-                for batch in batches(samples, batch_size):
-                    found = detector.run([sample for _, sample in batch])
-                    for (frame, _), detections in zip(batch, found):
-                        results.add(frame, detections)
-                    bar.update(len(batch))
-                    if stop():
-                        to_the_end = False
-                        break
-        except KeyboardInterrupt:
-            to_the_end = False
-        if not results.frames:
-            raise DataError(f"{source.name}: stopped before its first frame")
+        bar = tqdm(total=source.announced or None, unit="frame", leave=False, disable=not is_watched())
+        requests.can_wait = True
+        with closing(samples), bar:
+            for batch in batches(samples, batch_size):
+                found = detector.run([sample for _, sample in batch])
+                for (frame, _), detections in zip(batch, found):
+                    results.add(frame, detections)
+                bar.update(len(batch))
+                if requests.received:
+                    break
     seconds = time.perf_counter() - start
     logger.info("%d frames in %.1f s: %.2f frames/s", results.frames, seconds, results.frames / seconds)
     logger.info("%d detections with a score of at least %g", results.detections, threshold)
-    if not to_the_end:
+    if requests.received:
         logger.warning("stopped after %d frames%s", results.frames, f" of {source.announced}" * bool(source.announced))
     elif source.missing:
         logger.warning("%d frames of %s could not be decoded", source.missing, source.name)
     for kind, path in results.paths.items():
         logger.info("%s: %s", kind, path)
-    return to_the_end
+    if requests.received and not source.live:
+        raise Stopped(requests.received)
 
 
 class VideoResults:

@@ -22,8 +22,6 @@ BINARY = {
     b"PAR1": "a Parquet file",
     b"\x80\x04": "a pickle",
     b"\x80\x02": "a pickle",
-    b"\x89HDF": "an HDF5 file",
-    b"SQLite": "an SQLite database",
 }
 # Keys of a JSON object -> its kind. The first entry counts all of whose keys are there.
 OBJECTS = [
@@ -31,14 +29,8 @@ OBJECTS = [
     ({"images", "categories"}, "COCO JSON"),
     ({"shapes", "imagePath"}, "LabelMe JSON"),
     ({"_via_img_metadata"}, "a project of VGG Image Annotator"),
-    ({"type", "features"}, "GeoJSON"),
-    ({"items", "categories"}, "Datumaro JSON"),
-    ({"objects", "size"}, "Supervisely JSON"),
-    ({"asset", "regions"}, "VoTT JSON"),
-    ({"assets", "tags"}, "a project of VoTT"),
     ({"task_id", "result"}, "an annotation of Label Studio"),
     ({"image_id", "bbox", "score"}, "one COCO result"),
-    ({"nbformat", "cells"}, "a notebook"),
 ]
 # The same for the objects in a JSON list.
 LISTS = [
@@ -49,11 +41,8 @@ LISTS = [
     ({"image", "annotations"}, "CreateML JSON"),
     ({"imagefilename", "annotation"}, "CreateML JSON"),
     ({"data", "annotations"}, "Label Studio JSON (export as COCO there)"),
-    ({"data", "completions"}, "Label Studio JSON (export as COCO there)"),
     ({"id", "image", "annotator"}, "Label Studio JSON-MIN (export as COCO there)"),
     ({"id", "image", "label"}, "Label Studio JSON-MIN (export as COCO there)"),
-    ({"name", "labels"}, "BDD100K JSON"),
-    ({"External ID", "Label"}, "Labelbox JSON"),
     ({"shapes", "imagePath"}, "a list of LabelMe annotations"),
 ]
 ADVICE = "expected COCO JSON; convert {}, or name another"
