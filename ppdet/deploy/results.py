@@ -9,7 +9,6 @@ import time
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -21,7 +20,7 @@ from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import file_names_of, image_ids_of, load_coco_json
 from ppdet.utils.logger import get_logger, is_watched
 from ppdet.utils.process.stop import Stopped, StopRequests
-from ppdet.visualize import draw_detections
+from ppdet.visualize import draw_detections, write_picture
 
 logger = get_logger(__name__)
 
@@ -97,7 +96,7 @@ def write_results(
             boxes += int((rows[:, 1] >= draw_threshold).sum())
             if visualize:
                 drawn = draw_detections(read_image(paths[index]), rows, class_names, draw_threshold)
-                write_drawn(drawn, output / names[index])
+                write_picture(drawn, output / names[index])
             if save_results:
                 kept = rows[rows[:, 1] >= save_threshold]
                 results += coco_results(ids[index], paths[index], kept, category_ids, class_names)
@@ -119,17 +118,6 @@ def write_results(
         logger.info("pictures: %s", output)
     if requests.received:
         raise Stopped(requests.received)
-
-
-def write_drawn(picture: np.ndarray, path: Path) -> None:
-    """Write a picture, (H, W, 3) uint8 RGB; after an OSError, which names the file, no part of it is left."""
-    encoded = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
-    try:
-        path.write_bytes(encoded.tobytes())
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
-        raise OSError(f"{path}: the picture cannot be written ({error.strerror or error})") from None
 
 
 def with_progress(detections: Iterable[ImageRows], total: int) -> Generator[ImageRows, None, None]:

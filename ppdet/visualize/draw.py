@@ -1,13 +1,13 @@
 """Draws detections on images, and pictures of training batches and of pseudo-labels."""
 
 import colorsys
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.locations import Locations
 from ppdet.visualize.text import Color, is_legible, put_text, text_size
 
@@ -155,8 +155,13 @@ def write_picture(picture: np.ndarray, path: str | Path) -> None:
         done = False
     if not done:
         raise ValueError(f"{path}: cannot write pictures of this kind, expected a name with .jpg or .png")
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(encoded.tobytes())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.write_bytes(encoded.tobytes())
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise OSError(f"{path}: the picture cannot be written ({error.strerror or error})") from None
 
 
 def _panel(planes: np.ndarray, mean: Sequence[float], std: Sequence[float], is_bgr: bool) -> tuple[np.ndarray, float]:
