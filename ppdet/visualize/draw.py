@@ -147,6 +147,7 @@ def write_picture(picture: np.ndarray, path: str | Path) -> None:
 
     Raises:
         ValueError: the suffix is not supported.
+        OSError: the file cannot be written; no part of it is left.
     """
     path = Path(path)
     try:
