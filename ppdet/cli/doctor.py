@@ -99,6 +99,8 @@ def paddle_itself() -> Iterator[Finding]:
 
 
 def devices() -> Iterator[Finding]:
+    if "paddle" not in sys.modules:
+        return
     from ppdet.utils import device
 
     kinds = device.supported_types()[1:]
@@ -115,6 +117,8 @@ def devices() -> Iterator[Finding]:
 
 
 def processor() -> Iterator[Finding]:
+    if "paddle" not in sys.modules:
+        return
     from ppdet.modeling import cpu
     from ppdet.utils.process.cpu import cpu_count
 
@@ -188,7 +192,9 @@ def examine(checks: Sequence[Callable[[], Iterator[Finding]]]) -> list[Finding]:
         try:
             findings.extend(check())
         except Exception as error:
-            findings.append(Finding(check.__name__, "missing", f"cannot be checked: {one_line(error)}"))
+            findings.append(
+                Finding(check.__name__.replace("_", " "), "missing", f"cannot be checked: {one_line(error)}")
+            )
     return findings
 
 

@@ -4,7 +4,8 @@ Everything is written below the working directory, or below --output:
   dataset/shapes/data       700 small images of overlapping shapes, with annotations
   output                    the training run: weights, log, pictures
   output_inference          the exported model
-Each step is a command that you can run alone; they are printed at the end. The quick start can be run again.
+Each step is a command that you can run alone; they are printed at the end. The quick start can be run again; it
+continues a training that was stopped.
 
 examples:
   {program}
@@ -57,7 +58,8 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     pictures = RUN / "pictures"
     images = ["--image_dir", str(DATA / "images" / "val")]
     results = ["--threshold", "0.4", "--output_dir", str(pictures), "--save_results"]
-    train.main(["-c", NAME, "-o", *arguments.opt])
+    is_unfinished = (RUN / "run.json").is_file() and not any(RUN.glob("model_final.*"))
+    train.main(["-c", NAME, *(["-r", "auto"] if is_unfinished else []), "-o", *arguments.opt])
     export.main([str(RUN)])
     detect.main(["--model_dir", str(EXPORTED), *images, *results])
     evaluate.main([str(RUN), "--classwise"])

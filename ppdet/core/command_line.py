@@ -143,8 +143,8 @@ def signals_win() -> Iterator[None]:
 def one_line_errors() -> Iterator[None]:
     """Turn mistakes of the user into one line on standard error and exit code 2.
 
-    Such mistakes are OSError and every UserError, such as ConfigError. Any other exception is a defect of the program
-    and keeps its traceback.
+    Such mistakes are OSError, a library that cannot be imported, and every UserError, such as ConfigError. Any other
+    exception is a defect of the program and keeps its traceback.
     """
     try:
         with signals_win():
@@ -159,6 +159,12 @@ def one_line_errors() -> Iterator[None]:
         if "DataLoader" not in str(error):
             raise
         fail("a data worker process died, perhaps killed for lack of memory: lower worker_num or batch_size")
+    except ImportError as error:
+        if isinstance(error, UserError):
+            fail(str(error))
+        if (error.name or "").startswith("ppdet"):
+            raise
+        fail(f"{error}: `ppdet doctor` shows which libraries are missing or broken, and what to do")
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
     except Exception as error:

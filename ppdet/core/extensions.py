@@ -126,6 +126,8 @@ def _import(name: str, text: str, folder: Path | None) -> str:
             advice = f"name an installed module, or a file, such as path/to/{name}.py"
             raise ExtensionError(f"--import {text}: there is no module {error.name}: {advice}") from None
         raise ExtensionError(f"--import {text}: {_import_error_text(error, folder)}") from error
+    if getattr(sys.modules[name], "__file__", None) is None and hasattr(sys.modules[name], "__path__"):
+        raise ExtensionError(f"--import {text}: the folder {name} has no __init__.py: name one of its files")
     return name
 
 

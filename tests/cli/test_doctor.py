@@ -1,10 +1,13 @@
 """`ppdet doctor` describes the machine, and a part that is broken is one of its lines."""
 
 import json
+import sys
 
 import pytest
 
-from ppdet.cli import doctor
+from ppdet.cli import detect, doctor, evaluate, export, quickstart, train
+from ppdet.core.command_line import one_line_errors
+from ppdet.utils.process.paddle_setup import load_paddle
 
 
 def test_this_machine_can_train(capsys):
@@ -43,3 +46,32 @@ def test_what_training_cannot_do_without_ends_with_1(monkeypatch, capsys):
     assert "no-such-package BROKEN: ModuleNotFoundError: No module named 'no_such_module'" in lines
     assert "             -> pip install --force-reinstall no-such-package" in lines
     assert "absent       MISSING: cannot be checked: OSError: no such sensor" in lines
+
+
+def test_a_broken_paddle_is_one_line_of_the_report_and_of_every_command(monkeypatch, tmp_path, capsys):
+    (tmp_path / "paddle.py").write_text('raise OSError("libcudnn.so.8: cannot open shared object file")')
+    monkeypatch.delitem(sys.modules, "paddle")
+    monkeypatch.syspath_prepend(tmp_path)
+    [finding] = doctor.examine((doctor.paddle_itself, doctor.devices, doctor.processor))
+    assert (finding.topic, finding.level) == ("paddle", "broken") and "libcudnn.so.8" in finding.text
+    with pytest.raises(SystemExit, match="2"), one_line_errors():
+        load_paddle()
+    error = capsys.readouterr().err
+    assert error.startswith("error: paddle cannot be loaded: libcudnn.so.8: cannot open") and "`ppdet doctor`" in error
+
+
+@pytest.mark.parametrize(
+    ("files", "is_resumed"), [((), False), (("run.json",), True), (("run.json", "model_final.x"), False)]
+)
+def test_the_quick_start_continues_a_stopped_training(monkeypatch, tmp_path, files, is_resumed):
+    monkeypatch.chdir(tmp_path)
+    quickstart.RUN.mkdir(parents=True)
+    for name in files:
+        (quickstart.RUN / name).touch()
+    calls = []
+    monkeypatch.setattr(quickstart, "generate_images", lambda: None)
+    for command in (train, export, detect, evaluate):
+        monkeypatch.setattr(command, "main", calls.append)
+    quickstart.main(["-o", "epoch=2"])
+    assert calls[0] == ["-c", quickstart.NAME, *(["-r", "auto"] if is_resumed else []), "-o", "epoch=2"]
+    assert len(calls) == 4

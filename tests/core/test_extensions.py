@@ -107,12 +107,16 @@ def test_a_file_that_cannot_be_imported_is_one_line(outside, name, text, message
     assert not imported()
 
 
-def test_names_that_are_not_there(outside, tmp_path):
+def test_names_that_are_not_there(outside, tmp_path, monkeypatch):
     outside("my_backbone.py", "")
     with pytest.raises(ExtensionError, match=r"my_backbon.py: no such file; did you mean 'my_backbone.py'\?$"):
         import_extensions([str(tmp_path / "my_backbon.py")])
     with pytest.raises(ExtensionError, match=r"^--import no_such.nets: there is no module no_such: name an installed"):
         import_extensions(["no_such.nets"])
+    (tmp_path / "plain_folder").mkdir()
+    with pytest.raises(ExtensionError, match=r"plain_folder has no __init__.py: name one of its files"):
+        monkeypatch.chdir(tmp_path)
+        import_extensions(["plain_folder"])
     with pytest.raises(ExtensionError, match=r"^--import my-nets: expected a Python file, .* or a module's name$"):
         import_extensions(["my-nets"])
 

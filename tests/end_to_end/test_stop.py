@@ -57,7 +57,7 @@ def test_a_signal_saves_and_the_run_goes_on(config, unbroken, tmp_path, number, 
         text = process.stdout.read()
         assert process.wait() == code, text
     assert f"{number.name}: finishing the step, then saving" in text
-    assert "the same command with --resume auto continues" in text
+    assert "ppdet train with --resume auto continues the run" in text
     assert "Traceback" not in text
     (manifest,) = (tmp_path / "tiny").glob("snapshot_*.json")
 

@@ -31,6 +31,9 @@ def load_paddle(*, announce: bool = True, threads: int | None = None) -> None:
     Args:
         announce: log what was set.
         threads: CPU threads; None for this process's share of the processors that it may use.
+
+    Raises:
+        ImportError: paddle, or a library that it needs, is missing or broken.
     """
     if "paddle" in sys.modules:
         return
@@ -46,7 +49,10 @@ def load_paddle(*, announce: bool = True, threads: int | None = None) -> None:
     printed = io.StringIO()
     # Paddle installs a handler of SIGTERM that prints a C++ stack; `loading` restores ours.
     with contextlib.redirect_stderr(printed), loading():
-        import paddle
+        try:
+            import paddle
+        except OSError as error:
+            raise ImportError(f"paddle cannot be loaded: {error}", name="paddle") from error
     for line in printed.getvalue().splitlines():
         # Paddle's advice against several threads is meant for builds without MKL.
         if "OMP_NUM_THREADS" not in line:
