@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from ppdet.optimizer import (
+from ppdet.optimizer.learning_rate import (
     ConstantWarmup,
     CosineDecay,
     ExpWarmup,

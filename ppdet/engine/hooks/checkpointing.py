@@ -146,14 +146,11 @@ class CheckpointHook(Hook):
             try:
                 prefix = trainer.folder.save(name, state, trainer.model, trainer.optimizer, trainer.ema, ranks, hooks)
             except OSError as error:
-                again = (
-                    f"again in {SECONDS_BETWEEN:.0f} s" if attempt < attempts else "training continues, and tries again"
-                )
-                if attempt < attempts or attempts == 1:
+                is_last = attempt == attempts
+                again = f"again in {SECONDS_BETWEEN:.0f} s" if not is_last else "training continues, and tries again"
+                if attempts == 1 or not is_last:
                     logger.error("checkpoint %s/%s could not be written: %s; %s", trainer.output, name, error, again)
-                if attempts > 1 and (
-                    attempt == attempts or not wait_unless_stopped(SECONDS_BETWEEN, trainer.stop_requests)
-                ):
+                if attempts > 1 and (is_last or not wait_unless_stopped(SECONDS_BETWEEN, trainer.stop_requests)):
                     raise SaveError(
                         f"{trainer.output / name}: the last checkpoint cannot be written ({error.strerror or error}): "
                         "make room, and run the same command with -r auto, which continues from the last complete "

@@ -125,11 +125,8 @@ class PseudoLabelHook(Hook):
             maps.append(layer.pseudo_labels(batch["image"]))
             images += list(batch["image"][: DRAWN - len(images)].numpy()) if len(images) < DRAWN else []
             # Height, then width; a box has x, then y.
-            ids, scales, shapes = (
-                batch["im_id"].flatten().tolist(),
-                batch["scale_factor"].numpy(),
-                batch["im_shape"].numpy(),
-            )
+            ids = batch["im_id"].flatten().tolist()
+            scales, shapes = batch["scale_factor"].numpy(), batch["im_shape"].numpy()
             for number, scale, (height, width) in zip(ids, scales, shapes):
                 boxes, classes = self.truth.get(number, (np.zeros((0, 4)), np.zeros(0, np.int64)))
                 boxes, inside = clip_to_image(boxes * scale[[1, 0, 1, 0]], height, width)
