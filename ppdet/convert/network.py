@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from ppdet.utils.resnet import DEPTHS, block_name
+from ppdet.utils.resnet_names import DEPTHS, block_name
 
 NORM = ("weight", "bias", "_mean", "_variance")
 AFFINE = ("weight", "bias")

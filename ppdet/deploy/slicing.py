@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from ppdet.utils.boxes import pairwise_overlap
 from ppdet.utils.errors import DeployError
 
 COMBINE_METHODS = ("nms", "nmm", "concat")
@@ -137,13 +138,7 @@ def overlaps(box: np.ndarray, others: np.ndarray, metric: str) -> np.ndarray:
     Args:
         metric: iou or ios, see `Slicing`.
     """
-    x1, y1, x2, y2 = others.T
-    width = np.minimum(box[2], x2) - np.maximum(box[0], x1)
-    height = np.minimum(box[3], y2) - np.maximum(box[1], y1)
-    common = np.maximum(width, 0) * np.maximum(height, 0)
-    area, areas = (box[2] - box[0]) * (box[3] - box[1]), (x2 - x1) * (y2 - y1)
-    whole = np.minimum(area, areas) if metric == "ios" else area + areas - common
-    return np.divide(common, whole, out=np.zeros_like(common), where=whole > 0)
+    return pairwise_overlap(box[None], others, of_smaller=metric == "ios")[0]
 
 
 class Window(NamedTuple):

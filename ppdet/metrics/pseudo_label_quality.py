@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ppdet.utils.boxes import pairwise_overlap
+
 Truth = tuple[np.ndarray, np.ndarray]  # the annotations of an image: boxes (M, 4) x1, y1, x2, y2 and classes (M,)
 
 
@@ -49,7 +51,7 @@ def measure(selected: Selected, truth: Sequence[Truth] | None) -> dict[str, floa
         is_correct = (same_class & inside).any(axis=1)
         correct.append(is_correct)
         found.append((same_class & inside).any(axis=0))
-        iou = np.where(same_class, pairwise_iou(selected.boxes[in_image], boxes), 0.0)
+        iou = np.where(same_class, pairwise_overlap(selected.boxes[in_image], boxes), 0.0)
         overlaps.append(iou.max(axis=1, initial=0.0)[is_correct])
     named = {"precision": correct, "recall": found, "box_iou": overlaps}
     return {**figures, **{name: mean(np.concatenate(values)) for name, values in named.items()}}
@@ -58,12 +60,3 @@ def measure(selected: Selected, truth: Sequence[Truth] | None) -> dict[str, floa
 def mean(values: np.ndarray) -> float:
     """The mean, NaN for no values."""
     return float(values.mean()) if values.size else float("nan")
-
-
-def pairwise_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """IoU (K, M) of boxes (K, 4) with others (M, 4), x1, y1, x2, y2; 0 if neither of the two has an area."""
-    low = np.maximum(boxes[:, None, :2], others[:, :2])
-    high = np.minimum(boxes[:, None, 2:], others[:, 2:])
-    inner = np.clip(high - low, 0, None).prod(axis=2)
-    areas = [(one[:, 2:] - one[:, :2]).prod(axis=1) for one in (boxes, others)]
-    return inner / np.maximum(areas[0][:, None] + areas[1] - inner, 1e-9)

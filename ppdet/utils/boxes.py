@@ -1,4 +1,4 @@
-"""Clipping boxes to an image, and finding boxes without area."""
+"""Boxes as NumPy arrays: clipping to an image, area, and overlap."""
 
 import numpy as np
 
@@ -24,3 +24,20 @@ def clip_to_image(
 def have_area(boxes: np.ndarray) -> np.ndarray:
     """Return (M,) booleans: whether each box of (M, 4) x1, y1, x2, y2 in pixels has area. Boxes with NaN have none."""
     return (boxes[:, 2:] - boxes[:, :2] > SMALLEST_SIDE).all(axis=1)
+
+
+def pairwise_overlap(boxes: np.ndarray, others: np.ndarray, *, of_smaller: bool = False) -> np.ndarray:
+    """Return the IoU (K, M) of boxes (K, 4) with others (M, 4), x1, y1, x2, y2.
+
+    It is 0 if neither of the two has area.
+
+    Args:
+        of_smaller: return the intersection divided by the area of the smaller box, in place of the IoU.
+    """
+    low = np.maximum(boxes[:, None, :2], others[:, :2])
+    high = np.minimum(boxes[:, None, 2:], others[:, 2:])
+    inner = np.maximum(high - low, 0).prod(axis=2)
+    area, other_area = ((one[:, 2:] - one[:, :2]).prod(axis=1) for one in (boxes, others))
+    area = area[:, None]
+    whole = np.minimum(area, other_area) if of_smaller else area + other_area - inner
+    return np.divide(inner, whole, out=np.zeros_like(inner), where=whole > 0)

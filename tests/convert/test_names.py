@@ -11,7 +11,7 @@ from ppdet.convert.conversion import convert
 from ppdet.convert.named_arrays import Checkpoint, ConversionError
 from ppdet.convert.rules import FIELDS, compile_pattern
 from ppdet.data.sources.coco_names import COCO_CATEGORIES
-from ppdet.utils.resnet import DEPTHS, block_name
+from ppdet.utils.resnet_names import DEPTHS, block_name
 
 
 def converted(shapes, code_base="auto"):

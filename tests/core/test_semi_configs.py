@@ -148,7 +148,7 @@ def test_what_the_reader_makes_is_what_the_head_takes(name, tmp_path):
     makers = [transform for transform in reader.batch_transforms if hasattr(transform, "distances_in_strides")]
     assert makers and makers[-1].locations == model.locations and model.locations.strides == (8, 16, 32, 64, 128)
     makers[-1].locations = dataclasses.replace(makers[-1].locations, shift=makers[-1].locations.shift + 0.5)
-    with pytest.raises(ConfigError, match=r"num_shift is .* in the head"):
+    with pytest.raises(ConfigError, match=r"num_shift is .* in FCOS"):
         check_targets(model, reader)
 
 

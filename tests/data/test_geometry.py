@@ -274,7 +274,7 @@ def test_records_keep_their_arrays(transform):
         (lambda: RandomResize(target_size=5, random_size=False, scale_range=[1, 0.8]), "scale_range"),
         (lambda: RandomFlip(prob=2.0), "probability"),
         (lambda: RandomCrop(scaling=[0.5, 1.5]), "scaling"),
-        (lambda: RandomExpand(ratio=0.5), "more than 1"),
+        (lambda: RandomExpand(ratio=0.5), "above 1"),
     ],
 )
 def test_wrong_parameters(make, message):

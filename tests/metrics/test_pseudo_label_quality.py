@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from ppdet.metrics.pseudo_label_quality import Selected, measure, pairwise_iou
+from ppdet.metrics.pseudo_label_quality import Selected, measure
+from ppdet.utils.boxes import pairwise_overlap
 
 
 def selected(rows):
@@ -79,4 +80,4 @@ def iou(a, b):
 
 def test_boxes_without_area_overlap_nothing():
     point = np.array([[5, 5, 5, 5.0]])
-    assert pairwise_iou(point, np.array([[5, 5, 5, 5], [0, 0, 10, 10.0]])).tolist() == [[0, 0]]
+    assert pairwise_overlap(point, np.array([[5, 5, 5, 5], [0, 0, 10, 10.0]])).tolist() == [[0, 0]]

@@ -7,6 +7,7 @@ import numpy as np
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform, check_probability, check_range
 from ppdet.data.transforms.decode import BOX_FIELDS
+from ppdet.utils.boxes import pairwise_overlap
 from ppdet.utils.ranges import require_number
 
 Window = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels
@@ -72,7 +73,7 @@ class RandomCrop(Transform):
             window = self._draw_window(*size, rng)
             if window is None:
                 continue
-            overlaps = _iou(boxes, window)
+            overlaps = pairwise_overlap(boxes, np.array([window], dtype=np.float64))
             overlap = overlaps.min() if self.cover_all_box else overlaps.max()
             if overlap >= threshold and _has_center_inside(boxes, window).any():
                 return window
@@ -153,12 +154,3 @@ def _has_center_inside(boxes: np.ndarray, window: Window) -> np.ndarray:
     """(M,) whether the center of each box (M, 4) is inside the window."""
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     return ((centers > window[:2]) & (centers < window[2:])).all(axis=1)
-
-
-def _iou(boxes: np.ndarray, window: Window) -> np.ndarray:
-    """(M,) IoU of each box (M, 4) with the window. The window has area, so the union is never 0."""
-    low = np.maximum(boxes[:, :2], window[:2])
-    high = np.minimum(boxes[:, 2:], window[2:])
-    shared = np.prod(np.maximum(high - low, 0), axis=1)
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    return shared / (areas + (window[2] - window[0]) * (window[3] - window[1]) - shared)

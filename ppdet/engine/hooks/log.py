@@ -11,9 +11,9 @@ from tqdm import tqdm
 from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook, Report
 from ppdet.engine.training.losses import scalars
-from ppdet.engine.training.memory import peak_memory
 from ppdet.engine.training.schedule import plan_of, warn_of_misfits
 from ppdet.utils.logger import get_logger, is_watched
+from ppdet.utils.process.memory import peak_memory
 
 if TYPE_CHECKING:
     from ppdet.engine.trainer import Trainer

@@ -17,10 +17,10 @@ from ppdet.engine.runs.run_folder import RUN_FILE
 from ppdet.engine.runs.run_start import LOG_FILE, preview
 from ppdet.engine.trainer import Trainer
 from ppdet.engine.training.losses import scalars
-from ppdet.engine.training.memory import peak_memory
 from ppdet.engine.training.schedule import plan_of, warn_of_misfits
 from ppdet.utils import device
 from ppdet.utils.logger import get_logger
+from ppdet.utils.process.memory import peak_memory
 
 logger = get_logger(__name__)
 MIB = 2**20

@@ -23,7 +23,7 @@ from ppdet.modeling.layers import (
 )
 from ppdet.modeling.mixed import like_convolved
 from ppdet.utils.ranges import require_choice, require_number
-from ppdet.utils.resnet import DEPTHS, block_name
+from ppdet.utils.resnet_names import DEPTHS, block_name
 
 STAGE_CHANNELS = (64, 128, 256, 512)  # channels of the 3x3 convolutions in res2 to res5
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ppdet.engine.training.memory import peak_memory
 from ppdet.utils import device
+from ppdet.utils.process.memory import peak_memory
 
 
 def status(field):
