@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ppdet.data.classes import quote_names
-from ppdet.utils.boxes import have_area
+from ppdet.utils.boxes import have_area, to_sizes
 
 TOLERATED = 0.002  # share of unusable boxes without a warning; the log line of the data set counts them anyway
 FEW_TO_TRAIN, FEW_TO_EVALUATE = 20, 10  # images; with fewer there is a warning
@@ -39,7 +39,7 @@ class RawBoxes(NamedTuple):
     @property
     def xywh(self) -> np.ndarray:
         """(M, 4) x, y, width, height."""
-        return np.concatenate([self.xyxy[:, :2], self.xyxy[:, 2:] - self.xyxy[:, :2]], axis=1)
+        return to_sizes(self.xyxy)
 
     @property
     def limits(self) -> np.ndarray:

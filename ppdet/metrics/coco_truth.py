@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppdet.utils.boxes import clip_to_image
+from ppdet.utils.boxes import clip_to_image, to_corners, to_sizes
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import Annotations, column, image_ids_of, integers, load_coco_json, short_repr
 
@@ -60,7 +60,7 @@ def truth_of_records(records: Sequence[dict], category_ids: Sequence[int]) -> np
         part = np.zeros(len(boxes), dtype=TRUTH)
         part["image_id"] = image
         part["category_id"] = np.array(category_ids)[record.get("gt_class", np.empty(0, int)).reshape(-1)]
-        part["bbox"] = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+        part["bbox"] = to_sizes(boxes)
         part["area"] = part["bbox"][:, 2] * part["bbox"][:, 3]
         part["iscrowd"] = record.get("is_crowd", np.zeros(len(boxes))).reshape(-1).astype(bool)
         parts.append(part)
@@ -93,7 +93,7 @@ def fit_to_images(truth: np.ndarray, sizes: dict[int, tuple[int, int]]) -> Fitte
     rows = np.flatnonzero(known & (truth["bbox"][:, 2:] > 0).all(axis=1))
     limits = np.array([sizes[image] for image in truth["image_id"][rows].tolist()], dtype=np.float64).reshape(-1, 2)
     boxes = truth["bbox"][rows]
-    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    corners = to_corners(boxes)
     clipped, inside = clip_to_image(corners, limits[:, 0], limits[:, 1])
     beyond = (np.abs(clipped - corners) > 0.01).any(axis=1)
     sides = clipped[:, 2:] - clipped[:, :2]

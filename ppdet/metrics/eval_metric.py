@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ppdet.metrics.coco_metric import COCOMetric
+from ppdet.utils.boxes import to_corners
 from ppdet.utils.errors import ConfigError
 
 
@@ -87,13 +88,8 @@ def evaluated_images(collected: COCOMetric) -> Iterator[EvaluatedImage]:
         classes = [class_of[category] for category in found["category_id"].tolist()]
         yield EvaluatedImage(
             image,
-            np.column_stack([np.array(classes, dtype=np.float64), found["score"], corners(found["bbox"])]),
-            corners(annotated["bbox"]),
+            np.column_stack([np.array(classes, dtype=np.float64), found["score"], to_corners(found["bbox"])]),
+            to_corners(annotated["bbox"]),
             np.array([class_of[category] for category in annotated["category_id"].tolist()], dtype=np.int64),
             annotated["iscrowd"],
         )
-
-
-def corners(boxes: np.ndarray) -> np.ndarray:
-    """Boxes (M, 4) x1, y1, x2, y2 of boxes x, y, width, height."""
-    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)

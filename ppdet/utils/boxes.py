@@ -1,4 +1,4 @@
-"""Boxes as NumPy arrays: clipping to an image, area, and overlap."""
+"""Boxes as NumPy arrays: clipping to an image, area, overlap, and the two ways to write them."""
 
 import numpy as np
 
@@ -19,6 +19,16 @@ def clip_to_image(
     """
     clipped = np.clip(boxes, 0, np.stack([width, height] * 2, axis=-1).astype(boxes.dtype))
     return clipped, have_area(clipped)
+
+
+def to_corners(boxes: np.ndarray) -> np.ndarray:
+    """Return boxes (M, 4) x, y, width, height, as COCO's files have them, as x1, y1, x2, y2."""
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+
+
+def to_sizes(boxes: np.ndarray) -> np.ndarray:
+    """Return boxes (M, 4) x1, y1, x2, y2 as x, y, width, height: the inverse of `to_corners`."""
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
 def have_area(boxes: np.ndarray) -> np.ndarray:

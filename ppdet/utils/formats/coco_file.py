@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ppdet.utils.boxes import to_corners
 from ppdet.utils.disk.files import NUL_ADVICE, read_text
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.annotation_kinds import coco_problem, json_kind
@@ -159,7 +160,7 @@ class Annotations:
     def xyxy(self) -> np.ndarray:
         """(M, 4) float64 x1, y1, x2, y2."""
         with np.errstate(over="ignore", invalid="ignore"):  # huge numbers become inf or NaN
-            return np.concatenate([self.xywh[:, :2], self.xywh[:, :2] + self.xywh[:, 2:]], axis=1)
+            return to_corners(self.xywh)
 
 
 def column(
