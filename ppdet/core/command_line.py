@@ -62,6 +62,8 @@ class Parser(argparse.ArgumentParser):
         key = option.strip("-").replace("-", "_")
         if key == "device":  # commands that can use a device have the option
             return "this command computes on the CPU, on every machine"
+        if key == "name":
+            return "use -o run_name="
         if key in SETTINGS and not SETTINGS[key].unused:
             return f"use -o {key}="
         other = synonym(key)

@@ -105,8 +105,8 @@ def _members(contract: type) -> dict[str, type]:
 
 
 def with_article(contract: type) -> str:
-    """The contract's name with its article: "a Backbone", "an EvalMetric"."""
-    return f"{'an' if contract.__name__[0] in 'AEIOU' else 'a'} {contract.__name__}"
+    """The name of a class with its article: "a Backbone", "an EvalMetric"."""
+    return f"{'an' if contract.__name__[0] in 'AEIOUaeiou' else 'a'} {contract.__name__}"
 
 
 def _member_meaning(owner: type, name: str) -> str:

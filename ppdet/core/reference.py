@@ -18,7 +18,7 @@ from ppdet.core.settings import SETTINGS, SLOTS, setting_names
 from ppdet.core.tree import render_inline
 from ppdet.core.workspace import import_components
 from ppdet.utils.disk.files import read_text
-from ppdet.utils.errors import ConfigError, nearest
+from ppdet.utils.errors import IMPORT_ADVICE, ConfigError, nearest
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "REFERENCE.md"
 COMMAND = "python -m ppdet.core.reference"
@@ -91,7 +91,7 @@ def print_list(name: str | None = None) -> None:
         _print_parameters(row for row in _setting_rows() if row[0] == name or row[0].startswith(f"{name}."))
     else:
         hint = nearest(name, [*component_names(), *setting_names()])
-        raise ConfigError(f"{name}: neither a component nor a global setting{hint}")
+        raise ConfigError(f"{name}: neither a component nor a global setting{hint}{IMPORT_ADVICE}")
 
 
 def _print_rows(title: str, rows: Sequence[tuple[str, str]]) -> None:

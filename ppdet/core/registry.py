@@ -102,6 +102,20 @@ def component_names() -> list[str]:
     return sorted(_schemas)
 
 
+def names_that_fit(key: str) -> list[str]:
+    """Return the names of the components that may be meant at a dotted key, for suggestions.
+
+    The key's last word tells the kind: `architecture`, `FCOS.backbone`, `TrainReader.sample_transforms.0`. Components
+    of no known kind, such as layers from outside, may be meant everywhere; a key without a kind allows all names.
+    """
+    words = [word for word in key.lower().split(".") if word != "name" and not word.isdigit()]
+    endings = tuple(f"{words[-1]}{plural}" for plural in ("", "s", "es")) if words else ()
+    for kind in KINDS:
+        if any(ending.endswith(kind.lower().rpartition(" ")[2]) for ending in endings):
+            return [schema.name for schema in [*components_of(kind), *components_of(OTHER_KIND)]]
+    return component_names()
+
+
 def taggable_names() -> list[str]:
     """Return the names that may be YAML tags, sorted."""
     return sorted(name for name in _schemas if name in _taggable)

@@ -97,8 +97,8 @@ def read_schema(cls: type) -> Schema:
 
     Raises:
         ComponentError: YAML could not set the constructor's parameters: it has *args or **kwargs, or a parameter called
-            `name` (which names the component in YAML); or `__inject__`, `__shared__` or `__given__` lists another name
-            than that of a parameter.
+            `name` (which names the component in YAML); a default does not fit its annotation; or `__inject__`,
+            `__shared__` or `__given__` lists another name than that of a parameter.
     """
     injected, shared = list(getattr(cls, "__inject__", [])), list(getattr(cls, "__shared__", []))
     given = dict(getattr(cls, "__given__", {}))
@@ -121,9 +121,15 @@ def read_schema(cls: type) -> Schema:
                 raise ComponentError(
                     f"{cls.__name__}: a component's constructor names its parameters, {parameter} does not"
                 )
+            annotation, default = hints.get(name, Any), parameter.default
+            # The default None stands for "unset" in constructors of PaddleDetection's style.
+            is_plain = isinstance(default, (bool, int, float, str, list, tuple, dict)) and name not in injected
+            if is_plain and not (fits(default, annotation) or fits(_with_lists(default), annotation)):
+                expected = f"it should be {type_in_words(annotation)}, as its annotation says"
+                raise ComponentError(f"{cls.__name__}: the default of {name} is {value_in_words(default)}; {expected}")
             parameters[name] = Parameter(
                 name=name,
-                annotation=hints.get(name, Any),
+                annotation=annotation,
                 default=parameter.default,
                 injected=name in injected,
                 shared=name in shared,
@@ -265,6 +271,11 @@ def _strict(annotation: Any) -> Any:
     if origin in (list, dict, tuple, collections.abc.Mapping):
         return origin[tuple(argument if argument is ... else _strict(argument) for argument in arguments)]
     return annotation
+
+
+def _with_lists(value: Any) -> Any:
+    """Return a value as YAML would hold it: with lists in place of tuples."""
+    return [_with_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _mark_booleans(value: Any) -> Any:

@@ -79,5 +79,8 @@ def test_list_of_one_name(name, expected, capsys):
 
 
 def test_list_of_an_unknown_name():
-    with pytest.raises(ConfigError, match=r"^ToyFlp: neither a component nor a global setting; did you mean 'ToyFlip"):
+    advice = (
+        r"^ToyFlp: neither a component nor a global setting; did you mean 'ToyFlip'\?; a component of your own needs"
+    )
+    with pytest.raises(ConfigError, match=advice):
         reference.print_list("ToyFlp")

@@ -13,6 +13,7 @@ from ppdet.data.transforms import Transform
 from ppdet.engine.build import build_dataset, build_model
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.hooks import Hook, configured_hooks
+from ppdet.engine.hooks.base import hook_states
 from ppdet.engine.trainer import Trainer
 from ppdet.engine.training.losses import check_losses
 from ppdet.metrics import EvalMetric
@@ -157,6 +158,15 @@ def test_a_neck_as_the_architecture(load):
         build_model(load("architecture=FPN"))
 
 
+def test_suggestions_are_of_the_right_kind(load, parts):
+    parts("TrNeck", Transform)
+    with pytest.raises(ConfigError, match=r"there is no component 'TNeck'; a component of your own needs --import"):
+        load("FCOS.neck=TNeck")
+    parts("OwnNeck", nn.Layer)
+    with pytest.raises(ConfigError, match="there is no component 'OwnNek'; did you mean 'OwnNeck'"):
+        load("FCOS.neck=OwnNek")
+
+
 def test_data_sets_that_lack_something(load, parts):
     parts("Plain", list)
     message = error_of(Evaluator, load("EvalDataset={name: Plain}"))
@@ -208,6 +218,8 @@ def test_hooks_with_other_methods(load, parts, caplog):
     Typo = parts("Typo", Hook, after_stepp=lambda self, trainer: None)
     configured_hooks(load(), [Typo()])
     assert "Trainer(hooks=...): Typo.after_stepp is no event; did you mean 'after_step'?" in caplog.text
+    with pytest.raises(ConfigError, match=r"^Typo.state\(\)\['a'\] is an object: a checkpoint keeps"):
+        hook_states([parts("Typo", Hook, state=lambda self: {"a": object()})()])
     parts("Short", Hook, after_step=lambda self: None)
     message = error_of(configured_hooks, load("hooks=[Short]"))
     assert message.startswith(

@@ -7,7 +7,7 @@ component that the parameter has by default.
 
 from typing import Any
 
-from ppdet.core.registry import component_names, get_schema, is_component
+from ppdet.core.registry import get_schema, is_component, names_that_fit
 from ppdet.core.schema import Schema, value_in_words
 from ppdet.core.suggest.paddledetection import describe_foreign_component
 from ppdet.core.tree import Node, from_plain
@@ -70,7 +70,7 @@ def unknown_component(origin: str, key: str, name: Any) -> ConfigError:
     """Make the error for a `name` that stands where a component is expected and is none."""
     if not isinstance(name, str):
         return config_error(origin, key, f"expected the name of a component, got {value_in_words(name)}")
-    unknown = f"there is no component {name!r}{nearest(name, component_names())}"
+    unknown = f"there is no component {name!r}{nearest(name, names_that_fit(key))}"
     return config_error(origin, key, (describe_foreign_component(name) or unknown) + IMPORT_ADVICE)
 
 

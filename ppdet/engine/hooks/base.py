@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
+from ppdet.core.contracts import with_article
 from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
 
@@ -177,6 +178,6 @@ def _plain_state(value: Any, place: str) -> Any:
     if isinstance(value, np.generic) and value.dtype.kind in "biufc":
         return value.item()
     raise ConfigError(
-        f"{place} is a {type(value).__name__}: a checkpoint keeps numbers, text, None, NumPy arrays, and lists and "
+        f"{place} is {with_article(type(value))}: a checkpoint keeps numbers, text, None, NumPy arrays, and lists and "
         "dictionaries of these"
     )

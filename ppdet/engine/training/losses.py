@@ -5,6 +5,7 @@ from typing import Any
 
 from paddle import Tensor, nn
 
+from ppdet.core.contracts import with_article
 from ppdet.utils.errors import ConfigError
 
 
@@ -16,7 +17,7 @@ def check_losses(losses: Any, model: nn.Layer) -> dict[str, Tensor]:
     if isinstance(losses, dict) and isinstance(losses.get("loss"), Tensor):
         names += f", where `loss` has the shape {list(losses['loss'].shape)}"
     raise ConfigError(
-        f"{type(model).__name__}: the loss of a batch is a {type(losses).__name__}{f' of {names}' if names else ''}; "
+        f"{type(model).__name__}: the loss of a batch is {with_article(type(losses))}{names and f' of {names}'}; "
         "expected a dict of tensors by name, among them `loss`, the scalar to minimize (docs/EXTENDING.md)"
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 import paddle
 from paddle import Tensor
 
-from ppdet.core.contracts import require
+from ppdet.core.contracts import require, with_article
 from ppdet.modeling.architectures.base import DenseMaps, ShapeSpec
 from ppdet.utils.errors import ConfigError
 
@@ -56,7 +56,7 @@ def check_levels(levels: Any, layer: Any, images: Tensor) -> None:
         return
     count, _, height, width = images.shape
     expected = [(count, channels, -(-height // s), -(-width // s)) for channels, s in layer.out_shape]
-    found = [tuple(level.shape) for level in levels] if _are_tensors(levels) else f"a {type(levels).__name__}"
+    found = [tuple(level.shape) for level in levels] if _are_tensors(levels) else with_article(type(levels))
     if found != expected:
         raise ConfigError(
             f"{type(layer).__name__}.forward() returned {found} for images of {height}x{width}; expected a list of "
@@ -70,7 +70,7 @@ def check_maps(maps: Any, head: Any, levels: Sequence[Tensor]) -> None:
         return
     what = f"{type(head).__name__}.forward() returned"
     if not isinstance(maps, DenseMaps):
-        raise ConfigError(f"{what} a {type(maps).__name__}; expected DenseMaps(logits, distances, quality) {GUIDE}")
+        raise ConfigError(f"{what} {with_article(type(maps))}; expected DenseMaps(logits, distances, quality) {GUIDE}")
     for name, channels in (("logits", None), ("distances", 4), ("quality", 1)):
         field = getattr(maps, name)
         found = [tuple(level.shape) for level in field] if _are_tensors(field) else [()]

@@ -1,5 +1,6 @@
 """Building component objects from configuration values."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from ppdet.core.config import merge_config
 from ppdet.core.registry import get_schema
 from ppdet.core.workspace import create, register, serializable
-from ppdet.utils.errors import ConfigError
+from ppdet.utils.errors import ComponentError, ConfigError
 
 
 def test_shapes_go_from_part_to_part(load):
@@ -146,6 +147,16 @@ def test_constructors_that_yaml_cannot_address_are_refused():
         register(make(lambda self, name: None))
     with pytest.raises(TypeError, match="ToyRefused: 'bone' of __inject__, __shared__ or __given__ is no"):
         register(make(lambda self, backbone: None, __inject__=["bone"]))
+
+
+def test_a_default_has_the_type_of_its_annotation():
+    def wrong(self, *, size: int = "x"): ...
+
+    def right(self, *, pair: tuple[int, int] = (8, 16), sizes: Sequence[float] = (1, 2), loss: type = "ToyLoss"): ...
+
+    with pytest.raises(ComponentError, match=r"^ToyDefault: the default of size is 'x' \(text\); it should be int"):
+        register(type("ToyDefault", (), {"__init__": wrong}))
+    register(type("ToyDefault", (), {"__init__": right, "__inject__": ["loss"]}))
 
 
 def test_a_name_belongs_to_one_class():

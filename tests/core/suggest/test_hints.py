@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ppdet.cli import train
+from ppdet.cli import export, train
 from ppdet.core.registry import KINDS, components_of, is_component
 from ppdet.core.settings import SETTINGS, SLOTS
 from ppdet.core.shipped_configs import shipped_configs
@@ -266,3 +266,9 @@ def test_files_of_other_detectors(given, monkeypatch):
     folders = "configs/fcos and configs/semi_det"
     what = f"this project only has PaddleDetection's FCOS, configured in {folders}"
     assert str(error.value) == f"{given}: no such file; {what}"
+
+
+def test_the_name_of_a_run_is_a_setting_of_other_commands(capsys):
+    with pytest.raises(SystemExit):
+        export.parse_arguments(["-c", "x.yml", "--name", "gam"])
+    assert "--name: use -o run_name=" in capsys.readouterr().err
