@@ -93,7 +93,7 @@ def test_a_folder(local_ray, model, images, tmp_path, log):
     with pytest.raises(DataError, match="another model"):
         run_batch(job)
     (output / "manifest.json").unlink()
-    with pytest.raises(DataError, match=r"detections, but no manifest.json"):
+    with pytest.raises(DataError, match=r"detections but no manifest.json"):
         run_batch(job)
 
 
