@@ -93,11 +93,11 @@ def test_selection_against_loops(even):
         first += images
     expected = np.array(sorted(rows, key=lambda row: -row[3])[: int(len(rows) * ratio)])
     tensors = [DenseMaps(*([paddle.to_tensor(m) for m in field] for field in batch)) for batch in batches]
-    chosen = select(tensors, ratio, Locations(tuple(strides), shift, even))
+    chosen = select(tensors, ratio, Locations(tuple(strides), shift=shift, even=even))
     assert len(chosen.score) == 10 and len(set(chosen.image)) == 3 and set(chosen.level) == {0, 1}
     got = np.column_stack([chosen.image, chosen.level, chosen.label, chosen.score, chosen.points, chosen.boxes])
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-4)
-    assert len(select(tensors, 1e-6, Locations(tuple(strides), shift)).score) == 1
+    assert len(select(tensors, 1e-6, Locations(tuple(strides), shift=shift)).score) == 1
 
 
 def test_a_run_has_pictures_and_figures_of_its_checkpoints(run):
