@@ -77,7 +77,7 @@ def test_one_module_asks_what_the_device_is():
 
 
 def test_worker_processes_are_started_by_one_module():
-    """It keeps forked processes from finalising what they inherit, and spawned ones from running the main script."""
+    """It keeps forked processes from finalizing what they inherit, and spawned ones from running the main script."""
     starting = r"get_context\(|os\.fork\(|ProcessPoolExecutor\(|multiprocessing\.(?:Process|Pool)\("
     paths = [path for path in (ROOT / "ppdet").rglob("*.py") if re.search(starting, path.read_text())]
     assert [path.name for path in paths] == ["start.py"]

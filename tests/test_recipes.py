@@ -25,7 +25,7 @@ def transforms(cfg, reader):
 
 @pytest.mark.parametrize("name", [*MMDET, *TRICKS, *PLUS, TORCHVISION])
 def test_boxes(name):
-    """How boxes are learnt and decoded: head, loss and targets have to agree."""
+    """How boxes are learned and decoded: head, loss and targets have to agree."""
     cfg = recipe(name)
     head, targets = cfg.component("FCOSHead"), transforms(cfg, "TrainReader")["Gt2FCOSTarget"]
     modern = name in (*TRICKS, TORCHVISION)

@@ -121,7 +121,7 @@ def add_slice_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_libraries(arguments: argparse.Namespace, *, announce: bool = True) -> None:
-    """Import paddle with its settings, and then what --import names: components exist before a file names them.
+    """Import paddle with its settings, then the modules of --import, so that components exist before a file names them.
 
     Args:
         announce: log the version of paddle and its threads.

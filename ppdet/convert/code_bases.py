@@ -1,4 +1,4 @@
-"""How other code bases name the weights of an FCOS detector or of a ResNet: the tables that conversion.py uses."""
+"""Tables of the names that other code bases give to the weights of FCOS detectors and ResNets, for conversion.py."""
 
 from ppdet.convert.rules import CodeBase, Rules, table
 

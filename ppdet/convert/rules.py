@@ -67,7 +67,7 @@ Reasons = tuple[tuple[str, str], ...]
 
 
 class CodeBase(NamedTuple):
-    """How a code base names its weights, and what it computes with them.
+    """The naming of weights in a code base, and differences in its computations.
 
     Attributes:
         name: as in --from of the command line.

@@ -1,4 +1,4 @@
-"""What every program of the project shares on its command line: the parser, types of options, errors and exit codes.
+"""Shared by all command lines of the project: the parser, types of options, errors and exit codes.
 
 It imports nothing heavy, so that `--help` answers at once. Options that several commands share are in
 ppdet/cli/arguments.py.
@@ -44,7 +44,7 @@ def make_parser(text: str | None, program: str | None = None) -> "Parser":
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that tells for an unknown option which setting of -o, or which option, does the same."""
+    """A parser whose error for an unknown option suggests the option, or the setting for -o, that does the same."""
 
     def error(self, message: str) -> NoReturn:
         if message.startswith("unrecognized arguments: ") and "--opt" in self._option_string_actions:
@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
     def counterpart(self, option: str) -> str | None:
-        """Return what does here what an unknown option, such as --batch-size, does in other projects."""
+        """Return our counterpart of an option of other projects, such as --batch-size."""
         key = option.strip("-").replace("-", "_")
         if key == "device":  # commands that can use a device have the option
             return "this command computes on the CPU, on every machine"

@@ -1,4 +1,4 @@
-"""The check that an object has what the project needs of it, for objects of classes from outside.
+"""Checking that objects of outside classes have the members that the project uses.
 
 A contract is a Protocol, such as `ppdet.modeling.architectures.base.Backbone`, or a base class. It documents each
 method by a docstring, and its data attributes in the section "Attributes:" of its own docstring.
@@ -40,7 +40,7 @@ def require(value: Any, contract: type, place: str, *, only: Collection[str] = (
 
 
 def _problem(value: Any, name: str, declared: Any) -> str:
-    """What is wrong with a member of an object, such as "has no method forward()"; "" where nothing is.
+    """What is wrong with a member of an object, such as "has no method forward()"; "" if it is right.
 
     Args:
         declared: the member of the contract; None for an attribute that it only annotates.

@@ -11,7 +11,7 @@ SCALED: tuple[ScaledName, ...] = typing.get_args(ScaledName)  # the values that 
 
 
 class Export:
-    """What `export` holds.
+    """Content of the setting `export`.
 
     Attributes:
         post_process: the exported graph decodes boxes and scores
@@ -27,7 +27,7 @@ class Export:
 
 
 class LossWeight:
-    """What `DenseTeacher.train_cfg.loss_weight` holds.
+    """Content of the setting `DenseTeacher.train_cfg.loss_weight`.
 
     Attributes:
         distill_loss_cls: weight of the classification loss
@@ -41,7 +41,7 @@ class LossWeight:
 
 
 class TrainCfg:
-    """What `DenseTeacher.train_cfg` holds.
+    """Content of the setting `DenseTeacher.train_cfg`.
 
     Attributes:
         sup_weight: weight of the loss on labeled images
@@ -65,7 +65,7 @@ class TrainCfg:
 
 
 class TestCfg:
-    """What `DenseTeacher.test_cfg` holds.
+    """Content of the setting `DenseTeacher.test_cfg`.
 
     Attributes:
         inference_on: the network that is evaluated, exported and saved as .pdparams; only the teacher is possible
@@ -75,7 +75,7 @@ class TestCfg:
 
 
 class DenseTeacher:
-    """What `DenseTeacher` holds.
+    """Content of the setting `DenseTeacher`.
 
     Attributes:
         train_cfg: how DenseTeacher trains the student
@@ -87,7 +87,7 @@ class DenseTeacher:
 
 
 class AutoLR:
-    """What `auto_lr` holds.
+    """Content of the setting `auto_lr`.
 
     Attributes:
         base_batch_size: number of images per update (batch size x devices x accumulate_steps) for which base_lr was

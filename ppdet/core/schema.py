@@ -1,4 +1,4 @@
-"""What can be set in a component: its parameters, read from its constructor. Types and their checks."""
+"""The parameters of a component, read from its constructor, with their types and checks."""
 
 import collections.abc
 import inspect

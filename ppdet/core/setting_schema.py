@@ -1,4 +1,4 @@
-"""What can be set in a global setting, and reading global settings from a class."""
+"""The possible values of global settings, which are read from a class."""
 
 import typing
 from dataclasses import dataclass

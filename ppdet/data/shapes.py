@@ -150,7 +150,7 @@ def _outline(kind: int, diameter: float, angle: float) -> np.ndarray:
 
 
 def _paint(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray) -> None:
-    """Paint the shape of the mask into the image (H, W, 3) float32, in a color unlike what it covers."""
+    """Paint the shape of the mask into the image (H, W, 3) float32, in a color that differs from the covered pixels."""
     beneath = image[mask > 127].mean(axis=0)
     for _ in range(20):
         color = _color(rng, saturation=(90, 255), value=(60, 255))

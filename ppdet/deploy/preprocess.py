@@ -80,7 +80,7 @@ def check_pixels(image: np.ndarray) -> np.ndarray:
 
 
 class Preprocess:
-    """Turns images into the arrays that the exported graph takes.
+    """Turns images into the input arrays of the exported graph.
 
     Args:
         settings: content of infer_cfg.yml.

@@ -30,7 +30,7 @@ OPTIONS = {
 
 @dataclass(frozen=True)
 class Slicing:
-    """How an image is cut into windows, and how the detections of windows are merged.
+    """Settings for cutting images into windows and for merging the windows' detections.
 
     Args:
         size: height and width of a window in pixels.

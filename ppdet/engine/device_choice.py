@@ -1,4 +1,4 @@
-"""Choosing the device that this process computes on: from settings, from what exists, and from Paddle's launcher."""
+"""Choosing this process's device from settings, the available devices, and Paddle's launcher."""
 
 import os
 import re
@@ -57,7 +57,7 @@ def set_device(cfg: Config) -> str:
 
 
 def check_device(cfg: Config) -> None:
-    """Check how `device` is written, for commands that compute on the CPU whatever it says.
+    """Check the spelling of `device`, for commands that always compute on the CPU.
 
     Raises:
         ConfigError: the value is not a device.

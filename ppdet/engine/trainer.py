@@ -133,7 +133,7 @@ class Trainer:
         self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
 
     def _build_model(self) -> None:
-        """Build the model with its pretrained weights, the optimizer, and what a step computes."""
+        """Build the model with its pretrained weights, the optimizer, and the training method."""
         cfg = self.cfg
         self.model = build_model(cfg)
         self.model.trained_classes = self.classes

@@ -1,4 +1,4 @@
-"""COCO's numbers of detections, and the base class of metrics of one's own.
+"""COCO's evaluation metrics, and the base class of user-defined metrics.
 
 faster-coco-eval is imported when a metric is computed.
 """

@@ -1,4 +1,4 @@
-"""Reading what COCO's evaluation compares: annotations, and detections from a result file."""
+"""Reading annotations, and detections from a result file, for COCO's evaluation."""
 
 from collections.abc import Sequence
 from pathlib import Path

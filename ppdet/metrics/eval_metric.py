@@ -1,4 +1,4 @@
-"""The base class of evaluation metrics of one's own, which are computed beside COCO's numbers."""
+"""The base class of user-defined evaluation metrics, which are computed in addition to COCO's."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ class EvaluatedImage(NamedTuple):
 
 
 class EvalMetric:
-    """Base class of metrics of one's own.
+    """Base class of user-defined metrics.
 
     Derive a class, decorate it with `@register`, and name it in YAML: `eval_metrics: [MyMetric]`. Each evaluation calls
     its methods in this order: `begin`, `update` for each image, `result`. It does so on rank 0 alone, with the

@@ -50,7 +50,7 @@ class ScaledWeight(NamedTuple):
 
 
 class _State(threading.local):
-    """What the outermost `CachedFolds` of this thread keeps, by the id of the norm or of the weight."""
+    """The cache of the outermost `CachedFolds` of this thread, by the id of the norm or of the weight."""
 
     folds: dict[int, Fold] | None = None
     weights: dict[int, ScaledWeight] | None = None

@@ -160,7 +160,7 @@ def with_extra_image(boxes: Tensor, scores: Tensor, empty_boxes: int, score: flo
 
 
 def all_but_last(rows: Tensor) -> Tensor:
-    """All rows but the last; there may be none. A plain slice fails then in oneDNN's kernel; strided_slice has none."""
+    """All rows but the last, possibly none; then a plain slice fails in oneDNN's kernel, unlike strided_slice."""
     return paddle.strided_slice(rows, [0], [0], [-1], [1])
 
 

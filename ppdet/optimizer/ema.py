@@ -120,7 +120,7 @@ class ModelEMA:
         return self.average
 
     def set_state_dict(self, state: dict[str, Tensor], step: int) -> None:
-        """Restore what `state_dict` returned after `step` updates."""
+        """Restore a state of `state_dict` after `step` updates."""
         for name, value in state.items():
             self.average[name].set_value(value)
         self.step = step

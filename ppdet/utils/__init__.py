@@ -1,1 +1,1 @@
-"""Logging, downloads and files: what every other floor may use."""
+"""Logging, downloads, files and processes, for use by all other packages."""

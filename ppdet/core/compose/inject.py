@@ -62,7 +62,7 @@ class ComponentConfig(Mapping[str, Any]):
         return len(list(iter(self)))
 
     def create(self, name: str, **kwargs: Any) -> Any:
-        """Build what the parameter `name` of `__inject__` holds: an object, a list of objects, or None.
+        """Build the value of the injected parameter `name`: an object, a list of objects, or None.
 
         Keyword arguments go to the component's `from_config` if it has one, else to its constructor.
         """
@@ -111,7 +111,7 @@ class ComponentConfig(Mapping[str, Any]):
             raise config_error(self.location, self.key, str(error)) from error
 
     def _check_supplied(self, kwargs: Mapping[str, Any]) -> None:
-        """Raise ConfigError unless the component takes what the program supplies at its place, `kwargs`."""
+        """Raise ConfigError unless the component accepts `kwargs`, the arguments that the program supplies."""
         name, from_config = self.schema.name, self.schema.from_config
         supplied = ", ".join(["cls", "cfg", *kwargs])
         if from_config is not None:

@@ -1,4 +1,4 @@
-"""Which values of a configuration `auto_lr` scales, and which ones the user has set for this run.
+"""Finds values of a configuration that `auto_lr` scales, and values that the user set for this run.
 
 `auto_lr` states for how many images per update a file's values were tuned. It applies to values in the same file and
 in its bases. A value of a file above (one that has that file as its base) is the user's own, and is never scaled. Nor

@@ -24,7 +24,7 @@ from ppdet.utils.errors import IMPORT_ADVICE, ConfigError, config_error, nearest
 
 
 def validate(root: Node) -> None:
-    """Check everything that is set, also what no run uses. Raises ConfigError for the first mistake."""
+    """Check everything that is set, including settings that no run uses. Raises ConfigError for the first mistake."""
     architecture = root.value.get("architecture")
     if architecture is not None and architecture.value is not None and not is_component(architecture.value):
         raise unknown_component(architecture.origin, "architecture", architecture.value)

@@ -1,1 +1,1 @@
-"""What a user may have meant by a name that does not exist here."""
+"""Suggestions for names that do not exist here."""

@@ -1,4 +1,4 @@
-"""What a user may have meant by an unknown key, in the configuration where it is written."""
+"""Suggestions for an unknown key, depending on the configuration around it."""
 
 from collections.abc import Collection, Sequence
 
@@ -19,7 +19,7 @@ def translate(root: Node, name: str, key: str) -> str | None:
         key: the dotted key at which it is written. This key itself is never the answer.
 
     Returns:
-        None where the name is unknown here too.
+        None if the name is unknown here too.
     """
     schedulers = scheduler_names(root)
     if key.startswith(f"{SCHEDULERS}."):

@@ -20,7 +20,7 @@ def foreign_names() -> dict[str, list[str]]:
 
 
 def describe_foreign_component(name: object) -> str | None:
-    """Say that a component of PaddleDetection is missing here, and which components of its kind there are.
+    """Say that a component of PaddleDetection is missing here, and which components of its kind exist.
 
     Returns None for any other name.
     """

@@ -11,7 +11,7 @@ from ppdet.utils.disk.files import read_text
 
 
 class Synonym(NamedTuple):
-    """What some names of other tools mean here.
+    """The meaning of some names of other tools.
 
     Attributes:
         names: names in lower case, separated by spaces. A name with dots is matched as a whole, and any name also as
@@ -46,7 +46,7 @@ def synonyms() -> dict[str, Synonym]:
 
 
 def synonym(key: str) -> Synonym | None:
-    """Return what a name or dotted key of another tool means here; None if it is unknown.
+    """Return the meaning of another tool's name or dotted key; None if it is unknown.
 
     Its last two parts are looked up first, then its last one; imgSize is looked up as img_size too.
     """

@@ -1,4 +1,4 @@
-"""What a data worker does: it makes samples from records, and collates samples to a batch of arrays."""
+"""The work of a data worker: making samples from records, and collating samples to a batch of arrays."""
 
 import json
 import traceback

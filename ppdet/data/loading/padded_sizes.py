@@ -1,4 +1,4 @@
-"""Splitting a padded batch, so that each image is detected on with the padding it would have alone.
+"""Splitting a batch by padded size, so that each image has the padding that it would have alone.
 
 A network sees an image's padding: near the image's edges, and in the mean and variance that group norm computes over
 the whole input. Without other images' padding, detections in an image do not depend on the other images of its batch.

@@ -80,7 +80,7 @@ class ToDevice:
         return tensors
 
     def prefetch(self, batches: Batches) -> Generator[dict[str, "Tensor"], None, None]:
-        """Like `read` for GPUs: Paddle's loader copies the next batch on a separate CUDA stream meanwhile."""
+        """Like `read` for GPUs: Paddle's loader prefetches the next batch on a separate CUDA stream."""
         import paddle
 
         class Loaded(paddle.io.IterableDataset):

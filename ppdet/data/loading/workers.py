@@ -46,7 +46,7 @@ class LogLine(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a worker sends back for a task: packed arrays, or the text of an error, and what was logged meanwhile."""
+    """A worker's answer to a task: packed arrays or the text of an error, and the log records of the task."""
 
     slot: int
     content: Any

@@ -1,4 +1,4 @@
-"""What every data set offers to readers, evaluation and pictures."""
+"""The base class of data sets, as readers, evaluation and pictures use them."""
 
 import os
 from collections.abc import Sequence

@@ -118,7 +118,7 @@ def _read_names(path: str) -> tuple[list[int], list[str]]:
 
 
 def _other_form(lines: list[str]) -> str | None:
-    """What the lines of a file are if they are not class names; None if they may be."""
+    """The form of a file whose lines are not class names; None if they may be class names."""
     if lines[0].startswith("[") and lines[-1].endswith("]") and ("," in lines[0] or len(lines[0]) == 1):
         return "a list in brackets"
     if re.match(r"item\s*:?\s*\{", lines[0]):

@@ -1,4 +1,4 @@
-"""What every transform is: a callable on samples that says in its attributes what it does to them."""
+"""The base class of transforms: a callable on samples, whose attributes describe how it changes them."""
 
 from collections.abc import Callable
 from typing import Any, Literal

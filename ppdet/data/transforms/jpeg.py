@@ -1,4 +1,4 @@
-"""The structure of a JPEG file, as far as it is read before decoding (ITU-T T.81, annex B)."""
+"""Reads the markers of a JPEG file before decoding (ITU-T T.81, annex B)."""
 
 from collections.abc import Callable, Iterator
 

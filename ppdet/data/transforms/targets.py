@@ -174,7 +174,7 @@ class Gt2FCOSTarget(Transform):
         column: np.ndarray,
         steps: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Which of the K cells match, and the distances (4, K') of these.
+        """Indices of the K' matching cells among K, and their distances (4, K').
 
         Ties are decided in float32, as in published models.
 

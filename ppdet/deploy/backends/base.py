@@ -21,7 +21,7 @@ OUTPUTS = ["bbox", "bbox_num"]  # names of an exported graph's outputs: rows of 
 
 @dataclass(frozen=True)
 class Options:
-    """How an engine is to run a graph.
+    """Options for running a graph in an engine.
 
     Args:
         device: cpu, gpu, or another type of device by its name in Paddle, such as xpu; gpu:1 is the second GPU.
@@ -134,7 +134,7 @@ class Backend(ABC):
         """
 
     def __call__(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
-        """Run the graph on the arrays of `Preprocess.join`, of which it takes those in `inputs`.
+        """Run the graph on the arrays of `Preprocess.join`, of which it uses the ones in `inputs`.
 
         Raises:
             DeployError: the engine failed.

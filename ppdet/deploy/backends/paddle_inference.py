@@ -31,7 +31,7 @@ GPU_MEMORY_POOL = 200  # MiB at the start; the pool grows as needed
 
 
 class PaddleInference(Backend):
-    """bf16 on a CPU needs oneDNN; with TensorRT there are fp32 and fp16."""
+    """Paddle Inference. On a CPU, bf16 needs oneDNN; TensorRT supports fp32 and fp16."""
 
     name = package = format = "paddle"
     distribution = "paddlepaddle"

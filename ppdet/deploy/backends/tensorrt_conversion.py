@@ -1,4 +1,4 @@
-"""Paddle 3's conversion of a graph for TensorRT, in a process of its own.
+"""Paddle 3's conversion of a graph for TensorRT, in a separate process.
 
 `paddle.tensorrt.convert` loads the weights into the global scope of its process, on the first GPU. There they would
 stay beside the predictor's weights, and the conversion of another model with equal layer names would find them. This

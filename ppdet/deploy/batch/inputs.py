@@ -71,7 +71,7 @@ class EncodedImages:
         return sha256([self.column, self.name_column or "", *(f"{url} {rows}" for url, rows in self.files)])
 
     def task(self, images: range) -> dict:
-        """What a worker needs to read these images: [URL, first row, row after the last] for each file."""
+        """What a worker needs to read these images: [URL, first row, last row + 1] for each file."""
         pieces, offset = [], 0
         for url, rows in self.files:
             start, stop = max(images.start - offset, 0), min(images.stop - offset, rows)

@@ -25,7 +25,7 @@ SHARD_SIZE = 500
 
 @dataclass(frozen=True)
 class BatchJob:
-    """What to detect on, with which model, and where the results go.
+    """A batch job: its images, its model, and where its results are written.
 
     Args:
         model_dir: folder of the exported model, which all workers can read.

@@ -1,4 +1,4 @@
-"""manifest.json in the output folder of a batch job: what the job is.
+"""manifest.json in the output folder of a batch job identifies the job.
 
 With it, the same command continues an interrupted job, and another job in the same folder is refused.
 """

@@ -13,7 +13,7 @@ NAMED_ERRORS = 5  # images with errors that the log names
 
 
 class JobRun:
-    """Collects rows of images and writes a shard when all its rows are there.
+    """Collects rows of images and writes a shard when all its rows have arrived.
 
     Args:
         shards: where results go.

@@ -1,4 +1,4 @@
-"""What runs in the worker processes of a batch job: a Detector, and from the images of a task to result rows."""
+"""The worker processes of a batch job, which turn a task's images into result rows with a Detector."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from ppdet.utils.errors import ImageError
 
 
 class WorkerSettings(NamedTuple):
-    """What a worker needs to know.
+    """Settings of a worker.
 
     model_dir, backend, device, precision, threads: see `Detector`. batch_size: images in one run of the model.
     threshold: detections with a lower score are dropped, 0..1. extensions: files and modules with components from
@@ -102,7 +102,7 @@ class DetectorWorker:
         return sample
 
     def run(self, batch: list[tuple[dict, dict]]) -> None:
-        """Put the detections of (row, sample) pairs into the rows. If a batch fails, each image is tried alone."""
+        """Put the detections of (row, sample) pairs into the rows. If a batch fails, its images are retried singly."""
         try:
             results = self.detector.run([sample for _, sample in batch])
         except Exception as error:  # an engine may raise anything, and the job continues

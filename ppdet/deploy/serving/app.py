@@ -1,4 +1,4 @@
-"""The HTTP application: its paths, and what each of them answers."""
+"""The HTTP application: its paths and their answers."""
 
 import asyncio
 import time

@@ -72,7 +72,7 @@ class Batcher:
         return future
 
     def close(self, patience_s: float) -> None:
-        """Run what was submitted and end the thread; do not wait longer than `patience_s` for it."""
+        """Run the submitted items and end the thread; wait at most `patience_s` seconds."""
         with self.condition:
             self.closed = True
             self.condition.notify()

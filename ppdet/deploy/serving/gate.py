@@ -1,4 +1,4 @@
-"""What happens to every request and answer: the token is checked, answers get security headers and are counted."""
+"""Middleware of every request: checks the token, adds security headers to answers, and counts them."""
 
 import hmac
 from collections.abc import Awaitable, Callable, Collection
@@ -60,7 +60,7 @@ class Gate:
         await (self.app if allowed else answer_unauthorized)(scope, receive, send_checked)
 
     def has_token(self, scope: Message) -> bool:
-        """Whether the request has the token, or none is needed. The time that this takes reveals nothing about it."""
+        """Whether the request has the token, or none is needed. The comparison takes constant time."""
         if self.token is None:
             return True
         kind, _, given = Headers(scope=scope).get("authorization", "").partition(" ")

@@ -89,7 +89,7 @@ class Server(uvicorn.Server):
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """A socket that is bound to an address and does not listen yet. Port 0 takes a free port.
+    """A socket that is bound to an address and does not listen yet. Port 0 chooses a free port.
 
     Raises:
         DeployError: the address is in use, or does not belong to this machine.

@@ -46,7 +46,7 @@ def classes_of_weights(weights: str | Path) -> Classes | None:
 
 
 def classes_of_local_weights(weights: str | None) -> Classes | None:
-    """As `classes_of_weights`, but None where the weights would have to be downloaded or do not exist."""
+    """As `classes_of_weights`, but None if the weights would have to be downloaded or do not exist."""
     if not weights or "://" in weights:
         return None
     try:
@@ -74,7 +74,7 @@ def log_unknown_classes(weights: str | Path) -> None:
 
 
 def as_json(classes: Classes) -> dict[str, list]:
-    """Return what manifests and headers store, which `_parse` reads."""
+    """Return the classes as stored in manifests and headers, which `_parse` reads."""
     return {"names": classes.names, "category_ids": classes.category_ids}
 
 
@@ -100,7 +100,7 @@ def _from_manifest(prefix: Path, source: str, weights: Path | None = None) -> Cl
 
 
 def _parse(content: Any, source: str) -> Classes | None:
-    """Read what `as_json` returned; None for anything else."""
+    """Parse a value of `as_json`; None for anything else."""
     if not isinstance(content, dict):
         return None
     names, category_ids = content.get("names") or [], content.get("category_ids") or []
@@ -152,7 +152,7 @@ def reorder_classes(dataset: DetectionDataset, slot: str, classes: Classes) -> N
 
 
 def warn_of_pretrained_classes(weights: str, classes: Classes, *, makes_labels: bool) -> None:
-    """Warn where a run starts from a whole detector whose classes are numbered in another way than its own.
+    """Warn if a run starts from a whole detector whose classes are numbered differently.
 
     Args:
         weights: the value of pretrain_weights.

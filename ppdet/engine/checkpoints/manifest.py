@@ -25,7 +25,7 @@ SUFFIXES = (*TRAINED.values(), *WEIGHTS.values(), OPTIMIZER, RANKS, HOOKS, MANIF
 
 
 class TrainingState(NamedTuple):
-    """What a resumed run needs besides weights and optimizer.
+    """The state that a resumed run needs in addition to weights and optimizer.
 
     Attributes:
         epoch: complete epochs.
@@ -120,7 +120,7 @@ def write_sealed(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
-    """Read what `write_sealed` wrote.
+    """Read a file of `write_sealed`, and check its SHA-256.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -156,7 +156,7 @@ def write_manifest(prefix: Path, manifest: Manifest, **more: Any) -> None:
 
 
 def read_manifest(path: Path) -> Manifest | None:
-    """Read a manifest; None where the file is missing, damaged, or no manifest."""
+    """Read a manifest; None if the file is missing, damaged, or no manifest."""
     try:
         return parse_manifest(read_sealed(path))
     except (OSError, CheckpointError):
@@ -164,7 +164,7 @@ def read_manifest(path: Path) -> Manifest | None:
 
 
 def parse_manifest(content: dict[str, Any]) -> Manifest | None:
-    """Return the content of a manifest as `write_manifest` got it; None where it is of no checkpoint of a run.
+    """Return the content of a manifest as `write_manifest` got it; None if it is of no checkpoint of a run.
 
     The suffixes become parts of paths: only those of a checkpoint's files are accepted.
     """

@@ -29,7 +29,7 @@ class Saved(NamedTuple):
     """The content of a checkpoint, with arrays by name.
 
     Attributes:
-        weights: the trained weights. averages: the averaged ones, None where the run did not average.
+        weights: the trained weights. averages: the averaged ones, None if the run did not average.
         optimizer: see `optimizer_state`. ranks: `statistics` of every rank, by the rank's number as text.
         hooks: the states of hooks, see `ppdet.engine.hooks.base.hook_states`; empty in checkpoints of older versions.
     """
@@ -116,7 +116,7 @@ def optimizer_state(model: nn.Layer, optimizer: Optimizer) -> dict[str, Any]:
 
 
 def set_optimizer_state(model: nn.Layer, optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Restore what `optimizer_state` returned.
+    """Restore a state of `optimizer_state`.
 
     Raises:
         CheckpointError: it is the state of another model, or of another kind of optimizer.

@@ -104,7 +104,7 @@ def load_weights(model: nn.Layer, source: str, *, strict: bool) -> LoadReport:
 
 
 def read_for(model: nn.Layer, path: Path) -> dict[str, np.ndarray]:
-    """Read a file's arrays under the names of `model`; files of other code bases are converted, which the log tells."""
+    """Read a file's arrays under the names of `model`; files of other code bases are converted, and the log says so."""
     state = model.state_dict()
     if path.suffix not in FOREIGN:
         arrays = {name: value for name, value in read_arrays(path).items() if isinstance(value, np.ndarray)}

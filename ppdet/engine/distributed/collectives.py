@@ -130,7 +130,7 @@ def world_size() -> int:
 
 
 def wait_for_all() -> None:
-    """Wait until every rank has called this, however long that takes.
+    """Wait without a time limit until every rank has called this.
 
     Gloo gives up an operation after 30 s. So ranks wait here for each other before every operation that they may reach
     at very different times, for example because rank 0 writes a checkpoint first.

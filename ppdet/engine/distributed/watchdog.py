@@ -125,7 +125,7 @@ class Watchdog:
         self.met[peer.rank] = 0
 
     def meet(self) -> None:
-        """Wait until every rank has called this as often as this rank has, however long that takes.
+        """Wait without a time limit until every rank has called this as often as this rank.
 
         Raises:
             RankLostError: a rank will never call it.

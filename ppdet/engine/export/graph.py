@@ -49,7 +49,7 @@ FILES = (
 
 
 class ExportedDetector(nn.Layer):
-    """What the static graph computes.
+    """The network that is exported as a static graph.
 
     Args:
         normalizer: the normalization to do in the graph; None if images are normalized before.

@@ -1,4 +1,4 @@
-"""infer_cfg.yml of an exported folder: how images are prepared, the classes, and what the graph puts out.
+"""infer_cfg.yml of an exported folder: preprocessing, classes, and the graph's outputs.
 
 PaddleDetection's deployment code reads these files too, and needs some keys that ours does not use.
 """

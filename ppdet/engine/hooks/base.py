@@ -105,7 +105,7 @@ class Hook:
         """
 
     def state(self) -> dict[str, Any] | None:
-        """Return what a checkpoint has to keep so that a resumed run continues as an unbroken one would.
+        """Return the state that a checkpoint keeps, so that a resumed run continues as an unbroken one would.
 
         Called on every rank, so it may use collectives; the checkpoint keeps what rank 0 returns. None keeps nothing.
         Values are numbers, text, true or false, None, NumPy arrays, and lists or dictionaries (with text as keys) of
@@ -114,7 +114,7 @@ class Hook:
         return None
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Restore what `state` returned on rank 0.
+        """Restore a state that `state` returned on rank 0.
 
         Called on every rank of a run that resumes, before `before_train`.
         """

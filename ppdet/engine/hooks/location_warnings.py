@@ -19,7 +19,7 @@ SELECTION_STEPS = 50  # number of steps at the start of training in which Select
 
 
 class PositivesHook(Hook):
-    """Warns when no location was positive in the first steps. Rank 0 looks at its own batches.
+    """Warns when no location was positive in the first steps. Rank 0 checks its own batches.
 
     Args:
         steps: number of steps to look at, at least; the counts are read at log steps only.

@@ -40,7 +40,7 @@ class StopAfterProfile(SystemExit):
 
 @dataclass(frozen=True)
 class ProfilerOptions:
-    """What to profile, and how; the names are PaddleDetection's."""
+    """Options of --profiler_options, with PaddleDetection's names."""
 
     batch_range: tuple[int, int] = (10, 20)  # first step of this process, from 0, and the step after the last
     state: str = "All"  # CPU, GPU (any device that is not the CPU) or All
@@ -166,7 +166,7 @@ class ProfilerHook(Hook):
 
 
 def targets(state: str) -> list[profiler.ProfilerTarget] | None:
-    """Return what Paddle records for the option `state`; None is everything. GPU means the device of whatever type."""
+    """Return Paddle's profiler targets for the option `state`; None means all. GPU means a device of any type."""
     target = profiler.ProfilerTarget
     if state == "All":
         return None
@@ -179,7 +179,7 @@ def targets(state: str) -> list[profiler.ProfilerTarget] | None:
 
 @contextlib.contextmanager
 def printed_lines_to_log() -> Iterator[None]:
-    """Log what Paddle prints within the block, so that only rank 0 shows it."""
+    """Log Paddle's prints within the block, so that only rank 0 shows them."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         yield
     for line in filter(str.strip, printed.getvalue().splitlines()):

@@ -33,7 +33,7 @@ Numbers = dict[str, float]  # by name, such as AP
 
 
 class AnalysisError(UserError, ValueError):
-    """There is nothing to analyse; the message names the folder, and what to do."""
+    """A run without evaluations; the message names the folder, and what to do."""
 
 
 class Run(NamedTuple):
@@ -50,7 +50,7 @@ class Run(NamedTuple):
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Read runs from their histories; runs without evaluations there have those that were made of their checkpoints.
+    """Read runs from their histories; runs without evaluations there use evaluations of their checkpoints.
 
     Raises:
         AnalysisError: a folder does not exist, or has neither.
@@ -81,7 +81,7 @@ def read_run(folder: Path, name: str) -> Run:
 
 
 def from_history(folder: Path, name: str) -> Run:
-    """Read what history.jsonl has."""
+    """Read a run's evaluations from history.jsonl."""
     history = read_history(folder / HISTORY)
     return Run(
         name,

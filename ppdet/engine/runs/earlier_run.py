@@ -1,4 +1,4 @@
-"""What happens to an earlier run in the folder that a run is about to use.
+"""Handling of an earlier run in the folder that a run is about to use.
 
 The earlier run is continued, or moved aside to NAME.1, NAME.2, …, or removed with --overwrite. Weights and history,
 which took time to compute, are never lost without --overwrite.
@@ -44,7 +44,7 @@ class Decision(enum.Enum):
 
 
 def decide(start: StartPoint) -> Decision:
-    """Decide what happens to the content of the run's folder; nothing is changed yet."""
+    """Decide what happens to the content of the run's folder, without changing it."""
     source, output = start.resumed_from, start.output
     if source is not None and is_inside(source, output):
         is_last = start.resume == "auto" or not has_later(output, source)

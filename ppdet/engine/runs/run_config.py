@@ -21,7 +21,7 @@ MAX_CHANGES = 20  # largest number of changes that a message lists
 
 
 def output_of(cfg: Config) -> Path:
-    """Return the folder that a run of this configuration writes to: save_dir/name, or what that links to."""
+    """Return the folder that a run of this configuration writes to: save_dir/name, with links resolved."""
     path = Path(cfg["save_dir"]) / cfg.name
     return path.resolve() if path.is_symlink() else path
 

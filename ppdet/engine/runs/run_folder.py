@@ -80,7 +80,7 @@ class RunFolder:
         self._seen: dict[str, tuple[int, int]] | None = None
 
     def begin(self, resumed_from: Path | None, *, go_on: bool, folder: Path | None = None) -> None:
-        """Write run.json and remove what a killed process left.
+        """Write run.json and remove unfinished files of a killed process.
 
         Args:
             resumed_from: prefix of the checkpoint that the run starts from, if any.

@@ -1,4 +1,4 @@
-"""How a run takes its folder: it locks the folder, deals with an earlier run, writes config.yml, records train.log."""
+"""The start of a run in its folder: locking, handling of an earlier run, config.yml, and train.log."""
 
 import contextlib
 import datetime
@@ -107,7 +107,7 @@ def opening_line(start: StartPoint) -> str:
 
 
 def closing_line(error: BaseException) -> str:
-    """Return the line of train.log that says what ended a run; an unexpected error has its traceback."""
+    """Return the line of train.log about the end of a run; an unexpected error has its traceback."""
     if isinstance(error, SystemExit):
         return f"==== ended with exit code {error.code}"
     if isinstance(error, KeyboardInterrupt):
@@ -118,7 +118,7 @@ def closing_line(error: BaseException) -> str:
 
 
 def preview(start: StartPoint) -> str:
-    """Say what `begin_run` would do to the content of the folder, in a line for --dry_run."""
+    """Describe in one line, for --dry_run, what `begin_run` would do to the content of the folder."""
     try:
         require_free(**lock_of(start.output))
         if decide(start) is Decision.IN_PLACE:

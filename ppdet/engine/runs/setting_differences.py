@@ -1,4 +1,4 @@
-"""Which settings change what given weights detect, and how two configurations differ in them."""
+"""Comparing two configurations in the settings that change what given weights detect."""
 
 from collections import Counter
 from collections.abc import Iterator

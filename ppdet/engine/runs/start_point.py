@@ -1,4 +1,4 @@
-"""What a training run starts from: its folder, a checkpoint to resume, or pretrained weights."""
+"""The starting point of a training run: its folder, a checkpoint to resume, or pretrained weights."""
 
 from dataclasses import dataclass
 from pathlib import Path

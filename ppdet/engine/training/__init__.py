@@ -1,1 +1,1 @@
-"""What happens within a training step and how long training lasts; the loop itself is in ppdet/engine/trainer.py."""
+"""The parts of a training step and the length of training; the loop itself is in ppdet/engine/trainer.py."""

@@ -1,4 +1,4 @@
-"""What is written about training steps whose update was skipped: `bad_steps.jsonl` and a warning."""
+"""Records of training steps whose update was skipped: `bad_steps.jsonl` and a warning."""
 
 import json
 import math

@@ -20,7 +20,7 @@ CANNOT_LEARN = (
 
 
 def check_training_data(dataset: DetectionDataset) -> None:
-    """Warn of what looks wrong with TrainDataset.
+    """Warn of likely mistakes in TrainDataset.
 
     Raises:
         DataError: the data set has no box to learn from.

@@ -45,11 +45,11 @@ class LossScale:
         self.value = value.clip(LEAST, MOST).reshape([])
 
     def state(self) -> dict:
-        """Return what a checkpoint keeps, read from the device."""
+        """Return the state for a checkpoint, read from the device."""
         return {"scale": self.value.item(), "good_steps": self.good_steps.item()}
 
     def load_state(self, state: dict) -> None:
-        """Restore what `state` returned."""
+        """Restore a state of `state()`."""
         self.value = paddle.to_tensor(state["scale"], dtype="float32")
         self.good_steps = paddle.to_tensor([state["good_steps"]], dtype="int32")
 

@@ -1,4 +1,4 @@
-"""What a training step computes: the passes of supervised and of semi-supervised training."""
+"""Training methods: the forward and backward passes of a supervised or semi-supervised step."""
 
 import math
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Pass(NamedTuple):
 
 
 class Method(Protocol):
-    """What the trainer needs of a training method."""
+    """The interface of a training method."""
 
     layer: nn.Layer  # what passes call; the trainer wraps it for several ranks
     average: ModelEMA | None  # moving average of the weights; evaluated and saved in place of them

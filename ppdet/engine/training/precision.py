@@ -78,11 +78,11 @@ class Precision:
             self.loss_scale.adjust(finite)
 
     def state(self) -> dict:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {} if self.loss_scale is None else self.loss_scale.state()
 
     def load_state(self, state: dict) -> None:
-        """Restore what `state` returned; the state of a run in another type is ignored."""
+        """Restore a state of `state()`; the state of a run in another type is ignored."""
         if self.loss_scale is not None and state:
             self.loss_scale.load_state(state)
 

@@ -29,7 +29,7 @@ from ppdet.utils.errors import ConfigError, UserError
 
 
 class ImageSizeError(UserError, ValueError):
-    """The network cannot take images of this size; the message says what to change."""
+    """The network cannot process images of this size; the message says what to change."""
 
 
 @register

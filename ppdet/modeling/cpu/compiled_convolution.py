@@ -30,7 +30,7 @@ from ppdet.modeling.cpu.primitives import KEPT
 
 
 class ConvolutionSpec(NamedTuple):
-    """Description of a convolution and what follows it.
+    """Description of a convolution and its post-operations.
 
     x, weights: their shapes, (N, C, H, W) and (O, C / groups, height, width).
     stride, padding, dilation: vertical, then horizontal.
@@ -130,7 +130,7 @@ class Convolution:
 
     @functools.cached_property
     def hint(self) -> Plan:
-        """The forward pass, without what follows it, that the plans of backward passes need."""
+        """The forward pass without post-operations, which the plans of backward passes need."""
         return self._forward_plan(self.dy, False, None)
 
     @functools.cached_property

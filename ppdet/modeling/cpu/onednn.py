@@ -259,7 +259,7 @@ class Primitive(Owned):
         self.lock = threading.Lock()  # threads share the primitive, whose memories have one address at a time
 
     def __call__(self, arrays: "Mapping[int, Array]") -> None:
-        """Compute with these arrays, by number of the argument; the result is there when the call returns."""
+        """Compute with these arrays, by number of the argument; the result is complete when the call returns."""
         place = library().functions.dnnl_memory_set_data_handle
         with self.lock:
             for number, array in arrays.items():

@@ -177,6 +177,6 @@ class Input(NamedTuple):
 
 
 def given_gradients(inputs: Sequence[Input], gradients: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
-    """The result of a backward pass: an entry for each input that was given, None where no gradient is needed."""
+    """The result of a backward pass: an entry for each input that was given, None if no gradient is needed."""
     pairs = zip(inputs, gradients)
     return tuple(gradient if given.differentiable else None for given, gradient in pairs if given.dtype is not None)

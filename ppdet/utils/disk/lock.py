@@ -88,7 +88,7 @@ def one_process(target: Path, does: str) -> contextlib.AbstractContextManager[No
 
 
 def _reserve(key: str) -> bool:
-    """Keep other parts of this process out; False if one of them is there."""
+    """Exclude other threads of this process; False if one of them holds the lock."""
     with _guard:
         is_free = key not in _held
         _held.add(key)

@@ -1,4 +1,4 @@
-"""Recognizing what a path holds that was given as COCO annotations but is something else, for errors that help."""
+"""Recognizing files and folders that were given as COCO annotations but are something else, for helpful errors."""
 
 import contextlib
 import itertools

@@ -8,7 +8,7 @@ from ppdet.utils import device
 def peak_host_memory() -> int | None:
     """Return the largest memory this process has used so far, in MiB, without GPU memory and worker processes.
 
-    None where the system does not say, as on Windows.
+    None if the system does not say, as on Windows.
     """
     try:
         import resource

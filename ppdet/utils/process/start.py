@@ -1,4 +1,4 @@
-"""Starting worker processes, by fork or by spawn, so that they neither inherit nor repeat what they must not."""
+"""Starting worker processes: forked ones finalize nothing they inherit, spawned ones do not rerun the main script."""
 
 import contextlib
 import gc

@@ -104,7 +104,7 @@ def end_on_signals(hint: str) -> None:
             exit_now(_stopped.exit_code)
 
     def handle_unraisable(what: "sys.UnraisableHookArgs") -> None:
-        """In a destructor, for example, Python cannot raise: it would print `Stopped` and continue."""
+        """Handle `Stopped` where Python cannot raise it, as in a destructor, where it would be printed and ignored."""
         if _stopped is not None and what.exc_value is _stopped:
             exit_now(_stopped.exit_code)
         sys.__unraisablehook__(what)

@@ -1,4 +1,4 @@
-"""Processes are started by fork or spawn, and forked ones do not finalise objects that they inherit."""
+"""Processes are started by fork or spawn, and forked ones do not finalize objects that they inherit."""
 
 import gc
 import multiprocessing
@@ -26,10 +26,10 @@ class OnDevice:
 
 @pytest.fixture
 def garbage(tmp_path):
-    """Gives the processes that have finalised an object so far, which was garbage before the test, uncollected."""
+    """Gives the processes that have finalized an object so far, which was garbage before the test, uncollected."""
     gc.collect()
     gc.disable()
-    path = tmp_path / "finalised"
+    path = tmp_path / "finalized"
     path.touch()
     OnDevice(path)
     yield lambda: [int(pid) for pid in path.read_text().split()]
