@@ -1,4 +1,4 @@
-"""Files of a run's folder that are replaced by pipes, folders, or huge or invalid files."""
+"""Files of a run's folder are replaced by pipes, folders, huge or invalid files, or values of other types."""
 
 import json
 import os
@@ -38,6 +38,32 @@ def newest(folder):
     return RunFolder(folder, keep_every=1).newest()
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"id": 5},
+        {"id": None},
+        {"id": ["a"]},
+        {"resumed_from": 5},
+        {"resumed_from": ["/"]},
+        {"resumed_from": {"a": 1}},
+        {"resumed_from": "a\0b"},
+        {"resumed_from": "/"},
+        {"resumed_from": ".."},
+        {"resumed_from": True},
+        {"pretrained_from": "a\0b"},
+        {"pretrained_from": 7},
+        {"resumed_files": 5},
+    ],
+    ids=str,
+)
+def test_a_run_file_of_other_types_is_damaged(folder, changes, log):
+    path = folder / "run.json"
+    write_sealed(path, {**read_sealed(path), **changes})
+    assert newest(folder) == folder / "1"
+    assert "run.json is damaged: using the run id of the newest checkpoint" in log.text
+
+
 @pytest.mark.parametrize("text", NO_JSON, ids=lambda text: text[:12])
 def test_a_run_file_that_is_something_else_is_damaged(folder, text, log):
     (folder / "run.json").write_bytes(text.encode("utf-8", "surrogatepass"))
@@ -68,16 +94,29 @@ def test_a_start_that_is_gone_is_named(tmp_path):
     "changes",
     [
         {"state": None},
+        {"state": 5},
         {"state": {}},
+        *({"state": {**STATE._asdict(), name: value}} for name in ("epoch", "iteration", "images", "steps_per_epoch")
+          for value in (None, "1", -1, 1.5, True, 10**30)),
+        {"state": {**STATE._asdict(), "epoch": 9}},
+        {"state": {**STATE._asdict(), "history": [[1]]}},
+        {"state": {**STATE._asdict(), "history": [["1", None]]}},
+        {"state": {**STATE._asdict(), "best_ap": float("nan")}},
+        {"state": {**STATE._asdict(), "best_ap": "0.5"}},
+        {"state": {**STATE._asdict(), "loss_scale": {"scale": "1"}}},
+        {"state": {**STATE._asdict(), "evaluated": None}},
         {"state": {**STATE._asdict(), "more": 1}},
         {"run": None},
+        {"run": ["a"]},
         {"files": None},
         {"files": {}},
-        {"files": {".pdopt": {"bytes": 1, "sha256": ""}, "/../../x": {"bytes": 1, "sha256": ""}}},
+        {"files": {"/../../x": {"bytes": 1, "sha256": ""}}},
+        {"files": {".pdopt": None, ".pdparams": 5}},
+        {"files": {".pdopt": {"bytes": "1", "sha256": ""}, ".pdparams": {"bytes": 1, "sha256": ""}}},
     ],
     ids=str,
-)
-def test_a_manifest_of_something_else_is_passed_over(folder, changes, log):
+)  # fmt: skip
+def test_a_manifest_of_other_types_is_passed_over(folder, changes, log):
     path = folder / "1.json"
     write_sealed(path, {**read_sealed(path), **changes})
     with pytest.raises(CheckpointError, match=r"1(\.json)?: (not a manifest|written by another|weights)"):
@@ -97,21 +136,30 @@ def test_what_a_run_writes_is_taken(folder):
         "[" * 200_000,
         "null",
         "7",
-        json.dumps({**REPORT, "event": "other"}),
-        json.dumps({**REPORT, "event": ["report"]}),
-        json.dumps(LINE),
-        json.dumps({**LINE, "event": "evaluation"}),
+        *(json.dumps({**REPORT, **changes}) for changes in (
+            {"event": "other"}, {"event": ["report"]}, {"iteration": "5"}, {"iteration": -1}, {"steps_per_epoch": 0},
+            {"epoch": None}, {"epoch": [1]}, {"step": 1.5}, {"losses": []}, {"losses": {"loss": "1"}},
+            {"max_mem_mib": None}, {"learning_rate": {}}, {"data_share": True},
+        )),
+        *(json.dumps({**EVALUATION, **changes}) for changes in (
+            {"numbers": None}, {"numbers": []}, {"numbers": {}}, {"numbers": {**NUMBERS, "AP": None}},
+            {"numbers": {**NUMBERS, "APs": "0.1"}},
+        )),
+        json.dumps({"event": "pseudo_labels", "figures": 5, **LINE}),
     ],
     ids=lambda line: line[:60],
-)
-def test_lines_of_something_else_are_left_out(tmp_path, line):
+)  # fmt: skip
+def test_lines_of_history_of_other_types_are_left_out(tmp_path, line):
     path = tmp_path / "history.jsonl"
     path.write_text("\n".join([json.dumps(REPORT), line, json.dumps(EVALUATION)]))
     assert read_history(path) == [REPORT, EVALUATION]
 
 
-def test_evaluations_that_lack_a_field_are_left_out(tmp_path):
+@pytest.mark.parametrize(
+    "changes", [{"epoch": "1"}, {"weights": 5}, {"sha256": None}, {"configuration": []}, {"numbers": [1]}], ids=str
+)
+def test_evaluations_of_other_types_are_left_out(tmp_path, changes):
     line = {"epoch": 1, "weights": "0.pdparams", "sha256": "b", "configuration": "c", "numbers": NUMBERS}
-    rows = [line, {"epoch": 1, "numbers": NUMBERS}, 5]
+    rows = [line, {**line, **changes}, 5]
     (tmp_path / "evaluations.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + "\n" + "[" * 200_000)
     assert analysis.read_evaluations(tmp_path) == [line]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import paddle
 
 from ppdet.engine.checkpoints.weights import CheckpointError
-from ppdet.utils.disk.files import read_own, write_json
+from ppdet.utils.disk.files import is_count, is_number, read_own, write_json
 
 FORMAT = 1
 WEIGHTS = {"pdparams": ".pdparams", "safetensors": ".safetensors"}
@@ -164,16 +164,40 @@ def read_manifest(path: Path) -> Manifest | None:
 
 
 def parse_manifest(content: dict[str, Any]) -> Manifest | None:
-    """Return the content of a manifest as `write_manifest` got it; None if it is of no checkpoint of a run.
+    """Return the content of a manifest; None if a field has another type than `write_manifest` writes.
 
-    The suffixes become parts of paths: only those of a checkpoint's files are accepted.
+    The checksum only shows damage: any program can write other content with a checksum that matches.
     """
     run, state, files = content.get("run"), content.get("state"), content.get("files")
     if not (isinstance(run, str) and isinstance(state, dict) and isinstance(files, dict)):
         return None
-    if set(state) != set(TrainingState._fields) or OPTIMIZER not in files or not set(files) <= set(SUFFIXES):
-        return None
-    return Manifest(run, TrainingState(**state), files)
+    is_valid = (
+        set(state) == set(TrainingState._fields)
+        and is_state(state)
+        and OPTIMIZER in files
+        and any(suffix in files for suffix in WEIGHTS.values())
+        and all(suffix in SUFFIXES and isinstance(files[suffix], dict) for suffix in files)
+        and all(is_count(file.get("bytes")) and isinstance(file.get("sha256"), str) for file in files.values())
+    )
+    return Manifest(run, TrainingState(**state), files) if is_valid else None
+
+
+def is_state(state: dict[str, Any]) -> bool:
+    """Whether the values of a training state have the right types, and its counts agree with each other."""
+    best, history, scale = state.get("best_ap"), state.get("history"), state.get("loss_scale")
+    counts = ("epoch", "images", "iteration", "steps_per_epoch", "ema_step")
+    return (
+        all(is_count(state.get(name)) for name in counts)
+        # All epochs are complete except the last one, in which max_iters may end the run after its first step.
+        and state["epoch"] * state["steps_per_epoch"] - state["iteration"] <= max(0, state["steps_per_epoch"] - 1)
+        and type(state.get("seed")) is int
+        and isinstance(state.get("evaluated"), bool)
+        and (best is None or is_number(best))
+        and isinstance(history, list)
+        and all(isinstance(row, list) and len(row) == 2 and is_count(row[0]) and is_number(row[1]) for row in history)
+        and isinstance(scale, dict)
+        and (not scale or (is_number(scale.get("scale")) and is_count(scale.get("good_steps"))))
+    )
 
 
 def content_hash(prefix: Path | None) -> str | None:

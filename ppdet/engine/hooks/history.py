@@ -10,7 +10,7 @@ import numpy as np
 
 from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook, Report
-from ppdet.utils.disk.files import atomic_path, read_json_lines
+from ppdet.utils.disk.files import atomic_path, is_count, is_number, read_json_lines
 from ppdet.utils.logger import get_logger
 
 if TYPE_CHECKING:
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 HISTORY = "history.jsonl"
 REPORT, EVALUATION, PSEUDO_LABELS = "report", "evaluation", "pseudo_labels"
-FIELDS = {
-    REPORT: ("learning_rate", "losses", "images_per_second", "data_share", "max_mem_mib"),
-    EVALUATION: ("numbers",),
-    PSEUDO_LABELS: ("figures",),
-}  # of the lines of an event
 
 
 class HistoryHook(Hook):
@@ -33,10 +28,10 @@ class HistoryHook(Hook):
     later steps, and a run that starts anew renames the history that it finds. Lines that cannot be written (a full
     disk) are lost, and the log says so once.
 
-    A line has event (one of EVENTS), time (local, ISO 8601), iteration (finished steps), steps_per_epoch, epoch (of
-    the last step, from 1; 0 before the first) and step (finished steps of that epoch). A report adds the fields of
-    `Report`, an evaluation `numbers` (COCO's and those of eval_metrics), pseudo-labels `figures`. Infinite
-    numbers and NaN become null.
+    A line has event ("report", "evaluation" or "pseudo_labels"), time (local, ISO 8601), iteration (finished steps),
+    steps_per_epoch, epoch (of the last step, from 1; 0 before the first) and step (finished steps of that epoch). A
+    report adds the fields of `Report`, an evaluation `numbers` (COCO's and those of eval_metrics), pseudo-labels
+    `figures`. Infinite numbers and NaN become null.
     """
 
     def __init__(self) -> None:
@@ -102,9 +97,29 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def is_line(line: dict[str, Any]) -> bool:
-    """Whether a JSON object has the fields of a line of history.jsonl."""
-    fields = FIELDS.get(str(line.get("event")))
-    return fields is not None and {"iteration", "steps_per_epoch", "epoch", "step", *fields} <= line.keys()
+    """Whether a JSON object has the fields of a line of history.jsonl, with values of the right types."""
+    counts = ("iteration", "steps_per_epoch", "epoch", "step")
+    if not all(is_count(line.get(name)) for name in counts) or not line["steps_per_epoch"]:
+        return False
+    event = line.get("event")
+    if event == REPORT:
+        names = ("learning_rate", "seconds_per_step", "images_per_second", "data_share")
+        return has_figures(line, *names) and all(has_figures(line.get(name)) for name in ("losses", "max_mem_mib"))
+    if event == EVALUATION:
+        return is_evaluation(line.get("numbers"))
+    return event == PSEUDO_LABELS and has_figures(line.get("figures"))
+
+
+def is_evaluation(numbers: Any) -> bool:
+    """Whether a value is a mapping from names to numbers or null, and has a number for AP."""
+    return has_figures(numbers) and is_number(numbers.get("AP"))
+
+
+def has_figures(values: Any, *names: str) -> bool:
+    """Whether a value is a mapping whose entries `names` (by default, all) exist and are numbers or null."""
+    if not isinstance(values, dict) or not values.keys() >= set(names):
+        return False
+    return all(values[name] is None or is_number(values[name]) for name in names or values)
 
 
 def _belongs(line: dict[str, Any], trainer: "Trainer") -> bool:

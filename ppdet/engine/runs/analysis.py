@@ -18,9 +18,9 @@ from ppdet.engine.checkpoints.class_names import classes_of_weights
 from ppdet.engine.checkpoints.manifest import MANIFEST, WEIGHTS, beside, fingerprint, read_manifest, weights_file
 from ppdet.engine.checkpoints.weights import load_weights
 from ppdet.engine.evaluator import Evaluator
-from ppdet.engine.hooks.history import EVALUATION, HISTORY, REPORT, read_history
+from ppdet.engine.hooks.history import EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, is_evaluation, read_history
 from ppdet.engine.runs.run_folder import LAST
-from ppdet.utils.disk.files import atomic_path, read_json_lines
+from ppdet.utils.disk.files import atomic_path, is_count, read_json_lines
 from ppdet.utils.errors import UserError
 from ppdet.utils.logger import get_logger
 from ppdet.visualize.text import matplotlib_fonts
@@ -42,11 +42,13 @@ class Run(NamedTuple):
     Attributes:
         evaluations: COCO's twelve numbers by complete epochs.
         reports: lines of history.jsonl with losses and learning rate, see `HistoryHook`.
+        pseudo_labels: the numbers that `PseudoLabelHook` measured, by complete epochs.
     """
 
     name: str
     evaluations: dict[int, Numbers]
     reports: list[dict]
+    pseudo_labels: dict[int, Numbers] = {}
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -87,6 +89,12 @@ def from_history(folder: Path, name: str) -> Run:
         name,
         {line["epoch"]: line["numbers"] for line in history if line["event"] == EVALUATION},
         [line for line in history if line["event"] == REPORT],
+        # A resumed run also measures in the middle of an epoch.
+        {
+            line["epoch"]: line["figures"]
+            for line in history
+            if line["event"] == PSEUDO_LABELS and line["step"] == line["steps_per_epoch"]
+        },
     )
 
 
@@ -100,7 +108,11 @@ def read_evaluations(folder: Path) -> list[dict[str, Any]]:
     """Read the intact lines of evaluations.jsonl."""
     keys = ("epoch", "weights", "sha256", "configuration", "numbers")
     return [
-        {key: line[key] for key in keys} for line in read_json_lines(folder / EVALUATIONS) if line.keys() >= set(keys)
+        {key: line[key] for key in keys}
+        for line in read_json_lines(folder / EVALUATIONS)
+        if is_count(line.get("epoch"))
+        and all(isinstance(line.get(key), str) for key in keys[1:4])
+        and is_evaluation(line.get("numbers"))
     ]
 
 
@@ -183,7 +195,7 @@ def evaluate_once(path: Path, epoch: int, digest: str, model: nn.Layer, evaluato
 
 
 def table(runs: Sequence[Run]) -> str:
-    """Return a table for people: AP, AP50 and AP75 of all runs by epoch, and each run's best epoch."""
+    """Return a table for people: AP, AP50 and AP75 by epoch, each run's best epoch, and the pseudo-labels' numbers."""
     width = 8 * len(COLUMNS)
     names = [run.name if len(run.name) < width else "…" + run.name[2 - width :] for run in runs]
     rows = [
@@ -199,7 +211,17 @@ def table(runs: Sequence[Run]) -> str:
             rows.append(f"{run.name}: no evaluations: train with --eval, or add --evaluate")
         else:
             rows.append(f"{run.name}: best AP {run.evaluations[best]['AP']:.3f} after epoch {best}")
-    return "\n".join(rows)
+    return "\n".join([*rows, *(row for run in runs if run.pseudo_labels for row in pseudo_label_rows(run))])
+
+
+def pseudo_label_rows(run: Run) -> list[str]:
+    """Return the table of the quality of a run's pseudo-labels by epoch, as lines of text."""
+    names = list(dict.fromkeys(name for figures in run.pseudo_labels.values() for name in figures))
+    rows = ["", f"pseudo-labels of {run.name}:", "epoch" + "".join(f"{name:>12}" for name in names)]
+    for epoch, figures in sorted(run.pseudo_labels.items()):
+        values = [figures.get(name) for name in names]
+        rows.append(f"{epoch:5d}" + "".join(f"{'-':>12}" if value is None else f"{value:12.3f}" for value in values))
+    return rows
 
 
 def cells(numbers: Numbers | None) -> str:

@@ -170,7 +170,7 @@ class RunFolder:
         path = self.path / RUN_FILE
         try:
             content = read_sealed(path)
-            if "id" not in content:
+            if not is_run(content):
                 raise CheckpointError(f"{path}: not written by a training run")
         except FileNotFoundError:
             problem = "missing"
@@ -303,3 +303,18 @@ class RunFolder:
             is_kept = name.isdecimal() and self.keep_every and (int(name) + 1) % self.keep_every == 0
             if not is_kept and (name.isdecimal() or name.startswith("snapshot_")):
                 remove_checkpoint(prefix)
+
+
+def is_run(content: dict[str, Any]) -> bool:
+    """Whether the values of run.json have the types that `RunFolder.begin` writes.
+
+    The checksum only shows damage: any program can write other content with a checksum that matches.
+    """
+    source = content.get("resumed_from")
+    texts = [source, content.get("resumed_files"), content.get("pretrained_from")]
+    return (
+        isinstance(content.get("id"), str)
+        and "resumed_from" in content
+        and all(text is None or (isinstance(text, str) and "\0" not in text) for text in texts)
+        and (not source or Path(source).name not in ("", ".."))
+    )

@@ -96,6 +96,16 @@ def display_path(path: Path) -> str:
         return str(resolved)
 
 
+def is_count(value: Any) -> bool:
+    """Whether a value from JSON is an integer from 0 to 2**53 - 1."""
+    return type(value) is int and 0 <= value < 2**53
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value from JSON is a finite number."""
+    return type(value) in (int, float) and abs(value) < 1e308
+
+
 @contextlib.contextmanager
 def naming(path: str | Path) -> Iterator[None]:
     """Add `path` to an OSError that leaves the block without a file name, as one for a full disk does."""

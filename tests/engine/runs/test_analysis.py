@@ -51,6 +51,18 @@ def test_table():
     ]
 
 
+def test_table_of_pseudo_labels():
+    figures = {0: {"fg_sum": 12.5, "recall": None}, 10: {"fg_sum": 20.0, "recall": 0.25}}
+    lines = table([*RUNS, Run("semi", {}, [], figures)]).splitlines()
+    assert [line.split() for line in lines[-4:]] == [
+        ["pseudo-labels", "of", "semi:"],
+        ["epoch", "fg_sum", "recall"],
+        ["0", "12.500", "-"],
+        ["10", "20.000", "0.250"],
+    ]
+    assert len({len(line) for line in lines[-3:]}) == 1
+
+
 def test_of_equal_epochs_the_first_is_best():
     assert best_epoch(Run("x", {3: numbers(0.5), 2: numbers(0.5), 1: numbers(0.4)}, [])) == 2
 
