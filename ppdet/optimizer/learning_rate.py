@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from paddle.optimizer.lr import LambdaDecay
 
+from ppdet.core.contracts import require
 from ppdet.core.workspace import register, serializable
 from ppdet.utils.ranges import require_number
 
@@ -185,6 +186,8 @@ class LearningRate:
     __inject__ = ["schedulers"]
 
     def __init__(self, *, base_lr: float = 0.01, schedulers: Sequence[Warmup | Decay] = ()) -> None:
+        for schedule in schedulers:
+            require(schedule, Warmup if isinstance(schedule, Warmup) else Decay, "LearningRate.schedulers")
         warmups = [s for s in schedulers if isinstance(s, Warmup)]
         decays = [s for s in schedulers if not isinstance(s, Warmup)]
         if len(warmups) > 1 or len(decays) > 1:

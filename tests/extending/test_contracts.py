@@ -19,6 +19,7 @@ from ppdet.engine.training.losses import check_losses
 from ppdet.metrics import EvalMetric
 from ppdet.modeling.architectures.base import DenseMaps, ShapeSpec
 from ppdet.modeling.heads import FCOSHead
+from ppdet.optimizer.learning_rate import LearningRate, Warmup
 from ppdet.utils.errors import ConfigError, UserError
 
 SPECS = [ShapeSpec(8, 8), ShapeSpec(16, 16)]
@@ -212,6 +213,15 @@ def test_a_transform_that_returns_nothing(load, parts):
 def test_a_transform_that_cannot_be_called(load, parts, members, said):
     parts("Own", Transform, **members)
     assert said in error_of(Trainer, load("TrainReader.sample_transforms=[Decode: {}, Own: {}]"))
+
+
+def test_schedules_without_a_factor(parts):
+    bare = parts("Bare", Warmup, __init__=lambda self: None)()
+    assert "LearningRate.schedulers: Bare has no method factor() of its own" in error_of(
+        LearningRate, schedulers=[bare]
+    )
+    other = parts("Other")()
+    assert "LearningRate.schedulers: Other has no attribute use_warmup" in error_of(LearningRate, schedulers=[other])
 
 
 def test_hooks_with_other_methods(load, parts, caplog):
