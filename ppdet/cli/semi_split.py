@@ -1,6 +1,6 @@
 """Split COCO annotations into labeled and unlabeled ones, for semi-supervised training.
 
-Every image of --anno_path goes into one of two files. For
+Without --unlabeled_dir, every image of --anno_path goes into one of two files. For
 --anno_path DATASET/annotations/instances_train2017.json they are written to DATASET/semi_annotations:
   instances_train2017.1@10.json             10 % of the images, drawn with seed 1
   instances_train2017.1@10-unlabeled.json   the other images
@@ -8,7 +8,12 @@ Every image of --anno_path goes into one of two files. For
 The same file, percentage and seed give the same bytes on every machine. Percentages are rounded down to whole images.
 The images of a smaller percentage are among the images of a larger one with the same seed (not with --stratified).
 Images and annotations keep their order and all of their fields. The unlabeled file keeps its annotations, which
-training never reads: they are used to measure pseudo-labels. --drop_annotations removes them.
+training
+never reads: they are used to measure pseudo-labels. --drop_annotations removes them.
+
+With --unlabeled_dir FOLDER, all images of --anno_path stay labeled, and FOLDER-unlabeled.json lists the images in
+FOLDER and its subfolders, with their sizes. Images that --anno_path names, and images that cannot be read, are left
+out. Keep your validation images elsewhere: the command does not know them.
 
 The table at the end counts the boxes that training uses, which have an area above 0 and are not marked iscrowd. The
 YAML lines after it can be copied into a configuration.
@@ -17,6 +22,7 @@ examples:
   {program} --anno_path dataset/coco/annotations/instances_train2017.json --percent 1 2 5 10 --seeds 1 2 3 4 5
   {program} --anno_path dataset/bccd/annotations/train.json --percent 10 --stratified
   {program} --anno_path my_data/annotations/train.json --images 20 --output_dir my_splits
+  {program} --anno_path dataset/coco/annotations/instances_train2017.json --unlabeled_dir dataset/coco/unlabeled2017
 """
 
 import argparse
@@ -33,8 +39,11 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         "--percent", nargs="+", default=[], metavar="P", help="label these percentages of the images, such as 0.5 1 10"
     )
     kind.add_argument("--images", type=positive, metavar="N", help="label this number of images")
+    kind.add_argument(
+        "--unlabeled_dir", metavar="FOLDER", help="label all images, and list this folder's images as unlabeled"
+    )
     parser.add_argument(
-        "--seeds", nargs="+", type=positive, default=[1], metavar="S", help="make one split with each seed (default: 1)"
+        "--seeds", nargs="+", type=positive, metavar="S", help="make a split with each of these seeds (default: 1)"
     )
     parser.add_argument(
         "--output_dir",
@@ -50,23 +59,33 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         "images of a smaller percentage are then not always among the images of a larger one",
     )
     parser.add_argument("--drop_annotations", action="store_true", help="write the unlabeled files without annotations")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.unlabeled_dir and (arguments.seeds or arguments.stratified or arguments.drop_annotations):
+        parser.error(
+            "--unlabeled_dir draws no images: --seeds, --stratified and --drop_annotations have no effect with it"
+        )
+    return arguments
 
 
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
-        from ppdet.data.splitting.split import split_annotations
+        from ppdet.data.splitting.split import list_unlabeled, split_annotations
         from ppdet.data.splitting.split_files import config_lines, report
 
-        splits = split_annotations(
-            arguments.anno_path,
-            percents=arguments.percent,
-            images=arguments.images,
-            seeds=arguments.seeds,
-            output_dir=arguments.output_dir,
-            stratified=arguments.stratified,
-            drop_annotations=arguments.drop_annotations,
-        )
+        if arguments.unlabeled_dir:
+            splits = [
+                list_unlabeled(arguments.unlabeled_dir, anno_path=arguments.anno_path, output_dir=arguments.output_dir)
+            ]
+        else:
+            splits = split_annotations(
+                arguments.anno_path,
+                percents=arguments.percent,
+                images=arguments.images,
+                seeds=arguments.seeds or [1],
+                output_dir=arguments.output_dir,
+                stratified=arguments.stratified,
+                drop_annotations=arguments.drop_annotations,
+            )
         print(report(splits))
         print(f"\nTo train on the first pair:\n\n{config_lines(splits[0])}")

@@ -1,13 +1,13 @@
 """Draws detections on images, and pictures of training batches and of pseudo-labels."""
 
 import colorsys
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.locations import Locations
 from ppdet.visualize.text import Color, is_legible, put_text, text_size
 
@@ -143,11 +143,11 @@ def draw_pseudo_labels(
 
 
 def write_picture(picture: np.ndarray, path: str | Path) -> None:
-    """Write a picture (H, W, 3) uint8 RGB; the path's suffix, .jpg or .png, decides the format.
+    """Write a picture (H, W, 3) uint8 RGB atomically; the path's suffix, .jpg or .png, decides the format.
 
     Raises:
         ValueError: the suffix is not supported.
-        OSError: the file cannot be written; no part of it is left.
+        OSError: the file cannot be written; no part of it is left, and an older picture stays.
     """
     path = Path(path)
     try:
@@ -156,12 +156,10 @@ def write_picture(picture: np.ndarray, path: str | Path) -> None:
         done = False
     if not done:
         raise ValueError(f"{path}: cannot write pictures of this kind, expected a name with .jpg or .png")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.write_bytes(encoded.tobytes())
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(encoded.tobytes())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
         raise OSError(f"{path}: the picture cannot be written ({error.strerror or error})") from None
 
 

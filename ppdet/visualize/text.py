@@ -24,7 +24,7 @@ def text_size(text: str, scale: float, line: int) -> tuple[int, int, int]:
     if text.isascii():
         (width, height), below = cv2.getTextSize(text, FONT, scale, line)
         return width, height, below
-    left, top, right, bottom = map(round, font_for(scale).getbbox(text, anchor="ls"))
+    left, top, right, bottom = map(round, font_for(text, scale).getbbox(text, anchor="ls"))
     return right - left, -top, max(0, bottom)
 
 
@@ -39,33 +39,43 @@ def put_text(image: np.ndarray, text: str, origin: tuple[int, int], scale: float
         cv2.putText(image, text, origin, FONT, scale, color, line, cv2.LINE_AA)
         return
     picture = Image.fromarray(image)
-    ImageDraw.Draw(picture).text(origin, text, color, font_for(scale), anchor="ls")
+    ImageDraw.Draw(picture).text(origin, text, color, font_for(text, scale), anchor="ls")
     image[:] = np.asarray(picture)
 
 
 def is_legible(text: str) -> bool:
-    """Whether the font has all characters of the text. Other scripts, such as Arabic, are not drawn."""
-    # Control characters and direction marks have no glyphs.
-    needed = {ord(character) for character in text if unicodedata.category(character) not in ("Cc", "Cf")}
-    return text.isascii() or needed <= characters()
+    """Whether a font on this machine has all characters of the text."""
+    return text.isascii() or font_path(text) is not None
+
+
+def font_for(text: str, scale: float) -> ImageFont.FreeTypeFont:
+    """A font as large as OpenCV's at this scale. Characters that no font has are drawn as boxes."""
+    return load_font(font_path(text) or next(font_files()), max(8, round(PIXELS * scale)))
 
 
 @functools.lru_cache(maxsize=64)
-def font_for(scale: float) -> ImageFont.FreeTypeFont:
-    """Noto Sans CJK (Chinese, Japanese, Korean, Greek, Cyrillic, Latin), as large as OpenCV's font at this scale."""
+def load_font(path: str, pixels: int) -> ImageFont.FreeTypeFont:
+    """A font from its file."""
+    return ImageFont.truetype(path, pixels)
+
+
+@functools.lru_cache(maxsize=4096)
+def font_path(text: str) -> str | None:
+    """The first font file that has all characters of the text; None if no font does."""
+    # Control characters and direction marks have no glyphs.
+    needed = {ord(character) for character in text if unicodedata.category(character) not in ("Cc", "Cf")}
+    return next((path for path in font_files() if needed <= characters(path)), None)
+
+
+def font_files() -> Iterator[str]:
+    """Font files: Noto Sans CJK (Chinese, Japanese, Korean, Greek, Cyrillic, Latin), Matplotlib's, the system's."""
     from cvttf_NotoSansCJK_Regular import get_TTF_path
 
-    return ImageFont.truetype(get_TTF_path(), max(8, round(PIXELS * scale)))
+    yield get_TTF_path()
+    from matplotlib import font_manager
 
-
-@functools.cache
-def characters() -> frozenset[int]:
-    """The code points for which the font has glyphs."""
-    from cvttf_NotoSansCJK_Regular import get_TTF_path
-    from fontTools.ttLib import TTFont
-
-    with TTFont(get_TTF_path(), fontNumber=0, lazy=True) as font:
-        return frozenset(font.getBestCmap())
+    # Matplotlib's font of last resort has a glyph for every character, a box with the name of the script: skip it.
+    yield from sorted({font.fname for font in font_manager.fontManager.ttflist if "LastResort" not in font.fname})
 
 
 @contextlib.contextmanager
@@ -79,3 +89,15 @@ def matplotlib_fonts() -> Iterator[None]:
     name = font_manager.FontProperties(fname=get_TTF_path()).get_name()
     with matplotlib.rc_context({"font.family": ["DejaVu Sans", name]}):
         yield
+
+
+@functools.lru_cache(maxsize=256)
+def characters(path: str) -> frozenset[int]:
+    """The code points for which a font file has glyphs; none if it cannot be read."""
+    from fontTools.ttLib import TTFont
+
+    try:
+        with TTFont(path, fontNumber=0, lazy=True) as font:
+            return frozenset(font.getBestCmap() or ())
+    except Exception:  # fontTools raises all kinds of errors for damaged files
+        return frozenset()

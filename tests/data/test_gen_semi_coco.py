@@ -1,7 +1,8 @@
-"""tools/gen_semi_coco.py; test_split.py has the splits themselves. And sizes of images from their headers."""
+"""tools/gen_semi_coco.py, and folders of unlabeled images; test_split.py has the splits themselves."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,10 @@ import yaml
 from PIL import Image
 from tiny import write_tiny_coco
 
-from ppdet.data.header_size import image_size
+from ppdet.data.sources import COCODataSet
+from ppdet.data.splitting.split import image_size, list_unlabeled
 from ppdet.data.transforms.decode import read_image
-from ppdet.utils.errors import ImageError
+from ppdet.utils.errors import DataError, ImageError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,6 +58,71 @@ def test_only_headers_are_read(tmp_path, monkeypatch):
     (tmp_path / "c.jpg").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"c\.jpg"):
         image_size(str(tmp_path / "c.jpg"))
+
+
+@pytest.fixture
+def folder(anno_path):
+    """Two new images, one of them in a subfolder; one with the name of a labeled one, and copies of two of these; and
+    two files that cannot be read."""
+    folder = anno_path.parents[1] / "unlabeled2017"
+    places = {"new.JPG": (20, 30), "sub/new.png": (40, 25), "sub/002.png": (9, 9)}
+    for place, (h, w) in places.items():
+        write_image(folder / place, h, w)
+    for name, place in (("001.png", "001.png"), ("008.png", "sub/008.png")):
+        shutil.copy(anno_path.parents[1] / "images" / name, folder / place)
+    (folder / "bad.jpg").write_bytes(b"")
+    (folder / "bad.png").write_bytes(b"no image")
+    (folder / "notes.txt").write_text("no image either")
+    return folder
+
+
+def test_a_folder_without_annotations(folder, anno_path, log):
+    content = json.loads(anno_path.read_text())
+    split = list_unlabeled(folder, anno_path=anno_path)
+    written = json.loads(Path(split.unlabeled.path).read_text())
+    assert split.unlabeled.path == str(anno_path.parents[1] / "semi_annotations" / "unlabeled2017-unlabeled.json")
+    assert written == {
+        "images": [
+            {"id": 1, "file_name": "new.JPG", "width": 30, "height": 20},
+            {"id": 2, "file_name": "sub/002.png", "width": 9, "height": 9},
+            {"id": 3, "file_name": "sub/new.png", "width": 25, "height": 40},
+        ],
+        "annotations": [],
+        "categories": content["categories"],
+    }
+    assert (split.unlabeled.images, split.unlabeled.image_dir) == (3, str(folder))
+    boxes = len(content["annotations"])
+    assert (split.labeled.images, split.labeled.boxes, split.labeled.path) == (8, boxes, str(anno_path))
+    assert split.labeled.image_dir == str(anno_path.parents[1] / "images")
+    assert "2 images are also in" in log.text
+    assert "anew" not in log.text
+    list_unlabeled(folder, anno_path=anno_path)
+    assert "unlabeled2017-unlabeled.json exists: it is overwritten" in log.text
+    assert "2 files could not be read and are left out, the first is" in log.text and "bad.jpg" in log.text
+    data = COCODataSet(image_dir=str(folder), anno_path=split.unlabeled.path)
+    assert [Path(record["im_file"]).is_file() for record in data.records] == [True] * 3
+
+
+def test_the_same_name_in_another_folder_is_another_image(anno_path, tmp_path):
+    content = json.loads(anno_path.read_text())
+    content["images"][0]["file_name"] = "video1/0001.jpg"
+    anno_path.write_text(json.dumps(content))
+    write_image(tmp_path / "frames" / "video1" / "0001.jpg", 9, 9)
+    write_image(tmp_path / "frames" / "video2" / "0001.jpg", 9, 9)
+    split = list_unlabeled(tmp_path / "frames", anno_path=anno_path)
+    written = json.loads(Path(split.unlabeled.path).read_text())
+    assert [row["file_name"] for row in written["images"]] == ["video2/0001.jpg"]
+    # One path is the end of the other: taken for the same image, whichever folder was named.
+    with pytest.raises(DataError, match="is left to use: 0 unreadable, the others in"):
+        list_unlabeled(tmp_path / "frames" / "video1", anno_path=anno_path)
+
+
+def test_folders_that_cannot_be_listed(anno_path, tmp_path):
+    with pytest.raises(DataError, match=r"nowhere does not exist"):
+        list_unlabeled(tmp_path / "nowhere", anno_path=anno_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no image in .*empty: expected files ending in \.jpg"):
+        list_unlabeled(tmp_path / "empty", anno_path=anno_path)
 
 
 def tool(cwd, *arguments):
@@ -100,6 +167,16 @@ def test_the_tool(anno_path, tmp_path):
     }
 
 
+def test_the_tool_on_a_folder(folder, anno_path, tmp_path):
+    options = ["--unlabeled_dir", "data/unlabeled2017", "--output_dir", "my #1 out"]
+    result = tool(tmp_path, "--anno_path", anno_path, *options)
+    assert result.returncode == 0, result.stderr
+    datasets = yaml_of(result.stdout)
+    assert datasets["TrainDataset"]["anno_path"] == "annotations/train.json"
+    assert datasets["UnsupTrainDataset"]["image_dir"] == "unlabeled2017"
+    assert datasets["UnsupTrainDataset"]["anno_path"] == str(tmp_path / "my #1 out" / "unlabeled2017-unlabeled.json")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -123,7 +200,8 @@ def test_mistakes_are_one_line(anno_path, tmp_path, arguments, message):
     ("arguments", "message"),
     [
         (["--percent", "1", "--images", "3"], "not allowed with argument"),
-        ([], "one of the arguments --percent --images is required"),
+        ([], "one of the arguments --percent --images --unlabeled_dir is required"),
+        (["--unlabeled_dir", "x", "--stratified"], "--unlabeled_dir draws no images"),
         (["--percent", "1", "--seeds", "0"], "expected a whole number of at least 1"),
     ],
 )

@@ -103,3 +103,14 @@ def test_entries_are_named_by_their_ids_too(change, message):
     with pytest.raises(AnyDataError) as caught:
         Annotations(rows, image_ids=[1], category_ids=[1], path="a.json")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(1, "1 CVAT file, e.g. 0.xml: expected COCO JSON; convert it,"), (2, "convert them,")]
+)
+def test_a_folder_of_one_file_is_told_in_the_singular(tmp_path, count, text):
+    for i in range(count):
+        (tmp_path / f"{i}.xml").write_text("<?xml version='1.0'?><annotations></annotations>")
+    with pytest.raises(AnyDataError) as caught:
+        load_coco_json(tmp_path)
+    assert text in str(caught.value)

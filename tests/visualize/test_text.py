@@ -65,7 +65,7 @@ def test_a_glyph_is_the_one_that_freetype_draws():
     assert np.abs(np.ptp(pixels, axis=0) - np.ptp(expected, axis=0)).max() <= 2
 
 
-def test_characters_that_the_font_lacks_leave_the_class_index():
+def test_characters_that_no_font_has_leave_the_class_index():
     assert not is_legible(UNASSIGNED)
     assert (drawn(UNASSIGNED) == drawn("0")).all()
     assert (drawn("two\nlines 红") == drawn("two lines 红")).all()

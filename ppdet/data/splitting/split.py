@@ -1,19 +1,26 @@
 """Splitting data in COCO's format into a labeled and an unlabeled part, for semi-supervised training."""
 
+import filecmp
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from decimal import ROUND_UP, Decimal, InvalidOperation
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from ppdet.data.splitting.split_files import CocoFile, PathLike, Split, dataset_folder, output_file, output_folder
-from ppdet.utils.disk.files import atomic_path
-from ppdet.utils.errors import DataError
-from ppdet.utils.logger import is_watched
+from ppdet.data.header_size import image_size
+from ppdet.data.sources.dataset import join_path
+from ppdet.data.splitting.split_files import CocoFile, Part, PathLike, Split, dataset_folder, output_file, output_folder
+from ppdet.utils.disk.files import atomic_path, write_json
+from ppdet.utils.disk.images import find_images
+from ppdet.utils.errors import DataError, ImageError
+from ppdet.utils.logger import get_logger, is_watched
+
+logger = get_logger(__name__)
 
 NO_CLASS = -1  # the class of images without any
 
@@ -79,6 +86,55 @@ def split_annotations(
         parts = coco.part(paths[0], mask, image_dir), coco.part(paths[1], ~mask, image_dir, drop_annotations)
         splits.append(Split(*parts, len(coco.category_ids), dataset_folder(coco.path)))
     return splits
+
+
+def list_unlabeled(folder: PathLike, *, anno_path: PathLike, output_dir: PathLike | None = None) -> Split:
+    """Write a COCO file that lists the images in a folder and its subfolders as unlabeled images.
+
+    The file is called `<folder>-unlabeled.json`, and its file names are relative to the folder. Files that cannot be
+    read, and images that `anno_path` lists as well, are left out and counted in the log. Two images count as the same
+    if one path ends with the other, as `val/1.jpg` ends with `1.jpg`, and if the files are equal, where the labeled
+    one is found. Where possible only headers are read, so a file damaged after its header is noticed in training.
+
+    Args:
+        folder: the folder of unlabeled images.
+        anno_path: the COCO file of the labeled images, whose categories are used.
+        output_dir: folder to write to; None: `semi_annotations` beside the folder of `anno_path`.
+
+    Raises:
+        DataError: a file or folder is missing, or no image is left.
+    """
+    folder = join_path(None, os.fspath(folder))
+    if not os.path.isdir(folder):
+        raise DataError(f"folder of unlabeled images {folder} does not exist")
+    coco = CocoFile(anno_path)
+    path = output_file(output_folder(output_dir, coco.path), f"{os.path.basename(folder)}-unlabeled.json", coco.path)
+    names = sorted(Path(found).relative_to(folder).as_posix() for found in find_images(folder))
+    image_dir = coco.find_image_dir()
+    new = _not_labeled(names, folder, [name for name in coco.file_names if isinstance(name, str)], image_dir)
+    if len(new) < len(names):
+        logger.info(f"{len(names) - len(new)} images are also in {coco.path}: left out, they are labeled")
+    rows: list[dict] = []
+    errors = []
+    for name in _progress(new, "read sizes", "image"):
+        try:
+            h, w = image_size(os.path.join(folder, name))
+        except ImageError as error:
+            errors.append(error)
+        else:
+            rows.append({"id": len(rows) + 1, "file_name": name, "width": w, "height": h})
+    if errors:
+        logger.warning(f"{len(errors)} files could not be read and are left out, the first is {errors[0]}")
+    if not rows:
+        raise DataError(f"no image in {folder} is left to use: {len(errors)} unreadable, the others in {coco.path}")
+    write_json(path, {"images": rows, "annotations": [], "categories": coco.content["categories"]})
+    everything = np.ones(len(coco.image_ids), dtype=bool)
+    return Split(
+        coco.part(coco.path, everything, image_dir),
+        Part(path, len(rows), 0, 0, folder),
+        len(coco.category_ids),
+        dataset_folder(coco.path),
+    )
 
 
 def shuffled(count: int, seed: int) -> np.ndarray:
@@ -186,6 +242,31 @@ def _labeled(coco: CocoFile, count: int, seed: int, classes: list[set[int]] | No
     mask = np.zeros(total, dtype=bool)
     mask[chosen] = True
     return mask
+
+
+def _not_labeled(names: list[str], folder: str, labeled: list[str], image_dir: str | None) -> list[str]:
+    """Return the names in `folder` that are not one of the `labeled` images, which are in `image_dir`, if known."""
+    by_ending: dict[str, list[str]] = {}
+    for other in labeled:
+        for ending in _endings(other):
+            by_ending.setdefault(ending, []).append(other)
+    whole = set(labeled)
+
+    def is_labeled(name: str) -> bool:
+        others = [*by_ending.get(name, ()), *whole.intersection(_endings(name))]
+        paths = [os.path.join(image_dir or "", other) for other in others]
+        # Cameras start again with IMG_0001.jpg, so that the same name alone does not mean the same image.
+        return any(
+            not os.path.isfile(path) or filecmp.cmp(path, os.path.join(folder, name), shallow=False) for path in paths
+        )
+
+    return [name for name in names if not is_labeled(name)]
+
+
+def _endings(name: str) -> list[str]:
+    """Return "a/b/c.jpg", "b/c.jpg" and "c.jpg" for "a/b/c.jpg"."""
+    parts = name.split("/")
+    return ["/".join(parts[i:]) for i in range(len(parts))]
 
 
 def _progress(items: Sequence, title: str, unit: str) -> Iterable:

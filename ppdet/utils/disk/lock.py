@@ -9,6 +9,7 @@ import datetime
 import errno
 import os
 import socket
+import stat
 import sys
 import threading
 import time
@@ -24,8 +25,8 @@ TAKEN = (errno.EACCES, errno.EAGAIN)  # what the system answers when another pro
 LONGEST_OWNER = 200  # bytes that are read of a lock file
 POLL_SECONDS = 0.1
 LOCKED_BYTE = 1 << 20  # Windows keeps others from reading a locked byte: this one is beyond the content
-# A link or a pipe that has the name of a lock file is not opened. Windows has neither flag.
-FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+# A link that has the name of a lock file is not followed, and a pipe does not block. Windows has neither flag.
+SAFE_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 # The locks of this process: POSIX does not keep a process out of what it has locked itself.
 _held: set[str] = set()
@@ -50,7 +51,8 @@ def locked(path: Path, *, what: str, advice: str = "", wait_while_it: str = "") 
             such as "downloads".
 
     Raises:
-        LockedError: another process, or another part of this one, holds the lock, and `wait_while_it` is not given.
+        LockedError: another process, or another part of this one, holds the lock, and `wait_while_it` is not given; or
+            something that is not a lock file has its name, which is left unchanged.
     """
     key = os.path.realpath(path)
     while not _reserve(key):
@@ -73,9 +75,18 @@ def locked(path: Path, *, what: str, advice: str = "", wait_while_it: str = "") 
 
 def require_free(path: Path, *, what: str, advice: str) -> None:
     """Raise LockedError if another process holds the lock now. Nothing is created, and no lock is kept."""
-    if path.is_file():
-        with locked(path, what=what, advice=advice):
-            pass
+    if os.path.realpath(path) in _held:
+        raise LockedError(_refusal(what, _owner(), advice))
+    try:
+        handle = _open(path, what, os.O_RDWR)
+    except OSError:  # nobody has created it; if it cannot be written, `locked` reports that
+        return
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            if not _try_lock(handle):
+                raise LockedError(_refusal(what, _read_owner(handle), advice))
+    finally:
+        os.close(handle)
 
 
 def one_process(target: Path, does: str) -> contextlib.AbstractContextManager[None]:
@@ -101,7 +112,7 @@ def _acquire(path: Path, what: str, advice: str, wait_while_it: str) -> int | No
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            handle = os.open(path, FLAGS, 0o666)
+            handle = _open(path, what, os.O_RDWR | os.O_CREAT)
             try:
                 if not _try_lock(handle):
                     if not wait_while_it:
@@ -121,6 +132,27 @@ def _acquire(path: Path, what: str, advice: str, wait_while_it: str) -> int | No
     except OSError as error:
         logger.warning("%s cannot be locked (%s): do not start a second one there", what, error.strerror or error)
         return None
+
+
+def _open(path: Path, what: str, flags: int) -> int:
+    """Open a lock file, and make sure that writing to it overwrites no other file.
+
+    Raises:
+        LockedError: it is a link, a folder or a device, or it has a second hard link.
+        OSError: it cannot be opened.
+    """
+    problem = f"{what}: {path} is not a lock file, but a link, a folder or a device: remove it"
+    try:
+        handle = os.open(path, flags | SAFE_FLAGS, 0o666)
+    except OSError:
+        if path.is_symlink() or path.is_dir():
+            raise LockedError(problem) from None
+        raise
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # with two names, it is another file as well
+        os.close(handle)
+        raise LockedError(problem)
+    return handle
 
 
 def _try_lock(handle: int) -> bool:

@@ -5,13 +5,15 @@ import itertools
 import json
 import os
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from ppdet.utils.disk.files import decode_text, read_text
+from ppdet.utils.disk.images import IMAGE_SUFFIXES
 from ppdet.utils.shipped_data import how_to_get
 
-MAX_FILES = 200  # JSON files of a folder that are read
+MAX_FILES = 2000  # files of a folder whose kind is determined
 MAX_BYTES = 16 * 2**20  # a larger JSON file of a folder is not read
 # First bytes of a file -> its kind.
 BINARY = {
@@ -22,6 +24,8 @@ BINARY = {
     b"PAR1": "a Parquet file",
     b"\x80\x04": "a pickle",
     b"\x80\x02": "a pickle",
+    b"\x89HDF": "an HDF5 file",
+    b"SQLite": "an SQLite database",
 }
 # Keys of a JSON object -> its kind. The first entry counts all of whose keys are there.
 OBJECTS = [
@@ -29,8 +33,14 @@ OBJECTS = [
     ({"images", "categories"}, "COCO JSON"),
     ({"shapes", "imagePath"}, "LabelMe JSON"),
     ({"_via_img_metadata"}, "a project of VGG Image Annotator"),
+    ({"type", "features"}, "GeoJSON"),
+    ({"items", "categories"}, "Datumaro JSON"),
+    ({"objects", "size"}, "Supervisely JSON"),
+    ({"asset", "regions"}, "VoTT JSON"),
+    ({"assets", "tags"}, "a project of VoTT"),
     ({"task_id", "result"}, "an annotation of Label Studio"),
     ({"image_id", "bbox", "score"}, "one COCO result"),
+    ({"nbformat", "cells"}, "a notebook"),
 ]
 # The same for the objects in a JSON list.
 LISTS = [
@@ -41,10 +51,18 @@ LISTS = [
     ({"image", "annotations"}, "CreateML JSON"),
     ({"imagefilename", "annotation"}, "CreateML JSON"),
     ({"data", "annotations"}, "Label Studio JSON (export as COCO there)"),
+    ({"data", "completions"}, "Label Studio JSON (export as COCO there)"),
     ({"id", "image", "annotator"}, "Label Studio JSON-MIN (export as COCO there)"),
     ({"id", "image", "label"}, "Label Studio JSON-MIN (export as COCO there)"),
+    ({"name", "labels"}, "BDD100K JSON"),
+    ({"External ID", "Label"}, "Labelbox JSON"),
     ({"shapes", "imagePath"}, "a list of LabelMe annotations"),
 ]
+# Names of kinds in a message about a folder. The first one counts that is part of a file's kind.
+SHORT_NAMES = (
+    *("COCO JSON", "COCO results", "LabelMe", "CreateML", "Label Studio", "BDD100K", "Labelbox", "Supervisely", "VoTT"),
+    *("VGG Image Annotator", "Datumaro", "GeoJSON", "Pascal VOC", "CVAT", "YOLO", "CSV"),
+)
 ADVICE = "expected COCO JSON; convert {}, or name another"
 
 
@@ -53,7 +71,7 @@ def coco_problem(path: str) -> str | None:
     if not os.path.exists(path):
         return f"annotation file {path} does not exist: {_advice(path)}"
     if os.path.isdir(path):
-        return f"{path} is a folder{_content(path)}"
+        return f"{path} is a folder {_content(path)}"
     if not os.path.isfile(path):
         return f"{path} is not a file: expected COCO JSON"
     kind = _kind_of_text(path)
@@ -126,13 +144,43 @@ def _kind_of_xml(text: str) -> str:
 
 
 def _content(folder: str) -> str:
-    """What to do about a folder: it names the first COCO JSON or JSON file in it, if there is one."""
-    paths = sorted(itertools.islice(Path(folder).rglob("*.json"), MAX_FILES))
-    for path in paths:
-        with contextlib.suppress(OSError, ValueError, RecursionError):
-            if path.stat().st_size <= MAX_BYTES and json_kind(json.loads(read_text(path))) == "COCO JSON":
-                return f": name the COCO JSON file in it, such as {path.relative_to(folder).as_posix()}"
-    return f": {ADVICE.format('its content')}"
+    """The most frequent kind of file in a folder, and what to do: "with 12 LabelMe files, e.g. a.json: …"."""
+    places = (Path(place) / name for place, _, names in os.walk(folder) for name in sorted(names))
+    files = [path for path in itertools.islice(places, MAX_FILES) if not path.name.startswith(".")]
+    kinds: Counter = Counter()
+    example: dict[str, str] = {}
+    seen: Counter = Counter()  # files of each suffix
+    last: dict[str, str] = {}  # the kind of the last file of each suffix
+    for path in files:
+        suffix = path.suffix.lower()
+        seen[suffix] += 1
+        # Files with the same suffix are mostly of the same kind: five of them are read.
+        kind = last[suffix] = _kind_in_folder(path) if seen[suffix] <= 5 else last[suffix]
+        kinds[kind] += 1
+        example.setdefault(kind, path.relative_to(folder).as_posix())
+    if not kinds:
+        return "without any file: expected one file of COCO JSON"
+    if "COCO JSON" in kinds:
+        return f"of COCO JSON: name a file in it, e.g. {example['COCO JSON']}"
+    labels = [kind for kind, _ in kinds.most_common() if kind not in ("image", "other")]
+    kind = labels[0] if labels else kinds.most_common(1)[0][0]
+    more = "more than " if len(files) >= MAX_FILES else ""
+    files_of, them = ("file", "it") if kinds[kind] == 1 else ("files", "them")
+    return f"with {more}{kinds[kind]} {kind} {files_of}, e.g. {example[kind]}: {ADVICE.format(them)}"
+
+
+def _kind_in_folder(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix in (*IMAGE_SUFFIXES, ".gif"):
+        return "image"
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        kind = _kind_of_text(str(path))
+        if kind:
+            return next((word for word in SHORT_NAMES if word in kind), "other")
+        if suffix == ".json" and path.stat().st_size <= MAX_BYTES:
+            kind = json_kind(json.loads(read_text(path)))
+            return next((word for word in SHORT_NAMES if word in kind), "JSON")
+    return {".json": "JSON", ".txt": "text"}.get(suffix, "other")
 
 
 def _advice(path: str) -> str:

@@ -262,7 +262,7 @@ def changed(**changes):
         (changed(images=[{"id": 1}, {"id": 1}], annotations=[]), "two images have the same id"),
         (changed(images=[{"id": 1}, {"id": "2"}]), "id of image 1 is '2', expected an integer"),
         (changed(images=[3]), "image 0 has no 'id'"),
-        (changed(annotations=[{"image_id": 3}]), "has no boxes: none of its annotations has a bbox"),
+        (changed(annotations=[{"image_id": 3}]), "annotation 0 has no 'category_id'"),
         (changed(annotations=[{"image_id": 3, "category_id": 77}]), "category_id 77, which no category has"),
     ],
 )

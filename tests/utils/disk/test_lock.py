@@ -141,15 +141,21 @@ def end_when_waited_for(log, holder):
     holder.wait()
 
 
-@pytest.mark.parametrize("kind", ["link", "folder"])
-def test_what_is_no_lock_file_is_not_written_to(tmp_path, kind, log):
+@pytest.mark.parametrize("kind", ["link", "dangling link", "second name", "folder", "pipe"])
+def test_what_is_no_lock_file_is_refused_and_stays_unchanged(tmp_path, kind):
     path, other = tmp_path / ".lock", tmp_path / "victim.txt"
     other.write_text("precious")
-    if kind == "link":
-        path.symlink_to(other)
-    else:
+    if kind in ("link", "dangling link"):
+        path.symlink_to(other if kind == "link" else tmp_path / "none")
+    elif kind == "second name":
+        os.link(other, path)
+    elif kind == "folder":
         path.mkdir()
-    with locked(path, **WORDS):
-        pass
-    assert "out: a job cannot be locked (" in log.text
-    assert other.read_text() == "precious" and path.exists()
+    else:
+        os.mkfifo(path)
+    before = {entry.name: os.lstat(entry)[:8] for entry in tmp_path.iterdir()}
+    for attempt in (lambda: locked(path, **WORDS).__enter__(), lambda: require_free(path, **WORDS)):
+        with pytest.raises(LockedError, match=r"^out: a job: .*/\.lock is not a lock file, but a link, .*: remove it$"):
+            attempt()
+    assert other.read_text() == "precious"
+    assert {entry.name: os.lstat(entry)[:8] for entry in tmp_path.iterdir()} == before

@@ -62,7 +62,8 @@ def names(path):
         ("a.json", [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}], "a list of COCO results"),
         ("a.json", [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}], "a list of COCO annotations alone"),
         ("a.json", {"a.jpg12": {"filename": "a.jpg", "regions": []}}, "VGG Image Annotator"),
-        ("a.json", [{"name": "a.jpg", "labels": []}], "a JSON list of objects with 'name', 'labels'"),
+        ("a.json", [{"name": "a.jpg", "labels": []}], "BDD100K"),
+        ("a.json", {"type": "FeatureCollection", "features": []}, "GeoJSON"),
         ("a.json", {"0": "cat", "1": "dog"}, "a JSON object with '0', '1'"),
         ("a.json", ["cat"], "a JSON list of str"),
         ("a.json", "[]", "an empty JSON list"),
@@ -91,15 +92,33 @@ def test_files(tmp_path, name, content, kind):
         assert kind in message(path, names)
 
 
-def test_folders(tmp_path):
-    write(tmp_path / "labels/a.txt", YOLO)
-    write(tmp_path / "labels/b.json", LABELME)
+@pytest.mark.parametrize(
+    ("files", "kind"),
+    [
+        (
+            {"a.json": LABELME, "b.json": LABELME, "a.jpg": b"\xff\xd8\xff", "b.jpg": b"\xff\xd8\xff"},
+            "with 2 LabelMe files",
+        ),
+        ({"x/a.xml": VOC, "x/b.xml": VOC, "x/c.xml": VOC}, "with 3 Pascal VOC files, e.g. x/a.xml"),
+        ({"annotations.xml": CVAT}, "with 1 CVAT file,"),
+        ({"labels/a.txt": YOLO, "labels/b.txt": YOLO, "images/a.jpg": b"\xff\xd8\xff"}, "with 2 YOLO files"),
+        ({"a.jpg": b"\xff\xd8\xff", "b.png": b"\x89PNG"}, "with 2 image files"),
+        (
+            {"annotations/train.json": COCO, "a.jpg": b""},
+            "of COCO JSON: name a file in it, e.g. annotations/train.json",
+        ),
+        ({"notes.md": "hello"}, "with 1 other file"),
+        ({}, "without any file"),
+    ],
+)
+def test_folders(tmp_path, files, kind):
+    folder = tmp_path / "annotations"
+    folder.mkdir()
+    for name, content in files.items():
+        write(folder / name, content)
     for read in (boxes, truth):
-        assert f"{tmp_path} is a folder: expected COCO JSON; convert its content" in message(tmp_path, read)
-    write(tmp_path / "labels/train.json", COCO)
-    for read in (boxes, truth):
-        assert "is a folder: name the COCO JSON file in it, such as labels/train.json" in message(tmp_path, read)
-    assert "is a folder" in message(tmp_path, names)
+        assert f"{folder} is a folder {kind}" in message(folder, read)
+    assert "is a folder" in message(folder, names)
 
 
 def test_a_missing_file_says_what_is_beside_it(tmp_path):
@@ -122,13 +141,14 @@ def test_names_of_classes_are_not_mistaken(tmp_path):
 @pytest.mark.parametrize(
     ("place", "kind"),
     [
-        ("labelme", "is a folder: expected COCO JSON"),
+        ("labelme", "with 5 LabelMe files"),
         ("labelme/BloodImage_00000.json", "LabelMe JSON"),
         ("labelstudio/project-1.json", "Label Studio JSON-MIN"),
         ("cvat/annotations.xml", "XML of CVAT"),
+        ("yolo", "YOLO files"),
         ("yolo/data.yaml", "a YAML of YOLO"),
         ("yolo/labels/train/BloodImage_00000.txt", "a label file of YOLO"),
-        ("roboflow_coco", "name the COCO JSON file in it"),
+        ("roboflow_coco", "of COCO JSON: name a file in it"),
     ],
 )
 def test_what_tools_export(shared, place, kind):
