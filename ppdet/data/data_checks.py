@@ -17,6 +17,7 @@ from ppdet.utils.boxes import have_area, to_sizes
 TOLERATED = 0.002  # share of unusable boxes without a warning; the log line of the data set counts them anyway
 FEW_TO_TRAIN, FEW_TO_EVALUATE = 20, 10  # images; with fewer there is a warning
 MANY_EXCEED = 0.05  # warn if a larger share of boxes exceeds its image
+LARGE = 300  # pixels; if all images are larger, boxes that stay below 100 look like percentages
 
 
 class RawBoxes(NamedTuple):
@@ -70,7 +71,7 @@ def box_findings(boxes: RawBoxes, image_ids: Sequence[int]) -> list[str]:
     listed_boxes = boxes.rows(known)
     usable = np.isfinite(listed_boxes.xyxy).all(axis=1) & have_area(listed_boxes.xyxy)
     good = listed_boxes.rows(usable)
-    order = corners(good)  # explains boxes outside of their image as well
+    order = in_other_order(good)  # explains boxes outside of their image as well
     if not order and not _outside(good).sum() > TOLERATED * len(usable):
         order = exceeding_boxes(good)
     texts = (strays, unusable(listed_boxes, count_outside=not order), in_other_units(good), order)
@@ -97,43 +98,59 @@ def unusable(boxes: RawBoxes, *, count_outside: bool) -> str | None:
     counts = ", ".join(f"{mask.sum()} {kind}" for kind, mask in kinds.items() if mask.any())
     exceeding = exceed_their_image(boxes) & area & ~outside
     more = f"; {exceeding.sum()} more reach far beyond it" if outside.any() and _are_many(exceeding) else ""
-    cause = (
-        ". Is y before x, were they drawn on larger copies of the images, or are the images' sizes in the file wrong?"
-    )
-    advice = cause if more or outside.mean() > 0.1 else ""
+    larger = ". Is y before x, or were they drawn on larger copies of the images?" if outside.mean() > 0.1 else ""
     return (
         f"{wrong.sum()} of {len(wrong)} boxes cannot be used ({counts}){more}, e.g. "
         f"{boxes.example(int(np.argmax(wrong)))}: expected [x, y, width, height] in pixels, within the image's width "
-        f"and height{advice}"
+        f"and height{larger}"
     )
 
 
 def in_other_units(boxes: RawBoxes) -> str | None:
-    """Find boxes that are given as shares of the image's size, from 0 to 1."""
+    """Find boxes that are given as shares of the image's size, from 0 to 1, or in percent."""
+    if not len(boxes.xyxy):
+        return None
+    low, largest = boxes.xyxy.min(), boxes.xyxy[:, 2:].max(axis=0)
     shares = np.asarray((boxes.xywh <= 1.01).all(axis=1))  # rounding may exceed the image a little
+    large_images = boxes.limits.min() >= LARGE
     # A single pixel at the top left may be an object, but not many of them.
-    if not len(shares) or not (shares.all() or shares.sum() > max(2, 0.01 * len(shares))):
+    if shares.all() or shares.sum() > max(2, 0.01 * len(shares)):
+        count, unit, factor = int(shares.sum()), "0..1, as shares of the image", ""
+    elif large_images and len(boxes.xyxy) >= 20 and low >= 0 and 90 < largest.min() <= largest.max() < 100.5:
+        count, unit, factor = len(boxes.xyxy), "0..100, as percent of the image", ", divided by 100"
+    else:
         return None
     return (
-        f"{shares.sum()} of {len(shares)} boxes lie in 0..1, as shares of the image, e.g. "
-        f"{boxes.example(int(np.argmax(shares)))}: COCO's are in pixels: multiply by the image's width and height "
-        "(YOLO's x and y are the box's center)"
+        f"{count} of {len(boxes.xyxy)} boxes lie in {unit}, e.g. {boxes.example(int(np.argmax(shares)))}: COCO's are "
+        f"in pixels: multiply by the image's width and height{factor} (YOLO's x and y are the box's center)"
     )
 
 
-def corners(boxes: RawBoxes) -> str | None:
-    """Find boxes that are corners, [x1, y1, x2, y2]: read in this way, fewer of them exceed their image."""
+def in_other_order(boxes: RawBoxes) -> str | None:
+    """Find boxes in another order than [x, y, width, height], in which fewer of them exceed their image."""
     exceeding = exceed_their_image(boxes)
-    low, high = boxes.xywh[:, :2], boxes.xywh[:, 2:]
-    fit = np.asarray(((low >= -1) & (high <= boxes.limits + 1) & (high > low)).all(axis=1))
-    total = len(fit)
-    if (exceeding & fit).sum() < max(1, 0.1 * total) or (~fit).sum() > max(total >= 10, 0.01 * total):
-        return None
-    return (
-        f"the boxes look like [x1, y1, x2, y2]: read as [x, y, width, height], as COCO's are, {exceeding.sum()} of "
-        f"{total} leave their image, e.g. {boxes.example(int(np.argmax(exceeding)))}; read as [x1, y1, x2, y2], "
-        f"{(~fit).sum()}: convert them"
-    )
+    count, total = int(exceeding.sum()), len(exceeding)
+    limits, values = boxes.limits, boxes.xywh
+    first, second = values[:, :2], values[:, 2:]
+    # The share and the number of boxes that must exceed their image, and no longer do when read in this way.
+    readings = {
+        "[x1, y1, x2, y2]": (0.1, 1, lambda: (first, second)),
+        "[middle x, middle y, width, height]": (0.03, 3, lambda: (first - second / 2, first + second / 2)),
+        "[y1, x1, y2, x2]": (0.03, 3, lambda: (values[:, [1, 0]], values[:, [3, 2]])),
+        "[x1, x2, y1, y2]": (0.03, 3, lambda: (values[:, [0, 2]], values[:, [1, 3]])),
+        "[y, x, height, width]": (0.03, 3, lambda: (values[:, [1, 0]], values[:, [1, 0]] + values[:, [3, 2]])),
+    }
+    for name, (share, least, read) in readings.items():
+        low, high = read()
+        fit = ((low >= -1) & (high <= limits + 1) & (high > low)).all(axis=1)
+        explained = int((exceeding & fit).sum())
+        if explained >= max(least, share * total) and (~fit).sum() <= max(total >= 10, 0.01 * total):
+            example = boxes.example(int(np.argmax(exceeding)))
+            return (
+                f"the boxes look like {name}: read as [x, y, width, height], as COCO's are, {count} of {total} leave "
+                f"their image, e.g. {example}; read as {name}, {(~fit).sum()}: convert them"
+            )
+    return None
 
 
 def exceeding_boxes(boxes: RawBoxes) -> str | None:
@@ -144,7 +161,7 @@ def exceeding_boxes(boxes: RawBoxes) -> str | None:
     return (
         f"{exceeding.sum()} of {len(exceeding)} boxes reach far beyond their image, e.g. "
         f"{boxes.example(int(np.argmax(exceeding)))}: they are clipped to it; expected [x, y, width, height] in "
-        "pixels: are some of them corners, middles, or y before x, or are the images' sizes in the file wrong?"
+        "pixels: are some of them corners, middles, or y before x?"
     )
 
 

@@ -82,9 +82,10 @@ def test_half_the_boxes_as_corners_is_not_taken_for_all():
     assert text.startswith(f"{leave} of 100 boxes reach far beyond their image, e.g. [")
 
 
-def test_one_other_mistake_hides_no_corners():
+@pytest.mark.parametrize("convert", [corners, lambda b: b[:, [1, 0, 3, 2]]])
+def test_one_other_mistake_hides_no_order(convert):
     """One box of 45 fits no reading at all: [0, 0, 2000, 2000]."""
-    (text,) = found([*corners(drawn(44, seed=4)), [0, 0, 2000, 2000]])
+    (text,) = found([*convert(drawn(44, seed=4)), [0, 0, 2000, 2000]])
     assert text.startswith("the boxes look like ") and ", 1: convert them" in text
 
 
@@ -107,9 +108,10 @@ ORDERS = {
 
 @pytest.mark.parametrize("name", ORDERS)
 @pytest.mark.parametrize("count", [60, 500])
-def test_boxes_in_another_order_are_told(name, count):
+def test_orders_are_told(name, count):
+    """Boxes that lie outside of their image in this way are no finding of their own."""
     (text,) = found(ORDERS[name](drawn(count, seed=5)))
-    assert " far beyond " in text and "y before x" in text
+    assert text.startswith(f"the boxes look like {name}: read as [x, y, width, height]")
 
 
 @pytest.mark.parametrize("count", [16, 45])
@@ -146,6 +148,15 @@ def test_shares_of_the_image_are_told(count, convert):
     assert "multiply by the image's width and height (" in text
 
 
+def test_percent_is_told():
+    percent = drawn(300, seed=3) / [*SIZE, *SIZE] * 100
+    percent[0, :2] = 100.0001 - percent[0, 2:]  # up to the border, and what rounding adds
+    (text,) = found(percent)
+    assert "300 of 300 boxes lie in 0..100, as percent of the image" in text and "divided by 100" in text
+    assert found(percent, size=(120, 110)) == [], "in small images that is where boxes are"
+    assert found(percent[:5]) == [], "of a few boxes it cannot be said"
+
+
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
@@ -163,7 +174,7 @@ def test_unusable_boxes_are_counted_by_kind(wrong, text):
 
 def test_boxes_of_larger_images_are_told():
     (text,) = found(drawn(200) * 2)
-    assert "outside of their image)" in text and "were they drawn on larger copies of the images" in text
+    assert "outside of their image)" in text and text.endswith("or were they drawn on larger copies of the images?")
     (text,) = found([*drawn(20), [700, 10, 20, 20]])
     assert "larger copies" not in text
 

@@ -1,13 +1,18 @@
 """Selecting the boxes of a COCO file that are used, and finding what looks wrong with them."""
 
+import contextlib
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
 from ppdet.data import data_checks
+from ppdet.data.header_size import image_size
 from ppdet.utils.boxes import have_area
+from ppdet.utils.errors import ImageError
 from ppdet.utils.formats.coco_file import Annotations
 
+MAX_FILES = 200  # image files whose size is read while annotations are checked
 MAX_SIDE = 1e9  # pixels of a side: enough for every image, and exact in float32 arithmetic to less than a box needs
 
 
@@ -81,6 +86,7 @@ class UsableBoxes:
         if len(rows) or not self.total:
             sizes = images.widths, images.heights
             listed = data_checks.RawBoxes(found.xyxy[rows], found.image[rows], *sizes, images.names)
+            listed = _with_sizes_of_files(listed, images.files)
             texts += data_checks.box_findings(listed, [found.image_ids[row] for row in rows.tolist()])
         return texts
 
@@ -107,3 +113,21 @@ class UsableBoxes:
         if self.of_unknown_images:
             parts.append(f"ignored {self.of_unknown_images} annotations of images not in the file")
         return ", ".join(parts)
+
+
+def _with_sizes_of_files(boxes: data_checks.RawBoxes, files: Sequence[str]) -> data_checks.RawBoxes:
+    """The boxes with the true sizes of those images that, by the size in the file, do not contain their boxes.
+
+    Wrong sizes are reported by Decode, and are not the boxes' fault. Of many such images, some are checked.
+    """
+    suspects = np.unique(boxes.image[data_checks.exceed_their_image(boxes)])
+    checked = suspects[:: max(1, -(-len(suspects) // MAX_FILES))]
+    widths, heights = boxes.widths.copy(), boxes.heights.copy()
+    for i in checked.tolist():
+        with contextlib.suppress(ImageError):
+            heights[i], widths[i] = image_size(files[i], (int(heights[i]), int(widths[i])))
+    wrong = (widths != boxes.widths) | (heights != boxes.heights)
+    if wrong.sum() > len(checked) / 2:  # then the sizes of the others are not reliable either
+        others = np.setdiff1d(suspects, checked)
+        widths[others] = heights[others] = int(MAX_SIDE)
+    return boxes._replace(widths=widths, heights=heights)

@@ -18,6 +18,7 @@ from ppdet.utils.formats.coco_file import (
     file_names_of,
     image_ids_of,
     load_coco_json,
+    short_repr,
 )
 from ppdet.utils.logger import get_logger
 from ppdet.utils.ranges import require_number
@@ -189,7 +190,8 @@ class _Images:
         rows = content["images"]
         self.names = file_names_of(content, path)
         self.files = [image_path(folder, name) for name in self.names]
-        self.widths, self.heights = (_sides(rows, key, path) for key in ("width", "height"))
+        self.widths = self._side(rows, "width", path)
+        self.heights = self._side(rows, "height", path)
 
     def repeated(self) -> str:
         """One line about images that name the same file; "" if there are none."""
@@ -205,6 +207,23 @@ class _Images:
             "comes with its own boxes only, so that the objects of the other are learned as background: merge them"
         )
 
+    def _side(self, rows: list, key: str, path: str) -> np.ndarray:
+        """Widths or heights (N,) in pixels."""
+        values = column(rows, key, "image", path)
+        try:
+            sides = np.array(values, dtype=np.float64)
+            right = (sides >= 1) & (sides <= MAX_SIDE) if sides.shape == (len(values),) else np.zeros(1, bool)
+            right = right & [type(value) is not bool for value in values]
+        except (TypeError, ValueError, OverflowError):
+            right = np.array([_is_side(value) for value in values])
+        if not right.all():
+            wrong = int(np.argmin(right))
+            raise DataError(
+                f"{path}: image {self.names[wrong]} has no size: its {key} is {short_repr(values[wrong])}, "
+                "expected pixels"
+            )
+        return np.round(sides).astype(np.int64)
+
 
 def image_path(folder: str, name: str) -> str:
     """The path of the image `name` in `folder`. Names with backslashes, written on Windows, are found elsewhere too."""
@@ -212,12 +231,6 @@ def image_path(folder: str, name: str) -> str:
     if "\\" in name and os.sep != "\\" and not os.path.exists(path):
         return os.path.join(folder, name.replace("\\", "/"))
     return path
-
-
-def _sides(rows: list, key: str, path: str) -> np.ndarray:
-    """Widths or heights (N,) in pixels."""
-    sides = np.array(column(rows, key, "image", path, _is_side, "pixels"), dtype=np.float64)
-    return np.round(sides).astype(np.int64)
 
 
 def _is_side(value: Any) -> bool:

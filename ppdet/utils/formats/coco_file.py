@@ -19,6 +19,8 @@ from ppdet.utils.formats.annotation_kinds import coco_problem, json_kind
 LARGEST_ID = 2**63 - 1
 EXACT = 2**53  # up to this number, a float represents every integer exactly
 FLAGS = {0: False, 1: True, "0": False, "1": True}  # Python's true and false equal 1 and 0
+# What annotations of other tasks have in place of a bbox.
+OTHER_FIELDS = ("keypoints", "segmentation", "segments_info", "caption", "question", "rle", "polygon")
 
 
 def load_coco_json(path: str | Path) -> dict[str, Any]:
@@ -65,7 +67,10 @@ def coco_categories(content: dict[str, Any], path: str | Path) -> tuple[list[int
     """
     categories = content.get("categories")
     if not isinstance(categories, list) or not categories:
-        raise DataError(f"{path} is not COCO for detection: it has no list 'categories'")
+        annotations = content.get("annotations")
+        rows = [row for row in annotations if isinstance(row, dict)] if isinstance(annotations, list) else []
+        other = f" (its annotations have {_fields(rows)})" if rows and not any("bbox" in row for row in rows) else ""
+        raise DataError(f"{path} is not COCO for detection: it has no list 'categories'{other}")
     ids = integers(categories, "id", "category", path)
     names = column(categories, "name", "category", path, _is_name, "a text that is not empty")
     pairs = sorted(zip(ids, names), key=lambda pair: pair[0])
@@ -130,9 +135,8 @@ class Annotations:
             raise DataError(f"{path} is not COCO: 'annotations' is not a list")
         self.image_ids = integers(rows, "image_id", "annotation", path)
         self.image = _positions(self.image_ids, image_ids)
-        self._path = path
-        self._has_boxes = not rows or any("bbox" in row for row in rows)
-        if not any("category_id" in row for row in rows):
+        self._path, self._other = path, _fields(rows) if rows and not any("bbox" in row for row in rows) else None
+        if self._other != "ids alone" and not any("category_id" in row for row in rows):
             self.require_boxes()
         self.category_ids = integers(rows, "category_id", "annotation", path)
         self.category = _positions(self.category_ids, category_ids)
@@ -146,8 +150,8 @@ class Annotations:
 
     def require_boxes(self) -> None:
         """Raise DataError if there are annotations, but none of them has a bbox."""
-        if not self._has_boxes:
-            raise DataError(f"{self._path} has no boxes: none of its annotations has a bbox; expected detection data")
+        if self._other:
+            raise DataError(f"{self._path} has no boxes: its annotations have {self._other}, but no bbox")
 
     def require_known_categories(self) -> None:
         """Raise DataError if an annotation has the id of no category."""
@@ -293,3 +297,8 @@ def _number(value: Any) -> float:
         return np.nan if value is None or isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         return np.nan
+
+
+def _fields(rows: list[dict]) -> str:
+    """Which field of another task the annotations have in place of a bbox, or "ids alone"."""
+    return next((field for field in OTHER_FIELDS if any(field in row for row in rows)), "ids alone")

@@ -168,13 +168,13 @@ def test_whole_numbers_with_a_point_are_ids(file):
         (lambda content: content["images"][1].pop("width"), "is not COCO: image 1 has no 'width'"),
         (lambda content: content["images"][1].pop("height"), "is not COCO: image 1 has no 'height'"),
         (lambda content: content["images"][0].pop("file_name"), "image 0 has no 'file_name'"),
-        (set_first("images", "width", None), "width of image 0 is None"),
-        (set_first("images", "width", "wide"), "width of image 0 is 'wide'"),
-        (set_first("images", "width", True), "width of image 0 is True"),
-        (set_first("images", "height", 0), "height of image 0 is 0, expected pixels"),
-        (set_first("images", "height", -3), "height of image 0 is -3"),
-        (set_first("images", "height", [48]), "height of image 0 is [48]"),
-        (set_first("images", "height", 10**400), "height of image 0 is 1000"),
+        (set_first("images", "width", None), "its width is None"),
+        (set_first("images", "width", "wide"), "its width is 'wide'"),
+        (set_first("images", "width", True), "its width is True"),
+        (set_first("images", "height", 0), "1.png has no size: its height is 0"),
+        (set_first("images", "height", -3), "its height is -3"),
+        (set_first("images", "height", [48]), "its height is [48]"),
+        (set_first("images", "height", 10**400), "its height is 1000"),
         (set_first("images", "file_name", None), "file_name of image 0 is None"),
         (set_first("images", "file_name", 7), "file_name of image 0 is 7"),
         (set_first("images", "file_name", "a\0.jpg"), "file_name of image 0 is 'a\\x00.jpg'"),
@@ -250,7 +250,7 @@ def test_annotations_of_other_tasks_say_what_they_have(file, field):
 
     path = file(change)
     for read in (dataset, metric):
-        assert "has no boxes: none of its annotations has a bbox" in error(path, read)
+        assert f"has no boxes: its annotations have {field}, but no bbox" in error(path, read)
     # Without labels, they are not read.
     unlabeled = SemiCOCODataSet(image_dir=str(path.parent), anno_path=str(path), supervised=False)
     assert len(unlabeled) == 2
