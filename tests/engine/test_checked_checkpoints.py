@@ -7,7 +7,10 @@ import paddle
 import pytest
 from paddle import nn
 
+from ppdet.core.workspace import load_config
 from ppdet.engine.hooks.checkpointing import CheckpointHook, SaveError, check_finite
+from ppdet.engine.trainer import Trainer
+from ppdet.engine.training import dry_run as dry
 from ppdet.engine.training.guard import DivergedError
 from ppdet.optimizer import ModelEMA
 from ppdet.utils.errors import UserError
@@ -73,3 +76,30 @@ def test_a_last_checkpoint_that_cannot_be_written_is_one_line(monkeypatch):
         "output/run/model_final: the last checkpoint cannot be written (No space left on device): make room, and run "
         "the same command with -r auto, which continues from the last complete checkpoint"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "checkpoints"),
+    [
+        # Of six epochs, five have a checkpoint before the last, and two of them stay.
+        (["epoch=6", "keep_checkpoints=0"], 2 + 1),
+        (["epoch=6", "keep_checkpoints=1"], 5 + 1),
+        (["epoch=6", "keep_checkpoints=2"], 2 + 2 + 1),
+        (["epoch=1", "keep_checkpoints=1"], 1),
+        (["epoch=1", "keep_checkpoints=1", "snapshot_iters=2"], 2 + 1),
+    ],
+    ids=str,
+)
+def test_a_disk_that_is_too_small_gets_a_warning(tiny, log, options, checkpoints):
+    trainer = Trainer(load_config(str(tiny), options))
+    one = dry.checkpoint_bytes(trainer)
+    assert dry.run_bytes(trainer) == checkpoints * one
+    facts = {"free_bytes": checkpoints * one, "run_bytes": checkpoints * one, "checkpoint_bytes": one}
+    dry.warn_of_disk(trainer, facts)
+    assert "will not hold this run" not in log.text
+    dry.warn_of_disk(trainer, {**facts, "free_bytes": checkpoints * one - 1})
+    assert "will not hold this run" in log.text
+    # From 1 on, every n-th checkpoint stays: a lower number takes more room.
+    end = ", or keep_checkpoints=0, which keeps only the last two" if trainer.folder.keep_every else ""
+    assert log.text.rstrip().endswith(f"make room, or set save_dir to another disk{end}")
+    assert ("not even enough for one" in log.text) == (checkpoints == 1)

@@ -1,5 +1,6 @@
 """Two runs that interact: one trains while the other starts, or moves what the other started from."""
 
+import os
 import signal
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ from small_runs import contents, names, run, save, start_point
 from ppdet.core.workspace import load_config
 from ppdet.engine.checkpoints.manifest import read_sealed, remove_checkpoint, write_sealed
 from ppdet.engine.checkpoints.weights import CheckpointError
+from ppdet.engine.runs.earlier_run import deleted_bytes
 from ppdet.engine.runs.run_folder import RunFolder
 from ppdet.engine.runs.run_start import RunError, begin_run, preview, require_no_other
 from ppdet.engine.runs.start_point import StartPoint
@@ -165,9 +167,16 @@ def test_a_dry_run_says_what_the_run_does(here):
     Path("output/run").mkdir(parents=True)
     Path("output/run/my.pdparams").write_text("precious")
     assert preview(start_point(overwrite=True)) == "moves the earlier run to output/run.1"
+    assert deleted_bytes(start_point(overwrite=True)) == 0
     run(overwrite=True)
     assert names() == {"run", "run.1"}, "as it was said"
+    sizes = sum(len(content) for content in contents("output/run").values())
     assert preview(start_point(overwrite=True)) == "clears the earlier run"
+    assert deleted_bytes(start_point(overwrite=True)) == sizes
+    assert deleted_bytes(start_point()) == deleted_bytes(start_point(resume="auto")) == 0
+    os.link("output/run/0.pdparams", "elsewhere")
+    freed = deleted_bytes(start_point(overwrite=True))
+    assert freed == sizes - Path("elsewhere").stat().st_size, "the room of a file that has another name stays taken"
     with begin_run(start_point("run_name=other")):
         assert preview(start_point("run_name=other")).startswith(
             "the run would be refused: output/other: a training run: "

@@ -5,6 +5,7 @@ which took time to compute, are never lost without --overwrite.
 """
 
 import enum
+import stat
 from pathlib import Path
 
 from ppdet.core.config import Config
@@ -96,6 +97,15 @@ def next_name(output: Path) -> Path:
 def will_delete(start: StartPoint) -> bool:
     """Tell whether --overwrite deletes the folder: only if it has run.json; otherwise the folder is renamed."""
     return start.overwrite and (start.output / RUN_FILE).is_file()
+
+
+def deleted_bytes(start: StartPoint) -> int:
+    """Return how many bytes --overwrite frees before the first checkpoint is written."""
+    if decide(start) is Decision.IN_PLACE or not will_delete(start):
+        return 0
+    status = [path.lstat() for path in start.output.rglob("*")]
+    # A file with another hard link stays on the disk.
+    return sum(file.st_size for file in status if stat.S_ISREG(file.st_mode) and file.st_nlink == 1)
 
 
 def require_may_go(start: StartPoint) -> None:

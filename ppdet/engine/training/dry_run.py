@@ -4,6 +4,7 @@ import datetime
 import math
 import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import paddle
@@ -11,9 +12,9 @@ from paddle import Tensor
 
 from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.location_warnings import boxes_in, no_positives
-from ppdet.engine.runs.earlier_run import RunError
+from ppdet.engine.runs.earlier_run import RunError, deleted_bytes
 from ppdet.engine.runs.run_config import CONFIG_FILE
-from ppdet.engine.runs.run_folder import RUN_FILE
+from ppdet.engine.runs.run_folder import NEWEST_KEPT, RUN_FILE
 from ppdet.engine.runs.run_start import LOG_FILE, preview
 from ppdet.engine.trainer import Trainer
 from ppdet.engine.training.losses import scalars
@@ -57,7 +58,6 @@ def dry_run(trainer: Trainer) -> dict[str, Any]:
     parameters = trainer.model.parameters()
     left = trainer.total_steps - iteration
     memory = collectives.gather(peak_memory())
-    disk = next(path for path in (trainer.output.resolve(), *trainer.output.resolve().parents) if path.exists())
     facts: dict[str, Any] = {
         "batch": shapes_of(trainer.batches[0]),
         "maps": maps,
@@ -76,13 +76,14 @@ def dry_run(trainer: Trainer) -> dict[str, Any]:
         "steps_per_epoch": trainer.steps_per_epoch,
         "steps_left": left,
         "images_per_step": trainer.images_per_step,
-        "learning_rate": first_rate,
+        "learning_rate": {"first": first_rate, **warmed_up_rate(trainer)},
         "resume": resume_decision(trainer),
         # On rank 0 only: other machines may not have the files, and two ranks would see each other's lock.
         "folder": collectives.from_rank_0(lambda: preview(trainer.start), RunError),
         "writes": written_paths(trainer),
         "checkpoint_bytes": checkpoint_bytes(trainer),
-        "free_bytes": shutil.disk_usage(disk).free,
+        "run_bytes": run_bytes(trainer),
+        "free_bytes": free_bytes(trainer.output) + deleted_bytes(trainer.start),
     }
     report(trainer, facts)
     return facts
@@ -110,6 +111,14 @@ def shapes_of(fields: dict[str, Any]) -> dict[str, list]:
     return shapes
 
 
+def warmed_up_rate(trainer: Trainer) -> dict[str, float]:
+    """Return the learning rate after the warm-up, and the number of warm-up steps."""
+    warmup = trainer.schedule.warmup
+    step = warmup.length(trainer.steps_per_epoch) if warmup else 0
+    rate = trainer.schedule.rate(step, trainer.steps_per_epoch, trainer.steps_per_iteration)
+    return {"warmed_up": rate, "warm_up_steps": step}
+
+
 def resume_decision(trainer: Trainer) -> str:
     """Return which checkpoint the run resumes, in words."""
     if trainer.resumed_from is None:
@@ -131,14 +140,31 @@ def checkpoint_bytes(trainer: Trainer) -> int:
     return weights * (2 if trainer.ema else 1) + bytes_of(trainer.optimizer.state_dict())
 
 
+def run_bytes(trainer: Trainer) -> int:
+    """Return how many bytes the run's checkpoints take at most, while one more is being written."""
+    cfg, keep = trainer.cfg, trainer.folder.keep_every
+    saved = [epoch for epoch in range(trainer.epoch + 1, trainer.epochs) if epoch % cfg["snapshot_epoch"] == 0]
+    kept = sum(epoch % keep == 0 for epoch in saved) if keep else 0
+    newest = NEWEST_KEPT if cfg["snapshot_iters"] else min(len(saved) - kept, NEWEST_KEPT)
+    best = bytes_of(trainer.model.state_dict()) if trainer.evaluator else 0
+    return checkpoint_bytes(trainer) * (kept + newest + 1) + best
+
+
 def bytes_of(state: dict[str, Any]) -> int:
     """Return the size of all tensors in a state dict."""
     return sum(v.size * v.element_size() for v in state.values() if isinstance(v, Tensor))
 
 
+def free_bytes(folder: Path) -> int:
+    """Return how many bytes are free on the disk that holds, or would hold, a folder."""
+    existing = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
 def report(trainer: Trainer, facts: dict[str, Any]) -> None:
     """Log the facts of a dry run, and warnings about them."""
     plan = plan_of(trainer)
+    rate = facts["learning_rate"]
     levels = zip(trainer.model.locations.strides, *(facts["maps"][name] for name in ("logits", "distances", "quality")))
     memory = ", ".join(f"{kind} {mib} MiB" for kind, mib in facts["max_mem_mib"].items())
     lines = [
@@ -154,13 +180,14 @@ def report(trainer: Trainer, facts: dict[str, Any]) -> None:
         f"epoch: {facts['steps_per_epoch']} steps of {facts['images_per_step']} images on "
         f"{collectives.world_size()} device(s), about {duration(facts['epoch_seconds'])}; "
         f"whole run: {facts['steps_left']} steps, about {duration(facts['run_seconds'])}, without evaluation",
-        f"learning rate of the first step: {facts['learning_rate']:g}",
+        f"learning rate: {rate['first']:g} at the first step, {rate['warmed_up']:g} from step "
+        f"{rate['warm_up_steps'] + 1} on",
         plan.text(),
         f"resume: {facts['resume']}",
         f"{trainer.output}: {facts['folder']}",
         *(f"would write: {path}" for path in facts["writes"]),
         f"a checkpoint takes {facts['checkpoint_bytes'] / MIB:.1f} MiB, the disk has "
-        f"{facts['free_bytes'] / MIB:.0f} MiB free",
+        f"{facts['free_bytes'] / MIB:.0f} MiB free for them",
         "dry run: nothing was written",
     ]
     for line in lines:
@@ -168,10 +195,23 @@ def report(trainer: Trainer, facts: dict[str, Any]) -> None:
     warn_of_misfits(plan)
     if facts["boxes"] and facts["positives"] == 0:
         logger.warning("%s", no_positives(1, trainer.images_per_step // collectives.world_size(), facts["boxes"]))
+    warn_of_disk(trainer, facts)
     if facts["skipped_steps"]:
         logger.warning(
             "%d of the 2 steps had gradients or running statistics that are infinite or not numbers",
             facts["skipped_steps"],
+        )
+
+
+def warn_of_disk(trainer: Trainer, facts: dict[str, Any]) -> None:
+    """Warn if the disk is too small for the run's checkpoints."""
+    if facts["free_bytes"] < facts["run_bytes"]:
+        logger.warning(
+            "%s will not hold this run: its checkpoints take up to %.0f MiB at a time, %.0f MiB are free%s: "
+            "make room, or set save_dir to another disk%s",
+            *(trainer.output, facts["run_bytes"] / MIB, facts["free_bytes"] / MIB),
+            ", not even enough for one" if facts["free_bytes"] < facts["checkpoint_bytes"] else "",
+            ", or keep_checkpoints=0, which keeps only the last two" if trainer.folder.keep_every else "",
         )
 
 

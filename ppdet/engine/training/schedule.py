@@ -76,7 +76,20 @@ class RunSchedule:
 
     def misfits(self) -> list[str]:
         """Return a sentence for each part that does not fit, with the setting to change."""
-        return [*self._warmup_misfits(), *self._decay_misfits(), *self._start_misfits()]
+        return [
+            *self._length_misfits(),
+            *self._warmup_misfits(),
+            *self._decay_misfits(),
+            *self._start_misfits(),
+            *self._snapshot_misfits(),
+        ]
+
+    def _length_misfits(self) -> list[str]:
+        epochs = self.cfg["epoch"]
+        is_cut = self.cfg["max_iters"] and epochs and self.total < epochs * self.steps_per_epoch
+        if is_cut and self.cfg.layer("epoch") > self.cfg.layer("max_iters"):
+            return [f"max_iters {self.cfg['max_iters']} ends the run before epoch {epochs}: set max_iters=null"]
+        return []
 
     def _warmup_misfits(self) -> list[str]:
         warmup = self.schedule.warmup
@@ -117,6 +130,12 @@ class RunSchedule:
                 f"semi_start_iters {semi} on: set ema_start_iters below semi_start_iters"
             )
         return found
+
+    def _snapshot_misfits(self) -> list[str]:
+        every, epochs = self.cfg["snapshot_epoch"], self.total / self.steps_per_epoch
+        if every > epochs > 1:
+            return [f"the only checkpoint (and evaluation) is at the end of the run: lower snapshot_epoch {every}"]
+        return []
 
     def _key(self, parameter: str) -> str:
         """Return the dotted key of a scheduler's parameter, such as LearningRate.schedulers.0.milestones."""

@@ -171,7 +171,7 @@ def test_stopped_at_the_very_last_step(tiny):
 def test_dry_run_counts_the_steps(tiny):
     found = dry_run(Trainer(load_config(str(tiny), SIX)))
     assert (found["steps_left"], found["steps_per_epoch"]) == (6, 4)
-    assert found["learning_rate"] == pytest.approx(0.0025)
+    assert found["learning_rate"] == pytest.approx({"first": 0.0025, "warmed_up": 0.01, "warm_up_steps": 2})
 
 
 @pytest.fixture

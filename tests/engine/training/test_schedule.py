@@ -70,11 +70,13 @@ NEVER = "unlabeled images never count: the run has 200 steps, they count after s
         (BCCD, 8, [], [f"{WARM} 50 of 32", f"{LATE} 22, 30, within the warm-up: raise {MILESTONES}"]),
         (
             *(BCCD, 205, ["epoch=3", TWO_EPOCHS]),
-            [f"{WARM} 102 of 153 steps: lower LearningRate.schedulers.0.epochs"],
+            [f"{WARM} 102 of 153 steps: lower LearningRate.schedulers.0.epochs", "lower snapshot_epoch 4"],
         ),
         (SHAPES, 600, ["epoch=4"], [f"ends at step 1200 of 600, the run stops at 0.00107: set {COSINE}=4"]),
         (SHAPES, 600, ["epoch=16"], [f"ends at step 1200 of 2400, the rate stays at its minimum: set {COSINE}=16"]),
         (SHAPES, 600, ["epoch=16", f"{COSINE}=16"], []),
+        (SHAPES, 600, ["epoch=3", f"{COSINE}=3"], ["lower snapshot_epoch 4"]),
+        (PLUS, 400, ["epoch=90000"], ["max_iters 90000 ends the run before epoch 90000: set max_iters=null"]),
         (BCCD, 205, ["epoch=4", "max_iters=800", "LearningRate.schedulers=[]"], []),
         (PLUS, 117266, ["max_iters=1000"], [f"{LATE} 240000, 320000, the run has 1000"]),
         (
