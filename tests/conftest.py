@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -63,3 +63,26 @@ def tiny(tmp_path: Path) -> Path:
 def tiny_semi(tmp_path: Path) -> Path:
     """Path of a configuration that trains a tiny FCOS on 8 labeled and 7 unlabeled images."""
     return write_tiny_semi(tmp_path)
+
+
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], Path]]:
+    """Write files to a folder outside the project; afterwards, everything that they changed in the process is
+    undone."""
+    from ppdet.core import extensions, registry
+
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for module, name in ((extensions, "_imported"), (registry, "_schemas")):
+        monkeypatch.setattr(module, name, dict(getattr(module, name)))
+    before = set(sys.modules)
+
+    def write(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    yield write
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]

@@ -64,14 +64,15 @@ def test_names_of_configurations():
     assert "give one of -c FILE, --configs and --list" in call("tools/config.py", code=2)
 
 
-def test_list_of_settings_and_components(tmp_path):
+def test_list_of_settings_and_components(outside):
     text = call("tools/config.py", "--list", "PadBatch")
     assert text.startswith("PadBatch: Pads every image") and "pad_to_stride: int; default: 0" in text
-    (tmp_path / "our_list.py").write_text(
+    ours = outside(
+        "our_list.py",
         "from ppdet.core.workspace import register\n\n\n"
-        '@register\nclass OurFlip:\n    """Flips as we do."""\n\n    def __init__(self, *, prob: float = 0.5): ...\n'
+        '@register\nclass OurFlip:\n    """Flips as we do."""\n\n    def __init__(self, *, prob: float = 0.5): ...\n',
     )
-    assert "  OurFlip " in call("tools/config.py", "--list", "--import", str(tmp_path / "our_list.py"))
+    assert "  OurFlip " in call("tools/config.py", "--list", "--import", str(ours))
     result = execute("tools/config.py", "--list", "PadBach")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("error: PadBach: neither a component nor a global setting; did you mean 'PadBatch'")

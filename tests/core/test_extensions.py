@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from ppdet.core import extensions, registry
+from ppdet.core import registry
 from ppdet.core.config import read_config
 from ppdet.core.extensions import ExtensionError, import_extensions, imported, imported_modules, load_entry_points
 from ppdet.core.workspace import load_config
@@ -15,26 +15,6 @@ from ppdet.utils.errors import ConfigError
 
 SCALE = "from ppdet.core.workspace import register\n\n@register\nclass {name}:\n    {body}\n"
 INIT = "def __init__(self, *, factor: float = 2.0) -> None:\n        self.factor = factor"
-
-
-@pytest.fixture
-def outside(tmp_path, monkeypatch):
-    """Write files to a folder outside the project; afterwards, everything that they changed in the process is
-    undone."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    for module, name in ((extensions, "_imported"), (registry, "_schemas")):
-        monkeypatch.setattr(module, name, dict(getattr(module, name)))
-    before = set(sys.modules)
-
-    def write(name, text):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return path
-
-    yield write
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
 
 
 def component(name, body=INIT):
