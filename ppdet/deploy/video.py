@@ -1,6 +1,7 @@
 """Reading frames from a video file or a camera, and writing frames to a video file."""
 
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +16,9 @@ from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 
-# Every OpenCV with FFmpeg writes MPEG-4; OpenCV's Python packages have no H.264, because of its license.
-CODEC = cv2.VideoWriter.fourcc(*"mp4v")
+# Every OpenCV with FFmpeg writes MPEG-4; OpenCV's Python packages have no H.264, because of its license. Motion JPEG
+# needs no FFmpeg, and takes frames that are too large for MPEG-4.
+CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))
 DEFAULT_FPS = 25.0  # frames per second of a camera or file that does not tell its frame rate
 # FFmpeg would print a line for each damaged frame; VideoSource counts them instead.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -26,8 +28,7 @@ class Frame(NamedTuple):
     """A frame of a video.
 
     number: index of the frame, from 0; frames that cannot be decoded count too. seconds: time since the first frame.
-        image: (H, W, 3) RGB uint8,
-    rotated as the video's metadata says.
+    image: (H, W, 3) RGB uint8, rotated as the video's metadata says.
     """
 
     number: int
@@ -111,27 +112,27 @@ class VideoFile:
     """A video file to write frames to. It gets its name when it is closed, so that it is complete or absent.
 
     Args:
-        path: path of the file, which ends with .mp4.
+        stem: path of the file without its suffix, which is .mp4, or .avi if OpenCV can only write that.
         size: height and width of the frames. If one is odd, codecs drop the last row or column.
         fps: frames per second.
 
     Attributes:
+        path: path of the file.
         frames: number of frames that were written.
 
     Raises:
         DataError: OpenCV cannot write a video of this size on this machine.
+        OSError: the folder cannot be written to.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
-        self.path = path
+    def __init__(self, stem: Path, size: tuple[int, int], fps: float) -> None:
+        stem.parent.mkdir(parents=True, exist_ok=True)
         self.size = size
         self.frames = 0
-        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
-        with _quiet():
-            self._writer = cv2.VideoWriter(str(self._temporary), CODEC, fps, size[::-1])
-        if not self._writer.isOpened():
-            self._temporary.unlink(missing_ok=True)
-            raise DataError(f"{path}: OpenCV cannot write MPEG-4 videos of {size[1]} x {size[0]} pixels here")
+        codec, suffix = _usable_codec(stem.parent, size, fps)
+        self.path = stem.with_name(stem.name + suffix)
+        self._temporary = stem.with_name(f".{stem.name}.{os.getpid()}{suffix}")
+        self._writer = _writer(self._temporary, codec, size, fps)
 
     def __enter__(self) -> "VideoFile":
         return self
@@ -160,11 +161,40 @@ class VideoFile:
             OSError: frames are missing.
         """
         self._writer.release()
-        with _quiet():
-            written = int(cv2.VideoCapture(str(self._temporary)).get(cv2.CAP_PROP_FRAME_COUNT))
+        written = _count_frames(self._temporary, self.size)
         if written < self.frames:
             raise OSError(f"{self.path}: {written} of {self.frames} frames could be written: is the disk full?")
         os.replace(self._temporary, self.path)
+
+
+def _usable_codec(folder: Path, size: tuple[int, int], fps: float) -> tuple[str, str]:
+    """The first codec, with its suffix, with which two frames can be written and read again."""
+    with tempfile.TemporaryDirectory(prefix=".video", dir=folder) as temporary:
+        for codec, suffix in CODECS:
+            path = Path(temporary) / f"probe{suffix}"
+            writer = _writer(path, codec, size, fps)
+            for _ in range(2):
+                writer.write(np.zeros((*size, 3), np.uint8))
+            writer.release()
+            if _count_frames(path, size) == 2:
+                return codec, suffix
+    codecs = ", ".join(codec for codec, _ in CODECS)
+    raise DataError(f"{folder}: OpenCV cannot write a video of {size[1]} x {size[0]} pixels here (tried {codecs})")
+
+
+def _writer(path: Path, codec: str, size: tuple[int, int], fps: float) -> cv2.VideoWriter:
+    with _quiet():
+        return cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, size[::-1])
+
+
+def _count_frames(path: Path, size: tuple[int, int]) -> int:
+    """Number of frames in a video; 0 unless it is a video of this size (without an odd row or column)."""
+    with _quiet():
+        capture = cv2.VideoCapture(str(path))
+        read, pixels = capture.read()
+        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if read else 0
+        capture.release()
+    return count if read and all(0 <= side - real <= 1 for side, real in zip(size, pixels.shape)) else 0
 
 
 @contextmanager

@@ -1,10 +1,14 @@
 """Detection on a video or a camera: an annotated video, and the detections of each frame."""
 
 import json
+import os
+import sys
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import cv2
+import numpy as np
 from tqdm import tqdm
 
 from ppdet.data.classes import category_id
@@ -18,6 +22,7 @@ from ppdet.utils.process.stop import Stopped, StopRequests
 from ppdet.visualize import draw_detections
 
 logger = get_logger(__name__)
+STOP_KEYS = (ord("q"), 27)  # 27 is Escape
 
 
 def detect_video(
@@ -32,11 +37,12 @@ def detect_video(
 ) -> None:
     """Detect on every frame of a video or camera, and write the results to files.
 
-    The video of a camera keeps the camera's time: each frame is repeated until the next one was detected on. Ctrl-C and
+    The frames of a camera are also shown in a window, if OpenCV has windows; Q or Escape in it ends the detection. The
+    video of a camera keeps the camera's time: each frame is repeated until the next one was detected on. Ctrl-C and
     SIGTERM end the detection after the current batch, and the files are finished.
 
     Args:
-        output_dir: folder for NAME.mp4 and NAME.jsonl.
+        output_dir: folder for NAME.mp4 (or .avi) and NAME.jsonl.
         batch_size: frames in one batch.
         threshold: least score of a drawn detection; NAME.jsonl has all detections.
         visualize: write a video with the detections drawn into it.
@@ -47,6 +53,7 @@ def detect_video(
         Stopped: a signal has ended it before the end of the video. A camera has no other end.
     """
     start = time.perf_counter()
+    is_stopped = False
     requests = StopRequests("finishing this batch, then the files")
     with requests, ExitStack() as stack:
         stack.callback(source.close)
@@ -62,12 +69,13 @@ def detect_video(
                 for (frame, _), detections in zip(batch, found):
                     results.add(frame, detections)
                 bar.update(len(batch))
-                if requests.received:
+                if requests.received or results.wants_to_stop():
+                    is_stopped = True
                     break
     seconds = time.perf_counter() - start
     logger.info("%d frames in %.1f s: %.2f frames/s", results.frames, seconds, results.frames / seconds)
     logger.info("%d detections with a score of at least %g", results.detections, threshold)
-    if requests.received:
+    if is_stopped:
         logger.warning("stopped after %d frames%s", results.frames, f" of {source.announced}" * bool(source.announced))
     elif source.missing:
         logger.warning("%d frames of %s could not be decoded", source.missing, source.name)
@@ -78,10 +86,10 @@ def detect_video(
 
 
 class VideoResults:
-    """Writes the detections on a video. The files get their names when `stack` is closed without an error.
+    """Writes and shows the detections on a video. The files get their names when `stack` is closed without an error.
 
     Args:
-        stack: closes the files.
+        stack: closes the files and the window.
         detector, source, threshold, visualize, save_results: see `detect_video`.
         output: folder of the files.
 
@@ -104,29 +112,39 @@ class VideoResults:
         self.detector, self.source, self.threshold = detector, source, threshold
         self.frames = self.detections = 0
         self.paths: dict[str, Path] = {}
-        self._lines = self._video = None
-        name = source.name.replace(" ", "_") if source.live else Path(source.name).stem
+        self._lines = self._video = self._window = None
+        stem = output / (source.name.replace(" ", "_") if source.live else Path(source.name).stem)
         output.mkdir(parents=True, exist_ok=True)
         if save_results:
-            path = self.paths["detections"] = output / f"{name}.jsonl"
+            path = self.paths["detections"] = stem.with_name(f"{stem.name}.jsonl")
             temporary = stack.enter_context(atomic_path(path))
             self._lines = stack.enter_context(temporary.open("w", encoding="utf-8"))
         if visualize:
-            path = self.paths["video"] = output / f"{name}.mp4"
+            self._video = stack.enter_context(VideoFile(stem, source.size, source.fps))
+            path = self.paths["video"] = self._video.path
             if not source.live and path.resolve() == Path(source.name).resolve():
                 raise DataError(f"{path}: the result would overwrite the video itself: name another --output_dir")
-            self._video = stack.enter_context(VideoFile(path, source.size, source.fps))
+        if source.live:
+            self._window = stack.enter_context(Window(source.name))
 
     def add(self, frame: Frame, found: Detections) -> None:
-        """Write the detections in a frame."""
+        """Write and show the detections in a frame."""
         self.frames += 1
         self.detections += len(found.above(self.threshold))
         if self._lines:
             self._lines.write(json.dumps(self._line(frame, found)) + "\n")
+        if not self._video and not self._window:
+            return
+        picture = draw_detections(frame.image, found.rows, self.detector.class_names, self.threshold)
         if self._video:
-            picture = draw_detections(frame.image, found.rows, self.detector.class_names, self.threshold)
             due = round(frame.seconds * self.source.fps) + 1 - self._video.frames
             self._video.write(picture, times=max(0, due) if self.source.live else 1)
+        if self._window:
+            self._window.show(picture)
+
+    def wants_to_stop(self) -> bool:
+        """Whether Q or Escape was pressed in the window, or the window was closed."""
+        return self._window is not None and self._window.is_stopped()
 
     def _line(self, frame: Frame, found: Detections) -> dict:
         boxes = zip(found.classes.tolist(), found.names, found.scores.tolist(), found.boxes.tolist())
@@ -143,3 +161,40 @@ class VideoResults:
                 for label, name, score, (x1, y1, x2, y2) in boxes
             ],
         }
+
+
+class Window:
+    """A window that shows images; without a display, or with opencv-python-headless, it only logs that it cannot."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.is_open = False
+        # Without a display some builds of OpenCV end the whole process.
+        display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+        if display or not sys.platform.startswith("linux"):
+            try:
+                cv2.namedWindow(title, cv2.WINDOW_NORMAL)
+                self.is_open = True
+            except cv2.error:
+                pass
+        if not self.is_open:
+            logger.info("no window can be shown (no display, or opencv-python-headless): Ctrl-C ends the camera")
+
+    def __enter__(self) -> "Window":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.is_open:
+            cv2.destroyWindow(self.title)
+
+    def show(self, image: np.ndarray) -> None:
+        """Show an image, (H, W, 3) RGB uint8."""
+        if self.is_open:
+            cv2.imshow(self.title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+    def is_stopped(self) -> bool:
+        """Whether Q or Escape was pressed, or the window was closed."""
+        if not self.is_open:
+            return False
+        pressed = cv2.waitKey(1) & 0xFF
+        return pressed in STOP_KEYS or cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1

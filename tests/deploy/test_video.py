@@ -91,15 +91,17 @@ def test_odd_size_loses_one_row_and_column(detector, tmp_path):
     assert [frame.shape for frame in read_video(tmp_path / "output" / "odd.mp4")] == [(128, 192, 3)] * 7
 
 
-def test_frames_of_another_size_and_too_large_ones(tmp_path):
-    with VideoFile(tmp_path / "small.mp4", (64, 96), 10.0) as video:
-        video.write(np.full((64, 96, 3), 90, np.uint8))
-        video.write(np.full((32, 48, 3), 200, np.uint8))
+def test_frames_too_large_for_mpeg4_become_motion_jpeg(tmp_path):
+    size = (64, 9000)
+    with VideoFile(tmp_path / "wide", size, 10.0) as video:
+        video.write(np.full((*size, 3), 90, np.uint8))
+        video.write(np.full((32, 4500, 3), 200, np.uint8))  # of another size
+    assert video.path == tmp_path / "wide.avi"
     frames = read_video(video.path)
-    assert [frame.shape for frame in frames] == [(64, 96, 3)] * 2 and abs(frames[1].astype(int) - 200).max() < 8
-    with pytest.raises(DataError, match="cannot write MPEG-4 videos of 9000 x 64 pixels"):
-        VideoFile(tmp_path / "wide.mp4", (64, 9000), 10.0)
-    assert [path.name for path in tmp_path.iterdir()] == ["small.mp4"]
+    assert [frame.shape for frame in frames] == [(*size, 3)] * 2 and abs(frames[1].astype(int) - 200).max() < 8
+    with pytest.raises(DataError, match="cannot write a video of 70000 x 8 pixels"):
+        VideoFile(tmp_path / "wider", (8, 70000), 10.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["wide.avi"]
 
 
 def test_damaged_video_is_counted(detector, tmp_path, log):
@@ -168,7 +170,7 @@ def test_result_never_replaces_its_source(detector, tmp_path):
 def test_full_disk_is_noticed(tmp_path):
     rng = np.random.default_rng(0)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with pytest.raises(OSError, match="is the disk full"), VideoFile(tmp_path / "v.mp4", (96, 128), 10.0) as video:
+    with pytest.raises(OSError, match="is the disk full"), VideoFile(tmp_path / "v", (96, 128), 10.0) as video:
         resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
         try:
             for _ in range(60):
@@ -194,7 +196,9 @@ def test_interrupted_video_is_whole(folder, tmp_path):
     assert len(read_video(output / "long.mp4")) == frames == len((output / "long.jsonl").read_text().splitlines())
 
 
-def test_camera_keeps_its_time(detector, tmp_path):
+def test_camera_keeps_its_time(detector, tmp_path, log, monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
     source = VideoSource(write_video(tmp_path / "v.avi", VALUES, fps=10))
     source.live, source.name = True, "camera 3"
     with ExitStack() as stack:
@@ -202,6 +206,7 @@ def test_camera_keeps_its_time(detector, tmp_path):
         for number, (seconds, value) in enumerate([(0.0, 20), (0.5, 140), (0.52, 90), (1.2, 250)]):
             image = np.full((128, 192, 3), value, np.uint8)
             results.add(Frame(number, seconds, image), detector.predict(image))
+    assert "no window can be shown" in log.text and not results.wants_to_stop()
     greys = [int(frame[120, 180, 0]) for frame in read_video(tmp_path / "camera_3.mp4")]
     # At 10 frames a second, the frame of 1.2 seconds is the thirteenth.
     assert len(greys) == 13 and np.allclose(greys, [20] + [140] * 5 + [250] * 7, atol=4)

@@ -3,8 +3,10 @@
 The library `pooch` is not used, because it cannot resume a transfer.
 """
 
+import base64
 import hashlib
 import http.client
+import json
 import os
 import re
 import sys
@@ -13,10 +15,11 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
-from ppdet.utils.disk.files import atomic_path, read_text
+from ppdet.utils.disk.files import atomic_path, read_text, write_json
 from ppdet.utils.disk.lock import one_process
 from ppdet.utils.errors import UserError
 from ppdet.utils.logger import get_logger
@@ -88,8 +91,8 @@ def download(url: str, target: Path, *, md5: str | None = None, hint: str = "") 
     """Download `url` to `target` unless it exists, and return whether it was downloaded now.
 
     The transfer goes to a hidden ".part" file, which a later call resumes if the server still has the same file. Of
-    several processes, one downloads and the others wait. The length is checked, and the MD5 if it is given, also
-    that of an existing file.
+    several processes, one downloads and the others wait. The length is checked, and the MD5 if it is given or the
+    server sends it (Content-MD5). An existing file is only checked if `md5` is given.
 
     Raises:
         DownloadError: the message names the path to put the file at, and ends with `hint`.
@@ -143,7 +146,7 @@ def _download_locked(url: str, target: Path, md5: str | None, advice: str) -> No
     logger.info("downloading %s to %s", url, target)
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            _transfer(url, part)
+            expected_md5 = _transfer(url, part, md5)
             break
         except _Interrupted as error:
             if attempt == ATTEMPTS:
@@ -156,30 +159,32 @@ def _download_locked(url: str, target: Path, md5: str | None, advice: str) -> No
             raise DownloadError(message) from None
         except (urllib.error.URLError, http.client.HTTPException, ValueError) as error:
             raise DownloadError(f"{url}: cannot be downloaded ({_network_error_text(error)}): {advice}") from None
-    if md5 is not None and (actual := file_md5(part)) != md5.lower():
+    actual = file_md5(part) if expected_md5 else None
+    if actual != expected_md5:
         _remove(part)
-        raise DownloadError(f"{url}: the MD5 of what arrived is {actual}, expected {md5}: run again, or {advice}")
+        raise DownloadError(
+            f"{url}: the MD5 of what arrived is {actual}, expected {expected_md5}: run again, or {advice}"
+        )
     os.replace(part, target)
     _remove(part)
 
 
-def _transfer(url: str, part: Path) -> None:
-    """Download the rest of `part`, with a progress bar, which is updated every LOG_SECONDS without a terminal.
+def _transfer(url: str, part: Path, md5: str | None) -> str | None:
+    """Download the rest of `part`, and return the MD5 it should have, if that is known.
 
     Raises:
         _Interrupted: another attempt may succeed. URLError, HTTPException: it would not.
     """
-    source = _source_path(part)
-    known = read_text(source).splitlines() if source.is_file() else []
-    done = part.stat().st_size if part.exists() else 0
+    meta = _read_meta(part)
+    start = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "ppdet", "Accept-Encoding": "identity"})
-    if done and len(known) == 2 and known[0] == url:
-        request.add_header("Range", f"bytes={done}-")
-        request.add_header("If-Range", known[1])  # if the file has changed, the server sends all of it
+    if start and meta.get("url") == url and meta.get("validator"):
+        request.add_header("Range", f"bytes={start}-")
+        request.add_header("If-Range", meta["validator"])  # if the file has changed, the server sends all of it
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # there is nothing after `done`: the part is of another file
+        if error.code == 416:  # there is nothing after `start`: the part is of another file
             _remove(part)
             raise _Interrupted("the file has changed on the server") from None
         if error.code == 429 or error.code >= 500:
@@ -189,40 +194,81 @@ def _transfer(url: str, part: Path) -> None:
         raise _Interrupted(f"no answer ({_network_error_text(error)})") from None
     with response:
         is_resumed = response.status == 206
+        if is_resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            _remove(part)
+            raise _Interrupted("the server sent another part than requested")
         if not is_resumed:
-            done = 0
-            etag = response.headers.get("ETag", "")
-            strong = "" if etag.startswith("W/") else etag
-            source.write_text(f"{url}\n{strong or response.headers.get('Last-Modified', '')}", encoding="utf-8")
+            start, meta = 0, _new_meta(url, response.headers)
+            write_json(_meta_path(part), meta)
         length = response.headers.get("Content-Length")
-        total = done + int(length) if length is not None else None
-        seconds = 0.1 if sys.stderr.isatty() else LOG_SECONDS
-        bar = tqdm(total=total, initial=done, unit="B", unit_scale=True, desc=part.stem[1:], mininterval=seconds)
-        with bar, open(part, "ab" if is_resumed else "wb") as stream:
-            while total is None or done < total:
-                try:
-                    chunk = response.read(CHUNK_BYTES)
-                except (OSError, http.client.HTTPException) as error:
-                    raise _Interrupted(
-                        f"the connection broke after {done} bytes ({_network_error_text(error)})"
-                    ) from None
-                if not chunk:
-                    break
-                stream.write(chunk)
-                done += len(chunk)
-                bar.update(len(chunk))
+        total = start + int(length) if length is not None else None
+        with open(part, "ab" if is_resumed else "wb") as stream:
+            _copy(response, stream, start, total, Path(urllib.parse.urlparse(url).path).name)
+    return md5.lower() if md5 is not None else meta.get("md5")
+
+
+def _copy(response: Any, stream: BinaryIO, start: int, total: int | None, name: str) -> None:
+    """Copy the response, with a progress bar on a terminal, else with a line in the log every LOG_SECONDS.
+
+    Args:
+        start: bytes that have arrived before.
+        total: bytes of the whole file, None if unknown.
+        name: the file's name, for the progress.
+    """
+    done, begin, logged = start, time.monotonic(), time.monotonic()
+    on_terminal = sys.stderr.isatty()
+    with tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=name, disable=not on_terminal) as bar:
+        while total is None or done < total:
+            try:
+                chunk = response.read(CHUNK_BYTES)
+            except (OSError, http.client.HTTPException) as error:
+                raise _Interrupted(f"the connection broke after {done} bytes ({_network_error_text(error)})") from None
+            if not chunk:
+                break
+            stream.write(chunk)
+            done += len(chunk)
+            bar.update(len(chunk))
+            now = time.monotonic()
+            if not on_terminal and now - logged >= LOG_SECONDS:
+                logged = now
+                of_total = f" of {total / 1e6:.0f}" if total else ""
+                speed = (done - start) / 1e6 / (now - begin)
+                logger.info("%s: %.0f%s MB, %.1f MB/s", name, done / 1e6, of_total, speed)
     if total is not None and done < total:
         raise _Interrupted(f"the connection ended after {done} of {total} bytes")
 
 
-def _source_path(part: Path) -> Path:
-    """The file beside a ".part" file with the URL that it comes from, and the ETag or date that the server gave it."""
-    return part.with_name(part.name + ".source")
+def _new_meta(url: str, headers: http.client.HTTPMessage) -> dict[str, str | None]:
+    """What is saved beside a ".part" file to resume it: how to recognize the file on the server, and its MD5."""
+    etag = headers.get("ETag", "")
+    strong = etag if etag and not etag.startswith("W/") else None
+    encoded = headers.get("Content-MD5", "")
+    try:
+        digest = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        digest = b""
+    return {
+        "url": url,
+        "validator": strong or headers.get("Last-Modified"),
+        "md5": digest.hex() if len(digest) == 16 else None,
+    }
+
+
+def _meta_path(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _read_meta(part: Path) -> dict[str, Any]:
+    try:
+        meta = json.loads(read_text(_meta_path(part)))
+    except (OSError, ValueError):
+        return {}
+    return meta if isinstance(meta, dict) else {}
 
 
 def _remove(part: Path) -> None:
     part.unlink(missing_ok=True)
-    _source_path(part).unlink(missing_ok=True)
+    _meta_path(part).unlink(missing_ok=True)
 
 
 def _network_error_text(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """A web server on 127.0.0.1 for the tests of downloads: ranges, broken transfers, errors."""
 
+import base64
 import contextlib
 import hashlib
 import threading
@@ -15,6 +16,7 @@ class FileServer:
         self.files = {}
         self.requests = []  # (path, Range header or None)
         self.cut_after = None  # bytes per answer, then the connection ends
+        self.send_md5 = False
         self.send_etag = True
         self.ranges = True
         self.status = None
@@ -65,6 +67,8 @@ class FileServer:
             handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         if self.send_etag:
             handler.send_header("ETag", etag)
+        if self.send_md5:
+            handler.send_header("Content-MD5", base64.b64encode(hashlib.md5(content).digest()).decode())
         handler.end_headers()
         handler.wfile.write(body if self.cut_after is None else body[: self.cut_after])
         handler.close_connection = True

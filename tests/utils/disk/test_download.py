@@ -133,13 +133,25 @@ def test_servers_without_ranges_or_etag_start_again(server, tmp_path):
         assert fetch(f"{server.url}/{NAME}", cache_dir=folder).read_bytes() == CONTENT
 
 
-def test_md5_is_checked(server, tmp_path):
+def test_md5_given_or_sent_is_checked(server, tmp_path):
     good = hashlib.md5(CONTENT).hexdigest()
+    server.send_md5 = True
     assert file_md5(fetch(f"{server.url}/{NAME}", cache_dir=tmp_path / "a", md5=good.upper())) == good
 
     message = error_of(lambda: fetch(f"{server.url}/{NAME}", cache_dir=tmp_path / "b", md5="0" * 32))
     assert good in message and "0" * 32 in message and str(tmp_path / "b" / NAME) in message
     assert visible(tmp_path / "b") == [] and not list((tmp_path / "b").glob(".*.part*"))
+
+
+def test_content_md5_of_the_server_finds_damage(server, tmp_path, monkeypatch):
+    server.send_md5 = True
+    server.cut_after = 20_000
+    error_of(lambda: fetch(f"{server.url}/{NAME}", cache_dir=tmp_path))
+    (part,) = tmp_path.glob(".*.part")
+    part.write_bytes(b"\0" * part.stat().st_size)
+    server.cut_after = None
+    assert "MD5" in error_of(lambda: fetch(f"{server.url}/{NAME}", cache_dir=tmp_path))
+    assert fetch(f"{server.url}/{NAME}", cache_dir=tmp_path).read_bytes() == CONTENT
 
 
 def test_a_damaged_file_is_downloaded_again_when_the_md5_is_known(server, tmp_path):
