@@ -23,8 +23,6 @@ WHY_NONE = {
     "gpu": "is there a driver (nvidia-smi), and does CUDA_VISIBLE_DEVICES name cards that exist?",
     "xpu": "is there a driver (xpu-smi), and does XPU_VISIBLE_DEVICES name cards that exist?",
 }
-# Why the processes of a job compute on CPUs although there are other devices.
-ON_CPU = "PADDLE_DISTRI_BACKEND=gloo, by the launcher or the user, is for processes on CPUs"
 # The library by which the ranks of a job communicate; other types of device use "xccl", the plugin's library.
 BACKENDS = {"cpu": "gloo", "gpu": "nccl", "xpu": "bkcl"}
 
@@ -71,13 +69,21 @@ def check_device(cfg: Config) -> None:
 def deciding_setting(cfg: Config) -> tuple[str, DeviceValue]:
     """Return the name of the setting that decides, and the value of `device` that it means.
 
-    What -o, --device or merge_config sets takes precedence over files.
+    What -o, --device or merge_config sets takes precedence over files. If it only selects a type of device, such as
+    `use_npu=true`, and a file names one device of this type, such as `device: npu:3`, the file's device is used.
 
     Raises:
         ConfigError: several of PaddleDetection's settings are true.
     """
     above_files = [key for key in SETTINGS if cfg.layer(key) > cfg.files]
-    return _decide(cfg, above_files) or _decide(cfg, SETTINGS) or ("device", AUTO)
+    key, value = _decide(cfg, above_files) or _decide(cfg, SETTINGS) or ("device", AUTO)
+    if key != "device" and "device" not in above_files and value != CPU:
+        kind_in_file = str(cfg["device"]).strip().lower().partition(":")[0]
+        kind = key.partition("_")[2]
+        # A device without a type, such as 1 or [1], is a GPU.
+        if ALIASES.get(kind_in_file, kind_in_file) == kind or (kind == "gpu" and not kind_in_file[:1].isalpha()):
+            return "device", cfg["device"]
+    return key, value
 
 
 def _decide(cfg: Config, keys: Sequence[str]) -> tuple[str, DeviceValue] | None:
@@ -167,7 +173,7 @@ def _best_kind() -> str:
         available = [kind for kind in kinds if device.count(kind)]
         if available:
             names = " and ".join(map(_display_name, available))
-            logger.warning("running on the CPU, although there is %s: %s", names, ON_CPU)
+            logger.warning("running on the CPU, although there is %s: %s", names, why_on_cpu(available))
         return CPU
     kinds = [kind for kind in kinds if launched() and assigned_number(kind) is not None] or kinds
     best = next((kind for kind in kinds if device.count(kind)), None)
@@ -198,10 +204,19 @@ def _available_kind(kind: str) -> str:
         raise ConfigError(f"no {_display_name(own)} is visible: {why} Otherwise device=cpu computes on the CPU")
     if launched() and own != CPU:
         if os.environ.get("PADDLE_DISTRI_BACKEND") == "gloo":
-            raise ConfigError(f"no {_display_name(own)} was given to this process: {ON_CPU}")
+            raise ConfigError(f"no {_display_name(own)} was given to this process: {why_on_cpu([own])}")
         if assigned_number(own) is None:
             raise ConfigError(f"paddle.distributed.launch gave this process no {_display_name(own)}: leave device out")
     return own
+
+
+def why_on_cpu(kinds: Sequence[str]) -> str:
+    """Return why the processes of a job compute on CPUs although there are devices of the types `kinds`."""
+    plugins = [kind for kind in kinds if kind not in device.BUILDS]
+    why = "PADDLE_DISTRI_BACKEND=gloo, by the launcher or the user, is for processes on CPUs"
+    if plugins:
+        why += f"; the launcher of Paddle 2.6 assigns {plugins[0]} devices if PADDLE_XCCL_BACKEND={plugins[0]}"
+    return why
 
 
 def _device_number(request: Request, kind: str) -> int:

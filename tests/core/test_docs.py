@@ -40,10 +40,11 @@ def test_python_examples_run(tmp_path, monkeypatch):
 def test_the_table_of_devices_says_what_the_command_line_selects(tmp_path):
     """Each row has a command line, settings in the file, and the device."""
     rows = re.findall(r"^\| `(?:-o|--device) (\S+)` \| (`.+`) \| (.+) \|$", TEXT, re.MULTILINE)
-    assert len(rows) == 3
+    assert len(rows) == 5
     for option, in_file, expected in rows:
         for setting in re.findall("`(.+?)`", in_file):
             (tmp_path / "mine.yml").write_text(f"_BASE_: fcos_r18_fpn_shapes\n{setting}\n")
             override = option if "=" in option else f"device={option}"
             _, device = deciding_setting(load_config(tmp_path / "mine.yml", [override]))
-            assert device == {"the CPU": "cpu", "as with `auto`": "auto"}[expected], (option, setting)
+            meant = {"the CPU": "cpu", "as with `auto`": "auto", "the GPU 1": "gpu:1", "the NPU 3": "npu:3"}[expected]
+            assert device == meant, (option, setting)

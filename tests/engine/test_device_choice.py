@@ -7,7 +7,7 @@ import pytest
 
 from ppdet.core.workspace import load_config
 from ppdet.engine import device_choice
-from ppdet.engine.device_choice import choose, select_backend, set_device
+from ppdet.engine.device_choice import choose, select_backend, set_device, why_on_cpu
 from ppdet.engine.distributed import collectives
 from ppdet.utils import device
 from ppdet.utils.errors import ConfigError
@@ -142,8 +142,13 @@ def test_settings_of_paddledetection(machine, tmp_path, log, settings, expected,
         ("use_npu: true", ["use_npu=false"], "gpu:0"),
         ("{use_gpu: false, use_npu: true}", ["use_npu=false"], "cpu"),
         ("device: npu", ["use_gpu=false", "use_npu=true"], "npu:0"),
-        ("device: gpu:1", ["use_gpu=true"], "gpu:0"),
+        # A true setting selects a type, and the number of the device is the one in the file.
+        ("device: gpu:1", ["use_gpu=true"], "gpu:1"),
+        ("device: cuda:1", ["use_gpu=true"], "gpu:1"),
+        ("device: 1", ["use_gpu=true"], "gpu:1"),
+        ("device: npu:3", ["use_npu=true"], "npu:3"),
         ("device: 1", ["use_npu=true"], "npu:0"),
+        ("device: [1]", ["use_gpu=true"], "gpu:1"),
         ("device: iluvatar_gpu", ["use_gpu=true"], "gpu:0"),
         ("{use_gpu: false, use_npu: true}", ["device=gpu"], "gpu:0"),
         ("use_gpu: false", ["device=auto"], "gpu:0"),
@@ -247,11 +252,21 @@ def test_a_number_of_processes_that_is_none(machine, monkeypatch, count):
         pass
 
 
+def test_the_hint_names_one_of_several_plugins():
+    said = why_on_cpu(["gpu", "npu", "mlu"])
+    assert said.endswith("assigns npu devices if PADDLE_XCCL_BACKEND=npu")
+    assert "assigns" not in why_on_cpu(["gpu", "xpu"])
+
+
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
         ("gpu", "GPU{}: PADDLE_DISTRI_BACKEND=gloo, by the launcher or the user, is for processes on CPUs"),
-        ("npu", "npu{}: PADDLE_DISTRI_BACKEND=gloo, by the launcher or the user, is for processes on CPUs"),
+        (
+            "npu",
+            "npu{}: PADDLE_DISTRI_BACKEND=gloo, by the launcher or the user, is for processes on CPUs; "
+            "the launcher of Paddle 2.6 assigns npu devices if PADDLE_XCCL_BACKEND=npu",
+        ),
     ],
 )
 def test_processes_that_talk_through_gloo_are_on_cpus(machine, monkeypatch, log, kind, told):

@@ -28,6 +28,7 @@ MEANT = {
     ("ppdet/acceptance/rank_recorder.py", "memory_of_cards"): "there is no nvidia-smi, or it refuses",
     ("ppdet/engine/checkpoints/class_names.py", "_from_header"): "reading the arrays raises the error",
     ("ppdet/engine/checkpoints/class_names.py", "_from_manifest"): "a damaged manifest does not name classes",
+    ("ppdet/engine/checkpoints/class_names.py", "log_unknown_classes"): "its warning says that the manifest is damaged",
     ("ppdet/engine/export/check.py", "check_images"): "the export is checked on the images that can be read",
     (
         "ppdet/engine/checkpoints/manifest.py",

@@ -61,12 +61,18 @@ def classes_of_checkpoint(prefix: Path) -> Classes | None:
 
 
 def log_unknown_classes(weights: str | Path) -> None:
-    """Log that `classes_of_weights` returned None: as a warning if there is a manifest, which should name them."""
+    """Log why `classes_of_weights` returned None: as a warning if a manifest is damaged or belongs to other weights."""
     manifest = beside(strip_suffix(str(fetch(str(weights)))), MANIFEST)
-    if manifest.exists():
+    try:
+        is_unusable = "classes" in read_sealed(manifest)
+    except FileNotFoundError:
+        is_unusable = False
+    except (OSError, CheckpointError):
+        is_unusable = True
+    if is_unusable:
         logger.warning(
-            "%s does not name the classes of these weights: it is damaged, belongs to others, or is of an earlier "
-            "version: the data set's order of classes is used",
+            "%s is damaged, cannot be read, or belongs to other weights: the classes of these weights are not known, "
+            "and the data set's order of classes is used",
             manifest,
         )
     else:

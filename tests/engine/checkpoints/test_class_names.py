@@ -152,21 +152,9 @@ def test_any_other_json_beside_weights_is_none(tmp_path, text):
     ("text", "level", "line"),
     [
         (None, "INFO", "{prefix}: these weights do not name their classes: the data set's order of classes is used"),
-        (
-            "{{}",
-            "WARNING",
-            "{prefix}.json does not name the classes of these weights: it is damaged, belongs to others, ",
-        ),
-        (
-            "[[[[1]]]]",
-            "WARNING",
-            "{prefix}.json does not name the classes of these weights: it is damaged, belongs to others, ",
-        ),
-        (
-            "other weights",
-            "WARNING",
-            "{prefix}.json does not name the classes of these weights: it is damaged, belongs to others, ",
-        ),
+        ("{{}", "WARNING", "{prefix}.json is damaged, cannot be read, or belongs to other weights: "),
+        ("[[[[1]]]]", "WARNING", "{prefix}.json is damaged, cannot be read, or belongs to other weights: "),
+        ("other weights", "WARNING", "{prefix}.json is damaged, cannot be read, or belongs to other weights: "),
     ],
 )
 def test_why_weights_name_no_classes_is_told(finished, tmp_path, log, text, level, line):
@@ -270,7 +258,7 @@ def test_checkpoints_of_earlier_versions_resume_and_evaluate(trained, log):
     trainer = Trainer(cfg, resume=str(folder / "model_final"))
     assert trainer.epoch == 2 and trainer.reader.dataset.class_names == ["blue", "red"]
     assert build_trained_model(cfg).trained_classes is None
-    assert log.text.count("earlier version: the data set's order of classes is used") == 1
+    assert log.text.count("these weights do not name their classes: the data set's order of classes is used") == 1
     predictor = Predictor(load_config(str(path), [*options, f"TestDataset.{option}"]))
     assert predictor.dataset.class_names == ["blue", "red"] and "other classes" not in log.text
 
