@@ -53,7 +53,8 @@ def _never_used(config: "Config", own_layer: int) -> Iterator[tuple[str, Node, s
     """Yield the dotted key, value and reason of everything that only other projects use.
 
     These are settings with `unused`, unless they have their default value, and parameters in `__unused__` or
-    `__given__` of a component, unless they are null. An unused parameter that a file sets to false is not reported.
+    `__given__` of a component, unless they are null. An unused parameter that a file sets to false, or a parameter in
+    `__given__` that a file sets to its default (as PaddleDetection's files do with FPN.spatial_scales), is not reported.
     """
     for key, node in config.root.value.items():
         setting = SETTINGS.get(key)
@@ -62,8 +63,13 @@ def _never_used(config: "Config", own_layer: int) -> Iterator[tuple[str, Node, s
     reported: list[Node] = []
     for component in walk(config):
         for name, value in component.ignored.items():
+            parameter = component.schema.parameters.get(name)
+            default = parameter.default if parameter is not None else None
+            is_default = to_plain(value) == (list(default) if isinstance(default, tuple) else default)
             is_off = value.value is None or (value.value is False and top_layer(value) != own_layer)
-            if not is_off and not any(value is other for other in reported):
+            if not (is_off or (is_default and top_layer(value) != own_layer)) and not any(
+                value is other for other in reported
+            ):
                 reported.append(value)
                 yield f"{component.key}.{name}", value, component.schema.without_effect[name]
 

@@ -122,3 +122,11 @@ def test_parameters_of_paddledetection_that_change_nothing(load, log):
     assert warnings(log) == [f"x.yml:1: {key} changes nothing here: flips need no TensorRT"]
     with pytest.raises(ConfigError, match=r"^-o: ToyFlip\.trt: changes nothing here: flips need no TensorRT$"):
         load("", "ToyFlip.trt=true")
+
+
+@pytest.mark.parametrize(("scales", "warnings"), [("[0.125, 0.0625, 0.03125]", 0), ("[0.25, 0.0625, 0.03125]", 1)])
+def test_paddledetections_files_set_scales_that_follow_from_the_backbone(log, tmp_path, scales, warnings):
+    """Its own FCOS files list FPN's default, of which nothing has to be said."""
+    (tmp_path / "a.yml").write_text(f"_BASE_: fcos_r18_fpn_shapes\nFPN: {{spatial_scales: {scales}}}\n")
+    load_config(tmp_path / "a.yml")
+    assert log.text.count("FPN.spatial_scales changes nothing here") == warnings
