@@ -53,8 +53,8 @@ def _never_used(config: "Config", own_layer: int) -> Iterator[tuple[str, Node, s
     """Yield the dotted key, value and reason of everything that only other projects use.
 
     These are settings with `unused`, unless they have their default value, and parameters in `__unused__` or
-    `__given__` of a component, unless they are null. An unused parameter that a file sets to false, or a parameter in
-    `__given__` that a file sets to its default (as PaddleDetection's files do with FPN.spatial_scales), is not reported.
+    `__given__` of a component, unless they are null. Two values in a file are not reported: false for an unused
+    parameter, and the default of a parameter in `__given__`, as PaddleDetection's files set FPN.spatial_scales.
     """
     for key, node in config.root.value.items():
         setting = SETTINGS.get(key)
