@@ -4,11 +4,10 @@ import os
 import platform
 import time
 from collections.abc import Sequence
-from importlib import import_module
+from importlib import metadata
 from itertools import cycle
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -23,6 +22,11 @@ logger = get_logger(__name__)
 
 WARM_UP = 5  # batches that are not measured: in the first ones engines allocate memory and choose kernels
 STAGES = ("preprocess", "inference", "postprocess", "total")
+PACKAGES = {
+    "paddle": ("paddlepaddle", "paddlepaddle-gpu"),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "openvino": ("openvino",),
+}
 
 
 def run_benchmark(
@@ -129,9 +133,12 @@ def _statistics(milliseconds: np.ndarray) -> dict[str, float]:
 def _description(detector: Detector) -> dict:
     """The model, the engine, the device and the versions."""
     backend = detector.backend
-    package = backend.package
-    versions = {"python": platform.python_version(), "numpy": np.__version__, "opencv": cv2.__version__}
-    versions[package] = import_module(package).__version__
+    versions = {"python": platform.python_version(), "numpy": np.__version__}
+    for package in ("opencv-python-headless", "opencv-python", *PACKAGES.get(backend.name, ())):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
     return {
         "model": os.path.abspath(backend.folder),
         "backend": backend.name,

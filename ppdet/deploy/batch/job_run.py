@@ -8,7 +8,7 @@ from ppdet.deploy.batch.shards import Counts, ShardFiles
 from ppdet.utils.logger import get_logger, is_watched
 
 logger = get_logger(__name__)
-LOG_SECONDS = 30.0  # between two states of the progress bar without a terminal
+LOG_SECONDS = 30.0  # between two lines of progress, when no bar is shown
 NAMED_ERRORS = 5  # images with errors that the log names
 
 
@@ -42,15 +42,21 @@ class JobRun:
         """
         from tqdm import tqdm
 
-        start = time.perf_counter()
+        start = last_line = time.perf_counter()
         first_images, first_time = 0, start
-        bar = tqdm(total=self.total, unit="image", mininterval=0.1 if is_watched() else LOG_SECONDS, smoothing=0.1)
+        bar = tqdm(total=self.total, unit="image", disable=not is_watched(), smoothing=0.1)
         with bar, closing(results):
             for rows in results:
                 self.add(rows)
                 bar.update(len(rows))
+                now = time.perf_counter()
                 if not first_images:
-                    first_images, first_time = len(rows), time.perf_counter()
+                    first_images, first_time = len(rows), now
+                elif not is_watched() and now - last_line > LOG_SECONDS:
+                    last_line = now
+                    speed = (self.images - first_images) / (now - first_time)
+                    left = (self.total - self.images) / speed / 60
+                    logger.info("%d of %d images, %.2f images/s, %.0f min left", self.images, self.total, speed, left)
         end = time.perf_counter()
         self.seconds = end - start
         self.speed = (self.images - first_images) / (end - first_time) or self.images / self.seconds

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -93,11 +93,27 @@ async def answer_predict(service: Service, request: Request) -> Response:
             except ClientDisconnect:
                 raise Refused(CLIENT_GONE, "the client has closed the connection") from None
         left = settings.timeout_s - (time.monotonic() - start)
-        try:
-            return await asyncio.wait_for(make_response(service, content, start), left)
-        except asyncio.TimeoutError:
-            reason = "timed out before detection: send fewer requests at once, or a smaller image"
-            raise Refused(504, reason) from None
+        return await within(left, make_response(service, content, start), request)
+
+
+async def within(seconds: float, work: Awaitable[Response], request: Request) -> Response:
+    """Return the result of `work`, which is canceled if it takes longer or the client closes its connection.
+
+    Raises:
+        Refused: the work was canceled.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(request.receive())
+    try:
+        done, _ = await asyncio.wait({task, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if task in done:
+            return task.result()
+        if gone in done:
+            raise Refused(CLIENT_GONE, "the client has closed the connection")
+        raise Refused(504, "timed out before detection: send fewer requests at once, or a smaller image")
+    finally:
+        task.cancel()
+        gone.cancel()
 
 
 async def make_response(service: Service, request: PredictRequest, start: float) -> Response:

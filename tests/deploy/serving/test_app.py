@@ -1,5 +1,6 @@
 """Requests and answers, in this process, with a real model."""
 
+import asyncio
 import base64
 import io
 import json
@@ -16,6 +17,7 @@ from PIL import Image
 from serving import Client, form
 
 from ppdet.deploy import Detector
+from ppdet.deploy.serving.app import create_app
 from ppdet.deploy.serving.limits import Settings
 from ppdet.deploy.serving.service import Service
 from ppdet.visualize import draw_detections
@@ -237,6 +239,39 @@ def test_time_runs_out(detector, images, monkeypatch):
         wait_until(lambda: service.obstacle is None)
         assert client.post("/predict", files={"image": images[0]}).status_code == 200
         assert service.admitted == 0
+
+
+def test_nothing_runs_for_a_client_that_went_away(detector, images, monkeypatch):
+    """The second of three requests waits for the model; its client leaves, and the model never sees it."""
+    client, service = client_of(detector, max_batch=1)
+    body, headers = form(images[0])
+    with client:
+        wait_until(lambda: service.ready)
+        run, sizes, release = service.batcher.run, [], threading.Event()
+        monkeypatch.setattr(
+            service.batcher, "run", lambda s: sizes.append(len(s)) or (release.wait(PATIENCE) and run(s))
+        )
+        first = client.start(client.client.post("/predict", content=body, headers=headers))
+        wait_until(lambda: sizes)
+        messages = [{"type": "http.request", "body": body}, {"type": "http.disconnect"}]
+
+        async def receive():
+            while len(messages) == 1 and not service.batcher.waiting:
+                await asyncio.sleep(0.01)
+            return messages.pop(0)
+
+        async def send(message):
+            pass
+
+        scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": []}
+        scope["headers"] = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        client.run(create_app(service)(scope, receive, send))
+        release.set()
+        assert first.result(PATIENCE).status_code == 200
+        assert client.post("/predict", content=body, headers=headers).status_code == 200
+        assert sizes == [1, 1] and service.admitted == 0  # the first and the third
+        value = service.metrics.registry.get_sample_value
+        assert value("ppdet_http_requests_total", {"path": "/predict", "status": "499"}) == 1
 
 
 def test_a_failing_model_tells_the_log_and_not_the_client(detector, images, monkeypatch):
