@@ -32,9 +32,9 @@ ADVICE = {
     "device": "python -m paddle.distributed.launch --gpus … tools/train.py",
     "augmentation": "images are flipped; add more to TrainReader.sample_transforms",
 }
-# The options that become settings, with the values that they have where the file leaves them out.
+# The options that become settings, with their values if the file leaves them out (on 8 devices).
 DEFAULTS: dict[str, Any] = {
-    **{"epoches": 12, "nbatch_train": 16, "nbatch_eval": 8, "num_workers": 16, "device": [0, 1, 2, 3, 4, 5, 6, 7]},
+    **{"epoches": 12, "nbatch_train": 16, "nbatch_eval": 8, "num_workers": 16},
     **{"lr_base": 0.01, "lr_gamma": 0.1, "lr_schedule": [60000, 80000], "momentum": 0.9, "weight_decay": 0.0001},
     **{"grad_clip": 3.0, "boxarea_th": 32.0, "img_scale_min": 0.8, "view_size": 1025},
     **{"pretrain": True, "freeze_bn": True, "freeze_stages": 1},
@@ -57,7 +57,7 @@ def read_options(path: Path) -> dict[str, Any]:
         raise MigrationError(f"{path}: not JSON: {error}") from None
     if not isinstance(options, dict):
         raise MigrationError(f"{path}: expected an object of options, such as {{'lr_base': 0.01}}")
-    for name in options.keys() & DEFAULTS.keys():
+    for name in (name for name in DEFAULTS if name in options):
         value, kind = options[name], type(DEFAULTS[name])
         if not fits(value, list[int] if kind is list else kind):
             expected = "numbers" if kind is list else kind.__name__
@@ -67,12 +67,19 @@ def read_options(path: Path) -> dict[str, Any]:
     return options
 
 
+def device_count(options: Mapping[str, Any]) -> int:
+    """Return how many devices trained with these options: 8 unless `device` is a list."""
+    return max(1, len(options["device"])) if isinstance(options.get("device"), list) else 8
+
+
 def convert(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the sections of a configuration that differ from BASE."""
     from ppdet.core.workspace import load_config
 
-    base, options = load_config(BASE), {**DEFAULTS, **given}
-    devices, images, view = max(1, len(options["device"])), options["nbatch_train"], options["view_size"]
+    devices = device_count(given)
+    # Without nbatch_eval, each device evaluates one image at a time.
+    base, options = load_config(BASE), {**DEFAULTS, "nbatch_eval": devices, **given}
+    images, view = options["nbatch_train"], options["view_size"]
     decay = {"gamma": options["lr_gamma"], "milestones": options["lr_schedule"], "unit": "iteration"}
     warmup = base.component("LearningRate")["schedulers"][1]
     cfg: dict[str, Any] = {
@@ -150,7 +157,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
             if name in ADVICE or name not in DEFAULTS:
                 print(f"not carried over: {name}: {ADVICE.get(name, 'unknown')}")
         per_device, images = cfg["TrainReader"]["batch_size"], cfg["auto_lr"]["base_batch_size"]
-        devices = max(1, len(options.get("device", DEFAULTS["device"])))
+        devices = device_count(options)
         if per_device * devices != images:
             print(
                 f"not carried over: {images} images on {devices} devices: {per_device} on each; auto_lr adapts the rate"

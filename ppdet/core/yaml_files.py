@@ -70,12 +70,20 @@ def _read_text(path: Path, included_at: str | None) -> str:
     except UnicodeDecodeError:
         raise config_error(place, key, f"file{shown} is not UTF-8 text: save it as UTF-8") from None
     except OSError as error:
-        files = sorted(path.glob("*.y*ml"))  # where a folder was given in place of a file
-        hint = f"; did you mean {display_path(files[0])!r}?" if files else ""
+        hint = _files_in_folder(path) if path.is_dir() else ""
         raise config_error(place, key, f"cannot read file{shown}: {error.strerror}{hint}") from None
     if "\0" in text:
         raise config_error(place, key, f"file{shown} {NUL_ADVICE}")
     return text
+
+
+def _files_in_folder(folder: Path) -> str:
+    """Return a hint with the YAML files in a folder that was given instead of a file; "" if it has none."""
+    files = sorted(folder.glob("*.y*ml"))
+    if len(files) == 1:
+        return f"; did you mean {display_path(files[0])!r}?"
+    names = ", ".join(file.name for file in files[:5]) + (", …" if len(files) > 5 else "")
+    return f"; it contains {names}" if files else ""
 
 
 def _similar_file(path: Path) -> str:

@@ -5,6 +5,7 @@ import json
 import pytest
 from commands import call, execute
 
+from ppdet.cli.from_json import convert
 from ppdet.core.workspace import load_config
 
 OPTIONS = {
@@ -69,6 +70,12 @@ def test_an_empty_file_gives_the_recipe_itself(tmp_path):
         assert dict(ours.component(component)) == dict(recipe.component(component))
     for step in (0, 499, 500, 60000, 80000):
         assert ours.create("LearningRate").rate(step, 7500) == recipe.create("LearningRate").rate(step, 7500)
+
+
+@pytest.mark.parametrize(("device", "workers"), [([0, 1], 8), ("cuda", 2), (None, 2)])
+def test_the_devices_divide_the_workers_and_evaluation_has_one_image_on_each(device, workers):
+    cfg = convert({"device": device})
+    assert cfg["worker_num"] == workers and cfg["EvalReader"]["batch_size"] == 1
 
 
 @pytest.mark.parametrize(

@@ -163,8 +163,8 @@ def test_help_names_the_code_bases():
         ("fcos_r50_caffe_fpn_gn_1x_coco", "", None),
         ("fcos_r50_caffe_fpn_gn_ms_2x_coco", "style='caffe'", None),
         ("fcos_r50_fpn_1x_coco", "", "ResNet.variant is b, there a"),
-        ("fcos_r50_caffe_fpn_gn_tricks_1x_coco", "", "FCOSHead.norm_reg_targets is true, there false"),
-        ("fcosplus_r50_fpn_1x_coco", "", "FCOSHead.last_pixel is true, there false"),
+        ("fcos_r50_caffe_fpn_gn_tricks_1x_coco", "", "FCOSHead.norm_reg_targets is True, there False"),
+        ("fcosplus_r50_fpn_1x_coco", "", "FCOSHead.last_pixel is True, there False"),
         ("fcos_r50_fpn_1x_coco", "style='pytorch'", None),  # no published detector, nothing to compare with
     ],
 )

@@ -20,6 +20,7 @@ IGNORED = {
     "Resize": ("input_size",),
     "FCOSHead": ("prior_prob", "fcos_loss", "nms", "class_threshold", "level_top_k", "level_top_k_of"),
 }
+MAX_ROWS = 12
 
 
 def differences(ours: Config, theirs: Config, reader: str) -> list[tuple[str, str, str]]:
@@ -29,7 +30,7 @@ def differences(ours: Config, theirs: Config, reader: str) -> list[tuple[str, st
         reader: EvalReader or TestReader, whose transforms are compared.
 
     Returns:
-        (key, value in ours, value in theirs) of each setting that differs.
+        (key, value in ours, value in theirs) of each setting that differs; a last row counts those after `MAX_ROWS`.
 
     Raises:
         ConfigError: a component of one of them is invalid.
@@ -39,7 +40,9 @@ def differences(ours: Config, theirs: Config, reader: str) -> list[tuple[str, st
     except RecursionError:
         raise ConfigError("a component contains itself") from None
     keys = [key for key in one if key in other and one[key] != other[key]]
-    return [(key, render_inline(one[key]), render_inline(other[key])) for key in keys]
+    rows = [(key, render_inline(one[key]), render_inline(other[key])) for key in keys[:MAX_ROWS]]
+    more = len(keys) - MAX_ROWS
+    return [*rows, (f"{more} more", "others", "others")] if more > 0 else rows
 
 
 def settings(cfg: Config, reader: str) -> Iterator[tuple[str, Any]]:

@@ -228,6 +228,8 @@ def test_files_without_their_folder_or_suffix(tmp_path, monkeypatch):
         Path("output/mine").mkdir(parents=True)
         Path("output/mine/config.yml").write_text("epoch: 3\n")
         load_config("output/mine")
+    with pytest.raises(ValueError, match=r"Is a directory; it contains fcos_dcn_r50_fpn_1x_coco\.yml, .*, …$"):
+        load_config(ROOT / "configs/fcos")
     with pytest.raises(ValueError, match=r"^quite_another\.yml: no such file$"):
         load_config("quite_another.yml")
 

@@ -296,6 +296,16 @@ def test_weights_that_are_in_no_runs_folder(project, log):
         assert warned(log, "ResNet.depth=34", weights=weights) is None
 
 
+def test_many_differences_are_counted(project, log):
+    options = [f"FCOSHead.{key}=true" for key in ("sqrt_score", "clip_boxes", "last_pixel", "even_locations")]
+    options += ["ResNet={depth: 50, variant: d, num_stages: 4, return_idx: [1, 2, 3], std_senet: true, groups: 2}"]
+    options += ["FPN={out_channel: 8, extra_stage: 2}", "FCOSFeat.feat_out=8", "FCOSHead.num_shift=0"]
+    text = warned(log, *options)
+    assert text.count(" here, ") == 13 and re.search(
+        r"; \d more: others here, others there; name the run, output/run, instead", text
+    )
+
+
 def test_folders_to_analyse(project, log):
     make_run(project / "output" / "deep", project, "ResNet.depth=34")
     assert folder_config(Path("output/deep"), None, ["epoch=9"])["epoch"] == 9
