@@ -166,7 +166,7 @@ def test_benchmark(folder, tmp_path, capsys, log):
     assert json.loads((tmp_path / "o" / "benchmark.json").read_text()) == report
     assert report["runs"] == 4 and report["images"] == 5 and report["batch_size"] == 2
     assert report["backend"] == "paddle" and report["precision"] == "fp32" and report["threads"] == 1
-    assert report["detections_per_image"] == 1 and report["versions"]["paddle"]
+    assert report["detections_per_image"] == 1 and report["versions"]["paddlepaddle"]
     assert "broken.png" in log.text
     times = report["milliseconds"]
     assert all(0 < row["p50"] <= row["p90"] <= row["p99"] for row in times.values())
