@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,12 @@ def test_imports_only_go_down(path):
 @pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_stay_short(path):
     assert len(path.read_text().splitlines()) <= 320
+
+
+def test_no_two_modules_have_one_name():
+    """Modules of commands are called like the commands, and `base` is the contract of a room."""
+    names = Counter(path.stem for path in files() if path.parent.name != "cli")
+    assert {name for name, times in names.items() if times > 1} == {"__init__", "base"}
 
 
 def test_no_test_is_timed():

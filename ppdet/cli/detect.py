@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ppdet.cli.arguments import add_slice_arguments
 from ppdet.core.command_line import add_import_argument, flag, make_parser, one_line_errors, positive
-from ppdet.deploy.arguments import number_between
+from ppdet.deploy.engine_options import number_between
 from ppdet.deploy.precisions import PRECISIONS
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 
 from ppdet.core.command_line import make_parser, one_line_errors, positive, run
-from ppdet.deploy.arguments import add_engine_arguments, number_between
+from ppdet.deploy.engine_options import add_engine_arguments, number_between
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import DeployError
 

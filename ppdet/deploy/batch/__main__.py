@@ -16,7 +16,7 @@ import argparse
 from collections.abc import Sequence
 
 from ppdet.core.command_line import make_parser, one_line_errors, positive, run
-from ppdet.deploy.arguments import add_engine_arguments, number_between
+from ppdet.deploy.engine_options import add_engine_arguments, number_between
 
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
