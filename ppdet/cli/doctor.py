@@ -65,7 +65,9 @@ class Finding(NamedTuple):
 
 def python() -> Iterator[Finding]:
     here = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.executable}"
-    yield Finding("python", "ok", here)
+    is_supported = (3, 10) <= sys.version_info[:2] <= (3, 13)
+    advice = "" if is_supported else "install ppdet with Python 3.10 to 3.13"
+    yield Finding("python", "ok" if is_supported else "broken", here, advice)
     yield Finding("ppdet", "ok", f"{ppdet.__version__}, {Path(ppdet.__file__).parent}")
 
 
@@ -88,11 +90,17 @@ def paddle_itself() -> Iterator[Finding]:
     try:
         load_paddle(announce=False)
         import paddle
+
+        x = paddle.ones([2, 2])
+        x.stop_gradient = False
+        (x @ x).sum().backward()
     except ImportError as error:
         advice = "pip install paddlepaddle, or the build for your GPU (docs/GPU.md)"
         yield Finding("paddle", "broken", one_line(error), advice)
         return
-    if paddle.__version__.startswith("2.") and version_of("numpy").startswith("2."):
+    if x.grad is None or float(x.grad.sum()) != 16:
+        yield Finding("paddle", "broken", f"{paddle.__version__}: wrong gradients of a product", "install it again")
+    elif paddle.__version__.startswith("2.") and version_of("numpy").startswith("2."):
         yield Finding("paddle", "broken", f"{paddle.__version__} needs numpy 1", 'pip install "numpy<2"')
     else:
         yield Finding("paddle", "ok", paddle.__version__)
@@ -154,8 +162,14 @@ def downloads_and_workers() -> Iterator[Finding]:
     from ppdet.utils.process.start import process_context
 
     folder = Path(os.environ.get("PPDET_WEIGHTS_HOME") or WEIGHTS_HOME).expanduser()
-    count = sum(path.is_file() for path in folder.iterdir()) if folder.is_dir() else 0
-    yield Finding("downloads", "ok", f"{count} files of weights in {folder} (PPDET_WEIGHTS_HOME chooses the folder)")
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if os.access(existing, os.W_OK):
+        count = sum(path.is_file() for path in folder.iterdir()) if folder.is_dir() else 0
+        text = f"{count} files of weights in {folder} (PPDET_WEIGHTS_HOME chooses the folder)"
+        yield Finding("downloads", "ok", text)
+    else:
+        advice = "set PPDET_WEIGHTS_HOME to a folder that you can write to"
+        yield Finding("downloads", "missing", f"{existing} cannot be written", advice)
     yield Finding("data workers", "ok", f"start by {process_context().get_start_method()} (-o worker_start=)")
 
 

@@ -1,7 +1,23 @@
 """Learning rate, optimizer and weight averaging. Importing this package registers its components."""
 
-from ppdet.optimizer import learning_rate
 from ppdet.optimizer.ema import ModelEMA
+from ppdet.optimizer.learning_rate import (
+    ConstantWarmup,
+    CosineDecay,
+    ExpWarmup,
+    LearningRate,
+    LinearWarmup,
+    PiecewiseDecay,
+)
 from ppdet.optimizer.optimizer import OptimizerBuilder
 
-__all__ = ["ModelEMA", "OptimizerBuilder", "learning_rate"]
+__all__ = [
+    "ConstantWarmup",
+    "CosineDecay",
+    "ExpWarmup",
+    "LearningRate",
+    "LinearWarmup",
+    "ModelEMA",
+    "OptimizerBuilder",
+    "PiecewiseDecay",
+]

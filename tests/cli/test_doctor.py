@@ -32,6 +32,15 @@ def test_slow_and_missing_parts_come_with_advice(monkeypatch):
     assert hidden.level == "missing" and "CUDA_VISIBLE_DEVICES" in hidden.advice
 
 
+def test_a_python_that_is_too_old_and_a_folder_that_cannot_be_written(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor.sys, "version_info", (3, 9, 18))
+    monkeypatch.setenv("PPDET_WEIGHTS_HOME", str(tmp_path / "weights"))
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: path != tmp_path)  # root may write everywhere
+    found = {finding.topic: finding for finding in (*doctor.python(), *doctor.downloads_and_workers())}
+    assert found["python"].level == "broken" and "3.10 to 3.13" in found["python"].advice
+    assert found["downloads"].level == "missing" and found["downloads"].text == f"{tmp_path} cannot be written"
+
+
 def test_what_training_cannot_do_without_ends_with_1(monkeypatch, capsys):
     def absent():
         raise OSError("no such sensor")
