@@ -1,1 +1,1 @@
-"""Training in several processes (ranks): collective operations, data parallelizm, and noticing a lost rank."""
+"""Training in several processes (ranks): collective operations, data parallelism, and noticing a lost rank."""

@@ -91,7 +91,7 @@ class Watchdog:
         elif address is not None:
             connection = socket.create_connection(address, timeout=join_seconds)
             hello = read_line(connection, join_seconds)
-            sexit_now(connection, {"token": token, "peer": self.me})
+            send(connection, {"token": token, "peer": self.me})
             self._add(connection, Peer(*hello["peer"]))
         _watchdogs.add(self)
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
@@ -104,7 +104,7 @@ class Watchdog:
                 try:
                     server.settimeout(max(0.01, deadline - time.monotonic()))
                     connection, _ = server.accept()
-                    sexit_now(connection, {"peer": self.me})
+                    send(connection, {"peer": self.me})
                     hello = read_line(connection, 5)
                 except (OSError, ValueError):
                     if time.monotonic() < deadline:
@@ -253,7 +253,7 @@ class Watchdog:
 
     def _send_to_peers(self, message: dict[str, Any]) -> None:
         for connection in self.peers:
-            sexit_now(connection, message)
+            send(connection, message)
 
 
 def listen(host: str) -> socket.socket:
@@ -272,7 +272,7 @@ def keep_alive(connection: socket.socket) -> None:
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def sexit_now(connection: socket.socket, message: dict[str, Any]) -> None:
+def send(connection: socket.socket, message: dict[str, Any]) -> None:
     """Send a message; a closed connection is noticed by the thread that reads from it."""
     with contextlib.suppress(OSError):
         connection.sendall(json.dumps(message).encode() + b"\n")
