@@ -1,4 +1,5 @@
 import colorsys
+import resource
 
 import cv2
 import numpy as np
@@ -183,4 +184,18 @@ def test_selected_locations_and_true_boxes_of_images_of_two_sizes():
 def test_a_written_picture_comes_back(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (8, 6, 3), dtype=np.uint8)
     write_picture(picture, tmp_path / "a.png")
+    assert (read(tmp_path / "a.png") == picture).all()
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_older_one(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (80, 60, 3), dtype=np.uint8)
+    write_picture(picture, tmp_path / "a.png")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"a\.png: the picture cannot be written \(File too large\)"):
+            write_picture(255 - picture, tmp_path / "a.png")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
     assert (read(tmp_path / "a.png") == picture).all()

@@ -10,7 +10,8 @@ from ppdet.engine.runs.analysis import Run, draw_curves
 from ppdet.visualize import draw_detections
 from ppdet.visualize.text import is_legible, put_text, text_size
 
-NAMES = ["红色", "蓝色车辆", "한국어", "日本", "Ёлка", "naïve"]
+# Noto Sans CJK lacks Hebrew and Arabic; DejaVu Sans, which comes with Matplotlib, has them.
+NAMES = ["红色", "蓝色车辆", "한국어", "日本", "Ёлка", "naïve", "חתול", "قطة"]
 UNASSIGNED = "\u0378\u0379"  # code points that Unicode gives to no character
 
 
