@@ -200,8 +200,9 @@ def _count_frames(path: Path, size: tuple[int, int]) -> int:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Within the block OpenCV logs nothing: a file that it cannot open becomes an error of ours."""
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    logging = getattr(cv2.utils, "logging", cv2)  # OpenCV 4 has the function in cv2 itself
+    level = logging.setLogLevel(0)  # 0 is silent
     try:
         yield
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        logging.setLogLevel(level)
