@@ -72,8 +72,8 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     from ppdet.core import extensions, registry
 
     monkeypatch.setattr(sys, "path", list(sys.path))
-    for module, name in ((extensions, "_imported"), (registry, "_schemas")):
-        monkeypatch.setattr(module, name, dict(getattr(module, name)))
+    monkeypatch.setattr(extensions, "_imported", {})
+    monkeypatch.setattr(registry, "_schemas", dict(registry._schemas))
     before = set(sys.modules)
 
     def write(name: str, text: str) -> Path:
