@@ -75,7 +75,8 @@ def test_a_day_with_runs(project, tool, monkeypatch, tmp_path):
     code, wrong = tool("eval", "-c", "run.yml", *weights)
     assert code == 0
     assert re.search(
-        r"WARNING\] run\.yml is not .* EvalReader\S+Resize.target_size: \[64, 64\] here, \[128, 128\] there", wrong
+        r"WARNING\] run\.yml differs .* EvalReader\S+Resize.target_size: \[64, 64\] here, \[128, 128\] there",
+        wrong,
     )
     monkeypatch.chdir(tmp_path)
     code, folder = tool("eval", project / "output" / "run.1")
