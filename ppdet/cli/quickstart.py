@@ -76,8 +76,8 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         f"  ppdet config -c {NAME}      # every value, and where it comes from",
         f"  ppdet train -c {NAME} --eval -o epoch=16 ResNet.depth=34",
         "  ppdet --help      # all commands",
-        "To train on your own images, give their folder and COCO annotations with -o TrainDataset.image_dir=... "
-        "(dataset/README.md in the repository).",
+        "To train on your own images, set num_classes, and dataset_dir, image_dir and anno_path (a COCO file) of "
+        "TrainDataset, EvalDataset and TestDataset with -o (dataset/README.md in the repository).",
     ]
     print("\n".join(lines))
 
