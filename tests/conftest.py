@@ -41,6 +41,14 @@ def pretend(tmp_path_factory: pytest.TempPathFactory) -> Pretend:
     return build(tmp_path_factory.mktemp("pretend"))
 
 
+@pytest.fixture(autouse=True)
+def no_extensions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test knows nothing of the files that others import into the same process."""
+    from ppdet.core import extensions
+
+    monkeypatch.setattr(extensions, "_imported", {})
+
+
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     """caplog of the project's loggers, which do not pass their records on."""
@@ -69,10 +77,9 @@ def tiny_semi(tmp_path: Path) -> Path:
 def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], Path]]:
     """Write files to a folder outside the project; afterwards, everything that they changed in the process is
     undone."""
-    from ppdet.core import extensions, registry
+    from ppdet.core import registry
 
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(extensions, "_imported", {})
     monkeypatch.setattr(registry, "_schemas", dict(registry._schemas))
     before = set(sys.modules)
 

@@ -6,14 +6,7 @@ from broken import short_context
 from ppdet.acceptance import check_registry
 from ppdet.acceptance.context import Context
 from ppdet.acceptance.device_facts import Facts
-from ppdet.core import extensions
 from ppdet.modeling import cpu
-
-
-@pytest.fixture(autouse=True)
-def own_imports(monkeypatch):
-    """The kit imports files into the process of a test, of which the next test knows nothing."""
-    monkeypatch.setattr(extensions, "_imported", {})
 
 
 @pytest.fixture
