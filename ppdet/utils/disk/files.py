@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import errno
 import io
 import json
 import os
@@ -9,7 +10,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 # Byte order marks, which editors on Windows write in front of a text. UTF-32's mark begins with UTF-16's.
 MARKS = {
@@ -23,13 +24,65 @@ MARKS = {
 NUL_ADVICE = "has NUL characters, as UTF-16 without a byte order mark has: save it as UTF-8"
 
 
-def read_text(path: str | Path, errors: str = "strict") -> str:
-    """Return the text of a file, see `decode_text`.
+# A pipe without a writer opens at once and a terminal does not become that of the process; Windows knows neither.
+OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_BINARY"))
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a file that may come from a stranger to read its bytes, without waiting.
+
+    Raises:
+        OSError: it cannot be opened, is a pipe, a device, a socket or a folder, or `path` cannot be a path, as one with
+            a NUL character. The error has `strerror` and `filename`.
+    """
+    try:
+        handle = os.open(path, OPEN_FLAGS)
+    except ValueError:
+        # NUL, or a character that the file system's encoding lacks. Python has no errno for it.
+        raise OSError(errno.EINVAL, "no file can have such a name", str(path)) from None
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a socket
+            raise
+        raise OSError(errno.ENXIO, "not a regular file", str(path)) from None
+    try:
+        kind = os.fstat(handle).st_mode
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(kind):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_regular(path: str | Path, largest: int | None = None) -> bytes:
+    """Return the bytes of a file that may come from a stranger, see `open_regular`.
+
+    Args:
+        largest: size in bytes above which it is not read. None: any size that fits the memory.
+
+    Raises:
+        OSError: as open_regular, or it is larger than `largest`, or it cannot be read.
+    """
+    with open_regular(path) as stream, naming(path):
+        size = os.fstat(stream.fileno()).st_size
+        if largest is not None and size > largest:
+            raise OSError(errno.EFBIG, f"larger than the {largest:,} bytes that are read of such a file")
+        try:
+            # Some files of /proc never end, and have no size: no more than this is read of them.
+            return stream.read(max(size, 2**16)) or b""
+        except (MemoryError, OverflowError):
+            raise OSError(errno.ENOMEM, f"its {size:,} bytes do not fit into the memory") from None
+
+
+def read_text(path: str | Path, errors: str = "strict", largest: int | None = None) -> str:
+    """Return the text of a file, see `read_regular` and `decode_text`.
 
     Raises:
         OSError, UnicodeDecodeError
     """
-    return decode_text(Path(path).read_bytes(), errors)
+    return decode_text(read_regular(path, largest), errors)
 
 
 def decode_text(data: bytes, errors: str = "strict") -> str:
@@ -61,10 +114,12 @@ def read_own(path: str | Path, largest: int, errors: str = "strict") -> str:
     Raises:
         OSError: it cannot be read. ValueError: it is larger, not text, or not a regular file.
     """
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode) or status.st_size > largest:
-        raise ValueError(f"{path}: expected a file of at most {largest} bytes")
-    return read_text(path, errors)
+    try:
+        return read_text(path, errors, largest)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENXIO, errno.EISDIR, errno.EFBIG):
+            raise
+        raise ValueError(f"{path}: expected a file of at most {largest} bytes") from None
 
 
 def read_json_lines(path: str | Path, largest: int = 2**30) -> list[dict]:

@@ -1,9 +1,11 @@
 import json
 import os
+import socket
+from pathlib import Path
 
 import pytest
 
-from ppdet.utils.disk.files import atomic_path, naming, write_json
+from ppdet.utils.disk.files import atomic_path, naming, open_regular, read_own, read_regular, read_text, write_json
 
 
 def test_write_makes_folders_and_leaves_nothing_else(tmp_path):
@@ -61,3 +63,64 @@ def test_a_file_that_cannot_be_made_is_named_by_its_own_name(tmp_path):
     with pytest.raises(OSError, match="name too long") as caught:
         write_json(path, 1)
     assert caught.value.filename == str(path)
+
+
+def test_the_bytes_of_a_regular_file_are_read(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\r\n\x1a" + b"x" * 100_000)
+    (tmp_path / "link.txt").symlink_to(path)
+    for name in (path, str(path), tmp_path / "link.txt"):
+        assert read_regular(name) == read_regular(name, largest=100_003) == path.read_bytes()
+        with open_regular(name) as stream:
+            assert stream.read() == path.read_bytes()
+    (tmp_path / "empty").touch()
+    assert read_regular(tmp_path / "empty") == b""
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_devices_sockets_and_folders_are_no_files(tmp_path, monkeypatch):
+    """Opening the pipe would wait for its writer for ever, and the device has no end."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("fifo")
+    with socket.socket(socket.AF_UNIX) as endpoint:
+        endpoint.bind("socket")
+        for path in ("fifo", "socket", "/dev/zero", "/dev/tty"):
+            for read in (open_regular, read_regular, read_text):
+                with pytest.raises(OSError) as caught:
+                    read(path)
+                assert caught.value.strerror == "not a regular file"
+                assert caught.value.filename == path
+        with pytest.raises(ValueError, match=r"^fifo: expected a file of at most 10 bytes"):
+            read_own("fifo", 10)
+    with pytest.raises(IsADirectoryError):
+        read_regular(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 300, "link", "nothing"])
+def test_what_cannot_be_opened_is_an_oserror_with_a_reason(tmp_path, name):
+    (tmp_path / "link").symlink_to(tmp_path / "link")
+    path = f"{tmp_path}/{name}"
+    for read in (open_regular, read_regular, read_text):
+        with pytest.raises(OSError) as caught:
+            read(path)
+        assert caught.value.strerror and caught.value.filename == path
+
+
+def test_sizes_have_a_limit(tmp_path):
+    path = tmp_path / "sparse"
+    with open(path, "wb") as stream:
+        stream.truncate(2**40)
+    with pytest.raises(OSError, match="larger than the 1,000 bytes") as caught:
+        read_text(path, largest=1000)
+    assert caught.value.filename == str(path)
+    path.write_bytes(b"x" * 1001)
+    with pytest.raises(OSError, match="larger than the 1,000 bytes"):
+        read_regular(path, 1000)
+    path.write_bytes(b"x" * 1000)
+    assert len(read_regular(path, 1000)) == 1000
+
+
+@pytest.mark.skipif(not Path("/proc/self/pagemap").exists(), reason="files of /proc that never end are Linux's")
+def test_no_more_than_some_bytes_are_read_of_a_file_without_a_size():
+    assert len(read_regular("/proc/self/pagemap")) <= 2**16
+    assert b"\nName" in b"\n" + read_regular("/proc/self/status")
