@@ -15,7 +15,10 @@ from typing import NoReturn
 from ppdet.core.settings import SETTINGS
 from ppdet.core.suggest.synonyms import synonym
 from ppdet.utils.errors import UserError
+from ppdet.utils.printable import printable
 from ppdet.utils.process.stop import end_on_signals, exit_now, stopped
+
+LONGEST = 4000  # characters of an error's line; a name in it may have any number
 
 
 def called_as() -> str:
@@ -55,7 +58,7 @@ class Parser(argparse.ArgumentParser):
             for option in options:
                 advice = self.counterpart(option)
                 message += f"; {option}: {advice}" if advice else ""
-        super().error(message)
+        super().error(printable(message))
 
     def counterpart(self, option: str) -> str | None:
         """Return our counterpart of an option of other projects, such as --batch-size."""
@@ -118,7 +121,7 @@ def run(main: Callable[[], None], hint: str = "") -> NoReturn:
         if exit.code is None or isinstance(exit.code, int):
             code = exit.code or 0
         else:
-            print(exit.code, file=sys.stderr)
+            print(printable(exit.code), file=sys.stderr)
             code = 1
     except BrokenPipeError:
         code = 128 + 13  # SIGPIPE
@@ -176,6 +179,9 @@ def one_line_errors() -> Iterator[None]:
 
 
 def fail(message: str) -> NoReturn:
-    """Print the message as one line and end with exit code 2."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    """Print the message as one line and end with exit code 2. Of a very long one, the middle is left out."""
+    line = printable(" ".join(message.split()))
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
+    print(f"error: {line}", file=sys.stderr)
     sys.exit(2)

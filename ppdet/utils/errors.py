@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from ppdet.utils.printable import printable, printable_lines
+
 # What errors about an unknown component add: it may be one from outside.
 IMPORT_ADVICE = "; a component of your own needs --import FILE (docs/EXTENDING.md)"
 
@@ -18,14 +20,20 @@ class UserError(Exception):
     Most subclasses are ValueErrors, RuntimeErrors or OSErrors as well. Code that catches one of these, or Exception,
     around calls into this project needs `except UserError: raise` before it; otherwise it would replace a message
     that tells the user what to do.
+
+    Messages quote names from outside: str() escapes the control characters in them.
     """
+
+    def __str__(self) -> str:
+        return printable_lines(super().__str__())
 
 
 class ConfigError(UserError, ValueError):
     """A mistake in a configuration. The message names file:line, the dotted key, and what was expected."""
 
     def __str__(self) -> str:
-        return " ".join(str(argument) for argument in self.args)  # KeyError would show the message's repr
+        # KeyError would show the message's repr.
+        return printable_lines(" ".join(str(argument) for argument in self.args))
 
 
 class ConfigKeyError(ConfigError, KeyError):
@@ -49,7 +57,7 @@ class ImageError(DataError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        return printable(f"{self.path}: {self.reason}")
 
 
 class WorkerError(DataError):

@@ -1,4 +1,8 @@
-"""The log of ppdet: lines `[time] [level] message` on standard error, and in the file of a training run."""
+"""The log of ppdet: lines `[time] [level] message` on standard error, and in the file of a training run.
+
+A message may have several lines; what is filled into it has one. So names with line breaks forge no lines of the log:
+messages are `logger.info("image skipped: %s", path)`, and never f-strings.
+"""
 
 import contextlib
 import logging
@@ -6,6 +10,9 @@ import os
 import sys
 from collections import deque
 from pathlib import Path
+from typing import Any
+
+from ppdet.utils.printable import printable, printable_lines
 
 ROOT_NAME = "ppdet"
 REMEMBERED = 1000  # lines kept for a log file that is opened later
@@ -72,7 +79,7 @@ class LogFile(_LineHandler):
         memory = _set_up_root()
         _open_files.append(self)
         has_lines = self.path.is_file() and self.path.stat().st_size > 0
-        self.write(f"{chr(10) * has_lines}==== {self.heading}")
+        self.write(f"{chr(10) * has_lines}==== {printable(self.heading)}")
         while memory.lines:
             self.write(memory.lines.popleft())
         logging.getLogger(ROOT_NAME).addHandler(self)
@@ -105,7 +112,7 @@ class LogFile(_LineHandler):
             OSError: the line, or a part of it, is not in the file.
         """
         # A line that failed may have left its beginning, so the next one starts on a new line.
-        content = ("\n" * self.failed + line + "\n").encode("utf-8", "backslashreplace")
+        content = ("\n" * self.failed + printable_lines(line) + "\n").encode()
         if self.descriptor < 0:
             self.descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         # Not buffered: worker processes write to the same file, and a failed write must not be repeated at exit.
@@ -121,7 +128,8 @@ def write_last_line(error: str) -> None:
 
     It does not go through logging, since another thread may hold its locks for ever.
     """
-    os.write(2, f"\nerror: {error}\n".encode("utf-8", "backslashreplace"))
+    error = printable(error)
+    os.write(2, f"\nerror: {error}\n".encode())
     for file in list(_open_files):
         with contextlib.suppress(OSError):
             file.append(f"==== error: {error}")
@@ -159,6 +167,33 @@ def _shown_on_this_rank(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or get_rank() == 0
 
 
+def message_of(record: logging.LogRecord) -> str:
+    """Return the message of a log record with control characters escaped; only the message itself has line breaks."""
+    if not record.args:
+        return printable_lines(record.msg)
+    is_mapping = isinstance(record.args, dict)
+    args = {key: _filled(value) for key, value in record.args.items()} if isinstance(record.args, dict) else record.args
+    return printable_lines(str(record.msg) % (args if is_mapping else tuple(map(_filled, record.args))))
+
+
+def _filled(value: object) -> Any:
+    """Return an argument of a log message: numbers as they are, since formats such as %.2f need them."""
+    return value if hasattr(value, "__float__") else _Filled(value)
+
+
+class _Filled:
+    """An argument of a log message that `%s` and `%r` show in one line."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __str__(self) -> str:
+        return printable(self.value)
+
+    def __repr__(self) -> str:
+        return printable(repr(self.value))
+
+
 class _Formatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("[%(asctime)s] [%(levelname)s] %(rank)s%(message)s", datefmt="%Y-%m-%d %H:%M:%S")
@@ -166,8 +201,11 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         rank = get_rank()
         record.rank = f"[rank {rank}] " if rank > 0 else ""
-        # File names may have bytes that are not text, which a stream would refuse.
-        return super().format(record).encode("utf-8", "backslashreplace").decode()
+        record.message = message_of(record)
+        record.asctime = self.formatTime(record, self.datefmt)
+        lines = [self.formatMessage(record)]
+        lines += [printable_lines(self.formatException(record.exc_info))] if record.exc_info else []
+        return "\n".join(lines)
 
 
 class _Collector(logging.Handler):

@@ -3,10 +3,13 @@ import logging
 import re
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
+import pytest
 from tqdm import tqdm
 
-from ppdet.utils.logger import get_logger
+from ppdet.utils.logger import LogFile, get_logger, write_last_line
 
 
 def test_format_time_level_message_on_stderr(capsys):
@@ -73,3 +76,46 @@ def test_a_closed_stderr_does_not_end_the_program():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.stdout.strip() == "alive", result.stderr
+
+
+HOSTILE = "cat\x1b[2J\n[2026-01-01 00:00:00] [INFO] dog\u202e"
+ESCAPED = r"cat\x1b[2J\n[2026-01-01 00:00:00] [INFO] dog\u202e"
+
+
+@pytest.mark.parametrize(
+    ("template", "arguments", "shown"),
+    [
+        ("%s has %d boxes, %.2f", (HOSTILE, 3, 0.5), f"{ESCAPED} has 3 boxes, 0.50"),
+        ("%s", (ValueError(HOSTILE),), ESCAPED),
+        ("%s", (Path(HOSTILE),), ESCAPED),
+        ("%(name)s of %(count)02d", ({"name": HOSTILE, "count": 3},), f"{ESCAPED} of 03"),
+        ("%s", ([HOSTILE],), f"['{ESCAPED}']"),
+        ("%r", (HOSTILE,), f"'{ESCAPED}'"),
+        ("%-10s|", ("größe",), "größe     |"),
+        ("a table\n\tof two lines\x1b", (), "a table\n\tof two lines\\x1b"),
+        ("100 %", (), "100 %"),
+        ("%d of %s", (np.int64(3), None), "3 of None"),
+    ],
+)
+def test_names_forge_no_lines_and_reach_no_terminal(tmp_path, capsys, template, arguments, shown):
+    with LogFile(tmp_path / "log", HOSTILE):
+        get_logger("ppdet.a").info(template, *arguments)
+    for text in (capsys.readouterr().err, (tmp_path / "log").read_text()):
+        assert text.endswith(f"[INFO] {shown}\n")
+    assert f"==== {ESCAPED}\n" in (tmp_path / "log").read_text()
+
+
+def test_a_traceback_keeps_its_lines(capsys):
+    try:
+        raise ValueError("\x1b[2J")
+    except ValueError:
+        get_logger("ppdet.a").exception("failed")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == "Traceback (most recent call last):" and lines[-1] == r"ValueError: \x1b[2J"
+
+
+def test_the_last_line_is_one_line(tmp_path, capfd):
+    with LogFile(tmp_path / "log", ""):
+        write_last_line(HOSTILE)
+    assert capfd.readouterr().err == f"\nerror: {ESCAPED}\n"
+    assert (tmp_path / "log").read_text().endswith(f"\n==== error: {ESCAPED}\n")

@@ -42,11 +42,11 @@ def check_effect(config: "Config", own_layer: int, *, is_new: bool) -> None:
         if top_layer(node) == own_layer:
             raise config_error(node.origin, key, f"changes nothing here: {reason}")
         if is_new:
-            logger.warning(f"{node.origin}: {key} changes nothing here: {reason}")
+            logger.warning("%s: %s changes nothing here: %s", node.origin, key, reason)
     if is_new or config.layer("input_size") == own_layer:
         check_input_size(config)
     for line in (*_without_needed_setting(config, own_layer), *_unused_parameters(config, own_layer)):
-        logger.warning(line)
+        logger.warning("%s", line)
 
 
 def _never_used(config: "Config", own_layer: int) -> Iterator[tuple[str, Node, str]]:
@@ -143,7 +143,7 @@ def check_input_size(config: "Config") -> None:
         raise config_error(node.origin, "input_size", f"changes nothing: {_describe_sizes(overridden)}")
     if overridden or (same_layer and not has_followers):
         sizes_text = _describe_sizes(overridden or same_layer)
-        logger.warning(f"{node.origin}: input_size does not change everything: {sizes_text}")
+        logger.warning("%s: input_size does not change everything: %s", node.origin, sizes_text)
 
 
 def _takes_input_size(component: ComponentConfig) -> bool:

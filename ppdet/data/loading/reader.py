@@ -245,7 +245,7 @@ class BaseReader:
         for path, reason in report["skipped"].items():
             if path not in self.skipped:
                 self.skipped[path] = reason
-                logger.warning(f"image skipped: {path}: {reason}")
+                logger.warning("image skipped: %s: %s", path, reason)
         if len(self.skipped) > max(1, self.max_unreadable * self._images_read):
             some = "; ".join(f"{path}: {reason}" for path, reason in list(self.skipped.items())[:3])
             raise DataError(

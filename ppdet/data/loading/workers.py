@@ -21,7 +21,7 @@ from ppdet.core.extensions import import_extensions, imported
 from ppdet.data.loading.shared_slot import Arrays, Slot
 from ppdet.data.transforms.batch import Empty
 from ppdet.utils.errors import UserError, WorkerError
-from ppdet.utils.logger import collect_records, get_logger
+from ppdet.utils.logger import collect_records, get_logger, message_of
 from ppdet.utils.process.once import warn_once
 from ppdet.utils.process.start import StartMethod, hidden_main, process_context, starting
 from ppdet.utils.process.stop import SIGNALS, signals_later
@@ -149,7 +149,7 @@ class WorkerPool:
             if line.once is not None:
                 warn_once(logging.getLogger(line.logger), line.once, line.message)
             else:
-                logging.getLogger(line.logger).log(line.level, "%s", line.message)
+                logging.getLogger(line.logger).log(line.level, line.message)
         if isinstance(answer.content, str):
             raise WorkerError(f"a data worker could not prepare a batch: {answer.content}", task)
         return slots[answer.slot].unpack(answer.content)
@@ -244,7 +244,7 @@ def _work(
             return
         number, task = message
         content = failure if make is None else _packed(make, task, slots[number])
-        log = [LogLine(r.name, r.levelno, r.getMessage(), getattr(r, "once", None)) for r in records]
+        log = [LogLine(r.name, r.levelno, message_of(r), getattr(r, "once", None)) for r in records]
         records.clear()
         try:
             answer = ForkingPickler.dumps(Answer(number, content, log))  # raises errors of any kind

@@ -127,10 +127,13 @@ class COCODataSet(DetectionDataset):
             raise DataError(f"{self.anno_path}: no image is left to use {reason}{advice}")
         left_out = len(images.ids) - len(kept)
         logger.info(
-            f"{os.path.basename(self.anno_path)}: {len(kept)} images"
-            f"{f' ({left_out} without boxes or beyond sample_num left out)' if left_out else ''}"
-            f"{f', each {repeat} times' if repeat > 1 else ''}, {len(self.class_names)} classes,"
-            f" {boxes.report()}"
+            "%s: %d images%s%s, %d classes, %s",
+            os.path.basename(self.anno_path),
+            len(kept),
+            f" ({left_out} without boxes or beyond sample_num left out)" if left_out else "",
+            f", each {repeat} times" if repeat > 1 else "",
+            len(self.class_names),
+            boxes.report(),
         )
 
     @classmethod
@@ -157,7 +160,7 @@ class COCODataSet(DetectionDataset):
             raise no_image_error(folder)  # sample_num is 0
         self.anno_path, self.category_ids, self.class_names = None, [], []
         self.records = [{"im_id": np.array([i], dtype=np.int64), "im_file": path} for i, path in enumerate(paths)]
-        logger.info(f"{os.path.basename(folder) or folder}: {len(paths)} images without labels")
+        logger.info("%s: %d images without labels", os.path.basename(folder) or folder, len(paths))
 
     def _record(self, i: int, images: "_Images", boxes: "UsableBoxes", data_fields: Sequence[str]) -> dict:
         record = {

@@ -87,7 +87,7 @@ class ImageFolder(DetectionDataset):
         path = next((place for place in places if os.path.isfile(place)), None)
         path = path or next((place for place in places if os.path.isdir(place)), None)
         if path is None and os.path.basename(anno_path) in ("instances_val2017.json", "instances_train2017.json"):
-            logger.info(f"{places[0]} does not exist: using COCO's 80 class names")
+            logger.info("%s does not exist: using COCO's 80 class names", places[0])
             return [i for i, _ in COCO_CATEGORIES], [name for _, name in COCO_CATEGORIES]
         if path is None:
             advice = how_to_get(places[0], "check TestDataset.anno_path")

@@ -113,7 +113,7 @@ def list_unlabeled(folder: PathLike, *, anno_path: PathLike, output_dir: PathLik
     image_dir = coco.find_image_dir()
     new = _not_labeled(names, folder, [name for name in coco.file_names if isinstance(name, str)], image_dir)
     if len(new) < len(names):
-        logger.info(f"{len(names) - len(new)} images are also in {coco.path}: left out, they are labeled")
+        logger.info("%d images are also in %s: left out, they are labeled", len(names) - len(new), coco.path)
     rows: list[dict] = []
     errors = []
     for name in _progress(new, "read sizes", "image"):
@@ -124,7 +124,7 @@ def list_unlabeled(folder: PathLike, *, anno_path: PathLike, output_dir: PathLik
         else:
             rows.append({"id": len(rows) + 1, "file_name": name, "width": w, "height": h})
     if errors:
-        logger.warning(f"{len(errors)} files could not be read and are left out, the first is {errors[0]}")
+        logger.warning("%d files could not be read and are left out, the first is %s", len(errors), errors[0])
     if not rows:
         raise DataError(f"no image in {folder} is left to use: {len(errors)} unreadable, the others in {coco.path}")
     write_json(path, {"images": rows, "annotations": [], "categories": coco.content["categories"]})

@@ -77,7 +77,7 @@ class CocoFile:
         self.is_usable = have_area(annotations.xyxy) & ~is_marked & (annotations.image >= 0)
         strays = int((self.image_of < 0).sum())
         if strays:
-            logger.warning(f"{self.path}: {strays} annotations of images not in the file are left out")
+            logger.warning("%s: %d annotations of images not in the file are left out", self.path, strays)
 
     def classes_of_images(self) -> list[set[int]]:
         """The classes of the usable boxes of each image."""
@@ -142,7 +142,7 @@ def output_file(folder: str, name: str, anno_path: str) -> str:
     if os.path.exists(path) and os.path.samefile(path, anno_path):
         raise DataError(f"{path} is the annotation file itself, which would be overwritten: name another --output_dir")
     if os.path.exists(path):
-        logger.warning(f"{path} exists: it is overwritten")
+        logger.warning("%s exists: it is overwritten", path)
     return path
 
 

@@ -120,13 +120,14 @@ class LogHook(Hook):
         seconds, share = report["seconds_per_step"], report["data_share"]
         memory = " ".join(f"{where} {mib} MiB" for where, mib in report["max_mem_mib"].items())
         step = str(trainer.step + 1).rjust(len(str(trainer.steps_of_epoch)))
-        logger.info(
+        line = (
             f"Epoch: [{trainer.epoch + 1}/{trainer.epochs}] [{step}/{trainer.steps_of_epoch}] "
             f"learning_rate: {report['learning_rate']:.6f} "
             f"{' '.join(f'{name}: {value}' for name, value in losses.items())} eta: {eta} "
             f"batch_cost: {seconds:.3f} data_cost: {seconds * share:.3f} ({100 * share:.0f}%) ips: {speed} "
             f"max_mem: {memory}"
         )
+        logger.info("%s", line)
 
     def close(self, trainer: "Trainer") -> None:
         if self.bar is not None:
