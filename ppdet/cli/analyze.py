@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ppdet.cli.arguments import add_config_arguments, add_device_argument, load_libraries
 from ppdet.core.command_line import make_parser, one_line_errors
+from ppdet.utils.printable import printable
 
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
@@ -51,4 +52,4 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         print(analysis.table(runs))
         path = arguments.picture or arguments.folders[0] / "curves.png"
         analysis.draw_curves(runs, path)
-        print(f"curves: {path}")
+        print(printable(f"curves: {path}"))

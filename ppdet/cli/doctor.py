@@ -23,6 +23,7 @@ from typing import Literal, NamedTuple
 
 import ppdet
 from ppdet.core.command_line import make_parser, one_line_errors
+from ppdet.utils.printable import printable
 
 # Modules that training imports, by the name of their package.
 REQUIRED = {
@@ -226,8 +227,9 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
             print(json.dumps([finding._asdict() for finding in findings], indent=2))
         else:
             for topic, level, text, advice in findings:
-                print(f"{topic:12} {text}" if level in ("ok", "note") else f"{topic:12} {level.upper()}: {text}")
+                line = f"{topic:12} {text}" if level in ("ok", "note") else f"{topic:12} {level.upper()}: {text}"
+                print(printable(line))
                 if advice:
-                    print(f"{'':12} -> {advice}")
+                    print(printable(f"{'':12} -> {advice}"))
     if any(finding.level == "broken" for finding in findings):
         sys.exit(1)

@@ -18,6 +18,7 @@ from ppdet.core.command_line import make_parser, one_line_errors, positive
 from ppdet.core.schema import fits
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import UserError
+from ppdet.utils.printable import printable
 
 BASE = "fcos_r50_view1025_12e_coco.yml"
 # What is printed for options that have no counterpart, or a different one.
@@ -155,11 +156,11 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         write(arguments.to, cfg, arguments.source)
         for name in options:
             if name in ADVICE or name not in DEFAULTS:
-                print(f"not carried over: {name}: {ADVICE.get(name, 'unknown')}")
+                print(f"not carried over: {printable(name[:100])}: {ADVICE.get(name, 'unknown')}")
         per_device, images = cfg["TrainReader"]["batch_size"], cfg["auto_lr"]["base_batch_size"]
         devices = device_count(options)
         if per_device * devices != images:
             print(
                 f"not carried over: {images} images on {devices} devices: {per_device} on each; auto_lr adapts the rate"
             )
-        print(f"wrote {arguments.to}; ppdet config -c {arguments.to} shows every value")
+        print(printable(f"wrote {arguments.to}; ppdet config -c {arguments.to} shows every value"))

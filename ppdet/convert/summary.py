@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from ppdet.convert.conversion import Conversion
+from ppdet.utils.printable import printable
 
 PARTS = ("backbone", "neck", "fcos_head")
 
@@ -20,7 +21,7 @@ def summary_lines(conversion: Conversion) -> list[str]:
         )
     else:
         lines.append("missing nothing")
-    return lines
+    return [printable(line) for line in lines]  # names come from a file
 
 
 def by_part(names: Iterable[str]) -> str:
@@ -40,6 +41,6 @@ def by_reason(reasons: Mapping[str, str]) -> list[str]:
 
 
 def first_names(names: list[str]) -> str:
-    """Return the first three names; line breaks in them are escaped, since names come from a file."""
-    shown = [name[:100].encode("unicode_escape").decode() for name in names[:3]]
+    """Return the first three names."""
+    shown = [name[:100] for name in names[:3]]
     return ", ".join(shown) + (", …" if len(names) > 3 else "")

@@ -12,6 +12,7 @@ from ppdet.core.registry import is_component
 from ppdet.core.schema import Parameter, fits, type_in_words
 from ppdet.core.settings import SETTINGS, SLOTS
 from ppdet.core.tree import Node, render_inline, to_plain
+from ppdet.utils.printable import printable
 
 COMMENT_COLUMN = 60  # where comments start, unless a line is longer
 Lines = Iterator[tuple[str, str]]  # YAML text, and the origin of the value in it, which becomes a comment
@@ -45,7 +46,7 @@ def _blocks(config: Config, keys: list[str]) -> list[tuple[str, str]]:
 
 def _align(lines: list[tuple[str, str]]) -> list[str]:
     width = min(max((len(text) for text, _ in lines), default=0), COMMENT_COLUMN)
-    return [f"{text:<{width}}  # {origin}" if origin else text for text, origin in lines]
+    return [f"{text:<{width}}  # {printable(origin)}" if origin else text for text, origin in lines]
 
 
 def _top_level(config: Config, key: str) -> Lines:
@@ -100,11 +101,11 @@ def _injected(config: ComponentConfig, parameter: Parameter, indent: str) -> Lin
 def _value_lines(key: str, node: Node, indent: str) -> Lines:
     """Yield the lines of a value without components. An object from Python, which YAML cannot write, is a comment."""
     if node.is_map and node.value:
-        yield f"{indent}{key}:", node.origin
+        yield f"{indent}{render_inline(key)}:", node.origin
         for name, child in node.value.items():
             yield from _value_lines(name, child, indent + "  ")
         return
     try:
-        yield f"{indent}{key}: {render_inline(to_plain(node))}", node.origin
+        yield f"{indent}{render_inline(key)}: {render_inline(to_plain(node))}", node.origin
     except yaml.YAMLError:
-        yield f"{indent}# {key}: {node.value!r}", node.origin
+        yield f"{indent}# {render_inline(key)}: {printable(repr(node.value))}", node.origin

@@ -10,6 +10,7 @@ import yaml
 from ppdet.core.registry import is_component, is_taggable, taggable_names
 from ppdet.core.suggest.paddledetection import describe_foreign_component
 from ppdet.utils.errors import IMPORT_ADVICE, config_error, nearest
+from ppdet.utils.printable import printable
 
 MAX_VALUES = 100_000
 _LINE_BREAKS = set("\n\x85\u2028\u2029")
@@ -137,8 +138,16 @@ def render(data: Any) -> str:
 
 
 def render_inline(value: Any) -> str:
-    """Return plain data as one line of YAML. Raises yaml.YAMLError for objects that YAML cannot write."""
-    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=1_000_000, allow_unicode=True)
+    """Return plain data as one line of YAML. Raises yaml.YAMLError for objects that YAML cannot write.
+
+    YAML has escapes for control characters. For all of them that are not shown, it has to escape all but ASCII.
+    """
+    text = _dump(value, readable=True)
+    return text if printable(text) == text else _dump(value, readable=False)
+
+
+def _dump(value: Any, *, readable: bool) -> str:
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=1_000_000, allow_unicode=readable)
     return text.removesuffix("\n").removesuffix("\n...")
 
 

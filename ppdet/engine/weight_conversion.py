@@ -23,6 +23,7 @@ from ppdet.core.workspace import load_config
 from ppdet.engine.build import build_model
 from ppdet.engine.checkpoints.weights import save_weights
 from ppdet.utils.formats.safetensors_file import SAFETENSORS
+from ppdet.utils.printable import printable
 
 SUFFIXES = (".pdparams", SAFETENSORS)
 SHOWN = 5
@@ -61,10 +62,10 @@ def convert_file(
             raise ConversionError(
                 f"{source}: does not fit {config}: {len(problems)} names; what to set is above. Nothing was written"
             )
-        print(f"names and shapes fit {config}")
+        print(printable(f"names and shapes fit {config}"))
         print("".join(f"WARNING: {line}\n" for line in contradictions(cfg, conversion, checkpoint)), end="")
     save_weights({name: paddle.to_tensor(array) for name, array in arrays.items()}, target)
-    print(f"wrote {target}: {len(arrays)} arrays")
+    print(printable(f"wrote {target}: {len(arrays)} arrays"))
 
 
 def contradictions(cfg: Config, conversion: Conversion, checkpoint: Checkpoint) -> list[str]:

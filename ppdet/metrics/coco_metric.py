@@ -14,6 +14,7 @@ from ppdet.metrics.coco_truth import DETECTION, fit_to_images, load_ground_truth
 from ppdet.utils.disk.files import write_json
 from ppdet.utils.formats.coco_file import LARGEST_ID
 from ppdet.utils.logger import get_logger
+from ppdet.utils.printable import printable
 
 logger = get_logger(__name__)
 
@@ -236,11 +237,12 @@ class COCOMetric:
 
     def classwise_table(self) -> str:
         """One line for each class: AP and AP50 in percent, and the number of annotated boxes."""
-        width = max([5] + [len(name) for name in self.class_names])
+        names = [printable(name) for name in self.class_names]
+        width = max([5] + [len(name) for name in names])
         lines = [f"{'class':<{width}}  {'AP':>5}  {'AP50':>5}  {'boxes':>7}"]
-        for row in self.classwise_results():
+        for name, row in zip(names, self.classwise_results()):
             values = ["-" if row[key] < 0 else f"{100 * row[key]:.1f}" for key in ("AP", "AP50")]
-            lines.append(f"{row['name']:<{width}}  {values[0]:>5}  {values[1]:>5}  {row['boxes']:>7d}")
+            lines.append(f"{name:<{width}}  {values[0]:>5}  {values[1]:>5}  {row['boxes']:>7d}")
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> None:

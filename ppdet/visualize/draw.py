@@ -9,10 +9,12 @@ import numpy as np
 
 from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.locations import Locations
+from ppdet.utils.printable import printable
 from ppdet.visualize.text import Color, is_legible, put_text, text_size
 
 MAX_BATCH_IMAGES = 8
 PANEL_WIDTH = 480  # largest width and height of one image in a grid of images
+LONGEST_NAME = 60  # characters of a class name that are drawn
 LEVEL_COLORS = ((255, 80, 80), (255, 200, 0), (60, 220, 60), (60, 160, 255), (220, 90, 255), (0, 230, 230))
 
 
@@ -177,7 +179,8 @@ def _panel(planes: np.ndarray, mean: Sequence[float], std: Sequence[float], is_b
 def _class_name(class_names: Sequence[str] | None, index: int) -> str:
     """The class's name, or its index if it has no name or no font has the name's characters."""
     name = class_names[index] if class_names is not None and index < len(class_names) else ""
-    name = " ".join(name.split())
+    name = printable(" ".join(name.split()))
+    name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
     return name if name and is_legible(name) else str(index)
 
 

@@ -17,6 +17,7 @@ from ppdet.utils.boxes import have_area
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import Annotations, coco_categories, image_ids_of, load_coco_json
 from ppdet.utils.logger import get_logger
+from ppdet.utils.printable import printable
 
 logger = get_logger(__name__)
 
@@ -157,7 +158,9 @@ def report(splits: Sequence[Split]) -> str:
     for split in splits:
         for name, part in (("labeled", split.labeled), ("unlabeled", split.unlabeled)):
             classes = f"{part.classes} of {split.categories}"
-            rows.append(f"{name:10} {part.images:8d} {part.boxes:9d} {classes:>11}  {_path_in_yaml(part.path)}")
+            rows.append(
+                f"{name:10} {part.images:8d} {part.boxes:9d} {classes:>11}  {printable(_path_in_yaml(part.path))}"
+            )
     return "\n".join(rows)
 
 

@@ -15,6 +15,7 @@ from ppdet.engine.hooks.base import Hook, Report
 from ppdet.engine.hooks.history import EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, read_history
 from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
+from ppdet.utils.printable import printable
 
 if TYPE_CHECKING:
     from ppdet.engine.trainer import Trainer
@@ -177,4 +178,4 @@ def scalars_of(event: str, line: dict[str, Any]) -> Iterator[tuple[str, float]]:
         named.update({f"train/max_mem_{where}": value for where, value in line["max_mem_mib"].items()})
         for name in ("learning_rate", "images_per_second", "data_share"):
             named[f"train/{name}"] = line[name]
-    yield from ((name, value) for name, value in named.items() if value is not None and math.isfinite(value))
+    yield from ((printable(name), value) for name, value in named.items() if value is not None and math.isfinite(value))

@@ -23,6 +23,7 @@ from ppdet.engine.runs.run_folder import LAST
 from ppdet.utils.disk.files import atomic_path, is_count, read_json_lines
 from ppdet.utils.errors import UserError
 from ppdet.utils.logger import get_logger
+from ppdet.utils.printable import printable
 from ppdet.visualize.text import matplotlib_fonts
 
 logger = get_logger(__name__)
@@ -62,8 +63,8 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 def names_of(folders: Sequence[Path]) -> list[str]:
     """Return the names of the folders, or their whole paths where two names are the same."""
-    names = [folder.resolve().name for folder in folders]
-    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+    names = [printable(folder.resolve().name) for folder in folders]
+    return names if len(set(names)) == len(names) else [printable(folder) for folder in folders]
 
 
 def read_run(folder: Path, name: str) -> Run:
@@ -217,7 +218,7 @@ def table(runs: Sequence[Run]) -> str:
 def pseudo_label_rows(run: Run) -> list[str]:
     """Return the table of the quality of a run's pseudo-labels by epoch, as lines of text."""
     names = list(dict.fromkeys(name for figures in run.pseudo_labels.values() for name in figures))
-    rows = ["", f"pseudo-labels of {run.name}:", "epoch" + "".join(f"{name:>12}" for name in names)]
+    rows = ["", f"pseudo-labels of {run.name}:", "epoch" + "".join(f"{printable(name):>12}" for name in names)]
     for epoch, figures in sorted(run.pseudo_labels.items()):
         values = [figures.get(name) for name in names]
         rows.append(f"{epoch:5d}" + "".join(f"{'-':>12}" if value is None else f"{value:12.3f}" for value in values))
@@ -243,12 +244,13 @@ def draw_curves(runs: Sequence[Run], path: Path) -> None:
     figure = Figure(figsize=(15, 4.5), layout="constrained")
     loss, rate, ap = figure.subplots(1, 3)
     for run in runs:
+        label = run.name.replace("$", r"\$")  # Matplotlib typesets what is between two dollar signs
         epochs = [line["iteration"] / line["steps_per_epoch"] for line in run.reports]
         losses = [line["losses"].get("loss") for line in run.reports]
-        loss.plot(epochs, [float("nan") if value is None else value for value in losses], label=run.name)
-        rate.plot(epochs, [line["learning_rate"] for line in run.reports], label=run.name)
+        loss.plot(epochs, [float("nan") if value is None else value for value in losses], label=label)
+        rate.plot(epochs, [line["learning_rate"] for line in run.reports], label=label)
         evaluated = sorted(run.evaluations)
-        ap.plot(evaluated, [run.evaluations[epoch]["AP"] for epoch in evaluated], marker="o", label=run.name)
+        ap.plot(evaluated, [run.evaluations[epoch]["AP"] for epoch in evaluated], marker="o", label=label)
     for axes, title in ((loss, "loss"), (rate, "learning rate"), (ap, "AP")):
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)

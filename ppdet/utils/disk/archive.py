@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.errors import UserError
+from ppdet.utils.printable import printable
 
 
 class ArchiveError(UserError, ValueError):
@@ -71,7 +72,7 @@ def _write(archive: Path, members: list[Member], folder: Path) -> int:
         if path.is_absolute() or ".." in path.parts or PureWindowsPath(member.name).drive:
             raise ArchiveError(f"{archive}: member {member.name!r} leads outside of the folder; nothing was unpacked")
     written = 0
-    for member in tqdm(members, desc=archive.name, disable=not sys.stderr.isatty()):
+    for member in tqdm(members, desc=printable(archive.name), disable=not sys.stderr.isatty()):
         target = folder / member.name.replace("\\", "/")
         if target.is_file() and target.stat().st_size == member.size:
             continue

@@ -23,6 +23,7 @@ from ppdet.utils.disk.files import atomic_path, read_text, write_json
 from ppdet.utils.disk.lock import one_process
 from ppdet.utils.errors import UserError
 from ppdet.utils.logger import get_logger
+from ppdet.utils.printable import printable
 
 logger = get_logger(__name__)
 
@@ -217,7 +218,9 @@ def _copy(response: Any, stream: BinaryIO, start: int, total: int | None, name: 
     """
     done, begin, logged = start, time.monotonic(), time.monotonic()
     on_terminal = sys.stderr.isatty()
-    with tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=name, disable=not on_terminal) as bar:
+    with tqdm(
+        total=total, initial=start, unit="B", unit_scale=True, desc=printable(name), disable=not on_terminal
+    ) as bar:
         while total is None or done < total:
             try:
                 chunk = response.read(CHUNK_BYTES)

@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 from ppdet.utils.logger import get_logger
+from ppdet.utils.printable import printable
 from ppdet.utils.process.cpu import cpu_count
 from ppdet.utils.process.stop import loading
 
@@ -56,7 +57,7 @@ def load_paddle(*, announce: bool = True, threads: int | None = None) -> None:
     for line in printed.getvalue().splitlines():
         # Paddle's advice against several threads is meant for builds without MKL.
         if "OMP_NUM_THREADS" not in line:
-            print(line, file=sys.stderr)
+            print(printable(line), file=sys.stderr)
     if announce:
         logger.info("paddle %s, CPU: %s", paddle.__version__, ", ".join(settings))
 
