@@ -121,7 +121,7 @@ def write(path: Path, cfg: Mapping[str, Any], source: Path) -> None:
     from ppdet.core.workspace import load_config
     from ppdet.utils.disk.files import atomic_path
 
-    text = f'# From {source.name} of "FCOS in Pytorch".\n' + yaml.safe_dump(dict(cfg), sort_keys=False)
+    text = f'# From {printable(source.name)} of "FCOS in Pytorch".\n' + yaml.safe_dump(dict(cfg), sort_keys=False)
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
         loaded = load_config(str(temporary))

@@ -5,17 +5,20 @@ ppdet/cli/arguments.py.
 """
 
 import argparse
+import io
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import NoReturn
 
 from ppdet.core.settings import SETTINGS
 from ppdet.core.suggest.synonyms import synonym
 from ppdet.utils.errors import UserError
-from ppdet.utils.printable import printable
+from ppdet.utils.printable import printable, printable_lines
 from ppdet.utils.process.stop import end_on_signals, exit_now, stopped
 
 LONGEST = 4000  # characters of an error's line; a name in it may have any number
@@ -112,6 +115,9 @@ def run(main: Callable[[], None], hint: str = "") -> NoReturn:
         hint: end of the line printed after a signal, such as "; -r auto continues from the last checkpoint".
     """
     end_on_signals(hint)
+    sys.excepthook = show_traceback
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal's encoding does not have
     code = 0
     try:
         with signals_win():
@@ -129,6 +135,11 @@ def run(main: Callable[[], None], hint: str = "") -> NoReturn:
         print(f"error: standard output: {error.strerror}", file=sys.stderr)
         code = 2
     exit_now(code)
+
+
+def show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback; messages in it may quote names from files."""
+    print(printable_lines("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 @contextmanager

@@ -36,8 +36,8 @@ def run(code, **options):
     code = code.strip().replace("\n", "\n        ")
     command = [sys.executable, "-c", PROGRAM.format(code=code)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    process = subprocess.run(command, cwd=ROOT, env=environment, text=True, **options)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment, **options}
+    process = subprocess.run(command, cwd=ROOT, text=True, **options)
     return process.returncode, process.stdout, process.stderr
 
 
@@ -49,6 +49,10 @@ def run(code, **options):
         ("sys.exit(3)", (3, "", "")),
         ("sys.exit('as Python does')", (1, "", "as Python does\n")),
         ("sys.exit()", (0, "", "")),
+        (r"raise ConfigError('a\x1b[2J\nb\u202e')", (2, "", "error: a\\x1b[2J b\\u202e\n")),
+        (r"raise ConfigError('a' * 10**6 + ': do that')", (2, "", f"error: {'a' * 2000} … {'a' * 1991}: do that\n")),
+        (r"raise OSError(2, 'No such file', 'a\x1b')", (2, "", "error: a\\x1b: No such file\n")),
+        (r"sys.exit('a\x1b')", (1, "", "a\\x1b\n")),
     ],
 )
 def test_exit_codes(code, expected):
@@ -56,8 +60,13 @@ def test_exit_codes(code, expected):
 
 
 def test_a_defect_has_its_traceback():
-    code, _, log = run("1 / 0")
-    assert code == 1 and log.endswith("ZeroDivisionError: division by zero\n")
+    code, _, log = run(r"raise ZeroDivisionError('division by \x1b[2J')")
+    assert code == 1 and log.endswith("ZeroDivisionError: division by \\x1b[2J\n") and log.count("\n") > 3
+
+
+def test_names_that_the_terminal_cannot_show():
+    code, shown, _ = run(r"print('gr\xfcn')", env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"})
+    assert (code, shown) == (0, "gr\\xfcn\n")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
