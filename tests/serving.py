@@ -65,7 +65,7 @@ class Client:
         self.thread.start()
         self.run(self.service.start())
         transport = httpx.ASGITransport(create_app(self.service), raise_app_exceptions=False)
-        self.client = httpx.AsyncClient(transport=transport, base_url="http://server")
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -13,6 +13,7 @@ examples:
 import argparse
 import ipaddress
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -49,11 +50,36 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         metavar="S",
         help="longest time to an answer (default: 30)",
     )
+    add(
+        "--trusted_hosts",
+        type=names,
+        default=(),
+        metavar="NAME,...",
+        help="names by which clients call this server, besides localhost, this machine's name, --host and addresses",
+    )
+    add("--max_connections", type=positive, default=512, metavar="N", help="most connections in all (default: 512)")
+    add(
+        "--max_connections_per_address",
+        type=positive,
+        default=128,
+        metavar="N",
+        help="most connections from one address (default: 128)",
+    )
     add("--token_file", metavar="FILE", help=f"file with the token (default: the variable {TOKEN_VARIABLE}, or none)")
     arguments = parser.parse_args(argv)
     if not 0 <= arguments.port < 65536:
         parser.error(f"argument --port: expected 0 to 65535, not {arguments.port}")
     return arguments
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names of hosts, without ports, separated by commas."""
+    found = tuple(name.strip() for name in text.split(","))
+    if not all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in found):
+        raise argparse.ArgumentTypeError(
+            f"expected names of hosts without ports, as in a.example,b.example, not {text!r}"
+        )
+    return found
 
 
 def read_token(path: str | None) -> str | None:
@@ -89,8 +115,9 @@ def serve(arguments: argparse.Namespace) -> None:
     try:
         from starlette import formparsers
 
+        from ppdet.deploy.serving.hosts import trusted_names
         from ppdet.deploy.serving.limits import Settings
-        from ppdet.deploy.serving.server import Server, bound_socket
+        from ppdet.deploy.serving.server import Server, allow_connections, bound_socket
         from ppdet.deploy.serving.service import Service
 
         if formparsers.multipart is None:  # Starlette does without it until a form comes
@@ -105,6 +132,9 @@ def serve(arguments: argparse.Namespace) -> None:
     listener = bound_socket(arguments.host, arguments.port)
     if token is None and not is_loopback(arguments.host):
         logger.warning("anybody who reaches %s may use this server: there is no token (--token_file)", arguments.host)
+    max_connections = allow_connections(arguments.max_connections)
+    if max_connections < arguments.max_connections:
+        logger.warning("the limit of open files (ulimit -n) allows %d connections only", max_connections)
     import_extensions(arguments.imports)
     detector = Detector(
         arguments.model_dir,
@@ -121,6 +151,9 @@ def serve(arguments: argparse.Namespace) -> None:
         max_pixels=arguments.max_pixels,
         timeout_s=arguments.timeout_s,
         token=token,
+        trusted_hosts=trusted_names(arguments.host, arguments.trusted_hosts),
+        max_connections=max_connections,
+        max_connections_per_address=arguments.max_connections_per_address,
     )
     Server(Service(detector, settings)).run_on(listener)
 

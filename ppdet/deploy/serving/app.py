@@ -29,6 +29,7 @@ PAGE = {
 # Paths that need no token. The metrics need it, since they tell about the traffic; Prometheus can send it.
 OPEN_PATHS = {*PAGE, "/healthz", "/readyz"}
 KNOWN_PATHS = {*OPEN_PATHS, "/metrics", "/predict"}
+JPEG_SIDE = 65535  # most pixels per side in the format
 CLIENT_GONE = 499  # nginx's status for a client that closed its connection; only the metrics see it
 
 
@@ -42,7 +43,7 @@ def create_app(service: Service) -> Gate:
         await service.stop()
 
     # FastAPI's own documentation pages would load scripts from another server.
-    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.add_exception_handler(Refused, answer_refused)
     app.add_exception_handler(HTTPException, answer_wrong_path)
     app.add_exception_handler(Exception, answer_failure)
@@ -89,7 +90,7 @@ async def answer_predict(service: Service, request: Request) -> Response:
                 content = await asyncio.wait_for(read_request(request, settings.max_body), settings.timeout_s)
             except asyncio.TimeoutError:
                 reason = f"the request did not arrive within {settings.timeout_s:g} s"
-                raise Refused(408, reason, {"Connection": "close"}) from None
+                raise Refused(408, reason) from None
             except ClientDisconnect:
                 raise Refused(CLIENT_GONE, "the client has closed the connection") from None
         left = settings.timeout_s - (time.monotonic() - start)
@@ -122,6 +123,11 @@ async def make_response(service: Service, request: PredictRequest, start: float)
     if request.format == "json":
         answer.timing_ms["total"] = round(1e3 * (time.monotonic() - start), 2)
         return JSONResponse(as_json(answer, service.detector.category_ids))
+    if request.format == "jpeg" and max(answer.width, answer.height) > JPEG_SIDE:
+        reason = (
+            f"format: a JPEG has at most {JPEG_SIDE} pixels per side; this image has {answer.width} x {answer.height}"
+        )
+        raise Refused(422, f"{reason}: ask for png or json")
     picture = await service.draw(request.image, answer.detections, request.format)
     return Response(picture, media_type=f"image/{request.format}")
 
@@ -150,7 +156,7 @@ def as_json(answer: Answer, category_ids: list[int]) -> dict[str, Any]:
 
 
 async def answer_refused(request: Request, error: Refused) -> Response:
-    return JSONResponse({"error": error.reason}, error.status, error.headers)
+    return error.response()
 
 
 async def answer_wrong_path(request: Request, error: HTTPException) -> Response:

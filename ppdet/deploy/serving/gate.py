@@ -1,12 +1,13 @@
-"""Middleware of every request: checks the token, adds security headers to answers, and counts them."""
+"""Middleware of every request: checks who asks, adds security headers to answers, and counts them."""
 
 import hmac
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
 
+from ppdet.deploy.serving.hosts import check_host, check_origin
+from ppdet.deploy.serving.limits import Refused
 from ppdet.deploy.serving.service import Service
 
 Message = dict[str, Any]
@@ -45,30 +46,50 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        headers = Headers(scope=scope)
         path = scope["path"] if scope["path"] in self.known_paths else "other"
+        # Whether all of the request has been read. If it has not, the connection cannot have another request.
+        complete = "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
+
+        async def receive_watched() -> Message:
+            nonlocal complete
+            message = await receive()
+            complete = complete or (message["type"] == "http.request" and not message.get("more_body", False))
+            return message
 
         async def send_checked(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update(SECURITY_HEADERS)
-                if self.service.draining:
-                    headers["Connection"] = "close"  # the client should open no further request on this connection
+                added = MutableHeaders(scope=message)
+                added.update(SECURITY_HEADERS)
+                if self.service.draining or not complete:
+                    added["Connection"] = "close"
                 self.service.metrics.requests.labels(path, str(message["status"])).inc()
             await send(message)
 
-        allowed = scope["path"] in self.open_paths or self.has_token(scope)
-        await (self.app if allowed else answer_unauthorized)(scope, receive, send_checked)
+        try:
+            self.check(scope["method"], scope["path"], headers)
+        except Refused as error:
+            await error.response()(scope, receive, send_checked)
+        else:
+            await self.app(scope, receive_watched, send_checked)
 
-    def has_token(self, scope: Message) -> bool:
+    def check(self, method: str, path: str, headers: Headers) -> None:
+        """Check all that can be checked before the body is read.
+
+        Raises:
+            Refused: another server was meant, a page of another server asks, or the token is missing.
+        """
+        trusted = self.service.settings.trusted_hosts
+        check_host(headers, trusted)
+        check_origin(method, headers, trusted)
+        if path not in self.open_paths and not self.has_token(headers):
+            reason = "this server needs a token: send the header Authorization: Bearer TOKEN"
+            raise Refused(401, reason, {"WWW-Authenticate": "Bearer"})
+
+    def has_token(self, headers: Headers) -> bool:
         """Whether the request has the token, or none is needed. The comparison takes constant time."""
         if self.token is None:
             return True
-        kind, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
+        kind, _, given = headers.get("authorization", "").partition(" ")
         same = hmac.compare_digest(given.strip().encode("latin-1"), self.token.encode())
         return same and kind.lower() == "bearer"
-
-
-async def answer_unauthorized(scope: Message, receive: Receive, send: Send) -> None:
-    reason = "this server needs a token: send the header Authorization: Bearer TOKEN"
-    response = JSONResponse({"error": reason}, 401, {"WWW-Authenticate": "Bearer"})
-    await response(scope, receive, send)

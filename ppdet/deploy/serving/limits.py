@@ -1,18 +1,23 @@
 """Limits of requests, and the error for a request that exceeds them."""
 
+import asyncio
 import io
 import warnings
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from PIL import Image
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
 
 from ppdet.utils.errors import ImageError
 
 # Image formats that Pillow knows, which reads the size, and OpenCV, which decodes the pixels.
 KINDS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 LONGEST_REASON = 200
+# Every STALL_S seconds, at least PROGRESS further bytes of a request must have arrived.
+STALL_S = 10.0
+PROGRESS = 4096
 # Pillow has a limit of its own above which it warns; here max_pixels is the limit.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -29,6 +34,9 @@ class Settings:
         max_pixels: most pixels (width times height) in an image.
         timeout_s: longest time from the first byte of a request to its answer.
         token: secret that requests must carry; None if they need none.
+        trusted_hosts: names, in lower case, that requests may use for this server, besides addresses.
+        max_connections: most connections at the same time, in all.
+        max_connections_per_address: most connections at the same time from one address.
     """
 
     max_batch: int = 4
@@ -38,6 +46,9 @@ class Settings:
     max_pixels: int = 50_000_000
     timeout_s: float = 30.0
     token: str | None = None
+    trusted_hosts: frozenset[str] = frozenset({"localhost"})
+    max_connections: int = 512
+    max_connections_per_address: int = 128
 
     @property
     def max_body(self) -> int:
@@ -59,6 +70,9 @@ class Refused(Exception):
         self.status = status
         self.headers = headers or {}
 
+    def response(self) -> JSONResponse:
+        return JSONResponse({"error": self.reason}, self.status, self.headers)
+
 
 def too_busy(reason: str) -> Refused:
     """Status 503; the client may try again in a second."""
@@ -69,17 +83,28 @@ async def read_within(request: Request, max_body: int) -> AsyncIterator[bytes]:
     """Yield the parts of a request's body as they arrive.
 
     Raises:
-        Refused: the body, or the size that its header announces, is larger than `max_body` bytes.
+        Refused: the body, or the size that its header announces, is larger than `max_body` bytes, or it comes too slowly.
+        ClientDisconnect: the client has closed the connection.
     """
     too_large = Refused(413, f"the request is larger than {max_body / 2**20:.3g} MiB")
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced[:20]) > max_body:
         raise too_large
-    size = 0
-    async for part in request.stream():
+    loop = asyncio.get_running_loop()
+    size, needed, deadline, more = 0, PROGRESS, loop.time() + STALL_S, True
+    while more:
+        try:
+            message = await asyncio.wait_for(request.receive(), deadline - loop.time())
+        except asyncio.TimeoutError:
+            raise Refused(408, f"less than {PROGRESS} bytes of the request arrived within {STALL_S:g} s") from None
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        part, more = message.get("body", b""), message.get("more_body", False)
         size += len(part)
         if size > max_body:
             raise too_large
+        if size >= needed:
+            needed, deadline = size + PROGRESS, loop.time() + STALL_S
         yield part
 
 

@@ -43,6 +43,15 @@ class Metrics:
         )
         self.queue_depth = Gauge("ppdet_queue_depth", "Images that wait for the model.", registry=registry)
         self.in_flight = Gauge("ppdet_requests_in_flight", "Requests without an answer yet.", registry=registry)
+        self.connections = Gauge("ppdet_connections", "Open connections.", registry=registry)
+        self.refused = Counter(
+            "ppdet_connections_refused", "Connections that were refused: there were too many.", registry=registry
+        )
+        self.closed = Counter(
+            "ppdet_connections_closed",
+            "Connections that were closed to make room, or because the client did not take its answer.",
+            registry=registry,
+        )
         self.ready = Gauge("ppdet_ready", "1 if the server takes requests.", registry=registry)
         self.model = Gauge(
             "ppdet_model_info", "The engine, as labels.", ["backend", "device", "precision"], registry=registry

@@ -2,12 +2,13 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.formparsers import MultiPartException, MultiPartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from ppdet.deploy.serving.limits import Refused, read_within
@@ -15,7 +16,13 @@ from ppdet.deploy.serving.limits import Refused, read_within
 Format = Literal["json", "jpeg", "png"]
 MEDIA_TYPES: dict[str, Format] = {"application/json": "json", "image/jpeg": "jpeg", "image/png": "png"}
 HOW = 'send a form with the file "image" (multipart/form-data), or JSON {"image": base64}'
+# Limits that honest requests are far from. They keep the work linear in a request's size, and small per byte.
 MAX_FIELDS = 8
+LONGEST_FIELD = 1000
+LONGEST_QUERY = 1000
+LONGEST_CONTENT_TYPE = 500
+MAX_DELIMITERS = 16  # of a form: one before each part, and one at the end
+MAX_MARKS = 100  # quotes, commas and brackets in JSON; three members need fewer than twenty
 
 
 class Options(BaseModel):
@@ -55,8 +62,9 @@ async def read_request(request: Request, max_body: int) -> PredictRequest:
         Refused: the request is too large, or wrong; the reason says what was expected.
         ClientDisconnect: the client has closed the connection.
     """
-    query = one_each(request.query_params.multi_items())
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    query = one_each(read_query(request))
+    content_type = request.headers.get("content-type", "")
+    kind = content_type.partition(";")[0].strip().lower() if len(content_type) <= LONGEST_CONTENT_TYPE else ""
     if kind == "multipart/form-data":
         form = await read_form(request, max_body)
         fields = one_each(form.multi_items())
@@ -71,7 +79,7 @@ async def read_request(request: Request, max_body: int) -> PredictRequest:
         body = bytearray()
         async for part in read_within(request, max_body):
             body += part
-        options = validate(Body, bytes(body))
+        options = validate(Body, check_json(bytes(body)))
         data = decode_base64(options.image)
         options = options.model_copy(update=validate(Options, query).model_dump(exclude=options.model_fields_set))
     else:
@@ -79,8 +87,25 @@ async def read_request(request: Request, max_body: int) -> PredictRequest:
     return PredictRequest(data, options.threshold, options.format or accepted(request.headers.get("accept", "")))
 
 
+def read_query(request: Request) -> list[tuple[str, str]]:
+    """Names and values of the query.
+
+    Raises:
+        Refused: the query is too long.
+    """
+    query = request.scope["query_string"]
+    if len(query) > LONGEST_QUERY or query.count(b"&") > MAX_FIELDS:
+        raise Refused(414, f"the query has more than {LONGEST_QUERY} bytes or {MAX_FIELDS} options")
+    return request.query_params.multi_items()
+
+
 async def read_form(request: Request, max_body: int) -> FormData:
-    parser = InMemoryParser(request.headers, read_within(request, max_body), max_files=1, max_fields=MAX_FIELDS)
+    _, parameters = parse_options_header(request.headers["content-type"])
+    boundary = parameters.get(b"boundary")
+    if not boundary:
+        raise Refused(400, "Missing boundary in multipart/form-data")
+    stream = few_parts(read_within(request, max_body), b"\r\n--" + boundary)
+    parser = InMemoryParser(request.headers, stream, max_files=1, max_fields=MAX_FIELDS, max_part_size=LONGEST_FIELD)
     try:
         return await parser.parse()
     except (Refused, ClientDisconnect):
@@ -91,17 +116,43 @@ async def read_form(request: Request, max_body: int) -> FormData:
         raise Refused(400, "the form is broken: expected multipart/form-data") from None
 
 
+async def few_parts(stream: AsyncIterator[bytes], delimiter: bytes) -> AsyncIterator[bytes]:
+    """Pass a form on, and count its delimiters on the way: a parser has much to do at each of them.
+
+    Raises:
+        Refused: there are more than `MAX_DELIMITERS`.
+    """
+    count, tail = 0, b""
+    async for part in stream:
+        seen = tail + part
+        count += seen.count(delimiter)
+        if count > MAX_DELIMITERS:
+            raise Refused(400, "the form has too many parts")
+        tail = seen[-len(delimiter) + 1 :]
+        yield part
+
+
 def one_each(items: list[tuple[str, Any]]) -> dict[str, Any]:
     """Turn pairs of name and value into a dictionary.
 
     Raises:
         Refused: a name is given twice.
     """
-    result = dict(items)
-    if len(result) < len(items):
-        names = [name for name, _ in items]
-        raise Refused(422, f"{next(name for name in names if names.count(name) > 1)}: given twice")
-    return result
+    for name, count in Counter(name for name, _ in items).items():
+        if count > 1:
+            raise Refused(422, f"{name}: given twice")
+    return dict(items)
+
+
+def check_json(body: bytes) -> bytes:
+    """Return the text of a JSON request.
+
+    Raises:
+        Refused: there is more in it than a request needs, which would take long to parse.
+    """
+    if sum(map(body.count, (b'"', b",", b"[", b"{"))) > MAX_MARKS:
+        raise Refused(400, f"not JSON of this kind: more than {MAX_MARKS} quotes, commas and brackets; {HOW}")
+    return body
 
 
 def validate(kind: type[Options], content: Any) -> Any:

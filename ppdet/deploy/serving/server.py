@@ -6,10 +6,14 @@ import os
 import signal
 import socket
 import time
+from functools import partial
+from typing import Any
 
 import uvicorn
 
 from ppdet.deploy.serving.app import create_app
+from ppdet.deploy.serving.connections import Connection, Connections
+from ppdet.deploy.serving.notices import Notices
 from ppdet.deploy.serving.service import Service
 from ppdet.utils.errors import DeployError
 from ppdet.utils.logger import get_logger
@@ -21,6 +25,8 @@ KEEP_ALIVE_S = 75
 # How long open connections without a request have at the end, for a request that is on its way.
 LINGER_S = 2.0
 ACCEPT_S = 0.05  # how long connections in the system's queue are still accepted at the end
+BACKLOG = 256  # most connections in the system's queue
+SPARE_DESCRIPTORS = 128  # for files, workers, and the system's queue, which is emptied before it is seen how long it is
 
 
 class Server(uvicorn.Server):
@@ -33,12 +39,15 @@ class Server(uvicorn.Server):
 
     def __init__(self, service: Service) -> None:
         self.service = service
+        self.notices = Notices(logger)
+        self.connections = Connections(service.settings, service.metrics, self.notices)
         for handler in get_logger().handlers:
             logging.getLogger("uvicorn").addHandler(handler)
         super().__init__(
             uvicorn.Config(
                 create_app(service),
-                http="h11",
+                http=partial(Connection, connections=self.connections),  # type: ignore[arg-type]
+                backlog=BACKLOG,
                 loop="asyncio",
                 ws="none",
                 lifespan="on",
@@ -67,13 +76,23 @@ class Server(uvicorn.Server):
             raise DeployError(f"the model cannot run: {self.service.failure}") from self.service.failure
 
     async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # about once per second
+            self.connections.sweep()
         return await super().on_tick(counter) or self.service.failure is not None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(self.on_loop_error)
         await super().startup(sockets)
         for listener in sockets or []:
             host, port = listener.getsockname()[:2]
             logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+
+    def on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Without descriptors for new connections, asyncio waits a second, and writes a traceback that says no more."""
+        if isinstance(context.get("exception"), OSError) and "accept" in context.get("message", ""):
+            self.notices.tell("times no connection could be accepted: too many open files")
+        else:
+            loop.default_exception_handler(context)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.service.draining = True
@@ -86,6 +105,21 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.02)
         await super().shutdown(sockets)
         logger.info("ended")
+
+
+def allow_connections(wanted: int) -> int:
+    """Raise this process's limit of open files for `wanted` connections, if need be; return how many are possible."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows has no such limit
+        return wanted
+    needed = wanted + BACKLOG + SPARE_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        wanted = max(1, soft - BACKLOG - SPARE_DESCRIPTORS)
+    return wanted
 
 
 def bound_socket(host: str, port: int) -> socket.socket:

@@ -77,7 +77,7 @@ def malformed(images):
         connection.close()
         return status
 
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     form_type = {"Content-Type": "multipart/form-data; boundary=a"}
     return {
         "no image": post(*form(b"this is no image")),
@@ -120,7 +120,7 @@ def test_malformed_requests(server, images):
             return list(zip(names, pool.map(lambda name: kinds[name](server), names)))
 
     for _ in range(20):
-        raw(server, b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf", close=True)
+        raw(server, b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\nhalf", close=True)
     send(5)  # the allocator has what it needs
     before = server.resident_bytes()
     answers = send(10)
@@ -166,7 +166,7 @@ def test_no_accepted_request_is_lost_at_the_end(served, images, tmp_path):
     with ServerProcess(served, tmp_path / "log", patient=True) as server:
         body, headers = form(images[0])
         fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        head = f"POST /predict HTTP/1.1\r\nHost: x\r\n{fields}Content-Length: {len(body)}\r\n\r\n".encode()
+        head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\n{fields}Content-Length: {len(body)}\r\n\r\n".encode()
         silent, half = (socket.create_connection(server.address, timeout=PATIENCE) for _ in range(2))
         half.sendall(head + body[:1000])
         clients = [LoadClient(server, images[number % 4], number % 2 == 0) for number in range(CLIENTS)]
