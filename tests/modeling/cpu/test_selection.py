@@ -38,8 +38,12 @@ def test_own_check_passes_and_leaves_the_random_state_alone():
     paddle.seed(3)
     expected = paddle.rand([4]).numpy()
     paddle.seed(3)
-    assert self_test.difference("float32") < 1e-5
+    difference = self_test.difference("float32")
+    assert difference < 1e-5
     np.testing.assert_array_equal(paddle.rand([4]).numpy(), expected)
+    # With weights of Paddle's random state, one process in some hundreds had a value that ReLU cut on one side only.
+    paddle.seed(345)
+    assert self_test.difference("float32") == difference
 
 
 @needs_bfloat16
