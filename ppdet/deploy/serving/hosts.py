@@ -27,7 +27,7 @@ def trusted_names(host: str, further: Iterable[str] = ()) -> frozenset[str]:
 
 
 def split_host(text: str) -> tuple[str, str]:
-    """The name (lower case, without a final dot) or address in a Host header, and the port; "" for what is not there."""
+    """The name (lower case, without a final dot) or address in a Host header, and the port; "" for what is missing."""
     match = HOST.fullmatch(text.strip().lower())
     return (match[1].rstrip("."), match[2] or "") if match else ("", "")
 

@@ -83,7 +83,7 @@ async def read_within(request: Request, max_body: int) -> AsyncIterator[bytes]:
     """Yield the parts of a request's body as they arrive.
 
     Raises:
-        Refused: the body, or the size that its header announces, is larger than `max_body` bytes, or it comes too slowly.
+        Refused: the body, or the size that its header announces, is larger than `max_body` bytes; it comes too slowly.
         ClientDisconnect: the client has closed the connection.
     """
     too_large = Refused(413, f"the request is larger than {max_body / 2**20:.3g} MiB")
