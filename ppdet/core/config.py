@@ -15,6 +15,7 @@ from ppdet.core.shipped_configs import find_config
 from ppdet.core.tree import Node, from_plain, on_layer, parse, render, to_plain, top_layer
 from ppdet.core.yaml_files import read_files
 from ppdet.utils.errors import ConfigKeyError, config_error, nearest
+from ppdet.utils.printable import printable
 
 Overrides = Iterable[str] | Mapping[str, Any] | None  # ["ResNet.depth=18"], or {"ResNet.depth": 18}
 
@@ -146,8 +147,7 @@ class Config(Mapping[str, Any]):
     def dump(self, path: str | Path) -> None:
         """Write one YAML file without bases from which the same configuration can be loaded."""
         text = render(self.flattened().to_dict())
-        origin = " ".join(self.path.split())  # a line break would end the comment
-        Path(path).write_text(f"# merged from {origin}\n{text}", encoding="utf-8")
+        Path(path).write_text(f"# merged from {printable(self.path)}\n{text}", encoding="utf-8")
 
 
 def read_config(path: str | Path, overrides: Overrides = ()) -> Config:

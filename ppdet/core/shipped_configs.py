@@ -4,6 +4,7 @@ In a checkout, and after `pip install -e .`, they are in configs/ beside the pac
 ppdet/configs.
 """
 
+import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -22,8 +23,8 @@ def find_config(path: str | Path, folder: Path = Path()) -> Path:
     A path that names neither is returned unchanged. So is a path with folders in it, and the name of a shipped file
     beside a file of the same name: which of the two is meant would be a guess.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))  # unlike Path.expanduser, it leaves ~nobody as it is
     file, name = folder / path, path.stem if path.suffix in (".yml", ".yaml") else path.name
-    if path.parent != Path() or file.is_file() or (folder / f"{name}.yml").is_file():
+    if path.parent != Path() or os.path.isfile(file) or os.path.isfile(folder / f"{name}.yml"):
         return file
     return shipped_configs().get(name, file)

@@ -1,6 +1,5 @@
 """YAML text to a tree in which each value knows its file and line, and back. No YAML text can run code."""
 
-import re
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -9,21 +8,28 @@ import yaml
 
 from ppdet.core.registry import is_component, is_taggable, taggable_names
 from ppdet.core.suggest.paddledetection import describe_foreign_component
+from ppdet.core.yaml_graph import (
+    MAX_DEPTH,
+    TOO_DEEP,
+    TOO_LONG,
+    TOO_MANY,
+    YAML_TAG,
+    Allowance,
+    Dumper,
+    LimitError,
+    Loader,
+    problem_of_scalar,
+    read_scalar,
+)
 from ppdet.utils.errors import IMPORT_ADVICE, config_error, nearest
 from ppdet.utils.printable import printable
 
-MAX_VALUES = 100_000
 _LINE_BREAKS = set("\n\x85\u2028\u2029")
-_YAML_TAG = "tag:yaml.org,2002:"
 _PLAIN_TAGS = {
     yaml.ScalarNode: ("null", "bool", "int", "float", "str"),
     yaml.SequenceNode: ("seq",),
     yaml.MappingNode: ("map",),
 }
-_FLOAT = re.compile(
-    r"^[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$"
-    r"|^[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
-)
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,11 @@ class Node:
 def children(node: Node) -> list[Node]:
     """Return the values of a mapping or the items of a list; [] for a scalar."""
     return list(node.value.values()) if node.is_map else node.value if node.is_list else []
+
+
+def as_index(step: str) -> int | None:
+    """Return the number that a part of a dotted key is; None if it is none that a list could have as an index."""
+    return int(step) if step.isascii() and step.isdigit() and len(step) < 10 else None
 
 
 def on_layer(node: Node, layer: int) -> Node:
@@ -97,36 +108,29 @@ def from_plain(value: Any, origin: str) -> Node:
     for kind in (str, int, float):
         if isinstance(value, kind) and not isinstance(value, bool):
             value = kind(value)  # from a subclass such as numpy.float64, which YAML cannot write
+    problem = problem_of_scalar(value)
+    if problem:
+        raise config_error(origin, "", f"a value {problem}")
     return Node(value, origin)
 
 
-def parse(text: str, file: str, fixed_origin: str | None = None) -> Node:
+def parse(text: str, file: str, fixed_origin: str | None = None, allowance: Allowance | None = None) -> Node:
     """Parse one YAML document.
 
     Args:
         file: the file's name, for origins such as "fcos.yml:12" and for errors.
         fixed_origin: origin of all values instead of file:line, such as "-o". `file` is then the key of the value.
+        allowance: what the text may have; what it has is subtracted. None: as much as a whole configuration.
 
     Raises:
         ConfigError: with file:line:column, for wrong syntax, a repeated key, a module in `requires` that has not been
-            imported, or a tag that is not the name of a registered component with @serializable.
+            imported, a tag that is not the name of a registered component with @serializable, or more than the
+            allowance.
     """
-    try:
-        loader = _Loader(text)
-        document = loader.get_single_node()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line_column = f":{mark.line + 1}:{mark.column + 1}" if mark is not None else ""
-        place = f"{fixed_origin}: {file}" if fixed_origin else f"{file}{line_column}"
-        context = f" ({error.context})" if error.context else ""
-        raise config_error(place, "", f"YAML syntax: {error.problem}{context}") from None
-    except yaml.YAMLError as error:
-        raise config_error(file, "", f"YAML syntax: {error}") from None
-    except RecursionError:
-        raise config_error(file, "", "YAML is nested too deeply") from None
+    builder = _Builder(text, file, fixed_origin, allowance or Allowance())
+    document = builder.compose()
     if document is None:
         return Node(None, fixed_origin or f"{file}:1")
-    builder = _Builder(loader, file, fixed_origin)
     if fixed_origin is None:
         builder.check_requires(document)
     return builder.build(document)
@@ -134,7 +138,7 @@ def parse(text: str, file: str, fixed_origin: str | None = None) -> Node:
 
 def render(data: Any) -> str:
     """Return plain data as YAML text, from which `parse` reads the same data."""
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+    return yaml.dump(data, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
 
 
 def render_inline(value: Any) -> str:
@@ -147,17 +151,35 @@ def render_inline(value: Any) -> str:
 
 
 def _dump(value: Any, *, readable: bool) -> str:
-    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=1_000_000, allow_unicode=readable)
+    text = yaml.dump(value, Dumper=Dumper, default_flow_style=True, width=1_000_000, allow_unicode=readable)
     return text.removesuffix("\n").removesuffix("\n...")
 
 
 class _Builder:
     """Converts PyYAML's graph of nodes into a tree. An alias becomes a copy of the anchor's value."""
 
-    def __init__(self, loader: "_Loader", file: str, fixed_origin: str | None) -> None:
-        self._loader, self._file, self._fixed_origin = loader, file, fixed_origin
+    def __init__(self, text: str, file: str, fixed_origin: str | None, allowance: Allowance) -> None:
+        self._text, self._file, self._fixed_origin, self._allowance = text, file, fixed_origin, allowance
         self._open: list[yaml.Node] = []
-        self._count = 0
+
+    def compose(self) -> yaml.Node | None:
+        """Read the graph of the document; None if there is none."""
+        position = f"{self._fixed_origin}: {self._file}" if self._fixed_origin else self._file
+        try:
+            self._loader = Loader(self._text, self._allowance)
+            return self._loader.get_single_node()
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line_column = f":{mark.line + 1}:{mark.column + 1}" if mark is not None and not self._fixed_origin else ""
+            context = f" ({error.context})" if error.context else ""
+            kind = "" if isinstance(error, LimitError) else "YAML syntax: "
+            raise config_error(f"{position}{line_column}", "", f"{kind}{error.problem}{context}") from None
+        except yaml.YAMLError as error:
+            raise config_error(position, "", f"YAML syntax: {error}") from None
+        except ValueError:
+            line = self._loader.get_mark().line + 1
+            problem = f"before the end of line {line} is an escape of no character, as \\U00110000, or a wrong number"
+            raise config_error(position, "", f"YAML syntax: {problem}") from None
 
     def check_requires(self, document: yaml.Node) -> None:
         """Raise ConfigError if a module that the file's `requires` names has not been imported.
@@ -167,7 +189,8 @@ class _Builder:
         pairs = document.value if isinstance(document, yaml.MappingNode) else []
         for node in (value for key, value in pairs if key.value == "requires"):
             items = node.value if isinstance(node, yaml.SequenceNode) else []
-            missing = [item for item in items if item.tag == f"{_YAML_TAG}str" and item.value not in sys.modules]
+            words = [item for item in items if isinstance(item, yaml.ScalarNode) and item.tag == f"{YAML_TAG}str"]
+            missing = [item for item in words if item.value not in sys.modules]
             if not missing:
                 continue
             name = missing[0].value
@@ -179,9 +202,9 @@ class _Builder:
             raise config_error(self._origin(missing[0]), "requires", f"the module {name!r} is not imported: {advice}")
 
     def build(self, node: yaml.Node, origin: str | None = None) -> Node:
-        self._count += 1
-        if self._count > MAX_VALUES:
-            raise config_error(self._origin(node), "", f"aliases expand this file to more than {MAX_VALUES} values")
+        self._allowance.values -= 1
+        self._require(self._allowance.values >= 0, node, TOO_MANY)
+        self._require(len(self._open) <= MAX_DEPTH, node, TOO_DEEP)
         if any(node is parent for parent in self._open):
             raise config_error(self._origin(node), "", "an alias is inside its own anchor")
         self._open.append(node)
@@ -192,7 +215,7 @@ class _Builder:
             value = self._mapping(node)
         elif isinstance(node, yaml.SequenceNode):
             value = [self.build(child) for child in node.value]
-        else:
+        elif isinstance(node, yaml.ScalarNode):
             value = {} if tag is not None else self._scalar(node)
         self._open.pop()
         return Node(value, origin, tag)
@@ -202,7 +225,7 @@ class _Builder:
         merged: dict[Any, Node] = {}
         for key_node, value_node in node.value:
             origin = self._origin(key_node)
-            if key_node.tag == _YAML_TAG + "merge":
+            if key_node.tag == YAML_TAG + "merge":
                 for key, child in self._merge_key(value_node).items():
                     merged.setdefault(key, child)
                 continue
@@ -225,17 +248,17 @@ class _Builder:
     def _key(self, node: yaml.Node) -> Any:
         key = self._scalar(node) if isinstance(node, yaml.ScalarNode) else None
         if isinstance(key, bool) or not isinstance(key, (str, int)):
-            shown = node.value if isinstance(node, yaml.ScalarNode) else "a list or mapping"
-            raise config_error(self._origin(node), "", f"{shown!r} cannot be a key: write a word, or put it in quotes")
+            shown = f"{node.value!r:.60}" if isinstance(node, yaml.ScalarNode) else "'a list or mapping'"
+            raise config_error(self._origin(node), "", f"{shown} cannot be a key: write a word, or put it in quotes")
         return key
 
     def _component_tag(self, node: yaml.Node) -> str | None:
         tag = node.tag
-        if tag.startswith(_YAML_TAG) and tag[len(_YAML_TAG) :] in _PLAIN_TAGS[type(node)]:
+        if tag.startswith(YAML_TAG) and tag[len(YAML_TAG) :] in _PLAIN_TAGS[type(node)]:
             return None
         name = tag[1:] if tag.startswith("!") else ""
         if not name:
-            shown = tag.replace(_YAML_TAG, "!!")
+            shown = tag.replace(YAML_TAG, "!!")
             raise config_error(
                 self._place(node), "", f"the YAML tag {shown} is refused: a tag must be the name of a component"
             )
@@ -250,14 +273,19 @@ class _Builder:
             raise config_error(self._place(node), "", f"expected a mapping of parameters after !{name}")
         return name
 
-    def _scalar(self, node: yaml.Node) -> Any:
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
         if self._component_tag(node) is not None:
             raise config_error(self._place(node), "", f"the tag {node.tag} is not allowed here")
-        kind = node.tag[len(_YAML_TAG) :]
+        self._allowance.characters -= len(node.value)
+        self._require(self._allowance.characters >= 0, node, TOO_LONG)
         try:
-            return _Loader.yaml_constructors[node.tag](self._loader, node) if kind != "str" else node.value
-        except (ValueError, KeyError, yaml.YAMLError):
-            raise config_error(self._place(node), "", f"{node.value!r} is not a valid {kind}") from None
+            return read_scalar(self._loader, node)
+        except ValueError as error:
+            raise config_error(self._place(node), "", f"{node.value!r:.60} {error}") from None
+
+    def _require(self, is_met: bool, node: yaml.Node, problem: str) -> None:
+        if not is_met:
+            raise config_error(self._place(node), "", problem)
 
     def _origin(self, node: yaml.Node) -> str:
         return self._fixed_origin or f"{self._file}:{node.start_mark.line + 1}"
@@ -268,34 +296,10 @@ class _Builder:
         return f"{self._file}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
 
 
-def _resolvers() -> dict:
-    """Return YAML 1.1's rules for plain words, changed so that 1e-4 is a number and 2024-01-31 is text."""
-    replaced = tuple(_YAML_TAG + name for name in ("float", "timestamp", "value"))
-    return {
-        first: [(tag, pattern) for tag, pattern in rules if tag not in replaced]
-        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers = _resolvers()
-
-
-class _Dumper(yaml.SafeDumper):
-    yaml_implicit_resolvers = _resolvers()
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+def _represent_text(dumper: Dumper, text: str) -> yaml.ScalarNode:
     # In double quotes line breaks are escaped. In single quotes PyYAML would read NEL (U+0085) back as spaces.
     style = '"' if _LINE_BREAKS & set(text) else None
-    return dumper.represent_scalar(_YAML_TAG + "str", text, style=style)
+    return dumper.represent_scalar(YAML_TAG + "str", text, style=style)
 
 
-_Dumper.add_representer(str, _represent_text)
-
-
-for _class in (_Loader, _Dumper):
-    _class.add_implicit_resolver(_YAML_TAG + "float", _FLOAT, list("-+0123456789."))
+Dumper.add_representer(str, _represent_text)

@@ -4,12 +4,14 @@ Errors of one room only, such as CheckpointError, are defined in that room as su
 """
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterable
 from typing import Any
 
 from ppdet.utils.printable import printable, printable_lines
 
+MAX_NAME, MAX_NAMES = 200, 2000  # letters of a name, and number of names, among which a similar one is looked for
 # What errors about an unknown component add: it may be one from outside.
 IMPORT_ADVICE = "; a component of your own needs --import FILE (docs/EXTENDING.md)"
 
@@ -96,7 +98,11 @@ def nearest_name(name: str, valid: Iterable[str], cutoff: float = 0.6) -> str | 
 
     Upper and lower case count as equal. `cutoff` is the smallest similarity accepted, between 0 and 1 (equal).
     """
-    by_lower = {choice.lower(): choice for choice in sorted(set(valid))}
+    # The time for two texts grows with the product of their lengths.
+    if len(str(name)) > MAX_NAME:
+        return None
+    short = itertools.islice((choice for choice in sorted(set(valid)) if len(choice) <= MAX_NAME), MAX_NAMES)
+    by_lower = {choice.lower(): choice for choice in short}
     similar = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=cutoff)
     return by_lower[similar[0]] if similar else None
 

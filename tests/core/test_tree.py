@@ -1,12 +1,14 @@
 """Parsing and writing YAML."""
 
+import json
+
 import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ppdet.core import tree
-from ppdet.core.tree import parse, render, render_inline, to_plain
+from ppdet.core.tree import from_plain, parse, render, render_inline, to_plain
+from ppdet.core.yaml_graph import Allowance
 from ppdet.utils.errors import ConfigError
 
 OWN = "; a component of your own needs --import FILE (docs/EXTENDING.md)"
@@ -134,29 +136,95 @@ def test_no_tag_runs_code(tag, template, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_aliases_cannot_fill_the_memory():
-    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
-    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
-    with pytest.raises(ConfigError, match="aliases expand this file to more than"):
+TOO_MANY = "the configuration has more than 100,000 values, counted over all its files and aliases"
+
+
+@pytest.mark.parametrize("opening", ["[{}]", "{{<<: [{}]}}"])
+def test_aliases_cannot_fill_the_memory(opening):
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]" if opening == "[{}]" else "a0: &a0 {x: 1}"]
+    lines += [f"a{i}: &a{i} {opening.format(', '.join([f'*a{i - 1}'] * 10))}" for i in range(1, 9)]
+    with pytest.raises(ConfigError, match=TOO_MANY):
         parse("\n".join(lines), "x.yml")
 
 
-def test_the_most_values_of_a_file(monkeypatch):
+def test_aliases_of_a_long_text_cannot_fill_the_memory_or_the_disk():
+    text = f"a: &a {'x' * 50_000}\nb: [{', '.join(['*a'] * 1000)}]"
+    with pytest.raises(ConfigError, match=r"x\.yml:1:4: the configuration has more than 1,000,000 characters"):
+        parse(text, "x.yml")
+
+
+def test_the_most_values_of_a_configuration():
     """Mappings and lists count as one value and their entries; keys do not."""
-    monkeypatch.setattr(tree, "MAX_VALUES", 6)
     assert plain("a: &a [1, 2]\nb: 3\nc: 4") == {"a": [1, 2], "b": 3, "c": 4}
-    with pytest.raises(ConfigError, match="aliases expand this file to more than 6 values"):
-        parse("a: &a [1, 2]\nb: *a\n", "x.yml")
+    allowance = Allowance(values=12)
+    for _ in range(2):  # two files of one configuration
+        parse("a: &a [1, 2]\nb: 3\nc: 4", "x.yml", allowance=allowance)
+    for text in ("1", "[" + "[], " * 100 + "]"):
+        with pytest.raises(ConfigError, match=TOO_MANY):
+            parse(text, "x.yml", allowance=allowance)
 
 
-def test_deep_nesting_is_an_error():
-    with pytest.raises(ConfigError, match="nested too deeply"):
-        parse("[" * 3000 + "]" * 3000, "x.yml")
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[" * 490 + "]" * 490, "{a: " * 490 + "}" * 490, "- " * 490 + "a", "? " * 490 + "a", "[" * 100_000),
+        "a0: &a0 []\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 490)),
+        "a0: &a0 {}\n" + "".join(f"a{i}: &a{i} {{<<: *a{i - 1}}}\n" for i in range(1, 490)),
+    ],
+)
+def test_deep_nesting_is_an_error(text):
+    with pytest.raises(ConfigError, match="nested too deeply, more than 50 levels"):
+        parse(text, "x.yml")
 
 
-words = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)  # surrogates are not text
+def test_as_deep_as_50_levels():
+    assert plain("[" * 51 + "]" * 51) == json.loads("[" * 51 + "]" * 51)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (r'a: "\U00110000"', "YAML syntax: before the end of line 1 is an escape of no character"),
+        (f"%YAML {'1' * 5000}.1\n---\na: 1", "YAML syntax: before the end of line 1 is"),
+        (r'a: "x\0"', r"'x\x00' is no text that a path or a name can be: it has a NUL character"),
+        (r'"\ud800": 1', r"'\ud800' is no text that a path or a name can be"),
+        ("a: " + "1" * 100_000, "has 100,000 characters, a number has at most 100"),
+        ("a: 0x" + "f" * 5000, "a number has at most 100"),
+        ("a: 0" + "7" * 5000, "a number has at most 100"),
+        ("a: 1" + ":10" * 5000, "a number has at most 100"),
+        ("a: 1e" + "9" * 5000, "a number has at most 100"),
+        (f"? {'1' * 100_000}\n: a", "a number has at most 100"),
+        ("a: 9223372036854775808", "'9223372036854775808' is beyond the integers of 64 bits"),
+        ("a: -0xffffffffffffffffff", "is beyond the integers of 64 bits"),
+        ("a: !!int ''", "'' is not a valid int"),
+        ("a: !!float ''", "'' is not a valid float"),
+        ("requires: [!!str [a]]", "the YAML tag !!str is refused"),
+        ("a: !!set {b}", "the YAML tag !!set is refused"),
+        ("a: !!omap [b: 1]", "the YAML tag !!omap is refused"),
+        ("a: !!timestamp 2024-99-99", "the YAML tag !!timestamp is refused"),
+        ("a: !%ff x", "YAML syntax:"),
+    ],
+)
+def test_what_no_setting_can_be_is_one_line(text, message):
+    for origin, place in ((None, "x.yml"), ("-o", "-o: x.yml")):
+        with pytest.raises(ConfigError) as error:
+            parse(text, "x.yml", fixed_origin=origin)
+        line = str(error.value)
+        assert message in line
+        assert line.startswith(place)
+        assert len(line) < 500
+        assert "\n" not in line
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**70), "a\0", "\udcff"])
+def test_values_from_python_have_the_same_bounds(value):
+    with pytest.raises(ConfigError, match=r"^merge_config: a value is "):
+        from_plain({"a": [value]}, "merge_config")
+
+
+words = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=8)
 tricky = st.sampled_from(["1e-4", "yes", "null", "~", "12:30", "0x1f", "<<", "=", "!a", "a: b", "- a", "2024-01-31"])
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | words | tricky
+scalars = st.none() | st.booleans() | st.integers(-(2**63) + 1, 2**63 - 1) | st.floats(allow_nan=False) | words | tricky
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words | tricky, inner, max_size=3)
 )

@@ -60,17 +60,15 @@ def _never_used(config: "Config", own_layer: int) -> Iterator[tuple[str, Node, s
         setting = SETTINGS.get(key)
         if setting is not None and setting.unused and to_plain(node) != setting.default:
             yield key, node, setting.unused
-    reported: list[Node] = []
+    reported: dict[int, Node] = {}  # by id
     for component in walk(config):
         for name, value in component.ignored.items():
             parameter = component.schema.parameters.get(name)
             default = parameter.default if parameter is not None else None
             is_default = to_plain(value) == (list(default) if isinstance(default, tuple) else default)
             is_off = value.value is None or (value.value is False and top_layer(value) != own_layer)
-            if not (is_off or (is_default and top_layer(value) != own_layer)) and not any(
-                value is other for other in reported
-            ):
-                reported.append(value)
+            if not (is_off or (is_default and top_layer(value) != own_layer)) and id(value) not in reported:
+                reported[id(value)] = value
                 yield f"{component.key}.{name}", value, component.schema.without_effect[name]
 
 

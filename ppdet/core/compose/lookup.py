@@ -6,7 +6,7 @@ from ppdet.core.compose.inject import ComponentConfig, component_config
 from ppdet.core.registry import component_names, is_component
 from ppdet.core.setting_schema import Setting
 from ppdet.core.settings import SETTINGS, SLOTS, setting_names
-from ppdet.core.tree import Node, from_plain
+from ppdet.core.tree import Node, as_index, from_plain
 from ppdet.utils.errors import ConfigKeyError, nearest
 
 
@@ -69,8 +69,8 @@ def _descend(node: Node, steps: Sequence[str], key: str, above: str) -> Node:
     for step in steps:
         if node.is_map and step in node.value:
             node = node.value[step]
-        elif node.is_list and step.isdigit() and int(step) < len(node.value):
-            node = node.value[int(step)]
+        elif node.is_list and (index := as_index(step)) is not None and index < len(node.value):
+            node = node.value[index]
         else:
             choices = [str(word) for word in node.value] if node.is_map else []
             raise ConfigKeyError(f"{key}: {above} has no {step!r}{nearest(step, choices)}")

@@ -9,7 +9,8 @@ from typing import Any
 
 from ppdet.core.compose.spelling import named_component, with_name
 from ppdet.core.registry import get_schema, is_component
-from ppdet.core.tree import Node, from_plain
+from ppdet.core.tree import Node, as_index, from_plain
+from ppdet.core.yaml_graph import MAX_DEPTH, TOO_DEEP
 from ppdet.utils.errors import config_error
 
 
@@ -53,6 +54,8 @@ def override(root: Node, key: str, value: Node) -> Node:
     - A step into a list that no file sets starts from the default value of its parameter.
     """
     steps = key.split(".")
+    if len(steps) > MAX_DEPTH:
+        raise config_error(value.origin, f"{key:.60}…", TOO_DEEP)
     if not all(steps):
         raise config_error(value.origin, key, "expected words and list indices joined by dots, such as ResNet.depth")
     new = _put(root, root.value.get(steps[0]), steps, 1, value)
@@ -84,7 +87,8 @@ def _put(root: Node, node: Node | None, steps: list[str], depth: int, value: Nod
         )
     if step == "name" and depth + 1 == len(steps) and component is not None and component != value.value:
         return Node({"name": value}, origin)
-    key = int(step) if step not in node.value and step.isdigit() and int(step) in node.value else step
+    number = as_index(step)
+    key = number if step not in node.value and number in node.value else step
     child = node.value.get(key)
     if child is None and depth + 1 < len(steps) and component is not None:
         child = _value_below(root, component, step, is_section)
@@ -93,13 +97,14 @@ def _put(root: Node, node: Node | None, steps: list[str], depth: int, value: Nod
 
 def _index(node: Node, steps: list[str], depth: int, origin: str) -> int:
     step, size = steps[depth], len(node.value)
-    if not (step.isdigit() and int(step) < size):
+    place = as_index(step)
+    if place is None or place >= size:
         names = [named_component(item) or "" for item in node.value]
         items = f" ({', '.join(f'{index}: {name}' for index, name in enumerate(names))})" if all(names) else ""
         valid = f"an index from 0 to {size - 1}{items}" if size else "no index, because it is empty"
         message = f"{'.'.join(steps[:depth])} is a list: expected {valid}, got {step!r}"
         raise config_error(origin, ".".join(steps), message)
-    return int(step)
+    return place
 
 
 def _value_below(root: Node, component: str, name: str, is_section: bool) -> Node | None:

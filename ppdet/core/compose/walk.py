@@ -1,5 +1,6 @@
 """Visiting all components of a configuration, however deeply they are nested."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +27,13 @@ def walk(config: "Config", names: Sequence[str] | None = None) -> Iterator[Compo
         names = [key for key in config.root.value if is_component(key) or (key in SLOTS and config[key])]
         names += [architecture] if architecture else []
     visited_names: set[str] = set()
-    visited_nodes: list[Node] = []  # kept alive, so that no other node can get the same id
-    queue: list[str | ComponentConfig] = list(names)
+    visited_nodes: dict[int, Node] = {}  # by id; kept alive, so that no other node can get the same one
+    queue: deque[str | ComponentConfig] = deque(names)
     for key, setting in SETTINGS.items():
         if setting.holds_components:
             queue += listed_components(config.root, key)
     while queue:
-        component = queue.pop(0)
+        component = queue.popleft()
         if isinstance(component, str):
             if component in visited_names:
                 continue
@@ -42,8 +43,8 @@ def walk(config: "Config", names: Sequence[str] | None = None) -> Iterator[Compo
         for parameter in component.schema.parameters.values():
             if parameter.injected and (parameter.name in component.values_set or not parameter.required):
                 node = component.node(parameter)
-                if component.key.count(".") < MAX_DEPTH and not any(node is other for other in visited_nodes):
-                    visited_nodes.append(node)
+                if component.key.count(".") < MAX_DEPTH and id(node) not in visited_nodes:
+                    visited_nodes[id(node)] = node
                     queue += _components_in(component, node, parameter.name, parameter.default)
 
 

@@ -144,11 +144,14 @@ def read_json_lines(path: str | Path, largest: int = 2**30) -> list[dict]:
 
 def display_path(path: Path) -> str:
     """Return a path for messages: relative if it is below the working directory, else absolute."""
-    resolved = path.resolve()
     try:
-        return str(resolved.relative_to(Path.cwd()))
-    except ValueError:
-        return str(resolved)
+        resolved = os.path.realpath(path)  # unlike Path.resolve, it accepts a link to itself
+    except (OSError, ValueError):  # no file can have this name, or the working directory is gone
+        return str(path)
+    try:
+        return str(Path(resolved).relative_to(Path.cwd()))
+    except (OSError, ValueError):
+        return resolved
 
 
 def is_count(value: Any) -> bool:

@@ -8,7 +8,7 @@ from ppdet.core.compose.merge import merge, override
 from ppdet.core.tree import from_plain, parse, to_plain
 from ppdet.utils.errors import ConfigError
 
-leaves = st.integers() | st.lists(st.integers(), max_size=2) | st.none()
+leaves = st.integers(0, 9) | st.lists(st.integers(0, 9), max_size=2) | st.none()
 trees = st.dictionaries(
     st.sampled_from("abc"),
     st.recursive(leaves, lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3)),
