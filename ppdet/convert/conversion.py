@@ -138,6 +138,8 @@ def check_array(name: str, foreign: str, array: np.ndarray) -> None:
     is_scale = name.endswith(".scale_reg")
     if array.dtype.kind not in "fiu":
         raise ConversionError(f"{foreign} is of type {array.dtype}; expected numbers")
+    if not array.size:
+        raise ConversionError(f"{foreign} is empty: its shape is {list(array.shape)}")
     if is_scale and array.size != 1:
         raise ConversionError(f"{foreign} has {array.size} values, expected 1: this is another kind of network")
     dimensions = 4 if IS_KERNEL.search(name) else 1
@@ -201,7 +203,12 @@ def make_implied(arrays: dict[str, np.ndarray], names: Mapping[str, str], base: 
     block = "backbone.res2.0"
     convs = {part for part in ("branch2b", "branch2c", "short", "pooled") if f"{block}.{part}.conv.weight" in arrays}
     if convs == {"branch2b"}:  # blocks of two convolutions, whose first shortcut is the identity
-        channels = len(arrays[f"{block}.branch2b.conv.weight"])
+        channels, inputs = arrays[f"{block}.branch2b.conv.weight"].shape[:2]
+        if channels != inputs:
+            foreign = names[f"{block}.branch2b.conv.weight"]
+            raise ConversionError(
+                f"{foreign} has {inputs} inputs and {channels} outputs, expected as many: another kind of network"
+            )
         why = "its first shortcut has no convolution: one that is the identity"
         make(f"{block}.short.conv.weight", np.eye(channels)[:, :, None, None], why)
         for part, value in (("weight", 1), ("bias", 0), ("_mean", 0), ("_variance", 1 - NORM_EPSILON)):

@@ -1,6 +1,7 @@
 """Reads a weight file of another code base: arrays by their names in the file."""
 
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,12 +11,15 @@ from safetensors import SafetensorError
 from ppdet.convert.torch_file import Foreign, Tensor, opened
 from ppdet.utils.errors import UserError
 from ppdet.utils.formats.safetensors_file import SAFETENSORS, read_safetensors
-from ppdet.utils.formats.unpickle import NDArray, RefusedError
+from ppdet.utils.formats.unpickle import Allowance, NDArray, RefusedError
 
 # Keys under which checkpoints hold the weights of a model. Trained weights come before moving averages.
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "blobs", "ema_state_dict", "state_dict_ema")
 # Prefixes that wrappers such as DataParallel put before every name.
 PREFIXES = ("module.", "model.", "_orig_mod.")
+LEADING = re.compile(f"(?:{'|'.join(map(re.escape, PREFIXES))})+")
+# More than ten times what any published detector has. Every name is compared with the tables of all code bases.
+MOST_NAMES, LONGEST_NAME = 20_000, 1000
 
 
 class ConversionError(UserError, ValueError):
@@ -47,9 +51,10 @@ def read_checkpoint(path: os.PathLike) -> Checkpoint:
     try:
         if Path(path).suffix == SAFETENSORS:
             # The reader returns them in another order each time.
-            return collect_arrays(dict(sorted(read_safetensors(path).items())))
+            arrays = dict(sorted(read_safetensors(path).items()))
+            return collect_arrays(arrays, Allowance(os.path.getsize(path)))
         with opened(path) as content:
-            return collect_arrays(content)
+            return collect_arrays(content, Allowance(os.path.getsize(path)))
     except FileNotFoundError:
         raise ConversionError(f"{path}: no such file") from None
     except RefusedError as error:
@@ -58,11 +63,16 @@ def read_checkpoint(path: os.PathLike) -> Checkpoint:
         ) from None
     except ConversionError as error:
         raise ConversionError(f"{path}: {error}") from None
-    except OSError:
-        raise
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # Python's reader of zip archives seeks to places that a damaged file names.
+        raise ConversionError(
+            f"{path}: damaged ({error.strerror or error}); if it was downloaded, delete it, and run again"
+        ) from None
     except SafetensorError as error:
         raise ConversionError(
-            f"{path}: not a complete safetensors file ({error}): truncated, or of another kind"
+            f"{path}: not a complete safetensors file ({error!s:.200}): truncated, or of another kind"
         ) from None
     # A damaged file can raise any exception in its reader.
     except Exception as error:
@@ -72,16 +82,28 @@ def read_checkpoint(path: os.PathLike) -> Checkpoint:
         ) from None
 
 
-def collect_arrays(content: object) -> Checkpoint:
-    """Find the named arrays, the author and the configuration in the content of a file."""
+def collect_arrays(content: object, allowance: Allowance) -> Checkpoint:
+    """Find the named arrays, the author and the configuration in the content of a file.
+
+    Args:
+        allowance: what may be made of the file; an array counts with each of its names, as float32.
+
+    Raises:
+        ConversionError: there are no named arrays, or two have one name. RefusedError: more names than any network
+            has, or arrays that would be many times as large as the file.
+    """
     top = content if isinstance(content, dict) else {}
     meta = top.get("meta")
     texts = [meta[key] for key in ("config", "cfg") if isinstance(meta, dict) and isinstance(meta.get(key), str)]
     author = top.get("__author__")
     named = unwrap(content)
+    if len(named) > MOST_NAMES:
+        raise RefusedError(f"it has {len(named):,} names, more than the {MOST_NAMES:,} that are read")
     arrays: dict[str, np.ndarray] = {}
     others = []
     for name, value in named.items():
+        if len(str(name)) > LONGEST_NAME:
+            raise RefusedError(f"it has a name of more than {LONGEST_NAME:,} characters")
         array = as_array(value)
         short = without_prefixes(str(name))
         if array is None:
@@ -91,6 +113,7 @@ def collect_arrays(content: object) -> Checkpoint:
                 f"two arrays are called {short!r:.100}, apart from the prefixes {', '.join(PREFIXES)}"
             )
         else:
+            allowance.take(np.dtype(np.float32).itemsize * array.size)
             arrays[short] = array
     if not arrays:
         raise ConversionError("holds no named arrays: is it a checkpoint of a model?")
@@ -122,6 +145,5 @@ def as_array(value: object) -> np.ndarray | None:
 
 def without_prefixes(name: str) -> str:
     """Return a name without all leading `PREFIXES`."""
-    while name.startswith(PREFIXES):
-        name = name[name.index(".") + 1 :]
-    return name
+    match = LEADING.match(name)
+    return name[match.end() :] if match else name

@@ -79,8 +79,8 @@ def fitting(conversion: Conversion, checkpoint: Checkpoint) -> tuple[str, ...]:
 
 def style_of(checkpoint: Checkpoint) -> str | None:
     """Return the style, "caffe" or "pytorch", in the configuration within the checkpoint; None if it says nothing."""
-    styles = STYLE.findall(checkpoint.config_text)
-    return styles[0] if styles else None
+    match = STYLE.search(checkpoint.config_text)
+    return match[1] if match else None
 
 
 def fits(row: Row, conversion: Conversion, style: str | None) -> bool:

@@ -5,6 +5,7 @@ several pickles, followed by the storages ("legacy form"). Pickles of arrays alo
 read too.
 """
 
+import errno
 import io
 import math
 import os
@@ -18,8 +19,18 @@ from typing import Any
 
 import numpy as np
 
+from ppdet.utils.disk.files import open_regular, read_regular
 from ppdet.utils.formats.safetensors_file import bfloat16_to_float32
-from ppdet.utils.formats.unpickle import STANDS_FOR, ArrayUnpickler, RefusedError
+from ppdet.utils.formats.unpickle import (
+    LARGEST_WEIGHTS,
+    LONGEST_GLOBAL,
+    STANDS_FOR,
+    Allowance,
+    ArrayUnpickler,
+    RefusedError,
+    check_shape,
+    counted,
+)
 
 ZIP_START = b"PK\x03\x04"
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -114,9 +125,10 @@ class Tensor:
 
 def rebuild_tensor(storage: Storage, offset: int, shape: tuple, strides: tuple, *more: object) -> Tensor:
     """Replaces torch._utils._rebuild_tensor_v2; `more` is whether the tensor needs a gradient, and hooks."""
-    sizes = (offset, *shape, *strides)
-    if type(storage) is not Storage or len(shape) != len(strides) or any(type(n) is not int or n < 0 for n in sizes):
-        raise ValueError("a tensor whose shape or strides are no numbers")
+    for sizes in ((offset,), shape, strides):
+        check_shape(sizes)
+    if type(storage) is not Storage or len(shape) != len(strides):
+        raise ValueError("a tensor of something else than a storage, or with other strides than its shape has")
     count = math.prod(shape)
     if count and offset + sum((n - 1) * stride for n, stride in zip(shape, strides)) >= storage.count:
         raise ValueError(f"a tensor of shape {shape} in a storage of {storage.count} numbers")
@@ -135,6 +147,7 @@ class TorchUnpickler(ArrayUnpickler):
     """Unpickles tensors, with placeholders for objects of the classes in `FOREIGN`; refuses all other classes.
 
     Args:
+        stream: the pickle. allowance: what the whole file may make.
         find_storage: (key, type, number of values) -> the storage with this key in the file; None if the file has none.
     """
 
@@ -149,12 +162,18 @@ class TorchUnpickler(ArrayUnpickler):
         ("__builtin__", "getattr"): attribute,
     }
 
-    def __init__(self, stream: io.BytesIO, find_storage: Callable[[str, StorageType, int], Storage] | None) -> None:
-        super().__init__(stream, encoding="latin1")
+    def __init__(
+        self,
+        stream: io.BytesIO,
+        allowance: Allowance,
+        find_storage: Callable[[str, StorageType, int], Storage] | None = None,
+    ) -> None:
+        super().__init__(stream, allowance)
         self.find_storage = find_storage
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.stands_for and FOREIGN.fullmatch(f"{module}.{name}"):
+        is_long = len(module) + len(name) > LONGEST_GLOBAL
+        if not is_long and (module, name) not in self.stands_for and FOREIGN.fullmatch(f"{module}.{name}"):
             return Foreign()
         return super().find_class(module, name)
 
@@ -177,7 +196,7 @@ class TorchUnpickler(ArrayUnpickler):
     def load_build(self) -> None:
         state, target = self.stack[-1], self.stack[-2]
         # State dicts have an attribute _metadata with the versions of their layers.
-        versions = type(target) is dict and type(state) is dict and set(state) == {"_metadata"}
+        versions = type(target) is dict and type(state) is dict and len(state) == 1 and "_metadata" in state
         if versions or type(target) is Foreign:
             self.stack.pop()
         else:
@@ -188,9 +207,9 @@ class TorchUnpickler(ArrayUnpickler):
             super().set_items(items)
 
     dispatch = ArrayUnpickler.dispatch | {
-        pickle.BINPERSID[0]: pickle._Unpickler.dispatch[pickle.BINPERSID[0]],
-        pickle.NEWOBJ[0]: load_newobj,
-        pickle.BUILD[0]: load_build,
+        pickle.BINPERSID[0]: counted(pickle._Unpickler.dispatch[pickle.BINPERSID[0]]),
+        pickle.NEWOBJ[0]: counted(load_newobj),
+        pickle.BUILD[0]: counted(load_build),
     }
 
 
@@ -200,23 +219,25 @@ def opened(path: os.PathLike) -> Iterator[object]:
 
     Raises:
         RefusedError: the file asks for something that weights do not need, or has another format.
-        OSError: the file cannot be read.
+        OSError: the file cannot be opened, or is too large; it has the file's name.
         Exception: any exception, if the file is damaged or no such file.
     """
-    with open(path, "rb") as stream:
-        is_zip = stream.read(len(ZIP_START)) == ZIP_START
-    if not is_zip:
-        yield read_legacy(Path(path).read_bytes())
-        return
-    with zipfile.ZipFile(path) as archive:
-        yield Records(archive, os.path.getsize(path)).read()
+    with open_regular(Path(path)) as stream:
+        if stream.read(len(ZIP_START)) != ZIP_START:
+            yield read_legacy(read_regular(Path(path), LARGEST_WEIGHTS))
+            return
+        size = os.fstat(stream.fileno()).st_size
+        if size > LARGEST_WEIGHTS:
+            raise OSError(errno.EFBIG, f"larger than the {LARGEST_WEIGHTS:,} bytes that are read", str(path))
+        with zipfile.ZipFile(stream) as archive:
+            yield Records(archive, size).read()
 
 
 class Records:
     """The zip form. `size` is the file's size in bytes; the records cannot hold more."""
 
     def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
-        self.archive, self.left = archive, size
+        self.archive, self.left, self.allowance = archive, size, Allowance(size)
         self.storages: dict[str, Storage] = {}
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl") and name.count("/") == 1]
         if len(pickles) != 1:
@@ -226,7 +247,7 @@ class Records:
     def read(self) -> object:
         if f"{self.root}byteorder" in self.archive.namelist() and self.record("byteorder") != b"little":
             raise RefusedError("it was written on a big-endian machine: save it again on another one")
-        return TorchUnpickler(io.BytesIO(self.record("data.pkl")), self.find_storage).load()
+        return TorchUnpickler(io.BytesIO(self.record("data.pkl")), self.allowance, self.find_storage).load()
 
     def record(self, name: str) -> bytes:
         info = self.archive.getinfo(self.root + name)
@@ -248,11 +269,11 @@ class Records:
 
 def read_legacy(data: bytes) -> object:
     """Read the legacy form, or any other pickle."""
-    stream = io.BytesIO(data)
-    first = TorchUnpickler(stream, None).load()
+    stream, allowance = io.BytesIO(data), Allowance(len(data))
+    first = TorchUnpickler(stream, allowance).load()
     if first != LEGACY_MAGIC:
         return first
-    _, system = (TorchUnpickler(stream, None).load() for _ in range(2))
+    _, system = (TorchUnpickler(stream, allowance).load() for _ in range(2))
     if system["little_endian"] is not True:
         raise RefusedError("it was written on a big-endian machine: save it again on another one")
     storages: dict[str, Storage] = {}
@@ -260,8 +281,10 @@ def read_legacy(data: bytes) -> object:
     def find_storage(key: str, kind: StorageType, count: int) -> Storage:
         return require_same_storage(storages.setdefault(key, Storage(kind, count)), kind, count)
 
-    content = TorchUnpickler(stream, find_storage).load()
-    for key in TorchUnpickler(stream, None).load():
+    content = TorchUnpickler(stream, allowance, find_storage).load()
+    for key in TorchUnpickler(stream, allowance).load():
+        if type(key) is not str:
+            raise ValueError("a storage whose key has another type")
         storage, count = storages[key], int.from_bytes(stream.read(8), "little")
         start = stream.tell()
         if count != storage.count or start + storage.bytes_long > len(data):

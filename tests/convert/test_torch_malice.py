@@ -3,6 +3,8 @@
 import io
 import pickletools
 import struct
+import subprocess
+import sys
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -10,10 +12,12 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 from attacks import attacks
+from bombs import PROTOCOL, again, array, content, copies, kept, text, tuples_in_tuples, work
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch_files import FORMS, Call, Global, Pickle, Storage, View, legacy_file, tensor, zip_file
 
+from ppdet.convert.conversion import convert_path
 from ppdet.convert.named_arrays import ConversionError, read_checkpoint
 from ppdet.convert.torch_file import TorchUnpickler
 
@@ -99,6 +103,73 @@ def test_bombs(tmp_path, form, name):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     refused(tmp_path, content)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", copies())
+def test_copies_of_one_part(tmp_path, form, name):
+    """A small file has one of its parts copied until the memory is full."""
+    message = refused(tmp_path, FORMS[form](None, pickled=copies()[name]))
+    assert "it makes many times the data that it holds" in message
+
+
+FLOATS = b"cnumpy\ndtype\n" + text("f4") + b"K\x00K\x01\x87R"
+
+
+def named(array, *names):
+    """A mapping that has an array under several names."""
+    return PROTOCOL + b"}(" + text("x") + kept(0, array) + b"".join(text(n) + again(0) for n in names) + b"u."
+
+
+def test_one_array_with_many_names(tmp_path):
+    """All of them are names of the network, and each is converted."""
+    names = [f"layer{layer}.{block}.conv1.weight" for layer in range(1, 5) for block in range(100)]
+    message = refused(tmp_path, named(array(content(400_000), 100, 1000, 1, 1, kind=FLOATS), *names))
+    assert "it makes many times the data that it holds" in message
+    storage = floats(100_000)
+    views = {name: View(storage, 0, (100, 1000, 1, 1), (1000, 1, 1, 1)) for name in names[:8]}
+    path = tmp_path / "w.pth"
+    path.write_bytes(zip_file(views))
+    assert len(read_checkpoint(path).arrays) == 8
+
+
+@pytest.mark.parametrize("shape", [(30_000, 1, 1, 1), (10**12, 0, 3, 3), (0, 0, 3, 3)])
+def test_shapes_that_imply_large_arrays(tmp_path, shape):
+    """A shortcut that is the identity, and statistics of as many channels as the weights have rows."""
+    path = tmp_path / "w.pkl"
+    kernel = array(content(4 * int(np.prod(shape))), *shape, kind=FLOATS)
+    path.write_bytes(named(kernel, "conv1.weight", "layer1.0.conv2.weight"))
+    with pytest.raises(ConversionError, match=r"30000 outputs, expected as many|is empty: its shape is \["):
+        convert_path(path)
+
+
+READ_ALL = """
+import resource, sys
+from ppdet.convert import ConversionError, read_checkpoint
+resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
+for path in sys.argv[1:]:
+    try:
+        read_checkpoint(path)
+    except ConversionError as error:
+        print(error, flush=True)
+"""
+
+
+def test_work_is_bounded(tmp_path):
+    """Each file is refused at once; the limit of processor time would end the process with one that is not."""
+    paths = []
+    for number, pickled in enumerate(work().values()):
+        for form, bytes_of in (("bare", lambda pickled: pickled), *((f, b) for f, b in FORMS.items())):
+            paths.append(tmp_path / f"{number}_{form}.pth")
+            paths[-1].write_bytes(bytes_of(pickled) if form == "bare" else bytes_of(None, pickled=pickled))
+    # The legacy form ends with a list of storages.
+    paths.append(tmp_path / "storages.pth")
+    start = legacy_file({"w": 1})
+    paths[-1].write_bytes(
+        start.removesuffix(Pickle(has_views=True).dump([])) + b"\x80\x02](" + tuples_in_tuples(60) + b"e."
+    )
+    done = subprocess.run([sys.executable, "-c", READ_ALL, *paths], capture_output=True, text=True)
+    assert [line.partition(": ")[0] for line in done.stdout.splitlines()] == list(map(str, paths))
 
 
 def test_zip_archives_that_torch_does_not_write(tmp_path):
@@ -187,6 +258,21 @@ def test_truncation_at_every_offset(tmp_path, form):
     path = tmp_path / "w.pth"
     path.write_bytes(content)
     assert list(read_checkpoint(path).arrays) == ["a", "b"]
+
+
+def test_every_damaged_byte_of_the_directory(tmp_path):
+    """Python's reader of zip archives seeks to the places that the directory names."""
+    valid = zip_file(SMALL)
+    path, messages = tmp_path / "w.pth", []
+    for place in range(valid.index(b"PK\x01\x02"), len(valid)):
+        for value in (0, 0x7F, 0xFF):
+            path.write_bytes(valid[:place] + bytes([value]) + valid[place + 1 :])
+            try:
+                assert list(read_checkpoint(path).arrays) == ["a", "b"]
+            except ConversionError as error:
+                messages.append(str(error))
+    assert len(messages) > 300
+    assert all(message.startswith(f"{path}: ") and "\n" not in message for message in messages)
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

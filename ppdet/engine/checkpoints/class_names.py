@@ -7,14 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from ppdet.data.classes import Classes, mismatch, quote_names
 from ppdet.data.sources import DetectionDataset
 from ppdet.engine.checkpoints.manifest import MANIFEST, beside, fingerprint, read_sealed, strip_suffix
 from ppdet.engine.checkpoints.weights import CheckpointError
 from ppdet.utils.disk.download import DownloadError, fetch
-from ppdet.utils.formats.safetensors_file import SAFETENSORS
+from ppdet.utils.formats.safetensors_file import SAFETENSORS, read_metadata
+from ppdet.utils.formats.unpickle import RefusedError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -88,9 +87,8 @@ def _from_header(path: Path, source: str) -> Classes | None:
     if path.suffix != SAFETENSORS:
         return None
     try:
-        with safe_open(path, framework="numpy") as file:
-            return _parse(json.loads((file.metadata() or {}).get("classes", "null")), source)
-    except (OSError, ValueError, RecursionError, SafetensorError):
+        return _parse(json.loads(read_metadata(path).get("classes", "null")), source)
+    except (OSError, ValueError, RecursionError, RefusedError):
         return None  # reading the arrays raises an error that says what is wrong
 
 

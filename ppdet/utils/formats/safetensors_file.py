@@ -1,14 +1,17 @@
 """Reading .safetensors files, which consist of a header in JSON and of numbers."""
 
+import json
 import os
 from pathlib import Path
 
 import numpy as np
 from safetensors import deserialize
 
-from ppdet.utils.formats.unpickle import RefusedError
+from ppdet.utils.disk.files import open_regular, read_regular
+from ppdet.utils.formats.unpickle import LARGEST_WEIGHTS, RefusedError
 
 SAFETENSORS = ".safetensors"
+LARGEST_HEADER = 16 * 2**20  # bytes; a header has about 150 for each array
 # Types of safetensors as NumPy writes them.
 SAFE_TYPES = {
     **{f"F{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
@@ -23,15 +26,40 @@ def read_safetensors(path: os.PathLike) -> dict[str, np.ndarray]:
     """Return the arrays of a file by name.
 
     Raises:
-        RefusedError: an array has a type that is not read. safetensors.SafetensorError: the file is damaged or missing.
+        RefusedError: an array has a type that is not read, or the header is too large.
+        safetensors.SafetensorError: the file is damaged. OSError: it cannot be read.
     """
+    data = read_regular(Path(path), LARGEST_WEIGHTS)
+    check_header_size(int.from_bytes(data[:8], "little"), len(data))
     arrays = {}
-    for name, tensor in deserialize(Path(path).read_bytes()):
+    for name, tensor in deserialize(data):
         if tensor["dtype"] not in SAFE_TYPES:
-            raise RefusedError(f"{name} is of type {tensor['dtype']}: convert it to float32 first")
+            raise RefusedError(f"{name:.100} is of type {tensor['dtype']}: convert it to float32 first")
         array = np.frombuffer(tensor["data"], SAFE_TYPES[tensor["dtype"]]).reshape(tensor["shape"])
         arrays[name] = bfloat16_to_float32(array) if tensor["dtype"] == "BF16" else array
     return arrays
+
+
+def read_metadata(path: os.PathLike) -> dict[str, str]:
+    """Return the texts that the header of a file has beside the arrays, by key.
+
+    Raises:
+        RefusedError: the header is too large. OSError: the file cannot be read. ValueError, RecursionError: it is
+            damaged.
+    """
+    with open_regular(Path(path)) as stream:
+        size, file_size = int.from_bytes(stream.read(8), "little"), os.fstat(stream.fileno()).st_size
+        check_header_size(size, file_size)
+        header = json.loads(stream.read(min(size, file_size)))
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    texts = metadata.items() if isinstance(metadata, dict) else ()
+    return {key: value for key, value in texts if isinstance(value, str)}
+
+
+def check_header_size(size: int, file_size: int) -> None:
+    """Raise RefusedError if a file's header is too large to be one; if it is larger than the file, it is damaged."""
+    if LARGEST_HEADER < size < file_size:
+        raise RefusedError(f"its header has {size:,} bytes, more than the {LARGEST_HEADER:,} that are read")
 
 
 def bfloat16_to_float32(bits: np.ndarray) -> np.ndarray:

@@ -8,10 +8,12 @@ import struct
 import numpy as np
 import pytest
 from attacks import attacks, numpy_array
+from bombs import PROTOCOL, copies, integer
 from damage import read_damaged
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from ppdet.engine.checkpoints.pickles import to_plain
 from ppdet.engine.checkpoints.weights import CheckpointError, read_arrays
 from ppdet.utils.formats.unpickle import DType, RefusedError
 
@@ -71,6 +73,41 @@ def test_bombs(tmp_path, content):
     with pytest.raises(CheckpointError, match=r"bomb\.pdparams: "):
         read_arrays(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
+
+
+@pytest.mark.parametrize("name", copies())
+def test_copies_of_one_part(tmp_path, name):
+    """A small file has one of its parts copied until the memory is full."""
+    path = tmp_path / "bomb.pdparams"
+    path.write_bytes(copies()[name])
+    with pytest.raises(CheckpointError, match=r"bomb\.pdparams: refused: it makes many times the data that it holds"):
+        read_arrays(path)
+
+
+def test_numbers_in_place_of_names(tmp_path):
+    """Consecutive ones are free, as in the states of PyTorch's optimizers; others can make mappings slow."""
+    path = tmp_path / "w.pdparams"
+    path.write_bytes(pickle.dumps({number: 0 for number in range(30_000)}))
+    assert len(read_arrays(path)) == 30_000
+    stored_in_one_place = b"".join(integer((2**61 - 1) * (number + 1)) + b"N" for number in range(10_001))
+    path.write_bytes(PROTOCOL + b"}(" + stored_in_one_place + b"u.")
+    with pytest.raises(CheckpointError, match="more than 10,000 numbers in place of names"):
+        read_arrays(path)
+
+
+def test_a_value_that_contains_itself():
+    value = [0] * 100
+    value.append(value)
+    with pytest.raises(ValueError, match="contains itself"):
+        to_plain({"w": value}, {})
+
+
+def test_a_file_that_is_too_large(tmp_path):
+    path = tmp_path / "w.pdparams"
+    with open(path, "wb") as stream:
+        stream.truncate(5 * 2**30)  # no blocks on the disk
+    with pytest.raises(OSError, match="larger than the 4,294,967,296 bytes"):
+        read_arrays(path)
 
 
 def test_shared_parts_cost_once(tmp_path):
