@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ppdet.data.classes import category_id
 from ppdet.data.transforms.decode import read_image
 from ppdet.utils.disk.files import write_json
-from ppdet.utils.disk.images import find_images, parse_image_list
+from ppdet.utils.disk.images import find_images, read_image_list
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import file_names_of, image_ids_of, load_coco_json
 from ppdet.utils.logger import get_logger, is_watched
@@ -40,7 +40,7 @@ def list_images(image: str | None = None, folder: str | None = None, list_file: 
             raise DataError(f"{folder}: no such folder of images")
         return find_images(folder)
     if list_file:
-        return parse_image_list(Path(list_file).read_bytes(), list_file)
+        return read_image_list(list_file)
     if not image or not os.path.isfile(image):
         raise DataError(f"{image}: no such image file")
     return [image]

@@ -12,6 +12,7 @@ from ppdet.data.transforms import jpeg
 from ppdet.data.transforms.base import Transform
 from ppdet.data.transforms.geometry import RandomResize, Resize
 from ppdet.utils.boxes import clip_to_image
+from ppdet.utils.disk.files import read_regular
 from ppdet.utils.errors import ImageError
 from ppdet.utils.logger import get_logger
 from ppdet.utils.process.once import warn_once
@@ -133,12 +134,9 @@ def decode_image(data: bytes, name: str, expected_size: Size | None = None) -> n
 
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return read_regular(path)
     except OSError as error:
         raise ImageError(path, (error.strerror or str(error)).lower()) from None
-    except ValueError as error:  # a NUL, or half of a character
-        raise ImageError(path, f"not the name of a file ({error})") from None
 
 
 def _decode(

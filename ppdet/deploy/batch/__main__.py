@@ -36,11 +36,26 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     columns.add_argument("--bytes_column", metavar="NAME", help="Parquet column with images; a.b: field b of column a")
     add("--name_column", metavar="NAME", help="with --bytes_column: column with the images' names")
     add(
+        "--url_schemes",
+        nargs="+",
+        default=[],
+        metavar="SCHEME",
+        help="further schemes of URLs that a list or column may have, such as http https: workers then connect to any "
+        "address that it names (default: those of files and object storage)",
+    )
+    add(
         "--threshold",
         type=number_between(0, 1),
         default=0.0,
         metavar="SCORE",
         help="least score to keep (default: 0, all)",
+    )
+    add(
+        "--image_timeout_s",
+        type=number_between(0.001, 1e6),
+        default=600,
+        metavar="S",
+        help="longest time for an image; then its worker is ended, and the image gets an error (default: 600)",
     )
     add("--batch_size", type=positive, default=1, metavar="N", help="images per run of the model (default: 1)")
     add("--shard_size", type=positive, metavar="N", help="images per output file (default: 500)")

@@ -9,15 +9,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ppdet.deploy.batch.storage import absolute, open_storage, storage_errors
-from ppdet.utils.disk.images import is_image_name, no_image_error, parse_image_list
+from ppdet.deploy.batch.storage import absolute, open_file, open_storage, read_file, shortened, storage_errors
+from ppdet.utils.disk.images import (
+    LARGEST_LIST,
+    is_image_name,
+    no_image_error,
+    parse_image_list,
+    require_few_paths,
+    require_short_path,
+)
 from ppdet.utils.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow
     from pyarrow import parquet
 
-TEXT_TYPES = ("string", "large_string", "dictionary")
+TEXT_TYPES = ("string", "large_string")
+PATH_ROWS = 4096  # rows of a column of paths that are in memory at the same time
+STREAM_BYTES = 2**20  # a column of a row group is read in pieces of this size, however large it is
 
 
 @dataclass(frozen=True)
@@ -27,10 +36,12 @@ class ImagePaths:
     Args:
         root: path or URL of the folder that relative names start from.
         names: path or URL of each image.
+        schemes: schemes of URLs in `names` that are read besides those of `storage.LIST_SCHEMES`.
     """
 
     root: str
     names: Sequence[str]
+    schemes: Sequence[str] = ()
 
     tasks_are_shards: ClassVar[bool] = False  # a task of any size costs the same per image
 
@@ -43,7 +54,7 @@ class ImagePaths:
 
     def task(self, images: range) -> dict:
         """What a worker needs to read these images."""
-        return {"root": self.root, "names": list(self.names[images.start : images.stop])}
+        return {"root": self.root, "names": list(self.names[images.start : images.stop]), "schemes": self.schemes}
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,7 @@ def find_inputs(
     path_column: str | None = None,
     bytes_column: str | None = None,
     name_column: str | None = None,
+    url_schemes: Sequence[str] = (),
 ) -> Inputs:
     """List the images of a folder, of a text file with one path per line, or of Parquet files.
 
@@ -101,6 +113,7 @@ def find_inputs(
         path_column: Parquet column with image paths; `a.b` is field b of the struct column a.
         bytes_column: Parquet column with image files as bytes, instead of path_column.
         name_column: the Parquet column with the images' names; used with bytes_column.
+        url_schemes: see `ImagePaths.schemes`.
 
     Raises:
         DataError: there are no images, or the input is not what the arguments say.
@@ -111,7 +124,10 @@ def find_inputs(
     with storage_errors(place):
         if path_column:
             files = list_parquet_files(fs, path, place)
-            return ImagePaths(root, [name for file in files for name in read_path_column(fs, file, path_column)])
+            names: list[str] = []
+            for file in files:
+                names += read_path_column(fs, file, path_column, len(names))
+            return ImagePaths(root, names, url_schemes)
         if bytes_column:
             return find_encoded_images(fs, list_parquet_files(fs, path, place), bytes_column, name_column)
         if fs.isdir(path):
@@ -119,9 +135,9 @@ def find_inputs(
         if not fs.exists(path):
             raise DataError(f"{place}: no such file or folder")
         if path.endswith(".parquet"):
-            names = ", ".join(open_parquet(fs, path).schema_arrow.names)
-            raise DataError(f"{place}: name its column with --path_column or --bytes_column; it has {names}")
-        return ImagePaths(root, parse_image_list(fs.cat_file(path), place))
+            columns = column_names(open_parquet(fs, path))
+            raise DataError(f"{place}: name its column with --path_column or --bytes_column; it has {columns}")
+        return ImagePaths(root, parse_image_list(read_file(fs, path, LARGEST_LIST), place), url_schemes)
 
 
 def list_folder(fs: Any, path: str, place: str) -> list[str]:
@@ -147,15 +163,37 @@ def list_parquet_files(fs: Any, path: str, place: str) -> list[str]:
     return sorted(files)
 
 
-def open_parquet(fs: Any, path: str) -> "parquet.ParquetFile":
-    """Raises DataError if the file is not Parquet."""
-    import pyarrow
+def open_parquet(fs: Any, path: str, shared: Sequence[str] = ()) -> "parquet.ParquetFile":
+    """Open a Parquet file.
+
+    Args:
+        shared: columns whose equal values are kept in memory once, as a dictionary.
+
+    Raises:
+        DataError: it is not Parquet. OSError: it cannot be opened.
+    """
     from pyarrow import parquet
 
+    stream = open_file(fs, path)
     try:
-        return parquet.ParquetFile(fs.open(path, "rb"))
-    except pyarrow.ArrowInvalid as error:
-        raise DataError(f"{path}: not a Parquet file ({' '.join(str(error).split())})") from None
+        return parquet.ParquetFile(stream, buffer_size=STREAM_BYTES, read_dictionary=list(shared))
+    except Exception as error:  # Arrow raises many classes for damaged files
+        stream.close()
+        raise DataError(f"{path}: not a Parquet file ({shortened(' '.join(str(error).split()))})") from None
+
+
+def row_count(file: "parquet.ParquetFile", path: str) -> int:
+    """The number of rows in a Parquet file. Raises DataError if what the file says of it does not fit together."""
+    whole = file.metadata
+    groups = [whole.row_group(number).num_rows for number in range(whole.num_row_groups)]
+    if min(groups, default=0) < 0 or sum(groups) != whole.num_rows:
+        raise DataError(f"{path}: damaged: its groups of rows have other numbers of rows than the file")
+    return whole.num_rows
+
+
+def column_names(file: "parquet.ParquetFile") -> str:
+    """The names of a file's columns, for messages."""
+    return shortened(", ".join(file.schema_arrow.names[:100]))
 
 
 def require_column(file: "parquet.ParquetFile", path: str, column: str, types: Sequence[str]) -> None:
@@ -166,40 +204,49 @@ def require_column(file: "parquet.ParquetFile", path: str, column: str, types: S
     for part in column.split("."):
         kind = next((field.type for field in fields if field.name == part), None)
         if kind is None:
-            raise DataError(f"{path}: no column {column}; it has {', '.join(file.schema_arrow.names)}")
+            raise DataError(f"{path}: no column {column}; it has {column_names(file)}")
         fields = list(kind) if pyarrow.types.is_struct(kind) else []
+    kind = getattr(kind, "value_type", None) if pyarrow.types.is_dictionary(kind) else kind
     if not any(getattr(pyarrow.types, f"is_{name}")(kind) for name in types):
-        raise DataError(f"{path}: column {column} is {kind}; expected {types[0]}")
+        raise DataError(f"{path}: column {column} is {shortened(str(kind), 100)}; expected {types[0]}")
 
 
-def read_path_column(fs: Any, path: str, column: str) -> Iterator[str]:
+def read_path_column(fs: Any, path: str, column: str, before: int = 0) -> Iterator[str]:
+    """Yield the paths in a column of a Parquet file; `before` is how many other files have given already."""
+    from pyarrow import compute
+
     file = open_parquet(fs, path)
     require_column(file, path, column, TEXT_TYPES)
-    for batch in file.iter_batches(columns=[column]):
+    require_few_paths(before + row_count(file, path), path)
+    for batch in open_parquet(fs, path, shared=[column]).iter_batches(PATH_ROWS, columns=[column]):
+        values = column_array(batch, column)
+        texts = values.dictionary if hasattr(values, "dictionary") else values
+        require_short_path(compute.max(compute.binary_length(texts)).as_py() or 0, path)
         # A null becomes an empty path, and then a row with an error, as for any other path without a file.
-        yield from (value or "" for value in column_values(batch, column))
+        yield from (value or "" for value in values.to_pylist())
 
 
 def find_encoded_images(fs: Any, paths: Sequence[str], column: str, name_column: str | None) -> EncodedImages:
-    files = []
+    files: list[tuple[str, int]] = []
     for path in paths:
         file = open_parquet(fs, path)
         require_column(file, path, column, ("binary", "large_binary"))
         if name_column:
             require_column(file, path, name_column, (*TEXT_TYPES, "integer"))
-        files.append((fs.unstrip_protocol(path), file.metadata.num_rows))
+        files.append((fs.unstrip_protocol(path), row_count(file, path)))
+    require_few_paths(sum(rows for _, rows in files), paths[0])
     if not sum(rows for _, rows in files):
         raise DataError(f"{paths[0]}: no rows in it")
     return EncodedImages(files, column, name_column)
 
 
-def column_values(batch: "pyarrow.RecordBatch", column: str) -> list:
-    """A column of a record batch as Python objects; `a.b` is field b of the struct column a."""
+def column_array(batch: "pyarrow.RecordBatch", column: str) -> "pyarrow.Array":
+    """A column of a record batch; `a.b` is field b of the struct column a."""
     from pyarrow import compute
 
     first, *fields = column.split(".")
     array = batch.column(first)
-    return (compute.struct_field(array, fields) if fields else array).to_pylist()
+    return compute.struct_field(array, fields) if fields else array
 
 
 def sha256(lines: Iterable[str]) -> str:

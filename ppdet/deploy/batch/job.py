@@ -1,7 +1,7 @@
 """A batch job: from its settings to a summary of the results."""
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,11 +31,13 @@ class BatchJob:
         model_dir: folder of the exported model, which all workers can read.
         input: path or URL of a folder of images, of a text file with one path per line, or of Parquet files.
         output: folder or URL for the results.
-        image_dir, path_column, bytes_column, name_column: see `inputs.find_inputs`.
+        image_dir, path_column, bytes_column, name_column, url_schemes: see `inputs.find_inputs`.
         threshold: detections with a lower score are dropped, 0..1.
         workers: number of worker processes. None: as many as the CPUs or GPUs allow.
         cpu_threads: number of CPU threads of each worker.
         batch_size: images in one run of the model.
+        image_timeout_s: seconds that an image may take, from reading to its detections. A worker that takes longer is
+            ended, as on an image on which it dies; the image becomes a row with an error.
         shard_size: images per output file; None for 500, or what the job began with.
         backend, device, precision: see `Detector`; device is cpu, or gpu with one GPU per worker.
         ray_address: address of a Ray cluster, such as `auto`; None starts Ray on this machine.
@@ -48,10 +50,12 @@ class BatchJob:
     path_column: str | None = None
     bytes_column: str | None = None
     name_column: str | None = None
+    url_schemes: Sequence[str] = ()
     threshold: float = 0.0
     workers: int | None = None
     cpu_threads: int = 1
     batch_size: int = 1
+    image_timeout_s: float = 600.0
     shard_size: int | None = None
     backend: str = "auto"
     device: str = "cpu"
@@ -87,6 +91,7 @@ def run_batch(job: BatchJob) -> Summary:
         path_column=job.path_column,
         bytes_column=job.bytes_column,
         name_column=job.name_column,
+        url_schemes=job.url_schemes,
     )
     folder = Folder(job.output)
     with folder.lock():
@@ -122,6 +127,7 @@ def start_or_resume(job: BatchJob, settings: Mapping[str, Any], inputs: Inputs, 
         threads=job.cpu_threads,
         batch_size=job.batch_size,
         threshold=job.threshold,
+        image_timeout_s=job.image_timeout_s,
         extensions=imported(),
     )
     with ray_session(job.ray_address, (job.workers or 1) * job.cpu_threads):

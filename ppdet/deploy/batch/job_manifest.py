@@ -11,9 +11,11 @@ from typing import Any
 
 from ppdet.deploy.batch.shards import DETECTIONS, Counts
 from ppdet.deploy.batch.storage import Folder
-from ppdet.utils.errors import DataError
+from ppdet.utils.disk.files import is_count, is_number
+from ppdet.utils.errors import DataError, UserError
 
 FILE = "manifest.json"
+LARGEST = 2**26  # bytes; classes have names of any length, but there are thousands at most
 # Fields that must be the same when a job continues, and the error's words for a difference.
 IDENTITY = {
     "model": "another model",
@@ -80,10 +82,33 @@ def read_manifest(folder: Folder) -> Manifest | None:
             )
         return None
     try:
-        with folder.open(FILE) as stream:
-            return Manifest(**json.load(stream))
-    except (ValueError, TypeError):
-        raise DataError(f"{folder.url}/{FILE}: damaged, or of another version: name another --output") from None
+        manifest = Manifest(**json.loads(folder.read(FILE, LARGEST)))
+    except (ValueError, TypeError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        manifest = None
+    if manifest is None or not is_valid(manifest):
+        raise DataError(f"{folder.url}/{FILE}: damaged, or of another version: name another --output")
+    return manifest
+
+
+def is_valid(manifest: Manifest) -> bool:
+    """Whether the fields of a manifest, which may come from anybody, have values that a job writes."""
+    texts = [manifest.model, manifest.model_dir, manifest.input, manifest.images_sha256, manifest.backend]
+    texts += [manifest.precision, "" if manifest.image_root is None else manifest.image_root]
+    counts = [manifest.images, manifest.shards, manifest.shard_size, manifest.format]
+    names, numbers, finished = manifest.classes, manifest.category_ids, manifest.finished
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(map(is_count, counts))
+        and manifest.shard_size > 0
+        and is_number(manifest.threshold)
+        and isinstance(names, list)
+        and all(type(name) in (str, int) for name in names)
+        and isinstance(numbers, list)
+        and all(type(number) is int for number in numbers)
+        and (finished is None or (isinstance(finished, dict) and all(map(is_count, finished.values()))))
+    )
 
 
 def require_same_job(folder: Folder, manifest: Manifest, settings: dict[str, Any]) -> None:

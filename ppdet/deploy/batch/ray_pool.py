@@ -5,12 +5,13 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ppdet.deploy.batch.inputs import Inputs
-from ppdet.deploy.batch.read_images import read_items
+from ppdet.deploy.batch.read_images import item_names
 from ppdet.deploy.batch.worker import DetectorWorker, WorkerSettings, choose_backend, new_row
 from ppdet.utils.errors import DeployError, UserError
 from ppdet.utils.logger import get_logger
@@ -26,10 +27,11 @@ GO_ON = "run the same command again to finish the remaining images"
 
 
 class Task(NamedTuple):
-    """Numbers of the images, and how many workers have died on them."""
+    """Numbers of the images, how many workers have died on them, and how long the last of these had them."""
 
     images: range
     deaths: int = 0
+    seconds: float = 0.0
 
 
 def split_ranges(ranges: Sequence[range], size: int) -> list[range]:
@@ -128,16 +130,16 @@ class WorkerPool:
 
         waiting = deque(Task(images) for images in ranges)
         idle = [self._start_worker() for _ in range(min(self.workers, len(waiting)))]
-        running: dict[Any, tuple[Any, Task]] = {}
+        running: dict[Any, tuple[Any, Task, float]] = {}
         lost = 0
         try:
             while waiting or running:
                 while waiting and idle:
                     worker, task = idle.pop(), waiting.popleft()
                     reference = worker.detect.remote(task.images.start, inputs.task(task.images))
-                    running[reference] = worker, task
+                    running[reference] = worker, task, time.monotonic()
                 (reference,), _ = ray.wait(list(running), num_returns=1)
-                worker, task = running.pop(reference)
+                worker, task, start = running.pop(reference)
                 try:
                     rows = ray.get(reference)
                 except ray.exceptions.RayTaskError:
@@ -145,7 +147,7 @@ class WorkerPool:
                 except ray.exceptions.RayError as error:
                     logger.warning("a worker died (%s); another one takes its place and its task", first_line(error))
                     idle.append(self._start_worker())
-                    task = task._replace(deaths=task.deaths + 1)
+                    task = task._replace(deaths=task.deaths + 1, seconds=time.monotonic() - start)
                     if task.deaths < ATTEMPTS:
                         waiting.append(task)
                         continue
@@ -156,7 +158,7 @@ class WorkerPool:
                             f"{self.workers} workers? {GO_ON}"
                         ) from None
                     if len(task.images) == 1:
-                        yield [lost_row(inputs, task.images)]
+                        yield [lost_row(inputs, task, self.settings)]
                         continue
                     logger.warning("retrying the %d images of that task one at a time", len(task.images))
                     waiting.extend(Task(images) for images in split_ranges([task.images], 1))
@@ -168,7 +170,7 @@ class WorkerPool:
         except ray.exceptions.RayError as error:
             raise DeployError(f"Ray failed ({first_line(error)}); {GO_ON}") from None
         finally:
-            for worker in [*idle, *(worker for worker, _ in running.values())]:
+            for worker in [*idle, *(worker for worker, *_ in running.values())]:
                 ray.kill(worker)
 
     def _start_worker(self) -> Any:
@@ -177,10 +179,13 @@ class WorkerPool:
         return ray.remote(**self.resources)(DetectorWorker).remote(self.settings)
 
 
-def lost_row(inputs: Inputs, image: range) -> dict:
-    """The row of an image on which every worker dies."""
-    item = next(read_items(inputs.task(image)))
-    return new_row(image.start, item.name, item.path, item.error or f"{ATTEMPTS} workers died on it")
+def lost_row(inputs: Inputs, task: Task, settings: WorkerSettings) -> dict:
+    """The row of an image on which every worker dies. The image is not read here: this process must live."""
+    ((name, path),) = item_names(inputs.task(task.images))
+    limit = settings.image_timeout_s * settings.batch_size
+    late = f"{ATTEMPTS} workers had no result after {limit:g} s (--image_timeout_s)"
+    reason = late if task.seconds >= limit else f"{ATTEMPTS} workers died on it"
+    return new_row(task.images.start, name, path, reason)
 
 
 def first_line(error: Exception) -> str:

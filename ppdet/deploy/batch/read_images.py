@@ -1,17 +1,18 @@
 """How a worker of a batch job reads the images of its task: from files, from object storage, or from Parquet rows."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import repeat
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from ppdet.deploy.batch.inputs import column_values, open_parquet
-from ppdet.deploy.batch.storage import is_url, locate, open_storage
+from ppdet.deploy.batch.inputs import column_array, open_parquet
+from ppdet.deploy.batch.storage import is_local, is_url, locate, open_storage, read_file, require_scheme, shortened
+from ppdet.utils.disk.images import LONGEST_PATH
 from ppdet.utils.errors import UserError
 
-ROWS = 16  # rows of a Parquet file of images that are in memory at the same time
+LARGEST_IMAGE = 2**30  # bytes of an image file from object storage or from a table
 # Files that are fetched from object storage at the same time, because each answer takes a while.
 READERS = 16
 
@@ -37,17 +38,27 @@ def read_items(task: dict) -> Iterator[Item]:
     names = task["names"]
     with ThreadPoolExecutor(READERS) as readers:
         for start in range(0, len(names), READERS):
-            yield from readers.map(partial(read_file, task["root"]), names[start : start + READERS])
+            yield from readers.map(partial(read_item, task["root"], task["schemes"]), names[start : start + READERS])
 
 
-def read_file(root: str, name: str) -> Item:
+def item_names(task: dict) -> list[tuple[str, str]]:
+    """Name and path of each image of a task, without reading anything: in tables, each name is FILE#ROW."""
+    if "names" in task:
+        return [(name, locate(task["root"], name)) for name in task["names"]]
+    pieces = task["pieces"]
+    return [(f"{PurePosixPath(url).name}#{i}", f"{url}#{i}") for url, start, stop in pieces for i in range(start, stop)]
+
+
+def read_item(root: str, schemes: Collection[str], name: str) -> Item:
     """A file on a disk is left for Detector to read; a file in object storage is fetched."""
     path = locate(root, name)
     if not is_url(path):
         return Item(name, path, path)
     try:
+        if is_url(name):
+            require_scheme(name, schemes)
         fs, inner = open_storage(path)
-        return Item(name, path, fs.cat_file(inner))
+        return Item(name, path, inner if is_local(fs) else read_file(fs, inner, LARGEST_IMAGE))
     except FileNotFoundError:
         return Item(name, path, None, "no such file or directory")
     except Exception as error:  # each storage library has its own classes
@@ -59,12 +70,17 @@ def read_rows(task: dict) -> Iterator[Item]:
         file_name, row = PurePosixPath(url).name, start
         try:
             for name, encoded in read_row_range(url, start, stop, task["column"], task["name_column"]):
-                name = f"{file_name}#{row}" if name is None else str(name)
-                yield Item(name, f"{url}#{row}", encoded, None if encoded else "there are no bytes")
+                name, error = f"{file_name}#{row}" if name is None else str(name), None
+                if len(name) > LONGEST_PATH:
+                    name, error = f"{file_name}#{row}", f"its name has {len(name):,} characters"
+                elif not encoded or len(encoded) > LARGEST_IMAGE:
+                    error = f"more than {LARGEST_IMAGE:,} bytes" if encoded else "there are no bytes"
+                yield Item(name, f"{url}#{row}", encoded, error)
                 row += 1
+            reason = "the file has fewer rows than it says"
         except Exception as error:  # of the storage library, or of Arrow for a damaged file
             reason = in_one_line(error)
-            yield from (Item(f"{file_name}#{i}", f"{url}#{i}", None, reason) for i in range(row, stop))
+        yield from (Item(f"{file_name}#{i}", f"{url}#{i}", None, reason) for i in range(row, stop))
 
 
 def read_row_range(
@@ -79,17 +95,17 @@ def read_row_range(
         if row + rows <= start or row >= stop:
             row += rows
             continue
-        for batch in file.iter_batches(ROWS, row_groups=[group], columns=columns):
+        # One at a time: a value that rows share is stored once, and would be in memory once for each row of a batch.
+        for batch in file.iter_batches(1, row_groups=[group], columns=columns):
             first, last = max(start - row, 0), min(stop - row, len(batch))
             row += len(batch)
             if first < last:
                 part = batch.slice(first, last - first)
-                yield from zip(
-                    column_values(part, name_column) if name_column else repeat(None), column_values(part, column)
-                )
+                names = column_array(part, name_column).to_pylist() if name_column else repeat(None)
+                yield from zip(names, column_array(part, column).to_pylist())
 
 
 def in_one_line(error: BaseException) -> str:
     """An error's message; with the name of its class unless the class is one of ours."""
     message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    return " ".join(message.split())
+    return shortened(" ".join(message.split()))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ppdet.data.classes import category_id
 from ppdet.deploy.batch.storage import Folder
+from ppdet.utils.disk.files import is_count
 
 if TYPE_CHECKING:
     import pyarrow
@@ -96,9 +97,10 @@ class ShardFiles:
         with self.folder.open(self.file_names(shard)[0]) as stream:
             try:
                 counts = Counts(*json.loads(parquet.read_schema(stream).metadata[COUNTS]))
-            except (pyarrow.ArrowException, OSError, KeyError, TypeError, ValueError):
+            except (pyarrow.ArrowException, OSError, KeyError, TypeError, ValueError, MemoryError, RecursionError):
                 return None
-        return counts if counts.images == len(self.range(shard)) else None
+        is_ours = all(map(is_count, counts)) and counts.errors <= counts.images == len(self.range(shard))
+        return counts if is_ours else None
 
     def write(self, shard: int, rows: Sequence[dict]) -> Counts:
         """Write the files of a shard, the Parquet file last: a shard with a Parquet file is complete.

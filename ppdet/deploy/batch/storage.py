@@ -1,14 +1,18 @@
 """Folders and files on disks and in object storage, through fsspec."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ppdet.utils.disk.files import atomic_path
+from ppdet.utils.disk.files import atomic_path, open_regular
 from ppdet.utils.disk.lock import locked
 from ppdet.utils.errors import DataError, UserError
+
+# A list of images may come from a stranger. URLs of these kinds name files of this machine and objects in storage that
+# has one address for all users; one with a host, such as http://, would let the list choose where workers connect to.
+LIST_SCHEMES = ("file", "local", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "hf")
 
 
 @contextmanager
@@ -16,15 +20,31 @@ def storage_errors(url: str) -> Iterator[None]:
     """Turn the exceptions of storage libraries into one line that names `url`."""
     try:
         yield
-    except (UserError, MemoryError):
+    except UserError:
         raise
+    except MemoryError:  # Arrow's is one too, for a size that a damaged file claims
+        raise DataError(f"{url}: it does not fit into the memory") from None
     except Exception as error:  # each storage library has its own classes
-        message = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        message = getattr(error, "strerror", None) or shortened(" ".join(str(error).split())) or type(error).__name__
         raise DataError(message if url in message else f"{url}: {message}") from None
+
+
+def shortened(text: str, longest: int = 1000) -> str:
+    """The text, without its end if it is longer than `longest` characters."""
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def is_url(path: str) -> bool:
     return "://" in path
+
+
+def require_scheme(url: str, schemes: Collection[str]) -> None:
+    """Raise DataError unless the scheme of a URL in a list is one of LIST_SCHEMES or `schemes`."""
+    scheme = url.partition("://")[0]
+    if "::" in url:  # fsspec would read it as one storage within another, each with its own scheme
+        raise DataError(f"a URL with :: is not read from a list: {shortened(url, 200)}")
+    if scheme not in LIST_SCHEMES and scheme not in schemes:
+        raise DataError(f"{shortened(scheme, 50)}:// is not read from a list unless --url_schemes names it")
 
 
 def absolute(path: str) -> str:
@@ -46,9 +66,34 @@ def open_storage(url: str) -> tuple[Any, str]:
         DataError: the kind of storage is unknown, or its package is not installed.
     """
     from fsspec.core import url_to_fs
+    from fsspec.implementations.local import LocalFileSystem
 
     with storage_errors(url):
-        return url_to_fs(url)
+        # fsspec would take a path with :: for one storage within another.
+        return url_to_fs(url) if is_url(url) else (LocalFileSystem(), url)
+
+
+def is_local(fs: Any) -> bool:
+    """Whether a file system of fsspec is that of this machine."""
+    return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+
+
+def open_file(fs: Any, path: str) -> Any:
+    """Open a file for reading bytes; on a disk, only a regular file (see `open_regular`)."""
+    return open_regular(path) if is_local(fs) else fs.open(path, "rb")
+
+
+def read_file(fs: Any, path: str, largest: int) -> bytes:
+    """The bytes of a file or object.
+
+    Raises:
+        DataError: it is larger than `largest` bytes. Other exceptions are those of the storage's library.
+    """
+    with open_file(fs, path) as stream:
+        content = stream.read(largest + 1)
+    if len(content) > largest:
+        raise DataError(f"{path}: larger than the {largest:,} bytes that are read of such a file")
+    return content
 
 
 class Folder:
@@ -57,8 +102,7 @@ class Folder:
     def __init__(self, url: str) -> None:
         self.url = absolute(url)
         self.fs, self.path = open_storage(self.url)
-        protocol = self.fs.protocol
-        self.is_local = "file" in ((protocol,) if isinstance(protocol, str) else protocol)
+        self.is_local = is_local(self.fs)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -80,9 +124,19 @@ class Folder:
                 with suppress(OSError):
                     path.rmdir()
 
+    def _require_own(self, folder: str) -> None:
+        """Raise DataError if a subfolder is a link, which could lead out of the folder."""
+        if folder not in ("", ".") and self.is_local and os.path.islink(f"{self.path}/{folder}"):
+            raise DataError(f"{self.url}/{folder} is a link; a job writes to folders of its own: remove it")
+
     def names(self, folder: str) -> set[str]:
-        """Names of the files in a subfolder; an empty set if the subfolder does not exist."""
+        """Names of the files in a subfolder; an empty set if the subfolder does not exist.
+
+        Raises:
+            DataError: the subfolder cannot be listed, or is a link, which could lead out of the folder.
+        """
         with storage_errors(self.url):
+            self._require_own(folder)
             self.fs.invalidate_cache()
             try:
                 return {PurePosixPath(path).name for path in self.fs.ls(f"{self.path}/{folder}", detail=False)}
@@ -92,7 +146,12 @@ class Folder:
     def open(self, name: str) -> Any:
         """Open a file for reading bytes."""
         with storage_errors(f"{self.url}/{name}"):
-            return self.fs.open(f"{self.path}/{name}", "rb")
+            return open_file(self.fs, f"{self.path}/{name}")
+
+    def read(self, name: str, largest: int) -> bytes:
+        """The bytes of a file of at most `largest` bytes. Raises DataError if it cannot be read, or is larger."""
+        with storage_errors(f"{self.url}/{name}"):
+            return read_file(self.fs, f"{self.path}/{name}", largest)
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file, replacing one of that name.
@@ -102,6 +161,7 @@ class Folder:
         """
         with storage_errors(f"{self.url}/{name}"):
             if self.is_local:
+                self._require_own(str(PurePosixPath(name).parent))
                 with atomic_path(f"{self.path}/{name}") as temporary:
                     temporary.write_bytes(content)
             else:  # an object appears in object storage when it is complete

@@ -1,7 +1,9 @@
 """The worker processes of a batch job, which turn a task's images into result rows with a Detector."""
 
+import faulthandler
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ppdet.core.extensions import import_extensions
@@ -14,8 +16,9 @@ class WorkerSettings(NamedTuple):
     """Settings of a worker.
 
     model_dir, backend, device, precision, threads: see `Detector`. batch_size: images in one run of the model.
-    threshold: detections with a lower score are dropped, 0..1. extensions: files and modules with components from
-    outside the package, see `core.extensions.imported`.
+    threshold: detections with a lower score are dropped, 0..1. image_timeout_s: the process ends if reading and
+    detecting takes longer than this per image. extensions: files and modules with components from outside the package,
+    see `core.extensions.imported`.
     """
 
     model_dir: str
@@ -25,6 +28,7 @@ class WorkerSettings(NamedTuple):
     threads: int
     batch_size: int
     threshold: float
+    image_timeout_s: float = 600.0
     extensions: Sequence[str] = ()
 
 
@@ -58,6 +62,20 @@ def choose_backend(settings: WorkerSettings) -> str:
     return load_detector(settings).backend.name
 
 
+@contextmanager
+def end_after(seconds: float) -> Iterator[None]:
+    """End this process if the block takes longer than `seconds`, whatever it does.
+
+    A thread in C watches the time: it needs no lock of Python's, which decoders and engines may hold for ever. The
+    process ends without a word to anybody but standard error, so whoever waits for it sees that it died.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True, file=2)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
 class DetectorWorker:
     """A Ray actor: one process with one Detector."""
 
@@ -77,16 +95,21 @@ class DetectorWorker:
         """
         rows: list[dict] = []
         batch: list[tuple[dict, dict]] = []
-        for image_id, item in enumerate(read_items(task), first):
-            rows.append(new_row(image_id, item.name, item.path, item.error))
-            sample = None if item.error else self.prepare(item.image, rows[-1])
-            if sample is not None:
-                batch.append((rows[-1], sample))
-            if len(batch) == self.settings.batch_size:
-                self.run(batch)
-                batch = []
-        self.run(batch)
-        return rows
+        items = read_items(task)
+        while True:
+            # A batch of images runs after its last one was prepared.
+            with end_after(self.settings.image_timeout_s * self.settings.batch_size):
+                item = next(items, None)
+                if item is not None:
+                    rows.append(new_row(first + len(rows), item.name, item.path, item.error))
+                    sample = None if item.error else self.prepare(item.image, rows[-1])
+                    if sample is not None:
+                        batch.append((rows[-1], sample))
+                if item is None or len(batch) == self.settings.batch_size:
+                    self.run(batch)
+                    batch = []
+            if item is None:
+                return rows
 
     def prepare(self, image: Any, row: dict) -> dict | None:
         """The sample for `Detector.run`; None, with the reason in the row, for an image that cannot be read."""

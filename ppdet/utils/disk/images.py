@@ -1,11 +1,16 @@
 """Finding image files: by the ending of their names in a folder, or in a text file that lists their paths."""
 
 import os
+import re
 
-from ppdet.utils.disk.files import decode_text, lines_of
+from ppdet.utils.disk.files import decode_text, lines_of, read_regular
 from ppdet.utils.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+# A list of images, as text or as a column of a table. Ten million paths of a hundred characters fit into the file.
+LARGEST_LIST = 2**30  # bytes
+MOST_PATHS = 50_000_000
+LONGEST_PATH = 65_536  # characters; file systems end at 4,096, and URLs of object storage are a little longer
 
 
 def is_image_name(name: str) -> bool:
@@ -31,18 +36,46 @@ def no_image_error(folder: str | os.PathLike, hint: str = "") -> DataError:
     return DataError(f"no image in {folder}: expected files ending in {' '.join(IMAGE_SUFFIXES)}{hint}")
 
 
+def read_image_list(path: str) -> list[str]:
+    """Image paths from a text file with one path per line.
+
+    Raises:
+        OSError: it cannot be read. DataError: it is not such a text, see `parse_image_list`.
+    """
+    return parse_image_list(read_regular(path, LARGEST_LIST), path)
+
+
 def parse_image_list(content: bytes, source: str) -> list[str]:
     """Image paths from the content of a text file with one path per line; `source` names the file in errors.
 
     Raises:
-        DataError: the content is not such a text, or lists no path.
+        DataError: the content is not such a text, lists no path or too many, or has a line that is too long for one.
     """
     try:
-        paths = lines_of(decode_text(content))
+        text = decode_text(content)
     except UnicodeDecodeError as error:
         raise DataError(f"{source}: expected a text file with one image path per line ({error})") from None
-    if any("\0" in path for path in paths):
+    if "\0" in text:
         raise DataError(f"{source}: expected a text file with one image path per line, but it has NUL characters")
+    require_few_paths(text.count("\n"), source)
+    # One line after the other: a list of all lines would take more memory than the text, many times over.
+    paths = [path for line in re.finditer("[^\n]+", text) for path in lines_of(line[0])]
+    require_short_path(max(map(len, paths), default=0), source)
     if not paths:
         raise DataError(f"{source}: no image paths in it")
     return paths
+
+
+def require_few_paths(count: int, source: str) -> None:
+    """Raise DataError if a list, which errors call `source`, has more than MOST_PATHS paths."""
+    if count > MOST_PATHS:
+        raise DataError(f"{source}: {count:,} lines or rows; a list has at most {MOST_PATHS:,}: divide it")
+
+
+def require_short_path(longest: int, source: str) -> None:
+    """Raise DataError if the longest path of a list, which errors call `source`, cannot be a path."""
+    if longest > LONGEST_PATH:
+        raise DataError(
+            f"{source}: expected one image path per line or row, but one has {longest:,} characters (at most "
+            f"{LONGEST_PATH:,})"
+        )

@@ -1,5 +1,7 @@
 """Inputs of a batch job: folders, lists and Parquet, numbered in a fixed order, and read in parts."""
 
+import os
+
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -7,6 +9,7 @@ from pyarrow import parquet
 from ppdet.deploy.batch.inputs import find_inputs
 from ppdet.deploy.batch.ray_pool import split_ranges
 from ppdet.deploy.batch.read_images import read_items
+from ppdet.utils.disk import images as image_files
 from ppdet.utils.errors import DataError
 
 
@@ -21,9 +24,7 @@ def test_folder_by_path_and_by_url(images):
     assert [item.name for item in read(inputs, 5)] == images.names
     assert [item.image for item in read(inputs, 5)] == [str(images.folder / name) for name in images.names]
     remote = read(find_inputs(f"file://{images.folder}"), 20)
-    assert [(item.name, item.image) for item in remote] == [
-        (name, (images.folder / name).read_bytes()) for name in images.names
-    ]
+    assert [(item.name, item.image) for item in remote] == [(name, str(images.folder / name)) for name in images.names]
     assert inputs.fingerprint() == find_inputs(f"{images.folder}/").fingerprint()
 
 
@@ -34,9 +35,9 @@ def test_list_with_relative_absolute_and_remote_paths(images, tmp_path, monkeypa
     found = read(find_inputs(str(tmp_path / "list.txt"), image_dir=str(images.folder)), 2)
     assert [item.name for item in found] == [line for line in lines if line]
     assert [item.path for item in found][:2] == [str(images.folder / two), str(images.folder / one)]
-    assert found[2].image == (images.folder / three).read_bytes()
+    assert found[2].image == str(images.folder / three)
     assert found[3].image == str(images.folder / "missing.png")
-    assert found[4].image is None and found[4].error == "no such file or directory"
+    assert found[4].image == "/missing.png"
     # Without image_dir, from the working directory.
     monkeypatch.chdir(images.folder)
     assert read(find_inputs(str(tmp_path / "list.txt")), 9)[0].path == str(images.folder / two)
@@ -93,3 +94,96 @@ def test_inputs_that_do_not_fit(images, tmp_path):
     for options, message in cases:
         with pytest.raises(DataError, match=message):
             find_inputs(options.pop("place"), **options)
+
+
+MIB = 2**20
+
+
+def shared_value(value, rows, kind):
+    """A column whose rows all have one value, which Parquet stores once."""
+    return pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([value], kind))
+
+
+def test_a_small_table_does_not_fill_the_memory(tmp_path):
+    """5 kB of Parquet in which 2,000 rows share a value of 5 MiB: together 10 GB, and 16 at a time 80 MiB."""
+    table, options = tmp_path / "t.parquet", {"compression": "zstd", "store_schema": False}
+    columns = {"image": shared_value(bytes(5 * MIB), 2000, pa.binary()), "name": shared_value("n", 2000, pa.string())}
+    parquet.write_table(pa.table(columns), table, **options)
+    assert table.stat().st_size < 10_000
+    del columns
+    before = pa.total_allocated_bytes()
+    for item in read_items(find_inputs(str(table), bytes_column="image", name_column="name").task(range(5, 9))):
+        assert len(item.image) == 5 * MIB and item.name == "n"
+        assert pa.total_allocated_bytes() - before < 40 * MIB
+
+    parquet.write_table(pa.table({"path": shared_value("a" * 5 * MIB, 2000, pa.string())}), table, **options)
+    with pytest.raises(DataError, match="5,242,880 characters"):
+        find_inputs(str(table), path_column="path")
+
+
+def test_lists_and_tables_that_mean_harm(tmp_path, monkeypatch):
+    table, text = tmp_path / "t.parquet", tmp_path / "list.txt"
+    rows = {"p": ["a"] * 9, "b": [b"a"] * 9, "n": list(range(9)), "l": [["a"]] * 9, "s": [{"x": {"y": "a"}}] * 9}
+    rows.update({f"column\x1b[31m{i}": [1] * 9 for i in range(3000)})
+    parquet.write_table(pa.table(rows), table, row_group_size=4)
+    os.mkfifo(tmp_path / "pipe.parquet")
+    os.mkfifo(tmp_path / "pipe")
+    os.symlink("loop", tmp_path / "loop")
+    cases = [
+        ({"place": f"{tmp_path}/pipe"}, "not a regular file"),
+        ({"place": f"{tmp_path}/pipe.parquet"}, "not a regular file"),
+        ({"place": f"{tmp_path}/pipe", "path_column": "p"}, "not a regular file"),
+        ({"place": "/dev/zero"}, "not a regular file"),
+        ({"place": f"{tmp_path}/loop"}, "no such file|symbolic links"),
+        ({"place": str(table), "path_column": "no"}, "no column no; it has p, b, n, l, s, "),
+        ({"place": str(table), "path_column": "s"}, "column s is struct.*; expected string"),
+        ({"place": str(table), "path_column": "s.x"}, "column s.x is struct.*; expected string"),
+        ({"place": str(table), "path_column": "l"}, "column l is list.*; expected string"),
+        ({"place": str(table), "path_column": "l.list"}, "no column l.list"),
+        ({"place": str(table), "bytes_column": "n"}, "column n is int64; expected binary"),
+        ({"place": str(table), "bytes_column": "b", "name_column": "b"}, "column b is binary; expected string"),
+    ]
+    for options, message in cases:
+        with pytest.raises(DataError, match=message) as error:
+            find_inputs(options.pop("place"), **options)
+        assert len(str(error.value)) < 2000
+
+    with monkeypatch.context() as limits:
+        limits.setattr(image_files, "MOST_PATHS", 8)
+        limits.setattr(image_files, "LONGEST_PATH", 100)
+        text.write_text("a\n" * 9)
+        for place, options in ((text, {}), (table, {"path_column": "p"}), (table, {"bytes_column": "b"})):
+            with pytest.raises(DataError, match="9 lines or rows; a list has at most 8: divide it"):
+                find_inputs(str(place), **options)
+        text.write_text("a.png\n" + "x" * 101)
+        with pytest.raises(DataError, match=r"one has 101 characters \(at most 100\)"):
+            find_inputs(str(text))
+    for content in ("a.png".encode("utf-16-le"), b"\x80\x81", b"\x89PNG\r\n\x1a\n\0\0"):
+        text.write_bytes(content)
+        with pytest.raises(DataError, match="one image path per line"):
+            find_inputs(str(text))
+    text.write_bytes("a.png\nb\x1b[31m.png".encode("utf-16"))
+    assert find_inputs(str(text)).names == ["a.png", "b\x1b[31m.png"]
+
+
+def test_damaged_tables_have_a_row_for_each_of_theirs(tmp_path):
+    """Whatever byte of a table is wrong: one error, or as many images as the table says."""
+    count = 20
+    columns = {"b": [b"x" * i for i in range(count)], "n": list(range(count)), "p": [f"{i}.png" for i in range(count)]}
+    parquet.write_table(pa.table(columns), tmp_path / "whole.parquet", row_group_size=7)
+    whole, place = (tmp_path / "whole.parquet").read_bytes(), tmp_path / "t.parquet"
+    outcomes = set()
+    for position in range(4, len(whole), 41):
+        for value in (0, 127, 255):
+            place.write_bytes(whole[:position] + bytes([value]) + whole[position + 1 :])
+            for options in ({"path_column": "p"}, {"bytes_column": "b", "name_column": "n"}):
+                try:
+                    inputs = find_inputs(str(place), **options)
+                except DataError as error:
+                    outcomes.add("refused")
+                    assert "\n" not in str(error)
+                    continue
+                found = [item for task in [inputs.task(range(len(inputs)))] for item in read_items(task)]
+                assert len(found) == len(inputs) and all(isinstance(item.name, str) for item in found)
+                outcomes.add("error" if any(item.error for item in found if item.name != "0") else "read")
+    assert outcomes == {"refused", "error", "read"}

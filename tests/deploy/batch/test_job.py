@@ -125,17 +125,24 @@ def test_bytes_from_parquet_to_object_storage(local_ray, model, images, tmp_path
     assert run_batch(job)[:2] == (summary.counts, 0)
 
 
-def test_an_image_that_kills_its_worker_is_a_row_with_an_error(local_ray, model, images, tmp_path, log):
+def test_an_image_that_kills_its_worker_or_never_ends_is_a_row_with_an_error(local_ray, model, images, tmp_path, log):
     lines = [str(images.folder / name) for name in images.expected]
-    lines.insert(7, str(tmp_path / "deadly.png"))
-    (tmp_path / "deadly.png").write_bytes((images.folder / images.names[0]).read_bytes())
+    for name in ("endless.png", "deadly.png"):
+        lines.insert(7, str(tmp_path / name))
+        (tmp_path / name).write_bytes((images.folder / images.names[0]).read_bytes())
     (tmp_path / "list.txt").write_text("\n".join(lines))
-    job = BatchJob(str(model), str(tmp_path / "list.txt"), str(tmp_path / "out"), workers=2, backend="onnxruntime")
+    job = BatchJob(
+        str(model), str(tmp_path / "list.txt"), str(tmp_path / "out"), workers=2, backend="onnxruntime",
+        image_timeout_s=8,
+    )  # fmt: skip
     summary = run_batch(job)
     rows = rows_of(tmp_path / "out")
     assert [row["path"] for row in rows] == lines
-    assert {row["path"]: row["error"] for row in rows if row["error"]} == {lines[7]: "2 workers died on it"}
-    assert summary.counts.errors == 1 and "images of that task one at a time" in log.text
-    assert log.text.count("a worker died") == 4
-    for row, expected in zip(rows[:7] + rows[8:], images.expected.values()):
+    assert {row["path"]: row["error"] for row in rows if row["error"]} == {
+        lines[7]: "2 workers died on it",
+        lines[8]: "2 workers had no result after 8 s (--image_timeout_s)",
+    }
+    assert summary.counts.errors == 2 and "images of that task one at a time" in log.text
+    assert log.text.count("a worker died") == 6
+    for row, expected in zip(rows[:7] + rows[9:], images.expected.values()):
         assert_same(row, expected)

@@ -1,6 +1,7 @@
 """A job is identified by the files of its model and its settings."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -127,3 +128,41 @@ def test_what_is_written_is_read(tmp_path):
 def test_other_images_or_names_are_another_job(one, others):
     prints = [images.fingerprint() for images in (one, *others)]
     assert len(set(prints)) == len(prints) and prints[0] == replace(one).fingerprint()
+
+
+HOSTILE = [None, True, -1, 0.5, 2**64, 10**4000, float("nan"), float("inf"), "", "x", [], [[]], [None], {}, {"a": {}}]
+DEEP = b'{"model": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+
+@pytest.mark.parametrize("field", [*JOB, "finished", "format"])
+def test_a_manifest_from_anybody_is_accepted_or_refused_in_one_line(tmp_path, field):
+    """What passes can be compared with the job, and written again."""
+    folder = Folder(str(tmp_path))
+    for value in HOSTILE:
+        (tmp_path / "manifest.json").write_text(json.dumps({**JOB, field: value}))
+        try:
+            manifest = read_manifest(folder)
+            require_same_job(folder, manifest, {name: JOB[name] for name in IDENTITY})
+        except DataError as error:
+            assert "\n" not in str(error) and str(error).startswith(f"{tmp_path}")
+            continue
+        assert type(manifest.shard_size) is int and manifest.shard_size > 0
+        manifest.finish(folder, Counts(3, 1, 8))
+        assert read_manifest(folder) == manifest
+
+
+def test_other_manifests_are_refused_too(tmp_path):
+    folder, path = Folder(str(tmp_path)), tmp_path / "manifest.json"
+    for content in (b"", b"[]", b"3", b"null", b"\xff", b"\0", DEEP, b'{"model": ' + b"9" * 100_000 + b"}"):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"manifest\.json: damaged, or of another version"):
+            read_manifest(folder)
+    with open(path, "wb") as stream:
+        stream.truncate(2**40)  # without content on the disk
+    with pytest.raises(DataError, match=r"manifest\.json: larger than"):
+        read_manifest(folder)
+    for make in (os.mkfifo, os.mkdir, lambda place: os.symlink("/dev/zero", place)):
+        path.rmdir() if path.is_dir() else path.unlink()
+        make(path)
+        with pytest.raises(DataError, match=r"manifest\.json: (not a regular file|Is a directory)"):
+            read_manifest(folder)

@@ -1,6 +1,7 @@
 """Files of shards: names of any bytes, and detections of models whose category ids are not told."""
 
 import json
+import os
 
 import pyarrow as pa
 import pytest
@@ -9,6 +10,7 @@ from pyarrow import parquet
 from ppdet.deploy.batch.shards import ShardFiles, coco_content
 from ppdet.deploy.batch.storage import Folder
 from ppdet.deploy.batch.worker import new_row
+from ppdet.utils.errors import DataError
 
 
 def rows(ids):
@@ -71,3 +73,25 @@ def test_only_the_broken_image_is_left_out(broken):
     assert [image["id"] for image in content["images"]] == kept
     assert [annotation["image_id"] for annotation in content["annotations"]] == kept
     assert content["categories"] == [{"id": 4, "name": "a"}, {"id": 9, "name": "b"}]
+
+
+@pytest.mark.parametrize(
+    "counts", [[3, 4, 0], [3, -1, 0], [3, 1, "x"], [3, True, 0], [3, 1, 1e400], [3.0, 0, 0], 3, {}, [[]], "["]
+)
+def test_a_part_from_anybody_counts_only_if_its_numbers_can_be_right(tmp_path, counts):
+    shards = ShardFiles(Folder(str(tmp_path)), 3, 3, ["a", "b"], [4, 9])
+    shards.write(0, rows([0, 1, 2]))
+    table = tmp_path / shards.file_names(0)[0]
+    text = counts * 100_000 if counts == "[" else json.dumps(counts)
+    parquet.write_table(parquet.read_table(table).replace_schema_metadata({b"ppdet.counts": text}), table)
+    assert shards.finished() == {}
+
+
+def test_a_pipe_in_place_of_a_part_is_named(tmp_path):
+    shards = ShardFiles(Folder(str(tmp_path)), 3, 3, ["a", "b"], [4, 9])
+    shards.write(0, rows([0, 1, 2]))
+    table = tmp_path / shards.file_names(0)[0]
+    table.unlink()
+    os.mkfifo(table)
+    with pytest.raises(DataError, match=r"part-00000-of-00001\.parquet: not a regular file"):
+        shards.finished()

@@ -1,11 +1,14 @@
 """A worker's process imports the extensions of the process that started the job."""
 
+import os
 import shutil
+import socket
 
 import numpy as np
 import pytest
 import yaml
 
+from ppdet.deploy.batch.read_images import read_items
 from ppdet.deploy.batch.worker import DetectorWorker, WorkerSettings
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.utils.errors import DeployError
@@ -38,13 +41,69 @@ def test_a_transform_from_outside_needs_its_import_and_workers_import_it(model, 
 
     worker = DetectorWorker(worker_settings._replace(extensions=(str(tmp_path / "blacken.py"),)))
     names = [name for name in images.expected if images.expected[name].scores.size][:2]
-    rows = worker.detect(7, {"root": str(images.folder), "names": names})
+    rows = worker.detect(7, {"root": str(images.folder), "names": names, "schemes": ()})
     assert [(row["image_id"], row["file_name"], row["error"]) for row in rows] == [
         (7 + i, name, None) for i, name in enumerate(names)
     ]
     height, width = 40 + int(names[0][-7:-4]), 70
     expected = worker.detector.run([Preprocess(settings).prepare(np.zeros((height, width, 3), np.uint8))])[0]
     np.testing.assert_allclose(rows[0]["scores"], expected.scores, atol=1e-6)  # of an image that is black
+
+
+def test_whatever_a_list_names_is_a_row(model, images, tmp_path, monkeypatch):
+    """Only regular files are opened, and only addresses that the user has allowed; the images between are detected."""
+    monkeypatch.chdir(tmp_path)  # names of sockets are short
+    os.mkfifo("pipe.png")
+    server = socket.socket(socket.AF_UNIX)
+    server.bind("socket.png")
+    os.symlink("itself.png", "itself.png")
+    (tmp_path / "empty.png").touch()
+    endless = {"/dev/zero": "not a regular file", "pipe.png": "not a regular file", "socket.png": "not a regular file"}
+    expected = {
+        **endless,
+        **{f"file://{tmp_path}/{name}": reason for name, reason in endless.items() if name[0] != "/"},
+        "file:///dev/zero": "not a regular file",
+        str(images.folder): "is a directory",
+        "itself.png": "too many levels of symbolic links",
+        "a" * 5000: "file name too long",
+        "nul\0.png": "",
+        "half\udc9f.png": "no such file or directory",
+        "absent\x1b[31m.png": "no such file or directory",
+        "empty.png": "the file is empty",
+        "http://169.254.169.254/latest/a.png": "http:// is not read from a list unless --url_schemes names it",
+        "HTTPS://10.0.0.1/a.png": "HTTPS:// is not read from a list unless --url_schemes names it",
+        "simplecache::http://10.0.0.1/a.png": "a URL with :: is not read from a list",
+        "zip://a.png::http://10.0.0.1/a.zip": "a URL with :: is not read from a list",
+        "s3://bucket/a::http://10.0.0.1/a.png": "a URL with :: is not read from a list",
+        "../x://y.png": "../x:// is not read from a list",
+        "nosuch://a.png": "nosuch:// is not read from a list",
+    }
+    good = str(images.folder / next(iter(images.expected)))
+    names = [name for bad in expected for name in (bad, good)]
+    settings = WorkerSettings(str(model), "onnxruntime", "cpu", "fp32", threads=1, batch_size=1, threshold=0.0)
+    with server:
+        rows = DetectorWorker(settings).detect(0, {"root": str(tmp_path), "names": names, "schemes": ()})
+    assert [row["file_name"] for row in rows] == names
+    for row, (name, reason) in zip(rows[::2], expected.items()):
+        assert row["error"] and reason in row["error"] and "\n" not in row["error"], (name, row["error"])
+        assert row["boxes"] == [] and row["width"] is None
+    assert all(row["error"] is None and row["scores"] == rows[1]["scores"] for row in rows[1::2])
+
+
+def test_the_user_allows_further_schemes(images):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    content = (images.folder / next(iter(images.expected))).read_bytes()
+    MemoryFileSystem().pipe_file("/list/a.png", content)
+    task = {"root": "/x", "names": ["memory://list/a.png"], "schemes": ()}
+    assert [item.image for item in read_items(task)] == [None]
+    assert [item.image for item in read_items({**task, "schemes": ("memory",)})] == [content]
+    # Names within the folder that the user gave need no permission.
+    task = {"root": "memory://list", "names": ["a.png", "b.png"], "schemes": ()}
+    assert [(item.image, item.error) for item in read_items(task)] == [
+        (content, None),
+        (None, "no such file or directory"),
+    ]
 
 
 def test_a_file_does_not_name_other_components_of_ours():
