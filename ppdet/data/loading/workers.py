@@ -8,11 +8,11 @@ import contextlib
 import logging
 import os
 import pickle
-import signal
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, NamedTuple, NoReturn
@@ -23,15 +23,21 @@ from ppdet.data.transforms.batch import Empty
 from ppdet.utils.errors import UserError, WorkerError
 from ppdet.utils.logger import collect_records, get_logger, message_of
 from ppdet.utils.process.once import warn_once
-from ppdet.utils.process.start import StartMethod, hidden_main, process_context, starting
-from ppdet.utils.process.stop import SIGNALS, signals_later
+from ppdet.utils.process.start import (
+    StartMethod,
+    cause_of_death,
+    hidden_main,
+    parent_handles_signals,
+    process_context,
+    starting,
+)
+from ppdet.utils.process.stop import signals_later
 
 logger = get_logger(__name__)
 
 PREFETCH = 2  # batches that each worker prepares beyond the one in use
 STOP_SECONDS = 5.0  # time that a worker has to finish its current batch when the pool closes
 SILENT_SECONDS = 60.0  # without an answer, after which a warning is logged; the pool keeps waiting
-CRASH_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL")  # Paddle prints its C++ stack for these
 
 Make = Callable[[Any, Empty], Arrays]
 
@@ -69,15 +75,23 @@ class WorkerPool:
 
     Raises:
         UserError: `make` cannot be sent to a spawned process.
+        WorkerError: the system cannot start so many processes, or has no memory for them.
     """
 
     def __init__(self, make: Make, count: int, slot_bytes: int, start: StartMethod = "auto") -> None:
-        context = process_context(start)
-        is_fork = context.get_start_method() == "fork"
         self._connections: list[Connection] = []
         self._processes: list[BaseProcess] = []
-        self._slots = [[Slot(slot_bytes if is_fork else 0) for _ in range(PREFETCH)] for _ in range(count)]
         self.close = weakref.finalize(self, _end, self._connections, self._processes)
+        try:
+            self._start(make, count, slot_bytes, process_context(start))
+        except OSError as error:
+            self.close()
+            reason = error.strerror or type(error).__name__
+            raise WorkerError(f"data workers cannot be started ({reason}): lower worker_num", None) from None
+
+    def _start(self, make: Make, count: int, slot_bytes: int, context: BaseContext) -> None:
+        is_fork = context.get_start_method() == "fork"
+        self._slots = [[Slot(slot_bytes if is_fork else 0) for _ in range(PREFETCH)] for _ in range(count)]
         work = make if is_fork else _pickled(make)
         if not is_fork and os.name == "posix":
             resource_tracker.ensure_running()  # otherwise the first spawn starts it, and unblocks signals
@@ -158,15 +172,11 @@ class WorkerPool:
         """Close the pool, and raise a WorkerError that says how the worker died."""
         process = self._processes[worker]
         process.join(STOP_SECONDS)
-        code = process.exitcode
-        name = signal.Signals(-code).name if code is not None and code < 0 else None
+        how, is_short = cause_of_death(process)
         self.close()
-        # The system kills with SIGKILL when memory is short, and with SIGBUS when shared memory is.
-        is_short = name in ("SIGKILL", "SIGBUS")
         advice = "perhaps because memory ran out: lower worker_num or batch_size" if is_short else "a defect"
         raise WorkerError(
-            f"a data worker process died ({f'signal {name}' if name else f'exit code {code}'}), {advice}; "
-            "with worker_num 0 the error appears where it happens",
+            f"a data worker process died ({how}), {advice}; with worker_num 0 the error appears where it happens",
             task,
         ) from None
 
@@ -212,15 +222,7 @@ def _work(
 
     for other in inherited:
         other.close()
-    # A terminal, launcher or scheduler sends these signals to every process of a job. They are meant for the parent,
-    # which needs its workers to finish the current step, and ends them itself.
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    for name in CRASH_SIGNALS:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    parent_handles_signals()  # it needs its workers to finish the current step
     # A forked process must not use the thread pool of its parent, and the workers themselves run in parallel.
     cv2.setNumThreads(0)
     records = collect_records()

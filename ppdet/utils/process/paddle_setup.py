@@ -52,7 +52,9 @@ def load_paddle(*, announce: bool = True, threads: int | None = None) -> None:
     with contextlib.redirect_stderr(printed), loading():
         try:
             import paddle
-        except OSError as error:
+        except ImportError:
+            raise
+        except Exception as error:  # an OSError of the system's loader, or any of Paddle's own checks
             raise ImportError(f"paddle cannot be loaded: {error}", name="paddle") from error
     for line in printed.getvalue().splitlines():
         # Paddle's advice against several threads is meant for builds without MKL.

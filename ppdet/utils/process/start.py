@@ -3,15 +3,20 @@
 import contextlib
 import gc
 import multiprocessing
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any, Literal
 
-from ppdet.utils.errors import UserError
+from ppdet.utils.errors import UserError, WorkerError
+from ppdet.utils.process.stop import SIGNALS, signals_later
 
+CRASH_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL")  # Paddle prints its C++ stack for these
 StartMethod = Literal["auto", "fork", "spawn"]
 
 
@@ -74,28 +79,92 @@ def hidden_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-_function: Callable[[Any], Any]  # of a process of `call_in_processes`
-
-
 def call_in_processes(function: Callable[[Any], Any], values: Sequence[Any], start: StartMethod = "auto") -> list[Any]:
     """Return [function(value) for value in values], each computed in a process of its own.
+
+    No process outlives the call; if this process is killed, they end when they have computed.
 
     Args:
         function: the function to call. With spawn, it must be picklable: a function of a module, or a functools.partial
             of one.
+
+    Raises:
+        WorkerError: a process died.
     """
     context = process_context(start)
-    pool = ProcessPoolExecutor(len(values), context, initializer=_set_function, initargs=(function,))
-    with pool:
-        with starting(context):
-            results = pool.map(_call_function, values)
-        return list(results)
+    processes: list[BaseProcess] = []
+    connections: list[Connection] = []
+    try:
+        for value in values:
+            ours, theirs = context.Pipe(duplex=False)
+            connections.append(ours)
+            inherited = list(connections) if context.get_start_method() == "fork" else []
+            process = context.Process(  # type: ignore[attr-defined]
+                target=_send_result, args=(function, value, theirs, inherited), daemon=True
+            )
+            with theirs, signals_later(), starting(context):
+                process.start()
+            processes.append(process)
+        return [_result(process, connection) for process, connection in zip(processes, connections)]
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+        for connection in connections:
+            connection.close()
 
 
-def _set_function(function: Callable[[Any], Any]) -> None:
-    global _function
-    _function = function
+def _result(process: BaseProcess, connection: Connection) -> Any:
+    try:
+        result, error, trace = connection.recv()
+    except (EOFError, OSError):
+        process.join()
+        how, is_short = cause_of_death(process)
+        advice = "perhaps because memory ran out: end other programs" if is_short else "a defect"
+        raise WorkerError(f"a process of the evaluation died ({how}), {advice}", None) from None
+    if error is not None:
+        raise error from RuntimeError(trace)
+    return result
 
 
-def _call_function(value: Any) -> Any:
-    return _function(value)
+def _send_result(
+    function: Callable[[Any], Any], value: Any, connection: Connection, inherited: Sequence[Connection]
+) -> None:
+    for other in inherited:  # while one of them is open, nobody notices that the parent is gone
+        other.close()
+    parent_handles_signals()
+    answer: tuple[Any, Exception | None, str]
+    try:
+        answer = function(value), None, ""
+    except Exception as error:
+        answer = None, error, traceback.format_exc()
+    with contextlib.suppress(BrokenPipeError):  # the parent is gone
+        connection.send(answer)
+
+
+def parent_handles_signals() -> None:
+    """Ignore SIGTERM and SIGINT in a worker process, and let the system end it when it crashes.
+
+    A terminal, launcher or scheduler sends these signals to every process of a job. They are meant for the parent,
+    which ends its workers itself. Paddle, where it is imported, prints its C++ stack when a process crashes.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    for name in CRASH_SIGNALS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+
+def cause_of_death(process: BaseProcess) -> tuple[str, bool]:
+    """Return "signal SIGKILL" or "exit code 1" of a process that has ended, and whether memory may have been short.
+
+    The system kills with SIGKILL when memory is short, and with SIGBUS when shared memory is.
+    """
+    code = process.exitcode
+    if code is None or code >= 0:
+        return f"exit code {code}", False
+    names = {number.value: number.name for number in signal.Signals}
+    name = names.get(-code, str(-code))  # a real-time signal has no name
+    return f"signal {name}", name in ("SIGKILL", "SIGBUS")

@@ -1,5 +1,7 @@
 """The pool of worker processes, tested without a data set."""
 
+import errno
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -259,3 +261,20 @@ def test_arrays_that_are_not_plain_memory_go_through_the_pipe():
         pool.close()
     assert arrays["objects"][0] == {"x": 3}
     assert arrays["records"]["y"].tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_workers_that_cannot_be_started_are_an_error(monkeypatch, start):
+    """As a limit of processes makes it; the workers that have started end."""
+    before, starts = multiprocessing.process.BaseProcess.start, []
+
+    def refuse(process):
+        starts.append(process)
+        if len(starts) > 1:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        before(process)
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
+    with pytest.raises(WorkerError, match=r"cannot be started \(Resource temporarily unavailable\): lower worker_num"):
+        WorkerPool(squares, 3, ROOM, start)
+    assert not starts[0].is_alive()
