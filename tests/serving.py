@@ -10,8 +10,10 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,10 @@ def export_tiny(folder: Path) -> Path:
 
 
 class Client:
-    """Requests to an application in this process, from any thread; a context manager that starts and stops it."""
+    """Requests to an application in this process, from any thread; a context manager that starts and stops it.
+
+    The service's own processes take seconds to start, so that tests share one.
+    """
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -64,9 +69,15 @@ class Client:
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.thread.start()
         self.run(self.service.start())
+        self.connect()
+        wait_until(lambda: self.service.obstacle is None or self.service.failure)
+        assert self.service.failure is None
+        return self
+
+    def connect(self) -> None:
+        """Make the application anew, with the service's settings as they are now."""
         transport = httpx.ASGITransport(create_app(self.service), raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1")
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.run(self.service.stop())
@@ -85,6 +96,27 @@ class Client:
 
     def post(self, path: str, **options: Any) -> httpx.Response:
         return self.run(self.client.post(path, **options))
+
+    @contextmanager
+    def settings(self, **changes: Any) -> Iterator[None]:
+        """Other settings of the running service, within the block."""
+        before, self.service.settings = self.service.settings, replace(self.service.settings, **changes)
+        self.connect()
+        yield
+        self.service.settings = before
+        self.connect()
+
+    @contextmanager
+    def batches(self, most: int, delay_s: float) -> Iterator[None]:
+        """Other sizes of batches, within the block."""
+        batcher = self.service.batcher
+        before = batcher.max_batch, batcher.max_delay_s
+        batcher.max_batch, batcher.max_delay_s = most, delay_s
+        yield
+        batcher.max_batch, batcher.max_delay_s = before
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.service.metrics.registry.get_sample_value(name, labels) or 0.0
 
 
 class ServerProcess:

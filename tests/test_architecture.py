@@ -89,7 +89,7 @@ def test_worker_processes_are_started_by_one_module():
     paths = [path for path in (ROOT / "ppdet").rglob("*.py") if re.search(starting, path.read_text())]
     assert [path.name for path in paths] == ["start.py"]
     paths = [path for path in (ROOT / "ppdet").rglob("*.py") if "process_context(" in path.read_text()]
-    assert {path.name for path in paths} == {"start.py", "workers.py", "doctor.py"}
+    assert {path.name for path in paths} == {"start.py", "workers.py", "worker_process.py", "doctor.py"}
     # The doctor starts none: it tells the user how they are started.
     assert all("starting(context)" in path.read_text() for path in paths if path.name != "doctor.py")
 
@@ -98,8 +98,9 @@ def test_worker_processes_are_started_by_one_module():
 NO_TENSORS = {
     "ppdet/acceptance/check_process.py": "it looks whether the process that started it is there",
     "ppdet/engine/distributed/watchdog.py": "it reads and writes sockets",
-    "ppdet/deploy/serving/service.py": "images are decoded, prepared and drawn with NumPy and OpenCV",
-    "ppdet/deploy/serving/batching.py": "it calls an engine with arrays and gets arrays",
+    "ppdet/deploy/serving/service.py": "they wait for other processes",
+    "ppdet/deploy/serving/batching.py": "they wait for the process that runs the model",
+    "ppdet/deploy/serving/worker_process.py": "it waits for the end of the process that started it",
     "ppdet/deploy/batch/read_images.py": "files are fetched",
     "ppdet/deploy/backends/tensorrt_conversion.py": "it waits for the end of another process",
 }
@@ -126,6 +127,7 @@ def modules_after(statement: str) -> set[str]:
         ("import ppdet.data", {"paddle"}),
         ("import ppdet.deploy.detector, ppdet.deploy.results", {"paddle", "ppdet.engine", "ppdet.modeling"}),
         ("import ppdet.deploy.serving.server", {"paddle", "ppdet.engine", "ppdet.modeling"}),
+        ("import ppdet.deploy.serving.worker_process", {"paddle", "cv2", "numpy"}),
         ("import ppdet.convert", {"paddle", "torch", "cv2", "ppdet.engine", "ppdet.modeling"}),
         ("import ppdet.engine.device_choice", {"paddle", "cv2", "ppdet.modeling"}),
         ("from ppdet.acceptance import check_registry; check_registry.all_checks()", {"paddle", "cv2", "ppdet.engine"}),

@@ -17,6 +17,7 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ppdet.core.command_line import make_parser, one_line_errors, positive, run
 from ppdet.deploy.engine_options import add_engine_arguments, number_between
@@ -108,7 +109,7 @@ def is_loopback(host: str) -> bool:
 def serve(arguments: argparse.Namespace) -> None:
     token = read_token(arguments.token_file)
     for ending in (signal.SIGTERM, signal.SIGINT):
-        # While the model loads there is no request to finish.
+        # Before the server listens there is no request to finish.
         signal.signal(ending, lambda *_: sys.exit(0))
     # OpenCV's own limit, for files whose header tells Pillow another size than OpenCV.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(arguments.max_pixels))
@@ -116,6 +117,7 @@ def serve(arguments: argparse.Namespace) -> None:
         from starlette import formparsers
 
         from ppdet.deploy.serving.hosts import trusted_names
+        from ppdet.deploy.serving.jobs import ServedModel
         from ppdet.deploy.serving.limits import Settings
         from ppdet.deploy.serving.server import Server, allow_connections, bound_socket
         from ppdet.deploy.serving.service import Service
@@ -125,7 +127,6 @@ def serve(arguments: argparse.Namespace) -> None:
     except ModuleNotFoundError as error:
         raise DeployError(f"{error.name} is not installed: pip install 'ppdet-fcos[serve]'") from None
     from ppdet.core.extensions import import_extensions
-    from ppdet.deploy import Detector
     from ppdet.utils.logger import get_logger
 
     logger = get_logger("ppdet.deploy.serve")
@@ -136,12 +137,12 @@ def serve(arguments: argparse.Namespace) -> None:
     if max_connections < arguments.max_connections:
         logger.warning("the limit of open files (ulimit -n) allows %d connections only", max_connections)
     import_extensions(arguments.imports)
-    detector = Detector(
-        arguments.model_dir,
+    model = ServedModel(
+        Path(arguments.model_dir),
         arguments.backend,
-        device=arguments.device,
-        precision=arguments.precision,
-        threads=arguments.cpu_threads,
+        arguments.device,
+        arguments.precision,
+        arguments.cpu_threads,
     )
     settings = Settings(
         max_batch=arguments.max_batch or (4 if arguments.device == "cpu" else 8),
@@ -155,7 +156,7 @@ def serve(arguments: argparse.Namespace) -> None:
         max_connections=max_connections,
         max_connections_per_address=arguments.max_connections_per_address,
     )
-    Server(Service(detector, settings)).run_on(listener)
+    Server(Service(model, settings)).run_on(listener)
 
 
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:

@@ -122,7 +122,7 @@ async def make_response(service: Service, request: PredictRequest, start: float)
     answer = answer._replace(detections=answer.detections.above(request.threshold))
     if request.format == "json":
         answer.timing_ms["total"] = round(1e3 * (time.monotonic() - start), 2)
-        return JSONResponse(as_json(answer, service.detector.category_ids))
+        return JSONResponse(as_json(answer, service.category_ids))
     if request.format == "jpeg" and max(answer.width, answer.height) > JPEG_SIDE:
         reason = (
             f"format: a JPEG has at most {JPEG_SIDE} pixels per side; this image has {answer.width} x {answer.height}"

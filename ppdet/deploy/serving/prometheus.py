@@ -56,6 +56,12 @@ class Metrics:
         self.model = Gauge(
             "ppdet_model_info", "The engine, as labels.", ["backend", "device", "precision"], registry=registry
         )
+        self.restarts = Counter(
+            "ppdet_worker_restarts", "Worker processes that died and were started again.", ["worker"], registry=registry
+        )
+        self.kills = Counter(
+            "ppdet_worker_kills", "Worker processes that took too long and were killed.", ["worker"], registry=registry
+        )
         for stage in STAGES:
             self.stages.labels(stage)
 

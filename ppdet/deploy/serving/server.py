@@ -65,7 +65,7 @@ class Server(uvicorn.Server):
         """Serve until SIGTERM or SIGINT, and return when all requests are answered. A second SIGINT ends it at once.
 
         Raises:
-            DeployError: the model cannot run.
+            DeployError: the model cannot be loaded, or cannot run.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             # uvicorn installs its own handlers while it runs. On exit it re-raises the signal for the ones installed
@@ -73,7 +73,7 @@ class Server(uvicorn.Server):
             signal.signal(number, self.handle_exit)
         self.run(sockets=[listener])
         if self.service.failure is not None:
-            raise DeployError(f"the model cannot run: {self.service.failure}") from self.service.failure
+            raise self.service.failure
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # about once per second

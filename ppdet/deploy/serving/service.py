@@ -1,34 +1,37 @@
 """The part of the server that is not HTTP: a detector that requests share, with bounded queues.
 
-A few threads decode and preprocess images, and one thread runs the model.
+A few processes decode and preprocess images, and one process runs the model (jobs.py). This process only passes work
+on, so that it can always answer, whatever they do: what takes too long is killed, and what dies is started again.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from queue import Queue
 from typing import Any, NamedTuple
 
-import cv2
-import numpy as np
-
-from ppdet.data.transforms.decode import decode_image
-from ppdet.deploy.detector import Detections, Detector
-from ppdet.deploy.serving.batching import Batcher
-from ppdet.deploy.serving.limits import Settings, broken_image, check_image, too_busy
+from ppdet.deploy.detector import Detections
+from ppdet.deploy.preprocess import Preprocess, class_list, read_infer_cfg
+from ppdet.deploy.serving.batching import Batcher, Item
+from ppdet.deploy.serving.jobs import ModelInfo, Prepared, Preparer, Runner, ServedModel, Unusable
+from ppdet.deploy.serving.limits import Refused, Settings, too_busy
 from ppdet.deploy.serving.prometheus import Metrics
-from ppdet.utils.errors import ImageError
+from ppdet.deploy.serving.slots import Slots
+from ppdet.deploy.serving.worker_process import Died, Ended, WorkerProcess
+from ppdet.utils.errors import DeployError
 from ppdet.utils.logger import get_logger
 from ppdet.utils.process.cpu import cpu_count
-from ppdet.visualize import draw_detections
 
 logger = get_logger(__name__)
 
-MAX_PREPARING_THREADS = 4
+MAX_PREPARING_PROCESSES = 4
 # Preprocessed images that may wait for the model, per image of a batch: enough to find several of one size.
 PREPARED_PER_BATCH = 4
-JPEG_QUALITY = 90
+LARGEST_SLOT = 64 * 2**20  # bytes; larger prepared images go through pipes, which takes longer
+WATCH_S = 0.1  # how often the processes are looked at
+ENDING = "the server is about to end"
 
 
 class Answer(NamedTuple):
@@ -41,62 +44,110 @@ class Answer(NamedTuple):
     timing_ms: dict[str, float]
 
 
+@dataclass(eq=False)
+class Request:
+    """A request on its way through the stages; `gone`: nobody waits for its answer any more."""
+
+    gone: bool = False
+    item: Item | None = None
+
+
 class Service:
-    """Detects for many requests. All methods but `prepare` and `draw_now` belong to the event loop's thread.
+    """Detects for many requests. All public methods belong to the event loop's thread.
 
     Attributes:
+        class_names: name of each class.
+        category_ids: COCO category id of each class.
         admitted: requests that hold a place (see `admission`).
-        ready: the model has run once.
         draining: the server is about to end.
-        failure: the exception of the model's first run, if it failed.
+
+    Raises:
+        DeployError: the folder of the model has no infer_cfg.yml, or one that cannot be used.
     """
 
-    def __init__(self, detector: Detector, settings: Settings) -> None:
-        self.detector = detector
+    def __init__(self, model: ServedModel, settings: Settings) -> None:
+        infer_cfg = read_infer_cfg(model.folder)
+        self.class_names, self.category_ids = class_list(infer_cfg)
+        self.slot_bytes = slot_bytes(Preprocess(infer_cfg))
+        self.served = model
         self.settings = settings
         self.metrics = Metrics()
-        options = detector.backend.options
-        self.metrics.model.labels(detector.backend.name, options.device, options.precision).set(1)
         self.metrics.ready.set_function(lambda: float(self.obstacle is None))
         self.metrics.in_flight.set_function(lambda: self.admitted)
         self.admitted = 0
-        self.ready = self.draining = False
-        self.failure: Exception | None = None
+        self.draining = False
 
     async def start(self) -> None:
-        """Start the threads and the model's first run, which takes longer than later runs."""
-        settings = self.settings
-        self.pool = ThreadPoolExecutor(min(MAX_PREPARING_THREADS, max(2, cpu_count())), "prepare")
-        self.batcher = Batcher(self.detector.run, settings.max_batch, 1e-3 * settings.max_delay_ms, self.metrics)
-        self.prepared = asyncio.Semaphore(PREPARED_PER_BATCH * settings.max_batch)
-        self.first_run = asyncio.ensure_future(self._run_first())
+        """Start the processes; they are ready when `obstacle` is None."""
+        max_batch = self.settings.max_batch
+        count = min(MAX_PREPARING_PROCESSES, max(2, cpu_count()))
+        self.slots = Slots(PREPARED_PER_BATCH * max_batch, self.slot_bytes)
+        self.prepared = asyncio.Semaphore(PREPARED_PER_BATCH * max_batch)
+        self.model = self._process("model", Runner, (self.served, self.slots), self._tell_ready)
+        arguments = (self.served.folder, self.slots)
+        self.preparing = [self._process("prepare", Preparer, arguments) for _ in range(count)]
+        self.idle: Queue[WorkerProcess] = Queue()
+        for process in self.preparing:
+            self.idle.put(process)
+        self.pool = ThreadPoolExecutor(count, "prepare")
+        self.starters = ThreadPoolExecutor(count + 1, "start")
+        self.batcher = Batcher(self._run, max_batch, 1e-3 * self.settings.max_delay_ms, self.metrics)
+        for process in self.processes:
+            self.starters.submit(process.start)
+        self.watching = asyncio.ensure_future(self._watch())
 
-    async def _run_first(self) -> None:
-        start = time.perf_counter()
-        try:
-            await self.detect(np.full((480, 640, 3), 128, np.uint8))
-        except Exception as error:  # an engine may raise anything; the server ends with it
-            self.failure = error
-            return
-        self.ready = True
-        logger.info("ready: the first run took %.2f s", time.perf_counter() - start)
+    def _process(self, kind: str, make: Any, arguments: tuple, on_ready: Any = lambda hello: None) -> WorkerProcess:
+        return WorkerProcess(kind, make, arguments, self.metrics, lambda: self.settings.timeout_s, on_ready)
+
+    def _tell_ready(self, info: ModelInfo) -> None:
+        # Another process takes the same engine, rather than the one that is fastest then.
+        self.model.arguments = (self.served._replace(backend=info.backend), self.slots)
+        self.metrics.model.labels(info.backend, info.device, info.precision).set(1)
+        logger.info("ready: the first run took %.2f s", info.first_run_s)
+
+    @property
+    def processes(self) -> list[WorkerProcess]:
+        return [self.model, *self.preparing]
+
+    async def _watch(self) -> None:
+        """Kill processes that take too long, and start those again that died without anything to do."""
+        while True:
+            for process in self.processes:
+                if process.overdue:
+                    process.kill_overdue()
+                elif process.died_idle:
+                    self.starters.submit(process.start)
+            await asyncio.sleep(WATCH_S)
 
     async def stop(self) -> None:
-        """Finish the admitted requests and end the threads."""
-        self.first_run.cancel()
+        """Finish the admitted requests, as long as they may take, and end the processes and threads."""
+        self.draining = True
         await asyncio.get_running_loop().run_in_executor(None, self.batcher.close, self.settings.timeout_s)
+        self.watching.cancel()
+        await asyncio.get_running_loop().run_in_executor(None, self._end)
+
+    def _end(self) -> None:
+        for process in self.processes:
+            process.end()
         self.pool.shutdown()
+        self.starters.shutdown()
+
+    @property
+    def failure(self) -> DeployError | None:
+        """Why a process cannot be started; the server ends with it. None if all can."""
+        return next((process.failure for process in self.processes if process.failure is not None), None)
 
     @property
     def obstacle(self) -> str | None:
         """Why clients should not send requests now; None if they may."""
         if self.draining:
-            return "the server is about to end"
-        if not self.ready:
-            return "the model has not run yet"
-        since = self.batcher.running_since
-        if since is not None and time.monotonic() - since > self.settings.timeout_s:
+            return ENDING
+        if self.model.overdue:
             return "the model has been running for more than timeout_s"
+        if not self.model.ready:
+            return "the model's process is starting"
+        if not any(process.ready and not process.overdue for process in self.preparing):
+            return "no process that prepares images is there"
         return None
 
     @contextmanager
@@ -114,41 +165,88 @@ class Service:
         finally:
             self.admitted -= 1
 
-    async def detect(self, image: Any) -> Answer:
-        """Detect on the bytes of an image file, or on RGB pixels (H, W, 3) uint8.
+    async def detect(self, image: bytes) -> Answer:
+        """Detect on the bytes of an image file. If this is cancelled, no further stage begins.
 
         Raises:
-            Refused: the image is damaged, or too large.
+            Refused: the image is damaged, or too large, or a process died twice with it.
         """
+        request = Request()
+        # What a process does cannot be taken back, and its slot stays in use for so long.
+        work = asyncio.ensure_future(self._detect(image, request))
+        work.add_done_callback(lambda task: task.cancelled() or task.exception())
+        try:
+            return await asyncio.shield(work)
+        finally:
+            request.gone = True
+            if request.item is not None:
+                self.batcher.drop(request.item)
+
+    async def _detect(self, image: bytes, request: Request) -> Answer:
         async with self.prepared:
-            sample, seconds = await self._in_pool(self.prepare, image)
-            outcome = await asyncio.wrap_future(self.batcher.submit(sample))
+            if request.gone:
+                raise asyncio.CancelledError
+            slot = self.slots.take()
+            try:
+                sample, seconds = await self._in_pool(self._prepare, image, slot, request)
+                if request.gone:
+                    raise asyncio.CancelledError
+                request.item = self.batcher.submit(sample)
+                outcome = await asyncio.wrap_future(request.item.future)
+            finally:
+                self.slots.give_back(slot)
         timing = {"prepare": seconds, "queue": outcome.waited_s, "inference": outcome.ran_s}
         timing_ms = {stage: round(1e3 * value, 2) for stage, value in timing.items()}
-        return Answer(outcome.result, sample["w"], sample["h"], outcome.batch_size, timing_ms)
+        return Answer(outcome.result, sample.width, sample.height, outcome.batch_size, timing_ms)
 
-    def prepare(self, image: Any) -> tuple[dict, float]:
-        """Preprocess an image and pad it; return the sample and the seconds that this took."""
+    def _prepare(self, image: bytes, slot: int, request: Request) -> tuple[Prepared, float]:
+        """Preprocess an image into a slot; return the sample and the seconds that this took."""
+        if request.gone:
+            raise Refused(504, "timed out before the image was decoded")
         with self.metrics.stage("prepare") as timer:
-            if isinstance(image, bytes):
-                check_image(image, self.settings.max_pixels)
-            try:
-                sample = self.detector.prepare(image)
-            except ImageError as error:
-                raise broken_image(error) from None
-            sample = self.detector.preprocess.pad(sample)
-        return sample, timer.seconds
+            result = self._ask("prepare", image, slot, self.settings.max_pixels)
+            if isinstance(result, Unusable):
+                raise Refused(*result)
+        return result, timer.seconds
 
     async def draw(self, image: bytes, detections: Detections, kind: str) -> bytes:
         """Draw detections into an image; return an image file of this kind, jpeg or png."""
-        return await self._in_pool(self.draw_now, image, detections, kind)
+        return await self._in_pool(self._draw, image, detections, kind)
 
-    def draw_now(self, image: bytes, detections: Detections, kind: str) -> bytes:
+    def _draw(self, image: bytes, detections: Detections, kind: str) -> bytes:
         with self.metrics.stage("draw"):
-            pixels = decode_image(image, "image")
-            drawn = draw_detections(pixels, detections.rows, self.detector.class_names, threshold=0.0)
-            quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if kind == "jpeg" else []
-            return cv2.imencode(f".{kind}", drawn[..., ::-1], quality)[1].tobytes()
+            return self._ask("draw", image, detections.rows, self.class_names, kind)
+
+    def _run(self, samples: list[Prepared]) -> tuple[list[Detections], float]:
+        try:
+            return self.model.call("run", samples)
+        except Ended:
+            raise too_busy(ENDING) from None
+
+    def _ask(self, name: str, *arguments: Any) -> Any:
+        """Call a method of a `Preparer`, and once more in another process if the first one dies."""
+        for is_last in (False, True):
+            process = self.idle.get()
+            try:
+                return process.call(name, *arguments)
+            except Died as error:
+                if error.overdue:
+                    raise Refused(504, "timed out while the image was decoded") from None
+                if is_last:
+                    logger.error("an image is given up: %s, twice in a row", error)
+                    raise Refused(500, "the process died each time it decoded this image") from None
+            except Ended:
+                raise too_busy(ENDING) from None
+            finally:
+                self.idle.put(process)
 
     def _in_pool(self, function: Any, *arguments: Any) -> Awaitable[Any]:
         return asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)
+
+
+def slot_bytes(preprocess: Preprocess) -> int:
+    """Bytes for the arrays of one prepared image."""
+    with suppress(DeployError):  # without Resize any size may come
+        _, _, (height, width) = preprocess.sizes()
+        return min(3 * 4 * height * width + 4096, LARGEST_SLOT) // 4096 * 4096
+    return LARGEST_SLOT

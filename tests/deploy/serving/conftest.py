@@ -1,9 +1,15 @@
 """A tiny exported detector, and its images."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import export_tiny
+from patience import PATIENCE
+from serving import Client, export_tiny
+
+from ppdet.deploy.serving.jobs import ServedModel
+from ppdet.deploy.serving.limits import Settings
+from ppdet.deploy.serving.service import Service
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +23,17 @@ def images(served: Path) -> list[bytes]:
     """Files: three images of 101 x 77, and one of 50 x 77 pixels."""
     paths = sorted((served.parents[1] / "data" / "images").iterdir())
     return [path.read_bytes() for path in paths]
+
+
+@pytest.fixture(scope="session")
+def running(served: Path) -> Iterator[Client]:
+    """A service of this model that runs."""
+    with Client(Service(ServedModel(served), Settings(timeout_s=PATIENCE))) as client:
+        yield client
+
+
+@pytest.fixture
+def client(running: Client) -> Client:
+    """The running service, which a test leaves as it found it."""
+    assert running.service.obstacle is None and running.service.admitted == 0
+    return running

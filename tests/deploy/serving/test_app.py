@@ -7,19 +7,16 @@ import json
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 from patience import PATIENCE, wait_until
 from PIL import Image
-from serving import Client, form
+from serving import form
 
 from ppdet.deploy import Detector
 from ppdet.deploy.serving.app import create_app
-from ppdet.deploy.serving.limits import Settings
-from ppdet.deploy.serving.service import Service
 from ppdet.visualize import draw_detections
 
 
@@ -28,16 +25,17 @@ def detector(served):
     return Detector(served)
 
 
-def client_of(detector, **settings):
-    service = Service(detector, Settings(**{"timeout_s": PATIENCE, **settings}))
-    return Client(service), service
+def hold_model(client, monkeypatch):
+    """The model waits for the event that is returned; the list has the size of each batch that came."""
+    run, sizes, release = client.service.batcher.run, [], threading.Event()
 
+    def wait(samples):
+        sizes.append(len(samples))
+        assert release.wait(PATIENCE)
+        return run(samples)
 
-@pytest.fixture
-def client(detector):
-    client, _ = client_of(detector)
-    with client:
-        yield client
+    monkeypatch.setattr(client.service.batcher, "run", wait)
+    return sizes, release
 
 
 def as_rows(content):
@@ -122,70 +120,59 @@ def test_turned_photos_have_boxes_in_the_turned_image(client, detector, images):
     np.testing.assert_allclose(as_rows(content), by_score(expected.rows), atol=0.006)
 
 
-def test_concurrent_requests_share_batches_and_get_their_own_answers(detector, images, monkeypatch):
-    client, service = client_of(detector, max_batch=3, max_delay_ms=500)
+def test_concurrent_requests_share_batches_and_get_their_own_answers(client, detector, images, monkeypatch):
     expected = [by_score(detector.predict(image).above(0.45).rows) for image in images]
-    with client, ThreadPoolExecutor(8) as pool:
-        wait_until(lambda: service.ready)
-        order = [number % 4 for number in range(24)]
-        run, release = service.batcher.run, threading.Event()
-        monkeypatch.setattr(service.batcher, "run", lambda samples: release.wait(PATIENCE) and run(samples))
+    names = ("ppdet_batch_size_sum", "ppdet_batch_size_count")
+    before = [client.metric(name) for name in names]
+    _, release = hold_model(client, monkeypatch)
+    order = [number % 4 for number in range(24)]
+    with client.batches(3, 0.5), ThreadPoolExecutor(8) as pool:
         answers = pool.map(lambda n: client.post("/predict?threshold=0.45", files={"image": images[n]}).json(), order)
-        wait_until(lambda: len(service.batcher.waiting) + 3 >= 8, "the model runs some, all others wait for it")
+        queue = client.service.batcher
+        wait_until(lambda: len(queue.waiting) + len(queue.running) == 8, "the model has some, all others wait for it")
         release.set()
         answers = list(answers)
     for number, content in zip(order, answers):
         np.testing.assert_allclose(as_rows(content), expected[number], atol=0.006)
-    sizes = [content["batch_size"] for content in answers]
-    assert max(sizes) == 3
-    value = service.metrics.registry.get_sample_value
-    assert value("ppdet_batch_size_sum") == 25 and value("ppdet_batch_size_count") < 23  # with the first run
-    assert value("ppdet_http_requests_total", {"path": "/predict", "status": "200"}) == 24
-    assert service.admitted == 0
+    assert max(content["batch_size"] for content in answers) == 3
+    ran, batches = (client.metric(name) - value for name, value in zip(names, before))
+    assert ran == 24 and batches < 22
+    assert client.service.admitted == 0
 
 
-def test_health_and_metrics(detector, images):
-    client, service = client_of(detector)
-    with client:
-        assert client.get("/healthz").json() == {"status": "alive"}
-        while not service.ready:
-            early = client.get("/readyz")
-            assert early.status_code in (200, 503)
-        assert client.get("/readyz").json() == {"status": "ready"}
-        client.post("/predict", files={"image": images[0]})
-        client.get("/predict")
-        client.get("/nowhere")
-        text = client.get("/metrics").text
-        for line in (
-            'ppdet_http_requests_total{path="/predict",status="200"} 1.0',
-            'ppdet_http_requests_total{path="/predict",status="405"} 1.0',
-            'ppdet_http_requests_total{path="other",status="404"} 1.0',
-            "ppdet_predict_duration_seconds_count 1.0",
-            'ppdet_stage_duration_seconds_count{stage="inference"} 2.0',
-            'ppdet_batch_size_bucket{le="1.0"} 2.0',
-            "ppdet_queue_depth 0.0",
-            "ppdet_ready 1.0",
-        ):
-            assert line in text.splitlines(), line
-        service.draining = True
+def test_health_and_metrics(client, images):
+    paths = [("/predict", "200"), ("/predict", "405"), ("other", "404")]
+    counted = [client.metric("ppdet_http_requests_total", path=path, status=status) for path, status in paths]
+    names = ("ppdet_predict_duration_seconds_count", "ppdet_batch_size_count", "ppdet_batch_size_sum")
+    before = [client.metric(name) for name in names]
+    runs = client.metric("ppdet_stage_duration_seconds_count", stage="inference")
+    assert client.get("/healthz").json() == {"status": "alive"}
+    assert client.get("/readyz").json() == {"status": "ready"}
+    client.post("/predict", files={"image": images[0]})
+    client.get("/predict")
+    client.get("/nowhere")
+    text = client.get("/metrics").text.splitlines()
+    for (path, status), count in zip(paths, counted):
+        assert f'ppdet_http_requests_total{{path="{path}",status="{status}"}} {count + 1}' in text
+    assert [f"{name} {count + 1}" in text for name, count in zip(names, before)] == [True] * 3
+    assert f'ppdet_stage_duration_seconds_count{{stage="inference"}} {runs + 1}' in text
+    assert "ppdet_queue_depth 0.0" in text and "ppdet_ready 1.0" in text
+    assert 'ppdet_model_info{backend="paddle",device="cpu",precision="fp32"} 1.0' in text
+    assert 'ppdet_worker_restarts_total{worker="model"} 0.0' in text
+    client.service.draining = True
+    try:
         assert client.run(client.client.head("/healthz")).status_code == 200
         response = client.get("/readyz")
         assert response.status_code == 503 and response.headers["retry-after"] == "1"
         assert response.headers["connection"] == "close"
         assert "ppdet_ready 0.0" in client.get("/metrics").text.splitlines()
+    finally:
+        client.service.draining = False
 
 
-def test_not_ready_before_the_model_ran(detector):
-    client, service = client_of(detector)
-    with client:
-        service.ready = False
-        assert client.get("/readyz").status_code == 503 and client.get("/healthz").status_code == 200
-
-
-def test_token(detector, images):
-    client, _ = client_of(detector, token="s3cret")
+def test_token(client, images):
     body = {"files": {"image": images[0]}}
-    with client:
+    with client.settings(token="s3cret"):
         for path in ("/", "/page.js", "/page.css", "/healthz"):
             assert client.get(path).status_code == 200
         for header in (None, "Bearer wrong", "s3cret", "Basic s3cret", "Bearer s3crets", "Bearer s3cr\u00e9t".encode()):
@@ -209,54 +196,28 @@ def test_page_loads_nothing_from_elsewhere(client):
     assert "access-control-allow-origin" not in client.get("/", headers={"Origin": "http://elsewhere"}).headers
 
 
-def test_more_than_the_queue_holds(detector, images):
-    client, service = client_of(detector, max_queue=2)
-    with client:
-        service.admitted = 2
+def test_more_than_the_queue_holds(client, images):
+    with client.settings(max_queue=2):
+        client.service.admitted = 2
         response = client.post("/predict", files={"image": images[0]})
+        client.service.admitted = 0
         assert response.status_code == 503 and response.headers["retry-after"] == "1"
         assert "waiting" in response.json()["error"]
-        service.admitted = 0
         assert client.post("/predict", files={"image": images[0]}).status_code == 200
 
 
-def test_time_runs_out(detector, images, monkeypatch):
-    client, service = client_of(detector)
-    with client:
-        wait_until(lambda: service.ready and not service.batcher.running_since)
-        run, release = service.batcher.run, threading.Event()
-        monkeypatch.setattr(service.batcher, "run", lambda samples: release.wait(PATIENCE) and run(samples))
-        blocking = client.start(client.client.post("/predict", files={"image": images[0]}))
-        wait_until(lambda: service.batcher.running_since)
-        service.settings, patient = replace(service.settings, timeout_s=0.5), service.settings
-        response = client.post("/predict", files={"image": images[0]})
-        assert response.status_code == 504 and "time" in response.json()["error"]
-        wait_until(lambda: service.obstacle == "the model has been running for more than timeout_s")
-        assert client.get("/readyz").status_code == 503 and client.get("/healthz").status_code == 200
-        service.settings = patient
-        release.set()
-        assert blocking.result(PATIENCE).status_code == 200
-        wait_until(lambda: service.obstacle is None)
-        assert client.post("/predict", files={"image": images[0]}).status_code == 200
-        assert service.admitted == 0
-
-
-def test_nothing_runs_for_a_client_that_went_away(detector, images, monkeypatch):
-    """The second of three requests waits for the model; its client leaves, and the model never sees it."""
-    client, service = client_of(detector, max_batch=1)
+def test_nothing_runs_for_a_client_that_went_away(client, images, monkeypatch):
+    """One request runs and one is the next; the third one's client leaves, and the model never sees it."""
     body, headers = form(images[0])
-    with client:
-        wait_until(lambda: service.ready)
-        run, sizes, release = service.batcher.run, [], threading.Event()
-        monkeypatch.setattr(
-            service.batcher, "run", lambda s: sizes.append(len(s)) or (release.wait(PATIENCE) and run(s))
-        )
-        first = client.start(client.client.post("/predict", content=body, headers=headers))
-        wait_until(lambda: sizes)
+    gone = client.metric("ppdet_http_requests_total", path="/predict", status="499")
+    sizes, release = hold_model(client, monkeypatch)
+    with client.batches(1, 0):
+        first = [client.start(client.client.post("/predict", content=body, headers=headers)) for _ in range(2)]
+        wait_until(lambda: len(sizes) == 2)
         messages = [{"type": "http.request", "body": body}, {"type": "http.disconnect"}]
 
         async def receive():
-            while len(messages) == 1 and not service.batcher.waiting:
+            while len(messages) == 1 and not client.service.batcher.waiting:
                 await asyncio.sleep(0.01)
             return messages.pop(0)
 
@@ -265,25 +226,24 @@ def test_nothing_runs_for_a_client_that_went_away(detector, images, monkeypatch)
 
         scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": []}
         scope["headers"] = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        client.run(create_app(service)(scope, receive, send))
+        client.run(create_app(client.service)(scope, receive, send))
         release.set()
-        assert first.result(PATIENCE).status_code == 200
+        assert [request.result(PATIENCE).status_code for request in first] == [200, 200]
         assert client.post("/predict", content=body, headers=headers).status_code == 200
-        assert sizes == [1, 1] and service.admitted == 0  # the first and the third
-        value = service.metrics.registry.get_sample_value
-        assert value("ppdet_http_requests_total", {"path": "/predict", "status": "499"}) == 1
+    assert sizes == [1, 1, 1] and client.service.admitted == 0  # the first two and the last
+    assert client.metric("ppdet_http_requests_total", path="/predict", status="499") == gone + 1
+    wait_until(lambda: client.service.slots.free == 16, "no slot stays in use")
 
 
-def test_a_failing_model_tells_the_log_and_not_the_client(detector, images, monkeypatch):
-    client, service = client_of(detector)
-    with client:
-        monkeypatch.setattr(service.batcher, "run", lambda samples: 1 / 0)
-        response = client.post("/predict", files={"image": images[0]})
-        assert response.status_code == 500 and "division" not in response.text and "log" in response.json()["error"]
-        assert response.headers["x-content-type-options"] == "nosniff"
-        monkeypatch.undo()
-        assert client.post("/predict", files={"image": images[0]}).status_code == 200
-        assert 'path="/predict",status="500"} 1.0' in client.get("/metrics").text
+def test_a_failing_model_tells_the_log_and_not_the_client(client, images, monkeypatch):
+    failed = client.metric("ppdet_http_requests_total", path="/predict", status="500")
+    monkeypatch.setattr(client.service.batcher, "run", lambda samples: 1 / 0)
+    response = client.post("/predict", files={"image": images[0]})
+    assert response.status_code == 500 and "division" not in response.text and "log" in response.json()["error"]
+    assert response.headers["x-content-type-options"] == "nosniff"
+    monkeypatch.undo()
+    assert client.post("/predict", files={"image": images[0]}).status_code == 200
+    assert f'path="/predict",status="500"}} {failed + 1}' in client.get("/metrics").text
 
 
 def png_header(width, height):
@@ -308,9 +268,8 @@ def png_header(width, height):
         (png_header(900, 900), 400, "the image cannot be decoded: "),
     ],
 )
-def test_images_that_are_none(detector, image, status, reason):
-    client, _ = client_of(detector, max_pixels=1_000_000)
-    with client:
+def test_images_that_are_none(client, image, status, reason):
+    with client.settings(max_pixels=1_000_000):
         response = client.post("/predict", files={"image": image})
         assert response.status_code == status and reason in response.json()["error"]
         assert "\n" not in response.json()["error"]
@@ -323,8 +282,7 @@ def test_image_cut_short(client, images):
     }
 
 
-def test_request_larger_than_it_may_be(detector):
-    client, service = client_of(detector, max_body_mb=0.01)
+def test_request_larger_than_it_may_be(client):
     sent = []
 
     async def parts():
@@ -332,13 +290,13 @@ def test_request_larger_than_it_may_be(detector):
             sent.append(1)
             yield b"x" * 1000
 
-    with client:
+    with client.settings(max_body_mb=0.01):
         assert client.post("/predict", files={"image": b"x" * 11_000}).status_code == 413
         headers = {"Content-Type": "application/json"}
         response = client.post("/predict", content=parts(), headers=headers)  # chunked: no Content-Length
         assert response.status_code == 413 and response.json() == {"error": "the request is larger than 0.01 MiB"}
         assert len(sent) < 20  # of 1000: nobody read on
-        assert service.admitted == 0
+        assert client.service.admitted == 0
 
 
 SMALL = base64.b64encode(b"x").decode()

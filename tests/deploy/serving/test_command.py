@@ -13,6 +13,7 @@ import sys
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -242,15 +243,38 @@ def test_help_imports_nothing_heavy():
     assert not re.search(r"\b(paddle|cv2|numpy|fastapi|uvicorn)$", result.stderr, re.M)
 
 
-def test_a_model_that_cannot_run_ends_the_server(served):
-    code = f"""
-import sys
-from ppdet.deploy import serve
-from ppdet.deploy.detector import Detector
-Detector.run = lambda self, samples: 1 / 0
-sys.argv[1:] = ["--model_dir", {str(served)!r}, "--port", "0"]
-serve.main()
-"""
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
-    assert result.returncode == 2 and "error: the model cannot run: division by zero" in result.stderr
-    assert "Traceback" not in result.stderr
+def test_a_model_that_cannot_run_ends_the_server(served, tmp_path):
+    code = "from ppdet.deploy.detector import Detector\nDetector.run = lambda self, samples: 1 / 0\n"
+    (tmp_path / "broken_run.py").write_text(code)
+    options = ["--model_dir", str(served), "--port", "0", "--import", str(tmp_path / "broken_run.py")]
+    assert fails_with(*options).endswith("error: the model cannot run: division by zero\n")
+    assert "backend is 'theano'; it must be auto" in fails_with(*options, "--backend", "theano")
+
+
+def children(pid):
+    """The worker processes of a server."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == pid and b"spawn_main" in (path / "cmdline").read_bytes():
+                found.append(path)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="the test looks at processes in /proc")
+def test_a_server_whose_processes_are_all_stuck_ends_in_time(served, images, tmp_path):
+    with ServerProcess(served, tmp_path / "log", "--timeout_s", "1") as server:
+        workers = children(server.process.pid)
+        assert len(workers) >= 3
+        for path in workers:
+            os.kill(int(path.name), signal.SIGSTOP)
+        body, headers = form(images[0])
+        connection = server.connect()
+        connection.request("POST", "/predict", body, headers)
+        assert server.request("GET", "/healthz")[0] == 200
+        server.process.send_signal(signal.SIGTERM)
+        assert connection.getresponse().status == 504
+        assert server.process.wait(timeout=PATIENCE) == 0
+        wait_until(lambda: not any(path.exists() for path in workers))
+        assert "ended" in server.log.read_text() and "Traceback" not in server.log.read_text()

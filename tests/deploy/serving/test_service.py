@@ -1,0 +1,109 @@
+"""A service whose processes are killed and stopped, with a real model: what is asked for comes, or ends in time.
+
+No test asserts how long something takes. What has to come first is waited for.
+"""
+
+import os
+import signal
+
+import numpy as np
+from patience import PATIENCE, wait_until
+
+STUCK_S = 0.5  # a time limit for requests that cannot be answered
+
+
+def counted(client, name, worker):
+    return client.metric(f"ppdet_worker_{name}_total", worker=worker)
+
+
+def send(client, image):
+    return client.start(client.client.post("/predict?threshold=0.45", files={"image": image}))
+
+
+def test_a_stuck_model_ends_no_more_than_its_requests(client, images):
+    """Its process is stopped, as one that holds Python's lock for long; the server answers all the same."""
+    model = client.service.model
+    killed, pid = counted(client, "kills", "model"), model.pid
+    os.kill(pid, signal.SIGSTOP)
+    with client.settings(timeout_s=STUCK_S):
+        stuck = send(client, images[0])
+        wait_until(lambda: not model.idle)
+        assert client.get("/healthz").status_code == 200 and not stuck.done()
+        assert stuck.result(PATIENCE).status_code == 504
+        wait_until(lambda: model.pid != pid)
+    wait_until(lambda: client.service.obstacle == "the model's process is starting")
+    assert client.get("/readyz").status_code == 503
+    assert counted(client, "kills", "model") == killed + 1
+    wait_until(lambda: client.service.obstacle is None)
+    assert client.get("/readyz").status_code == 200
+    assert send(client, images[0]).result(PATIENCE).status_code == 200
+    assert client.service.slots.free == 16
+
+
+def test_a_model_that_is_killed_loses_no_request(client, images):
+    model, batcher = client.service.model, client.service.batcher
+    first = send(client, images[0]).result(PATIENCE).json()["detections"]
+    restarts, pid = counted(client, "restarts", "model"), model.pid
+    os.kill(pid, signal.SIGSTOP)
+    requests = [send(client, image) for image in images for _ in range(3)]
+    wait_until(lambda: batcher.running and len(batcher.running) + len(batcher.waiting) == 12)
+    os.kill(pid, signal.SIGKILL)
+    answers = [request.result(PATIENCE) for request in requests]
+    assert {answer.status_code for answer in answers} == {200}
+    # Which images share a batch is another question than before, and may move the last bits.
+    for name in ("box", "score"):
+        again = [found[name] for found in answers[0].json()["detections"]]
+        np.testing.assert_allclose(again, [found[name] for found in first], atol=0.011)
+    assert counted(client, "restarts", "model") == restarts + 1
+
+
+def test_an_image_whose_process_is_killed_is_prepared_by_another(client, images):
+    preparing = client.service.preparing
+    wait_until(lambda: all(process.ready for process in preparing))
+    for process in preparing:
+        os.kill(process.pid, signal.SIGSTOP)
+    request = send(client, images[0])
+    busy = wait_until(lambda: [process for process in preparing if not process.idle])
+    assert len(busy) == 1
+    os.kill(busy[0].pid, signal.SIGKILL)
+    for process in preparing:
+        if process is not busy[0]:
+            os.kill(process.pid, signal.SIGCONT)
+    assert request.result(PATIENCE).status_code == 200
+    wait_until(lambda: all(process.ready for process in preparing))  # the killed one too, without a request
+
+
+def test_an_image_that_kills_two_processes_is_given_up(client, images, log):
+    preparing = client.service.preparing
+    for process in preparing:
+        os.kill(process.pid, signal.SIGSTOP)
+    request = send(client, images[0])
+    seen = []
+    for _ in range(2):
+        busy = wait_until(lambda: [process for process in preparing if not process.idle and process.pid not in seen])
+        seen.append(busy[0].pid)
+        os.kill(busy[0].pid, signal.SIGKILL)
+    response = request.result(PATIENCE)
+    assert response.status_code == 500
+    assert response.json() == {"error": "the process died each time it decoded this image"}
+    assert "an image is given up: the prepare process died (signal SIGKILL), twice in a row" in log.text
+    for process in preparing:
+        if process.pid not in seen:
+            os.kill(process.pid, signal.SIGCONT)
+    wait_until(lambda: all(process.ready for process in preparing))
+    assert send(client, images[0]).result(PATIENCE).status_code == 200
+
+
+def test_processes_that_prepare_for_too_long_are_replaced(client, images):
+    preparing = client.service.preparing
+    killed, pids = counted(client, "kills", "prepare"), [process.pid for process in preparing]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    with client.settings(timeout_s=STUCK_S):
+        requests = [send(client, images[0]) for _ in preparing]
+        assert [request.result(PATIENCE).status_code for request in requests] == [504] * len(pids)
+        wait_until(lambda: counted(client, "kills", "prepare") == killed + len(pids))
+    wait_until(lambda: all(process.ready for process in preparing))
+    assert not set(pids) & {process.pid for process in preparing}
+    assert send(client, images[0]).result(PATIENCE).status_code == 200
+    wait_until(lambda: client.service.slots.free == 16)
