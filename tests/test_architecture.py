@@ -89,7 +89,7 @@ def test_worker_processes_are_started_by_one_module():
     paths = [path for path in (ROOT / "ppdet").rglob("*.py") if re.search(starting, path.read_text())]
     assert [path.name for path in paths] == ["start.py"]
     paths = [path for path in (ROOT / "ppdet").rglob("*.py") if "process_context(" in path.read_text()]
-    assert {path.name for path in paths} == {"start.py", "workers.py", "worker_process.py", "doctor.py"}
+    assert {path.name for path in paths} == {"start.py", "workers.py", "process_life.py", "doctor.py"}
     # The doctor starts none: it tells the user how they are started.
     assert all("starting(context)" in path.read_text() for path in paths if path.name != "doctor.py")
 
@@ -100,7 +100,7 @@ NO_TENSORS = {
     "ppdet/engine/distributed/watchdog.py": "it reads and writes sockets",
     "ppdet/deploy/serving/service.py": "they wait for other processes",
     "ppdet/deploy/serving/batching.py": "they wait for the process that runs the model",
-    "ppdet/deploy/serving/worker_process.py": "it waits for the end of the process that started it",
+    "ppdet/deploy/serving/process_life.py": "it waits for the end of the process that started it",
     "ppdet/deploy/batch/read_images.py": "files are fetched",
     "ppdet/deploy/backends/tensorrt_conversion.py": "it waits for the end of another process",
 }

@@ -5,7 +5,7 @@ on, so that it can always answer, whatever they do: what takes too long is kille
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -217,7 +217,7 @@ class Service:
         with self.metrics.stage("draw"):
             return self._ask("draw", image, detections.rows, self.class_names, kind)
 
-    def _run(self, samples: list[Prepared]) -> tuple[list[Detections], float]:
+    def _run(self, samples: Sequence[Prepared]) -> tuple[list[Detections], float]:
         try:
             return self.model.call("run", samples)
         except Ended:
