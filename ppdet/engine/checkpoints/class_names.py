@@ -17,6 +17,8 @@ from ppdet.utils.formats.unpickle import RefusedError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
+# More than any data set has. Names that differ are compared with all others, to suggest similar ones.
+MOST_CLASSES, LONGEST_NAME = 50_000, 200
 
 
 def classes_of(dataset: DetectionDataset, slot: str) -> Classes:
@@ -108,10 +110,16 @@ def _parse(content: Any, source: str) -> Classes | None:
     if not isinstance(content, dict):
         return None
     names, category_ids = content.get("names") or [], content.get("category_ids") or []
-    for values, kind in ((names, str), (category_ids, int)):
-        if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
-            return None
+    if not (isinstance(names, list) and all(type(name) is str and len(name) <= LONGEST_NAME for name in names)):
+        return None
+    if not (isinstance(category_ids, list) and all(map(_is_id, category_ids))) or len(names) > MOST_CLASSES:
+        return None
     return Classes(names, category_ids, source) if names and len(names) == len(category_ids) else None
+
+
+def _is_id(value: Any) -> bool:
+    """Whether a value can be a COCO id, as an int64."""
+    return type(value) is int and -(2**63) <= value < 2**63
 
 
 def use_classes_of_weights(dataset: DetectionDataset, slot: str, classes: Classes | None) -> None:

@@ -4,6 +4,7 @@ No file that is read can run code: see `pickles`.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,12 +19,13 @@ from ppdet.engine.checkpoints.pickles import read_pickle
 from ppdet.utils.disk.download import fetch
 from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.errors import UserError
-from ppdet.utils.formats.safetensors_file import SAFETENSORS, read_safetensors
+from ppdet.utils.formats.safetensors_file import SAFETENSORS, bfloat16_to_float32, read_safetensors
 from ppdet.utils.formats.unpickle import RefusedError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 FOREIGN = (".pth", ".pt", ".pkl")
+SHOWN = 3  # names in a message
 
 
 class CheckpointError(UserError, ValueError):
@@ -42,12 +44,12 @@ def read_arrays(path: str | os.PathLike) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such file") from None
     except RefusedError as error:
         raise CheckpointError(f"{path}: refused: {error}") from None
-    except OSError:
+    except OSError:  # it has the file's name
         raise
     except Exception as error:  # reading a damaged pickle can raise anything
         kind, reason = "Paddle weights", type(error).__name__
         if isinstance(error, SafetensorError):
-            kind, reason = "safetensors", str(error)
+            kind, reason = "safetensors", f"{error!s:.200}"
         raise CheckpointError(
             f"{path}: not a complete {kind} file ({reason}): it is truncated or of another kind; if it was downloaded, "
             "delete it, and run again"
@@ -90,7 +92,8 @@ def load_weights(model: nn.Layer, source: str, *, strict: bool) -> LoadReport:
         strict: require every parameter of the model, with its shape; False loads those that fit.
 
     Raises:
-        CheckpointError, ConversionError: the file cannot be read, or its parameters do not fit the model.
+        CheckpointError, ConversionError: the file cannot be read, its parameters do not fit the model, or those that
+            fit are not all finite.
     """
     hint = "" if strict else ", or train from scratch with -o pretrain_weights=null"
     path = fetch(str(source), hint=hint)
@@ -136,6 +139,7 @@ def fill(model: nn.Layer, arrays: dict[str, np.ndarray], *, strict: bool, source
         raise CheckpointError(
             f"{source}: does not fit this configuration: {report}. First: {first_problem(report, arrays, state)}"
         )
+    require_finite(fitting, source)
     for name, array in fitting.items():
         state[name].set_value(paddle.to_tensor(array).astype(state[name].dtype))
     for name in report.mismatched:
@@ -143,6 +147,34 @@ def fill(model: nn.Layer, arrays: dict[str, np.ndarray], *, strict: bool, source
             "  not loaded: %s has shape %s, the model's has %s", name, arrays[name].shape, tuple(state[name].shape)
         )
     return report
+
+
+def require_finite(arrays: Mapping[str, Any], source: str | os.PathLike) -> None:
+    """Raise CheckpointError if an array has values that are infinite, or no numbers, in float32.
+
+    A model computes with them as if nothing were wrong, and its results mean nothing.
+
+    Args:
+        arrays: by name; values that are not arrays are passed over.
+        source: the file that they come from.
+    """
+    names = [name for name, array in arrays.items() if isinstance(array, np.ndarray) and not is_finite(array)]
+    if names:
+        first = ", ".join(f"{name:.100}" for name in names[:SHOWN]) + ", …" * (len(names) > SHOWN)
+        raise CheckpointError(
+            f"{source}: {len(names)} of its {len(arrays)} arrays have NaN or infinite values ({first}): its training "
+            "diverged, or the file is damaged: use weights from before"
+        )
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """Whether all values are finite numbers that float32 represents. Paddle's files have bfloat16 as uint16."""
+    if array.dtype == np.uint16:
+        array = bfloat16_to_float32(array)
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32, copy=False)
+    return array.dtype.kind in "fiub" and bool(np.isfinite(array).all())
 
 
 def first_problem(report: LoadReport, arrays: dict[str, np.ndarray], state: dict[str, Tensor]) -> str:

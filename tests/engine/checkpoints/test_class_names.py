@@ -15,7 +15,7 @@ from ppdet.deploy.detector import Detector
 from ppdet.engine.build import build_dataset, build_trained_model
 from ppdet.engine.checkpoints.class_names import classes_of, classes_of_checkpoint, classes_of_weights
 from ppdet.engine.checkpoints.manifest import fingerprint, read_manifest, read_sealed, write_sealed
-from ppdet.engine.checkpoints.weights import CheckpointError
+from ppdet.engine.checkpoints.weights import CheckpointError, save_weights
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.export.graph import export_model
 from ppdet.engine.hooks.pseudo_labels import read_truth
@@ -289,3 +289,24 @@ def test_models_without_a_memory_are_evaluated_as_before(tiny):
     evaluator = Evaluator(load_config(str(tiny)))
     assert not hasattr(paddle.nn.Linear(1, 1), "trained_classes")
     assert evaluator(Oracle(evaluator))["AP"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        {"names": ["a" * 201], "category_ids": [1]},
+        {"names": [str(i) for i in range(50_001)], "category_ids": list(range(50_001))},
+        {"names": ["a"], "category_ids": [2**63]},
+        {"names": ["a"], "category_ids": [True]},
+        {"names": ["a", 5], "category_ids": [1, 2]},
+        {"names": {"a": 1}, "category_ids": [1]},
+        ["a"],
+    ],
+    ids=range(7),
+)
+def test_classes_that_no_data_set_has(tmp_path, classes):
+    """As if the weights did not name their classes: in the manifest, and in the header."""
+    path = tmp_path / "w.safetensors"
+    save_weights({"a": paddle.ones([1])}, path, metadata={"classes": json.dumps(classes)})
+    write_sealed(tmp_path / "w.json", {"classes": classes, "files": {".safetensors": fingerprint(path)}})
+    assert classes_of_weights(path) is None

@@ -12,11 +12,15 @@ import safetensors.numpy
 from damage import read_damaged
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch_files import tensor, zip_file
 
 from ppdet.core.workspace import load_config
+from ppdet.engine.checkpoints.class_names import classes_of_weights
 from ppdet.engine.checkpoints.weights import CheckpointError, load_weights, read_arrays, save_weights
 from ppdet.utils.disk import download
 from ppdet.utils.disk.download import DownloadError
+
+NAN, INF = float("nan"), float("inf")
 
 
 @pytest.fixture
@@ -95,6 +99,57 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["w.pdparams"]
 
 
+def test_values_that_are_no_numbers(tmp_path, model):
+    """They would give results that mean nothing. 1e300 is infinite in float32. Arrays of another use may have them."""
+    name = "fcos_head.fcos_head_cls.weight"
+    weights = {key: value.numpy() for key, value in model.state_dict().items()}
+    before = {**weights}
+    path = tmp_path / "w.pdparams"
+    for no_number, strict in ((NAN, True), (INF, False), (-INF, True), (1e300, False)):
+        changed = weights[name].astype(np.float64)
+        changed[0, 0, 0, 0] = no_number
+        path.write_bytes(pickle.dumps({**weights, name: changed}))
+        with pytest.raises(CheckpointError) as caught:
+            load_weights(model, path, strict=strict)
+        assert str(caught.value) == (
+            f"{path}: 1 of its {len(weights)} arrays have NaN or infinite values ({name}): its training diverged, or "
+            "the file is damaged: use weights from before"
+        )
+    assert all(np.array_equal(before[key], value.numpy()) for key, value in model.state_dict().items())
+    path.write_bytes(pickle.dumps({**weights, "another.weight": np.full(3, NAN, np.float32)}))
+    load_weights(model, path, strict=True)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_values_that_are_no_numbers_in_other_files(tmp_path, model, suffix):
+    path = tmp_path / f"w{suffix}"
+    if suffix == ".pth":
+        weights = {"conv1.weight": np.full((64, 3, 7, 7), NAN, np.float32), "bn1.weight": np.ones(64, np.float32)}
+        path.write_bytes(zip_file({name: tensor(array) for name, array in weights.items()}))
+    else:
+        weights = model.state_dict()
+        weights["backbone.conv1.conv1.norm._variance"] = paddle.full([64], INF).astype("bfloat16")
+        save_weights(weights, path)
+    with pytest.raises(CheckpointError, match=r"conv1\.(conv\.weight|norm\._variance)\): its training diverged"):
+        load_weights(model, path, strict=False)
+
+
+def test_bfloat16_of_paddle(tmp_path, model):
+    """Its files have the bits of bfloat16 as uint16: 0x7F80 is infinity, 0x7F7F the largest number, 0xFFC0 NaN."""
+    name = "fcos_head.fcos_head_cls.bias"
+    state = {key: value.astype("bfloat16") for key, value in model.state_dict().items()}
+    path = tmp_path / "w.pdparams"
+    save_weights(state, path)
+    load_weights(model, path, strict=True)
+    for bits, is_number in ((0x7F7F, True), (0x7F80, False), (0xFFC0, False)):
+        path.write_bytes(pickle.dumps({name: np.array([bits, 0], np.uint16)}))
+        if is_number:
+            assert load_weights(model, path, strict=False).loaded == [name]
+        else:
+            with pytest.raises(CheckpointError, match="NaN or infinite values"):
+                load_weights(model, path, strict=False)
+
+
 def raw_safetensors(header, data=b"", length=None):
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + data
@@ -171,6 +226,15 @@ def test_safetensors_that_are_none(tmp_path, content, message):
 
 
 VALID = safetensors.numpy.save({"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([True, False])})
+
+
+def test_a_header_that_is_too_large(tmp_path):
+    """It is refused before it is parsed: as weights, and where the names of the classes are looked for."""
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(struct.pack("<Q", 17 * 2**20) + b'{"a": 1}'.ljust(17 * 2**20) + bytes(8))
+    with pytest.raises(CheckpointError, match=r"w\.safetensors: refused: its header has 17,825,792 bytes, more than"):
+        read_arrays(path)
+    assert classes_of_weights(path) is None
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
