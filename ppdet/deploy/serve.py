@@ -116,7 +116,7 @@ def serve(arguments: argparse.Namespace) -> None:
     try:
         from starlette import formparsers
 
-        from ppdet.deploy.serving.hosts import trusted_names
+        from ppdet.deploy.serving.hosts import normal_names, own_names
         from ppdet.deploy.serving.jobs import ServedModel
         from ppdet.deploy.serving.limits import Settings
         from ppdet.deploy.serving.server import Server, allow_connections, bound_socket
@@ -152,7 +152,8 @@ def serve(arguments: argparse.Namespace) -> None:
         max_pixels=arguments.max_pixels,
         timeout_s=arguments.timeout_s,
         token=token,
-        trusted_hosts=trusted_names(arguments.host, arguments.trusted_hosts),
+        own_names=own_names(arguments.host),
+        trusted_hosts=normal_names(arguments.trusted_hosts),
         max_connections=max_connections,
         max_connections_per_address=arguments.max_connections_per_address,
     )

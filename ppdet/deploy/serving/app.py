@@ -87,7 +87,8 @@ async def answer_predict(service: Service, request: Request) -> Response:
     with service.admission(), metrics.latency.time():
         with metrics.stage("read"):
             try:
-                content = await asyncio.wait_for(read_request(request, settings.max_body), settings.timeout_s)
+                reading = read_request(request, settings.max_body, lambda: service.admitted >= settings.max_queue)
+                content = await asyncio.wait_for(reading, settings.timeout_s)
             except asyncio.TimeoutError:
                 reason = f"the request did not arrive within {settings.timeout_s:g} s"
                 raise Refused(408, reason) from None

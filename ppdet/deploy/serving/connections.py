@@ -38,14 +38,16 @@ LINGER_BYTES = 4 * 2**20
 # A client has this time to take an answer, and more at this speed (bytes per second) if the answer is large.
 WRITE_S = 30.0
 WRITE_SPEED = 16 * 1024
-REASONS = {
-    400: "this is no request in HTTP/1.1",
-    408: "no complete request head arrived within {:g} s",
-    414: "the path and query have more than {} bytes",
-    431: "the head of the request has more than {} bytes or {} headers",
-    501: "this transfer encoding is not known",
-    503: "too many connections",
-}
+Failure = tuple[int, str]  # the status of an answer, and its one line
+NO_HTTP = 400, "this is no valid request in HTTP/1.1"
+TWO_ENDS = 400, "the request has both Content-Length and Transfer-Encoding"
+SMALL_CHUNKS = 400, f"the request has more than {FREE_CHUNKS} chunks of less than {BYTES_PER_CHUNK} bytes"
+LATE = 408, f"no complete request head arrived within {HEAD_S:g} s"
+LONG_TARGET = 414, f"the path and query have more than {LONGEST_TARGET} bytes"
+LARGE = 431, f"the head of the request has more than {LARGEST_HEAD} bytes or {MOST_HEADERS} headers"
+NO_ENCODING = 501, "this transfer encoding is not known"
+CROWDED = 503, "too many connections"
+BY_STATUS = {431: LARGE, 501: NO_ENCODING}  # of the mistakes that h11 finds; all others are NO_HTTP
 
 
 class Connections:
@@ -112,9 +114,9 @@ def group(address: str) -> str:
 
 
 class Parser(h11.Connection):
-    """A parser that notes the status of a wrong request in `failure`, and reads nothing more."""
+    """A parser that keeps what is wrong with a request in `failure`, and then reads nothing more."""
 
-    failure: int | None = None
+    failure: Failure | None = None
     chunks = received = 0
 
     def next_event(self) -> Any:
@@ -123,7 +125,7 @@ class Parser(h11.Connection):
         try:
             event = super().next_event()
         except h11.RemoteProtocolError as error:
-            self.failure = error.error_status_hint if error.error_status_hint in REASONS else 400
+            self.failure = BY_STATUS.get(error.error_status_hint, NO_HTTP)
             return h11.NEED_DATA
         if isinstance(event, h11.Request):
             self.chunks = self.received = 0
@@ -132,18 +134,18 @@ class Parser(h11.Connection):
             self.chunks += event.chunk_start
             self.received += len(event.data)
             if self.chunks > FREE_CHUNKS + self.received // BYTES_PER_CHUNK:
-                self.failure = 400
+                self.failure = SMALL_CHUNKS
         return event if self.failure is None else h11.NEED_DATA
 
 
-def mistake(request: h11.Request) -> int | None:
-    """The status for a request whose head is too large, or does not say clearly where the request ends."""
+def mistake(request: h11.Request) -> Failure | None:
+    """The failure of a request whose head is too large, or does not say clearly where the request ends."""
     names = [name for name, _ in request.headers]
     if len(request.target) > LONGEST_TARGET:
-        return 414
+        return LONG_TARGET
     if len(names) > MOST_HEADERS or sum(len(name) + len(value) for name, value in request.headers) > LARGEST_HEAD:
-        return 431
-    return 400 if b"content-length" in names and b"transfer-encoding" in names else None
+        return LARGE
+    return TWO_ENDS if b"content-length" in names and b"transfer-encoding" in names else None
 
 
 class Transport:
@@ -192,7 +194,7 @@ class Connection(H11Protocol):
         self.real = transport
         super().connection_made(Transport(transport, self))  # type: ignore[arg-type]
         if not self.mine.add(self):
-            self.transport.write(plain_answer(503))
+            self.transport.write(plain_answer(*CROWDED))
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -219,19 +221,19 @@ class Connection(H11Protocol):
         if not self.waiting:
             self.begun = False
         if self.conn.failure is not None and not self.transport.is_closing():
-            self.refuse(self.conn.failure)
+            self.refuse(*self.conn.failure)
 
     def on_response_complete(self) -> None:
         self.since = time.monotonic()
         self.begun = bool(self.conn.trailing_data[0])
         super().on_response_complete()
 
-    def refuse(self, status: int) -> None:
+    def refuse(self, status: int, reason: str) -> None:
         """Answer a request that the application has not seen, or not all of, and close the connection."""
         self.mine.metrics.requests.labels("other", str(status)).inc()
-        self.mine.notices.tell(f"requests refused: {plain_reason(status)}")
+        self.mine.notices.tell("requests refused: " + reason)
         if self.waiting or not self.cycle.response_started:
-            self.transport.write(plain_answer(status))
+            self.transport.write(plain_answer(status, reason))
         if not self.waiting:  # the application learns that there is nobody who waits for its answer
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -267,8 +269,8 @@ class Connection(H11Protocol):
             self.end("the client did not take its answer in time")
             return
         if self.waiting and self.begun and now - self.since > HEAD_S and not self.transport.is_closing():
-            self.conn.failure = 408
-            self.refuse(408)
+            self.conn.failure = LATE
+            self.refuse(*LATE)
 
     def _unsupported_upgrade_warning(self) -> None:
         """A request to speak another protocol is answered as if it did not ask for that; no line in the log for it."""
@@ -281,14 +283,9 @@ class Connection(H11Protocol):
                 super().shutdown()
 
 
-def plain_reason(status: int) -> str:
-    values = {408: (HEAD_S,), 414: (LONGEST_TARGET,), 431: (LARGEST_HEAD, MOST_HEADERS)}
-    return REASONS[status].format(*values.get(status, ()))
-
-
-def plain_answer(status: int) -> bytes:
+def plain_answer(status: int, reason: str) -> bytes:
     """The bytes of an answer without the application."""
-    content = json.dumps({"error": plain_reason(status)}).encode()
+    content = json.dumps({"error": reason}).encode()
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
         "Content-Type: application/json",

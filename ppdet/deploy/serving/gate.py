@@ -79,9 +79,9 @@ class Gate:
         Raises:
             Refused: another server was meant, a page of another server asks, or the token is missing.
         """
-        trusted = self.service.settings.trusted_hosts
-        check_host(headers, trusted)
-        check_origin(method, headers, trusted)
+        settings = self.service.settings
+        check_host(headers, settings.own_names | settings.trusted_hosts)
+        check_origin(method, headers, settings.trusted_hosts)
         if path not in self.open_paths and not self.has_token(headers):
             reason = "this server needs a token: send the header Authorization: Bearer TOKEN"
             raise Refused(401, reason, {"WWW-Authenticate": "Bearer"})

@@ -20,10 +20,14 @@ ORIGIN = re.compile(r"(https?)://(.+)")
 PORTS = {"http": "80", "https": "443"}
 
 
-def trusted_names(host: str, further: Iterable[str] = ()) -> frozenset[str]:
-    """The names that requests may use for this server: localhost, this machine's name, `host`, and `further` ones."""
-    names = ("localhost", socket.gethostname(), host, *further)
-    return frozenset(name.strip().lower().rstrip(".") for name in names if name.strip())
+def own_names(host: str) -> frozenset[str]:
+    """The names that this server has without being told more: localhost, this machine's name, and that of --host."""
+    return normal_names(("localhost", socket.gethostname(), host))
+
+
+def normal_names(names: Iterable[str]) -> frozenset[str]:
+    """Names of hosts as `split_host` gives them."""
+    return frozenset(split_host(name)[0] for name in names) - {""}
 
 
 def split_host(text: str) -> tuple[str, str]:
@@ -43,23 +47,21 @@ def is_address(name: str) -> bool:
     return re.fullmatch(r"[0-9]+|0x[0-9a-f]*", name.rpartition(".")[2]) is not None
 
 
-def check_host(headers: Headers, trusted: Collection[str]) -> None:
+def check_host(headers: Headers, known: Collection[str]) -> None:
     """Check the name that a request uses for this server. A request without one comes from no browser.
 
     Raises:
-        Refused: the header Host is neither an address nor one of the trusted names.
+        Refused: the header Host is neither an address nor one of the known names.
     """
     for text in headers.getlist("host"):
         name, _ = split_host(text)
-        if not (is_address(name) or name in trusted):
-            reason = (
-                f"this server is not known as {text[:80]!r}: use its address, or start it with --trusted_hosts NAME"
-            )
-            raise Refused(421, reason)
+        if not (is_address(name) or name in known):
+            reason = f"this server is not known as {text[:80]!r}"
+            raise Refused(421, f"{reason}: use its address, or start it with --trusted_hosts NAME")
 
 
 def check_origin(method: str, headers: Headers, trusted: Collection[str]) -> None:
-    """Check that a request that changes or computes something comes from no page, or from a page of this server.
+    """Check that a request that computes something comes from no page, or from a page of this server or a trusted one.
 
     Raises:
         Refused: the headers Origin or Sec-Fetch-Site tell of another page.
@@ -67,13 +69,14 @@ def check_origin(method: str, headers: Headers, trusted: Collection[str]) -> Non
     if method in READING:
         return
     host = split_host(headers.get("host", ""))
-    for text in headers.getlist("origin"):
+    origins = headers.getlist("origin")
+    for text in origins:
         match = ORIGIN.fullmatch(text.strip().lower())
         name, port = split_host(match[2]) if match else ("", "")
         default = PORTS[match[1]] if match else ""
         same = name == host[0] and (port or default) == (host[1] or default)
         if not name or not (same or name in trusted):
-            reason = f"a page of {text[:80]!r} may not use this server; a proxy must pass the header Host on"
-            raise Refused(403, reason)
-    if not headers.getlist("origin") and headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            reason = f"a page of {text[:80]!r} may not use this server"
+            raise Refused(403, f"{reason}; a proxy must pass the header Host on, or start with --trusted_hosts NAME")
+    if not origins and headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         raise Refused(403, "a page of another site may not use this server")

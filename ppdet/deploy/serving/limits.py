@@ -1,10 +1,12 @@
 """Limits of requests, and the error for a request that exceeds them."""
 
 import asyncio
+import contextlib
 import io
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 from starlette.requests import ClientDisconnect, Request
@@ -18,6 +20,10 @@ LONGEST_REASON = 200
 # Every STALL_S seconds, at least PROGRESS further bytes of a request must have arrived.
 STALL_S = 10.0
 PROGRESS = 4096
+# While all places for requests are taken, one that arrives at less than CROWDED_SPEED bytes per second for CROWDED_S
+# seconds loses its place.
+CROWDED_S = 2.0
+CROWDED_SPEED = 16 * 1024
 # Pillow has a limit of its own above which it warns; here max_pixels is the limit.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -34,7 +40,8 @@ class Settings:
         max_pixels: most pixels (width times height) in an image.
         timeout_s: longest time from the first byte of a request to its answer.
         token: secret that requests must carry; None if they need none.
-        trusted_hosts: names, in lower case, that requests may use for this server, besides addresses.
+        own_names: names, in lower case, that requests may use for this server, besides addresses.
+        trusted_hosts: further such names; pages from these hosts may use the server too.
         max_connections: most connections at the same time, in all.
         max_connections_per_address: most connections at the same time from one address.
     """
@@ -46,7 +53,8 @@ class Settings:
     max_pixels: int = 50_000_000
     timeout_s: float = 30.0
     token: str | None = None
-    trusted_hosts: frozenset[str] = frozenset({"localhost"})
+    own_names: frozenset[str] = frozenset({"localhost"})
+    trusted_hosts: frozenset[str] = frozenset()
     max_connections: int = 512
     max_connections_per_address: int = 128
 
@@ -79,8 +87,11 @@ def too_busy(reason: str) -> Refused:
     return Refused(503, reason, {"Retry-After": "1"})
 
 
-async def read_within(request: Request, max_body: int) -> AsyncIterator[bytes]:
+async def read_within(request: Request, max_body: int, crowded: Callable[[], bool]) -> AsyncIterator[bytes]:
     """Yield the parts of a request's body as they arrive.
+
+    Args:
+        crowded: tells whether other requests wait for a place.
 
     Raises:
         Refused: the body, or the size that its header announces, is larger than `max_body` bytes; it comes too slowly.
@@ -90,22 +101,27 @@ async def read_within(request: Request, max_body: int) -> AsyncIterator[bytes]:
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced[:20]) > max_body:
         raise too_large
-    loop = asyncio.get_running_loop()
-    size, needed, deadline, more = 0, PROGRESS, loop.time() + STALL_S, True
+    now = asyncio.get_running_loop().time
+    start, size, more = now(), 0, True
+    needed, deadline = PROGRESS, start + STALL_S
     while more:
-        try:
-            message = await asyncio.wait_for(request.receive(), deadline - loop.time())
-        except asyncio.TimeoutError:
-            raise Refused(408, f"less than {PROGRESS} bytes of the request arrived within {STALL_S:g} s") from None
-        if message["type"] == "http.disconnect":
+        message: Any = {}
+        with contextlib.suppress(asyncio.TimeoutError):
+            message = await asyncio.wait_for(request.receive(), min(STALL_S, CROWDED_S))
+        if message.get("type") == "http.disconnect":
             raise ClientDisconnect
-        part, more = message.get("body", b""), message.get("more_body", False)
+        part, more = message.get("body", b""), message.get("more_body", not message)
         size += len(part)
         if size > max_body:
             raise too_large
         if size >= needed:
-            needed, deadline = size + PROGRESS, loop.time() + STALL_S
-        yield part
+            needed, deadline = size + PROGRESS, now() + STALL_S
+        if more and now() > deadline:
+            raise Refused(408, f"less than {PROGRESS} bytes of the request arrived within {STALL_S:g} s")
+        if more and crowded() and now() - start > CROWDED_S and size < CROWDED_SPEED * (now() - start):
+            raise Refused(408, "the request arrives slowly, and others wait for its place")
+        if part:
+            yield part
 
 
 def check_image(data: bytes, max_pixels: int) -> None:

@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,7 +18,7 @@ MEDIA_TYPES: dict[str, Format] = {"application/json": "json", "image/jpeg": "jpe
 HOW = 'send a form with the file "image" (multipart/form-data), or JSON {"image": base64}'
 # Limits that honest requests are far from. They keep the work linear in a request's size, and small per byte.
 MAX_FIELDS = 8
-LONGEST_FIELD = 1000
+LONGEST_FIELD = 1024
 LONGEST_QUERY = 1000
 LONGEST_CONTENT_TYPE = 500
 MAX_DELIMITERS = 16  # of a form: one before each part, and one at the end
@@ -55,8 +55,8 @@ class InMemoryParser(MultiPartParser):
     spool_max_size = max_file_size = 1 << 62
 
 
-async def read_request(request: Request, max_body: int) -> PredictRequest:
-    """Read and check a request.
+async def read_request(request: Request, max_body: int, crowded: Callable[[], bool]) -> PredictRequest:
+    """Read and check a request, of at most `max_body` bytes; see `read_within`.
 
     Raises:
         Refused: the request is too large, or wrong; the reason says what was expected.
@@ -66,7 +66,7 @@ async def read_request(request: Request, max_body: int) -> PredictRequest:
     content_type = request.headers.get("content-type", "")
     kind = content_type.partition(";")[0].strip().lower() if len(content_type) <= LONGEST_CONTENT_TYPE else ""
     if kind == "multipart/form-data":
-        form = await read_form(request, max_body)
+        form = await read_form(request, read_within(request, max_body, crowded))
         fields = one_each(form.multi_items())
         image = fields.pop("image", None)
         if not hasattr(image, "read"):
@@ -77,7 +77,7 @@ async def read_request(request: Request, max_body: int) -> PredictRequest:
     elif kind == "application/json":
         validate(Options, query)
         body = bytearray()
-        async for part in read_within(request, max_body):
+        async for part in read_within(request, max_body, crowded):
             body += part
         options = validate(Body, check_json(bytes(body)))
         data = decode_base64(options.image)
@@ -99,12 +99,12 @@ def read_query(request: Request) -> list[tuple[str, str]]:
     return request.query_params.multi_items()
 
 
-async def read_form(request: Request, max_body: int) -> FormData:
+async def read_form(request: Request, body: AsyncIterator[bytes]) -> FormData:
     _, parameters = parse_options_header(request.headers["content-type"])
     boundary = parameters.get(b"boundary")
     if not boundary:
         raise Refused(400, "Missing boundary in multipart/form-data")
-    stream = few_parts(read_within(request, max_body), b"\r\n--" + boundary)
+    stream = few_parts(body, b"\r\n--" + boundary)
     parser = InMemoryParser(request.headers, stream, max_files=1, max_fields=MAX_FIELDS, max_part_size=LONGEST_FIELD)
     try:
         return await parser.parse()
@@ -117,18 +117,20 @@ async def read_form(request: Request, max_body: int) -> FormData:
 
 
 async def few_parts(stream: AsyncIterator[bytes], delimiter: bytes) -> AsyncIterator[bytes]:
-    """Pass a form on, and count its delimiters on the way: a parser has much to do at each of them.
+    """Pass a form on, and look at its delimiters on the way: a parser has much to do at each of them.
 
     Raises:
-        Refused: there are more than `MAX_DELIMITERS`.
+        Refused: there are more than `MAX_DELIMITERS`, or there is space behind one, which a parser reads byte by byte.
     """
     count, tail = 0, b""
     async for part in stream:
         seen = tail + part
-        count += seen.count(delimiter)
+        count += seen.count(delimiter) - (tail == delimiter)
         if count > MAX_DELIMITERS:
             raise Refused(400, "the form has too many parts")
-        tail = seen[-len(delimiter) + 1 :]
+        if count and (delimiter + b" " in seen or delimiter + b"\t" in seen):
+            raise Refused(400, "the form is broken: there is space behind a delimiter")
+        tail = seen[-len(delimiter) :]
         yield part
 
 
