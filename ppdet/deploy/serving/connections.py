@@ -53,8 +53,8 @@ BY_STATUS = {431: LARGE, 501: NO_ENCODING}  # of the mistakes that h11 finds; al
 class Connections:
     """All connections of a server; it decides which ones may stay.
 
-    If there is no room for a further connection, the one that has waited longest without a request is closed in favor
-    of it. So idle connections take no room from clients that have something to ask.
+    If there is no room for a further connection, the one for whose client the server has waited longest is closed in
+    favor of it. So connections that do nothing take no room from clients that have something to ask.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, notices: Notices) -> None:
@@ -79,7 +79,7 @@ class Connections:
         return True
 
     def make_room(self, reason: str, address: str | None) -> bool:
-        found = [one for one, its in self.all.items() if one.waiting and address in (None, its)]
+        found = [one for one, its in self.all.items() if one.replaceable and address in (None, its)]
         if not found:
             self.metrics.refused.inc()
             self.notices.tell("connections refused: " + reason)
@@ -172,6 +172,7 @@ class Connection(H11Protocol):
         since: when it was opened, answered its last request, or got the first byte of the next one.
         begun: a request has begun, and its head is not complete.
         lingering: the last answer is written, and what the client still sends is thrown away.
+        written_until: until when the client must have taken what is written; None if nothing waited at the last check.
     """
 
     def __init__(self, *arguments: Any, connections: Connections, **options: Any) -> None:
@@ -189,6 +190,11 @@ class Connection(H11Protocol):
     def waiting(self) -> bool:
         """Whether the server waits for the client, and has no request of it to answer."""
         return self.cycle is None or self.cycle.response_complete
+
+    @property
+    def replaceable(self) -> bool:
+        """Whether the server waits for the client: for a request, or until it has taken an answer."""
+        return self.waiting or self.written_until is not None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.real = transport
