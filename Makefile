@@ -8,6 +8,7 @@
 #                  (2 minutes).
 # make soak:       kill training runs at random moments and compare their results with an undisturbed run (6 minutes).
 # make soak-batch: kill workers and whole batch jobs over 5,000 images; needs MODEL=, an export, and BCCD's images.
+# make fuzz:       thousands of hostile inputs of each kind (docs/RELIABILITY.md); CASES=10000, SEED=0, KINDS="images yaml".
 # make mutants:    make small mistakes in the code, one at a time, and count those that no test notices; BUDGET=300
 #                  mutants, MINUTES=60, ROOMS="nms data"; continues where it was stopped (CONTRIBUTING.md).
 # make gpu-check:  `ppdet check-device`: test a GPU, or another device, beside the CPU (10 minutes on one card); first
@@ -28,7 +29,7 @@ GPU_WHEEL := .venv-gpu-wheel
 WHEEL := .venv-wheel
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test types lint wheel-check soak soak-batch mutants gpu-check gpu-wheel parity processors zoo benchmark \
+.PHONY: quickstart test types lint wheel-check soak soak-batch fuzz mutants gpu-check gpu-wheel parity processors zoo benchmark \
   denseteacher-bccd benchmark-peer clean
 
 quickstart: $(VENV)/.installed
@@ -76,6 +77,12 @@ MODEL ?= output_inference/fcos_r18vd_fpn_bccd
 
 soak-batch: $(VENV)/.installed-dev
 	$(BIN)/python tests/soak/batch.py --model_dir $(MODEL) --image_dir dataset/bccd/images --images 5000
+
+CASES ?= 10000
+SEED ?= 0
+
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python tests/fuzz/run.py --cases $(CASES) --seed $(SEED) $(addprefix --kind ,$(KINDS))
 
 SMALL_STEP := --model r18vd --batch 4 --height 320 --width 448
 

@@ -1,0 +1,282 @@
+"""Inputs of batch jobs: image lists, folders, Parquet files, and what an earlier job left in the output folder."""
+
+import io
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+from pyarrow import parquet
+
+from fuzz.case import Case, Content, Kind, Link, Special
+from fuzz.draw import Draw, dump
+from fuzz.mutate import changed_tree, damaged
+from fuzz.pictures import MAKERS, honest
+from fuzz.small_model import write_model
+from ppdet.deploy.batch.inputs import find_inputs
+from ppdet.deploy.batch.job_manifest import model_fingerprint, read_manifest, require_same_job
+from ppdet.deploy.batch.shards import ShardFiles
+from ppdet.deploy.batch.storage import Folder
+from ppdet.deploy.batch.worker import DetectorWorker, WorkerSettings
+
+IMAGES_AT_ONCE = 40  # images of one case that are detected on
+JOB = {
+    **{
+        "model": "0" * 64,
+        "model_dir": "m",
+        "input": "list.txt",
+        "images": 2,
+        "images_sha256": "0" * 64,
+        "image_root": ".",
+    },
+    **{"backend": "onnxruntime", "precision": "fp32", "threshold": 0.0, "shard_size": 500, "shards": 1},
+    **{"classes": ["red", "blue"], "category_ids": [3, 7], "finished": None, "format": 1},
+}
+
+
+def picture(draw: Draw) -> bytes:
+    return draw.one(honest()["png"]) if draw.chance(0.6) else draw.one(MAKERS)(draw)[1]
+
+
+def images(draw: Draw) -> dict[str, Content]:
+    """A folder of images, some of which are none."""
+    files: dict[str, Content] = {}
+    for i in range(draw.one([1, 2, 5])):
+        name = draw.one(
+            [f"{i}.png", f"{i}.jpg", f"below/{i}.PNG", f"a b{i}.png", f"\x1b[31m{i}.png", f"\u202e{i}.png", f"é{i}.png"]
+        )
+        special: list[Content] = [
+            Special("fifo"),
+            Special("folder"),
+            Special("socket"),
+            Link("/dev/zero"),
+            Link("nowhere"),
+            Link("."),
+            Link(name),
+        ]
+        files[f"images/{name}"] = draw.one(special) if draw.chance(0.25) else picture(draw)
+    return files
+
+
+def lines(draw: Draw, files: dict[str, Content]) -> tuple[bytes, str]:
+    """A list of paths, more or less hostile."""
+    names = [
+        *files,
+        *files,
+        "nowhere.png",
+        "/dev/zero",
+        "/dev/null",
+        "images",
+        "../x.png",
+        "http://127.0.0.1:9/x.png",
+        "memory://x.png",
+    ]
+    names += [
+        "s3://bucket/x.png",
+        "file:///dev/zero",
+        "zip://x::images/0.png",
+        "github://a:b@/x",
+        "data:,x",
+        "~/x.png",
+        "list.txt",
+    ]
+    rows = [draw.one(names) if draw.chance(0.8) else draw.text() for _ in range(draw.one([1, 3, 10, 30]))]
+    text = draw.one(["\n", "\n", "\r\n", "\n\n", "\r"]).join(rows)
+    if draw.chance(0.15):
+        text = draw.one(["", "\n" * 10_000, "a" * 1_000_000, "images/0.png\n" * 20_000, " ", "#", "\ufeff" * 10])
+    codec = draw.one(["utf-8"] * 8 + ["utf-16", "utf-32", "utf-16-le", "utf-8-sig"])
+    data = text.encode(codec, "surrogatepass")
+    return damaged(draw, data) if draw.chance(0.15) else (data, "list")
+
+
+@cache
+def honest_parquet(compression: str) -> bytes:
+    data = honest()["png"]
+    table = pyarrow.table(
+        {
+            "path": [f"images/{i}.png" for i in range(len(data))],
+            "bytes": data,
+            "image": [{"bytes": content, "path": None} for content in data],
+            "name": list(range(len(data))),
+        }
+    )
+    stream = io.BytesIO()
+    parquet.write_table(table, stream, compression=compression, row_group_size=2)
+    return stream.getvalue()
+
+
+def table(draw: Draw) -> tuple[bytes, str]:
+    """A Parquet file, damaged or with odd columns and values."""
+    if draw.chance(0.5):
+        return damaged(draw, honest_parquet(draw.one(["none", "snappy", "zstd", "gzip"])))
+    count = draw.one([0, 1, 3, 20])
+    kinds: list[list[Any]] = [
+        [draw.text().encode("utf-8", "surrogatepass") for _ in range(count)],
+        [draw.text().encode("utf-8", "replace").decode() for _ in range(count)],
+        [None] * count,
+        [picture(draw) for _ in range(count)],
+        list(range(count)),
+        [[b"x"]] * count,
+        [{"bytes": b"x", "path": "images/0.png"}] * count,
+        [b""] * count,
+    ]
+    columns = {
+        name: draw.one(kinds)
+        for name in draw.one([["path", "bytes", "image", "name"], ["bytes"], ["path", "name"], ["\x1b[31m"]])
+    }
+    stream = io.BytesIO()
+    try:
+        parquet.write_table(pyarrow.table(columns), stream, compression=draw.one(["none", "zstd"]))
+    except pyarrow.ArrowException:
+        return b"PAR1" + draw.randbytes(100) + b"PAR1", "no table"
+    data = stream.getvalue()
+    return damaged(draw, data) if draw.chance(0.3) else (data, "columns")
+
+
+def earlier(draw: Draw) -> tuple[dict[str, Content], str]:
+    """An output folder with a manifest and shards that are changed."""
+    files: dict[str, Content] = {}
+    content, made = (JOB, "honest") if draw.chance(0.2) else changed_tree(draw, JOB)
+    data = dump(content).encode("utf-8", "surrogatepass")
+    kinds: list[Content] = [
+        data,
+        data,
+        data,
+        data,
+        damaged(draw, data)[0],
+        b"[" * 50_000,
+        b"null",
+        Special("fifo"),
+        Special("folder"),
+        Link("/dev/zero"),
+    ]
+    if draw.chance(0.95):
+        files["out/manifest.json"] = draw.one(kinds)
+    for name in ("out/detections/part-00000-of-00001.parquet", "out/coco/part-00000-of-00001.json"):
+        if draw.chance(0.8):
+            shard: list[Content] = [
+                shard_file(draw),
+                shard_file(draw),
+                Special("fifo"),
+                Special("folder"),
+                Link("/dev/zero"),
+                b"",
+            ]
+            files[name] = draw.one(shard)
+    return files, f"output folder, {made}"
+
+
+def shard_file(draw: Draw) -> bytes:
+    stream = io.BytesIO()
+    counts = draw.one([[2, 0, 1], [2, 0, -1], [1e400, 0, 0], "x", draw.tree(), [2], {"a": 1}])
+    metadata = {b"ppdet.counts": draw.one([dump(counts), "[" * 10_000, ""]).encode("utf-8", "surrogatepass")}
+    parquet.write_table(pyarrow.table({"image_id": [0, 1]}).replace_schema_metadata(metadata), stream)
+    return damaged(draw, stream.getvalue())[0] if draw.chance(0.4) else stream.getvalue()
+
+
+def build(draw: Draw) -> Case:
+    subject = draw.one(["list", "list", "list", "folder", "paths", "bytes", "bytes", "output"])
+    files = images(draw)
+    arguments: dict[str, Any] = {"place": "list.txt"}
+    if subject == "list":
+        content, made = lines(draw, files)
+        special: list[Content] = [
+            Special("fifo"),
+            Special("folder"),
+            Special("socket"),
+            Link("/dev/zero"),
+            Link("list.txt"),
+            Link("nowhere"),
+        ]
+        files["list.txt"] = draw.one(special) if draw.chance(0.06) else content
+    elif subject == "folder":
+        made, arguments["place"] = "folder", draw.one(["images", "images", "images", "nowhere", "images/", "images/*"])
+        if draw.chance(0.3):
+            files[draw.one(["images/loop", "images/loop.png"])] = draw.one(
+                [Link("."), Link(".."), Link("/dev"), Link("/proc/self/fd")]
+            )
+    elif subject in ("paths", "bytes"):
+        content, made = table(draw)
+        files["t.parquet"] = (
+            content if draw.chance(0.95) else draw.one([Special("fifo"), Link("/dev/zero"), Special("folder")])
+        )
+        column = draw.one(
+            ["path", "path", "name", "image.path"] if subject == "paths" else ["bytes", "bytes", "image.bytes", "image"]
+        )
+        column = draw.one([column] * 8 + [draw.text(), "a.b.c", "", "path.", ".", "*"])
+        arguments = {"place": draw.one(["t.parquet", "t.parquet", "*.parquet", "."]), "column": column}
+        arguments["name"] = draw.one([None, None, "name", "path", "nowhere"])
+    else:
+        more, made = earlier(draw)
+        files |= more
+    arguments["named"] = [
+        "t.parquet",
+        "list.txt",
+        "images",
+        "nowhere",
+        "case",
+        "out",
+        "manifest.json",
+        arguments["place"].strip("*/"),
+    ]
+    return Case(subject, files, arguments, made)
+
+
+class Ready:
+    """The worker of this process."""
+
+    worker: DetectorWorker | None = None
+
+
+def prepare(folder: Path) -> None:
+    write_model(folder / "model")
+    Ready.worker = DetectorWorker(WorkerSettings(str(folder / "model"), "onnxruntime", "cpu", "fp32", 1, 2, 0.0))
+    honest()
+
+
+def _detect(case: Case) -> str:
+    """What the job and its workers do with an input, up to the files of a shard."""
+    place, column = case.arguments["place"], case.arguments.get("column")
+    columns = (
+        {"path_column": column}
+        if case.subject == "paths"
+        else {"bytes_column": column}
+        if case.subject == "bytes"
+        else {}
+    )
+    if case.subject == "bytes":
+        columns["name_column"] = case.arguments["name"]
+    inputs = find_inputs(place, image_dir=".", **columns)
+    inputs.fingerprint()
+    count = min(len(inputs), IMAGES_AT_ONCE)
+    task = json.loads(json.dumps(inputs.task(range(count))))
+    assert Ready.worker is not None
+    rows = Ready.worker.detect(0, task)
+    ShardFiles(Folder("out"), count, count, ["red", "blue"], [3, 7]).write(0, rows)
+    errors = [row["error"] for row in rows if row["error"] is not None]
+    for error in errors:
+        print(ascii(error))
+        if "MemoryError" in error or "\n" in error:
+            raise AssertionError(f"a row has the error {error!r}")
+    return f"{bool(len(errors))}, {len(errors) < len(rows)}"
+
+
+def _output(case: Case) -> str:
+    folder = Folder("out")
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return "no manifest"
+    require_same_job(folder, manifest, {"backend": "onnxruntime", "threshold": 0.0})
+    files = ShardFiles(folder, manifest.images, manifest.shard_size, manifest.classes, manifest.category_ids)
+    model_fingerprint(".")
+    return f"{len(files.finished())} shards are finished"
+
+
+BATCHES = Kind(
+    build,
+    {"list": _detect, "folder": _detect, "paths": _detect, "bytes": _detect, "output": _output},
+    prepare=prepare,
+    network="refused",
+    memory=768 * 2**20,
+)

@@ -1,0 +1,64 @@
+"""The harness: it notices what must not happen, and cases can be repeated."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("resource", reason="this system has no limits for processes")
+pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+pytest.importorskip("pyarrow", reason="the extra `batch` is not installed")
+if sys.platform != "linux":
+    pytest.skip("memory and processor time of one case are limited on Linux only", allow_module_level=True)
+
+from fuzz import faulty
+from fuzz.sandbox import FAILED, READ, REFUSED, Limits
+from fuzz.workers import Job, run_all
+
+EXPECTED = {
+    "raises": "KeyError: 'width'",
+    "loops": "the process ended: more than 0.5 s of processor time",
+    "sleeps": "the process ended: not finished within 2 s, or the system killed it",
+    "eats": "MiB of memory for files of 4 bytes",
+    "gets_no_memory": "MemoryError",
+    "hides_memory": "memory ran out",
+    "writes": "'../outside' is opened for writing",
+    "runs": "code from the file was executed",
+    "starts": "os.system is called",
+    "connects": "socket.getaddrinfo is called",
+    "warns": "RuntimeWarning: overflow",
+    "colors": "standard output has",
+    "ends": "the process ended: exit code 3",
+    "crashes": "the process ended: SIGABRT",
+    "names_nothing": "the line names no file",
+    "exits": "exit code 1",
+}
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """What the harness says of each faulty reader."""
+    folder: Path = tmp_path_factory.mktemp("fuzz")
+    found = {}
+    sleeping = list(faulty.SUBJECTS).index("sleeps")
+    for numbers, wall_s in (({*range(len(faulty.SUBJECTS))} - {sleeping}, 600), ({sleeping}, 2)):
+        jobs = [Job("faulty", 0, number) for number in numbers]
+        limits = Limits(processor_s=0.5, wall_s=wall_s)
+        for one in run_all(jobs, processes=1, limits=limits, folder=folder, module="fuzz.faulty"):
+            found[one.subject] = one
+    assert not list(folder.iterdir())
+    return found
+
+
+@pytest.mark.parametrize("name", list(EXPECTED))
+def test_what_must_not_happen_is_noticed(outcomes, name):
+    outcome = outcomes[name].outcome
+    assert outcome.result == FAILED
+    assert any(EXPECTED[name] in finding for finding in outcome.findings), outcome.findings
+
+
+def test_what_may_happen_is_no_finding(outcomes):
+    assert set(outcomes) == {*EXPECTED, "refuses", "accepts"}
+    assert outcomes["refuses"].outcome[:3] == (REFUSED, "error: file.txt: too long", [])
+    assert outcomes["accepts"].outcome[:3] == (READ, "text", [])
