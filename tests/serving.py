@@ -37,9 +37,9 @@ TestReader:
 
 PATIENT_SERVER = f"""
 from ppdet.deploy import serve
-from ppdet.deploy.serving import server
+from ppdet.deploy.serving import connections, server
 
-server.LINGER_S = {PATIENCE}
+server.LINGER_S = connections.HEAD_S = {PATIENCE}
 serve.main()
 """
 

@@ -1,0 +1,164 @@
+"""Requests that would take long to parse, or that nobody needs to read."""
+
+import asyncio
+import base64
+import io
+import json
+
+import pytest
+from PIL import Image
+from serving import form
+
+from ppdet.deploy.serving import limits
+from ppdet.deploy.serving.app import create_app
+
+JSON = {"Content-Type": "application/json"}
+FORM = {"Content-Type": "multipart/form-data; boundary=a"}
+
+
+def part(name="t", filename="", content=b"0.5", further=""):
+    head = f'--a\r\nContent-Disposition: form-data; name="{name}"{filename}\r\n{further}\r\n'
+    return head.encode() + content + b"\r\n"
+
+
+FILE = '; filename="x"'
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "reason"),
+    [
+        (json.dumps({f"k{i}": 1 for i in range(200_000)}).encode(), JSON, 400, "more than 100 quotes, commas"),
+        (b'{"image": {' + b'"a": 1, ' * 100_000 + b"}}", JSON, 400, "more than 100 quotes, commas"),
+        (b'{"image": [' + b"1," * 500_000 + b"1]}", JSON, 400, "more than 100 quotes, commas"),
+        (b'{"a":' * 200_000, JSON, 400, "more than 100 quotes, commas"),
+        (b'{"image": "' + b'\\"' * 500_000 + b'"}', JSON, 400, "more than 100 quotes, commas"),
+        (b'{"threshold": ' + b"1" * 1_000_000 + b"}", JSON, 400, "not JSON"),
+        (b'{"image": "\\ud800"}', JSON, 400, "not JSON"),
+        (part() * 100_000, FORM, 400, "too many parts"),
+        (part()[:-2] + b"\r\n--aX" * 100_000, FORM, 400, "too many parts"),
+        (part("image", FILE) + b"--a" + b" " * 1_000_000, FORM, 400, "space behind a delimiter"),
+        (part("image", FILE, further="a: b\r\n" * 100_000), FORM, 400, "multipart"),
+        (part("image", FILE, further="a: " + "b" * 1_000_000 + "\r\n"), FORM, 400, "multipart"),
+        (part("threshold", content=b"1" * 100_000), FORM, 400, "Part exceeded maximum size of 1KB"),
+        (b"".join(part(f"f{i}") for i in range(9)) + b"--a--", FORM, 400, "Too many fields"),
+        (b"x", {"Content-Type": "multipart/form-data; boundary="}, 400, "Missing boundary"),
+        (b"x", {"Content-Type": "multipart/form-data; boundary=" + "a" * 1000}, 415, "expected multipart/form-data"),
+        (b"x", {"Content-Type": "multipart/form-data" + ";" * 10_000}, 415, "expected multipart/form-data"),
+    ],
+)
+def test_bodies_that_would_take_long(client, body, headers, status, reason):
+    response = client.post("/predict", content=body, headers=headers)
+    assert response.status_code == status and reason in response.json()["error"], response.text
+
+
+@pytest.mark.parametrize("query", ["&".join(f"k{i}=1" for i in range(6000)), "a&" * 9, "a" * 1001, "%ff" * 400])
+def test_queries_that_nobody_needs(client, images, query):
+    response = client.post(f"/predict?{query}", files={"image": images[0]})
+    assert response.status_code == 414
+    assert response.json() == {"error": "the query has more than 1000 bytes or 8 options"}
+
+
+def test_delimiters_are_counted_over_the_borders_of_parts(client, images):
+    """A form that arrives byte by byte is read as one that arrives at once."""
+    body, headers = form(images[3], threshold="0.45")
+    whole = client.post("/predict", content=body, headers=headers).json()
+    broken = part("image", FILE) + b"--a z"
+
+    async def bytewise(content):
+        for value in content:
+            yield bytes([value])
+
+    response = client.post("/predict", content=bytewise(body), headers=headers)
+    assert response.status_code == 200 and response.json()["detections"] == whole["detections"]
+    response = client.post("/predict", content=bytewise(broken), headers=FORM)
+    assert response.json() == {"error": "the form is broken: there is space behind a delimiter"}
+    response = client.post("/predict", content=bytewise(part()[:-2] + b"\r\n--aX" * 20), headers=FORM)
+    assert response.json() == {"error": "the form has too many parts"}
+
+
+def answer(client, headers, method="POST", path="/predict", body=b""):
+    """The start of the application's answer to a raw request, and how often it asked for the body."""
+    asked, sent = [], []
+
+    async def receive():
+        asked.append(1)
+        return {"type": "http.request", "body": body, "more_body": True}
+
+    async def send(message):
+        sent.append(message)
+
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": raw}
+    client.run(create_app(client.service)(scope, receive, send))
+    return sent[0]["status"], dict(sent[0]["headers"]), len(asked)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "method", "path"),
+    [
+        (401, JSON, "POST", "/predict"),
+        (401, JSON, "POST", "/nowhere"),
+        (404, {**JSON, "Authorization": "Bearer s3cret"}, "POST", "/nowhere"),
+        (404, {**JSON, "Authorization": "Bearer s3cret"}, "POST", "/healthz/"),  # no redirect
+        (405, {**JSON, "Authorization": "Bearer s3cret"}, "PUT", "/predict"),
+        (405, JSON, "POST", "/healthz"),
+        (413, {**JSON, "Authorization": "Bearer s3cret", "Content-Length": "999999999"}, "POST", "/predict"),
+        (415, {"Content-Type": "text/plain", "Authorization": "Bearer s3cret"}, "POST", "/predict"),
+        (421, {**JSON, "Host": "evil.example"}, "POST", "/healthz"),
+        (421, {**JSON, "Host": "evil.example"}, "GET", "/"),
+        (403, {**JSON, "Host": "127.0.0.1", "Origin": "http://evil.example"}, "POST", "/predict"),
+        (403, {**JSON, "Origin": "null"}, "POST", "/predict"),
+    ],
+)
+def test_refused_without_reading(client, status, headers, method, path):
+    with client.settings(token="s3cret"):
+        got, answered, asked = answer(client, {"Content-Length": "30000000", **headers}, method, path)
+    assert (got, asked) == (status, 0) and answered[b"connection"] == b"close"
+
+
+def test_connections_stay_open_when_all_was_read(client, images):
+    body, headers = form(images[0])
+    assert "connection" not in client.post("/predict", content=body, headers=headers).headers
+    assert "connection" not in client.get("/healthz").headers
+
+
+def test_names_that_the_server_is_told(client, images):
+    files = {"files": {"image": images[0]}}
+    headers = {"Host": "detector.example:8080", "Origin": "https://detector.example"}
+    for path in ("/", "/healthz", "/metrics"):
+        refused = client.get(path, headers=headers)
+        assert refused.status_code == 421 and "--trusted_hosts NAME" in refused.json()["error"]
+    with client.settings(trusted_hosts=frozenset({"detector.example"})):
+        assert client.get("/healthz", headers=headers).status_code == 200
+        assert client.post("/predict", headers=headers, **files).status_code == 200
+        assert client.post("/predict", headers={"Origin": "https://evil.example"}, **files).status_code == 403
+
+
+def test_slow_requests(client, monkeypatch):
+    """A request that stops arriving ends; and one that arrives slowly ends as soon as others wait for its place."""
+
+    async def trickle():
+        while True:
+            yield b" "
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(limits, "STALL_S", 0.05)
+    response = client.post("/predict", content=trickle(), headers=JSON)
+    assert response.status_code == 408 and "less than 4096 bytes" in response.json()["error"]
+    monkeypatch.undo()
+    monkeypatch.setattr(limits, "CROWDED_S", 0.05)
+    with client.settings(max_queue=1):
+        response = client.post("/predict", content=trickle(), headers=JSON)
+    assert response.status_code == 408 and "others wait" in response.json()["error"]
+    assert client.service.admitted == 0
+
+
+def test_jpeg_has_a_limit_of_its_own(client):
+    stream = io.BytesIO()
+    Image.new("L", (70_000, 10)).save(stream, "PNG")
+    response = client.post("/predict?format=jpeg", files={"image": stream.getvalue()})
+    assert response.status_code == 422
+    expected = "format: a JPEG has at most 65535 pixels per side; this image has 70000 x 10: ask for png or json"
+    assert response.json() == {"error": expected}
+    text = base64.b64encode(stream.getvalue()).decode()
+    assert client.post("/predict", json={"image": text, "format": "png"}).status_code == 200
