@@ -4,6 +4,10 @@ These take turns, for some seconds each: the model on prepared images and the de
 process and with the server's settings; and the server in a process of its own. The server's clients are threads of
 this process that send one request after the other over open connections. They use processor time too, which lowers the
 server's throughput on a machine with few cores.
+
+All the while another client asks for /healthz every 20 ms: its latency, and the longest time without an answer, show
+whether the server stands still while the model computes. In the end a second server, whose time limit is half of the
+median latency (at least a second), shows how long after its limit a request gets its 504.
 """
 
 import argparse
@@ -61,11 +65,12 @@ def engine_options(arguments: argparse.Namespace) -> list[str]:
 
 
 @contextmanager
-def server(arguments: argparse.Namespace) -> Iterator[int]:
+def server(arguments: argparse.Namespace, timeout_s: float = 120) -> Iterator[int]:
     """Run the server on a free port, and yield the port when the server is ready."""
     command = [sys.executable, "-m", "ppdet.deploy.serve", "--port", "0", *engine_options(arguments)]
     command += ["--max_batch", str(arguments.max_batch), "--max_delay_ms", str(arguments.max_delay_ms)]
-    command += ["--max_queue", str(2 * arguments.clients), "--timeout_s", "120"]
+    command += ["--max_queue", str(2 * arguments.clients), "--timeout_s", str(timeout_s)]
+    command += ["--max_connections_per_address", str(2 * arguments.clients)]
     with tempfile.NamedTemporaryFile("w", suffix=".log") as log:
         process = subprocess.Popen(command, cwd=ROOT, stderr=log)
         try:
@@ -106,6 +111,7 @@ class Load:
         self.requests = [form(data) for data in files]
         self.clients = clients
         self.latencies: list[float] = []
+        self.timeouts: list[float] = []  # how long requests took that ended with 504
         self.errors: list[str] = []
 
     def __call__(self, seconds: float) -> float:
@@ -128,6 +134,9 @@ class Load:
                 connection.request("POST", "/predict", *self.requests[number % len(self.requests)])
                 response = connection.getresponse()
                 content = json.loads(response.read())
+                if response.status == 504:
+                    self.timeouts.append(time.perf_counter() - start)
+                    continue
                 if response.status != 200 or "detections" not in content:
                     raise ValueError(f"{response.status} {content}")
             except (OSError, ValueError, http.client.HTTPException) as error:
@@ -136,6 +145,36 @@ class Load:
                 continue
             self.latencies.append(time.perf_counter() - start)
         connection.close()
+
+
+class Health(threading.Thread):
+    """Asks for /healthz every 20 ms until `stop` is set, and notes when the answers came and how long they took."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self.port = port
+        self.stop = threading.Event()
+        self.latencies: list[float] = []
+        self.times: list[float] = []
+
+    def run(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        while not self.stop.wait(0.02):
+            start = time.perf_counter()
+            connection.request("GET", "/healthz")
+            connection.getresponse().read()
+            self.times.append(time.perf_counter())
+            self.latencies.append(self.times[-1] - start)
+        connection.close()
+
+    @property
+    def largest_gap(self) -> float:
+        return max(after - before for before, after in zip(self.times, self.times[1:]))
+
+
+def percentiles(seconds: list[float]) -> str:
+    values = [1e3 * statistics.quantiles(seconds, n=1000)[i] for i in (499, 899, 989, 998)]
+    return "p50 {:.1f} ms, p90 {:.1f} ms, p99 {:.1f} ms, p99.9 {:.1f} ms".format(*values)
 
 
 def alone(run: Callable[[int], int]) -> Callable[[float], float]:
@@ -207,17 +246,32 @@ def main() -> None:
         load.latencies.clear()
         before = batch_sizes(port)
         rates: dict[str, list[float]] = {name: [] for name in (*stages, "server")}
+        health: list[Health] = []
         for _ in range(arguments.repeat):
             for name, stage in {**stages, "server": load}.items():
+                if name == "server":
+                    health.append(Health(port))
+                    health[-1].start()
                 rates[name].append(stage(arguments.seconds / arguments.repeat))
+            health[-1].stop.set()
+            health[-1].join()
         images, batches = (after - first for after, first in zip(batch_sizes(port), before))
     medians = {name: statistics.median(values) for name, values in rates.items()}
     rows = [[name, value, medians["server"] / value] for name, value in medians.items()]
     title = f"{arguments.clients} clients, {arguments.seconds:g} s of load in {arguments.repeat} turns"
     report(title, ["what", "images/s", "server's throughput relative to it"], rows, arguments.json)
-    p50, p90, p99 = (1e3 * statistics.quantiles(load.latencies, n=100)[i] for i in (49, 89, 98))
     print(f"\n{len(load.latencies)} answers, {len(load.errors)} errors, {images / batches:.2f} images in a batch")
-    print(f"latency p50 {p50:.0f} ms, p90 {p90:.0f} ms, p99 {p99:.0f} ms")
+    print(f"latency: {percentiles(load.latencies)}")
+    asked = [latency for one in health for latency in one.latencies]
+    print(f"/healthz under load: {percentiles(asked)}, slowest {1e3 * max(asked):.1f} ms of {len(asked)}")
+    print(f"longest time without its answer: {1e3 * max(one.largest_gap for one in health):.1f} ms (asked every 20 ms)")
+    timeout_s = max(1.0, statistics.median(load.latencies) / 2)
+    with server(arguments, timeout_s) as port:
+        short = Load(port, files, arguments.clients)
+        short(3 * timeout_s)
+    if short.timeouts:
+        late = [seconds - timeout_s for seconds in short.timeouts]
+        print(f"{len(late)} requests of {timeout_s:.2f} s ended with 504, late by {percentiles(late)}")
     if load.errors:
         raise SystemExit(f"first error: {load.errors[0]}")
 

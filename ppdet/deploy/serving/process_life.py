@@ -67,20 +67,34 @@ class Life:
         return f"signal {-code}"
 
     def send(self, message: tuple) -> None:
-        """Send a message, and wait until its answer is the next to come; `receive` must follow."""
+        """Send a message, and wait until its answer is the next to come; `receive` must follow.
+
+        Raises:
+            OSError: the process died before it began with this message.
+        """
         with self._sending:
             self._count(1)
             try:
                 self.connection.send(message)
+                self._receiving.acquire()
+                if self.over:  # it died with the message before
+                    self._receiving.release()
+                    raise BrokenPipeError
             except BaseException:
                 self._count(-1)
                 raise
-            self._receiving.acquire()
 
     def receive(self) -> tuple[bool, Any]:
-        """Whether what was asked for went well; its result, or the text of the error."""
+        """Whether what was asked for went well; its result, or the text of the error.
+
+        Raises:
+            OSError or EOFError: the process died.
+        """
         try:
             return self.connection.recv()
+        except (EOFError, OSError):
+            self.over = True
+            raise
         finally:
             self._count(-1)
             self._receiving.release()

@@ -30,6 +30,7 @@ MAX_PREPARING_PROCESSES = 4
 # Preprocessed images that may wait for the model, per image of a batch: enough to find several of one size.
 PREPARED_PER_BATCH = 4
 LARGEST_SLOT = 64 * 2**20  # bytes; larger prepared images go through pipes, which takes longer
+LEAST_LIMIT_S = 2.0  # a process is not killed earlier, even if timeout_s is shorter: starting another takes as long
 WATCH_S = 0.1  # how often the processes are looked at
 ENDING = "the server is about to end"
 
@@ -97,7 +98,10 @@ class Service:
         self.watching = asyncio.ensure_future(self._watch())
 
     def _process(self, kind: str, make: Any, arguments: tuple, on_ready: Any = lambda hello: None) -> WorkerProcess:
-        return WorkerProcess(kind, make, arguments, self.metrics, lambda: self.settings.timeout_s, on_ready)
+        def limit() -> float:
+            return max(self.settings.timeout_s, LEAST_LIMIT_S)
+
+        return WorkerProcess(kind, make, arguments, self.metrics, limit, on_ready)
 
     def _tell_ready(self, info: ModelInfo) -> None:
         # Another process takes the same engine, rather than the one that is fastest then.
@@ -122,7 +126,8 @@ class Service:
     async def stop(self) -> None:
         """Finish the admitted requests, as long as they may take, and end the processes and threads."""
         self.draining = True
-        await asyncio.get_running_loop().run_in_executor(None, self.batcher.close, self.settings.timeout_s)
+        patience_s = self.settings.timeout_s if self.admitted else 0.0
+        await asyncio.get_running_loop().run_in_executor(None, self.batcher.close, patience_s)
         self.watching.cancel()
         await asyncio.get_running_loop().run_in_executor(None, self._end)
 

@@ -5,7 +5,6 @@ moment takes the others with it. Here each process has a pipe of its own.
 """
 
 import atexit
-import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -47,7 +46,7 @@ class WorkerProcess:
     """A worker process, which is started again when it has died.
 
     Any thread may call it. A call that comes while another one is answered waits in the process's pipe, so that the
-    process goes on without a pause.
+    process goes on without a pause. If the process dies with the first one, the second one goes to the next process.
 
     Args:
         kind: what metrics and log call it.
@@ -130,10 +129,11 @@ class WorkerProcess:
         """
         while True:
             life = self.start()
-            with contextlib.suppress(BrokenPipeError, ConnectionError):  # it died before this call
+            try:
                 life.send((name, *arguments))
                 break
-            life.bury()
+            except OSError:  # it died before it began with this: another one does it
+                life.bury()
         try:
             done, content = life.receive()
         except (EOFError, OSError):

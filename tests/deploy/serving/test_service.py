@@ -9,6 +9,8 @@ import signal
 import numpy as np
 from patience import PATIENCE, wait_until
 
+from ppdet.deploy.serving import service
+
 STUCK_S = 0.5  # a time limit for requests that cannot be answered
 
 
@@ -20,8 +22,9 @@ def send(client, image):
     return client.start(client.client.post("/predict?threshold=0.45", files={"image": image}))
 
 
-def test_a_stuck_model_ends_no_more_than_its_requests(client, images):
+def test_a_stuck_model_ends_no_more_than_its_requests(client, images, monkeypatch):
     """Its process is stopped, as one that holds Python's lock for long; the server answers all the same."""
+    monkeypatch.setattr(service, "LEAST_LIMIT_S", 0)
     model = client.service.model
     killed, pid = counted(client, "kills", "model"), model.pid
     os.kill(pid, signal.SIGSTOP)
@@ -94,7 +97,8 @@ def test_an_image_that_kills_two_processes_is_given_up(client, images, log):
     assert send(client, images[0]).result(PATIENCE).status_code == 200
 
 
-def test_processes_that_prepare_for_too_long_are_replaced(client, images):
+def test_processes_that_prepare_for_too_long_are_replaced(client, images, monkeypatch):
+    monkeypatch.setattr(service, "LEAST_LIMIT_S", 0)
     preparing = client.service.preparing
     killed, pids = counted(client, "kills", "prepare"), [process.pid for process in preparing]
     for pid in pids:

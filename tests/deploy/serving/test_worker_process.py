@@ -92,21 +92,23 @@ def test_one_that_dies_with_a_call_says_how(worker):
     assert worker.call("double", 1) == 2
 
 
-def test_one_that_hangs_is_killed_and_the_call_behind_it_is_not_stuck(worker, metrics, log):
+def test_one_that_hangs_is_killed_and_the_call_behind_it_goes_to_another(worker, metrics, log):
     worker.start()
     with ThreadPoolExecutor(2) as pool:
-        calls = [pool.submit(worker.call, "never_end"), pool.submit(worker.call, "never_end")]
+        stuck = pool.submit(worker.call, "never_end")
         wait_until(lambda: not worker.idle)
+        behind = pool.submit(worker.call, "double", 4)
+        wait_until(lambda: worker._life._awaited == 2)
         assert not worker.overdue
         worker.limit.seconds = 0.0
         wait_until(lambda: worker.overdue)
         worker.kill_overdue()
-        errors = [call.exception(PATIENCE) for call in calls]
-    worker.limit.seconds = float(PATIENCE)
-    assert [type(error) for error in errors] == [Died, Died] and errors[0].overdue
+        worker.limit.seconds = float(PATIENCE)
+        error = stuck.exception(PATIENCE)
+        assert behind.result(PATIENCE) == 8
+    assert isinstance(error, Died) and error.overdue
     assert metrics.registry.get_sample_value("ppdet_worker_kills_total", {"worker": "odd"}) == 1
     assert "is killed: no answer within 0 s" in log.text
-    assert worker.call("double", 1) == 2
 
 
 def test_a_stopped_one_can_be_killed(worker):
