@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -17,6 +18,7 @@ from ppdet.deploy.serving.notices import Notices
 from ppdet.deploy.serving.service import Service
 from ppdet.utils.errors import DeployError
 from ppdet.utils.logger import get_logger
+from ppdet.utils.process.stop import exit_now
 
 logger = get_logger(__name__)
 
@@ -71,9 +73,18 @@ class Server(uvicorn.Server):
             # uvicorn installs its own handlers while it runs. On exit it re-raises the signal for the ones installed
             # here.
             signal.signal(number, self.handle_exit)
-        self.run(sockets=[listener])
+        try:
+            self.run(sockets=[listener])
+        finally:
+            self.service.end_processes()
         if self.service.failure is not None:
             raise self.service.failure
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit and sig == signal.SIGINT:
+            self.service.end_processes()
+            exit_now(128 + sig)
+        super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # about once per second

@@ -77,6 +77,7 @@ class Service:
         self.metrics.in_flight.set_function(lambda: self.admitted)
         self.admitted = 0
         self.draining = False
+        self.processes: list[WorkerProcess] = []
 
     async def start(self) -> None:
         """Start the processes; they are ready when `obstacle` is None."""
@@ -87,6 +88,7 @@ class Service:
         self.model = self._process("model", Runner, (self.served, self.slots), self._tell_ready)
         arguments = (self.served.folder, self.slots)
         self.preparing = [self._process("prepare", Preparer, arguments) for _ in range(count)]
+        self.processes = [self.model, *self.preparing]
         self.idle: Queue[WorkerProcess] = Queue()
         for process in self.preparing:
             self.idle.put(process)
@@ -109,10 +111,6 @@ class Service:
         self.metrics.model.labels(info.backend, info.device, info.precision).set(1)
         logger.info("ready: the first run took %.2f s", info.first_run_s)
 
-    @property
-    def processes(self) -> list[WorkerProcess]:
-        return [self.model, *self.preparing]
-
     async def _watch(self) -> None:
         """Kill processes that take too long, and start those again that died without anything to do."""
         while True:
@@ -131,9 +129,13 @@ class Service:
         self.watching.cancel()
         await asyncio.get_running_loop().run_in_executor(None, self._end)
 
-    def _end(self) -> None:
+    def end_processes(self) -> None:
+        """Kill the processes at once, whatever they do."""
         for process in self.processes:
             process.end()
+
+    def _end(self) -> None:
+        self.end_processes()
         self.pool.shutdown()
         self.starters.shutdown()
 

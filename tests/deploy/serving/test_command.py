@@ -278,3 +278,24 @@ def test_a_server_whose_processes_are_all_stuck_ends_in_time(served, images, tmp
         assert server.process.wait(timeout=PATIENCE) == 0
         wait_until(lambda: not any(path.exists() for path in workers))
         assert "ended" in server.log.read_text() and "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="the test looks at processes in /proc")
+def test_a_second_interrupt_ends_it_at_once_and_leaves_no_process(served, tmp_path):
+    """While the model still loads, its process is stopped, and a connection keeps the server from ending by itself."""
+    server = ServerProcess(served, tmp_path / "log", patient=True)
+    try:
+        wait_until(lambda: "listening" in server.log.read_text())
+        workers = wait_until(lambda: children(server.process.pid))
+        for path in workers:
+            os.kill(int(path.name), signal.SIGSTOP)
+        server.is_ready()
+        with socket.create_connection(server.address, timeout=PATIENCE):
+            server.process.send_signal(signal.SIGINT)
+            wait_until(lambda: "ending: finishing" in server.log.read_text())
+            server.process.send_signal(signal.SIGINT)
+            assert server.process.wait(timeout=PATIENCE) == 130
+        wait_until(lambda: not any(path.exists() for path in workers))
+        assert "Traceback" not in server.log.read_text()
+    finally:
+        server.__exit__()
