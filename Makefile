@@ -8,6 +8,8 @@
 #                  (2 minutes).
 # make soak:       kill training runs at random moments and compare their results with an undisturbed run (6 minutes).
 # make soak-batch: kill workers and whole batch jobs over 5,000 images; needs MODEL=, an export, and BCCD's images.
+# make soak-server: load a server, attack it and kill its processes (12 minutes); OPTIONS="--minutes 2 --clients 8".
+# make audit:      look for dangerous calls in the code (bandit) and for known faults of the libraries (pip-audit).
 # make fuzz:       thousands of hostile inputs of each kind (docs/RELIABILITY.md); CASES=10000, SEED=0, KINDS="images yaml".
 # make mutants:    make small mistakes in the code, one at a time, and count those that no test notices; BUDGET=300
 #                  mutants, MINUTES=60, ROOMS="nms data"; continues where it was stopped (CONTRIBUTING.md).
@@ -29,8 +31,8 @@ GPU_WHEEL := .venv-gpu-wheel
 WHEEL := .venv-wheel
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test types lint wheel-check soak soak-batch fuzz mutants gpu-check gpu-wheel parity processors zoo benchmark \
-  denseteacher-bccd benchmark-peer clean
+.PHONY: quickstart test types lint audit wheel-check soak soak-batch soak-server fuzz mutants gpu-check gpu-wheel parity \
+  processors zoo benchmark denseteacher-bccd benchmark-peer clean
 
 quickstart: $(VENV)/.installed
 	@$(BIN)/python -m ppdet quickstart
@@ -78,6 +80,9 @@ MODEL ?= output_inference/fcos_r18vd_fpn_bccd
 soak-batch: $(VENV)/.installed-dev
 	$(BIN)/python tests/soak/batch.py --model_dir $(MODEL) --image_dir dataset/bccd/images --images 5000
 
+soak-server: $(VENV)/.installed-dev
+	$(BIN)/python tests/soak/server.py $(OPTIONS)
+
 CASES ?= 10000
 SEED ?= 0
 
@@ -99,6 +104,11 @@ benchmark: $(VENV)/.installed
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
+
+# The advisory database is asked over the network; where it is out of reach, a line says so.
+audit: $(VENV)/.installed-audit
+	$(BIN)/bandit -q -c pyproject.toml -r ppdet tools deploy
+	$(BIN)/python tests/audit.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -148,6 +158,9 @@ $(VENV)/.installed: pyproject.toml requirements.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml requirements.txt | $(BIN)/python
 	$(call install,[dev],$(comma)dev)
+
+$(VENV)/.installed-audit: pyproject.toml requirements.txt | $(BIN)/python
+	$(call install,[audit$(comma)dev],$(comma)audit$(comma)dev)
 
 $(VENV)/.installed-mutants: pyproject.toml requirements.txt | $(BIN)/python
 	$(call install,[dev$(comma)mutants],$(comma)dev$(comma)mutants)

@@ -34,7 +34,7 @@ class Job:
             processes = ["--nproc_per_node", str(ranks)] if context.device == "cpu" else cards
             launcher = ["-m", "paddle.distributed.launch", "--log_dir", folder, *processes]
         with open(folder / "console.log", "wb") as stream:
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # nosec B603  # this Python, with our own modules and files of the kit
                 [sys.executable, *map(str, [*launcher, *command])],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,

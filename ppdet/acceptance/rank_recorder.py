@@ -42,7 +42,8 @@ def memory_of_cards() -> dict[str, int] | None:
     """Return the memory in use on every NVIDIA GPU, in MiB by its number; None without a working nvidia-smi."""
     query = ["nvidia-smi", "--query-gpu=index,memory.used", "--format=csv,noheader,nounits"]
     try:
-        lines = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()
+        done = subprocess.run(query, capture_output=True, text=True, check=True)  # nosec B603  # constants
+        lines = done.stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
         return None
     return {number.strip(): int(used) for number, _, used in (line.partition(",") for line in lines)}

@@ -24,7 +24,7 @@ from ppdet.deploy.engine_options import add_engine_arguments, number_between
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import DeployError
 
-TOKEN_VARIABLE = "PPDET_TOKEN"
+TOKEN_VARIABLE = "PPDET_TOKEN"  # nosec B105  # its name
 
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:

@@ -18,185 +18,29 @@ The exit code is 1 if one is broken. The figures are in output/soak_server.json.
 """
 
 import argparse
-import http.client
-import json
-import os
-import queue
 import random
-import signal
-import socket
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from hostile_requests import Attacks
-from processes import command_of, descendants
-from serving import ServerProcess, export_tiny, form
+from server_load import NEVER, Killer, Load, workers_of
+from serving import ServerProcess, export_tiny
 from tqdm import tqdm
 
 from ppdet.deploy import Detector
 from ppdet.utils.disk.files import write_json
 
 TOKEN = "soak"
-ATTACKERS = 24  # threads; slow attacks take some seconds each
 TIMES_P99 = 2.0
 MEMORY_SHARE, MEMORY_MIB = 0.1, 64  # growth after the first quarter that counts as flat: of the total, or at most this
 RESTART_S = 60.0  # a killed process that is not replaced after this time is missing
 OVERSHOOT_S = 180.0  # how long the last answers may take
-
-
-class Load:
-    """Good and hostile requests to a server, and what came of them.
-
-    Args:
-        images: image files, and the detections that the detector alone finds in each.
-        hostile: share of the requests that are attacks, while `attacking` is set.
-    """
-
-    def __init__(self, server: ServerProcess, images: list[tuple[bytes, Any]], hostile: float, seed: int) -> None:
-        self.server = server
-        self.requests = [form(data, threshold="0") for data, _ in images]
-        self.expected = [found for _, found in images]
-        self.attacks = Attacks(images[0][0], TOKEN)
-        self.hostile = hostile
-        self.seed = seed
-        self.attacking = threading.Event()
-        self.stopped = threading.Event()
-        self.lock = threading.Lock()
-        self.answers: list[tuple[float, float]] = []  # start and end of each good request, retries included
-        self.health: list[tuple[float, float]] = []
-        self.lost: list[str] = []
-        self.wrong: list[str] = []
-        self.events: Counter[str] = Counter()
-        self.outcomes: dict[str, Counter[int]] = {name: Counter() for name in self.attacks.all}
-        self.due: queue.Queue[str] = queue.Queue(ATTACKERS)
-
-    def start(self, clients: int) -> list[threading.Thread]:
-        targets = [(self.client, i) for i in range(clients)] + [(self.attacker, i) for i in range(ATTACKERS)]
-        threads = [threading.Thread(target=work, args=(i,), daemon=True) for work, i in [*targets, (self.watch, 0)]]
-        for thread in threads:
-            thread.start()
-        return threads
-
-    def count(self, what: str) -> None:
-        with self.lock:
-            self.events[what] += 1
-
-    def client(self, number: int) -> None:
-        """Send one good request after the other over an open connection."""
-        rng = random.Random(f"{self.seed} client {number}")
-        connection = self.server.connect()
-        while not self.stopped.is_set():
-            if self.attacking.is_set() and rng.random() < self.hostile / (1 - self.hostile):
-                try:
-                    self.due.put_nowait(rng.choice(list(self.attacks.all)))
-                except queue.Full:
-                    self.count("attacks that found no attacker free")
-            which = rng.randrange(len(self.requests))
-            start = time.monotonic()
-            status, content = self.ask(connection, which)
-            if status == 200:
-                self.answers.append((start, time.monotonic()))
-                problem = difference(json.loads(content), self.expected[which])
-                if problem:
-                    self.wrong.append(problem)
-            else:
-                self.lost.append(f"{status} {content[:200]!r}")
-                connection.close()
-        connection.close()
-
-    def ask(self, connection: http.client.HTTPConnection, which: int) -> tuple[int, bytes]:
-        """Status and content of the answer to a good request; what the server refuses for now is sent again."""
-        body, headers = self.requests[which]
-        fresh = connection.sock is None
-        while True:
-            try:
-                connection.request("POST", "/predict", body, {**headers, "Authorization": f"Bearer {TOKEN}"})
-                response = connection.getresponse()
-                content = response.read()
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                if not fresh and isinstance(error, (http.client.RemoteDisconnected, BrokenPipeError)):
-                    self.count("idle connections that the server had closed")  # it has not accepted the request
-                    fresh = True
-                    continue
-                return 0, repr(error).encode()
-            again = response.getheader("Retry-After")
-            if response.status != 503 or again is None:
-                return response.status, content
-            self.count("good requests told to come back")
-            time.sleep(float(again))
-
-    def attacker(self, number: int) -> None:
-        rng = random.Random(f"{self.seed} attacker {number}")
-        while not self.stopped.is_set():
-            try:
-                name = self.due.get(timeout=0.2)
-            except queue.Empty:
-                continue
-            try:
-                with self.attack_socket(rng) as to:
-                    status = self.attacks.all[name](to, rng)
-            except ConnectionError:
-                status = 0
-            except TimeoutError:
-                status = -1
-            with self.lock:
-                self.outcomes[name][status] += 1
-
-    def attack_socket(self, rng: random.Random) -> socket.socket:
-        """A connection from one of the other addresses of this machine, 127.0.0.2 to .9, where there are such."""
-        for source in (f"127.0.0.{rng.randrange(2, 10)}", ""):
-            try:
-                return socket.create_connection(self.server.address, 60, (source, 0))
-            except ConnectionError:
-                raise
-            except OSError:  # only 127.0.0.1 exists
-                continue
-        raise ConnectionError
-
-    def watch(self, number: int) -> None:
-        """Ask whether the server is alive, ten times per second."""
-        while not self.stopped.is_set():
-            start = time.monotonic()
-            try:
-                alive = self.server.request("GET", "/healthz")[0] == 200
-            except (OSError, http.client.HTTPException):
-                alive = False
-            self.health.append((start, time.monotonic()))
-            if not alive:
-                self.count("health checks without an answer")
-            time.sleep(0.1)
-
-
-def difference(answer: dict, expected: Any) -> str:
-    """What is wrong with an answer; "" if it says what the detector says."""
-    found = answer["detections"]
-    if len(found) != len(expected.scores):
-        return f"{len(found)} detections, expected {len(expected.scores)}"
-    left = list(zip(expected.classes.tolist(), expected.scores.tolist(), expected.boxes.tolist()))
-    for one in found:
-        for other in left:
-            near = one["class"] == other[0] and abs(one["score"] - other[1]) < 2e-3
-            if near and max(abs(a - b) for a, b in zip(one["box"], other[2])) < 0.5:
-                left.remove(other)
-                break
-        else:
-            return f"a detection that the detector does not have: {one}"
-    return ""
-
-
-def workers_of(pid: int) -> list[int]:
-    """The processes that work for the server: the children that multiprocessing has started."""
-    return [child for child in descendants(pid) if "spawn_main" in command_of(child)]
 
 
 def memory_mib(pids: list[int]) -> float:
@@ -225,36 +69,9 @@ def percentiles(spans: list[tuple[float, float]], begin: float, end: float, with
     return {"count": len(chosen), **{name: round(value, 1) for name, value in figures.items()}}
 
 
-class Killer:
-    """Kills a worker process now and then, and notes when another one had taken its place.
-
-    Attributes:
-        kills: for each kill, [time, time of the replacement], in seconds of time.monotonic.
-    """
-
-    def __init__(self, server: ServerProcess, every: float, rng: random.Random) -> None:
-        self.server = server
-        self.every = every
-        self.rng = rng
-        self.next = time.monotonic() + every
-        self.workers = len(workers_of(server.process.pid))
-        self.kills: list[list[float]] = []
-
-    def tick(self) -> None:
-        now = time.monotonic()
-        if self.kills and self.kills[-1][1] == float("inf"):
-            there = len(workers_of(self.server.process.pid)) >= self.workers
-            if there and self.server.request("GET", "/readyz")[0] == 200:
-                self.kills[-1][1] = now
-        elif now >= self.next and (pids := workers_of(self.server.process.pid)):
-            os.kill(self.rng.choice(pids), signal.SIGKILL)
-            self.kills.append([now, float("inf")])
-            self.next = now + self.every
-
-
 def run(server: ServerProcess, images: list[tuple[bytes, Any]], options: argparse.Namespace) -> dict[str, Any]:
     """Both phases; the figures, with the broken promises under "broken"."""
-    load = Load(server, images, options.hostile, options.seed)
+    load = Load(server, images, options.hostile, options.seed, TOKEN)
     calm_s, attack_s = 12 * options.minutes, 60 * options.minutes
     begin = time.monotonic()
     middle, end = begin + calm_s, begin + calm_s + attack_s
@@ -262,11 +79,14 @@ def run(server: ServerProcess, images: list[tuple[bytes, Any]], options: argpars
     memory: list[tuple[float, float]] = []
     threads = load.start(options.clients)
     with tqdm(total=round(calm_s + attack_s), unit="s", disable=not sys.stderr.isatty()) as bar:
-        while (now := time.monotonic()) < end and server.process.poll() is None:
+        while server.process.poll() is None:
+            now = time.monotonic()
+            if now > end and not (killer and killer.waiting and now < end + RESTART_S):
+                break
             if now >= middle and killer is None:
                 load.attacking.set()
                 killer = Killer(server, options.kill_every, random.Random(f"{options.seed} killer"))
-            if killer is not None:
+            if killer is not None and (now < end - 1 or killer.waiting):
                 killer.tick()
             pid = server.process.pid
             if not memory or now - memory[-1][0] > min(5.0, options.minutes):
@@ -290,7 +110,7 @@ def run(server: ServerProcess, images: list[tuple[bytes, Any]], options: argpars
         "attacked_apart_from_restarts_ms": percentiles(load.answers, middle, end, kills),
         "health_calm_ms": percentiles(load.health, begin, middle),
         "health_attacked_ms": percentiles(load.health, middle, end),
-        "restart_s": [round(there - killed, 2) for killed, there in kills],
+        "restart_s": [round(there - killed, 2) if there < NEVER else None for killed, there in kills],
         "memory_mib_by_minute": by_minute(memory, middle),
         "growth_mib": growth([value for at, value in memory if at > middle + attack_s / 4]),
     }  # fmt: skip
@@ -326,7 +146,7 @@ def broken_promises(figures: dict[str, Any], hanging: int, code: int | None) -> 
         broken.append(f"attacks with status 500, or without an end: {', '.join(failed)}")
     if code is not None or hanging:
         broken.append(f"the server ended with {code}" if code is not None else f"{hanging} clients hang")
-    slow = [seconds for seconds in figures["restart_s"] if seconds > RESTART_S]
+    slow = [seconds for seconds in figures["restart_s"] if seconds is None or seconds > RESTART_S]
     if slow:
         broken.append(f"killed processes were not replaced within {RESTART_S:g} s: {slow}")
     memory = figures["memory_mib_by_minute"]

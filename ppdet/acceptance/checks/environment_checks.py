@@ -77,7 +77,7 @@ def machine(context: Context) -> Outcome:
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "machine": platform.machine(),
         "memory_gib": memory,
-        "shared_memory_gib": shutil.disk_usage("/dev/shm").total / 2**30 if os.path.isdir("/dev/shm") else None,
+        "shared_memory_gib": shared_memory_gib(),
         "environment": {name: value for name, value in os.environ.items() if name.startswith(VARIABLES)},
         "cards": [dict(zip(QUERY.split(","), card)) for card in cards],
         "topology": nvidia_smi("topo", "-m"),
@@ -89,11 +89,18 @@ def machine(context: Context) -> Outcome:
     return Outcome(f"{len(cards)} x {', '.join(names)}, driver {cards[0][1]}, {cards[0][2]}; {host}", numbers)
 
 
+def shared_memory_gib() -> float | None:
+    """Return the size of the shared memory of Linux; None elsewhere."""
+    folder = "/dev/shm"  # nosec B108  # only its size is asked for
+    return shutil.disk_usage(folder).total / 2**30 if os.path.isdir(folder) else None
+
+
 def nvidia_smi(*arguments: str) -> str:
     """Return the output of nvidia-smi, or "" if it is not installed or fails."""
     if not shutil.which("nvidia-smi"):
         return ""
-    process = subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True)
+    # The program is looked for where the user's PATH says; arguments are constants of this module.
+    process = subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True)  # nosec B603, B607
     return process.stdout.strip() if process.returncode == 0 else ""
 
 

@@ -230,7 +230,7 @@ def _work(
     try:
         if isinstance(work, bytes):
             import_extensions(extensions)
-            make = pickle.loads(work)
+            make = pickle.loads(work)  # nosec B301  # from the parent process, not from a file
         else:
             make = work
     except UserError as error:

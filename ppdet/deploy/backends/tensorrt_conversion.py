@@ -45,7 +45,7 @@ def convert(graph: Path, inputs: Sequence[str], options: Options, target: Path) 
     work["imports"] = imported()  # infer_cfg.yml may name transforms of the user's own
     root = str(Path(__file__).resolve().parents[3])
     # Not a fork, in which CUDA does not work. The end of this process closes the other one's standard input.
-    with subprocess.Popen(
+    with subprocess.Popen(  # nosec B603  # this Python and our own text; paths are arguments of their own
         [sys.executable, "-c", START.format(root=root), json.dumps(work)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -183,7 +183,7 @@ def _transfer(url: str, part: Path, md5: str | None) -> str | None:
         request.add_header("Range", f"bytes={start}-")
         request.add_header("If-Range", meta["validator"])  # if the file has changed, the server sends all of it
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)  # nosec B310  # http(s), see fetch
     except urllib.error.HTTPError as error:
         if error.code == 416:  # there is nothing after `start`: the part is of another file
             _remove(part)

@@ -4,6 +4,7 @@ import base64
 import http.client
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -16,8 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import hostile_requests
 import pytest
 from patience import PATIENCE, wait_until
+from server_load import Killer, Load
 from serving import ROOT, ServerProcess, form
 
 from ppdet.deploy import Detector
@@ -46,6 +49,28 @@ def test_load(server, served, images):
     assert [len(answer["detections"]) for answer in answers] == [expected[number] for number in order]
     assert metric(server, "ppdet_batch_size_sum") >= 160
     assert metric(server, "ppdet_batch_size_sum") / metric(server, "ppdet_batch_size_count") > 1.5
+
+
+def test_attacks_and_the_death_of_a_process_cost_no_good_request(server, served, images, monkeypatch):
+    """A short form of tests/soak/server.py: good answers are those of the detector, and no attack is a failure."""
+    monkeypatch.setattr(hostile_requests, "HOLD", 0.2)  # seconds
+    detector = Detector(served, "paddle", threads=1)
+    load = Load(server, [(image, detector.predict(image)) for image in images], hostile=0.5, seed=0, token=None)
+    load.attacking.set()
+    killer = Killer(server, PATIENCE, random.Random(0))
+    threads = load.start(4)
+    killer.next = 0.0
+    try:
+        wait_until(
+            lambda: all(load.outcomes.values()) and not (killer.tick() or killer.waiting) and len(load.answers) > 9
+        )
+    finally:
+        load.stopped.set()
+        for thread in threads:
+            thread.join(PATIENCE)
+    assert load.lost == load.wrong == []
+    failed = {name: found for name, found in load.outcomes.items() if found.keys() & {-1, 500}}
+    assert failed == {} and "Traceback" not in server.log.read_text()
 
 
 def raw(server, data, close=False):
