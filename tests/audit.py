@@ -2,8 +2,8 @@
 
     python tests/audit.py
 
-The exit code is 1 if a library has a fault that is not in ACCEPTED. Where the advisory database cannot be reached, a line
-says so, and the exit code is 0.
+The exit code is 1 if a library has a fault that is not in ACCEPTED. Where the advisory database cannot be reached, a
+line says so, and the exit code is 0.
 """
 
 import json
@@ -27,7 +27,8 @@ def main() -> int:
             libraries = []
     audited = [library for library in libraries if "skip_reason" not in library]
     if not audited:
-        reason = (done.stderr.strip().splitlines() or ["it knows none of the libraries"])[-1]
+        said = "" if libraries else done.stderr.strip()
+        reason = (said.splitlines() or ["it knows none of the libraries"])[-1]
         print(f"pip-audit: the libraries were not audited, the advisory database is out of reach: {reason}")
         return 0
     code = 0
