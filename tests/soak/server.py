@@ -5,8 +5,8 @@
 
 The server is the real command, `python -m ppdet.deploy.serve`, with a tiny exported model unless another one is given.
 First the clients have it for themselves, for a fifth of the time; then every twentieth request is an attack
-(tests/hostile_requests.py), and a worker process is killed every minute. Attacks come from other addresses than good
-requests, as far as the system has several addresses for this machine. These promises are checked:
+(hostile_requests.py), and a worker process is killed every minute. Attacks come from other addresses than good ones,
+as far as the system has several addresses for this machine. These promises are checked:
 
 * every good request gets the answer that the detector alone gives; one that is told to come back (503 with
   Retry-After) does so;
@@ -27,14 +27,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:1] = [str(ROOT), str(ROOT / "tests")]
 
-from server_load import NEVER, Killer, Load, workers_of
 from serving import ServerProcess, export_tiny
 from tqdm import tqdm
 
 from ppdet.deploy import Detector
 from ppdet.utils.disk.files import write_json
+from soak.server_load import NEVER, Killer, Load, workers_of
 
 TOKEN = "soak"
 TIMES_P99 = 2.0

@@ -17,11 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-import hostile_requests
 import pytest
 from patience import PATIENCE, wait_until
-from server_load import Killer, Load
 from serving import ROOT, ServerProcess, form
+from soak import hostile_requests
+from soak.server_load import Killer, Load
 
 from ppdet.deploy import Detector
 

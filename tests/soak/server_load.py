@@ -13,9 +13,10 @@ import time
 from collections import Counter
 from typing import Any
 
-from hostile_requests import Attacks
 from processes import command_of, descendants
 from serving import ServerProcess, form
+
+from soak.hostile_requests import Attacks
 
 ATTACKERS = 24  # threads; slow attacks take some seconds each
 NEVER = float("inf")

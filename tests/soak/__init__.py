@@ -1,0 +1,1 @@
+"""Programs that kill, damage and attack for minutes, and what they share."""
