@@ -20,7 +20,7 @@ class Setting:
             None, means that the setting has no value until it is set.
         meaning: what the setting does, in one line.
         unused: why the setting changes nothing; "" for a setting that does something.
-        minimum: smallest value of a number.
+        minimum, maximum: smallest and largest value of a number.
         is_size: whether the value is one positive number, or a list of two.
         keys: entries of a setting that is a mapping. Their defaults fill in what a file leaves out.
         names_folder: whether the value becomes the name of a folder.
@@ -32,6 +32,7 @@ class Setting:
     meaning: str
     unused: str = ""
     minimum: float | None = None
+    maximum: float | None = None
     is_size: bool = False
     keys: dict[str, "Setting"] | None = None
     names_folder: bool = False

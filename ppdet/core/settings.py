@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from ppdet.core.nested_settings import AUTO_LR, DENSE_TEACHER, EXPORT
 from ppdet.core.setting_schema import AtLeast0, AtLeast1, read_settings
+from ppdet.utils.ranges import MAX_CLASSES
 
 UNSET: Any = None  # a default that is none of the setting's values: something else decides where the setting is absent
 
@@ -105,13 +106,13 @@ class GlobalSettings:
     metric: Literal["COCO"] = "COCO"
     eval_metrics: Annotated[list[Any], {"holds_components": True}] = []
     best_by: str = "AP"
-    num_classes: AtLeast1 = 80
+    num_classes: Annotated[int, {"minimum": 1, "maximum": MAX_CLASSES}] = 80
     input_size: Annotated[int | list[int] | None, {"is_size": True}] = None
     norm_type: Literal["bn", "sync_bn", "gn"] = UNSET
-    epoch: Annotated[int | None, {"minimum": 1}] = 12
+    epoch: Annotated[int | None, {"minimum": 1, "maximum": 1_000_000}] = 12
     max_iters: Annotated[int | None, {"minimum": 1}] = None
     seed: AtLeast0 = 0
-    worker_num: AtLeast0 = 2
+    worker_num: Annotated[int, {"minimum": 0, "maximum": 512}] = 2
     worker_start: Literal["auto", "fork", "spawn"] = "auto"
     # what a run does and leaves behind
     device: str | int | list[int] = "auto"
@@ -138,7 +139,7 @@ class GlobalSettings:
     find_unused_parameters: bool = False
     # average of weights
     use_ema: bool = False
-    ema_decay: Annotated[float, {"minimum": 0}] = 0.9998
+    ema_decay: Annotated[float, {"minimum": 0, "maximum": 1}] = 0.9998
     ema_decay_type: Literal["threshold", "normal", "exponential"] = "threshold"
     use_simple_ema: bool = False
     ema_start_iters: AtLeast0 = 0

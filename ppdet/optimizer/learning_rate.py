@@ -166,7 +166,7 @@ class ExpWarmup(Warmup):
 
     def __init__(self, *, steps: int = 1000, epochs: int | None = None, power: int = 2) -> None:
         super().__init__(steps, epochs)
-        require_number("ExpWarmup.power", power, minimum=1)
+        require_number("ExpWarmup.power", power, minimum=1, maximum=100)
         self.power = power
 
     def factor(self, progress: float) -> float:

@@ -3,6 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+# What no experiment comes near. A configuration from a stranger may ask for as much, but not for all of the memory.
+MAX_PIXELS = 2**28  # of an image that the network reads
+MAX_BATCH = 10_000  # images
+MAX_CHANNELS = 4096  # of a layer
+MAX_CLASSES = 20_000
+MAX_RECORDS = 10_000_000  # images of an epoch that a data set's `repeat` makes
+
 
 def require_number(
     name: str,
@@ -29,6 +36,12 @@ def require_number(
     if not all(is_met for _, _, is_met in bounds):
         expected = " and ".join(f"{words} {bound:g}" for bound, words, _ in bounds if bound is not None)
         raise ValueError(f"{name} is {value}; it must be {expected}")
+
+
+def require_pixels(name: str, height: float, width: float) -> None:
+    """Raise ValueError if a size in pixels is larger than that of any image that the network reads."""
+    if not height * width <= MAX_PIXELS:
+        raise ValueError(f"{name} is {height:g} x {width:g}; it must be at most {MAX_PIXELS:,} pixels")
 
 
 def require_choice(name: str, value: Any, choices: Sequence[Any]) -> None:

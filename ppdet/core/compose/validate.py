@@ -1,5 +1,6 @@
 """Checks of a merged configuration: all names exist, values have the right types, no required value is missing."""
 
+import math
 from typing import Any
 
 from ppdet.core.compose.spelling import read_component, unknown_component
@@ -21,6 +22,7 @@ from ppdet.core.suggest.paddledetection import describe_foreign_component
 from ppdet.core.suggest.synonyms import synonym
 from ppdet.core.tree import Node, children, to_plain
 from ppdet.utils.errors import IMPORT_ADVICE, ConfigError, config_error, nearest, nearest_name
+from ppdet.utils.ranges import MAX_PIXELS
 
 
 def validate(root: Node) -> None:
@@ -59,8 +61,12 @@ def check_setting(node: Node, key: str, setting: Setting) -> None:
     _check_type(node, key, setting.annotation, setting.meaning)
     if node.value is None:
         return
+    if not setting.keys:
+        _check_finite(node, key)
     if setting.minimum is not None and node.value < setting.minimum:
         raise config_error(node.origin, key, f"expected at least {setting.minimum}, got {node.value}")
+    if setting.maximum is not None and node.value > setting.maximum:
+        raise config_error(node.origin, key, f"expected at most {setting.maximum:,}, got {node.value}")
     if setting.names_folder and not names_folder(node.value):
         expected = "the name of a folder, without slashes, and without a dot or dash in front"
         raise config_error(node.origin, key, f"expected {expected}, got {value_in_words(node.value)}")
@@ -69,6 +75,8 @@ def check_setting(node: Node, key: str, setting: Setting) -> None:
         if len(sides) != (2 if node.is_list else 1) or min(sides) < 1:
             message = f"expected [height, width] or one number for both, each at least 1, got {to_plain(node)}"
             raise config_error(node.origin, key, message)
+        if sides[0] * sides[-1] > MAX_PIXELS:
+            raise config_error(node.origin, key, f"expected at most {MAX_PIXELS:,} pixels, got {to_plain(node)}")
     keys = setting.keys or {}
     for name, child in node.value.items() if keys else ():
         if name not in keys:
@@ -106,6 +114,9 @@ def check_parameters(root: Node, schema: Schema, node: Node, key: str) -> None:
             check_injected(root, parameter, child, place)
         else:
             _check_type(child, place, parameter.annotation, parameter.meaning)
+            # Components from outside may give infinity a meaning.
+            if schema.cls.__module__.startswith("ppdet."):
+                _check_finite(child, place)
     for parameter in schema.parameters.values():
         if parameter.shared and parameter.name not in node.value and parameter.name in root.value:
             shared = root.value[parameter.name]
@@ -180,6 +191,14 @@ def _check_type(node: Node, key: str, annotation: Any, meaning: str = "") -> Non
         for index, item in enumerate(node.value):
             _check_type(item, f"{key}.{index}", item_type, meaning)
     raise _wrong_type(node, key, annotation, "expected", meaning)
+
+
+def _check_finite(node: Node, key: str) -> None:
+    """Raise ConfigError for infinity or NaN, in a value or anywhere in it."""
+    for name, child in node.value.items() if node.is_map else enumerate(children(node)):
+        _check_finite(child, f"{key}.{name}")
+    if isinstance(node.value, float) and not math.isfinite(node.value):
+        raise config_error(node.origin, key, f"expected a finite number, got {node.value}")
 
 
 def _wrong_type(node: Node, key: str, annotation: Any, verb: str, meaning: str = "") -> ConfigError:

@@ -22,7 +22,7 @@ from ppdet.data.transforms.normalize import NormalizeImage
 from ppdet.utils.errors import DataError, WorkerError
 from ppdet.utils.logger import get_logger
 from ppdet.utils.process.start import StartMethod
-from ppdet.utils.ranges import require_number
+from ppdet.utils.ranges import MAX_BATCH, require_number
 
 logger = get_logger(__name__)
 
@@ -103,7 +103,7 @@ class BaseReader:
         name = type(self).__name__
         if self.needs_boxes:
             require_boxes(dataset)
-        require_number(f"{name}.batch_size", batch_size, minimum=1)
+        require_number(f"{name}.batch_size", batch_size, minimum=1, maximum=MAX_BATCH)
         if self.training and num_classes is not None and len(dataset.class_names) > num_classes:
             raise DataError(
                 f"{dataset.anno_path} has {len(dataset.class_names)} classes, the model {num_classes}: set num_classes"

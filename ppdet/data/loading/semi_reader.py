@@ -16,7 +16,7 @@ from ppdet.data.transforms.compose import Compose
 from ppdet.data.transforms.normalize import NormalizeImage, Permute
 from ppdet.utils.errors import DataError
 from ppdet.utils.process.start import StartMethod
-from ppdet.utils.ranges import require_number
+from ppdet.utils.ranges import MAX_BATCH, require_number
 
 
 class TwoViews:
@@ -142,7 +142,7 @@ class SemiTrainReader:
     ) -> None:
         require_boxes(dataset)
         for name, size in (("sup_batch_size", sup_batch_size), ("unsup_batch_size", unsup_batch_size)):
-            require_number(f"SemiTrainReader.{name}", size, minimum=1)
+            require_number(f"SemiTrainReader.{name}", size, minimum=1, maximum=MAX_BATCH)
         if drop_last and len(dataset) < sup_batch_size * world_size:
             raise DataError(
                 f"{len(dataset)} labeled images do not fill one batch: SemiTrainReader.sup_batch_size is "

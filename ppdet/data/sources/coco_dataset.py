@@ -21,7 +21,7 @@ from ppdet.utils.formats.coco_file import (
     short_repr,
 )
 from ppdet.utils.logger import get_logger
-from ppdet.utils.ranges import require_number
+from ppdet.utils.ranges import MAX_RECORDS, require_number
 from ppdet.utils.shipped_data import how_to_get
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ class COCODataSet(DetectionDataset):
             kept = _choose(~boxes.is_full, sample_num, allow_empty, empty_ratio)
         elif sample_num >= 0:
             kept = kept[:sample_num]
+        require_repeatable(len(kept), repeat)
         self.records = [self._record(i, images, boxes, data_fields) for i in kept.tolist()] * repeat
         if not self.records:
             reason = self.findings[0] if self.findings else "check sample_num"
@@ -155,7 +156,9 @@ class COCODataSet(DetectionDataset):
         """Use all images in a folder, without labels."""
         require_folder(folder)
         paths = find_images(folder)
-        paths = (paths[:sample_num] if sample_num >= 0 else paths) * repeat
+        paths = paths[:sample_num] if sample_num >= 0 else paths
+        require_repeatable(len(paths), repeat)
+        paths = paths * repeat
         if not paths:
             raise no_image_error(folder)  # sample_num is 0
         self.anno_path, self.category_ids, self.class_names = None, [], []
@@ -226,6 +229,12 @@ class _Images:
                 "expected pixels"
             )
         return np.round(sides).astype(np.int64)
+
+
+def require_repeatable(images: int, repeat: int) -> None:
+    """Raise ValueError if so many images cannot be repeated so often."""
+    if repeat > 1:
+        require_number("images x repeat", images * repeat, maximum=MAX_RECORDS)
 
 
 def image_path(folder: str, name: str) -> str:

@@ -9,6 +9,7 @@ from ppdet.data.transforms.base import Transform
 from ppdet.data.transforms.geometry import as_pair
 from ppdet.utils.errors import DataError
 
+MAX_STRIDE = 4096  # pixels; an image of one pixel is padded to a square of this size
 Empty = Callable[..., np.ndarray]  # called like numpy.empty: (shape, dtype)
 
 
@@ -36,8 +37,10 @@ class PadBatch(Transform):
     empty: Empty = staticmethod(np.empty)
 
     def __init__(self, *, pad_to_stride: int = 0, pad_to_size: int | Sequence[int] | None = None) -> None:
-        if pad_to_stride < 0:
-            raise ValueError(f"PadBatch.pad_to_stride is {pad_to_stride}, expected 0 or a positive stride")
+        if not 0 <= pad_to_stride <= MAX_STRIDE:
+            raise ValueError(
+                f"PadBatch.pad_to_stride is {pad_to_stride}, expected 0 or a positive stride of at most {MAX_STRIDE}"
+            )
         self.pad_to_stride = pad_to_stride
         self.pad_to_size = None if pad_to_size is None else as_pair(pad_to_size, "PadBatch.pad_to_size")
 

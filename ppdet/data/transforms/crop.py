@@ -10,6 +10,8 @@ from ppdet.data.transforms.decode import BOX_FIELDS
 from ppdet.utils.boxes import pairwise_overlap
 from ppdet.utils.ranges import require_number
 
+MAX_WINDOWS = 10_000  # windows tried for one image, at all thresholds together
+MAX_EXPANSION = 20.0
 Window = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels
 
 
@@ -43,7 +45,8 @@ class RandomCrop(Transform):
         prob: float = 1.0,
     ) -> None:
         check_probability(prob, "RandomCrop.prob")
-        require_number("RandomCrop.num_attempts", num_attempts, minimum=1)
+        require_number("RandomCrop.num_attempts", num_attempts, minimum=1, maximum=MAX_WINDOWS)
+        require_number("RandomCrop: the number of thresholds", len(thresholds), maximum=MAX_WINDOWS // num_attempts)
         self.scaling = check_range(scaling, "RandomCrop.scaling", most=1)
         self.aspect_ratio = None if aspect_ratio is None else check_range(aspect_ratio, "RandomCrop.aspect_ratio")
         self.thresholds = list(thresholds)
@@ -111,7 +114,7 @@ class RandomExpand(Transform):
     def __init__(
         self, *, ratio: float = 4.0, prob: float = 0.5, fill_value: float | Sequence[float] = (127.5, 127.5, 127.5)
     ) -> None:
-        require_number("RandomExpand.ratio", ratio, above=1, below=np.inf)
+        require_number("RandomExpand.ratio", ratio, above=1, maximum=MAX_EXPANSION)
         check_probability(prob, "RandomExpand.prob")
         if np.shape(fill_value) not in ((), (1,), (3,)):
             raise ValueError(f"RandomExpand.fill_value is {fill_value}; it must be one number or three")

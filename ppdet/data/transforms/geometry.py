@@ -8,6 +8,7 @@ import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform, check_probability, check_range
+from ppdet.utils.ranges import require_pixels
 
 INTERPOLATIONS = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA, cv2.INTER_LANCZOS4)
 Size = tuple[int, int]
@@ -131,6 +132,10 @@ class RandomResize(Transform):
         self.scale_range = None if scale_range is None else check_range(scale_range, "RandomResize.scale_range")
         self.keep_ratio = keep_ratio
         self.interp = _check_interpolation(interp, "RandomResize.interp")
+        if self.scale_range is not None:
+            highest = self.scale_range[1]
+            for height, width in self.sizes:
+                require_pixels("RandomResize: a size times scale_range", height * highest, width * highest)
 
     def __call__(self, sample: dict, rng: np.random.Generator, size: Size | None = None) -> dict:
         """Resize a sample; `size` as in Resize."""
@@ -180,7 +185,8 @@ def as_pair(size: Any, name: str) -> Size:
     """Return a size that is given as one number or two as a pair; ValueError naming the parameter for anything else."""
     pair = (size, size) if isinstance(size, int) else size
     if not isinstance(pair, Sequence) or len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
-        raise ValueError(f"{name} is {size!r}, expected one or two positive integers")
+        raise ValueError(f"{name} is {size!r:.60}, expected one or two positive integers")
+    require_pixels(name, *pair)
     return pair[0], pair[1]
 
 
@@ -194,6 +200,8 @@ def _scaled(size: int | Sequence[int], scales: Sequence[float]) -> list[Size]:
     if not len(scales) or not all(0 < scale < np.inf for scale in scales):
         raise ValueError(f"RandomResize.scales is {list(scales)}, expected factors above 0")
     h, w = as_pair(size, "input_size")
+    for scale in scales:
+        require_pixels("RandomResize: input_size times scales", h * scale, w * scale)
     return [(max(1, int(h * scale + 0.5)), max(1, int(w * scale + 0.5))) for scale in scales]
 
 

@@ -11,7 +11,10 @@ import numpy as np
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform, check_probability, check_range, has_property
 from ppdet.data.transforms.color import color_map
+from ppdet.utils.ranges import require_number
 
+MAX_RECTANGLES = 1000
+MAX_SIGMA = 100.0  # pixels
 ERASING_ATTEMPTS = 10  # rectangles drawn until one fits into the image
 STRIP_PIXELS = 2**15  # converted at a time, so that their floats stay in the processor's cache
 
@@ -129,6 +132,7 @@ class RandomErasingCrop(Transform):
                 f"RandomErasingCrop has {len(prob)} prob, {len(area)} area and {len(aspect)} aspect, "
                 "expected one of each for every rectangle"
             )
+        require_number("RandomErasingCrop: the number of rectangles", len(prob), maximum=MAX_RECTANGLES)
         self.rectangles = []
         for i in range(len(prob)):
             check_probability(prob[i], f"RandomErasingCrop.prob.{i}")
@@ -165,7 +169,7 @@ class RandomGaussianBlur(Transform):
     def __init__(self, *, prob: float = 0.5, sigma: Sequence[float] = (0.1, 2.0)) -> None:
         check_probability(prob, "RandomGaussianBlur.prob")
         self.prob = prob
-        self.sigma = check_range(sigma, "RandomGaussianBlur.sigma")
+        self.sigma = check_range(sigma, "RandomGaussianBlur.sigma", most=MAX_SIGMA)
 
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
         if rng.random() < self.prob:

@@ -25,6 +25,7 @@ from ppdet.modeling.mixed import like_convolved
 from ppdet.utils.ranges import require_choice, require_number
 from ppdet.utils.resnet_names import DEPTHS, block_name
 
+MAX_WIDTH = 1024  # channels of a 3x3 convolution in res2; res5 has eight times as many
 STAGE_CHANNELS = (64, 128, 256, 512)  # channels of the 3x3 convolutions in res2 to res5
 
 
@@ -274,7 +275,8 @@ def check_arguments(
     require_choice("ResNet.depth", depth, list(DEPTHS))
     require_choice("ResNet.variant", variant, "abcd")
     require_number("ResNet.groups", groups, minimum=1)
-    require_number("ResNet.base_width", base_width, minimum=1)
+    require_number("ResNet.base_width", base_width, minimum=1, maximum=MAX_WIDTH)
+    require_number("ResNet: groups times base_width", groups * base_width, maximum=MAX_WIDTH)
     require_number("ResNet.norm_decay", norm_decay, minimum=0)
     if (groups, base_width) != (1, 64) and not DEPTHS[depth][1]:
         raise ValueError(f"ResNet.groups and base_width need bottlenecks: depth 50 or more, not {depth}")
@@ -285,6 +287,6 @@ def check_arguments(
         require_number("ResNet.lr_mult_list", factor, minimum=0)
     for stage in dcn_v2_stages:
         require_number("ResNet.dcn_v2_stages", stage, minimum=-1, maximum=num_stages - 1)
-    if not return_idx or min(return_idx) < 0 or max(return_idx) >= num_stages:
+    if not return_idx or len(return_idx) > num_stages or min(return_idx) < 0 or max(return_idx) >= num_stages:
         raise ValueError(f"ResNet.return_idx is {list(return_idx)}; values must be 0 to {num_stages - 1}")
     require_number("ResNet.freeze_at", freeze_at, minimum=-1, maximum=num_stages - 1)

@@ -21,7 +21,9 @@ from ppdet.modeling.layers import Conv2D, duplicate_with_summed_gradient, make_n
 from ppdet.modeling.mixed import Float32
 from ppdet.modeling.nms import MultiClassNMS
 from ppdet.utils.locations import Locations
-from ppdet.utils.ranges import require_choice, require_number
+from ppdet.utils.ranges import MAX_CHANNELS, MAX_CLASSES, require_choice, require_number
+
+MAX_CONVS = 32
 
 # A side whose ReLU is zero at all locations gets no gradient and stays zero. The bias starts at 2 strides, about the
 # middle of a level's range, so that all distances of a fresh head are positive.
@@ -102,8 +104,9 @@ class FCOSFeat(nn.Layer):
     ) -> None:
         super().__init__()
         require_choice("FCOSFeat.use_dcn", use_dcn, (True, False, "last"))
-        for name, count in (("feat_in", feat_in), ("feat_out", feat_out), ("num_convs", num_convs)):
-            require_number(f"FCOSFeat.{name}", count, minimum=1)
+        for name, count in (("feat_in", feat_in), ("feat_out", feat_out)):
+            require_number(f"FCOSFeat.{name}", count, minimum=1, maximum=MAX_CHANNELS)
+        require_number("FCOSFeat.num_convs", num_convs, minimum=1, maximum=MAX_CONVS)
         self.feat_in, self.feat_out = feat_in, feat_out
 
         def tower(kind: str) -> list[nn.Layer]:
@@ -194,7 +197,7 @@ class FCOSHead(nn.Layer):
         nms: MultiClassNMS = named("MultiClassNMS"),
     ) -> None:
         super().__init__()
-        require_number("FCOSHead.num_classes", num_classes, minimum=1)
+        require_number("FCOSHead.num_classes", num_classes, minimum=1, maximum=MAX_CLASSES)
         require_number("FCOSHead.prior_prob", prior_prob, above=0, below=1)
         if class_threshold is not None:
             require_number("FCOSHead.class_threshold", class_threshold, above=0, below=1)

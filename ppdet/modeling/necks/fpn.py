@@ -17,7 +17,9 @@ from ppdet.modeling.layers import (
     max_pool,
     upsample_twice,
 )
-from ppdet.utils.ranges import require_number
+from ppdet.utils.ranges import MAX_CHANNELS, require_number
+
+MAX_EXTRA = 8  # the stride of the level above them is 2**8 times that of the last backbone map
 
 
 @register
@@ -60,8 +62,8 @@ class FPN(nn.Layer):
                 f"FPN.spatial_scales has {len(spatial_scales)} values and in_channels {len(in_channels)}: both need "
                 "one for each backbone map"
             )
-        require_number("FPN.out_channel", out_channel, minimum=1)
-        require_number("FPN.extra_stage", extra_stage, minimum=0)
+        require_number("FPN.out_channel", out_channel, minimum=1, maximum=MAX_CHANNELS)
+        require_number("FPN.extra_stage", extra_stage, minimum=0, maximum=MAX_EXTRA)
         self.extra_stage = extra_stage
         self.relu_before_extra_convs = relu_before_extra_convs
         self.use_c5 = use_c5

@@ -17,6 +17,7 @@ from ppdet.utils.errors import DataError
 from ppdet.utils.formats.annotation_kinds import coco_problem, json_kind
 
 LARGEST_ID = 2**63 - 1
+LARGEST_NUMBER = 1e100  # of a box; products of two such numbers are finite
 EXACT = 2**53  # up to this number, a float represents every integer exactly
 FLAGS = {0: False, 1: True, "0": False, "1": True}  # Python's true and false equal 1 and 0
 # What annotations of other tasks have in place of a bbox.
@@ -121,7 +122,8 @@ class Annotations:
         category_ids: list of M category ids.
         image: (M,) int64 positions of the images among the given ids, -1 where the id is not among them.
         category: (M,) int64 positions of the categories, likewise.
-        xywh: (M, 4) float64 x, y, width, height in pixels, unchecked; NaN where a coordinate or the bbox is missing.
+        xywh: (M, 4) float64 x, y, width, height in pixels, unchecked; NaN where a coordinate or the bbox is missing, or
+            the coordinate is infinite.
         area: (M,) float64, NaN if it is missing.
         crowd: (M,) bool, iscrowd. PaddleDetection and MMDetection do not train on such boxes.
         ignore: (M,) bool. PaddleDetection and MMDetection do not train on these either; pycocotools does not read it.
@@ -143,6 +145,7 @@ class Annotations:
         self.crowd = _flags(rows, "iscrowd", path)
         self.ignore = _flags(rows, "ignore", path)
         self.xywh = _boxes(rows, path)
+        self.xywh[~(np.abs(self.xywh) <= LARGEST_NUMBER)] = np.nan  # infinity, too
         self.area = np.array([_number(row.get("area")) for row in rows], dtype=np.float64)
 
     def __len__(self) -> int:
@@ -163,8 +166,7 @@ class Annotations:
     @property
     def xyxy(self) -> np.ndarray:
         """(M, 4) float64 x1, y1, x2, y2."""
-        with np.errstate(over="ignore", invalid="ignore"):  # huge numbers become inf or NaN
-            return to_corners(self.xywh)
+        return to_corners(self.xywh)
 
 
 def column(
