@@ -162,7 +162,7 @@ def downloads_and_workers() -> Iterator[Finding]:
     from ppdet.utils.disk.download import WEIGHTS_HOME
     from ppdet.utils.process.start import process_context
 
-    folder = Path(os.environ.get("PPDET_WEIGHTS_HOME") or WEIGHTS_HOME).expanduser()
+    folder = Path(os.path.expanduser(os.environ.get("PPDET_WEIGHTS_HOME") or WEIGHTS_HOME))
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if os.access(existing, os.W_OK):
         count = sum(path.is_file() for path in folder.iterdir()) if folder.is_dir() else 0

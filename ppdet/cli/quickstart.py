@@ -48,8 +48,9 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
-        arguments.output.expanduser().mkdir(parents=True, exist_ok=True)
-        os.chdir(arguments.output.expanduser())
+        folder = os.path.expanduser(arguments.output)
+        os.makedirs(folder, exist_ok=True)
+        os.chdir(folder)
         generate_images()
     if arguments.data_only:
         return

@@ -47,7 +47,7 @@ def import_extensions(names: Sequence[str]) -> None:
     """
     for name in names:
         is_path = name.endswith(".py") or os.sep in name or "/" in name
-        key = str(Path(name).expanduser().resolve()) if is_path else name
+        key = os.path.realpath(os.path.expanduser(name)) if is_path else name
         if key in _imported:
             continue
         path_before = list(sys.path)

@@ -1,5 +1,6 @@
 """The starting point of a training run: its folder, a checkpoint to resume, or pretrained weights."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +65,7 @@ class StartPoint:
         text = self.cfg["pretrain_weights"]
         if not text or "://" in text or not is_inside(Path(text), self.output):
             return None
-        return Path(text).expanduser().resolve().relative_to(self.output.resolve())
+        return Path(os.path.expanduser(text)).resolve().relative_to(self.output.resolve())
 
     def start_weights(self) -> str | None:
         """Return the path of pretrain_weights, which is a new one if the earlier run in this folder was renamed."""
@@ -74,4 +75,4 @@ class StartPoint:
 
 def is_inside(path: Path, folder: Path) -> bool:
     """Tell whether a path lies in a folder, at any depth."""
-    return folder.resolve() in path.expanduser().resolve().parents
+    return folder.resolve() in Path(os.path.expanduser(path)).resolve().parents

@@ -51,7 +51,11 @@ def trained_config(arguments: argparse.Namespace, reader: str, *, with_weights: 
     if weights:
         logger.info("run %s: weights %s", folder, weights.name)
     cfg = config_of_run(folder, [*([f"weights={json.dumps(str(weights))}"] if weights else []), *arguments.opt])
-    if with_weights and cfg["weights"] and Path(cfg["weights"]).expanduser().resolve().parent != folder.resolve():
+    if (
+        with_weights
+        and cfg["weights"]
+        and Path(os.path.expanduser(cfg["weights"])).resolve().parent != folder.resolve()
+    ):
         warn_of_differences(cfg, cfg["weights"], reader, instead_of=str(folder))
     return cfg
 
@@ -76,7 +80,7 @@ def find_run(place: str) -> tuple[Path, Path | None]:
     Raises:
         RunError: it is neither.
     """
-    path = Path(place).expanduser()
+    path = Path(os.path.expanduser(place))
     if path.is_dir():
         return require_run(path), None
     if path.suffix in (".yml", ".yaml"):
@@ -187,7 +191,7 @@ def warn_of_differences(cfg: Config, weights: str, reader: str, instead_of: str 
         reader: EvalReader or TestReader.
         instead_of: what the user should replace by the run's folder, for the warning's advice.
     """
-    folder = Path(weights).expanduser().parent
+    folder = Path(os.path.expanduser(weights)).parent
     if "://" in weights or not (folder / CONFIG_FILE).is_file():
         return
     try:

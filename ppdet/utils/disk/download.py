@@ -21,7 +21,9 @@ from tqdm import tqdm
 
 from ppdet.utils.disk.files import atomic_path, read_text, write_json
 from ppdet.utils.disk.lock import one_process
+from ppdet.utils.disk.redirects import ToHttpOnly
 from ppdet.utils.errors import UserError
+from ppdet.utils.formats.unpickle import LARGEST_WEIGHTS
 from ppdet.utils.logger import get_logger
 from ppdet.utils.printable import printable
 
@@ -34,6 +36,7 @@ TIMEOUT_SECONDS = 30
 ATTEMPTS = 4
 RETRY_SECONDS = 2.0
 LOG_SECONDS = 10.0
+LONGEST_ANSWER = 200  # characters of a server's words in a message
 
 
 class DownloadError(UserError, OSError):
@@ -42,6 +45,10 @@ class DownloadError(UserError, OSError):
 
 class MissingFileError(DownloadError):
     """A local file that does not exist."""
+
+
+class _TooLarge(Exception):
+    """The file has more bytes than it may have."""
 
 
 class _Interrupted(Exception):
@@ -71,29 +78,31 @@ def fetch(
         return _local(text)
     if scheme.group(1).lower() not in ("http", "https"):
         raise DownloadError(f"{text}: expected a local path or a URL with http:// or https://")
-    name = Path(urllib.parse.unquote(urllib.parse.urlparse(text).path)).name
-    if not name:
+    name = _file_name(text)
+    if name in ("", "..", "."):
         raise DownloadError(f"{text}: expected a URL that ends with a file name, e.g. .../model.pdparams")
-    name = re.sub(r'[<>:"|?*\\]', "_", name)  # Windows refuses these in file names
-    folder = Path(cache_dir or os.environ.get("PPDET_WEIGHTS_HOME") or WEIGHTS_HOME).expanduser()
+    folder = Path(os.path.expanduser(cache_dir or os.environ.get("PPDET_WEIGHTS_HOME") or WEIGHTS_HOME))
     target = folder / name
     source = folder / f"{name}.url"  # says where the file came from; PaddleDetection does not write one
     if source.is_file() and target.is_file() and read_text(source).strip() != text:
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         target = folder / f"{target.stem}-{digest}{target.suffix}"
         source = folder / f"{target.name}.url"
-    if download(text, target, md5=md5, hint=hint):
+    if download(text, target, md5=md5, hint=hint, largest=LARGEST_WEIGHTS):
         with atomic_path(source) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
     return target
 
 
-def download(url: str, target: Path, *, md5: str | None = None, hint: str = "") -> bool:
+def download(url: str, target: Path, *, md5: str | None = None, hint: str = "", largest: int | None = None) -> bool:
     """Download `url` to `target` unless it exists, and return whether it was downloaded now.
 
     The transfer goes to a hidden ".part" file, which a later call resumes if the server still has the same file. Of
     several processes, one downloads and the others wait. The length is checked, and the MD5 if it is given or the
     server sends it (Content-MD5). An existing file is only checked if `md5` is given.
+
+    Args:
+        largest: size in bytes above which a file is not downloaded; None: any that fits the disk.
 
     Raises:
         DownloadError: the message names the path to put the file at, and ends with `hint`.
@@ -106,7 +115,7 @@ def download(url: str, target: Path, *, md5: str | None = None, hint: str = "") 
         with one_process(target, "downloads"):
             if _exists(target, md5):
                 return False
-            _download_locked(url, target, md5, advice)
+            _download_locked(url, target, md5, advice, largest)
             return True
     except DownloadError:
         raise
@@ -123,12 +132,23 @@ def file_md5(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _file_name(url: str) -> str:
+    """Return the file name that a URL ends with, as it can be one on all systems; "" if there is none."""
+    try:
+        name = Path(urllib.parse.unquote(urllib.parse.urlparse(url).path)).name
+    except ValueError:
+        return ""  # an invalid host
+    return re.sub(r'[<>:"|?*\\\x00-\x1f\x7f]', "_", name)  # Windows refuses these in file names
+
+
 def _local(text: str) -> Path:
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     candidates = [path.with_name(path.name + suffix) for suffix in WEIGHTS_SUFFIXES] if path.name else [path]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
+    if any(candidate.exists() for candidate in candidates):
+        raise MissingFileError(f"{path}: not a regular file: expected weights or their URL")
     tried = " or ".join(suffix for suffix in WEIGHTS_SUFFIXES if suffix)
     raise MissingFileError(f"{path}: no such file, nor with {tried} appended: expected weights or their URL")
 
@@ -142,13 +162,16 @@ def _exists(target: Path, md5: str | None) -> bool:
     return True
 
 
-def _download_locked(url: str, target: Path, md5: str | None, advice: str) -> None:
+def _download_locked(url: str, target: Path, md5: str | None, advice: str, largest: int | None) -> None:
     part = target.with_name(f".{target.name}.part")
     logger.info("downloading %s to %s", url, target)
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            expected_md5 = _transfer(url, part, md5)
+            expected_md5 = _transfer(url, part, md5, largest)
             break
+        except _TooLarge:
+            _remove(part)
+            raise DownloadError(f"{url}: larger than the {largest:,} bytes that such a file may have") from None
         except _Interrupted as error:
             if attempt == ATTEMPTS:
                 message = f"{url}: {error} ({ATTEMPTS} attempts): run again to continue, or {advice}"
@@ -156,7 +179,7 @@ def _download_locked(url: str, target: Path, md5: str | None, advice: str) -> No
             logger.warning("%s: %s, attempt %d of %d follows", url, error, attempt + 1, ATTEMPTS)
             time.sleep(RETRY_SECONDS * attempt)
         except urllib.error.HTTPError as error:
-            message = f"{url}: the server answers {error.code} {error.reason}: check the URL, or {advice}"
+            message = f"{url}: {_answer(error)}: check the URL, or {advice}"
             raise DownloadError(message) from None
         except (urllib.error.URLError, http.client.HTTPException, ValueError) as error:
             raise DownloadError(f"{url}: cannot be downloaded ({_network_error_text(error)}): {advice}") from None
@@ -170,11 +193,12 @@ def _download_locked(url: str, target: Path, md5: str | None, advice: str) -> No
     _remove(part)
 
 
-def _transfer(url: str, part: Path, md5: str | None) -> str | None:
+def _transfer(url: str, part: Path, md5: str | None, largest: int | None) -> str | None:
     """Download the rest of `part`, and return the MD5 it should have, if that is known.
 
     Raises:
-        _Interrupted: another attempt may succeed. URLError, HTTPException: it would not.
+        _Interrupted: another attempt may succeed. URLError, HTTPException: it would not. _TooLarge: the file has more
+            than `largest` bytes.
     """
     meta = _read_meta(part)
     start = part.stat().st_size if part.exists() else 0
@@ -183,13 +207,13 @@ def _transfer(url: str, part: Path, md5: str | None) -> str | None:
         request.add_header("Range", f"bytes={start}-")
         request.add_header("If-Range", meta["validator"])  # if the file has changed, the server sends all of it
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)  # nosec B310  # http(s), see fetch
+        response = urllib.request.build_opener(ToHttpOnly).open(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         if error.code == 416:  # there is nothing after `start`: the part is of another file
             _remove(part)
             raise _Interrupted("the file has changed on the server") from None
         if error.code == 429 or error.code >= 500:
-            raise _Interrupted(f"the server answers {error.code} {error.reason}") from None
+            raise _Interrupted(_answer(error)) from None
         raise
     except (TimeoutError, ConnectionError) as error:
         raise _Interrupted(f"no answer ({_network_error_text(error)})") from None
@@ -201,14 +225,14 @@ def _transfer(url: str, part: Path, md5: str | None) -> str | None:
         if not is_resumed:
             start, meta = 0, _new_meta(url, response.headers)
             write_json(_meta_path(part), meta)
-        length = response.headers.get("Content-Length")
-        total = start + int(length) if length is not None else None
+        length = response.headers.get("Content-Length", "")
+        total = start + int(length) if re.fullmatch("[0-9]{1,18}", length) else None
         with open(part, "ab" if is_resumed else "wb") as stream:
-            _copy(response, stream, start, total, Path(urllib.parse.urlparse(url).path).name)
+            _copy(response, stream, start, total, largest, Path(urllib.parse.urlparse(url).path).name)
     return md5.lower() if md5 is not None else meta.get("md5")
 
 
-def _copy(response: Any, stream: BinaryIO, start: int, total: int | None, name: str) -> None:
+def _copy(response: Any, stream: BinaryIO, start: int, total: int | None, largest: int | None, name: str) -> None:
     """Copy the response, with a progress bar on a terminal, else with a line in the log every LOG_SECONDS.
 
     Args:
@@ -216,6 +240,8 @@ def _copy(response: Any, stream: BinaryIO, start: int, total: int | None, name: 
         total: bytes of the whole file, None if unknown.
         name: the file's name, for the progress.
     """
+    if largest is not None and (total or 0) > largest:
+        raise _TooLarge
     done, begin, logged = start, time.monotonic(), time.monotonic()
     on_terminal = sys.stderr.isatty()
     with tqdm(
@@ -228,6 +254,8 @@ def _copy(response: Any, stream: BinaryIO, start: int, total: int | None, name: 
                 raise _Interrupted(f"the connection broke after {done} bytes ({_network_error_text(error)})") from None
             if not chunk:
                 break
+            if largest is not None and done + len(chunk) > largest:
+                raise _TooLarge
             stream.write(chunk)
             done += len(chunk)
             bar.update(len(chunk))
@@ -274,8 +302,12 @@ def _remove(part: Path) -> None:
     _meta_path(part).unlink(missing_ok=True)
 
 
+def _answer(error: urllib.error.HTTPError) -> str:
+    return f"the server answers {error.code} {error.reason!s:.{LONGEST_ANSWER}}"
+
+
 def _network_error_text(error: BaseException) -> str:
     """What went wrong, in one line. URLError has the system's error in its attribute `reason`."""
     cause = getattr(error, "reason", error)
     lines = str(getattr(cause, "strerror", None) or cause).splitlines()
-    return lines[0] if lines else type(error).__name__
+    return lines[0][:LONGEST_ANSWER] if lines else type(error).__name__

@@ -20,6 +20,8 @@ class FileServer:
         self.send_etag = True
         self.ranges = True
         self.status = None
+        self.redirects = {}  # path: URL
+        self.says_length = True
         self.gate = None  # a threading.Event that answers wait for
 
     @contextlib.contextmanager
@@ -48,6 +50,11 @@ class FileServer:
         self.requests.append((handler.path, wanted))
         if self.gate is not None:
             self.gate.wait(PATIENCE)
+        if handler.path.lstrip("/") in self.redirects:
+            handler.send_response(302)
+            handler.send_header("Location", self.redirects[handler.path.lstrip("/")])
+            handler.end_headers()
+            return
         content = self.files.get(handler.path.lstrip("/"))
         if self.status is not None or content is None:
             handler.send_error(self.status or 404)
@@ -62,7 +69,8 @@ class FileServer:
                 return
             body, status = content[start:], 206
         handler.send_response(status)
-        handler.send_header("Content-Length", str(len(body)))
+        if self.says_length:
+            handler.send_header("Content-Length", str(len(body)))
         if status == 206:
             handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         if self.send_etag:

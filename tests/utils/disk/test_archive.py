@@ -1,5 +1,7 @@
+import gzip
 import io
 import os
+import resource
 import tarfile
 import zipfile
 
@@ -71,3 +73,58 @@ def test_damaged_archives_are_one_line_errors(tmp_path):
             unpack(path, tmp_path / f"out{number}")
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
         assert not any(p.is_file() for p in (tmp_path / f"out{number}").rglob("*")) or number == 4
+
+
+def declared(path, size):
+    """A tar archive whose member says that it has `size` bytes."""
+    info = tarfile.TarInfo("big")
+    info.size = size
+    path.write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(10_000)))
+    return path
+
+
+def test_archives_that_would_fill_the_disk(tmp_path):
+    zeros = tmp_path / "zeros.zip"
+    with zipfile.ZipFile(zeros, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("big", "w") as stream:
+        for _ in range(40):
+            stream.write(bytes(2**20))
+    content = zeros.read_bytes()
+    zeros.write_bytes(content.replace((40 * 2**20).to_bytes(4, "little"), (2**31).to_bytes(4, "little")))
+    assert unpack(write_zip(tmp_path / "json.zip", {"a.json": b"[1, 2], " * 500_000}), tmp_path / "json") == 1
+    for path in (
+        zeros,
+        declared(tmp_path / "a.tar.gz", 2**40),
+        declared(tmp_path / "b.tar.gz", 2**31),
+    ):
+        with pytest.raises(ArchiveError, match="many times as large as the archive; nothing was unpacked"):
+            unpack(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_long_names_do_not_fill_the_memory(tmp_path):
+    """A tar archive's long name is a member of its own, which Python reads at once: here 100 MB in 400 kB."""
+    info = tarfile.TarInfo("././@LongLink")
+    info.size, info.type = 100 * 2**20, tarfile.GNUTYPE_LONGNAME
+    path = tmp_path / "a.tar.gz"
+    with gzip.open(path, "wb", compresslevel=1) as stream:
+        stream.write(info.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(100):
+            stream.write(bytes(2**20))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ArchiveError, match="download it again"):
+        unpack(path, tmp_path / "out")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+
+
+def test_what_no_archive_should_have(tmp_path):
+    encrypted = bytearray(write_zip(tmp_path / "a.zip", {"x": b"secret"}).read_bytes())
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        encrypted[encrypted.index(mark) + place] |= 1
+    (tmp_path / "encrypted.zip").write_bytes(encrypted)
+    for path in (tmp_path / "encrypted.zip", write_zip(tmp_path / "dot.zip", {".": b"x"})):
+        with pytest.raises(ArchiveError) as caught:
+            unpack(path, tmp_path / "out")
+        assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match="not a regular file"):
+        unpack(tmp_path / "fifo", tmp_path / "out")

@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from ppdet.utils.disk import download as download_module
 from ppdet.utils.disk.download import DownloadError, download, fetch, file_md5
+from ppdet.utils.disk.redirects import ToHttpOnly
 from ppdet.utils.errors import UserError
 
 
@@ -62,7 +65,24 @@ def test_local_paths(tmp_path, monkeypatch):
     error_of(lambda: fetch(""))
 
 
-@pytest.mark.parametrize("url", ["ftp://host/a.pdparams", "file:///etc/passwd", "s3://bucket/x", "http://host/"])
+def test_local_paths_that_are_no_files(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "fifo.pdparams")
+    (tmp_path / "loop").symlink_to("loop")
+    for name, message in (("fifo", "not a regular file"), (".", "not a regular file"), ("loop", "no such file")):
+        assert message in error_of(lambda name=name: fetch(tmp_path / name))
+    assert "~nosuchuser/x: no such file" in error_of(lambda: fetch("~nosuchuser/x"))
+
+
+REFUSED_URLS = [
+    "ftp://host/a.pdparams",
+    "file:///etc/passwd",
+    "s3://bucket/x",
+    "http://host/",
+    "http://[bad/x.pdparams",
+]
+
+
+@pytest.mark.parametrize("url", [*REFUSED_URLS, "http://host/a/%2e%2e"])
 def test_other_urls_are_refused(url, tmp_path):
     assert "expected" in error_of(lambda: fetch(url, cache_dir=tmp_path))
 
@@ -174,6 +194,34 @@ def test_errors_say_which_file_to_put_where(server, tmp_path):
 
     message = error_of(lambda: fetch(f"http://127.0.0.1:9/{NAME}", cache_dir=tmp_path))
     assert "refused" in message and target in message
+
+
+def test_names_that_no_file_can_have(server, tmp_path):
+    server.files["a%00b%0a.pdparams"] = b"x"
+    assert fetch(f"{server.url}/a%00b%0a.pdparams", cache_dir=tmp_path) == tmp_path / "a_b_.pdparams"
+
+
+def test_only_redirects_to_web_servers_are_followed(server, tmp_path):
+    server.redirects = {"1.pdparams": f"{server.url}/{NAME}"}
+    assert fetch(f"{server.url}/1.pdparams", cache_dir=tmp_path).read_bytes() == CONTENT
+    for number, place in enumerate(("file:///etc/passwd", "ftp://127.0.0.1:1/x", "data:,x", "gopher://x/")):
+        server.redirects = {f"{number}.bin": place}
+        message = error_of(lambda number=number: fetch(f"{server.url}/{number}.bin", cache_dir=tmp_path))
+        assert "redirect" in message.lower() and place in message
+    secure = urllib.request.Request("https://127.0.0.1/x")
+    with pytest.raises(urllib.error.URLError, match="it redirects to http://"):
+        ToHttpOnly().redirect_request(secure, None, 302, "Found", {}, "http://127.0.0.1/x")
+    assert not list(tmp_path.glob("*.bin*"))
+
+
+@pytest.mark.parametrize("says_length", [True, False])
+def test_a_file_that_is_too_large(server, tmp_path, says_length):
+    server.says_length = says_length
+    target = tmp_path / NAME
+    message = error_of(lambda: download(f"{server.url}/{NAME}", target, largest=200_000))
+    assert "larger than the 200,000 bytes" in message
+    assert visible(tmp_path) == [] and not list(tmp_path.glob(".*.part"))
+    assert download(f"{server.url}/{NAME}", target, largest=300_000)
 
 
 def test_folder_that_cannot_be_made(server, tmp_path):
