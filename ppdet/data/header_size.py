@@ -1,14 +1,11 @@
-"""The size of an image file, read from its header where possible."""
+"""The size of an image file, read from the start of the file where possible."""
 
-import contextlib
-import warnings
+from ppdet.data.image_files import Unreadable, jpeg, read_size
+from ppdet.data.transforms.decode import read_file, read_image
 
-from PIL import Image
-
-from ppdet.data.transforms.decode import read_image
-
-FORMATS = ("BMP", "JPEG", "PNG", "WEBP")  # whose headers give the size that OpenCV gives
-ORIENTATION = 0x0112  # EXIF tag; the values 5 to 8 swap width and height
+ENOUGH = 2**16  # bytes from the start of a file, in which most files have their size
+KINDS = ("JPEG", "PNG", "WEBP", "BMP")  # whose headers give the size that OpenCV gives
+EXIF_CHUNKS = (b"eXIf", b"EXIF")  # of PNG and WebP; what OpenCV makes of them depends on its version
 
 
 def image_size(path: str, expected_size: tuple[int, int] | None = None) -> tuple[int, int]:
@@ -21,14 +18,22 @@ def image_size(path: str, expected_size: tuple[int, int] | None = None) -> tuple
     Raises:
         ImageError: it cannot be read.
     """
-    # Where Pillow fails or warns, OpenCV decodes the file.
-    with contextlib.suppress(Exception), warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path, formats=FORMATS) as opened:
-            w, h = opened.size
-            if "exif" not in opened.info or opened.getexif().get(ORIENTATION, 1) not in (5, 6, 7, 8):
-                return h, w
-            if opened.format in ("JPEG", "MPO"):
-                return (h, w) if expected_size == (h, w) else (w, h)
-    height, width = read_image(path, expected_size).shape[:2]
-    return height, width
+    size = _size_at_start(read_file(path, ENOUGH), expected_size)
+    if size is None:
+        height, width = read_image(path, expected_size).shape[:2]
+        return height, width
+    return size
+
+
+def _size_at_start(start: bytes, expected_size: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The size by the first bytes of a file; None if these do not tell."""
+    try:
+        header = read_size(start)
+    except Unreadable:  # the decoder says what is wrong, or needs more of the file
+        return None
+    stored = header.height, header.width
+    if header.kind not in KINDS or min(stored) < 1:
+        return None
+    if header.kind == "JPEG":
+        return stored[::-1] if jpeg.is_turned(start) and expected_size != stored else stored
+    return None if any(chunk in start for chunk in EXIF_CHUNKS) else stored

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data.transforms import jpeg
+from ppdet.data.image_files import ImageHeader, Unreadable, check_header, jpeg, png
 from ppdet.data.transforms.base import Transform
 from ppdet.data.transforms.geometry import RandomResize, Resize
 from ppdet.utils.boxes import clip_to_image
-from ppdet.utils.disk.files import read_regular
+from ppdet.utils.disk.files import open_regular, read_regular
 from ppdet.utils.errors import ImageError
 from ppdet.utils.logger import get_logger
 from ppdet.utils.process.once import warn_once
@@ -29,7 +29,12 @@ FLAGS = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
+LARGEST_FILE = 2**31 - 1  # bytes that OpenCV takes
 _numbers = itertools.count()  # of the instances of Decode
+
+# An image that OpenCV cannot decode becomes an error of ours. Its log would repeat a line for each damaged strip.
+if "OPENCV_LOG_LEVEL" not in os.environ:
+    getattr(cv2.utils, "logging", cv2).setLogLevel(0)  # OpenCV 4 has the function in cv2 itself
 
 
 @register
@@ -45,7 +50,8 @@ class Decode(Transform):
     Boxes are clipped to the image, and those outside of it are dropped. The first image of each of these two kinds is
     logged as a warning.
 
-    Raises ImageError for a file that is missing, empty, truncated or not an image.
+    Raises ImageError for a file that is missing, empty, truncated or not an image, or whose decoding would take far
+    more time or memory than that of usual images of its size (see `image_files.check_header`).
     """
 
     keeps_uint8 = True
@@ -61,7 +67,7 @@ class Decode(Transform):
         else:
             path = sample["im_file"]
             data = sample.pop("encoded", None)
-            data = _read(path) if data is None else data
+            data = read_file(path) if data is None else data
             sample["image"], (h, w) = _decode(data, path, expected, new_size)
         if expected not in (None, (h, w)):
             self._warn(
@@ -114,7 +120,7 @@ class DecodeAndResize(Transform):
 
 def read_image(path: str, expected_size: Size | None = None) -> np.ndarray:
     """Return the image file `path` as (H, W, 3) RGB uint8; see `decode_image`."""
-    return decode_image(_read(path), path, expected_size)
+    return decode_image(read_file(path), path, expected_size)
 
 
 def decode_image(data: bytes, name: str, expected_size: Size | None = None) -> np.ndarray:
@@ -127,14 +133,18 @@ def decode_image(data: bytes, name: str, expected_size: Size | None = None) -> n
         expected_size: (h, w). If only the unrotated pixels have this size, the EXIF orientation is ignored.
 
     Raises:
-        ImageError: the bytes are not an image, or truncated.
+        ImageError: the bytes are not an image, truncated, or too much work (see `image_files.check_header`).
     """
     return _decode(data, name, expected_size)[0]
 
 
-def _read(path: str) -> bytes:
+def read_file(path: str, most: int | None = None) -> bytes:
+    """Return the bytes of an image file, or the first `most` of them; ImageError if it cannot be read."""
     try:
-        return read_regular(path)
+        if most is None:
+            return read_regular(path, LARGEST_FILE)
+        with open_regular(path) as file:
+            return file.read(most)
     except OSError as error:
         raise ImageError(path, (error.strerror or str(error)).lower()) from None
 
@@ -143,28 +153,33 @@ def _decode(
     data: bytes, name: str, expected_size: Size | None = None, new_size: NewSize | None = None
 ) -> tuple[np.ndarray, Size]:
     """Return what `decode_image` does, perhaps at reduced scale if `new_size` is given, and the size at full scale."""
-    if not data:
-        raise ImageError(name, "the file is empty")
-    if _is_truncated(data):
-        raise ImageError(name, "the file is truncated")
-    stored = jpeg.stored_size(data) if new_size and jpeg.is_jpeg(data) else None
-    factor = jpeg.reduction(stored, new_size) if stored and new_size else 1
+    try:
+        header = check_header(data)
+        if header.kind == "PNG":
+            data = png.without_extras(data)
+            image = png.decode_large(data) if png.is_large(data) else None
+            if image is not None:
+                return image, image.shape[:2]
+    except Unreadable as error:
+        raise ImageError(name, str(error)) from None
+    stored = (header.height, header.width)
+    factor = jpeg.reduction(stored, new_size) if new_size and header.kind == "JPEG" else 1
     flags = FLAGS[factor]
     image = _decode_pixels(data, flags, name)
-    size = _full_size(image, factor, stored)
+    size = _full_size(image, factor, header)
     if expected_size == (size[1], size[0]) and size[0] != size[1]:
         image = _decode_pixels(data, flags | cv2.IMREAD_IGNORE_ORIENTATION, name)
-        size = _full_size(image, factor, stored)
+        size = _full_size(image, factor, header)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), size
 
 
-def _full_size(image: np.ndarray, factor: int, stored: Size | None) -> Size:
-    """The size of a decoded image before it was reduced by `factor`; `stored` is the size of the unrotated pixels."""
+def _full_size(image: np.ndarray, factor: int, header: ImageHeader) -> Size:
+    """The size of a decoded image before it was reduced by `factor`."""
     h, w = image.shape[:2]
-    if factor == 1 or stored is None:
+    if factor == 1:
         return h, w
-    is_rotated = (h > w) != (stored[0] > stored[1])
-    return (stored[1], stored[0]) if is_rotated else stored
+    is_rotated = (h > w) != (header.height > header.width)
+    return (header.width, header.height) if is_rotated else (header.height, header.width)
 
 
 def _decode_pixels(data: bytes, flags: int, name: str) -> np.ndarray:
@@ -177,14 +192,3 @@ def _decode_pixels(data: bytes, flags: int, name: str) -> np.ndarray:
         kind = os.path.splitext(name)[1] or "image"
         raise ImageError(name, f"not a readable {kind} file (damaged, or of a kind OpenCV does not know)")
     return image
-
-
-def _is_truncated(data: bytes) -> bool:
-    """Whether the end of the file is missing, for the formats where OpenCV does not report it."""
-    if jpeg.is_jpeg(data):
-        return jpeg.is_truncated(data)
-    if data.startswith(b"\x89PNG"):
-        return data.rfind(b"IEND") < 0
-    if data.startswith(b"RIFF"):
-        return len(data) < int.from_bytes(data[4:8], "little") + 8
-    return False

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ppdet.data.transforms import Compose, Decode, RandomCrop, RandomFlip, RandomResize, Resize, jpeg
+from ppdet.data.image_files import Unreadable, jpeg
+from ppdet.data.transforms import Compose, Decode, RandomCrop, RandomFlip, RandomResize, Resize
 from ppdet.data.transforms.decode import DecodeAndResize
 
 BOXES = np.array([[40, 100, 400, 300], [600, 20, 700, 501]], dtype=np.float32)
@@ -127,8 +128,10 @@ def test_a_reduced_picture_stays_where_its_boxes_are(tmp_path, size):
 def test_size_in_the_header(progressive):
     data = io.BytesIO()
     Image.new("RGB", (123, 45)).save(data, "JPEG", progressive=progressive, exif=Image.Exif())
-    assert jpeg.stored_size(data.getvalue()) == (45, 123)
-    assert jpeg.stored_size(data.getvalue()[:20]) is None
+    header = jpeg.read_header(data.getvalue())
+    assert (header.height, header.width) == (45, 123)
+    with pytest.raises(Unreadable, match="truncated"):
+        jpeg.read_header(data.getvalue()[:20])
 
 
 def test_a_subclass_keeps_what_it_does():
