@@ -4,11 +4,12 @@ import json
 import re
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from patience import PATIENCE
-from serving import ServerProcess
 
 from ppdet.deploy.serve import parse_arguments
 
@@ -49,18 +50,26 @@ def test_a_container_runs_as_nobody_and_writes_nothing(path):
     assert entry[:3] == ["python", "-m", "ppdet.deploy.serve"] and arguments.port == int(dict(content)["EXPOSE"])
 
 
-def test_the_health_check_tells_ready_from_not(served, tmp_path):
-    checks = {dict(instructions(path))["HEALTHCHECK"].partition("CMD ")[2] for path in RECIPES}
-    (check,) = map(json.loads, checks)
+def test_the_health_check_tells_ready_from_not():
+    (check,) = map(json.loads, {dict(instructions(path))["HEALTHCHECK"].partition("CMD ")[2] for path in RECIPES})
     assert check[:2] == ["python", "-c"]
 
-    def healthy(port):
-        code = check[2].replace("8080", str(port))
-        return subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL, timeout=PATIENCE).returncode == 0
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status if self.path == "/readyz" else 404)
+            self.end_headers()
 
-    with ServerProcess(served, tmp_path / "log", token="abc") as server:
-        assert healthy(server.port)
-    assert not healthy(server.port)
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        code = check[2].replace("8080", str(server.server_port))
+        ends = []
+        for status in (200, 503):
+            ends.append(subprocess.run([sys.executable, "-c", code], timeout=PATIENCE).returncode)
+        server.shutdown()
+    assert ends == [0, 1]
 
 
 def test_the_unit_keeps_the_service_in():
