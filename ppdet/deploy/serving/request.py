@@ -105,7 +105,8 @@ async def read_form(request: Request, body: AsyncIterator[bytes]) -> FormData:
     if not boundary:
         raise Refused(400, "Missing boundary in multipart/form-data")
     stream = few_parts(body, b"\r\n--" + boundary)
-    parser = InMemoryParser(request.headers, stream, max_files=1, max_fields=MAX_FIELDS, max_part_size=LONGEST_FIELD)
+    parser = InMemoryParser(request.headers, stream, max_files=1, max_fields=MAX_FIELDS)
+    parser.max_part_size = LONGEST_FIELD  # not an argument in all versions of Starlette
     try:
         return await parser.parse()
     except (Refused, ClientDisconnect):

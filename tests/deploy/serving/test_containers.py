@@ -53,10 +53,11 @@ def test_a_container_runs_as_nobody_and_writes_nothing(path):
 def test_the_health_check_tells_ready_from_not():
     (check,) = map(json.loads, {dict(instructions(path))["HEALTHCHECK"].partition("CMD ")[2] for path in RECIPES})
     assert check[:2] == ["python", "-c"]
+    answers, ends = [], []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(status if self.path == "/readyz" else 404)
+            self.send_response(answers[-1] if self.path == "/readyz" else 404)
             self.end_headers()
 
         def log_message(self, *_):
@@ -65,8 +66,8 @@ def test_the_health_check_tells_ready_from_not():
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever).start()
         code = check[2].replace("8080", str(server.server_port))
-        ends = []
         for status in (200, 503):
+            answers.append(status)
             ends.append(subprocess.run([sys.executable, "-c", code], timeout=PATIENCE).returncode)
         server.shutdown()
     assert ends == [0, 1]
