@@ -1,5 +1,6 @@
 """Comparing detections: an exported graph with the trained model, and two engines with each other."""
 
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,8 @@ from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.errors import DeployError
 
 FILE = "selfcheck.npz"
+# Two images of 2,000 x 2,000 pixels take 100 MB, and a model that keeps 1,000 detections of each has 2,000 rows.
+LARGEST_BYTES, MOST_ROWS = 512 * 2**20, 50_000
 Engine = Callable[[dict[str, np.ndarray]], list[np.ndarray]]  # input arrays by name -> outputs, see `Backend`
 
 
@@ -143,6 +146,24 @@ def with_area(rows: np.ndarray) -> np.ndarray:
     return rows[(rows[:, 4] > rows[:, 2]) & (rows[:, 5] > rows[:, 3])]
 
 
+def require_detections(outputs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the outputs of a detector: rows (M, 6), and the number of rows of each image (N,).
+
+    Raises:
+        ValueError: the outputs have other shapes or types, or values that are no numbers.
+    """
+    shapes = ", ".join(str(list(np.shape(output))) for output in outputs)
+    if len(outputs) < 2:
+        raise ValueError(f"outputs of the shapes {shapes or 'of no array'}, which are not those of a detector")
+    rows, rows_per_image = np.asarray(outputs[0]), np.asarray(outputs[1]).reshape(-1)
+    counted = rows_per_image.dtype.kind in "iu" and len(rows_per_image) and rows_per_image.min() >= 0
+    if not counted or rows.dtype.kind not in "fiu" or rows.size != 6 * sum(rows_per_image.tolist()):
+        raise ValueError(f"outputs of the shapes {shapes}, which are not those of a detector")
+    if not np.isfinite(rows).all():
+        raise ValueError("detections that are NaN or infinite")
+    return rows.reshape(-1, 6), rows_per_image
+
+
 class SelfCheck(NamedTuple):
     """Two images and what the trained model detects in them. Export writes it beside the graph, as selfcheck.npz.
 
@@ -169,18 +190,24 @@ class SelfCheck(NamedTuple):
         """Read the self-check of an exported folder; None if it has none, as in exports of PaddleDetection.
 
         Raises:
-            DeployError: the file is damaged.
+            DeployError: the file is damaged, or larger than a self-check is.
         """
         path = folder / FILE
         if not path.is_file():
             return None
         try:
+            with zipfile.ZipFile(path) as archive:
+                size = sum(info.file_size for info in archive.infolist())
+            if size > LARGEST_BYTES:
+                raise ValueError(f"it unpacks to {size:,} bytes")
             with np.load(path, allow_pickle=False) as content:
                 arrays = {k[6:]: content[k].astype(np.float32) for k in content.files if k.startswith("input_")}
-                rows, counts = content["rows"], content["rows_per_image"]
+                rows, counts = require_detections([content["rows"], content["rows_per_image"]])
+                if len(rows) > MOST_ROWS:
+                    raise ValueError(f"it has {len(rows):,} detections")
                 return cls.of(arrays, rows, counts, floor=float(content["floor"]), top=int(content["top"]))
         except Exception as error:  # zip, zlib and NumPy raise their own for a damaged file
-            raise DeployError(f"{path}: damaged ({error}): export the model again") from None
+            raise DeployError(f"{path}: damaged ({error!s:.200}): export the model again") from None
 
     def write(self, folder: Path) -> None:
         """Write the self-check to an exported folder."""

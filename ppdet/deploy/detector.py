@@ -19,7 +19,7 @@ import numpy as np
 from ppdet.data.loading.windows import crops
 from ppdet.deploy.backends import load_backend
 from ppdet.deploy.backends.base import Options
-from ppdet.deploy.compare import with_area
+from ppdet.deploy.compare import require_detections, with_area
 from ppdet.deploy.preprocess import Image, Preprocess, class_list, read_infer_cfg, read_pixels
 from ppdet.deploy.slicing import Slicing, Window, detect_windows
 from ppdet.utils.errors import DeployError, ImageError
@@ -107,7 +107,7 @@ class Detector:
         onednn: bool = True,
         max_batch: int = 1,
     ) -> None:
-        folder = Path(folder)
+        self.folder = folder = Path(folder)
         settings = read_infer_cfg(folder)
         if settings.get("output", "detections") != "detections":
             raise DeployError(
@@ -198,9 +198,15 @@ class Detector:
 
         Args:
             outputs: rows (M, 6) of [class, score, x1, y1, x2, y2] of all images, and the number of rows per image (N,).
+
+        Raises:
+            DeployError: the graph has other outputs, so it is no detector, or values that are no numbers.
         """
-        rows, rows_per_image = outputs[:2]
-        parts = np.split(rows.reshape(-1, 6), np.cumsum(rows_per_image)[:-1])
+        try:
+            rows, rows_per_image = require_detections(outputs)
+        except ValueError as error:
+            raise DeployError(f"{self.folder}: its graph gives {error}: export the model again") from None
+        parts = np.split(rows, np.cumsum(rows_per_image)[:-1])
         return [Detections.from_rows(with_area(part[part[:, 0] >= 0]), self.class_names) for part in parts]
 
     def detect(

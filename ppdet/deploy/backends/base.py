@@ -139,6 +139,12 @@ class Backend(ABC):
         Raises:
             DeployError: the engine failed.
         """
+        unknown = [name for name in self.inputs if name not in arrays]
+        if unknown:
+            raise DeployError(
+                f"{self.folder}: its graph needs an input {unknown[0]!r:.100}; a detector's inputs are "
+                f"{', '.join(arrays)}"
+            )
         batch = {name: np.ascontiguousarray(arrays[name]) for name in self.inputs}
         with self._lock:
             try:
