@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import paddle
+from paddle import nn
 from tiny import TINY_YAML, write_tiny_coco
 
 from ppdet.core.config import Config
@@ -28,13 +29,18 @@ def write_padded(folder: Path, images: int) -> Path:
     return path
 
 
+def add_noise(head: nn.Layer) -> None:
+    """Give the last layers of a head random weights, with which it detects something everywhere."""
+    paddle.seed(3)
+    for layer, spread in ((head.fcos_head_cls, 0.2), (head.fcos_head_reg, 0.05)):
+        layer.weight.set_value(paddle.randn(layer.weight.shape) * spread)
+    head.fcos_head_cls.bias.set_value(paddle.zeros(head.fcos_head_cls.bias.shape))
+
+
 def noisy(path: Path, options: Sequence[str] = ()) -> Config:
     """The configuration of two classes at `path`, and random weights for it, in a file beside it."""
-    paddle.seed(3)
     model = load_config(path, options).create("FCOS")
-    for layer, spread in ((model.fcos_head.fcos_head_cls, 0.2), (model.fcos_head.fcos_head_reg, 0.05)):
-        layer.weight.set_value(paddle.randn(layer.weight.shape) * spread)
-    model.fcos_head.fcos_head_cls.bias.set_value(paddle.zeros([2]))
+    add_noise(model.fcos_head)
     weights = path.with_name("noise.pdparams")
     save_weights(model.state_dict(), weights)
     return load_config(path, [*options, f"weights={weights}"])

@@ -3,10 +3,12 @@ images, and with a fraction of its channels. Networks of full width: tests/model
 
 import json
 import math
+import re
 import shutil
 
 import pytest
 import yaml
+from noise import add_noise
 from small_configs import CONFIGS, narrower, overrides
 from tiny import write_tiny_coco
 
@@ -76,7 +78,7 @@ def narrow(path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_configuration(path, narrow, two_images, tmp_path):
+def test_configuration(path, narrow, two_images, tmp_path, log):
     data, classes = two_images
     options = [*overrides(load_config(str(path)), data, classes, tmp_path), *narrow]
     cfg = load_config(str(path), options)
@@ -98,9 +100,11 @@ def test_configuration(path, narrow, two_images, tmp_path):
     assert len(numbers) == 12 and all(-1 <= value <= 1 for value in numbers.values())
 
     if path.stem in EXPORTED:
+        add_noise(trainer.model.fcos_head)  # a model without detections would be exported twice, to compare all else
         save_weights(trainer.model.state_dict(), tmp_path / "weights.pdparams")
         cfg = load_config(str(path), [*options, f"weights={tmp_path}/weights"])
         folder = export_model(cfg, str(tmp_path / "exported"))
+        assert re.search(r"checked in paddle, fp32: \d+ detections, none unmatched", log.text)
         described = yaml.safe_load((folder / "infer_cfg.yml").read_text())
         assert len(described["label_list"]) == classes and described["arch"] == "FCOS"
         assert {file.suffix for file in folder.iterdir()} >= {".pdiparams", ".yml"}

@@ -21,7 +21,7 @@ from ppdet.utils.errors import UserError
 from ppdet.utils.printable import printable, printable_lines
 from ppdet.utils.process.stop import end_on_signals, exit_now, stopped
 
-LONGEST = 4000  # characters of an error's line; a name in it may have any number
+LONGEST = 1000  # characters of an error's line; a name in it may have any number
 
 
 def called_as() -> str:
