@@ -1,0 +1,65 @@
+"""SECURITY.md has the limits that the code has."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ppdet.convert import torch_file
+from ppdet.core import yaml_graph
+from ppdet.deploy import serve
+from ppdet.deploy.batch import __main__ as batch
+from ppdet.deploy.batch import ray_pool, read_images
+from ppdet.deploy.serving import connections, limits, request, worker_process
+from ppdet.engine.checkpoints import manifest
+from ppdet.utils.disk import images
+from ppdet.utils.formats import safetensors_file, unpickle
+
+ROOT = Path(__file__).resolve().parents[1]
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+ALLOWANCE = yaml_graph.Allowance()
+SERVER = limits.Settings()
+BATCH = batch.parse_arguments(["--model_dir", "m", "--input", "i", "--output", "o"])
+COMMAND = serve.parse_arguments(["--model_dir", "m"])
+
+
+@pytest.mark.parametrize(
+    ("what", "limit"),
+    [
+        ("a pickle", f"{unpickle.LARGEST_WEIGHTS // GIB} GiB"),
+        ("what a pickle makes", f"{unpickle.MULTIPLE} times its bytes, and {unpickle.SPARE_BYTES // MIB} MiB"),
+        ("uses of each number", f"{torch_file.MOST_USES}"),
+        ("header of a `.safe", f"{safetensors_file.LARGEST_HEADER // MIB} MiB"),
+        ("manifest of a checkpoint", f"{manifest.MAX_BYTES // MIB} MiB"),
+        ("files that a configuration", f"{ALLOWANCE.files}"),
+        ("bytes of all its files", f"{ALLOWANCE.size:,}; {ALLOWANCE.characters:,}; {ALLOWANCE.values:,}"),
+        ("nested lists", f"{yaml_graph.MAX_DEPTH}; {yaml_graph.MAX_DIGITS}"),
+        ("bytes of a file on a disk", f"2^31 - 1; {read_images.LARGEST_IMAGE // GIB} GiB"),
+        ("bytes of a text list", f"{images.LARGEST_LIST // GIB} GiB; {images.MOST_PATHS:,}; {images.LONGEST_PATH:,}"),
+        ("seconds for an image", f"{BATCH.image_timeout_s:g}, times"),
+        ("tasks on which workers die", f"{ray_pool.MAX_LOST_TASKS}"),
+        ("bytes of a request", f"{COMMAND.max_body_mb} MiB"),
+        ("pixels of an image", f"{COMMAND.max_pixels:,}"),
+        ("seconds until an answer", f"{COMMAND.timeout_s}"),
+        ("requests at once", f"{COMMAND.max_queue}"),
+        ("connections in all", f"{SERVER.max_connections}; {SERVER.max_connections_per_address}"),
+        (
+            "head of a request",
+            f"{connections.HEAD_S:g}; {connections.LARGEST_HEAD // KIB} KiB; {connections.MOST_HEADERS}; "
+            f"{connections.LONGEST_TARGET:,}",
+        ),
+        (f"chunks of less than {connections.BYTES_PER_CHUNK} ", f"{connections.FREE_CHUNKS:,}; {limits.PROGRESS:,}"),
+        ("options of a query", f"{request.MAX_FIELDS}; {request.MAX_MARKS}"),
+        ("seconds for a process to start", f"{worker_process.START_S:g}"),
+    ],
+)
+def test_limit(what, limit):
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    [row] = [line.split(" | ") for line in text.splitlines() if line.startswith(f"| {what}")]
+    assert row[1].startswith(limit)
+
+
+def test_files_that_it_names_exist():
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`(ppdet/[a-z_/0-9]+\.py)`", text) + re.findall(r"\]\(((?!http)[^)]+)\)", text)
+    assert len(paths) > 15 and [path for path in paths if not (ROOT / path).exists()] == []
