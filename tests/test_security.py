@@ -7,12 +7,13 @@ import pytest
 
 from ppdet.convert import torch_file
 from ppdet.core import yaml_graph
+from ppdet.data.image_files import jpeg, png
 from ppdet.deploy import serve
 from ppdet.deploy.batch import __main__ as batch
 from ppdet.deploy.batch import ray_pool, read_images
 from ppdet.deploy.serving import connections, limits, request, worker_process
 from ppdet.engine.checkpoints import manifest
-from ppdet.utils.disk import images
+from ppdet.utils.disk import archive, images
 from ppdet.utils.formats import safetensors_file, unpickle
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,10 +35,20 @@ COMMAND = serve.parse_arguments(["--model_dir", "m"])
         ("files that a configuration", f"{ALLOWANCE.files}"),
         ("bytes of all its files", f"{ALLOWANCE.size:,}; {ALLOWANCE.characters:,}; {ALLOWANCE.values:,}"),
         ("nested lists", f"{yaml_graph.MAX_DEPTH}; {yaml_graph.MAX_DIGITS}"),
+        ("scans of a progressive", f"{jpeg.MOST_SCANS}; 2^{jpeg.MOST_SCANNED.bit_length() - 1}"),
+        (
+            "segments of a JPEG",
+            f"{jpeg.MOST_SEGMENTS:,} each; {png.MOST_CHUNKS:,} and one for each {png.LEAST_BYTES:,}",
+        ),
         ("bytes of a file on a disk", f"2^31 - 1; {read_images.LARGEST_IMAGE // GIB} GiB"),
         ("bytes of a text list", f"{images.LARGEST_LIST // GIB} GiB; {images.MOST_PATHS:,}; {images.LONGEST_PATH:,}"),
         ("seconds for an image", f"{BATCH.image_timeout_s:g}, times"),
         ("tasks on which workers die", f"{ray_pool.MAX_LOST_TASKS}"),
+        ("bytes of weights", f"{unpickle.LARGEST_WEIGHTS // GIB} GiB"),
+        (
+            "content of an archive",
+            f"{archive.MOST_TIMES} times its bytes, and {archive.SPARE_BYTES // GIB} GiB; {archive.MOST_MEMBERS:,}",
+        ),
         ("bytes of a request", f"{COMMAND.max_body_mb} MiB"),
         ("pixels of an image", f"{COMMAND.max_pixels:,}"),
         ("seconds until an answer", f"{COMMAND.timeout_s}"),

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ppdet.utils.disk.files import atomic_path, open_regular
+from ppdet.utils.disk.files import atomic_path, open_regular, read_regular
 from ppdet.utils.disk.lock import locked
 from ppdet.utils.errors import DataError, UserError
 
@@ -87,9 +87,11 @@ def read_file(fs: Any, path: str, largest: int) -> bytes:
     """The bytes of a file or object.
 
     Raises:
-        DataError: it is larger than `largest` bytes. Other exceptions are those of the storage's library.
+        DataError, OSError: it is larger than `largest` bytes. Other exceptions are those of the storage's library.
     """
-    with open_file(fs, path) as stream:
+    if is_local(fs):
+        return read_regular(path, largest)
+    with fs.open(path, "rb") as stream:
         content = stream.read(largest + 1)
     if len(content) > largest:
         raise DataError(f"{path}: larger than the {largest:,} bytes that are read of such a file")

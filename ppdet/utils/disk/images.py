@@ -1,7 +1,6 @@
 """Finding image files: by the ending of their names in a folder, or in a text file that lists their paths."""
 
 import os
-import re
 
 from ppdet.utils.disk.files import decode_text, lines_of, read_regular
 from ppdet.utils.errors import DataError
@@ -58,8 +57,7 @@ def parse_image_list(content: bytes, source: str) -> list[str]:
     if "\0" in text:
         raise DataError(f"{source}: expected a text file with one image path per line, but it has NUL characters")
     require_few_paths(text.count("\n"), source)
-    # One line after the other: a list of all lines would take more memory than the text, many times over.
-    paths = [path for line in re.finditer("[^\n]+", text) for path in lines_of(line[0])]
+    paths = lines_of(text)
     require_short_path(max(map(len, paths), default=0), source)
     if not paths:
         raise DataError(f"{source}: no image paths in it")
