@@ -20,7 +20,7 @@ from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import file_names_of, image_ids_of, load_coco_json
 from ppdet.utils.logger import get_logger, is_watched
 from ppdet.utils.process.stop import Stopped, StopRequests
-from ppdet.visualize import draw_detections, write_picture
+from ppdet.visualize import draw_detections, has_room, write_picture
 
 logger = get_logger(__name__)
 
@@ -96,7 +96,7 @@ def write_results(
             boxes += int((rows[:, 1] >= draw_threshold).sum())
             if visualize:
                 drawn = draw_detections(read_image(paths[index]), rows, class_names, draw_threshold)
-                write_picture(drawn, output / names[index])
+                _write(drawn, output / names[index])
             if save_results:
                 kept = rows[rows[:, 1] >= save_threshold]
                 results += coco_results(ids[index], paths[index], kept, category_ids, class_names)
@@ -118,6 +118,16 @@ def write_results(
         logger.info("pictures: %s", output)
     if requests.received:
         raise Stopped(requests.received)
+
+
+def _write(picture: np.ndarray, path: Path) -> None:
+    """Write a picture; as PNG if it is too long for the format of its name, or not at all if it is too long for PNG."""
+    if has_room(path.suffix, picture):
+        write_picture(picture, path)
+    elif has_room(".png", picture):
+        write_picture(picture, path.with_name(f"{path.name}.png"))
+    else:
+        logger.warning("%s: not drawn: no format has pictures of %d x %d pixels", path, *picture.shape[:2])
 
 
 def with_progress(detections: Iterable[ImageRows], total: int) -> Generator[ImageRows, None, None]:

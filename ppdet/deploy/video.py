@@ -11,6 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from ppdet.data.image_files.size import LIMIT_VARIABLE, most_pixels
 from ppdet.utils.errors import DataError
 from ppdet.utils.logger import get_logger
 
@@ -69,6 +70,12 @@ class VideoSource:
                 else "not a video that OpenCV can read (damaged, truncated, or of an unknown format)"
             )
             raise DataError(f"{self.name}: {reason}")
+        pixels = self._capture.get(cv2.CAP_PROP_FRAME_WIDTH) * self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        if pixels > most_pixels():
+            raise DataError(
+                f"{self.name}: its frames have {pixels:.0f} pixels, more than {most_pixels()} (the environment "
+                f"variable {LIMIT_VARIABLE} sets it)"
+            )
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps <= 1000 else DEFAULT_FPS
         self.announced = 0 if self.live else max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))

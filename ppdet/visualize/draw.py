@@ -8,12 +8,15 @@ import cv2
 import numpy as np
 
 from ppdet.utils.disk.files import atomic_path
+from ppdet.utils.errors import DataError
 from ppdet.utils.locations import Locations
 from ppdet.utils.printable import printable
 from ppdet.visualize.text import Color, is_legible, put_text, text_size
 
 MAX_BATCH_IMAGES = 8
 PANEL_WIDTH = 480  # largest width and height of one image in a grid of images
+# Most rows or columns that the libraries of these formats write.
+LONGEST_SIDES = {".jpg": 65_500, ".jpeg": 65_500, ".png": 1_000_000}
 LONGEST_NAME = 60  # characters of a class name that are drawn
 LEVEL_COLORS = ((255, 80, 80), (255, 200, 0), (60, 220, 60), (60, 160, 255), (220, 90, 255), (0, 230, 230))
 
@@ -144,20 +147,29 @@ def draw_pseudo_labels(
     return np.concatenate([*heading, picture, _level_legend(width, strides, counts, "selected")])
 
 
+def has_room(suffix: str, picture: np.ndarray) -> bool:
+    """Whether a file with this suffix can have as many rows and columns as a picture (H, W, 3)."""
+    return max(picture.shape[:2]) <= LONGEST_SIDES.get(suffix.lower(), LONGEST_SIDES[".png"])
+
+
 def write_picture(picture: np.ndarray, path: str | Path) -> None:
     """Write a picture (H, W, 3) uint8 RGB atomically; the path's suffix, .jpg or .png, decides the format.
 
     Raises:
-        ValueError: the suffix is not supported.
+        DataError: the suffix is not supported, or the picture is too long for it (see `has_room`).
         OSError: the file cannot be written; no part of it is left, and an older picture stays.
     """
     path = Path(path)
+    if not has_room(path.suffix, picture):
+        raise DataError(
+            f"{path}: a picture of {picture.shape[0]} x {picture.shape[1]} pixels is too long for the format"
+        )
     try:
         done, encoded = cv2.imencode(path.suffix, picture[..., ::-1])
     except cv2.error:
         done = False
     if not done:
-        raise ValueError(f"{path}: cannot write pictures of this kind, expected a name with .jpg or .png")
+        raise DataError(f"{path}: cannot write pictures of this kind, expected a name with .jpg or .png")
     try:
         with atomic_path(path) as temporary:
             temporary.write_bytes(encoded.tobytes())

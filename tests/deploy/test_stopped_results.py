@@ -72,3 +72,15 @@ def test_results_without_room_are_an_error_that_names_them(paths, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert caught.value.filename == str(tmp_path / "out" / "bbox.json")
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_picture_too_long_for_jpeg_is_a_png(tmp_path, log):
+    """The library of JPEG writes sides of 65,500 pixels at most, and that of PNG 1,000,000."""
+    names = ["fits.bmp", "long.bmp", "longest.bmp"]
+    for name, width in zip(names, (65_500, 65_501, 1_000_001)):
+        cv2.imwrite(str(tmp_path / name), np.zeros((1, width, 3), np.uint8))
+    paths = [str((tmp_path / name).rename(tmp_path / name.replace("bmp", "jpg"))) for name in names]
+    write(iter([(0, ROW), (1, ROW), (2, ROW)]), paths, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["bbox.json", "fits.jpg", "long.jpg.png"]
+    assert cv2.imread(str(tmp_path / "out" / "long.jpg.png")).shape == (1, 65_501, 3)
+    assert "longest.jpg: not drawn: no format has pictures of 1 x 1000001 pixels" in log.text

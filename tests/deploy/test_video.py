@@ -218,3 +218,13 @@ def test_no_camera_is_one_line(folder):
         pytest.skip("there is a tenth camera")
     log = infer("--model_dir", folder, "--camera_id", 9, code=2)
     assert log.startswith("error: camera 9: ") and len(log.splitlines()) == 1
+
+
+def test_frames_have_a_limit_of_pixels(tmp_path, monkeypatch):
+    video = write_video(tmp_path / "gray.mp4", VALUES)
+    height, width = VideoSource(video).size
+    monkeypatch.setenv("OPENCV_IO_MAX_IMAGE_PIXELS", str(height * width))
+    assert VideoSource(video).size == (height, width)
+    monkeypatch.setenv("OPENCV_IO_MAX_IMAGE_PIXELS", str(height * width - 1))
+    with pytest.raises(DataError, match=rf"its frames have {height * width} pixels, more than"):
+        VideoSource(video)

@@ -44,9 +44,9 @@ def check_size(header: ImageHeader) -> None:
     size = f"{header.height} x {header.width} pixels"
     if header.decoded > limit:
         tiles = "" if header.decoded == header.height * header.width else " (more with its tiles)"
-        raise Unreadable(f"its {size}{tiles} are more than {limit}: the environment variable {LIMIT_VARIABLE} sets it")
-    if header.decoded * header.bits > 8 * STORED_BYTES * limit:
+        raise Unreadable(f"its {size}{tiles} are more than {limit} (the environment variable {LIMIT_VARIABLE} sets it)")
+    most_bytes = STORED_BYTES * max(limit, MOST_PIXELS)
+    if header.decoded * header.bits > 8 * most_bytes:
         raise Unreadable(
-            f"its {size} of {header.bits} bits are more than {STORED_BYTES * limit} bytes: store it with 8 bits in a "
-            f"channel, or set the environment variable {LIMIT_VARIABLE}, which is a quarter of it"
+            f"its {size} of {header.bits} bits are more than {most_bytes} bytes: store 8 bits in a channel"
         )
