@@ -19,6 +19,7 @@ from ppdet.deploy.serving.gate import Gate
 from ppdet.deploy.serving.limits import Refused, too_busy
 from ppdet.deploy.serving.request import PredictRequest, read_request
 from ppdet.deploy.serving.service import Answer, Service
+from ppdet.visualize.draw import LONGEST_SIDES
 
 FOLDER = Path(__file__).parent
 PAGE = {
@@ -29,7 +30,6 @@ PAGE = {
 # Paths that need no token. The metrics need it, since they tell about the traffic; Prometheus can send it.
 OPEN_PATHS = {*PAGE, "/healthz", "/readyz"}
 KNOWN_PATHS = {*OPEN_PATHS, "/metrics", "/predict"}
-JPEG_SIDE = 65535  # most pixels per side in the format
 CLIENT_GONE = 499  # nginx's status for a client that closed its connection; only the metrics see it
 
 
@@ -124,11 +124,10 @@ async def make_response(service: Service, request: PredictRequest, start: float)
     if request.format == "json":
         answer.timing_ms["total"] = round(1e3 * (time.monotonic() - start), 2)
         return JSONResponse(as_json(answer, service.category_ids))
-    if request.format == "jpeg" and max(answer.width, answer.height) > JPEG_SIDE:
-        reason = (
-            f"format: a JPEG has at most {JPEG_SIDE} pixels per side; this image has {answer.width} x {answer.height}"
-        )
-        raise Refused(422, f"{reason}: ask for png or json")
+    longest = LONGEST_SIDES[f".{request.format}"]
+    if max(answer.width, answer.height) > longest:
+        reason = f"at most {longest} pixels per side are written; this image has {answer.width} x {answer.height}"
+        raise Refused(422, f"format: as {request.format}, {reason}: ask for png or json")
     picture = await service.draw(request.image, answer.detections, request.format)
     return Response(picture, media_type=f"image/{request.format}")
 

@@ -155,10 +155,11 @@ def test_slow_requests(client, monkeypatch):
 
 def test_jpeg_has_a_limit_of_its_own(client):
     stream = io.BytesIO()
-    Image.new("L", (70_000, 10)).save(stream, "PNG")
+    Image.new("L", (65_501, 10)).save(stream, "PNG")
     response = client.post("/predict?format=jpeg", files={"image": stream.getvalue()})
     assert response.status_code == 422
-    expected = "format: a JPEG has at most 65535 pixels per side; this image has 70000 x 10: ask for png or json"
+    reason = "at most 65500 pixels per side are written; this image has 65501 x 10"
+    expected = f"format: as jpeg, {reason}: ask for png or json"
     assert response.json() == {"error": expected}
     text = base64.b64encode(stream.getvalue()).decode()
     assert client.post("/predict", json={"image": text, "format": "png"}).status_code == 200
