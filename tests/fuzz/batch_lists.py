@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow
 from pyarrow import parquet
 
-from fuzz.case import Case, Content, Kind, Link, Special
+from fuzz.case import Case, Content, Declined, Kind, Link, Special
 from fuzz.draw import Draw, dump
 from fuzz.mutate import changed_tree, damaged
 from fuzz.pictures import MAKERS, honest
@@ -259,7 +259,7 @@ def _detect(case: Case) -> str:
         print(ascii(error))
         if "MemoryError" in error or "\n" in error:
             raise AssertionError(f"a row has the error {error!r}")
-    return f"{bool(len(errors))}, {len(errors) < len(rows)}"
+    return "detected" if len(errors) < len(rows) else Declined("rows with errors alone")
 
 
 def _output(case: Case) -> str:

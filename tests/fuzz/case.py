@@ -38,6 +38,10 @@ class Case(NamedTuple):
     made: str
 
 
+class Declined(str):
+    """The words of a subject that has refused a case in another way than by an exception, such as status 400."""
+
+
 class Kind(NamedTuple):
     """A kind of input.
 

@@ -130,6 +130,10 @@ class Draw(random.Random):
     def one(self, choices: Sequence[T]) -> T:
         return self.choice(choices)
 
+    def mostly(self, usual: T, odd: Sequence[T], share: float = 0.1) -> T:
+        """The usual value, or in this share of calls one of the odd ones."""
+        return self.one(odd) if self.chance(share) else usual
+
     def text(self) -> str:
         return self.one(TEXTS if self.chance(0.5) else self.pool.texts)
 

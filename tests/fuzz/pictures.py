@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from fuzz.case import Case, Content, Kind, Link, Special
+from fuzz.case import Case, Content, Declined, Kind, Link, Special
 from fuzz.configurations import INFER
 from fuzz.draw import Draw
 from fuzz.mutate import damaged
@@ -424,11 +424,11 @@ def _server(case: Case) -> str:
     try:
         check_image(data, MAX_PIXELS)
     except Refused as error:
-        return f"status {error.status}"
+        return Declined(f"status {error.status}")
     try:
         preprocess().pad(preprocess().prepare(data))
     except ImageError as error:
-        return f"status {broken_image(error).status}"
+        return Declined(f"status {broken_image(error).status}")
     return "prepared"
 
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fuzz.case import Case, Kind, Link, write_files
+from fuzz.case import Case, Declined, Kind, Link, write_files
 from ppdet.core.command_line import one_line_errors
 
 try:
@@ -135,6 +135,8 @@ class Sandbox:
         before, start = reset_peak(), time.process_time()
         with limited(self.limits.processor_s), printed.captured() as warned:
             self.watch.allowed = [str(self.case_folder) + os.sep, str(self.home) + os.sep]
+            if kind.network == "allowed":  # the log of a server that is started again
+                self.watch.allowed.append(f"{self.case_folder.parent}{os.sep}requests{os.sep}")
             try:
                 result, line, trace = self._attempt(kind, case, printed)
             finally:
@@ -145,7 +147,7 @@ class Sandbox:
             findings.append(trace.strip().splitlines()[-1])
         if (self.case_folder / CANARY).exists():
             findings.append("code from the file was executed")
-        if result == REFUSED:
+        if result == REFUSED and line.startswith("error: "):
             findings += faults_of_line(line, case)
         if processor_s > self.limits.processor_s:
             findings.append(f"{processor_s:.1f} s of processor time")
@@ -167,7 +169,7 @@ class Sandbox:
             return REFUSED, line[0], ""
         except BaseException:
             return FAILED, "", traceback.format_exc()
-        return READ, str(words or ""), ""
+        return REFUSED if isinstance(words, Declined) else READ, str(words or ""), ""
 
 
 def faults_of_line(line: str, case: Case) -> list[str]:
