@@ -336,4 +336,5 @@ JSON = Kind(
         **{"data set": _data_set, "evaluation": _evaluation, "results": _results, "split": _split, "classes": _classes},
         **{"history": _history, "later evaluations": _history, "run": _run, "options": _options},
     },
+    memory=64 * 2**20,
 )

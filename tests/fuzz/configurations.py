@@ -309,4 +309,4 @@ def _infer(case: Case) -> str:
     return "infer"
 
 
-YAML = Kind(build, {"config": _config, "infer": _infer}, prepare=lambda folder: keys() and None)
+YAML = Kind(build, {"config": _config, "infer": _infer}, prepare=lambda folder: keys() and None, memory=64 * 2**20)

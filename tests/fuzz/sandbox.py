@@ -35,6 +35,7 @@ QUIET = (DeprecationWarning, PendingDeprecationWarning, ResourceWarning, ImportW
 # Characters that change what a terminal shows: control characters, and those that turn the direction of text.
 HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 SPACE = 2 * 2**30  # address space that a case may add: more than any memory limit, since threads reserve much
+LONGEST_LINE = 4100  # characters: a name in it may be long
 READ, REFUSED, FAILED = "accepted", "refused", "failed"
 
 
@@ -176,12 +177,12 @@ def faults_of_line(line: str, case: Case) -> list[str]:
     """What is wrong with the line of a refusal."""
     names = case.arguments.get("named") or [name for name in case.files if not HARMFUL.search(name)]
     # Messages about configurations name what a link leads to.
-    names = [*names, *(content.target for content in case.files.values() if isinstance(content, Link))]
+    names = [*names, *(os.path.realpath(name) for name, content in case.files.items() if isinstance(content, Link))]
     parts = {part for name in names for part in (name, Path(name).name)}
     faults = [] if any(part in line for part in parts) or not parts else [f"the line names no file: {line:.200}"]
     if "MemoryError" in line:
         faults.append(f"memory ran out: {line:.200}")
-    if len(line) > 4000:
+    if len(line) > LONGEST_LINE:
         faults.append(f"the line has {len(line)} characters: {line:.80}")
     return faults
 

@@ -38,6 +38,7 @@ class Finished(NamedTuple):
 
 def work(connection: Connection, folder: Path, limits: Limits, module: str) -> None:
     """Run the cases that come through a connection until None comes; the work of a process."""
+    import traceback
     from importlib import import_module
 
     from fuzz.draw import Draw
@@ -57,7 +58,11 @@ def work(connection: Connection, folder: Path, limits: Limits, module: str) -> N
             (folder / job.kind).mkdir(exist_ok=True)
             kind.prepare(folder / job.kind)
             ready.add(job.kind)
-        case = kind.build(Draw(*job))
+        try:
+            case = kind.build(Draw(*job))
+        except Exception:
+            connection.send(("broken", str(job), traceback.format_exc()))
+            continue
         connection.send(("begins", case.subject, case.made))
         connection.send(sandbox.run(kind, case))
     for name in ready:
@@ -94,7 +99,9 @@ class Worker:
         if message == "ready":
             self.is_ready = True
         elif isinstance(message, tuple) and not isinstance(message, Outcome):
-            _, self.subject, self.made = message
+            what, self.subject, self.made = message
+            if what == "broken":
+                raise RuntimeError(f"{self.subject} cannot be made: {self.made}")
             self.deadline = time.monotonic() + self.limits.wall_s
         else:
             return Outcome(*message)
