@@ -114,13 +114,21 @@ def from_plain(value: Any, origin: str) -> Node:
     return Node(value, origin)
 
 
-def parse(text: str, file: str, fixed_origin: str | None = None, allowance: Allowance | None = None) -> Node:
+def parse(
+    text: str,
+    file: str,
+    fixed_origin: str | None = None,
+    allowance: Allowance | None = None,
+    *,
+    checks_requires: bool = True,
+) -> Node:
     """Parse one YAML document.
 
     Args:
         file: the file's name, for origins such as "fcos.yml:12" and for errors.
         fixed_origin: origin of all values instead of file:line, such as "-o". `file` is then the key of the value.
         allowance: what the text may have; what it has is subtracted. None: as much as a whole configuration.
+        checks_requires: whether a file's modules in `requires` must have been imported.
 
     Raises:
         ConfigError: with file:line:column, for wrong syntax, a repeated key, a module in `requires` that has not been
@@ -131,7 +139,7 @@ def parse(text: str, file: str, fixed_origin: str | None = None, allowance: Allo
     document = builder.compose()
     if document is None:
         return Node(None, fixed_origin or f"{file}:1")
-    if fixed_origin is None:
+    if fixed_origin is None and checks_requires:
         builder.check_requires(document)
     return builder.build(document)
 

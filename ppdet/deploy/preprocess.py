@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from ppdet.core.tree import parse, to_plain
 from ppdet.data.loading.padded_sizes import padded_size
 from ppdet.data.sources.coco_names import COCO_CATEGORIES
 from ppdet.data.transforms.batch import PadBatch
@@ -17,7 +17,7 @@ from ppdet.data.transforms.geometry import Resize
 from ppdet.data.transforms.normalize import Permute
 from ppdet.deploy.operations import Pad, make_operation
 from ppdet.utils.disk.files import read_text
-from ppdet.utils.errors import DeployError, ImageError
+from ppdet.utils.errors import ConfigError, DeployError, ImageError
 
 Image = str | os.PathLike | bytes | np.ndarray  # a path, an image file's bytes, or RGB pixels (H, W, 3) uint8
 Size = tuple[int, int]  # height and width
@@ -27,15 +27,17 @@ def read_infer_cfg(folder: Path) -> dict:
     """Read infer_cfg.yml, the settings that export wrote beside the graph.
 
     Raises:
-        DeployError: the file is missing, or has no list Preprocess.
+        DeployError: the file is missing, no YAML, more than a configuration may be, or has no list Preprocess.
     """
     path = folder / "infer_cfg.yml"
     try:
-        settings = yaml.safe_load(read_text(path))
+        settings = to_plain(parse(read_text(path), str(path), checks_requires=False))
     except (FileNotFoundError, NotADirectoryError):
         raise DeployError(f"{path}: no such file: --model_dir takes a folder that `ppdet export` wrote") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DeployError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        raise DeployError(f"{path}: not a YAML file: {error}") from None
+    except ConfigError as error:
+        raise DeployError(str(error)) from None
     if not isinstance(settings, dict) or not isinstance(settings.get("Preprocess"), list):
         raise DeployError(f"{path}: expected a list Preprocess: export the model again")
     for key, kind, content in (("label_list", (str, int), "names"), ("category_ids", int, "numbers")):
@@ -102,7 +104,7 @@ class Preprocess:
         self._sample = Compose([Decode(), *sample_transforms])
         self._sample_unresized = Compose([Decode(), *(op for op in sample_transforms if op is not self._resize)])
         self.fixed_size = None if settings.get("use_dynamic_shape", True) else fixed_size(settings.get("image_shape"))
-        fixed = [PadBatch(pad_to_size=self.fixed_size)] if self.fixed_size else []
+        fixed = [make_operation({"type": "PadStride", "size": self.fixed_size}, settings)] if self.fixed_size else []
         self._pad_batch = Compose([*(op for op in operations if isinstance(op, PadBatch)), *fixed])
 
     def sizes(self) -> tuple[Size, Size, Size]:

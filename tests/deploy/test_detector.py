@@ -7,6 +7,7 @@ import yaml
 from toy import write_toy
 
 from ppdet.deploy.detector import Detector
+from ppdet.deploy.preprocess import read_infer_cfg
 from ppdet.utils.errors import DeployError, ImageError
 
 
@@ -83,6 +84,7 @@ def test_files_come_in_batches_and_broken_ones_are_skipped(folder, tmp_path, log
         ({"label_list": "abc"}, "label_list is 'abc'; expected a list of names"),
         ({"category_ids": ["a", "b"]}, "category_ids is .*; expected a list of numbers"),
         ({"category_ids": [1]}, "of different lengths"),
+        ({"image_shape": [3, 10**6, 10**6], "use_dynamic_shape": False}, "it must be at most 268,435,456 pixels"),
     ],
 )
 def test_settings_that_do_not_fit(folder, tmp_path, change, message):
@@ -92,6 +94,31 @@ def test_settings_that_do_not_fit(folder, tmp_path, change, message):
     (tmp_path / "infer_cfg.yml").write_text(yaml.safe_dump(settings))
     with pytest.raises(DeployError, match=message):
         Detector(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('label_list: ["\\U00110000"]', "before the end of line 1 is an escape of no character"),
+        ("[" * 20_000, "nested too deeply"),
+        ("\n".join(" " * level + "a:" for level in range(2000)), "nested too deeply"),
+        ("image_shape: " + "9" * 20_000, "has 20,000 characters, a number has at most 100"),
+        ("a0: &a0 [x]\n" + "\n".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40)), "more than 100,000"),
+        ("Preprocess: &a [*a]", "found undefined alias|inside its own anchor"),
+        ("Preprocess: !!python/object:os.system {}", "the YAML tag .* is refused"),
+        ("Preprocess: [", "YAML syntax"),
+    ],
+)
+def test_settings_of_a_stranger_are_one_line(tmp_path, text, message):
+    (tmp_path / "infer_cfg.yml").write_text(text)
+    with pytest.raises(DeployError, match=message) as raised:
+        read_infer_cfg(tmp_path)
+    assert str(raised.value).startswith(f"{tmp_path / 'infer_cfg.yml'}:") and "\n" not in str(raised.value)
+
+
+def test_numbers_and_dates_of_settings_are_as_in_configurations(tmp_path):
+    (tmp_path / "infer_cfg.yml").write_text("Preprocess: []\ndraw_threshold: 1e-1\nlabel_list: [2024-01-31, 7]\n")
+    assert read_infer_cfg(tmp_path) == {"Preprocess": [], "draw_threshold": 0.1, "label_list": ["2024-01-31", 7]}
 
 
 def test_missing_files(folder, tmp_path):
