@@ -48,9 +48,11 @@ def create_app(service: Service) -> Gate:
     app.add_exception_handler(HTTPException, answer_wrong_path)
     app.add_exception_handler(Exception, answer_failure)
 
+    turn = asyncio.Lock()
+
     @app.post("/predict")
     async def predict(request: Request) -> Response:
-        return await answer_predict(service, request)
+        return await answer_predict(service, request, turn)
 
     @app.api_route("/healthz", methods=["GET", "HEAD"])
     async def healthz() -> Response:
@@ -76,7 +78,7 @@ async def answer_file(request: Request, content: bytes, media_type: str) -> Resp
     return Response(content, media_type=media_type)
 
 
-async def answer_predict(service: Service, request: Request) -> Response:
+async def answer_predict(service: Service, request: Request, turn: asyncio.Lock) -> Response:
     """Read a request to /predict and answer it within `timeout_s`.
 
     Raises:
@@ -84,10 +86,14 @@ async def answer_predict(service: Service, request: Request) -> Response:
     """
     start = time.monotonic()
     metrics, settings = service.metrics, service.settings
+
+    def crowded() -> bool:
+        return service.admitted >= settings.max_queue
+
     with service.admission(), metrics.latency.time():
         with metrics.stage("read"):
             try:
-                reading = read_request(request, settings.max_body, lambda: service.admitted >= settings.max_queue)
+                reading = read_request(request, settings.max_body, crowded, turn)
                 content = await asyncio.wait_for(reading, settings.timeout_s)
             except asyncio.TimeoutError:
                 reason = f"the request did not arrive within {settings.timeout_s:g} s"

@@ -1,5 +1,6 @@
 """Reading a request to /predict: an image, a score threshold, and the format of the answer."""
 
+import asyncio
 import base64
 import binascii
 from collections import Counter
@@ -55,8 +56,13 @@ class InMemoryParser(MultiPartParser):
     spool_max_size = max_file_size = 1 << 62
 
 
-async def read_request(request: Request, max_body: int, crowded: Callable[[], bool]) -> PredictRequest:
+async def read_request(
+    request: Request, max_body: int, crowded: Callable[[], bool], turn: asyncio.Lock
+) -> PredictRequest:
     """Read and check a request, of at most `max_body` bytes; see `read_within`.
+
+    Args:
+        turn: one for all requests; they are parsed one by one, and between two of them others can be answered.
 
     Raises:
         Refused: the request is too large, or wrong; the reason says what was expected.
@@ -76,11 +82,11 @@ async def read_request(request: Request, max_body: int, crowded: Callable[[], bo
         data = await image.read()
     elif kind == "application/json":
         validate(Options, query)
-        body = bytearray()
-        async for part in read_within(request, max_body, crowded):
-            body += part
-        options = validate(Body, check_json(bytes(body)))
-        data = decode_base64(options.image)
+        body = await read_json(read_within(request, max_body, crowded))
+        async with turn:
+            options = validate(Body, body)
+            await asyncio.sleep(0)
+            data = decode_base64(options.image)
         options = options.model_copy(update=validate(Options, query).model_dump(exclude=options.model_fields_set))
     else:
         raise Refused(415, f"expected multipart/form-data or application/json: {HOW}")
@@ -147,14 +153,18 @@ def one_each(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(items)
 
 
-def check_json(body: bytes) -> bytes:
-    """Return the text of a JSON request.
+async def read_json(parts: AsyncIterator[bytes]) -> bytearray:
+    """Collect the text of a JSON request.
 
     Raises:
         Refused: there is more in it than a request needs, which would take long to parse.
     """
-    if sum(map(body.count, (b'"', b",", b"[", b"{"))) > MAX_MARKS:
-        raise Refused(400, f"not JSON of this kind: more than {MAX_MARKS} quotes, commas and brackets; {HOW}")
+    body, marks = bytearray(), 0
+    async for part in parts:
+        body += part
+        marks += sum(map(part.count, (b'"', b",", b"[", b"{")))
+        if marks > MAX_MARKS:
+            raise Refused(400, f"not JSON of this kind: more than {MAX_MARKS} quotes, commas and brackets; {HOW}")
     return body
 
 

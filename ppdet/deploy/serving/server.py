@@ -45,6 +45,8 @@ class Server(uvicorn.Server):
         self.connections = Connections(service.settings, service.metrics, self.notices)
         for handler in get_logger().handlers:
             logging.getLogger("uvicorn").addHandler(handler)
+        for name in ("python_multipart", "multipart"):  # which would write a line for each broken form
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         super().__init__(
             uvicorn.Config(
                 create_app(service),

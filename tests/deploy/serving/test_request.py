@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from serving import form
 
-from ppdet.deploy.serving import limits
+from ppdet.deploy.serving import limits, request
 from ppdet.deploy.serving.app import create_app
 
 JSON = {"Content-Type": "application/json"}
@@ -74,6 +74,42 @@ def test_delimiters_are_counted_over_the_borders_of_parts(client, images):
     assert response.json() == {"error": "the form is broken: there is space behind a delimiter"}
     response = client.post("/predict", content=bytewise(part()[:-2] + b"\r\n--aX" * 20), headers=FORM)
     assert response.json() == {"error": "the form has too many parts"}
+
+
+def test_what_is_too_much_is_not_read_to_its_end(client):
+    sent = []
+
+    async def parts(content):
+        for _ in range(1000):
+            sent.append(1)
+            yield content
+
+    for content, headers in ((b'"k": 1, ' * 100, JSON), (part() * 20, FORM)):
+        sent.clear()
+        assert client.post("/predict", content=parts(content), headers=headers).status_code == 400
+        assert len(sent) < 5
+
+
+def test_requests_are_parsed_one_by_one(client, images, monkeypatch):
+    """Between two of them the server answers others: the health check gets through while 8 requests wait."""
+    order = []
+    validate, decode = request.validate, request.decode_base64
+
+    def noted(kind, content):
+        if kind is request.Body:
+            order.append("begin")
+        return validate(kind, content)
+
+    monkeypatch.setattr(request, "validate", noted)
+    monkeypatch.setattr(request, "decode_base64", lambda text: order.append("end") or decode(text))
+    body = {"image": base64.b64encode(images[0]).decode()}
+
+    async def all_at_once():
+        work = [client.client.post("/predict", json=body) for _ in range(8)]
+        return await asyncio.gather(*work, client.client.get("/healthz"))
+
+    assert {response.status_code for response in client.run(all_at_once())} == {200}
+    assert order == ["begin", "end"] * 8
 
 
 def answer(client, headers, method="POST", path="/predict", body=b""):
