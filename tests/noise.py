@@ -31,7 +31,6 @@ def write_padded(folder: Path, images: int) -> Path:
 
 def add_noise(head: nn.Layer) -> None:
     """Give the last layers of a head random weights, with which it detects something everywhere."""
-    paddle.seed(3)
     for layer, spread in ((head.fcos_head_cls, 0.2), (head.fcos_head_reg, 0.05)):
         layer.weight.set_value(paddle.randn(layer.weight.shape) * spread)
     head.fcos_head_cls.bias.set_value(paddle.zeros(head.fcos_head_cls.bias.shape))
@@ -39,6 +38,7 @@ def add_noise(head: nn.Layer) -> None:
 
 def noisy(path: Path, options: Sequence[str] = ()) -> Config:
     """The configuration of two classes at `path`, and random weights for it, in a file beside it."""
+    paddle.seed(3)
     model = load_config(path, options).create("FCOS")
     add_noise(model.fcos_head)
     weights = path.with_name("noise.pdparams")
