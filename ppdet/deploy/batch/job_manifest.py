@@ -5,16 +5,18 @@ With it, the same command continues an interrupted job, and another job in the s
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ppdet.deploy.batch.shards import DETECTIONS, Counts
 from ppdet.deploy.batch.storage import Folder
-from ppdet.utils.disk.files import is_count, is_number
+from ppdet.utils.disk.files import is_count, is_number, open_regular
 from ppdet.utils.errors import DataError, UserError
 
 FILE = "manifest.json"
+LARGEST_MODEL = 2**34  # bytes of a file
 LARGEST = 2**26  # bytes; classes have names of any length, but there are thousands at most
 # Fields that must be the same when a job continues, and the error's words for a difference.
 IDENTITY = {
@@ -128,12 +130,20 @@ def require_same_job(folder: Folder, manifest: Manifest, settings: dict[str, Any
 
 
 def model_fingerprint(model_dir: str) -> str:
-    """SHA-256 of an exported model: its infer_cfg.yml and its graph files (model*)."""
+    """SHA-256 of an exported model: its infer_cfg.yml and its graph files (model*).
+
+    Raises:
+        DataError: a file is larger than LARGEST_MODEL.
+    """
     digest = hashlib.sha256()
     for path in sorted(Path(model_dir).iterdir()):
         if path.is_file() and (path.name == "infer_cfg.yml" or path.name.startswith("model")):
-            digest.update(path.name.encode() + b"\n")
-            with open(path, "rb") as stream:
+            digest.update(os.fsencode(path.name) + b"\n")
+            if path.stat().st_size > LARGEST_MODEL:
+                raise DataError(
+                    f"{path}: larger than {LARGEST_MODEL // 2**30} GiB: expected a file of an exported model"
+                )
+            with open_regular(path) as stream:
                 while content := stream.read(1 << 20):
                     digest.update(content)
     return digest.hexdigest()

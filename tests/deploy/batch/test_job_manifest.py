@@ -69,6 +69,14 @@ def test_the_end_of_a_large_file_counts(tmp_path):
     assert model_fingerprint(write(tmp_path / "model", {"model.pdiparams": bytes(content)})) != before
 
 
+def test_a_file_that_is_no_model_is_not_read(tmp_path):
+    model = write(tmp_path / "model", EXPORT)
+    with open(tmp_path / "model" / "model.bin", "wb") as stream:
+        stream.truncate(2**40)  # without content on the disk
+    with pytest.raises(DataError, match=r"model\.bin: larger than 16 GiB"):
+        model_fingerprint(model)
+
+
 def test_names_of_files_count_and_others_do_not(tmp_path):
     model = write(tmp_path / "model", EXPORT)
     before = model_fingerprint(model)
