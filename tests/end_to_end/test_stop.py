@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from commands import ROOT, run
+from commands import ROOT, call, run
 from tiny import TINY_YAML, write_tiny_coco
 
 from ppdet.engine.checkpoints.weights import read_arrays
@@ -67,3 +67,44 @@ def test_a_signal_saves_and_the_run_goes_on(config, unbroken, tmp_path, number, 
         one, two = (read_arrays(folder / "tiny" / f"model_final.{suffix}") for folder in (unbroken, tmp_path))
         assert one.keys() == two.keys()
         assert all(np.array_equal(value, two[name]) for name, value in one.items()), suffix
+
+
+KILLER = """
+import os
+
+from ppdet.core.workspace import register
+
+
+@register
+class Killer:
+    \"\"\"Ends the process that reads image 5 by a signal.
+
+    Args:
+        number: the signal's number.
+    \"\"\"
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __call__(self, sample, rng):
+        if int(sample["im_id"].item()) == 5:
+            os.kill(os.getpid(), self.number)
+        return sample
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "advice", "options"),
+    [
+        (signal.SIGKILL, "perhaps because memory ran out: lower worker_num or batch_size", ["--dry_run", "-o"]),
+        (signal.SIGSEGV, "a defect", ["-o"]),
+        (signal.SIGSEGV, "a defect", ["-o", "worker_start=spawn"]),
+    ],
+)
+def test_a_killed_data_worker_is_one_line(config, tmp_path, outside, number, advice, options):
+    chain = f"[{{Decode: {{}}}}, {{Killer: {{number: {number}}}}}, {{NormalizeImage: {{}}}}, {{Permute: {{}}}}]"
+    options = [*options, "worker_num=2", f"save_dir={tmp_path}", f"TrainReader.sample_transforms={chain}"]
+    text = call("tools/train.py", "-c", config, "--import", outside("killer.py", KILLER), *options, code=2)
+    *_, line = text.splitlines()
+    assert line.startswith(f"error: a data worker process died (signal {number.name}), {advice}; with worker_num 0 ")
+    assert str(config.with_name("data") / "images" / "005.png") in line and "Traceback" not in text

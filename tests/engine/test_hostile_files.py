@@ -1,13 +1,25 @@
 """Files of a run's folder are replaced by pipes, folders, huge or invalid files, or values of other types."""
 
+import contextlib
+import copy
 import json
 import os
+import random
+import shutil
 
 import paddle
 import pytest
 from paddle import nn
 
-from ppdet.engine.checkpoints.manifest import TrainingState, read_manifest, read_sealed, read_verified, write_sealed
+from ppdet.engine.checkpoints.class_names import classes_of_checkpoint
+from ppdet.engine.checkpoints.manifest import (
+    TrainingState,
+    json_sha256,
+    read_manifest,
+    read_sealed,
+    read_verified,
+    write_sealed,
+)
 from ppdet.engine.checkpoints.weights import CheckpointError
 from ppdet.engine.hooks.history import is_line, read_history
 from ppdet.engine.runs import analysis
@@ -163,3 +175,54 @@ def test_evaluations_of_other_types_are_left_out(tmp_path, changes):
     rows = [line, {**line, **changes}, 5]
     (tmp_path / "evaluations.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + "\n" + "[" * 200_000)
     assert analysis.read_evaluations(tmp_path) == [line]
+
+
+VALUES = [
+    *(None, True, 0, -1, 10**6, 2**53, 2**63, 10**400, 1.5, float("nan"), float("inf"), -0.0),
+    *("..", "/", ".", "../outside/0", "/etc/passwd", "0\0", "~", "a" * 5000, "\x1b[2J", "1", "model_final", ""),
+    *([], {}, [[]], [[1, 2, 3]], [[10**6, 0.5]] * 3),
+    *({"a": {}}, {"../../outside/0": {"bytes": 1, "sha256": ""}}, {".pdopt": None}, {".json": {}}),
+]
+
+
+def places(content, at=()):
+    """The path of every value in JSON content, at any depth."""
+    for key in content if isinstance(content, dict) else range(len(content)) if isinstance(content, list) else ():
+        yield (*at, key)
+        yield from places(content[key], (*at, key))
+
+
+def test_any_value_at_any_place_with_a_seal_that_matches(folder):
+    """It is taken, or passed over, or one line; nothing outside the folder is written or removed."""
+    outside = folder.parent / f"{folder.name}_outside"
+    shutil.copytree(folder, outside)
+    before = {path: path.read_bytes() for path in outside.iterdir()}
+    random_choice = random.Random(5)
+    for number in range(150):
+        name = random_choice.choice(["run.json", "0.json", "1.json"])
+        honest = (folder / name).read_bytes()
+        content = read_sealed(folder / name)
+        *above, last = random_choice.choice(list(places(content)))
+        parent = content
+        for key in above:
+            parent = parent[key]
+        parent[last] = copy.deepcopy(random_choice.choice(VALUES))
+        if number % 5 == 0:
+            del parent[last]
+        (folder / name).write_text(json.dumps({**content, "sha256": json_sha256(content)}))
+        run = RunFolder(folder, keep_every=1)
+        with contextlib.suppress(CheckpointError):
+            found = run.newest()
+            assert found is None or found.parent == folder or content.get("resumed_from")
+        for prefix in (folder / "0", folder / "1"):
+            with contextlib.suppress(CheckpointError):
+                read_verified(prefix)
+            classes_of_checkpoint(prefix)
+        copied = RunFolder(folder, keep_every=0)
+        copied.id = run.id
+        copied._rename_previous(folder / "1", 11)
+        for left in folder.glob("snapshot_*"):
+            left.unlink()
+        (folder / name).write_bytes(honest)
+    assert {path: path.read_bytes() for path in outside.iterdir()} == before
+    assert {path.name for path in folder.iterdir()} == {path.name for path in before}
