@@ -40,6 +40,7 @@ DEFAULTS: dict[str, Any] = {
     **{"grad_clip": 3.0, "boxarea_th": 32.0, "img_scale_min": 0.8, "view_size": 1025},
     **{"pretrain": True, "freeze_bn": True, "freeze_stages": 1},
 }
+LARGEST_FILE = 2**20  # bytes
 
 
 class MigrationError(UserError, ValueError):
@@ -53,8 +54,8 @@ def read_options(path: Path) -> dict[str, Any]:
         MigrationError: it is not JSON, or a value that is used has another type, or is below 0.
     """
     try:
-        options = json.loads(read_text(path))
-    except ValueError as error:
+        options = json.loads(read_text(path, largest=LARGEST_FILE))
+    except (ValueError, RecursionError) as error:
         raise MigrationError(f"{path}: not JSON: {error}") from None
     if not isinstance(options, dict):
         raise MigrationError(f"{path}: expected an object of options, such as {{'lr_base': 0.01}}")
@@ -62,7 +63,7 @@ def read_options(path: Path) -> dict[str, Any]:
         value, kind = options[name], type(DEFAULTS[name])
         if not fits(value, list[int] if kind is list else kind):
             expected = "numbers" if kind is list else kind.__name__
-            raise MigrationError(f"{path}: {name} is {value!r}, expected {expected}")
+            raise MigrationError(f"{path}: {name} is {value!r:.100}, expected {expected}")
         if kind in (int, float) and not 0 <= value < float("inf"):
             raise MigrationError(f"{path}: {name} is {value}, expected a number of at least 0")
     return options

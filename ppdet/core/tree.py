@@ -24,7 +24,6 @@ from ppdet.core.yaml_graph import (
 from ppdet.utils.errors import IMPORT_ADVICE, config_error, nearest
 from ppdet.utils.printable import printable
 
-_LINE_BREAKS = set("\n\x85\u2028\u2029")
 _PLAIN_TAGS = {
     yaml.ScalarNode: ("null", "bool", "int", "float", "str"),
     yaml.SequenceNode: ("seq",),
@@ -302,12 +301,3 @@ class _Builder:
         if self._fixed_origin:
             return f"{self._fixed_origin}: {self._file}"
         return f"{self._file}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
-
-
-def _represent_text(dumper: Dumper, text: str) -> yaml.ScalarNode:
-    # In double quotes line breaks are escaped. In single quotes PyYAML would read NEL (U+0085) back as spaces.
-    style = '"' if _LINE_BREAKS & set(text) else None
-    return dumper.represent_scalar(YAML_TAG + "str", text, style=style)
-
-
-Dumper.add_representer(str, _represent_text)

@@ -66,7 +66,9 @@ class _Reader:
         return merge_root(merged, self.layers[-1])
 
     def _text(self, path: Path, included_at: str | None) -> str:
-        place, key = (included_at, BASE_KEY) if included_at else (display_path(path), "")
+        # A link keeps its own name here, as the user gave it.
+        own = str(path) if os.path.islink(path) else display_path(path)
+        place, key = (included_at, BASE_KEY) if included_at else (own, "")
         shown = f" {display_path(path)!r}" if included_at else ""
         allowance = self._allowance
         allowance.files -= 1

@@ -14,6 +14,7 @@ _FLOAT = re.compile(
     r"^[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$"
     r"|^[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
 )
+_LINE_BREAKS = set("\n\x85\u2028\u2029")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
@@ -83,6 +84,15 @@ class Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+def _represent_text(dumper: Dumper, text: str) -> yaml.ScalarNode:
+    # In double quotes line breaks are escaped. In single quotes PyYAML would read NEL (U+0085) back as spaces.
+    style = '"' if _LINE_BREAKS & set(text) else None
+    return dumper.represent_scalar(YAML_TAG + "str", text, style=style)
+
+
+Dumper.add_representer(str, _represent_text)
 
 
 for _class in (Loader, Dumper):

@@ -13,11 +13,15 @@ import numpy as np
 
 from ppdet.data.classes import quote_names
 from ppdet.utils.boxes import have_area, to_sizes
+from ppdet.utils.formats.coco_file import short_repr
 
 TOLERATED = 0.002  # share of unusable boxes without a warning; the log line of the data set counts them anyway
 FEW_TO_TRAIN, FEW_TO_EVALUATE = 20, 10  # images; with fewer there is a warning
 MANY_EXCEED = 0.05  # warn if a larger share of boxes exceeds its image
 LARGE = 300  # pixels; if all images are larger, boxes that stay below 100 look like percentages
+
+
+MOST_LISTED = 8  # ids in a message
 
 
 class RawBoxes(NamedTuple):
@@ -55,7 +59,7 @@ class RawBoxes(NamedTuple):
         """Describe box `number` and its image as in the file: "[x, y, width, height] in 'name' (w x h pixels)"."""
         box = ", ".join(f"{value:.6g}" for value in self.xywh[number])
         image = self.image[number]
-        return f"[{box}] in {self.files[image]!r} ({self.widths[image]} x {self.heights[image]} pixels)"
+        return f"[{box}] in {short_repr(self.files[image])} ({self.widths[image]} x {self.heights[image]} pixels)"
 
 
 def box_findings(boxes: RawBoxes, image_ids: Sequence[int]) -> list[str]:
@@ -201,9 +205,10 @@ def class_findings(names: Sequence[str], category_ids: Sequence[int], counts: np
     repeated = next((name for name, count in Counter(names).items() if count > 1), None)
     if repeated is not None:
         ids = [str(identity) for name, identity in zip(names, category_ids) if name == repeated]
+        more = f" and {len(ids) - MOST_LISTED} more" if len(ids) > MOST_LISTED else ""
         findings.append(
-            f"categories {', '.join(ids)} are all called {repeated!r}: each of them is a separate class; give them one "
-            "id if they mean the same"
+            f"categories {', '.join(ids[:MOST_LISTED])}{more} are all called {short_repr(repeated)}: each of them is a "
+            "separate class; give them one id if they mean the same"
         )
     return findings
 

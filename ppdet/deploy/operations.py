@@ -9,7 +9,7 @@ from ppdet.core.extensions import load_entry_points
 from ppdet.core.registry import get_schema, is_component
 from ppdet.data.transforms.batch import PadBatch
 from ppdet.data.transforms.geometry import Resize, as_pair
-from ppdet.data.transforms.normalize import NormalizeImage, Permute
+from ppdet.data.transforms.normalize import LARGEST, NormalizeImage, Permute
 from ppdet.utils.errors import DataError, DeployError
 
 
@@ -25,9 +25,10 @@ class Pad:
 
     def __init__(self, *, size: int | Sequence[int], fill_value: Sequence[float] = (114.0, 114.0, 114.0)) -> None:
         self.size = as_pair(size, "size")
-        self.fill_value = np.asarray(fill_value, dtype=np.float32)
-        if self.fill_value.shape != (3,):
-            raise ValueError(f"fill_value is {list(fill_value)}; expected three numbers")
+        with np.errstate(over="ignore"):
+            self.fill_value = np.asarray(fill_value, dtype=np.float32)
+        if self.fill_value.shape != (3,) or not (np.abs(self.fill_value) <= LARGEST).all():
+            raise ValueError(f"fill_value is {fill_value!r:.100}; expected three numbers of at most {LARGEST:g}")
 
     def __call__(self, sample: dict, rng: np.random.Generator | None = None) -> dict:
         image = sample["image"]
@@ -99,10 +100,10 @@ def make_operation(entry: Any, settings: Mapping[str, Any]) -> Callable:
     if build is None:
         requires = " ".join(f"--import {name}" for name in settings.get("requires") or [])
         advice = f"give {requires}" if requires else f"expected one of {', '.join(OPERATIONS)}"
-        raise DeployError(f"infer_cfg.yml: Preprocess has {kind}; {advice}")
+        raise DeployError(f"infer_cfg.yml: Preprocess has {kind!s:.60}; {advice}")
     fixed = FIXED_OPTIONS.get(kind, {})
     options = {key: value for key, value in options.items() if key not in fixed or value != fixed[key]}
     try:
         return build(**options)
-    except (TypeError, ValueError) as error:
-        raise DeployError(f"infer_cfg.yml: Preprocess: {kind}: {error} (of {options})") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DeployError(f"infer_cfg.yml: Preprocess: {kind}: {error!s:.500} (of {options!s:.300})") from None

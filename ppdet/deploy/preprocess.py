@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ppdet.core.tree import parse, to_plain
+from ppdet.core.yaml_graph import Allowance
 from ppdet.data.loading.padded_sizes import padded_size
 from ppdet.data.sources.coco_names import COCO_CATEGORIES
 from ppdet.data.transforms.batch import PadBatch
@@ -18,6 +19,7 @@ from ppdet.data.transforms.normalize import Permute
 from ppdet.deploy.operations import Pad, make_operation
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import ConfigError, DeployError, ImageError
+from ppdet.utils.ranges import require_pixels
 
 Image = str | os.PathLike | bytes | np.ndarray  # a path, an image file's bytes, or RGB pixels (H, W, 3) uint8
 Size = tuple[int, int]  # height and width
@@ -31,11 +33,13 @@ def read_infer_cfg(folder: Path) -> dict:
     """
     path = folder / "infer_cfg.yml"
     try:
-        settings = to_plain(parse(read_text(path), str(path), checks_requires=False))
+        settings = to_plain(parse(read_text(path, largest=Allowance.size), str(path), checks_requires=False))
     except (FileNotFoundError, NotADirectoryError):
         raise DeployError(f"{path}: no such file: --model_dir takes a folder that `ppdet export` wrote") from None
     except UnicodeDecodeError as error:
         raise DeployError(f"{path}: not a YAML file: {error}") from None
+    except OSError as error:
+        raise DeployError(f"{path}: cannot be read: {error.strerror}") from None
     except ConfigError as error:
         raise DeployError(str(error)) from None
     if not isinstance(settings, dict) or not isinstance(settings.get("Preprocess"), list):
@@ -212,6 +216,10 @@ def fixed_size(shape: Any) -> Size | None:
         or len(shape) not in (3, 4)
         or not all(side is None or isinstance(side, int) for side in shape[-2:])
     ):
-        raise DeployError(f"infer_cfg.yml: image_shape is {shape}; expected [3, height, width]")
+        raise DeployError(f"infer_cfg.yml: image_shape is {shape!r:.60}; expected [3, height, width]")
     height, width = (side or 0 for side in shape[-2:])
+    try:
+        require_pixels("image_shape", height, width)
+    except ValueError as error:
+        raise DeployError(f"infer_cfg.yml: {error}") from None
     return (height, width) if height > 0 and width > 0 else None

@@ -18,6 +18,22 @@ DEFAULT_REGULARIZER: dict[str, Any] = {"type": "L2", "factor": 0.0001}
 REGULARIZERS = {"L1": L1Decay, "L2": L2Decay}
 
 
+def require_quick_pattern(pattern: str) -> None:
+    """Raise ValueError unless a text is a regular expression that takes little time on the name of a parameter.
+
+    The time for `(a+)+$` doubles with each letter of a name, and each `.*` multiplies it by the name's length.
+    """
+    name = f"OptimizerBuilder.param_groups: the pattern {pattern!r:.60}"
+    plain = re.sub(r"\\.|\[\^?\]?[^\]]*\]", "x", pattern)  # without escapes and sets of letters
+    repeats = len(re.findall(r"[*+{]|(?<![(*+?}])\?", plain)) + len(re.findall(r"\|[^()|]*\)", plain))
+    if len(pattern) > 200 or repeats > 4 or re.search(r"\)[*+{]", plain):
+        raise ValueError(f"{name} may take too long: expected at most 200 letters, 4 repeats, and no repeated group")
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"{name} is no regular expression: {error}") from None
+
+
 @register
 class OptimizerBuilder:
     """Builds the optimizer of a model.
@@ -75,12 +91,24 @@ class OptimizerBuilder:
             self.grad_clip = nn.ClipGradByValue(clip_grad_by_value)
         self.param_groups = param_groups or []
         for group in self.param_groups:
+            if not isinstance(group, dict):
+                raise ValueError(f"OptimizerBuilder.param_groups has {group!r:.60}; it must be a mapping with params")
             unknown = set(group) - {"params", "learning_rate", "replace", "weight_decay"}
             if unknown or "params" not in group:
                 raise ValueError(
                     f"OptimizerBuilder.param_groups: {group} needs params, and may have learning_rate, replace and "
                     "weight_decay"
                 )
+            patterns = group["params"]
+            if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
+                raise ValueError(
+                    f"OptimizerBuilder.param_groups: params is {patterns!r:.60}; it must be a list of texts"
+                )
+            for pattern in patterns:
+                require_quick_pattern(pattern)
+            for name in ("learning_rate", "weight_decay"):
+                if name in group and type(group[name]) not in (int, float):
+                    raise ValueError(f"OptimizerBuilder.param_groups: {name} is {group[name]!r:.60}; expected a number")
             if group.get("replace") and "learning_rate" not in group:
                 raise ValueError(f"OptimizerBuilder.param_groups: {group} has replace, but no learning_rate")
             if "weight_decay" in group and self.build_optimizer is paddle.optimizer.AdamW:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ppdet.utils.printable import printable, printable_lines
 
+LONGEST = 900  # characters of an error about a configuration
 MAX_NAME, MAX_NAMES = 200, 2000  # letters of a name, and number of names, among which a similar one is looked for
 # What errors about an unknown component add: it may be one from outside.
 IMPORT_ADVICE = "; a component of your own needs --import FILE (docs/EXTENDING.md)"
@@ -84,7 +85,9 @@ def config_error(origin: str, key: str, message: str) -> ConfigError:
         message: what was expected, and what to do.
     """
     place = f"{origin}: {key}" if key else origin
-    return ConfigError(" ".join(f"{place}: {message}".split()))
+    line = " ".join(f"{place}: {message}".split())
+    # A key or a value may have any length: the middle is left out.
+    return ConfigError(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}")
 
 
 def nearest(name: str, valid: Iterable[str], cutoff: float = 0.6) -> str:

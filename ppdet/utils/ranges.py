@@ -7,7 +7,7 @@ from typing import Any
 MAX_PIXELS = 2**28  # of an image that the network reads
 MAX_BATCH = 10_000  # images
 MAX_CHANNELS = 4096  # of a layer
-MAX_CLASSES = 20_000
+MAX_CLASSES = 30_000
 MAX_RECORDS = 10_000_000  # images of an epoch that a data set's `repeat` makes
 
 

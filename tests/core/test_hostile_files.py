@@ -29,7 +29,7 @@ def test_only_regular_files_are_read(write):
     Path("zero.yml").symlink_to("/dev/zero")
     assert refusal("x.yml") == "x.yml:1: _BASE_: cannot read file 'fifo': not a regular file"
     assert refusal("fifo") == "fifo: cannot read file: not a regular file"
-    assert refusal("zero.yml") == "/dev/zero: cannot read file: not a regular file"
+    assert refusal("zero.yml") == "zero.yml: cannot read file: not a regular file"
     write("_BASE_: [/dev/zero]\n", "y.yml")
     assert refusal("y.yml") == "y.yml:1: _BASE_: cannot read file '/dev/zero': not a regular file"
 
@@ -41,7 +41,7 @@ def test_only_regular_files_are_read(write):
         (r'_BASE_: "\udc41.yml"', r"x.yml:1:9: '\udc41.yml' is no text that a path or a name can be"),
         ("_BASE_: ~nosuchuser/x.yml", "x.yml:1: _BASE_: no such file '~nosuchuser/x.yml'"),
         ("_BASE_: link.yml", "x.yml:1: _BASE_: cannot read file 'link.yml': Too many levels of symbolic links"),
-        (f"_BASE_: {'y' * 5000}", "x.yml:1: _BASE_: cannot read file 'yyyy"),
+        (f"_BASE_: {'y' * 70_000}", "x.yml:1: _BASE_: cannot read file 'yyyy"),
         ("_BASE_: x.yml/y.yml", "x.yml:1: _BASE_: cannot read file 'x.yml/y.yml': Not a directory"),
         ('x_a: "\\U00110000"', "x.yml: YAML syntax: before the end of line 1 is an escape of no character"),
     ],
@@ -50,6 +50,7 @@ def test_paths_that_no_file_can_have(write, text, message):
     path = write(text)
     Path("link.yml").symlink_to("link.yml")
     assert refusal(path).startswith(message)
+    assert len(refusal(path)) < 1000
     assert refusal("link.yml") == "link.yml: cannot read file: Too many levels of symbolic links"
 
 

@@ -138,6 +138,13 @@ def test_published_default_decay():
         {"clip_grad_by_norm": 1.0, "clip_grad_by_value": 1.0},
         {"param_groups": [{"lr": 1.0}]},
         {"param_groups": [{"params": ["."], "replace": True}]},
+        {"param_groups": [5]},
+        {"param_groups": [{"params": "bias"}]},
+        {"param_groups": [{"params": [1]}]},
+        {"param_groups": [{"params": ["."], "learning_rate": "x"}]},
+        # patterns that are none, or take time that doubles with each letter of a name
+        *({"param_groups": [{"params": [pattern]}]} for pattern in ("(", "a{99999999999}", "(a+)+$", "(a?){30}")),
+        *({"param_groups": [{"params": [pattern]}]} for pattern in ("(a|a)(a|a)(a|a)(a|a)(a|a)x", ".*" * 5, "a" * 999)),
     ],
 )
 def test_wrong_options_are_refused(options):

@@ -225,7 +225,7 @@ class _Images:
         if not right.all():
             wrong = int(np.argmin(right))
             raise DataError(
-                f"{path}: image {self.names[wrong]} has no size: its {key} is {short_repr(values[wrong])}, "
+                f"{path}: image {self.names[wrong]:.200} has no size: its {key} is {short_repr(values[wrong])}, "
                 "expected pixels"
             )
         return np.round(sides).astype(np.int64)

@@ -49,7 +49,8 @@ class DetectionDataset:
             return
         if sorted(names) != sorted(self.class_names) or len(set(names)) < len(names):
             raise ValueError(f"expected the names {self.class_names}, each once, got {list(names)}")
-        order = [self.class_names.index(name) for name in names]
+        places = {name: place for place, name in enumerate(self.class_names)}
+        order = [places[name] for name in names]
         self.class_names = list(names)
         self.category_ids = [self.category_ids[old] for old in order]
         self._renumber(np.argsort(order).astype(np.int32))

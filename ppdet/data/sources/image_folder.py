@@ -15,9 +15,11 @@ from ppdet.utils.errors import DataError
 from ppdet.utils.formats.annotation_kinds import holds_object, names_problem
 from ppdet.utils.formats.coco_file import clean_name, coco_categories, load_coco_json
 from ppdet.utils.logger import get_logger
+from ppdet.utils.ranges import MAX_CLASSES
 from ppdet.utils.shipped_data import how_to_get
 
 logger = get_logger(__name__)
+LARGEST_LIST = 2**24  # bytes of a list of class names
 
 
 @register
@@ -104,11 +106,13 @@ class ImageFolder(DetectionDataset):
 
 def _read_names(path: str) -> tuple[list[int], list[str]]:
     try:
-        names = [clean_name(line) for line in lines_of(read_text(path))]
+        names = [clean_name(line) for line in lines_of(read_text(path, largest=LARGEST_LIST))]
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8 text: expected one class name per line, or a .json file") from None
     if any("\0" in name for name in names):
         raise DataError(f"{path} {NUL_ADVICE}")
+    if len(names) > MAX_CLASSES:
+        raise DataError(f"{path} has {len(names):,} lines: expected at most {MAX_CLASSES:,} class names")
     if not names:
         raise DataError(f"{path} is empty: expected one class name per line")
     form = _other_form(names)

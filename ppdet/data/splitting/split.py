@@ -75,7 +75,7 @@ def split_annotations(
     for (name, count), seed in product(sizes.items(), dict.fromkeys(seeds)):
         paths = [output_file(folder, f"{stem}.{seed}@{name}{end}.json", coco.path) for end in ("", "-unlabeled")]
         jobs.append((paths, _labeled(coco, count, seed, classes)))
-    coco.encode()
+    coco.encode_rows()
     image_dir = coco.find_image_dir()
     splits = []
     for paths, mask in _progress(jobs, "write", "split"):

@@ -87,15 +87,18 @@ class CocoFile:
             classes[image].add(category)
         return classes
 
-    def encode(self) -> None:
+    def encode_rows(self) -> None:
         """Replace every row by its JSON text, once for all files to write. Doing it in place needs least memory."""
         for key in ("images", "annotations"):
             rows = self.content[key]
             for i in range(len(rows)):
-                rows[i] = json.dumps(rows[i])
+                try:
+                    rows[i] = json.dumps(rows[i])
+                except RecursionError:
+                    raise DataError(f"{self.path}: number {i} of its {key} is too deeply nested") from None
 
     def write(self, path: Path, mask: np.ndarray, drop_annotations: bool = False) -> None:
-        """Write the images of a mask (N,) and their annotations. `encode` must have been called."""
+        """Write the images of a mask (N,) and their annotations. `encode_rows` must have been called."""
         chosen = {"images": mask, "annotations": self._annotations(mask) & (not drop_annotations)}
         with open(path, "w", encoding="utf-8", newline="") as file:
             for number, (key, value) in enumerate(self.content.items()):

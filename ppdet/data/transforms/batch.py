@@ -37,10 +37,9 @@ class PadBatch(Transform):
     empty: Empty = staticmethod(np.empty)
 
     def __init__(self, *, pad_to_stride: int = 0, pad_to_size: int | Sequence[int] | None = None) -> None:
-        if not 0 <= pad_to_stride <= MAX_STRIDE:
-            raise ValueError(
-                f"PadBatch.pad_to_stride is {pad_to_stride}, expected 0 or a positive stride of at most {MAX_STRIDE}"
-            )
+        if not (isinstance(pad_to_stride, int) and 0 <= pad_to_stride <= MAX_STRIDE):
+            found = f"PadBatch.pad_to_stride is {pad_to_stride!r:.60}"
+            raise ValueError(f"{found}, expected 0 or a positive stride of at most {MAX_STRIDE}")
         self.pad_to_stride = pad_to_stride
         self.pad_to_size = None if pad_to_size is None else as_pair(pad_to_size, "PadBatch.pad_to_size")
 

@@ -212,6 +212,6 @@ def _check_list(value: Any, name: str) -> Sequence:
 
 
 def _check_interpolation(value: int, name: str) -> int:
-    if value not in INTERPOLATIONS:
-        raise ValueError(f"{name} is {value!r}, expected 0 nearest, 1 bilinear, 2 bicubic, 3 area or 4 Lanczos")
+    if type(value) is not int or value not in INTERPOLATIONS:
+        raise ValueError(f"{name} is {value!r:.60}, expected 0 nearest, 1 bilinear, 2 bicubic, 3 area or 4 Lanczos")
     return value

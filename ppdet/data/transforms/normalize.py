@@ -9,6 +9,9 @@ import numpy as np
 from ppdet.core.workspace import register, serializable
 from ppdet.data.normalization import Normalization
 from ppdet.data.transforms.base import Transform
+from ppdet.utils.ranges import require_number
+
+LARGEST = 1e6  # of a mean, a standard deviation or a color; images are computed in float32
 
 
 @register
@@ -39,7 +42,11 @@ class NormalizeImage(Transform):
         channel_order: Literal["rgb", "bgr"] = "rgb",
     ) -> None:
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError(f"NormalizeImage: expected 3 means and 3 positive std, got {list(mean)}, {list(std)}")
+            found = f"{list(mean)!r:.100}, {list(std)!r:.100}"
+            raise ValueError(f"NormalizeImage: expected 3 means and 3 positive std, got {found}")
+        for one_mean, one_std in zip(mean, std):
+            require_number("NormalizeImage.mean", one_mean, minimum=-LARGEST, maximum=LARGEST)
+            require_number("NormalizeImage.std", one_std, minimum=1 / LARGEST, maximum=LARGEST)
         self.mean = list(mean)
         self.std = list(std)
         self.is_scale = is_scale

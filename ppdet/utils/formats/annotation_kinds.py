@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ppdet.utils.disk.files import decode_text, read_text
+from ppdet.utils.disk.files import decode_text, open_regular, read_text
 from ppdet.utils.disk.images import IMAGE_SUFFIXES
 from ppdet.utils.shipped_data import how_to_get
 
@@ -99,7 +99,7 @@ def json_kind(content: Any) -> str:
 
 def holds_object(path: str) -> bool:
     """Whether a file begins like a JSON object, whatever its name is."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return decode_text(file.read(64), errors="replace").lstrip().startswith("{")
 
 
@@ -113,7 +113,7 @@ def names_problem(path: str) -> str | None:
 
 def _kind_of_text(path: str) -> str | None:
     """The kind of a file by its first bytes; None for JSON and for an unknown kind."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:  # a folder may have pipes
         data = file.read(8192)
     binary = next((kind for start, kind in BINARY.items() if data.startswith(start)), None)
     text = decode_text(data, errors="replace").strip()

@@ -15,6 +15,7 @@ from ppdet.utils.boxes import to_corners
 from ppdet.utils.disk.files import NUL_ADVICE, read_text
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.annotation_kinds import coco_problem, json_kind
+from ppdet.utils.ranges import MAX_CLASSES
 
 LARGEST_ID = 2**63 - 1
 LARGEST_NUMBER = 1e100  # of a box; products of two such numbers are finite
@@ -50,6 +51,8 @@ def load_coco_json(path: str | Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         several = ", it has several values, like JSON Lines" if "Extra data" in str(error) else ""
         raise DataError(f"{path} is not JSON ({error}){several}: expected COCO annotations") from None
+    except MemoryError:
+        raise DataError(f"{path} does not fit into the memory, which {len(text):,} characters of JSON need") from None
     finally:
         if is_collecting:
             gc.enable()
@@ -72,6 +75,8 @@ def coco_categories(content: dict[str, Any], path: str | Path) -> tuple[list[int
         rows = [row for row in annotations if isinstance(row, dict)] if isinstance(annotations, list) else []
         other = f" (its annotations have {_fields(rows)})" if rows and not any("bbox" in row for row in rows) else ""
         raise DataError(f"{path} is not COCO for detection: it has no list 'categories'{other}")
+    if len(categories) > MAX_CLASSES:
+        raise DataError(f"{path} has {len(categories):,} categories: expected at most {MAX_CLASSES:,}")
     ids = integers(categories, "id", "category", path)
     names = column(categories, "name", "category", path, _is_name, "a text that is not empty")
     pairs = sorted(zip(ids, names), key=lambda pair: pair[0])
@@ -220,7 +225,10 @@ def integers(rows: list, key: str, kind: str, path: str | Path) -> list[int]:
 
 def short_repr(value: Any) -> str:
     """The repr of a value for an error message, shortened if it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        return "too deeply nested"
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
