@@ -77,7 +77,7 @@ def test_limits_count_over_all_files(write):
     assert refusal("flat.yml") == f"flat.yml: file is too large: {most}"
 
 
-@pytest.mark.parametrize("step", ["²", "9" * 5000, "٣", "-1", "1e3"])
+@pytest.mark.parametrize("step", ["²", "9" * 200, "٣", "-1", "1e3"])
 def test_a_part_of_a_key_that_is_no_index(step):
     with pytest.raises(ConfigError, match="expected an index from 0 to 1"):
         override(from_plain({"x_a": [1, 2]}, "a"), f"x_a.{step}", from_plain(3, "-o"))
