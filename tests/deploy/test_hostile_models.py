@@ -6,6 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from ppdet.deploy.backends import load_backend
 from ppdet.deploy.backends.base import Backend, Options
 from ppdet.deploy.compare import FILE, SelfCheck, require_detections
 from ppdet.utils.errors import DeployError
@@ -39,6 +40,15 @@ def test_outputs_of_a_detector():
 def test_outputs_that_are_no_detections(outputs, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         require_detections(outputs)
+
+
+@pytest.mark.parametrize("name", ["model.pdiparams", "model.json", "model.onnx", "model.bin"])
+def test_a_model_that_is_too_large(tmp_path, name):
+    with open(tmp_path / name, "wb") as stream:
+        stream.truncate(5 * 2**30)  # no blocks on the disk
+    for backend in ("auto", "paddle", "onnxruntime", "openvino"):
+        with pytest.raises(DeployError, match=rf"{name}: larger than the 4,294,967,296 bytes"):
+            load_backend(tmp_path, backend, Options())
 
 
 class Other(Backend):

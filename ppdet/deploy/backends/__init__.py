@@ -17,6 +17,9 @@ logger = get_logger(__name__)
 BACKENDS: dict[str, type[Backend]] = {kind.name: kind for kind in (PaddleInference, ONNXRuntime, OpenVINO)}
 
 
+LARGEST_MODEL = 4 * 2**30  # bytes of a file; larger ones are not read
+
+
 def load_backend(folder: Path, name: str, options: Options) -> Backend:
     """Load the graph of an exported folder in an engine.
 
@@ -27,6 +30,9 @@ def load_backend(folder: Path, name: str, options: Options) -> Backend:
     Raises:
         DeployError: the engine is not installed, or cannot run this folder with these options.
     """
+    for path in folder.glob("model*"):
+        if path.is_file() and path.stat().st_size > LARGEST_MODEL:
+            raise DeployError(f"{path}: larger than the {LARGEST_MODEL:,} bytes that are read of a model's file")
     if name == "auto":
         return load_fastest(folder, options)
     if name not in BACKENDS:

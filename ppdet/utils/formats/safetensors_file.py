@@ -11,7 +11,7 @@ from ppdet.utils.disk.files import open_regular, read_regular
 from ppdet.utils.formats.unpickle import LARGEST_WEIGHTS, RefusedError
 
 SAFETENSORS = ".safetensors"
-LARGEST_HEADER = 16 * 2**20  # bytes; a header has about 150 for each array
+LARGEST_HEADER = 4 * 2**20  # bytes; a header has about 150 for each array
 # Types of safetensors as NumPy writes them.
 SAFE_TYPES = {
     **{f"F{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
