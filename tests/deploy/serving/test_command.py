@@ -1,5 +1,6 @@
 """The command as users type it: a process that is loaded, attacked and told to end."""
 
+import asyncio
 import base64
 import http.client
 import json
@@ -24,6 +25,7 @@ from soak import hostile_requests
 from soak.server_load import Killer, Load
 
 from ppdet.deploy import Detector
+from ppdet.deploy.serving.server import bound_socket
 
 CLIENTS = 12
 
@@ -232,6 +234,24 @@ def test_token_and_connections_in_the_systems_queue(served, images, tmp_path):
         server.process.send_signal(signal.SIGCONT)
         assert [connection.getresponse().status for connection in connections] == [200] * 20
         assert server.process.wait(timeout=PATIENCE) == 0
+
+
+def test_answers_on_an_open_connection_are_sent_at_once():
+    """Without TCP_NODELAY each answer but the first waits for the client's acknowledgement, which comes after 40 ms."""
+    seen = []
+
+    def note(reader, writer):
+        seen.append(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    async def connect(listener):
+        async with await asyncio.start_server(note, sock=listener):
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            await reader.read()
+            writer.close()
+
+    asyncio.run(connect(bound_socket("127.0.0.1", 0)))
+    assert seen and seen[0] != 0
 
 
 def fails_with(*options, **environment):
