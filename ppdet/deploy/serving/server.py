@@ -143,8 +143,8 @@ def bound_socket(host: str, port: int) -> socket.socket:
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        # asyncio sends at once (TCP_NODELAY) only on sockets that name their protocol. Without that, each further answer
-        # on a connection waits for 40 ms, until the client acknowledges the headers.
+        # asyncio sends at once (TCP_NODELAY) only on sockets that name their protocol. Otherwise, each further
+        # answer on a connection waits for 40 ms, until the client acknowledges the headers.
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         if os.name == "posix":  # on Windows the option would let two servers have one port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
