@@ -27,7 +27,7 @@ LARGEST_HEAD = 16 * 1024
 LONGEST_TARGET = 4096
 MOST_HEADERS = 100
 # A body may come in this many chunks, and in one more for each 512 bytes: the parser has much to do at each chunk.
-FREE_CHUNKS = 4096
+FREE_CHUNKS = 1024
 BYTES_PER_CHUNK = 512
 # The parser gets this many bytes at once, so that it never has much to do.
 SLICE = 8192

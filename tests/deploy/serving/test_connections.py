@@ -132,7 +132,7 @@ def test_requests_that_break_a_limit(request_, status, reason):
 def test_honest_requests_are_read():
     async def test(server):
         close = b"Connection: close\r\n"
-        assert await server.ask(chunks(4000, 1).replace(POST, POST + close) + b"0\r\n\r\n") == ([200], b"4000")
+        assert await server.ask(chunks(1000, 1).replace(POST, POST + close) + b"0\r\n\r\n") == ([200], b"1000")
         assert await server.ask(chunks(20, 100_000).replace(POST, POST + close) + b"0\r\n\r\n") == ([200], b"2000000")
         assert await server.ask(POST + close + b"Content-Length: 300000\r\n\r\n" + b"x" * 300_000) == ([200], b"300000")
         assert await server.ask(GET * 50 + GET.replace(b"\r\n\r\n", b"\r\n" + close + b"\r\n")) == ([200] * 51, b"0")
