@@ -1,10 +1,12 @@
 import io
+import os
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from ppdet.data.header_size import image_size
 from ppdet.data.transforms import Decode
 from ppdet.utils.errors import ImageError
 
@@ -134,3 +136,23 @@ def test_missing(tmp_path):
         decode(tmp_path / "nothing.jpg")
     with pytest.raises(ImageError, match="directory"):
         decode(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes as files")
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    for name, reason in (("pipe", "not a regular file"), ("loop", "symbolic links"), ("zero", "not a regular file")):
+        path = str(tmp_path / f"{name}.jpg")
+        with pytest.raises(ImageError, match=rf"{name}\.jpg: .*{reason}"):
+            decode(path)
+        with pytest.raises(ImageError, match=reason):
+            image_size(path)
+
+
+@pytest.mark.parametrize("name", ["a\0b.jpg", "a\ud800.jpg", "a\x1b[31m.jpg", "x" * 5000])
+def test_names_that_no_file_can_have(tmp_path, name):
+    with pytest.raises(ImageError) as failure:
+        decode(f"{tmp_path}/{name}")
+    assert not {"\0", "\ud800", "\x1b", "\n"} & set(str(failure.value))

@@ -106,7 +106,7 @@ def decode_large(data: bytes) -> np.ndarray | None:
             if image.mode.startswith("I"):  # gray of 16 bits
                 gray = (np.asarray(image) >> 8).astype(np.uint8)
                 return np.repeat(gray[..., None], 3, axis=2)
-            return np.array(image.convert("RGB"))
+            return np.array(image if image.mode == "RGB" else image.convert("RGB"))
     except Exception as error:  # Pillow raises many classes for damaged files
         raise Unreadable(f"it is damaged ({error})") from None
 
