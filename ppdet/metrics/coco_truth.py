@@ -120,7 +120,7 @@ def read_results(results: list, name: str) -> np.ndarray:
             found["score"][number] = score
             x, y, width, height = box
             found["bbox"][number] = x, y, width, height
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise DataError(
                 f"{name}: result {number} has score {short_repr(score)} and bbox {short_repr(box)}, "
                 "expected a number and [x, y, width, height]"
