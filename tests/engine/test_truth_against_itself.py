@@ -212,7 +212,10 @@ def test_images_that_are_gone_are_not_needed_for_a_file_of_results(tiny, tmp_pat
         ('[{"image_id": 1}]', "result 0 has no 'category_id'"),
         ('[{"image_id": "1", "category_id": 3, "bbox": [1, 2, 3, 4], "score": 1}]', "image_id of result 0 is '1'"),
         ('[{"image_id": 1, "category_id": 3, "bbox": [1, 2, 3], "score": 1}]', "bbox [1, 2, 3], expected a number and"),
-        ('[{"image_id": 1, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 1' + "0" * 400 + "}]", "expected a number and"),
+        (
+            '[{"image_id": 1, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 1' + "0" * 400 + "}]",
+            "expected a number and",
+        ),
         ('[{"image_id": 1, "category_id": 3, "bbox": 5, "score": "high"}]', "score 'high' and bbox 5"),
         ('[{"image_id": 99999999999999999999, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 1}]', "at most 64 bits"),
         ('[{"file_name": "a\\u0000", "category_id": 3, "bbox": [1, 2, 3, 4], "score": 1}]', "which no image of"),

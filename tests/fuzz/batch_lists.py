@@ -12,7 +12,7 @@ from pyarrow import parquet
 from fuzz.case import Case, Content, Declined, Kind, Link, Special
 from fuzz.draw import Draw, dump
 from fuzz.mutate import changed_tree, damaged
-from fuzz.pictures import MAKERS, honest
+from fuzz.pictures import MAKERS, MEMORY, honest
 from fuzz.small_model import write_model
 from ppdet.deploy.batch.inputs import find_inputs
 from ppdet.deploy.batch.job_manifest import model_fingerprint, read_manifest, require_same_job
@@ -278,5 +278,5 @@ BATCHES = Kind(
     {"list": _detect, "folder": _detect, "paths": _detect, "bytes": _detect, "output": _output},
     prepare=prepare,
     network="refused",
-    memory=768 * 2**20,
+    memory=2 * MEMORY,  # some images are read ahead
 )

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 T = TypeVar("T")
 POOL_CASES = 1000  # cases that share values drawn by hypothesis
-POOL_SIZE = 250
+POOL_SIZE = 100
 
 TEXTS = [
     *[

@@ -24,6 +24,8 @@ from ppdet.deploy.serving.limits import Refused, broken_image, check_image
 from ppdet.utils.errors import ImageError
 
 MAX_PIXELS = 50_000_000  # the server's default
+# A progressive JPEG of the most pixels that are decoded needs 6 bytes for each: the pixels, and what its scans add to.
+MEMORY = 6 * 2**28 + 128 * 2**20
 SIDES = [
     0,
     1,
@@ -445,5 +447,5 @@ IMAGES = Kind(
     build,
     {"training": _training, "reduced": _reduced, "size": _size, "deploy": _deploy, "server": _server, "drawn": _drawn},
     prepare=prepare,
-    memory=768 * 2**20,
+    memory=MEMORY,
 )

@@ -16,6 +16,8 @@ from fuzz import faulty
 from fuzz.sandbox import FAILED, READ, REFUSED, Limits
 from fuzz.workers import Job, run_all
 
+# Cases of each kind; `make fuzz` runs thousands.
+SHORT = {"weights": 60, "yaml": 30, "json": 60, "images": 60, "requests": 60, "batches": 30}
 EXPECTED = {
     "raises": "KeyError: 'width'",
     "loops": "the process ended: more than 0.5 s of processor time",
@@ -62,3 +64,27 @@ def test_what_may_happen_is_no_finding(outcomes):
     assert set(outcomes) == {*EXPECTED, "refuses", "accepts"}
     assert outcomes["refuses"].outcome[:3] == (REFUSED, "error: file.txt: too long", [])
     assert outcomes["accepts"].outcome[:3] == (READ, "text", [])
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> list:
+    jobs = [Job(name, 0, number) for name, count in SHORT.items() for number in (*range(count), 5)]
+    folder = tmp_path_factory.mktemp("short")
+    # On a machine that does much else, the clock tells little.
+    return list(run_all(jobs, processes=1, limits=Limits(wall_s=1200), folder=folder))
+
+
+@pytest.mark.parametrize("name", list(SHORT))
+def test_hostile_input_is_accepted_or_refused_in_one_line(short, name):
+    found = [one for one in short if one.job.kind == name]
+    faults = {one.job: one.outcome.findings for one in found if one.outcome.findings}
+    assert not faults, f"python tests/fuzz/run.py --kind {name} --case {next(iter(faults)).number}"
+    assert len(found) == SHORT[name] + 1
+    assert {one.outcome.result for one in found} == {READ, REFUSED}
+
+
+@pytest.mark.parametrize("name", list(SHORT))
+def test_a_case_is_a_function_of_its_number(short, name):
+    first, second = (one for one in short if one.job == Job(name, 0, 5))
+    assert (first.subject, first.made, first.outcome.line) == (second.subject, second.made, second.outcome.line)
+    assert len({(one.subject, one.made, one.outcome.line) for one in short if one.job.kind == name}) > 10
