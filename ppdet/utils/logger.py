@@ -16,6 +16,8 @@ from ppdet.utils.printable import printable, printable_lines
 
 ROOT_NAME = "ppdet"
 REMEMBERED = 1000  # lines kept for a log file that is opened later
+# A link may lead out of the run's folder, and a pipe would wait for a reader; Windows knows neither flag.
+OPEN_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def get_logger(name: str = ROOT_NAME) -> logging.Logger:
@@ -114,7 +116,7 @@ class LogFile(_LineHandler):
         # A line that failed may have left its beginning, so the next one starts on a new line.
         content = ("\n" * self.failed + printable_lines(line) + "\n").encode()
         if self.descriptor < 0:
-            self.descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            self.descriptor = os.open(self.path, OPEN_FLAGS, 0o666)
         # Not buffered: worker processes write to the same file, and a failed write must not be repeated at exit.
         if os.write(self.descriptor, content) < len(content):
             raise OSError("there is no room for a whole line")

@@ -86,3 +86,20 @@ def test_a_folder_that_is_not_there(tmp_path, capsys):
         f"[ERROR] {tmp_path}/none/log could not be written: No such file",
         "[INFO] shown",
     ]
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_is_no_regular_file_is_not_written_to(tmp_path, capsys, kind):
+    (tmp_path / "another").write_text("stays")
+    path = tmp_path / "train.log"
+    if kind == "link":
+        path.symlink_to(tmp_path / "another")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with LogFile(path, "first"):
+        logger.info("goes on")
+    assert (tmp_path / "another").read_text() == "stays"
+    err = capsys.readouterr().err
+    assert err.count(f"[ERROR] {path} could not be written: ") == 1 and "[INFO] goes on" in err
