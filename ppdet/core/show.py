@@ -1,10 +1,11 @@
 """A merged configuration as text: every value, defaults included, with the place where it was set."""
 
+import itertools
 from collections.abc import Iterator
 
 import yaml
 
-from ppdet.core.compose.inject import ComponentConfig
+from ppdet.core.compose.inject import MAX_DEPTH, ComponentConfig
 from ppdet.core.compose.lookup import find
 from ppdet.core.compose.walk import walk
 from ppdet.core.config import Config
@@ -12,8 +13,10 @@ from ppdet.core.registry import is_component
 from ppdet.core.schema import Parameter, fits, type_in_words
 from ppdet.core.settings import SETTINGS, SLOTS
 from ppdet.core.tree import Node, render_inline, to_plain
+from ppdet.utils.errors import config_error
 from ppdet.utils.printable import printable
 
+MAX_LINES = 20_000  # of a top-level key
 COMMENT_COLUMN = 60  # where comments start, unless a line is longer
 Lines = Iterator[tuple[str, str]]  # YAML text, and the origin of the value in it, which becomes a comment
 
@@ -36,7 +39,10 @@ def _blocks(config: Config, keys: list[str]) -> list[tuple[str, str]]:
     lines: list[tuple[str, str]] = []
     previous = 1
     for key in keys:
-        block = list(_top_level(config, key))
+        block = list(itertools.islice(_top_level(config, key), MAX_LINES + 1))
+        if len(block) > MAX_LINES:
+            problem = f"it has more than {MAX_LINES:,} values, because components of lists contain lists of components"
+            raise config_error(config.root.value.get(key, config.root).origin, key, problem)
         if lines and max(len(block), previous) > 1:
             lines.append(("", ""))
         lines += block
@@ -83,6 +89,8 @@ def _parameters(config: ComponentConfig, indent: str) -> Lines:
 def _injected(config: ComponentConfig, parameter: Parameter, indent: str) -> Lines:
     """Yield the lines of a parameter that holds components, with the parameters of each of them."""
     node, name = config.node(parameter), parameter.name
+    if config.key.count(".") > MAX_DEPTH:
+        raise config_error(config.location, config.key, f"{config.schema.name} is inside itself without end")
     if node.is_list and node.value:
         yield f"{indent}{name}:", node.origin
         for index, item in enumerate(node.value):

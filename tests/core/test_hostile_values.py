@@ -2,6 +2,7 @@
 
 import pytest
 
+from ppdet.core.show import show
 from ppdet.core.workspace import load_config
 from ppdet.data.sources import COCODataSet
 from ppdet.utils.errors import ConfigError
@@ -61,6 +62,33 @@ def test_values_are_checked_when_a_component_is_built(component, override, messa
         config.create(component)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["FCOS.fcos_head={name: FCOS}"], "FCOS is inside itself without end"),
+        (["StrongAugImage={transforms: [StrongAugImage, StrongAugImage]}"], "StrongAugImage is inside itself"),
+        (
+            [
+                f"LearningRate.schedulers=[{'StrongAugImage, ' * 100}]",
+                f"StrongAugImage.transforms=[{'TestReader, ' * 100}]",
+                f"TestReader.sample_transforms=[{'RandomFlip, ' * 100}]",
+            ],
+            "LearningRate: it has more than 1,000 values",
+        ),
+    ],
+)
+def test_components_that_multiply_are_not_shown(overrides, message, monkeypatch):
+    monkeypatch.setattr("ppdet.core.show.MAX_LINES", 1000)
+    config = load_config(CONFIG, overrides)
+    with pytest.raises(ConfigError, match=message):
+        show(config)
+
+
+def test_lists_of_components_have_a_bound():
+    with pytest.raises(ConfigError, match=r"-o: hooks: expected at most 100 components, got 101"):
+        load_config(CONFIG, [f"hooks=[{'FCOS, ' * 101}]"])
 
 
 def test_repeats_have_a_bound(shared):

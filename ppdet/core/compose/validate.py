@@ -24,6 +24,9 @@ from ppdet.core.tree import Node, children, to_plain
 from ppdet.utils.errors import IMPORT_ADVICE, ConfigError, config_error, nearest, nearest_name
 from ppdet.utils.ranges import MAX_PIXELS
 
+# Components of a list. Lists of components with lists of components multiply when they are built.
+MAX_LISTED = 100
+
 
 def validate(root: Node) -> None:
     """Check everything that is set, including settings that no run uses. Raises ConfigError for the first mistake."""
@@ -49,6 +52,8 @@ def check_components(root: Node, node: Node, key: str) -> None:
     """Check a list of components, which need no values besides the configuration."""
     if not node.is_list:
         raise config_error(node.origin, key, f"expected a list of components, got {value_in_words(to_plain(node))}")
+    if len(node.value) > MAX_LISTED:
+        raise config_error(node.origin, key, f"expected at most {MAX_LISTED} components, got {len(node.value)}")
     for index, item in enumerate(node.value):
         check_component(root, item, f"{key}.{index}", must_be_complete=True)
 
