@@ -13,6 +13,7 @@ from ppdet.deploy.batch import __main__ as batch
 from ppdet.deploy.batch import ray_pool, read_images
 from ppdet.deploy.serving import connections, limits, request, worker_process
 from ppdet.engine.checkpoints import manifest
+from ppdet.utils import ranges
 from ppdet.utils.disk import archive, images
 from ppdet.utils.formats import safetensors_file, unpickle
 
@@ -44,6 +45,10 @@ COMMAND = serve.parse_arguments(["--model_dir", "m"])
         ("bytes of a text list", f"{images.LARGEST_LIST // GIB} GiB; {images.MOST_PATHS:,}; {images.LONGEST_PATH:,}"),
         ("seconds for an image", f"{BATCH.image_timeout_s:g}, times"),
         ("tasks on which workers die", f"{ray_pool.MAX_LOST_TASKS}"),
+        (
+            "pixels of a configured size",
+            f"2^{ranges.MAX_PIXELS.bit_length() - 1}; {ranges.MAX_CLASSES:,}; {ranges.MAX_BATCH:,}",
+        ),
         ("bytes of weights", f"{unpickle.LARGEST_WEIGHTS // GIB} GiB"),
         (
             "content of an archive",
