@@ -91,5 +91,6 @@ def work():
         "a list that ends with itself": itself,
         "long names of classes": repeated(again(0) * 2 + b"\x93", 20_000, text("mmcv." + "a" * 300_000)),
         "states of a mapping": repeated(again(0) + again(1) + b"b", 20_000, b"}", versions),
+        "weights that hold themselves": PROTOCOL + kept(0, b"}") + text("model") + again(0) + b"s.",
         "a name of prefixes": PROTOCOL + b"}" + text("module." * 150_000) + b"Ns.",
     }

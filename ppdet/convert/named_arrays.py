@@ -15,6 +15,7 @@ from ppdet.utils.formats.unpickle import Allowance, NDArray, RefusedError
 
 # Keys under which checkpoints hold the weights of a model. Trained weights come before moving averages.
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "blobs", "ema_state_dict", "state_dict_ema")
+MOST_WRAPPERS = 10  # of them, one within another
 # Prefixes that wrappers such as DataParallel put before every name.
 PREFIXES = ("module.", "model.", "_orig_mod.")
 LEADING = re.compile(f"(?:{'|'.join(map(re.escape, PREFIXES))})+")
@@ -122,7 +123,11 @@ def collect_arrays(content: object, allowance: Allowance) -> Checkpoint:
 
 def unwrap(content: object) -> dict:
     """Return the dictionary of named arrays that is nested in a checkpoint."""
+    depth = 0
     while isinstance(content, dict):
+        depth += 1
+        if depth > MOST_WRAPPERS:
+            raise RefusedError("its weights are nested too deeply, or hold themselves")
         inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), (dict, Foreign))), None)
         if inner is None:
             return content
