@@ -139,7 +139,7 @@ class GlobalSettings:
     find_unused_parameters: bool = False
     # average of weights
     use_ema: bool = False
-    ema_decay: Annotated[float, {"minimum": 0, "maximum": 1}] = 0.9998
+    ema_decay: Annotated[float, {"minimum": 0}] = 0.9998
     ema_decay_type: Literal["threshold", "normal", "exponential"] = "threshold"
     use_simple_ema: bool = False
     ema_start_iters: AtLeast0 = 0
