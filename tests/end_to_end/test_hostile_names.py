@@ -56,7 +56,7 @@ def test_class_names_and_file_names(tmp_path):
         "_BASE_: fcos_r18vd_fpn_bccd.yml\nnum_classes: 2\npretrain_weights: null\n"
         f"TrainDataset: !COCODataSet {{dataset_dir: {tmp_path}, image_dir: ., anno_path: a.json}}\n"
     )
-    shown("tools/train.py", "-c", tmp_path / "tiny.yml", "--dry_run", code=2)
+    shown("tools/train.py", "-c", tmp_path / "tiny.yml", "--dry_run", code=2, name=SHOWN[:40])
 
 
 def test_configurations(tmp_path):
