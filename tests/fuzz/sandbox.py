@@ -177,7 +177,8 @@ def faults_of_line(line: str, case: Case) -> list[str]:
     """What is wrong with the line of a refusal."""
     names = case.arguments.get("named") or [name for name in case.files if not HARMFUL.search(name)]
     # Messages about configurations name what a link leads to.
-    names = [*names, *(os.path.realpath(name) for name, content in case.files.items() if isinstance(content, Link))]
+    links = [os.path.realpath(name) for name, content in case.files.items() if isinstance(content, Link)]
+    names = [*names, *links, *map(os.path.relpath, links)]
     parts = {part for name in names for part in (name, Path(name).name)}
     faults = [] if any(part in line for part in parts) or not parts else [f"the line names no file: {line:.200}"]
     if "MemoryError" in line:
