@@ -108,13 +108,13 @@ def zip_file(value, *, root="archive", byteorder=b"little", compression=zipfile.
     """The zip form since PyTorch 1.6. pickled: the pickle to store instead of `value`'s."""
     pickle, stream = Pickle(has_views=False), io.BytesIO()
     content = pickle.dump(value) if pickled is None else pickled
-    with zipfile.ZipFile(stream, "w", compression) as archive:
-        archive.writestr(f"{root}/data.pkl", content)
-        if byteorder is not None:
-            archive.writestr(f"{root}/byteorder", byteorder)
-        for key, storage in enumerate(pickle.storages):
-            archive.writestr(f"{root}/data/{key}", storage.data)
-        archive.writestr(f"{root}/version", b"3\n")
+    records = {"data.pkl": content, **({"byteorder": byteorder} if byteorder is not None else {})}
+    records |= {f"data/{key}": storage.data for key, storage in enumerate(pickle.storages)}
+    records["version"] = b"3\n"
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, data in records.items():
+            # With a fixed date, the same value gives the same bytes.
+            archive.writestr(zipfile.ZipInfo(f"{root}/{name}"), data, compression)
     return stream.getvalue()
 
 

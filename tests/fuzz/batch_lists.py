@@ -12,7 +12,8 @@ from pyarrow import parquet
 from fuzz.case import Case, Content, Declined, Kind, Link, Special
 from fuzz.draw import Draw, dump
 from fuzz.mutate import changed_tree, damaged
-from fuzz.pictures import MAKERS, MEMORY, honest
+from fuzz.picture_bytes import MAKERS, honest
+from fuzz.pictures import MEMORY
 from fuzz.small_model import write_model
 from ppdet.deploy.batch.inputs import find_inputs
 from ppdet.deploy.batch.job_manifest import model_fingerprint, read_manifest, require_same_job

@@ -6,12 +6,13 @@ what people try. All of them are functions of the seed and the number of the cas
 
 import functools
 import json
+import pickle
 import random
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
 
 T = TypeVar("T")
 POOL_CASES = 1000  # cases that share values drawn by hypothesis
@@ -74,39 +75,10 @@ class Pool(NamedTuple):
     trees: list[Any]
 
 
-def drawn(strategy: st.SearchStrategy[T], count: int, number: int) -> list[T]:
-    """At most `count` values of a strategy, the same ones for the same number."""
-    found: list[T] = []
-
-    @seed(number)
-    @settings(
-        max_examples=count,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(strategy)
-    def take(value: T) -> None:
-        found.append(value)
-
-    take()
-    return found
-
-
 @functools.lru_cache(maxsize=4)
 def pool(number: int) -> Pool:
-    # With the category Cs: lone surrogates, which JSON and YAML can spell.
-    text = st.text(st.characters(codec=None, exclude_categories=()), max_size=20)
-    scalar = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), text)
-    tree = st.recursive(
-        scalar, lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(text, inner, max_size=4))
-    )
-    return Pool(
-        drawn(text, POOL_SIZE, number),
-        drawn(st.one_of(st.integers(), st.floats()), POOL_SIZE, number),
-        drawn(tree, POOL_SIZE, number),
-    )
+    command = [sys.executable, str(Path(__file__).with_name("values.py")), str(number), str(POOL_SIZE)]
+    return Pool(*pickle.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
 
 
 class Draw(random.Random):

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from fuzz.draw import Draw, dump
 from fuzz.mutate import changed_tree, damaged
-from fuzz.pictures import MAKERS, honest
+from fuzz.picture_bytes import MAKERS, honest
 
 # fmt: off
 OWN = ["image", "threshold", "format"]

@@ -35,7 +35,7 @@ QUIET = (DeprecationWarning, PendingDeprecationWarning, ResourceWarning, ImportW
 # Characters that change what a terminal shows: control characters, and those that turn the direction of text.
 HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 SPACE = 3 * 2**30  # address space that a case may add: more than any memory limit, since threads reserve much
-LONGEST_LINE = 4100  # characters: a name in it may be long
+LONGEST_LINE = 1100  # characters: an error has 1,000 at most, and its name in front
 READ, REFUSED, FAILED = "accepted", "refused", "failed"
 
 
