@@ -4,6 +4,7 @@ Values come from hypothesis, whose strategies are good at numbers and texts that
 what people try. All of them are functions of the seed and the number of the case.
 """
 
+import copy
 import functools
 import json
 import pickle
@@ -114,7 +115,7 @@ class Draw(random.Random):
 
     def tree(self) -> Any:
         """A value as JSON has it."""
-        return self.one(self.pool.trees)
+        return copy.deepcopy(self.one(self.pool.trees))
 
     def value(self) -> Any:
         """Anything that JSON or YAML can hold."""
