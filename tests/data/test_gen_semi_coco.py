@@ -37,6 +37,20 @@ def write_image(path, h, w, orientation=None):
     Image.fromarray(np.full((h, w, 3), 90, dtype=np.uint8)).save(path, **({"exif": exif} if orientation else {}))
 
 
+@pytest.mark.parametrize(
+    "damage", [(b"MM\0*", b"MM\0r"), (b"MM\0*", b"MM*\0"), (b"MM\0*", b"II\0*"), (b"Exif", b"Ezif")]
+)
+def test_an_orientation_that_the_decoder_does_not_read_changes_no_size(tmp_path, damage):
+    path = tmp_path / "a.jpg"
+    write_image(path, 20, 30, 6)
+    assert image_size(str(path)) == (30, 20)
+    assert path.read_bytes().count(damage[0]) == 1
+    path.write_bytes(path.read_bytes().replace(*damage))
+    assert image_size(str(path)) == read_image(str(path)).shape[:2] == (20, 30)
+    path.write_bytes(path.read_bytes().replace(damage[1], b"XX\0*" if damage[0] == b"MM\0*" else damage[0]))
+    assert image_size(str(path)) == read_image(str(path)).shape[:2] == (30, 20)
+
+
 @pytest.mark.parametrize("orientation", [None, 1, 3, 6, 8])
 @pytest.mark.parametrize("kind", ["jpg", "png", "bmp", "webp", "tif"])
 def test_sizes_are_those_of_the_decoder(tmp_path, kind, orientation):

@@ -70,6 +70,8 @@ def _swaps_sides(exif: bytes) -> bool:
     def number(position: int, size: int) -> int:
         return int.from_bytes(exif[position : position + size], order)
 
+    if number(2, 2) != 42:  # what follows is not EXIF data, and OpenCV does not read it
+        return False
     directory = number(4, 4)
     entries = (directory + 2 + 12 * i for i in range(number(directory, 2)))
     return next((number(at + 8, 2) in (5, 6, 7, 8) for at in entries if number(at, 2) == ORIENTATION), False)
