@@ -36,7 +36,7 @@ COMMAND = serve.parse_arguments(["--model_dir", "m"])
         ("files that a configuration", f"{ALLOWANCE.files}"),
         ("bytes of all its files", f"{ALLOWANCE.size:,}; {ALLOWANCE.characters:,}; {ALLOWANCE.values:,}"),
         ("nested lists", f"{yaml_graph.MAX_DEPTH}; {yaml_graph.MAX_DIGITS}"),
-        ("scans of a progressive", f"{jpeg.MOST_SCANS}; 2^{jpeg.MOST_SCANNED.bit_length() - 1}"),
+        ("scans of a progressive", f"{jpeg.MOST_SCANS}; {jpeg.MOST_SCANNED / 2**30:g} x 2^30"),
         (
             "segments of a JPEG",
             f"{jpeg.MOST_SEGMENTS:,} each; {png.MOST_CHUNKS:,} and one for each {png.LEAST_BYTES:,}",

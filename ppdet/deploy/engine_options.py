@@ -4,7 +4,7 @@ import argparse
 import math
 from collections.abc import Callable
 
-from ppdet.core.command_line import add_import_argument, positive
+from ppdet.core.command_line import add_import_argument
 from ppdet.deploy.precisions import PRECISIONS
 
 
@@ -18,8 +18,21 @@ def number_between(least: float, most: float = math.inf) -> Callable[[str], floa
         except ValueError:
             value = math.nan
         if not least <= value <= most or math.isinf(value):
-            raise argparse.ArgumentTypeError(f"expected a number {limits}, not {text!r}")
+            raise argparse.ArgumentTypeError(f"expected a number {limits}, not {text[:40]!r}")
         return value
+
+    return parse
+
+
+def whole_number_between(least: int, most: int) -> Callable[[str], int]:
+    """The type of an option that takes a whole number from `least` to `most`."""
+
+    def parse(text: str) -> int:
+        # Python does not read numbers of thousands of digits.
+        digits = text.strip() if text.isascii() and text.strip().isdigit() and len(text) <= 20 else "-1"
+        if not least <= int(digits) <= most:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}, not {text[:40]!r}")
+        return int(digits)
 
     return parse
 
@@ -41,4 +54,10 @@ def add_engine_arguments(parser: argparse.ArgumentParser, *, threads: int | None
     add("--device", type=str.lower, default="cpu", help="cpu, gpu, gpu:1, xpu, npu, ... (default: cpu)")
     add("--precision", choices=PRECISIONS, help="default: the export's")
     shown = threads or "all processors"
-    add("--cpu_threads", type=positive, default=threads, metavar="N", help=f"of the model (default: {shown})")
+    add(
+        "--cpu_threads",
+        type=whole_number_between(1, 1024),
+        default=threads,
+        metavar="N",
+        help=f"of the model (default: {shown})",
+    )

@@ -19,8 +19,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ppdet.core.command_line import make_parser, one_line_errors, positive, run
-from ppdet.deploy.engine_options import add_engine_arguments, number_between
+from ppdet.core.command_line import make_parser, one_line_errors, run
+from ppdet.deploy.engine_options import add_engine_arguments, number_between, whole_number_between
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import DeployError
 
@@ -32,21 +32,49 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     add_engine_arguments(parser)
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all (default: 127.0.0.1)")
-    add("--port", type=int, default=8080, help="port to listen on; 0: a free one, which the log names (default: 8080)")
-    add("--max_batch", type=positive, metavar="N", help="most images per batch (default: 4 on a CPU, 8 elsewhere)")
-    add("--max_delay_ms", type=number_between(0), default=5, metavar="MS", help="wait for a batch to fill (default: 5)")
-    add("--max_queue", type=positive, default=64, metavar="N", help="most requests at once, then 503 (default: 64)")
+    add(
+        "--port",
+        type=whole_number_between(0, 65535),
+        default=8080,
+        metavar="N",
+        help="port to listen on; 0: a free one, which the log names (default: 8080)",
+    )
+    add(
+        "--max_batch",
+        type=whole_number_between(1, 256),
+        metavar="N",
+        help="most images per batch (default: 4 on a CPU, 8 elsewhere)",
+    )
+    add(
+        "--max_delay_ms",
+        type=number_between(0, 60_000),
+        default=5,
+        metavar="MS",
+        help="wait for a batch to fill (default: 5)",
+    )
+    add(
+        "--max_queue",
+        type=whole_number_between(1, 10_000),
+        default=64,
+        metavar="N",
+        help="most requests at once, then 503 (default: 64)",
+    )
     add(
         "--max_body_mb",
-        type=number_between(0.001),
+        type=number_between(0.001, 2047),
         default=20,
         metavar="MB",
         help="most MiB in a request (default: 20)",
     )
-    add("--max_pixels", type=positive, default=50_000_000, help="of an image, width x height (default: 50 million)")
+    add(
+        "--max_pixels",
+        type=whole_number_between(1, 2**31 - 1),
+        default=50_000_000,
+        help="of an image, width x height (default: 50 million)",
+    )
     add(
         "--timeout_s",
-        type=number_between(0.001),
+        type=number_between(0.001, 86_400),
         default=30,
         metavar="S",
         help="longest time to an answer (default: 30)",
@@ -58,19 +86,22 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         metavar="NAME,...",
         help="names by which clients call this server, besides localhost, this machine's name, --host and addresses",
     )
-    add("--max_connections", type=positive, default=512, metavar="N", help="most connections in all (default: 512)")
+    add(
+        "--max_connections",
+        type=whole_number_between(1, 100_000),
+        default=512,
+        metavar="N",
+        help="most connections in all (default: 512)",
+    )
     add(
         "--max_connections_per_address",
-        type=positive,
+        type=whole_number_between(1, 100_000),
         default=128,
         metavar="N",
         help="most connections from one address (default: 128)",
     )
     add("--token_file", metavar="FILE", help=f"file with the token (default: the variable {TOKEN_VARIABLE}, or none)")
-    arguments = parser.parse_args(argv)
-    if not 0 <= arguments.port < 65536:
-        parser.error(f"argument --port: expected 0 to 65535, not {arguments.port}")
-    return arguments
+    return parser.parse_args(argv)
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -24,7 +24,9 @@ REDUCTIONS = (8, 4, 2)  # factors by which a decoder can reduce both sides, for 
 MOST_SEGMENTS = 5_000
 # Each scan of a progressive file visits all blocks of pixels. Encoders write about 10 scans, for CMYK about 18.
 MOST_SCANS = 100
-MOST_SCANNED = 2**32  # pixels times scans
+# 49 megapixels may have 32 scans, which take about a second. An image of any size may have as many as encoders write.
+MOST_SCANNED = 3 * 2**29  # pixels times scans
+USUAL_SCANS = 12
 ORIENTATION = 0x0112  # EXIF tag; the values 5 to 8 swap width and height
 
 
@@ -79,7 +81,7 @@ def _swaps_sides(exif: bytes) -> bool:
 
 def _check_scans(data: bytes, first: int, header: ImageHeader) -> None:
     """Refuse an image whose scans are many. Scans of pictures that follow the image are counted too."""
-    limit = min(MOST_SCANS, MOST_SCANNED // max(1, header.decoded))
+    limit = min(MOST_SCANS, max(USUAL_SCANS, MOST_SCANNED // max(1, header.decoded)))
     if _count(SCAN, data, first, limit) > limit:
         raise Unreadable(
             f"a JPEG of {header.height} x {header.width} pixels with more than {limit} scans: save it as a baseline "

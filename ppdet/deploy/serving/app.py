@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from ppdet.data.classes import category_id
 from ppdet.deploy.serving.gate import Gate
 from ppdet.deploy.serving.limits import Refused, too_busy
+from ppdet.deploy.serving.notices import Notices
 from ppdet.deploy.serving.request import PredictRequest, read_request
 from ppdet.deploy.serving.service import Answer, Service
 from ppdet.visualize.draw import LONGEST_SIDES
@@ -33,7 +34,7 @@ KNOWN_PATHS = {*OPEN_PATHS, "/metrics", "/predict"}
 CLIENT_GONE = 499  # nginx's status for a client that closed its connection; only the metrics see it
 
 
-def create_app(service: Service) -> Gate:
+def create_app(service: Service, notices: Notices | None = None) -> Gate:
     """The ASGI application of a service, which starts and stops with the application."""
 
     @asynccontextmanager
@@ -71,7 +72,7 @@ def create_app(service: Service) -> Gate:
     for path, (name, media_type) in PAGE.items():
         content = (FOLDER / name).read_bytes()
         app.add_route(path, partial(answer_file, content=content, media_type=media_type))
-    return Gate(app, service, OPEN_PATHS, KNOWN_PATHS)
+    return Gate(app, service, OPEN_PATHS, KNOWN_PATHS, notices)
 
 
 async def answer_file(request: Request, content: bytes, media_type: str) -> Response:

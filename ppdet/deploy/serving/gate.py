@@ -2,12 +2,14 @@
 
 import hmac
 from collections.abc import Awaitable, Callable, Collection
+from http import HTTPStatus
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 
 from ppdet.deploy.serving.hosts import check_host, check_origin
 from ppdet.deploy.serving.limits import Refused
+from ppdet.deploy.serving.notices import Notices
 from ppdet.deploy.serving.service import Service
 
 Message = dict[str, Any]
@@ -33,13 +35,22 @@ class Gate:
         app: the application that requests are passed on to.
         open_paths: paths that need no token.
         known_paths: paths that the metrics name; all others count as "other".
+        notices: learns of refused requests.
     """
 
-    def __init__(self, app: Any, service: Service, open_paths: Collection[str], known_paths: Collection[str]) -> None:
+    def __init__(
+        self,
+        app: Any,
+        service: Service,
+        open_paths: Collection[str],
+        known_paths: Collection[str],
+        notices: Notices | None = None,
+    ) -> None:
         self.app = app
         self.service = service
         self.open_paths = open_paths
         self.known_paths = known_paths
+        self.notices = notices
         self.token = service.settings.token
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -64,6 +75,8 @@ class Gate:
                 if self.service.draining or not complete:
                     added["Connection"] = "close"
                 self.service.metrics.requests.labels(path, str(message["status"])).inc()
+                if self.notices is not None and message["status"] >= 400 and path != "/readyz":
+                    self.notices.tell(refusal(message["status"]))
             await send(message)
 
         try:
@@ -93,3 +106,9 @@ class Gate:
         kind, _, given = headers.get("authorization", "").partition(" ")
         same = hmac.compare_digest(given.strip().encode("latin-1"), self.token.encode())
         return same and kind.lower() == "bearer"
+
+
+def refusal(status: int) -> str:
+    """What the log says about requests with this status; a few clients' statuses have no name."""
+    names = {one.value: one.phrase for one in HTTPStatus}
+    return f"requests refused: {status} {names.get(status, 'the client has closed the connection')}"

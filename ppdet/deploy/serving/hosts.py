@@ -40,7 +40,7 @@ def is_address(name: str) -> bool:
     """Whether this is an IP address: an IPv6 one in brackets, or a name whose last part is a number."""
     if name.startswith("["):
         try:
-            return bool(ipaddress.IPv6Address(name[1:-1]))
+            return ipaddress.IPv6Address(name[1:-1]).scope_id is None  # in a Host header a zone has no meaning
         except ValueError:
             return False
     # No domain ends in a number; browsers take 127.1 and 0x7f.1 for addresses too.

@@ -12,6 +12,7 @@ from ppdet.data.transforms.decode import decode_image
 from ppdet.deploy.detector import Detections, Detector
 from ppdet.deploy.preprocess import Preprocess, read_infer_cfg
 from ppdet.deploy.serving.limits import Refused, broken_image, check_image
+from ppdet.deploy.serving.quiet import quiet_libraries
 from ppdet.deploy.serving.slots import Slots
 from ppdet.utils.errors import DeployError, ImageError
 from ppdet.visualize import draw_detections
@@ -63,6 +64,7 @@ class Preparer:
     hello = None
 
     def __init__(self, folder: Path, slots: Slots) -> None:
+        quiet_libraries()
         cv2.setNumThreads(0)  # the processes themselves run in parallel
         self.preprocess = Preprocess(read_infer_cfg(folder))
         self.slots = slots

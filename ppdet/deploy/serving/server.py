@@ -28,6 +28,7 @@ KEEP_ALIVE_S = 75
 LINGER_S = 2.0
 ACCEPT_S = 0.05  # how long connections in the system's queue are still accepted at the end
 BACKLOG = 256  # most connections in the system's queue
+LEAST_CONNECTIONS = 16  # fewer are of no use
 SPARE_DESCRIPTORS = 128  # for files, workers, and the system's queue, which is emptied before it is seen how long it is
 
 
@@ -49,7 +50,7 @@ class Server(uvicorn.Server):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         super().__init__(
             uvicorn.Config(
-                create_app(service),
+                create_app(service, self.notices),
                 http=partial(Connection, connections=self.connections),  # type: ignore[arg-type]
                 backlog=BACKLOG,
                 loop="asyncio",
@@ -121,7 +122,11 @@ class Server(uvicorn.Server):
 
 
 def allow_connections(wanted: int) -> int:
-    """Raise this process's limit of open files for `wanted` connections, if need be; return how many are possible."""
+    """Raise this process's limit of open files for `wanted` connections, if need be; return how many are possible.
+
+    Raises:
+        DeployError: hardly any are.
+    """
     try:
         import resource
     except ModuleNotFoundError:  # Windows has no such limit
@@ -131,7 +136,11 @@ def allow_connections(wanted: int) -> int:
     if soft != resource.RLIM_INFINITY and soft < needed:
         soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        wanted = max(1, soft - BACKLOG - SPARE_DESCRIPTORS)
+        room = soft - BACKLOG - SPARE_DESCRIPTORS
+        if room < min(wanted, LEAST_CONNECTIONS):
+            least = needed - wanted + min(wanted, LEAST_CONNECTIONS)
+            raise DeployError(f"the limit of open files (ulimit -n) is {soft}, but the server needs {least} or more")
+        wanted = min(wanted, room)
     return wanted
 
 
@@ -139,7 +148,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
     """A socket that is bound to an address and does not listen yet. Port 0 chooses a free port.
 
     Raises:
-        DeployError: the address is in use, or does not belong to this machine.
+        DeployError: the address is in use, or does not belong to this machine, or is none.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -149,6 +158,8 @@ def bound_socket(host: str, port: int) -> socket.socket:
         if os.name == "posix":  # on Windows the option would let two servers have one port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+    except UnicodeError:
+        raise DeployError(f"cannot listen on {host[:80]!r}: this is no name of a host, and no address") from None
     except OSError as error:
         raise DeployError(f"cannot listen on {host}, port {port}: {error.strerror}") from None
     return listener

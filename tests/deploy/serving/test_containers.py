@@ -25,6 +25,13 @@ def instructions(path):
     return [tuple(line.split(maxsplit=1)) for line in joined.splitlines() if line.strip()]
 
 
+def test_only_what_the_recipes_copy_is_sent_to_the_engine():
+    copies = [rest.split()[:-1] for path in RECIPES for keyword, rest in instructions(path) if keyword == "COPY"]
+    lines = (FOLDER.parents[1] / ".dockerignore").read_text().splitlines()
+    rules = [line for line in lines if not line.startswith("#")]
+    assert rules[0] == "*" and {rule[1:] for rule in rules if rule.startswith("!")} == set().union(*copies)
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 def test_a_container_runs_as_nobody_and_writes_nothing(path):
     content = instructions(path)
@@ -84,3 +91,4 @@ def test_the_unit_keeps_the_service_in():
     assert int(settings["TimeoutStopSec"]) > arguments.timeout_s + 5
     needed = arguments.max_connections + 256 + 128
     assert int(settings["LimitNOFILE"]) > needed and "MemoryMax" in settings
+    assert int(settings["TasksMax"]) >= 4096

@@ -22,6 +22,7 @@ STRANGERS = [
     "127.0.0.1:port",
     "[::1].evil.example",
     "[evil]",
+    "[::1%25evil.com]",
     "xn--e28h",
     "",
     "\x1b[31mevil",
