@@ -10,7 +10,7 @@
 # make soak-batch: kill workers and whole batch jobs over 5,000 images; needs MODEL=, an export, and BCCD's images.
 # make soak-server: load a server, attack it and kill its processes (12 minutes); OPTIONS="--minutes 2 --clients 8".
 # make audit:      look for dangerous calls in the code (bandit) and for known faults of the libraries (pip-audit).
-# make fuzz:       thousands of hostile inputs of each kind (docs/RELIABILITY.md); CASES=10000, SEED=0, KINDS="images yaml".
+# make fuzz:       10,000 hostile inputs of each kind (docs/RELIABILITY.md; 20 minutes); CASES=, SEED=, KINDS="images yaml".
 # make mutants:    make small mistakes in the code, one at a time, and count those that no test notices; BUDGET=300
 #                  mutants, MINUTES=60, ROOMS="nms data"; continues where it was stopped (CONTRIBUTING.md).
 # make gpu-check:  `ppdet check-device`: test a GPU, or another device, beside the CPU (10 minutes on one card); first

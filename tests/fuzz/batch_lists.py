@@ -109,8 +109,15 @@ def honest_parquet(compression: str) -> bytes:
 
 def table(draw: Draw) -> tuple[bytes, str]:
     """A Parquet file, damaged or with odd columns and values."""
-    if draw.chance(0.5):
-        return damaged(draw, honest_parquet(draw.one(["none", "snappy", "zstd", "gzip"])))
+    make = draw.one(["honest", "damaged", "pages", "pages", "columns", "columns"])
+    if make != "columns":
+        data = honest_parquet(draw.one(["none", "snappy", "zstd", "gzip"]))
+        # The pages are damaged, and the footer, which says where they are, is not.
+        footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+        if make == "pages":
+            pages, made = damaged(draw, data[:footer])
+            return pages[:footer].ljust(footer, b"\0") + data[footer:], f"pages {made}"
+        return (data, make) if make == "honest" else damaged(draw, data)
     count = draw.one([0, 1, 3, 20])
     kinds: list[list[Any]] = [
         [draw.text().encode("utf-8", "surrogatepass") for _ in range(count)],
@@ -199,13 +206,14 @@ def build(draw: Draw) -> Case:
             )
     elif subject in ("paths", "bytes"):
         content, made = table(draw)
+        files |= {"images/0.png": honest()["png"][0], "images/1.png": picture(draw)}
         files["t.parquet"] = (
             content if draw.chance(0.95) else draw.one([Special("fifo"), Link("/dev/zero"), Special("folder")])
         )
         column = draw.one(
             ["path", "path", "name", "image.path"] if subject == "paths" else ["bytes", "bytes", "image.bytes", "image"]
         )
-        column = draw.one([column] * 8 + [draw.text(), "a.b.c", "", "path.", ".", "*"])
+        column = draw.mostly(column, [draw.text(), "a.b.c", "", "path.", ".", "*"], 0.15)
         arguments = {"place": draw.one(["t.parquet", "t.parquet", "*.parquet", "."]), "column": column}
         arguments["name"] = draw.one([None, None, "name", "path", "nowhere"])
     else:
