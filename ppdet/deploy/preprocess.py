@@ -101,8 +101,8 @@ class Preprocess:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         operations = [make_operation(entry, settings) for entry in settings["Preprocess"]]
         sample_transforms = [op for op in operations if not isinstance(op, PadBatch)]
-        if not sample_transforms or not isinstance(sample_transforms[-1], Permute):
-            raise DeployError("infer_cfg.yml: Preprocess must have Permute, with nothing behind it but PadStride")
+        if [place for place, op in enumerate(reversed(sample_transforms)) if isinstance(op, Permute)] != [0]:
+            raise DeployError("infer_cfg.yml: Preprocess must have Permute once, with nothing behind it but PadStride")
         self._resize = next((op for op in operations if isinstance(op, Resize)), None)
         self._pad = next((op for op in operations if isinstance(op, Pad)), None)
         self._sample = Compose([Decode(), *sample_transforms])

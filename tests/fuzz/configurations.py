@@ -285,6 +285,8 @@ def build(draw: Draw) -> Case:
     else:
         content, made = text(draw)
         files = {"b0.yml": encoded(draw, content)}
+    # The mistake can also be said to be in a shipped file that a file of the case names as its base.
+    arguments = {"named": [*files, "configs"], **arguments}
     return Case("config", files, arguments, made)
 
 
