@@ -35,9 +35,11 @@ SLICE = 8192
 # until then is thrown away; if the connection was closed instead, the client's system could throw the answer away.
 LINGER_S = 2.0
 LINGER_BYTES = 4 * 2**20
-# A client has this time to take an answer, and more at this speed (bytes per second) if the answer is large.
+# In each WRITE_S, a client must take as much of an answer as WRITE_SPEED (bytes per second) says, and all of the answer
+# within LONGEST_WRITE_S: 20 MiB at 0.6 Mbit/s.
 WRITE_S = 30.0
 WRITE_SPEED = 16 * 1024
+LONGEST_WRITE_S = 300.0
 Failure = tuple[int, str]  # the status of an answer, and its one line
 NO_HTTP = 400, "this is no valid request in HTTP/1.1"
 TWO_ENDS = 400, "the request has both Content-Length and Transfer-Encoding"
@@ -158,6 +160,10 @@ class Transport:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
 
+    def write(self, data: bytes) -> None:
+        self.connection.written += len(data)
+        self.real.write(data)
+
     def is_closing(self) -> bool:
         return self.connection.lingering or self.real.is_closing()
 
@@ -172,7 +178,10 @@ class Connection(H11Protocol):
         since: when it was opened, answered its last request, or got the first byte of the next one.
         begun: a request has begun, and its head is not complete.
         lingering: the last answer is written, and what the client still sends is thrown away.
-        written_until: until when the client must have taken what is written; None if nothing waited at the last check.
+        written: bytes of all answers so far.
+        written_until: when the client must have taken `must_take` bytes of these; None if nothing waited for it at the
+            last check.
+        answering_since: when the client was first seen not to have taken an answer; None between answers.
     """
 
     def __init__(self, *arguments: Any, connections: Connections, **options: Any) -> None:
@@ -183,7 +192,9 @@ class Connection(H11Protocol):
         self.begun = True
         self.lingering = self.lost = False
         self.thrown_away = 0
+        self.written = self.must_take = 0
         self.written_until: float | None = None
+        self.answering_since: float | None = None
         self.timer: asyncio.TimerHandle | None = None
 
     @property
@@ -232,6 +243,7 @@ class Connection(H11Protocol):
     def on_response_complete(self) -> None:
         self.since = time.monotonic()
         self.begun = bool(self.conn.trailing_data[0])
+        self.answering_since = None
         super().on_response_complete()
 
     def refuse(self, status: int, reason: str) -> None:
@@ -266,17 +278,24 @@ class Connection(H11Protocol):
         self.transport.abort()
 
     def check_time(self, now: float) -> None:
-        pending = self.transport.get_write_buffer_size()
-        if not pending:
-            self.written_until = None
-        elif self.written_until is None:
-            self.written_until = now + WRITE_S + pending / WRITE_SPEED
-        elif now > self.written_until:
+        if not self._takes_in_time(now):
             self.end("the client did not take its answer in time")
             return
         if self.waiting and self.begun and now - self.since > HEAD_S and not self.transport.is_closing():
             self.conn.failure = LATE
             self.refuse(*LATE)
+
+    def _takes_in_time(self, now: float) -> bool:
+        """Whether the client takes what is written fast enough; it may be written in pieces."""
+        taken = self.written - self.transport.get_write_buffer_size()
+        if taken == self.written:
+            self.written_until = None
+            return True
+        if self.written_until is None or taken >= self.must_take:
+            self.written_until, self.must_take = now + WRITE_S, taken + int(WRITE_S * WRITE_SPEED)
+        if self.answering_since is None:
+            self.answering_since = now
+        return now <= min(self.written_until, self.answering_since + LONGEST_WRITE_S)
 
     def _unsupported_upgrade_warning(self) -> None:
         """A request to speak another protocol is answered as if it did not ask for that; no line in the log for it."""
@@ -292,10 +311,5 @@ class Connection(H11Protocol):
 def plain_answer(status: int, reason: str) -> bytes:
     """The bytes of an answer without the application."""
     content = json.dumps({"error": reason}).encode()
-    lines = [
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
-        "Content-Type: application/json",
-        f"Content-Length: {len(content)}",
-        "Connection: close",
-    ]
-    return "\r\n".join([*lines, "", ""]).encode() + content
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "Content-Type: application/json"]
+    return "\r\n".join([*lines, f"Content-Length: {len(content)}", "Connection: close", "", ""]).encode() + content

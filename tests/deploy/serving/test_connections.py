@@ -234,21 +234,46 @@ def test_a_client_that_does_not_send_on_is_left(monkeypatch):
     run(test)
 
 
-def test_answers_that_nobody_takes(monkeypatch):
-    """The connection may be replaced at once, and ends when its time is over."""
-    monkeypatch.setattr(module, "WRITE_S", -PATIENCE - 10_000)
+def test_answers_that_nobody_takes():
+    """The connection may be replaced at once, and ends when its time is over, however large the answer is."""
 
     async def test(server):
         connection = socket.create_connection(server.address)
         connection.sendall(GET.replace(b"GET /", b"GET /large"))
         await server.until(lambda: any(one.transport.get_write_buffer_size() for one in server.connections.all))
-        server.connections.sweep()
-        assert [one.replaceable for one in server.connections.all] == [True]
-        server.connections.sweep()
+        (one,) = server.connections.all
+        for seconds in (0, 1, 29):
+            one.check_time(1e9 + seconds)
+            assert one.replaceable and not server.connections.notices.counts
+        one.check_time(1e9 + 31)
         await server.until(lambda: not server.connections.all)
         server.connections.sweep()
         assert server.lines == ["1 connections closed: the client did not take its answer in time"]
         connection.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize(("each_minute", "minutes"), [(15, None), (1, 5), (0.1, 0.5)])
+def test_answers_that_are_taken_slowly(monkeypatch, each_minute, minutes):
+    """Half a MiB each half minute is enough for the next one, and five minutes are enough for all."""
+    mib = 2**20
+
+    async def test(server):
+        _, writer = await server.open()
+        await server.until(lambda: server.connections.all)
+        (one,) = server.connections.all
+        one.begun = False
+        one.written = pending = 20 * mib
+        monkeypatch.setattr(one.transport, "get_write_buffer_size", lambda: max(0, int(pending)), raising=False)
+        second, ended = 0, None
+        while ended is None and pending > 0:
+            one.check_time(1e9 + second)
+            ended = second if server.connections.notices.counts else None
+            second += 1
+            pending -= each_minute / 60 * mib
+        assert ended is None if minutes is None else ended == minutes * 60 + 1
+        writer.close()
 
     run(test)
 
