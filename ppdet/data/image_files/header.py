@@ -8,8 +8,9 @@ from ppdet.data.image_files import jpeg, png, tiff
 from ppdet.data.image_files.size import ImageHeader, Unreadable, check_size
 
 # PBM, PGM and PPM: a letter and two numbers, with blanks and comments between.
-BLANK = rb"(?:\s|#[^\n]*\n)+"
-PNM = re.compile(rb"P[1-6]" + BLANK + rb"(\d{1,10})" + BLANK + rb"(\d{1,10})\s")
+# As OpenCV reads them, a comment ends with either character of a line's end, and none begins right after a number.
+BLANK = rb"(?:\s|#[^\r\n]*[\r\n])"
+PNM = re.compile(rb"P[1-6]" + BLANK + rb"+(\d{1,10})\s" + BLANK + rb"*(\d{1,10})\s")
 LONGEST_PNM_HEADER = 4096  # bytes
 # Kinds that some builds of OpenCV would decode, by their first bytes, for the message.
 OTHERS = {
@@ -79,6 +80,8 @@ def _bmp(data: bytes) -> ImageHeader:
 
 def _webp(data: bytes) -> ImageHeader:
     kind, body = data[12:16], data[20:30]
+    if kind not in (b"VP8X", b"VP8L", b"VP8 "):  # a decoder would look for pixels right here
+        raise Unreadable("a WebP file whose header is damaged")
     if kind == b"VP8X":
         width, height = (int.from_bytes(body[i : i + 3], "little") + 1 for i in (4, 7))
     elif kind == b"VP8L":

@@ -40,7 +40,7 @@ def read_header(data: bytes) -> ImageHeader:
 def check_work(data: bytes, header: ImageHeader) -> None:
     """Raise Unreadable if the bytes are read too often, or if they are JPEG with several scans."""
     tags = _tags(data)
-    counts = tags.get(TILE_BYTES, tags.get(STRIP_BYTES, np.zeros(0, np.uint64)))
+    counts = np.concatenate([tags.get(tag, np.zeros(0, np.uint64)) for tag in (STRIP_BYTES, TILE_BYTES)])
     read = int(np.minimum(counts, np.uint64(len(data))).sum())
     if read > max(MOST_READ, len(data)):
         raise Unreadable(f"its {len(counts)} strips or tiles share bytes that would be read as {read} bytes")
@@ -58,7 +58,11 @@ def _first(tags: dict[int, np.ndarray], tag: int, default: int = 0) -> int:
 
 
 def _tags(data: bytes) -> dict[int, np.ndarray]:
-    """The values of the tags above that are integers, uint64 (N,), by tag."""
+    """The values of the tags above, uint64 (N,), by tag.
+
+    Decoders differ in which of two entries of one tag they take, and in the types that they read. No encoder writes
+    either for these tags, so that a file that has them is refused.
+    """
     order, big = "<" if data[:1] == b"I" else ">", data[2:4] in (b"+\0", b"\0+")
     offset, size = ("u8", 8) if big else ("u4", 4)
     count_size, entry = (8, 20) if big else (2, 12)
@@ -76,8 +80,11 @@ def _tags(data: bytes) -> dict[int, np.ndarray]:
     tags: dict[int, np.ndarray] = {}
     for position in range(start + count_size, start + count_size + entry * count, entry):
         tag, kind = map(int, numbers("u2", position, 2))
-        if kind not in NUMBERS or tag in tags or tag not in WANTED:
+        if tag not in WANTED:
             continue
+        if kind not in NUMBERS or tag in tags:
+            wrong = "occurs twice" if tag in tags else f"has the type {kind}, which is no unsigned integer"
+            raise Unreadable(f"its tag {tag} {wrong}: save it again with another program")
         length = int(numbers(offset, position + 4, 1)[0])
         place = position + 4 + size
         if length * np.dtype(NUMBERS[kind]).itemsize > size:

@@ -167,6 +167,8 @@ def _decode(
     flags = FLAGS[factor]
     image = _decode_pixels(data, flags, name)
     size = _full_size(image, factor, header)
+    if sorted(side * factor for side in image.shape[:2]) != sorted(stored):
+        raise ImageError(name, f"its header says {header.height} x {header.width} pixels, and its data something else")
     if expected_size == (size[1], size[0]) and size[0] != size[1]:
         image = _decode_pixels(data, flags | cv2.IMREAD_IGNORE_ORIENTATION, name)
         size = _full_size(image, factor, header)

@@ -88,10 +88,24 @@ REFUSED = {
         "progressive JPEG inside",
     ),
     "directory": (lambda: made.tiff({tag: (4, [1]) for tag in range(256, 6000)}), "5744 tags"),
+    # A decoder takes the first of two entries, and reads types that have a sign.
+    "second width of a TIFF": (lambda: two_sizes(9), "its tag 256 has the type 9"),
+    "second width of one type": (lambda: two_sizes(4), "its tag 256 occurs twice"),
+    "width without an integer": (lambda: two_sizes(5), "its tag 256 has the type 5"),
+    "strips and tiles that share bytes": (
+        lambda: made.tiff(tiled(9999, 300) | {279: (4, [10**6] * 9999)}, bytes(10**6)),
+        "share bytes",
+    ),
     "end of a TIFF": (lambda: b"II*\0\xff\xff\xff\x7f", "truncated"),
     "lines of a bitmap": (lambda: bitmap(2**14, -(2**31)), "2147483648 x 16384"),
     "negative width": (lambda: bitmap(-(2**14), 2**14), "x -16384"),
     "PNM": (lambda: b"P6 # " + b"#\n" * 99 + b"65536 65536 255\n", "65536 x 65536"),
+    "comment of a PNM": (lambda: b"P6 #\r20000 20000 255\n16 16 255\n", "20000 x 20000"),
+    "comment after a number": (lambda: b"P6 1#20000 #\n16 16 255\n", "damaged"),
+    "first part of a WebP": (
+        lambda: b"RIFF\x40\0\0\0WEBP" + encoded("WEBP")[20:] + bytes(64),
+        "WebP file whose header",
+    ),
     "PNM without an end": (lambda: b"P6" + b" #\n" * 10**6, "damaged"),
     "GIF": (lambda: encoded("GIF"), "GIF"),
     "JPEG 2000": (lambda: b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
@@ -100,6 +114,14 @@ REFUSED = {
     "HDR": (lambda: b"#?RADIANCE\n\n-Y 9 +X 9\n", "Radiance"),
     "text": (lambda: b"hello", "not an image"),
 }
+
+
+def two_sizes(first):
+    """A TIFF file of 16 x 16 pixels with an entry for another width before its own."""
+    data = bytearray(made.tiff({255: (4, [1]), **made.tiff_tags(16, 16, counts=[768])}, bytes(768)))
+    at = data.index(b"\xff\0\4\0\1\0\0\0")
+    data[at : at + 12] = b"\0\1" + bytes([first, 0]) + (1).to_bytes(4, "little") + (32000).to_bytes(4, "little")
+    return bytes(data)
 
 
 def bitmap(width, height):
