@@ -8,7 +8,7 @@ from typing import Literal
 from ppdet.data.image_files.size import ImageHeader, Unreadable
 
 START, END = b"\xff\xd8", b"\xff\xd9"
-START_OF_SCAN, EXIF = 0xDA, 0xE1
+START_OF_SCAN, END_OF_IMAGE, EXIF = 0xDA, 0xD9, 0xE1
 FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of a frame header; these three mean something else
 PROGRESSIVE = 0xC2
 DECODED_FRAMES = (0xC0, 0xC1, PROGRESSIVE, 0xC3)  # the others are hierarchical or arithmetic coding, which nobody uses
@@ -17,10 +17,12 @@ ALONE = {0x01, *range(0xD0, 0xDA)}  # markers without a segment
 MARKER = re.compile(rb"\xff[^\x00\xff]")
 # A scan of one to four channels. Pixels never look like this, because a zero follows each FF in them.
 SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
-# Segments of applications, and comments. Decoders keep lists of them, and some search each list to its end.
-EXTRA = re.compile(rb"\xff[\xe0-\xef\xfe]")
+# The next segment, or the end, after a scan: neither pixels, nor the markers D0 to D7 between parts of a scan. At the
+# reserved markers below C0, a decoder gives up or looks for the next one.
+AFTER_SCAN = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 REDUCTIONS = (8, 4, 2)  # factors by which a decoder can reduce both sides, for less than the cost of decoding
-# Large color profiles and depth maps are cut into some hundreds of segments.
+# Large color profiles and depth maps are cut into some hundreds of segments. Decoders keep lists of them, and some
+# search each list to its end.
 MOST_SEGMENTS = 5_000
 # Each scan of a progressive file visits all blocks of pixels. Encoders write about 10 scans, for CMYK about 18.
 MOST_SCANS = 100
@@ -44,15 +46,15 @@ def read_header(data: bytes) -> ImageHeader:
 
 def check_work(data: bytes, header: ImageHeader) -> None:
     """Raise Unreadable if the file is truncated, or if decoding it would be too much work."""
-    frame, scan = _find(data, FRAMES), _find(data, {START_OF_SCAN})
+    frame = _find(data, FRAMES)
+    scan = _find(data, {START_OF_SCAN}, frame)
     if not data.endswith(END) and data.find(END, scan) < 0:
         # OpenCV fills the missing part with gray and reports nothing. In the data of a scan, D9 never follows FF.
         raise Unreadable("the file is truncated")
     marker, channels = data[frame + 1], data[frame + 9]
     if marker not in DECODED_FRAMES:
         raise Unreadable("a JPEG with arithmetic coding or layers, which is not decoded: save it as a usual JPEG")
-    if _count(EXTRA, data, scan, MOST_SEGMENTS) > MOST_SEGMENTS:
-        raise Unreadable(f"it has more than {MOST_SEGMENTS} segments after its pixels")
+    _check_segments(data, scan)
     if marker == PROGRESSIVE or data[scan + 4] < channels:
         _check_scans(data, scan, header)
 
@@ -77,6 +79,20 @@ def _swaps_sides(exif: bytes) -> bool:
     directory = number(4, 4)
     entries = (directory + 2 + 12 * i for i in range(number(directory, 2)))
     return next((number(at + 8, 2) in (5, 6, 7, 8) for at in entries if number(at, 2) == ORIENTATION), False)
+
+
+def _check_segments(data: bytes, position: int) -> None:
+    """Refuse an image with too many segments between its first scan, which is at `position`, and its end.
+
+    A film or other pictures may follow the end, which a decoder does not look at.
+    """
+    for _ in range(MOST_SEGMENTS):
+        length = max(2, int.from_bytes(data[position + 2 : position + 4], "big"))
+        found = AFTER_SCAN.search(data, position + 2 + length)
+        if found is None or data[found.start() + 1] == END_OF_IMAGE:
+            return
+        position = found.start()
+    raise Unreadable(f"it has more than {MOST_SEGMENTS} segments between its first scan and its end")
 
 
 def _check_scans(data: bytes, first: int, header: ImageHeader) -> None:
@@ -112,17 +128,16 @@ def reduction(size: tuple[int, int], new_size: Callable[[int, int], tuple[int, i
     return next((factor for factor in REDUCTIONS if factor <= room and h % factor == w % factor == 0), 1)
 
 
-def _find(data: bytes, markers: Container[int]) -> int:
-    """The position of the first segment with one of these markers; Unreadable if there is none."""
-    for marker, position in _segments(data):
+def _find(data: bytes, markers: Container[int], start: int = len(START)) -> int:
+    """The position of the first segment from `start` with one of these markers; Unreadable if there is none."""
+    for marker, position in _segments(data, start):
         if marker in markers and position + 10 <= len(data):
             return position
     raise Unreadable("the file is truncated, or its header is damaged")
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """(marker, position of its byte FF) of all segments up to the first scan."""
-    position = len(START)
+def _segments(data: bytes, position: int = len(START)) -> Iterator[tuple[int, int]]:
+    """(marker, position of its byte FF) of all segments from `position` up to the first scan."""
     for _ in range(MOST_SEGMENTS):
         found = MARKER.search(data, position)
         if found is None:

@@ -121,7 +121,9 @@ async def read_within(request: Request, max_body: int, crowded: Callable[[], boo
 
 
 def check_image(data: bytes, max_pixels: int) -> None:
-    """Check the header of an image file; the pixels are not decoded.
+    """Check the kind of an image file and the number of its pixels, which its first bytes say.
+
+    What else may be wrong with it, decoding finds out: `ppdet.data.image_files.check_header` comes first there too.
 
     Raises:
         Refused: the file is not an image of a known format, or has more than `max_pixels` pixels.

@@ -58,7 +58,19 @@ REFUSED = {
     ),
     "segments after the pixels": (
         lambda: made.jpeg(16, 16, scans=made.scan([1, 2, 3]) + made.segment(0xE1, b"") * 200_000),
-        "more than 5000 segments after",
+        "more than 5000 segments between",
+    ),
+    "segments behind what looks like an end": (
+        lambda: made.jpeg(
+            16,
+            16,
+            scans=made.scan([1, 2, 3]) + made.segment(0xFE, b"\xff\xd9") + b"\xff\x05" + made.segment(0xE1, b"") * 9000,
+        ),
+        "more than 5000 segments between",
+    ),
+    "tables after the pixels": (
+        lambda: made.jpeg(16, 16, scans=made.scan([1, 2, 3]) + made.segment(0xDB, b"\0" + b"\1" * 64) * 9000),
+        "more than 5000 segments between",
     ),
     "arithmetic coding": (lambda: made.jpeg(16, 16, 0xC9), "arithmetic coding"),
     "pixels of a JPEG": (
@@ -259,6 +271,10 @@ def test_honest_images_are_not_refused():
     stream = io.BytesIO()
     photo.convert("CMYK").save(stream, "JPEG", progressive=True)
     assert decode_image(stream.getvalue(), "x").shape == (384, 512, 3)
+    # A film behind a photo may have anything in its bytes.
+    for options in {}, {"progressive": True}:
+        photo.save(stream := io.BytesIO(), "JPEG", **options)
+        assert decode_image(stream.getvalue() + b"\xff\xe1\0\2" * 9000, "x").shape == (384, 512, 3)
     # An MPO file has several pictures one after another.
     photo.save(stream := io.BytesIO(), "MPO", save_all=True, append_images=[photo] * 4)
     assert decode_image(stream.getvalue(), "x").shape == (384, 512, 3)
