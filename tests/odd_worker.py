@@ -1,7 +1,9 @@
 """What a worker process of a test does. It imports little, so that it starts quickly."""
 
+import ctypes
 import os
 import signal
+import sys
 import threading
 from typing import Any
 
@@ -29,6 +31,15 @@ class OddWorker:
 
     def never_end(self) -> None:
         threading.Event().wait()
+
+    def keep_the_lock(self) -> None:
+        """As a library does that computes for long; where no other way out is known, it only waits."""
+        if sys.platform != "linux":
+            self.never_end()
+        ctypes.PyDLL(None).pause()
+
+    def environment(self, name: str) -> str | None:
+        return os.environ.get(name)
 
     def fill(self, number: int, value: float, count: int) -> dict[str, Any]:
         return self.slots[number].pack({"image": np.full(count, value, np.float32)})

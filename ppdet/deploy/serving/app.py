@@ -15,9 +15,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from ppdet.data.classes import category_id
-from ppdet.deploy.serving.gate import Gate
+from ppdet.deploy.serving.connections import group
+from ppdet.deploy.serving.gate import Gate, Message, Receive, Send
 from ppdet.deploy.serving.limits import Refused, too_busy
 from ppdet.deploy.serving.notices import Notices
+from ppdet.deploy.serving.places import Place
 from ppdet.deploy.serving.request import PredictRequest, read_request
 from ppdet.deploy.serving.service import Answer, Service
 from ppdet.visualize.draw import LONGEST_SIDES
@@ -31,6 +33,7 @@ PAGE = {
 # Paths that need no token. The metrics need it, since they tell about the traffic; Prometheus can send it.
 OPEN_PATHS = {*PAGE, "/healthz", "/readyz"}
 KNOWN_PATHS = {*OPEN_PATHS, "/metrics", "/predict"}
+PART = 64 * 1024  # bytes of an answer that are sent at once
 CLIENT_GONE = 499  # nginx's status for a client that closed its connection; only the metrics see it
 
 
@@ -49,11 +52,7 @@ def create_app(service: Service, notices: Notices | None = None) -> Gate:
     app.add_exception_handler(HTTPException, answer_wrong_path)
     app.add_exception_handler(Exception, answer_failure)
 
-    turn = asyncio.Lock()
-
-    @app.post("/predict")
-    async def predict(request: Request) -> Response:
-        return await answer_predict(service, request, turn)
+    app.router.add_route("/predict", Predict(service), methods=["POST"])
 
     @app.api_route("/healthz", methods=["GET", "HEAD"])
     async def healthz() -> Response:
@@ -79,11 +78,47 @@ async def answer_file(request: Request, content: bytes, media_type: str) -> Resp
     return Response(content, media_type=media_type)
 
 
-async def answer_predict(service: Service, request: Request, turn: asyncio.Lock) -> Response:
+class Predict:
+    """The ASGI application of /predict. A request holds its place until its client has taken the answer."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.turn = asyncio.Lock()
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        client = scope.get("client")
+        with self.service.admission(group(client[0] if client else "")) as place:
+
+            async def receive_counted() -> Message:
+                message = await receive()
+                place.moved += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    place.since = None
+                return message
+
+            response = await answer_predict(self.service, Request(scope, receive_counted), place, self.turn)
+            abort = scope.get("state", {}).get("abort", lambda reason: None)
+            give_up = partial(abort, "the client takes its answer slowly, and others wait for its place")
+            self.service.places.start_sending(place, len(response.body), give_up)
+            await send_parts(response, send, place)
+
+
+async def send_parts(response: Response, send: Send, place: Place) -> None:
+    """Send an answer in parts. The next one is sent when the client has taken most of the one before."""
+    await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+    body, size = response.body, len(response.body)
+    for end in range(PART, size + PART, PART):
+        if place.lost:
+            return
+        await send({"type": "http.response.body", "body": body[end - PART : end], "more_body": end < size})
+        place.moved, place.unsent = end, max(0, size - end)
+
+
+async def answer_predict(service: Service, request: Request, place: Place, turn: asyncio.Lock) -> Response:
     """Read a request to /predict and answer it within `timeout_s`.
 
     Raises:
-        Refused: the request is wrong, or there is no time left for it.
+        Refused: the request is wrong, or there is no time left for it, or another one got its place.
     """
     start = time.monotonic()
     metrics, settings = service.metrics, service.settings
@@ -91,16 +126,21 @@ async def answer_predict(service: Service, request: Request, turn: asyncio.Lock)
     def crowded() -> bool:
         return service.admitted >= settings.max_queue
 
-    with service.admission(), metrics.latency.time():
+    with metrics.latency.time():
         with metrics.stage("read"):
+            reading = asyncio.ensure_future(read_request(request, settings.max_body, crowded, turn))
+            place.give_up = reading.cancel
             try:
-                reading = read_request(request, settings.max_body, crowded, turn)
                 content = await asyncio.wait_for(reading, settings.timeout_s)
             except asyncio.TimeoutError:
                 reason = f"the request did not arrive within {settings.timeout_s:g} s"
                 raise Refused(408, reason) from None
             except ClientDisconnect:
                 raise Refused(CLIENT_GONE, "the client has closed the connection") from None
+            except asyncio.CancelledError:
+                if not place.lost:
+                    raise
+                raise Refused(408, "the request arrives slowly, and others wait for its place") from None
         left = settings.timeout_s - (time.monotonic() - start)
         return await within(left, make_response(service, content, start), request)
 

@@ -158,6 +158,9 @@ class Batcher:
                 batch[0].future.set_exception(Refused(500, DEADLY))
             else:
                 self._run_singly(batch, error, deaths)
+        except Refused as error:  # the server is about to end
+            for item in batch:
+                item.future.set_exception(error)
         except Exception as error:  # an engine may raise anything, and the server continues
             if len(batch) == 1:
                 batch[0].future.set_exception(error)

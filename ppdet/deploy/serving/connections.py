@@ -237,6 +237,7 @@ class Connection(H11Protocol):
         super().handle_events()
         if not self.waiting:
             self.begun = False
+            self.scope["state"]["abort"] = self.end  # for the application, which begins later
         if self.conn.failure is not None and not self.transport.is_closing():
             self.refuse(*self.conn.failure)
 

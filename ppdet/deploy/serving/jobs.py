@@ -13,7 +13,7 @@ from ppdet.deploy.detector import Detections, Detector
 from ppdet.deploy.preprocess import Preprocess, read_infer_cfg
 from ppdet.deploy.serving.limits import Refused, broken_image, check_image
 from ppdet.deploy.serving.quiet import quiet_libraries
-from ppdet.deploy.serving.slots import Slots
+from ppdet.deploy.serving.slots import IS_SPARSE, Slots
 from ppdet.utils.errors import DeployError, ImageError
 from ppdet.visualize import draw_detections
 
@@ -73,7 +73,11 @@ class Preparer:
         """Preprocess the bytes of an image file, and pad the image, into the slot `number`."""
         try:
             check_image(image, max_pixels)
-            sample = self.preprocess.pad(self.preprocess.prepare(image))
+            sample = self.preprocess.prepare(image)
+            height, width = self.preprocess.padded(sample["image"].shape[1:])
+            if IS_SPARSE and image_bytes(height * width) > self.slots.size:
+                return Unusable(413, f"the image has {height * width} pixels when it is padded for the model: too many")
+            sample = self.preprocess.pad(sample)
         except ImageError as error:
             refused = broken_image(error)
             return Unusable(refused.status, refused.reason)
@@ -87,6 +91,11 @@ class Preparer:
         drawn = draw_detections(decode_image(image, "image"), rows, class_names, threshold=0.0)
         quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if kind == "jpeg" else []
         return cv2.imencode(f".{kind}", drawn[..., ::-1], quality)[1].tobytes()
+
+
+def image_bytes(pixels: int) -> int:
+    """Bytes of a slot for the arrays of an image of so many pixels."""
+    return 3 * 4 * pixels + 4096
 
 
 class ModelInfo(NamedTuple):

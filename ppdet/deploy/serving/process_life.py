@@ -7,26 +7,34 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from ppdet.core.extensions import import_extensions, imported
+from ppdet.deploy.serving.linux_calls import die_with_thread_of_parent, end_unless_child_of
 from ppdet.utils.errors import UserError
 from ppdet.utils.process.start import process_context, starting
 from ppdet.utils.process.stop import SIGNALS, signals_later
 
 JOIN_S = 5.0  # a killed process is gone long before
 OOM_SCORE = "500"  # Linux, when memory is short, kills a process that can be started again rather than the server
+# One thread starts all processes, and lives as long as this process: when it ends, Linux kills them. Besides,
 # `starting` replaces the main module for a moment, which two threads must not do at once.
-_one_start = threading.Lock()
+_starter = ThreadPoolExecutor(1, "starter")
 
 
 class Life:
     """One process, from its start to its death.
+
+    Args:
+        make, arguments: see `WorkerProcess`.
+        environment: variables that differ from this process's.
 
     Attributes:
         since: when it began what it is doing now (time.monotonic()); None if it is idle.
@@ -35,7 +43,7 @@ class Life:
         over: it has died, or answers no more.
     """
 
-    def __init__(self, make: Callable[..., Any], arguments: tuple) -> None:
+    def __init__(self, make: Callable[..., Any], arguments: tuple, environment: Mapping[str, str]) -> None:
         context = process_context("spawn")
         if os.name == "posix":
             resource_tracker.ensure_running()  # otherwise the first spawn starts it, and unblocks signals
@@ -48,9 +56,21 @@ class Life:
         self._awaited = 1  # the first message is the greeting
         self._receiving.acquire()
         self.since: float | None = time.monotonic()
-        with _one_start, signals_later(), starting(context):
-            self.process.start()
+        _starter.submit(self._start, context, environment).result()
         theirs.close()
+
+    def _start(self, context: BaseContext, environment: Mapping[str, str]) -> None:
+        before = {name: os.environ.get(name) for name in environment}
+        os.environ.update(environment)
+        try:
+            with signals_later(), starting(context):
+                self.process.start()
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
 
     @property
     def is_over(self) -> bool:
@@ -126,7 +146,12 @@ def work(make: Callable[..., Any], arguments: tuple, connection: Connection, ext
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None:
+        # The thread needs Python's lock, which a library may hold for ever. Only Linux has another way.
+        die_with_thread_of_parent()
+        end_unless_child_of(parent.pid)
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
     try:
@@ -146,8 +171,6 @@ def work(make: Callable[..., Any], arguments: tuple, connection: Connection, ext
             connection.send(answer)
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)

@@ -5,20 +5,21 @@ on, so that it can always answer, whatever they do: what takes too long is kille
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Sequence
+import threading
+from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from queue import Queue
 from typing import Any, NamedTuple
 
 from ppdet.deploy.detector import Detections
 from ppdet.deploy.preprocess import Preprocess, class_list, read_infer_cfg
 from ppdet.deploy.serving.batching import Batcher, Item
-from ppdet.deploy.serving.jobs import ModelInfo, Prepared, Preparer, Runner, ServedModel, Unusable
+from ppdet.deploy.serving.jobs import ModelInfo, Prepared, Preparer, Runner, ServedModel, Unusable, image_bytes
 from ppdet.deploy.serving.limits import Refused, Settings, too_busy
+from ppdet.deploy.serving.places import Place, Places
 from ppdet.deploy.serving.prometheus import Metrics
-from ppdet.deploy.serving.slots import Slots
+from ppdet.deploy.serving.slots import IS_SPARSE, Slots
 from ppdet.deploy.serving.worker_process import Died, Ended, WorkerProcess
 from ppdet.utils.errors import DeployError
 from ppdet.utils.logger import get_logger
@@ -27,9 +28,14 @@ from ppdet.utils.process.cpu import cpu_count
 logger = get_logger(__name__)
 
 MAX_PREPARING_PROCESSES = 4
+# Those processes run in parallel. Numpy's library would start a thread for each processor, which has nothing to do.
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 # Preprocessed images that may wait for the model, per image of a batch: enough to find several of one size.
 PREPARED_PER_BATCH = 4
-LARGEST_SLOT = 64 * 2**20  # bytes; larger prepared images go through pipes, which takes longer
+# Slots have room for every image that a request may have, since only pages that were written take up memory. On systems
+# where all of them do, larger prepared images go through pipes, which takes longer.
+LARGEST_SLOT = 1 << 50 if IS_SPARSE else 64 * 2**20
+SLOT_KEPT = 32 * 2**20  # bytes; the pages of larger slots are given back to the system after each image
 LEAST_LIMIT_S = 2.0  # a process is not killed earlier, even if timeout_s is shorter: starting another takes as long
 WATCH_S = 0.1  # how often the processes are looked at
 ENDING = "the server is about to end"
@@ -47,10 +53,21 @@ class Answer(NamedTuple):
 
 @dataclass(eq=False)
 class Request:
-    """A request on its way through the stages; `gone`: nobody waits for its answer any more."""
+    """A request on its way through the stages.
 
+    Attributes:
+        image: the bytes of its image file; none if nobody waits for its answer any more.
+        gone: nobody waits for its answer any more.
+        item: what the batcher has of it.
+    """
+
+    image: bytes
     gone: bool = False
     item: Item | None = None
+
+    def forget(self) -> None:
+        """Nobody waits any more. A stage that still has this request in its queue does not keep the image."""
+        self.gone, self.image = True, b""
 
 
 class Service:
@@ -59,7 +76,7 @@ class Service:
     Attributes:
         class_names: name of each class.
         category_ids: COCO category id of each class.
-        admitted: requests that hold a place (see `admission`).
+        places: what requests hold (see `admission`).
         draining: the server is about to end.
 
     Raises:
@@ -69,13 +86,13 @@ class Service:
     def __init__(self, model: ServedModel, settings: Settings) -> None:
         infer_cfg = read_infer_cfg(model.folder)
         self.class_names, self.category_ids = class_list(infer_cfg)
-        self.slot_bytes = slot_bytes(Preprocess(infer_cfg))
+        self.slot_bytes = slot_bytes(Preprocess(infer_cfg), settings.max_pixels)
         self.served = model
         self.settings = settings
         self.metrics = Metrics()
         self.metrics.ready.set_function(lambda: float(self.obstacle is None))
         self.metrics.in_flight.set_function(lambda: self.admitted)
-        self.admitted = 0
+        self.places = Places()
         self.draining = False
         self.processes: list[WorkerProcess] = []
 
@@ -85,13 +102,17 @@ class Service:
         count = min(MAX_PREPARING_PROCESSES, max(2, cpu_count()))
         self.slots = Slots(PREPARED_PER_BATCH * max_batch, self.slot_bytes)
         self.prepared = asyncio.Semaphore(PREPARED_PER_BATCH * max_batch)
-        self.model = self._process("model", Runner, (self.served, self.slots), self._tell_ready)
+        shared = self.metrics, self._limit_s
+        self.model = WorkerProcess("model", Runner, (self.served, self.slots), *shared, self._tell_ready)
         arguments = (self.served.folder, self.slots)
-        self.preparing = [self._process("prepare", Preparer, arguments) for _ in range(count)]
+        self.preparing = [
+            WorkerProcess("prepare", Preparer, arguments, *shared, environment=ONE_THREAD) for _ in range(count)
+        ]
         self.processes = [self.model, *self.preparing]
-        self.idle: Queue[WorkerProcess] = Queue()
         for process in self.preparing:
-            self.idle.put(process)
+            process.alike = self.preparing
+        self.idle = list(self.preparing)  # the first one is taken, the last one was returned last
+        self.returned = threading.Condition()
         self.pool = ThreadPoolExecutor(count, "prepare")
         self.starters = ThreadPoolExecutor(count + 1, "start")
         self.batcher = Batcher(self._run, max_batch, 1e-3 * self.settings.max_delay_ms, self.metrics)
@@ -99,11 +120,8 @@ class Service:
             self.starters.submit(process.start)
         self.watching = asyncio.ensure_future(self._watch())
 
-    def _process(self, kind: str, make: Any, arguments: tuple, on_ready: Any = lambda hello: None) -> WorkerProcess:
-        def limit() -> float:
-            return max(self.settings.timeout_s, LEAST_LIMIT_S)
-
-        return WorkerProcess(kind, make, arguments, self.metrics, limit, on_ready)
+    def _limit_s(self) -> float:
+        return max(self.settings.timeout_s, LEAST_LIMIT_S)
 
     def _tell_ready(self, info: ModelInfo) -> None:
         # Another process takes the same engine, rather than the one that is fastest then.
@@ -157,20 +175,18 @@ class Service:
             return "no process that prepares images is there"
         return None
 
-    @contextmanager
-    def admission(self) -> Iterator[None]:
-        """Hold one of `max_queue` places for a request, from before it is read until it is answered.
+    @property
+    def admitted(self) -> int:
+        """How many requests hold a place."""
+        return len(self.places.held)
+
+    def admission(self, address: str) -> AbstractContextManager[Place]:
+        """Hold one of `max_queue` places for a request, from before it is read until its client has the answer.
 
         Raises:
             Refused: all `max_queue` places are in use.
         """
-        if self.admitted >= self.settings.max_queue:
-            raise too_busy(f"{self.admitted} requests are waiting already")
-        self.admitted += 1
-        try:
-            yield
-        finally:
-            self.admitted -= 1
+        return self.places.hold(address, self.settings.max_queue)
 
     async def detect(self, image: bytes) -> Answer:
         """Detect on the bytes of an image file. If this is cancelled, no further stage begins.
@@ -178,51 +194,55 @@ class Service:
         Raises:
             Refused: the image is damaged, or too large, or a process died twice with it.
         """
-        request = Request()
+        request = Request(image)
+        await self.prepared.acquire()
         # What a process does cannot be taken back, and its slot stays in use for so long.
-        work = asyncio.ensure_future(self._detect(image, request))
+        work = asyncio.ensure_future(self._detect(request, self.slots.take()))
         work.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
             return await asyncio.shield(work)
         finally:
-            request.gone = True
+            request.forget()
             if request.item is not None:
                 self.batcher.drop(request.item)
 
-    async def _detect(self, image: bytes, request: Request) -> Answer:
-        async with self.prepared:
+    async def _detect(self, request: Request, slot: int) -> Answer:
+        try:
+            sample, seconds = await self._in_pool(self._prepare, request, slot)
             if request.gone:
                 raise asyncio.CancelledError
-            slot = self.slots.take()
-            try:
-                sample, seconds = await self._in_pool(self._prepare, image, slot, request)
-                if request.gone:
-                    raise asyncio.CancelledError
-                request.item = self.batcher.submit(sample)
-                outcome = await asyncio.wrap_future(request.item.future)
-            finally:
-                self.slots.give_back(slot)
+            request.item = self.batcher.submit(sample)
+            outcome = await asyncio.wrap_future(request.item.future)
+        finally:
+            if self.slots.size > SLOT_KEPT:
+                await asyncio.get_running_loop().run_in_executor(None, self.slots.empty, slot)
+            self.slots.give_back(slot)
+            self.prepared.release()
         timing = {"prepare": seconds, "queue": outcome.waited_s, "inference": outcome.ran_s}
         timing_ms = {stage: round(1e3 * value, 2) for stage, value in timing.items()}
         return Answer(outcome.result, sample.width, sample.height, outcome.batch_size, timing_ms)
 
-    def _prepare(self, image: bytes, slot: int, request: Request) -> tuple[Prepared, float]:
+    def _prepare(self, request: Request, slot: int) -> tuple[Prepared, float]:
         """Preprocess an image into a slot; return the sample and the seconds that this took."""
         if request.gone:
             raise Refused(504, "timed out before the image was decoded")
         with self.metrics.stage("prepare") as timer:
-            result = self._ask("prepare", image, slot, self.settings.max_pixels)
+            result = self._ask("prepare", request.image, slot, self.settings.max_pixels)
             if isinstance(result, Unusable):
                 raise Refused(*result)
         return result, timer.seconds
 
     async def draw(self, image: bytes, detections: Detections, kind: str) -> bytes:
         """Draw detections into an image; return an image file of this kind, jpeg or png."""
-        return await self._in_pool(self._draw, image, detections, kind)
+        request = Request(image)
+        try:
+            return await self._in_pool(self._draw, request, detections, kind)
+        finally:
+            request.forget()
 
-    def _draw(self, image: bytes, detections: Detections, kind: str) -> bytes:
+    def _draw(self, request: Request, detections: Detections, kind: str) -> bytes:
         with self.metrics.stage("draw"):
-            return self._ask("draw", image, detections.rows, self.class_names, kind)
+            return self._ask("draw", request.image, detections.rows, self.class_names, kind)
 
     def _run(self, samples: Sequence[Prepared]) -> tuple[list[Detections], float]:
         try:
@@ -233,7 +253,7 @@ class Service:
     def _ask(self, name: str, *arguments: Any) -> Any:
         """Call a method of a `Preparer`, and once more in another process if the first one dies."""
         for is_last in (False, True):
-            process = self.idle.get()
+            process = self._take_idle()
             try:
                 return process.call(name, *arguments)
             except Died as error:
@@ -245,15 +265,32 @@ class Service:
             except Ended:
                 raise too_busy(ENDING) from None
             finally:
-                self.idle.put(process)
+                with self.returned:
+                    self.idle.append(process)
+                    self.returned.notify()
+
+    def _take_idle(self) -> WorkerProcess:
+        """Wait for a process that nobody uses: one that is there, or any one if none is."""
+        with self.returned:
+            while True:
+                can_work = [process for process in self.idle if process.ready]
+                if can_work or (self.idle and not any(process.ready for process in self.preparing)):
+                    process = (can_work or self.idle)[0]
+                    self.idle.remove(process)
+                    return process
+                self.returned.wait(WATCH_S)
 
     def _in_pool(self, function: Any, *arguments: Any) -> Awaitable[Any]:
         return asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)
 
 
-def slot_bytes(preprocess: Preprocess) -> int:
-    """Bytes for the arrays of one prepared image."""
-    with suppress(DeployError):  # without Resize any size may come
+def slot_bytes(preprocess: Preprocess, max_pixels: int) -> int:
+    """Bytes for the arrays of one prepared image.
+
+    Without Resize any size of at most `max_pixels` may come; there is an eighth more for padding.
+    """
+    pixels = max_pixels + max_pixels // 8 + 2**16
+    with suppress(DeployError):
         _, _, (height, width) = preprocess.sizes()
-        return min(3 * 4 * height * width + 4096, LARGEST_SLOT) // 4096 * 4096
-    return LARGEST_SLOT
+        pixels = height * width
+    return min(image_bytes(pixels), LARGEST_SLOT)

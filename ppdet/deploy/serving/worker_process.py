@@ -7,7 +7,7 @@ moment takes the others with it. Here each process has a pipe of its own.
 import atexit
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ppdet.deploy.serving.process_life import Life
@@ -19,7 +19,8 @@ logger = get_logger(__name__)
 
 START_S = 900.0  # longest time for a process to load its model and run it once
 MOST_FAILED_STARTS = 3  # in a row
-PAUSE_S = 1.0  # after a start that failed
+PAUSE_S = 1.0  # after a start that failed; twice as long after each further one
+LONGEST_PAUSE_S = 30.0
 
 
 class Died(Exception):
@@ -54,9 +55,14 @@ class WorkerProcess:
             `call` calls. Its attribute `hello` is sent to the parent first.
         arguments: picklable arguments of `make`.
         limit: returns how many seconds a call may take at most.
+        on_ready: is called with `hello` each time that a process has started.
+        environment: variables of the process that differ from this one's.
 
     Attributes:
-        failure: why the process cannot be started; the server ends with it. None if it can.
+        alike: the processes of this kind.
+        has_run: it has said once that it can work.
+        failure: why the process cannot be started; the server ends with it. None if it can, and if one of its kind has
+            run: then there is another try again and again.
     """
 
     def __init__(
@@ -67,6 +73,7 @@ class WorkerProcess:
         metrics: Metrics,
         limit: Callable[[], float],
         on_ready: Callable[[Any], None] = lambda hello: None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.kind = kind
         self.make = make
@@ -74,10 +81,13 @@ class WorkerProcess:
         self.metrics = metrics
         self.limit = limit
         self.on_ready = on_ready
+        self.environment = environment or {}
+        self.alike: Sequence[WorkerProcess] = (self,)
+        self.has_run = False
         self.failure: DeployError | None = None
         self._life: Life | None = None
         self._living = threading.Lock()
-        self._has_run = self._ended = False
+        self._ended = threading.Event()
         metrics.restarts.labels(kind)
         metrics.kills.labels(kind)
         atexit.register(self.end)
@@ -152,7 +162,7 @@ class WorkerProcess:
         with self._living:
             failed = 0
             while self._life is None or self._life.is_over:
-                if self._ended or self.failure is not None:
+                if self._ended.is_set() or self.failure is not None:
                     raise Ended(f"the {self.kind} process has ended")
                 if self._life is not None:
                     self._life.bury()
@@ -161,36 +171,38 @@ class WorkerProcess:
                         "%s process %d died (%s): starting another one",
                         *(self.kind, self._life.process.pid, self._life.ending),
                     )
-                self._life = Life(self.make, self.arguments)
-                if self._ended:
+                self._life = Life(self.make, self.arguments, self.environment)
+                if self._ended.is_set():
                     self._life.kill()
                 problem, would_come_again = self._greet(self._life)
-                if problem is not None and not self._ended:
+                if problem is not None and not self._ended.is_set():
                     self._life.kill()
                     failed += 1
-                    if failed == MOST_FAILED_STARTS or would_come_again:
+                    has_run = any(process.has_run for process in self.alike)
+                    if not has_run and (failed == MOST_FAILED_STARTS or would_come_again):
                         self.failure = DeployError(problem)
                     else:
-                        logger.warning("%s", problem)
-                        time.sleep(PAUSE_S)
+                        pause_s = min(PAUSE_S * 2 ** (min(failed, 10) - 1), LONGEST_PAUSE_S)
+                        logger.warning("%s: trying again in %g s", problem, pause_s)
+                        self._ended.wait(pause_s)
             return self._life
 
     def _greet(self, life: Life) -> tuple[str | None, bool]:
-        """Wait for the greeting; return why the process cannot work (None if it can), and whether that is for good."""
+        """Wait for the greeting; return why the process cannot work (None if it can), and whether it says so itself."""
         try:
             is_good, hello = life.receive()
         except (EOFError, OSError):
             life.bury()
             return f"the {self.kind} process died at its start ({life.ending})", False
         if not is_good:
-            return hello, not self._has_run
-        life.greeted = self._has_run = True
+            return hello, True
+        life.greeted = self.has_run = True
         self.on_ready(hello)
         return None, False
 
     def end(self) -> None:
         """Kill the process, and start none any more."""
-        self._ended = True
+        self._ended.set()
         atexit.unregister(self.end)
         if self._life is not None:
             self._life.kill()
@@ -199,5 +211,5 @@ class WorkerProcess:
     def died_idle(self) -> bool:
         """Whether there is no process, and nobody is about to start one."""
         life = self._life
-        can_start = not self._ended and self.failure is None
+        can_start = not self._ended.is_set() and self.failure is None
         return life is not None and life.is_over and can_start and not self._living.locked()

@@ -163,3 +163,16 @@ def test_closing_finishes_what_was_submitted(batcher, engine):
     assert all(future.done() for future in futures)
     with pytest.raises(RuntimeError, match="closed"):
         batcher.submit(sample(9))
+
+
+def test_the_end_of_the_server_fails_a_batch_as_one(batcher, engine, log):
+    refused = Refused(503, "the server is about to end")
+
+    def run(samples):
+        raise refused
+
+    batcher.run = run
+    with batcher.condition:
+        futures = [batcher.submit(sample(number)).future for number in range(2)]
+    assert [future.exception(PATIENCE) for future in futures] == [refused, refused]
+    assert "one by one" not in log.text

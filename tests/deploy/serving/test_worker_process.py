@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from odd_worker import OddWorker, Unwilling
 from patience import PATIENCE, wait_until
@@ -133,7 +134,7 @@ def test_one_that_has_ended_is_not_started_again(metrics, slots):
         call = pool.submit(worker.call, "never_end")
         wait_until(lambda: not worker.idle)
         worker.end()
-        assert isinstance(call.exception(PATIENCE), Died)
+        assert isinstance(call.exception(PATIENCE), (Died, Ended))  # Ended: it was killed before the call reached it
     with pytest.raises(Ended):
         worker.call("double", 1)
     assert not worker.died_idle
@@ -155,6 +156,24 @@ def test_one_that_cannot_start_gives_up(metrics, monkeypatch, reason, starts, me
     worker.end()
 
 
+def test_one_whose_kind_has_run_is_tried_again_and_again(metrics, slots, monkeypatch, log):
+    monkeypatch.setattr(worker_process, "PAUSE_S", 0.001)
+    monkeypatch.setattr(worker_process, "LONGEST_PAUSE_S", 0.003)
+    good = WorkerProcess("odd", OddWorker, (slots,), metrics, Limit(), environment={"PPDET_ODD": "1"})
+    good.alike = [good, WorkerProcess("odd", Unwilling, (None,), metrics, Limit())]
+    good.alike[1].alike = good.alike
+    assert good.call("environment", "PPDET_ODD") == "1" and "PPDET_ODD" not in os.environ
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(good.alike[1].call, "double", 3)
+        wait_until(lambda: log.text.count("(signal SIGKILL): trying again in 0.003 s") >= 2)
+        good.alike[1].make, good.alike[1].arguments = OddWorker, (slots,)
+        assert call.result(PATIENCE) == 6
+    assert good.alike[1].failure is None
+    assert "trying again in 0.001 s" in log.text and "trying again in 0.002 s" in log.text
+    for worker in good.alike:
+        worker.end()
+
+
 PARENT = f"""
 import sys, threading
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
@@ -163,10 +182,11 @@ from ppdet.deploy.serving.prometheus import Metrics
 from ppdet.deploy.serving.slots import Slots
 from ppdet.deploy.serving.worker_process import WorkerProcess
 
-workers = [WorkerProcess("odd", OddWorker, (Slots(1, 4096),), Metrics(), lambda: 1e9) for _ in range(2)]
+workers = [WorkerProcess("odd", OddWorker, (Slots(1, 4096),), Metrics(), lambda: 1e9) for _ in range(3)]
 for worker in workers:
     worker.start()
-threading.Thread(target=workers[0].call, args=("never_end",), daemon=True).start()
+for worker, method in zip(workers, ("never_end", "keep_the_lock")):
+    threading.Thread(target=worker.call, args=(method,), daemon=True).start()
 print(*(worker.pid for worker in workers), flush=True)
 if sys.argv[1] == "wait":
     threading.Event().wait()
@@ -185,14 +205,28 @@ def is_gone(pid):
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="the test looks at processes in /proc")
 @pytest.mark.parametrize("end", ["wait", "return"])
 def test_none_outlives_its_parent(end):
-    """Whether that is killed or ends as it should, one worker being idle and one at work."""
+    """Whether that is killed or ends as it should; one worker waits, one keeps Python's lock, one is stopped."""
     process = subprocess.Popen(
         [sys.executable, "-c", PARENT, end], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     pids = [int(pid) for pid in process.stdout.readline().split()]
-    assert len(pids) == 2
+    assert len(pids) == 3
+    if sys.platform == "linux":
+        os.kill(pids[2], signal.SIGSTOP)
     if end == "wait":
         process.kill()
     _, errors = process.communicate(timeout=PATIENCE)
     wait_until(lambda: all(is_gone(pid) for pid in pids))
     assert "leaked" not in errors and "resource_tracker" not in errors
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives pages of a file back to the system")
+def test_memory_of_large_images_is_given_back():
+    slots = Slots(count=3, size=2**40)  # of which only what is written takes up memory
+    values = np.full(300_000, 2.5, np.float32)
+    packed = slots[2].pack({"image": values})
+    assert np.array_equal(slots[2].unpack(packed)["image"], values)
+    before = os.stat(slots._handle).st_blocks
+    slots.empty(2)
+    assert before >= values.nbytes // 512 and os.stat(slots._handle).st_blocks == 0
+    assert not slots[2].unpack(packed)["image"].any()
