@@ -65,7 +65,7 @@ def test_a_location_lies_within_its_cell(component):
         (["FCOSHead.prior_prob=2"], r"FCOS\.fcos_head: FCOSHead\.prior_prob is 2; it must be above 0 and below 1$"),
         (["FCOSHead.nms=null"], r"FCOSHead\.nms: expected a component, got null$"),
         (["FCOSFeat.norm_type=gn", "FCOSHead.fcos_feat.feat_out=48"], "need a multiple of 32 channels, not 48$"),
-        (["FPN.extra_stage=-1"], r"FPN\.extra_stage is -1; it must be at least 0$"),
+        (["FPN.extra_stage=-1"], r"FPN\.extra_stage is -1; it must be at least 0 and at most 8$"),
     ],
 )
 def test_a_configuration_out_of_range_is_one_line(options, expected):

@@ -57,12 +57,12 @@ def detect_video(
     requests = StopRequests("finishing this batch, then the files")
     with requests, ExitStack() as stack:
         stack.callback(source.close)
+        requests.can_wait = True  # from here on there are files to finish
         results = VideoResults(stack, detector, source, Path(output_dir), threshold, visualize, save_results)
         # A thread reads and preprocesses the next frames while the model runs; frames of a camera should not get old.
         ahead = batch_size if source.live else 2 * batch_size
         samples = run_ahead(((frame, detector.prepare(frame.image)) for frame in source), ahead)
         bar = tqdm(total=source.announced or None, unit="frame", leave=False, disable=not is_watched())
-        requests.can_wait = True
         with closing(samples), bar:
             for batch in batches(samples, batch_size):
                 found = detector.run([sample for _, sample in batch])

@@ -276,7 +276,7 @@ def check_arguments(
     require_choice("ResNet.variant", variant, "abcd")
     require_number("ResNet.groups", groups, minimum=1)
     require_number("ResNet.base_width", base_width, minimum=1, maximum=MAX_WIDTH)
-    require_number("ResNet: groups times base_width", groups * base_width, maximum=MAX_WIDTH)
+    require_number("ResNet.groups times base_width", groups * base_width, maximum=MAX_WIDTH)
     require_number("ResNet.norm_decay", norm_decay, minimum=0)
     if (groups, base_width) != (1, 64) and not DEPTHS[depth][1]:
         raise ValueError(f"ResNet.groups and base_width need bottlenecks: depth 50 or more, not {depth}")

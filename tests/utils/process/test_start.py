@@ -105,11 +105,12 @@ def die(value):
 def test_a_process_of_an_evaluation_that_dies(start):
     """It is one line that names the signal, and the other processes end with it."""
     code = r"a process of the evaluation died \(signal {}\), {}"
+    before = multiprocessing.active_children()
     with pytest.raises(WorkerError, match=code.format("SIGKILL", "perhaps because memory ran out: end other programs")):
         call_in_processes(die, [1, signal.SIGKILL, 1], start)
     with pytest.raises(WorkerError, match=code.format("SIGSEGV", "a defect")):
         call_in_processes(die, [signal.SIGSEGV], start)
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) <= set(before)
 
 
 def test_a_process_of_an_evaluation_does_not_obey_the_signals_of_its_job():
