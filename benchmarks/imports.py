@@ -32,7 +32,7 @@ def main() -> None:
         commands[f"{script.relative_to(ROOT)} --help"] = [str(script), "--help"]
 
     def run(command: list[str]) -> None:
-        subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
+        subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)  # nosec B603  # constants
 
     seconds = medians({name: lambda c=command: run(c) for name, command in commands.items()}, arguments.repeat)
     table = [[name, value, value - seconds[LIMIT], value / seconds[LIMIT]] for name, value in seconds.items()]

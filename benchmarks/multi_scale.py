@@ -37,7 +37,7 @@ def main() -> None:
     for kind in KINDS:
         command = [sys.executable, __file__, "--run", kind, "--steps", str(arguments.steps)]
         command += ["--dtype", arguments.dtype]
-        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout  # nosec B603
         memory, speed = json.loads(printed.splitlines()[-1])
         single = single or (memory, speed)
         added, added_single = memory[-1] - memory[0], single[0][-1] - single[0][0]
@@ -69,7 +69,7 @@ def train(kind: str, steps: int, dtype: str) -> tuple[list[int], float]:
     random.seed(0)
     peaks, speeds = [peak()], []
     for step in tqdm(range(steps), desc=kind, unit="step", leave=False, disable=not sys.stderr.isatty()):
-        height, width = (LARGEST, LARGEST) if kind == "single" else (random.choice(sides), random.choice(sides))
+        height, width = (LARGEST, LARGEST) if kind == "single" else (random.choice(sides), random.choice(sides))  # nosec B311
         batch = random_batch(cfg, 1, height, width, 4)
         start = time.perf_counter()
         with cpu.compute_in(dtype):

@@ -38,7 +38,8 @@ def measure(options: dict, repeat: int, processes: int = 1) -> float:
         for path in paths:
             command = [sys.executable, "benchmarks/train_step.py", "--json", str(path)]
             command += [str(part) for pair in settings.items() for part in pair]
-            running.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL))
+            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)  # nosec B603
+            running.append(process)
         if any([process.wait() for process in running]):
             sys.exit("benchmarks/train_step.py failed")
         speeds = [json.loads(path.read_text())["rows"][0]["images/s"] for path in paths]

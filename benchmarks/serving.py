@@ -72,7 +72,7 @@ def server(arguments: argparse.Namespace, timeout_s: float = 120) -> Iterator[in
     command += ["--max_queue", str(2 * arguments.clients), "--timeout_s", str(timeout_s)]
     command += ["--max_connections_per_address", str(2 * arguments.clients)]
     with tempfile.NamedTemporaryFile("w", suffix=".log") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stderr=log)
+        process = subprocess.Popen(command, cwd=ROOT, stderr=log)  # nosec B603  # this Python and our own server
         try:
             port = None
             while port is None or get(port, "/readyz")[0] != 200:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ppdet.convert import torch_file
+from ppdet.convert import named_arrays, torch_file
 from ppdet.core import yaml_graph
 from ppdet.data.image_files import jpeg, png
 from ppdet.deploy import serve
@@ -14,8 +14,9 @@ from ppdet.deploy.batch import ray_pool, read_images
 from ppdet.deploy.serving import connections, limits, request, worker_process
 from ppdet.engine.checkpoints import manifest
 from ppdet.utils import ranges
-from ppdet.utils.disk import archive, images
-from ppdet.utils.formats import safetensors_file, unpickle
+from ppdet.utils.disk import archive, files, images, steady_http
+from ppdet.utils.disk.download import ATTEMPTS
+from ppdet.utils.formats import safetensors_file, unpickle, zip_directory
 
 ROOT = Path(__file__).resolve().parents[1]
 KIB, MIB, GIB = 2**10, 2**20, 2**30
@@ -30,6 +31,10 @@ COMMAND = serve.parse_arguments(["--model_dir", "m"])
     [
         ("a pickle", f"{unpickle.LARGEST_WEIGHTS // GIB} GiB"),
         ("what a pickle makes", f"{unpickle.MULTIPLE} times its bytes, and {unpickle.SPARE_BYTES // MIB} MiB"),
+        ("list of records", f"{zip_directory.LARGEST_DIRECTORY // MIB} MiB"),
+        ("names in a file to convert", f"{named_arrays.MOST_NAMES:,}; {named_arrays.LONGEST_NAME:,}"),
+        ("characters of a path in `_BASE_`", f"{files.LONGEST_PATH:,}"),
+        (f"bytes that must arrive every {steady_http.WINDOW_SECONDS:g} s", f"{steady_http.LEAST_BYTES:,}; {ATTEMPTS}"),
         ("uses of each number", f"{torch_file.MOST_USES}"),
         ("header of a `.safe", f"{safetensors_file.LARGEST_HEADER // MIB} MiB"),
         ("manifest of a checkpoint", f"{manifest.MAX_BYTES // MIB} MiB"),
@@ -52,7 +57,8 @@ COMMAND = serve.parse_arguments(["--model_dir", "m"])
         ("bytes of weights", f"{unpickle.LARGEST_WEIGHTS // GIB} GiB"),
         (
             "content of an archive",
-            f"{archive.MOST_TIMES} times its bytes, and {archive.SPARE_BYTES // GIB} GiB; {archive.MOST_MEMBERS:,}",
+            f"{archive.MOST_TIMES} times its bytes, and {archive.SPARE_BYTES // GIB} GiB; {archive.MOST_MEMBERS:,}; "
+            f"{archive.LARGEST_DIRECTORY // MIB} MiB",
         ),
         ("bytes of a request", f"{COMMAND.max_body_mb} MiB"),
         ("pixels of an image", f"{COMMAND.max_pixels:,}"),

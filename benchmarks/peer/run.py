@@ -43,7 +43,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def run(command: list[str]) -> str:
     """Run a command; return its standard output."""
-    result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)  # nosec B603  # our own scripts
     if result.returncode:
         sys.exit(f"{' '.join(command)}\nended with {result.returncode}; its output:\n{result.stdout}")
     return result.stdout

@@ -11,6 +11,7 @@ from ppdet.convert.code_bases import CODE_BASES
 from ppdet.convert.named_arrays import Checkpoint, ConversionError, read_checkpoint
 from ppdet.convert.network import CLASS_WEIGHT, Network, network_of, numbered_names, published_name
 from ppdet.convert.rules import LEFT_EVERYWHERE, CodeBase, compile_rules
+from ppdet.utils.printable import quoted
 
 NORM_EPSILON = 1e-5  # what batch norms of this project add to the variance
 UNKNOWN = "this detector has no such part"
@@ -118,7 +119,7 @@ def recognize(arrays: Mapping[str, np.ndarray], code_base: str) -> tuple[CodeBas
     if not pairs:
         raise ConversionError(
             f"none of its {len(arrays)} arrays has a name of {', '.join(b.name for b in candidates)}; the first is "
-            f"{next(iter(arrays), '')!r:.100}"
+            f"{quoted(next(iter(arrays), ''), 100)}"
         )
     names: dict[str, str] = {}
     for foreign, ours in pairs:

@@ -12,6 +12,7 @@ from ppdet.convert.torch_file import Foreign, Tensor, opened
 from ppdet.utils.errors import UserError
 from ppdet.utils.formats.safetensors_file import SAFETENSORS, read_safetensors
 from ppdet.utils.formats.unpickle import Allowance, NDArray, RefusedError
+from ppdet.utils.printable import quoted
 
 # Keys under which checkpoints hold the weights of a model. Trained weights come before moving averages.
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "blobs", "ema_state_dict", "state_dict_ema")
@@ -111,7 +112,7 @@ def collect_arrays(content: object, allowance: Allowance) -> Checkpoint:
             others.append(short)
         elif short in arrays:
             raise ConversionError(
-                f"two arrays are called {short!r:.100}, apart from the prefixes {', '.join(PREFIXES)}"
+                f"two arrays are called {quoted(short, 100)}, apart from the prefixes {', '.join(PREFIXES)}"
             )
         else:
             allowance.take(np.dtype(np.float32).itemsize * array.size)

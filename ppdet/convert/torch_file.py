@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from ppdet.utils.formats.unpickle import (
     check_shape,
     counted,
 )
+from ppdet.utils.formats.zip_directory import LargeDirectoryError, opened_zip
 
 ZIP_START = b"PK\x03\x04"
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -229,8 +230,17 @@ def opened(path: os.PathLike) -> Iterator[object]:
         size = os.fstat(stream.fileno()).st_size
         if size > LARGEST_WEIGHTS:
             raise OSError(errno.EFBIG, f"larger than the {LARGEST_WEIGHTS:,} bytes that are read", str(path))
-        with zipfile.ZipFile(stream) as archive:
+        with _opened_zip(stream) as archive:
             yield Records(archive, size).read()
+
+
+@contextmanager
+def _opened_zip(stream: BinaryIO) -> Iterator[zipfile.ZipFile]:
+    try:
+        with opened_zip(stream) as archive:
+            yield archive
+    except LargeDirectoryError as error:
+        raise RefusedError(str(error)) from None
 
 
 class Records:

@@ -22,7 +22,7 @@ from ppdet.core.yaml_graph import (
     read_scalar,
 )
 from ppdet.utils.errors import IMPORT_ADVICE, config_error, nearest
-from ppdet.utils.printable import printable
+from ppdet.utils.printable import printable, quoted
 
 _PLAIN_TAGS = {
     yaml.ScalarNode: ("null", "bool", "int", "float", "str"),
@@ -183,9 +183,10 @@ class _Builder:
             raise config_error(f"{position}{line_column}", "", f"{kind}{error.problem}{context}") from None
         except yaml.YAMLError as error:
             raise config_error(position, "", f"YAML syntax: {error}") from None
-        except ValueError:
-            line = self._loader.get_mark().line + 1
-            problem = f"before the end of line {line} is an escape of no character, as \\U00110000, or a wrong number"
+        except (ValueError, OverflowError) as error:  # of chr() and int(), to which PyYAML passes what it has read
+            is_number = "digits" in str(error)
+            what = "a number with too many digits" if is_number else "an escape of no character, as \\U00110000"
+            problem = f"before the end of line {self._loader.get_mark().line + 1} is {what}"
             raise config_error(position, "", f"YAML syntax: {problem}") from None
 
     def check_requires(self, document: yaml.Node) -> None:
@@ -255,7 +256,7 @@ class _Builder:
     def _key(self, node: yaml.Node) -> Any:
         key = self._scalar(node) if isinstance(node, yaml.ScalarNode) else None
         if isinstance(key, bool) or not isinstance(key, (str, int)):
-            shown = f"{node.value!r:.60}" if isinstance(node, yaml.ScalarNode) else "'a list or mapping'"
+            shown = quoted(node.value) if isinstance(node, yaml.ScalarNode) else "a list or mapping"
             raise config_error(self._origin(node), "", f"{shown} cannot be a key: write a word, or put it in quotes")
         return key
 
@@ -288,7 +289,7 @@ class _Builder:
         try:
             return read_scalar(self._loader, node)
         except ValueError as error:
-            raise config_error(self._place(node), "", f"{node.value!r:.60} {error}") from None
+            raise config_error(self._place(node), "", f"{quoted(node.value)} {error}") from None
 
     def _require(self, is_met: bool, node: yaml.Node, problem: str) -> None:
         if not is_met:

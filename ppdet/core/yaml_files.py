@@ -10,8 +10,9 @@ from ppdet.core.shipped_configs import find_config, shipped_configs
 from ppdet.core.suggest.paddledetection import is_foreign_config
 from ppdet.core.tree import Node, on_layer, parse
 from ppdet.core.yaml_graph import Allowance
-from ppdet.utils.disk.files import NUL_ADVICE, decode_text, display_path, read_regular
+from ppdet.utils.disk.files import LONGEST_PATH, NUL_ADVICE, decode_text, display_path, read_regular
 from ppdet.utils.errors import config_error, nearest, nearest_name
+from ppdet.utils.printable import quoted
 
 BASE_KEY = "_BASE_"
 
@@ -102,6 +103,9 @@ def _base_nodes(bases: Node | None) -> Sequence[Node]:
     for node in nodes:
         if not isinstance(node.value, str):
             raise config_error(node.origin, BASE_KEY, "expected the path of a YAML file, or a list of them")
+        if len(node.value) > LONGEST_PATH:
+            problem = f"{quoted(node.value)} has {len(node.value):,} characters, a path has at most {LONGEST_PATH:,}"
+            raise config_error(node.origin, BASE_KEY, problem)
     return nodes
 
 

@@ -1,14 +1,14 @@
 """Comparing detections: an exported graph with the trained model, and two engines with each other."""
 
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppdet.utils.disk.files import atomic_path
+from ppdet.utils.disk.files import atomic_path, open_regular
 from ppdet.utils.errors import DeployError
+from ppdet.utils.formats.zip_directory import opened_zip
 
 FILE = "selfcheck.npz"
 # Two images of 2,000 x 2,000 pixels take 100 MB, and a model that keeps 1,000 detections of each has 2,000 rows.
@@ -196,7 +196,7 @@ class SelfCheck(NamedTuple):
         if not path.is_file():
             return None
         try:
-            with zipfile.ZipFile(path) as archive:
+            with opened_zip(open_regular(path)) as archive:
                 size = sum(info.file_size for info in archive.infolist())
             if size > LARGEST_BYTES:
                 raise ValueError(f"it unpacks to {size:,} bytes")

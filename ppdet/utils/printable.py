@@ -26,6 +26,11 @@ def printable_lines(text: object) -> str:
     return _escaped(str(text), "\t\n")
 
 
+def quoted(text: str, most: int = 60) -> str:
+    """Return repr(text); a text of more than `most` characters ends after these with "…", within the quotes."""
+    return repr(text if len(text) <= most else f"{text[:most]}…")
+
+
 def _escaped(text: str, kept: str) -> str:
     if text.isprintable():  # all characters of the categories above are not
         return text

@@ -187,6 +187,23 @@ def test_zip_archives_that_torch_does_not_write(tmp_path):
         refused(tmp_path, stream.getvalue())
 
 
+def many_members(count):
+    """An archive of torch.save whose list of members is long. All of them are at the same place."""
+    content = zip_file({"w": tensor(np.zeros(2, np.float32))})
+    end = content.rindex(b"PK\5\6")
+    start = int.from_bytes(content[end + 16 : end + 20], "little")
+    entry = b"PK\1\2" + bytes(24) + b"\1" + bytes(17) + b"a"  # a name of one letter
+    directory = content[start:end] + entry * count
+    return content[:start] + directory + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 9, 9, len(directory), start, 0)
+
+
+def test_a_long_list_of_members(tmp_path):
+    assert "its list of members has more than 8,388,608 bytes" in refused(tmp_path, many_members(180_000))
+    path = tmp_path / "w.pth"
+    path.write_bytes(many_members(1000))
+    assert list(read_checkpoint(path).arrays) == ["w"]
+
+
 def pickled_reference():
     """The pickle of a tensor of 2 numbers in storage 0."""
     stream = io.BytesIO(zip_file({"w": tensor(np.zeros(2, np.float32))}))

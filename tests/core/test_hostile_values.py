@@ -25,6 +25,7 @@ CONFIG = "fcos_r50_fpn_1x_coco"
         ("DenseTeacher.train_cfg.sup_weight=.inf", "sup_weight: expected a finite number, got inf"),
         ("LearningRate.base_lr=1e999", "LearningRate.base_lr: expected a finite number, got inf"),
         ("OptimizerBuilder.optimizer.momentum=.nan", "OptimizerBuilder.optimizer.momentum: expected a finite number"),
+        ("architecture=[FCOS]", "architecture: expected the name of a component, got ['FCOS'] (list)"),
         ("NormalizeImage.std=[1, .inf, 1]", "NormalizeImage.std.1: expected a finite number"),
     ],
 )

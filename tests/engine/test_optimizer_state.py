@@ -1,5 +1,7 @@
 """The optimizer's state under the model's names: it belongs to another process's model of the same parameters."""
 
+from functools import partial
+
 import numpy as np
 import paddle
 import pytest
@@ -7,6 +9,7 @@ from paddle import nn
 
 from ppdet.engine.checkpoints.state import optimizer_state, set_optimizer_state
 from ppdet.engine.checkpoints.weights import CheckpointError
+from ppdet.engine.training.guard import Checked, StepGuard
 
 
 def trained(kind=paddle.optimizer.Momentum, steps=0, **sizes):
@@ -17,7 +20,8 @@ def trained(kind=paddle.optimizer.Momentum, steps=0, **sizes):
 
     def train(count):
         for number in range(count):
-            loss = sum(((number + 1) * layer(paddle.ones([1, 2])) ** 2).sum() for layer in model.values())
+            used = [layer for name, layer in model.items() if name != "unused"]
+            loss = sum(((number + 1) * layer(paddle.ones([1, 2])) ** 2).sum() for layer in used)
             loss.backward()
             optimizer.step()
             optimizer.clear_grad()
@@ -48,3 +52,21 @@ def test_state_of_another_model_is_refused():
     other, other_optimizer, _ = trained(first=3)
     with pytest.raises(CheckpointError, match=r"belongs to another model: it has the parameter second\."):
         set_optimizer_state(other, other_optimizer, optimizer_state(model, optimizer))
+
+
+def test_state_that_lacks_a_parameter():
+    """Only the first step shows it: a parameter that the loss does not use has no state in any checkpoint."""
+    model, optimizer, _ = trained(steps=1, first=3, second=3, unused=3)
+    state = optimizer_state(model, optimizer)
+    for lacking in ("", "second.weight"):
+        other, other_optimizer, _ = trained(first=3, second=3, unused=3)
+        kept = {key: value for key, value in state.items() if key.split("|")[0] != lacking}
+        set_optimizer_state(other, other_optimizer, kept)
+        guard = StepGuard(other, other_optimizer, None, max_bad_steps=1, rolls_back=False)
+        sum(other[name](paddle.ones([1, 2])).sum() for name in ("first", "second")).backward()
+        step = partial(guard.update, Checked(paddle.to_tensor(True), None), dict)
+        if not lacking:
+            step()
+        else:
+            with pytest.raises(CheckpointError, match=r"lacks the parameter second\.weight: resume from an older"):
+                step()

@@ -10,7 +10,7 @@ from typing import Any
 from ppdet.core.registry import get_schema, is_component, names_that_fit
 from ppdet.core.schema import Schema, value_in_words
 from ppdet.core.suggest.paddledetection import describe_foreign_component
-from ppdet.core.tree import Node, from_plain
+from ppdet.core.tree import Node, from_plain, to_plain
 from ppdet.utils.errors import IMPORT_ADVICE, ConfigError, config_error, nearest
 
 
@@ -69,7 +69,8 @@ def read_component(node: Node, key: str, default: Any = None) -> tuple[str, Node
 def unknown_component(origin: str, key: str, name: Any) -> ConfigError:
     """Make the error for a `name` that stands where a component is expected and is none."""
     if not isinstance(name, str):
-        return config_error(origin, key, f"expected the name of a component, got {value_in_words(name)}")
+        shown = value_in_words(to_plain(Node(name, origin)))
+        return config_error(origin, key, f"expected the name of a component, got {shown}")
     unknown = f"there is no component {name!r}{nearest(name, names_that_fit(key))}"
     return config_error(origin, key, (describe_foreign_component(name) or unknown) + IMPORT_ADVICE)
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import paddle
 from paddle import Tensor, nn
 
+from ppdet.engine.checkpoints.weights import CheckpointError
 from ppdet.engine.distributed import collectives
 from ppdet.engine.training.bad_steps import BAD_STEPS, append_bad_step, gather_records, losses_of, warn_of_bad_step
 from ppdet.engine.training.precision import Precision, is_overflow
@@ -103,6 +104,7 @@ class StepGuard:
         self, model: nn.Layer, optimizer: Any, folder: Path | None, *, max_bad_steps: float, rolls_back: bool
     ) -> None:
         self.parameters = [p for p in model.parameters() if p.trainable]
+        self._names = {p.name: name for name, p in model.named_parameters()}
         self.statistics = [
             buffer
             for layer in model.sublayers()
@@ -147,17 +149,20 @@ class StepGuard:
             checked: the result of `check`.
             record: returns the description of the step for bad_steps.jsonl; `read_pending_checks` calls it for a bad
                 step.
+
+        Raises:
+            CheckpointError: the checkpoint that training continues from lacks a parameter's optimizer state.
         """
         self._unjudged.append((checked, record))
         names = {p.name for p in self.parameters if p.grad is not None}
         if self._update_backup and names <= self._with_state:
             self._update_backup.save()
-            self.optimizer.step()
+            self._step()
             self._update_backup.roll_back_unless(checked.finite)
             self._statistics_backup.roll_back_unless(checked.finite)
             return
         if bool(checked.finite):
-            self.optimizer.step()
+            self._step()
             self._with_state |= names
             if self.rolls_back:
                 self._update_backup = Backup([*self.parameters, *tensors_of(self.optimizer.state_dict())], join=True)
@@ -165,6 +170,20 @@ class StepGuard:
         else:
             self._statistics_backup.roll_back_unless(checked.finite)
         self.read_pending_checks()
+
+    def _step(self) -> None:
+        """Make the optimizer's step. The first one after resuming takes the state of the checkpoint."""
+        try:
+            self.optimizer.step()
+        except AssertionError as error:
+            # Which parameters have state is only known by then: one that the loss does not use has none.
+            if "should in state dict" not in str(error):
+                raise
+            name = next((n for p, n in self._names.items() if f" {p}_" in str(error)), str(error))
+            raise CheckpointError(
+                f"the optimizer's state in the checkpoint that training continues from lacks the parameter {name}: "
+                "resume from an older checkpoint of the run"
+            ) from None
 
     def read_pending_checks(self) -> None:
         """Read which steps since the last call were bad, and write them down. All ranks call this together.

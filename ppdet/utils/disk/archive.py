@@ -13,12 +13,14 @@ from tqdm import tqdm
 
 from ppdet.utils.disk.files import atomic_path, open_regular
 from ppdet.utils.errors import UserError
-from ppdet.utils.printable import printable
+from ppdet.utils.formats.zip_directory import opened_zip
+from ppdet.utils.printable import printable, quoted
 
 # An archive may hold MOST_TIMES its own size, and SPARE_BYTES more. Photos hold about as much, JSON ten times as much.
 MOST_TIMES = 100
 SPARE_BYTES = 2**30
 MOST_MEMBERS = 2_000_000
+LARGEST_DIRECTORY = 128 * 2**20  # bytes of the list of a zip archive's members
 LONGEST_HEADER = 2**20  # bytes of a long name in a tar archive
 
 
@@ -49,7 +51,7 @@ def unpack(archive: str | Path, folder: str | Path) -> int:
         pass  # a pipe would wait for ever
     try:
         if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as zip_file:
+            with opened_zip(open_regular(archive), LARGEST_DIRECTORY) as zip_file:
                 return _write(archive, _bounded(archive, _zip_members(zip_file)), folder)
         with _open_tar(archive) as tar_file:
             return _write(archive, _bounded(archive, _tar_members(tar_file)), folder)
@@ -110,7 +112,7 @@ def _tar_members(opened: tarfile.TarFile) -> Iterator[Member]:
 
 def _write(archive: Path, members: list[Member], folder: Path) -> int:
     for member in members:
-        path, shown = PurePosixPath(member.name.replace("\\", "/")), f"member {member.name!r:.200}"
+        path, shown = PurePosixPath(member.name.replace("\\", "/")), f"member {quoted(member.name, 200)}"
         if path.is_absolute() or ".." in path.parts or PureWindowsPath(member.name).drive:
             raise ArchiveError(f"{archive}: {shown} leads outside of the folder; nothing was unpacked")
         if not path.parts or "\0" in member.name:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from ppdet.utils.disk.files import atomic_path, read_text, write_json
 from ppdet.utils.disk.lock import one_process
 from ppdet.utils.disk.redirects import ToHttpOnly
+from ppdet.utils.disk.steady_http import SteadyHandler, SteadySecureHandler
 from ppdet.utils.errors import UserError
 from ppdet.utils.formats.unpickle import LARGEST_WEIGHTS
 from ppdet.utils.logger import get_logger
@@ -207,7 +208,8 @@ def _transfer(url: str, part: Path, md5: str | None, largest: int | None) -> str
         request.add_header("Range", f"bytes={start}-")
         request.add_header("If-Range", meta["validator"])  # if the file has changed, the server sends all of it
     try:
-        response = urllib.request.build_opener(ToHttpOnly).open(request, timeout=TIMEOUT_SECONDS)
+        opener = urllib.request.build_opener(ToHttpOnly, SteadyHandler, SteadySecureHandler)
+        response = opener.open(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         if error.code == 416:  # there is nothing after `start`: the part is of another file
             _remove(part)
@@ -249,7 +251,8 @@ def _copy(response: Any, stream: BinaryIO, start: int, total: int | None, larges
     ) as bar:
         while total is None or done < total:
             try:
-                chunk = response.read(CHUNK_BYTES)
+                # Unlike `read`, it returns what has arrived, so that a slow transfer shows its progress.
+                chunk = response.read1(CHUNK_BYTES if total is None else min(CHUNK_BYTES, total - done))
             except (OSError, http.client.HTTPException) as error:
                 raise _Interrupted(f"the connection broke after {done} bytes ({_network_error_text(error)})") from None
             if not chunk:

@@ -22,6 +22,7 @@ MARKS = {
 }
 # What to say of a text with NUL characters, after the name of its file.
 NUL_ADVICE = "has NUL characters, as UTF-16 without a byte order mark has: save it as UTF-8"
+LONGEST_PATH = 4096  # characters; no system has files with longer paths
 
 
 # A pipe without a writer opens at once and a terminal does not become that of the process; Windows knows neither.
@@ -144,6 +145,8 @@ def read_json_lines(path: str | Path, largest: int = 2**30) -> list[dict]:
 
 def display_path(path: Path) -> str:
     """Return a path for messages: relative if it is below the working directory, else absolute."""
+    if len(str(path)) > LONGEST_PATH:  # the time for such a path grows with the square of its length
+        return str(path)
     try:
         resolved = os.path.realpath(path)  # unlike Path.resolve, it accepts a link to itself
     except (OSError, ValueError):  # no file can have this name, or the working directory is gone

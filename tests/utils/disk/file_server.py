@@ -4,6 +4,7 @@ import base64
 import contextlib
 import hashlib
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from patience import PATIENCE
@@ -22,6 +23,7 @@ class FileServer:
         self.status = None
         self.redirects = {}  # path: URL
         self.says_length = True
+        self.drips = None  # send a byte at a time, slowly and without end: "head" or "body"
         self.gate = None  # a threading.Event that answers wait for
 
     @contextlib.contextmanager
@@ -50,6 +52,9 @@ class FileServer:
         self.requests.append((handler.path, wanted))
         if self.gate is not None:
             self.gate.wait(PATIENCE)
+        if self.drips:
+            self.drip(handler)
+            return
         if handler.path.lstrip("/") in self.redirects:
             handler.send_response(302)
             handler.send_header("Location", self.redirects[handler.path.lstrip("/")])
@@ -80,3 +85,11 @@ class FileServer:
         handler.end_headers()
         handler.wfile.write(body if self.cut_after is None else body[: self.cut_after])
         handler.close_connection = True
+
+    def drip(self, handler):
+        handler.close_connection = True
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + (b"\r\n" if self.drips == "body" else b"X-Long: "))
+        with contextlib.suppress(OSError):
+            while True:
+                handler.wfile.write(b"x")
+                time.sleep(0.01)

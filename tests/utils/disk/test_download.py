@@ -1,6 +1,7 @@
 import hashlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ppdet.utils.disk import download as download_module
+from ppdet.utils.disk import steady_http
 from ppdet.utils.disk.download import DownloadError, download, fetch, file_md5
 from ppdet.utils.disk.redirects import ToHttpOnly
 from ppdet.utils.errors import UserError
@@ -222,6 +224,15 @@ def test_a_file_that_is_too_large(server, tmp_path, says_length):
     assert "larger than the 200,000 bytes" in message
     assert visible(tmp_path) == [] and not list(tmp_path.glob(".*.part"))
     assert download(f"{server.url}/{NAME}", target, largest=300_000)
+
+
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_a_server_that_sends_a_byte_at_a_time(server, tmp_path, monkeypatch, part):
+    """Each byte comes in time for the socket, and the file would never end."""
+    monkeypatch.setattr(steady_http, "WINDOW_SECONDS", 0.05)
+    server.drips = part
+    message = error_of(lambda: fetch(f"{server.url}/{NAME}", cache_dir=tmp_path))
+    assert re.search(r"only \d+ bytes arrived in \d+ seconds\) \(4 attempts\): run again", message)
 
 
 def test_folder_that_cannot_be_made(server, tmp_path):
