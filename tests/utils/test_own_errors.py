@@ -27,7 +27,7 @@ MEANT = {
     ("ppdet/acceptance/launched_jobs.py", "process_of"): "a process that has ended has no variables",
     ("ppdet/acceptance/rank_recorder.py", "memory_of_cards"): "there is no nvidia-smi, or it refuses",
     ("ppdet/core/tree.py", "compose"): "PyYAML raises none of ours",
-    ("ppdet/data/image_files/png.py", "decode_large"): "Pillow raises none of ours",
+    ("ppdet/data/image_files/png.py", "decode_pixels"): "Pillow raises none of ours",
     ("ppdet/engine/checkpoints/class_names.py", "_from_header"): "reading the arrays raises the error",
     ("ppdet/engine/checkpoints/class_names.py", "_from_manifest"): "a damaged manifest does not name classes",
     ("ppdet/engine/checkpoints/class_names.py", "log_unknown_classes"): "its warning says that the manifest is damaged",

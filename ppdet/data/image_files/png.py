@@ -20,8 +20,10 @@ KEPT = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND")
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the color type
 # Chunks of pixels usually have 8 kB or more. The first number is for small files.
 MOST_CHUNKS, LEAST_BYTES = 10_000, 1024
-# Libpng decompresses everything in IDAT, also what lies beyond the pixels. One byte becomes 1032 at most.
-HARMLESS_BYTES = 2**20
+# Libpng, which OpenCV uses, decompresses everything in IDAT, also what lies beyond the pixels. One byte becomes
+# EXPANSION bytes at most, and HARMLESS_BYTES of them beyond the pixels are no matter: they take a tenth of a second.
+EXPANSION, HARMLESS_BYTES = 1032, 2**26
+BLOCK = 2**18  # pixels that are converted at once
 
 
 def is_png(data: bytes) -> bool:
@@ -77,12 +79,18 @@ def without_extras(data: bytes) -> bytes:
     return b"".join([*pieces, data[start:stop]]) if pieces else data
 
 
-def is_large(data: bytes) -> bool:
-    """Whether its pixels should be decoded by `decode_large`."""
-    return len(data) > HARMLESS_BYTES
+def may_hide_data(data: bytes, header: ImageHeader) -> bool:
+    """Whether it may have far more data than its pixels need, so that `decode_pixels` should decode it."""
+    return EXPANSION * len(data) > _pixel_bytes(header) + HARMLESS_BYTES
 
 
-def decode_large(data: bytes) -> np.ndarray | None:
+def _pixel_bytes(header: ImageHeader) -> int:
+    """At least as many bytes as the pixels become when they are decompressed."""
+    # Each row has a byte for its filter, and interlaced images have up to twice as many rows.
+    return header.height * (header.width * header.bits // 8 + 16)
+
+
+def decode_pixels(data: bytes) -> np.ndarray | None:
     """Decode a file from `without_extras` to (H, W, 3) RGB uint8 with Pillow, which stops after the last pixel.
 
     Pillow is as fast as OpenCV, and the pixels are the same. None if OpenCV has to decode it, since it has an
@@ -103,25 +111,34 @@ def decode_large(data: bytes) -> np.ndarray | None:
     try:
         with PngImageFile(io.BytesIO(data)) as image:
             image.load()
-            if image.mode.startswith("I"):  # gray of 16 bits
-                gray = (np.asarray(image) >> 8).astype(np.uint8)
-                return np.repeat(gray[..., None], 3, axis=2)
-            return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+            return _rgb(image)
     except Exception as error:  # Pillow raises many classes for damaged files
-        raise Unreadable(f"it is damaged ({error})") from None
+        raise Unreadable(f"it is damaged ({str(error) or type(error).__name__})") from None
+
+
+def _rgb(image: PngImageFile) -> np.ndarray:
+    """(H, W, 3) RGB uint8. The pixels are converted in blocks, which needs less memory than all at once."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, BLOCK // image.width)
+    for top in range(0, image.height, rows):
+        block = image.crop((0, top, image.width, min(top + rows, image.height)))
+        if image.mode.startswith("I"):  # gray of 16 bits
+            pixels[top : top + rows] = (np.asarray(block) >> 8)[..., None]
+        else:
+            pixels[top : top + rows] = block if image.mode == "RGB" else block.convert("RGB")
+    return pixels
 
 
 def _check_end(data: bytes, pixels: list[tuple[int, int]]) -> None:
     """Raise Unreadable if the pixels decompress to much more than the header says."""
     header = read_header(data)
-    # Each row has a byte for its filter, and interlaced images have up to twice as many rows.
-    left = header.height * (header.width * header.bits // 8 + 16) + HARMLESS_BYTES
+    left = _pixel_bytes(header) + HARMLESS_BYTES
     stream = zlib.decompressobj()
     try:
         for begin, end in pixels:
             part = data[begin:end]
             while part and left >= 0:
-                left -= len(stream.decompress(part, HARMLESS_BYTES))
+                left -= len(stream.decompress(part, BLOCK))
                 part = stream.unconsumed_tail
     except zlib.error as error:
         raise Unreadable(f"it is damaged ({error})") from None

@@ -157,7 +157,7 @@ def _decode(
         header = check_header(data)
         if header.kind == "PNG":
             data = png.without_extras(data)
-            image = png.decode_large(data) if png.is_large(data) else None
+            image = png.decode_pixels(data) if png.may_hide_data(data, header) else None
             if image is not None:
                 return image, image.shape[:2]
     except Unreadable as error:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ppdet.data.image_files import check_header
+from ppdet.data.image_files import check_header, png
 from ppdet.data.transforms.decode import decode_image
 from ppdet.utils.errors import ImageError
 
@@ -181,6 +181,23 @@ def test_what_decides_no_pixel_is_not_decompressed(request):
     assert all(line[1:4] == ["16", "16", "3"] for line in lines)
     assert all(line[4:] == ["16", "32", "48"] * 2 for line in lines[:-1])
     assert "\x1b" not in done.stderr
+
+
+def test_data_beyond_the_pixels_of_a_small_file_do_not_reach_opencv(monkeypatch):
+    """One of 100 kB, for which OpenCV would decompress 200 MB."""
+    stream = zlib.compressobj(9)
+    rows, hidden = (
+        stream.compress(part) + stream.flush(zlib.Z_FULL_FLUSH)
+        for part in ((b"\0" + made.PLAIN * 16) * 16, bytes(2**20))
+    )
+    data = made.png(more=made.chunk(b"IDAT", rows + hidden * 200))
+    assert 100_000 < len(data) < 300_000
+    with monkeypatch.context() as opencv:
+        opencv.setattr(cv2, "imdecode", lambda *_: pytest.fail("OpenCV decompresses it"))
+        pixels = decode_image(data, "x.png")
+    assert pixels.shape == (16, 16, 3) and np.array_equal(np.unique(pixels), [0x10, 0x20, 0x30])
+    plain = made.png()
+    assert png.may_hide_data(data, check_header(data)) and not png.may_hide_data(plain, check_header(plain))
 
 
 def interlaced(rng):
