@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,10 @@ def test_outcomes(tmp_path, libraries, code, says):
     command = [sys.executable, ROOT / "tests" / "audit.py"]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
     assert done.returncode == code and says in done.stdout and "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is no checkout: git does not know the project's files")
+def test_bandit_reads_all_code_but_tests():
+    [folders] = re.findall(r"bandit .* -r ([a-z. ]+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    tracked = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {*folders.split(), "tests"} == {line.partition("/")[0] for line in tracked.splitlines()}

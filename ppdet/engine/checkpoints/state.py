@@ -180,7 +180,7 @@ def set_optimizer_state(model: nn.Layer, optimizer: Optimizer, state: dict[str, 
                 f"the optimizer's state belongs to another model: it has the parameter {parameter:.100}"
             )
         # Momentum has the shape of the parameter; a product of betas is one number.
-        if bar and np.shape(value) not in (tuple(parameters[parameter].shape), (1,), ()):
+        if bar and tuple(np.shape(value)) not in (tuple(parameters[parameter].shape), (1,), ()):
             raise CheckpointError(
                 f"the optimizer's state belongs to another model: it has shape {list(np.shape(value))} for {parameter}"
             )
