@@ -125,7 +125,7 @@ def _rgb(image: PngImageFile) -> np.ndarray:
         if image.mode.startswith("I"):  # gray of 16 bits
             pixels[top : top + rows] = (np.asarray(block) >> 8)[..., None]
         else:
-            pixels[top : top + rows] = block if image.mode == "RGB" else block.convert("RGB")
+            pixels[top : top + rows] = np.asarray(block if image.mode == "RGB" else block.convert("RGB"))
     return pixels
 
 
