@@ -82,7 +82,8 @@ def evaluations(history: Path) -> list[float]:
 
 def run(*command: object) -> None:
     print("python", *command, flush=True)
-    subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, check=True)  # nosec B603
+    whole = [sys.executable, *map(str, command)]
+    subprocess.run(whole, cwd=ROOT, check=True)  # nosec B603
 
 
 if __name__ == "__main__":
