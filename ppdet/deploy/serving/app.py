@@ -91,9 +91,9 @@ class Predict:
 
             async def receive_counted() -> Message:
                 message = await receive()
-                place.moved += len(message.get("body", b""))
+                place.move(len(message.get("body", b"")))
                 if not message.get("more_body", False):
-                    place.since = None
+                    place.due = None
                 return message
 
             response = await answer_predict(self.service, Request(scope, receive_counted), place, self.turn)
@@ -111,7 +111,8 @@ async def send_parts(response: Response, send: Send, place: Place) -> None:
         if place.lost:
             return
         await send({"type": "http.response.body", "body": body[end - PART : end], "more_body": end < size})
-        place.moved, place.unsent = end, max(0, size - end)
+        place.move(PART)
+        place.unsent = max(0, size - end)
 
 
 async def answer_predict(service: Service, request: Request, place: Place, turn: asyncio.Lock) -> Response:

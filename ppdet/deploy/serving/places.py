@@ -11,6 +11,7 @@ from ppdet.deploy.serving.limits import CROWDED_SPEED, too_busy
 # loses its place to a further request. If its address has more than half of all places, all waiting for their clients,
 # it loses its place to a request from another address without these seconds.
 PATIENCE_S = 0.25
+CREDIT_S = 2.0  # so long a client may stop that was faster before; what the system buffers counts as taken
 # Most bytes of answers that wait for clients. Beyond them, the answer whose client is furthest behind is given up.
 MOST_UNSENT = 512 * 2**20
 
@@ -20,9 +21,8 @@ class Place:
 
     Attributes:
         address: the client's.
-        since: when the server began to wait for the client, to send a request or to take an answer; None while the
-            client waits for the server.
-        moved: bytes that the client has sent or taken since then.
+        due: when a client of CROWDED_SPEED would have sent or taken as much as this one, at most CREDIT_S after this
+            one did; None while the client waits for the server.
         unsent: bytes of the answer that the client has not taken.
         give_up: what is called when the place is taken away.
         lost: the place was taken away.
@@ -31,14 +31,19 @@ class Place:
     def __init__(self, address: str, give_up: Callable[[], object]) -> None:
         self.address = address
         self.give_up = give_up
-        self.since: float | None = time.monotonic()
-        self.moved = self.unsent = 0
+        self.due: float | None = time.monotonic()
+        self.unsent = 0
         self.lost = False
 
     @property
     def behind_s(self) -> float:
         """How many seconds the client is behind CROWDED_SPEED; negative if it is faster."""
-        return 0.0 if self.since is None else time.monotonic() - self.since - self.moved / CROWDED_SPEED
+        return 0.0 if self.due is None else time.monotonic() - self.due
+
+    def move(self, size: int) -> None:
+        """The client has sent or taken so many bytes."""
+        if self.due is not None:
+            self.due = min(self.due + size / CROWDED_SPEED, time.monotonic() + CREDIT_S)
 
 
 class Places:
@@ -66,7 +71,7 @@ class Places:
 
     def start_sending(self, place: Place, size: int, give_up: Callable[[], object]) -> None:
         """The client of `place` is to take an answer of `size` bytes; give up other answers if there are too many."""
-        place.since, place.moved, place.unsent, place.give_up = time.monotonic(), 0, size, give_up
+        place.due, place.unsent, place.give_up = time.monotonic(), size, give_up
         while sum(one.unsent for one in self.held) > MOST_UNSENT:
             slow = [one for one in self.held if one.unsent and one is not place and one.behind_s > 0]
             if not slow:
@@ -74,7 +79,7 @@ class Places:
             self._take_away(slow)
 
     def _make_room(self, address: str, most: int) -> bool:
-        waiting = [place for place in self.held if place.since is not None]
+        waiting = [place for place in self.held if place.due is not None]
         counts = Counter(place.address for place in waiting)
 
         def patience_s(place: Place) -> float:

@@ -200,7 +200,7 @@ def test_page_loads_nothing_from_elsewhere(client):
 def test_more_than_the_queue_holds(client, images):
     with client.settings(max_queue=2):
         with client.service.admission("") as first, client.service.admission("") as second:
-            first.since = second.since = None  # they have been read
+            first.due = second.due = None  # they have been read
             response = client.post("/predict", files={"image": images[0]})
         assert response.status_code == 503 and response.headers["retry-after"] == "1"
         assert "waiting" in response.json()["error"]

@@ -27,17 +27,22 @@ def test_the_slowest_client_loses_its_place_when_all_are_taken(clock):
         held = [stack.enter_context(all_places.hold(address, most=4)) for address in "abcd"]
         for name, place in zip("abcd", held):
             place.give_up = lambda name=name: lost.append(name)
-        held[0].since = None  # this client waits for the server
+        held[0].due = None  # this client waits for the server
         with pytest.raises(Refused, match="4 requests are waiting already"), all_places.hold("e", most=4):
             raise AssertionError("all clients have just begun")
         clock[0] += 2.0
-        held[1].moved, held[2].moved, held[3].moved = 3 * CROWDED_SPEED, CROWDED_SPEED // 2, CROWDED_SPEED // 4
+        for place, seconds in zip(held[1:], (2, 0.5, 0.25)):
+            place.move(int(seconds * CROWDED_SPEED))
         for _ in range(2):
             place = stack.enter_context(all_places.hold("e", most=4))
-            place.since = None
+            place.due = None
         assert lost == ["d", "c"] and held[2].lost and not held[1].lost
         with pytest.raises(Refused, match="waiting already"), all_places.hold("f", most=4):
             raise AssertionError("no client is slow")
+        held[1].move(10**9)  # however fast it was before, it may not stop for ever
+        clock[0] += places.CREDIT_S + 1
+        stack.enter_context(all_places.hold("f", most=4))
+        assert lost == ["d", "c", "b"]
     assert not all_places.held
 
 
@@ -100,7 +105,7 @@ def test_a_place_is_held_until_the_answer_is_taken(client, images, monkeypatch):
         reader = Reader(client, body, headers, b"format=png")
         wait_until(lambda: len(reader.sent) == 3)
         assert client.service.admitted == 1
-        client.service.places.held[0].moved += 2**40  # as a client that is fast
+        client.service.places.held[0].due += PATIENCE  # as a client that is fast
         assert client.post("/predict", files={"image": images[0]}).status_code == 503
         client.loop.call_soon_threadsafe(reader.allowed.set)
         reader.answer.result(PATIENCE)
@@ -110,7 +115,7 @@ def test_a_place_is_held_until_the_answer_is_taken(client, images, monkeypatch):
 
         reader = Reader(client, body, headers, b"format=png")
         wait_until(lambda: len(reader.sent) == 3)
-        client.service.places.held[0].since -= 60
+        client.service.places.held[0].due -= 60
         assert client.post("/predict", files={"image": images[0]}).status_code == 200
         reader.answer.result(PATIENCE)
         assert reader.aborted == ["the client takes its answer slowly, and others wait for its place"]
@@ -122,7 +127,7 @@ def test_half_a_body_loses_its_place_to_a_further_request(client, images):
     with client.settings(max_queue=1):
         slow = Reader(client, body[:100], headers, more_body=True)
         wait_until(lambda: client.service.admitted == 1)
-        client.service.places.held[0].since -= 60
+        client.service.places.held[0].due -= 60
         assert client.post("/predict", files={"image": images[0]}).status_code == 200
         slow.answer.result(PATIENCE)
     assert slow.sent[0]["status"] == 408 and b"others wait" in slow.body() and client.service.admitted == 0
