@@ -25,6 +25,7 @@ OTHERS = {
     b"\x59\xa6\x6a\x95": "Sun raster",
     b"%PDF": "PDF",
     b"<svg": "SVG",
+    b"P7\n": "PAM",
 }
 
 

@@ -124,6 +124,7 @@ REFUSED = {
     "AVIF": (lambda: b"\0\0\0\x20ftypavif", "AVIF"),
     "OpenEXR": (lambda: b"v/1\x01" + b"\0" * 99, "OpenEXR"),
     "HDR": (lambda: b"#?RADIANCE\n\n-Y 9 +X 9\n", "Radiance"),
+    "PAM": (lambda: b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 1\nMAXVAL 255\nENDHDR\n\0", "PAM"),
     "text": (lambda: b"hello", "not an image"),
 }
 
