@@ -6,10 +6,15 @@ No test asserts how long something takes. What has to come first is waited for.
 import os
 import signal
 
+import cv2
 import numpy as np
+import pytest
 from patience import PATIENCE, wait_until
 
+from ppdet.deploy.preprocess import Preprocess, read_infer_cfg
 from ppdet.deploy.serving import service
+from ppdet.deploy.serving.jobs import Preparer
+from ppdet.deploy.serving.slots import IS_SPARSE, Slots
 
 STUCK_S = 0.5  # a time limit for requests that cannot be answered
 
@@ -111,3 +116,22 @@ def test_processes_that_prepare_for_too_long_are_replaced(client, images, monkey
     assert not set(pids) & {process.pid for process in preparing}
     assert send(client, images[0]).result(PATIENCE).status_code == 200
     wait_until(lambda: client.service.slots.free == 16)
+
+
+@pytest.mark.skipif(not IS_SPARSE, reason="such images go through pipes here")
+def test_an_image_that_fits_no_slot_is_refused_before_it_is_padded(served, images):
+    threads = cv2.getNumThreads()
+    preparer = Preparer(served, Slots(1, 3 * 4 * 64 * 64))
+    cv2.setNumThreads(threads)
+    answer = preparer.prepare(images[0], 0, 10**6)
+    assert (
+        answer.status == 413 and answer.reason == "the image has 6144 pixels when it is padded for the model: too many"
+    )
+
+
+def test_slots_have_room_for_every_image_that_may_come(served):
+    settings = read_infer_cfg(served)
+    # Resized to 64 x 160, either side of which may be the long one.
+    assert 3 * 4 * 160 * 160 <= service.slot_bytes(Preprocess(settings), 10**9) < 3 * 4 * 161 * 161 + 8192
+    settings["Preprocess"] = [entry for entry in settings["Preprocess"] if entry["type"] != "Resize"]
+    assert service.slot_bytes(Preprocess(settings), 10**8) > 3 * 4 * (10_000 + 31) ** 2
