@@ -199,3 +199,12 @@ def test_jpeg_has_a_limit_of_its_own(client):
     assert response.json() == {"error": expected}
     text = base64.b64encode(stream.getvalue()).decode()
     assert client.post("/predict", json={"image": text, "format": "png"}).status_code == 200
+
+
+def test_slashes_that_are_escaped():
+    async def parts():
+        for part in (b'{"image": "ab\\/cd', b"\\/\\", b'/ef\\/"}'):  # one of them comes in two parts
+            yield part
+
+    body = asyncio.run(request.read_json(parts()))
+    assert body == b'{"image": "ab/cd/\\/ef/"}' and request.validate(request.Body, body).image == "ab/cd//ef/"
