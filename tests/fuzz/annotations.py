@@ -11,7 +11,7 @@ import numpy as np
 from fuzz.case import Case, Content, Kind, Link, Special
 from fuzz.draw import Draw, dump
 from fuzz.json_contents import HISTORY, IMAGES, LATER, OPTIONS, RESULTS, RUN, honest, picture
-from fuzz.mutate import changed_tree, damaged, damaged_text, word
+from fuzz.mutate import changed_tree, damaged, damaged_text, one_value, word
 from ppdet.cli.from_json import convert, read_options
 from ppdet.data.sources import COCODataSet, ImageFolder
 from ppdet.data.splitting.split import split_annotations
@@ -52,11 +52,13 @@ SOURCES = {
 def text_of(draw: Draw, source: Source) -> tuple[str, str]:
     """JSON text, more or less hostile."""
     content: Any = honest() if source.content is None else source.content
-    make = draw.one(["tree", "tree", "tree", "field", "field", "field", "field", "text", "hostile", "twice"])
+    make = draw.one(["one value"] * 10 + ["tree"] * 3 + ["field"] * 4 + ["text", "hostile", "twice"])
     if make == "hostile":
         return hostile(draw)
     made = make
-    if make == "tree":
+    if make == "one value":
+        content, made = one_value(draw, content)
+    elif make == "tree":
         content, made = changed_tree(draw, content)
     elif make == "field":
         content, made = field(draw, copy.deepcopy(content))
@@ -128,16 +130,19 @@ def build(draw: Draw) -> Case:
     files: dict[str, Content] = {f"images/{i}.png": picture() for i in range(1, IMAGES + 1)}
     files["honest.json"] = dump(honest()).encode()
     text, made = text_of(draw, source)
+    is_valid = made == "one value"
     if subject == "classes" and draw.chance(0.5):
         text, made = (
             draw.one(["\n".join(draw.text() for _ in range(draw.one([1, 3, 100]))), draw.text() * 100]),
             "a text file",
         )
-    codec = draw.one(["utf-8"] * 12 + ["utf-16", "utf-16-le", "utf-32", "utf-8-sig", "latin-1"])
+    codec = (
+        "utf-8" if is_valid else draw.one(["utf-8"] * 12 + ["utf-16", "utf-16-le", "utf-32", "utf-8-sig", "latin-1"])
+    )
     data: Content = text.encode(codec, "surrogatepass" if codec.startswith("utf") else "replace")
-    if draw.chance(0.1):
+    if not is_valid and draw.chance(0.1):
         data, made = damaged(draw, data)  # type: ignore[arg-type]
-    if draw.chance(0.03):
+    if not is_valid and draw.chance(0.06):
         kinds: list[Content] = [
             Special("fifo"),
             Special("folder"),
@@ -150,6 +155,8 @@ def build(draw: Draw) -> Case:
         files[draw.one(["images/1.png", "images/2.png"])] = draw.one(
             [b"", b"x", Special("fifo"), Special("folder"), Link("/dev/zero")]
         )
+    if source.file.startswith("run/"):
+        files["run/history.jsonl"] = "\n".join(map(dump, HISTORY)).encode()
     files[source.file] = data
     named = ["run"] if source.file.startswith("run/") else [source.file]
     if subject == "run":

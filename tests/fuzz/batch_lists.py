@@ -11,8 +11,8 @@ from pyarrow import parquet
 
 from fuzz.case import Case, Content, Declined, Kind, Link, Special
 from fuzz.draw import Draw, dump
-from fuzz.mutate import changed_tree, damaged
-from fuzz.picture_bytes import MAKERS, honest
+from fuzz.mutate import changed_tree, damaged, one_value, slightly_damaged
+from fuzz.picture_bytes import MAKERS, honest, slight
 from fuzz.pictures import MEMORY
 from fuzz.small_model import write_model
 from ppdet.deploy.batch.inputs import find_inputs
@@ -35,53 +35,44 @@ JOB = {
     **{"classes": ["red", "blue"], "category_ids": [3, 7], "finished": None, "format": 1},
 }
 
+# fmt: off
+NO_IMAGES = [
+    "nowhere.png", "/dev/zero", "/dev/null", "images", "../x.png", "http://127.0.0.1:9/x.png", "memory://x.png",
+    "s3://bucket/x.png", "file:///dev/zero", "zip://x::images/0.png", "github://a:b@/x", "data:,x", "~/x.png",
+    "list.txt",
+]
+# fmt: on
+NO_FILES: list[Content] = [*map(Special, ("fifo", "folder", "socket")), Link("/dev/zero"), Link("nowhere")]
+
 
 def picture(draw: Draw) -> bytes:
     return draw.one(honest()["png"]) if draw.chance(0.6) else draw.one(MAKERS)(draw)[1]
 
 
-def images(draw: Draw) -> dict[str, Content]:
-    """A folder of images, some of which are none."""
-    files: dict[str, Content] = {}
+def images(draw: Draw, *, is_valid: bool = False) -> dict[str, Content]:
+    """A folder of images, some of which are none; `is_valid`: one image may have something changed in it."""
+    if is_valid:
+        files: dict[str, Content] = {f"images/{i}.png": draw.one(honest()["png"]) for i in range(draw.one([1, 2, 5]))}
+        suffix, data, _ = slight(draw)
+        return files | {f"images/last.{suffix}": data}
+    files = {}
     for i in range(draw.one([1, 2, 5])):
         name = draw.one(
             [f"{i}.png", f"{i}.jpg", f"below/{i}.PNG", f"a b{i}.png", f"\x1b[31m{i}.png", f"\u202e{i}.png", f"é{i}.png"]
         )
-        special: list[Content] = [
-            Special("fifo"),
-            Special("folder"),
-            Special("socket"),
-            Link("/dev/zero"),
-            Link("nowhere"),
-            Link("."),
-            Link(name),
-        ]
+        special = [*NO_FILES, Link("."), Link(name)]
         files[f"images/{name}"] = draw.one(special) if draw.chance(0.25) else picture(draw)
     return files
 
 
-def lines(draw: Draw, files: dict[str, Content]) -> tuple[bytes, str]:
-    """A list of paths, more or less hostile."""
-    names = [
-        *files,
-        *files,
-        "nowhere.png",
-        "/dev/zero",
-        "/dev/null",
-        "images",
-        "../x.png",
-        "http://127.0.0.1:9/x.png",
-        "memory://x.png",
-    ]
-    names += [
-        "s3://bucket/x.png",
-        "file:///dev/zero",
-        "zip://x::images/0.png",
-        "github://a:b@/x",
-        "data:,x",
-        "~/x.png",
-        "list.txt",
-    ]
+def lines(draw: Draw, files: dict[str, Content], *, is_valid: bool = False) -> tuple[bytes, str]:
+    """A list of paths, more or less hostile; `is_valid`: with one line at most that is no image."""
+    if is_valid:
+        rows = [draw.one([*files]) for _ in range(draw.one([1, 3, 10]))]
+        return "\n".join([*rows, draw.mostly("", [draw.text().split("\n")[0]], 0.5)]).encode(
+            "utf-8", "replace"
+        ), "one line"
+    names = [*files, *files, *NO_IMAGES]
     rows = [draw.one(names) if draw.chance(0.8) else draw.text() for _ in range(draw.one([1, 3, 10, 30]))]
     text = draw.one(["\n", "\n", "\r\n", "\n\n", "\r"]).join(rows)
     if draw.chance(0.15):
@@ -107,8 +98,13 @@ def honest_parquet(compression: str) -> bytes:
     return stream.getvalue()
 
 
-def table(draw: Draw) -> tuple[bytes, str]:
-    """A Parquet file, damaged or with odd columns and values."""
+def table(draw: Draw, *, is_valid: bool = False) -> tuple[bytes, str]:
+    """A Parquet file, damaged or with odd columns and values; `is_valid`: with one thing changed in its pages."""
+    if is_valid:
+        data = honest_parquet(draw.one(["none", "none", "snappy", "zstd", "gzip"]))
+        footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+        pages, made = slightly_damaged(draw, data[4:footer])
+        return data[:4] + pages + data[footer:], made
     make = draw.one(["honest", "damaged", "pages", "pages", "columns", "columns"])
     if make != "columns":
         data = honest_parquet(draw.one(["none", "snappy", "zstd", "gzip"]))
@@ -142,9 +138,14 @@ def table(draw: Draw) -> tuple[bytes, str]:
     return damaged(draw, data) if draw.chance(0.3) else (data, "columns")
 
 
-def earlier(draw: Draw) -> tuple[dict[str, Content], str]:
+def earlier(draw: Draw, *, is_valid: bool = False) -> tuple[dict[str, Content], str]:
     """An output folder with a manifest and shards that are changed."""
     files: dict[str, Content] = {}
+    if is_valid:
+        content, made = one_value(draw, JOB) if draw.chance(0.7) else (JOB, "honest")
+        files["out/manifest.json"] = dump(content).encode("utf-8", "surrogatepass")
+        files["out/detections/part-00000-of-00001.parquet"] = shard_file(draw, is_valid=True)
+        return files, f"output folder, {made}"
     content, made = (JOB, "honest") if draw.chance(0.2) else changed_tree(draw, JOB)
     data = dump(content).encode("utf-8", "surrogatepass")
     kinds: list[Content] = [
@@ -175,49 +176,58 @@ def earlier(draw: Draw) -> tuple[dict[str, Content], str]:
     return files, f"output folder, {made}"
 
 
-def shard_file(draw: Draw) -> bytes:
+def shard_file(draw: Draw, *, is_valid: bool = False) -> bytes:
     stream = io.BytesIO()
-    counts = draw.one([[2, 0, 1], [2, 0, -1], [1e400, 0, 0], "x", draw.tree(), [2], {"a": 1}])
-    metadata = {b"ppdet.counts": draw.one([dump(counts), "[" * 10_000, ""]).encode("utf-8", "surrogatepass")}
+    counts = (
+        [2, 0, 1] if is_valid else draw.one([[2, 0, 1], [2, 0, -1], [1e400, 0, 0], "x", draw.tree(), [2], {"a": 1}])
+    )
+    metadata = {
+        b"ppdet.counts": draw.one([dump(counts), *([] if is_valid else ["[" * 10_000, ""])]).encode(
+            "utf-8", "surrogatepass"
+        )
+    }
     parquet.write_table(pyarrow.table({"image_id": [0, 1]}).replace_schema_metadata(metadata), stream)
-    return damaged(draw, stream.getvalue())[0] if draw.chance(0.4) else stream.getvalue()
+    return damaged(draw, stream.getvalue())[0] if not is_valid and draw.chance(0.4) else stream.getvalue()
 
 
 def build(draw: Draw) -> Case:
     subject = draw.one(["list", "list", "list", "folder", "paths", "bytes", "bytes", "output"])
-    files = images(draw)
+    is_valid = draw.chance(0.55)
+    files = images(draw, is_valid=is_valid)
     arguments: dict[str, Any] = {"place": "list.txt"}
     if subject == "list":
-        content, made = lines(draw, files)
-        special: list[Content] = [
-            Special("fifo"),
-            Special("folder"),
-            Special("socket"),
-            Link("/dev/zero"),
-            Link("list.txt"),
-            Link("nowhere"),
-        ]
-        files["list.txt"] = draw.one(special) if draw.chance(0.06) else content
+        content, made = lines(draw, files, is_valid=is_valid)
+        special = [*NO_FILES, Link("list.txt")]
+        files["list.txt"] = draw.one(special) if not is_valid and draw.chance(0.12) else content
     elif subject == "folder":
-        made, arguments["place"] = "folder", draw.one(["images", "images", "images", "nowhere", "images/", "images/*"])
-        if draw.chance(0.3):
+        made = "folder"
+        arguments["place"] = draw.one(
+            ["images", "images/"] if is_valid else ["images", "nowhere", "images/", "images/*"]
+        )
+        if not is_valid and draw.chance(0.3):
             files[draw.one(["images/loop", "images/loop.png"])] = draw.one(
                 [Link("."), Link(".."), Link("/dev"), Link("/proc/self/fd")]
             )
     elif subject in ("paths", "bytes"):
-        content, made = table(draw)
+        content, made = table(draw, is_valid=is_valid)
         files |= {"images/0.png": honest()["png"][0], "images/1.png": picture(draw)}
         files["t.parquet"] = (
-            content if draw.chance(0.95) else draw.one([Special("fifo"), Link("/dev/zero"), Special("folder")])
+            content
+            if is_valid or draw.chance(0.9)
+            else draw.one([Special("fifo"), Link("/dev/zero"), Special("folder")])
         )
         column = draw.one(
             ["path", "path", "name", "image.path"] if subject == "paths" else ["bytes", "bytes", "image.bytes", "image"]
         )
-        column = draw.mostly(column, [draw.text(), "a.b.c", "", "path.", ".", "*"], 0.15)
-        arguments = {"place": draw.one(["t.parquet", "t.parquet", "*.parquet", "."]), "column": column}
-        arguments["name"] = draw.one([None, None, "name", "path", "nowhere"])
+        column = draw.mostly(
+            "path" if is_valid and subject == "paths" else "bytes" if is_valid else column,
+            [draw.text(), "a.b.c", "", "path.", ".", "*"],
+            0 if is_valid else 0.15,
+        )
+        arguments = {"place": "t.parquet" if is_valid else draw.one(["t.parquet", "*.parquet", "."]), "column": column}
+        arguments["name"] = draw.one([None, "name", "path"] if is_valid else [None, "name", "path", "nowhere"])
     else:
-        more, made = earlier(draw)
+        more, made = earlier(draw, is_valid=is_valid)
         files |= more
     arguments["named"] = [
         "t.parquet",

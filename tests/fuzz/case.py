@@ -53,6 +53,7 @@ class Kind(NamedTuple):
         close: called when the worker process ends.
         network: what happens to connections to other machines: "none" may be tried, they are "refused", or "allowed".
         memory: most bytes that a case may add to the process, beyond those of its files.
+        processor_s: most seconds of processor time of a case, if this is less than the harness allows to all kinds.
     """
 
     build: Callable[..., Case]
@@ -61,6 +62,7 @@ class Kind(NamedTuple):
     close: Callable[[], None] = lambda: None
     network: str = "none"
     memory: int = 512 * 2**20
+    processor_s: float = float("inf")
 
 
 def write_files(case: Case, folder: Path) -> None:

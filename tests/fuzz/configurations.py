@@ -10,7 +10,7 @@ from tiny import TINY_YAML
 
 from fuzz.case import Case, Content, Kind, Link, Special
 from fuzz.draw import Draw
-from fuzz.mutate import changed_tree, damaged, damaged_text, word
+from fuzz.mutate import changed_tree, damaged, damaged_text, one_value, similar, word
 from ppdet.core.registry import get_schema, taggable_names
 from ppdet.core.settings import SETTINGS, SLOTS
 from ppdet.core.shipped_configs import shipped_configs
@@ -30,6 +30,7 @@ INFER = {
 }
 CREATED = ("LearningRate", "OptimizerBuilder")
 BASE = "_BASE_"
+NO_BASES = ["~nosuchuser/x.yml", "/dev/zero", "/dev/stdin", "..", ".", "b0.yml", "https://x/y.yml", "b1.yml"]
 
 
 @cache
@@ -202,19 +203,7 @@ def bases(draw: Draw) -> tuple[dict[str, Content], str]:
         files["b0.yml"] = f"{BASE}: [{', '.join(['b1.yml'] * 20 * count)}]".encode()
         files["b1.yml"] = encoded(draw, honest()[0])
     elif kind == "odd":
-        named = draw.one(
-            [
-                draw.text(),
-                "~nosuchuser/x.yml",
-                "/dev/zero",
-                "/dev/stdin",
-                "..",
-                ".",
-                "b0.yml",
-                "https://x/y.yml",
-                "b1.yml",
-            ]
-        )
+        named = draw.one([draw.text(), *NO_BASES])
         value = draw.one([repr(named), f"[{named!r}]", f'"{named}"', word(draw), "{a: 1}", "[[b1.yml]]", "[1]", "*b"])
         files["b0.yml"] = f"{BASE}: {value}\nepoch: 1".encode("utf-8", "surrogatepass")
         files["b1.yml"] = encoded(draw, text(draw)[0])
@@ -225,26 +214,13 @@ def bases(draw: Draw) -> tuple[dict[str, Content], str]:
 
 
 def special(draw: Draw, name: str) -> Content:
+    # fmt: off
     choices: list[Content] = [
-        *[
-            Special("fifo"),
-            Special("socket"),
-            Special("folder"),
-            Link("/dev/zero"),
-            Link("/dev/random"),
-            Link("/dev/null"),
-        ],
-        *[
-            Link(name),
-            Link("nowhere"),
-            Link("."),
-            Link("/proc/self/mem"),
-            Link("/proc/self/fd/0"),
-            b"\0" * 1000,
-            b"\xff" * 100,
-            b"",
-        ],
+        Special("fifo"), Special("socket"), Special("folder"), Link("/dev/zero"), Link("/dev/random"),
+        Link("/dev/null"), Link(name), Link("nowhere"), Link("."), Link("/proc/self/mem"), Link("/proc/self/fd/0"),
+        b"\0" * 1000, b"\xff" * 100, b"",
     ]
+    # fmt: on
     return draw.one(choices)
 
 
@@ -261,7 +237,32 @@ def option(draw: Draw) -> str:
     return draw.one([f"{key}={value}", f"{key}={value}", f"{key}={value}", key, f"={value}", f"{key}={{a: {value}}}"])
 
 
+def valid(draw: Draw) -> Case:
+    """A whole configuration or infer_cfg.yml with one value changed: in the file, in a base of it, or after -o."""
+    made = draw.one(["file", "file", "base", "option", "infer", "infer"])
+    if made == "infer":
+        text = yaml.safe_dump(one_value(draw, INFER)[0])
+        return Case("infer", {"infer_cfg.yml": text.encode()}, {}, "infer_cfg.yml, one value")
+    whole = _tiny()
+    files: dict[str, Content] = {"b0.yml": yaml.safe_dump(whole).encode()}
+    options: list[str] = []
+    name = draw.one([key for key, value in whole.items() if not isinstance(value, (dict, list))])
+    changed = similar(draw, whole[name])
+    if made == "file":
+        files["b0.yml"] = yaml.safe_dump(one_value(draw, whole)[0]).encode()
+    elif made == "base":
+        files["b1.yml"] = files["b0.yml"]
+        files["b0.yml"] = yaml.safe_dump(
+            {BASE: draw.one(["b1.yml", ["b1.yml"], ["b1.yml"] * 2]), name: changed}
+        ).encode()
+    else:
+        options = [f"{name}={yaml.safe_dump(changed).removesuffix('...').strip()}"]
+    return Case("config", files, {"options": options, "named": [*files, "configs", "-o"]}, f"one value, {made}")
+
+
 def build(draw: Draw) -> Case:
+    if draw.chance(0.5):
+        return valid(draw)
     kind = draw.one(["file", "file", "file", "bases", "bases", "options", "options", "infer", "infer", "special"])
     arguments: dict[str, Any] = {"options": []}
     if kind == "infer":

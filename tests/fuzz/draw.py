@@ -91,6 +91,7 @@ class Draw(random.Random):
     def __init__(self, kind: str, seed: int, number: int) -> None:
         super().__init__(f"{kind} {seed} {number}")
         self.number_of_case = number
+        self.odd_left: float = float("inf")  # values that may still be odd
         self._pool_number = seed * 1_000_003 + number // POOL_CASES
 
     @property
@@ -104,8 +105,11 @@ class Draw(random.Random):
         return self.choice(choices)
 
     def mostly(self, usual: T, odd: Sequence[T], share: float = 0.1) -> T:
-        """The usual value, or in this share of calls one of the odd ones."""
-        return self.one(odd) if self.chance(share) else usual
+        """The usual value, or in this share of calls one of the odd ones, as long as the case may have them."""
+        if self.odd_left < 1 or not self.chance(share):
+            return usual
+        self.odd_left -= 1
+        return self.one(odd)
 
     def text(self) -> str:
         return self.one(TEXTS if self.chance(0.5) else self.pool.texts)

@@ -63,6 +63,14 @@ def _colors(case: Case) -> None:
     print("a name: \x1b[31mred")
 
 
+def _colors_past_python(case: Case) -> None:
+    os.write(2, b"a tag: \x1b[31mred\n")
+
+
+def _hides_memory_past_python(case: Case) -> None:
+    os.write(2, b"imdecode: Failed to allocate 3221225472 bytes in function 'OutOfMemoryError'\n")
+
+
 def _ends(case: Case) -> None:
     os._exit(3)
 

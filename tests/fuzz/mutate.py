@@ -24,6 +24,19 @@ def damaged(draw: Draw, data: bytes, others: list[bytes] | None = None) -> tuple
     return bytes(content), " ".join(names)
 
 
+def slightly_damaged(draw: Draw, data: bytes) -> tuple[bytes, str]:
+    """The data with one bit, byte or number changed, anywhere, so that most of what reads it is reached."""
+    content = bytearray(data)
+    what = draw.one(["bit", "byte", "number"])
+    at = draw.randrange(len(content)) if content else 0
+    size = min(draw.one([2, 4]) if what == "number" else 1, len(content) - at)
+    if what == "bit" and size:
+        content[at] ^= 1 << draw.randrange(8)
+    elif size in (1, 2, 4):
+        content[at : at + size] = draw.one(WORDS[size]).to_bytes(size, draw.one(["little", "big"]))
+    return bytes(content), f"one {what}"
+
+
 def _place(draw: Draw, content: bytearray) -> int:
     """A position, more often at the beginning, where headers are, than elsewhere."""
     size = len(content) if draw.chance(0.5) else min(len(content), 200)
@@ -209,8 +222,32 @@ def changed_tree(draw: Draw, tree: Any, times: int | None = None) -> tuple[Any, 
     return tree, " ".join(names)
 
 
-def _somewhere(draw: Draw, tree: Any) -> tuple[Any, Any]:
-    """A random container in the tree and a key of it; None if there is none."""
+def one_value(draw: Draw, tree: Any) -> tuple[Any, str]:
+    """A tree of lists and dictionaries with one value replaced by one of its type that differs little."""
+    tree = copy.deepcopy(tree)
+    places = [(part, key) for part, key in _places(tree) if not isinstance(part[key], (dict, list))]
+    if not places:
+        return tree, "honest"
+    container, key = draw.one(places)
+    container[key] = similar(draw, container[key])
+    return tree, "one value"
+
+
+def similar(draw: Draw, value: Any) -> Any:
+    """Another value that could stand in the place of this one."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return draw.one([value + 1, value - 1, 2 * value, 100 * value, 0, 1, -value, value + 0.5, float(value)])
+    if isinstance(value, float):
+        return draw.one([value / 2, 2 * value, -value, value + 1e-3, 0.0, 1.0, 1e30 * value, int(value)])
+    if isinstance(value, str):
+        return draw.one([f"{value}x", value[1:], value.upper(), f"{value}\x1b[31m", f"{value}\u202e", f"{value}/../x"])
+    return draw.one([0, 1.5, "x", [], {}])
+
+
+def _places(tree: Any) -> list[tuple[Any, Any]]:
+    """All containers of a tree with each of their keys, down to a depth of 100."""
     found: list[tuple[Any, Any]] = []
     waiting = [(tree, 0)]
     while waiting:
@@ -220,4 +257,10 @@ def _somewhere(draw: Draw, tree: Any) -> tuple[Any, Any]:
             found.append((part, key))
             if depth < 100:
                 waiting.append((part[key], depth + 1))
+    return found
+
+
+def _somewhere(draw: Draw, tree: Any) -> tuple[Any, Any]:
+    """A random container in the tree and a key of it; None if there is none."""
+    found = _places(tree)
     return draw.one(found) if found else (None, None)

@@ -12,13 +12,19 @@ from PIL import Image
 
 from fuzz.case import Content, Link, Special
 from fuzz.draw import Draw
-from fuzz.mutate import damaged
+from fuzz.mutate import damaged, slightly_damaged
 
 # fmt: off
+CHUNKS = [
+    b"iCCP", b"zTXt", b"tEXt", b"PLTE", b"tRNS", b"gAMA", b"acTL", b"fcTL", b"eXIf", b"iTXt", b"sPLT", b"hIST",
+]
+DECODED = ["jpg", "png", "webp", "bmp", "tif", "ppm"]  # suffixes of formats that the project decodes
 SIDES = [
     0, 1, 2, 3, 7, 8, 255, 256, 4096, 8192, 10_000,
     16_384, 32_767, 32_768, 50_000, 65_500, 65_535, 2**24, 2**31 - 1, 2**32 - 1,
 ]
+# Sizes beyond the limit of this project, and within that of OpenCV; the first one is within both.
+LARGE = [(16_384, 16_384), (16_384, 16_385), (32_767, 32_768), (32_768, 32_767), (25_000, 25_000), (1, 2**29)]
 NO_IMAGES: list[Content] = [
     Special("fifo"), Special("socket"), Special("folder"), Link("/dev/zero"), Link("/dev/null"), Link("/dev/random"),
     Link("nowhere"), Link("w.png"), Link("."), Link("/proc/self/mem"), Link("/proc/self/environ"), b"", b"\xff\xd8",
@@ -37,44 +43,22 @@ def honest() -> dict[str, list[bytes]]:
     picture = Image.fromarray(smooth)
     exif = Image.Exif()
     exif[0x0112] = 6
+    # fmt: off
     ways: dict[str, list[dict]] = {
         "JPEG": [
-            {},
-            {"progressive": True},
-            {"quality": 30, "optimize": True},
-            {"exif": exif},
-            {"subsampling": 0},
+            {}, {"progressive": True}, {"quality": 30, "optimize": True}, {"exif": exif}, {"subsampling": 0},
             {"restart_marker_blocks": 2},
         ],
         "PNG": [{}, {"exif": exif}, {"compress_level": 0}],
-        "BMP": [{}],
         "WEBP": [{}, {"lossless": True}, {"exif": exif}],
-        "TIFF": [
-            {},
-            {"compression": "tiff_lzw"},
-            {"compression": "jpeg"},
-            {"compression": "tiff_adobe_deflate"},
-            {"compression": "packbits"},
-        ],
-        "GIF": [{}],
-        "PPM": [{}],
-        "TGA": [{}],
-        "ICO": [{}],
-        "PCX": [{}],
-        "JPEG2000": [{}],
+        "TIFF": [{}, *({"compression": kind} for kind in ("tiff_lzw", "jpeg", "tiff_adobe_deflate", "packbits"))],
+        "BMP": [{}], "GIF": [{}], "PPM": [{}], "TGA": [{}], "ICO": [{}], "PCX": [{}], "JPEG2000": [{}],
     }
+    # fmt: on
     suffixes = {"JPEG": "jpg", "JPEG2000": "jp2", "TIFF": "tif"}
     found: dict[str, list[bytes]] = {}
     for kind, options in ways.items():
-        modes = [
-            picture,
-            picture.convert("L"),
-            picture.convert("RGBA"),
-            picture.convert("P"),
-            picture.convert("CMYK"),
-            picture.convert("1"),
-            picture.convert("I;16"),
-        ]
+        modes = [picture, *(picture.convert(mode) for mode in ("L", "RGBA", "P", "CMYK", "1", "I;16"))]
         for image in modes:
             for option in options:
                 stream = io.BytesIO()
@@ -114,44 +98,22 @@ def png(draw: Draw, width: int, height: int) -> bytes:
     pixels = zlib.compress(bytes(zeros), 9)
     more = b""
     for _ in range(draw.one([0, 0, 1, 3])):
-        content = draw.one(
-            [
-                b"\0" * 8,
-                b"icc\0\0" + zlib.compress(bytes(3_000_000)),
-                b"k\0\0" + zlib.compress(bytes(3_000_000)),
-                draw.randbytes(30),
-            ]
-        )
-        more += chunk(
-            draw.one(
-                [
-                    b"iCCP",
-                    b"zTXt",
-                    b"tEXt",
-                    b"PLTE",
-                    b"tRNS",
-                    b"gAMA",
-                    b"acTL",
-                    b"fcTL",
-                    b"eXIf",
-                    b"iTXt",
-                    b"sPLT",
-                    b"hIST",
-                ]
-            ),
-            content,
-        )
+        large = zlib.compress(bytes(3_000_000))
+        content = draw.one([b"\0" * 8, b"icc\0\0" + large, b"k\0\0" + large, draw.randbytes(30)])
+        more += chunk(draw.one(CHUNKS), content)
     more *= draw.one([1, 1, 1, 100])
     return b"\x89PNG\r\n\x1a\n" + header + more + chunk(b"IDAT", pixels) * draw.one([1, 1, 2]) + chunk(b"IEND", b"")
 
 
 def sized(draw: Draw) -> tuple[str, bytes, str]:
     """An honest file whose header says another size."""
-    suffix = draw.one(["jpg", "jpg", "png", "bmp", "webp", "tif", "gif", "ppm", "jp2", "ras", "tga", "pcx", "hdr"])
-    if suffix not in honest():
-        suffix = "png"
-    width, height = draw.one(SIDES), draw.one(SIDES)
-    if draw.chance(0.3):
+    return resized(draw, draw.one(["jpg", "jpg", "png", "png", "bmp", "webp", "tif", "ppm"]))
+
+
+def resized(draw: Draw, suffix: str) -> tuple[str, bytes, str]:
+    """An honest file of a format whose header says another size."""
+    width, height = draw.one(LARGE) if draw.chance(0.3) else (draw.one(SIDES), draw.one(SIDES))
+    if draw.chance(0.2):
         width = draw.one([width, 1]) if draw.chance(0.5) else width
         height = draw.one([64, 48, 1])
     made = f"{suffix}, {width} x {height}"
@@ -181,7 +143,7 @@ def sized(draw: Draw) -> tuple[str, bytes, str]:
                 data = bytearray(bytes(data).replace(struct.pack(form, old), struct.pack(form, new % 256**size), 2))
         if suffix == "webp" and draw.chance(0.5):
             data[20:30] = struct.pack("<IHI", 0x10, width % 65536, height % 2**32)[:10]
-    else:
+    elif form:
         values = [value % 256 ** (struct.calcsize(form) // 2) for value in (width, height)]
         struct.pack_into(form.lower().replace("i", "I").replace("h", "H"), data, place, *values)
         if suffix == "png":
@@ -194,19 +156,15 @@ def scans(draw: Draw) -> tuple[str, bytes, str]:
     data = honest()["jpg"][1]
     first = data.find(b"\xff\xda")
     frame = data.find(b"\xff\xc2")
-    side = draw.one([48, 500, 2000, 8000, 16_000])
+    side = draw.one([48, 500, 2000, 7000, 16_000])
     head = data[: frame + 5] + struct.pack(">HH", side, side) + data[frame + 9 : first]
     parts = data[first:-2].split(b"\xff\xda")[1:]
     count = draw.one([2, 50, 300, 3000])
-    scan = draw.one(
-        [
-            b"\xff\xda" + draw.one(parts),
-            b"\xff\xda\x00\x08\x01\x01\x00\x01\x01\x00\x00",
-            b"\xff\xda\x00\x08\x01\x01\x00\x00\x00\x00\x3f",
-        ]
-    )
-    tables = draw.one([b"", b"", data[data.find(b"\xff\xc4") : first][:100], b"\xff\xdd\x00\x04\x00\x01"])
-    filler = draw.one([b"", b"\xff\xfe\x00\x10" + bytes(14), b"\xff\xe1\x00\x02", b"\xff" * 5])
+    # A scan of the honest file, or an empty one, which visits all blocks too; now and then one that is not allowed.
+    scan = draw.one([draw.one(parts), draw.one(parts), b"\x00\x08\x01\x01\x00\x01\x01\x00\x00"])
+    scan = b"\xff\xda" + draw.mostly(scan, [b"\x00\x08\x01\x01\x00\x00\x00\x00\x3f"])
+    tables = draw.mostly(b"", [data[data.find(b"\xff\xc4") : first][:100], b"\xff\xdd\x00\x04\x00\x01"])
+    filler = draw.mostly(b"", [b"\xff\xfe\x00\x10" + bytes(14), b"\xff\xe1\x00\x02", b"\xff" * 5])
     return "jpg", head + b"".join([tables + filler + scan] * count) + data[first:], f"{count} scans of {side} x {side}"
 
 
@@ -258,12 +216,58 @@ def tiff(draw: Draw) -> tuple[str, bytes, str]:
 
 def harm(draw: Draw) -> tuple[str, bytes, str]:
     """Files damaged at random, of one format or two."""
-    suffix = draw.one(["jpg", "jpg", "png", "webp", "tif", *honest()])
+    suffix = draw.one(["jpg", "jpg", "png", *DECODED])
     others = honest()[suffix] if draw.chance(0.7) else [data for many in honest().values() for data in many]
     data, made = damaged(draw, draw.one(honest()[suffix]), others)
     if suffix == "png" and draw.chance(0.5):
         data = right_checksums(data)
     return suffix, data, f"{suffix} {made}"
+
+
+def slight(draw: Draw) -> tuple[str, bytes, str]:
+    """A file of a format that is decoded with one bit, byte or number changed, and right checksums."""
+    suffix = draw.one(["jpg", "png", *DECODED])
+    data, made = draw.one(honest()[suffix]), "honest"
+    if draw.chance(0.9):
+        data, made = slightly_damaged(draw, data)
+    return suffix, right_checksums(data) if suffix == "png" else data, f"{suffix}, {made}"
+
+
+def undecoded(draw: Draw) -> tuple[str, bytes, str]:
+    """A file of a format that the project does not decode, honest, damaged or with another size."""
+    suffix = draw.one([suffix for suffix in honest() if suffix not in DECODED])
+    if draw.chance(0.5):
+        return resized(draw, suffix)
+    data, made = damaged(draw, draw.one(honest()[suffix]))
+    return suffix, data, f"{suffix} {made}"
+
+
+def entries_twice(draw: Draw) -> tuple[str, bytes, str]:
+    """A TIFF that has a tag twice, or with a type that readers take differently: they see different sizes."""
+    order, count = draw.one("<>"), 4 if draw.chance(0.5) else 1
+    small, large = draw.one([10, 64]), draw.one([500, 32_000, 65_535])
+    tags = {256: small, 257: small, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: small, 279: small * small}
+    entries = [(tag, 4, 1, value) for tag, value in tags.items()]
+    for tag in (
+        draw.sample([256, 257, 277, 258, 278, 322, 323], draw.one([1, 2, 2, 4])) if draw.chance(0.5) else [256, 257]
+    ):
+        other = tag, draw.one([1, 3, 4, 6, 8, 9, 11, 12, 13, 16, 17]), draw.mostly(1, [2, count]), large
+        entries.insert(
+            draw.one([len(entries), [entry[0] for entry in entries].index(tag)] if tag in tags else [0]), other
+        )
+        if draw.chance(0.3):
+            entries = [entry for entry in entries if entry[0] != tag or entry == other]
+    if draw.chance(0.7):
+        entries.sort(key=lambda entry: entry[0])
+    directory = b""
+    for tag, kind, number, value in entries:
+        is_short = order == ">" and kind in (3, 8) and value < 65536
+        directory += struct.pack(f"{order}HHII", tag, kind, number, value * 65536 if is_short else value)
+    start = 8 + small * small
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", start)
+    end = struct.pack(f"{order}I", 0)
+    data = head + bytes(small * small) + struct.pack(f"{order}H", len(entries)) + directory + end
+    return "tif", data, f"tags twice, {small} and {large}"
 
 
 def right_checksums(data: bytes) -> bytes:
@@ -300,4 +304,6 @@ def special(draw: Draw) -> tuple[Content, str]:
     return draw.one(NO_IMAGES), "another kind of file"
 
 
-MAKERS = [harm, harm, harm, harm, harm, sized, sized, sized, scans, segments, segments, tiff, orientation]
+# As often as they are here.
+MAKERS = [*[slight] * 34, *[harm] * 8, *[sized] * 8, *[scans] * 4, *[segments] * 3, *[orientation] * 3, undecoded]
+MAKERS += [*[tiff] * 3, *[entries_twice] * 3]

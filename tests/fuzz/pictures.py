@@ -26,12 +26,12 @@ MEMORY = 6 * 2**28 + 128 * 2**20
 def build(draw: Draw) -> Case:
     subject = draw.one(["training", "training", "reduced", "size", "deploy", "deploy", "server", "server", "drawn"])
     content: Content
-    if draw.chance(0.06):
+    if draw.chance(0.02):
         content, made = special(draw)
         suffix = draw.one(["png", "jpg", "tif", "bmp"])
     else:
         suffix, content, made = draw.one(MAKERS)(draw)
-    if draw.chance(0.1):
+    if draw.chance(0.05):
         suffix = draw.one(["jpg", "png", "txt", "tif"])
     size = draw.one([None, None, (48, 64), (64, 48), (10, 10)])
     return Case(subject, {f"w.{suffix}": content}, {"file": f"w.{suffix}", "size": size}, made)

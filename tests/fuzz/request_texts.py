@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from fuzz.draw import Draw, dump
 from fuzz.mutate import changed_tree, damaged
-from fuzz.picture_bytes import MAKERS, honest
+from fuzz.picture_bytes import MAKERS, honest, slight
 
 # fmt: off
 OWN = ["image", "threshold", "format"]
@@ -81,24 +81,27 @@ RAW = [
 # fmt: on
 
 
-def request(draw: Draw, make: str) -> tuple[bytes, str]:
-    """One request, as bytes, and how it was made: a "form", "json", a "query", or with odd "headers"."""
+def request(draw: Draw, make: str, *, is_valid: bool = False) -> tuple[bytes, str]:
+    """One request, as bytes, and how it was made: a "form", "json", a "query", or with odd "headers".
+
+    `is_valid`: one that a client of ours could send, apart from values that `draw` says may be odd.
+    """
     body, headers, made = b"", [], make
     if make == "form":
-        body, kind = form(draw)
+        body, kind = form(draw, is_valid=is_valid)
         headers.append(("Content-Type", kind))
     elif make == "json":
-        body, made = json_body(draw)
+        body, made = json_body(draw, is_valid=is_valid)
         headers.append(("Content-Type", draw.mostly("application/json", [*JSON_TYPES, draw.text()], 0.05)))
     has_body = make in ("form", "json")
     method = draw.mostly("POST" if has_body else "GET", METHODS, 0.03 if has_body else 0.2)
     target = draw.mostly("/predict", [*TARGETS, draw.text()], 0.03 if has_body else 0.6)
-    if make == "query" or draw.chance(0.2):
+    if make == "query" or (not is_valid and draw.chance(0.2)):
         target += query(draw)
     version = draw.mostly("HTTP/1.1", VERSIONS, 0.02)
     body, framing = framed(draw, body)
     headers = [("Host", draw.mostly("127.0.0.1", HOSTS, 0.04)), *headers, *framing]
-    if make == "headers" or draw.chance(0.05):
+    if make == "headers" or (not is_valid and draw.chance(0.05)):
         found = draw.sample([*HEADERS, (draw.text(), draw.text())], draw.one([1, 1, 2, 4]))
         headers += found * draw.mostly(1, [2, 500])
     if draw.chance(0.05):
@@ -122,7 +125,7 @@ def framed(draw: Draw, body: bytes) -> tuple[bytes, list[tuple[str, str]]]:
     extension = draw.mostly("", [";a=b", ";" + "x" * 1000, ";\x00"])
     parts = [body[i : i + size] for i in range(0, min(len(body), 20_000 * size), size)]
     chunks = [f"{len(part):x}{extension}\r\n".encode() + part + b"\r\n" for part in parts]
-    if draw.chance(0.1):
+    if draw.odd_left and draw.chance(0.1):
         chunks.insert(draw.randrange(len(chunks) + 1), draw.one(CHUNKS))
     content = b"".join(chunks) + b"0\r\n" + draw.mostly("", TRAILERS).encode() + b"\r\n"
     headers = [("Transfer-Encoding", draw.mostly("chunked", CODINGS, 0.05))]
@@ -144,18 +147,20 @@ def query(draw: Draw) -> str:
     return "?" + draw.mostly("&", [";", "&&"]).join(pairs)
 
 
-def picture(draw: Draw) -> bytes:
-    """An image file: honest, damaged, or something else."""
+def picture(draw: Draw, *, is_valid: bool = False) -> bytes:
+    """An image file: honest, damaged, or something else; `is_valid`: honest, or with one bit or number changed."""
+    if is_valid:
+        return slight(draw)[1]
     if draw.chance(0.5):
         return draw.one(honest()[draw.one(["jpg", "png", "webp", "bmp", "tif"])])
     return draw.one(MAKERS)(draw)[1] if draw.chance(0.9) else draw.one([b"", b"\0", b"x" * 100, bytes(3_000_000)])
 
 
-def form(draw: Draw) -> tuple[bytes, str]:
+def form(draw: Draw, *, is_valid: bool = False) -> tuple[bytes, str]:
     """A multipart form, and its content type."""
     boundary = draw.mostly("b", BOUNDARIES, 0.05)
     names = draw.one([["image"], ["image", "threshold"], ["threshold", "image", "format"]])
-    if draw.chance(0.15):
+    if not is_valid and draw.chance(0.15):
         names = [draw.one([*OWN, draw.text()]) for _ in range(draw.one([0, 2, 5, 12, 300]))]
     parts = []
     for name in names:
@@ -163,12 +168,12 @@ def form(draw: Draw) -> tuple[bytes, str]:
         if name == "image":
             disposition += draw.mostly('; filename="x"', FILES)
         content = (
-            picture(draw)
+            picture(draw, is_valid=is_valid)
             if name == "image"
             else draw.mostly(b"0.5", [*map(str.encode, FIELDS), draw.text().encode("utf-8", "replace")])
         )
         if name == "format":
-            content = draw.mostly(b"json", [b"png", b"jpeg", b"gif"], 0.5)
+            content = draw.one([b"json", b"png"]) if is_valid else draw.mostly(b"json", [b"png", b"jpeg", b"gif"], 0.5)
         more = draw.mostly(draw.one(["", "Content-Type: image/png\r\n"]), PART_HEADERS, 0.03)
         disposition = draw.mostly(
             disposition, ["", "form-data", 'attachment; name="image"', "form-data; name", disposition * 50], 0.03
@@ -189,15 +194,17 @@ def form(draw: Draw) -> tuple[bytes, str]:
     return start + b"".join(parts) + end.encode("utf-8", "replace"), kind
 
 
-def json_body(draw: Draw) -> tuple[bytes, str]:
+def json_body(draw: Draw, *, is_valid: bool = False) -> tuple[bytes, str]:
     """A body in JSON, and how it was made."""
-    content: Any = {"image": base64.b64encode(picture(draw)).decode()}
+    content: Any = {"image": base64.b64encode(picture(draw, is_valid=is_valid)).decode()}
     if draw.chance(0.5):
         content |= {"threshold": draw.mostly(0.5, [0, 1, draw.number()]), "format": draw.one(["json", "png", None])}
     make = draw.one(
         ["honest", "honest", "honest", "tree", "tree", "keys", "nested", "twice", "base64", "damaged", "other"]
     )
     text = json.dumps(content)
+    if is_valid:
+        make = "honest"
     if make == "tree":
         text = dump(changed_tree(draw, content)[0])
     elif make == "keys":

@@ -30,11 +30,15 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
+LOG = "libraries.log"  # what libraries write to the descriptor 2, past Python
 CANARY = "canary"  # a file of this name appears when a case has made code run
 QUIET = (DeprecationWarning, PendingDeprecationWarning, ResourceWarning, ImportWarning)
 # Characters that change what a terminal shows: control characters, and those that turn the direction of text.
 HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-SPACE = 3 * 2**30  # address space that a case may add: more than any memory limit, since threads reserve much
+# Address space that a case may add: much, since threads reserve it, but less than the 2**30 pixels that OpenCV decodes.
+SPACE = 3 * 2**30 - 2**24
+# How Python, OpenCV and C++ say that there is no memory.
+NO_MEMORY = re.compile(r"MemoryError|OutOfMemory|Insufficient memory|Failed to allocate|bad_alloc")
 LONGEST_LINE = 1100  # characters: an error has 1,000 at most, and its name in front
 READ, REFUSED, FAILED = "accepted", "refused", "failed"
 
@@ -118,6 +122,7 @@ class Sandbox:
 
     def __init__(self, folder: Path, limits: Limits) -> None:
         self.case_folder, self.home, self.limits = folder / "case", folder / "home", limits
+        self.log = folder / LOG
         for path in (self.case_folder, self.home):
             path.mkdir(parents=True, exist_ok=True)
         os.environ.update(HOME=str(self.home), XDG_CACHE_HOME=str(self.home), TMPDIR=str(self.home))
@@ -132,9 +137,11 @@ class Sandbox:
         write_files(case, self.case_folder)
         self.watch.seen.clear()
         self.watch.network = kind.network
+        limit_s = min(self.limits.processor_s, kind.processor_s)
         printed = Printed()
+        logged = self.log.stat().st_size if self.log.exists() else 0
         before, start = reset_peak(), time.process_time()
-        with limited(self.limits.processor_s), printed.captured() as warned:
+        with limited(limit_s), printed.captured() as warned:
             self.watch.allowed = [str(self.case_folder) + os.sep, str(self.home) + os.sep]
             if kind.network == "allowed":  # the log of a server that is started again
                 self.watch.allowed.append(f"{self.case_folder.parent}{os.sep}requests{os.sep}")
@@ -144,19 +151,31 @@ class Sandbox:
                 self.watch.allowed = None
         processor_s, memory = time.process_time() - start, max(0, peak() - before)
         findings = [*self.watch.seen, *printed.findings(), *(f"Python warns: {text}" for text in warned)]
+        findings += self._faults_of_log(logged)
         if trace:
             findings.append(trace.strip().splitlines()[-1])
         if (self.case_folder / CANARY).exists():
             findings.append("code from the file was executed")
         if result == REFUSED and line.startswith("error: "):
             findings += faults_of_line(line, case)
-        if processor_s > self.limits.processor_s:
+        if processor_s > limit_s:
             findings.append(f"{processor_s:.1f} s of processor time")
         if memory > kind.memory:
             findings.append(f"{memory / 2**20:.0f} MiB of memory for files of {size_of(case)} bytes")
         place = f"{self.case_folder}{os.sep}"
         findings = [text.replace(place, "") for text in findings]
         return Outcome(FAILED if findings else result, line.replace(place, ""), findings, trace, processor_s, memory)
+
+    def _faults_of_log(self, start: int) -> list[str]:
+        """What is wrong with what libraries have written past Python, after the first `start` bytes of their log."""
+        if not self.log.exists():
+            return []
+        with self.log.open("rb") as file:
+            file.seek(start)
+            text = file.read().decode("utf-8", "replace")
+        faults = faults_of_text("the log of libraries", text)
+        memory = NO_MEMORY.search(text)
+        return faults + ([f"memory ran out: {text[memory.start() :]:.200}"] if memory else [])
 
     def _attempt(self, kind: Kind, case: Case, printed: "Printed") -> tuple[str, str, str]:
         """Do what the case says, as a command would; return the result, its line, and a traceback."""
@@ -167,10 +186,23 @@ class Sandbox:
             line = printed.error.text().strip().splitlines()[-1:] or [""]
             if exit.code != 2 or not line[0].startswith("error: "):
                 return FAILED, line[0], f"exit code {exit.code}, and the last line is {line[0]!r}"
+            reason: BaseException | None = exit
+            while reason := reason.__cause__ or reason.__context__:
+                if isinstance(reason, MemoryError) or NO_MEMORY.search(str(reason)):
+                    return FAILED, line[0], f"memory ran out: {reason!r:.300}".replace("\n", " ")
             return REFUSED, line[0], ""
         except BaseException:
             return FAILED, "", traceback.format_exc()
         return REFUSED if isinstance(words, Declined) else READ, str(words or ""), ""
+
+
+def faults_of_text(name: str, text: str) -> list[str]:
+    """A finding if the text has characters that change what a terminal shows."""
+    harmful = HARMFUL.search(text)
+    if harmful is None:
+        return []
+    around = text[max(0, harmful.start() - 60) : harmful.end() + 20]
+    return [f"{name} has {unicodedata.name(harmful[0], ascii(harmful[0]))}: {around!a}"]
 
 
 def faults_of_line(line: str, case: Case) -> list[str]:
@@ -181,7 +213,7 @@ def faults_of_line(line: str, case: Case) -> list[str]:
     names = [*names, *links, *map(os.path.relpath, links)]
     parts = {part for name in names for part in (name, Path(name).name)}
     faults = [] if any(part in line for part in parts) or not parts else [f"the line names no file: {line:.200}"]
-    if "MemoryError" in line:
+    if NO_MEMORY.search(line):
         faults.append(f"memory ran out: {line:.200}")
     if len(line) > LONGEST_LINE:
         faults.append(f"the line has {len(line)} characters: {line:.80}")
@@ -222,10 +254,7 @@ class Printed:
         found = []
         for name, stream in (("output", self.output), ("error", self.error)):
             text = stream.text()
-            harmful = HARMFUL.search(text)
-            if harmful:
-                around = text[max(0, harmful.start() - 60) : harmful.end() + 20]
-                found.append(f"standard {name} has {unicodedata.name(harmful[0], ascii(harmful[0]))}: {around!a}")
+            found += faults_of_text(f"standard {name}", text)
             if "Traceback (most recent call last)" in text:
                 found.append(f"a traceback is printed: {text.strip().splitlines()[-1]:.200}")
         return found

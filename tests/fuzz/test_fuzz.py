@@ -12,12 +12,13 @@ pytest.importorskip("pyarrow", reason="the extra `batch` is not installed")
 if sys.platform != "linux":
     pytest.skip("memory and processor time of one case are limited on Linux only", allow_module_level=True)
 
-from fuzz import faulty
+from fuzz import faulty, unbounded
 from fuzz.sandbox import FAILED, READ, REFUSED, Limits
 from fuzz.workers import Job, run_all
 
 # Cases of each kind; `make fuzz` runs thousands.
 SHORT = {"weights": 60, "yaml": 30, "json": 60, "images": 60, "requests": 60, "batches": 30}
+WITHIN = 5  # cases of the sort that a limit is there for
 EXPECTED = {
     "raises": "KeyError: 'width'",
     "loops": "the process ended: more than 0.5 s of processor time",
@@ -31,6 +32,8 @@ EXPECTED = {
     "connects": "socket.getaddrinfo is called",
     "warns": "RuntimeWarning: overflow",
     "colors": "standard output has",
+    "colors_past_python": "the log of libraries has",
+    "hides_memory_past_python": "memory ran out: Failed to allocate",
     "ends": "the process ended: exit code 3",
     "crashes": "the process ended: SIGABRT",
     "names_nothing": "the line names no file",
@@ -88,3 +91,15 @@ def test_a_case_is_a_function_of_its_number(short, name):
     first, second = (one for one in short if one.job == Job(name, 0, 5))
     assert (first.subject, first.made, first.outcome.line) == (second.subject, second.made, second.outcome.line)
     assert len({(one.subject, one.made, one.outcome.line) for one in short if one.job.kind == name}) > 10
+
+
+@pytest.mark.parametrize("name", list(unbounded.LIMITS))
+def test_a_limit_that_is_switched_off_is_noticed(tmp_path, name):
+    limits = Limits(processor_s=0.5, wall_s=1200)
+    options = {"processes": 1, "limits": limits, "folder": tmp_path, "module": "fuzz.unbounded"}
+    cases = run_all((Job(f"{name} without", 0, number) for number in range(WITHIN)), **options)
+    found = next((one for one in cases if one.outcome.findings), None)
+    assert found, f"none of {WITHIN} cases notices that the limit of {name} is switched off"
+    with_limit = next(run_all([found.job._replace(kind=f"{name} with")], **options))
+    assert not with_limit.outcome.findings
+    assert with_limit.outcome.result == REFUSED

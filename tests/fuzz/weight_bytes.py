@@ -9,12 +9,15 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 import torch_files
 
 from fuzz.draw import Draw, dump
-from fuzz.mutate import changed_tree, damaged
+from fuzz.mutate import changed_tree, damaged, slightly_damaged
 from fuzz.pickle_bombs import bomb
 from fuzz.pickle_texts import call, dumped, opcodes_changed, program, reduced
+
+ENTRIES: list[Any] = ["F64", "BF16", "BOOL", "F8_E4M3", "I4", [2**32, 2**32], [0], [], [0, 2**63], [2**64, 0], [0, 0]]
 
 
 @cache
@@ -29,11 +32,8 @@ def arrays() -> dict[str, np.ndarray]:
 def foreign() -> dict[str, np.ndarray]:
     """The first layers of a ResNet under torchvision's names."""
     rng = np.random.default_rng(0)
-    shapes = {
-        "conv1.weight": (4, 3, 7, 7),
-        "layer1.0.conv1.weight": (4, 4, 1, 1),
-        "layer1.0.conv2.weight": (4, 4, 3, 3),
-    }
+    shapes: dict[str, tuple[int, ...]] = {"conv1.weight": (4, 3, 7, 7)}
+    shapes |= {"layer1.0.conv1.weight": (4, 4, 1, 1), "layer1.0.conv2.weight": (4, 4, 3, 3)}
     shapes |= {f"{bn}.{part}": (4,) for bn in ("bn1", "layer1.0.bn1") for part in ("weight", "bias", "running_mean")}
     shapes |= {"bn1.running_var": (4,), "layer1.0.bn1.running_var": (4,), "fc.weight": (10, 8), "fc.bias": (10,)}
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
@@ -53,20 +53,63 @@ def honest_torch() -> list[bytes]:
     return [form(content) for content in contents for form in torch_files.FORMS.values()]
 
 
+def changed_arrays(draw: Draw, content: dict[str, np.ndarray]) -> tuple[dict[str, Any], str]:
+    """Arrays by name, one of which has other numbers, another type, shape or name, or is left out."""
+    arrays: dict[str, Any] = dict(content)
+    name = draw.one(list(arrays))
+    value = arrays.pop(name)
+    ways: dict[str, Any] = {
+        "double": value.astype(np.float64), "half": value.astype(np.float16), "integers": value.astype(np.int64),
+        "other order": np.asfortranarray(value), "other bytes": value.astype(">f4"), "one more axis": value[None],
+        "one less": value[0], "no rows": value[:0], "large": value * np.float32(1e37), "not a number": value * np.nan,
+        "turned": value.T, "scalar": np.float32(1), "left out": None, "name": value,
+    }  # fmt: skip
+    way = draw.one(list(ways))
+    if way != "left out":
+        arrays[name if way != "name" else draw.one([f"{name}x", f"module.{name}", f"{name}\x1b[31m"])] = ways[way]
+    return arrays, f"one array: {way}"
+
+
+def valid(draw: Draw, suffix: str) -> tuple[bytes, str]:
+    """A whole file of weights with one array changed, or with one bit or number in the file changed."""
+    content, made = changed_arrays(draw, arrays() if suffix in (".pdparams", ".pdopt") else foreign())
+    if suffix in (".pth", ".pt"):
+        tensors = {name: torch_files.tensor(np.ascontiguousarray(value)) for name, value in content.items()}
+        form = draw.one(list(torch_files.FORMS.values()))
+        data = form(draw.one([tensors, {"state_dict": tensors}, {"model": tensors, "epoch": 3}]))
+    elif suffix == ".safetensors":
+        classes = json.dumps({"names": ["a", "b"], "category_ids": [1, 2]})
+        numbers = {name: np.ascontiguousarray(value).astype("<f4") for name, value in content.items()}
+        data = safetensors.numpy.save(numbers, draw.one([None, {"classes": classes}]))
+    else:
+        whole = draw.one(
+            [content, {"model": content}] if suffix == ".pkl" else [content, {**content, "LR_Scheduler": {}}]
+        )
+        data = pickle.dumps(whole, protocol=draw.one([2, 3, 4, 5]))
+    if draw.chance(0.2):
+        data, made = slightly_damaged(draw, data)
+    return data, made
+
+
+def bomb_file(draw: Draw, suffix: str) -> tuple[bytes, str]:
+    """A bomb by itself, or as the pickle inside a file of torch.save."""
+    data, made = bomb(draw)
+    if suffix not in (".pth", ".pt"):
+        return data, made
+    form = draw.one(list(torch_files.FORMS.values()))
+    return form({"w": torch_files.tensor(np.zeros(4, np.float32))}, pickled=data), f"inside torch: {made}"
+
+
 def pickled(draw: Draw, content: dict[str, np.ndarray]) -> tuple[bytes, str]:
     """A pickle, more or less hostile."""
-    make = draw.one(
-        ["damaged", "damaged", "opcodes", "opcodes", "bomb", "program", "call", "reduced", "dumped", "dumped"]
-    )
+    make = draw.one(["damaged", "damaged", "opcodes", "opcodes", "program", "call", "reduced", "dumped", "dumped"])
     if make == "damaged":
         return damaged(draw, draw.one(honest_pickles()), honest_pickles())
     if make == "opcodes":
         return opcodes_changed(draw, pickle.dumps(content, protocol=draw.one([2, 4])))
-    return (
-        dumped(draw, content)
-        if make == "dumped"
-        else {"bomb": bomb, "program": program, "call": call, "reduced": reduced}[make](draw)
-    )
+    if make == "dumped":
+        return dumped(draw, content)
+    return {"program": program, "call": call, "reduced": reduced}[make](draw)
 
 
 def torch_file(draw: Draw) -> tuple[bytes, str]:
@@ -135,7 +178,7 @@ def hostile_zip(draw: Draw) -> tuple[bytes, str]:
     return damaged(draw, content) if draw.chance(0.3) else (content, "zip")
 
 
-def safetensors(draw: Draw) -> tuple[bytes, str]:
+def safetensors_file(draw: Draw) -> tuple[bytes, str]:
     """A .safetensors file whose header says something else, or is damaged."""
     header: dict[str, Any] = {}
     offset = 0
@@ -151,22 +194,7 @@ def safetensors(draw: Draw) -> tuple[bytes, str]:
         header, made = changed_tree(draw, header)
     elif change == "entry":
         entry = header[draw.one(list(source))]
-        entry[draw.one(list(entry))] = draw.one(
-            [
-                draw.value(),
-                "F64",
-                "BF16",
-                "BOOL",
-                "F8_E4M3",
-                "I4",
-                [2**32, 2**32],
-                [0],
-                [],
-                [0, 2**63],
-                [2**64, 0],
-                [0, 0],
-            ]
-        )
+        entry[draw.one(list(entry))] = draw.one([draw.value(), *ENTRIES])
     elif change == "names":
         for name in draw.sample(list(source), draw.one([1, 2])):
             header[draw.text()] = header.pop(name)

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fuzz.sandbox import FAILED, Limits, Outcome
+from fuzz.sandbox import FAILED, LOG, Limits, Outcome
 
 START_S = 120  # until a process has loaded the libraries
 # As a rule a library that is loaded before a process forks need not be loaded by each of them.
@@ -45,8 +45,7 @@ def work(connection: Connection, folder: Path, limits: Limits, module: str) -> N
     from fuzz.sandbox import Sandbox
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What libraries write past Python goes to a file, which is not looked at.
-    descriptor = os.open(folder / "libraries.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    descriptor = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 2)
     kinds = import_module(module).KINDS
     sandbox = Sandbox(folder, limits)
@@ -116,7 +115,7 @@ class Worker:
             "SIGPROF": f"more than {self.limits.processor_s:g} s of processor time",
             "SIGKILL": f"not finished within {self.limits.wall_s:g} s, or the system killed it",
         }
-        log = (self.folder / "libraries.log").read_text(errors="replace").strip().splitlines()[-15:]
+        log = (self.folder / LOG).read_text(errors="replace").strip().splitlines()[-15:]
         finding = f"the process ended: {reasons.get(name, name)}"
         return Outcome(FAILED, "", [finding], "\n".join(log), 0.0, 0)
 
