@@ -26,6 +26,7 @@ from ppdet.utils.logger import get_logger
 logger = get_logger(__name__)
 FOREIGN = (".pth", ".pt", ".pkl")
 SHOWN = 3  # names in a message
+NO_TENSORS = (np.uint32, np.uint64, np.longdouble)  # types of arrays that Paddle has no tensors of
 
 
 class CheckpointError(UserError, ValueError):
@@ -141,7 +142,9 @@ def fill(model: nn.Layer, arrays: dict[str, np.ndarray], *, strict: bool, source
         )
     require_finite(fitting, source)
     for name, array in fitting.items():
-        state[name].set_value(paddle.to_tensor(array).astype(state[name].dtype))
+        native = array.dtype.newbyteorder("=")  # what another machine has written
+        known = array.astype(np.float64 if native in NO_TENSORS else native, copy=False)
+        state[name].set_value(paddle.to_tensor(known).astype(state[name].dtype))
     for name in report.mismatched:
         logger.info(
             "  not loaded: %s has shape %s, the model's has %s", name, arrays[name].shape, tuple(state[name].shape)

@@ -251,3 +251,13 @@ def test_weights_that_cannot_be_had_can_be_done_without_where_they_only_help(tin
     with pytest.raises(DownloadError) as error:
         load_weights(model, "http://127.0.0.1:1/none.pdparams", strict=strict)
     assert ("or train from scratch with -o pretrain_weights=null" in str(error.value)) == (not strict)
+
+
+@pytest.mark.parametrize("kind", [">f4", ">f8", ">i2", "u4", "u8", "f16"])
+def test_numbers_of_another_machine_and_types_without_tensors_are_loaded(tmp_path, kind):
+    values = np.arange(12).reshape(4, 3)
+    path = tmp_path / "w.pdparams"
+    path.write_bytes(pickle.dumps({"weight": values.astype(kind), "bias": np.zeros(3, "f4")}, protocol=2))
+    model = paddle.nn.Linear(4, 3)
+    load_weights(model, path, strict=True)
+    np.testing.assert_array_equal(model.weight.numpy(), values)
