@@ -109,7 +109,7 @@ def test_burn_in_teacher_and_files(tiny_semi, tmp_path):
 
 @pytest.mark.parametrize("options", [(), ("accumulate_steps=2",), ("DenseTeacher.train_cfg.concat_sup_data=false",)])
 def test_going_on_in_the_middle_of_an_epoch_is_bit_for_bit(tiny_semi, tmp_path, options):
-    options = ["snapshot_iters=3", *options]
+    options = ["snapshot_iters=3", "max_iters=5", *options]  # an epoch has four steps, or two
     whole, first, rest = Record(), Record(kill=3), Record()
     one = trainer(tiny_semi, f"save_dir={tmp_path}/whole", *options, hooks=[whole])
     one.train()
