@@ -52,8 +52,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain(folder):
-    """An export of the unchanged configuration to all formats."""
-    return export_model(configuration(folder, []), str(folder / "plain"), formats=["onnx", "openvino"])
+    """An export of the unchanged configuration to all formats and precisions; float16 is what its settings name."""
+    cfg = configuration(folder, [])
+    return export_model(cfg, str(folder / "plain"), formats=["onnx", "openvino"], precision="fp16")
 
 
 def configuration(folder, options):
@@ -73,7 +74,7 @@ def test_every_engine_detects_what_the_model_detects(folder, plain, tmp_path, na
     assert {"model.onnx", "selfcheck.npz"} <= {path.name for path in exported.iterdir()}
     for backend in ("onnxruntime", "openvino")[: len(formats)]:
         for batch_size in (1, 2):
-            actual = dict(Detector(exported, backend).detect(images(folder), batch_size))
+            actual = dict(Detector(exported, backend, precision="fp32").detect(images(folder), batch_size))
             for index, rows in expected.items():
                 rows = with_area(rows)
                 assert len(rows) > 3
@@ -114,18 +115,16 @@ def test_the_folder_holds_one_model_and_keeps_it_when_an_export_fails(folder, pl
     assert left == ["infer_cfg.yml", "selfcheck.npz"] and not list(exported.glob("model.xml"))
 
 
-def test_float16_has_files_of_its_own(folder, tmp_path):
-    cfg = configuration(folder, [])
-    exported = export_model(cfg, str(tmp_path), formats=["onnx", "openvino"], precision="fp16")
+def test_float16_has_files_of_its_own(folder, plain):
     for whole, half in (("model.onnx", "model_fp16.onnx"), ("model.bin", "model_fp16.bin")):
-        assert (exported / half).stat().st_size < 0.7 * (exported / whole).stat().st_size
-    assert yaml.safe_load((exported / "infer_cfg.yml").read_text())["precision"] == "fp16"
+        assert (plain / half).stat().st_size < 0.7 * (plain / whole).stat().st_size
+    assert yaml.safe_load((plain / "infer_cfg.yml").read_text())["precision"] == "fp16"
     path = images(folder)[0]
-    assert Detector(exported, "onnxruntime").backend.session._model_path.endswith("model_fp16.onnx")
-    half, whole = (Detector(exported, "onnxruntime", precision=p).predict(path).above(0.3) for p in ("fp16", "fp32"))
+    assert Detector(plain, "onnxruntime").backend.session._model_path.endswith("model_fp16.onnx")
+    half, whole = (Detector(plain, "onnxruntime", precision=p).predict(path).above(0.3) for p in ("fp16", "fp32"))
     assert 0 < abs(half.scores.max() - whole.scores.max()) < 0.02
     with pytest.raises(DeployError, match="paddle: no fp16 on cpu"):
-        Detector(exported, "paddle")
+        Detector(plain, "paddle")
 
 
 @pytest.mark.parametrize(
@@ -153,19 +152,22 @@ def test_outputs_that_are_not_the_models(outputs, monkeypatch):
         check.verify_outputs(None, {}, [np.zeros((2, 3))] * 2)
 
 
-def test_export_reports_nothing_and_leaves_nothing_running(folder, tmp_path):
+def test_conversion_reports_nothing_and_leaves_nothing_running(folder, plain, tmp_path):
     """OpenVINO's own conversion forks a process that sends statistics, and may hold a pipe open for ever."""
-    configuration(folder, [])
+    exported = Path(shutil.copytree(plain, tmp_path / "exported"))
+    (exported / "model.xml").unlink()
     code = f"""
 import sys; sys.path[:0] = [{str(ROOT)!r}]
-from ppdet.core.workspace import load_config
-from ppdet.engine.export.graph import export_model
-cfg = load_config({str(folder / "padded.yml")!r}, ["weights={folder}/noise.pdparams"])
-export_model(cfg, {str(tmp_path)!r}, formats=["openvino"])
+from pathlib import Path
+from ppdet.deploy import Detector
+from ppdet.engine.export.onnx import write_openvino
+write_openvino(Path("model.onnx"), Path("model.xml"), half=False)
+assert len(Detector(".", "openvino", precision="fp32").predict({images(folder)[0]!r}))
 """
     environment = {**os.environ, "HOME": str(tmp_path / "home")}
-    subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, env=environment)
-    assert (tmp_path / "padded" / "model.xml").is_file()
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment, cwd=exported)
+    assert (exported / "model.xml").is_file()
     assert not list((tmp_path / "home").rglob("*openvino*")), "it noted who is counted"
 
 
