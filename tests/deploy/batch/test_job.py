@@ -133,14 +133,14 @@ def test_an_image_that_kills_its_worker_or_never_ends_is_a_row_with_an_error(loc
     (tmp_path / "list.txt").write_text("\n".join(lines))
     job = BatchJob(
         str(model), str(tmp_path / "list.txt"), str(tmp_path / "out"), workers=2, backend="onnxruntime",
-        image_timeout_s=10,
+        image_timeout_s=4,
     )  # fmt: skip
     summary = run_batch(job)
     rows = rows_of(tmp_path / "out")
     assert [row["path"] for row in rows] == lines
     assert {row["path"]: row["error"] for row in rows if row["error"]} == {
         lines[7]: "2 workers died on it",
-        lines[8]: "2 workers had no result after 10 s (--image_timeout_s)",
+        lines[8]: "2 workers had no result after 4 s (--image_timeout_s)",
     }
     assert summary.counts.errors == 2 and "images of that task one at a time" in log.text
     assert log.text.count("a worker died") >= 6
