@@ -67,17 +67,17 @@ def test_golden_trace(shared, tmp_path):
 @pytest.mark.parametrize("extra", [[], ["use_ema=true", "ema_decay=0.9"]])
 def test_resuming_gives_what_an_unbroken_run_gives(tiny, tmp_path, extra):
     unbroken, broken = (tmp_path / name for name in ("unbroken", "broken"))
-    Trainer(load_config(str(tiny), [f"save_dir={unbroken}", "epoch=3", *extra])).train()
+    Trainer(load_config(str(tiny), [f"save_dir={unbroken}", *extra])).train()
 
     class Killed(Hook):
         def before_step(self, trainer):
-            if trainer.epoch == 2:
+            if trainer.epoch == 1:
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Trainer(load_config(str(tiny), [f"save_dir={broken}", "epoch=3", *extra]), hooks=[Killed()]).train()
-    again = Trainer(load_config(str(tiny), [f"save_dir={broken}", "epoch=3", *extra]), resume=f"{broken}/tiny/1")
-    assert (again.epoch, again.iteration) == (2, 8)
+        Trainer(load_config(str(tiny), [f"save_dir={broken}", *extra]), hooks=[Killed()]).train()
+    again = Trainer(load_config(str(tiny), [f"save_dir={broken}", *extra]), resume=f"{broken}/tiny/0")
+    assert (again.epoch, again.iteration) == (1, 4)
     again.train()
     for suffix in ["pdparams", "pdema"] if extra else ["pdparams"]:
         first, second = (read_arrays(folder / "tiny" / f"model_final.{suffix}") for folder in (unbroken, broken))
