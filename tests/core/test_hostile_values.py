@@ -43,7 +43,7 @@ def test_values_are_checked_when_the_configuration_is_read(override, message):
         ("RandomResize", "target_size=[[64, 1000000000]]", "target_size is 64 x 1e+09; it must be at most"),
         ("RandomResize", "{target_size: [64], scale_range: [0.1, 1e9]}", "a size times scale_range is"),
         ("RandomResize", "{input_size: 64, scales: [1e300]}", "input_size times scales is"),
-        ("PadBatch", "pad_to_stride=1000000000", "expected 0 or a positive stride of at most 4096"),
+        ("PadBatch", "pad_to_stride=1000000000", "expected 0 or a positive stride of at most 1024"),
         ("PadBatch", "pad_to_size=1000000000", "pad_to_size is 1e+09 x 1e+09"),
         ("RandomCrop", "num_attempts=1000000000", "num_attempts is 1000000000; it must be at least 1 and at most"),
         ("RandomCrop", f"thresholds={[0.5] * 1000}", "the number of thresholds is 1000; it must be at most 200"),

@@ -46,7 +46,7 @@ READ, REFUSED, FAILED = "accepted", "refused", "failed"
 class Limits(NamedTuple):
     """Limits of one case: seconds of processor time, and seconds on the clock until the process is killed."""
 
-    processor_s: float = 5.0
+    processor_s: float = 10.0
     wall_s: float = 60.0
 
 

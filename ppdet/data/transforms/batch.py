@@ -9,7 +9,7 @@ from ppdet.data.transforms.base import Transform
 from ppdet.data.transforms.geometry import as_pair
 from ppdet.utils.errors import DataError
 
-MAX_STRIDE = 4096  # pixels; an image of one pixel is padded to a square of this size
+MAX_STRIDE = 1024  # pixels; an image of one pixel is padded to a square of this size
 Empty = Callable[..., np.ndarray]  # called like numpy.empty: (shape, dtype)
 
 
