@@ -142,7 +142,8 @@ def serve(arguments: argparse.Namespace) -> None:
     for ending in (signal.SIGTERM, signal.SIGINT):
         # Before the server listens there is no request to finish.
         signal.signal(ending, lambda *_: sys.exit(0))
-    # OpenCV's own limit, for files whose header tells Pillow another size than OpenCV.
+    # The limit of OpenCV and of `image_files.most_pixels`, in all processes of the server. OpenCV reads it when it is
+    # imported, as the modules below do.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(arguments.max_pixels))
     try:
         from starlette import formparsers
