@@ -83,21 +83,21 @@ def test_an_image_whose_process_is_killed_is_prepared_by_another(client, images)
 
 def test_an_image_that_kills_two_processes_is_given_up(client, images, log):
     preparing = client.service.preparing
-    for process in preparing:
-        os.kill(process.pid, signal.SIGSTOP)
+    stopped = {process.pid for process in preparing}
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
     request = send(client, images[0])
-    seen = []
     for _ in range(2):
-        busy = wait_until(lambda: [process for process in preparing if not process.idle and process.pid not in seen])
-        seen.append(busy[0].pid)
-        os.kill(busy[0].pid, signal.SIGKILL)
+        # A process that is starting in the place of a killed one is not idle either: it has another number.
+        busy = wait_until(lambda: [process.pid for process in preparing if not process.idle and process.pid in stopped])
+        os.kill(busy[0], signal.SIGKILL)
+        stopped.remove(busy[0])
     response = request.result(PATIENCE)
     assert response.status_code == 500
     assert response.json() == {"error": "the process died each time it decoded this image"}
     assert "an image is given up: the prepare process died (signal SIGKILL), twice in a row" in log.text
-    for process in preparing:
-        if process.pid not in seen:
-            os.kill(process.pid, signal.SIGCONT)
+    for pid in stopped:
+        os.kill(pid, signal.SIGCONT)
     wait_until(lambda: all(process.ready for process in preparing))
     assert send(client, images[0]).result(PATIENCE).status_code == 200
 
