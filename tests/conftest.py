@@ -49,6 +49,18 @@ def no_extensions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extensions, "_imported", {})
 
 
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """What the code of a test sets in the environment, such as OMP_NUM_THREADS, does not reach the next test."""
+    before = dict(os.environ)
+    yield
+    for name in (os.environ.keys() | before.keys()) - {"PYTEST_CURRENT_TEST"}:
+        if name not in before:
+            del os.environ[name]
+        elif os.environ.get(name) != before[name]:
+            os.environ[name] = before[name]
+
+
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     """caplog of the project's loggers, which do not pass their records on."""
