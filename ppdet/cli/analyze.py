@@ -1,9 +1,9 @@
 """Compare training runs: print AP by epoch as a table, and draw curves of loss, learning rate and AP.
 
 examples:
-  {program} output/fcos_r18vd_fpn_bccd
-  {program} output/fcos_r18vd_fpn_bccd output/fcos_r50_fpn_bccd --picture both.png
-  {program} output/fcos_r18vd_fpn_bccd --evaluate      # evaluate every checkpoint in the folder
+  {program} output/fcos_r18_fpn_shapes
+  {program} output/fcos_r18_fpn_shapes output/NAME --picture both.png
+  {program} output/fcos_r18_fpn_shapes --evaluate      # evaluate every checkpoint in the folder
 """
 
 import argparse

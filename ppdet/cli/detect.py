@@ -3,12 +3,12 @@
 The model is a folder that `ppdet export` or PaddleDetection wrote.
 
 examples:
-  {program} --model_dir output_inference/fcos_r18vd_fpn_bccd --image_file cells.jpg
-  {program} --model_dir DIR --image_dir photos --batch_size 4 --save_results
-  {program} --model_dir DIR --video_file street.mp4 --threshold 0.4
+  {program} --model_dir output_inference/fcos_r18_fpn_shapes --image_file IMAGE
+  {program} --model_dir DIR --image_dir IMAGES --batch_size 4 --save_results
+  {program} --model_dir DIR --video_file VIDEO --threshold 0.4
   {program} --model_dir DIR --camera_id 0
-  {program} --model_dir DIR --image_dir photos --run_benchmark --backend openvino --precision bf16
-  {program} --model_dir DIR --image_dir aerial --slice_infer --slice_size 640 640
+  {program} --model_dir DIR --image_dir IMAGES --run_benchmark --backend openvino --precision bf16
+  {program} --model_dir DIR --image_dir IMAGES --slice_infer --slice_size 640 640
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Evaluate a trained detector on EvalDataset: the twelve AP and AR numbers of COCO.
 
 examples:
-  {program} output/fcos_r18vd_fpn_bccd --classwise      # best_model, or else model_final
-  {program} output/fcos_r18vd_fpn_bccd/3
-  {program} -c fcos_r18vd_fpn_bccd -o weights=output/fcos_r18vd_fpn_bccd/model_final
+  {program} output/fcos_r18_fpn_shapes --classwise      # best_model, or else model_final
+  {program} output/fcos_r18_fpn_shapes/3
+  {program} -c fcos_r18_fpn_shapes -o weights=output/fcos_r18_fpn_shapes/model_final
   {program} output/NAME --output_eval results
   {program} output/NAME --json_eval --output_eval results     # numbers of an existing results/bbox.json
   {program} output/NAME --slice_infer --slice_size 640 640 --overlap_ratio 0.25 0.25

@@ -5,12 +5,12 @@ run and compared with the trained model before it replaces an earlier export. Al
 chosen when the exported model is used.
 
 examples:
-  {program} output/fcos_r18vd_fpn_bccd      # best_model, or else model_final
-  {program} -c fcos_r18vd_fpn_bccd -o weights=output/fcos_r18vd_fpn_bccd/model_final
+  {program} output/fcos_r18_fpn_shapes      # best_model, or else model_final
+  {program} -c fcos_r18_fpn_shapes -o weights=output/fcos_r18_fpn_shapes/model_final
   {program} output/NAME --format onnx openvino
   {program} output/NAME -o TestReader.fuse_normalize=false --output_dir exported
 then:
-  ppdet detect --model_dir output_inference/NAME --image_file photo.jpg
+  ppdet detect --model_dir output_inference/fcos_r18_fpn_shapes --image_file IMAGE
 """
 
 import argparse

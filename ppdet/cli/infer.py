@@ -1,10 +1,10 @@
 """Detect objects in images with a trained detector: draw pictures, and write COCO results with --save_results.
 
 examples:
-  {program} output/fcos_r18vd_fpn_bccd --infer_img cells.jpg      # best_model, or else model_final
-  {program} -c fcos_r18vd_fpn_bccd -o weights=output/fcos_r18vd_fpn_bccd/best_model --infer_img cells.jpg
-  {program} output/NAME --infer_dir photos --save_results true --draw_threshold 0.4
-  {program} output/NAME --infer_dir aerial --slice_infer --slice_size 640 640
+  {program} output/fcos_r18_fpn_shapes --infer_img IMAGE      # best_model, or else model_final
+  {program} -c fcos_r18_fpn_shapes -o weights=output/fcos_r18_fpn_shapes/model_final --infer_img IMAGE
+  {program} output/fcos_r18_fpn_shapes --infer_dir IMAGES --save_results true --draw_threshold 0.4
+  {program} output/NAME --infer_dir IMAGES --slice_infer --slice_size 640 640
 """
 
 import argparse

@@ -6,7 +6,7 @@ keeps nearly all of them in memory until the backward pass, except in frozen sta
 
 examples:
   {program} -c fcos_r50_fpn_1x_coco
-  {program} -c fcos_r18vd_fpn_bccd --size 320 448 --depth 3
+  {program} -c fcos_r18_fpn_shapes --size 320 448 --depth 3
   {program} -c fcos_r50_fpn_1x_coco -o ResNet.depth=101 FCOSHead.fcos_feat.num_convs=2
 """
 

@@ -5,13 +5,13 @@ history.jsonl and pictures of training batches. The other commands take this fol
 
 examples:
   {program} -c fcos_r50_fpn_1x_coco --eval
-  {program} -c fcos_r18vd_fpn_bccd --eval -o epoch=4 TrainReader.batch_size=2
-  {program} -c fcos_r18vd_fpn_bccd --eval -r auto    # start the run, or continue it where it stopped
-  {program} -c fcos_r18vd_fpn_bccd -r output/fcos_r18vd_fpn_bccd/3
-  {program} -c fcos_r18vd_fpn_bccd --eval --use_vdl true --vdl_log_dir vdl/bccd
-  {program} -c fcos_r18vd_fpn_bccd --name large_batch -o TrainReader.batch_size=8
-  {program} -c fcos_r18vd_fpn_bccd --dry_run
-  {program} -c fcos_r18vd_fpn_bccd --profiler_options "batch_range=[10,20];state=CPU"
+  {program} -c fcos_r18_fpn_shapes --eval -o epoch=4 TrainReader.batch_size=2
+  {program} -c fcos_r18_fpn_shapes --eval -r auto    # start the run, or continue it where it stopped
+  {program} -c fcos_r18_fpn_shapes -r output/fcos_r18_fpn_shapes/3
+  {program} -c fcos_r18_fpn_shapes --eval --use_vdl true --vdl_log_dir vdl/bccd
+  {program} -c fcos_r18_fpn_shapes --name large_batch -o TrainReader.batch_size=8
+  {program} -c fcos_r18_fpn_shapes --dry_run
+  {program} -c fcos_r18_fpn_shapes --profiler_options "batch_range=[10,20];state=CPU"
 several devices, or several processes on the CPU:
   python -m paddle.distributed.launch --gpus 0,1,2,3 tools/train.py -c fcos_r50_fpn_1x_coco --eval
   python -m paddle.distributed.launch --gpus 0,1,2,3 ppdet train -c fcos_r50_fpn_1x_coco --eval

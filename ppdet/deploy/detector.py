@@ -1,7 +1,7 @@
 """An exported detector: from an image to its detections.
 
-    detector = Detector("output_inference/fcos_r50_fpn_1x_coco")
-    detections = detector.predict("photo.jpg").above(0.5)
+    detector = Detector("output_inference/fcos_r18_fpn_shapes")
+    detections = detector.predict("dataset/shapes/data/images/val/000041.jpg").above(0.4)
     print(detections.names, detections.scores, detections.boxes)
 
 `Detector` puts three parts together: `Preprocess` (preprocess.py) decodes, resizes and normalizes images as

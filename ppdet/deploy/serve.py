@@ -4,10 +4,10 @@ If requests must carry a token, it comes from the environment variable PPDET_TOK
 given on the command line, because every user of a machine can see the command lines of all processes.
 
 examples:
-  {program} --model_dir output_inference/fcos_r18vd_fpn_bccd
+  {program} --model_dir output_inference/fcos_r18_fpn_shapes
   {program} --model_dir DIR --backend onnxruntime --cpu_threads 4 --max_batch 8 --max_delay_ms 10
   PPDET_TOKEN=$(cat token) {program} --model_dir DIR --host 0.0.0.0
-  curl -F image=@cells.jpg http://127.0.0.1:8080/predict
+  curl -F image=@IMAGE http://127.0.0.1:8080/predict
 """
 
 import argparse

@@ -5,11 +5,11 @@ was killed, run the same command again to finish the remaining images. An image 
 an error.
 
 examples:
-  {program} --model_dir DIR --input photos --output detections
+  {program} --model_dir DIR --input IMAGES --output detections
   {program} --model_dir DIR --input list.txt --image_dir /data --output out --threshold 0.5
   {program} --model_dir DIR --input s3://bucket/photos --output s3://bucket/detections
   {program} --model_dir DIR --input images.parquet --bytes_column image.bytes --output out
-  {program} --model_dir DIR --input photos --output out --ray_address auto --workers 64
+  {program} --model_dir DIR --input IMAGES --output out --ray_address auto --workers 64
 """
 
 import argparse
