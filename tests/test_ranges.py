@@ -77,3 +77,29 @@ def test_training_without_a_loss_is_one_line():
     model = load_config("fcos_r50_fpn_1x_coco", ["FCOSHead.fcos_loss=null", "ResNet.depth=18"]).create("FCOS")
     with pytest.raises(ConfigError, match=r"^FCOSHead\.fcos_loss is null: training needs a loss[^\n]*$"):
         model.normalizers([])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["ResNet.dcn_v2_stages=[1,4]"], r"ResNet\.dcn_v2_stages is 4; it must be at least -1 and at most 3"),
+        (
+            ["ResNet.num_stages=3", "ResNet.return_idx=[1,2]", "ResNet.dcn_v2_stages=[1,2,3]"],
+            r"ResNet\.dcn_v2_stages is 3; it must be at least -1 and at most 2",
+        ),
+        (["ResNet.freeze_at=4"], r"ResNet\.freeze_at is 4; it must be at least -1 and at most 3"),
+        (["ResNet.return_idx=[1,2,4]"], r"ResNet\.return_idx is \[1, 2, 4\]; values must be 0 to 3"),
+        (["ResNet.lr_mult_list=[1,1,1]"], r"ResNet\.lr_mult_list has 3 values; it needs 4, for res2 to res5"),
+        (["FCOS.backbone={name: ResNet, freeze_at: 9}"], r"ResNet\.freeze_at is 9; it must be at least -1 and at most"),
+    ],
+)
+def test_lists_of_stages_are_checked_when_the_file_is_read(options, expected):
+    with pytest.raises(ConfigError, match=rf"^-o: (ResNet|FCOS\.backbone): {expected}[^\n]*$"):
+        load_config("fcos_r50_fpn_1x_coco", options)
+
+
+def test_a_stage_that_is_not_built_is_named_with_its_line(tmp_path):
+    path = tmp_path / "deformable.yml"
+    path.write_text("architecture: FCOS\nResNet:\n  num_stages: 2\n  return_idx: [0, 1]\n  dcn_v2_stages: [1, 2]\n")
+    with pytest.raises(ConfigError, match=r"deformable\.yml:5: ResNet: ResNet\.dcn_v2_stages is 2; [^\n]* at most 1$"):
+        load_config(path)

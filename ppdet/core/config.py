@@ -10,6 +10,7 @@ from ppdet.core.compose.lookup import find, with_defaults
 from ppdet.core.compose.merge import override
 from ppdet.core.compose.scaling import literal_values
 from ppdet.core.compose.validate import validate
+from ppdet.core.compose.walk import walk
 from ppdet.core.settings import FREE_PREFIX, SETTINGS, SLOTS, setting_names
 from ppdet.core.shipped_configs import find_config
 from ppdet.core.tree import Node, from_plain, on_layer, parse, render, to_plain, top_layer
@@ -204,5 +205,7 @@ def _add_layer(
     for key, value in values:
         root = override(root, key, on_layer(value, len(layers) + 1))
     config = Config(root, path, [*layers, root], files)
+    for component in walk(config):
+        component.check_settings()
     check_effect(config, len(config.layers), is_new=is_new)
     return config

@@ -86,6 +86,14 @@ class Schema:
         """The class method that computes constructor arguments from a ComponentConfig, if the class has one."""
         return getattr(self.cls, "from_config", None)
 
+    @property
+    def check_settings(self) -> Callable[..., None] | None:
+        """The static method that raises ValueError for values that do not fit together, if the class has one.
+
+        It takes some of the constructor's parameters by name, and is called whenever a configuration is read.
+        """
+        return getattr(self.cls, "check_settings", None)
+
     @cached_property
     def summary(self) -> str:
         """The first sentence of the class's docstring."""

@@ -56,11 +56,11 @@ def test_values_are_checked_when_the_configuration_is_read(override, message):
         ("ResNet", f"return_idx={[1] * 1000}", "return_idx is"),
     ],
 )
-def test_values_are_checked_when_a_component_is_built(component, override, message):
+def test_values_are_checked_before_a_component_is_built(component, override, message):
+    """When the configuration is read (ResNet), or when the component is created."""
     form = f"{component}={override}" if override.startswith("{") else f"{component}.{override}"
-    config = load_config(CONFIG, [form])
     with pytest.raises(ConfigError) as caught:
-        config.create(component)
+        load_config(CONFIG, [form]).create(component)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

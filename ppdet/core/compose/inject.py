@@ -110,6 +110,23 @@ class ComponentConfig(Mapping[str, Any]):
         except ValueError as error:
             raise config_error(self.location, self.key, str(error)) from error
 
+    def check_settings(self) -> None:
+        """Let the component's class check the values, without building it; see `Schema.check_settings`.
+
+        Raises:
+            ConfigError: they do not fit together; the message names the place of the parameter that it is about.
+        """
+        check = self.schema.check_settings
+        if check is None:
+            return
+        try:
+            check(**{name: self[name] for name in inspect.signature(check).parameters})
+        except ValueError as error:
+            named = (word for word in self.values_set if str(error).startswith(f"{self.schema.name}.{word} "))
+            first = next(named, None)
+            origin = self.location if first is None else self.values_set[first].origin
+            raise config_error(origin, self.key, str(error)) from error
+
     def _check_supplied(self, kwargs: Mapping[str, Any]) -> None:
         """Raise ConfigError unless the component accepts `kwargs`, the arguments that the program supplies."""
         name, from_config = self.schema.name, self.schema.from_config

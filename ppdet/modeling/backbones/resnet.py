@@ -183,7 +183,7 @@ class ResNet(nn.Layer):
         std_senet: bool = False,
     ) -> None:
         super().__init__()
-        check_arguments(
+        self.check_settings(
             depth=depth,
             variant=variant,
             groups=groups,
@@ -218,6 +218,40 @@ class ResNet(nn.Layer):
             for parameter in layer.parameters():
                 parameter.stop_gradient = True
         self.expansion = block_type.expansion
+
+    @staticmethod
+    def check_settings(
+        *,
+        depth: int,
+        variant: str,
+        groups: int,
+        base_width: int,
+        lr_mult_list: Sequence[float],
+        num_stages: int,
+        return_idx: Sequence[int],
+        freeze_at: int,
+        norm_decay: float,
+        dcn_v2_stages: Sequence[int],
+    ) -> None:
+        """Raise ValueError for arguments that are out of range or do not fit together."""
+        require_choice("ResNet.depth", depth, list(DEPTHS))
+        require_choice("ResNet.variant", variant, "abcd")
+        require_number("ResNet.groups", groups, minimum=1)
+        require_number("ResNet.base_width", base_width, minimum=1, maximum=MAX_WIDTH)
+        require_number("ResNet.groups times base_width", groups * base_width, maximum=MAX_WIDTH)
+        require_number("ResNet.norm_decay", norm_decay, minimum=0)
+        if (groups, base_width) != (1, 64) and not DEPTHS[depth][1]:
+            raise ValueError(f"ResNet.groups and base_width need bottlenecks: depth 50 or more, not {depth}")
+        require_number("ResNet.num_stages", num_stages, minimum=1, maximum=4)
+        if len(lr_mult_list) != 4:
+            raise ValueError(f"ResNet.lr_mult_list has {len(lr_mult_list)} values; it needs 4, for res2 to res5")
+        for factor in lr_mult_list:
+            require_number("ResNet.lr_mult_list", factor, minimum=0)
+        for stage in dcn_v2_stages:
+            require_number("ResNet.dcn_v2_stages", stage, minimum=-1, maximum=num_stages - 1)
+        if not return_idx or len(return_idx) > num_stages or min(return_idx) < 0 or max(return_idx) >= num_stages:
+            raise ValueError(f"ResNet.return_idx is {list(return_idx)}; values must be 0 to {num_stages - 1}")
+        require_number("ResNet.freeze_at", freeze_at, minimum=-1, maximum=num_stages - 1)
 
     @property
     def out_shape(self) -> list[ShapeSpec]:
@@ -256,37 +290,3 @@ def make_stem(variant: str, prefix: str, norm: dict[str, Any]) -> nn.Layer:
     for name, layer in layers:
         stem.add_sublayer(name, layer)
     return stem
-
-
-def check_arguments(
-    *,
-    depth: int,
-    variant: str,
-    groups: int,
-    base_width: int,
-    lr_mult_list: Sequence[float],
-    num_stages: int,
-    return_idx: Sequence[int],
-    freeze_at: int,
-    norm_decay: float,
-    dcn_v2_stages: Sequence[int],
-) -> None:
-    """Raise ValueError for arguments of `ResNet` that do not fit together."""
-    require_choice("ResNet.depth", depth, list(DEPTHS))
-    require_choice("ResNet.variant", variant, "abcd")
-    require_number("ResNet.groups", groups, minimum=1)
-    require_number("ResNet.base_width", base_width, minimum=1, maximum=MAX_WIDTH)
-    require_number("ResNet.groups times base_width", groups * base_width, maximum=MAX_WIDTH)
-    require_number("ResNet.norm_decay", norm_decay, minimum=0)
-    if (groups, base_width) != (1, 64) and not DEPTHS[depth][1]:
-        raise ValueError(f"ResNet.groups and base_width need bottlenecks: depth 50 or more, not {depth}")
-    require_number("ResNet.num_stages", num_stages, minimum=1, maximum=4)
-    if len(lr_mult_list) != 4:
-        raise ValueError(f"ResNet.lr_mult_list has {len(lr_mult_list)} values; it needs 4, for res2 to res5")
-    for factor in lr_mult_list:
-        require_number("ResNet.lr_mult_list", factor, minimum=0)
-    for stage in dcn_v2_stages:
-        require_number("ResNet.dcn_v2_stages", stage, minimum=-1, maximum=num_stages - 1)
-    if not return_idx or len(return_idx) > num_stages or min(return_idx) < 0 or max(return_idx) >= num_stages:
-        raise ValueError(f"ResNet.return_idx is {list(return_idx)}; values must be 0 to {num_stages - 1}")
-    require_number("ResNet.freeze_at", freeze_at, minimum=-1, maximum=num_stages - 1)
