@@ -1,5 +1,6 @@
 """From a configuration to the objects that training, evaluation, inference and export share."""
 
+from collections.abc import Callable
 from typing import Any
 
 from paddle import nn
@@ -31,12 +32,15 @@ from ppdet.utils.errors import ConfigError, DataError
 TrainingReader = BaseReader | SemiTrainReader
 
 
-def build_model(cfg: Config, *, weights: str | None = None) -> nn.Layer:
+def build_model(
+    cfg: Config, *, weights: str | None = None, check: Callable[[nn.Layer], None] | None = None
+) -> nn.Layer:
     """Build the network that `architecture` names, a `DenseDetector`.
 
     Args:
         weights: a file, a URL, or a path without its suffix; all of its parameters must fit. The network then has the
             attribute `trained_classes`: the `Classes` that the weights were trained on, None if these are unknown.
+        check: called with the network before its weights are loaded, to refuse it early.
 
     Raises:
         ConfigError: `architecture` is not set, its class lacks a member of `DenseDetector`, or the weights have another
@@ -48,6 +52,8 @@ def build_model(cfg: Config, *, weights: str | None = None) -> nn.Layer:
     cpu.set_enabled(cfg["use_onednn"])
     model = cfg.create(cfg["architecture"])
     require(model, DenseDetector, "architecture")
+    if check is not None:
+        check(model)
     if weights:
         classes = classes_of_local_weights(weights)
         if classes and len(classes.names) != cfg["num_classes"]:
@@ -61,8 +67,11 @@ def build_model(cfg: Config, *, weights: str | None = None) -> nn.Layer:
     return model
 
 
-def build_trained_model(cfg: Config) -> nn.Layer:
+def build_trained_model(cfg: Config, *, check: Callable[[nn.Layer], None] | None = None) -> nn.Layer:
     """Build the network in evaluation mode, with the weights of the setting `weights`.
+
+    Args:
+        check: called with the network before its weights are loaded, to refuse it early.
 
     Raises:
         ConfigError, CheckpointError: `weights` is not set, or see `build_model`.
@@ -74,7 +83,7 @@ def build_trained_model(cfg: Config) -> nn.Layer:
             "in place of -c"
         )
     try:
-        model = build_model(cfg, weights=cfg["weights"])
+        model = build_model(cfg, weights=cfg["weights"], check=check)
     except MissingFileError as error:
         own = folder_of(cfg) / cfg["weights"].rpartition("/")[2]
         hint = f"; did you mean {own}?" if weights_file(strip_suffix(str(own))) else ""

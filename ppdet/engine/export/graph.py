@@ -32,8 +32,9 @@ from ppdet.engine.export.check import (
     verify,
     verify_outputs,
 )
-from ppdet.engine.export.infer_cfg import graph_size, settings_of, warn_if_too_small
+from ppdet.engine.export.infer_cfg import settings_of, warn_if_too_small
 from ppdet.engine.export.onnx import write_formats
+from ppdet.engine.export.refusals import check_network, check_size, graph_size, origin_of_size, stride_of
 from ppdet.modeling.architectures.base import DenseDetector
 from ppdet.modeling.layers import ConvNorm
 from ppdet.utils.errors import ConfigError
@@ -134,7 +135,7 @@ def export_model(
     reader = cfg.component("TestReader")
     transforms = [*(reader.create("sample_transforms") or []), *(reader.create("batch_transforms") or [])]
     fused = next((t for t in transforms if isinstance(t, NormalizeImage)), None) if reader["fuse_normalize"] else None
-    size = graph_size(reader["inputs_def"], cfg.path)
+    size = graph_size(reader["inputs_def"], origin_of_size(cfg))
     warn_if_too_small(size, transforms)
     output = "detections" if cfg["export"]["nms"] else "boxes"
     if cfg["export"]["benchmark"] or not cfg["export"]["post_process"]:
@@ -142,7 +143,12 @@ def export_model(
     check_formats(formats, precision, output)
     dataset = build_dataset(cfg, "TestDataset")
     images = check_images(cfg, check_image)
-    model = build_trained_model(cfg)
+
+    def check(network: nn.Layer) -> None:
+        check_size(size, stride_of(network, transforms), origin_of_size(cfg))
+        check_network(network, formats)
+
+    model = build_trained_model(cfg, check=check)
     use_classes_of_weights(dataset, "TestDataset", model.trained_classes)
     outside = [t for t in transforms if t is not fused]
     settings = settings_of(
@@ -155,7 +161,7 @@ def export_model(
 
     # The expected outputs are computed before batch norms are folded.
     if output == "detections":
-        check, locations = make_self_check(detector, preprocess, images, list(inputs), precision)
+        self_check, locations = make_self_check(detector, preprocess, images, list(inputs), precision)
     else:
         arrays = check_arrays(preprocess, next(images))
         expected = expected_outputs(detector, arrays, list(inputs))
@@ -172,10 +178,10 @@ def export_model(
         if output == "detections":
             add_formats(detector, inputs, target, formats, precision)
             for backend, kind in engines(formats, precision):
-                verify(target, backend, kind, check)
+                verify(target, backend, kind, self_check)
             if locations is not None:
-                verify_locations(detector, inputs, formats, precision, check, locations)
-            check.write(target)
+                verify_locations(detector, inputs, formats, precision, self_check, locations)
+            self_check.write(target)
         else:
             verify_outputs(target, arrays, expected)
         replace_files(folder, target)

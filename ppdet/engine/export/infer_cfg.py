@@ -13,7 +13,6 @@ from ppdet.data.transforms.decode import Decode
 from ppdet.data.transforms.geometry import Resize
 from ppdet.data.transforms.normalize import NormalizeImage, Permute
 from ppdet.deploy.operations import entry_of, modules_of
-from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -87,30 +86,6 @@ def describe_transforms(transforms: Sequence[Any]) -> list[dict[str, Any]]:
         elif not isinstance(t, Decode):
             described.append(entry_of(t))
     return described
-
-
-def graph_size(inputs_def: dict[str, Any] | None, source: str) -> tuple[int, int] | None:
-    """Return the fixed (height, width) of the graph's input, None if images of any size are accepted.
-
-    Args:
-        inputs_def: TestReader's inputs_def, such as {"image_shape": [3, 640, 640]}; -1 or null for any height and
-            width.
-        source: names the configuration in errors.
-
-    Raises:
-        ConfigError: image_shape is something else.
-    """
-    shape = (inputs_def or {}).get("image_shape")
-    if shape is None:
-        return None
-    if not isinstance(shape, list) or len(shape) not in (3, 4) or shape[-3] != 3:
-        raise ConfigError(f"{source}: TestReader.inputs_def.image_shape is {shape}; expected [3, height, width]")
-    height, width = (None if side in (None, -1) else side for side in shape[-2:])
-    if height is None and width is None:
-        return None
-    if height is None or width is None:
-        raise ConfigError(f"{source}: TestReader.inputs_def.image_shape is {shape}; set both height and width")
-    return height, width
 
 
 def warn_if_too_small(size: tuple[int, int] | None, transforms: Sequence[Any]) -> None:

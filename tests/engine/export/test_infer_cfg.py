@@ -3,7 +3,8 @@
 import pytest
 
 from ppdet.data.transforms import Resize
-from ppdet.engine.export.infer_cfg import graph_size, warn_if_too_small
+from ppdet.engine.export.infer_cfg import warn_if_too_small
+from ppdet.engine.export.refusals import graph_size
 
 
 @pytest.mark.parametrize(

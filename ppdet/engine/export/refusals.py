@@ -1,0 +1,82 @@
+"""What an export refuses in one line before weights are loaded: sizes, formats and networks that do not fit."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from paddle import nn
+from paddle.vision.ops import DeformConv2D
+
+from ppdet.core.config import Config
+from ppdet.data.transforms.batch import PadBatch
+from ppdet.utils.errors import ConfigError, ConfigKeyError, config_error
+
+IMAGE_SHAPE = "TestReader.inputs_def.image_shape"
+
+
+def graph_size(inputs_def: Mapping[str, Any] | None, source: str) -> tuple[int, int] | None:
+    """Return the fixed (height, width) of the graph's input, None if images of any size are accepted.
+
+    Args:
+        inputs_def: TestReader's inputs_def, such as {"image_shape": [3, 640, 640]}; -1 or null for any height and
+            width.
+        source: names the place in the configuration in errors.
+
+    Raises:
+        ConfigError: image_shape is something else.
+    """
+    shape = (inputs_def or {}).get("image_shape")
+    if shape is None:
+        return None
+    expected = config_error(source, IMAGE_SHAPE, f"expected [3, height, width], got {shape}")
+    if not isinstance(shape, list) or len(shape) not in (3, 4) or shape[-3] != 3:
+        raise expected
+    height, width = (None if side in (None, -1) else side for side in shape[-2:])
+    if height is None and width is None:
+        return None
+    if height is None or width is None:
+        raise config_error(source, IMAGE_SHAPE, f"got {shape}: set both height and width")
+    if not all(type(side) is int and side > 0 for side in (height, width)):
+        raise expected
+    return height, width
+
+
+def origin_of_size(cfg: Config) -> str:
+    """Return where the configuration sets the size of the graph's input, such as "fcos.yml:12", or else its path."""
+    try:
+        return cfg.origin(IMAGE_SHAPE)
+    except ConfigKeyError:
+        return cfg.path
+
+
+def stride_of(model: nn.Layer, transforms: Sequence[Any]) -> int:
+    """Return the number of which the height and width of the network's input are multiples.
+
+    Args:
+        transforms: those of TestReader. Where a detector from outside has no backbone, its PadBatch alone tells.
+    """
+    strides = [level.stride for level in model.backbone.out_shape] if hasattr(model, "backbone") else []
+    strides += [t.pad_to_stride for t in transforms if isinstance(t, PadBatch) and t.pad_to_stride]
+    return math.lcm(*strides)
+
+
+def check_size(size: tuple[int, int] | None, stride: int, source: str) -> None:
+    """Raise ConfigError for a fixed size that is no multiple of the stride, with the nearest sizes that are."""
+    if size is None or not any(side % stride for side in size):
+        return
+    smaller = [3, *(max(side // stride, 1) * stride for side in size)]
+    larger = [3, *(-(-side // stride) * stride for side in size)]
+    nearest = f"{larger}" if smaller == larger else f"{smaller} or {larger}"
+    message = f"got {[3, *size]}; height and width must be multiples of {stride}, the network's stride: use {nearest}"
+    raise config_error(source, IMAGE_SHAPE, message)
+
+
+def check_network(model: nn.Layer, formats: Sequence[str]) -> None:
+    """Raise ConfigError for a network with layers that a format does not have."""
+    deformable = next((name for name, layer in model.named_sublayers() if isinstance(layer, DeformConv2D)), None)
+    if deformable is not None and "openvino" in formats:
+        raise ConfigError(
+            f"--format openvino: OpenVINO has no deformable convolutions, such as {deformable}: use --format onnx, "
+            "which ONNX Runtime runs, or Paddle's graph, or train with ResNet.dcn_v2_stages [-1] and "
+            "FCOSFeat.use_dcn false"
+        )
