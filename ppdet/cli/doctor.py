@@ -40,7 +40,7 @@ REQUIRED = {
 }
 # Modules of the optional extras of this package.
 EXTRAS = {
-    "onnx": ("onnx", "onnxruntime", "paddle2onnx"),
+    "onnx": ("onnx", "onnxruntime", "onnxslim", "paddle2onnx"),
     "openvino": ("openvino",),
     "serve": ("fastapi", "uvicorn", "prometheus_client"),
     "batch": ("ray", "pyarrow", "fsspec"),

@@ -100,6 +100,22 @@ def test_onnx_names_and_free_sizes(plain):
     assert outputs.keys() == {"bbox", "bbox_num"} and outputs["bbox"][1] == 6 and outputs["bbox_num"] == ["batch"]
 
 
+def test_onnx_files_are_valid_and_simplified(plain):
+    import onnx
+
+    for name in ("model.onnx", "model_fp16.onnx"):
+        model = onnx.load(plain / name)
+        onnx.checker.check_model(model, full_check=True)
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        kinds = [node.op_type for node in model.graph.node]
+        assert not {"Constant", "Identity", "BatchNormalization"} & {*kinds} and "Conv" in kinds, name
+        used = {value for node in model.graph.node for value in node.input}
+        assert {tensor.name for tensor in model.graph.initializer} <= used, name
+    whole, half = (onnx.load(plain / name) for name in ("model.onnx", "model_fp16.onnx"))
+    assert len(half.graph.node) < 1.1 * len(whole.graph.node)  # few casts, at the borders of the network
+    assert list(half.graph.input) == list(whole.graph.input) and list(half.graph.output) == list(whole.graph.output)
+
+
 def test_the_folder_holds_one_model_and_keeps_it_when_an_export_fails(folder, plain, tmp_path, monkeypatch):
     cfg = configuration(folder, [])
     exported = Path(shutil.copytree(plain, tmp_path / plain.name))
@@ -177,7 +193,7 @@ assert len(Detector(".", "openvino", precision="fp32").predict({images(folder)[0
 
 def test_missing_package(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_export.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"paddle2onnx is not installed: pip install -e '\.\[onnx\]'"):
+    with pytest.raises(ConfigError, match=r"onnxslim, paddle2onnx is not installed: pip install -e '\.\[onnx\]'"):
         export_model(configuration(folder, []), str(tmp_path), formats=["onnx"])
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from paddle import nn
 
+from ppdet.engine.export.onnx_graph import half_precision, save_valid, simplified
 from ppdet.modeling.architectures.base import DenseDetector
 from ppdet.modeling.nms import MultiClassNMS
 from ppdet.utils.disk.files import read_text
@@ -50,24 +51,23 @@ def write_formats(
 
     Raises:
         ConfigError: packages are not installed, or the network cannot be converted.
+        ExportError: a graph would not be valid ONNX.
     """
     absent = missing(formats)
     if absent:
         raise ConfigError(
             f"{', '.join(absent)} is not installed: pip install -e '.[{','.join(sorted({'onnx', *formats}))}]'"
         )
-    import onnx
-
     graph = next(path for path in source.iterdir() if path.suffix in (".json", ".pdmodel"))
     epsilons = {layer._epsilon for layer in model.sublayers() if isinstance(layer, nn.GroupNorm)}
     if len(epsilons) > 1:
         raise ConfigError("group norms with different epsilon cannot be converted to ONNX")
     converted = to_onnx(graph, model.nms if with_nms else None, *(epsilons or {0.0}))
-    onnx.save(converted, str(source / "model.onnx"))
+    save_valid(converted, source / "model.onnx")
     if "onnx" in formats:
         shutil.copy(source / "model.onnx", target)
         if precision == "fp16":
-            onnx.save(half_precision(converted), str(target / "model_fp16.onnx"))
+            save_valid(half_precision(converted), target / "model_fp16.onnx")
     if "openvino" in formats:
         write_openvino(source / "model.onnx", target / "model.xml", half=False)
         if precision == "fp16":
@@ -75,7 +75,7 @@ def write_formats(
 
 
 def to_onnx(graph: Path, nms: MultiClassNMS | None, epsilon: float) -> "onnx.ModelProto":
-    """Convert a graph that ends with "candidates", and append NMS.
+    """Convert a graph that ends with "candidates", append NMS, and simplify the result.
 
     The inputs keep their names. The outputs are bbox (M, 6) and bbox_num (N,) int32, as Paddle's; without `nms` they
     are the candidates. Batch size and image size stay dynamic if they are dynamic in the graph.
@@ -101,8 +101,7 @@ def to_onnx(graph: Path, nms: MultiClassNMS | None, epsilon: float) -> "onnx.Mod
                 dim.dim_param = name
     if nms is not None:
         append_nms(network, nms)
-    onnx.checker.check_model(network, full_check=True)
-    return network
+    return simplified(network)
 
 
 def append_nms(network: "onnx.ModelProto", nms: MultiClassNMS) -> None:
@@ -158,33 +157,6 @@ def convert(graph: Path) -> "onnx.ModelProto":
     return onnx.load(str(target))
 
 
-def half_precision(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Convert the network to float16, up to its last convolutions; inputs, outputs, decoding and NMS stay float32.
-
-    Above 1024 pixels, a coordinate in float16 would be exact to a pixel only.
-    """
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    makers = {name: node for node in model.graph.node for name in node.output}
-    network: set[int] = set()
-    pending = [node for node in model.graph.node if node.op_type in ("Conv", "DeformConv")]
-    while pending:
-        node = pending.pop()
-        if id(node) not in network:
-            network.add(id(node))
-            pending += [makers[name] for name in node.input if name in makers]
-    for number, node in enumerate(model.graph.node):
-        node.name = node.name or f"node_{number}"
-    outside = [node.name for node in model.graph.node if id(node) not in network]
-    half = convert_float_to_float16(model, keep_io_types=True, node_block_list=outside)
-    # The converter inserts the same cast several times under one name.
-    unique = {node.name: node for node in reversed(half.graph.node)}
-    kept = [node for node in half.graph.node if unique[node.name] is node]
-    del half.graph.node[:]
-    half.graph.node.extend(kept)
-    return half
-
-
 def write_openvino(model: Path, target: Path, *, half: bool) -> None:
     """Convert an ONNX file to OpenVINO's IR: `target` (.xml), and .bin beside it.
 
@@ -206,5 +178,5 @@ def write_openvino(model: Path, target: Path, *, half: bool) -> None:
 
 def missing(formats: Sequence[str]) -> list[str]:
     """Return the packages that `write_formats` needs for these formats and that are not installed."""
-    packages = ("onnx", "onnxruntime", "paddle2onnx", *(name for name in formats if name == "openvino"))
+    packages = ("onnx", "onnxruntime", "onnxslim", "paddle2onnx", *(name for name in formats if name == "openvino"))
     return [name for name in packages if importlib.util.find_spec(name) is None]
