@@ -7,12 +7,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from patience import PATIENCE, wait_until
 from processes import alive, command_of, descendants, wait_for_end
 from pyarrow import parquet
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "ppdet.deploy.batch"]
+
+
+def corners(row: dict) -> np.ndarray:
+    """x1, y1, x2, y2 of the boxes in a row of a table: an array (N, 4)."""
+    return np.array([[box[name] for name in ("x1", "y1", "x2", "y2")] for box in row["boxes"]]).reshape(-1, 4)
 
 
 class BatchRun:

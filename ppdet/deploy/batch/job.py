@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ppdet.core.extensions import imported
+from ppdet.deploy.batch import result_table
 from ppdet.deploy.batch.inputs import ImagePaths, Inputs, find_inputs
 from ppdet.deploy.batch.job_manifest import Manifest, model_fingerprint, read_manifest, require_same_job
 from ppdet.deploy.batch.job_run import JobRun
@@ -103,6 +104,7 @@ def start_or_resume(job: BatchJob, settings: Mapping[str, Any], inputs: Inputs, 
     class_names, category_ids = class_list(settings)
     precision = job.precision or settings.get("precision", "fp32")
     identity: dict[str, Any] = {
+        "table_version": result_table.VERSION,
         "model": model_fingerprint(job.model_dir),
         "images_sha256": inputs.fingerprint(),
         "precision": precision,

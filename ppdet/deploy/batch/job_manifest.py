@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ppdet.deploy.batch import result_table
 from ppdet.deploy.batch.shards import DETECTIONS, Counts
 from ppdet.deploy.batch.storage import Folder
 from ppdet.utils.disk.files import is_count, is_number, open_regular
@@ -20,6 +21,7 @@ LARGEST_MODEL = 2**34  # bytes of a file
 LARGEST = 2**26  # bytes; classes have names of any length, but there are thousands at most
 # Fields that must be the same when a job continues, and the error's words for a difference.
 IDENTITY = {
+    "table_version": "tables of another version",
     "model": "another model",
     "images_sha256": "other images, or in another order",
     "backend": "another --backend",
@@ -44,6 +46,7 @@ class Manifest:
         classes, category_ids: name and COCO category id of each class.
         finished: the Counts of a complete job as a mapping, else null.
         format: version of this file's format.
+        table_version: version of the columns of the tables; manifests that do not say it are of version 1.
     """
 
     model: str
@@ -61,6 +64,7 @@ class Manifest:
     category_ids: list[int]
     finished: dict | None = None
     format: int = 1
+    table_version: int = result_table.VERSION
 
     def write(self, folder: Folder) -> None:
         folder.write(FILE, json.dumps(asdict(self), indent=1).encode())
@@ -84,7 +88,7 @@ def read_manifest(folder: Folder) -> Manifest | None:
             )
         return None
     try:
-        manifest = Manifest(**json.loads(folder.read(FILE, LARGEST)))
+        manifest = Manifest(**{"table_version": 1} | json.loads(folder.read(FILE, LARGEST)))
     except (ValueError, TypeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
@@ -98,7 +102,7 @@ def is_valid(manifest: Manifest) -> bool:
     """Whether the fields of a manifest, which may come from anybody, have values that a job writes."""
     texts = [manifest.model, manifest.model_dir, manifest.input, manifest.images_sha256, manifest.backend]
     texts += [manifest.precision, "" if manifest.image_root is None else manifest.image_root]
-    counts = [manifest.images, manifest.shards, manifest.shard_size, manifest.format]
+    counts = [manifest.images, manifest.shards, manifest.shard_size, manifest.format, manifest.table_version]
     names, numbers, finished = manifest.classes, manifest.category_ids, manifest.finished
     return (
         all(isinstance(text, str) for text in texts)

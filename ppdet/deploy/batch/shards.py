@@ -3,14 +3,12 @@
 import io
 import json
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ppdet.data.classes import category_id
+from ppdet.deploy.batch.result_table import make_table, schema
 from ppdet.deploy.batch.storage import Folder
 from ppdet.utils.disk.files import is_count
-
-if TYPE_CHECKING:
-    import pyarrow
 
 DETECTIONS, COCO = "detections", "coco"
 ANNOTATION_IDS = 100_000  # the id of an annotation is the image's id times this, plus the detection's number from 1
@@ -27,30 +25,6 @@ class Counts(NamedTuple):
 
 def total(counts: Iterable[Counts]) -> Counts:
     return Counts(*map(sum, zip(*counts)))
-
-
-def schema() -> "pyarrow.Schema":
-    """Columns of a shard's Parquet file: one row per image.
-
-    image_id: position in the input. boxes: x1, y1, x2, y2 of each detection, in pixels. error: why there are no
-    detections, or null. deploy/batch/README.md describes all columns.
-    """
-    import pyarrow as pa
-
-    return pa.schema(
-        {
-            "image_id": pa.int64(),
-            "file_name": pa.string(),
-            "path": pa.string(),
-            "width": pa.int32(),
-            "height": pa.int32(),
-            "boxes": pa.list_(pa.list_(pa.float32())),
-            "scores": pa.list_(pa.float32()),
-            "classes": pa.list_(pa.int64()),
-            "names": pa.list_(pa.string()),
-            "error": pa.string(),
-        }
-    )
 
 
 class ShardFiles:
@@ -96,19 +70,19 @@ class ShardFiles:
 
         with self.folder.open(self.file_names(shard)[0]) as stream:
             try:
-                counts = Counts(*json.loads(parquet.read_schema(stream).metadata[COUNTS]))
+                there = parquet.read_schema(stream)
+                counts = Counts(*json.loads(there.metadata[COUNTS]))
             except (pyarrow.ArrowException, OSError, KeyError, TypeError, ValueError, MemoryError, RecursionError):
                 return None
-        is_ours = all(map(is_count, counts)) and counts.errors <= counts.images == len(self.range(shard))
-        return counts if is_ours else None
+        fits = all(map(is_count, counts)) and counts.errors <= counts.images == len(self.range(shard))
+        return counts if fits and there.equals(schema()) else None
 
     def write(self, shard: int, rows: Sequence[dict]) -> Counts:
         """Write the files of a shard, the Parquet file last: a shard with a Parquet file is complete.
 
         Args:
-            rows: one row (see `schema`) per image of the shard, in the order of their ids.
+            rows: one row (see `worker.new_row`) per image of the shard, in the order of their ids.
         """
-        import pyarrow
         from pyarrow import parquet
 
         if [row["image_id"] for row in rows] != list(self.range(shard)):
@@ -118,8 +92,9 @@ class ShardFiles:
         table_name, coco_name = self.file_names(shard)
         self.folder.write(coco_name, json.dumps(coco_content(rows, self.class_names, self.category_ids)).encode())
         stream = io.BytesIO()
-        table = pyarrow.Table.from_pylist(rows, schema())
-        parquet.write_table(table.replace_schema_metadata({COUNTS: json.dumps(counts)}), stream)
+        table = make_table(rows, self.category_ids)
+        metadata = {**table.schema.metadata, COUNTS: json.dumps(counts)}
+        parquet.write_table(table.replace_schema_metadata(metadata), stream)
         self.folder.write(table_name, stream.getvalue())
         return counts
 

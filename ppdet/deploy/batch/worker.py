@@ -142,7 +142,7 @@ class DetectorWorker:
 
 
 def new_row(image_id: int, name: str, path: str, error: str | None = None) -> dict:
-    """The row of an image without detections; `shards.schema` lists what the columns mean."""
+    """The row of an image without detections. boxes: [x1, y1, x2, y2]; for the rest see `result_table.schema`."""
     row: dict = {"image_id": image_id, "file_name": name, "path": path, "width": None, "height": None}
     row.update(boxes=[], scores=[], classes=[], names=[], error=error)
     return row

@@ -12,6 +12,7 @@ from tiny import TINY_YAML, write_tiny_coco
 
 pytest.importorskip("ray", reason="the extra `batch` is not installed")
 
+from ppdet.deploy.batch import BatchJob, run_batch
 from ppdet.deploy.detector import Detector
 from ppdet.engine.export.graph import export_model
 
@@ -80,3 +81,19 @@ def local_ray(tmp_path_factory):
     os.environ["PYTHONPATH"] = before
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def done(local_ray, model, images, tmp_path_factory):
+    """A job that has run, in a folder that has the names in deploy/batch/README.md. Tests copy its output to change it.
+
+    Attributes: folder, job, summary.
+    """
+    folder = tmp_path_factory.mktemp("done")
+    names = ["output_inference/fcos_r18_fpn_shapes", "dataset/shapes/data/images/val", "found"]
+    for name, target in zip(names, (model, images.folder)):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).symlink_to(target)
+    places = [str(folder / name) for name in names]
+    job = BatchJob(*places, workers=2, threshold=0.5, shard_size=10, backend="onnxruntime")
+    return SimpleNamespace(folder=folder, job=job, summary=run_batch(job))

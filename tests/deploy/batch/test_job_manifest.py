@@ -31,8 +31,10 @@ JOB = {
     "shards": 2,
     "classes": ["red"],
     "category_ids": [3],
+    "table_version": 2,
 }
 OTHERS = {
+    "table_version": 1,
     "model": "0",
     "images_sha256": "0",
     "backend": "onnxruntime",

@@ -57,6 +57,14 @@ def test_a_shard_is_written_whole_or_not_at_all(tmp_path):
     assert shards.finished() == {}
     parquet.write_table(pa.table({"a": [1, 2, 3]}), table)
     assert shards.finished() == {}
+    # One whose boxes are lists, as those of version 1.
+    shards.write(0, rows([0, 1, 2]))
+    assert list(shards.finished()) == [0]
+    there = parquet.read_table(table)
+    boxes = pa.array([[[1, 2, 4, 6]], [], []], pa.list_(pa.list_(pa.float32())))
+    old = there.set_column(there.schema.names.index("boxes"), "boxes", boxes)
+    parquet.write_table(old.replace_schema_metadata(there.schema.metadata), table)
+    assert shards.finished() == {}
 
 
 def test_classes_without_a_category_keep_their_number():
