@@ -147,7 +147,8 @@ class Preprocess:
 
         Returns:
             A sample for `batches` and `join`: `image` (3, h, w) before padding; `h` and `w`, the size of the image
-            itself; `im_shape` (h, w) and `scale_factor` (y, x), see docs/DEPLOY.md.
+            itself; `im_shape` (h, w) and `scale_factor` (y, x), see
+            docs/INPUTS_OUTPUTS.md.
 
         Raises:
             ImageError: the image cannot be read, or is too large for a graph of fixed size.
