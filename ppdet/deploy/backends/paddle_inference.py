@@ -10,6 +10,7 @@ from ppdet.deploy.backends import tensorrt
 from ppdet.deploy.backends.base import Backend, Options, find_file, last_line
 from ppdet.deploy.backends.operator_names import LEFT_IN_FLOAT32
 from ppdet.deploy.precisions import PRECISIONS
+from ppdet.deploy.preprocess import read_infer_cfg
 from ppdet.utils import device
 from ppdet.utils.errors import DeployError
 from ppdet.utils.logger import get_logger
@@ -69,6 +70,7 @@ class PaddleInference(Backend):
 
         graph = self.find(self.folder, self.options.precision)
         assert graph is not None  # load_backend has looked for it
+        require_version(graph)
         try:
             with self.predictor_config(graph) as config:
                 self.predictor = inference.create_predictor(config)
@@ -165,3 +167,23 @@ class PaddleInference(Backend):
                 raise DeployError(CPU_ONLY_ADVICE) from None
             raise
         return [self.predictor.get_output_handle(name).copy_to_cpu() for name in self.outputs]
+
+
+def require_version(graph: Path) -> None:
+    """Raise DeployError for a graph of Paddle 3 in Paddle 2, which would end the process with a segmentation fault.
+
+    Args:
+        graph: model.json, which only Paddle 3 writes and reads, or model.pdmodel, which both read.
+    """
+    import paddle
+
+    if graph.suffix != ".json" or not paddle.__version__.startswith("2."):
+        return
+    has_settings = (graph.parent / "infer_cfg.yml").is_file()
+    versions = read_infer_cfg(graph.parent).get("versions") if has_settings else None
+    exporter = versions.get("paddle", 3) if isinstance(versions, dict) else 3
+    raise DeployError(
+        f"{graph}: exported with Paddle {exporter!s:.20}, and this is Paddle {paddle.__version__}, which cannot read "
+        "it: install paddlepaddle 3, export again with this Paddle, or use onnxruntime or openvino (ppdet export "
+        "--format)"
+    )

@@ -152,7 +152,12 @@ def export_model(
     use_classes_of_weights(dataset, "TestDataset", model.trained_classes)
     outside = [t for t in transforms if t is not fused]
     settings = settings_of(
-        *(cfg, dataset, outside), size=size, fuse_normalize=fused is not None, output=output, precision=precision
+        *(cfg, dataset, outside),
+        size=size,
+        fuse_normalize=fused is not None,
+        output=output,
+        precision=precision,
+        stride=stride_of(model, transforms),
     )
     preprocess = Preprocess(settings)
     detector = ExportedDetector(model, normalizer=fused, output=output)

@@ -6,6 +6,9 @@ PaddleDetection's deployment code reads these files too, and needs some keys tha
 from collections.abc import Sequence
 from typing import Any
 
+import paddle
+
+import ppdet
 from ppdet.core.config import Config
 from ppdet.data.sources import DetectionDataset
 from ppdet.data.transforms.batch import PadBatch
@@ -27,6 +30,7 @@ def settings_of(
     fuse_normalize: bool,
     output: str,
     precision: str,
+    stride: int,
 ) -> dict[str, Any]:
     """Return the content of infer_cfg.yml.
 
@@ -37,6 +41,7 @@ def settings_of(
         fuse_normalize: the graph normalizes images itself.
         output: see `ExportedDetector`.
         precision: the precision in which a `Detector` computes by default.
+        stride: the number of which the height and width of the graph's input are multiples.
 
     Raises:
         DeployError: TestReader has a transform that cannot be exported, see `entry_of`.
@@ -63,6 +68,8 @@ def settings_of(
         "fuse_normalize": fuse_normalize,
         "output": output,
         "precision": precision,
+        "stride": stride,
+        "versions": {"ppdet": ppdet.__version__, "paddle": paddle.__version__},
     }
 
 
