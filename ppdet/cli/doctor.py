@@ -11,7 +11,6 @@ examples:
 import argparse
 import importlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -23,6 +22,7 @@ from typing import Literal, NamedTuple
 
 import ppdet
 from ppdet.core.command_line import make_parser, one_line_errors
+from ppdet.utils.extras import EXTRAS, absent_packages
 from ppdet.utils.printable import printable
 
 # Modules that training imports, by the name of their package.
@@ -37,15 +37,6 @@ REQUIRED = {
     "pillow": "PIL",
     "matplotlib": "matplotlib",
     "fonttools": "fontTools",
-}
-# Modules of the optional extras of this package.
-EXTRAS = {
-    "onnx": ("onnx", "onnxruntime", "onnxslim", "paddle2onnx"),
-    "openvino": ("openvino",),
-    "serve": ("fastapi", "uvicorn", "prometheus_client"),
-    "batch": ("ray", "pyarrow", "fsspec"),
-    "tensorboard": ("tensorboardX",),
-    "vdl": ("visualdl",),
 }
 LEAST_MEMORY, LEAST_DISK = 4, 5  # GiB
 Level = Literal["ok", "note", "slow", "missing", "broken"]
@@ -175,15 +166,15 @@ def downloads_and_workers() -> Iterator[Finding]:
 
 
 def extras() -> Iterator[Finding]:
-    for extra, modules in EXTRAS.items():
-        absent = [module for module in modules if importlib.util.find_spec(module) is None]
+    for extra, packages in EXTRAS.items():
+        absent = absent_packages(extra)
         if absent:
-            advice = f'pip install "ppdet-fcos[{extra}]"'
+            advice = f"pip install {' '.join(absent)}"
             if "paddle2onnx" in absent and sys.version_info >= (3, 13):
                 advice += "; paddle2onnx has no wheel for Python 3.13: export to ONNX and OpenVINO with 3.10 to 3.12"
             yield Finding(extra, "note", f"not installed: {', '.join(absent)}", advice)
         else:
-            yield Finding(extra, "ok", ", ".join(f"{module} {version_of(module)}" for module in modules))
+            yield Finding(extra, "ok", ", ".join(f"{package} {version_of(package)}" for package in packages))
 
 
 def version_of(package: str) -> str:

@@ -1,6 +1,5 @@
 """A batch job: from its settings to a summary of the results."""
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,10 @@ from ppdet.deploy.batch.storage import Folder
 from ppdet.deploy.batch.worker import WorkerSettings
 from ppdet.deploy.preprocess import class_list, read_infer_cfg
 from ppdet.utils.errors import DataError, DeployError
+from ppdet.utils.extras import absent_packages, not_installed
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
-PACKAGES = ("ray", "pyarrow", "fsspec")
 SHARD_SIZE = 500
 
 
@@ -82,9 +81,9 @@ def run_batch(job: BatchJob) -> Summary:
         DataError: there are no images, none can be read, or the output folder belongs to another job.
         LockedError: another process works in the output folder.
     """
-    missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
+    missing = absent_packages("batch")
     if missing:
-        raise DeployError(f"batch jobs need {', '.join(missing)}: pip install 'ppdet-fcos[batch]'")
+        raise DeployError(not_installed(missing))
     settings = read_infer_cfg(Path(job.model_dir))
     inputs = find_inputs(
         job.input,

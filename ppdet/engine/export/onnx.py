@@ -5,7 +5,6 @@ uninitialized number as the epsilon of a group norm, and its NMS keeps other box
 converted without NMS, which is then appended in ONNX's own operators.
 """
 
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from ppdet.modeling.architectures.base import DenseDetector
 from ppdet.modeling.nms import MultiClassNMS
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import ConfigError
+from ppdet.utils.extras import absent_packages, not_installed
 
 if TYPE_CHECKING:
     import onnx
@@ -55,9 +55,7 @@ def write_formats(
     """
     absent = missing(formats)
     if absent:
-        raise ConfigError(
-            f"{', '.join(absent)} is not installed: pip install -e '.[{','.join(sorted({'onnx', *formats}))}]'"
-        )
+        raise ConfigError(not_installed(absent))
     graph = next(path for path in source.iterdir() if path.suffix in (".json", ".pdmodel"))
     epsilons = {layer._epsilon for layer in model.sublayers() if isinstance(layer, nn.GroupNorm)}
     if len(epsilons) > 1:
@@ -178,5 +176,4 @@ def write_openvino(model: Path, target: Path, *, half: bool) -> None:
 
 def missing(formats: Sequence[str]) -> list[str]:
     """Return the packages that `write_formats` needs for these formats and that are not installed."""
-    packages = ("onnx", "onnxruntime", "onnxslim", "paddle2onnx", *(name for name in formats if name == "openvino"))
-    return [name for name in packages if importlib.util.find_spec(name) is None]
+    return absent_packages("onnx", *(name for name in formats if name == "openvino"))

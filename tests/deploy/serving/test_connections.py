@@ -17,7 +17,7 @@ from ppdet.deploy.serving.limits import Settings
 from ppdet.deploy.serving.notices import Notices
 from ppdet.deploy.serving.prometheus import Metrics
 
-uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 'ppdet-fcos[serve]'")
+uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install uvicorn")
 GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 

@@ -1,0 +1,35 @@
+"""Packages of the optional extras in pyproject.toml: which are not installed, and the line that installs them.
+
+The line names the packages themselves. ppdet is not on the Python package index, so that its own name with an extra
+cannot be installed, and `pip install '.[serve]'` works only in a checkout.
+"""
+
+import importlib.util
+from collections.abc import Iterable, Mapping
+
+# The packages of each extra, with the module that each has.
+EXTRAS: Mapping[str, Mapping[str, str]] = {
+    "onnx": {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxslim": "onnxslim", "paddle2onnx": "paddle2onnx"},
+    "openvino": {"openvino": "openvino"},
+    "serve": {
+        "fastapi": "fastapi",
+        "prometheus-client": "prometheus_client",
+        "python-multipart": "python_multipart",
+        "uvicorn": "uvicorn",
+    },
+    "batch": {"fsspec": "fsspec", "pyarrow": "pyarrow", "ray": "ray"},
+    "tensorboard": {"tensorboardX": "tensorboardX"},
+    "vdl": {"visualdl": "visualdl"},
+}
+
+
+def absent_packages(*extras: str) -> list[str]:
+    """Return the packages of these extras that are not installed, by the names that pip knows."""
+    packages = {package: module for extra in extras for package, module in EXTRAS[extra].items()}
+    return [package for package, module in packages.items() if importlib.util.find_spec(module) is None]
+
+
+def not_installed(packages: Iterable[str]) -> str:
+    """Return a line for users: the names of packages that are not installed, and how to install them."""
+    names = list(packages)
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not installed: pip install {' '.join(names)}"
