@@ -117,6 +117,43 @@ def test_onnx_files_are_valid_and_simplified(plain):
     assert list(half.graph.input) == list(whole.graph.input) and list(half.graph.output) == list(whole.graph.output)
 
 
+def test_files_say_what_they_are_without_infer_cfg(plain):
+    import onnx
+    import openvino
+
+    expected = {
+        "version": "0.1.0",
+        "paddle_version": paddle.__version__,
+        "output": "detections",
+        "names": ["red", "blue"],
+        "category_ids": [3, 7],
+        "fuse_normalize": False,
+        "channel_order": "rgb",
+        "stride": 32,
+        "image_shape": None,
+        "score_threshold": 0.025,
+        "nms_threshold": 0.6,
+        "draw_threshold": 0.5,
+    }
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    preprocess = [
+        {"type": "Resize", "target_size": [58, 150], "keep_ratio": True, "interp": 1},
+        {"type": "NormalizeImage", "mean": mean, "std": std, "is_scale": True, "norm_type": "mean_std"},
+        {"type": "Permute"},
+        {"type": "PadStride", "stride": 32},
+    ]
+    for half in ("", "_fp16"):
+        path = plain / f"model{half}.onnx"
+        props = {one.key: one.value for one in onnx.load(str(path)).metadata_props}
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        assert session.get_modelmeta().custom_metadata_map == props
+        info = openvino.Core().read_model(str(plain / f"model{half}.xml"))
+        assert all(info.get_rt_info(key.split(".")).value == value for key, value in props.items())
+        read = {key.removeprefix("ppdet."): yaml.safe_load(value) for key, value in props.items()}
+        assert read.pop("preprocess") == preprocess
+        assert read == expected
+
+
 def test_the_folder_holds_one_model_and_keeps_it_when_an_export_fails(folder, plain, tmp_path, monkeypatch):
     cfg = configuration(folder, [])
     exported = Path(shutil.copytree(plain, tmp_path / plain.name))

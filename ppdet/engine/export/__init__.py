@@ -2,6 +2,8 @@
 
 graph       export_model: Paddle's static graph, and the order of all steps
 infer_cfg   infer_cfg.yml: how an engine's user has to prepare images, and what the graph puts out
+metadata    what ONNX and OpenVINO files say about themselves
+refusals    what an export refuses before weights are loaded
 onnx        from Paddle's graph to ONNX and OpenVINO
 check       runs every written file in its engine and compares it with the trained model
 """

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ from ppdet.engine.export.check import (
     verify_outputs,
 )
 from ppdet.engine.export.infer_cfg import settings_of, warn_if_too_small
+from ppdet.engine.export.metadata import metadata_of
 from ppdet.engine.export.onnx import write_formats
 from ppdet.engine.export.refusals import check_network, check_size, graph_size, origin_of_size, stride_of
 from ppdet.modeling.architectures.base import DenseDetector
@@ -181,7 +182,7 @@ def export_model(
         text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
         (target / "infer_cfg.yml").write_text(text, encoding="utf-8")
         if output == "detections":
-            add_formats(detector, inputs, target, formats, precision)
+            add_formats(detector, inputs, target, formats, precision, metadata_of(settings, model.nms))
             for backend, kind in engines(formats, precision):
                 verify(target, backend, kind, self_check)
             if locations is not None:
@@ -242,7 +243,12 @@ def save_graph(detector: ExportedDetector, inputs: dict[str, InputSpec], folder:
 
 
 def add_formats(
-    detector: ExportedDetector, inputs: dict[str, InputSpec], target: Path, formats: Sequence[str], precision: str
+    detector: ExportedDetector,
+    inputs: dict[str, InputSpec],
+    target: Path,
+    formats: Sequence[str],
+    precision: str,
+    metadata: Mapping[str, str],
 ) -> None:
     """Write the detector in other formats to the folder `target`."""
     if not formats:
@@ -250,7 +256,7 @@ def add_formats(
     detector.output = "candidates"
     with tempfile.TemporaryDirectory() as temporary:
         save_graph(detector, inputs, Path(temporary))
-        write_formats(Path(temporary), target, detector.model, formats, precision)
+        write_formats(Path(temporary), target, detector.model, formats, precision, metadata=metadata)
 
 
 def engines(formats: Sequence[str], precision: str) -> Iterator[tuple[str, str]]:

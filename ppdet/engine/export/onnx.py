@@ -8,8 +8,9 @@ converted without NMS, which is then appended in ONNX's own operators.
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from paddle import nn
@@ -40,7 +41,14 @@ NMS_TEXT = Path(__file__).with_name("nms.onnxtxt")
 
 
 def write_formats(
-    source: Path, target: Path, model: DenseDetector, formats: Sequence[str], precision: str, *, with_nms: bool = True
+    source: Path,
+    target: Path,
+    model: DenseDetector,
+    formats: Sequence[str],
+    precision: str,
+    *,
+    with_nms: bool = True,
+    metadata: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write model.onnx, or model.xml and model.bin, to the folder `target`; with precision fp16 also model_fp16.*.
 
@@ -48,6 +56,7 @@ def write_formats(
         source: folder of the model's static graph that ends with "candidates", see `ExportedDetector`.
         formats: "onnx", "openvino".
         with_nms: append NMS; False: the graphs end with the candidates.
+        metadata: what the files say about themselves, see `metadata_of`.
 
     Raises:
         ConfigError: packages are not installed, or the network cannot be converted.
@@ -56,20 +65,25 @@ def write_formats(
     absent = missing(formats)
     if absent:
         raise ConfigError(not_installed(absent))
+    import onnx
+
     graph = next(path for path in source.iterdir() if path.suffix in (".json", ".pdmodel"))
     epsilons = {layer._epsilon for layer in model.sublayers() if isinstance(layer, nn.GroupNorm)}
     if len(epsilons) > 1:
         raise ConfigError("group norms with different epsilon cannot be converted to ONNX")
     converted = to_onnx(graph, model.nms if with_nms else None, *(epsilons or {0.0}))
+    onnx.helper.set_model_props(converted, dict(metadata))
     save_valid(converted, source / "model.onnx")
     if "onnx" in formats:
         shutil.copy(source / "model.onnx", target)
         if precision == "fp16":
-            save_valid(half_precision(converted), target / "model_fp16.onnx")
+            half = half_precision(converted)
+            onnx.helper.set_model_props(half, dict(metadata))
+            save_valid(half, target / "model_fp16.onnx")
     if "openvino" in formats:
-        write_openvino(source / "model.onnx", target / "model.xml", half=False)
+        write_openvino(source / "model.onnx", target / "model.xml", metadata, half=False)
         if precision == "fp16":
-            write_openvino(source / "model.onnx", target / "model_fp16.xml", half=True)
+            write_openvino(source / "model.onnx", target / "model_fp16.xml", metadata, half=True)
 
 
 def to_onnx(graph: Path, nms: MultiClassNMS | None, epsilon: float) -> "onnx.ModelProto":
@@ -155,10 +169,11 @@ def convert(graph: Path) -> "onnx.ModelProto":
     return onnx.load(str(target))
 
 
-def write_openvino(model: Path, target: Path, *, half: bool) -> None:
+def write_openvino(model: Path, target: Path, metadata: Mapping[str, str], *, half: bool) -> None:
     """Convert an ONNX file to OpenVINO's IR: `target` (.xml), and .bin beside it.
 
     Args:
+        metadata: what the file says about itself; the text "ppdet.stride" gets the path ["ppdet", "stride"] in rt_info.
         half: store the weights in float16.
 
     Raises:
@@ -168,7 +183,10 @@ def write_openvino(model: Path, target: Path, *, half: bool) -> None:
 
     try:
         # openvino.convert_model would do it too, but reports usage over the network from a forked process.
-        openvino.save_model(openvino.Core().read_model(str(model)), str(target), compress_to_fp16=half)
+        network = openvino.Core().read_model(str(model))
+        for key, value in metadata.items():
+            network.set_rt_info(value, key.split(".", 1))
+        openvino.save_model(network, str(target), compress_to_fp16=half)
     except Exception as error:  # OpenVINO raises classes of its own
         lines = [line.strip(" -") for line in str(error).splitlines() if "No conversion rule" in line]
         raise ConfigError(f"OpenVINO cannot convert this network: {(lines or [repr(error)])[-1]}") from None

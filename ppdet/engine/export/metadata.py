@@ -1,0 +1,36 @@
+"""What an exported file says about itself, so that it can be used without infer_cfg.yml."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ppdet.modeling.nms import MultiClassNMS
+
+
+def metadata_of(settings: Mapping[str, Any], nms: MultiClassNMS) -> dict[str, str]:
+    """Return texts by key: `metadata_props` of an ONNX file; in OpenVINO's IR, `rt_info` at ["ppdet", "version"], ….
+
+    Lists are written as JSON. The keys are those of docs/DEPLOY.md, section "Export".
+
+    Args:
+        settings: content of infer_cfg.yml, see `settings_of`.
+        nms: the model's NMS, with its thresholds.
+    """
+    normalizations: list[Mapping[str, Any]] = [one for one in settings["Preprocess"] if one["type"] == "NormalizeImage"]
+    order = normalizations[0].get("channel_order", "rgb") if normalizations else "rgb"
+    values = {
+        "version": settings["versions"]["ppdet"],
+        "paddle_version": settings["versions"]["paddle"],
+        "output": settings["output"],
+        "names": json.dumps(settings["label_list"]),
+        "category_ids": json.dumps(settings["category_ids"]),
+        "preprocess": json.dumps(settings["Preprocess"]),
+        "fuse_normalize": json.dumps(settings["fuse_normalize"]),
+        "channel_order": order,
+        "stride": str(settings["stride"]),
+        "image_shape": json.dumps(settings.get("image_shape")),
+        "score_threshold": f"{nms.score_threshold:g}",
+        "nms_threshold": f"{nms.nms_threshold:g}",
+        "draw_threshold": f"{settings['draw_threshold']:g}",
+    }
+    return {f"ppdet.{name}": value for name, value in values.items()}
