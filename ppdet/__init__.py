@@ -2,16 +2,17 @@
 
     import ppdet
 
-    cfg = ppdet.load_config("fcos_r18_fpn_shapes", {"epoch": 4})  # a file, or the name of a shipped one
+    cfg = ppdet.load_config("fcos_r18_fpn_shapes", {"epoch": 4, "run_name": "short"})  # a file, or a shipped one
     ppdet.set_device(cfg)
     ppdet.Trainer(cfg, evaluate=True).train()
-    cfg = ppdet.merge_config(cfg, {"weights": "output/fcos_r18_fpn_shapes/best_model"})
+    cfg = ppdet.merge_config(cfg, {"weights": "output/short/best_model"})
     predictor = ppdet.Predictor(cfg)
     print(ppdet.Evaluator(cfg)(predictor.model)["AP"])
-    for index, rows in predictor.detect(["photo.jpg"]):
+    photo = "dataset/shapes/data/images/val/000041.jpg"
+    for index, rows in predictor.detect([photo]):
         print(rows)  # (M, 6): class, score, x1, y1, x2, y2
     detector = ppdet.Detector(ppdet.export(cfg, "output_inference"))
-    print(detector.predict("photo.jpg").boxes)
+    print(detector.predict(photo).boxes)
 
 These names are imported when they are first used: `import ppdet` loads neither paddle nor OpenCV. The first name that
 needs paddle sets the number of its threads, which is possible only before paddle is imported: in a notebook, call

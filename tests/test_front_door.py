@@ -56,11 +56,11 @@ def test_the_example_runs(tmp_path, monkeypatch, tiny, capsys):
     code = "".join(line[4:] or "\n" for line in example.splitlines(keepends=True)).strip()
     assert code in (ROOT / "README.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    cv2.imwrite("photo.jpg", np.random.default_rng(0).integers(0, 255, (96, 128, 3)))
-    code = code.replace('"fcos_r18_fpn_shapes", {"epoch": 4}', f"{str(tiny)!r}, {{'epoch': 1}}")
-    code = code.replace("fcos_r18_fpn_shapes", "tiny")
+    Path("dataset/shapes/data/images/val").mkdir(parents=True)
+    cv2.imwrite("dataset/shapes/data/images/val/000041.jpg", np.random.default_rng(0).integers(0, 255, (96, 128, 3)))
+    code = code.replace('"fcos_r18_fpn_shapes", {"epoch": 4, ', f"{str(tiny)!r}, {{'epoch': 1, ")
     values: dict = {}
     exec(code, values)
     assert values["predictor"].dataset.class_names == values["detector"].class_names
-    assert (tmp_path / "output_inference" / "tiny" / "infer_cfg.yml").is_file()
+    assert (tmp_path / "output_inference" / "short" / "infer_cfg.yml").is_file()
     assert re.search(r"^(0\.\d+|-1\.0|\d+\.\d+)$", capsys.readouterr().out, re.MULTILINE)

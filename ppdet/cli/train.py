@@ -8,7 +8,7 @@ examples:
   {program} -c fcos_r18_fpn_shapes --eval -o epoch=4 TrainReader.batch_size=2
   {program} -c fcos_r18_fpn_shapes --eval -r auto    # start the run, or continue it where it stopped
   {program} -c fcos_r18_fpn_shapes -r output/fcos_r18_fpn_shapes/3
-  {program} -c fcos_r18_fpn_shapes --eval --use_vdl true --vdl_log_dir vdl/bccd
+  {program} -c fcos_r18_fpn_shapes --eval --use_vdl true --vdl_log_dir vdl/shapes
   {program} -c fcos_r18_fpn_shapes --name large_batch -o TrainReader.batch_size=8
   {program} -c fcos_r18_fpn_shapes --dry_run
   {program} -c fcos_r18_fpn_shapes --profiler_options "batch_range=[10,20];state=CPU"

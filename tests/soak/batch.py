@@ -108,7 +108,7 @@ def check(run: BatchRun, made: dict[str, str | None], model_dir: str) -> list[st
     return wrong + [f"left over: {name}" for name in stray]
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model_dir", required=True, metavar="DIR")
     parser.add_argument("--image_dir", required=True, metavar="DIR")
@@ -118,7 +118,11 @@ def main() -> None:
     parser.add_argument("--shard_size", type=int, help="default: a fiftieth of the images")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", metavar="DIR", help="for images and results; default: a temporary one")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
     rng = random.Random(arguments.seed)
     folder = Path(arguments.folder or tempfile.mkdtemp(prefix="batch_soak_")).resolve()
     sources = find_images(str(Path(arguments.image_dir).resolve()))
