@@ -83,7 +83,8 @@ def job(arguments: argparse.Namespace, paths: list[str]) -> tuple[float, float]:
             )
         )
     assert summary.done_now == len(paths) and not summary.counts.errors
-    return summary.speed, summary.done_now / summary.seconds
+    whole = summary.done_now / summary.seconds
+    return summary.speed or whole, whole  # a job of few images has no speed of its own
 
 
 def main() -> None:

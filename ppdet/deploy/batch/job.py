@@ -10,6 +10,7 @@ from ppdet.deploy.batch import result_table
 from ppdet.deploy.batch.inputs import ImagePaths, Inputs, find_inputs
 from ppdet.deploy.batch.job_manifest import Manifest, model_fingerprint, read_manifest, require_same_job
 from ppdet.deploy.batch.job_run import JobRun
+from ppdet.deploy.batch.progress import Progress
 from ppdet.deploy.batch.ray_pool import WorkerPool, ray_session, split_ranges, task_size
 from ppdet.deploy.batch.shards import COCO, DETECTIONS, Counts, ShardFiles, total
 from ppdet.deploy.batch.storage import Folder
@@ -64,13 +65,13 @@ class BatchJob:
 
 
 class Summary(NamedTuple):
-    """counts: of the whole job. done_now: images of this start. seconds: time for these. speed: images per second
-    after the workers had loaded the model."""
+    """counts: of the whole job. done_now: images of this start, which took `seconds`. speed: images per second after
+    all workers had returned their first task; None for too few images (see `progress.Speed`)."""
 
     counts: Counts
     done_now: int = 0
     seconds: float = 0.0
-    speed: float = 0.0
+    speed: float | None = None
 
 
 def run_batch(job: BatchJob) -> Summary:
@@ -85,20 +86,24 @@ def run_batch(job: BatchJob) -> Summary:
     if missing:
         raise DeployError(not_installed(missing))
     settings = read_infer_cfg(Path(job.model_dir))
-    inputs = find_inputs(
-        job.input,
-        image_dir=job.image_dir,
-        path_column=job.path_column,
-        bytes_column=job.bytes_column,
-        name_column=job.name_column,
-        url_schemes=job.url_schemes,
-    )
-    folder = Folder(job.output)
-    with folder.lock():
-        return start_or_resume(job, settings, inputs, folder)
+    with Progress() as progress:
+        progress.step("listing the images", f" of {job.input}")
+        inputs = find_inputs(
+            job.input,
+            image_dir=job.image_dir,
+            path_column=job.path_column,
+            bytes_column=job.bytes_column,
+            name_column=job.name_column,
+            url_schemes=job.url_schemes,
+        )
+        folder = Folder(job.output)
+        with folder.lock():
+            return start_or_resume(job, settings, inputs, folder, progress)
 
 
-def start_or_resume(job: BatchJob, settings: Mapping[str, Any], inputs: Inputs, folder: Folder) -> Summary:
+def start_or_resume(
+    job: BatchJob, settings: Mapping[str, Any], inputs: Inputs, folder: Folder, progress: Progress
+) -> Summary:
     """Start the job of an output folder, or continue it. `settings`: the content of infer_cfg.yml."""
     class_names, category_ids = class_list(settings)
     precision = job.precision or settings.get("precision", "fp32")
@@ -119,7 +124,7 @@ def start_or_resume(job: BatchJob, settings: Mapping[str, Any], inputs: Inputs, 
     finished = shards.finished() if manifest else {}
     if manifest and len(finished) == shards.count:
         logger.info("all %d images were done before", len(inputs))
-        return summarize(manifest, folder, finished, None)
+        return summarize(manifest, folder, finished, 0, progress)
     worker_settings = WorkerSettings(
         model_dir=str(Path(job.model_dir).resolve()),
         backend=manifest.backend if manifest else job.backend,
@@ -131,8 +136,10 @@ def start_or_resume(job: BatchJob, settings: Mapping[str, Any], inputs: Inputs, 
         image_timeout_s=job.image_timeout_s,
         extensions=imported(),
     )
-    with ray_session(job.ray_address, (job.workers or 1) * job.cpu_threads):
-        pool = WorkerPool(worker_settings, job.workers)
+    with ray_session(job.ray_address, (job.workers or 1) * job.cpu_threads, progress.step):
+        measures = worker_settings.backend == "auto"
+        progress.step("measuring which engine is the fastest" if measures else "loading the model")
+        pool = WorkerPool(worker_settings, job.workers, lambda: progress.add(0))
         if manifest is None:
             manifest = Manifest(
                 **identity,
@@ -153,31 +160,32 @@ def start_or_resume(job: BatchJob, settings: Mapping[str, Any], inputs: Inputs, 
         if finished:
             logger.info("going on: %d of %d images are done", len(inputs) - run.total, len(inputs))
         logger.info(
-            "%d images, %d workers with %d threads each, backend %s",
+            "%d images, %d workers with %d threads each, backend %s; each worker loads the model first",
             run.total, pool.workers, job.cpu_threads, manifest.backend,
         )  # fmt: skip
         tasks = split_ranges(run.missing, task_size(inputs, run.total, size, job.batch_size))
-        run.collect(pool.detect(inputs, tasks))
-    return summarize(manifest, folder, run.finished, run)
+        progress.count(len(inputs) - run.total, len(inputs), pool.workers)
+        run.collect(pool.detect(inputs, tasks), progress)
+    return summarize(manifest, folder, run.finished, run.images, progress)
 
 
-def summarize(manifest: Manifest, folder: Folder, finished: Mapping[int, Counts], run: JobRun | None) -> Summary:
-    """Note in the manifest that the job is complete, and log its results.
+def summarize(
+    manifest: Manifest, folder: Folder, finished: Mapping[int, Counts], now: int, progress: Progress
+) -> Summary:
+    """Note in the manifest that the job is complete, and log its results; `now`: images of this start.
 
     Raises:
         DataError: no image could be read.
     """
     counts = total(finished.values())
     manifest.finish(folder, counts)
-    if run is not None:
-        logger.info(
-            "%d images in %.0f s: %.2f images/s, %.2f after the workers had loaded the model",
-            run.images, run.seconds, run.images / run.seconds, run.speed,
-        )  # fmt: skip
-    logger.info("%d detections in %d images", counts.boxes, counts.images - counts.errors)
+    summary = Summary(counts, now, progress.seconds if now else 0.0, progress.speed)
+    speed = f", {summary.speed:.2f} images/s after the workers had started" if summary.speed else ""
+    took = f"; {now} images in {summary.seconds:.1f} s{speed}" if now else ""
+    logger.info("done: %d images, %d errors, %d boxes%s", *counts, took)
     if counts.errors:
-        logger.warning("%d images have an error instead, in column error", counts.errors)
+        logger.warning("%d images have an error instead of boxes, in column error of the tables", counts.errors)
     logger.info("tables: %s/%s; COCO: %s/%s", folder.url, DETECTIONS, folder.url, COCO)
     if counts.errors == counts.images:
         raise DataError(f"none of the {counts.images} images could be read; why is in {folder.url}/{DETECTIONS}")
-    return Summary(counts, run.images, run.seconds, run.speed) if run else Summary(counts)
+    return summary

@@ -1,14 +1,13 @@
 """One start of a batch job: the rows that workers return, in any order, become complete shards."""
 
-import time
 from collections.abc import Generator
 from contextlib import closing
 
+from ppdet.deploy.batch.progress import Progress
 from ppdet.deploy.batch.shards import Counts, ShardFiles
-from ppdet.utils.logger import get_logger, is_watched
+from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
-LOG_SECONDS = 30.0  # between two lines of progress, when no bar is shown
 NAMED_ERRORS = 5  # images with errors that the log names
 
 
@@ -21,8 +20,7 @@ class JobRun:
 
     Attributes:
         finished: counts of all shards that are written.
-        images: images that this start has detected on, in `seconds`.
-        speed: images per second after the first task, that is without the time for loading the model.
+        images, errors: images that this start has detected on, and those of them with an error.
     """
 
     def __init__(self, shards: ShardFiles, finished: dict[int, Counts]) -> None:
@@ -31,35 +29,19 @@ class JobRun:
         self.missing = [shards.range(shard) for shard in range(shards.count) if shard not in finished]
         self.total = sum(map(len, self.missing))
         self.images = self.errors = 0
-        self.seconds = self.speed = 0.0
         self._rows: dict[int, list[dict]] = {}  # of incomplete shards
 
-    def collect(self, results: Generator[list[dict], None, None]) -> None:
+    def collect(self, results: Generator[list[dict], None, None], progress: Progress) -> None:
         """Take the rows of all missing images, and show how far the job is.
 
         Args:
             results: the rows of each task, in any order (see `WorkerPool.detect`).
         """
-        from tqdm import tqdm
-
-        start = last_line = time.perf_counter()
-        first_images, first_time = 0, start
-        bar = tqdm(total=self.total, unit="image", disable=not is_watched(), smoothing=0.1)
-        with bar, closing(results):
+        with closing(results):
             for rows in results:
-                self.add(rows)
-                bar.update(len(rows))
-                now = time.perf_counter()
-                if not first_images:
-                    first_images, first_time = len(rows), now
-                elif not is_watched() and now - last_line > LOG_SECONDS:
-                    last_line = now
-                    speed = (self.images - first_images) / (now - first_time)
-                    left = (self.total - self.images) / speed / 60
-                    logger.info("%d of %d images, %.2f images/s, %.0f min left", self.images, self.total, speed, left)
-        end = time.perf_counter()
-        self.seconds = end - start
-        self.speed = (self.images - first_images) / (end - first_time) or self.images / self.seconds
+                if rows:
+                    self.add(rows)
+                progress.add(len(rows))
         if len(self.finished) < self.shards.count:
             raise RuntimeError("a shard is not complete, though the workers returned all tasks")
 

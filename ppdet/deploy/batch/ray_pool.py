@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ppdet.deploy.batch.inputs import Inputs
@@ -22,6 +22,7 @@ logger = get_logger(__name__)
 # Images per task: enough that Ray's overhead is small, few enough that all workers finish at about the same time.
 TASK_IMAGES, MAX_TASKS = 16, 20_000
 ATTEMPTS = 2  # number of workers that may die on a task before its images are retried one at a time
+TICK_S = 1.0  # longest time without a word from the workers
 MAX_LOST_TASKS = 50  # tasks that used up their attempts; with more, the cause is not an image, and the job ends
 GO_ON = "run the same command again to finish the remaining images"
 
@@ -48,7 +49,7 @@ def task_size(inputs: Inputs, images: int, shard_size: int, batch_size: int) -> 
 
 
 @contextlib.contextmanager
-def ray_session(address: str | None, cpus: int) -> Iterator[None]:
+def ray_session(address: str | None, cpus: int, step: Callable[[str], object]) -> Iterator[None]:
     """Within the block Ray is connected to the cluster at `address`, or runs on this machine for this job alone.
 
     If Ray is connected already, it is used and left as it is.
@@ -56,6 +57,7 @@ def ray_session(address: str | None, cpus: int) -> Iterator[None]:
     Args:
         address: such as `auto` or `ray://HOST:10001`; None starts Ray on this machine.
         cpus: processors that the workers need at least.
+        step: is told that Ray starts, which takes some seconds.
     """
     # Ray reads them when it is imported: no usage reports, and no warning about CUDA_VISIBLE_DEVICES.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -65,6 +67,7 @@ def ray_session(address: str | None, cpus: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    step("starting Ray" if address is None else "connecting to Ray")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "address": address}
     if address is None:
         options.update(address="local", include_dashboard=False, num_cpus=max(cpu_count(), cpus))
@@ -89,12 +92,13 @@ class WorkerPool:
     Args:
         settings: settings of each worker; the backend `auto` is replaced by the one that is chosen.
         workers: number of workers. None: as many as the cluster's CPUs (`settings.threads` each) or GPUs allow.
+        tick: called each second while the model is loaded and the engines are measured.
 
     Raises:
         DeployError: Ray has no room for so many workers, or the model cannot be loaded.
     """
 
-    def __init__(self, settings: WorkerSettings, workers: int | None) -> None:
+    def __init__(self, settings: WorkerSettings, workers: int | None, tick: Callable[[], object]) -> None:
         import ray
 
         self.resources = {"num_cpus": settings.threads, "num_gpus": int(settings.device == "gpu")}
@@ -110,8 +114,11 @@ class WorkerPool:
             )
         # The process that measures the engines ends afterwards, so that it takes no memory from the workers.
         choose = ray.remote(max_calls=1, **self.resources)(choose_backend)
+        choice = choose.remote(settings)
+        while not ray.wait([choice], timeout=TICK_S)[0]:
+            tick()
         try:
-            self.settings = settings._replace(backend=ray.get(choose.remote(settings)))
+            self.settings = settings._replace(backend=ray.get(choice))
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, UserError):
                 raise error.cause from None
@@ -120,6 +127,7 @@ class WorkerPool:
     def detect(self, inputs: Inputs, ranges: Sequence[range]) -> Generator[list[dict], None, None]:
         """Detect on all images in `ranges`; yield the rows of each task, in any order.
 
+        An empty list is yielded each second in which no task ends, so that the job can show that it waits.
         A task whose worker dies is given to another worker. If that one dies too, each of its images becomes a task,
         and an image whose workers die again becomes a row with an error.
 
@@ -138,7 +146,11 @@ class WorkerPool:
                     worker, task = idle.pop(), waiting.popleft()
                     reference = worker.detect.remote(task.images.start, inputs.task(task.images))
                     running[reference] = worker, task, time.monotonic()
-                (reference,), _ = ray.wait(list(running), num_returns=1)
+                ended, _ = ray.wait(list(running), num_returns=1, timeout=TICK_S)
+                if not ended:
+                    yield []
+                    continue
+                (reference,) = ended
                 worker, task, start = running.pop(reference)
                 try:
                     rows = ray.get(reference)

@@ -61,6 +61,8 @@ def test_worker_killed_then_everything_killed_then_started_again(model, images, 
 
     run.start()
     log = run.finish()
+    steps = [line.partition("] ")[2].partition("] ")[2] for line in log.splitlines()[:3]]
+    assert steps == [f"listing the images of {tmp_path / 'list.txt'}", "starting Ray", "loading the model"]
     assert f"going on: {SHARD * len(kept)} of {len(names)} images are done" in log and "Traceback" not in log
     assert {name: time for name, time in run.finished().items() if name in kept} == kept
     rows = run.rows()

@@ -77,7 +77,17 @@ def test_a_folder(done, images, tmp_path, log):
     parts[1].write_bytes(parts[1].read_bytes()[:1000])
     (output / "detections" / ".part-00001-of-00003.parquet.x.tmp").write_bytes(b"torn")
     again = run_batch(job)
-    assert again.counts == summary.counts and again.done_now == 10 and "cut.png: the file is truncated" in log.text
+    assert again.counts == summary.counts and again.done_now == 10 and again.speed is None
+    told = [record.getMessage() for record in log.records][-8:]
+    assert told[:4] == [
+        f"listing the images of {job.input}",
+        "loading the model",
+        "going on: 18 of 28 images are done",
+        "10 images, 2 workers with 1 threads each, backend onnxruntime; each worker loads the model first",
+    ]
+    assert told[4].endswith("cut.png: the file is truncated")
+    assert told[5].startswith(f"done: 28 images, 2 errors, {summary.counts.boxes} boxes; 10 images in ")
+    assert told[5].endswith(" s") and told[7] == f"tables: {output}/detections; COCO: {output}/coco"
     assert sorted((output / "detections").iterdir()) == parts
     assert [path.stat().st_mtime_ns == time for path, time in zip(parts, kept)] == [True, False, True]
     assert [row["file_name"] for row in rows_of(output)] == images.names
