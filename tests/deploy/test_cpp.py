@@ -1,14 +1,20 @@
-"""The C++ example finds what the Python Detector finds; PPDET_PADDLE_INFERENCE names Paddle's C++ library."""
+"""The C++ examples find what the Python Detector finds.
+
+PPDET_PADDLE_INFERENCE and PPDET_ONNXRUNTIME name the folders of the engines' C++ libraries.
+"""
 
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from toy import write_toy
+from toy_onnx import write_model
 
 from ppdet.deploy.detector import Detector
 
@@ -16,19 +22,58 @@ ROOT = Path(__file__).resolve().parents[2]
 NORMALIZE = {"type": "NormalizeImage", "mean": [0.2, 0.1, 0.3], "std": [0.5, 0.4, 0.6], "is_scale": True}
 
 
+@dataclass(frozen=True)
+class Example:
+    """An example of deploy/cpp: the engine's name in `Detector`, where its library is, and a model for it."""
+
+    backend: str
+    folder: str
+    variable: str  # of the environment: the library's folder
+    option: str  # of CMake, likewise
+    headers: str
+    write: Callable[..., Path]
+
+
+def write_for_paddle(folder, operations, size=None, **settings):
+    return write_toy(folder, operations, **settings)
+
+
+def write_for_onnxruntime(folder, operations, size=("h", "w"), **settings):
+    return write_model(folder, size, operations, **settings)
+
+
+EXAMPLES = {
+    "paddle": Example(
+        "paddle", ".", "PPDET_PADDLE_INFERENCE", "PADDLE_DIR", "paddle/include/paddle_inference_api.h", write_for_paddle
+    ),
+    "onnxruntime": Example(
+        *("onnxruntime", "onnxruntime", "PPDET_ONNXRUNTIME", "ONNXRUNTIME_DIR", "include/onnxruntime_cxx_api.h"),
+        write_for_onnxruntime,
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=EXAMPLES)
+def example(request):
+    return EXAMPLES[request.param]
+
+
 @pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    library = os.environ.get("PPDET_PADDLE_INFERENCE")
-    if not library or not shutil.which("cmake"):
-        pytest.skip("PPDET_PADDLE_INFERENCE names no Paddle Inference C++ library, or there is no cmake")
+def program(example, tmp_path_factory):
+    library = os.environ.get(example.variable, "")
+    if not (Path(library) / example.headers).is_file():
+        pytest.skip(f"{example.variable} names no folder with {example.headers}")
+    if not shutil.which("cmake"):
+        pytest.skip("there is no cmake")
     build = tmp_path_factory.mktemp("build")
     commands = (
-        ["cmake", "-S", ROOT / "deploy" / "cpp", "-B", build, f"-DPADDLE_DIR={library}"],
+        ["cmake", "-S", ROOT / "deploy" / "cpp" / example.folder, "-B", build, f"-D{example.option}={library}"],
         ["cmake", "--build", build],
     )
     for command in commands:
         result = subprocess.run(list(map(str, command)), capture_output=True, text=True)
         assert result.returncode == 0, result.stdout + result.stderr
+    assert "deprecated" not in result.stdout + result.stderr
     return build / "detect"
 
 
@@ -52,11 +97,11 @@ def run(program, *arguments, code=0):
                        {"type": "Permute"}]),
     ],
 )  # fmt: skip
-def test_finds_what_python_finds(program, tmp_path, file, operations):
-    folder = write_toy(tmp_path, operations)
+def test_finds_what_python_finds(example, program, tmp_path, file, operations):
+    folder = example.write(tmp_path, operations, label_list=["dark", "bright"])
     noise = np.random.default_rng(0).integers(0, 256, (160, 240, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / file), noise)
-    detector = Detector(folder, "paddle", threads=1)
+    detector = Detector(folder, example.backend, threads=1)
     (expected,) = detector.predict(str(tmp_path / file)).rows
     arguments = [folder, tmp_path / file, "--threshold", -100, "--threads", 1, "--output", tmp_path / "o.png"]
     name, *numbers = run(program, *arguments).split()
@@ -64,23 +109,23 @@ def test_finds_what_python_finds(program, tmp_path, file, operations):
     assert cv2.imread(str(tmp_path / "o.png")).shape == noise.shape
 
 
-def test_a_graph_of_one_size(program, tmp_path):
+def test_a_graph_of_one_size(example, program, tmp_path):
     """Images are padded to it, and larger ones are an error."""
     operations = [NORMALIZE, {"type": "Permute"}]
-    folder = write_toy(tmp_path, operations, use_dynamic_shape=False, image_shape=[3, 64, 96])
+    folder = example.write(tmp_path, operations, (64, 96), use_dynamic_shape=False, image_shape=[3, 64, 96])
     for height, width in ((50, 70), (64, 97), (65, 96)):
         cv2.imwrite(str(tmp_path / "image.png"), np.full((height, width, 3), 90, np.uint8))
         arguments = [folder, tmp_path / "image.png", "--threshold", -100, "--threads", 1]
         if width == 70:
-            (expected,) = Detector(folder, "paddle", threads=1).predict(str(tmp_path / "image.png")).rows
+            (expected,) = Detector(folder, example.backend, threads=1).predict(str(tmp_path / "image.png")).rows
             assert np.allclose([float(n) for n in run(program, *arguments).split()[1:]], expected[1:], atol=2e-3)
         else:
             said = run(program, *arguments, code=2)
             assert f"{height}x{width} after resizing, but the graph takes 64x96 at most" in said
 
 
-def test_mistakes_are_one_line(program, tmp_path):
-    folder = write_toy(tmp_path)
+def test_mistakes_are_one_line(example, program, tmp_path):
+    folder = example.write(tmp_path, [NORMALIZE, {"type": "Permute"}])
     assert run(program, folder, "none.jpg", code=2).splitlines()[-1] == "error: none.jpg: not a readable image"
     assert "usage: detect MODEL_DIR IMAGE" in run(program, code=2)
     assert run(program, folder, "x", "--threshold", "y", code=2) == "error: --threshold needs a number\n"
