@@ -50,6 +50,14 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         help="image on which the detections of the graph and of the model are compared (default: a labeled one of "
         "EvalDataset)",
     )
+    parser.add_argument(
+        "--target",
+        choices=("tensorrt",),
+        help="also write model_tensorrt.onnx, a graph of fixed sizes with the outputs of TensorRT's EfficientNMS",
+    )
+    parser.add_argument(
+        "--batch_size", type=int, default=1, metavar="N", help="images in a batch of --target (default: %(default)s)"
+    )
     arguments = parser.parse_args(argv)
     require_run(parser, arguments)
     return arguments
@@ -71,4 +79,6 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
             formats=[name for name in ("onnx", "openvino") if name in arguments.format],
             precision=arguments.precision,
             check_image=arguments.check_image,
+            target=arguments.target,
+            batch_size=arguments.batch_size,
         )

@@ -1,5 +1,6 @@
 """Exporting a trained model to a folder: Paddle's static graph, its weights, infer_cfg.yml, and further formats."""
 
+import functools
 import os
 import shutil
 import tempfile
@@ -36,6 +37,7 @@ from ppdet.engine.export.infer_cfg import settings_of, warn_if_too_small
 from ppdet.engine.export.metadata import metadata_of
 from ppdet.engine.export.onnx import write_formats
 from ppdet.engine.export.refusals import check_network, check_size, graph_size, origin_of_size, stride_of
+from ppdet.engine.export.tensorrt_onnx import add_tensorrt, check_target
 from ppdet.modeling.architectures.base import DenseDetector
 from ppdet.modeling.layers import ConvNorm
 from ppdet.utils.errors import ConfigError
@@ -45,7 +47,7 @@ logger = get_logger(__name__)
 
 ENGINES = {kind.format: name for name, kind in BACKENDS.items()}  # the engine that runs a format
 FILES = (
-    *("model.json", "model.pdmodel", "model.onnx", "model_fp16.onnx", "selfcheck.npz"),
+    *("model.json", "model.pdmodel", "model.onnx", "model_fp16.onnx", "model_tensorrt.onnx", "selfcheck.npz"),
     *("model.xml", "model.bin", "model_fp16.xml", "model_fp16.bin"),
 )
 
@@ -104,6 +106,8 @@ def export_model(
     formats: Sequence[str] = (),
     precision: str = "fp32",
     check_image: str | None = None,
+    target: str | None = None,
+    batch_size: int = 1,
 ) -> Path:
     """Export a trained detector to a folder for `ppdet.Detector` and other inference engines.
 
@@ -123,6 +127,7 @@ def export_model(
             have; or "fp16", which writes further files for ONNX Runtime and OpenVINO, model_fp16.*.
         check_image: image file in which detections are compared. None: the first image of EvalDataset with boxes in
             which the model detects something.
+        target: "tensorrt" also writes model_tensorrt.onnx, for batches of `batch_size` images of one size.
 
     Returns:
         The folder: model.json (model.pdmodel with Paddle 2.6), model.pdiparams, infer_cfg.yml, selfcheck.npz, and the
@@ -142,6 +147,7 @@ def export_model(
     if cfg["export"]["benchmark"] or not cfg["export"]["post_process"]:
         output = "maps"
     check_formats(formats, precision, output)
+    check_target(target, batch_size, output)
     dataset = build_dataset(cfg, "TestDataset")
     images = check_images(cfg, check_image)
 
@@ -177,20 +183,24 @@ def export_model(
 
     folder = Path(output_dir) / cfg.name
     folder.mkdir(parents=True, exist_ok=True)
-    with temporary_inside(folder) as target:
-        save_graph(detector, inputs, target)
+    with temporary_inside(folder) as files:
+        save_graph(detector, inputs, files)
         text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-        (target / "infer_cfg.yml").write_text(text, encoding="utf-8")
+        (files / "infer_cfg.yml").write_text(text, encoding="utf-8")
         if output == "detections":
-            add_formats(detector, inputs, target, formats, precision, metadata_of(settings, model.nms))
+            facts = metadata_of(settings, model.nms)
+            add_formats(detector, inputs, files, formats, precision, facts)
             for backend, kind in engines(formats, precision):
-                verify(target, backend, kind, self_check)
+                verify(files, backend, kind, self_check)
             if locations is not None:
                 verify_locations(detector, inputs, formats, precision, self_check, locations)
-            self_check.write(target)
+            if target == "tensorrt":
+                save = functools.partial(save_graph, detector, inputs)
+                add_tensorrt(detector, save, files, self_check, preprocess.sizes()[2], batch_size, facts)
+            self_check.write(files)
         else:
-            verify_outputs(target, arrays, expected)
-        replace_files(folder, target)
+            verify_outputs(files, arrays, expected)
+        replace_files(folder, files)
     logger.info("exported to %s: %s", folder, ", ".join(sorted(p.name for p in folder.iterdir())))
     return folder
 

@@ -67,11 +67,7 @@ def write_formats(
         raise ConfigError(not_installed(absent))
     import onnx
 
-    graph = next(path for path in source.iterdir() if path.suffix in (".json", ".pdmodel"))
-    epsilons = {layer._epsilon for layer in model.sublayers() if isinstance(layer, nn.GroupNorm)}
-    if len(epsilons) > 1:
-        raise ConfigError("group norms with different epsilon cannot be converted to ONNX")
-    converted = to_onnx(graph, model.nms if with_nms else None, *(epsilons or {0.0}))
+    converted = to_onnx(graph_in(source), model.nms if with_nms else None, epsilon_of(model))
     onnx.helper.set_model_props(converted, dict(metadata))
     save_valid(converted, source / "model.onnx")
     if "onnx" in formats:
@@ -84,6 +80,23 @@ def write_formats(
         write_openvino(source / "model.onnx", target / "model.xml", metadata, half=False)
         if precision == "fp16":
             write_openvino(source / "model.onnx", target / "model_fp16.xml", metadata, half=True)
+
+
+def graph_in(folder: Path) -> Path:
+    """Return the path of Paddle's graph in a folder."""
+    return next(path for path in folder.iterdir() if path.suffix in (".json", ".pdmodel"))
+
+
+def epsilon_of(model: DenseDetector) -> float:
+    """Return the epsilon of all group norms of a network, 0 if it has none.
+
+    Raises:
+        ConfigError: they are different.
+    """
+    epsilons = {layer._epsilon for layer in model.sublayers() if isinstance(layer, nn.GroupNorm)}
+    if len(epsilons) > 1:
+        raise ConfigError("group norms with different epsilon cannot be converted to ONNX")
+    return next(iter(epsilons), 0.0)
 
 
 def to_onnx(graph: Path, nms: MultiClassNMS | None, epsilon: float) -> "onnx.ModelProto":

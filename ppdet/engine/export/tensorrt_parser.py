@@ -1,0 +1,99 @@
+"""What TensorRT's ONNX parser imports according to its documentation, to check a graph without TensorRT."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ppdet.engine.export.check import ExportError
+
+if TYPE_CHECKING:
+    import onnx
+
+# From docs/operators.md of https://github.com/onnx/onnx-tensorrt at commit 96e781103cfc4adf4a6bb557e94bac8e693f6f4c
+# (version 10.1), by the types of data: floating point; also integers; also Booleans; Booleans only. Left out are
+# operators that exports do not have, and NonZero and NonMaxSuppression, whose outputs have no fixed shape.
+FLOAT, INTEGER, BOOLEAN = {"FLOAT", "FLOAT16", "BFLOAT16"}, {"INT32", "INT64"}, {"BOOL"}
+OPERATORS = {
+    name: types
+    for names, types in (
+        (
+            "AveragePool BatchNormalization Ceil Clip Conv ConvTranspose CumSum DeformConv Exp Floor GlobalAveragePool",
+            FLOAT,
+        ),
+        (
+            "GroupNormalization InstanceNormalization Log MatMul MaxPool Pow Reciprocal Resize Sigmoid Softmax Sqrt",
+            FLOAT,
+        ),
+        (
+            "Abs Add ArgMax ArgMin Div Equal Greater GreaterOrEqual Less LessOrEqual Max Min Mod Mul Neg",
+            FLOAT | INTEGER,
+        ),
+        ("Neg Pad Range ReduceMax ReduceMean ReduceMin ReduceSum Relu Sub Sum TopK", FLOAT | INTEGER),
+        ("Cast Concat ConstantOfShape Expand Flatten Gather GatherElements GatherND", FLOAT | INTEGER | BOOLEAN),
+        ("Identity Loop Reshape Shape Slice Split Squeeze Tile Transpose Unsqueeze Where", FLOAT | INTEGER | BOOLEAN),
+        ("And Not Or Xor", BOOLEAN),
+    )
+    for name in names.split()
+}
+# The inputs that have to be initializers, by their place.
+INITIALIZERS = {"TopK": 1, "Slice": 3, "Squeeze": 1, "Unsqueeze": 1, "CumSum": 1, "Pad": 3} | dict.fromkeys(
+    ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"), 1
+)
+OPSETS = range(9, 21)
+LARGEST_K = 3839  # of TopK: "less than 3840"
+
+
+def require_importable(model: "onnx.ModelProto") -> None:
+    """Check a graph against the table above, and that every value has a type of TensorRT and a fixed shape.
+
+    Raises:
+        ExportError: it has something that the parser does not import; the message names the first three.
+    """
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    constants = {tensor.name: tensor for tensor in inferred.graph.initializer}
+    found = [*problems(inferred.graph, {}, constants)]
+    version = next(entry.version for entry in inferred.opset_import if not entry.domain)
+    if version not in OPSETS:
+        found.insert(0, f"opset {version}")
+    if found:
+        raise ExportError(f"TensorRT would not import the graph: {'; '.join(found[:3])}")
+
+
+def problems(
+    graph: "onnx.GraphProto", outside: dict[str, str], constants: "dict[str, onnx.TensorProto]"
+) -> Iterator[str]:
+    """Yield what TensorRT does not import, in a graph with inferred shapes and in the bodies of its loops.
+
+    Args:
+        outside: types of the values of the graph around it, by name. constants: initializers of all graphs.
+    """
+    from onnx import TensorProto, numpy_helper
+
+    types = dict(outside)
+    types |= {name: TensorProto.DataType.Name(tensor.data_type) for name, tensor in constants.items()}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        tensor = value.type.tensor_type
+        types[value.name] = TensorProto.DataType.Name(tensor.elem_type)
+        if not tensor.HasField("shape") or any(dim.dim_value < 1 for dim in tensor.shape.dim):
+            yield f"{value.name} has no fixed shape"
+    for name, kind in types.items():
+        if name not in outside and kind not in FLOAT | INTEGER | BOOLEAN:
+            yield f"{name} is {kind}"
+    for node in graph.node:
+        if node.op_type not in OPERATORS or node.domain:
+            yield f"operator {node.op_type}"
+            continue
+        data = node.input[1:] if node.op_type == "Where" else node.input[:1]
+        for name in data:
+            if types.get(name) not in OPERATORS[node.op_type] and node.op_type != "ConstantOfShape":
+                yield f"{node.op_type} of {types.get(name)}"
+        yield from (f"{name} has no known type" for name in node.output if name and name not in types)
+        place = INITIALIZERS.get(node.op_type, len(node.input))
+        if place < len(node.input) and node.input[place] and node.input[place] not in constants:
+            yield f"{node.op_type} with the computed {node.input[place]}"
+        elif node.op_type == "TopK" and numpy_helper.to_array(constants[node.input[1]]).item() > LARGEST_K:
+            yield f"TopK of more than {LARGEST_K}"
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from problems(attribute.g, types, constants)

@@ -1,0 +1,102 @@
+"""model_tensorrt.onnx: fixed shapes, operators of TensorRT's parser, and the detections of Paddle's NMS."""
+
+import re
+
+import numpy as np
+import onnx
+import onnxruntime
+import paddle
+import pytest
+from noise import noisy, write_padded
+from onnx import parser
+
+from ppdet.deploy.fixed_count import OUTPUTS, rows_of_fixed_count
+from ppdet.engine.export.check import ExportError
+from ppdet.engine.export.graph import export_model
+from ppdet.engine.export.tensorrt_onnx import fixed_nms
+from ppdet.engine.export.tensorrt_parser import require_importable
+from ppdet.modeling.nms import MultiClassNMS
+from ppdet.utils.errors import ConfigError
+
+
+def every_node(graph):
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from every_node(attribute.g)
+
+
+@pytest.mark.parametrize("settings", [
+    {},
+    {"nms_top_k": 5, "keep_top_k": 7},
+    {"nms_top_k": -1, "keep_top_k": -1, "score_threshold": 0.0},
+    {"nms_threshold": 1.0, "keep_top_k": -1},
+    {"nms_threshold": 0.0, "keep_top_k": -1},
+    {"score_threshold": 1.0},
+])  # fmt: skip
+@pytest.mark.parametrize(("batch", "locations"), [(1, 60), (2, 60), (2, 2)])
+def test_suppression_is_paddles(settings, batch, locations):
+    """Crowded boxes, some of them equal, with many equal scores; also fewer boxes than can be kept."""
+    rng = np.random.default_rng(batch)
+    corner = rng.uniform(0, 60, (batch, locations, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(1, 40, (batch, locations, 2))], axis=2).astype(np.float32)
+    twins = locations // 6
+    boxes[:, twins : 2 * twins] = boxes[:, :twins]
+    scores = (rng.integers(0, 12, (batch, 3, locations)) / 12).astype(np.float32)
+    scores[:, 1] = 0  # a class of which there is nothing
+    nms = MultiClassNMS(**settings)
+    rows, counts = (value.numpy() for value in nms(paddle.to_tensor(boxes), paddle.to_tensor(scores)))
+    model = fixed_nms(nms, scores.shape, 17)
+    onnx.checker.check_model(model, full_check=True)
+    require_importable(model)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    outputs = session.run(OUTPUTS, {"boxes": boxes, "scores": scores, "overlap_boxes": boxes})
+    kept = min(nms.keep_top_k if nms.keep_top_k > 0 else 3 * locations, 3 * locations)
+    assert [array.shape for array in outputs] == [(batch, 1), (batch, kept, 4), (batch, kept), (batch, kept)]
+    assert [array.dtype for array in outputs] == [np.int32, np.float32, np.float32, np.int32]
+    for count, *padded in zip(counts, *outputs[1:]):
+        assert not any(array[count:].any() for array in padded)
+    found, found_counts = rows_of_fixed_count(outputs)
+    assert found_counts.tolist() == counts.tolist() and np.array_equal(found, rows.reshape(-1, 6))
+
+
+def test_exported_graph(tmp_path, log):
+    """Of any size, with top-k of levels; its batches of three hold the two images of the check and one twice."""
+    cfg = noisy(write_padded(tmp_path, images=1), ["FCOSHead.level_top_k=20", "FCOSHead.last_pixel=true"])
+    folder = export_model(cfg, str(tmp_path / "exported"), target="tensorrt", batch_size=3)
+    assert "model_tensorrt.onnx takes batches of 3 images of 160x160" in log.text
+    assert re.search(r"checked in onnxruntime, not in TensorRT: \d{3} detections, none unmatched", log.text)
+    model = onnx.load(folder / "model_tensorrt.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    sizes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+             for value in (*inferred.input, *inferred.value_info, *inferred.output)}  # fmt: skip
+    assert all(all(shape) for shape in sizes.values())
+    assert {name for node in inferred.node for name in node.output} <= sizes.keys()
+    assert sizes["image"] == [3, 3, 160, 160] and sizes["scale_factor"] == sizes["im_shape"] == [3, 2]
+    assert [sizes[name] for name in OUTPUTS] == [[3, 1], [3, 100, 4], [3, 100], [3, 100]]
+    kinds = {node.op_type for node in every_node(model.graph)}
+    assert "Loop" in kinds and not {"Compress", "NonZero", "NonMaxSuppression", "Identity"} & kinds
+    with pytest.raises(ConfigError, match="--target tensorrt: set export"):
+        export_model(noisy(tmp_path / "padded.yml", ["export.nms=false"]), str(tmp_path), target="tensorrt")
+
+
+@pytest.mark.parametrize(("signature", "text", "problem"), [
+    ("(float[2, 3] x) => (float[2, 3] y)", "y = Identity (x)", None),
+    ("(float[n, 3] x) => (float[n, 3] y)", "y = Identity (x)", "x has no fixed shape"),
+    ("(double[2] x) => (double[2] y)", "y = Identity (x)", "x is DOUBLE"),
+    ("(bool[2] x) => (bool[2] y)", "y = Compress <axis = 0> (x, x)", "operator Compress"),
+    ("(int32[2] x) => (float[2] y)", "z = Cast <to = 1> (x)\n y = Sqrt (z)", None),
+    ("(float[4000] x, int64[1] k) => (float[2] y)", "y, i = TopK <axis = 0> (x, k)", "TopK with the computed k"),
+    ("(float[4000] x) => (float[3840] y, int64[3840] i) <int64[1] k = {3840}>", "y, i = TopK <axis = 0> (x, k)",
+     "TopK of more than 3839"),
+    ("(int32[1, 1, 2, 2] x) => (int32[1, 1, 2, 2] y)", "y = MatMul (x, x)", "MatMul of INT32"),
+])  # fmt: skip
+def test_what_the_parser_does_not_import(signature, text, problem):
+    model = parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> g {signature} {{ {text} }}')
+    if problem is None:
+        require_importable(model)
+        return
+    with pytest.raises(ExportError, match=f"TensorRT would not import the graph: .*{problem}"):
+        require_importable(model)
