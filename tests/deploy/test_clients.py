@@ -26,16 +26,17 @@ CASES = {
 }
 
 
-def block(title: str, language: str) -> str:
-    """The first code of this language below a heading of the page."""
+def blocks(title: str) -> list[str]:
+    """The Python code below a heading of the page."""
     section = PAGE.split(f"### {title}\n")[1].split("\n### ")[0]
-    return re.search(rf"```{language}\n(.+?)```", section, re.DOTALL)[1]
+    return re.findall(r"```python\n(.+?)```", section, re.DOTALL)
 
 
 def python_clients() -> dict[str, str]:
-    whole, ending = block("Python with ONNX Runtime", "python"), block("Python with OpenVINO", "python")
-    beginning = whole.split("\nsession = ")[0].replace("import onnxruntime\n", "import openvino\n")
-    return {"onnxruntime": whole, "openvino": f"{beginning}\n{ending}"}
+    [whole] = blocks("Python with ONNX Runtime")
+    beginning, ending = blocks("Python with OpenVINO")
+    shared = re.search(r"^steps = .+?^scale_factor, .+?\n", whole, re.DOTALL | re.MULTILINE)[0]
+    return {"onnxruntime": whole, "openvino": f"{beginning}\n{shared}\n{ending}"}
 
 
 @pytest.fixture(scope="module")
