@@ -33,6 +33,7 @@ COMMANDS = {
     "infer": Command("detect objects in images with a trained detector"),
     "export": Command("export a trained detector for Paddle Inference, ONNX Runtime, OpenVINO"),
     "detect": Command("detect objects in images or videos with an exported detector"),
+    "verify": Command("check an exported detector in every engine on this machine, and measure them"),
     "serve": Command("serve an exported detector over HTTP", module="ppdet.deploy.serve"),
     "batch": Command(
         "detect objects in millions of images with an exported detector",

@@ -112,6 +112,9 @@ def main() -> None:
 
 
 def end_with_parent() -> None:
-    """End this process when its parent has ended, whose lock on the cache folder is free then."""
-    sys.stdin.read()
+    """End this process when its parent has ended, whose lock on the cache folder is free then.
+
+    The parent holds the other end of this process's standard input, and never writes to it.
+    """
+    os.read(0, 1)  # sys.stdin.read() would hold a lock, for which a process that is forked from this one waits forever
     os._exit(1)
