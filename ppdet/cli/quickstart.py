@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         f"Exported model:          {arguments.output / EXPORTED}",
         "Next:",
         *enter,
-        f"  ppdet detect --model_dir {EXPORTED} --image_file YOUR.jpg",
+        f"  ppdet detect --model_dir {EXPORTED} --image_file {DATA / 'images' / 'val' / '000041.jpg'}      # or yours",
         f"  ppdet config -c {NAME}      # every value, and where it comes from",
         f"  ppdet train -c {NAME} --eval -o epoch=16 ResNet.depth=34",
         "  ppdet --help      # all commands",

@@ -111,6 +111,9 @@ def test_options_exist_and_files_are_there_after_the_quick_start(monkeypatch, ca
                 if not known:
                     assert re.match(r"\(umask|build/|\|", words[0]), place
             count += parsed
+            if {"eval", "infer", "export", "tools/eval.py", "tools/infer.py", "tools/export_model.py"} & set(words[:2]):
+                is_trained = "-c" not in words or any(word.startswith("weights=") for word in words)
+                assert is_trained, f"{place}\nthe configuration alone has no weights of a trained detector"
             for option, word in zip(["", *words], words, strict=False):
                 if option == "-c" and "/" not in word and word != "FILE":
                     assert word in shipped_configs(), place
