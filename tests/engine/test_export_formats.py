@@ -192,7 +192,6 @@ def test_float16_has_files_of_its_own(folder, plain):
         ([], {"precision": "int8"}, "precision: expected fp32, bf16, fp16, got 'int8'"),
         ([], {"precision": "fp16"}, "needs --format onnx or openvino"),
         ([], {"formats": ["onnx"], "precision": "bf16"}, "ONNX Runtime does not have it"),
-        (["export.nms=false"], {"formats": ["onnx"]}, r"set export\.post_process and export\.nms true"),
         (["export.nms=false"], {"precision": "bf16"}, r"set export\.post_process and export\.nms true"),
         (["TestReader.inputs_def.image_shape=[3, 64, null]"], {}, "set both height and width"),
     ],
@@ -207,7 +206,7 @@ def test_what_does_not_go_together(folder, tmp_path, options, arguments, message
 def test_outputs_that_are_not_the_models(outputs, monkeypatch):
     monkeypatch.setitem(check.BACKENDS, "paddle", lambda folder, options: lambda arrays: outputs)
     with pytest.raises(ExportError, match="the exported graph is wrong"):
-        check.verify_outputs(None, {}, [np.zeros((2, 3))] * 2)
+        check.verify_outputs(None, "paddle", {}, [np.zeros((2, 3))] * 2)
 
 
 def test_conversion_reports_nothing_and_leaves_nothing_running(folder, plain, tmp_path):

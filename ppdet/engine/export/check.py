@@ -181,29 +181,35 @@ def verify(
     logger.info("checked in %s: %s", engine_name, result)
 
 
-def verify_outputs(folder: Path, arrays: Arrays, expected: Sequence[np.ndarray]) -> None:
-    """Run a graph that ends before NMS in Paddle Inference, and compare every number of every output.
+def verify_outputs(folder: Path, backend: str, arrays: Arrays, expected: Sequence[np.ndarray]) -> None:
+    """Run a graph that ends before NMS in an engine, and compare every number of every output.
 
     Raises:
-        ExportError: they differ by more than `LARGEST_DIFFERENCE`.
+        ExportError: they differ by more than `LARGEST_DIFFERENCE`, or the engine cannot run the graph.
     """
-    outputs = BACKENDS["paddle"](folder, Options())(arrays)
+    problem = find_problem(BACKENDS[backend], folder, Options()) if backend != "paddle" else None
+    if problem:
+        raise ExportError(f"the export cannot be checked in {backend}: {problem}")
+    outputs = BACKENDS[backend](folder, Options())(arrays)
     if len(outputs) != len(expected):
-        raise ExportError(f"the exported graph is wrong: it has {len(outputs)} outputs, the model {len(expected)}")
+        raise ExportError(
+            f"the exported graph is wrong in {backend}: it has {len(outputs)} outputs, the model {len(expected)}"
+        )
     largest = 0.0
     for actual, model in zip(outputs, expected):
         if actual.shape != model.shape:
             raise ExportError(
-                f"the exported graph is wrong: an output has shape {actual.shape}, the model's has {model.shape}"
+                f"the exported graph is wrong in {backend}: an output has shape {actual.shape}, the model's has "
+                f"{model.shape}"
             )
         # np.maximum keeps NaN, unlike max.
         largest = float(np.maximum(largest, (np.abs(actual - model) / (1 + np.abs(model))).max(initial=0)))
     if not largest <= LARGEST_DIFFERENCE:
         raise ExportError(
-            f"the exported graph is wrong: its outputs differ from the model's by {largest:.1e} (relative for values "
-            "above 1)"
+            f"the exported graph is wrong in {backend}: its outputs differ from the model's by {largest:.1e} (relative "
+            "for values above 1)"
         )
-    logger.info("checked: %d outputs, which differ by at most %.1e", len(expected), largest)
+    logger.info("checked in %s: %d outputs, which differ by at most %.1e", backend, len(expected), largest)
 
 
 @contextmanager

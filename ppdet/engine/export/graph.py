@@ -16,10 +16,8 @@ from paddle.static import InputSpec
 from ppdet.core.config import Config
 from ppdet.data.normalization import normalize
 from ppdet.data.transforms.normalize import NormalizeImage
-from ppdet.deploy.backends import BACKENDS
 from ppdet.deploy.backends.tensorrt import FOLDER as TENSORRT
 from ppdet.deploy.compare import SelfCheck
-from ppdet.deploy.precisions import PRECISIONS
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.build import build_dataset, build_trained_model
 from ppdet.engine.checkpoints.class_names import use_classes_of_weights
@@ -36,7 +34,15 @@ from ppdet.engine.export.check import (
 from ppdet.engine.export.infer_cfg import settings_of, warn_if_too_small
 from ppdet.engine.export.metadata import metadata_of
 from ppdet.engine.export.onnx import write_formats
-from ppdet.engine.export.refusals import check_network, check_size, graph_size, origin_of_size, stride_of
+from ppdet.engine.export.refusals import (
+    ENGINES,
+    check_formats,
+    check_network,
+    check_size,
+    graph_size,
+    origin_of_size,
+    stride_of,
+)
 from ppdet.engine.export.tensorrt_onnx import add_tensorrt, check_target
 from ppdet.modeling.architectures.base import DenseDetector
 from ppdet.modeling.layers import ConvNorm
@@ -45,7 +51,6 @@ from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 
-ENGINES = {kind.format: name for name, kind in BACKENDS.items()}  # the engine that runs a format
 FILES = (
     *("model.json", "model.pdmodel", "model.onnx", "model_fp16.onnx", "model_tensorrt.onnx", "selfcheck.npz"),
     *("model.xml", "model.bin", "model_fp16.xml", "model_fp16.bin"),
@@ -187,9 +192,9 @@ def export_model(
         save_graph(detector, inputs, files)
         text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
         (files / "infer_cfg.yml").write_text(text, encoding="utf-8")
+        facts = metadata_of(settings, model)
+        add_formats(detector, inputs, files, formats, precision, facts)
         if output == "detections":
-            facts = metadata_of(settings, model.nms)
-            add_formats(detector, inputs, files, formats, precision, facts)
             for backend, kind in engines(formats, precision):
                 verify(files, backend, kind, self_check)
             if locations is not None:
@@ -199,35 +204,11 @@ def export_model(
                 add_tensorrt(detector, save, files, self_check, preprocess.sizes()[2], batch_size, facts)
             self_check.write(files)
         else:
-            verify_outputs(files, arrays, expected)
+            for backend, _ in engines(formats, precision):
+                verify_outputs(files, backend, arrays, expected)
         replace_files(folder, files)
     logger.info("exported to %s: %s", folder, ", ".join(sorted(p.name for p in folder.iterdir())))
     return folder
-
-
-def check_formats(formats: Sequence[str], precision: str, output: str) -> None:
-    """Raise ConfigError for unknown formats and precisions, and for those that cannot be combined."""
-    for name in formats:
-        if name not in ENGINES or name == "paddle":
-            raise ConfigError(f"formats: expected onnx, openvino or both, got {name!r}")
-    if precision not in PRECISIONS:
-        raise ConfigError(f"precision: expected {', '.join(PRECISIONS)}, got {precision!r}")
-    if formats and output != "detections":
-        raise ConfigError(
-            f"--format {' '.join(formats)}: other formats contain the whole detector: set export.post_process and "
-            "export.nms true, export.benchmark false"
-        )
-    if precision != "fp32" and output != "detections":
-        raise ConfigError(f"--precision {precision}: set export.post_process and export.nms true, benchmark false")
-    if precision == "fp16" and not formats:
-        raise ConfigError(
-            "--precision fp16 needs --format onnx or openvino; Paddle Inference converts an export in fp32 to float16 "
-            "itself, when it loads it on a GPU: Detector(folder, device='gpu', precision='fp16')"
-        )
-    if precision == "bf16" and "onnx" in formats:
-        raise ConfigError(
-            "--precision bf16: ONNX Runtime does not have it; leave out --format onnx, or use --format openvino"
-        )
 
 
 def graph_inputs(size: tuple[int, int] | None, output: str, fused: NormalizeImage | None) -> dict[str, InputSpec]:
@@ -263,10 +244,25 @@ def add_formats(
     """Write the detector in other formats to the folder `target`."""
     if not formats:
         return
-    detector.output = "candidates"
+    with_nms = detector.output == "detections"
+    if with_nms:
+        detector.output = "candidates"
     with tempfile.TemporaryDirectory() as temporary:
         save_graph(detector, inputs, Path(temporary))
-        write_formats(Path(temporary), target, detector.model, formats, precision, metadata=metadata)
+        write_formats(
+            *(Path(temporary), target, detector.model, formats, precision),
+            with_nms=with_nms,
+            names=output_names(detector),
+            metadata=metadata,
+        )
+
+
+def output_names(detector: ExportedDetector) -> list[str]:
+    """Return names for the outputs of a graph that ends with boxes or maps; [] for other graphs."""
+    if detector.output == "maps":
+        strides = detector.model.locations.strides
+        return [f"{kind}_{stride}" for stride in strides for kind in ("logits", "distances", "quality")]
+    return ["boxes", "scores"] if detector.output == "boxes" else []
 
 
 def engines(formats: Sequence[str], precision: str) -> Iterator[tuple[str, str]]:

@@ -4,17 +4,17 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ppdet.modeling.nms import MultiClassNMS
+from ppdet.modeling.architectures.base import DenseDetector
 
 
-def metadata_of(settings: Mapping[str, Any], nms: MultiClassNMS) -> dict[str, str]:
+def metadata_of(settings: Mapping[str, Any], model: DenseDetector) -> dict[str, str]:
     """Return texts by key: `metadata_props` of an ONNX file; in OpenVINO's IR, `rt_info` at ["ppdet", "version"], ….
 
     Lists are written as JSON. The keys are those of docs/DEPLOY.md, section "Export".
 
     Args:
         settings: content of infer_cfg.yml, see `settings_of`.
-        nms: the model's NMS, with its thresholds.
+        model: has the thresholds of NMS, and the locations of its maps.
     """
     normalizations: list[Mapping[str, Any]] = [one for one in settings["Preprocess"] if one["type"] == "NormalizeImage"]
     order = normalizations[0].get("channel_order", "rgb") if normalizations else "rgb"
@@ -29,8 +29,12 @@ def metadata_of(settings: Mapping[str, Any], nms: MultiClassNMS) -> dict[str, st
         "channel_order": order,
         "stride": str(settings["stride"]),
         "image_shape": json.dumps(settings.get("image_shape")),
-        "score_threshold": f"{nms.score_threshold:g}",
-        "nms_threshold": f"{nms.nms_threshold:g}",
+        "score_threshold": f"{model.nms.score_threshold:g}",
+        "nms_threshold": f"{model.nms.nms_threshold:g}",
         "draw_threshold": f"{settings['draw_threshold']:g}",
     }
+    if settings["output"] == "maps":
+        locations = {"strides": list(model.locations.strides), "shift": model.locations.shift}
+        values["locations"] = json.dumps({**locations, "even": model.locations.even})
+        values["distances_in"] = "strides" if model.distances_in_strides else "pixels"
     return {f"ppdet.{name}": value for name, value in values.items()}

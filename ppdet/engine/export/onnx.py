@@ -48,6 +48,7 @@ def write_formats(
     precision: str,
     *,
     with_nms: bool = True,
+    names: Sequence[str] = (),
     metadata: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write model.onnx, or model.xml and model.bin, to the folder `target`; with precision fp16 also model_fp16.*.
@@ -56,6 +57,7 @@ def write_formats(
         source: folder of the model's static graph that ends with "candidates", see `ExportedDetector`.
         formats: "onnx", "openvino".
         with_nms: append NMS; False: the graphs end with the candidates.
+        names: new names of the outputs of a graph without NMS.
         metadata: what the files say about themselves, see `metadata_of`.
 
     Raises:
@@ -68,6 +70,7 @@ def write_formats(
     import onnx
 
     converted = to_onnx(graph_in(source), model.nms if with_nms else None, epsilon_of(model))
+    rename_outputs(converted, names)
     onnx.helper.set_model_props(converted, dict(metadata))
     save_valid(converted, source / "model.onnx")
     if "onnx" in formats:
@@ -127,6 +130,16 @@ def to_onnx(graph: Path, nms: MultiClassNMS | None, epsilon: float) -> "onnx.Mod
     if nms is not None:
         append_nms(network, nms)
     return simplified(network)
+
+
+def rename_outputs(network: "onnx.ModelProto", names: Sequence[str]) -> None:
+    """Give the outputs of a graph these names, one for each output; none for no names."""
+    new = dict(zip((value.name for value in network.graph.output), names, strict=True)) if names else {}
+    for node in network.graph.node:
+        node.input[:] = [new.get(name, name) for name in node.input]
+        node.output[:] = [new.get(name, name) for name in node.output]
+    for value in [*network.graph.output, *network.graph.value_info]:
+        value.name = new.get(value.name, value.name)
 
 
 def append_nms(network: "onnx.ModelProto", nms: MultiClassNMS) -> None:

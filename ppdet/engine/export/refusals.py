@@ -9,8 +9,11 @@ from paddle.vision.ops import DeformConv2D
 
 from ppdet.core.config import Config
 from ppdet.data.transforms.batch import PadBatch
+from ppdet.deploy.backends import BACKENDS
+from ppdet.deploy.precisions import PRECISIONS
 from ppdet.utils.errors import ConfigError, ConfigKeyError, config_error
 
+ENGINES = {kind.format: name for name, kind in BACKENDS.items()}  # the engine that runs a format
 IMAGE_SHAPE = "TestReader.inputs_def.image_shape"
 
 
@@ -79,4 +82,24 @@ def check_network(model: nn.Layer, formats: Sequence[str]) -> None:
             f"--format openvino: OpenVINO has no deformable convolutions, such as {deformable}: use --format onnx, "
             "which ONNX Runtime runs, or Paddle's graph, or train with ResNet.dcn_v2_stages [-1] and "
             "FCOSFeat.use_dcn false"
+        )
+
+
+def check_formats(formats: Sequence[str], precision: str, output: str) -> None:
+    """Raise ConfigError for unknown formats and precisions, and for those that cannot be combined."""
+    for name in formats:
+        if name not in ENGINES or name == "paddle":
+            raise ConfigError(f"formats: expected onnx, openvino or both, got {name!r}")
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision: expected {', '.join(PRECISIONS)}, got {precision!r}")
+    if precision != "fp32" and output != "detections":
+        raise ConfigError(f"--precision {precision}: set export.post_process and export.nms true, benchmark false")
+    if precision == "fp16" and not formats:
+        raise ConfigError(
+            "--precision fp16 needs --format onnx or openvino; Paddle Inference converts an export in fp32 to float16 "
+            "itself, when it loads it on a GPU: Detector(folder, device='gpu', precision='fp16')"
+        )
+    if precision == "bf16" and "onnx" in formats:
+        raise ConfigError(
+            "--precision bf16: ONNX Runtime does not have it; leave out --format onnx, or use --format openvino"
         )
