@@ -80,4 +80,7 @@ def test_the_commands_on_a_system_without_fork(tmp_path):
     Trainer(load_config(str(config), [f"save_dir={tmp_path / 'here'}"])).train()
     ours, theirs = (read_arrays(tmp_path / folder / "tiny" / "model_final.pdparams") for folder in ("here", "run"))
     assert ours.keys() == theirs.keys() and len(ours) > 50
-    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+    different = {
+        name: float(np.abs(ours[name] - theirs[name]).max()) for name in ours if (ours[name] != theirs[name]).any()
+    }
+    assert not different, result.stderr
