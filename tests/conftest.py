@@ -19,10 +19,11 @@ from tiny import TINY_YAML, write_tiny_coco, write_tiny_semi  # noqa: E402
 from ppdet.utils.process.cpu import cpu_count  # noqa: E402
 from ppdet.utils.process.paddle_setup import load_paddle  # noqa: E402
 
-# Processes of pytest-xdist share the processors.
+# Processes of pytest-xdist share the processors. They inherit what their parent has set for itself alone.
 processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if processes > 1:
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_count() // processes)))
+    inherited = int(os.environ.get("OMP_NUM_THREADS", cpu_count()))
+    os.environ["OMP_NUM_THREADS"] = str(min(inherited, max(1, cpu_count() // processes)))
 load_paddle()
 
 
