@@ -131,8 +131,7 @@ def test_auto_leaves_out_engines_that_fail_the_self_check(exported, folder, log)
     # Another model, which OpenVINO reads as well where it has no file of its own.
     (exported / "model.xml").unlink()
     model = onnx.load(str(exported / "model.onnx"))
-    tensors = [node.attribute[0].t for node in model.graph.node if node.op_type == "Constant"]
-    weights = next(tensor for tensor in tensors if len(tensor.dims) == 4)
+    weights = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 4)
     weights.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weights), weights.name))
     onnx.save(model, str(exported / "model.onnx"))
     assert Detector(exported).backend.name == "paddle"

@@ -218,7 +218,7 @@ import sys; sys.path[:0] = [{str(ROOT)!r}]
 from pathlib import Path
 from ppdet.deploy import Detector
 from ppdet.engine.export.onnx import write_openvino
-write_openvino(Path("model.onnx"), Path("model.xml"), half=False)
+write_openvino(Path("model.onnx"), Path("model.xml"), {{}}, half=False)
 assert len(Detector(".", "openvino", precision="fp32").predict({images(folder)[0]!r}))
 """
     environment = {**os.environ, "HOME": str(tmp_path / "home")}
