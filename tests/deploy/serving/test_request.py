@@ -208,3 +208,33 @@ def test_slashes_that_are_escaped():
 
     body = asyncio.run(request.read_json(parts()))
     assert body == b'{"image": "ab/cd/\\/ef/"}' and request.validate(request.Body, body).image == "ab/cd//ef/"
+
+
+def test_a_time_limit_that_ends_as_a_part_arrives_is_kept():
+    """It was lost before Python 3.12, so that the request was read on for as long as its client liked."""
+
+    class Arriving:
+        headers = {}
+
+        async def receive(self):
+            self.part = asyncio.get_running_loop().create_future()
+            return await self.part
+
+    async def read(request_):
+        async for _ in limits.read_within(request_, 1000, lambda: False):
+            pass
+
+    async def both_at_once():
+        coming = Arriving()
+        reading = asyncio.ensure_future(read(coming))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        coming.part.set_result({"type": "http.request", "body": b"x", "more_body": True})
+        reading.cancel()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        ended = reading.cancelled()
+        reading.cancel()
+        return ended
+
+    assert asyncio.run(both_at_once())
