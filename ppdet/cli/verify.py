@@ -6,7 +6,7 @@ it say what is fastest and what is missing. The exit code is 1 if an engine has 
 folder.
 
 examples:
-  {program} output_inference/fcos_r18vd_fpn_bccd
+  {program} output_inference/fcos_r18_fpn_shapes
   {program} DIR --device gpu
   {program} DIR --cpu_threads 4 --json engines.json
 """

@@ -23,7 +23,7 @@ from ppdet.core.command_line import make_parser, one_line_errors, run
 from ppdet.deploy.engine_options import add_engine_arguments, number_between, whole_number_between
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import DeployError
-from ppdet.utils.extras import absent_packages, not_installed
+from ppdet.utils.extras import require_extras
 
 TOKEN_VARIABLE = "PPDET_TOKEN"  # nosec B105  # its name
 
@@ -146,9 +146,7 @@ def serve(arguments: argparse.Namespace) -> None:
     # The limit of OpenCV and of `image_files.most_pixels`, in all processes of the server. OpenCV reads it when it is
     # imported, as the modules below do.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(arguments.max_pixels))
-    absent = absent_packages("serve")
-    if absent:
-        raise DeployError(not_installed(absent))
+    require_extras(DeployError, "serve")
     from ppdet.core.extensions import import_extensions
     from ppdet.deploy.serving.hosts import normal_names, own_names
     from ppdet.deploy.serving.jobs import ServedModel

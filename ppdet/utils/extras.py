@@ -7,6 +7,8 @@ cannot be installed, and `pip install '.[serve]'` works only in a checkout.
 import importlib.util
 from collections.abc import Iterable, Mapping
 
+from ppdet.utils.errors import UserError
+
 # The packages of each extra, with the module that each has.
 EXTRAS: Mapping[str, Mapping[str, str]] = {
     "onnx": {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxslim": "onnxslim", "paddle2onnx": "paddle2onnx"},
@@ -33,3 +35,10 @@ def not_installed(packages: Iterable[str]) -> str:
     """Return a line for users: the names of packages that are not installed, and how to install them."""
     names = list(packages)
     return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not installed: pip install {' '.join(names)}"
+
+
+def require_extras(error: type[UserError], *extras: str) -> None:
+    """Raise the error, with the line of `not_installed`, if packages of these extras are not installed."""
+    absent = absent_packages(*extras)
+    if absent:
+        raise error(not_installed(absent))

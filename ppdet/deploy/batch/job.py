@@ -17,7 +17,7 @@ from ppdet.deploy.batch.storage import Folder
 from ppdet.deploy.batch.worker import WorkerSettings
 from ppdet.deploy.preprocess import class_list, read_infer_cfg
 from ppdet.utils.errors import DataError, DeployError
-from ppdet.utils.extras import absent_packages, not_installed
+from ppdet.utils.extras import require_extras
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -82,9 +82,7 @@ def run_batch(job: BatchJob) -> Summary:
         DataError: there are no images, none can be read, or the output folder belongs to another job.
         LockedError: another process works in the output folder.
     """
-    missing = absent_packages("batch")
-    if missing:
-        raise DeployError(not_installed(missing))
+    require_extras(DeployError, "batch")
     settings = read_infer_cfg(Path(job.model_dir))
     with Progress() as progress:
         progress.step("listing the images", f" of {job.input}")

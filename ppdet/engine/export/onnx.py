@@ -20,7 +20,7 @@ from ppdet.modeling.architectures.base import DenseDetector
 from ppdet.modeling.nms import MultiClassNMS
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import ConfigError
-from ppdet.utils.extras import absent_packages, not_installed
+from ppdet.utils.extras import require_extras
 
 if TYPE_CHECKING:
     import onnx
@@ -64,9 +64,7 @@ def write_formats(
         ConfigError: packages are not installed, or the network cannot be converted.
         ExportError: a graph would not be valid ONNX.
     """
-    absent = missing(formats)
-    if absent:
-        raise ConfigError(not_installed(absent))
+    require_extras(ConfigError, "onnx", *(name for name in formats if name == "openvino"))
     import onnx
 
     converted = to_onnx(graph_in(source), model.nms if with_nms else None, epsilon_of(model))
@@ -76,9 +74,7 @@ def write_formats(
     if "onnx" in formats:
         shutil.copy(source / "model.onnx", target)
         if precision == "fp16":
-            half = half_precision(converted)
-            onnx.helper.set_model_props(half, dict(metadata))
-            save_valid(half, target / "model_fp16.onnx")
+            save_valid(half_precision(converted), target / "model_fp16.onnx")
     if "openvino" in formats:
         write_openvino(source / "model.onnx", target / "model.xml", metadata, half=False)
         if precision == "fp16":
@@ -216,8 +212,3 @@ def write_openvino(model: Path, target: Path, metadata: Mapping[str, str], *, ha
     except Exception as error:  # OpenVINO raises classes of its own
         lines = [line.strip(" -") for line in str(error).splitlines() if "No conversion rule" in line]
         raise ConfigError(f"OpenVINO cannot convert this network: {(lines or [repr(error)])[-1]}") from None
-
-
-def missing(formats: Sequence[str]) -> list[str]:
-    """Return the packages that `write_formats` needs for these formats and that are not installed."""
-    return absent_packages("onnx", *(name for name in formats if name == "openvino"))

@@ -11,13 +11,13 @@ import numpy as np
 from ppdet.deploy.compare import SelfCheck
 from ppdet.deploy.fixed_count import OUTPUTS, rows_of_fixed_count
 from ppdet.engine.export.check import Arrays, ExportError, expected_outputs
-from ppdet.engine.export.onnx import epsilon_of, graph_in, missing, to_onnx
+from ppdet.engine.export.onnx import epsilon_of, graph_in, rename_outputs, to_onnx
 from ppdet.engine.export.onnx_graph import save_valid, simplified
 from ppdet.engine.export.tensorrt_parser import LARGEST_K, require_importable
 from ppdet.modeling.nms import MultiClassNMS
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import ConfigError, DeployError
-from ppdet.utils.extras import not_installed
+from ppdet.utils.extras import require_extras
 from ppdet.utils.logger import get_logger
 
 if TYPE_CHECKING:
@@ -41,9 +41,8 @@ def check_target(target: str | None, batch_size: int, output: str) -> None:
         raise ConfigError(f"batch_size: got {batch_size}; a positive number of images, with target tensorrt")
     if target and output != "detections":
         raise ConfigError("--target tensorrt: set export.post_process and export.nms true, export.benchmark false")
-    absent = missing(["onnx"]) if target else []
-    if absent:
-        raise ConfigError(not_installed(absent))
+    if target:
+        require_extras(ConfigError, "onnx")
 
 
 def add_tensorrt(
@@ -111,12 +110,7 @@ def write_tensorrt(
     # Two outputs: NMS compares the boxes that it returns.
     ends = [(boxes, "nms/boxes"), (scores, "nms/scores"), ((others or [boxes])[0], "nms/overlap_boxes")]
     tail = compose.add_prefix(tail, "nms/")
-    own = {f"nms/{name}": name for name in OUTPUTS}
-    for node in tail.graph.node:
-        node.input[:] = [own.get(name, name) for name in node.input]
-        node.output[:] = [own.get(name, name) for name in node.output]
-    for value in tail.graph.output:
-        value.name = own[value.name]
+    rename_outputs(tail, OUTPUTS)
     model = compose.merge_models(fixed, tail, io_map=ends, outputs=list(OUTPUTS))
     require_importable(model)
     onnx.helper.set_model_props(model, dict(metadata))
