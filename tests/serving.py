@@ -102,9 +102,11 @@ class Client:
         """Other settings of the running service, within the block."""
         before, self.service.settings = self.service.settings, replace(self.service.settings, **changes)
         self.connect()
-        yield
-        self.service.settings = before
-        self.connect()
+        try:
+            yield
+        finally:
+            self.service.settings = before
+            self.connect()
 
     @contextmanager
     def batches(self, most: int, delay_s: float) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """The HTTP application: its paths and their answers."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -16,9 +17,12 @@ from starlette.requests import ClientDisconnect
 
 from ppdet.data.classes import category_id
 from ppdet.deploy.serving.connections import group
+from ppdet.deploy.serving.description import describe_model
+from ppdet.deploy.serving.docs_page import docs_page
 from ppdet.deploy.serving.gate import Gate, Message, Receive, Send
 from ppdet.deploy.serving.limits import Refused, too_busy
 from ppdet.deploy.serving.notices import Notices
+from ppdet.deploy.serving.openapi import describe_paths
 from ppdet.deploy.serving.places import Place
 from ppdet.deploy.serving.request import PredictRequest, read_request
 from ppdet.deploy.serving.service import Answer, Service
@@ -30,9 +34,10 @@ PAGE = {
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
 }
-# Paths that need no token. The metrics need it, since they tell about the traffic; Prometheus can send it.
-OPEN_PATHS = {*PAGE, "/healthz", "/readyz"}
-KNOWN_PATHS = {*OPEN_PATHS, "/metrics", "/predict"}
+# Paths that need no token; they tell nothing about the model and its use. The metrics need it, since they tell about
+# the traffic; Prometheus can send it.
+OPEN_PATHS = {*PAGE, "/healthz", "/readyz", "/docs", "/openapi.json"}
+KNOWN_PATHS = {*OPEN_PATHS, "/metrics", "/model", "/predict"}
 PART = 64 * 1024  # bytes of an answer that are sent at once
 CLIENT_GONE = 499  # nginx's status for a client that closed its connection; only the metrics see it
 
@@ -46,31 +51,37 @@ def create_app(service: Service, notices: Notices | None = None) -> Gate:
         yield
         await service.stop()
 
-    # FastAPI's own documentation pages would load scripts from another server.
+    # FastAPI's own page of documentation would load scripts from another server, which a server without internet and
+    # the Content-Security-Policy forbid; docs_page.py writes a page without scripts.
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.add_exception_handler(Refused, answer_refused)
     app.add_exception_handler(HTTPException, answer_wrong_path)
     app.add_exception_handler(Exception, answer_failure)
 
-    app.router.add_route("/predict", Predict(service), methods=["POST"])
-
-    @app.api_route("/healthz", methods=["GET", "HEAD"])
-    async def healthz() -> Response:
+    async def healthz(request: Request) -> Response:
         return JSONResponse({"status": "alive"})
 
-    @app.api_route("/readyz", methods=["GET", "HEAD"])
-    async def readyz() -> Response:
+    async def readyz(request: Request) -> Response:
         if service.obstacle is not None:
             raise too_busy(service.obstacle)
         return JSONResponse({"status": "ready"})
 
-    @app.get("/metrics")
-    async def metrics() -> Response:
+    async def metrics(request: Request) -> Response:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    for path, (name, media_type) in PAGE.items():
-        content = (FOLDER / name).read_bytes()
-        app.add_route(path, partial(answer_file, content=content, media_type=media_type))
+    async def model(request: Request) -> Response:
+        return JSONResponse(describe_model(service))
+
+    document = describe_paths(OPEN_PATHS, service.settings.token is not None)
+    files = {path: ((FOLDER / name).read_bytes(), kind) for path, (name, kind) in PAGE.items()}
+    files["/openapi.json"] = (json.dumps(document).encode(), "application/json")
+    files["/docs"] = (docs_page(document), "text/html")
+    app.router.add_route("/predict", Predict(service), methods=["POST"])
+    # Starlette adds HEAD to GET; uvicorn sends only the head of the answer.
+    for path, answer in {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics, "/model": model}.items():
+        app.router.add_route(path, answer, methods=["GET"])
+    for path, (content, media_type) in files.items():
+        app.router.add_route(path, partial(answer_file, content=content, media_type=media_type), methods=["GET"])
     return Gate(app, service, OPEN_PATHS, KNOWN_PATHS, notices)
 
 

@@ -16,7 +16,9 @@ from ppdet.deploy.serving.limits import Refused, read_within
 
 Format = Literal["json", "jpeg", "png"]
 MEDIA_TYPES: dict[str, Format] = {"application/json": "json", "image/jpeg": "jpeg", "image/png": "png"}
-HOW = 'send a form with the file "image" (multipart/form-data), or JSON {"image": base64}'
+# An image file may be the whole body. Its first bytes say of what kind it is, whichever of these the header names.
+RAW_TYPES = ("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff", "application/octet-stream")
+HOW = 'send a form with the file "image" (multipart/form-data), the file alone, or JSON {"image": base64}'
 # Limits that honest requests are far from. They keep the work linear in a request's size, and small per byte.
 MAX_FIELDS = 8
 LONGEST_FIELD = 1024
@@ -88,8 +90,14 @@ async def read_request(
             await asyncio.sleep(0)
             data = decode_base64(options.image)
         options = options.model_copy(update=validate(Options, query).model_dump(exclude=options.model_fields_set))
+    elif kind in RAW_TYPES:
+        options = validate(Options, query)
+        raw = bytearray()
+        async for part in read_within(request, max_body, crowded):
+            raw += part
+        data = bytes(raw)
     else:
-        raise Refused(415, f"expected multipart/form-data or application/json: {HOW}")
+        raise Refused(415, f"expected multipart/form-data, an image or application/json: {HOW}")
     return PredictRequest(data, options.threshold, options.format or accepted(request.headers.get("accept", "")))
 
 

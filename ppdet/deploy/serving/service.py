@@ -76,6 +76,8 @@ class Service:
     Attributes:
         class_names: name of each class.
         category_ids: COCO category id of each class.
+        infer_cfg: the settings that export wrote beside the graph.
+        info: the engine that runs the model; None until it has run once.
         places: what requests hold (see `admission`).
         draining: the server is about to end.
 
@@ -84,9 +86,10 @@ class Service:
     """
 
     def __init__(self, model: ServedModel, settings: Settings) -> None:
-        infer_cfg = read_infer_cfg(model.folder)
-        self.class_names, self.category_ids = class_list(infer_cfg)
-        self.slot_bytes = slot_bytes(Preprocess(infer_cfg), settings.max_pixels)
+        self.infer_cfg = read_infer_cfg(model.folder)
+        self.class_names, self.category_ids = class_list(self.infer_cfg)
+        self.slot_bytes = slot_bytes(Preprocess(self.infer_cfg), settings.max_pixels)
+        self.info: ModelInfo | None = None
         self.served = model
         self.settings = settings
         self.metrics = Metrics()
@@ -124,6 +127,7 @@ class Service:
         return max(self.settings.timeout_s, LEAST_LIMIT_S)
 
     def _tell_ready(self, info: ModelInfo) -> None:
+        self.info = info
         # Another process takes the same engine, rather than the one that is fastest then.
         self.model.arguments = (self.served._replace(backend=info.backend), self.slots)
         self.metrics.model.labels(info.backend, info.device, info.precision).set(1)

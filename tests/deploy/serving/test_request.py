@@ -14,6 +14,7 @@ from ppdet.deploy.serving.app import create_app
 
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "multipart/form-data; boundary=a"}
+PNG = {"Content-Type": "image/png"}
 
 
 def part(name="t", filename="", content=b"0.5", further=""):
@@ -139,6 +140,10 @@ def answer(client, headers, method="POST", path="/predict", body=b""):
         (405, {**JSON, "Authorization": "Bearer s3cret"}, "PUT", "/predict"),
         (405, JSON, "POST", "/healthz"),
         (413, {**JSON, "Authorization": "Bearer s3cret", "Content-Length": "999999999"}, "POST", "/predict"),
+        (401, PNG, "POST", "/predict"),
+        (403, {**PNG, "Host": "127.0.0.1", "Origin": "http://evil.example"}, "POST", "/predict"),
+        (413, {**PNG, "Authorization": "Bearer s3cret", "Content-Length": "999999999"}, "POST", "/predict"),
+        (421, {**PNG, "Host": "evil.example"}, "POST", "/predict"),
         (415, {"Content-Type": "text/plain", "Authorization": "Bearer s3cret"}, "POST", "/predict"),
         (421, {**JSON, "Host": "evil.example"}, "POST", "/healthz"),
         (421, {**JSON, "Host": "evil.example"}, "GET", "/"),
@@ -208,6 +213,65 @@ def test_slashes_that_are_escaped():
 
     body = asyncio.run(request.read_json(parts()))
     assert body == b'{"image": "ab/cd/\\/ef/"}' and request.validate(request.Body, body).image == "ab/cd//ef/"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
+def test_an_image_file_may_be_the_whole_body(client, images, kind):
+    """Each kind is answered as in a form, whichever of the content types the header names."""
+    stream = io.BytesIO()
+    Image.open(io.BytesIO(images[0])).save(stream, kind)
+    expected = client.post("/predict?threshold=0.45", files={"image": stream.getvalue()}).json()
+    assert len(expected["detections"]) > 3
+    for name in (f"image/{kind.lower()}; x=y", "Application/Octet-Stream", "image/png"):
+        response = client.post("/predict?threshold=0.45", content=stream.getvalue(), headers={"Content-Type": name})
+        assert response.status_code == 200, response.text
+        assert {**response.json(), "timing_ms": 0, "batch_size": 0} == {**expected, "timing_ms": 0, "batch_size": 0}
+    picture = client.post("/predict", content=stream.getvalue(), headers={**PNG, "Accept": "image/png"})
+    assert picture.headers["content-type"] == "image/png" and picture.content[:4] == b"\x89PNG"
+
+
+def test_whole_bodies_keep_all_limits(client, images, monkeypatch):
+    sent = []
+
+    async def parts(content):
+        for _ in range(1000):
+            sent.append(1)
+            yield content
+
+    def reason(status, content, query="", headers=PNG):
+        response = client.post(f"/predict{query}", content=content, headers=headers)
+        assert response.status_code == status, response.text
+        return response.json()["error"]
+
+    assert reason(400, b"") == "the image is an empty file"
+    assert reason(400, b"GIF89a") == "not an image, or damaged; expected one of JPEG, PNG, WEBP, BMP, TIFF"
+    assert reason(400, images[0][:-200]) == "the image cannot be decoded: the file is truncated"
+    assert reason(414, images[0], "?" + "a" * 1001).startswith("the query has more than")
+    for query, name in (("?threshold=2", "threshold: "), ("?size=3", "size: Extra"), ("?format=gif", "format: ")):
+        assert reason(422, parts(images[0]), query).startswith(name)
+    assert sent == []  # options are wrong before the body is read
+    with client.settings(max_pixels=1000):
+        assert reason(413, images[0]) == "the image has more than 1000 pixels"
+    with client.settings(max_body_mb=0.01):
+        assert reason(413, parts(b"x" * 1000)) == "the request is larger than 0.01 MiB"
+        assert len(sent) < 20
+        assert reason(413, b"x" * 11_000) == "the request is larger than 0.01 MiB"
+
+    async def trickle():
+        while True:
+            yield b" "
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(limits, "STALL_S", 0.05)
+    assert "less than 4096 bytes" in reason(408, trickle())
+    monkeypatch.undo()
+    monkeypatch.setattr(limits, "CROWDED_S", 0.05)
+    with client.settings(max_queue=1):
+        assert "others wait" in reason(408, trickle())
+    monkeypatch.undo()
+    with client.settings(timeout_s=0.05):
+        assert "did not arrive within 0.05 s" in reason(408, trickle())
+    assert client.service.admitted == 0
 
 
 def test_a_time_limit_that_ends_as_a_part_arrives_is_kept():
