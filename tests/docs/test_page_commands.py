@@ -34,8 +34,8 @@ OTHER_PROGRAMS = {
     "pip install": "test_extras.py reads these lines; installing needs a network",
     "apt-get": "it changes the machine",
     "cmake": "test_cpp.py builds the examples",
-    "curl": "the tests of the server send such requests",
-    "base64": "the tests of the server send such requests",
+    "curl": "tests/deploy/serving/test_readme.py runs these lines",
+    "base64": "tests/deploy/serving/test_readme.py runs these lines",
     "npm": "test_web.py runs the page if its packages are installed",
     "python -m http.server": "a module of Python",
     "python -m paddle.distributed.launch": "its options are Paddle's",
@@ -117,7 +117,7 @@ def test_options_exist_and_files_are_there_after_the_quick_start(monkeypatch, ca
             for option, word in zip(["", *words], words, strict=False):
                 if option == "-c" and "/" not in word and word != "FILE":
                     assert word in shipped_configs(), place
-                path = word.removeprefix("image=@")
+                path = word.removeprefix("image=").removeprefix("@")
                 if option in WRITTEN:
                     written.add(path)
                 elif path in MADE_BY_A_USER:

@@ -13,7 +13,8 @@ from fuzz.picture_bytes import MAKERS, honest, slight
 OWN = ["image", "threshold", "format"]
 METHODS = ["GET", "HEAD", "PUT", "OPTIONS", "TRACE", "CONNECT", "post", "A" * 5000, "P\0ST", ""]
 TARGETS = [
-    "/healthz", "/readyz", "/metrics", "/", "/page.js", "/nowhere", "//predict", "/predict/", "/%70redict", "*",
+    "/healthz", "/readyz", "/metrics", "/model", "/docs", "/openapi.json", "/", "/page.js",
+    "/nowhere", "//predict", "/predict/", "/%70redict", "*",
     "predict",
     "http://evil.example/predict", "/predict#x", "\\predict", "/../predict", "/" + "a" * 70_000, "/predict\x0b",
     "/\xff", "",

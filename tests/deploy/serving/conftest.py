@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from patience import PATIENCE
-from serving import Client, export_tiny
+from serving import Client, ServerProcess, export_tiny
 
 from ppdet.deploy.serving.jobs import ServedModel
 from ppdet.deploy.serving.limits import Settings
@@ -30,6 +30,13 @@ def running(served: Path) -> Iterator[Client]:
     """A service of this model that runs."""
     with Client(Service(ServedModel(served), Settings(timeout_s=PATIENCE))) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def token_server(served: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """The server of this model in a process of its own, with the token open-sesame."""
+    with ServerProcess(served, tmp_path_factory.mktemp("log") / "log", token="open-sesame") as server:
+        yield server
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from patience import PATIENCE
-from serving import ServerProcess, form
+from serving import form
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
@@ -40,14 +40,8 @@ def browser():
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def server(served, tmp_path_factory):
-    with ServerProcess(served, tmp_path_factory.mktemp("log") / "log", token="open-sesame") as server:
-        yield server
-
-
 @pytest.fixture
-def page(browser, server):
+def page(browser, token_server):
     """The page, with the token given; afterwards, nothing may have gone wrong in it."""
     context = browser.new_context(viewport={"width": 1200, "height": 800})
     context.set_default_timeout(1000 * PATIENCE)
@@ -56,10 +50,10 @@ def page(browser, server):
     page.on("pageerror", lambda error: page.problems.append(str(error)))
     page.on("console", lambda line: page.problems.append(line.text) if "Content Security" in line.text else None)
     page.on("request", lambda request: page.requests.append(request.url))
-    page.goto(server.url)
+    page.goto(token_server.url)
     yield page
     assert page.problems == []
-    assert all(url.startswith((server.url, "data:", "blob:")) for url in page.requests), page.requests
+    assert all(url.startswith((token_server.url, "data:", "blob:")) for url in page.requests), page.requests
     context.close()
 
 
@@ -87,7 +81,7 @@ def shown(page):
     return int(page.get_attribute("#boxes", "data-count"))
 
 
-def test_upload_slider_and_classes(page, server, images):
+def test_upload_slider_and_classes(page, token_server, images):
     upload(page, images[0])
     assert page.wait_for_selector("#message", state="visible").text_content().startswith("This server needs a token")
     give_token(page, "wrong")
@@ -95,7 +89,7 @@ def test_upload_slider_and_classes(page, server, images):
     page.wait_for_selector("#frame", state="visible")
     assert page.is_hidden("#message") and page.is_hidden("#login") and page.is_hidden("#drop")
     body, headers = form(images[0], threshold="0.05")
-    _, content = server.request("POST", "/predict", body, {**headers, "Authorization": "Bearer open-sesame"})
+    _, content = token_server.request("POST", "/predict", body, {**headers, "Authorization": "Bearer open-sesame"})
     scores = [float(score) for score in re.findall(rb'"score":([\d.]+)', content)]
     asked = predictions(page)
     assert asked == 3  # without a token, with a wrong one, with the right one
