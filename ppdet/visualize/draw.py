@@ -30,6 +30,14 @@ def class_color(index: int) -> Color:
     return int(255 * red), int(255 * green), int(255 * blue)
 
 
+def text_color(ground: Color) -> Color:
+    """Black or white, whichever has more contrast on this color by WCAG's definition, which is 4.58 at least."""
+    channels = [value / 255 for value in ground]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return (0, 0, 0) if (luminance + 0.05) ** 2 > 1.05 * 0.05 else (255, 255, 255)
+
+
 def draw_detections(
     image_rgb: np.ndarray, rows: np.ndarray, class_names: Sequence[str], threshold: float = 0.5
 ) -> np.ndarray:
@@ -212,11 +220,8 @@ def _draw_boxes(image: np.ndarray, boxes: np.ndarray, colors: Sequence[Color], t
         top = y1 - label_height if y1 >= label_height else y1
         right, bottom = left + label_width - 1, top + label_height - 1
         cv2.rectangle(image, (left, top), (right, bottom), color, cv2.FILLED)
-        # Black text on light colors, white text on dark ones; weighted as luminance (Rec. 601).
-        bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140
         origin = (left + line, top + line + text_height)
-        ink = (0, 0, 0) if bright else (255, 255, 255)
-        put_text(image, text, origin, font_scale, ink, font_line)
+        put_text(image, text, origin, font_scale, text_color(color), font_line)
 
 
 def _line_and_font(height: int, width: int) -> tuple[int, float, int]:

@@ -7,7 +7,7 @@ import pytest
 
 from ppdet.utils.locations import Locations
 from ppdet.visualize import draw_batch, draw_detections, draw_pseudo_labels, write_picture
-from ppdet.visualize.draw import LEVEL_COLORS, class_color
+from ppdet.visualize.draw import LEVEL_COLORS, class_color, text_color
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 STRIDES = (8, 16, 32)
@@ -199,3 +199,18 @@ def test_a_picture_that_cannot_be_written_leaves_the_older_one(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
     assert (read(tmp_path / "a.png") == picture).all()
+
+
+@pytest.mark.parametrize(
+    ("ground", "text"),
+    [
+        # White on the first two has a contrast below the 4.5 of WCAG's level AA.
+        ((242, 61, 36), (0, 0, 0)),
+        ((0, 178, 147), (0, 0, 0)),
+        ((139, 0, 0), (255, 255, 255)),
+        ((0, 0, 255), (255, 255, 255)),
+        ((255, 255, 0), (0, 0, 0)),
+    ],
+)
+def test_text_on_a_color(ground, text):
+    assert text_color(ground) == text

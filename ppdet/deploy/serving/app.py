@@ -32,6 +32,7 @@ FOLDER = Path(__file__).parent
 PAGE = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
+    "/boxes.js": ("boxes.js", "text/javascript"),
     "/page.js": ("page.js", "text/javascript"),
 }
 # Paths that need no token; they tell nothing about the model and its use. The metrics need it, since they tell about

@@ -1,6 +1,5 @@
 """The page /docs: the OpenAPI document as plain HTML, without scripts, so that it needs no other server."""
 
-import json
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -93,7 +92,7 @@ def code(text: str) -> str:
 
 
 def schema_html(schema: dict[str, Any]) -> str:
-    """A link to a named schema, a list of an object's properties, or the schema's own JSON."""
+    """A link to a named schema, a list of an object's properties, or words for a single value."""
     if "$ref" in schema:
         name = escape(schema["$ref"].rpartition("/")[2])
         return f'<a href="#{name}">{name}</a>'
@@ -107,5 +106,23 @@ def schema_html(schema: dict[str, Any]) -> str:
         return text + "<dl>" + "".join(f"<dt>{name}</dt><dd>{one}</dd>" for name, one in rows) + "</dl>"
     if "$ref" in schema.get("items", {}):
         return f"array of {schema_html(schema['items'])} {text}".strip()
-    rest = {key: value for key, value in schema.items() if key not in ("description", "title")}
-    return f"{code(json.dumps(rest))} {text}".strip()
+    return f"<em>{escape(in_words(schema))}</em> {text}".strip()
+
+
+def in_words(schema: dict[str, Any]) -> str:
+    """What a value may be, such as "number, at least 0, at most 1, default 0.5"."""
+    if "anyOf" in schema:
+        kinds = " or ".join(in_words(one) for one in schema["anyOf"] if one != {"type": "null"})
+    elif "enum" in schema:
+        kinds = ", ".join(map(str, schema["enum"]))
+    elif "contentMediaType" in schema:
+        kinds = "the bytes of a file"
+    elif schema.get("type") == "array":
+        size = schema.get("maxItems")
+        kinds = f"list of {in_words(schema['items'])}" + (f", {size} of them" if size else "")
+    else:
+        named = schema.get("type", "any value")
+        kinds = " or ".join(named) if isinstance(named, list) else named
+    words = {"minimum": "at least", "maximum": "at most", "maxLength": "characters at most", "default": "default"}
+    limits = [f"{word} {schema[key]}" for key, word in words.items() if schema.get(key) is not None]
+    return ", ".join([kinds, *limits])

@@ -131,7 +131,7 @@ def describe_paths(open_paths: Collection[str], has_token: bool) -> dict[str, An
         "info": {
             "title": TITLE,
             "version": ppdet.__version__,
-            "description": "Every error is JSON with one line in `error`. HEAD works wherever GET does.",
+            "description": "Every error is JSON with one line in its member “error”. HEAD works wherever GET does.",
         },
         "servers": [{"url": "."}],
         "paths": paths,
@@ -177,7 +177,7 @@ def prediction() -> dict[str, Any]:
         },
         "responses": {
             "200": {
-                "description": "The detections; or the image with boxes, if `format` or the header Accept asks for it",
+                "description": "The detections, or the image with boxes if format or the header Accept says so",
                 "content": {**as_json("Prediction"), **pictures},
             },
             **errors(ERRORS),

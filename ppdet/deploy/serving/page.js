@@ -2,7 +2,7 @@
 
 // The server sends detections from this score on, and the page filters them: the slider needs no request.
 const LEAST_SCORE = 0.05;
-// Longest side of the canvases in pixels, and of the frames that the camera sends.
+// Longest side of the picture's canvas in pixels, and of the frames that the camera sends.
 const LONGEST_SIDE = 1600;
 const CAMERA_SIDE = 960;
 
@@ -10,7 +10,6 @@ const $ = (id) => document.getElementById(id);
 const STAGES = { prepare: "Decode and resize", queue: "Wait for a batch", inference: "Model", total: "Server, in all" };
 
 let answer = null; // the last answer of /predict
-let scale = 1; // from pixels of the image to pixels of the canvas
 let token = "";
 let repeat = null; // the request to repeat when the user has given a token
 let running = null; // AbortController of the current request
@@ -46,26 +45,19 @@ async function predict(blob, signal) {
 function show(picture, content) {
   answer = content;
   const { width, height } = content.image;
-  scale = Math.min(1, LONGEST_SIDE / Math.max(width, height));
-  for (const canvas of [$("picture"), $("boxes")]) {
-    canvas.width = Math.max(1, Math.round(width * scale));
-    canvas.height = Math.max(1, Math.round(height * scale));
-  }
-  if (picture) $("picture").getContext("2d").drawImage(picture, 0, 0, $("picture").width, $("picture").height);
+  const scale = Math.min(1, LONGEST_SIDE / Math.max(width, height));
+  const canvas = $("picture");
+  canvas.width = Math.max(1, Math.round(width * scale));
+  canvas.height = Math.max(1, Math.round(height * scale));
+  if (picture) canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
+  // The style sheet makes the frame as large as its place allows, and keeps the picture's proportions.
+  $("frame").style.setProperty("--width", width);
+  $("frame").style.setProperty("--height", height);
   $("frame").hidden = false;
   $("drop").hidden = true;
   listClasses();
   listTimes();
   draw();
-}
-
-// The server draws with the same colors: steps of the golden ratio around the color circle give each class its own hue.
-function color(index) {
-  const hue = ((0.02 + index * 0.61803398875) % 1) * 360;
-  const [saturation, value] = [[0.85, 0.95], [0.55, 1], [1, 0.7]][Math.floor(index / 12) % 3];
-  const lightness = value * (1 - saturation / 2);
-  const chroma = lightness === 0 || lightness === 1 ? 0 : (value - lightness) / Math.min(lightness, 1 - lightness);
-  return `hsl(${hue} ${chroma * 100}% ${lightness * 100}%)`;
 }
 
 function draw() {
@@ -74,45 +66,18 @@ function draw() {
   if (!answer) return;
   const good = answer.detections.filter((one) => one.score >= least);
   const shown = good.filter((one) => !hidden.has(one.name));
-  const canvas = $("boxes");
-  const context = canvas.getContext("2d");
-  context.clearRect(0, 0, canvas.width, canvas.height);
-  const side = Math.sqrt(canvas.width * canvas.height);
-  const line = Math.max(1.5, side / 320);
-  const font = Math.min(Math.max(side / 42, 11), 28);
-  context.font = `600 ${font}px system-ui, sans-serif`;
-  context.textBaseline = "middle";
-  context.lineWidth = line;
-  // Boxes with high scores are drawn last, on top.
-  for (const one of [...shown].reverse()) drawBox(context, one, line, font);
-  canvas.dataset.count = shown.length;
-  canvas.setAttribute("aria-label", shown.map((one) => `${one.name} ${one.score.toFixed(2)}`).join(", ") || "No detections");
-  $("summary").textContent = `${shown.length} of ${answer.detections.length} detections shown`;
+  drawBoxes($("boxes"), answer.image, shown);
+  $("boxes").dataset.count = shown.length;
+  $("boxes").setAttribute("aria-label", shown.map(labelOf).join(", ") || "No detections");
+  $("summary").textContent = summary(shown.length, good.length, answer.detections.length, least);
   for (const count of document.querySelectorAll("#classes .count")) {
     count.textContent = good.filter((one) => one.name === count.dataset.name).length;
   }
 }
 
-function drawBox(context, one, line, font) {
-  const [x1, y1, x2, y2] = one.box.map((value) => value * scale);
-  const text = `${one.name} ${one.score.toFixed(2)}`;
-  const width = context.measureText(text).width + font * 0.6;
-  const height = font * 1.35;
-  const left = Math.max(0, Math.min(x1, context.canvas.width - width));
-  const top = y1 >= height ? y1 - height : y1;
-  context.strokeStyle = context.fillStyle = color(one.class);
-  context.strokeRect(x1, y1, x2 - x1, y2 - y1);
-  context.fillRect(left - line / 2, top, width, height);
-  context.fillStyle = isBright(one.class) ? "#000" : "#fff";
-  context.fillText(text, left + font * 0.25, top + height / 2);
-}
-
-function isBright(index) {
-  const context = (isBright.context ||= new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true }));
-  context.fillStyle = color(index);
-  context.fillRect(0, 0, 1, 1);
-  const [red, green, blue] = context.getImageData(0, 0, 1, 1).data;
-  return 0.299 * red + 0.587 * green + 0.114 * blue > 140;
+function summary(shown, good, all, least) {
+  const off = good > shown ? `; ${good - shown} more in classes that are switched off` : "";
+  return `${shown} of ${all} ${all === 1 ? "detection" : "detections"} at a score of ${least} or more${off}`;
 }
 
 function listClasses() {
@@ -148,7 +113,7 @@ function swatch(index) {
   svg.setAttribute("aria-hidden", "true");
   const circle = document.createElementNS("http://www.w3.org/2000/svg", "circle");
   for (const key of ["cx", "cy", "r"]) circle.setAttribute(key, "5");
-  circle.setAttribute("fill", index === undefined ? "gray" : color(index));
+  circle.setAttribute("fill", index === undefined ? "gray" : css(color(index)));
   svg.append(circle);
   return svg;
 }
@@ -274,6 +239,7 @@ $("file").addEventListener("change", () => {
 });
 $("camera").addEventListener("click", () => (stream ? stopCamera() : startCamera()));
 $("threshold").addEventListener("input", draw);
+new ResizeObserver(draw).observe($("frame"));
 $("login").addEventListener("submit", (event) => {
   event.preventDefault();
   token = $("token").value.trim();

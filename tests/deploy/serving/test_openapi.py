@@ -57,8 +57,8 @@ def test_the_document_is_valid(document):
 
 
 def test_the_document_has_all_paths_bodies_and_options(document):
-    static = {"/page.css", "/page.js"}  # parts of the page
-    assert set(document["paths"]) == app.KNOWN_PATHS - static
+    parts_of_the_page = app.PAGE.keys() - {"/"}
+    assert set(document["paths"]) == app.KNOWN_PATHS - parts_of_the_page
     operation = document["paths"]["/predict"]["post"]
     body = operation["requestBody"]["content"]
     assert set(body) == {"multipart/form-data", "application/json", *request.RAW_TYPES}
