@@ -30,14 +30,15 @@ def build(draw: Draw) -> Case:
     """In half of the cases a request with one odd value at most, or with a picture that has one."""
     if draw.chance(0.55):
         draw.odd_left = 1
-        data, made = request(draw, draw.one(["form", "json"]), is_valid=True)
+        data, made = request(draw, draw.one(["form", "file", "json"]), is_valid=True)
         cuts = sorted(draw.randrange(len(data) + 1) for _ in range(draw.one([0, 0, 0, 3])))
         return Case("send", {"request.bin": data}, {"cuts": cuts, "end": "wait"}, f"{made}, valid")
-    make = draw.one(["form"] * 5 + ["json"] * 5 + ["query", "query", "raw", "headers", "several"])
+    make = draw.one(["form"] * 5 + ["file"] * 3 + ["json"] * 5 + ["query", "query", "raw", "headers", "several"])
     if make == "raw":
         data, made = draw.one([*RAW, draw.randbytes(draw.one([1, 100, 5000]))]), "raw"
     elif make == "several":
-        parts = [request(draw, draw.one(["form", "json", "query", "headers"])) for _ in range(draw.one([2, 3, 20]))]
+        kinds = ["form", "file", "json", "query", "headers"]
+        parts = [request(draw, draw.one(kinds)) for _ in range(draw.one([2, 3, 20]))]
         data, made = b"".join(part for part, _ in parts), "several requests"
     else:
         data, made = request(draw, make)

@@ -25,6 +25,7 @@ HOSTS = [
     "a b", "127.0.0.1@evil.example", "127.0.0.1, b", "\xe9",
 ]
 JSON_TYPES = ["application/json; charset=utf-16", "text/json", "application/json;" * 100, "APPLICATION/JSON", "\x01"]
+FILE_TYPES = ["image/jpeg", "image/png", "image/tiff; x=y", "IMAGE/BMP", "image/webp", "image/gif", "image/*", "image"]
 LENGTHS = [
     0, 1, -1, 10**9, 10**30, "+5", "5,5", "0x5", "", "5 5", "1e3", "\uff19", "1_0", "\xb2", "9" * 5000,
     "00000000000005",
@@ -83,7 +84,7 @@ RAW = [
 
 
 def request(draw: Draw, make: str, *, is_valid: bool = False) -> tuple[bytes, str]:
-    """One request, as bytes, and how it was made: a "form", "json", a "query", or with odd "headers".
+    """One request, as bytes, and how it was made: a "form", a "file", "json", a "query", or with odd "headers".
 
     `is_valid`: one that a client of ours could send, apart from values that `draw` says may be odd.
     """
@@ -94,7 +95,10 @@ def request(draw: Draw, make: str, *, is_valid: bool = False) -> tuple[bytes, st
     elif make == "json":
         body, made = json_body(draw, is_valid=is_valid)
         headers.append(("Content-Type", draw.mostly("application/json", [*JSON_TYPES, draw.text()], 0.05)))
-    has_body = make in ("form", "json")
+    elif make == "file":
+        body = picture(draw, is_valid=is_valid)
+        headers.append(("Content-Type", draw.mostly("application/octet-stream", FILE_TYPES, 0.3)))
+    has_body = make in ("form", "file", "json")
     method = draw.mostly("POST" if has_body else "GET", METHODS, 0.03 if has_body else 0.2)
     target = draw.mostly("/predict", [*TARGETS, draw.text()], 0.03 if has_body else 0.6)
     if make == "query" or (not is_valid and draw.chance(0.2)):

@@ -82,6 +82,10 @@ class Attacks:
         body, headers = form(image, **options)
         return self._head(len(body), *(f"{name}: {value}" for name, value in headers.items()), *lines) + body
 
+    def _file(self, image: bytes, *lines: str) -> bytes:
+        """A whole request whose body is the image file itself."""
+        return self._head(len(image), "Content-Type: application/octet-stream", *lines) + image
+
     def _json(self, text: str) -> bytes:
         return self._head(len(text), "Content-Type: application/json") + text.encode()
 
@@ -89,13 +93,14 @@ class Attacks:
         return ask(to, self._form(self.bomb))
 
     def broken_image(self, to: socket.socket, rng: random.Random) -> int:
-        return ask(to, self._form(rng.choice(self.broken), *rng.choice([(), ("Accept: image/jpeg",)])))
+        make = rng.choice([self._form, self._file])
+        return ask(to, make(rng.choice(self.broken), *rng.choice([(), ("Accept: image/jpeg",)])))
 
     def damaged_image(self, to: socket.socket, rng: random.Random) -> int:
         damaged = bytearray(self.image)
         for _ in range(rng.randrange(1, 20)):
             damaged[rng.randrange(len(damaged))] = rng.randrange(256)
-        return ask(to, self._form(bytes(damaged)))
+        return ask(to, rng.choice([self._form, self._file])(bytes(damaged)))
 
     def unknown_keys(self, to: socket.socket, rng: random.Random) -> int:
         return ask(to, self._json(json.dumps({f"k{i}": 0 for i in range(300_000)})))

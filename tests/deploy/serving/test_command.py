@@ -126,7 +126,9 @@ def malformed(images):
         "JSON of another type": as_json({"image": 5}),
         "JSON with a wrong threshold": as_json({"image": text, "threshold": 7}),
         "no base64": as_json({"image": "%" + text}),
-        "another content": post(image, {"Content-Type": "application/octet-stream"}),
+        "another content": post(image, {"Content-Type": "image/gif"}),
+        "a bomb as the whole body": post(bomb(), {"Content-Type": "image/png"}),
+        "cut short as the whole body": post(image[:-30], {"Content-Type": "application/octet-stream"}),
         # More than was announced: what is over is another request, and a wrong one.
         "wrong length": lambda server: raw(server, head + b"Content-Length: 2\r\n\r\n{}" + b"\0" * 100),
     }
@@ -140,7 +142,7 @@ def bomb():
 
 def test_malformed_requests(server, images):
     kinds = malformed(images)
-    assert len(kinds) == 20
+    assert len(kinds) == 22
 
     def send(times):
         with ThreadPoolExecutor(8) as pool:
@@ -152,7 +154,7 @@ def test_malformed_requests(server, images):
     send(5)  # the allocator has what it needs
     before = server.resident_bytes()
     answers = send(10)
-    assert len(answers) == 200
+    assert len(answers) == 220
     assert {name: status for name, status in answers if not 400 <= status < 500} == {}
     assert server.resident_bytes() - before < 15e6
     assert server.process.poll() is None and server.predict(images[0])["detections"]
