@@ -97,7 +97,9 @@ def schema_html(schema: dict[str, Any]) -> str:
         name = escape(schema["$ref"].rpartition("/")[2])
         return f'<a href="#{name}">{name}</a>'
     text = escape(schema.get("description", ""))
-    if "properties" in schema:
+    [single, *others] = [one for one in schema.get("anyOf", []) if one != {"type": "null"}] or [schema]
+    if "properties" in single and not others:
+        schema = single
         required = schema.get("required", [])
         rows = [
             (code(name) + ("" if name in required else " (optional)"), schema_html(one))
@@ -121,8 +123,7 @@ def in_words(schema: dict[str, Any]) -> str:
         size = schema.get("maxItems")
         kinds = f"list of {in_words(schema['items'])}" + (f", {size} of them" if size else "")
     else:
-        named = schema.get("type", "any value")
-        kinds = " or ".join(named) if isinstance(named, list) else named
+        kinds = schema.get("type", "any value")
     words = {"minimum": "at least", "maximum": "at most", "maxLength": "characters at most", "default": "default"}
     limits = [f"{word} {schema[key]}" for key, word in words.items() if schema.get(key) is not None]
     return ", ".join([kinds, *limits])

@@ -36,6 +36,12 @@ def record(properties: dict[str, Any], **further: Any) -> dict[str, Any]:
     return {"type": "object", "required": list(properties), "properties": properties, **further}
 
 
+def or_null(schema: dict[str, Any], **further: Any) -> dict[str, Any]:
+    """A schema that also takes null. Older tools do not read a list of types."""
+    return {"anyOf": [schema, {"type": "null"}], **further}
+
+
+TEXT_OR_NONE = or_null({"type": "string"})
 SIDES = record({"width": number("in pixels", "integer"), "height": number("in pixels", "integer")})
 CLASS = {
     "class": number("number of the class, from 0", "integer", minimum=0),
@@ -55,7 +61,6 @@ TIMES = {
     "inference": number("the run of the model, for the whole batch"),
     "total": number("from the first byte of the request to the answer"),
 }
-TEXT_OR_NONE = {"type": ["string", "null"]}
 SCHEMAS: dict[str, Any] = {
     "Error": record({"error": {"type": "string", "maxLength": 200, "description": "one line"}}),
     "Status": record({"status": {"type": "string"}}),
@@ -84,9 +89,8 @@ SCHEMAS: dict[str, Any] = {
             "engine": {"type": "string", "description": "what runs the model, such as onnxruntime"},
             "device": {"type": "string"},
             "precision": {"type": "string"},
-            "input_size": record(
-                {"usual": SIDES, "largest": SIDES, "fixed": {"type": "boolean"}},
-                type=["object", "null"],
+            "input_size": or_null(
+                record({"usual": SIDES, "largest": SIDES, "fixed": {"type": "boolean"}}),
                 description="to which sizes images are resized and padded; null if they keep their own sizes",
             ),
             "threshold": number("least score of a detection in an answer, unless the request names one"),
