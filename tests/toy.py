@@ -1,5 +1,6 @@
 """A small exported detector that finds one box in every image, which can be computed by hand."""
 
+import struct
 from pathlib import Path
 
 import cv2
@@ -81,3 +82,36 @@ def read_video(path: Path) -> list:
         frames.append(capture.retrieve()[1])
     capture.release()
     return frames
+
+
+def write_varying_video(path: Path, values: list, lengths: list) -> Path:
+    """A video of gray frames, each of which is shown for the given time in seconds: MPEG-4 in .mp4 or .mkv.
+
+    OpenCV writes one frame rate only, so the times in the file are written over.
+    """
+    data = bytearray(write_video(path, values, fps=10).read_bytes())
+    starts = [sum(lengths[:i]) for i in range(len(lengths) + 1)]
+    if path.suffix == ".mkv":  # a block has its track, 0x81, and its time in milliseconds
+        for i in reversed(range(1, len(values))):
+            at = next(at for flags in (b"\x00", b"\x80") if (at := data.rfind(b"\x81%b" % _two(i * 100) + flags)) > 0)
+            data[at + 1 : at + 3] = _two(round(starts[i] * 1000))
+        at = data.index(b"\x44\x89\x88") + 3  # the duration
+        data[at : at + 8] = struct.pack(">d", starts[-1] * 1000)
+        path.write_bytes(data)
+        return path
+    at = data.index(b"mdhd") + 16
+    ticks = [round(length * int.from_bytes(data[at : at + 4], "big")) for length in lengths]
+    table = struct.pack(f">4sII{2 * len(ticks)}I", b"stts", 0, len(ticks), *(n for tick in ticks for n in (1, tick)))
+    parents = [data.index(name) - 4 for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl")]
+    at = data.index(b"stts")
+    old = int.from_bytes(data[at - 4 : at], "big")
+    for parent in parents:  # they become longer; the frames are in front of them
+        size = int.from_bytes(data[parent : parent + 4], "big") + len(table) + 4 - old
+        data[parent : parent + 4] = size.to_bytes(4, "big")
+    data[at - 4 : at - 4 + old] = (len(table) + 4).to_bytes(4, "big") + table
+    path.write_bytes(data.replace(b"edts", b"free"))  # the edit list would end the video at its old length
+    return path
+
+
+def _two(number: int) -> bytes:
+    return number.to_bytes(2, "big")

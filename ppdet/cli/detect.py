@@ -188,8 +188,8 @@ def detect_in_images(arguments: argparse.Namespace, options: dict[str, Any], sli
 
 def detect_in_video(arguments: argparse.Namespace, options: dict[str, Any]) -> None:
     from ppdet.deploy import Detector
-    from ppdet.deploy.video import VideoSource
     from ppdet.deploy.video_results import detect_video
+    from ppdet.deploy.video_source import VideoSource
 
     source = VideoSource(arguments.video_file if arguments.camera_id is None else arguments.camera_id)
     detector = Detector(arguments.model_dir, **options)

@@ -1,7 +1,7 @@
 """Running exported models: read detector.py first.
 
-backends/ has the engines, serving/ the HTTP server, batch/ the batch jobs, and video.py and video_results.py videos and
-cameras. Nothing here imports training code, and an engine is imported by its own backend only.
+backends/ has the engines, serving/ the HTTP server, batch/ the batch jobs, and video_*.py videos and cameras. Nothing
+here imports training code, and an engine is imported by its own backend only.
 """
 
 from typing import Any

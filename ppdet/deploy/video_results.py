@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from ppdet.data.classes import category_id
 from ppdet.deploy.detector import Detections, Detector
-from ppdet.deploy.video import Frame, VideoFile, VideoSource
+from ppdet.deploy.video_file import VideoFile
+from ppdet.deploy.video_source import Frame, VideoSource
 from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.errors import DataError
 from ppdet.utils.iteration import batches, run_ahead
@@ -38,8 +39,8 @@ def detect_video(
     """Detect on every frame of a video or camera, and write the results to files.
 
     The frames of a camera are also shown in a window, if OpenCV has windows; Q or Escape in it ends the detection. The
-    video of a camera keeps the camera's time: each frame is repeated until the next one was detected on. Ctrl-C and
-    SIGTERM end the detection after the current batch, and the files are finished.
+    written video has one frame rate and the time of the source: a frame is repeated until the next one is due. Ctrl-C
+    and SIGTERM end the detection after the current batch, and the files are finished.
 
     Args:
         output_dir: folder for NAME.mp4 (or .avi) and NAME.jsonl.
@@ -137,8 +138,7 @@ class VideoResults:
             return
         picture = draw_detections(frame.image, found.rows, self.detector.class_names, self.threshold)
         if self._video:
-            due = round(frame.seconds * self.source.fps) + 1 - self._video.frames
-            self._video.write(picture, times=max(0, due) if self.source.live else 1)
+            self._video.show(picture, frame.seconds)
         if self._window:
             self._window.show(picture)
 

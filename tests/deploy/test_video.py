@@ -13,11 +13,14 @@ import cv2
 import numpy as np
 import pytest
 from patience import wait_until
-from toy import read_video, write_toy, write_video
+from toy import read_video, write_toy, write_varying_video, write_video
 
+from ppdet.deploy import video_file
 from ppdet.deploy.detector import Detector
-from ppdet.deploy.video import Frame, VideoFile, VideoSource
+from ppdet.deploy.frame_times import FrameTimes
+from ppdet.deploy.video_file import VideoFile
 from ppdet.deploy.video_results import VideoResults, detect_video
+from ppdet.deploy.video_source import Frame, VideoSource
 from ppdet.utils.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +35,11 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def detector(folder):
     return Detector(folder, "paddle", threads=1)
+
+
+def grays(path):
+    """The brightness of each frame of a video, outside of the boxes."""
+    return [int(frame[120, 180, 0]) for frame in read_video(path)]
 
 
 def infer(*arguments, code=0):
@@ -64,6 +72,68 @@ def test_command_writes_video_and_lines(folder, tmp_path):
         assert abs(frame[100:, 120:].astype(int) - value).max() < 12  # outside of the box
         colored = np.ptp(frame[70, 28:36].astype(int), axis=1).max() > 60  # the left side of the box
         assert colored == (value / 255 > 0.5)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_times_are_those_of_the_file(detector, tmp_path, log, suffix):
+    lengths = [0.1, 0.1, 1.0, 0.1, 0.5, 0.1, 0.1]  # on average 3.5 frames a second
+    video = write_varying_video(tmp_path / f"varying{suffix}", VALUES, lengths)
+    source = VideoSource(video)
+    source.fps = 10.0  # the rate of the written video: one at which each frame has a place
+    detect_video(detector, source, tmp_path / "output", save_results=True)
+    lines = [json.loads(line) for line in (tmp_path / "output" / "varying.jsonl").read_text().splitlines()]
+    assert [line["seconds"] for line in lines] == pytest.approx([0, 0.1, 0.2, 1.2, 1.3, 1.8, 1.9], abs=1e-3)
+    assert [line["frame"] for line in lines] == list(range(7))
+    shown = [20, 60, *[100] * 10, 140, *[180] * 5, 220, 250]
+    assert grays(tmp_path / "output" / "varying.mp4") == pytest.approx(shown, abs=12)
+    assert "could not be decoded" not in log.text  # a .mkv counts no frames; 10 a second for 2 seconds would be 20
+
+
+def test_cut_video_that_counts_no_frames(tmp_path):
+    whole = write_video(tmp_path / "whole.mkv", [(i * 37) % 255 for i in range(250)]).read_bytes()
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole[: len(whole) // 2])
+    source = VideoSource(cut)
+    found = sum(1 for _ in source)
+    assert 0 < found < 250 and abs(source.missing - (250 - found)) <= 2
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds", "is_warned"),
+    [
+        ([0.0, 0.04, 0.5, 0.5, 0.6], [0.0, 0.04, 0.5, 0.5, 0.6], False),  # two frames at once
+        ([0.3, 0.4, 0.5], [0.3, 0.4, 0.5], False),  # the first frames are missing
+        ([0.0] * 4, [0.0, 0.1, 0.2, 0.3], True),  # OpenCV 5, bare H.264
+        ([-3.68934881474191e17] * 3, [0.0, 0.1, 0.2], True),  # OpenCV 4, Motion JPEG without times
+        ([float("nan")] * 3, [0.0, 0.1, 0.2], True),
+        ([7.0, 7.5, 7.6, 0.0, 0.5, 0.6], [7.0, 7.5, 7.6, 7.7, 8.2, 8.3], True),  # joined recordings
+    ],
+)
+def test_times_never_go_back(log, told, seconds, is_warned):
+    times = FrameTimes("v", 10.0, from_start=True)
+    assert [times.seconds(number, value) for number, value in enumerate(told)] == pytest.approx(seconds)
+    assert log.text.count("v: the file tells no usable time of frame") == is_warned
+
+
+def test_opencv_tells_the_next_frames_time_of_motion_jpeg(tmp_path):
+    """Its own reader does, which is used where OpenCV was built without FFmpeg."""
+    capture = cv2.VideoCapture(str(write_video(tmp_path / "v.avi", VALUES)), cv2.CAP_OPENCV_MJPEG)
+    times = FrameTimes("v", 12.5, from_start=False)
+    told = []
+    while capture.grab():
+        told.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+    assert told[0] > 0
+    seconds = [times.seconds(number, value) for number, value in enumerate(told)]
+    assert seconds == pytest.approx([i * 0.08 for i in range(7)])
+
+
+def test_pause_of_years_is_shortened(tmp_path, log, monkeypatch):
+    monkeypatch.setattr(video_file, "MOST_REPEATS", 5)
+    with VideoFile(tmp_path / "v", (128, 192), 10.0) as video:
+        for value, seconds in [(20, 0.0), (100, 3e7), (180, 3e7 + 0.2)]:
+            video.show(np.full((128, 192, 3), value, np.uint8), seconds)
+    assert grays(video.path) == pytest.approx([20] * 5 + [100] * 2 + [180], abs=12)
+    assert "a pause at 30000000.0 s is too long for the video, and is shortened" in log.text
 
 
 def test_frame_turned_by_its_metadata(detector, tmp_path):
@@ -207,9 +277,8 @@ def test_camera_keeps_its_time(detector, tmp_path, log, monkeypatch):
             image = np.full((128, 192, 3), value, np.uint8)
             results.add(Frame(number, seconds, image), detector.predict(image))
     assert "no window can be shown" in log.text and not results.wants_to_stop()
-    greys = [int(frame[120, 180, 0]) for frame in read_video(tmp_path / "camera_3.mp4")]
-    # At 10 frames a second, the frame of 1.2 seconds is the thirteenth.
-    assert len(greys) == 13 and np.allclose(greys, [20] + [140] * 5 + [250] * 7, atol=4)
+    # At 10 frames a second, the frame of 1.2 seconds is the thirteenth, and the last one before it is shown until then.
+    assert grays(tmp_path / "camera_3.mp4") == pytest.approx([20] * 5 + [90] * 7 + [250], abs=4)
     assert len((tmp_path / "camera_3.jsonl").read_text().splitlines()) == 4
 
 
