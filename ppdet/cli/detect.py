@@ -1,4 +1,4 @@
-"""Detect objects with an exported detector, in images, a video or the pictures of a camera, or measure how fast it is.
+"""Detect objects with an exported detector, in images, a video, a stream or a camera, or measure how fast it is.
 
 The model is a folder that `ppdet export` or PaddleDetection wrote.
 
@@ -6,6 +6,7 @@ examples:
   {program} --model_dir output_inference/fcos_r18_fpn_shapes --image_file IMAGE
   {program} --model_dir DIR --image_dir IMAGES --batch_size 4 --save_results
   {program} --model_dir DIR --video_file VIDEO --threshold 0.4
+  {program} --model_dir DIR --video_file rtsp://USER:PASSWORD@HOST/PATH --save_results
   {program} --model_dir DIR --camera_id 0
   {program} --model_dir DIR --image_dir IMAGES --run_benchmark --backend openvino --precision bf16
   {program} --model_dir DIR --image_dir IMAGES --slice_infer --slice_size 640 640
@@ -32,7 +33,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     images = parser.add_mutually_exclusive_group(required=True)
     images.add_argument("--image_file", metavar="FILE", help="one image")
     images.add_argument("--image_dir", metavar="DIR", help="all images in a folder and its subfolders")
-    images.add_argument("--video_file", metavar="FILE", help="a video")
+    images.add_argument("--video_file", metavar="FILE", help="a video, or the address of one (rtsp, rtmp, http)")
     images.add_argument("--camera_id", type=camera, metavar="N", help="a camera: 0 is the first one")
     parser.add_argument(
         "--output_dir", default="output", metavar="DIR", help="folder for the results (default: output)"

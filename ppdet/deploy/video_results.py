@@ -1,4 +1,4 @@
-"""Detection on a video or a camera: an annotated video, and the detections of each frame."""
+"""Detection on a video, a stream or a camera: an annotated video, and the detections of each frame."""
 
 import json
 import os
@@ -14,10 +14,10 @@ from tqdm import tqdm
 from ppdet.data.classes import category_id
 from ppdet.deploy.detector import Detections, Detector
 from ppdet.deploy.video_file import VideoFile
-from ppdet.deploy.video_source import Frame, VideoSource
+from ppdet.deploy.video_source import WAITS, Frame, VideoSource
 from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.errors import DataError
-from ppdet.utils.iteration import batches, run_ahead
+from ppdet.utils.iteration import batches, newest, run_ahead
 from ppdet.utils.logger import get_logger, is_watched
 from ppdet.utils.process.stop import Stopped, StopRequests
 from ppdet.visualize import draw_detections
@@ -36,9 +36,10 @@ def detect_video(
     visualize: bool = True,
     save_results: bool = False,
 ) -> None:
-    """Detect on every frame of a video or camera, and write the results to files.
+    """Detect on every frame of a video, stream or camera, and write the results to files.
 
-    The frames of a camera are also shown in a window, if OpenCV has windows; Q or Escape in it ends the detection. The
+    Of a camera or live stream, the newest frame is always the next one: those that come while the model runs are left
+    out. Its frames are also shown in a window, if OpenCV has windows; Q or Escape in it ends the detection. The
     written video has one frame rate and the time of the source: a frame is repeated until the next one is due. Ctrl-C
     and SIGTERM end the detection after the current batch, and the files are finished.
 
@@ -50,8 +51,9 @@ def detect_video(
         save_results: write NAME.jsonl, a line of JSON per frame.
 
     Raises:
-        DataError: a video cannot be written, or would replace the source.
-        Stopped: a signal has ended it before the end of the video. A camera has no other end.
+        DataError: a video cannot be written, or would replace the source; or a stream or camera was lost, after the
+            files were finished.
+        Stopped: a signal has ended it before the end of the video. A camera or live stream has no other end.
     """
     start = time.perf_counter()
     is_stopped = False
@@ -60,9 +62,11 @@ def detect_video(
         stack.callback(source.close)
         requests.can_wait = True  # from here on there are files to finish
         results = VideoResults(stack, detector, source, Path(output_dir), threshold, visualize, save_results)
+        source.is_stopped = lambda: is_stopped or requests.received is not None
         # A thread reads and preprocesses the next frames while the model runs; frames of a camera should not get old.
         ahead = batch_size if source.live else 2 * batch_size
-        samples = run_ahead(((frame, detector.prepare(frame.image)) for frame in source), ahead)
+        frames = stack.enter_context(closing(newest(source) if source.live else iter(source)))
+        samples = run_ahead(((frame, detector.prepare(frame.image)) for frame in frames), ahead)
         bar = tqdm(total=source.announced or None, unit="frame", leave=False, disable=not is_watched())
         with closing(samples), bar:
             for batch in batches(samples, batch_size):
@@ -76,7 +80,9 @@ def detect_video(
     seconds = time.perf_counter() - start
     logger.info("%d frames in %.1f s: %.2f frames/s", results.frames, seconds, results.frames / seconds)
     logger.info("%d detections with a score of at least %g", results.detections, threshold)
-    if is_stopped:
+    if source.live and source.decoded > results.frames:
+        logger.info("%d frames left out, because newer ones had come", source.decoded - results.frames)
+    if is_stopped or requests.received:
         logger.warning("stopped after %d frames%s", results.frames, f" of {source.announced}" * bool(source.announced))
     elif source.missing:
         logger.warning("%d frames of %s could not be decoded", source.missing, source.name)
@@ -84,6 +90,8 @@ def detect_video(
         logger.info("%s: %s", kind, path)
     if requests.received and not source.live:
         raise Stopped(requests.received)
+    if source.is_lost:
+        raise DataError(f"{source.name}: no frame came any more, in {len(WAITS)} attempts to open it again")
 
 
 class VideoResults:
@@ -114,7 +122,7 @@ class VideoResults:
         self.frames = self.detections = 0
         self.paths: dict[str, Path] = {}
         self._lines = self._video = self._window = None
-        stem = output / (source.name.replace(" ", "_") if source.live else Path(source.name).stem)
+        stem = output / source.stem
         output.mkdir(parents=True, exist_ok=True)
         if save_results:
             path = self.paths["detections"] = stem.with_name(f"{stem.name}.jsonl")

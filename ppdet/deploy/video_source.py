@@ -1,9 +1,10 @@
-"""Reading frames, with their times, from a video file or a camera."""
+"""Reading frames, with their times, from a video file, a stream or a camera."""
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -11,12 +12,15 @@ import numpy as np
 
 from ppdet.data.image_files.size import LIMIT_VARIABLE, most_pixels
 from ppdet.deploy.frame_times import FrameTimes
+from ppdet.deploy.video_address import file_stem, is_address, require_protocol, shown
 from ppdet.utils.errors import DataError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 
-DEFAULT_FPS = 25.0  # frames per second of a camera or file that does not tell its frame rate
+DEFAULT_FPS = 25.0  # frames per second of a camera, stream or file that does not tell its frame rate
+OPEN_SECONDS = READ_SECONDS = 10  # how long a stream may take to open, and to send the next frame
+WAITS = (1, 2, 4, 8, 15, 30, 30, 30, 30, 30)  # seconds before each attempt to open a stream or camera again
 # FFmpeg would print a line for each damaged frame; VideoSource counts them instead.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
@@ -25,8 +29,8 @@ class Frame(NamedTuple):
     """A frame of a video.
 
     number: index of the frame, from 0; frames that cannot be decoded count too. seconds: the time at which a player
-    shows it, as the file tells it; of a camera, time since it was opened. image: (H, W, 3) RGB uint8, rotated as the
-    video's metadata says.
+    shows it, as the file tells it; of a camera or live stream, time since it was opened. image: (H, W, 3) RGB uint8,
+    rotated as the video's metadata says.
     """
 
     number: int
@@ -35,64 +39,90 @@ class Frame(NamedTuple):
 
 
 class VideoSource:
-    """The frames of a video file or a camera.
+    """The frames of a video file, a stream or a camera.
+
+    A stream or camera that ends before its length, or has no length, is opened again, after longer and longer waits.
 
     Args:
-        source: path of a video file, or the number of a camera (0 is the first one).
+        source: path of a video file, address of a stream, or the number of a camera (0 is the first one).
 
     Attributes:
-        live: whether the source is a camera.
-        name: the source's name, for messages.
+        live: whether the source is a camera, or a stream without a length.
+        name: the source's name, for messages, without passwords.
+        stem: name, without a suffix, of files with results.
         size: height and width of the frames.
         fps: frames per second, on average.
         announced: number of frames that the file counts; 0 if it does not.
         decoded: number of frames that were read so far.
         failed: number of frames that could not be decoded so far.
+        reconnected: how often the source was opened again and gave frames.
+        is_lost: whether it gave none any more, after all attempts.
+        is_stopped: asked during waits, and before the source is opened again: whether its frames are wanted no longer.
 
     Raises:
-        DataError: the file or camera does not exist, or none of its frames can be decoded.
+        DataError: there is no such file, stream or camera, or none of its frames can be decoded.
     """
 
     def __init__(self, source: str | os.PathLike | int) -> None:
-        self.live = isinstance(source, int)
-        self.name = f"camera {source}" if self.live else str(source)
-        if not self.live and not os.path.isfile(source):
-            raise DataError(f"{self.name}: no such video file")
-        with quiet():
-            self._capture = cv2.VideoCapture(source if self.live else str(source))
-        if not self._capture.isOpened():
-            reason = (
-                "there is no such camera, another program uses it, or this user may not read it"
-                if self.live
-                else "not a video that OpenCV can read (damaged, truncated, or of an unknown format)"
-            )
+        self._place = source if isinstance(source, int) else os.fspath(source)
+        self._is_remote = isinstance(source, int) or is_address(str(source))
+        if isinstance(source, int):
+            self.name, self.stem = f"camera {source}", f"camera_{source}"
+        elif self._is_remote:
+            require_protocol(str(source))
+            self.name, self.stem = shown(str(source)), file_stem(str(source))
+        else:
+            self.name, self.stem = str(source), Path(source).stem
+            if not os.path.isfile(source):
+                raise DataError(f"{self.name}: no such video file")
+        self.decoded = self.failed = self.reconnected = 0
+        self.is_lost = False
+        self.is_stopped: Callable[[], bool] = lambda: False
+        capture = self._capture = self._open()
+        if reason := self._why_unusable(capture):
             raise DataError(f"{self.name}: {reason}")
-        pixels = self._capture.get(cv2.CAP_PROP_FRAME_WIDTH) * self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
-        if pixels > most_pixels():
-            raise DataError(
-                f"{self.name}: its frames have {pixels:.0f} pixels, more than {most_pixels()} (the environment "
-                f"variable {LIMIT_VARIABLE} sets it)"
-            )
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        fps = capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps <= 1000 else DEFAULT_FPS
-        count = 0 if self.live else max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        self.announced = count if count and counts_frames(self.name) else 0
-        self.decoded = self.failed = 0
+        count = 0 if isinstance(source, int) else max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        self.live = self._is_remote and not count
+        self.announced = count if count and not self._is_remote and counts_frames(self.name) else 0
         self._length = count / self.fps  # seconds
-        self._times = FrameTimes(self.name, self.fps, from_start=self._capture.getBackendName() == "FFMPEG")
+        self._times = FrameTimes(self.name, self.fps, from_start=capture.getBackendName() == "FFMPEG")
         self._start = time.monotonic()
         self._first = self._read()
         if self._first is None:
             raise DataError(f"{self.name}: none of its frames can be decoded")
         self.size: tuple[int, int] = self._first.image.shape[:2]
 
-    def __iter__(self) -> Iterator[Frame]:
+    def _open(self) -> cv2.VideoCapture:
+        with quiet():
+            if isinstance(self._place, int) or not self._is_remote:
+                return cv2.VideoCapture(self._place)
+            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 1000 * OPEN_SECONDS]
+            limits += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, 1000 * READ_SECONDS]
+            return cv2.VideoCapture(self._place, cv2.CAP_FFMPEG, limits)
+
+    def _why_unusable(self, capture: cv2.VideoCapture) -> str:
+        """Return why frames cannot be read from a source that was opened, or should not; empty if they can."""
+        if capture.isOpened():
+            pixels = capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+            limit = f"more than {most_pixels()} (the environment variable {LIMIT_VARIABLE} sets it)"
+            return f"its frames have {pixels:.0f} pixels, {limit}" if pixels > most_pixels() else ""
+        if isinstance(self._place, int):
+            return "there is no such camera, another program uses it, or this user may not read it"
+        if self._is_remote:
+            return f"no video came within {OPEN_SECONDS} s: is it sent there, and are user and password right?"
+        return "not a video that OpenCV can read (damaged, truncated, or of an unknown format)"
+
+    def __iter__(self) -> Generator[Frame, None, None]:
         """Yield all frames; it can be iterated once."""
         frame, self._first = self._first, None
         while frame is not None:
             self.decoded += 1
             yield frame
             frame = self._read()
+            if frame is None and self._is_remote and (self.live or self._lost_frames()):
+                frame = self._read_again()
 
     def _read(self) -> Frame | None:
         """Return the next frame that can be decoded; None at the end."""
@@ -108,6 +138,33 @@ class VideoSource:
             return Frame(number, seconds, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
         return None
 
+    def _read_again(self) -> Frame | None:
+        """Open the source again until it gives a frame, and return that; None after all attempts, or if stopped."""
+        for attempt, seconds in enumerate(WAITS, 1):
+            if self.is_stopped():
+                return None
+            line = "%s: no frame came after %d frames; opening it again in %g s (attempt %d of %d)"
+            logger.warning(line, self.name, self.decoded, seconds, attempt, len(WAITS))
+            until = time.monotonic() + seconds
+            while (left := until - time.monotonic()) > 0 and not self.is_stopped():
+                time.sleep(min(left, 0.2))
+            self._capture.release()
+            if self.is_stopped():
+                return None
+            self._capture = self._open()
+            if self._why_unusable(self._capture) or not (self.live or self._skip()):
+                continue
+            if (frame := self._read()) is not None:
+                self.reconnected += 1
+                logger.info("%s: frames come again (interruption %d)", self.name, self.reconnected)
+                return frame
+        self.is_lost = True
+        return None
+
+    def _skip(self) -> bool:
+        """Skip the frames that were read before the source was opened again; return whether it has as many."""
+        return all(not self.is_stopped() and self._capture.grab() for _ in range(self.decoded + self.failed))
+
     @property
     def missing(self) -> int:
         """Number of frames that could not be decoded, or that the file announces and does not have.
@@ -116,8 +173,12 @@ class VideoSource:
         """
         if self.announced:
             return max(self.failed, self.announced - self.decoded)
+        return self.failed + self._lost_frames()
+
+    def _lost_frames(self) -> int:
+        """Number of frames, as far as it can be known, from the last frame to the end that was announced."""
         lost = self._length - self._times.end
-        return self.failed + (round(lost * self.fps) if lost > 1 / self.fps else 0)
+        return round(lost * self.fps) if lost > 1 / self.fps else 0
 
     def close(self) -> None:
         self._capture.release()

@@ -1,5 +1,6 @@
 """Prefetching items in a thread, and grouping them."""
 
+import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,6 +31,45 @@ def run_ahead(items: Iterable[Item], count: int) -> Generator[Item, None, None]:
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def newest(items: Iterable[Item]) -> Generator[Item, None, None]:
+    """Yield the newest item each time, while a thread takes them as they come; those that get old are left out.
+
+    The last item is always yielded. An exception that making an item raises is raised after it. The thread ends with
+    this generator.
+    """
+    waiting: deque[Item] = deque(maxlen=1)
+    change = threading.Condition()
+    has_ended = is_closed = False
+
+    def take() -> None:
+        nonlocal has_ended
+        try:
+            for item in items:
+                with change:
+                    waiting.append(item)
+                    change.notify()
+                if is_closed:
+                    return
+        finally:
+            with change:
+                has_ended = True
+                change.notify()
+
+    with ThreadPoolExecutor(1, initializer=device.thread_initializer()) as thread:
+        taking = thread.submit(take)
+        try:
+            while True:
+                with change:
+                    change.wait_for(lambda: waiting or has_ended)
+                    if not waiting:
+                        break
+                    item = waiting.popleft()
+                yield item
+            taking.result()
+        finally:
+            is_closed = True
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -270,7 +270,7 @@ def test_camera_keeps_its_time(detector, tmp_path, log, monkeypatch):
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     source = VideoSource(write_video(tmp_path / "v.avi", VALUES, fps=10))
-    source.live, source.name = True, "camera 3"
+    source.live, source.name, source.stem = True, "camera 3", "camera_3"
     with ExitStack() as stack:
         results = VideoResults(stack, detector, source, tmp_path, 0.5, True, True)
         for number, (seconds, value) in enumerate([(0.0, 20), (0.5, 140), (0.52, 90), (1.2, 250)]):
