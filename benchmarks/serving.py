@@ -28,6 +28,7 @@ from pathlib import Path
 from common import ROOT, make_parser, report
 
 from ppdet.deploy.precisions import PRECISIONS
+from ppdet.utils.disk.images import find_images
 
 EXAMPLES = """examples:
   python benchmarks/serving.py --model_dir output_inference/fcos_r18vd_fpn_bccd --image_dir photos
@@ -234,10 +235,8 @@ def batch_sizes(port: int) -> tuple[float, float]:
 
 def main() -> None:
     arguments = parse_arguments()
-    paths = sorted(path for path in Path(arguments.image_dir).iterdir() if path.is_file())[: arguments.images]
-    if not paths:
-        raise SystemExit(f"{arguments.image_dir}: no files in this folder")
-    files = [path.read_bytes() for path in paths]
+    paths = find_images(arguments.image_dir)[: arguments.images]
+    files = [Path(path).read_bytes() for path in paths]
     stages = stages_alone(arguments, files)
     with server(arguments) as port:
         load = Load(port, files, arguments.clients)

@@ -33,6 +33,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     images = parser.add_mutually_exclusive_group(required=True)
     images.add_argument("--image_file", metavar="FILE", help="one image")
     images.add_argument("--image_dir", metavar="DIR", help="all images in a folder and its subfolders")
+    images.add_argument("--image_list", metavar="FILE", help="a text file with the path of one image per line")
     images.add_argument("--video_file", metavar="FILE", help="a video, or the address of one (rtsp, rtmp, http)")
     images.add_argument("--camera_id", type=camera, metavar="N", help="a camera: 0 is the first one")
     parser.add_argument(
@@ -136,9 +137,9 @@ def check_modes(arguments: argparse.Namespace) -> None:
 
     is_video = arguments.video_file is not None or arguments.camera_id is not None
     if is_video and arguments.run_benchmark:
-        raise DeployError("--run_benchmark needs --image_file or --image_dir")
+        raise DeployError("--run_benchmark needs --image_file, --image_dir or --image_list")
     if arguments.slice_infer and (is_video or arguments.run_benchmark):
-        raise DeployError("--slice_infer needs --image_file or --image_dir, and no --run_benchmark")
+        raise DeployError("--slice_infer needs --image_file, --image_dir or --image_list, and no --run_benchmark")
     if arguments.coco_json and (is_video or arguments.run_benchmark or not arguments.save_results):
         raise DeployError("--coco_json is for --save_results of images")
 
@@ -160,9 +161,10 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
 
 
 def detect_in_images(arguments: argparse.Namespace, options: dict[str, Any], slicing: "Slicing | None") -> None:
-    from ppdet.deploy.results import coco_image_ids, list_images, write_results
+    from ppdet.deploy.results import coco_image_ids, write_results
+    from ppdet.utils.disk.images import list_images
 
-    paths = list_images(arguments.image_file, arguments.image_dir)
+    paths = list_images(arguments.image_file, arguments.image_dir, arguments.image_list)
     image_ids = coco_image_ids(arguments.coco_json, paths) if arguments.coco_json else None
     from ppdet.deploy import Detector
 

@@ -50,8 +50,9 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
-        from ppdet.deploy.results import list_images, write_results
+        from ppdet.deploy.results import write_results
         from ppdet.deploy.slicing import slicing_of
+        from ppdet.utils.disk.images import list_images
 
         slicing = slicing_of(arguments)
         paths = list_images(arguments.infer_img, arguments.infer_dir, arguments.infer_list)

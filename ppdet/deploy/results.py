@@ -15,7 +15,6 @@ from tqdm import tqdm
 from ppdet.data.classes import category_id
 from ppdet.data.transforms.decode import read_image
 from ppdet.utils.disk.files import write_json
-from ppdet.utils.disk.images import find_images, read_image_list
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import file_names_of, image_ids_of, load_coco_json
 from ppdet.utils.logger import get_logger, is_watched
@@ -26,24 +25,6 @@ logger = get_logger(__name__)
 
 # Index of an image in the list of paths, and its detections, rows (M, 6) of [class, score, x1, y1, x2, y2] in pixels.
 ImageRows = tuple[int, np.ndarray]
-
-
-def list_images(image: str | None = None, folder: str | None = None, list_file: str | None = None) -> list[str]:
-    """Paths of the images that the user named: one file, a folder with its subfolders, or the lines of a text file.
-
-    Raises:
-        DataError: there is no image.
-        OSError: `list_file` cannot be read.
-    """
-    if folder:
-        if not os.path.isdir(folder):
-            raise DataError(f"{folder}: no such folder of images")
-        return find_images(folder)
-    if list_file:
-        return read_image_list(list_file)
-    if not image or not os.path.isfile(image):
-        raise DataError(f"{image}: no such image file")
-    return [image]
 
 
 def write_results(

@@ -132,6 +132,17 @@ def test_command_takes_ids_of_annotations(folder, tmp_path):
     assert files == {9: paths[0], 4: paths[1], 7: paths[2]}
 
 
+def test_images_of_a_list_are_detected_in_its_order(folder, tmp_path):
+    paths = write_images(tmp_path / "images", ["a.png", "b.png", "c.png"])
+    (tmp_path / "list.txt").write_text(f"{paths[2]}\r\n\n{paths[0]}\n")
+    options = {"--model_dir": folder, "--image_list": tmp_path / "list.txt", "--output_dir": tmp_path / "o"}
+    named = [str(part) for option in options.items() for part in option]
+    detect.main([*named, "--save_results", "--backend", "paddle", "--cpu_threads", "1"])
+    rows = json.loads((tmp_path / "o" / "bbox.json").read_text())
+    assert [(row["image_id"], row["file_name"]) for row in rows] == [(0, paths[2]), (1, paths[0])]
+    assert [row["score"] for row in rows] == pytest.approx([90 / 255, 30 / 255], abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

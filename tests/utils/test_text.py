@@ -10,9 +10,9 @@ import pytest
 from ppdet.core.workspace import load_config
 from ppdet.data.sources import COCODataSet, ImageFolder
 from ppdet.deploy.preprocess import read_infer_cfg
-from ppdet.deploy.results import list_images
 from ppdet.deploy.serve import read_token
 from ppdet.utils.disk.files import decode_text, read_text
+from ppdet.utils.disk.images import list_images
 from ppdet.utils.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-"""Finding image files: by the ending of their names in a folder, or in a text file that lists their paths."""
+"""Finding the images that a user named: one file, those in a folder, or those that a text file lists."""
 
 import os
 
@@ -10,6 +10,24 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 LARGEST_LIST = 2**30  # bytes
 MOST_PATHS = 50_000_000
 LONGEST_PATH = 65_536  # characters; file systems end at 4,096, and URLs of object storage are a little longer
+
+
+def list_images(image: str | None = None, folder: str | None = None, list_file: str | None = None) -> list[str]:
+    """Paths of the images that the user named: one file, a folder with its subfolders, or the lines of a text file.
+
+    Raises:
+        DataError: there is no image.
+        OSError: `list_file` cannot be read.
+    """
+    if folder:
+        if not os.path.isdir(folder):
+            raise DataError(f"{folder}: no such folder of images")
+        return find_images(folder)
+    if list_file:
+        return read_image_list(list_file)
+    if not image or not os.path.isfile(image):
+        raise DataError(f"{image}: no such image file")
+    return [image]
 
 
 def is_image_name(name: str) -> bool:
