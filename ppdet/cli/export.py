@@ -33,9 +33,10 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     parser.add_argument(
         "--format",
         nargs="+",
-        choices=("paddle", "onnx", "openvino"),
+        choices=("paddle", "onnx", "openvino", "triton"),
         default=["paddle"],
-        help="write model.onnx, or OpenVINO's model.xml and model.bin, besides Paddle's graph, which is always written",
+        help="write model.onnx, OpenVINO's model.xml and model.bin, or a model repository for Triton and model.onnx, "
+        "besides Paddle's graph, which is always written",
     )
     parser.add_argument(
         "--precision",
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         export_model(
             cfg,
             arguments.output_dir,
-            formats=[name for name in ("onnx", "openvino") if name in arguments.format],
+            formats=[name for name in ("onnx", "openvino", "triton") if name in arguments.format],
             precision=arguments.precision,
             check_image=arguments.check_image,
             target=arguments.target,

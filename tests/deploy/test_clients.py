@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from commands import call, load
 from noise import noisy, write_padded
+from triton_repository import check_repository
 
 from ppdet.deploy.detector import Detector
 from ppdet.engine.export.graph import export_model
@@ -47,7 +49,7 @@ def exported(tmp_path_factory):
     noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     cv2.imwrite(str(folder / "image.png"), cv2.resize(noise, (101, 77), interpolation=cv2.INTER_CUBIC))
     folders = {
-        name: export_model(noisy(path, options), folder / str(place), formats=["onnx", "openvino"])
+        name: export_model(noisy(path, options), folder / str(place), formats=["openvino", "triton"])
         for place, (name, options) in enumerate(CASES.items())
     }
     return folders, folder / "image.png"
@@ -84,6 +86,27 @@ def test_a_python_client_needs_nothing_else(exported, tmp_path):
     assert result.returncode == 0, result.stderr
     check(result.stdout, folders["normalizes itself"], image, "onnxruntime")
     assert not re.search(r"import .*ppdet", "".join(python_clients().values()))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_client_of_triton(exported, monkeypatch, case):
+    """ONNX Runtime runs the repository's file here, as the server would."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    folders, image = exported
+    sizes = check_repository(folders[case], "padded")
+    assert sizes["image"] == ([-1, 3, 96, 128] if "fixed" in case else [-1, 3, -1, -1])
+    assert sizes["bbox"] == [-1, 6] and sizes["bbox_num"] == [-1]
+    labels = (folders[case] / "triton" / "padded" / "labels.txt").read_text(encoding="utf-8").splitlines()
+    assert labels == yaml.safe_load((folders[case] / "infer_cfg.yml").read_text(encoding="utf-8"))["label_list"]
+
+    def infer(url, model, arrays):
+        assert url == "localhost:8000" and all(array.dtype == np.float32 for array in arrays.values())
+        session = onnxruntime.InferenceSession(str(folders[case] / "triton" / model / "1" / "model.onnx"))
+        return session.run(["bbox"], arrays)[0]
+
+    monkeypatch.setattr(load("deploy/triton/client.py"), "infer", infer)
+    arguments = ("--model_dir", folders[case], "--image_file", image, "--threshold", 0)
+    check(call("deploy/triton/client.py", *arguments), folders[case], image, "onnxruntime")
 
 
 def test_the_page_says_what_the_files_say(exported):

@@ -36,6 +36,7 @@ OTHER_PROGRAMS = {
     "cmake": "test_cpp.py builds the examples",
     "curl": "tests/deploy/serving/test_readme.py runs these lines",
     "base64": "tests/deploy/serving/test_readme.py runs these lines",
+    "docker": "it starts Triton's server, which is not installed",
     "npm": "test_web.py runs the page if its packages are installed",
     "python -m http.server": "a module of Python",
     "python -m paddle.distributed.launch": "its options are Paddle's",

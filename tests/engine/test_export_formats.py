@@ -188,7 +188,7 @@ def test_float16_has_files_of_its_own(folder, plain):
 @pytest.mark.parametrize(
     ("options", "arguments", "message"),
     [
-        ([], {"formats": ["tensorrt"]}, "formats: expected onnx, openvino or both, got 'tensorrt'"),
+        ([], {"formats": ["tensorrt"]}, "formats: expected onnx, openvino or triton, got 'tensorrt'"),
         ([], {"precision": "int8"}, "precision: expected fp32, bf16, fp16, got 'int8'"),
         ([], {"precision": "fp16"}, "needs --format onnx or openvino"),
         ([], {"formats": ["onnx"], "precision": "bf16"}, "ONNX Runtime does not have it"),

@@ -5,5 +5,6 @@ infer_cfg   infer_cfg.yml: how an engine's user has to prepare images, and what 
 metadata    what ONNX and OpenVINO files say about themselves
 refusals    what an export refuses before weights are loaded
 onnx        from Paddle's graph to ONNX and OpenVINO
+triton      a model repository for Triton, made of the ONNX file
 check       runs every written file in its engine and compares it with the trained model
 """

@@ -44,6 +44,8 @@ from ppdet.engine.export.refusals import (
     stride_of,
 )
 from ppdet.engine.export.tensorrt_onnx import add_tensorrt, check_target
+from ppdet.engine.export.triton import FOLDER as TRITON
+from ppdet.engine.export.triton import with_onnx, write_repository
 from ppdet.modeling.architectures.base import DenseDetector
 from ppdet.modeling.layers import ConvNorm
 from ppdet.utils.errors import ConfigError
@@ -127,7 +129,8 @@ def export_model(
         cfg: the configuration, with `weights`, TestReader and TestDataset; the settings `export` choose what the graph
             ends with.
         output_dir: the folder is output_dir/NAME, where NAME is the configuration's name.
-        formats: formats to write besides Paddle's: "onnx" (model.onnx), "openvino" (model.xml and model.bin).
+        formats: formats to write besides Paddle's: "onnx" (model.onnx), "openvino" (model.xml and model.bin), "triton"
+            (a model repository for Triton, see `write_repository`, and "onnx").
         precision: the precision in which a `Detector` computes by default: "fp32"; "bf16", which Paddle and OpenVINO
             have; or "fp16", which writes further files for ONNX Runtime and OpenVINO, model_fp16.*.
         check_image: image file in which detections are compared. None: the first image of EvalDataset with boxes in
@@ -151,6 +154,7 @@ def export_model(
     output = "detections" if cfg["export"]["nms"] else "boxes"
     if cfg["export"]["benchmark"] or not cfg["export"]["post_process"]:
         output = "maps"
+    for_triton, formats = "triton" in formats, with_onnx(formats)
     check_formats(formats, precision, output)
     check_target(target, batch_size, output)
     dataset = build_dataset(cfg, "TestDataset")
@@ -206,6 +210,9 @@ def export_model(
         else:
             for backend, _ in engines(formats, precision):
                 verify_outputs(files, backend, arrays, expected)
+        if for_triton:
+            file = "model_fp16.onnx" if precision == "fp16" else "model.onnx"
+            write_repository(files / file, files, cfg.name, settings["label_list"])
         replace_files(folder, files)
     logger.info("exported to %s: %s", folder, ", ".join(sorted(p.name for p in folder.iterdir())))
     return folder
@@ -305,6 +312,7 @@ def replace_files(folder: Path, target: Path) -> None:
     for name in FILES:
         if not (target / name).exists():
             (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / TENSORRT, ignore_errors=True)  # was compiled from the earlier graph
+    for name in (TENSORRT, TRITON):  # compiled from the earlier graph, and made of it
+        shutil.rmtree(folder / name, ignore_errors=True)
     for path in target.iterdir():
         os.replace(path, folder / path.name)

@@ -89,7 +89,7 @@ def check_formats(formats: Sequence[str], precision: str, output: str) -> None:
     """Raise ConfigError for unknown formats and precisions, and for those that cannot be combined."""
     for name in formats:
         if name not in ENGINES or name == "paddle":
-            raise ConfigError(f"formats: expected onnx, openvino or both, got {name!r}")
+            raise ConfigError(f"formats: expected onnx, openvino or triton, got {name!r}")
     if precision not in PRECISIONS:
         raise ConfigError(f"precision: expected {', '.join(PRECISIONS)}, got {precision!r}")
     if precision != "fp32" and output != "detections":
@@ -101,5 +101,6 @@ def check_formats(formats: Sequence[str], precision: str, output: str) -> None:
         )
     if precision == "bf16" and "onnx" in formats:
         raise ConfigError(
-            "--precision bf16: ONNX Runtime does not have it; leave out --format onnx, or use --format openvino"
+            "--precision bf16: ONNX Runtime does not have it; leave out --format onnx and triton, or use --format "
+            "openvino"
         )

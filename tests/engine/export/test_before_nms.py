@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from noise import noisy, write_padded
+from triton_repository import check_repository
 
 from ppdet.engine.export.graph import export_model
 
@@ -21,16 +22,20 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def plain(folder):
     """An export of the whole detector."""
-    return export_model(noisy(folder / "padded.yml"), folder / "plain", formats=["onnx"])
+    return export_model(noisy(folder / "padded.yml"), folder / "plain", formats=["triton"])
 
 
 def test_graphs_without_nms_end_with_boxes_and_scores(folder, plain, tmp_path):
     """The best boxes of both engines are those of the whole detector's detections."""
-    exported = export_model(noisy(folder / "padded.yml", ["export.nms=false"]), tmp_path, formats=["onnx", "openvino"])
+    exported = export_model(
+        noisy(folder / "padded.yml", ["export.nms=false"]), tmp_path, formats=["triton", "openvino"]
+    )
     arrays = {"image": np.random.default_rng(0).standard_normal((1, 3, 64, 96), np.float32),
               "scale_factor": np.full((1, 2), 0.5, np.float32), "im_shape": np.float32([[60, 80]])}  # fmt: skip
     session = onnxruntime.InferenceSession(str(exported / "model.onnx"))
     assert session.get_modelmeta().custom_metadata_map["ppdet.output"] == "boxes"
+    sizes = check_repository(exported, "padded")
+    assert sizes["boxes"][::2] == [-1, 4] and len(sizes["scores"]) == 3 and sizes["image"] == [-1, 3, -1, -1]
     boxes, scores = session.run(["boxes", "scores"], arrays)
     again = in_openvino(exported / "model.xml", arrays)
     np.testing.assert_allclose(again["boxes"], boxes, rtol=1e-4, atol=1e-3)
@@ -44,12 +49,13 @@ def test_graphs_without_nms_end_with_boxes_and_scores(folder, plain, tmp_path):
 
 def test_maps_are_decoded_as_the_page_says(folder, plain, tmp_path):
     exported = export_model(
-        noisy(folder / "padded.yml", ["export.post_process=false"]), tmp_path, formats=["onnx", "openvino"]
+        noisy(folder / "padded.yml", ["export.post_process=false"]), tmp_path, formats=["triton", "openvino"]
     )
     image = np.random.default_rng(0).standard_normal((1, 3, 64, 96), np.float32)
     session = onnxruntime.InferenceSession(str(exported / "model.onnx"))
     names = [value.name for value in session.get_outputs()]
     assert names == [f"{kind}_{stride}" for stride in (8, 16, 32) for kind in ("logits", "distances", "quality")]
+    assert list(check_repository(exported, "padded")) == ["image", *names]
     maps, again = (
         dict(zip(names, session.run(names, {"image": image}))),
         in_openvino(exported / "model.xml", {"image": image}),
