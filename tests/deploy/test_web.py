@@ -1,12 +1,15 @@
 """The page of ONNX Runtime Web in a browser: it finds what ONNX Runtime finds in Python.
 
-It needs `npm install` in deploy/web (or PPDET_NODE_MODULES), and Chromium.
+It needs `npm install` in deploy/web (or PPDET_NODE_MODULES), and Chromium; its resizing needs only Node.js.
 """
 
 import functools
 import http.server
+import json
 import os
+import re
 import shutil
+import subprocess
 import threading
 from pathlib import Path
 
@@ -59,6 +62,23 @@ def site(tmp_path, modules):
     server.server_close()
 
 
+def test_resizing_is_that_of_opencv_to_the_bit():
+    if not shutil.which("node"):
+        pytest.skip("there is no node")
+    rng = np.random.default_rng(0)
+    sizes = [(77, 101, 58, 76), (31, 2, 90, 7), (40, 60, 95, 131), (1, 1, 5, 3), (50, 80, 1, 1), (64, 64, 32, 100)]
+    images = [rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w, *_ in sizes]
+    cases = [[image.ravel().tolist(), *size] for image, size in zip(images, sizes)]
+    function = re.search(r"^function resize\(.+?^}", (WEB / "index.html").read_text(), re.MULTILINE | re.DOTALL)[0]
+    code = f"""{function}
+    const run = ([data, height, width, h, w]) => Array.from(resize({{ data, height, width }}, h, w).data);
+    console.log(JSON.stringify(JSON.parse(require("node:fs").readFileSync(0)).map(run)));"""
+    result = subprocess.run(["node", "-e", code], input=json.dumps(cases), capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    for image, (*_, h, w), found in zip(images, sizes, json.loads(result.stdout), strict=True):
+        assert np.array_equal(np.reshape(found, (h, w, 3)), cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR))
+
+
 def test_page_finds_what_python_finds(site, browser, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     image = cv2.resize(noise, (190, 120), interpolation=cv2.INTER_CUBIC)
@@ -75,8 +95,10 @@ def test_page_finds_what_python_finds(site, browser, tmp_path):
     assert name == "<b>b" and float(score) == pytest.approx(found.scores[0], abs=1e-3)
     assert [float(side) for side in box] == pytest.approx(found.boxes[0].tolist(), abs=0.01)
     assert page.evaluate("[canvas.width, canvas.height]") == [190, 120]
+    assert page.locator("#value").inner_text() == "0.10: 1 of 1 detections shown"
     page.locator("#threshold").fill("0.99")
     assert page.locator("#list").inner_text() == ""
+    assert page.locator("#value").inner_text() == "0.99: 0 of 1 detections shown"
     broken = {"name": "broken.png", "mimeType": "image/png", "buffer": b"no image"}
     page.set_input_files("#file", files=[broken])
     page.wait_for_selector("#status.error")
