@@ -24,11 +24,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Images, and an export to all formats."""
-    folder = tmp_path_factory.mktemp("backends")
-    export_model(noisy(write_padded(folder, images=4)), str(folder), formats=["onnx", "openvino"])
-    return folder
+def folder(padded_export):
+    """Images in data/images, and an export to all formats in padded."""
+    return padded_export.parent
 
 
 @pytest.fixture

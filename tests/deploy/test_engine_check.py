@@ -7,13 +7,11 @@ import shutil
 import numpy as np
 import pytest
 import yaml
-from noise import noisy, write_padded
 
 from ppdet.cli import verify as command
 from ppdet.deploy import backends, engine_check
 from ppdet.deploy.backends.base import Options
 from ppdet.deploy.compare import SelfCheck
-from ppdet.engine.export.graph import export_model
 
 ENGINE = """
 import os
@@ -33,10 +31,9 @@ BACKENDS["crashing"] = Crashing
 """
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("verify")
-    return export_model(noisy(write_padded(folder, images=3)), str(folder), formats=["onnx"])
+@pytest.fixture
+def exported(padded_export):
+    return padded_export
 
 
 def test_a_crash_is_a_row_and_the_other_engine_is_compared(exported, tmp_path, monkeypatch, capsys):

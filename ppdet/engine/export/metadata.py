@@ -10,7 +10,8 @@ from ppdet.modeling.architectures.base import DenseDetector
 def metadata_of(settings: Mapping[str, Any], model: DenseDetector) -> dict[str, str]:
     """Return texts by key: `metadata_props` of an ONNX file; in OpenVINO's IR, `rt_info` at ["ppdet", "version"], ….
 
-    Lists are written as JSON. The keys are those of docs/DEPLOY.md, section "Export".
+    Lists are written as JSON. Names have no escapes, which not every reader of JSON knows. The keys are those of
+    docs/DEPLOY.md, section "Export".
 
     Args:
         settings: content of infer_cfg.yml, see `settings_of`.
@@ -22,7 +23,7 @@ def metadata_of(settings: Mapping[str, Any], model: DenseDetector) -> dict[str, 
         "version": settings["versions"]["ppdet"],
         "paddle_version": settings["versions"]["paddle"],
         "output": settings["output"],
-        "names": json.dumps(settings["label_list"]),
+        "names": json.dumps(settings["label_list"], ensure_ascii=False),
         "category_ids": json.dumps(settings["category_ids"]),
         "preprocess": json.dumps(settings["Preprocess"]),
         "fuse_normalize": json.dumps(settings["fuse_normalize"]),
