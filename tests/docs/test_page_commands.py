@@ -167,9 +167,9 @@ def test_the_first_example_of_deploy_prints_detections(after_the_quick_start, mo
     assert count > 0 and len(lines) == count + 1 and lines[0] == f"{count} detections"
 
 
-def test_detection_as_readme_and_deploy_call_it(after_the_quick_start, monkeypatch, tmp_path):
+def test_detection_as_the_readmes_call_it(after_the_quick_start, monkeypatch, tmp_path):
     """With absolute paths, because `call` starts in the repository, which has no quick start's detector."""
-    for page in ("README.md", "docs/DEPLOY.md", "deploy/python/README.md"):
+    for page in ("README.md", "deploy/python/README.md"):
         words = next(line for line in lines_of(ROOT / page) if line[:2] == ["ppdet", "detect"] or "infer.py" in line[1])
         arguments = [str(after_the_quick_start / word) if QUICK_START.fullmatch(word) else word for word in words[2:]]
         if "--output_dir" in arguments:
