@@ -122,8 +122,11 @@ def check(printed: str, folder: Path, image: Path, backend: str) -> None:
     assert np.allclose(numbers[:, 1:], expected.boxes, atol=0.02)
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize("case", PYTHON_CASES)
+@pytest.mark.parametrize(
+    ("backend", "case"),
+    # The client for OpenVINO takes the lines that depend on the steps from the other one.
+    [*(("onnxruntime", case) for case in PYTHON_CASES), *(("openvino", case) for case in list(CASES)[:2])],
+)
 def test_python(folders, image, monkeypatch, capsys, case, backend):
     pytest.importorskip(backend)
     monkeypatch.setattr(sys, "argv", ["client.py", str(folders[case]), str(image)])
