@@ -8,7 +8,7 @@ import pytest
 from ppdet.convert import named_arrays, torch_file
 from ppdet.core import yaml_graph
 from ppdet.data.image_files import jpeg, png
-from ppdet.deploy import serve
+from ppdet.deploy import serve, video_address, video_file, video_source
 from ppdet.deploy.batch import __main__ as batch
 from ppdet.deploy.batch import ray_pool, read_images
 from ppdet.deploy.serving import connections, limits, request, worker_process
@@ -24,6 +24,13 @@ ALLOWANCE = yaml_graph.Allowance()
 SERVER = limits.Settings()
 BATCH = batch.parse_arguments(["--model_dir", "m", "--input", "i", "--output", "o"])
 COMMAND = serve.parse_arguments(["--model_dir", "m"])
+
+
+def waits_in_words() -> str:
+    """The waits before the attempts: each once, and the last one with "then" as it goes on to the end."""
+    *growing, last = dict.fromkeys(video_source.WAITS)
+    assert video_source.WAITS[len(growing) :] == (last,) * (len(video_source.WAITS) - len(growing))
+    return f"{', '.join(map(str, growing))}, then {last}"
 
 
 @pytest.mark.parametrize(
@@ -54,6 +61,10 @@ COMMAND = serve.parse_arguments(["--model_dir", "m"])
             "pixels of a configured size",
             f"2^{ranges.MAX_PIXELS.bit_length() - 1}; {ranges.MAX_CLASSES:,}; {ranges.MAX_BATCH:,}",
         ),
+        ("protocols of streams", ", ".join(video_address.PROTOCOLS)),
+        ("seconds for a stream to open", f"{video_source.OPEN_SECONDS}; {video_source.READ_SECONDS}"),
+        ("attempts to open a lost stream", f"{len(video_source.WAITS)}; {waits_in_words()}"),
+        ("times that a frame is repeated", f"{video_file.MOST_REPEATS:,}"),
         ("bytes of weights", f"{unpickle.LARGEST_WEIGHTS // GIB} GiB"),
         (
             "content of an archive",
