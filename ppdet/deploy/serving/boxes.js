@@ -24,7 +24,10 @@ function ink(rgb) {
 // Width in pixels of the page that each label may have, even if its box is narrower.
 const LABEL_WIDTH = 220;
 
-const labelOf = (one) => `${one.name} ${one.score.toFixed(2)}`;
+// Rounded down: 0.498, which the slider hides at 0.50, must not be called 0.50. The server sends five decimals.
+const scoreText = (score) => (Math.floor(score * 100 + 1e-6) / 100).toFixed(2);
+
+const labelOf = (one) => `${one.name} ${scoreText(one.score)}`;
 
 // This canvas has the pixels of the screen, however large the image is, so that lines and letters are sharp.
 function drawBoxes(canvas, image, shown) {
@@ -77,7 +80,7 @@ function fitted(context, one, room) {
   const fits = (text) => context.measureText(text).width <= room;
   if (fits(labelOf(one))) return labelOf(one);
   const letters = [...one.name];
-  const score = one.score.toFixed(2);
+  const score = scoreText(one.score);
   let [least, most] = [0, letters.length - 1]; // so many letters fit, and so many may
   while (least < most) {
     const middle = Math.ceil((least + most) / 2);

@@ -93,7 +93,7 @@ SCHEMAS: dict[str, Any] = {
                 record({"usual": SIDES, "largest": SIDES, "fixed": {"type": "boolean"}}),
                 description="to which sizes images are resized and padded; null if they keep their own sizes",
             ),
-            "threshold": number("least score of a detection in an answer, unless the request names one"),
+            "threshold": number("minimum score of a detection in an answer, unless the request names one"),
         }
     ),
 }

@@ -33,8 +33,8 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    threshold: float = Field(0.5, ge=0, le=1, allow_inf_nan=False, description="least score of a detection")
-    format: Format | None = Field(None, description="of the answer; the header Accept says it as well")
+    threshold: float = Field(0.5, ge=0, le=1, allow_inf_nan=False, description="minimum score of a detection")
+    format: Format | None = Field(None, description="format of the answer; the header Accept can name it instead")
 
 
 class Body(Options):
@@ -46,7 +46,7 @@ class Body(Options):
 
 
 class PredictRequest(NamedTuple):
-    """image: the bytes of an image file. threshold: least score of a detection in the answer. format: of the answer."""
+    """image: the bytes of an image file. threshold: minimum score of a detection. format: format of the answer."""
 
     image: bytes
     threshold: float

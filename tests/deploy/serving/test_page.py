@@ -267,6 +267,12 @@ def test_boxes_and_labels_lie_in_the_picture_on_every_screen(page):
             assert any(text.startswith("a class name") and "\u2026 0.8" in text for text in texts) or size == (40, 300)
 
 
+def test_no_label_claims_a_score_that_the_slider_denies(page):
+    """0.49790 was labeled 0.50 at a slider of 0.49, and hidden at 0.50."""
+    texts = page.evaluate("() => [...Array(100001).keys()].map((score) => labelOf({ name: 'a', score: score / 1e5 }))")
+    assert texts == [f"a {score // 1000 // 100}.{score // 1000 % 100:02}" for score in range(100001)]
+
+
 def test_labels_can_be_read_on_every_color(page):
     """The page has the server's colors, and its black or white text has the contrast of WCAG's level AA."""
     grounds, texts = page.evaluate(
