@@ -102,8 +102,7 @@ NO_TENSORS = {
     "ppdet/deploy/serving/batching.py": "they wait for the process that runs the model",
     "ppdet/deploy/serving/process_life.py": "it waits for the end of the process that started it",
     "ppdet/deploy/batch/read_images.py": "files are fetched",
-    "ppdet/deploy/engine_check.py": "it waits for the end of the process that started it",
-    "ppdet/deploy/backends/tensorrt_conversion.py": "it waits for the end of another process",
+    "ppdet/utils/process/child.py": "it waits for the end of the process that started it",
 }
 
 

@@ -16,6 +16,7 @@ from ppdet.acceptance.check_registry import GROUPS, Check, CheckError, Group
 from ppdet.acceptance.context import ROOT, Context
 from ppdet.acceptance.device_facts import Facts
 from ppdet.acceptance.outcomes import FAIL, SKIPPED, Result
+from ppdet.utils.process.stop import signal_name
 
 LOADING = 300.0  # seconds in which a process has to import paddle and initialise its device
 GRACE = 5.0  # seconds after a check's time limit in which its process writes its stack to the log
@@ -210,7 +211,7 @@ class Run:
 def how_it_ended(code: int) -> str:
     """Return an exit code in words, such as "was killed by SIGSEGV" or "ended with exit code 1"."""
     if code < 0:
-        name = signal.Signals(-code).name
+        name = signal_name(-code)
         hint = ", perhaps because memory ran out" if name == "SIGKILL" else ""
         return f"was killed by {name}{hint}"
     return f"ended with exit code {code}"

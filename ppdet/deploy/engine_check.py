@@ -3,35 +3,26 @@
 Each engine runs in a process of its own, since a crash in an engine's library would end this one.
 """
 
-import json
 import os
 import statistics
-import subprocess
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from ppdet.core.extensions import import_extensions, imported
 from ppdet.deploy.backends import BACKENDS, find_problem
 from ppdet.deploy.backends.base import Backend, Options, is_installed, last_line
-from ppdet.deploy.backends.tensorrt_conversion import end_with_parent, last_words
 from ppdet.deploy.compare import SelfCheck, compare, require_detections, tolerance_of
 from ppdet.deploy.precisions import PRECISIONS
 from ppdet.deploy.preprocess import read_infer_cfg
-from ppdet.utils.disk.files import read_text
-from ppdet.utils.process.stop import exit_now
+from ppdet.utils.process.child import ChildError, call_in_child
 
 WARM_UP, LEAST_RUNS, MOST_RUNS, SECONDS = 2, 3, 20, 3.0  # runs that are timed: until they have taken these seconds
 LONGEST = 900  # seconds that one engine may take, with loading
-# The process imports this package, and nothing from the working directory.
-START = "import sys; sys.path[0] = {root!r}; from ppdet.deploy.engine_check import main; main()"
 Outcome = Literal["works", "loads", "differs", "fails", "unavailable"]
 
 
@@ -100,43 +91,17 @@ def verify_folder(
 
 def in_own_process(folder: Path, name: str, options: Options, file: str) -> Row:
     """Do what `run_engine` does in a new process; if that ends without an answer, the row says how."""
-    root = str(Path(__file__).resolve().parents[2])
-    ours, theirs = os.pipe()
+    work = {"folder": str(folder), "name": name, "options": asdict(options), "file": file, "imports": imported()}
     try:
-        with tempfile.TemporaryDirectory() as temporary:
-            answer = Path(temporary) / "row.json"
-            work = {"folder": str(folder), "engine": name, "options": asdict(options), "file": file}
-            work |= {"imports": imported(), "answer": str(answer)}
-            # Not a fork, in which CUDA does not work. If this process ends, the other one's standard input does.
-            # Its output is a file: OpenVINO leaves a process of its own behind, which would keep a pipe open.
-            output = Path(temporary) / "output.txt"
-            command = [sys.executable, "-c", START.format(root=root), json.dumps(work)]
-            with output.open("wb") as stream:
-                done = subprocess.run(  # nosec B603  # this Python and our own text; paths are arguments of their own
-                    command, stdin=ours, stdout=stream, stderr=subprocess.STDOUT, timeout=LONGEST
-                )
-            if answer.is_file():
-                return Row(**json.loads(answer.read_bytes()))
-            why = f"its process {last_words(read_text(output, errors='replace'), done.returncode)}"
-    except subprocess.TimeoutExpired:
-        why = f"it took longer than {LONGEST} s"
-    finally:
-        os.close(ours)
-        os.close(theirs)
-    return Row(name, options.precision, "fails", file, why)
+        return Row(**call_in_child(row_of, work, seconds=LONGEST))
+    except ChildError as error:
+        return Row(name, options.precision, "fails", file, f"its process {error}")
 
 
-def main() -> None:
-    """Write the row of the engine that the first argument names; this runs in the process that was started for it."""
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    work = json.loads(sys.argv[1])
-    import_extensions(work["imports"])
-    row = run_engine(Path(work["folder"]), work["engine"], Options(**work["options"]), work["file"])
-    answer = Path(work["answer"])
-    unfinished = answer.with_suffix(".part")
-    unfinished.write_text(json.dumps(asdict(row)), encoding="utf-8")
-    os.replace(unfinished, answer)
-    exit_now(0)  # without the destructors of the engine, which may crash
+def row_of(folder: str, name: str, options: Mapping[str, Any], file: str, imports: Sequence[str]) -> dict[str, Any]:
+    """Return the row of an engine as a dictionary, in the process that was started for it."""
+    import_extensions(imports)
+    return asdict(run_engine(Path(folder), name, Options(**options), file))
 
 
 def run_engine(folder: Path, name: str, options: Options, file: str) -> Row:

@@ -5,8 +5,6 @@ No GPU and no TensorRT is needed: Paddle's part is real, and TensorRT's is the g
 
 import json
 import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import paddle
 import pytest
 from paddle import inference
 from patience import wait_until
-from processes import alive, wait_for_end
+from processes import alive
 from toy import KEEPS_RATIO, write_toy
 
 from ppdet.deploy import Detector
@@ -29,6 +27,7 @@ from ppdet.deploy.compare import FILE, SelfCheck
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.utils import device
 from ppdet.utils.errors import DeployError
+from ppdet.utils.process import child
 
 PADDLE_2 = not hasattr(inference.Config, "new_ir_enabled")
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,7 +125,7 @@ def converter(monkeypatch, versions, tmp_path_factory):
     monkeypatch.setenv(fake_tensorrt.FOLDER, str(one.folder))
     tests = str(Path(fake_tensorrt.__file__).parent)
     first = f"import sys; sys.path.insert(1, {tests!r}); import fake_tensorrt; fake_tensorrt.install(); "
-    monkeypatch.setattr(tensorrt_conversion, "START", first + tensorrt_conversion.START)
+    monkeypatch.setattr(child, "START", first + child.START)
     monkeypatch.setattr(tensorrt, "converts", lambda: True)
     return one
 
@@ -224,14 +223,6 @@ Please check whether there is any other process using GPU 0.
 """
 
 
-def test_last_words():
-    assert tensorrt_conversion.last_words(" \n---\n", 3) == "ended with exit code 3"
-    assert tensorrt_conversion.last_words("one\nother\n\n", -1) == "was ended by SIGHUP: other"
-    assert tensorrt_conversion.last_words(PADDLES_ERROR * 2, 0).startswith(
-        "ended with exit code 0: ResourceExhaustedError: Out of"
-    )
-
-
 @needs_paddle_3
 @pytest.mark.parametrize(
     ("code", "says"),
@@ -277,26 +268,6 @@ def test_two_at_once_compile_once(copied, converter):
     for thread in threads:
         thread.join()
     assert len(converter.conversions) == 1
-
-
-@needs_paddle_3
-def test_a_conversion_ends_with_the_process_that_asked_for_it(copied, converter):
-    """Otherwise other processes would wait for its lock."""
-    converter.run_first("import time; time.sleep(600)")
-    ask = """
-import sys
-from pathlib import Path
-from ppdet.deploy.backends import tensorrt_conversion
-from ppdet.deploy.backends.base import Options
-tensorrt_conversion.START = sys.argv[2]
-tensorrt_conversion.convert(Path(sys.argv[1]), ["image"], Options(), Path(sys.argv[1]).with_name("target"))
-"""
-    graph = PaddleInference.find(copied, "fp32")
-    asking = subprocess.Popen([sys.executable, "-c", ask, str(graph), tensorrt_conversion.START], cwd=ROOT)
-    wait_until(lambda: converter.conversions)
-    asking.kill()
-    asking.wait()
-    wait_for_end([converter.conversions[0]["process"]])
 
 
 @needs_paddle_3

@@ -20,7 +20,7 @@ from ppdet.core.extensions import import_extensions, imported
 from ppdet.deploy.serving.linux_calls import die_with_thread_of_parent, end_unless_child_of
 from ppdet.utils.errors import UserError
 from ppdet.utils.process.start import process_context, starting
-from ppdet.utils.process.stop import SIGNALS, signals_later
+from ppdet.utils.process.stop import SIGNALS, signal_name, signals_later
 
 JOIN_S = 5.0  # a killed process is gone long before
 OOM_SCORE = "500"  # Linux, when memory is short, kills a process that can be started again rather than the server
@@ -82,9 +82,7 @@ class Life:
         code = self.process.exitcode
         if code is None or code >= 0:
             return f"exit code {code}"
-        with contextlib.suppress(ValueError):
-            return f"signal {signal.Signals(-code).name}"
-        return f"signal {-code}"
+        return f"signal {signal_name(-code)}"
 
     def send(self, message: tuple) -> None:
         """Send a message, and wait until its answer is the next to come; `receive` must follow.

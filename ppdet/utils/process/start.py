@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from ppdet.utils.errors import UserError, WorkerError
-from ppdet.utils.process.stop import SIGNALS, signals_later
+from ppdet.utils.process.stop import SIGNALS, signal_name, signals_later
 
 CRASH_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL")  # Paddle prints its C++ stack for these
 StartMethod = Literal["auto", "fork", "spawn"]
@@ -165,6 +165,5 @@ def cause_of_death(process: BaseProcess) -> tuple[str, bool]:
     code = process.exitcode
     if code is None or code >= 0:
         return f"exit code {code}", False
-    names = {number.value: number.name for number in signal.Signals}
-    name = names.get(-code, str(-code))  # a real-time signal has no name
+    name = signal_name(-code)
     return f"signal {name}", name in ("SIGKILL", "SIGBUS")

@@ -43,6 +43,12 @@ def raise_stopped(number: int) -> NoReturn:
     raise _stopped
 
 
+def signal_name(number: int) -> str:
+    """Return the name of a signal, such as SIGKILL; SIGRTMIN+1 for a real-time signal, for which Python has no name."""
+    names = {known.value: known.name for known in signal.Signals}
+    return names.get(number, f"SIGRTMIN+{number - getattr(signal, 'SIGRTMIN', 0)}")
+
+
 class StopRequests:
     """Handles SIGTERM and SIGINT within a block.
 
