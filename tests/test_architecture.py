@@ -94,6 +94,15 @@ def test_worker_processes_are_started_by_one_module():
     assert all("starting(context)" in path.read_text() for path in paths if path.name != "doctor.py")
 
 
+def test_no_process_imports_from_the_working_directory():
+    """`python -m` and `python -c` put it first on the path, so that a user's packaging.py would run in place of it."""
+    paths = [path for folder in ("ppdet", "tools", "deploy") for path in (ROOT / folder).rglob("*.py")]
+    texts = {path.name: path.read_text() for path in paths if re.search(r"\[sys\.executable", path.read_text())}
+    assert set(texts) == {"child.py", "runner.py", "launched_jobs.py"}
+    assert "cwd=ROOT" in texts.pop("launched_jobs.py")
+    assert all('"import sys; sys.path[0] = {root!r}; ' in text for text in texts.values())
+
+
 # Threads that touch no tensor of Paddle's, and why; an engine's own tensors know their device.
 NO_TENSORS = {
     "ppdet/acceptance/check_process.py": "it looks whether the process that started it is there",

@@ -1,6 +1,6 @@
-"""A process that runs checks one after another and reports their results: python -m ppdet.acceptance.check_process SPEC
+"""A process that runs checks one after another and reports their results; `runner` starts it.
 
-SPEC is a JSON file that `runner` writes. The process appends lines to the file that SPEC calls "events":
+Its argument SPEC is a JSON file that `runner` writes. The process appends lines to the file that SPEC calls "events":
 {"start": NAME, "log": SIZE_OF_THE_LOG, "limit": SECONDS} and {"result": …} for each check. If SPEC
 asks for facts about the device instead, the only line is {"facts": …} or {"error": TEXT}.
 """
@@ -72,8 +72,8 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def main(path: str) -> int:
-    spec = json.loads(read_text(path))
+def main() -> int:
+    spec = json.loads(read_text(sys.argv[1]))
     end_with(spec["parent"])
     events = Path(spec["events"])
 
@@ -111,7 +111,3 @@ def main(path: str) -> int:
         if unexpected:
             return UNEXPECTED
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

@@ -18,6 +18,8 @@ from ppdet.acceptance.device_facts import Facts
 from ppdet.acceptance.outcomes import FAIL, SKIPPED, Result
 from ppdet.utils.process.stop import signal_name
 
+# The process imports this package, and nothing from the working directory.
+START = "import sys; sys.path[0] = {root!r}; from ppdet.acceptance.check_process import main; sys.exit(main())"
 LOADING = 300.0  # seconds in which a process has to import paddle and initialise its device
 GRACE = 5.0  # seconds after a check's time limit in which its process writes its stack to the log
 POLL = 0.05  # seconds between two looks at a process
@@ -44,7 +46,7 @@ class Process:
         python_path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         with open(log, "ab") as stream:
             self.process = subprocess.Popen(  # nosec B603  # this Python, with our own module and a file of the kit
-                [sys.executable, "-m", "ppdet.acceptance.check_process", str(path)],
+                [sys.executable, "-c", START.format(root=str(ROOT)), str(path)],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,

@@ -13,6 +13,7 @@ import paddle
 import pytest
 import yaml
 from noise import noisy, write_padded
+from toy import write_toy
 
 from ppdet.core.workspace import merge_config
 from ppdet.deploy import Detector
@@ -232,6 +233,15 @@ def test_missing_package(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="are not installed: pip install onnx onnxruntime onnxslim paddle2onnx"):
         export_model(configuration(folder, []), str(tmp_path), formats=["onnx"])
+
+
+def test_a_network_that_cannot_be_converted_is_one_line(tmp_path, monkeypatch):
+    """It has what paddle2onnx says, whose process does not import what lies in the working directory."""
+    (tmp_path / "packaging.py").write_text("raise SystemExit('imported from the working directory')")
+    monkeypatch.chdir(tmp_path)
+    graph = onnx_export.graph_in(write_toy(tmp_path))
+    with pytest.raises(ConfigError, match=r"^paddle2onnx cannot convert this network: \[ERROR\][^\n]*unsupported oper"):
+        onnx_export.convert(graph)
 
 
 def test_fixed_size(folder, tmp_path):

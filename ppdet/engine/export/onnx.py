@@ -6,8 +6,6 @@ converted without NMS, which is then appended in ONNX's own operators.
 """
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -16,22 +14,18 @@ from typing import TYPE_CHECKING
 from paddle import nn
 
 from ppdet.engine.export.onnx_graph import half_precision, save_valid, simplified
+from ppdet.engine.export.paddle2onnx_call import convert_file
 from ppdet.modeling.architectures.base import DenseDetector
 from ppdet.modeling.nms import MultiClassNMS
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import ConfigError
 from ppdet.utils.extras import require_extras
+from ppdet.utils.process.child import ChildError, call_in_child
 
 if TYPE_CHECKING:
     import onnx
 
 OPSET = 17  # paddle2onnx uses a later one where the network needs it
-# With its default optimize_tool, paddle2onnx would install packages.
-CONVERSION = f"""
-import sys, paddle2onnx
-graph, weights, target = sys.argv[1:]
-paddle2onnx.export(graph, weights, target, opset_version={OPSET}, optimize_tool="none")
-"""
 EVERYTHING = 2**31 - 1
 
 # Paddle's multiclass_nms3 in ONNX's text format. The TOP_K highest-scoring candidates of each class enter
@@ -181,13 +175,13 @@ def convert(graph: Path) -> "onnx.ModelProto":
     import onnx
 
     target = graph.with_name("converted.onnx")
-    command = [sys.executable, "-c", CONVERSION, str(graph), str(graph.with_name("model.pdiparams")), str(target)]
-    done = subprocess.run(  # nosec B603  # this Python and our own text; paths are arguments of their own
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    )
-    if done.returncode or not target.is_file():
-        said = [line.strip() for line in done.stdout.splitlines() if "[ERROR]" in line or "what()" in line]
-        raise ConfigError(f"paddle2onnx cannot convert this network: {(said or done.stdout.splitlines() or ['?'])[0]}")
+    try:
+        call_in_child(convert_file, {"graph": str(graph), "target": str(target), "opset": OPSET})
+    except ChildError as error:
+        said = [line.strip() for line in error.output.splitlines() if "[ERROR]" in line or "what()" in line]
+        raise ConfigError(
+            f"paddle2onnx cannot convert this network: {said[0] if said else f'its process {error}'}"
+        ) from None
     return onnx.load(str(target))
 
 
