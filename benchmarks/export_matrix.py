@@ -248,10 +248,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    from ppdet.engine.export.onnx import missing
-    from ppdet.utils.extras import not_installed
+    from ppdet.utils.extras import absent_packages, not_installed
 
-    absent = missing(["onnx", "openvino"])
+    absent = absent_packages("onnx", "openvino")
     if absent:
         sys.exit(not_installed(absent))
     logging.getLogger("ppdet").setLevel(logging.ERROR)

@@ -76,9 +76,9 @@ def exported(name: str, options: list[str], folder: Path) -> tuple[Path, Path]:
     """Export the whole detector in all formats, and the network alone, which ends with maps; return both folders."""
     from ppdet.core.workspace import load_config
     from ppdet.engine.export.graph import export_model
-    from ppdet.engine.export.onnx import missing
+    from ppdet.utils.extras import absent_packages
 
-    formats = [kind for kind in ("onnx", "openvino") if not missing([kind])]
+    formats = [kind for kind in ("onnx", "openvino") if not absent_packages(kind)]
     whole = export_model(load_config(str(CONFIG), options), str(folder / f"{name}_whole"), formats=formats)
     bare = load_config(str(CONFIG), [*options, "export.benchmark=true"])
     return whole, export_model(bare, str(folder / f"{name}_bare"))

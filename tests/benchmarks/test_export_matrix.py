@@ -8,10 +8,10 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import export_matrix
 import pytest
 
-from ppdet.engine.export.onnx import missing
 from ppdet.engine.export.refusals import check_formats
 from ppdet.engine.export.tensorrt_onnx import check_target
 from ppdet.utils.errors import ConfigError
+from ppdet.utils.extras import absent_packages
 
 TEXT = export_matrix.PAGE.read_text(encoding="utf-8")
 ON_PAGE = export_matrix.outcomes_of(TEXT)
@@ -36,7 +36,7 @@ def test_the_page_has_every_combination():
     assert export_matrix.with_tables(TEXT, export_matrix.tables(outcomes)) == TEXT
 
 
-@pytest.mark.skipif(bool(missing(["onnx"])), reason="packages of ONNX are not here, which --target needs")
+@pytest.mark.skipif(bool(absent_packages("onnx")), reason="packages of ONNX are not here, which --target needs")
 def test_combinations_that_are_refused_by_their_names():
     for combination, value in ON_PAGE.items():
         line = refusal(combination)
