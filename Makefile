@@ -18,6 +18,8 @@
 # make gpu-wheel:  test the GPU build of Paddle 2.6 as far as possible without a GPU: kernels, names, device code (4
 #                  minutes, and 760 MB to download the first time; Linux on x86-64, Python 3.10 to 3.12).
 # make parity:     compare with detectors of other code bases in PyTorch (Python 3.10 to 3.12; a minute).
+# make cpp:        build the C++ example and the page's C++ client for ONNX Runtime, and compare their detections with
+#                  Python's; installs the compiler and OpenCV if they are missing (Debian, as root; a minute).
 # make processors: train, export and detect as on processors without AVX-512, and on very old ones (4 minutes).
 # make zoo:        check that docs/MODEL_ZOO.md and docs/REFERENCE.md are what the code gives (a minute).
 # make benchmark:  measure every stage beside its limit (10 minutes); tables and output/benchmarks/*.json.
@@ -32,7 +34,7 @@ WHEEL := .venv-wheel
 BIN := $(VENV)/bin
 
 .PHONY: quickstart test types lint audit wheel-check soak soak-batch soak-server fuzz mutants gpu-check gpu-wheel parity \
-  processors zoo benchmark denseteacher-bccd benchmark-peer clean
+  cpp processors zoo benchmark denseteacher-bccd benchmark-peer clean
 
 quickstart: $(VENV)/.installed
 	@$(BIN)/python -m ppdet quickstart
@@ -68,6 +70,10 @@ gpu-wheel: $(GPU_WHEEL)/.installed
 
 parity: $(VENV)/.installed-dev $(PEER)/.installed
 	PPDET_TORCH_PYTHON=$(PEER)/bin/python $(BIN)/python -m pytest tests/parity tests/convert/test_with_torch.py
+
+cpp: $(VENV)/.installed-cpp
+	PPDET_ONNXRUNTIME=$(abspath $(VENV)/onnxruntime) $(BIN)/python -m pytest tests/deploy/test_cpp.py \
+	    tests/deploy/test_clients.py -k cpp
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python tests/soak/run.py
@@ -181,6 +187,15 @@ $(GPU_WHEEL)/.installed: Makefile requirements.txt
 	@$(GPU_WHEEL)/bin/pip install --disable-pip-version-check -q --retries 1 '$(GPU_BUILD)' 'numpy<2' \
 	    'opencv-python-headless<4.12' setuptools 'pytest>=7.4' -r requirements.txt \
 	  || { echo "make gpu-wheel: $(GPU_BUILD) could not be installed: is the package index within reach?" >&2; exit 1; }
+	@touch $@
+
+CPP_PACKAGES := cmake g++ pkg-config libopencv-dev libyaml-cpp-dev
+
+$(VENV)/.installed-cpp: deploy/cpp/onnxruntime/from_packages.sh $(VENV)/.installed-dev
+	@{ cmake --version && g++ --version && pkg-config opencv4 yaml-cpp || \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(CPP_PACKAGES); }; } >/dev/null 2>&1 \
+	  && bash $< $(VENV)/onnxruntime $(BIN)/python 2>/dev/null \
+	  || { echo "make cpp: its packages cannot be installed: $(CPP_PACKAGES), and those of $<" >&2; exit 1; }
 	@touch $@
 
 comma := ,
