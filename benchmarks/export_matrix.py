@@ -18,13 +18,14 @@ from pathlib import Path
 from common import ROOT
 
 EXAMPLES = """examples:
-  python benchmarks/export_matrix.py                            # prints the tables (about 3 minutes)
+  python benchmarks/export_matrix.py                            # prints the tables (about 4 minutes)
   python benchmarks/export_matrix.py --write docs/FORMATS.md    # replaces those of the page
+  python benchmarks/export_matrix.py --format onnx triton       # keeps what the page has of others
 """
 PAGE = ROOT / "docs" / "FORMATS.md"
 BEGIN, END = "<!-- combinations: begin -->", "<!-- combinations: end -->"
 
-FORMATS = ("paddle", "onnx", "openvino", "tensorrt")
+FORMATS = ("paddle", "onnx", "openvino", "tensorrt", "triton")
 PRECISIONS = ("fp32", "bf16", "fp16")
 # Height and width of the graph's input; the network's stride is 32.
 SIZES = {"any size": "null", "96x128": "[3, 96, 128]", "90x130": "[3, 90, 130]"}
@@ -68,7 +69,7 @@ class Combination:
         return [f"TestReader.inputs_def.image_shape={SIZES[self.size]}", *OUTPUTS[self.output][1], *stages]
 
     def formats(self) -> list[str]:
-        return [self.format] if self.format in ("onnx", "openvino") else []
+        return [self.format] if self.format in ("onnx", "openvino", "triton") else []
 
     def target(self) -> str | None:
         return "tensorrt" if self.format == "tensorrt" else None
@@ -82,6 +83,7 @@ class Combination:
             "onnx": [f"model{half}.onnx"],
             "openvino": [f"model{half}.xml", f"model{half}.bin"],
             "tensorrt": ["model_tensorrt.onnx"],
+            "triton": ["triton/small/1/model.onnx"],
         }
         return [folder / name for name in names[self.format]]
 
@@ -174,24 +176,35 @@ def operators(path: Path) -> int:
 
 
 def tables(outcomes: Mapping[Combination, str]) -> str:
-    """Return the Markdown: a table for each output, and a numbered list of the lines that refuse combinations."""
+    """Return the Markdown: a table for each output, and a numbered list of the lines that refuse combinations.
+
+    Formats with the same outcomes at a precision share their rows.
+    """
     lines = list(dict.fromkeys(text for text in outcomes.values() if not works(text)))
     parts = []
     for output, (setting, _) in OUTPUTS.items():
         parts += [f"### {output}: {setting}", "", f"| format | precision | deformable | {' | '.join(SIZES)} |"]
         parts += ["|---|---|---|" + "---|" * len(SIZES)]
+        formats: dict[tuple[str, ...], list[str]] = {}
         for name, precision in itertools.product(FORMATS, PRECISIONS):
-            rows = []
-            for deformable in (False, True):
-                texts = [outcomes[Combination(name, precision, size, output, deformable)] for size in SIZES]
-                rows.append([text if works(text) else f"refused ({lines.index(text) + 1})" for text in texts])
-            same = rows[0] == rows[1]
-            for label, row in zip(("both" if same else "without", "with"), rows[: 1 if same else 2]):
-                parts.append(f"| {name} | {precision} | {label} | {' | '.join(row)} |")
+            formats.setdefault((precision, *rows(outcomes, lines, name, precision, output)), []).append(name)
+        parts += [f"| {', '.join(names)} | {key[0]} | {row} |" for key, names in formats.items() for row in key[1:]]
         parts.append("")
     parts += ["### Lines that refuse", ""]
     parts += [f"{number}. `{line}`" for number, line in enumerate(lines, 1)]
     return "\n".join(parts)
+
+
+def rows(
+    outcomes: Mapping[Combination, str], lines: Sequence[str], name: str, precision: str, output: str
+) -> list[str]:
+    """Return the cells of a format after its precision: one row for both kinds of networks if they are the same."""
+    both = []
+    for deformable in (False, True):
+        texts = [outcomes[Combination(name, precision, size, output, deformable)] for size in SIZES]
+        cells = [text if works(text) else f"refused ({lines.index(text) + 1})" for text in texts]
+        both.append(" | ".join(cells))
+    return [f"both | {both[0]}"] if both[0] == both[1] else [f"without | {both[0]}", f"with | {both[1]}"]
 
 
 def works(text: str) -> bool:
@@ -205,11 +218,12 @@ def outcomes_of(page: str) -> dict[Combination, str]:
     lines = [line.partition(". `")[2][:-1] for line in text.partition("### Lines that refuse")[2].strip().splitlines()]
     found: dict[Combination, str] = {}
     for output, row in rows_of(text.splitlines()):
-        name, precision, label, *cells = row
+        names, precision, label, *cells = row
         for size, cell in zip(SIZES, cells, strict=True):
             number = cell.removeprefix("refused (").removesuffix(")")
             value = lines[int(number) - 1] if cell.startswith("refused (") else cell
-            for deformable in {"both": (False, True), "without": (False,), "with": (True,)}[label]:
+            kinds = {"both": (False, True), "without": (False,), "with": (True,)}[label]
+            for name, deformable in itertools.product(names.split(", "), kinds):
                 found[Combination(name, precision, size, output, deformable)] = value
     return found
 
@@ -221,21 +235,21 @@ def rows_of(lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
         if line.startswith("### "):
             output = line[4:].partition(":")[0]
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if line.startswith("|") and cells[0] in FORMATS:
+        if line.startswith("|") and set(cells[0].split(", ")) <= set(FORMATS):
             yield output, cells
 
 
-def with_tables(page: str, text: str) -> str:
+def with_tables(page: str, text: str, marks: tuple[str, str] = (BEGIN, END)) -> str:
     """Return the page with this text between its marks.
 
     Raises:
         ValueError: a mark is missing.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = page.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not begin or not end:
-        raise ValueError(f"expected the marks {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+        raise ValueError(f"expected the marks {marks[0]} and {marks[1]}")
+    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -243,6 +257,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--write", type=Path, metavar="PAGE", help="replace the tables between the page's marks")
+    parser.add_argument("--format", nargs="+", choices=FORMATS, default=FORMATS, help="formats to export; default: all")
     return parser.parse_args(argv)
 
 
@@ -254,17 +269,19 @@ def main() -> None:
     if absent:
         sys.exit(not_installed(absent))
     logging.getLogger("ppdet").setLevel(logging.ERROR)
-    outcomes = {}
+    page = (arguments.write or PAGE).read_text(encoding="utf-8")
+    known = outcomes_of(page)
+    outcomes = {combination: known.get(combination, "") for combination in combinations()}
+    chosen = [one for one in outcomes if one.format in arguments.format or one not in known]
     with tempfile.TemporaryDirectory() as folder:
         write_config(Path(folder))
         write_weights(Path(folder))
-        for number, combination in enumerate(combinations(), 1):
+        for number, combination in enumerate(chosen, 1):
             outcomes[combination] = outcome(combination, Path(folder))
             print(f"{number}: {combination}: {outcomes[combination]}", file=sys.stderr, flush=True)
     text = tables(outcomes)
     if arguments.write:
-        page = with_tables(arguments.write.read_text(encoding="utf-8"), text)
-        arguments.write.write_text(page, encoding="utf-8")
+        arguments.write.write_text(with_tables(page, text), encoding="utf-8")
     else:
         print(text)
 

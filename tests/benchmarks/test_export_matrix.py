@@ -7,9 +7,19 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import export_matrix
 import pytest
+import simplifier
 
-from ppdet.engine.export.refusals import check_formats
+from ppdet.core.workspace import load_config
+from ppdet.engine.export.refusals import (
+    check_formats,
+    check_network,
+    check_size,
+    graph_size,
+    origin_of_size,
+    stride_of,
+)
 from ppdet.engine.export.tensorrt_onnx import check_target
+from ppdet.engine.export.triton import with_onnx
 from ppdet.utils.errors import ConfigError
 from ppdet.utils.extras import absent_packages
 
@@ -18,11 +28,31 @@ ON_PAGE = export_matrix.outcomes_of(TEXT)
 REFUSED = {value: combination for combination, value in ON_PAGE.items() if not export_matrix.works(value)}
 
 
-def refusal(combination):
-    """The line that refuses a combination for its format, precision and output, or None."""
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """The configuration of every size and kind of network, and the network, without weights of its own."""
+    folder = tmp_path_factory.mktemp("matrix")
+    export_matrix.write_config(folder)
+    found = {}
+    for combination in export_matrix.combinations():
+        key = combination.size, combination.deformable
+        if combination.output == "detections" and key not in found:
+            found[key] = load_config(folder / "small.yml", combination.options())
+    kinds = {deformable: found["any size", deformable].create("FCOS") for deformable in (False, True)}
+    return {key: (cfg, kinds[key[1]]) for key, cfg in found.items()}
+
+
+def refusal(combination, cfg, network):
+    """The line that refuses a combination, or None; the checks stand in the order of `export_model`."""
+    reader = cfg.component("TestReader")
+    size = graph_size(reader["inputs_def"], origin_of_size(cfg))
+    stride = stride_of(network, reader.create("batch_transforms"))
+    formats = with_onnx(combination.formats())
     try:
-        check_formats(combination.formats(), combination.precision, combination.output)
+        check_formats(formats, combination.precision, combination.output)
         check_target(combination.target(), 1, combination.output)
+        check_size(size, stride, origin_of_size(cfg))
+        check_network(network, formats)
     except ConfigError as error:
         return str(error)
     return None
@@ -31,23 +61,30 @@ def refusal(combination):
 def test_the_page_has_every_combination():
     """If this fails, run `python benchmarks/export_matrix.py --write docs/FORMATS.md`."""
     combinations = export_matrix.combinations()
-    assert set(ON_PAGE) == set(combinations) and len(combinations) == 4 * 3 * 3 * 3 * 2
+    assert set(ON_PAGE) == set(combinations) and len(combinations) == 5 * 3 * 3 * 3 * 2
     outcomes = {combination: ON_PAGE[combination] for combination in combinations}
     assert export_matrix.with_tables(TEXT, export_matrix.tables(outcomes)) == TEXT
 
 
 @pytest.mark.skipif(bool(absent_packages("onnx")), reason="packages of ONNX are not here, which --target needs")
-def test_combinations_that_are_refused_by_their_names():
+def test_every_cell_is_refused_by_the_line_of_the_page_or_works(networks):
     for combination, value in ON_PAGE.items():
-        line = refusal(combination)
-        if line is not None:
-            assert value == line, combination
-        elif combination.size == "90x130":
-            assert "multiples of 32" in value, combination
-        elif combination.deformable and combination.format == "openvino":
-            assert "no deformable convolutions" in value, combination
-        else:
-            assert export_matrix.works(value), combination
+        line = refusal(combination, *networks[combination.size, combination.deformable])
+        assert value == line if line else export_matrix.works(value), combination
+
+
+def test_a_format_without_rows_of_its_own_is_read_back():
+    outcomes = {combination: "1.00 MB, 2 operators" for combination in export_matrix.combinations()}
+    other = next(one for one in outcomes if one.format == "openvino" and one.precision == "fp16" and one.deformable)
+    outcomes[other] = "refused, because"
+    text = export_matrix.tables(outcomes)
+    assert text.count("paddle, onnx, openvino, tensorrt, triton | fp32 | both |") == 3
+    assert (
+        "| paddle, onnx, tensorrt, triton | fp16 | both |" in text
+        and "| openvino | fp16 | with | refused (1) |" in text
+    )
+    page = export_matrix.with_tables(f"{export_matrix.BEGIN} old {export_matrix.END}", text)
+    assert export_matrix.outcomes_of(page) == outcomes
 
 
 @pytest.mark.parametrize("line", REFUSED)
@@ -58,3 +95,19 @@ def test_lines_are_those_of_an_export_without_weights(line, tmp_path):
         export_matrix.export(REFUSED[line], tmp_path, tmp_path / "exported")
     assert str(error.value) == line
     assert not (tmp_path / "exported").exists()
+
+
+def test_the_table_of_the_simplifier_counts_nodes():
+    parser = pytest.importorskip("onnx").parser
+    model = parser.parse_model("""<ir_version: 8, opset_import: ["": 17]> small (float[2] x) => (float[2] y)
+        { one = Constant <value = float {1.0}> () same = Identity (x) y = Add (same, one) }""")
+    lines = simplifier.table({("model.onnx", "before"): model}).splitlines()
+    cells = dict(zip(simplifier.HEADER, (cell.strip() for cell in lines[2].strip("|").split("|")), strict=True))
+    assert cells == {
+        **{"file": "model.onnx", "simplifier": "before", "nodes": "3", "Constant": "1", "Identity": "1"},
+        **{"BatchNormalization": "0", "Cast": "0", "MB": "0.0"},
+    }
+    begin, end = simplifier.MARKS
+    on_page = TEXT.partition(begin)[2].partition(end)[0].strip().splitlines()
+    assert on_page[:2] == lines[:2]
+    assert [line.split(" | ")[1] for line in on_page[2:]] == ["before", "after", "after", "after"]

@@ -92,7 +92,7 @@ def epsilon_of(model: DenseDetector) -> float:
     return next(iter(epsilons), 0.0)
 
 
-def to_onnx(graph: Path, nms: MultiClassNMS | None, epsilon: float) -> "onnx.ModelProto":
+def to_onnx(graph: Path, nms: MultiClassNMS | None, epsilon: float, *, simplify: bool = True) -> "onnx.ModelProto":
     """Convert a graph that ends with "candidates", append NMS, and simplify the result.
 
     The inputs keep their names. The outputs are bbox (M, 6) and bbox_num (N,) int32, as Paddle's; without `nms` they
@@ -101,6 +101,7 @@ def to_onnx(graph: Path, nms: MultiClassNMS | None, epsilon: float) -> "onnx.Mod
     Args:
         graph: model.json or model.pdmodel, with model.pdiparams beside it.
         epsilon: the epsilon of all group norms of the network.
+        simplify: False leaves out the last step.
 
     Raises:
         ConfigError: paddle2onnx cannot convert the network.
@@ -119,7 +120,7 @@ def to_onnx(graph: Path, nms: MultiClassNMS | None, epsilon: float) -> "onnx.Mod
                 dim.dim_param = name
     if nms is not None:
         append_nms(network, nms)
-    return simplified(network)
+    return simplified(network) if simplify else network
 
 
 def rename_outputs(network: "onnx.ModelProto", names: Sequence[str]) -> None:
