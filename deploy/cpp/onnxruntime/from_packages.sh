@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Make FOLDER with include/ and lib/, as the archive of ONNX Runtime's releases has them, from packages: the headers of
 # Debian 13's libonnxruntime-dev (ONNX Runtime 1.21), and the library of PYTHON's package onnxruntime, whose newer
-# versions serve programs with older headers. It needs apt-get and Debian's archive within reach; nothing is installed.
+# versions serve programs with older headers. It is for Debian 12, with Debian's archive within reach; nothing is
+# installed.
 #
 #   bash deploy/cpp/onnxruntime/from_packages.sh FOLDER [PYTHON]
 set -euo pipefail
@@ -15,7 +16,8 @@ print(file.locate())')
 
 # A list of packages of its own, so that the system knows only its own release.
 mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
-echo "deb http://deb.debian.org/debian trixie main" > "$work/sources.list"
+echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main" \
+  > "$work/sources.list"
 apt=(apt-get -qq -o Dir::Etc::SourceList="$work/sources.list" -o Dir::Etc::SourceParts=- -o APT::Sandbox::User=
   -o Dir::State::Lists="$work/lists" -o Dir::Cache="$work/cache")
 "${apt[@]}" update
