@@ -2,8 +2,11 @@
 
 Each engine that is installed runs the two images of the export's self-check, in a process of its own. A table says
 whether it has the detections of the trained model, how much they differ, and how long an image takes. The lines below
-it say what is fastest and what is missing. The exit code is 1 if an engine has other detections, or none can run the
-folder.
+it say what is fastest, what differs, fails or is missing, and which files no engine here runs.
+
+The exit code is 0 if all engines that are installed, and have a file in the folder, run it. It is 1 if one of them has
+other detections, one fails in fp32 or in the precision of the export, or none can run the folder. It is 2 if the folder
+is no exported model, or an option is wrong.
 
 examples:
   {program} output_inference/fcos_r18_fpn_shapes
@@ -21,8 +24,7 @@ from ppdet.core.command_line import add_import_argument, make_parser, one_line_e
 from ppdet.utils.printable import printable
 
 if TYPE_CHECKING:
-    from ppdet.deploy.compare import SelfCheck
-    from ppdet.deploy.engine_check import Row
+    from ppdet.deploy.engine_check import Export, Row
 
 # Title and width of the columns; the last one, the file, has no width.
 COLUMNS = (("engine", 12), ("precision", 10), ("result", 12), ("score", 9), ("box, px", 9), ("ms/image", 9))
@@ -45,37 +47,38 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
 
         from ppdet.core.extensions import import_extensions
         from ppdet.deploy.backends.base import Options
-        from ppdet.deploy.compare import SelfCheck
-        from ppdet.deploy.engine_check import is_good, summary, verify_folder
-        from ppdet.deploy.preprocess import read_infer_cfg
+        from ppdet.deploy.engine_check import Export, is_good, run_engines, summary
         from ppdet.utils.disk.files import write_json
 
         import_extensions(arguments.imports)
-        read_infer_cfg(arguments.folder)
         options = Options(device=arguments.device, threads=arguments.cpu_threads)
-        print(printable(f"{arguments.folder} on {options.device}, {options.cpu_threads} threads"))
-        print(check_line(SelfCheck.read(arguments.folder)))
-        print("".join(f"{title:<{width}}" for title, width in COLUMNS) + "file", flush=True)
-        rows = verify_folder(
-            arguments.folder,
-            device=arguments.device,
-            threads=arguments.cpu_threads,
-            on_row=lambda row: print(row_line(row), flush=True),
+        export = Export.read(arguments.folder)
+        exporter = f", exported by {export.versions}" if export.versions else ""
+        print(printable(f"{arguments.folder} on {options.device}, {options.cpu_threads} threads{exporter}"))
+        print(
+            f"{check_line(export)}\n\n" + "".join(f"{title:<{width}}" for title, width in COLUMNS) + "file", flush=True
         )
-        print("\n" + "\n".join(printable(line) for line in summary(rows)))
+        rows = []
+        for row in run_engines(export, device=arguments.device, threads=arguments.cpu_threads):
+            rows.append(row)
+            print(row_line(row), flush=True)
+        print("\n" + "\n".join(printable(line) for line in summary(export, rows)))
+        good = is_good(export, rows)
         if arguments.json:
             content = {"folder": str(arguments.folder), "device": options.device, "threads": options.cpu_threads}
-            write_json(arguments.json, {**content, "is_good": is_good(rows), "engines": [asdict(row) for row in rows]})
-        if not is_good(rows):
+            write_json(arguments.json, {**content, "is_good": good, "engines": [asdict(row) for row in rows]})
+        if not good:
             sys.exit(1)
 
 
-def check_line(check: "SelfCheck | None") -> str:
-    """Say what the self-check of a folder has."""
-    if check is None:
-        return "no self-check (selfcheck.npz), as in exports of PaddleDetection: the graphs are only loaded\n"
-    detections = sum(map(len, check.rows))
-    return f"self-check: {len(check.rows)} images, {detections} detections of the trained model\n"
+def check_line(export: "Export") -> str:
+    """Say what the self-check of a folder has, or why it has none."""
+    if export.check is not None:
+        detections = sum(map(len, export.check.rows))
+        return f"self-check: {len(export.check.rows)} images, {detections} detections of the trained model"
+    if export.output != "detections":
+        return printable(f"no self-check, because the graphs end with {export.output:.40}: they are only loaded")
+    return "no self-check (selfcheck.npz), as in exports of PaddleDetection: the graphs are only loaded"
 
 
 def row_line(row: "Row") -> str:

@@ -206,6 +206,8 @@ class SelfCheck(NamedTuple):
                 if len(rows) > MOST_ROWS:
                     raise ValueError(f"it has {len(rows):,} detections")
                 return cls.of(arrays, rows, counts, floor=float(content["floor"]), top=int(content["top"]))
+        except PermissionError as error:
+            raise DeployError(f"{path}: cannot be read: {error.strerror}") from None
         except Exception as error:  # zip, zlib and NumPy raise their own for a damaged file
             raise DeployError(f"{path}: damaged ({error!s:.200}): export the model again") from None
 
@@ -221,13 +223,26 @@ class SelfCheck(NamedTuple):
         """Return how many detections `verify` compares. With 0, every graph that detects nothing would pass."""
         return compare(self.rows, self.rows, tolerance_of(precision, device), self.floor, self.top).compared
 
+    def compare(self, outputs: Sequence[np.ndarray], precision: str, device: str = "cpu") -> Comparison:
+        """Compare the outputs of a graph, which were computed in this precision on this type of device.
+
+        Raises:
+            DeployError: they are no detections, or those of another number of images.
+        """
+        try:
+            rows, rows_per_image = require_detections(outputs)
+        except ValueError as error:
+            raise DeployError(f"it gives {error}") from None
+        if len(rows_per_image) != len(self.rows):
+            raise DeployError(f"it has detections of {len(rows_per_image)} images, the export of {len(self.rows)}")
+        actual = np.split(rows, np.cumsum(rows_per_image)[:-1])
+        return compare(self.rows, actual, tolerance_of(precision, device), self.floor, self.top)
+
     def verify(self, engine: Engine, precision: str, device: str = "cpu") -> Comparison:
         """Run a graph, which computes in this precision on this type of device, and compare its detections.
 
         Raises:
             DeployError: they differ by more than `tolerance_of` allows.
         """
-        rows, rows_per_image = engine(self.arrays)
-        actual = np.split(rows, np.cumsum(rows_per_image)[:-1])
-        tolerance = tolerance_of(precision, device)
-        return compare(self.rows, actual, tolerance, self.floor, self.top).require_within(tolerance)
+        found = self.compare(engine(self.arrays), precision, device)
+        return found.require_within(tolerance_of(precision, device))

@@ -3,22 +3,22 @@
 Each engine runs in a process of its own, since a crash in an engine's library would end this one.
 """
 
+import filecmp
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from ppdet.core.extensions import import_extensions, imported
 from ppdet.deploy.backends import BACKENDS, find_problem
 from ppdet.deploy.backends.base import Backend, Options, is_installed, last_line
-from ppdet.deploy.compare import SelfCheck, compare, require_detections, tolerance_of
+from ppdet.deploy.compare import SelfCheck, tolerance_of
 from ppdet.deploy.precisions import PRECISIONS
 from ppdet.deploy.preprocess import read_infer_cfg
+from ppdet.utils.errors import DeployError
 from ppdet.utils.process.child import ChildError, call_in_child
 
 WARM_UP, LEAST_RUNS, MOST_RUNS, SECONDS = 2, 3, 20, 3.0  # runs that are timed: until they have taken these seconds
@@ -55,38 +55,61 @@ class Row:
     milliseconds: float | None = None
 
 
-def verify_folder(
-    folder: str | os.PathLike,
-    *,
-    device: str = "cpu",
-    threads: int | None = None,
-    on_row: Callable[[Row], object] = lambda row: None,
-) -> list[Row]:
+@dataclass(frozen=True)
+class Export:
+    """What an exported folder says about itself.
+
+    Attributes:
+        precision: the precision that it was exported for.
+        output: what its graphs end with, see `ExportedDetector`.
+        versions: what exported it, such as "ppdet 0.1.0, paddle 3.3.1"; "" if it does not say so.
+        check: its self-check, if it has one.
+    """
+
+    folder: Path
+    precision: str
+    output: str
+    versions: str
+    check: SelfCheck | None
+
+    @classmethod
+    def read(cls, folder: str | os.PathLike) -> "Export":
+        """Read infer_cfg.yml and the self-check.
+
+        Raises:
+            DeployError: the folder is no exported model, or its self-check is damaged.
+        """
+        folder = Path(folder)
+        settings = read_infer_cfg(folder)
+        versions = settings.get("versions")
+        named = versions.items() if isinstance(versions, dict) else ()
+        return cls(
+            folder,
+            str(settings.get("precision", "fp32")),
+            str(settings.get("output", "detections")),
+            ", ".join(f"{name} {version}" for name, version in named),
+            SelfCheck.read(folder),
+        )
+
+
+def run_engines(export: Export, *, device: str = "cpu", threads: int | None = None) -> Iterator[Row]:
     """Run the self-check of an exported folder in every engine and precision, one after the other.
 
     Args:
         device, threads: see `Options`.
-        on_row: called with each row as soon as it is there.
 
     Raises:
-        DeployError: the folder is no exported model, its self-check is damaged, or the device has no such name.
+        DeployError: the device has no such name.
     """
-    folder = Path(folder)
-    read_infer_cfg(folder)
-    SelfCheck.read(folder)
-    rows = []
     for name, kind in BACKENDS.items():
         for precision in PRECISIONS:
             options = Options(device=device, precision=precision, threads=threads)
-            file = kind.find(folder, precision)
+            file = kind.find(export.folder, precision)
             if file is None or not is_installed(kind.package):
-                why = find_problem(kind, folder, options) or ""
-                row = Row(name, precision, "unavailable", file.name if file else "", why)
+                why = find_problem(kind, export.folder, options) or ""
+                yield Row(name, precision, "unavailable", file.name if file else "", why)
             else:
-                row = in_own_process(folder, name, options, file.name)
-            rows.append(row)
-            on_row(row)
-    return rows
+                yield in_own_process(export.folder, name, options, file.name)
 
 
 def in_own_process(folder: Path, name: str, options: Options, file: str) -> Row:
@@ -115,16 +138,15 @@ def run_engine(folder: Path, name: str, options: Options, file: str) -> Row:
         backend = kind(folder, options)
         if check is None:
             return Row(name, precision, "loads", file, "the folder has no self-check: no detections were compared")
-        rows, rows_per_image = require_detections(backend(check.arrays))
+        outputs = backend(check.arrays)
         milliseconds = measure(backend, check)
     except Exception as error:  # engines have classes of their own
         return Row(name, precision, "fails", file, last_line(error))
-    if len(rows_per_image) != len(check.rows):
-        why = f"it has detections of {len(rows_per_image)} images, the export of {len(check.rows)}"
-        return Row(name, precision, "differs", file, why, milliseconds=milliseconds)
-    actual = np.split(rows, np.cumsum(rows_per_image)[:-1])
+    try:
+        found = check.compare(outputs, precision, options.kind)
+    except DeployError as error:
+        return Row(name, precision, "differs", file, str(error), milliseconds=milliseconds)
     tolerance = tolerance_of(precision, options.kind)
-    found = compare(check.rows, actual, tolerance, check.floor, check.top)
     outcome: Outcome = "works"
     why = ""
     if found.unmatched > tolerance.unmatched * found.compared:
@@ -149,13 +171,19 @@ def measure(backend: Backend, check: SelfCheck) -> float:
     return 1e3 * statistics.median(seconds) / len(check.rows)
 
 
-def is_good(rows: Sequence[Row]) -> bool:
-    """Whether at least one engine can run the folder, and none that runs it has other detections."""
-    return any(row.outcome in ("works", "loads") for row in rows) and all(row.outcome != "differs" for row in rows)
+def is_good(export: Export, rows: Sequence[Row]) -> bool:
+    """Whether an engine runs the folder, none has other detections, and none fails in a precision that is needed.
+
+    These are fp32 and the precision that the folder was exported for. In others an engine may fail, as Paddle does in
+    bf16 on processors without AVX-512.
+    """
+    needed = {"fp32", export.precision}
+    bad = any(row.outcome == "differs" or (row.outcome == "fails" and row.precision in needed) for row in rows)
+    return not bad and any(row.outcome in ("works", "loads") for row in rows)
 
 
-def summary(rows: Sequence[Row]) -> list[str]:
-    """Return lines that say what is fastest, what differs, what fails and what is missing."""
+def summary(export: Export, rows: Sequence[Row]) -> list[str]:
+    """Return lines that say what is fastest, what differs, what fails, what is missing, and what was not run."""
     measured = sorted((row for row in rows if row.outcome == "works" and row.milliseconds), key=speed)
     lines = []
     if measured:
@@ -165,12 +193,28 @@ def summary(rows: Sequence[Row]) -> list[str]:
         if exact is not fastest:
             text += f"; of those in fp32, {exact.engine}, {speed(exact):.1f} ms"
         lines.append(text)
-    for outcome, title in (("differs", "differs"), ("fails", "fails"), ("unavailable", "missing")):
-        lines += [f"{title}: {row.engine} in {row.precision}: {row.why}" for row in rows if row.outcome == outcome]
-    if any(row.outcome == "loads" for row in rows):
-        lines.append("not compared: " + "; ".join(dict.fromkeys(row.why for row in rows if row.outcome == "loads")))
-    if not is_good(rows) and not any(row.outcome == "differs" for row in rows):
+    titles = {"differs": "differs", "fails": "fails", "unavailable": "missing", "loads": "not compared"}
+    for outcome, title in titles.items():
+        alike: dict[str, list[str]] = {}  # what has one reason is one line
+        for row in rows:
+            if row.outcome == outcome:
+                alike.setdefault(row.why, []).append(f"{row.engine} in {row.precision}")
+        lines += [f"{title}: {', '.join(names)}: {why}" for why, names in alike.items()]
+    lines += files_without_engine(export.folder)
+    if not any(row.outcome in ("works", "loads") for row in rows):
         lines.append("no engine on this machine can run the folder")
+    return lines
+
+
+def files_without_engine(folder: Path) -> list[str]:
+    """Return a line for each graph in the folder that no engine of `BACKENDS` runs."""
+    lines = []
+    if (folder / "model_tensorrt.onnx").is_file():
+        lines.append("not run: model_tensorrt.onnx: TensorRT compiles it where it runs; export compared its detections")
+    for path in sorted(folder.glob("triton/*/*/model.onnx")):
+        same = [file.name for file in folder.glob("model*.onnx") if filecmp.cmp(file, path, shallow=False)]
+        of = f"the same file as {same[0]}" if same else "no copy of an ONNX file of this folder: export it again"
+        lines.append(f"not run: {path.relative_to(folder).as_posix()}: Triton runs it; it is {of}")
     return lines
 
 

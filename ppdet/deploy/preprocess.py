@@ -35,7 +35,8 @@ def read_infer_cfg(folder: Path) -> dict:
     try:
         settings = to_plain(parse(read_text(path, largest=Allowance.size), str(path), checks_requires=False))
     except (FileNotFoundError, NotADirectoryError):
-        raise DeployError(f"{path}: no such file: --model_dir takes a folder that `ppdet export` wrote") from None
+        what = f"{path}: no such file" if folder.is_dir() else f"{folder}: no such folder"
+        raise DeployError(f"{what}: expected a folder that `ppdet export` wrote") from None
     except UnicodeDecodeError as error:
         raise DeployError(f"{path}: not a YAML file: {error}") from None
     except OSError as error:

@@ -3,15 +3,18 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import yaml
 
 from ppdet.cli import verify as command
-from ppdet.deploy import backends, engine_check
+from ppdet.deploy import backends, compare, engine_check
 from ppdet.deploy.backends.base import Options
+from ppdet.deploy.backends.onnx_runtime import ONNXRuntime
 from ppdet.deploy.compare import SelfCheck
+from ppdet.deploy.engine_check import Row
 
 ENGINE = """
 import os
@@ -41,8 +44,10 @@ def test_a_crash_is_a_row_and_the_other_engine_is_compared(exported, tmp_path, m
     engine.write_text(ENGINE)
     monkeypatch.setattr(engine_check, "PRECISIONS", ("fp32",))
     before = dict(backends.BACKENDS)
+    options = ["--import", str(engine), "--json", str(tmp_path / "x.json"), "--cpu_threads", "1"]
     try:
-        command.main([str(exported), "--import", str(engine), "--json", str(tmp_path / "x.json"), "--cpu_threads", "1"])
+        with pytest.raises(SystemExit, match="1"):
+            command.main([str(exported), *options])
     finally:
         backends.BACKENDS.clear()
         backends.BACKENDS.update(before)
@@ -52,7 +57,7 @@ def test_a_crash_is_a_row_and_the_other_engine_is_compared(exported, tmp_path, m
         *("onnxruntime", "works", "model.onnx"),
         0,
     )
-    assert good["compared"] > 10 and good["score"] < 1e-3 and good["milliseconds"] > 0 and content["is_good"]
+    assert good["compared"] > 10 and good["score"] < 1e-3 and good["milliseconds"] > 0 and not content["is_good"]
     assert crashed["outcome"] == "fails" and crashed["why"].startswith("its process was ended by SIGABRT")
     text = capsys.readouterr().out
     assert "self-check: 2 images" in text and "fastest: onnxruntime in fp32" in text
@@ -71,25 +76,91 @@ def test_an_engine_with_other_detections_differs(exported, tmp_path, change):
         part[:, 2:] += 3 * (change == "box")
     check._replace(rows=rows).write(tmp_path / "copy")
     row = engine_check.run_engine(tmp_path / "copy", "onnxruntime", Options(threads=1), "model.onnx")
-    assert row.outcome == "differs" and row.why and not engine_check.is_good([row])
-    assert engine_check.summary([row]) == [f"differs: onnxruntime in fp32: {row.why}"]
+    assert row.outcome == "differs" and row.why
+    export = engine_check.Export.read(tmp_path / "copy")
+    good = Row("openvino", "fp32", "works", "model.xml", compared=10, milliseconds=1.5)
+    assert [engine_check.is_good(export, rows) for rows in ([good], [good, row])] == [True, False]
+    (copy,) = (tmp_path / "copy").glob("triton/*/1/model.onnx")
+    assert engine_check.summary(export, [good, row]) == [
+        "fastest: openvino in fp32, 1.5 ms per image",
+        f"differs: onnxruntime in fp32: {row.why}",
+        f"not run: {copy.relative_to(tmp_path / 'copy')}: Triton runs it; it is the same file as model.onnx",
+    ]
+    copy.write_bytes(b"of another export")
+    assert engine_check.summary(export, [])[0].endswith("it is no copy of an ONNX file of this folder: export it again")
 
 
-def test_a_folder_without_self_check_is_loaded(exported, tmp_path):
+def test_a_folder_without_self_check_is_loaded(exported, tmp_path, monkeypatch):
     shutil.copytree(exported, tmp_path / "copy")
     (tmp_path / "copy" / "selfcheck.npz").unlink()
+    (tmp_path / "copy" / "model_tensorrt.onnx").touch()
+    export = engine_check.Export.read(tmp_path / "copy")
     row = engine_check.run_engine(tmp_path / "copy", "onnxruntime", Options(threads=1), "model.onnx")
-    assert row.outcome == "loads" and "no self-check" in row.why and engine_check.is_good([row])
+    assert row.outcome == "loads" and "no self-check" in row.why and engine_check.is_good(export, [row])
+    lines = engine_check.summary(export, [row, replace(row, precision="fp16")])
+    assert lines[0] == f"not compared: onnxruntime in fp32, onnxruntime in fp16: {row.why}"
+    assert lines[1].startswith("not run: model_tensorrt.onnx: TensorRT compiles it")
     (tmp_path / "copy" / "model.onnx").write_bytes(b"no graph")
-    row = engine_check.run_engine(tmp_path / "copy", "onnxruntime", Options(threads=1), "model.onnx")
-    assert row.outcome == "fails" and "cannot load it" in row.why and not engine_check.is_good([row])
+    bad = engine_check.run_engine(tmp_path / "copy", "onnxruntime", Options(threads=1), "model.onnx")
+    assert bad.outcome == "fails" and "cannot load it" in bad.why
+    # Beside an engine that runs: in a precision that nobody asked for, it may fail.
+    half = replace(bad, precision="fp16")
+    assert [engine_check.is_good(export, rows) for rows in ([bad], [row, bad], [row, half])] == [False, False, True]
+    assert not engine_check.is_good(replace(export, precision="fp16"), [row, half])
+
+
+def test_another_graph_of_the_same_inputs_differs(exported, tmp_path, monkeypatch):
+    """Such as a file of an export that ends before NMS."""
+    monkeypatch.setattr(ONNXRuntime, "run", lambda self, arrays: [np.zeros((2, 40, 4)), np.zeros((2, 2, 40))])
+    row = engine_check.run_engine(exported, "onnxruntime", Options(threads=1), "model.onnx")
+    assert (row.outcome, row.why) == (
+        "differs",
+        "it gives outputs of the shapes [2, 40, 4], [2, 2, 40], which are not those of a detector",
+    )
+
+
+def verify(folder, capsys):
+    """The exit code, and what is printed."""
+    try:
+        command.main([str(folder)])
+    except SystemExit as end:
+        return end.code, "".join(capsys.readouterr())
+    return 0, "".join(capsys.readouterr())
 
 
 def test_nothing_to_run_is_an_error_that_says_what_writes_the_files(tmp_path, capsys):
-    (tmp_path / "infer_cfg.yml").write_text(yaml.safe_dump({"Preprocess": [], "label_list": ["a"]}))
-    with pytest.raises(SystemExit, match="1"):
-        command.main([str(tmp_path)])
-    text = capsys.readouterr().out
+    settings = {"Preprocess": [], "label_list": ["a"], "output": "boxes", "versions": {"ppdet": "7.1", "paddle": 3}}
+    (tmp_path / "infer_cfg.yml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    code, text = verify(tmp_path, capsys)
+    assert code == 1
     assert text.count("unavailable") == 9 and "no engine on this machine can run the folder" in text
     assert "ppdet export --format openvino --precision fp16 writes one" in text
+    assert "exported by ppdet 7.1, paddle 3\n" in text and "because the graphs end with boxes" in text
     assert os.listdir(tmp_path) == ["infer_cfg.yml"]
+
+
+def test_an_engine_that_is_not_installed_is_missing(exported, capsys, monkeypatch):
+    monkeypatch.setattr(engine_check, "is_installed", lambda package: False)
+    monkeypatch.setattr(backends, "is_installed", lambda package: False)
+    code, text = verify(exported, capsys)
+    assert code == 1 and "missing: onnxruntime in fp32, onnxruntime in bf16: it is not installed: pip install" in text
+
+
+def test_no_exported_folder_is_one_line(tmp_path, capsys, monkeypatch):
+    """Nothing is printed before it."""
+    (tmp_path / "file").touch()
+    wrote = "expected a folder that `ppdet export` wrote\n"
+    for name in ("missing", "file"):
+        expected = f"error: {tmp_path / name}: no such folder: {wrote}"
+        assert verify(tmp_path / name, capsys) == (2, expected)
+    assert verify(tmp_path, capsys) == (2, f"error: {tmp_path}/infer_cfg.yml: no such file: {wrote}")
+    (tmp_path / "infer_cfg.yml").write_text("Preprocess: []")
+    (tmp_path / "selfcheck.npz").write_bytes(b"PK half a file")
+    code, text = verify(tmp_path, capsys)
+    assert code == 2 and text.startswith(f"error: {tmp_path}/selfcheck.npz: damaged (") and text.count("\n") == 1
+    monkeypatch.setattr(compare, "open_regular", refuse)
+    assert verify(tmp_path, capsys) == (2, f"error: {tmp_path}/selfcheck.npz: cannot be read: Permission denied\n")
+
+
+def refuse(path):
+    raise PermissionError(13, "Permission denied", str(path))

@@ -17,8 +17,9 @@ from toy import write_toy
 
 from ppdet.core.workspace import merge_config
 from ppdet.deploy import Detector
-from ppdet.deploy.compare import EXACT, compare, with_area
-from ppdet.engine.export import check
+from ppdet.deploy.backends.onnx_runtime import ONNXRuntime
+from ppdet.deploy.compare import EXACT, SelfCheck, compare, with_area
+from ppdet.engine.export import check, tensorrt_onnx
 from ppdet.engine.export import onnx as onnx_export
 from ppdet.engine.export.check import ExportError
 from ppdet.engine.export.graph import export_model
@@ -203,11 +204,50 @@ def test_what_does_not_go_together(folder, tmp_path, options, arguments, message
     assert not list(tmp_path.iterdir())
 
 
+class Odd(ONNXRuntime):
+    """An engine with other outputs, or an exception in place of them."""
+
+    outputs = None
+
+    def __init__(self, folder, options):
+        if isinstance(self.outputs, Exception):
+            raise self.outputs
+
+    def __call__(self, arrays):
+        return self.outputs
+
+
 @pytest.mark.parametrize("outputs", [[np.full((2, 3), np.nan)] * 2, [np.zeros((2, 3))], [np.zeros((3, 2))] * 2])
-def test_outputs_that_are_not_the_models(outputs, monkeypatch):
-    monkeypatch.setitem(check.BACKENDS, "paddle", lambda folder, options: lambda arrays: outputs)
+def test_outputs_that_are_not_the_models(outputs, tmp_path, monkeypatch):
+    (tmp_path / "model.onnx").touch()
+    monkeypatch.setitem(check.BACKENDS, "onnxruntime", Odd)
+    monkeypatch.setattr(Odd, "outputs", outputs)
     with pytest.raises(ExportError, match="the exported graph is wrong"):
-        check.verify_outputs(None, "paddle", {}, [np.zeros((2, 3))] * 2)
+        check.verify_outputs(tmp_path, "onnxruntime", {}, [np.zeros((2, 3))] * 2)
+
+
+def test_an_engine_that_fails_is_one_line_about_the_file(tmp_path, monkeypatch):
+    """Whatever the graph ends with, and whatever class the engine's exception has."""
+    (tmp_path / "model.onnx").touch()
+    monkeypatch.setitem(check.BACKENDS, "onnxruntime", Odd)
+    monkeypatch.setattr(Odd, "outputs", MemoryError("a stack\n  of C++\nbad allocation"))
+    expected = (
+        "model.onnx: the exported graph cannot run in onnxruntime, fp32: install another version of onnxruntime, or "
+        "leave out --format onnx (bad allocation)"
+    )
+    rows = SelfCheck({}, [np.zeros((0, 6))], 0.0, 0)
+    for compare_all in (
+        lambda: check.verify_outputs(tmp_path, "onnxruntime", {}, []),
+        lambda: check.verify(tmp_path, "onnxruntime", "fp32", rows),
+    ):
+        with pytest.raises(ExportError) as raised:
+            compare_all()
+        assert str(raised.value) == expected
+    monkeypatch.setattr(tensorrt_onnx, "expected_outputs", lambda *arguments: [np.zeros((0, 6)), np.zeros(1, int)])
+    arrays = {"image": np.zeros((1, 3, 32, 32)), "im_shape": np.full((1, 2), 32.0)}
+    (tmp_path / "model_tensorrt.onnx").touch()
+    with pytest.raises(ExportError, match=r"^model_tensorrt.onnx: cannot run in onnxruntime: [^\n]*protobuf[^\n]*$"):
+        tensorrt_onnx.verify_tensorrt(tmp_path, Odd.__new__(Odd), rows._replace(arrays=arrays), (32, 32), 1)
 
 
 def test_conversion_reports_nothing_and_leaves_nothing_running(folder, plain, tmp_path):

@@ -163,34 +163,51 @@ def verify(
         ExportError: they differ, or the engine is not installed or cannot run the graph.
     """
     engine_name = f"{backend}, {precision}"
-    options = Options(precision=precision)
-    problem = find_problem(BACKENDS[backend], folder, options)
-    if problem:
-        raise ExportError(f"the export cannot be checked in {engine_name}: {problem}")
+    outputs = run_graph(folder, backend, precision, check.arrays)
     try:
-        engine = BACKENDS[backend](folder, options)
         if locations is None:
-            result = check.verify(engine, precision)
+            result = check.verify(lambda arrays: outputs, precision)
         else:
             tolerance = tolerance_of(precision)
-            result = compare_candidates(locations, engine(check.arrays), tolerance).require_within(tolerance)
+            result = compare_candidates(locations, outputs, tolerance).require_within(tolerance)
     except DeployError as error:
         raise ExportError(f"the exported graph is wrong in {engine_name}: {error}") from None
-    except Exception as error:  # engines raise classes of their own
-        raise ExportError(f"the exported graph cannot run in {engine_name}: {last_line(error)}") from None
     logger.info("checked in %s: %s", engine_name, result)
+
+
+def run_graph(folder: Path, backend: str, precision: str, arrays: Arrays) -> list[np.ndarray]:
+    """Return the outputs of an exported graph in an engine.
+
+    Args:
+        backend, precision: see `verify`.
+
+    Raises:
+        ExportError: the engine is not installed, or cannot load or run the graph.
+    """
+    kind, options = BACKENDS[backend], Options(precision=precision)
+    problem = find_problem(kind, folder, options)
+    if problem:
+        raise ExportError(f"the export cannot be checked in {backend}, {precision}: {problem}")
+    try:
+        return kind(folder, options)(arrays)
+    except Exception as error:  # engines raise classes of their own
+        file = kind.find(folder, precision)
+        place = f"{file.name if file else folder}: the exported graph cannot run in {backend}, {precision}: "
+        if isinstance(error, DeployError):  # it has an advice
+            raise ExportError(f"{place}{error}") from None
+        other = "" if kind.format == "paddle" else f", or leave out --format {kind.format}"
+        advice = f"install another version of {kind.distribution}{other} ({last_line(error)})"
+        raise ExportError(place + advice) from None
 
 
 def verify_outputs(folder: Path, backend: str, arrays: Arrays, expected: Sequence[np.ndarray]) -> None:
     """Run a graph that ends before NMS in an engine, and compare every number of every output.
 
     Raises:
-        ExportError: they differ by more than `LARGEST_DIFFERENCE`, or the engine cannot run the graph.
+        ExportError: they differ by more than `LARGEST_DIFFERENCE`, or the engine is not installed or cannot run the
+            graph.
     """
-    problem = find_problem(BACKENDS[backend], folder, Options()) if backend != "paddle" else None
-    if problem:
-        raise ExportError(f"the export cannot be checked in {backend}: {problem}")
-    outputs = BACKENDS[backend](folder, Options())(arrays)
+    outputs = run_graph(folder, backend, "fp32", arrays)
     if len(outputs) != len(expected):
         raise ExportError(
             f"the exported graph is wrong in {backend}: it has {len(outputs)} outputs, the model {len(expected)}"

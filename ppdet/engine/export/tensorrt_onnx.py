@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ppdet.deploy.backends.base import last_line
 from ppdet.deploy.compare import SelfCheck
 from ppdet.deploy.fixed_count import OUTPUTS, rows_of_fixed_count
 from ppdet.engine.export.check import Arrays, ExportError, expected_outputs
@@ -161,7 +162,14 @@ def verify_tensorrt(
     expected = expected_outputs(detector, arrays, list(arrays))
     fixed_check = SelfCheck.of(arrays, *expected, floor=check.floor, top=check.top)
     try:
-        result = fixed_check.verify(lambda batch: [*run_fixed(folder / FILE, batch, batch_size)], "fp32")
+        outputs = run_fixed(folder / FILE, arrays, batch_size)
+    except Exception as error:  # ONNX Runtime has classes of its own
+        raise ExportError(
+            f"{FILE}: cannot run in onnxruntime: install another version of onnxruntime, or leave out --target "
+            f"tensorrt ({last_line(error)})"
+        ) from None
+    try:
+        result = fixed_check.verify(lambda batch: [*outputs], "fp32")
     except DeployError as error:
         raise ExportError(f"{FILE} is wrong in onnxruntime: {error}") from None
     logger.info("%s, for TensorRT, was checked in onnxruntime, not in TensorRT: %s", FILE, result)
