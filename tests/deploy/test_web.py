@@ -22,7 +22,8 @@ from toy_onnx import OPERATIONS, write_model
 
 from ppdet.deploy.detector import Detector
 
-WEB = Path(__file__).resolve().parents[2] / "deploy" / "web"
+ROOT = Path(__file__).resolve().parents[2]
+WEB = ROOT / "deploy" / "web"
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,7 @@ def site(tmp_path, modules):
     write_model(tmp_path / "model")
     (tmp_path / "index.html").symlink_to(WEB / "index.html")
     (tmp_path / "node_modules").symlink_to(modules)
+    (tmp_path / "ppdet").symlink_to(ROOT / "ppdet")
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -90,11 +92,17 @@ def test_page_finds_what_python_finds(site, browser, tmp_path):
     page.wait_for_selector("#file:enabled")
     page.locator("#threshold").fill("0.1")
     page.set_input_files("#file", str(tmp_path / "image.png"))
-    page.wait_for_function("document.getElementById('status').textContent.includes('1 detections in')")
+    page.wait_for_function("document.getElementById('status').textContent.includes('detected in')")
     name, score, *box = page.locator("#list").inner_text().split()
     assert name == "<b>b" and float(score) == pytest.approx(found.scores[0], abs=1e-3)
     assert [float(side) for side in box] == pytest.approx(found.boxes[0].tolist(), abs=0.01)
     assert page.evaluate("[canvas.width, canvas.height]") == [190, 120]
+    for width, shown in ((390, 300), (1280, 800)):  # a small image is enlarged, and nothing is wider than the screen
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function("Math.abs(boxes.width - boxes.clientWidth) <= 1")
+        assert page.evaluate("boxes.clientWidth") > shown and page.evaluate("document.body.scrollWidth") <= width
+        painted = "boxes.getContext('2d').getImageData(0, 0, boxes.width, boxes.height).data.some((value) => value)"
+        assert page.evaluate(painted)
     assert page.locator("#value").inner_text() == "0.10: 1 of 1 detections shown"
     page.locator("#threshold").fill("0.99")
     assert page.locator("#list").inner_text() == ""
@@ -114,8 +122,8 @@ def test_a_graph_of_one_size(site, browser, tmp_path):
     page = browser.new_page()
     page.goto(site)
     for height, width, said in (
-        (40, 128, "1 detections in"),
-        (64, 70, "1 detections in"),
+        (40, 128, "detected in"),
+        (64, 70, "detected in"),
         (65, 70, "65x70 after resizing, but the graph takes 64x128 at most"),
         (40, 129, "40x129 after resizing, but the graph takes 64x128 at most"),
     ):
