@@ -69,7 +69,7 @@ def graphs(cfg: "Config", size: tuple[int, int], folder: Path) -> dict[tuple[str
     graph, epsilon = graph_in(folder), epsilon_of(model)
     before = to_onnx(graph, model.nms, epsilon, simplify=False)
     after = simplified(copy.deepcopy(before))
-    write_tensorrt(to_onnx(graph, None, epsilon), folder, model.nms, size, 1, {})
+    write_tensorrt(to_onnx(graph, None, epsilon, lengths=(1, 3, *size)), folder / FILE, model.nms, {})
     return {
         ("model.onnx", "before"): before,
         ("model.onnx", "after"): after,

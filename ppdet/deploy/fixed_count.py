@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+OUTPUT = "fixed_count"  # what the file says of its outputs, where others say "detections"
 OUTPUTS = ("num_dets", "det_boxes", "det_scores", "det_classes")
 
 

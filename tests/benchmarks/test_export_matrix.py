@@ -49,8 +49,8 @@ def refusal(combination, cfg, network):
     stride = stride_of(network, reader.create("batch_transforms"))
     formats = with_onnx(combination.formats())
     try:
+        check_target(combination.target(), 1, combination.output, formats, combination.precision)
         check_formats(formats, combination.precision, combination.output)
-        check_target(combination.target(), 1, combination.output)
         check_size(size, stride, origin_of_size(cfg))
         check_network(network, formats)
     except ConfigError as error:

@@ -43,7 +43,7 @@ from ppdet.engine.export.refusals import (
     origin_of_size,
     stride_of,
 )
-from ppdet.engine.export.tensorrt_onnx import add_tensorrt, check_target
+from ppdet.engine.export.tensorrt_onnx import add_tensorrt, check_fixed_size, check_target
 from ppdet.engine.export.triton import FOLDER as TRITON
 from ppdet.engine.export.triton import with_onnx, write_repository
 from ppdet.modeling.architectures.base import DenseDetector
@@ -52,7 +52,6 @@ from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
-
 FILES = (
     *("model.json", "model.pdmodel", "model.onnx", "model_fp16.onnx", "model_tensorrt.onnx", "selfcheck.npz"),
     *("model.xml", "model.bin", "model_fp16.xml", "model_fp16.bin"),
@@ -155,18 +154,21 @@ def export_model(
     if cfg["export"]["benchmark"] or not cfg["export"]["post_process"]:
         output = "maps"
     for_triton, formats = "triton" in formats, with_onnx(formats)
+    check_target(target, batch_size, output, formats, precision)
     check_formats(formats, precision, output)
-    check_target(target, batch_size, output)
+    outside = [t for t in transforms if t is not fused]
     dataset = build_dataset(cfg, "TestDataset")
     images = check_images(cfg, check_image)
 
     def check(network: nn.Layer) -> None:
-        check_size(size, stride_of(network, transforms), origin_of_size(cfg))
+        stride, origin = stride_of(network, transforms), origin_of_size(cfg)
+        check_size(size, stride, origin)
+        if target:
+            check_fixed_size(size, outside, stride, origin)
         check_network(network, formats)
 
     model = build_trained_model(cfg, check=check)
     use_classes_of_weights(dataset, "TestDataset", model.trained_classes)
-    outside = [t for t in transforms if t is not fused]
     settings = settings_of(
         *(cfg, dataset, outside),
         size=size,

@@ -92,7 +92,14 @@ def epsilon_of(model: DenseDetector) -> float:
     return next(iter(epsilons), 0.0)
 
 
-def to_onnx(graph: Path, nms: MultiClassNMS | None, epsilon: float, *, simplify: bool = True) -> "onnx.ModelProto":
+def to_onnx(
+    graph: Path,
+    nms: MultiClassNMS | None,
+    epsilon: float,
+    *,
+    lengths: Sequence[int] = (),
+    simplify: bool = True,
+) -> "onnx.ModelProto":
     """Convert a graph that ends with "candidates", append NMS, and simplify the result.
 
     The inputs keep their names. The outputs are bbox (M, 6) and bbox_num (N,) int32, as Paddle's; without `nms` they
@@ -101,6 +108,7 @@ def to_onnx(graph: Path, nms: MultiClassNMS | None, epsilon: float, *, simplify:
     Args:
         graph: model.json or model.pdmodel, with model.pdiparams beside it.
         epsilon: the epsilon of all group norms of the network.
+        lengths: fixed (N, 3, H, W) of the images.
         simplify: False leaves out the last step.
 
     Raises:
@@ -118,6 +126,12 @@ def to_onnx(graph: Path, nms: MultiClassNMS | None, epsilon: float, *, simplify:
         for dim, name in zip(value.type.tensor_type.shape.dim, free):
             if name and not dim.dim_value:
                 dim.dim_param = name
+        for dim, length in zip(value.type.tensor_type.shape.dim, lengths if value.name == "image" else lengths[:1]):
+            dim.dim_value = length
+    if lengths:  # sizes that were free are recorded as such, and would stay so
+        del network.graph.value_info[:]
+        for value in network.graph.output:
+            value.type.tensor_type.ClearField("shape")
     if nms is not None:
         append_nms(network, nms)
     return simplified(network) if simplify else network

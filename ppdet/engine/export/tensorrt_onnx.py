@@ -1,23 +1,27 @@
 """Writing model_tensorrt.onnx: a graph of fixed shapes, with the outputs of TensorRT's EfficientNMS."""
 
+import json
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ppdet.deploy.backends.base import last_line
-from ppdet.deploy.compare import SelfCheck
-from ppdet.deploy.fixed_count import OUTPUTS, rows_of_fixed_count
+from ppdet.deploy.compare import Comparison, SelfCheck, compare_candidates, tolerance_of
+from ppdet.deploy.fixed_count import OUTPUT, OUTPUTS, rows_of_fixed_count
+from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.export.check import Arrays, ExportError, expected_outputs
+from ppdet.engine.export.infer_cfg import describe_transforms
 from ppdet.engine.export.onnx import epsilon_of, graph_in, rename_outputs, to_onnx
-from ppdet.engine.export.onnx_graph import save_valid, simplified
-from ppdet.engine.export.tensorrt_parser import LARGEST_K, require_importable
+from ppdet.engine.export.onnx_graph import save_valid
+from ppdet.engine.export.refusals import IMAGE_SHAPE
+from ppdet.engine.export.tensorrt_parser import LARGEST_K, LARGEST_VOLUME, require_importable
 from ppdet.modeling.nms import MultiClassNMS
 from ppdet.utils.disk.files import read_text
-from ppdet.utils.errors import ConfigError, DeployError
+from ppdet.utils.errors import ConfigError, DeployError, config_error
 from ppdet.utils.extras import require_extras
 from ppdet.utils.logger import get_logger
 
@@ -28,22 +32,65 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 FILE = "model_tensorrt.onnx"
+LARGEST_BATCH = LARGEST_VOLUME // LARGEST_K**2  # NMS has a number for each pair of candidates of an image
 # NMS with fixed shapes in ONNX's text format. The P best pairs of location and class of an image are candidates, the
 # best first. A candidate is kept unless a better one of its class that is kept overlaps it. Whether one is kept depends
 # on better ones only, so repeating this until nothing changes ends with what greedy suppression keeps.
 NMS_TEXT = Path(__file__).with_name("fixed_nms.onnxtxt")
 
 
-def check_target(target: str | None, batch_size: int, output: str) -> None:
-    """Raise ConfigError for an unknown target, and for one that does not fit what the graph ends with."""
+def check_target(
+    target: str | None, batch_size: int, output: str, formats: Sequence[str] = (), precision: str = "fp32"
+) -> None:
+    """Raise ConfigError for an unknown target, and for one that does not fit the other arguments of an export.
+
+    Args:
+        output: what the graph ends with. formats: formats that are written besides Paddle's.
+    """
     if target not in (None, "tensorrt"):
         raise ConfigError(f"target: expected tensorrt, got {target!r}")
-    if batch_size < 1 or (batch_size != 1 and target is None):
-        raise ConfigError(f"batch_size: got {batch_size}; a positive number of images, with target tensorrt")
-    if target and output != "detections":
+    if target is None:
+        if batch_size != 1:
+            raise ConfigError(
+                f"batch_size: got {batch_size!r}; it is the number of images of --target tensorrt; other graphs take "
+                "batches of any size"
+            )
+        return
+    if type(batch_size) is not int or not 1 <= batch_size <= LARGEST_BATCH:
+        raise ConfigError(
+            f"batch_size: got {batch_size!r}; expected a whole number from 1 to {LARGEST_BATCH}: TensorRT's tensors "
+            f"have at most {LARGEST_VOLUME:,} values, and NMS compares the best {LARGEST_K:,} boxes of an image with "
+            "each other"
+        )
+    if output != "detections":
         raise ConfigError("--target tensorrt: set export.post_process and export.nms true, export.benchmark false")
-    if target:
-        require_extras(ConfigError, "onnx")
+    if precision == "fp16" and not formats:
+        raise ConfigError(
+            f"--precision fp16: {FILE} is float32, and trtexec --fp16 chooses the precision of the engine: leave out "
+            "--precision, or add --format onnx or openvino, which have files in float16"
+        )
+    require_extras(ConfigError, "onnx")
+
+
+def check_fixed_size(size: tuple[int, int] | None, transforms: Sequence[Any], stride: int, source: str) -> None:
+    """Raise ConfigError if images for the graph have no largest size, or one that is no multiple of the stride.
+
+    Args:
+        size: the fixed height and width of the other graphs, None if they take any.
+        transforms: transforms of TestReader that are not part of the graph.
+        source: names the place in the configuration in errors.
+    """
+    shape = {} if size is None else {"image_shape": [3, *size]}
+    settings = {"Preprocess": describe_transforms(transforms), "use_dynamic_shape": size is None, **shape}
+    try:
+        fixed = Preprocess(settings).sizes()[2]
+    except DeployError:
+        message = "--target tensorrt needs one size, and TestReader has no Resize: set [3, height, width]"
+        raise config_error(source, IMAGE_SHAPE, message) from None
+    larger = [-(-side // stride) * stride for side in fixed]
+    if larger != [*fixed]:
+        message = f"images for --target tensorrt would be {fixed[0]}x{fixed[1]}, no multiples of the network's stride"
+        raise config_error(source, IMAGE_SHAPE, f"{message}, {stride}: set {[3, *larger]}, or PadBatch.pad_to_stride")
 
 
 def add_tensorrt(
@@ -57,35 +104,58 @@ def add_tensorrt(
 ) -> None:
     """Write model_tensorrt.onnx to a folder, and compare its detections with the trained model's.
 
+    If the model detects too little in the images of the check, all locations before NMS are compared instead, in a
+    graph that ends with them.
+
     Args:
         save: writes Paddle's graph of `detector` to a folder.
-        size, metadata: see `write_tensorrt`. check: see `verify_tensorrt`.
+        check: has the images, which are padded or cut to `size`.
+        size: height and width of the images.
+        metadata: what other files of the export say about themselves.
 
     Raises:
         ConfigError, ExportError: the network cannot be converted, or the graph detects something else.
     """
     logger.info("%s takes batches of %d images of %dx%d", FILE, batch_size, *size)
-    detector.output = "candidates"
+    arrays = of_size(check.arrays, size)
+    detector.output = "detections"
+    expected = SelfCheck.of(arrays, *expected_outputs(detector, arrays, list(arrays)), floor=check.floor, top=check.top)
+    network = fixed_network(detector, "candidates", save, size, batch_size)
+    write_tensorrt(network, folder / FILE, detector.model.nms, fixed_metadata(metadata, size, batch_size))
+    results = [run_checked(lambda: expected.verify(rows_from(folder / FILE, batch_size), "fp32"))]
+    if not expected.comparable("fp32"):
+        detector.output = "locations"
+        locations = expected_outputs(detector, arrays, list(arrays))
+        network = fixed_network(detector, "locations", save, size, batch_size)
+        results.append(run_checked(lambda: compare_locations(network, arrays, locations, batch_size)))
+    for result in results:
+        logger.info("%s, for TensorRT, was checked in onnxruntime, not in TensorRT: %s", FILE, result)
+
+
+def fixed_metadata(metadata: Mapping[str, str], size: tuple[int, int], batch_size: int) -> dict[str, str]:
+    """Return what model_tensorrt.onnx says about itself: as the other files, but for its fixed sizes and outputs."""
+    own = {"output": OUTPUT, "outputs": json.dumps(OUTPUTS), "image_shape": json.dumps([3, *size])}
+    return {**metadata, **{f"ppdet.{key}": value for key, value in own.items()}, "ppdet.batch_size": str(batch_size)}
+
+
+def fixed_network(
+    detector: "ExportedDetector", output: str, save: Callable[[Path], None], size: tuple[int, int], batch_size: int
+) -> "onnx.ModelProto":
+    """Return a graph with fixed sizes that ends with `output`: "candidates" or "locations".
+
+    Args: see `add_tensorrt`.
+    """
+    detector.output = output
     with tempfile.TemporaryDirectory() as temporary:
         save(Path(temporary))
-        network = to_onnx(graph_in(Path(temporary)), None, epsilon_of(detector.model))
-    write_tensorrt(network, folder, detector.model.nms, size, batch_size, metadata)
-    verify_tensorrt(folder, detector, check, size, batch_size)
+        return to_onnx(graph_in(Path(temporary)), None, epsilon_of(detector.model), lengths=(batch_size, 3, *size))
 
 
-def write_tensorrt(
-    network: "onnx.ModelProto",
-    folder: Path,
-    nms: MultiClassNMS,
-    size: tuple[int, int],
-    batch_size: int,
-    metadata: Mapping[str, str],
-) -> None:
-    """Write model_tensorrt.onnx to a folder.
+def write_tensorrt(network: "onnx.ModelProto", path: Path, nms: MultiClassNMS, metadata: Mapping[str, str]) -> None:
+    """Append NMS to a graph that ends with the candidates, and write it.
 
     Args:
-        network: a graph that ends with the candidates; it is changed.
-        size: height and width of the images.
+        network: see `fixed_network`; it is changed.
         metadata: what the file says about itself.
 
     Raises:
@@ -94,28 +164,19 @@ def write_tensorrt(
     import onnx
     from onnx import compose
 
-    for value in network.graph.input:
-        for dim, length in zip(value.type.tensor_type.shape.dim, (batch_size, None, *size)):
-            if length:
-                dim.dim_value = length
-    # Sizes that were free are recorded as such, and would stay so.
+    boxes, scores, *others = (value.name for value in network.graph.output)
+    lengths = next(value for value in shapes(network) if value.name == scores).type.tensor_type.shape.dim
+    tail = fixed_nms(nms, [dim.dim_value for dim in lengths], network.opset_import[0].version)
+    network.ir_version = tail.ir_version
     del network.graph.value_info[:]
-    for value in network.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    fixed = simplified(network)
-    boxes, scores, *others = (value.name for value in fixed.graph.output)
-    lengths = next(value for value in shapes(fixed) if value.name == scores).type.tensor_type.shape.dim
-    tail = fixed_nms(nms, [dim.dim_value for dim in lengths], fixed.opset_import[0].version)
-    fixed.ir_version = tail.ir_version
-    del fixed.graph.value_info[:]
     # Two outputs: NMS compares the boxes that it returns.
     ends = [(boxes, "nms/boxes"), (scores, "nms/scores"), ((others or [boxes])[0], "nms/overlap_boxes")]
     tail = compose.add_prefix(tail, "nms/")
     rename_outputs(tail, OUTPUTS)
-    model = compose.merge_models(fixed, tail, io_map=ends, outputs=list(OUTPUTS))
+    model = compose.merge_models(network, tail, io_map=ends, outputs=list(OUTPUTS))
     require_importable(model)
     onnx.helper.set_model_props(model, dict(metadata))
-    save_valid(model, folder / FILE)
+    save_valid(model, path)
 
 
 def shapes(model: "onnx.ModelProto") -> "list[onnx.ValueInfoProto]":
@@ -146,35 +207,6 @@ def fixed_nms(nms: MultiClassNMS, shape: Sequence[int], opset: int) -> "onnx.Mod
     return parser.parse_model(text)
 
 
-def verify_tensorrt(
-    folder: Path, detector: "ExportedDetector", check: SelfCheck, size: tuple[int, int], batch_size: int
-) -> None:
-    """Run model_tensorrt.onnx in ONNX Runtime, and compare its detections with the trained model's.
-
-    Args:
-        check: its images are padded or cut to `size`.
-
-    Raises:
-        ExportError: they differ, or ONNX Runtime cannot run the graph.
-    """
-    arrays = of_size(check.arrays, size)
-    detector.output = "detections"
-    expected = expected_outputs(detector, arrays, list(arrays))
-    fixed_check = SelfCheck.of(arrays, *expected, floor=check.floor, top=check.top)
-    try:
-        outputs = run_fixed(folder / FILE, arrays, batch_size)
-    except Exception as error:  # ONNX Runtime has classes of its own
-        raise ExportError(
-            f"{FILE}: cannot run in onnxruntime: install another version of onnxruntime, or leave out --target "
-            f"tensorrt ({last_line(error)})"
-        ) from None
-    try:
-        result = fixed_check.verify(lambda batch: [*outputs], "fp32")
-    except DeployError as error:
-        raise ExportError(f"{FILE} is wrong in onnxruntime: {error}") from None
-    logger.info("%s, for TensorRT, was checked in onnxruntime, not in TensorRT: %s", FILE, result)
-
-
 def of_size(arrays: Arrays, size: tuple[int, int]) -> Arrays:
     """Return the inputs of a graph with images (N, 3, H, W) of this height and width."""
     height, width = size
@@ -184,14 +216,54 @@ def of_size(arrays: Arrays, size: tuple[int, int]) -> Arrays:
     return {**arrays, "image": np.pad(image, room), "im_shape": im_shape}
 
 
-def run_fixed(path: Path, arrays: Arrays, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Run the graph on any number of images, in batches that the last image fills up; see `rows_of_fixed_count`."""
+def run_checked(compare: Callable[[], Comparison]) -> Comparison:
+    """Return the result of a comparison with the trained model; raise ExportError where they differ."""
+    try:
+        return compare()
+    except DeployError as error:
+        raise ExportError(f"{FILE} is wrong in onnxruntime: {error}") from None
+
+
+def rows_from(path: Path, batch_size: int) -> Callable[[Arrays], list[np.ndarray]]:
+    """Return a function that runs model_tensorrt.onnx on any number of images, see `rows_of_fixed_count`."""
+    return lambda arrays: [*rows_of_fixed_count(run_fixed(str(path), arrays, batch_size, OUTPUTS))]
+
+
+def compare_locations(
+    network: "onnx.ModelProto", arrays: Arrays, expected: Sequence[np.ndarray], batch_size: int
+) -> Comparison:
+    """Compare the boxes and scores of all locations before NMS with the trained model's.
+
+    Raises:
+        DeployError: they differ.
+    """
+    names = [value.name for value in network.graph.output]
+    found = run_fixed(network.SerializeToString(), arrays, batch_size, names)
+    tolerance = tolerance_of("fp32")
+    return compare_candidates(expected, found, tolerance).require_within(tolerance)
+
+
+def run_fixed(model: str | bytes, arrays: Arrays, batch_size: int, names: Sequence[str]) -> list[np.ndarray]:
+    """Run a graph on any number of images, in batches that the last image fills up, and return these outputs.
+
+    Args:
+        model: the path of an ONNX file, or its content.
+
+    Raises:
+        ExportError: ONNX Runtime cannot run the graph.
+    """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     count = len(arrays["image"])
     batches = []
-    for start in range(0, count, batch_size):
-        index = np.minimum(np.arange(start, start + batch_size), count - 1)
-        batches.append(session.run(OUTPUTS, {name: array[index] for name, array in arrays.items()}))
-    return rows_of_fixed_count([np.concatenate(values)[:count] for values in zip(*batches)])
+    try:
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        for start in range(0, count, batch_size):
+            index = np.minimum(np.arange(start, start + batch_size), count - 1)
+            batches.append(session.run(names, {name: array[index] for name, array in arrays.items()}))
+    except Exception as error:  # ONNX Runtime has classes of its own
+        raise ExportError(
+            f"{FILE}: cannot run in onnxruntime: install another version of onnxruntime, or leave out --target "
+            f"tensorrt ({last_line(error)})"
+        ) from None
+    return [np.concatenate(values)[:count] for values in zip(*batches)]

@@ -1,5 +1,6 @@
 """What TensorRT's ONNX parser imports according to its documentation, to check a graph without TensorRT."""
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ INITIALIZERS = {"TopK": 1, "Slice": 3, "Squeeze": 1, "Unsqueeze": 1, "CumSum": 1
 )
 OPSETS = range(9, 21)
 LARGEST_K = 3839  # of TopK: "less than 3840"
+LARGEST_VOLUME = 2**31 - 1  # of a tensor; TensorRT's nvinfer1::ITensor: "less than 2^31 elements"
 
 
 def require_importable(model: "onnx.ModelProto") -> None:
@@ -77,6 +79,8 @@ def problems(
         types[value.name] = TensorProto.DataType.Name(tensor.elem_type)
         if not tensor.HasField("shape") or any(dim.dim_value < 1 for dim in tensor.shape.dim):
             yield f"{value.name} has no fixed shape"
+        elif math.prod(dim.dim_value for dim in tensor.shape.dim) > LARGEST_VOLUME:
+            yield f"{value.name} has more than {LARGEST_VOLUME:,} values: take a smaller batch or image"
     for name, kind in types.items():
         if name not in outside and kind not in FLOAT | INTEGER | BOOLEAN:
             yield f"{name} is {kind}"

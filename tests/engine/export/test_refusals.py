@@ -1,5 +1,7 @@
 """What cannot be exported is one line that names the setting, before weights are loaded."""
 
+import re
+
 import pytest
 from noise import write_padded
 
@@ -28,4 +30,34 @@ def test_sizes_that_a_graph_cannot_have(tmp_path, shape, stride, expected):
     path.write_text(f"{text}  inputs_def: {{image_shape: {shape}}}\nweights: nowhere\n")
     with pytest.raises(ConfigError, match=rf"padded\.yml:6: TestReader\.inputs_def\.image_shape: {expected}"):
         export_model(load_config(path), tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
+
+
+BATCH = r"expected a whole number from 1 to 145: TensorRT's tensors have at most 2,147,483,647 values, .*"
+NO_RESIZE = "--target tensorrt needs one size, and TestReader has no Resize: set [3, height, width]"
+NO_MULTIPLE = "images for --target tensorrt would be 90x130, no multiples of the network's stride, 16: set [3, 96, 144]"
+
+
+@pytest.mark.parametrize(
+    ("transforms", "options", "arguments", "expected"),
+    [
+        ("", [], {"batch_size": 0}, rf"batch_size: got 0; {BATCH}"),
+        ("", [], {"batch_size": 146}, rf"batch_size: got 146; {BATCH}"),
+        ("", [], {"batch_size": 2.5}, rf"batch_size: got 2\.5; {BATCH}"),
+        ("", [], {"batch_size": 2, "target": None}, "batch_size: got 2; it is the number of images of --target .*"),
+        ("", ["export.nms=false"], {}, r"--target tensorrt: set export\.post_process and export\.nms true, .*"),
+        ("", ["export.post_process=false"], {"precision": "bf16"}, r"--target tensorrt: set export\.post_process .*"),
+        ("", [], {"precision": "fp16"}, "--precision fp16: model_tensorrt.onnx is float32, and trtexec --fp16 .*"),
+        ("", [], {}, rf".*padded\.yml: TestReader\.inputs_def\.image_shape: {re.escape(NO_RESIZE)}"),
+        ("Resize: {target_size: [90, 130], keep_ratio: false}, ", [], {}, f".*{re.escape(NO_MULTIPLE)}, or PadBatch.*"),
+    ],
+)
+def test_what_tensorrt_cannot_have(tmp_path, transforms, options, arguments, expected):
+    pytest.importorskip("paddle2onnx")
+    path = write_padded(tmp_path, images=1)
+    text = path.read_text().replace("Resize: {target_size: [58, 150]}, ", transforms)
+    path.write_text(text.replace("PadBatch: {pad_to_stride: 32}", "") + "weights: nowhere\n")
+    with pytest.raises(ConfigError) as error:
+        export_model(load_config(path, options), tmp_path / "exported", **{"target": "tensorrt", **arguments})
+    assert re.fullmatch(expected, str(error.value)), error.value
     assert not (tmp_path / "exported").exists()

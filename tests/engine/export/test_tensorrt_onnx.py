@@ -1,5 +1,6 @@
 """model_tensorrt.onnx: fixed shapes, operators of TensorRT's parser, and the detections of Paddle's NMS."""
 
+import json
 import re
 
 import numpy as np
@@ -11,12 +12,12 @@ from noise import noisy, write_padded
 from onnx import parser
 
 from ppdet.deploy.fixed_count import OUTPUTS, rows_of_fixed_count
+from ppdet.engine.export import tensorrt_onnx
 from ppdet.engine.export.check import ExportError
 from ppdet.engine.export.graph import export_model
 from ppdet.engine.export.tensorrt_onnx import fixed_nms
 from ppdet.engine.export.tensorrt_parser import require_importable
 from ppdet.modeling.nms import MultiClassNMS
-from ppdet.utils.errors import ConfigError
 
 
 def every_node(graph):
@@ -76,10 +77,40 @@ def test_exported_graph(tmp_path, log):
     assert {name for node in inferred.node for name in node.output} <= sizes.keys()
     assert sizes["image"] == [3, 3, 160, 160] and sizes["scale_factor"] == sizes["im_shape"] == [3, 2]
     assert [sizes[name] for name in OUTPUTS] == [[3, 1], [3, 100, 4], [3, 100], [3, 100]]
+    said = {entry.key.removeprefix("ppdet."): entry.value for entry in model.metadata_props}
+    assert said["output"] == "fixed_count" and json.loads(said["outputs"]) == [*OUTPUTS]
+    assert json.loads(said["image_shape"]) == [3, 160, 160] and json.loads(said["batch_size"]) == 3
+    assert json.loads(said["names"]) == ["red", "blue"] and said["score_threshold"] == "0.025"
     kinds = {node.op_type for node in every_node(model.graph)}
     assert "Loop" in kinds and not {"Compress", "NonZero", "NonMaxSuppression", "Identity"} & kinds
-    with pytest.raises(ConfigError, match="--target tensorrt: set export"):
-        export_model(noisy(tmp_path / "padded.yml", ["export.nms=false"]), str(tmp_path), target="tensorrt")
+
+
+def test_all_locations_are_compared_where_the_model_detects_too_little(tmp_path, log, monkeypatch):
+    """Of a fixed size, with normalization and deformable convolutions; another network is refused."""
+    options = ["FCOSHead.nms.score_threshold=0.99", "ResNet.dcn_v2_stages=[2]"]
+    options += ["TestReader.fuse_normalize=true", "TestReader.inputs_def.image_shape=[3, 64, 96]"]
+    cfg = noisy(write_padded(tmp_path, images=1), options)
+    compare_locations, calls = tensorrt_onnx.compare_locations, []
+
+    def compared(*arguments):
+        calls.append(arguments)
+        return compare_locations(*arguments)
+
+    monkeypatch.setattr(tensorrt_onnx, "compare_locations", compared)
+    folder = export_model(cfg, str(tmp_path / "exported"), target="tensorrt", batch_size=4)
+    assert "checked in onnxruntime, not in TensorRT: 252 locations before NMS, none unmatched" in log.text
+    model = onnx.load(folder / "model_tensorrt.onnx")
+    assert {"DeformConv", "Loop"} <= {node.op_type for node in model.graph.node}
+    said = {entry.key: entry.value for entry in model.metadata_props}
+    assert said["ppdet.image_shape"] == "[3, 64, 96]" and said["ppdet.batch_size"] == "4"
+    ((network, *rest),) = calls
+    weights = next(tensor for tensor in network.graph.initializer if len(tensor.dims) == 4)
+    weights.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weights), weights.name))
+    with pytest.raises(ExportError, match="wrong in onnxruntime: its locations before NMS differ from the trained"):
+        tensorrt_onnx.run_checked(lambda: compare_locations(network, *rest))
+    del network.graph.node[0]
+    with pytest.raises(ExportError, match=r"^model_tensorrt\.onnx: cannot run in onnxruntime: [^\n]*$"):
+        tensorrt_onnx.run_checked(lambda: compare_locations(network, *rest))
 
 
 @pytest.mark.parametrize(("signature", "text", "problem"), [
@@ -91,6 +122,8 @@ def test_exported_graph(tmp_path, log):
     ("(float[4000] x, int64[1] k) => (float[2] y)", "y, i = TopK <axis = 0> (x, k)", "TopK with the computed k"),
     ("(float[4000] x) => (float[3840] y, int64[3840] i) <int64[1] k = {3840}>", "y, i = TopK <axis = 0> (x, k)",
      "TopK of more than 3839"),
+    ("(float[4, 23171, 23171] x) => (float[4, 23171, 23171] y)", "y = Relu (x)",
+     "x has more than 2,147,483,647 values: take a smaller batch or image"),
     ("(int32[1, 1, 2, 2] x) => (int32[1, 1, 2, 2] y)", "y = MatMul (x, x)", "MatMul of INT32"),
 ])  # fmt: skip
 def test_what_the_parser_does_not_import(signature, text, problem):
