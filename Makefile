@@ -20,6 +20,8 @@
 # make parity:     compare with detectors of other code bases in PyTorch (Python 3.10 to 3.12; a minute).
 # make cpp:        build the C++ example and the page's C++ client for ONNX Runtime, and compare their detections with
 #                  Python's; installs the compiler and OpenCV if they are missing (Debian, as root; a minute).
+# make javascript: run the page for browsers and the client in JavaScript with their packages from npm, and compare
+#                  their detections with Python's (a minute).
 # make processors: train, export and detect as on processors without AVX-512, and on very old ones (4 minutes).
 # make zoo:        check that docs/MODEL_ZOO.md and docs/REFERENCE.md are what the code gives (a minute).
 # make benchmark:  measure every stage beside its limit (10 minutes); tables and output/benchmarks/*.json.
@@ -34,7 +36,7 @@ WHEEL := .venv-wheel
 BIN := $(VENV)/bin
 
 .PHONY: quickstart test types lint audit wheel-check soak soak-batch soak-server fuzz mutants gpu-check gpu-wheel parity \
-  cpp processors zoo benchmark denseteacher-bccd benchmark-peer clean
+  cpp javascript processors zoo benchmark denseteacher-bccd benchmark-peer clean
 
 quickstart: $(VENV)/.installed
 	@$(BIN)/python -m ppdet quickstart
@@ -74,6 +76,10 @@ parity: $(VENV)/.installed-dev $(PEER)/.installed
 cpp: $(VENV)/.installed-cpp
 	PPDET_ONNXRUNTIME=$(abspath $(VENV)/onnxruntime) $(BIN)/python -m pytest tests/deploy/test_cpp.py \
 	    tests/deploy/test_clients.py -k cpp
+
+javascript: $(VENV)/.installed-javascript
+	PPDET_NODE_MODULES=$(abspath $(VENV)/javascript/node_modules) $(BIN)/python -m pytest tests/deploy/test_web.py \
+	    tests/deploy/test_clients.py -k "web or javascript"
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python tests/soak/run.py
@@ -196,6 +202,14 @@ $(VENV)/.installed-cpp: deploy/cpp/onnxruntime/from_packages.sh $(VENV)/.install
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(CPP_PACKAGES); }; } >/dev/null 2>&1 \
 	  && bash $< $(VENV)/onnxruntime $(BIN)/python 2>/dev/null \
 	  || { echo "make cpp: its packages cannot be installed: $(CPP_PACKAGES), and those of $<" >&2; exit 1; }
+	@touch $@
+
+NODE_PACKAGES := onnxruntime-web@1 onnxruntime-node@1 js-yaml@5 sharp@0
+
+$(VENV)/.installed-javascript: Makefile $(VENV)/.installed-dev
+	@node --version >/dev/null \
+	  && npm install --prefix $(VENV)/javascript --ignore-scripts --no-audit --no-fund --silent $(NODE_PACKAGES) \
+	  || { echo "make javascript: Node.js is missing, or its packages cannot be installed: $(NODE_PACKAGES)" >&2; exit 1; }
 	@touch $@
 
 comma := ,

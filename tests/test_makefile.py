@@ -77,18 +77,20 @@ def test_the_build_for_gpus_can_be_missing(tmp_path, pip, says):
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
-def test_the_packages_of_the_cpp_examples_can_be_missing(tmp_path):
-    for file in ("apt-get", "bin/python"):
+@pytest.mark.parametrize(("target", "program"), [("cpp", "apt-get"), ("javascript", "npm")])
+def test_the_packages_of_clients_can_be_missing(tmp_path, target, program):
+    for file in (program, "bin/python"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text("#!/bin/sh\nexit 1\n")
         (tmp_path / file).chmod(0o755)
     (tmp_path / ".installed-dev").touch()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     environment["PATH"] = f"{tmp_path}{os.pathsep}{environment['PATH']}"
-    command = ["make", "-s", f"{tmp_path}/.installed-cpp", f"VENV={tmp_path}"]
+    command = ["make", "-s", f"{tmp_path}/.installed-{target}", f"VENV={tmp_path}"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode and "make cpp: its packages cannot be installed: cmake" in done.stderr.splitlines()[0]
-    assert not (tmp_path / ".installed-cpp").exists()
+    [line] = [line for line in done.stderr.splitlines() if line.startswith(f"make {target}: ")]
+    assert done.returncode and "installed: " in line
+    assert not (tmp_path / f".installed-{target}").exists()
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
