@@ -57,9 +57,9 @@ def graphs(cfg: "Config", size: tuple[int, int], folder: Path) -> dict[tuple[str
     """
     import onnx
 
-    from ppdet.engine.export.graph import ExportedDetector, graph_inputs, save_graph
     from ppdet.engine.export.onnx import epsilon_of, graph_in, to_onnx
     from ppdet.engine.export.onnx_graph import half_precision, simplified
+    from ppdet.engine.export.static_graph import ExportedDetector, graph_inputs, save_graph
     from ppdet.engine.export.tensorrt_onnx import FILE, write_tensorrt
 
     model = cfg.create(cfg["architecture"])

@@ -9,7 +9,7 @@ from paddle.static import InputSpec
 from ppdet.deploy.backends import tensorrt
 from ppdet.deploy.backends.operator_names import FLOAT32_OPERATORS, LEFT_IN_FLOAT32, NOT_FOR_TENSORRT, OF_NETWORKS
 from ppdet.engine.build import build_trained_model
-from ppdet.engine.export.graph import ExportedDetector, save_graph
+from ppdet.engine.export.static_graph import ExportedDetector, save_graph
 
 PADDLE_2 = not hasattr(inference.Config, "new_ir_enabled")
 HALF, BFLOAT16 = inference.PrecisionType.Half, inference.PrecisionType.Bfloat16

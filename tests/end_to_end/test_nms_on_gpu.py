@@ -13,7 +13,7 @@ from tiny import TINY_YAML, write_tiny_coco
 from ppdet.core.workspace import load_config
 from ppdet.deploy.slicing import Slicing
 from ppdet.engine.build import build_trained_model
-from ppdet.engine.export.graph import ExportedDetector, save_graph
+from ppdet.engine.export.static_graph import ExportedDetector, save_graph
 from ppdet.engine.predictor import Predictor
 
 # Of what the noise detects: a lot, or nothing.

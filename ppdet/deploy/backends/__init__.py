@@ -46,7 +46,7 @@ def load_backend(folder: Path, name: str, options: Options) -> Backend:
 def find_problem(kind: type[Backend], folder: Path, options: Options) -> str | None:
     """Why an engine cannot run the folder with these options; None if it can."""
     if kind.find(folder, options.precision) is None:
-        precision = " --precision fp16" if options.precision == "fp16" else ""
+        precision = " --precision fp16" if options.precision == "fp16" and kind.format != "paddle" else ""
         return f"{folder} has no file for it: ppdet export --format {kind.format}{precision} writes one"
     if not is_installed(kind.package):
         return f"it is not installed: pip install {kind.distribution}"

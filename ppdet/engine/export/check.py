@@ -23,7 +23,7 @@ from ppdet.utils.errors import DataError, DeployError, UserError
 from ppdet.utils.logger import get_logger
 
 if TYPE_CHECKING:
-    from ppdet.engine.export.graph import ExportedDetector
+    from ppdet.engine.export.static_graph import ExportedDetector
 
 logger = get_logger(__name__)
 LONG_SIDE = 448  # pixels of the check's images: enough for detections, and quick, as "auto" runs it at every start

@@ -8,13 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import paddle
 import yaml
-from paddle import Tensor, nn
+from paddle import nn
 from paddle.static import InputSpec
 
 from ppdet.core.config import Config
-from ppdet.data.normalization import normalize
 from ppdet.data.transforms.normalize import NormalizeImage
 from ppdet.deploy.backends.tensorrt import FOLDER as TENSORRT
 from ppdet.deploy.compare import SelfCheck
@@ -43,12 +41,11 @@ from ppdet.engine.export.refusals import (
     origin_of_size,
     stride_of,
 )
+from ppdet.engine.export.static_graph import ExportedDetector, graph_inputs, output_names, save_graph
 from ppdet.engine.export.tensorrt_onnx import add_tensorrt, check_fixed_size, check_target
 from ppdet.engine.export.triton import FOLDER as TRITON
 from ppdet.engine.export.triton import with_onnx, write_repository
-from ppdet.modeling.architectures.base import DenseDetector
 from ppdet.modeling.layers import ConvNorm
-from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -56,52 +53,6 @@ FILES = (
     *("model.json", "model.pdmodel", "model.onnx", "model_fp16.onnx", "model_tensorrt.onnx", "selfcheck.npz"),
     *("model.xml", "model.bin", "model_fp16.xml", "model_fp16.bin"),
 )
-
-
-class ExportedDetector(nn.Layer):
-    """The network that is exported as a static graph.
-
-    Args:
-        normalizer: the normalization to do in the graph; None if images are normalized before.
-        output: what the graph ends with.
-            "detections": rows (M, 6), and the number of rows per image, see `DenseDetector.detect`.
-            "boxes": boxes (N, R, 4) and scores (N, C, R) before NMS.
-            "maps": logits, distances and quality of each level.
-            "candidates": as "boxes", plus a third output if NMS compares other boxes than it returns: those boxes.
-            "locations": as "candidates", for every location, without top-k and thresholds.
-    """
-
-    def __init__(self, model: DenseDetector, *, normalizer: NormalizeImage | None, output: str) -> None:
-        super().__init__()
-        self.model = model
-        self.output = output
-        self.normalization = normalizer.normalization if normalizer else None
-        if self.normalization:
-            self.mean, self.std = self.normalization.tensors()
-
-    @paddle.jit.not_to_static  # has no branches on values, so it can be traced, which is many times faster
-    def forward(
-        self, image: Tensor, scale_factor: Tensor | None = None, im_shape: Tensor | None = None
-    ) -> Sequence[Tensor]:
-        """Compute `output`.
-
-        Args:
-            image: (N, 3, H, W) float32, normalized, or RGB from 0 to 255 where the graph normalizes.
-            scale_factor, im_shape: see `DenseDetector.detect`.
-        """
-        if self.normalization:
-            size, to_bgr = paddle.shape(image)[2:], self.normalization.is_bgr
-            image = normalize(image, self.mean, self.std, size=size, im_shape=im_shape, to_bgr=to_bgr)
-        maps = self.model.predict_maps(image)
-        if self.output == "maps":
-            return [tensor for level in zip(*maps) for tensor in level]
-        if self.output == "detections":
-            return self.model.detect(maps, scale_factor, im_shape)
-        candidates = self.model.decode(maps, scale_factor, im_shape, every_location=self.output == "locations")
-        boxes, scores, nms_offset, _ = candidates
-        if self.output == "boxes" or nms_offset is None:
-            return boxes, scores
-        return boxes, scores, boxes + nms_offset.unsqueeze(1)
 
 
 @on_cpu()
@@ -220,28 +171,6 @@ def export_model(
     return folder
 
 
-def graph_inputs(size: tuple[int, int] | None, output: str, fused: NormalizeImage | None) -> dict[str, InputSpec]:
-    """Return the inputs of the graph, by name; see `ExportedDetector.forward`."""
-    inputs = {"image": InputSpec([None, 3, *(size or (None, None))], "float32", "image")}
-    if output != "maps":
-        inputs["scale_factor"] = InputSpec([None, 2], "float32", "scale_factor")
-    if output != "maps" or fused is not None:  # tells decoding and normalization where the padding is
-        inputs["im_shape"] = InputSpec([None, 2], "float32", "im_shape")
-    return inputs
-
-
-def save_graph(detector: ExportedDetector, inputs: dict[str, InputSpec], folder: Path) -> None:
-    """Write Paddle's static graph and weights to a folder: model.json or model.pdmodel, and model.pdiparams."""
-    specs = [inputs.get(name) for name in ("image", "scale_factor", "im_shape")]
-    try:
-        paddle.jit.save(paddle.jit.to_static(detector, input_spec=specs, full_graph=True), str(folder / "model"))
-    except ValueError as error:
-        if "feed_var" not in str(error):
-            raise
-        what = f"{type(detector.model).__name__}.decode() must use both scale_factor and im_shape"
-        raise ConfigError(f"the graph would not use all of its inputs: {what} (docs/EXTENDING.md)") from error
-
-
 def add_formats(
     detector: ExportedDetector,
     inputs: dict[str, InputSpec],
@@ -264,14 +193,6 @@ def add_formats(
             names=output_names(detector),
             metadata=metadata,
         )
-
-
-def output_names(detector: ExportedDetector) -> list[str]:
-    """Return names for the outputs of a graph that ends with boxes or maps; [] for other graphs."""
-    if detector.output == "maps":
-        strides = detector.model.locations.strides
-        return [f"{kind}_{stride}" for stride in strides for kind in ("logits", "distances", "quality")]
-    return ["boxes", "scores"] if detector.output == "boxes" else []
 
 
 def engines(formats: Sequence[str], precision: str) -> Iterator[tuple[str, str]]:

@@ -28,7 +28,7 @@ from ppdet.utils.logger import get_logger
 if TYPE_CHECKING:
     import onnx
 
-    from ppdet.engine.export.graph import ExportedDetector
+    from ppdet.engine.export.static_graph import ExportedDetector
 
 logger = get_logger(__name__)
 FILE = "model_tensorrt.onnx"

@@ -19,7 +19,8 @@ from ppdet.engine.export.check import (
     expected_outputs,
     temporary_inside,
 )
-from ppdet.engine.export.graph import ExportedDetector, export_model
+from ppdet.engine.export.graph import export_model
+from ppdet.engine.export.static_graph import ExportedDetector
 from ppdet.utils import device
 from ppdet.utils.errors import DeployError
 
