@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ppdet.engine.export.check import ExportError
 
@@ -39,6 +39,21 @@ OPERATORS = {
 INITIALIZERS = {"TopK": 1, "Slice": 3, "Squeeze": 1, "Unsqueeze": 1, "CumSum": 1, "Pad": 3} | dict.fromkeys(
     ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"), 1
 )
+# The values that attributes may have; pads of DeformConv also have to be the same at both ends.
+ATTRIBUTES: dict[str, dict[str, set[Any]]] = {
+    "AveragePool": {"dilations": {1}},
+    "MaxPool": {"dilations": {1}},
+    "Resize": {
+        "mode": {b"nearest", b"linear"},
+        "nearest_mode": {b"floor", b"ceil", b"round_prefer_floor", b"round_prefer_ceil"},
+        "coordinate_transformation_mode": {
+            *(b"half_pixel", b"pytorch_half_pixel", b"tf_half_pixel_for_nn", b"asymmetric", b"align_corners")
+        },
+        "keep_aspect_ratio_policy": {b"stretch"},
+        "antialias": {0},
+    },
+    "TopK": {"sorted": {1}},
+}
 OPSETS = range(9, 21)
 LARGEST_K = 3839  # of TopK: "less than 3840"
 LARGEST_VOLUME = 2**31 - 1  # of a tensor; TensorRT's nvinfer1::ITensor: "less than 2^31 elements"
@@ -98,6 +113,20 @@ def problems(
             yield f"{node.op_type} with the computed {node.input[place]}"
         elif node.op_type == "TopK" and numpy_helper.to_array(constants[node.input[1]]).item() > LARGEST_K:
             yield f"TopK of more than {LARGEST_K}"
+        yield from attribute_problems(node)
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 yield from problems(attribute.g, types, constants)
+
+
+def attribute_problems(node: "onnx.NodeProto") -> Iterator[str]:
+    """Yield the attributes of a node whose values TensorRT does not import."""
+    from onnx import helper
+
+    for attribute in node.attribute:
+        value = helper.get_attribute_value(attribute)
+        values = value if isinstance(value, list) else [value]
+        allowed = ATTRIBUTES.get(node.op_type, {}).get(attribute.name)
+        unequal = node.op_type == "DeformConv" and attribute.name == "pads" and value[: len(value) // 2] * 2 != value
+        if unequal or (allowed is not None and not allowed.issuperset(values)):
+            yield f"{node.op_type} with {attribute.name} {value}"

@@ -124,10 +124,23 @@ def test_all_locations_are_compared_where_the_model_detects_too_little(tmp_path,
      "TopK of more than 3839"),
     ("(float[4, 23171, 23171] x) => (float[4, 23171, 23171] y)", "y = Relu (x)",
      "x has more than 2,147,483,647 values: take a smaller batch or image"),
+    ("(float[1, 1, 9, 9] x) => (float[1, 1, 5, 5] y)", "y = MaxPool <kernel_shape = [3, 3], dilations = [2, 2]> (x)",
+     r"MaxPool with dilations \[2, 2\]"),
+    ("(float[1, 1, 9, 9] x) => (float[1, 1, 7, 7] y)", "y = MaxPool <kernel_shape = [3, 3], dilations = [1, 1]> (x)",
+     None),
+    ("(float[1, 1, 4, 4] x) => (float[1, 1, 8, 8] y) <float[4] s = {1, 1, 2, 2}>",
+     'y = Resize <mode = "cubic"> (x, , s)', "Resize with mode b'cubic'"),
+    ("(float[1, 1, 4, 4] x) => (float[1, 1, 8, 8] y) <float[4] s = {1, 1, 2, 2}>",
+     'y = Resize <mode = "nearest", coordinate_transformation_mode = "asymmetric"> (x, , s)', None),
+    ("(float[9] x) => (float[2] y, int64[2] i) <int64[1] k = {2}>", "y, i = TopK <axis = 0, sorted = 0> (x, k)",
+     "TopK with sorted 0"),
+    ("(float[1, 1, 4, 4] x, float[1, 1, 1, 1] w, float[1, 2, 5, 4] o) => (float[1, 1, 5, 4] y)",
+     "y = DeformConv <pads = [1, 0, 0, 0], kernel_shape = [1, 1]> (x, w, o)",
+     r"DeformConv with pads \[1, 0, 0, 0\]"),
     ("(int32[1, 1, 2, 2] x) => (int32[1, 1, 2, 2] y)", "y = MatMul (x, x)", "MatMul of INT32"),
 ])  # fmt: skip
 def test_what_the_parser_does_not_import(signature, text, problem):
-    model = parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> g {signature} {{ {text} }}')
+    model = parser.parse_model(f'<ir_version: 8, opset_import: ["": 19]> g {signature} {{ {text} }}')
     if problem is None:
         require_importable(model)
         return
