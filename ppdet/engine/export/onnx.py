@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import numpy as np
 from paddle import nn
 
 from ppdet.engine.export.onnx_graph import half_precision, save_valid, simplified
@@ -114,13 +115,9 @@ def to_onnx(
     Raises:
         ConfigError: paddle2onnx cannot convert the network.
     """
-    import onnx
 
     network = convert(graph)
-    for node in network.graph.node:
-        if node.op_type == "InstanceNormalization":
-            del node.attribute[:]
-            node.attribute.append(onnx.helper.make_attribute("epsilon", epsilon))
+    correct_group_norms(network, epsilon)
     for value in network.graph.input:
         free = ("batch", None, "height", "width")
         for dim, name in zip(value.type.tensor_type.shape.dim, free):
@@ -135,6 +132,26 @@ def to_onnx(
     if nms is not None:
         append_nms(network, nms)
     return simplified(network) if simplify else network
+
+
+def correct_group_norms(network: "onnx.ModelProto", epsilon: float) -> None:
+    """Write the epsilon of group norms, and let them normalize arrays (N, groups, pixels, 1).
+
+    paddle2onnx writes group norm as an instance norm of (N, groups, pixels) between two reshapes. Of instance norms,
+    pnnx only converts those of four dimensions for ncnn.
+    """
+    import onnx
+
+    nodes = network.graph.node
+    made_by = {name: node for node in nodes for name in node.output}
+    for norm in [node for node in nodes if node.op_type == "InstanceNormalization"]:
+        del norm.attribute[:]
+        norm.attribute.append(onnx.helper.make_attribute("epsilon", epsilon))
+        reshape, scale = made_by[norm.input[0]], made_by[norm.input[1]]
+        groups = onnx.helper.get_node_attr_value(scale, "value").dims[0]
+        shape = onnx.numpy_helper.from_array(np.array([0, groups, -1, 1]), f"{norm.output[0]}/shape")
+        network.graph.initializer.append(shape)
+        reshape.input[1] = shape.name
 
 
 def rename_outputs(network: "onnx.ModelProto", names: Sequence[str]) -> None:
