@@ -96,11 +96,16 @@ class VideoSource:
 
     def _open(self) -> cv2.VideoCapture:
         with quiet():
-            if isinstance(self._place, int) or not self._is_remote:
+            if isinstance(self._place, int):
                 return cv2.VideoCapture(self._place)
-            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 1000 * OPEN_SECONDS]
-            limits += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, 1000 * READ_SECONDS]
-            return cv2.VideoCapture(self._place, cv2.CAP_FFMPEG, limits)
+            if self._is_remote:
+                limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 1000 * OPEN_SECONDS]
+                limits += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, 1000 * READ_SECONDS]
+                capture = cv2.VideoCapture(self._place, cv2.CAP_FFMPEG, limits)
+            else:
+                capture = cv2.VideoCapture(self._place)
+            capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # 0 is the default of OpenCV 4.11
+            return capture
 
     def _why_unusable(self, capture: cv2.VideoCapture) -> str:
         """Return why frames cannot be read from a source that was opened, or should not; empty if they can."""

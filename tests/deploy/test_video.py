@@ -136,7 +136,13 @@ def test_pause_of_years_is_shortened(tmp_path, log, monkeypatch):
     assert "a pause at 30000000.0 s is too long for the video, and is shortened" in log.text
 
 
-def test_frame_turned_by_its_metadata(detector, tmp_path):
+@pytest.mark.parametrize("turns_by_default", [1.0, 0.0])  # OpenCV 5 does, OpenCV 4.11 does not
+def test_frame_turned_by_its_metadata(detector, tmp_path, monkeypatch, turns_by_default):
+    def open_video(*arguments, open_with_opencv=cv2.VideoCapture):
+        capture = open_with_opencv(*arguments)
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, turns_by_default)
+        return capture
+
     video = write_video(tmp_path / "turned.mp4", VALUES)
     data = bytearray(video.read_bytes())
     # The matrix of the track header, of 16.16 numbers after 40 bytes: turned by 90 degrees, as telephones write it.
@@ -145,7 +151,10 @@ def test_frame_turned_by_its_metadata(detector, tmp_path):
     matrix = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30]
     data[at : at + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in matrix)
     video.write_bytes(data)
-    detect_video(detector, VideoSource(video), tmp_path / "output")
+    monkeypatch.setattr(cv2, "VideoCapture", open_video)
+    source = VideoSource(video)
+    monkeypatch.undo()
+    detect_video(detector, source, tmp_path / "output")
     assert [frame.shape for frame in read_video(tmp_path / "output" / "turned.mp4")] == [(192, 128, 3)] * 7
 
 
