@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import binascii
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Literal, NamedTuple
@@ -18,7 +19,13 @@ Format = Literal["json", "jpeg", "png"]
 MEDIA_TYPES: dict[str, Format] = {"application/json": "json", "image/jpeg": "jpeg", "image/png": "png"}
 # An image file may be the whole body. Its first bytes say of what kind it is, whichever of these the header names.
 RAW_TYPES = ("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff", "application/octet-stream")
+OTHER_NAMES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
 HOW = 'send a form with the file "image" (multipart/form-data), the file alone, or JSON {"image": base64}'
+# curl's option --data-binary names the type of a form's text unless it is told another one.
+WRONG_TYPE = (
+    "expected the header Content-Type of a form (curl -F image=@FILE), of JSON (application/json), or of a file alone: "
+    "curl -H 'Content-Type: image/jpeg' --data-binary @FILE"
+)
 # Limits that honest requests are far from. They keep the work linear in a request's size, and small per byte.
 MAX_FIELDS = 8
 LONGEST_FIELD = 1024
@@ -40,9 +47,9 @@ class Options(BaseModel):
 class Body(Options):
     """A request in JSON."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, title="Request")
 
-    image: str = Field(description="an image file, base64")
+    image: str = Field(description="an image file, base64", json_schema_extra={"contentEncoding": "base64"})
 
 
 class PredictRequest(NamedTuple):
@@ -73,6 +80,7 @@ async def read_request(
     query = one_each(read_query(request))
     content_type = request.headers.get("content-type", "")
     kind = content_type.partition(";")[0].strip().lower() if len(content_type) <= LONGEST_CONTENT_TYPE else ""
+    kind = OTHER_NAMES.get(kind, kind)
     if kind == "multipart/form-data":
         form = await read_form(request, read_within(request, max_body, crowded))
         fields = one_each(form.multi_items())
@@ -97,7 +105,7 @@ async def read_request(
             raw += part
         data = bytes(raw)
     else:
-        raise Refused(415, f"expected multipart/form-data, an image or application/json: {HOW}")
+        raise Refused(415, WRONG_TYPE)
     return PredictRequest(data, options.threshold, options.format or accepted(request.headers.get("accept", "")))
 
 
@@ -204,6 +212,19 @@ def decode_base64(text: str) -> bytes:
 
 
 def accepted(header: str) -> Format:
-    """The first format in an Accept header that the server has; otherwise JSON."""
-    kinds = (part.partition(";")[0].strip().lower() for part in header.split(","))
-    return next((MEDIA_TYPES[kind] for kind in kinds if kind in MEDIA_TYPES), "json")
+    """The format that an Accept header prefers of those that the server has; JSON if it takes none of them.
+
+    The highest quality (q) wins, then a type over a range such as image/*, then the type that is named first.
+    """
+    qualities: dict[str, float] = {}
+    for part in header.lower().split(","):
+        kind, _, rest = part.partition(";")
+        quality = re.search(r"(?:^|;)\s*q=([01](?:\.\d*)?)\s*(?:;|$)", rest)
+        qualities.setdefault(OTHER_NAMES.get(kind.strip(), kind.strip()), float(quality[1]) if quality else 1.0)
+    ranks = []
+    for kind, name in MEDIA_TYPES.items():
+        ranges = (kind, f"{kind.partition('/')[0]}/*", "*/*")
+        found = next((one for one in ranges if one in qualities), None)
+        if found and qualities[found]:
+            ranks.append((qualities[found], -ranges.index(found), -list(qualities).index(found), name))
+    return max(ranks, key=lambda rank: rank[:3])[3] if ranks else "json"

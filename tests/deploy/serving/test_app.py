@@ -336,9 +336,9 @@ def test_json_that_does_not_fit(client, body, status, reason):
 @pytest.mark.parametrize(
     ("request_", "status", "reason"),
     [
-        ({"content": b"x"}, 415, "send a form"),
-        ({"content": b"x", "headers": {"Content-Type": "image/gif"}}, 415, "send a form"),
-        ({"content": b"x", "headers": {"Content-Type": "text/plain"}}, 415, "the file alone, or JSON"),
+        ({"content": b"x"}, 415, "a form (curl -F image=@FILE)"),
+        ({"content": b"x", "headers": {"Content-Type": "image/gif"}}, 415, "curl -H 'Content-Type: image/jpeg' --"),
+        ({"content": b"x", "headers": {"Content-Type": "text/plain"}}, 415, "of JSON (application/json)"),
         ({"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "Missing boundary"),
         ({"content": b"x", "headers": {"Content-Type": "multipart/form-data; boundary=a"}}, 400, "multipart"),
         (

@@ -70,6 +70,24 @@ def test_the_document_has_all_paths_bodies_and_options(document):
         assert kind in operation["description"]
 
 
+def test_generators_of_clients_find_files_and_names(document):
+    """Of a file, they know OpenAPI 3.0's format: binary. They name classes by title, and then by the name."""
+    operation = document["paths"]["/predict"]["post"]
+    bodies = {kind: content["schema"] for kind, content in operation["requestBody"]["content"].items()}
+    pictures = operation["responses"]["200"]["content"]
+    files = {kind: bodies[kind] for kind in request.RAW_TYPES} | {
+        "application/octet-stream": bodies["multipart/form-data"]["properties"]["image"],
+        **{kind: pictures[kind]["schema"] for kind in ("image/jpeg", "image/png")},
+    }
+    for kind, schema in files.items():
+        assert (schema["type"], schema["format"], schema["contentMediaType"]) == ("string", "binary", kind)
+    schemas = document["components"]["schemas"]
+    assert bodies["application/json"] == {"$ref": "#/components/schemas/Request"}
+    assert schemas["Request"]["properties"]["image"]["contentEncoding"] == "base64"
+    assert "format" not in schemas["Request"]["properties"]["image"]
+    assert all(schema.get("title", name) == name for name, schema in schemas.items())
+
+
 def test_paths_that_need_the_token(client, document):
     with client.settings(token="s3cret"):
         for path, methods in document["paths"].items():

@@ -43,8 +43,8 @@ FILE = '; filename="x"'
         (part("threshold", content=b"1" * 100_000), FORM, 400, "Part exceeded maximum size of 1KB"),
         (b"".join(part(f"f{i}") for i in range(9)) + b"--a--", FORM, 400, "Too many fields"),
         (b"x", {"Content-Type": "multipart/form-data; boundary="}, 400, "Missing boundary"),
-        (b"x", {"Content-Type": "multipart/form-data; boundary=" + "a" * 1000}, 415, "expected multipart/form-data"),
-        (b"x", {"Content-Type": "multipart/form-data" + ";" * 10_000}, 415, "expected multipart/form-data"),
+        (b"x", {"Content-Type": "multipart/form-data; boundary=" + "a" * 1000}, 415, "expected the header"),
+        (b"x", {"Content-Type": "multipart/form-data" + ";" * 10_000}, 415, "expected the header"),
     ],
 )
 def test_bodies_that_would_take_long(client, body, headers, status, reason):
@@ -222,12 +222,39 @@ def test_an_image_file_may_be_the_whole_body(client, images, kind):
     Image.open(io.BytesIO(images[0])).save(stream, kind)
     expected = client.post("/predict?threshold=0.45", files={"image": stream.getvalue()}).json()
     assert len(expected["detections"]) > 3
-    for name in (f"image/{kind.lower()}; x=y", "Application/Octet-Stream", "image/png"):
+    for name in (f"image/{kind.lower()}; x=y", "Application/Octet-Stream", "image/png", "image/jpg", "IMAGE/pjpeg"):
         response = client.post("/predict?threshold=0.45", content=stream.getvalue(), headers={"Content-Type": name})
         assert response.status_code == 200, response.text
         assert {**response.json(), "timing_ms": 0, "batch_size": 0} == {**expected, "timing_ms": 0, "batch_size": 0}
     picture = client.post("/predict", content=stream.getvalue(), headers={**PNG, "Accept": "image/png"})
     assert picture.headers["content-type"] == "image/png" and picture.content[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("", "json"),
+        ("*/*", "json"),
+        ("text/html", "json"),
+        ("image/jpg", "jpeg"),
+        ("image/webp,image/png;q=0", "json"),
+        ("image/png; q=0.000, image/jpeg", "jpeg"),
+        ("image/*, image/jpeg;q=0", "png"),
+        ("application/json;q=0, */*", "jpeg"),
+        ("*/*;q=0", "json"),
+        ("image/png;q=0.5, image/jpeg", "jpeg"),
+        ("image/png, image/jpeg", "png"),
+        ("image/png;q=0.1, */*", "json"),
+        ("*/*, image/png", "png"),
+        ("image/*,*/*;q=0.8", "jpeg"),
+        ("image/avif,image/webp,image/png,image/svg+xml,image/*;q=0.8,*/*;q=0.5", "png"),
+        ("image/png;Q=0.3;x=y, application/json; q=0.2", "png"),
+        ("image/png;q=x, application/json;q=1", "png"),
+    ],
+)
+def test_the_header_accept(header, expected):
+    """The qualities of RFC 9110, section 12.5.1: 0 forbids, the highest wins, a type is closer than a range."""
+    assert request.accepted(header) == expected
 
 
 def test_whole_bodies_keep_all_limits(client, images, monkeypatch):
