@@ -4,8 +4,15 @@ from pathlib import Path
 
 import pytest
 from noise import noisy, write_padded
+from toy import write_toy
 
 from ppdet.engine.export.graph import export_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export of the toy model, for test modules that have no other one."""
+    return write_toy(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from patience import wait_until
-from toy import write_toy, write_video
+from toy import write_video
 
 from ppdet.deploy import video_results, video_source
 from ppdet.deploy.detector import Detector
@@ -69,11 +69,6 @@ def server(monkeypatch):
         server.is_over.set()
         server.shutdown()
         thread.join()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_toy(tmp_path_factory.mktemp("toy"))
 
 
 def pictures(values, stalls=False):

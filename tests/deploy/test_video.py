@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from patience import wait_until
-from toy import read_video, write_toy, write_varying_video, write_video
+from toy import read_video, write_varying_video, write_video
 
 from ppdet.deploy import video_file
 from ppdet.deploy.detector import Detector
@@ -25,11 +25,6 @@ from ppdet.utils.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
 VALUES = [20, 60, 100, 140, 180, 220, 250]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_toy(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(scope="module")

@@ -5,18 +5,10 @@ import json
 import numpy as np
 import onnxruntime
 import pytest
-from noise import noisy, write_padded
+from noise import noisy
 from triton_repository import check_repository
 
 from ppdet.engine.export.graph import export_model
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Images and a configuration, without weights."""
-    folder = tmp_path_factory.mktemp("formats")
-    write_padded(folder, images=1)
-    return folder
 
 
 @pytest.fixture(scope="module")

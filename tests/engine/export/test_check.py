@@ -31,6 +31,7 @@ RULES = [*NOTHING, "FCOSHead.level_top_k=20", "FCOSHead.class_threshold=0.6", "F
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
+    """More images than the check tries, and a configuration without weights."""
     folder = tmp_path_factory.mktemp("check")
     write_padded(folder, images=7)
     return folder

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import yaml
-from noise import noisy, write_padded
 
 from ppdet.core.workspace import load_config
 from ppdet.data.transforms import Compose, Decode, NormalizeImage, PadBatch, Permute, Resize
@@ -46,14 +45,6 @@ def test_deployment_makes_the_batch_that_evaluation_makes():
     assert arrays["image"].shape == (2, 3, 96, 128)
     for key, array in arrays.items():
         assert np.array_equal(array, np.stack([sample[key] for sample in expected])), key
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Images, a configuration, and weights that detect something."""
-    folder = tmp_path_factory.mktemp("export")
-    noisy(write_padded(folder, images=3))
-    return folder
 
 
 @pytest.mark.parametrize(("name", "fuse_normalize"), [("MMDetection", False), ("FCOS_PLUS", True)])
