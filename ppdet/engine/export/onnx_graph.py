@@ -23,12 +23,15 @@ def simplified(model: "onnx.ModelProto") -> "onnx.ModelProto":
 
     Inputs, outputs and the names of their free sizes stay. `model` may be changed.
     """
+    import onnx
     import onnxslim
 
     before = len(model.graph.node)
     slim = onnxslim.slim(model, size_threshold=LARGEST_FOLDED)
     logger.info("the ONNX graph has %d nodes, simplified from %d", len(slim.graph.node), before)
-    return slim
+    # onnxslim leaves several entries for each tensor, in an order that depends on the process: files would differ.
+    del slim.graph.value_info[:]
+    return onnx.shape_inference.infer_shapes(slim)
 
 
 def save_valid(model: "onnx.ModelProto", path: Path) -> None:
