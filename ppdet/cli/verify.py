@@ -4,9 +4,9 @@ Each engine that is installed runs the two images of the export's self-check, in
 whether it has the detections of the trained model, how much they differ, and how long an image takes. The lines below
 it say what is fastest, what differs, fails or is missing, and which files no engine here runs.
 
-The exit code is 0 if all engines that are installed, and have a file in the folder, run it. It is 1 if one of them has
-other detections, one fails in fp32 or in the precision of the export, or none can run the folder. It is 2 if the folder
-is no exported model, or an option is wrong.
+The exit code is 1 if an engine has other detections, one that is installed and has its file fails in fp32 or in the
+precision of the export, or none can run the folder. It is 2 if the folder is no exported model, or an option is wrong,
+and otherwise 0.
 
 examples:
   {program} output_inference/fcos_r18_fpn_shapes
