@@ -1,5 +1,6 @@
 """Engines: which one is chosen, what they refuse, and their use from several threads."""
 
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -32,9 +33,7 @@ def folder(padded_export):
 @pytest.fixture
 def exported(folder, tmp_path):
     """A copy of the export that a test may change."""
-    for path in (folder / "padded").iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    return tmp_path
+    return shutil.copytree(folder / "padded", tmp_path / "copy")
 
 
 def images(folder):
