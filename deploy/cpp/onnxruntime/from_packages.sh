@@ -14,9 +14,10 @@ library=$("$python" -c 'import importlib.metadata as m
 [file] = [f for f in m.files("onnxruntime") if f.name.startswith("libonnxruntime.so.")]
 print(file.locate())')
 
-# A list of packages of its own, so that the system knows only its own release.
+# A list of packages of its own, so that the system knows only its own release; the archive is the one the system uses.
+archive=$(apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' 'Created-By: Packages' | sort -u | head -n 1)
 mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
-echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main" \
+echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $archive trixie main" \
   > "$work/sources.list"
 apt=(apt-get -qq -o Dir::Etc::SourceList="$work/sources.list" -o Dir::Etc::SourceParts=- -o APT::Sandbox::User=
   -o Dir::State::Lists="$work/lists" -o Dir::Cache="$work/cache")
