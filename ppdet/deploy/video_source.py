@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 from ppdet.data.image_files.size import LIMIT_VARIABLE, most_pixels
 from ppdet.deploy.frame_times import FrameTimes
 from ppdet.deploy.video_address import file_stem, is_address, require_protocol, shown
+from ppdet.deploy.video_server import NO_RANGES, Answer, ask
 from ppdet.utils.errors import DataError
 from ppdet.utils.logger import get_logger
 
@@ -41,13 +43,14 @@ class Frame(NamedTuple):
 class VideoSource:
     """The frames of a video file, a stream or a camera.
 
-    A stream or camera that ends before its length, or has no length, is opened again, after longer and longer waits.
+    A camera or live stream that ends is opened again, after longer and longer waits, and so is a file on a server that
+    ends before the length in time that it announces. It has come to its end if it ends there a second time.
 
     Args:
         source: path of a video file, address of a stream, or the number of a camera (0 is the first one).
 
     Attributes:
-        live: whether the source is a camera, or a stream without a length.
+        live: whether the source is a camera, or a stream without a length, neither in time nor, over HTTP, in bytes.
         name: the source's name, for messages, without passwords.
         stem: name, without a suffix, of files with results.
         size: height and width of the frames.
@@ -66,6 +69,7 @@ class VideoSource:
     def __init__(self, source: str | os.PathLike | int) -> None:
         self._place = source if isinstance(source, int) else os.fspath(source)
         self._is_remote = isinstance(source, int) or is_address(str(source))
+        self._is_http = str(source).lower().startswith(("http://", "https://"))
         if isinstance(source, int):
             self.name, self.stem = f"camera {source}", f"camera_{source}"
         elif self._is_remote:
@@ -84,14 +88,16 @@ class VideoSource:
         fps = capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps <= 1000 else DEFAULT_FPS
         count = 0 if isinstance(source, int) else max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        self.live = self._is_remote and not count
+        self.live = self._is_remote and not count and not self._server.has_end
         self.announced = count if count and not self._is_remote and counts_frames(self.name) else 0
         self._length = count / self.fps  # seconds
+        if self._server.has_end and not count:
+            logger.warning("%s: it does not tell how long it is: if the connection breaks, it ends there", self.name)
         self._times = FrameTimes(self.name, self.fps, from_start=capture.getBackendName() == "FFMPEG")
         self._start = time.monotonic()
         self._first = self._read()
         if self._first is None:
-            raise DataError(f"{self.name}: none of its frames can be decoded")
+            raise DataError(f"{self.name}: {self._why_no_frame()}")
         self.size: tuple[int, int] = self._first.image.shape[:2]
 
     def _open(self) -> cv2.VideoCapture:
@@ -115,9 +121,20 @@ class VideoSource:
             return f"its frames have {pixels:.0f} pixels, {limit}" if pixels > most_pixels() else ""
         if isinstance(self._place, int):
             return "there is no such camera, another program uses it, or this user may not read it"
-        if self._is_remote:
+        if self._is_remote and not self._is_http:
             return f"no video came within {OPEN_SECONDS} s: is it sent there, and are user and password right?"
-        return "not a video that OpenCV can read (damaged, truncated, or of an unknown format)"
+        return self._server.trouble or "not a video that OpenCV can read (damaged, truncated, or of an unknown format)"
+
+    @cached_property
+    def _server(self) -> Answer:
+        """What the server says of an address with http or https; it is asked once, and only where it matters."""
+        return ask(str(self._place), OPEN_SECONDS) if self._is_http else Answer(False, False, "")
+
+    def _why_no_frame(self) -> str:
+        """Return why a source that was opened gives no frame."""
+        if self._server.has_end and not self._server.has_ranges:
+            return f"none of its frames can be decoded: {NO_RANGES}"
+        return "none of its frames can be decoded"
 
     def __iter__(self) -> Generator[Frame, None, None]:
         """Yield all frames; it can be iterated once."""
@@ -126,7 +143,7 @@ class VideoSource:
             self.decoded += 1
             yield frame
             frame = self._read()
-            if frame is None and self._is_remote and (self.live or self._lost_frames()):
+            if frame is None and (self.live or (self._is_remote and self._lost_frames())):
                 frame = self._read_again()
 
     def _read(self) -> Frame | None:
@@ -144,7 +161,10 @@ class VideoSource:
         return None
 
     def _read_again(self) -> Frame | None:
-        """Open the source again until it gives a frame, and return that; None after all attempts, or if stopped."""
+        """Open the source again until it gives a frame, and return that.
+
+        None after all attempts, if stopped, or if a file on a server ends where it did before.
+        """
         for attempt, seconds in enumerate(WAITS, 1):
             if self.is_stopped():
                 return None
@@ -163,6 +183,9 @@ class VideoSource:
                 self.reconnected += 1
                 logger.info("%s: frames come again (interruption %d)", self.name, self.reconnected)
                 return frame
+            if not self.live:
+                logger.info("%s: it ends there again after %d frames, which is its end", self.name, self.decoded)
+                return None
         self.is_lost = True
         return None
 

@@ -1,8 +1,11 @@
 """Videos and live pictures from a server that drops connections, stalls, asks for a password or sends other things."""
 
 import base64
+import contextlib
 import json
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -28,11 +31,15 @@ GRAYS = [20, 60, 100, 140, 180, 220]
 
 
 class Server(ThreadingHTTPServer):
-    """Answers each request with the next of `answers`: functions that write to a connection. Then with 404."""
+    """Answers each request of FFmpeg with the next of `answers`, functions that write to a connection; then with 404.
+
+    Our own request, which asks what is there, gets the answer that the last request of FFmpeg got.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers: list = []
+        self.last = None
         self.paths: list[str] = []
         self.is_over = threading.Event()
 
@@ -42,8 +49,10 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
-        self.server.paths.append(self.path)
-        if not self.server.answers:
+        is_question = self.headers["User-Agent"] == "ppdet"
+        if not is_question:
+            self.server.paths.append(self.path)
+        if not (self.server.last if is_question else self.server.answers):
             self.send_error(404)
             return
         if b"ask" in self.path.encode() and "Authorization" not in self.headers:
@@ -52,7 +61,10 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         self.server.authorization = self.headers.get("Authorization")
-        self.server.answers.pop(0)(self)
+        if not is_question:
+            self.server.last = self.server.answers.pop(0)
+        with contextlib.suppress(ConnectionError):  # who asks reads the head only
+            self.server.last(self)
 
     def log_message(self, *arguments):
         pass
@@ -135,6 +147,27 @@ def test_dropped_file_continues_where_it_was(server, tmp_path):
     assert source.reconnected == 1 and not source.is_lost and source.missing == 0 and len(server.paths) == 3
 
 
+def test_file_that_tells_no_times_ends_at_its_end(server, tmp_path, log):
+    """Frames without an index, such as bare JPEG or what browsers record: only the length in bytes tells an end."""
+    data = b"".join(cv2.imencode(".jpg", np.full((128, 192, 3), gray, np.uint8))[1].tobytes() for gray in GRAYS)
+    server.answers = [content(data), content(data)]
+    source = VideoSource(server.address("ask/bare.mjpeg", user=f"admin:{PASSWORD}@"))
+    assert not source.live and source.announced == 0
+    assert [gray(frame) for frame in source] == pytest.approx(GRAYS, abs=4)
+    assert not source.is_lost and source.reconnected == 0 and len(server.answers) == 1
+    assert "again" not in log.text and "if the connection breaks, it ends there" in log.text
+
+
+def test_file_that_ends_before_its_length_is_opened_again_once(server, tmp_path, log):
+    data = write_video(tmp_path / "v.avi", GRAYS * 5).read_bytes()
+    server.answers = [content(data, len(data) // 2)] * 3
+    source = VideoSource(server.address("v.avi"))
+    frames = list(source)
+    assert 0 < len(frames) < 30 and [frame.number for frame in frames] == list(range(len(frames)))
+    assert not source.is_lost and len(server.answers) == 1
+    assert f"it ends there again after {len(frames)} frames, which is its end" in log.text
+
+
 def test_detections_of_a_lost_stream_are_kept(server, folder, tmp_path, monkeypatch):
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
@@ -171,15 +204,59 @@ def test_ctrl_c_ends_the_wait_for_a_stream(server, folder, tmp_path):
 def test_answer_that_never_comes(server, monkeypatch):
     monkeypatch.setattr(video_source, "OPEN_SECONDS", 1)
     server.answers = [lambda handler: handler.server.is_over.wait()]
-    with pytest.raises(DataError, match="no video came within 1 s"):
+    with pytest.raises(DataError, match="the server did not answer within 1 s"):
         VideoSource(server.address())
+
+
+def page(handler):
+    handler.send_response(200)
+    handler.send_header("Content-Type", "text/html; charset=utf-8")
+    handler.send_header("Content-Length", "15")
+    handler.end_headers()
+    handler.wfile.write(b"<p>Log in</p>\r\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (None, "the server answers 404 Not Found"),
+        (page, "the server sends a web page, and no video"),
+        (content(b"no video" * 100), "not a video that OpenCV can read"),
+        (lambda handler: handler.wfile.write(b"SSH-2.0-x\r\n"), "the server's answer is not one of HTTP"),
+        (lambda handler: handler.send_error(401), "answers 401 Unauthorized: are user and password right?"),
+    ],
+)
+def test_why_no_video_comes(server, answer, message):
+    server.answers = [answer] * (answer is not None)
+    with pytest.raises(DataError) as error:
+        VideoSource(server.address(user=f"admin:{PASSWORD}@"))
+    assert str(error.value).startswith(f"{server.address()}: ")
+    assert message in str(error.value) and PASSWORD not in str(error.value)
+
+
+def test_server_that_cannot_be_reached():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}/x.mp4"
+        with pytest.raises(DataError, match=re.escape(f"{address}: the server cannot be reached")):
+            VideoSource(address)
+
+
+def test_index_at_the_end_needs_parts_of_the_file(server, tmp_path):
+    """As Python's http.server, this server always sends the whole file."""
+    data = write_video(tmp_path / "v.mp4", GRAYS).read_bytes()
+    at = data.index(b"moov") - 4
+    empty = (1 << 20).to_bytes(4, "big") + b"free" + bytes((1 << 20) - 8)  # more than FFmpeg keeps
+    server.answers = [content(data[:at] + empty + data[at:])]
+    with pytest.raises(DataError, match=r"it has no Range requests.*download the video, or move the index"):
+        VideoSource(server.address("v.mp4"))
 
 
 def test_playlists_reach_neither_files_nor_servers(server, tmp_path):
     video = write_video(tmp_path / "v.avi", GRAYS)
     playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n"
     server.answers = [content(playlist.format(video.as_uri()).encode())]
-    with pytest.raises(DataError, match="no video came"):
+    with pytest.raises(DataError, match="not a video that OpenCV can read"):
         VideoSource(server.address("list.m3u8"))
     requests = len(server.paths)
     local = tmp_path / "list.mp4"
