@@ -1,6 +1,6 @@
 """The page of ONNX Runtime Web in a browser: it finds what ONNX Runtime finds in Python.
 
-It needs `npm install` in deploy/web (or PPDET_NODE_MODULES), and Chromium; its resizing needs only Node.js.
+It needs `npm ci` in deploy/web (or PPDET_NODE_MODULES), and Chromium; its resizing needs only Node.js.
 """
 
 import functools
@@ -30,7 +30,7 @@ WEB = ROOT / "deploy" / "web"
 def modules():
     folder = Path(os.environ.get("PPDET_NODE_MODULES", WEB / "node_modules"))
     if not (folder / "onnxruntime-web").is_dir():
-        pytest.skip("onnxruntime-web is not installed: npm install --prefix deploy/web")
+        pytest.skip("onnxruntime-web is not installed: npm ci --prefix deploy/web")
     return folder
 
 
@@ -103,13 +103,15 @@ def test_page_finds_what_python_finds(site, browser, tmp_path):
         assert page.evaluate("boxes.clientWidth") > shown and page.evaluate("document.body.scrollWidth") <= width
         painted = "boxes.getContext('2d').getImageData(0, 0, boxes.width, boxes.height).data.some((value) => value)"
         assert page.evaluate(painted)
-    assert page.locator("#value").inner_text() == "0.10: 1 of 1 detections shown"
+    assert page.locator("#value").inner_text() == "0.10"
+    assert page.locator("#summary").inner_text() == "1 shown of the 1 detection that the model gives"
     page.locator("#threshold").fill("0.99")
-    assert page.locator("#list").inner_text() == ""
-    assert page.locator("#value").inner_text() == "0.99: 0 of 1 detections shown"
+    assert page.locator("#list").text_content() == ""
+    assert page.locator("#summary").inner_text() == "0 shown of the 1 detection that the model gives"
     broken = {"name": "broken.png", "mimeType": "image/png", "buffer": b"no image"}
     page.set_input_files("#file", files=[broken])
-    page.wait_for_selector("#status.error")
+    page.wait_for_selector("#status.message")
+    assert page.locator("#frame").is_hidden() and page.locator("#summary").inner_text() == "No image yet"
     page.close()
 
 
@@ -138,6 +140,27 @@ def test_page_says_that_there_is_no_model(site, browser):
     page = browser.new_page()
     page.set_default_timeout(1000 * PATIENCE)
     page.goto(f"{site}?model=nowhere")
-    page.wait_for_selector("#status.error")
+    page.wait_for_selector("#status.message")
     assert "nowhere/infer_cfg.yml: 404" in page.locator("#status").inner_text()
     page.close()
+
+
+def test_page_says_that_it_is_served_from_another_folder(site, browser, tmp_path):
+    """`drawBoxes is not defined` was said after the first detection, and only then."""
+    (tmp_path / "ppdet").unlink()
+    page = browser.new_page()
+    page.set_default_timeout(1000 * PATIENCE)
+    page.goto(site)
+    page.wait_for_selector("#status.message")
+    assert "boxes.js was not found: serve the repository's root" in page.locator("#status").inner_text()
+    page.close()
+
+
+def test_npm_installs_the_versions_that_were_tried():
+    """package-lock.json belongs to package.json, so that `npm ci` takes it, and names no other registry."""
+    names = json.loads((WEB / "package.json").read_text())["dependencies"]
+    lock = json.loads((WEB / "package-lock.json").read_text())["packages"]
+    assert lock.pop("")["dependencies"] == names and {f"node_modules/{name}" for name in names} <= lock.keys()
+    for place, package in lock.items():
+        assert package["integrity"].startswith("sha512-"), place
+        assert "resolved" not in package, place  # so that npm takes the registry of the user's own settings

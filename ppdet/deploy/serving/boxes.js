@@ -29,46 +29,77 @@ const scoreText = (score) => (Math.floor(score * 100 + 1e-6) / 100).toFixed(2);
 
 const labelOf = (one) => `${one.name} ${scoreText(one.score)}`;
 
+// Browsers draw nothing on canvases that are much larger.
+const CANVAS_SIDE = 8192;
+
+// The share of the picture that labels may cover together: of many, those with the highest scores are written.
+const LABEL_SHARE = 1 / 3;
+
 // This canvas has the pixels of the screen, however large the image is, so that lines and letters are sharp.
+// Returns how many of the boxes, which are sorted by score, have no label, because there is no room for it.
 function drawBoxes(canvas, image, shown) {
-  const density = window.devicePixelRatio || 1;
-  canvas.width = Math.max(1, Math.round(canvas.clientWidth * density));
-  canvas.height = Math.max(1, Math.round(canvas.clientHeight * density));
+  const sides = [canvas.clientWidth, canvas.clientHeight];
+  const density = Math.min(window.devicePixelRatio || 1, CANVAS_SIDE / Math.max(...sides, 1));
+  [canvas.width, canvas.height] = sides.map((side) => Math.max(1, Math.round(side * density)));
   const context = canvas.getContext("2d");
   const scale = { x: canvas.width / image.width, y: canvas.height / image.height };
-  const line = 2 * density;
+  const edge = Math.max(1, Math.round(density)); // width of each of the two lines beside the colored one
+  const boxes = shown.map((one) => ({ ...one, sides: sidesOf(one.box, canvas, scale, edge) }));
   // Boxes with high scores come last, on top; all labels lie on all boxes.
-  const ordered = [...shown].reverse();
-  for (const one of ordered) drawBox(context, one, scale, line);
-  for (const one of ordered) drawLabel(context, one, scale, line, density);
+  for (const one of [...boxes].reverse()) drawBox(context, one, edge);
+  const labels = placeLabels(context, boxes, density, edge);
+  for (const label of labels) drawLabel(context, label);
+  return shown.length - labels.length;
 }
 
-// The line lies within the picture where the box touches its edges.
-function drawBox(context, one, scale, line) {
-  const { width, height } = context.canvas;
-  const within = (value, most) => Math.max(line / 2, Math.min(value, most - line / 2));
-  const [x1, x2] = [one.box[0], one.box[2]].map((x) => within(x * scale.x, width));
-  const [y1, y2] = [one.box[1], one.box[3]].map((y) => within(y * scale.y, height));
-  context.lineWidth = line;
-  context.strokeStyle = css(color(one.class));
-  context.strokeRect(x1, y1, x2 - x1, y2 - y1);
+// A box in pixels of the canvas: its lines lie within the picture where the box touches its edges.
+function sidesOf(box, canvas, scale, edge) {
+  const within = (value, size) => Math.round(Math.max(2 * edge, Math.min(value, size - 2 * edge)));
+  return [0, 1, 2, 3].map((i) => (i % 2 ? within(box[i] * scale.y, canvas.height) : within(box[i] * scale.x, canvas.width)));
 }
 
-// Above the box if there is room, else in it; always within the picture.
-function drawLabel(context, one, scale, line, density) {
+// A dark line around the colored one and a light line in it: one of the two can be seen on every picture.
+function drawBox(context, one, edge) {
+  const [x1, y1, x2, y2] = one.sides;
+  for (const [style, width, inward] of [
+    ["black", edge, -1.5 * edge], ["white", edge, 1.5 * edge], [css(color(one.class)), 2 * edge, 0],
+  ]) {
+    const by = Math.min(inward, (x2 - x1) / 2, (y2 - y1) / 2);
+    context.lineWidth = width;
+    context.strokeStyle = style;
+    context.strokeRect(x1 + by, y1 + by, x2 - x1 - 2 * by, y2 - y1 - 2 * by);
+  }
+}
+
+// The places of the labels, within the picture: above the box, else in it, else below it. A label that would lie on
+// that of a higher score at all three is left out, and so are those that would hide too much of the picture.
+function placeLabels(context, boxes, density, edge) {
+  const { width: across, height: down } = context.canvas;
   const font = 13 * density;
-  context.font = `600 ${font}px system-ui, sans-serif`;
-  context.textBaseline = "middle";
   const pad = font * 0.35;
-  // A long name may be as wide as its box, or as a usual label, so that it does not hide other boxes.
-  const room = Math.max((one.box[2] - one.box[0]) * scale.x, LABEL_WIDTH * density);
-  const text = fitted(context, one, Math.min(room, context.canvas.width) - 2 * pad);
-  const width = Math.min(context.measureText(text).width + 2 * pad, context.canvas.width);
-  const height = Math.min(font * 1.45, context.canvas.height);
-  const [x, y] = [one.box[0] * scale.x, one.box[1] * scale.y];
-  const left = Math.max(0, Math.min(x - line / 2, context.canvas.width - width));
-  const top = Math.max(0, Math.min(y >= height ? y - height : y, context.canvas.height - height));
-  const rgb = color(one.class);
+  context.font = `600 ${font}px system-ui, sans-serif`;
+  const height = Math.min(font * 1.45, down);
+  const placed = [];
+  let area = LABEL_SHARE * across * down;
+  for (const one of boxes) {
+    const [x1, y1, x2, y2] = one.sides;
+    // A long name may be as wide as its box, or as a usual label, so that it does not hide other boxes.
+    const text = fitted(context, one, Math.min(Math.max(x2 - x1, LABEL_WIDTH * density), across) - 2 * pad);
+    const width = Math.min(context.measureText(text).width + 2 * pad, across);
+    if (placed.length && width * height > area) continue;
+    const left = Math.max(0, Math.min(x1 - 2 * edge, across - width));
+    const free = (top) => top >= 0 && top + height <= down && !placed.some((other) =>
+      left < other.left + other.width && other.left < left + width && top < other.top + height && other.top < top + height);
+    const top = [y1 - height, y1, y2].find(free) ?? (placed.length ? undefined : Math.max(0, Math.min(y1, down - height)));
+    if (top === undefined) continue;
+    placed.push({ text, left, top, width, height, pad, rgb: color(one.class) });
+    area -= width * height;
+  }
+  return placed;
+}
+
+function drawLabel(context, { text, left, top, width, height, pad, rgb }) {
+  context.textBaseline = "middle";
   context.fillStyle = css(rgb);
   context.fillRect(left, top, width, height);
   context.fillStyle = css(ink(rgb));

@@ -2,8 +2,9 @@
 
 // The server sends detections from this score on, and the page filters them: the slider needs no request.
 const LEAST_SCORE = 0.05;
-// Longest side of the picture's canvas in pixels, and of the frames that the camera sends.
-const LONGEST_SIDE = 1600;
+// The picture's canvas has so many pixels at most; browsers draw nothing on canvases with much longer sides.
+const MOST_PIXELS = 1600 * 1600;
+// Longest side of the frames that the camera sends, in pixels.
 const CAMERA_SIDE = 960;
 
 const $ = (id) => document.getElementById(id);
@@ -45,7 +46,7 @@ async function predict(blob, signal) {
 function show(picture, content) {
   answer = content;
   const { width, height } = content.image;
-  const scale = Math.min(1, LONGEST_SIDE / Math.max(width, height));
+  const scale = Math.min(1, Math.sqrt(MOST_PIXELS / (width * height)), CANVAS_SIDE / Math.max(width, height));
   const canvas = $("picture");
   canvas.width = Math.max(1, Math.round(width * scale));
   canvas.height = Math.max(1, Math.round(height * scale));
@@ -66,18 +67,31 @@ function draw() {
   if (!answer) return;
   const good = answer.detections.filter((one) => one.score >= least);
   const shown = good.filter((one) => !hidden.has(one.name));
-  drawBoxes($("boxes"), answer.image, shown);
+  const unlabeled = drawBoxes($("boxes"), answer.image, shown);
+  $("unlabeled").textContent = `${unlabeled} of them without a label: there is no room.`;
+  $("unlabeled").hidden = !unlabeled;
   $("boxes").dataset.count = shown.length;
   $("boxes").setAttribute("aria-label", shown.map(labelOf).join(", ") || "No detections");
-  $("summary").textContent = summary(shown.length, good.length, answer.detections.length, least);
+  $("summary").textContent = summary(shown.length, good.length, answer.detections.length);
   for (const count of document.querySelectorAll("#classes .count")) {
     count.textContent = good.filter((one) => one.name === count.dataset.name).length;
   }
 }
 
-function summary(shown, good, all, least) {
+function summary(shown, good, all) {
   const off = good > shown ? `; ${good - shown} more in classes that are switched off` : "";
-  return `${shown} of ${all} ${all === 1 ? "detection" : "detections"} at a score of ${least} or more${off}`;
+  return `${shown} shown of ${all} ${all === 1 ? "detection" : "detections"} with a score of ${LEAST_SCORE} or more${off}`;
+}
+
+// Nothing of the image before is left beside a message.
+function clear() {
+  answer = null;
+  $("frame").hidden = true;
+  $("drop").hidden = false;
+  $("unlabeled").hidden = true;
+  $("summary").textContent = "No image yet";
+  $("classes").replaceChildren(element("p", "They appear with the first detections.", "muted"));
+  $("timing").replaceChildren(element("dt", "Not measured yet", "muted"));
 }
 
 function listClasses() {
@@ -140,6 +154,7 @@ function tell(text) {
 
 function report(error, again) {
   if (error.name === "AbortError") return;
+  clear();
   tell(error instanceof ServerError ? sentence(error.message) : `The page failed: ${error.message}`);
   if (error.status === 401) {
     repeat = again;

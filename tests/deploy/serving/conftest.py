@@ -1,7 +1,9 @@
-"""A tiny exported detector, and its images."""
+"""A tiny exported detector, its images, and the page of its server in a browser."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from patience import PATIENCE
@@ -10,6 +12,19 @@ from serving import Client, ServerProcess, export_tiny
 from ppdet.deploy.serving.jobs import ServedModel
 from ppdet.deploy.serving.limits import Settings
 from ppdet.deploy.serving.service import Service
+
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +59,34 @@ def client(running: Client) -> Client:
     """The running service, which a test leaves as it found it."""
     assert running.service.obstacle is None and running.service.admitted == 0
     return running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+    )
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no Chromium here (chromium, chromium-browser or google-chrome on PATH)")
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any, token_server: ServerProcess) -> Iterator[Any]:
+    """The page, without the token; afterwards, nothing may have gone wrong in it."""
+    context = browser.new_context(viewport={"width": 1200, "height": 800})
+    context.set_default_timeout(1000 * PATIENCE)
+    page = context.new_page()
+    page.problems, page.requests = [], []
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("console", lambda line: page.problems.append(line.text) if "Content Security" in line.text else None)
+    page.on("request", lambda request: page.requests.append(request.url))
+    page.goto(token_server.url)
+    yield page
+    assert page.problems == []
+    assert all(url.startswith((token_server.url, "data:", "blob:")) for url in page.requests), page.requests
+    context.close()
