@@ -84,8 +84,12 @@ def detect_video(
         logger.info("%d frames left out, because newer ones had come", source.decoded - results.frames)
     if is_stopped or requests.received:
         logger.warning("stopped after %d frames%s", results.frames, f" of {source.announced}" * bool(source.announced))
-    elif source.missing:
-        logger.warning("%d frames of %s could not be decoded", source.missing, source.name)
+    else:
+        if source.missing:
+            logger.warning("%d frames of %s could not be decoded", source.missing, source.name)
+        if source.missing_seconds:
+            line = "%s: about %.1f s may be missing at the end: the file is cut, or its sound is longer than its frames"
+            logger.warning(line, source.name, source.missing_seconds)
     for kind, path in results.paths.items():
         logger.info("%s: %s", kind, path)
     if requests.received and not source.live:

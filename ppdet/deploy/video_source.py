@@ -13,6 +13,7 @@ import numpy as np
 
 from ppdet.data.image_files.size import LIMIT_VARIABLE, most_pixels
 from ppdet.deploy.frame_times import FrameTimes
+from ppdet.deploy.mp4_length import shown_seconds
 from ppdet.deploy.video_address import file_stem, is_address, require_protocol, shown
 from ppdet.deploy.video_server import NO_RANGES, Answer, ask
 from ppdet.utils.errors import DataError
@@ -55,7 +56,7 @@ class VideoSource:
         stem: name, without a suffix, of files with results.
         size: height and width of the frames.
         fps: frames per second, on average.
-        announced: number of frames that the file counts; 0 if it does not.
+        announced: number of frames that the file counts (an AVI counts places without a frame too); 0 if it does not.
         decoded: number of frames that were read so far.
         failed: number of frames that could not be decoded so far.
         reconnected: how often the source was opened again and gave frames.
@@ -89,8 +90,12 @@ class VideoSource:
         self.fps = fps if 0 < fps <= 1000 else DEFAULT_FPS
         count = 0 if isinstance(source, int) else max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         self.live = self._is_remote and not count and not self._server.has_end
-        self.announced = count if count and not self._is_remote and counts_frames(self.name) else 0
         self._length = count / self.fps  # seconds
+        container = "" if self._is_remote else container_of(self.name)
+        self._counts_all = container == "MP4"  # an AVI counts the places for frames, some of which may be empty
+        self.announced = count if container else 0
+        if self._counts_all and 0 < (seen := shown_seconds(self.name)) < self._length - 1 / self.fps:
+            self._length, self._counts_all, self.announced = seen, False, 0  # an edit list leaves frames out
         if self._server.has_end and not count:
             logger.warning("%s: it does not tell how long it is: if the connection breaks, it ends there", self.name)
         self._times = FrameTimes(self.name, self.fps, from_start=capture.getBackendName() == "FFMPEG")
@@ -195,13 +200,14 @@ class VideoSource:
 
     @property
     def missing(self) -> int:
-        """Number of frames that could not be decoded, or that the file announces and does not have.
+        """Number of frames that could not be decoded, or that an MP4 counts and does not have."""
+        return max(self.failed, self.announced - self.decoded if self._counts_all else 0)
 
-        A file that does not count its frames announces its length, from which the number at its end is estimated.
-        """
-        if self.announced:
-            return max(self.failed, self.announced - self.decoded)
-        return self.failed + self._lost_frames()
+    @property
+    def missing_seconds(self) -> float:
+        """Seconds from the last frame to the end that a file announces which does not count its frames, if over 1."""
+        lost = self._length - self._times.end
+        return 0.0 if self.live or self._counts_all or lost <= 1 else lost
 
     def _lost_frames(self) -> int:
         """Number of frames, as far as it can be known, from the last frame to the end that was announced."""
@@ -212,13 +218,15 @@ class VideoSource:
         self._capture.release()
 
 
-def counts_frames(path: str | os.PathLike) -> bool:
-    """Whether a video file has the number of its frames: MP4 and AVI have. For others, FFmpeg multiplies their length
-    by a frame rate, which has no meaning if the frame rate varies.
+def container_of(path: str | os.PathLike) -> str:
+    """Return "MP4" or "AVI" for the containers that count frames; empty for others, of which FFmpeg multiplies the
+    length by a frame rate, which has no meaning if the frame rate varies.
     """
     with open(path, "rb") as stream:
         head = stream.read(12)
-    return head[:4] in (b"RIFF", b"RIFX") or head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")
+    if head[:4] in (b"RIFF", b"RIFX"):
+        return "AVI"
+    return "MP4" if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip") else ""
 
 
 @contextmanager

@@ -84,15 +84,6 @@ def test_times_are_those_of_the_file(detector, tmp_path, log, suffix):
     assert "could not be decoded" not in log.text  # a .mkv counts no frames; 10 a second for 2 seconds would be 20
 
 
-def test_cut_video_that_counts_no_frames(tmp_path):
-    whole = write_video(tmp_path / "whole.mkv", [(i * 37) % 255 for i in range(250)]).read_bytes()
-    cut = tmp_path / "cut.mkv"
-    cut.write_bytes(whole[: len(whole) // 2])
-    source = VideoSource(cut)
-    found = sum(1 for _ in source)
-    assert 0 < found < 250 and abs(source.missing - (250 - found)) <= 2
-
-
 @pytest.mark.parametrize(
     ("told", "seconds", "is_warned"),
     [
@@ -176,32 +167,6 @@ def test_frames_too_large_for_mpeg4_become_motion_jpeg(tmp_path):
     with pytest.raises(DataError, match="cannot write a video of 70000 x 8 pixels"):
         VideoFile(tmp_path / "wider", (8, 70000), 10.0)
     assert [path.name for path in tmp_path.iterdir()] == ["wide.avi"]
-
-
-def test_damaged_video_is_counted(detector, tmp_path, log):
-    rng = np.random.default_rng(0)
-    video = tmp_path / "damaged.mp4"
-    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), 10, (128, 96))
-    for _ in range(60):
-        writer.write(rng.integers(0, 255, (96, 128, 3), dtype=np.uint8))
-    writer.release()
-    data = bytearray(video.read_bytes())
-    third = len(data) // 3
-    data[third : 2 * third] = bytes(third)
-    video.write_bytes(data)
-    detect_video(detector, VideoSource(video), tmp_path / "output")
-    written = len(read_video(tmp_path / "output" / "damaged.mp4"))
-    assert 0 < written < 60
-    assert f"{60 - written} frames of {video} could not be decoded" in log.text
-
-
-def test_cut_video(detector, tmp_path, log):
-    whole = write_video(tmp_path / "whole.avi", VALUES * 40).read_bytes()
-    cut = tmp_path / "cut.avi"
-    cut.write_bytes(whole[: len(whole) // 2])
-    detect_video(detector, VideoSource(cut), tmp_path / "output")
-    missing = int(re.search(rf"(\d+) frames of {cut} could not be decoded", log.text).group(1))
-    assert 0 < missing < 280 and len(read_video(tmp_path / "output" / "cut.mp4")) == 280 - missing
 
 
 @pytest.mark.parametrize(
