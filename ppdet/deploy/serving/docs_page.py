@@ -72,8 +72,8 @@ def operation_html(method: str, path: str, operation: dict[str, Any], document: 
     for status, answer in operation["responses"].items():
         if "$ref" in answer:
             answer = document["components"]["responses"][answer["$ref"].rpartition("/")[2]]
-        kinds = ", ".join(
-            f"{code(kind)} {schema_html(content['schema']) if 'schema' in content else ''}".strip()
+        kinds = "".join(
+            f"<div>{code(kind)}{': ' + schema_html(content['schema']) if 'schema' in content else ''}</div>"
             for kind, content in answer["content"].items()
         )
         answers.append((code(status), escape(answer["description"]), kinds))
@@ -92,7 +92,7 @@ def code(text: str) -> str:
 
 
 def schema_html(schema: dict[str, Any]) -> str:
-    """A link to a named schema, a list of an object's properties, or words for a single value."""
+    """A link to a named schema, a list of an object's properties, or words for a single value: then its description."""
     if "$ref" in schema:
         name = escape(schema["$ref"].rpartition("/")[2])
         return f'<a href="#{name}">{name}</a>'
@@ -107,8 +107,10 @@ def schema_html(schema: dict[str, Any]) -> str:
         ]
         return text + "<dl>" + "".join(f"<dt>{name}</dt><dd>{one}</dd>" for name, one in rows) + "</dl>"
     if "$ref" in schema.get("items", {}):
-        return f"array of {schema_html(schema['items'])} {text}".strip()
-    return f"<em>{escape(in_words(schema))}</em> {text}".strip()
+        kind = f"<em>list of</em> {schema_html(schema['items'])}"
+    else:
+        kind = f"<em>{escape(in_words(schema))}</em>"
+    return f"{kind}: {text}" if text else kind
 
 
 def in_words(schema: dict[str, Any]) -> str:
@@ -116,7 +118,9 @@ def in_words(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         kinds = " or ".join(in_words(one) for one in schema["anyOf"] if one != {"type": "null"})
     elif "enum" in schema:
-        kinds = ", ".join(map(str, schema["enum"]))
+        kinds = " or ".join(map(str, schema["enum"]))
+    elif schema.get("contentEncoding"):
+        kinds = f"the bytes of a file in {schema['contentEncoding']}"
     elif "contentMediaType" in schema:
         kinds = "the bytes of a file"
     elif schema.get("type") == "array":
@@ -124,6 +128,11 @@ def in_words(schema: dict[str, Any]) -> str:
         kinds = f"list of {in_words(schema['items'])}" + (f", {size} of them" if size else "")
     else:
         kinds = schema.get("type", "any value")
-    words = {"minimum": "at least", "maximum": "at most", "maxLength": "characters at most", "default": "default"}
-    limits = [f"{word} {schema[key]}" for key, word in words.items() if schema.get(key) is not None]
+    words = {
+        "minimum": "at least {}",
+        "maximum": "at most {}",
+        "maxLength": "at most {} characters",
+        "default": "default {}",
+    }
+    limits = [text.format(schema[key]) for key, text in words.items() if schema.get(key) is not None]
     return ", ".join([kinds, *limits])
