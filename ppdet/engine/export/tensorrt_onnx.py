@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import ppdet
 from ppdet.deploy.backends.base import last_line
 from ppdet.deploy.compare import Comparison, SelfCheck, compare_candidates, tolerance_of
 from ppdet.deploy.fixed_count import OUTPUT, OUTPUTS, rows_of_fixed_count
@@ -16,7 +17,7 @@ from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.export.check import Arrays, ExportError, expected_outputs
 from ppdet.engine.export.infer_cfg import describe_transforms
 from ppdet.engine.export.onnx import epsilon_of, graph_in, rename_outputs, to_onnx
-from ppdet.engine.export.onnx_graph import save_valid
+from ppdet.engine.export.onnx_graph import network_of, save_valid
 from ppdet.engine.export.refusals import IMAGE_SHAPE
 from ppdet.engine.export.tensorrt_parser import LARGEST_K, LARGEST_VOLUME, require_importable
 from ppdet.modeling.nms import MultiClassNMS
@@ -32,10 +33,13 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 FILE = "model_tensorrt.onnx"
+FLOAT32 = "float32/"  # how the names of layers begin that float16 would make inexact
 LARGEST_BATCH = LARGEST_VOLUME // LARGEST_K**2  # NMS has a number for each pair of candidates of an image
 # NMS with fixed shapes in ONNX's text format. The P best pairs of location and class of an image are candidates, the
 # best first. A candidate is kept unless a better one of its class that is kept overlaps it. Whether one is kept depends
 # on better ones only, so repeating this until nothing changes ends with what greedy suppression keeps.
+# Areas are in units of 128 x 128 pixels, because areas in pixels overflow float16, to which TensorRT may convert them.
+# A power of two changes no digit in float32. An empty box gets another area, which only prevents a division of 0 by 0.
 NMS_TEXT = Path(__file__).with_name("fixed_nms.onnxtxt")
 
 
@@ -173,10 +177,32 @@ def write_tensorrt(network: "onnx.ModelProto", path: Path, nms: MultiClassNMS, m
     ends = [(boxes, "nms/boxes"), (scores, "nms/scores"), ((others or [boxes])[0], "nms/overlap_boxes")]
     tail = compose.add_prefix(tail, "nms/")
     rename_outputs(tail, OUTPUTS)
-    model = compose.merge_models(network, tail, io_map=ends, outputs=list(OUTPUTS))
+    merged = compose.merge_models(network, tail, io_map=ends, outputs=list(OUTPUTS))
+    name_float32_layers(merged.graph)
+    # merge_models lists the version of the operators twice, and itself as the producer.
+    operators = merged.opset_import[:1]
+    model = onnx.helper.make_model(
+        merged.graph,
+        opset_imports=operators,
+        ir_version=onnx.helper.find_min_ir_version_for(operators),
+        producer_name="ppdet",
+        producer_version=ppdet.__version__,
+    )
     require_importable(model)
     onnx.helper.set_model_props(model, dict(metadata))
     save_valid(model, path)
+
+
+def name_float32_layers(graph: "onnx.GraphProto") -> None:
+    """Give the nodes before the first and after the last convolution names that begin with `FLOAT32`.
+
+    TensorRT names its layers by them, so that a pattern can keep normalization, decoding and NMS in float32.
+    """
+    network = {name for node in network_of(graph.node) for name in node.output}
+    nodes = [node for node in graph.node if network.isdisjoint(node.output)]
+    bodies = [attribute.g for node in nodes for attribute in node.attribute if attribute.HasField("g")]
+    for node in (*nodes, *(node for body in bodies for node in body.node)):
+        node.name = FLOAT32 + node.output[0]
 
 
 def shapes(model: "onnx.ModelProto") -> "list[onnx.ValueInfoProto]":
@@ -199,7 +225,7 @@ def fixed_nms(nms: MultiClassNMS, shape: Sequence[int], opset: int) -> "onnx.Mod
     values = {
         **{"OPSET": opset, "N": images, "C": classes, "R": locations, "P": pairs},
         "K": min(nms.keep_top_k, pairs) if nms.keep_top_k > 0 else pairs,
-        "TOP_K": float(nms.nms_top_k if nms.nms_top_k > 0 else pairs),
+        "TOP_K": min(nms.nms_top_k, pairs) if nms.nms_top_k > 0 else pairs,
         "IOU": float(nms.nms_threshold),
         "SCORE": float(nms.score_threshold),
     }

@@ -28,7 +28,7 @@ OPERATORS = {
             "Abs Add ArgMax ArgMin Div Equal Greater GreaterOrEqual Less LessOrEqual Max Min Mod Mul Neg",
             FLOAT | INTEGER,
         ),
-        ("Neg Pad Range ReduceMax ReduceMean ReduceMin ReduceSum Relu Sub Sum TopK", FLOAT | INTEGER),
+        ("Pad Range ReduceMax ReduceMean ReduceMin ReduceSum Relu Sub Sum TopK", FLOAT | INTEGER),
         ("Cast Concat ConstantOfShape Expand Flatten Gather GatherElements GatherND", FLOAT | INTEGER | BOOLEAN),
         ("Identity Loop Reshape Shape Slice Split Squeeze Tile Transpose Unsqueeze Where", FLOAT | INTEGER | BOOLEAN),
         ("And Not Or Xor", BOOLEAN),
@@ -68,8 +68,7 @@ def require_importable(model: "onnx.ModelProto") -> None:
     import onnx
 
     inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-    constants = {tensor.name: tensor for tensor in inferred.graph.initializer}
-    found = [*problems(inferred.graph, {}, constants)]
+    found = [*problems(inferred.graph, {}, {})]
     version = next(entry.version for entry in inferred.opset_import if not entry.domain)
     if version not in OPSETS:
         found.insert(0, f"opset {version}")
@@ -83,10 +82,11 @@ def problems(
     """Yield what TensorRT does not import, in a graph with inferred shapes and in the bodies of its loops.
 
     Args:
-        outside: types of the values of the graph around it, by name. constants: initializers of all graphs.
+        outside: types of the values of the graph around it, by name. constants: initializers of the graphs around it.
     """
     from onnx import TensorProto, numpy_helper
 
+    constants = {**constants, **{tensor.name: tensor for tensor in graph.initializer}}
     types = dict(outside)
     types |= {name: TensorProto.DataType.Name(tensor.data_type) for name, tensor in constants.items()}
     for value in (*graph.input, *graph.value_info, *graph.output):

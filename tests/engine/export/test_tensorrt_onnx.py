@@ -9,8 +9,10 @@ import onnxruntime
 import paddle
 import pytest
 from noise import noisy, write_padded
-from onnx import parser
+from onnx import TensorProto, numpy_helper, parser
+from onnx.reference import ReferenceEvaluator
 
+import ppdet
 from ppdet.deploy.fixed_count import OUTPUTS, rows_of_fixed_count
 from ppdet.engine.export import tensorrt_onnx
 from ppdet.engine.export.check import ExportError
@@ -62,6 +64,47 @@ def test_suppression_is_paddles(settings, batch, locations):
     assert found_counts.tolist() == counts.tolist() and np.array_equal(found, rows.reshape(-1, 6))
 
 
+def in_float16(model):
+    """The graph with every float32 value in float16."""
+    for graph in (model.graph, *(a.g for node in model.graph.node for a in node.attribute if a.HasField("g"))):
+        for value in (*graph.input, *graph.output):
+            if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+                value.type.tensor_type.elem_type = TensorProto.FLOAT16
+        for tensor in graph.initializer:
+            if tensor.data_type == TensorProto.FLOAT:
+                array = numpy_helper.to_array(tensor).astype(np.float16)
+                tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+        for attribute in (a for node in graph.node if node.op_type == "Cast" for a in node.attribute):
+            if attribute.i == TensorProto.FLOAT:
+                attribute.i = TensorProto.FLOAT16
+    return model
+
+
+@pytest.mark.parametrize("side", [1344, 10752])
+def test_suppression_in_float16(side):
+    """Of large, small and empty boxes, with corners and scores that float16 has exactly and overlaps off the threshold.
+
+    The reference evaluator computes each operator in the types of its inputs, unlike ONNX Runtime on a CPU.
+    """
+    unit = side // 1344
+    corners = np.array([[0, 0], [40, 24], [480, 640], [744, 944], [1320, 1336], [100, 100], [900, 100]])
+    sizes = np.array([[600, 400], [600, 400], [600, 400], [600, 400], [8, 8], [0, 0], [0, 0]])
+    corners = np.concatenate([corners, [[0, 0], [1322, 1336], [1322, 1330]]])
+    sizes = np.concatenate([sizes, [[1344, 1344], [8, 8], [1, 1]]])
+    boxes = (np.concatenate([corners, corners + sizes], axis=1) * unit).astype(np.float32)[None]
+    scores = (1 - np.arange(boxes.shape[1], dtype=np.float32) / 16)[None, None]
+    nms = MultiClassNMS(nms_threshold=0.5, keep_top_k=-1)
+    (rows, _) = nms(paddle.to_tensor(boxes), paddle.to_tensor(scores))
+    expected = rows.numpy()
+    assert len(expected) == 8  # the second of the large boxes and of the small ones are suppressed
+    run = ReferenceEvaluator(in_float16(fixed_nms(nms, scores.shape, 17)))
+    inputs = {"boxes": boxes, "scores": scores, "overlap_boxes": boxes}
+    with np.errstate(all="raise", under="ignore"):
+        outputs = run.run(None, {name: array.astype(np.float16) for name, array in inputs.items()})
+    assert outputs[1].dtype == np.float16
+    np.testing.assert_array_equal(rows_of_fixed_count(outputs)[0], expected)
+
+
 def test_exported_graph(tmp_path, log):
     """Of any size, with top-k of levels; its batches of three hold the two images of the check and one twice."""
     cfg = noisy(write_padded(tmp_path, images=1), ["FCOSHead.level_top_k=20", "FCOSHead.last_pixel=true"])
@@ -81,7 +124,14 @@ def test_exported_graph(tmp_path, log):
     assert said["output"] == "fixed_count" and json.loads(said["outputs"]) == [*OUTPUTS]
     assert json.loads(said["image_shape"]) == [3, 160, 160] and json.loads(said["batch_size"]) == 3
     assert json.loads(said["names"]) == ["red", "blue"] and said["score_threshold"] == "0.025"
-    kinds = {node.op_type for node in every_node(model.graph)}
+    assert [entry.domain for entry in model.opset_import] == [""] and model.ir_version == 8
+    assert (model.producer_name, model.producer_version) == ("ppdet", ppdet.__version__)
+    nodes = list(every_node(model.graph))
+    named = [node for node in nodes if node.name.startswith("float32/")]
+    assert {"Sigmoid", "TopK", "Loop", "ReduceSum"} <= {node.op_type for node in named}
+    assert not {"Conv", "InstanceNormalization", "MaxPool"} & {node.op_type for node in named}
+    assert {"nms/iou", "nms/suppressors", "nms/order_long"} <= {name for node in named for name in node.output}
+    kinds = {node.op_type for node in nodes}
     assert "Loop" in kinds and not {"Compress", "NonZero", "NonMaxSuppression", "Identity"} & kinds
 
 
@@ -101,6 +151,7 @@ def test_all_locations_are_compared_where_the_model_detects_too_little(tmp_path,
     assert "checked in onnxruntime, not in TensorRT: 252 locations before NMS, none unmatched" in log.text
     model = onnx.load(folder / "model_tensorrt.onnx")
     assert {"DeformConv", "Loop"} <= {node.op_type for node in model.graph.node}
+    assert [entry.version for entry in model.opset_import] == [19] and model.ir_version == 9
     said = {entry.key: entry.value for entry in model.metadata_props}
     assert said["ppdet.image_shape"] == "[3, 64, 96]" and said["ppdet.batch_size"] == "4"
     ((network, *rest),) = calls
@@ -138,6 +189,12 @@ def test_all_locations_are_compared_where_the_model_detects_too_little(tmp_path,
      "y = DeformConv <pads = [1, 0, 0, 0], kernel_shape = [1, 1]> (x, w, o)",
      r"DeformConv with pads \[1, 0, 0, 0\]"),
     ("(int32[1, 1, 2, 2] x) => (int32[1, 1, 2, 2] y)", "y = MatMul (x, x)", "MatMul of INT32"),
+    ("(float[2] x) => (float[2] y) <int64 n = {3}, bool go = {1}>",
+     "y = Loop <body = b (int64 i, bool on, float[2] v) => (bool o, float[2] w) <float[2] c = {1.0, 2.0}>"
+     " { o = Identity (on)\n w = Add (c, v) }> (n, go, x)", None),
+    ("(float[2] x) => (float[2] y) <int64 n = {3}, bool go = {1}>",
+     "y = Loop <body = b (int64 i, bool on, float[2] v) => (bool o, float[2] w) <double[2] c = {1.0, 2.0}>"
+     " { o = Identity (on)\n d = Cast <to = 1> (c)\n w = Add (d, v) }> (n, go, x)", "c is DOUBLE"),
 ])  # fmt: skip
 def test_what_the_parser_does_not_import(signature, text, problem):
     model = parser.parse_model(f'<ir_version: 8, opset_import: ["": 19]> g {signature} {{ {text} }}')
