@@ -34,6 +34,7 @@ class VideoFile:
     Attributes:
         path: path of the file.
         frames: number of frames that were written.
+        unseen: number of images that are not in the file, because the next one was due at the same place.
 
     Raises:
         DataError: OpenCV cannot write a video of this size on this machine.
@@ -44,7 +45,7 @@ class VideoFile:
         stem.parent.mkdir(parents=True, exist_ok=True)
         self.size = size
         self.fps = fps
-        self.frames = 0
+        self.frames = self.unseen = 0
         self._shown: np.ndarray | None = None  # the image that is due at `frames`, until another one is
         self._left_out = 0  # frames of pauses that were shortened
         codec, suffix = _usable_codec(stem.parent, size, fps)
@@ -74,6 +75,7 @@ class VideoFile:
                 logger.warning("%s: a pause at %.1f s is too long for the video, and is shortened", self.path, seconds)
             self._left_out += due - MOST_REPEATS
             due = MOST_REPEATS
+        self.unseen += self._shown is not None and due <= 0
         self.write(image if self._shown is None else self._shown, times=max(0, due))
         self._shown = image
 

@@ -90,6 +90,9 @@ def detect_video(
         if source.missing_seconds:
             line = "%s: about %.1f s may be missing at the end: the file is cut, or its sound is longer than its frames"
             logger.warning(line, source.name, source.missing_seconds)
+    if results.unseen:
+        line = "%d frames are not in the written video, which has %g frames per second: others came soon after them"
+        logger.info(line, results.unseen, source.rate)
     for kind, path in results.paths.items():
         logger.info("%s: %s", kind, path)
     if requests.received and not source.live:
@@ -133,7 +136,7 @@ class VideoResults:
             temporary = stack.enter_context(atomic_path(path))
             self._lines = stack.enter_context(temporary.open("w", encoding="utf-8"))
         if visualize:
-            self._video = stack.enter_context(VideoFile(stem, source.size, source.fps))
+            self._video = stack.enter_context(VideoFile(stem, source.size, source.rate))
             path = self.paths["video"] = self._video.path
             if not source.live and path.resolve() == Path(source.name).resolve():
                 raise DataError(f"{path}: the result would overwrite the video itself: name another --output_dir")
@@ -153,6 +156,11 @@ class VideoResults:
             self._video.show(picture, frame.seconds)
         if self._window:
             self._window.show(picture)
+
+    @property
+    def unseen(self) -> int:
+        """Number of frames that have no place in the written video."""
+        return self._video.unseen if self._video else 0
 
     def wants_to_stop(self) -> bool:
         """Whether Q or Escape was pressed in the window, or the window was closed."""

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -24,6 +25,8 @@ logger = get_logger(__name__)
 DEFAULT_FPS = 25.0  # frames per second of a camera, stream or file that does not tell its frame rate
 OPEN_SECONDS = READ_SECONDS = 10  # how long a stream may take to open, and to send the next frame
 WAITS = (1, 2, 4, 8, 15, 30, 30, 30, 30, 30)  # seconds before each attempt to open a stream or camera again
+MOST_AHEAD, BYTES_AHEAD = 50, 1 << 27  # frames that are read ahead to see how fast they come
+MOST_FPS = 120.0  # of a video whose frames come at varying times
 # FFmpeg would print a line for each damaged frame; VideoSource counts them instead.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
@@ -56,6 +59,7 @@ class VideoSource:
         stem: name, without a suffix, of files with results.
         size: height and width of the frames.
         fps: frames per second, on average.
+        rate: frames per second at which nearly every frame has its own place: `fps`, unless the frame rate varies.
         announced: number of frames that the file counts (an AVI counts places without a frame too); 0 if it does not.
         decoded: number of frames that were read so far.
         failed: number of frames that could not be decoded so far.
@@ -100,10 +104,12 @@ class VideoSource:
             logger.warning("%s: it does not tell how long it is: if the connection breaks, it ends there", self.name)
         self._times = FrameTimes(self.name, self.fps, from_start=capture.getBackendName() == "FFMPEG")
         self._start = time.monotonic()
-        self._first = self._read()
-        if self._first is None:
+        first = self._read()
+        if first is None:
             raise DataError(f"{self.name}: {self._why_no_frame()}")
-        self.size: tuple[int, int] = self._first.image.shape[:2]
+        self.size: tuple[int, int] = first.image.shape[:2]
+        self._waiting = deque([first])  # frames that were read before they were asked for
+        self.rate = self.fps if self.live else self._usual_rate()
 
     def _open(self) -> cv2.VideoCapture:
         with quiet():
@@ -143,13 +149,29 @@ class VideoSource:
 
     def __iter__(self) -> Generator[Frame, None, None]:
         """Yield all frames; it can be iterated once."""
-        frame, self._first = self._first, None
-        while frame is not None:
-            self.decoded += 1
-            yield frame
-            frame = self._read()
+        while True:
+            frame = self._waiting.popleft() if self._waiting else self._read()
             if frame is None and (self.live or (self._is_remote and self._lost_frames())):
                 frame = self._read_again()
+            if frame is None:
+                return
+            yield frame
+
+    def _usual_rate(self) -> float:
+        """Read some frames ahead, and return `rate`.
+
+        The average rate is taken unless frames usually come faster: where a video has pauses, most would find no place.
+        """
+        most = min(MOST_AHEAD, 1 + BYTES_AHEAD // self._waiting[0].image.nbytes)
+        while len(self._waiting) < most and (frame := self._read()) is not None:
+            self._waiting.append(frame)
+        distances = np.diff([frame.seconds for frame in self._waiting])
+        distances = distances[distances > 0]
+        if not len(distances):
+            return self.fps
+        usual = 1 / float(np.quantile(distances, 0.1, method="higher"))
+        is_right = 0.9 * usual <= self.fps <= max(MOST_FPS, 1.1 * usual)
+        return self.fps if is_right else round(min(usual, MOST_FPS), 2)
 
     def _read(self) -> Frame | None:
         """Return the next frame that can be decoded; None at the end."""
@@ -162,6 +184,7 @@ class VideoSource:
                 self.failed += 1
                 continue
             seconds = time.monotonic() - self._start if self.live else self._times.seconds(number, told)
+            self.decoded += 1
             return Frame(number, seconds, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
         return None
 

@@ -5,7 +5,7 @@ import re
 import cv2
 import numpy as np
 import pytest
-from toy import read_video, write_toy, write_video
+from toy import read_video, write_video
 
 from ppdet.deploy.detector import Detector
 from ppdet.deploy.mp4_length import shown_seconds
@@ -16,8 +16,8 @@ VALUES = [20, 60, 100, 140, 180, 220, 250]
 
 
 @pytest.fixture(scope="module")
-def detector(tmp_path_factory):
-    return Detector(write_toy(tmp_path_factory.mktemp("toy")), "paddle", threads=1)
+def detector(folder):
+    return Detector(folder, "paddle", threads=1)
 
 
 def test_damaged_video_is_counted(detector, tmp_path, log):

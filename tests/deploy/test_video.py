@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -73,15 +74,42 @@ def test_command_writes_video_and_lines(folder, tmp_path):
 def test_times_are_those_of_the_file(detector, tmp_path, log, suffix):
     lengths = [0.1, 0.1, 1.0, 0.1, 0.5, 0.1, 0.1]  # on average 3.5 frames a second
     video = write_varying_video(tmp_path / f"varying{suffix}", VALUES, lengths)
-    source = VideoSource(video)
-    source.fps = 10.0  # the rate of the written video: one at which each frame has a place
-    detect_video(detector, source, tmp_path / "output", save_results=True)
+    detect_video(detector, VideoSource(video), tmp_path / "output", save_results=True)
     lines = [json.loads(line) for line in (tmp_path / "output" / "varying.jsonl").read_text().splitlines()]
     assert [line["seconds"] for line in lines] == pytest.approx([0, 0.1, 0.2, 1.2, 1.3, 1.8, 1.9], abs=1e-3)
     assert [line["frame"] for line in lines] == list(range(7))
     shown = [20, 60, *[100] * 10, 140, *[180] * 5, 220, 250]
     assert grays(tmp_path / "output" / "varying.mp4") == pytest.approx(shown, abs=12)
+    assert "not in the written video" not in log.text
     assert "could not be decoded" not in log.text  # a .mkv counts no frames; 10 a second for 2 seconds would be 20
+
+
+@pytest.mark.parametrize(
+    ("lengths", "rate"),
+    [
+        ([0.1] * 30 + [30.0] + [0.1] * 29, 10),  # one pause: on average 1.67
+        ([0.1] * 9 + [0.5] * 40, 10),  # on average 2.35
+        ([1 / 240] * 20, 240),
+        ([0.001] + [0.1] * 19, 10.5),  # two frames that nearly coincide
+        ([0.033, 0.034, 0.033] * 7, 30),  # times in milliseconds
+        ([1.0] * 3, 1),
+    ],
+)
+def test_rate_at_which_frames_have_places(tmp_path, lengths, rate):
+    source = VideoSource(write_varying_video(tmp_path / "v.mp4", (VALUES * 9)[: len(lengths)], lengths))
+    assert source.rate == pytest.approx(rate, rel=0.01) and sum(1 for _ in source) == len(lengths)
+
+
+def test_frames_that_have_no_place_are_told(detector, tmp_path, log):
+    """Frames that come faster later on than those that are read ahead."""
+    video = write_varying_video(tmp_path / "later.mp4", VALUES * 10, [1.0] * 60 + [0.1] * 10)
+    source = VideoSource(video)
+    assert source.rate == pytest.approx(70 / 61, abs=0.01)
+    detect_video(detector, source, tmp_path / "output")
+    frames = grays(tmp_path / "output" / "later.mp4")
+    seen = 1 + sum(abs(after - before) > 20 for before, after in pairwise(frames))
+    told = int(re.search(r"(\d+) frames are not in the written video, which has 1.1", log.text).group(1))
+    assert len(frames) == round(61 * source.rate) + 1 and seen + told == 70 and told > 5
 
 
 @pytest.mark.parametrize(
