@@ -120,11 +120,19 @@ def compare(
 
 
 def compare_candidates(
-    expected: Sequence[np.ndarray], actual: Sequence[np.ndarray], tolerance: Tolerance
+    expected: Sequence[np.ndarray],
+    actual: Sequence[np.ndarray],
+    tolerance: Tolerance,
+    every: Sequence[np.ndarray] | None = None,
 ) -> Comparison:
     """Compare the boxes (N, R, 4) and scores (N, C, R) of all locations before NMS, location by location.
 
     Scores may differ by the tolerance times the highest score, since all of them may be small.
+
+    Args:
+        every: for outputs with only the best locations, sorted by score: the boxes and scores of all of them. A tiny
+            difference of scores changes the order of rows, and which are the last. So each row may be any location,
+            and the sorted highest scores of all rows are compared besides.
 
     Raises:
         DeployError: the shapes differ.
@@ -133,12 +141,42 @@ def compare_candidates(
         if ours.shape != theirs.shape:
             raise DeployError(f"before NMS an output has shape {theirs.shape}, the model's has {ours.shape}")
     (boxes, scores), (others, other_scores) = expected[:2], actual[:2]
-    score = np.abs(scores - other_scores).max(axis=1) / max(float(scores.max(initial=0)), 1e-30)
+    highest = max(float(scores.max(initial=0)), 1e-30)
+    score = np.abs(scores - other_scores).max(axis=1) / highest
     pixels = np.abs(boxes - others).max(axis=2)
-    sides = np.abs(boxes[..., 2:] - boxes[..., :2]).max(axis=2)
-    near = (score <= tolerance.score) & (pixels <= tolerance.pixels + tolerance.share * sides)  # false for NaN
+    near = (score <= tolerance.score) & (pixels <= room_of(boxes, tolerance))  # false for NaN
     largest, farthest = (float(values[near].max(initial=0)) for values in (score, pixels))
-    return Comparison(near.size, int((~near).sum()), largest, farthest, "locations before NMS")
+    compared, unmatched = near.size, int((~near).sum())
+    if every is not None:
+        empty = ~(scores.any(axis=1) | other_scores.any(axis=1))  # rows that there are no locations for
+        parts = [
+            (others[n, r], other_scores[n, :, r], [part[n] for part in every]) for n, r in np.argwhere(~near & ~empty)
+        ]
+        unknown = sum(not is_location(*part, tolerance, highest) for part in parts)
+        best, other_best = (np.sort(values.max(axis=1), axis=1) for values in (scores, other_scores))
+        other_ranks = int((~(np.abs(best - other_best) <= tolerance.score * highest)).sum())
+        compared, unmatched = int((~empty).sum()), max(unknown, other_ranks)
+    return Comparison(compared, unmatched, largest, farthest, "locations before NMS")
+
+
+def is_location(
+    box: np.ndarray, scores: np.ndarray, every: Sequence[np.ndarray], tolerance: Tolerance, highest: float
+) -> bool:
+    """Whether a box (4,) with scores (C,), 0 for those that the model leaves out, is one of an image's locations.
+
+    Args:
+        every: boxes (R, 4) and scores (C, R) of all locations. highest: the model's highest score.
+    """
+    boxes, model_scores = every
+    here = np.abs(boxes - box).max(axis=1) <= room_of(boxes, tolerance)
+    counts = scores != 0
+    apart = np.abs(model_scores[counts][:, here] - scores[counts, None]).max(axis=0, initial=0)
+    return bool((apart <= tolerance.score * highest).any())
+
+
+def room_of(boxes: np.ndarray, tolerance: Tolerance) -> np.ndarray:
+    """Return how many pixels the sides of boxes (..., 4) may be apart: (...)."""
+    return tolerance.pixels + tolerance.share * np.abs(boxes[..., 2:] - boxes[..., :2]).max(axis=-1)
 
 
 def with_area(rows: np.ndarray) -> np.ndarray:

@@ -354,6 +354,42 @@ def test_comparison_before_suppression(boxes, scores, strays):
         assert (result.compared, result.unmatched) == (2, expected)
 
 
+# The two best of three locations, the best first, and a row that there is no location for.
+EVERY = np.array([[[0, 0, 100, 50], [10, 10, 20, 20], [30, 30, 90, 40]]], np.float32)
+EVERY_SCORE = np.array([[[0.5, 0.49999, 0.2], [0.1, 0.1, 0.1]]], np.float32)
+
+
+def best(*places):
+    """Boxes and scores of these locations, and a row without scores."""
+    boxes = np.concatenate([EVERY[:, list(places)], np.full((1, 1, 4), places[0], np.float32)], axis=1)
+    return [boxes, np.concatenate([EVERY_SCORE[..., list(places)], np.zeros((1, 2, 1), np.float32)], axis=2)]
+
+
+def changed(outputs, row, by):
+    """The outputs with another score of the row in the first class."""
+    boxes, scores = outputs[0], outputs[1].copy()
+    scores[0, 0, row] += np.float32(by)
+    return [boxes, scores]
+
+
+@pytest.mark.parametrize(
+    ("found", "strays"),
+    [
+        (best(0, 1), 0),
+        (best(1, 0), 0),  # as good, and in another order
+        (changed(best(1, 0), 0, -0.49999), 1),  # without its score in one of the classes
+        (best(0, 2), 1),  # not the best ones
+        ([best(1, 0)[0] + np.float32(2), best(1, 0)[1]], 2),
+        ([best(1, 0)[0][:, ::-1], best(1, 0)[1]], 1),  # a box and scores that do not belong together
+        (changed(best(0, 1), 0, np.nan), 1),
+        (changed(best(0, 1), 2, 0.5), 1),  # the row without a location
+    ],
+)
+def test_comparison_of_the_best_locations(found, strays):
+    result = compare_candidates(best(0, 1), found, EXACT, [EVERY, EVERY_SCORE])
+    assert (result.compared >= 2, result.unmatched) == (True, strays)
+
+
 def test_comparison_of_other_locations():
     with pytest.raises(DeployError, match=r"has shape \(1, 1, 4\), the model's has \(1, 2, 4\)"):
         compare_candidates([BOXES, SCORES], [BOXES[:, :1], SCORES[:, :, :1]], EXACT)

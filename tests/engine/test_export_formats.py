@@ -223,7 +223,21 @@ def test_outputs_that_are_not_the_models(outputs, tmp_path, monkeypatch):
     monkeypatch.setitem(check.BACKENDS, "onnxruntime", Odd)
     monkeypatch.setattr(Odd, "outputs", outputs)
     with pytest.raises(ExportError, match="the exported graph is wrong"):
-        check.verify_outputs(tmp_path, "onnxruntime", {}, [np.zeros((2, 3))] * 2)
+        check.BeforeNms({}, [np.zeros((2, 3))] * 2).verify(tmp_path, "onnxruntime", "maps")
+
+
+def test_maps_may_differ_by_their_largest_value(tmp_path, monkeypatch, log):
+    """Rounding adds up over a network: where a map has values of 100, one of 1 may be 0.05 off, and not 0.15."""
+    (tmp_path / "model.onnx").touch()
+    monkeypatch.setitem(check.BACKENDS, "onnxruntime", Odd)
+    expected = check.BeforeNms({}, [np.array([[100.0, 1.0]]), np.array([[0.5, 0.0]])])
+    monkeypatch.setattr(Odd, "outputs", [np.array([[100.0, 1.05]]), np.array([[0.5, 0.0]])])
+    expected.verify(tmp_path, "onnxruntime", "maps")
+    assert "checked in onnxruntime: 2 maps, which differ by at most 5.0e-04" in log.text
+    for wrong in ([[100.0, 1.15]], [[0.5, 0.0]]), ([[100.0, 1.0]], [[0.5, 0.01]]):
+        monkeypatch.setattr(Odd, "outputs", [np.array(part) for part in wrong])
+        with pytest.raises(ExportError, match=r"its maps differ from the model's by 1\.\de-0[23] "):
+            expected.verify(tmp_path, "onnxruntime", "maps")
 
 
 def test_an_engine_that_fails_is_one_line_about_the_file(tmp_path, monkeypatch):
@@ -237,7 +251,7 @@ def test_an_engine_that_fails_is_one_line_about_the_file(tmp_path, monkeypatch):
     )
     rows = SelfCheck({}, [np.zeros((0, 6))], 0.0, 0)
     for compare_all in (
-        lambda: check.verify_outputs(tmp_path, "onnxruntime", {}, []),
+        lambda: check.BeforeNms({}, []).verify(tmp_path, "onnxruntime", "maps"),
         lambda: check.verify(tmp_path, "onnxruntime", "fp32", rows),
     ):
         with pytest.raises(ExportError) as raised:

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ from ppdet.core.config import Config
 from ppdet.data.transforms.decode import read_image
 from ppdet.deploy.backends import BACKENDS, find_problem
 from ppdet.deploy.backends.base import Options, last_line
-from ppdet.deploy.compare import SelfCheck, compare_candidates, tolerance_of
+from ppdet.deploy.compare import EXACT, SelfCheck, compare_candidates, tolerance_of
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.build import build_dataset
 from ppdet.utils import device
@@ -30,7 +30,8 @@ LONG_SIDE = 448  # pixels of the check's images: enough for detections, and quic
 MAX_IMAGES = 5  # number of images tried until one has detections
 # The second image of the check: its share of the first one's height and width, and its scale_factor.
 SECOND_SHARE, SECOND_SCALE = (0.6, 0.8), (0.5, 0.75)
-LARGEST_DIFFERENCE = 1e-3  # largest accepted difference of outputs before NMS, relative for values above 1
+LARGEST_DIFFERENCE = 1e-3  # largest accepted difference of maps, see `difference_of_maps`
+BOXES = EXACT._replace(share=1e-3)  # how much boxes and scores before NMS may differ
 
 Arrays = dict[str, np.ndarray]  # inputs of a graph by name
 
@@ -200,33 +201,72 @@ def run_graph(folder: Path, backend: str, precision: str, arrays: Arrays) -> lis
         raise ExportError(place + advice) from None
 
 
-def verify_outputs(folder: Path, backend: str, arrays: Arrays, expected: Sequence[np.ndarray]) -> None:
-    """Run a graph that ends before NMS in an engine, and compare every number of every output.
+class BeforeNms(NamedTuple):
+    """What the trained model computes for a graph that ends before NMS.
+
+    Attributes:
+        arrays: inputs of the graph.
+        outputs: boxes (N, R, 4) and scores (N, C, R), or maps.
+        locations: for boxes and scores, those of all locations; else empty.
+        in_order: whether `outputs` are these locations in their order, and not the best of them, sorted by score.
+    """
+
+    arrays: Arrays
+    outputs: list[np.ndarray]
+    locations: Sequence[np.ndarray] = ()
+    in_order: bool = True
+
+    @classmethod
+    def of(cls, detector: "ExportedDetector", arrays: Arrays, names: Sequence[str]) -> "BeforeNms":
+        """Compute it for a detector whose output is boxes or maps; `names` are the inputs of the graph."""
+        outputs = expected_outputs(detector, arrays, names)
+        if detector.output == "maps":
+            return cls(arrays, outputs)
+        detector.output = "locations"
+        locations = expected_outputs(detector, arrays, names)
+        detector.output = "boxes"
+        in_order = outputs[0].shape == locations[0].shape and np.allclose(outputs[0], locations[0])
+        return cls(arrays, outputs, locations, bool(in_order))
+
+    def verify(self, folder: Path, backend: str, output: str) -> None:
+        """Run a graph that ends with boxes or maps in an engine, compare what it computes, and log the difference.
+
+        Args:
+            output: "boxes" or "maps".
+
+        Raises:
+            ExportError: they differ, or the engine is not installed or cannot run the graph.
+        """
+        found = run_graph(folder, backend, "fp32", self.arrays)
+        try:
+            if len(found) != len(self.outputs):
+                raise DeployError(f"it has {len(found)} outputs, the model {len(self.outputs)}")
+            if output == "maps":
+                result = f"{len(found)} maps, which differ by at most {difference_of_maps(self.outputs, found):.1e}"
+            else:
+                every = None if self.in_order else self.locations
+                result = str(compare_candidates(self.outputs, found, BOXES, every).require_within(BOXES))
+        except DeployError as error:
+            raise ExportError(f"the exported graph is wrong in {backend}: {error}") from None
+        logger.info("checked in %s: %s", backend, result)
+
+
+def difference_of_maps(expected: Sequence[np.ndarray], actual: Sequence[np.ndarray]) -> float:
+    """Return the largest difference of maps, relative to the largest value of each map if that is above 1.
 
     Raises:
-        ExportError: they differ by more than `LARGEST_DIFFERENCE`, or the engine is not installed or cannot run the
-            graph.
+        DeployError: it is above `LARGEST_DIFFERENCE`, or the shapes differ.
     """
-    outputs = run_graph(folder, backend, "fp32", arrays)
-    if len(outputs) != len(expected):
-        raise ExportError(
-            f"the exported graph is wrong in {backend}: it has {len(outputs)} outputs, the model {len(expected)}"
-        )
     largest = 0.0
-    for actual, model in zip(outputs, expected):
-        if actual.shape != model.shape:
-            raise ExportError(
-                f"the exported graph is wrong in {backend}: an output has shape {actual.shape}, the model's has "
-                f"{model.shape}"
-            )
-        # np.maximum keeps NaN, unlike max.
-        largest = float(np.maximum(largest, (np.abs(actual - model) / (1 + np.abs(model))).max(initial=0)))
+    for model, found in zip(expected, actual, strict=True):
+        if found.shape != model.shape:
+            raise DeployError(f"an output has shape {found.shape}, the model's has {model.shape}")
+        # Rounding adds up over a network, so small values differ by as much as large ones. np.maximum keeps NaN.
+        scale = np.abs(model).max(initial=1.0)
+        largest = float(np.maximum(largest, np.abs(found - model).max(initial=0) / scale))
     if not largest <= LARGEST_DIFFERENCE:
-        raise ExportError(
-            f"the exported graph is wrong in {backend}: its outputs differ from the model's by {largest:.1e} (relative "
-            "for values above 1)"
-        )
-    logger.info("checked in %s: %d outputs, which differ by at most %.1e", backend, len(expected), largest)
+        raise DeployError(f"its maps differ from the model's by {largest:.1e} (relative to a map's largest value)")
+    return largest
 
 
 @contextmanager

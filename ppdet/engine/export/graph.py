@@ -20,14 +20,13 @@ from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.build import build_dataset, build_trained_model
 from ppdet.engine.checkpoints.class_names import use_classes_of_weights
 from ppdet.engine.export.check import (
+    BeforeNms,
     check_arrays,
     check_images,
-    expected_outputs,
     make_self_check,
     on_cpu,
     temporary_inside,
     verify,
-    verify_outputs,
 )
 from ppdet.engine.export.infer_cfg import settings_of, warn_if_too_small
 from ppdet.engine.export.metadata import metadata_of
@@ -137,8 +136,7 @@ def export_model(
     if output == "detections":
         self_check, locations = make_self_check(detector, preprocess, images, list(inputs), precision)
     else:
-        arrays = check_arrays(preprocess, next(images))
-        expected = expected_outputs(detector, arrays, list(inputs))
+        expected = BeforeNms.of(detector, check_arrays(preprocess, next(images)), list(inputs))
     if cfg["export"]["fuse_conv_bn"]:
         count = sum(layer.fuse() for layer in model.sublayers() if isinstance(layer, ConvNorm))
         logger.info("%d batch norms folded into their convolutions", count)
@@ -162,7 +160,10 @@ def export_model(
             self_check.write(files)
         else:
             for backend, _ in engines(formats, precision):
-                verify_outputs(files, backend, arrays, expected)
+                expected.verify(files, backend, output)
+            if output == "boxes" and not expected.outputs[1].any():  # class_threshold leaves no score to compare
+                check_of_inputs = SelfCheck(expected.arrays, [], 0.0, 0)
+                verify_locations(detector, inputs, formats, precision, check_of_inputs, expected.locations)
         if for_triton:
             file = "model_fp16.onnx" if precision == "fp16" else "model.onnx"
             write_repository(files / file, files, cfg.name, settings["label_list"])
