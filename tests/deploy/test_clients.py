@@ -167,6 +167,64 @@ def test_the_client_of_triton(folders, image, monkeypatch, case):
     check(call("deploy/triton/client.py", *arguments), folders[case], image, "onnxruntime")
 
 
+@pytest.fixture
+def tritonclient(monkeypatch):
+    """A package tritonclient whose server answers with what the returned list holds: an output, None or an error."""
+    answers = []
+
+    class Client:
+        def __init__(self, url):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def infer(self, model, inputs):
+            if isinstance(answers[0], Exception):
+                raise answers[0]
+            return SimpleNamespace(as_numpy=lambda name: answers[0])
+
+    class Input:
+        def __init__(self, *arguments):
+            pass
+
+        def set_data_from_numpy(self, array):
+            pass
+
+    http = SimpleNamespace(InferInput=Input, InferenceServerClient=Client)
+    monkeypatch.setitem(sys.modules, "tritonclient", SimpleNamespace(http=http))
+    return answers
+
+
+def test_what_stops_the_client_of_triton_is_one_line(folders, image, tmp_path, monkeypatch, tritonclient):
+    exported = folders["as exported"]
+    without, boxes = tmp_path / "without", tmp_path / "boxes"
+    shutil.copytree(exported, without, ignore=shutil.ignore_patterns("triton"))
+    shutil.copytree(exported, boxes)
+    settings = yaml.safe_load((boxes / "infer_cfg.yml").read_text(encoding="utf-8"))
+    (boxes / "infer_cfg.yml").write_text(yaml.safe_dump({**settings, "output": "boxes"}), encoding="utf-8")
+
+    def line(folder=exported, file=image, *more):
+        arguments = ("--model_dir", folder, "--image_file", file, *more)
+        printed = call("deploy/triton/client.py", *arguments, code=2)
+        return re.fullmatch(r"(?:usage: .+: )?error: ([^\n]+)\n", printed, re.DOTALL)[1]
+
+    assert line(tmp_path / "none").startswith(f"{tmp_path / 'none'}: no such folder")
+    assert line(without) == f"{without}/triton: expected one model, found 0: `ppdet export --format triton`"
+    assert "the graph ends with boxes, and this client is for detections" in line(boxes)
+    assert line(exported, tmp_path / "none.jpg") == f"{tmp_path / 'none.jpg'}: no such file or directory"
+    assert "expected HOST:PORT" in line(exported, image, "--url", "http://localhost:8000")
+    tritonclient[:] = [ConnectionRefusedError(111, "Connection refused")]
+    assert line() == "--url localhost:8000: no detections from Triton's model padded: [Errno 111] Connection refused"
+    tritonclient[:] = [None]
+    assert line() == "--url localhost:8000: Triton's model padded has no output bbox: is it of this export?"
+    monkeypatch.setitem(sys.modules, "tritonclient", None)
+    assert line() == "tritonclient is not installed: pip install 'tritonclient[http]'"
+
+
 def test_the_repository_for_triton(padded_export):
     pytest.importorskip("onnxruntime")
     sizes = check_repository(padded_export, "padded")
