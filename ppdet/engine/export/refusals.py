@@ -22,11 +22,11 @@ def graph_size(inputs_def: Mapping[str, Any] | None, source: str) -> tuple[int, 
 
     Args:
         inputs_def: TestReader's inputs_def, such as {"image_shape": [3, 640, 640]}; -1 or null for any height and
-            width.
+            width. PaddleDetection's files may have a 1, -1 or null before, for the number of images, which stays free.
         source: names the place in the configuration in errors.
 
     Raises:
-        ConfigError: image_shape is something else.
+        ConfigError: image_shape is something else, or names another number of images.
     """
     shape = (inputs_def or {}).get("image_shape")
     if shape is None:
@@ -34,6 +34,10 @@ def graph_size(inputs_def: Mapping[str, Any] | None, source: str) -> tuple[int, 
     expected = config_error(source, IMAGE_SHAPE, f"expected [3, height, width], got {shape}")
     if not isinstance(shape, list) or len(shape) not in (3, 4) or shape[-3] != 3:
         raise expected
+    if len(shape) == 4 and (shape[0] not in (None, -1, 1) or isinstance(shape[0], bool)):
+        images = "--target tensorrt --batch_size N is what fixes it, in model_tensorrt.onnx"
+        message = f"got {shape}; graphs take any number of images: write {shape[1:]}; {images}"
+        raise config_error(source, IMAGE_SHAPE, message)
     height, width = (None if side in (None, -1) else side for side in shape[-2:])
     if height is None and width is None:
         return None

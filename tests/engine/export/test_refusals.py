@@ -21,6 +21,12 @@ from ppdet.utils.errors import ConfigError
         ("[3, 0, 64]", 32, r"expected \[3, height, width\], got \[3, 0, 64\]$"),
         ("[3, 64, wide]", 32, r"expected \[3, height, width\], got \[3, 64, 'wide'\]$"),
         ("[3, 64.0, 64]", 32, r"expected \[3, height, width\], got \[3, 64.0, 64\]$"),
+        (
+            "[8, 3, 64, 96]",
+            32,
+            r"got \[8, 3, 64, 96\]; .* images: write \[3, 64, 96\]; --target tensorrt .*",
+        ),
+        ("[two, 3, -1, -1]", 32, r"got \['two', 3, -1, -1\]; .* any number of images: write \[3, -1, -1\]; .*"),
         ("[3, 64, null]", 32, r"got \[3, 64, None\]: set both height and width$"),
     ],
 )
