@@ -79,8 +79,8 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
 
 def camera(text: str) -> int:
     """Type of --camera_id."""
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"expected the number of a camera, 0 or more, not {text!r}")
+    if not text.isdecimal() or len(text) > 9:
+        raise argparse.ArgumentTypeError(f"expected the number of a camera, from 0 to 999999999, not {text[:40]!r}")
     return int(text)
 
 
@@ -191,10 +191,11 @@ def detect_in_images(arguments: argparse.Namespace, options: dict[str, Any], sli
 
 def detect_in_video(arguments: argparse.Namespace, options: dict[str, Any]) -> None:
     from ppdet.deploy import Detector
-    from ppdet.deploy.video_results import detect_video
+    from ppdet.deploy.video_results import check_output, detect_video
     from ppdet.deploy.video_source import VideoSource
 
     source = VideoSource(arguments.video_file if arguments.camera_id is None else arguments.camera_id)
+    check_output(source, arguments.output_dir, arguments.save_images)  # finding the fastest engine takes long
     detector = Detector(arguments.model_dir, **options)
     detect_video(
         detector,

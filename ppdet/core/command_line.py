@@ -98,9 +98,11 @@ def flag(text: str) -> bool:
 
 
 def positive(text: str) -> int:
-    """Type of an option whose value is a whole number of at least 1."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
+    """Type of an option whose value is a whole number of at least 1, with at most nine digits."""
+    if not text.isdecimal() or not text.strip("0"):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text[:40]!r}")
+    if len(text) > 9:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at most 999999999, not {text[:40]!r}")
     return int(text)
 
 

@@ -1,6 +1,7 @@
 """Addresses of streams: which protocols are opened, and how addresses are shown without the secrets in them."""
 
 import re
+import zlib
 
 from ppdet.utils.errors import DataError
 
@@ -9,7 +10,12 @@ from ppdet.utils.errors import DataError
 PROTOCOLS = ("http", "https", "rtmp", "rtmps", "rtsp", "rtsps")
 HIDDEN = "***"
 # A path that may have a secret in it, such as /user=admin_password=… of some cameras, or /live/token/….
-MAY_BE_SECRET = re.compile(r"[=&;@%]|pass|pwd|secret|token|auth|key", re.I)
+SECRET_WORD = re.compile(
+    r"(?<![a-z])(?:access|api|app|auth|private|secret|session|stream|user)?"
+    r"(?:auth|credential|key|pass(?:code|phrase|wd|word)?|pwd|secret|token)s?(?![a-z])",
+    re.I,
+)
+MAY_BE_SECRET = re.compile(rf"[=&;@%]|{SECRET_WORD.pattern}", re.I)
 
 
 def is_address(text: str) -> bool:
@@ -41,6 +47,19 @@ def shown(address: str) -> str:
 
 
 def file_stem(address: str) -> str:
-    """Return the name, without a suffix, of the files with the results of a stream: HOST_PATH, without secrets."""
-    name = re.sub(r"[^A-Za-z0-9.-]+", "_", shown(address).partition("://")[2]).strip("_.-")
-    return name[:100] or "stream"
+    """Return the name, without a suffix, of the files with the results of a stream: HOST_PATH, without secrets.
+
+    Where something is left out, a number computed from it follows, so that two cameras of a host get two names. No
+    secret goes into it, from which it could be guessed: neither user and password, nor what a secret word introduces.
+    """
+    told = shown(address)
+    name = re.sub(r"[^A-Za-z0-9.-]+", "_", told.partition("://")[2]).strip("_.-")
+    rest = address.partition("://")[2].rpartition("@")[2]
+    path = rest[re.match(r"[^/?#]*", rest).end() :]  # type: ignore[union-attr]
+    if not name or (told.endswith(path) and len(name) <= 100):
+        return name or "stream"
+    parts = re.split(r"[/?&;#_]", path)
+    # The part after a word is its value, as in /token/…, unless the word has it with it, as in token=….
+    words = [part if "=" not in part else "" for part in ["", *parts]]
+    harmless = [part for word, part in zip(words, parts) if not SECRET_WORD.search(f"{word}/{part}")]
+    return f"{name[:100]}_{zlib.crc32('/'.join(harmless).encode()):08x}"

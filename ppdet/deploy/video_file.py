@@ -48,7 +48,7 @@ class VideoFile:
         self.frames = self.unseen = 0
         self._shown: np.ndarray | None = None  # the image that is due at `frames`, until another one is
         self._left_out = 0  # frames of pauses that were shortened
-        codec, suffix = _usable_codec(stem.parent, size, fps)
+        codec, suffix = usable_codec(stem.parent, size, fps)
         self.path = stem.with_name(stem.name + suffix)
         self._temporary = stem.with_name(f".{stem.name}.{os.getpid()}{suffix}")
         self._writer = _writer(self._temporary, codec, size, fps)
@@ -103,8 +103,13 @@ class VideoFile:
         os.replace(self._temporary, self.path)
 
 
-def _usable_codec(folder: Path, size: tuple[int, int], fps: float) -> tuple[str, str]:
-    """The first codec, with its suffix, with which two frames can be written and read again."""
+def usable_codec(folder: Path, size: tuple[int, int], fps: float) -> tuple[str, str]:
+    """Return the first codec, and its suffix, with which two frames (height, width) can be written and read again.
+
+    Raises:
+        DataError: OpenCV cannot write a video of this size on this machine.
+        OSError: the folder cannot be written to.
+    """
     with tempfile.TemporaryDirectory(prefix=".video", dir=folder) as temporary:
         for codec, suffix in CODECS:
             path = Path(temporary) / f"probe{suffix}"

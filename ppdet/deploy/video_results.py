@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ppdet.data.classes import category_id
 from ppdet.deploy.detector import Detections, Detector
-from ppdet.deploy.video_file import VideoFile
+from ppdet.deploy.video_file import VideoFile, usable_codec
 from ppdet.deploy.video_source import WAITS, Frame, VideoSource
 from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.errors import DataError
@@ -101,6 +101,22 @@ def detect_video(
         raise DataError(f"{source.name}: no frame came any more, in {len(WAITS)} attempts to open it again")
 
 
+def check_output(source: VideoSource, output_dir: str | os.PathLike, visualize: bool) -> None:
+    """Make the folder for the results of a source, and see that they can be written there; see `detect_video`.
+
+    Raises:
+        DataError: a video cannot be written, or would replace the source.
+        OSError: the folder cannot be made, or written to.
+    """
+    output = Path(output_dir)
+    output.mkdir(parents=True, exist_ok=True)
+    if not visualize:
+        return
+    path = output / (source.stem + usable_codec(output, source.size, source.rate)[1])
+    if not source.live and path.resolve() == Path(source.name).resolve():
+        raise DataError(f"{path}: the result would overwrite the video itself: name another --output_dir")
+
+
 class VideoResults:
     """Writes and shows the detections on a video. The files get their names when `stack` is closed without an error.
 
@@ -130,16 +146,14 @@ class VideoResults:
         self.paths: dict[str, Path] = {}
         self._lines = self._video = self._window = None
         stem = output / source.stem
-        output.mkdir(parents=True, exist_ok=True)
+        check_output(source, output, visualize)
         if save_results:
             path = self.paths["detections"] = stem.with_name(f"{stem.name}.jsonl")
             temporary = stack.enter_context(atomic_path(path))
             self._lines = stack.enter_context(temporary.open("w", encoding="utf-8"))
         if visualize:
             self._video = stack.enter_context(VideoFile(stem, source.size, source.rate))
-            path = self.paths["video"] = self._video.path
-            if not source.live and path.resolve() == Path(source.name).resolve():
-                raise DataError(f"{path}: the result would overwrite the video itself: name another --output_dir")
+            self.paths["video"] = self._video.path
         if source.live:
             self._window = stack.enter_context(Window(source.name))
 

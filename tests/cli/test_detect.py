@@ -85,16 +85,27 @@ def test_contradictions(text, message):
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["--threshold 1.5", "--threshold x", "--batch_size 0", "--enable_mkldnn perhaps"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "--threshold 1.5",
+        "--threshold x",
+        "--batch_size 0",
+        "--batch_size ²",
+        "--cpu_threads 99999999999999999999",
+        "--enable_mkldnn perhaps",
+    ],
+)
 def test_values_out_of_range(capsys, text):
     with pytest.raises(SystemExit):
         options(text)
     assert f"argument {text.split()[0]}: expected " in capsys.readouterr().err
 
 
-def test_cameras_are_numbers(capsys):
+@pytest.mark.parametrize("text", ["-1", "²", "99999999999999999999", "9" * 5000])
+def test_cameras_are_numbers(capsys, text):
     with pytest.raises(SystemExit):
-        detect.parse_arguments(["--model_dir", "m", "--camera_id", "-1"])
+        detect.parse_arguments(["--model_dir", "m", "--camera_id", text])
     assert "expected the number of a camera" in capsys.readouterr().err
 
 

@@ -16,6 +16,7 @@ import pytest
 from patience import wait_until
 from toy import read_video, write_varying_video, write_video
 
+from ppdet.cli import detect
 from ppdet.deploy import video_file
 from ppdet.deploy.detector import Detector
 from ppdet.deploy.frame_times import FrameTimes
@@ -224,6 +225,18 @@ def test_container_without_a_frame(tmp_path):
     path.write_bytes(path.read_bytes()[:5800])  # the header, and the beginning of the first frame
     with pytest.raises(DataError, match="none of its frames can be decoded"):
         VideoSource(path)
+
+
+def test_results_that_cannot_be_written_are_refused_before_the_model_is_read(tmp_path, capsys):
+    """With --backend auto the engines are measured first, which takes long."""
+    video = write_video(tmp_path / "own.mp4", VALUES)
+    (tmp_path / "file").touch()
+    command = ["--model_dir", str(tmp_path / "no_model"), "--video_file", str(video), "--output_dir"]
+    for output, message in ((tmp_path, "would overwrite the video itself"), (tmp_path / "file", "file")):
+        with pytest.raises(SystemExit) as error:
+            detect.main([*command, str(output)])
+        assert error.value.code == 2 and message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "own.mp4"]
 
 
 def test_result_never_replaces_its_source(detector, tmp_path):
