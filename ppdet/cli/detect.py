@@ -32,7 +32,9 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     parser.add_argument("--model_dir", required=True, metavar="DIR", help="folder of the exported model")
     images = parser.add_mutually_exclusive_group(required=True)
     images.add_argument("--image_file", metavar="FILE", help="one image")
-    images.add_argument("--image_dir", metavar="DIR", help="all images in a folder and its subfolders")
+    images.add_argument(
+        "--image_dir", metavar="DIR", help="all images in a folder and its subfolders, also in those that are links"
+    )
     images.add_argument("--image_list", metavar="FILE", help="a text file with the path of one image per line")
     images.add_argument("--video_file", metavar="FILE", help="a video, or the address of one (rtsp, rtmp, http)")
     images.add_argument("--camera_id", type=camera, metavar="N", help="a camera: 0 is the first one")

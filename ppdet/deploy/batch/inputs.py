@@ -4,14 +4,17 @@ Every image has a number, its position in the input from 0. A task is plain data
 reads the images by `read_images.read_items`.
 """
 
+import glob
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ppdet.deploy.batch.storage import absolute, open_file, open_storage, read_file, shortened, storage_errors
+from ppdet.deploy.batch.storage import absolute, is_local, open_file, open_storage, read_file, shortened, storage_errors
 from ppdet.utils.disk.images import (
     LARGEST_LIST,
+    files_below,
     is_image_name,
     no_image_error,
     parse_image_list,
@@ -143,7 +146,7 @@ def find_inputs(
 def list_folder(fs: Any, path: str, place: str) -> list[str]:
     """Sorted names of the images in a folder and its subfolders, relative to the folder."""
     prefix = len(path.rstrip("/")) + 1
-    files = fs.find(path)
+    files = find_files(fs, path)
     names = sorted(file[prefix:] for file in files if is_image_name(file))
     if not names:
         hint = "; it has Parquet files: name their column with --path_column or --bytes_column"
@@ -151,11 +154,17 @@ def list_folder(fs: Any, path: str, place: str) -> list[str]:
     return names
 
 
+def find_files(fs: Any, path: str) -> list[str]:
+    """Paths of all files in a folder and its subfolders, with slashes."""
+    return [file.replace(os.sep, "/") for file in files_below(path)] if is_local(fs) else fs.find(path)
+
+
 def list_parquet_files(fs: Any, path: str, place: str) -> list[str]:
     if "*" in path:
-        files = fs.glob(path)
+        # Python's function follows links, which may go in a circle below **; fsspec's does not follow them.
+        files = glob.glob(path) if is_local(fs) and "**" not in path else fs.glob(path)
     elif fs.isdir(path):
-        files = [file for file in fs.find(path) if file.endswith(".parquet")]
+        files = [file for file in find_files(fs, path) if file.endswith(".parquet")]
     else:
         files = [path] if fs.exists(path) else []
     if not files:

@@ -1,10 +1,13 @@
 """Finding the images that a user named: one file, those in a folder, or those that a text file lists."""
 
 import os
+from collections import deque
 
 from ppdet.utils.disk.files import decode_text, lines_of, read_regular
 from ppdet.utils.errors import DataError
+from ppdet.utils.logger import get_logger
 
+logger = get_logger(__name__)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 # A list of images, as text or as a column of a table. Ten million paths of a hundred characters fit into the file.
 LARGEST_LIST = 2**30  # bytes
@@ -36,16 +39,46 @@ def is_image_name(name: str) -> bool:
 
 
 def find_images(folder: str | os.PathLike[str]) -> list[str]:
-    """Sorted paths of all images in `folder` and its subfolders.
+    """Sorted paths of all images in `folder` and its subfolders; see `files_below`.
 
     Raises:
         DataError: the folder has no image.
     """
-    files = (os.path.join(place, name) for place, _, names in os.walk(os.fspath(folder)) for name in names)
-    paths = sorted(file for file in files if is_image_name(file))
+    paths = [file for file in files_below(folder) if is_image_name(file)]
     if not paths:
         raise no_image_error(folder)
     return paths
+
+
+def files_below(folder: str | os.PathLike[str]) -> list[str]:
+    """Sorted paths of all files in `folder` and its subfolders. A warning tells of those that cannot be read.
+
+    Links to folders are followed, except those to a folder that they are in themselves. What several links lead to is
+    listed once.
+    """
+    files: list[str] = []
+    unreadable: list[OSError] = []
+    seen: set[str] = set()
+    tops = deque([os.fspath(folder)])  # the folder itself, and then links, so that paths without a link come first
+    while tops:
+        for place, subfolders, names in os.walk(tops.popleft(), onerror=unreadable.append):
+            real = os.path.realpath(place)
+            if real in seen:
+                subfolders.clear()
+                continue
+            seen.add(real)
+            files += [os.path.join(place, name) for name in names]
+            subfolders.sort()  # so that of several links the same one is followed each time
+            links = [path for path in (os.path.join(place, name) for name in subfolders) if os.path.islink(path)]
+            tops += [link for link in links if not is_within(real, os.path.realpath(link))]
+    if unreadable:
+        logger.warning("%s: folders in it that cannot be read: %d (%s)", folder, len(unreadable), unreadable[0])
+    return sorted(files)
+
+
+def is_within(place: str, folder: str) -> bool:
+    """Whether a path is `folder`, or in it. Both are real paths, without links."""
+    return place == folder or place.startswith(os.path.join(folder, ""))
 
 
 def no_image_error(folder: str | os.PathLike, hint: str = "") -> DataError:

@@ -28,6 +28,26 @@ def test_folder_by_path_and_by_url(images):
     assert inputs.fingerprint() == find_inputs(f"{images.folder}/").fingerprint()
 
 
+def test_folders_that_are_links(images, tmp_path):
+    """Images and tables in them are part of the job, as in the folders themselves; a circle of links ends."""
+    (tmp_path / "tables").mkdir()
+    parquet.write_table(pa.table({"path": images.names[:2]}), tmp_path / "tables" / "t.parquet")
+    (tmp_path / "job").mkdir()
+    for link, target in {"photos": images.folder, "album.jpg": images.folder / "below", "t": "../tables"}.items():
+        (tmp_path / "job" / link).symlink_to(target, target_is_directory=True)
+    (tmp_path / "tables" / "around").symlink_to(tmp_path, target_is_directory=True)
+    below = [name.removeprefix("below/") for name in images.names if name.startswith("below/")]
+    rest = [name for name in images.names if not name.startswith("below/")]
+    expected = [f"album.jpg/{name}" for name in below] + [f"photos/{name}" for name in rest]
+    for place in (str(tmp_path / "job"), f"file://{tmp_path}/job"):
+        found = read(find_inputs(place), 9)
+        assert [item.name for item in found] == expected and {item.error for item in found} == {None}
+        assert {os.path.realpath(item.image) for item in found} == {str(images.folder / name) for name in images.names}
+        for pattern in ("", "/*/t.parquet", "/../tables/**/t.parquet"):
+            inputs = find_inputs(place + pattern, image_dir=str(images.folder), path_column="path")
+            assert [item.name for item in read(inputs, 9)] == images.names[:2]
+
+
 def test_list_with_relative_absolute_and_remote_paths(images, tmp_path, monkeypatch):
     one, two, three = images.names[:3]
     lines = [two, "", str(images.folder / one), f"file://{images.folder / three}", "missing.png", "file:///missing.png"]
