@@ -167,7 +167,7 @@ def is_location(
     Args:
         every: boxes (R, 4) and scores (C, R) of all locations. highest: the model's highest score.
     """
-    boxes, model_scores = every
+    boxes, model_scores = every[:2]
     here = np.abs(boxes - box).max(axis=1) <= room_of(boxes, tolerance)
     counts = scores != 0
     apart = np.abs(model_scores[counts][:, here] - scores[counts, None]).max(axis=0, initial=0)
