@@ -34,7 +34,7 @@ def load_paddle(*, announce: bool = True, threads: int | None = None) -> None:
         threads: CPU threads; None for this process's share of the processors that it may use.
 
     Raises:
-        ImportError: paddle, or a library that it needs, is missing or broken.
+        ImportError: paddle, OpenCV, or a library that they need, is missing or broken.
     """
     if "paddle" in sys.modules:
         return
@@ -51,6 +51,9 @@ def load_paddle(*, announce: bool = True, threads: int | None = None) -> None:
     # Paddle installs a handler of SIGTERM that prints a C++ stack; `loading` restores ours.
     with contextlib.redirect_stderr(printed), loading():
         try:
+            # OpenCV comes first. Paddle 2.6 has a zlib of its own, which a later OpenCV would call: writing a PNG file
+            # then ends the process with a segmentation fault or a failed assertion in deflateReset.
+            import cv2  # noqa: F401
             import paddle
         except ImportError:
             raise
