@@ -14,7 +14,7 @@ import numpy as np
 
 from ppdet.data.image_files.size import LIMIT_VARIABLE, most_pixels
 from ppdet.deploy.frame_times import FrameTimes
-from ppdet.deploy.mp4_length import shown_seconds
+from ppdet.deploy.mp4_length import Shown, shown_times
 from ppdet.deploy.video_address import file_stem, is_address, require_protocol, shown
 from ppdet.deploy.video_server import NO_RANGES, Answer, ask
 from ppdet.utils.errors import DataError
@@ -98,12 +98,18 @@ class VideoSource:
         container = "" if self._is_remote else container_of(self.name)
         self._counts_all = container == "MP4"  # an AVI counts the places for frames, some of which may be empty
         self.announced = count if container else 0
-        if self._counts_all and 0 < (seen := shown_seconds(self.name)) < self._length - 1 / self.fps:
-            self._length, self._counts_all, self.announced = seen, False, 0  # an edit list leaves frames out
+        edited = shown_times(self.name) if self._counts_all else Shown(0.0, 0.0)
+        if 0 < edited.length < self._length - 1 / self.fps:  # an edit list leaves frames out
+            self._length, self._counts_all, self.announced = edited.length, False, 0
+        self._begin = edited.start
         if self._server.has_end and not count:
             logger.warning("%s: it does not tell how long it is: if the connection breaks, it ends there", self.name)
         self._times = FrameTimes(self.name, self.fps, from_start=capture.getBackendName() == "FFMPEG")
         self._start = time.monotonic()
+        width, height = capture.get(cv2.CAP_PROP_SAR_NUM), capture.get(cv2.CAP_PROP_SAR_DEN)
+        if width > 0 and height > 0 and width != height:
+            line = "%s: its pixels are shown %g:%g wide; here they are square, in boxes and in the written video"
+            logger.warning(line, self.name, width, height)
         first = self._read()
         if first is None:
             raise DataError(f"{self.name}: {self._why_no_frame()}")
@@ -145,7 +151,13 @@ class VideoSource:
         """Return why a source that was opened gives no frame."""
         if self._server.has_end and not self._server.has_ranges:
             return f"none of its frames can be decoded: {NO_RANGES}"
-        return "none of its frames can be decoded"
+        number = int(self._capture.get(cv2.CAP_PROP_FOURCC))
+        codec = number.to_bytes(4, "little").decode("latin-1") if 0 < number < 1 << 32 else ""
+        codec = f" {codec.strip()}" if codec.isprintable() else ""
+        return (
+            f"none of its frames can be decoded: it is damaged, or OpenCV cannot decode its codec{codec} here; "
+            "ffmpeg -i VIDEO -c:v libx264 NEW.mp4 makes a video that it can"
+        )
 
     def __iter__(self) -> Generator[Frame, None, None]:
         """Yield all frames; it can be iterated once."""
@@ -183,7 +195,7 @@ class VideoSource:
             if not done:
                 self.failed += 1
                 continue
-            seconds = time.monotonic() - self._start if self.live else self._times.seconds(number, told)
+            seconds = time.monotonic() - self._start if self.live else self._times.seconds(number, told) + self._begin
             self.decoded += 1
             return Frame(number, seconds, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
         return None

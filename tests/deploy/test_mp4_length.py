@@ -8,9 +8,10 @@ import pytest
 from toy import read_video, write_video
 
 from ppdet.deploy.detector import Detector
-from ppdet.deploy.mp4_length import shown_seconds
+from ppdet.deploy.mp4_length import shown_times
 from ppdet.deploy.video_results import detect_video
 from ppdet.deploy.video_source import VideoSource
+from ppdet.utils.errors import DataError
 
 VALUES = [20, 60, 100, 140, 180, 220, 250]
 
@@ -68,7 +69,7 @@ def test_frames_that_an_edit_list_leaves_out_are_not_missing(detector, tmp_path,
     assert data[head : head + 4] == data[edit : edit + 4] == round(5.6 * ticks).to_bytes(4, "big")
     data[head : head + 4] = data[edit : edit + 4] = half
     video.write_bytes(data)
-    assert shown_seconds(video) == pytest.approx(2.8)
+    assert shown_times(video) == pytest.approx((0, 2.8))
     detect_video(detector, VideoSource(video), tmp_path / "output")
     assert len(read_video(tmp_path / "output" / "edited.mp4")) == 35
     assert "missing" not in log.text and "could not be decoded" not in log.text
@@ -96,13 +97,69 @@ def test_places_of_an_avi_without_a_frame_are_not_missing(tmp_path):
 def test_lengths_of_damaged_mp4(tmp_path):
     video = write_video(tmp_path / "v.mp4", VALUES)
     whole = video.read_bytes()
-    assert shown_seconds(video) == pytest.approx(0.56)
+    assert shown_times(video) == pytest.approx((0, 0.56))
     random = np.random.default_rng(0)
     for content in (b"", bytes(100), whole[:-40], b"\0\0\0\1moov" + b"\xff" * 99, b"\0\0\0\x08free" * 20_000 + whole):
         video.write_bytes(content)
-        assert shown_seconds(video) in (0, pytest.approx(0.56))
+        assert shown_times(video) in ((0, 0), pytest.approx((0, 0.56)))
     for _ in range(50):
         damaged = bytearray(whole)
         damaged[random.integers(0, len(whole))] ^= 1 << random.integers(0, 8)
         video.write_bytes(damaged)
-        assert shown_seconds(video) >= 0
+        assert min(shown_times(video)) >= 0
+
+
+def box(kind, content):
+    return (8 + len(content)).to_bytes(4, "big") + kind + content
+
+
+def grow(data, parents, at, content):
+    """Insert bytes into boxes, which become longer. The frames are in front of them."""
+    for parent in parents:
+        begin = data.index(parent.encode()) - 4
+        data[begin : begin + 4] = (int.from_bytes(data[begin : begin + 4], "big") + len(content)).to_bytes(4, "big")
+    data[at:at] = content
+
+
+@pytest.mark.parametrize("has_sound", [True, False])
+def test_frames_that_begin_after_the_sound(tmp_path, has_sound):
+    """An edit list begins with three seconds of nothing. Without another track, the file begins with its frames."""
+    video = write_video(tmp_path / "late.mp4", VALUES)
+    data = bytearray(video.read_bytes())
+    ticks = int.from_bytes(data[data.index(b"mvhd") + 16 :][:4], "big")
+    at = data.index(b"elst") + 12
+    data[at - 1] = 2  # entries
+    grow(data, ("moov", "trak", "edts", "elst"), at, (3 * ticks).to_bytes(4, "big") + b"\xff" * 4 + b"\0\1\0\0")
+    head = data.index(b"tkhd") + 24
+    data[head : head + 4] = (int.from_bytes(data[head : head + 4], "big") + 3 * ticks).to_bytes(4, "big")
+    if has_sound:
+        handler = box(b"hdlr", bytes(8) + b"soun" + bytes(13))
+        grow(data, ("moov",), data.index(b"trak") - 4, box(b"trak", box(b"mdia", handler)))
+    video.write_bytes(data)
+    start = 3 if has_sound else 0
+    assert shown_times(video) == pytest.approx((start, 0.56))
+    source = VideoSource(video)
+    assert [frame.seconds for frame in source] == pytest.approx([start + i / 12.5 for i in range(7)])
+    assert source.missing == 0 and source.missing_seconds == 0
+
+
+def test_pixels_that_are_not_square_are_told(tmp_path, log):
+    video = write_video(tmp_path / "wide.mp4", VALUES)
+    data = bytearray(video.read_bytes())
+    assert VideoSource(video).size == (128, 192) and "pixels" not in log.text
+    entry = data.index(b"stsd") + 12
+    end = entry + int.from_bytes(data[entry : entry + 4], "big")
+    data[entry + 4 : entry + 8] = b"here"
+    shape = box(b"pasp", bytes([0, 0, 0, 2, 0, 0, 0, 1]))
+    grow(data, ("moov", "trak", "mdia", "minf", "stbl", "stsd", "here"), end, shape)
+    data[entry + 4 : entry + 8] = b"mp4v"
+    video.write_bytes(data)
+    assert VideoSource(video).size == (128, 192)
+    assert f"{video}: its pixels are shown 2:1 wide" in log.text
+
+
+def test_codec_that_cannot_be_decoded_is_named(tmp_path):
+    video = write_video(tmp_path / "v.mp4", VALUES)
+    video.write_bytes(video.read_bytes().replace(b"mp4v", b"av01").replace(b"esds", b"free"))
+    with pytest.raises(DataError, match=r"cannot decode its codec AV01 here; ffmpeg -i VIDEO -c:v libx264"):
+        VideoSource(video)
