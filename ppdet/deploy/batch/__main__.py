@@ -26,8 +26,8 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         "--input",
         required=True,
         metavar="PATH",
-        help="folder of images (with its subfolders), text file with one image path per line, or Parquet: a file, a "
-        "folder of files, or a pattern with *; a path, or a URL such as s3://bucket/folder",
+        help="folder of images (with its subfolders), text file with one image path per line, one image, or Parquet: a "
+        "file, a folder of files, or a pattern with *; a path, or a URL such as s3://bucket/folder",
     )
     add("--output", required=True, metavar="PATH", help="folder or URL for the results")
     add("--image_dir", metavar="PATH", help="folder that relative paths in a list or column start from (default: here)")

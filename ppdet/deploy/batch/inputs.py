@@ -107,11 +107,11 @@ def find_inputs(
     name_column: str | None = None,
     url_schemes: Sequence[str] = (),
 ) -> Inputs:
-    """List the images of a folder, of a text file with one path per line, or of Parquet files.
+    """List the images of a folder, of a text file with one path per line, or of Parquet files; or take one image.
 
     Args:
-        place: path or URL of the folder, the text file, a Parquet file, a folder of Parquet files, or a pattern of
-            Parquet files such as `data/*.parquet`.
+        place: path or URL of the folder, the text file, the image, a Parquet file, a folder of Parquet files, or a
+            pattern of Parquet files such as `data/*.parquet`.
         image_dir: folder that relative paths in a text file or a column start from; None: the working directory.
         path_column: Parquet column with image paths; `a.b` is field b of the struct column a.
         bytes_column: Parquet column with image files as bytes, instead of path_column.
@@ -137,6 +137,9 @@ def find_inputs(
             return ImagePaths(place, list_folder(fs, path, place))
         if not fs.exists(path):
             raise DataError(f"{place}: no such file or folder")
+        if is_image_name(path):
+            folder, _, name = place.replace(os.sep, "/").rpartition("/")
+            return ImagePaths(folder or "/", [name], url_schemes)
         if path.endswith(".parquet"):
             columns = column_names(open_parquet(fs, path))
             raise DataError(f"{place}: name its column with --path_column or --bytes_column; it has {columns}")

@@ -10,7 +10,7 @@ from ppdet.deploy.batch import result_table
 from ppdet.deploy.batch.inputs import ImagePaths, Inputs, find_inputs
 from ppdet.deploy.batch.job_manifest import Manifest, model_fingerprint, read_manifest, require_same_job
 from ppdet.deploy.batch.job_run import JobRun
-from ppdet.deploy.batch.progress import Progress
+from ppdet.deploy.batch.progress import Progress, count_of
 from ppdet.deploy.batch.ray_pool import WorkerPool, ray_session, split_ranges, task_size
 from ppdet.deploy.batch.shards import COCO, DETECTIONS, Counts, ShardFiles, total
 from ppdet.deploy.batch.storage import Folder
@@ -121,7 +121,7 @@ def start_or_resume(
     shards = ShardFiles(folder, len(inputs), size, class_names, category_ids)
     finished = shards.finished() if manifest else {}
     if manifest and len(finished) == shards.count:
-        logger.info("all %d images were done before", len(inputs))
+        logger.info("done before: %s", count_of(len(inputs), "image"))
         return summarize(manifest, folder, finished, 0, progress)
     worker_settings = WorkerSettings(
         model_dir=str(Path(job.model_dir).resolve()),
@@ -158,8 +158,9 @@ def start_or_resume(
         if finished:
             logger.info("going on: %d of %d images are done", len(inputs) - run.total, len(inputs))
         logger.info(
-            "%d images, %d workers with %d threads each, backend %s; each worker loads the model first",
-            run.total, pool.workers, job.cpu_threads, manifest.backend,
+            "%s, %s of %s, backend %s; a worker loads the model first",
+            count_of(run.total, "image"), count_of(pool.workers, "worker"), count_of(job.cpu_threads, "thread"),
+            manifest.backend,
         )  # fmt: skip
         tasks = split_ranges(run.missing, task_size(inputs, run.total, size, job.batch_size))
         progress.count(len(inputs) - run.total, len(inputs), pool.workers)
@@ -179,11 +180,13 @@ def summarize(
     manifest.finish(folder, counts)
     summary = Summary(counts, now, progress.seconds if now else 0.0, progress.speed)
     speed = f", {summary.speed:.2f} images/s after the workers had started" if summary.speed else ""
-    took = f"; {now} images in {summary.seconds:.1f} s{speed}" if now else ""
-    logger.info("done: %d images, %d errors, %d boxes%s", *counts, took)
+    took = f" in {summary.seconds:.1f} s{speed}" if now else ""
+    here = f"; {now} of them" if 0 < now < counts.images else ""
+    errors, boxes = count_of(counts.errors, "error"), count_of(counts.boxes, "box", "boxes")
+    logger.info("done: %s, %s, %s%s%s", count_of(counts.images, "image"), errors, boxes, here, took)
     if counts.errors:
-        logger.warning("%d images have an error instead of boxes, in column error of the tables", counts.errors)
+        logger.warning("images with an error instead of boxes: %d, see column error of the tables", counts.errors)
     logger.info("tables: %s/%s; COCO: %s/%s", folder.url, DETECTIONS, folder.url, COCO)
     if counts.errors == counts.images:
-        raise DataError(f"none of the {counts.images} images could be read; why is in {folder.url}/{DETECTIONS}")
+        raise DataError(f"no image could be read of {counts.images}; why is in {folder.url}/{DETECTIONS}")
     return summary

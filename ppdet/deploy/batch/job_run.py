@@ -57,7 +57,7 @@ class JobRun:
             self.errors += 1
             if self.errors <= NAMED_ERRORS:
                 more = "; further ones are not named here" if self.errors == NAMED_ERRORS else ""
-                logger.warning("%s: %s%s", row["path"], row["error"], more)
+                logger.warning("%s: %s%s", row["path"] or f"image {row['image_id']}", row["error"], more)
         if len(collected) == len(self.shards.range(shard)):
             self.finished[shard] = self.shards.write(shard, sorted(collected, key=lambda row: row["image_id"]))
             del self._rows[shard]

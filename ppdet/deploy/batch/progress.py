@@ -17,6 +17,11 @@ COUNT_FORMAT = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} images [{elapsed}<
 SPEED_FORMAT = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} images [{elapsed}<{remaining}, {rate_fmt}]"
 
 
+def count_of(number: int, one: str, several: str = "") -> str:
+    """A number and what it counts: "1 image", "2 images"."""
+    return f"{number} {one if number == 1 else several or one + 's'}"
+
+
 class Speed:
     """Images per second from when each worker has returned its first task: starting it does not count."""
 

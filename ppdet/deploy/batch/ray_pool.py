@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ppdet.deploy.batch.inputs import Inputs
+from ppdet.deploy.batch.progress import count_of
 from ppdet.deploy.batch.read_images import item_names
 from ppdet.deploy.batch.worker import DetectorWorker, WorkerSettings, choose_backend, new_row
 from ppdet.utils.errors import DeployError, UserError
@@ -106,11 +107,14 @@ class WorkerPool:
         room = int(cluster.get("CPU", 0)) // settings.threads
         if settings.device == "gpu":
             room = min(room, int(cluster.get("GPU", 0)))
+            if not cluster.get("GPU"):
+                raise DeployError("--device gpu: Ray finds no GPU; nvidia-smi lists those of this machine")
         self.workers = workers or room
         if self.workers > room or not room:
             raise DeployError(
-                f"Ray has {cluster.get('CPU', 0):g} CPUs and {cluster.get('GPU', 0):g} GPUs: room for {room} workers "
-                f"with {settings.threads} CPUs each, not for {self.workers or 'one'}: lower --workers or --cpu_threads"
+                f"Ray has {cluster.get('CPU', 0):g} CPUs and {cluster.get('GPU', 0):g} GPUs: room for "
+                f"{count_of(room, 'worker')} with {count_of(settings.threads, 'CPU')} each, not for "
+                f"{self.workers or 'one'}: lower --workers or --cpu_threads"
             )
         # The process that measures the engines ends afterwards, so that it takes no memory from the workers.
         choose = ray.remote(max_calls=1, **self.resources)(choose_backend)

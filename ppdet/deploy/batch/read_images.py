@@ -44,13 +44,15 @@ def read_items(task: dict) -> Iterator[Item]:
 def item_names(task: dict) -> list[tuple[str, str]]:
     """Name and path of each image of a task, without reading anything: in tables, each name is FILE#ROW."""
     if "names" in task:
-        return [(name, locate(task["root"], name)) for name in task["names"]]
+        return [(name, locate(task["root"], name) if name else "") for name in task["names"]]
     pieces = task["pieces"]
     return [(f"{PurePosixPath(url).name}#{i}", f"{url}#{i}") for url, start, stop in pieces for i in range(start, stop)]
 
 
 def read_item(root: str, schemes: Collection[str], name: str) -> Item:
     """A file on a disk is left for Detector to read; a file in object storage is fetched."""
+    if not name:
+        return Item(name, "", None, "no path (null or empty)")
     path = locate(root, name)
     if not is_url(path):
         return Item(name, path, path)

@@ -8,7 +8,7 @@ from pyarrow import parquet
 
 from ppdet.deploy.batch.inputs import find_inputs
 from ppdet.deploy.batch.ray_pool import split_ranges
-from ppdet.deploy.batch.read_images import read_items
+from ppdet.deploy.batch.read_images import item_names, read_items
 from ppdet.utils.disk import images as image_files
 from ppdet.utils.errors import DataError
 
@@ -69,7 +69,17 @@ def test_parquet_of_paths(images, tmp_path):
     names = [*images.names, ""]
     for place in (tmp_path, f"file://{tmp_path}", f"{tmp_path}/*.parquet"):
         inputs = find_inputs(str(place), image_dir=str(images.folder), path_column="path")
-        assert [item.name for item in read(inputs, 7)] == names
+        found = read(inputs, 7)
+        assert [item.name for item in found] == names
+        assert found[-1] == ("", "", None, "no path (null or empty)") and not any(item.error for item in found[:-1])
+        assert item_names(inputs.task(range(len(inputs)))) == [(item.name, item.path) for item in found]
+
+
+def test_one_image(images):
+    name = next(name for name in images.names if name.startswith("below/more/"))
+    for place in (str(images.folder / name), f"file://{images.folder}/{name}"):
+        [item] = read(find_inputs(place), 7)
+        assert (item.name, item.image) == (name.rpartition("/")[2], str(images.folder / name))
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 100])
@@ -102,7 +112,7 @@ def test_inputs_that_do_not_fit(images, tmp_path):
         ({"place": str(tmp_path / "missing")}, "no such file or folder"),
         ({"place": str(tmp_path)}, "no image in .*; it has Parquet files: name their column"),
         ({"place": str(tmp_path / "empty.txt")}, "no image paths in it"),
-        ({"place": str(images.folder / images.names[0])}, "a text file with one image path per line"),
+        ({"place": str(images.folder / images.names[0]), "path_column": "path"}, "not a Parquet file"),
         ({"place": table}, "name its column with --path_column or --bytes_column; it has path, data"),
         ({"place": table, "path_column": "paht"}, "no column paht; it has path, data"),
         ({"place": table, "path_column": "data"}, "column data is binary; expected string"),

@@ -1,6 +1,7 @@
 """Jobs through Ray write what Detector returns, each image exactly once, even if workers die."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from pycocotools.coco import COCO
 from ppdet.deploy.batch import BatchJob, run_batch
 from ppdet.deploy.batch.storage import Folder
 from ppdet.deploy.detector import Detector
-from ppdet.utils.errors import DataError
+from ppdet.utils.errors import DataError, DeployError
 
 
 def rows_of(folder):
@@ -83,10 +84,10 @@ def test_a_folder(done, images, tmp_path, log):
         f"listing the images of {job.input}",
         "loading the model",
         "going on: 18 of 28 images are done",
-        "10 images, 2 workers with 1 threads each, backend onnxruntime; each worker loads the model first",
+        "10 images, 2 workers of 1 thread, backend onnxruntime; a worker loads the model first",
     ]
     assert told[4].endswith("cut.png: the file is truncated")
-    assert told[5].startswith(f"done: 28 images, 2 errors, {summary.counts.boxes} boxes; 10 images in ")
+    assert told[5].startswith(f"done: 28 images, 2 errors, {summary.counts.boxes} boxes; 10 of them in ")
     assert told[5].endswith(" s") and told[7] == f"tables: {output}/detections; COCO: {output}/coco"
     assert sorted((output / "detections").iterdir()) == parts
     assert [path.stat().st_mtime_ns == time for path, time in zip(parts, kept)] == [True, False, True]
@@ -119,7 +120,7 @@ def test_a_folder(done, images, tmp_path, log):
         run_batch(job)
 
 
-def test_bytes_from_parquet_to_object_storage(local_ray, model, images, tmp_path):
+def test_bytes_from_parquet_to_object_storage(local_ray, model, images, tmp_path, log):
     encoded = [(images.folder / name).read_bytes() for name in images.names]
     parquet.write_table(pa.table({"data": encoded, "key": images.names}), tmp_path / "t.parquet", row_group_size=5)
     output = "memory://bucket/out"
@@ -128,6 +129,9 @@ def test_bytes_from_parquet_to_object_storage(local_ray, model, images, tmp_path
         shard_size=12, threshold=0.52, batch_size=4, backend="paddle",
     )  # fmt: skip
     summary = run_batch(job)
+    done = [record.getMessage() for record in log.records if record.getMessage().startswith("done: ")]
+    assert len(done) == 1
+    assert re.fullmatch(rf"done: 28 images, 2 errors, {summary.counts.boxes} boxes in \d+\.\d s", done[0]), done
     folder = Folder(output)
     rows = []
     for name in sorted(folder.names("detections")):
@@ -145,6 +149,17 @@ def test_bytes_from_parquet_to_object_storage(local_ray, model, images, tmp_path
                 kept += len(row["scores"])
     assert 0 < kept == summary.counts.boxes < sum(map(len, images.expected.values()))
     assert run_batch(job)[:2] == (summary.counts, 0)
+
+
+def test_a_gpu_that_is_not_there_is_the_reason(local_ray, model, images, tmp_path):
+    """And not the number of workers, which was named."""
+    if local_ray.cluster_resources().get("GPU"):
+        pytest.skip("this machine has a GPU")
+    job = BatchJob(str(model), str(images.folder / images.names[0]), str(tmp_path / "out"), workers=1)
+    with pytest.raises(DeployError, match=r"^--device gpu: Ray finds no GPU"):
+        run_batch(replace(job, device="gpu"))
+    with pytest.raises(DeployError, match="room for 0 workers with 500 CPUs each, not for 1: lower --workers"):
+        run_batch(replace(job, cpu_threads=500))
 
 
 def test_an_image_that_kills_its_worker_or_never_ends_is_a_row_with_an_error(local_ray, model, images, tmp_path, log):

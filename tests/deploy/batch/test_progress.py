@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from ppdet.deploy.batch import progress
-from ppdet.deploy.batch.progress import Progress, Speed
+from ppdet.deploy.batch.progress import Progress, Speed, count_of
 
 
 class Terminal:
@@ -22,6 +22,11 @@ class Terminal:
 
     def isatty(self):
         return True
+
+
+def test_one_and_several():
+    assert [count_of(number, "image") for number in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+    assert [count_of(number, "box", "boxes") for number in (0, 1, 2)] == ["0 boxes", "1 box", "2 boxes"]
 
 
 def test_the_first_task_of_each_worker_does_not_count():
