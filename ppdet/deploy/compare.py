@@ -72,7 +72,7 @@ class Comparison(NamedTuple):
 
     def __str__(self) -> str:
         if not self.compared and not self.unmatched:
-            return f"it runs, and there are no {self.kind} to compare"
+            return f"it runs, and none of its {self.kind} can be compared"
         return (
             f"{self.compared} {self.kind}, {self.unmatched or 'none'} unmatched, scores differ by at most "
             f"{self.score:.1e}, boxes by {self.pixels:.2g} px"
@@ -260,6 +260,23 @@ class SelfCheck(NamedTuple):
     def comparable(self, precision: str, device: str = "cpu") -> int:
         """Return how many detections `verify` compares. With 0, every graph that detects nothing would pass."""
         return compare(self.rows, self.rows, tolerance_of(precision, device), self.floor, self.top).compared
+
+    def why_not_comparable(self, precision: str, device: str = "cpu") -> str:
+        """Return why `verify` would compare no detections, "" if it compares some."""
+        if self.comparable(precision, device):
+            return ""
+        scores = np.concatenate([with_area(rows)[:, 1] for rows in self.rows])
+        tolerance = tolerance_of(precision, device)
+        if not len(scores):
+            return f"the self-check has no detections{' with an area' if any(map(len, self.rows)) else ''}"
+        found = f"the self-check has {len(scores)} detections, "
+        if scores.max() <= max(tolerance.least, self.floor):
+            return f"{found}none with a score above {max(tolerance.least, self.floor):g}, as {precision} needs"
+        # What is near the threshold, or near the lowest score of a full list, may be missing.
+        return (
+            f"{found}but their scores, {scores.min():.2f} to {scores.max():.2f}, are too close to each other or to the "
+            f"threshold, {self.floor:g}, for {precision}, in which scores differ by up to {tolerance.score:g}"
+        )
 
     def compare(self, outputs: Sequence[np.ndarray], precision: str, device: str = "cpu") -> Comparison:
         """Compare the outputs of a graph, which were computed in this precision on this type of device.

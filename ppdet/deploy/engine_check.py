@@ -152,7 +152,8 @@ def run_engine(folder: Path, name: str, options: Options, file: str) -> Row:
     if found.unmatched > tolerance.unmatched * found.compared:
         outcome, why = "differs", f"{found.unmatched} detections of the two sides do not match ({found})"
     elif not found.compared:
-        outcome, why = "loads", "it runs; the self-check has no detections to compare in this precision"
+        reason = check.why_not_comparable(precision, options.kind) or "its scores are too close to each other"
+        outcome, why = "loads", f"it runs; no detections are compared: {reason}"
     return Row(
         *(name, precision, outcome, file, why, found.compared, found.unmatched, found.score, found.pixels),
         milliseconds=milliseconds,

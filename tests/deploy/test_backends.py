@@ -1,5 +1,6 @@
 """Engines: which one is chosen, what they refuse, and their use from several threads."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -166,7 +167,8 @@ def test_auto_compares_no_engines_by_what_does_not_count_on_a_gpu(exported, log,
         monkeypatch.setattr(BACKENDS[name], "why_unavailable", classmethod(lambda kind, options: None))
     monkeypatch.setattr(BACKENDS["paddle"], "use_device", BACKENDS["paddle"].use_cpu)
     assert Detector(exported, device="gpu").backend.name == "paddle"
-    assert "backend paddle: the folder has no detections to compare engines by" in log.text
+    assert "backend paddle, the first that loads; engines are not compared: the self-check has " in log.text
+    assert "are too close to each other or to the threshold" in log.text
 
 
 def test_auto_compares_no_engines_where_nothing_was_detected(exported, log):
@@ -175,7 +177,7 @@ def test_auto_compares_no_engines_where_nothing_was_detected(exported, log):
     SelfCheck(check.arrays, [rows[:0] for rows in check.rows], check.floor, check.top).write(exported)
     assert SelfCheck.read(exported).comparable("fp32") == 0 < check.comparable("fp32")
     assert Detector(exported).backend.name == "paddle"
-    assert "backend paddle: the folder has no detections to compare engines by" in log.text
+    assert "backend paddle, the first that loads; engines are not compared: the self-check has no det" in log.text
 
 
 def test_an_engine_from_outside_is_a_choice(exported, monkeypatch):
@@ -327,6 +329,27 @@ def test_comparison_of_lists_that_were_cut():
     other = rows([0, 0.9, 1, 1, 9, 9], [0, 0.3005, 2, 2, 9, 9])
     assert compare([many], [other], EXACT, top=2)[:2] == (1, 0)
     assert compare([many], [other], EXACT, top=3)[:2] == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("scores", "top", "precision", "expected"),
+    [
+        ([0.9, 0.5], 0, "bf16", ""),
+        ([], 0, "fp32", "the self-check has no detections"),
+        ([0.2, 0.25], 0, "fp16", "the self-check has 2 detections, none with a score above 0.3, as fp16 needs"),
+        ([0.5, 0.55], 2, "fp32", ""),
+        # As many as the model keeps: what is less than 0.1 above the lowest may be replaced by another one.
+        (
+            [0.5, 0.55],
+            2,
+            "bf16",
+            "the self-check has 2 detections, but their scores, 0.50 to 0.55, are too .*",
+        ),
+    ],
+)
+def test_why_detections_are_not_compared(scores, top, precision, expected):
+    found = rows(*([0, score, 1, 1, 9, 9] for score in scores))
+    assert re.fullmatch(expected, SelfCheck({}, [found], 0.05, top).why_not_comparable(precision))
 
 
 BOXES = np.array([[[0, 0, 100, 50], [10, 10, 20, 20]]], np.float32)

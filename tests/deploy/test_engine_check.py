@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 
@@ -107,6 +108,15 @@ def test_a_folder_without_self_check_is_loaded(exported, tmp_path, monkeypatch):
     half = replace(bad, precision="fp16")
     assert [engine_check.is_good(export, rows) for rows in ([bad], [row, bad], [row, half])] == [False, False, True]
     assert not engine_check.is_good(replace(export, precision="fp16"), [row, half])
+
+
+def test_scores_that_are_too_close_are_said_to_be(exported, monkeypatch):
+    """And not that there are no detections."""
+    monkeypatch.setattr(compare, "EXACT", compare.EXACT._replace(score=1.0))
+    row = engine_check.run_engine(exported, "onnxruntime", Options(threads=1), "model.onnx")
+    assert row.outcome == "loads" and re.match(
+        r"it runs; .*: the self-check has \d+ detections, but their scores", row.why
+    )
 
 
 def test_another_graph_of_the_same_inputs_differs(exported, tmp_path, monkeypatch):

@@ -59,7 +59,8 @@ def load_fastest(folder: Path, options: Options) -> Backend:
     if not usable:
         raise DeployError("; ".join(f"{name}: {problem}" for name, problem in problems.items()))
     check = SelfCheck.read(folder)
-    if check is not None and not check.comparable(options.precision, options.kind):
+    why = check.why_not_comparable(options.precision, options.kind) if check else "the folder has no self-check"
+    if why:
         check = None  # without detections to compare, every graph that detects nothing would pass
     seconds: dict[str, float] = {}
     best: Backend | None = None
@@ -69,7 +70,7 @@ def load_fastest(folder: Path, options: Options) -> Backend:
             backend = BACKENDS[name](folder, options)
             if check is None:
                 if len(usable) > 1:
-                    logger.info("backend %s: the folder has no detections to compare engines by", name)
+                    logger.info("backend %s, the first that loads; engines are not compared: %s", name, why)
                 return backend
             check.verify(backend, options.precision, options.kind)
             start = time.perf_counter()
