@@ -135,6 +135,8 @@ def test_files_say_what_they_are_without_infer_cfg(plain):
         "image_shape": None,
         "score_threshold": 0.025,
         "nms_threshold": 0.6,
+        "nms_top_k": 1000,
+        "keep_top_k": 100,
         "draw_threshold": 0.5,
     }
     mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

@@ -15,7 +15,7 @@ def metadata_of(settings: Mapping[str, Any], model: DenseDetector) -> dict[str, 
 
     Args:
         settings: content of infer_cfg.yml, see `settings_of`.
-        model: has the thresholds of NMS, and the locations of its maps.
+        model: has the settings of NMS, and the locations of its maps.
     """
     normalizations: list[Mapping[str, Any]] = [one for one in settings["Preprocess"] if one["type"] == "NormalizeImage"]
     order = normalizations[0].get("channel_order", "rgb") if normalizations else "rgb"
@@ -32,8 +32,12 @@ def metadata_of(settings: Mapping[str, Any], model: DenseDetector) -> dict[str, 
         "image_shape": json.dumps(settings.get("image_shape")),
         "score_threshold": f"{model.nms.score_threshold:g}",
         "nms_threshold": f"{model.nms.nms_threshold:g}",
+        "nms_top_k": str(model.nms.nms_top_k),
+        "keep_top_k": str(model.nms.keep_top_k),
         "draw_threshold": f"{settings['draw_threshold']:g}",
     }
+    if settings["output"] == "boxes":
+        values["last_pixel"] = json.dumps(model.locations.last_pixel)
     if settings["output"] == "maps":
         locations = {"strides": list(model.locations.strides), "shift": model.locations.shift}
         values["locations"] = json.dumps({**locations, "even": model.locations.even})
