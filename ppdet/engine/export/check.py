@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 LONG_SIDE = 448  # pixels of the check's images: enough for detections, and quick, as "auto" runs it at every start
+UNPADDED = 128  # images that are not padded have sides that are multiples of it, and of any network's stride
 MAX_IMAGES = 5  # number of images tried until one has detections
 # The second image of the check: its share of the first one's height and width, and its scale_factor.
 SECOND_SHARE, SECOND_SCALE = (0.6, 0.8), (0.5, 0.75)
@@ -43,6 +44,8 @@ class ExportError(UserError, ValueError):
 def check_arrays(preprocess: Preprocess, pixels: np.ndarray) -> Arrays:
     """Return a graph's inputs for a batch of two: the image, and a part of it, mirrored and at another scale.
 
+    If preprocessing does not pad, images of a batch have one size: then the second one is the whole image, mirrored.
+
     Args:
         pixels: (H, W, 3) RGB uint8.
     """
@@ -51,6 +54,9 @@ def check_arrays(preprocess: Preprocess, pixels: np.ndarray) -> Arrays:
     scale = min(room[0] / height, room[1] / width)
     first = cv2.resize(pixels, (max(32, int(width * scale)), max(32, int(height * scale))))
     rows, columns = (max(32, int(side * share)) for side, share in zip(first.shape, SECOND_SHARE))
+    if preprocess.padded((1, 1)) == (1, 1):
+        rows, columns = (max(side // UNPADDED * UNPADDED, UNPADDED) for side in first.shape[:2])
+        first = cv2.resize(pixels, (columns, rows))
     second = np.ascontiguousarray(first[:rows, :columns][:, ::-1])
     samples = [preprocess.prepare(image, resize=False) for image in (first, second)]
     samples[1]["scale_factor"] = np.array(SECOND_SCALE, np.float32)

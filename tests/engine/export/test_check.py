@@ -94,6 +94,20 @@ def test_images_of_the_check(folder, tmp_path, log):
     assert np.array_equal(drawn, drawn_image()) and "the export is checked on a drawn image" in log.text
 
 
+@pytest.mark.parametrize(("height", "width", "sizes"), [(320, 448, (256, 384)), (30, 900, (128, 384))])
+def test_images_that_are_not_padded_have_one_size(height, width, sizes):
+    """The second one is the first one, mirrored and at another scale."""
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    arrays = check_arrays(Preprocess({"Preprocess": [{"type": "Permute"}]}), pixels)
+    assert arrays["image"].shape == (2, 3, *sizes) and arrays["im_shape"].tolist() == [[*sizes], [*sizes]]
+    assert np.array_equal(arrays["image"][0], arrays["image"][1][:, :, ::-1])
+    assert arrays["scale_factor"].tolist() == [[1, 1], [0.5, 0.75]]
+    padded = check_arrays(
+        Preprocess({"Preprocess": [{"type": "Permute"}, {"type": "PadStride", "stride": 32}]}), pixels
+    )
+    assert len(np.unique(padded["im_shape"], axis=0)) == 2
+
+
 def in_tf32(tensor):
     """Rounded to TF32's 10 bits of mantissa, the nearest and of two the even one, as GPUs read what they multiply."""
     bits = tensor.numpy().view(np.uint32).astype(np.uint64)
