@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import paddle
 import pytest
@@ -76,6 +77,10 @@ def test_every_engine_detects_what_the_model_detects(folder, plain, tmp_path, na
     formats = ["onnx"] if name == "deformable" else ["onnx", "openvino"]
     exported = export_model(cfg, str(tmp_path), formats=formats) if CASES[name] else plain
     assert {"model.onnx", "selfcheck.npz"} <= {path.name for path in exported.iterdir()}
+    network = onnx.load(exported / "model.onnx")
+    operators = {entry.domain: entry.version for entry in network.opset_import}
+    # ONNX's table of versions: https://github.com/onnx/onnx/blob/main/docs/Versioning.md
+    assert (operators, network.ir_version) == (({"": 19}, 9) if name == "deformable" else ({"": 17}, 8))
     for backend in ("onnxruntime", "openvino")[: len(formats)]:
         for batch_size in (1, 2):
             actual = dict(Detector(exported, backend, precision="fp32").detect(images(folder), batch_size))
@@ -104,8 +109,6 @@ def test_onnx_names_and_free_sizes(plain):
 
 
 def test_onnx_files_are_valid_and_simplified(plain):
-    import onnx
-
     for name in ("model.onnx", "model_fp16.onnx"):
         model = onnx.load(plain / name)
         onnx.checker.check_model(model, full_check=True)
@@ -120,7 +123,6 @@ def test_onnx_files_are_valid_and_simplified(plain):
 
 
 def test_files_say_what_they_are_without_infer_cfg(plain):
-    import onnx
     import openvino
 
     expected = {
@@ -151,6 +153,9 @@ def test_files_say_what_they_are_without_infer_cfg(plain):
         props = {one.key: one.value for one in onnx.load(str(path)).metadata_props}
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         assert session.get_modelmeta().custom_metadata_map == props
+        assert session.get_modelmeta().producer_name == "ppdet"
+        assert onnx.load(str(path)).producer_version == props["ppdet.version"]
+        assert (plain / f"model{half}.xml").read_text(encoding="utf-8").count("category_ids") == 1
         info = openvino.Core().read_model(str(plain / f"model{half}.xml"))
         assert all(info.get_rt_info(key.split(".")).value == value for key, value in props.items())
         read = {key.removeprefix("ppdet."): yaml.safe_load(value) for key, value in props.items()}

@@ -5,7 +5,6 @@ uninitialized number as the epsilon of a group norm, and its NMS keeps other box
 converted without NMS, which is then appended in ONNX's own operators.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from paddle import nn
 
+import ppdet
 from ppdet.engine.export.onnx_graph import half_precision, save_valid, simplified
 from ppdet.engine.export.paddle2onnx_call import convert_file
 from ppdet.modeling.architectures.base import DenseDetector
@@ -64,16 +64,19 @@ def write_formats(
 
     converted = to_onnx(graph_in(source), model.nms if with_nms else None, epsilon_of(model))
     rename_outputs(converted, names)
-    onnx.helper.set_model_props(converted, dict(metadata))
-    save_valid(converted, source / "model.onnx")
-    if "onnx" in formats:
-        shutil.copy(source / "model.onnx", target)
-        if precision == "fp16":
-            save_valid(half_precision(converted), target / "model_fp16.onnx")
-    if "openvino" in formats:
+    name_dimensions(converted)
+    converted.producer_name, converted.producer_version = "ppdet", ppdet.__version__
+    converted.ir_version = onnx.helper.find_min_ir_version_for(converted.opset_import)
+    if "openvino" in formats:  # it would write the texts of an ONNX file a second time, under other names
+        save_valid(converted, source / "model.onnx")
         write_openvino(source / "model.onnx", target / "model.xml", metadata, half=False)
         if precision == "fp16":
             write_openvino(source / "model.onnx", target / "model_fp16.xml", metadata, half=True)
+    if "onnx" in formats:
+        onnx.helper.set_model_props(converted, dict(metadata))
+        save_valid(converted, target / "model.onnx")
+        if precision == "fp16":
+            save_valid(half_precision(converted), target / "model_fp16.onnx")
 
 
 def graph_in(folder: Path) -> Path:
@@ -162,6 +165,19 @@ def rename_outputs(network: "onnx.ModelProto", names: Sequence[str]) -> None:
         node.output[:] = [new.get(name, name) for name in node.output]
     for value in [*network.graph.output, *network.graph.value_info]:
         value.name = new.get(value.name, value.name)
+
+
+def name_dimensions(network: "onnx.ModelProto") -> None:
+    """Name the free dimensions of outputs: "batch" is the first one, and "locations" those of boxes and scores.
+
+    paddle2onnx numbers them all, so that the images of an input and of an output seem to be different numbers.
+    """
+    free = {"boxes": ("batch", "locations"), "scores": ("batch", "", "locations")}
+    for value in network.graph.output:
+        names = dict(enumerate(free.get(value.name, ("batch",))))
+        for place, dim in enumerate(value.type.tensor_type.shape.dim):
+            if dim.dim_param.startswith("DynamicDimension"):
+                dim.dim_param = names.get(place, "")
 
 
 def append_nms(network: "onnx.ModelProto", nms: MultiClassNMS) -> None:

@@ -27,6 +27,8 @@ def test_graphs_without_nms_end_with_boxes_and_scores(folder, plain, tmp_path):
               "scale_factor": np.full((1, 2), 0.5, np.float32), "im_shape": np.float32([[60, 80]])}  # fmt: skip
     session = onnxruntime.InferenceSession(str(exported / "model.onnx"))
     assert session.get_modelmeta().custom_metadata_map["ppdet.output"] == "boxes"
+    shapes = {value.name: value.shape for value in session.get_outputs()}
+    assert shapes == {"boxes": ["batch", "locations", 4], "scores": ["batch", 2, "locations"]}
     sizes = check_repository(exported, "padded")
     assert sizes["boxes"][::2] == [-1, 4] and len(sizes["scores"]) == 3 and sizes["image"] == [-1, 3, -1, -1]
     boxes, scores = session.run(["boxes", "scores"], arrays)
@@ -64,6 +66,7 @@ def test_maps_are_decoded_as_the_page_says(folder, plain, tmp_path):
     image = np.random.default_rng(0).standard_normal((1, 3, 64, 96), np.float32)
     session = onnxruntime.InferenceSession(str(exported / "model.onnx"))
     names = [value.name for value in session.get_outputs()]
+    assert {value.shape[0] for value in session.get_outputs()} == {"batch"}
     assert names == [f"{kind}_{stride}" for stride in (8, 16, 32) for kind in ("logits", "distances", "quality")]
     assert list(check_repository(exported, "padded")) == ["image", *names]
     maps, again = (
