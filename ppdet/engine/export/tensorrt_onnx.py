@@ -56,13 +56,13 @@ def check_target(
     if target is None:
         if batch_size != 1:
             raise ConfigError(
-                f"batch_size: got {batch_size!r}; it is the number of images of --target tensorrt; other graphs take "
-                "batches of any size"
+                f"--batch_size {batch_size}: only {FILE} has a fixed number of images, and all other files take "
+                "batches of any size: add --target tensorrt, or leave out --batch_size"
             )
         return
     if type(batch_size) is not int or not 1 <= batch_size <= LARGEST_BATCH:
         raise ConfigError(
-            f"batch_size: got {batch_size!r}; expected a whole number from 1 to {LARGEST_BATCH}: TensorRT's tensors "
+            f"--batch_size {batch_size}: expected a whole number from 1 to {LARGEST_BATCH}: TensorRT's tensors "
             f"have at most {LARGEST_VOLUME:,} values, and NMS compares the best {LARGEST_K:,} boxes of an image with "
             "each other"
         )
@@ -120,7 +120,7 @@ def add_tensorrt(
     Raises:
         ConfigError, ExportError: the network cannot be converted, or the graph detects something else.
     """
-    logger.info("%s takes batches of %d images of %dx%d", FILE, batch_size, *size)
+    logger.info("%s takes batches of %d images of %dx%d, in float32", FILE, batch_size, *size)
     arrays = of_size(check.arrays, size)
     detector.output = "detections"
     expected = SelfCheck.of(arrays, *expected_outputs(detector, arrays, list(arrays)), floor=check.floor, top=check.top)

@@ -47,10 +47,10 @@ NO_MULTIPLE = "images for --target tensorrt would be 90x130, no multiples of the
 @pytest.mark.parametrize(
     ("transforms", "options", "arguments", "expected"),
     [
-        ("", [], {"batch_size": 0}, rf"batch_size: got 0; {BATCH}"),
-        ("", [], {"batch_size": 146}, rf"batch_size: got 146; {BATCH}"),
-        ("", [], {"batch_size": 2.5}, rf"batch_size: got 2\.5; {BATCH}"),
-        ("", [], {"batch_size": 2, "target": None}, "batch_size: got 2; it is the number of images of --target .*"),
+        ("", [], {"batch_size": 0}, rf"--batch_size 0: {BATCH}"),
+        ("", [], {"batch_size": 146}, rf"--batch_size 146: {BATCH}"),
+        ("", [], {"batch_size": 2.5}, rf"--batch_size 2\.5: {BATCH}"),
+        ("", [], {"batch_size": 2, "target": None}, "--batch_size 2: only .*: add --target tensorrt, or leave .*"),
         ("", ["export.nms=false"], {}, r"--target tensorrt: set export\.post_process and export\.nms true, .*"),
         ("", ["export.post_process=false"], {"precision": "bf16"}, r"--target tensorrt: set export\.post_process .*"),
         ("", [], {"precision": "fp16"}, "--precision fp16: model_tensorrt.onnx is float32, and trtexec --fp16 .*"),

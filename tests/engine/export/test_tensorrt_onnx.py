@@ -109,7 +109,7 @@ def test_exported_graph(tmp_path, log):
     """Of any size, with top-k of levels; its batches of three hold the two images of the check and one twice."""
     cfg = noisy(write_padded(tmp_path, images=1), ["FCOSHead.level_top_k=20", "FCOSHead.last_pixel=true"])
     folder = export_model(cfg, str(tmp_path / "exported"), target="tensorrt", batch_size=3)
-    assert "model_tensorrt.onnx takes batches of 3 images of 160x160" in log.text
+    assert "model_tensorrt.onnx takes batches of 3 images of 160x160, in float32" in log.text
     assert re.search(r"checked in onnxruntime, not in TensorRT: \d{3} detections, none unmatched", log.text)
     model = onnx.load(folder / "model_tensorrt.onnx")
     onnx.checker.check_model(model, full_check=True)
