@@ -153,7 +153,9 @@ def test_an_engine_that_is_not_installed_is_missing(exported, capsys, monkeypatc
     monkeypatch.setattr(engine_check, "is_installed", lambda package: False)
     monkeypatch.setattr(backends, "is_installed", lambda package: False)
     code, text = verify(exported, capsys)
-    assert code == 1 and "missing: onnxruntime in fp32, onnxruntime in bf16: it is not installed: pip install" in text
+    assert code == 1 and "missing: onnxruntime in fp32: it is not installed: pip install" in text
+    assert "missing: paddle in fp16: no fp16 on cpu: it has fp32, bf16\n" in text  # pip brings none, nor an export
+    assert "missing: onnxruntime in bf16: no bf16 on cpu: it has fp32, fp16\n" in text
 
 
 def test_no_exported_folder_is_one_line(tmp_path, capsys, monkeypatch):

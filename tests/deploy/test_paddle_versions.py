@@ -6,6 +6,8 @@ import yaml
 from toy import write_toy
 
 from ppdet.deploy import Detector
+from ppdet.deploy.backends import load_backend
+from ppdet.deploy.backends.base import Options
 from ppdet.utils.errors import DeployError
 
 
@@ -33,6 +35,25 @@ def test_a_graph_of_paddle_3_in_paddle_2(tmp_path, monkeypatch, settings, export
     )
     with pytest.raises(DeployError, match=message):
         Detector(folder, backend)
+
+
+class Failing:
+    """A predictor of Paddle 3 for a graph of Paddle 2 in bf16."""
+
+    def run(self):
+        raise RuntimeError("C++ Traceback\n  [operator < elementwise_add > error]")
+
+
+@pytest.mark.parametrize(("graph", "what"), [("model.pdmodel", "this graph of Paddle 2"), ("model.json", "this graph")])
+def test_a_graph_that_cannot_be_computed_in_bf16(tmp_path, monkeypatch, graph, what):
+    backend = load_backend(write_toy(tmp_path), "paddle", Options(threads=1))
+    written = next(path for path in tmp_path.iterdir() if path.name in ("model.json", "model.pdmodel"))
+    written.rename(tmp_path / graph)
+    monkeypatch.setattr(backend, "options", Options(precision="bf16"))
+    monkeypatch.setattr(backend, "predictor", Failing())
+    monkeypatch.setattr(paddle, "__version__", "3.3.1")
+    with pytest.raises(DeployError, match=rf"Paddle 3\.3\.1 cannot compute {what} in bf16: [^\n]*use precision fp32"):
+        backend.run({})
 
 
 def test_the_version_that_exported_is_written(tmp_path):

@@ -45,6 +45,9 @@ def load_backend(folder: Path, name: str, options: Options) -> Backend:
 
 def find_problem(kind: type[Backend], folder: Path, options: Options) -> str | None:
     """Why an engine cannot run the folder with these options; None if it can."""
+    unsupported = kind.why_unsupported(options)  # before the file, which would be of no use
+    if unsupported:
+        return unsupported
     if kind.find(folder, options.precision) is None:
         precision = " --precision fp16" if options.precision == "fp16" and kind.format != "paddle" else ""
         return f"{folder} has no file for it: ppdet export --format {kind.format}{precision} writes one"

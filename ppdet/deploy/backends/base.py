@@ -114,6 +114,11 @@ class Backend(ABC):
 
         It is asked only if the engine is installed. The message follows "backend NAME: ".
         """
+        return cls.why_unsupported(options)
+
+    @classmethod
+    def why_unsupported(cls, options: Options) -> str | None:
+        """Why this engine can run with these options on no machine, by `precisions`; None if it may."""
         precisions = cls.precisions.get(options.kind, cls.precisions.get("other"))
         if precisions is None:
             return f"no device of type {options.kind}: it has {', '.join(cls.precisions)}"

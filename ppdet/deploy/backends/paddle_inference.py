@@ -165,8 +165,22 @@ class PaddleInference(Backend):
         except (RuntimeError, ValueError, OSError) as error:
             if any(part in str(error) for part in CPU_ONLY_ERRORS):
                 raise DeployError(CPU_ONLY_ADVICE) from None
+            if self.options.kind == "cpu" and self.options.precision == "bf16":
+                raise DeployError(advice_for_bf16(self.find(self.folder, "bf16"), error)) from None
             raise
         return [self.predictor.get_output_handle(name).copy_to_cpu() for name in self.outputs]
+
+
+def advice_for_bf16(graph: Path | None, error: Exception) -> str:
+    """Return what to do about an error of a graph in bf16 on a CPU, which may name nothing but an operator."""
+    import paddle
+
+    if graph is not None and graph.suffix == ".pdmodel" and not paddle.__version__.startswith("2."):
+        return (
+            f"Paddle {paddle.__version__} cannot compute this graph of Paddle 2 in bf16: export the model again with "
+            f"Paddle {paddle.__version__[:1]}, or use precision fp32"
+        )
+    return f"Paddle {paddle.__version__} cannot compute this graph in bf16: use precision fp32 ({last_line(error)})"
 
 
 def require_version(graph: Path) -> None:
