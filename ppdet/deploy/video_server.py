@@ -2,12 +2,14 @@
 
 import http.client
 import re
+import string
 import urllib.error
 import urllib.parse
 import urllib.request
 from typing import NamedTuple
 
 from ppdet.utils.disk.redirects import ToHttpOnly
+from ppdet.utils.disk.steady_http import SteadyHandler, SteadySecureHandler
 
 # A playlist and pictures that replace each other are live, whatever the length of the answer.
 LIVE_TYPES = re.compile(r"multipart/|mpegurl|dash\+xml", re.I)
@@ -42,11 +44,15 @@ def ask(address: str, seconds: float) -> Answer:
             kind = response.headers.get_content_type()
             if kind == "text/html":
                 return Answer(False, False, "the server sends a web page, and no video")
-            is_live = LIVE_TYPES.search(kind) or response.read(len(PLAYLIST)) == PLAYLIST
-            return Answer(not is_live and bool(response.length), response.status == 206, "")
+            has_end = bool(response.length) and not LIVE_TYPES.search(kind)
+            if has_end and response.read(len(PLAYLIST)) == PLAYLIST:
+                has_end = False
+            return Answer(has_end, response.status == 206, "")
     except urllib.error.HTTPError as error:
         password = ": are user and password right?" if error.code in (401, 403) else ""
-        return Answer(False, False, f"the server answers {error.code} {error.reason}{password}")
+        return Answer(
+            False, False, f"the server answers {error.code} {http.client.responses.get(error.code, '')}{password}"
+        )
     except TimeoutError:
         return Answer(False, False, f"the server did not answer within {seconds:g} s")
     except urllib.error.URLError as error:
@@ -68,9 +74,9 @@ def _opener(address: str) -> urllib.request.OpenerDirector:
     passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
     if user:
         passwords.add_password(None, place, user, password)
-    return urllib.request.build_opener(
-        ToHttpOnly, urllib.request.HTTPBasicAuthHandler(passwords), urllib.request.HTTPDigestAuthHandler(passwords)
-    )
+    kinds = (urllib.request.HTTPBasicAuthHandler, urllib.request.HTTPDigestAuthHandler)
+    handlers = [kind(passwords) for kind in kinds]
+    return urllib.request.build_opener(ToHttpOnly, SteadyHandler, SteadySecureHandler, *handlers)
 
 
 def _split(address: str) -> tuple[str, str, str]:
@@ -78,4 +84,5 @@ def _split(address: str) -> tuple[str, str, str]:
     protocol, host, path = re.fullmatch(r"([^:]*://)([^/?#]*)(.*)", address, re.S).groups()  # type: ignore[union-attr]
     login, _, place = host.rpartition("@")
     user, _, password = login.partition(":")
+    path = urllib.parse.quote(path, safe=string.punctuation)  # letters beyond ASCII are %-encoded
     return protocol + place + path, urllib.parse.unquote(user), urllib.parse.unquote(password)

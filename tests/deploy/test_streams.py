@@ -150,7 +150,7 @@ def test_file_that_tells_no_times_ends_at_its_end(server, tmp_path, log):
     """Frames without an index, such as bare JPEG or what browsers record: only the length in bytes tells an end."""
     data = b"".join(cv2.imencode(".jpg", np.full((128, 192, 3), gray, np.uint8))[1].tobytes() for gray in GRAYS)
     server.answers = [content(data), content(data)]
-    source = VideoSource(server.address("ask/bare.mjpeg", user=f"admin:{PASSWORD}@"))
+    source = VideoSource(server.address("ask/bäre.mjpeg", user=f"admin:{PASSWORD}@"))
     assert not source.live and source.announced == 0
     assert [gray(frame) for frame in source] == pytest.approx(GRAYS, abs=4)
     assert not source.is_lost and source.reconnected == 0 and len(server.answers) == 1
@@ -223,6 +223,7 @@ def page(handler):
         (page, "the server sends a web page, and no video"),
         (content(b"no video" * 100), "not a video that OpenCV can read"),
         (lambda handler: handler.wfile.write(b"SSH-2.0-x\r\n"), "the server's answer is not one of HTTP"),
+        (lambda handler: handler.send_error(418, "\x1b[2J"), "the server answers 418 I'm a Teapot"),
         (lambda handler: handler.send_error(401), "answers 401 Unauthorized: are user and password right?"),
     ],
 )
