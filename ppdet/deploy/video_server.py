@@ -60,8 +60,8 @@ def ask(address: str, seconds: float) -> Answer:
             return Answer(False, False, f"the server did not answer within {seconds:g} s")
         why = f" ({error.reason})" if isinstance(error.reason, OSError) else ""  # others may have the address in them
         return Answer(False, False, f"the server cannot be reached{why}")
-    except (http.client.HTTPException, OSError, ValueError):
-        return Answer(False, False, "the server's answer is not one of HTTP")
+    except (http.client.HTTPException, OSError, ValueError) as error:
+        return Answer(False, False, f"the server's answer is not one of HTTP ({type(error).__name__})")
 
 
 def _request(address: str) -> urllib.request.Request:
