@@ -4,9 +4,9 @@ Each engine that is installed runs the two images of the export's self-check, in
 whether it has the detections of the trained model, how much they differ, and how long an image takes. The lines below
 it say what is fastest, what differs, fails or is missing, and which files no engine here runs.
 
-The exit code is 1 if an engine has other detections, one that is installed and has its file fails in fp32 or in the
-precision of the export, or none can run the folder. It is 2 if the folder is no exported model, or an option is wrong,
-and otherwise 0.
+The exit code is 1 if an engine has other detections, one that is installed and has its file fails in fp32, in the
+precision of the export or in all that it reads the file for, or none can run the folder. It is 2 if the folder is no
+exported model, an option is wrong, or no engine computes on the device, and otherwise 0.
 
 examples:
   {program} output_inference/fcos_r18_fpn_shapes
@@ -47,12 +47,13 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
 
         from ppdet.core.extensions import import_extensions
         from ppdet.deploy.backends.base import Options
-        from ppdet.deploy.engine_check import Export, is_good, run_engines, summary
+        from ppdet.deploy.engine_check import Export, is_good, require_device, run_engines, summary
         from ppdet.utils.disk.files import write_json
 
         import_extensions(arguments.imports)
         options = Options(device=arguments.device, threads=arguments.cpu_threads)
         export = Export.read(arguments.folder)
+        require_device(options)
         exporter = f", exported by {export.versions}" if export.versions else ""
         print(printable(f"{arguments.folder} on {options.device}, {options.cpu_threads} threads{exporter}"))
         print(
@@ -77,7 +78,12 @@ def check_line(export: "Export") -> str:
         detections = sum(map(len, export.check.rows))
         return f"self-check: {len(export.check.rows)} images, {detections} detections of the trained model"
     if export.output != "detections":
-        return printable(f"no self-check, because the graphs end with {export.output:.40}: they are only loaded")
+        return printable(
+            f"no self-check, because the graphs end with {export.output:.40} and not with detections: they are only "
+            "loaded. `ppdet detect`, the server and batch jobs refuse this folder: it is for programs that decode the "
+            "outputs themselves (docs/INPUTS_OUTPUTS.md); for detections, export with export.post_process and "
+            "export.nms true, export.benchmark false"
+        )
     return "no self-check (selfcheck.npz), as in exports of PaddleDetection: the graphs are only loaded"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ppdet.core.extensions import import_extensions, imported
-from ppdet.deploy.backends import BACKENDS, find_problem
+from ppdet.deploy.backends import BACKENDS, find_problem, why_not_here
 from ppdet.deploy.backends.base import Backend, Options, is_installed, last_line
 from ppdet.deploy.compare import SelfCheck, tolerance_of
 from ppdet.deploy.precisions import PRECISIONS
@@ -90,6 +90,29 @@ class Export:
             ", ".join(f"{name} {version}" for name, version in named),
             SelfCheck.read(folder),
         )
+
+
+def require_device(options: Options) -> None:
+    """Raise DeployError if no engine here computes on the device, whatever a folder has.
+
+    A device other than the CPU is asked for in a new process, since a driver may end it.
+    """
+    if options.kind == "cpu":
+        return
+    try:
+        problems = call_in_child(device_problems, {"options": asdict(options), "imports": imported()}, seconds=LONGEST)
+    except ChildError:
+        return  # the row of the engine says it
+    if all(problems.values()):
+        reasons = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
+        raise DeployError(f"no engine on this machine computes on {options.device}: {reasons}")
+
+
+def device_problems(options: Mapping[str, Any], imports: Sequence[str]) -> dict[str, str | None]:
+    """Return why each engine cannot compute on a device; None if it can."""
+    import_extensions(imports)
+    wanted = Options(**options)
+    return {name: why_not_here(kind, wanted) for name, kind in BACKENDS.items()}
 
 
 def run_engines(export: Export, *, device: str = "cpu", threads: int | None = None) -> Iterator[Row]:
@@ -176,11 +199,13 @@ def is_good(export: Export, rows: Sequence[Row]) -> bool:
     """Whether an engine runs the folder, none has other detections, and none fails in a precision that is needed.
 
     These are fp32 and the precision that the folder was exported for. In others an engine may fail, as Paddle does in
-    bf16 on processors without AVX-512.
+    bf16 on processors without AVX-512, if it runs the same file in another one.
     """
     needed = {"fp32", export.precision}
-    bad = any(row.outcome == "differs" or (row.outcome == "fails" and row.precision in needed) for row in rows)
-    return not bad and any(row.outcome in ("works", "loads") for row in rows)
+    run = {(row.engine, row.file) for row in rows if row.outcome in ("works", "loads")}
+    fails = [row for row in rows if row.outcome == "fails"]
+    bad = [row for row in fails if row.precision in needed or (row.engine, row.file) not in run]
+    return bool(run) and not bad and all(row.outcome != "differs" for row in rows)
 
 
 def summary(export: Export, rows: Sequence[Row]) -> list[str]:

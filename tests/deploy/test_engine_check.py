@@ -108,6 +108,8 @@ def test_a_folder_without_self_check_is_loaded(exported, tmp_path, monkeypatch):
     half = replace(bad, precision="fp16")
     assert [engine_check.is_good(export, rows) for rows in ([bad], [row, bad], [row, half])] == [False, False, True]
     assert not engine_check.is_good(replace(export, precision="fp16"), [row, half])
+    # A file of its own that nothing runs is damaged.
+    assert not engine_check.is_good(export, [row, replace(half, file="model_fp16.onnx")])
 
 
 def test_scores_that_are_too_close_are_said_to_be(exported, monkeypatch):
@@ -129,10 +131,10 @@ def test_another_graph_of_the_same_inputs_differs(exported, tmp_path, monkeypatc
     )
 
 
-def verify(folder, capsys):
+def verify(folder, capsys, *options):
     """The exit code, and what is printed."""
     try:
-        command.main([str(folder)])
+        command.main([str(folder), *options])
     except SystemExit as end:
         return end.code, "".join(capsys.readouterr())
     return 0, "".join(capsys.readouterr())
@@ -146,6 +148,7 @@ def test_nothing_to_run_is_an_error_that_says_what_writes_the_files(tmp_path, ca
     assert text.count("unavailable") == 9 and "no engine on this machine can run the folder" in text
     assert "ppdet export --format openvino --precision fp16 writes one" in text
     assert "exported by ppdet 7.1, paddle 3\n" in text and "because the graphs end with boxes" in text
+    assert "`ppdet detect`, the server and batch jobs refuse this folder" in text
     assert os.listdir(tmp_path) == ["infer_cfg.yml"]
 
 
@@ -172,6 +175,13 @@ def test_no_exported_folder_is_one_line(tmp_path, capsys, monkeypatch):
     assert code == 2 and text.startswith(f"error: {tmp_path}/selfcheck.npz: damaged (") and text.count("\n") == 1
     monkeypatch.setattr(compare, "open_regular", refuse)
     assert verify(tmp_path, capsys) == (2, f"error: {tmp_path}/selfcheck.npz: cannot be read: Permission denied\n")
+
+
+def test_a_device_that_no_engine_has_is_one_line(exported, capsys):
+    code, text = verify(exported, capsys, "--device", "foo")
+    assert code == 2 and text.startswith("error: no engine on this machine computes on foo: paddle: ")
+    assert "; onnxruntime: no device of type foo: it has cpu, gpu; openvino: it sees no FOO" in text
+    assert text.count("\n") == 1
 
 
 def refuse(path):

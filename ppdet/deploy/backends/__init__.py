@@ -51,6 +51,14 @@ def find_problem(kind: type[Backend], folder: Path, options: Options) -> str | N
     if kind.find(folder, options.precision) is None:
         precision = " --precision fp16" if options.precision == "fp16" and kind.format != "paddle" else ""
         return f"{folder} has no file for it: ppdet export --format {kind.format}{precision} writes one"
+    return why_not_here(kind, options)
+
+
+def why_not_here(kind: type[Backend], options: Options) -> str | None:
+    """Why an engine cannot run any folder with these options on this machine; None if it can."""
+    unsupported = kind.why_unsupported(options)
+    if unsupported:
+        return unsupported
     if not is_installed(kind.package):
         return f"it is not installed: pip install {kind.distribution}"
     return kind.why_unavailable(options)
