@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 
 import ppdet
 from ppdet.core.command_line import make_parser, one_line_errors
-from ppdet.utils.extras import EXTRAS, absent_packages
+from ppdet.utils.extras import EXTRAS, PADDLE_ADVICE, absent_packages
 from ppdet.utils.printable import printable
 
 # Modules that training imports, by the name of their package.
@@ -87,8 +87,7 @@ def paddle_itself() -> Iterator[Finding]:
         x.stop_gradient = False
         (x @ x).sum().backward()
     except ImportError as error:
-        advice = "pip install paddlepaddle, or the build for your GPU (docs/GPU.md)"
-        yield Finding("paddle", "broken", one_line(error), advice)
+        yield Finding("paddle", "broken", one_line(error), PADDLE_ADVICE)
         return
     if x.grad is None or float(x.grad.sum()) != 16:
         yield Finding("paddle", "broken", f"{paddle.__version__}: wrong gradients of a product", "install it again")

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ppdet.core.command_line import make_parser, one_line_errors
+from ppdet.utils.extras import require_paddle
 
 NAME = "fcos_r18_fpn_shapes"
 DATA = Path("dataset/shapes/data")  # as the configuration says
@@ -48,6 +49,8 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
+        if not arguments.data_only:
+            require_paddle()  # before hundreds of images are written
         folder = os.path.expanduser(arguments.output)
         os.makedirs(folder, exist_ok=True)
         os.chdir(folder)

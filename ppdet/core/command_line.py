@@ -18,6 +18,7 @@ from typing import NoReturn
 from ppdet.core.settings import SETTINGS
 from ppdet.core.suggest.synonyms import synonym
 from ppdet.utils.errors import UserError
+from ppdet.utils.extras import PADDLE_ADVICE
 from ppdet.utils.printable import printable, printable_lines
 from ppdet.utils.process.stop import end_on_signals, exit_now, stopped
 
@@ -182,6 +183,8 @@ def one_line_errors() -> Iterator[None]:
             fail(str(error))
         if (error.name or "").startswith("ppdet"):
             raise
+        if isinstance(error, ModuleNotFoundError) and error.name == "paddle":
+            fail(f"paddle is not installed: {PADDLE_ADVICE}")
         fail(f"{error}: `ppdet doctor` shows which libraries are missing or broken, and what to do")
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))

@@ -24,6 +24,14 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "vdl": {"visualdl": "visualdl"},
 }
 
+PADDLE_ADVICE = "pip install paddlepaddle, or the build for your GPU (docs/GPU.md)"
+
+
+def require_paddle() -> None:
+    """Raise ModuleNotFoundError, as importing paddle would, if it is not installed. It is not imported."""
+    if importlib.util.find_spec("paddle") is None:
+        raise ModuleNotFoundError("No module named 'paddle'", name="paddle")
+
 
 def absent_packages(*extras: str) -> list[str]:
     """Return the packages of these extras that are not installed, by the names that pip knows."""

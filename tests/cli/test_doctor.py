@@ -1,7 +1,9 @@
 """`ppdet doctor` describes the machine, and a part that is broken is one of its lines."""
 
+import importlib.util
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,6 +69,20 @@ def test_a_broken_paddle_is_one_line_of_the_report_and_of_every_command(monkeypa
         load_paddle()
     error = capsys.readouterr().err
     assert error.startswith("error: paddle cannot be loaded: libcudnn.so.8: cannot open") and "`ppdet doctor`" in error
+
+
+def test_without_paddle_a_command_says_what_to_install_before_it_writes(monkeypatch, tmp_path, capsys):
+    installed = importlib.util.find_spec("paddle").submodule_search_locations[0]
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(Path(installed).parent)])
+    for name in [name for name in sys.modules if name.partition(".")[0] == "paddle"]:
+        monkeypatch.delitem(sys.modules, name)
+    for command, arguments in ((quickstart, ["--output", "new"]), (export, ["new"])):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit, match="2"):
+            command.main([*arguments])
+        advice = "pip install paddlepaddle, or the build for your GPU (docs/GPU.md)"
+        assert capsys.readouterr().err == f"error: paddle is not installed: {advice}\n"
+        assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
