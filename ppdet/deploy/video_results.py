@@ -88,7 +88,9 @@ def detect_video(
         if source.missing:
             logger.warning("%d frames of %s could not be decoded", source.missing, source.name)
         if source.missing_seconds:
-            line = "%s: about %.1f s may be missing at the end, unless its sound is longer, or an edit list leaves frames out"
+            line = (
+                "%s: about %.1f s may be missing at the end, unless its sound is longer or an edit list leaves them out"
+            )
             logger.warning(line, source.name, source.missing_seconds)
     if results.unseen:
         line = "%d frames are not in the written video, which has %g frames per second: others came soon after them"
