@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ppdet.core.extensions import import_extensions, imported
-from ppdet.deploy.backends import BACKENDS, find_problem, why_not_here
+from ppdet.deploy.backends import BACKENDS, NO_FILE, export_command, find_problem, why_not_here
 from ppdet.deploy.backends.base import Backend, Options, is_installed, last_line
 from ppdet.deploy.compare import SelfCheck, tolerance_of
 from ppdet.deploy.precisions import PRECISIONS
@@ -223,13 +223,24 @@ def summary(export: Export, rows: Sequence[Row]) -> list[str]:
     for outcome, title in titles.items():
         alike: dict[str, list[str]] = {}  # what has one reason is one line
         for row in rows:
-            if row.outcome == outcome:
+            if row.outcome == outcome and NO_FILE not in row.why:
                 alike.setdefault(row.why, []).append(f"{row.engine} in {row.precision}")
         lines += [f"{title}: {', '.join(names)}: {why}" for why, names in alike.items()]
-    lines += files_without_engine(export.folder)
+    lines += [*files_to_write(export.folder, rows), *files_without_engine(export.folder)]
     if not any(row.outcome in ("works", "loads") for row in rows):
         lines.append("no engine on this machine can run the folder")
     return lines
+
+
+def files_to_write(folder: Path, rows: Sequence[Row]) -> list[str]:
+    """Return one line for all engines whose file is missing, with the one command that writes the files; or none."""
+    lacking = [row for row in rows if row.outcome == "unavailable" and NO_FILE in row.why]
+    if not lacking:
+        return []
+    names = ", ".join(f"{row.engine} in {row.precision}" for row in lacking)
+    formats = {BACKENDS[row.engine].format for row in lacking}
+    half = any(row.precision == "fp16" for row in lacking)
+    return [f"missing: {names}: no file in the folder: {export_command(folder, formats, half)} writes all of them"]
 
 
 def files_without_engine(folder: Path) -> list[str]:

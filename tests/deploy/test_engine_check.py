@@ -146,10 +146,26 @@ def test_nothing_to_run_is_an_error_that_says_what_writes_the_files(tmp_path, ca
     code, text = verify(tmp_path, capsys)
     assert code == 1
     assert text.count("unavailable") == 9 and "no engine on this machine can run the folder" in text
-    assert "ppdet export --format openvino --precision fp16 writes one" in text
+    command_ = "ppdet export RUN --format onnx openvino paddle --precision fp16"
+    assert f": no file in the folder: {command_} writes all of them\n" in text
+    assert text.count("ppdet export RUN") == 1
     assert "exported by ppdet 7.1, paddle 3\n" in text and "because the graphs end with boxes" in text
     assert "`ppdet detect`, the server and batch jobs refuse this folder" in text
     assert os.listdir(tmp_path) == ["infer_cfg.yml"]
+
+
+def test_the_command_keeps_what_is_there(tmp_path):
+    """Export replaces the folder's files, so that the command names all of its formats."""
+    assert backends.export_command(tmp_path, ["paddle"], False) == "ppdet export RUN --format paddle"
+    assert backends.export_command(tmp_path, ["openvino"], False) == "ppdet export RUN --format openvino"
+    for name in ("model.xml", "model_fp16.onnx"):
+        (tmp_path / name).touch()
+    expected = "ppdet export RUN --format onnx openvino --precision fp16"
+    assert backends.export_command(tmp_path, ["onnx"], False) == expected
+    (tmp_path / "triton" / "name").mkdir(parents=True)
+    (tmp_path / "model_tensorrt.onnx").touch()
+    expected = "ppdet export RUN --format onnx openvino triton --precision fp16 --target tensorrt"
+    assert backends.export_command(tmp_path, ["onnx"], True) == expected
 
 
 def test_an_engine_that_is_not_installed_is_missing(exported, capsys, monkeypatch):

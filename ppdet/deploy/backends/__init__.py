@@ -1,6 +1,7 @@
 """The engines that run an exported model, and the choice between them."""
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from ppdet.deploy.backends.base import Backend, Options, is_installed, last_line
@@ -16,7 +17,7 @@ logger = get_logger(__name__)
 # By their names. An engine from outside adds itself: BACKENDS["myengine"] = MyEngine.
 BACKENDS: dict[str, type[Backend]] = {kind.name: kind for kind in (PaddleInference, ONNXRuntime, OpenVINO)}
 
-
+NO_FILE = "has no file for it"
 LARGEST_MODEL = 4 * 2**30  # bytes of a file; larger ones are not read
 
 
@@ -49,9 +50,23 @@ def find_problem(kind: type[Backend], folder: Path, options: Options) -> str | N
     if unsupported:
         return unsupported
     if kind.find(folder, options.precision) is None:
-        precision = " --precision fp16" if options.precision == "fp16" and kind.format != "paddle" else ""
-        return f"{folder} has no file for it: ppdet export --format {kind.format}{precision} writes one"
+        half = options.precision == "fp16" and kind.format != "paddle"
+        return f"{folder} {NO_FILE}: {export_command(folder, [kind.format], half)} writes one"
     return why_not_here(kind, options)
+
+
+def export_command(folder: Path, formats: Iterable[str], half: bool) -> str:
+    """Return the command that writes files of these formats, and again the others in the folder, which it replaces.
+
+    Args:
+        half: whether files in fp16 are asked for; those that are there are kept anyway.
+    """
+    there = {"onnx": "model*.onnx", "openvino": "model*.xml", "triton": "triton/*"}
+    all_formats = {*formats, *(name for name, pattern in there.items() if any(folder.glob(pattern)))}
+    words = ["ppdet export RUN --format", *sorted(all_formats)]
+    words += ["--precision fp16"] if half or any(folder.glob("model_fp16*")) else []
+    words += ["--target tensorrt"] if (folder / "model_tensorrt.onnx").is_file() else []
+    return " ".join(words)
 
 
 def why_not_here(kind: type[Backend], options: Options) -> str | None:
