@@ -8,10 +8,11 @@ import pytest
 from ppdet.convert import named_arrays, torch_file
 from ppdet.core import yaml_graph
 from ppdet.data.image_files import jpeg, png
-from ppdet.deploy import serve, video_address, video_file, video_source
+from ppdet.deploy import serve
 from ppdet.deploy.batch import __main__ as batch
 from ppdet.deploy.batch import ray_pool, read_images
 from ppdet.deploy.serving import connections, limits, request, worker_process
+from ppdet.deploy.video import address, source, written_video
 from ppdet.engine.checkpoints import manifest
 from ppdet.utils import ranges
 from ppdet.utils.disk import archive, files, images, steady_http
@@ -28,8 +29,8 @@ COMMAND = serve.parse_arguments(["--model_dir", "m"])
 
 def waits_in_words() -> str:
     """The waits before the attempts: each once, and the last one with "then" as it goes on to the end."""
-    *growing, last = dict.fromkeys(video_source.WAITS)
-    assert video_source.WAITS[len(growing) :] == (last,) * (len(video_source.WAITS) - len(growing))
+    *growing, last = dict.fromkeys(source.WAITS)
+    assert source.WAITS[len(growing) :] == (last,) * (len(source.WAITS) - len(growing))
     return f"{', '.join(map(str, growing))}, then {last}"
 
 
@@ -61,10 +62,10 @@ def waits_in_words() -> str:
             "pixels of a configured size",
             f"2^{ranges.MAX_PIXELS.bit_length() - 1}; {ranges.MAX_CLASSES:,}; {ranges.MAX_BATCH:,}",
         ),
-        ("protocols of streams", ", ".join(video_address.PROTOCOLS)),
-        ("seconds for a stream to open", f"{video_source.OPEN_SECONDS}; {video_source.READ_SECONDS}"),
-        ("attempts to open a lost stream", f"{len(video_source.WAITS)}; {waits_in_words()}"),
-        ("times that a frame is repeated", f"{video_file.MOST_REPEATS:,}"),
+        ("protocols of streams", ", ".join(address.PROTOCOLS)),
+        ("seconds for a stream to open", f"{source.OPEN_SECONDS}; {source.READ_SECONDS}"),
+        ("attempts to open a lost stream", f"{len(source.WAITS)}; {waits_in_words()}"),
+        ("times that a frame is repeated", f"{written_video.MOST_REPEATS:,}"),
         ("bytes of weights", f"{unpickle.LARGEST_WEIGHTS // GIB} GiB"),
         (
             "content of an archive",

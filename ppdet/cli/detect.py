@@ -193,8 +193,8 @@ def detect_in_images(arguments: argparse.Namespace, options: dict[str, Any], sli
 
 def detect_in_video(arguments: argparse.Namespace, options: dict[str, Any]) -> None:
     from ppdet.deploy import Detector
-    from ppdet.deploy.video_results import check_output, detect_video
-    from ppdet.deploy.video_source import VideoSource
+    from ppdet.deploy.video.detection import check_output, detect_video
+    from ppdet.deploy.video.source import VideoSource
 
     source = VideoSource(arguments.video_file if arguments.camera_id is None else arguments.camera_id)
     check_output(source, arguments.output_dir, arguments.save_images)  # finding the fastest engine takes long

@@ -18,13 +18,14 @@ import pytest
 from patience import wait_until
 from toy import write_video
 
-from ppdet.deploy import video_results, video_source
 from ppdet.deploy.detector import Detector
-from ppdet.deploy.video_results import detect_video
-from ppdet.deploy.video_source import VideoSource
+from ppdet.deploy.video import detection
+from ppdet.deploy.video import source as video_source
+from ppdet.deploy.video.detection import detect_video
+from ppdet.deploy.video.source import VideoSource
 from ppdet.utils.errors import DataError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PASSWORD = "s3cr%21t"
 GRAYS = [20, 60, 100, 140, 180, 220]
 
@@ -72,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setattr(video_source, "WAITS", (0, 0.01))
-    monkeypatch.setattr(video_results, "WAITS", (0, 0.01))
+    monkeypatch.setattr(detection, "WAITS", (0, 0.01))
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()

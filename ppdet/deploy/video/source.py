@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 
 from ppdet.data.image_files.size import LIMIT_VARIABLE, most_pixels
-from ppdet.deploy.frame_times import FrameTimes
-from ppdet.deploy.mp4_length import Shown, shown_times
-from ppdet.deploy.video_address import file_stem, is_address, require_protocol, shown
-from ppdet.deploy.video_server import NO_RANGES, Answer, ask
+from ppdet.deploy.video.address import file_stem, is_address, require_protocol, shown
+from ppdet.deploy.video.frame_times import FrameTimes
+from ppdet.deploy.video.mp4_length import Shown, shown_times
+from ppdet.deploy.video.web_server import NO_RANGES, Answer, ask
 from ppdet.utils.errors import DataError
 from ppdet.utils.logger import get_logger
 

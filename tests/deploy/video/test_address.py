@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from ppdet.deploy.video_address import file_stem, shown
+from ppdet.deploy.video.address import file_stem, shown
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,15 @@ from patience import wait_until
 from toy import read_video, write_varying_video, write_video
 
 from ppdet.cli import detect
-from ppdet.deploy import video_file
 from ppdet.deploy.detector import Detector
-from ppdet.deploy.frame_times import FrameTimes
-from ppdet.deploy.video_file import VideoFile
-from ppdet.deploy.video_results import VideoResults, detect_video
-from ppdet.deploy.video_source import Frame, VideoSource
+from ppdet.deploy.video import written_video
+from ppdet.deploy.video.detection import VideoResults, detect_video
+from ppdet.deploy.video.frame_times import FrameTimes
+from ppdet.deploy.video.source import Frame, VideoSource
+from ppdet.deploy.video.written_video import VideoFile
 from ppdet.utils.errors import DataError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 VALUES = [20, 60, 100, 140, 180, 220, 250]
 
 
@@ -143,7 +143,7 @@ def test_opencv_tells_the_next_frames_time_of_motion_jpeg(tmp_path):
 
 
 def test_pause_of_years_is_shortened(tmp_path, log, monkeypatch):
-    monkeypatch.setattr(video_file, "MOST_REPEATS", 5)
+    monkeypatch.setattr(written_video, "MOST_REPEATS", 5)
     with VideoFile(tmp_path / "v", (128, 192), 10.0) as video:
         for value, seconds in [(20, 0.0), (100, 3e7), (180, 3e7 + 0.2)]:
             video.show(np.full((128, 192, 3), value, np.uint8), seconds)

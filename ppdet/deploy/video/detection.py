@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from ppdet.data.classes import category_id
 from ppdet.deploy.detector import Detections, Detector
-from ppdet.deploy.video_file import VideoFile, usable_codec
-from ppdet.deploy.video_source import WAITS, Frame, VideoSource
+from ppdet.deploy.video.source import WAITS, Frame, VideoSource
+from ppdet.deploy.video.written_video import VideoFile, usable_codec
 from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.errors import DataError
 from ppdet.utils.iteration import batches, newest, run_ahead

@@ -8,9 +8,9 @@ import pytest
 from toy import read_video, write_video
 
 from ppdet.deploy.detector import Detector
-from ppdet.deploy.mp4_length import shown_times
-from ppdet.deploy.video_results import detect_video
-from ppdet.deploy.video_source import VideoSource
+from ppdet.deploy.video.detection import detect_video
+from ppdet.deploy.video.mp4_length import shown_times
+from ppdet.deploy.video.source import VideoSource
 from ppdet.utils.errors import DataError
 
 VALUES = [20, 60, 100, 140, 180, 220, 250]

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ppdet.deploy.video_source import quiet
+from ppdet.deploy.video.source import quiet
 from ppdet.utils.errors import DataError
 from ppdet.utils.logger import get_logger
 
