@@ -3,19 +3,22 @@
 Each engine runs in a process of its own, since a crash in an engine's library would end this one.
 """
 
-import filecmp
 import os
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from ppdet.core.extensions import import_extensions, imported
 from ppdet.deploy.backends import BACKENDS, NO_FILE, export_command, find_problem, why_not_here
 from ppdet.deploy.backends.base import Backend, Options, is_installed, last_line
+from ppdet.deploy.backends.onnx_runtime import ONNXRuntime
 from ppdet.deploy.compare import SelfCheck, tolerance_of
+from ppdet.deploy.further_files import TENSORRT, copied_from, further_files, load_alone, run_further_file
 from ppdet.deploy.precisions import PRECISIONS
 from ppdet.deploy.preprocess import read_infer_cfg
 from ppdet.utils.errors import DeployError
@@ -133,6 +136,13 @@ def run_engines(export: Export, *, device: str = "cpu", threads: int | None = No
                 yield Row(name, precision, "unavailable", file.name if file else "", why)
             else:
                 yield in_own_process(export.folder, name, options, file.name)
+    for further in further_files(export.folder):
+        precision = "fp32" if further == TENSORRT else export.precision
+        work = {"folder": str(export.folder), "file": further, "precision": precision}
+        try:
+            yield Row(**call_in_child(further_row, work, seconds=LONGEST))
+        except ChildError as error:
+            yield Row(ONNXRuntime.name, precision, "fails", further, f"its process {error}")
 
 
 def in_own_process(folder: Path, name: str, options: Options, file: str) -> Row:
@@ -165,21 +175,48 @@ def run_engine(folder: Path, name: str, options: Options, file: str) -> Row:
         milliseconds = measure(backend, check)
     except Exception as error:  # engines have classes of their own
         return Row(name, precision, "fails", file, last_line(error))
+    return compared(Row(name, precision, "works", file, milliseconds=milliseconds), check, outputs, options.kind)
+
+
+def run_further(folder: Path, file: str, precision: str) -> Row:
+    """Run model_tensorrt.onnx, or a model of Triton, in ONNX Runtime on the CPU, without measuring it."""
+    row = Row(ONNXRuntime.name, precision, "loads", file)
+    if not is_installed(ONNXRuntime.package):
+        return replace(row, outcome="unavailable", why=f"it is not installed: pip install {ONNXRuntime.distribution}")
     try:
-        found = check.compare(outputs, precision, options.kind)
+        check = SelfCheck.read(folder)
+        if check is None:
+            load_alone(folder / file)
+            return replace(row, why="the folder has no self-check: no detections were compared")
+        result = run_further_file(folder, file, Options(), check)
+    except Exception as error:  # engines have classes of their own
+        return replace(row, outcome="fails", why=f"{file}: {last_line(error)}")
+    if result is None:
+        return replace(row, why="no engine here runs the folder's other files, to compare it with")
+    return compared(row, *result, "cpu")
+
+
+def further_row(folder: str, file: str, precision: str) -> dict[str, Any]:
+    """Return what `run_further` does as a dictionary, in the process that was started for it."""
+    return asdict(run_further(Path(folder), file, precision))
+
+
+def compared(row: Row, check: SelfCheck, outputs: Sequence[np.ndarray], device: str) -> Row:
+    """Return the row with the result of comparing the outputs of its graph with what is expected."""
+    try:
+        found = check.compare(outputs, row.precision, device)
     except DeployError as error:
-        return Row(name, precision, "differs", file, str(error), milliseconds=milliseconds)
-    tolerance = tolerance_of(precision, options.kind)
+        return replace(row, outcome="differs", why=str(error))
     outcome: Outcome = "works"
     why = ""
-    if found.unmatched > tolerance.unmatched * found.compared:
+    if found.unmatched > tolerance_of(row.precision, device).unmatched * found.compared:
         outcome, why = "differs", f"{found.unmatched} detections of the two sides do not match ({found})"
     elif not found.compared:
-        reason = check.why_not_comparable(precision, options.kind) or "its scores are too close to each other"
+        reason = check.why_not_comparable(row.precision, device) or "its scores are too close to each other"
         outcome, why = "loads", f"it runs; no detections are compared: {reason}"
-    return Row(
-        *(name, precision, outcome, file, why, found.compared, found.unmatched, found.score, found.pixels),
-        milliseconds=milliseconds,
+    return replace(
+        replace(row, outcome=outcome, why=why),
+        **{name: getattr(found, name) for name in ("compared", "unmatched", "score", "pixels")},
     )
 
 
@@ -244,14 +281,14 @@ def files_to_write(folder: Path, rows: Sequence[Row]) -> list[str]:
 
 
 def files_without_engine(folder: Path) -> list[str]:
-    """Return a line for each graph in the folder that no engine of `BACKENDS` runs."""
+    """Return a line for each graph in the folder that is not run where it will be used."""
     lines = []
-    if (folder / "model_tensorrt.onnx").is_file():
-        lines.append("not run: model_tensorrt.onnx: TensorRT compiles it where it runs; export compared its detections")
+    if (folder / TENSORRT).is_file():
+        lines.append(f"not run in TensorRT: {TENSORRT}; the table says what ONNX Runtime makes of it")
     for path in sorted(folder.glob("triton/*/*/model.onnx")):
-        same = [file.name for file in folder.glob("model*.onnx") if filecmp.cmp(file, path, shallow=False)]
-        of = f"the same file as {same[0]}" if same else "no copy of an ONNX file of this folder: export it again"
-        lines.append(f"not run: {path.relative_to(folder).as_posix()}: Triton runs it; it is {of}")
+        same = copied_from(folder, path)
+        of = f"the same file as {same}" if same else "no copy of an ONNX file of this folder: export it again"
+        lines.append(f"not run in Triton: {path.relative_to(folder).as_posix()}: it is {of}")
     return lines
 
 

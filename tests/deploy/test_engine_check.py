@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 import yaml
 
@@ -16,6 +17,7 @@ from ppdet.deploy.backends.base import Options
 from ppdet.deploy.backends.onnx_runtime import ONNXRuntime
 from ppdet.deploy.compare import SelfCheck
 from ppdet.deploy.engine_check import Row
+from ppdet.deploy.further_files import further_files
 
 ENGINE = """
 import os
@@ -85,10 +87,20 @@ def test_an_engine_with_other_detections_differs(exported, tmp_path, change):
     assert engine_check.summary(export, [good, row]) == [
         "fastest: openvino in fp32, 1.5 ms per image",
         f"differs: onnxruntime in fp32: {row.why}",
-        f"not run: {copy.relative_to(tmp_path / 'copy')}: Triton runs it; it is the same file as model.onnx",
+        f"not run in Triton: {copy.relative_to(tmp_path / 'copy').as_posix()}: it is the same file as model.onnx",
     ]
     copy.write_bytes(b"of another export")
     assert engine_check.summary(export, [])[0].endswith("it is no copy of an ONNX file of this folder: export it again")
+    [file] = further_files(export.folder)
+    failed = engine_check.run_further(export.folder, file, "fp32")
+    assert (failed.outcome, failed.file) == ("fails", copy.relative_to(tmp_path / "copy").as_posix())
+    assert "cannot load it" in failed.why and not engine_check.is_good(export, [good, failed])
+    model = onnx.load(exported / "model.onnx")
+    model.producer_name = "another exporter"
+    onnx.save(model, copy)
+    check.write(tmp_path / "copy")
+    other = engine_check.run_further(export.folder, file, "fp32")
+    assert (other.outcome, other.unmatched) == ("works", 0) and other.compared > 10
 
 
 def test_a_folder_without_self_check_is_loaded(exported, tmp_path, monkeypatch):
@@ -100,7 +112,7 @@ def test_a_folder_without_self_check_is_loaded(exported, tmp_path, monkeypatch):
     assert row.outcome == "loads" and "no self-check" in row.why and engine_check.is_good(export, [row])
     lines = engine_check.summary(export, [row, replace(row, precision="fp16")])
     assert lines[0] == f"not compared: onnxruntime in fp32, onnxruntime in fp16: {row.why}"
-    assert lines[1].startswith("not run: model_tensorrt.onnx: TensorRT compiles it")
+    assert lines[1].startswith("not run in TensorRT: model_tensorrt.onnx; the table says")
     (tmp_path / "copy" / "model.onnx").write_bytes(b"no graph")
     bad = engine_check.run_engine(tmp_path / "copy", "onnxruntime", Options(threads=1), "model.onnx")
     assert bad.outcome == "fails" and "cannot load it" in bad.why

@@ -13,6 +13,8 @@ import ppdet
 from ppdet.deploy.backends.base import last_line
 from ppdet.deploy.compare import Comparison, SelfCheck, compare_candidates, tolerance_of
 from ppdet.deploy.fixed_count import OUTPUT, OUTPUTS, rows_of_fixed_count
+from ppdet.deploy.further_files import TENSORRT as FILE
+from ppdet.deploy.further_files import of_size
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.export.check import Arrays, ExportError, expected_outputs
 from ppdet.engine.export.infer_cfg import describe_transforms
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from ppdet.engine.export.static_graph import ExportedDetector
 
 logger = get_logger(__name__)
-FILE = "model_tensorrt.onnx"
 FLOAT32 = "float32/"  # how the names of layers begin that float16 would make inexact
 LARGEST_BATCH = LARGEST_VOLUME // LARGEST_K**2  # NMS has a number for each pair of candidates of an image
 # NMS with fixed shapes in ONNX's text format. The P best pairs of location and class of an image are candidates, the
@@ -231,15 +232,6 @@ def fixed_nms(nms: MultiClassNMS, shape: Sequence[int], opset: int) -> "onnx.Mod
     }
     text = re.sub(rf"(?<= )({'|'.join(values)})(?=[],}}])", lambda found: str(values[found[1]]), read_text(NMS_TEXT))
     return parser.parse_model(text)
-
-
-def of_size(arrays: Arrays, size: tuple[int, int]) -> Arrays:
-    """Return the inputs of a graph with images (N, 3, H, W) of this height and width."""
-    height, width = size
-    image = arrays["image"][:, :, :height, :width]
-    room = [(0, 0), (0, 0), (0, height - image.shape[2]), (0, width - image.shape[3])]
-    im_shape = np.minimum(arrays["im_shape"], np.array(size, np.float32))
-    return {**arrays, "image": np.pad(image, room), "im_shape": im_shape}
 
 
 def run_checked(compare: Callable[[], Comparison]) -> Comparison:

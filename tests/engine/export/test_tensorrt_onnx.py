@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ from onnx import TensorProto, numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
 import ppdet
+from ppdet.deploy.engine_check import run_further
 from ppdet.deploy.fixed_count import OUTPUTS, rows_of_fixed_count
 from ppdet.engine.export import tensorrt_onnx
 from ppdet.engine.export.check import ExportError
@@ -133,6 +135,12 @@ def test_exported_graph(tmp_path, log):
     assert {"nms/iou", "nms/suppressors", "nms/order_long"} <= {name for node in named for name in node.output}
     kinds = {node.op_type for node in nodes}
     assert "Loop" in kinds and not {"Compress", "NonZero", "NonMaxSuppression", "Identity"} & kinds
+    found = run_further(Path(folder), tensorrt_onnx.FILE, "fp32")
+    assert (found.outcome, found.unmatched, found.why) == ("works", 0, "") and found.compared > 0
+    path = Path(folder, tensorrt_onnx.FILE)
+    path.write_bytes(path.read_bytes()[:-1000])
+    found = run_further(Path(folder), tensorrt_onnx.FILE, "fp32")
+    assert found.outcome == "fails" and found.why.startswith("model_tensorrt.onnx: ")
 
 
 def test_all_locations_are_compared_where_the_model_detects_too_little(tmp_path, log, monkeypatch):
