@@ -44,12 +44,12 @@ def docs_page(document: dict[str, Any]) -> bytes:
     ]
     info = document["info"]
     needs = any(operation["security"] for methods in document["paths"].values() for operation in methods.values())
-    with_token = "Paths marked with “token” need the header <code>Authorization: Bearer TOKEN</code>."
+    authorization = "Paths marked with “token” need the header <code>Authorization: Bearer TOKEN</code>."
     page = PAGE.format(
         title=escape(info["title"]),
         version=escape(info["version"]),
         description=escape(info["description"]),
-        token=with_token if needs else "This server needs no token.",
+        token=authorization if needs else "This server needs no token.",
         operations="\n".join(operations),
         schemas="\n".join(schemas),
     )
