@@ -148,7 +148,11 @@ def test_lists_and_broken_images(trained, tmp_path):
             ["tools/train.py", "-c", "{tiny}", "--profiler_options", "state=TPU"],
             "state: expected one of CPU, GPU, All",
         ),
-        (process, ["deploy/python/infer.py", "--model_dir", "/none", "--image_file", "{image}"], "`ppdet export` wrote"),
+        (
+            process,
+            ["deploy/python/infer.py", "--model_dir", "/none", "--image_file", "{image}"],
+            "`ppdet export` wrote",
+        ),
     ],
 )
 def test_mistakes_get_one_line(trained, execute, arguments, message):

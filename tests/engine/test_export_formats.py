@@ -31,7 +31,10 @@ from ppdet.utils.errors import ConfigError, DeployError
 ROOT = Path(__file__).resolve().parents[2]
 CASES = {
     "ours": [],
-    "no batch norms": ["export.fuse_conv_bn=true", "TestReader.fuse_normalize=true", "FPN.norm_type=gn"],
+    "no batch norms, bgr": [
+        *("export.fuse_conv_bn=true", "TestReader.fuse_normalize=true", "FPN.norm_type=gn"),
+        "TestReader.sample_transforms.2.NormalizeImage.channel_order=bgr",
+    ],
     "torchvision": ["FCOSHead.even_locations=true", "FCOSHead.clip_boxes=true", "FCOSHead.level_top_k=20"],
     "FCOS_PLUS": [
         "FCOSHead.class_threshold=0.4",
@@ -42,7 +45,6 @@ CASES = {
         "FCOSHead.sqrt_score=true",
         "FCOSHead.nms.score_threshold=0",
     ],
-    "bgr": ["TestReader.sample_transforms.2.NormalizeImage.channel_order=bgr", "TestReader.fuse_normalize=true"],
     "deformable": ["ResNet.dcn_v2_stages=[2]"],
 }
 
