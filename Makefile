@@ -41,7 +41,7 @@ BIN := $(VENV)/bin
 quickstart: $(VENV)/.installed
 	@$(BIN)/python -m ppdet quickstart
 
-# As many processes as there are processors, up to 8; each takes 1 to 3 GiB of memory.
+# One process more than there are processors (tests/conftest.py), up to 8; each takes 1 to 3 GiB of memory.
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 

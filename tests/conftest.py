@@ -27,6 +27,12 @@ if processes > 1:
 load_paddle()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are processors: some tests wait for servers and for processes of their own."""
+    return cpu_count() + 1
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder of reference numbers and real data; tests that need it are skipped if it is missing."""
