@@ -1,8 +1,12 @@
 """Detections in the form of TensorRT's EfficientNMS: a fixed number for each image, padded by zeros."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 OUTPUT = "fixed_count"  # what the file says of its outputs, where others say "detections"
 OUTPUTS = ("num_dets", "det_boxes", "det_scores", "det_classes")
@@ -27,3 +31,19 @@ def rows_of_fixed_count(outputs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.n
         order = np.argsort(label, kind="stable")
         parts.append(np.concatenate([label[:, None], score[:, None], box], axis=1)[order].astype(np.float32))
     return np.concatenate(parts), counts
+
+
+def run_in_batches(
+    session: "onnxruntime.InferenceSession", arrays: Mapping[str, np.ndarray], batch_size: int, names: Sequence[str]
+) -> list[np.ndarray]:
+    """Run a graph with a fixed batch size on any number of images, the last of which fills up the last batch.
+
+    Args:
+        arrays: inputs by name, with a row for each image.
+        names: the outputs to return; each has a row for each image.
+    """
+    count, batches = len(arrays["image"]), []
+    for start in range(0, count, batch_size):
+        index = np.minimum(np.arange(start, start + batch_size), count - 1)
+        batches.append(session.run(names, {name: array[index] for name, array in arrays.items()}))
+    return [np.concatenate(values)[:count] for values in zip(*batches)]

@@ -10,7 +10,7 @@ from ppdet.deploy.backends import BACKENDS, find_problem
 from ppdet.deploy.backends.base import Options
 from ppdet.deploy.backends.onnx_runtime import ONNXRuntime
 from ppdet.deploy.compare import SelfCheck
-from ppdet.deploy.fixed_count import OUTPUTS, rows_of_fixed_count
+from ppdet.deploy.fixed_count import OUTPUTS, rows_of_fixed_count, run_in_batches
 
 TENSORRT = "model_tensorrt.onnx"
 
@@ -55,11 +55,7 @@ def run_further_file(
     if kind is None:
         return None
     expected = SelfCheck.of(arrays, *kind(folder, options)(arrays)[:2], floor=check.floor, top=check.top)
-    count, batches = len(arrays["image"]), []
-    for start in range(0, count, batch_size):
-        index = np.minimum(np.arange(start, start + batch_size), count - 1)
-        batches.append(session.run(OUTPUTS, {name: array[index] for name, array in arrays.items()}))
-    return expected, [*rows_of_fixed_count([np.concatenate(values)[:count] for values in zip(*batches)])]
+    return expected, [*rows_of_fixed_count(run_in_batches(session, arrays, batch_size, OUTPUTS))]
 
 
 def load_alone(path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import paddle
 import pytest
 from paddle import inference
+from paddle_error import PADDLES_ERROR
 from patience import wait_until
 from processes import alive
 from toy import KEEPS_RATIO, write_toy
@@ -204,23 +205,6 @@ def test_the_process_has_the_gpu_that_was_asked_for(monkeypatch, visible, index,
     assert variables["CUDA_VISIBLE_DEVICES"] == expected and "FLAGS_selected_gpus" not in variables
     assert variables["FLAGS_allocator_strategy"] == "naive_best_fit"
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
-
-
-PADDLES_ERROR = """
-
---------------------------------------
-C++ Traceback (most recent call last):
---------------------------------------
-0   paddle::platform::TensorRTEngine::FreezeNetwork()
-
-----------------------
-Error Message Summary:
-----------------------
-ResourceExhaustedError: Out of memory error on GPU 0. Cannot allocate 1.0GB memory on GPU 0.
-
-Please check whether there is any other process using GPU 0.
- (at ../paddle/fluid/memory/allocation/cuda_allocator.cc:86)
-"""
 
 
 @needs_paddle_3

@@ -12,7 +12,7 @@ import numpy as np
 import ppdet
 from ppdet.deploy.backends.base import last_line
 from ppdet.deploy.compare import Comparison, SelfCheck, compare_candidates, tolerance_of
-from ppdet.deploy.fixed_count import OUTPUT, OUTPUTS, rows_of_fixed_count
+from ppdet.deploy.fixed_count import OUTPUT, OUTPUTS, rows_of_fixed_count, run_in_batches
 from ppdet.deploy.further_files import TENSORRT as FILE
 from ppdet.deploy.further_files import of_size
 from ppdet.deploy.preprocess import Preprocess
@@ -262,7 +262,7 @@ def compare_locations(
 
 
 def run_fixed(model: str | bytes, arrays: Arrays, batch_size: int, names: Sequence[str]) -> list[np.ndarray]:
-    """Run a graph on any number of images, in batches that the last image fills up, and return these outputs.
+    """Run a graph on any number of images, see `run_in_batches`, and return these outputs.
 
     Args:
         model: the path of an ONNX file, or its content.
@@ -272,19 +272,14 @@ def run_fixed(model: str | bytes, arrays: Arrays, batch_size: int, names: Sequen
     """
     import onnxruntime
 
-    count = len(arrays["image"])
-    batches = []
     options = onnxruntime.SessionOptions()
     # NMS would take a third more memory in the default order.
     options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     try:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        for start in range(0, count, batch_size):
-            index = np.minimum(np.arange(start, start + batch_size), count - 1)
-            batches.append(session.run(names, {name: array[index] for name, array in arrays.items()}))
+        return run_in_batches(session, arrays, batch_size, names)
     except Exception as error:  # ONNX Runtime has classes of its own
         raise ExportError(
             f"{FILE}: cannot run in onnxruntime: install another version of onnxruntime, lower --batch_size if "
             f"memory is short, or leave out --target tensorrt ({last_line(error)})"
         ) from None
-    return [np.concatenate(values)[:count] for values in zip(*batches)]

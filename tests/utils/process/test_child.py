@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from paddle_error import PADDLES_ERROR
 from patience import wait_until
 from processes import wait_for_end
 
@@ -25,21 +26,6 @@ import sys
 from child_of_a_test import run
 from ppdet.utils.process.child import call_in_child
 call_in_child(run, {"code": sys.argv[1]})
-"""
-PADDLES_ERROR = """
-
---------------------------------------
-C++ Traceback (most recent call last):
---------------------------------------
-0   paddle::platform::TensorRTEngine::FreezeNetwork()
-
-----------------------
-Error Message Summary:
-----------------------
-ResourceExhaustedError: Out of memory error on GPU 0. Cannot allocate 1.0GB memory on GPU 0.
-
-Please check whether there is any other process using GPU 0.
- (at ../paddle/fluid/memory/allocation/cuda_allocator.cc:86)
 """
 
 
