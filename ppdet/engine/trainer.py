@@ -139,7 +139,7 @@ class Trainer:
         self.model.trained_classes = self.classes
         check_targets(self.model, self.reader)
         self.schedule = learning_rate(cfg, self.images_per_step)
-        self.scheduler = self.schedule.scheduler(self.steps_per_epoch, self.steps_per_iteration)
+        self.scheduler = self.schedule.scheduler(self.steps_per_epoch, self.steps_per_iteration, self.total_steps)
         self.optimizer = cfg.create("OptimizerBuilder")(self.scheduler, self.model)
         self.precision = Precision(cfg)
         self.pretrained = False

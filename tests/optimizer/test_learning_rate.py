@@ -77,6 +77,30 @@ def test_exponential_warm_up_and_switching_it_off():
     assert off.rate(0, 10) == 1.0
 
 
+def test_shares_of_the_run_follow_its_length():
+    """70% and 90% of 50 and of 2,000 steps, a warm-up of 10%, whatever an epoch has; and nothing else changes."""
+    for run in (50, 2000):
+        decay, warmup = PiecewiseDecay(milestones=["70%", "90%"]), ConstantWarmup(steps="10%", start_factor=0.5)
+        schedule = LearningRate(base_lr=1.0, schedulers=[decay, warmup])
+        scheduler = schedule.scheduler(7, 1.0, run)
+        expected = [(0, 0.5), (run // 10 - 1, 0.5), (run // 10, 1), (run * 7 // 10 - 1, 1), (run * 7 // 10, 0.1)]
+        expected += [(run * 9 // 10 - 1, 0.1), (run * 9 // 10, 0.01), (run - 1, 0.01)]
+        assert [schedule.rate(step, 7, 1.0, run) for step, _ in expected] == pytest.approx([r for _, r in expected])
+        for step, rate in expected:
+            scheduler.step(step)
+            assert scheduler() == pytest.approx(rate)
+
+
+def test_cosine_and_the_other_warm_ups_in_shares():
+    cosine = LearningRate(base_lr=1.0, schedulers=[CosineDecay(max_epochs="80%"), ExpWarmup(steps="20%")])
+    numbers = LearningRate(base_lr=1.0, schedulers=[CosineDecay(max_epochs=8), ExpWarmup(steps=20)])
+    assert [cosine.rate(step, 10, 1.0, 100) for step in range(100)] == [numbers.rate(step, 10) for step in range(100)]
+    linear = LearningRate(base_lr=1.0, schedulers=[LinearWarmup(steps="12.5%", start_factor=0)])
+    assert [linear.rate(step, 10, 1.0, 80) for step in (0, 5, 10)] == [0, 0.5, 1]
+    with pytest.raises(ValueError, match="of the run: the number of steps of the run is unknown"):
+        linear.rate(0, 10)
+
+
 def test_scheduler_follows_the_function():
     rate = LearningRate(base_lr=0.01, schedulers=[PiecewiseDecay(milestones=[1, 2]), LinearWarmup(steps=3)])
     scheduler = rate.scheduler(5)
@@ -99,6 +123,14 @@ def test_scheduler_follows_the_function():
             "one decay and one warm-up, not more",
         ),
         (lambda: PiecewiseDecay(milestones=[11, 8]), r"milestones \[11, 8\] do not ascend"),
+        (lambda: PiecewiseDecay(milestones=["90%", "70%"]), "do not ascend"),
+        (lambda: PiecewiseDecay(milestones=[8, "90%"]), "give all as shares of the run, or none"),
+        (
+            lambda: PiecewiseDecay(milestones=["8"]),
+            "milestones is '8'; it must be a number, or a share of the run from",
+        ),
+        (lambda: CosineDecay(max_epochs="101%"), "max_epochs is '101%'; it must be a number, or a share of the run"),
+        (lambda: LinearWarmup(steps="-5%"), "LinearWarmup.steps is '-5%'; it must be a number, or a share of the run"),
         (lambda: PiecewiseDecay(gamma=[0.1], milestones=[8, 11]), "gamma has 1 values for 2 milestones"),
     ],
 )

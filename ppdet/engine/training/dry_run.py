@@ -113,10 +113,8 @@ def shapes_of(fields: dict[str, Any]) -> dict[str, list]:
 
 def warmed_up_rate(trainer: Trainer) -> dict[str, float]:
     """Return the learning rate after the warm-up, and the number of warm-up steps."""
-    warmup = trainer.schedule.warmup
-    step = warmup.length(trainer.steps_per_epoch) if warmup else 0
-    rate = trainer.schedule.rate(step, trainer.steps_per_epoch, trainer.steps_per_iteration)
-    return {"warmed_up": rate, "warm_up_steps": step}
+    plan = plan_of(trainer)
+    return {"warmed_up": plan.rate(plan.warmup + 1), "warm_up_steps": plan.warmup}
 
 
 def resume_decision(trainer: Trainer) -> str:

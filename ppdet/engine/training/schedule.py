@@ -26,21 +26,25 @@ class RunSchedule:
     steps_per_iteration: float  # steps for which one iteration of a milestone stands, see run_length.py
 
     @property
+    def length(self) -> Length:
+        """Number of steps in an epoch, an iteration and the run."""
+        return Length(self.steps_per_epoch, self.steps_per_iteration, self.total)
+
+    @property
     def warmup(self) -> int:
         """Number of steps of the warm-up."""
-        return self.schedule.warmup.length(self.steps_per_epoch) if self.schedule.warmup else 0
+        return self.schedule.warmup.length(self.length) if self.schedule.warmup else 0
 
     @property
     def milestones(self) -> list[float]:
         """Steps after which the learning rate changes."""
-        length = Length(self.steps_per_epoch, self.steps_per_iteration)
-        return self.schedule.decay.steps(length) if isinstance(self.schedule.decay, PiecewiseDecay) else []
+        return self.schedule.decay.steps(self.length) if isinstance(self.schedule.decay, PiecewiseDecay) else []
 
     @property
-    def cosine_end(self) -> int | None:
+    def cosine_end(self) -> float | None:
         """Step at which the cosine reaches its end, None for another decay."""
         decay = self.schedule.decay
-        return decay.max_epochs * self.steps_per_epoch if isinstance(decay, CosineDecay) else None
+        return decay.end(self.length) if isinstance(decay, CosineDecay) else None
 
     @property
     def semi_start(self) -> int | None:
@@ -54,7 +58,7 @@ class RunSchedule:
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""
-        return self.schedule.rate(step - 1, self.steps_per_epoch, self.steps_per_iteration)
+        return self.schedule.rate(step - 1, self.steps_per_epoch, self.steps_per_iteration, self.total)
 
     def text(self) -> str:
         """Return the schedule in one line."""
@@ -66,7 +70,7 @@ class RunSchedule:
         if self.milestones:
             parts.append("changed after step " + join_steps(self.milestones))
         if self.cosine_end is not None:
-            parts.append(f"a cosine down to step {self.cosine_end}")
+            parts.append(f"a cosine down to step {self.cosine_end:.0f}")
         parts.append(f"{self.rate(self.total):.3g} at the end")
         if self.average_start:
             parts.append(f"weights averaged after step {self.average_start}")
@@ -112,7 +116,7 @@ class RunSchedule:
                 "the rate stays at its minimum" if end < self.total else f"the run stops at {self.rate(self.total):.3g}"
             )
             fitting = f"set {self._key('max_epochs')}={max(1, round(self.total / self.steps_per_epoch))}"
-            found.append(f"the cosine ends at step {end} of {self.total}, {much}: {fitting}")
+            found.append(f"the cosine ends at step {end:.0f} of {self.total}, {much}: {fitting}")
         return found
 
     def _start_misfits(self) -> list[str]:

@@ -47,6 +47,22 @@ def test_recipes_fit_their_own_data(path):
         assert plan(path, images_of(path), images_per_step).misfits() == []
 
 
+def test_schedules_in_shares_fit_every_run():
+    """The same two lines fit 12 steps and 3,200: `-o epoch=` is all that a longer run needs."""
+    shares = (
+        "LearningRate.schedulers=[PiecewiseDecay: {milestones: [70%, 90%]}, LinearWarmup: {steps: 10%}]",
+        "snapshot_epoch=1",
+    )
+    short, long = (plan(BCCD, 40, 4, *shares, f"epoch={epoch}") for epoch in (2, 100))
+    assert short.misfits() == long.misfits() == []
+    assert (short.warmup, short.milestones) == (2, [14, 18])
+    assert (long.warmup, long.milestones) == (100, [700, 900])
+    assert "20 steps (2 epochs of 10), warm-up until step 2, " in short.text()
+    assert "changed after step 14, 18, 0.0001 at the end" in short.text()
+    cosine = plan(SHAPES, 40, 4, "LearningRate.schedulers=[CosineDecay: {max_epochs: 100%}]", "epoch=9", "max_iters=37")
+    assert (cosine.cosine_end, cosine.misfits()[1:]) == (37, [])
+
+
 WARM, LATE = "the warm-up takes", "the rate is to change after step"
 MILESTONES, COSINE = "LearningRate.schedulers.0.milestones", "LearningRate.schedulers.0.max_epochs"
 TWO_EPOCHS = "LearningRate.schedulers=[LinearWarmup: {epochs: 2}]"
