@@ -1,4 +1,4 @@
-"""Near-duplicates are found among copies that were changed as tools change them, and not among real images of a kind."""
+"""Near-duplicates are found among copies that were changed as tools change them, and among real ones."""
 
 import cv2
 import numpy as np
@@ -82,7 +82,7 @@ def test_hashes_are_those_of_the_library(tmp_path):
 
 
 def test_real_slides_and_boards(shared):
-    """Slides 37 and 38 show one view, moved a little; boards 50600002, 34 and 66 are one place of three equal panels."""
+    """Slides 37 and 38 show one view, moved a little; boards 50600002, 34 and 66 one place of three panels."""
     slides = [str(shared / "data" / "bccd" / "images" / f"BloodImage_{number:05d}.jpg") for number in range(34, 44)]
     assert groups(slides) == [[0], [1], [2], [3, 4], [5], [6], [7], [8], [9]]
     folder = shared / "data" / "deeppcb" / "images"
