@@ -20,7 +20,7 @@ from ppdet.engine.export.graph import export_model
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("DEPLOY", "SLICING", "TRAINING")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("DEPLOY", "SLICING", "TRAINING", "TROUBLESHOOTING")),
     *sorted((ROOT / "deploy").glob("*/README.md")),
 ]
 IMAGE = "dataset/shapes/data/images/val/000041.jpg"

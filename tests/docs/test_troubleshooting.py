@@ -1,0 +1,90 @@
+"""The messages that docs/TROUBLESHOOTING.md and its translation explain are those of the code."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import ppdet
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "TROUBLESHOOTING.md"
+GAP = "\0"  # stands for a value in a template
+PERCENT = re.compile(r"%[-+,.\d]*[sdgfer]")
+
+
+def template(node: ast.AST) -> str | None:
+    """The text of a literal, with GAP for each value; None for anything else."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return PERCENT.sub(GAP, node.value).replace("%%", "%")
+    if isinstance(node, ast.JoinedStr):
+        parts = (part.value if isinstance(part, ast.Constant) else GAP for part in node.values)
+        return "".join(map(str, parts))
+    return None
+
+
+@pytest.fixture(scope="module")
+def templates() -> list[str]:
+    """All texts of the package, without docstrings and back quotes."""
+    found: set[str] = set()
+    for path in Path(ppdet.__file__).parent.rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        texts = (template(node) for node in nodes if id(node) not in docstrings)
+        found.update(text.replace("`", "") for text in texts if text)
+    return sorted(found)
+
+
+def messages_of(page: Path) -> list[str]:
+    """The messages of the package that a page explains: the first cells of its tables of messages.
+
+    The first column of those tables is called "message", and none of them follows the line that announces messages of
+    other programs.
+    """
+    found: list[str] = []
+    is_ours = False
+    before = ""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith("|"):
+            cell = line.split(" | ")[0].removeprefix("| ")
+            if cell in ("message", "报错信息"):
+                is_ours = not before.startswith(("Messages of other programs", "其他程序"))
+            elif is_ours and cell.startswith("`"):
+                found.append(cell.strip("`"))
+        elif line.startswith("#"):
+            is_ours = False
+        if line and not line.startswith("|"):
+            before = line
+    return found
+
+
+def is_in(message: str, text: str) -> bool:
+    """Whether a template has the parts of a message in their order. "…" between two parts is at least one value."""
+    place = 0
+    for number, part in enumerate(message.strip("…").strip().split("…")):
+        start = text.find(part, place)
+        if start < 0 or (number and GAP not in text[place:start]):
+            return False
+        place = start + len(part)
+    return True
+
+
+def test_every_message_is_one_of_the_code(templates):
+    messages = messages_of(PAGE)
+    assert len(messages) > 80
+    assert len(set(messages)) == len(messages)
+    gone = [message for message in messages if not any(is_in(message, text) for text in templates)]
+    assert not gone, f"mend these in docs/TROUBLESHOOTING.md and docs/zh/TROUBLESHOOTING.md: {gone}"
+
+
+def test_a_message_that_is_not_in_the_code_is_found(templates):
+    for message in ("annotation file … exists: …", "paddle is not uninstalled: …", "only … images to train upon"):
+        assert not any(is_in(message, text) for text in templates)
+
+
+def test_options_that_the_page_advises_exist(templates):
+    options = set(re.findall(r"--[a-z_]+\b", re.sub(r"`docker [^`]*`", "", PAGE.read_text(encoding="utf-8"))))
+    assert len(options) > 10
+    known = {word for text in templates for word in re.findall(r"--[a-z_]+", text)}
+    assert not options - known
