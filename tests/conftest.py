@@ -2,10 +2,12 @@
 
 import logging
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +29,21 @@ if processes > 1:
 load_paddle()
 
 
+# Options of Chromium.
+BROWSER = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One process more than there are processors: some tests wait for servers and for processes of their own."""
@@ -46,6 +63,21 @@ def shared() -> Path:
 def pretend(tmp_path_factory: pytest.TempPathFactory) -> Pretend:
     """Starts processes whose Paddle has a device that is not the CPU."""
     return build(tmp_path_factory.mktemp("pretend"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium without a window; a test of a page closes the contexts that it opens."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+    )
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no Chromium here (chromium, chromium-browser or google-chrome on PATH)")
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=path, args=BROWSER)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """A tiny exported detector, its images, and the page of its server in a browser."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,6 @@ from serving import Client, ServerProcess, export_tiny
 from ppdet.deploy.serving.jobs import ServedModel
 from ppdet.deploy.serving.limits import Settings
 from ppdet.deploy.serving.service import Service
-
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
 
 
 @pytest.fixture(scope="session")
@@ -59,20 +45,6 @@ def client(running: Client) -> Client:
     """The running service, which a test leaves as it found it."""
     assert running.service.obstacle is None and running.service.admitted == 0
     return running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
-    )
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        pytest.skip("no Chromium here (chromium, chromium-browser or google-chrome on PATH)")
-    with playwright.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

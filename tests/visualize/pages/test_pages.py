@@ -1,0 +1,109 @@
+"""Pages in a real browser: nothing is loaded, all text is legible on small and large screens, filters find pictures."""
+
+import numpy as np
+import pytest
+
+from ppdet.visualize.draw import class_color
+from ppdet.visualize.pages import (
+    Line,
+    Picture,
+    Section,
+    Tag,
+    bars,
+    charts_in_row,
+    gallery,
+    heat_map,
+    histogram,
+    lines,
+    table,
+    tiles,
+    write_page,
+)
+
+HOSTILE = '</title></style><script>document.title="broken"</script><img src=x onerror=alert(1)>"\' \u202e\x1b'
+LONG = "a class name that says in many words what was seen, " * 4
+# Text elements whose box leaves the drawing that they are in, and letters of charts that are too small to read.
+UNREADABLE = """() => [...document.querySelectorAll("svg text")].filter((text) => {
+  const own = text.getBoundingClientRect(), all = text.ownerSVGElement.getBoundingClientRect();
+  const height = 12 * all.width / text.ownerSVGElement.viewBox.baseVal.width;
+  return text.textContent && (height < 10 || own.left < all.left - 1 || own.right > all.right + 1
+    || own.top < all.top - 1 || own.bottom > all.bottom + 1);
+}).map((text) => text.textContent)"""
+
+
+def opened(browser, path, width, scheme="light"):
+    """The page in a new context; `problems` are what went wrong in it and what it asked the network for."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    page.problems = []
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("console", lambda line: page.problems.append(line.text))
+    page.on("request", lambda request: page.problems.append(request.url))
+    page.goto(path.as_uri())
+    page.problems = [text for text in page.problems if not text.startswith(("data:", path.as_uri()))]
+    return page
+
+
+@pytest.fixture
+def example(tmp_path):
+    """A page with everything, whose names are hostile and long."""
+    image = np.full((60, 90, 3), 128, np.uint8)
+    pictures = [
+        Picture(f"{index}{HOSTILE}.jpg", [("", image)], [Tag(("car", HOSTILE)[index % 2], kind, index / 10)])
+        for index, kind in enumerate(["missed", "wrong class", "missed", "correct"])
+    ]
+    x = np.linspace(0, 1, 20)
+    charts = [
+        bars("boxes", {HOSTILE: 120, LONG: 1, "none": 0}, " boxes"),
+        histogram("sizes", [0, 8, 16, 32], [4, 1000, 0], "pixels"),
+        lines("F1", [Line(LONG, x, x**2, 0), Line(HOSTILE, x, [np.nan] * 20, 1, True)], "score", "F1"),
+        heat_map("pairs", [[0.9, 0.1], [0.0, 1.0]], [LONG, "b"], ["a", LONG], x_title="predicted", y_title="truth"),
+        heat_map("many", np.eye(40).tolist(), [f"class {i}" for i in range(40)], [f"class {i}" for i in range(40)]),
+    ]
+    sections = [
+        Section(HOSTILE, [tiles({"AP": 42.1, HOSTILE: LONG}), table(["class", "AP"], [(LONG, 1), (HOSTILE, 2)], LONG)]),
+        Section("Charts", [charts_in_row(charts)], LONG),
+        Section("Pictures", [gallery(pictures, "error"), HOSTILE]),
+        Section("Pairs", [gallery([Picture("p", [("truth", image), ("prediction", image)])])]),
+    ]
+    write_page(tmp_path / "page.html", HOSTILE, sections, LONG)
+    return tmp_path / "page.html"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_page_is_legible_and_loads_nothing(browser, example, width):
+    page = opened(browser, example, width, "dark" if width == 390 else "light")
+    assert page.problems == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(UNREADABLE) == []
+    # The browser's own text shows what stands in the file: no name became HTML.
+    visible = HOSTILE.replace("\u202e", "\\u202e").replace("\x1b", "\\x1b")
+    assert page.title() == visible and page.locator("h1").inner_text() == visible
+    assert page.locator("script").count() == 1 and page.locator("img:not([src^='data:'])").count() == 0
+    assert page.locator("svg[role=img]").first.get_attribute("aria-label").startswith("boxes: ")
+    assert page.locator("polyline").first.get_attribute("stroke") == "#{:02x}{:02x}{:02x}".format(*class_color(0))
+    page.context.close()
+
+
+def test_a_gallery_shows_what_its_filters_ask_for(browser, example):
+    page = opened(browser, example, 390)
+    first = page.locator(".gallery").first
+
+    def shown():
+        return [text[0] for text in first.locator("li:visible strong").all_inner_texts()]
+
+    first.locator("[data-role=kind]").select_option(label="missed")
+    assert shown() == ["0", "2"] and first.locator(".count").inner_text() == "2 of 4 pictures"
+    first.locator("[data-role=least]").fill("0.15")
+    assert shown() == ["2"]
+    first.locator("[data-role=kind]").select_option(label="all")
+    first.locator("[data-role=class]").select_option(label="car")
+    assert shown() == ["2"]
+    first.locator("[data-role=least]").fill("0")
+    assert shown() == ["0", "2"]
+    first.locator("li:visible button").first.click()
+    assert page.locator("dialog[open] img").count() == 1
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+    assert page.problems == []
+    page.context.close()
