@@ -120,6 +120,25 @@ def add_slice_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_format_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --format and --image_url, which write detections as pre-annotations for labelling tools."""
+    from ppdet.utils.formats.label_formats import FORMATS, LOCAL_FILES
+
+    group = parser.add_argument_group("pre-annotations for labelling tools (docs/LABELLING.md)")
+    group.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="write the boxes that are drawn as labels of this format too, with their scores, to OUTPUT_DIR/FORMAT",
+    )
+    group.add_argument(
+        "--image_url",
+        default=LOCAL_FILES,
+        metavar="PREFIX",
+        help="what stands in front of an image's name in the tasks of Label Studio, such as https://HOST/images/ "
+        f"(default: {LOCAL_FILES}, the local files of Label Studio)",
+    )
+
+
 def load_libraries(arguments: argparse.Namespace, *, announce: bool = True) -> None:
     """Import paddle with its settings, then the modules of --import, so that components exist before a file names them.
 

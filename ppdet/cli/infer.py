@@ -1,16 +1,20 @@
 """Detect objects in images with a trained detector: draw pictures, and write COCO results with --save_results.
 
+With --format, the detections leave as pre-annotations for a labelling tool, where a person corrects them, and
+`ppdet data convert` reads the corrected labels.
+
 examples:
   {program} output/fcos_r18_fpn_shapes --infer_img IMAGE      # best_model, or else model_final
   {program} -c fcos_r18_fpn_shapes -o weights=output/fcos_r18_fpn_shapes/model_final --infer_img IMAGE
   {program} output/fcos_r18_fpn_shapes --infer_dir IMAGES --save_results true --draw_threshold 0.4
   {program} output/NAME --infer_dir IMAGES --slice_infer --slice_size 640 640
+  {program} output/NAME --infer_dir IMAGES --format labelstudio --draw_threshold 0.3
 """
 
 import argparse
 from collections.abc import Sequence
 
-from ppdet.cli.arguments import add_detection_arguments, load_libraries, require_run
+from ppdet.cli.arguments import add_detection_arguments, add_format_arguments, load_libraries, require_run
 from ppdet.core.command_line import flag, make_parser, one_line_errors
 
 
@@ -29,7 +33,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         type=float,
         default=0.5,
         metavar="SCORE",
-        help="draw boxes with at least this score (default: 0.5)",
+        help="draw boxes with at least this score, which are also those of --format (default: 0.5)",
     )
     parser.add_argument(
         "--save_results", type=flag, default=False, metavar="BOOL", help="write bbox.json (default: false)"
@@ -42,6 +46,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         help="write boxes with at least this score to bbox.json (default: 0)",
     )
     parser.add_argument("--visualize", type=flag, default=True, metavar="BOOL", help="draw pictures (default: true)")
+    add_format_arguments(parser)
     arguments = parser.parse_args(argv)
     require_run(parser, arguments)
     return arguments
@@ -50,12 +55,17 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
+        from ppdet.data.annotations.pre_annotations import PreAnnotations
         from ppdet.deploy.results import write_results
         from ppdet.deploy.slicing import slicing_of
         from ppdet.utils.disk.images import list_images
 
         slicing = slicing_of(arguments)
         paths = list_images(arguments.infer_img, arguments.infer_dir, arguments.infer_list)
+        labels = None
+        if arguments.format:
+            labels = PreAnnotations(arguments.format, arguments.infer_dir, arguments.image_url)
+            labels.check(paths, arguments.output_dir)  # before the model is loaded
         load_libraries(arguments)
         from ppdet.engine.device_choice import set_device
         from ppdet.engine.predictor import Predictor
@@ -74,4 +84,5 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
             visualize=arguments.visualize,
             save_results=arguments.save_results,
             save_threshold=arguments.save_threshold,
+            pre_annotations=labels,
         )

@@ -1,4 +1,4 @@
-"""The results of detection on image files: pictures with boxes, and COCO results (bbox.json).
+"""The results of detection on image files: pictures with boxes, COCO results (bbox.json), and pre-annotations.
 
 `ppdet infer` (a trained model) and `ppdet detect` (an exported model) share it.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ppdet.data.annotations.pre_annotations import PreAnnotations
 from ppdet.data.classes import category_id
 from ppdet.data.transforms.decode import read_image
 from ppdet.utils.disk.files import write_json
@@ -39,6 +40,7 @@ def write_results(
     save_results: bool = False,
     save_threshold: float = 0.0,
     image_ids: Sequence[int] | None = None,
+    pre_annotations: PreAnnotations | None = None,
 ) -> None:
     """Draw the detections of each image, write COCO results, and log a summary.
 
@@ -55,9 +57,10 @@ def write_results(
         save_results: write bbox.json.
         save_threshold: least score of a detection in bbox.json.
         image_ids: id of each path in bbox.json; None for its position in the list.
+        pre_annotations: write the detections that are drawn as labels of this format too.
 
     Raises:
-        DataError: no image could be read.
+        DataError: no image could be read, or the pre-annotations cannot be written, see `PreAnnotations`.
         OSError: a file cannot be written.
         Stopped: a signal has ended it before the last image.
     """
@@ -67,6 +70,9 @@ def write_results(
     for path, name in zip(paths, names) if visualize else ():
         if (output / name).resolve() == Path(path).resolve():
             raise DataError(f"{output}: pictures would overwrite the images themselves: name another --output_dir")
+    if pre_annotations:
+        pre_annotations.check(paths, output)
+    certain: dict[int, np.ndarray] = {}  # detections for pre-annotations
     ids = range(len(paths)) if image_ids is None else image_ids
     results, images, boxes, start = [], 0, 0, time.perf_counter()
     requests = StopRequests("finishing this image, then writing what is done")
@@ -75,6 +81,8 @@ def write_results(
         for index, rows in watched:
             images += 1
             boxes += int((rows[:, 1] >= draw_threshold).sum())
+            if pre_annotations:
+                certain[index] = rows[rows[:, 1] >= draw_threshold]
             if visualize:
                 drawn = draw_detections(read_image(paths[index]), rows, class_names, draw_threshold)
                 _write(drawn, output / names[index])
@@ -97,6 +105,8 @@ def write_results(
         logger.info("detections: %s", output / "bbox.json")
     if visualize:
         logger.info("pictures: %s", output)
+    if pre_annotations and certain:
+        pre_annotations.write(certain, paths, class_names, output)
     if requests.received:
         raise Stopped(requests.received)
 
