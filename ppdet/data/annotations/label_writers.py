@@ -23,8 +23,8 @@ from ppdet.utils.errors import DataError
 NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-class LabeledImage(NamedTuple):
-    """An image with its boxes.
+class DetectedImage(NamedTuple):
+    """An image with its detections.
 
     path: the image file. name: its path from the folder of images, with slashes. height, width: in pixels, as a viewer
     shows the image. rows: (M, 6) of [class, score, x1, y1, x2, y2], pixels, within the image and with area.
@@ -37,14 +37,14 @@ class LabeledImage(NamedTuple):
     rows: np.ndarray
 
 
-def boxes_of(image: LabeledImage, class_names: Sequence[str]) -> Iterator[tuple[str, float, list[float]]]:
+def boxes_of(image: DetectedImage, class_names: Sequence[str]) -> Iterator[tuple[str, float, list[float]]]:
     """Yield the class's name, the score and [x1, y1, x2, y2], in pixels to a hundredth, of each box."""
     for label, score, *corners in image.rows.tolist():
         yield class_names[int(label)], round(score, 4), [round(value, 2) for value in corners]
 
 
 def write_labelstudio(
-    images: Sequence[LabeledImage], class_names: list[str], folder: Path, image_url: str
+    images: Sequence[DetectedImage], class_names: list[str], folder: Path, image_url: str
 ) -> tuple[Path, str]:
     """Write tasks.json, with a prediction in each task, and label_config.xml, the labelling interface."""
     tasks = []
@@ -90,7 +90,7 @@ def write_labelstudio(
 
 
 def write_cvat(
-    images: Sequence[LabeledImage], class_names: list[str], folder: Path, image_url: str
+    images: Sequence[DetectedImage], class_names: list[str], folder: Path, image_url: str
 ) -> tuple[Path, str]:
     """Write annotations.xml, "CVAT for images 1.1", and labels.json, the labels of the task."""
     root = ElementTree.Element("annotations")
@@ -125,14 +125,14 @@ def write_cvat(
 
 
 def write_yolo(
-    images: Sequence[LabeledImage], class_names: list[str], folder: Path, image_url: str
+    images: Sequence[DetectedImage], class_names: list[str], folder: Path, image_url: str
 ) -> tuple[Path, str]:
-    """Write data.yaml, images/train, labels/train, and with_score/train, whose lines end with the score.
+    """Write data.yaml, images, labels, and with_score, whose lines end with the score.
 
     Ultralytics refuses to train on lines with a sixth number, so that scores have a folder of their own.
     """
     for image in images:
-        copy_image(image, folder / "images" / "train")
+        copy_image(image, folder / "images")
         lines, with_score = [], []
         for label, score, x1, y1, x2, y2 in image.rows.tolist():
             shares = (
@@ -144,14 +144,16 @@ def write_yolo(
             lines.append(" ".join([str(int(label)), *(f"{share:.8f}" for share in shares)]))
             with_score.append(f"{lines[-1]} {score:.4f}")
         for place, content in (("labels", lines), ("with_score", with_score)):
-            write_lines(beside(folder / place / "train", image.name, ".txt"), content)
-    data = {"path": ".", "train": "images/train", "val": "images/train", "names": dict(enumerate(class_names))}
+            write_lines(beside(folder / place, image.name, ".txt"), content)
+    data = {"path": ".", "train": "images", "val": "images", "names": dict(enumerate(class_names))}
     write_lines(folder / "data.yaml", [yaml.safe_dump(data, sort_keys=False, allow_unicode=True).rstrip()])
     return folder / "data.yaml", f"correct the boxes of {folder} in any tool that opens YOLO's folders"
 
 
-def write_voc(images: Sequence[LabeledImage], class_names: list[str], folder: Path, image_url: str) -> tuple[Path, str]:
-    """Write Annotations, JPEGImages, ImageSets/Main/train.txt and labels.txt as Pascal VOC has them."""
+def write_voc(
+    images: Sequence[DetectedImage], class_names: list[str], folder: Path, image_url: str
+) -> tuple[Path, str]:
+    """Write Annotations, JPEGImages and labels.txt as Pascal VOC has them."""
     for image in images:
         copy_image(image, folder / "JPEGImages")
         root = ElementTree.Element("annotation")
@@ -171,13 +173,11 @@ def write_voc(images: Sequence[LabeledImage], class_names: list[str], folder: Pa
                 ElementTree.SubElement(box, key).text = f"{value:g}" if value == int(value) else f"{value:.2f}"
         write_xml(beside(folder / "Annotations", image.name, ".xml"), root)
     write_lines(folder / "labels.txt", class_names)
-    stems = [os.path.splitext(image.name)[0] for image in images]
-    write_lines(folder / "ImageSets" / "Main" / "train.txt", stems)
     return folder / "Annotations", f"correct the boxes of {folder} in any tool that opens Pascal VOC's folders"
 
 
 def write_labelme(
-    images: Sequence[LabeledImage], class_names: list[str], folder: Path, image_url: str
+    images: Sequence[DetectedImage], class_names: list[str], folder: Path, image_url: str
 ) -> tuple[Path, str]:
     """Write a JSON file beside a copy of each image, as LabelMe does, with the score as a shape's description."""
     for image in images:
@@ -194,7 +194,7 @@ def write_labelme(
 
 
 def write_coco(
-    images: Sequence[LabeledImage], class_names: list[str], folder: Path, image_url: str
+    images: Sequence[DetectedImage], class_names: list[str], folder: Path, image_url: str
 ) -> tuple[Path, str]:
     """Write annotations.json: COCO's, with the score in each annotation. Category ids count from 1."""
     annotations: list[dict[str, Any]] = []
@@ -215,7 +215,7 @@ def write_coco(
     return folder / "annotations.json", "import annotations.json as COCO beside the images"
 
 
-Writer = Callable[[Sequence[LabeledImage], list[str], Path, str], tuple[Path, str]]
+Writer = Callable[[Sequence[DetectedImage], list[str], Path, str], tuple[Path, str]]
 # Each returns what to import, and what to do with it. Only Label Studio's tasks need the address of images.
 WRITERS: dict[str, Writer] = {
     "labelstudio": write_labelstudio,
@@ -232,7 +232,7 @@ def beside(folder: Path, name: str, suffix: str) -> Path:
     return folder / (os.path.splitext(name)[0] + suffix)
 
 
-def copy_image(image: LabeledImage, folder: Path) -> None:
+def copy_image(image: DetectedImage, folder: Path) -> None:
     """Copy an image under its name into a folder."""
     target = folder / image.name
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ppdet.data.annotations.label_writers import WRITERS, LabeledImage
+from ppdet.data.annotations.label_writers import WRITERS, DetectedImage
 from ppdet.data.header_size import image_size
 from ppdet.utils.boxes import clip_to_image
 from ppdet.utils.errors import DataError, ImageError
@@ -91,7 +91,7 @@ class PreAnnotations(NamedTuple):
             rows = np.asarray(detections[index], np.float64).reshape(-1, 6)
             boxes, have_area = clip_to_image(rows[:, 2:], height, width)
             rows = np.concatenate([rows[:, :2], boxes], axis=1)[have_area]
-            images.append(LabeledImage(paths[index], names[index], height, width, rows))
+            images.append(DetectedImage(paths[index], names[index], height, width, rows))
         folder = Path(output_dir) / self.kind
         folder.mkdir(parents=True, exist_ok=True)
         written, advice = WRITERS[self.kind](images, list(class_names), folder, self.image_url)

@@ -118,11 +118,11 @@ def test_yolo_has_lines_that_ultralytics_trains_on_and_lines_with_the_score(imag
     data = yaml.safe_load((folder / "data.yaml").read_text())
     assert data["names"] == dict(enumerate(NAMES)) and (folder / data["train"] / "a 1.png").is_file()
     for place, columns in (("labels", 5), ("with_score", 6)):
-        table = np.loadtxt(folder / place / "train" / "a 1.txt")
+        table = np.loadtxt(folder / place / "a 1.txt")
         assert table.shape == (2, columns)
         assert table[0, :5] == pytest.approx([1, 18 / 80, 21.25 / 60, 20 / 80, 30.5 / 60], abs=1e-8)
     assert table[:, 5].tolist() == [0.9123, 0.5]
-    assert (folder / "labels" / "train" / "sub" / "b.txt").read_text() == ""
+    assert (folder / "labels" / "sub" / "b.txt").read_text() == ""
 
 
 def test_voc_labelme_and_coco_have_the_boxes_and_scores(images, tmp_path):
