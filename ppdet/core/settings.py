@@ -33,6 +33,8 @@ class GlobalSettings:
         eval_metrics: metrics that each evaluation computes besides COCO's numbers: components derived from
             ppdet.metrics.EvalMetric, such as [MyMetric, {name: MyOtherMetric, iou: 0.75}]
         best_by: number of the evaluation by which best_model is chosen, where higher is better, such as AP50
+        patience: number of evaluations (with --eval) in a row without a new best number of best_by, after which
+            training ends before its last epoch; null: training never ends early
         num_classes: number of object classes, shared by all components that need it
         input_size: [height, width] in pixels, or one number for both, for all resizing transforms without a target_size
         norm_type: normalization layers of all components that share the setting. Where it is not set, each component
@@ -106,6 +108,7 @@ class GlobalSettings:
     metric: Literal["COCO"] = "COCO"
     eval_metrics: Annotated[list[Any], {"holds_components": True}] = []
     best_by: str = "AP"
+    patience: Annotated[int | None, {"minimum": 1}] = None
     num_classes: Annotated[int, {"minimum": 1, "maximum": MAX_CLASSES}] = 80
     input_size: Annotated[int | list[int] | None, {"is_size": True}] = None
     norm_type: Literal["bn", "sync_bn", "gn"] = UNSET

@@ -70,11 +70,11 @@ class Trainer:
         iteration: the number of finished steps of the whole run.
         batches: the batches of the current step on this rank.
         losses: losses of the last step, as tensors on the device.
-        learning_rate: learning rate of the last step.
-        data_seconds: how long the last step waited for its batches.
+        learning_rate, data_seconds: learning rate of the last step, and how long it waited for its batches.
         best_value: the highest number so far of the setting `best_by`, such as AP (0 to 1); None before an evaluation.
         history: [epoch, that number] of every evaluation, epochs from 1.
         evaluated: whether the evaluation that is due after the last epoch has been done.
+        end_reason: why training ends before its last epoch; a hook may set it, on all ranks, between two epochs.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Trainer:
         self.first_step = 0  # of the current epoch; above 0 after a resume in the middle of an epoch
         self.best_value: float | None = None
         self.history: list[list] = []
-        self.evaluated = True
+        self.evaluated, self.end_reason = True, ""
         self.data_seconds = self.learning_rate = 0.0
         self.batches: list[dict[str, Any]] = []
         self.losses: dict[str, Tensor] = {}
@@ -229,7 +229,7 @@ class Trainer:
         with self.stop_requests, begin_run(self.start):
             try:
                 self.call_hooks("before_train")
-                while self.epoch < self.epochs:
+                while self.epoch < self.epochs and not self.end_reason:
                     self.train_epoch()
                     self.epoch += 1
                 self.call_hooks("after_train")

@@ -7,6 +7,7 @@ from ppdet.core.contracts import require_instance
 from ppdet.engine.hooks.base import Hook
 from ppdet.engine.hooks.boards import BoardHook, TensorBoard, VisualDL
 from ppdet.engine.hooks.checkpointing import CheckpointHook
+from ppdet.engine.hooks.early_stopping import EarlyStoppingHook
 from ppdet.engine.hooks.history import HistoryHook
 from ppdet.engine.hooks.location_warnings import DeadSideHook, PositivesHook, SelectionHook
 from ppdet.engine.hooks.log import LogHook
@@ -57,5 +58,6 @@ def default_hooks(cfg: Config, *, evaluate: bool) -> list[Hook]:
         PositivesHook(),
         DeadSideHook(),
         CheckpointHook(epochs=cfg["snapshot_epoch"], iters=cfg["snapshot_iters"], evaluate=evaluate),
+        *([EarlyStoppingHook(cfg["patience"])] if cfg["patience"] else []),
         *semi,
     ]

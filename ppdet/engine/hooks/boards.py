@@ -12,7 +12,7 @@ import numpy as np
 
 from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook, Report
-from ppdet.engine.hooks.history import EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, read_history
+from ppdet.engine.hooks.history import END, EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, read_history
 from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
 from ppdet.utils.printable import printable
@@ -169,7 +169,9 @@ def shrunk(picture: np.ndarray) -> np.ndarray:
 
 def scalars_of(event: str, line: dict[str, Any]) -> Iterator[tuple[str, float]]:
     """Yield names on a board, such as train/loss_cls and eval/AP, and the finite numbers of a line of the history."""
-    if event == EVALUATION:
+    if event == END:
+        named = {}
+    elif event == EVALUATION:
         named = {f"eval/{name}": value for name, value in line["numbers"].items()}
     elif event == PSEUDO_LABELS:
         named = {f"{event}/{name}": value for name, value in line["figures"].items()}

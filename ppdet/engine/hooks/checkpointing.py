@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import paddle
 from paddle import Tensor, nn
 
-from ppdet.engine.checkpoints.manifest import MANIFEST, OPTIMIZER, TRAINED, WEIGHTS, TrainingState
+from ppdet.engine.checkpoints.manifest import MANIFEST, OPTIMIZER, TRAINED, WEIGHTS, TrainingState, beside
 from ppdet.engine.checkpoints.state import optimizer_state, statistics
 from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook, hook_states
@@ -97,14 +97,18 @@ class CheckpointHook(Hook):
             self._save_within_epoch(trainer)
 
     def after_train(self, trainer: "Trainer") -> None:
+        final = trainer.output / LAST
+        resumed_final = trainer.resumed_from is not None and trainer.resumed_from.absolute() == final.absolute()
+        if trainer.end_reason and not (resumed_final and self.saved_at < 0):
+            self._save(trainer, LAST, trainer.state(trainer.epoch, 0), attempts=ATTEMPTS)
         if self.unsaved:
             self._save_best(trainer, *self.unsaved)
         if trainer.history:
             values = ", ".join(f"{epoch}: {value:.3f}" for epoch, value in trainer.history)
             logger.info("%s by epoch: %s", trainer.cfg["best_by"], values)
-        final = trainer.output / f"{LAST}{WEIGHTS[trainer.folder.weights_format]}"
-        if collectives.rank() == 0 and final.exists():
-            logger.info("weights: %s", final)
+        weights = beside(final, WEIGHTS[trainer.folder.weights_format])
+        if collectives.rank() == 0 and weights.exists():
+            logger.info("weights: %s", weights)
 
     def _save_within_epoch(self, trainer: "Trainer") -> None:
         images = (trainer.step + 1) * trainer.images_per_step

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 HISTORY = "history.jsonl"
-REPORT, EVALUATION, PSEUDO_LABELS = "report", "evaluation", "pseudo_labels"
+REPORT, EVALUATION, PSEUDO_LABELS, END = "report", "evaluation", "pseudo_labels", "end"
 
 
 class HistoryHook(Hook):
@@ -28,10 +28,11 @@ class HistoryHook(Hook):
     later steps, and a run that starts anew renames the history that it finds. Lines that cannot be written (a full
     disk) are lost, and the log says so once.
 
-    A line has event ("report", "evaluation" or "pseudo_labels"), time (local, ISO 8601), iteration (finished steps),
-    steps_per_epoch, epoch (of the last step, from 1; 0 before the first) and step (finished steps of that epoch). A
-    report adds the fields of `Report`, an evaluation `numbers` (COCO's and those of eval_metrics), pseudo-labels
-    `figures`. Infinite numbers and NaN become null.
+    A line has event ("report", "evaluation", "pseudo_labels" or "end"), time (local, ISO 8601), iteration (finished
+    steps), steps_per_epoch, epoch (of the last step, from 1; 0 before the first) and step (finished steps of that
+    epoch). A report adds the fields of `Report`, an evaluation `numbers` (COCO's and those of eval_metrics),
+    pseudo-labels `figures`, and the end of a run that ends before its last epoch the `reason` in words. Infinite
+    numbers and NaN become null.
     """
 
     def __init__(self) -> None:
@@ -64,6 +65,10 @@ class HistoryHook(Hook):
 
     def after_pseudo_labels(self, trainer: "Trainer", figures: dict[str, float], picture: np.ndarray) -> None:
         self._append(trainer, PSEUDO_LABELS, {"figures": figures})
+
+    def after_train(self, trainer: "Trainer") -> None:
+        if trainer.end_reason:
+            self._append(trainer, END, {"reason": trainer.end_reason})
 
     def _append(self, trainer: "Trainer", event: str, figures: dict[str, Any]) -> None:
         if collectives.rank() != 0:
@@ -107,6 +112,8 @@ def is_line(line: dict[str, Any]) -> bool:
         return has_figures(line, *names) and all(has_figures(line.get(name)) for name in ("losses", "max_mem_mib"))
     if event == EVALUATION:
         return is_evaluation(line.get("numbers"))
+    if event == END:
+        return isinstance(line.get("reason"), str)
     return event == PSEUDO_LABELS and has_figures(line.get("figures"))
 
 
@@ -126,7 +133,8 @@ def _belongs(line: dict[str, Any], trainer: "Trainer") -> bool:
     """Whether a line is about steps before the point of resuming, also if these had another batch size."""
     ahead = line["iteration"] * trainer.steps_per_epoch - trainer.iteration * line["steps_per_epoch"]
     # At the point of resuming, pseudo-labels are looked at again, and so is an evaluation that was not finished.
-    will_come_again = line["event"] == PSEUDO_LABELS or (line["event"] == EVALUATION and not trainer.evaluated)
+    # Whether the run ends there is decided again.
+    will_come_again = line["event"] in (PSEUDO_LABELS, END) or (line["event"] == EVALUATION and not trainer.evaluated)
     return ahead < 0 or (ahead == 0 and not will_come_again)
 
 

@@ -18,7 +18,7 @@ from ppdet.engine.checkpoints.class_names import classes_of_weights
 from ppdet.engine.checkpoints.manifest import MANIFEST, WEIGHTS, beside, fingerprint, read_manifest, weights_file
 from ppdet.engine.checkpoints.weights import load_weights
 from ppdet.engine.evaluator import Evaluator
-from ppdet.engine.hooks.history import EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, is_evaluation, read_history
+from ppdet.engine.hooks.history import END, EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, is_evaluation, read_history
 from ppdet.engine.runs.run_folder import LAST
 from ppdet.utils.disk.files import atomic_path, is_count, read_json_lines
 from ppdet.utils.errors import UserError
@@ -44,12 +44,14 @@ class Run(NamedTuple):
         evaluations: COCO's twelve numbers by complete epochs.
         reports: lines of history.jsonl with losses and learning rate, see `HistoryHook`.
         pseudo_labels: the numbers that `PseudoLabelHook` measured, by complete epochs.
+        end_reason: why the run ended before its last epoch, in words; empty where it did not.
     """
 
     name: str
     evaluations: dict[int, Numbers]
     reports: list[dict]
     pseudo_labels: dict[int, Numbers] = {}
+    end_reason: str = ""
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -96,6 +98,7 @@ def from_history(folder: Path, name: str) -> Run:
             for line in history
             if line["event"] == PSEUDO_LABELS and line["step"] == line["steps_per_epoch"]
         },
+        next((line["reason"] for line in history if line["event"] == END), ""),
     )
 
 
@@ -212,6 +215,8 @@ def table(runs: Sequence[Run]) -> str:
             rows.append(f"{run.name}: no evaluations: train with --eval, or add --evaluate")
         else:
             rows.append(f"{run.name}: best AP {run.evaluations[best]['AP']:.3f} after epoch {best}")
+        if run.end_reason:
+            rows.append(printable(f"{run.name}: ended early: {run.end_reason}"))
     return "\n".join([*rows, *(row for run in runs if run.pseudo_labels for row in pseudo_label_rows(run))])
 
 

@@ -75,7 +75,7 @@ TYPED = {
     "MODEL.RETINANET.NUM_CLASSES=3": "num_classes",
     "fp16=true": "amp",
     "accumulate=4": "accumulate_steps",
-    "patience=10": "with --eval it keeps the best weights as best_model",
+    "early_stopping_patience=10": "use patience (the number of evaluations",
     "epochs=3": "epoch is the number of epochs",
     "val_interval=1": "--eval",
     "LearningRate.lr=1": "LearningRate.base_lr",
@@ -134,7 +134,7 @@ def test_every_answer_exists(capsys):
         (["--epoch", "3"], "--epoch: use -o epoch="),
         (["--cfg-options"], "--cfg-options: use the option -o of ppdet train"),
         (["imgsz=3"], "settings follow -o: -o imgsz=3"),
-        (["--patience", "3"], "--patience: there is no such setting here (training never stops early"),
+        (["--patience", "3"], "--patience: use -o patience="),
         (
             ["--launcher", "pytorch"],
             "--launcher: there is no such setting here (for several devices run python -m paddle.distri",
