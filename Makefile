@@ -24,6 +24,8 @@
 #                  their detections with Python's (a minute).
 # make processors: train, export and detect as on processors without AVX-512, and on very old ones (4 minutes).
 # make zoo:        check that docs/MODEL_ZOO.md and docs/REFERENCE.md are what the code gives (a minute).
+# make site:       build the documentation as a site, with search and without a network: open output/site/index.html (a
+#                  minute the first time).
 # make benchmark:  measure every stage beside its limit (10 minutes); tables and output/benchmarks/*.json.
 # make denseteacher-bccd: measure what unlabeled images bring, on BCCD, three splits (two hours); needs its images.
 # make benchmark-peer: measure the training step beside the same network in PyTorch (Python 3.10 to 3.12; 13 minutes).
@@ -33,10 +35,11 @@ VENV ?= .venv
 PEER := .venv-peer
 GPU_WHEEL := .venv-gpu-wheel
 WHEEL := .venv-wheel
+SITE := .venv-site
 BIN := $(VENV)/bin
 
 .PHONY: quickstart test types lint audit wheel-check soak soak-batch soak-server fuzz mutants gpu-check gpu-wheel parity \
-  cpp javascript processors zoo benchmark denseteacher-bccd benchmark-peer clean
+  cpp javascript processors zoo site benchmark denseteacher-bccd benchmark-peer clean
 
 quickstart: $(VENV)/.installed
 	@$(BIN)/python -m ppdet quickstart
@@ -137,6 +140,11 @@ zoo: $(VENV)/.installed
 	$(BIN)/python tools/model_zoo.py --check
 	$(BIN)/python -m ppdet.core.reference --check
 
+# Warnings, dead links and pages without a place in the navigation are errors.
+site: $(SITE)/.installed
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict -q
+	@echo "The documentation: output/site/index.html"
+
 denseteacher-bccd: $(VENV)/.installed
 	@$(BIN)/python benchmarks/denseteacher_bccd.py
 
@@ -144,7 +152,7 @@ benchmark-peer: $(VENV)/.installed $(PEER)/.installed
 	@$(BIN)/python benchmarks/peer/run.py
 
 clean:
-	rm -rf $(VENV) $(PEER) $(GPU_WHEEL) $(WHEEL) build output output_inference log dataset/shapes/data
+	rm -rf $(VENV) $(PEER) $(GPU_WHEEL) $(WHEEL) $(SITE) build output output_inference log dataset/shapes/data
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
@@ -182,6 +190,12 @@ $(PEER)/.installed: Makefile
 	$(PYTHON) -m venv $(PEER) || { rm -rf $(PEER); exit 1; }
 	$(PEER)/bin/pip install --disable-pip-version-check -q --retries 1 \
 	    --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0 numpy
+	@touch $@
+
+$(SITE)/.installed: pyproject.toml requirements.txt
+	@test -x $(SITE)/bin/python || $(PYTHON) -m venv $(SITE) || { rm -rf $(SITE); exit 1; }
+	@$(SITE)/bin/pip install --disable-pip-version-check -q --retries 1 -e '.[docs]' \
+	  || { echo "make site: the packages of the extra 'docs' could not be installed: is the package index in reach?" >&2; exit 1; }
 	@touch $@
 
 $(GPU_WHEEL)/.installed: Makefile requirements.txt

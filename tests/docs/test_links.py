@@ -4,10 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = (".", "docs", "dataset", "benchmarks", *(path.relative_to(ROOT) for path in (ROOT / "deploy").glob("*")))
-PAGES = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.md"))
+from documents import PAGES, ROOT
 
 
 def without_code(page: Path) -> str:

@@ -19,7 +19,7 @@ def test_they_are_those_of_pyproject():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     [block] = re.findall(r"\[project.optional-dependencies\]\n(.*?)\n\n", text, re.DOTALL)
     declared = dict(re.findall(r"^(\w+) = \[(.*)\]$", block, re.MULTILINE))
-    assert set(declared) - set(EXTRAS) == {"cpu", "audit", "mutants", "dev"}
+    assert set(declared) - set(EXTRAS) == {"cpu", "audit", "docs", "mutants", "dev"}
     for extra, packages in EXTRAS.items():
         assert sorted(re.findall(r'"([\w-]+)[>=]', declared[extra])) == sorted(packages)
 

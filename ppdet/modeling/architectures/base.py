@@ -131,7 +131,8 @@ class DenseDetector(Layer, Protocol):
         """Boxes in pixels of the original images, and their scores, before NMS.
 
         Args:
-            scale_factor, im_shape: see `detect`.
+            scale_factor: (N, 2), see `detect`.
+            im_shape: (N, 2), see `detect`.
             every_location: keep all R locations in their order, without top-k, class_threshold and score threshold.
                 Scores in the padding are still 0, and boxes are still cut where `clip_boxes` is set. Export compares
                 engines by them.

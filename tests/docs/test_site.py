@@ -1,0 +1,88 @@
+"""The documentation as a site: every page has its place, and the built site needs no other server."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+import yaml
+from documents import PAGES, ROOT
+
+import ppdet
+
+SITE = ROOT / "output" / "site"
+API = (ROOT / "docs" / "site" / "api.md").read_text(encoding="utf-8")
+needs_the_site = pytest.mark.skipif(not (SITE / "index.html").is_file(), reason="`make site` has not built the site")
+
+
+def leaves(tree) -> list[str]:
+    """The paths in a navigation, from top to bottom."""
+    if isinstance(tree, str):
+        return [tree]
+    return [leaf for branch in (tree.values() if isinstance(tree, dict) else tree) for leaf in leaves(branch)]
+
+
+def test_every_page_has_one_place_in_the_navigation():
+    places = leaves(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    assert places[0] == "README.md" and len(places) == len(set(places))
+    pages = {path.relative_to(ROOT).as_posix() for path in PAGES}
+    assert set(places) - {"docs/API.md"} == pages, "add the page to `nav` in mkdocs.yml"
+
+
+def test_the_page_on_python_has_every_public_name():
+    names = re.findall(r"^::: (\S+)$", API, re.MULTILINE)
+    assert {name.removeprefix("ppdet.") for name in names if name.count(".") == 1} == set(ppdet.__all__)
+
+
+class Loads(HTMLParser):
+    """What a browser fetches to show a page; links that a reader follows are not among it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        if tag == "link" and values.get("rel") not in ("canonical", "next", "prev"):
+            self.found.append(values["href"])
+        elif tag in ("script", "img", "iframe", "source", "video") and values.get("src"):
+            self.found.append(values["src"])
+
+
+@needs_the_site
+def test_a_page_loads_only_files_of_the_site():
+    pages = sorted(SITE.rglob("*.html"))
+    assert len(pages) > len(PAGES)
+    for page in pages:
+        loads = Loads()
+        loads.feed(page.read_text(encoding="utf-8"))
+        assert len(loads.found) > 3
+        for path in loads.found:
+            is_there = page.name == "404.html" or (page.parent / path.partition("?")[0]).is_file()
+            assert "//" not in path and (is_there or path.startswith("data:")), (page, path)
+
+
+@needs_the_site
+def test_the_site_in_a_browser_as_files(tmp_path):
+    """Pages fit on a phone and on a desktop, nothing is fetched from elsewhere, and the search finds a component."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: pip install playwright")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no Chromium here (chromium, chromium-browser or google-chrome on PATH)")
+    asked: list[str] = []
+    problems: list[str] = []
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        for width in (390, 1280):
+            page = browser.new_page(viewport={"width": width, "height": 900})
+            page.on("request", lambda request: asked.append(request.url))
+            page.on("pageerror", lambda error: problems.append(str(error)))
+            for name in ("index", "docs/MIGRATING"):
+                page.goto(f"{(SITE / name).as_uri()}.html")
+                assert page.evaluate("document.documentElement.scrollWidth") == width, name
+        page.fill("[data-md-component=search-query]", "RandomResize")
+        first = page.wait_for_selector(".md-search-result__link")
+        assert "docs/REFERENCE.html" in first.get_attribute("href")
+        browser.close()
+    assert not problems
+    assert not [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
