@@ -12,7 +12,8 @@ from ppdet.core.contracts import require
 from ppdet.core.workspace import register
 from ppdet.data.loading.collate import REPORT, BatchMaker, Collator, SampleSource, Task
 from ppdet.data.loading.padded_sizes import split_by_size
-from ppdet.data.loading.sampler import EndlessSampler, EpochSampler
+from ppdet.data.loading.repeat_factors import repeat_factors
+from ppdet.data.loading.sampler import EndlessSampler, EpochSampler, RepeatSampler
 from ppdet.data.loading.to_device import ToDevice, split_off_normalize
 from ppdet.data.loading.windows import Cut, WindowSource
 from ppdet.data.loading.workers import WorkerPool
@@ -22,7 +23,7 @@ from ppdet.data.transforms.normalize import NormalizeImage
 from ppdet.utils.errors import DataError, WorkerError
 from ppdet.utils.logger import get_logger
 from ppdet.utils.process.start import StartMethod
-from ppdet.utils.ranges import MAX_BATCH, require_number
+from ppdet.utils.ranges import MAX_BATCH, MAX_RECORDS, require_number
 
 logger = get_logger(__name__)
 
@@ -36,6 +37,7 @@ GIVEN = {
     **dict.fromkeys(("rank", "world_size"), "it follows from the devices that the run uses (--gpus)"),
 }
 UNUSED = {"collate_batch": "the boxes of a batch are always padded to one array"}
+ONLY_TRAINED = {"repeat_threshold": "only training reads images several times: set it in TrainReader"}
 ONLY_EXPORTED = dict.fromkeys(("fuse_normalize", "inputs_def"), "only an exported model has it: set it in TestReader")
 
 Finish = Callable[[dict[str, np.ndarray]], Any]  # arrays of a batch -> tensors
@@ -63,6 +65,9 @@ class BaseReader:
         drop_last: leave out the last batch if it is not full. null: true for TrainReader, else false.
         use_shared_memory: forked workers return their batches in shared memory. Others use pipes, which are slower.
         fuse_normalize: the exported model normalizes its input itself. Reading images does not change.
+        repeat_threshold: read images with rare classes more often: an image whose rarest class is in a share f of the
+            images comes max(1, sqrt(repeat_threshold / f)) times in an epoch on average (LVIS, arXiv:1908.03195,
+            appendix B.2), so that epochs become longer. null: every image comes once.
         inputs_def: input size of the exported model, for example {image_shape: [3, 640, 640]}; null, or -1 for height
             and width: any size. Reading images does not change.
         num_classes: number of the model's classes; training data may not have more.
@@ -92,6 +97,7 @@ class BaseReader:
         drop_last: bool | None = None,
         use_shared_memory: bool = True,
         fuse_normalize: bool = False,
+        repeat_threshold: float | None = None,
         inputs_def: dict[str, Any] | None = None,
         num_classes: int | None = None,
         worker_num: int = 0,
@@ -115,6 +121,7 @@ class BaseReader:
             require(transform, Transform, name, only=("__call__",))
         self.batch_size = batch_size
         self.use_shared_memory = use_shared_memory
+        self.repeat_threshold = repeat_threshold
         self.worker_num = worker_num
         self.worker_start = worker_start
         self.skipped: dict[str, str] = {}
@@ -145,7 +152,13 @@ class BaseReader:
         self._windows: WindowSource | None = None
 
     def _make_sampler(self, **options: Any) -> EpochSampler | EndlessSampler:
-        return EpochSampler(**options)
+        if self.repeat_threshold is None:
+            return EpochSampler(**options)
+        name = f"{type(self).__name__}.repeat_threshold"
+        require_number(name, self.repeat_threshold, above=0, maximum=1)
+        factors = repeat_factors(self.dataset, self.repeat_threshold, announce=options["rank"] == 0)
+        require_number(f"the number of images in an epoch that {name} makes", factors.sum(), maximum=MAX_RECORDS)
+        return RepeatSampler(factors=factors, **options)
 
     def _pipeline(self) -> tuple[list[Callable], list[Callable], NormalizeImage | None]:
         """Sample and batch transforms for the workers, and the normalization that the device does after them."""
@@ -278,10 +291,12 @@ class TrainReader(BaseReader):
 class EvalReader(BaseReader):
     """Reads every image once, in the order of the data set, without its boxes. Unreadable images are left out."""
 
+    __unused__ = {**UNUSED, **ONLY_EXPORTED, **ONLY_TRAINED}
+
 
 @register
 class TestReader(BaseReader):
     """Like EvalReader, for images to detect on: any number of them may be unreadable."""
 
-    __unused__ = UNUSED
+    __unused__ = {**UNUSED, **ONLY_TRAINED}
     max_unreadable = 1.0

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+UNITS = 2**20  # a repeat factor is a whole number of these parts of 1
+COPIES = 2**32  # distance between the numbers of two copies of an image, above that of all epochs
+
 
 @dataclass(kw_only=True)
 class EpochSampler:
@@ -36,13 +39,17 @@ class EpochSampler:
 
     def indices(self, epoch: int) -> np.ndarray:
         """(n,) positions in the data set of this rank's images, in order."""
-        order = shuffled_order(self.size, self.seed, epoch, shuffle=self.shuffle)
+        return self._share(shuffled_order(self.size, self.seed, epoch, shuffle=self.shuffle))
+
+    def _share(self, images: np.ndarray) -> np.ndarray:
+        """Return this rank's share of the images of an epoch, (images,) or (images, any)."""
         if self.drop_last and self.even:
             global_batch = self.batch_size * self.world_size
-            order = order[: self.size // global_batch * global_batch]
+            images = images[: len(images) // global_batch * global_batch]
         elif self.even:
-            order = np.resize(order, math.ceil(self.size / self.world_size) * self.world_size)  # repeats the first ones
-        mine = order[self.rank :: self.world_size]
+            count = math.ceil(len(images) / self.world_size) * self.world_size
+            images = images[np.resize(np.arange(len(images)), count)]  # repeats the first ones
+        mine = images[self.rank :: self.world_size]
         return mine[: len(mine) // self.batch_size * self.batch_size] if self.drop_last else mine
 
     def batches(self, epoch: int) -> list[list[tuple[int, int]]]:
@@ -52,6 +59,48 @@ class EpochSampler:
 
     def __len__(self) -> int:
         return len(self.batches(0))
+
+
+@dataclass(kw_only=True)
+class RepeatSampler(EpochSampler):
+    """Batches of an epoch in which images come several times, such as those with rare classes.
+
+    An image with the factor 1.3 comes once in every epoch, and twice in three of ten on average. All epochs have the
+    same number of images, the sum of the factors, rounded down, and every image comes at least once.
+
+    Args:
+        factors: (size,) how often each image comes on average, at least 1.
+    """
+
+    factors: np.ndarray
+
+    def indices(self, epoch: int) -> np.ndarray:
+        return self._pairs(epoch)[:, 1]
+
+    def batches(self, epoch: int) -> list[list[tuple[int, int]]]:
+        """The batches of an epoch, as pairs (number, position in the data set).
+
+        The number is the epoch for the first copy of an image, and another one for each further copy, since the random
+        numbers of a sample depend on it.
+        """
+        pairs = [(number, position) for number, position in self._pairs(epoch).tolist()]
+        return [pairs[i : i + self.batch_size] for i in range(0, len(pairs), self.batch_size)]
+
+    def _pairs(self, epoch: int) -> np.ndarray:
+        """(n, 2) this rank's pairs of an epoch, in order."""
+        rng = np.random.default_rng(np.random.SeedSequence((self.seed, epoch, COPIES)))
+        # Systematic sampling in whole numbers, which are exact: of the images in a random order, each gets as many
+        # copies as its stretch of the line has marks, which lie UNITS apart from a random start on.
+        units = np.round(self.factors * UNITS).astype(np.int64)
+        order = rng.permutation(self.size)
+        marks = (np.cumsum(units[order]) + rng.integers(UNITS)) // UNITS
+        copies = np.diff(marks, prepend=0)
+        positions = np.repeat(order, copies)
+        numbers = epoch + (np.arange(len(positions)) - np.repeat(np.cumsum(copies) - copies, copies)) * COPIES
+        pairs = np.stack([numbers, positions], axis=1)[rng.permutation(len(positions))]
+        if len(pairs) > units.sum() // UNITS:  # one mark more than in other epochs: leave out a further copy
+            pairs = np.delete(pairs, np.flatnonzero(pairs[:, 0] >= COPIES)[-1], axis=0)
+        return self._share(pairs if self.shuffle else pairs[np.argsort(pairs[:, 1], kind="stable")])
 
 
 @dataclass(kw_only=True)

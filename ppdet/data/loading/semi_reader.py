@@ -58,7 +58,7 @@ class ViewsReader(BaseReader):
 
     def _make_sampler(self, **options: Any) -> EpochSampler | EndlessSampler:
         if self.batches_per_epoch is None:
-            return EpochSampler(**options)
+            return super()._make_sampler(**options)
         names = ("size", "batch_size", "shuffle", "seed", "rank", "world_size")
         return EndlessSampler(batches_per_epoch=self.batches_per_epoch, **{name: options[name] for name in names})
 
@@ -82,8 +82,8 @@ class SemiTrainReader:
 
     A batch is like TrainReader's, with 2 x sup_batch_size rows, strong views first. Its entry `unlabeled` is a batch of
     2 x unsup_batch_size rows with `image`, `im_id`, `im_shape` and `scale_factor`. An epoch is one pass over the
-    labeled images. The passes over the unlabeled images continue from epoch to epoch, so that each is read once
-    before any is read again.
+    labeled images (a longer one with `repeat_threshold`). The passes over the unlabeled images continue from epoch to
+    epoch, so that each is read once before any is read again.
 
     It raises DataError and RuntimeError like TrainReader, and ValueError for a view that may move pixels.
 
@@ -100,6 +100,7 @@ class SemiTrainReader:
         shuffle: read the images of both data sets in another order in every epoch.
         drop_last: leave out the last batch of labeled images if it is not full.
         use_shared_memory: forked workers return their batches in shared memory. Others use pipes, which are slower.
+        repeat_threshold: read labeled images with rare classes more often, see TrainReader; null: each comes once.
         num_classes: number of the model's classes; the labeled data set may not have more.
         accumulate_steps: number of batches in one update; those at the end of an epoch that are too few for an update
             are not read.
@@ -132,6 +133,7 @@ class SemiTrainReader:
         shuffle: bool = True,
         drop_last: bool = True,
         use_shared_memory: bool = True,
+        repeat_threshold: float | None = None,
         num_classes: int | None = None,
         accumulate_steps: int = 1,
         worker_num: int = 0,
@@ -174,6 +176,7 @@ class SemiTrainReader:
             batch_size=sup_batch_size,
             drop_last=drop_last,
             num_classes=num_classes,
+            repeat_threshold=repeat_threshold,
             seed=seed,
             **shared,
         )
