@@ -46,6 +46,7 @@ COMMANDS = {
     "zoo": Command("list the published detectors"),
     "convert": Command("convert weights of MMDetection, torchvision, FCOS_PLUS or detectron2"),
     "from-json": Command('convert a train.json of "FCOS in Pytorch" to a configuration'),
+    "data": Command("prepare a data set of your own: convert what labelling tools export to COCO"),
     "semi-split": Command("split annotations for semi-supervised training"),
     "doctor": Command("check this machine and installation, and say what is slow or missing"),
     "check-device": Command(

@@ -19,7 +19,7 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
         "python-multipart": "python_multipart",
         "uvicorn": "uvicorn",
     },
-    "data": {"imagehash": "imagehash"},
+    "data": {"defusedxml": "defusedxml", "globox": "globox", "imagehash": "imagehash"},
     "batch": {"fsspec": "fsspec", "pyarrow": "pyarrow", "ray": "ray"},
     "tensorboard": {"tensorboardX": "tensorboardX"},
     "vdl": {"visualdl": "visualdl"},

@@ -80,7 +80,15 @@ def test_files_of_tools_call_commands():
     }
     assert len(files) > 10 and called.pop("tools/model_zoo.py") is None  # it writes a page of this repository
     names = {file: match and match[1] for file, match in called.items()}
-    assert set(names.values()) == set(commands.COMMANDS) - {"quickstart", "serve", "batch", "verify", "zoo", "doctor"}
+    assert set(names.values()) == set(commands.COMMANDS) - {
+        "quickstart",
+        "serve",
+        "batch",
+        "verify",
+        "zoo",
+        "doctor",
+        "data",
+    }
     assert (names["tools/train.py"], names["tools/infer.py"], names["deploy/python/infer.py"]) == (
         "train",
         "infer",

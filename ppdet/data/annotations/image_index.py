@@ -1,0 +1,83 @@
+"""Finding the image files that annotation files name, wherever the tool or the user has put them.
+
+Only files below the folders that the user named are found. A name is compared with their paths, never opened, so that
+`../../secret.jpg` or `/etc/passwd` in a stranger's file leads nowhere.
+"""
+
+import os
+import re
+from pathlib import Path, PurePosixPath
+
+from ppdet.data.annotations.labeled_set import LabeledImage
+from ppdet.utils.disk.images import files_below, is_image_name
+
+UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file
+
+
+class ImageIndex:
+    """The image files below folders.
+
+    Attributes:
+        paths: their absolute paths, sorted.
+        files: the paths of all files below the folders.
+    """
+
+    def __init__(self, folders: list[str]) -> None:
+        self.files = list(dict.fromkeys(os.path.abspath(path) for folder in folders for path in files_below(folder)))
+        self.paths = [path for path in self.files if is_image_name(path)]
+        self._by_name: dict[str, list[str]] = {}
+        self._by_stem: dict[str, list[str]] = {}
+        for path in self.paths:
+            name = os.path.basename(path)
+            self._by_name.setdefault(name, []).append(path)
+            self._by_stem.setdefault(os.path.splitext(name)[0], []).append(path)
+
+    def find(self, image: LabeledImage) -> tuple[str | None, str]:
+        """Return the path of an image, or None and the reason: it is not there, or there are several that it may be.
+
+        The file that has the most folders of the name in common is taken, and among several the one nearest to the
+        annotation file. A file with another suffix is taken if none has the same.
+        """
+        parts = clean_parts(image.name)
+        if not parts:
+            return None, "annotations whose image has no usable name left out"
+        name = parts[-1]
+        stem = os.path.splitext(name)[0] if is_image_name(name) else name
+        own = Path(image.near).stem
+        for names in (
+            self._by_name.get(name),
+            self._by_name.get(UPLOAD.sub("", name)),
+            self._by_stem.get(stem),
+            self._by_stem.get(UPLOAD.sub("", stem)),
+            self._by_stem.get(own),
+        ):
+            if names:
+                return _nearest(names, parts, image.near)
+        return None, "annotated images whose file was not found left out"
+
+
+def clean_parts(name: str) -> list[str]:
+    """Return the parts of a path as tools on any system write it, without drives, `.` and `..`; [] if there is none."""
+    if "\0" in name or len(name) > 4096:
+        return []
+    parts = PurePosixPath(re.sub(r"^[A-Za-z]:", "", name.strip().replace("\\", "/"))).parts
+    return [part for part in parts if part not in ("/", "//", ".", "..")]
+
+
+def _nearest(paths: list[str], parts: list[str], near: str) -> tuple[str | None, str]:
+    """The path that shares most with the name's folders, then with the annotation file's."""
+
+    def common(path: str) -> tuple[int, int]:
+        folders = Path(path).parts[:-1]
+        ending = 0
+        for mine, theirs in zip(reversed(folders), reversed(parts[:-1])):
+            if mine != theirs:
+                break
+            ending += 1
+        return ending, len(os.path.commonpath([os.path.dirname(path), os.path.dirname(near)]))
+
+    best = max(map(common, paths))
+    nearest = [path for path in paths if common(path) == best]
+    if len(nearest) > 1:
+        return None, "annotated images whose name several files have left out"
+    return nearest[0], ""

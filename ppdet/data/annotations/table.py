@@ -1,0 +1,117 @@
+"""CSV tables, a box in each row, as TensorFlow's tutorials, Roboflow, Open Images and keras-retinanet write them."""
+
+import csv
+import io
+from typing import Any
+
+from ppdet.data.annotations.labeled_set import LabeledBox, LabeledImage, LabeledSet, Losses, Objects
+from ppdet.data.annotations.parsing import size_of, text_of
+from ppdet.utils.errors import DataError
+from ppdet.utils.formats.coco_file import short_repr
+
+# Our name of a column -> the names that it has, in small letters.
+COLUMNS = {
+    "name": ("filename", "file_name", "image", "image_path", "path", "imageid", "image_id", "img"),
+    "label": ("class", "label", "labelname", "class_name", "category", "name"),
+    "x1": ("xmin", "x1", "x_min", "left"),
+    "y1": ("ymin", "y1", "y_min", "top"),
+    "x2": ("xmax", "x2", "x_max", "right"),
+    "y2": ("ymax", "y2", "y_max", "bottom"),
+    "width": ("width", "image_width", "img_width"),
+    "height": ("height", "image_height", "img_height"),
+}
+NEEDED = ("name", "label", "x1", "y1", "x2", "y2")
+RETINANET = ("name", "x1", "y1", "x2", "y2", "label")  # a table without a heading
+
+
+def read_table(root: str, files: list[str], losses: Losses) -> LabeledSet:
+    """Read tables whose heading names an image, a class and xmin, ymin, xmax, ymax, in any order.
+
+    Without a heading the columns are path, x1, y1, x2, y2, class. Open Images' tables have shares of the image's sides.
+    A row with an image alone is an image without objects.
+
+    Args:
+        root: the folder that is converted.
+        files: the tables.
+
+    Raises:
+        DataError: columns are missing.
+    """
+    result = LabeledSet("CSV", losses)
+    for path in files:
+        rows_of: dict[str, list[dict[str, str]]] = {}
+        rows, relative = _rows(path)
+        for row in rows:
+            rows_of.setdefault(row["name"].strip(), []).append(row)
+        for name, rows in rows_of.items():
+            size = size_of(rows[0].get("width"), rows[0].get("height"))
+            objects = [row for row in rows if any(row.get(key) for key in NEEDED[1:])]
+            boxes = _TableBoxes(objects, relative, losses, f"{path}, {name}")
+            result.images.append(LabeledImage(name, path, size, boxes))
+    return result
+
+
+class _TableBoxes:
+    """Reads the rows of an image."""
+
+    def __init__(self, rows: list[dict[str, str]], relative: bool, losses: Losses, place: str) -> None:
+        self._rows, self._relative, self._losses, self._place = rows, relative, losses, place
+
+    def __call__(self, size: tuple[int, int]) -> list[LabeledBox]:
+        from globox import BoundingBox
+
+        def read(row: dict[str, str]) -> Any:
+            x1, y1, x2, y2 = (float(row[key]) for key in NEEDED[2:])
+            if self._relative:
+                x1, y1, x2, y2 = x1 * size[0], y1 * size[1], x2 * size[0], y2 * size[1]
+            return BoundingBox.create(label=row["label"], coords=(x1, y1, x2, y2))
+
+        return Objects(self._losses, self._place).boxes(self._rows, read)
+
+
+def _rows(path: str) -> tuple[list[dict[str, str]], bool]:
+    """The rows of a table by our names of the columns, and whether their numbers are shares of the image's sides."""
+    text = text_of(path)
+    first = text.partition("\n")[0]
+    separator = max(",;\t", key=first.count)
+    try:
+        table = [row for row in csv.reader(io.StringIO(text), delimiter=separator) if row]
+    except csv.Error as error:
+        raise DataError(f"{path} is not a table in CSV ({error})") from None
+    if not table:
+        raise DataError(f"{path} is an empty table")
+    heading = [cell.strip().strip("\ufeff").lower() for cell in table[0]]
+    places = {
+        key: next((heading.index(name) for name in names if name in heading), None) for key, names in COLUMNS.items()
+    }
+    missing = [COLUMNS[key][0] for key in NEEDED if places[key] is None]
+    if missing and len(heading) == len(RETINANET) and _are_numbers(table[0][1:5]):
+        places = {key: RETINANET.index(key) if key in RETINANET else None for key in COLUMNS}
+        body = table
+    elif missing:
+        raise DataError(
+            f"{path}: no column {', '.join(missing)} among {short_repr(heading)}: expected filename, class, xmin, "
+            "ymin, xmax, ymax in the first line"
+        )
+    else:
+        body = table[1:]
+    named = [
+        {key: row[place] for key, place in places.items() if place is not None and place < len(row)} for row in body
+    ]
+    return [{"name": "", **row} for row in named], "labelname" in heading
+
+
+def _are_numbers(cells: list[str]) -> bool:
+    try:
+        return all(cell == "" or float(cell) is not None for cell in cells)
+    except ValueError:
+        return False
+
+
+def is_table(path: str) -> bool:
+    """Whether a file is a table of boxes."""
+    try:
+        _rows(path)
+    except DataError:
+        return False
+    return True

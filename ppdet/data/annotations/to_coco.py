@@ -1,0 +1,283 @@
+"""Converting a folder of a labelling tool to a data set in COCO's format, split into parts."""
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ppdet.data.annotations.image_index import ImageIndex, clean_parts
+from ppdet.data.annotations.labeled_set import LabeledBox, LabeledImage, LabeledSet, Losses, class_order
+from ppdet.data.annotations.near_duplicates import groups as groups_of_similar
+from ppdet.data.annotations.recognition import read_annotations
+from ppdet.data.annotations.sides import NAMES, shares_of, split_groups
+from ppdet.data.header_size import image_size
+from ppdet.data.sources.dataset import join_path
+from ppdet.utils.disk.files import atomic_path, lines_of, read_text, write_json
+from ppdet.utils.disk.images import is_within
+from ppdet.utils.errors import DataError, ImageError
+from ppdet.utils.extras import require_extras
+from ppdet.utils.formats.coco_file import clean_name
+from ppdet.utils.logger import is_watched
+
+FILES = (*NAMES, "all", "unsplit")  # names of the files that a conversion writes
+PLACES = ("copy", "link", "keep")  # what becomes of the image files
+LEFT_OUT = "left_out.txt"
+
+
+@dataclass
+class ReadImage:
+    """An image whose boxes were read.
+
+    path: its file, None if no image file is there. name: its file_name. size: (width, height). split: the tool's part.
+    """
+
+    path: str | None
+    name: str
+    size: tuple[int, int]
+    boxes: list[LabeledBox]
+    split: str
+
+
+@dataclass
+class Conversion:
+    """What was written.
+
+    Attributes:
+        kind: the tool's format.
+        classes: names in the order of the category ids 1, 2, …
+        image_dir: the folder to which file names are relative.
+        counts: for each annotation file: the number of images, and the number of boxes of each class.
+        losses: what was left out or changed.
+        similar: numbers of images that were kept on one side with similar ones.
+        has_images: whether the image files are there.
+    """
+
+    kind: str
+    classes: list[str]
+    image_dir: str
+    losses: Losses
+    counts: dict[str, tuple[int, Counter]] = field(default_factory=dict)
+    similar: int = 0
+    has_images: bool = True
+
+
+def convert_annotations(
+    source: str | Path,
+    target: str | Path,
+    *,
+    form: str | None = None,
+    image_dir: str | None = None,
+    labels: str | None = None,
+    split: str | None = None,
+    seed: int = 1,
+    keep_similar_together: bool = True,
+    images: str = "copy",
+    overwrite: bool = False,
+) -> Conversion:
+    """Convert the annotations in a folder, or of one file, and write target/annotations/*.json and target/images.
+
+    The files are train.json, val.json and test.json after a split, that of the tool or that of `split`, and else
+    all.json. Images that the tool put into no part are in unsplit.json. `left_out.txt` names everything left out.
+
+    Args:
+        source: what the tool exported; it is not changed.
+        target: folder to write to, outside the source.
+        form: one of recognition.FORMATS; None finds it out.
+        image_dir: another folder in which images are looked for.
+        labels: text file with one class name on each line: the order of the classes; other classes are left out.
+        split: shares such as "0.8/0.2"; the tool's own split is then not used.
+        seed: of the split.
+        keep_similar_together: near-duplicate images (by perceptual hashes) go to the same part.
+        images: "copy" them to target/images, "link" them there (hard links), or "keep" them where they are.
+        overwrite: replace the files of an earlier conversion.
+
+    Raises:
+        DataError: something cannot be used; the message says what, and what to do. Nothing was written then.
+    """
+    require_extras(DataError, "data")
+    source, target = join_path(None, str(source)), join_path(None, str(target))
+    shares = shares_of(split) if split else None
+    root = _check_folders(source, target, overwrite)
+    index = ImageIndex([root, *([join_path(None, image_dir)] if image_dir else [])])
+    losses = Losses()
+    labeled = read_annotations(source, form, index, losses)
+    read = _read_images(labeled, index, losses)
+    if not read:
+        more = "; ".join(losses.summary())
+        raise DataError(f"{source}: no annotated image is left to convert{': ' + more if more else ''}")
+    used = {box.label for image in read for box in image.boxes}
+    classes = _classes(labels, labeled.names, used, read, losses, source)
+    has_images = read[0].path is not None
+    result = Conversion(labeled.kind, classes, "", losses, has_images=has_images)
+    parts = _parts(read, shares, seed, keep_similar_together and has_images, result)
+    result.image_dir = _place_images(read, target, images)
+    folder = Path(target) / "annotations"
+    for name in FILES:
+        if name not in parts and overwrite:
+            (folder / f"{name}.json").unlink(missing_ok=True)
+    for name in (name for name in FILES if name in parts):
+        write_json(folder / f"{name}.json", _coco(parts[name], classes))
+        boxes = Counter(box.label for image in parts[name] for box in image.boxes)
+        result.counts[str(folder / f"{name}.json")] = len(parts[name]), boxes
+    if losses.counts:
+        with atomic_path(Path(target) / LEFT_OUT) as temporary:
+            temporary.write_text("\n".join(losses.lines()) + "\n", encoding="utf-8", errors="backslashreplace")
+    return result
+
+
+def _check_folders(source: str, target: str, overwrite: bool) -> str:
+    """Return the folder of the source; DataError if one of the two cannot be used."""
+    if not os.path.exists(source):
+        raise DataError(f"{source} does not exist: name the folder, or the file, that the labelling tool exported")
+    root = source if os.path.isdir(source) else os.path.dirname(source)
+    if is_within(os.path.realpath(target), os.path.realpath(root)):
+        raise DataError(f"{target} is in {root}, which is not changed: name a folder outside of it")
+    if os.path.exists(target) and not os.path.isdir(target):
+        raise DataError(f"{target} is a file: name a folder to write to")
+    if not overwrite and os.path.isdir(target) and os.listdir(target):
+        raise DataError(f"{target} is not empty: name another folder, or add --overwrite to replace what is in it")
+    return root
+
+
+def _read_images(labeled: LabeledSet, index: ImageIndex, losses: Losses) -> list[ReadImage]:
+    """Find each image and read its boxes. If not one image file is there, names and sizes are the annotations'."""
+    found: list[tuple[LabeledImage, str]] = []
+    missing: list[tuple[LabeledImage, str]] = []
+    seen: set[str] = set()
+    for image in labeled.images:
+        path, reason = index.find(image)
+        if path is None:
+            missing.append((image, reason))
+        elif path in seen:
+            losses.add("annotations of an image that has others already left out", f"{image.near} ({image.name})")
+        else:
+            seen.add(path)
+            found.append((image, path))
+    if not found:
+        return _without_files(missing, losses)
+    for image, reason in missing:
+        losses.add(reason, f"{image.name} ({image.near})")
+    common = os.path.commonpath([os.path.dirname(path) for _, path in found])
+    read = []
+    for image, path in _progress(found, "read images"):
+        expected = (image.size[1], image.size[0]) if image.size else None
+        try:
+            height, width = image_size(path, expected)
+        except ImageError as error:
+            losses.add("image files that cannot be read left out", str(error))
+            continue
+        if image.size and image.size != (width, height):
+            losses.add("images whose size differs from that in the annotations, of which the image's is used", path)
+        name = Path(os.path.relpath(path, common)).as_posix()
+        read.append(ReadImage(path, name, (width, height), image.make_boxes((width, height)), image.split))
+    return read
+
+
+def _without_files(missing: Sequence[tuple[LabeledImage, str]], losses: Losses) -> list[ReadImage]:
+    """Read annotations alone."""
+    read = []
+    names: set[tuple[str, str]] = set()  # a tool writes each part with names of its own
+    for image, reason in missing:
+        parts = clean_parts(image.name)
+        while len(parts) > 1 and parts[0].lower() == "images":
+            parts = parts[1:]
+        name = "/".join(parts)
+        if not parts or image.size is None or (image.near, name) in names:
+            losses.add(reason, f"{image.name} ({image.near})")
+            continue
+        names.add((image.near, name))
+        read.append(ReadImage(None, name, image.size, image.make_boxes(image.size), image.split))
+    return read
+
+
+def _classes(
+    labels: str | None, known: list[str], used: set[str], read: list[ReadImage], losses: Losses, source: str
+) -> list[str]:
+    """The classes in their order; boxes of classes that the file `labels` lacks are removed from the images."""
+    if labels is None:
+        return class_order(known, used, source)
+    try:
+        names = list(dict.fromkeys(map(clean_name, lines_of(read_text(labels)))))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"--labels {labels} cannot be read as text ({error})") from None
+    names = class_order(names, (), labels)
+    for image in read:
+        for box in image.boxes:
+            if box.label not in names:
+                losses.add("boxes of classes that --labels does not name left out", f"{image.name} ({box.label})")
+        image.boxes = [box for box in image.boxes if box.label in names]
+    return names
+
+
+def _parts(
+    read: list[ReadImage], shares: list[float] | None, seed: int, by_similarity: bool, result: Conversion
+) -> dict[str, list[ReadImage]]:
+    """The images of each annotation file."""
+    parts: dict[str, list[ReadImage]] = {}
+    if shares:
+        groups = [[number] for number in range(len(read))]
+        if by_similarity:
+            groups = groups_of_similar(
+                [str(image.path) for image in read], progress=lambda paths: _progress(paths, "compare images")
+            )
+        result.similar = sum(len(group) for group in groups if len(group) > 1)
+        classes = [Counter(box.label for box in image.boxes) for image in read]
+        for image, part in zip(read, split_groups(classes, groups, shares, seed)):
+            parts.setdefault(NAMES[part], []).append(image)
+        return parts
+    has_split = any(image.split for image in read)
+    for image in read:
+        parts.setdefault(image.split or ("unsplit" if has_split else "all"), []).append(image)
+    return parts
+
+
+def _place_images(read: list[ReadImage], target: str, images: str) -> str:
+    """Copy or link the image files, and return the folder to which file names are relative."""
+    folder = os.path.join(target, "images")
+    paths = [image.path for image in read if image.path is not None]
+    if not paths:
+        return folder
+    if images == "keep":
+        first = next(image for image in read if image.path is not None)
+        return str(first.path)[: -len(first.name)].rstrip("/\\")
+    for image in _progress(read, f"{images} images"):
+        place = Path(folder, image.name)
+        with atomic_path(place) as temporary:
+            if images == "link":
+                temporary.unlink()
+                try:
+                    os.link(str(image.path), temporary)
+                    continue
+                except OSError:  # another disk, or a file system without hard links
+                    temporary.touch()
+            shutil.copyfile(str(image.path), temporary)
+    return folder
+
+
+def _coco(images: list[ReadImage], classes: list[str]) -> dict[str, Any]:
+    """The content of an annotation file."""
+    ids = {name: number for number, name in enumerate(classes, start=1)}
+    rows: list[dict[str, Any]] = []
+    for image_id, image in enumerate(images, start=1):
+        for box in image.boxes:
+            area = round(box.xywh[2] * box.xywh[3], 4)
+            fixed = {"id": len(rows) + 1, "image_id": image_id, "category_id": ids[box.label]}
+            rows.append({**fixed, "bbox": list(box.xywh), "area": area, "iscrowd": 0, **box.more})
+    return {
+        "images": [
+            {"id": number, "file_name": image.name, "width": image.size[0], "height": image.size[1]}
+            for number, image in enumerate(images, start=1)
+        ],
+        "annotations": rows,
+        "categories": [{"id": number, "name": name} for name, number in ids.items()],
+    }
+
+
+def _progress(items: Sequence, title: str) -> Iterable:
+    """Iterate over the items, with a progress bar on a terminal."""
+    return tqdm(items, desc=title, unit="image", leave=False, disable=not is_watched())
