@@ -28,6 +28,7 @@ COMMANDS = {
         "train, export, run and evaluate a small detector on generated images (6 minutes)",
         "; the same command continues the training",
     ),
+    "init": Command("write a configuration for your data and this machine"),
     "train": Command("train a detector", "; -r auto continues the training run from its last checkpoint"),
     "eval": Command("evaluate a trained detector: the twelve AP and AR numbers of COCO", module="ppdet.cli.evaluate"),
     "infer": Command("detect objects in images with a trained detector"),

@@ -183,3 +183,12 @@ def gpu_description(index: int = 0) -> str:
 
     properties = paddle.device.cuda.get_device_properties(index)
     return f"{properties.name} {properties.major}.{properties.minor}"
+
+
+def total_memory_gib() -> float | None:
+    """Return the memory of the current GPU in GiB; None on other devices."""
+    import paddle
+
+    if device_type() != "gpu":
+        return None
+    return paddle.device.cuda.get_device_properties(number()).total_memory / 2**30

@@ -88,6 +88,7 @@ def test_files_of_tools_call_commands():
         "zoo",
         "doctor",
         "data",
+        "init",
     }
     assert (names["tools/train.py"], names["tools/infer.py"], names["deploy/python/infer.py"]) == (
         "train",

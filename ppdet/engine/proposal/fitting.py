@@ -1,0 +1,168 @@
+"""The size of the detector and the length of the run that fit into the time given, by the speed of a training step."""
+
+import contextlib
+import logging
+import math
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ppdet.core.config import Config
+from ppdet.core.workspace import load_config
+from ppdet.engine.build import build_model
+from ppdet.engine.model_info import measure
+from ppdet.engine.proposal.found_data import FoundData
+from ppdet.engine.proposal.machine import Machine
+from ppdet.engine.proposal.recipe import EVALUATIONS, SIZES, Length, Recipe, choices, evaluation_interval, make_recipe
+from ppdet.engine.proposal.yaml_text import render
+from ppdet.engine.trainer import Trainer
+from ppdet.engine.training.dry_run import dry_run
+from ppdet.utils.logger import get_logger
+
+MARGIN = 0.8  # share of the time given that is planned: reading images and writing checkpoints need some, too
+EVALUATION_SHARE = 0.25  # of the planned time
+START_SECONDS = 20  # of Python, Paddle and the annotations
+# Training of an image, in seconds for 10**9 multiply-adds of a forward pass: on one core (docs/RESULTS.md: two cores
+# train 1.31 images of 320x448 pixels in a second, 2.5 in bfloat16), and on a GPU (10 images of 800x1344 in a second).
+CPU_SECONDS, CPU_BFLOAT16_SECONDS, GPU_SECONDS = 0.07, 0.037, 0.0005
+
+
+class Speed(NamedTuple):
+    """The speed of training.
+
+    step: seconds of a step. steps_per_epoch: its number. is_measured: whether a step was run, or only estimated.
+    """
+
+    step: float
+    steps_per_epoch: int
+    is_measured: bool
+
+
+class Proposal(NamedTuple):
+    """A configuration and what to expect of it.
+
+    Attributes:
+        text: the YAML file.
+        recipe: what a step computes.
+        length: the length of the run.
+        speed: the speed of training.
+        seconds: expected duration of the run, evaluations included.
+        is_enough: whether the run sees as many images as it should.
+    """
+
+    text: str
+    recipe: Recipe
+    length: Length
+    speed: Speed
+    seconds: float
+    is_enough: bool
+
+
+def propose(
+    data: FoundData,
+    machine: Machine,
+    *,
+    name: str,
+    weights: str | None,
+    why_weights: str,
+    minutes: float | None,
+    measured: bool,
+) -> Proposal:
+    """Choose a configuration.
+
+    On a CPU, the detector shrinks until the run fits; if even the smallest one is too slow, the run sees fewer images
+    than it should.
+
+    Args:
+        name: of the configuration and its run.
+        weights: URL of the backbone's weights, or None.
+        why_weights: why these, or why none.
+        minutes: time that the run may take; None: any.
+        measured: run some training steps; false: estimate their time.
+    """
+    for size in SIZES if machine.is_cpu else SIZES[:1]:
+        recipe = make_recipe(data, machine, size, weights, why_weights)
+        text = _text(data, machine, recipe, Length(1, None, None, ""), name)
+        with _loaded(text, name) as cfg:
+            speed = measured_speed(cfg) if measured else estimated_speed(cfg, data, machine, recipe)
+        length, is_enough, seconds = choose_length(data, machine, recipe, speed, minutes)
+        if is_enough:
+            break
+    return Proposal(_text(data, machine, recipe, length, name), recipe, length, speed, seconds, is_enough)
+
+
+def _text(data: FoundData, machine: Machine, recipe: Recipe, length: Length, name: str) -> str:
+    val = f"{data.val.images} validation images" if data.val else "no validation images"
+    head = (
+        f"Proposed by ppdet init for {data.folder} ({data.train.images} training and {val}, {len(data.classes)} "
+        f"classes) and for a machine with {machine.text()}."
+    )
+    return render(choices(data, machine, recipe, length, name), head)
+
+
+@contextlib.contextmanager
+def _loaded(text: str, name: str) -> Iterator[Config]:
+    """The configuration of a YAML text, whose run would go to a temporary folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.yml"
+        path.write_text(text, encoding="utf-8")
+        yield load_config(path, {"save_dir": folder, "worker_num": 0})
+
+
+def measured_speed(cfg: Config) -> Speed:
+    """Build the trainer of a configuration, and time a step."""
+    logger = get_logger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # training itself will say all this
+    try:
+        facts = dry_run(Trainer(cfg))
+    finally:
+        logger.setLevel(level)
+    return Speed(facts["step_seconds"], facts["steps_per_epoch"], True)
+
+
+def estimated_speed(cfg: Config, data: FoundData, machine: Machine, recipe: Recipe) -> Speed:
+    """Estimate the time of a step by the multiply-adds of the network."""
+    model = build_model(cfg)
+    # Of a fully convolutional network, in proportion to the area.
+    shares = math.prod(recipe.input_size) / 128**2
+    billions = shares * measure(model, 128, 128, depth=0)[0].multiplications / 1e9
+    if machine.is_cpu:
+        seconds = (CPU_BFLOAT16_SECONDS if machine.halves else CPU_SECONDS) / machine.cores
+    else:
+        seconds = GPU_SECONDS
+    images = data.train.images - data.train.empty
+    images += min(data.train.empty, images // 4)
+    return Speed(billions * seconds * recipe.batch, max(1, images // recipe.batch), False)
+
+
+def choose_length(
+    data: FoundData, machine: Machine, recipe: Recipe, speed: Speed, minutes: float | None
+) -> tuple[Length, bool, float]:
+    """Choose the length of a run.
+
+    Returns:
+        The length, whether the run sees as many images as wanted, and the seconds it will take.
+    """
+    image = speed.step / recipe.batch
+    evaluated = image * (2 / 3 if machine.halves and machine.is_cpu else 1 / 3)  # without a backward pass, in float32
+    count, val_images = (data.val or data.train).images, None
+    affordable: float = math.inf
+    if minutes is not None:
+        planned = max(minutes * 60 * MARGIN - START_SECONDS, 1.0)
+        most = int(EVALUATION_SHARE * planned / EVALUATIONS / evaluated)
+        if count > most:
+            count = val_images = max(most, 1)
+        affordable = max(1.0, (planned - EVALUATIONS * count * evaluated) / speed.step)
+    per_epoch, max_iters, why = speed.steps_per_epoch, None, recipe.why_wanted
+    wanted = epochs = max(recipe.epochs, math.ceil(recipe.least_images / (per_epoch * recipe.batch)))
+    is_enough = epochs * per_epoch <= affordable
+    if not is_enough:
+        epochs = max(1, int(affordable / per_epoch))
+        max_iters = int(affordable) if epochs * per_epoch > affordable else None
+        why = f"what fits into {minutes:g} minutes; better were {wanted}: {recipe.why_wanted}"
+    run = min(epochs * per_epoch, max_iters or math.inf)
+    evaluations = math.ceil(epochs / evaluation_interval(epochs))
+    seconds = (run * speed.step + evaluations * count * evaluated) / MARGIN**0.5 + START_SECONDS
+    return Length(epochs, max_iters, val_images, why), is_enough, seconds

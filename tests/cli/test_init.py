@@ -1,0 +1,78 @@
+"""`ppdet init`: from a folder of images to a configuration that trains."""
+
+import json
+import re
+
+import pytest
+from tiny import write_tiny_coco
+
+from ppdet.cli import init, train
+from ppdet.core.workspace import load_config
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return write_tiny_coco(tmp_path / "my data")
+
+
+def test_the_proposal_trains(folder, tmp_path, capsys):
+    content = json.loads((folder / "train.json").read_text())
+    (folder / "train.json").rename(folder / "val.json")
+    (folder / "annotations").mkdir()
+    for part in ("train", "val"):
+        (folder / "annotations" / f"{part}.json").write_text(json.dumps(content))
+    (folder / "val.json").unlink()
+    init.main(["my data", "--from_scratch", "--device", "cpu"])
+    said = capsys.readouterr().out
+    assert "data: 8 training images, 8 validation images, 2 classes" in said
+    assert "wrote my_data.yml: ResNet-18 without pretrained weights, input 96x128, " in said
+    assert "images/s (measured)" in said and "\n  ppdet train -c my_data.yml --eval\n" in said
+    lines = (tmp_path / "my_data.yml").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 50
+    values = [i for i, line in enumerate(lines) if re.search(r"^\s*(- !)?\w+:? \S", line)]
+    assert len(values) > 20
+    assert [lines[i] for i in values if "  # " not in lines[i] and not lines[i - 1].lstrip().startswith("#")] == []
+
+    cfg = load_config("my_data.yml")
+    assert (cfg["num_classes"], cfg["input_size"], cfg["epoch"]) == (2, [96, 128], 400)  # 3,200 images
+    train.main(["-c", "my_data.yml", "--eval", "--device", "cpu", "-o", "max_iters=2", "worker_num=0", "amp=false"])
+    history = [json.loads(line) for line in (tmp_path / "output/my_data/history.jsonl").read_text().splitlines()]
+    assert any("AP" in str(entry) for entry in history)
+    assert (tmp_path / "output/my_data/model_final.pdparams").is_file()
+    log = (tmp_path / "output/my_data/train.log").read_text()
+    assert "It does not fit" not in log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["nothing"],
+            "nothing: no such folder or file: expected a folder with train.json, or one COCO file; `ppdet data",
+        ),
+        (["empty"], "empty: no train.json in it or in its folder annotations: `ppdet data convert SOURCE FOLDER"),
+        (
+            ["my data/train.json", "--to", "there.yml"],
+            "there.yml: this file exists already: give --overwrite, or another",
+        ),
+        (
+            ["moved"],
+            "its image 001.png is in none of the folders images, ., images/train, train, train2017, JPEGImages of",
+        ),
+        (["unlabeled.json"], "unlabeled.json: no image has a box to train on: label some images, or name another file"),
+    ],
+)
+def test_mistakes_are_one_line(folder, tmp_path, capsys, arguments, said):
+    content = json.loads((folder / "train.json").read_text())
+    (tmp_path / "there.yml").write_text("mine: 1")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved" / "train.json").write_text(json.dumps(content))
+    (tmp_path / "images").symlink_to(folder / "images")
+    (tmp_path / "unlabeled.json").write_text(json.dumps({**content, "annotations": []}))
+    with pytest.raises(SystemExit) as end:
+        init.main([*arguments, "--from_scratch", "--device", "cpu"])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert end.value.code == 2 and error.startswith("error: ") and said in error
+    assert (tmp_path / "there.yml").read_text() == "mine: 1"
