@@ -121,7 +121,7 @@ def add_slice_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_format_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --format and --image_url, which write detections as pre-annotations for labelling tools."""
+    """Add --format, --image_root and --image_url, which write detections as pre-annotations for labelling tools."""
     from ppdet.utils.formats.label_formats import FORMATS, LOCAL_FILES
 
     group = parser.add_argument_group("pre-annotations for labelling tools (docs/LABELLING.md)")
@@ -129,6 +129,12 @@ def add_format_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=FORMATS,
         help="write the boxes that are drawn as labels of this format too, with their scores, to OUTPUT_DIR/FORMAT",
+    )
+    group.add_argument(
+        "--image_root",
+        metavar="DIR",
+        help="folder that the names of images in the labels begin from (default: --infer_dir, or the folder that all "
+        "images are in)",
     )
     group.add_argument(
         "--image_url",

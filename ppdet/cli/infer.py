@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         paths = list_images(arguments.infer_img, arguments.infer_dir, arguments.infer_list)
         labels = None
         if arguments.format:
-            labels = PreAnnotations(arguments.format, arguments.infer_dir, arguments.image_url)
+            labels = PreAnnotations(arguments.format, arguments.image_root or arguments.infer_dir, arguments.image_url)
             labels.check(paths, arguments.output_dir)  # before the model is loaded
         load_libraries(arguments)
         from ppdet.engine.device_choice import set_device

@@ -13,6 +13,7 @@ import numpy as np
 from ppdet.data.annotations.label_writers import WRITERS, DetectedImage
 from ppdet.data.header_size import image_size
 from ppdet.utils.boxes import clip_to_image
+from ppdet.utils.disk.images import is_within
 from ppdet.utils.errors import DataError, ImageError
 from ppdet.utils.formats.label_formats import BESIDE_IMAGES, LOCAL_FILES
 from ppdet.utils.logger import get_logger
@@ -36,7 +37,8 @@ class PreAnnotations(NamedTuple):
         """Check before the detection what would make it useless.
 
         Raises:
-            DataError: the format's folder has files, or two images would have the same label file.
+            DataError: the format's folder has files, two images would have the same label file, or one is not in
+                `image_dir`.
         """
         folder = Path(output_dir) / self.kind
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -52,9 +54,16 @@ class PreAnnotations(NamedTuple):
             stems[key] = path
 
     def names(self, paths: Sequence[str]) -> list[str]:
-        """Return the name of each image: its path from the folder of the images, with slashes on every system."""
+        """Return the name of each image: its path from the folder of the images, with slashes on every system.
+
+        Raises:
+            DataError: an image is not in it.
+        """
         places = [os.path.abspath(path) for path in paths]
         top = os.path.abspath(self.image_dir) if self.image_dir else _common_folder(places)
+        outside = next((place for place in places if not is_within(place, top)), None)
+        if outside:
+            raise DataError(f"{outside} is not in {top}: name the folder of all images with --image_root")
         return [Path(os.path.relpath(place, top)).as_posix() for place in places]
 
     def write(

@@ -161,6 +161,9 @@ def test_names_that_a_format_cannot_hold_are_one_line(images, tmp_path):
     with pytest.raises(DataError, match=r"a 1\.jpg and .*a 1\.png would have the same labels"):
         PreAnnotations("yolo").check([*images, twin], tmp_path / "out")
     PreAnnotations("coco").check([*images, twin], tmp_path / "out")
+    # A label file outside of the format's folder could replace any file.
+    with pytest.raises(DataError, match=r"a 1\.png is not in .*images/sub: name the folder of all images"):
+        PreAnnotations("labelme", str(tmp_path / "images" / "sub")).check(images, tmp_path / "out")
     labels = PreAnnotations("cvat", str(tmp_path / "images"))
     with pytest.raises(DataError, match=r"'a\\x1b' cannot be written as XML"):
         labels.write({0: ROWS}, images, ["a\x1b", "b"], tmp_path / "out")
