@@ -1,0 +1,85 @@
+"""`ppdet data pick` writes a list of images to label next, and a page that shows them."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from noise import noisy, write_padded
+
+from ppdet.cli.data_pick import main
+from ppdet.engine.picking import pick
+from ppdet.utils.errors import DataError
+
+NAME = "a <b>&'\".png"  # the name of an image that a stranger gave it
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Six images of noise, a copy of the first one, a file that is no image, and a detector with random weights."""
+    folder = tmp_path_factory.mktemp("pick")
+    noisy(write_padded(folder, images=6))
+    images = folder / "data" / "images"
+    shutil.copy(images / "001.png", images / NAME)
+    (images / "broken.png").write_bytes(b"no image")
+    return folder
+
+
+def picked(output):
+    return [path.rpartition("images/")[2] for path in (output / "pick.txt").read_text().splitlines()]
+
+
+def test_a_detector_picks_images_that_are_not_labeled(folder, tmp_path, log):
+    images = folder / "data" / "images"
+    labeled = tmp_path / "labeled.json"
+    content = {"images": [{"id": 1, "file_name": "data/002.png"}], "annotations": [], "categories": []}
+    labeled.write_text(json.dumps(content))
+    detector = ["-c", str(folder / "padded.yml"), "-o", f"weights={folder / 'noise.pdparams'}", "device=cpu"]
+    options = ["--labelled", str(labeled), "--number", "9", "--output_dir", str(tmp_path), "--draw_threshold", "0"]
+    main([str(images), *detector, *options])
+    found = picked(tmp_path)
+    # 7 images can be read; of these, one is labeled, and of the two that are the same one is left.
+    assert len(found) == 5 and "002.png" not in found and len({"001.png", NAME} & set(found)) == 1
+    for text in (
+        "1 of 8 images could not be read",
+        "1 near-duplicates of other",
+        "5 images to label next",
+        "pick.html",
+    ):
+        assert text in log.text
+    assert "with --near_duplicates they are picked too" in log.text
+    page = (tmp_path / "pick.html").read_text()
+    assert page.count("<img ") == 5 and "<b>" not in page
+    doubts = [float(text) for text in re.findall(r"\d\. uncertainty ([\d.]+)", page)]
+    assert len(doubts) == 5 and max(doubts) == doubts[0] > 0
+
+
+def test_without_a_detector_images_are_spread_by_their_colors(folder, tmp_path, log):
+    images = folder / "data" / "images"
+    main([str(images), "--number", "7", "--near_duplicates", "--output_dir", str(tmp_path)])
+    found = picked(tmp_path)
+    assert len(set(found)) == 7 and found[-1] in ("001.png", NAME)  # the copy is the last choice
+    assert "fewer images" not in log.text and "uncertainty" not in (tmp_path / "pick.html").read_text()
+
+
+def test_features_belong_to_their_images_in_batches_with_an_unreadable_one(folder):
+    cfg = noisy(folder / "padded.yml", ["TestReader.batch_size=3", "device=cpu"])
+    images = folder / "data" / "images"
+    names = ["001.png", "broken.png", "002.png", "003.png", "004.png", NAME]
+    seen = pick.look_with_detector(cfg, [str(images / name) for name in names], lambda items, total, title: items)
+    assert [path.rpartition("/")[2] for path in seen.paths] == [name for name in names if name != "broken.png"]
+    assert np.linalg.norm(seen.features, axis=1) == pytest.approx(np.ones(5))
+    # The copy has the features of its original, and no other image has.
+    distances = np.linalg.norm(seen.features - seen.features[-1], axis=1)
+    assert distances[0] < 1e-5 < distances[1:4].min()
+
+
+def test_labels_of_other_images_are_one_line(tmp_path):
+    labeled = tmp_path / "labeled.json"
+    labeled.write_text(json.dumps({"images": [{"id": 1, "file_name": "x/b.jpg"}, {"id": 2, "file_name": "y/b.jpg"}]}))
+    with pytest.raises(DataError, match=r"lists none of the images, beginning with z/a\.jpg: does it label others"):
+        pick.labeled_images(str(labeled), ["z/a.jpg"])
+    # The file's folders decide where the images' folders are the same; otherwise the name alone does.
+    assert pick.labeled_images(str(labeled), ["x/b.jpg", "y/b.jpg", "y/a.jpg", "z/b.jpg"]) == [0, 1]
+    assert pick.labeled_images(str(labeled), ["z/b.jpg", "z/a.jpg"]) == [0]
