@@ -32,6 +32,10 @@ SUBCOMMANDS = {
         "convert Pascal VOC, YOLO, LabelMe, CVAT, Label Studio, CSV and others' COCO to COCO, and split it",
         "my_export dataset/mine --split 0.8/0.2",
     ),
+    "check": Subcommand(
+        "find broken images, wrong boxes, duplicates and starving feature levels, and write a page and a cleaned copy",
+        "dataset/mine",
+    ),
     "pick": Subcommand(
         "pick the images of a folder that are worth labelling next",
         "IMAGES output/NAME --labelled train.json --number 50",

@@ -62,8 +62,8 @@ def draw_detections(
     rows = rows[rows[:, 1] >= threshold]
     rows = rows[np.argsort(rows[:, 1], kind="stable")]
     labels = rows[:, 0].astype(int).tolist()
-    texts = [f"{_class_name(class_names, label)} {score:.2f}" for label, score in zip(labels, rows[:, 1])]
-    _draw_boxes(image, rows[:, 2:], [class_color(label) for label in labels], texts)
+    texts = [f"{class_label(class_names, label)} {score:.2f}" for label, score in zip(labels, rows[:, 1])]
+    draw_boxes(image, rows[:, 2:], [class_color(label) for label in labels], texts)
     return image
 
 
@@ -196,7 +196,7 @@ def _panel(planes: np.ndarray, mean: Sequence[float], std: Sequence[float], is_b
     return cv2.resize(panel, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR), scale
 
 
-def _class_name(class_names: Sequence[str] | None, index: int) -> str:
+def class_label(class_names: Sequence[str] | None, index: int) -> str:
     """The class's name, or its index if it has no name or no font has the name's characters."""
     name = class_names[index] if class_names is not None and index < len(class_names) else ""
     name = printable(" ".join(name.split()))
@@ -204,8 +204,8 @@ def _class_name(class_names: Sequence[str] | None, index: int) -> str:
     return name if name and is_legible(name) else str(index)
 
 
-def _draw_boxes(image: np.ndarray, boxes: np.ndarray, colors: Sequence[Color], texts: Sequence[str]) -> None:
-    """Draw all boxes (M, 4), and then all labels, so that no line crosses a label."""
+def draw_boxes(image: np.ndarray, boxes: np.ndarray, colors: Sequence[Color], texts: Sequence[str]) -> None:
+    """Draw boxes (M, 4) x1, y1, x2, y2 into an image (H, W, 3) uint8 RGB, and then all labels, on top of all lines."""
     height, width = image.shape[:2]
     line, font_scale, font_line = _line_and_font(height, width)
     limits = np.array([width, height, width, height]) - 1
@@ -244,8 +244,8 @@ def _draw_truth(
     labels = np.asarray(batch["gt_class"])[number].reshape(-1)
     boxes = np.asarray(batch["gt_bbox"])[number][labels >= 0] * scale
     labels = labels[labels >= 0].tolist()
-    texts = [_class_name(class_names, label) for label in labels]
-    _draw_boxes(panel, boxes, [class_color(label) for label in labels], texts)
+    texts = [class_label(class_names, label) for label in labels]
+    draw_boxes(panel, boxes, [class_color(label) for label in labels], texts)
 
 
 def _draw_dots(

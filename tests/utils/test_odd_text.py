@@ -106,7 +106,7 @@ def test_entries_are_named_by_their_ids_too(change, message):
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(1, "1 CVAT file, e.g. 0.xml: expected COCO JSON; convert it "), (2, "convert them ")]
+    ("count", "text"), [(1, "1 CVAT file, e.g. 0.xml: expected COCO JSON; convert it,"), (2, "convert them,")]
 )
 def test_a_folder_of_one_file_is_told_in_the_singular(tmp_path, count, text):
     for i in range(count):

@@ -45,15 +45,17 @@ def read_yolo(root: str, index: "ImageIndex", losses: Losses) -> LabeledSet:
     for path in index.files:
         if path.lower().endswith(".txt") and os.path.basename(path).lower() not in NAME_FILES:
             labels.setdefault(Path(path).stem, []).append(path)
+    used: set[str] = set()
     for path in index.paths:
         beside = _label_file(path, labels.get(Path(path).stem, []))
         if beside is None:
             losses.add("images without a label file kept as images without objects", path)
+        else:
+            used.add(beside)
         folders = Path(os.path.relpath(path, root)).parts[:-1]
         split = next((SPLITS[part.lower()] for part in reversed(folders) if part.lower() in SPLITS), "")
         result.images.append(LabeledImage(path, beside or path, None, _YoloBoxes(beside, result.names, losses), split))
-    stems = {Path(path).stem for path in index.paths}
-    for path in (path for stem, paths in labels.items() for path in paths if stem not in stems):
+    for path in (path for paths in labels.values() for path in paths if path not in used):
         if _is_labels(path):
             losses.add("label files without an image left out", path)
     return result

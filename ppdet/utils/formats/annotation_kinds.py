@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import re
-import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -51,10 +50,10 @@ LISTS = [
     ({"filename", "ann"}, "a list of images with annotations (MMDetection's own format)"),
     ({"image", "annotations"}, "CreateML JSON"),
     ({"imagefilename", "annotation"}, "CreateML JSON"),
-    ({"data", "annotations"}, "Label Studio JSON"),
-    ({"data", "completions"}, "Label Studio JSON"),
-    ({"id", "image", "annotator"}, "Label Studio JSON-MIN"),
-    ({"id", "image", "label"}, "Label Studio JSON-MIN"),
+    ({"data", "annotations"}, "Label Studio JSON (export as COCO there)"),
+    ({"data", "completions"}, "Label Studio JSON (export as COCO there)"),
+    ({"id", "image", "annotator"}, "Label Studio JSON-MIN (export as COCO there)"),
+    ({"id", "image", "label"}, "Label Studio JSON-MIN (export as COCO there)"),
     ({"name", "labels"}, "BDD100K JSON"),
     ({"External ID", "Label"}, "Labelbox JSON"),
     ({"shapes", "imagePath"}, "a list of LabelMe annotations"),
@@ -64,8 +63,7 @@ SHORT_NAMES = (
     *("COCO JSON", "COCO results", "LabelMe", "CreateML", "Label Studio", "BDD100K", "Labelbox", "Supervisely", "VoTT"),
     *("VGG Image Annotator", "Datumaro", "GeoJSON", "Pascal VOC", "CVAT", "YOLO", "CSV"),
 )
-# What `ppdet data convert` reads, by a part of the kind's name; true: of many files, the folder is named.
-CONVERTED = {"LabelMe": True, "Label Studio": False, "Pascal VOC": True, "CVAT": False, "YOLO": True, "CSV": False}
+ADVICE = "expected COCO JSON; convert {}, or name another"
 
 
 def coco_problem(path: str) -> str | None:
@@ -77,16 +75,7 @@ def coco_problem(path: str) -> str | None:
     if not os.path.isfile(path):
         return f"{path} is not a file: expected COCO JSON"
     kind = _kind_of_text(path)
-    return f"{path} is not JSON but {kind}: expected COCO JSON; {conversion_advice(kind, path)}" if kind else None
-
-
-def conversion_advice(kind: str, path: str, them: str = "it") -> str:
-    """Return what to do with a file or folder of this kind: the command that converts it, if there is one."""
-    of_folder = next((of_folder for word, of_folder in CONVERTED.items() if word in kind), None)
-    if of_folder is None:
-        return f"convert {them}, or name another"
-    place = os.path.dirname(path) if of_folder and not os.path.isdir(path) else path
-    return f"convert {them} with `ppdet data convert {shlex.quote(place or '.')} DST`, or name another"
+    return f"{path} is not JSON but {kind}: {ADVICE.format('it')}" if kind else None
 
 
 def json_kind(content: Any) -> str:
@@ -150,7 +139,7 @@ def _kind_of_xml(text: str) -> str:
     if re.search(r"<html|<!doctype html", text, re.IGNORECASE):
         return "a web page (HTML): the download was refused or led elsewhere"
     if "<annotations" in text:
-        return "XML of CVAT"
+        return "XML of CVAT (export as COCO there)"
     return "XML of Pascal VOC, of one image" if "<annotation" in text else "XML"
 
 
@@ -177,8 +166,7 @@ def _content(folder: str) -> str:
     kind = labels[0] if labels else kinds.most_common(1)[0][0]
     more = "more than " if len(files) >= MAX_FILES else ""
     files_of, them = ("file", "it") if kinds[kind] == 1 else ("files", "them")
-    advice = conversion_advice(kind, folder, them)
-    return f"with {more}{kinds[kind]} {kind} {files_of}, e.g. {example[kind]}: expected COCO JSON; {advice}"
+    return f"with {more}{kinds[kind]} {kind} {files_of}, e.g. {example[kind]}: {ADVICE.format(them)}"
 
 
 def _kind_in_folder(path: Path) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from ppdet.utils.boxes import to_corners
 from ppdet.utils.disk.files import NUL_ADVICE, read_text
 from ppdet.utils.errors import DataError
-from ppdet.utils.formats.annotation_kinds import coco_problem, conversion_advice, json_kind
+from ppdet.utils.formats.annotation_kinds import coco_problem, json_kind
 from ppdet.utils.ranges import MAX_CLASSES
 
 LARGEST_ID = 2**63 - 1
@@ -57,10 +57,8 @@ def load_coco_json(path: str | Path) -> dict[str, Any]:
         if is_collecting:
             gc.enable()
     if not isinstance(content, dict) or not any(key in content for key in ("images", "annotations", "categories")):
-        kind = json_kind(content)
-        advice = conversion_advice(kind, path)
         raise DataError(
-            f"{path} is not COCO but {kind}: expected an object with images, annotations and categories; {advice}"
+            f"{path} is not COCO but {json_kind(content)}: expected an object with images, annotations and categories"
         )
     return content
 

@@ -56,7 +56,7 @@ def names(path):
     [
         ("a.json", LABELME, "LabelMe JSON"),
         ("a.json", [LABELME], "a list of LabelMe annotations"),
-        ("a.json", [TASK], "Label Studio JSON"),
+        ("a.json", [TASK], "Label Studio JSON (export as COCO there)"),
         ("a.json", [LABEL_STUDIO_MIN], "Label Studio JSON-MIN"),
         ("a.json", [CREATE_ML], "CreateML JSON"),
         ("a.json", [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}], "a list of COCO results"),
@@ -74,7 +74,7 @@ def names(path):
         ("a.json", b"PK\x03\x04 and so on", "a ZIP archive"),
         ("a.jsonl", '{"a": 1}\n{"a": 2}\n', "JSON Lines"),
         ("a.xml", VOC, "XML of Pascal VOC"),
-        ("a.xml", CVAT, "XML of CVAT"),
+        ("a.xml", CVAT, "XML of CVAT (export as COCO there)"),
         ("a.txt", YOLO, "a label file of YOLO"),
         ("data.yaml", DATA_YAML, "a YAML of YOLO"),
         ("a.csv", CSV, "a table (CSV)"),
@@ -119,25 +119,6 @@ def test_folders(tmp_path, files, kind):
     for read in (boxes, truth):
         assert f"{folder} is a folder {kind}" in message(folder, read)
     assert "is a folder" in message(folder, names)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "named"),
-    [
-        ("a.json", LABELME, "{folder}"),
-        ("a.json", [TASK], "{folder}/a.json"),
-        ("a b.xml", CVAT, "'{folder}/a b.xml'"),
-        ("a.xml", VOC, "{folder}"),
-        ("a.txt", YOLO, "{folder}"),
-        ("data.yaml", DATA_YAML, "{folder}"),
-        ("a.csv", CSV, "{folder}/a.csv"),
-    ],
-)
-def test_the_command_that_converts_it_is_named(tmp_path, name, content, named):
-    path = write(tmp_path / name, content)
-    assert f"`ppdet data convert {named.format(folder=tmp_path)} DST`" in message(path, boxes)
-    if name != "data.yaml":
-        assert f"`ppdet data convert {tmp_path} DST`" in message(tmp_path, boxes)
 
 
 def test_a_missing_file_says_what_is_beside_it(tmp_path):

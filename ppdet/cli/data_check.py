@@ -1,0 +1,134 @@
+"""Check a data set in COCO's format: what its files, images and boxes are, and what is wrong with them.
+
+It prints a summary at once, and after the images were read: missing and broken images, sizes that differ from the
+file's, copies and near-duplicates within and across the splits, class balance, boxes without area, doubled and crowded
+boxes, and how the boxes fit the feature levels of FCOS at an input size. A page of HTML has the same with histograms
+and pictures. --fix writes a cleaned copy; the data set itself is never changed.
+
+DATA is a folder, whose COCO files are found
+(annotations/*.json, *.json or */*.json), or the files themselves. A file is for evaluation if its name has val, test,
+eval or dev in it, and otherwise for training. `ppdet data convert` makes such files from those of other tools.
+
+Errors make training fail or its numbers wrong; notes may be as they should be. The exit code is 0, or, with --strict, 1
+if there are errors.
+
+examples:
+  {program} dataset/mine
+  {program} dataset/mine --input_size 512 512
+  {program} dataset/mine/train.json dataset/mine/val.json --image_dir dataset/mine/images
+  {program} dataset/mine --fix dataset/mine_cleaned
+  {program} dataset/mine -c configs/mine.yml        # with the input size and the levels of a configuration
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ppdet.cli.arguments import add_config_arguments, load_libraries
+from ppdet.core.command_line import make_parser, one_line_errors, positive
+from ppdet.utils.printable import printable
+
+if TYPE_CHECKING:
+    from ppdet.data.checking.found import Found
+    from ppdet.data.transforms.targets import Gt2FCOSTarget
+
+DEFAULT_SIZE = (800, 1333)
+
+
+def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
+    parser = make_parser(__doc__, program)
+    parser.add_argument("data", nargs="+", metavar="DATA", help="folder of the data set, or COCO files")
+    parser.add_argument("--image_dir", metavar="DIR", help="folder of the images (default: found near the files)")
+    parser.add_argument(
+        "--input_size",
+        nargs=2,
+        type=positive,
+        metavar=("SHORT", "LONG"),
+        help="images are resized, with their ratio kept, to a shorter side SHORT, or a longer side LONG if that is "
+        f"less (default: that of -c, or {DEFAULT_SIZE[0]} {DEFAULT_SIZE[1]})",
+    )
+    parser.add_argument(
+        "--page",
+        default="output/data_check.html",
+        metavar="HTML",
+        help='file of the page (default: output/data_check.html); "" writes none',
+    )
+    parser.add_argument(
+        "--fix",
+        metavar="DIR",
+        help="write a cleaned copy to this new folder: without images that cannot be read, copies, training images "
+        "that a split for evaluation has too, boxes without area and second boxes of an object; with true sizes",
+    )
+    parser.add_argument("--strict", action="store_true", help="end with exit code 1 if there are errors")
+    add_config_arguments(parser, required=False)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
+    arguments = parse_arguments(argv, program)
+    with one_line_errors():
+        from ppdet.data.checking.balance import class_table, level_table, overview
+        from ppdet.data.checking.data_check import check_files, check_images, read_splits
+        from ppdet.data.checking.found import SEVERITIES, counted
+
+        size, target = levels_of(arguments)
+        splits = read_splits(arguments.data, arguments.image_dir)
+        print(f"{overview(splits)}\n\n{class_table(splits)}\n")
+        first = check_files(splits)
+        print_findings(first)
+        checked = check_images(splits, target, *size, progress=show_progress)
+        print(f"\nat an input size of {size[0]} x {size[1]} pixels:\n{level_table(checked.fit)}\n")
+        print_findings(checked.found)
+        found = [*first, *checked.found]
+        errors = sum(one.severity == "error" for one in found)
+        numbers = [counted(sum(one.severity == severity for one in found), severity) for severity in SEVERITIES]
+        print(f"\n{counted(len(checked.facts), 'image')} read: {', '.join(numbers)}")
+        if arguments.page:
+            from ppdet.engine.data_page import write_data_page
+
+            shown_size = f"{size[0]} x {size[1]}"
+            write_data_page(Path(arguments.page), splits, found, checked, shown_size, show_progress)
+            print(printable(f"page: {arguments.page}"))
+        if arguments.fix:
+            from ppdet.data.checking.cleaned_copy import write_cleaned_copy
+
+            changes = write_cleaned_copy(splits, checked.facts, arguments.fix, show_progress)
+            for name, counts in changes.items():
+                what = ", ".join(f"{count} {text}" for text, count in counts.items()) or "nothing to change"
+                print(printable(f"{name}: {what}"))
+            print(printable(f"cleaned copy: {arguments.fix}"))
+    if arguments.strict and errors:
+        sys.exit(1)
+
+
+def levels_of(arguments: argparse.Namespace) -> "tuple[tuple[int, int], Gt2FCOSTarget]":
+    """The input size and the transform that makes training targets: those of the configuration, or FCOS's own."""
+    from ppdet.data.transforms.targets import Gt2FCOSTarget
+
+    size, target = DEFAULT_SIZE, Gt2FCOSTarget()
+    if arguments.config:
+        load_libraries(arguments, announce=False)
+        from ppdet.core.workspace import load_config
+        from ppdet.engine.input_levels import configured_levels
+
+        size, target = configured_levels(load_config(arguments.config, arguments.opt))
+    return tuple(arguments.input_size or size), target
+
+
+def print_findings(found: "Sequence[Found]") -> None:
+    """Print findings, a line for each, errors first."""
+    from ppdet.data.checking.found import SEVERITIES
+
+    for one in sorted(found, key=lambda one: SEVERITIES.index(one.severity)):
+        print(f"{one.severity}: {one.text}", flush=True)
+
+
+def show_progress(paths: Sequence[str]) -> Iterable[str]:
+    """Iterate over the paths, with a progress bar on a terminal."""
+    from tqdm import tqdm
+
+    from ppdet.utils.logger import is_watched
+
+    return tqdm(paths, desc="images", unit=" images", leave=False, disable=not is_watched())

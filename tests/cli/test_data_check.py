@@ -1,0 +1,67 @@
+"""`ppdet data check`: its summary, its page, its copy, and its exit codes."""
+
+import json
+
+import pytest
+from tiny import write_tiny_coco
+
+from ppdet.cli import data
+from ppdet.visualize.pages.markup import as_html
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+def check(*arguments):
+    data.main(["check", *map(str, arguments)], "ppdet data")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Training images of rectangles, one of which does not exist, with a hostile class name; a copy for evaluation."""
+    folder = write_tiny_coco(tmp_path / "data", images=4)
+    content = json.loads((folder / "train.json").read_text())
+    content["images"].append({"id": 99, "file_name": "gone.png", "width": 128, "height": 96})
+    content["categories"][0]["name"] = HOSTILE
+    (folder / "train.json").write_text(json.dumps(content))
+    del content["images"][1:]
+    content["annotations"] = [row for row in content["annotations"] if row["image_id"] == 1]
+    (folder / "val.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_summary_page_and_copy(folder, tmp_path, capsys):
+    page, copy = tmp_path / "pages" / "check.html", tmp_path / "copy"
+    check(folder, "--input_size", 96, 128, "--page", page, "--fix", copy)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[:2] == ["train", "5"] and lines[2].split()[:2] == ["val", "1"]
+    text = "\n".join(lines)
+    assert f"error: train: 1 of 5 images missing, e.g. {folder / 'images' / 'gone.png'}: training skips them" in lines
+    assert "error: 1 picture both in train and, alike, in val, e.g. 001.png and 001.png" in text
+    assert "at an input size of 96 x 128 pixels:" in lines and f"page: {page}" in lines
+    assert lines[-1] == f"cleaned copy: {copy}"
+    html = page.read_text()
+    assert "images in two splits" in html and "gone.png" in html and "data:image/jpeg" in html
+    assert HOSTILE not in html and as_html(HOSTILE) in html
+    assert [row["id"] for row in json.loads((copy / "annotations" / "train.json").read_text())["images"]] == [2, 3, 4]
+
+
+def test_exit_codes(folder, capsys):
+    with pytest.raises(SystemExit) as end:
+        check(folder, "--strict", "--page", "")
+    assert end.value.code == 1
+    with pytest.raises(SystemExit) as end:
+        check(folder / "images")
+    assert end.value.code == 2
+    assert "no COCO file in it" in capsys.readouterr().err
+
+
+def test_size_and_levels_come_from_a_configuration(folder, capsys):
+    """The size of EvalReader's Resize, and the levels of TrainReader's targets, of which one is left here."""
+    override = "TrainReader.batch_transforms=[Gt2FCOSTarget: {object_sizes_boundary: [], downsample_ratios: [16]}]"
+    check(folder, "--page", "", "-c", "fcos_r50_fpn_1x_coco", "-o", override)
+    text = capsys.readouterr().out
+    assert "at an input size of 800 x 1333 pixels:" in text
+    assert "stride 16 " in text and "stride 8 " not in text
+    with pytest.raises(SystemExit):
+        check(folder, "-c", "fcos_r50_fpn_1x_coco", "-o", "EvalReader.sample_transforms=[Decode: {}]")
+    assert "EvalReader.sample_transforms has no Resize" in capsys.readouterr().err
