@@ -83,10 +83,10 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
             images=arguments.images,
             overwrite=arguments.overwrite,
         )
-        print(report(result, arguments.target))
+        print(report(result))
 
 
-def report(result: "Conversion", target: str) -> str:
+def report(result: "Conversion") -> str:
     """Return the summary of a conversion: its files with the boxes of each class, what was left out, what is next."""
     shown = result.classes[:30]
     width = max([5, *(len(printable(name)) for name in shown)])
@@ -104,7 +104,8 @@ def report(result: "Conversion", target: str) -> str:
         lines += ["", f"{result.similar:,} images that look like others are in the same part as these"]
     summary = result.losses.summary()
     if summary:
-        lines += ["", *summary, f"{target}/left_out.txt names them"]
+        lines += ["", *summary]
+        lines += [f"{result.left_out} names them all"] if result.left_out else []
     place = f"images: {printable(result.image_dir)}"
     lines += ["", place if result.has_images else f"{place}, where you need to put them: no image file was found"]
     return "\n".join(lines)

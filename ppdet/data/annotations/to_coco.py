@@ -55,6 +55,7 @@ class Conversion:
         losses: what was left out or changed.
         similar: numbers of images that were kept on one side with similar ones.
         has_images: whether the image files are there.
+        left_out: the file that names all of them, "" for none.
     """
 
     kind: str
@@ -64,6 +65,7 @@ class Conversion:
     counts: dict[str, tuple[int, Counter]] = field(default_factory=dict)
     similar: int = 0
     has_images: bool = True
+    left_out: str = ""
 
 
 def convert_annotations(
@@ -106,26 +108,26 @@ def convert_annotations(
     index = ImageIndex([root, *([join_path(None, image_dir)] if image_dir else [])])
     losses = Losses()
     labeled = read_annotations(source, form, index, losses)
-    read = _read_images(labeled, index, losses)
+    read = read_images(labeled, index, losses)
     if not read:
         more = "; ".join(losses.summary())
         raise DataError(f"{source}: no annotated image is left to convert{': ' + more if more else ''}")
     used = {box.label for image in read for box in image.boxes}
-    classes = _classes(labels, labeled.names, used, read, losses, source)
+    classes = order_classes(labels, labeled.names, used, read, losses, source)
     has_images = read[0].path is not None
     result = Conversion(labeled.kind, classes, "", losses, has_images=has_images)
-    parts = _parts(read, shares, seed, keep_similar_together and has_images, result)
+    parts = parts_of(read, shares, seed, keep_similar_together and has_images, result)
     result.image_dir = _place_images(read, target, images)
     folder = Path(target) / "annotations"
     for name in FILES:
         if name not in parts and overwrite:
             (folder / f"{name}.json").unlink(missing_ok=True)
     for name in (name for name in FILES if name in parts):
-        write_json(folder / f"{name}.json", _coco(parts[name], classes))
-        boxes = Counter(box.label for image in parts[name] for box in image.boxes)
-        result.counts[str(folder / f"{name}.json")] = len(parts[name]), boxes
+        write_json(folder / f"{name}.json", coco_content(parts[name], classes))
+        result.counts[str(folder / f"{name}.json")] = count_boxes(parts[name])
     if losses.counts:
-        with atomic_path(Path(target) / LEFT_OUT) as temporary:
+        result.left_out = os.path.join(target, LEFT_OUT)
+        with atomic_path(result.left_out) as temporary:
             temporary.write_text("\n".join(losses.lines()) + "\n", encoding="utf-8", errors="backslashreplace")
     return result
 
@@ -144,7 +146,7 @@ def _check_folders(source: str, target: str, overwrite: bool) -> str:
     return root
 
 
-def _read_images(labeled: LabeledSet, index: ImageIndex, losses: Losses) -> list[ReadImage]:
+def read_images(labeled: LabeledSet, index: ImageIndex, losses: Losses) -> list[ReadImage]:
     """Find each image and read its boxes. If not one image file is there, names and sizes are the annotations'."""
     found: list[tuple[LabeledImage, str]] = []
     missing: list[tuple[LabeledImage, str]] = []
@@ -195,7 +197,7 @@ def _without_files(missing: Sequence[tuple[LabeledImage, str]], losses: Losses) 
     return read
 
 
-def _classes(
+def order_classes(
     labels: str | None, known: list[str], used: set[str], read: list[ReadImage], losses: Losses, source: str
 ) -> list[str]:
     """The classes in their order; boxes of classes that the file `labels` lacks are removed from the images."""
@@ -214,7 +216,7 @@ def _classes(
     return names
 
 
-def _parts(
+def parts_of(
     read: list[ReadImage], shares: list[float] | None, seed: int, by_similarity: bool, result: Conversion
 ) -> dict[str, list[ReadImage]]:
     """The images of each annotation file."""
@@ -226,7 +228,7 @@ def _parts(
                 [str(image.path) for image in read], progress=lambda paths: _progress(paths, "compare images")
             )
         result.similar = sum(len(group) for group in groups if len(group) > 1)
-        classes = [Counter(box.label for box in image.boxes) for image in read]
+        classes = [count_boxes([image])[1] for image in read]
         for image, part in zip(read, split_groups(classes, groups, shares, seed)):
             parts.setdefault(NAMES[part], []).append(image)
         return parts
@@ -245,10 +247,15 @@ def _place_images(read: list[ReadImage], target: str, images: str) -> str:
     if images == "keep":
         first = next(image for image in read if image.path is not None)
         return str(first.path)[: -len(first.name)].rstrip("/\\")
-    for image in _progress(read, f"{images} images"):
-        place = Path(folder, image.name)
-        with atomic_path(place) as temporary:
-            if images == "link":
+    place_files(read, folder, link=images == "link")
+    return folder
+
+
+def place_files(read: list[ReadImage], folder: str, *, link: bool = False) -> None:
+    """Copy the image files to a folder, or make hard links there where the file system can do it."""
+    for image in _progress(read, "link images" if link else "copy images"):
+        with atomic_path(Path(folder, image.name)) as temporary:
+            if link:
                 temporary.unlink()
                 try:
                     os.link(str(image.path), temporary)
@@ -256,10 +263,9 @@ def _place_images(read: list[ReadImage], target: str, images: str) -> str:
                 except OSError:  # another disk, or a file system without hard links
                     temporary.touch()
             shutil.copyfile(str(image.path), temporary)
-    return folder
 
 
-def _coco(images: list[ReadImage], classes: list[str]) -> dict[str, Any]:
+def coco_content(images: list[ReadImage], classes: list[str]) -> dict[str, Any]:
     """The content of an annotation file."""
     ids = {name: number for number, name in enumerate(classes, start=1)}
     rows: list[dict[str, Any]] = []
@@ -276,6 +282,11 @@ def _coco(images: list[ReadImage], classes: list[str]) -> dict[str, Any]:
         "annotations": rows,
         "categories": [{"id": number, "name": name} for name, number in ids.items()],
     }
+
+
+def count_boxes(images: list[ReadImage]) -> tuple[int, Counter]:
+    """Return the number of images, and the number of their boxes of each class."""
+    return len(images), Counter(box.label for image in images for box in image.boxes)
 
 
 def _progress(items: Sequence, title: str) -> Iterable:
