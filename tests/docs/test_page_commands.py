@@ -20,7 +20,7 @@ from ppdet.engine.export.graph import export_model
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("DEPLOY", "SLICING", "TRAINING", "TROUBLESHOOTING")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("DEPLOY", "LABELLING", "SLICING", "TRAINING", "TROUBLESHOOTING")),
     *sorted((ROOT / "deploy").glob("*/README.md")),
 ]
 IMAGE = "dataset/shapes/data/images/val/000041.jpg"
@@ -45,6 +45,7 @@ OTHER_PROGRAMS = {
 }
 MADE_BY_A_USER = {
     "output/NAME": "stands for any run",
+    "output/pick/pick.txt": "ppdet data pick writes it, see tests/engine/picking",
     "output_amp/fcos_r18_fpn_shapes": "stands for a second run in another folder",
     "output/fcos_r18_fpn_shapes.1": "the run before, which training again keeps",
 }

@@ -71,6 +71,8 @@ def pick(
         same = groups(seen.paths, progress=lambda paths: progress(paths, len(paths), "compare"))
     classes = len(seen.class_names)
     values = uncertainties(seen.rows, classes) if classes else np.ones(len(seen.paths))
+    if not values.any():
+        logger.warning("the detector detects nothing in any image: the images are only spread over the folder")
     chosen, distances = choose(number, seen.features, values, same, labeled)
     if not chosen:
         raise DataError("all images are labeled already, or show the same pictures as labeled ones")

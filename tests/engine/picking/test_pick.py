@@ -75,6 +75,13 @@ def test_features_belong_to_their_images_in_batches_with_an_unreadable_one(folde
     assert distances[0] < 1e-5 < distances[1:4].min()
 
 
+def test_a_detector_that_sees_nothing_is_a_warning(folder, log):
+    paths = [str(folder / "data" / "images" / f"00{number}.png") for number in (1, 2, 3)]
+    seen = pick.Seen(paths, [pick.NO_ROWS] * 3, np.array([[0.0], [1.0], [3.0]]), ["cell"])
+    picks = pick.pick(seen, 2, [], lambda items, total, title: items)
+    assert picks.chosen == [0, 2] and "detects nothing in any image" in log.text
+
+
 def test_labels_of_other_images_are_one_line(tmp_path):
     labeled = tmp_path / "labeled.json"
     labeled.write_text(json.dumps({"images": [{"id": 1, "file_name": "x/b.jpg"}, {"id": 2, "file_name": "y/b.jpg"}]}))
