@@ -9,7 +9,7 @@ examples:
   {program} my_data                              # writes my_data.yml
   {program} my_data --to cells.yml --minutes 20
   {program} my_data --from_scratch               # do not look for pretrained weights on the network
-  {program} my_data/annotations/train.json --estimate
+  {program} my_data/annotations/all.json --image_dir photos --estimate
 """
 
 import argparse
@@ -40,6 +40,7 @@ class FileExists(UserError, ValueError):
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
     parser = make_parser(__doc__, program)
     parser.add_argument("data", type=Path, metavar="DATA", help="folder of the data set, or one COCO file")
+    parser.add_argument("--image_dir", type=Path, metavar="DIR", help="folder of the images (default: found in DATA)")
     parser.add_argument("--to", type=Path, metavar="YML", help="file to write (default: the name of DATA, with .yml)")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     parser.add_argument(
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         from ppdet.engine.proposal.recipe import BASE
         from ppdet.utils.disk.files import atomic_path
 
-        data = read_data(arguments.data)
+        data = read_data(arguments.data, arguments.image_dir)
         name = re.sub(r"[^\w.-]+", "_", data.name).strip("._") or "mine"
         path = arguments.to or Path(f"{name}.yml")
         if path.exists() and not arguments.overwrite:

@@ -60,6 +60,7 @@ def test_the_proposal_trains(folder, tmp_path, capsys):
             ["moved"],
             "its image 001.png is in none of the folders images, ., images/train, train, train2017, JPEGImages of",
         ),
+        (["moved", "--image_dir", "none"], "/none does not exist"),
         (["unlabeled.json"], "unlabeled.json: no image has a box to train on: label some images, or name another file"),
     ],
 )
@@ -76,3 +77,16 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys, arguments, said):
     error = capsys.readouterr().err.splitlines()[-1]
     assert end.value.code == 2 and error.startswith("error: ") and said in error
     assert (tmp_path / "there.yml").read_text() == "mine: 1"
+
+
+def test_one_file_and_images_elsewhere(folder, tmp_path, capsys):
+    """What `ppdet data convert --images keep` writes without a split."""
+    (tmp_path / "cells" / "annotations").mkdir(parents=True)
+    (folder / "train.json").rename(tmp_path / "cells" / "annotations" / "all.json")
+    init.main(["cells", "--image_dir", "my data/images", "--from_scratch", "--estimate", "--device", "cpu"])
+    said = capsys.readouterr().out
+    assert "8 training images, no validation images" in said and "note: there are no images to evaluate on" in said
+    cfg = load_config("cells.yml")
+    train_data, val_data = cfg.component("TrainDataset"), cfg.component("EvalDataset")
+    assert train_data["image_dir"] == val_data["image_dir"] == (folder / "images").as_posix()
+    assert train_data["anno_path"] == val_data["anno_path"] == "annotations/all.json"

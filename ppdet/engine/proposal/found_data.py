@@ -59,19 +59,21 @@ class FoundData(NamedTuple):
     most_boxes: int
 
 
-def read_data(path: Path) -> FoundData:
+def read_data(path: Path, image_dir: Path | None = None) -> FoundData:
     """Read a data set.
 
     Args:
-        path: a folder with train.json and perhaps val.json, in itself or in its folder annotations; or one such file.
+        path: a folder with train.json and perhaps val.json, or with all.json, in itself or in its folder annotations;
+            or one such file.
+        image_dir: folder of the images; None: one in `path` that has them.
 
     Raises:
         DataError: there is no such file or no image, or the file cannot be used. The message says what to do.
     """
     train, val = _files(path)
     folder = train.parent.parent if train.parent.name == "annotations" else train.parent
-    dataset, train_part = _read_part(folder, train, "train")
-    val_part = _read_part(folder, val, "val")[1] if val else None
+    dataset, train_part = _read_part(folder, train, "train", image_dir)
+    val_part = _read_part(folder, val, "val", image_dir)[1] if val else None
     counts = [len(record["gt_bbox"]) for record in dataset.records]
     boxes = np.concatenate([record["gt_bbox"] for record in dataset.records])
     if not len(boxes):
@@ -105,6 +107,8 @@ def _files(path: Path) -> tuple[Path, Path | None]:
         train, val = (_file_of(folder, part) for part in ("train", "val"))
         if train:
             return train, val or _file_of(folder, "test")
+        if (folder / "all.json").is_file():  # a conversion without a split
+            return folder / "all.json", None
     raise DataError(f"{path}: no train.json in it or in its folder annotations: {CONVERT}, or name a COCO file")
 
 
@@ -114,9 +118,9 @@ def _file_of(folder: Path, part: str) -> Path | None:
     return next((name for name in names if name.is_file()), None)
 
 
-def _read_part(folder: Path, file: Path, part: str) -> tuple[COCODataSet, Part]:
-    """The data set of an annotation file, once its image folder is found."""
-    image_dir = _image_folder(folder, file, part)
+def _read_part(folder: Path, file: Path, part: str, images: Path | None) -> tuple[COCODataSet, Part]:
+    """The data set of an annotation file, whose image folder is looked for unless `images` is given."""
+    image_dir = _image_folder(folder, file, part) if images is None else images.resolve().as_posix()
     anno_path = file.relative_to(folder).as_posix()
     dataset = COCODataSet(
         dataset_dir=str(folder),
@@ -146,8 +150,8 @@ def _image_folder(folder: Path, file: Path, part: str) -> str:
     best = max(found, key=lambda name: found[name])  # the first of several
     if not found[best]:
         raise DataError(
-            f"{file}: its image {names[0]:.200} is in none of the folders {', '.join(found)} of {folder}: copy the "
-            f"images to {folder / 'images'}"
+            f"{file}: its image {names[0]:.200} is in none of the folders {', '.join(found)} of {folder}: name the "
+            "folder of the images with --image_dir"
         )
     return best
 
