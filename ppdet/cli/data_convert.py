@@ -23,6 +23,8 @@ examples:
 """
 
 import argparse
+import os
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -108,4 +110,8 @@ def report(result: "Conversion") -> str:
         lines += [f"{result.left_out} names them all"] if result.left_out else []
     place = f"images: {printable(result.image_dir)}"
     lines += ["", place if result.has_images else f"{place}, where you need to put them: no image file was found"]
+    folder = os.path.dirname(result.image_dir)
+    if result.has_images and os.path.isfile(os.path.join(folder, "annotations", "train.json")):
+        place = shlex.quote(printable(folder))
+        lines += [f"next: ppdet data check {place} looks for what is wrong, ppdet init {place} writes a configuration"]
     return "\n".join(lines)
