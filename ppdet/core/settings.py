@@ -87,6 +87,12 @@ class GlobalSettings:
         use_vdl: write logs for VisualDL, which must be installed
         vdl_log_dir: folder of the VisualDL logs; null: the folder vdl in the run's folder
         use_tensorboard: write TensorBoard logs to the run's folder; the package tensorboardX must be installed
+        use_wandb: write files of Weights & Biases to the run's folder; the package wandb must be installed. WANDB_MODE
+            in the environment, set to online, sends them to the server
+        use_mlflow: write an MLflow database to the run's folder; the package mlflow must be installed.
+            MLFLOW_TRACKING_URI in the environment names a server to send them to instead
+        use_swanlab: write files of SwanLab to the run's folder; the package swanlab must be installed. SWANLAB_MODE in
+            the environment, set to online, sends them to the server
         amp: train in mixed precision; on a CPU in bfloat16, if the processor has instructions for it
         eval_amp: evaluate and infer in mixed precision, also during training; false: evaluate in float32 even with amp
         amp_dtype: the 16-bit type of mixed precision on GPUs and other accelerators; null: bfloat16 if the device
@@ -152,6 +158,9 @@ class GlobalSettings:
     use_vdl: bool = False
     vdl_log_dir: str | None = None
     use_tensorboard: bool = False
+    use_wandb: bool = False
+    use_mlflow: bool = False
+    use_swanlab: bool = False
     # mixed precision
     amp: bool = False
     eval_amp: bool = False

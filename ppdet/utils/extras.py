@@ -23,6 +23,9 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "batch": {"fsspec": "fsspec", "pyarrow": "pyarrow", "ray": "ray"},
     "tensorboard": {"tensorboardX": "tensorboardX"},
     "vdl": {"visualdl": "visualdl"},
+    "wandb": {"wandb": "wandb"},
+    "mlflow": {"mlflow": "mlflow"},
+    "swanlab": {"swanlab": "swanlab"},
 }
 
 PADDLE_ADVICE = "pip install paddlepaddle, or the build for your GPU (docs/GPU.md)"

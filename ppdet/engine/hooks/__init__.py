@@ -13,6 +13,7 @@ from ppdet.engine.hooks.location_warnings import DeadSideHook, PositivesHook, Se
 from ppdet.engine.hooks.log import LogHook
 from ppdet.engine.hooks.picture import BatchPictureHook
 from ppdet.engine.hooks.pseudo_labels import PseudoLabelHook
+from ppdet.engine.hooks.trackers import MLflow, SwanLab, Wandb
 from ppdet.utils.errors import nearest
 from ppdet.utils.logger import get_logger
 
@@ -45,8 +46,7 @@ def default_hooks(cfg: Config, *, evaluate: bool) -> list[Hook]:
     boards: list[Hook] = []
     if cfg["use_vdl"]:
         boards.append(BoardHook(VisualDL, cfg["vdl_log_dir"]))
-    if cfg["use_tensorboard"]:
-        boards.append(BoardHook(TensorBoard))
+    boards += [BoardHook(board) for board in (TensorBoard, Wandb, MLflow, SwanLab) if cfg[board.setting]]
     semi: list[Hook] = []
     if cfg["ssod_method"]:
         semi = [SelectionHook(cfg["DenseTeacher"]["train_cfg"]["ratio"]), PseudoLabelHook(epochs=cfg["snapshot_epoch"])]

@@ -1,7 +1,9 @@
-"""Scalars and pictures for VisualDL and TensorBoard."""
+"""Scalars and pictures for VisualDL, TensorBoard, and the trackers of experiments in `trackers.py`."""
 
 import importlib
 import math
+import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,59 +23,117 @@ if TYPE_CHECKING:
     from ppdet.engine.trainer import Trainer
 
 logger = get_logger(__name__)
+SECRET = ("_API_KEY", "_PASSWORD", "_TOKEN", "_SECRET", "_SECRET_KEY")  # how names of variables with secrets end
 PICTURE_SIDE = 800  # pixels of a picture's longer side, at most
+
+
+class Board:
+    """What BoardHook calls: the base class of boards.
+
+    Attributes:
+        setting: the global setting that turns the board on.
+        package: the Python package that it needs.
+        name: name of its folder in the run's folder.
+        tries_again: whether what follows is still written after an error, or nothing any more.
+        place: where the figures go, for the log; it has no passwords.
+    """
+
+    setting: str
+    package: str
+    name: str
+    tries_again = True
+    place: str
+
+    def __init__(self, folder: Path, run: str) -> None:
+        """Begin a run of this name; what is written here goes to the folder."""
+        raise NotImplementedError
+
+    @classmethod
+    def errors(cls) -> tuple[type[Exception], ...]:
+        """Return the errors that the log reports while training continues; the package can be imported."""
+        return (OSError,)
+
+    def add(self, scalars: dict[str, float], step: int) -> None:
+        """Add scalars, such as train/loss, after `step` steps."""
+        raise NotImplementedError
+
+    def add_picture(self, name: str, picture: np.ndarray, step: int) -> None:
+        """Add a picture, (H, W, 3) uint8 RGB, after `step` steps."""
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """Write or send what was added."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End the run on the board."""
+        raise NotImplementedError
 
 
 # The writers that the two libraries offer pass everything on to a thread. A full disk ends that thread, and then they
 # wait for it forever. So only the libraries' file formats are used, without a thread.
 
 
-class VisualDL:
+class VisualDL(Board):
     """A VisualDL log file of scalars and pictures in a folder."""
 
     setting, package, name = "use_vdl", "visualdl", "vdl"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, run: str) -> None:
         from visualdl.writer.record_writer import RecordWriter
 
         folder.mkdir(parents=True, exist_ok=True)
+        self.place = str(folder)
         # VisualDL shows the file of a folder whose name comes last.
         self.writer = RecordWriter(open(folder / f"vdlrecords.{time.time():.6f}.log", "wb"))  # noqa: SIM115, the writer closes it
 
-    def add(self, name: str, value: float, step: int) -> None:
-        """Add a scalar, such as train/loss, after `step` steps."""
+    def add(self, scalars: dict[str, float], step: int) -> None:
         from visualdl.component.base_component import scalar
 
-        record = scalar(tag=name, value=value, step=step, walltime=round(time.time() * 1000))
-        self.writer.write(record.SerializeToString())
+        for name, value in scalars.items():
+            record = scalar(tag=name, value=value, step=step, walltime=round(time.time() * 1000))
+            self.writer.write(record.SerializeToString())
+
+    def flush(self) -> None:
+        self.writer.flush()
+
+    def close(self) -> None:
+        self.writer.close()
 
     def add_picture(self, name: str, picture: np.ndarray, step: int) -> None:
-        """Add a picture, (H, W, 3) uint8 RGB, after `step` steps."""
         from visualdl.component.base_component import image
 
         record = image(tag=name, image_array=picture, step=step, walltime=round(time.time() * 1000))
         self.writer.write(record.SerializeToString())
 
 
-class TensorBoard:
-    """A TensorBoard event file; the methods are those of VisualDL."""
+class TensorBoard(Board):
+    """A TensorBoard event file of scalars and pictures in a folder."""
 
     setting, package, name = "use_tensorboard", "tensorboardX", "tensorboard"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, run: str) -> None:
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         folder.mkdir(parents=True, exist_ok=True)
+        self.place = str(folder)
         self.writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
         # TensorBoard shows all files of a folder as one run; this record hides what older files have.
         self.writer.write_event(Event(wall_time=time.time(), session_log=SessionLog(status=SessionLog.START)))
 
-    def add(self, name: str, value: float, step: int) -> None:
+    def add(self, scalars: dict[str, float], step: int) -> None:
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.summary import scalar
 
-        self.writer.write_event(Event(step=step, wall_time=time.time(), summary=scalar(name, value)))
+        for name, value in scalars.items():
+            self.writer.write_event(Event(step=step, wall_time=time.time(), summary=scalar(name, value)))
+
+    def flush(self) -> None:
+        self.writer.flush()
+
+    def close(self) -> None:
+        self.writer.close()
 
     def add_picture(self, name: str, picture: np.ndarray, step: int) -> None:
         from tensorboardX.proto.event_pb2 import Event
@@ -94,17 +154,17 @@ class BoardHook(Hook):
     this hook comes after HistoryHook, which drops lines of later steps.
 
     Args:
-        board: VisualDL or TensorBoard.
-        folder: folder for its files; None: `vdl` or `tensorboard` in the run's folder.
+        board: the class of the board.
+        folder: folder for its files; None: the board's `name` in the run's folder.
 
     Raises:
         ConfigError: the board's package is not installed.
     """
 
-    def __init__(self, board: type[VisualDL] | type[TensorBoard], folder: str | None = None) -> None:
+    def __init__(self, board: type[Board], folder: str | None = None) -> None:
         self.board = board
         self.folder = folder
-        self.opened: VisualDL | TensorBoard | None = None
+        self.opened: Board | None = None
         self.failed = False
         try:
             importlib.import_module(board.package)
@@ -121,13 +181,14 @@ class BoardHook(Hook):
             return
         folder = Path(self.folder) if self.folder else trainer.output / self.board.name
         try:
-            self.opened = self.board(folder)
-        except OSError as error:
-            logger.error("%s: %s cannot be written: %s; training continues", self.board.setting, folder, error)
+            self.opened = self.board(folder, trainer.output.name)
+        except self.board.errors() as error:
+            text = without_secrets(str(error))
+            logger.error("%s: %s cannot be written: %s; training continues", self.board.setting, folder, text)
             return
-        logger.info("%s: scalars go to %s", self.board.setting, folder)
+        logger.info("%s: scalars go to %s", self.board.setting, self.opened.place)
         for line in read_history(trainer.output / HISTORY):
-            self._add(line["event"], line, line["iteration"])
+            self._add(line["event"], line, line["iteration"], flush=False)
 
     def after_report(self, trainer: "Trainer", report: Report) -> None:
         self._add(REPORT, dict(report), trainer.iteration)
@@ -138,27 +199,39 @@ class BoardHook(Hook):
     def after_pseudo_labels(self, trainer: "Trainer", figures: dict[str, float], picture: np.ndarray) -> None:
         self._add(PSEUDO_LABELS, {"figures": figures}, trainer.iteration, picture)
 
-    def _add(self, event: str, line: dict[str, Any], iteration: int, picture: np.ndarray | None = None) -> None:
-        if self.opened is None:
+    def _add(
+        self, event: str, line: dict[str, Any], step: int, picture: np.ndarray | None = None, *, flush: bool = True
+    ) -> None:
+        if self.opened is None or (self.failed and not self.board.tries_again):
             return
         try:
-            for name, value in scalars_of(event, line):
-                self.opened.add(name, value, iteration)
+            self.opened.add(dict(scalars_of(event, line)), step)
             if picture is not None:
-                self.opened.add_picture(f"{event}/picture", shrunk(picture), iteration)
-            self.opened.writer.flush()
-        except OSError as error:
+                self.opened.add_picture(f"{event}/picture", shrunk(picture), step)
+            if flush:
+                self.opened.flush()
+        except self.board.errors() as error:
             if not self.failed:
-                logger.error("%s: scalars could not be written: %s; training continues", self.board.setting, error)
+                text = without_secrets(str(error))
+                logger.error("%s: scalars could not be written: %s; training continues", self.board.setting, text)
             self.failed = True
 
     def close(self, trainer: "Trainer") -> None:
         if self.opened is not None:
             try:
-                self.opened.writer.close()
-            except OSError as error:
-                logger.error("%s: scalars could not be written: %s", self.board.setting, error)
+                self.opened.close()
+            except self.board.errors() as error:
+                logger.error("%s: scalars could not be written: %s", self.board.setting, without_secrets(str(error)))
             self.opened = None
+
+
+def without_secrets(text: str) -> str:
+    """Return an error of a library without passwords in addresses, and without the keys that the environment has."""
+    text = re.sub(r"(\w://)\S*@", r"\1***@", text)
+    keys = (value for name, value in os.environ.items() if name.endswith(SECRET))
+    for key in sorted((key for key in keys if len(key) >= 4), key=len, reverse=True):
+        text = text.replace(key, "***")
+    return text
 
 
 def shrunk(picture: np.ndarray) -> np.ndarray:

@@ -1,0 +1,188 @@
+"""Scalars as Weights & Biases, MLflow and SwanLab keep them, without a server."""
+
+import logging
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ppdet.core.workspace import load_config
+from ppdet.engine.hooks import BoardHook, default_hooks
+from ppdet.engine.hooks.boards import without_secrets
+from ppdet.engine.hooks.trackers import MLflow, SwanLab, Wandb, allowed_name
+from ppdet.engine.trainer import Trainer
+from ppdet.utils.errors import ConfigError
+
+SECRET = "b7f1c0ffee5ec2e7"  # a key and a password, which no file of a run may have
+
+
+def read_wandb(folder):
+    """{name: [(step, value)]} of the newest file of a run: records of protobuf in blocks, as LevelDB's log has them."""
+    import json
+
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    content = sorted(folder.glob("offline-run-*/run-*.wandb"), key=lambda p: p.stat().st_mtime_ns)[-1].read_bytes()
+    found, place, data = {}, 7, b""
+    while place + 7 <= len(content):
+        if 32768 - place % 32768 < 7:  # the rest of a block
+            place += 32768 - place % 32768
+            continue
+        length, kind = struct.unpack("<HB", content[place + 4 : place + 7])
+        data += content[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # the whole record, or its last part
+            record, data = Record.FromString(data), b""
+            values = {(item.key or item.nested_key[0]): json.loads(item.value_json) for item in record.history.item}
+            for name in values.keys() - {"_step", "_runtime", "_timestamp"}:
+                found.setdefault(name, []).append((values["_step"], values[name]))
+    return found
+
+
+def read_mlflow(folder):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("ppdet")
+    run = client.search_runs([experiment.experiment_id], order_by=["attribute.start_time DESC"])[0]
+    assert (run.info.run_name, run.info.status) == ("tiny", "FINISHED") and not run.data.params
+    history = {name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
+    return {name: sorted((metric.step, metric.value) for metric in metrics) for name, metrics in history.items()}
+
+
+def read_swanlab(folder):
+    """The same of SwanLab's file, with its own reader."""
+    from swanlab.proto.swanlab.record.v1.record_pb2 import Record
+    from swanlab.sdk.internal.core_python.store import DataStoreReader
+
+    reader, found = DataStoreReader(), {}
+    reader.open(sorted(folder.glob("run-*/run-*.swanlab"), key=lambda p: p.stat().st_mtime_ns)[-1])
+    for data in reader:
+        record = Record.FromString(data)
+        if record.HasField("scalar"):
+            found.setdefault(record.scalar.key, []).append((record.scalar.step, record.scalar.value.number))
+    reader.close()
+    return found
+
+
+TRACKERS = [
+    pytest.param(Wandb, read_wandb, "use_wandb=true", id="wandb"),
+    pytest.param(MLflow, read_mlflow, "use_mlflow=true", id="mlflow"),
+    pytest.param(SwanLab, read_swanlab, "use_swanlab=true", id="swanlab"),
+]
+
+
+def need(board):
+    pytest.importorskip(board.package, reason=f"{board.package} is not installed: it is large, and no part of dev")
+    if board is MLflow:
+        pytest.importorskip("sqlalchemy", reason="mlflow-skinny alone writes no database")
+
+
+@pytest.fixture
+def secret(monkeypatch):
+    for name in ("WANDB_MODE", "MLFLOW_TRACKING_URI", "SWANLAB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("WANDB_API_KEY", "SWANLAB_API_KEY", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
+        monkeypatch.setenv(name, SECRET)
+    monkeypatch.setattr(sys, "argv", ["train.py", "-o", f"pretrain_weights=https://bob:{SECRET}@example.com/w"])
+
+
+@pytest.mark.parametrize(("board", "read", "option"), TRACKERS)
+def test_a_resumed_run_has_all_figures_and_no_secrets(board, read, option, finished, tmp_path, secret, log):
+    need(board)
+    options, folder = finished.copy_to(tmp_path / "output")
+    trainer = Trainer(
+        load_config(str(finished.path), [*options, option]), evaluate=True, resume=str(folder / "snapshot_6")
+    )
+    trainer.train()
+    trainer.hooks = [hook for hook in trainer.hooks if isinstance(hook, BoardHook)]
+    trainer.call_hooks("before_train")  # as a run that starts again does
+    trainer.call_hooks("after_evaluation", {"AP@0.5": 0.75})
+    trainer.call_hooks("after_pseudo_labels", {"precision": 0.5}, np.zeros((20, 30, 3), np.uint8))
+    trainer.call_hooks("close")
+    assert f"{option.partition('=')[0]}: scalars go to {folder / board.name}" in log.text
+    for path in (folder / board.name).rglob("*"):
+        assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path
+    assert SECRET not in log.text
+    scalars = read(folder / board.name)
+    losses = scalars["train/loss"]
+    assert [step for step, _ in losses] == [1, 3, 4, 5, 7, 8]
+    expected = [report["losses"]["loss"] for step, report in finished.witness.reports]
+    expected[4] = finished.witness.losses[6]  # the seventh step alone is reported after resuming from the sixth
+    assert [value for _, value in losses] == pytest.approx(expected, rel=1e-4)
+    assert [step for step, _ in scalars["eval/AP"]] == [4, 8]
+    assert scalars["eval/AP_0.5" if board is MLflow else "eval/AP@0.5"] == [(8, 0.75)]
+    assert scalars["pseudo_labels/precision"] == [(8, 0.5)]
+    assert any(path.suffix == ".png" for path in (folder / board.name).rglob("*"))
+
+
+@pytest.mark.parametrize(("board", "read", "option"), TRACKERS)
+def test_a_missing_package_is_told_before_training(board, read, option, tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, board.package, None)
+    with pytest.raises(ConfigError, match=f"{board.setting} needs {board.package} .*: pip install {board.package}, or"):
+        default_hooks(load_config(str(tiny), [option]), evaluate=False)
+
+
+def test_a_server_that_is_gone_does_not_end_the_run(finished, tmp_path, secret, monkeypatch, log):
+    need(MLflow)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://bob:{SECRET}@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    options, _ = finished.copy_to(tmp_path / "output")
+    trainer = Trainer(load_config(str(finished.path), [*options, "use_mlflow=true"]))
+    hook = next(hook for hook in trainer.hooks if isinstance(hook, BoardHook))
+    hook.before_train(trainer)
+    hook.after_evaluation(trainer, {"AP": 0.5})
+    hook.close(trainer)
+    assert "http://***@127.0.0.1:9" in log.text and "training continues" in log.text
+    assert SECRET not in log.text
+
+
+class Broken(Wandb):
+    """A board whose server goes away after the first figures."""
+
+    calls = 0
+
+    def __init__(self, folder: Path, run: str) -> None:
+        self.place = "a server"
+
+    @classmethod
+    def errors(cls):
+        return (OSError,)
+
+    def add(self, scalars, step):
+        Broken.calls += 1
+        if Broken.calls > 1:
+            raise ConnectionError(f"https://bob:{SECRET}@example.com is gone")
+
+    def close(self):
+        raise ConnectionError("gone")
+
+
+def test_a_server_that_has_gone_is_asked_once(tiny, monkeypatch, log):
+    monkeypatch.setitem(sys.modules, "wandb", logging)  # any module, since Broken needs none
+    trainer = Trainer(load_config(str(tiny)))
+    hook = BoardHook(Broken)
+    hook.before_train(trainer)
+    for _ in range(3):
+        hook.after_evaluation(trainer, {"AP": 0.5})
+    hook.close(trainer)
+    assert Broken.calls == 2
+    assert log.text.count("https://***@example.com is gone; training continues") == 1
+    assert log.text.count("use_wandb: scalars could not be written") == 2  # the second one while closing
+
+
+def test_secrets_are_left_out_of_messages(monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
+    monkeypatch.setenv("SHORT_TOKEN", "a")
+    text = "POST https://u:p@ss@host/x failed: key 0123456789abcdef is wrong"
+    assert without_secrets(text) == "POST https://***@host/x failed: key *** is wrong"
+
+
+def test_names_of_scalars_that_mlflow_takes():
+    assert [allowed_name(name) for name in ("eval/AP@0.5", "train/loss_cls", "eval/größe")] == [
+        "eval/AP_0.5",
+        "train/loss_cls",
+        "eval/gr__e",
+    ]
