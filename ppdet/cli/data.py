@@ -36,6 +36,9 @@ SUBCOMMANDS = {
         "find broken images, wrong boxes, duplicates and starving feature levels, and write a page and a cleaned copy",
         "dataset/mine",
     ),
+    "show": Subcommand(
+        "show training batches after augmentation, with boxes and positive locations", "-c fcos_r18_fpn_shapes"
+    ),
     "pick": Subcommand(
         "pick the images of a folder that are worth labelling next",
         "IMAGES output/NAME --labelled train.json --number 50",

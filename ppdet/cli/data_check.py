@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
 
             changes = write_cleaned_copy(splits, checked.facts, arguments.fix, show_progress)
             for name, counts in changes.items():
-                what = ", ".join(f"{count} {text}" for text, count in counts.items()) or "nothing to change"
+                what = ", ".join(f"{text}: {count}" for text, count in counts.items()) or "nothing to change"
                 print(printable(f"{name}: {what}"))
             print(printable(f"cleaned copy: {arguments.fix}"))
     if arguments.strict and errors:

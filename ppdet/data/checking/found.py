@@ -224,8 +224,8 @@ def box_findings(splits: Sequence[ListedSplit], facts: dict[str, ImageFacts]) ->
             text = f"{split.name}: {text} {MOST_DETECTIONS} detections an image, and keep_top_k sets how many there are"
             found.append(Found("crowding", "warning", text))
         if empty:
-            text = f"{empty} of {len(split.dataset)} images without a box: training leaves them out"
-            found.append(Found("empty images", "note", f"{split.name}: {text} unless allow_empty is true"))
+            text = f"{empty} of {len(split.dataset)} images without a box: left out unless allow_empty is true"
+            found.append(Found("empty images", "note", f"{split.name}: {text}"))
     return found
 
 

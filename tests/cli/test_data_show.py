@@ -1,0 +1,59 @@
+"""`ppdet data show`: the pictures show the batches of training, and the lines count what is in them."""
+
+import itertools
+import re
+
+import cv2
+import pytest
+
+from ppdet.cli import data
+from ppdet.core.workspace import load_config
+from ppdet.engine.build import build_train_reader
+
+
+def show(*arguments):
+    data.main(["show", *map(str, arguments)], "ppdet data")
+
+
+def expected(path, epoch, batches, *overrides):
+    """The lines for the batches of an epoch, counted in the batches of a reader."""
+    reader = build_train_reader(load_config(str(path), list(overrides)))
+    reader.set_epoch(epoch)
+    lines = []
+    for number, batch in zip(range(1, batches + 1), reader):
+        n, _, h, w = batch["image"].shape
+        sizes = [-(-h // stride) * -(-w // stride) for stride in (8, 16, 32)]
+        labels = batch["target_labels"].numpy() > 0
+        ends = [0, sizes[0], sizes[0] + sizes[1], sum(sizes)]
+        counts = [labels[:, low:high].sum() for low, high in itertools.pairwise(ends)]
+        lines.append(f"batch {number}: {n} images of {h} x {w} pixels, {(batch['gt_class'] >= 0).sum().item()} boxes")
+        lines.append(
+            f"  positive locations: stride 8: {counts[0]}, stride 16: {counts[1]}, stride 32: {counts[2]}",
+        )
+    return lines
+
+
+def test_batches_of_the_chosen_epoch(tiny, tmp_path, capsys):
+    show("-c", tiny, "--epoch", 2, "--batches", 9, "--output", tmp_path / "shown")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "picture" not in line] == expected(tiny, 1, 9)
+    assert expected(tiny, 1, 1) != expected(tiny, 0, 1)  # or the epoch would not matter
+    names = [f"batch_{number}.jpg" for number in range(1, 5)]  # an epoch has four batches
+    assert sorted(path.name for path in (tmp_path / "shown").iterdir()) == names
+    first = cv2.imread(str(tmp_path / "shown" / "batch_1.jpg"))
+    assert first.shape[1] > 2 * 300 and first.std() > 10
+
+
+def test_semi_supervised_batches_and_the_default_folder(tiny_semi, tmp_path, capsys):
+    show("-c", tiny_semi, "--batches", 1)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == expected(tiny_semi, 0, 1)
+    assert lines[0].startswith("batch 1: 4 images")  # two images, in two views each
+    [picture] = [re.fullmatch(r"  picture: (.*)", line)[1] for line in lines[2:]]
+    assert picture == str(tmp_path / "output" / "tiny_semi_shown" / "batch_1.jpg")
+
+
+def test_a_reader_without_targets_is_refused(tiny, capsys):
+    with pytest.raises(SystemExit):
+        show("-c", tiny, "-o", "TrainReader.batch_transforms=[PadBatch: {pad_to_stride: 32}]")
+    assert "makes no training targets: add Gt2FCOSTarget" in capsys.readouterr().err
