@@ -42,7 +42,9 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         "--output_dir", default="output", metavar="DIR", help="folder for the results (default: output)"
     )
     parser.add_argument(
-        "--threshold", type=number_between(0, 1), default=0.5, help="draw boxes with at least this score (default: 0.5)"
+        "--threshold",
+        type=number_between(0, 1),
+        help="draw boxes with at least this score (default: what infer_cfg.yml says, by class or 0.5)",
     )
     parser.add_argument("--batch_size", type=positive, default=1, help="images per run of the model (default: 1)")
     parser.add_argument(
@@ -184,7 +186,7 @@ def detect_in_images(arguments: argparse.Namespace, options: dict[str, Any], sli
         arguments.output_dir,
         class_names=detector.class_names,
         category_ids=detector.category_ids,
-        draw_threshold=arguments.threshold,
+        draw_threshold=detector.thresholds if arguments.threshold is None else arguments.threshold,
         visualize=arguments.save_images,
         save_results=arguments.save_results,
         image_ids=image_ids,
@@ -204,7 +206,7 @@ def detect_in_video(arguments: argparse.Namespace, options: dict[str, Any]) -> N
         source,
         arguments.output_dir,
         batch_size=arguments.batch_size,
-        threshold=arguments.threshold,
+        threshold=detector.thresholds if arguments.threshold is None else arguments.threshold,
         visualize=arguments.save_images,
         save_results=arguments.save_results,
     )

@@ -1,4 +1,4 @@
-"""Evaluate a trained detector on EvalDataset: the twelve AP and AR numbers of COCO.
+"""Evaluate a trained detector on EvalDataset: the twelve AP and AR numbers of COCO, and a page that shows its errors.
 
 examples:
   {program} output/fcos_r18_fpn_shapes --classwise      # best_model, or else model_final
@@ -6,6 +6,8 @@ examples:
   {program} -c fcos_r18_fpn_shapes -o weights=output/fcos_r18_fpn_shapes/model_final
   {program} output/NAME --output_eval results
   {program} output/NAME --json_eval --output_eval results     # numbers of an existing results/bbox.json
+  {program} output/NAME --report report                       # report/report.html, to open in a browser
+  {program} output/OTHER --report report2 --compare report    # beside the detections of another model
   {program} output/NAME --slice_infer --slice_size 640 640 --overlap_ratio 0.25 0.25
 """
 
@@ -13,7 +15,9 @@ import argparse
 from collections.abc import Sequence
 
 from ppdet.cli.arguments import add_detection_arguments, load_libraries, require_run
-from ppdet.core.command_line import make_parser, one_line_errors
+from ppdet.core.command_line import make_parser, one_line_errors, positive
+from ppdet.utils.errors import DataError
+from ppdet.utils.extras import require_extras
 
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
@@ -27,11 +31,33 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     parser.add_argument(
         "--save_prediction_only", action="store_true", help="write bbox.json and do not compute the numbers"
     )
+    parser.add_argument(
+        "--report",
+        metavar="DIR",
+        help="write report.html, which shows the numbers of each class, its best threshold, the kinds of errors, "
+        "likely label errors and pictures, thresholds.json for `ppdet export --thresholds`, and bbox.json",
+    )
+    parser.add_argument(
+        "--compare",
+        metavar="DIR",
+        help="with --report: a folder with the bbox.json of another model on the same images, such as its report",
+    )
+    parser.add_argument(
+        "--report_pictures",
+        type=positive,
+        default=300,
+        metavar="N",
+        help="with --report: most pictures to choose from by class, error and score (default: 300, about 6 MB)",
+    )
     arguments = parser.parse_args(argv)
     require_run(parser, arguments)
     useless = {"slice_infer": arguments.slice_infer, "amp": "eval_amp=true" in arguments.opt}
     for name in (name for name, is_given in useless.items() if is_given and arguments.json_eval):
         parser.error(f"--json_eval takes detections from a file: leave --{name} out")
+    if arguments.compare and not arguments.report:
+        parser.error("--compare is for --report DIR")
+    if arguments.report and arguments.save_prediction_only:
+        parser.error("--report needs the numbers: leave --save_prediction_only out")
     return arguments
 
 
@@ -41,6 +67,8 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         from ppdet.deploy.slicing import slicing_of
 
         slicing = slicing_of(arguments)
+        if arguments.report:
+            require_extras(DataError, "report")
         load_libraries(arguments)
         from ppdet.engine.build import build_trained_model
         from ppdet.engine.device_choice import set_device
@@ -58,7 +86,9 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
                 predictions_only=arguments.save_prediction_only or cfg["save_prediction_only"],
                 slicing=slicing,
             )
-            if arguments.json_eval:
-                evaluator.evaluate_file()
-            else:
-                evaluator(build_trained_model(cfg))
+            numbers = evaluator.evaluate_file() if arguments.json_eval else evaluator(build_trained_model(cfg))
+            if arguments.report and numbers:
+                from ppdet.engine.report.model_report import write_report
+
+                title = arguments.run or cfg["weights"] or cfg["architecture"]
+                write_report(evaluator, arguments.report, str(title), arguments.compare, arguments.report_pictures)

@@ -8,6 +8,7 @@ examples:
   {program} output/fcos_r18_fpn_shapes      # best_model, or else model_final
   {program} -c fcos_r18_fpn_shapes -o weights=output/fcos_r18_fpn_shapes/model_final
   {program} output/NAME --format onnx openvino
+  {program} output/NAME --thresholds report/thresholds.json     # what ppdet eval output/NAME --report report wrote
   {program} output/NAME -o TestReader.fuse_normalize=false --output_dir exported
 then:
   ppdet detect --model_dir output_inference/fcos_r18_fpn_shapes --image_file IMAGE
@@ -52,6 +53,12 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         "EvalDataset)",
     )
     parser.add_argument(
+        "--thresholds",
+        metavar="FILE",
+        help="thresholds.json of `ppdet eval --report`: the exported model's boxes are shown from the score on that is "
+        "best for their class, in place of 0.5",
+    )
+    parser.add_argument(
         "--target",
         choices=("tensorrt",),
         help="also write model_tensorrt.onnx, a graph of fixed sizes with the outputs of TensorRT's EfficientNMS",
@@ -80,6 +87,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
             formats=[name for name in ("onnx", "openvino", "triton") if name in arguments.format],
             precision=arguments.precision,
             check_image=arguments.check_image,
+            thresholds=arguments.thresholds,
             target=arguments.target,
             batch_size=arguments.batch_size,
         )

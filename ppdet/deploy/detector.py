@@ -22,6 +22,7 @@ from ppdet.deploy.backends.base import Options
 from ppdet.deploy.compare import require_detections, with_area
 from ppdet.deploy.preprocess import Image, Preprocess, class_list, read_infer_cfg, read_pixels
 from ppdet.deploy.slicing import Slicing, Window, detect_windows
+from ppdet.utils.class_thresholds import Thresholds, is_kept, thresholds_of
 from ppdet.utils.errors import DeployError, ImageError
 from ppdet.utils.iteration import run_ahead
 from ppdet.utils.logger import get_logger
@@ -63,9 +64,9 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def above(self, threshold: float) -> "Detections":
-        """The detections whose score is at least `threshold`."""
-        keep = self.scores >= threshold
+    def above(self, threshold: Thresholds) -> "Detections":
+        """The detections whose score is at least `threshold`: one number, or one for each class, as the detector's."""
+        keep = is_kept(self.scores, self.classes, threshold)
         names = [name for name, kept in zip(self.names, keep) if kept]
         return Detections(self.boxes[keep], self.scores[keep], self.classes[keep], names)
 
@@ -88,6 +89,7 @@ class Detector:
     Attributes:
         class_names: name of each class.
         category_ids: COCO category id of each class.
+        thresholds: from which score on detections are worth showing: one number, or one for each class, (C,).
         preprocess: the `Preprocess` of the model.
         backend: the `Backend` that runs the graph; `backend.name` says which engine it is.
 
@@ -115,6 +117,7 @@ class Detector:
                 "export it with export.post_process and export.nms true, export.benchmark false"
             )
         self.class_names, self.category_ids = class_list(settings)
+        self.thresholds = thresholds_of(settings, self.class_names)
         self.preprocess = Preprocess(settings)
         precision = precision or settings.get("precision", "fp32")
         options = Options(device.lower(), precision, threads, tensorrt, onednn, max_batch)

@@ -17,6 +17,7 @@ from ppdet.data.transforms.decode import Decode, decode_image, read_image
 from ppdet.data.transforms.geometry import Resize
 from ppdet.data.transforms.normalize import Permute
 from ppdet.deploy.operations import Pad, make_operation
+from ppdet.utils.class_thresholds import thresholds_of
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import ConfigError, DeployError, ImageError
 from ppdet.utils.ranges import require_pixels
@@ -51,6 +52,10 @@ def read_infer_cfg(folder: Path) -> dict:
             raise DeployError(f"{path}: {key} is {value!r:.60}; expected a list of {content}")
     if "category_ids" in settings and len(settings["category_ids"]) != len(settings.get("label_list", [])):
         raise DeployError(f"{path}: category_ids and label_list are of different lengths: export the model again")
+    try:
+        thresholds_of(settings, class_list(settings)[0])
+    except ValueError as error:
+        raise DeployError(f"{path}: {error}") from None
     return settings
 
 

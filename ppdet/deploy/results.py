@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ppdet.data.annotations.pre_annotations import PreAnnotations
 from ppdet.data.classes import category_id
 from ppdet.data.transforms.decode import read_image
+from ppdet.utils.class_thresholds import Thresholds, in_words, is_kept
 from ppdet.utils.disk.files import write_json
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import file_names_of, image_ids_of, load_coco_json
@@ -35,7 +36,7 @@ def write_results(
     *,
     class_names: Sequence[str],
     category_ids: Sequence[int],
-    draw_threshold: float = 0.5,
+    draw_threshold: Thresholds = 0.5,
     visualize: bool = True,
     save_results: bool = False,
     save_threshold: float = 0.0,
@@ -52,7 +53,7 @@ def write_results(
         paths: paths of all images.
         output_dir: folder for pictures and bbox.json.
         class_names, category_ids: name and COCO category id of each class.
-        draw_threshold: least score of a drawn detection.
+        draw_threshold: least score of a drawn detection, for all classes or for each.
         visualize: draw pictures.
         save_results: write bbox.json.
         save_threshold: least score of a detection in bbox.json.
@@ -80,7 +81,7 @@ def write_results(
         requests.can_wait = True
         for index, rows in watched:
             images += 1
-            boxes += int((rows[:, 1] >= draw_threshold).sum())
+            boxes += int(is_kept(rows[:, 1], rows[:, 0], draw_threshold).sum())
             if pre_annotations:
                 certain[index] = rows[rows[:, 1] >= draw_threshold]
             if visualize:
@@ -95,7 +96,7 @@ def write_results(
         raise DataError(f"none of the {len(paths)} images could be read, beginning with {paths[0]}")
     seconds = time.perf_counter() - start
     logger.info("%d images in %.1f s: %.2f images/s", images, seconds, images / max(seconds, 1e-9))
-    logger.info("%d detections with a score of at least %g", boxes, draw_threshold)
+    logger.info("%d detections %s", boxes, in_words(draw_threshold))
     if requests.received:
         logger.warning("stopped after %d of %d images", images, len(paths))
     elif images < len(paths):

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ppdet.utils.class_thresholds import Thresholds, is_kept
 from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.errors import DataError
 from ppdet.utils.locations import Locations
@@ -39,7 +40,7 @@ def text_color(ground: Color) -> Color:
 
 
 def draw_detections(
-    image_rgb: np.ndarray, rows: np.ndarray, class_names: Sequence[str], threshold: float = 0.5
+    image_rgb: np.ndarray, rows: np.ndarray, class_names: Sequence[str], threshold: Thresholds = 0.5
 ) -> np.ndarray:
     """Draw the detections whose score is at least `threshold`, the best ones on top.
 
@@ -47,6 +48,7 @@ def draw_detections(
         image_rgb: (H, W, 3) uint8; it is not changed.
         rows: (M, 6) [class index, score, x1, y1, x2, y2] in pixels of this image.
         class_names: name of each class; the picture shows the index of a class that has no name.
+        threshold: one number for all classes, or one for each.
 
     Returns:
         The picture, (H, W, 3) uint8 RGB.
@@ -59,7 +61,7 @@ def draw_detections(
     if rows.ndim != 2 or rows.shape[1] != 6:
         raise ValueError(f"draw_detections: expected rows of shape (M, 6), got {rows.shape}")
     rows = rows[np.isfinite(rows).all(axis=1) & (rows[:, 0] >= 0)]
-    rows = rows[rows[:, 1] >= threshold]
+    rows = rows[is_kept(rows[:, 1], rows[:, 0], threshold)]
     rows = rows[np.argsort(rows[:, 1], kind="stable")]
     labels = rows[:, 0].astype(int).tolist()
     texts = [f"{class_label(class_names, label)} {score:.2f}" for label, score in zip(labels, rows[:, 1])]

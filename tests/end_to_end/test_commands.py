@@ -72,8 +72,12 @@ def test_export_detects_as_the_dynamic_graph(trained, tmp_path, fuse, execute):
     options = [weights(trained), f"TestReader.fuse_normalize={fuse}", "FCOSHead.nms.score_threshold=0.001"]
     execute("tools/infer.py", "-c", trained / "tiny.yml", "-o", *options, "--infer_dir", images,
             "--save_results", "true", "--output_dir", tmp_path / "dynamic")  # fmt: skip
-    execute("tools/export_model.py", "-c", trained / "tiny.yml", "-o", *options, "--output_dir", tmp_path)
+    (tmp_path / "thresholds.json").write_text('{"thresholds": {"blue": 0.375}}')
+    execute("tools/export_model.py", "-c", trained / "tiny.yml", "-o", *options, "--output_dir", tmp_path,
+            "--thresholds", tmp_path / "thresholds.json")  # fmt: skip
     assert {p.name for p in (tmp_path / "tiny").iterdir()} >= {"model.pdiparams", "infer_cfg.yml"}
+    settings = (tmp_path / "tiny" / "infer_cfg.yml").read_text()
+    assert "draw_threshold: 0.5\nclass_thresholds:\n  blue: 0.375\n" in settings
     execute("deploy/python/infer.py", "--model_dir", tmp_path / "tiny", "--image_dir", images, "--batch_size", "3",
         "--save_results", "--output_dir", tmp_path / "static")  # fmt: skip
     dynamic, static = (boxes_by_file(tmp_path / kind / "bbox.json") for kind in ("dynamic", "static"))

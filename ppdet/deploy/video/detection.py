@@ -15,6 +15,7 @@ from ppdet.data.classes import category_id
 from ppdet.deploy.detector import Detections, Detector
 from ppdet.deploy.video.source import WAITS, Frame, VideoSource
 from ppdet.deploy.video.written_video import VideoFile, usable_codec
+from ppdet.utils.class_thresholds import Thresholds, in_words
 from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.errors import DataError
 from ppdet.utils.iteration import batches, newest, run_ahead
@@ -32,7 +33,7 @@ def detect_video(
     output_dir: str,
     *,
     batch_size: int = 1,
-    threshold: float = 0.5,
+    threshold: Thresholds = 0.5,
     visualize: bool = True,
     save_results: bool = False,
 ) -> None:
@@ -46,7 +47,7 @@ def detect_video(
     Args:
         output_dir: folder for NAME.mp4 (or .avi) and NAME.jsonl.
         batch_size: frames in one batch.
-        threshold: least score of a drawn detection; NAME.jsonl has all detections.
+        threshold: least score of a drawn detection, for all classes or for each; NAME.jsonl has all detections.
         visualize: write a video with the detections drawn into it.
         save_results: write NAME.jsonl, a line of JSON per frame.
 
@@ -79,7 +80,7 @@ def detect_video(
                     break
     seconds = time.perf_counter() - start
     logger.info("%d frames in %.1f s: %.2f frames/s", results.frames, seconds, results.frames / seconds)
-    logger.info("%d detections with a score of at least %g", results.detections, threshold)
+    logger.info("%d detections %s", results.detections, in_words(threshold))
     if source.live and source.decoded > results.frames:
         logger.info("%d frames left out, because newer ones had come", source.decoded - results.frames)
     if is_stopped or requests.received:
@@ -139,7 +140,7 @@ class VideoResults:
         detector: Detector,
         source: VideoSource,
         output: Path,
-        threshold: float,
+        threshold: Thresholds,
         visualize: bool,
         save_results: bool,
     ) -> None:

@@ -44,6 +44,7 @@ from ppdet.engine.export.static_graph import ExportedDetector, graph_inputs, out
 from ppdet.engine.export.tensorrt_onnx import add_tensorrt, check_fixed_size, check_target
 from ppdet.engine.export.triton import FOLDER as TRITON
 from ppdet.engine.export.triton import with_onnx, write_repository
+from ppdet.engine.report.thresholds_file import read_thresholds
 from ppdet.modeling.layers import ConvNorm
 from ppdet.utils.logger import get_logger
 
@@ -62,6 +63,7 @@ def export_model(
     formats: Sequence[str] = (),
     precision: str = "fp32",
     check_image: str | None = None,
+    thresholds: str | Path | None = None,
     target: str | None = None,
     batch_size: int = 1,
 ) -> Path:
@@ -84,6 +86,7 @@ def export_model(
             have; or "fp16", which writes further files for ONNX Runtime and OpenVINO, model_fp16.*.
         check_image: image file in which detections are compared. None: the first image of EvalDataset with boxes in
             which the model detects something.
+        thresholds: file with the score threshold of each class (see `read_thresholds`), which goes into infer_cfg.yml.
         target: "tensorrt" also writes model_tensorrt.onnx, for batches of `batch_size` images of one size.
 
     Returns:
@@ -126,6 +129,7 @@ def export_model(
         output=output,
         precision=precision,
         stride=stride_of(model, transforms),
+        class_thresholds=read_thresholds(thresholds, dataset.class_names) if thresholds else None,
     )
     preprocess = Preprocess(settings)
     detector = ExportedDetector(model, normalizer=fused, output=output)

@@ -3,7 +3,7 @@
 PaddleDetection's deployment code reads these files too, and needs some keys that ours does not use.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import paddle
@@ -31,6 +31,7 @@ def settings_of(
     output: str,
     precision: str,
     stride: int,
+    class_thresholds: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Return the content of infer_cfg.yml.
 
@@ -42,6 +43,7 @@ def settings_of(
         output: see `ExportedDetector`.
         precision: the precision in which a `Detector` computes by default.
         stride: the number of which the height and width of the graph's input are multiples.
+        class_thresholds: the least score of a detection that is worth showing, by names of classes.
 
     Raises:
         DeployError: TestReader has a transform that cannot be exported, see `entry_of`.
@@ -56,6 +58,7 @@ def settings_of(
     return {
         "mode": "paddle",
         "draw_threshold": 0.5,
+        **({"class_thresholds": dict(class_thresholds)} if class_thresholds else {}),
         "metric": cfg["metric"],
         "use_dynamic_shape": size is None,
         **({} if size is None else {"image_shape": [3, *size]}),

@@ -36,6 +36,8 @@ def metadata_of(settings: Mapping[str, Any], model: DenseDetector) -> dict[str, 
         "keep_top_k": str(model.nms.keep_top_k),
         "draw_threshold": f"{settings['draw_threshold']:g}",
     }
+    if "class_thresholds" in settings:
+        values["class_thresholds"] = json.dumps(settings["class_thresholds"], ensure_ascii=False)
     if settings["output"] == "boxes":
         values["last_pixel"] = json.dumps(model.locations.last_pixel)
     if settings["output"] == "maps":

@@ -13,11 +13,11 @@ HEIGHT = 240
 BAR = 22  # height of a horizontal bar with its gap
 MOST_NUMBERS = 12  # rows and columns up to which a heat map writes its values into the cells
 STRONGEST = 0.55  # opacity of a cell of value 1, so that text stays legible on it, in light and dark
-LONGEST_LABEL = 18  # characters of a label at an axis; its whole text is in the title of its mark
+LONGEST_LABEL = 21  # characters of a label at an axis; its whole text is in the title of its mark
 
 
 class Line(NamedTuple):
-    """A line of a chart: its name in the legend, x and y, the class whose color it has, and whether it is dashed."""
+    """A line of a chart: its name, x and y, the class whose color it has (-1: gray), and whether it is dashed."""
 
     name: str
     x: Sequence[float]
@@ -33,7 +33,7 @@ def bars(title: str, values: Mapping[str, float], unit: str = "", most: float | 
         values: finite numbers, 0 or more. most: the number of a full bar; None: the largest value.
     """
     most = most or max([*values.values(), 0]) or 1
-    label = min(150, 14 + 7 * max([0, *(min(len(name), LONGEST_LABEL) for name in values)]))
+    label = min(152.0, 14 + 6.6 * max([0, *(min(len(name), LONGEST_LABEL) for name in values)]))
     texts = [f"{_short(value)}{unit}" for value in values.values()]
     room = max(40, WIDTH - label - 12 - 7 * max(map(len, texts), default=0))
     marks = []
@@ -215,7 +215,7 @@ def _legend(series: Sequence[Line]) -> Html:
 
 
 def _color(index: int) -> str:
-    return "#" + "".join(f"{value:02x}" for value in class_color(index))
+    return "#888888" if index < 0 else "#" + "".join(f"{value:02x}" for value in class_color(index))
 
 
 def _cut(text: str) -> str:

@@ -63,9 +63,10 @@ def table(columns: Sequence[object], rows: Iterable[Sequence[object]], caption: 
         for first, *rest in rows
     ]
     head = element("thead", element("tr", *(element("th", name, scope="col") for name in columns)))
-    title = element("caption", caption) if caption else ""
-    # A wide table scrolls within its own place, also by the keyboard.
-    return element("div", element("table", title, head, element("tbody", *body)), class_="wide", tabindex=0)
+    # A wide table scrolls within its own place, also by the keyboard; its title stays.
+    whole = element("table", head, element("tbody", *body), aria_label=caption or None)
+    title = element("figcaption", caption) if caption else ""
+    return element("figure", title, element("div", whole, class_="wide", tabindex=0))
 
 
 def tiles(values: Mapping[str, object]) -> Html:

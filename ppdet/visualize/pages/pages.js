@@ -3,7 +3,7 @@
 // A picture is shown if one of its tags, [class, kind, score], passes all filters of its gallery.
 function passes([name, kind, score], chosen) {
   return (chosen.class === "" || String(name) === chosen.class) && (chosen.kind === "" || String(kind) === chosen.kind)
-    && (score === null || (score >= chosen.least && score <= chosen.most));
+    && (score === null ? chosen.least <= 0 && chosen.most >= 1 : score >= chosen.least && score <= chosen.most);
 }
 
 function filter(gallery) {

@@ -1,0 +1,110 @@
+"""The pictures of a report: thumbnails with every error, and truth beside prediction."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from ppdet.data.transforms.decode import read_image
+from ppdet.engine.report.judged_boxes import CORRECT, MISSED
+from ppdet.engine.report.model_analysis import Analysis, JudgedBox
+from ppdet.utils.errors import ImageError
+from ppdet.utils.logger import get_logger
+from ppdet.visualize.draw import class_color, class_label, draw_boxes
+from ppdet.visualize.pages import Picture, Tag
+from ppdet.visualize.pages.gallery import THUMBNAIL, thumbnail
+
+logger = get_logger(__name__)
+SMALLEST = 320  # pixels of the longer side: smaller images are enlarged, so that their labels can be read
+
+
+class ImageBook:
+    """The images of a data set by id, small, each read once.
+
+    Args:
+        paths: file by image id.
+        class_names: in the order of the model's classes.
+    """
+
+    def __init__(self, paths: dict[int, str], class_names: Sequence[str]) -> None:
+        self.paths, self.class_names = paths, class_names
+        self._small: dict[int, tuple[np.ndarray, float] | None] = {}
+
+    def name(self, image: int) -> str:
+        """The file's name, without its folder."""
+        return self.paths[image].replace("\\", "/").rsplit("/", 1)[-1]
+
+    def small(self, image: int) -> tuple[np.ndarray, float] | None:
+        """The image (H, W, 3) uint8 RGB as a thumbnail, and its scale; None, after a warning, if it cannot be read."""
+        if image not in self._small:
+            try:
+                pixels = read_image(self.paths[image])
+            except ImageError as error:
+                logger.warning("the report leaves out a picture: %s", error)
+                self._small[image] = None
+            else:
+                self._small[image] = _fitted(pixels)
+        return self._small[image]
+
+    def with_errors(self, images: Iterable[int], analysis: Analysis) -> list[Picture]:
+        """One picture of each image, with all judged boxes, each of which a filter finds by class, kind and score."""
+        pictures = []
+        for image in images:
+            boxes = analysis.judged[image]
+            drawn = self._drawn(image, boxes)
+            if drawn is not None:
+                tags = [Tag(self.class_names[box.label], box.kind, box.score) for box in boxes]
+                caption = f"F1 {analysis.f1[image]:.2f}" if image in analysis.f1 else "no boxes"
+                pictures.append(Picture(self.name(image), [("", drawn)], tags, caption))
+        return pictures
+
+    def beside_truth(
+        self, images: Sequence[int], analysis: Analysis, captions: Sequence[str], tags: Sequence[Sequence[Tag]] = ()
+    ) -> list[Picture]:
+        """A pair of pictures of each image: the annotated boxes, and the judged ones."""
+        pictures = []
+        for number, image in enumerate(images):
+            rows = analysis.truth[image]
+            truth = [JudgedBox("", int(label), None, tuple(box)) for label, *box in rows.tolist()]
+            panels = [("labels", self._drawn(image, truth)), ("model", self._drawn(image, analysis.judged[image]))]
+            shown = [(name, panel) for name, panel in panels if panel is not None]
+            if shown:
+                found = tags[number] if tags else ()
+                pictures.append(Picture(self.name(image), shown, found, captions[number]))
+        return pictures
+
+    def of_two(self, images: Sequence[int], old: Analysis, new: Analysis) -> list[Picture]:
+        """A pair of pictures of each image: what the other model finds, and what this one does."""
+        pictures = []
+        for image in images:
+            panels = [(name, self._drawn(image, one.judged[image])) for name, one in (("other", old), ("this", new))]
+            shown = [(name, panel) for name, panel in panels if panel is not None]
+            if shown:
+                caption = f"F1 {old.f1.get(image, 1.0):.2f} \u2192 {new.f1.get(image, 1.0):.2f}"
+                pictures.append(Picture(self.name(image), shown, (), caption))
+        return pictures
+
+    def _drawn(self, image: int, boxes: Sequence[JudgedBox]) -> np.ndarray | None:
+        small = self.small(image)
+        if small is None:
+            return None
+        pixels, scale = np.array(small[0], order="C"), small[1]
+        # Correct ones first, so that the labels of errors lie on top.
+        boxes = sorted(boxes, key=lambda box: (box.kind not in ("", CORRECT), box.score or 0))
+        corners = np.array([box.box for box in boxes], dtype=np.float64).reshape(-1, 4) * scale
+        draw_boxes(pixels, corners, [class_color(box.label) for box in boxes], [self._text(box) for box in boxes])
+        return pixels
+
+    def _text(self, box: JudgedBox) -> str:
+        name = class_label(self.class_names, box.label)
+        if box.kind == MISSED:
+            return f"{MISSED}: {name}"
+        score = "" if box.score is None else f" {box.score:.2f}"
+        return f"{name}{score}" if box.kind in ("", CORRECT) else f"{name}{score}: {box.kind}"
+
+
+def _fitted(pixels: np.ndarray) -> tuple[np.ndarray, float]:
+    """The image in the size of thumbnails; a smaller one is enlarged by a whole number."""
+    times = SMALLEST // max(pixels.shape[:2])
+    if times < 2:
+        return thumbnail(pixels, THUMBNAIL)
+    return pixels.repeat(times, axis=0).repeat(times, axis=1), float(times)

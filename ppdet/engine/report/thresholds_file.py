@@ -1,0 +1,51 @@
+"""thresholds.json: the score threshold of each class, which a report writes and `ppdet export --thresholds` reads."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ppdet.data.classes import quote_names
+from ppdet.utils.disk.files import is_number, read_text, write_json
+from ppdet.utils.errors import DeployError
+from ppdet.utils.formats.coco_file import short_repr
+from ppdet.utils.logger import get_logger
+
+logger = get_logger(__name__)
+THRESHOLDS = "thresholds.json"
+LARGEST = 16 * 2**20  # bytes
+
+
+def write_thresholds(path: str | Path, thresholds: Mapping[str, float]) -> None:
+    """Write the threshold of each class, from 0 to 1, by the class's name."""
+    write_json(path, {"thresholds": dict(thresholds)})
+
+
+def read_thresholds(path: str | Path, class_names: Sequence[str]) -> dict[str, float]:
+    """Return the thresholds in a file by the names of classes; a warning names classes that it does not have.
+
+    Raises:
+        DeployError: it cannot be read, has none, one is not a number from 0 to 1, or one is of another class.
+    """
+    try:
+        content = json.loads(read_text(path, largest=LARGEST))
+    except OSError as error:
+        raise DeployError(
+            f"{path}: {error.strerror or error}: ppdet eval RUN --report DIR writes {THRESHOLDS}"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise DeployError(f"{path}: not JSON: {error}") from None
+    thresholds = content.get("thresholds") if isinstance(content, dict) else None
+    if not isinstance(thresholds, dict) or not thresholds:
+        raise DeployError(f'{path}: expected {{"thresholds": {{"CLASS": 0.5, ...}}}}, as ppdet eval --report writes')
+    for name, value in thresholds.items():
+        if not is_number(value) or not 0 <= value <= 1:
+            raise DeployError(
+                f"{path}: the threshold of {quote_names([name])} is {short_repr(value)}, expected a number from 0 to 1"
+            )
+    strange = [name for name in thresholds if name not in class_names]
+    if strange:
+        raise DeployError(f"{path}: the model has no class {quote_names(strange)}, it has {quote_names(class_names)}")
+    absent = [name for name in class_names if name not in thresholds]
+    if absent:
+        logger.warning("%s has no threshold of %s: draw_threshold counts for these", path, quote_names(absent))
+    return {name: float(value) for name, value in thresholds.items()}

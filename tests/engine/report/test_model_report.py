@@ -1,0 +1,160 @@
+"""The report of an evaluation: its figures against boxes that are judged by hand, and its page in a browser."""
+
+import json
+
+import numpy as np
+import pytest
+from browsing import UNREADABLE, opened
+from commands import call
+from oracle import Oracle
+
+from ppdet.core.workspace import load_config
+from ppdet.engine.evaluator import Evaluator
+from ppdet.engine.report.judged_boxes import CORRECT, MISSED
+from ppdet.engine.report.model_analysis import analyze
+from ppdet.engine.report.score_curves import best_threshold, f1_curve
+from ppdet.engine.report.thresholds_file import read_thresholds
+from ppdet.metrics.coco_metric import COCOMetric
+from ppdet.utils.errors import DeployError
+
+HOSTILE = "</script><b onclick=1>red\"'"
+
+
+@pytest.fixture
+def results(tiny, tmp_path):
+    """bbox.json whose detections of red boxes are judged in `test_figures`; the name of red is hostile."""
+    path = tiny.parent / "data" / "train.json"
+    content = json.loads(path.read_text())
+    content["images"], content["annotations"] = content["images"][:4], []
+    content["categories"][0]["name"] = HOSTILE
+    boxes = [(1, 3, 10, 10), (2, 3, 10, 10), (3, 3, 10, 10), (3, 7, 80, 60), (4, 3, 10, 10)]
+    for number, (image, category, x, y) in enumerate(boxes, 1):
+        one = {
+            "id": number,
+            "image_id": image,
+            "category_id": category,
+            "bbox": [x, y, 20, 20],
+            "area": 400,
+            "iscrowd": 0,
+        }
+        content["annotations"].append(one)
+    path.write_text(json.dumps(content))
+    found = [
+        (1, 3, [10, 10, 20, 20], 0.9),  # right
+        (1, 3, [11, 10, 20, 20], 0.85),  # found twice
+        (2, 3, [10, 10, 20, 20], 0.8),  # right
+        (2, 3, [80, 10, 30, 20], 0.75),  # nothing there
+        (3, 3, [10, 10, 20, 20], 0.7),  # right
+        (3, 3, [80, 60, 20, 20], 0.65),  # a blue box: wrong class
+        (3, 3, [20, 10, 20, 20], 0.2),  # below the best threshold
+        (4, 3, [24, 10, 20, 20], 0.66),  # poor place: IoU 6 / 34
+    ]
+    rows = [{"image_id": i, "category_id": c, "bbox": b, "score": s} for i, c, b, s in found]
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "bbox.json").write_text(json.dumps(rows))
+    return tmp_path / "old"
+
+
+def test_figures(tiny, results):
+    evaluator = Evaluator(load_config(str(tiny)), output_eval=str(results))
+    evaluator.evaluate_file()
+    analysis = analyze(evaluator.metric)
+    red, blue = analysis.classes
+    # 3 of 5 kept are right, of 4 boxes: the F1 of all other numbers of kept detections is lower.
+    assert red.best == (pytest.approx(0.68), pytest.approx(6 / 9), pytest.approx(3 / 5), pytest.approx(3 / 4))
+    assert blue.best is None and blue.threshold == 0.5
+    for one, other in zip(analysis.classes, evaluator.metric.classwise_results()):
+        assert (one.name, one.boxes) == (other["name"], other["boxes"])
+        assert (one.ap["AP"], one.ap["AP50"]) == pytest.approx((other["AP"], other["AP50"]))
+    kinds = {image: sorted(box.kind for box in boxes) for image, boxes in analysis.judged.items()}
+    assert kinds == {
+        1: [CORRECT, "found twice"],
+        2: [CORRECT, "nothing there"],
+        3: [CORRECT, MISSED],
+        4: [MISSED],
+    }
+    assert analysis.confusion.tolist() == [[3, 0, 1], [0, 0, 1], [2, 0, 0]]
+    assert analysis.tide["counts"]["Cls"] == 1 and analysis.tide["counts"]["Dupe"] == 1
+    assert [(one.image, one.kind) for one in analysis.label_errors] == [(2, "not labeled")]
+    assert analysis.f1 == pytest.approx({1: 2 / 3, 2: 2 / 3, 3: 2 / 3, 4: 0})
+
+
+def test_many_ids_and_crowds_agree_with_coco():
+    """Ids of 64 bits in no order, crowds, and images without boxes: AP as faster-coco-eval has it."""
+    rng = np.random.default_rng(5)
+    categories = [2**40, 7, 1]
+    images = [int(i) for i in rng.permutation(2**41 + np.arange(12))]
+    records, rows, counts = [], [], []
+    for image in images:
+        corner = rng.uniform(0, 60, (4, 2))
+        boxes = np.concatenate([corner, corner + rng.uniform(10, 40, (4, 2))], axis=1)
+        labels = rng.integers(0, 3, 4)
+        crowd = (rng.random(4) < 0.2).astype(np.int32)
+        records.append({"im_id": np.array([image]), "gt_bbox": boxes, "gt_class": labels[:, None], "is_crowd": crowd})
+        found = np.concatenate([boxes + rng.normal(0, 3, boxes.shape), boxes + 50])
+        rows.append(np.column_stack([np.tile(labels, 2), rng.random(8), found]))
+        counts.append(8)
+    metric = COCOMetric(anno_path=None, category_ids=categories, class_names=list("abc"), records=records)
+    metric.update(np.concatenate(rows), counts, images)
+    analysis = analyze(metric)
+    expected = metric.classwise_results()
+    assert [one.ap["AP"] for one in analysis.classes] == pytest.approx([one["AP"] for one in expected])
+    assert np.mean([one.ap["APm"] for one in analysis.classes]) == pytest.approx(metric.compute()["APm"])
+    assert [one.boxes for one in analysis.classes] == [one["boxes"] for one in expected]
+    assert set(analysis.judged) == set(images)
+
+
+def test_the_best_threshold_lies_between_two_scores():
+    scores, hits = np.array([0.9, 0.3, 0.3, 0.6, 0.6]), np.array([True, True, False, True, False])
+    best = best_threshold(scores, hits, 3)
+    # Of equal scores, all are kept or none: 0.3 gives 3 of 5, 0.6 gives 2 of 3, 0.9 gives 1 of 1.
+    assert best == (pytest.approx(0.15), pytest.approx(6 / 8), pytest.approx(3 / 5), pytest.approx(1))
+    curve = f1_curve(scores, hits, 3)
+    assert curve[[0, 30, 31, 60, 61, 90, 91]] == pytest.approx([6 / 8, 6 / 8, 4 / 6, 4 / 6, 2 / 4, 2 / 4, 0])
+    assert best_threshold(scores, np.zeros(5, bool), 3) is None and best_threshold(scores, hits, 0) is None
+    assert np.isnan(f1_curve(scores, hits, 0)).all()
+
+
+def test_the_page_of_two_models(browser, tiny, results, tmp_path, log):
+    evaluator = Evaluator(load_config(str(tiny)), output_eval=str(tmp_path / "perfect"))
+    evaluator(Oracle(evaluator))
+    new = tmp_path / "new"
+    # By the command, from the file of detections, beside the other model's.
+    options = ("--json_eval", "--output_eval", tmp_path / "perfect", "--report", new, "--compare", results)
+    call("tools/eval.py", "-c", tiny, *options)
+    assert sorted(path.name for path in new.iterdir()) == ["bbox.json", "report.html", "thresholds.json"]
+    assert read_thresholds(new / "thresholds.json", [HOSTILE, "blue"]).keys() == {HOSTILE, "blue"}
+    for width in (390, 1280):
+        page = opened(browser, new / "report.html", width)
+        assert page.problems == [] and page.evaluate(UNREADABLE) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        titles = page.locator("h2").all_inner_texts()
+        assert titles[:3] == ["Overview", "Beside another model", "Classes"] and len(titles) == 9
+        assert page.locator("dd").first.inner_text() == "100.0"
+        assert page.locator("tbody th").filter(has_text=HOSTILE).count() > 0 and page.locator("b").count() == 0
+        row = page.locator("#part1 tbody tr").first.locator("td").all_inner_texts()
+        assert row[1] == "100.0" and float(row[2]) == pytest.approx(100 - float(row[0]), abs=0.11)
+        last = page.locator(".gallery").last
+        assert last.locator("li").count() == 4
+        last.locator("[data-role=class]").select_option(label="blue")
+        assert last.locator("li:visible").count() == 1
+        page.context.close()
+
+
+def test_mistakes_get_one_line(tiny, tmp_path):
+    assert "--compare is for --report" in call("tools/eval.py", "-c", tiny, "--compare", tmp_path, code=2)
+    options = ("-c", tiny, "--save_prediction_only", "--report", tmp_path)
+    assert "leave --save_prediction_only out" in call("tools/eval.py", *options, code=2)
+    path = tmp_path / "thresholds.json"
+    for text, message in (
+        ("[]", "expected {"),
+        ("{", "not JSON"),
+        ('{"thresholds": {"red": 2}}', "the threshold of 'red' is 2, expected a number from 0 to 1"),
+        ('{"thresholds": {"red": true}}', "the threshold of 'red' is True"),
+        ('{"thresholds": {"green": 0.5}}', "the model has no class 'green', it has 'red', 'blue'"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DeployError, match=message):
+            read_thresholds(path, ["red", "blue"])
+    with pytest.raises(DeployError, match="ppdet eval RUN --report DIR writes"):
+        read_thresholds(tmp_path / "absent.json", ["red"])
