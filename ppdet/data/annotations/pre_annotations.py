@@ -106,6 +106,8 @@ class PreAnnotations(NamedTuple):
         written, advice = WRITERS[self.kind](images, list(class_names), folder, self.image_url)
         boxes_written = sum(len(image.rows) for image in images)
         logger.info("pre-annotations of %d images, %d boxes: %s", len(images), boxes_written, written)
+        if not boxes_written:
+            logger.warning("no box has the score of --draw_threshold: lower it, or train longer")
         logger.info("next: %s", advice)
         return written
 

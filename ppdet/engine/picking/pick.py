@@ -146,7 +146,10 @@ def labeled_images(annotations: str, paths: Sequence[str]) -> list[int]:
     names |= {parts[-1:] for parts in names if not any(_ends_like(path, {parts}) for path in paths)}
     labeled = [number for number, path in enumerate(paths) if _ends_like(path, names)]
     if not labeled and names:
-        raise DataError(f"{annotations} lists none of the images, beginning with {paths[0]}: does it label others?")
+        raise DataError(
+            f"{annotations} lists none of the images, beginning with {paths[0]}: if the labeled images are elsewhere, "
+            "leave --labelled out"
+        )
     return labeled
 
 

@@ -167,3 +167,10 @@ def test_names_that_a_format_cannot_hold_are_one_line(images, tmp_path):
     labels = PreAnnotations("cvat", str(tmp_path / "images"))
     with pytest.raises(DataError, match=r"'a\\x1b' cannot be written as XML"):
         labels.write({0: ROWS}, images, ["a\x1b", "b"], tmp_path / "out")
+
+
+def test_labels_without_a_box_are_a_warning(images, tmp_path, log):
+    PreAnnotations("coco").write({0: np.zeros((0, 6))}, images, NAMES, tmp_path / "out")
+    assert "no box has the score of --draw_threshold" in log.text
+    PreAnnotations("cvat").write({0: ROWS}, images, NAMES, tmp_path / "out")
+    assert log.text.count("--draw_threshold") == 1
