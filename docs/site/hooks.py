@@ -8,7 +8,11 @@ import posixpath
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element
 
+from markdown import Markdown
+from markdown.extensions import Extension
+from markdown.treeprocessors import Treeprocessor
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -24,8 +28,9 @@ LINK = re.compile(r"\]\(([^)\s#]+)((?:#[^)\s]*)?)\)")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Give headings the anchors that code hosts give them."""
+    """Give headings the anchors that code hosts give them, and cells of wide tables their column's heading."""
     config.mdx_configs["toc"]["slugify"] = slugify(case="lower")
+    config.markdown_extensions.append(WideTables())
     return config
 
 
@@ -59,6 +64,24 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     parts = FENCE.split(markdown)
     parts[::2] = [LINK.sub(lead, part) for part in parts[::2]]
     return "".join(parts)
+
+
+class WideTables(Extension):
+    """On a phone, site.css shows each row of a table of more than three columns as a list, with these headings."""
+
+    def extendMarkdown(self, md: Markdown) -> None:
+        md.treeprocessors.register(Headings(md), "headings", 5)  # after the inline patterns, which have 20
+
+
+class Headings(Treeprocessor):
+    """Copies the headings of columns to the attribute data-label of cells."""
+
+    def run(self, root: Element) -> None:
+        for table in root.iter("table"):
+            headings = ["".join(heading.itertext()) for heading in table.iter("th")]
+            for row in table.iter("tr") if len(headings) > 3 else ():
+                for heading, cell in zip(headings, row.findall("td")):
+                    cell.set("data-label", heading)
 
 
 def shown_file(link: tuple[str | Any, ...], page: str) -> str | None:
