@@ -65,3 +65,19 @@ def test_size_and_levels_come_from_a_configuration(folder, capsys):
     with pytest.raises(SystemExit):
         check(folder, "-c", "fcos_r50_fpn_1x_coco", "-o", "EvalReader.sample_transforms=[Decode: {}]")
     assert "EvalReader.sample_transforms has no Resize" in capsys.readouterr().err
+
+
+def test_the_page_fits_narrow_screens_and_filters_by_kind(folder, tmp_path, capsys, browser):
+    """In a browser: nothing is wider than the screen, long paths included; one split's pictures can be shown."""
+    page = tmp_path / "check.html"
+    check(folder, "--input_size", 96, 128, "--page", page)
+    context = browser.new_context(viewport={"width": 390, "height": 900})
+    shown = context.new_page()
+    shown.goto(page.as_uri())
+    assert shown.evaluate("document.documentElement.scrollWidth") <= 390
+    assert shown.get_by_text("images in two splits").first.is_visible()
+    samples = shown.locator(".gallery").last
+    assert samples.locator("li:visible").count() == 5  # four of train and one of val can be read
+    samples.get_by_label("split").select_option("val")
+    assert samples.locator("li:visible").count() == 1
+    context.close()
