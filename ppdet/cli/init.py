@@ -13,8 +13,8 @@ examples:
 """
 
 import argparse
-import datetime
 import json
+import math
 import re
 import shlex
 from collections.abc import Sequence
@@ -119,6 +119,12 @@ def describe(data: "FoundData") -> str:
     )
 
 
+def in_words(seconds: float) -> str:
+    """A duration, such as "25 minutes" or "3 h 10 min"."""
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} minutes" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
 def report(path: Path, data: "FoundData", machine: "Machine", proposal: "Proposal") -> None:
     """Print what was written, the time to expect, and the next commands."""
     speed, recipe, length = proposal.speed, proposal.recipe, proposal.length
@@ -128,8 +134,7 @@ def report(path: Path, data: "FoundData", machine: "Machine", proposal: "Proposa
     lines = [
         f"wrote {path}: ResNet-{recipe.depth} {'with' if recipe.weights else 'without'} pretrained weights, input "
         f"{short}x{long}, {length.epochs} epochs, {steps} steps of {recipe.batch} images",
-        f"expected: {datetime.timedelta(seconds=round(proposal.seconds / 60) * 60)} hours with evaluation, by "
-        f"{recipe.batch / speed.step:.2g} images/s ({how})",
+        f"expected: {in_words(proposal.seconds)} with evaluation, by {recipe.batch / speed.step:.2g} images/s ({how})",
     ]
     if speed.is_measured and machine.is_busy:
         lines.append(
@@ -153,7 +158,7 @@ def report(path: Path, data: "FoundData", machine: "Machine", proposal: "Proposa
         "next:",
         f"  ppdet train -c {config} --dry_run      # a look at the batch, memory and schedule; writes nothing",
         f"  {launcher}ppdet train -c {config} --eval",
-        f"  ppdet eval output/{run} --classwise",
+        f"  ppdet eval output/{run} --report output/{run}/report      # a page that shows the errors",
         f"  ppdet export output/{run}",
         f"  ppdet serve --model_dir output_inference/{run}",
     ]

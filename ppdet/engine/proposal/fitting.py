@@ -164,7 +164,7 @@ def choose_length(
     if not is_enough:
         epochs = max(1, int(affordable / per_epoch))
         max_iters = int(affordable) if epochs * per_epoch > affordable else None
-        why = f"what fits into {minutes:g} minutes; better were {wanted}: {recipe.why_wanted}"
+        why = f"what fits into {minutes:g} minutes; {wanted} would be better: {recipe.why_wanted}"
     run = min(epochs * per_epoch, max_iters or math.inf)
     evaluations = math.ceil(epochs / evaluation_interval(epochs))
     seconds = (run * speed.step + evaluations * count * evaluated) / MARGIN**0.5 + START_SECONDS

@@ -82,7 +82,7 @@ def read_data(path: Path, image_dir: Path | None = None) -> FoundData:
     sides = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
     shapes = sizes.max(axis=1) / sizes.min(axis=1)
     return FoundData(
-        name=path.resolve().stem if path.is_file() else path.resolve().name,
+        name=train.stem if path.is_file() and train.stem not in ("train", "all") else folder.resolve().name,
         folder=display_path(folder).replace(os.sep, "/"),
         train=train_part,
         val=val_part,
