@@ -7,6 +7,7 @@ from documents import ROOT
 
 ENGLISH = {
     "README.zh.md": "README.md",
+    "docs/zh/DATA.md": "dataset/README.md",
     "docs/zh/TROUBLESHOOTING.md": "docs/TROUBLESHOOTING.md",
 }
 HAN = re.compile(r"[\u4e00-\u9fff]")
@@ -65,6 +66,14 @@ def test_messages_and_names_in_tables_are_those_of_the_english_page(page):
 
 def test_the_messages_are_many():
     assert len(first_cells("docs/zh/TROUBLESHOOTING.md")) > 100
+
+
+def test_the_front_pages_link_to_the_same_pages():
+    """Where a page exists in Chinese, the Chinese front page links to that one."""
+    chinese = {english: page for page, english in ENGLISH.items()}
+    english, ours = (set(re.findall(r"\]\(([\w./-]+)\)", text_of(page))) for page in ("README.md", "README.zh.md"))
+    expected = {chinese.get(link, link) for link in english} - {"README.zh.md"}
+    assert ours - {"README.md"} == expected
 
 
 @pytest.mark.parametrize("page", ENGLISH)
