@@ -31,6 +31,11 @@ def in_words(thresholds: Thresholds) -> str:
     return "with at least the score threshold of their class"
 
 
+def usual_threshold(settings: Mapping[str, Any]) -> float:
+    """`draw_threshold` of an exported model, which counts for classes without a threshold of their own."""
+    return USUAL if settings.get("draw_threshold") is None else settings["draw_threshold"]
+
+
 def thresholds_of(settings: Mapping[str, Any], class_names: Sequence[str]) -> Thresholds:
     """The thresholds of an exported model: `class_thresholds` of infer_cfg.yml, by name, or else its `draw_threshold`.
 
@@ -38,7 +43,7 @@ def thresholds_of(settings: Mapping[str, Any], class_names: Sequence[str]) -> Th
         ValueError: one is not a number from 0 to 1, or is of a class that the model does not have.
     """
     by_name = settings.get("class_thresholds") or {}
-    usual = USUAL if settings.get("draw_threshold") is None else settings["draw_threshold"]
+    usual = usual_threshold(settings)
     if not isinstance(by_name, Mapping):
         raise ValueError(f"class_thresholds is {by_name!r:.60}; expected a number for each class, by its name")
     by_name = {str(name): value for name, value in by_name.items()}

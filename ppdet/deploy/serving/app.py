@@ -180,7 +180,8 @@ async def within(seconds: float, work: Awaitable[Response], request: Request) ->
 
 async def make_response(service: Service, request: PredictRequest, start: float) -> Response:
     answer = await service.detect(request.image)
-    answer = answer._replace(detections=answer.detections.above(request.threshold))
+    threshold = service.thresholds if request.threshold is None else request.threshold
+    answer = answer._replace(detections=answer.detections.above(threshold))
     if request.format == "json":
         answer.timing_ms["total"] = round(1e3 * (time.monotonic() - start), 2)
         return JSONResponse(as_json(answer, service.category_ids))

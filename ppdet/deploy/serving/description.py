@@ -3,11 +3,13 @@
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
+
 from ppdet.data.classes import category_id
 from ppdet.deploy.preprocess import Preprocess, Size
 from ppdet.deploy.serving.limits import too_busy
-from ppdet.deploy.serving.request import Options
 from ppdet.deploy.serving.service import Service
+from ppdet.utils.class_thresholds import usual_threshold
 from ppdet.utils.errors import DeployError
 
 
@@ -20,6 +22,7 @@ def describe_model(service: Service) -> dict[str, Any]:
     if service.info is None:
         raise too_busy(service.obstacle or "the model's process is starting")
     settings, ids = service.infer_cfg, service.category_ids
+    thresholds = np.broadcast_to(service.thresholds, len(service.class_names)).tolist()
     versions = settings.get("versions")
     return {
         "name": service.served.folder.resolve().name,
@@ -29,14 +32,14 @@ def describe_model(service: Service) -> dict[str, Any]:
             for name in ("ppdet", "paddle")
         },
         "classes": [
-            {"class": label, "name": name, "category_id": category_id(label, ids)}
-            for label, name in enumerate(service.class_names)
+            {"class": label, "name": name, "category_id": category_id(label, ids), "threshold": threshold}
+            for label, (name, threshold) in enumerate(zip(service.class_names, thresholds))
         ],
         "engine": service.info.backend,
         "device": service.info.device,
         "precision": service.info.precision,
         "input_size": input_size(Preprocess(settings)),
-        "threshold": Options.model_fields["threshold"].default,
+        "threshold": usual_threshold(settings),
     }
 
 

@@ -77,7 +77,7 @@ SCHEMAS: dict[str, Any] = {
             "timing_ms": record(TIMES, description="milliseconds of each stage"),
         }
     ),
-    "Class": record(CLASS),
+    "Class": record({**CLASS, "threshold": number("minimum score of its detections, unless a request names one")}),
     "Model": record(
         {
             "name": {"type": "string", "description": "name of the exported folder"},
@@ -93,7 +93,7 @@ SCHEMAS: dict[str, Any] = {
                 record({"usual": SIDES, "largest": SIDES, "fixed": {"type": "boolean"}}),
                 description="to which sizes images are resized and padded; null if they keep their own sizes",
             ),
-            "threshold": number("minimum score of a detection in an answer, unless the request names one"),
+            "threshold": number("the same for a class that the model does not name"),
         }
     ),
 }

@@ -40,7 +40,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    threshold: float = Field(0.5, ge=0, le=1, allow_inf_nan=False, description="minimum score of a detection")
+    threshold: float | None = Field(
+        None, ge=0, le=1, allow_inf_nan=False, description="minimum score of a detection; by default the model's own"
+    )
     format: Format | None = Field(None, description="format of the answer; the header Accept can name it instead")
 
 
@@ -53,10 +55,10 @@ class Body(Options):
 
 
 class PredictRequest(NamedTuple):
-    """image: the bytes of an image file. threshold: minimum score of a detection. format: format of the answer."""
+    """An image file's bytes, the minimum score of a detection (None: the model's), and the format of the answer."""
 
     image: bytes
-    threshold: float
+    threshold: float | None
     format: Format
 
 

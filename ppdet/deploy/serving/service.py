@@ -21,6 +21,7 @@ from ppdet.deploy.serving.places import Place, Places
 from ppdet.deploy.serving.prometheus import Metrics
 from ppdet.deploy.serving.slots import IS_SPARSE, Slots
 from ppdet.deploy.serving.worker_process import Died, Ended, WorkerProcess
+from ppdet.utils.class_thresholds import thresholds_of
 from ppdet.utils.errors import DeployError
 from ppdet.utils.logger import get_logger
 from ppdet.utils.process.cpu import cpu_count
@@ -76,6 +77,7 @@ class Service:
     Attributes:
         class_names: name of each class.
         category_ids: COCO category id of each class.
+        thresholds: least scores of detections in an answer, unless the request names one: one, or one for each class.
         infer_cfg: the settings that export wrote beside the graph.
         info: the engine that runs the model; None until it has run once.
         places: what requests hold (see `admission`).
@@ -88,6 +90,7 @@ class Service:
     def __init__(self, model: ServedModel, settings: Settings) -> None:
         self.infer_cfg = read_infer_cfg(model.folder)
         self.class_names, self.category_ids = class_list(self.infer_cfg)
+        self.thresholds = thresholds_of(self.infer_cfg, self.class_names)
         self.slot_bytes = slot_bytes(Preprocess(self.infer_cfg), settings.max_pixels)
         self.info: ModelInfo | None = None
         self.served = model

@@ -368,3 +368,15 @@ def test_forms_that_do_not_fit(client, request_, status, reason):
 def test_form_of_the_tests_is_one(client, images):
     body, headers = form(images[0], threshold="0.45")
     assert client.post("/predict", content=body, headers=headers).status_code == 200
+
+
+def test_answers_have_what_is_above_the_thresholds_of_the_model(client, images, monkeypatch):
+    service = client.service
+    every = client.post("/predict?threshold=0", files={"image": images[0]}).json()["detections"]
+    scores = {label: sorted(one["score"] for one in every if one["class"] == label) for label in (0, 1)}
+    middle = {label: found[len(found) // 2] for label, found in scores.items() if found}
+    limits = np.array([middle.get(label, 0.5) for label in (0, 1)])
+    monkeypatch.setattr(service, "thresholds", limits - 1e-5)  # answers have rounded scores
+    found = client.post("/predict", files={"image": images[0]}).json()["detections"]
+    assert found == [one for one in every if one["score"] >= limits[one["class"]]] and 0 < len(found) < len(every)
+    assert [one["threshold"] for one in client.get("/model").json()["classes"]] == pytest.approx(limits - 1e-5)

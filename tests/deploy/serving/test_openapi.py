@@ -179,7 +179,10 @@ def test_the_model(client, served):
         "name": "export",
         "architecture": "FCOS",
         "versions": {"ppdet": ppdet.__version__, "paddle": versions["paddle"]},
-        "classes": [{"class": 0, "name": "red", "category_id": 3}, {"class": 1, "name": "blue", "category_id": 7}],
+        "classes": [
+            {"class": 0, "name": "red", "category_id": 3, "threshold": 0.5},
+            {"class": 1, "name": "blue", "category_id": 7, "threshold": 0.5},
+        ],
         "engine": "paddle",
         "device": "cpu",
         "precision": "fp32",
