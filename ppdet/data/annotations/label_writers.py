@@ -81,7 +81,9 @@ def write_labelstudio(
     labels = ElementTree.SubElement(view, "RectangleLabels", name="label", toName="image")
     for name in class_names:
         ElementTree.SubElement(labels, "Label", value=xml_text(name))
-    write_xml(folder / "label_config.xml", view)
+    # Label Studio refuses a text with a declaration of its encoding.
+    ElementTree.indent(view)
+    write_lines(folder / "label_config.xml", [ElementTree.tostring(view, encoding="unicode")])
     write_json(folder / "tasks.json", tasks)
     return folder / "tasks.json", (
         f"in Label Studio, paste {folder / 'label_config.xml'} as the code of the labelling interface, then import "
