@@ -17,6 +17,7 @@ examples:
   {program} dataset/mine --input_size 512 512
   {program} dataset/mine/train.json dataset/mine/val.json --image_dir dataset/mine/images
   {program} dataset/mine --fix dataset/mine_cleaned
+  {program} dataset/mine --detections output/bbox.json    # of ppdet infer --save_results true
   {program} dataset/mine -c configs/mine.yml        # with the input size and the levels of a configuration
 """
 
@@ -61,6 +62,12 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         help="write a cleaned copy to this new folder: without images that cannot be read, copies, training images "
         "that a split for evaluation has too, boxes without area and second boxes of an object; with true sizes",
     )
+    parser.add_argument(
+        "--detections",
+        type=Path,
+        metavar="JSON",
+        help="bbox.json of a trained detector: labels that it contradicts are listed as likely errors",
+    )
     parser.add_argument("--strict", action="store_true", help="end with exit code 1 if there are errors")
     add_config_arguments(parser, required=False)
     return parser.parse_args(argv)
@@ -80,8 +87,13 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         print_findings(first)
         checked = check_images(splits, target, *size, progress=show_progress)
         print(f"\nat an input size of {size[0]} x {size[1]} pixels:\n{level_table(checked.fit)}\n")
-        print_findings(checked.found)
-        found = [*first, *checked.found]
+        later = list(checked.found)
+        if arguments.detections:
+            from ppdet.engine.label_noise import label_noise
+
+            later += label_noise(splits, arguments.detections)
+        print_findings(later)
+        found = [*first, *later]
         errors = sum(one.severity == "error" for one in found)
         numbers = [counted(sum(one.severity == severity for one in found), severity) for severity in SEVERITIES]
         print(f"\n{counted(len(checked.facts), 'image')} read: {', '.join(numbers)}")

@@ -27,6 +27,13 @@ def read_results_file(path: Path, dataset: DetectionDataset) -> list[dict[str, A
     Raises:
         DataError: the file does not exist, or is not a list of COCO results of this data set.
     """
+    results = read_results(path)
+    set_image_ids(results, path, dataset)
+    return with_category_ids(results, path, dataset)
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """Read a list of COCO results as it is; DataError if the file does not exist, or is something else."""
     try:
         results = json.loads(read_text(path))
     except FileNotFoundError:
@@ -38,8 +45,7 @@ def read_results_file(path: Path, dataset: DetectionDataset) -> list[dict[str, A
     for number, result in enumerate(results):
         if not isinstance(result, dict):
             raise DataError(f"{path}: result {number} is {short_repr(result)}, expected an object of a COCO result")
-    set_image_ids(results, path, dataset)
-    return with_category_ids(results, path, dataset)
+    return results
 
 
 def set_image_ids(results: list[dict[str, Any]], path: Path, dataset: DetectionDataset) -> None:
