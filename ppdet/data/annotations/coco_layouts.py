@@ -68,8 +68,8 @@ def _boxes(
         if not box:
             polygons = row["segmentation"]  # polygons are lists of x1, y1, x2, y2, …; masks are not read
             corners = [point for polygon in polygons for point in np.reshape(polygon, (-1, 2)).tolist()]
-            losses.add("polygons without a box given the box around them", place)
             box = box_around(corners)
+            losses.add("polygons without a box given the box around them", place)
         x, y, width, height = (float(side) for side in box)
         return LabeledBox(label_of[int(row["category_id"])], (x, y, width, height), more)
 

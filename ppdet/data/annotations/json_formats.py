@@ -61,6 +61,8 @@ class _LabelMeBoxes:
         kind = shape.get("shape_type") or "polygon"  # LabelMe before 3.3 had no other
         if kind not in ("rectangle", "polygon"):
             raise DataError(f"objects that are not rectangles or polygons left out ({str(kind)[:20]})")
+        if not isinstance(shape["label"], (str, int, float)):
+            raise DataError("objects without a class left out")
         if len(shape["points"]) < 2:
             raise DataError("objects with fewer than two points left out")
         box = BoundingBox.from_labelme(shape)
@@ -120,8 +122,9 @@ class _LabelStudioBoxes:
             self._losses.add("regions with several classes, of which the first is used", self._place)
         if "points" in value:
             points = [(x * size[0] / 100, y * size[1] / 100) for x, y in value["points"]]
+            polygon = LabeledBox(labels[0], box_around(points))
             self._losses.add("polygons replaced by the boxes around them", self._place)
-            return LabeledBox(labels[0], box_around(points))
+            return polygon
         if abs(float(value.get("rotation") or 0)) > 0:
             raise DataError("rotated boxes left out")
         x, y, width, height = (float(value[key]) for key in ("x", "y", "width", "height"))

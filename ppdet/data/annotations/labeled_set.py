@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ppdet.utils.errors import DataError
+from ppdet.utils.errors import DataError, UserError
 from ppdet.utils.formats.coco_file import LARGEST_NUMBER, clean_name
 from ppdet.utils.printable import printable
 from ppdet.utils.ranges import MAX_CLASSES
@@ -17,6 +17,7 @@ DECIMALS = 4  # of coordinates in pixels; no tool writes finer ones that mean so
 LARGEST_FILE = 2**30  # bytes of a file for a whole data set
 LARGEST_OF_IMAGE = 2**26  # bytes of a file for one image; LabelMe's may contain the image
 SHOWN = 3  # examples of each reason in a summary
+LONGEST = 1000  # characters of such a line, and of a class name
 LISTED = 100_000  # lines of the file that names everything that was left out
 
 
@@ -78,14 +79,14 @@ class Losses:
         self.counts[reason] = self.counts.get(reason, 0) + 1
         if self._listed < LISTED:
             self._listed += 1
-            self._places.setdefault(reason, []).append(printable(place))
+            self._places.setdefault(reason, []).append(printable(place[:LONGEST]))
 
     def summary(self) -> list[str]:
         """One line for each reason: its number and the first places."""
         lines = []
         for reason, count in self.counts.items():
             places = self._places.get(reason, [])[:SHOWN]
-            lines.append(f"{count:,} {reason}: {', '.join(places)}{', …' if count > len(places) else ''}")
+            lines.append(f"{reason}: {count:,} ({', '.join(places)}{', …' if count > len(places) else ''})")
         return lines
 
     def lines(self) -> list[str]:
@@ -104,25 +105,20 @@ class Objects:
 
         Args:
             objects: parsed objects.
-            read: makes a box of one; it raises ValueError, AssertionError, TypeError or KeyError if it cannot.
+            read: makes a box of one; DataError says why an object is left out; other errors mean
+                that it is damaged.
         """
+        from globox.errors import ParsingError
+
         found = []
         for number, thing in enumerate(objects, start=1):
             try:
                 box = _as_labeled(read(thing))
-            except (
-                ValueError,
-                AssertionError,
-                TypeError,
-                KeyError,
-                OverflowError,
-                AttributeError,
-                IndexError,
-            ) as error:
-                if isinstance(error, DataError):  # a reason of our own
-                    self._losses.add(str(error), f"{self._place} (object {number})")
-                else:
-                    self._losses.add("objects without a readable box or class left out", f"{self._place} ({number})")
+            except UserError as error:  # a reason of our own
+                self._losses.add(str(error), f"{self._place}, object {number}")
+            except (ParsingError, ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError):
+                place = f"{self._place}, object {number}"
+                self._losses.add("objects without a readable box or class left out", place)
             else:
                 found.append(box)
         return found
@@ -142,6 +138,8 @@ def _as_labeled(box: "BoundingBox | LabeledBox") -> LabeledBox:
     label = clean_name(label)
     if not label:
         raise DataError("objects without a class left out")
+    if len(label) > LONGEST:
+        raise DataError(f"objects whose class has more than {LONGEST:,} letters left out")
     x, y, width, height = (round(float(side), DECIMALS) for side in (x, y, width, height))
     return LabeledBox(label, (x, y, width, height), more)
 

@@ -4,6 +4,9 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
+from ppdet.core.yaml_graph import Allowance, Loader
 from ppdet.data.annotations.labeled_set import LARGEST_FILE, LARGEST_OF_IMAGE
 from ppdet.utils.disk.files import NUL_ADVICE, read_regular, read_text
 from ppdet.utils.errors import DataError
@@ -70,18 +73,26 @@ def xml_of(path: str, largest: int = LARGEST_OF_IMAGE) -> "Element":
         raise DataError(f"{path} does not fit into the memory") from None
 
 
-def yaml_of(path: str) -> Any:
-    """Return the value of a small YAML file; DataError as text_of, and if it is not YAML."""
-    import yaml
+class _Loader(Loader):
+    """Reads the YAML of labelling tools, with the limits of a configuration, and without aliases."""
 
-    text = text_of(path, largest=2**22)
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
+        """Read a node and everything in it; PyYAML calls this for each node."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has aliases (*name), which no labelling tool writes")
+        return super().compose_node(parent, index)
+
+
+def yaml_of(path: str) -> Any:
+    """Return the value of a YAML file of at most the size of a configuration.
+
+    Raises:
+        DataError: as text_of, and if it is not YAML, has aliases, or is nested too deeply.
+    """
+    text = text_of(path, largest=Allowance.size)
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise DataError(f"{path} has YAML aliases (*name), which no labelling tool writes: it is not read")
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        if isinstance(error, DataError):
-            raise
+        return _Loader(text, Allowance()).get_single_data()
+    except (yaml.YAMLError, ValueError) as error:
         line = " ".join(str(error).split())
         raise DataError(f"{path} is not YAML ({line})") from None
 

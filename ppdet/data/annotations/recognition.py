@@ -43,6 +43,9 @@ def read_annotations(source: str, form: str | None, index: ImageIndex, losses: L
     files = index.files if os.path.isdir(source) else [source]
     kinds = {form: _with_suffix(files, form)} if form else _kinds(files, index, source)
     if not kinds:
+        damaged = [path for path in files if path.lower().endswith(".json")]
+        if len(damaged) == 1:
+            json_of(damaged[0])  # may say what is wrong
         raise DataError(
             f"{source}: no annotations of {', '.join(FORMATS)} were found; --from NAME reads the files as one of "
             "these, and --from voc, labelme or yolo reads every file of their kind"
@@ -111,8 +114,6 @@ def _json_kinds(files: list[str]) -> dict[str, list[str]]:
         )
         if name:
             kinds.setdefault(name, []).append(path)
-    if len(files) == 1 and damaged:
-        json_of(files[0])  # says what is wrong
     if "labelme" in kinds:
         kinds["labelme"] = sorted([*kinds["labelme"], *damaged])  # they are counted
     return kinds

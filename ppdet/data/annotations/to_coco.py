@@ -11,19 +11,27 @@ from typing import Any
 from tqdm import tqdm
 
 from ppdet.data.annotations.image_index import ImageIndex, clean_parts
-from ppdet.data.annotations.labeled_set import LabeledBox, LabeledImage, LabeledSet, Losses, class_order
+from ppdet.data.annotations.labeled_set import (
+    LARGEST_OF_IMAGE,
+    LabeledBox,
+    LabeledImage,
+    LabeledSet,
+    Losses,
+    class_order,
+)
 from ppdet.data.annotations.near_duplicates import groups as groups_of_similar
+from ppdet.data.annotations.parsing import text_of
 from ppdet.data.annotations.recognition import read_annotations
 from ppdet.data.annotations.sides import NAMES, shares_of, split_groups
 from ppdet.data.header_size import image_size
 from ppdet.data.sources.dataset import join_path
-from ppdet.utils.disk.files import atomic_path, lines_of, read_text, write_json
+from ppdet.utils.disk.files import atomic_path, lines_of, naming, write_json
 from ppdet.utils.disk.images import is_within
 from ppdet.utils.errors import DataError, ImageError
 from ppdet.utils.extras import require_extras
-from ppdet.utils.formats.coco_file import clean_name
-from ppdet.utils.logger import is_watched
+from ppdet.utils.logger import get_logger, is_watched
 
+logger = get_logger(__name__)
 FILES = (*NAMES, "all", "unsplit")  # names of the files that a conversion writes
 PLACES = ("copy", "link", "keep")  # what becomes of the image files
 LEFT_OUT = "left_out.txt"
@@ -201,13 +209,12 @@ def order_classes(
     labels: str | None, known: list[str], used: set[str], read: list[ReadImage], losses: Losses, source: str
 ) -> list[str]:
     """The classes in their order; boxes of classes that the file `labels` lacks are removed from the images."""
+    if labels is None and not known and not used:
+        more = "; ".join(["", *losses.summary()])
+        raise DataError(f"{source}: no object with a class was found, so that there is nothing to learn{more}")
     if labels is None:
         return class_order(known, used, source)
-    try:
-        names = list(dict.fromkeys(map(clean_name, lines_of(read_text(labels)))))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"--labels {labels} cannot be read as text ({error})") from None
-    names = class_order(names, (), labels)
+    names = class_order(lines_of(text_of(labels, LARGEST_OF_IMAGE)), (), labels)
     for image in read:
         for box in image.boxes:
             if box.label not in names:
@@ -254,15 +261,17 @@ def _place_images(read: list[ReadImage], target: str, images: str) -> str:
 def place_files(read: list[ReadImage], folder: str, *, link: bool = False) -> None:
     """Copy the image files to a folder, or make hard links there where the file system can do it."""
     for image in _progress(read, "link images" if link else "copy images"):
-        with atomic_path(Path(folder, image.name)) as temporary:
+        place = Path(folder, image.name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)  # it may be a link to the source
+        with naming(place):
             if link:
-                temporary.unlink()
                 try:
-                    os.link(str(image.path), temporary)
+                    os.link(str(image.path), place)
                     continue
                 except OSError:  # another disk, or a file system without hard links
-                    temporary.touch()
-            shutil.copyfile(str(image.path), temporary)
+                    logger.debug("%s is copied: it cannot be linked", place)
+            shutil.copyfile(str(image.path), place)
 
 
 def coco_content(images: list[ReadImage], classes: list[str]) -> dict[str, Any]:

@@ -127,8 +127,9 @@ class _CvatBoxes:
 
         if element.tag == "polygon":
             points = [point.split(",") for point in (element.get("points") or "").split(";")]
+            polygon = LabeledBox(element.get("label") or "", box_around(points))
             self._losses.add("polygons replaced by the boxes around them", self._place)
-            return LabeledBox(element.get("label") or "", box_around(points))
+            return polygon
         if float(element.get("rotation") or 0) != 0:
             raise DataError("rotated boxes left out")
         box = BoundingBox.from_cvat(element)

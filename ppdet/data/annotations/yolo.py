@@ -88,8 +88,9 @@ class _YoloBoxes:
         if len(words) >= 7 and len(words) % 2 == 1:  # a polygon
             sides = list(map(float, words[1:]))
             points = [(x * size[0], y * size[1]) for x, y in zip(sides[::2], sides[1::2])]
+            polygon = LabeledBox(label, box_around(points))
             self._losses.add("polygons replaced by the boxes around them", str(self._path))
-            return LabeledBox(label, box_around(points))
+            return polygon
         box = BoundingBox.from_yolo_v5(line, image_size=size)  # with or without a score at the end
         return LabeledBox(label, (box.xmin, box.ymin, box.xmax - box.xmin, box.ymax - box.ymin))
 

@@ -53,7 +53,7 @@ def test_pascal_voc(voc, capsys):
         (1, [1.0, 2.0, 10.0, 20.0]),
     ]
     said = capsys.readouterr().out
-    assert "1 names of the list without an XML file left out: missing" in said and f"images: {voc}/JPEGImages" in said
+    assert "names of the list without an XML file left out: 1 (missing)" in said and f"images: {voc}/JPEGImages" in said
 
 
 def test_labelme(tmp_path, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """What labelling tools export becomes COCO with the same boxes, and what cannot be used is counted and named."""
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -153,6 +154,79 @@ def test_damaged_files_objects_and_images_are_counted_and_the_rest_is_converted(
     assert all(name in listed for name in ("1.xml", "2.png", "3.png", "4.xml"))
 
 
+RIGHT = {"shape_type": "rectangle", "points": [[1, 2], [3, 4]], "label": "cat"}
+REGION = {"original_width": 64, "x": 12.5, "y": 25, "width": 50, "height": 50, "rectanglelabels": ["cat"]}
+CVAT = '<annotations><meta><task><labels><label><name/></label></labels></task></meta><image name="0.png">{}</image>'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "counts"),
+    [
+        (
+            "a.json",
+            {
+                "shapes": [
+                    1,
+                    None,
+                    {},
+                    {**RIGHT, "points": "ab"},
+                    {**RIGHT, "label": None},
+                    {**RIGHT, "points": []},
+                    RIGHT,
+                ]
+            },
+            [1, 1, 4],
+        ),
+        ("a.json", {"shapes": [{**RIGHT, "shape_type": "circle"}, {**RIGHT, "label": "c" * 1001}, RIGHT]}, [1, 1]),
+        ("p.json", [REGION, 3, {**REGION, "width": "a"}, {**REGION, "rectanglelabels": []}, {"value": 5}], [1, 3]),
+        (
+            "a.xml",
+            CVAT.format(
+                '<box label="c" xtl="x" ytl="1" xbr="2" ybr="3"/><box/><polygon label="p" points=";;"/>'
+                '<points label="q"/>'
+                '<box label="cat" rotation="9" xtl="1" ytl="1" xbr="2" ybr="3"/>'
+                '<box label="cat" xtl="1" ytl="1" xbr="2" ybr="3"/>'
+            )
+            + "</annotations>",
+            [1, 1, 3],
+        ),
+        ("0.txt", "0 0.5 0.5 0.1 0.1\n1e400 1 1 1 1\n-1 0 0 1 1\n5 .5 .5 .1 .1\nx\n0\n0 inf 0 0 0", [1, 2, 3]),
+    ],
+    ids=["labelme", "labelme-kinds", "labelstudio", "cvat", "yolo"],
+)
+def test_each_damaged_object_is_counted_and_the_one_beside_it_read(name, content, counts, tmp_path):
+    source = image(tmp_path / "source" / "0.png").parent
+    if name == "a.json":
+        content["imagePath"] = "0.png"
+    if name == "p.json":
+        content = [{"id": 1, "image": "/data/upload/0.png", "label": content}]
+    (source / "classes.txt").write_text("cat\n")
+    (source / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    result = convert_annotations(source, tmp_path / "out")
+    assert [row[0] for row in boxes_in(tmp_path / "out/annotations/all.json")["0.png"]] == ["cat"]
+    assert sorted(result.losses.counts.values()) == counts
+
+
+def test_linked_images_do_not_change_when_they_are_replaced(tmp_path):
+    source = voc_folder(tmp_path / "voc")
+    before = (source / "JPEGImages" / "0.png").read_bytes()
+    convert_annotations(source, tmp_path / "out", images="link")
+    convert_annotations(source, tmp_path / "out", overwrite=True)
+    assert (source / "JPEGImages" / "0.png").read_bytes() == before
+    assert not (tmp_path / "out" / "images" / "0.png").samefile(source / "JPEGImages" / "0.png")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_pipes_are_not_waited_for(tmp_path):
+    source = voc_folder(tmp_path / "voc")
+    for name in ("Annotations/p.xml", "Annotations/p.json", "JPEGImages/p.png", "data.yaml"):
+        os.mkfifo(source / name)
+    (source / "Annotations" / "q.xml").write_text(VOC.format(name="p.png", objects=""))
+    result = convert_annotations(source, tmp_path / "out")
+    assert set(boxes_in(tmp_path / "out/annotations/all.json")) == {"0.png"}
+    assert sorted(result.losses.counts.values()) == [1, 1]
+
+
 def test_names_that_leave_the_folder_lead_nowhere(tmp_path):
     image(tmp_path / "secret.png")
     source = voc_folder(tmp_path / "voc", 1)
@@ -183,7 +257,7 @@ def test_entities_of_xml_are_not_expanded(tmp_path):
         ({"a.json": "{}"}, "no annotations of coco, labelstudio"),
         ({"a.json": '{"images": ['}, "a.json is not JSON"),
         ({"0.txt": "0 0.5 0.5 0.1 0.1"}, "put one class name on each line of classes.txt"),
-        ({"0.txt": "0 0.5 0.5 0.1 0.1", "data.yaml": "a: &x [1]\nnames: *x"}, "data.yaml has YAML aliases"),
+        ({"0.txt": "0 0.5 0.5 0.1 0.1", "data.yaml": "a: &x [1]\nnames: *x"}, "it has aliases"),
         ({"0.txt": "0 0.5 0.5 0.1 0.1", "data.yaml": "names: {99999999999: a}"}, "expected whole numbers from 0"),
         ({"a.json": '{"shapes": [], "imagePath": "0.png"}'}, "no object with a class was found"),
     ],
