@@ -159,9 +159,14 @@ def analyze(metric: COCOMetric) -> Analysis:
     )
 
 
-def compare(old: Analysis, new: Analysis, samples: int = 1000) -> dict[str, Any]:
-    """hotcoco's comparison of two models on the same images: `deltas`, new minus old, and their intervals in `ci`."""
+def compare(old: Analysis, new: Analysis) -> dict[str, Any]:
+    """hotcoco's comparison of two models on the same images: `deltas`, new minus old, and their intervals in `ci`.
+
+    The intervals come from 1,000 draws of the images, or fewer, and no less than 100, of more than 1,000 images.
+    """
     import hotcoco
+
+    samples = max(100, min(1000, 1_000_000 // len(new.images)))
 
     return dict(hotcoco.compare(old.evaluation, new.evaluation, n_bootstrap=samples))
 

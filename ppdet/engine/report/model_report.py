@@ -36,6 +36,7 @@ def write_report(
     """
     folder = Path(folder)
     metric, dataset = evaluator.metric, evaluator.dataset
+    logger.info("computing the figures of the report")
     old = analyze(_metric_of(Path(other) / RESULTS, evaluator)) if other else None
     analysis = analyze(metric)
     comparison = compare(old, analysis) if old else None
