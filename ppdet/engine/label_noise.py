@@ -68,8 +68,8 @@ def _of_split(split: ListedSplit, results: Sequence[dict[str, Any]], path: Path)
         boxes, labels = record["gt_bbox"].astype(np.float64), record["gt_class"].reshape(-1)
         found = to_corners(np.array([box for box, _, _ in detected]))
         scores, classes = np.array([score for _, score, _ in detected]), np.array([place for *_, place in detected])
-        for kind, certainty, box, label, text in _doubts(boxes, labels, found, scores, classes, names):
-            example = Example(record["im_file"], split.name, box[None], np.array([label]), text)
+        for kind, certainty, doubted, label, text in _doubts(boxes, labels, found, scores, classes, names):
+            example = Example(record["im_file"], split.name, doubted[None], np.array([label]), text)
             examples[kind].append((certainty, example))
     lines = []
     for kind, shown in examples.items():
