@@ -13,6 +13,7 @@ from ppdet.engine.hooks.location_warnings import DeadSideHook, PositivesHook, Se
 from ppdet.engine.hooks.log import LogHook
 from ppdet.engine.hooks.picture import BatchPictureHook
 from ppdet.engine.hooks.pseudo_labels import PseudoLabelHook
+from ppdet.engine.hooks.run_summary import RunSummaryHook
 from ppdet.engine.hooks.trackers import MLflow, SwanLab, Wandb
 from ppdet.utils.errors import nearest
 from ppdet.utils.logger import get_logger
@@ -59,5 +60,6 @@ def default_hooks(cfg: Config, *, evaluate: bool) -> list[Hook]:
         DeadSideHook(),
         CheckpointHook(epochs=cfg["snapshot_epoch"], iters=cfg["snapshot_iters"], evaluate=evaluate),
         *([EarlyStoppingHook(cfg["patience"])] if cfg["patience"] else []),
+        RunSummaryHook(),
         *semi,
     ]

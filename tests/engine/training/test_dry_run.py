@@ -48,6 +48,7 @@ def test_what_is_reported(tiny, tmp_path, log):
         "snapshot_<step>.{pdparams,pdema,pdopt,json}",
         "model_final.{pdparams,pdema,pdopt,json}",
         "best_model.{pdparams,json}",
+        "curves.png",
     ]
     for line in (
         "maps at stride 16: logits [1, 2, 6, 8], distances [1, 4, 6, 8], quality [1, 1, 6, 8]",

@@ -1,0 +1,86 @@
+"""What a run's own numbers say about it, and what they do not."""
+
+import cv2
+import numpy as np
+import pytest
+
+from ppdet.core.workspace import load_config
+from ppdet.engine.hooks.history import HISTORY
+from ppdet.engine.runs.run_notes import DataFacts, run_notes
+from ppdet.engine.trainer import Trainer
+
+
+def facts(**changes):
+    return DataFacts(
+        **{
+            "names": ["car", "bus"],
+            "boxes": np.array([900, 80]),
+            "trained": 205,
+            "evaluated": 500,
+            "undetected": [],
+            **changes,
+        }
+    )
+
+
+def notes(values, more=None, **changes):
+    evaluations = {epoch: {"AP": value, **(more or {})} for epoch, value in enumerate(values, start=1)}
+    return "\n".join(run_notes(evaluations, len(values), facts(**changes)))
+
+
+def test_the_result_names_the_data():
+    text = notes([0.1, 0.4, 0.3])
+    assert text.startswith(
+        "AP 0.400 after epoch 2 of 3, on 500 images; trained on 205 images with 980 boxes of 2 classes\n"
+    )
+    assert "3 evaluations are too few to tell whether AP was still rising" in text
+    assert text.endswith("with half of them (TrainDataset.sample_num=102): they do if its AP is clearly lower")
+    assert "on 40 images, too few for more than a rough figure; trained" in notes([0.1], evaluated=40)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.1, 0.2, 0.3, 0.35, 0.4, 0.45], "AP was still rising, by 0.100 in the last third: more epochs may help"),
+        ([0.1, 0.3, 0.4, 0.4, 0.405, 0.4], "AP was flat in the last third: more epochs will bring little"),
+        ([0.1, 0.3, 0.4, 0.38, 0.36, 0.35], "AP fell by 0.050 after epoch 3: use best_model"),
+        ([0.0, 0.001, 0.01, 0.01], "almost nothing was learned: look at train_batch.jpg"),
+    ],
+)
+def test_the_trend(values, expected):
+    trends = ("still rising", "was flat", "fell by", "almost nothing")
+    text = notes(values)
+    assert expected in text and sum(text.count(word) for word in trends) == 1
+
+
+def test_weak_sides():
+    text = notes([0.3], {"AP50": 0.7, "AP75": 0.1, "APs": 0.05, "APl": 0.5})
+    assert "not tight (AP50 0.700, AP75 0.100)" in text and "found worse (APs 0.050, APl 0.500)" in text
+    text = notes([0.3], {"AP50": 0.5, "AP75": 0.3, "APs": -1.0, "APl": 0.5})  # there are no small objects
+    assert "not tight" not in text and "found worse" not in text
+    text = notes([0.3], boxes=np.array([900, 7]), undetected=["bus"])
+    assert "no detection with a score of 0.3 or more of 'bus'" in text
+    assert "fewer than 50 boxes to learn from: 'bus'" in text
+
+
+def test_without_a_usable_evaluation_nothing_is_said():
+    assert run_notes({}, 3, facts()) == [] and run_notes({1: {"AP": -1.0}}, 1, facts()) == []
+
+
+def test_a_run_ends_with_its_curves_and_notes(finished, tmp_path, log, monkeypatch):
+    """The trainer of a finished run, which has nothing left to train."""
+    monkeypatch.setattr("ppdet.engine.hooks.run_summary.FEWEST_STEPS", 8)
+    options, folder = finished.copy_to(tmp_path / "output")
+    trainer = Trainer(load_config(str(finished.path), options), evaluate=True, resume="auto")
+    trainer.train()
+    assert (folder / HISTORY).exists() and "nothing to train" in log.text
+    picture = cv2.imread(str(folder / "curves.png"))
+    assert picture.shape[1] > picture.shape[0] > 300 and len(np.unique(picture)) > 10
+    assert f"curves of loss, learning rate and AP: {folder / 'curves.png'}" in log.text
+    best = max(numbers["AP"] for _, numbers in finished.witness.evaluations)
+    assert f"AP {best:.3f} after epoch 2 of 2, on 8 images, too few for more than a rough figure" in log.text
+    assert "trained on 8 images with 16 boxes of 2 classes" in log.text
+
+
+def test_short_runs_have_no_curves(finished):
+    assert not (finished.folder / "curves.png").exists()
