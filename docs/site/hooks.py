@@ -1,9 +1,10 @@
 """MkDocs: the pages of the repository as a site, in the same folders, so that their links hold in both.
 
 Code hosts show the pages as files. Here README.md becomes the start, docs/TRAINING.md becomes docs/TRAINING.html, and a
-file that a page links to and that is no page, such as a configuration, becomes a page that shows its text.
+file that a page links to and that is no page, such as a configuration or a notebook, becomes a page with its text.
 """
 
+import json
 import posixpath
 import re
 from pathlib import Path
@@ -47,7 +48,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         if path.endswith(".md")
         for part in FENCE.split((ROOT / path).read_text(encoding="utf-8"))[::2]
         for target in map(shown_file, re.findall(LINK, part), [path] * len(part))
-        if target and target not in paths
+        if target
     }
     found += [File.generated(config, f"{target}.file.md", content=as_page(target)) for target in sorted(linked)]
     return Files(found)
@@ -87,12 +88,15 @@ class Headings(Treeprocessor):
 def shown_file(link: tuple[str | Any, ...], page: str) -> str | None:
     """Return the path, from the repository's root, of the text file that a link of a page leads to; else None."""
     target = posixpath.normpath(posixpath.join(posixpath.dirname(page), link[0]))
-    is_text = not target.endswith((".md", ".png", ".jpg", ".svg", ".gif", ".ipynb"))
+    is_text = not target.endswith((".md", ".png", ".jpg", ".svg", ".gif"))
     return target if is_text and (ROOT / target).is_file() else None
 
 
 def as_page(path: str) -> str:
-    """Return a page with the text of a file. Its fence is longer than any inside."""
+    """Return a page with the text of a file, or with the cells of a notebook. Its fence is longer than any inside."""
     text = (ROOT / path).read_text(encoding="utf-8")
+    if path.endswith(".ipynb"):
+        cells = [("".join(cell["source"]), cell["cell_type"] == "code") for cell in json.loads(text)["cells"]]
+        return "\n\n".join(f"`````` python\n{source}\n``````" if is_code else source for source, is_code in cells)
     language = LANGUAGES.get(posixpath.splitext(path)[1], "text")
     return f"---\nsearch: {{exclude: true}}\n---\n# {path}\n\n`````` {language}\n{text}\n``````\n"
