@@ -55,3 +55,10 @@ def require_extras(error: type[UserError], *extras: str) -> None:
     absent = absent_packages(*extras)
     if absent:
         raise error(not_installed(absent))
+
+
+def require_package(error: type[UserError], package: str) -> None:
+    """Raise the error, with the line of `not_installed`, if one package of an extra is not installed."""
+    module = next(packages[package] for packages in EXTRAS.values() if package in packages)
+    if importlib.util.find_spec(module) is None:
+        raise error(not_installed([package]))

@@ -14,7 +14,7 @@ import numpy as np
 
 from ppdet.data.transforms.decode import read_image
 from ppdet.utils.errors import DataError, ImageError
-from ppdet.utils.extras import require_extras
+from ppdet.utils.extras import require_package
 
 HASH_SIDE = 16
 BITS = HASH_SIDE**2
@@ -42,7 +42,7 @@ def groups(
     Raises:
         DataError: the library imagehash is not installed.
     """
-    require_extras(DataError, "data")
+    require_package(DataError, "imagehash")
     hashes: list[np.ndarray | None] = []
     for path in progress(paths):
         try:

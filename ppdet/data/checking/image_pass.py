@@ -9,7 +9,7 @@ import numpy as np
 from ppdet.data.annotations.near_duplicates import groups_of_hashes, hash_of
 from ppdet.data.transforms.decode import decode_image, read_file
 from ppdet.utils.errors import DataError, ImageError
-from ppdet.utils.extras import require_extras
+from ppdet.utils.extras import require_package
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def read_all(
     Raises:
         DataError: the library imagehash is not installed.
     """
-    require_extras(DataError, "data")
+    require_package(DataError, "imagehash")
     return {path: facts_of(path, sizes[path]) for path in progress(list(sizes))}
 
 
