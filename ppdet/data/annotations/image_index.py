@@ -25,6 +25,8 @@ class ImageIndex:
     def __init__(self, folders: list[str]) -> None:
         self.files = list(dict.fromkeys(os.path.abspath(path) for folder in folders for path in files_below(folder)))
         self.paths = [path for path in self.files if is_image_name(path)]
+        self._known = set(self.paths)
+        self._folders = [os.path.abspath(folder) for folder in folders]
         self._by_name: dict[str, list[str]] = {}
         self._by_stem: dict[str, list[str]] = {}
         for path in self.paths:
@@ -41,6 +43,11 @@ class ImageIndex:
         parts = clean_parts(image.name)
         if not parts:
             return None, "annotations whose image has no usable name left out"
+        # Most names are right as they are; with thousands of files of one name, comparing all of them takes long.
+        for folder in (os.sep, os.path.dirname(image.near), *self._folders):
+            path = os.path.join(folder, *parts)
+            if path in self._known:
+                return path, ""
         name = parts[-1]
         stem = os.path.splitext(name)[0] if is_image_name(name) else name
         own = Path(image.near).stem

@@ -292,6 +292,18 @@ def test_images_can_stay_or_be_linked(tmp_path):
     assert (tmp_path / "link" / "images" / "0.png").samefile(source / "JPEGImages" / "0.png")
 
 
+def test_of_files_with_one_name_the_one_in_the_named_folder_is_taken(tmp_path):
+    source = tmp_path / "source"
+    for folder, size in (("a", (48, 64)), ("b", (24, 32)), ("c", (12, 16))):
+        image(source / "frames" / folder / "0.png", size=size)
+    rows = "".join(f"{name},cat,1,2,3,4\n" for name in ("frames/a/0.png", "C:\\data\\b\\0.png", "0.png"))
+    (source / "t.csv").write_text(f"filename,class,xmin,ymin,xmax,ymax\n{rows}")
+    result = convert_annotations(source, tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "annotations" / "all.json").read_text())
+    assert [(row["file_name"], row["width"]) for row in content["images"]] == [("a/0.png", 64), ("b/0.png", 32)]
+    assert result.losses.counts == {"annotated images whose name several files have left out": 1}
+
+
 def test_a_file_of_classes_orders_and_selects_them(tmp_path):
     (tmp_path / "names.txt").write_text("dog\ncow\n")
     result = convert_annotations(voc_folder(tmp_path / "voc"), tmp_path / "out", labels=str(tmp_path / "names.txt"))
