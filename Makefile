@@ -11,6 +11,7 @@
 # make soak-server: load a server, attack it and kill its processes (12 minutes); OPTIONS="--minutes 2 --clients 8".
 # make audit:      look for dangerous calls in the code (bandit) and for known faults of the libraries (pip-audit).
 # make fuzz:       10,000 hostile inputs of each kind (docs/RELIABILITY.md; 20 minutes); CASES=, SEED=, KINDS="images yaml".
+# make notebook:   run docs/notebooks from top to bottom (two minutes).
 # make mutants:    make small mistakes in the code, one at a time, and count those that no test notices; BUDGET=300
 #                  mutants, MINUTES=60, ROOMS="nms data"; continues where it was stopped (CONTRIBUTING.md).
 # make gpu-check:  `ppdet check-device`: test a GPU, or another device, beside the CPU (10 minutes on one card); first
@@ -39,7 +40,7 @@ SITE := .venv-site
 BIN := $(VENV)/bin
 
 .PHONY: quickstart test types lint audit wheel-check soak soak-batch soak-server fuzz mutants gpu-check gpu-wheel parity \
-  cpp javascript processors zoo site benchmark denseteacher-bccd benchmark-peer clean
+  cpp javascript processors notebook zoo site benchmark denseteacher-bccd benchmark-peer clean
 
 quickstart: $(VENV)/.installed
 	@$(BIN)/python -m ppdet quickstart
@@ -47,6 +48,9 @@ quickstart: $(VENV)/.installed
 # One process more than there are processors (tests/conftest.py), up to 8; each takes 1 to 3 GiB of memory.
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
+
+notebook: $(VENV)/.installed-dev
+	$(BIN)/python tests/notebooks.py
 
 # oneDNN then uses no instructions beyond these, as if the processor had no others.
 processors: $(VENV)/.installed-dev

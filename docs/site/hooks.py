@@ -21,7 +21,13 @@ from pymdownx.slugs import slugify
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = (".", "docs/**", "dataset", "benchmarks", "deploy/*")
-FILES = (*(f"{folder}/*.md" for folder in FOLDERS), "docs/images/**/*.*", "docs/site/*.css", "docs/site/*.js")
+FILES = (
+    *(f"{folder}/*.md" for folder in FOLDERS),
+    "docs/images/**/*.*",
+    "docs/notebooks/*.ipynb",
+    "docs/site/*.css",
+    "docs/site/*.js",
+)
 API = "docs/site/api.md"
 LANGUAGES = {".yml": "yaml", ".py": "python", ".sh": "bash", ".service": "ini"}
 FENCE = re.compile(r"^(```.*?^```)", re.MULTILINE | re.DOTALL)
