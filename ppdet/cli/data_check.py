@@ -134,7 +134,7 @@ def print_findings(found: "Sequence[Found]") -> None:
     from ppdet.data.checking.found import SEVERITIES
 
     for one in sorted(found, key=lambda one: SEVERITIES.index(one.severity)):
-        print(f"{one.severity}: {one.text}", flush=True)
+        print(f"{one.severity}: {printable(one.text)}", flush=True)
 
 
 def show_progress(paths: Sequence[str]) -> Iterable[str]:

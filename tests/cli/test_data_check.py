@@ -8,7 +8,7 @@ from tiny import write_tiny_coco
 from ppdet.cli import data
 from ppdet.visualize.pages.markup import as_html
 
-HOSTILE = "<script>alert(1)</script>"
+HOSTILE = "<script>alert(1)</script>\x1b[31m"
 
 
 def check(*arguments):
@@ -35,6 +35,7 @@ def test_summary_page_and_copy(folder, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split()[:2] == ["train", "5"] and lines[2].split()[:2] == ["val", "1"]
     text = "\n".join(lines)
+    assert "\x1b" not in text and "<script>alert(1)</script>" in text
     assert f"error: train: 1 of 5 images missing, e.g. {folder / 'images' / 'gone.png'}: training skips them" in lines
     assert "error: 1 picture both in train and, alike, in val, e.g. 001.png and 001.png" in text
     assert "at an input size of 96 x 128 pixels:" in lines and f"page: {page}" in lines
