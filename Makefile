@@ -26,7 +26,7 @@
 # make processors: train, export and detect as on processors without AVX-512, and on very old ones (4 minutes).
 # make zoo:        check that docs/MODEL_ZOO.md and docs/REFERENCE.md are what the code gives (a minute).
 # make site:       build the documentation as a site, with search and without a network: open output/site/index.html (a
-#                  minute the first time).
+#                  minute the first time; Python 3.11 or newer).
 # make benchmark:  measure every stage beside its limit (10 minutes); tables and output/benchmarks/*.json.
 # make denseteacher-bccd: measure what unlabeled images bring, on BCCD, three splits (two hours); needs its images.
 # make benchmark-peer: measure the training step beside the same network in PyTorch (Python 3.10 to 3.12; 13 minutes).
@@ -199,7 +199,7 @@ $(PEER)/.installed: Makefile
 $(SITE)/.installed: pyproject.toml requirements.txt
 	@test -x $(SITE)/bin/python || $(PYTHON) -m venv $(SITE) || { rm -rf $(SITE); exit 1; }
 	@$(SITE)/bin/pip install --disable-pip-version-check -q --retries 1 -e '.[docs]' \
-	  || { echo "make site: the packages of the extra 'docs' could not be installed: is the package index in reach?" >&2; exit 1; }
+	  || { echo "make site: the packages of the extra 'docs' could not be installed: is the package index in reach, and Python 3.11 or newer?" >&2; exit 1; }
 	@touch $@
 
 $(GPU_WHEEL)/.installed: Makefile requirements.txt
