@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from ppdet.core.command_line import make_parser, one_line_errors, run
 from ppdet.deploy.detector import Detections
 from ppdet.deploy.preprocess import Preprocess, class_list, read_infer_cfg
+from ppdet.utils.class_thresholds import thresholds_of
 from ppdet.utils.errors import DeployError
 
 
@@ -22,7 +23,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--url", type=address, default="localhost:8000", help="the server's HTTP address (default: %(default)s)"
     )
-    parser.add_argument("--threshold", type=float, default=0.5, help="lowest score (default: %(default)s)")
+    parser.add_argument(
+        "--threshold", type=float, help="lowest score (default: what infer_cfg.yml says, by class or 0.5)"
+    )
     return parser.parse_args()
 
 
@@ -86,7 +89,9 @@ def main() -> None:
         preprocess = Preprocess(settings)
         arrays = preprocess.join([preprocess.prepare(arguments.image_file)])
         rows = infer(arguments.url, model, arrays)
-    found = Detections.from_rows(rows[rows[:, 1] >= arguments.threshold], class_list(settings)[0])
+    class_names, _ = class_list(settings)
+    thresholds = thresholds_of(settings, class_names) if arguments.threshold is None else arguments.threshold
+    found = Detections.from_rows(rows, class_names).above(thresholds)
     for name, score, box in zip(found.names, found.scores, found.boxes):
         print(name, f"{score:.4f}", *(f"{side:.2f}" for side in box))
 

@@ -7,6 +7,7 @@ examples:
   {program} output/fcos_r18_fpn_shapes --infer_img IMAGE      # best_model, or else model_final
   {program} -c fcos_r18_fpn_shapes -o weights=output/fcos_r18_fpn_shapes/model_final --infer_img IMAGE
   {program} output/fcos_r18_fpn_shapes --infer_dir IMAGES --save_results true --draw_threshold 0.4
+  {program} output/NAME --infer_dir IMAGES --thresholds report/thresholds.json
   {program} output/NAME --infer_dir IMAGES --slice_infer --slice_size 640 640
   {program} output/NAME --infer_dir IMAGES --format labelstudio --draw_threshold 0.3
 """
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 
 from ppdet.cli.arguments import add_detection_arguments, add_format_arguments, load_libraries, require_run
 from ppdet.core.command_line import flag, make_parser, one_line_errors
+from ppdet.deploy.engine_options import number_between
 
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
@@ -30,10 +32,16 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     )
     parser.add_argument(
         "--draw_threshold",
-        type=float,
+        type=number_between(0, 1),
         default=0.5,
         metavar="SCORE",
         help="draw boxes with at least this score, which are also those of --format (default: 0.5)",
+    )
+    parser.add_argument(
+        "--thresholds",
+        metavar="FILE",
+        help="thresholds.json of `ppdet eval --report`: each class has its own least score, and --draw_threshold is "
+        "for classes that the file lacks",
     )
     parser.add_argument(
         "--save_results", type=flag, default=False, metavar="BOOL", help="write bbox.json (default: false)"
@@ -69,18 +77,23 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         load_libraries(arguments)
         from ppdet.engine.device_choice import set_device
         from ppdet.engine.predictor import Predictor
+        from ppdet.engine.report.thresholds_file import read_thresholds
         from ppdet.engine.runs.trained import trained_config
+        from ppdet.utils.class_thresholds import thresholds_of
 
         cfg = trained_config(arguments, "TestReader")
         set_device(cfg)
         predictor = Predictor(cfg)
+        least = {"draw_threshold": arguments.draw_threshold}
+        if arguments.thresholds:
+            least["class_thresholds"] = read_thresholds(arguments.thresholds, predictor.dataset.class_names)
         write_results(
             predictor.detect(paths, slicing),
             paths,
             arguments.output_dir,
             class_names=predictor.dataset.class_names,
             category_ids=predictor.dataset.category_ids,
-            draw_threshold=arguments.draw_threshold,
+            draw_threshold=thresholds_of(least, predictor.dataset.class_names),
             visualize=arguments.visualize,
             save_results=arguments.save_results,
             save_threshold=arguments.save_threshold,

@@ -81,15 +81,16 @@ def write_results(
         requests.can_wait = True
         for index, rows in watched:
             images += 1
-            boxes += int(is_kept(rows[:, 1], rows[:, 0], draw_threshold).sum())
+            kept = rows[is_kept(rows[:, 1], rows[:, 0], draw_threshold)]
+            boxes += len(kept)
             if pre_annotations:
-                certain[index] = rows[rows[:, 1] >= draw_threshold]
+                certain[index] = kept
             if visualize:
                 drawn = draw_detections(read_image(paths[index]), rows, class_names, draw_threshold)
                 _write(drawn, output / names[index])
             if save_results:
-                kept = rows[rows[:, 1] >= save_threshold]
-                results += coco_results(ids[index], paths[index], kept, category_ids, class_names)
+                saved = rows[rows[:, 1] >= save_threshold]
+                results += coco_results(ids[index], paths[index], saved, category_ids, class_names)
             if requests.received:
                 break
     if not images and not requests.received:

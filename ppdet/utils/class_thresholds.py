@@ -17,10 +17,12 @@ def is_kept(scores: np.ndarray, classes: np.ndarray, thresholds: Thresholds) -> 
 
     Args:
         classes: (M,) indices; a class beyond the thresholds, which has no name, has the usual threshold.
+
+    Thresholds are rounded to the numbers that scores can have, so that a score of 0.7 reaches 0.7 in float32 too.
     """
     if np.ndim(thresholds) == 0:
         return scores >= thresholds
-    limits = np.append(thresholds, USUAL)
+    limits = np.append(thresholds, USUAL).astype(scores.dtype)
     return scores >= limits[np.minimum(classes.astype(np.int64), len(limits) - 1)]
 
 

@@ -167,6 +167,22 @@ def test_the_client_of_triton(folders, image, monkeypatch, case):
     check(call("deploy/triton/client.py", *arguments), folders[case], image, "onnxruntime")
 
 
+def test_the_client_of_triton_prints_what_reaches_the_threshold_of_its_class(folders, image, tmp_path, monkeypatch):
+    exported = folders["as exported"]
+    settings = yaml.safe_load((exported / "infer_cfg.yml").read_text(encoding="utf-8"))
+    first, second = settings["label_list"][:2]
+    settings["class_thresholds"] = {second: 0.7}
+    (tmp_path / "infer_cfg.yml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    shutil.copytree(exported / "triton", tmp_path / "triton")
+    found = (0, 0.6), (0, 0.4), (1, 0.7), (1, 0.6)
+    rows = np.array([[*one, 1, 2, 3, 4] for one in found], np.float32)
+    monkeypatch.setattr(load("deploy/triton/client.py"), "infer", lambda *_: rows)
+    arguments = ("deploy/triton/client.py", "--model_dir", tmp_path, "--image_file", image)
+    box = "1.00 2.00 3.00 4.00"
+    assert call(*arguments) == f"{first} 0.6000 {box}\n{second} 0.7000 {box}\n"
+    assert call(*arguments, "--threshold", 0.65) == f"{second} 0.7000 {box}\n"
+
+
 @pytest.fixture
 def tritonclient(monkeypatch):
     """A package tritonclient whose server answers with what the returned list holds: an output, None or an error."""

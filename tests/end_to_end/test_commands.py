@@ -70,9 +70,10 @@ def boxes_by_file(path):
 def test_export_detects_as_the_dynamic_graph(trained, tmp_path, fuse, execute):
     images = trained / "data" / "images"
     options = [weights(trained), f"TestReader.fuse_normalize={fuse}", "FCOSHead.nms.score_threshold=0.001"]
-    execute("tools/infer.py", "-c", trained / "tiny.yml", "-o", *options, "--infer_dir", images,
-            "--save_results", "true", "--output_dir", tmp_path / "dynamic")  # fmt: skip
     (tmp_path / "thresholds.json").write_text('{"thresholds": {"blue": 0.375}}')
+    drawn = execute("tools/infer.py", "-c", trained / "tiny.yml", "-o", *options, "--infer_dir", images,
+            "--save_results", "true", "--output_dir", tmp_path / "dynamic",
+            "--thresholds", tmp_path / "thresholds.json", "--draw_threshold", "0.25", "--format", "coco")  # fmt: skip
     execute("tools/export_model.py", "-c", trained / "tiny.yml", "-o", *options, "--output_dir", tmp_path,
             "--thresholds", tmp_path / "thresholds.json")  # fmt: skip
     assert {p.name for p in (tmp_path / "tiny").iterdir()} >= {"model.pdiparams", "infer_cfg.yml"}
@@ -82,6 +83,10 @@ def test_export_detects_as_the_dynamic_graph(trained, tmp_path, fuse, execute):
         "--save_results", "--output_dir", tmp_path / "static")  # fmt: skip
     dynamic, static = (boxes_by_file(tmp_path / kind / "bbox.json") for kind in ("dynamic", "static"))
     assert len(dynamic) == 8 and dynamic.keys() == static.keys()
+    least = {3: 0.25, 7: 0.375}  # blue has its own threshold, by its name
+    kept = sum(-score >= least[category] for rows in dynamic.values() for category, score, *_ in rows)
+    assert f"{kept} detections with at least the score threshold of their class" in drawn
+    assert len(json.loads((tmp_path / "dynamic" / "coco" / "annotations.json").read_text())["annotations"]) == kept > 0
     for name, rows in dynamic.items():
         assert rows.shape == static[name].shape
         assert np.abs(rows[:, 1] - static[name][:, 1]).max() < 1e-4

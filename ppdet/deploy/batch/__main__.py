@@ -46,9 +46,8 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     add(
         "--threshold",
         type=number_between(0, 1),
-        default=0.0,
         metavar="SCORE",
-        help="least score to keep (default: 0, all)",
+        help="least score to keep (default: class_thresholds of infer_cfg.yml if it has them, else 0, all)",
     )
     add(
         "--image_timeout_s",

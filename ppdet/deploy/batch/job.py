@@ -33,7 +33,8 @@ class BatchJob:
         input: path or URL of a folder of images, of a text file with one path per line, or of Parquet files.
         output: folder or URL for the results.
         image_dir, path_column, bytes_column, name_column, url_schemes: see `inputs.find_inputs`.
-        threshold: detections with a lower score are dropped, 0..1.
+        threshold: detections with a lower score are dropped, 0..1. None: those below the threshold of their class are,
+            if the model was exported with `--thresholds`; else none.
         workers: number of worker processes. None: as many as the CPUs or GPUs allow.
         cpu_threads: number of CPU threads of each worker.
         batch_size: images in one run of the model.
@@ -52,7 +53,7 @@ class BatchJob:
     bytes_column: str | None = None
     name_column: str | None = None
     url_schemes: Sequence[str] = ()
-    threshold: float = 0.0
+    threshold: float | None = None
     workers: int | None = None
     cpu_threads: int = 1
     batch_size: int = 1
@@ -110,7 +111,7 @@ def start_or_resume(
         "model": model_fingerprint(job.model_dir),
         "images_sha256": inputs.fingerprint(),
         "precision": precision,
-        "threshold": job.threshold,
+        "threshold": threshold_of(job, settings),
     }
     manifest = read_manifest(folder)
     if manifest is not None:
@@ -130,7 +131,7 @@ def start_or_resume(
         precision=precision,
         threads=job.cpu_threads,
         batch_size=job.batch_size,
-        threshold=job.threshold,
+        threshold=identity["threshold"],
         image_timeout_s=job.image_timeout_s,
         extensions=imported(),
     )
@@ -166,6 +167,11 @@ def start_or_resume(
         progress.count(len(inputs) - run.total, len(inputs), pool.workers)
         run.collect(pool.detect(inputs, tasks), progress)
     return summarize(manifest, folder, run.finished, run.images, progress)
+
+
+def threshold_of(job: BatchJob, settings: Mapping[str, Any]) -> float | None:
+    """The least score that a job keeps; None for the thresholds that the model has for each class."""
+    return 0.0 if job.threshold is None and not settings.get("class_thresholds") else job.threshold
 
 
 def summarize(

@@ -41,7 +41,8 @@ class Manifest:
         images: number of images.
         images_sha256: SHA-256 of the list of images.
         image_root: folder that file_name in the results is relative to; null if the images are not files.
-        backend, precision, threshold: see `BatchJob`; the backend is never auto.
+        backend, precision: see `BatchJob`; the backend is never auto.
+        threshold: least score of a detection; null if each class has the model's own.
         shard_size, shards: images per shard, and number of shards.
         classes, category_ids: name and COCO category id of each class.
         finished: the Counts of a complete job as a mapping, else null.
@@ -57,7 +58,7 @@ class Manifest:
     image_root: str | None
     backend: str
     precision: str
-    threshold: float
+    threshold: float | None
     shard_size: int
     shards: int
     classes: list[str]
@@ -108,7 +109,7 @@ def is_valid(manifest: Manifest) -> bool:
         all(isinstance(text, str) for text in texts)
         and all(map(is_count, counts))
         and manifest.shard_size > 0
-        and is_number(manifest.threshold)
+        and (manifest.threshold is None or is_number(manifest.threshold))
         and isinstance(names, list)
         and all(type(name) in (str, int) for name in names)
         and isinstance(numbers, list)
@@ -127,7 +128,8 @@ def require_same_job(folder: Folder, manifest: Manifest, settings: dict[str, Any
         old = getattr(manifest, key)
         new = settings.get(key, old)
         if new != old:
-            values = "" if key in ("model", "images_sha256") else f" ({old} there, {new} now)"
+            there, now = ("one for each class" if value is None else value for value in (old, new))
+            values = "" if key in ("model", "images_sha256") else f" ({there} there, {now} now)"
             raise DataError(
                 f"{folder.url} belongs to a job with {difference}{values}: name another --output, or delete it"
             )

@@ -16,9 +16,9 @@ class WorkerSettings(NamedTuple):
     """Settings of a worker.
 
     model_dir, backend, device, precision, threads: see `Detector`. batch_size: images in one run of the model.
-    threshold: detections with a lower score are dropped, 0..1. image_timeout_s: the process ends if reading and
-    detecting takes longer than this per image. extensions: files and modules with components from outside the package,
-    see `core.extensions.imported`.
+    threshold: detections with a lower score are dropped, 0..1; None for the thresholds of the model (see `Detector`).
+    image_timeout_s: the process ends if reading and detecting takes longer than this per image. extensions: files and
+    modules with components from outside the package, see `core.extensions.imported`.
     """
 
     model_dir: str
@@ -27,7 +27,7 @@ class WorkerSettings(NamedTuple):
     precision: str
     threads: int
     batch_size: int
-    threshold: float
+    threshold: float | None
     image_timeout_s: float = 600.0
     extensions: Sequence[str] = ()
 
@@ -136,7 +136,8 @@ class DetectorWorker:
                 self.run([pair])
             return
         for (row, _), detections in zip(batch, results):
-            kept = detections.above(self.settings.threshold)
+            least = self.settings.threshold
+            kept = detections.above(self.detector.thresholds if least is None else least)
             row["boxes"], row["scores"] = kept.boxes.tolist(), kept.scores.tolist()
             row["classes"], row["names"] = kept.classes.tolist(), list(kept.names)
 

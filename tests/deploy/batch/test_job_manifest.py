@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ppdet.deploy.batch.inputs import EncodedImages, ImagePaths
+from ppdet.deploy.batch.job import BatchJob, threshold_of
 from ppdet.deploy.batch.job_manifest import IDENTITY, Manifest, model_fingerprint, read_manifest, require_same_job
 from ppdet.deploy.batch.shards import Counts
 from ppdet.deploy.batch.storage import Folder
@@ -100,6 +101,17 @@ def test_each_setting_that_makes_another_job_is_refused(tmp_path, key):
     assert str(error.value) == (
         f"{folder.url} belongs to a job with {IDENTITY[key]}{values}: name another --output, or delete it"
     )
+
+
+def test_a_job_keeps_what_the_model_says_unless_it_is_given_a_number(tmp_path):
+    job, by_class = BatchJob("m", "i", "o"), {"class_thresholds": {"red": 0.4}}
+    assert threshold_of(job, {"draw_threshold": 0.5}) == 0.0 and threshold_of(job, by_class) is None
+    assert threshold_of(replace(job, threshold=0.0), by_class) == 0.0
+    Manifest(**{**JOB, "threshold": None}).write(Folder(str(tmp_path)))
+    manifest = read_manifest(Folder(str(tmp_path)))
+    require_same_job(Folder(str(tmp_path)), manifest, {"threshold": None})
+    with pytest.raises(DataError, match=r"another --threshold \(one for each class there, 0.25 now\)"):
+        require_same_job(Folder(str(tmp_path)), manifest, {"threshold": 0.25})
 
 
 def test_what_is_written_is_read(tmp_path):

@@ -49,6 +49,15 @@ def test_a_transform_from_outside_needs_its_import_and_workers_import_it(model, 
     expected = worker.detector.run([Preprocess(settings).prepare(np.zeros((height, width, 3), np.uint8))])[0]
     np.testing.assert_allclose(rows[0]["scores"], expected.scores, atol=1e-6)  # of an image that is black
 
+    # Without a number, the thresholds of the model count, one for each class.
+    settings["class_thresholds"] = {"red": 1.0, "blue": float(np.median(expected.scores))}
+    (folder / "infer_cfg.yml").write_text(yaml.safe_dump(settings))
+    worker = DetectorWorker(worker.settings._replace(threshold=None))
+    (row,) = worker.detect(7, {"root": str(images.folder), "names": names[:1], "schemes": ()})
+    kept = (expected.classes == 1) & (expected.scores >= np.median(expected.scores))
+    assert 0 < kept.sum() < len(expected) and row["classes"] == [1] * kept.sum()
+    np.testing.assert_allclose(row["scores"], expected.scores[kept], atol=1e-6)
+
 
 def test_whatever_a_list_names_is_a_row(model, images, tmp_path, monkeypatch):
     """Only regular files are opened, and only addresses that the user has allowed; the images between are detected."""
