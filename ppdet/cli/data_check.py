@@ -17,7 +17,8 @@ examples:
   {program} dataset/mine --input_size 512 512
   {program} dataset/mine/train.json dataset/mine/val.json --image_dir dataset/mine/images
   {program} dataset/mine --fix dataset/mine_cleaned
-  {program} dataset/mine --detections output/bbox.json    # of ppdet infer --save_results true
+  {program} dataset/mine --model output/NAME        # and the labels that a trained detector contradicts
+  {program} dataset/mine --detections output/bbox.json    # the same, by what ppdet infer --save_results true wrote
   {program} dataset/mine -c configs/mine.yml        # with the input size and the levels of a configuration
 """
 
@@ -27,12 +28,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppdet.cli.arguments import add_config_arguments, load_libraries
+from ppdet.cli.arguments import add_config_arguments, add_device_argument, load_libraries
 from ppdet.core.command_line import make_parser, one_line_errors, positive
 from ppdet.utils.printable import printable
 
 if TYPE_CHECKING:
+    from ppdet.core.config import Config
     from ppdet.data.checking.found import Found
+    from ppdet.data.checking.listed_split import ListedSplit
     from ppdet.data.transforms.targets import Gt2FCOSTarget
 
 DEFAULT_SIZE = (800, 1333)
@@ -62,15 +65,28 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         help="write a cleaned copy to this new folder: without images that cannot be read, copies, training images "
         "that a split for evaluation has too, boxes without area and second boxes of an object; with true sizes",
     )
-    parser.add_argument(
+    detector = parser.add_mutually_exclusive_group()
+    detector.add_argument(
+        "--model",
+        dest="run",
+        metavar="RUN",
+        help="a trained detector, as the folder of its run (output/NAME) or one of its checkpoints (output/NAME/3), "
+        "detects in all images, and the labels that it contradicts are listed as likely errors; its configuration also "
+        "says the input size",
+    )
+    detector.add_argument(
         "--detections",
         type=Path,
         metavar="JSON",
-        help="bbox.json of a trained detector: labels that it contradicts are listed as likely errors",
+        help="the same with a bbox.json that was written before, without a threshold for scores",
     )
     parser.add_argument("--strict", action="store_true", help="end with exit code 1 if there are errors")
     add_config_arguments(parser, required=False)
-    return parser.parse_args(argv)
+    add_device_argument(parser)
+    arguments = parser.parse_args(argv)
+    if arguments.run is not None and arguments.config is not None:
+        parser.error("name either --model, whose configuration is used, or a YAML file with -c")
+    return arguments
 
 
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
@@ -80,15 +96,21 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         from ppdet.data.checking.data_check import check_files, check_images, read_splits
         from ppdet.data.checking.found import SEVERITIES, counted
 
-        size, target = levels_of(arguments)
+        cfg = configuration(arguments)
         splits = read_splits(arguments.data, arguments.image_dir)
+        size, target = levels_of(arguments, cfg, splits)
         print(f"{overview(splits)}\n\n{class_table(splits)}\n")
         first = check_files(splits)
         print_findings(first)
         checked = check_images(splits, target, *size, progress=show_progress)
         print(f"\nat an input size of {size[0]} x {size[1]} pixels:\n{level_table(checked.fit)}\n")
         later = list(checked.found)
-        if arguments.detections:
+        if arguments.run is not None and cfg is not None:
+            from ppdet.engine.label_noise import noise_by_model
+
+            readable = [path for path, facts in checked.facts.items() if facts.size]
+            later += noise_by_model(splits, cfg, readable, show_progress)
+        elif arguments.detections:
             from ppdet.engine.label_noise import label_noise
 
             later += label_noise(splits, arguments.detections)
@@ -115,18 +137,46 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         sys.exit(1)
 
 
-def levels_of(arguments: argparse.Namespace) -> "tuple[tuple[int, int], Gt2FCOSTarget]":
+def configuration(arguments: argparse.Namespace) -> "Config | None":
+    """The configuration of --model or -c; None without them."""
+    if arguments.run is None and arguments.config is None:
+        return None
+    load_libraries(arguments, announce=False)
+    if arguments.run is None:
+        from ppdet.core.workspace import load_config
+
+        return load_config(arguments.config, arguments.opt)
+    from ppdet.engine.device_choice import set_device
+    from ppdet.engine.runs.trained import trained_config
+
+    cfg = trained_config(arguments, "TestReader")
+    set_device(cfg)
+    return cfg
+
+
+def levels_of(
+    arguments: argparse.Namespace, cfg: "Config | None", splits: "Sequence[ListedSplit]"
+) -> "tuple[tuple[int, int], Gt2FCOSTarget]":
     """The input size and the transform that makes training targets: those of the configuration, or FCOS's own."""
     from ppdet.data.transforms.targets import Gt2FCOSTarget
 
-    size, target = DEFAULT_SIZE, Gt2FCOSTarget()
-    if arguments.config:
-        load_libraries(arguments, announce=False)
-        from ppdet.core.workspace import load_config
-        from ppdet.engine.input_levels import configured_levels
+    if cfg is None:
+        return tuple(arguments.input_size or DEFAULT_SIZE), Gt2FCOSTarget()
+    from ppdet.engine.input_levels import configured_levels
 
-        size, target = configured_levels(load_config(arguments.config, arguments.opt))
-    return tuple(arguments.input_size or size), target
+    configured, target = configured_levels(cfg)
+    size = arguments.input_size or configured
+    if size is None:  # images keep their sizes
+        sizes = {(record["h"], record["w"]) for split in splits for record in split.dataset.records}
+        if len(sizes) > 1:
+            from ppdet.utils.errors import ConfigError
+
+            raise ConfigError(
+                f"{cfg.path}: EvalReader.sample_transforms has no Resize, and the images have {len(sizes)} sizes: say "
+                "for which one the boxes are checked with --input_size SHORT LONG"
+            )
+        size = sorted(sizes.pop())
+    return tuple(size), target
 
 
 def print_findings(found: "Sequence[Found]") -> None:
@@ -137,10 +187,10 @@ def print_findings(found: "Sequence[Found]") -> None:
         print(f"{one.severity}: {printable(one.text)}", flush=True)
 
 
-def show_progress(paths: Sequence[str]) -> Iterable[str]:
-    """Iterate over the paths, with a progress bar on a terminal."""
+def show_progress(items: Iterable, total: int | None = None) -> Iterable:
+    """Iterate over images, with a progress bar on a terminal; `total` is the number of items that have no length."""
     from tqdm import tqdm
 
     from ppdet.utils.logger import is_watched
 
-    return tqdm(paths, desc="images", unit=" images", leave=False, disable=not is_watched())
+    return tqdm(items, total=total, desc="images", unit=" images", leave=False, disable=not is_watched())

@@ -1,8 +1,11 @@
 """`ppdet data check`: its summary, its page, its copy, and its exit codes."""
 
 import json
+import re
+import shutil
 
 import pytest
+from noise import noisy, write_padded
 from tiny import write_tiny_coco
 
 from ppdet.cli import data
@@ -63,9 +66,32 @@ def test_size_and_levels_come_from_a_configuration(folder, capsys):
     text = capsys.readouterr().out
     assert "at an input size of 800 x 1333 pixels:" in text
     assert "stride 16 " in text and "stride 8 " not in text
+    without_resize = ["-c", "fcos_r50_fpn_1x_coco", "-o", "EvalReader.sample_transforms=[Decode: {}]"]
+    check(folder, "--page", "", *without_resize)  # all images are listed with one size
+    assert "at an input size of 96 x 128 pixels:" in capsys.readouterr().out
+    content = json.loads((folder / "train.json").read_text())
+    content["images"][0].update(width=64)
+    (folder / "train.json").write_text(json.dumps(content))
     with pytest.raises(SystemExit):
-        check(folder, "-c", "fcos_r50_fpn_1x_coco", "-o", "EvalReader.sample_transforms=[Decode: {}]")
-    assert "EvalReader.sample_transforms has no Resize" in capsys.readouterr().err
+        check(folder, "--page", "", *without_resize)
+    assert "has no Resize, and the images have 2 sizes: say for which" in capsys.readouterr().err
+
+
+def test_a_model_lists_the_labels_that_it_contradicts(tmp_path, capsys):
+    """Random weights detect something everywhere, also where no box is."""
+    cfg = noisy(write_padded(tmp_path, images=2))
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(tmp_path / "noise.pdparams", run / "model_final.pdparams")
+    cfg.dump(run / "config.yml")
+    page = tmp_path / "check.html"
+    check(tmp_path / "data", "--model", run, "--device", "cpu", "--page", page)
+    text = capsys.readouterr().out
+    assert re.search(r"^note: train: \d+ likely label errors, certain detections where no box is, e\.g\. ", text, re.M)
+    assert "label noise, missing box" in page.read_text()
+    with pytest.raises(SystemExit):
+        check(tmp_path / "data", "--model", run, "-c", "fcos_r50_fpn_1x_coco")
+    assert "name either --model, whose configuration is used, or a YAML file with -c" in capsys.readouterr().err
 
 
 def test_the_page_fits_narrow_screens_and_filters_by_kind(folder, tmp_path, capsys, browser):
