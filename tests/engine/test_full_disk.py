@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -134,7 +135,9 @@ def test_best_weights_are_written_later(tiny, room, log):
 def test_the_end_of_a_run_waits_for_room(tiny, room, log, monkeypatch):
     """After the last step there are no lines of the log any more."""
     monkeypatch.setattr("ppdet.engine.hooks.checkpointing.SECONDS_BETWEEN", 0.01)
-    monkeypatch.setattr("ppdet.engine.hooks.checkpointing.time.sleep", lambda seconds: seconds and room.give())
+    # The name in that module alone: `time.sleep` itself is also called by other threads, such as the watchdog.
+    clock = SimpleNamespace(sleep=lambda seconds: room.give())
+    monkeypatch.setattr("ppdet.engine.hooks.checkpointing.time", clock)
 
     class Take(Hook):
         def after_step(self, trainer):
@@ -159,7 +162,7 @@ def test_a_request_to_end_is_answered_while_the_end_of_a_run_waits(tiny, tmp_pat
         slept.append(seconds)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr("ppdet.engine.hooks.checkpointing.time.sleep", sleep)
+    monkeypatch.setattr("ppdet.engine.hooks.checkpointing.time", SimpleNamespace(sleep=sleep))
     trainer = Trainer(load_config(str(tiny), ["epoch=1", f"save_dir={tmp_path}"]), hooks=[Take()])
     try:
         with pytest.raises(SaveError, match=r"model_final: the last checkpoint cannot be written .*-r auto"):
