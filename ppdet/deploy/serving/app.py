@@ -33,6 +33,7 @@ PAGE = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
     "/boxes.js": ("boxes.js", "text/javascript"),
+    "/about.js": ("about.js", "text/javascript"),
     "/page.js": ("page.js", "text/javascript"),
 }
 # Paths that need no token; they tell nothing about the model and its use. The metrics need it, since they tell about

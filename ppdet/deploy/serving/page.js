@@ -1,16 +1,14 @@
 "use strict";
 
-// The server sends detections from this score on, and the page filters them: the slider needs no request.
-const LEAST_SCORE = 0.05;
 // The picture's canvas has so many pixels at most; browsers draw nothing on canvases with much longer sides.
 const MOST_PIXELS = 1600 * 1600;
 // Longest side of the frames that the camera sends, in pixels.
 const CAMERA_SIDE = 960;
 
-const $ = (id) => document.getElementById(id);
 const STAGES = { prepare: "Decode and resize", queue: "Wait for a batch", inference: "Model", total: "Server, in all" };
 
-let answer = null; // the last answer of /predict
+let answer = null; // the last answer of /predict, which has the detections from the score `asked` on
+let asked = LEAST_SCORE;
 let token = "";
 let repeat = null; // the request to repeat when the user has given a token
 let running = null; // AbortController of the current request
@@ -24,23 +22,52 @@ class ServerError extends Error {
   }
 }
 
-async function predict(blob, signal) {
-  const form = new FormData();
-  form.append("image", blob, "image");
-  form.append("threshold", String(LEAST_SCORE));
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  const start = performance.now();
+async function ask(path, options) {
+  const sent = token;
+  const headers = sent ? { Authorization: `Bearer ${sent}` } : {};
   let response;
   try {
-    response = await fetch("predict", { method: "POST", body: form, headers, signal });
+    response = await fetch(path, { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ServerError("The server does not answer.", 0);
   }
+  if (response.status === 401 && token !== sent) return ask(path, options); // the user has given another one meanwhile
   const content = await response.json().catch(() => ({}));
   if (!response.ok) throw new ServerError(content.error || `The server answers with status ${response.status}.`, response.status);
+  return content;
+}
+
+// The server sends more detections than are shown, and the page filters them: the slider needs no request.
+async function predict(blob, signal) {
+  if (!model) await learnModel();
+  const form = new FormData();
+  form.append("image", blob, "image");
+  asked = leastAsked();
+  form.append("threshold", String(asked));
+  const start = performance.now();
+  const content = await ask("predict", { method: "POST", body: form, signal });
   content.roundTrip = performance.now() - start;
   return content;
+}
+
+async function learnModel() {
+  const described = await ask("model");
+  if (model) return;
+  introduceModel(described);
+  document.title = `Object detection: ${model.name}`;
+  draw();
+}
+
+// When the page opens: a server with a token asks for it, and one that starts is asked again.
+async function beginWithModel() {
+  try {
+    await learnModel();
+  } catch (error) {
+    if (error.status === 401) askForToken(beginWithModel);
+    else if (error.status === 503) setTimeout(beginWithModel, 1000);
+    else report(error);
+  }
 }
 
 function show(picture, content) {
@@ -62,10 +89,9 @@ function show(picture, content) {
 }
 
 function draw() {
-  const least = Number($("threshold").value);
-  $("least").textContent = least.toFixed(2);
+  $("least").textContent = leastText();
   if (!answer) return;
-  const good = answer.detections.filter((one) => one.score >= least);
+  const good = answer.detections.filter(isShown);
   const shown = good.filter((one) => !hidden.has(one.name));
   const unlabeled = drawBoxes($("boxes"), answer.image, shown);
   $("unlabeled").textContent = `${unlabeled} of them without a label: there is no room.`;
@@ -80,7 +106,7 @@ function draw() {
 
 function summary(shown, good, all) {
   const off = good > shown ? `; ${good - shown} more in classes that are switched off` : "";
-  return `${shown} shown of ${all} ${all === 1 ? "detection" : "detections"} with a score of ${LEAST_SCORE} or more${off}`;
+  return `${shown} shown of ${all} ${all === 1 ? "detection" : "detections"} with a score of ${asked} or more${off}`;
 }
 
 // Nothing of the image before is left beside a message.
@@ -140,13 +166,6 @@ function listTimes() {
   $("timing").replaceChildren(...entries);
 }
 
-function element(tag, text, className = "") {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  made.className = className;
-  return made;
-}
-
 function tell(text) {
   $("message").textContent = text;
   $("message").hidden = !text;
@@ -157,10 +176,16 @@ function report(error, again) {
   clear();
   tell(error instanceof ServerError ? sentence(error.message) : `The page failed: ${error.message}`);
   if (error.status === 401) {
-    repeat = again;
-    $("login").hidden = false;
-    $("token").focus();
+    repeat = null;
+    askForToken(again);
   }
+}
+
+// What the user has asked for is repeated, rather than what the page does by itself.
+function askForToken(again) {
+  repeat ??= again;
+  $("login").hidden = false;
+  $("token").focus();
 }
 
 function sentence(text) {
@@ -253,13 +278,22 @@ $("file").addEventListener("change", () => {
   if (file) detectFile(file);
 });
 $("camera").addEventListener("click", () => (stream ? stopCamera() : startCamera()));
-$("threshold").addEventListener("input", draw);
+$("threshold").addEventListener("input", () => {
+  $("own").checked = false;
+  draw();
+});
+$("own").addEventListener("change", () => {
+  followModel();
+  draw();
+});
 new ResizeObserver(draw).observe($("frame"));
 $("login").addEventListener("submit", (event) => {
   event.preventDefault();
   token = $("token").value.trim();
   $("login").hidden = true;
-  repeat?.();
+  const again = repeat;
+  repeat = null;
+  again?.();
 });
 document.addEventListener("paste", (event) => {
   const file = firstImage(event.clipboardData.files);
@@ -276,3 +310,4 @@ document.addEventListener("drop", (event) => {
   const file = firstImage(event.dataTransfer.files);
   if (file) detectFile(file);
 });
+beginWithModel();

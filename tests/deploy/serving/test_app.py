@@ -191,7 +191,7 @@ def test_page_loads_nothing_from_elsewhere(client):
     assert page.headers["content-type"].startswith("text/html")
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy and "script-src 'self'" in policy and "unsafe" not in policy
-    for path in ("/", "/boxes.js", "/page.js", "/page.css"):
+    for path in ("/", "/boxes.js", "/about.js", "/page.js", "/page.css"):
         text = client.get(path).text.replace("http://www.w3.org/2000/svg", "")
         assert "http" not in text.replace("https or from localhost", ""), path
     assert "access-control-allow-origin" not in client.get("/", headers={"Origin": "http://elsewhere"}).headers

@@ -1,5 +1,6 @@
 """The page in a real browser, with a real model behind it."""
 
+import json
 import re
 
 from serving import form
@@ -48,7 +49,7 @@ def test_upload_slider_and_classes(page, token_server, images):
     _, content = token_server.request("POST", "/predict", body, {**headers, "Authorization": "Bearer open-sesame"})
     scores = [float(score) for score in re.findall(rb'"score":([\d.]+)', content)]
     asked = predictions(page)
-    assert asked == 3  # without a token, with a wrong one, with the right one
+    assert asked == 1  # the page knows the model before it sends an image, and had no right token for that before
 
     # The slider shows other boxes at once, without another request.
     counts, painted = [], []
@@ -79,6 +80,54 @@ def test_upload_slider_and_classes(page, token_server, images):
     assert shown(page) == labels["red"]
     assert predictions(page) == asked
     assert re.search(r"Model\s*[\d.]+ ms", page.text_content("#timing"))
+
+
+def test_the_page_says_what_the_model_is_and_goes_by_its_thresholds(page, token_server, images):
+    """A server with a token asks for it when the page opens. One number for all classes can be chosen instead."""
+    _, content = token_server.request("GET", "/model", None, {"Authorization": "Bearer open-sesame"})
+    told = json.loads(content)
+    assert page.is_hidden("#about") and page.is_hidden("#own-row")
+    give_token(page)
+    page.wait_for_selector("#about", state="visible")
+    assert page.title() == "Object detection: export"
+    sizes = [told["input_size"][kind] for kind in ("usual", "largest")]
+    usual, largest = (f"{size['width']} x {size['height']}" for size in sizes)
+    assert page.locator("#facts").inner_text().split("\n") == [
+        *("Name", "export", "Architecture", told["architecture"]),
+        *("Engine", f"{told['engine']}, cpu, fp32", "Input size", f"{usual}, up to {largest}"),
+        *("Exported by", f"ppdet {told['versions']['ppdet']}, paddle {told['versions']['paddle']}"),
+        *("Minimum score", "0.50"),
+    ]
+    assert page.text_content("#names-first") == "2 classes: red, blue"
+    assert page.is_checked("#own") and page.text_content("#least") == "0.50" and page.input_value("#threshold") == "0.5"
+
+    # A model with thresholds by class, lower ones than are usually asked for, and hostile names.
+    names = ["<b>red", "blue", *(f"class {i} {'x' * 100}" for i in range(78))]
+    limits = [0.43215, 0.03, *[0.5] * 78]
+    classes = [{"class": i, "name": name, "threshold": limits[i]} for i, name in enumerate(names)]
+    page.evaluate("described => introduceModel(described)", {**told, "name": "x" * 300, "classes": classes})
+    upload(page, images[0])
+    page.wait_for_selector("#frame", state="visible")
+    body, headers = form(images[0], threshold="0.03")
+    _, content = token_server.request("POST", "/predict", body, {**headers, "Authorization": "Bearer open-sesame"})
+    every = json.loads(content)["detections"]
+    kept = [one for one in every if one["score"] >= limits[one["class"]]]
+    assert 0 < len(kept) < len(every) and shown(page) == len(kept) and page.text_content("#least") == "by class"
+    assert page.text_content("#summary") == f"{len(kept)} shown of {len(every)} detections with a score of 0.03 or more"
+    short = f"class 0 {'x' * 21}\u2026"
+    assert page.text_content("#names-first").startswith(f"80 classes: <b>red, blue, {short}, class 1")
+    page.click("#names-first")
+    lines = page.locator("#names-all li").all_inner_texts()
+    assert lines[:2] == ["<b>red from 0.43215", "blue from 0.03"] and len(lines) == 80
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 844})
+        assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth"), width
+    # One number for all, and back.
+    page.eval_on_selector("#threshold", SET, 0.4)
+    assert not page.is_checked("#own") and page.text_content("#least") == "0.40"
+    assert shown(page) == sum(one["score"] >= 0.4 for one in every) != len(kept)
+    page.get_by_label("Use the model's own, one for each class").check()
+    assert shown(page) == len(kept) and predictions(page) == 1
 
 
 def test_boxes_are_where_they_should_be(page, images, served):
