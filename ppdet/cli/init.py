@@ -95,7 +95,13 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
 
 
 def choose_weights(machine: "Machine", *, from_scratch: bool) -> tuple[str | None, str]:
-    """Download the backbone's weights, and return their URL, or None where they cannot be had; and the reason."""
+    """Download the backbone's weights, and return their URL, or None where they cannot be had; and the reason.
+
+    Raises:
+        CheckpointError: what was downloaded, perhaps long ago, is no file of weights, but a page that asks for a login,
+            for example. With such a configuration no run could start.
+    """
+    from ppdet.engine.checkpoints.weights import read_arrays
     from ppdet.engine.proposal.recipe import WEIGHTS_OF_DEPTH, depth_for
     from ppdet.utils.disk.download import DownloadError, fetch
 
@@ -103,7 +109,7 @@ def choose_weights(machine: "Machine", *, from_scratch: bool) -> tuple[str | Non
         return None, "from scratch, as --from_scratch asks for"
     url = WEIGHTS_OF_DEPTH[depth_for(machine, has_weights=True)]
     try:
-        fetch(url)
+        read_arrays(fetch(url))
     except DownloadError as error:
         print(printable(f"no pretrained weights, training will start from scratch: {' '.join(str(error).split())}"))
         return None, "from scratch: the pretrained weights could not be downloaded; with them, fewer images suffice"

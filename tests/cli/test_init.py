@@ -3,11 +3,15 @@
 import json
 import re
 
+import numpy as np
+import paddle
 import pytest
 from tiny import write_tiny_coco
 
 from ppdet.cli import init, train
 from ppdet.core.workspace import load_config
+from ppdet.engine.checkpoints.weights import read_arrays, save_weights
+from ppdet.modeling.backbones import ResNet
 
 
 @pytest.fixture
@@ -42,6 +46,44 @@ def test_the_proposal_trains(folder, tmp_path, capsys):
     assert (tmp_path / "output/my_data/model_final.pdparams").is_file()
     log = (tmp_path / "output/my_data/train.log").read_text()
     assert "It does not fit" not in log
+
+
+def test_the_proposal_trains_from_weights_of_the_backbone(folder, tmp_path, capsys, monkeypatch):
+    """They lie where a download puts them. Frozen layers keep them, and training changes the others."""
+    monkeypatch.setenv("PPDET_WEIGHTS_HOME", str(tmp_path / "weights"))
+    (tmp_path / "weights").mkdir()
+    classifier = {"fc.weight": paddle.zeros([512, 1000]), "fc.bias": paddle.zeros([1000])}
+    backbone = ResNet(depth=18, variant="d")
+    published = tmp_path / "weights" / "ResNet18_vd_pretrained.pdparams"
+    save_weights({**backbone.state_dict(), **classifier}, published)
+    init.main(["my data", "--estimate", "--device", "cpu"])
+    assert "wrote my_data.yml: ResNet-18 with pretrained weights, " in capsys.readouterr().out
+    cfg = load_config("my_data.yml")
+    assert cfg["pretrain_weights"].startswith("https://") and cfg["pretrain_weights"].endswith(f"/{published.name}")
+
+    narrow = ["FPN.out_channel=32", "FCOSHead.fcos_feat={feat_in: 32, feat_out: 32, num_convs: 1}"]
+    quick = ["worker_num=0", "amp=false", "TrainReader.batch_size=1", *narrow]
+    run = ["-c", "my_data.yml", "--device", "cpu", "-o", *quick]
+    train.main([*run, "--dry_run"])
+    assert not (tmp_path / "output").exists()
+    train.main([*run, "max_iters=1"])
+    trained, start = read_arrays(tmp_path / "output/my_data/model_final.pdparams"), read_arrays(published)
+    same = {name: np.array_equal(trained[f"backbone.{name}"], start[name]) for name in backbone.state_dict()}
+    weights = [name for name in same if name.endswith("conv.weight")]
+    frozen = [name for name in weights if name.startswith(("conv1", "res2"))]
+    assert all(same[name] for name in same if "norm" in name) and 0 < len(frozen) < len(weights)
+    assert [name for name in weights if same[name]] == frozen
+
+
+def test_a_page_in_place_of_weights_is_an_error(folder, tmp_path, capsys, monkeypatch):
+    """Some networks answer every request with a page that asks for a login."""
+    monkeypatch.setenv("PPDET_WEIGHTS_HOME", str(tmp_path))
+    (tmp_path / "ResNet18_vd_pretrained.pdparams").write_text("<html>Please log in</html>")
+    with pytest.raises(SystemExit) as end:
+        init.main(["my data", "--estimate", "--device", "cpu"])
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and "ResNet18_vd_pretrained.pdparams: not a complete Paddle weights file" in said
+    assert not (tmp_path / "my_data.yml").exists()
 
 
 @pytest.mark.parametrize(
