@@ -1,7 +1,7 @@
 """Convert what labelling tools export to COCO's format, which training reads, and split it.
 
 SRC is the folder that the tool exported, or one annotation file in it; it is not changed. The format is found out:
-  Pascal VOC      one XML for each image; the lists in ImageSets/Main are its split
+  Pascal VOC      one XML for each image; the lists in ImageSets/Main are its split, or folders called train and val
   YOLO            label files beside the images or in labels/, names in data.yaml, classes.txt or obj.names
   LabelMe         one JSON for each image, with rectangles or polygons
   CVAT            XML "CVAT for images 1.1"

@@ -1,6 +1,5 @@
 """COCO files as other tools lay them out: placeholder categories, ids from 0, and paths with folders of the tool."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from ppdet.data.annotations.labeled_set import LabeledBox, LabeledImage, LabeledSet, Losses, Objects, box_around
 from ppdet.data.annotations.parsing import size_of
+from ppdet.data.annotations.tool_splits import split_of_name
 from ppdet.utils.formats.coco_file import (
     Annotations,
     clean_name,
@@ -17,7 +17,6 @@ from ppdet.utils.formats.coco_file import (
     load_coco_json,
 )
 
-SPLITS = {"train": "train", "valid": "val", "val": "val", "test": "test"}
 OWN_FIELDS = ("id", "image_id", "category_id", "bbox", "area")  # of an annotation; all others are kept as they are
 
 
@@ -53,7 +52,7 @@ def read_coco(root: str, files: list[str], losses: Losses) -> LabeledSet:
             row = content["images"][position]
             size = size_of(row.get("width"), row.get("height"))
             boxes = _boxes(picked, label_of, losses, f"{path}, {name}")
-            result.images.append(LabeledImage(name, path, size, boxes, _split(root, path)))
+            result.images.append(LabeledImage(name, path, size, boxes, split_of_name(root, path)))
     return result
 
 
@@ -84,10 +83,3 @@ def _placeholders(content: dict[str, Any], ids: list[int], annotations: Annotati
     zero = next(row for row in rows if row.get("id") == 0)
     others = {str(row.get("supercategory")) for row in rows if row is not zero}
     return [clean_name(zero["name"])] if others == {str(zero["name"])} else []
-
-
-def _split(root: str, path: str) -> str:
-    """The part of the data set that a file is, by its name or its folders."""
-    stem = os.path.splitext(os.path.relpath(path, root))[0].lower().replace("\\", "/")
-    words = "".join(letter if letter.isalpha() else " " for letter in stem).split()
-    return next((SPLITS[word] for word in reversed(words) if word in SPLITS), "")

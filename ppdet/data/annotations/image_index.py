@@ -4,8 +4,10 @@ Only files below the folders that the user named are found. A name is compared w
 `../../secret.jpg` or `/etc/passwd` in a stranger's file leads nowhere.
 """
 
+import itertools
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from ppdet.data.annotations.labeled_set import LabeledImage
@@ -71,16 +73,17 @@ def clean_parts(name: str) -> list[str]:
     return [part for part in parts if part not in ("/", "//", ".", "..")]
 
 
+def common_ending(some: Sequence[str], others: Sequence[str]) -> int:
+    """How many parts the ends of two paths have in common."""
+    pairs = zip(reversed(some), reversed(others))
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
 def _nearest(paths: list[str], parts: list[str], near: str) -> tuple[str | None, str]:
     """The path that shares most with the name's folders, then with the annotation file's."""
 
     def common(path: str) -> tuple[int, int]:
-        folders = Path(path).parts[:-1]
-        ending = 0
-        for mine, theirs in zip(reversed(folders), reversed(parts[:-1])):
-            if mine != theirs:
-                break
-            ending += 1
+        ending = common_ending(Path(path).parts[:-1], parts[:-1])
         return ending, len(os.path.commonpath([os.path.dirname(path), os.path.dirname(near)]))
 
     best = max(map(common, paths))

@@ -6,6 +6,7 @@ from typing import Any
 
 from ppdet.data.annotations.labeled_set import (
     LARGEST_OF_IMAGE,
+    ONE_POINT,
     LabeledBox,
     LabeledImage,
     LabeledSet,
@@ -14,6 +15,7 @@ from ppdet.data.annotations.labeled_set import (
     box_around,
 )
 from ppdet.data.annotations.parsing import json_of, size_of
+from ppdet.data.annotations.tool_splits import split_of_folder
 from ppdet.utils.disk.images import is_image_name
 from ppdet.utils.errors import DataError
 
@@ -41,7 +43,13 @@ def read_labelme(root: str, files: list[str], losses: Losses) -> LabeledSet:
         name = content.get("imagePath")
         boxes = _LabelMeBoxes(content["shapes"], losses, path)
         result.images.append(
-            LabeledImage(name if isinstance(name, str) and name else Path(path).stem, path, size, boxes)
+            LabeledImage(
+                name if isinstance(name, str) and name else Path(path).stem,
+                path,
+                size,
+                boxes,
+                split_of_folder(root, path),
+            )
         )
     return result
 
@@ -64,7 +72,7 @@ class _LabelMeBoxes:
         if not isinstance(shape["label"], (str, int, float)):
             raise DataError("objects without a class left out")
         if len(shape["points"]) < 2:
-            raise DataError("objects with fewer than two points left out")
+            raise DataError(ONE_POINT)
         box = BoundingBox.from_labelme(shape)
         if kind == "polygon":
             self._losses.add("polygons replaced by the boxes around them", self._path)
@@ -91,6 +99,8 @@ def read_labelstudio(root: str, files: list[str], losses: Losses) -> LabeledSet:
                 losses.add("tasks of Label Studio without an image left out", place)
             elif regions is None:
                 losses.add("tasks of Label Studio that nobody has labeled left out", place)
+            elif len({str(region.get("to_name")) for region in regions if _is_shape(region)}) > 1:
+                losses.add("tasks of Label Studio whose boxes are of several images left out", place)
             else:
                 first = next((region for region in regions if isinstance(region, dict)), {})
                 size = size_of(first.get("original_width"), first.get("original_height"))
@@ -125,7 +135,7 @@ class _LabelStudioBoxes:
             polygon = LabeledBox(labels[0], box_around(points))
             self._losses.add("polygons replaced by the boxes around them", self._place)
             return polygon
-        if abs(float(value.get("rotation") or 0)) > 0:
+        if float(value.get("rotation") or 0) % 360 != 0:
             raise DataError("rotated boxes left out")
         x, y, width, height = (float(value[key]) for key in ("x", "y", "width", "height"))
         coords = (x * size[0] / 100, y * size[1] / 100, width * size[0] / 100, height * size[1] / 100)
@@ -153,6 +163,11 @@ def _image_and_regions(task: Any, losses: Losses, place: str) -> tuple[str | Non
     if len(done) > 1:
         losses.add("tasks of Label Studio with several annotations, of which the last is used", place)
     return _image_name(data if isinstance(data, dict) else {}), done[-1]["result"] if done else None
+
+
+def _is_shape(region: Any) -> bool:
+    """Whether a region of an annotation is a box or a polygon, which belongs to the image that `to_name` names."""
+    return isinstance(region, dict) and isinstance(region.get("value"), dict) and "original_width" in region
 
 
 def _are_regions(value: Any) -> bool:

@@ -18,6 +18,7 @@ LARGEST_FILE = 2**30  # bytes of a file for a whole data set
 LARGEST_OF_IMAGE = 2**26  # bytes of a file for one image; LabelMe's may contain the image
 SHOWN = 3  # examples of each reason in a summary
 LONGEST = 1000  # characters of such a line, and of a class name
+ONE_POINT = "objects with fewer than two points left out"
 LISTED = 100_000  # lines of the file that names everything that was left out
 
 
@@ -145,8 +146,15 @@ def _as_labeled(box: "BoundingBox | LabeledBox") -> LabeledBox:
 
 
 def box_around(points: Iterable[Any]) -> tuple[float, float, float, float]:
-    """Return x, y, width, height of the smallest box around points (x, y); ValueError if there are none."""
-    xs, ys = zip(*((float(x), float(y)) for x, y in points))
+    """Return x, y, width, height of the smallest box around points (x, y).
+
+    Raises:
+        DataError: there are fewer than two points. TypeError, ValueError: they are not pairs of numbers.
+    """
+    pairs = [(float(x), float(y)) for x, y in points]
+    if len(pairs) < 2:
+        raise DataError(ONE_POINT)
+    xs, ys = zip(*pairs)
     return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
 
 

@@ -8,9 +8,9 @@ from ppdet.data.annotations.image_index import ImageIndex
 from ppdet.data.annotations.json_formats import read_labelme, read_labelstudio
 from ppdet.data.annotations.labeled_set import LabeledSet, Losses
 from ppdet.data.annotations.parsing import json_of
-from ppdet.data.annotations.table import is_table, read_table
+from ppdet.data.annotations.table import is_table, read_table, rows_of_table
 from ppdet.data.annotations.xml_formats import is_cvat, is_voc, read_cvat, read_voc
-from ppdet.data.annotations.yolo import is_yolo, read_yolo
+from ppdet.data.annotations.yolo import has_label_files, has_names, is_yolo, read_yolo
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.annotation_kinds import json_kind
 
@@ -43,13 +43,7 @@ def read_annotations(source: str, form: str | None, index: ImageIndex, losses: L
     files = index.files if os.path.isdir(source) else [source]
     kinds = {form: _with_suffix(files, form)} if form else _kinds(files, index, source)
     if not kinds:
-        damaged = [path for path in files if path.lower().endswith(".json")]
-        if len(damaged) == 1:
-            json_of(damaged[0])  # may say what is wrong
-        raise DataError(
-            f"{source}: no annotations of {', '.join(FORMATS)} were found; --from NAME reads the files as one of "
-            "these, and --from voc, labelme or yolo reads every file of their kind"
-        )
+        raise _nothing_found(source, files, index)
     if len(kinds) > 1:
         found = ", ".join(
             f"{name} ({os.path.relpath(paths[0], root) if paths else '.'})" for name, paths in kinds.items()
@@ -61,6 +55,36 @@ def read_annotations(source: str, form: str | None, index: ImageIndex, losses: L
     if not paths:
         raise DataError(f"{source}: no file ends in {READERS[name][0]}, as those of {name} do")
     return READERS[name][1](root, paths, losses)
+
+
+def _nothing_found(source: str, files: list[str], index: ImageIndex) -> DataError:
+    """The error of a folder or file without annotations that are known; what is wrong with the only file that may have
+    some is raised at once."""
+    for suffix, read in ((".json", json_of), (".csv", rows_of_table)):
+        damaged = [path for path in files if path.lower().endswith(suffix)]
+        if len(damaged) == 1:
+            read(damaged[0])
+    if not files:
+        return DataError(f"{source}: there are no files in it")
+    advice = (
+        "--from NAME reads the files as one of these, and --from voc, labelme or yolo reads every file of their kind"
+    )
+    if has_label_files(index):
+        advice = (
+            "the label files beside its images are empty: if these are images without objects, put the names of the "
+            "classes that are not in them into classes.txt"
+        )
+    elif index.paths and has_names(index):
+        advice = (
+            "it has names of classes, but no label files of YOLO: images/a.jpg needs labels/a.txt (with --from yolo, "
+            "these are images without objects)"
+        )
+    elif set(files) == set(index.paths):
+        advice = (
+            "it has images and nothing else: name the folder or the file that has their annotations, and the images "
+            "with --image_dir"
+        )
+    return DataError(f"{source}: no annotations of {', '.join(FORMATS)} were found; {advice}")
 
 
 def _with_suffix(files: list[str], form: str) -> list[str]:

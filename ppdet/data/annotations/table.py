@@ -4,8 +4,10 @@ import csv
 import io
 from typing import Any
 
+from ppdet.data.annotations.image_index import clean_parts
 from ppdet.data.annotations.labeled_set import LabeledBox, LabeledImage, LabeledSet, Losses, Objects
 from ppdet.data.annotations.parsing import size_of, text_of
+from ppdet.data.annotations.tool_splits import split_of_name
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import short_repr
 
@@ -28,26 +30,29 @@ def read_table(root: str, files: list[str], losses: Losses) -> LabeledSet:
     """Read tables whose heading names an image, a class and xmin, ymin, xmax, ymax, in any order.
 
     Without a heading the columns are path, x1, y1, x2, y2, class. Open Images' tables have shares of the image's sides.
-    A row with an image alone is an image without objects.
+    A row with an image alone is an image without objects. The split is the last word train, valid, val or test in the
+    name of the table or of its folders.
 
     Args:
         root: the folder that is converted.
         files: the tables.
 
     Raises:
-        DataError: columns are missing.
+        DataError: columns are missing, or there are no rows.
     """
     result = LabeledSet("CSV", losses)
     for path in files:
         rows_of: dict[str, list[dict[str, str]]] = {}
-        rows, relative = _rows(path)
+        rows, relative = rows_of_table(path)
         for row in rows:
-            rows_of.setdefault(row["name"].strip(), []).append(row)
+            rows_of.setdefault("/".join(clean_parts(row["name"])), []).append(row)
         for name, rows in rows_of.items():
             size = size_of(rows[0].get("width"), rows[0].get("height"))
             objects = [row for row in rows if any(row.get(key) for key in NEEDED[1:])]
             boxes = _TableBoxes(objects, relative, losses, f"{path}, {name}")
-            result.images.append(LabeledImage(name, path, size, boxes))
+            result.images.append(LabeledImage(name, path, size, boxes, split_of_name(root, path)))
+    if not result.images:
+        raise DataError(f"{', '.join(files)}: a heading without rows: there is nothing to convert")
     return result
 
 
@@ -69,8 +74,12 @@ class _TableBoxes:
         return Objects(self._losses, self._place).boxes(self._rows, read)
 
 
-def _rows(path: str) -> tuple[list[dict[str, str]], bool]:
-    """The rows of a table by our names of the columns, and whether their numbers are shares of the image's sides."""
+def rows_of_table(path: str) -> tuple[list[dict[str, str]], bool]:
+    """The rows of a table by our names of the columns, and whether their numbers are shares of the image's sides.
+
+    Raises:
+        DataError: the file is not a table, is empty, or lacks columns.
+    """
     text = text_of(path)
     first = text.partition("\n")[0]
     separator = max(",;\t", key=first.count)
@@ -111,7 +120,7 @@ def _are_numbers(cells: list[str]) -> bool:
 def is_table(path: str) -> bool:
     """Whether a file is a table of boxes."""
     try:
-        _rows(path)
+        rows_of_table(path)
     except DataError:
         return False
     return True

@@ -211,7 +211,10 @@ def order_classes(
     """The classes in their order; boxes of classes that the file `labels` lacks are removed from the images."""
     if labels is None and not known and not used:
         more = "; ".join(["", *losses.summary()])
-        raise DataError(f"{source}: no object with a class was found, so that there is nothing to learn{more}")
+        raise DataError(
+            f"{source}: no object with a class was found, so that there is nothing to learn; if its images are right "
+            f"to have no objects of certain classes, name these classes with --labels FILE{more}"
+        )
     if labels is None:
         return class_order(known, used, source)
     names = class_order(lines_of(text_of(labels, LARGEST_OF_IMAGE)), (), labels)

@@ -14,6 +14,7 @@ from ppdet.data.annotations.labeled_set import (
     box_around,
 )
 from ppdet.data.annotations.parsing import size_of, text_of, xml_of
+from ppdet.data.annotations.tool_splits import split_of_folder
 from ppdet.utils.disk.files import lines_of
 from ppdet.utils.errors import DataError
 
@@ -27,7 +28,8 @@ def read_voc(root: str, files: list[str], losses: Losses) -> LabeledSet:
     """Read Pascal VOC's files.
 
     Boxes keep VOC's numbers: x = xmin, width = xmax - xmin. Objects marked difficult are kept, with "difficult": 1.
-    Lists ImageSets/Main/train.txt, val.txt and test.txt beside the annotations' folder are the tool's split.
+    Lists ImageSets/Main/train.txt, val.txt and test.txt beside the annotations' folder are the tool's split, or folders
+    of the files that are called train, valid, val or test.
 
     Args:
         root: the folder that is converted.
@@ -51,7 +53,7 @@ def read_voc(root: str, files: list[str], losses: Losses) -> LabeledSet:
             path,
             size_of(element.findtext("size/width"), element.findtext("size/height")),
             _VocBoxes(element, losses, path),
-            splits.get(stem, ""),
+            splits.get(stem) or split_of_folder(root, path),
         )
         result.images.append(image)
     return result
@@ -71,9 +73,19 @@ class _VocBoxes:
 
         if element.find("bndbox") is None and element.find("polygon") is None:
             raise DataError("objects without a box left out (robndbox is not read)")
+        if element.find("bndbox") is None:
+            return self._polygon(element)
         box = BoundingBox.from_xml(element)
         more = {"difficult": 1} if (element.findtext("difficult") or "").strip() == "1" else {}
         return LabeledBox(box.label, (box.xmin, box.ymin, box.xmax - box.xmin, box.ymax - box.ymin), more)
+
+    def _polygon(self, element: "Element") -> LabeledBox:
+        """The box around a polygon of elements x1, y1, x2, y2 and so on."""
+        numbers = {child.tag: child.text or "" for child in element.iterfind("polygon/*")}
+        xs, ys = ([numbers[tag] for tag in sorted(numbers, key=len) if tag[0] == axis] for axis in "xy")
+        polygon = LabeledBox(element.findtext("name") or "", box_around(zip(xs, ys, strict=True)))
+        self._losses.add("polygons replaced by the boxes around them", self._path)
+        return polygon
 
 
 def _voc_splits(root: str) -> dict[str, str]:
@@ -130,7 +142,7 @@ class _CvatBoxes:
             polygon = LabeledBox(element.get("label") or "", box_around(points))
             self._losses.add("polygons replaced by the boxes around them", self._place)
             return polygon
-        if float(element.get("rotation") or 0) != 0:
+        if float(element.get("rotation") or 0) % 360 != 0:
             raise DataError("rotated boxes left out")
         box = BoundingBox.from_cvat(element)
         return LabeledBox(box.label, (box.xmin, box.ymin, box.xmax - box.xmin, box.ymax - box.ymin))

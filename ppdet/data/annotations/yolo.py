@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ppdet.data.annotations.image_index import common_ending
 from ppdet.data.annotations.labeled_set import (
     LARGEST_OF_IMAGE,
     LabeledBox,
@@ -14,6 +15,7 @@ from ppdet.data.annotations.labeled_set import (
     box_around,
 )
 from ppdet.data.annotations.parsing import text_of, yaml_of
+from ppdet.data.annotations.tool_splits import split_of_folder, splits_of_yaml
 from ppdet.utils.disk.files import lines_of
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import short_repr
@@ -22,15 +24,16 @@ from ppdet.utils.ranges import MAX_CLASSES
 if TYPE_CHECKING:
     from ppdet.data.annotations.image_index import ImageIndex
 
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 NAME_FILES = ("classes.txt", "obj.names", "names.txt", "labels.txt", "_darknet.labels")
+LARGEST_SHARE = 2.0  # of a side; boxes may leave their image a little, but numbers above it are pixels
+PROBED = 200  # label files that are looked at before a folder counts as having none
 
 
 def read_yolo(root: str, index: "ImageIndex", losses: Losses) -> LabeledSet:
     """Read a data set of YOLO: all images of the folder, each with the label file of the same name, if it has one.
 
     An image without a label file, or with an empty one, is an image without objects, as in Ultralytics. The split is
-    the nearest folder of an image that is called train, valid, val or test.
+    that of data.yaml, or the nearest folder of an image that is called train, valid, val or test.
 
     Args:
         root: the folder that is converted. Class names are in its data.yaml, or in classes.txt or obj.names.
@@ -40,23 +43,21 @@ def read_yolo(root: str, index: "ImageIndex", losses: Losses) -> LabeledSet:
         DataError: there are no class names.
     """
     result = LabeledSet("YOLO", losses)
-    result.names = _names(root, index)
-    labels: dict[str, list[str]] = {}
-    for path in index.files:
-        if path.lower().endswith(".txt") and os.path.basename(path).lower() not in NAME_FILES:
-            labels.setdefault(Path(path).stem, []).append(path)
-    used: set[str] = set()
-    for path in index.paths:
-        beside = _label_file(path, labels.get(Path(path).stem, []))
-        if beside is None:
-            losses.add("images without a label file kept as images without objects", path)
-        else:
-            used.add(beside)
-        folders = Path(os.path.relpath(path, root)).parts[:-1]
-        split = next((SPLITS[part.lower()] for part in reversed(folders) if part.lower() in SPLITS), "")
-        result.images.append(LabeledImage(path, beside or path, None, _YoloBoxes(beside, result.names, losses), split))
-    for path in (path for paths in labels.values() for path in paths if path not in used):
-        if _is_labels(path):
+    content, path = _data_yaml(index)
+    result.names = _listed(content["names"], path) if content else _names(root, index)
+    has_keypoints = bool(content.get("kpt_shape"))
+    splits = splits_of_yaml(content, path, index) if content else {}
+    beside = _label_files(index)
+    for image in index.paths:
+        labels = beside.get(image)
+        if labels is None:
+            losses.add("images without a label file kept as images without objects", image)
+        boxes = _YoloBoxes(labels, result.names, losses, has_keypoints)
+        split = splits.get(image) or split_of_folder(root, image)
+        result.images.append(LabeledImage(image, labels or image, None, boxes, split))
+    used = set(beside.values())
+    for path in (path for path in _texts(index) if path not in used):
+        if _are_labels(_first_words(path)):
             losses.add("label files without an image left out", path)
     return result
 
@@ -64,8 +65,8 @@ def read_yolo(root: str, index: "ImageIndex", losses: Losses) -> LabeledSet:
 class _YoloBoxes:
     """Reads the lines of a label file."""
 
-    def __init__(self, path: str | None, names: list[str], losses: Losses) -> None:
-        self._path, self._names, self._losses = path, names, losses
+    def __init__(self, path: str | None, names: list[str], losses: Losses, has_keypoints: bool) -> None:
+        self._path, self._names, self._losses, self._has_keypoints = path, names, losses, has_keypoints
 
     def __call__(self, size: tuple[int, int]) -> list[LabeledBox]:
         if self._path is None:
@@ -85,34 +86,88 @@ class _YoloBoxes:
         if not (number == int(number) and 0 <= number < len(self._names)):
             raise DataError(f"objects with a class number beyond the {len(self._names)} names left out")
         label = self._names[int(number)]
+        if self._has_keypoints:  # a box, and the keypoints behind it
+            words = words[:5]
+        sides = list(map(float, words[1:]))
+        if any(abs(side) > LARGEST_SHARE for side in sides):
+            raise DataError("objects left out whose numbers are no shares of the image's sides, such as pixels")
         if len(words) >= 7 and len(words) % 2 == 1:  # a polygon
-            sides = list(map(float, words[1:]))
             points = [(x * size[0], y * size[1]) for x, y in zip(sides[::2], sides[1::2])]
             polygon = LabeledBox(label, box_around(points))
             self._losses.add("polygons replaced by the boxes around them", str(self._path))
             return polygon
-        box = BoundingBox.from_yolo_v5(line, image_size=size)  # with or without a score at the end
+        # With or without a score at the end.
+        box = BoundingBox.from_yolo_v5(" ".join(words), image_size=size)
         return LabeledBox(label, (box.xmin, box.ymin, box.xmax - box.xmin, box.ymax - box.ymin))
 
 
-def _label_file(image: str, candidates: list[str]) -> str | None:
-    """The label file of an image: where `labels` stands for `images` in its path, beside it, or the only one."""
+def _texts(index: "ImageIndex") -> list[str]:
+    """The text files that may have labels."""
+    return [
+        path
+        for path in index.files
+        if path.lower().endswith(".txt") and os.path.basename(path).lower() not in NAME_FILES
+    ]
+
+
+def _label_files(index: "ImageIndex") -> dict[str, str]:
+    """The label file of each image that has one.
+
+    It is where `labels` stands for `images` in the path, or beside the image. Of the others, it is the one that has
+    most folders at the end of its path in common with the image's, if neither has an equal.
+    """
+    texts = _texts(index)
+    known = set(texts)
+    found: dict[str, str] = {}
+    for image in index.paths:
+        exact = next((path for path in _usual_places(image) if path in known), None)
+        if exact is not None:
+            found[image] = exact
+    used = set(found.values())
+    by_stem: dict[str, list[str]] = {}
+    for path in (path for path in texts if path not in used):
+        by_stem.setdefault(Path(path).stem, []).append(path)
+    images_of: dict[str, list[str]] = {}
+    for image in (path for path in index.paths if path not in found):
+        best = _only_best(by_stem.get(Path(image).stem, []), image)
+        if best is not None:
+            images_of.setdefault(best, []).append(image)
+    for labels, images in images_of.items():
+        chosen = _only_best(images, labels)
+        if chosen is not None:
+            found[chosen] = labels
+    return found
+
+
+def _usual_places(image: str) -> list[str]:
+    """Where the label file of an image may be."""
     folder, name = os.path.split(image)
     parts = folder.split(os.sep)
-    wanted = [os.path.join(folder, f"{Path(name).stem}.txt")]
+    text = f"{Path(name).stem}.txt"
+    places = [os.path.join(folder, text), os.path.join(folder, f"{Path(name).stem}.TXT")]
     for position in (i for i in range(len(parts) - 1, -1, -1) if parts[i] == "images"):
         swapped = [*parts[:position], "labels", *parts[position + 1 :]]
-        wanted.insert(0, os.path.join(os.sep.join(swapped), f"{Path(name).stem}.txt"))
-    found = next((path for path in wanted if path in candidates), None)
-    return found or (candidates[0] if len(candidates) == 1 else None)
+        places.insert(0, os.path.join(os.sep.join(swapped), text))
+    return places
 
 
-def _names(root: str, index: "ImageIndex") -> list[str]:
-    """The class names of the data set."""
+def _only_best(paths: list[str], other: str) -> str | None:
+    """The path that has most folders at its end in common with another path; None if several have as many."""
+    counts = [common_ending(Path(path).parts[:-1], Path(other).parts[:-1]) for path in paths]
+    return paths[counts.index(max(counts))] if counts and counts.count(max(counts)) == 1 else None
+
+
+def _data_yaml(index: "ImageIndex") -> tuple[dict[str, Any], str]:
+    """The content and the path of the first YAML file that has names; {} and "" without one."""
     for path in (path for path in index.files if path.lower().endswith((".yaml", ".yml"))):
         content = yaml_of(path)
         if isinstance(content, dict) and content.get("names"):
-            return _listed(content["names"], path)
+            return content, path
+    return {}, ""
+
+
+def _names(root: str, index: "ImageIndex") -> list[str]:
+    """The class names of a data set without data.yaml."""
     for path in (path for path in index.files if os.path.basename(path).lower() in NAME_FILES):
         return lines_of(text_of(path, LARGEST_OF_IMAGE))
     raise DataError(
@@ -123,6 +178,7 @@ def _names(root: str, index: "ImageIndex") -> list[str]:
 
 def _listed(names: Any, path: str) -> list[str]:
     if isinstance(names, dict):
+        names = {int(key) if isinstance(key, str) and key.isdecimal() else key: name for key, name in names.items()}
         keys = list(names)
         if not all(type(key) is int and 0 <= key < MAX_CLASSES for key in keys):
             raise DataError(f"{path}: the keys of names are {short_repr(keys)}, expected whole numbers from 0")
@@ -133,22 +189,50 @@ def _listed(names: Any, path: str) -> list[str]:
 
 
 def is_yolo(index: "ImageIndex") -> bool:
-    """Whether files of a folder look like a data set of YOLO: a label file, by its first line, or a data.yaml."""
-    texts = [path for path in index.files if path.lower().endswith(".txt")]
+    """Whether files of a folder look like a data set of YOLO: a label file, by its first line.
+
+    Label files that are all empty count where class names say what is not in the images.
+    """
     stems = {Path(path).stem for path in index.paths}
-    likely = [path for path in texts if Path(path).stem in stems][:20]
-    return any(_is_labels(path) for path in likely)
+    filled = empty = 0
+    for path in (path for path in _texts(index) if Path(path).stem in stems):
+        words = _first_words(path)
+        if _are_labels(words):
+            return True
+        empty += words == []
+        filled += words != []
+        if filled >= PROBED:
+            return False
+    return bool(empty and not filled and has_names(index))
 
 
-def _is_labels(path: str) -> bool:
+def has_label_files(index: "ImageIndex") -> bool:
+    """Whether an image has a text file of its name, be it empty."""
+    stems = {Path(path).stem for path in index.paths}
+    return any(Path(path).stem in stems and _first_words(path) == [] for path in _texts(index))
+
+
+def has_names(index: "ImageIndex") -> bool:
+    """Whether there is a data.yaml with names, or a file of class names."""
+    return bool(_data_yaml(index)[0]) or any(os.path.basename(path).lower() in NAME_FILES for path in index.files)
+
+
+def _first_words(path: str) -> list[str] | None:
+    """The words of a label file's first line, [] if it is empty; None for a file of another kind."""
     try:
         lines = lines_of(text_of(path, LARGEST_OF_IMAGE))
-    except DataError:  # a file of another kind
-        return False
-    words = lines[0].split() if lines else []
+    except DataError:
+        return None
+    return lines[0].split() if lines else []
+
+
+def _are_labels(words: list[str] | None) -> bool:
     try:
         return (
-            len(words) >= 5 and float(words[0]) == int(float(words[0])) and all(float(word) <= 2 for word in words[1:])
+            words is not None
+            and len(words) >= 5
+            and float(words[0]) == int(float(words[0]))
+            and all(float(word) <= LARGEST_SHARE for word in words[1:])
         )
     except (ValueError, OverflowError):
         return False
