@@ -126,7 +126,7 @@ types: $(VENV)/.installed-dev
 
 # The advisory database is asked over the network; where it is out of reach, a line says so.
 audit: $(VENV)/.installed-audit
-	$(BIN)/bandit -q -c pyproject.toml -r ppdet tools deploy dataset benchmarks setup.py
+	$(BIN)/bandit -q -c pyproject.toml -r ppdet tools deploy dataset docs benchmarks setup.py
 	$(BIN)/python tests/audit.py
 
 lint: $(VENV)/.installed-dev

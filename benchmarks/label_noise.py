@@ -51,7 +51,7 @@ def main() -> None:
 
     content = json.loads((arguments.data / "annotations" / f"{arguments.split}.json").read_text())
     labels = len(content["annotations"])
-    faults = put_faults(content, arguments.share, random.Random(arguments.seed))
+    faults = put_faults(content, arguments.share, random.Random(arguments.seed))  # nosec B311
     arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / f"{arguments.split}_{arguments.share:g}.json"
     path.write_text(json.dumps(content))
@@ -109,7 +109,7 @@ def train(path: Path, data: Path, output: Path) -> str:
     options = [f"save_dir={folder}", f"TrainDataset.anno_path={path.resolve()}"]
     options += [f"{name}Dataset.dataset_dir={data.resolve()}" for name in ("Train", "Eval", "Test")]
     command = [sys.executable, "-m", "ppdet", "train", "-c", "fcos_r18_fpn_shapes", "-o", *options]
-    subprocess.run(command, check=True, cwd=ROOT)
+    subprocess.run(command, check=True, cwd=ROOT)  # nosec B603
     return str(folder / "fcos_r18_fpn_shapes")
 
 

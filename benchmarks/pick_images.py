@@ -91,7 +91,8 @@ def choose(arm: str, pool: Path, labeled: Path, first_run: Path, folder: Path, n
         folder.mkdir(parents=True, exist_ok=True)
         if arm == "random":
             others = sorted({path.name for path in pool.iterdir()} - names_in(labeled))
-            listed.write_text("".join(f"{pool / name}\n" for name in random.Random(seed).sample(others, number)))
+            drawn = random.Random(seed).sample(others, number)  # nosec B311
+            listed.write_text("".join(f"{pool / name}\n" for name in drawn))
         else:
             detector = [first_run] if arm == "picked" else []
             options = ["--labelled", labeled, "--number", number, "--output_dir", folder]

@@ -9,7 +9,7 @@ import posixpath
 import re
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element  # nosec B405  # only its type
 
 from markdown import Markdown
 from markdown.extensions import Extension

@@ -12,7 +12,7 @@ from ppdet.utils.disk.files import NUL_ADVICE, read_regular, read_text
 from ppdet.utils.errors import DataError
 
 if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element
+    from xml.etree.ElementTree import Element  # nosec B405  # only its type
 
 
 def text_of(path: str, largest: int = LARGEST_FILE) -> str:

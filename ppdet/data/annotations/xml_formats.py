@@ -19,7 +19,7 @@ from ppdet.utils.disk.files import lines_of
 from ppdet.utils.errors import DataError
 
 if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element
+    from xml.etree.ElementTree import Element  # nosec B405  # only its type
 
 CVAT_SHAPES = ("box", "polygon")
 

@@ -12,6 +12,7 @@ import numpy as np
 from ppdet.data.data_checks import class_findings, few_images
 from ppdet.data.sources.coco_dataset import COCODataSet, image_path
 from ppdet.data.sources.dataset import join_path
+from ppdet.utils.disk.files import decode_text, open_regular
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.annotation_kinds import coco_problem
 from ppdet.utils.formats.coco_file import file_names_of, load_coco_json
@@ -126,8 +127,8 @@ def find_files(path: str) -> list[str]:
 
 def _lists_images(path: str) -> bool:
     """Whether a JSON file begins like one that lists images; those of results and settings do not."""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        start = file.read(2**20)
+    with open_regular(path) as file:
+        start = decode_text(file.read(2**20), errors="replace")
     return re.search(r'"(?:images|annotations|categories)"\s*:\s*\[', start) is not None
 
 
