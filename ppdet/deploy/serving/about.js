@@ -60,9 +60,9 @@ function introduceModel(described) {
     Name: name,
     Architecture: architecture,
     Engine: [engine, device, precision].filter(Boolean).join(", "),
-    "Input size": size && sizeText(size),
-    "Exported by": Object.entries(versions ?? {}).filter(([, of]) => of).map((pair) => pair.join(" ")).join(", "),
-    "Minimum score": least === most ? thresholdText(least) : `${thresholdText(least)} to ${thresholdText(most)}, by class`,
+    "Input size": size ? sizeText(size) : "that of each image",
+    "Exported by": Object.entries(versions ?? {}).filter(([, of]) => of).map((pair) => pair.join("\u00a0")).join(", "),
+    Thresholds: least === most ? thresholdText(least) : `${thresholdText(least)} to ${thresholdText(most)}, by\u00a0class`,
   };
   const known = Object.entries(facts).filter(([, text]) => text);
   $("facts").replaceChildren(...known.flatMap(([key, text]) => [element("dt", key), element("dd", text)]));
@@ -76,7 +76,7 @@ function introduceModel(described) {
     return line;
   }));
   $("about").hidden = $("own-row").hidden = false;
-  $("own-text").textContent = `Use the model's own, ${least === most ? thresholdText(least) : "one for each class"}`;
+  $("own-text").textContent = least === most ? `The model's own, ${thresholdText(least)}` : "The model's own for each class";
   $("threshold").min = Math.floor(leastAsked() * 100) / 100;
   $("own").checked = true;
   followModel();

@@ -90,6 +90,7 @@ function show(picture, content) {
 
 function draw() {
   $("least").textContent = leastText();
+  $("threshold").classList.toggle("idle", $("own").checked && isByClass());
   if (!answer) return;
   const good = answer.detections.filter(isShown);
   const shown = good.filter((one) => !hidden.has(one.name));

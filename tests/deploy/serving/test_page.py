@@ -95,8 +95,8 @@ def test_the_page_says_what_the_model_is_and_goes_by_its_thresholds(page, token_
     assert page.locator("#facts").inner_text().split("\n") == [
         *("Name", "export", "Architecture", told["architecture"]),
         *("Engine", f"{told['engine']}, cpu, fp32", "Input size", f"{usual}, up to {largest}"),
-        *("Exported by", f"ppdet {told['versions']['ppdet']}, paddle {told['versions']['paddle']}"),
-        *("Minimum score", "0.50"),
+        *("Exported by", f"ppdet\u00a0{told['versions']['ppdet']}, paddle\u00a0{told['versions']['paddle']}"),
+        *("Thresholds", "0.50"),
     ]
     assert page.text_content("#names-first") == "2 classes: red, blue"
     assert page.is_checked("#own") and page.text_content("#least") == "0.50" and page.input_value("#threshold") == "0.5"
@@ -126,7 +126,7 @@ def test_the_page_says_what_the_model_is_and_goes_by_its_thresholds(page, token_
     page.eval_on_selector("#threshold", SET, 0.4)
     assert not page.is_checked("#own") and page.text_content("#least") == "0.40"
     assert shown(page) == sum(one["score"] >= 0.4 for one in every) != len(kept)
-    page.get_by_label("Use the model's own, one for each class").check()
+    page.get_by_label("The model's own for each class").check()
     assert shown(page) == len(kept) and predictions(page) == 1
 
 
