@@ -30,6 +30,14 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = Tr
     add_import_argument(parser)
 
 
+def config_words(arguments: argparse.Namespace) -> list[str]:
+    """Return RUN or -c, -o and --import again, as they were given, for the line that names the next command."""
+    run = getattr(arguments, "run", None)
+    words = [run] if run else ["-c", arguments.config]
+    words += ["-o", *arguments.opt] if arguments.opt else []
+    return words + [word for name in arguments.imports for word in ("--import", name)]
+
+
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
     """Add --device, which does the same as -o device=; call it after `add_config_arguments`."""
     parser.add_argument(

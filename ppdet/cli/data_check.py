@@ -23,6 +23,7 @@ examples:
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -124,7 +125,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
 
             shown_size = f"{size[0]} x {size[1]}"
             write_data_page(Path(arguments.page), splits, found, checked, shown_size, show_progress)
-            print(printable(f"page: {arguments.page}"))
+            print(printable(f"page: {arguments.page} (open it in a browser)"))
         if arguments.fix:
             from ppdet.data.checking.cleaned_copy import write_cleaned_copy
 
@@ -133,8 +134,25 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
                 what = ", ".join(f"{text}: {count}" for text, count in counts.items()) or "nothing to change"
                 print(printable(f"{name}: {what}"))
             print(printable(f"cleaned copy: {arguments.fix}"))
+        for line in next_steps(arguments, bool(errors)):
+            print(printable(line))
     if arguments.strict and errors:
         sys.exit(1)
+
+
+def next_steps(arguments: argparse.Namespace, has_errors: bool) -> list[str]:
+    """The lines that say what to do next, where DATA is one folder from which a configuration can be made."""
+    [folder, *others] = arguments.data
+    if arguments.fix:
+        return [f"next: ppdet init {shlex.quote(arguments.fix)}      # writes a configuration for the cleaned copy"]
+    files = [Path(folder) / "train.json", Path(folder) / "annotations" / "train.json"]
+    if others or arguments.run or arguments.config or not any(file.is_file() for file in files):
+        return []
+    images = f" --image_dir {shlex.quote(arguments.image_dir)}" if arguments.image_dir else ""
+    place = f"{shlex.quote(folder)}{images}"
+    fix = shlex.quote(f"{folder.rstrip('/')}_cleaned")
+    cleaned = f"  ppdet data check {place} --fix {fix}      # writes a copy without what it can mend"
+    return ["next:", *([cleaned] if has_errors else []), f"  ppdet init {place}      # writes a configuration"]
 
 
 def configuration(arguments: argparse.Namespace) -> "Config | None":

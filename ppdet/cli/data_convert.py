@@ -23,9 +23,9 @@ examples:
 """
 
 import argparse
-import os
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ppdet.core.command_line import make_parser, one_line_errors, positive
@@ -110,8 +110,23 @@ def report(result: "Conversion") -> str:
         lines += [f"{result.left_out} names them all"] if result.left_out else []
     place = f"images: {printable(result.image_dir)}"
     lines += ["", place if result.has_images else f"{place}, where you need to put them: no image file was found"]
-    folder = os.path.dirname(result.image_dir)
-    if result.has_images and os.path.isfile(os.path.join(folder, "annotations", "train.json")):
-        place = shlex.quote(printable(folder))
-        lines += [f"next: ppdet data check {place} looks for what is wrong, ppdet init {place} writes a configuration"]
-    return "\n".join(lines)
+    return "\n".join([*lines, *next_steps(result)])
+
+
+def next_steps(result: "Conversion") -> list[str]:
+    """The lines that say what to do with the new data set; none while its images are missing."""
+    from ppdet.utils.disk.files import display_path
+
+    if not result.has_images:
+        return []
+    folder = Path(next(iter(result.counts))).parents[1]
+    place = shlex.quote(printable(display_path(folder)))
+    if Path(result.image_dir) != folder / "images":
+        place += f" --image_dir {shlex.quote(printable(display_path(Path(result.image_dir))))}"
+    if (folder / "annotations" / "train.json").is_file():
+        return [
+            "next:",
+            f"  ppdet data check {place}      # looks for what is wrong, and writes a page",
+            f"  ppdet init {place}      # writes a configuration for this data and machine",
+        ]
+    return ["next: convert again with --split 0.8/0.2 --overwrite, which sets images aside to evaluate on"]

@@ -11,10 +11,11 @@ examples:
 """
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from ppdet.cli.arguments import add_config_arguments, add_device_argument, load_libraries
+from ppdet.cli.arguments import add_config_arguments, add_device_argument, config_words, load_libraries
 from ppdet.core.command_line import make_parser, one_line_errors, positive
 from ppdet.utils.printable import printable
 
@@ -52,3 +53,5 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
             )
             print(f"  positive locations: {levels}")
             print(printable(f"  picture: {batch.path}"), flush=True)
+        words = ["ppdet", "train", *config_words(arguments), "--eval"]
+        print(printable(f"next: {shlex.join(words)}"))

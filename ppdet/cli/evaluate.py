@@ -12,12 +12,15 @@ examples:
 """
 
 import argparse
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
-from ppdet.cli.arguments import add_detection_arguments, load_libraries, require_run
+from ppdet.cli.arguments import add_detection_arguments, config_words, load_libraries, require_run
 from ppdet.core.command_line import make_parser, one_line_errors, positive
 from ppdet.utils.errors import DataError
 from ppdet.utils.extras import require_extras
+from ppdet.utils.logger import get_logger
 
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
@@ -92,3 +95,14 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
 
                 title = arguments.run or cfg["weights"] or cfg["architecture"]
                 write_report(evaluator, arguments.report, str(title), arguments.compare, arguments.report_pictures)
+                name_next_command(arguments)
+
+
+def name_next_command(arguments: argparse.Namespace) -> None:
+    """Log the command that exports the model with the thresholds of its report, if the report has some."""
+    from ppdet.engine.report.thresholds_file import THRESHOLDS
+
+    file = Path(arguments.report) / THRESHOLDS
+    if file.is_file() and not arguments.json_eval:
+        words = ["ppdet", "export", *config_words(arguments), "--thresholds", str(file)]
+        get_logger(__name__).info("next: %s", shlex.join(words))

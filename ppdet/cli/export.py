@@ -15,11 +15,14 @@ then:
 """
 
 import argparse
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from ppdet.cli.arguments import add_run_arguments, load_libraries, require_run
 from ppdet.core.command_line import make_parser, one_line_errors
 from ppdet.deploy.precisions import PRECISIONS
+from ppdet.utils.logger import get_logger
 
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
@@ -74,20 +77,29 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
-        load_libraries(arguments)
-        from ppdet.engine.device_choice import check_device
-        from ppdet.engine.export.graph import export_model
-        from ppdet.engine.runs.trained import trained_config
+        folder = export(arguments)
+        from ppdet.deploy.compare import FILE as SELF_CHECK
 
-        cfg = trained_config(arguments, "TestReader")
-        check_device(cfg)
-        export_model(
-            cfg,
-            arguments.output_dir,
-            formats=[name for name in ("onnx", "openvino", "triton") if name in arguments.format],
-            precision=arguments.precision,
-            check_image=arguments.check_image,
-            thresholds=arguments.thresholds,
-            target=arguments.target,
-            batch_size=arguments.batch_size,
-        )
+        if (folder / SELF_CHECK).is_file():  # only a graph that returns detections has one
+            get_logger(__name__).info("next: ppdet serve --model_dir %s", shlex.quote(str(folder)))
+
+
+def export(arguments: argparse.Namespace) -> Path:
+    """Export as the arguments say, and return the folder."""
+    load_libraries(arguments)
+    from ppdet.engine.device_choice import check_device
+    from ppdet.engine.export.graph import export_model
+    from ppdet.engine.runs.trained import trained_config
+
+    cfg = trained_config(arguments, "TestReader")
+    check_device(cfg)
+    return export_model(
+        cfg,
+        arguments.output_dir,
+        formats=[name for name in ("onnx", "openvino", "triton") if name in arguments.format],
+        precision=arguments.precision,
+        check_image=arguments.check_image,
+        thresholds=arguments.thresholds,
+        target=arguments.target,
+        batch_size=arguments.batch_size,
+    )

@@ -162,10 +162,10 @@ def report(path: Path, data: "FoundData", machine: "Machine", proposal: "Proposa
     launcher = many if machine.devices > 1 and machine.kind == "gpu" else ""
     lines += [
         "next:",
-        f"  ppdet train -c {config} --dry_run      # a look at the batch, memory and schedule; writes nothing",
+        f"  ppdet data show -c {config}      # pictures of training batches, with what is to be found in them",
         f"  {launcher}ppdet train -c {config} --eval",
         f"  ppdet eval output/{run} --report output/{run}/report      # a page that shows the errors",
-        f"  ppdet export output/{run}",
+        f"  ppdet export output/{run} --thresholds output/{run}/report/thresholds.json",
         f"  ppdet serve --model_dir output_inference/{run}",
     ]
     print("\n".join(map(printable, lines)))

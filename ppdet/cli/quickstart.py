@@ -64,7 +64,8 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     results = ["--threshold", "0.4", "--output_dir", str(pictures), "--save_results"]
     is_unfinished = (RUN / "run.json").is_file() and not any(RUN.glob("model_final.*"))
     train.main(["-c", NAME, *(["-r", "auto"] if is_unfinished else []), "-o", *arguments.opt])
-    export.main([str(RUN)])
+    with one_line_errors():
+        export.export(export.parse_arguments([str(RUN)]))  # what `ppdet export` says next is said below
     detect.main(["--model_dir", str(EXPORTED), *images, *results])
     evaluate.main([str(RUN), "--classwise"])
     enter = [] if arguments.output == Path() else [f"  cd {arguments.output}"]
@@ -80,8 +81,8 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         f"  ppdet config -c {NAME}      # every value, and where it comes from",
         f"  ppdet train -c {NAME} --eval -o epoch=16 ResNet.depth=34",
         "  ppdet --help      # all commands",
-        "To train on your own images, set num_classes, and dataset_dir, image_dir and anno_path (a COCO file) of "
-        "TrainDataset, EvalDataset and TestDataset with -o (dataset/README.md in the repository).",
+        "To train on your own images, begin with `ppdet data convert my_export my_data --split 0.8/0.2`: it reads what "
+        "labelling tools export, and each command names the next one (docs/OWN_DATA.md in the repository).",
     ]
     print("\n".join(lines))
 

@@ -20,10 +20,12 @@ several devices, or several processes on the CPU:
 
 import argparse
 import json
+import shlex
 from collections.abc import Sequence
 
 from ppdet.cli.arguments import add_amp_argument, add_config_arguments, add_device_argument, load_libraries
 from ppdet.core.command_line import flag, make_parser, one_line_errors
+from ppdet.utils.logger import get_logger
 
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
@@ -117,3 +119,6 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
                 dry_run(trainer)
             else:
                 trainer.train()
+                if arguments.eval:
+                    run = shlex.quote(str(trainer.output))
+                    get_logger(__name__).info("next: ppdet eval %s --report %s/report", run, run)

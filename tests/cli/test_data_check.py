@@ -41,8 +41,9 @@ def test_summary_page_and_copy(folder, tmp_path, capsys):
     assert "\x1b" not in text and "<script>alert(1)</script>" in text
     assert f"error: train: 1 of 5 images missing, e.g. {folder / 'images' / 'gone.png'}: training skips them" in lines
     assert "error: 1 picture both in train and, alike, in val, e.g. 001.png and 001.png" in text
-    assert "at an input size of 96 x 128 pixels:" in lines and f"page: {page}" in lines
-    assert lines[-1] == f"cleaned copy: {copy}"
+    assert "at an input size of 96 x 128 pixels:" in lines
+    assert f"page: {page} (open it in a browser)" in lines and lines[-2] == f"cleaned copy: {copy}"
+    assert lines[-1].startswith(f"next: ppdet init {copy}  ")
     html = page.read_text()
     assert "images in two splits" in html and "gone.png" in html and "data:image/jpeg" in html
     assert HOSTILE not in html and as_html(HOSTILE) in html

@@ -36,6 +36,7 @@ def expected(path, epoch, batches, *overrides):
 def test_batches_of_the_chosen_epoch(tiny, tmp_path, capsys):
     show("-c", tiny, "--epoch", 2, "--batches", 9, "--output", tmp_path / "shown")
     lines = capsys.readouterr().out.splitlines()
+    assert lines.pop() == f"next: ppdet train -c {tiny} --eval"
     assert [line for line in lines if "picture" not in line] == expected(tiny, 1, 9)
     assert expected(tiny, 1, 1) != expected(tiny, 0, 1)  # or the epoch would not matter
     names = [f"batch_{number}.jpg" for number in range(1, 5)]  # an epoch has four batches
@@ -49,7 +50,7 @@ def test_semi_supervised_batches_and_the_default_folder(tiny_semi, tmp_path, cap
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == expected(tiny_semi, 0, 1)
     assert lines[0].startswith("batch 1: 4 images")  # two images, in two views each
-    [picture] = [re.fullmatch(r"  picture: (.*)", line)[1] for line in lines[2:]]
+    [picture] = [re.fullmatch(r"  picture: (.*)", line)[1] for line in lines[2:-1]]
     assert picture == str(tmp_path / "output" / "tiny_semi_shown" / "batch_1.jpg")
 
 
