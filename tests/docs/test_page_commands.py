@@ -20,7 +20,10 @@ from ppdet.engine.export.graph import export_model
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("DEPLOY", "LABELLING", "SLICING", "TRAINING", "TROUBLESHOOTING")),
+    *(
+        ROOT / "docs" / f"{name}.md"
+        for name in ("DEPLOY", "LABELLING", "SLICING", "SMALL_DATA", "TRAINING", "TROUBLESHOOTING")
+    ),
     *sorted((ROOT / "deploy").glob("*/README.md")),
 ]
 IMAGE = "dataset/shapes/data/images/val/000041.jpg"
@@ -45,6 +48,7 @@ OTHER_PROGRAMS = {
 }
 MADE_BY_A_USER = {
     "output/NAME": "stands for any run",
+    "output/again": "a second run, which a command before it trains",
     "output/pick/pick.txt": "ppdet data pick writes it, see tests/engine/picking",
     "output_amp/fcos_r18_fpn_shapes": "stands for a second run in another folder",
     "output/fcos_r18_fpn_shapes.1": "the run before, which training again keeps",
