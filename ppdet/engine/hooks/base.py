@@ -83,7 +83,10 @@ class Hook:
         """Called after the last epoch."""
 
     def close(self, trainer: "Trainer") -> None:
-        """Called when `Trainer.train` ends for whatever reason, even if `before_train` of this hook was not reached."""
+        """Called when `Trainer.train` ends for whatever reason, even if `before_train` of this hook was not reached.
+
+        The exception that ends the run, if any, is `sys.exc_info()[1]`.
+        """
 
     def after_report(self, trainer: "Trainer", report: Report) -> None:
         """Called at steps that the log reports, with the figures of the steps since the last report."""

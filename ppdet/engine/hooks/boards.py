@@ -4,6 +4,7 @@ import importlib
 import math
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from ppdet.core.config import Config
 from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook, Report
 from ppdet.engine.hooks.history import END, EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, read_history
+from ppdet.engine.runs.run_config import all_values, leaves
 from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
 from ppdet.utils.printable import printable
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 SECRET = ("_API_KEY", "_PASSWORD", "_TOKEN", "_SECRET", "_SECRET_KEY")  # how names of variables with secrets end
 PICTURE_SIDE = 800  # pixels of a picture's longer side, at most
+Setting = bool | int | float | str | None
 
 
 class Board:
@@ -53,6 +57,9 @@ class Board:
         """Return the errors that the log reports while training continues; the package can be imported."""
         return (OSError,)
 
+    def add_settings(self, settings: dict[str, Setting]) -> None:
+        """Add the settings of the run, by dotted names, which were not set yet. A board may have no place for them."""
+
     def add(self, scalars: dict[str, float], step: int) -> None:
         """Add scalars, such as train/loss, after `step` steps."""
         raise NotImplementedError
@@ -65,8 +72,12 @@ class Board:
         """Write or send what was added."""
         raise NotImplementedError
 
-    def close(self) -> None:
-        """End the run on the board."""
+    def close(self, error: BaseException | None) -> None:
+        """End the run on the board.
+
+        Args:
+            error: what ended the run; None: it has finished, Stopped: it was asked to end.
+        """
         raise NotImplementedError
 
 
@@ -97,7 +108,7 @@ class VisualDL(Board):
     def flush(self) -> None:
         self.writer.flush()
 
-    def close(self) -> None:
+    def close(self, error: BaseException | None) -> None:
         self.writer.close()
 
     def add_picture(self, name: str, picture: np.ndarray, step: int) -> None:
@@ -132,7 +143,7 @@ class TensorBoard(Board):
     def flush(self) -> None:
         self.writer.flush()
 
-    def close(self) -> None:
+    def close(self, error: BaseException | None) -> None:
         self.writer.close()
 
     def add_picture(self, name: str, picture: np.ndarray, step: int) -> None:
@@ -150,6 +161,8 @@ class TensorBoard(Board):
 class BoardHook(Hook):
     """Shows every report, evaluation and figures of pseudo-labels on a board, over the steps of the whole run.
 
+    The board also gets the settings, and whether the run has finished, was asked to end, or failed.
+
     A run that resumes starts a new file with all figures, but no pictures, that its history has of earlier steps. So
     this hook comes after HistoryHook, which drops lines of later steps.
 
@@ -166,6 +179,7 @@ class BoardHook(Hook):
         self.folder = folder
         self.opened: Board | None = None
         self.failed = False
+        self.handled: BaseException | None = None  # an exception that was being handled before the run began
         try:
             importlib.import_module(board.package)
         except ImportError as error:
@@ -180,9 +194,12 @@ class BoardHook(Hook):
         if collectives.rank() != 0:
             return
         folder = Path(self.folder) if self.folder else trainer.output / self.board.name
+        self.handled = sys.exc_info()[1]
         try:
             self.opened = self.board(folder, trainer.output.name)
+            self.opened.add_settings(settings_of(trainer.cfg))
         except self.board.errors() as error:
+            self.failed = True
             text = without_secrets(str(error))
             logger.error("%s: %s cannot be written: %s; training continues", self.board.setting, folder, text)
             return
@@ -218,20 +235,32 @@ class BoardHook(Hook):
 
     def close(self, trainer: "Trainer") -> None:
         if self.opened is not None:
+            ended_by = sys.exc_info()[1]  # the trainer closes its hooks in a "finally"
             try:
-                self.opened.close()
+                self.opened.close(None if ended_by is self.handled else ended_by)
             except self.board.errors() as error:
                 logger.error("%s: scalars could not be written: %s", self.board.setting, without_secrets(str(error)))
             self.opened = None
 
 
 def without_secrets(text: str) -> str:
-    """Return an error of a library without passwords in addresses, and without the keys that the environment has."""
+    """Return a text without passwords and queries in addresses, and without the keys that the environment has."""
     text = re.sub(r"(\w://)\S*@", r"\1***@", text)
+    text = re.sub(r"(\w://[^\s?]*\?)\S+", r"\1***", text)
     keys = (value for name, value in os.environ.items() if name.endswith(SECRET))
     for key in sorted((key for key in keys if len(key) >= 4), key=len, reverse=True):
         text = text.replace(key, "***")
     return text
+
+
+def settings_of(cfg: Config) -> dict[str, Setting]:
+    """Return all settings of a run, defaults included, by dotted names; a list is text. They have no passwords."""
+
+    def plain(value: Any) -> Setting:
+        is_number = value is None or isinstance(value, (bool, int, float))
+        return value if is_number else printable(without_secrets(str(value)))
+
+    return {printable(name): plain(value) for name, value in leaves(all_values(cfg))}
 
 
 def shrunk(picture: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 Each writes files into the run's folder, and sends nothing, unless the variables of its own library in the environment
 say otherwise (WANDB_MODE=online, MLFLOW_TRACKING_URI, SWANLAB_MODE=online). So keys and addresses are in no YAML file.
-They get the run's name, scalars and pictures: no settings, command line, environment, output or code.
+They get the run's name, its settings without passwords, scalars, pictures, and how it ended: no command line,
+environment, output or code.
 """
 
 import logging
@@ -13,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ppdet.engine.hooks.boards import Board
+from ppdet.engine.hooks.boards import Board, Setting, without_secrets
+from ppdet.utils.printable import printable
+from ppdet.utils.process.stop import Stopped
 
 PROJECT = (
     "ppdet"  # in which the runs are, unless WANDB_PROJECT, MLFLOW_EXPERIMENT_NAME or SWANLAB_PROJ_NAME says another
 )
-MOST_METRICS = 1000  # that MLflow takes in one request
+MOST_METRICS, MOST_PARAMS, LONGEST_PARAM = 1000, 100, 6000  # that MLflow takes in one request, and characters of one
 
 
 class Wandb(Board):
@@ -58,6 +61,9 @@ class Wandb(Board):
 
         return (OSError, wandb.Error)
 
+    def add_settings(self, settings: dict[str, Setting]) -> None:
+        self.run.config.update(settings)
+
     def add(self, scalars: dict[str, float], step: int) -> None:
         self.run.log(scalars, step=step)
 
@@ -69,8 +75,8 @@ class Wandb(Board):
     def flush(self) -> None:
         """Do nothing: a process of wandb writes."""
 
-    def close(self) -> None:
-        self.run.finish()
+    def close(self, error: BaseException | None) -> None:
+        self.run.finish(exit_code=0 if error is None else error.exit_code if isinstance(error, Stopped) else 1)
 
 
 class MLflow(Board):
@@ -103,6 +109,13 @@ class MLflow(Board):
 
         return (OSError, MlflowException, ImportError)  # it imports SQLAlchemy only when it opens a file
 
+    def add_settings(self, settings: dict[str, Setting]) -> None:
+        from mlflow.entities import Param
+
+        params = [Param(allowed_name(name), str(value)[:LONGEST_PARAM]) for name, value in settings.items()]
+        for first in range(0, len(params), MOST_PARAMS):
+            self.client.log_batch(self.run_id, params=params[first : first + MOST_PARAMS])
+
     def add(self, scalars: dict[str, float], step: int) -> None:
         from mlflow.entities import Metric
 
@@ -117,8 +130,9 @@ class MLflow(Board):
             self.client.log_batch(self.run_id, metrics=self.waiting[:MOST_METRICS])
             del self.waiting[:MOST_METRICS]
 
-    def close(self) -> None:
-        self.client.set_terminated(self.run_id)
+    def close(self, error: BaseException | None) -> None:
+        status = "FINISHED" if error is None else "KILLED" if isinstance(error, Stopped) else "FAILED"
+        self.client.set_terminated(self.run_id, status)
 
 
 def allowed_name(name: str) -> str:
@@ -152,6 +166,9 @@ class SwanLab(Board):
 
         return (OSError, AuthenticationError, DataStoreError)
 
+    def add_settings(self, settings: dict[str, Setting]) -> None:
+        self.run.config.update(settings)
+
     def add(self, scalars: dict[str, float], step: int) -> None:
         self.run.log(scalars, step=step)
 
@@ -163,5 +180,11 @@ class SwanLab(Board):
     def flush(self) -> None:
         """Do nothing: a thread of SwanLab writes."""
 
-    def close(self) -> None:
-        self.run.finish()
+    def close(self, error: BaseException | None) -> None:
+        if error is None:
+            self.run.finish()
+        elif isinstance(error, Stopped):
+            self.run.finish("aborted")
+        else:
+            text = printable(without_secrets(str(error)))
+            self.run.finish("crashed", error=f"{type(error).__name__}: {text}")
