@@ -1,14 +1,16 @@
 """Which images are worth labelling next: those that a detector is uncertain about, and that differ from one another.
 
 The uncertainty of an image is the sum, over its detections, of the entropy of the score, with the weight of the class.
-Summing finds images with many doubtful objects, which teach more than one doubtful object. Brust et al. (Active
-Learning for Deep Object Detection, VISAPP 2019) compare sum, mean and maximum, and give rare classes more weight. Yang
-et al. (Plug and Play Active Learning for Object Detection, CVPR 2024) sum entropies too. FCOS scores each class by a
-sigmoid, so that the entropy is that of a yes or no.
+Summing finds images with many doubtful objects, which teach more than one doubtful object. Of sum, mean and maximum,
+the sum is best in Brust, Käding and Denzler, "Active Learning for Deep Object Detection", VISAPP 2019, pages 181-190
+(arXiv:1809.09875), who measure the doubt by the margin between two classes and give rare classes more weight. Yang,
+Huang and Crowley, "Plug and Play Active Learning for Object Detection", CVPR 2024 (arXiv:2211.11612), sum entropies,
+with more weight for difficult classes. FCOS scores each class by a sigmoid, so that the entropy is that of a yes or no.
 
 Uncertain images alone would resemble one another. Therefore the images are chosen one after another, each time the one
 with the largest product of its uncertainty and its distance to the nearest image that is chosen or labeled: farthest
-first, as in Sener and Savarese, Active Learning for Convolutional Neural Networks, ICLR 2018, weighted by uncertainty.
+first, as in Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", ICLR 2018
+(arXiv:1708.00489), weighted by uncertainty.
 """
 
 from collections.abc import Iterable, Sequence
