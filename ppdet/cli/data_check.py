@@ -63,8 +63,9 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     parser.add_argument(
         "--fix",
         metavar="DIR",
-        help="write a cleaned copy to this new folder: without images that cannot be read, copies, training images "
-        "that a split for evaluation has too, boxes without area and second boxes of an object; with true sizes",
+        help="write a cleaned copy, images included, to this new folder: without images that cannot be read, copies, "
+        "training images that a split for evaluation has too, boxes without area and second boxes of an object; with "
+        "true sizes",
     )
     detector = parser.add_mutually_exclusive_group()
     detector.add_argument(

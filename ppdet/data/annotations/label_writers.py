@@ -6,7 +6,6 @@ Boxes are written to a hundredth of a pixel, or more exactly where a format has 
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from xml.etree import ElementTree  # nosec B405  # it writes
 import numpy as np
 import yaml
 
-from ppdet.utils.disk.files import atomic_path, write_json
+from ppdet.utils.disk.files import atomic_path, copy_file, write_json
 from ppdet.utils.errors import DataError
 
 # XML 1.0 has no place for other characters, however they are escaped.
@@ -238,7 +237,7 @@ def copy_image(image: DetectedImage, folder: Path) -> None:
     """Copy an image under its name into a folder."""
     target = folder / image.name
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(image.path, target)
+    copy_file(image.path, target)
 
 
 def xml_text(text: str) -> str:

@@ -1,7 +1,6 @@
 """Converting a folder of a labelling tool to a data set in COCO's format, split into parts."""
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from ppdet.data.annotations.recognition import read_annotations
 from ppdet.data.annotations.sides import NAMES, shares_of, split_groups
 from ppdet.data.header_size import image_size
 from ppdet.data.sources.dataset import join_path
-from ppdet.utils.disk.files import atomic_path, lines_of, naming, write_json
+from ppdet.utils.disk.files import atomic_path, copy_file, lines_of, write_json
 from ppdet.utils.disk.images import is_within
 from ppdet.utils.errors import DataError, ImageError
 from ppdet.utils.extras import require_extras
@@ -267,14 +266,13 @@ def place_files(read: list[ReadImage], folder: str, *, link: bool = False) -> No
         place = Path(folder, image.name)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.unlink(missing_ok=True)  # it may be a link to the source
-        with naming(place):
-            if link:
-                try:
-                    os.link(str(image.path), place)
-                    continue
-                except OSError:  # another disk, or a file system without hard links
-                    logger.debug("%s is copied: it cannot be linked", place)
-            shutil.copyfile(str(image.path), place)
+        if link:
+            try:
+                os.link(str(image.path), place)
+                continue
+            except OSError:  # another disk, or a file system without hard links
+                logger.debug("%s is copied: it cannot be linked", place)
+        copy_file(str(image.path), place)
 
 
 def coco_content(images: list[ReadImage], classes: list[str]) -> dict[str, Any]:

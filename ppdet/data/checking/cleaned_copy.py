@@ -1,11 +1,11 @@
 """A cleaned copy of a data set: COCO files and images in a new folder. The original is never changed."""
 
-import json
+import contextlib
 import ntpath
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from ppdet.data.checking.found import DOUBLED
 from ppdet.data.checking.image_pass import ImageFacts, copies, near_duplicates
 from ppdet.data.checking.listed_split import ListedSplit
 from ppdet.utils.boxes import clip_to_image, have_area, pairwise_overlap, to_sizes
+from ppdet.utils.disk.files import copy_file, write_json
 from ppdet.utils.disk.images import is_within
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import Annotations
@@ -26,6 +27,9 @@ def write_cleaned_copy(
     progress: Callable[[Sequence], Iterable] = iter,
 ) -> dict[str, dict[str, int]]:
     """Write FOLDER/annotations/SPLIT.json and FOLDER/images, or FOLDER/images/SPLIT if the splits have several folders.
+
+    Images are copied, never linked, so that later changes of the copies do not reach the originals. If something cannot
+    be written, no folder is left.
 
     Left out are: images that cannot be read, copies of other images of their split, images for training that an
     evaluated split has, too, or a near-duplicate of it, boxes without area within their image or of images that are not
@@ -46,22 +50,42 @@ def write_cleaned_copy(
     """
     target = Path(folder)
     _require_new(target, splits)
-    (target / "annotations").mkdir(parents=True, exist_ok=True)
     leaked = _leaked(splits, facts)
     several = len({split.image_dir for split in splits}) > 1
     names = _safe_names([split.name for split in splits])
-    changes = {}
+    changes, contents = {}, {}
     files: dict[str, str] = {}  # the new name of each image file
     for split, name in zip(splits, names):
         counts: Counter[str] = Counter()
         content = _cleaned(split, facts, leaked, counts, files, f"{name}/" if several else "")
-        (target / "annotations" / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+        contents[name] = content
         changes[split.name] = {what: count for what, count in counts.items() if count}
-    for source in progress(list(files)):
-        place = target / "images" / files[source]
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, place)
+    with _complete_or_absent(target) as new:
+        for name, content in contents.items():
+            write_json(new / "annotations" / f"{name}.json", content)
+        for source in progress(list(files)):
+            place = new / "images" / files[source]
+            place.parent.mkdir(parents=True, exist_ok=True)
+            copy_file(source, place)
     return changes
+
+
+@contextlib.contextmanager
+def _complete_or_absent(target: Path) -> Iterator[Path]:
+    """Give a folder to write to, which is renamed to `target` when the block succeeds, and removed when it fails."""
+    new = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    new.mkdir(parents=True)
+    try:
+        yield new
+        if target.exists():
+            target.rmdir()  # it is empty
+        new.rename(target)
+    except OSError as error:
+        # Nobody knows the temporary name.
+        name = str(error.filename).replace(str(new), str(target)) if error.filename is not None else str(target)
+        raise OSError(error.errno, error.strerror, name) from None
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def _require_new(target: Path, splits: Sequence[ListedSplit]) -> None:

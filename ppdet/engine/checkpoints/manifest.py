@@ -6,14 +6,13 @@ What a checkpoint consists of is described in `ppdet.engine.checkpoints`.
 import hashlib
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import paddle
 
 from ppdet.engine.checkpoints.weights import CheckpointError
-from ppdet.utils.disk.files import is_count, is_number, read_own, write_json
+from ppdet.utils.disk.files import copy_file, is_count, is_number, read_own, write_json
 
 FORMAT = 1
 WEIGHTS = {"pdparams": ".pdparams", "safetensors": ".safetensors"}
@@ -111,7 +110,7 @@ def link_or_copy(path: Path, target: Path) -> None:
     try:
         os.link(path, target)
     except OSError:
-        shutil.copyfile(path, target)
+        copy_file(path, target)
 
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ from ppdet.engine.runs.earlier_run import (
 from ppdet.engine.runs.run_config import CONFIG_FILE, output_of, write_config
 from ppdet.engine.runs.run_folder import BEST
 from ppdet.engine.runs.start_point import StartPoint, is_inside
+from ppdet.utils.disk.files import copy_file
 from ppdet.utils.disk.lock import LockedError, locked, require_free
 from ppdet.utils.errors import UserError
 from ppdet.utils.logger import LogFile, get_logger
@@ -195,7 +196,7 @@ def copy_up_to(prefix: Path, output: Path, new: Path) -> None:
             link_or_copy(path, new / path.name)
     for name in (HISTORY, LOG_FILE, CONFIG_FILE):
         if (output / name).is_file():
-            shutil.copyfile(output / name, new / name)
+            copy_file(output / name, new / name)
 
 
 def exchange(output: Path, aside: Path, new: Path) -> None:

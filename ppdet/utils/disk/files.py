@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -176,6 +177,17 @@ def naming(path: str | Path) -> Iterator[None]:
         if error.errno is None or error.filename is not None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def copy_file(source: str | Path, target: str | Path) -> None:
+    """Copy the content of a file. An OSError for a full disk names the target, where `shutil` names the source."""
+    try:
+        with naming(target):
+            shutil.copyfile(source, target)
+    except OSError as error:
+        if error.errno is None or error.filename2 is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(target)) from None
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The cleaned copy has what can be used, and the original keeps its bytes."""
 
 import json
+import os
 import shutil
 
 import cv2
@@ -134,6 +135,50 @@ def test_splits_with_folders_of_their_own_keep_equal_names_apart(tmp_path):
     assert [split.image_dir for split in read_splits([str(target)])] == [
         str(target / "images" / name) for name in ("train", "valid")
     ]
+
+
+def test_changes_of_the_copy_do_not_reach_the_original_nor_what_it_is_linked_to(tmp_path):
+    """The originals are a hard link and a link to files elsewhere, as `ppdet data convert --images link` makes them."""
+    source, target = tmp_path / "data", tmp_path / "clean"
+    source.mkdir()
+    write_split(source, "train", [("a.png", 64, 48), ("b.png", 64, 48)], [(1, [4, 5, 20, 30]), (2, [4, 5, 20, 30])])
+    for name, link in (("a.png", os.link), ("b.png", os.symlink)):
+        (source / "images" / name).rename(tmp_path / name)
+        link(tmp_path / name, source / "images" / name)
+    before = bytes_of(source)
+    clean(source, target)
+    for name in ("a.png", "b.png"):
+        copied = target / "images" / name
+        assert not copied.is_symlink() and copied.stat().st_nlink == 1
+        assert copied.read_bytes() == before[source / "images" / name]
+        with open(copied, "r+b") as stream:
+            stream.write(b"changed")
+    (target / "annotations" / "train.json").write_text("{}")
+    assert bytes_of(source) == before
+
+
+def test_a_full_disk_leaves_no_half_of_a_copy(tmp_path):
+    """No file may become larger than 16 KiB: writing more fails, as on a full disk."""
+    resource = pytest.importorskip("resource", reason="limits of file sizes are there on Unix alone")
+    source, target = tmp_path / "data", tmp_path / "new" / "clean"
+    source.mkdir()
+    write_split(source, "train", [("a.png", 64, 48), ("b.png", 64, 48)], [(1, [4, 5, 20, 30])])
+    noise = np.random.default_rng(1).integers(0, 256, (100, 100, 3), dtype=np.uint8)
+    cv2.imwrite(str(source / "images" / "b.png"), noise)
+    before = bytes_of(source)
+    assert len(before[source / "images" / "b.png"]) > 2**14
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as error:
+            clean(source, target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert error.value.filename == str(target / "images" / "b.png")
+    assert list(target.parent.iterdir()) == [] and bytes_of(source) == before
+    target.mkdir()
+    clean(source, target)
+    assert (target / "images" / "b.png").read_bytes() == before[source / "images" / "b.png"]
 
 
 def test_the_folder_must_be_new(tmp_path):
