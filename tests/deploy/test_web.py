@@ -85,11 +85,21 @@ def test_page_finds_what_python_finds(site, browser, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     image = cv2.resize(noise, (190, 120), interpolation=cv2.INTER_CUBIC)
     cv2.imwrite(str(tmp_path / "image.png"), image)
+    settings = yaml.safe_load((tmp_path / "model" / "infer_cfg.yml").read_text())
+    settings.update(draw_threshold=0.95, class_thresholds={"<b>b": 0.105})
+    (tmp_path / "model" / "infer_cfg.yml").write_text(yaml.safe_dump(settings))
     found = Detector(tmp_path / "model", "onnxruntime", threads=1).predict(str(tmp_path / "image.png"))
     page = browser.new_page()
     page.set_default_timeout(1000 * PATIENCE)
     page.goto(site)
     page.wait_for_selector("#file:enabled")
+    facts = ["Name", "model", "Architecture", "FCOS", "Engine", "ONNX Runtime Web"]
+    assert page.locator("#facts").inner_text().split("\n") == [*facts, "Thresholds", "0.105 to 0.95, by\u00a0class"]
+    assert page.locator("#names-first").inner_text() == "2 classes: <b>a, <b>b"
+    page.set_input_files("#file", str(tmp_path / "image.png"))
+    page.wait_for_function("document.getElementById('status').textContent.includes('detected in')")
+    assert page.locator("#summary").inner_text() == "1 shown of the 1 detection that the model gives"
+    assert page.locator("#value").inner_text() == "by class"
     page.locator("#threshold").fill("0.1")
     page.set_input_files("#file", str(tmp_path / "image.png"))
     page.wait_for_function("document.getElementById('status').textContent.includes('detected in')")

@@ -1,7 +1,8 @@
 "use strict";
 
 // What a page says of its model, and which detections the model's own thresholds show. A model is what GET /model of the
-// server answers: { name, architecture, versions, classes, engine, device, precision, input_size, threshold }.
+// server answers: { name, architecture, versions, classes, engine, device, precision, input_size, threshold }. The page
+// for browsers (deploy/web) makes the same of infer_cfg.yml, and leaves out what it does not know.
 
 // So many classes are named at once; the others are a click away.
 const FIRST_CLASSES = 5;
@@ -60,7 +61,7 @@ function introduceModel(described) {
     Name: name,
     Architecture: architecture,
     Engine: [engine, device, precision].filter(Boolean).join(", "),
-    "Input size": size ? sizeText(size) : "that of each image",
+    "Input size": size === null ? "that of each image" : size && sizeText(size),
     "Exported by": Object.entries(versions ?? {}).filter(([, of]) => of).map((pair) => pair.join("\u00a0")).join(", "),
     Thresholds: least === most ? thresholdText(least) : `${thresholdText(least)} to ${thresholdText(most)}, by\u00a0class`,
   };
@@ -77,7 +78,6 @@ function introduceModel(described) {
   }));
   $("about").hidden = $("own-row").hidden = false;
   $("own-text").textContent = least === most ? `The model's own, ${thresholdText(least)}` : "The model's own for each class";
-  $("threshold").min = Math.floor(leastAsked() * 100) / 100;
   $("own").checked = true;
   followModel();
 }

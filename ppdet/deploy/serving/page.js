@@ -55,6 +55,7 @@ async function learnModel() {
   const described = await ask("model");
   if (model) return;
   introduceModel(described);
+  $("threshold").min = Math.floor(leastAsked() * 100) / 100; // detections with a lower score are not there
   document.title = `Object detection: ${model.name}`;
   draw();
 }
