@@ -14,6 +14,7 @@
 #include <iostream>
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -23,7 +24,7 @@ namespace example {
 
 struct Arguments {
   std::string model_dir, image, output;
-  float threshold = 0.5f;
+  std::optional<float> threshold;  // none: the model's own, see Threshold
   int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   bool gpu = false;
 };
@@ -199,6 +200,13 @@ inline std::string Name(const YAML::Node& settings, int label) {
   return names && size_t(label) < names.size() ? names[label].as<std::string>() : std::to_string(label);
 }
 
+// The least score of a class that infer_cfg.yml says: in class_thresholds by its name, or else draw_threshold.
+inline float Threshold(const YAML::Node& settings, const std::string& name) {
+  const auto by_class = settings["class_thresholds"];
+  if (by_class.IsDefined() && by_class.IsMap() && by_class[name]) return by_class[name].as<float>();
+  return settings["draw_threshold"].as<float>(0.5f);
+}
+
 inline void Draw(const Detection& found, const std::string& name, cv::Mat* picture) {
   // Steps of the golden ratio around the color circle give every class a hue of its own.
   cv::Mat color(1, 1, CV_8UC3, cv::Scalar(int(found.label * 0.61803398875 * 180) % 180, 217, 242));
@@ -265,8 +273,8 @@ void Run(const Arguments& arguments) {
   // Boxes with high scores are drawn last, on top.
   std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.score < b.score; });
   for (const auto& one : found) {
-    if (one.score < arguments.threshold) continue;
     const std::string name = Name(settings, one.label);
+    if (one.score < (arguments.threshold ? *arguments.threshold : Threshold(settings, name))) continue;
     std::printf("%s %.5f %.3f %.3f %.3f %.3f\n", name.c_str(), one.score, one.x1, one.y1, one.x2, one.y2);
     Draw(one, name, &image);
   }

@@ -109,6 +109,22 @@ def test_finds_what_python_finds(example, program, tmp_path, file, operations):
     assert cv2.imread(str(tmp_path / "o.png")).shape == noise.shape
 
 
+def test_each_class_has_the_threshold_of_the_model(example, program, tmp_path):
+    cv2.imwrite(str(tmp_path / "image.png"), np.full((64, 96, 3), 102, np.uint8))  # found with a score of 0.4
+    operations = [{**NORMALIZE, "mean": [0, 0, 0], "std": [1, 1, 1]}, {"type": "Permute"}]
+    for settings, options, count in (
+        ({}, (), 0),  # 0.5
+        ({"draw_threshold": 0.3}, (), 1),
+        ({"draw_threshold": 0.3, "class_thresholds": {"bright": 0.5}}, (), 0),
+        ({"draw_threshold": 0.9, "class_thresholds": {"dark": 0.9, "bright": 0.375}}, (), 1),
+        ({"draw_threshold": 0.9, "class_thresholds": {"dark": 0.1}}, (), 0),
+        ({"class_thresholds": {"bright": 0.9}}, ("--threshold", 0.3), 1),
+    ):
+        folder = example.write(tmp_path, operations, label_list=["dark", "bright"], **settings)
+        said = run(program, folder, tmp_path / "image.png", "--threads", 1, *options)
+        assert said.count("bright 0.4") == said.count("\n") == count, settings
+
+
 def test_a_graph_of_one_size(example, program, tmp_path):
     """Images are padded to it, and larger ones are an error."""
     operations = [NORMALIZE, {"type": "Permute"}]
