@@ -16,7 +16,7 @@ from ppdet.engine.build import build_model, build_train_reader, check_targets
 from ppdet.engine.checkpoints.class_names import classes_of, classes_of_checkpoint, warn_of_pretrained_classes
 from ppdet.engine.checkpoints.manifest import TrainingState
 from ppdet.engine.checkpoints.state import load_training
-from ppdet.engine.checkpoints.weights import CheckpointError, load_weights
+from ppdet.engine.checkpoints.weights import CheckpointError, start_from
 from ppdet.engine.distributed import collectives, data_parallel
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.hooks import Hook, configured_hooks, default_hooks
@@ -142,11 +142,8 @@ class Trainer:
         self.scheduler = self.schedule.scheduler(self.steps_per_epoch, self.steps_per_iteration, self.total_steps)
         self.optimizer = cfg.create("OptimizerBuilder")(self.scheduler, self.model)
         self.precision = Precision(cfg)
-        self.pretrained = False
         weights = None if self.resumed_from else self.start.start_weights()
-        if weights:
-            report = load_weights(self.model, weights, strict=False)
-            self.pretrained = not (report.missing or report.mismatched)
+        self.pretrained = self.resumed_from is None and start_from(self.model, weights)
         self.method = make_method(cfg, self.model, is_trained=self.pretrained or self.resumed_from is not None)
         if weights and self.pretrained:
             warn_of_pretrained_classes(weights, self.classes, makes_labels=self.method.has_teacher)

@@ -26,6 +26,7 @@ from ppdet.utils.logger import get_logger
 logger = get_logger(__name__)
 FOREIGN = (".pth", ".pt", ".pkl")
 SHOWN = 3  # names in a message
+STATISTICS = ("._mean", "._variance")  # of batch norms, which no gradient changes
 NO_TENSORS = (np.uint32, np.uint64, np.longdouble)  # types of arrays that Paddle has no tensors of
 
 
@@ -105,6 +106,32 @@ def load_weights(model: nn.Layer, source: str, *, strict: bool) -> LoadReport:
             "some backbone parameters are not in %s: set ResNet.depth and ResNet.variant as in the file", path
         )
     return report
+
+
+def start_from(model: nn.Layer, source: str | None) -> bool:
+    """Load the weights with which training starts, and return whether they filled the whole model.
+
+    Without weights, a warning names layers that are frozen: they keep their random values to the end.
+
+    Args:
+        source: as of `load_weights`; None: the model keeps its random weights.
+    """
+    if source:
+        report = load_weights(model, source, strict=False)
+        return not (report.missing or report.mismatched)
+    frozen = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.stop_gradient and name.startswith("backbone.") and not name.endswith(STATISTICS)
+    ]
+    if frozen:
+        logger.warning(
+            "training starts from random weights, which %d parameters of the backbone keep, as they are frozen "
+            "(%s, …): set ResNet.freeze_at=-1 and ResNet.freeze_norm=false, or pretrain_weights",
+            len(frozen),
+            frozen[0],
+        )
+    return False
 
 
 def read_for(model: nn.Layer, path: Path) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from torch_files import tensor, zip_file
 
 from ppdet.core.workspace import load_config
 from ppdet.engine.checkpoints.class_names import classes_of_weights
-from ppdet.engine.checkpoints.weights import CheckpointError, load_weights, read_arrays, save_weights
+from ppdet.engine.checkpoints.weights import CheckpointError, load_weights, read_arrays, save_weights, start_from
 from ppdet.utils.disk import download
 from ppdet.utils.disk.download import DownloadError
 
@@ -65,6 +65,20 @@ def test_backbone_alone(tmp_path, model):
     assert all(name.startswith(("neck.", "fcos_head.")) for name in report.missing)
     state = model.state_dict()
     assert all(np.array_equal(state[f"backbone.{k}"].numpy(), v) for k, v in weights.items())
+
+
+def test_frozen_layers_without_weights_are_told_of(tmp_path, tiny, model, log):
+    """The tiny detector is from scratch and trains all its layers; with the defaults of ResNet, some are frozen."""
+    assert start_from(model, None) is False and not log.records
+    frozen = load_config(str(tiny), ["ResNet.freeze_at=0", "ResNet.freeze_norm=true"]).create("FCOS")
+    assert start_from(frozen, None) is False
+    [message] = log.messages
+    # Weights, scales and biases of the 1 + 5 convolutions of stem and res2; scales and biases of the 5 + 5 after them.
+    assert "random weights, which 38 parameters of the backbone keep, as they are frozen (backbone.conv1." in message
+    log.clear()
+    save_weights(model.state_dict(), tmp_path / "w.pdparams")
+    assert start_from(frozen, str(tmp_path / "w.pdparams")) is True
+    assert not [record for record in log.records if record.levelname == "WARNING"]
 
 
 def test_another_number_of_classes(tmp_path, model):
