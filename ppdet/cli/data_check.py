@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 from ppdet.cli.arguments import add_config_arguments, add_device_argument, load_libraries
 from ppdet.core.command_line import make_parser, one_line_errors, positive
-from ppdet.utils.printable import printable
+from ppdet.utils.printable import counted, printable
 
 if TYPE_CHECKING:
     from ppdet.core.config import Config
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     with one_line_errors():
         from ppdet.data.checking.balance import class_table, level_table, overview
         from ppdet.data.checking.data_check import check_files, check_images, read_splits
-        from ppdet.data.checking.found import SEVERITIES, counted
+        from ppdet.data.checking.found import SEVERITIES
 
         cfg = configuration(arguments)
         splits = read_splits(arguments.data, arguments.image_dir)

@@ -14,6 +14,7 @@ import numpy as np
 from ppdet.data.classes import quote_names
 from ppdet.utils.boxes import have_area, to_sizes
 from ppdet.utils.formats.coco_file import short_repr
+from ppdet.utils.printable import counted
 
 TOLERATED = 0.002  # share of unusable boxes without a warning; the log line of the data set counts them anyway
 FEW_TO_TRAIN, FEW_TO_EVALUATE = 20, 10  # images; with fewer there is a warning
@@ -217,7 +218,7 @@ def few_images(count: int, *, training: bool) -> str | None:
     """Find that there are too few images to learn from, or to measure how good a detector is."""
     if count >= (FEW_TO_TRAIN if training else FEW_TO_EVALUATE):
         return None
-    images = f"{count} image{'s' * (count != 1)}"
+    images = counted(count, "image")
     if training:
         return f"only {images} to train on: a detector memorizes them; that is enough to see that everything works"
     return f"only {images} to evaluate on: AP may be far from its value on more images"

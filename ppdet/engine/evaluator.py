@@ -115,24 +115,9 @@ class Evaluator:
         metric = self.metric
         metric.reset()
         self.use_classes(getattr(model, "trained_classes", None))
-        merger = WindowMerger(self.slicing) if self.slicing else None
-        was_training = model.training
-        model.eval()
         start = time.perf_counter()
-        # A thread copies the detections of one batch from the device while the model computes the next batch.
-        with CachedFolds(), ThreadPoolExecutor(max_workers=1, initializer=device.thread_initializer()) as copier:
-            copied = None
-            for batch in progress(self.reader, "evaluate"):
-                with self.precision.forward():
-                    rows, rows_per_image = model(batch)
-                if copied:
-                    copied.result()
-                copied = copier.submit(add_batch, metric, rows, rows_per_image, batch, merger)
-            if copied:
-                copied.result()
+        detect_into(metric, model, self.reader, self.precision, self.slicing)
         seconds = time.perf_counter() - start
-        if was_training:
-            model.train()
         detections = (metric.detections, metric.image_ids, metric.sizes)
         shares = collectives.gather((detections, seconds, len(self.reader.skipped)))
         if collectives.rank() != 0:
@@ -197,6 +182,29 @@ class Evaluator:
         ids = [record["im_id"].item() for record in self.dataset.records]
         self.metric.extend_results(results, ids, image_sizes_by_id(self.dataset), str(path))
         return self.compute()
+
+
+@paddle.no_grad()
+def detect_into(
+    metric: COCOMetric, model: nn.Layer, reader: BaseReader, precision: Precision, slicing: Slicing | None = None
+) -> None:
+    """Detect in the images of a reader, and add what is found to the metric. The model's mode stays as it was."""
+    merger = WindowMerger(slicing) if slicing else None
+    was_training = model.training
+    model.eval()
+    # A thread copies the detections of one batch from the device while the model computes the next batch.
+    with CachedFolds(), ThreadPoolExecutor(max_workers=1, initializer=device.thread_initializer()) as copier:
+        copied = None
+        for batch in progress(reader, "evaluate"):
+            with precision.forward():
+                rows, rows_per_image = model(batch)
+            if copied:
+                copied.result()
+            copied = copier.submit(add_batch, metric, rows, rows_per_image, batch, merger)
+        if copied:
+            copied.result()
+    if was_training:
+        model.train()
 
 
 def add_batch(

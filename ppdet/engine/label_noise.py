@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppdet.core.config import Config
-from ppdet.data.checking.found import Example, Found, counted
+from ppdet.data.checking.found import Example, Found
 from ppdet.data.checking.listed_split import ListedSplit
 from ppdet.data.classes import quote_names
 from ppdet.engine.results_file import read_results, set_image_ids, with_category_ids
 from ppdet.utils.boxes import pairwise_overlap, to_corners
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import Annotations, short_repr
-from ppdet.utils.printable import printable
+from ppdet.utils.printable import counted, printable
 
 CERTAIN = 0.4  # score from which a detection may contradict a label
 FAINT = 0.1  # score below which a detection does not confirm a box

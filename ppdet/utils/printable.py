@@ -31,6 +31,12 @@ def quoted(text: str, most: int = 60) -> str:
     return repr(text if len(text) <= most else f"{text[:most]}…")
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 image", "2 images" or "3,200 images"."""
+    plural = "es" if noun.endswith(("x", "s")) else "s"
+    return f"{number:,} {noun}{plural * (number != 1)}"
+
+
 def _escaped(text: str, kept: str) -> str:
     if text.isprintable():  # all characters of the categories above are not
         return text

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ppdet.data.checking.found import Found, counted
+from ppdet.data.checking.found import Found
 from ppdet.data.checking.level_fit import LevelFit
 from ppdet.data.checking.listed_split import ListedSplit
 from ppdet.data.classes import quote_names
-from ppdet.utils.printable import printable
+from ppdet.utils.printable import counted, printable
 
 FEW_BOXES = 20  # of a class in training
 UNBALANCED = 20  # times more boxes of the most frequent class than of another one

@@ -14,7 +14,7 @@ from ppdet.data.classes import quote_names
 from ppdet.utils.boxes import clip_to_image, have_area, pairwise_overlap
 from ppdet.utils.disk.images import files_below, is_image_name
 from ppdet.utils.formats.coco_file import Annotations
-from ppdet.utils.printable import printable
+from ppdet.utils.printable import counted, printable
 
 DOUBLED = 0.9  # IoU from which two boxes of one class count as one object drawn twice
 SUPPRESSED = 0.6  # IoU from which NMS keeps one of two boxes of a class
@@ -50,12 +50,6 @@ class Found:
     severity: str
     text: str
     examples: Sequence[Example] = ()
-
-
-def counted(number: int, noun: str) -> str:
-    """ "1 image" or "2 images"."""
-    plural = "es" if noun.endswith(("x", "s")) else "s"
-    return f"{number} {noun}{plural * (number != 1)}"
 
 
 def file_findings(splits: Sequence[ListedSplit]) -> list[Found]:

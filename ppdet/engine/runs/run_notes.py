@@ -9,9 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ppdet.data.classes import quote_names
+from ppdet.data.data_checks import FEW_TO_TRAIN
+from ppdet.utils.printable import counted
 
 NOTHING = 0.02  # AP below which nothing useful was learned
 CHANGE = 0.01  # of AP; less is called flat
+LEARNED = 0.1  # AP on training images from which on they count as learned
 FEW_EVALUATED = 100  # images; AP of fewer is called rough
 FEW_BOXES = 50  # of a class, to learn from
 SURE = 0.3  # score of a detection that counts as one of its class
@@ -26,6 +29,7 @@ class DataFacts(NamedTuple):
         boxes: (classes,) number of boxes of each class that were trained on.
         trained, evaluated: numbers of different images.
         undetected: names of classes without a detection with a score of at least SURE in the last evaluation.
+        on_training: AP of the final weights on some of the training images, and their number; None: not measured.
     """
 
     names: Sequence[str]
@@ -33,6 +37,7 @@ class DataFacts(NamedTuple):
     trained: int
     evaluated: int
     undetected: Sequence[str]
+    on_training: tuple[float, int] | None = None
 
 
 def run_notes(evaluations: dict[int, dict[str, float]], epochs: int, data: DataFacts) -> list[str]:
@@ -48,32 +53,36 @@ def run_notes(evaluations: dict[int, dict[str, float]], epochs: int, data: DataF
     best = max(usable, key=lambda epoch: usable[epoch]["AP"])
     return [
         _result(best, usable[best]["AP"], epochs, data),
-        *_trend([usable[epoch]["AP"] for epoch in usable], best),
+        *_trend([usable[epoch]["AP"] for epoch in usable], best, data),
         *_weak_sides(usable[best]),
         *_classes(data),
-        "whether more labels help is seen by a run with half of them (TrainDataset.sample_num="
-        f"{max(1, data.trained // 2)}): they do if its AP is clearly lower",
+        *_more_labels(data),
     ]
+
+
+def needs_training_ap(evaluations: dict[int, dict[str, float]]) -> bool:
+    """Whether the notes need `DataFacts.on_training`: an AP of about 0 says that other images are not understood."""
+    values = [numbers["AP"] for numbers in evaluations.values() if numbers["AP"] >= 0]
+    return bool(values) and max(values) < NOTHING
 
 
 def _result(best: int, value: float, epochs: int, data: DataFacts) -> str:
     rough = ", too few for more than a rough figure" if data.evaluated < FEW_EVALUATED else ""
     return (
-        f"AP {value:.3f} after epoch {best} of {epochs}, on {data.evaluated} images{rough}; trained on {data.trained} "
-        f"images with {int(data.boxes.sum())} boxes of {len(data.names)} classes"
+        f"AP {value:.3f} after epoch {best} of {epochs}, on {counted(data.evaluated, 'image')}{rough}; trained on "
+        f"{counted(data.trained, 'image')} with {counted(int(data.boxes.sum()), 'box')} of "
+        f"{counted(len(data.names), 'class')}"
     )
 
 
-def _trend(values: list[float], best: int) -> list[str]:
+def _trend(values: list[float], best: int, data: DataFacts) -> list[str]:
     """Say whether AP was still rising: the best of the last third of evaluations against the best before."""
     highest = max(values)
     if highest < NOTHING:
-        return [
-            "almost nothing was learned: look at train_batch.jpg for wrong boxes, check the learning rate, and train "
-            "longer"
-        ]
+        return [_about_zero(data)]
     if len(values) < FEWEST:
-        return [f"{len(values)} evaluations are too few to tell whether AP was still rising"]
+        few = "one evaluation is" if len(values) == 1 else f"{len(values)} evaluations are"
+        return [f"{few} too few to tell whether AP was still rising"]
     late = len(values) // 3
     rise = max(values[-late:]) - max(values[:-late])
     if rise > CHANGE:
@@ -84,6 +93,33 @@ def _trend(values: list[float], best: int) -> list[str]:
             "but more images, more augmentation or pretrained weights may"
         ]
     return ["AP was flat in the last third: more epochs will bring little"]
+
+
+def _about_zero(data: DataFacts) -> str:
+    """Say what an AP of about 0 comes from: the final weights' AP on training images tells."""
+    check = "look at train_batch.jpg for wrong boxes, check the learning rate, and train longer"
+    if data.on_training is None:
+        return f"almost nothing was learned: {check}"
+    value, count = data.on_training
+    measured = f"(AP {value:.3f} on {counted(count, 'image')} of TrainDataset)"
+    if value < LEARNED:
+        return f"almost nothing was learned, not even of the training images {measured}: {check}"
+    return (
+        f"the training images were learned {measured}, so that boxes, learning rate and length are right; but nothing "
+        f"that holds for other images: {counted(data.trained, 'image')} to train on are too few, or those of "
+        "EvalDataset show something else: label more images"
+    )
+
+
+def _more_labels(data: DataFacts) -> list[str]:
+    if data.on_training is not None:
+        return []  # `_about_zero` says what to do
+    if data.trained < FEW_TO_TRAIN:
+        return [f"label more images: fewer than {FEW_TO_TRAIN} are memorized, and say little about other images"]
+    return [
+        "whether more labels help is seen by a run with half of them (TrainDataset.sample_num="
+        f"{data.trained // 2}): they do if its AP is clearly lower"
+    ]
 
 
 def _weak_sides(numbers: dict[str, float]) -> list[str]:

@@ -1,12 +1,17 @@
 """What a run's own numbers say about it, and what they do not."""
 
+import json
+import shutil
+
 import cv2
 import numpy as np
 import pytest
+from oracle import Oracle
 
 from ppdet.core.workspace import load_config
 from ppdet.engine.hooks.history import HISTORY
-from ppdet.engine.runs.run_notes import DataFacts, run_notes
+from ppdet.engine.hooks.run_summary import training_ap
+from ppdet.engine.runs.run_notes import DataFacts, needs_training_ap, run_notes
 from ppdet.engine.trainer import Trainer
 
 
@@ -30,6 +35,7 @@ def notes(values, more=None, **changes):
 
 def test_the_result_names_the_data():
     text = notes([0.1, 0.4, 0.3])
+    assert "of 1 class\none evaluation is too few" in notes([0.1], names=["car"], boxes=np.array([900]))
     assert text.startswith(
         "AP 0.400 after epoch 2 of 3, on 500 images; trained on 205 images with 980 boxes of 2 classes\n"
     )
@@ -51,6 +57,25 @@ def test_the_trend(values, expected):
     trends = ("still rising", "was flat", "fell by", "almost nothing")
     text = notes(values)
     assert expected in text and sum(text.count(word) for word in trends) == 1
+
+
+def test_nothing_was_learned_or_nothing_that_holds_for_other_images():
+    """The AP of the final weights on training images tells one from the other."""
+    text = notes([0.0, 0.01], trained=4, on_training=(0.978, 4))
+    assert "the training images were learned (AP 0.978 on 4 images of TrainDataset), so that boxes, learning" in text
+    assert "4 images to train on are too few, or those of EvalDataset show something else: label more" in text
+    assert "almost nothing" not in text and "train_batch.jpg" not in text
+    text = notes([0.0, 0.01], on_training=(0.004, 20))
+    assert "almost nothing was learned, not even of the training images (AP 0.004 on 20 images of Tr" in text
+    assert "look at train_batch.jpg" in text
+    assert not needs_training_ap({1: {"AP": 0.0}, 2: {"AP": 0.3}}) and needs_training_ap({1: {"AP": 0.01}})
+    assert not needs_training_ap({}) and not needs_training_ap({1: {"AP": -1.0}})
+
+
+def test_half_of_a_few_images_is_no_advice():
+    text = notes([0.3], trained=1)
+    assert "label more images: fewer than 20 are memorized" in text and "sample_num" not in text
+    assert "trained on 1 image with" in text
 
 
 def test_weak_sides():
@@ -80,6 +105,26 @@ def test_a_run_ends_with_its_curves_and_notes(finished, tmp_path, log, monkeypat
     best = max(numbers["AP"] for _, numbers in finished.witness.evaluations)
     assert f"AP {best:.3f} after epoch 2 of 2, on 8 images, too few for more than a rough figure" in log.text
     assert "trained on 8 images with 16 boxes of 2 classes" in log.text
+
+
+def test_a_run_whose_ap_is_zero_is_evaluated_on_its_training_images(finished, tmp_path, log):
+    options, folder = finished.copy_to(tmp_path / "output")
+    history = folder / HISTORY
+    lines = [json.loads(line) for line in history.read_text().splitlines()]
+    for line in lines:
+        line.get("numbers", {}).update(AP=0.0)
+    history.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    data = finished.path.parent / "data"
+    shutil.copy(data / "train.json", tmp_path / "val.json")
+    options += [f"EvalDataset.anno_path={tmp_path / 'val.json'}"]
+    trainer = Trainer(load_config(str(finished.path), options), evaluate=True, resume="auto")
+    value, count = training_ap(trainer, trainer.evaluator)
+    assert 0 <= value < 0.1 and count == 8
+    trainer.model = Oracle(trainer.evaluator)
+    trainer.train()
+    assert "the training images were learned (AP 1.000 on 8 images of TrainDataset)" in log.text
+    trainer.evaluator.dataset.anno_path = trainer.reader.dataset.anno_path
+    assert training_ap(trainer, trainer.evaluator) is None  # AP is that of the training images already
 
 
 def test_short_runs_have_no_curves(finished):
