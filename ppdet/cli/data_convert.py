@@ -1,6 +1,7 @@
 """Convert what labelling tools export to COCO's format, which training reads, and split it.
 
-SRC is the folder that the tool exported, or one annotation file in it; it is not changed. The format is found out:
+SRC is the folder that the tool exported, or one annotation file in it; it is not changed. DST must be outside of the
+folder, but may be beside a file. The format is found out:
   Pascal VOC      one XML for each image; the lists in ImageSets/Main are its split, or folders called train and val
   YOLO            label files beside the images or in labels/, names in data.yaml, classes.txt or obj.names
   LabelMe         one JSON for each image, with rectangles or polygons
@@ -8,8 +9,8 @@ SRC is the folder that the tool exported, or one annotation file in it; it is no
   Label Studio    JSON or JSON-MIN
   CSV             a row for each box: filename, class, xmin, ymin, xmax, ymax; also keras-retinanet's and Open Images'
   COCO            as Roboflow, Label Studio, CVAT and others lay it out
-Images are found by their names, wherever they are in SRC or in --image_dir. What cannot be used is counted, and
-DST/left_out.txt names it. Polygons become the boxes around them.
+Images are found by their names, wherever they are in SRC, beside it if it is a file, or in --image_dir. What cannot be
+used is counted, and DST/left_out.txt names it. Polygons become the boxes around them.
 
 DST/annotations has train.json and val.json after --split, or after a split of the tool, and else all.json. DST/images
 has the images. --split puts each class into each part in its share, and images that look alike into the same part, so
@@ -42,7 +43,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     parser.add_argument("source", metavar="SRC", help="folder or file that the labelling tool exported")
     parser.add_argument("target", metavar="DST", help="folder to write to")
     parser.add_argument("--from", dest="form", choices=FORMATS, help="format of SRC (default: found out)")
-    parser.add_argument("--image_dir", metavar="DIR", help="another folder in which images are looked for")
+    parser.add_argument("--image_dir", metavar="DIR", help="another folder in which images (not labels) are looked for")
     parser.add_argument(
         "--images",
         choices=("copy", "link", "keep"),

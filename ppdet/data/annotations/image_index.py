@@ -11,24 +11,33 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from ppdet.data.annotations.labeled_set import LabeledImage
-from ppdet.utils.disk.images import files_below, is_image_name
+from ppdet.utils.disk.images import files_below, is_image_name, is_within
 
 UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file
 
 
 class ImageIndex:
-    """The image files below folders.
+    """The files below the folder that is converted, and the image files below another one.
+
+    Args:
+        root: the folder that is converted.
+        image_dir: another folder in which images are looked for, but no annotations.
+        target: a folder whose files do not count where it is in `root`, since it is written to.
 
     Attributes:
-        paths: their absolute paths, sorted.
-        files: the paths of all files below the folders.
+        files: the absolute paths of all files below `root`, sorted.
+        own: the paths of the images among them.
+        paths: the paths of all images.
     """
 
-    def __init__(self, folders: list[str]) -> None:
-        self.files = list(dict.fromkeys(os.path.abspath(path) for folder in folders for path in files_below(folder)))
-        self.paths = [path for path in self.files if is_image_name(path)]
+    def __init__(self, root: str, image_dir: str | None = None, target: str | None = None) -> None:
+        self._folders = [os.path.abspath(folder) for folder in (root, image_dir) if folder is not None]
+        written = {os.path.abspath(target), os.path.realpath(target)} if target is not None else set()
+        self.files = [path for path in _below(self._folders[0]) if not any(is_within(path, place) for place in written)]
+        self.own = {path for path in self.files if is_image_name(path)}
+        others = _below(self._folders[1]) if image_dir is not None else []
+        self.paths = list(dict.fromkeys(path for path in (*self.files, *others) if is_image_name(path)))
         self._known = set(self.paths)
-        self._folders = [os.path.abspath(folder) for folder in folders]
         self._by_name: dict[str, list[str]] = {}
         self._by_stem: dict[str, list[str]] = {}
         for path in self.paths:
@@ -39,8 +48,8 @@ class ImageIndex:
     def find(self, image: LabeledImage) -> tuple[str | None, str]:
         """Return the path of an image, or None and the reason: it is not there, or there are several that it may be.
 
-        The file that has the most folders of the name in common is taken, and among several the one nearest to the
-        annotation file. A file with another suffix is taken if none has the same.
+        The file that has the most folders of the name in common is taken, among several the one nearest to the
+        annotation file, and then the one in `image_dir`. A file with another suffix is taken if none has the same.
         """
         parts = clean_parts(image.name)
         if not parts:
@@ -61,7 +70,7 @@ class ImageIndex:
             self._by_stem.get(own),
         ):
             if names:
-                return _nearest(names, parts, image.near)
+                return _nearest(names, parts, image.near, self._folders[-1])
         return None, "annotated images whose file was not found left out"
 
 
@@ -79,12 +88,17 @@ def common_ending(some: Sequence[str], others: Sequence[str]) -> int:
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def _nearest(paths: list[str], parts: list[str], near: str) -> tuple[str | None, str]:
-    """The path that shares most with the name's folders, then with the annotation file's."""
+def _below(folder: str) -> list[str]:
+    return [os.path.abspath(path) for path in files_below(folder)]
 
-    def common(path: str) -> tuple[int, int]:
+
+def _nearest(paths: list[str], parts: list[str], near: str, preferred: str) -> tuple[str | None, str]:
+    """The path that shares most with the name's folders, then with the annotation file's, then the one in a folder."""
+
+    def common(path: str) -> tuple[int, int, bool]:
         ending = common_ending(Path(path).parts[:-1], parts[:-1])
-        return ending, len(os.path.commonpath([os.path.dirname(path), os.path.dirname(near)]))
+        nearness = len(os.path.commonpath([os.path.dirname(path), os.path.dirname(near)]))
+        return ending, nearness, is_within(path, preferred)
 
     best = max(map(common, paths))
     nearest = [path for path in paths if common(path) == best]

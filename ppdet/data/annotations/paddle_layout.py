@@ -48,7 +48,7 @@ def convert_voc_list(anno_dir: str, anno_list: str, label_list: str, output: str
     for name in sorted(listed - {Path(path).stem for path in files}):
         losses.add("names of the list without an XML file left out", name)
     labeled = read_voc(anno_dir, files, losses)
-    read = read_images(labeled, ImageIndex([os.path.dirname(anno_dir)]), losses)
+    read = read_images(labeled, ImageIndex(os.path.dirname(anno_dir)), losses)
     if not read:
         raise DataError(f"{anno_list}: no image is left to convert: {'; '.join(losses.summary())}")
     classes = order_classes(label_list, [], set(), read, losses, anno_dir)
@@ -78,7 +78,7 @@ def convert_labelme_folder(json_dir: str, image_dir: str, output_dir: str, share
     for folder in (json_dir, image_dir):
         require_folder(join_path(None, folder))
     losses = Losses()
-    index = ImageIndex([join_path(None, image_dir)])
+    index = ImageIndex(join_path(None, image_dir))
     files = [str(path) for path in sorted(Path(join_path(None, json_dir)).glob("*.json"))]
     read = read_images(read_labelme(json_dir, files, losses), index, losses)
     if not read or read[0].path is None:

@@ -33,7 +33,7 @@ def read_annotations(source: str, form: str | None, index: ImageIndex, losses: L
     Args:
         source: the folder or file.
         form: one of FORMATS; None finds it out.
-        index: the files below the folder.
+        index: the files below the folder; annotations are looked for only there.
         losses: counts what is left out.
 
     Raises:
@@ -74,12 +74,12 @@ def _nothing_found(source: str, files: list[str], index: ImageIndex) -> DataErro
             "the label files beside its images are empty: if these are images without objects, put the names of the "
             "classes that are not in them into classes.txt"
         )
-    elif index.paths and has_names(index):
+    elif index.own and has_names(index):
         advice = (
             "it has names of classes, but no label files of YOLO: images/a.jpg needs labels/a.txt (with --from yolo, "
             "these are images without objects)"
         )
-    elif set(files) == set(index.paths):
+    elif set(files) == index.own:
         advice = (
             "it has images and nothing else: name the folder or the file that has their annotations, and the images "
             "with --image_dir"

@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ppdet.data.annotations.conversion_folders import check_folders
 from ppdet.data.annotations.image_index import ImageIndex, clean_parts
 from ppdet.data.annotations.labeled_set import (
     LARGEST_OF_IMAGE,
@@ -25,7 +26,6 @@ from ppdet.data.annotations.sides import NAMES, shares_of, split_groups
 from ppdet.data.header_size import image_size
 from ppdet.data.sources.dataset import join_path
 from ppdet.utils.disk.files import atomic_path, copy_file, lines_of, write_json
-from ppdet.utils.disk.images import is_within
 from ppdet.utils.errors import DataError, ImageError
 from ppdet.utils.extras import require_extras
 from ppdet.utils.logger import get_logger, is_watched
@@ -95,9 +95,9 @@ def convert_annotations(
 
     Args:
         source: what the tool exported; it is not changed.
-        target: folder to write to, outside the source.
+        target: folder to write to, outside the source's folder, and without the source's file or the images in it.
         form: one of recognition.FORMATS; None finds it out.
-        image_dir: another folder in which images are looked for.
+        image_dir: another folder in which images are looked for, but no annotations.
         labels: text file with one class name on each line: the order of the classes; other classes are left out.
         split: shares such as "0.8/0.2"; the tool's own split is then not used.
         seed: of the split.
@@ -111,8 +111,9 @@ def convert_annotations(
     require_extras(DataError, "data")
     source, target = join_path(None, str(source)), join_path(None, str(target))
     shares = shares_of(split) if split else None
-    root = _check_folders(source, target, overwrite)
-    index = ImageIndex([root, *([join_path(None, image_dir)] if image_dir else [])])
+    image_dir = join_path(None, image_dir) if image_dir else None
+    root = check_folders(source, target, image_dir, replaces=overwrite, keeps_images=images == "keep")
+    index = ImageIndex(root, image_dir, target)
     losses = Losses()
     labeled = read_annotations(source, form, index, losses)
     read = read_images(labeled, index, losses)
@@ -137,20 +138,6 @@ def convert_annotations(
         with atomic_path(result.left_out) as temporary:
             temporary.write_text("\n".join(losses.lines()) + "\n", encoding="utf-8", errors="backslashreplace")
     return result
-
-
-def _check_folders(source: str, target: str, overwrite: bool) -> str:
-    """Return the folder of the source; DataError if one of the two cannot be used."""
-    if not os.path.exists(source):
-        raise DataError(f"{source} does not exist: name the folder, or the file, that the labelling tool exported")
-    root = source if os.path.isdir(source) else os.path.dirname(source)
-    if is_within(os.path.realpath(target), os.path.realpath(root)):
-        raise DataError(f"{target} is in {root}, which is not changed: name a folder outside of it")
-    if os.path.exists(target) and not os.path.isdir(target):
-        raise DataError(f"{target} is a file: name a folder to write to")
-    if not overwrite and os.path.isdir(target) and os.listdir(target):
-        raise DataError(f"{target} is not empty: name another folder, or add --overwrite to replace what is in it")
-    return root
 
 
 def read_images(labeled: LabeledSet, index: ImageIndex, losses: Losses) -> list[ReadImage]:

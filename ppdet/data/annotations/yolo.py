@@ -32,8 +32,9 @@ PROBED = 200  # label files that are looked at before a folder counts as having 
 def read_yolo(root: str, index: "ImageIndex", losses: Losses) -> LabeledSet:
     """Read a data set of YOLO: all images of the folder, each with the label file of the same name, if it has one.
 
-    An image without a label file, or with an empty one, is an image without objects, as in Ultralytics. The split is
-    that of data.yaml, or the nearest folder of an image that is called train, valid, val or test.
+    An image without a label file, or with an empty one, is an image without objects, as in Ultralytics. Images of
+    another folder belong to the data set only if they have a label file or data.yaml lists them. The split is that of
+    data.yaml, or the nearest folder of an image that is called train, valid, val or test.
 
     Args:
         root: the folder that is converted. Class names are in its data.yaml, or in classes.txt or obj.names.
@@ -50,6 +51,9 @@ def read_yolo(root: str, index: "ImageIndex", losses: Losses) -> LabeledSet:
     beside = _label_files(index)
     for image in index.paths:
         labels = beside.get(image)
+        if labels is None and image not in index.own and image not in splits:
+            losses.add("images of --image_dir without a label file left out", image)
+            continue
         if labels is None:
             losses.add("images without a label file kept as images without objects", image)
         boxes = _YoloBoxes(labels, result.names, losses, has_keypoints)
@@ -133,7 +137,7 @@ def _label_files(index: "ImageIndex") -> dict[str, str]:
         if best is not None:
             images_of.setdefault(best, []).append(image)
     for labels, images in images_of.items():
-        chosen = _only_best(images, labels)
+        chosen = _only_best([image for image in images if image in index.own] or images, labels)
         if chosen is not None:
             found[chosen] = labels
     return found
