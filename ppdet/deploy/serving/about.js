@@ -48,7 +48,7 @@ const leastText = () =>
   $("own").checked ? (isByClass() ? "by class" : thresholdText(thresholdRange()[0])) : Number($("threshold").value).toFixed(2);
 
 function sizeText({ usual, largest, fixed }) {
-  const text = ({ width, height }) => `${width} x ${height}`;
+  const text = ({ width, height }) => `${width}\u00a0x\u00a0${height}`;
   return fixed || text(usual) === text(largest) ? text(largest) : `${text(usual)}, up to ${text(largest)}`;
 }
 

@@ -71,8 +71,9 @@ function drawBox(context, one, edge) {
   }
 }
 
-// The places of the labels, within the picture: above the box, else in it, else below it. A label that would lie on
-// that of a higher score at all three is left out, and so are those that would hide too much of the picture.
+// The places of the labels, within the picture: above the box, else in it, else below it, else in it at its lower end, and
+// at its left side, else at its right one. A label that would lie on that of a higher score at all of these places is
+// left out, and so are those that would hide too much of the picture.
 function placeLabels(context, boxes, density, edge) {
   const { width: across, height: down } = context.canvas;
   const font = 13 * density;
@@ -87,10 +88,12 @@ function placeLabels(context, boxes, density, edge) {
     const text = fitted(context, one, Math.min(Math.max(x2 - x1, LABEL_WIDTH * density), across) - 2 * pad);
     const width = Math.min(context.measureText(text).width + 2 * pad, across);
     if (placed.length && width * height > area) continue;
-    const left = Math.max(0, Math.min(x1 - 2 * edge, across - width));
-    const free = (top) => top >= 0 && top + height <= down && !placed.some((other) =>
+    const within = (left) => Math.max(0, Math.min(left, across - width));
+    const free = ([left, top]) => top >= 0 && top + height <= down && !placed.some((other) =>
       left < other.left + other.width && other.left < left + width && top < other.top + height && other.top < top + height);
-    const top = [y1 - height, y1, y2].find(free) ?? (placed.length ? undefined : Math.max(0, Math.min(y1, down - height)));
+    const sides = [within(x1 - 2 * edge), within(x2 + 2 * edge - width)];
+    const places = sides.flatMap((left) => [y1 - height, y1, y2, y2 - height].map((top) => [left, top]));
+    const [left, top] = places.find(free) ?? (placed.length ? [] : [sides[0], Math.max(0, Math.min(y1, down - height))]);
     if (top === undefined) continue;
     placed.push({ text, left, top, width, height, pad, rgb: color(one.class) });
     area -= width * height;

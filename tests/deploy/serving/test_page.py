@@ -91,7 +91,7 @@ def test_the_page_says_what_the_model_is_and_goes_by_its_thresholds(page, token_
     page.wait_for_selector("#about", state="visible")
     assert page.title() == "Object detection: export"
     sizes = [told["input_size"][kind] for kind in ("usual", "largest")]
-    usual, largest = (f"{size['width']} x {size['height']}" for size in sizes)
+    usual, largest = (f"{size['width']}\u00a0x\u00a0{size['height']}" for size in sizes)
     assert page.locator("#facts").inner_text().split("\n") == [
         *("Name", "export", "Architecture", told["architecture"]),
         *("Engine", f"{told['engine']}, cpu, fp32", "Input size", f"{usual}, up to {largest}"),

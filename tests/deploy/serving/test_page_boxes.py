@@ -70,6 +70,22 @@ def test_boxes_and_labels_lie_in_the_picture_on_every_screen(page):
             )
 
 
+def test_boxes_at_the_edges_have_their_labels_whatever_lies_beside_them(page):
+    """A box around all of the image had none when another one began in the same corner."""
+    boxes = {
+        "top left": [0, 0, 0.2, 0.2],
+        "right": [0.85, 0.3, 1, 0.5],
+        "bottom": [0.4, 0.85, 0.6, 1],
+        "corner": [0.9, 0.9, 1, 1],
+        "whole": [0, 0, 1, 1],
+    }
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 844})
+        found = page.evaluate(PAINT, [640, 480, boxes])
+        check_labels(found, 5, *found["canvas"])
+        assert [text.rsplit(" ", 1)[0] for text, *_ in found["texts"]] == list(boxes), width
+
+
 def inside(rectangle, margin, right, bottom):
     x, y, width, height = rectangle[:4]
     lies = x >= margin - 1e-6 and y >= margin - 1e-6 and width >= 0 and height >= 0
