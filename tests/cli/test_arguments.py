@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ppdet.cli import commands
-from ppdet.cli.arguments import add_amp_argument, add_config_arguments
+from ppdet.cli import commands, export, train
+from ppdet.cli.arguments import add_amp_argument, add_config_arguments, config_words
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -120,3 +120,16 @@ def test_the_help_of_a_command_shows_how_it_was_called(name, capsys):
     text = capsys.readouterr().out
     assert text.startswith(f"usage: ppdet {name} ") and f"\n  ppdet {name}" in text
     assert "{program}" not in text and "%(" not in text
+
+
+@pytest.mark.parametrize(
+    ("command", "given"),
+    [
+        (export, ["output/a b", "-o", "x=1", "y=[1, 2]", "--import", "own.py"]),
+        (export, ["-c", "a.yml", "-o", "weights=b"]),
+        (train, ["-c", "a.yml", "-o", "x=1", "-o", "x=2", "--device", "cpu", "--import", "m", "--import", "n"]),
+    ],
+)
+def test_the_next_command_takes_what_this_one_took(command, given):
+    words = config_words(command.parse_arguments(given))
+    assert vars(command.parse_arguments(words)) == vars(command.parse_arguments(given))
