@@ -14,7 +14,6 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
-from serving import ServerProcess
 
 from ppdet.cli.commands import load
 
@@ -69,10 +68,8 @@ def write_voc(coco: Path, folder: Path, count: int) -> None:
 @pytest.fixture(scope="module")
 def walk(shared, tmp_path_factory):
     """The folder in which all commands but the last were typed, and what each of them printed."""
-    for name in ("uvicorn", "fastapi"):
-        pytest.importorskip(name, reason=f"{name}, which the server needs, is not installed")
-    pytest.importorskip("hotcoco", reason="hotcoco, of which a report's figures come, is not installed")
-    pytest.importorskip("imagehash", reason="imagehash, which finds images that look alike, is not installed")
+    for name in ("defusedxml", "globox", "hotcoco", "imagehash"):
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install {name}")
     folder = tmp_path_factory.mktemp("own_data")
     write_voc(shared / "data" / "bccd", folder / "BCCD_Dataset" / "BCCD", IMAGES)
     printed = {}
@@ -164,6 +161,10 @@ def test_the_export_goes_by_the_thresholds_of_the_report(walk):
 
 
 def test_the_server_knows_the_classes_of_the_xml_and_ends_cleanly(walk):
+    for name in ("fastapi", "httpx", "uvicorn"):
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install {name}")
+    from serving import ServerProcess
+
     folder, _ = walk
     xml = (folder / "BCCD_Dataset" / "BCCD" / "Annotations").glob("*.xml")
     classes = {name for path in xml for name, *_ in boxes_of_xml(path)}
