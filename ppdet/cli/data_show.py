@@ -2,7 +2,8 @@
 
 They are the batches that training with this configuration and seed reads, and no model is built. Wrong boxes, a crop
 that cuts all objects, or objects without a positive location are seen here, and not in a loss. A picture has at most 8
-images of its batch. Dots are locations that are trained to find a box, in the color of their level; see the legend.
+images of its batch; show.html has each of up to 24 by itself, to enlarge and to filter. Dots are locations that are
+trained to find a box, in the color of their level; see the legend.
 
 examples:
   {program} -c FILE
@@ -41,11 +42,12 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         from ppdet.core.workspace import load_config
         from ppdet.engine.device_choice import set_device
         from ppdet.engine.runs.run_config import folder_of
-        from ppdet.engine.shown_batches import draw_batches
+        from ppdet.engine.shown_batches import draw_batches, write_show_page
 
         cfg = load_config(arguments.config, arguments.opt)
         set_device(cfg)
         folder = arguments.output or Path(f"{folder_of(cfg)}_shown")
+        shown = []
         for number, batch in enumerate(draw_batches(cfg, folder, arguments.batches, arguments.epoch - 1), start=1):
             levels = ", ".join(f"stride {stride}: {count}" for stride, count in batch.positives.items())
             print(
@@ -53,5 +55,9 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
             )
             print(f"  positive locations: {levels}")
             print(printable(f"  picture: {batch.path}"), flush=True)
+            shown.append(batch)
+        page = write_show_page(folder, shown, str(cfg.path))
+        print(printable(f"page: {page}"))
+        print("look at it: are the boxes on the objects, and has each one dots? An object without dots is not learned")
         words = ["ppdet", "train", *config_words(arguments), "--eval"]
         print(printable(f"next: {shlex.join(words)}"))

@@ -1,7 +1,7 @@
 """Draws detections on images, and pictures of training batches and of pseudo-labels."""
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -12,7 +12,7 @@ from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.errors import DataError
 from ppdet.utils.locations import Locations
 from ppdet.utils.printable import printable
-from ppdet.visualize.text import Color, is_legible, put_text, text_size
+from ppdet.visualize.text import Color, is_legible, legend, put_text, text_size
 
 MAX_BATCH_IMAGES = 8
 PANEL_WIDTH = 480  # largest width and height of one image in a grid of images
@@ -94,15 +94,39 @@ def draw_batch(
     Raises:
         ValueError: target_labels do not have R locations, or the suffix is unknown.
     """
-    images = np.asarray(batch["image"])[:MAX_BATCH_IMAGES]
+    shown = batch_panels(batch, mean, std, locations, MAX_BATCH_IMAGES, class_names=class_names, is_bgr=is_bgr)
+    panels, counts = map(list, zip(*shown))
+    picture = _grid_of_panels(panels)
+    if "target_labels" in batch:
+        below = _level_legend(picture.shape[1], locations.strides, np.sum(counts, axis=0), "positive")
+        picture = np.concatenate([picture, below])
+    write_picture(picture, path)
+
+
+def batch_panels(
+    batch: dict[str, np.ndarray],
+    mean: Sequence[float],
+    std: Sequence[float],
+    locations: Locations,
+    most: int,
+    *,
+    class_names: Sequence[str] | None = None,
+    is_bgr: bool = False,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Draw the first images of a training batch, at most `most`; see `draw_batch` for the other arguments and errors.
+
+    Yields:
+        The picture of an image, (H, W, 3) uint8 RGB, and its number of positive locations on each level, (L,).
+    """
+    images = np.asarray(batch["image"])[:most]
     height, width = images.shape[2:]
     grids = locations.levels(height, width)
     points = np.concatenate([grid.points() for grid in grids])
     levels = np.repeat(np.arange(len(grids)), [grid.rows * grid.columns for grid in grids])
-    panels, counts = [], np.zeros(len(grids), np.int64)
     for number, planes in enumerate(images):
         panel, scale = _panel(planes, mean, std, is_bgr)
         _draw_truth(panel, batch, number, scale, class_names)
+        counts = np.zeros(len(grids), np.int64)
         if "target_labels" in batch:
             labels = np.asarray(batch["target_labels"])[number]
             if labels.shape != levels.shape:
@@ -111,12 +135,7 @@ def draw_batch(
                     f"images of {height} x {width} and strides {list(locations.strides)}"
                 )
             counts += _draw_dots(panel, points[labels > 0], levels[labels > 0], scale, locations.strides)
-        panels.append(panel)
-    picture = _grid_of_panels(panels)
-    if "target_labels" in batch:
-        legend = _level_legend(picture.shape[1], locations.strides, counts, "positive")
-        picture = np.concatenate([picture, legend])
-    write_picture(picture, path)
+        yield panel, counts
 
 
 def draw_pseudo_labels(
@@ -153,7 +172,7 @@ def draw_pseudo_labels(
         panels.append(panel)
     picture = _grid_of_panels(panels)
     width = picture.shape[1]
-    heading = [_legend(width, title)] if title else []
+    heading = [legend(width, title)] if title else []
     return np.concatenate([*heading, picture, _level_legend(width, strides, counts, "selected")])
 
 
@@ -259,9 +278,10 @@ def _draw_dots(
         points, levels: (K, 2) x, y in pixels of the network's input, and (K,).
         scale: size of the panel / size of the network's input.
     """
+    finest = max(2, round(strides[0] * scale * 0.18))
     for (x, y), level in zip(points.tolist(), levels.tolist()):
         center = round(x * scale), round(y * scale)
-        radius = max(2, round(strides[0] * scale * 0.18)) if level == 0 else 3 + level
+        radius = finest if level == 0 else max(3, finest) + level  # coarser levels have larger dots
         cv2.circle(panel, center, radius + 1, (0, 0, 0), cv2.FILLED, cv2.LINE_AA)
         cv2.circle(panel, center, radius, LEVEL_COLORS[level % len(LEVEL_COLORS)], cv2.FILLED, cv2.LINE_AA)
     return np.bincount(levels, minlength=len(strides))
@@ -284,19 +304,4 @@ def _grid_of_panels(panels: list[np.ndarray]) -> np.ndarray:
 def _level_legend(width: int, strides: Sequence[int], counts: np.ndarray, word: str) -> np.ndarray:
     """A legend with entries such as "stride 8: 120 positive", each with a dot in the level's color."""
     entries = [f"stride {stride}: {count} {word}" for stride, count in zip(strides, counts.tolist())]
-    return _legend(width, entries, LEVEL_COLORS)
-
-
-def _legend(width: int, entries: Sequence[str], colors: Sequence[Color] = ()) -> np.ndarray:
-    """Lines of text, with as many entries per line as fit, each with a dot in front of it if there are colors."""
-    indent = 26 if colors else 14
-    entry_width = indent + 4 + max(text_size(entry, 0.5, 1)[0] for entry in entries)
-    per_line = max(1, (width - 10) // entry_width)
-    lines = -(-len(entries) // per_line)
-    picture = np.full((lines * 24 + 8, width, 3), 255, np.uint8)
-    for number, entry in enumerate(entries):
-        x, y = (number % per_line) * entry_width, 16 + (number // per_line) * 24
-        if colors:
-            cv2.circle(picture, (x + 14, y), 6, colors[number % len(colors)], cv2.FILLED, cv2.LINE_AA)
-        put_text(picture, entry, (x + indent, y + 5), 0.5, (0, 0, 0), 1)
-    return picture
+    return legend(width, entries, LEVEL_COLORS)

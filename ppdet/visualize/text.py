@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -101,3 +101,21 @@ def characters(path: str) -> frozenset[int]:
             return frozenset(font.getBestCmap() or ())
     except Exception:  # fontTools raises all kinds of errors for damaged files
         return frozenset()
+
+
+def legend(width: int, entries: Sequence[str], colors: Sequence[Color] = ()) -> np.ndarray:
+    """Return a picture (H, width, 3) uint8 RGB of lines of text, with as many entries per line as fit.
+
+    Each has a dot in front of it if there are colors.
+    """
+    indent = 26 if colors else 14
+    entry_width = indent + 4 + max(text_size(entry, 0.5, 1)[0] for entry in entries)
+    per_line = max(1, (width - 10) // entry_width)
+    lines = -(-len(entries) // per_line)
+    picture = np.full((lines * 24 + 8, width, 3), 255, np.uint8)
+    for number, entry in enumerate(entries):
+        x, y = (number % per_line) * entry_width, 16 + (number // per_line) * 24
+        if colors:
+            cv2.circle(picture, (x + 14, y), 6, colors[number % len(colors)], cv2.FILLED, cv2.LINE_AA)
+        put_text(picture, entry, (x + indent, y + 5), 0.5, (0, 0, 0), 1)
+    return picture

@@ -37,12 +37,20 @@ def test_batches_of_the_chosen_epoch(tiny, tmp_path, capsys):
     show("-c", tiny, "--epoch", 2, "--batches", 9, "--output", tmp_path / "shown")
     lines = capsys.readouterr().out.splitlines()
     assert lines.pop() == f"next: ppdet train -c {tiny} --eval"
-    assert [line for line in lines if "picture" not in line] == expected(tiny, 1, 9)
+    assert [line for line in lines[:-2] if "picture" not in line] == expected(tiny, 1, 9)
+    assert lines[-2] == f"page: {tmp_path / 'shown' / 'show.html'}" and lines[-1].startswith("look at it: ")
     assert expected(tiny, 1, 1) != expected(tiny, 0, 1)  # or the epoch would not matter
     names = [f"batch_{number}.jpg" for number in range(1, 5)]  # an epoch has four batches
-    assert sorted(path.name for path in (tmp_path / "shown").iterdir()) == names
+    assert sorted(path.name for path in (tmp_path / "shown").iterdir()) == [*names, "show.html"]
     first = cv2.imread(str(tmp_path / "shown" / "batch_1.jpg"))
     assert first.shape[1] > 2 * 300 and first.std() > 10
+    page = (tmp_path / "shown" / "show.html").read_text()
+    assert page.count("<img ") == 8 and {f"{number:03d}.png" for number in range(1, 9)} <= set(
+        re.findall(r"<strong>(.*?)</strong>", page)
+    )
+    counts = [sum(map(int, re.findall(rf"stride {stride}: (\d+)", page))) for stride in (8, 16, 32)]
+    shown_counts = re.findall(r"stride 8: (\d+), stride 16: (\d+), stride 32: (\d+)", "\n".join(lines))
+    assert counts == [sum(map(int, column)) for column in zip(*shown_counts)]
 
 
 def test_semi_supervised_batches_and_the_default_folder(tiny_semi, tmp_path, capsys):
@@ -50,7 +58,7 @@ def test_semi_supervised_batches_and_the_default_folder(tiny_semi, tmp_path, cap
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == expected(tiny_semi, 0, 1)
     assert lines[0].startswith("batch 1: 4 images")  # two images, in two views each
-    [picture] = [re.fullmatch(r"  picture: (.*)", line)[1] for line in lines[2:-1]]
+    [picture] = [re.fullmatch(r"  picture: (.*)", line)[1] for line in lines[2:-3]]
     assert picture == str(tmp_path / "output" / "tiny_semi_shown" / "batch_1.jpg")
 
 
