@@ -18,11 +18,12 @@ def is_kept(scores: np.ndarray, classes: np.ndarray, thresholds: Thresholds) -> 
     Args:
         classes: (M,) indices; a class beyond the thresholds, which has no name, has the usual threshold.
 
-    Thresholds are rounded to the numbers that scores can have, so that a score of 0.7 reaches 0.7 in float32 too.
+    Both are compared in float32, in which models compute: its 0.7 is less than that of infer_cfg.yml, and reaches it.
     """
+    scores = scores.astype(np.float32)
     if np.ndim(thresholds) == 0:
-        return scores >= thresholds
-    limits = np.append(thresholds, USUAL).astype(scores.dtype)
+        return scores >= np.float32(thresholds)
+    limits = np.append(thresholds, USUAL).astype(np.float32)
     return scores >= limits[np.minimum(classes.astype(np.int64), len(limits) - 1)]
 
 

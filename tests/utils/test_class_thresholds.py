@@ -18,9 +18,10 @@ def test_each_class_has_its_threshold():
     # The last class has no name and no threshold of its own.
     assert is_kept(scores, classes, np.array([0.2, 0.3])).tolist() == [True, False, True, False]
     assert is_kept(scores, classes, 0.4).tolist() == [False, False, True, True]
-    # 0.7 in float32 is less than 0.7, and reaches it, whether it counts for all classes or for one.
+    # 0.7 in float32 is less than 0.7, and reaches it, whether it counts for all classes or for one, also in a picture.
     single = np.array([0.7], np.float32)
-    assert is_kept(single, np.zeros(1), 0.7).all() and is_kept(single, np.zeros(1), np.array([0.7])).all()
+    for least in (0.7, np.array([0.7])):
+        assert is_kept(single, np.zeros(1), least).all() and is_kept(single.astype(float), np.zeros(1), least).all()
     assert thresholds_of({"draw_threshold": 0.25, "class_thresholds": {7: 0.5}}, ["a", "7"]).tolist() == [0.25, 0.5]
     assert thresholds_of({}, ["a"]) == 0.5 and thresholds_of({"draw_threshold": 0.25}, ["a"]) == 0.25
     image = np.zeros((40, 40, 3), np.uint8)
