@@ -8,6 +8,7 @@ from documents import ROOT
 ENGLISH = {
     "README.zh.md": "README.md",
     "docs/zh/DATA.md": "dataset/README.md",
+    "docs/zh/OWN_DATA.md": "docs/OWN_DATA.md",
     "docs/zh/TROUBLESHOOTING.md": "docs/TROUBLESHOOTING.md",
 }
 HAN = re.compile(r"[\u4e00-\u9fff]")
