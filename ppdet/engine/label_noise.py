@@ -20,7 +20,7 @@ from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import Annotations, short_repr
 from ppdet.utils.printable import counted, printable
 
-CERTAIN = 0.4  # score from which a detection may contradict a label
+CERTAIN = 0.3  # score from which a detection may contradict a label
 FAINT = 0.1  # score below which a detection does not confirm a box
 SAME = 0.5  # IoU from which a detection and a box mean the same object
 APART = 0.1  # IoU up to which they have nothing to do with each other

@@ -53,7 +53,7 @@ def test_each_kind(split, tmp_path):
         (2, "blue", BOX, 0.9),
         (2, "red", AWAY, 0.7),
         (2, "red", [1, 60, 20, 20], 0.8),
-        (2, "red", [1, 1, 9, 9], 0.3),  # not certain
+        (2, "red", [1, 1, 9, 9], 0.2),  # not certain
         (3, "red", AWAY, 0.1),
     ]
     assert noise(split, tmp_path, *detections) == [
@@ -76,7 +76,7 @@ def test_a_box_that_is_shifted_by_half_is_doubted_once_with_both_boxes():
     shifted = [("shifted box", "cat 0.90 has an IoU of 0.33 with the box", 2)]
     assert doubts([(0, [50, 0, 150, 100])], [(0, 0.9, [0, 0, 100, 100])]) == shifted
     # A doubtful detection says nothing about the place; but nothing has confirmed the box.
-    assert doubts([(0, [50, 0, 150, 100])], [(0, 0.3, [0, 0, 100, 100])]) == [("no object", "cat, nothing detected", 1)]
+    assert doubts([(0, [50, 0, 150, 100])], [(0, 0.2, [0, 0, 100, 100])]) == [("no object", "cat, nothing detected", 1)]
 
 
 def test_a_label_beside_another_object_is_judged_by_its_own_detection():
