@@ -3,7 +3,8 @@
 SRC is the folder that the tool exported, or one annotation file in it; it is not changed. DST must be outside of the
 folder, but may be beside a file. The format is found out:
   Pascal VOC      one XML for each image; the lists in ImageSets/Main are its split, or folders called train and val
-  YOLO            label files beside the images or in labels/, names in data.yaml, classes.txt or obj.names
+  YOLO            label files beside the images or in labels/, names in data.yaml, classes.txt or obj.names: name the
+                  folder, or its data.yaml
   LabelMe         one JSON for each image, with rectangles or polygons
   CVAT            XML "CVAT for images 1.1"
   Label Studio    JSON or JSON-MIN
@@ -110,16 +111,16 @@ def report(result: "Conversion") -> str:
         lines += ["", *summary]
         lines += [f"{result.left_out} names them all"] if result.left_out else []
     place = f"images: {printable(result.image_dir)}"
-    lines += ["", place if result.has_images else f"{place}, where you need to put them: no image file was found"]
+    lines += ["", place if result.has_images else f"{place}, in which there are none: no image file was found"]
     return "\n".join([*lines, *next_steps(result)])
 
 
 def next_steps(result: "Conversion") -> list[str]:
-    """The lines that say what to do with the new data set; none while its images are missing."""
+    """The lines that say what to do with the new data set, or where its images may come from if none was found."""
     from ppdet.utils.disk.files import display_path
 
     if not result.has_images:
-        return []
+        return ["next: convert again with --image_dir FOLDER --overwrite, where FOLDER has the images"]
     folder = Path(next(iter(result.counts))).parents[1]
     place = shlex.quote(printable(display_path(folder)))
     if Path(result.image_dir) != folder / "images":

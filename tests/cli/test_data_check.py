@@ -57,7 +57,12 @@ def test_exit_codes(folder, capsys):
     with pytest.raises(SystemExit) as end:
         check(folder / "images")
     assert end.value.code == 2
-    assert "no COCO file in it" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no COCO file in it" in said and "images without labels need these first: `ppdet data pick FOLDER" in said
+    with pytest.raises(SystemExit) as end:
+        check(folder / "nosuch")
+    assert end.value.code == 2
+    assert "nosuch does not exist: name the folder of a data set, or COCO files" in capsys.readouterr().err
 
 
 def test_size_and_levels_come_from_a_configuration(folder, capsys):

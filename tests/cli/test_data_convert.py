@@ -1,6 +1,7 @@
 """What `ppdet data convert` says to do next; tests/data/annotations has what it reads and writes."""
 
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,11 @@ def test_errors_lead_to_a_cleaned_copy(exported, capsys):
     data.main([*fix[2:], "--page", ""])
     assert "next: ppdet init 'my data_cleaned'  " in capsys.readouterr().out
     data.main(["check", "my data_cleaned", "--page", "", "--strict"])
+
+
+def test_labels_without_their_images_lead_to_the_folder_of_the_images(exported, capsys):
+    shutil.rmtree(exported / "images")
+    data.main(["convert", "my export", "my data"])
+    said = capsys.readouterr().out
+    assert "in which there are none: no image file was found" in said
+    assert "next: convert again with --image_dir FOLDER --overwrite" in said

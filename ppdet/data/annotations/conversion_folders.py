@@ -12,7 +12,7 @@ def check_folders(source: str, target: str, image_dir: str | None, *, replaces: 
     Args:
         source: the folder or file that is converted.
         target: the folder to write to. It may be in the folder of a source that is a file, as where that was downloaded
-            to, but not in a source that is a folder, all of whose files are read.
+            to, but not in a folder all of whose files are read: a source that is one, or that of YOLO's data.yaml.
         image_dir: another folder in which images are looked for.
         replaces: whether files of the target may be replaced.
         keeps_images: whether no images are written to the target.
@@ -26,9 +26,10 @@ def check_folders(source: str, target: str, image_dir: str | None, *, replaces: 
     if image_dir is not None and not os.path.isdir(image_dir):
         raise DataError(f"--image_dir {image_dir} is no folder: name the one that has the images")
     real_source, real_target = os.path.realpath(source), os.path.realpath(target)
-    if os.path.isdir(source) and is_within(real_target, real_source):
+    root = source if os.path.isdir(source) else os.path.dirname(source)
+    if (os.path.isdir(source) or is_yaml(source)) and is_within(real_target, os.path.realpath(root)):
         raise DataError(
-            f"{target} is in {source}, all of which is read, and nothing in it changed: name a folder outside of it, "
+            f"{target} is in {root}, all of which is read, and nothing in it changed: name a folder outside of it, "
             "such as ../my_data, or convert the annotation file alone"
         )
     if os.path.exists(target) and not os.path.isdir(target):
@@ -42,4 +43,9 @@ def check_folders(source: str, target: str, image_dir: str | None, *, replaces: 
         )
     if not replaces and os.path.isdir(target) and os.listdir(target):
         raise DataError(f"{target} is not empty: name another folder, or add --overwrite to replace what is in it")
-    return source if os.path.isdir(source) else os.path.dirname(source)
+    return root
+
+
+def is_yaml(path: str) -> bool:
+    """Whether a name is that of a YAML file, such as YOLO's data.yaml, which stands for the data set in its folder."""
+    return path.lower().endswith((".yaml", ".yml"))

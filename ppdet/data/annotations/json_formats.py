@@ -97,6 +97,8 @@ def read_labelstudio(root: str, files: list[str], losses: Losses) -> LabeledSet:
             name, regions = _image_and_regions(task, losses, place)
             if name is None:
                 losses.add("tasks of Label Studio without an image left out", place)
+            elif regions is None and task.get("predictions"):
+                losses.add("tasks of Label Studio whose predictions nobody has accepted left out", place)
             elif regions is None:
                 losses.add("tasks of Label Studio that nobody has labeled left out", place)
             elif len({str(region.get("to_name")) for region in regions if _is_shape(region)}) > 1:
@@ -147,13 +149,13 @@ def _image_and_regions(task: Any, losses: Losses, place: str) -> tuple[str | Non
     """The image's name of a task, and its regions: [] for an image that was seen to be empty, None for no answer."""
     if not isinstance(task, dict):
         return None, None
-    if "annotations" not in task and "completions" not in task:  # JSON-MIN
+    data = task.get("data")
+    if "annotations" not in task and "completions" not in task and not isinstance(data, dict):  # JSON-MIN
         name = _image_name(task)
         regions: list | None = next(
             (value for value in task.values() if _are_regions(value)), [] if "annotator" in task else None
         )
         return name, regions
-    data = task.get("data")
     answers = task.get("annotations", task.get("completions"))
     done = [
         answer

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 
 from ppdet.data.annotations.coco_layouts import read_coco
+from ppdet.data.annotations.conversion_folders import is_yaml
 from ppdet.data.annotations.image_index import ImageIndex
 from ppdet.data.annotations.json_formats import read_labelme, read_labelstudio
 from ppdet.data.annotations.labeled_set import LabeledSet, Losses
@@ -13,6 +14,7 @@ from ppdet.data.annotations.xml_formats import is_cvat, is_voc, read_cvat, read_
 from ppdet.data.annotations.yolo import has_label_files, has_names, is_yolo, read_yolo
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.annotation_kinds import json_kind
+from ppdet.utils.formats.label_formats import LABEL_FIRST
 
 Reader = Callable[[str, list[str], Losses], LabeledSet]
 READERS: dict[str, tuple[str, Reader]] = {  # name -> the suffix of its files, its reader
@@ -51,7 +53,7 @@ def read_annotations(source: str, form: str | None, index: ImageIndex, losses: L
         raise DataError(f"{source}: annotations of several kinds, {found}: choose one with --from NAME")
     name, paths = next(iter(kinds.items()))
     if name == "yolo":
-        return read_yolo(root, index, losses)
+        return read_yolo(root, index, losses, source if is_yaml(source) else None)
     if not paths:
         raise DataError(f"{source}: no file ends in {READERS[name][0]}, as those of {name} do")
     return READERS[name][1](root, paths, losses)
@@ -69,6 +71,8 @@ def _nothing_found(source: str, files: list[str], index: ImageIndex) -> DataErro
     advice = (
         "--from NAME reads the files as one of these, and --from voc, labelme or yolo reads every file of their kind"
     )
+    if not os.path.isdir(source):
+        advice = "--from NAME reads the file as one of these; of label files of YOLO, name the folder"
     if has_label_files(index):
         advice = (
             "the label files beside its images are empty: if these are images without objects, put the names of the "
@@ -82,7 +86,7 @@ def _nothing_found(source: str, files: list[str], index: ImageIndex) -> DataErro
     elif set(files) == index.own:
         advice = (
             "it has images and nothing else: name the folder or the file that has their annotations, and the images "
-            "with --image_dir"
+            f"with --image_dir; {LABEL_FIRST}"
         )
     return DataError(f"{source}: no annotations of {', '.join(FORMATS)} were found; {advice}")
 
@@ -108,7 +112,7 @@ def _kinds(files: list[str], index: ImageIndex, source: str) -> dict[str, list[s
     tables = [path for path in files if path.lower().endswith(".csv") and (len(files) == 1 or is_table(path))]
     if tables:
         kinds["csv"] = tables
-    if os.path.isdir(source) and is_yolo(index):
+    if is_yaml(source) or (os.path.isdir(source) and is_yolo(index)):
         kinds["yolo"] = []
     if len(kinds) > 1 and os.path.isdir(source):
         # A classes.txt or a table beside another tool's files is an addition of that tool.

@@ -49,7 +49,10 @@ def split_groups(
         DataError: there are fewer groups than parts.
     """
     if len(groups) < len(shares):
-        raise DataError(f"{len(groups)} images or groups of similar images cannot be split into {len(shares)} parts")
+        raise DataError(
+            f"images that do not look alike: {len(groups)}, too few to split into {len(shares)} parts: label more "
+            "pictures of other places, or leave out --split"
+        )
     order = shuffled(len(groups), seed).tolist()
     order.sort(key=lambda number: -len(groups[number]))
     boxes = [sum((classes[image] for image in group), Counter()) for group in groups]

@@ -183,11 +183,15 @@ def _without_files(missing: Sequence[tuple[LabeledImage, str]], losses: Losses) 
         while len(parts) > 1 and parts[0].lower() == "images":
             parts = parts[1:]
         name = "/".join(parts)
-        if not parts or image.size is None or (image.near, name) in names:
-            losses.add(reason, f"{image.name} ({image.near})")
+        if image.size is None:
+            reason = "images without a file, whose size the annotations do not say either, left out"
+        elif (image.near, name) in names:
+            reason = "annotations of an image that has others already left out"
+        elif parts:
+            names.add((image.near, name))
+            read.append(ReadImage(None, name, image.size, image.make_boxes(image.size), image.split))
             continue
-        names.add((image.near, name))
-        read.append(ReadImage(None, name, image.size, image.make_boxes(image.size), image.split))
+        losses.add(reason, f"{image.name} ({image.near})")
     return read
 
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ppdet.data.annotations.conversion_folders import is_yaml
 from ppdet.data.annotations.image_index import common_ending
 from ppdet.data.annotations.labeled_set import (
     LARGEST_OF_IMAGE,
@@ -29,7 +30,7 @@ LARGEST_SHARE = 2.0  # of a side; boxes may leave their image a little, but numb
 PROBED = 200  # label files that are looked at before a folder counts as having none
 
 
-def read_yolo(root: str, index: "ImageIndex", losses: Losses) -> LabeledSet:
+def read_yolo(root: str, index: "ImageIndex", losses: Losses, yaml: str | None = None) -> LabeledSet:
     """Read a data set of YOLO: all images of the folder, each with the label file of the same name, if it has one.
 
     An image without a label file, or with an empty one, is an image without objects, as in Ultralytics. Images of
@@ -39,12 +40,13 @@ def read_yolo(root: str, index: "ImageIndex", losses: Losses) -> LabeledSet:
     Args:
         root: the folder that is converted. Class names are in its data.yaml, or in classes.txt or obj.names.
         index: the files in it.
+        yaml: its data.yaml, where the user has named it.
 
     Raises:
         DataError: there are no class names.
     """
     result = LabeledSet("YOLO", losses)
-    content, path = _data_yaml(index)
+    content, path = _data_yaml(index, yaml)
     result.names = _listed(content["names"], path) if content else _names(root, index)
     has_keypoints = bool(content.get("kpt_shape"))
     splits = splits_of_yaml(content, path, index) if content else {}
@@ -161,12 +163,18 @@ def _only_best(paths: list[str], other: str) -> str | None:
     return paths[counts.index(max(counts))] if counts and counts.count(max(counts)) == 1 else None
 
 
-def _data_yaml(index: "ImageIndex") -> tuple[dict[str, Any], str]:
-    """The content and the path of the first YAML file that has names; {} and "" without one."""
-    for path in (path for path in index.files if path.lower().endswith((".yaml", ".yml"))):
+def _data_yaml(index: "ImageIndex", named: str | None = None) -> tuple[dict[str, Any], str]:
+    """The content and the path of the YAML file that is named, or of the first that has names; {} and "" without one.
+
+    Raises:
+        DataError: the file that is named has no names.
+    """
+    for path in [named] if named else [path for path in index.files if is_yaml(path)]:
         content = yaml_of(path)
         if isinstance(content, dict) and content.get("names"):
             return content, path
+    if named:
+        raise DataError(f"{named} has no names of classes: name the data.yaml of a data set of YOLO, or its folder")
     return {}, ""
 
 

@@ -16,6 +16,7 @@ from ppdet.utils.disk.files import decode_text, open_regular
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.annotation_kinds import coco_problem
 from ppdet.utils.formats.coco_file import file_names_of, load_coco_json
+from ppdet.utils.formats.label_formats import LABEL_FIRST
 
 TRIED_NAMES = 50  # images that are looked for in each folder that may have them
 EVALUATED = re.compile(r"val|test|eval|dev", re.IGNORECASE)  # in the name of a split that is not trained on
@@ -108,8 +109,10 @@ def find_files(path: str) -> list[str]:
     of its subfolders, as Roboflow exports them. Of a folder's files, those that are not COCO are left out.
 
     Raises:
-        DataError: there are none.
+        DataError: there are none, or no such folder or file.
     """
+    if not os.path.exists(path):
+        raise DataError(f"{path} does not exist: name the folder of a data set, or COCO files")
     if not os.path.isdir(path):
         return [path]
     folder = Path(path)
@@ -121,7 +124,7 @@ def find_files(path: str) -> list[str]:
             return sorted(found, key=lambda file: (bool(EVALUATED.search(name_of(file))), file))
     raise DataError(
         f"{path}: no COCO file in it (looked for annotations/*.json, *.json and */*.json); `ppdet data convert` makes "
-        "them from the files of other tools"
+        f"them from the files of other tools; {LABEL_FIRST}"
     )
 
 

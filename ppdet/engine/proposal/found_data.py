@@ -11,6 +11,7 @@ from ppdet.data.sources.coco_dataset import COCODataSet, image_path
 from ppdet.utils.disk.files import display_path
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import file_names_of, load_coco_json
+from ppdet.utils.formats.label_formats import LABEL_FIRST
 
 CONVERT = (
     "`ppdet data convert SOURCE FOLDER --split 0.8/0.2` writes such a folder from Pascal VOC, YOLO and other formats"
@@ -109,7 +110,9 @@ def _files(path: Path) -> tuple[Path, Path | None]:
             return train, val or _file_of(folder, "test")
         if (folder / "all.json").is_file():  # a conversion without a split
             return folder / "all.json", None
-    raise DataError(f"{path}: no train.json in it or in its folder annotations: {CONVERT}, or name a COCO file")
+    raise DataError(
+        f"{path}: no train.json in it or in its folder annotations: {CONVERT}, or name a COCO file; {LABEL_FIRST}"
+    )
 
 
 def _file_of(folder: Path, part: str) -> Path | None:

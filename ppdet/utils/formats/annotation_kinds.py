@@ -52,6 +52,7 @@ LISTS = [
     ({"imagefilename", "annotation"}, "CreateML JSON"),
     ({"data", "annotations"}, "Label Studio JSON (export as COCO there)"),
     ({"data", "completions"}, "Label Studio JSON (export as COCO there)"),
+    ({"data", "predictions"}, "Label Studio JSON (tasks that nobody has labeled yet)"),
     ({"id", "image", "annotator"}, "Label Studio JSON-MIN (export as COCO there)"),
     ({"id", "image", "label"}, "Label Studio JSON-MIN (export as COCO there)"),
     ({"name", "labels"}, "BDD100K JSON"),

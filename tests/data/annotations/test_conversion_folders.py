@@ -78,3 +78,14 @@ def test_a_label_file_of_yolo_belongs_to_the_image_beside_it_rather_than_to_a_co
     files = {**images("pics/a.png"), "txt/a.txt": LINE, "classes.txt": "cat"}
     found, losses = converted(tmp_path, files, image_dir=str(photos))
     assert found == {"all": {"a.png": [BOX]}} and losses == {"images of --image_dir without a label file left out": 1}
+
+
+def test_data_yaml_stands_for_the_data_set_in_its_folder(tmp_path):
+    files = {**images("images/a.png"), "labels/a.txt": LINE, "b.yaml": "names: [dog]", "data.yaml": "names: [cat]"}
+    source = folder(tmp_path, files)
+    assert convert_annotations(source / "data.yaml", tmp_path / "out").classes == ["cat"]
+    with pytest.raises(DataError, match="all of which is read"):
+        convert_annotations(source / "data.yaml", source / "out")
+    (source / "c.yml").write_text("a: 1")
+    with pytest.raises(DataError, match=r"c\.yml has no names of classes: name the data.yaml"):
+        convert_annotations(source / "c.yml", tmp_path / "other")

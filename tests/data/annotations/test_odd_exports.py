@@ -53,7 +53,7 @@ def test_without_names_of_classes_the_error_asks_for_them(files, tmp_path):
     ("files", "message"),
     [
         ({}, "there are no files in it"),
-        ({"a.png": ""}, "it has images and nothing else"),
+        ({"a.png": ""}, "it has images and nothing else: .* need these first: `ppdet data pick FOLDER"),
         ({"a.png": "", "a.txt": ""}, "put the names of the classes that are not in them into classes.txt"),
         ({"a.png": "", "data.yaml": "names: [cat]"}, "no label files of YOLO: images/a.jpg needs labels/a.txt"),
         ({"a.csv": HEADING}, "a heading without rows"),

@@ -131,7 +131,7 @@ def test_label_studio_takes_the_last_answer_and_finds_uploaded_files(tmp_path):
     result = convert_annotations(tmp_path / "source", tmp_path / "out")
     assert boxes_in(tmp_path / "out/annotations/all.json") == {"a b.png": [("cat", 10.0, 6.0, 32.0, 12.0)]}
     assert result.losses.counts == {
-        "tasks of Label Studio that nobody has labeled left out": 1,
+        "tasks of Label Studio whose predictions nobody has accepted left out": 1,
         "rotated boxes left out": 1,
     }
 
