@@ -201,7 +201,7 @@ class BoardHook(Hook):
         except self.board.errors() as error:
             self.failed = True
             text = without_secrets(str(error))
-            logger.error("%s: %s cannot be written: %s; training continues", self.board.setting, folder, text)
+            logger.error("%s: the run cannot begin there: %s; training continues", self.board.setting, text)
             return
         logger.info("%s: scalars go to %s", self.board.setting, self.opened.place)
         for line in read_history(trainer.output / HISTORY):

@@ -142,8 +142,8 @@ def _classes(data: DataFacts) -> list[str]:
         found.append(f"no detection with a score of {SURE} or more of {quote_names(list(data.undetected))}")
     few = [name for name, count in zip(data.names, data.boxes.tolist()) if 0 < count < FEW_BOXES]
     if few:
-        found.append(
-            f"fewer than {FEW_BOXES} boxes to learn from: {quote_names(few)}: label more of them, or let their images "
-            "come more often (TrainReader.repeat_threshold)"
-        )
+        note = f"fewer than {FEW_BOXES} boxes to learn from: {quote_names(few)}: label more of them"
+        if len(few) < np.count_nonzero(data.boxes):  # otherwise none is rarer than the others
+            note += ", or let their images come more often (TrainReader.repeat_threshold)"
+        found.append(note)
     return found

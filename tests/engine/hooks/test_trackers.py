@@ -251,6 +251,24 @@ def test_a_board_learns_settings_without_passwords_and_what_ended_the_run(tiny, 
     assert Told.last.ends == [None]
 
 
+class Refuses(Told):
+    def add_settings(self, settings):
+        raise OSError(f"https://bob:{SECRET}@example.com refuses")
+
+    def add(self, scalars, step):
+        pytest.fail("it is asked again")
+
+    tries_again = False
+
+
+def test_a_board_that_cannot_begin_is_one_line_of_the_log(tiny, log):
+    trainer, hook = Trainer(load_config(str(tiny))), BoardHook(Refuses)
+    hook.before_train(trainer)
+    hook.after_evaluation(trainer, {"AP": 0.5})
+    hook.close(trainer)
+    assert "use_told: the run cannot begin there: https://***@example.com refuses; training continues" in log.text
+
+
 def test_secrets_are_left_out_of_messages(monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
     monkeypatch.setenv("SHORT_TOKEN", "a")

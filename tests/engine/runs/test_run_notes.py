@@ -85,7 +85,8 @@ def test_weak_sides():
     assert "not tight" not in text and "found worse" not in text
     text = notes([0.3], boxes=np.array([900, 7]), undetected=["bus"])
     assert "no detection with a score of 0.3 or more of 'bus'" in text
-    assert "fewer than 50 boxes to learn from: 'bus'" in text
+    assert "fewer than 50 boxes to learn from: 'bus': label more of them, or let their images come more often" in text
+    assert "repeat_threshold" not in notes([0.1], boxes=np.array([9, 8])), "no class is rarer than the others"
 
 
 def test_without_a_usable_evaluation_nothing_is_said():
