@@ -70,6 +70,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         from ppdet.engine.picking import page, pick
 
         listed = pick.labeled_images(arguments.labelled, paths) if arguments.labelled else []
+        counts = pick.labels_of_classes(arguments.labelled) if arguments.labelled else None
         if has_detector:
             from ppdet.engine.device_choice import set_device
             from ppdet.engine.runs.trained import trained_config
@@ -81,7 +82,8 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
             seen = pick.look_without_detector(paths, _progress)
         numbers = {path: number for number, path in enumerate(seen.paths)}
         labeled = [numbers[paths[number]] for number in listed if paths[number] in numbers]
-        picks = pick.pick(seen, arguments.number, labeled, _progress, near_duplicates=arguments.near_duplicates)
+        options = {"counts": counts, "near_duplicates": arguments.near_duplicates}
+        picks = pick.pick(seen, arguments.number, labeled, _progress, **options)
         page.write_picks(picks, arguments.output_dir, arguments.draw_threshold)
         output = Path(arguments.output_dir)
         if len(seen.paths) < len(paths):

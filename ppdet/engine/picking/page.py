@@ -36,7 +36,7 @@ def write_picks(picks: Picks, output_dir: str | Path, threshold: float) -> None:
     }
     sections = [Section("Images to label next", [tiles(counts), gallery(_pictures(picks, threshold))], _note(picks))]
     if picks.seen.class_names:
-        sections.append(Section("Uncertainty of all images", _histograms(picks)))
+        sections.append(Section("Uncertain objects in an image", _histograms(picks)))
     write_page(output / PAGE, "Images to label next", sections, f"{len(paths)} of {len(picks.seen.paths)} images")
 
 
@@ -44,8 +44,8 @@ def _note(picks: Picks) -> str:
     order = "In the order in which they were picked: start with the first ones. "
     if picks.seen.class_names:
         return order + (
-            "Each has doubtful detections (the uncertainty is the sum of the entropies of their scores, in which rare "
-            "classes count more) and differs from those before it (the distance is between 0, the same, and 2)."
+            "Each has objects that the detector is uncertain about, of classes with few labels above all, and differs "
+            "from those before it (the distance is between 0, the same, and 2)."
         )
     return order + "Each differs in its colors from those before it; no detector was asked."
 
@@ -61,7 +61,7 @@ def _pictures(picks: Picks, threshold: float) -> list[Picture]:
         shown = rows[rows[:, 1] >= threshold]
         tags = [Tag(names[int(label)], "", score) for label, score in shown[:, :2].tolist()]
         drawn = draw_detections(image, np.concatenate([shown[:, :2], shown[:, 2:] * scale], axis=1), names, threshold)
-        parts = [f"uncertainty {picks.values[number]:.1f}"] if names else []
+        parts = [f"{picks.objects[number]:.1f} uncertain objects"] if names else []
         parts += [f"distance {distance:.2g}"] if np.isfinite(distance) else []
         caption = f"{place}. {', '.join(parts)}"
         pictures.append(Picture(picks.seen.paths[number], [("", drawn)], tags, caption))
@@ -69,9 +69,9 @@ def _pictures(picks: Picks, threshold: float) -> list[Picture]:
 
 
 def _histograms(picks: Picks) -> list[object]:
-    counts, edges = np.histogram(picks.values, bins=20)
-    chosen, _ = np.histogram(picks.values[picks.chosen], bins=edges)
+    counts, edges = np.histogram(picks.objects, bins=20)
+    chosen, _ = np.histogram(picks.objects[picks.chosen], bins=edges)
     return [
-        histogram(title, edges.tolist(), values.tolist(), "uncertainty")
+        histogram(title, edges.tolist(), values.tolist(), "uncertain objects")
         for title, values in (("all images", counts), ("picked images", chosen))
     ]

@@ -1,17 +1,24 @@
 """Picking images to label next: what a detector sees in a folder, and the choice among its images."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ppdet.core.config import Config
-from ppdet.data.annotations.informative import choose, thumbnail_features, uncertainties
+from ppdet.data.annotations.informative import choose, thumbnail_features, uncertain_objects
 from ppdet.data.annotations.near_duplicates import groups
 from ppdet.data.transforms.decode import read_image
 from ppdet.utils.errors import DataError, ImageError
-from ppdet.utils.formats.coco_file import file_names_of, image_ids_of, load_coco_json
+from ppdet.utils.formats.coco_file import (
+    Annotations,
+    coco_categories,
+    file_names_of,
+    image_ids_of,
+    load_coco_json,
+)
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -40,26 +47,33 @@ class Picks:
     """The choice among the images of `seen`, by their numbers in it.
 
     chosen: in the order of choice. distances: of each to the nearest image that was labeled or chosen before it; NaN
-    where there was none. values: (N,) the uncertainty of each image, 1 without a detector. labeled: images that have
-    labels already. duplicates: the number of images left out because they show the same picture as another.
+    where there was none. objects: (N,) the uncertain objects of each image, 1 without a detector. labeled: images that
+    have labels already. duplicates: the number of images left out because they show the same picture as another.
     """
 
     seen: Seen
     chosen: list[int]
     distances: list[float]
-    values: np.ndarray
+    objects: np.ndarray
     labeled: list[int]
     duplicates: int
 
 
 def pick(
-    seen: Seen, number: int, labeled: Sequence[int], progress: Progress, *, near_duplicates: bool = False
+    seen: Seen,
+    number: int,
+    labeled: Sequence[int],
+    progress: Progress,
+    *,
+    counts: Mapping[str, int] | None = None,
+    near_duplicates: bool = False,
 ) -> Picks:
     """Choose images to label next.
 
     Args:
         number: how many, at most.
         labeled: the numbers of images that have labels already.
+        counts: how many labels there are of each class, by its name.
         near_duplicates: choose also images that show the same picture as another.
 
     Raises:
@@ -69,16 +83,17 @@ def pick(
         same = [[image] for image in range(len(seen.paths))]
     else:
         same = groups(seen.paths, progress=lambda paths: progress(paths, len(paths), "compare"))
-    classes = len(seen.class_names)
-    values = uncertainties(seen.rows, classes) if classes else np.ones(len(seen.paths))
-    if not values.any():
+    names = seen.class_names
+    objects = uncertain_objects(seen.rows, len(names)) if names else np.ones((len(seen.paths), 1))
+    if not objects.any():
         logger.warning("the detector detects nothing in any image: the images are only spread over the folder")
-    chosen, distances = choose(number, seen.features, values, same, labeled)
+    labels = np.array([(counts or {}).get(name, 0) for name in names]) if names else 0
+    chosen, distances = choose(number, seen.features, objects, same, labeled, labels)
     if not chosen:
         raise DataError("all images are labeled already, or show the same pictures as labeled ones")
     known = set(labeled)
     duplicates = sum(len(set(group) - known) - (not known & set(group)) for group in same)
-    return Picks(seen, chosen, distances, values, list(labeled), duplicates)
+    return Picks(seen, chosen, distances, objects.sum(axis=1), list(labeled), duplicates)
 
 
 def look_with_detector(cfg: Config, paths: Sequence[str], progress: Progress) -> Seen:
@@ -151,6 +166,22 @@ def labeled_images(annotations: str, paths: Sequence[str]) -> list[int]:
             "leave --labelled out"
         )
     return labeled
+
+
+def labels_of_classes(annotations: str) -> Counter[str]:
+    """Return how many boxes of each class, by its name, a COCO file has; none if it only lists images.
+
+    Raises:
+        DataError: the file is not COCO JSON.
+    """
+    content = load_coco_json(annotations)
+    if not content.get("annotations"):
+        return Counter()
+    ids, names = coco_categories(content, annotations)
+    images = image_ids_of(content, annotations)
+    boxes = Annotations(content["annotations"], image_ids=images, category_ids=ids, path=annotations)
+    boxes.require_known_categories()
+    return Counter(names[number] for number in boxes.category.tolist())
 
 
 def _ends_like(path: str, names: set[tuple[str, ...]]) -> bool:

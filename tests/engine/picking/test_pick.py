@@ -51,8 +51,8 @@ def test_a_detector_picks_images_that_are_not_labeled(folder, tmp_path, log):
     assert "with --near_duplicates they are picked too" in log.text
     page = (tmp_path / "pick.html").read_text()
     assert page.count("<img ") == 5 and "<b>" not in page
-    doubts = [float(text) for text in re.findall(r"\d\. uncertainty ([\d.]+)", page)]
-    assert len(doubts) == 5 and max(doubts) == doubts[0] > 0
+    objects = [float(text) for text in re.findall(r"\d\. ([\d.]+) uncertain objects", page)]
+    assert len(objects) == 5 and max(objects) > 0
 
 
 def test_without_a_detector_images_are_spread_by_their_colors(folder, tmp_path, log):
@@ -60,7 +60,7 @@ def test_without_a_detector_images_are_spread_by_their_colors(folder, tmp_path, 
     main([str(images), "--number", "7", "--near_duplicates", "--output_dir", str(tmp_path)])
     found = picked(tmp_path)
     assert len(set(found)) == 7 and found[-1] in ("001.png", NAME)  # the copy is the last choice
-    assert "fewer images" not in log.text and "uncertainty" not in (tmp_path / "pick.html").read_text()
+    assert "fewer images" not in log.text and "uncertain" not in (tmp_path / "pick.html").read_text()
 
 
 def test_features_belong_to_their_images_in_batches_with_an_unreadable_one(folder):
@@ -80,6 +80,27 @@ def test_a_detector_that_sees_nothing_is_a_warning(folder, log):
     seen = pick.Seen(paths, [pick.NO_ROWS] * 3, np.array([[0.0], [1.0], [3.0]]), ["cell"])
     picks = pick.pick(seen, 2, [], lambda items, total, title: items)
     assert picks.chosen == [0, 2] and "detects nothing in any image" in log.text
+
+
+def test_labels_are_counted_by_the_names_of_their_classes(tmp_path):
+    labeled = tmp_path / "labeled.json"
+    content = {
+        "images": [{"id": 7, "file_name": "a.jpg"}],
+        "categories": [{"id": 3, "name": "b"}, {"id": 2, "name": "a "}],
+    }
+    boxes = [{"id": n, "image_id": 7, "category_id": n, "bbox": [0, 0, 2, 2]} for n in (2, 3)]
+    labeled.write_text(json.dumps(content | {"annotations": [*boxes, boxes[1] | {"id": 9}]}))
+    assert pick.labels_of_classes(str(labeled)) == {"a": 1, "b": 2}
+    labeled.write_text(json.dumps({"images": content["images"]}))
+    assert not pick.labels_of_classes(str(labeled))
+
+
+def test_of_two_classes_the_one_with_few_labels_is_picked(folder):
+    paths = [str(folder / "data" / "images" / f"00{number}.png") for number in (1, 2)]
+    rows = [np.array([[number, 0.5, 0, 0, 9, 9]]) for number in (0, 1)]
+    seen = pick.Seen(paths, rows, np.array([[0.0], [1.0]]), ["a", "b"])
+    for counts, chosen in (({"a": 5}, [1]), ({"b": 5, "c": 9}, [0])):
+        assert pick.pick(seen, 1, [], lambda items, total, title: items, counts=counts).chosen == chosen
 
 
 def test_labels_of_other_images_are_one_line(tmp_path):
