@@ -6,11 +6,12 @@ their colors: that is for the first images of a data set.
 
 examples:
   {program} IMAGES --number 20                                            # the first ones to label
-  {program} IMAGES output/NAME --labelled train.json --number 50          # the next ones
+  {program} IMAGES output/NAME --labelled my_data/annotations/*.json      # the next ones
   ppdet infer output/NAME --infer_list output/pick/pick.txt --image_root IMAGES --format labelstudio
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -28,8 +29,10 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     parser.add_argument(
         "--labelled",
         metavar="FILE",
-        help="COCO annotations: the images of the folder that the file lists are labeled already, and neither they nor "
-        "what resembles them is picked",
+        nargs="+",
+        default=[],
+        help="COCO annotations, also those of validation: the images that they list, in the folder or near the file, "
+        "are labeled already, and neither they nor what resembles them is picked",
     )
     parser.add_argument(
         "--near_duplicates",
@@ -69,8 +72,12 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
             load_libraries(arguments)
         from ppdet.engine.picking import page, pick
 
-        listed = pick.labeled_images(arguments.labelled, paths) if arguments.labelled else []
-        counts = pick.labels_of_classes(arguments.labelled) if arguments.labelled else None
+        listed, counts = set[str](), Counter[str]()
+        for file in arguments.labelled:
+            listed.update(pick.labeled_images(file, paths))
+            counts.update(pick.labels_of_classes(file))
+        elsewhere = sorted(listed - set(paths))
+        paths += elsewhere
         if has_detector:
             from ppdet.engine.device_choice import set_device
             from ppdet.engine.runs.trained import trained_config
@@ -80,8 +87,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
             seen = pick.look_with_detector(cfg, paths, _progress)
         else:
             seen = pick.look_without_detector(paths, _progress)
-        numbers = {path: number for number, path in enumerate(seen.paths)}
-        labeled = [numbers[paths[number]] for number in listed if paths[number] in numbers]
+        labeled = [number for number, path in enumerate(seen.paths) if path in listed]
         options = {"counts": counts, "near_duplicates": arguments.near_duplicates}
         picks = pick.pick(seen, arguments.number, labeled, _progress, **options)
         page.write_picks(picks, arguments.output_dir, arguments.draw_threshold)
@@ -89,6 +95,8 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         if len(seen.paths) < len(paths):
             logger.warning("%d of %d images could not be read", len(paths) - len(seen.paths), len(paths))
         logger.info("%d images, of which %d are labeled already", len(seen.paths), len(labeled))
+        if elsewhere:
+            logger.info("of these, %d are not in %s, but near their annotations", len(elsewhere), arguments.images)
         logger.info("%d near-duplicates of other images were left out", picks.duplicates)
         if len(picks.chosen) < arguments.number and picks.duplicates:
             logger.warning(

@@ -10,8 +10,8 @@ give rare classes more weight. Yang, Huang and Crowley, "Plug and Play Active Le
 (arXiv:2211.11612), sum entropies, with more weight for difficult classes.
 
 The more labels of a class there are, the less another one brings. Therefore n labels of a class are worth log(1 + n),
-and an image is worth what its uncertain objects add to the labels at hand. Such sums of concave functions are the
-feature-based functions of Wei, Iyer and Bilmes, "Submodularity in Data Subset Selection and Active Learning", ICML 2015.
+and an image is worth what its uncertain objects add to the labels at hand. Such sums of concave functions are what Wei,
+Iyer and Bilmes choose training data by, "Submodularity in Data Subset Selection and Active Learning", ICML 2015.
 
 Such images alone would resemble one another. Therefore they are chosen one after another, each time the one with the
 largest product of what it adds and of the root of its distance to the nearest image that is chosen or labeled: farthest

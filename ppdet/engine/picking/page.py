@@ -34,18 +34,22 @@ def write_picks(picks: Picks, output_dir: str | Path, threshold: float) -> None:
         "labeled already": len(picks.labeled),
         "near-duplicates left out": picks.duplicates,
     }
-    sections = [Section("Images to label next", [tiles(counts), gallery(_pictures(picks, threshold))], _note(picks))]
+    sections = [
+        Section("Images to label next", [tiles(counts), gallery(_pictures(picks, threshold))], _note(picks, threshold))
+    ]
     if picks.seen.class_names:
         sections.append(Section("Uncertain objects in an image", _histograms(picks)))
     write_page(output / PAGE, "Images to label next", sections, f"{len(paths)} of {len(picks.seen.paths)} images")
 
 
-def _note(picks: Picks) -> str:
+def _note(picks: Picks, threshold: float) -> str:
     order = "In the order in which they were picked: start with the first ones. "
     if picks.seen.class_names:
+        is_drawn = any((picks.seen.rows[number][:, 1] >= threshold).any() for number in picks.chosen)
         return order + (
             "Each has objects that the detector is uncertain about, of classes with few labels above all, and differs "
             "from those before it (the distance is between 0, the same, and 2)."
+            + ("" if is_drawn else f" No detection in them has a score of {threshold:g}, from which boxes are drawn.")
         )
     return order + "Each differs in its colors from those before it; no detector was asked."
 

@@ -1,5 +1,6 @@
 """Picking images to label next: what a detector sees in a folder, and the choice among its images."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ import numpy as np
 from ppdet.core.config import Config
 from ppdet.data.annotations.informative import choose, thumbnail_features, uncertain_objects
 from ppdet.data.annotations.near_duplicates import groups
+from ppdet.data.checking.listed_split import find_image_dir
+from ppdet.data.sources.coco_dataset import image_path
 from ppdet.data.transforms.decode import read_image
 from ppdet.utils.errors import DataError, ImageError
 from ppdet.utils.formats.coco_file import (
@@ -148,24 +151,30 @@ def require_some(found: object, paths: Sequence[str]) -> None:
         raise DataError(f"none of the {len(paths)} images could be read, beginning with {paths[0]}")
 
 
-def labeled_images(annotations: str, paths: Sequence[str]) -> list[int]:
-    """Return which of the paths a COCO file lists: those that end like a file_name in it.
+def labeled_images(annotations: str, paths: Sequence[str]) -> list[str]:
+    """Return the files of the images that a COCO file lists: those of the paths that end like a file_name in it, or
+    else the images near the file, which need not be among the paths.
 
     Raises:
-        DataError: the file is not COCO JSON, or lists none of the images.
+        DataError: the file is not COCO JSON, or its images are neither among the paths nor near it.
     """
     content = load_coco_json(annotations)
     image_ids_of(content, annotations)  # says what is wrong if it has no list of images
-    names = {Path(name.replace("\\", "/")).parts for name in file_names_of(content, annotations)}
+    listed = file_names_of(content, annotations)
+    names = {Path(name.replace("\\", "/")).parts for name in listed}
     # A file_name such as images/a.jpg names IMAGES/a.jpg too, unless the folder has its own images/a.jpg.
     names |= {parts[-1:] for parts in names if not any(_ends_like(path, {parts}) for path in paths)}
-    labeled = [number for number, path in enumerate(paths) if _ends_like(path, names)]
-    if not labeled and names:
+    labeled = [path for path in paths if _ends_like(path, names)]
+    if labeled or not listed:
+        return labeled
+    try:
+        folder = find_image_dir(annotations, listed)
+    except DataError:
         raise DataError(
-            f"{annotations} lists none of the images, beginning with {paths[0]}: if the labeled images are elsewhere, "
-            "leave --labelled out"
-        )
-    return labeled
+            f"{annotations}: its images are neither among those to pick from, beginning with {paths[0]}, nor near this "
+            "file: put it beside them, or leave --labelled out"
+        ) from None
+    return [path for path in (image_path(folder, name) for name in listed) if os.path.isfile(path)]
 
 
 def labels_of_classes(annotations: str) -> Counter[str]:

@@ -103,13 +103,33 @@ def test_of_two_classes_the_one_with_few_labels_is_picked(folder):
         assert pick.pick(seen, 1, [], lambda items, total, title: items, counts=counts).chosen == chosen
 
 
-def test_labels_of_other_images_are_one_line(tmp_path):
-    labeled = tmp_path / "labeled.json"
+def test_labeled_images_are_found_by_name_or_near_their_annotations(tmp_path):
+    labeled = tmp_path / "annotations" / "train.json"
+    labeled.parent.mkdir()
     labeled.write_text(json.dumps({"images": [{"id": 1, "file_name": "x/b.jpg"}, {"id": 2, "file_name": "y/b.jpg"}]}))
+    # The file's folders decide where the images' folders are the same; otherwise the name alone does.
+    assert pick.labeled_images(str(labeled), ["x/b.jpg", "y/b.jpg", "y/a.jpg", "z/b.jpg"]) == ["x/b.jpg", "y/b.jpg"]
+    assert pick.labeled_images(str(labeled), ["z/b.jpg", "z/a.jpg"]) == ["z/b.jpg"]
     with pytest.raises(
-        DataError, match=r"lists none of the images, beginning with z/a\.jpg: if .* leave --labelled out"
+        DataError, match=r"neither among those to pick from, beginning with z/a\.jpg, nor near this file"
     ):
         pick.labeled_images(str(labeled), ["z/a.jpg"])
-    # The file's folders decide where the images' folders are the same; otherwise the name alone does.
-    assert pick.labeled_images(str(labeled), ["x/b.jpg", "y/b.jpg", "y/a.jpg", "z/b.jpg"]) == [0, 1]
-    assert pick.labeled_images(str(labeled), ["z/b.jpg", "z/a.jpg"]) == [0]
+    near = tmp_path / "images" / "x" / "b.jpg"
+    near.parent.mkdir(parents=True)
+    near.touch()
+    assert pick.labeled_images(str(labeled), ["z/a.jpg"]) == [str(near)]
+
+
+def test_copies_of_labeled_images_elsewhere_are_not_picked(folder, tmp_path, log):
+    images, data = folder / "data" / "images", tmp_path / "my_data"
+    (data / "images").mkdir(parents=True)
+    (data / "annotations").mkdir()
+    for name, number in (("train", 2), ("val", 3)):
+        shutil.copy(images / f"00{number}.png", data / "images" / f"{name}.png")
+        content = {"images": [{"id": 1, "file_name": f"{name}.png"}], "annotations": [], "categories": []}
+        (data / "annotations" / f"{name}.json").write_text(json.dumps(content))
+    labeled = [str(data / "annotations" / f"{name}.json") for name in ("train", "val")]
+    main([str(images), "--labelled", *labeled, "--number", "9", "--output_dir", str(tmp_path)])
+    found = picked(tmp_path)
+    assert len(found) == 4 and not {"002.png", "003.png"} & set(found)
+    assert f"of these, 2 are not in {images}" in log.text
