@@ -128,7 +128,7 @@ def describe(data: "FoundData") -> str:
 def in_words(seconds: float) -> str:
     """A duration, such as "25 minutes" or "3 h 10 min"."""
     minutes = math.ceil(seconds / 60)
-    return f"{minutes} minutes" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{minutes} minute{'s' * (minutes != 1)}" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def report(path: Path, data: "FoundData", machine: "Machine", proposal: "Proposal") -> None:
