@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ppdet.core.command_line import make_parser, one_line_errors, positive
-from ppdet.utils.printable import printable
+from ppdet.utils.printable import columns, counted, padded, printable
 
 if TYPE_CHECKING:
     from ppdet.data.annotations.to_coco import Conversion
@@ -92,21 +92,26 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
 
 def report(result: "Conversion") -> str:
     """Return the summary of a conversion: its files with the boxes of each class, what was left out, what is next."""
+    from ppdet.data.annotations.labeled_set import UNREAD
+
     shown = result.classes[:30]
-    width = max([5, *(len(printable(name)) for name in shown)])
+    width = max([6, *(columns(printable(name)) for name in shown)])
     files = list(result.counts)
-    columns = [path.replace("\\", "/").rpartition("/")[2] for path in files]
+    headings = [path.replace("\\", "/").rpartition("/")[2] for path in files]
     lines = [f"{result.kind}: {', '.join(files)}", ""]
-    lines.append(f"{'':{width}}  " + "  ".join(f"{column:>12}" for column in columns))
+    lines.append(f"{'':{width}}  " + "  ".join(f"{heading:>12}" for heading in headings))
     lines.append(f"{'images':{width}}  " + "  ".join(f"{result.counts[path][0]:>12,}" for path in files))
     for name in shown:
         boxes = "  ".join(f"{result.counts[path][1][name]:>12,}" for path in files)
-        lines.append(f"{printable(name):{width}}  {boxes}")
+        lines.append(f"{padded(printable(name), width)}  {boxes}")
     if len(result.classes) > len(shown):
         lines.append(f"… and {len(result.classes) - len(shown)} more classes")
     if result.similar:
         lines += ["", f"{result.similar:,} images that look like others are in the same part as these"]
     summary = result.losses.summary()
+    unread = sum(result.losses.counts.get(reason, 0) for reason in UNREAD)
+    if unread:
+        lines += ["", f"warning: {counted(unread, 'object')} cannot be read: training takes such places for background"]
     if summary:
         lines += ["", *summary]
         lines += [f"{result.left_out} names them all"] if result.left_out else []

@@ -14,7 +14,7 @@ from ppdet.metrics.coco_truth import DETECTION, fit_to_images, load_ground_truth
 from ppdet.utils.disk.files import write_json
 from ppdet.utils.formats.coco_file import LARGEST_ID
 from ppdet.utils.logger import get_logger
-from ppdet.utils.printable import printable
+from ppdet.utils.printable import columns, padded, printable
 
 logger = get_logger(__name__)
 
@@ -238,11 +238,11 @@ class COCOMetric:
     def classwise_table(self) -> str:
         """One line for each class: AP and AP50 in percent, and the number of annotated boxes."""
         names = [printable(name) for name in self.class_names]
-        width = max([5] + [len(name) for name in names])
+        width = max([5] + [columns(name) for name in names])
         lines = [f"{'class':<{width}}  {'AP':>5}  {'AP50':>5}  {'boxes':>7}"]
         for name, row in zip(names, self.classwise_results()):
             values = ["-" if row[key] < 0 else f"{100 * row[key]:.1f}" for key in ("AP", "AP50")]
-            lines.append(f"{name:<{width}}  {values[0]:>5}  {values[1]:>5}  {row['boxes']:>7d}")
+            lines.append(f"{padded(name, width)}  {values[0]:>5}  {values[1]:>5}  {row['boxes']:>7d}")
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> None:

@@ -37,6 +37,17 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{plural * (number != 1)}"
 
 
+def columns(text: str) -> int:
+    """Return how many columns of a terminal a printable text takes: two for a wide character, as those of Chinese."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
+
+
+def padded(text: str, width: int) -> str:
+    """Return a printable text with spaces behind it, so that it takes at least `width` columns of a terminal."""
+    return text + " " * (width - columns(text))
+
+
 def _escaped(text: str, kept: str) -> str:
     if text.isprintable():  # all characters of the categories above are not
         return text

@@ -4,6 +4,8 @@ import shlex
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from tiny import write_tiny_coco
 
@@ -67,3 +69,16 @@ def test_labels_without_their_images_lead_to_the_folder_of_the_images(exported, 
     said = capsys.readouterr().out
     assert "in which there are none: no image file was found" in said
     assert "next: convert again with --image_dir FOLDER --overwrite" in said
+
+
+def test_columns_stand_under_each_other_and_unread_objects_are_a_warning(tmp_path, capsys):
+    (tmp_path / "source").mkdir()
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / "source" / name), np.zeros((80, 100, 3), np.uint8))
+    rows = "a.png,红细胞,1,2,3,4\nb.png,cat,1,2,3,4\nb.png,a, b,1,2,3,4\n"
+    (tmp_path / "source" / "a.csv").write_text(f"filename,class,xmin,ymin,xmax,ymax\n{rows}", encoding="utf-8")
+    data.main(["convert", str(tmp_path / "source"), str(tmp_path / "out")])
+    said = capsys.readouterr().out
+    assert "\ncat                1\n" in said and "\n红细胞             1\n" in said
+    assert "\nwarning: 1 object cannot be read: training takes such places for background\n" in said
+    assert "a.csv, line 4: 7 fields, expected 6)" in said

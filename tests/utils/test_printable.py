@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from ppdet.utils.printable import printable, printable_lines
+from ppdet.utils.printable import columns, padded, printable, printable_lines
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,10 @@ def test_every_control_character_of_unicode_is_escaped():
 
 def test_lines_of_our_own_stay():
     assert printable_lines("a\n\tb\r\n\x1b") == "a\n\tb\\r\n\\x1b"
+
+
+@pytest.mark.parametrize(("text", "expected"), [("red", 3), ("红细胞", 6), ("ｱｱ", 2), ("\uff21", 2), ("e\u0301", 1)])
+def test_columns_of_wide_characters(text, expected):
+    """By Unicode's East Asian Width, as terminals draw them: full-width forms take two columns, half-width ones one."""
+    assert columns(text) == expected
+    assert padded(text, 8) == text + " " * (8 - expected) and padded(text, 0) == text

@@ -18,6 +18,10 @@ LARGEST_FILE = 2**30  # bytes of a file for a whole data set
 LARGEST_OF_IMAGE = 2**26  # bytes of a file for one image; LabelMe's may contain the image
 SHOWN = 3  # examples of each reason in a summary
 LONGEST = 1000  # characters of such a line, and of a class name
+# Reasons that mean a mistake in a file, behind which an object is whose box is missing from the data set.
+UNREADABLE = "objects without a readable box or class left out"
+MORE_FIELDS = "rows with more fields than the first line left out (a name with a comma in it needs quotes)"
+UNREAD = (UNREADABLE, MORE_FIELDS)
 ONE_POINT = "objects with fewer than two points left out"
 LISTED = 100_000  # lines of the file that names everything that was left out
 
@@ -101,25 +105,31 @@ class Objects:
     def __init__(self, losses: Losses, place: str) -> None:
         self._losses, self._place = losses, place
 
-    def boxes(self, objects: Iterable[Any], read: Callable[[Any], "BoundingBox | LabeledBox"]) -> list[LabeledBox]:
+    def boxes(
+        self,
+        objects: Iterable[Any],
+        read: Callable[[Any], "BoundingBox | LabeledBox"],
+        place_of: Callable[[Any], str] | None = None,
+    ) -> list[LabeledBox]:
         """Return the boxes of the objects that can be read.
 
         Args:
             objects: parsed objects.
             read: makes a box of one; DataError says why an object is left out; other errors mean
                 that it is damaged.
+            place_of: says where an object is; None counts the objects.
         """
         from globox.errors import ParsingError
 
         found = []
         for number, thing in enumerate(objects, start=1):
+            place = f"{self._place}, object {number}" if place_of is None else place_of(thing)
             try:
                 box = _as_labeled(read(thing))
             except UserError as error:  # a reason of our own
-                self._losses.add(str(error), f"{self._place}, object {number}")
+                self._losses.add(str(error), place)
             except (ParsingError, ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError):
-                place = f"{self._place}, object {number}"
-                self._losses.add("objects without a readable box or class left out", place)
+                self._losses.add(UNREADABLE, place)
             else:
                 found.append(box)
         return found

@@ -5,7 +5,7 @@ import io
 from typing import Any
 
 from ppdet.data.annotations.image_index import clean_parts
-from ppdet.data.annotations.labeled_set import LabeledBox, LabeledImage, LabeledSet, Losses, Objects
+from ppdet.data.annotations.labeled_set import MORE_FIELDS, LabeledBox, LabeledImage, LabeledSet, Losses, Objects
 from ppdet.data.annotations.parsing import size_of, text_of
 from ppdet.data.annotations.tool_splits import split_of_name
 from ppdet.utils.errors import DataError
@@ -49,7 +49,7 @@ def read_table(root: str, files: list[str], losses: Losses) -> LabeledSet:
         for name, rows in rows_of.items():
             size = size_of(rows[0].get("width"), rows[0].get("height"))
             objects = [row for row in rows if any(row.get(key) for key in NEEDED[1:])]
-            boxes = _TableBoxes(objects, relative, losses, f"{path}, {name}")
+            boxes = _TableBoxes(objects, relative, losses, path)
             result.images.append(LabeledImage(name, path, size, boxes, split_of_name(root, path)))
     if not result.images:
         raise DataError(f"{', '.join(files)}: a heading without rows: there is nothing to convert")
@@ -59,23 +59,30 @@ def read_table(root: str, files: list[str], losses: Losses) -> LabeledSet:
 class _TableBoxes:
     """Reads the rows of an image."""
 
-    def __init__(self, rows: list[dict[str, str]], relative: bool, losses: Losses, place: str) -> None:
-        self._rows, self._relative, self._losses, self._place = rows, relative, losses, place
+    def __init__(self, rows: list[dict[str, str]], relative: bool, losses: Losses, path: str) -> None:
+        self._rows, self._relative, self._losses, self._path = rows, relative, losses, path
 
     def __call__(self, size: tuple[int, int]) -> list[LabeledBox]:
         from globox import BoundingBox
 
         def read(row: dict[str, str]) -> Any:
+            if "more" in row:
+                raise DataError(MORE_FIELDS)
             x1, y1, x2, y2 = (float(row[key]) for key in NEEDED[2:])
             if self._relative:
                 x1, y1, x2, y2 = x1 * size[0], y1 * size[1], x2 * size[0], y2 * size[1]
             return BoundingBox.create(label=row["label"], coords=(x1, y1, x2, y2))
 
-        return Objects(self._losses, self._place).boxes(self._rows, read)
+        def place(row: dict[str, str]) -> str:
+            return f"{self._path}, line {row['line']}{row.get('more', '')}"
+
+        return Objects(self._losses, self._path).boxes(self._rows, read, place)
 
 
 def rows_of_table(path: str) -> tuple[list[dict[str, str]], bool]:
     """The rows of a table by our names of the columns, and whether their numbers are shares of the image's sides.
+
+    A row's "line" is the number of its line in the file. "more" says how many fields it has, if they are too many.
 
     Raises:
         DataError: the file is not a table, is empty, or lacks columns.
@@ -84,7 +91,13 @@ def rows_of_table(path: str) -> tuple[list[dict[str, str]], bool]:
     first = text.partition("\n")[0]
     separator = max(",;\t", key=first.count)
     try:
-        table = [row for row in csv.reader(io.StringIO(text), delimiter=separator) if row]
+        reader = csv.reader(io.StringIO(text), delimiter=separator)
+        table: list[list[str]] = []
+        lines = []  # the number of each row's last line
+        for cells in reader:
+            if cells:
+                table.append(cells)
+                lines.append(reader.line_num)
     except csv.Error as error:
         raise DataError(f"{path} is not a table in CSV ({error})") from None
     if not table:
@@ -104,10 +117,13 @@ def rows_of_table(path: str) -> tuple[list[dict[str, str]], bool]:
         )
     else:
         body = table[1:]
-    named = [
-        {key: row[place] for key, place in places.items() if place is not None and place < len(row)} for row in body
-    ]
-    return [{"name": "", **row} for row in named], "labelname" in heading
+    rows = []
+    for line, cells in zip(lines[-len(body) :], body):
+        row = {key: cells[place] for key, place in places.items() if place is not None and place < len(cells)}
+        if any(cells[len(heading) :]):
+            row["more"] = f": {len(cells)} fields, expected {len(heading)}"
+        rows.append({"name": "", **row, "line": str(line)})
+    return rows, "labelname" in heading
 
 
 def _are_numbers(cells: list[str]) -> bool:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 NAME_FILES = ("classes.txt", "obj.names", "names.txt", "labels.txt", "_darknet.labels")
 LARGEST_SHARE = 2.0  # of a side; boxes may leave their image a little, but numbers above it are pixels
+SCORED = "with_score"  # the folder beside labels in which `ppdet infer --format yolo` writes them with scores
 PROBED = 200  # label files that are looked at before a folder counts as having none
 
 
@@ -108,12 +109,22 @@ class _YoloBoxes:
 
 
 def _texts(index: "ImageIndex") -> list[str]:
-    """The text files that may have labels."""
-    return [
+    """The text files that may have labels: not those of `ppdet infer --format yolo` whose lines end with a score."""
+    texts = [
         path
         for path in index.files
         if path.lower().endswith(".txt") and os.path.basename(path).lower() not in NAME_FILES
     ]
+    folders = {os.path.dirname(path) for path in texts}
+    scored = {folder for folder in folders if SCORED in Path(folder).parts and os.path.isdir(_without_score(folder))}
+    return [path for path in texts if os.path.dirname(path) not in scored]
+
+
+def _without_score(folder: str) -> str:
+    """The folder of labels that belongs to a folder of labels with scores."""
+    parts = Path(folder).parts
+    place = len(parts) - 1 - parts[::-1].index(SCORED)
+    return os.path.join(*parts[:place], "labels", *parts[place + 1 :])
 
 
 def _label_files(index: "ImageIndex") -> dict[str, str]:

@@ -8,7 +8,7 @@ from ppdet.data.checking.found import Found
 from ppdet.data.checking.level_fit import LevelFit
 from ppdet.data.checking.listed_split import ListedSplit
 from ppdet.data.classes import quote_names
-from ppdet.utils.printable import counted, printable
+from ppdet.utils.printable import columns, counted, padded, printable
 
 FEW_BOXES = 20  # of a class in training
 UNBALANCED = 20  # times more boxes of the most frequent class than of another one
@@ -17,14 +17,14 @@ TOLERATED = 0.01  # share of boxes without a location, without a warning
 
 def overview(splits: Sequence[ListedSplit]) -> str:
     """A table with a line for each split."""
-    width = max(8, *(len(printable(split.name)) for split in splits))
+    width = max(8, *(columns(printable(split.name)) for split in splits))
     lines = [f"{'split':{width}} {'images':>7} {'boxes':>8} {'classes':>9} {'boxes an image':>16}  file"]
     for split in splits:
         counts = np.array([len(record["gt_bbox"]) for record in split.dataset.records])
         used = f"{np.count_nonzero(split.boxes_by_class())} of {len(split.dataset.class_names)}"
         each = f"{counts.mean():.1f} ({counts.min()}-{counts.max()})"
         lines.append(
-            f"{printable(split.name):{width}} {len(counts):7d} {counts.sum():8d} {used:>9} {each:>16}  "
+            f"{padded(printable(split.name), width)} {len(counts):7d} {counts.sum():8d} {used:>9} {each:>16}  "
             f"{printable(split.path)}"
         )
     return "\n".join(lines)
@@ -33,12 +33,12 @@ def overview(splits: Sequence[ListedSplit]) -> str:
 def class_table(splits: Sequence[ListedSplit], most: int = 30) -> str:
     """A table with a line for each class: its boxes in each split, and their share."""
     rows = class_rows(splits)
-    width = min(40, max(5, *(len(printable(name)) for name in rows)))
+    width = min(40, max(5, *(columns(printable(name)) for name in rows)))
     lines = [f"{'class':{width}} " + " ".join(f"{printable(split.name)[:15]:>15}" for split in splits)]
     totals = [max(1, int(split.boxes_by_class().sum())) for split in splits]
     for name, counts in list(rows.items())[:most]:
         cells = [f"{count} ({100 * count / total:.0f} %)" for count, total in zip(counts, totals)]
-        lines.append(f"{printable(name)[:width]:{width}} " + " ".join(f"{cell:>15}" for cell in cells))
+        lines.append(f"{padded(printable(name)[:width], width)} " + " ".join(f"{cell:>15}" for cell in cells))
     if len(rows) > most:
         lines.append(f"… and {len(rows) - most} more classes")
     return "\n".join(lines)

@@ -181,3 +181,17 @@ def test_label_studio_tasks_of_several_images_are_left_out_and_full_turns_are_no
     found, losses = converted(tmp_path, {**images("a.png", "b.png", "c.png"), "tasks.json": tasks})
     assert found["all"] == {"a.png": [BOX]}
     assert losses == {"tasks of Label Studio whose boxes are of several images left out": 1}
+
+
+def test_labels_with_scores_that_are_detections_are_no_labels(tmp_path):
+    """A person who deletes a label file that `ppdet infer` wrote says that the image has no objects."""
+    scored = LINE.strip() + " 0.9\n"
+    files = {"labels/a.txt": LINE, "with_score/a.txt": scored, "with_score/b.txt": scored, "data.yaml": "names: [cat]"}
+    found, losses = converted(tmp_path, {**images("images/a.png", "images/b.png"), **files})
+    assert found == {"all": {"a.png": [BOX], "b.png": []}}
+    assert losses == {"images without a label file kept as images without objects": 1}
+
+
+def test_a_folder_of_that_name_without_other_labels_is_read(tmp_path):
+    files = {"with_score/a.txt": LINE.strip() + " 0.9\n", "classes.txt": "cat"}
+    assert converted(tmp_path, {**images("images/a.png"), **files})[0] == {"all": {"a.png": [BOX]}}

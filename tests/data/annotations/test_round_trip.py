@@ -45,6 +45,7 @@ def test_boxes_come_back(kind, tmp_path):
     source = tmp_path / "out" / kind
     options = ["--images", "keep"] if kind in BESIDE_IMAGES else ["--images", "keep", "--image_dir", str(images)]
     main(["convert", str(source), str(tmp_path / "back"), *options])
+    assert not (tmp_path / "back" / "left_out.txt").exists()
     (file,) = (tmp_path / "back" / "annotations").glob("*.json")
     content = json.loads(file.read_text())
     names = {category["id"]: category["name"] for category in content["categories"]}
