@@ -23,6 +23,7 @@ examples:
 """
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -56,9 +57,9 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     )
     parser.add_argument(
         "--page",
-        default="output/data_check.html",
         metavar="HTML",
-        help='file of the page (default: output/data_check.html); "" writes none',
+        help="file of the page (default: output/data_check_NAME.html, where NAME is that of the data set's folder); "
+        '"" writes none',
     )
     parser.add_argument(
         "--fix",
@@ -121,12 +122,13 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         errors = sum(one.severity == "error" for one in found)
         numbers = [counted(sum(one.severity == severity for one in found), severity) for severity in SEVERITIES]
         print(f"\n{counted(len(checked.facts), 'image')} read: {', '.join(numbers)}")
-        if arguments.page:
+        page = page_of(arguments.data[0]) if arguments.page is None else arguments.page
+        if page:
             from ppdet.engine.data_page import write_data_page
 
             shown_size = f"{size[0]} x {size[1]}"
-            write_data_page(Path(arguments.page), splits, found, checked, shown_size, show_progress)
-            print(printable(f"page: {arguments.page} (open it in a browser)"))
+            write_data_page(Path(page), splits, found, checked, shown_size, show_progress)
+            print(printable(f"page: {page} (open it in a browser)"))
         if arguments.fix:
             from ppdet.data.checking.cleaned_copy import write_cleaned_copy
 
@@ -139,6 +141,14 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
             print(printable(line))
     if arguments.strict and errors:
         sys.exit(1)
+
+
+def page_of(data: str) -> str:
+    """The file of the page by the folder of a data set or of a COCO file, so that each data set has its own page."""
+    folder = Path(data).resolve() if os.path.isdir(data) else Path(data).resolve().parent
+    if folder.name == "annotations":
+        folder = folder.parent
+    return os.path.join("output", f"data_check_{folder.name}.html")
 
 
 def next_steps(arguments: argparse.Namespace, has_errors: bool) -> list[str]:

@@ -3,12 +3,14 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from noise import noisy, write_padded
 from tiny import write_tiny_coco
 
 from ppdet.cli import data
+from ppdet.cli.data_check import page_of
 from ppdet.visualize.pages.markup import as_html
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m"
@@ -114,3 +116,19 @@ def test_the_page_fits_narrow_screens_and_filters_by_kind(folder, tmp_path, caps
     samples.get_by_label("split").select_option("val")
     assert samples.locator("li:visible").count() == 1
     context.close()
+
+
+@pytest.mark.parametrize("given", ["", "annotations", "annotations/train.json", "."])
+def test_each_data_set_has_its_own_page(given, tmp_path, monkeypatch):
+    (tmp_path / "cells" / "annotations").mkdir(parents=True)
+    (tmp_path / "cells" / "annotations" / "train.json").write_text("{}")
+    monkeypatch.chdir(tmp_path / "cells" if given == "." else tmp_path)
+    assert page_of(given if given == "." else str(Path("cells", given))) == str(Path("output/data_check_cells.html"))
+
+
+def test_the_pages_of_two_data_sets_stand_beside_each_other(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        check(write_tiny_coco(tmp_path / name, images=1))
+        assert f"page: {Path('output', f'data_check_{name}.html')} (open" in capsys.readouterr().out
+    assert sorted(path.name for path in Path("output").iterdir()) == ["data_check_one.html", "data_check_two.html"]

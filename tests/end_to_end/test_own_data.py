@@ -140,7 +140,7 @@ def test_the_pages_and_pictures_are_there(walk):
     folder, printed = walk
     assert f"{IMAGES} images read: 0 errors" in printed["data check"]
     assert "\nexpected: 1 minute with evaluation, " in printed["init"]
-    assert (folder / "output" / "data_check.html").is_file()
+    assert (folder / "output" / "data_check_cells.html").is_file()
     assert (folder / "output" / "cells_shown" / "batch_1.jpg").is_file()
     assert (folder / "output" / "cells" / "train_batch.jpg").is_file()
 
