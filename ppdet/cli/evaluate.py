@@ -99,10 +99,11 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
 
 
 def name_next_command(arguments: argparse.Namespace) -> None:
-    """Log the command that exports the model with the thresholds of its report, if the report has some."""
+    """Log the command that exports the model, with the thresholds of its report if the report has some."""
     from ppdet.engine.report.thresholds_file import THRESHOLDS
 
     file = Path(arguments.report) / THRESHOLDS
-    if file.is_file() and not arguments.json_eval:
-        words = ["ppdet", "export", *config_words(arguments), "--thresholds", str(file)]
+    if not arguments.json_eval:
+        chosen = ["--thresholds", str(file)] if file.is_file() else []
+        words = ["ppdet", "export", *config_words(arguments), *chosen]
         get_logger(__name__).info("next: %s", shlex.join(words))

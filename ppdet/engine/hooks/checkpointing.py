@@ -202,7 +202,8 @@ class CheckpointHook(Hook):
 
     def _save_best(self, trainer: "Trainer", value: float, weights: dict[str, Tensor]) -> None:
         try:
-            path = trainer.folder.save_best(weights)
+            metric = getattr(trainer.evaluator, "metric", None)
+            path = trainer.folder.save_best(weights, len(metric.image_ids) if metric is not None else 0)
         except OSError as error:
             # Copies, since training is about to change the weights.
             self.unsaved = value, {name: weight.clone() for name, weight in weights.items()}

@@ -12,6 +12,7 @@ from ppdet.utils.errors import DataError
 from ppdet.utils.extras import require_extras
 
 USUAL_THRESHOLD = 0.5  # of classes for which no threshold can be chosen
+ENOUGH_BOXES = 10  # of a class, for its best threshold to be more than chance
 AREAS = ("all", "small", "medium", "large")
 
 
@@ -31,6 +32,11 @@ class ClassNumbers(NamedTuple):
     @property
     def threshold(self) -> float:
         return self.best.threshold if self.best else USUAL_THRESHOLD
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the threshold was chosen on enough boxes to be used for other images."""
+        return self.best is not None and self.boxes >= ENOUGH_BOXES
 
 
 class JudgedBox(NamedTuple):

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from ppdet.data.data_checks import FEW_TO_EVALUATE
 from ppdet.engine.report.judged_boxes import CORRECT, ERRORS
-from ppdet.engine.report.model_analysis import Analysis, ClassNumbers
+from ppdet.engine.report.model_analysis import ENOUGH_BOXES, Analysis, ClassNumbers
 from ppdet.engine.report.model_pictures import ImageBook
+from ppdet.utils.printable import counted
 from ppdet.visualize.pages import (
     Html,
     Line,
@@ -72,7 +74,12 @@ def _overview(analysis: Analysis) -> Section:
         for half, title in zip(halves, titles)
     ]
     shown = {**values, **{name: f"{value:,}" for name, value in counts.items()}}
-    return Section("Overview", [tiles(shown), charts_in_row(numbers)])
+    few = (
+        f"Only {counted(len(analysis.images), 'image')} evaluated: AP and thresholds may be far from those on more "
+        "images, and a best_model that such an AP has chosen is the best by chance."
+    )
+    note = few if len(analysis.images) < FEW_TO_EVALUATE else ""
+    return Section("Overview", [tiles(shown), charts_in_row(numbers)], note)
 
 
 def _classes(analysis: Analysis) -> Section:
@@ -117,12 +124,21 @@ def _curves(analysis: Analysis) -> Section:
         [
             charts_in_row(charts),
             best,
-            "thresholds.json, beside this page, has them: ppdet export RUN --thresholds FILE writes them into the "
-            "exported model, which is then used with them. They were chosen on these images, and are a little too good "
-            "for them.",
+            _use_of_thresholds(analysis.classes),
         ],
         f"A detection is right if its class is, and its box overlaps a labeled one by half (IoU 0.5).{note}",
     )
+
+
+def _use_of_thresholds(classes: Sequence[ClassNumbers]) -> str:
+    file = (
+        "thresholds.json, beside this page, has them: ppdet export RUN --thresholds FILE writes them into the "
+        "exported model, which is then used with them."
+    )
+    unsure = any(one.best and not one.is_sure for one in classes)
+    few = f" A threshold that is chosen by fewer than {ENOUGH_BOXES} labeled boxes is not written." if unsure else ""
+    file = file if any(one.is_sure for one in classes) else "There is no thresholds.json."
+    return f"{file}{few} They were chosen on these images, and are a little too good for them."
 
 
 def _threshold_row(one: ClassNumbers) -> list[str]:
@@ -130,7 +146,7 @@ def _threshold_row(one: ClassNumbers) -> list[str]:
         return [one.name, f"{one.threshold:.2f}", "-", "-", "-"]
     return [
         one.name,
-        f"{one.threshold:.3f}",
+        f"{one.threshold:.3f}{'' if one.is_sure else ' (not written)'}",
         *(_percent(v) for v in (one.best.f1, one.best.precision, one.best.recall)),
     ]
 

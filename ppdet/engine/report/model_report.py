@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from ppdet.data.classes import quote_names
 from ppdet.engine.evaluator import RESULTS, Evaluator
-from ppdet.engine.report.model_analysis import Analysis, analyze, compare
+from ppdet.engine.report.model_analysis import ENOUGH_BOXES, Analysis, analyze, compare
 from ppdet.engine.report.model_page import sections
 from ppdet.engine.report.model_pictures import ImageBook
 from ppdet.engine.report.thresholds_file import THRESHOLDS, write_thresholds
@@ -43,18 +44,29 @@ def write_report(
     paths = {record["im_id"].item(): record["im_file"] for record in reversed(dataset.records)}
     book = ImageBook(paths, metric.class_names)
     parts = sections(analysis, book, pictures, old, comparison)
-    beside = f", beside {other}" if other else ""
+    compared = f", beside {other}" if other else ""
     labels = display_path(Path(dataset.anno_path)) if dataset.anno_path else "EvalDataset"
-    write_page(folder / PAGE, f"Report: {name}", parts, f"{labels}{beside}")
-    thresholds = {one.name: one.threshold for one in analysis.classes if one.best}
+    write_page(folder / PAGE, f"Report: {name}", parts, f"{labels}{compared}")
+    beside = "thresholds and detections are" if _save_thresholds(analysis, folder) else "detections are"
+    metric.save(folder / RESULTS)
+    logger.info("report: %s (open it in a browser); %s beside it", folder / PAGE, beside)
+    return analysis
+
+
+def _save_thresholds(analysis: Analysis, folder: Path) -> bool:
+    """Write thresholds.json, and return whether a threshold is sure enough to be in it."""
+    thresholds = {one.name: one.threshold for one in analysis.classes if one.is_sure}
+    unsure = [one.name for one in analysis.classes if one.best and not one.is_sure]
+    if unsure:
+        few = f"fewer than {ENOUGH_BOXES} labeled boxes to choose a threshold by: none is written for"
+        logger.warning("%s %s", few, quote_names(unsure))
+    elif not thresholds:
+        logger.warning("no detection matches a label: there are no thresholds to choose")
     if thresholds:
-        write_thresholds(folder / THRESHOLDS, thresholds)
+        write_thresholds(folder / THRESHOLDS, thresholds, len(analysis.images))
     else:
         (folder / THRESHOLDS).unlink(missing_ok=True)
-        logger.warning("no detection matches a label: there are no thresholds to choose")
-    metric.save(folder / RESULTS)
-    logger.info("report: %s (open it in a browser); thresholds and detections are beside it", folder / PAGE)
-    return analysis
+    return bool(thresholds)
 
 
 def _metric_of(path: Path, evaluator: Evaluator) -> COCOMetric:

@@ -276,11 +276,11 @@ class RunFolder:
         if manifest and manifest.run == self.id:
             write_manifest(self.path / name, manifest._replace(state=state), **self._described_classes())
 
-    def save_best(self, weights: dict[str, Tensor]) -> Path:
-        """Write the weights of the best epoch, with a .json that has their classes but no training state.
+    def save_best(self, weights: dict[str, Tensor], evaluated: int = 0) -> Path:
+        """Write the weights of the best epoch, with a .json without training state, and return the path of the weights.
 
-        Returns:
-            The path of the weights.
+        Args:
+            evaluated: the number of images on which they were the best; 0: unknown.
 
         Raises:
             OSError: they could not be written; the earlier best weights are unchanged.
@@ -288,7 +288,7 @@ class RunFolder:
         path = beside(self.path / BEST, WEIGHTS[self.weights_format])
         save_weights(weights, path, metadata=self._metadata())
         if self.classes:
-            content = {"files": {path.suffix: fingerprint(path)}, **self._described_classes()}
+            content = {"files": {path.suffix: fingerprint(path)}, "evaluated": evaluated, **self._described_classes()}
             write_sealed(beside(self.path / BEST, MANIFEST), content)
         for suffix in WEIGHTS.values():
             if suffix != path.suffix:

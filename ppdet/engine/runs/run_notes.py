@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ppdet.data.classes import quote_names
-from ppdet.data.data_checks import FEW_TO_TRAIN
+from ppdet.data.data_checks import FEW_TO_EVALUATE, FEW_TO_TRAIN
 from ppdet.utils.printable import counted
 
 NOTHING = 0.02  # AP below which nothing useful was learned
@@ -80,6 +80,11 @@ def _trend(values: list[float], best: int, data: DataFacts) -> list[str]:
     highest = max(values)
     if highest < NOTHING:
         return [_about_zero(data)]
+    if 0 < data.evaluated < FEW_TO_EVALUATE:
+        return [
+            f"AP on {counted(data.evaluated, 'image')} is little more than chance and cannot compare epochs: "
+            f"best_model has the weights of epoch {best}, model_final those of the last one"
+        ]
     if len(values) < FEWEST:
         few = "one evaluation is" if len(values) == 1 else f"{len(values)} evaluations are"
         return [f"{few} too few to tell whether AP was still rising"]

@@ -11,15 +11,18 @@ from ppdet.core.compose.validate import names_folder
 from ppdet.core.config import Config
 from ppdet.core.settings import SLOTS
 from ppdet.core.workspace import load_config
+from ppdet.data.data_checks import FEW_TO_EVALUATE
 from ppdet.data.sources.dataset import join_path
-from ppdet.engine.checkpoints.manifest import read_sealed, strip_suffix, weights_file
+from ppdet.engine.checkpoints.manifest import MANIFEST, read_sealed, strip_suffix, weights_file
 from ppdet.engine.checkpoints.weights import CheckpointError
 from ppdet.engine.runs.earlier_run import RunError
 from ppdet.engine.runs.run_config import CONFIG_FILE, without_files_device
 from ppdet.engine.runs.run_folder import BEST, LAST, RUN_FILE, RunFolder
 from ppdet.engine.runs.setting_differences import differences
+from ppdet.utils.disk.files import is_count
 from ppdet.utils.errors import ConfigError, nearest
 from ppdet.utils.logger import get_logger
+from ppdet.utils.printable import counted
 
 logger = get_logger(__name__)
 MAX_BYTES = 1 << 20  # largest config.yml that is read
@@ -50,6 +53,7 @@ def trained_config(arguments: argparse.Namespace, reader: str, *, with_weights: 
         weights = best_weights(folder)
     if weights:
         logger.info("run %s: weights %s", folder, weights.name)
+        warn_of_chance(folder, weights)
     cfg = config_of_run(folder, [*([f"weights={json.dumps(str(weights))}"] if weights else []), *arguments.opt])
     if (
         with_weights
@@ -120,6 +124,21 @@ def best_weights(folder: Path) -> Path:
     if weights is None:
         raise RunError(f"{folder} has no weights yet: neither {BEST}, nor {LAST}, nor an intact checkpoint")
     return weights
+
+
+def warn_of_chance(folder: Path, weights: Path) -> None:
+    """Warn if the weights are the best ones of a run by so few images that chance has chosen them."""
+    if weights.stem != BEST or weights_file(folder / LAST) is None:
+        return
+    try:
+        evaluated: Any = read_sealed(folder / f"{BEST}{MANIFEST}").get("evaluated")
+    except (OSError, CheckpointError):
+        return  # written by an earlier version, or damaged, of which loading the weights tells
+    if is_count(evaluated) and 0 < evaluated < FEW_TO_EVALUATE:
+        logger.warning(
+            "%s was chosen by its AP on %s, which is little more than chance: %s has the weights of the last epoch",
+            *(BEST, counted(evaluated, "image"), folder / LAST),
+        )
 
 
 def config_of_run(folder: Path, overrides: Sequence[str]) -> Config:

@@ -115,11 +115,29 @@ def test_the_best_threshold_lies_between_two_scores():
     assert np.isnan(f1_curve(scores, hits, 0)).all()
 
 
-def test_the_page_of_two_models(browser, tiny, results, tmp_path, log):
+def test_few_images_and_boxes_choose_no_thresholds(tiny, results, tmp_path, log, monkeypatch):
+    """Red has 4 boxes in 4 images, too few to be sure of; the report and the reader of its file say so."""
+    folder = tmp_path / "report"
+    options = ("-c", tiny, "--json_eval", "--output_eval", results, "--report", folder, "--report_pictures", 1)
+    call("tools/eval.py", *options)
+    said = "fewer than 10 labeled boxes to choose a threshold by: none is written for "
+    assert said in log.text and "onclick" in log.text.split(said)[1].splitlines()[0]
+    assert not (folder / "thresholds.json").exists() and "(open it in a browser); detections are beside it" in log.text
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Only 4 images evaluated: AP and thresholds may be far from those on more images, and a best_model" in page
+    assert "0.680 (not written)" in page and "There is no thresholds.json. A threshold that is chosen by fewer" in page
+    monkeypatch.setattr("ppdet.engine.report.model_analysis.ENOUGH_BOXES", 4)
+    call("tools/eval.py", *options)
+    assert read_thresholds(folder / "thresholds.json", [HOSTILE]) == {HOSTILE: pytest.approx(0.68)}
+    assert "thresholds.json: chosen on 4 images only: others may need other thresholds" in log.text
+
+
+def test_the_page_of_two_models(browser, tiny, results, tmp_path, log, monkeypatch):
     evaluator = Evaluator(load_config(str(tiny)), output_eval=str(tmp_path / "perfect"))
     evaluator(Oracle(evaluator))
     (tiny.parent / "data" / "images" / "004.png").write_bytes(b"no image")
     new = tmp_path / "new"
+    monkeypatch.setattr("ppdet.engine.report.model_analysis.ENOUGH_BOXES", 1)  # red has 4, blue has 1
     # By the command, from the file of detections, beside the other model's.
     options = ("--json_eval", "--output_eval", tmp_path / "perfect", "--report", new, "--compare", results)
     call("tools/eval.py", "-c", tiny, *options)
@@ -158,5 +176,5 @@ def test_mistakes_get_one_line(tiny, tmp_path):
         path.write_text(text)
         with pytest.raises(DeployError, match=message):
             read_thresholds(path, ["red", "blue"])
-    with pytest.raises(DeployError, match="ppdet eval RUN --report DIR writes"):
+    with pytest.raises(DeployError, match=r"writes thresholds\.json if the model is right often enough; without --t"):
         read_thresholds(tmp_path / "absent.json", ["red"])

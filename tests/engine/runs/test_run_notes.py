@@ -72,6 +72,13 @@ def test_nothing_was_learned_or_nothing_that_holds_for_other_images():
     assert not needs_training_ap({}) and not needs_training_ap({1: {"AP": -1.0}})
 
 
+def test_few_validation_images_cannot_compare_epochs():
+    text = notes([0.1, 0.3, 0.4, 0.38, 0.36, 0.35], evaluated=1)
+    assert "AP on 1 image is little more than chance and cannot compare epochs: best_model has the weights of " in text
+    assert "epoch 3, model_final those of the last one" in text and "use best_model" not in text
+    assert "use best_model" in notes([0.1, 0.3, 0.4, 0.38, 0.36, 0.35], evaluated=10)
+
+
 def test_half_of_a_few_images_is_no_advice():
     text = notes([0.3], trained=1)
     assert "label more images: fewer than 20 are memorized" in text and "sample_num" not in text

@@ -12,6 +12,7 @@ from paddle import nn
 from tiny import TINY_YAML, write_tiny_coco
 
 from ppdet.core.workspace import load_config
+from ppdet.data.classes import Classes
 from ppdet.engine.checkpoints.manifest import TrainingState, read_sealed, write_sealed
 from ppdet.engine.device_choice import set_device
 from ppdet.engine.runs.run_folder import RunFolder
@@ -65,6 +66,23 @@ def test_which_weights_are_taken(project, log, there, taken):
     cfg = given("output/run")
     assert Path(cfg["weights"]) == Path("output/run", taken)
     assert [r.getMessage() for r in log.records] == [f"run output/run: weights {taken}"]
+
+
+def test_the_best_of_few_images_is_so_by_chance(project, log):
+    folder = RunFolder(Path("output/run"), keep_every=1)
+    folder.classes = Classes(["a"], [1], "TrainDataset")
+    said = "best_model was chosen by its AP on "
+    for images, run, warned in (
+        (1, "output/run", "1 image, which is little more than chance: output/run/model_final has"),
+        (9, "output/run/best_model", "9 images,"),
+        (9, "output/run/model_final", ""),
+        (10, "output/run", ""),
+        (0, "output/run", ""),  # unknown
+    ):
+        folder.save_best(nn.Linear(1, 1).state_dict(), images)
+        log.clear()
+        given(run)
+        assert log.text.count(said) == bool(warned) and (not warned or said + warned in log.text)
 
 
 def test_the_newest_whole_checkpoint_else(project, log):
