@@ -194,7 +194,7 @@ class _Plane:
 
 
 def _figure(title: str, spoken: str, marks: Html, height: float, below: Html | str = "", width: float = WIDTH) -> Html:
-    """A chart with its title; one that is wider than the others scrolls within its place."""
+    """A chart with its title; one that is wider than the others has a row of its own, and scrolls where that is narrow."""
     least = None if width <= WIDTH else width
     label = f"{title}: {spoken}" if spoken else title
     box = f"0 0 {width:.0f} {height:.0f}"
@@ -202,7 +202,7 @@ def _figure(title: str, spoken: str, marks: Html, height: float, below: Html | s
     frame = element(
         "div", drawing, class_="plot" if least is None else "plot large", tabindex=None if least is None else 0
     )
-    return element("figure", element("figcaption", title), frame, below)
+    return element("figure", element("figcaption", title), frame, below, class_="row" if least else None)
 
 
 def _legend(series: Sequence[Line]) -> Html:
