@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from ppdet.core.command_line import make_parser, one_line_errors, positive
 from ppdet.utils.errors import UserError
-from ppdet.utils.printable import printable
+from ppdet.utils.printable import counted, printable
 
 if TYPE_CHECKING:
     from ppdet.engine.proposal.fitting import Proposal
@@ -108,6 +108,7 @@ def choose_weights(machine: "Machine", *, from_scratch: bool) -> tuple[str | Non
     if from_scratch:
         return None, "from scratch, as --from_scratch asks for"
     url = WEIGHTS_OF_DEPTH[depth_for(machine, has_weights=True)]
+    print("looking for pretrained weights (--from_scratch does without them) …", flush=True)
     try:
         read_arrays(fetch(url))
     except DownloadError as error:
@@ -118,10 +119,11 @@ def choose_weights(machine: "Machine", *, from_scratch: bool) -> tuple[str | Non
 
 def describe(data: "FoundData") -> str:
     """The data set in one line."""
-    val = f"{data.val.images} validation images" if data.val else "no validation images"
+    val = counted(data.val.images, "validation image") if data.val else "no validation images"
     return (
-        f"{data.train.images} training images, {val}, {len(data.classes)} classes, {len(data.sides)} boxes, half of "
-        f"them above {data.sides[len(data.sides) // 2]:.0f} pixels; images of {data.short:.0f}x{data.long:.0f}"
+        f"{counted(data.train.images, 'training image')}, {val}, {counted(len(data.classes), 'class')}, "
+        f"{counted(len(data.sides), 'box')}, half of them above {data.sides[len(data.sides) // 2]:.0f} pixels; "
+        f"images of {data.pixels(data.short, data.long)}"
     )
 
 
@@ -133,29 +135,35 @@ def in_words(seconds: float) -> str:
 
 def report(path: Path, data: "FoundData", machine: "Machine", proposal: "Proposal") -> None:
     """Print what was written, the time to expect, and the next commands."""
+    from ppdet.data.data_checks import FEW_TO_TRAIN
+    from ppdet.engine.proposal.fitting import wanted_epochs
+
     speed, recipe, length = proposal.speed, proposal.recipe, proposal.length
-    short, long = recipe.input_size
     steps = min(length.epochs * speed.steps_per_epoch, length.max_iters or length.epochs * speed.steps_per_epoch)
     how = "measured" if speed.is_measured else "estimated from the network's size, not measured: leave out --estimate"
     lines = [
         f"wrote {path}: ResNet-{recipe.depth} {'with' if recipe.weights else 'without'} pretrained weights, input "
-        f"{short}x{long}, {length.epochs} epochs, {steps} steps of {recipe.batch} images",
+        f"{data.pixels(*recipe.input_size)}, {counted(length.epochs, 'epoch')}, {counted(steps, 'step')} of "
+        f"{counted(recipe.batch, 'image')}",
         f"expected: {in_words(proposal.seconds)} with evaluation, by {recipe.batch / speed.step:.2g} images/s ({how})",
     ]
     if speed.is_measured and machine.is_busy:
         lines.append(
-            f"note: other programs keep the processors busy (load {machine.load:.1f} on {machine.cores} cores): the "
-            "same command may choose a larger detector when they have ended"
+            f"note: other programs keep the processors busy (load {machine.load:.1f} on {machine.cores} cores): "
+            "training beside them takes longer than expected; the same command may choose a larger detector when they "
+            "have ended"
         )
     if not proposal.is_enough:
         lines.append(
-            f"note: this machine trains on fewer images in this time than it should ({recipe.least_images:,}, or "
-            f"{recipe.epochs} epochs): expect a weak detector, raise --minutes, or train on a GPU"
+            f"note: in this time, this machine trains {counted(length.epochs, 'epoch')} with "
+            f"{counted(steps * recipe.batch, 'image')}, repeated ones counted; {wanted_epochs(recipe, speed):,} epochs "
+            "would be better: expect a weak detector, raise --minutes, or train on a GPU"
         )
     if data.val is None:
         lines.append(
             "note: there are no images to evaluate on, so the training images are used, whose AP means nothing: "
-            "`ppdet data convert SOURCE FOLDER --split 0.8/0.2` sets some aside"
+            + ("label more images: " if data.train.images < FEW_TO_TRAIN else "")
+            + "`ppdet data convert SOURCE FOLDER --split 0.8/0.2` sets some aside"
         )
     config, run = shlex.quote(str(path)), shlex.quote(path.stem)
     many = f"python -m paddle.distributed.launch --gpus {','.join(map(str, range(machine.devices)))} "

@@ -11,6 +11,7 @@ from tiny import write_tiny_coco
 from ppdet.cli import init, train
 from ppdet.core.workspace import load_config
 from ppdet.engine.checkpoints.weights import read_arrays, save_weights
+from ppdet.engine.proposal.found_data import read_data
 from ppdet.modeling.backbones import ResNet
 
 
@@ -30,7 +31,7 @@ def test_the_proposal_trains(folder, tmp_path, capsys):
     init.main(["my data", "--from_scratch", "--device", "cpu"])
     said = capsys.readouterr().out
     assert "data: 8 training images, 8 validation images, 2 classes" in said
-    assert "wrote my_data.yml: ResNet-18 without pretrained weights, input 96x128, " in said
+    assert "wrote my_data.yml: ResNet-18 without pretrained weights, input 128x96, " in said
     assert "images/s (measured)" in said and "\n  ppdet train -c my_data.yml --eval\n" in said
     lines = (tmp_path / "my_data.yml").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 50
@@ -57,7 +58,9 @@ def test_the_proposal_trains_from_weights_of_the_backbone(folder, tmp_path, caps
     published = tmp_path / "weights" / "ResNet18_vd_pretrained.pdparams"
     save_weights({**backbone.state_dict(), **classifier}, published)
     init.main(["my data", "--estimate", "--device", "cpu"])
-    assert "wrote my_data.yml: ResNet-18 with pretrained weights, " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith("looking for pretrained weights (--from_scratch does without")
+    assert "wrote my_data.yml: ResNet-18 with pretrained weights, " in said
     cfg = load_config("my_data.yml")
     assert cfg["pretrain_weights"].startswith("https://") and cfg["pretrain_weights"].endswith(f"/{published.name}")
 
@@ -128,7 +131,27 @@ def test_one_file_and_images_elsewhere(folder, tmp_path, capsys):
     init.main(["cells", "--image_dir", "my data/images", "--from_scratch", "--estimate", "--device", "cpu"])
     said = capsys.readouterr().out
     assert "8 training images, no validation images" in said and "note: there are no images to evaluate on" in said
+    assert "AP means nothing: label more images: `ppdet data convert" in said  # a split of 8 would leave too few
     cfg = load_config("cells.yml")
     train_data, val_data = cfg.component("TrainDataset"), cfg.component("EvalDataset")
     assert train_data["image_dir"] == val_data["image_dir"] == (folder / "images").as_posix()
     assert train_data["anno_path"] == val_data["anno_path"] == "annotations/all.json"
+
+
+def test_one_picture_and_one_minute(tmp_path, capsys, monkeypatch):
+    """One is no plural, sizes have the width first, and too few epochs are compared with those that are enough."""
+    monkeypatch.chdir(tmp_path)
+    folder = write_tiny_coco(tmp_path / "one", images=1, size=(320, 512))
+    image = write_tiny_coco(tmp_path / "high", images=1, size=(512, 320))
+    init.main([str(folder), "--from_scratch", "--estimate", "--device", "cpu", "--minutes", "1"])
+    said = capsys.readouterr().out
+    assert "data: 1 training image, no validation images, 2 classes" in said and "; images of 512x320\n" in said
+    run = re.search(r" input (\d+)x(\d+), (\S+) epochs, (\S+) steps of 1 image\n", said)
+    width, height, epochs, steps = (int(number.replace(",", "")) for number in run.groups())
+    assert width > height and epochs == steps < 3200
+    assert f"this machine trains {epochs} epochs with {steps} images, repeated ones counted; 3,200 epochs would" in said
+    text = (tmp_path / "one.yml").read_text(encoding="utf-8")
+    assert "what fits into 1 minute; 3200 would be better" in text and f"input_size: [{height}, {width}]" in text
+    assert "short and long side; images have 512x320 pixels" in text
+    assert re.search(r"\b1 (images|minutes|boxes|classes|epochs)\b", said + text) is None
+    assert read_data(image).pixels(320, 512) == "320x512"

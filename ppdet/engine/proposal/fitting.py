@@ -19,6 +19,7 @@ from ppdet.engine.proposal.yaml_text import render
 from ppdet.engine.trainer import Trainer
 from ppdet.engine.training.dry_run import dry_run, timed_step
 from ppdet.utils.logger import get_logger
+from ppdet.utils.printable import counted
 
 MARGIN = 0.8  # share of the time given that is planned: reading images and writing checkpoints need some, too
 EVALUATION_SHARE = 0.25  # of the planned time
@@ -94,10 +95,10 @@ def propose(
 
 
 def _text(data: FoundData, machine: Machine, recipe: Recipe, length: Length, name: str) -> str:
-    val = f"{data.val.images} validation images" if data.val else "no validation images"
+    val = counted(data.val.images, "validation image") if data.val else "no validation images"
     head = (
-        f"Proposed by ppdet init for {data.folder} ({data.train.images} training and {val}, {len(data.classes)} "
-        f"classes) and for a machine with {machine.text()}."
+        f"Proposed by ppdet init for {data.folder} ({data.train.images} training and {val}, "
+        f"{counted(len(data.classes), 'class')}) and for a machine with {machine.text()}."
     )
     return render(choices(data, machine, recipe, length, name), head)
 
@@ -140,6 +141,11 @@ def estimated_speed(cfg: Config, data: FoundData, machine: Machine, recipe: Reci
     return Speed(billions * seconds * recipe.batch, max(1, images // recipe.batch), False)
 
 
+def wanted_epochs(recipe: Recipe, speed: Speed) -> int:
+    """How many epochs training should have if it may take any time."""
+    return max(recipe.epochs, math.ceil(recipe.least_images / (speed.steps_per_epoch * recipe.batch)))
+
+
 def choose_length(
     data: FoundData, machine: Machine, recipe: Recipe, speed: Speed, minutes: float | None
 ) -> tuple[Length, bool, float]:
@@ -159,12 +165,12 @@ def choose_length(
             count = val_images = max(most, 1)
         affordable = max(1.0, (planned - EVALUATIONS * count * evaluated) / speed.step)
     per_epoch, max_iters, why = speed.steps_per_epoch, None, recipe.why_wanted
-    wanted = epochs = max(recipe.epochs, math.ceil(recipe.least_images / (per_epoch * recipe.batch)))
+    wanted = epochs = wanted_epochs(recipe, speed)
     is_enough = epochs * per_epoch <= affordable
     if not is_enough:
         epochs = max(1, int(affordable / per_epoch))
         max_iters = int(affordable) if epochs * per_epoch > affordable else None
-        why = f"what fits into {minutes:g} minutes; {wanted} would be better: {recipe.why_wanted}"
+        why = f"what fits into {minutes:g} minute{'s' * (minutes != 1)}; {wanted} would be better: {recipe.why_wanted}"
     run = min(epochs * per_epoch, max_iters or math.inf)
     evaluations = math.ceil(epochs / evaluation_interval(epochs))
     seconds = (run * speed.step + evaluations * count * evaluated) / MARGIN**0.5 + START_SECONDS

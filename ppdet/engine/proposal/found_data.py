@@ -46,6 +46,7 @@ class FoundData(NamedTuple):
         longest_shape: long / short of the image shape that only one in twenty images exceeds.
         sides: (M,) square roots of the areas of all boxes for training, ascending.
         most_boxes: the largest number of boxes in an image.
+        portrait: whether most images are higher than wide.
     """
 
     name: str
@@ -58,6 +59,12 @@ class FoundData(NamedTuple):
     longest_shape: float
     sides: np.ndarray
     most_boxes: int
+    portrait: bool = False
+
+    def pixels(self, short: float, long: float) -> str:
+        """The size of an image with these sides, width first, such as 640x480."""
+        sides = (short, long) if self.portrait else (long, short)
+        return "x".join(f"{side:.0f}" for side in sides)
 
 
 def read_data(path: Path, image_dir: Path | None = None) -> FoundData:
@@ -93,6 +100,7 @@ def read_data(path: Path, image_dir: Path | None = None) -> FoundData:
         longest_shape=float(np.quantile(shapes, 0.95)),
         sides=np.sort(sides),
         most_boxes=max(counts),
+        portrait=bool(np.mean(sizes[:, 0] > sizes[:, 1]) > 0.5),
     )
 
 

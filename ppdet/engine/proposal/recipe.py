@@ -12,6 +12,7 @@ import numpy as np
 from ppdet.engine.proposal.found_data import FoundData, Part
 from ppdet.engine.proposal.machine import Machine
 from ppdet.engine.proposal.yaml_text import Choice, Section
+from ppdet.utils.printable import counted
 
 BASE = "fcos_r18vd_fpn_bccd.yml"
 WEIGHTS = "https://paddledet.bj.bcebos.com/models/pretrained/"
@@ -106,10 +107,11 @@ def choose_input(data: FoundData, machine: Machine, scale: float) -> tuple[tuple
     long = _times_32(short * min(data.longest_shape, 3.0))
     kept = small * min(short / data.short, long / data.long)
     why = (
-        f"images have {data.short:.0f}x{data.long:.0f} pixels, 95% of the boxes are above {small:.0f}: here {kept:.0f}"
+        f"short and long side; images have {data.pixels(data.short, data.long)} pixels, 95% of the boxes are above "
+        f"{small:.0f}: here {kept:.0f}"
     )
     if kept < 16:
-        why += ", which is small; a larger size needs more time"
+        why += ", which is small: a larger size needs more time, and large images can be cut up (docs/SLICING.md)"
     return (short, long), why
 
 
@@ -171,7 +173,7 @@ def choices(data: FoundData, machine: Machine, recipe: Recipe, length: Length, n
     values["ResNet"] = {
         "depth": Choice(recipe.depth, "a GPU can train it" if recipe.depth == 50 else "the smallest, for quick steps"),
         "freeze_at": Choice(0 if is_frozen else -1, why_frozen),
-        "freeze_norm": Choice(is_frozen, f"{recipe.batch} images are few for statistics" if is_frozen else why_frozen),
+        "freeze_norm": Choice(is_frozen, "the images of a step are few for statistics" if is_frozen else why_frozen),
     }
     if recipe.size.channels != SIZES[0].channels:
         feature = {"feat_in": recipe.size.channels, "feat_out": recipe.size.channels}
@@ -199,12 +201,14 @@ def choices(data: FoundData, machine: Machine, recipe: Recipe, length: Length, n
 
 
 def _data_sections(data: FoundData, length: Length) -> Section:
-    train = _paths(data.folder, data.train, f"{data.train.images} images, {len(data.sides)} boxes")
+    train = _paths(data.folder, data.train, f"{counted(data.train.images, 'image')}, {counted(len(data.sides), 'box')}")
     if data.train.empty:
         why = f"{data.train.empty} images have no box: as background, they are a fifth of the images at most"
         train |= {"allow_empty": Choice(True, why), "empty_ratio": Choice(0.2, why)}
     part = data.val or data.train
-    why = f"{part.images} images" if data.val else "THE TRAINING IMAGES: AP on them says nothing about other images"
+    why = (
+        counted(part.images, "image") if data.val else "THE TRAINING IMAGES: AP on them says nothing about other images"
+    )
     val = _paths(data.folder, part, why)
     if length.val_images:
         val["sample_num"] = Choice(length.val_images, "the first ones, since an evaluation of all would take too long")

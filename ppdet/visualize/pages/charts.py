@@ -194,7 +194,7 @@ class _Plane:
 
 
 def _figure(title: str, spoken: str, marks: Html, height: float, below: Html | str = "", width: float = WIDTH) -> Html:
-    """A chart with its title; one that is wider than the others has a row of its own, and scrolls where that is narrow."""
+    """A chart with its title; one that is wider than the others has its own row, and scrolls where that is narrow."""
     least = None if width <= WIDTH else width
     label = f"{title}: {spoken}" if spoken else title
     box = f"0 0 {width:.0f} {height:.0f}"
