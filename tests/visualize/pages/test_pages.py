@@ -59,7 +59,7 @@ def test_a_page_is_legible_and_loads_nothing(browser, example, width):
     assert page.evaluate(UNREADABLE) == []
     # A wide chart is seen whole where the window has room; else a shadow shows that it can be scrolled.
     hidden = page.evaluate("[...document.querySelectorAll('.large')].map(part => part.scrollWidth - part.clientWidth)")
-    assert len(hidden) == 2 and all(more > 0 if width == 390 else more == 0 for more in hidden)
+    assert hidden and all(more > 0 if width == 390 else more == 0 for more in hidden)
     # The browser's own text shows what stands in the file: no name became HTML.
     visible = HOSTILE.replace("\u202e", "\\u202e").replace("\x1b", "\\x1b")
     assert page.title() == visible and page.locator("h1").inner_text() == visible
