@@ -21,10 +21,11 @@ several devices, or several processes on the CPU:
 import argparse
 import json
 import shlex
+import sys
 from collections.abc import Sequence
 
 from ppdet.cli.arguments import add_amp_argument, add_config_arguments, add_device_argument, load_libraries
-from ppdet.core.command_line import flag, make_parser, one_line_errors
+from ppdet.core.command_line import called_as, flag, make_parser, one_line_errors
 from ppdet.utils.logger import get_logger
 
 
@@ -87,6 +88,17 @@ def overrides(arguments: argparse.Namespace) -> list[str]:
     return [*arguments.opt, *(f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None)]
 
 
+def command_to_continue(program: str | None, argv: Sequence[str]) -> list[str]:
+    """The words of a command that continues the run of this one."""
+    words: list[str] = []
+    for word in argv:
+        if words[-1:] in (["-r"], ["--resume"]):
+            words.pop()
+        elif word != "--overwrite" and not word.startswith(("--resume=", "-r=")):
+            words.append(word)
+    return [*(program or called_as()).split(), *words, "-r", "auto"]
+
+
 def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
@@ -99,6 +111,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         from ppdet.engine.trainer import Trainer
         from ppdet.engine.training.dry_run import dry_run
         from ppdet.utils.disk.lock import LockedError
+        from ppdet.utils.process.stop import Stopped
 
         cfg = load_config(arguments.config, overrides(arguments))
         hooks = []
@@ -118,7 +131,13 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
             if arguments.dry_run:
                 dry_run(trainer)
             else:
-                trainer.train()
+                try:
+                    trainer.train()
+                except Stopped:
+                    if collectives.world_size() == 1:
+                        words = command_to_continue(program, sys.argv[1:] if argv is None else argv)
+                        get_logger(__name__).info("continue with: %s", shlex.join(words))
+                    raise
                 if arguments.eval:
                     run = shlex.quote(str(trainer.output))
                     get_logger(__name__).info("next: ppdet eval %s --report %s/report", run, run)

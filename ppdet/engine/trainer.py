@@ -300,7 +300,7 @@ class Trainer:
         if number:
             self.call_hooks("on_stop")
             collectives.wait_for_all()
-            logger.warning("stopped after %d steps; ppdet train with --resume auto continues the run", self.iteration)
+            logger.warning("stopped after %d steps; the same command with -r auto continues the run", self.iteration)
             raise Stopped(number, together=True)
 
     def call_hooks(self, event: str, *details: Any) -> None:

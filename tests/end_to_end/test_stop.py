@@ -2,6 +2,7 @@
 difference."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -58,7 +59,9 @@ def test_a_signal_saves_and_the_run_goes_on(config, unbroken, tmp_path, number, 
         text = process.stdout.read()
         assert process.wait() == code, text
     assert f"{number.name}: finishing the step, then saving" in text
-    assert "ppdet train with --resume auto continues the run" in text
+    assert "the same command with -r auto continues the run" in text
+    again = shlex.split(text.split("continue with: ")[1].splitlines()[0])
+    assert again[-11:] == ["-c", str(config), "-o", *OPTIONS, f"save_dir={tmp_path}", "-r", "auto"]
     assert "Traceback" not in text
     (manifest,) = (tmp_path / "tiny").glob("snapshot_*.json")
     assert read_verified(manifest.with_suffix("")).state.iteration in (2, 3)

@@ -74,8 +74,8 @@ class Server(uvicorn.Server):
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             # uvicorn installs its own handlers while it runs. On exit it re-raises the signal for the ones installed
-            # here.
-            signal.signal(number, self.handle_exit)
+            # here, which must not take it for a second one.
+            signal.signal(number, lambda sig, frame: None if self.started else self.handle_exit(sig, frame))
         try:
             self.run(sockets=[listener])
         finally:

@@ -232,7 +232,7 @@ def test_token_and_connections_in_the_systems_queue(served, images, tmp_path):
         connections = [server.connect() for _ in range(20)]
         for connection in connections:
             connection.request("POST", "/predict", body, headers)
-        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGINT)
         server.process.send_signal(signal.SIGCONT)
         assert [connection.getresponse().status for connection in connections] == [200] * 20
         assert server.process.wait(timeout=PATIENCE) == 0
