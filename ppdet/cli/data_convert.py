@@ -87,11 +87,11 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
             images=arguments.images,
             overwrite=arguments.overwrite,
         )
-        print(report(result))
+        print("\n".join([report(result), *next_steps(result)]))
 
 
 def report(result: "Conversion") -> str:
-    """Return the summary of a conversion: its files with the boxes of each class, what was left out, what is next."""
+    """Return the summary of a conversion: its files with the boxes of each class, and what was left out."""
     from ppdet.data.annotations.labeled_set import UNREAD
 
     shown = result.classes[:30]
@@ -114,10 +114,10 @@ def report(result: "Conversion") -> str:
         lines += ["", f"warning: {counted(unread, 'object')} cannot be read: training takes such places for background"]
     if summary:
         lines += ["", *summary]
-        lines += [f"{result.left_out} names them all"] if result.left_out else []
+        lines += [f"{result.left_out} lists all of these"] if result.left_out else []
     place = f"images: {printable(result.image_dir)}"
     lines += ["", place if result.has_images else f"{place}, in which there are none: no image file was found"]
-    return "\n".join([*lines, *next_steps(result)])
+    return "\n".join(lines)
 
 
 def next_steps(result: "Conversion") -> list[str]:

@@ -31,11 +31,12 @@ class ImageIndex:
     """
 
     def __init__(self, root: str, image_dir: str | None = None, target: str | None = None) -> None:
-        self._folders = [os.path.abspath(folder) for folder in (root, image_dir) if folder is not None]
+        self._root = os.path.abspath(root)
+        self._image_dir = os.path.abspath(image_dir) if image_dir is not None else None
         written = {os.path.abspath(target), os.path.realpath(target)} if target is not None else set()
-        self.files = [path for path in _below(self._folders[0]) if not any(is_within(path, place) for place in written)]
+        self.files = [path for path in _below(self._root) if not any(is_within(path, place) for place in written)]
         self.own = {path for path in self.files if is_image_name(path)}
-        others = _below(self._folders[1]) if image_dir is not None else []
+        others = _below(self._image_dir) if self._image_dir is not None else []
         self.paths = list(dict.fromkeys(path for path in (*self.files, *others) if is_image_name(path)))
         self._known = set(self.paths)
         self._by_name: dict[str, list[str]] = {}
@@ -48,15 +49,17 @@ class ImageIndex:
     def find(self, image: LabeledImage) -> tuple[str | None, str]:
         """Return the path of an image, or None and the reason: it is not there, or there are several that it may be.
 
-        The file that has the most folders of the name in common is taken, among several the one nearest to the
-        annotation file, and then the one in `image_dir`. A file with another suffix is taken if none has the same.
+        A file in `image_dir`, which the user has named for the images, goes before others: near an annotation file may
+        be files of the same name that have nothing to do with it. Of several, the file is taken that has the most
+        folders of the name in common, and then the one nearest to the annotation file. A file with another suffix is
+        taken if none has the same.
         """
         parts = clean_parts(image.name)
         if not parts:
             return None, "annotations whose image has no usable name left out"
         # Most names are right as they are; with thousands of files of one name, comparing all of them takes long.
-        for folder in (os.sep, os.path.dirname(image.near), *self._folders):
-            path = os.path.join(folder, *parts)
+        for folder in (self._image_dir, os.sep, os.path.dirname(image.near), self._root):
+            path = os.path.join(folder, *parts) if folder is not None else None
             if path in self._known:
                 return path, ""
         name = parts[-1]
@@ -70,8 +73,14 @@ class ImageIndex:
             self._by_stem.get(own),
         ):
             if names:
-                return _nearest(names, parts, image.near, self._folders[-1])
+                return _nearest(self._preferred(names), parts, image.near)
         return None, "annotated images whose file was not found left out"
+
+    def _preferred(self, paths: list[str]) -> list[str]:
+        """The paths in `image_dir`; all of them if none is."""
+        if self._image_dir is None:
+            return paths
+        return [path for path in paths if is_within(path, self._image_dir)] or paths
 
 
 def clean_parts(name: str) -> list[str]:
@@ -92,13 +101,12 @@ def _below(folder: str) -> list[str]:
     return [os.path.abspath(path) for path in files_below(folder)]
 
 
-def _nearest(paths: list[str], parts: list[str], near: str, preferred: str) -> tuple[str | None, str]:
-    """The path that shares most with the name's folders, then with the annotation file's, then the one in a folder."""
+def _nearest(paths: list[str], parts: list[str], near: str) -> tuple[str | None, str]:
+    """The path that has most folders in common with the name, and then with the annotation file."""
 
-    def common(path: str) -> tuple[int, int, bool]:
+    def common(path: str) -> tuple[int, int]:
         ending = common_ending(Path(path).parts[:-1], parts[:-1])
-        nearness = len(os.path.commonpath([os.path.dirname(path), os.path.dirname(near)]))
-        return ending, nearness, is_within(path, preferred)
+        return ending, len(os.path.commonpath([os.path.dirname(path), os.path.dirname(near)]))
 
     best = max(map(common, paths))
     nearest = [path for path in paths if common(path) == best]

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ppdet.data.annotations.annotated_images import read_images
 from ppdet.data.annotations.image_index import ImageIndex
 from ppdet.data.annotations.json_formats import read_labelme
 from ppdet.data.annotations.labeled_set import Losses, class_order
@@ -14,7 +15,6 @@ from ppdet.data.annotations.to_coco import (
     count_boxes,
     order_classes,
     place_files,
-    read_images,
 )
 from ppdet.data.annotations.xml_formats import read_voc
 from ppdet.data.sources.dataset import join_path, require_folder
@@ -54,7 +54,7 @@ def convert_voc_list(anno_dir: str, anno_list: str, label_list: str, output: str
     classes = order_classes(label_list, [], set(), read, losses, anno_dir)
     write_json(output, coco_content(read, classes))
     first = next((image for image in read if image.path), None)
-    folder = str(first.path)[: -len(first.name)].rstrip("/\\") if first else ""
+    folder = str(first.path)[: -len(first.name)].rstrip("/\\") if first else os.path.dirname(anno_dir)
     return Conversion(labeled.kind, classes, folder, losses, {output: count_boxes(read)}, has_images=first is not None)
 
 

@@ -2,52 +2,28 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from ppdet.data.annotations.annotated_images import ReadImage, progress_of, read_images
 from ppdet.data.annotations.conversion_folders import check_folders
-from ppdet.data.annotations.image_index import ImageIndex, clean_parts
-from ppdet.data.annotations.labeled_set import (
-    LARGEST_OF_IMAGE,
-    LabeledBox,
-    LabeledImage,
-    LabeledSet,
-    Losses,
-    class_order,
-)
+from ppdet.data.annotations.image_index import ImageIndex
+from ppdet.data.annotations.labeled_set import LARGEST_OF_IMAGE, Losses, class_order
 from ppdet.data.annotations.near_duplicates import groups as groups_of_similar
 from ppdet.data.annotations.parsing import text_of
 from ppdet.data.annotations.recognition import read_annotations
 from ppdet.data.annotations.sides import NAMES, shares_of, split_groups
-from ppdet.data.header_size import image_size
 from ppdet.data.sources.dataset import join_path
 from ppdet.utils.disk.files import atomic_path, copy_file, lines_of, write_json
-from ppdet.utils.errors import DataError, ImageError
+from ppdet.utils.errors import DataError
 from ppdet.utils.extras import require_extras
-from ppdet.utils.logger import get_logger, is_watched
+from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 FILES = (*NAMES, "all", "unsplit")  # names of the files that a conversion writes
 PLACES = ("copy", "link", "keep")  # what becomes of the image files
 LEFT_OUT = "left_out.txt"
-
-
-@dataclass
-class ReadImage:
-    """An image whose boxes were read.
-
-    path: its file, None if no image file is there. name: its file_name. size: (width, height). split: the tool's part.
-    """
-
-    path: str | None
-    name: str
-    size: tuple[int, int]
-    boxes: list[LabeledBox]
-    split: str
 
 
 @dataclass
@@ -125,12 +101,13 @@ def convert_annotations(
     has_images = read[0].path is not None
     result = Conversion(labeled.kind, classes, "", losses, has_images=has_images)
     parts = parts_of(read, shares, seed, keep_similar_together and has_images, result)
+    names = sorted(parts, key=FILES.index)
     result.image_dir = _place_images(read, target, images)
     folder = Path(target) / "annotations"
     for name in FILES:
         if name not in parts and overwrite:
             (folder / f"{name}.json").unlink(missing_ok=True)
-    for name in (name for name in FILES if name in parts):
+    for name in names:
         write_json(folder / f"{name}.json", coco_content(parts[name], classes))
         result.counts[str(folder / f"{name}.json")] = count_boxes(parts[name])
     if losses.counts:
@@ -138,61 +115,6 @@ def convert_annotations(
         with atomic_path(result.left_out) as temporary:
             temporary.write_text("\n".join(losses.lines()) + "\n", encoding="utf-8", errors="backslashreplace")
     return result
-
-
-def read_images(labeled: LabeledSet, index: ImageIndex, losses: Losses) -> list[ReadImage]:
-    """Find each image and read its boxes. If not one image file is there, names and sizes are the annotations'."""
-    found: list[tuple[LabeledImage, str]] = []
-    missing: list[tuple[LabeledImage, str]] = []
-    seen: set[str] = set()
-    for image in labeled.images:
-        path, reason = index.find(image)
-        if path is None:
-            missing.append((image, reason))
-        elif path in seen:
-            losses.add("annotations of an image that has others already left out", f"{image.near} ({image.name})")
-        else:
-            seen.add(path)
-            found.append((image, path))
-    if not found:
-        return _without_files(missing, losses)
-    for image, reason in missing:
-        losses.add(reason, f"{image.name} ({image.near})")
-    common = os.path.commonpath([os.path.dirname(path) for _, path in found])
-    read = []
-    for image, path in _progress(found, "read images"):
-        expected = (image.size[1], image.size[0]) if image.size else None
-        try:
-            height, width = image_size(path, expected)
-        except ImageError as error:
-            losses.add("image files that cannot be read left out", str(error))
-            continue
-        if image.size and image.size != (width, height):
-            losses.add("images whose size differs from that in the annotations, of which the image's is used", path)
-        name = Path(os.path.relpath(path, common)).as_posix()
-        read.append(ReadImage(path, name, (width, height), image.make_boxes((width, height)), image.split))
-    return read
-
-
-def _without_files(missing: Sequence[tuple[LabeledImage, str]], losses: Losses) -> list[ReadImage]:
-    """Read annotations alone."""
-    read = []
-    names: set[tuple[str, str]] = set()  # a tool writes each part with names of its own
-    for image, reason in missing:
-        parts = clean_parts(image.name)
-        while len(parts) > 1 and parts[0].lower() == "images":
-            parts = parts[1:]
-        name = "/".join(parts)
-        if image.size is None:
-            reason = "images without a file, whose size the annotations do not say either, left out"
-        elif (image.near, name) in names:
-            reason = "annotations of an image that has others already left out"
-        elif parts:
-            names.add((image.near, name))
-            read.append(ReadImage(None, name, image.size, image.make_boxes(image.size), image.split))
-            continue
-        losses.add(reason, f"{image.name} ({image.near})")
-    return read
 
 
 def order_classes(
@@ -225,7 +147,7 @@ def parts_of(
         groups = [[number] for number in range(len(read))]
         if by_similarity:
             groups = groups_of_similar(
-                [str(image.path) for image in read], progress=lambda paths: _progress(paths, "compare images")
+                [str(image.path) for image in read], progress=lambda paths: progress_of(paths, "compare images")
             )
         result.similar = sum(len(group) for group in groups if len(group) > 1)
         classes = [count_boxes([image])[1] for image in read]
@@ -253,7 +175,7 @@ def _place_images(read: list[ReadImage], target: str, images: str) -> str:
 
 def place_files(read: list[ReadImage], folder: str, *, link: bool = False) -> None:
     """Copy the image files to a folder, or make hard links there where the file system can do it."""
-    for image in _progress(read, "link images" if link else "copy images"):
+    for image in progress_of(read, "link images" if link else "copy images"):
         place = Path(folder, image.name)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.unlink(missing_ok=True)  # it may be a link to the source
@@ -288,8 +210,3 @@ def coco_content(images: list[ReadImage], classes: list[str]) -> dict[str, Any]:
 def count_boxes(images: list[ReadImage]) -> tuple[int, Counter]:
     """Return the number of images, and the number of their boxes of each class."""
     return len(images), Counter(box.label for image in images for box in image.boxes)
-
-
-def _progress(items: Sequence, title: str) -> Iterable:
-    """Iterate over the items, with a progress bar on a terminal."""
-    return tqdm(items, desc=title, unit="image", leave=False, disable=not is_watched())

@@ -14,7 +14,7 @@ from ppdet.data.annotations.labeled_set import (
     box_around,
 )
 from ppdet.data.annotations.parsing import size_of, text_of, xml_of
-from ppdet.data.annotations.tool_splits import split_of_folder
+from ppdet.data.annotations.tool_splits import PARTS, split_of_folder
 from ppdet.utils.disk.files import lines_of
 from ppdet.utils.errors import DataError
 
@@ -28,8 +28,8 @@ def read_voc(root: str, files: list[str], losses: Losses) -> LabeledSet:
     """Read Pascal VOC's files.
 
     Boxes keep VOC's numbers: x = xmin, width = xmax - xmin. Objects marked difficult are kept, with "difficult": 1.
-    Lists ImageSets/Main/train.txt, val.txt and test.txt beside the annotations' folder are the tool's split, or folders
-    of the files that are called train, valid, val or test.
+    Lists ImageSets/Main/train.txt (or else trainval.txt), val.txt and test.txt beside the annotations' folder are the
+    tool's split, or folders of the files that are called train, valid, val or test.
 
     Args:
         root: the folder that is converted.
@@ -89,18 +89,26 @@ class _VocBoxes:
 
 
 def _voc_splits(root: str) -> dict[str, str]:
-    """The split of each image, by the stem of its name."""
+    """The split of each image, by the stem of its name.
+
+    Pascal VOC 2007 is mostly used with the lists trainval.txt and test.txt alone; trainval is then its training part.
+    """
     splits: dict[str, str] = {}
     for folder in sorted(Path(root).glob("**/ImageSets/Main")):
-        for name in ("train", "val", "test"):
+        training = "train" if (folder / "train.txt").is_file() else "trainval"
+        for name, part in ((training, "train"), ("val", "val"), ("test", "test")):
             listed = folder / f"{name}.txt"
             if listed.is_file():
-                splits.update((line.split()[0], name) for line in lines_of(text_of(str(listed))))
+                for line in lines_of(text_of(str(listed))):
+                    splits[line.split()[0]] = splits[line.strip()] = part
     return splits
 
 
 def read_cvat(root: str, files: list[str], losses: Losses) -> LabeledSet:
     """Read CVAT's files for images: boxes and polygons, and the classes in the order of the task.
+
+    Subsets that are called as parts of a data set are, in any letter case, such as Train or validation, are its split.
+    Images of other subsets, such as batch_3, are in no part.
 
     Args:
         root: the folder that is converted.
@@ -116,8 +124,8 @@ def read_cvat(root: str, files: list[str], losses: Losses) -> LabeledSet:
             name = image.get("name") or ""
             size = size_of(image.get("width"), image.get("height"))
             boxes = _CvatBoxes(image, losses, f"{path}, {name}")
-            subset = (image.get("subset") or "").lower()
-            result.images.append(LabeledImage(name, path, size, boxes, subset))
+            subset = (image.get("subset") or "").strip().lower()
+            result.images.append(LabeledImage(name, path, size, boxes, PARTS.get(subset, "")))
     return result
 
 

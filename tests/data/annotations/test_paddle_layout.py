@@ -56,6 +56,16 @@ def test_pascal_voc(voc, capsys):
     assert "names of the list without an XML file left out: 1 (missing)" in said and f"images: {voc}/JPEGImages" in said
 
 
+def test_pascal_voc_as_the_help_says(voc, monkeypatch, capsys):
+    """The file has no folder in its name, and no option of another command is advised."""
+    monkeypatch.chdir(voc)
+    lists = "--voc_anno_list list.txt --voc_label_list labels.txt"
+    main(f"--dataset_type voc --voc_anno_dir Annotations {lists} --voc_out_name voc_train.json".split())
+    assert len(json.loads((voc / "voc_train.json").read_text())["annotations"]) == 2
+    said = capsys.readouterr().out
+    assert f"images: {voc}/JPEGImages" in said and "next" not in said and "--split" not in said
+
+
 def test_labelme(tmp_path, monkeypatch, capsys):
     for number in range(10):
         image(tmp_path / "images" / f"{number}.jpg")
@@ -73,6 +83,7 @@ def test_labelme(tmp_path, monkeypatch, capsys):
         assert {row["file_name"] for row in content["images"]} == {p.name for p in (tmp_path / "out" / part).iterdir()}
         assert [row["bbox"] for row in content["annotations"]] == [[1.0, 2.0, 10.0, 20.0]] * count
     assert not (tmp_path / "out" / "annotations" / "instance_test.json").exists()
+    assert "--split" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
