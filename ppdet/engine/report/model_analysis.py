@@ -13,6 +13,7 @@ from ppdet.utils.extras import require_extras
 
 USUAL_THRESHOLD = 0.5  # of classes for which no threshold can be chosen
 ENOUGH_BOXES = 10  # of a class, for its best threshold to be more than chance
+SURE = 0.5  # least score of a detection that is held against a label: hotcoco's choice
 AREAS = ("all", "small", "medium", "large")
 
 
@@ -56,7 +57,7 @@ class LabelError(NamedTuple):
     """An annotation that may be wrong.
 
     image: its id. kind: "wrong class" or "not labeled". text: a sentence. label: index of the detected class. score: of
-    the detection that contradicts the annotation.
+    the detection that contradicts the annotation. box: of this detection; x1, y1, x2, y2 in pixels.
     """
 
     image: int
@@ -64,6 +65,7 @@ class LabelError(NamedTuple):
     text: str
     label: int
     score: float
+    box: tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Analysis:
         judged: boxes by image id: detections above the thresholds, and boxes that these miss.
         truth: annotated boxes by image id: (K, 5) class index, x1, y1, x2, y2.
         f1: of the images that have boxes or detections above the thresholds, by id.
-        label_errors: the most certain ones first.
+        label_errors: where a score of SURE or more contradicts an annotation; the highest scores come first.
         evaluation: hotcoco's, for a comparison with another model.
     """
 
@@ -146,7 +148,7 @@ def analyze(metric: COCOMetric) -> Analysis:
     thresholds = np.array([one.threshold for one in classes])
     is_kept = (state != "") & (boxes.detections["score"] >= thresholds[boxes.detections["category_id"] - 1])
     kept = boxes.evaluation(is_kept)
-    diagnostics = kept.image_diagnostics(iou_thr=0.5, score_thr=0.0)
+    diagnostics = kept.image_diagnostics(iou_thr=0.5, score_thr=SURE)
     found = boxes.detections[is_kept]
     summaries = diagnostics["img_summary"].items()
     return Analysis(
@@ -231,8 +233,12 @@ def _judged(boxes: _Boxes, found: np.ndarray, diagnostics: dict[str, Any]) -> di
 
 
 def _judged_box(kind: str, row: np.ndarray, score: float | None) -> JudgedBox:
+    return JudgedBox(kind, int(row["category_id"]) - 1, score, _corners(row))
+
+
+def _corners(row: np.ndarray) -> tuple[float, float, float, float]:
     x, y, width, height = row["bbox"].tolist()
-    return JudgedBox(kind, int(row["category_id"]) - 1, score, (x, y, x + width, y + height))
+    return x, y, x + width, y + height
 
 
 def _truth(boxes: _Boxes) -> dict[int, np.ndarray]:
@@ -257,5 +263,6 @@ def _label_errors(boxes: _Boxes, found: np.ndarray, diagnostics: dict[str, Any])
             kind, text = "wrong class", f"labeled {boxes.names[int(one['gt_category_id']) - 1]}, but {said}"
         else:
             kind, text = "not labeled", f"nothing is labeled where {said}"
-        errors.append(LabelError(boxes.images[one["image_id"] - 1], kind, text, label, score))
+        box = _corners(found[one["dt_id"] - 1])
+        errors.append(LabelError(boxes.images[one["image_id"] - 1], kind, text, label, score, box))
     return errors

@@ -7,14 +7,13 @@ import numpy as np
 
 from ppdet.data.data_checks import FEW_TO_EVALUATE
 from ppdet.engine.report.judged_boxes import CORRECT, ERRORS
-from ppdet.engine.report.model_analysis import ENOUGH_BOXES, Analysis, ClassNumbers
+from ppdet.engine.report.model_analysis import ENOUGH_BOXES, SURE, Analysis, ClassNumbers, JudgedBox, LabelError
 from ppdet.engine.report.model_pictures import ImageBook
 from ppdet.utils.printable import counted
 from ppdet.visualize.pages import (
     Html,
     Line,
     Section,
-    Tag,
     bars,
     charts_in_row,
     gallery,
@@ -26,7 +25,8 @@ from ppdet.visualize.pages import (
 )
 
 PAIRS = 12  # of the worst images, of the best ones, and of those in which two models differ most
-MOST_LABEL_ERRORS = 60
+MOST_DOUBTFUL = 30  # images with likely label errors
+MOST_SENTENCES = 3  # about the likely label errors of an image
 MOST_LINES = 8  # classes with a line of their own in a chart
 MOST_CLASSES = 40  # rows and columns of the confusion matrix
 GRAY = -1  # color of lines that are of no class
@@ -211,18 +211,30 @@ def _calibration(analysis: Analysis) -> Section:
 
 
 def _labels(analysis: Analysis, book: ImageBook) -> Section:
-    errors = analysis.label_errors[:MOST_LABEL_ERRORS]
-    if not errors:
-        return Section(
-            "Likely label errors", ["None were found: no detection above its threshold contradicts a label."]
-        )
-    tags = [[Tag(analysis.classes[one.label].name, one.kind, one.score)] for one in errors]
-    captions = [one.text for one in errors]
-    pictures = book.beside_truth([one.image for one in errors], analysis, captions, tags)
-    more = len(analysis.label_errors) - len(errors)
-    note = "Where the model is sure and the label says otherwise; the surest ones come first."
-    note += f" {more:,} more are not shown." if more else ""
-    return Section("Likely label errors", [gallery(pictures, "kind")], note)
+    title = "Likely label errors"
+    by_image: dict[int, list[LabelError]] = {}
+    for one in analysis.label_errors:
+        by_image.setdefault(one.image, []).append(one)
+    if not by_image:
+        none = f"None were found: no detection with a score of {SURE} or more contradicts a label."
+        return Section(title, [none])
+    shown = list(by_image)[:MOST_DOUBTFUL]
+    pictures = []
+    for image in shown:
+        errors = by_image[image]
+        boxes = [JudgedBox(one.kind, one.label, one.score, one.box) for one in errors]
+        caption = "; ".join(one.text for one in errors[:MOST_SENTENCES])
+        more = len(errors) - MOST_SENTENCES
+        caption += f"; and {counted(more, 'more place')}" if more > 0 else ""
+        pictures += book.beside_truth([image], analysis, [caption], [boxes])
+    note = (
+        f"Where a detection has a score of {SURE} or more and the label says otherwise: "
+        f"{counted(len(analysis.label_errors), 'place')} in {counted(len(by_image), 'image')}, the highest scores "
+        "first. Beside the labels are only these detections."
+    )
+    left_out = len(by_image) - len(shown)
+    note += f" Not shown: {counted(left_out, 'more image')}." if left_out else ""
+    return Section(title, [gallery(pictures, "kind")], note)
 
 
 def _extremes(analysis: Analysis, book: ImageBook) -> Section:

@@ -52,24 +52,33 @@ class ImageBook:
             boxes = analysis.judged[image]
             drawn = self._drawn(image, boxes)
             if drawn is not None:
-                tags = [Tag(self.class_names[box.label], box.kind, box.score) for box in boxes]
                 caption = f"F1 {analysis.f1[image]:.2f}" if image in analysis.f1 else "no boxes"
-                pictures.append(Picture(self.name(image), [("", drawn)], tags, caption))
+                pictures.append(Picture(self.name(image), [("", drawn)], self._tags(boxes), caption))
         return pictures
 
     def beside_truth(
-        self, images: Sequence[int], analysis: Analysis, captions: Sequence[str], tags: Sequence[Sequence[Tag]] = ()
+        self,
+        images: Sequence[int],
+        analysis: Analysis,
+        captions: Sequence[str],
+        chosen: Sequence[Sequence[JudgedBox]] = (),
     ) -> list[Picture]:
-        """A pair of pictures of each image: the annotated boxes, and the judged ones."""
+        """A pair of pictures of each image: the annotated boxes, and the judged ones.
+
+        Args:
+            captions: a line for each image.
+            chosen: instead of the judged ones, the boxes of each image, by which a filter finds it.
+        """
         pictures = []
         for number, image in enumerate(images):
             rows = analysis.truth[image]
             truth = [JudgedBox("", int(label), None, tuple(box)) for label, *box in rows.tolist()]
-            panels = [("labels", self._drawn(image, truth)), ("model", self._drawn(image, analysis.judged[image]))]
+            judged = chosen[number] if chosen else analysis.judged[image]
+            panels = [("labels", self._drawn(image, truth)), ("model", self._drawn(image, judged))]
             shown = [(name, panel) for name, panel in panels if panel is not None]
             if shown:
-                found = tags[number] if tags else ()
-                pictures.append(Picture(self.name(image), shown, found, captions[number]))
+                tags = self._tags(judged) if chosen else []
+                pictures.append(Picture(self.name(image), shown, tags, captions[number]))
         return pictures
 
     def of_two(self, images: Sequence[int], old: Analysis, new: Analysis) -> list[Picture]:
@@ -93,6 +102,9 @@ class ImageBook:
         corners = np.array([box.box for box in boxes], dtype=np.float64).reshape(-1, 4) * scale
         draw_boxes(pixels, corners, [class_color(box.label) for box in boxes], [self._text(box) for box in boxes])
         return pixels
+
+    def _tags(self, boxes: Sequence[JudgedBox]) -> list[Tag]:
+        return [Tag(self.class_names[box.label], box.kind, box.score) for box in boxes]
 
     def _text(self, box: JudgedBox) -> str:
         name = class_label(self.class_names, box.label)

@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 from browsing import UNREADABLE, opened
@@ -11,11 +12,14 @@ from oracle import Oracle
 from ppdet.core.workspace import load_config
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.report.judged_boxes import CORRECT, MISSED
-from ppdet.engine.report.model_analysis import analyze
+from ppdet.engine.report.model_analysis import JudgedBox, analyze
+from ppdet.engine.report.model_page import sections
+from ppdet.engine.report.model_pictures import ImageBook
 from ppdet.engine.report.score_curves import best_threshold, f1_curve
 from ppdet.engine.report.thresholds_file import read_thresholds
 from ppdet.metrics.coco_metric import COCOMetric
 from ppdet.utils.errors import DeployError
+from ppdet.visualize.draw import class_color
 
 HOSTILE = "</script><b onclick=1>red\"'"
 
@@ -102,6 +106,67 @@ def test_many_ids_and_crowds_agree_with_coco():
     assert np.mean([one.ap["APm"] for one in analysis.classes]) == pytest.approx(metric.compute()["APm"])
     assert [one.boxes for one in analysis.classes] == [one["boxes"] for one in expected]
     assert set(analysis.judged) == set(images)
+
+
+@pytest.fixture
+def cells(tmp_path):
+    """A metric of two classes, and a book of its two images, which are gray.
+
+    Image 1 has a labeled cell; the model finds it, and two cells at which nothing is labeled. Image 2 has two cells;
+    the model finds them with little certainty, and is as uncertain of a third one.
+    """
+    truth = {1: [[10, 10, 40, 40]], 2: [[10, 10, 40, 40], [60, 10, 90, 40]]}
+    records, paths = [], {}
+    for image, boxes in truth.items():
+        labels = np.zeros((len(boxes), 1), np.int64)
+        crowd = np.zeros(len(boxes), np.int32)
+        record = {"im_id": np.array([image]), "gt_bbox": np.float64(boxes), "gt_class": labels, "is_crowd": crowd}
+        records.append(record)
+        paths[image] = str(tmp_path / f"{image}.png")
+        cv2.imwrite(paths[image], np.full((120, 120, 3), 128, np.uint8))
+    found = [
+        (0, 0.95, 10, 10, 40, 40),
+        (0, 0.9, 60, 60, 90, 90),
+        (0, 0.8, 10, 60, 40, 90),
+        (0, 0.32, 10, 10, 40, 40),
+        (0, 0.31, 60, 60, 90, 90),
+        (0, 0.3, 60, 10, 90, 40),
+    ]
+    metric = COCOMetric(anno_path=None, category_ids=[1, 2], class_names=["cell", "other"], records=records)
+    metric.update(np.array(found), [3, 3], [1, 2])
+    return metric, ImageBook(paths, metric.class_names)
+
+
+def part(analysis, book, title):
+    """The HTML of a section of the page, with its note."""
+    section = next(one for one in sections(analysis, book, 10, None, None) if one.title == title)
+    return " ".join(map(str, (section.note, *section.parts)))
+
+
+def test_label_errors_are_sure_and_shown_by_image(cells):
+    metric, book = cells
+    analysis = analyze(metric)
+    assert analysis.classes[0].best.threshold < 0.3
+    found = [(one.image, one.score, one.box) for one in analysis.label_errors]
+    # That of image 2 is above the threshold, but 0.31 is not sure.
+    assert found == [(1, 0.9, (60, 60, 90, 90)), (1, 0.8, (10, 60, 40, 90))]
+    shown = part(analysis, book, "Likely label errors")
+    assert "2 places in 1 image" in shown and shown.count("<li") == 1 and shown.count("<img") == 2
+    assert "the model sees cell with 0.90; nothing is labeled where the model sees cell with 0.80<" in shown
+    # The picture has these boxes alone, in the color of their class.
+    boxes = [JudgedBox(one.kind, one.label, one.score, one.box) for one in analysis.label_errors]
+    (picture,) = book.beside_truth([1], analysis, [""], [boxes])
+    times = 320 // 120
+    corner = {name: [tuple(panel[at * times, at * times]) for at in (10, 60)] for name, panel in picture.panels}
+    assert corner == {"labels": [class_color(0), (128,) * 3], "model": [(128,) * 3, class_color(0)]}
+    assert [tag.score for tag in picture.tags] == [0.9, 0.8]
+
+
+def test_a_model_of_low_scores_accuses_no_label(cells):
+    metric, book = cells
+    metric.detections["score"] /= 10
+    shown = part(analyze(metric), book, "Likely label errors")
+    assert "None were found: no detection with a score of 0.5 or more" in shown and "<img" not in shown
 
 
 def test_the_best_threshold_lies_between_two_scores():
