@@ -107,7 +107,7 @@ def read_labelstudio(root: str, files: list[str], losses: Losses) -> LabeledSet:
                 first = next((region for region in regions if isinstance(region, dict)), {})
                 size = size_of(first.get("original_width"), first.get("original_height"))
                 boxes = _LabelStudioBoxes(regions, losses, f"{path}, {name}")
-                result.images.append(LabeledImage(name, path, size, boxes))
+                result.images.append(LabeledImage(name, path, size, boxes, in_shares=True))
     return result
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 DECIMALS = 4  # of coordinates in pixels; no tool writes finer ones that mean something
 LARGEST_FILE = 2**30  # bytes of a file for a whole data set
 LARGEST_OF_IMAGE = 2**26  # bytes of a file for one image; LabelMe's may contain the image
+LARGEST_SHARE = 2.0  # of a side; boxes may leave their image a little, but numbers above it are pixels
 SHOWN = 3  # examples of each reason in a summary
 LONGEST = 1000  # characters of such a line, and of a class name
 # Reasons that mean a mistake in a file, behind which an object is whose box is missing from the data set.
@@ -43,7 +44,8 @@ class LabeledImage:
 
     name: what the file calls it, a path or an address. near: the annotation file. size: (width, height) in pixels as
     the file has it, None if it has none. make_boxes: reads the boxes once the size is known; it reports what it leaves
-    out. split: the part of the data set that the tool put it in, "" for none.
+    out. split: the part of the data set that the tool put it in, "" for none. in_shares: whether its boxes are shares
+    of its sides, which fit an image that was resized as they are.
     """
 
     name: str
@@ -51,6 +53,7 @@ class LabeledImage:
     size: tuple[int, int] | None
     make_boxes: Callable[[tuple[int, int]], list[LabeledBox]]
     split: str = ""
+    in_shares: bool = False
 
 
 @dataclass

@@ -5,7 +5,15 @@ import io
 from typing import Any
 
 from ppdet.data.annotations.image_index import clean_parts
-from ppdet.data.annotations.labeled_set import MORE_FIELDS, LabeledBox, LabeledImage, LabeledSet, Losses, Objects
+from ppdet.data.annotations.labeled_set import (
+    LARGEST_SHARE,
+    MORE_FIELDS,
+    LabeledBox,
+    LabeledImage,
+    LabeledSet,
+    Losses,
+    Objects,
+)
 from ppdet.data.annotations.parsing import size_of, text_of
 from ppdet.data.annotations.tool_splits import split_of_name
 from ppdet.utils.errors import DataError
@@ -29,9 +37,10 @@ RETINANET = ("name", "x1", "y1", "x2", "y2", "label")  # a table without a headi
 def read_table(root: str, files: list[str], losses: Losses) -> LabeledSet:
     """Read tables whose heading names an image, a class and xmin, ymin, xmax, ymax, in any order.
 
-    Without a heading the columns are path, x1, y1, x2, y2, class. Open Images' tables have shares of the image's sides.
-    A row with an image alone is an image without objects. The split is the last word train, valid, val or test in the
-    name of the table or of its folders.
+    Without a heading the columns are path, x1, y1, x2, y2, class. Open Images' tables have shares of the image's sides,
+    as have those without a number above LARGEST_SHARE: no box of a whole table would be larger than two pixels. A row
+    with an image alone is an image without objects. The split is the last word train, valid, val or test in the name of
+    the table or of its folders.
 
     Args:
         root: the folder that is converted.
@@ -44,13 +53,17 @@ def read_table(root: str, files: list[str], losses: Losses) -> LabeledSet:
     for path in files:
         rows_of: dict[str, list[dict[str, str]]] = {}
         rows, relative = rows_of_table(path)
+        if not relative and _are_shares(rows):
+            relative = True
+            losses.add("tables whose numbers are read as shares of the image's sides, since none is above 2", path)
         for row in rows:
             rows_of.setdefault("/".join(clean_parts(row["name"])), []).append(row)
         for name, rows in rows_of.items():
             size = size_of(rows[0].get("width"), rows[0].get("height"))
             objects = [row for row in rows if any(row.get(key) for key in NEEDED[1:])]
             boxes = _TableBoxes(objects, relative, losses, path)
-            result.images.append(LabeledImage(name, path, size, boxes, split_of_name(root, path)))
+            split = split_of_name(root, path)
+            result.images.append(LabeledImage(name, path, size, boxes, split, in_shares=relative))
     if not result.images:
         raise DataError(f"{', '.join(files)}: a heading without rows: there is nothing to convert")
     return result
@@ -124,6 +137,12 @@ def rows_of_table(path: str) -> tuple[list[dict[str, str]], bool]:
             row["more"] = f": {len(cells)} fields, expected {len(heading)}"
         rows.append({"name": "", **row, "line": str(line)})
     return rows, "labelname" in heading
+
+
+def _are_shares(rows: list[dict[str, str]]) -> bool:
+    """Whether all numbers of a table's boxes are so small that they cannot be pixels."""
+    cells = [row[key] for row in rows if "more" not in row for key in NEEDED[2:] if row.get(key)]
+    return bool(cells) and _are_numbers(cells) and all(abs(float(cell)) <= LARGEST_SHARE for cell in cells)
 
 
 def _are_numbers(cells: list[str]) -> bool:

@@ -1,6 +1,7 @@
 """YOLO's label files, one for each image: lines of class number and box, as shares of the image's sides."""
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ from ppdet.data.annotations.conversion_folders import is_yaml
 from ppdet.data.annotations.image_index import common_ending
 from ppdet.data.annotations.labeled_set import (
     LARGEST_OF_IMAGE,
+    LARGEST_SHARE,
     LabeledBox,
     LabeledImage,
     LabeledSet,
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from ppdet.data.annotations.image_index import ImageIndex
 
 NAME_FILES = ("classes.txt", "obj.names", "names.txt", "labels.txt", "_darknet.labels")
-LARGEST_SHARE = 2.0  # of a side; boxes may leave their image a little, but numbers above it are pixels
 SCORED = "with_score"  # the folder beside labels in which `ppdet infer --format yolo` writes them with scores
 PROBED = 200  # label files that are looked at before a folder counts as having none
 
@@ -52,6 +53,7 @@ def read_yolo(root: str, index: "ImageIndex", losses: Losses, yaml: str | None =
     has_keypoints = bool(content.get("kpt_shape"))
     splits = splits_of_yaml(content, path, index) if content else {}
     beside = _label_files(index)
+    images_of = Counter(beside.values())
     for image in index.paths:
         labels = beside.get(image)
         if labels is None and image not in index.own and image not in splits:
@@ -59,6 +61,8 @@ def read_yolo(root: str, index: "ImageIndex", losses: Losses, yaml: str | None =
             continue
         if labels is None:
             losses.add("images without a label file kept as images without objects", image)
+        if labels is not None and images_of[labels] > 1:
+            losses.add("images that have their label file with another image in common: its boxes are in both", image)
         boxes = _YoloBoxes(labels, result.names, losses, has_keypoints)
         split = splits.get(image) or split_of_folder(root, image)
         result.images.append(LabeledImage(image, labels or image, None, boxes, split))

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from exported import BOX, CVAT, HEADING, LINE, POLYGON, RECTANGLE, VOC, converted, images, labelstudio
+from exported import BOX, CVAT, HEADING, LINE, POLYGON, RECTANGLE, VOC, converted, folder, images, labelstudio
 
 from ppdet.utils.errors import DataError
 
@@ -103,6 +103,14 @@ def test_label_files_of_yolo_in_other_folders_belong_to_the_images_of_these_fold
 def test_a_label_file_of_yolo_is_not_given_to_a_second_image_of_its_name(tmp_path):
     found, _ = converted(tmp_path, {**images("one/1.png", "two/1.png"), "one/1.txt": LINE, "classes.txt": "cat"})
     assert found["all"] == {"one/1.png": [BOX], "two/1.png": []}
+
+
+def test_images_of_yolo_with_one_label_file_are_counted(tmp_path):
+    files = {**images("images/a.png", "images/a.PNG.png"), "labels/a.txt": LINE, "classes.txt": "cat"}
+    (folder(tmp_path, files) / "images" / "a.jpg").write_bytes((tmp_path / "source/images/a.png").read_bytes())
+    found, losses = converted(tmp_path, {})
+    assert found["all"] == {"a.jpg": [BOX], "a.png": [BOX], "a.PNG.png": []}
+    assert losses["images that have their label file with another image in common: its boxes are in both"] == 2
 
 
 @pytest.mark.parametrize(

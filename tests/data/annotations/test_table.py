@@ -22,3 +22,13 @@ def test_a_table_without_a_heading(tmp_path):
     found, _ = converted(tmp_path, {**images("a.png"), "a.csv": table})
     assert found == {"all": {"a.png": [BOX]}}
     assert "line 2: 7 fields, expected 6" in (tmp_path / "out" / "left_out.txt").read_text()
+
+
+def test_small_numbers_are_shares_of_the_sides(tmp_path):
+    table = f"{HEADING}a.png,cat,0.1,0.25,0.3,0.5\nb.png,cat,0,0,1,1.001\n"
+    found, losses = converted(tmp_path / "shares", {**images("a.png", "b.png"), "a.csv": table})
+    assert found == {"all": {"a.png": [BOX], "b.png": [("cat", 0, 0, 100, 80.08)]}}
+    assert losses == {"tables whose numbers are read as shares of the image's sides, since none is above 2": 1}
+    table = f"{HEADING}a.png,cat,0.5,0.25,1,2\nb.png,cat,0,0,1,3\n"
+    found, losses = converted(tmp_path / "pixels", {**images("a.png", "b.png"), "a.csv": table})
+    assert found["all"]["a.png"] == [("cat", 0.5, 0.25, 0.5, 1.75)] and not losses
