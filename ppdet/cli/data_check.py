@@ -30,7 +30,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppdet.cli.arguments import add_config_arguments, add_device_argument, load_libraries
+from ppdet.cli.arguments import add_config_arguments, add_device_argument, config_words, load_libraries
 from ppdet.core.command_line import make_parser, one_line_errors, positive
 from ppdet.utils.printable import counted, printable
 
@@ -65,8 +65,8 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         "--fix",
         metavar="DIR",
         help="write a cleaned copy, images included, to this new folder: without images that cannot be read, copies, "
-        "training images that a split for evaluation has too, boxes without area and second boxes of an object; with "
-        "true sizes",
+        "training images that a split for evaluation has too (and those that look alike, if they are few), boxes "
+        "without area and second boxes of an object; with true sizes",
     )
     detector = parser.add_mutually_exclusive_group()
     detector.add_argument(
@@ -89,6 +89,9 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     arguments = parser.parse_args(argv)
     if arguments.run is not None and arguments.config is not None:
         parser.error("name either --model, whose configuration is used, or a YAML file with -c")
+    short, long = arguments.input_size or DEFAULT_SIZE
+    if short > long:
+        parser.error(f"--input_size SHORT LONG: {short} is longer than {long}; name the shorter side first")
     return arguments
 
 
@@ -96,11 +99,14 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
         from ppdet.data.checking.balance import class_table, level_table, overview
+        from ppdet.data.checking.cleaned_copy import require_new, write_cleaned_copy
         from ppdet.data.checking.data_check import check_files, check_images, read_splits
         from ppdet.data.checking.found import SEVERITIES
 
         cfg = configuration(arguments)
         splits = read_splits(arguments.data, arguments.image_dir)
+        if arguments.fix:
+            require_new(Path(arguments.fix), splits, arguments.data)
         size, target = levels_of(arguments, cfg, splits)
         print(f"{overview(splits)}\n\n{class_table(splits)}\n")
         first = check_files(splits)
@@ -130,14 +136,12 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
             write_data_page(Path(page), splits, found, checked, shown_size, show_progress)
             print(printable(f"page: {page} (open it in a browser)"))
         if arguments.fix:
-            from ppdet.data.checking.cleaned_copy import write_cleaned_copy
-
             changes = write_cleaned_copy(splits, checked.facts, arguments.fix, show_progress)
             for name, counts in changes.items():
                 what = ", ".join(f"{text}: {count}" for text, count in counts.items()) or "nothing to change"
                 print(printable(f"{name}: {what}"))
             print(printable(f"cleaned copy: {arguments.fix}"))
-        for line in next_steps(arguments, bool(errors)):
+        for line in next_steps(arguments, splits, bool(errors)):
             print(printable(line))
     if arguments.strict and errors:
         sys.exit(1)
@@ -151,19 +155,31 @@ def page_of(data: str) -> str:
     return os.path.join("output", f"data_check_{folder.name}.html")
 
 
-def next_steps(arguments: argparse.Namespace, has_errors: bool) -> list[str]:
-    """The lines that say what to do next, where DATA is one folder from which a configuration can be made."""
-    [folder, *others] = arguments.data
+def next_steps(arguments: argparse.Namespace, splits: "Sequence[ListedSplit]", has_errors: bool) -> list[str]:
+    """The lines that say what to do next."""
+    [data, *others] = arguments.data
     if arguments.fix:
         return [f"next: ppdet init {shlex.quote(arguments.fix)}      # writes a configuration for the cleaned copy"]
-    files = [Path(folder) / "train.json", Path(folder) / "annotations" / "train.json"]
-    if others or arguments.run or arguments.config or not any(file.is_file() for file in files):
-        return []
+    if arguments.run or arguments.detections:
+        return [
+            "next: where the page shows wrong labels, correct them in the tool that drew them, convert and train again"
+        ]
+    if arguments.config:
+        return [f"next: ppdet data show {shlex.join(config_words(arguments))}      # pictures of training batches"]
+    if others or all(split.is_evaluated for split in splits):
+        return ["next: ppdet init FOLDER writes a configuration, where FOLDER has the file to train on (train.json)"]
     images = f" --image_dir {shlex.quote(arguments.image_dir)}" if arguments.image_dir else ""
-    place = f"{shlex.quote(folder)}{images}"
-    fix = shlex.quote(f"{folder.rstrip('/')}_cleaned")
-    cleaned = f"  ppdet data check {place} --fix {fix}      # writes a copy without what it can mend"
-    return ["next:", *([cleaned] if has_errors else []), f"  ppdet init {place}      # writes a configuration"]
+    place, new = f"{shlex.quote(data)}{images}", data.rstrip("/")
+    lines = ["next:"]
+    if has_errors:
+        fix = shlex.quote(f"{new}_cleaned")
+        lines.append(f"  ppdet data check {place} --fix {fix}      # writes a copy without what it can mend")
+    if os.path.isdir(data) and not any(split.is_evaluated for split in splits):
+        lines.append(
+            f"  ppdet data convert {place} {shlex.quote(f'{new}_split')} --split 0.8/0.2      # sets images aside to "
+            "evaluate on"
+        )
+    return [*lines, f"  ppdet init {place}      # writes a configuration"]
 
 
 def configuration(arguments: argparse.Namespace) -> "Config | None":

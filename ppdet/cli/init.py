@@ -1,9 +1,9 @@
 """Write a configuration for your data and this machine, in which every value has its reason as a comment.
 
-DATA is a folder as `ppdet data convert` writes it: train.json, val.json (COCO annotations, which may be in the folder
-annotations) and the images. It may also be one COCO file. The command reads the classes and the sizes of images and
-boxes, looks at the machine, times training steps, and writes a YAML file of some 30 lines. On a CPU it proposes a run
-that ends within an hour.
+DATA is a folder as `ppdet data convert` writes it: train.json, val.json (COCO annotations, in the folder annotations,
+in DATA itself, or in its subfolders, as Roboflow has them) and the images. It may also be one COCO file. The command
+reads the classes and the sizes of images and boxes, looks at the machine, times training steps, and writes a YAML file
+of some 30 lines. On a CPU it proposes a run that ends within an hour.
 
 examples:
   {program} my_data                              # writes my_data.yml

@@ -19,6 +19,7 @@ from ppdet.utils.printable import counted
 TOLERATED = 0.002  # share of unusable boxes without a warning; the log line of the data set counts them anyway
 FEW_TO_TRAIN, FEW_TO_EVALUATE = 20, 10  # images; with fewer there is a warning
 MANY_EXCEED = 0.05  # warn if a larger share of boxes exceeds its image
+UNUSABLE = "boxes cannot be used"  # in the finding of `unusable`
 LARGE = 300  # pixels; if all images are larger, boxes that stay below 100 look like percentages
 
 

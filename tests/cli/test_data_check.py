@@ -4,13 +4,14 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from noise import noisy, write_padded
 from tiny import write_tiny_coco
 
 from ppdet.cli import data
-from ppdet.cli.data_check import page_of
+from ppdet.cli.data_check import next_steps, page_of
 from ppdet.visualize.pages.markup import as_html
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m"
@@ -42,7 +43,9 @@ def test_summary_page_and_copy(folder, tmp_path, capsys):
     text = "\n".join(lines)
     assert "\x1b" not in text and "<script>alert(1)</script>" in text
     assert f"error: train: 1 of 5 images missing, e.g. {folder / 'images' / 'gone.png'}: training skips them" in lines
-    assert "error: 1 picture both in train and, alike, in val, e.g. 001.png and 001.png" in text
+    assert (
+        "error: images of train that are in val too, or look like one there: 1 of 5, e.g. 001.png and 001.png" in text
+    )
     assert "at an input size of 96 x 128 pixels:" in lines
     assert f"page: {page} (open it in a browser)" in lines and lines[-2] == f"cleaned copy: {copy}"
     assert lines[-1].startswith(f"next: ppdet init {copy}  ")
@@ -65,6 +68,42 @@ def test_exit_codes(folder, capsys):
         check(folder / "nosuch")
     assert end.value.code == 2
     assert "nosuch does not exist: name the folder of a data set, or COCO files" in capsys.readouterr().err
+
+
+def test_what_cannot_be_is_refused_before_images_are_read(folder, capsys):
+    for options, said in (
+        (["--fix", folder / "clean"], f"it is within the data set, {folder}; name a folder outside of it"),
+        (["--input_size", 640, 320], "--input_size SHORT LONG: 640 is longer than 320; name the shorter side first"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            check(folder, "--page", "", *options)
+        shown = capsys.readouterr()
+        assert end.value.code == 2 and said in shown.err and "positive locations" not in shown.out
+    assert not (folder / "clean").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "expected"),
+    [
+        (["."], {}, ["next:", "  ppdet init ."]),
+        (["roboflow"], {"image_dir": "a b"}, ["next:", "  ppdet init roboflow --image_dir 'a b'"]),
+        (["."], {"run": "output/a"}, ["next: where the page shows wrong labels, correct them in the tool that drew"]),
+        (["."], {"config": "mine.yml", "opt": ["a=1"]}, ["next: ppdet data show -c mine.yml -o a=1"]),
+        (["a.json", "b.json"], {}, ["next: ppdet init FOLDER writes a configuration, where FOLDER has the file to"]),
+        (["val"], {}, ["next: ppdet init FOLDER writes a configuration, where FOLDER has the file to train on"]),
+        (["all"], {}, ["next:", "  ppdet data convert all all_split --split 0.8/0.2", "  ppdet init all  "]),
+    ],
+)
+def test_each_check_ends_with_the_next_command(tmp_path, monkeypatch, data, options, expected):
+    monkeypatch.chdir(tmp_path)
+    Path(data[0]).mkdir(exist_ok=True)
+    given = {"fix": None, "run": None, "detections": None, "config": None, "opt": [], "imports": [], "image_dir": None}
+    names = {"val": [True], "all": [False]}.get(data[0], [False, True])
+    splits = [SimpleNamespace(is_evaluated=is_evaluated) for is_evaluated in names]
+    lines = next_steps(SimpleNamespace(**{**given, **options, "data": data}), splits, False)
+    assert len(lines) == len(expected)
+    for line, start in zip(lines, expected):
+        assert line.startswith(start)
 
 
 def test_size_and_levels_come_from_a_configuration(folder, capsys):

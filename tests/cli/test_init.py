@@ -10,6 +10,7 @@ from tiny import write_tiny_coco
 
 from ppdet.cli import init, train
 from ppdet.core.workspace import load_config
+from ppdet.data.checking.data_check import read_splits
 from ppdet.engine.checkpoints.weights import read_arrays, save_weights
 from ppdet.engine.proposal.found_data import read_data
 from ppdet.modeling.backbones import ResNet
@@ -96,17 +97,25 @@ def test_a_page_in_place_of_weights_is_an_error(folder, tmp_path, capsys, monkey
             ["nothing"],
             "nothing: no such folder or file: expected a folder with train.json, or one COCO file; `ppdet data",
         ),
-        (["empty"], "empty: no train.json in it or in its folder annotations: `ppdet data convert SOURCE FOLDER"),
+        (
+            ["empty"],
+            "empty: no COCO file in it (looked for annotations/*.json, *.json and */*.json); `ppdet data convert`",
+        ),
+        (["later"], "later: no train.json, only val.json, for evaluation: name the COCO file to train on"),
+        (["damaged"], "train.json is not JSON but XML"),
         (
             ["my data/train.json", "--to", "there.yml"],
             "there.yml: this file exists already: give --overwrite, or another",
         ),
         (
             ["moved"],
-            "its image 001.png is in none of the folders images, ., images/train, train, train2017, JPEGImages of",
+            "train.json: its images were not found in or beside its folder: name theirs with --image_dir",
         ),
         (["moved", "--image_dir", "none"], "/none does not exist"),
-        (["unlabeled.json"], "unlabeled.json: no image has a box to train on: label some images, or name another file"),
+        (
+            ["unlabeled.json", "--image_dir", "my data/images"],
+            "unlabeled.json: no image has a box to train on: label some images, or name another file",
+        ),
     ],
 )
 def test_mistakes_are_one_line(folder, tmp_path, capsys, arguments, said):
@@ -115,7 +124,11 @@ def test_mistakes_are_one_line(folder, tmp_path, capsys, arguments, said):
     (tmp_path / "empty").mkdir()
     (tmp_path / "moved").mkdir()
     (tmp_path / "moved" / "train.json").write_text(json.dumps(content))
-    (tmp_path / "images").symlink_to(folder / "images")
+    (tmp_path / "later").mkdir()
+    (tmp_path / "later" / "val.json").write_text(json.dumps(content))
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "train.json").write_text("<annotation></annotation>")
+    (tmp_path / "damaged" / "val.json").write_text(json.dumps(content))
     (tmp_path / "unlabeled.json").write_text(json.dumps({**content, "annotations": []}))
     with pytest.raises(SystemExit) as end:
         init.main([*arguments, "--from_scratch", "--device", "cpu"])
@@ -136,6 +149,35 @@ def test_one_file_and_images_elsewhere(folder, tmp_path, capsys):
     train_data, val_data = cfg.component("TrainDataset"), cfg.component("EvalDataset")
     assert train_data["image_dir"] == val_data["image_dir"] == (folder / "images").as_posix()
     assert train_data["anno_path"] == val_data["anno_path"] == "annotations/all.json"
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["train.json", "valid.json"], ("train.json", "valid.json")),
+        (["annotations/train.json", "annotations/dev.json"], ("annotations/train.json", "annotations/dev.json")),
+        (["train.json", "test.json", "val.json"], ("train.json", "val.json")),
+        (["train/_annotations.coco.json", "valid/_annotations.coco.json"], None),  # Roboflow
+        (["instances_train2017.json", "instances_val2017.json"], None),
+        (["all.json", "train.json", "unsplit.json", "test.json"], ("train.json", "test.json")),
+        (["all.json"], ("all.json", None)),
+        (["cells.json"], ("cells.json", None)),
+    ],
+)
+def test_the_files_of_a_data_set_are_those_of_data_check(folder, names, expected):
+    """`ppdet data check` trains on what `ppdet init` trains on, and evaluates on what it evaluates on."""
+    content = (folder / "train.json").read_text()
+    (folder / "train.json").unlink()
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(content)
+    found = read_data(folder)
+    assert (found.train.anno_path, found.val and found.val.anno_path) == (expected or tuple(names))
+    assert found.train.image_dir == "images"
+    splits = {split.path: split for split in read_splits([str(folder)])}
+    assert not splits[str(folder / found.train.anno_path)].is_evaluated
+    assert found.val is None or splits[str(folder / found.val.anno_path)].is_evaluated
+    assert {split.image_dir for split in splits.values()} == {str(folder / "images")}
 
 
 def test_one_picture_and_one_minute(tmp_path, capsys, monkeypatch):

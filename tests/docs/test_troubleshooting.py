@@ -29,7 +29,6 @@ SELF_EXPLAINING = (
     "…: … ppdet eval RUN --report DIR writes …",
     "the threshold of … is …, expected a number from 0 to 1",
     "skipped: …",
-    "--fix …: it is within the folder of the images, …; name another",
     "the images are on different drives: copy them into one folder",
     "…: scalars could not be written: …",
 )

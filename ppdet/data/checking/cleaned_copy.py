@@ -12,6 +12,7 @@ import numpy as np
 
 from ppdet.data.checking.found import DOUBLED
 from ppdet.data.checking.image_pass import ImageFacts, copies, near_duplicates
+from ppdet.data.checking.leaks import MOST_ALIKE, left_out_of_training
 from ppdet.data.checking.listed_split import ListedSplit
 from ppdet.utils.boxes import clip_to_image, have_area, pairwise_overlap, to_sizes
 from ppdet.utils.disk.files import copy_file, write_json
@@ -32,8 +33,9 @@ def write_cleaned_copy(
     be written, no folder is left.
 
     Left out are: images that cannot be read, copies of other images of their split, images for training that an
-    evaluated split has, too, or a near-duplicate of it, boxes without area within their image or of images that are not
-    listed, and second boxes of one class on the same object. Sizes in the file become those of the images, boxes are
+    evaluated split has, too, or a near-duplicate of it (these only if they are few, see `left_out_of_training`), boxes
+    without area within their image or of images that are not listed, and second boxes of one class on the same object.
+    Sizes in the file become those of the images, boxes are
     clipped to them, and boxes of images that are listed twice come together. Everything else stays, ids included.
 
     Args:
@@ -49,14 +51,16 @@ def write_cleaned_copy(
         OSError: it cannot be written to.
     """
     target = Path(folder)
-    _require_new(target, splits)
-    leaked = _leaked(splits, facts)
+    require_new(target, splits)
+    alike = near_duplicates(facts)
     several = len({split.image_dir for split in splits}) > 1
     names = _safe_names([split.name for split in splits])
     changes, contents = {}, {}
     files: dict[str, str] = {}  # the new name of each image file
     for split, name in zip(splits, names):
         counts: Counter[str] = Counter()
+        leaked, kept = left_out_of_training(split, splits, facts, alike)
+        counts[f"images kept that look like one for evaluation, more than {100 * MOST_ALIKE:.0f} % of all"] = kept
         content = _cleaned(split, facts, leaked, counts, files, f"{name}/" if several else "")
         contents[name] = content
         changes[split.name] = {what: count for what, count in counts.items() if count}
@@ -88,12 +92,20 @@ def _complete_or_absent(target: Path) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _require_new(target: Path, splits: Sequence[ListedSplit]) -> None:
+def require_new(target: Path, splits: Sequence[ListedSplit], data: Sequence[str] = ()) -> None:
+    """Check the folder of a copy.
+
+    Args:
+        data: folders and files that were named as the data set; the copy must be outside of the folders.
+
+    Raises:
+        DataError: it has files, or is within the data set.
+    """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(f"--fix {target}: it exists and is not empty; name a new folder for the cleaned copy")
-    for split in splits:
-        if is_within(os.path.realpath(target), os.path.realpath(split.image_dir)):
-            raise DataError(f"--fix {target}: it is within the folder of the images, {split.image_dir}; name another")
+    for place in (*data, *(split.image_dir for split in splits)):
+        if os.path.isdir(place) and is_within(os.path.realpath(target), os.path.realpath(place)):
+            raise DataError(f"--fix {target}: it is within the data set, {place}; name a folder outside of it")
 
 
 def _safe_names(names: Sequence[str]) -> list[str]:
@@ -104,13 +116,6 @@ def _safe_names(names: Sequence[str]) -> list[str]:
         taken = sum(other == stem or other.startswith(f"{stem}_") for other in safe)
         safe.append(f"{stem}_{taken + 1}" if taken else stem)
     return safe
-
-
-def _leaked(splits: Sequence[ListedSplit], facts: dict[str, ImageFacts]) -> set[str]:
-    """The images that are for evaluation, and those that are near-duplicates of one."""
-    evaluated = {path for split in splits if split.is_evaluated for path in split.files}
-    groups = near_duplicates(facts)
-    return evaluated | {path for group in groups if evaluated & set(group) for path in group}
 
 
 def _cleaned(
@@ -159,7 +164,7 @@ def _kept_images(
             counts["unreadable images left out"] += 1
         elif path in second:
             counts["copies left out"] += 1
-        elif path in leaked and not split.is_evaluated:
+        elif path in leaked:
             counts["images left out that a split for evaluation has"] += 1
         else:
             counts["images listed twice joined"] += path in first

@@ -9,6 +9,7 @@ import numpy as np
 from ppdet.data.annotations import near_duplicates
 from ppdet.data.checking.image_pass import ImageFacts, copies
 from ppdet.data.checking.image_pass import near_duplicates as alike_groups
+from ppdet.data.checking.leaks import left_out_of_training
 from ppdet.data.checking.listed_split import ListedSplit
 from ppdet.data.classes import quote_names
 from ppdet.utils.boxes import clip_to_image, have_area, pairwise_overlap
@@ -106,32 +107,45 @@ def duplicate_findings(splits: Sequence[ListedSplit], facts: dict[str, ImageFact
     alike = alike_groups(facts)
     alone = [[path] for path in facts.keys() - {path for group in alike for path in group}]
     groups = alike + sorted(alone)  # a single image may be in two splits
+    left_out = set()
+    for split in splits:
+        left_out |= left_out_of_training(split, splits, facts, alike)[0]
     found = []
     for place, split in enumerate(splits):
         for other in splits[place + 1 :]:
-            found += _in_both(split, other, groups)
+            found += _in_both(split, other, groups, left_out)
     copied = {path: number for number, paths in enumerate(copies(facts)) for path in paths}
     for split in splits:
         found += _in_one(split, alike, copied)
     return found
 
 
-def _in_both(one: ListedSplit, other: ListedSplit, groups: Sequence[Sequence[str]]) -> list[Found]:
+def _in_both(one: ListedSplit, other: ListedSplit, groups: Sequence[Sequence[str]], left_out: set[str]) -> list[Found]:
+    """Images of one split that another one has, too; `left_out` are those that a cleaned copy has not."""
+    if one.is_evaluated and not other.is_evaluated:
+        one, other = other, one
     ours, theirs = _records(one), _records(other)
     pairs = []
     for group in groups:
-        of_one, of_other = ([path for path in group if path in files] for files in (ours, theirs))
-        if of_one and of_other:
-            pairs.append((of_one[0], of_other[0]))
+        of_other = [path for path in group if path in theirs]
+        pairs += [(path, path if path in theirs else of_other[0]) for path in group if path in ours and of_other]
     if not pairs:
         return []
     examples = []
     for number, (a, b) in enumerate(pairs[: MOST_EXAMPLES // 2], start=1):
         examples.append(_example(one, ours[a], f"pair {number}"))
         examples.append(_example(other, theirs[b], f"pair {number}"))
+    advice = "their figures are not independent"
+    if other.is_evaluated and not one.is_evaluated:
+        advice = "AP on images that were trained on says little about others; " + (
+            "--fix leaves them out of training"
+            if left_out.issuperset(ours_path for ours_path, _ in pairs)
+            else "--fix leaves only copies out, since so many look alike. `ppdet data convert` with --split keeps such "
+            "images together; if all your pictures look alike, as those of a fixed camera do, they are no fault"
+        )
     text = (
-        f"{counted(len(pairs), 'picture')} both in {one.name} and, alike, in {other.name}, e.g. {_names(pairs[0])}: AP "
-        "on images that were trained on says little about others; --fix leaves them out of training"
+        f"images of {one.name} that are in {other.name} too, or look like one there: {len(pairs)} of {len(ours)}, e.g. "
+        f"{_names(pairs[0])}: {advice}"
     )
     leaks = len(pairs) > LEAKING * min(len(ours), len(theirs))
     return [Found("images in two splits", "error" if leaks else "warning", text, examples)]
@@ -185,15 +199,19 @@ def box_findings(splits: Sequence[ListedSplit], facts: dict[str, ImageFacts]) ->
     """What is wrong with the boxes: without area, outside of their image, doubled, too close together, too many."""
     found = []
     for split in splits:
-        unusable = _unusable(split, facts)
+        rows = _annotations_of(split)
+        unusable = _unusable(split, rows, facts)
         if unusable:
             text = f"{counted(len(unusable), 'box')} without area within the image, e.g. {unusable[0].text} in "
-            text = f"{split.name}: {text}{printable(unusable[0].path)}: they are not trained on"
+            text = split.unusable or f"{text}{printable(unusable[0].path)}: they are not trained on"
+            text = f"{split.name}: {text}"
             found.append(Found("boxes without area", "warning", text, unusable[:MOST_EXAMPLES]))
-        doubled, close, empty, full = [], 0, 0, []
-        for record in split.dataset.records:
+        doubled, close, empty, marked, full = [], 0, 0, 0, []
+        crowded = set(rows.image[rows.crowd | rows.ignore].tolist())
+        for number, record in enumerate(split.dataset.records):
             boxes, classes = record["gt_bbox"], record["gt_class"].reshape(-1)
-            empty += not len(boxes)
+            empty += not len(boxes) and number not in crowded
+            marked += not len(boxes) and number in crowded and not split.is_evaluated
             full += [len(boxes)] * (len(boxes) > MOST_DETECTIONS)
             overlap = np.triu(pairwise_overlap(boxes, boxes), 1) * (classes[:, None] == classes)
             twice = np.argwhere(overlap >= DOUBLED)
@@ -220,14 +238,23 @@ def box_findings(splits: Sequence[ListedSplit], facts: dict[str, ImageFacts]) ->
         if empty:
             text = f"{empty} of {len(split.dataset)} images without a box: left out unless allow_empty is true"
             found.append(Found("empty images", "note", f"{split.name}: {text}"))
+        if marked:
+            text = f"{marked} of {len(split.dataset)} images with boxes marked iscrowd or ignore alone"
+            text += ": training leaves them out unless allow_empty is true"
+            found.append(Found("empty images", "note", f"{split.name}: {text}"))
     return found
 
 
-def _unusable(split: ListedSplit, facts: dict[str, ImageFacts]) -> list[Example]:
+def _annotations_of(split: ListedSplit) -> Annotations:
+    """All annotations of a file, whose images are counted as the split's records are."""
+    ids = [int(record["im_id"][0]) for record in split.dataset.records]
+    rows = split.content["annotations"]
+    return Annotations(rows, image_ids=ids, category_ids=split.dataset.category_ids, path=split.path)
+
+
+def _unusable(split: ListedSplit, rows: Annotations, facts: dict[str, ImageFacts]) -> list[Example]:
     """The boxes of listed images that have no area within their image, or are not numbers."""
-    dataset, content = split.dataset, split.content
-    ids = [int(record["im_id"][0]) for record in dataset.records]
-    rows = Annotations(content["annotations"], image_ids=ids, category_ids=dataset.category_ids, path=split.path)
+    dataset = split.dataset
     sizes = [facts[record["im_file"]].size or (record["h"], record["w"]) for record in dataset.records]
     heights, widths = np.array(sizes, dtype=np.float64).reshape(-1, 2)[rows.image].T
     is_inside = clip_to_image(rows.xyxy, heights, widths)[1] & have_area(rows.xyxy)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ppdet.data.data_checks import class_findings, few_images
+from ppdet.data.data_checks import UNUSABLE, class_findings, few_images
 from ppdet.data.sources.coco_dataset import COCODataSet, image_path
 from ppdet.data.sources.dataset import join_path
 from ppdet.utils.disk.files import decode_text, open_regular
@@ -20,6 +20,7 @@ from ppdet.utils.formats.label_formats import LABEL_FIRST
 
 TRIED_NAMES = 50  # images that are looked for in each folder that may have them
 EVALUATED = re.compile(r"val|test|eval|dev", re.IGNORECASE)  # in the name of a split that is not trained on
+USUAL = re.compile(r"(train|val|test)(\d{4})?|valid|all", re.IGNORECASE)  # names of splits
 CANNOT_LEARN = "a model cannot learn them"
 NO_AP = "AP leaves them out"
 
@@ -35,7 +36,8 @@ class ListedSplit:
         is_evaluated: whether it is for evaluation, by its name; otherwise it is for training.
         content: the parsed file.
         dataset: its records as training has them, those without boxes included.
-        findings: one line for each thing that looks wrong in the file alone.
+        findings: one line for each thing that looks wrong in the file alone, but for unusable boxes.
+        unusable: the line about boxes that cannot be used, if they are more than a few; "" otherwise.
     """
 
     name: str
@@ -45,6 +47,7 @@ class ListedSplit:
     content: dict[str, Any]
     dataset: COCODataSet
     findings: list[str]
+    unusable: str = ""
 
     @property
     def files(self) -> list[str]:
@@ -82,13 +85,14 @@ def read_split(path: str, image_dir: str | None = None, name: str | None = None)
         allow_empty=True,
         for_evaluation=is_evaluated,
     )
-    findings = list(dataset.findings)
-    split = ListedSplit(name, path, join_path(None, image_dir), is_evaluated, content, dataset, findings)
+    unusable = next((text for text in dataset.findings if UNUSABLE in text), "")
+    findings = [text for text in dataset.findings if text != unusable]
+    split = ListedSplit(name, path, join_path(None, image_dir), is_evaluated, content, dataset, findings, unusable)
     counts = split.boxes_by_class()
     if counts.any():
         effect = NO_AP if is_evaluated else CANNOT_LEARN
         findings += class_findings(dataset.class_names, dataset.category_ids, counts, effect)
-    elif not findings:
+    elif not dataset.findings:
         findings.append("none of its images has a usable box")
     few = few_images(len(set(split.files)), training=not is_evaluated)
     findings += [few] if few else []
@@ -109,7 +113,7 @@ def find_files(path: str) -> list[str]:
     of its subfolders, as Roboflow exports them. Of a folder's files, those that are not COCO are left out.
 
     Raises:
-        DataError: there are none, or no such folder or file.
+        DataError: there are none, or no such folder or file, or one with the name of a split is not COCO.
     """
     if not os.path.exists(path):
         raise DataError(f"{path} does not exist: name the folder of a data set, or COCO files")
@@ -117,8 +121,12 @@ def find_files(path: str) -> list[str]:
         return [path]
     folder = Path(path)
     for pattern in ("annotations/*.json", "*.json", "*/*.json"):
-        found = [str(file) for file in sorted(folder.glob(pattern)) if coco_problem(str(file)) is None]
-        found = [file for file in found if _lists_images(file)]
+        found = []
+        for file in map(str, sorted(folder.glob(pattern))):
+            problem = coco_problem(file)
+            if problem and USUAL.fullmatch(name_of(file)):
+                raise DataError(problem)
+            found += [file] if problem is None and _lists_images(file) else []
         if found:
             # Training comes first, as people name it first.
             return sorted(found, key=lambda file: (bool(EVALUATED.search(name_of(file))), file))
@@ -126,6 +134,28 @@ def find_files(path: str) -> list[str]:
         f"{path}: no COCO file in it (looked for annotations/*.json, *.json and */*.json); `ppdet data convert` makes "
         f"them from the files of other tools; {LABEL_FIRST}"
     )
+
+
+def train_and_val(path: str) -> tuple[str, str | None]:
+    """Return the file to train on and the file to evaluate on, None without one, of those that `find_files` finds.
+
+    A file that is given by itself is trained on. Of several files for evaluation, validation comes before test.
+
+    Raises:
+        DataError: see `find_files`; or all files are for evaluation.
+    """
+    files = find_files(path)
+    if files == [path]:
+        return path, None
+    evaluated = [file for file in files if EVALUATED.search(name_of(file))]
+    others = [file for file in files if file not in evaluated]
+    trained = [file for file in others if name_of(file).lower().startswith("train")]
+    trained = trained or [file for file in others if name_of(file).lower() == "all"] or others[:1]
+    if not trained:
+        found = ", ".join(os.path.relpath(file, path) for file in evaluated)
+        raise DataError(f"{path}: no train.json, only {found:.200}, for evaluation: name the COCO file to train on")
+    evaluated.sort(key=lambda file: ("val" not in name_of(file).lower(), "test" in name_of(file).lower()))
+    return trained[0], evaluated[0] if evaluated else None
 
 
 def _lists_images(path: str) -> bool:

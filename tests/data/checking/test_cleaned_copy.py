@@ -187,5 +187,32 @@ def test_the_folder_must_be_new(tmp_path):
     write_split(source, "train", [("a.png", 64, 48)], [(1, [4, 5, 20, 30])])
     with pytest.raises(DataError, match="it exists and is not empty; name a new folder"):
         clean(source, source)
-    with pytest.raises(DataError, match="within the folder of the images"):
+    with pytest.raises(DataError, match=r"it is within the data set, .*images; name a folder outside of it"):
         clean(source, source / "images" / "clean")
+
+
+def test_pictures_of_a_fixed_camera_stay_in_training(tmp_path):
+    """All images look alike; two of the three for training are no copies of the one for validation."""
+    source, target = tmp_path / "data", tmp_path / "clean"
+    source.mkdir()
+    names = ["v.png", "a.png", "b.png", "copy.png"]
+    write_split(source, "val", [("v.png", 64, 48)], [(1, [4, 5, 20, 30])])
+    scene = cv2.imread(str(source / "images" / "v.png"))
+    for name, change in (("a.png", 1), ("b.png", 2)):
+        cv2.imwrite(str(source / "images" / name), np.minimum(scene, 255 - change))
+    shutil.copy(source / "images" / "v.png", source / "images" / "copy.png")
+    listed = [(name, 64, 48) for name in names[1:]]
+    write_split(source, "train", listed, [(number, [4, 5, 20, 30]) for number in (1, 2, 3)])
+    splits = read_splits([str(source)])
+    checked = check_images(splits, Gt2FCOSTarget(), 48, 64)
+    [leak] = [one for one in checked.found if one.kind == "images in two splits"]
+    assert leak.text.startswith("images of train that are in val too, or look like one there: 3 of 3, e.g. ")
+    assert "--fix leaves only copies out, since so many look alike" in leak.text
+    changes = write_cleaned_copy(splits, checked.facts, str(target))
+    assert [row["file_name"] for row in read(target, "train")["images"]] == ["a.png", "b.png"]
+    assert changes["train"] == {
+        "images left out that a split for evaluation has": 1,
+        "images kept that look like one for evaluation, more than 10 % of all": 2,
+        "boxes of images left out": 1,
+    }
+    assert len(read(target, "val")["images"]) == 1

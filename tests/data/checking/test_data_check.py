@@ -99,7 +99,10 @@ def test_copies_within_a_split_and_near_duplicates_across(data):
     assert set(found) == {"copies", "images in two splits"}
     assert found["copies"].severity == "warning" and "e.g. train7.png and copy.png" in found["copies"].text
     leak = found["images in two splits"]
-    assert leak.severity == "error" and leak.text.startswith("1 picture both in train and, alike, in val")
+    assert leak.severity == "error" and leak.text.startswith(
+        "images of train that are in val too, or look like one there: 1 of 25, e.g. train1.png and leak.jpg: AP on"
+    )
+    assert leak.text.endswith("--fix leaves them out of training")
     assert [(example.split, example.path[-10:]) for example in leak.examples] == [
         ("train", "train1.png"),
         ("val", "s/leak.jpg"),
@@ -119,13 +122,26 @@ def test_boxes(data):
     data.box("train", 4, [9, 5, 20, 30])  # IoU 0.6 exactly
     data.add("val", "empty.png", [])
     found = data.found()
-    assert set(found) == {
-        *("annotations", "boxes without area", "doubled boxes", "crowding", "empty images", "hidden boxes")
-    }
-    assert found["boxes without area"].text.startswith("train: 2 boxes without area within the image, e.g. [10, 10, 0")
+    assert set(found) == {*("boxes without area", "doubled boxes", "crowding", "empty images", "hidden boxes")}
+    assert found["boxes without area"].text.startswith(
+        "train: 2 of 52 boxes cannot be used (1 without area, 1 outside of their image), e.g. [10, 10, 0, 0]"
+    )
+    assert len(found["boxes without area"].examples) == 2
     assert found["doubled boxes"].text.startswith("train: 1 box drawn twice")
     assert found["crowding"].text.startswith("train: 1 pair of boxes of one class")
     assert found["empty images"].text.startswith("val: 1 of 11 images without a box")
+
+
+def test_images_with_crowds_alone_are_not_called_empty(data):
+    identity = data.add("train", "crowd.png", [BOX])
+    data.splits["train"][1][-1]["iscrowd"] = 1
+    data.add("train", "empty.png", [])
+    _, _, found = data.check()
+    assert identity == 25 and [one.text for one in found if one.kind == "empty images"] == [
+        "train: 1 of 26 images without a box: left out unless allow_empty is true",
+        "train: 1 of 26 images with boxes marked iscrowd or ignore alone: training leaves them out unless allow_empty "
+        "is true",
+    ]
 
 
 def test_classes_missing_in_val_rare_and_of_other_names(data):
