@@ -12,15 +12,22 @@ examples:
 """
 
 import argparse
+import errno
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ppdet.cli.arguments import add_detection_arguments, config_words, load_libraries, require_run
 from ppdet.core.command_line import make_parser, one_line_errors, positive
 from ppdet.utils.errors import DataError
 from ppdet.utils.extras import require_extras
 from ppdet.utils.logger import get_logger
+
+if TYPE_CHECKING:
+    from ppdet.engine.evaluator import Evaluator
+    from ppdet.metrics.coco_metric import COCOMetric
 
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
@@ -89,13 +96,39 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
                 predictions_only=arguments.save_prediction_only or cfg["save_prediction_only"],
                 slicing=slicing,
             )
+            other = other_model(arguments, evaluator)
+            # A folder that cannot be written to is told of before an evaluation, which may take hours.
+            for folder in (arguments.report, None if arguments.json_eval else evaluator.output_eval):
+                if folder:
+                    make_folder(folder)
             numbers = evaluator.evaluate_file() if arguments.json_eval else evaluator(build_trained_model(cfg))
             if arguments.report and numbers:
                 from ppdet.engine.report.model_report import write_report
 
                 title = arguments.run or cfg["weights"] or cfg["architecture"]
-                write_report(evaluator, arguments.report, str(title), arguments.compare, arguments.report_pictures)
+                pictures, name = arguments.report_pictures, arguments.compare
+                write_report(evaluator, arguments.report, str(title), other, pictures, name)
                 name_next_command(arguments)
+
+
+def other_model(arguments: argparse.Namespace, evaluator: "Evaluator") -> "COCOMetric | None":
+    """The detections in the folder that --compare names."""
+    if not arguments.compare:
+        return None
+    from ppdet.engine.report.model_report import read_other
+
+    return read_other(arguments.compare, evaluator)
+
+
+def make_folder(folder: str) -> None:
+    """Make a folder for results if it is missing.
+
+    Raises:
+        OSError: there is a file of this name, or nothing can be written into the folder.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
 
 
 def name_next_command(arguments: argparse.Namespace) -> None:

@@ -20,6 +20,7 @@ AREAS = ("all", "small", "medium", "large")
 class ClassNumbers(NamedTuple):
     """A class: its name, the number of its annotated boxes, its AP by name (-1: undefined), and its curves at IoU 0.5.
 
+    is_named_once: no other class has its name.
     precision: (101,) at the recalls 0, 0.01 … 1. f1: (101,) at the thresholds 0, 0.01 … 1. best: see `best_threshold`.
     """
 
@@ -29,15 +30,16 @@ class ClassNumbers(NamedTuple):
     precision: np.ndarray
     f1: np.ndarray
     best: BestThreshold | None
+    is_named_once: bool
 
     @property
     def threshold(self) -> float:
         return self.best.threshold if self.best else USUAL_THRESHOLD
 
     @property
-    def is_sure(self) -> bool:
-        """Whether the threshold was chosen on enough boxes to be used for other images."""
-        return self.best is not None and self.boxes >= ENOUGH_BOXES
+    def is_written(self) -> bool:
+        """Whether thresholds.json has the threshold: it was chosen on enough boxes, and the name tells whose it is."""
+        return self.best is not None and self.boxes >= ENOUGH_BOXES and self.is_named_once
 
 
 class JudgedBox(NamedTuple):
@@ -202,7 +204,8 @@ def _classes(boxes: _Boxes, evaluation: Any, state: np.ndarray) -> list[ClassNum
         ap |= {"AP50": _mean(precision[0, :, index, 0]), "AP75": _mean(precision[5, :, index, 0])}
         curve = np.where(precision[0, :, index, 0] < 0, np.nan, precision[0, :, index, 0])
         best = best_threshold(scores, hits, count)
-        classes.append(ClassNumbers(name, count, ap, curve, f1_curve(scores, hits, count), best))
+        f1 = f1_curve(scores, hits, count)
+        classes.append(ClassNumbers(name, count, ap, curve, f1, best, boxes.names.count(name) == 1))
     return classes
 
 

@@ -135,10 +135,13 @@ def _use_of_thresholds(classes: Sequence[ClassNumbers]) -> str:
         "thresholds.json, beside this page, has them: ppdet export RUN --thresholds FILE writes them into the "
         "exported model, which is then used with them."
     )
-    unsure = any(one.best and not one.is_sure for one in classes)
-    few = f" A threshold that is chosen by fewer than {ENOUGH_BOXES} labeled boxes is not written." if unsure else ""
-    file = file if any(one.is_sure for one in classes) else "There is no thresholds.json."
-    return f"{file}{few} They were chosen on these images, and are a little too good for them."
+    left_out = [one for one in classes if one.best and not one.is_written]
+    few = any(one.is_named_once for one in left_out)
+    why = f" A threshold that is chosen by fewer than {ENOUGH_BOXES} labeled boxes is not written." if few else ""
+    if any(not one.is_named_once for one in left_out):
+        why += " The file has thresholds by name, so that those of classes with one name are not written."
+    file = file if any(one.is_written for one in classes) else "There is no thresholds.json."
+    return f"{file}{why} They were chosen on these images, and are a little too good for them."
 
 
 def _threshold_row(one: ClassNumbers) -> list[str]:
@@ -146,7 +149,7 @@ def _threshold_row(one: ClassNumbers) -> list[str]:
         return [one.name, f"{one.threshold:.2f}", "-", "-", "-"]
     return [
         one.name,
-        f"{one.threshold:.3f}{'' if one.is_sure else ' (not written)'}",
+        f"{one.threshold:.3f}{'' if one.is_written else ' (not written)'}",
         *(_percent(v) for v in (one.best.f1, one.best.precision, one.best.recall)),
     ]
 

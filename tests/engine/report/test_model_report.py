@@ -15,6 +15,7 @@ from ppdet.engine.report.judged_boxes import CORRECT, MISSED
 from ppdet.engine.report.model_analysis import JudgedBox, analyze
 from ppdet.engine.report.model_page import sections
 from ppdet.engine.report.model_pictures import ImageBook
+from ppdet.engine.report.model_report import _save_thresholds
 from ppdet.engine.report.score_curves import best_threshold, f1_curve
 from ppdet.engine.report.thresholds_file import read_thresholds
 from ppdet.metrics.coco_metric import COCOMetric
@@ -169,6 +170,19 @@ def test_a_model_of_low_scores_accuses_no_label(cells):
     assert "None were found: no detection with a score of 0.5 or more" in shown and "<img" not in shown
 
 
+def test_classes_of_one_name_get_no_threshold(cells, tmp_path, log, monkeypatch):
+    """The file has thresholds by name, so that it could have that of one of them only."""
+    metric, book = cells
+    monkeypatch.setattr("ppdet.engine.report.model_analysis.ENOUGH_BOXES", 1)
+    metric.class_names = ["cell", "cell"]
+    analysis = analyze(metric)
+    assert analysis.classes[0].best and not _save_thresholds(analysis, tmp_path)
+    assert not (tmp_path / "thresholds.json").exists()
+    assert "several classes have one name: no threshold is written for 'cell'" in log.text
+    shown = part(analysis, book, "Thresholds")
+    assert " (not written)" in shown and "those of classes with one name are not written" in shown
+
+
 def test_the_best_threshold_lies_between_two_scores():
     scores, hits = np.array([0.9, 0.3, 0.3, 0.6, 0.6]), np.array([True, True, False, True, False])
     best = best_threshold(scores, hits, 3)
@@ -224,6 +238,52 @@ def test_the_page_of_two_models(browser, tiny, results, tmp_path, log, monkeypat
         last.locator("[data-role=class]").select_option(label="blue")
         assert last.locator("li:visible").count() == 1
         page.context.close()
+
+
+def test_mistakes_are_told_before_the_evaluation(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(Evaluator, "__call__", lambda *_: pytest.fail("the evaluation began"))
+    monkeypatch.setattr("ppdet.engine.build.build_trained_model", lambda cfg: None)
+    command = ("tools/eval.py", "-c", tiny, "-o", f"weights={tiny}")
+    said = call(*command, "--report", tmp_path / "new", "--compare", tmp_path / "nosuch", code=2)
+    assert "nosuch/bbox.json: no such file" in said.replace("\\", "/") and not (tmp_path / "new").exists()
+    (tmp_path / "nosuch").mkdir()
+    (tmp_path / "nosuch" / "bbox.json").write_text('[{"image_id": 1, "category_id": 3, "score": 1}]')
+    assert "bbox" in call(*command, "--report", tmp_path / "new", "--compare", tmp_path / "nosuch", code=2)
+    for option in ("--report", "--output_eval"):
+        assert f"{tiny}: " in call(*command, option, tiny, code=2)
+
+
+def test_detections_are_saved_before_the_figures(tiny, results, tmp_path, monkeypatch):
+    def fails(metric):
+        raise MemoryError
+
+    monkeypatch.setattr("ppdet.engine.report.model_report.analyze", fails)
+    with pytest.raises(MemoryError):
+        call("tools/eval.py", "-c", tiny, "--json_eval", "--output_eval", results, "--report", tmp_path / "new")
+    assert len(json.loads((tmp_path / "new" / "bbox.json").read_text())) == 8
+
+
+def test_a_model_is_compared_with_the_file_that_it_replaces(tiny, results, tmp_path, monkeypatch):
+    """The folder of the other model's report may be that of the new one."""
+    evaluator = Evaluator(load_config(str(tiny)))
+    monkeypatch.setattr("ppdet.engine.build.build_trained_model", lambda cfg: Oracle(evaluator))
+    shown = []
+    monkeypatch.setattr("ppdet.engine.report.model_report.compare", lambda old, new: shown.append((old, new)))
+    call(
+        "tools/eval.py",
+        "-c",
+        tiny,
+        "-o",
+        f"weights={tiny}",
+        "--output_eval",
+        results,
+        "--report",
+        results,
+        "--compare",
+        results,
+    )
+    ((old, new),) = shown
+    assert old.numbers["AP50"] < new.numbers["AP50"] == 1
 
 
 def test_mistakes_get_one_line(tiny, tmp_path):
