@@ -95,8 +95,8 @@ def test_the_quick_start_continues_a_stopped_training(monkeypatch, tmp_path, fil
         (quickstart.RUN / name).touch()
     calls = []
     monkeypatch.setattr(quickstart, "generate_images", lambda: None)
-    for command in (train, export, detect, evaluate):
-        monkeypatch.setattr(command, "main", calls.append)
+    for command, function in ((train, "main"), (export, "export"), (detect, "main"), (evaluate, "main")):
+        monkeypatch.setattr(command, function, calls.append)
     quickstart.main(["-o", "epoch=2"])
     assert calls[0] == ["-c", quickstart.NAME, *(["-r", "auto"] if is_resumed else []), "-o", "epoch=2"]
     assert len(calls) == 4
