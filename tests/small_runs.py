@@ -24,12 +24,12 @@ def start_point(*options, resume=None, overwrite=False):
     return StartPoint(cfg, folder, resume, resumed, overwrite)
 
 
-def save(folder, name, iteration, ap=None):
+def save(folder, name, iteration, ap=None, history=()):
     """A checkpoint of a model with one weight."""
     model = nn.Linear(1, 1)
     model.weight.set_value(paddle.full([1, 1], float(iteration)))
     optimizer = paddle.optimizer.SGD(0.1, parameters=model.parameters())
-    fields = {**dict.fromkeys(TrainingState._fields, 0), "evaluated": True, "history": [], "loss_scale": {}}
+    fields = {**dict.fromkeys(TrainingState._fields, 0), "evaluated": True, "history": [*history], "loss_scale": {}}
     state = TrainingState(**{**fields, "iteration": iteration, "best_ap": ap})
     folder.save(name, state, model, optimizer, None)
 

@@ -155,7 +155,7 @@ def test_what_a_run_writes_is_taken(folder):
         )),
         *(json.dumps({**EVALUATION, **changes}) for changes in (
             {"numbers": None}, {"numbers": []}, {"numbers": {}}, {"numbers": {**NUMBERS, "AP": None}},
-            {"numbers": {**NUMBERS, "APs": "0.1"}},
+            {"numbers": {**NUMBERS, "APs": "0.1"}}, {"undetected": "car"}, {"undetected": [["car"]]},
         )),
         json.dumps({"event": "pseudo_labels", "figures": 5, **LINE}),
     ],

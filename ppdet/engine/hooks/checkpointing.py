@@ -12,6 +12,7 @@ from ppdet.engine.checkpoints.manifest import MANIFEST, OPTIMIZER, TRAINED, WEIG
 from ppdet.engine.checkpoints.state import optimizer_state, statistics
 from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook, hook_states
+from ppdet.engine.runs.best_evaluation import is_better
 from ppdet.engine.runs.run_folder import BEST, LAST
 from ppdet.engine.training.guard import DivergedError
 from ppdet.optimizer import ModelEMA
@@ -189,11 +190,11 @@ class CheckpointHook(Hook):
                 raise ConfigError(f"best_by: the evaluation has no number {best_by!r}{nearest(best_by, numbers)}")
             value = numbers[best_by]
             trainer.history.append([epoch + 1, value])
-            earlier = [trainer.best_value, self.unsaved[0] if self.unsaved else None]
-            best = max((one for one in earlier if one is not None), default=None)
-            highest = value if best is None else max(value, best)
+            best = self.unsaved[0] if self.unsaved else trainer.best_value  # what is not written yet is better
+            becomes_best = is_better(value, best)
+            highest = value if becomes_best else best
             logger.info("%s after epoch %d: %.3f, best: %.3f", best_by, epoch + 1, value, highest)
-            if best is None or value > best:
+            if becomes_best:
                 self._save_best(trainer, value, (trainer.ema or trainer.model).state_dict())
         try:
             trainer.folder.update_state(name, trainer.state(epoch + 1, 0))

@@ -1,11 +1,10 @@
 """Ending a run early, when its evaluations no longer become better."""
 
-import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook
+from ppdet.engine.runs.best_evaluation import best_evaluation
 from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
 
@@ -18,9 +17,10 @@ logger = get_logger(__name__)
 class EarlyStoppingHook(Hook):
     """Ends training when `patience` evaluations in a row have not become better than the best one before them.
 
-    The decision depends on the evaluations in the checkpoint alone, so that a run which was killed and resumed ends
-    after the same epoch as an unbroken one. A run that has ended like this goes on when it is resumed with a higher
-    patience. This hook comes after CheckpointHook, which evaluates.
+    As long as all of them are 0, none counts: the latest one is then the best one (`best_evaluation`). The decision
+    depends on the evaluations in the checkpoint alone, so that a run which was killed and resumed ends after the same
+    epoch as an unbroken one. A run that has ended like this goes on when it is resumed with a higher patience. This
+    hook comes after CheckpointHook, which evaluates.
 
     Args:
         patience: number of evaluations, from 1. With `snapshot_epoch` 2, one evaluation stands for two epochs.
@@ -58,12 +58,3 @@ class EarlyStoppingHook(Hook):
         name = trainer.cfg["best_by"]
         since = "the evaluation since then was" if later == 1 else f"the {later} evaluations since then were"
         return f"{name} was {value:.3f} after epoch {epoch}, and {since} not better (patience {self.patience})"
-
-
-def best_evaluation(values: Sequence[float]) -> int | None:
-    """Return the position of the first highest value; a NaN is lower than all numbers. None without values."""
-    best: int | None = None
-    for position, value in enumerate(values):
-        if best is None or value > values[best] or (math.isnan(values[best]) and not math.isnan(value)):
-            best = position
-    return best

@@ -10,6 +10,8 @@ import numpy as np
 
 from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.base import Hook, Report
+from ppdet.engine.runs.run_notes import SURE
+from ppdet.metrics.coco_metric import COCOMetric
 from ppdet.utils.disk.files import atomic_path, is_count, is_number, read_json_lines
 from ppdet.utils.logger import get_logger
 
@@ -30,9 +32,10 @@ class HistoryHook(Hook):
 
     A line has event ("report", "evaluation", "pseudo_labels" or "end"), time (local, ISO 8601), iteration (finished
     steps), steps_per_epoch, epoch (of the last step, from 1; 0 before the first) and step (finished steps of that
-    epoch). A report adds the fields of `Report`, an evaluation `numbers` (COCO's and those of eval_metrics),
-    pseudo-labels `figures`, and the end of a run that ends before its last epoch the `reason` in words. Infinite
-    numbers and NaN become null.
+    epoch). A report adds the fields of `Report`, an evaluation `numbers` (COCO's and those of eval_metrics) and
+    `undetected` (names of classes without a sure detection, for the notes at the end of the run), pseudo-labels
+    `figures`, and the end of a run that ends before its last epoch the `reason` in words. Infinite numbers and NaN
+    become null.
     """
 
     def __init__(self) -> None:
@@ -61,7 +64,9 @@ class HistoryHook(Hook):
         self._append(trainer, REPORT, dict(report))
 
     def after_evaluation(self, trainer: "Trainer", numbers: dict[str, float]) -> None:
-        self._append(trainer, EVALUATION, {"numbers": numbers})
+        metric = getattr(trainer.evaluator, "metric", None)
+        more = {} if metric is None else {"undetected": undetected(metric)}
+        self._append(trainer, EVALUATION, {"numbers": numbers, **more})
 
     def after_pseudo_labels(self, trainer: "Trainer", figures: dict[str, float], picture: np.ndarray) -> None:
         self._append(trainer, PSEUDO_LABELS, {"figures": figures})
@@ -96,6 +101,13 @@ class HistoryHook(Hook):
             self.failed = False
 
 
+def undetected(metric: COCOMetric) -> list[str]:
+    """Return the names of the classes without a detection with a score of at least SURE."""
+    sure = metric.detections["score"] >= SURE
+    found = set(metric.detections["category_id"][sure].tolist())
+    return [name for category, name in zip(metric.category_ids, metric.class_names) if category not in found]
+
+
 def read_history(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a history in order, without damaged ones; an empty list if there is no file."""
     return [line for line in read_json_lines(path) if is_line(line)]
@@ -111,7 +123,8 @@ def is_line(line: dict[str, Any]) -> bool:
         names = ("learning_rate", "seconds_per_step", "images_per_second", "data_share")
         return has_figures(line, *names) and all(has_figures(line.get(name)) for name in ("losses", "max_mem_mib"))
     if event == EVALUATION:
-        return is_evaluation(line.get("numbers"))
+        names = line.get("undetected", [])
+        return is_evaluation(line.get("numbers")) and isinstance(names, list) and all(isinstance(n, str) for n in names)
     if event == END:
         return isinstance(line.get("reason"), str)
     return event == PSEUDO_LABELS and has_figures(line.get("figures"))

@@ -11,7 +11,7 @@ from ppdet.engine.distributed import collectives
 from ppdet.engine.evaluator import Evaluator, detect_into
 from ppdet.engine.hooks.base import Hook
 from ppdet.engine.hooks.checkpointing import averaged_weights
-from ppdet.engine.runs.run_notes import SURE, DataFacts, needs_training_ap, run_notes
+from ppdet.engine.runs.run_notes import DataFacts, needs_training_ap, run_notes
 from ppdet.engine.training.data_warnings import boxes_by_class, is_same_file
 from ppdet.metrics.coco_metric import COCOMetric
 from ppdet.utils.logger import get_logger
@@ -33,19 +33,8 @@ class RunSummaryHook(Hook):
     than FEWEST_STEPS steps have no picture.
     """
 
-    def __init__(self) -> None:
-        self.undetected: list[str] = []
-
     def writes(self, trainer: "Trainer") -> list[str]:
         return [CURVES] if trainer.total_steps >= FEWEST_STEPS else []
-
-    def after_evaluation(self, trainer: "Trainer", numbers: dict[str, float]) -> None:
-        metric = getattr(trainer.evaluator, "metric", None)
-        if metric is not None:
-            sure = metric.detections["score"] >= SURE
-            found = set(metric.detections["category_id"][sure].tolist())
-            named = zip(metric.category_ids, metric.class_names)
-            self.undetected = [name for category, name in named if category not in found]
 
     def after_train(self, trainer: "Trainer") -> None:
         if collectives.rank() != 0:
@@ -62,13 +51,13 @@ class RunSummaryHook(Hook):
             else:
                 logger.info("curves of loss, learning rate and AP: %s", path)
         if trainer.evaluator is not None:
-            facts = self._facts(trainer)
+            facts = self._facts(trainer, run.undetected)
             if needs_training_ap(run.evaluations):
                 facts = facts._replace(on_training=training_ap(trainer, trainer.evaluator))
-            for note in run_notes(run.evaluations, trainer.epoch, facts):
+            for note in run_notes(run.evaluations, trainer.epochs, facts, trained=trainer.epoch):
                 logger.info("%s", note)
 
-    def _facts(self, trainer: "Trainer") -> DataFacts:
+    def _facts(self, trainer: "Trainer", undetected: list[str]) -> DataFacts:
         dataset = trainer.reader.dataset
         boxes = boxes_by_class(dataset)
         evaluated = getattr(trainer.evaluator, "dataset", None)
@@ -77,7 +66,7 @@ class RunSummaryHook(Hook):
             boxes=np.zeros(len(dataset.class_names), np.int64) if boxes is None else boxes,
             trained=len({record["im_file"] for record in dataset.records}),
             evaluated=len({record["im_file"] for record in evaluated.records}) if evaluated is not None else 0,
-            undetected=self.undetected,
+            undetected=undetected,
         )
 
 

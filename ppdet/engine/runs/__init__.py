@@ -10,5 +10,6 @@ history.jsonl (losses and evaluations), and its checkpoints, see `ppdet.engine.c
     run_config           config.yml: writing it, and telling what changed since the run began
     trained              the configuration of a trained model, from its run's folder or from a YAML file
     setting_differences  settings that change what given weights detect, and how two configurations differ in them
+    best_evaluation      which evaluation of a run is the best one
     analysis             AP by epoch and curves of finished runs
 """

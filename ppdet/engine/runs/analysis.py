@@ -19,6 +19,7 @@ from ppdet.engine.checkpoints.manifest import MANIFEST, WEIGHTS, beside, fingerp
 from ppdet.engine.checkpoints.weights import load_weights
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.hooks.history import END, EVALUATION, HISTORY, PSEUDO_LABELS, REPORT, is_evaluation, read_history
+from ppdet.engine.runs.best_evaluation import best_evaluation
 from ppdet.engine.runs.run_folder import LAST
 from ppdet.utils.disk.files import atomic_path, is_count, read_json_lines
 from ppdet.utils.errors import UserError
@@ -45,6 +46,7 @@ class Run(NamedTuple):
         reports: lines of history.jsonl with losses and learning rate, see `HistoryHook`.
         pseudo_labels: the numbers that `PseudoLabelHook` measured, by complete epochs.
         end_reason: why the run ended before its last epoch, in words; empty where it did not.
+        undetected: names of classes without a sure detection in the last evaluation, see `HistoryHook`.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Run(NamedTuple):
     reports: list[dict]
     pseudo_labels: dict[int, Numbers] = {}
     end_reason: str = ""
+    undetected: list[str] = []
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -88,9 +91,10 @@ def read_run(folder: Path, name: str) -> Run:
 def from_history(folder: Path, name: str) -> Run:
     """Read a run's evaluations from history.jsonl."""
     history = read_history(folder / HISTORY)
+    evaluations = [line for line in history if line["event"] == EVALUATION]
     return Run(
         name,
-        {line["epoch"]: line["numbers"] for line in history if line["event"] == EVALUATION},
+        {line["epoch"]: line["numbers"] for line in evaluations},
         [line for line in history if line["event"] == REPORT],
         # A resumed run also measures in the middle of an epoch.
         {
@@ -99,6 +103,7 @@ def from_history(folder: Path, name: str) -> Run:
             if line["event"] == PSEUDO_LABELS and line["step"] == line["steps_per_epoch"]
         },
         next((line["reason"] for line in history if line["event"] == END), ""),
+        evaluations[-1].get("undetected", []) if evaluations else [],
     )
 
 
@@ -237,8 +242,10 @@ def cells(numbers: Numbers | None) -> str:
 
 
 def best_epoch(run: Run) -> int | None:
-    """Return the first epoch with the highest AP; None without evaluations."""
-    return max(sorted(run.evaluations), key=lambda epoch: run.evaluations[epoch]["AP"], default=None)
+    """Return the epoch with the highest AP, as `best_evaluation` chooses it; None without evaluations."""
+    epochs = sorted(run.evaluations)
+    best = best_evaluation([run.evaluations[epoch]["AP"] for epoch in epochs])
+    return None if best is None else epochs[best]
 
 
 @matplotlib_fonts()

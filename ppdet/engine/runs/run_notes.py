@@ -10,6 +10,7 @@ import numpy as np
 
 from ppdet.data.classes import quote_names
 from ppdet.data.data_checks import FEW_TO_EVALUATE, FEW_TO_TRAIN
+from ppdet.engine.runs.best_evaluation import best_evaluation
 from ppdet.utils.printable import counted
 
 NOTHING = 0.02  # AP below which nothing useful was learned
@@ -40,20 +41,25 @@ class DataFacts(NamedTuple):
     on_training: tuple[float, int] | None = None
 
 
-def run_notes(evaluations: dict[int, dict[str, float]], epochs: int, data: DataFacts) -> list[str]:
+def run_notes(
+    evaluations: dict[int, dict[str, float]], epochs: int, data: DataFacts, *, trained: int | None = None
+) -> list[str]:
     """Return sentences about a run; an empty list without evaluations.
 
     Args:
         evaluations: COCO's numbers by complete epochs.
-        epochs: number of epochs that were trained.
+        epochs: number of epochs of the whole run.
+        trained: number of epochs after which the run ended; None: all.
     """
     usable = {epoch: numbers for epoch, numbers in sorted(evaluations.items()) if numbers["AP"] >= 0}
     if not usable:
         return []
-    best = max(usable, key=lambda epoch: usable[epoch]["AP"])
+    values = [numbers["AP"] for numbers in usable.values()]
+    best = list(usable)[best_evaluation(values) or 0]
+    ended = f" (training ended early, after epoch {trained})" if trained is not None and trained < epochs else ""
     return [
-        _result(best, usable[best]["AP"], epochs, data),
-        *_trend([usable[epoch]["AP"] for epoch in usable], best, data),
+        _result(best, usable[best]["AP"], f"{epochs}{ended}", data),
+        *_trend(values, best, data),
         *_weak_sides(usable[best]),
         *_classes(data),
         *_more_labels(data),
@@ -66,7 +72,7 @@ def needs_training_ap(evaluations: dict[int, dict[str, float]]) -> bool:
     return bool(values) and max(values) < NOTHING
 
 
-def _result(best: int, value: float, epochs: int, data: DataFacts) -> str:
+def _result(best: int, value: float, epochs: str, data: DataFacts) -> str:
     rough = ", too few for more than a rough figure" if data.evaluated < FEW_EVALUATED else ""
     return (
         f"AP {value:.3f} after epoch {best} of {epochs}, on {counted(data.evaluated, 'image')}{rough}; trained on "

@@ -15,6 +15,7 @@ from ppdet.core.config import Config
 from ppdet.engine.checkpoints.manifest import MANIFEST, beside, content_hash, link_or_copy
 from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.history import HISTORY
+from ppdet.engine.runs.best_evaluation import best_evaluation
 from ppdet.engine.runs.earlier_run import (
     Decision,
     RunError,
@@ -191,7 +192,8 @@ def copy_up_to(prefix: Path, output: Path, new: Path) -> None:
                 if path.is_file():
                     link_or_copy(path, new / path.name)
     newest = max(manifests.values(), key=lambda manifest: manifest.state.iteration)
-    if own.state.best_ap is not None and own.state.best_ap == newest.state.best_ap:
+    bests = [best_evaluation([value for _, value in one.state.history]) for one in (own, newest)]
+    if own.state.best_ap is not None and own.state.best_ap == newest.state.best_ap and bests[0] == bests[1]:
         for path in output.glob(f"{BEST}.*"):
             link_or_copy(path, new / path.name)
     for name in (HISTORY, LOG_FILE, CONFIG_FILE):

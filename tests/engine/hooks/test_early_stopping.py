@@ -1,16 +1,17 @@
 """Runs that end when their evaluations no longer become better."""
 
 import json
-import math
 
 import numpy as np
+import paddle
 import pytest
 
 from ppdet.core.workspace import load_config
 from ppdet.engine.checkpoints.manifest import read_verified
 from ppdet.engine.checkpoints.weights import read_arrays
 from ppdet.engine.hooks import Hook
-from ppdet.engine.hooks.early_stopping import best_evaluation
+from ppdet.engine.hooks.checkpointing import CheckpointHook
+from ppdet.engine.hooks.early_stopping import EarlyStoppingHook
 from ppdet.engine.hooks.history import read_history
 from ppdet.engine.runs import analysis
 from ppdet.engine.trainer import Trainer
@@ -105,9 +106,19 @@ def test_without_evaluations_patience_is_a_warning(tiny, tmp_path, log):
     assert "patience 1 has no effect, since nothing is evaluated: add --eval" in log.text
 
 
-@pytest.mark.parametrize(
-    ("values", "best"),
-    [([], None), ([0.2, 0.4, 0.4], 1), ([math.nan, 0.1], 1), ([0.1, math.nan], 0), ([math.nan, math.nan], 0)],
-)
-def test_the_first_of_the_highest_values_is_the_best(values, best):
-    assert best_evaluation(values) == best
+def test_zeros_are_not_counted_and_the_latest_of_them_is_the_best(tiny, tmp_path):
+    cfg = load_config(str(tiny), [f"save_dir={tmp_path}", "epoch=9", "patience=1"])
+    trainer = Trainer(cfg, evaluate=True)
+    checkpoints, stopping = (
+        next(h for h in trainer.hooks if isinstance(h, t)) for t in (CheckpointHook, EarlyStoppingHook)
+    )
+    name, weight = next(iter(trainer.model.state_dict().items()))
+    ends, best = [], []
+    for epoch, value in enumerate([0.0, 0.0, 0.1, 0.1]):
+        weight.set_value(paddle.full_like(weight, epoch))
+        checkpoints.note_evaluation(trainer, epoch, str(epoch), {"AP": value})
+        stopping._decide(trainer, epoch + 1)
+        ends.append(trainer.end_reason)
+        best.append(read_arrays(trainer.output / "best_model.pdparams")[name].flat[0])
+    assert best == [0, 1, 2, 2]
+    assert ends[:3] == ["", "", ""] and ends[3].startswith("AP was 0.100 after epoch 3, and the evaluation since then")

@@ -8,8 +8,9 @@ import pytest
 
 from ppdet.core.workspace import load_config
 from ppdet.engine.checkpoints.manifest import read_sealed, write_sealed
-from ppdet.engine.hooks.history import HISTORY, HistoryHook, finite, read_history
+from ppdet.engine.hooks.history import HISTORY, HistoryHook, finite, read_history, undetected
 from ppdet.engine.trainer import Trainer
+from ppdet.metrics.coco_metric import COCOMetric
 
 NUMBERS = {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"}
 
@@ -52,6 +53,13 @@ def test_a_line_for_every_report_and_evaluation(finished):
     evaluations = [line["numbers"] for line in lines if line["event"] == "evaluation"]
     assert evaluations == [numbers for _, numbers in finished.witness.evaluations]
     assert set(evaluations[0]) == NUMBERS
+    assert all(set(line["undetected"]) <= {"red", "blue"} for line in lines if line["event"] == "evaluation")
+
+
+def test_classes_without_a_sure_detection_are_named():
+    metric = COCOMetric(anno_path=None, category_ids=[3, 7, 9], class_names=["red", "blue", "green"], records=[])
+    metric.update([[0, 0.31, 0, 0, 5, 5], [1, 0.29, 0, 0, 5, 5], [-1, 0.9, 0, 0, 5, 5]], [3], [1])
+    assert undetected(metric) == ["blue", "green"]
 
 
 def test_what_comes_after_the_checkpoint_is_dropped(finished, tmp_path):

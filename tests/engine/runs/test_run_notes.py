@@ -96,6 +96,13 @@ def test_weak_sides():
     assert "repeat_threshold" not in notes([0.1], boxes=np.array([9, 8])), "no class is rarer than the others"
 
 
+def test_a_run_that_ended_early_says_so():
+    evaluations = {epoch: {"AP": 0.0} for epoch in (3, 6, 9)}
+    first = run_notes(evaluations, 30, facts(), trained=9)[0]
+    assert first.startswith("AP 0.000 after epoch 9 of 30 (training ended early, after epoch 9), on 500 images")
+    assert "ended" not in run_notes(evaluations, 9, facts(), trained=9)[0]
+
+
 def test_without_a_usable_evaluation_nothing_is_said():
     assert run_notes({}, 3, facts()) == [] and run_notes({1: {"AP": -1.0}}, 1, facts()) == []
 
@@ -120,7 +127,9 @@ def test_a_run_whose_ap_is_zero_is_evaluated_on_its_training_images(finished, tm
     history = folder / HISTORY
     lines = [json.loads(line) for line in history.read_text().splitlines()]
     for line in lines:
-        line.get("numbers", {}).update(AP=0.0)
+        if line["event"] == "evaluation":
+            line["numbers"]["AP"] = 0.0
+            line["undetected"] = ["blue"]
     history.write_text("".join(json.dumps(line) + "\n" for line in lines))
     data = finished.path.parent / "data"
     shutil.copy(data / "train.json", tmp_path / "val.json")
@@ -131,6 +140,7 @@ def test_a_run_whose_ap_is_zero_is_evaluated_on_its_training_images(finished, tm
     trainer.model = Oracle(trainer.evaluator)
     trainer.train()
     assert "the training images were learned (AP 1.000 on 8 images of TrainDataset)" in log.text
+    assert "no detection with a score of 0.3 or more of 'blue'" in log.text  # by the process that evaluated
     trainer.evaluator.dataset.anno_path = trainer.reader.dataset.anno_path
     assert training_ap(trainer, trainer.evaluator) is None  # AP is that of the training images already
 

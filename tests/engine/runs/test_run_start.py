@@ -142,6 +142,15 @@ def test_going_back_takes_the_best_weights_along_if_they_are_of_then(here):
         assert Path("output/run/best_model.pdparams").read_text() == "best up to 9"
 
 
+def test_going_back_leaves_later_zeros_behind(here):
+    """Of evaluations that found nothing, the latest is the best one."""
+    one = run(saves=[("0", 4)])
+    for number in (1, 2):
+        save(one.folder, str(number - 1), 4 * number, ap=0.0, history=[[epoch + 1, 0.0] for epoch in range(number)])
+    with begin_run(start_point(resume="output/run/0")):
+        assert not Path("output/run/best_model.pdparams").exists()
+
+
 def test_a_checkpoint_of_another_run_begins_anew(here):
     run("run_name=other")
     run()
