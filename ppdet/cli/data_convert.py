@@ -30,20 +30,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppdet.core.command_line import make_parser, one_line_errors, positive
+from ppdet.core.command_line import make_parser, natural, one_line_errors
+from ppdet.utils.formats.label_formats import READ_FORMATS
 from ppdet.utils.printable import columns, counted, padded, printable
 
 if TYPE_CHECKING:
     from ppdet.data.annotations.to_coco import Conversion
-
-FORMATS = ("coco", "labelstudio", "labelme", "cvat", "voc", "csv", "yolo")
 
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
     parser = make_parser(__doc__, program)
     parser.add_argument("source", metavar="SRC", help="folder or file that the labelling tool exported")
     parser.add_argument("target", metavar="DST", help="folder to write to")
-    parser.add_argument("--from", dest="form", choices=FORMATS, help="format of SRC (default: found out)")
+    parser.add_argument("--from", dest="form", choices=READ_FORMATS, help="format of SRC (default: found out)")
     parser.add_argument("--image_dir", metavar="DIR", help="another folder in which images (not labels) are looked for")
     parser.add_argument(
         "--images",
@@ -57,7 +56,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         help="text file with one class name on each line: the order of the classes; boxes of others are left out",
     )
     parser.add_argument("--split", metavar="SHARES", help="shares of train/val or train/val/test, such as 0.8/0.2")
-    parser.add_argument("--seed", type=positive, default=1, help="another split for another seed (default: 1)")
+    parser.add_argument("--seed", type=natural, default=1, help="another split for another seed (default: 1)")
     parser.add_argument(
         "--split_similar",
         action="store_true",

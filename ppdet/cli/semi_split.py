@@ -28,7 +28,7 @@ examples:
 import argparse
 from collections.abc import Sequence
 
-from ppdet.core.command_line import make_parser, one_line_errors, positive
+from ppdet.core.command_line import make_parser, natural, one_line_errors, positive
 
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
@@ -43,7 +43,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         "--unlabeled_dir", metavar="FOLDER", help="label all images, and list this folder's images as unlabeled"
     )
     parser.add_argument(
-        "--seeds", nargs="+", type=positive, metavar="S", help="make a split with each of these seeds (default: 1)"
+        "--seeds", nargs="+", type=natural, metavar="S", help="make a split with each of these seeds (default: 1)"
     )
     parser.add_argument(
         "--output_dir",

@@ -102,6 +102,13 @@ def positive(text: str) -> int:
     """Type of an option whose value is a whole number of at least 1, with at most nine digits."""
     if not text.isdecimal() or not text.strip("0"):
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text[:40]!r}")
+    return natural(text)
+
+
+def natural(text: str) -> int:
+    """Type of an option whose value is a whole number of at least 0, such as a seed, with at most nine digits."""
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, not {text[:40]!r}")
     if len(text) > 9:
         raise argparse.ArgumentTypeError(f"expected a whole number of at most 999999999, not {text[:40]!r}")
     return int(text)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ppdet.cli import commands, export, train
+from ppdet.cli import commands, data_convert, export, semi_split, train
 from ppdet.cli.arguments import add_amp_argument, add_config_arguments, config_words
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,3 +133,15 @@ def test_the_help_of_a_command_shows_how_it_was_called(name, capsys):
 def test_the_next_command_takes_what_this_one_took(command, given):
     words = config_words(command.parse_arguments(given))
     assert vars(command.parse_arguments(words)) == vars(command.parse_arguments(given))
+
+
+def test_a_seed_may_be_0():
+    assert data_convert.parse_arguments(["a", "b", "--seed", "0"]).seed == 0
+    assert semi_split.parse_arguments(["--anno_path", "a.json", "--percent", "10", "--seeds", "0", "3"]).seeds == [0, 3]
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", "", "x", "1234567890"])
+def test_what_is_no_seed(text, capsys):
+    with pytest.raises(SystemExit):
+        data_convert.parse_arguments(["a", "b", f"--seed={text}"])
+    assert "expected a whole number of at" in capsys.readouterr().err

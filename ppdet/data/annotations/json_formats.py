@@ -130,6 +130,10 @@ class _LabelStudioBoxes:
         labels = next((value[key] for key in LABEL_KEYS if value.get(key)), None)
         if not isinstance(labels, list):
             raise DataError("regions of Label Studio that are not labeled boxes or polygons left out")
+        if float(region.get("image_rotation") or 0) % 360 != 0:
+            self._losses.add(
+                "regions of images that were turned in Label Studio, which may be in other places", self._place
+            )
         if len(labels) > 1:
             self._losses.add("regions with several classes, of which the first is used", self._place)
         if "points" in value:

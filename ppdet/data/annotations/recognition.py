@@ -14,7 +14,7 @@ from ppdet.data.annotations.xml_formats import is_cvat, is_voc, read_cvat, read_
 from ppdet.data.annotations.yolo import has_label_files, has_names, is_yolo, read_yolo
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.annotation_kinds import json_kind
-from ppdet.utils.formats.label_formats import LABEL_FIRST
+from ppdet.utils.formats.label_formats import LABEL_FIRST, READ_FORMATS
 
 Reader = Callable[[str, list[str], Losses], LabeledSet]
 READERS: dict[str, tuple[str, Reader]] = {  # name -> the suffix of its files, its reader
@@ -25,7 +25,6 @@ READERS: dict[str, tuple[str, Reader]] = {  # name -> the suffix of its files, i
     "voc": (".xml", read_voc),
     "csv": (".csv", read_table),
 }
-FORMATS = (*READERS, "yolo")
 PROBED = 200  # JSON files whose kind is looked at before a folder counts as having none that is known
 
 
@@ -34,7 +33,7 @@ def read_annotations(source: str, form: str | None, index: ImageIndex, losses: L
 
     Args:
         source: the folder or file.
-        form: one of FORMATS; None finds it out.
+        form: one of READ_FORMATS; None finds it out.
         index: the files below the folder; annotations are looked for only there.
         losses: counts what is left out.
 
@@ -88,7 +87,7 @@ def _nothing_found(source: str, files: list[str], index: ImageIndex) -> DataErro
             "it has images and nothing else: name the folder or the file that has their annotations, and the images "
             f"with --image_dir; {LABEL_FIRST}"
         )
-    return DataError(f"{source}: no annotations of {', '.join(FORMATS)} were found; {advice}")
+    return DataError(f"{source}: no annotations of {', '.join(READ_FORMATS)} were found; {advice}")
 
 
 def _with_suffix(files: list[str], form: str) -> list[str]:

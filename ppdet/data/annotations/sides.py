@@ -7,7 +7,10 @@ import numpy as np
 
 from ppdet.data.splitting.split import shuffled
 from ppdet.utils.errors import DataError
+from ppdet.utils.logger import get_logger
 
+logger = get_logger(__name__)
+FAR_OFF = 0.5  # of its share, by which a part may miss it without a warning
 NAMES = ("train", "val", "test")
 
 
@@ -51,7 +54,7 @@ def split_groups(
     if len(groups) < len(shares):
         raise DataError(
             f"images that do not look alike: {len(groups)}, too few to split into {len(shares)} parts: label more "
-            "pictures of other places, or leave out --split"
+            "pictures of other places, leave out --split, or let images that look alike come apart with --split_similar"
         )
     order = shuffled(len(groups), seed).tolist()
     order.sort(key=lambda number: -len(groups[number]))
@@ -82,7 +85,20 @@ def split_groups(
         if not is_placed[number]:
             place(number, None)
     _fill_empty(part, groups, order, len(shares))
+    _warn_of_missed_shares(part, shares, max(map(len, groups)))
     return part
+
+
+def _warn_of_missed_shares(part: list[int], shares: Sequence[float], largest: int) -> None:
+    """Log a warning if a part has far more or fewer images than its share because of the largest group."""
+    for side, share in enumerate(shares):
+        count = part.count(side)
+        if largest > 1 and abs(count / len(part) - share) > FAR_OFF * share:
+            logger.warning(
+                "%s has %d of %d images, %.0f %% instead of %.0f %%: %d images look alike, and stay together; "
+                "with --split_similar they come apart, as images of a fixed camera may",
+                *(NAMES[side], count, len(part), 100 * count / len(part), 100 * share, largest),
+            )
 
 
 def _fill_empty(part: list[int], groups: Sequence[Sequence[int]], order: list[int], parts: int) -> None:

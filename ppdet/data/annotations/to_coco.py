@@ -72,7 +72,7 @@ def convert_annotations(
     Args:
         source: what the tool exported; it is not changed.
         target: folder to write to, outside the source's folder, and without the source's file or the images in it.
-        form: one of recognition.FORMATS; None finds it out.
+        form: one of label_formats.READ_FORMATS; None finds it out.
         image_dir: another folder in which images are looked for, but no annotations.
         labels: text file with one class name on each line: the order of the classes; other classes are left out.
         split: shares such as "0.8/0.2"; the tool's own split is then not used.

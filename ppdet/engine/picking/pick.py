@@ -93,7 +93,10 @@ def pick(
     labels = np.array([(counts or {}).get(name, 0) for name in names]) if names else 0
     chosen, distances = choose(number, seen.features, objects, same, labeled, labels)
     if not chosen:
-        raise DataError("all images are labeled already, or show the same pictures as labeled ones")
+        raise DataError(
+            "all images are labeled already, or show the same pictures as labeled ones: add other images, or pick "
+            "these with --near_duplicates"
+        )
     known = set(labeled)
     duplicates = sum(len(set(group) - known) - (not known & set(group)) for group in same)
     return Picks(seen, chosen, distances, objects.sum(axis=1), list(labeled), duplicates)
@@ -156,8 +159,13 @@ def labeled_images(annotations: str, paths: Sequence[str]) -> list[str]:
     else the images near the file, which need not be among the paths.
 
     Raises:
-        DataError: the file is not COCO JSON, or its images are neither among the paths nor near it.
+        DataError: the file does not exist or is not COCO JSON, or its images are neither among the paths nor near it.
     """
+    if not os.path.exists(annotations):
+        raise DataError(
+            f"--labelled {annotations}: there is no such file: name the COCO files of the labeled images, or leave "
+            "it out"
+        )
     content = load_coco_json(annotations)
     image_ids_of(content, annotations)  # says what is wrong if it has no list of images
     listed = file_names_of(content, annotations)

@@ -30,3 +30,12 @@ def test_without_images_the_reasons_are_those_of_each_image(tmp_path):
         "annotations of an image that has others already left out": 1,
         "images without a file, whose size the annotations do not say either, left out": 1,
     }
+
+
+def test_regions_of_turned_images_are_counted(tmp_path):
+    task = labelstudio_task("a.png")
+    for region in task["annotations"][0]["result"]:
+        region["image_rotation"] = 90
+    found, losses = converted(tmp_path, {**images("a.png"), "p.json": [task]})
+    assert found == {"all": {"a.png": [BOX]}}
+    assert losses == {"regions of images that were turned in Label Studio, which may be in other places": 1}

@@ -50,5 +50,21 @@ def test_no_part_is_empty_and_a_class_with_one_image_is_trained_on():
     classes = [Counter(a=1)] * 4 + [Counter(b=1)]
     part = split_groups(classes, [[i] for i in range(5)], [0.98, 0.02], seed=1)
     assert set(part) == {0, 1} and part[4] == 0
-    with pytest.raises(DataError, match=r"look alike: 1, too few to split into 2 parts: .* leave out --split"):
+    with pytest.raises(
+        DataError, match=r"look alike: 1, too few to split into 2 parts: .* come apart with --split_similar"
+    ):
         split_groups(classes, [[0, 1, 2, 3, 4]], [0.5, 0.5], seed=1)
+
+
+def test_a_part_that_misses_its_share_is_named(log):
+    """29 of 30 images look alike, as those of a fixed camera do, and stay together."""
+    part = split_groups([Counter(a=1)] * 30, [list(range(29)), [29]], [0.8, 0.2], seed=1)
+    assert part.count(0) == 29
+    assert "val has 1 of 30 images, 3 % instead of 20 %: 29 images look alike" in log.text
+    assert "with --split_similar they come apart" in log.text and "train has" not in log.text
+
+
+def test_small_shares_are_no_reason_to_warn(log):
+    split_groups([Counter(a=1)] * 12, [[2 * i, 2 * i + 1] for i in range(6)], [0.8, 0.2], seed=1)
+    split_groups([Counter(a=1)] * 3, [[0], [1], [2]], [0.9, 0.1], seed=1)  # a third is much, but no image looks alike
+    assert "instead of" not in log.text

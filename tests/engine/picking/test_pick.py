@@ -133,3 +133,20 @@ def test_copies_of_labeled_images_elsewhere_are_not_picked(folder, tmp_path, log
     found = picked(tmp_path)
     assert len(found) == 4 and not {"002.png", "003.png"} & set(found)
     assert f"of these, 2 are not in {images}" in log.text
+
+
+def test_mistakes_name_options_of_this_command(folder, tmp_path, capsys):
+    images, listed = folder / "data" / "images", tmp_path / "all.json"
+    names = [path.name for path in images.iterdir()]
+    rows = [{"id": number, "file_name": name} for number, name in enumerate(names)]
+    listed.write_text(json.dumps({"images": rows, "annotations": [], "categories": []}))
+    for file, said in (
+        (tmp_path / "nosuch.json", "nosuch.json: there is no such file: name the COCO files of the labeled images, or"),
+        (
+            listed,
+            "all images are labeled already, or show the same pictures as labeled ones: add other images, or pick",
+        ),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main([str(images), "--labelled", str(file), "--output_dir", str(tmp_path)])
+        assert end.value.code == 2 and said in capsys.readouterr().err
