@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ppdet.data.annotations.image_index import ImageIndex, clean_parts
+from ppdet.data.annotations.image_index import UNREAD_FORMAT, ImageIndex, clean_parts
 from ppdet.data.annotations.labeled_set import DECIMALS, LabeledBox, LabeledImage, LabeledSet, Losses
 from ppdet.data.header_size import image_size
 from ppdet.utils.errors import ImageError
@@ -45,6 +45,8 @@ def read_images(labeled: LabeledSet, index: ImageIndex, losses: Losses) -> list[
             chosen[path] = _one_of(chosen[path], image, losses) if path in chosen else image
     found = [(image, path) for path, image in chosen.items()]
     if not found:
+        for path in index.unread:
+            losses.add(UNREAD_FORMAT, path)
         return _without_files(missing, losses)
     for image, reason in missing:
         losses.add(reason, f"{image.name} ({image.near})")

@@ -13,7 +13,7 @@ from ppdet.data.annotations.table import is_table, read_table, rows_of_table
 from ppdet.data.annotations.xml_formats import is_cvat, is_voc, read_cvat, read_voc
 from ppdet.data.annotations.yolo import has_label_files, has_names, is_yolo, read_yolo
 from ppdet.utils.errors import DataError
-from ppdet.utils.formats.annotation_kinds import json_kind
+from ppdet.utils.formats.annotation_kinds import BINARY, json_kind, kind_of_file
 from ppdet.utils.formats.label_formats import LABEL_FIRST, READ_FORMATS
 
 Reader = Callable[[str, list[str], Losses], LabeledSet]
@@ -25,6 +25,7 @@ READERS: dict[str, tuple[str, Reader]] = {  # name -> the suffix of its files, i
     "voc": (".xml", read_voc),
     "csv": (".csv", read_table),
 }
+ALL = ", ".join(READ_FORMATS)
 PROBED = 200  # JSON files whose kind is looked at before a folder counts as having none that is known
 
 
@@ -44,7 +45,7 @@ def read_annotations(source: str, form: str | None, index: ImageIndex, losses: L
     files = index.files if os.path.isdir(source) else [source]
     kinds = {form: _with_suffix(files, form)} if form else _kinds(files, index, source)
     if not kinds:
-        raise _nothing_found(source, files, index)
+        raise _nothing_found(source, files, index) if os.path.isdir(source) else _unknown_file(source)
     if len(kinds) > 1:
         found = ", ".join(
             f"{name} ({os.path.relpath(paths[0], root) if paths else '.'})" for name, paths in kinds.items()
@@ -58,9 +59,24 @@ def read_annotations(source: str, form: str | None, index: ImageIndex, losses: L
     return READERS[name][1](root, paths, losses)
 
 
+def _unknown_file(source: str) -> DataError:
+    """The error of a file that has no annotations that are known, by what it is."""
+    kind = kind_of_file(source)
+    if kind and kind in BINARY.values():
+        advice = "unpack it, and name the folder" if "archive" in kind else "name the file that has the annotations"
+        return DataError(f"{source} is {kind}: {advice}")
+    for suffix, read in ((".json", json_of), (".csv", rows_of_table)):
+        if source.lower().endswith(suffix):
+            read(source)  # what is wrong with it is raised
+    advice = "export one of these there, or choose with --from NAME what the file is read as"
+    if kind is None or "YOLO" in kind:
+        advice = "--from NAME reads the file as one of these; of label files of YOLO, name the folder"
+    return DataError(f"{source}{f' is {kind}' if kind else ''}: no annotations of {ALL} were found; {advice}")
+
+
 def _nothing_found(source: str, files: list[str], index: ImageIndex) -> DataError:
-    """The error of a folder or file without annotations that are known; what is wrong with the only file that may have
-    some is raised at once."""
+    """The error of a folder without annotations that are known; what is wrong with the only file that may have some is
+    raised at once."""
     for suffix, read in ((".json", json_of), (".csv", rows_of_table)):
         damaged = [path for path in files if path.lower().endswith(suffix)]
         if len(damaged) == 1:
@@ -70,9 +86,12 @@ def _nothing_found(source: str, files: list[str], index: ImageIndex) -> DataErro
     advice = (
         "--from NAME reads the files as one of these, and --from voc, labelme or yolo reads every file of their kind"
     )
-    if not os.path.isdir(source):
-        advice = "--from NAME reads the file as one of these; of label files of YOLO, name the folder"
-    if has_label_files(index):
+    archives = [path for path in files if path.lower().endswith((".zip", ".gz", ".tar", ".tgz", ".rar", ".7z"))]
+    if index.unread and not index.own:
+        advice = f"its images, such as {index.unread[0]}, are in a format that is not read: convert them to JPEG or PNG"
+    elif archives and not index.own:
+        advice = f"unpack {archives[0]} first"
+    elif has_label_files(index):
         advice = (
             "the label files beside its images are empty: if these are images without objects, put the names of the "
             "classes that are not in them into classes.txt"
@@ -87,7 +106,7 @@ def _nothing_found(source: str, files: list[str], index: ImageIndex) -> DataErro
             "it has images and nothing else: name the folder or the file that has their annotations, and the images "
             f"with --image_dir; {LABEL_FIRST}"
         )
-    return DataError(f"{source}: no annotations of {', '.join(READ_FORMATS)} were found; {advice}")
+    return DataError(f"{source}: no annotations of {ALL} were found; {advice}")
 
 
 def _with_suffix(files: list[str], form: str) -> list[str]:

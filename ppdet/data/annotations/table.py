@@ -57,7 +57,7 @@ def read_table(root: str, files: list[str], losses: Losses) -> LabeledSet:
             relative = True
             losses.add("tables whose numbers are read as shares of the image's sides, since none is above 2", path)
         for row in rows:
-            rows_of.setdefault("/".join(clean_parts(row["name"])), []).append(row)
+            rows_of.setdefault("/".join(clean_parts(row["name"].strip())), []).append(row)
         for name, rows in rows_of.items():
             size = size_of(rows[0].get("width"), rows[0].get("height"))
             objects = [row for row in rows if any(row.get(key) for key in NEEDED[1:])]
@@ -126,7 +126,8 @@ def rows_of_table(path: str) -> tuple[list[dict[str, str]], bool]:
     elif missing:
         raise DataError(
             f"{path}: no column {', '.join(missing)} among {short_repr(heading)}: expected filename, class, xmin, "
-            "ymin, xmax, ymax in the first line"
+            "ymin, xmax, ymax in the first line: rename the columns, or put such a line above the rows; of x, y, width "
+            "and height make xmax = x + width and ymax = y + height"
         )
     else:
         body = table[1:]

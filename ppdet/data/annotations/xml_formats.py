@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ppdet.data.annotations.image_index import folded
 from ppdet.data.annotations.labeled_set import (
     LARGEST_FILE,
     LabeledBox,
@@ -53,7 +54,7 @@ def read_voc(root: str, files: list[str], losses: Losses) -> LabeledSet:
             path,
             size_of(element.findtext("size/width"), element.findtext("size/height")),
             _VocBoxes(element, losses, path),
-            splits.get(stem) or split_of_folder(root, path),
+            splits.get(stem) or splits.get(folded(stem)) or split_of_folder(root, path),
         )
         result.images.append(image)
     return result
@@ -89,7 +90,7 @@ class _VocBoxes:
 
 
 def _voc_splits(root: str) -> dict[str, str]:
-    """The split of each image, by the stem of its name.
+    """The split of each image, by the stem of its name, also as `folded` writes it.
 
     Pascal VOC 2007 is mostly used with the lists trainval.txt and test.txt alone; trainval is then its training part.
     """
@@ -100,7 +101,7 @@ def _voc_splits(root: str) -> dict[str, str]:
             listed = folder / f"{name}.txt"
             if listed.is_file():
                 for line in lines_of(text_of(str(listed))):
-                    splits[line.split()[0]] = splits[line.strip()] = part
+                    splits.update((name, part) for name in (line.split()[0], line.strip(), folded(line)))
     return splits
 
 

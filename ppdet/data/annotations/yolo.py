@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ppdet.data.annotations.conversion_folders import is_yaml
-from ppdet.data.annotations.image_index import common_ending
+from ppdet.data.annotations.image_index import UNREAD_FORMAT, common_ending, folded
 from ppdet.data.annotations.labeled_set import (
     LARGEST_OF_IMAGE,
     LARGEST_SHARE,
@@ -68,8 +68,10 @@ def read_yolo(root: str, index: "ImageIndex", losses: Losses, yaml: str | None =
         result.images.append(LabeledImage(image, labels or image, None, boxes, split))
     used = set(beside.values())
     for path in (path for path in _texts(index) if path not in used):
-        if _are_labels(_first_words(path)):
+        if _are_labels(_first_words(path)) and not index.is_unread(Path(path).stem):
             losses.add("label files without an image left out", path)
+    for image in index.unread:
+        losses.add(UNREAD_FORMAT, image)
     return result
 
 
@@ -147,10 +149,11 @@ def _label_files(index: "ImageIndex") -> dict[str, str]:
     used = set(found.values())
     by_stem: dict[str, list[str]] = {}
     for path in (path for path in texts if path not in used):
-        by_stem.setdefault(Path(path).stem, []).append(path)
+        by_stem.setdefault(folded(Path(path).stem), []).append(path)
     images_of: dict[str, list[str]] = {}
     for image in (path for path in index.paths if path not in found):
-        best = _only_best(by_stem.get(Path(image).stem, []), image)
+        same = by_stem.get(folded(Path(image).stem), [])
+        best = _only_best([path for path in same if Path(path).stem == Path(image).stem] or same, image)
         if best is not None:
             images_of.setdefault(best, []).append(image)
     for labels, images in images_of.items():
@@ -220,9 +223,9 @@ def is_yolo(index: "ImageIndex") -> bool:
 
     Label files that are all empty count where class names say what is not in the images.
     """
-    stems = {Path(path).stem for path in index.paths}
+    stems = {folded(Path(path).stem) for path in index.paths}
     filled = empty = 0
-    for path in (path for path in _texts(index) if Path(path).stem in stems):
+    for path in (path for path in _texts(index) if folded(Path(path).stem) in stems):
         words = _first_words(path)
         if _are_labels(words):
             return True
@@ -235,8 +238,8 @@ def is_yolo(index: "ImageIndex") -> bool:
 
 def has_label_files(index: "ImageIndex") -> bool:
     """Whether an image has a text file of its name, be it empty."""
-    stems = {Path(path).stem for path in index.paths}
-    return any(Path(path).stem in stems and _first_words(path) == [] for path in _texts(index))
+    stems = {folded(Path(path).stem) for path in index.paths}
+    return any(folded(Path(path).stem) in stems and _first_words(path) == [] for path in _texts(index))
 
 
 def has_names(index: "ImageIndex") -> bool:

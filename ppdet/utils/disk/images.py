@@ -9,6 +9,7 @@ from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+OF_MACOS = "._"  # begins the names of files in which macOS keeps attributes of others, such as ._1.jpg of 1.jpg
 # A list of images, as text or as a column of a table. Ten million paths of a hundred characters fit into the file.
 LARGEST_LIST = 2**30  # bytes
 MOST_PATHS = 50_000_000
@@ -54,7 +55,7 @@ def files_below(folder: str | os.PathLike[str]) -> list[str]:
     """Sorted paths of all files in `folder` and its subfolders. A warning tells of those that cannot be read.
 
     Links to folders are followed, except those to a folder that they are in themselves. What several links lead to is
-    listed once.
+    listed once. Files in which macOS keeps attributes of others, which archives from there have, are not listed.
     """
     files: list[str] = []
     unreadable: list[OSError] = []
@@ -67,7 +68,7 @@ def files_below(folder: str | os.PathLike[str]) -> list[str]:
                 subfolders.clear()
                 continue
             seen.add(real)
-            files += [os.path.join(place, name) for name in names]
+            files += [os.path.join(place, name) for name in names if not name.startswith(OF_MACOS)]
             subfolders.sort()  # so that of several links the same one is followed each time
             links = [path for path in (os.path.join(place, name) for name in subfolders) if os.path.islink(path)]
             tops += [link for link in links if not is_within(real, os.path.realpath(link))]

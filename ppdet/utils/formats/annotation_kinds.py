@@ -65,6 +65,7 @@ SHORT_NAMES = (
     *("VGG Image Annotator", "Datumaro", "GeoJSON", "Pascal VOC", "CVAT", "YOLO", "CSV"),
 )
 ADVICE = "expected COCO JSON; convert {}, or name another"
+ARCHIVE_ADVICE = "unpack it, and name or convert what is in it"
 
 
 def coco_problem(path: str) -> str | None:
@@ -76,7 +77,21 @@ def coco_problem(path: str) -> str | None:
     if not os.path.isfile(path):
         return f"{path} is not a file: expected COCO JSON"
     kind = _kind_of_text(path)
-    return f"{path} is not JSON but {kind}: {ADVICE.format('it')}" if kind else None
+    advice = ARCHIVE_ADVICE if kind and "archive" in kind else ADVICE.format("it")
+    return f"{path} is not JSON but {kind}: {advice}" if kind else None
+
+
+def kind_of_file(path: str) -> str | None:
+    """Return what a file of labels is, such as "a ZIP archive" or "VoTT JSON"; None if it cannot be told.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    kind = _kind_of_text(path)
+    if kind is None and os.path.splitext(path)[1].lower() == ".json" and os.path.getsize(path) <= MAX_BYTES:
+        with contextlib.suppress(ValueError, RecursionError):
+            return json_kind(json.loads(read_text(path)))
+    return kind
 
 
 def json_kind(content: Any) -> str:

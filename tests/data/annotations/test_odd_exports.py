@@ -105,6 +105,13 @@ def test_a_label_file_of_yolo_is_not_given_to_a_second_image_of_its_name(tmp_pat
     assert found["all"] == {"one/1.png": [BOX], "two/1.png": []}
 
 
+def test_letter_case_of_names_of_yolo_counts_only_where_no_other_file_fits(tmp_path):
+    labels = {"txt/A.txt": LINE, "txt/a.txt": LINE * 2, "txt/img_1.txt": LINE * 3, "classes.txt": "cat"}
+    found, losses = converted(tmp_path, {**images("pics/A.png", "pics/a.png", "pics/IMG_1.png"), **labels})
+    assert {name: len(boxes) for name, boxes in found["all"].items()} == {"A.png": 1, "a.png": 2, "IMG_1.png": 3}
+    assert not losses
+
+
 def test_images_of_yolo_with_one_label_file_are_counted(tmp_path):
     files = {**images("images/a.png", "images/a.PNG.png"), "labels/a.txt": LINE, "classes.txt": "cat"}
     (folder(tmp_path, files) / "images" / "a.jpg").write_bytes((tmp_path / "source/images/a.png").read_bytes())

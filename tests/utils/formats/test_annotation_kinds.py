@@ -153,3 +153,8 @@ def test_names_of_classes_are_not_mistaken(tmp_path):
 )
 def test_what_tools_export(shared, place, kind):
     assert kind in message(shared / "cases" / "formats" / place, boxes)
+
+
+def test_an_archive_is_unpacked_and_not_converted(tmp_path):
+    text = message(write(tmp_path / "a.json", b"PK\x03\x04"), boxes)
+    assert "is not JSON but a ZIP archive: unpack it, and name or convert what is in it" in text
