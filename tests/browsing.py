@@ -11,6 +11,12 @@ UNREADABLE = """() => [...document.querySelectorAll("svg text")].filter((text) =
     || own.top < all.top - 1 || own.bottom > all.bottom + 1);
 }).map((text) => text.textContent)"""
 
+# Tables that reach beyond the edge of the part that they are in, behind which nothing tells that there is more.
+CUT_TABLES = """() => [...document.querySelectorAll("td, th")].filter((cell) => {
+  const own = cell.getBoundingClientRect(), all = cell.closest("section").getBoundingClientRect();
+  return own.width && own.right > all.right;
+}).map((cell) => cell.textContent)"""
+
 
 def opened(browser: Any, path: Path, width: int, scheme: str = "light") -> Any:
     """The page in a new context; `problems` are what went wrong in it and what it asked the network for."""

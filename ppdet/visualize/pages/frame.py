@@ -57,14 +57,25 @@ def write_page(path: str | Path, title: str, sections: Iterable[Section], subtit
 
 
 def table(columns: Sequence[object], rows: Iterable[Sequence[object]], caption: str = "") -> Html:
-    """A table whose first column is text; the other columns are numbers, and are aligned to the right."""
+    """A table whose first column is text; the other columns are numbers, and are aligned to the right.
+
+    On a phone, each row of a table of more than two columns is a list, in which a cell has its column's name above it.
+    """
+    columns = list(columns)
+    is_wide = len(columns) > 2
     body = [
-        element("tr", element("th", first, scope="row"), *(element("td", cell) for cell in rest))
+        element(
+            "tr",
+            element("th", first, scope="row"),
+            *(element("td", cell, data_column=name if is_wide else None) for name, cell in zip(columns[1:], rest)),
+        )
         for first, *rest in rows
     ]
     head = element("thead", element("tr", *(element("th", name, scope="col") for name in columns)))
     # A wide table scrolls within its own place, also by the keyboard; its title stays.
-    whole = element("table", head, element("tbody", *body), aria_label=caption or None)
+    whole = element(
+        "table", head, element("tbody", *body), class_="columns" if is_wide else None, aria_label=caption or None
+    )
     title = element("figcaption", caption) if caption else ""
     return element("figure", title, element("div", whole, class_="wide", tabindex=0))
 

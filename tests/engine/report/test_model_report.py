@@ -5,7 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from browsing import UNREADABLE, opened
+from browsing import CUT_TABLES, UNREADABLE, opened
 from commands import call
 from oracle import Oracle
 
@@ -225,7 +225,7 @@ def test_the_page_of_two_models(browser, tiny, results, tmp_path, log, monkeypat
     assert log.text.count("the report leaves out a picture: ") == 1 and "004.png" in log.text
     for width in (390, 1280):
         page = opened(browser, new / "report.html", width)
-        assert page.problems == [] and page.evaluate(UNREADABLE) == []
+        assert page.problems == [] and page.evaluate(UNREADABLE) == [] and page.evaluate(CUT_TABLES) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         titles = page.locator("h2").all_inner_texts()
         assert titles[:3] == ["Overview", "Beside another model", "Classes"] and len(titles) == 9

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from browsing import UNREADABLE, opened
+from browsing import CUT_TABLES, UNREADABLE, opened
 
 from ppdet.visualize.draw import class_color
 from ppdet.visualize.pages import (
@@ -43,6 +43,7 @@ def example(tmp_path):
     ]
     sections = [
         Section(HOSTILE, [tiles({"AP": 42.1, HOSTILE: LONG}), table(["class", "AP"], [(LONG, 1), (HOSTILE, 2)], LONG)]),
+        Section("Numbers", [table(["class", "AP75", LONG, *"abcdef"], [(HOSTILE, *[0.123] * 8)])]),
         Section("Charts", [charts_in_row(charts)], LONG),
         Section("Pictures", [gallery(pictures, "error"), HOSTILE]),
         Section("Pairs", [gallery([Picture("p", [("truth", image), ("prediction", image)])])]),
@@ -56,7 +57,12 @@ def test_a_page_is_legible_and_loads_nothing(browser, example, width):
     page = opened(browser, example, width, "dark" if width == 390 else "light")
     assert page.problems == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate(UNREADABLE) == []
+    assert page.evaluate(UNREADABLE) == [] and page.evaluate(CUT_TABLES) == []
+    # In a narrow window, a row of several columns is a list, in which each number has its column's name.
+    cell = page.locator("td[data-column]").first
+    title = cell.evaluate("cell => getComputedStyle(cell, '::before').content")
+    assert title == ('"AP75"' if width == 390 else "none")
+    assert page.locator(".columns thead").is_visible() == (width > 390)
     # A wide chart is seen whole where the window has room; else a shadow shows that it can be scrolled.
     hidden = page.evaluate("[...document.querySelectorAll('.large')].map(part => part.scrollWidth - part.clientWidth)")
     assert hidden and all(more > 0 if width == 390 else more == 0 for more in hidden)
@@ -86,7 +92,9 @@ def test_a_gallery_shows_what_its_filters_ask_for(browser, example):
     first.locator("[data-role=least]").fill("0")
     assert shown() == ["0", "2"]
     first.locator("li:visible button").first.click()
-    assert page.locator("dialog[open] img").count() == 1
+    # Enlarged, it is wider than a phone's window, in which it can be moved: what is written into it becomes legible.
+    (wide,) = page.locator("dialog[open] img").evaluate_all("images => images.map(image => image.clientWidth)")
+    assert wide > 1.5 * 390 and page.evaluate("document.documentElement.scrollWidth") == 390
     page.keyboard.press("Escape")
     assert page.locator("dialog[open]").count() == 0
     assert page.problems == []
