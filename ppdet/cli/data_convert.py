@@ -62,7 +62,9 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         action="store_true",
         help="let images that look alike come into different parts, and do not compare images",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier conversion wrote to DST")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace what an earlier conversion wrote to DST, but for its images"
+    )
     arguments = parser.parse_args(argv)
     if arguments.split_similar and not arguments.split:
         parser.error("--split_similar changes what --split does, which is missing")
@@ -116,6 +118,8 @@ def report(result: "Conversion") -> str:
         lines += [f"{result.left_out} lists all of these"] if result.left_out else []
     place = f"images: {printable(result.image_dir)}"
     lines += ["", place if result.has_images else f"{place}, in which there are none: no image file was found"]
+    if result.unlisted:
+        lines.append(f"images there that no file lists, such as those of an earlier conversion: {result.unlisted:,}")
     return "\n".join(lines)
 
 

@@ -16,8 +16,10 @@ from ppdet.data.annotations.recognition import read_annotations
 from ppdet.data.annotations.sides import NAMES, shares_of, split_groups
 from ppdet.data.sources.dataset import join_path
 from ppdet.utils.disk.files import atomic_path, copy_file, lines_of, write_json
+from ppdet.utils.disk.images import files_below, is_image_name
 from ppdet.utils.errors import DataError
 from ppdet.utils.extras import require_extras
+from ppdet.utils.formats.coco_file import clean_name
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -39,6 +41,7 @@ class Conversion:
         similar: numbers of images that were kept on one side with similar ones.
         has_images: whether the image files are there.
         left_out: the file that names all of them, "" for none.
+        unlisted: the number of images in `image_dir`, such as of an earlier conversion, that no file lists.
     """
 
     kind: str
@@ -49,6 +52,7 @@ class Conversion:
     similar: int = 0
     has_images: bool = True
     left_out: str = ""
+    unlisted: int = 0
 
 
 def convert_annotations(
@@ -79,7 +83,7 @@ def convert_annotations(
         seed: of the split.
         keep_similar_together: near-duplicate images (by perceptual hashes) go to the same part.
         images: "copy" them to target/images, "link" them there (hard links), or "keep" them where they are.
-        overwrite: replace the files of an earlier conversion.
+        overwrite: replace the files of an earlier conversion. Its images stay, since they may be somebody's only ones.
 
     Raises:
         DataError: something cannot be used; the message says what, and what to do. Nothing was written then.
@@ -110,6 +114,9 @@ def convert_annotations(
     for name in names:
         write_json(folder / f"{name}.json", coco_content(parts[name], classes))
         result.counts[str(folder / f"{name}.json")] = count_boxes(parts[name])
+    if overwrite and images != "keep":
+        result.unlisted = _unlisted_images(result.image_dir, read)
+    Path(target, LEFT_OUT).unlink(missing_ok=True)
     if losses.counts:
         result.left_out = os.path.join(target, LEFT_OUT)
         with atomic_path(result.left_out) as temporary:
@@ -129,7 +136,10 @@ def order_classes(
         )
     if labels is None:
         return class_order(known, used, source)
-    names = class_order(lines_of(text_of(labels, LARGEST_OF_IMAGE)), (), labels)
+    listed = lines_of(text_of(labels, LARGEST_OF_IMAGE))
+    if not any(map(clean_name, listed)):
+        raise DataError(f"--labels {labels} has no class names in it: put one on each line")
+    names = class_order(listed, (), labels)
     for image in read:
         for box in image.boxes:
             if box.label not in names:
@@ -171,6 +181,12 @@ def _place_images(read: list[ReadImage], target: str, images: str) -> str:
         return str(first.path)[: -len(first.name)].rstrip("/\\")
     place_files(read, folder, link=images == "link")
     return folder
+
+
+def _unlisted_images(folder: str, read: list[ReadImage]) -> int:
+    """The number of image files in a folder that are not among those of a conversion."""
+    listed = {os.path.normpath(os.path.join(folder, image.name)) for image in read}
+    return sum(is_image_name(path) and os.path.normpath(path) not in listed for path in files_below(folder))
 
 
 def place_files(read: list[ReadImage], folder: str, *, link: bool = False) -> None:

@@ -3,6 +3,7 @@
 import pytest
 from exported import BOX, LINE, RECTANGLE, VOC, converted, folder, images, labelstudio_task
 
+from ppdet.cli import data_convert
 from ppdet.data.annotations.to_coco import convert_annotations
 from ppdet.utils.errors import DataError
 
@@ -89,3 +90,25 @@ def test_data_yaml_stands_for_the_data_set_in_its_folder(tmp_path):
     (source / "c.yml").write_text("a: 1")
     with pytest.raises(DataError, match=r"c\.yml has no names of classes: name the data.yaml"):
         convert_annotations(source / "c.yml", tmp_path / "other")
+
+
+def test_what_an_earlier_conversion_left_out_and_its_images_are_not_taken_for_the_new_one(tmp_path, capsys):
+    damaged = {**images("a.png", "b.png"), "a.xml": VOC, "b.xml": VOC, "c.xml": "<annotation"}
+    converted(tmp_path / "first", damaged)
+    out = tmp_path / "first" / "out"
+    assert (out / "left_out.txt").is_file()
+    source = folder(tmp_path / "second", {**images("b.png"), "b.xml": VOC})
+    data_convert.main([str(source), str(out), "--overwrite"])
+    assert not (out / "left_out.txt").exists() and (out / "images" / "a.png").is_file()
+    assert "\nimages there that no file lists, such as those of an earlier conversion: 1\n" in capsys.readouterr().out
+    (source / "b.xml").rename(source / "a.xml")
+    (source / "b.png").rename(source / "a.png")
+    data_convert.main([str(source), str(tmp_path / "third")])
+    data_convert.main([str(source), str(tmp_path / "third"), "--overwrite"])
+    assert "no file lists" not in capsys.readouterr().out
+
+
+def test_a_file_of_classes_without_a_name_says_so(tmp_path):
+    (tmp_path / "empty.txt").write_text("\n \n")
+    with pytest.raises(DataError, match=r"^--labels .*empty.txt has no class names in it: put one on each line$"):
+        converted(tmp_path, {**images("a.png"), "a.xml": VOC}, labels=str(tmp_path / "empty.txt"))
