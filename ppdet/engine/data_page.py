@@ -27,7 +27,7 @@ from ppdet.visualize.pages import (
     tiles,
     write_page,
 )
-from ppdet.visualize.pages.gallery import thumbnail
+from ppdet.visualize.pages.gallery import shrinks, thumbnail
 
 MOST_PICTURES = 240  # on the page; each takes some 30 KB
 SAMPLES = 12  # images of each split, drawn at random
@@ -118,6 +118,7 @@ def _box_section(splits: Sequence[ListedSplit], checked: Checked, size: str) -> 
             [""] * CELLS,
             [""] * CELLS,
             [[str(count) for count in row] for row in centers.tolist()],
+            "the whole width of the images, from left to right",
         ),
     ]
     rows = [
@@ -176,7 +177,7 @@ def _picture(splits: Sequence[ListedSplit], example: Example, kind: str) -> Pict
     drawn = np.array(small, order="C")
     labels = example.classes.tolist()
     texts = [class_label(names, label) for label in labels]
-    draw_boxes(drawn, example.boxes * scale, [class_color(label) for label in labels], texts)
+    draw_boxes(drawn, example.boxes * scale, [class_color(label) for label in labels], texts, shrinks(drawn))
     tags = [Tag(names[label], kind) for label in sorted(set(labels))] or [Tag("", kind)]
     caption = ": ".join(text for text in (example.split, example.text) if text)
     return Picture(Path(example.path).name, [("", drawn)], tags, caption)

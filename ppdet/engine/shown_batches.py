@@ -15,8 +15,9 @@ from ppdet.engine.build import build_train_reader
 from ppdet.engine.hooks.picture import normalization
 from ppdet.utils.errors import ConfigError
 from ppdet.visualize import draw_batch
-from ppdet.visualize.draw import batch_panels
+from ppdet.visualize.draw import PANEL_WIDTH, batch_panels
 from ppdet.visualize.pages import Picture, Section, Tag, gallery, tiles, write_page
+from ppdet.visualize.pages.gallery import SHOWN
 
 PAGE = "show.html"
 MOST_OF_BATCH = 24  # pictures on the page
@@ -74,7 +75,8 @@ def draw_batches(cfg: Config, folder: Path, batches: int, epoch: int = 0) -> Ite
             labels = np.split(arrays["target_labels"], ends[:-1], axis=1)
             positives = {stride: int((part > 0).sum()) for stride, part in zip(locations.strides, labels)}
             boxes = int((arrays["gt_class"] >= 0).sum())
-            panels = batch_panels(arrays, locations=locations, most=MOST_OF_BATCH, class_names=names, **look)
+            options = {"most": MOST_OF_BATCH, "class_names": names, "shrinks": PANEL_WIDTH / SHOWN}
+            panels = batch_panels(arrays, locations=locations, **options, **look)
             ids = arrays["im_id"].reshape(-1).tolist()
             pictures = [
                 _picture(files.get(ids[place], ""), number, panel, positive, locations.strides, shown, names)

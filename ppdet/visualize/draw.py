@@ -40,7 +40,11 @@ def text_color(ground: Color) -> Color:
 
 
 def draw_detections(
-    image_rgb: np.ndarray, rows: np.ndarray, class_names: Sequence[str], threshold: Thresholds = 0.5
+    image_rgb: np.ndarray,
+    rows: np.ndarray,
+    class_names: Sequence[str],
+    threshold: Thresholds = 0.5,
+    shrinks: float = 1.0,
 ) -> np.ndarray:
     """Draw the detections whose score is at least `threshold`, the best ones on top.
 
@@ -49,6 +53,7 @@ def draw_detections(
         rows: (M, 6) [class index, score, x1, y1, x2, y2] in pixels of this image.
         class_names: name of each class; the picture shows the index of a class that has no name.
         threshold: one number for all classes, or one for each.
+        shrinks: see `draw_boxes`.
 
     Returns:
         The picture, (H, W, 3) uint8 RGB.
@@ -65,7 +70,7 @@ def draw_detections(
     rows = rows[np.argsort(rows[:, 1], kind="stable")]
     labels = rows[:, 0].astype(int).tolist()
     texts = [f"{class_label(class_names, label)} {score:.2f}" for label, score in zip(labels, rows[:, 1])]
-    draw_boxes(image, rows[:, 2:], [class_color(label) for label in labels], texts)
+    draw_boxes(image, rows[:, 2:], [class_color(label) for label in labels], texts, shrinks)
     return image
 
 
@@ -112,6 +117,7 @@ def batch_panels(
     *,
     class_names: Sequence[str] | None = None,
     is_bgr: bool = False,
+    shrinks: float = 1.0,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Draw the first images of a training batch, at most `most`; see `draw_batch` for the other arguments and errors.
 
@@ -125,7 +131,7 @@ def batch_panels(
     levels = np.repeat(np.arange(len(grids)), [grid.rows * grid.columns for grid in grids])
     for number, planes in enumerate(images):
         panel, scale = _panel(planes, mean, std, is_bgr)
-        _draw_truth(panel, batch, number, scale, class_names)
+        _draw_truth(panel, batch, number, scale, class_names, shrinks)
         counts = np.zeros(len(grids), np.int64)
         if "target_labels" in batch:
             labels = np.asarray(batch["target_labels"])[number]
@@ -225,10 +231,16 @@ def class_label(class_names: Sequence[str] | None, index: int) -> str:
     return name if name and is_legible(name) else str(index)
 
 
-def draw_boxes(image: np.ndarray, boxes: np.ndarray, colors: Sequence[Color], texts: Sequence[str]) -> None:
-    """Draw boxes (M, 4) x1, y1, x2, y2 into an image (H, W, 3) uint8 RGB, and then all labels, on top of all lines."""
+def draw_boxes(
+    image: np.ndarray, boxes: np.ndarray, colors: Sequence[Color], texts: Sequence[str], shrinks: float = 1.0
+) -> None:
+    """Draw boxes (M, 4) x1, y1, x2, y2 into an image (H, W, 3) uint8 RGB, and then all labels, on top of all lines.
+
+    Args:
+        shrinks: by how much the picture will be shown smaller; lines and letters are so much larger.
+    """
     height, width = image.shape[:2]
-    line, font_scale, font_line = _line_and_font(height, width)
+    line, font_scale, font_line = _line_and_font(height, width, shrinks)
     limits = np.array([width, height, width, height]) - 1
     corners = np.clip(np.round(boxes), 0, limits).astype(int).tolist()
     for (x1, y1, x2, y2), color in zip(corners, colors):
@@ -245,11 +257,11 @@ def draw_boxes(image: np.ndarray, boxes: np.ndarray, colors: Sequence[Color], te
         put_text(image, text, origin, font_scale, text_color(color), font_line)
 
 
-def _line_and_font(height: int, width: int) -> tuple[int, float, int]:
+def _line_and_font(height: int, width: int, shrinks: float) -> tuple[int, float, int]:
     """Width of a box's lines, scale of the font and width of the font's lines for an image of this size."""
-    side = (height * width) ** 0.5
-    font_scale = min(max(side / 1100, 0.38), 2.5)
-    return max(1, round(side / 320)), font_scale, max(1, round(font_scale * 1.6))
+    side = (height * width) ** 0.5 / shrinks
+    font_scale = min(max(side / 1100, 0.38), 2.5) * shrinks
+    return max(1, round(max(1, side / 320) * shrinks)), font_scale, max(1, round(font_scale * 1.6))
 
 
 def _draw_truth(
@@ -258,6 +270,7 @@ def _draw_truth(
     number: int,
     scale: float,
     class_names: Sequence[str] | None,
+    shrinks: float,
 ) -> None:
     """Draw the annotated boxes of image `number` of the batch."""
     if "gt_bbox" not in batch or "gt_class" not in batch:
@@ -266,7 +279,7 @@ def _draw_truth(
     boxes = np.asarray(batch["gt_bbox"])[number][labels >= 0] * scale
     labels = labels[labels >= 0].tolist()
     texts = [class_label(class_names, label) for label in labels]
-    draw_boxes(panel, boxes, [class_color(label) for label in labels], texts)
+    draw_boxes(panel, boxes, [class_color(label) for label in labels], texts, shrinks)
 
 
 def _draw_dots(

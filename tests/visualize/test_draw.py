@@ -7,7 +7,8 @@ import pytest
 
 from ppdet.utils.locations import Locations
 from ppdet.visualize import draw_batch, draw_detections, draw_pseudo_labels, write_picture
-from ppdet.visualize.draw import LEVEL_COLORS, class_color, text_color
+from ppdet.visualize.draw import LEVEL_COLORS, batch_panels, class_color, draw_boxes, text_color
+from ppdet.visualize.pages.gallery import shrinks
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 STRIDES = (8, 16, 32)
@@ -214,3 +215,22 @@ def test_a_picture_that_cannot_be_written_leaves_the_older_one(tmp_path):
 )
 def test_text_on_a_color(ground, text):
     assert text_color(ground) == text
+
+
+@pytest.mark.parametrize("size", [(360, 480), (480, 480), (280, 210), (96, 128)])
+def test_labels_of_thumbnails_are_as_high_in_the_gallery_as_those_of_small_pictures(size):
+    """The gallery shows 480 pixels in a width of 280; a letter of OpenCV's smallest legible font has 8 pixels."""
+    image = np.full((*size, 3), 90, np.uint8)
+    draw_boxes(image, np.array([[20, 60, 70, 90]]), [class_color(0)], ["H"], shrinks(image))
+    label = (image[:60, 20] == class_color(0)).all(axis=1).sum() * min(1, 280 / max(size))
+    assert 10.5 <= label <= 14
+
+
+def test_labels_of_shown_batches_grow():
+    batch = {"image": np.zeros((1, 3, 240, 320), np.float32), "gt_bbox": np.array([[[20.0, 60, 70, 90]]])}
+    batch["gt_class"] = np.zeros((1, 1), int)
+    heights = []
+    for factor in (1.0, 2.0):
+        [(panel, _)] = batch_panels(batch, MEAN, STD, Locations(STRIDES), 1, class_names=["H"], shrinks=factor)
+        heights.append((panel[:90, 30] == class_color(0)).all(axis=1).sum())
+    assert heights[1] == pytest.approx(2 * heights[0], abs=3) and heights[0] > 5

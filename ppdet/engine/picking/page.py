@@ -9,7 +9,7 @@ from ppdet.engine.picking.pick import Picks
 from ppdet.utils.disk.files import atomic_path
 from ppdet.visualize import draw_detections
 from ppdet.visualize.pages import Picture, Section, Tag, gallery, histogram, tiles, write_page
-from ppdet.visualize.pages.gallery import thumbnail
+from ppdet.visualize.pages.gallery import shrinks, thumbnail
 
 LIST, PAGE = "pick.txt", "pick.html"
 MOST_PICTURES = 500  # of a page
@@ -64,7 +64,8 @@ def _pictures(picks: Picks, threshold: float) -> list[Picture]:
         rows = picks.seen.rows[number]
         shown = rows[rows[:, 1] >= threshold]
         tags = [Tag(names[int(label)], "", score) for label, score in shown[:, :2].tolist()]
-        drawn = draw_detections(image, np.concatenate([shown[:, :2], shown[:, 2:] * scale], axis=1), names, threshold)
+        shown = np.concatenate([shown[:, :2], shown[:, 2:] * scale], axis=1)
+        drawn = draw_detections(image, shown, names, threshold, shrinks(image))
         parts = [f"{picks.objects[number]:.1f} uncertain objects"] if names else []
         parts += [f"distance {distance:.2g}"] if np.isfinite(distance) else []
         caption = f"{place}. {', '.join(parts)}"

@@ -11,7 +11,7 @@ from ppdet.utils.errors import ImageError
 from ppdet.utils.logger import get_logger
 from ppdet.visualize.draw import class_color, class_label, draw_boxes
 from ppdet.visualize.pages import Picture, Tag
-from ppdet.visualize.pages.gallery import THUMBNAIL, thumbnail
+from ppdet.visualize.pages.gallery import THUMBNAIL, shrinks, thumbnail
 
 logger = get_logger(__name__)
 SMALLEST = 320  # pixels of the longer side: smaller images are enlarged, so that their labels can be read
@@ -100,7 +100,8 @@ class ImageBook:
         # Correct ones first, so that the labels of errors lie on top.
         boxes = sorted(boxes, key=lambda box: (box.kind not in ("", CORRECT), box.score or 0))
         corners = np.array([box.box for box in boxes], dtype=np.float64).reshape(-1, 4) * scale
-        draw_boxes(pixels, corners, [class_color(box.label) for box in boxes], [self._text(box) for box in boxes])
+        texts = [self._text(box) for box in boxes]
+        draw_boxes(pixels, corners, [class_color(box.label) for box in boxes], texts, shrinks(pixels))
         return pixels
 
     def _tags(self, boxes: Sequence[JudgedBox]) -> list[Tag]:

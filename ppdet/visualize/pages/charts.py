@@ -150,12 +150,14 @@ def heat_map(
             )
             if side > 20:
                 marks.append(element("text", text, x=x + side / 2, y=y + side / 2 + 4, text_anchor="middle"))
+    frame = f"M{label - 1} {above - 1}h{len(columns) * side + 1}v{len(rows) * side + 1}h-{len(columns) * side + 1}z"
+    marks.append(element("path", class_="grid", d=frame, fill="none"))
     width = label + len(columns) * side + 80
     return _figure(
         title,
         f"{len(rows)} rows, {len(columns)} columns",
         join(marks),
-        above + len(rows) * side,
+        above + len(rows) * side + 1,
         width=max(WIDTH, width),
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 from ppdet.visualize.pages.markup import Html, element
 
 THUMBNAIL = 480  # pixels of the longer side; the browser shows it smaller, and enlarges it on a click
+SHOWN = 280  # pixels of its longer side in the gallery
 QUALITY = 80  # of JPEG
 
 
@@ -44,6 +45,11 @@ def thumbnail(image_rgb: np.ndarray, longest: int = THUMBNAIL) -> tuple[np.ndarr
         return image_rgb, scale
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return cv2.resize(image_rgb, size, interpolation=cv2.INTER_AREA), scale
+
+
+def shrinks(image_rgb: np.ndarray) -> float:
+    """By how much the gallery shows an image (H, W, 3) smaller, at least 1; see `draw_boxes`."""
+    return max(1.0, min(max(image_rgb.shape[:2]), THUMBNAIL) / SHOWN)
 
 
 def data_uri(image_rgb: np.ndarray) -> str:

@@ -1,5 +1,7 @@
 """Pages in a real browser: nothing is loaded, all text is legible on small and large screens, filters find pictures."""
 
+import re
+
 import numpy as np
 import pytest
 from browsing import CUT_TABLES, UNREADABLE, opened
@@ -99,3 +101,11 @@ def test_a_gallery_shows_what_its_filters_ask_for(browser, example):
     assert page.locator("dialog[open]").count() == 0
     assert page.problems == []
     page.context.close()
+
+
+def test_a_heat_map_of_few_cells_has_a_frame():
+    """Cells without anything in them are as white as the page."""
+    page = str(heat_map("centers", [[0, 0], [0, 1]], ["", ""], ["", ""]))
+    [x, y, width, height] = map(int, re.search(r'class="grid" d="M(\d+) (\d+)h(\d+)v(\d+)h-\d+z"', page).groups())
+    cells = [(int(a), int(b)) for a, b in re.findall(r'class="cell" x="(\d+)" y="(\d+)"', page)]
+    assert len(cells) == 4 and all(x < a < x + width and y < b < y + height for a, b in cells)
