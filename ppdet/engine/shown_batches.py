@@ -75,8 +75,14 @@ def draw_batches(cfg: Config, folder: Path, batches: int, epoch: int = 0) -> Ite
             labels = np.split(arrays["target_labels"], ends[:-1], axis=1)
             positives = {stride: int((part > 0).sum()) for stride, part in zip(locations.strides, labels)}
             boxes = int((arrays["gt_class"] >= 0).sum())
-            options = {"most": MOST_OF_BATCH, "class_names": names, "shrinks": PANEL_WIDTH / SHOWN}
-            panels = batch_panels(arrays, locations=locations, **options, **look)
+            panels = batch_panels(
+                arrays,
+                locations=locations,
+                most=MOST_OF_BATCH,
+                class_names=names,
+                shrinks=PANEL_WIDTH / SHOWN,
+                **look,
+            )
             ids = arrays["im_id"].reshape(-1).tolist()
             pictures = [
                 _picture(files.get(ids[place], ""), number, panel, positive, locations.strides, shown, names)
