@@ -74,7 +74,7 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 
 class WideTables(Extension):
-    """On a phone, site.css shows each row of a table of more than three columns as a list, with these headings."""
+    """On a phone, site.css shows each row of a table of three columns or more as a list, with these headings."""
 
     def extendMarkdown(self, md: Markdown) -> None:
         md.treeprocessors.register(Headings(md), "headings", 5)  # after the inline patterns, which have 20
@@ -86,7 +86,7 @@ class Headings(Treeprocessor):
     def run(self, root: Element) -> None:
         for table in root.iter("table"):
             headings = ["".join(heading.itertext()) for heading in table.iter("th")]
-            for row in table.iter("tr") if len(headings) > 3 else ():
+            for row in table.iter("tr") if len(headings) > 2 else ():
                 for heading, cell in zip(headings, row.findall("td")):
                     cell.set("data-label", heading)
 
