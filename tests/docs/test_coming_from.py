@@ -105,6 +105,14 @@ def problem_of(code: str, earlier: list[str], monkeypatch, capsys) -> str:
     return "it is no name of this project"
 
 
+def test_a_foreign_setting_is_answered_as_the_page_says():
+    text = (ROOT / "docs" / "FROM_ULTRALYTICS.md").read_text(encoding="utf-8")
+    words = shlex.split(re.search(r"`ppdet ([^`]*)` answers with the name to use here", text)[1])
+    options = load_command(words[0]).parse_arguments(words[1:]).opt
+    with pytest.raises(UserError, match=r"lr0: use LearningRate\.base_lr"):
+        load_config("fcos_r18_fpn_shapes", options)
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_every_name_of_this_project_exists(name, monkeypatch, capsys):
     text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")

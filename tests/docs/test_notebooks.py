@@ -47,6 +47,21 @@ def test_code_uses_public_names(cells):
     assert len(names) > 5 and names <= set(ppdet.__all__)
 
 
+def test_commands_are_run_where_their_files_are(cells):
+    """The reader is in the repository's folder, and the notebook has written beside itself."""
+    blocks = re.findall(r"```bash\n(.*?)```", "\n".join("".join(cell["source"]) for cell in cells), re.DOTALL)
+    assert len(blocks) > 1
+    for block in blocks:
+        folder = ROOT
+        for line in block.splitlines():
+            words = line.split()
+            if words[0] == "cd":
+                folder = folder / words[1]
+                assert folder.is_dir()
+            for word in words:
+                assert word.split("/")[0] != "shapes" or folder == ROOT / "docs" / "notebooks", line
+
+
 def test_links_lead_somewhere(cells):
     text = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     links = re.findall(r"\]\(([^)]+)\)", text)
