@@ -7,6 +7,7 @@ import numpy as np
 from ppdet.data.classes import quote_names
 from ppdet.data.sources.dataset import DetectionDataset
 from ppdet.utils.logger import get_logger
+from ppdet.utils.printable import counted
 
 logger = get_logger(__name__)
 MOST_LISTED = 5  # classes in the line of the log
@@ -62,8 +63,14 @@ def description(names: Sequence[str], by_class: np.ndarray, factors: np.ndarray,
     if not rarest:
         return f"repeat_threshold {threshold:g} changes nothing: every class is in that share of the images, or in none"
     some = ", ".join(f"{quote_names([names[number]])} {by_class[number]:.2f}" for number in rarest[:MOST_LISTED])
-    more = ", …" if len(rarest) > MOST_LISTED else ""
+    some += ", …" if len(rarest) > MOST_LISTED else ""
+    count = int(factors.sum())
+    if count == len(factors):
+        return (
+            f"repeat_threshold {threshold:g} changes nothing: there are too few images: the repeat factors ({some}) "
+            f"add up to {factors.sum():.2f} images for {counted(count, 'image')}"
+        )
     return (
-        f"repeat_threshold {threshold:g}: an epoch has {int(factors.sum())} images, of {len(factors)} different ones; "
-        f"repeat factors: {some}{more}"
+        f"repeat_threshold {threshold:g}: an epoch has {count} images, of {len(factors)} different ones; "
+        f"repeat factors: {some}"
     )

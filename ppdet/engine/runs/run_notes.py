@@ -154,7 +154,8 @@ def _classes(data: DataFacts) -> list[str]:
     few = [name for name, count in zip(data.names, data.boxes.tolist()) if 0 < count < FEW_BOXES]
     if few:
         note = f"fewer than {FEW_BOXES} boxes to learn from: {quote_names(few)}: label more of them"
-        if len(few) < np.count_nonzero(data.boxes):  # otherwise none is rarer than the others
+        # Otherwise none is rarer than the others, or so few images are repeated less than once.
+        if len(few) < np.count_nonzero(data.boxes) and data.trained >= FEW_TO_TRAIN:
             note += ", or let their images come more often (TrainReader.repeat_threshold)"
         found.append(note)
     return found

@@ -32,6 +32,16 @@ def test_factors_are_those_of_the_paper():
     )
 
 
+def test_too_few_images_to_repeat_any_are_told():
+    """An epoch has the sum of the factors, rounded down, and each image at least once."""
+    factors = np.array([1.1, 1.1, 1.0, 1.0])
+    text = description(["open", "spur"], np.array([1.1, 1.1]), factors, 0.9)
+    assert text.startswith("repeat_threshold 0.9 changes nothing: there are too few images")
+    assert text.endswith("the repeat factors ('open' 1.10, 'spur' 1.10) add up to 4.20 images for 4 images")
+    whole = sampler(size=4, factors=factors)
+    assert all(sorted(whole.indices(epoch).tolist()) == [0, 1, 2, 3] for epoch in range(5))
+
+
 def sampler(**options):
     factors = np.array([2.5, 1.25, 1.0, 1.1, 1.0, 3.0, 1.0])  # 10.85 together
     defaults = dict(size=7, batch_size=2, shuffle=True, drop_last=False, even=True, seed=5, factors=factors)

@@ -94,6 +94,7 @@ def test_weak_sides():
     assert "no detection with a score of 0.3 or more of 'bus'" in text
     assert "fewer than 50 boxes to learn from: 'bus': label more of them, or let their images come more often" in text
     assert "repeat_threshold" not in notes([0.1], boxes=np.array([9, 8])), "no class is rarer than the others"
+    assert "repeat_threshold" not in notes([0.1], boxes=np.array([900, 7]), trained=19), "too few images to repeat any"
 
 
 def test_a_run_that_ended_early_says_so():
