@@ -86,6 +86,10 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
 
 def export(arguments: argparse.Namespace) -> Path:
     """Export as the arguments say, and return the folder."""
+    from ppdet.engine.report.thresholds_file import read_file
+
+    if arguments.thresholds:
+        read_file(arguments.thresholds)  # what is wrong with it is told before the model is loaded
     load_libraries(arguments)
     from ppdet.engine.device_choice import check_device
     from ppdet.engine.export.graph import export_model

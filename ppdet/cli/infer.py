@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         from ppdet.data.annotations.pre_annotations import PreAnnotations
         from ppdet.deploy.results import write_results
         from ppdet.deploy.slicing import slicing_of
+        from ppdet.engine.report.thresholds_file import read_file, read_thresholds
         from ppdet.utils.disk.images import list_images
 
         slicing = slicing_of(arguments)
@@ -74,10 +75,11 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         if arguments.format:
             labels = PreAnnotations(arguments.format, arguments.image_root or arguments.infer_dir, arguments.image_url)
             labels.check(paths, arguments.output_dir)  # before the model is loaded
+        if arguments.thresholds:
+            read_file(arguments.thresholds)  # what is wrong with it is told before the model is loaded
         load_libraries(arguments)
         from ppdet.engine.device_choice import set_device
         from ppdet.engine.predictor import Predictor
-        from ppdet.engine.report.thresholds_file import read_thresholds
         from ppdet.engine.runs.trained import trained_config
         from ppdet.utils.class_thresholds import thresholds_of
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ppdet.data.classes import quote_names
 from ppdet.data.data_checks import FEW_TO_EVALUATE
@@ -22,13 +23,11 @@ def write_thresholds(path: str | Path, thresholds: Mapping[str, float], images: 
     write_json(path, {"thresholds": dict(thresholds), "images": images})
 
 
-def read_thresholds(path: str | Path, class_names: Sequence[str]) -> dict[str, float]:
-    """Return the thresholds in a file by the names of classes.
-
-    Warnings name classes that it does not have, and tell if the thresholds were chosen on few images.
+def read_file(path: str | Path) -> dict[str, Any]:
+    """Return the content of a file: `thresholds` by the names of classes, and `images`.
 
     Raises:
-        DeployError: it cannot be read, has none, one is not a number from 0 to 1, or one is of another class.
+        DeployError: it cannot be read, has none, or one is not a number from 0 to 1.
     """
     try:
         content = json.loads(read_text(path, largest=LARGEST))
@@ -47,6 +46,19 @@ def read_thresholds(path: str | Path, class_names: Sequence[str]) -> dict[str, f
             raise DeployError(
                 f"{path}: the threshold of {quote_names([name])} is {short_repr(value)}, expected a number from 0 to 1"
             )
+    return content
+
+
+def read_thresholds(path: str | Path, class_names: Sequence[str]) -> dict[str, float]:
+    """Return the thresholds in a file by the names of classes.
+
+    Warnings name classes that it does not have, and tell if the thresholds were chosen on few images.
+
+    Raises:
+        DeployError: see `read_file`; or one is of another class.
+    """
+    content = read_file(path)
+    thresholds = content["thresholds"]
     strange = [name for name in thresholds if name not in class_names]
     if strange:
         raise DeployError(f"{path}: the model has no class {quote_names(strange)}, it has {quote_names(class_names)}")
