@@ -106,6 +106,9 @@ def test_a_label_file_of_yolo_is_not_given_to_a_second_image_of_its_name(tmp_pat
 
 
 def test_letter_case_of_names_of_yolo_counts_only_where_no_other_file_fits(tmp_path):
+    (tmp_path / "a").touch()
+    if (tmp_path / "A").exists():
+        pytest.skip("this file system does not tell A from a")
     labels = {"txt/A.txt": LINE, "txt/a.txt": LINE * 2, "txt/img_1.txt": LINE * 3, "classes.txt": "cat"}
     found, losses = converted(tmp_path, {**images("pics/A.png", "pics/a.png", "pics/IMG_1.png"), **labels})
     assert {name: len(boxes) for name, boxes in found["all"].items()} == {"A.png": 1, "a.png": 2, "IMG_1.png": 3}
