@@ -19,6 +19,9 @@ TestReader:
   batch_transforms: [PadBatch: {pad_to_stride: 32}]
 """
 
+# Two levels in place of three: most of the time of an export goes into simplifying the levels' nodes.
+TWO_LEVELS = ("ResNet.num_stages=2", "ResNet.return_idx=[1]", "FCOSHead.fpn_stride=[8, 16]")
+
 
 def write_padded(folder: Path, images: int) -> Path:
     """Path of PADDED_YAML in the folder, beside what it needs; the images are in data/images."""

@@ -4,12 +4,13 @@ import cv2
 import numpy as np
 import paddle
 import pytest
-from noise import noisy, write_padded
+from noise import TWO_LEVELS, noisy, write_padded
 
 from ppdet.core.workspace import load_config
 from ppdet.deploy.compare import SelfCheck, tolerance_of
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.engine.build import build_trained_model
+from ppdet.engine.export import check
 from ppdet.engine.export import onnx as onnx_export
 from ppdet.engine.export.check import (
     ExportError,
@@ -24,7 +25,7 @@ from ppdet.engine.export.static_graph import ExportedDetector
 from ppdet.utils import device
 from ppdet.utils.errors import DeployError
 
-NOTHING = ["FCOSHead.nms.score_threshold=0.99"]
+NOTHING = [*TWO_LEVELS, "FCOSHead.nms.score_threshold=0.99"]
 # Locations before suppression are compared in their order, whatever the head would leave out or sort.
 RULES = [*NOTHING, "FCOSHead.level_top_k=20", "FCOSHead.class_threshold=0.6", "FCOSHead.last_pixel=true"]
 
@@ -37,7 +38,13 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_all_locations_are_compared(folder, tmp_path, log):
+@pytest.fixture
+def small_images(monkeypatch):
+    """The check's images, which are tried one after the other, have a fifth of their pixels."""
+    monkeypatch.setattr(check, "LONG_SIDE", 192)
+
+
+def test_all_locations_are_compared(folder, tmp_path, log, small_images):
     onnx, _ = (pytest.importorskip(name) for name in ("onnx", "openvino"))
     cfg = noisy(folder / "padded.yml", RULES)
     compiled = tmp_path / "padded" / "tensorrt"  # of an earlier export
@@ -56,7 +63,7 @@ def test_all_locations_are_compared(folder, tmp_path, log):
     assert outputs == ["bbox", "bbox_num"]
 
 
-def test_another_network_is_refused_though_it_detects_as_little(folder, tmp_path, monkeypatch):
+def test_another_network_is_refused_though_it_detects_as_little(folder, tmp_path, monkeypatch, small_images):
     onnx = pytest.importorskip("onnx")
     cfg = noisy(folder / "padded.yml", NOTHING)
     convert = onnx_export.convert
@@ -151,7 +158,7 @@ def test_tf32_is_no_other_model(folder, tf32):
     def found(arrays):
         return expected_outputs(detector, arrays, names)
 
-    check = SelfCheck.of(arrays, *found(arrays), floor=0.4, top=-1)
+    self_check = SelfCheck.of(arrays, *found(arrays), floor=0.4, top=-1)
     rows, counts = found(arrays)
     mean = np.array([0.485, 0.456, 0.406], np.float32).reshape(3, 1, 1)
     others = {
@@ -159,20 +166,20 @@ def test_tf32_is_no_other_model(folder, tf32):
         "channels in another order": found({**arrays, "image": arrays["image"][:, ::-1].copy()}),
         "padding that is taken for image": found({**arrays, "im_shape": np.full((2, 2), 160, np.float32)}),
         "classes in another order": (np.concatenate([1 - rows[:, :1], rows[:, 1:]], axis=1), counts),
-        "a class less": (rows[rows[:, 0] == 0], [int((part[:, 0] == 0).sum()) for part in check.rows]),
+        "a class less": (rows[rows[:, 0] == 0], [int((part[:, 0] == 0).sum()) for part in self_check.rows]),
         "boxes a stride aside": (rows + np.array([0, 0, 8, 8, 8, 8], np.float32), counts),
     }
     tf32()
     rounded = found(arrays)
     with pytest.raises(DeployError, match="its detections differ from the trained model's"):
-        check.verify(lambda _: rounded, "fp32")
-    result = check.verify(lambda _: rounded, "fp32", "gpu")
-    assert check.comparable("fp32", "gpu") == result.compared > 100 and 1e-3 < result.score < 1e-2
+        self_check.verify(lambda _: rounded, "fp32")
+    result = self_check.verify(lambda _: rounded, "fp32", "gpu")
+    assert self_check.comparable("fp32", "gpu") == result.compared > 100 and 1e-3 < result.score < 1e-2
     assert tolerance_of("fp32", "npu") == tolerance_of("fp32", "gpu") != tolerance_of("fp32")
     assert tolerance_of("bf16", "gpu") == tolerance_of("bf16")
     for name, outputs in others.items():
         with pytest.raises(DeployError, match="its detections differ from the trained model's"):
-            pytest.fail(f"{name}: {check.verify(lambda _, outputs=outputs: outputs, 'fp32', 'gpu')}")
+            pytest.fail(f"{name}: {self_check.verify(lambda _, outputs=outputs: outputs, 'fp32', 'gpu')}")
 
 
 def test_an_export_is_made_on_the_cpu(monkeypatch):
