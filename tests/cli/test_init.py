@@ -15,7 +15,6 @@ from ppdet.engine.checkpoints.weights import read_arrays, save_weights
 from ppdet.engine.proposal.found_data import read_data
 from ppdet.modeling.backbones import ResNet
 
-
 # A narrower neck and head than the proposed ones, which are not what is tested.
 NARROW = ("FPN.out_channel=32", "FCOSHead.fcos_feat={feat_in: 32, feat_out: 32, num_convs: 1}")
 

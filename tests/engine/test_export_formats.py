@@ -13,7 +13,7 @@ import onnxruntime
 import paddle
 import pytest
 import yaml
-from noise import noisy, write_padded
+from noise import TWO_LEVELS, noisy, write_padded
 from toy import write_toy
 
 from ppdet.core.workspace import merge_config
@@ -45,7 +45,7 @@ CASES = {
         "FCOSHead.sqrt_score=true",
         "FCOSHead.nms.score_threshold=0",
     ],
-    "deformable": ["ResNet.dcn_v2_stages=[2]"],
+    "deformable": ["ResNet.dcn_v2_stages=[1]"],
 }
 
 
@@ -65,7 +65,7 @@ def plain(folder):
 
 
 def configuration(folder, options):
-    return noisy(folder / "padded.yml", options)
+    return noisy(folder / "padded.yml", [*TWO_LEVELS, *options])
 
 
 def images(folder):
