@@ -125,7 +125,7 @@ class TrainingRun:
 
 def first_step(log: str) -> int:
     """Number of steps that were done when a run was resumed."""
-    found = re.search(r"resumed from .*: \d+ epochs, (\d+) steps done", log)
+    found = re.search(r"resumed from .*: \d+ epochs?, (\d+) steps? done", log)
     return int(found[1]) if found else 0
 
 

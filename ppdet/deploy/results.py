@@ -20,6 +20,7 @@ from ppdet.utils.disk.files import write_json
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import file_names_of, image_ids_of, load_coco_json
 from ppdet.utils.logger import get_logger, is_watched
+from ppdet.utils.printable import counted
 from ppdet.utils.process.stop import Stopped, StopRequests
 from ppdet.visualize import draw_detections, has_room, write_picture
 
@@ -96,8 +97,9 @@ def write_results(
     if not images and not requests.received:
         raise DataError(f"none of the {len(paths)} images could be read, beginning with {paths[0]}")
     seconds = time.perf_counter() - start
-    logger.info("%d images in %.1f s: %.2f images/s", images, seconds, images / max(seconds, 1e-9))
-    logger.info("%d detections %s", boxes, in_words(draw_threshold))
+    speed = images / max(seconds, 1e-9)
+    logger.info("%s in %.1f s: %.2f images/s", counted(images, "image"), seconds, speed)
+    logger.info("%s %s", counted(boxes, "detection"), in_words(draw_threshold))
     if requests.received:
         logger.warning("stopped after %d of %d images", images, len(paths))
     elif images < len(paths):

@@ -28,6 +28,7 @@ from ppdet.modeling.folding import CachedFolds
 from ppdet.utils import device
 from ppdet.utils.errors import ConfigError, DataError
 from ppdet.utils.logger import get_logger, is_watched
+from ppdet.utils.printable import counted
 
 logger = get_logger(__name__)
 RESULTS = "bbox.json"
@@ -143,7 +144,8 @@ class Evaluator:
     def report(self, seconds: float, skipped: int) -> dict[str, float] | None:
         """Log how long the evaluation took, write bbox.json if asked, and compute and log the numbers."""
         count = len(self.metric.image_ids)
-        logger.info("evaluated %d images in %.1f s: %.2f images/s", count, seconds, count / max(seconds, 1e-9))
+        speed = count / max(seconds, 1e-9)
+        logger.info("evaluated %s in %.1f s: %.2f images/s", counted(count, "image"), seconds, speed)
         if skipped:
             logger.warning("%d images could not be read and were left out", skipped)
         if self.output_eval:

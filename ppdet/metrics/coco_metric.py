@@ -14,7 +14,7 @@ from ppdet.metrics.coco_truth import DETECTION, fit_to_images, load_ground_truth
 from ppdet.utils.disk.files import write_json
 from ppdet.utils.formats.coco_file import LARGEST_ID
 from ppdet.utils.logger import get_logger
-from ppdet.utils.printable import columns, padded, printable
+from ppdet.utils.printable import columns, counted, padded, printable
 
 logger = get_logger(__name__)
 
@@ -222,7 +222,7 @@ class COCOMetric:
         """A line about the evaluation, the twelve lines that pycocotools prints, and the classes with `classwise`."""
         numbers = self.compute()
         lines = [
-            f"COCO bbox: {len(self._seen)} images, {len(self.detections)} detections, "
+            f"COCO bbox: {counted(len(self._seen), 'image')}, {counted(len(self.detections), 'detection')}, "
             f"computed by faster-coco-eval in {self._seconds:.1f} s"
         ]
         titles = {"precision": "Average Precision  (AP)", "recall": "Average Recall     (AR)"}

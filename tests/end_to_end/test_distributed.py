@@ -210,7 +210,7 @@ def test_dry_run_of_two_processes(config, tmp_path):
     (logs,) = run_commands(tmp_path, ["tools/train.py", "-c", config, "--eval", "--dry_run", *options])
     log = "".join(logs)
     assert "learning rate: 0.005 for 2 images per step, from 0.01 for 4" in log
-    assert "epoch: 11 steps of 2 images on 2 device(s)" in log
+    assert "epoch: 11 steps of 2 images on 2 devices" in log
     assert log.count("dry run: nothing was written") == 1
     assert not output.exists()
 
@@ -222,7 +222,7 @@ def test_evaluation_on_the_fly_is_that_of_the_saved_weights(config, tmp_path):
     options = ["epoch=2", "snapshot_epoch=2", "use_ema=true", "LearningRate.base_lr=0.02", "TrainReader.batch_size=1"]
     log = launch(tmp_path, "tools/train.py", "-c", bn, "--eval", "-o", f"save_dir={tmp_path}", *options)
     assert len(re.findall(r"\] \[INFO\] Epoch: \[1/2\] \[ 1/11\]", log)) == 1, "one line a step, not one a rank"
-    assert "2 images per step on 2 device(s)" in log
+    assert "2 images per step on 2 devices" in log
     evaluated = call("tools/eval.py", "-c", bn, "-o", f"weights={tmp_path}/tiny/model_final")
     assert len(re.findall(NUMBERS, log)) == 12
     assert re.findall(NUMBERS, log) == re.findall(NUMBERS, evaluated)

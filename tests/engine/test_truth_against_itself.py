@@ -235,7 +235,7 @@ def test_results_of_other_images_and_classes_are_counted(tiny, tmp_path, log):
     (tmp_path / "bbox.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(results).encode())
     evaluator = Evaluator(load_config(str(tiny)), output_eval=str(tmp_path))
     evaluator.evaluate_file()
-    assert len(evaluator.metric.detections) == 1 and "8 images, 1 detections" in log.text
+    assert len(evaluator.metric.detections) == 1 and "8 images, 1 detection, " in log.text
     assert "1 of 4 results are left out: their image_id, e.g. 99, is not evaluated" in log.text
     assert "1 of 4 results are left out: their category_id, e.g. 0, is not evaluated" in log.text
     assert "1 detections with NaN or infinity were left out" in log.text

@@ -83,7 +83,7 @@ def test_export(exported):
 def test_deployed(trained, exported):
     image = trained[0] / "data" / "images" / "001.png"
     command = ("deploy/python/infer.py", "--model_dir", exported[0], "--image_file", image)
-    assert "1 images in" in run(*command, "--output_dir", trained[0] / "deployed")
+    assert "1 image in" in run(*command, "--output_dir", trained[0] / "deployed")
     printed = run(*command, "--device", "gpu", "--output_dir", trained[0] / "on_gpu", code=2)
     (line,) = (line for line in printed.splitlines() if line.startswith("error: "))
     assert "sees 0 devices of type gpu" in line

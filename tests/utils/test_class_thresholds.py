@@ -38,7 +38,7 @@ def test_an_exported_model_is_used_with_its_thresholds(tmp_path, log):
     assert len(detector.predict(str(tmp_path / "gray.png")).above(detector.thresholds)) == 1
     common = ("deploy/python/infer.py", "--model_dir", folder, "--image_file", tmp_path / "gray.png")
     for options, told in (
-        ((), "1 detections with at least the score threshold of their class"),
+        ((), "1 detection with at least the score threshold of their class"),
         (("--threshold", "0.5"), "0 detections with a score of at least 0.5"),
     ):
         log.clear()

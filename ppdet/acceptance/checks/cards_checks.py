@@ -185,7 +185,7 @@ def killed(context: Context) -> Outcome:
             raise Failed(f"exit code {code}, expected 2 and the line “{line}”", output=job.output())
     with launched(context, command, "resumed") as job:
         code = job.wait(START)
-        done = re.search(r"trained (\d+) steps in", job.output())
+        done = re.search(r"trained (\d+) steps? in", job.output())
         if code or not done or not (folder / "model_final.pdparams").exists():
             raise Failed(f"the run did not continue to its end: exit code {code}", output=job.output())
     left = int(done[1])

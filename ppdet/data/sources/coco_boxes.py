@@ -11,6 +11,7 @@ from ppdet.data.header_size import image_size
 from ppdet.utils.boxes import have_area
 from ppdet.utils.errors import ImageError
 from ppdet.utils.formats.coco_file import Annotations
+from ppdet.utils.printable import counted
 
 MAX_FILES = 200  # image files whose size is read while annotations are checked
 MAX_SIDE = 1e9  # pixels of a side: enough for every image, and exact in float32 arithmetic to less than a box needs
@@ -102,7 +103,7 @@ class UsableBoxes:
 
     def report(self) -> str:
         """What is used and what is left out, in one line for the log."""
-        parts = [f"{len(self.xyxy)} boxes"]
+        parts = [counted(len(self.xyxy), "box")]
         if self.dropped:
             dropped = "" if self.for_evaluation else "dropped "  # evaluation counts those without area as missed
             parts.append(f"{dropped}{self.dropped} without area, outside or not numbers")

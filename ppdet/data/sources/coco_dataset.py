@@ -21,6 +21,7 @@ from ppdet.utils.formats.coco_file import (
     short_repr,
 )
 from ppdet.utils.logger import get_logger
+from ppdet.utils.printable import counted
 from ppdet.utils.ranges import MAX_RECORDS, require_number
 from ppdet.utils.shipped_data import how_to_get
 
@@ -128,12 +129,12 @@ class COCODataSet(DetectionDataset):
             raise DataError(f"{self.anno_path}: no image is left to use {reason}{advice}")
         left_out = len(images.ids) - len(kept)
         logger.info(
-            "%s: %d images%s%s, %d classes, %s",
+            "%s: %s%s%s, %s, %s",
             os.path.basename(self.anno_path),
-            len(kept),
+            counted(len(kept), "image"),
             f" ({left_out} without boxes or beyond sample_num left out)" if left_out else "",
             f", each {repeat} times" if repeat > 1 else "",
-            len(self.class_names),
+            counted(len(self.class_names), "class"),
             boxes.report(),
         )
 
@@ -163,7 +164,7 @@ class COCODataSet(DetectionDataset):
             raise no_image_error(folder)  # sample_num is 0
         self.anno_path, self.category_ids, self.class_names = None, [], []
         self.records = [{"im_id": np.array([i], dtype=np.int64), "im_file": path} for i, path in enumerate(paths)]
-        logger.info("%s: %d images without labels", os.path.basename(folder) or folder, len(paths))
+        logger.info("%s: %s without labels", os.path.basename(folder) or folder, counted(len(paths), "image"))
 
     def _record(self, i: int, images: "_Images", boxes: "UsableBoxes", data_fields: Sequence[str]) -> dict:
         record = {

@@ -20,6 +20,7 @@ from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.errors import DataError
 from ppdet.utils.iteration import batches, newest, run_ahead
 from ppdet.utils.logger import get_logger, is_watched
+from ppdet.utils.printable import counted
 from ppdet.utils.process.stop import Stopped, StopRequests
 from ppdet.visualize import draw_detections
 
@@ -79,8 +80,9 @@ def detect_video(
                     is_stopped = True
                     break
     seconds = time.perf_counter() - start
-    logger.info("%d frames in %.1f s: %.2f frames/s", results.frames, seconds, results.frames / seconds)
-    logger.info("%d detections %s", results.detections, in_words(threshold))
+    speed = results.frames / seconds
+    logger.info("%s in %.1f s: %.2f frames/s", counted(results.frames, "frame"), seconds, speed)
+    logger.info("%s %s", counted(results.detections, "detection"), in_words(threshold))
     if source.live and source.decoded > results.frames:
         logger.info("%d frames left out, because newer ones had come", source.decoded - results.frames)
     if is_stopped or requests.received:

@@ -22,6 +22,7 @@ from ppdet.engine.distributed import collectives
 from ppdet.optimizer import ModelEMA
 from ppdet.utils.disk.files import is_number
 from ppdet.utils.logger import get_logger
+from ppdet.utils.printable import counted
 
 logger = get_logger(__name__)
 SCHEDULE = "LR_Scheduler"  # Paddle's key of the schedule's state among the optimizer's arrays
@@ -109,7 +110,8 @@ def load_training(prefix: Path, model: nn.Layer, optimizer: Optimizer, ema: Mode
         ema.set_state_dict(fitting_averages(ema, saved.averages or {}, prefix), saved.state.ema_step)
     set_optimizer_state(model, optimizer, saved.optimizer)
     set_statistics(model, ema, saved.ranks)
-    logger.info("resumed from %s: %d epochs, %d steps done", prefix, saved.state.epoch, saved.state.iteration)
+    done = counted(saved.state.epoch, "epoch"), counted(saved.state.iteration, "step")
+    logger.info("resumed from %s: %s, %s done", prefix, *done)
     return saved
 
 

@@ -13,6 +13,7 @@ from ppdet.engine.hooks.base import Hook, Report
 from ppdet.engine.training.losses import scalars
 from ppdet.engine.training.schedule import plan_of, warn_of_misfits
 from ppdet.utils.logger import get_logger, is_watched
+from ppdet.utils.printable import counted
 from ppdet.utils.process.memory import peak_memory
 
 if TYPE_CHECKING:
@@ -45,12 +46,12 @@ class LogHook(Hook):
         trained = sum(p.size for p in trainer.model.parameters() if p.trainable)
         logger.info("model: %.2f M parameters, %.2f M of them trained", parameters / 1e6, trained / 1e6)
         logger.info(
-            "training: %d epochs of %d steps%s, %d images per step on %d device(s); output: %s",
-            trainer.epochs,
-            trainer.steps_per_epoch,
-            "" if trainer.total_steps % trainer.steps_per_epoch == 0 else f", {trainer.total_steps} steps in all",
-            trainer.images_per_step,
-            collectives.world_size(),
+            "training: %s of %s%s, %s per step on %s; output: %s",
+            counted(trainer.epochs, "epoch"),
+            counted(trainer.steps_per_epoch, "step"),
+            f", {counted(trainer.total_steps, 'step')} in all" if trainer.total_steps % trainer.steps_per_epoch else "",
+            counted(trainer.images_per_step, "image"),
+            counted(collectives.world_size(), "device"),
             trainer.output,
         )
         if trainer.iteration < trainer.total_steps:
@@ -137,6 +138,6 @@ class LogHook(Hook):
     def after_train(self, trainer: "Trainer") -> None:
         seconds = datetime.timedelta(seconds=round(time.perf_counter() - self.start))
         skipped = sum(collectives.gather(len(trainer.reader.skipped)))
-        logger.info("trained %d steps in %s", trainer.iteration - self.first_iteration, seconds)
+        logger.info("trained %s in %s", counted(trainer.iteration - self.first_iteration, "step"), seconds)
         if skipped:
             logger.warning("%d training images could not be read and were replaced by others", skipped)

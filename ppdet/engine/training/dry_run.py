@@ -21,6 +21,7 @@ from ppdet.engine.training.losses import scalars
 from ppdet.engine.training.schedule import plan_of, warn_of_misfits
 from ppdet.utils import device
 from ppdet.utils.logger import get_logger
+from ppdet.utils.printable import counted
 from ppdet.utils.process.memory import peak_memory
 
 logger = get_logger(__name__)
@@ -121,7 +122,7 @@ def resume_decision(trainer: Trainer) -> str:
     """Return which checkpoint the run resumes, in words."""
     if trainer.resumed_from is None:
         return "no, the run starts from the beginning"
-    done = f"{trainer.epoch} epochs and {trainer.first_step} steps of the next are done"
+    done = f"{counted(trainer.epoch, 'epoch')} and {counted(trainer.first_step, 'step')} of the next are done"
     return f"{trainer.resumed_from}: {done}"
 
 
@@ -175,9 +176,9 @@ def report(trainer: Trainer, facts: dict[str, Any]) -> None:
         f"peak memory of a process: {memory}",
         f"seconds: {facts['data_seconds']:.2f} first data, {facts['first_step_seconds']:.2f} first step, "
         f"{facts['step_seconds']:.2f} second step",
-        f"epoch: {facts['steps_per_epoch']} steps of {facts['images_per_step']} images on "
-        f"{collectives.world_size()} device(s), about {duration(facts['epoch_seconds'])}; "
-        f"whole run: {facts['steps_left']} steps, about {duration(facts['run_seconds'])}, without evaluation",
+        f"epoch: {counted(facts['steps_per_epoch'], 'step')} of {counted(facts['images_per_step'], 'image')} on "
+        f"{counted(collectives.world_size(), 'device')}, about {duration(facts['epoch_seconds'])}; whole run: "
+        f"{counted(facts['steps_left'], 'step')}, about {duration(facts['run_seconds'])}, without evaluation",
         f"learning rate: {rate['first']:g} at the first step, {rate['warmed_up']:g} from step "
         f"{rate['warm_up_steps'] + 1} on",
         plan.text(),

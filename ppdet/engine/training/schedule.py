@@ -63,7 +63,7 @@ class RunSchedule:
     def text(self) -> str:
         """Return the schedule in one line."""
         epochs = self.total / self.steps_per_epoch
-        parts = [f"{self.total} steps ({epochs:g} epochs of {self.steps_per_epoch})"]
+        parts = [f"{self.total} steps ({epochs:g} epoch{'s' * (epochs != 1)} of {self.steps_per_epoch})"]
         if self.warmup:
             parts.append(f"warm-up until step {self.warmup}")
         parts.append(f"learning rate {self.schedule.base_lr:g}" + (" after it" if self.warmup else ""))

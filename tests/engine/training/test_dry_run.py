@@ -52,7 +52,7 @@ def test_what_is_reported(tiny, tmp_path, log):
     ]
     for line in (
         "maps at stride 16: logits [1, 2, 6, 8], distances [1, 4, 6, 8], quality [1, 1, 6, 8]",
-        "epoch: 4 steps of 2 images on 1 device(s), about 0:00:",
+        "epoch: 4 steps of 2 images on 1 device, about 0:00:",
         "learning rate: 0.001 at the first step, 0.01 from step 3 on",
         "resume: no, the run starts from the beginning",
         "dry run: nothing was written",
@@ -82,7 +82,7 @@ def test_resuming_is_described_and_the_checkpoint_stays(tiny, tmp_path):
         Trainer(load_config(tiny, ["snapshot_iters=3"]), hooks=[Stop()]).train()
     contents = {path: path.read_bytes() for path in files(tmp_path)}
     found = dry_run(Trainer(load_config(tiny, ["snapshot_iters=3"]), resume="auto"))
-    assert found["resume"].endswith("tiny/snapshot_6: 1 epochs and 2 steps of the next are done")
+    assert found["resume"].endswith("tiny/snapshot_6: 1 epoch and 2 steps of the next are done")
     assert (found["steps_left"], found["learning_rate"]["first"]) == (2, 0.01)
     assert {path: path.read_bytes() for path in files(tmp_path)} == contents
 

@@ -136,7 +136,7 @@ def test_unlabeled_images_that_never_count(tiny_semi, log):
     trainer = Trainer(load_config(tiny_semi, options))
     found = dry_run(trainer)
     assert not any("distill" in name for name in found["losses"])
-    assert "schedule: 4 steps (1 epochs of 4), warm-up until step 2, learning rate 0.01 after it" in log.text
+    assert "schedule: 4 steps (1 epoch of 4), warm-up until step 2, learning rate 0.01 after it" in log.text
     assert len(misfits(log)) == 1
     log.clear()
     LogHook().before_train(trainer)

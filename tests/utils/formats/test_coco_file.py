@@ -82,7 +82,7 @@ def test_boxes_marked_ignore_are_no_targets(file, log):
     for load_crowd in (False, True):
         records = dataset(path, allow_empty=True, load_crowd=load_crowd).records
         assert [len(r["gt_bbox"]) for r in records] == [0, 1]
-    assert "1 boxes, left out 1 marked ignore" in log.text
+    assert "1 box, left out 1 marked ignore" in log.text
     assert "marked" not in log.text.replace("marked ignore", "")
 
 
@@ -118,7 +118,7 @@ def test_crowd_boxes_are_counted_and_the_advice_is_load_crowd(file, log):
     message = error(path)
     assert "left out 2 marked iscrowd, which load_crowd: true would keep" in message and "allow_empty" not in message
     dataset(file(set_first("annotations", "iscrowd", 1)))
-    assert "1 boxes, left out 1 marked iscrowd" in log.text
+    assert "1 box, left out 1 marked iscrowd" in log.text
 
 
 @pytest.mark.parametrize("key", ["images", "categories"])
@@ -217,7 +217,7 @@ def test_boxes_that_are_null_or_missing_are_left_out_and_counted(file, bbox, log
 
     path = file(change)
     assert [len(r["gt_bbox"]) for r in dataset(path, allow_empty=True).records] == [0, 1]
-    assert "1 boxes, dropped 1 " in log.text
+    assert "1 box, dropped 1 " in log.text
     judged = metric(path)
     judged.update(np.array([[1, 0.9, 10, 10, 30, 25]]), [0, 1], [1, 2])
     assert judged.compute()["AP"] == 1.0
