@@ -65,7 +65,7 @@ def read_thresholds(path: str | Path, class_names: Sequence[str]) -> dict[str, f
     absent = [name for name in class_names if name not in thresholds]
     if absent:
         logger.warning("%s has no threshold of %s: draw_threshold counts for these", path, quote_names(absent))
-    images = content.get("images")
+    images: Any = content.get("images")
     if is_count(images) and images < FEW_TO_EVALUATE:
         logger.warning("%s: chosen on %s only: others may need other thresholds", path, counted(images, "image"))
     return {name: float(value) for name, value in thresholds.items()}
