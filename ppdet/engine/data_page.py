@@ -11,7 +11,8 @@ from ppdet.data.checking.found import SEVERITIES, Example, Found
 from ppdet.data.checking.listed_split import ListedSplit
 from ppdet.data.transforms.decode import read_image
 from ppdet.utils.errors import ImageError
-from ppdet.visualize.draw import class_color, class_label, draw_boxes
+from ppdet.visualize.box_drawing import draw_boxes
+from ppdet.visualize.draw import class_color, class_label
 from ppdet.visualize.pages import (
     Html,
     Picture,

@@ -7,7 +7,8 @@ import pytest
 
 from ppdet.utils.locations import Locations
 from ppdet.visualize import draw_batch, draw_detections, draw_pseudo_labels, write_picture
-from ppdet.visualize.draw import LEVEL_COLORS, batch_panels, class_color, draw_boxes, text_color
+from ppdet.visualize.box_drawing import draw_boxes, text_color
+from ppdet.visualize.draw import LEVEL_COLORS, batch_panels, class_color
 from ppdet.visualize.pages.gallery import shrinks
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -8,7 +8,7 @@ import numpy as np
 from ppdet.data.data_checks import FEW_TO_EVALUATE
 from ppdet.engine.report.judged_boxes import CORRECT, ERRORS
 from ppdet.engine.report.model_analysis import ENOUGH_BOXES, SURE, Analysis, ClassNumbers, JudgedBox, LabelError
-from ppdet.engine.report.model_pictures import ImageBook
+from ppdet.engine.report.model_pictures import FEW_BOXES, ImageBook
 from ppdet.utils.printable import counted
 from ppdet.visualize.pages import (
     Html,
@@ -29,6 +29,10 @@ MOST_DOUBTFUL = 30  # images with likely label errors
 MOST_SENTENCES = 3  # about the likely label errors of an image
 MOST_LINES = 8  # classes with a line of their own in a chart
 MOST_CLASSES = 40  # rows and columns of the confusion matrix
+HOW_DRAWN = (
+    "The color of a box is that of its class. A box of thin lines is right, one of thick lines wrong, and a dashed one "
+    f"was missed; in an image with more than {FEW_BOXES} boxes, right ones have no text. A click enlarges a picture."
+)
 GRAY = -1  # color of lines that are of no class
 TIDE = {
     "Cls": "wrong class",
@@ -119,15 +123,8 @@ def _curves(analysis: Analysis) -> Section:
     best = table(
         ["class", "threshold", "F1", "precision", "recall"], rows, "Threshold with the highest F1 of each class"
     )
-    return Section(
-        "Thresholds",
-        [
-            charts_in_row(charts),
-            best,
-            _use_of_thresholds(analysis.classes),
-        ],
-        f"A detection is right if its class is, and its box overlaps a labeled one by half (IoU 0.5).{note}",
-    )
+    note = f"A detection is right if its class is, and its box overlaps a labeled one by half (IoU 0.5).{note}"
+    return Section("Thresholds", [charts_in_row(charts), best, _use_of_thresholds(analysis.classes)], note)
 
 
 def _use_of_thresholds(classes: Sequence[ClassNumbers]) -> str:
@@ -162,14 +159,16 @@ def _errors(analysis: Analysis) -> Section:
         [title, f"{costs[title]:.2f}", f"{counts.get(name, 0):,}", f"{kinds.count(title):,}"]
         for name, title in TIDE.items()
     ]
-    columns = ["error", "AP50 lost", "of all detections", "above the thresholds"]
+    columns = ["error", "AP50 lost", "with all detections", "above the thresholds"]
     parts = [
         charts_in_row([bars("AP50 that each kind of error costs (TIDE)", costs, " points"), _confusion(analysis)]),
         table(columns, rows, "How often"),
     ]
     note = (
         "Above the thresholds of each class. A wrong class overlaps a box of another class by half; a poor place "
-        "overlaps one of its own class by less; nothing there overlaps none by a tenth."
+        "overlaps one of its own class by less; nothing there overlaps none by a tenth. The matrix pairs a detection "
+        "with a box of any class, all other numbers only with one of its own class, so that they differ a little. A "
+        "missed box is no detection, but a labeled box that none has found."
     )
     return Section("Errors", parts, note)
 
@@ -253,7 +252,8 @@ def _extremes(analysis: Analysis, book: ImageBook) -> Section:
     for title, images in (("The worst images", worst), ("The best images", best)):
         captions = [f"F1 {analysis.f1[image]:.2f}" for image in images]
         parts += [title + (":" if images else ": none"), gallery(book.beside_truth(images, analysis, captions))]
-    return Section("Worst and best images", parts, "By the F1 of an image, at the thresholds of the classes.")
+    note = f"By the F1 of an image, at the thresholds of the classes. {HOW_DRAWN}"
+    return Section("Worst and best images", parts, note)
 
 
 def _pictures(analysis: Analysis, book: ImageBook, most: int) -> Section:
@@ -261,7 +261,7 @@ def _pictures(analysis: Analysis, book: ImageBook, most: int) -> Section:
         return -sum(box.kind in ERRORS for box in analysis.judged[image])
 
     images = sorted(analysis.images, key=wrong)[:most]
-    note = "Boxes above the thresholds of their classes, and those that were missed. A click enlarges a picture."
+    note = f"Boxes above the thresholds of their classes, and those that were missed. {HOW_DRAWN}"
     if len(images) < len(analysis.images):
         note += f" {len(images):,} of {len(analysis.images):,} images are shown, those with the most errors"
         note += " (--report_pictures)."

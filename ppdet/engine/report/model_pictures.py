@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+import cv2
 import numpy as np
 
 from ppdet.data.transforms.decode import read_image
@@ -9,11 +10,17 @@ from ppdet.engine.report.judged_boxes import CORRECT, MISSED
 from ppdet.engine.report.model_analysis import Analysis, JudgedBox
 from ppdet.utils.errors import ImageError
 from ppdet.utils.logger import get_logger
-from ppdet.visualize.draw import class_color, class_label, draw_boxes
+from ppdet.visualize.box_drawing import draw_boxes
+from ppdet.visualize.draw import class_color, class_label
 from ppdet.visualize.pages import Picture, Tag
 from ppdet.visualize.pages.gallery import THUMBNAIL, shrinks, thumbnail
+from ppdet.visualize.text import Color
 
 logger = get_logger(__name__)
+LINES = {"": 1, CORRECT: 1, MISSED: 0}  # width of the lines of boxes; those of missed ones are dashed
+WRONG_LINE = 2  # OpenCV draws three pixels
+DASH = 6  # pixels
+FEW_BOXES = 8  # of an image: with more, right ones have no text, which would hide that of wrong ones
 SMALLEST = 320  # pixels of the longer side: smaller images are enlarged, so that their labels can be read
 
 
@@ -100,8 +107,13 @@ class ImageBook:
         # Correct ones first, so that the labels of errors lie on top.
         boxes = sorted(boxes, key=lambda box: (box.kind not in ("", CORRECT), box.score or 0))
         corners = np.array([box.box for box in boxes], dtype=np.float64).reshape(-1, 4) * scale
-        texts = [self._text(box) for box in boxes]
-        draw_boxes(pixels, corners, [class_color(box.label) for box in boxes], texts, shrinks(pixels))
+        colors = [class_color(box.label) for box in boxes]
+        for box, place, color in zip(boxes, corners, colors):
+            if box.kind == MISSED:
+                _draw_dashes(pixels, place, color)
+        is_crowded = len(boxes) > FEW_BOXES
+        texts = ["" if is_crowded and box.kind == CORRECT else self._text(box) for box in boxes]
+        draw_boxes(pixels, corners, colors, texts, shrinks(pixels), [LINES.get(box.kind, WRONG_LINE) for box in boxes])
         return pixels
 
     def _tags(self, boxes: Sequence[JudgedBox]) -> list[Tag]:
@@ -113,6 +125,17 @@ class ImageBook:
             return f"{MISSED}: {name}"
         score = "" if box.score is None else f" {box.score:.2f}"
         return f"{name}{score}" if box.kind in ("", CORRECT) else f"{name}{score}: {box.kind}"
+
+
+def _draw_dashes(pixels: np.ndarray, box: np.ndarray, color: Color) -> None:
+    """Draw a box x1, y1, x2, y2 with dashed lines."""
+    height, width = pixels.shape[:2]
+    x1, y1, x2, y2 = np.clip(np.round(box), 0, np.array([width, height, width, height]) - 1).astype(int).tolist()
+    frame = cv2.rectangle(
+        np.zeros((height, width), np.uint8), (x1, y1), (x2, y2), (1,), round(WRONG_LINE * shrinks(pixels))
+    )
+    diagonal = np.arange(height)[:, None] + np.arange(width)
+    pixels[(frame > 0) & (diagonal // DASH % 2 == 0)] = color
 
 
 def _fitted(pixels: np.ndarray) -> tuple[np.ndarray, float]:

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from ppdet.visualize.draw import class_color, text_color
+from ppdet.visualize.box_drawing import text_color
+from ppdet.visualize.draw import class_color
 
 LONG = "a class name that says in many words what was seen, more than anybody would like to read on a small screen"
 CORNERS = {

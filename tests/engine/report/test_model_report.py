@@ -152,6 +152,7 @@ def test_label_errors_are_sure_and_shown_by_image(cells):
     # That of image 2 is above the threshold, but 0.31 is not sure.
     assert found == [(1, 0.9, (60, 60, 90, 90)), (1, 0.8, (10, 60, 40, 90))]
     shown = part(analysis, book, "Likely label errors")
+    assert "The matrix pairs a detection with a box of any class, all other" in part(analysis, book, "Errors")
     assert "2 places in 1 image" in shown and shown.count("<li") == 1 and shown.count("<img") == 2
     assert "the model sees cell with 0.90; nothing is labeled where the model sees cell with 0.80<" in shown
     # The picture has these boxes alone, in the color of their class.
@@ -161,6 +162,37 @@ def test_label_errors_are_sure_and_shown_by_image(cells):
     corner = {name: [tuple(panel[at * times, at * times]) for at in (10, 60)] for name, panel in picture.panels}
     assert corner == {"labels": [class_color(0), (128,) * 3], "model": [(128,) * 3, class_color(0)]}
     assert [tag.score for tag in picture.tags] == [0.9, 0.8]
+
+
+def test_lines_tell_right_wrong_and_missed_boxes(cells):
+    metric, book = cells
+    analysis = analyze(metric)
+    places = {CORRECT: (5, 5, 30, 30), "nothing there": (60, 10, 90, 40), MISSED: (10, 60, 50, 110)}
+    boxes = [JudgedBox(kind, 0, None if kind == MISSED else 0.9, place) for kind, place in places.items()]
+    (picture,) = book.beside_truth([1], analysis, [""], [boxes])
+    is_line = (picture.panels[1][1] == class_color(0)).all(axis=2)
+    times = 320 // 120
+    # Pixels of the lower line of each box: one row, three rows, and three rows with as many gaps as dashes.
+    ink = {
+        kind: is_line[y2 * times - 4 : y2 * times + 5, x1 * times + 8 : x2 * times - 8].sum(axis=1).tolist()
+        for kind, (x1, _, x2, y2) in places.items()
+    }
+    lengths = {kind: (x2 - x1) * times - 16 for kind, (x1, _, x2, _) in places.items()}
+    assert ink[CORRECT] == [0] * 4 + [lengths[CORRECT]] + [0] * 4
+    assert ink["nothing there"] == [0] * 3 + [lengths["nothing there"]] * 3 + [0] * 3
+    assert ink[MISSED][:3] == ink[MISSED][6:] == [0] * 3
+    assert all(0.3 < found / lengths[MISSED] < 0.7 for found in ink[MISSED][3:6])
+    assert "a dashed one was missed" in part(analysis, book, "Pictures")
+
+
+def test_right_boxes_of_crowded_images_have_no_text(cells):
+    metric, book = cells
+    analysis, grown = analyze(metric), {}
+    for number in (8, 9):
+        boxes = [JudgedBox(CORRECT, 0, 0.9, (10, 50, 90, 90))] * number
+        (picture,) = book.beside_truth([1], analysis, [""], [boxes])
+        grown[number] = (picture.panels[1][1] != 128).any(axis=2).sum()
+    assert grown[9] == 2 * 160 + 2 * 80 < grown[8]
 
 
 def test_a_model_of_low_scores_accuses_no_label(cells):
