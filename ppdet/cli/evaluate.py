@@ -57,7 +57,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         type=positive,
         default=300,
         metavar="N",
-        help="with --report: most pictures to choose from by class, error and score (default: 300, about 6 MB)",
+        help="with --report: most pictures to choose from by class, error and score (default: 300, 4 to 12 MB)",
     )
     arguments = parser.parse_args(argv)
     require_run(parser, arguments)
