@@ -1,6 +1,7 @@
 """The benchmark of small data compares runs that differ in one thing, and see equally many images."""
 
 import importlib
+import re
 
 import pytest
 
@@ -30,3 +31,9 @@ def test_patience_ends_a_run_after_so_many_evaluations_without_a_better_one(benc
     assert benchmark.ended(found, 2) == "ends after epoch 18 with 26.0"  # an equal one is not better
     assert benchmark.ended(found, 3) == "does not end it"
     assert benchmark.ended(found[:2], 1) == "does not end it"
+
+
+def test_the_page_has_every_run(benchmark):
+    page = (benchmark.ROOT / "docs" / "SMALL_DATA.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| [*\d.]+ \| [*\d.-]+ \|$", page, re.MULTILINE)
+    assert rows == [row.what for row in benchmark.ROWS.values()]

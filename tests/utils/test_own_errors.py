@@ -39,6 +39,7 @@ MEANT = {
     ("ppdet/engine/runs/trained.py", "started_in"): "a damaged file does not say where the run was started",
     ("ppdet/engine/runs/trained.py", "warn_of_chance"): "a damaged manifest does not say how many images chose weights",
     ("ppdet/utils/formats/annotation_kinds.py", "_kind_in_folder"): "a file that cannot be read is of another kind",
+    ("ppdet/utils/formats/annotation_kinds.py", "kind_of_file"): "a file that is no JSON is of no kind",
     ("ppdet/utils/disk/lock.py", "require_free"): "LockedError is no OSError",
     ("ppdet/utils/logger.py", "emit"): "_write is the handler's own",
 }
