@@ -16,6 +16,7 @@ from tiny import write_tiny_coco
 from ppdet.core.workspace import load_config
 from ppdet.engine.checkpoints.weights import save_weights
 from ppdet.engine.evaluator import Evaluator
+from ppdet.engine.export import check
 from ppdet.engine.export.graph import export_model
 from ppdet.engine.trainer import Trainer
 from ppdet.modeling.backbones import resnet
@@ -71,7 +72,8 @@ def narrow(path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_configuration(path, narrow, two_images, tmp_path, log):
+def test_configuration(path, narrow, two_images, tmp_path, log, monkeypatch):
+    monkeypatch.setattr(check, "LONG_SIDE", 192)  # of the images in which an export is compared
     data, classes = two_images
     options = [*overrides(load_config(str(path)), data, classes, tmp_path), *narrow]
     cfg = load_config(str(path), options)
