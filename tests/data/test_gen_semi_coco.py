@@ -216,7 +216,7 @@ def test_mistakes_are_one_line(anno_path, tmp_path, arguments, message):
         (["--percent", "1", "--images", "3"], "not allowed with argument"),
         ([], "one of the arguments --percent --images --unlabeled_dir is required"),
         (["--unlabeled_dir", "x", "--stratified"], "--unlabeled_dir draws no images"),
-        (["--percent", "1", "--seeds", "0"], "expected a whole number of at least 1"),
+        (["--percent", "1", "--seeds", "-1"], "expected a whole number of at least 0"),
     ],
 )
 def test_options_that_do_not_go_together(tmp_path, arguments, message):
