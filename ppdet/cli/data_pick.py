@@ -60,12 +60,12 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     with one_line_errors():
         from ppdet.utils.disk.images import list_images
         from ppdet.utils.errors import DataError
-        from ppdet.utils.extras import require_extras
+        from ppdet.utils.extras import require_package
         from ppdet.utils.logger import get_logger
 
         logger = get_logger(__name__)
         if not arguments.near_duplicates:
-            require_extras(DataError, "data")
+            require_package(DataError, "imagehash")
         paths = list_images(folder=arguments.images)
         has_detector = arguments.run is not None or arguments.config is not None
         if has_detector:

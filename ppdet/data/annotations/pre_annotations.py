@@ -17,6 +17,7 @@ from ppdet.utils.disk.images import is_within
 from ppdet.utils.errors import DataError, ImageError
 from ppdet.utils.formats.label_formats import BESIDE_IMAGES, LOCAL_FILES
 from ppdet.utils.logger import get_logger
+from ppdet.utils.printable import counted
 
 logger = get_logger(__name__)
 
@@ -105,7 +106,8 @@ class PreAnnotations(NamedTuple):
         folder.mkdir(parents=True, exist_ok=True)
         written, advice = WRITERS[self.kind](images, list(class_names), folder, self.image_url)
         boxes_written = sum(len(image.rows) for image in images)
-        logger.info("pre-annotations of %d images, %d boxes: %s", len(images), boxes_written, written)
+        found = f"{counted(len(images), 'image')}, {counted(boxes_written, 'box')}"
+        logger.info("pre-annotations of %s: %s", found, written)
         if not boxes_written:
             logger.warning("no box has the score of --draw_threshold: lower it, or train longer")
         logger.info("next: %s", advice)

@@ -161,7 +161,9 @@ def optimizer_state(model: nn.Layer, optimizer: Optimizer) -> dict[str, Any]:
     names = {p.name: name for name, p in model.named_parameters()}
     longest_first = sorted(names, key=len, reverse=True)
     state = {}
-    for key, value in optimizer.state_dict().items():
+    # Paddle 2.6 puts a restored state in its place in the first step only; a run may end before it.
+    waiting = getattr(optimizer, "_accumulators_holder", {})
+    for key, value in {**waiting, **optimizer.state_dict()}.items():
         parameter = next((p for p in longest_first if key.startswith(p + "_")), None)
         state[key if parameter is None else f"{names[parameter]}|{key[len(parameter) :]}"] = value
     return state
