@@ -74,8 +74,9 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
 
         listed, counts = set[str](), Counter[str]()
         for file in arguments.labelled:
-            listed.update(pick.labeled_images(file, paths))
-            counts.update(pick.labels_of_classes(file))
+            content = pick.read_labeled(file)
+            listed.update(pick.labeled_images(content, file, paths))
+            counts.update(pick.labels_of_classes(content, file))
         elsewhere = sorted(listed - set(paths))
         paths += elsewhere
         if has_detector:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -154,19 +155,31 @@ def require_some(found: object, paths: Sequence[str]) -> None:
         raise DataError(f"none of the {len(paths)} images could be read, beginning with {paths[0]}")
 
 
-def labeled_images(annotations: str, paths: Sequence[str]) -> list[str]:
-    """Return the files of the images that a COCO file lists: those of the paths that end like a file_name in it, or
-    else the images near the file, which need not be among the paths.
+def read_labeled(annotations: str) -> dict[str, Any]:
+    """Return the content of a COCO file that lists labeled images.
 
     Raises:
-        DataError: the file does not exist or is not COCO JSON, or its images are neither among the paths nor near it.
+        DataError: the file does not exist or is not COCO JSON.
     """
     if not os.path.exists(annotations):
         raise DataError(
             f"--labelled {annotations}: there is no such file: name the COCO files of the labeled images, or leave "
             "it out"
         )
-    content = load_coco_json(annotations)
+    return load_coco_json(annotations)
+
+
+def labeled_images(content: dict[str, Any], annotations: str, paths: Sequence[str]) -> list[str]:
+    """Return the files of the images that a COCO file lists: those of the paths that end like a file_name in it, or
+    else the images near the file, which need not be among the paths.
+
+    Args:
+        content: of the file, see `read_labeled`.
+        annotations: the path of the file.
+
+    Raises:
+        DataError: the content is not COCO's, or its images are neither among the paths nor near the file.
+    """
     image_ids_of(content, annotations)  # says what is wrong if it has no list of images
     listed = file_names_of(content, annotations)
     names = {Path(name.replace("\\", "/")).parts for name in listed}
@@ -185,13 +198,14 @@ def labeled_images(annotations: str, paths: Sequence[str]) -> list[str]:
     return [path for path in (image_path(folder, name) for name in listed) if os.path.isfile(path)]
 
 
-def labels_of_classes(annotations: str) -> Counter[str]:
+def labels_of_classes(content: dict[str, Any], annotations: str) -> Counter[str]:
     """Return how many boxes of each class, by its name, a COCO file has; none if it only lists images.
 
+    The arguments are those of `labeled_images`.
+
     Raises:
-        DataError: the file is not COCO JSON.
+        DataError: the content is not COCO's.
     """
-    content = load_coco_json(annotations)
     if not content.get("annotations"):
         return Counter()
     ids, names = coco_categories(content, annotations)

@@ -90,9 +90,9 @@ def test_labels_are_counted_by_the_names_of_their_classes(tmp_path):
     }
     boxes = [{"id": n, "image_id": 7, "category_id": n, "bbox": [0, 0, 2, 2]} for n in (2, 3)]
     labeled.write_text(json.dumps(content | {"annotations": [*boxes, boxes[1] | {"id": 9}]}))
-    assert pick.labels_of_classes(str(labeled)) == {"a": 1, "b": 2}
+    assert pick.labels_of_classes(pick.read_labeled(str(labeled)), str(labeled)) == {"a": 1, "b": 2}
     labeled.write_text(json.dumps({"images": content["images"]}))
-    assert not pick.labels_of_classes(str(labeled))
+    assert not pick.labels_of_classes(pick.read_labeled(str(labeled)), str(labeled))
 
 
 def test_of_two_classes_the_one_with_few_labels_is_picked(folder):
@@ -107,17 +107,21 @@ def test_labeled_images_are_found_by_name_or_near_their_annotations(tmp_path):
     labeled = tmp_path / "annotations" / "train.json"
     labeled.parent.mkdir()
     labeled.write_text(json.dumps({"images": [{"id": 1, "file_name": "x/b.jpg"}, {"id": 2, "file_name": "y/b.jpg"}]}))
+    content = pick.read_labeled(str(labeled))
     # The file's folders decide where the images' folders are the same; otherwise the name alone does.
-    assert pick.labeled_images(str(labeled), ["x/b.jpg", "y/b.jpg", "y/a.jpg", "z/b.jpg"]) == ["x/b.jpg", "y/b.jpg"]
-    assert pick.labeled_images(str(labeled), ["z/b.jpg", "z/a.jpg"]) == ["z/b.jpg"]
+    assert pick.labeled_images(content, str(labeled), ["x/b.jpg", "y/b.jpg", "y/a.jpg", "z/b.jpg"]) == [
+        "x/b.jpg",
+        "y/b.jpg",
+    ]
+    assert pick.labeled_images(content, str(labeled), ["z/b.jpg", "z/a.jpg"]) == ["z/b.jpg"]
     with pytest.raises(
         DataError, match=r"neither among those to pick from, beginning with z/a\.jpg, nor near this file"
     ):
-        pick.labeled_images(str(labeled), ["z/a.jpg"])
+        pick.labeled_images(content, str(labeled), ["z/a.jpg"])
     near = tmp_path / "images" / "x" / "b.jpg"
     near.parent.mkdir(parents=True)
     near.touch()
-    assert pick.labeled_images(str(labeled), ["z/a.jpg"]) == [str(near)]
+    assert pick.labeled_images(content, str(labeled), ["z/a.jpg"]) == [str(near)]
 
 
 def test_copies_of_labeled_images_elsewhere_are_not_picked(folder, tmp_path, log):
