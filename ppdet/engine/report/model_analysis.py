@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppdet.engine.report.judged_boxes import CORRECT, MISSED, error_kinds
-from ppdet.engine.report.score_curves import BestThreshold, best_threshold, f1_curve
 from ppdet.metrics.coco_metric import COCOMetric
+from ppdet.metrics.score_curves import BestThreshold, best_threshold, f1_curve
 from ppdet.utils.errors import DataError
 from ppdet.utils.extras import require_extras
 

@@ -16,7 +16,6 @@ from ppdet.engine.report.model_analysis import JudgedBox, analyze
 from ppdet.engine.report.model_page import sections
 from ppdet.engine.report.model_pictures import ImageBook
 from ppdet.engine.report.model_report import _save_thresholds
-from ppdet.engine.report.score_curves import best_threshold, f1_curve
 from ppdet.engine.report.thresholds_file import read_thresholds
 from ppdet.metrics.coco_metric import COCOMetric
 from ppdet.utils.errors import DeployError
@@ -213,17 +212,6 @@ def test_classes_of_one_name_get_no_threshold(cells, tmp_path, log, monkeypatch)
     assert "several classes have one name: no threshold is written for 'cell'" in log.text
     shown = part(analysis, book, "Thresholds")
     assert " (not written)" in shown and "those of classes with one name are not written" in shown
-
-
-def test_the_best_threshold_lies_between_two_scores():
-    scores, hits = np.array([0.9, 0.3, 0.3, 0.6, 0.6]), np.array([True, True, False, True, False])
-    best = best_threshold(scores, hits, 3)
-    # Of equal scores, all are kept or none: 0.3 gives 3 of 5, 0.6 gives 2 of 3, 0.9 gives 1 of 1.
-    assert best == (pytest.approx(0.15), pytest.approx(6 / 8), pytest.approx(3 / 5), pytest.approx(1))
-    curve = f1_curve(scores, hits, 3)
-    assert curve[[0, 30, 31, 60, 61, 90, 91]] == pytest.approx([6 / 8, 6 / 8, 4 / 6, 4 / 6, 2 / 4, 2 / 4, 0])
-    assert best_threshold(scores, np.zeros(5, bool), 3) is None and best_threshold(scores, hits, 0) is None
-    assert np.isnan(f1_curve(scores, hits, 0)).all()
 
 
 def test_few_images_and_boxes_choose_no_thresholds(tiny, results, tmp_path, log, monkeypatch):
