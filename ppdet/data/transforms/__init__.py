@@ -13,6 +13,7 @@
 - `curr_iter`: the training step that the sample belongs to.
 """
 
+from ppdet.data.transforms.auto_augment import AutoAugment
 from ppdet.data.transforms.base import Transform
 from ppdet.data.transforms.batch import PadBatch
 from ppdet.data.transforms.color import RandomDistort
@@ -20,6 +21,7 @@ from ppdet.data.transforms.compose import Compose
 from ppdet.data.transforms.crop import RandomCrop, RandomExpand
 from ppdet.data.transforms.decode import Decode, decode_image, read_image
 from ppdet.data.transforms.geometry import RandomFlip, RandomResize, Resize
+from ppdet.data.transforms.grid_mask import GridMask
 from ppdet.data.transforms.normalize import NormalizeImage, Permute
 from ppdet.data.transforms.strong import (
     RandomColorJitter,
@@ -31,8 +33,10 @@ from ppdet.data.transforms.strong import (
 from ppdet.data.transforms.targets import Gt2FCOSTarget
 
 __all__ = [
+    "AutoAugment",
     "Compose",
     "Decode",
+    "GridMask",
     "Gt2FCOSTarget",
     "NormalizeImage",
     "PadBatch",

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from ppdet.data.transforms.decode import BOX_FIELDS
-from ppdet.utils.boxes import clip_to_image, have_area
+from ppdet.utils.boxes import SMALLEST_SIDE, clip_to_image, have_area
 
 NO_PERSPECTIVE = (0.0, 0.0, 1.0)  # the last row of a matrix that keeps parallel lines parallel
 
@@ -103,7 +103,7 @@ def drop_lost_boxes(
     boxes = sample["gt_bbox"]
     sides = boxes[:, 2:] - boxes[:, :2]
     short, long = sides.min(axis=1, initial=np.inf), sides.max(axis=1, initial=0)
-    stays = (share >= min_share) & (short >= min_side) & (long <= max_aspect * short)
+    stays = (share >= min_share) & (short >= min_side) & (long <= max_aspect * short.clip(SMALLEST_SIDE))
     if "is_crowd" in sample:
         stays |= sample["is_crowd"][:, 0] > 0
     return select_boxes(sample, stays & have_area(boxes))
