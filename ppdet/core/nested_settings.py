@@ -51,7 +51,8 @@ class TrainCfg:
             batches, whose losses are averaged
         suppress: how the weight of the loss on unlabeled images grows after semi_start_iters; null: it has its full
             value at once
-        ratio: share of all locations that count as foreground: those with the best teacher scores
+        ratio: share of all locations that count as foreground: those with the best teacher scores. auto: twice the
+            share of positive locations in labeled images, a moving average over about 100 steps
         gamma: exponent of the quality focal loss
     """
 
@@ -60,7 +61,7 @@ class TrainCfg:
     loss_weight: Annotated[dict[str, Any], {"keys": read_settings(LossWeight)}] = {}
     concat_sup_data: bool = True
     suppress: Literal["linear", "exp", "step"] | None = "linear"
-    ratio: Weight = 0.01
+    ratio: Annotated[float | Literal["auto"], {"minimum": 0}] = 0.01
     gamma: Weight = 2.0
 
 

@@ -107,7 +107,14 @@ def test_burn_in_teacher_and_files(tiny_semi, tmp_path):
     assert not run.method.layer.teacher.training and run.model.training
 
 
-@pytest.mark.parametrize("options", [(), ("accumulate_steps=2",), ("DenseTeacher.train_cfg.concat_sup_data=false",)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("accumulate_steps=2", "DenseTeacher.train_cfg.ratio=auto"),
+        ("DenseTeacher.train_cfg.concat_sup_data=false",),
+    ],
+)
 def test_going_on_in_the_middle_of_an_epoch_is_bit_for_bit(tiny_semi, tmp_path, options):
     options = ["snapshot_iters=3", "max_iters=5", *options]  # an epoch has four steps, or two
     whole, first, rest = Record(), Record(kill=3), Record()
@@ -196,6 +203,8 @@ def test_a_bad_step_names_its_unlabeled_images(tiny_semi, log):
         ("UnsupTrainDataset=null", "UnsupTrainDataset"),
         ("DenseTeacher.train_cfg.ratio=2.0", "DenseTeacher.train_cfg: .*ratio"),
         ("DenseTeacher.train_cfg.rato=0.1", "rato.*ratio"),
+        ("DenseTeacher.train_cfg.ratio=automatic", "ratio: expected float or 'auto', got 'automatic'"),
+        ("DenseTeacher.train_cfg.ratio=-0.1", "ratio: expected at least 0, got -0.1"),
         ("DenseTeacher.train_cfg.loss_weight.distill_loss_cls=-1", "distill_loss_cls"),
         ("DenseTeacher.test_cfg.inference_on=student", "inference_on"),
         ("DenseTeacher.train_cfg.suppress=cubic", "suppress"),

@@ -68,7 +68,8 @@ def check_setting(node: Node, key: str, setting: Setting) -> None:
         return
     if not setting.keys:
         _check_finite(node, key)
-    if setting.minimum is not None and node.value < setting.minimum:
+    is_number = not isinstance(node.value, str)  # a setting may be a number or a word, such as auto
+    if is_number and setting.minimum is not None and node.value < setting.minimum:
         raise config_error(node.origin, key, f"expected at least {setting.minimum}, got {node.value}")
     if setting.maximum is not None and node.value > setting.maximum:
         raise config_error(node.origin, key, f"expected at most {setting.maximum:,}, got {node.value}")

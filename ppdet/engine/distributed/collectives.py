@@ -182,6 +182,15 @@ def max_over_ranks(number: int) -> int:
 
 
 @paddle.no_grad()
+def sum_over_ranks(value: Tensor) -> Tensor:
+    """Return the sum of a float32 tensor over all ranks, without reading it. All ranks have to call this together."""
+    if world_size() > 1:
+        value = value.clone()
+        dist.all_reduce(value)
+    return value
+
+
+@paddle.no_grad()
 def true_on_all_ranks(condition: Tensor) -> Tensor:
     """Return a boolean tensor, true if `condition` (one boolean) is true on every rank, without reading either.
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ppdet.core.config import Config
 from ppdet.core.contracts import require_instance
+from ppdet.engine.hooks.auto_ratio import AutoRatioHook
 from ppdet.engine.hooks.base import Hook
 from ppdet.engine.hooks.boards import BoardHook, TensorBoard, VisualDL
 from ppdet.engine.hooks.checkpointing import CheckpointHook
@@ -50,7 +51,9 @@ def default_hooks(cfg: Config, *, evaluate: bool) -> list[Hook]:
     boards += [BoardHook(board) for board in (TensorBoard, Wandb, MLflow, SwanLab) if cfg[board.setting]]
     semi: list[Hook] = []
     if cfg["ssod_method"]:
-        semi = [SelectionHook(cfg["DenseTeacher"]["train_cfg"]["ratio"]), PseudoLabelHook(epochs=cfg["snapshot_epoch"])]
+        ratio = cfg["DenseTeacher"]["train_cfg"]["ratio"]
+        selection = AutoRatioHook() if ratio == "auto" else SelectionHook(ratio)
+        semi = [selection, PseudoLabelHook(epochs=cfg["snapshot_epoch"])]
     return [
         LogHook(),
         HistoryHook(),

@@ -147,6 +147,6 @@ class SelectionHook(Hook):
                 logger.warning(
                     "%.1f %% of the locations of labeled images are positive, but DenseTeacher.train_cfg.ratio "
                     "selects %.1f %% of the unlabeled: what is not selected is learned as background; %.2f would be "
-                    "safe",
+                    "safe, and auto follows the labeled images",
                     *(100 * share, 100 * self.ratio, min(1.0, 2 * share)),
                 )

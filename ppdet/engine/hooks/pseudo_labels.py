@@ -14,6 +14,7 @@ from ppdet.data.sources.coco_dataset import COCODataSet
 from ppdet.data.sources.dataset import DetectionDataset
 from ppdet.engine.checkpoints.class_names import classes_of
 from ppdet.engine.distributed import collectives
+from ppdet.engine.hooks.auto_ratio import AutoRatioHook
 from ppdet.engine.hooks.base import Hook
 from ppdet.engine.hooks.picture import normalization
 from ppdet.metrics.pseudo_label_quality import Selected, Truth, measure
@@ -44,8 +45,9 @@ class PseudoLabelHook(Hook):
 
     Rank 0 does so after every epoch that writes a checkpoint, and before training if the teacher is trained already
     (pretrained or resumed). EvalReader prepares the images. Of all their locations the teacher selects the share
-    DenseTeacher.train_cfg.ratio, as SSODFCOSLoss does in each training batch. Errors are logged, and training
-    continues.
+    DenseTeacher.train_cfg.ratio, as SSODFCOSLoss does in each training batch. If it is `auto`, the share is unknown
+    before the first step, and nothing is measured then, unless a resumed run knows it from its checkpoint. Errors are
+    logged, and training continues.
 
     If UnsupTrainDataset's file has annotations, the pseudo-labels are compared with them. Training never sees these
     annotations; they only decide which images are measured.
@@ -67,7 +69,7 @@ class PseudoLabelHook(Hook):
 
     def writes(self, trainer: "Trainer") -> list[str]:
         due = [epoch for epoch in range(trainer.epoch + 1, trainer.epochs + 1) if self.is_due(trainer, epoch)]
-        now = [picture_name(trainer.epoch, trainer.first_step)] if starts_with_detector(trainer) else []
+        now = [picture_name(trainer.epoch, trainer.first_step)] if can_measure_at_start(trainer) else []
         names = [picture_name(epoch) for epoch in due]
         return [*now, *([f"{names[0]} to {Path(names[-1]).name}"] if len(names) > 2 else names)]
 
@@ -75,7 +77,7 @@ class PseudoLabelHook(Hook):
         return epoch % self.epochs == 0 or epoch == trainer.epochs
 
     def before_train(self, trainer: "Trainer") -> None:
-        if starts_with_detector(trainer):
+        if can_measure_at_start(trainer):
             self.measure_on_rank_0(trainer, trainer.epoch, trainer.first_step)
 
     def after_epoch(self, trainer: "Trainer") -> None:
@@ -133,8 +135,7 @@ class PseudoLabelHook(Hook):
                 truth.append((boxes[inside], classes[inside]))
         if not maps:
             raise DataError("none of the unlabeled images could be read")
-        ratio = trainer.cfg["DenseTeacher"]["train_cfg"]["ratio"]
-        selected = select(maps, ratio, model.locations)
+        selected = select(maps, layer.loss.ratio, model.locations)
         known = truth if self.truth else None
         figures = measure(selected, known)
         dots = np.column_stack([selected.points, selected.level])
@@ -164,9 +165,10 @@ class PseudoLabelHook(Hook):
         self.reader, self.truth = reader, {number: truth[number] for number in ids if number in truth}
 
 
-def starts_with_detector(trainer: "Trainer") -> bool:
-    """Whether the teacher is trained before the first step."""
-    return bool(trainer.pretrained or trainer.resumed_from)
+def can_measure_at_start(trainer: "Trainer") -> bool:
+    """Whether the teacher is trained before the first step, and the share of locations that it selects is known."""
+    is_unknown = any(isinstance(hook, AutoRatioHook) and hook.ratio is None for hook in trainer.hooks)
+    return bool(trainer.pretrained or trainer.resumed_from) and not is_unknown
 
 
 def picture_name(epoch: int, step: int = 0) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import paddle
 import paddle.distributed as dist
@@ -13,7 +13,7 @@ from paddle.autograd import PyLayer
 from ppdet.modeling.architectures.base import DenseMaps
 from ppdet.modeling.losses.fcos_loss import overlap_areas, rejection_terms
 from ppdet.modeling.mixed import Float32
-from ppdet.utils.ranges import require_number
+from ppdet.utils.ranges import require_choice, require_number
 
 # It is read-only, so that one object can be every instance's default.
 LOSS_WEIGHT = MappingProxyType({"distill_loss_cls": 4.0, "distill_loss_box": 1.0, "distill_loss_quality": 1.0})
@@ -27,7 +27,8 @@ class SSODFCOSLoss(nn.Layer):
     rank selects from its own images.
 
     Args:
-        ratio: share of the locations that is selected, above 0 and at most 1; at least one location is.
+        ratio: share of the locations that is selected, above 0 and at most 1; at least one location is. `auto`: the
+            attribute of the same name says it, None until it is set; the share is then among the losses, for the log.
         gamma: exponent of the quality focal loss, 0 or more: how strongly easy terms are weighted down.
         loss_weight: factor of each loss in the sum. Losses that are not named keep their default.
 
@@ -36,17 +37,25 @@ class SSODFCOSLoss(nn.Layer):
     """
 
     def __init__(
-        self, *, ratio: float = 0.01, gamma: float = 2.0, loss_weight: Mapping[str, float] = LOSS_WEIGHT
+        self,
+        *,
+        ratio: float | Literal["auto"] = 0.01,
+        gamma: float = 2.0,
+        loss_weight: Mapping[str, float] = LOSS_WEIGHT,
     ) -> None:
         super().__init__()
-        require_number("SSODFCOSLoss.ratio", ratio, above=0, maximum=1)
+        if isinstance(ratio, str):
+            require_choice("SSODFCOSLoss.ratio", ratio, ("auto",))
+        else:
+            require_number("SSODFCOSLoss.ratio", ratio, above=0, maximum=1)
         require_number("SSODFCOSLoss.gamma", gamma, minimum=0)
         unknown = [name for name in loss_weight if name not in LOSS_WEIGHT]
         if unknown:
             raise ValueError(
                 f"SSODFCOSLoss.loss_weight has {', '.join(map(repr, unknown))}; it takes {', '.join(LOSS_WEIGHT)}"
             )
-        self.ratio = ratio
+        self.is_automatic = isinstance(ratio, str)
+        self.ratio: float | None = None if isinstance(ratio, str) else ratio
         self.gamma = gamma
         self.loss_weight = {**LOSS_WEIGHT, **loss_weight}
 
@@ -59,10 +68,10 @@ class SSODFCOSLoss(nn.Layer):
         Returns:
             The scalars distill_loss_cls, distill_loss_box, distill_loss_quality; their weighted sum loss; and fg_sum,
             the sum of the teacher's largest class probabilities at the selected locations (mean over ranks), at least
-            1e-6. The class loss is divided by fg_sum.
+            1e-6. The class loss is divided by fg_sum. With ratio `auto` also the scalar ratio.
 
         Raises:
-            ValueError: the maps differ in shape.
+            ValueError: the maps differ in shape, or ratio is `auto` and the attribute has not been set.
         """
         shapes = [[list(level.shape) for level in maps.logits] for maps in (student, teacher)]
         if shapes[0] != shapes[1]:
@@ -80,7 +89,8 @@ class SSODFCOSLoss(nn.Layer):
                 ),
             }
             loss = sum(losses[name] * weight for name, weight in self.loss_weight.items())
-        return {"loss": loss, **losses, "fg_sum": fg_sum}
+        ratio = {"ratio": paddle.full([], self.ratio, "float32")} if self.is_automatic else {}
+        return {"loss": loss, **losses, "fg_sum": fg_sum, **ratio}
 
     @paddle.no_grad()
     def pseudo_labels(self, teacher: DenseMaps) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -90,6 +100,8 @@ class SSODFCOSLoss(nn.Layer):
             The index (k,) of the selected locations in the order of `join_locations`; class probabilities (k, C),
             distances (k, 4) and quality (k, 1) in 0..1 there; and fg_sum, see `forward`.
         """
+        if self.ratio is None:
+            raise ValueError("SSODFCOSLoss.ratio is auto: set the attribute ratio before the first batch")
         logits = join_locations(teacher.logits)
         # Logits have the order of probabilities. k follows from the shapes: the CPU need not wait for the device.
         count = max(int(logits.shape[0] * self.ratio), 1)

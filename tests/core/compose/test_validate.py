@@ -127,7 +127,7 @@ def message(load, *arguments):
         ("export: {nms: 1}", "x.yml:1: export.nms: expected true or false, got 1 (int)"),
         (
             "DenseTeacher: {train_cfg: {ratio: much}}",
-            "x.yml:1: DenseTeacher.train_cfg.ratio: expected float, got 'much' (text)",
+            "x.yml:1: DenseTeacher.train_cfg.ratio: expected float or 'auto', got 'much' (text)",
         ),
         (
             "DenseTeacher:\n  train_cfg:\n    gamma: 2.0\n    sup_weight: -1",

@@ -285,6 +285,7 @@ def test_weights():
         ({"loss_weight": {"distil_loss_cls": 1.0}}, "loss_weight has 'distil_loss_cls'; it takes distill_loss_cls, "),
         ({"ratio": 0.0}, "ratio is 0.0; it must be above 0 and at most 1"),
         ({"ratio": 1.5}, "ratio is 1.5; it must be above 0 and at most 1"),
+        ({"ratio": "automatic"}, "ratio is 'automatic'; it must be one of auto"),
         ({"gamma": -1.0}, "gamma is -1.0; it must be at least 0"),
     ],
 )
@@ -292,6 +293,18 @@ def test_mistakes(settings, message):
     with pytest.raises(ValueError) as error:
         SSODFCOSLoss(**settings)
     assert message in str(error.value)
+
+
+def test_ratio_that_is_set_later():
+    """The losses are those of the same number, and say which number it was."""
+    student, teacher = to_paddle(random_maps(21)), to_paddle(random_maps(22))
+    loss = SSODFCOSLoss(ratio="auto")
+    with pytest.raises(ValueError, match="ratio is auto: set the attribute ratio"):
+        loss(student, teacher)
+    loss.ratio = 0.25
+    found, expected = loss(student, teacher), SSODFCOSLoss(ratio=0.25)(student, teacher)
+    assert float(found.pop("ratio")) == 0.25
+    assert {name: float(value) for name, value in found.items()} == {n: float(v) for n, v in expected.items()}
 
 
 def test_views_of_different_size():

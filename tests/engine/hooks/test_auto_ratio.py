@@ -1,0 +1,116 @@
+"""The share of locations that DenseTeacher's teacher selects, from the positives of labeled images."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import paddle
+import pytest
+
+from ppdet.core.workspace import load_config
+from ppdet.engine.distributed import collectives
+from ppdet.engine.hooks import AutoRatioHook, Hook, PseudoLabelHook, SelectionHook
+from ppdet.engine.hooks.auto_ratio import DECAY, MARGIN
+from ppdet.engine.trainer import Trainer
+from ppdet.modeling.losses import SSODFCOSLoss
+
+# Positives and locations of the batches of a step, and the steps after which the average is read.
+COUNTS = [[(3, 100)], [(10, 200), (0, 100)], *[[(step % 7, 100)] for step in range(64)]]
+READ = (1, 2, 4, 8, 16, 32, 64)
+
+
+def step_of(loss, counts):
+    """A trainer with batches that have these numbers of positive and of all locations."""
+    batches = []
+    for positives, size in counts:
+        labels = np.zeros((2, size // 2), np.int32)
+        labels.flat[:positives] = 4
+        batches.append({"target_labels": paddle.to_tensor(labels)})
+    return SimpleNamespace(batches=batches, method=SimpleNamespace(layer=SimpleNamespace(loss=loss)))
+
+
+def ratios(hook, steps):
+    loss, found = SSODFCOSLoss(ratio="auto"), []
+    hook.before_train(step_of(loss, []))
+    for counts in steps:
+        hook.before_step(step_of(loss, counts))
+        found.append(loss.ratio)
+    return found
+
+
+def test_twice_the_moving_share():
+    """Each step counts 0.99 times as much as the next one; the first one gives the first value."""
+    expected, positives, locations = [], 0.0, 0.0
+    for number, counts in enumerate(COUNTS, start=1):
+        positives = 0.99 * positives + sum(p for p, _ in counts)
+        locations = 0.99 * locations + sum(n for _, n in counts)
+        expected.append(2 * positives / locations if number in READ else expected[-1])
+    found = ratios(AutoRatioHook(), COUNTS)
+    assert found == pytest.approx(expected, rel=1e-6) and found[0] == pytest.approx(0.06)
+    assert (MARGIN, DECAY) == (2.0, 0.99)
+
+
+def test_at_most_all_locations():
+    assert ratios(AutoRatioHook(), [[(70, 100)]]) == [1.0]
+
+
+@pytest.mark.parametrize("cut", [1, 3, 40])
+def test_a_checkpoint_keeps_it_to_the_last_bit(cut):
+    whole, first, second = AutoRatioHook(), AutoRatioHook(), AutoRatioHook()
+    assert first.state() is None
+    found = ratios(first, COUNTS[:cut])
+    second.load_state(json.loads(json.dumps({**first.state(), "counts": first.state()["counts"].tolist()})))
+    assert found + ratios(second, COUNTS[cut:]) == ratios(whole, COUNTS)
+    assert whole.counts.tolist() == second.counts.tolist()
+
+
+def test_all_ranks_count(monkeypatch):
+    """This rank has 6 of 100 positive; the other one, with a batch of another size, 10 of 300."""
+    monkeypatch.setattr(collectives, "world_size", lambda: 2)
+    monkeypatch.setattr(collectives.dist, "all_reduce", lambda value: value.add_(paddle.to_tensor([10.0, 300.0])))
+    assert ratios(AutoRatioHook(), [[(6, 100)]]) == pytest.approx([2 * 16 / 400])
+
+
+def test_a_run_selects_and_logs_it(tiny_semi):
+    """From the first step on; labels of the views are counted here, and losses come with the share that was used."""
+    seen = []
+
+    class Count(Hook):
+        def before_step(self, trainer):
+            (batch,) = trainer.batches
+            labels = batch["target_labels"].numpy()
+            seen.append([(labels > 0).sum(), labels.size])
+
+        def after_report(self, trainer, report):
+            seen[-1].append(report["losses"].get("ratio"))
+
+    options = ["DenseTeacher.train_cfg.ratio=auto", "epoch=1"]
+    run = Trainer(load_config(str(tiny_semi), options), hooks=[Count()])
+    kinds = [type(hook) for hook in run.hooks]
+    assert AutoRatioHook in kinds and SelectionHook not in kinds
+    run.train()
+    (p1, n1, first), (p2, n2, second), (_, _, third), (p4, n4, _) = seen
+    assert first is None  # the first step has labeled images alone
+    assert second == third == pytest.approx(2 * (0.99 * p1 + p2) / (0.99 * n1 + n2), rel=1e-6)
+    lines = [json.loads(line) for line in (run.output / "history.jsonl").read_text().splitlines()]
+    reports = [line["losses"] for line in lines if line["event"] == "report"]
+    assert [losses.get("ratio") for losses in reports] == [row[2] for row in seen]
+    # The hook after it measures with the same share.
+    figures = next(line["figures"] for line in lines if line["event"] == "pseudo_labels")
+    selected = figures["fg_sum"] / figures["mean_score"]
+    # 7 images of 64 x 96: 8 * 12 + 4 * 6 + 2 * 3 locations each.
+    assert selected == pytest.approx(int(7 * 126 * run.method.layer.loss.ratio), rel=1e-3)
+    assert p4 and n4
+
+
+@pytest.mark.parametrize(("ratio", "measured"), [("auto", 0), ("0.05", 1)])
+def test_before_the_first_step_it_is_unknown(tiny_semi, monkeypatch, ratio, measured):
+    options = [f"DenseTeacher.train_cfg.ratio={ratio}"]
+    run = Trainer(load_config(str(tiny_semi), options))
+    run.pretrained = True
+    calls = []
+    monkeypatch.setattr(PseudoLabelHook, "measure_on_rank_0", lambda *args: calls.append(args))
+    run.call_hooks("before_train")
+    assert len(calls) == measured
+    names = run.hooks[-1].writes(run)
+    assert len(names) == measured + 2
