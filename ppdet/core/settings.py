@@ -37,6 +37,10 @@ class GlobalSettings:
             training ends before its last epoch; null: training never ends early
         num_classes: number of object classes, shared by all components that need it
         input_size: [height, width] in pixels, or one number for both, for all resizing transforms without a target_size
+        downsample_ratios: stride of each feature level in pixels, finest level first, for the training targets of every
+            Gt2FCOSTarget without one of its own. FCOSHead.fpn_stride needs the same value
+        object_sizes_boundary: bounds in pixels between these levels, for every Gt2FCOSTarget without some of its own:
+            the level of a box follows from its size
         norm_type: normalization layers of all components that share the setting. Where it is not set, each component
             has its own default
         epoch: number of training epochs; null: as many as max_iters requires
@@ -117,6 +121,8 @@ class GlobalSettings:
     patience: Annotated[int | None, {"minimum": 1}] = None
     num_classes: Annotated[int, {"minimum": 1, "maximum": MAX_CLASSES}] = 80
     input_size: Annotated[int | list[int] | None, {"is_size": True}] = None
+    downsample_ratios: list[int] = UNSET
+    object_sizes_boundary: list[int] = UNSET
     norm_type: Literal["bn", "sync_bn", "gn"] = UNSET
     epoch: Annotated[int | None, {"minimum": 1, "maximum": 1_000_000}] = 12
     max_iters: Annotated[int | None, {"minimum": 1}] = None

@@ -20,10 +20,14 @@ def shipped_configs() -> dict[str, Path]:
 def find_config(path: str | Path, folder: Path = Path()) -> Path:
     """Return the file that a path in `folder` names: an existing one, or a shipped one by name, with or without .yml.
 
-    A path that names neither is returned unchanged. So is a path with folders in it, and the name of a shipped file
+    `_base_/p2.yml` names a part that comes with the project, such as the level P2, unless `folder` has one. A path that
+    names none of these is returned unchanged. So is a path with other folders in it, and the name of a shipped file
     beside a file of the same name: which of the two is meant would be a guess.
     """
     path = Path(os.path.expanduser(path))  # unlike Path.expanduser, it leaves ~nobody as it is
+    part = CONFIGS / "fcos" / path
+    if path.parent == Path("_base_") and not os.path.isfile(folder / path) and part.is_file():
+        return part
     file, name = folder / path, path.stem if path.suffix in (".yml", ".yaml") else path.name
     if path.parent != Path() or os.path.isfile(file) or os.path.isfile(folder / f"{name}.yml"):
         return file

@@ -28,6 +28,7 @@ from ppdet.modeling import cpu
 from ppdet.modeling.architectures.base import DenseDetector
 from ppdet.utils.disk.download import MissingFileError
 from ppdet.utils.errors import ConfigError, DataError
+from ppdet.utils.locations import LEVEL_SETTINGS, SETTINGS
 
 TrainingReader = BaseReader | SemiTrainReader
 
@@ -200,7 +201,8 @@ def check_targets(model: DenseDetector, reader: TrainingReader) -> None:
         difference = setting, model.distances_in_strides, maker.distances_in_strides
     if difference:
         setting, ours, theirs = difference
+        advice = LEVEL_SETTINGS if setting == SETTINGS["strides"] else "set both to the same value"
         raise ConfigError(
             f"{setting} is {ours} in {type(model).__name__}, but {theirs} in {type(maker).__name__}: training targets "
-            "must be made for the detector's locations, so set both to the same value"
+            f"must be made for the detector's locations: {advice}"
         )

@@ -24,6 +24,12 @@ SETTINGS = {
     "even": "even_locations",
     "last_pixel": "last_pixel",
 }
+# What every error about levels that do not fit together ends with.
+LEVEL_SETTINGS = (
+    "these settings have to agree: ResNet.return_idx and FPN.extra_stage give the levels, FCOSHead.fpn_stride and "
+    "Gt2FCOSTarget.downsample_ratios list their strides, and Gt2FCOSTarget.object_sizes_boundary has one bound between "
+    "two levels (docs/SMALL_DATA.md, section 3)"
+)
 
 
 class LevelGrid(NamedTuple):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ppdet.core.workspace import load_config
+from ppdet.engine.input_levels import configured_levels
 
 ROOT = Path(__file__).resolve().parents[2]
 FCOS = ROOT / "configs" / "fcos"
@@ -166,3 +167,17 @@ def test_files_written_for_paddledetection_load_as_they_are(tmp_path):
     assert resize["target_size"] == [640, 640]
     assert config.component("FCOSHead")["fcos_loss"] == {"name": "FCOSLoss", "quality": "iou"}
     assert config.origin("FCOSHead.fcos_loss.loss_alpha") == "default"
+
+
+def test_a_base_adds_the_level_p2_to_an_experiment(tmp_path):
+    """One line for the backbone, the head and the targets. A folder's own file of that name comes first."""
+    path = tmp_path / "mine.yml"
+    path.write_text("_BASE_: [fcos_r18vd_fpn_bccd, _base_/p2.yml]\n")
+    _, target = configured_levels(load_config(path))
+    bounds = [-1, 32, 64, 128, 256, 512, float("inf")]
+    assert target.locations.strides == (4, 8, 16, 32, 64, 128)
+    assert [*target.low.tolist(), target.high[-1]] == bounds and target.radius == 1.5
+    assert load_config(path).create("FCOS").locations == target.locations
+    (tmp_path / "_base_").mkdir()
+    (tmp_path / "_base_" / "p2.yml").write_text("epoch: 77\n")
+    assert load_config(path)["epoch"] == 77

@@ -11,14 +11,27 @@ STRIDES = (8, 16, 32, 64, 128)
 BOUNDS = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, np.inf))
 
 
+LEVELS = tuple(zip(STRIDES, BOUNDS))
+
+
 def plain_targets(
-    boxes, classes, height, width, radius=1.5, shift=0.5, in_strides=True, inclusive=False, least=0, even=False
+    boxes,
+    classes,
+    height,
+    width,
+    radius=1.5,
+    shift=0.5,
+    in_strides=True,
+    inclusive=False,
+    least=0,
+    even=False,
+    levels=LEVELS,
 ):
     """Labels, distances and centerness, location by location."""
     labels, distances, centerness = [], [], []
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-    for stride, (low, high) in zip(STRIDES, BOUNDS):
+    for stride, (low, high) in levels:
         rows, columns = -(-height // stride), -(-width // stride)
         step_y, step_x = (height // rows, width // columns) if even else (stride, stride)
         for i in range(rows):
@@ -138,6 +151,26 @@ def test_awkward_boxes():
     check([[0, 0, 64, 64], [0, 0, 128, 128]] * 2, 128, 128)
 
 
+def test_a_level_of_stride_4():
+    """Its locations lie at 2, 6, 10, …; it takes boxes of up to some 64 pixels, whose largest distance is below 32."""
+    rng = np.random.default_rng(0)
+    corners, sizes = rng.uniform(0, 200, (30, 2)), rng.uniform(2, 150, (30, 2))
+    boxes, classes = np.concatenate([corners, corners + sizes], axis=1).astype(np.float32), np.arange(30)
+    target = Gt2FCOSTarget(object_sizes_boundary=[32, 64, 128, 256, 512], downsample_ratios=[4, *STRIDES])
+    found = target.assign(boxes, classes[:, None], 256, 256)
+    levels = [(4, (-1, 32)), (8, (32, 64)), *zip(STRIDES[1:], BOUNDS[1:])]
+    for ours, expected in zip(found, plain_targets(boxes, classes, 256, 256, levels=levels)):
+        assert np.allclose(ours, expected, rtol=1e-5, atol=1e-4)
+    assert 0 < (found[0][: 64 * 64] > 0).sum() < (found[0] > 0).sum()
+
+    # The center of this box, (8, 8), lies in the middle of four cells of stride 4, each location 2 pixels away.
+    labels, distances, centerness = target.assign(np.array([[4, 2, 12, 14]], np.float32), np.zeros((1, 1)), 64, 64)
+    (at,) = np.nonzero(labels[: 16 * 16] > 0)
+    assert [divmod(place, 16) for place in at.tolist()] == [(r, c) for r in (0, 1, 2, 3) for c in (1, 2) if r in (1, 2)]
+    assert distances[at[0]].tolist() == [0.5, 1.0, 1.5, 2.0]  # 2, 4, 6 and 8 pixels
+    assert centerness[at[0]] == pytest.approx(np.sqrt(2 / 6 * 4 / 8))
+
+
 def test_first_of_two_equal_boxes_wins():
     labels, _, _ = Gt2FCOSTarget().assign(np.array([[8, 8, 48, 48]] * 2), np.array([[5], [6]]), 64, 64)
     assert set(labels.tolist()) == {0, 6}
@@ -168,8 +201,10 @@ def test_sample_gets_the_padded_images_locations():
 
 
 def test_wrong_number_of_bounds():
-    with pytest.raises(ValueError, match="one less"):
+    with pytest.raises(ValueError, match="one bound less") as error:
         Gt2FCOSTarget(object_sizes_boundary=[64, 128])
+    for setting in ("ResNet.return_idx", "FPN.extra_stage", "FCOSHead.fpn_stride", "Gt2FCOSTarget.downsample_ratios"):
+        assert setting in str(error.value)
 
 
 def test_last_pixels():

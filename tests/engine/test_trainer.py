@@ -203,8 +203,9 @@ def test_resuming_with_another_batch_size_keeps_the_epochs(tiny, tmp_path, log):
     ],
 )
 def test_targets_of_another_head_are_refused(tiny, option):
-    with pytest.raises(ConfigError, match="Gt2FCOSTarget"):
+    with pytest.raises(ConfigError, match="Gt2FCOSTarget") as error:
         Trainer(load_config(str(tiny), [option]))
+    assert ("ResNet.return_idx and FPN.extra_stage give the levels" in str(error.value)) == ("ratios" in option)
 
 
 def test_training_data_without_boxes_is_refused(tiny):

@@ -169,5 +169,33 @@ def test_channels_that_do_not_fit_name_both(tiny):
 
 
 def test_levels_that_do_not_fit_name_the_strides(tiny):
-    with pytest.raises(ConfigError, match=r"fpn_stride .*\[8, 16, 32\]"):
+    with pytest.raises(ConfigError, match=r"fpn_stride .*\[8, 16, 32\]") as error:
         load_config(str(tiny), ["FCOSHead.fpn_stride=[8,16,32,64,128]"]).create("FCOS")
+    for setting in ("ResNet.return_idx", "FPN.extra_stage", "Gt2FCOSTarget.downsample_ratios", "object_sizes_boundary"):
+        assert setting in str(error.value)
+
+
+def test_a_level_of_stride_4_changes_no_other(model, tiny, layers):
+    """All weights of a detector without it fit in; P2 is the sum of C2's and the enlarged P3's, by plain operators."""
+    finer = load_config(str(tiny), ["ResNet.return_idx=[0,1,2]", "FCOSHead.fpn_stride=[4,8,16,32]"]).create("FCOS")
+    finer.eval()
+    weights = finer.state_dict()
+    own = {"neck.fpn_inner_res3_sum_lateral", "neck.fpn_res3_sum", "fcos_head.p2_feat"}
+    assert {name.rpartition(".")[0] for name in weights.keys() - model.state_dict().keys()} == own
+    for name, value in model.state_dict().items():
+        weights[name].set_value(value)
+    assert [spec.stride for spec in finer.neck.out_shape] == [4, 8, 16, 32]
+    images = paddle.randn([2, 3, 64, 96])
+    with paddle.no_grad():
+        coarse, fine = model.predict_maps(images), finer.predict_maps(images)
+        for ours, theirs in zip(fine, coarse):
+            assert [list(level.shape[2:]) for level in ours] == [[16, 24], [8, 12], [4, 6], [2, 3]]
+            assert all(np.array_equal(one.numpy(), other.numpy()) for one, other in zip(ours[1:], theirs))
+        c2, c3, c4 = finer.backbone(images)
+        laterals = zip(finer.neck.lateral_convs, (c2, c3, c4))
+        m2, m3, m4 = (F.conv2d(x, conv.weight, conv.bias) for conv, x in laterals)
+        merged = m2 + F.interpolate(m3 + F.interpolate(m4, scale_factor=2), scale_factor=2)
+        p2 = F.conv2d(merged, finer.neck.fpn_convs[0].weight, finer.neck.fpn_convs[0].bias, padding=1)
+        assert np.allclose(finer.neck(finer.backbone(images))[0].numpy(), p2.numpy(), rtol=1e-4, atol=1e-4)
+        pixels = finer.in_pixels(fine).distances
+        assert all(np.allclose(p.numpy(), s * d.numpy()) for p, d, s in zip(pixels, fine.distances, (4, 8, 16, 32)))

@@ -26,6 +26,7 @@ NEEDS = {
     **dict.fromkeys(("semi_start_iters", "DenseTeacher", "UnsupTrainDataset"), ("ssod_method",)),
     "vdl_log_dir": ("use_vdl",),
 }
+LEVELS = ("downsample_ratios", "object_sizes_boundary")  # global settings that a transform's own values replace
 ALWAYS_USED = ("EvalReader", "TestReader", "LearningRate", "OptimizerBuilder")
 
 
@@ -38,7 +39,7 @@ def check_effect(config: "Config", own_layer: int, *, is_new: bool) -> None:
     Raises:
         ConfigError: that layer sets something that never has an effect, or no transform uses the input_size.
     """
-    for key, node, reason in _never_used(config, own_layer):
+    for key, node, reason in (*_never_used(config, own_layer), *_replaced_levels(config)):
         if top_layer(node) == own_layer:
             raise config_error(node.origin, key, f"changes nothing here: {reason}")
         if is_new:
@@ -70,6 +71,20 @@ def _never_used(config: "Config", own_layer: int) -> Iterator[tuple[str, Node, s
             if not (is_off or (is_default and top_layer(value) != own_layer)) and id(value) not in reported:
                 reported[id(value)] = value
                 yield f"{component.key}.{name}", value, component.schema.without_effect[name]
+
+
+def _replaced_levels(config: "Config") -> Iterator[tuple[str, Node, str]]:
+    """Yield the global settings of the levels that no component follows, since all have other values of their own."""
+    for key in LEVELS:
+        node = config.root.value.get(key)
+        if node is None:
+            continue
+        owners = [one for one in walk(config) if (p := one.schema.parameters.get(key)) is not None and p.shared]
+        own = [(one, one.values_set[key]) for one in owners if key not in one.shared_from]
+        others = [(one, value) for one, value in own if to_plain(value) != to_plain(node)]
+        if owners and len(others) == len(owners):
+            one, value = others[0]
+            yield key, node, f"{one.key}.{key}, {to_plain(value)} ({value.origin}), wins: set it there, or remove it"
 
 
 def _without_needed_setting(config: "Config", layer: int) -> Iterator[str]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform
-from ppdet.utils.locations import Locations
+from ppdet.utils.locations import LEVEL_SETTINGS, Locations
 from ppdet.utils.ranges import require_number
 
 
@@ -25,7 +25,8 @@ class Gt2FCOSTarget(Transform):
 
     Args:
         object_sizes_boundary: bounds between the levels in pixels. A location of level k matches boxes whose largest
-            distance from it lies strictly between bounds k and k + 1 of (-1, *object_sizes_boundary, infinity).
+            distance from it lies strictly between bounds k and k + 1 of (-1, *object_sizes_boundary, infinity). The
+            global setting of this name replaces it where it is not set, and that of downsample_ratios likewise.
         center_sampling_radius: a location matches boxes whose center is nearer than this many strides in x and in y;
             with 0 or less, all boxes that it lies in.
         downsample_ratios: stride of each level in pixels, finest level first; FCOSHead.fpn_stride.
@@ -41,6 +42,7 @@ class Gt2FCOSTarget(Transform):
     # center sampling, where comparing all locations with all boxes would be millions.
 
     takes_batch = moves_pixels = makes_targets = True
+    __shared__ = ["object_sizes_boundary", "downsample_ratios"]
 
     def __init__(
         self,
@@ -58,8 +60,8 @@ class Gt2FCOSTarget(Transform):
     ) -> None:
         if len(downsample_ratios) != len(object_sizes_boundary) + 1:
             raise ValueError(
-                f"Gt2FCOSTarget: {len(object_sizes_boundary)} object_sizes_boundary for"
-                f" {len(downsample_ratios)} downsample_ratios, expected one less"
+                f"Gt2FCOSTarget.object_sizes_boundary is {list(object_sizes_boundary)} and downsample_ratios "
+                f"{list(downsample_ratios)}, expected one bound less than strides: {LEVEL_SETTINGS}"
             )
         sizes = list(object_sizes_boundary)
         if sizes != sorted({abs(bound) for bound in sizes}):

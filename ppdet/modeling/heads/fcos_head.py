@@ -20,7 +20,7 @@ from ppdet.modeling.heads.decoding import Decoder
 from ppdet.modeling.layers import Conv2D, duplicate_with_summed_gradient, make_norm, normalize, sample_deformed
 from ppdet.modeling.mixed import Float32
 from ppdet.modeling.nms import MultiClassNMS
-from ppdet.utils.locations import Locations
+from ppdet.utils.locations import LEVEL_SETTINGS, Locations
 from ppdet.utils.ranges import MAX_CHANNELS, MAX_CLASSES, require_choice, require_number
 
 MAX_CONVS = 32
@@ -244,7 +244,7 @@ class FCOSHead(nn.Layer):
         if strides != list(cfg["fpn_stride"]):
             raise ValueError(
                 f"FCOSHead.fpn_stride is {list(cfg['fpn_stride'])}, but the neck gives levels of stride {strides}: "
-                "set fpn_stride to these, or change FPN.extra_stage or the maps of the backbone (ResNet: return_idx)"
+                f"{LEVEL_SETTINGS}"
             )
         feat = cfg.create("fcos_feat")
         if feat.feat_in != input_shape[0].channels:

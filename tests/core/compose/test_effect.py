@@ -130,3 +130,17 @@ def test_paddledetections_files_set_scales_that_follow_from_the_backbone(log, tm
     (tmp_path / "a.yml").write_text(f"_BASE_: fcos_r18_fpn_shapes\nFPN: {{spatial_scales: {scales}}}\n")
     load_config(tmp_path / "a.yml")
     assert log.text.count("FPN.spatial_scales changes nothing here") == warnings
+
+
+def test_levels_of_a_transform_win_over_the_global_ones(tmp_path, log):
+    """A warning names the place of the value that wins; a value of -o that changes nothing is an error."""
+    (tmp_path / "a.yml").write_text("_BASE_: [fcos_r50_fpn_1x_coco, _base_/p2.yml]\n")
+    with pytest.raises(ConfigError, match=r"-o: object_sizes_boundary: changes nothing here: .*fcos_reader.yml:14"):
+        load_config(tmp_path / "a.yml", ["object_sizes_boundary=[32,64]"])
+    log.clear()
+    load_config(tmp_path / "a.yml")
+    assert log.text.count("changes nothing here: TrainReader.batch_transforms.2.") == 2
+    log.clear()
+    same = ["downsample_ratios=[4,8,16,32,64,128]", "object_sizes_boundary=[32,64,128,256,512]"]
+    load_config(tmp_path / "a.yml", [f"TrainReader.batch_transforms.2.{option}" for option in same])
+    assert "changes nothing" not in log.text
