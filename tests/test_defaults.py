@@ -49,6 +49,10 @@ DEFAULTS = {
         "loss_alpha": 0.25, "loss_gamma": 2.0, "iou_loss_type": "giou", "reg_weights": 1.0, "quality": "centerness",
         "iou_smoothing": 1.0, "count_images": False, "average_over_ranks": True,
     },
+    "SoftNMS": {
+        "method": "gaussian", "sigma": 0.5, "nms_threshold": 0.3, "score_threshold": 0.001, "nms_top_k": 1000,
+        "keep_top_k": 100,
+    },
     "MultiClassNMS": {"score_threshold": 0.025, "nms_top_k": 1000, "keep_top_k": 100, "nms_threshold": 0.6},
     "COCODataSet": {**COCO, "repeat": 1, "supervised": True},
     "SemiCOCODataSet": {**COCO, "repeat": 1, "supervised": True},

@@ -84,6 +84,7 @@ class MultiClassNMS:
             Rows (M, 6) of [class from 0, score, x1, y1, x2, y2], image by image, and the number of rows of each image
             (N,). Within an image, a CPU sorts the rows by class and then by score, a GPU by score.
         """
+        boxes, scores, nms_offset, max_per_class = self.select(boxes, scores, nms_offset, max_per_class)
         arguments = self.arguments(recorded_shape(scores)[2], max_per_class)
         # It is a subtraction, since engines that compute in 16 bits are told to compute subtractions in float32.
         suppressed = boxes if nms_offset is None else boxes - -nms_offset.unsqueeze(1)
@@ -95,6 +96,26 @@ class MultiClassNMS:
             offset = paddle.concat([offset[:, :2] * 0.0, offset], axis=1)
             rows = rows - offset.gather(image_of_rows(rows, counts))
         return all_but_last(rows), all_but_last(counts)
+
+    def select(
+        self, boxes: Tensor, scores: Tensor, nms_offset: Tensor | None = None, max_per_class: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None, int | None]:
+        """What a kind of NMS does with the candidates before boxes are suppressed; here nothing.
+
+        A subclass may return other boxes and scores, of the same meaning. Export records this as part of the network,
+        and appends the suppression itself for other engines, with the attributes `score_threshold`, `nms_top_k`,
+        `keep_top_k` and `nms_threshold`.
+        """
+        return boxes, scores, nms_offset, max_per_class
+
+    def described(self) -> dict[str, str]:
+        """The settings as texts, for files that say what they contain (`ppdet.score_threshold`, …)."""
+        return {
+            "score_threshold": f"{self.score_threshold:g}",
+            "nms_threshold": f"{self.nms_threshold:g}",
+            "nms_top_k": str(self.nms_top_k),
+            "keep_top_k": str(self.keep_top_k),
+        }
 
     def arguments(self, count: int, most: int | None = None) -> Arguments:
         """Arguments that all kernels accept.

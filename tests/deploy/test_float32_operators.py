@@ -15,11 +15,13 @@ PADDLE_2 = not hasattr(inference.Config, "new_ir_enabled")
 HALF, BFLOAT16 = inference.PrecisionType.Half, inference.PrecisionType.Bfloat16
 OPTIONS = "level_top_k=20", "level_top_k_of=classes", "clip_boxes=true", "last_pixel=true"
 BEST = tuple(f"FCOSHead.{option}" for option in OPTIONS)
+SOFT = "FCOSHead.last_pixel=true", "FCOSHead.nms={name: SoftNMS, nms_top_k: 20, keep_top_k: 5}"
 
 
-@pytest.fixture(scope="module", params=[(), BEST], ids=["all", "best"])
+@pytest.fixture(scope="module", params=[(), BEST, SOFT], ids=["all", "best", "soft"])
 def graph(request, tmp_path_factory):
-    """The graph of a detector with random weights; its boxes clipped, and the best of each level, or all."""
+    """The graph of a detector with random weights; all boxes, the best of each level, clipped, or
+    Soft-NMS."""
     folder = tmp_path_factory.mktemp("graph")
     model = build_trained_model(noisy(write_padded(folder, images=1), request.param))
     detector = ExportedDetector(model, normalizer=None, output="detections")

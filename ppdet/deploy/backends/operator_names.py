@@ -2,7 +2,7 @@
 
 # Names in Paddle 3, then those that Paddle 2 calls otherwise.
 _DECODING = """
-arange cast clip concat divide expand flatten flip floor gather max maximum minimum multiply pad pad3d reshape scale
+arange cast clip concat divide exp expand flatten flip floor gather max maximum minimum multiply pad pad3d reshape scale
 sigmoid slice split sqrt squeeze stack strided_slice subtract take_along_axis tile topk transpose unbind unsqueeze where
 elementwise_div elementwise_max elementwise_min elementwise_mul elementwise_sub expand_v2 flatten_contiguous_range
 range reduce_max reshape2 squeeze2 top_k_v2 transpose2 unsqueeze2

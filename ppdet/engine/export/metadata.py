@@ -30,10 +30,7 @@ def metadata_of(settings: Mapping[str, Any], model: DenseDetector) -> dict[str, 
         "channel_order": order,
         "stride": str(settings["stride"]),
         "image_shape": json.dumps(settings.get("image_shape")),
-        "score_threshold": f"{model.nms.score_threshold:g}",
-        "nms_threshold": f"{model.nms.nms_threshold:g}",
-        "nms_top_k": str(model.nms.nms_top_k),
-        "keep_top_k": str(model.nms.keep_top_k),
+        **model.nms.described(),
         "draw_threshold": f"{settings['draw_threshold']:g}",
     }
     if "class_thresholds" in settings:

@@ -22,8 +22,9 @@ class ExportedDetector(nn.Layer):
             "detections": rows (M, 6), and the number of rows per image, see `DenseDetector.detect`.
             "boxes": boxes (N, R, 4) and scores (N, C, R) before NMS.
             "maps": logits, distances and quality of each level.
-            "candidates": as "boxes", plus a third output if NMS compares other boxes than it returns: those boxes.
-            "locations": as "candidates", for every location, without top-k and thresholds.
+            "candidates": as "boxes", plus a third output if NMS compares other boxes than it returns: those boxes. What
+                a kind of NMS does first, such as the decay of Soft-NMS, is done (see `MultiClassNMS.select`).
+            "locations": as "boxes" with that third output, for every location, without top-k and thresholds.
     """
 
     def __init__(self, model: DenseDetector, *, normalizer: NormalizeImage | None, output: str) -> None:
@@ -53,6 +54,8 @@ class ExportedDetector(nn.Layer):
         if self.output == "detections":
             return self.model.detect(maps, scale_factor, im_shape)
         candidates = self.model.decode(maps, scale_factor, im_shape, every_location=self.output == "locations")
+        if self.output == "candidates":
+            candidates = self.model.nms.select(*candidates)
         boxes, scores, nms_offset, _ = candidates
         if self.output == "boxes" or nms_offset is None:
             return boxes, scores

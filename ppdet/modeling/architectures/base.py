@@ -37,7 +37,7 @@ class DenseMaps(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """Decoded boxes and scores before NMS; the fields are the arguments of `MultiClassNMS`.
+    """Decoded boxes and scores before NMS; the fields are the arguments of `MultiClassNMS` and `SoftNMS`.
 
     boxes: (N, R, 4) x1, y1, x2, y2 in pixels.
     scores: (N, C, R) in 0..1. A score of 0 is never detected, such as in the padding.
@@ -75,8 +75,8 @@ class DenseDetector(Layer, Protocol):
     Attributes:
         locations: the grid that predictions and training targets share.
         distances_in_strides: whether the loss expects distances in strides of their level, otherwise in pixels.
-        nms: the suppression that `detect` ends with, a `MultiClassNMS`. Export writes it for ONNX, and reads its
-            `score_threshold` and `keep_top_k`.
+        nms: the suppression that `detect` ends with, a `MultiClassNMS` or a subclass such as `SoftNMS`. Export records
+            `select`, writes what follows for ONNX, and reads `score_threshold`, `keep_top_k` and `described`.
     """
 
     locations: Locations
