@@ -48,7 +48,10 @@ class TrainCfg:
         unsup_weight: weight of the loss on unlabeled images
         loss_weight: weights of the three parts of the loss on unlabeled images
         concat_sup_data: true: the strong and the weak views of the labeled images form one batch; false: they form two
-            batches, whose losses are averaged
+            batches, whose losses are averaged, as they always do if norm_statistics is not shared
+        norm_statistics: the statistics with which the student's batch norms normalize strong views, and whether these
+            enter the running statistics, with which the teacher normalizes. shared: the batch's, which do; separate:
+            the batch's, which do not; frozen: the running ones, which come from weak views alone
         suppress: how the weight of the loss on unlabeled images grows after semi_start_iters; null: it has its full
             value at once
         ratio: share of all locations that count as foreground: those with the best teacher scores. auto: twice the
@@ -60,6 +63,7 @@ class TrainCfg:
     unsup_weight: Weight = 1.0
     loss_weight: Annotated[dict[str, Any], {"keys": read_settings(LossWeight)}] = {}
     concat_sup_data: bool = True
+    norm_statistics: Literal["shared", "separate", "frozen"] = "shared"
     suppress: Literal["linear", "exp", "step"] | None = "linear"
     ratio: Annotated[float | Literal["auto"], {"minimum": 0}] = 0.01
     gamma: Weight = 2.0

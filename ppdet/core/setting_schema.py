@@ -8,6 +8,7 @@ from ppdet.core.schema import read_args
 
 AtLeast0 = Annotated[int, {"minimum": 0}]
 AtLeast1 = Annotated[int, {"minimum": 1}]
+Steps = Annotated[int | str, {"minimum": 0, "is_length": True}]
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Setting:
         meaning: what the setting does, in one line.
         unused: why the setting changes nothing; "" for a setting that does something.
         minimum, maximum: smallest and largest value of a number.
+        is_length: whether the value is a number of steps, or a share of the run, such as 35%.
         is_size: whether the value is one positive number, or a list of two.
         keys: entries of a setting that is a mapping. Their defaults fill in what a file leaves out.
         names_folder: whether the value becomes the name of a folder.
@@ -33,6 +35,7 @@ class Setting:
     unused: str = ""
     minimum: float | None = None
     maximum: float | None = None
+    is_length: bool = False
     is_size: bool = False
     keys: dict[str, "Setting"] | None = None
     names_folder: bool = False

@@ -7,7 +7,7 @@ once if a file gives it another value than the default. Users may add settings o
 from typing import Annotated, Any, Literal
 
 from ppdet.core.nested_settings import AUTO_LR, DENSE_TEACHER, EXPORT
-from ppdet.core.setting_schema import AtLeast0, AtLeast1, read_settings
+from ppdet.core.setting_schema import AtLeast0, AtLeast1, Steps, read_settings
 from ppdet.utils.ranges import MAX_CLASSES
 
 UNSET: Any = None  # a default that is none of the setting's values: something else decides where the setting is absent
@@ -84,7 +84,8 @@ class GlobalSettings:
         ema_decay_type: decay in update t. normal: ema_decay; threshold: min(ema_decay, (1 + t) / (10 + t));
             exponential: ema_decay * (1 - exp(-(t + 1) / 2000))
         use_simple_ema: like use_ema with ema_decay_type normal
-        ema_start_iters: number of iterations before averaging starts; until then the EMA is a copy of the weights
+        ema_start_iters: number of iterations before averaging starts, or a share of the run, such as 30%; until then
+            the EMA is a copy of the weights
         ema_black_list: parts of names, such as [backbone.conv1]: weights whose name contains one of them are copied,
             not averaged
         ema_filter_no_grad: frozen parameters are copied, not averaged
@@ -107,7 +108,8 @@ class GlobalSettings:
         custom_black_list: names of further operations that stay in float32 on GPUs and other accelerators
         ssod_method: method of semi-supervised training; null: supervised training
         DenseTeacher: options of DenseTeacher
-        semi_start_iters: number of the last iteration, counted from 0, that uses labeled images alone
+        semi_start_iters: number of the last iteration, counted from 0, that uses labeled images alone, or a share of
+            the run, such as 35%
     """
 
     # the experiment
@@ -157,7 +159,7 @@ class GlobalSettings:
     ema_decay: Annotated[float, {"minimum": 0}] = 0.9998
     ema_decay_type: Literal["threshold", "normal", "exponential"] = "threshold"
     use_simple_ema: bool = False
-    ema_start_iters: AtLeast0 = 0
+    ema_start_iters: Steps = 0
     ema_black_list: list[str] | None = None
     ema_filter_no_grad: bool = False
     # logs for other programs
@@ -177,7 +179,7 @@ class GlobalSettings:
     # semi-supervised training
     ssod_method: Literal["DenseTeacher"] | None = None
     DenseTeacher: Annotated[dict[str, Any], {"keys": DENSE_TEACHER}] = {}
-    semi_start_iters: AtLeast0 = 0
+    semi_start_iters: Steps = 0
 
 
 class UnusedSettings:

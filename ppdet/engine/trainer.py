@@ -144,7 +144,8 @@ class Trainer:
         self.precision = Precision(cfg)
         weights = None if self.resumed_from else self.start.start_weights()
         self.pretrained = self.resumed_from is None and start_from(self.model, weights)
-        self.method = make_method(cfg, self.model, is_trained=self.pretrained or self.resumed_from is not None)
+        is_trained = self.pretrained or self.resumed_from is not None
+        self.method = make_method(cfg, self.model, is_trained=is_trained, steps_of_run=self.total_steps)
         if weights and self.pretrained:
             warn_of_pretrained_classes(weights, self.classes, makes_labels=self.method.has_teacher)
         self.ema = self.method.average

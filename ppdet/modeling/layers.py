@@ -138,7 +138,14 @@ def normalize(norm: nn.Layer, x: Tensor, *, residual: Tensor | None = None, relu
     trains = type(norm) is nn.BatchNorm2D and norm.training and not is_constant(norm)
     if trains and cpu.can_compute_norm(norm, x):
         return add_residual_relu(cpu.batch_norm(norm, x, relu=fused), residual, relu and not fused)
-    return add_residual_relu(norm(bfloat16_to_float32_on_cpu(x)), residual, relu)
+    x = bfloat16_to_float32_on_cpu(x)
+    if isinstance(norm, nn.SyncBatchNorm) and norm._use_global_stats:
+        # Its own forward pass would use the batch's statistics all the same.
+        stored = norm._mean, norm._variance, norm.weight, norm.bias
+        y = F.batch_norm(x, *stored, training=norm.training, epsilon=norm._epsilon, use_global_stats=True)
+    else:
+        y = norm(x)
+    return add_residual_relu(y, residual, relu)
 
 
 def add_residual_relu(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:

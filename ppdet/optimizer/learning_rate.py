@@ -1,7 +1,6 @@
 """Learning-rate schedules, as functions of the training step."""
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
@@ -9,7 +8,7 @@ from paddle.optimizer.lr import LambdaDecay
 
 from ppdet.core.contracts import require
 from ppdet.core.workspace import register, serializable
-from ppdet.utils.ranges import require_number
+from ppdet.utils.ranges import require_length, require_number
 
 
 class Length(NamedTuple):
@@ -27,14 +26,6 @@ class Length(NamedTuple):
                 raise ValueError(f"{value} of the run: the number of steps of the run is unknown")
             return self.run * float(value.removesuffix("%")) / 100
         return value if unit == "step" else value * getattr(self, unit)
-
-
-def require_length(name: str, value: float | str, minimum: float = 0) -> None:
-    """Raise ValueError unless a value is a number of at least `minimum`, or a share of the run, from 0% to 100%."""
-    if not isinstance(value, str):
-        require_number(name, value, minimum=minimum)
-    elif not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,9})?%", value) or float(value[:-1]) > 100:
-        raise ValueError(f"{name} is {value!r:.60}; it must be a number, or a share of the run from 0% to 100%")
 
 
 class Decay(Protocol):

@@ -1,5 +1,6 @@
 """Checks of constructor arguments: numbers in a range, and one of several words. Each error is one readable line."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,6 +37,14 @@ def require_number(
     if not all(is_met for _, _, is_met in bounds):
         expected = " and ".join(f"{words} {bound:g}" for bound, words, _ in bounds if bound is not None)
         raise ValueError(f"{name} is {value}; it must be {expected}")
+
+
+def require_length(name: str, value: float | str, minimum: float = 0) -> None:
+    """Raise ValueError unless a value is a number of at least `minimum`, or a share of the run, from 0% to 100%."""
+    if not isinstance(value, str):
+        require_number(name, value, minimum=minimum)
+    elif not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,9})?%", value) or float(value[:-1]) > 100:
+        raise ValueError(f"{name} is {value!r:.60}; it must be a number, or a share of the run from 0% to 100%")
 
 
 def require_pixels(name: str, height: float, width: float) -> None:

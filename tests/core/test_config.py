@@ -108,6 +108,7 @@ def test_nested_settings_are_filled_with_defaults_at_every_depth(write):
             "unsup_weight": 1.0,
             "loss_weight": weights,
             "concat_sup_data": True,
+            "norm_statistics": "shared",
             "suppress": "linear",
             "ratio": 0.02,
             "gamma": 1.5,

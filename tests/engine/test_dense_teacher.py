@@ -83,7 +83,9 @@ def test_losses_of_a_step():
 def test_burn_in_teacher_and_files(tiny_semi, tmp_path):
     """Unlabeled images count from step 3 on; the teacher copies up to step 2, then averages."""
     record = Record()
-    run = trainer(tiny_semi, "semi_start_iters=2", "ema_start_iters=2", "epoch=2", hooks=[record])
+    # A quarter of the run's eight steps.
+    run = trainer(tiny_semi, "semi_start_iters=25%", "ema_start_iters=2", "epoch=2", hooks=[record])
+    assert (run.method.start, run.ema.start) == (2, 2)
     run.train()
     assert ["fg_sum" in losses for losses in record.losses] == [False] * 3 + [True] * 5
     kinds = {"loss", "loss_cls", "loss_box", "loss_quality"}
@@ -147,6 +149,45 @@ def test_views_one_by_one_are_the_mean_of_both(tiny_semi):
     for losses in step.values():
         parts = losses["loss_cls"] + losses["loss_box"] + losses["loss_quality"]
         assert losses["loss"] == pytest.approx(3 * parts, rel=1e-5)
+
+
+@pytest.mark.parametrize(("statistics", "options"), [("separate", ("accumulate_steps=2",)), ("frozen", ())])
+def test_running_statistics_of_weak_views_alone(tiny_semi, statistics, options):
+    """In a step with labeled and unlabeled images, momentum * old + (1 - momentum) * the weak labeled views' mean."""
+    seen = []
+
+    class Watch(Record):
+        def before_step(self, trainer):
+            super().before_step(trainer)
+            first = next(iter(trainer.model.backbone.conv1))
+            self.conv, self.norm = first.conv, first.norm
+            self.expected = self.norm._mean.numpy()
+            for batch in trainer.batches:
+                weak = batch["image"][len(batch["im_id"]) // 2 :]
+                maps = paddle.nn.functional.conv2d(weak, self.conv.weight, None, self.conv._stride, self.conv._padding)
+                self.expected = 0.9 * self.expected + 0.1 * maps.mean(axis=[0, 2, 3]).numpy()
+
+        def after_step(self, trainer):
+            seen.append("fg_sum" in trainer.losses)
+            np.testing.assert_allclose(self.norm._mean.numpy(), self.expected, atol=1e-5)
+
+    with pytest.raises(Killed):
+        options = (f"DenseTeacher.train_cfg.norm_statistics={statistics}", *options)
+        trainer(tiny_semi, *options, hooks=[Watch(kill=2)]).train()
+    assert seen == [False, True]
+
+
+def test_statistics_change_no_loss_of_frozen_norms(tiny_semi):
+    """The views pass one after the other then, and the losses are those of the views together."""
+    losses = []
+    for kind in ("shared", "separate"):
+        record = Record(kill=2)
+        options = [f"DenseTeacher.train_cfg.norm_statistics={kind}", "ResNet.freeze_norm=true"]
+        with pytest.raises(Killed):
+            trainer(tiny_semi, *options, hooks=[record]).train()
+        losses.append(record.losses)
+    for shared, other in zip(*losses):
+        assert other == pytest.approx(shared, rel=1e-4)
 
 
 def test_views_of_a_batch():

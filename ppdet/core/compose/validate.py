@@ -22,7 +22,7 @@ from ppdet.core.suggest.paddledetection import describe_foreign_component
 from ppdet.core.suggest.synonyms import synonym
 from ppdet.core.tree import Node, children, to_plain
 from ppdet.utils.errors import IMPORT_ADVICE, ConfigError, config_error, nearest, nearest_name
-from ppdet.utils.ranges import MAX_PIXELS
+from ppdet.utils.ranges import MAX_PIXELS, require_length
 
 # Components of a list. Lists of components with lists of components multiply when they are built.
 MAX_LISTED = 100
@@ -73,6 +73,8 @@ def check_setting(node: Node, key: str, setting: Setting) -> None:
         raise config_error(node.origin, key, f"expected at least {setting.minimum}, got {node.value}")
     if setting.maximum is not None and node.value > setting.maximum:
         raise config_error(node.origin, key, f"expected at most {setting.maximum:,}, got {node.value}")
+    if setting.is_length:
+        _check_length(node, key)
     if setting.names_folder and not names_folder(node.value):
         expected = "the name of a folder, without slashes, and without a dot or dash in front"
         raise config_error(node.origin, key, f"expected {expected}, got {value_in_words(node.value)}")
@@ -197,6 +199,15 @@ def _check_type(node: Node, key: str, annotation: Any, meaning: str = "") -> Non
         for index, item in enumerate(node.value):
             _check_type(item, f"{key}.{index}", item_type, meaning)
     raise _wrong_type(node, key, annotation, "expected", meaning)
+
+
+def _check_length(node: Node, key: str) -> None:
+    """Raise ConfigError unless a value is a number of steps or a share of the run."""
+    try:
+        require_length(key, node.value)
+    except ValueError:
+        message = f"expected a number of steps, or a share of the run from 0% to 100%, got {value_in_words(node.value)}"
+        raise config_error(node.origin, key, message) from None
 
 
 def _check_finite(node: Node, key: str) -> None:

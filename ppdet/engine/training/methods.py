@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 from paddle import nn
 
 from ppdet.core.config import Config
 from ppdet.engine.build import build_model
+from ppdet.engine.training.run_length import steps_before
 from ppdet.modeling.architectures.dense_teacher import StudentAndTeacher
 from ppdet.modeling.losses import SSODFCOSLoss
 from ppdet.optimizer import ModelEMA
@@ -49,9 +51,9 @@ class Supervised:
     has_teacher = False
     complete_from = 0
 
-    def __init__(self, cfg: Config, model: nn.Layer) -> None:
+    def __init__(self, cfg: Config, model: nn.Layer, *, steps_of_run: int) -> None:
         self.model = self.layer = model
-        self.average = average_of(cfg, model) if cfg["use_ema"] or cfg["use_simple_ema"] else None
+        self.average = average_of(cfg, model, steps_of_run) if cfg["use_ema"] or cfg["use_simple_ema"] else None
 
     def passes(self, batches: Sequence[dict[str, Any]], iteration: int) -> list[Pass]:
         normalizers = self.model.normalizers(batches) if len(batches) > 1 else None
@@ -65,6 +67,7 @@ class DenseTeacher:
 
     Args:
         is_trained: whether the model has learned something already, so that its pseudo-labels are useful at once.
+        steps_of_run: see `make_method`.
 
     Raises:
         ConfigError: the configuration has no average of weights, or a value is out of its range.
@@ -72,7 +75,7 @@ class DenseTeacher:
 
     has_teacher = True
 
-    def __init__(self, cfg: Config, model: nn.Layer, *, is_trained: bool) -> None:
+    def __init__(self, cfg: Config, model: nn.Layer, *, is_trained: bool, steps_of_run: int) -> None:
         if not (cfg["use_simple_ema"] or cfg["use_ema"]):
             raise ConfigError("ssod_method: DenseTeacher's teacher is an average of weights: set use_simple_ema: true")
         train = cfg["DenseTeacher"]["train_cfg"]
@@ -81,12 +84,14 @@ class DenseTeacher:
         except ValueError as error:
             raise ConfigError(f"DenseTeacher.train_cfg: {error}") from None
         self.model = model
-        self.layer = StudentAndTeacher(model, build_model(cfg), loss)
-        self.average: ModelEMA | None = average_of(cfg, model, into=self.layer.teacher)
+        statistics = train["norm_statistics"]
+        self.layer = StudentAndTeacher(model, build_model(cfg), loss, norm_statistics=statistics)
+        self.average: ModelEMA | None = average_of(cfg, model, steps_of_run, self.layer.teacher)
         self.sup_weight, self.unsup_weight = train["sup_weight"], train["unsup_weight"]
-        self.concatenated = train["concat_sup_data"]
+        self.are_equal = statistics == "shared"  # strong and weak views, for the norms
+        self.concatenated = train["concat_sup_data"] and self.are_equal
         self.suppress = train["suppress"]
-        self.start = cfg["semi_start_iters"]
+        self.start = steps_before(cfg, "semi_start_iters", steps_of_run)
         self.complete_from = self.start + 1
         if not (self.start or is_trained):
             logger.warning(
@@ -96,24 +101,36 @@ class DenseTeacher:
 
     def passes(self, batches: Sequence[dict[str, Any]], iteration: int) -> list[Pass]:
         labeled = [{key: value for key, value in batch.items() if key != "unlabeled"} for batch in batches]
+        views = [(batch, False) for batch in labeled]
         if not self.concatenated:
-            labeled = [view for batch in labeled for view in split_views(batch)]
-        normalizers = self.model.normalizers(labeled) if len(batches) > 1 else None
-        share = self.sup_weight / len(labeled)
-        passes = [Pass({"labeled": batch, "normalizers": normalizers}, share) for batch in labeled]
+            views = [view for batch in labeled for view in zip(split_views(batch), (True, False))]
+            if not self.are_equal:
+                views.sort(key=itemgetter(1))  # weak views first: they make the running statistics
+        normalizers = self.model.normalizers([batch for batch, _ in views]) if len(batches) > 1 else None
+        share = self.sup_weight / len(views)
+        passes = [
+            Pass({"labeled": batch, "normalizers": normalizers, "is_strong": is_strong}, share)
+            for batch, is_strong in views
+        ]
         if iteration > self.start:
             share = self.unsup_weight * suppression(iteration, self.start, self.suppress) / len(batches)
             passes += [Pass({"unlabeled": batch["unlabeled"]["image"]}, share) for batch in batches]
         return passes
 
 
-def make_method(cfg: Config, model: nn.Layer, *, is_trained: bool) -> Method:
-    """Return the training method of a configuration. `is_trained`: whether the model has learned something already."""
-    return DenseTeacher(cfg, model, is_trained=is_trained) if cfg["ssod_method"] else Supervised(cfg, model)
+def make_method(cfg: Config, model: nn.Layer, *, is_trained: bool, steps_of_run: int) -> Method:
+    """Return the training method of a configuration; see `DenseTeacher` for `is_trained`.
+
+    Args:
+        steps_of_run: number of steps of the whole run, of which settings may be shares.
+    """
+    if cfg["ssod_method"]:
+        return DenseTeacher(cfg, model, is_trained=is_trained, steps_of_run=steps_of_run)
+    return Supervised(cfg, model, steps_of_run=steps_of_run)
 
 
-def average_of(cfg: Config, model: nn.Layer, into: nn.Layer | None = None) -> ModelEMA:
-    """Return the moving average that a configuration describes; see ModelEMA for `into`.
+def average_of(cfg: Config, model: nn.Layer, steps_of_run: int, into: nn.Layer | None = None) -> ModelEMA:
+    """Return the moving average that a configuration describes; see `make_method`, and ModelEMA for `into`.
 
     Raises:
         ConfigError: a setting is out of its range.
@@ -127,7 +144,7 @@ def average_of(cfg: Config, model: nn.Layer, into: nn.Layer | None = None) -> Mo
             model,
             decay=cfg["ema_decay"],
             decay_type="normal" if cfg["use_simple_ema"] else cfg["ema_decay_type"],
-            start=cfg["ema_start_iters"],
+            start=steps_before(cfg, "ema_start_iters", steps_of_run),
             copied=copied,
             into=into,
         )

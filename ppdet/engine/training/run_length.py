@@ -5,6 +5,7 @@ from typing import Literal
 from ppdet.core.compose.scaling import is_scaled
 from ppdet.core.config import Config
 from ppdet.engine.checkpoints.manifest import TrainingState
+from ppdet.optimizer.learning_rate import Length
 from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
 
@@ -43,6 +44,11 @@ def total_steps(cfg: Config, steps_per_epoch: int, images_per_step: int) -> int:
             *(steps, iterations, cfg["auto_lr"]["base_batch_size"]),
         )
     return steps if epochs is None else min(steps, epochs * steps_per_epoch)
+
+
+def steps_before(cfg: Config, name: Literal["semi_start_iters", "ema_start_iters"], steps_of_run: int) -> int:
+    """Return the number of steps that a setting stands for, which may be a share of the run, such as 35%."""
+    return round(Length(epoch=0, iteration=0, run=steps_of_run).steps(cfg[name], "step"))
 
 
 def resumed_place(

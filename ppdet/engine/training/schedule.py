@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from ppdet.core.compose.scaling import scheduler_key
 from ppdet.core.config import Config
+from ppdet.engine.training.run_length import steps_before
 from ppdet.optimizer.learning_rate import CosineDecay, LearningRate, Length, PiecewiseDecay
 from ppdet.utils.logger import get_logger
 
@@ -49,12 +50,13 @@ class RunSchedule:
     @property
     def semi_start(self) -> int | None:
         """Number of steps before unlabeled images count, None in supervised training."""
-        return self.cfg["semi_start_iters"] if self.cfg["ssod_method"] else None
+        return steps_before(self.cfg, "semi_start_iters", self.total) if self.cfg["ssod_method"] else None
 
     @property
     def average_start(self) -> int | None:
         """Number of steps before averaging starts, None without an average of weights."""
-        return self.cfg["ema_start_iters"] if self.cfg["use_ema"] or self.cfg["use_simple_ema"] else None
+        averages = self.cfg["use_ema"] or self.cfg["use_simple_ema"]
+        return steps_before(self.cfg, "ema_start_iters", self.total) if averages else None
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""

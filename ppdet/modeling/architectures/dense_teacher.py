@@ -5,6 +5,7 @@ from paddle import Tensor, nn
 
 from ppdet.modeling.architectures.base import DenseDetector, DenseMaps
 from ppdet.modeling.mixed import Float32
+from ppdet.modeling.norm_statistics import Statistics, statistics_of
 
 
 class StudentAndTeacher(nn.Layer):
@@ -14,10 +15,20 @@ class StudentAndTeacher(nn.Layer):
         student: the detector to train.
         teacher: the detector that gives pseudo-labels. This layer never changes it, and does not list its parameters.
         loss: loss(student's maps, teacher's maps) with distances in pixels, such as `SSODFCOSLoss`.
+        norm_statistics: the statistics of the student's batch norms for strong views, see `statistics_of`. The teacher
+            only sees weak views, with the running statistics.
     """
 
-    def __init__(self, student: DenseDetector, teacher: DenseDetector, loss: nn.Layer) -> None:
+    def __init__(
+        self,
+        student: DenseDetector,
+        teacher: DenseDetector,
+        loss: nn.Layer,
+        *,
+        norm_statistics: Statistics = "shared",
+    ) -> None:
         super().__init__()
+        self.norm_statistics = norm_statistics
         self.student = student
         self.loss = loss
         # In a tuple it is no sublayer: data parallel training must not wait for its gradients.
@@ -35,6 +46,7 @@ class StudentAndTeacher(nn.Layer):
         labeled: dict[str, Tensor] | None = None,
         normalizers: tuple[Tensor, ...] | None = None,
         unlabeled: Tensor | None = None,
+        is_strong: bool = False,
     ) -> dict[str, Tensor]:
         """Losses of either a labeled batch or of unlabeled images.
 
@@ -42,11 +54,15 @@ class StudentAndTeacher(nn.Layer):
             labeled, normalizers: arguments of the student's forward.
             unlabeled: (2 N, 3, H, W) normalized images: N strong views for the student, then the weak views of the
                 same images for the teacher.
+            is_strong: whether `labeled` has strong views alone.
         """
         if unlabeled is None:
-            return self.student(labeled, normalizers)
+            with statistics_of(self.student, self.norm_statistics if is_strong else "shared"):
+                return self.student(labeled, normalizers)
         strong, weak = unlabeled.chunk(2)
-        return self.loss(pixel_maps(self.student, strong), self.pseudo_labels(weak))
+        with statistics_of(self.student, self.norm_statistics):
+            maps = pixel_maps(self.student, strong)
+        return self.loss(maps, self.pseudo_labels(weak))
 
     @paddle.no_grad()
     def pseudo_labels(self, images: Tensor) -> DenseMaps:

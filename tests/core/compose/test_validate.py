@@ -152,6 +152,16 @@ def message(load, *arguments):
         ),
         ("semi_start_iters: -1", "x.yml:1: semi_start_iters: expected at least 0, got -1"),
         (
+            "semi_start_iters: 135%",
+            "x.yml:1: semi_start_iters: expected a number of steps, or a share of the run from 0% to 100%, "
+            "got '135%' (text)",
+        ),
+        (
+            "ema_start_iters: soon",
+            "x.yml:1: ema_start_iters: expected a number of steps, or a share of the run from 0% to 100%, "
+            "got 'soon' (text)",
+        ),
+        (
             "amp_level: O3",
             "x.yml:1: amp_level: expected one of 'O1', 'O2', got 'O3' (text)",
         ),

@@ -102,6 +102,8 @@ NEVER = "unlabeled images never count: the run has 200 steps, they count after s
         (SEMI, 11726, ["semi_start_iters=0"], ["copy of the student until ema_start_iters 3000, but teaches from"]),
         (BCCD, 205, ["use_ema=true", "ema_start_iters=816"], ["stays a copy until ema_start_iters 816"]),
         (BCCD, 205, ["ema_start_iters=816"], []),  # nothing is averaged
+        (SEMI, 11726, ["semi_start_iters=35%", "ema_start_iters=30%"], []),
+        (SEMI, 11726, ["ema_start_iters=100%"], ["stays a copy until ema_start_iters 703440: lower it"]),
     ],
 )
 def test_misfits(path, images, options, expected):
