@@ -13,6 +13,7 @@
 - `curr_iter`: the training step that the sample belongs to.
 """
 
+from ppdet.data.transforms.albu import Albu
 from ppdet.data.transforms.auto_augment import AutoAugment
 from ppdet.data.transforms.base import Transform
 from ppdet.data.transforms.batch import PadBatch
@@ -33,6 +34,7 @@ from ppdet.data.transforms.strong import (
 from ppdet.data.transforms.targets import Gt2FCOSTarget
 
 __all__ = [
+    "Albu",
     "AutoAugment",
     "Compose",
     "Decode",
