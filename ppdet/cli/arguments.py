@@ -74,6 +74,7 @@ def add_detection_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
     add_device_argument(parser)
     add_slice_arguments(parser)
+    add_tta_arguments(parser)
     add_amp_argument(parser, "eval_amp")
 
 
@@ -125,6 +126,34 @@ def add_slice_arguments(parser: argparse.ArgumentParser) -> None:
         "--match_metric",
         metavar="METRIC",
         help="overlap is measured as iou, or as ios: intersection over the smaller box (default: ios)",
+    )
+
+
+def add_tta_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --tta and its options; `ppdet.deploy.tta.tta_of` reads and checks them."""
+    group = parser.add_argument_group("test-time augmentation (docs/TTA.md)")
+    group.add_argument(
+        "--tta", action="store_true", help="detect in several views of each image, and merge the boxes: slower, better"
+    )
+    group.add_argument(
+        "--tta_scales",
+        nargs="+",
+        type=float,
+        metavar="SCALE",
+        help="factors of the size to which images are resized (default: 1)",
+    )
+    group.add_argument(
+        "--tta_flip",
+        metavar="FLIP",
+        help="flip each view too: none, horizontal, vertical or both (default: horizontal)",
+    )
+    group.add_argument("--tta_merge", metavar="METHOD", help="nms, or weighted: weighted boxes fusion (default: nms)")
+    group.add_argument(
+        "--tta_iou",
+        type=float,
+        metavar="X",
+        help="boxes of different views with an IoU above this are merged (default: the model's nms_threshold, or 0.55 "
+        "for weighted)",
     )
 
 

@@ -10,13 +10,14 @@ examples:
   {program} --model_dir DIR --camera_id 0
   {program} --model_dir DIR --image_dir IMAGES --run_benchmark --backend openvino --precision bf16
   {program} --model_dir DIR --image_dir IMAGES --slice_infer --slice_size 640 640
+  {program} --model_dir DIR --image_dir IMAGES --tta
 """
 
 import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ppdet.cli.arguments import add_slice_arguments
+from ppdet.cli.arguments import add_slice_arguments, add_tta_arguments
 from ppdet.core.command_line import add_import_argument, flag, make_parser, one_line_errors, positive
 from ppdet.deploy.engine_options import number_between
 from ppdet.deploy.precisions import PRECISIONS
@@ -78,6 +79,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         "--benchmark_runs", type=positive, default=50, help="least number of batches to measure (default: 50)"
     )
     add_slice_arguments(parser)
+    add_tta_arguments(parser)
     return parser.parse_args(argv)
 
 
@@ -144,6 +146,8 @@ def check_modes(arguments: argparse.Namespace) -> None:
         raise DeployError("--run_benchmark needs --image_file, --image_dir or --image_list")
     if arguments.slice_infer and (is_video or arguments.run_benchmark):
         raise DeployError("--slice_infer needs --image_file, --image_dir or --image_list, and no --run_benchmark")
+    if arguments.tta and arguments.run_benchmark:
+        raise DeployError("--run_benchmark measures the model on images as they are: leave --tta out")
     if arguments.coco_json and (is_video or arguments.run_benchmark or not arguments.save_results):
         raise DeployError("--coco_json is for --save_results of images")
 
@@ -153,10 +157,11 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     with one_line_errors():
         from ppdet.core.extensions import import_extensions
         from ppdet.deploy.slicing import slicing_of
+        from ppdet.deploy.tta import tta_of
 
         check_modes(arguments)
         slicing = slicing_of(arguments)
-        options = detector_options(arguments)
+        options = {**detector_options(arguments), "tta": tta_of(arguments)}
         import_extensions(arguments.imports)
         if arguments.video_file is not None or arguments.camera_id is not None:
             detect_in_video(arguments, options)

@@ -9,6 +9,7 @@ examples:
   {program} output/NAME --report report                       # report/report.html, to open in a browser
   {program} output/OTHER --report report2 --compare report    # beside the detections of another model
   {program} output/NAME --slice_infer --slice_size 640 640 --overlap_ratio 0.25 0.25
+  {program} output/NAME --tta                                 # test-time augmentation, see docs/TTA.md
 """
 
 import argparse
@@ -61,7 +62,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     )
     arguments = parser.parse_args(argv)
     require_run(parser, arguments)
-    useless = {"slice_infer": arguments.slice_infer, "amp": "eval_amp=true" in arguments.opt}
+    useless = {"slice_infer": arguments.slice_infer, "tta": arguments.tta, "amp": "eval_amp=true" in arguments.opt}
     for name in (name for name, is_given in useless.items() if is_given and arguments.json_eval):
         parser.error(f"--json_eval takes detections from a file: leave --{name} out")
     if arguments.compare and not arguments.report:
@@ -75,8 +76,9 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
         from ppdet.deploy.slicing import slicing_of
+        from ppdet.deploy.tta import tta_of
 
-        slicing = slicing_of(arguments)
+        slicing, tta = slicing_of(arguments), tta_of(arguments)
         if arguments.report:
             require_extras(DataError, "report")
         load_libraries(arguments)
@@ -95,6 +97,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
                 output_eval=arguments.output_eval or cfg["output_eval"],
                 predictions_only=arguments.save_prediction_only or cfg["save_prediction_only"],
                 slicing=slicing,
+                tta=tta,
             )
             other = other_model(arguments, evaluator)
             # A folder that cannot be written to is told of before an evaluation, which may take hours.

@@ -9,6 +9,7 @@ examples:
   {program} output/fcos_r18_fpn_shapes --infer_dir IMAGES --save_results true --draw_threshold 0.4
   {program} output/NAME --infer_dir IMAGES --thresholds report/thresholds.json
   {program} output/NAME --infer_dir IMAGES --slice_infer --slice_size 640 640
+  {program} output/NAME --infer_dir IMAGES --tta
   {program} output/NAME --infer_dir IMAGES --format labelstudio --draw_threshold 0.3
 """
 
@@ -66,10 +67,11 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         from ppdet.data.annotations.pre_annotations import PreAnnotations
         from ppdet.deploy.results import write_results
         from ppdet.deploy.slicing import slicing_of
+        from ppdet.deploy.tta import tta_of
         from ppdet.engine.report.thresholds_file import read_file, read_thresholds
         from ppdet.utils.disk.images import list_images
 
-        slicing = slicing_of(arguments)
+        slicing, tta = slicing_of(arguments), tta_of(arguments)
         paths = list_images(arguments.infer_img, arguments.infer_dir, arguments.infer_list)
         labels = None
         if arguments.format:
@@ -85,7 +87,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
 
         cfg = trained_config(arguments, "TestReader")
         set_device(cfg)
-        predictor = Predictor(cfg)
+        predictor = Predictor(cfg, tta=tta)
         least = {"draw_threshold": arguments.draw_threshold}
         if arguments.thresholds:
             least["class_thresholds"] = read_thresholds(arguments.thresholds, predictor.dataset.class_names)

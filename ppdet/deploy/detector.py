@@ -22,6 +22,7 @@ from ppdet.deploy.backends.base import Options
 from ppdet.deploy.compare import require_detections, with_area
 from ppdet.deploy.preprocess import Image, Preprocess, class_list, read_infer_cfg, read_pixels
 from ppdet.deploy.slicing import Slicing, Window, detect_windows
+from ppdet.deploy.tta import TTA, Suppression, check_alone, unflip
 from ppdet.utils.class_thresholds import Thresholds, is_kept, thresholds_of
 from ppdet.utils.errors import DeployError, ImageError
 from ppdet.utils.iteration import run_ahead
@@ -85,6 +86,8 @@ class Detector:
         tensorrt: let TensorRT compile the graph, on a GPU.
         onednn: let Paddle Inference compute with oneDNN, on a CPU.
         max_batch: largest number of images in a batch; TensorRT reserves memory for it.
+        tta: detect in several views of each image, which takes longer (test-time augmentation, docs/TTA.md); None takes
+            images as they are.
 
     Attributes:
         class_names: name of each class.
@@ -108,6 +111,7 @@ class Detector:
         tensorrt: bool = False,
         onednn: bool = True,
         max_batch: int = 1,
+        tta: TTA | None = None,
     ) -> None:
         self.folder = folder = Path(folder)
         settings = read_infer_cfg(folder)
@@ -119,6 +123,12 @@ class Detector:
         self.class_names, self.category_ids = class_list(settings)
         self.thresholds = thresholds_of(settings, self.class_names)
         self.preprocess = Preprocess(settings)
+        self.tta = tta
+        if tta:
+            self.preprocess.require_scales(tta.scales)
+            if tensorrt and max(tta.scales) > 1:
+                raise DeployError("TensorRT compiles for the sizes of infer_cfg.yml: scales of TTA must be at most 1")
+            self.suppression = Suppression.of_export(settings)
         precision = precision or settings.get("precision", "fp32")
         options = Options(device.lower(), precision, threads, tensorrt, onednn, max_batch)
         self.backend = load_backend(folder, backend, options)
@@ -157,6 +167,7 @@ class Detector:
         Raises:
             ImageError: the image cannot be read.
         """
+        check_alone(self.tta, slicing)
         windows = (Window("image", *window) for window in self.prepare_windows(image, slicing))
         ((_, rows),) = detect_windows(self._run_rows, windows, batch_size, slicing)
         return Detections.from_rows(rows, self.class_names)
@@ -184,10 +195,27 @@ class Detector:
         Raises:
             ImageError: the image cannot be read.
         """
-        return self.preprocess.prepare(image)
+        if self.tta is None:
+            return self.preprocess.prepare(image)
+        return {**self.preprocess.prepare(image, view=self.tta.views[0]), "source": image}
 
     def run(self, samples: Sequence[dict]) -> list[Detections]:
-        """Run the model on samples that `prepare` returned. Samples of the same padded size form a batch."""
+        """Run the model on samples that `prepare` returned. Samples of the same padded size form a batch.
+
+        With test-time augmentation, the other views of the images are prepared here, one after the other.
+        """
+        if self.tta is None:
+            return self._run_view(samples)
+        sizes = [(one["h"], one["w"]) for one in samples]
+        found: list[list[np.ndarray]] = []
+        for view in self.tta.views:
+            prepared = [self.preprocess.prepare(one["source"], view=view) for one in samples] if found else samples
+            rows = [detections.rows for detections in self._run_view(prepared)]
+            found.append([unflip(part, view, size) for part, size in zip(rows, sizes)])
+        merged = [self.tta.merge_views(parts, self.suppression) for parts in zip(*found)]
+        return [Detections.from_rows(rows, self.class_names) for rows in merged]
+
+    def _run_view(self, samples: Sequence[dict]) -> list[Detections]:
         results: dict[int, Detections] = {}
         for places, arrays in self.preprocess.batches(samples):
             results.update(zip(places, self.split_outputs(self.backend(arrays))))
@@ -225,6 +253,7 @@ class Detector:
             Index into `paths`, and rows (M, 6) of [class, score, x1, y1, x2, y2]. A file that cannot be read is skipped
             with a warning in the log.
         """
+        check_alone(self.tta, slicing)
         windows = run_ahead(self._prepare_files(paths, slicing), 2 * batch_size)
         yield from detect_windows(self._run_rows, windows, batch_size, slicing)
 

@@ -1,7 +1,7 @@
 """Preprocessing of an exported model: infer_cfg.yml, and the transforms of training that it lists."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from ppdet.core.tree import parse, to_plain
 from ppdet.core.yaml_graph import Allowance
 from ppdet.data.loading.padded_sizes import padded_size
+from ppdet.data.loading.views import View, transforms_of_view
 from ppdet.data.sources.coco_names import COCO_CATEGORIES
 from ppdet.data.transforms.batch import PadBatch
 from ppdet.data.transforms.compose import Compose
@@ -111,7 +112,9 @@ class Preprocess:
             raise DeployError("infer_cfg.yml: Preprocess must have Permute once, with nothing behind it but PadStride")
         self._resize = next((op for op in operations if isinstance(op, Resize)), None)
         self._pad = next((op for op in operations if isinstance(op, Pad)), None)
-        self._sample = Compose([Decode(), *sample_transforms])
+        self._transforms: list[Callable] = [Decode(), *sample_transforms]
+        self._sample = Compose(self._transforms)
+        self._views: dict[View, Compose] = {}
         self._sample_unresized = Compose([Decode(), *(op for op in sample_transforms if op is not self._resize)])
         self.fixed_size = None if settings.get("use_dynamic_shape", True) else fixed_size(settings.get("image_shape"))
         fixed = [make_operation({"type": "PadStride", "size": self.fixed_size}, settings)] if self.fixed_size else []
@@ -145,11 +148,13 @@ class Preprocess:
         """Height and width to which an image of this size is padded when it is alone in a batch."""
         return padded_size(size, self._pad_batch.transforms)
 
-    def prepare(self, image: Image, *, resize: bool = True) -> dict:
+    def prepare(self, image: Image, *, resize: bool = True, view: View | None = None) -> dict:
         """Preprocess one image: a path, the bytes of an image file, or RGB pixels (H, W, 3) uint8.
 
         Args:
             resize: whether to resize the image as infer_cfg.yml says; False leaves its size.
+            view: make this view of the image, which is resized to another size, or flipped; None makes the image
+                as it is.
 
         Returns:
             A sample for `batches` and `join`: `image` (3, h, w) before padding; `h` and `w`, the size of the image
@@ -167,7 +172,10 @@ class Preprocess:
             sample["encoded"] = bytes(image)
         elif not isinstance(image, (str, os.PathLike)):
             raise ImageError("image", f"{type(image).__name__}; expected a path, the bytes of a file, or an array")
-        sample = (self._sample if resize else self._sample_unresized)(sample)
+        if view is not None:
+            sample = self._of_view(view)(sample)
+        else:
+            sample = (self._sample if resize else self._sample_unresized)(sample)
         height, width = sample["image"].shape[1:]
         if self.fixed_size and (height > self.fixed_size[0] or width > self.fixed_size[1]):
             raise ImageError(
@@ -176,6 +184,21 @@ class Preprocess:
                 "most: export it with TestReader.inputs_def.image_shape null, or a larger one",
             )
         return sample
+
+    def _of_view(self, view: View) -> Compose:
+        """The transforms that make a view, which are built once."""
+        if view not in self._views:
+            self._views[view] = Compose(transforms_of_view(self._transforms, view))
+        return self._views[view]
+
+    def require_scales(self, scales: Sequence[float]) -> None:
+        """Raise DeployError if the graph takes images of one size only, and a scale is not 1."""
+        size = self.fixed_size or (self._pad.size if self._pad else None)
+        if size and any(scale != 1 for scale in scales):
+            raise DeployError(
+                f"test-time augmentation: the graph takes images of {size[0]}x{size[1]} only, so that scales "
+                "(--tta_scales) must be 1, with flips; or export it with TestReader.inputs_def.image_shape null"
+            )
 
     def pad(self, sample: dict) -> dict:
         """The sample with its image padded as if it were alone in a batch."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from ppdet.utils.boxes import pairwise_overlap
+from ppdet.utils.boxes import in_order, pairwise_overlap
 from ppdet.utils.errors import DeployError
 
 COMBINE_METHODS = ("nms", "nmm", "concat")
@@ -98,8 +98,7 @@ class Slicing:
         Returns:
             (K, 6), sorted by class and then from the highest score to the lowest, of the same dtype.
         """
-        # Equal scores are sorted by position, so that the order of the windows does not matter.
-        rows = rows[np.lexsort((*rows.T[:1:-1], -rows[:, 1], rows[:, 0]))]
+        rows = in_order(rows)
         if self.combine == "concat" or not len(rows):
             return rows
         parts = np.split(rows, np.flatnonzero(np.diff(rows[:, 0])) + 1)

@@ -16,6 +16,7 @@ from ppdet.data.classes import Classes
 from ppdet.data.loading.reader import BaseReader
 from ppdet.data.loading.semi_reader import SemiTrainReader
 from ppdet.deploy.slicing import Slicing, WindowMerger
+from ppdet.deploy.tta import TTA, Suppression, ViewMerger, check_alone
 from ppdet.engine.build import TrainingReader, build_dataset, build_reader, build_trained_model
 from ppdet.engine.checkpoints.class_names import classes_of, use_classes_of_weights
 from ppdet.engine.distributed import collectives
@@ -32,6 +33,7 @@ from ppdet.utils.printable import counted
 
 logger = get_logger(__name__)
 RESULTS = "bbox.json"
+Merger = WindowMerger | ViewMerger
 
 
 class Evaluator:
@@ -52,6 +54,7 @@ class Evaluator:
         output_eval: folder for the detections, bbox.json; None does not write it.
         predictions_only: write bbox.json, to `output_eval` or the working directory, and compute no numbers.
         slicing: detect in windows of the images; None takes whole images.
+        tta: detect in several views of each image (test-time augmentation); None takes images as they are.
 
     Raises:
         ConfigError: the configuration has no EvalDataset, or num_classes does not fit.
@@ -67,6 +70,7 @@ class Evaluator:
         output_eval: str | None = None,
         predictions_only: bool = False,
         slicing: Slicing | None = None,
+        tta: TTA | None = None,
     ) -> None:
         self.cfg = cfg
         learned = training.dataset if training else None
@@ -80,10 +84,12 @@ class Evaluator:
         self.precision = Precision(cfg, "eval_amp")
         self.own_names = list(self.dataset.class_names)
         self.reader = build_reader(cfg, "EvalReader", self.dataset)
-        self.slicing = slicing
+        self.slicing, self.tta = slicing, tta
         if slicing:
-            self.reader.read_windows(slicing.windows)
             logger.info("sliced: %s", slicing)
+        if tta:
+            logger.info("test-time augmentation: %s", tta)
+        read_parts(self.reader, slicing, tta)
         self.model_classes: Classes | None = None
         self.predictions_only = predictions_only
         self.output_eval = output_eval or ("." if predictions_only else None)
@@ -117,7 +123,8 @@ class Evaluator:
         metric.reset()
         self.use_classes(getattr(model, "trained_classes", None))
         start = time.perf_counter()
-        detect_into(metric, model, self.reader, self.precision, self.slicing)
+        merger = merger_of(model, self.slicing, self.tta)
+        detect_into(metric, model, self.reader, self.precision, merger)
         seconds = time.perf_counter() - start
         detections = (metric.detections, metric.image_ids, metric.sizes)
         shares = collectives.gather((detections, seconds, len(self.reader.skipped)))
@@ -188,10 +195,9 @@ class Evaluator:
 
 @paddle.no_grad()
 def detect_into(
-    metric: COCOMetric, model: nn.Layer, reader: BaseReader, precision: Precision, slicing: Slicing | None = None
+    metric: COCOMetric, model: nn.Layer, reader: BaseReader, precision: Precision, merger: Merger | None = None
 ) -> None:
     """Detect in the images of a reader, and add what is found to the metric. The model's mode stays as it was."""
-    merger = WindowMerger(slicing) if slicing else None
     was_training = model.training
     model.eval()
     # A thread copies the detections of one batch from the device while the model computes the next batch.
@@ -210,7 +216,7 @@ def detect_into(
 
 
 def add_batch(
-    metric: COCOMetric, rows: Tensor, rows_per_image: Tensor, batch: dict[str, Tensor], merger: WindowMerger | None
+    metric: COCOMetric, rows: Tensor, rows_per_image: Tensor, batch: dict[str, Tensor], merger: Merger | None
 ) -> None:
     """Add the detections of a batch to the metric."""
     sizes = image_sizes(batch)
@@ -231,22 +237,44 @@ def image_sizes(batch: dict[str, Tensor]) -> dict[int, tuple[int, int]]:
     return dict(zip(ids, map(tuple, sizes.tolist())))
 
 
+def read_parts(reader: BaseReader, slicing: Slicing | None, tta: TTA | None) -> None:
+    """Make a reader read windows or views of images, in place of whole images.
+
+    Raises:
+        DeployError: both are asked for.
+    """
+    check_alone(tta, slicing)
+    if slicing:
+        reader.read_windows(slicing.windows)
+    if tta:
+        reader.read_views(tta.views)
+
+
+def merger_of(model: nn.Layer, slicing: Slicing | None, tta: TTA | None) -> Merger | None:
+    """What merges the detections in windows or views of an image; None for whole images."""
+    if tta:
+        return ViewMerger(tta, Suppression.of(model.nms))
+    return WindowMerger(slicing) if slicing else None
+
+
 def rows_by_image(
-    rows: Tensor, rows_per_image: Tensor, batch: dict[str, Tensor], merger: WindowMerger | None
+    rows: Tensor, rows_per_image: Tensor, batch: dict[str, Tensor], merger: Merger | None
 ) -> list[tuple[int, np.ndarray]]:
     """Split the detections of a batch.
 
     Args:
         rows, rows_per_image: see `DenseDetector.detect`.
-        merger: collects the detections of windows; None for batches of whole images.
+        merger: collects the detections of windows or views; None for batches of whole images.
 
     Returns:
-        (image id, rows (M, 6)) of each image; with a merger, of each image whose last window is in this batch.
+        (image id, rows (M, 6)) of each image; with a merger, of each image whose last window or view is in this batch.
     """
     ids = batch["im_id"].numpy().tolist()
     found = np.split(rows.numpy(), np.cumsum(rows_per_image.numpy())[:-1])
     if merger is None:
         return list(zip(ids, found))
+    if isinstance(merger, ViewMerger):
+        return merger.add(ids, batch["views_left"].numpy().tolist(), image_sizes(batch), found)
     return merger.add(ids, batch["window"].numpy(), batch["windows_left"].numpy(), found)
 
 
@@ -256,4 +284,5 @@ def progress(reader: BaseReader, title: str) -> Iterator[dict[str, Tensor]]:
         for batch in reader:
             yield batch
             if not bar.disable:
-                bar.update(int((batch["windows_left"] == 0).sum()) if reader.reads_windows else len(batch["im_id"]))
+                left = batch.get("windows_left", batch.get("views_left"))
+                bar.update(len(batch["im_id"]) if left is None else int((left == 0).sum()))

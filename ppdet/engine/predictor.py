@@ -8,10 +8,11 @@ import paddle
 
 from ppdet.core.config import Config
 from ppdet.data.sources import ImageFolder
-from ppdet.deploy.slicing import Slicing, WindowMerger
+from ppdet.deploy.slicing import Slicing
+from ppdet.deploy.tta import TTA
 from ppdet.engine.build import build_dataset, build_reader, build_trained_model
 from ppdet.engine.checkpoints.class_names import use_classes_of_weights
-from ppdet.engine.evaluator import rows_by_image
+from ppdet.engine.evaluator import merger_of, read_parts, rows_by_image
 from ppdet.engine.training.precision import Precision
 
 
@@ -28,6 +29,7 @@ class Predictor:
 
     Args:
         cfg: the configuration, with `weights`, TestDataset (an ImageFolder) and TestReader.
+        tta: detect in several views of each image (test-time augmentation); None takes images as they are.
 
     Attributes:
         dataset: has class_names and category_ids in the order of the model's classes.
@@ -38,8 +40,9 @@ class Predictor:
         CheckpointError: the weights do not fit the model.
     """
 
-    def __init__(self, cfg: Config) -> None:
+    def __init__(self, cfg: Config, *, tta: TTA | None = None) -> None:
         self.cfg = cfg
+        self.tta = tta
         self.dataset = cast("ImageFolder", build_dataset(cfg, "TestDataset"))
         self.precision = Precision(cfg, "eval_amp")
         self.model = build_trained_model(cfg)
@@ -57,10 +60,8 @@ class Predictor:
         """
         self.dataset.set_images(paths)
         reader = build_reader(self.cfg, "TestReader", self.dataset, share=False)
-        merger = None
-        if slicing:
-            reader.read_windows(slicing.windows)
-            merger = WindowMerger(slicing)
+        read_parts(reader, slicing, self.tta)
+        merger = merger_of(self.model, slicing, self.tta)
         for batch in reader:
             with self.precision.forward():
                 rows, rows_per_image = self.model(batch)

@@ -5,6 +5,14 @@ import numpy as np
 SMALLEST_SIDE = 1e-5  # pixels; a box with a shorter side counts as empty
 
 
+def in_order(rows: np.ndarray) -> np.ndarray:
+    """Sort detections (M, 6) of [class, score, x1, y1, x2, y2] by class, and then from the highest score to the lowest.
+
+    Equal scores are sorted by position, so that the order in which the detections come does not matter.
+    """
+    return rows[np.lexsort((*rows.T[:1:-1], -rows[:, 1], rows[:, 0]))]
+
+
 def clip_to_image(
     boxes: np.ndarray, height: float | np.ndarray, width: float | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ppdet.data.loading.views import View, transforms_of_view
 from ppdet.data.transforms.batch import Empty, PadBatch, stack_images
 from ppdet.data.transforms.compose import Compose
 from ppdet.utils.errors import DataError, ImageError, UserError
@@ -24,11 +25,13 @@ class Task(NamedTuple):
         epoch: the epoch, or the pass over the data set, on which its random numbers depend.
         curr_iter: the training step it belongs to.
         record: position of its record in the data set.
+        view: which view of the image, see `BaseReader.read_views`.
     """
 
     epoch: int
     curr_iter: int
     record: int
+    view: int = 0
 
 
 class Result(NamedTuple):
@@ -61,7 +64,9 @@ class SampleSource:
         self, records: list[dict], transforms: Sequence[Callable], seed: int, replace: bool, max_skipped: int
     ) -> None:
         self.records = records
-        self.transform = Compose(transforms)
+        self.whole = transforms
+        self.transforms = [Compose(transforms)]  # one for each view
+        self.has_views = False
         self.seed = seed
         self.tries = min(len(records), max_skipped + 1) if replace else 1
 
@@ -80,7 +85,14 @@ class SampleSource:
 
     def make(self, sample: dict, task: Task) -> dict:
         """Apply the transforms to a sample, with the random numbers of `task`."""
-        return self.transform(sample, random_stream(self.seed, task, SAMPLE))
+        if self.has_views:
+            sample["views_left"] = np.array(len(self.transforms) - 1 - task.view)
+        return self.transforms[task.view](sample, random_stream(self.seed, task, SAMPLE))
+
+    def use_views(self, views: Sequence[View]) -> None:
+        """Make views of images from now on; samples then also hold `views_left`, see `BaseReader.read_views`."""
+        self.transforms = [Compose(transforms_of_view(self.whole, view)) for view in views]
+        self.has_views = True
 
 
 class Collator:

@@ -15,6 +15,7 @@ from ppdet.data.loading.padded_sizes import split_by_size
 from ppdet.data.loading.repeat_factors import repeat_factors
 from ppdet.data.loading.sampler import EndlessSampler, EpochSampler, RepeatSampler
 from ppdet.data.loading.to_device import ToDevice, split_off_normalize
+from ppdet.data.loading.views import View
 from ppdet.data.loading.windows import Cut, WindowSource
 from ppdet.data.loading.workers import WorkerPool
 from ppdet.data.sources.dataset import DetectionDataset
@@ -186,6 +187,14 @@ class BaseReader:
     def reads_windows(self) -> bool:
         return self._windows is not None
 
+    def read_views(self, views: Sequence[View]) -> None:
+        """From now on, read several views of each image, to detect on.
+
+        A batch has the same view of `batch_size` images; the batches after it have the other views of these images.
+        Batches then also hold `views_left` (N,), how many views of the same image come later.
+        """
+        self._make.source.use_views(views)
+
     @functools.cached_property
     def image_count(self) -> int:
         """Images per epoch on this rank."""
@@ -197,7 +206,8 @@ class BaseReader:
 
     def __iter__(self) -> Generator[dict[str, Any], None, None]:
         tasks = self._tasks(self._epoch)[self._first_batch :]
-        self._images_read = min(self._images, self._images_read + sum(len(batch) for batch in tasks))
+        read = sum(task.view == 0 for batch in tasks for task in batch)
+        self._images_read = min(self._images, self._images_read + read)
         with contextlib.closing(self._to_device.read(functools.partial(self._batches, tasks))) as batches:
             for batch in batches:
                 report = batch.pop(REPORT, None)
@@ -209,7 +219,11 @@ class BaseReader:
     def _tasks(self, epoch: int) -> list[list[Task]]:
         batches = self.sampler.batches(epoch)
         first = epoch * len(batches)
-        return [[Task(number, first + step, i) for number, i in batch] for step, batch in enumerate(batches)]
+        return [
+            [Task(number, first + step, i, view) for number, i in batch]
+            for step, batch in enumerate(batches)
+            for view in range(len(self._make.source.transforms))
+        ]
 
     def _batches(self, tasks: list[list[Task]], finish: Finish) -> Generator[Any, None, None]:
         """Yield finish(arrays) for the arrays of each batch."""

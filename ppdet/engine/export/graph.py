@@ -17,6 +17,7 @@ from ppdet.data.transforms.normalize import NormalizeImage
 from ppdet.deploy.backends.tensorrt import FOLDER as TENSORRT
 from ppdet.deploy.compare import SelfCheck
 from ppdet.deploy.preprocess import Preprocess
+from ppdet.deploy.tta import Suppression
 from ppdet.engine.build import build_dataset, build_trained_model
 from ppdet.engine.checkpoints.class_names import use_classes_of_weights
 from ppdet.engine.export.check import (
@@ -129,6 +130,7 @@ def export_model(
         output=output,
         precision=precision,
         stride=stride_of(model, transforms),
+        nms=Suppression.of(model.nms),
         class_thresholds=read_thresholds(thresholds, dataset.class_names) if thresholds else None,
     )
     preprocess = Preprocess(settings)

@@ -16,6 +16,7 @@ from ppdet.data.transforms.decode import Decode
 from ppdet.data.transforms.geometry import Resize
 from ppdet.data.transforms.normalize import NormalizeImage, Permute
 from ppdet.deploy.operations import entry_of, modules_of
+from ppdet.deploy.tta import Suppression
 from ppdet.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -31,6 +32,7 @@ def settings_of(
     output: str,
     precision: str,
     stride: int,
+    nms: Suppression,
     class_thresholds: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Return the content of infer_cfg.yml.
@@ -43,6 +45,7 @@ def settings_of(
         output: see `ExportedDetector`.
         precision: the precision in which a `Detector` computes by default.
         stride: the number of which the height and width of the graph's input are multiples.
+        nms: what the graph's NMS does, which merging of views does too (docs/TTA.md).
         class_thresholds: the least score of a detection that is worth showing, by names of classes.
 
     Raises:
@@ -72,6 +75,7 @@ def settings_of(
         "output": output,
         "precision": precision,
         "stride": stride,
+        **({"nms": nms._asdict()} if output == "detections" else {}),
         "versions": {"ppdet": ppdet.__version__, "paddle": paddle.__version__},
     }
 
