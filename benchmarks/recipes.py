@@ -36,7 +36,8 @@ IOU = 0.33  # that of DeepPCB's own metric
 MEASURE = [f"eval_metrics=[{{name: APAtIoU, iou: {IOU}}}]", "keep_checkpoints=0"]
 FIGURES = {"AP50": "AP50", f"mAP at {IOU}": f"AP@{IOU}", f"F at {IOU}": f"F@{IOU}"}
 SOFT = "-o FCOSHead.nms.name=SoftNMS FCOSHead.nms.score_threshold=0.001"
-VARIANTS = {"as it is": "", "TTA": "--tta", "Soft-NMS": SOFT, "TTA and Soft-NMS": f"--tta {SOFT}"}
+# Soft-NMS has no IoU of its own for boxes of different views.
+VARIANTS = {"as it is": "", "TTA": "--tta", "Soft-NMS": SOFT, "TTA and Soft-NMS": f"--tta --tta_iou 0.6 {SOFT}"}
 
 
 class Row(NamedTuple):
@@ -110,12 +111,15 @@ def main() -> None:
     runs = Runs(data, Path(arguments.output).resolve(), arguments)
 
     wanted = [name for one in arguments.only for name in GROUPS.get(one, [one])]
-    rows = [name for name in ROWS if name in wanted]
-    found = {name: list(finished(runs, name, arguments)) for name in rows}
+    found = {name: list(finished(runs, name, arguments)) for name in ROWS if name in wanted}
     variants = {**VARIANTS, **dict(parse_variant(text) for text in arguments.variant)}
     tried = list(evaluated(runs, variants, arguments)) if "tta" in arguments.only else []
-    print_table("Recipes: AP of the last epoch", [(ROWS[name].what, runs) for name, runs in found.items()], arguments)
-    if tried:
+    if found:
+        rows = [(ROWS[name].what, outcomes) for name, outcomes in found.items()]
+        print_table("Recipes: AP of the last epoch", rows, arguments)
+    if "tta" in arguments.only and not tried:
+        print("tta: none of the runs of bccd and deeppcb is finished")
+    elif tried:
         path = Path(arguments.json).with_suffix(".tta.json") if arguments.json else None
         print_table("Test-time augmentation and NMS", tried, arguments, path)
 
