@@ -38,7 +38,7 @@ class LevelFit:
         return [level for level, count in enumerate(self.positives.tolist()) if total and count < STARVING * total]
 
 
-def scale_of(height: int, width: int, short: int, long: int) -> float:
+def scale_of(height: float, width: float, short: float, long: float) -> float:
     """The factor by which Resize with keep_ratio scales an image to a shorter side `short`, or a longer one `long`."""
     return min(short / min(height, width), long / max(height, width))
 

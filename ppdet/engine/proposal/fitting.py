@@ -14,7 +14,15 @@ from ppdet.engine.build import build_model
 from ppdet.engine.model_info import measure
 from ppdet.engine.proposal.found_data import FoundData
 from ppdet.engine.proposal.machine import Machine
-from ppdet.engine.proposal.recipe import EVALUATIONS, SIZES, Length, Recipe, choices, evaluation_interval, make_recipe
+from ppdet.engine.proposal.recipe import (
+    EVALUATIONS,
+    Length,
+    Recipe,
+    choices,
+    detectors,
+    evaluation_interval,
+    make_recipe,
+)
 from ppdet.engine.proposal.yaml_text import render
 from ppdet.engine.trainer import Trainer
 from ppdet.engine.training.dry_run import dry_run, timed_step
@@ -73,8 +81,8 @@ def propose(
 ) -> Proposal:
     """Choose a configuration.
 
-    On a CPU, the detector shrinks until the run fits; if even the smallest one is too slow, the run sees fewer images
-    than it should.
+    The detector shrinks until the run fits, see `detectors`; if even the smallest one is too slow, the run sees fewer
+    images than it should.
 
     Args:
         name: of the configuration and its run.
@@ -83,10 +91,15 @@ def propose(
         minutes: time that the run may take; None: any.
         measured: run some training steps; false: estimate their time.
     """
-    for size in SIZES if machine.is_cpu else SIZES[:1]:
-        recipe = make_recipe(data, machine, size, weights, why_weights)
+    for size, has_p2 in detectors(data, machine):
+        recipe = make_recipe(data, machine, size, weights, why_weights, has_p2=has_p2)
         text = _text(data, machine, recipe, Length(1, None, None, ""), name)
         with _loaded(text, name) as cfg:
+            if measured and has_p2 and minutes is not None:
+                # Its steps may take a minute each: none is timed unless they could fit if they were twice as quick.
+                estimate = estimated_speed(cfg, data, machine, recipe)
+                if not choose_length(data, machine, recipe, estimate._replace(step=estimate.step / 2), minutes)[1]:
+                    continue
             speed = measured_speed(cfg) if measured else estimated_speed(cfg, data, machine, recipe)
         length, is_enough, seconds = choose_length(data, machine, recipe, speed, minutes)
         if is_enough:

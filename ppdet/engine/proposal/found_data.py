@@ -1,6 +1,7 @@
 """The data set of a folder, or of one annotation file, as far as a configuration depends on it."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from ppdet.utils.disk.files import display_path
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import file_names_of, load_coco_json
 
+SAMPLE = 300  # images whose training targets are looked at
 CONVERT = (
     "`ppdet data convert SOURCE FOLDER --split 0.8/0.2` writes such a folder from Pascal VOC, YOLO and other formats"
 )
@@ -44,6 +46,8 @@ class FoundData(NamedTuple):
         sides: (M,) square roots of the areas of all boxes for training, ascending.
         most_boxes: the largest number of boxes in an image.
         portrait: whether most images are higher than wide.
+        sample: of at most SAMPLE images with boxes, evenly over the data set: boxes (M, 4) x1, y1, x2, y2, their
+            classes (M, 1), and (height, width).
     """
 
     name: str
@@ -57,6 +61,7 @@ class FoundData(NamedTuple):
     sides: np.ndarray
     most_boxes: int
     portrait: bool = False
+    sample: Sequence[tuple[np.ndarray, np.ndarray, tuple[int, int]]] = ()
 
     def pixels(self, short: float, long: float) -> str:
         """The size of an image with these sides, width first, such as 640x480."""
@@ -88,6 +93,7 @@ def read_data(path: Path, image_dir: Path | None = None) -> FoundData:
     boxes = np.concatenate([record["gt_bbox"] for record in dataset.records])
     if not len(boxes):
         raise DataError(f"{train}: no image has a box to train on: label some images, or name another file")
+    labeled = [record for record in dataset.records if len(record["gt_bbox"])]
     sizes = np.array([(record["h"], record["w"]) for record in dataset.records], dtype=np.float64)
     sides = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
     shapes = sizes.max(axis=1) / sizes.min(axis=1)
@@ -103,6 +109,7 @@ def read_data(path: Path, image_dir: Path | None = None) -> FoundData:
         sides=np.sort(sides),
         most_boxes=max(counts),
         portrait=bool(np.mean(sizes[:, 0] > sizes[:, 1]) > 0.5),
+        sample=[(r["gt_bbox"], r["gt_class"], (r["h"], r["w"])) for r in labeled[:: -(-len(labeled) // SAMPLE)]],
     )
 
 
@@ -114,7 +121,7 @@ def _read_part(folder: Path, file: Path, part: str, images: Path | None) -> tupl
         dataset_dir=str(folder),
         image_dir=image_dir,
         anno_path=anno_path,
-        data_fields=["image", "gt_bbox"],
+        data_fields=["image", "gt_bbox", "gt_class"],
         allow_empty=True,
         for_evaluation=part == "val",
     )

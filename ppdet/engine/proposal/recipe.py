@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ppdet.engine.proposal.found_data import FoundData, Part
+from ppdet.engine.proposal.level_choice import P2_BASE, TINY, choose_bounds, smallest_side
 from ppdet.engine.proposal.machine import Machine
 from ppdet.engine.proposal.yaml_text import Choice, Section
 from ppdet.utils.printable import counted
@@ -20,6 +21,7 @@ WEIGHTS_OF_DEPTH = {
     18: f"{WEIGHTS}ResNet18_vd_pretrained.pdparams",
     50: f"{WEIGHTS}ResNet50_vd_ssld_v2_pretrained.pdparams",
 }
+GPU_SHARE_P2, CPU_GIB_P2 = 0.5, 16  # of the images that fit into a GPU without P2; memory for 4 images on a CPU
 LEAST_SIDE = 24  # pixels that the smallest twentieth of the boxes should keep: three locations of the finest level
 CPU_SHORT, GPU_SHORT = (320, 640), (640, 800)  # limits of the short side in pixels
 GPU_GIB_PER_IMAGE = 1.5  # of FCOS R50 at 800x1333, with room to spare
@@ -50,6 +52,9 @@ class Recipe(NamedTuple):
         weights: URL of the backbone's initial weights; None: from scratch.
         why_weights: the reason.
         size: of the detector.
+        has_p2: whether it has a level of stride 4.
+        bounds: `object_sizes_boundary`; None: those of the base.
+        why_bounds: the reason.
         input_size: short and long side in pixels.
         why_input: the reason.
         batch: images of a step.
@@ -62,6 +67,9 @@ class Recipe(NamedTuple):
     weights: str | None
     why_weights: str
     size: Size
+    has_p2: bool
+    bounds: list[int] | None
+    why_bounds: str
     input_size: tuple[int, int]
     why_input: str
     batch: int
@@ -75,11 +83,25 @@ def depth_for(machine: Machine, *, has_weights: bool) -> int:
     return 50 if has_weights and not machine.is_cpu else 18
 
 
-def make_recipe(data: FoundData, machine: Machine, size: Size, weights: str | None, why_weights: str) -> Recipe:
+def detectors(data: FoundData, machine: Machine) -> list[tuple[Size, bool]]:
+    """The detectors to try until a run fits into its time: sizes, and whether they have the level P2.
+
+    P2 comes first where even the whole input leaves the smallest twentieth of the boxes below TINY pixels. It needs
+    that input: at a smaller one, a level of stride 8 has as many locations as P2 would cost.
+    """
+    sizes = SIZES if machine.is_cpu else SIZES[:1]
+    is_tiny = smallest_side(data, choose_input(data, machine, 1.0)[0]) < TINY
+    return [(size, True) for size in sizes if is_tiny and size.scale == 1] + [(size, False) for size in sizes]
+
+
+def make_recipe(
+    data: FoundData, machine: Machine, size: Size, weights: str | None, why_weights: str, *, has_p2: bool = False
+) -> Recipe:
     """Choose everything that does not depend on the speed of training."""
     trainable = data.train.images - data.train.empty
     input_size, why_input = choose_input(data, machine, size.scale)
-    batch = choose_batch(machine, trainable)
+    bounds, why_bounds = choose_bounds(data, input_size, has_p2=has_p2)
+    batch = choose_batch(machine, trainable, has_p2=has_p2)
     if machine.is_cpu:
         epochs = max(4, min(16, math.ceil(6400 / trainable)))
         wanted, why = (
@@ -91,7 +113,8 @@ def make_recipe(data: FoundData, machine: Machine, size: Size, weights: str | No
     else:
         wanted, why = (36, 24_000), "36 epochs and 24,000 images, to train from scratch (a rule of thumb)"
     depth = depth_for(machine, has_weights=weights is not None)
-    return Recipe(depth, weights, why_weights, size, input_size, why_input, batch, *wanted, why)
+    levels = (has_p2, bounds, why_bounds)
+    return Recipe(depth, weights, why_weights, size, *levels, input_size, why_input, batch, *wanted, why)
 
 
 def choose_input(data: FoundData, machine: Machine, scale: float) -> tuple[tuple[int, int], str]:
@@ -105,12 +128,12 @@ def choose_input(data: FoundData, machine: Machine, scale: float) -> tuple[tuple
     wanted = data.short * LEAST_SIDE / max(small, 1.0)
     short = _times_32(min(max(wanted, min(least, data.short)), most, 2 * data.short) * scale)
     long = _times_32(short * min(data.longest_shape, 3.0))
-    kept = small * min(short / data.short, long / data.long)
+    kept = smallest_side(data, (short, long))
     why = (
         f"short and long side; images have {data.pixels(data.short, data.long)} pixels, 95% of the boxes are above "
         f"{small:.0f}: here {kept:.0f}"
     )
-    if kept < 16:
+    if kept < TINY:
         why += ", which is small: a larger size needs more time, and large images can be cut up (docs/SLICING.md)"
     return (short, long), why
 
@@ -119,12 +142,12 @@ def _times_32(side: float) -> int:
     return max(64, math.ceil(side / 32 - 1e-9) * 32)
 
 
-def choose_batch(machine: Machine, images: int) -> int:
-    """Images of a step on one device."""
+def choose_batch(machine: Machine, images: int, *, has_p2: bool = False) -> int:
+    """Images of a step on one device. P2 makes the maps of neck and head four times as large."""
     if machine.is_cpu:
-        batch = 4 if (machine.memory or 8) >= 4 else 2
+        batch = 4 if (machine.memory or 8) >= (CPU_GIB_P2 if has_p2 else 4) else 2
     else:
-        fitting = int((machine.device_memory or 8) / GPU_GIB_PER_IMAGE)
+        fitting = int((machine.device_memory or 8) / GPU_GIB_PER_IMAGE * (GPU_SHARE_P2 if has_p2 else 1))
         batch = max(2, min(8 if images < 2000 else 16, fitting))
     return max(1, min(batch, images))
 
@@ -152,13 +175,15 @@ def choices(data: FoundData, machine: Machine, recipe: Recipe, length: Length, n
     rate = round(min(0.01 * recipe.batch / 4, 0.02), 6)
     width = f"{recipe.size.convolutions} convolutions with {recipe.size.channels} channels"
     values: Section = {
-        "_BASE_": Choice([BASE], "a recipe that was measured on 205 images; this file holds what differs from it"),
+        "_BASE_": _bases(recipe),
         "weights": Choice(f"output/{name}/model_final", "what ppdet eval and export take if this file is all they get"),
         "pretrain_weights": Choice(recipe.weights, recipe.why_weights),
         "num_classes": Choice(len(data.classes), _shortened(data.classes)),
         "input_size": Choice(list(recipe.input_size), recipe.why_input),
         "epoch": Choice(length.epochs, length.why),
     }
+    if recipe.bounds:
+        values["object_sizes_boundary"] = Choice(recipe.bounds, recipe.why_bounds)
     if length.max_iters:
         values["max_iters"] = Choice(length.max_iters, "steps; an epoch takes longer than the time given")
     interval = evaluation_interval(length.epochs)
@@ -198,6 +223,13 @@ def choices(data: FoundData, machine: Machine, recipe: Recipe, length: Length, n
     values |= _data_sections(data, length)
     values["TrainReader"] = {"batch_size": Choice(recipe.batch, _why_batch(machine, data, recipe))}
     return values
+
+
+def _bases(recipe: Recipe) -> Choice:
+    why = "a recipe that was measured on 205 images; this file holds what differs from it"
+    if not recipe.has_p2:
+        return Choice([BASE], why)
+    return Choice([BASE, P2_BASE], f"{why}. P2 is a level of stride 4, for boxes below {TINY} pixels of the input")
 
 
 def _data_sections(data: FoundData, length: Length) -> Section:

@@ -7,10 +7,12 @@ import pytest
 import yaml
 
 from ppdet.core.workspace import load_config
-from ppdet.engine.proposal.fitting import Speed, choose_length, propose
+from ppdet.engine.proposal import fitting
+from ppdet.engine.proposal.fitting import Speed, choose_length, estimated_speed, propose
 from ppdet.engine.proposal.found_data import FoundData, Part
+from ppdet.engine.proposal.level_choice import choose_bounds
 from ppdet.engine.proposal.machine import Machine
-from ppdet.engine.proposal.recipe import SIZES, choose_batch, choose_input, make_recipe
+from ppdet.engine.proposal.recipe import SIZES, choose_batch, choose_input, detectors, make_recipe
 from ppdet.engine.proposal.yaml_text import Choice, render
 
 TWO_CORES = Machine("cpu", 1, None, 2, 16.0, True)
@@ -100,14 +102,89 @@ def test_a_slow_machine_gets_a_smaller_detector():
     assert 4 / usual.speed.step == pytest.approx(2.5, rel=0.05)
 
 
+def sample_of(sides, size):
+    """Images with 10 square boxes each, of sides drawn evenly between two numbers of pixels, apart from each other."""
+    rng, images = np.random.default_rng(0), []
+    for _ in range(20):
+        corners = rng.permutation(16)[:10]
+        corners = np.stack([corners % 4 * size[1] / 4, corners // 4 * size[0] / 4], axis=1) + rng.uniform(0, 8, (10, 2))
+        boxes = np.concatenate([corners, corners + rng.uniform(*sides, (10, 1))], axis=1)
+        images.append((boxes.astype(np.float32), np.zeros((10, 1), int), size))
+    return images
+
+
+@pytest.mark.parametrize(
+    ("sides", "size", "input_size", "expected"),
+    [
+        # The largest distance from the center of a square is half its side: 10 to 40 pixels, below the bound of 64.
+        ((20, 80), (640, 640), (640, 640), [32, 64, 128, 256]),
+        ((800, 3200), (30_000, 40_000), (768, 1024), [32, 64, 128, 256]),  # the same of giant images
+        ((60, 300), (1280, 1280), (1280, 1280), None),  # they are on two levels
+        ((60, 62), (640, 640), (640, 640), None),  # one size belongs on one level
+        ((4, 12), (640, 640), (640, 640), None),  # no bounds help where all boxes are tiny
+    ],
+)
+def test_bounds_follow_from_the_sizes_of_the_boxes(sides, size, input_size, expected):
+    data = data_of(sample=sample_of(sides, size))
+    bounds, why = choose_bounds(data, input_size, has_p2=False)
+    assert bounds == expected and ("one level would have" in why) == (expected is not None)
+    assert choose_bounds(data_of(sample=data.sample[:4]), input_size, has_p2=False)[0] is None  # 40 boxes say little
+    assert choose_bounds(data_of(), input_size, has_p2=False) == (None, "")
+
+
+def test_tiny_objects_get_the_level_p2(monkeypatch):
+    """From 1920x1080 pixels, boxes of 20 become 12: too few for stride 8, and the machine can take no larger input."""
+    data = data_of(side=20.0, size=(1080, 1920))
+    assert detectors(data, TWO_CORES) == [(SIZES[0], True), (SIZES[1], True), *((size, False) for size in SIZES)]
+    assert detectors(data_of(), TWO_CORES) == [(size, False) for size in SIZES]
+    # A step with P2 takes 60 seconds here: it fits where any time will do, and is not even timed where it cannot fit.
+    estimates = {True: Speed(60.0, 25, False), False: Speed(0.5, 51, False)}
+    monkeypatch.setattr(fitting, "estimated_speed", lambda cfg, data, machine, recipe: estimates[recipe.has_p2])
+    timed = []
+
+    def measured(cfg):
+        timed.append(cfg.component("FCOSHead")["fpn_stride"][0])
+        return Speed(0.5, 51, True)
+
+    monkeypatch.setattr(fitting, "measured_speed", measured)
+    arguments = {"name": "cells", "weights": None, "why_weights": "none"}
+    proposal = propose(data, CARD, **arguments, minutes=None, measured=False)
+    assert proposal.recipe.has_p2 and (proposal.recipe.batch, choose_batch(CARD, 205)) == (8, 8)
+    assert "_BASE_: [fcos_r18vd_fpn_bccd.yml, _base_/p2.yml]" in proposal.text
+    text = re.sub(r"\s+(# )?", " ", proposal.text)
+    assert "P2 is a level of stride 4, for boxes below 16 pixels of the input" in text
+    slow = propose(data, TWO_CORES, **arguments, minutes=60, measured=False)
+    assert not slow.recipe.has_p2 and slow.is_enough and "p2.yml" not in slow.text
+    assert not propose(data, TWO_CORES, **arguments, minutes=60, measured=True).recipe.has_p2
+    assert propose(data, TWO_CORES, **arguments, minutes=None, measured=True).recipe.has_p2
+    assert timed == [8, 4]
+    machines = (TWO_CORES, OLD_LAPTOP, CARD._replace(device_memory=8.0))
+    assert [choose_batch(machine, 205, has_p2=True) for machine in machines] == [4, 2, 2]
+
+
+def test_the_time_of_a_step_follows_the_levels(tmp_path):
+    """P2 adds, at each of its locations, a lateral convolution, five 3x3 ones of 128 channels, and 8 outputs."""
+    data = data_of(side=20.0, size=(1080, 1920))
+    recipe = make_recipe(data, CARD, SIZES[0], None, "")
+    narrow = ["FPN.out_channel=128", "FCOSHead.fcos_feat={feat_in: 128, feat_out: 128, num_convs: 2}"]
+    steps = []
+    for bases in ("[fcos_r18vd_fpn_bccd]", "[fcos_r18vd_fpn_bccd, _base_/p2.yml]"):
+        (tmp_path / "a.yml").write_text(f"_BASE_: {bases}\n")
+        steps.append(estimated_speed(load_config(tmp_path / "a.yml", narrow), data, CARD, recipe).step)
+    short, long = recipe.input_size
+    more = short * long / 4**2 * (64 * 128 + 5 * 9 * 128 * 128 + 8 * 9 * 128)
+    assert steps[1] - steps[0] == pytest.approx(more / 1e9 * 0.0005 * recipe.batch, rel=0.02)
+
+
 def test_what_the_data_needs_is_written():
-    crowded = data_of(empty=20, val=None, most_boxes=130)
+    crowded = data_of(empty=20, val=None, most_boxes=130, sample=sample_of((20, 120), (480, 640)))
     arguments = {"name": "cells", "weights": None, "why_weights": "none", "minutes": 60, "measured": False}
     text = propose(crowded, TWO_CORES, **arguments).text
     found = yaml.load(re.sub(r"!\w+", "", text), yaml.BaseLoader)
     assert found["FCOSHead"]["nms"] == {"keep_top_k": "200"}
     assert (found["TrainDataset"]["allow_empty"], found["TrainDataset"]["empty_ratio"]) == ("true", "0.2")
     assert found["EvalDataset"]["anno_path"] == "train.json"
+    assert found["object_sizes_boundary"] == ["32", "64", "128", "256"]
     assert "THE TRAINING IMAGES: AP on them says nothing about other images" in text
 
 
