@@ -47,7 +47,8 @@ DEFAULTS = {
     },
     "FCOSLoss": {
         "loss_alpha": 0.25, "loss_gamma": 2.0, "iou_loss_type": "giou", "reg_weights": 1.0, "quality": "centerness",
-        "iou_smoothing": 1.0, "count_images": False, "average_over_ranks": True,
+        "iou_smoothing": 1.0, "count_images": False, "label_smoothing": 0.0,
+        "average_over_ranks": True,
     },
     "SoftNMS": {
         "method": "gaussian", "sigma": 0.5, "nms_threshold": 0.3, "score_threshold": 0.001, "nms_top_k": 1000,

@@ -4,7 +4,8 @@ import numpy as np
 import paddle
 import pytest
 
-from ppdet.modeling.losses.fcos_loss import FocalLossSum
+from ppdet.modeling.architectures.base import DenseMaps
+from ppdet.modeling.losses.fcos_loss import FCOSLoss, FocalLossSum
 
 SIZES = [(4, 6), (2, 3), (1, 1)]
 
@@ -40,6 +41,35 @@ def test_value_and_gradient(alpha, gamma, classes):
     for tensor, map_, gradient in zip(tensors, maps, gradients):
         assert np.allclose(tensor.grad.numpy(), 3.0 * gradient, rtol=1e-4, atol=1e-6)
         assert np.array_equal(tensor.numpy(), map_), "the logits themselves stay"
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+def test_smoothed_labels_are_a_mean_of_both_answers(smoothing):
+    """Where only the own class of positives is uncertain, the loss is linear in its target."""
+    maps, labels = random_case(3, 4)
+    (yes, no) = (by_paddle(maps, answer, 0.25, 2.0) for answer in (labels, np.zeros_like(labels)))
+    tensors = [paddle.to_tensor(m, stop_gradient=False) for m in maps]
+    loss = FocalLossSum.apply(paddle.to_tensor(labels), 0.25, 2.0, *tensors, smoothing=smoothing)
+    loss.backward()
+    assert float(loss) == pytest.approx((1 - smoothing) * yes[0] + smoothing * no[0], rel=1e-5)
+    for tensor, one, other in zip(tensors, yes[1], no[1]):
+        assert np.allclose(tensor.grad.numpy(), (1 - smoothing) * one + smoothing * other, rtol=1e-4, atol=1e-6)
+
+
+def test_label_smoothing_of_the_loss():
+    """At p = sigmoid(0) = 1/2, both answers of the one positive cost 1/4 ln 2, weighted by alpha and 1 - alpha."""
+    maps = DenseMaps([paddle.zeros([1, 1, 1, 2])], [paddle.ones([1, 4, 1, 2])], [paddle.zeros([1, 1, 1, 2])])
+    targets = {
+        "target_labels": paddle.to_tensor([[1, 0]], "int32"),
+        "target_distances": paddle.ones([1, 2, 4]),
+        "target_centerness": paddle.to_tensor([[1.0, 0.0]]),
+    }
+    for smoothing in (0.0, 0.2):
+        loss = FCOSLoss(label_smoothing=smoothing)(maps, targets)["loss_cls"]
+        own = (1 - smoothing) * 0.25 + smoothing * 0.75
+        assert float(loss) == pytest.approx((own + 0.75) * 0.25 * np.log(2), rel=1e-5)
+    with pytest.raises(ValueError, match=r"FCOSLoss\.label_smoothing"):
+        FCOSLoss(label_smoothing=1.0)
 
 
 def test_extreme_logits():

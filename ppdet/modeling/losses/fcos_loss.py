@@ -39,6 +39,10 @@ class FCOSLoss(nn.Layer):
             the distances are in strides, otherwise in squared pixels, see FCOSHead.norm_reg_targets.
         count_images: divide the class loss by positives + images; otherwise by the positives, or by 1 if there are
             none.
+        label_smoothing: e in 0..1, below 1: a positive location's own class has the target 1 - e in place of 1
+            (arXiv:1512.00567, section 7), so its term is 1 - e times that of "this class" plus e times that of "not
+            this class". All other targets stay 0: at a target of e / 2, the focal loss of the background, nearly all
+            terms, would no longer vanish at small probabilities.
         average_over_ranks: in distributed training, divide by the mean number of positives over all ranks, so that
             every object has the same weight; otherwise by each rank's own number.
     """
@@ -53,6 +57,7 @@ class FCOSLoss(nn.Layer):
         quality: Literal["centerness", "iou"] = "centerness",
         iou_smoothing: float = 1.0,
         count_images: bool = False,
+        label_smoothing: float = 0.0,
         average_over_ranks: bool = True,
     ) -> None:
         super().__init__()
@@ -60,6 +65,7 @@ class FCOSLoss(nn.Layer):
         require_number("FCOSLoss.loss_gamma", loss_gamma, minimum=0, below=math.inf)
         require_number("FCOSLoss.reg_weights", reg_weights, minimum=0, below=math.inf)
         require_number("FCOSLoss.iou_smoothing", iou_smoothing, minimum=0, below=math.inf)
+        require_number("FCOSLoss.label_smoothing", label_smoothing, minimum=0, below=1)
         require_choice("FCOSLoss.iou_loss_type", iou_loss_type, IOU_LOSSES)
         require_choice("FCOSLoss.quality", quality, ("centerness", "iou"))
         self.loss_alpha = loss_alpha
@@ -69,6 +75,7 @@ class FCOSLoss(nn.Layer):
         self.quality = quality
         self.iou_smoothing = iou_smoothing
         self.count_images = count_images
+        self.label_smoothing = label_smoothing
         self.average_over_ranks = average_over_ranks
 
     def forward(
@@ -91,7 +98,8 @@ class FCOSLoss(nn.Layer):
         positive = labels > 0
         weight = positive.astype("float32")
         class_divisor, count, centerness_sum = self.normalizers([targets]) if normalizers is None else normalizers
-        loss_cls = FocalLossSum.apply(labels, self.loss_alpha, self.loss_gamma, *maps.logits) / class_divisor
+        kind = (self.loss_alpha, self.loss_gamma)
+        loss_cls = FocalLossSum.apply(labels, *kind, *maps.logits, smoothing=self.label_smoothing) / class_divisor
 
         # The distances of the background are replaced by 1 before the loss: 0 * infinity would be NaN, and selecting
         # the positives would make the CPU wait for the device to learn their number.
@@ -174,10 +182,13 @@ class FocalLossSum(PyLayer):
         labels: (N, R) int, 0 for background or 1..C, level by level and row by row.
         alpha, gamma: see `FCOSLoss`.
         logits: (N, C, H, W) of each level, before the sigmoid.
+        smoothing: see `FCOSLoss.label_smoothing`.
     """
 
     @staticmethod
-    def forward(ctx: Any, labels: Tensor, alpha: float, gamma: float, *logits: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, labels: Tensor, alpha: float, gamma: float, *logits: Tensor, smoothing: float = 0.0
+    ) -> Tensor:
         ctx.maps = [(level.shape, level.dtype, not level.stop_gradient) for level in logits]
         x = paddle.concat([level.flatten().astype("float32") for level in logits])
         own = own_class_index(labels, [level.shape for level in logits])
@@ -188,8 +199,12 @@ class FocalLossSum(PyLayer):
         true_values, true_gradient = rejection_terms(-own_x, alpha, gamma)
         own_values, own_gradient = rejection_terms(own_x, 1.0 - alpha, gamma)
         values, gradient = rejection_terms(x, 1.0 - alpha, gamma)
+        true_gradient = -true_gradient
+        if smoothing:
+            true_values = true_values.lerp(own_values, smoothing)
+            true_gradient = true_gradient.lerp(own_gradient, smoothing)
         change = paddle.where(positive, true_values - own_values, paddle.zeros_like(own_values))
-        paddle.scatter_(gradient, own, paddle.where(positive, -true_gradient, own_gradient))
+        paddle.scatter_(gradient, own, paddle.where(positive, true_gradient, own_gradient))
         ctx.save_for_backward(gradient)
         return values.sum() + change.sum()
 
