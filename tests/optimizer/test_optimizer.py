@@ -269,3 +269,18 @@ def test_a_copy_is_exact():
         model.weight.set_value(value)
         ema.update()
     assert np.array_equal(ema.state_dict()["weight"].numpy(), small.numpy())
+
+
+@pytest.mark.parametrize(("steps", "age"), [(500, 50.1), (9_000, 900.1), (200_000, 4999)])
+def test_the_average_suits_short_and_long_runs(steps, age):
+    """The mean age of the weights in the average after t steps: (t + 1) / 10 at first, and then 1 / (1 - decay) - 1.
+
+    With decays (1 + k) / (10 + k), the share of the weights of step k grows as (k + 2) (k + 3) … (k + 9), and such a
+    sum of binomial coefficients gives this mean.
+    """
+    ema = ModelEMA(Two())
+    share, mean = 0.0, 0.0  # of all weights, and their shares times their ages
+    for ema.step in range(1, steps + 1):
+        decay = ema.current_decay()
+        share, mean = decay * share + (1 - decay), decay * (mean + share)
+    assert share == pytest.approx(1.0) and mean == pytest.approx(age, rel=1e-3)
