@@ -150,7 +150,7 @@ site: $(SITE)/.installed
 	@echo "The documentation: output/site/index.html"
 
 denseteacher-bccd: $(VENV)/.installed
-	@$(BIN)/python benchmarks/denseteacher_bccd.py
+	@$(BIN)/python benchmarks/dense_teacher_gain.py --rows longer all fixed
 
 benchmark-peer: $(VENV)/.installed $(PEER)/.installed
 	@$(BIN)/python benchmarks/peer/run.py

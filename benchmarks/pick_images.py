@@ -14,7 +14,7 @@ import statistics
 from pathlib import Path
 
 from common import ROOT, make_parser, report
-from denseteacher_bccd import SUPERVISED, run, train
+from dense_teacher_gain import SUPERVISED, run, train
 
 EXAMPLES = """examples:
   python benchmarks/pick_images.py                                # three seeds; 1,100 steps of 4 images each

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common import ROOT, make_parser, report
-from denseteacher_bccd import run
+from dense_teacher_gain import run
 
 from ppdet.core.workspace import load_config
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common import ROOT, make_parser, report
-from denseteacher_bccd import SUPERVISED, run, train
+from dense_teacher_gain import SUPERVISED, run, train
 
 from ppdet.engine.hooks.early_stopping import best_evaluation
 

@@ -1,8 +1,11 @@
 """Benchmarks follow the code that they measure: all of them parse their options, and small runs end with a table."""
 
+import json
 import re
 import runpy
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from counting import kernels
@@ -43,6 +46,45 @@ def test_every_addition_of_the_trainer_is_called_in_its_step(tmp_path, capsys, m
     parts = {name: float(ms) for name, ms in rows}
     assert {"hooks", "seeding", "guard: check that all gradients are finite", "check for signals"} <= parts.keys()
     assert all(ms > 0 for ms in parts.values())
+
+
+def test_the_gain_of_unlabeled_images_is_measured_once(tmp_path, capsys, monkeypatch):
+    """Runs are started with the data and the lengths that the table tells of; finished ones are not started again."""
+    data, commands = write_tiny_coco(tmp_path / "tiny", images=20), []
+    (data / "annotations").mkdir()
+    (data / "train.json").rename(data / "annotations" / "train.json")
+
+    def pretend(command, **_):
+        _, script, *options = command
+        commands.append(options)
+        if "train" in script:
+            settings = dict(option.split("=", 1) for option in options if "=" in option)
+            folder = Path(settings["save_dir"]) / Path(options[1]).stem
+            folder.mkdir(parents=True)
+            line = {"event": "evaluation", "numbers": {"AP": float(settings["epoch"]) / 1000}}
+            (folder / "history.jsonl").write_text(json.dumps(line) + "\n")
+            (folder / "model_final.json").write_text("{}")
+
+    monkeypatch.setattr(subprocess, "run", pretend)
+    more = ["--percent", 40, "--first_epochs", 3, "--epochs", 8, "--seeds", 1, 2, "--output", tmp_path / "runs"]
+    more += ["--variant", "auto", "DenseTeacher.train_cfg.ratio=auto"]
+    run("dense_teacher_gain", "--data", data, *more)
+    split, *trained = commands
+    assert split[:4] == ["--anno_path", str(data / "annotations" / "train.json"), "--percent", "40"]
+    assert len(trained) == 2 * 6
+    assert all({"num_classes=2", f"EvalDataset.dataset_dir={data}"} <= set(options) for options in trained)
+    assert ["DenseTeacher.train_cfg.ratio=auto" in options for options in trained] == ([False] * 5 + [True]) * 2
+    assert sum("UnsupTrainDataset.sample_num=8" in options for options in trained) == 2
+    run("dense_teacher_gain", "--data", data, *more, "--table")
+    assert len(commands) == 13
+    first, second = (
+        [line for line in part.splitlines() if line.startswith("|")]
+        for part in capsys.readouterr().out.split("\nAP of ")[1:]
+    )
+    assert first == second
+    # 8 labeled images make 2 steps of 4 images in an epoch; a student sees 4 + 4 labeled and 4 unlabeled views.
+    cells = [[cell.strip() for cell in line.split("|")[2:5]] for line in first[2:]]
+    assert cells == [["24", "0.3", "0.3"], ["64", "0.8", "0.8"], ["192", "2.4", "2.4"], *[["192", "0.8", "0.8"]] * 3]
 
 
 def test_the_parts_of_a_semi_supervised_step_add_up_to_their_sum(tmp_path, capsys):

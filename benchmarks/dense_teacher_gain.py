@@ -1,0 +1,196 @@
+"""Measure what unlabeled images gain on a data set, of which a small part is labeled, over several random splits.
+
+The data set is a folder with annotations/train.json, annotations/val.json and images/. For each seed, a share of its
+training images is labeled, and a detector is first trained on these alone. Further runs start from it: labels alone for
+as many steps as DenseTeacher, labels alone until the student has seen as many images (with their augmented views) as
+DenseTeacher's, DenseTeacher with all unlabeled images, and DenseTeacher with as many unlabeled images as there are
+labeled ones. AP is that of the averaged weights (the teacher) on the validation images after the last epoch.
+
+A second call keeps finished runs and continues an interrupted one. --table trains nothing and shows what is finished.
+"""
+
+import json
+import math
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from common import ROOT, make_parser, report
+
+from ppdet.core.workspace import load_config
+
+SUPERVISED = "configs/semi_det/baseline/fcos_r18vd_bccd_sup010.yml"
+SEMI = "configs/semi_det/denseteacher/denseteacher_fcos_r18vd_bccd_semi010.yml"
+ROWS = ("longer", "passes", "all", "fixed")  # after the first run
+EXAMPLES = """examples:
+  python benchmarks/dense_teacher_gain.py                      # BCCD, 10 % labels, three seeds
+  python benchmarks/dense_teacher_gain.py --seeds 1 --output /tmp/one_seed
+  python benchmarks/dense_teacher_gain.py --data ../shared/data/deeppcb --percent 5 -o input_size=[320,320]
+  python benchmarks/dense_teacher_gain.py --rows longer all --variant automatic DenseTeacher.train_cfg.ratio=auto \\
+      --variant separate DenseTeacher.train_cfg.ratio=auto DenseTeacher.train_cfg.norm_statistics=separate
+  python benchmarks/dense_teacher_gain.py --table              # what is finished
+"""
+
+
+class Row(NamedTuple):
+    """A run of each seed.
+
+    Attributes:
+        what: its name in the table.
+        folder: its folder's name.
+        config: the configuration.
+        options: what differs from the configuration, besides the data.
+        images: number of images, with their views, from which the student learns.
+    """
+
+    what: str
+    folder: str
+    config: str
+    options: Sequence[str]
+    images: int
+
+
+def main() -> None:
+    parser = make_parser(__doc__, EXAMPLES)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds of the splits (default: 1 2 3)")
+    parser.add_argument(
+        "--data", default=str(ROOT / "dataset" / "bccd"), metavar="DIR", help="the data set (default: dataset/bccd)"
+    )
+    parser.add_argument("--percent", default="10", metavar="P", help="share of labeled images (default: 10)")
+    parser.add_argument("--supervised", default=SUPERVISED, metavar="FILE", help="configuration for labels alone")
+    parser.add_argument("--semi", default=SEMI, metavar="FILE", help="configuration of DenseTeacher")
+    parser.add_argument("--first_epochs", type=int, help="of the first run (default: as in its configuration)")
+    parser.add_argument("--epochs", type=int, help="of the runs after it (default: as in DenseTeacher's configuration)")
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        choices=ROWS,
+        default=list(ROWS),
+        help=f"runs after the first one (default: {' '.join(ROWS)})",
+    )
+    parser.add_argument(
+        "--variant",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar=("NAME", "KEY=VALUE"),
+        help="a further row: DenseTeacher with all unlabeled images and these options; may be given several times",
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", help="of the runs (default: output/denseteacher_NAME of the data set's folder)"
+    )
+    parser.add_argument("--table", action="store_true", help="train nothing, show what is finished")
+    parser.add_argument("-o", "--opt", nargs="+", default=[], metavar="KEY=VALUE", help="override the configurations")
+    arguments = parser.parse_args()
+    data = Path(arguments.data).resolve()
+    output = Path(arguments.output or ROOT / "output" / f"denseteacher_{data.name}").resolve()
+    for name, *options in arguments.variant:
+        if name in ("first", *ROWS) or not all("=" in option for option in options):
+            parser.error(f"--variant {name}: expected a name of its own, and options KEY=VALUE")
+
+    splits, percent = output / "annotations", arguments.percent
+    whole = data / "annotations" / "train.json"
+    if not arguments.table:
+        seeds = ["--seeds", *map(str, arguments.seeds)]
+        run("tools/gen_semi_coco.py", "--anno_path", whole, "--percent", percent, *seeds, "--output_dir", splits)
+    content = json.loads(whole.read_text())
+    labeled = math.floor(len(content["images"]) * float(percent) / 100)
+    unlabeled = len(content["images"]) - labeled
+    options = [f"num_classes={len(content['categories'])}", *data_options(data), *arguments.opt]
+    rows = plan(arguments, labeled, unlabeled)
+    found: dict[str, dict[int, float | None]] = {row.folder: {} for row in rows}
+    for seed in arguments.seeds:
+        first = output / f"{seed}" / "first" / Path(arguments.supervised).stem / "model_final.pdparams"
+        shared = [f"TrainDataset.anno_path={splits}/train.{seed}@{percent}.json"]
+        for row in rows:
+            own = [] if row.folder == "first" else [f"pretrain_weights={first}"]
+            if row.config == arguments.semi:
+                own += [f"UnsupTrainDataset.anno_path={splits}/train.{seed}@{percent}-unlabeled.json"]
+                own += [f"UnsupTrainDataset.dataset_dir={data}", "UnsupTrainDataset.image_dir=images"]
+            folder = output / f"{seed}" / row.folder
+            if not arguments.table:
+                train(row.config, folder, [*shared, *own, *row.options, *options])
+            found[row.folder][seed] = result(row.config, folder)
+    header = ["trained with", "images", *(f"seed {seed}" for seed in arguments.seeds), "mean", "spread"]
+    table = []
+    for row in rows:
+        by_seed = found[row.folder]
+        values = [value for value in by_seed.values() if value is not None]
+        ends = [statistics.mean(values), max(values) - min(values)] if values else ["-", "-"]
+        table.append([row.what, row.images, *("-" if value is None else value for value in by_seed.values()), *ends])
+    title = f"AP of the averaged weights on the validation images of {data.name}, {labeled} images labeled"
+    report(title, header, table, arguments.json)
+
+
+def data_options(data: Path) -> list[str]:
+    """Return the options that name the data set; the annotations of the labeled images are another one."""
+    options = [f"{part}Dataset.dataset_dir={data}" for part in ("Train", "Eval", "Test")]
+    options += [f"{part}Dataset.image_dir=images" for part in ("Train", "Eval")]
+    return options + [f"{part}Dataset.anno_path=annotations/val.json" for part in ("Eval", "Test")]
+
+
+def plan(arguments, labeled: int, unlabeled: int) -> list[Row]:
+    """Return the rows of the table, the first run first."""
+    supervised, semi = (load_config(str(ROOT / name)) for name in (arguments.supervised, arguments.semi))
+    batch = load_config(str(ROOT / arguments.supervised), arguments.opt).component("TrainReader")["batch_size"]
+    reader = load_config(str(ROOT / arguments.semi), arguments.opt).component("SemiTrainReader")
+    first, epochs = arguments.first_epochs or supervised["epoch"], arguments.epochs or semi["epoch"]
+    steps, semi_steps = labeled // batch, labeled // reader["sup_batch_size"]  # in an epoch
+    views = 2 * reader["sup_batch_size"] + reader["unsup_batch_size"]  # in a step of the student
+    more = round(epochs * semi_steps * views / (steps * batch))  # epochs of labels alone with as many images
+    every = max(1, epochs // 4)
+    rate = f"LearningRate.base_lr={semi.component('LearningRate')['base_lr']}"
+
+    def alone(what: str, folder: str, epochs: int, *options: str) -> Row:
+        own = [f"epoch={epochs}", *options]
+        return Row(
+            f"{what}labels alone, {epochs * steps} steps", folder, arguments.supervised, own, epochs * steps * batch
+        )
+
+    def teacher(what: str, folder: str, *options: str) -> Row:
+        own = [f"epoch={epochs}", f"snapshot_epoch={every}", *options]
+        what = f"then DenseTeacher, {what}, {epochs * semi_steps} steps"
+        return Row(what, folder, arguments.semi, own, epochs * semi_steps * views)
+
+    rows = [
+        alone("", "first", first, f"snapshot_epoch={max(1, first // 2)}"),
+        alone("then ", "longer", epochs, f"snapshot_epoch={every}", rate),
+        alone("then ", "passes", more, f"snapshot_epoch={max(1, more // 4)}", rate),
+        teacher(f"all {unlabeled} unlabeled images", "all"),
+        teacher(f"{labeled} unlabeled images", "fixed", f"UnsupTrainDataset.sample_num={labeled}"),
+    ]
+    rows = [row for row in rows if row.folder in {"first", *arguments.rows}]
+    return rows + [teacher(name, name, *options) for name, *options in arguments.variant]
+
+
+def train(config: str, folder: Path, options: Sequence[object]) -> float:
+    """Return the AP in percent after the last epoch of a run. The run is trained unless it is finished already."""
+    if result(config, folder) is None:
+        run("tools/train.py", "-c", config, "--eval", "-r", "auto", "-o", f"save_dir={folder}", *options)
+    found = result(config, folder)
+    if found is None:
+        raise SystemExit(f"{folder}: the run has no evaluation of its last epoch")
+    return found
+
+
+def result(config: str, folder: Path) -> float | None:
+    """Return the AP in percent after the last epoch of a run, None if it is not finished."""
+    history = folder / Path(config).stem / "history.jsonl"
+    if not history.with_name("model_final.json").exists():
+        return None
+    lines = map(json.loads, history.read_text().splitlines())
+    found = [line["numbers"]["AP"] for line in lines if line["event"] == "evaluation"]
+    return 100 * found[-1] if found else None
+
+
+def run(*command: object) -> None:
+    print("python", *command, flush=True)
+    whole = [sys.executable, *map(str, command)]
+    subprocess.run(whole, cwd=ROOT, check=True)  # nosec B603
+
+
+if __name__ == "__main__":
+    main()
