@@ -16,6 +16,8 @@ READER = {
     "shuffle": None,  # true in training alone, as drop_last
     "drop_last": None,
 }
+# PaddleDetection's are -1, with which a Mosaic that a file lists does nothing.
+JOINING = dict.fromkeys(("mosaic_epoch", "mixup_epoch", "cutmix_epoch"), "85%")
 COCO = {
     "data_fields": ["image"],
     "sample_num": -1,
@@ -58,10 +60,11 @@ DEFAULTS = {
     "COCODataSet": {**COCO, "repeat": 1, "supervised": True},
     "SemiCOCODataSet": {**COCO, "repeat": 1, "supervised": True},
     "ImageFolder": {"dataset_dir": None, "image_dir": None, "anno_path": None, "sample_num": -1},
-    "TrainReader": {**READER},
+    "TrainReader": {**READER, **JOINING},
     "EvalReader": {**READER},
     "TestReader": {**READER, "fuse_normalize": False, "inputs_def": None},
     "SemiTrainReader": {
+        **JOINING,
         "sup_batch_size": 1, "unsup_batch_size": 1, "shuffle": True, "drop_last": True, "use_shared_memory": True,
     },
     "Gt2FCOSTarget": {
@@ -93,6 +96,12 @@ DEFAULTS = {
     },
     "RandomGaussianBlur": {"prob": 0.5, "sigma": [0.1, 2.0]},
     "RandomGrayscale": {"prob": 0.2},
+    "Mosaic": {
+        "prob": 1.0, "input_dim": None, "degrees": [-10, 10], "translate": [-0.1, 0.1], "scale": [0.1, 2],
+        "shear": [-2, 2], "enable_mixup": True, "mixup_prob": 1.0, "mixup_scale": [0.5, 1.5],
+    },
+    "Mixup": {"alpha": 1.5, "beta": 1.5},
+    "Cutmix": {"alpha": 1.5, "beta": 1.5},
     "LearningRate": {"base_lr": 0.01, "schedulers": []},
     "PiecewiseDecay": {"gamma": 0.1, "milestones": [8, 11], "unit": "epoch", "use_warmup": True},
     "CosineDecay": {"min_lr_ratio": 0.0, "use_warmup": True},

@@ -13,6 +13,7 @@ import paddle
 from ppdet.core.config import Config
 from ppdet.engine.build import build_train_reader
 from ppdet.engine.hooks.picture import normalization
+from ppdet.engine.training.run_length import total_steps
 from ppdet.utils.errors import ConfigError
 from ppdet.visualize import draw_batch
 from ppdet.visualize.draw import PANEL_WIDTH, batch_panels
@@ -56,6 +57,9 @@ def draw_batches(cfg: Config, folder: Path, batches: int, epoch: int = 0) -> Ite
         OSError: a picture cannot be written.
     """
     reader = build_train_reader(cfg)
+    steps_per_epoch = max(1, len(reader) // cfg["accumulate_steps"])
+    images_per_step = reader.batch_size * cfg["accumulate_steps"]
+    reader.set_run_length(total_steps(cfg, steps_per_epoch, images_per_step) / steps_per_epoch)
     makers: list[Any] = [t for t in reader.batch_transforms if getattr(t, "makes_targets", False)]
     if not makers:
         raise ConfigError(f"{cfg.path}: the reader for training makes no training targets: add Gt2FCOSTarget")

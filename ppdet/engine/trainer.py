@@ -131,6 +131,7 @@ class Trainer:
         self.steps_per_iteration = steps_per_iteration(cfg, "milestones", self.images_per_step)
         self.total_steps = total_steps(cfg, self.steps_per_epoch, self.images_per_step)
         self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
+        self.reader.set_run_length(self.total_steps / self.steps_per_epoch)
 
     def _build_model(self) -> None:
         """Build the model with its pretrained weights, the optimizer, and the training method."""

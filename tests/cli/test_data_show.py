@@ -62,6 +62,25 @@ def test_semi_supervised_batches_and_the_default_folder(tiny_semi, tmp_path, cap
     assert picture == str(tmp_path / "output" / "tiny_semi_shown" / "batch_1.jpg")
 
 
+def test_a_mosaic_is_shown_until_it_closes(tiny, tmp_path, capsys):
+    """An epoch has four batches, and the run one epoch and a half: 85 % of it end in the second epoch."""
+    more = ["worker_num=0", "epoch=2", "TrainReader.batch_size=2"]
+    transforms = (
+        "TrainReader.sample_transforms=[Decode: {}, Mosaic: {input_dim: [64, 96]}, NormalizeImage: {}, Permute: {}]"
+    )
+    shown = {}
+    for name, options in (
+        ("mosaic", [transforms]),
+        ("plain", [transforms.replace("Mosaic: {input_dim: [64, 96]}, ", "")]),
+    ):
+        arguments = itertools.chain.from_iterable(("-o", option) for option in [*more, *options])
+        show("-c", tiny, "--epoch", 2, "--batches", 4, "--output", tmp_path / name, *arguments)
+        shown[name] = [(tmp_path / name / f"batch_{number}.jpg").read_bytes() for number in range(1, 5)]
+    capsys.readouterr()
+    # 0.85 of 8 batches are 6.8: the last batch of the run has no mosaic.
+    assert [one == other for one, other in zip(shown["mosaic"], shown["plain"])] == [False, False, False, True]
+
+
 def test_a_reader_without_targets_is_refused(tiny, capsys):
     with pytest.raises(SystemExit):
         show("-c", tiny, "-o", "TrainReader.batch_transforms=[PadBatch: {pad_to_stride: 32}]")

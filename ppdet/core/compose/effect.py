@@ -27,6 +27,7 @@ NEEDS = {
     "vdl_log_dir": ("use_vdl",),
 }
 LEVELS = ("downsample_ratios", "object_sizes_boundary")  # global settings that a transform's own values replace
+SIZES = ("target_size", "input_dim")  # parameters of transforms in whose place input_size is used
 ALWAYS_USED = ("EvalReader", "TestReader", "LearningRate", "OptimizerBuilder")
 
 
@@ -141,7 +142,7 @@ def check_input_size(config: "Config") -> None:
     if node is None or node.value is None:
         with_size = {id(one) for one, _, _ in sizes}
         for one in transforms:
-            if id(one) not in with_size:
+            if id(one) not in with_size and "target_size" in one.schema.parameters:
                 message = f"{one.schema.name} has no target_size: set it, or set input_size for all transforms"
                 raise config_error(one.location, one.key, message)
         return
@@ -161,12 +162,12 @@ def check_input_size(config: "Config") -> None:
 
 def _takes_input_size(component: ComponentConfig) -> bool:
     parameter = component.schema.parameters.get("input_size")
-    return parameter is not None and parameter.shared and "target_size" in component.schema.parameters
+    return parameter is not None and parameter.shared and any(name in component.schema.parameters for name in SIZES)
 
 
 def _own_size(transform: ComponentConfig) -> tuple[str, Node] | None:
     """Return the name and value of the parameter that a transform uses in place of the global input_size, if any."""
-    for name in ("target_size", "input_size"):
+    for name in (*SIZES, "input_size"):
         node = transform.values_set.get(name)
         if node is not None and node.value is not None and name not in transform.shared_from:
             return name, node

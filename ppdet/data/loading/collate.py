@@ -1,5 +1,6 @@
 """The work of a data worker: making samples from records, and collating samples to a batch of arrays."""
 
+import functools
 import json
 import traceback
 from collections.abc import Callable, Sequence
@@ -8,14 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ppdet.data.loading.several_images import SeveralImages, split_parts
 from ppdet.data.loading.views import View, transforms_of_view
 from ppdet.data.transforms.batch import Empty, PadBatch, stack_images
-from ppdet.data.transforms.compose import Compose
+from ppdet.data.transforms.compose import Compose, apply_transform
 from ppdet.utils.errors import DataError, ImageError, UserError
 
 PADDING = {"gt_bbox": 0, "gt_class": -1, "is_crowd": 0}  # fields with one row for each box, and what fills missing rows
 REPORT = "_report"  # key of a batch under which a worker reports unreadable images and errors
-SAMPLE, BATCH = 0, 1  # separate the random streams of sample and batch transforms
+# They separate the random streams of sample transforms, batch transforms, and the choice of further images.
+SAMPLE, BATCH, FURTHER = 0, 1, 2
+Path = tuple[int, ...]  # which further image of which transform, see `SampleSource`
 
 
 class Task(NamedTuple):
@@ -26,12 +30,14 @@ class Task(NamedTuple):
         curr_iter: the training step it belongs to.
         record: position of its record in the data set.
         view: which view of the image, see `BaseReader.read_views`.
+        closed: settings of readers (`Transform.used_until`) whose transforms are no longer used.
     """
 
     epoch: int
     curr_iter: int
     record: int
     view: int = 0
+    closed: tuple[str, ...] = ()
 
 
 class Result(NamedTuple):
@@ -49,15 +55,24 @@ class Result(NamedTuple):
     error: str = ""
 
 
+class NothingReadable(DataError):
+    """None of the images that may stand for a record can be read."""
+
+
 class SampleSource:
     """Makes samples: source[task] is a Result. It never raises; the Result carries an error to the main process.
+
+    Transforms of several images get further ones, each drawn from all records with equal probability. A further sample
+    has random numbers of its own, which depend on the task and on its path alone: the pair (place, number) of the
+    transform that asks for it and of the sample among those asked for. The transforms before that one may themselves
+    ask for further images; then their pairs are appended.
 
     Args:
         records: the data set's records.
         transforms: sample transforms.
         seed: seed of all random numbers.
         replace: take the next readable image in place of one that cannot be read.
-        max_skipped: largest number of images that are skipped for one task.
+        max_skipped: largest number of images that are skipped for one task, and for each further image of it.
     """
 
     def __init__(
@@ -65,7 +80,7 @@ class SampleSource:
     ) -> None:
         self.records = records
         self.whole = transforms
-        self.transforms = [Compose(transforms)]  # one for each view
+        self.transforms = [split_parts(transforms)]  # one list for each view
         self.has_views = False
         self.seed = seed
         self.tries = min(len(records), max_skipped + 1) if replace else 1
@@ -73,25 +88,58 @@ class SampleSource:
     def __getitem__(self, task: Task) -> Result:
         skipped: dict[str, str] = {}
         try:
-            for step in range(self.tries):
-                record = self.records[(task.record + step) % len(self.records)]
-                try:
-                    return Result(task, self.make({**record, "curr_iter": task.curr_iter}, task), skipped)
-                except ImageError as error:
-                    skipped[error.path] = error.reason
+            return Result(task, self._read(task, task.record, skipped), skipped)
+        except NothingReadable:
+            return Result(task, None, skipped)
         except Exception as error:
             return Result(task, None, skipped, error_text(error))
-        return Result(task, None, skipped)
 
-    def make(self, sample: dict, task: Task) -> dict:
-        """Apply the transforms to a sample, with the random numbers of `task`."""
+    def make(
+        self,
+        sample: dict,
+        task: Task,
+        skipped: dict[str, str] | None = None,
+        path: Path = (),
+        end: int | None = None,
+    ) -> dict:
+        """Apply the transforms to a sample, with the random numbers of `task`.
+
+        Args:
+            skipped: path -> reason of each image that could not be read; further ones are added.
+            path: of a further sample, see above.
+            end: number of the parts that are applied; None: all.
+        """
         if self.has_views:
             sample["views_left"] = np.array(len(self.transforms) - 1 - task.view)
-        return self.transforms[task.view](sample, random_stream(self.seed, task, SAMPLE))
+        rng = random_stream(self.seed, task, SAMPLE, path)
+        skipped = {} if skipped is None else skipped
+        for place, part in enumerate(self.transforms[task.view][:end]):
+            if isinstance(part, Compose):
+                sample = part(sample, rng)
+            elif getattr(part, "used_until", "") not in task.closed:
+                make = functools.partial(self._read_further, task, skipped, (*path, place))
+                sample = apply_transform(part, SeveralImages(sample, part.further_images, make), rng)
+        return sample
+
+    def _read(self, task: Task, record: int, skipped: dict[str, str], path: Path = (), end: int | None = None) -> dict:
+        """Make the sample of a record, or of the next readable one."""
+        for step in range(self.tries):
+            fields = self.records[(record + step) % len(self.records)]
+            try:
+                return self.make({**fields, "curr_iter": task.curr_iter}, task, skipped, path, end)
+            except ImageError as error:
+                skipped[error.path] = error.reason
+        raise NothingReadable(f"{len(skipped)} images cannot be read")
+
+    def _read_further(self, task: Task, skipped: dict[str, str], asking: Path, number: int) -> dict:
+        """Make a further sample; `asking` is the path up to the place of the transform that asks for it."""
+        path = (*asking, number)
+        record = int(random_stream(self.seed, task, FURTHER, path).integers(len(self.records)))
+        return self._read(task, record, skipped, path, asking[-1])
 
     def use_views(self, views: Sequence[View]) -> None:
         """Make views of images from now on; samples then also hold `views_left`, see `BaseReader.read_views`."""
-        self.transforms = [Compose(transforms_of_view(self.whole, view)) for view in views]
+        self.transforms = [split_parts(transforms_of_view(self.whole, view)) for view in views]
         self.has_views = True
 
 
@@ -195,13 +243,14 @@ def pad_rows(values: list[np.ndarray], fill: int) -> np.ndarray:
     return padded[..., 0] if padded.shape[-1] == 1 else padded
 
 
-def random_stream(seed: int, task: Task, kind: int) -> np.random.Generator:
+def random_stream(seed: int, task: Task, kind: int, path: Path = ()) -> np.random.Generator:
     """The random numbers of a task. They depend on image and epoch, and not on workers, ranks or batch size.
 
     Args:
-        kind: SAMPLE or BATCH.
+        kind: SAMPLE, BATCH or FURTHER.
+        path: of a further sample, see SampleSource.
     """
-    return np.random.default_rng(np.random.SeedSequence((seed, task.epoch, task.record, kind)))
+    return np.random.default_rng(np.random.SeedSequence((seed, task.epoch, task.record, kind), spawn_key=path))
 
 
 def error_text(error: Exception) -> str:

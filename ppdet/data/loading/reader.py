@@ -14,21 +14,19 @@ from ppdet.data.loading.collate import REPORT, BatchMaker, Collator, SampleSourc
 from ppdet.data.loading.padded_sizes import split_by_size
 from ppdet.data.loading.repeat_factors import repeat_factors
 from ppdet.data.loading.sampler import EndlessSampler, EpochSampler, RepeatSampler
+from ppdet.data.loading.several_images import UNTIL, Closing, check_until, images_per_sample
 from ppdet.data.loading.to_device import ToDevice, split_off_normalize
+from ppdet.data.loading.unreadable import MAX_UNREADABLE, add_skipped
 from ppdet.data.loading.views import View
 from ppdet.data.loading.windows import Cut, WindowSource
 from ppdet.data.loading.workers import WorkerPool
-from ppdet.data.sources.dataset import DetectionDataset
-from ppdet.data.transforms.base import Transform
+from ppdet.data.sources.dataset import DetectionDataset, require_boxes
+from ppdet.data.transforms.base import Transform, refuse_several
 from ppdet.data.transforms.normalize import NormalizeImage
 from ppdet.utils.errors import DataError, WorkerError
-from ppdet.utils.logger import get_logger
 from ppdet.utils.process.start import StartMethod
 from ppdet.utils.ranges import MAX_BATCH, MAX_RECORDS, require_number
 
-logger = get_logger(__name__)
-
-MAX_UNREADABLE = 0.01  # share of the images read that may be unreadable
 # Address space, not memory: 1500 x 1800 pixels as floats, or four times that as bytes.
 SHARED_BYTES_PER_IMAGE = 32 * 2**20
 
@@ -38,7 +36,10 @@ GIVEN = {
     **dict.fromkeys(("rank", "world_size"), "it follows from the devices that the run uses (--gpus)"),
 }
 UNUSED = {"collate_batch": "the boxes of a batch are always padded to one array"}
-ONLY_TRAINED = {"repeat_threshold": "only training reads images several times: set it in TrainReader"}
+ONLY_TRAINED = {
+    "repeat_threshold": "only training reads images several times: set it in TrainReader",
+    **dict.fromkeys(UNTIL, "only training joins images: set it in TrainReader"),
+}
 ONLY_EXPORTED = dict.fromkeys(("fuse_normalize", "inputs_def"), "only an exported model has it: set it in TestReader")
 
 Finish = Callable[[dict[str, np.ndarray]], Any]  # arrays of a batch -> tensors
@@ -69,6 +70,9 @@ class BaseReader:
         repeat_threshold: read images with rare classes more often: an image whose rarest class is in a share f of the
             images comes max(1, sqrt(repeat_threshold / f)) times in an epoch on average (LVIS, arXiv:1908.03195,
             appendix B.2), so that epochs become longer. null: every image comes once.
+        mosaic_epoch, mixup_epoch, cutmix_epoch: until when Mosaic (Mixup, Cutmix) is used, if sample_transforms has it:
+            a number of epochs, or a share of the run, such as 85%; 0: to the end; -1: never. Afterwards, images pass it
+            unchanged.
         inputs_def: input size of the exported model, for example {image_shape: [3, 640, 640]}; null, or -1 for height
             and width: any size. Reading images does not change.
         num_classes: number of the model's classes; training data may not have more.
@@ -99,6 +103,9 @@ class BaseReader:
         use_shared_memory: bool = True,
         fuse_normalize: bool = False,
         repeat_threshold: float | None = None,
+        mosaic_epoch: int | str = "85%",
+        mixup_epoch: int | str = "85%",
+        cutmix_epoch: int | str = "85%",
         inputs_def: dict[str, Any] | None = None,
         num_classes: int | None = None,
         worker_num: int = 0,
@@ -120,6 +127,9 @@ class BaseReader:
         self.batch_transforms = list(batch_transforms or ())
         for transform in (*self.sample_transforms, *self.batch_transforms):
             require(transform, Transform, name, only=("__call__",))
+        refuse_several(self.batch_transforms, f"{name}.batch_transforms")
+        refuse_several(() if self.training else self.sample_transforms, f"{name}.sample_transforms")
+        self.closing = Closing(self.sample_transforms, check_until(name, (mosaic_epoch, mixup_epoch, cutmix_epoch)))
         self.batch_size = batch_size
         self.use_shared_memory = use_shared_memory
         self.repeat_threshold = repeat_threshold
@@ -200,13 +210,17 @@ class BaseReader:
         """Images per epoch on this rank."""
         return sum(len(batch) for batch in self.sampler.batches(0))
 
+    def set_run_length(self, epochs: float) -> None:
+        """Say how many epochs the run has, to which shares such as mosaic_epoch's 85% refer; without it, to no end."""
+        self.closing.run_epochs = epochs
+
     def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
         """Choose the epoch that the next iteration reads, and its first batch. Iterating does not change it."""
         self._epoch, self._first_batch = epoch, first_batch
 
     def __iter__(self) -> Generator[dict[str, Any], None, None]:
         tasks = self._tasks(self._epoch)[self._first_batch :]
-        read = sum(task.view == 0 for batch in tasks for task in batch)
+        read = sum(task.view == 0 for batch in tasks for task in batch) * images_per_sample(self.sample_transforms)
         self._images_read = min(self._images, self._images_read + read)
         with contextlib.closing(self._to_device.read(functools.partial(self._batches, tasks))) as batches:
             for batch in batches:
@@ -218,12 +232,12 @@ class BaseReader:
 
     def _tasks(self, epoch: int) -> list[list[Task]]:
         batches = self.sampler.batches(epoch)
-        first = epoch * len(batches)
-        return [
-            [Task(number, first + step, i, view) for number, i in batch]
-            for step, batch in enumerate(batches)
-            for view in range(len(self._make.source.transforms))
-        ]
+        tasks = []
+        for step, batch in enumerate(batches, start=epoch * len(batches)):
+            closed = self.closing.closed(step, len(batches))
+            for view in range(len(self._make.source.transforms)):
+                tasks.append([Task(number, step, i, view, closed) for number, i in batch])
+        return tasks
 
     def _batches(self, tasks: list[list[Task]], finish: Finish) -> Generator[Any, None, None]:
         """Yield finish(arrays) for the arrays of each batch."""
@@ -269,26 +283,11 @@ class BaseReader:
                 pool.close()
 
     def _handle_report(self, report: dict[str, Any]) -> None:
-        for path, reason in report["skipped"].items():
-            if path not in self.skipped:
-                self.skipped[path] = reason
-                logger.warning("image skipped: %s: %s", path, reason)
-        if len(self.skipped) > max(1, self.max_unreadable * self._images_read):
-            some = "; ".join(f"{path}: {reason}" for path, reason in list(self.skipped.items())[:3])
-            raise DataError(
-                f"{len(self.skipped)} of {self._images_read} images cannot be read, more than 1 %:"
-                f" {some}{'; …' if len(self.skipped) > 3 else ''}. Check dataset_dir and image_dir"
-            )
+        add_skipped(self.skipped, report["skipped"], self._images_read, self.max_unreadable)
         if report["error"]:
             if "\n" in report["error"]:
                 raise RuntimeError(f"reading data failed:\n{report['error']}")
             raise DataError(report["error"])
-
-
-def require_boxes(dataset: DetectionDataset) -> None:
-    """Raise DataError if the records of a training data set have no boxes."""
-    if dataset.records and "gt_bbox" not in dataset.records[0]:
-        raise DataError("TrainDataset.data_fields has no boxes: set it to [image, gt_bbox, gt_class, is_crowd]")
 
 
 @register
@@ -299,6 +298,11 @@ class TrainReader(BaseReader):
     """
 
     training = needs_boxes = True
+
+    @staticmethod
+    def check_settings(mosaic_epoch: int | str, mixup_epoch: int | str, cutmix_epoch: int | str) -> None:
+        """Raise ValueError for a setting that is neither a number of epochs nor a share of the run."""
+        check_until("TrainReader", (mosaic_epoch, mixup_epoch, cutmix_epoch))
 
 
 @register

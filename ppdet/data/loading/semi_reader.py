@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from ppdet.core.workspace import register
-from ppdet.data.loading.reader import GIVEN, UNUSED, BaseReader, require_boxes
+from ppdet.data.loading.reader import GIVEN, UNUSED, BaseReader
 from ppdet.data.loading.sampler import EndlessSampler, EpochSampler
+from ppdet.data.loading.several_images import Closing, check_until
 from ppdet.data.loading.to_device import split_off_normalize
-from ppdet.data.sources.dataset import DetectionDataset
-from ppdet.data.transforms.base import has_property
+from ppdet.data.sources.dataset import DetectionDataset, require_boxes
+from ppdet.data.transforms.base import has_property, refuse_several
 from ppdet.data.transforms.compose import Compose
 from ppdet.data.transforms.normalize import NormalizeImage, Permute
 from ppdet.utils.errors import DataError
@@ -101,6 +102,8 @@ class SemiTrainReader:
         drop_last: leave out the last batch of labeled images if it is not full.
         use_shared_memory: forked workers return their batches in shared memory. Others use pipes, which are slower.
         repeat_threshold: read labeled images with rare classes more often, see TrainReader; null: each comes once.
+        mosaic_epoch, mixup_epoch, cutmix_epoch: see TrainReader. Labeled images are joined with labeled ones, and
+            unlabeled images with unlabeled ones.
         num_classes: number of the model's classes; the labeled data set may not have more.
         accumulate_steps: number of batches in one update; those at the end of an epoch that are too few for an update
             are not read.
@@ -134,6 +137,9 @@ class SemiTrainReader:
         drop_last: bool = True,
         use_shared_memory: bool = True,
         repeat_threshold: float | None = None,
+        mosaic_epoch: int | str = "85%",
+        mixup_epoch: int | str = "85%",
+        cutmix_epoch: int | str = "85%",
         num_classes: int | None = None,
         accumulate_steps: int = 1,
         worker_num: int = 0,
@@ -150,6 +156,9 @@ class SemiTrainReader:
                 f"{len(dataset)} labeled images do not fill one batch: SemiTrainReader.sup_batch_size is "
                 f"{sup_batch_size} on each of {world_size} devices; lower it, or set drop_last to false"
             )
+        self.check_settings(mosaic_epoch, mixup_epoch, cutmix_epoch)
+        refuse_several(sup_batch_transforms or (), "SemiTrainReader.sup_batch_transforms")
+        refuse_several(unsup_batch_transforms or (), "SemiTrainReader.unsup_batch_transforms")
         check_view("weak_aug", weak_aug or ())
         check_view("strong_aug", strong_aug or ())
         check_same_normalization(weak_aug or (), strong_aug or ())
@@ -163,6 +172,9 @@ class SemiTrainReader:
             "weak_aug": weak_aug,
             "shuffle": shuffle,
             "use_shared_memory": use_shared_memory,
+            "mosaic_epoch": mosaic_epoch,
+            "mixup_epoch": mixup_epoch,
+            "cutmix_epoch": cutmix_epoch,
             "worker_num": worker_num,
             "worker_start": worker_start,
             "rank": rank,
@@ -194,6 +206,16 @@ class SemiTrainReader:
         self.files = self.labeled.files
         self._first_batch = 0
 
+    @staticmethod
+    def check_settings(mosaic_epoch: int | str, mixup_epoch: int | str, cutmix_epoch: int | str) -> None:
+        """See TrainReader."""
+        check_until("SemiTrainReader", (mosaic_epoch, mixup_epoch, cutmix_epoch))
+
+    @property
+    def closing(self) -> Closing:
+        """See BaseReader; it is that of the labeled images."""
+        return self.labeled.closing
+
     @property
     def skipped(self) -> dict[str, str]:
         """Path -> reason of every image, labeled or not, that could not be read."""
@@ -202,6 +224,11 @@ class SemiTrainReader:
     def __len__(self) -> int:
         """Batches per epoch on this rank."""
         return len(self.labeled)
+
+    def set_run_length(self, epochs: float) -> None:
+        """See BaseReader."""
+        self.labeled.set_run_length(epochs)
+        self.unlabeled.set_run_length(epochs)
 
     def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
         """See BaseReader."""
@@ -224,6 +251,7 @@ class SemiTrainReader:
 
 def check_view(name: str, transforms: Sequence[Callable]) -> None:
     """Raise ValueError for a transform of a view that may do more than change pixel values, or comes too late."""
+    refuse_several(transforms, f"SemiTrainReader.{name}")
     is_normalized = False
     for transform in transforms:
         if is_normalized and has_property(transform, "keeps_uint8"):

@@ -110,6 +110,12 @@ def _problem(record: dict, class_count: int) -> str:
     return ""
 
 
+def require_boxes(dataset: DetectionDataset) -> None:
+    """Raise DataError if the records of a training data set have no boxes."""
+    if dataset.records and "gt_bbox" not in dataset.records[0]:
+        raise DataError("TrainDataset.data_fields has no boxes: set it to [image, gt_bbox, gt_class, is_crowd]")
+
+
 def join_path(folder: str | None, path: str | None) -> str:
     """Return `path`, relative to `folder`, as an absolute path; `~` is expanded."""
     return os.path.abspath(os.path.join(os.path.expanduser(folder or ""), os.path.expanduser(path or "")))

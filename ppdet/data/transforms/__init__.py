@@ -23,6 +23,8 @@ from ppdet.data.transforms.crop import RandomCrop, RandomExpand
 from ppdet.data.transforms.decode import Decode, decode_image, read_image
 from ppdet.data.transforms.geometry import RandomFlip, RandomResize, Resize
 from ppdet.data.transforms.grid_mask import GridMask
+from ppdet.data.transforms.mixing import Cutmix, Mixup
+from ppdet.data.transforms.mosaic import Mosaic
 from ppdet.data.transforms.normalize import NormalizeImage, Permute
 from ppdet.data.transforms.strong import (
     RandomColorJitter,
@@ -37,9 +39,12 @@ __all__ = [
     "Albu",
     "AutoAugment",
     "Compose",
+    "Cutmix",
     "Decode",
     "GridMask",
     "Gt2FCOSTarget",
+    "Mixup",
+    "Mosaic",
     "NormalizeImage",
     "PadBatch",
     "Permute",

@@ -1,6 +1,6 @@
 """The base class of transforms: a callable on samples, whose attributes describe how it changes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -31,6 +31,12 @@ class Transform:
         pixels_only: it changes the values of `image`, but neither its size nor another field. Only such transforms may
             make the two views of an image in semi-supervised training.
         makes_targets: it adds the targets of the loss to each sample of a batch.
+        further_images: how many other images of the data set it takes besides the sample's own, as Mosaic does. It is
+            called with 1 + further_images samples, its own first, to all of which the transforms listed before it were
+            applied. A further sample is made when it is first used: one that is not looked at costs nothing. Only the
+            sample_transforms of TrainReader and SemiTrainReader may list such a transform.
+        used_until: the setting of these readers that says until when the transform is used, for one of several images.
+            After that, samples pass it unchanged. "": it is always used.
     """
 
     takes_batch: bool = False
@@ -38,15 +44,32 @@ class Transform:
     moves_pixels: bool = False
     pixels_only: bool = False
     makes_targets: bool = False
+    further_images: int = 0
+    used_until: Literal["", "mosaic_epoch", "mixup_epoch", "cutmix_epoch"] = ""
 
     def __call__(self, sample: Any, rng: np.random.Generator) -> Any:
-        """Transform a sample (a dict), or a list of samples if `takes_batch` is set."""
+        """Transform a sample (a dict), or a list of samples if `takes_batch` or `further_images` is set."""
         raise NotImplementedError(f"{type(self).__name__}.__call__(sample, rng)")
 
 
 def has_property(transform: Callable, name: Property) -> bool:
     """Whether a transform, or any other callable used as one, has an attribute of `Transform` set."""
     return bool(getattr(transform, name, False))
+
+
+def takes_several(transform: Callable) -> bool:
+    """Whether a transform takes further images besides the sample's own."""
+    return getattr(transform, "further_images", 0) > 0
+
+
+def refuse_several(transforms: Iterable[Callable], name: str) -> None:
+    """Raise ValueError for a transform of several images; `name` is of the list that may not have it."""
+    for transform in transforms:
+        if takes_several(transform):
+            raise ValueError(
+                f"{name} has {type(transform).__name__}, which takes several images: list it in the sample_transforms "
+                "of TrainReader or SemiTrainReader, by itself"
+            )
 
 
 def check_probability(value: float, name: str) -> None:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data.transforms.base import Transform, check_probability, check_range, has_property
+from ppdet.data.transforms.base import Transform, check_probability, check_range, has_property, refuse_several
 from ppdet.data.transforms.color import color_map
 from ppdet.utils.ranges import require_number
 
@@ -35,6 +35,7 @@ class StrongAugImage(Transform):
     pixels_only = True
 
     def __init__(self, *, transforms: Sequence[Callable]) -> None:
+        refuse_several(transforms, "StrongAugImage.transforms")
         for transform in transforms:
             if not has_property(transform, "pixels_only"):
                 raise ValueError(

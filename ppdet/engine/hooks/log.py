@@ -54,8 +54,11 @@ class LogHook(Hook):
             counted(collectives.world_size(), "device"),
             trainer.output,
         )
+        plan = plan_of(trainer)
+        if plan.closing:
+            logger.info("images are joined: %s of %d", ", ".join(plan.closing_texts()), plan.total)
         if trainer.iteration < trainer.total_steps:
-            warn_of_misfits(plan_of(trainer))
+            warn_of_misfits(plan)
 
     def before_step(self, trainer: "Trainer") -> None:
         if self.steps == 0:

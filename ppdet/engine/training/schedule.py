@@ -1,6 +1,8 @@
 """The schedule of a run in steps, and warnings about parts of it that do not fit into the run."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ppdet.core.compose.scaling import scheduler_key
@@ -25,6 +27,9 @@ class RunSchedule:
     total: int  # steps of the run
     steps_per_epoch: int
     steps_per_iteration: float  # steps for which one iteration of a milestone stands, see run_length.py
+    closing: Mapping[str, float] = field(
+        default_factory=dict
+    )  # transform of several images -> steps in which it is used
 
     @property
     def length(self) -> Length:
@@ -78,7 +83,17 @@ class RunSchedule:
             parts.append(f"weights averaged after step {self.average_start}")
         if self.semi_start is not None:
             parts.append(f"unlabeled images count after step {self.semi_start + 1}")
-        return "schedule: " + ", ".join(parts)
+        return "schedule: " + ", ".join(parts + self.closing_texts())
+
+    def closing_texts(self) -> list[str]:
+        """Return until when each transform of several images is used, such as "Mosaic until step 170"."""
+        texts = []
+        for name, steps in self.closing.items():
+            last = math.ceil(min(steps, self.total))
+            texts.append(
+                f"{name} until step {last}" if 0 < last < self.total else f"{name} {'always' if last else 'never'}"
+            )
+        return texts
 
     def misfits(self) -> list[str]:
         """Return a sentence for each part that does not fit, with the setting to change."""
@@ -156,7 +171,12 @@ def join_steps(steps: list[float]) -> str:
 def plan_of(trainer: "Trainer") -> RunSchedule:
     """Return the plan of a trainer's run."""
     return RunSchedule(
-        trainer.cfg, trainer.schedule, trainer.total_steps, trainer.steps_per_epoch, trainer.steps_per_iteration
+        trainer.cfg,
+        trainer.schedule,
+        trainer.total_steps,
+        trainer.steps_per_epoch,
+        trainer.steps_per_iteration,
+        {name: epochs * trainer.steps_per_epoch for name, epochs in trainer.reader.closing.by_transform().items()},
     )
 
 

@@ -160,7 +160,7 @@ def test_options_of_other_tools(capsys, option, hint):
         ("FCOS.neck=BiFPN", "necks", "FPN"),
         ("FCOSHead.fcos_loss=VarifocalLoss", "losses", "FCOSLoss"),
         ("TrainReader.batch_transforms=[BatchRandomResize: {target_size: [320]}]", "transforms", "RandomResize"),
-        ("TrainReader.sample_transforms=[Decode: {}, Mosaic: {prob: 1.0}]", "transforms", "RandomResize"),
+        ("TrainReader.sample_transforms=[Decode: {}, LetterBoxResize: {}]", "transforms", "RandomResize"),
         ("TrainDataset=!VOCDataSet {dataset_dir: x}", "data sets", "COCODataSet"),
         ("TrainDataset.name=VOCDataSet", "data sets", "COCODataSet"),
         ("FCOSHead.nms=MatrixNMS", "kinds of NMS", "MultiClassNMS"),

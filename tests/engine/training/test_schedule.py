@@ -128,6 +128,15 @@ def test_the_schedule_in_a_line(path, options, text):
     assert plan(path, 205, 4, *options).text() == f"schedule: {text}"
 
 
+def test_the_end_of_mosaics_is_part_of_the_line(tiny, log):
+    transforms = "[Decode: {}, Mosaic: {input_dim: [64, 96]}, Cutmix: {}, Mixup: {}, NormalizeImage: {}, Permute: {}]"
+    options = [f"TrainReader.sample_transforms={transforms}", "epoch=2", "TrainReader.cutmix_epoch=-1", "worker_num=0"]
+    trainer = Trainer(load_config(str(tiny), [*options, "TrainReader.mixup_epoch=0"]))
+    assert trainer.total_steps == 8
+    dry_run(trainer)
+    assert "Mosaic until step 7, Cutmix never, Mixup always" in log.text  # 85 % of 8 steps are 6.8
+
+
 def misfits(log):
     return [r.getMessage() for r in log.records if "does not fit" in r.getMessage() and r.levelname == "WARNING"]
 

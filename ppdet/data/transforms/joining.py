@@ -1,0 +1,74 @@
+"""Joining the images and boxes of several samples to one."""
+
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+
+from ppdet.data.transforms.affine import drop_lost_boxes, remaining_share
+from ppdet.data.transforms.decode import BOX_FIELDS
+from ppdet.utils.errors import DataError
+
+# A box of which less is left is dropped, unless it is a crowd.
+SMALLEST_SHARE = 0.1  # of its area
+SMALLEST_SIDE = 2.0  # pixels
+
+Area = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels
+
+
+def require_uint8(sample: dict, transform: str) -> None:
+    """Raise DataError unless the image of a sample is uint8."""
+    if sample["image"].dtype != np.uint8:
+        raise DataError(f"{transform} got a {sample['image'].dtype} image: list it before NormalizeImage")
+
+
+def box_fields(sample: dict) -> dict:
+    """Return the fields of a sample that have a row for each box."""
+    return {field: sample[field] for field in BOX_FIELDS if field in sample}
+
+
+def join_boxes(samples: Iterable[dict]) -> dict:
+    """Return the fields of the boxes of several samples, those of the first one first."""
+    parts = [box_fields(sample) for sample in samples]
+    return {field: np.concatenate([part[field] for part in parts]) for field in parts[0]}
+
+
+def put_image(
+    canvas: np.ndarray, sample: dict, size: tuple[int, int], corner: tuple[int, int], area: Area
+) -> tuple[dict, np.ndarray]:
+    """Resize a sample's image, and put what lies within an area of the canvas there.
+
+    Args:
+        canvas: (H, W, 3), written into.
+        size: (h, w) to which the image is resized. Pixels are averaged where it becomes smaller.
+        corner: (x, y) of the image's upper left corner on the canvas; it may be outside.
+        area: the part of the canvas that may be written.
+
+    Returns:
+        The fields of the boxes on the canvas, clipped to what is seen of the image, and (M,) the share of each that is
+        left; empty fields and (0,) for a sample without boxes.
+    """
+    (old_h, old_w), (h, w), (left, top) = sample["image"].shape[:2], size, corner
+    shrinks = h < old_h or w < old_w
+    image = cv2.resize(sample["image"], (w, h), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    x1, y1 = max(left, area[0]), max(top, area[1])
+    x2, y2 = max(x1, min(left + w, area[2])), max(y1, min(top + h, area[3]))
+    canvas[y1:y2, x1:x2] = image[y1 - top : y2 - top, x1 - left : x2 - left]
+    fields = box_fields(sample)
+    if "gt_bbox" not in fields:
+        return fields, np.zeros(0)
+    scale = np.array([w / old_w, h / old_h] * 2, dtype=np.float32)
+    whole = fields["gt_bbox"] * scale + np.array([left, top] * 2, dtype=np.float32)
+    fields["gt_bbox"] = clip_to_area(whole, (x1, y1, x2, y2))
+    return fields, remaining_share(whole, fields["gt_bbox"])
+
+
+def clip_to_area(boxes: np.ndarray, area: Sequence[float]) -> np.ndarray:
+    """Clip boxes (M, 4) to an area x1, y1, x2, y2."""
+    low, high = np.array([*area[:2]] * 2, dtype=boxes.dtype), np.array([*area[2:]] * 2, dtype=boxes.dtype)
+    return np.clip(boxes, low, high)
+
+
+def without_lost(fields: dict, share: np.ndarray) -> dict:
+    """Drop the boxes of which less than a tenth (M,) or less than 2 pixels of a side is left, see `drop_lost_boxes`."""
+    return drop_lost_boxes(fields, share, min_share=SMALLEST_SHARE, min_side=SMALLEST_SIDE)
