@@ -3,20 +3,22 @@
 Where NMS drops a box that overlaps a better one, Soft-NMS lowers its score. Two objects that stand close together are
 then both detected, the second one with less confidence.
 
-The algorithm takes one box after the other. It is written with a fixed number of steps and no branch, so that one
-implementation serves evaluation, Paddle's static graph and the formats that graphs are converted to: `keep_top_k` steps
-are recorded, four operators each. Engines with control flow of their own are rare, and in Paddle 3.3 oneDNN's bfloat16
-pass ends with a segmentation fault on a loop.
+The algorithm takes one box after the other. Evaluation and inference run it in NumPy, on whatever device the network
+is. A graph has it with a fixed number of steps and no branch, so that Paddle's static graph and every format that
+graphs are converted to contain it: `keep_top_k` steps are recorded, four operators each. A loop would be shorter, but
+in Paddle 3.3 oneDNN's bfloat16 pass ends with a segmentation fault on one.
 """
 
 from typing import Literal
 
+import numpy as np
 import paddle
 from paddle import Tensor
 
 from ppdet.core.workspace import register, serializable
 from ppdet.modeling.heads.decoding import gather_rows
 from ppdet.modeling.nms import MultiClassNMS, recorded_shape
+from ppdet.utils.boxes import pairwise_overlap
 from ppdet.utils.ranges import require_choice, require_number
 
 MOST_PAIRS = 4000  # that enter: their overlaps take 64 MB for each image
@@ -94,22 +96,12 @@ class SoftNMS(MultiClassNMS):
         waiting, pair = self.candidates(scores.transpose([0, 2, 1]).flatten(1))
         location, label = pair // classes, pair % classes
         compared = boxes if nms_offset is None else boxes - -nms_offset.unsqueeze(1)
-        decay = self.decay(gather_rows(compared, location), label, pair)
-        # The rows of all images are in one list, so that a step is few operators. An index is a subtraction since
-        # TensorRT, which leaves that to Paddle (operator_names.py), would compile an engine for the additions.
-        count = recorded_shape(decay)[2]
-        rows, before = decay.flatten(0, 1), numbers_of_images(pair).unsqueeze(1) * -count
-        best, places = [], []
-        for _ in range(min(self.keep_top_k, count)):
-            top, place = waiting.topk(1, axis=1)
-            waiting = waiting * rows.gather((place - before).squeeze(1))
-            best.append(top)
-            places.append(place)
-        at = paddle.concat(places, axis=1)
+        take = self.take_on_host if paddle.in_dynamic_mode() else self.take_in_graph
+        best, at = take(gather_rows(compared, location), label, pair, waiting)
         label = paddle.take_along_axis(label, at, 1, broadcast=False).unsqueeze(1)
         own = (label == paddle.arange(classes, dtype="int64").reshape([1, -1, 1])).astype("float32")
         chosen = gather_rows(boxes, paddle.take_along_axis(location, at, 1, broadcast=False))
-        return chosen, paddle.concat(best, axis=1).unsqueeze(1) * own, None, len(places)
+        return chosen, best.unsqueeze(1) * own, None, recorded_shape(best)[1]
 
     def candidates(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """The P best of the scores (N, R C) that are above the threshold, and their indices (N, P).
@@ -127,6 +119,59 @@ class SoftNMS(MultiClassNMS):
         index = index % length
         nothing = (index * 0).astype("float32")  # also for scores that are NaN
         return paddle.where(best > self.score_threshold, best, nothing), index
+
+    def take_on_host(self, boxes: Tensor, labels: Tensor, pairs: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Take the boxes of each image one after the other.
+
+        Args:
+            boxes: (N, P, 4).
+            labels, pairs, scores: (N, P): the candidates' classes, indices and scores.
+
+        Returns:
+            The scores with which boxes are taken, and their places among the P, both (N, T), best first. Where less
+            than T boxes of an image are taken, the rest have scores of 0.
+        """
+        images = zip(*(array.numpy() for array in (boxes, labels, scores)))
+        taken = [self.take_of_image(*image) for image in images]
+        count = max(1, *(len(places) for _, places in taken))
+        best, at = np.zeros((len(taken), count), np.float32), np.zeros((len(taken), count), np.int64)
+        for row_of_best, row_of_places, (values, places) in zip(best, at, taken):
+            row_of_best[: len(values)], row_of_places[: len(places)] = values, places
+        return paddle.to_tensor(best), paddle.to_tensor(at)
+
+    def take_of_image(self, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> tuple[list, list]:
+        """`take_on_host` for one image: boxes (P, 4), labels (P,) and scores (P,)."""
+        members = {label: np.flatnonzero(labels == label) for label in np.unique(labels)}
+        waiting = scores.copy()
+        values: list[np.floating] = []
+        places: list[int] = []
+        while len(places) < self.keep_top_k and waiting[best := int(waiting.argmax())] > self.score_threshold:
+            values.append(waiting[best])
+            places.append(best)
+            others = members[labels[best]]
+            overlap = pairwise_overlap(boxes[best : best + 1], boxes[others])[0]
+            if self.method == "gaussian":
+                waiting[others] *= np.exp(overlap * overlap * (-1 / self.sigma))
+            else:
+                waiting[others] *= 1 - overlap * (overlap >= self.soft_threshold)
+            waiting[best] = 0
+        return values, places
+
+    def take_in_graph(self, boxes: Tensor, labels: Tensor, pairs: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """`take_on_host` as keep_top_k steps of a static graph; T is keep_top_k, or P if that is less."""
+        decay = self.decay(boxes, labels, pairs)
+        # The rows of all images are in one list, so that a step is few operators. An index is a subtraction since
+        # TensorRT, which leaves that to Paddle (operator_names.py), would compile an engine for the additions.
+        count = recorded_shape(decay)[2]
+        rows, before = decay.flatten(0, 1), paddle.arange(paddle.shape(pairs)[0].astype("int64"), dtype="int64")
+        before = before.unsqueeze(1) * -count
+        waiting, best, places = scores, [], []
+        for _ in range(min(self.keep_top_k, count)):
+            top, place = waiting.topk(1, axis=1)
+            waiting = waiting * rows.gather((place - before).squeeze(1))
+            best.append(top)
+            places.append(place)
+        return paddle.concat(best, axis=1), paddle.concat(places, axis=1)
 
     def decay(self, boxes: Tensor, labels: Tensor, pairs: Tensor) -> Tensor:
         """What a box, once taken, multiplies the scores of the others with: (N, P, P), [n, taken, other].
@@ -165,9 +210,3 @@ def column(values: Tensor) -> Tensor:
 def row(values: Tensor) -> Tensor:
     """(N, P) as (N, 1, P)."""
     return values.reshape([-1, 1, recorded_shape(values)[1]])
-
-
-def numbers_of_images(rows: Tensor) -> Tensor:
-    """0, 1, …, N - 1 for a tensor of N images."""
-    count = rows.shape[0] if paddle.in_dynamic_mode() else paddle.shape(rows)[0].astype("int64")
-    return paddle.arange(count, dtype="int64")
