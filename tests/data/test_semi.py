@@ -13,6 +13,8 @@ from ppdet.data.sources import SemiCOCODataSet
 from ppdet.data.transforms import (
     Decode,
     Gt2FCOSTarget,
+    Mixup,
+    Mosaic,
     NormalizeImage,
     PadBatch,
     Permute,
@@ -258,6 +260,29 @@ def test_an_unreadable_image_is_replaced(folder, log):
     assert [path.rpartition("/")[2] for path in reader.skipped] == ["003.png"]
 
 
+def test_labeled_images_are_joined_with_labeled_ones_and_unlabeled_with_unlabeled(folder):
+    """Labeled images are white and unlabeled ones black: gray in between comes from the fill of mosaics, 114, alone."""
+    for name, value in (("labeled", 255), ("other", 0)):
+        for path in (folder / name / "images").iterdir():
+            cv2.imwrite(str(path), np.full_like(cv2.imread(str(path)), value))
+    view = [NormalizeImage(mean=[0, 0, 0], std=[1, 1, 1])]
+    for run_length, is_joined in ((4, True), (1, False)):  # 50 % of it end after the second epoch, or within the first
+        reader = make_reader(
+            folder,
+            sample_transforms=[Decode(), Mosaic(input_dim=[64, 96], scale=[0.5, 0.5])],
+            weak_aug=view,
+            strong_aug=view,
+            mosaic_epoch="50%",
+        )
+        reader.set_run_length(run_length)
+        reader.set_epoch(1)
+        for batch in reader:
+            white, black = (np.round(part["image"].numpy() * 255) for part in (batch, batch["unlabeled"]))
+            assert white.max() == 255 and black.min() == 0
+            assert white.min() == (114 if is_joined else 255) and black.max() == (114 if is_joined else 0)
+            assert (white.shape[2:] == (64, 96)) == is_joined
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -268,6 +293,10 @@ def test_an_unreadable_image_is_replaced(folder, log):
             ValueError,
             r"strong_aug: RandomDistort .* list it first",
         ),
+        ({"strong_aug": [Mixup()]}, ValueError, r"SemiTrainReader\.strong_aug has Mixup, which takes several images"),
+        ({"sup_batch_transforms": [Mixup()]}, ValueError, r"SemiTrainReader\.sup_batch_transforms has Mixup, which"),
+        ({"unsup_batch_transforms": [Mixup()]}, ValueError, r"SemiTrainReader\.unsup_batch_transforms has Mixup"),
+        ({"mosaic_epoch": "2"}, ValueError, r"SemiTrainReader\.mosaic_epoch is '2'"),
         ({"weak_aug": []}, ValueError, "must both end with the same NormalizeImage"),
         ({"weak_aug": [NormalizeImage(channel_order="bgr")]}, ValueError, "must both end with the same NormalizeImage"),
         ({"strong_aug": [NormalizeImage(mean=[0.5] * 3)]}, ValueError, "must both end with the same NormalizeImage"),
