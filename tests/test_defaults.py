@@ -81,6 +81,16 @@ DEFAULTS = {
     "Resize": RESIZE,
     "RandomResize": {**RESIZE, "random_range": False, "random_size": True, "scale_range": None},
     "RandomFlip": {"prob": 0.5},
+    "RandomVerticalFlip": {"prob": 0.5},
+    "RandomRotate90": {"prob": 0.5},
+    "RandomSelect": {"p": 0.5},
+    "RandomShortSideResize": {"max_size": None, "interp": 1, "random_interp": False},
+    "RandomSizeCrop": {"keep_empty": True},
+    "RandomResizeCrop": {
+        "prob": 0.5, "mode": "short", **RESIZE, "num_attempts": 3, "cover_all_box": False, "allow_no_crop": False,
+        "thresholds": [0.3, 0.5, 0.7], "is_mask_crop": False, "ioumode": "iou",
+    },
+    "BatchRandomResize": {**RESIZE, "random_size": True, "random_interp": False},
     "RandomCrop": {
         "aspect_ratio": [0.5, 2.0], "thresholds": [0.0, 0.1, 0.3, 0.5, 0.7, 0.9], "scaling": [0.3, 1.0],
         "num_attempts": 50, "allow_no_crop": True, "cover_all_box": False, "prob": 1.0,

@@ -21,11 +21,15 @@ from ppdet.data.transforms.color import RandomDistort
 from ppdet.data.transforms.compose import Compose
 from ppdet.data.transforms.crop import RandomCrop, RandomExpand
 from ppdet.data.transforms.decode import Decode, decode_image, read_image
+from ppdet.data.transforms.flips import RandomRotate90, RandomVerticalFlip
 from ppdet.data.transforms.geometry import RandomFlip, RandomResize, Resize
 from ppdet.data.transforms.grid_mask import GridMask
 from ppdet.data.transforms.mixing import Cutmix, Mixup
 from ppdet.data.transforms.mosaic import Mosaic
 from ppdet.data.transforms.normalize import NormalizeImage, Permute
+from ppdet.data.transforms.random_select import RandomSelect
+from ppdet.data.transforms.random_sizes import BatchRandomResize, RandomShortSideResize
+from ppdet.data.transforms.resize_crop import RandomResizeCrop, RandomSizeCrop
 from ppdet.data.transforms.strong import (
     RandomColorJitter,
     RandomErasingCrop,
@@ -38,6 +42,7 @@ from ppdet.data.transforms.targets import Gt2FCOSTarget
 __all__ = [
     "Albu",
     "AutoAugment",
+    "BatchRandomResize",
     "Compose",
     "Cutmix",
     "Decode",
@@ -57,6 +62,12 @@ __all__ = [
     "RandomGaussianBlur",
     "RandomGrayscale",
     "RandomResize",
+    "RandomResizeCrop",
+    "RandomRotate90",
+    "RandomSelect",
+    "RandomShortSideResize",
+    "RandomSizeCrop",
+    "RandomVerticalFlip",
     "Resize",
     "StrongAugImage",
     "Transform",

@@ -1,12 +1,12 @@
 """Random crops and random borders, as in SSD (Liu et al., arXiv:1512.02325, section 2.2)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
+from ppdet.data.transforms.affine import select_boxes
 from ppdet.data.transforms.base import Transform, check_probability, check_range
-from ppdet.data.transforms.decode import BOX_FIELDS
 from ppdet.utils.boxes import pairwise_overlap
 from ppdet.utils.ranges import require_number
 
@@ -58,31 +58,25 @@ class RandomCrop(Transform):
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
         if rng.random() >= self.prob or not len(sample.get("gt_bbox", ())):
             return sample
+        boxes, size = sample["gt_bbox"], sample["image"].shape[:2]
         choices: list[float | None] = [*self.thresholds, *([None] if self.allow_no_crop else [])]
         for i in rng.permutation(len(choices)):
             threshold = choices[i]
             if threshold is None:
                 return sample
-            window = self._find_window(sample["gt_bbox"], sample["image"].shape[:2], threshold, rng)
+            window = find_window(
+                boxes,
+                lambda: self._draw_window(size, rng),
+                threshold=threshold,
+                num_attempts=self.num_attempts,
+                cover_all_box=self.cover_all_box,
+            )
             if window is not None:
-                return _crop(sample, window)
+                return crop_sample(sample, window, has_center_inside(boxes, window))
         return sample
 
-    def _find_window(
-        self, boxes: np.ndarray, size: tuple[int, int], threshold: float, rng: np.random.Generator
-    ) -> Window | None:
-        """Draw windows until one overlaps the boxes (M, 4) by `threshold`; None after `num_attempts`."""
-        for _ in range(self.num_attempts):
-            window = self._draw_window(*size, rng)
-            if window is None:
-                continue
-            overlaps = pairwise_overlap(boxes, np.array([window], dtype=np.float64))
-            overlap = overlaps.min() if self.cover_all_box else overlaps.max()
-            if overlap >= threshold and _has_center_inside(boxes, window).any():
-                return window
-        return None
-
-    def _draw_window(self, h: int, w: int, rng: np.random.Generator) -> Window | None:
+    def _draw_window(self, size: tuple[int, int], rng: np.random.Generator) -> Window | None:
+        h, w = size
         scale = rng.uniform(*self.scaling)
         if self.aspect_ratio is not None:
             # The ratio is limited so that neither side of the window exceeds the image's.
@@ -118,6 +112,8 @@ class RandomExpand(Transform):
         check_probability(prob, "RandomExpand.prob")
         if np.shape(fill_value) not in ((), (1,), (3,)):
             raise ValueError(f"RandomExpand.fill_value is {fill_value}; it must be one number or three")
+        for value in np.ravel(fill_value):
+            require_number("RandomExpand.fill_value", value, minimum=0, maximum=255)
         self.ratio = ratio
         self.prob = prob
         self.fill_value = np.broadcast_to(np.asarray(fill_value, dtype=np.float32), (3,))
@@ -140,20 +136,57 @@ class RandomExpand(Transform):
         return sample
 
 
-def _crop(sample: dict, window: Window) -> dict:
+def find_window(
+    boxes: np.ndarray,
+    draw: Callable[[], Window | None],
+    *,
+    threshold: float,
+    num_attempts: int,
+    cover_all_box: bool,
+    of_box: bool = False,
+) -> Window | None:
+    """Draw windows until one overlaps the boxes (M, 4) by `threshold` and has the center of a box inside.
+
+    Args:
+        draw: draws a window, or None for one that is not to be tried.
+        threshold: minimal IoU with one box.
+        cover_all_box: require it of all boxes.
+        of_box: use the share of the box that is inside the window in place of the IoU.
+
+    Returns:
+        The window, or None after `num_attempts` windows.
+    """
+    for _ in range(num_attempts):
+        window = draw()
+        if window is None:
+            continue
+        overlaps = _shares_inside(boxes, window) if of_box else pairwise_overlap(boxes, np.array([window], np.float64))
+        overlap = overlaps.min() if cover_all_box else overlaps.max()
+        if overlap >= threshold and has_center_inside(boxes, window).any():
+            return window
+    return None
+
+
+def crop_sample(sample: dict, window: Window, kept: np.ndarray) -> dict:
+    """Crop a sample to a window; of its boxes, only those with `kept` (M,) stay, clipped to the window."""
     x1, y1, x2, y2 = window
     sample["image"] = np.ascontiguousarray(sample["image"][y1:y2, x1:x2])
     sample["im_shape"] = np.array([y2 - y1, x2 - x1], dtype=np.float32)
-    inside = _has_center_inside(sample["gt_bbox"], window)
-    for field in BOX_FIELDS:
-        if field in sample:
-            sample[field] = sample[field][inside]
-    limits = np.array([x2 - x1, y2 - y1] * 2, dtype=np.float32)
-    sample["gt_bbox"] = np.clip(sample["gt_bbox"] - np.array([x1, y1, x1, y1], dtype=np.float32), 0, limits)
+    sample = select_boxes(sample, kept)
+    if "gt_bbox" in sample:
+        limits = np.array([x2 - x1, y2 - y1] * 2, dtype=np.float32)
+        sample["gt_bbox"] = np.clip(sample["gt_bbox"] - np.array([x1, y1, x1, y1], dtype=np.float32), 0, limits)
     return sample
 
 
-def _has_center_inside(boxes: np.ndarray, window: Window) -> np.ndarray:
+def has_center_inside(boxes: np.ndarray, window: Window) -> np.ndarray:
     """(M,) whether the center of each box (M, 4) is inside the window."""
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     return ((centers > window[:2]) & (centers < window[2:])).all(axis=1)
+
+
+def _shares_inside(boxes: np.ndarray, window: Window) -> np.ndarray:
+    """(M,) share of the area of each box (M, 4) that is inside the window; 0 for a box without area."""
+    inner = np.minimum(boxes[:, 2:], window[2:]) - np.maximum(boxes[:, :2], window[:2])
+    shared, whole = np.maximum(inner, 0).prod(axis=1), (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    return np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)

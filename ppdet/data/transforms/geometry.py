@@ -45,7 +45,7 @@ class Resize(Transform):
             target_size = _require_input_size(input_size, "Resize")
         self.target_size = as_pair(target_size, "Resize.target_size")
         self.keep_ratio = keep_ratio
-        self.interp = _check_interpolation(interp, "Resize.interp")
+        self.interp = check_interpolation(interp, "Resize.interp")
 
     def __call__(self, sample: dict, rng: np.random.Generator | None = None, size: Size | None = None) -> dict:
         """Resize a sample.
@@ -53,19 +53,8 @@ class Resize(Transform):
         Args:
             size: (h, w) to which boxes and scale refer, if the image was decoded at reduced scale; see DecodeAndResize.
         """
-        image = sample["image"]
-        h, w = size or image.shape[:2]
-        new_h, new_w = self.new_size(h, w)
-        scale_y, scale_x = new_h / h, new_w / w
-        sample["image"] = cv2.resize(image, (new_w, new_h), interpolation=self.interp)
-        sample["im_shape"] = np.array([new_h, new_w], dtype=np.float32)
-        before = sample.get("scale_factor", np.ones(2, dtype=np.float32))
-        sample["scale_factor"] = before * np.array([scale_y, scale_x], dtype=np.float32)
-        if "gt_bbox" in sample:
-            scale = np.array([scale_x, scale_y, scale_x, scale_y], dtype=np.float32)
-            limits = np.array([new_w, new_h, new_w, new_h], dtype=np.float32)
-            sample["gt_bbox"] = np.clip(sample["gt_bbox"] * scale, 0, limits)
-        return sample
+        h, w = size or sample["image"].shape[:2]
+        return resize_sample(sample, self.new_size(h, w), self.interp, (h, w))
 
     def new_size(self, h: int, w: int) -> Size:
         """The (h, w) to which an image of h x w pixels is resized."""
@@ -114,24 +103,24 @@ class RandomResize(Transform):
     ) -> None:
         name = "RandomResize.target_size"
         if target_size is None:
-            scaled = _scaled(_require_input_size(input_size, "RandomResize"), [1.0] if scales is None else scales)
+            scaled = scaled_sizes(input_size, scales, "RandomResize")
             target_size = scaled if random_range or random_size else scaled[0]
         elif scales is not None:
             raise ValueError("RandomResize: scales are factors of the global setting input_size: unset target_size")
         if random_range:
-            pairs = [as_pair(size, name) for size in _check_list(target_size, name)]
+            pairs = [as_pair(size, name) for size in check_sizes(target_size, name)]
             if len(pairs) != 2:
                 raise ValueError(f"{name}: random_range needs two sizes [[short, long], [short, long]]")
             low, high = sorted(min(size) for size in pairs)
             long_side = max(max(size) for size in pairs)
             self.sizes = [(short, long_side) for short in range(low, high + 1)]
         elif random_size:
-            self.sizes = [as_pair(size, name) for size in _check_list(target_size, name)]
+            self.sizes = [as_pair(size, name) for size in check_sizes(target_size, name)]
         else:
             self.sizes = [as_pair(target_size, name)]
         self.scale_range = None if scale_range is None else check_range(scale_range, "RandomResize.scale_range")
         self.keep_ratio = keep_ratio
-        self.interp = _check_interpolation(interp, "RandomResize.interp")
+        self.interp = check_interpolation(interp, "RandomResize.interp")
         if self.scale_range is not None:
             highest = self.scale_range[1]
             for height, width in self.sizes:
@@ -153,6 +142,21 @@ class RandomResize(Transform):
     def _resize(self, target_size: Size, factor: float) -> Resize:
         size = [max(1, round(side * factor)) for side in target_size]
         return Resize(target_size=size, keep_ratio=self.keep_ratio, interp=self.interp)
+
+
+def resize_sample(sample: dict, new_size: Size, interp: int, size: Size) -> dict:
+    """Resize `image` and `gt_bbox` of a sample from (h, w) `size` to `new_size`; see Resize."""
+    (h, w), (new_h, new_w) = size, new_size
+    scale_y, scale_x = new_h / h, new_w / w
+    sample["image"] = cv2.resize(sample["image"], (new_w, new_h), interpolation=interp)
+    sample["im_shape"] = np.array([new_h, new_w], dtype=np.float32)
+    before = sample.get("scale_factor", np.ones(2, dtype=np.float32))
+    sample["scale_factor"] = before * np.array([scale_y, scale_x], dtype=np.float32)
+    if "gt_bbox" in sample:
+        scale = np.array([scale_x, scale_y, scale_x, scale_y], dtype=np.float32)
+        limits = np.array([new_w, new_h, new_w, new_h], dtype=np.float32)
+        sample["gt_bbox"] = np.clip(sample["gt_bbox"] * scale, 0, limits)
+    return sample
 
 
 @register
@@ -196,22 +200,30 @@ def _require_input_size(input_size: int | Sequence[int] | None, transform: str) 
     return input_size
 
 
-def _scaled(size: int | Sequence[int], scales: Sequence[float]) -> list[Size]:
-    if not len(scales) or not all(0 < scale < np.inf for scale in scales):
-        raise ValueError(f"RandomResize.scales is {list(scales)}, expected factors above 0")
-    h, w = as_pair(size, "input_size")
-    for scale in scales:
-        require_pixels("RandomResize: input_size times scales", h * scale, w * scale)
-    return [(max(1, int(h * scale + 0.5)), max(1, int(w * scale + 0.5))) for scale in scales]
+def scaled_sizes(input_size: int | Sequence[int] | None, scales: Sequence[float] | None, transform: str) -> list[Size]:
+    """Return the sizes that are `scales` (null: the factor 1 alone) times the global setting input_size.
+
+    Raises:
+        ValueError: there is no input_size, or a factor is out of range; the message names the transform.
+    """
+    h, w = as_pair(_require_input_size(input_size, transform), "input_size")
+    factors = [1.0] if scales is None else scales
+    if not len(factors) or not all(0 < scale < np.inf for scale in factors):
+        raise ValueError(f"{transform}.scales is {list(factors)}, expected factors above 0")
+    for scale in factors:
+        require_pixels(f"{transform}: input_size times scales", h * scale, w * scale)
+    return [(max(1, int(h * scale + 0.5)), max(1, int(w * scale + 0.5))) for scale in factors]
 
 
-def _check_list(value: Any, name: str) -> Sequence:
+def check_sizes(value: Any, name: str) -> Sequence:
+    """Return a list of sizes; ValueError naming the parameter for an empty one or anything else."""
     if not isinstance(value, Sequence) or not len(value):
         raise ValueError(f"{name} is {value!r}, expected a list of sizes")
     return value
 
 
-def _check_interpolation(value: int, name: str) -> int:
+def check_interpolation(value: int, name: str) -> int:
+    """Return OpenCV's number of an interpolation; ValueError naming the parameter for any other value."""
     if type(value) is not int or value not in INTERPOLATIONS:
         raise ValueError(f"{name} is {value!r:.60}, expected 0 nearest, 1 bilinear, 2 bicubic, 3 area or 4 Lanczos")
     return value

@@ -1,0 +1,43 @@
+"""A random choice between two lists of transforms."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ppdet.core.workspace import register, serializable
+from ppdet.data.transforms.base import Transform, check_probability, has_property
+from ppdet.data.transforms.compose import Compose
+
+
+@register
+@serializable
+class RandomSelect(Transform):
+    """Applies one of two lists of transforms to the image, drawn at random, as in DETR (arXiv:2005.12872, section 4).
+
+    Its properties are those that all transforms of both lists have. An empty list leaves the image as it is.
+
+    Args:
+        transforms1: transforms of single images, applied in turn with probability p.
+        transforms2: the same, applied otherwise.
+        p: probability of transforms1, from 0 to 1.
+    """
+
+    __inject__ = ["transforms1", "transforms2"]
+
+    def __init__(self, *, transforms1: Sequence[Callable], transforms2: Sequence[Callable], p: float = 0.5) -> None:
+        check_probability(p, "RandomSelect.p")
+        members = [*transforms1, *transforms2]
+        for transform in members:
+            if has_property(transform, "takes_batch"):
+                raise ValueError(
+                    f"RandomSelect has {type(transform).__name__}, which takes a batch, expected transforms of single "
+                    "images: list it among the batch transforms"
+                )
+        self.transforms1, self.transforms2 = Compose(transforms1), Compose(transforms2)
+        self.p = p
+        self.keeps_uint8 = all(has_property(transform, "keeps_uint8") for transform in members)
+        self.moves_pixels = all(has_property(transform, "moves_pixels") for transform in members)
+        self.pixels_only = all(has_property(transform, "pixels_only") for transform in members)
+
+    def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
+        return (self.transforms1 if rng.random() < self.p else self.transforms2)(sample, rng)

@@ -1,0 +1,142 @@
+"""Random sizes as DETR and YOLO draw them: by the short side of an image, and one size for a whole batch."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from ppdet.core.workspace import register, serializable
+from ppdet.data.transforms.base import Transform
+from ppdet.data.transforms.geometry import (
+    INTERPOLATIONS,
+    Resize,
+    Size,
+    as_pair,
+    check_interpolation,
+    check_sizes,
+    resize_sample,
+    scaled_sizes,
+)
+from ppdet.utils.errors import DataError
+from ppdet.utils.ranges import require_number, require_pixels
+
+
+@register
+@serializable
+class RandomShortSideResize(Transform):
+    """Scales the image so that its short side has a random length, as in DETR (arXiv:2005.12872, section 4).
+
+    Args:
+        short_side_sizes: lengths of the short side in pixels, one of which is drawn.
+        max_size: the long side has at most this many pixels: then the short side is shorter than drawn. null: any.
+        interp: OpenCV's number of the interpolation, as in Resize.
+        random_interp: draw the interpolation, from the five of `interp`.
+    """
+
+    keeps_uint8 = True
+
+    def __init__(
+        self,
+        *,
+        short_side_sizes: Sequence[int],
+        max_size: int | None = None,
+        interp: int = cv2.INTER_LINEAR,
+        random_interp: bool = False,
+    ) -> None:
+        name = "RandomShortSideResize.short_side_sizes"
+        self.short_sides = list(check_sizes(short_side_sizes, name))
+        for side in self.short_sides:
+            require_number(name, side, minimum=1)
+            require_pixels(name, side, side)
+        if max_size is not None:
+            require_number("RandomShortSideResize.max_size", max_size, minimum=1)
+        self.max_size = max_size
+        self.interp = check_interpolation(interp, "RandomShortSideResize.interp")
+        self.random_interp = random_interp
+
+    def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
+        short = self.short_sides[int(rng.integers(len(self.short_sides)))]
+        interp = draw_interpolation(rng) if self.random_interp else self.interp
+        size = sample["image"].shape[:2]
+        return resize_sample(sample, self._new_size(size, short), interp, size)
+
+    def _new_size(self, size: Size, short: int) -> Size:
+        shorter, longer = min(size), max(size)
+        long = round(short * longer / shorter)
+        if self.max_size is not None and short * longer > self.max_size * shorter:
+            short, long = max(1, self.max_size * shorter // longer), self.max_size
+        require_pixels("RandomShortSideResize: an image resized to short_side_sizes", short, long)
+        return (short, long) if size[0] <= size[1] else (long, short)
+
+
+@register
+@serializable
+class BatchRandomResize(Transform):
+    """Resizes all images of a batch to one random size, as in YOLO9000 (arXiv:1612.08242, section 2).
+
+    It is listed among the batch transforms, best before NormalizeImage and Permute, which can stand there too: images
+    are then resized as bytes, and the device normalizes them. On several devices each draws its own size. With
+    keep_ratio, the images of a batch still differ in size, and PadBatch after it pads them.
+
+    Args:
+        target_size: with random_size, a list of sizes, each like Resize's target_size; one of them is drawn. Without
+            it, one size.
+        keep_ratio: as in Resize.
+        interp: OpenCV's number of the interpolation, as in Resize.
+        random_size: see target_size.
+        random_interp: draw the interpolation too, from the five of `interp`, one for the batch.
+        input_size: the global setting, which replaces a target_size that is not set.
+        scales: factors of input_size, one for each size: input_size [240, 320] and scales [0.8, 1] are the sizes
+            [[192, 256], [240, 320]].
+    """
+
+    __shared__ = ["input_size"]
+    takes_batch = keeps_uint8 = True
+
+    def __init__(
+        self,
+        *,
+        target_size: int | Sequence[int | Sequence[int]] | None = None,
+        keep_ratio: bool = True,
+        interp: int = cv2.INTER_LINEAR,
+        random_size: bool = True,
+        random_interp: bool = False,
+        input_size: int | Sequence[int] | None = None,
+        scales: Sequence[float] | None = None,
+    ) -> None:
+        name = "BatchRandomResize.target_size"
+        if target_size is None:
+            scaled = scaled_sizes(input_size, scales, "BatchRandomResize")
+            target_size = scaled if random_size else scaled[0]
+        elif scales is not None:
+            raise ValueError(
+                "BatchRandomResize: scales are factors of the global setting input_size: unset target_size"
+            )
+        sizes = check_sizes(target_size, name) if random_size else [target_size]
+        self.sizes = [as_pair(size, name) for size in sizes]
+        self.keep_ratio = keep_ratio
+        self.interp = check_interpolation(interp, "BatchRandomResize.interp")
+        self.random_interp = random_interp
+
+    def __call__(self, samples: list[dict], rng: np.random.Generator) -> list[dict]:
+        target_size = self.sizes[int(rng.integers(len(self.sizes)))]
+        interp = draw_interpolation(rng) if self.random_interp else self.interp
+        resize = Resize(target_size=target_size, keep_ratio=self.keep_ratio, interp=interp)
+        return [_resize_any_layout(sample, resize) for sample in samples]
+
+
+def draw_interpolation(rng: np.random.Generator) -> int:
+    """Draw OpenCV's number of an interpolation."""
+    return INTERPOLATIONS[int(rng.integers(len(INTERPOLATIONS)))]
+
+
+def _resize_any_layout(sample: dict, resize: Resize) -> dict:
+    """Resize a sample whose image is (H, W, 3), or (3, H, W) after Permute."""
+    if sample["image"].shape[2] == 3:
+        return resize(sample)
+    if sample["image"].shape[0] != 3:
+        raise DataError(f"BatchRandomResize: an image has the shape {sample['image'].shape}, expected (H, W, 3)")
+    sample["image"] = np.ascontiguousarray(sample["image"].transpose(1, 2, 0))
+    sample = resize(sample)
+    sample["image"] = sample["image"].transpose(2, 0, 1)
+    return sample

@@ -1,0 +1,153 @@
+"""Random sizes: by the short side, and one for a batch. Expected sizes come from DETR's formula, in fractions."""
+
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+
+from ppdet.core.workspace import load_config
+from ppdet.data.loading.to_device import split_off_normalize
+from ppdet.data.transforms import BatchRandomResize, Compose, NormalizeImage, PadBatch, Permute, RandomShortSideResize
+from ppdet.utils.errors import ConfigError, DataError
+
+SMALL = "fcos_r18vd_bccd_300k"
+
+
+def sample_of(h, w):
+    image = np.random.default_rng(h * w).integers(0, 256, (h, w, 3), dtype=np.uint8)
+    boxes = np.array([[0, 0, w, h]], np.float32)
+    return {"image": image, "gt_bbox": boxes, "gt_class": np.zeros((1, 1), np.int32), "im_shape": np.float32([h, w])}
+
+
+@pytest.mark.parametrize(
+    ("size", "short", "max_size", "expected"),
+    [
+        ((480, 640), 800, 1333, (800, 1067)),
+        ((640, 480), 800, 1333, (1067, 800)),
+        ((480, 640), 480, 1333, (480, 640)),
+        ((427, 640), 800, 1000, (667, 1000)),  # the long side decides: 1000 * 427 / 640 = 667.2
+        ((400, 4000), 800, 1333, (133, 1333)),
+        ((400, 4000), 800, None, (800, 8000)),
+        ((1, 3000), 800, 1333, (1, 1333)),
+        ((500, 500), 400, 400, (400, 400)),
+    ],
+)
+def test_short_side_sizes(size, short, max_size, expected):
+    resize = RandomShortSideResize(short_side_sizes=[short], max_size=max_size)
+    sample = resize(sample_of(*size), np.random.default_rng(0))
+    assert sample["image"].shape == (*expected, 3) and sample["im_shape"].tolist() == list(expected)
+    assert np.allclose(sample["scale_factor"], np.divide(expected, size))
+    assert sample["gt_bbox"].tolist() == [[0, 0, expected[1], expected[0]]]
+
+
+def test_short_sides_are_drawn_evenly_and_keep_the_ratio():
+    sides = [30, 40, 50]
+    resize = RandomShortSideResize(short_side_sizes=sides, max_size=66)
+    rng = np.random.default_rng(0)
+    shapes = [resize(sample_of(60, 90), rng)["image"].shape[:2] for _ in range(300)]
+    cut = (44, 66)  # 50 x 75 is too long
+    assert set(shapes) == {(30, round(Fraction(30 * 90, 60))), (40, round(Fraction(40 * 90, 60))), cut}
+    assert all(70 < shapes.count(shape) < 130 for shape in set(shapes))
+
+
+@pytest.mark.parametrize("make", [RandomShortSideResize, BatchRandomResize])
+def test_a_random_interpolation_is_one_of_five(make):
+    name = "short_side_sizes" if make is RandomShortSideResize else "target_size"
+    resize = make(**{name: [20]}, random_interp=True)
+    sample = sample_of(33, 33)
+    expected = {cv2.resize(sample["image"], (20, 20), interpolation=i).tobytes() for i in range(5)}
+    found = set()
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        images = resize([dict(sample)], rng) if resize.takes_batch else [resize(dict(sample), rng)]
+        found.add(images[0]["image"].tobytes())
+    assert found == expected and len(expected) == 5
+
+
+def test_all_images_of_a_batch_get_one_size():
+    resize = BatchRandomResize(target_size=[32, 48, 64], keep_ratio=False)
+    drawn = set()
+    for seed in range(30):
+        batch = resize([sample_of(40, 60), sample_of(90, 20), sample_of(48, 48)], np.random.default_rng(seed))
+        shapes = {sample["image"].shape for sample in batch}
+        assert len(shapes) == 1
+        drawn |= shapes
+    assert drawn == {(side, side, 3) for side in (32, 48, 64)}
+
+
+def test_a_batch_may_keep_ratios_and_is_padded_then():
+    rng = np.random.default_rng(0)
+    batch = [sample_of(40, 60), sample_of(90, 20)]
+    chain = Compose([BatchRandomResize(target_size=[[30, 40]]), Permute(), PadBatch(pad_to_stride=16)])
+    padded = chain(batch, rng)
+    assert [sample["im_shape"].tolist() for sample in padded] == [[27, 40], [40, 9]]
+    assert {sample["image"].shape for sample in padded} == {(3, 48, 48)}
+
+
+def test_without_random_size_there_is_one():
+    resize = BatchRandomResize(target_size=[30, 50], random_size=False, keep_ratio=False)
+    assert resize([sample_of(9, 9)], np.random.default_rng(1))[0]["image"].shape == (30, 50, 3)
+
+
+def test_scales_are_factors_of_the_input_size():
+    resize = BatchRandomResize(input_size=[240, 320], scales=[0.5, 0.8, 1.0])
+    assert resize.sizes == [(120, 160), (192, 256), (240, 320)]
+    assert BatchRandomResize(input_size=96).sizes == [(96, 96)]
+
+
+def test_the_device_still_normalizes():
+    """Images stay bytes until the end, if the three are listed as in PaddleDetection's readers."""
+    resize, normalize = BatchRandomResize(target_size=[32]), NormalizeImage()
+    _, batches, split_off = split_off_normalize([], [resize, normalize, Permute(), PadBatch()])
+    assert split_off is normalize and batches[0] is resize
+
+
+def test_after_permute_the_result_is_the_same_but_for_rounding():
+    before = Compose([BatchRandomResize(target_size=[24, 32], random_size=False), NormalizeImage(), Permute()])
+    after = Compose([NormalizeImage(), Permute(), BatchRandomResize(target_size=[24, 32], random_size=False)])
+    rng = np.random.default_rng(0)
+    (one,), (other,) = before([sample_of(40, 60)], rng), after([sample_of(40, 60)], rng)
+    assert one["image"].shape == other["image"].shape == (3, 21, 32)
+    assert np.abs(one["image"] - other["image"]).max() < 1 / 255 / 0.224  # less than one level of a byte
+    with pytest.raises(DataError, match=r"BatchRandomResize: an image has the shape \(4, 4, 5\)"):
+        after.transforms[2]([{"image": np.zeros((4, 4, 5), np.float32)}], rng)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RandomShortSideResize(short_side_sizes=[]), r"short_side_sizes is \[\], expected a list of sizes"),
+        (lambda: RandomShortSideResize(short_side_sizes=[0]), "short_side_sizes is 0; it must be at least 1"),
+        (lambda: RandomShortSideResize(short_side_sizes=[9], max_size=0), "max_size is 0"),
+        (lambda: RandomShortSideResize(short_side_sizes=[9], interp=7), "bilinear"),
+        (lambda: RandomShortSideResize(short_side_sizes=[10**6]), "pixels"),
+        (lambda: BatchRandomResize(), "BatchRandomResize has no target_size"),
+        (lambda: BatchRandomResize(target_size=32), "target_size is 32, expected a list"),
+        (lambda: BatchRandomResize(target_size=[32], scales=[1]), "unset target_size"),
+        (lambda: BatchRandomResize(input_size=32, scales=[0]), r"BatchRandomResize.scales is \[0\]"),
+        (lambda: BatchRandomResize(target_size=[32], interp=9), "BatchRandomResize.interp"),
+    ],
+)
+def test_wrong_parameters(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_an_image_that_would_grow_too_large():
+    with pytest.raises(ValueError, match="RandomShortSideResize: an image resized to short_side_sizes is 800 x"):
+        RandomShortSideResize(short_side_sizes=[800])(sample_of(1, 600), np.random.default_rng(0))
+
+
+def test_input_size_reaches_the_batch(tmp_path):
+    path = tmp_path / "scales.yml"
+    path.write_text(
+        "architecture: FCOS\ninput_size: [96, 128]\n"
+        "TrainReader: {sample_transforms: [Decode: {}], batch_transforms: [BatchRandomResize: {scales: [0.5, 1.0]}]}\n"
+    )
+    (resize,) = load_config(path).component("TrainReader").create("batch_transforms")
+    assert resize.sizes == [(48, 64), (96, 128)]
+    with pytest.raises(ConfigError, match=r"-o: .*BatchRandomResize: scales are .*: unset target_size"):
+        load_config(
+            path, ["TrainReader.batch_transforms=[BatchRandomResize: {target_size: [64], scales: [1]}]"]
+        ).component("TrainReader").create("batch_transforms")
