@@ -90,6 +90,14 @@ DEFAULTS = {
         "prob": 0.5, "mode": "short", **RESIZE, "num_attempts": 3, "cover_all_box": False, "allow_no_crop": False,
         "thresholds": [0.3, 0.5, 0.7], "is_mask_crop": False, "ioumode": "iou",
     },
+    "RandomPerspective": {
+        "degree": 10, "translate": 0.1, "scale": 0.1, "shear": 10, "perspective": 0.0, "border": [0, 0],
+        "fill_value": [114, 114, 114], "area_thr": 0.25,
+    },
+    "RandomAffine": {
+        "degrees": [-10, 10], "translate": [-0.1, 0.1], "scale": [0.5, 1.5], "shear": [-2, 2],
+        "fill_value": [114, 114, 114], "area_thr": 0.25,
+    },
     "BatchRandomResize": {**RESIZE, "random_size": True, "random_interp": False},
     "RandomCrop": {
         "aspect_ratio": [0.5, 2.0], "thresholds": [0.0, 0.1, 0.3, 0.5, 0.7, 0.9], "scaling": [0.3, 1.0],

@@ -15,6 +15,7 @@ from ppdet.data.transforms import (
     RandomSizeCrop,
     RandomVerticalFlip,
     Resize,
+    Transform,
 )
 from ppdet.utils.errors import ConfigError
 
@@ -88,7 +89,7 @@ def test_the_list_of_detr(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{transforms1: [PadBatch: {}], transforms2: []}", "RandomSelect has PadBatch, which takes a batch"),
+        ("{transforms1: [PadBatch: {}], transforms2: []}", "RandomSelect has PadBatch, which takes several images"),
         ("{transforms1: [], transforms2: [], p: 2}", "RandomSelect.p is 2, expected a probability"),
         ("{transforms1: []}", "transforms2"),
         ("{transforms1: [RandomFlop: {}], transforms2: []}", "RandomFlop"),
@@ -101,6 +102,10 @@ def test_wrong_lists(tmp_path, text, message):
         load_config(path).component("TrainReader").create("sample_transforms")
 
 
-def test_batch_transforms_are_refused():
-    with pytest.raises(ValueError, match="list it among the batch transforms"):
-        RandomSelect(transforms1=[], transforms2=[PadBatch()])
+def test_transforms_of_several_images_are_refused():
+    class Mosaic(Transform):
+        further_images = 3
+
+    for transform in (PadBatch(), Mosaic()):
+        with pytest.raises(ValueError, match=r"RandomSelect has \w+, which takes several images.* list it outside of"):
+            RandomSelect(transforms1=[], transforms2=[transform])

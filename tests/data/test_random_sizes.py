@@ -7,11 +7,20 @@ import numpy as np
 import pytest
 
 from ppdet.core.workspace import load_config
+from ppdet.data.loading.reader import TrainReader
 from ppdet.data.loading.to_device import split_off_normalize
-from ppdet.data.transforms import BatchRandomResize, Compose, NormalizeImage, PadBatch, Permute, RandomShortSideResize
+from ppdet.data.sources import COCODataSet
+from ppdet.data.transforms import (
+    BatchRandomResize,
+    Compose,
+    Decode,
+    NormalizeImage,
+    PadBatch,
+    Permute,
+    RandomFlip,
+    RandomShortSideResize,
+)
 from ppdet.utils.errors import ConfigError, DataError
-
-SMALL = "fcos_r18vd_bccd_300k"
 
 
 def sample_of(h, w):
@@ -151,3 +160,34 @@ def test_input_size_reaches_the_batch(tmp_path):
         load_config(
             path, ["TrainReader.batch_transforms=[BatchRandomResize: {target_size: [64], scales: [1]}]"]
         ).component("TrainReader").create("batch_transforms")
+
+
+def test_a_reader_reads_every_batch_at_one_of_the_sizes(coco):
+    """As PaddleDetection lists them; normalization is left to the device, and every seed gives the same sizes again."""
+    for _ in range(12):
+        coco.image([[4, 6, 20, 30]])
+    chain = [
+        BatchRandomResize(target_size=[32, 64, 96], keep_ratio=False, random_interp=True),
+        NormalizeImage(),
+        Permute(),
+        PadBatch(pad_to_stride=32),
+    ]
+    options = {
+        "dataset": COCODataSet(**coco.arguments(), data_fields=["image", "gt_bbox", "gt_class"]),
+        "sample_transforms": [Decode(), RandomFlip()],
+        "batch_size": 2,
+        "seed": 5,
+    }
+    sizes = []
+    for _ in range(2):
+        reader = TrainReader(**options, batch_transforms=chain)
+        assert reader._to_device.normalizer is chain[1]
+        for batch in reader:
+            side = batch["image"].shape[2]
+            assert list(batch["image"].shape) == [2, 3, side, side]
+            assert batch["image"].numpy().dtype == np.float32
+            assert batch["im_shape"].tolist() == [[side, side]] * 2
+            boxes = batch["gt_bbox"].numpy() * ([64 / side, 48 / side] * 2)
+            assert np.allclose(boxes[:, 0, 1::2], [6, 36]) and np.allclose(boxes[:, 0, 2] - boxes[:, 0, 0], 20)
+            sizes.append(side)
+    assert sizes[:6] == sizes[6:] and set(sizes) == {32, 64, 96}

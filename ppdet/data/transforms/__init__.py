@@ -27,6 +27,7 @@ from ppdet.data.transforms.grid_mask import GridMask
 from ppdet.data.transforms.mixing import Cutmix, Mixup
 from ppdet.data.transforms.mosaic import Mosaic
 from ppdet.data.transforms.normalize import NormalizeImage, Permute
+from ppdet.data.transforms.perspective import RandomAffine, RandomPerspective
 from ppdet.data.transforms.random_select import RandomSelect
 from ppdet.data.transforms.random_sizes import BatchRandomResize, RandomShortSideResize
 from ppdet.data.transforms.resize_crop import RandomResizeCrop, RandomSizeCrop
@@ -53,6 +54,7 @@ __all__ = [
     "NormalizeImage",
     "PadBatch",
     "Permute",
+    "RandomAffine",
     "RandomColorJitter",
     "RandomCrop",
     "RandomDistort",
@@ -61,6 +63,7 @@ __all__ = [
     "RandomFlip",
     "RandomGaussianBlur",
     "RandomGrayscale",
+    "RandomPerspective",
     "RandomResize",
     "RandomResizeCrop",
     "RandomRotate90",

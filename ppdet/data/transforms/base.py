@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ppdet.utils.ranges import require_number
+
 Property = Literal["takes_batch", "keeps_uint8", "moves_pixels", "pixels_only", "makes_targets"]
 
 
@@ -87,3 +89,26 @@ def check_range(value: Any, name: str, most: float = np.inf) -> tuple[float, flo
         at_most = "" if most == np.inf else f", at most {most}"
         raise ValueError(f"{name} is {list(value)}, expected [low, high] above 0{at_most}")
     return value[0], value[1]
+
+
+def check_span(value: Any, name: str, most: float) -> tuple[float, float]:
+    """Return a range [low, high] as a pair; ValueError unless -most <= low <= high <= most.
+
+    `name` is the parameter's, such as "Mosaic.degrees".
+    """
+    if len(value) != 2 or not -most <= value[0] <= value[1] <= most:
+        raise ValueError(f"{name} is {list(value)}, expected [low, high] from {-most:g} to {most:g}")
+    return value[0], value[1]
+
+
+def check_color(value: Any, name: str) -> tuple[float, float, float]:
+    """Return a color (red, green, blue) that is given as three numbers or one; ValueError unless from 0 to 255.
+
+    `name` is the parameter's, such as "RandomExpand.fill_value".
+    """
+    if np.shape(value) not in ((), (1,), (3,)):
+        raise ValueError(f"{name} is {value}; it must be one number or three")
+    red, green, blue = np.broadcast_to(np.asarray(value, dtype=np.float64), (3,)).tolist()
+    for number in (red, green, blue):
+        require_number(name, number, minimum=0, maximum=255)
+    return red, green, blue

@@ -6,7 +6,7 @@ import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.affine import select_boxes
-from ppdet.data.transforms.base import Transform, check_probability, check_range
+from ppdet.data.transforms.base import Transform, check_color, check_probability, check_range
 from ppdet.utils.boxes import pairwise_overlap
 from ppdet.utils.ranges import require_number
 
@@ -110,13 +110,9 @@ class RandomExpand(Transform):
     ) -> None:
         require_number("RandomExpand.ratio", ratio, above=1, maximum=MAX_EXPANSION)
         check_probability(prob, "RandomExpand.prob")
-        if np.shape(fill_value) not in ((), (1,), (3,)):
-            raise ValueError(f"RandomExpand.fill_value is {fill_value}; it must be one number or three")
-        for value in np.ravel(fill_value):
-            require_number("RandomExpand.fill_value", value, minimum=0, maximum=255)
         self.ratio = ratio
         self.prob = prob
-        self.fill_value = np.broadcast_to(np.asarray(fill_value, dtype=np.float32), (3,))
+        self.fill_value = check_color(fill_value, "RandomExpand.fill_value")
 
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
         if rng.random() >= self.prob:
@@ -127,7 +123,7 @@ class RandomExpand(Transform):
         new_h, new_w = int(h * ratio), int(w * ratio)
         y, x = int(rng.integers(new_h - h + 1)), int(rng.integers(new_w - w + 1))
         canvas = np.empty((new_h, new_w, 3), dtype=image.dtype)
-        canvas[:] = self.fill_value.astype(image.dtype)
+        canvas[:] = np.array(self.fill_value, dtype=np.float32).astype(image.dtype)
         canvas[y : y + h, x : x + w] = image
         sample["image"] = canvas
         sample["im_shape"] = np.array([new_h, new_w], dtype=np.float32)

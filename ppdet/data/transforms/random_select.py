@@ -28,10 +28,10 @@ class RandomSelect(Transform):
         check_probability(p, "RandomSelect.p")
         members = [*transforms1, *transforms2]
         for transform in members:
-            if has_property(transform, "takes_batch"):
+            if has_property(transform, "takes_batch") or getattr(transform, "further_images", 0) > 0:
                 raise ValueError(
-                    f"RandomSelect has {type(transform).__name__}, which takes a batch, expected transforms of single "
-                    "images: list it among the batch transforms"
+                    f"RandomSelect has {type(transform).__name__}, which takes several images, expected transforms of "
+                    "single ones: list it outside of RandomSelect"
                 )
         self.transforms1, self.transforms2 = Compose(transforms1), Compose(transforms2)
         self.p = p

@@ -54,8 +54,10 @@ class RandomResizeCrop(Transform):
     """Resizes the image to a random size, and then crops it to a window of a random size that overlaps a box enough.
 
     Boxes whose center is outside of the window are dropped. An image without boxes, or one for which no window is
-    found, is resized but not cropped. The numbers of a detector's recipe are usually DETR's: resizes [400, 500, 600]
-    and cropsizes [[384, 600]].
+    found, is resized but not cropped. With resizes [400, 500, 600] and cropsizes [[384, 600]] it makes DETR's sizes.
+
+    The IoU of a window with a small object is near 0, so that no window reaches the thresholds: for small objects, set
+    ioumode to "iof", or thresholds to [0].
 
     Args:
         resizes: sizes, one of which is drawn: each one number for both sides, or two. What they mean is said by `mode`;
