@@ -8,7 +8,7 @@ import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.affine import affine_matrix, warp_sample
-from ppdet.data.transforms.base import Transform, check_probability, check_range
+from ppdet.data.transforms.base import Transform, check_probability, check_range, check_span
 from ppdet.data.transforms.geometry import RandomFlip, as_pair
 from ppdet.data.transforms.joining import (
     Area,
@@ -79,9 +79,9 @@ class Mosaic(Transform):
         size: Any = next(one for one in (input_dim, input_size, DEFAULT_SIZE) if one is not None)
         self.height, self.width = as_pair(size, "Mosaic.input_dim")
         self.prob = prob
-        self.degrees = _span(degrees, "Mosaic.degrees", 360)
-        self.translate = _span(translate, "Mosaic.translate", 1)
-        self.shear = _span(shear, "Mosaic.shear", 80)
+        self.degrees = check_span(degrees, "Mosaic.degrees", 360)
+        self.translate = check_span(translate, "Mosaic.translate", 1)
+        self.shear = check_span(shear, "Mosaic.shear", 80)
         self.scale = check_range(scale, "Mosaic.scale", most=MAX_SCALE)
         self.mixup_prob = mixup_prob if enable_mixup else 0.0
         self.mixup_scale = check_range(mixup_scale, "Mosaic.mixup_scale", most=MAX_SCALE)
@@ -172,10 +172,3 @@ def _gray(height: int, width: int) -> np.ndarray:
 
 def _overlap(area: Area, box: np.ndarray) -> bool:
     return bool(area[0] < box[2] and area[2] > box[0] and area[1] < box[3] and area[3] > box[1])
-
-
-def _span(value: Sequence[float], name: str, most: float) -> tuple[float, float]:
-    """Return [low, high] as a pair; ValueError unless -most <= low <= high <= most."""
-    if len(value) != 2 or not -most <= value[0] <= value[1] <= most:
-        raise ValueError(f"{name} is {list(value)}, expected [low, high] from {-most:g} to {most:g}")
-    return value[0], value[1]

@@ -8,11 +8,10 @@ from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.affine import affine_matrix, drop_lost_boxes, translation, warp_sample
 from ppdet.data.transforms.base import Transform, check_color, check_probability, check_range, check_span
 from ppdet.data.transforms.geometry import Size
-from ppdet.utils.errors import DataError
+from ppdet.data.transforms.joining import SMALLEST_SIDE, require_uint8
 from ppdet.utils.ranges import require_number, require_pixels
 
 MAX_DEGREES, MAX_SHEAR, MAX_SCALE = 360, 80, 20
-SMALLEST_SIDE = 2.0  # pixels, of a box that stays
 LONGEST_BOX = 20.0  # ratio of the sides of a box that RandomPerspective keeps
 NEAREST = 0.5  # the image comes at most this near, as a share of its distance before
 
@@ -73,7 +72,7 @@ class RandomPerspective(Transform):
         self.area_thr = area_thr
 
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
-        check_bytes(sample["image"], "RandomPerspective")
+        require_uint8(sample, "RandomPerspective")
         h, w = sample["image"].shape[:2]
         size = max(1, h + 2 * self.border[0]), max(1, w + 2 * self.border[1])
         require_pixels("RandomPerspective: an image with its border", *size)
@@ -137,7 +136,7 @@ class RandomAffine(Transform):
         self.area_thr = area_thr
 
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
-        check_bytes(sample["image"], "RandomAffine")
+        require_uint8(sample, "RandomAffine")
         size = sample["image"].shape[:2]
         degrees, scale = rng.uniform(*self.degrees), rng.uniform(*self.scale)
         shear_x, shear_y = rng.uniform(*self.shear, 2)
@@ -159,12 +158,6 @@ def centered_matrix(
     (h, w), (new_h, new_w) = size, new_size
     moved = ((new_w - w) / 2 + translate[0] * new_w, (new_h - h) / 2 + translate[1] * new_h)
     return affine_matrix(degrees=degrees, scale=scale, shear=shear, translate=moved, center=(w / 2, h / 2))
-
-
-def check_bytes(image: np.ndarray, transform: str) -> None:
-    """Raise DataError for an image that is not uint8, in which `fill_value` would be no color."""
-    if image.dtype != np.uint8:
-        raise DataError(f"{transform} got a {image.dtype} image: list it before NormalizeImage")
 
 
 def drop_outside(sample: dict, scale: float, share: np.ndarray, min_share: float, max_aspect: float = np.inf) -> dict:
