@@ -140,20 +140,22 @@ def add_tta_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=float,
         metavar="SCALE",
-        help="factors of the size to which images are resized (default: 1)",
+        help="factors of the size to which images are resized (default: 0.8 1 1.2)",
     )
     group.add_argument(
         "--tta_flip",
         metavar="FLIP",
         help="flip each view too: none, horizontal, vertical or both (default: horizontal)",
     )
-    group.add_argument("--tta_merge", metavar="METHOD", help="nms, or weighted: weighted boxes fusion (default: nms)")
+    group.add_argument(
+        "--tta_merge", metavar="METHOD", help="weighted: weighted boxes fusion, or nms (default: weighted)"
+    )
     group.add_argument(
         "--tta_iou",
         type=float,
         metavar="X",
-        help="boxes of different views with an IoU above this are merged (default: the model's nms_threshold, or 0.55 "
-        "for weighted)",
+        help="boxes of different views with an IoU above this are merged (default: 0.6 for weighted, the model's own "
+        "NMS for nms)",
     )
 
 

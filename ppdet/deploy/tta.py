@@ -19,8 +19,12 @@ from ppdet.utils.errors import DeployError
 from ppdet.utils.printable import counted
 
 FLIPS = ("none", "horizontal", "vertical", "both")
-MERGES = ("nms", "weighted")
-FUSED_FROM = 0.55  # the paper's best IoU for weighted boxes fusion
+MERGES = ("weighted", "nms")
+FUSED_FROM = 0.6  # IoU of boxes that weighted boxes fusion makes one box of
+METHODS = ("nms", "gaussian", "linear")
+SOFT = ("method", "sigma")
+# Least and greatest value of each number in infer_cfg.yml.
+LIMITS = {"score_threshold": (0, 1), "nms_threshold": (0, 1), "keep_top_k": (-1, 1e9), "sigma": (1e-6, 1e6)}
 SCALES = (0.1, 10.0)  # least and largest
 MOST_SCALES = 20
 # Options of the command line, and the fields of TTA that they set.
@@ -34,16 +38,27 @@ class Suppression(NamedTuple):
         score_threshold: detections must have a score above this.
         nms_threshold: of two boxes of a class with an IoU above this, the one with the lower score is suppressed.
         keep_top_k: most detections of an image; -1 for all.
+        method: `nms`, or the method of Soft-NMS, which lowers scores instead: `gaussian` or `linear`, see `SoftNMS`.
+        sigma: width of `gaussian`.
     """
 
     score_threshold: float = 0.0
     nms_threshold: float = 0.6
     keep_top_k: int = 100
+    method: str = "nms"
+    sigma: float = 0.5
 
     @classmethod
     def of(cls, nms: Any) -> "Suppression":
-        """That of a model, from its `nms`, such as a `MultiClassNMS`; what that does not say is as above."""
-        return cls(**{name: getattr(nms, name) for name in cls._fields if hasattr(nms, name)})
+        """That of a model, from its `nms`, a `MultiClassNMS` or `SoftNMS`; what that does not say is as above."""
+        given = {name: getattr(nms, name) for name in cls._fields if hasattr(nms, name)}
+        if "method" in given:
+            given["nms_threshold"] = nms.soft_threshold
+        return cls(**given)
+
+    def described(self) -> dict[str, Any]:
+        """What `of_export` reads again from `nms` in infer_cfg.yml."""
+        return {name: value for name, value in self._asdict().items() if self.method != "nms" or name not in SOFT}
 
     @classmethod
     def of_export(cls, settings: Mapping[str, Any]) -> "Suppression":
@@ -53,10 +68,10 @@ class Suppression(NamedTuple):
             DeployError: `nms` has something else, or a value out of its range.
         """
         given = settings.get("nms") or {}
-        limits = {"score_threshold": (0, 1), "nms_threshold": (0, 1), "keep_top_k": (-1, np.inf)}
         for name, value in given.items() if isinstance(given, Mapping) else [("nms", given)]:
-            least, most = limits.get(name, (np.inf, -np.inf))
-            if not (_is_number(value) and least <= value <= most) or (name == "keep_top_k" and value != int(value)):
+            least, most = LIMITS.get(name, (np.inf, -np.inf))
+            right = value in METHODS if name == "method" else _is_number(value) and least <= value <= most
+            if not right or (name == "keep_top_k" and value != int(value)):
                 raise DeployError(f"infer_cfg.yml: nms has {name!s:.40} {value!r:.60}: export the model again")
         return cls(**given)
 
@@ -70,19 +85,19 @@ class TTA:
             view, or several with `flip`.
         flip: `horizontal` adds a view with left and right exchanged for each scale, `vertical` one with top and bottom
             exchanged, and `both` these two and one with both exchanged. `none` adds nothing.
-        merge: `nms` keeps the box with the highest score of those that match. `weighted` is weighted boxes fusion
-            (Solovyev et al., arXiv:1910.13302): boxes that match become one box, the mean of theirs with their scores
-            as weights. Boxes of different classes never match.
-        iou: boxes match if their IoU is above this, 0 to 1. None: the model's own nms_threshold for `nms`, 0.55 for
-            `weighted`.
+        merge: `weighted` is weighted boxes fusion (Solovyev et al., arXiv:1910.13302): boxes that match become one box,
+            the mean of theirs with their scores as weights. `nms` keeps the box with the highest score of those that
+            match. Boxes of different classes never match.
+        iou: boxes match if their IoU is above this, 0 to 1. None: 0.6 for `weighted`; for `nms` the model's own NMS
+            decides, with its nms_threshold, or as Soft-NMS.
 
     Raises:
         DeployError: a value is out of its range.
     """
 
-    scales: Sequence[float] = (1.0,)
+    scales: Sequence[float] = (0.8, 1.0, 1.2)
     flip: str = "horizontal"
-    merge: str = "nms"
+    merge: str = "weighted"
     iou: float | None = None
 
     def __post_init__(self) -> None:
@@ -132,7 +147,7 @@ class TTA:
                 iou = FUSED_FROM if self.iou is None else self.iou
                 merged = [fuse(part, len(found), iou) for part in parts]
             else:
-                own = nms if self.iou is None else nms._replace(nms_threshold=self.iou)
+                own = nms if self.iou is None else nms._replace(nms_threshold=self.iou, method="nms")
                 merged = [suppress(part, own) for part in parts]
         rows = np.concatenate(merged)
         rows = rows[rows[:, 1] > nms.score_threshold]
@@ -143,6 +158,8 @@ class TTA:
 
 def suppress(rows: np.ndarray, nms: Suppression) -> np.ndarray:
     """Non-maximum suppression of rows (M, 6) of one class, sorted by score, as the model's own NMS does it."""
+    if nms.method != "nms":
+        return soften(rows, nms)
     boxes = rows[:, 2:].astype(np.float64)
     waiting, kept = np.ones(len(rows), bool), []
     for best in range(len(rows)):
@@ -150,6 +167,19 @@ def suppress(rows: np.ndarray, nms: Suppression) -> np.ndarray:
             kept.append(best)
             waiting &= pairwise_overlap(boxes[best : best + 1], boxes)[0] <= nms.nms_threshold
     return rows[kept]
+
+
+def soften(rows: np.ndarray, nms: Suppression) -> np.ndarray:
+    """Soft-NMS of rows (M, 6) of one class: all of them, with new scores (arXiv:1704.04503, section 3)."""
+    boxes, scores = rows[:, 2:].astype(np.float64), rows[:, 1].astype(np.float64)
+    waiting = np.ones(len(rows), bool)
+    for _ in range(len(rows)):
+        best = np.where(waiting, scores, -np.inf).argmax()
+        waiting[best] = False
+        iou = pairwise_overlap(boxes[best : best + 1], boxes)[0]
+        kept = np.exp(-(iou**2) / nms.sigma) if nms.method == "gaussian" else 1 - iou * (iou >= nms.nms_threshold)
+        scores = np.where(waiting, scores * kept, scores)
+    return np.column_stack([rows[:, :1], scores, rows[:, 2:]]).astype(rows.dtype)
 
 
 def fuse(rows: np.ndarray, views: int, iou: float) -> np.ndarray:

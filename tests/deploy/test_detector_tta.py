@@ -11,6 +11,8 @@ from ppdet.deploy.slicing import Slicing
 from ppdet.deploy.tta import TTA, Suppression
 from ppdet.utils.errors import DeployError, ImageError
 
+FLIPPED = TTA((1.0,), merge="nms")
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
@@ -28,9 +30,9 @@ def test_boxes_of_all_views(model, tmp_path):
     """Of scales 1 and 2, the box is 2 BOX and BOX, from the left and from the right."""
     x1, y1, x2, y2 = BOX
     for tta, expected in {
-        TTA(): [[2 * x1, 2 * y1, 2 * x2, 2 * y2], [256 - 2 * x2, 2 * y1, 256 - 2 * x1, 2 * y2]],
-        TTA((1.0, 2.0), "none"): [[x1, y1, x2, y2], [2 * x1, 2 * y1, 2 * x2, 2 * y2]],
-        TTA((2.0,), "vertical"): [[x1, 128 - y2, x2, 128 - y1], [x1, y1, x2, y2]],
+        FLIPPED: [[2 * x1, 2 * y1, 2 * x2, 2 * y2], [256 - 2 * x2, 2 * y1, 256 - 2 * x1, 2 * y2]],
+        TTA((1.0, 2.0), "none", "nms"): [[x1, y1, x2, y2], [2 * x1, 2 * y1, 2 * x2, 2 * y2]],
+        TTA((2.0,), "vertical", "nms"): [[x1, 128 - y2, x2, 128 - y1], [x1, y1, x2, y2]],
     }.items():
         detector = Detector(model, threads=1, tta=tta)
         assert detector.suppression == Suppression(0.1, 0.6, 2)
@@ -46,7 +48,7 @@ def test_boxes_of_all_views(model, tmp_path):
 
 
 def test_more_views_than_the_model_keeps(model):
-    found = Detector(model, threads=1, tta=TTA(flip="both")).predict(image())
+    found = Detector(model, threads=1, tta=TTA((1.0,), "both", "nms")).predict(image())
     assert len(found) == 2
 
 
@@ -62,8 +64,8 @@ def test_images_of_several_sizes(model):
 
 def test_what_cannot_be_done(model, tmp_path):
     with pytest.raises(ImageError):
-        Detector(model, threads=1, tta=TTA()).predict(b"no")
-    detector = Detector(model, threads=1, tta=TTA())
+        Detector(model, threads=1, tta=FLIPPED).predict(b"no")
+    detector = Detector(model, threads=1, tta=FLIPPED)
     with pytest.raises(DeployError, match="takes whole images"):
         detector.predict_sliced(image(), Slicing())
     with pytest.raises(DeployError, match="takes whole images"):
@@ -75,10 +77,10 @@ def test_what_cannot_be_done(model, tmp_path):
     with pytest.raises(DeployError, match=r"takes images of 64x128 only, so that scales \(--tta_scales\) must be 1"):
         Detector(folder, threads=1, tta=TTA((1.0, 0.5)))
     with pytest.raises(DeployError, match="nms_threshold 2: export the model again"):
-        Detector(folder, threads=1, tta=TTA())
+        Detector(folder, threads=1, tta=FLIPPED)
     assert len(Detector(folder, threads=1).predict(image())) == 1  # without views, nobody looks at it
     folder = write_toy(tmp_path, KEEPS_RATIO, **fixed)
-    assert len(Detector(folder, threads=1, tta=TTA()).predict(image())) == 2
+    assert len(Detector(folder, threads=1, tta=FLIPPED).predict(image())) == 2
 
 
 @pytest.mark.parametrize(

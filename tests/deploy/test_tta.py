@@ -3,13 +3,16 @@
 import argparse
 
 import numpy as np
+import paddle
 import pytest
 
 from ppdet.cli.arguments import add_slice_arguments, add_tta_arguments
 from ppdet.data.loading.views import View
 from ppdet.deploy.tta import TTA, Suppression, ViewMerger, tta_of, unflip
+from ppdet.modeling.soft_nms import SoftNMS
 from ppdet.utils.errors import DeployError
 
+FLIPPED = TTA((1.0,), merge="nms")
 ALL = Suppression(0.0, 0.5, -1)
 # Rows of three views, and what weighted_boxes_fusion and nms of ensemble-boxes 1.0.9, the paper's code, make of them.
 FOUND = [
@@ -52,7 +55,7 @@ def found():
 @pytest.mark.parametrize(
     ("tta", "expected"),
     [
-        (TTA(merge="weighted"), FUSED),
+        (TTA(merge="weighted", iou=0.55), FUSED),
         (TTA(merge="weighted", iou=0.4), FUSED_AT_0_4),
         (TTA(merge="nms"), SUPPRESSED),
     ],
@@ -93,7 +96,7 @@ def test_limits_of_the_model_hold_after_merging():
     assert fused.merge_views(parts, Suppression(0.25, 0.5, -1))[:, :2].tolist() == [[0, 0.3], [1, 0.4]]
     assert fused.merge_views(parts, Suppression(0.0, 0.5, 2))[:, :2].tolist() == [[0, 0.3], [1, 0.4]]
     assert fused.merge_views(parts, Suppression(0.0, 0.5, 1))[:, :2].tolist() == [[1, 0.4]]
-    assert TTA().merge_views(parts, Suppression(0.55, 0.5, 5))[:, :2].tolist() == [[0, 0.6], [1, 0.8]]
+    assert FLIPPED.merge_views(parts, Suppression(0.55, 0.5, 5))[:, :2].tolist() == [[0, 0.6], [1, 0.8]]
 
 
 @pytest.mark.parametrize("merge", ["nms", "weighted"])
@@ -133,8 +136,30 @@ def test_nms_over_all_views_is_that_of_plain_loops(threshold):
         rows = np.column_stack([rng.integers(0, 3, count), rng.integers(1, 5, count) / 8, *boxes]).astype(float)
         expected = np.array(plain_nms(rows.tolist(), threshold), float).reshape(-1, 6)
         parts = np.split(rows, [count // 3])
-        np.testing.assert_array_equal(TTA().merge_views(parts, Suppression(0, threshold, -1)), expected)
-        np.testing.assert_array_equal(TTA(iou=threshold).merge_views(parts, ALL), expected)
+        np.testing.assert_array_equal(FLIPPED.merge_views(parts, Suppression(0, threshold, -1)), expected)
+        np.testing.assert_array_equal(TTA(merge="nms", iou=threshold).merge_views(parts, ALL), expected)
+
+
+@pytest.mark.parametrize("method", ["gaussian", "linear"])
+def test_a_model_with_soft_nms_is_merged_by_it(method):
+    """IoU 0.5 and 0.2 with the best box; the other implementation is that of the detector."""
+    nms = SoftNMS(method=method, sigma=0.4, nms_threshold=0.3, score_threshold=0.0)
+    own = Suppression.of(nms)
+    assert own == Suppression(0.0, 0.3, 100, method, 0.4) == Suppression.of_export({"nms": own.described()})
+    one, other = np.array([[0, 0.9, 0, 0, 12, 10]]), np.array([[0, 0.8, 4, 0, 16, 10], [0, 0.6, 8, 0, 20, 10]])
+    factors = [np.exp(-(0.5**2) / 0.4), np.exp(-(0.2**2) / 0.4)] if method == "gaussian" else [0.5, 1.0]
+    # The third box is taken before the second one, which overlaps it as much as it overlaps the first.
+    expected = [[0, 0.9, 0], [0, 0.6 * factors[1], 8], [0, 0.8 * factors[0] * factors[0], 4]]
+    merged = TTA(merge="nms").merge_views([one, other], own)
+    np.testing.assert_allclose(merged[:, :3], expected)
+    assert len(TTA(merge="nms", iou=0.4).merge_views([one, other], own)) == 2  # plain NMS drops the second box
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 30, (25, 2))
+    boxes = np.column_stack([corner, corner + rng.uniform(5, 20, (25, 2))]).astype(np.float32)
+    scores = rng.uniform(0.1, 1, 25).astype(np.float32)
+    rows, _ = nms(paddle.to_tensor(boxes[None]), paddle.to_tensor(scores[None, None]))
+    found = np.column_stack([np.zeros(25), scores, boxes]).astype(np.float32)
+    np.testing.assert_allclose(TTA(merge="nms").merge_views(np.split(found, [9]), own), rows.numpy(), rtol=1e-4)
 
 
 def test_boxes_are_flipped_back():
@@ -147,16 +172,16 @@ def test_boxes_are_flipped_back():
 
 
 def test_views():
-    assert TTA().views == [(1, False, False), (1, True, False)]
+    assert FLIPPED.views == [(1, False, False), (1, True, False)]
     assert TTA(scales=(1, 2), flip="none").views == [(1, False, False), (2, False, False)]
-    assert TTA(flip="vertical").views == [(1, False, False), (1, False, True)]
-    assert TTA(flip="both").views == [(1, False, False), (1, False, True), (1, True, False), (1, True, True)]
+    assert TTA((1,), "vertical").views == [(1, False, False), (1, False, True)]
+    assert TTA((1,), "both").views == [(1, False, False), (1, False, True), (1, True, False), (1, True, True)]
     assert str(TTA(scales=[0.8, 1], merge="weighted")) == "4 views, scales 0.8 1, flip horizontal, merged by weighted"
 
 
 def test_views_of_several_images_are_put_together():
     """Images a and b of different width, first their views as they are, then the flipped ones; then c alone."""
-    merger = ViewMerger(TTA(), Suppression(0, 0.5, 10))
+    merger = ViewMerger(FLIPPED, Suppression(0, 0.5, 10))
     box = np.array([[0, 0.5, 0, 0, 10, 10]])
     sizes = {"a": (50, 100), "b": (50, 200), "c": (50, 60)}
     assert merger.add(["a", "b"], [1, 1], sizes, [box, box]) == []
@@ -198,7 +223,7 @@ def test_options():
         ("--tta --tta_scales 1 nan", "--tta_scales .* expected numbers from 0.1 to 10"),
         ("--tta --tta_scales 1 1", "--tta_scales .* expected 1 to 20 different numbers"),
         ("--tta --tta_flip left", "--tta_flip .* is 'left', expected one of none, horizontal, vertical, both"),
-        ("--tta --tta_merge wbf", "--tta_merge .* is 'wbf', expected one of nms, weighted"),
+        ("--tta --tta_merge wbf", "--tta_merge .* is 'wbf', expected one of weighted, nms"),
         ("--tta --tta_iou 1", "--tta_iou .* above 0 and below 1"),
         ("--tta --tta_iou nan", "--tta_iou .* above 0 and below 1"),
     ],
@@ -220,7 +245,9 @@ def test_scales_of_other_types(scales):
         ({"nms_threshold": 2}, "nms_threshold 2"),
         ({"keep_top_k": 1.5}, "keep_top_k 1.5"),
         ({"score_threshold": "0.1"}, "score_threshold '0.1'"),
-        ({"sigma": 0.5}, "sigma 0.5"),
+        ({"sigma": 0}, "sigma 0"),
+        ({"method": "hard"}, "method 'hard'"),
+        ({"speed": 1}, "speed 1"),
         ([1], r"nms \[1\]"),
     ],
 )

@@ -53,7 +53,7 @@ def bright(tiny):
     return tiny, boxes
 
 
-@pytest.mark.parametrize("tta", [None, TTA(), TTA(**SIX, merge="weighted"), TTA((1.0, 2.0), "both")])
+@pytest.mark.parametrize("tta", [None, TTA((1.0,)), TTA(**SIX), TTA((1.0, 2.0), "both", "nms")])
 def test_views_that_agree_change_nothing(bright, tta):
     config, boxes = bright
     evaluator = Evaluator(load_config(str(config), ["EvalReader.batch_size=3"]), tta=tta)
@@ -78,7 +78,7 @@ def test_views_come_one_after_the_other_and_images_are_counted(bright, monkeypat
 
     monkeypatch.setattr(module, "tqdm", Bar)
     monkeypatch.setattr(module, "is_watched", lambda: True)
-    evaluator = Evaluator(load_config(str(bright[0]), ["EvalReader.batch_size=5"]), tta=TTA((1.0, 2.0)))
+    evaluator = Evaluator(load_config(str(bright[0]), ["EvalReader.batch_size=5"]), tta=TTA((1.0, 2.0), merge="nms"))
     model = Brightest()
     evaluator(model)
     plain, large = (96, 128), (192, 256)
@@ -101,7 +101,7 @@ def test_limits_are_those_of_the_model(bright):
     model.nms = MultiClassNMS(score_threshold=0.4, keep_top_k=1)
     for threshold, count in ((0.4, 0), (0.3, 8)):
         model.nms.score_threshold = threshold
-        evaluator = Evaluator(load_config(str(bright[0]), ["EvalReader.batch_size=8"]), tta=TTA(merge="weighted"))
+        evaluator = Evaluator(load_config(str(bright[0]), ["EvalReader.batch_size=8"]), tta=TTA((1.0,)))
         evaluator(model)
         found = evaluator.metric.detections
         assert len(found) == count and found["score"].tolist() == pytest.approx([0.4] * count)
@@ -111,7 +111,7 @@ def test_predictor(bright, monkeypatch):
     config, boxes = bright
     monkeypatch.setattr("ppdet.engine.predictor.build_trained_model", lambda cfg: Brightest())
     paths = [str(path) for path in sorted((config.parent / "data" / "images").iterdir())]
-    predictor = Predictor(load_config(str(config)), tta=TTA(**SIX, merge="weighted"))
+    predictor = Predictor(load_config(str(config)), tta=TTA(**SIX))
     found = dict(predictor.detect(paths))
     assert list(found) == list(range(8))
     for place, box in enumerate(boxes.values()):

@@ -75,7 +75,7 @@ def settings_of(
         "output": output,
         "precision": precision,
         "stride": stride,
-        **({"nms": nms._asdict()} if output == "detections" else {}),
+        **({"nms": nms.described()} if output == "detections" else {}),
         "versions": {"ppdet": ppdet.__version__, "paddle": paddle.__version__},
     }
 
