@@ -63,7 +63,7 @@ def test_semi_supervised_batches_and_the_default_folder(tiny_semi, tmp_path, cap
 
 
 def test_a_mosaic_is_shown_until_it_closes(tiny, tmp_path, capsys):
-    """An epoch has four batches, and the run one epoch and a half: 85 % of it end in the second epoch."""
+    """An epoch has four batches, and the run two epochs: 85 % of it end before the last batch."""
     more = ["worker_num=0", "epoch=2", "TrainReader.batch_size=2"]
     transforms = (
         "TrainReader.sample_transforms=[Decode: {}, Mosaic: {input_dim: [64, 96]}, NormalizeImage: {}, Permute: {}]"

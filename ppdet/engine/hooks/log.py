@@ -56,7 +56,7 @@ class LogHook(Hook):
         )
         plan = plan_of(trainer)
         if plan.closing:
-            logger.info("images are joined: %s of %d", ", ".join(plan.closing_texts()), plan.total)
+            logger.info("images are joined, in a run of %d steps: %s", plan.total, ", ".join(plan.closing_texts()))
         if trainer.iteration < trainer.total_steps:
             warn_of_misfits(plan)
 
