@@ -121,3 +121,22 @@ def test_sizes_are_compared_however_they_are_said(tmp_path):
     assert differences(other, theirs, "EvalReader") == [
         ("EvalReader.sample_transforms.Resize.target_size", "[480, 640]", "[320, 427]")
     ]
+
+
+def test_a_mosaic_follows_it_unless_it_has_a_size_of_its_own(tmp_path, log):
+    def size(config):
+        mosaic = config.component("TrainReader").create("sample_transforms")[1]
+        return mosaic.height, mosaic.width
+
+    path = tmp_path / "mine.yml"
+    chain = "TrainReader:\n  sample_transforms: [Decode: {{}}, Mosaic: {}, NormalizeImage: {{}}]\n"
+    path.write_text(f"_BASE_: {BCCD}\n" + chain.format("{}"))
+    assert size(load_config(path)) == (320, 427)
+    assert size(load_config(path, ["input_size=[96, 128]"])) == (96, 128)
+    assert "input_size" not in log.text
+    path.write_text(f"_BASE_: {BCCD}\n" + chain.format("{input_dim: 64}"))
+    assert size(load_config(path, ["input_size=[96, 128]"])) == (64, 64)
+    where = f"TrainReader.sample_transforms.1.input_dim=64 ({path}:3) wins"
+    assert f"-o: input_size does not change everything: {where}" in log.text
+    path.write_text(f"_BASE_: {SHAPES}\n" + chain.format("{}"))
+    assert size(load_config(path)) == (640, 640)
