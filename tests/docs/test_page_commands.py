@@ -22,7 +22,7 @@ PAGES = [
     ROOT / "README.md",
     *(
         ROOT / "docs" / f"{name}.md"
-        for name in ("DEPLOY", "LABELLING", "SLICING", "SMALL_DATA", "TRAINING", "TROUBLESHOOTING")
+        for name in ("AUGMENTATION", "DEPLOY", "LABELLING", "SLICING", "SMALL_DATA", "TRAINING", "TROUBLESHOOTING")
     ),
     *sorted((ROOT / "deploy").glob("*/README.md")),
 ]
