@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ppdet.data.transforms import GridMask, NormalizeImage, StrongAugImage
+from ppdet.utils.errors import DataError
 
 ALWAYS = {"prob": 1.0, "upper_iter": 0}
 MEAN_COLOR = [124, 116, 104]  # 255 * [0.485, 0.456, 0.406]
@@ -108,6 +109,13 @@ def test_only_pixels_change(size):
         results = [strong({"image": image, "gt_bbox": boxes}, np.random.default_rng(seed)) for _ in range(2)]
         assert results[0]["gt_bbox"] is boxes and results[0]["image"].shape == image.shape
         assert np.array_equal(results[0]["image"], results[1]["image"]), "the seed decides"
+
+
+def test_after_normalization_it_is_an_error():
+    """PaddleDetection's GridMask takes the image after Permute."""
+    normalized = NormalizeImage()({"image": np.zeros((8, 8, 3), dtype=np.uint8)})
+    with pytest.raises(DataError, match="GridMask got a float32 image: list it before NormalizeImage"):
+        GridMask(**ALWAYS)(normalized, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform, check_probability
+from ppdet.data.transforms.joining import require_uint8
 from ppdet.utils.ranges import require_choice, require_number
 
 # Mean and standard deviation of ImageNet's pixels, by which images are usually normalized.
@@ -70,6 +71,7 @@ class GridMask(Transform):
         self.upper_iter = upper_iter
 
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
+        require_uint8(sample, "GridMask")
         image = sample["image"]
         h, w = image.shape[:2]
         if rng.random() >= self._probability(sample.get("curr_iter")) or min(h, w) < 3:

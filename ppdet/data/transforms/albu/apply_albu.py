@@ -10,6 +10,7 @@ from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.affine import select_boxes
 from ppdet.data.transforms.albu.named_transforms import GROUPS, PIXELS, build, load_albumentations, names_in
 from ppdet.data.transforms.base import Transform, check_probability
+from ppdet.data.transforms.joining import require_uint8
 from ppdet.utils.boxes import have_area
 
 
@@ -46,6 +47,7 @@ class Albu(Transform):
         return _rebuild, (self.transforms, self.min_visibility)
 
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
+        require_uint8(sample, "Albu")
         seed = int(rng.integers(2**63))
         boxes = sample.get("gt_bbox", np.zeros((0, 4), dtype=np.float32))
         if self.pixels_only:

@@ -10,6 +10,7 @@ from ppdet.data.transforms.auto_augment import box_operations as ops
 from ppdet.data.transforms.auto_augment.pixel_operations import MAX_MAGNITUDE, PIXEL_OPERATIONS
 from ppdet.data.transforms.auto_augment.policies import POLICIES
 from ppdet.data.transforms.base import Transform
+from ppdet.data.transforms.joining import require_uint8
 from ppdet.utils.ranges import require_choice
 
 IN_BOXES = "_Only_BBoxes"
@@ -45,6 +46,7 @@ class AutoAugment(Transform):
         self.autoaug_type = autoaug_type
 
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
+        require_uint8(sample, "AutoAugment")
         policy = POLICIES[self.autoaug_type]
         for name, prob, magnitude in policy[int(rng.integers(len(policy)))]:
             if name.endswith(IN_BOXES):
