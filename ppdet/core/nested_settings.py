@@ -52,6 +52,8 @@ class TrainCfg:
         norm_statistics: the statistics with which the student's batch norms normalize strong views, and whether these
             enter the running statistics, with which the teacher normalizes. shared: the batch's, which do; separate:
             the batch's, which do not; frozen: the running ones, which come from weak views alone
+        cutmix_prob: probability of pasting a rectangle of another image of the batch into a strong unlabeled view, and
+            the teacher's predictions likewise (CutMix)
         suppress: how the weight of the loss on unlabeled images grows after semi_start_iters; null: it has its full
             value at once
         ratio: share of all locations that count as foreground: those with the best teacher scores. auto: twice the
@@ -64,6 +66,7 @@ class TrainCfg:
     loss_weight: Annotated[dict[str, Any], {"keys": read_settings(LossWeight)}] = {}
     concat_sup_data: bool = True
     norm_statistics: Literal["shared", "separate", "frozen"] = "shared"
+    cutmix_prob: Annotated[float, {"minimum": 0, "maximum": 1}] = 0.0
     suppress: Literal["linear", "exp", "step"] | None = "linear"
     ratio: Annotated[float | Literal["auto"], {"minimum": 0}] = 0.01
     gamma: Weight = 2.0

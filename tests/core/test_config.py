@@ -109,6 +109,7 @@ def test_nested_settings_are_filled_with_defaults_at_every_depth(write):
             "loss_weight": weights,
             "concat_sup_data": True,
             "norm_statistics": "shared",
+            "cutmix_prob": 0.0,
             "suppress": "linear",
             "ratio": 0.02,
             "gamma": 1.5,

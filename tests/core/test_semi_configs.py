@@ -85,6 +85,7 @@ def test_dense_teacher(name):
             "loss_weight": {"distill_loss_cls": classes, "distill_loss_box": 1.0, "distill_loss_quality": 1.0},
             "concat_sup_data": True,
             "norm_statistics": "shared",
+            "cutmix_prob": 0.0,
             "suppress": "linear",
             "ratio": 0.01,
             "gamma": 2.0,

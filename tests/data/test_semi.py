@@ -12,6 +12,7 @@ from ppdet.data.loading.semi_reader import SemiTrainReader
 from ppdet.data.sources import SemiCOCODataSet
 from ppdet.data.transforms import (
     Decode,
+    GridMask,
     Gt2FCOSTarget,
     Mixup,
     Mosaic,
@@ -21,6 +22,7 @@ from ppdet.data.transforms import (
     RandomDistort,
     RandomFlip,
     RandomResize,
+    StrongAugImage,
 )
 from ppdet.utils.errors import DataError
 from ppdet.utils.locations import Locations
@@ -221,6 +223,18 @@ def test_ranks_share_both_kinds_of_images(folder):
         for key, size in (("im_id", 2), ("unlabeled.im_id", 4)):
             ids = [set(shares[step][key].tolist()) for shares in ranks]
             assert ids[0] | ids[1] == set(whole[key][:size].tolist())
+
+
+def test_a_grid_covers_strong_views_alone(folder):
+    """Every pixel is that of the weak view, or ImageNet's mean, which is what GridMask leaves of a removed one."""
+    grid = StrongAugImage(transforms=[GridMask(prob=1.0, upper_iter=0)])
+    arrays = flat(next(iter(make_reader(folder, strong_aug=[grid, NormalizeImage()]))))
+    for key in ("image", "unlabeled.image"):
+        strong, weak = np.split(np.stack([pixels(image) for image in arrays[key]]), 2)
+        is_removed = (strong == [124, 116, 104]).all(axis=-1)
+        assert (strong[~is_removed] == weak[~is_removed]).all()
+        changed = (strong != weak).any(axis=-1).mean(axis=(1, 2))
+        assert (changed > 0.05).all() and (changed < 0.95).all()
 
 
 def test_views_in_bgr(folder):

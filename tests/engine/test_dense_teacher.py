@@ -114,7 +114,7 @@ def test_burn_in_teacher_and_files(tiny_semi, tmp_path):
     [
         (),
         ("accumulate_steps=2", "DenseTeacher.train_cfg.ratio=auto"),
-        ("DenseTeacher.train_cfg.concat_sup_data=false",),
+        ("DenseTeacher.train_cfg.concat_sup_data=false", "DenseTeacher.train_cfg.cutmix_prob=0.5"),
     ],
 )
 def test_going_on_in_the_middle_of_an_epoch_is_bit_for_bit(tiny_semi, tmp_path, options):
@@ -245,6 +245,7 @@ def test_a_bad_step_names_its_unlabeled_images(tiny_semi, log):
         ("DenseTeacher.train_cfg.ratio=2.0", "DenseTeacher.train_cfg: .*ratio"),
         ("DenseTeacher.train_cfg.rato=0.1", "rato.*ratio"),
         ("DenseTeacher.train_cfg.ratio=automatic", "ratio: expected float or 'auto', got 'automatic'"),
+        ("DenseTeacher.train_cfg.cutmix_prob=1.5", "cutmix_prob: expected at most 1, got 1.5"),
         ("DenseTeacher.train_cfg.ratio=-0.1", "ratio: expected at least 0, got -0.1"),
         ("DenseTeacher.train_cfg.loss_weight.distill_loss_cls=-1", "distill_loss_cls"),
         ("DenseTeacher.test_cfg.inference_on=student", "inference_on"),

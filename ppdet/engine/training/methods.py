@@ -85,7 +85,8 @@ class DenseTeacher:
             raise ConfigError(f"DenseTeacher.train_cfg: {error}") from None
         self.model = model
         statistics = train["norm_statistics"]
-        self.layer = StudentAndTeacher(model, build_model(cfg), loss, norm_statistics=statistics)
+        options = {"norm_statistics": statistics, "cutmix_prob": train["cutmix_prob"]}
+        self.layer = StudentAndTeacher(model, build_model(cfg), loss, **options)
         self.average: ModelEMA | None = average_of(cfg, model, steps_of_run, self.layer.teacher)
         self.sup_weight, self.unsup_weight = train["sup_weight"], train["unsup_weight"]
         self.are_equal = statistics == "shared"  # strong and weak views, for the norms

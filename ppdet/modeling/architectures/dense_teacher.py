@@ -1,9 +1,11 @@
 """Dense Teacher: "Dense Pseudo-Labels for Semi-supervised Object Detection" (Zhou et al., arXiv:2207.02541)."""
 
+import numpy as np
 import paddle
 from paddle import Tensor, nn
 
 from ppdet.modeling.architectures.base import DenseDetector, DenseMaps
+from ppdet.modeling.architectures.pasted_views import draw_rectangles, paste_images, paste_maps
 from ppdet.modeling.mixed import Float32
 from ppdet.modeling.norm_statistics import Statistics, statistics_of
 
@@ -17,6 +19,9 @@ class StudentAndTeacher(nn.Layer):
         loss: loss(student's maps, teacher's maps) with distances in pixels, such as `SSODFCOSLoss`.
         norm_statistics: the statistics of the student's batch norms for strong views, see `statistics_of`. The teacher
             only sees weak views, with the running statistics.
+        cutmix_prob: probability, 0 to 1, of pasting a rectangle of another image of the batch into a strong unlabeled
+            view, and the teacher's maps likewise, see `ppdet.modeling.architectures.pasted_views`. Rectangles are drawn
+            with NumPy's global generator, which the trainer seeds in every step.
     """
 
     def __init__(
@@ -26,8 +31,10 @@ class StudentAndTeacher(nn.Layer):
         loss: nn.Layer,
         *,
         norm_statistics: Statistics = "shared",
+        cutmix_prob: float = 0.0,
     ) -> None:
         super().__init__()
+        self.cutmix_prob = cutmix_prob
         self.norm_statistics = norm_statistics
         self.student = student
         self.loss = loss
@@ -60,9 +67,18 @@ class StudentAndTeacher(nn.Layer):
             with statistics_of(self.student, self.norm_statistics if is_strong else "shared"):
                 return self.student(labeled, normalizers)
         strong, weak = unlabeled.chunk(2)
+        rectangles = None
+        if self.cutmix_prob:
+            rng = np.random.default_rng(np.random.randint(2**31))
+            images, _, height, width = strong.shape
+            rectangles = draw_rectangles(rng, images, height, width, self.cutmix_prob)
+            strong = paste_images(strong, rectangles)
         with statistics_of(self.student, self.norm_statistics):
             maps = pixel_maps(self.student, strong)
-        return self.loss(maps, self.pseudo_labels(weak))
+        targets = self.pseudo_labels(weak)
+        if rectangles is not None:
+            targets = paste_maps(targets, rectangles, self.student.locations)
+        return self.loss(maps, targets)
 
     @paddle.no_grad()
     def pseudo_labels(self, images: Tensor) -> DenseMaps:
