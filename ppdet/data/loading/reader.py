@@ -23,6 +23,7 @@ from ppdet.data.loading.workers import WorkerPool
 from ppdet.data.sources.dataset import DetectionDataset, require_boxes
 from ppdet.data.transforms.base import Transform, refuse_several
 from ppdet.data.transforms.normalize import NormalizeImage
+from ppdet.data.transforms.order import check_order
 from ppdet.utils.errors import DataError, WorkerError
 from ppdet.utils.process.start import StartMethod
 from ppdet.utils.ranges import MAX_BATCH, MAX_RECORDS, require_number
@@ -79,8 +80,7 @@ class BaseReader:
         worker_num: number of worker processes; 0 reads in this process. Those of training live as long as the reader.
         worker_start: how worker processes start: fork, spawn, or auto. See ppdet.utils.process.start.
         seed: seed of all random numbers. Those of an image depend on seed, epoch and image alone.
-        rank: number of this process, from 0; it reads every world_size-th image.
-        world_size: number of processes that share the data set.
+        rank, world_size: number of this process, from 0, and of all processes. It reads every world_size-th image.
     """
 
     __inject__ = ["sample_transforms", "batch_transforms"]
@@ -127,6 +127,7 @@ class BaseReader:
         self.batch_transforms = list(batch_transforms or ())
         for transform in (*self.sample_transforms, *self.batch_transforms):
             require(transform, Transform, name, only=("__call__",))
+        check_order((*self.sample_transforms, *self.batch_transforms), name)
         refuse_several(self.batch_transforms, f"{name}.batch_transforms")
         refuse_several(() if self.training else self.sample_transforms, f"{name}.sample_transforms")
         self.closing = Closing(self.sample_transforms, check_until(name, (mosaic_epoch, mixup_epoch, cutmix_epoch)))
@@ -136,9 +137,8 @@ class BaseReader:
         self.worker_num = worker_num
         self.worker_start = worker_start
         self.skipped: dict[str, str] = {}
-        self._epoch = self._first_batch = 0
+        self._epoch = self._first_batch = self._images_read = 0
         self._images = len({record["im_file"] for record in dataset.records})  # fewer than records with repeat
-        self._images_read = 0
         self.sampler = self._make_sampler(
             size=len(dataset),
             batch_size=batch_size,
@@ -284,9 +284,9 @@ class BaseReader:
 
     def _handle_report(self, report: dict[str, Any]) -> None:
         add_skipped(self.skipped, report["skipped"], self._images_read, self.max_unreadable)
+        if "\n" in report["error"]:
+            raise RuntimeError(f"reading data failed:\n{report['error']}")
         if report["error"]:
-            if "\n" in report["error"]:
-                raise RuntimeError(f"reading data failed:\n{report['error']}")
             raise DataError(report["error"])
 
 

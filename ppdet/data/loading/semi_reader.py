@@ -15,6 +15,7 @@ from ppdet.data.sources.dataset import DetectionDataset, require_boxes
 from ppdet.data.transforms.base import has_property, refuse_several
 from ppdet.data.transforms.compose import Compose
 from ppdet.data.transforms.normalize import NormalizeImage, Permute
+from ppdet.data.transforms.order import check_order
 from ppdet.utils.errors import DataError
 from ppdet.utils.process.start import StartMethod
 from ppdet.utils.ranges import MAX_BATCH, require_number
@@ -161,6 +162,9 @@ class SemiTrainReader:
         refuse_several(unsup_batch_transforms or (), "SemiTrainReader.unsup_batch_transforms")
         check_view("weak_aug", weak_aug or ())
         check_view("strong_aug", strong_aug or ())
+        for view in (weak_aug, strong_aug):
+            for batch_transforms in (sup_batch_transforms, unsup_batch_transforms):
+                check_order([*(sample_transforms or ()), *(view or ()), *(batch_transforms or ())], "SemiTrainReader")
         check_same_normalization(weak_aug or (), strong_aug or ())
         if any(has_property(transform, "makes_targets") for transform in unsup_batch_transforms or ()):
             raise ValueError(

@@ -9,6 +9,8 @@ from ppdet.utils.ranges import require_number
 
 Property = Literal["takes_batch", "keeps_uint8", "moves_pixels", "pixels_only", "makes_targets"]
 
+ListedStep = Literal["", "NormalizeImage", "Permute", "PadBatch"]
+
 
 class Transform:
     """Base class of transforms.
@@ -33,6 +35,9 @@ class Transform:
         pixels_only: it changes the values of `image`, but neither its size nor another field. Only such transforms may
             make the two views of an image in semi-supervised training.
         makes_targets: it adds the targets of the loss to each sample of a batch.
+        listed_before: "NormalizeImage" if it needs bytes, "Permute" if it needs images (H, W, 3), "PadBatch" if it
+            needs images without padding. Readers refuse it after that transform, and after a later one of the three.
+            "": it takes whatever comes.
         further_images: how many other images of the data set it takes besides the sample's own, as Mosaic does. It is
             called with 1 + further_images samples, its own first, to all of which the transforms listed before it were
             applied. A further sample is made when it is first used: one that is not looked at costs nothing. Only the
@@ -46,6 +51,7 @@ class Transform:
     moves_pixels: bool = False
     pixels_only: bool = False
     makes_targets: bool = False
+    listed_before: ListedStep = ""
     further_images: int = 0
     used_until: Literal["", "mosaic_epoch", "mixup_epoch", "cutmix_epoch"] = ""
 

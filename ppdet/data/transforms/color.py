@@ -35,6 +35,7 @@ class RandomDistort(Transform):
     """
 
     keeps_uint8 = pixels_only = True
+    listed_before = "NormalizeImage"
 
     def __init__(
         self,

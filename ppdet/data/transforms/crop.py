@@ -32,6 +32,7 @@ class RandomCrop(Transform):
     """
 
     keeps_uint8 = moves_pixels = True
+    listed_before = "Permute"
 
     def __init__(
         self,
@@ -104,6 +105,7 @@ class RandomExpand(Transform):
     """
 
     keeps_uint8 = True
+    listed_before = "NormalizeImage"
 
     def __init__(
         self, *, ratio: float = 4.0, prob: float = 0.5, fill_value: float | Sequence[float] = (127.5, 127.5, 127.5)

@@ -21,6 +21,7 @@ class RandomVerticalFlip(Transform):
     """
 
     keeps_uint8 = moves_pixels = True
+    listed_before = "Permute"
 
     def __init__(self, *, prob: float = 0.5) -> None:
         check_probability(prob, "RandomVerticalFlip.prob")
@@ -50,6 +51,7 @@ class RandomRotate90(Transform):
     """
 
     keeps_uint8 = moves_pixels = True
+    listed_before = "Permute"
 
     def __init__(self, *, prob: float = 0.5) -> None:
         check_probability(prob, "RandomRotate90.prob")

@@ -32,6 +32,7 @@ class Resize(Transform):
 
     __shared__ = ["input_size"]
     keeps_uint8 = True
+    listed_before = "Permute"
 
     def __init__(
         self,
@@ -88,6 +89,7 @@ class RandomResize(Transform):
 
     __shared__ = ["input_size"]
     keeps_uint8 = True
+    listed_before = "Permute"
 
     def __init__(
         self,
@@ -169,6 +171,7 @@ class RandomFlip(Transform):
     """
 
     keeps_uint8 = moves_pixels = True
+    listed_before = "Permute"
 
     def __init__(self, *, prob: float = 0.5) -> None:
         check_probability(prob, "RandomFlip.prob")

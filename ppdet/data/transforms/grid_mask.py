@@ -42,6 +42,7 @@ class GridMask(Transform):
     """
 
     keeps_uint8 = pixels_only = True
+    listed_before = "NormalizeImage"
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ class Mixup(Transform):
     """
 
     keeps_uint8 = True
+    listed_before = "NormalizeImage"
     further_images = 1
     used_until = "mixup_epoch"
 
@@ -79,6 +80,7 @@ class Cutmix(Transform):
     """
 
     keeps_uint8 = True
+    listed_before = "NormalizeImage"
     further_images = 1
     used_until = "cutmix_epoch"
 

@@ -58,6 +58,7 @@ class Mosaic(Transform):
 
     __shared__ = ["input_size"]
     keeps_uint8 = True
+    listed_before = "NormalizeImage"
     used_until = "mosaic_epoch"
 
     def __init__(

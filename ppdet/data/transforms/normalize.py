@@ -31,6 +31,7 @@ class NormalizeImage(Transform):
     """
 
     pixels_only = True
+    listed_before = "Permute"
 
     def __init__(
         self,
@@ -116,6 +117,7 @@ class Permute(Transform):
     """Moves the channels of `image` to the front: (H, W, 3) becomes (3, H, W)."""
 
     moves_pixels = True
+    listed_before = "Permute"
 
     def __call__(self, sample: dict, rng: np.random.Generator | None = None) -> dict:
         sample["image"] = sample["image"].transpose(2, 0, 1)

@@ -41,6 +41,7 @@ class RandomPerspective(Transform):
     """
 
     keeps_uint8 = True
+    listed_before = "NormalizeImage"
 
     def __init__(
         self,
@@ -116,6 +117,7 @@ class RandomAffine(Transform):
     """
 
     keeps_uint8 = True
+    listed_before = "NormalizeImage"
 
     def __init__(
         self,

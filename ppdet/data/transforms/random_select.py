@@ -7,6 +7,7 @@ import numpy as np
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform, check_probability, has_property
 from ppdet.data.transforms.compose import Compose
+from ppdet.data.transforms.order import STEPS
 
 
 @register
@@ -37,6 +38,8 @@ class RandomSelect(Transform):
         self.p = p
         self.keeps_uint8 = all(has_property(transform, "keeps_uint8") for transform in members)
         self.moves_pixels = all(has_property(transform, "moves_pixels") for transform in members)
+        orders = {getattr(transform, "listed_before", "") for transform in members}
+        self.listed_before = next((step for step in STEPS if step in orders), "")
         self.pixels_only = all(has_property(transform, "pixels_only") for transform in members)
 
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:

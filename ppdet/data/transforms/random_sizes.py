@@ -34,6 +34,7 @@ class RandomShortSideResize(Transform):
     """
 
     keeps_uint8 = True
+    listed_before = "Permute"
 
     def __init__(
         self,
@@ -92,6 +93,7 @@ class BatchRandomResize(Transform):
 
     __shared__ = ["input_size"]
     takes_batch = keeps_uint8 = True
+    listed_before = "PadBatch"
 
     def __init__(
         self,

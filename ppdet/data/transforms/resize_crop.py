@@ -30,6 +30,7 @@ class RandomSizeCrop(Transform):
     """
 
     keeps_uint8 = moves_pixels = True
+    listed_before = "Permute"
 
     def __init__(self, *, min_size: int, max_size: int, keep_empty: bool = True) -> None:
         require_number("RandomSizeCrop.min_size", min_size, minimum=1)
@@ -78,6 +79,7 @@ class RandomResizeCrop(Transform):
     """
 
     keeps_uint8 = True
+    listed_before = "Permute"
 
     def __init__(
         self,

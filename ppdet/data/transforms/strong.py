@@ -33,6 +33,7 @@ class StrongAugImage(Transform):
 
     __inject__ = ["transforms"]
     pixels_only = True
+    listed_before = "NormalizeImage"
 
     def __init__(self, *, transforms: Sequence[Callable]) -> None:
         refuse_several(transforms, "StrongAugImage.transforms")
@@ -69,6 +70,7 @@ class RandomColorJitter(Transform):
     """
 
     keeps_uint8 = pixels_only = True
+    listed_before = "NormalizeImage"
 
     def __init__(
         self,
@@ -120,6 +122,7 @@ class RandomErasingCrop(Transform):
     """
 
     keeps_uint8 = pixels_only = True
+    listed_before = "NormalizeImage"
 
     def __init__(
         self,
@@ -166,6 +169,7 @@ class RandomGaussianBlur(Transform):
     """
 
     keeps_uint8 = pixels_only = True
+    listed_before = "Permute"
 
     def __init__(self, *, prob: float = 0.5, sigma: Sequence[float] = (0.1, 2.0)) -> None:
         check_probability(prob, "RandomGaussianBlur.prob")
@@ -189,6 +193,7 @@ class RandomGrayscale(Transform):
     """
 
     keeps_uint8 = pixels_only = True
+    listed_before = "NormalizeImage"
 
     def __init__(self, *, prob: float = 0.2) -> None:
         check_probability(prob, "RandomGrayscale.prob")

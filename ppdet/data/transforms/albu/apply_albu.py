@@ -34,6 +34,7 @@ class Albu(Transform):
     """
 
     keeps_uint8 = True
+    listed_before = "NormalizeImage"
 
     def __init__(self, *, transforms: Sequence[Mapping[str, Any]], min_visibility: float = 0.0) -> None:
         check_probability(min_visibility, "Albu.min_visibility")

@@ -40,6 +40,7 @@ class AutoAugment(Transform):
     """
 
     keeps_uint8 = True
+    listed_before = "NormalizeImage"
 
     def __init__(self, *, autoaug_type: Literal["v0", "v1", "v2", "v3", "test"] = "v1") -> None:
         require_choice("AutoAugment.autoaug_type", autoaug_type, list(POLICIES))

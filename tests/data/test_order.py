@@ -1,0 +1,95 @@
+"""Transforms that would silently do something else after NormalizeImage, Permute or PadBatch are refused there."""
+
+import numpy as np
+import pytest
+
+import ppdet.data.transforms as T
+from ppdet.core.workspace import load_config
+from ppdet.data.transforms.order import check_order
+from ppdet.utils.errors import ConfigError
+
+STEPS = [T.NormalizeImage(), T.Permute(), T.PadBatch(pad_to_stride=32)]
+SIZE = {"target_size": [40, 60]}
+MEMBERS = [
+    *(T.AutoAugment(), T.GridMask(), T.Mosaic(), T.Mixup(), T.Cutmix(), T.RandomAffine(), T.RandomPerspective()),
+    *(T.RandomDistort(), T.RandomColorJitter(), T.RandomErasingCrop(), T.RandomGrayscale(), T.RandomGaussianBlur()),
+    *(T.RandomExpand(), T.RandomCrop(), T.RandomFlip(), T.RandomVerticalFlip(), T.RandomRotate90()),
+    *(T.Resize(**SIZE), T.RandomResize(**SIZE, random_size=False), T.BatchRandomResize(**SIZE, random_size=False)),
+    *(T.RandomShortSideResize(short_side_sizes=[40]), T.RandomSizeCrop(min_size=30, max_size=40)),
+    *(T.RandomResizeCrop(resizes=[40], cropsizes=[[20, 30]]), T.StrongAugImage(transforms=[])),
+    T.RandomSelect(transforms1=[T.RandomFlip()], transforms2=[T.RandomCrop()]),
+]
+NAMES = [type(one).__name__ for one in MEMBERS]
+OTHERS = {"Albu", "Compose", "Decode", "Gt2FCOSTarget", "NormalizeImage", "PadBatch", "Permute", "Transform"}
+
+
+def test_all_are_here():
+    classes = {name for name in T.__all__ if isinstance(getattr(T, name), type)}
+    assert classes == {*NAMES} | OTHERS
+    assert T.Albu.listed_before == "NormalizeImage"  # it needs a package
+
+
+@pytest.mark.parametrize("transform", MEMBERS, ids=NAMES)
+def test_none_but_batch_random_resize_takes_images_after_permute(transform):
+    if isinstance(transform, T.BatchRandomResize):
+        check_order([*STEPS[:2], transform, STEPS[2]], "TrainReader")
+        with pytest.raises(ValueError, match="BatchRandomResize comes after PadBatch: list it before PadBatch"):
+            check_order([*STEPS, transform], "TrainReader")
+        return
+    check_order([transform, *STEPS], "TrainReader")
+    name = type(transform).__name__
+    with pytest.raises(ValueError, match=f"^TrainReader: {name} comes after Permute: list it before (Perm|Norm)"):
+        check_order([STEPS[1], transform], "TrainReader")
+
+
+def test_exactly_those_that_need_bytes_are_refused_after_normalize_image():
+    """On a float image, each of the others gives the same pixels and boxes as on the bytes, up to rounding."""
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    for name, transform in zip(NAMES, MEMBERS):
+        if transform.listed_before == "NormalizeImage":
+            with pytest.raises(ValueError, match=f"{name} comes after NormalizeImage: list it before NormalizeImage"):
+                check_order([STEPS[0], transform], "TrainReader")
+            continue
+        check_order([STEPS[0], transform], "TrainReader")
+        results = []
+        for pixels in (image, image.astype(np.float32) / 255):
+            sample = {
+                "image": pixels,
+                "im_shape": np.array([48, 64], np.float32),
+                "gt_bbox": np.ones((0, 4), np.float32),
+            }
+            sample["scale_factor"] = np.ones(2, np.float32)
+            several = transform.takes_batch
+            result = transform([sample] if several else sample, np.random.default_rng(3))
+            results.append((result[0] if several else result)["image"])
+        np.testing.assert_allclose(results[0] / 255, np.clip(results[1], 0, 1), atol=0.02, err_msg=name)
+
+
+def test_a_random_choice_comes_before_what_its_members_come_before():
+    flips = T.RandomSelect(transforms1=[T.RandomFlip()], transforms2=[])
+    colors = T.RandomSelect(transforms1=[T.RandomFlip()], transforms2=[T.RandomDistort()])
+    anything = T.RandomSelect(transforms1=[lambda sample, rng: sample], transforms2=[])
+    assert [one.listed_before for one in (flips, colors, anything)] == ["Permute", "NormalizeImage", ""]
+
+
+def test_other_callables_and_second_steps():
+    check_order([*STEPS, lambda samples, rng: samples, T.Gt2FCOSTarget()], "TrainReader")
+    with pytest.raises(ValueError, match="EvalReader: NormalizeImage comes after Permute"):
+        check_order([STEPS[1], STEPS[0]], "EvalReader")
+    with pytest.raises(ValueError, match="Permute comes after Permute"):
+        check_order([STEPS[1], STEPS[1]], "EvalReader")
+
+
+FLIP_LAST = """_BASE_: [tiny.yml]
+TrainReader:
+  sample_transforms: [Decode: {}, NormalizeImage: {}, Permute: {}, RandomFlip: {}]
+"""
+
+
+def test_a_reader_says_where_to_list_it(tiny):
+    """Without the check, a batch comes out whose images are flipped upside down, and whose boxes are not."""
+    path = tiny.with_name("flip.yml")
+    path.write_text(FLIP_LAST)
+    config = load_config(path)
+    with pytest.raises(ConfigError, match="TrainReader: RandomFlip comes after Permute: list it before Permute"):
+        config.create("TrainReader", dataset=config.create("TrainDataset"))
