@@ -17,6 +17,7 @@ from ppdet.data.loading.views import View
 from ppdet.utils.boxes import in_order, pairwise_overlap
 from ppdet.utils.errors import DeployError
 from ppdet.utils.printable import counted
+from ppdet.utils.soft_suppression import Decay, suppress_softly
 
 FLIPS = ("none", "horizontal", "vertical", "both")
 MERGES = ("weighted", "nms")
@@ -170,16 +171,11 @@ def suppress(rows: np.ndarray, nms: Suppression) -> np.ndarray:
 
 
 def soften(rows: np.ndarray, nms: Suppression) -> np.ndarray:
-    """Soft-NMS of rows (M, 6) of one class: all of them, with new scores (arXiv:1704.04503, section 3)."""
-    boxes, scores = rows[:, 2:].astype(np.float64), rows[:, 1].astype(np.float64)
-    waiting = np.ones(len(rows), bool)
-    for _ in range(len(rows)):
-        best = np.where(waiting, scores, -np.inf).argmax()
-        waiting[best] = False
-        iou = pairwise_overlap(boxes[best : best + 1], boxes)[0]
-        kept = np.exp(-(iou**2) / nms.sigma) if nms.method == "gaussian" else 1 - iou * (iou >= nms.nms_threshold)
-        scores = np.where(waiting, scores * kept, scores)
-    return np.column_stack([rows[:, :1], scores, rows[:, 2:]]).astype(rows.dtype)
+    """Soft-NMS of rows (M, 6) of one class: those whose new scores are above the threshold, with these scores."""
+    labels, scores, boxes = rows[:, 0], rows[:, 1].astype(np.float64), rows[:, 2:].astype(np.float64)
+    decay = Decay(nms.method, nms.sigma, nms.nms_threshold)
+    values, at = suppress_softly(boxes, labels, scores, decay, nms.score_threshold, len(rows))
+    return np.column_stack([labels[at], values, rows[at, 2:]]).astype(rows.dtype)
 
 
 def fuse(rows: np.ndarray, views: int, iou: float) -> np.ndarray:

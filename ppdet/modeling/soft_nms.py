@@ -18,8 +18,8 @@ from paddle import Tensor
 from ppdet.core.workspace import register, serializable
 from ppdet.modeling.heads.decoding import gather_rows
 from ppdet.modeling.nms import MultiClassNMS, recorded_shape
-from ppdet.utils.boxes import pairwise_overlap
 from ppdet.utils.ranges import require_choice, require_number
+from ppdet.utils.soft_suppression import Decay, suppress_softly
 
 MOST_PAIRS = 4000  # that enter: their overlaps take 64 MB for each image
 MOST_STEPS = 1000  # of a graph
@@ -131,31 +131,14 @@ class SoftNMS(MultiClassNMS):
             The scores with which boxes are taken, and their places among the P, both (N, T), best first. Where less
             than T boxes of an image are taken, the rest have scores of 0.
         """
-        images = zip(*(array.numpy() for array in (boxes, labels, scores)))
-        taken = [self.take_of_image(*image) for image in images]
+        decay, limits = Decay(self.method, self.sigma, self.soft_threshold), (self.score_threshold, self.keep_top_k)
+        images = zip(boxes.numpy(), labels.numpy(), scores.numpy())
+        taken = [suppress_softly(box, label, score, decay, *limits) for box, label, score in images]
         count = max(1, *(len(places) for _, places in taken))
         best, at = np.zeros((len(taken), count), np.float32), np.zeros((len(taken), count), np.int64)
         for row_of_best, row_of_places, (values, places) in zip(best, at, taken):
             row_of_best[: len(values)], row_of_places[: len(places)] = values, places
         return paddle.to_tensor(best), paddle.to_tensor(at)
-
-    def take_of_image(self, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> tuple[list, list]:
-        """`take_on_host` for one image: boxes (P, 4), labels (P,) and scores (P,)."""
-        members = {label: np.flatnonzero(labels == label) for label in np.unique(labels)}
-        waiting = scores.copy()
-        values: list[np.floating] = []
-        places: list[int] = []
-        while len(places) < self.keep_top_k and waiting[best := int(waiting.argmax())] > self.score_threshold:
-            values.append(waiting[best])
-            places.append(best)
-            others = members[labels[best]]
-            overlap = pairwise_overlap(boxes[best : best + 1], boxes[others])[0]
-            if self.method == "gaussian":
-                waiting[others] *= np.exp(overlap * overlap * (-1 / self.sigma))
-            else:
-                waiting[others] *= 1 - overlap * (overlap >= self.soft_threshold)
-            waiting[best] = 0
-        return values, places
 
     def take_in_graph(self, boxes: Tensor, labels: Tensor, pairs: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """`take_on_host` as keep_top_k steps of a static graph; T is keep_top_k, or P if that is less."""
