@@ -12,7 +12,7 @@ from ppdet.core.workspace import load_config
 from ppdet.data.transforms import Albu, StrongAugImage
 from ppdet.data.transforms.albu.named_transforms import GROUPS, MOVES, PIXELS, load_albumentations
 from ppdet.utils import extras
-from ppdet.utils.errors import ConfigError
+from ppdet.utils.errors import ConfigError, DataError
 
 IMAGE = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8), (0, 0), 2)
 BOXES = np.array([[10, 10, 30, 40], [0, 0, 80, 60], [50, 5, 79.5, 20.25]], dtype=np.float32)
@@ -181,6 +181,15 @@ def test_it_does_not_ask_the_network(monkeypatch):
         ([{"Affine": {"fit_output": True}}], "Affine has no parameter 'fit_output'"),
         ([{"RandomGamma": {"gamma_limit": "x"}}], r"Albu\.transforms\.0\.RandomGamma: .*gamma_limit.*valid number"),
         ([{"MotionBlur": {"blur_limit": [3, 100001]}}], r"blur_limit is 100001, expected numbers from -1000 to 1000"),
+        ([{"ToGray": {"num_output_channels": 1}}], "ToGray has no parameter 'num_output_channels'"),
+        ([{"ThinPlateSpline": {"num_control_points": 60}}], "num_control_points is 60, expected numbers from -5 to 5"),
+        ([{"GridDropout": {"holes_number_xy": [2, 1000]}}], "holes_number_xy is 1000, expected numbers .* to 100"),
+        ([{"RandomShadow": {"num_shadows_limit": [1, 900]}}], "num_shadows_limit is 900, expected numbers .* to 20"),
+        ([{"RandomSunFlare": {"num_flare_circles_range": [6, 900]}}], "range is 900, expected numbers .* to 50"),
+        (
+            [{"SomeOf": {"n": 1000, "replace": True, "transforms": [{"Blur": {}}]}}],
+            r"Albu\.transforms\.0\.SomeOf\.n is 1000, but its list has 1 transforms",
+        ),
         ([{"Affine": {"scale": {"x": float("nan")}}}], r"Affine\.scale is nan"),
         ([{"Blur": {"blur_limit": print}}], r"Blur\.blur_limit is <built-in function print>, expected plain values"),
         ([{"OneOf": {"transforms": [{"Lambda": {}}]}}], r"Albu\.transforms\.0\.OneOf\.transforms\.0 is 'Lambda'"),
@@ -192,6 +201,12 @@ def test_it_does_not_ask_the_network(monkeypatch):
 def test_mistakes(transforms, message):
     with pytest.raises(ValueError, match=message) as error:
         Albu(transforms=transforms)
+    assert "\n" not in str(error.value)
+
+
+def test_what_only_an_image_shows_is_one_line():
+    with pytest.raises(DataError, match=r"^Albu\.transforms cannot change an image of \d+ x \d+ pixels: ") as error:
+        apply([{"CoarseDropout": {"fill": 1000, "p": 1.0}}])
     assert "\n" not in str(error.value)
 
 

@@ -12,6 +12,7 @@ from ppdet.data.transforms.albu.named_transforms import GROUPS, PIXELS, build, l
 from ppdet.data.transforms.base import Transform, check_probability
 from ppdet.data.transforms.joining import require_uint8
 from ppdet.utils.boxes import have_area
+from ppdet.utils.errors import DataError
 
 
 @register
@@ -24,7 +25,8 @@ class Albu(Transform):
     values only, so does Albu, and it may make the strong view in semi-supervised training.
 
     A list can have the transforms that docs/AUGMENTATION.md names: those that neither take functions or files nor make
-    the image larger. Their parameters are plain values, with numbers from -1000 to 1000.
+    the image larger. Their parameters are plain values, with numbers from -1000 to 1000. An image that one of them
+    cannot take with its parameters is a DataError.
 
     Args:
         transforms: the transforms with their parameters, for example `[{RandomGamma: {p: 0.3}}, {OneOf: {p: 0.5,
@@ -90,7 +92,12 @@ class Albu(Transform):
         compose = self._compositions[float(min_visibility)]
         # One generator for all transforms: with `set_random_seed`, each would draw the same numbers.
         compose.set_random_state(np.random.default_rng(seed), random.Random(seed))  # nosec B311: no secrets
-        return compose(**data)
+        try:
+            return compose(**data)
+        except Exception as error:  # of Albumentations, OpenCV or NumPy: some parameters are only checked with an image
+            size = " x ".join(str(side) for side in data["image"].shape[:2])
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise DataError(f"Albu.transforms cannot change an image of {size} pixels: {reason:.200}") from error
 
 
 def _rebuild(transforms: Sequence[Mapping[str, Any]], min_visibility: float) -> Albu:

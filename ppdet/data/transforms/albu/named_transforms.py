@@ -2,7 +2,7 @@
 
 A configuration may come from a stranger, and must not run code, read files, or ask for all of the memory. For this
 reason only the transforms below can be named: none of them takes a function or a path, or makes the image larger.
-Parameters are plain values, and numbers are bounded.
+Parameters are plain values, and numbers are bounded, more narrowly where time or memory grow with a power of them.
 """
 
 import inspect
@@ -32,8 +32,16 @@ MOVES = frozenset([
 ])  # fmt: skip
 # Compositions: each has a list `transforms` of its own.
 GROUPS = frozenset(("OneOf", "SomeOf", "Sequential"))
-ENLARGING = ("fit_output",)  # parameters that let the image grow without a limit
+# Parameters that let the image grow without a limit, or give it another number of channels than three.
+REFUSED = ("fit_output", "num_output_channels")
 MAX_NUMBER = 1000
+# Parameters with which an image takes seconds, or gigabytes, long before they are 1000.
+LARGEST = {
+    "num_control_points": 5,  # memory is proportional to its square times the image's area
+    "holes_number_xy": 100,  # in each direction
+    "num_shadows_limit": 20,
+    "num_flare_circles_range": 50,
+}
 MAX_TRANSFORMS = 100
 MAX_DEPTH = 4  # of lists within lists
 
@@ -95,7 +103,10 @@ def build(entries: Sequence[Any], where: str) -> list[Any]:
         name, parameters = read_entry(entry, f"{where}.{i}")
         place = f"{where}.{i}.{name}"
         if name in GROUPS:
-            parameters["transforms"] = build(parameters.get("transforms", ()), f"{place}.transforms")
+            members = parameters["transforms"] = build(parameters.get("transforms", ()), f"{place}.transforms")
+            if isinstance(parameters.get("n"), int) and parameters["n"] > len(members):
+                # With `replace`, groups within each other would apply transforms a number of times to the power of 4.
+                raise ValueError(f"{place}.n is {parameters['n']}, but its list has {len(members)} transforms")
         transforms.append(_build_one(getattr(albumentations, name, None), parameters, place))
     return transforms
 
@@ -104,12 +115,12 @@ def _build_one(cls: type | None, parameters: dict[str, Any], place: str) -> Any:
     if cls is None:
         raise ValueError(f"{place}: the installed version of albumentations has no such transform")
     # Albumentations itself ignores unknown parameters, with a warning.
-    known = [name for name in inspect.signature(cls).parameters if name not in ENLARGING]
+    known = [name for name in inspect.signature(cls).parameters if name not in REFUSED]
     for name, value in parameters.items():
         if name not in known:
             raise ValueError(f"{place} has no parameter {name!r:.60}{nearest(str(name), known)}")
         if name != "transforms":
-            check_plain(value, f"{place}.{name}")
+            check_plain(value, f"{place}.{name}", LARGEST.get(name, MAX_NUMBER))
     try:
         return cls(**parameters)
     except Exception as error:  # its own checks raise errors of many kinds, with several lines
@@ -117,15 +128,15 @@ def _build_one(cls: type | None, parameters: dict[str, Any], place: str) -> Any:
         raise ValueError(f"{place}: {' '.join(lines):.300}") from None
 
 
-def check_plain(value: Any, name: str) -> None:
-    """Raise ValueError unless a parameter is a plain value, or a list or mapping of such, with numbers in bounds."""
+def check_plain(value: Any, name: str, most: int = MAX_NUMBER) -> None:
+    """Raise ValueError unless a parameter is a plain value, or a list or mapping of such, with numbers up to `most`."""
     if isinstance(value, Mapping):
         value = [*value.keys(), *value.values()]
     if isinstance(value, (list, tuple)):
         for one in value:
-            check_plain(one, name)
+            check_plain(one, name, most)
     elif isinstance(value, (int, float)):
-        if not -MAX_NUMBER <= value <= MAX_NUMBER:
-            raise ValueError(f"{name} is {value}, expected numbers from {-MAX_NUMBER} to {MAX_NUMBER}")
+        if not -most <= value <= most:
+            raise ValueError(f"{name} is {value}, expected numbers from {-most} to {most}")
     elif value is not None and not isinstance(value, str):
         raise ValueError(f"{name} is {value!r:.60}, expected plain values: numbers, words, lists and mappings of them")
