@@ -13,6 +13,7 @@ examples:
 """
 
 import argparse
+import functools
 import json
 import math
 import re
@@ -78,8 +79,6 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
         weights, why_weights = choose_weights(machine, from_scratch=arguments.from_scratch)
         print(printable(f"data: {describe(data)}"))
         print(f"machine: {machine.text()}")
-        if not arguments.estimate:
-            print("timing training steps …", flush=True)
         proposal = propose(
             data,
             machine,
@@ -88,6 +87,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
             why_weights=why_weights,
             minutes=arguments.minutes or (CPU_MINUTES if machine.is_cpu else None),
             measured=not arguments.estimate,
+            tell=functools.partial(print, flush=True),
         )
         with atomic_path(path) as temporary:
             temporary.write_text(proposal.text, encoding="utf-8")

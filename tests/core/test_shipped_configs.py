@@ -169,10 +169,13 @@ def test_files_written_for_paddledetection_load_as_they_are(tmp_path):
     assert config.origin("FCOSHead.fcos_loss.loss_alpha") == "default"
 
 
-def test_a_base_adds_the_level_p2_to_an_experiment(tmp_path):
+@pytest.mark.parametrize(
+    "base", ["fcos_r18vd_fpn_bccd", "fcos_r18vd_bccd_sup010", "denseteacher_fcos_r18vd_bccd_semi010"]
+)
+def test_a_base_adds_the_level_p2_to_an_experiment(tmp_path, base):
     """One line for the backbone, the head and the targets. A folder's own file of that name comes first."""
     path = tmp_path / "mine.yml"
-    path.write_text("_BASE_: [fcos_r18vd_fpn_bccd, _base_/p2.yml]\n")
+    path.write_text(f"_BASE_: [{base}, _base_/p2.yml]\n")
     _, target = configured_levels(load_config(path))
     bounds = [-1, 32, 64, 128, 256, 512, float("inf")]
     assert target.locations.strides == (4, 8, 16, 32, 64, 128)

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,13 +25,15 @@ from ppdet.engine.proposal.recipe import (
 )
 from ppdet.engine.proposal.yaml_text import render
 from ppdet.engine.trainer import Trainer
-from ppdet.engine.training.dry_run import dry_run, timed_step
+from ppdet.engine.training.dry_run import prepare_step, timed_step
+from ppdet.utils import device
 from ppdet.utils.logger import get_logger
 from ppdet.utils.printable import counted
 
 MARGIN = 0.8  # share of the time given that is planned: reading images and writing checkpoints need some, too
 EVALUATION_SHARE = 0.25  # of the planned time
-MORE_STEPS = 2  # timed after those of the dry run
+TIMED_STEPS, TIMED_SECONDS = 4, 20  # of a detector, whichever are fewer
+SLACK = 2  # the factor by which an estimate may be too slow; a detector that could not fit even then is not timed
 START_SECONDS = 20  # of Python, Paddle and the annotations
 # Training of an image, in seconds for 10**9 multiply-adds of a forward pass: on one core (docs/RESULTS.md: two cores
 # train 1.31 images of 320x448 pixels in a second, 2.5 in bfloat16), and on a GPU (10 images of 800x1344 in a second).
@@ -78,11 +80,13 @@ def propose(
     why_weights: str,
     minutes: float | None,
     measured: bool,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Proposal:
     """Choose a configuration.
 
     The detector shrinks until the run fits, see `detectors`; if even the smallest one is too slow, the run sees fewer
-    images than it should.
+    images than it should. Steps are timed only of detectors that might fit and of the smallest one, since a step of a
+    large detector may take a minute: what one of them took corrects the estimates of the next ones.
 
     Args:
         name: of the configuration and its run.
@@ -90,17 +94,25 @@ def propose(
         why_weights: why these, or why none.
         minutes: time that the run may take; None: any.
         measured: run some training steps; false: estimate their time.
+        tell: is given a line of text before the steps of a detector are timed.
     """
-    for size, has_p2 in detectors(data, machine):
+    candidates, pace = detectors(data, machine), 1.0
+    for size, has_p2 in candidates:
         recipe = make_recipe(data, machine, size, weights, why_weights, has_p2=has_p2)
-        text = _text(data, machine, recipe, Length(1, None, None, ""), name)
-        with _loaded(text, name) as cfg:
-            if measured and has_p2 and minutes is not None:
-                # Its steps may take a minute each: none is timed unless they could fit if they were twice as quick.
-                estimate = estimated_speed(cfg, data, machine, recipe)
-                if not choose_length(data, machine, recipe, estimate._replace(step=estimate.step / 2), minutes)[1]:
+
+        def is_hopeless(step: float, recipe: Recipe = recipe, is_last: bool = (size, has_p2) == candidates[-1]) -> bool:
+            assumed = Speed(step / SLACK, steps_per_epoch(data, recipe), False)
+            return not (is_last or choose_length(data, machine, recipe, assumed, minutes)[1])
+
+        with _loaded(_text(data, machine, recipe, Length(1, None, None, ""), name), name) as cfg:
+            speed = estimated_speed(cfg, data, machine, recipe)
+            if measured:
+                estimate = speed.step
+                if is_hopeless(estimate * pace):
                     continue
-            speed = measured_speed(cfg) if measured else estimated_speed(cfg, data, machine, recipe)
+                tell(f"timing training steps: {_detector_text(data, recipe)} …")
+                speed = measured_speed(cfg, is_hopeless)
+                pace = speed.step / estimate
         length, is_enough, seconds = choose_length(data, machine, recipe, speed, minutes)
         if is_enough:
             break
@@ -116,6 +128,12 @@ def _text(data: FoundData, machine: Machine, recipe: Recipe, length: Length, nam
     return render(choices(data, machine, recipe, length, name), head)
 
 
+def _detector_text(data: FoundData, recipe: Recipe) -> str:
+    width = f"{recipe.size.convolutions} convolutions of {recipe.size.channels} channels"
+    levels = ", level P2" if recipe.has_p2 else ""
+    return f"{counted(recipe.batch, 'image')} of {data.pixels(*recipe.input_size)}, {width}{levels}"
+
+
 @contextlib.contextmanager
 def _loaded(text: str, name: str) -> Iterator[Config]:
     """The configuration of a YAML text, whose run would go to a temporary folder."""
@@ -125,18 +143,26 @@ def _loaded(text: str, name: str) -> Iterator[Config]:
         yield load_config(path, {"save_dir": folder, "worker_num": 0})
 
 
-def measured_speed(cfg: Config) -> Speed:
-    """Build the trainer of a configuration, and time a step: the quickest of several, as other programs may run."""
+def measured_speed(cfg: Config, is_hopeless: Callable[[float], bool]) -> Speed:
+    """Build the trainer of a configuration, and time a step: the quickest of several, as other programs may run.
+
+    Args:
+        is_hopeless: whether a detector whose first step took so many seconds needs no further ones. It is asked on a
+            CPU alone: the first step on another device takes much longer than the others.
+    """
     logger = get_logger()
     level = logger.level
     logger.setLevel(logging.ERROR)  # training itself will say all this
     try:
         trainer = Trainer(cfg)
-        facts = dry_run(trainer)
-        step = min(facts["step_seconds"], *(timed_step(trainer) for _ in range(MORE_STEPS)))
+        prepare_step(trainer)
+        seconds = [timed_step(trainer)]
+        if not (device.is_cpu() and is_hopeless(seconds[0])):
+            while len(seconds) < 2 or (len(seconds) < TIMED_STEPS and sum(seconds) < TIMED_SECONDS):
+                seconds.append(timed_step(trainer))
     finally:
         logger.setLevel(level)
-    return Speed(step, facts["steps_per_epoch"], True)
+    return Speed(min(seconds), trainer.steps_per_epoch, True)
 
 
 def estimated_speed(cfg: Config, data: FoundData, machine: Machine, recipe: Recipe) -> Speed:
@@ -149,9 +175,14 @@ def estimated_speed(cfg: Config, data: FoundData, machine: Machine, recipe: Reci
         seconds = (CPU_BFLOAT16_SECONDS if machine.halves else CPU_SECONDS) / machine.cores
     else:
         seconds = GPU_SECONDS
+    return Speed(billions * seconds * recipe.batch, steps_per_epoch(data, recipe), False)
+
+
+def steps_per_epoch(data: FoundData, recipe: Recipe) -> int:
+    """The number of steps in an epoch, in which images without boxes are a fifth of the images at most."""
     images = data.train.images - data.train.empty
     images += min(data.train.empty, images // 4)
-    return Speed(billions * seconds * recipe.batch, max(1, images // recipe.batch), False)
+    return max(1, images // recipe.batch)
 
 
 def wanted_epochs(recipe: Recipe, speed: Speed) -> int:

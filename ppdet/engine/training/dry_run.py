@@ -11,6 +11,7 @@ import paddle
 from paddle import Tensor
 
 from ppdet.engine.distributed import collectives
+from ppdet.engine.hooks.auto_ratio import AutoRatioHook
 from ppdet.engine.hooks.location_warnings import boxes_in, no_positives
 from ppdet.engine.runs.earlier_run import RunError, deleted_bytes
 from ppdet.engine.runs.run_config import CONFIG_FILE
@@ -37,21 +38,8 @@ def dry_run(trainer: Trainer) -> dict[str, Any]:
     Returns:
         The facts that the log reports, by name, on every rank.
     """
-    trainer.guard.path, trainer.guard.max_bad_steps = None, math.inf
-    trainer.model.train()
-    # If the run was stopped after the last step of an epoch, this epoch has no steps left: take its first ones.
-    first_step = trainer.first_step % trainer.steps_per_epoch
-    trainer.reader.set_epoch(trainer.epoch, first_step * trainer.accumulate)
-    steps = trainer.read_steps()
     first_rate, iteration = trainer.optimizer.get_lr(), trainer.iteration
-    started = time.perf_counter()
-    trainer.batches = next(steps)
-    data_seconds = time.perf_counter() - started
-    steps.close()  # stops the reader's workers
-
-    # A step with all kinds of passes, as most steps of the run; the first steps may have fewer.
-    if trainer.method.complete_from < trainer.total_steps:
-        trainer.iteration = max(iteration, trainer.method.complete_from)
+    data_seconds = prepare_step(trainer)
     seconds = [timed_step(trainer) for _ in range(2)]
     with paddle.no_grad(), trainer.precision.context():
         maps = shapes_of(trainer.model.predict_maps(trainer.batches[0]["image"])._asdict())
@@ -88,6 +76,31 @@ def dry_run(trainer: Trainer) -> dict[str, Any]:
     }
     report(trainer, facts)
     return facts
+
+
+def prepare_step(trainer: Trainer) -> float:
+    """Read the batches of the trainer's next step for `timed_step`, and return how long it took in seconds.
+
+    The step will have all kinds of passes, as most steps of the run; the first ones may have fewer. Steps with
+    gradients that are not finite will neither end the process nor be written to a file.
+    """
+    trainer.guard.path, trainer.guard.max_bad_steps = None, math.inf
+    trainer.model.train()
+    # If the run was stopped after the last step of an epoch, this epoch has no steps left: take its first ones.
+    first_step = trainer.first_step % trainer.steps_per_epoch
+    trainer.reader.set_epoch(trainer.epoch, first_step * trainer.accumulate)
+    steps = trainer.read_steps()
+    started = time.perf_counter()
+    trainer.batches = next(steps)
+    seconds = time.perf_counter() - started
+    steps.close()  # stops the reader's workers
+    for hook in trainer.hooks:
+        if isinstance(hook, AutoRatioHook):  # the loss on unlabeled images needs its ratio
+            hook.before_train(trainer)
+            hook.before_step(trainer)
+    if trainer.method.complete_from < trainer.total_steps:
+        trainer.iteration = max(trainer.iteration, trainer.method.complete_from)
+    return seconds
 
 
 def timed_step(trainer: Trainer) -> float:

@@ -1,6 +1,7 @@
 """What is chosen for a data set and a machine, and how it is written."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,12 +9,13 @@ import yaml
 
 from ppdet.core.workspace import load_config
 from ppdet.engine.proposal import fitting
-from ppdet.engine.proposal.fitting import Speed, choose_length, estimated_speed, propose
+from ppdet.engine.proposal.fitting import Speed, choose_length, estimated_speed, measured_speed, propose
 from ppdet.engine.proposal.found_data import FoundData, Part
 from ppdet.engine.proposal.level_choice import choose_bounds
 from ppdet.engine.proposal.machine import Machine
 from ppdet.engine.proposal.recipe import SIZES, choose_batch, choose_input, detectors, make_recipe
 from ppdet.engine.proposal.yaml_text import Choice, render
+from ppdet.utils import device
 
 TWO_CORES = Machine("cpu", 1, None, 2, 16.0, True)
 OLD_LAPTOP = Machine("cpu", 1, None, 1, 3.0, False)
@@ -142,7 +144,7 @@ def test_tiny_objects_get_the_level_p2(monkeypatch):
     monkeypatch.setattr(fitting, "estimated_speed", lambda cfg, data, machine, recipe: estimates[recipe.has_p2])
     timed = []
 
-    def measured(cfg):
+    def measured(cfg, is_hopeless):
         timed.append(cfg.component("FCOSHead")["fpn_stride"][0])
         return Speed(0.5, 51, True)
 
@@ -160,6 +162,52 @@ def test_tiny_objects_get_the_level_p2(monkeypatch):
     assert timed == [8, 4]
     machines = (TWO_CORES, OLD_LAPTOP, CARD._replace(device_memory=8.0))
     assert [choose_batch(machine, 205, has_p2=True) for machine in machines] == [4, 2, 2]
+
+
+def test_steps_are_timed_of_detectors_that_might_fit(monkeypatch):
+    """1,750 steps have some 1.5 seconds each. The machine is four times as slow as estimated."""
+    estimates = dict(zip(SIZES, (8.0, 2.5, 1.6, 0.25, 0.1)))
+    wrong = Speed(0.0, 250, False)
+    monkeypatch.setattr(
+        fitting, "estimated_speed", lambda *args: wrong._replace(step=estimates[args[-1].size], steps_per_epoch=250)
+    )
+    timed, said = [], []
+
+    def measured(cfg, is_hopeless):
+        step = 4 * (2.5, 0.25)[len(timed)]
+        timed.append((step, is_hopeless(step)))
+        return Speed(step, 250, True)
+
+    monkeypatch.setattr(fitting, "measured_speed", measured)
+    arguments = {"name": "cells", "weights": None, "why_weights": "none", "minutes": 60, "measured": True}
+    proposal = propose(data_of(1000), TWO_CORES, **arguments, tell=said.append)
+    # 4 s, half of 8, do not fit. Half of 1.6 does, but not after 10 s in place of 2.5 were timed.
+    assert timed == [(10.0, True), (1.0, False)] and proposal.recipe.size == SIZES[3]
+    assert [text.split(",")[1] for text in said] == [
+        " 2 convolutions of 128 channels …",
+        " 2 convolutions of 64 channels …",
+    ]
+    assert said[0].startswith("timing training steps: 4 images of 448x320")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kind", "limit", "expected"),
+    [
+        ([3, 2, 1, 5, 0], "cpu", 9, (1, 4)),  # the quickest of four
+        ([12, 2, 1, 5, 0], "cpu", 9, (12, 1)),  # the first one is enough
+        ([12, 2, 1, 5, 0], "gpu", 9, (1, 4)),  # elsewhere the first one says nothing
+        ([30, 31, 1, 5, 0], "cpu", 99, (30, 2)),
+    ],
+)
+def test_few_slow_steps_are_timed(monkeypatch, seconds, kind, limit, expected):
+    left = iter(seconds)
+    monkeypatch.setattr(fitting, "Trainer", lambda cfg: SimpleNamespace(steps_per_epoch=7))
+    monkeypatch.setattr(fitting, "prepare_step", lambda trainer: 0.0)
+    monkeypatch.setattr(fitting, "timed_step", lambda trainer: next(left))
+    monkeypatch.setattr(device, "device_type", lambda: kind)
+    step, count = expected
+    assert measured_speed(None, lambda first: first > limit) == Speed(step, 7, True)
+    assert len(seconds) - len(list(left)) == count
 
 
 def test_the_time_of_a_step_follows_the_levels(tmp_path):

@@ -92,3 +92,12 @@ def test_bad_gradients_are_told_and_not_written(tiny, tmp_path, log):
     assert found["skipped_steps"] == 1
     assert "1 of the 2 steps had gradients or running statistics that are infinite or not numbers" in log.text
     assert not (tmp_path / "output").exists()
+
+
+def test_a_ratio_from_the_data_is_known(tiny_semi):
+    """Twice the share of the positive locations of the batch, as in the first step of a run."""
+    trainer = Trainer(load_config(tiny_semi, ["DenseTeacher.train_cfg.ratio=auto", "semi_start_iters=0"]))
+    found = dry_run(trainer)
+    (batch,) = trainer.batches
+    labels = batch["target_labels"].numpy()
+    assert found["losses"]["ratio"] == pytest.approx(2 * (labels > 0).mean(), rel=1e-6)
