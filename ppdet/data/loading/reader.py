@@ -127,9 +127,9 @@ class BaseReader:
         self.batch_transforms = list(batch_transforms or ())
         for transform in (*self.sample_transforms, *self.batch_transforms):
             require(transform, Transform, name, only=("__call__",))
-        check_order((*self.sample_transforms, *self.batch_transforms), name)
         refuse_several(self.batch_transforms, f"{name}.batch_transforms")
         refuse_several(() if self.training else self.sample_transforms, f"{name}.sample_transforms")
+        check_order((*self.sample_transforms, *self.batch_transforms), name)
         self.closing = Closing(self.sample_transforms, check_until(name, (mosaic_epoch, mixup_epoch, cutmix_epoch)))
         self.batch_size = batch_size
         self.use_shared_memory = use_shared_memory

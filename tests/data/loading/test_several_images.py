@@ -90,11 +90,10 @@ def images_of(found):
 def test_batches_are_the_same_with_any_number_of_workers_and_after_a_resume(data):
     here = batches(reader(data), epoch=1)
     assert here[0]["image"].dtype == np.float32
-    for worker_num in (1, 2):
-        assert_same(here, batches(reader(data, worker_num=worker_num), epoch=1))
-    assert_same(here[4:], batches(reader(data), epoch=1, first=4))
-    assert images_of(here) != images_of(batches(reader(data), epoch=2))
-    assert images_of(here) != images_of(batches(reader(data, seed=4), epoch=1))
+    assert_same(here, batches(reader(data, worker_num=2), epoch=1))
+    assert_same(here[4:], batches(reader(data, worker_num=1), epoch=1, first=4))
+    for other in (batches(reader(data), epoch=2, first=4), batches(reader(data, seed=4), epoch=1, first=4)):
+        assert not images_of(here).items() & images_of(other).items()
 
 
 def test_an_image_is_the_same_in_any_batch_and_on_any_rank(data):
