@@ -18,7 +18,10 @@ from ppdet.data.transforms import (
     PadBatch,
     Permute,
     RandomFlip,
+    RandomResize,
+    RandomSelect,
     RandomShortSideResize,
+    Resize,
 )
 from ppdet.utils.errors import ConfigError, DataError
 
@@ -191,3 +194,27 @@ def test_a_reader_reads_every_batch_at_one_of_the_sizes(coco):
             assert np.allclose(boxes[:, 0, 1::2], [6, 36]) and np.allclose(boxes[:, 0, 2] - boxes[:, 0, 0], 20)
             sizes.append(side)
     assert sizes[:6] == sizes[6:] and set(sizes) == {32, 64, 96}
+
+
+@pytest.mark.parametrize(
+    ("transform", "largest"),
+    [
+        (BatchRandomResize(target_size=[32, [40, 64], 48], keep_ratio=False), (40, 64)),
+        (RandomShortSideResize(short_side_sizes=[20, 60, 40]), (60, 80)),
+        (RandomResize(target_size=[[30, 40], [60, 80], [45, 60]]), (60, 80)),
+        (RandomResize(target_size=50, random_size=False, scale_range=[0.5, 2.0], keep_ratio=False), (100, 100)),
+        (
+            RandomSelect(transforms1=[RandomResize(target_size=[12, 24])], transforms2=[Resize(target_size=24)]),
+            (18, 24),
+        ),
+    ],
+)
+def test_keep_largest(transform, largest):
+    assert transform.keep_largest()
+    image = np.zeros((60, 80, 3), dtype=np.uint8)
+    for seed in range(5):
+        sample = {"image": image}
+        takes_batch = transform.takes_batch
+        result = transform([sample] if takes_batch else sample, np.random.default_rng(seed))
+        assert (result[0] if takes_batch else result)["image"].shape[:2] == largest
+    assert not Resize(target_size=24).keep_largest()

@@ -59,6 +59,10 @@ class Transform:
         """Transform a sample (a dict), or a list of samples if `takes_batch` or `further_images` is set."""
         raise NotImplementedError(f"{type(self).__name__}.__call__(sample, rng)")
 
+    def keep_largest(self) -> bool:
+        """Draw only the largest of its sizes from now on, for an estimate of memory; return whether it had several."""
+        return False
+
 
 def has_property(transform: Callable, name: Property) -> bool:
     """Whether a transform, or any other callable used as one, has an attribute of `Transform` set."""

@@ -1,5 +1,6 @@
 """Resizing and flipping."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -140,6 +141,12 @@ class RandomResize(Transform):
         factor = self.scale_range[1] if self.scale_range else 1.0
         largest = (max(pair[0] for pair in pairs), max(pair[1] for pair in pairs))
         return self._resize(largest, factor).new_size(h, w)
+
+    def keep_largest(self) -> bool:
+        had = len(self.sizes) > 1 or self.scale_range is not None
+        self.sizes = [max(self.sizes, key=math.prod)]
+        self.scale_range = self.scale_range and (self.scale_range[1],) * 2
+        return had
 
     def _resize(self, target_size: Size, factor: float) -> Resize:
         size = [max(1, round(side * factor)) for side in target_size]

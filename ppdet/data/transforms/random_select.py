@@ -34,6 +34,7 @@ class RandomSelect(Transform):
                     f"RandomSelect has {type(transform).__name__}, which takes several images, expected transforms of "
                     "single ones: list it outside of RandomSelect"
                 )
+        self.members = members
         self.transforms1, self.transforms2 = Compose(transforms1), Compose(transforms2)
         self.p = p
         self.keeps_uint8 = all(has_property(transform, "keeps_uint8") for transform in members)
@@ -44,3 +45,6 @@ class RandomSelect(Transform):
 
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
         return (self.transforms1 if rng.random() < self.p else self.transforms2)(sample, rng)
+
+    def keep_largest(self) -> bool:
+        return sum(one.keep_largest() for one in self.members if isinstance(one, Transform)) > 0

@@ -1,5 +1,6 @@
 """Random sizes as DETR and YOLO draw them: by the short side of an image, and one size for a whole batch."""
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -60,6 +61,11 @@ class RandomShortSideResize(Transform):
         interp = draw_interpolation(rng) if self.random_interp else self.interp
         size = sample["image"].shape[:2]
         return resize_sample(sample, self._new_size(size, short), interp, size)
+
+    def keep_largest(self) -> bool:
+        had = len(self.short_sides) > 1
+        self.short_sides = [max(self.short_sides)]
+        return had
 
     def _new_size(self, size: Size, short: int) -> Size:
         shorter, longer = min(size), max(size)
@@ -125,6 +131,11 @@ class BatchRandomResize(Transform):
         interp = draw_interpolation(rng) if self.random_interp else self.interp
         resize = Resize(target_size=target_size, keep_ratio=self.keep_ratio, interp=interp)
         return [_resize_any_layout(sample, resize) for sample in samples]
+
+    def keep_largest(self) -> bool:
+        had = len(self.sizes) > 1
+        self.sizes = [max(self.sizes, key=math.prod)]
+        return had
 
 
 def draw_interpolation(rng: np.random.Generator) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import paddle
 from paddle import Tensor
 
+from ppdet.data.transforms import Transform
 from ppdet.engine.distributed import collectives
 from ppdet.engine.hooks.auto_ratio import AutoRatioHook
 from ppdet.engine.hooks.location_warnings import boxes_in, no_positives
@@ -32,13 +33,15 @@ MIB = 2**20
 def dry_run(trainer: Trainer) -> dict[str, Any]:
     """Make the trainer's next step twice, and log what the run would be.
 
-    The first step prepares kernels and memory; the second one, on the same images, is timed. All ranks take part. The
-    trainer cannot be used afterwards, since its weights have changed.
+    The first step prepares kernels and memory; the second one, on the same images, is timed. Of random sizes, the
+    images have the largest ones. All ranks take part. The trainer cannot be used afterwards, since its weights and its
+    transforms have changed.
 
     Returns:
         The facts that the log reports, by name, on every rank.
     """
     first_rate, iteration = trainer.optimizer.get_lr(), trainer.iteration
+    has_random_sizes = keep_largest_sizes(trainer)
     data_seconds = prepare_step(trainer)
     seconds = [timed_step(trainer) for _ in range(2)]
     with paddle.no_grad(), trainer.precision.context():
@@ -49,6 +52,7 @@ def dry_run(trainer: Trainer) -> dict[str, Any]:
     memory = collectives.gather(peak_memory())
     facts: dict[str, Any] = {
         "batch": shapes_of(trainer.batches[0]),
+        "largest_sizes": has_random_sizes,
         "maps": maps,
         "parameters": sum(p.size for p in parameters),
         "trained_parameters": sum(p.size for p in parameters if p.trainable),
@@ -101,6 +105,13 @@ def prepare_step(trainer: Trainer) -> float:
     if trainer.method.complete_from < trainer.total_steps:
         trainer.iteration = max(trainer.iteration, trainer.method.complete_from)
     return seconds
+
+
+def keep_largest_sizes(trainer: Trainer) -> bool:
+    """Let the reader draw only the largest of random sizes, which decide about memory; return whether there are any."""
+    readers = [trainer.reader, getattr(trainer.reader, "unlabeled", trainer.reader)]
+    transforms = {id(one): one for it in readers for one in (*it.sample_transforms, *it.batch_transforms)}.values()
+    return sum(one.keep_largest() for one in transforms if isinstance(one, Transform)) > 0
 
 
 def timed_step(trainer: Trainer) -> float:
@@ -181,6 +192,7 @@ def report(trainer: Trainer, facts: dict[str, Any]) -> None:
     memory = ", ".join(f"{kind} {mib} MiB" for kind, mib in facts["max_mem_mib"].items())
     lines = [
         *(f"batch: {name} {shape}" for name, shape in facts["batch"].items()),
+        *(["sizes are random: memory and time are those of the largest ones"] if facts["largest_sizes"] else []),
         *(f"maps at stride {stride}: logits {a}, distances {b}, quality {c}" for stride, a, b, c in levels),
         f"parameters: {facts['parameters']:,}, of them trained {facts['trained_parameters']:,}",
         f"boxes: {facts['boxes']}"

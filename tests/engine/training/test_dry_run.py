@@ -101,3 +101,13 @@ def test_a_ratio_from_the_data_is_known(tiny_semi):
     (batch,) = trainer.batches
     labels = batch["target_labels"].numpy()
     assert found["losses"]["ratio"] == pytest.approx(2 * (labels > 0).mean(), rel=1e-6)
+
+
+def test_of_random_sizes_the_largest_is_measured(tiny, log):
+    """Memory for a smaller size, which the first step may draw, would not do for the run."""
+    resize = "  - BatchRandomResize: {target_size: [32, 64, 160, 96], keep_ratio: false}\n"
+    first = "  - PadBatch: {pad_to_stride: 32}\n"
+    tiny.write_text(tiny.read_text().replace(first, resize + first, 1))
+    found = dry_run(Trainer(load_config(tiny)))
+    assert found["batch"]["image"] == [2, 3, 160, 160]
+    assert "sizes are random: memory and time are those of the largest ones" in log.messages
