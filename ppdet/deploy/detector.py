@@ -113,6 +113,7 @@ class Detector:
         max_batch: int = 1,
         tta: TTA | None = None,
     ) -> None:
+        check_alone(tta, None)
         self.folder = folder = Path(folder)
         settings = read_infer_cfg(folder)
         if settings.get("output", "detections") != "detections":

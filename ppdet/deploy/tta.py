@@ -273,7 +273,9 @@ def tta_of(arguments: argparse.Namespace) -> TTA | None:
 
 
 def check_alone(tta: TTA | None, slicing: Any) -> None:
-    """Raise DeployError if both are asked for: views of windows have not been shown to help."""
+    """Raise DeployError if both are asked for, as views of windows have not been shown to help, or `tta` is no TTA."""
+    if not isinstance(tta, TTA | None):
+        raise DeployError(f"tta is {tta!r:.60}, expected ppdet.deploy.tta.TTA, such as TTA() for its defaults, or None")
     if tta is not None and slicing is not None:
         raise DeployError("TTA (--tta) takes whole images: leave it out, or leave --slice_infer out")
 

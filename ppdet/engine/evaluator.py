@@ -85,11 +85,11 @@ class Evaluator:
         self.own_names = list(self.dataset.class_names)
         self.reader = build_reader(cfg, "EvalReader", self.dataset)
         self.slicing, self.tta = slicing, tta
+        read_parts(self.reader, slicing, tta)
         if slicing:
             logger.info("sliced: %s", slicing)
         if tta:
             logger.info("test-time augmentation: %s", tta)
-        read_parts(self.reader, slicing, tta)
         self.model_classes: Classes | None = None
         self.predictions_only = predictions_only
         self.output_eval = output_eval or ("." if predictions_only else None)

@@ -83,6 +83,12 @@ def test_what_cannot_be_done(model, tmp_path):
     assert len(Detector(folder, threads=1, tta=FLIPPED).predict(image())) == 2
 
 
+@pytest.mark.parametrize("tta", [True, False, {}, "flip"])
+def test_what_is_no_tta(model, tta):
+    with pytest.raises(DeployError, match=r"tta is .*, expected ppdet.deploy.tta.TTA, such as TTA\(\)"):
+        Detector(model, threads=1, tta=tta)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("--tta --run_benchmark", "leave --tta out"), ("--tta --slice_infer", "leave --slice_infer out")],

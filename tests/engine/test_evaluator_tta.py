@@ -120,3 +120,5 @@ def test_predictor(bright, monkeypatch):
         list(predictor.detect(paths, Slicing()))
     with pytest.raises(DeployError, match="takes whole images"):
         Evaluator(load_config(str(config)), tta=TTA(), slicing=Slicing())
+    with pytest.raises(DeployError, match="tta is True, expected"):
+        Evaluator(load_config(str(config)), tta=True)
