@@ -141,20 +141,27 @@ class TTA:
         Returns:
             (K, 6), sorted by class and then from the highest score to the lowest, of the same dtype.
         """
-        rows = in_order(np.concatenate(found))
-        parts = np.split(rows, np.flatnonzero(np.diff(rows[:, 0])) + 1)
         with np.errstate(invalid="ignore"):  # a NaN matches nothing
             if self.merge == "weighted":
                 iou = FUSED_FROM if self.iou is None else self.iou
-                merged = [fuse(part, len(found), iou) for part in parts]
+                if nms.method != "nms":  # the boxes that it left on one object would lower the mean of the scores
+                    hard = nms._replace(nms_threshold=iou, method="nms")
+                    found = [np.concatenate([suppress(part, hard) for part in by_class(rows)]) for rows in found]
+                merged = [fuse(part, len(found), iou) for part in by_class(np.concatenate(found))]
             else:
                 own = nms if self.iou is None else nms._replace(nms_threshold=self.iou, method="nms")
-                merged = [suppress(part, own) for part in parts]
+                merged = [suppress(part, own) for part in by_class(np.concatenate(found))]
         rows = np.concatenate(merged)
         rows = rows[rows[:, 1] > nms.score_threshold]
         if 0 <= nms.keep_top_k < len(rows):
             rows = rows[np.argsort(-rows[:, 1], kind="stable")[: nms.keep_top_k]]
         return in_order(rows)
+
+
+def by_class(rows: np.ndarray) -> list[np.ndarray]:
+    """Rows (M, 6) of each class, sorted by score; one part without rows if M is 0."""
+    rows = in_order(rows)
+    return np.split(rows, np.flatnonzero(np.diff(rows[:, 0])) + 1)
 
 
 def suppress(rows: np.ndarray, nms: Suppression) -> np.ndarray:

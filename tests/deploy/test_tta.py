@@ -162,6 +162,16 @@ def test_a_model_with_soft_nms_is_merged_by_it(method):
     np.testing.assert_allclose(TTA(merge="nms").merge_views(np.split(found, [9]), own), rows.numpy(), rtol=1e-4)
 
 
+def test_boxes_that_soft_nms_left_on_one_object_do_not_make_it_less_certain():
+    """In each view, a second box has an IoU of 8/12 with the first one, and a third box one of 5/15."""
+    view = np.array([[0, 0.9, 0, 0, 10, 10], [0, 0.3, 2, 0, 12, 10], [0, 0.2, 5, 0, 15, 10], [1, 0.1, 0, 0, 9, 9]])
+    parts = [view, view[::-1], np.zeros((0, 6))]
+    soft = Suppression(0.0, 0.3, -1, "gaussian", 0.5)
+    expected = [[0, 0.9 * 2 / 3, 0, 0, 10, 10], [0, 0.2 * 2 / 3, 5, 0, 15, 10], [1, 0.1 * 2 / 3, 0, 0, 9, 9]]
+    np.testing.assert_allclose(TTA(merge="weighted").merge_views(parts, soft), expected)
+    assert len(TTA(merge="weighted", iou=0.7).merge_views(parts, soft)) == 4
+
+
 def test_boxes_are_flipped_back():
     box = np.array([[3, 0.5, 10, 20, 15, 40]], np.float32)
     size = (100, 60)  # height and width
