@@ -113,8 +113,11 @@ def test_burn_in_teacher_and_files(tiny_semi, tmp_path):
     "options",
     [
         (),
-        ("accumulate_steps=2", "DenseTeacher.train_cfg.ratio=auto"),
-        ("DenseTeacher.train_cfg.concat_sup_data=false", "DenseTeacher.train_cfg.cutmix_prob=0.5"),
+        ("accumulate_steps=2", "DenseTeacher.train_cfg={ratio: auto, norm_statistics: separate}"),
+        (
+            "DenseTeacher.train_cfg={norm_statistics: frozen, concat_sup_data: false, cutmix_prob: 0.5}",
+            "semi_start_iters=20%",
+        ),
     ],
 )
 def test_going_on_in_the_middle_of_an_epoch_is_bit_for_bit(tiny_semi, tmp_path, options):

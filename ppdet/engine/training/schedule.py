@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 SHARE = 0.01  # tolerated difference between the cosine's end and the run's end, as a share of the run
+LEFT = 0.01  # tolerated share of the weights from which an average starts
 
 
 @dataclass
@@ -102,6 +103,7 @@ class RunSchedule:
             *self._warmup_misfits(),
             *self._decay_misfits(),
             *self._start_misfits(),
+            *self._average_misfits(),
             *self._snapshot_misfits(),
         ]
 
@@ -151,6 +153,22 @@ class RunSchedule:
                 f"semi_start_iters {semi} on: set ema_start_iters below semi_start_iters"
             )
         return found
+
+    def _average_misfits(self) -> list[str]:
+        """An average with a constant decay d starts from weights whose share after n more steps is d ** n."""
+        start, decay = self.average_start, self.cfg["ema_decay"]
+        is_constant = self.cfg["use_simple_ema"] or self.cfg["ema_decay_type"] == "normal"
+        averaged = self.total - (start or 0) - 1  # the first step is a copy
+        if start is None or not is_constant or averaged < 1:
+            return []
+        left = decay**averaged
+        if left <= LEFT:
+            return []
+        most = math.floor(LEFT ** (1 / averaged) * 10_000) / 10_000
+        return [
+            f"{left:.0%} of the averaged weights will be those of step {start + 1}: lower ema_decay {decay:g} to "
+            f"{most:g}, or train longer"
+        ]
 
     def _snapshot_misfits(self) -> list[str]:
         every, epochs = self.cfg["snapshot_epoch"], self.total / self.steps_per_epoch

@@ -103,6 +103,22 @@ NEVER = "unlabeled images never count: the run has 200 steps, they count after s
         (BCCD, 205, ["use_ema=true", "ema_start_iters=816"], ["stays a copy until ema_start_iters 816"]),
         (BCCD, 205, ["ema_start_iters=816"], []),  # nothing is averaged
         (SEMI, 11726, ["semi_start_iters=35%", "ema_start_iters=30%"], []),
+        # 0.9998 ** 815 is 0.85, and 0.9943 ** 815 below 0.01; 0.98 ** 207 is 0.015.
+        (
+            BCCD,
+            205,
+            ["use_simple_ema=true"],
+            ["85% of the averaged weights will be those of step 1: lower ema_decay 0.9998 to 0.9943"],
+        ),
+        (BCCD, 205, ["use_ema=true", "ema_decay_type=normal", "ema_decay=0.9943"], []),
+        (
+            BCCD,
+            205,
+            ["use_simple_ema=true", "ema_decay=0.98", "ema_start_iters=608"],
+            ["2% of the averaged weights will be those of step 609"],
+        ),
+        (BCCD, 205, ["use_ema=true"], []),
+        (BCCD, 205, ["use_simple_ema=true", "ema_decay=0.0"], []),
         (SEMI, 11726, ["ema_start_iters=100%"], ["stays a copy until ema_start_iters 703440: lower it"]),
     ],
 )
