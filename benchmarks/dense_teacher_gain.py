@@ -139,6 +139,10 @@ def plan(arguments, labeled: int, unlabeled: int) -> list[Row]:
     reader = load_config(str(ROOT / arguments.semi), arguments.opt).component("SemiTrainReader")
     first, epochs = arguments.first_epochs or supervised["epoch"], arguments.epochs or semi["epoch"]
     steps, semi_steps = labeled // batch, labeled // reader["sup_batch_size"]  # in an epoch
+    if not (steps and semi_steps):
+        raise SystemExit(
+            f"{labeled} labeled images are no full batch: raise --percent, or lower the batch sizes with -o"
+        )
     views = 2 * reader["sup_batch_size"] + reader["unsup_batch_size"]  # in a step of the student
     more = round(epochs * semi_steps * views / (steps * batch))  # epochs of labels alone with as many images
     every = max(1, epochs // 4)

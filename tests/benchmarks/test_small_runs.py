@@ -85,6 +85,8 @@ def test_the_gain_of_unlabeled_images_is_measured_once(tmp_path, capsys, monkeyp
     # 8 labeled images make 2 steps of 4 images in an epoch; a student sees 4 + 4 labeled and 4 unlabeled views.
     cells = [[cell.strip() for cell in line.split("|")[2:5]] for line in first[2:]]
     assert cells == [["24", "0.3", "0.3"], ["64", "0.8", "0.8"], ["192", "2.4", "2.4"], *[["192", "0.8", "0.8"]] * 3]
+    with pytest.raises(SystemExit, match="3 labeled images are no full batch: raise --percent"):
+        run("dense_teacher_gain", "--data", data, "--percent", "15", "--table")
 
 
 def test_the_parts_of_a_semi_supervised_step_add_up_to_their_sum(tmp_path, capsys):
