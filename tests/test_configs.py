@@ -38,7 +38,8 @@ EXPORTED = (
 TRAINING = (
     *("TrainDataset", "UnsupTrainDataset", "EvalDataset", "TestDataset", "TrainReader", "SemiTrainReader"),
     *("EvalReader", "worker_num", "LearningRate", "OptimizerBuilder", "auto_lr", "amp", "epoch", "max_iters"),
-    *("ssod_method", "DenseTeacher", "use_simple_ema", "ema_decay", "ema_start_iters", "semi_start_iters"),
+    *("ssod_method", "DenseTeacher", "use_ema", "use_simple_ema", "ema_decay"),
+    *("ema_start_iters", "semi_start_iters"),
     *("pretrain_weights", "weights", "save_dir", "log_iter", "snapshot_epoch", "num_classes"),
 )
 TRAINING_OF = {"ResNet": ("lr_mult_list", "freeze_at", "norm_decay"), "FCOSHead": ("fcos_loss",)}
