@@ -69,7 +69,7 @@ DEVICE_TESTS := tests/test_paddle_names.py tests/optimizer tests/data/loading/te
   $(addprefix tests/utils/,test_device.py process/test_memory.py process/test_start.py test_iteration.py) \
   $(addprefix tests/acceptance/test_,environment_checks.py operator_checks.py speed_checks.py) \
   $(addprefix tests/engine/,test_device_choice.py test_runtime.py test_no_reads.py test_eval_amp.py test_profiler.py \
-    distributed/test_collectives.py distributed/test_data_parallel.py export/test_check.py \
+    distributed/test_collectives.py distributed/test_data_parallel.py export/test_check.py proposal/test_recipe.py \
     $(addprefix training/test_,precision.py guard.py)) \
   $(addprefix tests/deploy/test_,gpu_options.py tensorrt.py float32_operators.py) \
   $(addprefix tests/modeling/,test_nms.py test_nms_on_gpu.py test_autocast.py test_folding.py cpu/test_selection.py)

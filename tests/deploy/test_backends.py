@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from noise import noisy, write_padded
-from processors import needs_bfloat16
+from processors import needs_bfloat16_graphs
 
 from ppdet.data.transforms.decode import read_image
 from ppdet.deploy import Detector
@@ -257,7 +257,7 @@ def sure(tmp_path_factory):
     return export_model(cfg, str(folder), formats=["openvino"])
 
 
-@pytest.mark.parametrize("backend", [pytest.param("paddle", marks=needs_bfloat16), "openvino"])
+@pytest.mark.parametrize("backend", [pytest.param("paddle", marks=needs_bfloat16_graphs), "openvino"])
 def test_bfloat16_is_near(sure, backend):
     check = SelfCheck.read(sure)
     result = check.verify(Detector(sure, backend, precision="bf16").backend, "bf16")

@@ -7,7 +7,7 @@ import numpy as np
 import paddle
 import pytest
 from noise import noisy
-from processors import needs_bfloat16
+from processors import needs_bfloat16_graphs
 from tiny import TINY_YAML
 
 from ppdet.core.workspace import load_config
@@ -143,7 +143,7 @@ def exported(folder, tmp_path_factory):
         return export_model(cfg, str(place), formats=["onnx", "openvino"], precision="fp16"), cfg
 
 
-ENGINES = [("paddle", "fp32"), pytest.param("paddle", "bf16", marks=needs_bfloat16), ("onnxruntime", "fp32"),
+ENGINES = [("paddle", "fp32"), pytest.param("paddle", "bf16", marks=needs_bfloat16_graphs), ("onnxruntime", "fp32"),
            ("onnxruntime", "fp16"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "fp16")]  # fmt: skip
 
 
