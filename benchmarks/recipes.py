@@ -35,9 +35,8 @@ SMALL, OLD = "fcos_r18vd_small", "fcos_r18vd_fpn_bccd"
 IOU = 0.33  # that of DeepPCB's own metric
 MEASURE = [f"eval_metrics=[{{name: APAtIoU, iou: {IOU}}}]", "keep_checkpoints=0"]
 FIGURES = {"AP50": "AP50", f"mAP at {IOU}": f"AP@{IOU}", f"F at {IOU}": f"F@{IOU}"}
-SOFT = "-o FCOSHead.nms.name=SoftNMS FCOSHead.nms.score_threshold=0.001"
-# Soft-NMS has no IoU of its own for boxes of different views.
-VARIANTS = {"as it is": "", "TTA": "--tta", "Soft-NMS": SOFT, "TTA and Soft-NMS": f"--tta --tta_iou 0.6 {SOFT}"}
+SOFT = "-o FCOSHead.nms.name=SoftNMS"
+VARIANTS = {"as it is": "", "TTA": "--tta", "Soft-NMS": SOFT, "TTA and Soft-NMS": f"--tta {SOFT}"}
 
 
 class Row(NamedTuple):
