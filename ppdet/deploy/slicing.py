@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from ppdet.utils.boxes import in_order, pairwise_overlap
+from ppdet.utils.boxes import by_class, in_order, pairwise_overlap
 from ppdet.utils.errors import DeployError
 
 COMBINE_METHODS = ("nms", "nmm", "concat")
@@ -98,12 +98,10 @@ class Slicing:
         Returns:
             (K, 6), sorted by class and then from the highest score to the lowest, of the same dtype.
         """
-        rows = in_order(rows)
-        if self.combine == "concat" or not len(rows):
-            return rows
-        parts = np.split(rows, np.flatnonzero(np.diff(rows[:, 0])) + 1)
+        if self.combine == "concat":
+            return in_order(rows)
         with np.errstate(invalid="ignore"):  # a NaN matches nothing
-            return np.concatenate([self._merge_class(part) for part in parts])
+            return np.concatenate([self._merge_class(part) for part in by_class(rows)])
 
     def _merge_class(self, rows: np.ndarray) -> np.ndarray:
         """`merge` for rows (M, 6) of one class, sorted by score."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from ppdet.data.loading.views import View
-from ppdet.utils.boxes import in_order, pairwise_overlap
+from ppdet.utils.boxes import by_class, in_order, pairwise_overlap
 from ppdet.utils.errors import DeployError
 from ppdet.utils.printable import counted
 from ppdet.utils.soft_suppression import Decay, suppress_softly
@@ -156,12 +156,6 @@ class TTA:
         if 0 <= nms.keep_top_k < len(rows):
             rows = rows[np.argsort(-rows[:, 1], kind="stable")[: nms.keep_top_k]]
         return in_order(rows)
-
-
-def by_class(rows: np.ndarray) -> list[np.ndarray]:
-    """Rows (M, 6) of each class, sorted by score; one part without rows if M is 0."""
-    rows = in_order(rows)
-    return np.split(rows, np.flatnonzero(np.diff(rows[:, 0])) + 1)
 
 
 def suppress(rows: np.ndarray, nms: Suppression) -> np.ndarray:

@@ -13,6 +13,12 @@ def in_order(rows: np.ndarray) -> np.ndarray:
     return rows[np.lexsort((*rows.T[:1:-1], -rows[:, 1], rows[:, 0]))]
 
 
+def by_class(rows: np.ndarray) -> list[np.ndarray]:
+    """Rows (M, 6) of each class, in the order of `in_order`; one part without rows if M is 0."""
+    rows = in_order(rows)
+    return np.split(rows, np.flatnonzero(np.diff(rows[:, 0])) + 1)
+
+
 def clip_to_image(
     boxes: np.ndarray, height: float | np.ndarray, width: float | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

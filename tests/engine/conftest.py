@@ -9,6 +9,7 @@ import pytest
 from tiny import TINY_YAML, write_tiny_coco
 
 from ppdet.core.workspace import load_config
+from ppdet.engine import evaluator
 from ppdet.engine.hooks import Hook
 from ppdet.engine.trainer import Trainer
 from ppdet.utils import device
@@ -106,3 +107,18 @@ def machine(monkeypatch):
         return chosen
 
     return build
+
+
+@pytest.fixture
+def bars(monkeypatch):
+    """The progress bars of evaluations, which are shown as in a terminal."""
+    shown = []
+
+    class Bar(evaluator.tqdm):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            shown.append(self)
+
+    monkeypatch.setattr(evaluator, "tqdm", Bar)
+    monkeypatch.setattr(evaluator, "is_watched", lambda: True)
+    return shown

@@ -8,7 +8,6 @@ from oracle import Oracle
 
 from ppdet.core.workspace import load_config
 from ppdet.deploy.slicing import Slicing
-from ppdet.engine import evaluator as module
 from ppdet.engine.evaluator import Evaluator
 
 
@@ -41,17 +40,8 @@ class Corners(paddle.nn.Layer):
         return row.tile([self.sizes[-1], 1]), paddle.ones([self.sizes[-1]], "int32")
 
 
-def test_windows_are_counted_by_image_and_put_together(tiny, monkeypatch):
+def test_windows_are_counted_by_image_and_put_together(tiny, bars):
     """8 images of 96 x 128 in 2 x 3 windows of 64 x 50; batches take windows of several images."""
-    bars = []
-
-    class Bar(module.tqdm):
-        def __init__(self, *arguments, **options):
-            super().__init__(*arguments, **options)
-            bars.append(self)
-
-    monkeypatch.setattr(module, "tqdm", Bar)
-    monkeypatch.setattr(module, "is_watched", lambda: True)
     evaluator = Evaluator(load_config(str(tiny), ["EvalReader.batch_size=5"]), slicing=Slicing((64, 50), (0.0, 0.0)))
     model = Corners()
     for _ in range(2):

@@ -8,7 +8,6 @@ import pytest
 from ppdet.core.workspace import load_config
 from ppdet.deploy.slicing import Slicing
 from ppdet.deploy.tta import TTA
-from ppdet.engine import evaluator as module
 from ppdet.engine.evaluator import Evaluator
 from ppdet.engine.predictor import Predictor
 from ppdet.modeling.nms import MultiClassNMS
@@ -68,16 +67,7 @@ def test_views_that_agree_change_nothing(bright, tta):
     assert set(evaluator.metric.sizes.values()) == {(96, 128)}
 
 
-def test_views_come_one_after_the_other_and_images_are_counted(bright, monkeypatch, log):
-    bars = []
-
-    class Bar(module.tqdm):
-        def __init__(self, *arguments, **options):
-            super().__init__(*arguments, **options)
-            bars.append(self)
-
-    monkeypatch.setattr(module, "tqdm", Bar)
-    monkeypatch.setattr(module, "is_watched", lambda: True)
+def test_views_come_one_after_the_other_and_images_are_counted(bright, bars, log):
     evaluator = Evaluator(load_config(str(bright[0]), ["EvalReader.batch_size=5"]), tta=TTA((1.0, 2.0), merge="nms"))
     model = Brightest()
     evaluator(model)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from ppdet.data.transforms.decode import BOX_FIELDS
+from ppdet.data.transforms.decode import select_boxes
 from ppdet.utils.boxes import SMALLEST_SIDE, clip_to_image, have_area
 
 NO_PERSPECTIVE = (0.0, 0.0, 1.0)  # the last row of a matrix that keeps parallel lines parallel
@@ -107,14 +107,6 @@ def drop_lost_boxes(
     if "is_crowd" in sample:
         stays |= sample["is_crowd"][:, 0] > 0
     return select_boxes(sample, stays & have_area(boxes))
-
-
-def select_boxes(sample: dict, stays: np.ndarray) -> dict:
-    """Keep the boxes of a sample for which `stays` (M,) is true, with all their fields."""
-    for field in BOX_FIELDS:
-        if field in sample:
-            sample[field] = sample[field][stays]
-    return sample
 
 
 def warp_sample(

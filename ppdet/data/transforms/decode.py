@@ -85,9 +85,7 @@ class Decode(Transform):
     def _clip_boxes(self, sample: dict, h: int, w: int) -> None:
         sample["gt_bbox"], inside = clip_to_image(sample["gt_bbox"], h, w)
         if not inside.all():
-            for key in BOX_FIELDS:
-                if key in sample:
-                    sample[key] = sample[key][inside]
+            select_boxes(sample, inside)
             self._warn(
                 "outside",
                 f"{sample.get('im_file')}: {(~inside).sum()} of its {len(inside)} boxes are outside of its {h} x {w} "
@@ -116,6 +114,14 @@ class DecodeAndResize(Transform):
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
         sample = self.decode(sample, rng, self.resize.new_size)
         return self.resize(sample, rng, (sample["h"], sample["w"]))
+
+
+def select_boxes(sample: dict, stays: np.ndarray) -> dict:
+    """Keep the boxes of a sample for which `stays` (M,) is true, with all their fields."""
+    for field in BOX_FIELDS:
+        if field in sample:
+            sample[field] = sample[field][stays]
+    return sample
 
 
 def read_image(path: str, expected_size: Size | None = None) -> np.ndarray:

@@ -5,12 +5,13 @@ from typing import Literal
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data.transforms.affine import drop_lost_boxes, select_boxes, warp_sample
+from ppdet.data.transforms.affine import drop_lost_boxes, remaining_share, warp_sample
 from ppdet.data.transforms.auto_augment import box_operations as ops
 from ppdet.data.transforms.auto_augment.pixel_operations import MAX_MAGNITUDE, PIXEL_OPERATIONS
 from ppdet.data.transforms.auto_augment.policies import POLICIES
 from ppdet.data.transforms.base import Transform
-from ppdet.data.transforms.joining import require_uint8
+from ppdet.data.transforms.decode import select_boxes
+from ppdet.data.transforms.joining import clip_to_area, require_uint8
 from ppdet.utils.ranges import require_choice
 
 IN_BOXES = "_Only_BBoxes"
@@ -116,7 +117,8 @@ def _rectangle_in_a_box(boxes: np.ndarray, magnitude: float, h: int, w: int, rng
 def _cut(sample: dict, rectangle: ops.Rectangle) -> None:
     sample["image"] = ops.cut_out(sample["image"], rectangle)
     if "gt_bbox" in sample:
-        keep = ops.share_covered(sample["gt_bbox"], rectangle) < ops.COVERED
+        boxes = sample["gt_bbox"]
+        keep = remaining_share(boxes, clip_to_area(boxes, rectangle)) < ops.COVERED
         if "is_crowd" in sample:
             keep |= sample["is_crowd"].reshape(-1) == 1
         select_boxes(sample, keep)

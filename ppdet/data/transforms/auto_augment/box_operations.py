@@ -72,13 +72,6 @@ def cut_out(image: np.ndarray, rectangle: Rectangle) -> np.ndarray:
     return image
 
 
-def share_covered(boxes: np.ndarray, rectangle: Rectangle) -> np.ndarray:
-    """(M,) the share of the area of each box (M, 4) that a rectangle covers."""
-    low = np.maximum(boxes[:, :2], rectangle[:2])
-    high = np.minimum(boxes[:, 2:], rectangle[2:])
-    return np.maximum(high - low, 0).prod(axis=1) / (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-
-
 def in_box(image: np.ndarray, name: str, magnitude: float, rng: np.random.Generator) -> np.ndarray:
     """Apply an operation to the pixels (H, W, 3) inside of a box."""
     h, w = image.shape[:2]
