@@ -6,8 +6,8 @@ from typing import Any
 
 from ppdet.core.compose.effect import check_effect
 from ppdet.core.compose.inject import ComponentConfig, component_config, listed_components
-from ppdet.core.compose.lookup import find, with_defaults
-from ppdet.core.compose.merge import override
+from ppdet.core.compose.lookup import expected_value, find, with_defaults
+from ppdet.core.compose.merge import in_order, override
 from ppdet.core.compose.scaling import literal_values
 from ppdet.core.compose.validate import validate
 from ppdet.core.compose.walk import walk
@@ -192,17 +192,18 @@ def _read_override(text: str, source: str) -> tuple[str, Node]:
     key, separator, value = text.partition("=") if isinstance(text, str) else ("", "", "")
     if not separator or not key.strip():
         raise config_error(source, "", f"expected key=value, such as ResNet.depth=18, got {text!r}")
-    return key.strip(), parse(value, key.strip(), fixed_origin=source)
+    key = key.strip()
+    return key, parse(value, key, fixed_origin=source, expected=expected_value(key))
 
 
 def _add_layer(
     root: Node, values: Sequence[tuple[str, Node]], path: str, layers: Sequence[Node], files: int, *, is_new: bool
 ) -> Config:
-    """Return a configuration with one more layer: `values` by dotted key, merged over `root`.
+    """Return a configuration with one more layer: `values` by dotted key, in any order, merged over `root`.
 
     `is_new` means that the files have just been loaded, so that settings of theirs without effect are reported too.
     """
-    for key, value in values:
+    for key, value in in_order(values):
         root = override(root, key, on_layer(value, len(layers) + 1))
     config = Config(root, path, [*layers, root], files)
     for component in walk(config):

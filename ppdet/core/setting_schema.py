@@ -4,7 +4,7 @@ import typing
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from ppdet.core.schema import read_args
+from ppdet.core.schema import read_args, type_in_words
 
 AtLeast0 = Annotated[int, {"minimum": 0}]
 AtLeast1 = Annotated[int, {"minimum": 1}]
@@ -40,6 +40,13 @@ class Setting:
     keys: dict[str, "Setting"] | None = None
     names_folder: bool = False
     holds_components: bool = False
+
+    @property
+    def expected(self) -> str:
+        """What the value may be, in words: "int or null"."""
+        if self.is_length:
+            return "a number of steps, or a share of the run from 0% to 100%"
+        return "a list of components" if self.holds_components else type_in_words(self.annotation)
 
 
 def read_settings(cls: type, *, are_used: bool = True) -> dict[str, Setting]:

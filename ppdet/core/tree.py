@@ -120,6 +120,7 @@ def parse(
     allowance: Allowance | None = None,
     *,
     checks_requires: bool = True,
+    expected: str = "",
 ) -> Node:
     """Parse one YAML document.
 
@@ -128,13 +129,14 @@ def parse(
         fixed_origin: origin of all values instead of file:line, such as "-o". `file` is then the key of the value.
         allowance: what the text may have; what it has is subtracted. None: as much as a whole configuration.
         checks_requires: whether a file's modules in `requires` must have been imported.
+        expected: what the value of -o may be, such as "int or null", for the error where the text is no YAML.
 
     Raises:
         ConfigError: with file:line:column, for wrong syntax, a repeated key, a module in `requires` that has not been
             imported, a tag that is not the name of a registered component with @serializable, or more than the
             allowance.
     """
-    builder = _Builder(text, file, fixed_origin, allowance or Allowance())
+    builder = _Builder(text, file, fixed_origin, allowance or Allowance(), expected)
     document = builder.compose()
     if document is None:
         return Node(None, fixed_origin or f"{file}:1")
@@ -165,8 +167,9 @@ def _dump(value: Any, *, readable: bool) -> str:
 class _Builder:
     """Converts PyYAML's graph of nodes into a tree. An alias becomes a copy of the anchor's value."""
 
-    def __init__(self, text: str, file: str, fixed_origin: str | None, allowance: Allowance) -> None:
+    def __init__(self, text: str, file: str, fixed_origin: str | None, allowance: Allowance, expected: str) -> None:
         self._text, self._file, self._fixed_origin, self._allowance = text, file, fixed_origin, allowance
+        self._expected = expected
         self._open: list[yaml.Node] = []
 
     def compose(self) -> yaml.Node | None:
@@ -179,15 +182,24 @@ class _Builder:
             mark = error.problem_mark or error.context_mark
             line_column = f":{mark.line + 1}:{mark.column + 1}" if mark is not None and not self._fixed_origin else ""
             context = f" ({error.context})" if error.context else ""
-            kind = "" if isinstance(error, LimitError) else "YAML syntax: "
-            raise config_error(f"{position}{line_column}", "", f"{kind}{error.problem}{context}") from None
+            problem = f"{error.problem}{context}".replace(r"'\x00'", "the end of the text")
+            problem = problem if isinstance(error, LimitError) else self._syntax(problem)
+            raise config_error(f"{position}{line_column}", "", problem) from None
         except yaml.YAMLError as error:
-            raise config_error(position, "", f"YAML syntax: {error}") from None
+            raise config_error(position, "", self._syntax(error)) from None
         except (ValueError, OverflowError) as error:  # of chr() and int(), to which PyYAML passes what it has read
             is_number = "digits" in str(error)
             what = "a number with too many digits" if is_number else "an escape of no character, as \\U00110000"
             problem = f"before the end of line {self._loader.get_mark().line + 1} is {what}"
-            raise config_error(position, "", f"YAML syntax: {problem}") from None
+            raise config_error(position, "", self._syntax(problem)) from None
+
+    def _syntax(self, problem: object) -> str:
+        """Say what is wrong with the text, and for a value of -o what is expected."""
+        if not self._fixed_origin:
+            return f"YAML syntax: {problem}"
+        expected = self._expected or "a value of YAML, such as 3, true, text or [1, 2]"
+        advice = "text with characters of YAML's syntax needs quotes of its own"
+        return f"YAML syntax: {problem}; expected {expected}, got {quoted(self._text)}: {advice}"
 
     def check_requires(self, document: yaml.Node) -> None:
         """Raise ConfigError if a module that the file's `requires` names has not been imported.
@@ -214,7 +226,7 @@ class _Builder:
         self._require(self._allowance.values >= 0, node, TOO_MANY)
         self._require(len(self._open) <= MAX_DEPTH, node, TOO_DEEP)
         if any(node is parent for parent in self._open):
-            raise config_error(self._origin(node), "", "an alias is inside its own anchor")
+            raise config_error(self._place(node, column=False), "", "an alias is inside its own anchor")
         self._open.append(node)
         tag = self._component_tag(node)
         origin = origin or self._origin(node)
@@ -239,7 +251,8 @@ class _Builder:
                 continue
             key = self._key(key_node)
             if key in own:
-                raise config_error(origin, str(key), f"the key is set twice, first at {own[key].origin}")
+                place = self._place(key_node, column=False)
+                raise config_error(place, str(key), f"the key is set twice, first at {own[key].origin}")
             own[key] = self.build(value_node, origin)
         return {**merged, **own}
 
@@ -248,7 +261,9 @@ class _Builder:
         merged: dict[Any, Node] = {}
         for item in items:
             if not isinstance(item, yaml.MappingNode):
-                raise config_error(self._origin(node), "<<", "expected an alias of a mapping, or a list of them")
+                raise config_error(
+                    self._place(node, column=False), "<<", "expected an alias of a mapping, or a list of them"
+                )
             for key, child in self.build(item).value.items():
                 merged.setdefault(key, child)
         return merged
@@ -257,7 +272,8 @@ class _Builder:
         key = self._scalar(node) if isinstance(node, yaml.ScalarNode) else None
         if isinstance(key, bool) or not isinstance(key, (str, int)):
             shown = quoted(node.value) if isinstance(node, yaml.ScalarNode) else "a list or mapping"
-            raise config_error(self._origin(node), "", f"{shown} cannot be a key: write a word, or put it in quotes")
+            message = f"{shown} cannot be a key: write a word, or put it in quotes"
+            raise config_error(self._place(node, column=False), "", message)
         return key
 
     def _component_tag(self, node: yaml.Node) -> str | None:
@@ -298,7 +314,7 @@ class _Builder:
     def _origin(self, node: yaml.Node) -> str:
         return self._fixed_origin or f"{self._file}:{node.start_mark.line + 1}"
 
-    def _place(self, node: yaml.Node) -> str:
+    def _place(self, node: yaml.Node, *, column: bool = True) -> str:
         if self._fixed_origin:
             return f"{self._fixed_origin}: {self._file}"
-        return f"{self._file}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+        return self._origin(node) + (f":{node.start_mark.column + 1}" if column else "")

@@ -88,6 +88,7 @@ def test_component_tag_without_parameters():
         ("a: [1, 2\nb: 3\n", "x.yml:2:2: YAML syntax:"),
         ("a:\n\t- 1\n", "x.yml:2:1: YAML syntax:"),
         ("a: *b\n", "x.yml:1:4: YAML syntax: found undefined alias 'b'"),
+        ("a: *", "x.yml:1:5: YAML syntax: expected alphabetic or numeric character, but found the end of the text"),
         ("a: 1\n---\nb: 2\n", "x.yml:2:1: YAML syntax: but found another document"),
         ("a: \x07", "x.yml: YAML syntax: unacceptable character"),
         ("a: &a [*a]\n", "x.yml:1: an alias is inside its own anchor"),

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from ppdet.core.compose.inject import ComponentConfig, component_config
-from ppdet.core.registry import component_names, is_component
+from ppdet.core.registry import component_names, get_schema, is_component
+from ppdet.core.schema import type_in_words
 from ppdet.core.setting_schema import Setting
 from ppdet.core.settings import SETTINGS, SLOTS, setting_names
 from ppdet.core.tree import Node, as_index, from_plain
@@ -25,6 +26,21 @@ def find(root: Node, key: str) -> Node:
         return Node(None, "default")
     hint = nearest(first, [*component_names(), *setting_names()])
     raise ConfigKeyError(f"{key}: neither a component nor a global setting{hint}")
+
+
+def expected_value(key: str) -> str:
+    """Return in words what the value at a dotted key may be: that of a global setting, or of a component's parameter.
+
+    "" for other keys, and for parameters that are components.
+    """
+    first, *rest = key.split(".")
+    if is_component(first):
+        parameter = get_schema(first).parameters.get(".".join(rest))
+        return "" if parameter is None or parameter.injected else type_in_words(parameter.annotation)
+    setting = SETTINGS.get(first)
+    for step in rest:
+        setting = (setting.keys or {}).get(step) if setting is not None else None
+    return "" if setting is None else setting.expected
 
 
 def with_defaults(setting: Setting, node: Node | None) -> Node:

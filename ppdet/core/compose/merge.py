@@ -5,6 +5,7 @@ component than the one below it (`name: X`, `!X`, `X: {...}`) replaces it comple
 old component mean nothing to the new one.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from ppdet.core.compose.spelling import named_component, with_name
@@ -43,6 +44,15 @@ def _merge_items(base: dict[Any, Node], new: dict[Any, Node]) -> dict[Any, Node]
     for key, child in new.items():
         merged[key] = merge(merged[key], child) if key in merged else child
     return merged
+
+
+def in_order(overrides: Iterable[tuple[str, Node]]) -> list[tuple[str, Node]]:
+    """Return overrides, (dotted key, value), in the order in which they are put in: what holds a value comes before it.
+
+    In `X.nms.sigma=0.3 X.nms.name=SoftNMS`, the name would otherwise replace the component together with the parameter
+    that was set for it. Overrides of the same key stay in their order, so that the last one counts.
+    """
+    return sorted(overrides, key=lambda item: item[0].removesuffix(".name").count("."))
 
 
 def override(root: Node, key: str, value: Node) -> Node:

@@ -74,7 +74,7 @@ def check_setting(node: Node, key: str, setting: Setting) -> None:
     if setting.maximum is not None and node.value > setting.maximum:
         raise config_error(node.origin, key, f"expected at most {setting.maximum:,}, got {node.value}")
     if setting.is_length:
-        _check_length(node, key)
+        _check_length(node, key, setting)
     if setting.names_folder and not names_folder(node.value):
         expected = "the name of a folder, without slashes, and without a dot or dash in front"
         raise config_error(node.origin, key, f"expected {expected}, got {value_in_words(node.value)}")
@@ -201,12 +201,12 @@ def _check_type(node: Node, key: str, annotation: Any, meaning: str = "") -> Non
     raise _wrong_type(node, key, annotation, "expected", meaning)
 
 
-def _check_length(node: Node, key: str) -> None:
+def _check_length(node: Node, key: str, setting: Setting) -> None:
     """Raise ConfigError unless a value is a number of steps or a share of the run."""
     try:
         require_length(key, node.value)
     except ValueError:
-        message = f"expected a number of steps, or a share of the run from 0% to 100%, got {value_in_words(node.value)}"
+        message = f"expected {setting.expected}, got {value_in_words(node.value)}"
         raise config_error(node.origin, key, message) from None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from ppdet.core.compose.validate import names_folder
 from ppdet.core.config import Config
 from ppdet.core.settings import SLOTS
-from ppdet.core.workspace import load_config
+from ppdet.core.workspace import load_config, merge_config
 from ppdet.data.data_checks import FEW_TO_EVALUATE
 from ppdet.data.sources.dataset import join_path
 from ppdet.engine.checkpoints.manifest import MANIFEST, read_sealed, strip_suffix, weights_file
@@ -148,8 +148,9 @@ def config_of_run(folder: Path, overrides: Sequence[str]) -> Config:
     """
     name = folder.resolve().name
     own = [f"run_name={json.dumps(name)}"] if names_folder(name) else []
-    cfg = load_config(folder / CONFIG_FILE, [*own, *relocated_data(read_config_file(folder), folder), *overrides])
-    return without_files_device(cfg)
+    cfg = load_config(folder / CONFIG_FILE, [*own, *relocated_data(read_config_file(folder), folder)])
+    # The user's own come after all of these, since a data set that is named there has other paths.
+    return without_files_device(merge_config(cfg, overrides, source="-o"))
 
 
 def read_config_file(folder: Path) -> Config:

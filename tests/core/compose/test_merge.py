@@ -1,5 +1,7 @@
 """Merging one YAML file over another."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -154,3 +156,40 @@ def test_steps_below_what_has_no_default(load, override, message):
     with pytest.raises(ConfigError) as error:
         load("", override)
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "result"),
+    [
+        # a component together with its parameters, in every way to name it
+        (["ToyHead.nms.prob=0.25", "ToyHead.nms.name=ToyFlip"], {"nms": {"prob": 0.25, "name": "ToyFlip"}}),
+        (["ToyHead.nms.prob=0.25", "ToyHead.nms=ToyFlip"], {"nms": {"prob": 0.25, "name": "ToyFlip"}}),
+        (["ToyHead.nms.prob=0.25", "ToyHead.nms={name: ToyFlip}"], {"nms": {"prob": 0.25, "name": "ToyFlip"}}),
+        (
+            ["ToyHead.nms.prob=0.25", "ToyHead={nms: ToyFlip, num_classes: 3}"],
+            {"nms": {"prob": 0.25, "name": "ToyFlip"}},
+        ),
+        # the items of a list, and the entries of a mapping
+        (["ToyHead.stride.1=7", "ToyHead.stride=[3, 4]"], {"stride": [3, 7]}),
+        (["ToyHead.options.a=1", "ToyHead.options={a: 2, b: 3}"], {"options": {"a": 1, "b": 3}}),
+    ],
+)
+def test_the_order_of_overrides_does_not_matter(load, overrides, result):
+    for texts in itertools.permutations(overrides):
+        cfg = load("ToyHead: {nms: {name: ToyResize, target_size: [8, 8]}, options: {a: 5}}", *texts)
+        found = cfg.to_dict()["ToyHead"]
+        assert {key: found[key] for key in result} == result
+
+
+def test_the_last_override_of_a_key_counts(load):
+    cfg = load("", "epoch=3", "ToyHead.nms=ToyFlip", "ToyHead.nms.name=ToyLoss", "ToyHead.nms.alpha=1", "epoch=5")
+    assert cfg.to_dict() == {"epoch": 5, "ToyHead": {"nms": {"name": "ToyLoss", "alpha": 1}}}
+
+
+def test_an_override_of_what_another_one_removes_is_an_error(load):
+    for texts in itertools.permutations(["ToyHead.nms.prob=1", "ToyHead.nms=ToyLoss"]):
+        with pytest.raises(ConfigError, match=r"^-o: ToyHead.nms.prob: ToyLoss has no parameter 'prob'"):
+            load("ToyHead: {nms: ToyFlip}", *texts)
+    for texts in itertools.permutations(["x_a.b.c=1", "x_a.b=5"]):
+        with pytest.raises(ConfigError, match=r"^-o: x_a.b.c: x_a.b is 5 \(-o\) and has no parameters or items"):
+            load("", *texts)

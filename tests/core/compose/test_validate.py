@@ -237,6 +237,31 @@ def test_mistakes_explain_the_parameter(load, text, expected):
         ("epoch", "-o: expected key=value, such as ResNet.depth=18, got 'epoch'"),
         ("=1", "-o: expected key=value, such as ResNet.depth=18, got '=1'"),
         ("save_dir={", "-o: save_dir: YAML syntax: "),
+        *(
+            (f"semi_start_iters={text}", "-o: semi_start_iters: YAML syntax: ")
+            for text in (
+                "%",
+                "%5",
+                "@",
+                "`",
+                "*",
+                "&",
+                "[",
+                "]",
+                "{",
+                "}",
+                ",",
+                ":",
+                "'",
+                '"',
+                "\t",
+                "a: b: c",
+                "*a",
+                "\x07",
+            )
+        ),
+        ("semi_start_iters=?", "-o: semi_start_iters: '' cannot be a key"),
+        ("auto_lr={literal: [], literal: []}", "-o: auto_lr: literal: the key is set twice, first at -o"),
         (
             "x_a=!!python/object/apply:os.system [ls]",
             "-o: x_a: the YAML tag !!python/object/apply:os.system is refused",
@@ -248,7 +273,27 @@ def test_mistakes_explain_the_parameter(load, text, expected):
     ],
 )
 def test_mistakes_in_an_override(load, override, expected):
-    assert message(load, "", override).startswith(expected)
+    found = message(load, "", override)
+    assert found.startswith(expected)
+    assert "\n" not in found and r"\x00" not in found
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("ema_start_iters", "a number of steps, or a share of the run from 0% to 100%"),
+        ("epoch", "int or null"),
+        ("hooks", "a list of components"),
+        ("DenseTeacher.train_cfg.suppress", "one of 'linear', 'exp', 'step' or null"),
+        ("ToyFlip.prob", "float"),
+        *(
+            (key, "a value of YAML, such as 3, true, text or [1, 2]")
+            for key in ("ToyHead.nms", "ToyHead.nms.prob", "x_a")
+        ),
+    ],
+)
+def test_what_is_no_yaml_is_told_from_what_is_expected(load, key, expected):
+    assert f"; expected {expected}, got '%': " in message(load, "", f"{key}=%")
 
 
 @pytest.mark.parametrize(

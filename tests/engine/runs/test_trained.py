@@ -156,6 +156,8 @@ def test_data_are_found_from_elsewhere(project, tmp_path, monkeypatch):
     write_tiny_coco(tmp_path / "mine", images=1)
     typed = given(project / "output" / "run", "EvalDataset.dataset_dir=mine")
     assert typed.component("EvalDataset")["dataset_dir"] == "mine"
+    other = "EvalDataset={name: SemiCOCODataSet, image_dir: images, anno_path: mine/train.json}"
+    assert given(project / "output" / "run", other).component("EvalDataset")["dataset_dir"] is None
     # The whole project moves: a folder of its former name is not taken for it.
     moved = tmp_path / "moved"
     project.rename(moved)
