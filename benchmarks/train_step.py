@@ -43,7 +43,7 @@ def random_batch(
     import numpy as np
     import paddle
 
-    from ppdet.data.transforms.targets import Gt2FCOSTarget
+    from ppdet.data.transforms.batches.targets import Gt2FCOSTarget
 
     rng = np.random.default_rng(0)
     images = rng.standard_normal((batch, 3, height, width)).astype("float32")

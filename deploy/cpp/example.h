@@ -60,7 +60,7 @@ inline void Resize(const YAML::Node& options, Input* input) {
 }
 
 // Flags for reading an image of this size. A JPEG that is resized to at most half its size is decoded at 1/2, 1/4 or
-// 1/8, as ppdet/data/transforms/jpeg.py decides for training.
+// 1/8, as ppdet/data/image_files/jpeg.py decides for training.
 inline int ReadFlags(const std::string& path, cv::Size size, const YAML::Node& operations) {
   char start[2] = {};
   std::ifstream(path, std::ios::binary).read(start, 2);

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ppdet.core.config import Config
     from ppdet.data.checking.found import Found
     from ppdet.data.checking.listed_split import ListedSplit
-    from ppdet.data.transforms.targets import Gt2FCOSTarget
+    from ppdet.data.transforms.batches.targets import Gt2FCOSTarget
 
 DEFAULT_SIZE = (800, 1333)
 
@@ -203,7 +203,7 @@ def levels_of(
     arguments: argparse.Namespace, cfg: "Config | None", splits: "Sequence[ListedSplit]"
 ) -> "tuple[tuple[int, int], Gt2FCOSTarget]":
     """The input size and the transform that makes training targets: those of the configuration, or FCOS's own."""
-    from ppdet.data.transforms.targets import Gt2FCOSTarget
+    from ppdet.data.transforms.batches.targets import Gt2FCOSTarget
 
     if cfg is None:
         return tuple(arguments.input_size or DEFAULT_SIZE), Gt2FCOSTarget()

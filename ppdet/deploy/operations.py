@@ -7,8 +7,8 @@ import numpy as np
 
 from ppdet.core.extensions import load_entry_points
 from ppdet.core.registry import get_schema, is_component
-from ppdet.data.transforms.batch import PadBatch
-from ppdet.data.transforms.geometry import Resize, as_pair
+from ppdet.data.transforms.batches.pad_batch import PadBatch
+from ppdet.data.transforms.geometry.resize import Resize, as_pair
 from ppdet.data.transforms.normalize import LARGEST, NormalizeImage, Permute
 from ppdet.utils.errors import DataError, DeployError
 

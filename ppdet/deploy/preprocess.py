@@ -12,10 +12,10 @@ from ppdet.core.yaml_graph import Allowance
 from ppdet.data.loading.padded_sizes import padded_size
 from ppdet.data.loading.views import View, transforms_of_view
 from ppdet.data.sources.coco_names import COCO_CATEGORIES
-from ppdet.data.transforms.batch import PadBatch
-from ppdet.data.transforms.compose import Compose
+from ppdet.data.transforms.batches.pad_batch import PadBatch
+from ppdet.data.transforms.composing.compose import Compose
 from ppdet.data.transforms.decode import Decode, decode_image, read_image
-from ppdet.data.transforms.geometry import Resize
+from ppdet.data.transforms.geometry.resize import Resize
 from ppdet.data.transforms.normalize import Permute
 from ppdet.deploy.operations import Pad, make_operation
 from ppdet.utils.class_thresholds import thresholds_of

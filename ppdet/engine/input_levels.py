@@ -3,8 +3,8 @@
 from typing import Any
 
 from ppdet.core.config import Config
-from ppdet.data.transforms.geometry import Resize
-from ppdet.data.transforms.targets import Gt2FCOSTarget
+from ppdet.data.transforms.batches.targets import Gt2FCOSTarget
+from ppdet.data.transforms.geometry.resize import Resize
 from ppdet.utils.errors import ConfigError
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from ppdet.data.loading.reader import EvalReader, TrainReader
 from ppdet.data.sources import COCODataSet
 from ppdet.data.transforms import Decode, NormalizeImage, PadBatch, Permute, Resize
-from ppdet.data.transforms.compose import Compose
+from ppdet.data.transforms.composing.compose import Compose
 
 H, W = 96, 128
 BOXES = [[100, 10, 20, 30], [40, 20, 50, 40]]

@@ -13,7 +13,7 @@ from fuzz.draw import Draw
 from fuzz.picture_bytes import MAKERS, honest, special
 from ppdet.data.header_size import image_size
 from ppdet.data.transforms.decode import Decode, DecodeAndResize, read_image
-from ppdet.data.transforms.geometry import Resize
+from ppdet.data.transforms.geometry.resize import Resize
 from ppdet.deploy.preprocess import Preprocess
 from ppdet.deploy.serving.limits import Refused, broken_image, check_image
 from ppdet.utils.errors import ImageError

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from ppdet.data.loading.collate import SampleSource, Task
-from ppdet.data.transforms.compose import Compose
+from ppdet.data.transforms.composing.compose import Compose
 from ppdet.deploy.batch.storage import storage_errors
 from ppdet.utils.errors import UserError
 

@@ -8,7 +8,7 @@ from ppdet.data.checking.found import Found, box_findings, file_findings, image_
 from ppdet.data.checking.image_pass import ImageFacts, read_all
 from ppdet.data.checking.level_fit import LevelFit, fit_levels
 from ppdet.data.checking.listed_split import ListedSplit, find_files, name_of, read_split
-from ppdet.data.transforms.targets import Gt2FCOSTarget
+from ppdet.data.transforms.batches.targets import Gt2FCOSTarget
 from ppdet.utils.boxes import clip_to_image
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ppdet.data.transforms.targets import Gt2FCOSTarget
+from ppdet.data.transforms.batches.targets import Gt2FCOSTarget
 
 STARVING = 0.01  # share of the positive locations below which a level hardly learns
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from ppdet.data.loading.several_images import SeveralImages, split_parts
 from ppdet.data.loading.views import View, transforms_of_view
-from ppdet.data.transforms.batch import Empty, PadBatch, stack_images
-from ppdet.data.transforms.compose import Compose, apply_transform
+from ppdet.data.transforms.batches.pad_batch import Empty, PadBatch, stack_images
+from ppdet.data.transforms.composing.compose import Compose, apply_transform
 from ppdet.utils.errors import DataError, ImageError, UserError
 
 PADDING = {"gt_bbox": 0, "gt_class": -1, "is_crowd": 0}  # fields with one row for each box, and what fills missing rows

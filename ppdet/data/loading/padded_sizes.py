@@ -9,7 +9,7 @@ from itertools import groupby
 
 import numpy as np
 
-from ppdet.data.transforms.batch import PadBatch
+from ppdet.data.transforms.batches.pad_batch import PadBatch
 
 
 def padded_size(size: tuple[int, int], transforms: Sequence[Callable]) -> tuple[int, int]:

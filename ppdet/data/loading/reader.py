@@ -22,8 +22,8 @@ from ppdet.data.loading.windows import Cut, WindowSource
 from ppdet.data.loading.workers import WorkerPool
 from ppdet.data.sources.dataset import DetectionDataset, require_boxes
 from ppdet.data.transforms.base import Transform, refuse_several
+from ppdet.data.transforms.composing.order import check_order
 from ppdet.data.transforms.normalize import NormalizeImage
-from ppdet.data.transforms.order import check_order
 from ppdet.utils.errors import DataError, WorkerError
 from ppdet.utils.process.start import StartMethod
 from ppdet.utils.ranges import MAX_BATCH, MAX_RECORDS, require_number

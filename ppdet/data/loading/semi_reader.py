@@ -13,9 +13,9 @@ from ppdet.data.loading.several_images import Closing, check_until
 from ppdet.data.loading.to_device import split_off_normalize
 from ppdet.data.sources.dataset import DetectionDataset, require_boxes
 from ppdet.data.transforms.base import has_property, refuse_several
-from ppdet.data.transforms.compose import Compose
+from ppdet.data.transforms.composing.compose import Compose
+from ppdet.data.transforms.composing.order import check_order
 from ppdet.data.transforms.normalize import NormalizeImage, Permute
-from ppdet.data.transforms.order import check_order
 from ppdet.utils.errors import DataError
 from ppdet.utils.process.start import StartMethod
 from ppdet.utils.ranges import MAX_BATCH, require_number

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 from ppdet.data.transforms.base import takes_several
-from ppdet.data.transforms.compose import Compose
+from ppdet.data.transforms.composing.compose import Compose
 from ppdet.utils.ranges import require_length, require_number
 
 MAX_FURTHER = 100  # further images of one transform

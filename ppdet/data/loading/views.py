@@ -8,7 +8,7 @@ import numpy as np
 
 from ppdet.data.transforms.base import Transform
 from ppdet.data.transforms.decode import Decode
-from ppdet.data.transforms.geometry import Resize
+from ppdet.data.transforms.geometry.resize import Resize
 from ppdet.utils.errors import DataError
 
 

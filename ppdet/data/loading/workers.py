@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from ppdet.core.extensions import import_extensions, imported
 from ppdet.data.loading.shared_slot import Arrays, Slot
-from ppdet.data.transforms.batch import Empty
+from ppdet.data.transforms.batches.pad_batch import Empty
 from ppdet.utils.errors import UserError, WorkerError
 from ppdet.utils.logger import collect_records, get_logger, message_of
 from ppdet.utils.process.once import warn_once

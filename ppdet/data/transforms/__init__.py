@@ -16,29 +16,30 @@
 from ppdet.data.transforms.albu import Albu
 from ppdet.data.transforms.auto_augment import AutoAugment
 from ppdet.data.transforms.base import Transform
-from ppdet.data.transforms.batch import PadBatch
-from ppdet.data.transforms.color import RandomDistort
-from ppdet.data.transforms.compose import Compose
-from ppdet.data.transforms.crop import RandomCrop, RandomExpand
+from ppdet.data.transforms.batches.pad_batch import PadBatch
+from ppdet.data.transforms.batches.resize_batch import BatchRandomResize
+from ppdet.data.transforms.batches.targets import Gt2FCOSTarget
+from ppdet.data.transforms.composing.compose import Compose
+from ppdet.data.transforms.composing.random_select import RandomSelect
 from ppdet.data.transforms.decode import Decode, decode_image, read_image
-from ppdet.data.transforms.flips import RandomRotate90, RandomVerticalFlip
-from ppdet.data.transforms.geometry import RandomFlip, RandomResize, Resize
-from ppdet.data.transforms.grid_mask import GridMask
-from ppdet.data.transforms.mixing import Cutmix, Mixup
-from ppdet.data.transforms.mosaic import Mosaic
+from ppdet.data.transforms.geometry.crop import RandomCrop, RandomExpand
+from ppdet.data.transforms.geometry.flips import RandomFlip, RandomRotate90, RandomVerticalFlip
+from ppdet.data.transforms.geometry.perspective import RandomAffine, RandomPerspective
+from ppdet.data.transforms.geometry.random_sizes import RandomResize, RandomShortSideResize
+from ppdet.data.transforms.geometry.resize import Resize
+from ppdet.data.transforms.geometry.resize_crop import RandomResizeCrop, RandomSizeCrop
+from ppdet.data.transforms.mixing.mixup_cutmix import Cutmix, Mixup
+from ppdet.data.transforms.mixing.mosaic import Mosaic
 from ppdet.data.transforms.normalize import NormalizeImage, Permute
-from ppdet.data.transforms.perspective import RandomAffine, RandomPerspective
-from ppdet.data.transforms.random_select import RandomSelect
-from ppdet.data.transforms.random_sizes import BatchRandomResize, RandomShortSideResize
-from ppdet.data.transforms.resize_crop import RandomResizeCrop, RandomSizeCrop
-from ppdet.data.transforms.strong import (
+from ppdet.data.transforms.pixels.color import RandomDistort
+from ppdet.data.transforms.pixels.grid_mask import GridMask
+from ppdet.data.transforms.pixels.strong import (
     RandomColorJitter,
     RandomErasingCrop,
     RandomGaussianBlur,
     RandomGrayscale,
     StrongAugImage,
 )
-from ppdet.data.transforms.targets import Gt2FCOSTarget
 
 __all__ = [
     "Albu",

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ppdet.utils.errors import DataError
 from ppdet.utils.ranges import require_number
 
 Property = Literal["takes_batch", "keeps_uint8", "moves_pixels", "pixels_only", "makes_targets"]
@@ -122,3 +123,9 @@ def check_color(value: Any, name: str) -> tuple[float, float, float]:
     for number in (red, green, blue):
         require_number(name, number, minimum=0, maximum=255)
     return red, green, blue
+
+
+def require_uint8(sample: dict, transform: str) -> None:
+    """Raise DataError unless the image of a sample is uint8."""
+    if sample["image"].dtype != np.uint8:
+        raise DataError(f"{transform} got a {sample['image'].dtype} image: list it before NormalizeImage")

@@ -10,7 +10,9 @@ import numpy as np
 from ppdet.core.workspace import register, serializable
 from ppdet.data.image_files import ImageHeader, Unreadable, check_header, jpeg, png
 from ppdet.data.transforms.base import Transform
-from ppdet.data.transforms.geometry import RandomResize, Resize
+from ppdet.data.transforms.box_fields import select_boxes
+from ppdet.data.transforms.geometry.random_sizes import RandomResize
+from ppdet.data.transforms.geometry.resize import Resize
 from ppdet.utils.boxes import clip_to_image
 from ppdet.utils.disk.files import open_regular, read_regular
 from ppdet.utils.errors import ImageError
@@ -19,7 +21,6 @@ from ppdet.utils.process.once import warn_once
 
 logger = get_logger(__name__)
 
-BOX_FIELDS = ("gt_bbox", "gt_class", "is_crowd")  # fields of a sample with one row for each box
 Size = tuple[int, int]  # height, width
 NewSize = Callable[[int, int], Size]  # (height, width) of an image -> the size it is resized to next
 
@@ -114,14 +115,6 @@ class DecodeAndResize(Transform):
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
         sample = self.decode(sample, rng, self.resize.new_size)
         return self.resize(sample, rng, (sample["h"], sample["w"]))
-
-
-def select_boxes(sample: dict, stays: np.ndarray) -> dict:
-    """Keep the boxes of a sample for which `stays` (M,) is true, with all their fields."""
-    for field in BOX_FIELDS:
-        if field in sample:
-            sample[field] = sample[field][stays]
-    return sample
 
 
 def read_image(path: str, expected_size: Size | None = None) -> np.ndarray:

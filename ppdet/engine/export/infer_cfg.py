@@ -11,9 +11,9 @@ import paddle
 import ppdet
 from ppdet.core.config import Config
 from ppdet.data.sources import DetectionDataset
-from ppdet.data.transforms.batch import PadBatch
+from ppdet.data.transforms.batches.pad_batch import PadBatch
 from ppdet.data.transforms.decode import Decode
-from ppdet.data.transforms.geometry import Resize
+from ppdet.data.transforms.geometry.resize import Resize
 from ppdet.data.transforms.normalize import NormalizeImage, Permute
 from ppdet.deploy.operations import entry_of, modules_of
 from ppdet.deploy.tta import Suppression

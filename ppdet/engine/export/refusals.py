@@ -8,7 +8,7 @@ from paddle import nn
 from paddle.vision.ops import DeformConv2D
 
 from ppdet.core.config import Config
-from ppdet.data.transforms.batch import PadBatch
+from ppdet.data.transforms.batches.pad_batch import PadBatch
 from ppdet.deploy.backends import BACKENDS
 from ppdet.deploy.precisions import PRECISIONS
 from ppdet.utils.errors import ConfigError, ConfigKeyError, config_error

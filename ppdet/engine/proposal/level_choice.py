@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ppdet.data.checking.level_fit import LevelFit, fit_levels, scale_of
-from ppdet.data.transforms.targets import Gt2FCOSTarget
+from ppdet.data.transforms.batches.targets import Gt2FCOSTarget
 from ppdet.engine.proposal.found_data import FoundData
 
 P2_BASE = "_base_/p2.yml"

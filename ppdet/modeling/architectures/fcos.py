@@ -6,7 +6,7 @@ The whole detector can be read in eight files, in the order in which data flows:
 2. ppdet/modeling/architectures/fcos.py: this file, which connects backbone, neck and head.
 3. ppdet/modeling/heads/fcos_head.py: towers and head, from feature levels to maps.
 4. ppdet/utils/locations.py: where the location of each cell of a map lies.
-5. ppdet/data/transforms/targets.py: which locations learn which box (training).
+5. ppdet/data/transforms/batches/targets.py: which locations learn which box (training).
 6. ppdet/modeling/losses/fcos_loss.py: focal loss, IoU loss, quality loss (training).
 7. ppdet/modeling/heads/decoding.py: from maps to boxes and scores (inference).
 8. ppdet/modeling/nms.py: non-maximum suppression (inference).

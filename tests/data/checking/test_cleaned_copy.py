@@ -10,7 +10,7 @@ import pytest
 
 from ppdet.data.checking.cleaned_copy import write_cleaned_copy
 from ppdet.data.checking.data_check import check_images, read_splits
-from ppdet.data.transforms.targets import Gt2FCOSTarget
+from ppdet.data.transforms.batches.targets import Gt2FCOSTarget
 from ppdet.utils.errors import DataError
 
 CATEGORIES = [{"id": 4, "name": "disc", "supercategory": "thing"}]

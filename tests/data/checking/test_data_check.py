@@ -9,7 +9,7 @@ import pytest
 
 from ppdet.data.checking.data_check import check_files, check_images, read_splits
 from ppdet.data.checking.level_fit import fit_levels
-from ppdet.data.transforms.targets import Gt2FCOSTarget
+from ppdet.data.transforms.batches.targets import Gt2FCOSTarget
 from ppdet.utils.errors import DataError
 
 BOX, OTHER = [4, 5, 20, 30], [30, 8, 25, 36]

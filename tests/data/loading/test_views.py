@@ -8,10 +8,10 @@ from ppdet.data.loading.reader import EvalReader
 from ppdet.data.loading.reader import TestReader as ImageReader
 from ppdet.data.loading.views import View, transforms_of_view
 from ppdet.data.sources.image_folder import ImageFolder
-from ppdet.data.transforms.batch import PadBatch
-from ppdet.data.transforms.compose import Compose
+from ppdet.data.transforms.batches.pad_batch import PadBatch
+from ppdet.data.transforms.composing.compose import Compose
 from ppdet.data.transforms.decode import Decode
-from ppdet.data.transforms.geometry import Resize
+from ppdet.data.transforms.geometry.resize import Resize
 from ppdet.data.transforms.normalize import NormalizeImage, Permute
 from ppdet.utils.errors import DataError
 

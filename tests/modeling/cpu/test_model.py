@@ -8,7 +8,7 @@ import pytest
 from processors import needs_bfloat16
 
 from ppdet.core.workspace import load_config
-from ppdet.data.transforms.targets import Gt2FCOSTarget
+from ppdet.data.transforms.batches.targets import Gt2FCOSTarget
 from ppdet.modeling import cpu
 
 pytestmark = pytest.mark.skipif(not cpu.ready(), reason="oneDNN cannot be used on this machine")

@@ -8,9 +8,8 @@ import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.albu.named_transforms import GROUPS, PIXELS, build, load_albumentations, names_in
-from ppdet.data.transforms.base import Transform, check_probability
-from ppdet.data.transforms.decode import select_boxes
-from ppdet.data.transforms.joining import require_uint8
+from ppdet.data.transforms.base import Transform, check_probability, require_uint8
+from ppdet.data.transforms.box_fields import select_boxes
 from ppdet.utils.boxes import have_area
 from ppdet.utils.errors import DataError
 

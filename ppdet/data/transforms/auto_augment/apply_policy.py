@@ -5,13 +5,12 @@ from typing import Literal
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data.transforms.affine import drop_lost_boxes, remaining_share, warp_sample
 from ppdet.data.transforms.auto_augment import box_operations as ops
 from ppdet.data.transforms.auto_augment.pixel_operations import MAX_MAGNITUDE, PIXEL_OPERATIONS
 from ppdet.data.transforms.auto_augment.policies import POLICIES
-from ppdet.data.transforms.base import Transform
-from ppdet.data.transforms.decode import select_boxes
-from ppdet.data.transforms.joining import clip_to_area, require_uint8
+from ppdet.data.transforms.base import Transform, require_uint8
+from ppdet.data.transforms.box_fields import clip_to_area, drop_lost_boxes, remaining_share, select_boxes
+from ppdet.data.transforms.geometry.affine import warp_sample
 from ppdet.utils.ranges import require_choice
 
 IN_BOXES = "_Only_BBoxes"

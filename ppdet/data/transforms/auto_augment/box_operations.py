@@ -1,14 +1,14 @@
 """Operations of AutoAugment that move pixels or remove some.
 
-A warp is a matrix (3, 3) as in `affine.py`. New pixels are gray.
+A warp is a matrix (3, 3) as in `geometry/affine.py`. New pixels are gray.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-from ppdet.data.transforms.affine import affine_matrix, translation, warp_image
 from ppdet.data.transforms.auto_augment.pixel_operations import MAX_MAGNITUDE, PIXEL_OPERATIONS
+from ppdet.data.transforms.geometry.affine import affine_matrix, translation, warp_image
 
 GRAY = (128, 128, 128)
 MAX_ANGLE = 30.0  # degrees, at magnitude 10, as all that follow

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from ppdet.data.transforms.color import color_map
+from ppdet.data.transforms.pixels.color import color_map
 
 MAX_MAGNITUDE = 10
 VALUES = np.arange(256)

@@ -5,8 +5,7 @@ from typing import Literal
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data.transforms.base import Transform, check_probability
-from ppdet.data.transforms.joining import require_uint8
+from ppdet.data.transforms.base import Transform, check_probability, require_uint8
 from ppdet.utils.ranges import require_choice, require_number
 
 # Mean and standard deviation of ImageNet's pixels, by which images are usually normalized.

@@ -1,4 +1,4 @@
-"""Moving an image and its boxes by a 3 x 3 matrix, and dropping the boxes of which too little is left.
+"""Moving an image and its boxes by a 3 x 3 matrix.
 
 Matrices map points (x, y, 1) of an image to those of the result. Points are in pixels as boxes are: the pixel in column
 3 reaches from x = 3 to x = 4.
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from ppdet.data.transforms.decode import select_boxes
-from ppdet.utils.boxes import SMALLEST_SIDE, clip_to_image, have_area
+from ppdet.data.transforms.box_fields import remaining_share
+from ppdet.utils.boxes import clip_to_image
 
 NO_PERSPECTIVE = (0.0, 0.0, 1.0)  # the last row of a matrix that keeps parallel lines parallel
 
@@ -81,41 +81,13 @@ def warp_boxes(boxes: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> 
     return clipped.astype(boxes.dtype), remaining_share(whole, clipped)
 
 
-def remaining_share(whole: np.ndarray, clipped: np.ndarray) -> np.ndarray:
-    """Return (M,) the areas of clipped boxes (M, 4) as shares of those of the whole boxes (M, 4)."""
-    before, after = ((boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1, dtype=np.float64) for boxes in (whole, clipped))
-    return np.divide(after, before, out=np.zeros_like(after), where=before > 0)
-
-
-def drop_lost_boxes(
-    sample: dict, share: np.ndarray, *, min_share: float, min_side: float = 0.0, max_aspect: float = np.inf
-) -> dict:
-    """Drop the boxes of a sample of which too little is left. Crowds only have to have area.
-
-    A crowd marks a region whose objects are not all annotated, which a part of it still is.
-
-    Args:
-        share: (M,) the share of each box's area that is left.
-        min_share: the smallest share that stays.
-        min_side: the smallest side that stays, in pixels.
-        max_aspect: the largest ratio of the longer side to the shorter one that stays.
-    """
-    boxes = sample["gt_bbox"]
-    sides = boxes[:, 2:] - boxes[:, :2]
-    short, long = sides.min(axis=1, initial=np.inf), sides.max(axis=1, initial=0)
-    stays = (share >= min_share) & (short >= min_side) & (long <= max_aspect * short.clip(SMALLEST_SIDE))
-    if "is_crowd" in sample:
-        stays |= sample["is_crowd"][:, 0] > 0
-    return select_boxes(sample, stays & have_area(boxes))
-
-
 def warp_sample(
     sample: dict, matrix: np.ndarray, size: tuple[int, int], *, fill: Sequence[float], interp: int = cv2.INTER_LINEAR
 ) -> tuple[dict, np.ndarray]:
     """Move a sample's image and boxes by a matrix, and clip to `size` (h, w), which becomes its `im_shape`.
 
     Returns:
-        The sample, and the (M,) share of each box that is left, for `drop_lost_boxes`.
+        The sample, and the (M,) share of each box that is left, for `box_fields.drop_lost_boxes`.
     """
     sample["image"] = warp_image(sample["image"], matrix, size, fill, interp)
     sample["im_shape"] = np.array(size, dtype=np.float32)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform, check_color, check_probability, check_range
-from ppdet.data.transforms.decode import select_boxes
+from ppdet.data.transforms.box_fields import select_boxes
 from ppdet.utils.boxes import pairwise_overlap
 from ppdet.utils.ranges import require_number
 

@@ -1,4 +1,4 @@
-"""Flips and quarter turns, for images that have no up and down: cells, boards, views from above."""
+"""Flips and quarter turns."""
 
 import cv2
 import numpy as np
@@ -7,6 +7,33 @@ from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform, check_probability
 
 QUARTER_TURNS = (cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
+
+
+@register
+@serializable
+class RandomFlip(Transform):
+    """Flips the image and its boxes horizontally, at random.
+
+    Args:
+        prob: probability of a flip, from 0 to 1.
+    """
+
+    keeps_uint8 = moves_pixels = True
+    listed_before = "Permute"
+
+    def __init__(self, *, prob: float = 0.5) -> None:
+        check_probability(prob, "RandomFlip.prob")
+        self.prob = prob
+
+    def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
+        if rng.random() >= self.prob:
+            return sample
+        w = sample["image"].shape[1]
+        sample["image"] = cv2.flip(sample["image"], 1)
+        if "gt_bbox" in sample:
+            x1, y1, x2, y2 = sample["gt_bbox"].T
+            sample["gt_bbox"] = np.stack([w - x2, y1, w - x1, y2], axis=1)
+        return sample
 
 
 @register

@@ -6,7 +6,7 @@ import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform
-from ppdet.data.transforms.geometry import as_pair
+from ppdet.data.transforms.geometry.resize import as_pair
 from ppdet.utils.errors import DataError
 
 MAX_STRIDE = 1024  # pixels; an image of one pixel is padded to a square of this size

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from ppdet.data.transforms.base import ListedStep
-from ppdet.data.transforms.batch import PadBatch
+from ppdet.data.transforms.batches.pad_batch import PadBatch
 from ppdet.data.transforms.normalize import NormalizeImage, Permute
 
 # In the order in which they are listed.

@@ -1,4 +1,4 @@
-"""Random sizes as DETR and YOLO draw them: by the short side of an image, and one size for a whole batch."""
+"""Resizing all images of a batch to one random size."""
 
 import math
 from collections.abc import Sequence
@@ -8,72 +8,15 @@ import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform
-from ppdet.data.transforms.geometry import (
-    INTERPOLATIONS,
+from ppdet.data.transforms.geometry.random_sizes import scaled_sizes
+from ppdet.data.transforms.geometry.resize import (
     Resize,
-    Size,
     as_pair,
     check_interpolation,
     check_sizes,
-    resize_sample,
-    scaled_sizes,
+    draw_interpolation,
 )
 from ppdet.utils.errors import DataError
-from ppdet.utils.ranges import require_number, require_pixels
-
-
-@register
-@serializable
-class RandomShortSideResize(Transform):
-    """Scales the image so that its short side has a random length, as in DETR (arXiv:2005.12872, section 4).
-
-    Args:
-        short_side_sizes: lengths of the short side in pixels, one of which is drawn.
-        max_size: the long side has at most this many pixels: then the short side is shorter than drawn. null: any.
-        interp: OpenCV's number of the interpolation, as in Resize.
-        random_interp: draw the interpolation, from the five of `interp`.
-    """
-
-    keeps_uint8 = True
-    listed_before = "Permute"
-
-    def __init__(
-        self,
-        *,
-        short_side_sizes: Sequence[int],
-        max_size: int | None = None,
-        interp: int = cv2.INTER_LINEAR,
-        random_interp: bool = False,
-    ) -> None:
-        name = "RandomShortSideResize.short_side_sizes"
-        self.short_sides = list(check_sizes(short_side_sizes, name))
-        for side in self.short_sides:
-            require_number(name, side, minimum=1)
-            require_pixels(name, side, side)
-        if max_size is not None:
-            require_number("RandomShortSideResize.max_size", max_size, minimum=1)
-        self.max_size = max_size
-        self.interp = check_interpolation(interp, "RandomShortSideResize.interp")
-        self.random_interp = random_interp
-
-    def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
-        short = self.short_sides[int(rng.integers(len(self.short_sides)))]
-        interp = draw_interpolation(rng) if self.random_interp else self.interp
-        size = sample["image"].shape[:2]
-        return resize_sample(sample, self._new_size(size, short), interp, size)
-
-    def keep_largest(self) -> bool:
-        had = len(self.short_sides) > 1
-        self.short_sides = [max(self.short_sides)]
-        return had
-
-    def _new_size(self, size: Size, short: int) -> Size:
-        shorter, longer = min(size), max(size)
-        long = round(short * longer / shorter)
-        if self.max_size is not None and short * longer > self.max_size * shorter:
-            short, long = max(1, self.max_size * shorter // longer), self.max_size
-        require_pixels("RandomShortSideResize: an image resized to short_side_sizes", short, long)
-        return (short, long) if size[0] <= size[1] else (long, short)
 
 
 @register
@@ -136,11 +79,6 @@ class BatchRandomResize(Transform):
         had = len(self.sizes) > 1
         self.sizes = [max(self.sizes, key=math.prod)]
         return had
-
-
-def draw_interpolation(rng: np.random.Generator) -> int:
-    """Draw OpenCV's number of an interpolation."""
-    return INTERPOLATIONS[int(rng.integers(len(INTERPOLATIONS)))]
 
 
 def _resize_any_layout(sample: dict, resize: Resize) -> dict:

@@ -5,7 +5,7 @@ import pytest
 
 import ppdet.data.transforms as T
 from ppdet.core.workspace import load_config
-from ppdet.data.transforms.order import check_order
+from ppdet.data.transforms.composing.order import check_order
 from ppdet.utils.errors import ConfigError
 
 STEPS = [T.NormalizeImage(), T.Permute(), T.PadBatch(pad_to_stride=32)]

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data.transforms.affine import affine_matrix, drop_lost_boxes, translation, warp_sample
-from ppdet.data.transforms.base import Transform, check_color, check_probability, check_range, check_span
-from ppdet.data.transforms.geometry import Size
-from ppdet.data.transforms.joining import SMALLEST_SIDE, require_uint8
+from ppdet.data.transforms.base import Transform, check_color, check_probability, check_range, check_span, require_uint8
+from ppdet.data.transforms.box_fields import drop_lost_boxes
+from ppdet.data.transforms.geometry.affine import affine_matrix, translation, warp_sample
+from ppdet.data.transforms.geometry.resize import Size
+from ppdet.data.transforms.mixing.joining import SMALLEST_SIDE
 from ppdet.utils.ranges import require_number, require_pixels
 
 MAX_DEGREES, MAX_SHEAR, MAX_SCALE = 360, 80, 20

@@ -9,7 +9,8 @@ import numpy as np
 
 from ppdet.data.transforms.base import has_property, refuse_several
 from ppdet.data.transforms.decode import Decode, DecodeAndResize
-from ppdet.data.transforms.geometry import RandomResize, Resize
+from ppdet.data.transforms.geometry.random_sizes import RandomResize
+from ppdet.data.transforms.geometry.resize import Resize
 from ppdet.utils.errors import DataError, UserError
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform, check_probability
-from ppdet.data.transforms.crop import MAX_WINDOWS, Window, crop_sample, find_window, has_center_inside
-from ppdet.data.transforms.geometry import Size, as_pair, check_interpolation, check_sizes, resize_sample
+from ppdet.data.transforms.geometry.crop import MAX_WINDOWS, Window, crop_sample, find_window, has_center_inside
+from ppdet.data.transforms.geometry.resize import Size, as_pair, check_interpolation, check_sizes, resize_sample
 from ppdet.utils.boxes import clip_to_image
 from ppdet.utils.ranges import require_choice, require_number, require_pixels
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform, check_probability, check_range, has_property, refuse_several
-from ppdet.data.transforms.color import color_map
+from ppdet.data.transforms.pixels.color import color_map
 from ppdet.utils.ranges import require_number
 
 MAX_RECTANGLES = 1000

@@ -7,16 +7,11 @@ import cv2
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data.transforms.affine import affine_matrix, warp_sample
-from ppdet.data.transforms.base import Transform, check_probability, check_range, check_span
-from ppdet.data.transforms.geometry import RandomFlip, as_pair
-from ppdet.data.transforms.joining import (
-    Area,
-    join_boxes,
-    put_image,
-    require_uint8,
-    without_lost,
-)
+from ppdet.data.transforms.base import Transform, check_probability, check_range, check_span, require_uint8
+from ppdet.data.transforms.geometry.affine import affine_matrix, warp_sample
+from ppdet.data.transforms.geometry.flips import RandomFlip
+from ppdet.data.transforms.geometry.resize import as_pair
+from ppdet.data.transforms.mixing.joining import Area, join_boxes, put_image, without_lost
 
 GRAY = (114, 114, 114)  # where a mosaic shows no image, as in YOLOX
 DEFAULT_SIZE = (640, 640)

@@ -18,7 +18,7 @@ from ppdet.data.splitting.split import image_size, list_unlabeled
 from ppdet.data.transforms.decode import read_image
 from ppdet.utils.errors import DataError, ImageError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture

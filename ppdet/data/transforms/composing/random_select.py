@@ -6,8 +6,8 @@ import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform, check_probability, has_property
-from ppdet.data.transforms.compose import Compose
-from ppdet.data.transforms.order import STEPS
+from ppdet.data.transforms.composing.compose import Compose
+from ppdet.data.transforms.composing.order import STEPS
 
 
 @register

@@ -1,30 +1,17 @@
 """Joining the images and boxes of several samples to one."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
 
-from ppdet.data.transforms.affine import drop_lost_boxes, remaining_share
-from ppdet.data.transforms.decode import BOX_FIELDS
-from ppdet.utils.errors import DataError
+from ppdet.data.transforms.box_fields import box_fields, clip_to_area, drop_lost_boxes, remaining_share
 
 # A box of which less is left is dropped, unless it is a crowd.
 SMALLEST_SHARE = 0.1  # of its area
 SMALLEST_SIDE = 2.0  # pixels
 
 Area = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels
-
-
-def require_uint8(sample: dict, transform: str) -> None:
-    """Raise DataError unless the image of a sample is uint8."""
-    if sample["image"].dtype != np.uint8:
-        raise DataError(f"{transform} got a {sample['image'].dtype} image: list it before NormalizeImage")
-
-
-def box_fields(sample: dict) -> dict:
-    """Return the fields of a sample that have a row for each box."""
-    return {field: sample[field] for field in BOX_FIELDS if field in sample}
 
 
 def join_boxes(samples: Iterable[dict]) -> dict:
@@ -61,12 +48,6 @@ def put_image(
     whole = fields["gt_bbox"] * scale + np.array([left, top] * 2, dtype=np.float32)
     fields["gt_bbox"] = clip_to_area(whole, (x1, y1, x2, y2))
     return fields, remaining_share(whole, fields["gt_bbox"])
-
-
-def clip_to_area(boxes: np.ndarray, area: Sequence[float]) -> np.ndarray:
-    """Clip boxes (M, 4) to an area x1, y1, x2, y2."""
-    low, high = np.array([*area[:2]] * 2, dtype=boxes.dtype), np.array([*area[2:]] * 2, dtype=boxes.dtype)
-    return np.clip(boxes, low, high)
 
 
 def without_lost(fields: dict, share: np.ndarray) -> dict:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ppdet.data.transforms import RandomAffine, RandomPerspective
-from ppdet.data.transforms.perspective import centered_matrix
+from ppdet.data.transforms.geometry.perspective import centered_matrix
 from ppdet.utils.errors import DataError
 
 STILL = {"degree": 0, "translate": 0, "scale": 0, "shear": 0}

@@ -7,7 +7,7 @@ import pytest
 from ppdet.data.loading.reader import EvalReader
 from ppdet.data.loading.reader import TestReader as ImageReader
 from ppdet.data.sources.image_folder import ImageFolder
-from ppdet.data.transforms.batch import PadBatch
+from ppdet.data.transforms.batches.pad_batch import PadBatch
 from ppdet.data.transforms.decode import Decode
 from ppdet.data.transforms.normalize import Permute
 from ppdet.deploy.slicing import Slicing

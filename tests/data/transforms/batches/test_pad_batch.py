@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ppdet.data.transforms import Gt2FCOSTarget, PadBatch
-from ppdet.data.transforms.batch import stack_images
+from ppdet.data.transforms.batches.pad_batch import stack_images
 from ppdet.utils.errors import DataError
 
 

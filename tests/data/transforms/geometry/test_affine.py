@@ -4,14 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ppdet.data.transforms.affine import (
-    affine_matrix,
-    drop_lost_boxes,
-    translation,
-    warp_boxes,
-    warp_image,
-    warp_sample,
-)
+from ppdet.data.transforms.box_fields import drop_lost_boxes
+from ppdet.data.transforms.geometry.affine import affine_matrix, translation, warp_boxes, warp_image, warp_sample
 
 GRAY = (114, 114, 114)
 

@@ -1,0 +1,1 @@
+"""What moves the pixels of a single image, and its boxes with them: resizing, flips, crops, warps."""

@@ -1,0 +1,1 @@
+"""What makes one image of several images of the data set: Mosaic, Mixup, Cutmix."""
