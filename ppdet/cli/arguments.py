@@ -1,12 +1,14 @@
 """Options that several commands share.
 
-Those of commands that also exist below this package (`python -m ppdet.deploy.serve`) are in ppdet/core/command_line.py.
+Those of commands that also exist below this package (`python -m ppdet.deploy.serve`) are in ppdet/core/command_line.py
+and ppdet/deploy/engine_options.py.
 """
 
 import argparse
 import json
 
 from ppdet.core.command_line import add_import_argument
+from ppdet.deploy.engine_options import add_tta_arguments
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -126,36 +128,6 @@ def add_slice_arguments(parser: argparse.ArgumentParser) -> None:
         "--match_metric",
         metavar="METRIC",
         help="overlap is measured as iou, or as ios: intersection over the smaller box (default: ios)",
-    )
-
-
-def add_tta_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --tta and its options; `ppdet.deploy.tta.tta_of` reads and checks them."""
-    group = parser.add_argument_group("test-time augmentation (docs/TTA.md)")
-    group.add_argument(
-        "--tta", action="store_true", help="detect in several views of each image, and merge the boxes: slower, better"
-    )
-    group.add_argument(
-        "--tta_scales",
-        nargs="+",
-        type=float,
-        metavar="SCALE",
-        help="factors of the size to which images are resized (default: 0.8 1 1.2)",
-    )
-    group.add_argument(
-        "--tta_flip",
-        metavar="FLIP",
-        help="flip each view too: none, horizontal, vertical or both (default: horizontal)",
-    )
-    group.add_argument(
-        "--tta_merge", metavar="METHOD", help="weighted: weighted boxes fusion, or nms (default: weighted)"
-    )
-    group.add_argument(
-        "--tta_iou",
-        type=float,
-        metavar="X",
-        help="boxes of different views with an IoU above this are merged (default: 0.6 for weighted, the model's own "
-        "NMS for nms)",
     )
 
 

@@ -8,8 +8,9 @@
 infer_cfg.yml says; a `Backend` (backends/) runs the graph, NMS included; `Detections` holds the result.
 """
 
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -207,11 +208,23 @@ class Detector:
         """
         if self.tta is None:
             return self._run_view(samples)
-        sizes = [(one["h"], one["w"]) for one in samples]
-        found: list[list[np.ndarray]] = []
-        for view in self.tta.views:
-            prepared = [self.preprocess.prepare(one["source"], view=view) for one in samples] if found else samples
-            rows = [detections.rows for detections in self._run_view(prepared)]
+        prepare, further = self.preprocess.prepare, self.tta.views[1:]
+        views = ([prepare(one["source"], view=view) for one in samples] for view in further)
+        return self.run_views(itertools.chain([samples], views), [(one["h"], one["w"]) for one in samples])
+
+    def run_views(self, views: Iterable[Sequence[dict]], sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+        """Run the model on views of N images that are prepared already, and merge the detections of each image.
+
+        Args:
+            views: for each of `TTA.views`, in their order, the N samples that `Preprocess.prepare` made of it.
+            sizes: height and width of each image itself.
+        """
+        if self.tta is None:
+            (samples,) = views
+            return self._run_view(samples)
+        found = []
+        for view, samples in zip(self.tta.views, views):
+            rows = [detections.rows for detections in self._run_view(samples)]
             found.append([unflip(part, view, size) for part, size in zip(rows, sizes)])
         merged = [self.tta.merge_views(parts, self.suppression) for parts in zip(*found)]
         return [Detections.from_rows(rows, self.class_names) for rows in merged]

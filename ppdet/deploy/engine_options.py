@@ -1,4 +1,4 @@
-"""Command line options and option types that the commands of deploy share: serve and batch."""
+"""Command line options and option types of commands that run exported models: serve, batch and detect."""
 
 import argparse
 import math
@@ -60,4 +60,34 @@ def add_engine_arguments(parser: argparse.ArgumentParser, *, threads: int | None
         default=threads,
         metavar="N",
         help=f"of the model (default: {shown})",
+    )
+
+
+def add_tta_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --tta and its options; `ppdet.deploy.tta.tta_of` reads and checks them."""
+    group = parser.add_argument_group("test-time augmentation (docs/TTA.md)")
+    group.add_argument(
+        "--tta", action="store_true", help="detect in several views of each image, and merge the boxes: slower, better"
+    )
+    group.add_argument(
+        "--tta_scales",
+        nargs="+",
+        type=float,
+        metavar="SCALE",
+        help="factors of the size to which images are resized (default: 0.8 1 1.2)",
+    )
+    group.add_argument(
+        "--tta_flip",
+        metavar="FLIP",
+        help="flip each view too: none, horizontal, vertical or both (default: horizontal)",
+    )
+    group.add_argument(
+        "--tta_merge", metavar="METHOD", help="weighted: weighted boxes fusion, or nms (default: weighted)"
+    )
+    group.add_argument(
+        "--tta_iou",
+        type=float,
+        metavar="X",
+        help="boxes of different views with an IoU above this are merged (default: 0.6 for weighted, the model's own "
+        "NMS for nms)",
     )

@@ -10,7 +10,7 @@ import numpy as np
 from ppdet.core.tree import parse, to_plain
 from ppdet.core.yaml_graph import Allowance
 from ppdet.data.loading.padded_sizes import padded_size
-from ppdet.data.loading.views import View, transforms_of_view
+from ppdet.data.loading.views import View, resized, transforms_of_view
 from ppdet.data.sources.coco_names import COCO_CATEGORIES
 from ppdet.data.transforms.batches.pad_batch import PadBatch
 from ppdet.data.transforms.composing.compose import Compose
@@ -120,10 +120,13 @@ class Preprocess:
         fixed = [make_operation({"type": "PadStride", "size": self.fixed_size}, settings)] if self.fixed_size else []
         self._pad_batch = Compose([*(op for op in operations if isinstance(op, PadBatch)), *fixed])
 
-    def sizes(self) -> tuple[Size, Size, Size]:
+    def sizes(self, scale: float = 1.0) -> tuple[Size, Size, Size]:
         """The smallest, the usual and the largest height and width of the graph's input.
 
         Engines that compile a graph for a range of sizes need them.
+
+        Args:
+            scale: of a view, see `TTA.scales`.
 
         Raises:
             DeployError: images are not resized, so that any size may come.
@@ -133,7 +136,7 @@ class Preprocess:
             return one_size, one_size, one_size
         if self._resize is None:
             raise DeployError("infer_cfg.yml: no Resize in Preprocess, and no image_shape: what sizes may come?")
-        smallest = usual = largest = self._resize.target_size
+        smallest = usual = largest = resized(self._resize, scale).target_size
         if self._resize.keep_ratio:
             short, long = sorted(usual)
             # One side can be as short as a thin image, and either side can be the long one.

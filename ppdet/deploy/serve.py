@@ -20,7 +20,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ppdet.core.command_line import make_parser, one_line_errors, run
-from ppdet.deploy.engine_options import add_engine_arguments, number_between, whole_number_between
+from ppdet.deploy.engine_options import (
+    add_engine_arguments,
+    add_tta_arguments,
+    number_between,
+    whole_number_between,
+)
 from ppdet.utils.disk.files import read_text
 from ppdet.utils.errors import DeployError
 from ppdet.utils.extras import require_extras
@@ -102,6 +107,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         help="most connections from one address (default: 128)",
     )
     add("--token_file", metavar="FILE", help=f"file with the token (default: the variable {TOKEN_VARIABLE}, or none)")
+    add_tta_arguments(parser)
     return parser.parse_args(argv)
 
 
@@ -153,6 +159,7 @@ def serve(arguments: argparse.Namespace) -> None:
     from ppdet.deploy.serving.limits import Settings
     from ppdet.deploy.serving.server import Server, allow_connections, bound_socket
     from ppdet.deploy.serving.service import Service
+    from ppdet.deploy.tta import tta_of
     from ppdet.utils.logger import get_logger
 
     logger = get_logger("ppdet.deploy.serve")
@@ -169,7 +176,10 @@ def serve(arguments: argparse.Namespace) -> None:
         arguments.device,
         arguments.precision,
         arguments.cpu_threads,
+        tta_of(arguments),
     )
+    if model.tta:
+        logger.info("test-time augmentation: %s", model.tta)
     settings = Settings(
         max_batch=arguments.max_batch or (4 if arguments.device == "cpu" else 8),
         max_delay_ms=arguments.max_delay_ms,

@@ -7,25 +7,29 @@ import argparse
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
-from typing import Any, NamedTuple, NoReturn
+from numbers import Integral
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ppdet.deploy.option_group import OptionGroup, is_real
 from ppdet.utils.boxes import by_class, in_order, pairwise_overlap
 from ppdet.utils.errors import DeployError
 
 COMBINE_METHODS = ("nms", "nmm", "concat")
 MATCH_METRICS = ("iou", "ios")
 SMALLEST_SIDE = 32  # smallest side of a window on the command line: smaller windows would be hundreds of thousands
-# Options of the command line, and the fields of Slicing that they set.
-OPTIONS = {
-    "slice_size": "size",
-    "overlap_ratio": "overlap",
-    "combine_method": "combine",
-    "match_threshold": "match_threshold",
-    "match_metric": "match_metric",
-}
+OPTIONS = OptionGroup(
+    "slice_infer",
+    "Slicing",
+    {
+        "slice_size": "size",
+        "overlap_ratio": "overlap",
+        "combine_method": "combine",
+        "match_threshold": "match_threshold",
+        "match_metric": "match_metric",
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -55,19 +59,19 @@ class Slicing:
     def __post_init__(self) -> None:
         for name in ("size", "overlap"):
             value = getattr(self, name)
-            if not isinstance(value, (list, tuple)) or len(value) != 2 or not all(map(_is_number, value)):
-                _refuse(name, value, "two numbers, for height and width")
+            if not isinstance(value, (list, tuple)) or len(value) != 2 or not all(map(is_real, value)):
+                OPTIONS.refuse(name, value, "two numbers, for height and width")
             object.__setattr__(self, name, tuple(value))  # the dataclass is frozen
         if not all(isinstance(side, Integral) and side >= 1 for side in self.size):
-            _refuse("size", self.size, "two whole numbers of at least 1")
+            OPTIONS.refuse("size", self.size, "two whole numbers of at least 1")
         if not all(0 <= share < 1 for share in self.overlap):
-            _refuse("overlap", self.overlap, "two numbers from 0 to below 1")
+            OPTIONS.refuse("overlap", self.overlap, "two numbers from 0 to below 1")
         if self.combine not in COMBINE_METHODS:
-            _refuse("combine", self.combine, f"one of {', '.join(COMBINE_METHODS)}")
-        if not _is_number(self.match_threshold) or not 0 < self.match_threshold <= 1:
-            _refuse("match_threshold", self.match_threshold, "a number above 0 and at most 1")
+            OPTIONS.refuse("combine", self.combine, f"one of {', '.join(COMBINE_METHODS)}")
+        if not is_real(self.match_threshold) or not 0 < self.match_threshold <= 1:
+            OPTIONS.refuse("match_threshold", self.match_threshold, "a number above 0 and at most 1")
         if self.match_metric not in MATCH_METRICS:
-            _refuse("match_metric", self.match_metric, f"one of {', '.join(MATCH_METRICS)}")
+            OPTIONS.refuse("match_metric", self.match_metric, f"one of {', '.join(MATCH_METRICS)}")
 
     def __str__(self) -> str:
         merged = f", {self.match_metric} {self.match_threshold:g}" if self.combine != "concat" else ""
@@ -211,27 +215,14 @@ def slicing_of(arguments: argparse.Namespace) -> Slicing | None:
     Raises:
         DeployError: a value is out of its range, or an option would have no effect.
     """
-    given = {option: getattr(arguments, option) for option in OPTIONS if getattr(arguments, option) is not None}
     smallest = min(arguments.slice_size or [SMALLEST_SIDE])
     if 0 < smallest < SMALLEST_SIDE:
         raise DeployError(f"--slice_size has {smallest}: windows of less than {SMALLEST_SIDE} pixels show no object")
-    if arguments.slice_infer:
-        return Slicing(**{OPTIONS[option]: value for option, value in given.items()})
-    if given:
-        raise DeployError(f"--{next(iter(given))} has no effect without --slice_infer: add that, or leave it out")
-    return None
+    fields = OPTIONS.read(arguments)
+    return None if fields is None else Slicing(**fields)
 
 
 def _window_starts(length: int, side: int, step: int) -> np.ndarray:
     """First pixels of windows of `side` pixels along an image of `length` pixels."""
     last = max(length - side, 0)
     return np.minimum(np.arange(0, last + step, step), last)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _refuse(name: str, value: Any, expected: str) -> NoReturn:
-    option = next(option for option, field in OPTIONS.items() if field == name)
-    raise DeployError(f"--{option} (Slicing.{name}) is {value!r}, expected {expected}")

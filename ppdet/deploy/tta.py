@@ -8,12 +8,12 @@ import argparse
 import itertools
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ppdet.data.loading.views import View
+from ppdet.deploy.option_group import OptionGroup, is_real
 from ppdet.utils.boxes import by_class, in_order, pairwise_overlap
 from ppdet.utils.errors import DeployError
 from ppdet.utils.printable import counted
@@ -28,8 +28,9 @@ SOFT = ("method", "sigma")
 LIMITS = {"score_threshold": (0, 1), "nms_threshold": (0, 1), "keep_top_k": (-1, 1e9), "sigma": (1e-6, 1e6)}
 SCALES = (0.1, 10.0)  # least and largest
 MOST_SCALES = 20
-# Options of the command line, and the fields of TTA that they set.
-OPTIONS = {"tta_scales": "scales", "tta_flip": "flip", "tta_merge": "merge", "tta_iou": "iou"}
+OPTIONS = OptionGroup(
+    "tta", "TTA", {"tta_scales": "scales", "tta_flip": "flip", "tta_merge": "merge", "tta_iou": "iou"}
+)
 
 
 class Suppression(NamedTuple):
@@ -71,7 +72,7 @@ class Suppression(NamedTuple):
         given = settings.get("nms") or {}
         for name, value in given.items() if isinstance(given, Mapping) else [("nms", given)]:
             least, most = LIMITS.get(name, (np.inf, -np.inf))
-            right = value in METHODS if name == "method" else _is_number(value) and least <= value <= most
+            right = value in METHODS if name == "method" else is_real(value) and least <= value <= most
             if not right or (name == "keep_top_k" and value != int(value)):
                 raise DeployError(f"infer_cfg.yml: nms has {name!s:.40} {value!r:.60}: export the model again")
         return cls(**given)
@@ -87,7 +88,8 @@ class TTA:
         flip: `horizontal` adds a view with left and right exchanged for each scale, `vertical` one with top and bottom
             exchanged, and `both` these two and one with both exchanged. `none` adds nothing.
         merge: `weighted` is weighted boxes fusion (Solovyev et al., arXiv:1910.13302): boxes that match become one box,
-            the mean of theirs with their scores as weights. `nms` keeps the box with the highest score of those that
+            the mean of theirs with their scores as weights, and a score that views which miss it lower less than in
+            the paper, see `fuse`. `nms` keeps the box with the highest score of those that
             match. Boxes of different classes never match.
         iou: boxes match if their IoU is above this, 0 to 1. None: 0.6 for `weighted`; for `nms` the model's own NMS
             decides, with its nms_threshold, or as Soft-NMS.
@@ -102,27 +104,24 @@ class TTA:
     iou: float | None = None
 
     def __post_init__(self) -> None:
-        if (
-            isinstance(self.scales, str)
-            or not isinstance(self.scales, Sequence)
-            or not all(map(_is_number, self.scales))
-        ):
-            _refuse("scales", self.scales, "numbers")
+        if isinstance(self.scales, str) or not isinstance(self.scales, Sequence) or not all(map(is_real, self.scales)):
+            OPTIONS.refuse("scales", self.scales, "numbers")
         if not 1 <= len(self.scales) <= MOST_SCALES or len(set(self.scales)) != len(self.scales):
-            _refuse("scales", self.scales, f"1 to {MOST_SCALES} different numbers")
+            OPTIONS.refuse("scales", self.scales, f"1 to {MOST_SCALES} different numbers")
         if not all(SCALES[0] <= scale <= SCALES[1] for scale in self.scales):
-            _refuse("scales", self.scales, "numbers from {:g} to {:g}".format(*SCALES))
+            OPTIONS.refuse("scales", self.scales, "numbers from {:g} to {:g}".format(*SCALES))
         object.__setattr__(self, "scales", tuple(map(float, self.scales)))  # the dataclass is frozen
         if self.flip not in FLIPS:
-            _refuse("flip", self.flip, f"one of {', '.join(FLIPS)}")
+            OPTIONS.refuse("flip", self.flip, f"one of {', '.join(FLIPS)}")
         if self.merge not in MERGES:
-            _refuse("merge", self.merge, f"one of {', '.join(MERGES)}")
-        if self.iou is not None and not (_is_number(self.iou) and 0 < self.iou < 1):
-            _refuse("iou", self.iou, "a number above 0 and below 1")
+            OPTIONS.refuse("merge", self.merge, f"one of {', '.join(MERGES)}")
+        if self.iou is not None and not (is_real(self.iou) and 0 < self.iou < 1):
+            OPTIONS.refuse("iou", self.iou, "a number above 0 and below 1")
 
     def __str__(self) -> str:
         scales = " ".join(f"{scale:g}" for scale in self.scales)
-        return f"{counted(len(self.views), 'view')}, scales {scales}, flip {self.flip}, merged by {self.merge}"
+        merged = self.merge if self.iou is None else f"{self.merge} from IoU {self.iou:g}"
+        return f"{counted(len(self.views), 'view')}, scales {scales}, flip {self.flip}, merged by {merged}"
 
     @property
     def views(self) -> list[View]:
@@ -183,24 +182,29 @@ def fuse(rows: np.ndarray, views: int, iou: float) -> np.ndarray:
     """Weighted boxes fusion of rows (M, 6) of one class, sorted by score (arXiv:1910.13302, section 3).
 
     Each box joins the fused box with the highest IoU, if that is above `iou`, or else starts a new one. The sides of a
-    fused box of T boxes with scores C_i are means with weights C_i. Its score is the mean of C_i times min(T, N) / N,
-    equation (5) of the paper, where N is the number of views: what only one view shows becomes less certain.
+    fused box of T boxes with scores C_i are means with weights C_i. The paper's score, equation (5), is the mean of C_i
+    times min(T, N) / N, where N is the number of views. It counts a view that misses the box as a score of 0, which a
+    view often does at another size, so that it is far below the scores of one view. The score here is the geometric
+    mean of it and the highest C_i: that of the surest view, lowered by half as much on a logarithmic scale. If all
+    views agree, it is their score; thresholds that were chosen without views stay right (docs/TTA.md).
 
     Args:
         views: N.
     """
     sums, fused = np.zeros((len(rows), 5)), np.empty((len(rows), 4))  # sums: C_i, and C_i times each side
-    members, count = np.zeros(len(rows)), 0
+    highest, members, count = np.zeros(len(rows)), np.zeros(len(rows)), 0
     for score, *box in rows[:, 1:].astype(np.float64):
         overlap = pairwise_overlap(np.array([box]), fused[:count])[0]
         place = int(overlap.argmax()) if count else 0
         if not count or not overlap[place] > iou:
             place, count = count, count + 1
+            highest[place] = score  # rows come sorted
         members[place] += 1
         sums[place] += score * np.array([1.0, *box])
         fused[place] = sums[place, 1:] / sums[place, 0] if sums[place, 0] else box
     members = members[:count]
-    scores = sums[:count, 0] / members * np.minimum(members, views) / views
+    papers = sums[:count, 0] / members * np.minimum(members, views) / views
+    scores = np.sqrt(highest[:count] * papers)
     return np.column_stack([np.repeat(rows[:1, 0], count), scores, fused[:count]]).astype(rows.dtype)
 
 
@@ -264,13 +268,11 @@ def tta_of(arguments: argparse.Namespace) -> TTA | None:
     Raises:
         DeployError: a value is out of its range, or an option would have no effect.
     """
-    given = {option: getattr(arguments, option) for option in OPTIONS if getattr(arguments, option) is not None}
-    if arguments.tta:
-        check_alone(TTA(), getattr(arguments, "slice_infer", None) or None)
-        return TTA(**{OPTIONS[option]: value for option, value in given.items()})
-    if given:
-        raise DeployError(f"--{next(iter(given))} has no effect without --tta: add that, or leave it out")
-    return None
+    fields = OPTIONS.read(arguments)
+    if fields is None:
+        return None
+    check_alone(TTA(), getattr(arguments, "slice_infer", None) or None)
+    return TTA(**fields)
 
 
 def check_alone(tta: TTA | None, slicing: Any) -> None:
@@ -279,12 +281,3 @@ def check_alone(tta: TTA | None, slicing: Any) -> None:
         raise DeployError(f"tta is {tta!r:.60}, expected ppdet.deploy.tta.TTA, such as TTA() for its defaults, or None")
     if tta is not None and slicing is not None:
         raise DeployError("TTA (--tta) takes whole images: leave it out, or leave --slice_infer out")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _refuse(name: str, value: Any, expected: str) -> NoReturn:
-    option = next(option for option, field in OPTIONS.items() if field == name)
-    raise DeployError(f"--{option} (TTA.{name}) is {value!r:.200}, expected {expected}")

@@ -6,8 +6,9 @@ import numpy as np
 import paddle
 import pytest
 
-from ppdet.cli.arguments import add_slice_arguments, add_tta_arguments
+from ppdet.cli.arguments import add_slice_arguments
 from ppdet.data.loading.views import View
+from ppdet.deploy.engine_options import add_tta_arguments
 from ppdet.deploy.tta import TTA, Suppression, ViewMerger, tta_of, unflip
 from ppdet.modeling.soft_nms import SoftNMS
 from ppdet.utils.errors import DeployError
@@ -41,6 +42,8 @@ FUSED = [
     [1, 0.06, 3.6, 37.3, 51.5, 73.4],
 ]
 FUSED_AT_0_4 = [*FUSED[:3], [1, 0.77, 69.521, 9.932, 94.717, 31.39], FUSED[4], FUSED[5], *FUSED[7:]]
+HIGHEST = [0.88, 0.83, 0.1, 0.85, 0.94, 0.87, 0.87, 0.29, 0.18]  # score of the boxes that each was fused from
+HIGHEST_AT_0_4 = [0.88, 0.83, 0.1, 0.87, 0.94, 0.87, 0.29, 0.18]
 SUPPRESSED = [
     *([0, 0.88, 9.2, 9.3, 38.6, 41.0], [0, 0.83, 28.5, 18.1, 63.5, 61.1], [0, 0.1, 14.5, 15.4, 57.0, 74.2]),
     *([1, 0.94, 6.5, 49.3, 26.2, 78.8], [1, 0.87, 18.0, 52.3, 26.4, 78.2], [1, 0.87, 68.6, 7.7, 99.8, 32.1]),
@@ -53,14 +56,18 @@ def found():
 
 
 @pytest.mark.parametrize(
-    ("tta", "expected"),
+    ("tta", "expected", "highest"),
     [
-        (TTA(merge="weighted", iou=0.55), FUSED),
-        (TTA(merge="weighted", iou=0.4), FUSED_AT_0_4),
-        (TTA(merge="nms"), SUPPRESSED),
+        (TTA(merge="weighted", iou=0.55), FUSED, HIGHEST),
+        (TTA(merge="weighted", iou=0.4), FUSED_AT_0_4, HIGHEST_AT_0_4),
+        (TTA(merge="nms"), SUPPRESSED, None),
     ],
 )
-def test_as_the_code_of_the_paper(tta, expected):
+def test_as_the_code_of_the_paper(tta, expected, highest):
+    """But for the score of a fused box, which is the geometric mean of the paper's and the highest."""
+    expected = np.array(expected)
+    if highest:
+        expected[:, 1] = np.sqrt(expected[:, 1] * highest)
     merged = tta.merge_views(found(), ALL)
     assert merged.dtype == np.float32
     np.testing.assert_allclose(merged, expected, atol=6e-4)
@@ -75,27 +82,43 @@ def test_fusion_by_hand():
         np.zeros((0, 6)),
     ]
     x1, x2 = (0.9 * 0 + 0.3 * 2) / 1.2, (0.9 * 10 + 0.3 * 12) / 1.2
-    expected = [[0, (0.9 + 0.3) / 2 * 2 / 3, x1, 0, x2, 10], [1, 0.6 * 1 / 3, 0, 0, 10, 10]]
+    papers = (0.9 + 0.3) / 2 * 2 / 3
+    expected = [[0, (0.9 * papers) ** 0.5, x1, 0, x2, 10], [1, 0.6 * (1 / 3) ** 0.5, 0, 0, 10, 10]]
     np.testing.assert_allclose(TTA(merge="weighted").merge_views(parts, ALL), expected)
     np.testing.assert_allclose(
         TTA(merge="weighted", iou=0.7).merge_views(parts, ALL),
-        [[0, 0.3, 0, 0, 10, 10], [0, 0.1, 2, 0, 12, 10], [1, 0.2, 0, 0, 10, 10]],
+        np.array([[0, 0.9, 0, 0, 10, 10], [0, 0.3, 2, 0, 12, 10], [1, 0.6, 0, 0, 10, 10]]) * [1, 3**-0.5, 1, 1, 1, 1],
     )
 
 
 def test_more_boxes_than_views_do_not_make_it_more_certain():
     """min(T, N) / N is 1 where one view has two boxes of the same object."""
     parts = [np.array([[0, 0.9, 0, 0, 10, 10], [0, 0.3, 0, 0, 10, 10]]), np.array([[0, 0.6, 0, 0, 10, 10]])]
-    np.testing.assert_allclose(TTA(merge="weighted").merge_views(parts, ALL), [[0, 0.6, 0, 0, 10, 10]])
+    np.testing.assert_allclose(TTA(merge="weighted").merge_views(parts, ALL), [[0, (0.9 * 0.6) ** 0.5, 0, 0, 10, 10]])
+
+
+@pytest.mark.parametrize("views", [1, 2, 6, 12])
+def test_a_score_on_which_all_views_agree_stays(views):
+    """And no score leaves the range from what one view alone is worth to the highest of all."""
+    rng = np.random.default_rng(views)
+    agreed = [np.array([[0, 0.7, 1, 2, 30, 40]], np.float32)] * views
+    np.testing.assert_allclose(TTA().merge_views(agreed, ALL), agreed[0], rtol=1e-6)
+    scores = rng.uniform(0.05, 1, views)
+    ((_, score, *_),) = TTA().merge_views([np.array([[0, one, 1, 2, 30, 40]]) for one in scores], ALL)
+    assert scores.max() / views**0.5 <= score <= scores.max() + 1e-9
 
 
 def test_limits_of_the_model_hold_after_merging():
     """A score that falls to the threshold is dropped, and the best boxes of all classes are kept."""
     parts = [np.array([[1, 0.8, 0, 0, 9, 9], [0, 0.6, 20, 0, 29, 9], [0, 0.5, 40, 0, 49, 9]]), np.zeros((0, 6))]
     fused = TTA(merge="weighted")
-    assert fused.merge_views(parts, Suppression(0.25, 0.5, -1))[:, :2].tolist() == [[0, 0.3], [1, 0.4]]
-    assert fused.merge_views(parts, Suppression(0.0, 0.5, 2))[:, :2].tolist() == [[0, 0.3], [1, 0.4]]
-    assert fused.merge_views(parts, Suppression(0.0, 0.5, 1))[:, :2].tolist() == [[1, 0.4]]
+    first, second = [0, 0.6 * 0.5**0.5], [1, 0.8 * 0.5**0.5]  # each in one view of two
+    for nms, expected in (
+        (Suppression(0.36, 0.5, -1), [first, second]),
+        (Suppression(0.0, 0.5, 2), [first, second]),
+        (Suppression(0.0, 0.5, 1), [second]),
+    ):
+        np.testing.assert_allclose(fused.merge_views(parts, nms)[:, :2], expected)
     assert FLIPPED.merge_views(parts, Suppression(0.55, 0.5, 5))[:, :2].tolist() == [[0, 0.6], [1, 0.8]]
 
 
@@ -167,7 +190,8 @@ def test_boxes_that_soft_nms_left_on_one_object_do_not_make_it_less_certain():
     view = np.array([[0, 0.9, 0, 0, 10, 10], [0, 0.3, 2, 0, 12, 10], [0, 0.2, 5, 0, 15, 10], [1, 0.1, 0, 0, 9, 9]])
     parts = [view, view[::-1], np.zeros((0, 6))]
     soft = Suppression(0.0, 0.3, -1, "gaussian", 0.5)
-    expected = [[0, 0.9 * 2 / 3, 0, 0, 10, 10], [0, 0.2 * 2 / 3, 5, 0, 15, 10], [1, 0.1 * 2 / 3, 0, 0, 9, 9]]
+    share = (2 / 3) ** 0.5  # of the views
+    expected = [[0, 0.9 * share, 0, 0, 10, 10], [0, 0.2 * share, 5, 0, 15, 10], [1, 0.1 * share, 0, 0, 9, 9]]
     np.testing.assert_allclose(TTA(merge="weighted").merge_views(parts, soft), expected)
     assert len(TTA(merge="weighted", iou=0.7).merge_views(parts, soft)) == 4
 
@@ -187,6 +211,7 @@ def test_views():
     assert TTA((1,), "vertical").views == [(1, False, False), (1, False, True)]
     assert TTA((1,), "both").views == [(1, False, False), (1, False, True), (1, True, False), (1, True, True)]
     assert str(TTA(scales=[0.8, 1], merge="weighted")) == "4 views, scales 0.8 1, flip horizontal, merged by weighted"
+    assert str(TTA((1,), iou=0.55)) == "2 views, scales 1, flip horizontal, merged by weighted from IoU 0.55"
 
 
 def test_views_of_several_images_are_put_together():

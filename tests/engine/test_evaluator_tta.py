@@ -79,7 +79,7 @@ def test_views_come_one_after_the_other_and_images_are_counted(bright, bars, log
 
 
 def test_limits_are_those_of_the_model(bright):
-    """What one of two views has loses half of its score, and falls to the model's threshold."""
+    """What one of two views has loses score, by the square root of 2, and falls to the model's threshold."""
 
     class Half(Brightest):
         def forward(self, batch):
@@ -89,12 +89,12 @@ def test_limits_are_those_of_the_model(bright):
 
     model = Half()
     model.nms = MultiClassNMS(score_threshold=0.4, keep_top_k=1)
-    for threshold, count in ((0.4, 0), (0.3, 8)):
+    for threshold, count in ((0.57, 0), (0.56, 8)):
         model.nms.score_threshold = threshold
         evaluator = Evaluator(load_config(str(bright[0]), ["EvalReader.batch_size=8"]), tta=TTA((1.0,)))
         evaluator(model)
         found = evaluator.metric.detections
-        assert len(found) == count and found["score"].tolist() == pytest.approx([0.4] * count)
+        assert len(found) == count and found["score"].tolist() == pytest.approx([0.8 * 0.5**0.5] * count)
 
 
 def test_predictor(bright, monkeypatch):

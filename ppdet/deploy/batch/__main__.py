@@ -16,7 +16,7 @@ import argparse
 from collections.abc import Sequence
 
 from ppdet.core.command_line import make_parser, one_line_errors, positive, run
-from ppdet.deploy.engine_options import add_engine_arguments, number_between
+from ppdet.deploy.engine_options import add_engine_arguments, add_tta_arguments, number_between
 
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
@@ -61,6 +61,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
     add("--workers", type=positive, metavar="N", help="worker processes (default: as many as there is room for)")
     add("--ray_address", metavar="ADDRESS", help="of a Ray cluster, or auto (default: start Ray on this machine)")
     add_engine_arguments(parser, threads=1)
+    add_tta_arguments(parser)
     arguments = parser.parse_args(argv)
     if arguments.name_column and not arguments.bytes_column:
         parser.error("--name_column needs --bytes_column")
@@ -74,10 +75,12 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     with one_line_errors():
         from ppdet.core.extensions import import_extensions
         from ppdet.deploy.batch.job import BatchJob, run_batch
+        from ppdet.deploy.tta import tta_of
 
-        settings = vars(arguments)
+        tta = tta_of(arguments)
+        settings = {name: value for name, value in vars(arguments).items() if not name.startswith("tta")}
         import_extensions(settings.pop("imports"))
-        run_batch(BatchJob(**settings))
+        run_batch(BatchJob(**settings, tta=tta))
 
 
 if __name__ == "__main__":

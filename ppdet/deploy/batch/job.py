@@ -16,6 +16,7 @@ from ppdet.deploy.batch.shards import COCO, DETECTIONS, Counts, ShardFiles, tota
 from ppdet.deploy.batch.storage import Folder
 from ppdet.deploy.batch.worker import WorkerSettings
 from ppdet.deploy.preprocess import class_list, read_infer_cfg
+from ppdet.deploy.tta import TTA
 from ppdet.utils.errors import DataError, DeployError
 from ppdet.utils.extras import require_extras
 from ppdet.utils.logger import get_logger
@@ -42,6 +43,7 @@ class BatchJob:
             ended, as on an image on which it dies; the image becomes a row with an error.
         shard_size: images per output file; None for 500, or what the job began with.
         backend, device, precision: see `Detector`; device is cpu, or gpu with one GPU per worker.
+        tta: see `Detector`.
         ray_address: address of a Ray cluster, such as `auto`; None starts Ray on this machine.
     """
 
@@ -62,6 +64,7 @@ class BatchJob:
     backend: str = "auto"
     device: str = "cpu"
     precision: str | None = None
+    tta: TTA | None = None
     ray_address: str | None = None
 
 
@@ -112,6 +115,7 @@ def start_or_resume(
         "images_sha256": inputs.fingerprint(),
         "precision": precision,
         "threshold": threshold_of(job, settings),
+        "tta": None if job.tta is None else str(job.tta),
     }
     manifest = read_manifest(folder)
     if manifest is not None:
@@ -134,6 +138,7 @@ def start_or_resume(
         threshold=identity["threshold"],
         image_timeout_s=job.image_timeout_s,
         extensions=imported(),
+        tta=job.tta,
     )
     with ray_session(job.ray_address, (job.workers or 1) * job.cpu_threads, progress.step):
         measures = worker_settings.backend == "auto"
@@ -156,6 +161,8 @@ def start_or_resume(
         for name in (DETECTIONS, COCO):
             folder.remove_temporaries(name)
         run = JobRun(shards, finished)
+        if job.tta:
+            logger.info("test-time augmentation: %s", job.tta)
         if finished:
             logger.info("going on: %d of %d images are done", len(inputs) - run.total, len(inputs))
         logger.info(

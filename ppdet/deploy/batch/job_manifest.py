@@ -17,6 +17,7 @@ from ppdet.utils.disk.files import is_count, is_number, open_regular
 from ppdet.utils.errors import DataError, UserError
 
 FILE = "manifest.json"
+NULL = {"threshold": "one for each class", "tta": "none"}  # what null means in these fields
 LARGEST_MODEL = 2**34  # bytes of a file
 LARGEST = 2**26  # bytes; classes have names of any length, but there are thousands at most
 # Fields that must be the same when a job continues, and the error's words for a difference.
@@ -28,6 +29,7 @@ IDENTITY = {
     "precision": "another --precision",
     "threshold": "another --threshold",
     "shard_size": "another --shard_size",
+    "tta": "another --tta",
 }
 
 
@@ -48,6 +50,7 @@ class Manifest:
         finished: the Counts of a complete job as a mapping, else null.
         format: version of this file's format.
         table_version: version of the columns of the tables; manifests that do not say it are of version 1.
+        tta: the `TTA` in words; null without.
     """
 
     model: str
@@ -66,6 +69,7 @@ class Manifest:
     finished: dict | None = None
     format: int = 1
     table_version: int = result_table.VERSION
+    tta: str | None = None
 
     def write(self, folder: Folder) -> None:
         folder.write(FILE, json.dumps(asdict(self), indent=1).encode())
@@ -102,7 +106,7 @@ def read_manifest(folder: Folder) -> Manifest | None:
 def is_valid(manifest: Manifest) -> bool:
     """Whether the fields of a manifest, which may come from anybody, have values that a job writes."""
     texts = [manifest.model, manifest.model_dir, manifest.input, manifest.images_sha256, manifest.backend]
-    texts += [manifest.precision, "" if manifest.image_root is None else manifest.image_root]
+    texts += [manifest.precision, *(text for text in (manifest.image_root, manifest.tta) if text is not None)]
     counts = [manifest.images, manifest.shards, manifest.shard_size, manifest.format, manifest.table_version]
     names, numbers, finished = manifest.classes, manifest.category_ids, manifest.finished
     return (
@@ -128,7 +132,7 @@ def require_same_job(folder: Folder, manifest: Manifest, settings: dict[str, Any
         old = getattr(manifest, key)
         new = settings.get(key, old)
         if new != old:
-            there, now = ("one for each class" if value is None else value for value in (old, new))
+            there, now = (NULL[key] if value is None else value for value in (old, new))
             values = "" if key in ("model", "images_sha256") else f" ({there} there, {now} now)"
             raise DataError(
                 f"{folder.url} belongs to a job with {difference}{values}: name another --output, or delete it"

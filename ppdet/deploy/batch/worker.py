@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 from ppdet.core.extensions import import_extensions
 from ppdet.deploy.batch.read_images import in_one_line, read_items
 from ppdet.deploy.detector import Detector
+from ppdet.deploy.tta import TTA
 from ppdet.utils.errors import ImageError
 
 
 class WorkerSettings(NamedTuple):
     """Settings of a worker.
 
-    model_dir, backend, device, precision, threads: see `Detector`. batch_size: images in one run of the model.
+    model_dir, backend, device, precision, threads, tta: see `Detector`. batch_size: images in one run of the model.
     threshold: detections with a lower score are dropped, 0..1; None for the thresholds of the model (see `Detector`).
     image_timeout_s: the process ends if reading and detecting takes longer than this per image. extensions: files and
     modules with components from outside the package, see `core.extensions.imported`.
@@ -30,6 +31,7 @@ class WorkerSettings(NamedTuple):
     threshold: float | None
     image_timeout_s: float = 600.0
     extensions: Sequence[str] = ()
+    tta: TTA | None = None
 
 
 def load_detector(settings: WorkerSettings) -> Detector:
@@ -50,6 +52,7 @@ def load_detector(settings: WorkerSettings) -> Detector:
         device=settings.device,
         precision=settings.precision,
         threads=settings.threads,
+        tta=settings.tta,
     )
 
 

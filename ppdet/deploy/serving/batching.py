@@ -130,8 +130,8 @@ class Batcher:
         """The batch that should run now: the oldest item and those of the same image size, from old to new."""
         if not self.waiting:
             return []
-        shape = self.waiting[0].sample.arrays["image"].shape
-        batch = [item for item in self.waiting if item.sample.arrays["image"].shape == shape][: self.max_batch]
+        shapes = self.waiting[0].sample.shapes
+        batch = [item for item in self.waiting if item.sample.shapes == shapes][: self.max_batch]
         is_due = not self.running and (self.closed or self._delay_left() <= 0)
         return batch if is_due or len(batch) == self.max_batch else []
 

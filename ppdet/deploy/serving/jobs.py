@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from ppdet.data.loading.views import View
 from ppdet.data.transforms.decode import decode_image
 from ppdet.deploy.detector import Detections, Detector
 from ppdet.deploy.preprocess import Preprocess, read_infer_cfg
 from ppdet.deploy.serving.limits import Refused, broken_image, check_image
 from ppdet.deploy.serving.quiet import quiet_libraries
 from ppdet.deploy.serving.slots import IS_SPARSE, Slots
-from ppdet.utils.errors import DeployError, ImageError
+from ppdet.deploy.tta import TTA
+from ppdet.utils.errors import DataError, DeployError, ImageError
 from ppdet.visualize import draw_detections
 
 JPEG_QUALITY = 90
@@ -29,21 +31,39 @@ class ServedModel(NamedTuple):
     device: str = "cpu"
     precision: str | None = None
     threads: int | None = None
+    tta: TTA | None = None
 
     def load(self) -> Detector:
-        return Detector(self.folder, self.backend, device=self.device, precision=self.precision, threads=self.threads)
+        return Detector(
+            self.folder,
+            self.backend,
+            device=self.device,
+            precision=self.precision,
+            threads=self.threads,
+            tta=self.tta,
+        )
+
+    @property
+    def views(self) -> Sequence[View | None]:
+        """The views of each image that the model sees; one None for the image as it is."""
+        return self.tta.views if self.tta else [None]
 
 
 class Prepared(NamedTuple):
-    """A sample for the model, and the width and height of the image itself.
+    """A sample for the model, or one for each view of the image, and the width and height of the image itself.
 
-    `arrays` is what `Slot.pack` returned: the places of the arrays in the slot.
+    `views` is what `Slot.pack` returned for each: the places of the arrays in the slot.
     """
 
     slot: int
-    arrays: dict[str, Any]
+    views: Sequence[dict[str, Any]]
     width: int
     height: int
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """(3, H, W) of the padded image in each view."""
+        return [arrays["image"].shape for arrays in self.views]
 
 
 class Unusable(NamedTuple):
@@ -57,34 +77,41 @@ class Preparer:
     """Decodes, preprocesses and draws images.
 
     Args:
-        folder: the exported model.
+        model: the exported model, and the views of images that it sees.
         slots: where prepared images go.
     """
 
     hello = None
 
-    def __init__(self, folder: Path, slots: Slots) -> None:
+    def __init__(self, model: ServedModel, slots: Slots) -> None:
         quiet_libraries()
         cv2.setNumThreads(0)  # the processes themselves run in parallel
-        self.preprocess = Preprocess(read_infer_cfg(folder))
+        self.preprocess = Preprocess(read_infer_cfg(model.folder))
+        self.views = model.views
         self.slots = slots
 
     def prepare(self, image: bytes, number: int, max_pixels: int) -> Prepared | Unusable:
-        """Preprocess the bytes of an image file, and pad the image, into the slot `number`."""
+        """Preprocess the bytes of an image file, and pad the image, into the slot `number`; so for each view."""
+        slot, room, views = self.slots[number], self.slots.size, []
         try:
             check_image(image, max_pixels)
-            sample = self.preprocess.prepare(image)
-            height, width = self.preprocess.padded(sample["image"].shape[1:])
-            if IS_SPARSE and image_bytes(height * width) > self.slots.size:
-                return Unusable(413, f"the image has {height * width} pixels when it is padded for the model: too many")
-            sample = self.preprocess.pad(sample)
+            for view in self.views:
+                sample = self.preprocess.prepare(image, view=view)
+                height, width = self.preprocess.padded(sample["image"].shape[1:])
+                room -= image_bytes(height * width)
+                if IS_SPARSE and room < 0:
+                    pixels = f"{height * width} pixels when it is padded for the model"
+                    return Unusable(413, f"the image has {pixels}: too many")
+                sample = self.preprocess.pad(sample)
+                views.append(slot.pack({name: np.asarray(sample[name], np.float32) for name in INPUTS}))
         except ImageError as error:
             refused = broken_image(error)
             return Unusable(refused.status, refused.reason)
+        except DataError as error:  # a view of it would be too large
+            return Unusable(413, str(error))
         except Refused as refused:
             return Unusable(refused.status, refused.reason)
-        arrays = {name: np.asarray(sample[name], np.float32) for name in INPUTS}
-        return Prepared(number, self.slots[number].pack(arrays), int(sample["w"]), int(sample["h"]))
+        return Prepared(number, views, int(sample["w"]), int(sample["h"]))
 
     def draw(self, image: bytes, rows: np.ndarray, class_names: Sequence[str], kind: str) -> bytes:
         """Draw detections into an image; return an image file of this kind, jpeg or png."""
@@ -129,5 +156,6 @@ class Runner:
     def run(self, batch: Sequence[Prepared]) -> tuple[list[Detections], float]:
         """The detections of each image, and the seconds that the run took."""
         start = time.perf_counter()
-        samples = [self.slots[image.slot].unpack(image.arrays) for image in batch]
-        return self.detector.run(samples), time.perf_counter() - start
+        views = [[self.slots[image.slot].unpack(arrays) for arrays in image.views] for image in batch]
+        found = self.detector.run_views(zip(*views), [(image.height, image.width) for image in batch])
+        return found, time.perf_counter() - start

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ppdet.data.loading.views import View
 from ppdet.deploy.detector import Detections
 from ppdet.deploy.preprocess import Preprocess, class_list, read_infer_cfg
 from ppdet.deploy.serving.batching import Batcher, Item
@@ -91,7 +92,7 @@ class Service:
         self.infer_cfg = read_infer_cfg(model.folder)
         self.class_names, self.category_ids = class_list(self.infer_cfg)
         self.thresholds = thresholds_of(self.infer_cfg, self.class_names)
-        self.slot_bytes = slot_bytes(Preprocess(self.infer_cfg), settings.max_pixels)
+        self.slot_bytes = slot_bytes(Preprocess(self.infer_cfg), settings.max_pixels, model.views)
         self.info: ModelInfo | None = None
         self.served = model
         self.settings = settings
@@ -110,7 +111,7 @@ class Service:
         self.prepared = asyncio.Semaphore(PREPARED_PER_BATCH * max_batch)
         shared = self.metrics, self._limit_s
         self.model = WorkerProcess("model", Runner, (self.served, self.slots), *shared, self._tell_ready)
-        arguments = (self.served.folder, self.slots)
+        arguments = (self.served, self.slots)
         self.preparing = [
             WorkerProcess("prepare", Preparer, arguments, *shared, environment=ONE_THREAD) for _ in range(count)
         ]
@@ -291,13 +292,17 @@ class Service:
         return asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)
 
 
-def slot_bytes(preprocess: Preprocess, max_pixels: int) -> int:
-    """Bytes for the arrays of one prepared image.
+def slot_bytes(preprocess: Preprocess, max_pixels: int, views: Sequence[View | None]) -> int:
+    """Bytes for the arrays of one prepared image, in all its views.
 
     Without Resize any size of at most `max_pixels` may come; there is an eighth more for padding.
     """
-    pixels = max_pixels + max_pixels // 8 + 2**16
-    with suppress(DeployError):
-        _, _, (height, width) = preprocess.sizes()
-        pixels = height * width
-    return min(image_bytes(pixels), LARGEST_SLOT)
+    size = 0
+    for view in views:
+        scale = view.scale if view else 1.0
+        pixels = int(scale**2 * (max_pixels + max_pixels // 8)) + 2**16
+        with suppress(DeployError):
+            _, _, (height, width) = preprocess.sizes(scale)
+            pixels = height * width
+        size += image_bytes(pixels)
+    return min(size, LARGEST_SLOT)

@@ -1,5 +1,6 @@
 """The command as users type it: help, mistakes, and a job that is killed and started again."""
 
+import contextlib
 import importlib.util
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import pytest
 from batch_runs import BatchRun
 
 from ppdet.deploy.batch import __main__ as command
+from ppdet.deploy.batch.job import run_batch
+from ppdet.deploy.tta import TTA
+from ppdet.utils.errors import DeployError
 
 COPIES, SHARD = 12, 16
 
@@ -22,10 +26,31 @@ def test_help_and_mistakes(model, images, tmp_path, capsys):
         ({"--threshold": "2"}, "expected a number from 0 to 1"),
         ({"--device": "xpu"}, "batch jobs take cpu, or gpu"),
         ({"--name_column": "n"}, "--name_column needs --bytes_column"),
+        ({"--tta_merge": "nms"}, "--tta_merge has no effect without --tta"),
     ):
         with pytest.raises(SystemExit) as end:
             command.main([part for pair in {**options, **change}.items() for part in pair])
         assert end.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_options_of_views_reach_the_workers(model, images, tmp_path, monkeypatch):
+    """The job is one with these settings, and its workers get them."""
+    jobs = []
+    monkeypatch.setattr("ppdet.deploy.batch.job.run_batch", jobs.append)
+    given = ["--model_dir", str(model), "--input", str(images.folder), "--output", str(tmp_path / "out")]
+    command.main([*given, "--tta", "--tta_scales", "1", "0.5", "--tta_iou", "0.7"])
+    command.main(given)
+    assert [job.tta for job in jobs] == [TTA((1.0, 0.5), iou=0.7), None]
+
+    def pool(settings, *_):
+        raise DeployError(f"tta={settings.tta}")
+
+    monkeypatch.setattr("ppdet.deploy.batch.job.WorkerPool", pool)
+    monkeypatch.setattr("ppdet.deploy.batch.job.ray_session", lambda *_: contextlib.nullcontext())
+    with pytest.raises(
+        DeployError, match=r"tta=4 views, scales 1 0.5, flip horizontal, merged by weighted from IoU 0.7"
+    ):
+        run_batch(jobs[0])
 
 
 def test_a_missing_package_is_named(model, images, tmp_path, monkeypatch, capsys):

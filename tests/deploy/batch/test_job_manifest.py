@@ -11,6 +11,7 @@ from ppdet.deploy.batch.job import BatchJob, threshold_of
 from ppdet.deploy.batch.job_manifest import IDENTITY, Manifest, model_fingerprint, read_manifest, require_same_job
 from ppdet.deploy.batch.shards import Counts
 from ppdet.deploy.batch.storage import Folder
+from ppdet.deploy.tta import TTA
 from ppdet.utils.errors import DataError
 
 EXPORT = {
@@ -33,6 +34,7 @@ JOB = {
     "classes": ["red"],
     "category_ids": [3],
     "table_version": 2,
+    "tta": None,
 }
 OTHERS = {
     "table_version": 1,
@@ -42,6 +44,7 @@ OTHERS = {
     "precision": "bf16",
     "threshold": 0.5,
     "shard_size": 3,
+    "tta": str(TTA()),
 }
 
 
@@ -97,7 +100,8 @@ def test_each_setting_that_makes_another_job_is_refused(tmp_path, key):
     require_same_job(folder, manifest, {})
     with pytest.raises(DataError) as error:
         require_same_job(folder, manifest, {name: JOB[name] for name in IDENTITY} | {key: OTHERS[key]})
-    values = "" if key in ("model", "images_sha256") else f" ({JOB[key]} there, {OTHERS[key]} now)"
+    there = "none" if key == "tta" else JOB[key]
+    values = "" if key in ("model", "images_sha256") else f" ({there} there, {OTHERS[key]} now)"
     assert str(error.value) == (
         f"{folder.url} belongs to a job with {IDENTITY[key]}{values}: name another --output, or delete it"
     )

@@ -11,6 +11,7 @@ import yaml
 from ppdet.deploy.batch.read_images import read_items
 from ppdet.deploy.batch.worker import DetectorWorker, WorkerSettings
 from ppdet.deploy.preprocess import Preprocess
+from ppdet.deploy.tta import TTA
 from ppdet.utils.errors import DeployError
 
 BLACKEN = """
@@ -57,6 +58,17 @@ def test_a_transform_from_outside_needs_its_import_and_workers_import_it(model, 
     kept = (expected.classes == 1) & (expected.scores >= np.median(expected.scores))
     assert 0 < kept.sum() < len(expected) and row["classes"] == [1] * kept.sum()
     np.testing.assert_allclose(row["scores"], expected.scores[kept], atol=1e-6)
+
+
+def test_views_are_merged(model, images):
+    settings = WorkerSettings(str(model), "onnxruntime", "cpu", "fp32", threads=1, batch_size=2, threshold=0.0)
+    worker = DetectorWorker(settings._replace(tta=TTA((1.0,))))
+    names = list(images.expected)[:3]
+    rows = worker.detect(0, {"root": str(images.folder), "names": names, "schemes": ()})
+    for name, row in zip(names, rows):
+        expected = worker.detector.predict(str(images.folder / name))
+        assert expected.scores.size and row["scores"] == pytest.approx(expected.scores.tolist(), abs=1e-4)
+        assert len(row["scores"]) != len(images.expected[name])
 
 
 def test_whatever_a_list_names_is_a_row(model, images, tmp_path, monkeypatch):

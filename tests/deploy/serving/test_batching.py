@@ -42,7 +42,7 @@ class Engine:
 
 
 def sample(number, width=32):
-    return Prepared(number, {"image": np.zeros((3, 32, width), np.uint8)}, width, 32)
+    return Prepared(number, [{"image": np.zeros((3, 32, width), np.uint8)}], width, 32)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from patience import PATIENCE, wait_until
 from serving import ROOT, ServerProcess, form
@@ -26,6 +27,7 @@ from soak.server_load import Killer, Load
 
 from ppdet.deploy import Detector
 from ppdet.deploy.serving.server import bound_socket
+from ppdet.deploy.tta import TTA
 
 CLIENTS = 12
 
@@ -221,9 +223,13 @@ def test_no_accepted_request_is_lost_at_the_end(served, images, tmp_path):
 
 
 def test_token_and_connections_in_the_systems_queue(served, images, tmp_path):
-    """The process stands still while clients connect and send; it has not seen them when it is told to end."""
-    with ServerProcess(served, tmp_path / "log", token="abc") as server:
-        body, headers = form(images[0])
+    """The process stands still while clients connect and send; it has not seen them when it is told to end.
+
+    The model sees two views of each image.
+    """
+    expected = Detector(served, "paddle", threads=1, tta=TTA((1.0,))).predict(images[0]).above(0.4)
+    with ServerProcess(served, tmp_path / "log", "--tta", "--tta_scales", "1", token="abc") as server:
+        body, headers = form(images[0], threshold="0.4")
         assert server.request("POST", "/predict", body, headers)[0] == 401
         assert server.request("GET", "/metrics")[0] == 401 and server.request("GET", "/healthz")[0] == 200
         assert b"abc" not in Path(f"/proc/{server.process.pid}/cmdline").read_bytes()
@@ -234,8 +240,12 @@ def test_token_and_connections_in_the_systems_queue(served, images, tmp_path):
             connection.request("POST", "/predict", body, headers)
         server.process.send_signal(signal.SIGINT)
         server.process.send_signal(signal.SIGCONT)
-        assert [connection.getresponse().status for connection in connections] == [200] * 20
+        responses = [connection.getresponse() for connection in connections]
+        assert [response.status for response in responses] == [200] * 20
+        found = [[one["score"] for one in json.loads(response.read())["detections"]] for response in responses]
+        assert len(expected) and found == [pytest.approx(np.sort(expected.scores)[::-1].tolist(), abs=1e-3)] * 20
         assert server.process.wait(timeout=PATIENCE) == 0
+        assert "test-time augmentation: 2 views, scales 1, flip horizontal" in server.log.read_text()
 
 
 def test_answers_on_an_open_connection_are_sent_at_once():
@@ -270,6 +280,7 @@ def test_mistakes_are_one_line(served, tmp_path):
     assert "No such file" in fails_with("--model_dir", str(served), "--token_file", str(tmp_path / "none"))
     assert "visible ASCII" in fails_with("--model_dir", str(served), "--token_file", str(tmp_path / "token"))
     assert "visible ASCII" in fails_with("--model_dir", str(served), PPDET_TOKEN="")
+    assert "--tta_flip has no effect without --tta" in fails_with("--model_dir", str(served), "--tta_flip", "both")
     assert "expected a number from 0.001 to 86400" in fails_with("--model_dir", str(served), "--timeout_s", "nan")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
