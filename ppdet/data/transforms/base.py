@@ -1,6 +1,6 @@
 """The base class of transforms: a callable on samples, whose attributes describe how it changes them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -89,6 +89,17 @@ def check_probability(value: float, name: str) -> None:
     """Raise ValueError unless `value` is from 0 to 1; `name` is the parameter's, such as "RandomFlip.prob"."""
     if not 0 <= value <= 1:
         raise ValueError(f"{name} is {value}, expected a probability from 0 to 1")
+
+
+def check_some(value: Sequence, name: str, expected: str) -> None:
+    """Raise ValueError for an empty list, with which a transform would do nothing without a word.
+
+    Args:
+        name: the parameter, such as "RandomCrop.thresholds".
+        expected: what the list has to have.
+    """
+    if not len(value):
+        raise ValueError(f"{name} is empty, expected {expected}")
 
 
 def check_range(value: Any, name: str, most: float = np.inf) -> tuple[float, float]:

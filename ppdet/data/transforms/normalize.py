@@ -42,12 +42,11 @@ class NormalizeImage(Transform):
         norm_type: Literal["mean_std", "none"] = "mean_std",
         channel_order: Literal["rgb", "bgr"] = "rgb",
     ) -> None:
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            found = f"{list(mean)!r:.100}, {list(std)!r:.100}"
-            raise ValueError(f"NormalizeImage: expected 3 means and 3 positive std, got {found}")
-        for one_mean, one_std in zip(mean, std):
-            require_number("NormalizeImage.mean", one_mean, minimum=-LARGEST, maximum=LARGEST)
-            require_number("NormalizeImage.std", one_std, minimum=1 / LARGEST, maximum=LARGEST)
+        for name, values, least in (("mean", mean, -LARGEST), ("std", std, 1 / LARGEST)):
+            if len(values) != 3:
+                raise ValueError(f"NormalizeImage.{name} is {list(values)!r:.100}, expected three numbers")
+            for value in values:
+                require_number(f"NormalizeImage.{name}", value, minimum=least, maximum=LARGEST)
         self.mean = list(mean)
         self.std = list(std)
         self.is_scale = is_scale

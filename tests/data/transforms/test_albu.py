@@ -194,8 +194,15 @@ def test_it_does_not_ask_the_network(monkeypatch):
         ([{"Blur": {"blur_limit": print}}], r"Blur\.blur_limit is <built-in function print>, expected plain values"),
         ([{"OneOf": {"transforms": [{"Lambda": {}}]}}], r"Albu\.transforms\.0\.OneOf\.transforms\.0 is 'Lambda'"),
         ([{"OneOf": {"transforms": "Blur"}}], r"OneOf\.transforms: expected a list of transforms"),
+        (
+            [{"OneOf": {"p": 1.0}}],
+            r"^Albu\.transforms\.0\.OneOf\.transforms is empty, expected at least one",
+        ),
         ([{"Blur": {}}] * 101, "more than 100 transforms"),
-        ([{"Sequential": {"transforms": [{"OneOf": {"transforms": []}}] * 200}}], "more than 100 transforms"),
+        (
+            [{"Sequential": {"transforms": [{"Blur": {}}] * 100}}],
+            "more than 100 transforms",
+        ),
     ],
 )
 def test_mistakes(transforms, message):

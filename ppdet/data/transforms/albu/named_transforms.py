@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from ppdet.data.transforms.base import check_some
 from ppdet.utils.errors import ConfigError, nearest
 from ppdet.utils.extras import require_package
 
@@ -77,9 +78,14 @@ def read_entry(entry: Any, where: str) -> tuple[str, dict[str, Any]]:
 
 
 def names_in(entries: Sequence[Any], where: str, depth: int = 1) -> list[str]:
-    """Return the names of all transforms in a list, and in the lists of the groups in it."""
+    """Return the names of all transforms in a list, and in the lists of the groups in it.
+
+    Raises:
+        ValueError: a list is none or empty, or there are too many of them within each other, or too many transforms.
+    """
     if depth > MAX_DEPTH or not isinstance(entries, Sequence) or isinstance(entries, str):
         raise ValueError(f"{where}: expected a list of transforms, with at most {MAX_DEPTH} lists within each other")
+    check_some(entries, where, "at least one transform")
     names: list[str] = []
     for i, entry in enumerate(entries):
         name, parameters = read_entry(entry, f"{where}.{i}")

@@ -15,7 +15,8 @@ from ppdet.data.transforms.composing.order import STEPS
 class RandomSelect(Transform):
     """Applies one of two lists of transforms to the image, drawn at random, as in DETR (arXiv:2005.12872, section 4).
 
-    Its properties are those that all transforms of both lists have. An empty list leaves the image as it is.
+    Its properties are those that all transforms of both lists have. One of the two may be
+    empty, which leaves the image as it is.
 
     Args:
         transforms1: transforms of single images, applied in turn with probability p.
@@ -28,6 +29,10 @@ class RandomSelect(Transform):
     def __init__(self, *, transforms1: Sequence[Callable], transforms2: Sequence[Callable], p: float = 0.5) -> None:
         check_probability(p, "RandomSelect.p")
         members = [*transforms1, *transforms2]
+        if not members:
+            raise ValueError(
+                "RandomSelect.transforms1 and transforms2 are both empty, expected a transform in one of them"
+            )
         for transform in members:
             if has_property(transform, "takes_batch") or getattr(transform, "further_images", 0) > 0:
                 raise ValueError(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data.transforms.base import Transform, check_color, check_probability, check_range
+from ppdet.data.transforms.base import Transform, check_color, check_probability, check_range, check_some
 from ppdet.data.transforms.box_fields import select_boxes
 from ppdet.utils.boxes import pairwise_overlap
 from ppdet.utils.ranges import require_number
@@ -23,7 +23,8 @@ class RandomCrop(Transform):
     Args:
         aspect_ratio: range of width / height of the window, relative to the image's. null: both sides are drawn
             independently, and windows more than twice as long as wide are rejected.
-        thresholds: minimal IoU of the window with a box. They are tried in random order until a window is found.
+        thresholds: minimal IoU of the window with a box, each from 0 to 1, at least one. They are tried in random order
+            until a window is found.
         scaling: range of the window's side relative to the image's, above 0 and at most 1.
         num_attempts: number of windows tried for each threshold.
         allow_no_crop: make "do not crop" one of the choices beside the thresholds.
@@ -46,8 +47,7 @@ class RandomCrop(Transform):
         prob: float = 1.0,
     ) -> None:
         check_probability(prob, "RandomCrop.prob")
-        require_number("RandomCrop.num_attempts", num_attempts, minimum=1, maximum=MAX_WINDOWS)
-        require_number("RandomCrop: the number of thresholds", len(thresholds), maximum=MAX_WINDOWS // num_attempts)
+        check_windows("RandomCrop", num_attempts, thresholds)
         self.scaling = check_range(scaling, "RandomCrop.scaling", most=1)
         self.aspect_ratio = None if aspect_ratio is None else check_range(aspect_ratio, "RandomCrop.aspect_ratio")
         self.thresholds = list(thresholds)
@@ -132,6 +132,15 @@ class RandomExpand(Transform):
         if "gt_bbox" in sample:
             sample["gt_bbox"] = sample["gt_bbox"] + np.array([x, y, x, y], dtype=np.float32)
         return sample
+
+
+def check_windows(transform: str, num_attempts: int, thresholds: Sequence[float]) -> None:
+    """Raise ValueError unless there are thresholds from 0 to 1, with at most MAX_WINDOWS attempts at all of them."""
+    require_number(f"{transform}.num_attempts", num_attempts, minimum=1, maximum=MAX_WINDOWS)
+    check_some(thresholds, f"{transform}.thresholds", "at least one overlap from 0 to 1: set prob to 0 for no crop")
+    require_number(f"{transform}: the number of thresholds", len(thresholds), maximum=MAX_WINDOWS // num_attempts)
+    for i, threshold in enumerate(thresholds):
+        check_probability(threshold, f"{transform}.thresholds.{i}")
 
 
 def find_window(

@@ -167,7 +167,7 @@ def scaled_sizes(input_size: int | Sequence[int] | None, scales: Sequence[float]
     Raises:
         ValueError: there is no input_size, or a factor is out of range; the message names the transform.
     """
-    h, w = as_pair(require_input_size(input_size, transform), "input_size")
+    h, w = require_input_size(input_size, transform)
     factors = [1.0] if scales is None else scales
     if not len(factors) or not all(0 < scale < np.inf for scale in factors):
         raise ValueError(f"{transform}.scales is {list(factors)}, expected factors above 0")

@@ -90,10 +90,11 @@ def as_pair(size: Any, name: str) -> Size:
     return pair[0], pair[1]
 
 
-def require_input_size(input_size: int | Sequence[int] | None, transform: str) -> int | Sequence[int]:
+def require_input_size(input_size: int | Sequence[int] | None, transform: str) -> Size:
+    """Return the global setting input_size as a pair; ValueError if it is not set, or is no size."""
     if input_size is None:
         raise ValueError(f"{transform} has no target_size: set it, or input_size for all transforms that have none")
-    return input_size
+    return as_pair(input_size, "input_size")
 
 
 def check_sizes(value: Any, name: str) -> Sequence:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform, check_probability
-from ppdet.data.transforms.geometry.crop import MAX_WINDOWS, Window, crop_sample, find_window, has_center_inside
+from ppdet.data.transforms.geometry.crop import Window, check_windows, crop_sample, find_window, has_center_inside
 from ppdet.data.transforms.geometry.resize import Size, as_pair, check_interpolation, check_sizes, resize_sample
 from ppdet.utils.boxes import clip_to_image
 from ppdet.utils.ranges import require_choice, require_number, require_pixels
@@ -73,7 +73,8 @@ class RandomResizeCrop(Transform):
         num_attempts: number of windows tried for each threshold.
         cover_all_box: require the overlap with every box instead of with one.
         allow_no_crop: make "do not crop" one of the choices beside the thresholds.
-        thresholds: minimal overlap of the window with a box. They are tried in random order until a window is found.
+        thresholds: minimal overlap of the window with a box, each from 0 to 1, at least one. They are tried in random
+            order until a window is found.
         is_mask_crop: false, since data sets have no masks here.
         ioumode: the overlap: "iou", or "iof" for the share of the box that is inside the window.
     """
@@ -102,11 +103,7 @@ class RandomResizeCrop(Transform):
         require_choice("RandomResizeCrop.ioumode", ioumode, ("iou", "iof"))
         if is_mask_crop:
             raise ValueError("RandomResizeCrop.is_mask_crop is true, but there are no masks to crop here: remove it")
-        require_number("RandomResizeCrop.num_attempts", num_attempts, minimum=1, maximum=MAX_WINDOWS)
-        most = MAX_WINDOWS // num_attempts
-        require_number("RandomResizeCrop: the number of thresholds", len(thresholds), maximum=most)
-        for i, threshold in enumerate(thresholds):
-            check_probability(threshold, f"RandomResizeCrop.thresholds.{i}")
+        check_windows("RandomResizeCrop", num_attempts, thresholds)
         self.resizes, self.cropsizes = (
             [as_pair(size, f"RandomResizeCrop.{name}") for size in check_sizes(sizes, f"RandomResizeCrop.{name}")]
             for name, sizes in (("resizes", resizes), ("cropsizes", cropsizes))

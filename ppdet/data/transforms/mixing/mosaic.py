@@ -1,7 +1,6 @@
 """Mosaic: four images of the data set in one, so that a sample shows more objects, at more sizes and places."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
@@ -72,8 +71,10 @@ class Mosaic(Transform):
     ) -> None:
         check_probability(prob, "Mosaic.prob")
         check_probability(mixup_prob, "Mosaic.mixup_prob")
-        size: Any = next(one for one in (input_dim, input_size, DEFAULT_SIZE) if one is not None)
-        self.height, self.width = as_pair(size, "Mosaic.input_dim")
+        if input_dim is not None:
+            self.height, self.width = as_pair(input_dim, "Mosaic.input_dim")
+        else:
+            self.height, self.width = DEFAULT_SIZE if input_size is None else as_pair(input_size, "input_size")
         self.prob = prob
         self.degrees = check_span(degrees, "Mosaic.degrees", 360)
         self.translate = check_span(translate, "Mosaic.translate", 1)

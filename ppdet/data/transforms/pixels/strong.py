@@ -9,7 +9,14 @@ import cv2
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data.transforms.base import Transform, check_probability, check_range, has_property, refuse_several
+from ppdet.data.transforms.base import (
+    Transform,
+    check_probability,
+    check_range,
+    check_some,
+    has_property,
+    refuse_several,
+)
 from ppdet.data.transforms.pixels.color import color_map
 from ppdet.utils.ranges import require_number
 
@@ -28,7 +35,7 @@ class StrongAugImage(Transform):
     are used for the result. Any other transform is a ValueError.
 
     Args:
-        transforms: the transforms, in the order in which they are applied.
+        transforms: the transforms, at least one, in the order in which they are applied.
     """
 
     __inject__ = ["transforms"]
@@ -36,11 +43,13 @@ class StrongAugImage(Transform):
     listed_before = "NormalizeImage"
 
     def __init__(self, *, transforms: Sequence[Callable]) -> None:
-        refuse_several(transforms, "StrongAugImage.transforms")
+        name = "StrongAugImage.transforms"
+        check_some(transforms, name, "at least one transform: leave StrongAugImage out for views that are alike")
+        refuse_several(transforms, name)
         for transform in transforms:
             if not has_property(transform, "pixels_only"):
                 raise ValueError(
-                    f"StrongAugImage.transforms has {type(transform).__name__}, expected only transforms that change "
+                    f"{name} has {type(transform).__name__}, expected only transforms that change "
                     "nothing but pixel values (pixels_only): list it outside of StrongAugImage"
                 )
         self.transforms = list(transforms)
@@ -131,6 +140,7 @@ class RandomErasingCrop(Transform):
         area: Sequence[Sequence[float]] = ((0.05, 0.2), (0.05, 0.2), (0.05, 0.2)),
         aspect: Sequence[Sequence[float]] = ((0.3, 3.3), (0.1, 6.0), (0.05, 8.0)),
     ) -> None:
+        check_some(prob, "RandomErasingCrop.prob", "a probability for every rectangle")
         if not len(prob) == len(area) == len(aspect):
             raise ValueError(
                 f"RandomErasingCrop has {len(prob)} prob, {len(area)} area and {len(aspect)} aspect, "

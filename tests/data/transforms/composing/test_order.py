@@ -16,7 +16,7 @@ MEMBERS = [
     *(T.RandomExpand(), T.RandomCrop(), T.RandomFlip(), T.RandomVerticalFlip(), T.RandomRotate90()),
     *(T.Resize(**SIZE), T.RandomResize(**SIZE, random_size=False), T.BatchRandomResize(**SIZE, random_size=False)),
     *(T.RandomShortSideResize(short_side_sizes=[40]), T.RandomSizeCrop(min_size=30, max_size=40)),
-    *(T.RandomResizeCrop(resizes=[40], cropsizes=[[20, 30]]), T.StrongAugImage(transforms=[])),
+    *(T.RandomResizeCrop(resizes=[40], cropsizes=[[20, 30]]), T.StrongAugImage(transforms=[T.RandomGrayscale()])),
     T.RandomSelect(transforms1=[T.RandomFlip()], transforms2=[T.RandomCrop()]),
 ]
 NAMES = [type(one).__name__ for one in MEMBERS]

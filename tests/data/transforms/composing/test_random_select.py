@@ -68,7 +68,7 @@ def test_an_empty_list_changes_nothing():
 def test_properties_are_those_that_all_members_have(one, other, properties):
     for select in (
         RandomSelect(transforms1=one, transforms2=other),
-        RandomSelect(transforms1=[RandomSelect(transforms1=other, transforms2=[])], transforms2=one),
+        RandomSelect(transforms1=other, transforms2=[RandomSelect(transforms1=[], transforms2=one)]),
     ):
         names = ("takes_batch", "keeps_uint8", "moves_pixels", "pixels_only", "makes_targets")
         assert {name for name in names if getattr(select, name)} == properties

@@ -51,8 +51,10 @@ def test_permute_costs_nothing_after_normalize(channel_order):
 
 
 def test_wrong_std():
-    with pytest.raises(ValueError, match="positive std"):
+    with pytest.raises(ValueError, match=r"^NormalizeImage\.std is 0\.0; it must be at least 1e-06"):
         NormalizeImage(std=[0.2, 0.0, 0.2])
+    with pytest.raises(ValueError, match=r"^NormalizeImage\.mean is \[0\.2, 0\.1\], expected three numbers$"):
+        NormalizeImage(mean=[0.2, 0.1])
 
 
 def distort(image, seed=0, **options):
