@@ -31,6 +31,7 @@ EXPORTED = (
     "fcos_r50_fpn_1x_coco",
     "fcos_r50_fpn_torchvision_26e_coco",
     "fcos_r50_view1025_12e_coco",
+    "fcos_r50vd_ssld_finetune",
     "fcos_x101_64x4d_fpn_gn_ms_2x_coco",
     "fcosplus_r101_fpn_2x_coco",
 )

@@ -31,6 +31,7 @@ RECIPES = {
     "fcos_r18_fpn_shapes": (0.008, 8, ()),
     "fcos_r18vd_fpn_bccd": (0.04, 16, (11, 15)),
     "fcos_r18vd_small": (0.0028, 16, ()),
+    "fcos_r50vd_ssld_finetune": (0.0016, 16, ()),
     "fcos_r18vd_bccd_sup010": (0.04, 60, ()),
     "denseteacher_fcos_r18vd_bccd_semi010": (0.02, 100, ()),
     "denseteacher_fcos_r50_fpn_coco_full": (0.01, 24, (24,)),

@@ -166,8 +166,8 @@ def report(path: Path, data: "FoundData", machine: "Machine", proposal: "Proposa
             + "`ppdet data convert SOURCE FOLDER --split 0.8/0.2` sets some aside"
         )
     config, run = shlex.quote(str(path)), shlex.quote(path.stem)
-    many = f"python -m paddle.distributed.launch --gpus {','.join(map(str, range(machine.devices)))} "
-    launcher = many if machine.devices > 1 and machine.kind == "gpu" else ""
+    many = f"python -m paddle.distributed.launch --gpus {','.join(map(str, range(machine.launched)))} "
+    launcher = many if machine.launched > 1 else ""
     lines += [
         "next:",
         f"  ppdet data show -c {config}      # pictures of training batches, with what is to be found in them",

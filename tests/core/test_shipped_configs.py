@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from small_configs import narrower
 
 from ppdet.core.workspace import load_config
+from ppdet.engine.checkpoints.weights import fill
 from ppdet.engine.input_levels import configured_levels
+from ppdet.modeling.backbones import resnet
 
 ROOT = Path(__file__).resolve().parents[2]
 FCOS = ROOT / "configs" / "fcos"
@@ -85,6 +89,21 @@ def test_every_shipped_file_loads_and_survives_a_dump(tmp_path):
         config = load_config(file)
         config.dump(tmp_path / file.name)
         assert load_config(tmp_path / file.name).to_dict() == config.to_dict()
+
+
+def test_published_detectors_are_a_start_of_fine_tuning(monkeypatch):
+    """With the override that the file names, all weights fit but those of the classes; a quarter of the channels."""
+    channels, narrow = narrower(FCOS / "fcos_r50vd_ssld_finetune.yml")
+    monkeypatch.setattr(resnet, "STAGE_CHANNELS", channels)
+    ours = load_config("fcos_r50vd_ssld_finetune", ["ResNet.variant=b", "num_classes=3", *narrow]).create("FCOS")
+    theirs = load_config("fcos_r50_fpn_1x_coco", narrow).create("FCOS").state_dict()
+    arrays = {name: np.full(value.shape, 0.5, np.float32) for name, value in theirs.items()}
+    report = fill(ours, arrays, strict=False, source="published")
+    classes = ["fcos_head.fcos_head_cls.bias", "fcos_head.fcos_head_cls.weight"]
+    assert not report.missing and not report.unexpected and sorted(report.mismatched) == classes
+    weights = [(name, p) for name, p in ours.named_parameters() if name.startswith("backbone.")]
+    frozen = {name.split(".")[1] for name, p in weights if p.stop_gradient and ".norm." not in name}
+    assert frozen == {"conv1", "res2"} and all(p.stop_gradient for name, p in weights if ".norm." in name)
 
 
 # What PaddleDetection's files hold beyond ours: tags with indented mappings, True/False, anchors that

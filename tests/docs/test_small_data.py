@@ -10,7 +10,7 @@ from ppdet.core.workspace import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "SMALL_DATA.md").read_text(encoding="utf-8")
-BASE = "fcos_r18vd_fpn_bccd.yml"
+BASE = "fcos_r18vd_small.yml"
 
 
 def test_every_override_loads():

@@ -96,7 +96,7 @@ def propose(
         measured: run some training steps; false: estimate their time.
         tell: is given a line of text before the steps of a detector are timed.
     """
-    candidates, pace = detectors(data, machine), 1.0
+    candidates, pace = detectors(data, machine, has_weights=weights is not None), 1.0
     for size, has_p2 in candidates:
         recipe = make_recipe(data, machine, size, weights, why_weights, has_p2=has_p2)
 

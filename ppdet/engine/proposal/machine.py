@@ -34,6 +34,11 @@ class Machine(NamedTuple):
         return self.kind == "cpu"
 
     @property
+    def launched(self) -> int:
+        """The number of devices on which the command that `ppdet init` proposes trains."""
+        return self.devices if self.kind == "gpu" else 1
+
+    @property
     def is_busy(self) -> bool:
         """Whether other programs use the processors, so that a timed step takes longer than it would alone."""
         return self.load is not None and self.load > max(1.0, self.cores / 2)

@@ -1,7 +1,7 @@
 """The choices for a data set and a machine, each with its reason.
 
-The figures that reasons quote were measured with configs/fcos/fcos_r18vd_fpn_bccd.yml (docs/RESULTS.md). Choices that
-were not measured say that they are rules of thumb.
+The figures that reasons quote were measured with configs/fcos/fcos_r18vd_small.yml (docs/RESULTS.md). Choices that were
+not measured say that they are rules of thumb.
 """
 
 import math
@@ -15,7 +15,10 @@ from ppdet.engine.proposal.machine import Machine
 from ppdet.engine.proposal.yaml_text import Choice, Section
 from ppdet.utils.printable import counted
 
-BASE = "fcos_r18vd_fpn_bccd.yml"
+BASE, FINETUNE = "fcos_r18vd_small.yml", "fcos_r50vd_ssld_finetune.yml"
+RATES = {BASE: 0.0007, FINETUNE: 0.0004}  # the base_lr of these files
+RATE_IMAGES = 4  # images of a step for which these rates are
+PRETRAINED_RATES = [0.05, 0.05, 0.1, 0.15]  # factors of the rate for res2 to res5, as in FINETUNE
 WEIGHTS = "https://paddledet.bj.bcebos.com/models/pretrained/"
 WEIGHTS_OF_DEPTH = {
     18: f"{WEIGHTS}ResNet18_vd_pretrained.pdparams",
@@ -40,8 +43,11 @@ class Size(NamedTuple):
     scale: float
 
 
-# From the measured recipe down to what a slow processor can train within an hour.
-SIZES = (Size(256, 4, 1.0), Size(128, 2, 1.0), Size(128, 2, 0.75), Size(64, 2, 0.75), Size(64, 2, 0.5))
+# From a larger input than the measured one down to what a slow processor can train within an hour. On BCCD, AP was 53.8
+# with an input of 240x320 and 57.0 with 320x427, but 54.6 with twice the channels and convolutions.
+SIZES = (Size(128, 2, 1.5), Size(128, 2, 1.0), Size(128, 2, 0.75), Size(64, 2, 0.75), Size(64, 2, 0.5))
+MEASURED = SIZES[1]
+WIDE = Size(256, 4, 1.0)  # of FINETUNE
 
 
 class Recipe(NamedTuple):
@@ -61,6 +67,7 @@ class Recipe(NamedTuple):
         epochs: how often training should see each image.
         least_images: how many images it should see at least, repeated ones counted.
         why_wanted: the reason of both.
+        images: of an update, on all devices together.
     """
 
     depth: int
@@ -76,6 +83,12 @@ class Recipe(NamedTuple):
     epochs: int
     least_images: int
     why_wanted: str
+    images: int
+
+    @property
+    def base(self) -> str:
+        """The recipe that the configuration changes."""
+        return FINETUNE if self.depth == 50 else BASE
 
 
 def depth_for(machine: Machine, *, has_weights: bool) -> int:
@@ -83,15 +96,19 @@ def depth_for(machine: Machine, *, has_weights: bool) -> int:
     return 50 if has_weights and not machine.is_cpu else 18
 
 
-def detectors(data: FoundData, machine: Machine) -> list[tuple[Size, bool]]:
+def detectors(data: FoundData, machine: Machine, *, has_weights: bool) -> list[tuple[Size, bool]]:
     """The detectors to try until a run fits into its time: sizes, and whether they have the level P2.
 
     P2 comes first where even the whole input leaves the smallest twentieth of the boxes below TINY pixels. It needs
     that input: at a smaller one, a level of stride 8 has as many locations as P2 would cost.
     """
-    sizes = SIZES if machine.is_cpu else SIZES[:1]
-    is_tiny = smallest_side(data, choose_input(data, machine, 1.0)[0]) < TINY
-    return [(size, True) for size in sizes if is_tiny and size.scale == 1] + [(size, False) for size in sizes]
+    whole = choose_input(data, machine, 1.0)[0]
+    if machine.is_cpu:
+        sizes = [size for size in SIZES if size.scale <= 1 or choose_input(data, machine, size.scale)[0] != whole]
+    else:
+        sizes = [WIDE if depth_for(machine, has_weights=has_weights) == 50 else MEASURED]
+    is_tiny = smallest_side(data, choose_input(data, machine, sizes[0].scale)[0]) < TINY
+    return [(size, True) for size in sizes if is_tiny and size.scale >= 1] + [(size, False) for size in sizes]
 
 
 def make_recipe(
@@ -106,7 +123,7 @@ def make_recipe(
         epochs = max(4, min(16, math.ceil(6400 / trainable)))
         wanted, why = (
             (epochs, 3200),
-            "on BCCD, AP was 36 after 800 images and 55 after 3,300; with more data, fewer epochs",
+            "on BCCD, AP was 57 after 3,300 images, repeated ones counted; with more data, fewer epochs",
         )
     elif weights:
         wanted, why = (12, 16_000), "12 epochs, as published for COCO, and 16,000 images (a rule of thumb)"
@@ -114,25 +131,30 @@ def make_recipe(
         wanted, why = (36, 24_000), "36 epochs and 24,000 images, to train from scratch (a rule of thumb)"
     depth = depth_for(machine, has_weights=weights is not None)
     levels = (has_p2, bounds, why_bounds)
-    return Recipe(depth, weights, why_weights, size, *levels, input_size, why_input, batch, *wanted, why)
+    images = batch * machine.launched
+    return Recipe(depth, weights, why_weights, size, *levels, input_size, why_input, batch, *wanted, why, images)
 
 
 def choose_input(data: FoundData, machine: Machine, scale: float) -> tuple[tuple[int, int], str]:
     """The short and the long side of the input in pixels, and why.
 
     The short side is such that the smallest twentieth of the boxes keeps LEAST_SIDE pixels, between the limits of the
-    machine, and at most twice that of the images. Both sides are multiples of 32.
+    machine, and at most twice that of the images. A `scale` above 1 adds pixels that the images have, within the same
+    limits. Both sides are multiples of 32.
     """
     small = float(np.quantile(data.sides, 0.05))
     least, most = CPU_SHORT if machine.is_cpu else GPU_SHORT
     wanted = data.short * LEAST_SIDE / max(small, 1.0)
-    short = _times_32(min(max(wanted, min(least, data.short)), most, 2 * data.short) * scale)
+    whole = min(max(wanted, min(least, data.short)), most, 2 * data.short)
+    short = _times_32(max(whole, min(whole * scale, most, data.short)) if scale > 1 else whole * scale)
     long = _times_32(short * min(data.longest_shape, 3.0))
     kept = smallest_side(data, (short, long))
     why = (
         f"short and long side; images have {data.pixels(data.short, data.long)} pixels, 95% of the boxes are above "
         f"{small:.0f}: here {kept:.0f}"
     )
+    if short > _times_32(whole):
+        why += "; larger than they need, since AP on BCCD was 53.8 with 240x320 and 57.0 with 320x427"
     if kept < TINY:
         why += ", which is small: a larger size needs more time, and large images can be cut up (docs/SLICING.md)"
     return (short, long), why
@@ -172,7 +194,6 @@ class Length(NamedTuple):
 
 def choices(data: FoundData, machine: Machine, recipe: Recipe, length: Length, name: str) -> Section:
     """All values of the configuration with their reasons, in the order of the file."""
-    rate = round(min(0.01 * recipe.batch / 4, 0.02), 6)
     width = f"{recipe.size.convolutions} convolutions with {recipe.size.channels} channels"
     values: Section = {
         "_BASE_": _bases(recipe),
@@ -195,14 +216,20 @@ def choices(data: FoundData, machine: Machine, recipe: Recipe, length: Length, n
     why_frozen = (
         "the first layers of pretrained weights fit all images" if is_frozen else "random weights have to learn"
     )
-    values["ResNet"] = {
+    backbone: Section = {
         "depth": Choice(recipe.depth, "a GPU can train it" if recipe.depth == 50 else "the smallest, for quick steps"),
         "freeze_at": Choice(0 if is_frozen else -1, why_frozen),
         "freeze_norm": Choice(is_frozen, "the images of a step are few for statistics" if is_frozen else why_frozen),
     }
-    if recipe.size.channels != SIZES[0].channels:
+    if is_frozen:
+        why = "factors of the learning rate for res2 to res5, whose weights are good already (a rule of thumb)"
+        backbone["lr_mult_list"] = Choice(PRETRAINED_RATES, why)
+    values["ResNet"] = backbone
+    if recipe.size.channels < MEASURED.channels:
         feature = {"feat_in": recipe.size.channels, "feat_out": recipe.size.channels}
-        values["FPN"] = {"out_channel": Choice(recipe.size.channels, "narrow: the base's 256 would take too long here")}
+        values["FPN"] = {
+            "out_channel": Choice(recipe.size.channels, f"narrow: {MEASURED.channels} would take too long here")
+        }
         feature["num_convs"] = recipe.size.convolutions
         values["FCOSHead"] = {"fcos_feat": Choice(feature, f"{width}, as the neck")}
     if data.most_boxes > MAX_OBJECTS:
@@ -210,26 +237,34 @@ def choices(data: FoundData, machine: Machine, recipe: Recipe, length: Length, n
         head = values.setdefault("FCOSHead", {})
         assert isinstance(head, dict)
         head["nms"] = Choice({"keep_top_k": most}, f"an image has up to {data.most_boxes} objects; the base keeps 100")
-    values["auto_lr"] = Choice({"base_batch_size": recipe.batch}, "base_lr follows the number of images, as with GPUs")
-    values["LearningRate"] = {
-        "base_lr": Choice(
-            rate, "0.01 for 4 images was measured, with clipped gradients; here in proportion, at most 0.02"
-        ),
-        "schedulers": [
-            Choice("!PiecewiseDecay {gamma: 0.1, milestones: [70%, 90%]}", "shares of the run: they follow epoch"),
-            Choice("!LinearWarmup {start_factor: 0.1, steps: 5%}", "gentle first steps"),
-        ],
-    }
+    why = "images of an update, on all devices: with other numbers, base_lr changes in proportion"
+    values["auto_lr"] = Choice({"base_batch_size": recipe.images}, why)
+    values["LearningRate"] = {"base_lr": choose_rate(recipe)}
     values |= _data_sections(data, length)
     values["TrainReader"] = {"batch_size": Choice(recipe.batch, _why_batch(machine, data, recipe))}
     return values
 
 
+def choose_rate(recipe: Recipe) -> Choice:
+    """The learning rate: in proportion to the square root of the images of an update, as is usual for AdamW.
+
+    Source: "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms" (Malladi et al., arXiv:2205.10287).
+    """
+    known = f"{RATES[recipe.base]:g} for {RATE_IMAGES} images " + (
+        "was measured from scratch" if recipe.base == BASE else "is a rule of thumb"
+    )
+    follows = "" if recipe.images == RATE_IMAGES else "; for other numbers by their square root, the rule for AdamW"
+    return Choice(round(RATES[recipe.base] * math.sqrt(recipe.images / RATE_IMAGES), 6), known + follows)
+
+
 def _bases(recipe: Recipe) -> Choice:
-    why = "a recipe that was measured on 205 images; this file holds what differs from it"
+    why = "a recipe that was measured on 205 images" if recipe.base == BASE else "a recipe for fine-tuning"
+    why = f"{why}: AdamW, a cosine, averaged weights. This file holds what differs from it"
     if not recipe.has_p2:
-        return Choice([BASE], why)
-    return Choice([BASE, P2_BASE], f"{why}. P2 is a level of stride 4, for boxes below {TINY} pixels of the input")
+        return Choice([recipe.base], why)
+    return Choice(
+        [recipe.base, P2_BASE], f"{why}. P2 is a level of stride 4, for boxes below {TINY} pixels of the input"
+    )
 
 
 def _data_sections(data: FoundData, length: Length) -> Section:
