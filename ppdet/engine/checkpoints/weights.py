@@ -127,7 +127,8 @@ def start_from(model: nn.Layer, source: str | None) -> bool:
     if frozen:
         logger.warning(
             "training starts from random weights, which %d parameters of the backbone keep, as they are frozen "
-            "(%s, …): set ResNet.freeze_at=-1 and ResNet.freeze_norm=false, or pretrain_weights",
+            "(%s, …): set ResNet.freeze_at=-1, ResNet.freeze_norm=false and ResNet.lr_mult_list=[1,1,1,1], or "
+            "pretrain_weights",
             len(frozen),
             frozen[0],
         )
