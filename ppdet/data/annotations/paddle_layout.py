@@ -19,6 +19,7 @@ from ppdet.data.annotations.to_coco import (
 from ppdet.data.annotations.xml_formats import read_voc
 from ppdet.data.sources.dataset import join_path, require_folder
 from ppdet.utils.disk.files import lines_of, read_text, write_json
+from ppdet.utils.disk.folders import whole_folder
 from ppdet.utils.errors import DataError
 from ppdet.utils.extras import require_extras
 
@@ -61,7 +62,8 @@ def convert_voc_list(anno_dir: str, anno_list: str, label_list: str, output: str
 def convert_labelme_folder(json_dir: str, image_dir: str, output_dir: str, shares: Sequence[float]) -> Conversion:
     """Write output_dir/annotations/instance_train.json, instance_val.json and instance_test.json, and copy the images.
 
-    The images of each part are copied to output_dir/train, val and test.
+    The images of each part are copied to output_dir/train, val and test. If something cannot be written, an OSError
+    says what, and output_dir is as before.
 
     Args:
         json_dir: folder of LabelMe's files.
@@ -88,10 +90,11 @@ def convert_labelme_folder(json_dir: str, image_dir: str, output_dir: str, share
     counted = [count_boxes([image])[1] for image in read]
     sides = split_groups(counted, [[number] for number in range(len(read))], [share for _, share in used], seed=1)
     result = Conversion("LabelMe", classes, output_dir, losses)
-    for number, (name, _) in enumerate(used):
-        part = [image for image, side in zip(read, sides) if side == number]
-        place_files(part, os.path.join(output_dir, name))
-        path = os.path.join(output_dir, "annotations", f"instance_{name}.json")
-        write_json(path, coco_content(part, classes))
-        result.counts[path] = count_boxes(part)
+    with whole_folder(Path(output_dir)) as new:
+        for number, (name, _) in enumerate(used):
+            part = [image for image, side in zip(read, sides) if side == number]
+            place_files(part, str(new / name))
+            file = os.path.join("annotations", f"instance_{name}.json")
+            write_json(new / file, coco_content(part, classes))
+            result.counts[os.path.join(output_dir, file)] = count_boxes(part)
     return result

@@ -16,6 +16,7 @@ from ppdet.data.annotations.recognition import read_annotations
 from ppdet.data.annotations.sides import NAMES, shares_of, split_groups
 from ppdet.data.sources.dataset import join_path
 from ppdet.utils.disk.files import atomic_path, copy_file, lines_of, write_json
+from ppdet.utils.disk.folders import whole_folder
 from ppdet.utils.disk.images import files_below, is_image_name
 from ppdet.utils.errors import DataError
 from ppdet.utils.extras import require_extras
@@ -71,7 +72,8 @@ def convert_annotations(
     """Convert the annotations in a folder, or of one file, and write target/annotations/*.json and target/images.
 
     The files are train.json, val.json and test.json after a split, that of the tool or that of `split`, and else
-    all.json. Images that the tool put into no part are in unsplit.json. `left_out.txt` names everything left out.
+    all.json. Images that the tool put into no part are in unsplit.json. `left_out.txt` names everything left out. The
+    target gets all of its files at the end, or none if something cannot be written.
 
     Args:
         source: what the tool exported; it is not changed.
@@ -87,6 +89,7 @@ def convert_annotations(
 
     Raises:
         DataError: something cannot be used; the message says what, and what to do. Nothing was written then.
+        OSError: something cannot be written; the target is as before.
     """
     require_extras(DataError, "data")
     source, target = join_path(None, str(source)), join_path(None, str(target))
@@ -106,21 +109,24 @@ def convert_annotations(
     result = Conversion(labeled.kind, classes, "", losses, has_images=has_images)
     parts = parts_of(read, shares, seed, keep_similar_together and has_images, result)
     names = sorted(parts, key=FILES.index)
-    result.image_dir = _place_images(read, target, images)
-    folder = Path(target) / "annotations"
-    for name in FILES:
-        if name not in parts and overwrite:
-            (folder / f"{name}.json").unlink(missing_ok=True)
-    for name in names:
-        write_json(folder / f"{name}.json", coco_content(parts[name], classes))
-        result.counts[str(folder / f"{name}.json")] = count_boxes(parts[name])
+    result.image_dir = _image_dir(read, target, images)
+    with whole_folder(Path(target)) as new:
+        if has_images and images != "keep":
+            place_files(read, str(new / "images"), link=images == "link")
+        for name in names:
+            write_json(new / "annotations" / f"{name}.json", coco_content(parts[name], classes))
+            result.counts[os.path.join(target, "annotations", f"{name}.json")] = count_boxes(parts[name])
+        if losses.counts:
+            result.left_out = os.path.join(target, LEFT_OUT)
+            with atomic_path(new / LEFT_OUT) as temporary:
+                temporary.write_text("\n".join(losses.lines()) + "\n", encoding="utf-8", errors="backslashreplace")
+    # What only an earlier conversion wrote; without `overwrite` there was none.
+    for name in set(FILES) - set(names):
+        Path(target, "annotations", f"{name}.json").unlink(missing_ok=True)
+    if not losses.counts:
+        Path(target, LEFT_OUT).unlink(missing_ok=True)
     if overwrite and images != "keep":
         result.unlisted = _unlisted_images(result.image_dir, read)
-    Path(target, LEFT_OUT).unlink(missing_ok=True)
-    if losses.counts:
-        result.left_out = os.path.join(target, LEFT_OUT)
-        with atomic_path(result.left_out) as temporary:
-            temporary.write_text("\n".join(losses.lines()) + "\n", encoding="utf-8", errors="backslashreplace")
     return result
 
 
@@ -170,17 +176,12 @@ def parts_of(
     return parts
 
 
-def _place_images(read: list[ReadImage], target: str, images: str) -> str:
-    """Copy or link the image files, and return the folder to which file names are relative."""
-    folder = os.path.join(target, "images")
-    paths = [image.path for image in read if image.path is not None]
-    if not paths:
-        return folder
-    if images == "keep":
-        first = next(image for image in read if image.path is not None)
-        return str(first.path)[: -len(first.name)].rstrip("/\\")
-    place_files(read, folder, link=images == "link")
-    return folder
+def _image_dir(read: list[ReadImage], target: str, images: str) -> str:
+    """Return the folder to which file names are relative."""
+    first = next((image for image in read if image.path is not None), None)
+    if first is None or images != "keep":
+        return os.path.join(target, "images")
+    return str(first.path)[: -len(first.name)].rstrip("/\\")
 
 
 def _unlisted_images(folder: str, read: list[ReadImage]) -> int:

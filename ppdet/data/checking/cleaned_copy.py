@@ -1,11 +1,9 @@
 """A cleaned copy of a data set: COCO files and images in a new folder. The original is never changed."""
 
-import contextlib
 import ntpath
 import os
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from ppdet.data.checking.leaks import MOST_ALIKE, left_out_of_training
 from ppdet.data.checking.listed_split import ListedSplit
 from ppdet.utils.boxes import clip_to_image, have_area, pairwise_overlap, to_sizes
 from ppdet.utils.disk.files import copy_file, write_json
+from ppdet.utils.disk.folders import whole_folder
 from ppdet.utils.disk.images import is_within
 from ppdet.utils.errors import DataError
 from ppdet.utils.formats.coco_file import Annotations
@@ -30,7 +29,7 @@ def write_cleaned_copy(
     """Write FOLDER/annotations/SPLIT.json and FOLDER/images, or FOLDER/images/SPLIT if the splits have several folders.
 
     Images are copied, never linked, so that later changes of the copies do not reach the originals. If something cannot
-    be written, no folder is left.
+    be written, nothing is left of the copy.
 
     Left out are: images that cannot be read, copies of other images of their split, images for training that an
     evaluated split has, too, or a near-duplicate of it (these only if they are few, see `left_out_of_training`), boxes
@@ -64,7 +63,7 @@ def write_cleaned_copy(
         content = _cleaned(split, facts, leaked, counts, files, f"{name}/" if several else "")
         contents[name] = content
         changes[split.name] = {what: count for what, count in counts.items() if count}
-    with _complete_or_absent(target) as new:
+    with whole_folder(target) as new:
         for name, content in contents.items():
             write_json(new / "annotations" / f"{name}.json", content)
         for source in progress(list(files)):
@@ -72,24 +71,6 @@ def write_cleaned_copy(
             place.parent.mkdir(parents=True, exist_ok=True)
             copy_file(source, place)
     return changes
-
-
-@contextlib.contextmanager
-def _complete_or_absent(target: Path) -> Iterator[Path]:
-    """Give a folder to write to, which is renamed to `target` when the block succeeds, and removed when it fails."""
-    new = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    new.mkdir(parents=True)
-    try:
-        yield new
-        if target.exists():
-            target.rmdir()  # it is empty
-        new.rename(target)
-    except OSError as error:
-        # Nobody knows the temporary name.
-        name = str(error.filename).replace(str(new), str(target)) if error.filename is not None else str(target)
-        raise OSError(error.errno, error.strerror, name) from None
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def require_new(target: Path, splits: Sequence[ListedSplit], data: Sequence[str] = ()) -> None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -180,14 +181,21 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 def copy_file(source: str | Path, target: str | Path) -> None:
-    """Copy the content of a file. An OSError for a full disk names the target, where `shutil` names the source."""
+    """Copy the content of a file; `target` is complete, or as before. It may be lost in a power cut.
+
+    An OSError for a full disk names the target, where `shutil` names the source.
+    """
+    temporary = Path(target).with_name(f".{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with naming(target):
-            shutil.copyfile(source, target)
+            shutil.copyfile(source, temporary)
+            os.replace(temporary, target)
     except OSError as error:
-        if error.errno is None or error.filename2 is None:
+        if error.errno is None or (error.filename2 is None and error.filename != str(temporary)):
             raise
         raise OSError(error.errno, error.strerror, str(target)) from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

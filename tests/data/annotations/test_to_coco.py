@@ -284,6 +284,30 @@ def test_nothing_is_written_into_the_source_or_over_other_files(tmp_path):
     assert {path.name for path in (tmp_path / "out" / "annotations").iterdir()} == {"train.json", "val.json"}
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_full_disk_leaves_no_half_of_a_data_set(tmp_path, overwrite):
+    """No file may become larger than 16 KiB: writing more fails, as on a full disk."""
+    resource = pytest.importorskip("resource", reason="limits of file sizes are there on Unix alone")
+    source, target = voc_folder(tmp_path / "voc", 2), tmp_path / "out"
+    if overwrite:
+        convert_annotations(source, target)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    noise = np.random.default_rng(1).integers(0, 256, (100, 100, 3), dtype=np.uint8)
+    large = source / "JPEGImages" / "1.png"
+    cv2.imwrite(str(large), noise)
+    before[large] = large.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as error:
+            convert_annotations(source, target, overwrite=overwrite, split="50/50")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert error.value.filename == str(target / "images" / "1.png")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert target.exists() == overwrite
+
+
 def test_images_can_stay_or_be_linked(tmp_path):
     source = voc_folder(tmp_path / "voc")
     result = convert_annotations(source, tmp_path / "keep", images="keep")

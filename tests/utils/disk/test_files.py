@@ -1,11 +1,21 @@
 import json
 import os
+import shutil
 import socket
 from pathlib import Path
 
 import pytest
 
-from ppdet.utils.disk.files import atomic_path, naming, open_regular, read_own, read_regular, read_text, write_json
+from ppdet.utils.disk.files import (
+    atomic_path,
+    copy_file,
+    naming,
+    open_regular,
+    read_own,
+    read_regular,
+    read_text,
+    write_json,
+)
 
 
 def test_write_makes_folders_and_leaves_nothing_else(tmp_path):
@@ -31,6 +41,29 @@ def test_unserializable_value_keeps_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         write_json(path, [object()])
     assert json.loads(path.read_text()) == [1]
+
+
+def test_a_copy_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    (tmp_path / "new").write_text("new")
+    (tmp_path / "x").write_text("old")
+
+    def half(source, target):
+        Path(target).write_text("n")
+        raise OSError(28, "No space left on device", source, None, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", half)
+        with pytest.raises(OSError, match="No space left") as caught:
+            copy_file(tmp_path / "new", tmp_path / "x")
+    assert caught.value.filename == str(tmp_path / "x")
+    with pytest.raises(FileNotFoundError, match="missing"):
+        copy_file(tmp_path / "missing", tmp_path / "x")
+    with pytest.raises(FileNotFoundError) as caught:
+        copy_file(tmp_path / "new", tmp_path / "no" / "x")
+    assert caught.value.filename == str(tmp_path / "no" / "x")
+    assert sorted(os.listdir(tmp_path)) == ["new", "x"] and (tmp_path / "x").read_text() == "old"
+    copy_file(tmp_path / "new", tmp_path / "x")
+    assert (tmp_path / "x").read_text() == "new"
 
 
 def test_permissions_follow_the_umask(tmp_path):

@@ -1,0 +1,46 @@
+"""Folders whose files appear together: all of them are complete, or none is there."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Give a folder to write to, whose files get their names in `target` when the block succeeds.
+
+    If `target` is not there, it appears with all files at once. Otherwise they are moved into it, where they replace
+    files of the same names; those in `annotations` come last, since they name the others. If the block fails, what it
+    wrote is removed and `target` is as before. An OSError names a file in `target`, not the temporary one.
+
+    Raises:
+        OSError: something cannot be written.
+    """
+    exists = target.exists()
+    # In an existing folder, which may be a disk of its own, since files cannot be moved between disks.
+    new = (target / f".{os.getpid()}.tmp") if exists else target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        new.mkdir(parents=True)
+        yield new
+        if exists:
+            move_files(new, target)
+        else:
+            new.rename(target)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        # Nobody knows the temporary name.
+        name = str(error.filename).replace(str(new), str(target)) if error.filename is not None else str(target)
+        raise OSError(error.errno, error.strerror, name) from None
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def move_files(source: Path, target: Path) -> None:
+    """Move all files below a folder to the same places below another one on the same disk."""
+    files = [path.relative_to(source) for path in source.rglob("*") if not path.is_dir()]
+    for name in sorted(files, key=lambda path: (path.parts[0] == "annotations", path)):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(source / name, target / name)
