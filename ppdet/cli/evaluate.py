@@ -25,6 +25,7 @@ from ppdet.core.command_line import make_parser, one_line_errors, positive
 from ppdet.utils.errors import DataError
 from ppdet.utils.extras import require_extras
 from ppdet.utils.logger import get_logger
+from ppdet.utils.masking import masked
 
 if TYPE_CHECKING:
     from ppdet.engine.evaluator import Evaluator
@@ -110,7 +111,7 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
 
                 title = arguments.run or cfg["weights"] or cfg["architecture"]
                 pictures, name = arguments.report_pictures, arguments.compare
-                write_report(evaluator, arguments.report, str(title), other, pictures, name)
+                write_report(evaluator, arguments.report, masked(str(title)), other, pictures, name)
                 name_next_command(arguments)
 
 

@@ -19,6 +19,7 @@ from ppdet.core.settings import SETTINGS
 from ppdet.core.suggest.synonyms import synonym
 from ppdet.utils.errors import UserError
 from ppdet.utils.extras import PADDLE_ADVICE
+from ppdet.utils.masking import masked
 from ppdet.utils.printable import printable, printable_lines
 from ppdet.utils.process.stop import end_on_signals, exit_now, stopped
 
@@ -62,7 +63,7 @@ class Parser(argparse.ArgumentParser):
             for option in options:
                 advice = self.counterpart(option)
                 message += f"; {option}: {advice}" if advice else ""
-        super().error(printable(message))
+        super().error(printable(masked(message)))
 
     def counterpart(self, option: str) -> str | None:
         """Return our counterpart of an option of other projects, such as --batch-size."""
@@ -149,7 +150,7 @@ def run(main: Callable[[], None], hint: str = "") -> NoReturn:
 
 def show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print a traceback; messages in it may quote names from files."""
-    print(printable_lines("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+    print(printable_lines(masked("".join(traceback.format_exception(kind, error, trace)))), end="", file=sys.stderr)
 
 
 @contextmanager
@@ -203,7 +204,7 @@ def one_line_errors() -> Iterator[None]:
 
 def fail(message: str) -> NoReturn:
     """Print the message as one line and end with exit code 2. Of a very long one, the middle is left out."""
-    line = printable(" ".join(message.split()))
+    line = printable(masked(" ".join(message.split())))
     if len(line) > LONGEST:
         line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
     print(f"error: {line}", file=sys.stderr)

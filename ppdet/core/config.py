@@ -16,6 +16,7 @@ from ppdet.core.shipped_configs import find_config
 from ppdet.core.tree import Node, from_plain, on_layer, parse, render, to_plain, top_layer
 from ppdet.core.yaml_files import read_files
 from ppdet.utils.errors import ConfigKeyError, config_error, nearest
+from ppdet.utils.masking import masked_values
 from ppdet.utils.printable import printable
 
 Overrides = Iterable[str] | Mapping[str, Any] | None  # ["ResNet.depth=18"], or {"ResNet.depth": 18}
@@ -145,9 +146,14 @@ class Config(Mapping[str, Any]):
         """
         return to_plain(self.root)
 
-    def dump(self, path: str | Path) -> None:
-        """Write one YAML file without bases from which the same configuration can be loaded."""
-        text = render(self.flattened().to_dict())
+    def dump(self, path: str | Path, *, hides_secrets: bool = False) -> None:
+        """Write one YAML file without bases from which the same configuration can be loaded.
+
+        Args:
+            hides_secrets: write addresses without passwords and queries, as a file that others read has them.
+        """
+        values = self.flattened().to_dict()
+        text = render(masked_values(values) if hides_secrets else values)
         Path(path).write_text(f"# merged from {printable(self.path)}\n{text}", encoding="utf-8")
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from ppdet.utils.masking import masked
 from ppdet.utils.printable import printable, printable_lines
 
 LONGEST = 900  # characters of an error about a configuration
@@ -24,11 +25,12 @@ class UserError(Exception):
     around calls into this project needs `except UserError: raise` before it; otherwise it would replace a message
     that tells the user what to do.
 
-    Messages quote names from outside: str() escapes the control characters in them.
+    Messages quote names from outside: str() escapes the control characters in them, and masks the passwords of
+    addresses.
     """
 
     def __str__(self) -> str:
-        return printable_lines(super().__str__())
+        return printable_lines(masked(super().__str__()))
 
 
 class ConfigError(UserError, ValueError):
@@ -36,7 +38,7 @@ class ConfigError(UserError, ValueError):
 
     def __str__(self) -> str:
         # KeyError would show the message's repr.
-        return printable_lines(" ".join(str(argument) for argument in self.args))
+        return printable_lines(masked(" ".join(str(argument) for argument in self.args)))
 
 
 class ConfigKeyError(ConfigError, KeyError):
@@ -60,7 +62,7 @@ class ImageError(DataError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return printable(f"{self.path}: {self.reason}")
+        return printable(masked(f"{self.path}: {self.reason}"))
 
 
 class WorkerError(DataError):

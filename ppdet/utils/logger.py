@@ -1,7 +1,7 @@
 """The log of ppdet: lines `[time] [level] message` on standard error, and in the file of a training run.
 
 A message may have several lines; what is filled into it has one. So names with line breaks forge no lines of the log:
-messages are `logger.info("image skipped: %s", path)`, and never f-strings.
+messages are `logger.info("image skipped: %s", path)`, and never f-strings. Addresses appear without passwords.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from ppdet.utils.masking import masked
 from ppdet.utils.printable import printable, printable_lines
 
 ROOT_NAME = "ppdet"
@@ -114,7 +115,7 @@ class LogFile(_LineHandler):
             OSError: the line, or a part of it, is not in the file.
         """
         # A line that failed may have left its beginning, so the next one starts on a new line.
-        content = ("\n" * self.failed + printable_lines(line) + "\n").encode()
+        content = ("\n" * self.failed + printable_lines(masked(line)) + "\n").encode()
         if self.descriptor < 0:
             self.descriptor = os.open(self.path, OPEN_FLAGS, 0o666)
         # Not buffered: worker processes write to the same file, and a failed write must not be repeated at exit.
@@ -130,7 +131,7 @@ def write_last_line(error: str) -> None:
 
     It does not go through logging, since another thread may hold its locks for ever.
     """
-    error = printable(error)
+    error = printable(masked(error))
     os.write(2, f"\nerror: {error}\n".encode())
     for file in list(_open_files):
         with contextlib.suppress(OSError):
@@ -207,7 +208,7 @@ class _Formatter(logging.Formatter):
         record.asctime = self.formatTime(record, self.datefmt)
         lines = [self.formatMessage(record)]
         lines += [printable_lines(self.formatException(record.exc_info))] if record.exc_info else []
-        return "\n".join(lines)
+        return masked("\n".join(lines))
 
 
 class _Collector(logging.Handler):

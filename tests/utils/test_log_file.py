@@ -7,7 +7,7 @@ import resource
 
 import pytest
 
-from ppdet.utils.logger import LogFile, get_logger
+from ppdet.utils.logger import LogFile, get_logger, write_last_line
 
 logger = get_logger("ppdet.a")
 
@@ -20,6 +20,20 @@ def nothing_remembered(tmp_path):
 
 def lines(path):
     return [re.sub(r"^\[[^]]*\] ", "", line) for line in path.read_text().splitlines()]
+
+
+def test_no_passwords(tmp_path, capsys):
+    url = "https://me:secret@host/a.pdparams?token=secret"
+    logger.warning("downloading %s to x", url)
+    with LogFile(tmp_path / "log", f"train.py -o 'pretrain_weights={url}' epoch=1"):
+        try:
+            raise ValueError(url)
+        except ValueError:
+            logger.exception("failed: %(url)s: try again", {"url": url})
+        write_last_line(url)
+    for text in ((tmp_path / "log").read_text(), capsys.readouterr().err):
+        assert "secret" not in text and "https://***@host/a.pdparams?***: try again" in text
+    assert "-o 'pretrain_weights=https://***@host/a.pdparams?***' epoch=1\n" in (tmp_path / "log").read_text()
 
 
 def test_the_file_has_what_standard_error_has(tmp_path, capsys):

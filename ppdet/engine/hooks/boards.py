@@ -3,7 +3,6 @@
 import importlib
 import math
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from ppdet.engine.hooks.history import END, EVALUATION, HISTORY, PSEUDO_LABELS, 
 from ppdet.engine.runs.run_config import all_values, leaves
 from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
+from ppdet.utils.masking import masked
 from ppdet.utils.printable import printable
 
 if TYPE_CHECKING:
@@ -245,8 +245,7 @@ class BoardHook(Hook):
 
 def without_secrets(text: str) -> str:
     """Return a text without passwords and queries in addresses, and without the keys that the environment has."""
-    text = re.sub(r"(\w://)\S*@", r"\1***@", text)
-    text = re.sub(r"(\w://[^\s?]*\?)\S+", r"\1***", text)
+    text = masked(text)
     keys = (value for name, value in os.environ.items() if name.endswith(SECRET))
     for key in sorted((key for key in keys if len(key) >= 4), key=len, reverse=True):
         text = text.replace(key, "***")

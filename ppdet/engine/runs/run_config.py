@@ -14,6 +14,7 @@ from ppdet.engine.runs.run_folder import RUN_FILE
 from ppdet.utils.disk.files import atomic_path
 from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
+from ppdet.utils.masking import masked_values
 
 logger = get_logger(__name__)
 CONFIG_FILE = "config.yml"
@@ -53,14 +54,14 @@ def write_config(cfg: Config, folder: Path, *, start_weights: str | None) -> Non
     path, shown = folder / CONFIG_FILE, output_of(cfg) / CONFIG_FILE
     if path.is_file():
         try:
-            changed = changes(all_values(without_device(load_config(path))), all_values(cfg))
+            changed = changes(all_values(without_device(load_config(path))), masked_values(all_values(cfg)))
         except ConfigError as error:
             logger.warning("%s was damaged, and is written again: %s", shown, error)
         else:
             if changed:
                 logger.info("%s changes: %s", shown, "; ".join(changed))
     with atomic_path(path) as temporary:
-        cfg.dump(temporary)
+        cfg.dump(temporary, hides_secrets=True)
 
 
 def without_device(cfg: Config) -> Config:

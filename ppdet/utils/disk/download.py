@@ -23,9 +23,11 @@ from ppdet.utils.disk.files import atomic_path, read_text, write_json
 from ppdet.utils.disk.lock import one_process
 from ppdet.utils.disk.redirects import ToHttpOnly
 from ppdet.utils.disk.steady_http import SteadyHandler, SteadySecureHandler
+from ppdet.utils.disk.urls import file_name, is_recorded, record_of, split_login
 from ppdet.utils.errors import UserError
 from ppdet.utils.formats.unpickle import LARGEST_WEIGHTS
 from ppdet.utils.logger import get_logger
+from ppdet.utils.masking import is_masked
 from ppdet.utils.printable import printable
 
 logger = get_logger(__name__)
@@ -64,7 +66,8 @@ def fetch(
     Two URLs that end with the same file name get two files.
 
     Args:
-        url_or_path: a local path, where ".pdparams" or ".safetensors" may be left out, or an http(s) URL.
+        url_or_path: a local path, where ".pdparams" or ".safetensors" may be left out, or an http(s) URL, in which
+            user and password may stand, %-encoded.
         cache_dir: where downloads are kept; None: the environment variable PPDET_WEIGHTS_HOME, or
             ~/.cache/paddle/weights.
         md5: expected MD5 in hexadecimal digits.
@@ -79,19 +82,21 @@ def fetch(
         return _local(text)
     if scheme.group(1).lower() not in ("http", "https"):
         raise DownloadError(f"{text}: expected a local path or a URL with http:// or https://")
-    name = _file_name(text)
+    name = file_name(text)
     if name in ("", "..", "."):
         raise DownloadError(f"{text}: expected a URL that ends with a file name, e.g. .../model.pdparams")
     folder = Path(os.path.expanduser(cache_dir or os.environ.get("PPDET_WEIGHTS_HOME") or WEIGHTS_HOME))
     target = folder / name
     source = folder / f"{name}.url"  # says where the file came from; PaddleDetection does not write one
-    if source.is_file() and target.is_file() and read_text(source).strip() != text:
+    if source.is_file() and target.is_file() and not is_recorded(text, read_text(source).strip()):
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         target = folder / f"{target.stem}-{digest}{target.suffix}"
         source = folder / f"{target.name}.url"
+    if is_masked(text) and not target.is_file():
+        raise DownloadError(f"{text}: passwords and queries of URLs are not saved: give the whole URL again{hint}")
     if download(text, target, md5=md5, hint=hint, largest=LARGEST_WEIGHTS):
         with atomic_path(source) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+            temporary.write_text(record_of(text) + "\n", encoding="utf-8")
     return target
 
 
@@ -131,15 +136,6 @@ def file_md5(path: Path) -> str:
         for chunk in iter(lambda: stream.read(CHUNK_BYTES), b""):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _file_name(url: str) -> str:
-    """Return the file name that a URL ends with, as it can be one on all systems; "" if there is none."""
-    try:
-        name = Path(urllib.parse.unquote(urllib.parse.urlparse(url).path)).name
-    except ValueError:
-        return ""  # an invalid host
-    return re.sub(r'[<>:"|?*\\\x00-\x1f\x7f]', "_", name)  # Windows refuses these in file names
 
 
 def _local(text: str) -> Path:
@@ -203,8 +199,11 @@ def _transfer(url: str, part: Path, md5: str | None, largest: int | None) -> str
     """
     meta = _read_meta(part)
     start = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "ppdet", "Accept-Encoding": "identity"})
-    if start and meta.get("url") == url and meta.get("validator"):
+    address, login = split_login(url)
+    request = urllib.request.Request(address, headers={"User-Agent": "ppdet", "Accept-Encoding": "identity"})
+    if login:
+        request.add_unredirected_header("Authorization", login)  # which no other server gets
+    if start and meta.get("url") == record_of(url) and meta.get("validator"):
         request.add_header("Range", f"bytes={start}-")
         request.add_header("If-Range", meta["validator"])  # if the file has changed, the server sends all of it
     try:
@@ -282,7 +281,7 @@ def _new_meta(url: str, headers: http.client.HTTPMessage) -> dict[str, str | Non
     except ValueError:
         digest = b""
     return {
-        "url": url,
+        "url": record_of(url),
         "validator": strong or headers.get("Last-Modified"),
         "md5": digest.hex() if len(digest) == 16 else None,
     }

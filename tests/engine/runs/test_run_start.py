@@ -208,6 +208,18 @@ def test_config_yml_loads_to_the_same(here):
     assert load_config("moved/run/config.yml").name == "run", "not config"
 
 
+def test_no_file_of_a_run_has_a_password(here, log, monkeypatch):
+    url = "https://me:secret@host/a.pdparams?sig=secret"
+    monkeypatch.setattr(sys, "argv", ["ppdet", "train", "-o", f"pretrain_weights={url}"])
+    start = run(f"pretrain_weights={url}")
+    assert start.start_weights() == start.cfg["pretrain_weights"] == url
+    assert load_config("output/run/config.yml")["pretrain_weights"] == "https://***@host/a.pdparams?***"
+    assert "pretrain_weights=https://***@host/a.pdparams?***" in Path("output/run/train.log").read_text()
+    assert not any(b"secret" in path.read_bytes() for path in Path("output/run").rglob("*") if path.is_file())
+    run(f"pretrain_weights={url}", resume="auto")
+    assert "changes" not in log.text
+
+
 def test_a_run_goes_on_on_another_device_without_a_word(here, log):
     """Also where its config.yml has the device of an earlier version."""
     run("device=cpu", "use_npu=true")
