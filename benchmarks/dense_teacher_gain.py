@@ -43,6 +43,7 @@ class Row(NamedTuple):
         folder: its folder's name.
         config: the configuration.
         options: what differs from the configuration, besides the data.
+        steps: number of steps.
         images: number of images, with their views, from which the student learns.
     """
 
@@ -50,6 +51,7 @@ class Row(NamedTuple):
     folder: str
     config: str
     options: Sequence[str]
+    steps: int
     images: int
 
 
@@ -97,15 +99,18 @@ def main() -> None:
         seeds = ["--seeds", *map(str, arguments.seeds)]
         run("tools/gen_semi_coco.py", "--anno_path", whole, "--percent", percent, *seeds, "--output_dir", splits)
     content = json.loads(whole.read_text())
-    labeled = math.floor(len(content["images"]) * float(percent) / 100)
-    unlabeled = len(content["images"]) - labeled
+    listed = math.floor(len(content["images"]) * float(percent) / 100)
     options = [f"num_classes={len(content['categories'])}", *data_options(data), *arguments.opt]
-    rows = plan(arguments, labeled, unlabeled)
-    found: dict[str, dict[int, float | None]] = {row.folder: {} for row in rows}
+    found: dict[str, list[tuple[Row, float | None]]] = {}
     for seed in arguments.seeds:
+        labels = splits / f"train.{seed}@{percent}.json"
+        shared = [f"TrainDataset.anno_path={labels}"]
+        labeled = {
+            config: images_read(config, [*shared, *options]) if labels.exists() else listed
+            for config in (arguments.supervised, arguments.semi)
+        }
         first = output / f"{seed}" / "first" / Path(arguments.supervised).stem / "model_final.pdparams"
-        shared = [f"TrainDataset.anno_path={splits}/train.{seed}@{percent}.json"]
-        for row in rows:
+        for row in plan(arguments, labeled, len(content["images"]) - listed):
             own = [] if row.folder == "first" else [f"pretrain_weights={first}"]
             if row.config == arguments.semi:
                 own += [f"UnsupTrainDataset.anno_path={splits}/train.{seed}@{percent}-unlabeled.json"]
@@ -113,16 +118,26 @@ def main() -> None:
             folder = output / f"{seed}" / row.folder
             if not arguments.table:
                 train(row.config, folder, [*shared, *own, *row.options, *options])
-            found[row.folder][seed] = result(row.config, folder)
-    header = ["trained with", "images", *(f"seed {seed}" for seed in arguments.seeds), "mean", "spread"]
+            found.setdefault(row.folder, []).append((row, result(row.config, folder)))
+    header = ["trained with", "steps", "images", *(f"seed {seed}" for seed in arguments.seeds), "mean", "spread"]
     table = []
-    for row in rows:
-        by_seed = found[row.folder]
-        values = [value for value in by_seed.values() if value is not None]
+    for runs in found.values():
+        values = [value for _, value in runs if value is not None]
         ends = [statistics.mean(values), max(values) - min(values)] if values else ["-", "-"]
-        table.append([row.what, row.images, *("-" if value is None else value for value in by_seed.values()), *ends])
-    title = f"AP of the averaged weights on the validation images of {data.name}, {labeled} images labeled"
+        lengths = [span([row.steps for row, _ in runs]), span([row.images for row, _ in runs])]
+        table.append([runs[0][0].what, *lengths, *("-" if value is None else value for _, value in runs), *ends])
+    title = f"AP of the averaged weights on the validation images of {data.name}, {listed} images labeled"
     report(title, header, table, arguments.json)
+
+
+def images_read(config: str, options: Sequence[str]) -> int:
+    """Return the number of labeled images that an epoch has: without those that have no objects, unless allow_empty."""
+    return len(load_config(str(ROOT / config), options).create("TrainDataset"))
+
+
+def span(numbers: Sequence[int]) -> str:
+    """Return the number of all seeds, or the smallest and the largest one where they differ."""
+    return " to ".join(str(number) for number in sorted({min(numbers), max(numbers)}))
 
 
 def data_options(data: Path) -> list[str]:
@@ -132,16 +147,18 @@ def data_options(data: Path) -> list[str]:
     return options + [f"{part}Dataset.anno_path=annotations/val.json" for part in ("Eval", "Test")]
 
 
-def plan(arguments, labeled: int, unlabeled: int) -> list[Row]:
-    """Return the rows of the table, the first run first."""
+def plan(arguments, labeled: dict[str, int], unlabeled: int) -> list[Row]:
+    """Return the runs of a seed, the first one first; `labeled` is the number of images that a configuration reads."""
     supervised, semi = (load_config(str(ROOT / name)) for name in (arguments.supervised, arguments.semi))
     batch = load_config(str(ROOT / arguments.supervised), arguments.opt).component("TrainReader")["batch_size"]
     reader = load_config(str(ROOT / arguments.semi), arguments.opt).component("SemiTrainReader")
     first, epochs = arguments.first_epochs or supervised["epoch"], arguments.epochs or semi["epoch"]
-    steps, semi_steps = labeled // batch, labeled // reader["sup_batch_size"]  # in an epoch
+    # In an epoch:
+    steps, semi_steps = labeled[arguments.supervised] // batch, labeled[arguments.semi] // reader["sup_batch_size"]
     if not (steps and semi_steps):
         raise SystemExit(
-            f"{labeled} labeled images are no full batch: raise --percent, or lower the batch sizes with -o"
+            f"{min(labeled.values())} labeled images are no full batch: raise --percent, or lower the batch sizes with "
+            "-o"
         )
     views = 2 * reader["sup_batch_size"] + reader["unsup_batch_size"]  # in a step of the student
     more = round(epochs * semi_steps * views / (steps * batch))  # epochs of labels alone with as many images
@@ -150,21 +167,20 @@ def plan(arguments, labeled: int, unlabeled: int) -> list[Row]:
 
     def alone(what: str, folder: str, epochs: int, *options: str) -> Row:
         own = [f"epoch={epochs}", *options]
-        return Row(
-            f"{what}labels alone, {epochs * steps} steps", folder, arguments.supervised, own, epochs * steps * batch
-        )
+        return Row(what, folder, arguments.supervised, own, epochs * steps, epochs * steps * batch)
 
     def teacher(what: str, folder: str, *options: str) -> Row:
         own = [f"epoch={epochs}", f"snapshot_epoch={every}", *options]
-        what = f"then DenseTeacher, {what}, {epochs * semi_steps} steps"
-        return Row(what, folder, arguments.semi, own, epochs * semi_steps * views)
+        what = f"then DenseTeacher, {what}"
+        return Row(what, folder, arguments.semi, own, epochs * semi_steps, epochs * semi_steps * views)
 
+    count = labeled[arguments.semi]
     rows = [
-        alone("", "first", first, f"snapshot_epoch={max(1, first // 2)}"),
-        alone("then ", "longer", epochs, f"snapshot_epoch={every}", rate),
-        alone("then ", "passes", more, f"snapshot_epoch={max(1, more // 4)}", rate),
+        alone("labels alone", "first", first, f"snapshot_epoch={max(1, first // 2)}"),
+        alone("then labels alone, as many steps", "longer", epochs, f"snapshot_epoch={every}", rate),
+        alone("then labels alone, as many images", "passes", more, f"snapshot_epoch={max(1, more // 4)}", rate),
         teacher(f"all {unlabeled} unlabeled images", "all"),
-        teacher(f"{labeled} unlabeled images", "fixed", f"UnsupTrainDataset.sample_num={labeled}"),
+        teacher("as many unlabeled images as labeled ones", "fixed", f"UnsupTrainDataset.sample_num={count}"),
     ]
     rows = [row for row in rows if row.folder in {"first", *arguments.rows}]
     return rows + [teacher(name, name, *options) for name, *options in arguments.variant]

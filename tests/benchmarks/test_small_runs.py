@@ -51,13 +51,20 @@ def test_every_addition_of_the_trainer_is_called_in_its_step(tmp_path, capsys, m
 def test_the_gain_of_unlabeled_images_is_measured_once(tmp_path, capsys, monkeypatch):
     """Runs are started with the data and the lengths that the table tells of; finished ones are not started again."""
     data, commands = write_tiny_coco(tmp_path / "tiny", images=20), []
+    content = json.loads((data / "train.json").read_text())
     (data / "annotations").mkdir()
     (data / "train.json").rename(data / "annotations" / "train.json")
 
     def pretend(command, **_):
         _, script, *options = command
         commands.append(options)
-        if "train" in script:
+        if "gen_semi_coco" in script:  # the second split has an image without objects
+            for seed, empty in ((1, []), (2, [1])):
+                labels = {**content, "images": content["images"][:8]}
+                labels["annotations"] = [row for row in labels["annotations"] if row["image_id"] not in empty]
+                (tmp_path / "runs" / "annotations").mkdir(parents=True, exist_ok=True)
+                (tmp_path / "runs" / "annotations" / f"train.{seed}@40.json").write_text(json.dumps(labels))
+        if "train.py" in script:
             settings = dict(option.split("=", 1) for option in options if "=" in option)
             folder = Path(settings["save_dir"]) / Path(options[1]).stem
             folder.mkdir(parents=True)
@@ -74,7 +81,10 @@ def test_the_gain_of_unlabeled_images_is_measured_once(tmp_path, capsys, monkeyp
     assert len(trained) == 2 * 6
     assert all({"num_classes=2", f"EvalDataset.dataset_dir={data}"} <= set(options) for options in trained)
     assert ["DenseTeacher.train_cfg.ratio=auto" in options for options in trained] == ([False] * 5 + [True]) * 2
-    assert sum("UnsupTrainDataset.sample_num=8" in options for options in trained) == 2
+    numbers = [option for options in trained for option in options if "sample_num" in option]
+    assert numbers == ["UnsupTrainDataset.sample_num=8", "UnsupTrainDataset.sample_num=7"]
+    epochs = [next(option for option in options if option.startswith("epoch=")) for options in trained]
+    assert epochs == [f"epoch={number}" for number in (3, 8, 24, 8, 8, 8)] * 2
     run("dense_teacher_gain", "--data", data, *more, "--table")
     assert len(commands) == 13
     first, second = (
@@ -82,9 +92,11 @@ def test_the_gain_of_unlabeled_images_is_measured_once(tmp_path, capsys, monkeyp
         for part in capsys.readouterr().out.split("\nAP of ")[1:]
     )
     assert first == second
-    # 8 labeled images make 2 steps of 4 images in an epoch; a student sees 4 + 4 labeled and 4 unlabeled views.
-    cells = [[cell.strip() for cell in line.split("|")[2:5]] for line in first[2:]]
-    assert cells == [["24", "0.3", "0.3"], ["64", "0.8", "0.8"], ["192", "2.4", "2.4"], *[["192", "0.8", "0.8"]] * 3]
+    # 8 labeled images make 2 steps of 4 images in an epoch, the 7 with objects of the second split one; a student sees
+    # 4 + 4 labeled and 4 unlabeled views.
+    cells = [[cell.strip() for cell in line.split("|")[2:6]] for line in first[2:]]
+    assert cells[:2] == [["3 to 6", "12 to 24", "0.3", "0.3"], ["8 to 16", "32 to 64", "0.8", "0.8"]]
+    assert cells[2:] == [["24 to 48", "96 to 192", "2.4", "2.4"], *[["8 to 16", "96 to 192", "0.8", "0.8"]] * 3]
     with pytest.raises(SystemExit, match="3 labeled images are no full batch: raise --percent"):
         run("dense_teacher_gain", "--data", data, "--percent", "15", "--table")
 
