@@ -10,6 +10,11 @@ import json
 from ppdet.core.command_line import add_import_argument
 from ppdet.deploy.engine_options import add_tta_arguments
 
+TRAINED_RUN = (
+    "folder of a training run, such as output/NAME, whose best_model is used (or else model_final, or else the newest "
+    "checkpoint), or one of its checkpoints, such as output/NAME/3; replaces -c and -o weights="
+)
+
 
 def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add -c/--config, -o/--opt (any number of KEY=VALUE; it may be repeated) and --import."""
@@ -80,15 +85,13 @@ def add_detection_arguments(parser: argparse.ArgumentParser) -> None:
     add_amp_argument(parser, "eval_amp")
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add RUN, -c and -o for a command that uses a trained model; `require_run` checks them."""
-    parser.add_argument(
-        "run",
-        nargs="?",
-        metavar="RUN",
-        help="folder of a training run, such as output/NAME, whose best_model is used (or else model_final, or else "
-        "the newest checkpoint), or one of its checkpoints, such as output/NAME/3; replaces -c and -o weights=",
-    )
+def add_run_arguments(parser: argparse.ArgumentParser, meaning: str = TRAINED_RUN) -> None:
+    """Add RUN, -c and -o for a command that uses a run; `require_run` checks them.
+
+    Args:
+        meaning: the help of RUN.
+    """
+    parser.add_argument("run", nargs="?", metavar="RUN", help=meaning)
     add_config_arguments(parser, required=False)
 
 

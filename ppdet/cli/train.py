@@ -7,6 +7,7 @@ examples:
   {program} -c fcos_r50_fpn_1x_coco --eval
   {program} -c fcos_r18_fpn_shapes --eval -o epoch=4 TrainReader.batch_size=2
   {program} -c fcos_r18_fpn_shapes --eval -r auto    # start the run, or continue it where it stopped
+  {program} output/fcos_r18_fpn_shapes --eval -r auto     # the same with the settings of the run in the folder
   {program} -c fcos_r18_fpn_shapes -r output/fcos_r18_fpn_shapes/3
   {program} -c fcos_r18_fpn_shapes --eval --use_vdl true --vdl_log_dir vdl/shapes
   {program} -c fcos_r18_fpn_shapes --name large_batch -o TrainReader.batch_size=8
@@ -24,14 +25,24 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from ppdet.cli.arguments import add_amp_argument, add_config_arguments, add_device_argument, load_libraries
+from ppdet.cli.arguments import (
+    add_amp_argument,
+    add_device_argument,
+    add_run_arguments,
+    load_libraries,
+    require_run,
+)
 from ppdet.core.command_line import called_as, flag, make_parser, one_line_errors
 from ppdet.utils.logger import get_logger
 
 
 def parse_arguments(argv: Sequence[str] | None = None, program: str | None = None) -> argparse.Namespace:
     parser = make_parser(__doc__, program)
-    add_config_arguments(parser)
+    add_run_arguments(
+        parser,
+        "folder of an earlier run, such as output/NAME: train with its settings, in the same folder; -r auto continues "
+        "that run; replaces -c",
+    )
     add_device_argument(parser)
     parser.add_argument(
         "--name",
@@ -73,6 +84,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         help="accepted because PaddleDetection's commands have it; changes nothing",
     )
     arguments = parser.parse_args(argv)
+    require_run(parser, arguments)
     if arguments.overwrite and arguments.resume == "auto":
         parser.error("--resume auto continues the run in the folder: leave --overwrite out")
     return arguments
@@ -103,17 +115,17 @@ def main(argv: Sequence[str] | None = None, program: str | None = None) -> None:
     arguments = parse_arguments(argv, program)
     with one_line_errors():
         load_libraries(arguments)
-        from ppdet.core.workspace import load_config
         from ppdet.engine.device_choice import set_device
         from ppdet.engine.distributed import collectives
         from ppdet.engine.hooks.profiler import ProfilerHook, parse_options
         from ppdet.engine.runs.run_start import require_no_other
+        from ppdet.engine.runs.trained import training_config
         from ppdet.engine.trainer import Trainer
         from ppdet.engine.training.dry_run import dry_run
         from ppdet.utils.disk.lock import LockedError
         from ppdet.utils.process.stop import Stopped
 
-        cfg = load_config(arguments.config, overrides(arguments))
+        cfg = training_config(arguments, overrides(arguments))
         hooks = []
         if arguments.profiler_options is not None:
             hooks.append(ProfilerHook(parse_options(arguments.profiler_options)))

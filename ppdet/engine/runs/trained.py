@@ -64,6 +64,25 @@ def trained_config(arguments: argparse.Namespace, reader: str, *, with_weights: 
     return cfg
 
 
+def training_config(arguments: argparse.Namespace, overrides: Sequence[str]) -> Config:
+    """Return the configuration to train with: that of the YAML file `config`, or that of the run `run`, in its folder.
+
+    Raises:
+        RunError: there is no run, or `run` is a checkpoint.
+        ConfigError: the configuration is invalid.
+    """
+    if arguments.run is None:
+        return load_config(arguments.config, overrides)
+    folder, weights = find_run(arguments.run)
+    if weights is not None:
+        raise RunError(f"{arguments.run}: expected the folder of a run: ppdet train {folder} -r {arguments.run}")
+    place = folder.resolve()
+    if not names_folder(place.name):
+        raise RunError(f"{folder}: no run can have this name: rename the folder")
+    parent = folder.parent if folder.name == place.name else place.parent
+    return config_of_run(folder, [f"save_dir={json.dumps(str(parent))}", *overrides])
+
+
 def folder_config(folder: Path, config: str | None, overrides: Sequence[str]) -> Config:
     """Return the configuration for evaluating the checkpoints of a folder: the file `config`, or the run's own.
 

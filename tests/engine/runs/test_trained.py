@@ -15,9 +15,10 @@ from ppdet.core.workspace import load_config
 from ppdet.data.classes import Classes
 from ppdet.engine.checkpoints.manifest import TrainingState, read_sealed, write_sealed
 from ppdet.engine.device_choice import set_device
+from ppdet.engine.runs.run_config import output_of
 from ppdet.engine.runs.run_folder import RunFolder
 from ppdet.engine.runs.run_start import RunError
-from ppdet.engine.runs.trained import folder_config, trained_config
+from ppdet.engine.runs.trained import folder_config, trained_config, training_config
 from ppdet.utils.errors import ConfigError
 
 pytestmark = pytest.mark.filterwarnings("ignore:The input state dict is empty")
@@ -131,6 +132,29 @@ def test_a_checkpoint_of_a_run(project, name):
 def test_what_is_no_run(project, run, message):
     with pytest.raises(RunError, match=message):
         given(run)
+
+
+def test_a_run_is_trained_again_in_its_own_folder(project, tmp_path, monkeypatch):
+    def config(run, *opt):
+        return training_config(argparse.Namespace(run=run, config=None, opt=[]), opt)
+
+    make_run(project / "output" / "named", project, "save_dir=elsewhere", "run_name=before", "epoch=7")
+    for run in ("output/named", "output/named/"):
+        cfg = config(run)
+        assert (output_of(cfg), cfg["epoch"]) == (Path("output/named"), 7)
+    assert output_of(config("output/named", "run_name=other", "save_dir=there", "epoch=8")) == Path("there/other")
+    monkeypatch.chdir(project / "output" / "named")
+    assert output_of(config(".")).samefile(project / "output" / "named")
+    assert config("../run").create("TrainDataset").class_names == ["red", "blue"]  # which it finds
+    with pytest.raises(RunError, match=r"^\.\./run/best_model: expected the folder of a run: ppdet train \.\./run -r "):
+        config("../run/best_model")
+    with pytest.raises(RunError, match=r"^missing: no such run"):
+        config("missing")
+    (project / "output" / "named").rename(project / "output" / "-odd")
+    with pytest.raises(RunError, match=r"^.*-odd: no run can have this name: rename the folder$"):
+        config(str(project / "output" / "-odd"))
+    given_file = argparse.Namespace(run=None, config=str(project / "run.yml"), opt=[])
+    assert training_config(given_file, ["epoch=9"])["epoch"] == 9
 
 
 def test_overrides_and_name(project):
