@@ -49,7 +49,8 @@ class EvalMetric:
         """Called last: return numbers by name.
 
         They appear in the log, in history.jsonl and on the boards beside COCO's. `best_by: NAME` chooses best_model by
-        one of them, for which higher must be better. NaN and infinity become -1, which means undefined, as in COCO's.
+        one of them, for which higher must be better, and which may be negative. NaN means undefined, as -1 in COCO's
+        numbers, and is worse than all numbers; infinity counts as NaN.
         """
         raise NotImplementedError
 
@@ -71,7 +72,7 @@ def compute_own(metric: EvalMetric, detections: COCOMetric) -> dict[str, float]:
         raise ConfigError(
             f"eval_metrics: {what}.result() returned {numbers!r:.80}; expected numbers by name, as a dict"
         )
-    return {name: float(value) if math.isfinite(value) else -1.0 for name, value in numbers.items()}
+    return {name: float(value) if math.isfinite(value) else math.nan for name, value in numbers.items()}
 
 
 def evaluated_images(collected: COCOMetric) -> Iterator[EvaluatedImage]:

@@ -113,7 +113,7 @@ def test_a_start_that_is_gone_is_named(tmp_path):
         {"state": {**STATE._asdict(), "epoch": 9}},
         {"state": {**STATE._asdict(), "history": [[1]]}},
         {"state": {**STATE._asdict(), "history": [["1", None]]}},
-        {"state": {**STATE._asdict(), "best_ap": float("nan")}},
+        {"state": {**STATE._asdict(), "best_ap": float("inf")}},
         {"state": {**STATE._asdict(), "best_ap": "0.5"}},
         {"state": {**STATE._asdict(), "loss_scale": {"scale": "1"}}},
         {"state": {**STATE._asdict(), "evaluated": None}},

@@ -35,14 +35,16 @@ class Recall(EvalMetric):
         self.images.append(image)
 
     def result(self):
-        return {"images": len(self.images), "undefined": float("nan")}
+        return {"images": len(self.images), "undefined": float("nan"), "infinite": -np.inf, "negative": -3}
 
 
 def test_a_metric_gets_each_image_with_its_detections_and_boxes():
     records = [record(5, [[10, 10, 30, 40], [50, 60, 130, 90]], [1, 0], crowd=[0, 1]), record(4, [], [])]
     found = collected(records, {4: [], 5: [[1, 0.9, 11, 10, 30, 41], [0, 0.4, 0, 0, 9, 9]]})
     metric = Recall()
-    assert compute_own(metric, found) == {"images": 2, "undefined": -1.0}
+    numbers = compute_own(metric, found)
+    assert np.isnan([numbers.pop("undefined"), numbers.pop("infinite")]).all()
+    assert numbers == {"images": 2, "negative": -3}
     assert metric.class_names == ["cat", "dog"]
     empty, image = metric.images
     assert (empty.image_id, empty.detections.shape, empty.boxes.shape) == (4, (0, 6), (0, 4))

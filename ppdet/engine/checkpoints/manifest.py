@@ -5,6 +5,7 @@ What a checkpoint consists of is described in `ppdet.engine.checkpoints`.
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,9 +32,10 @@ class TrainingState(NamedTuple):
         images: images of the next epoch that were trained on already, by all ranks together.
         iteration: updates of the weights so far.
         steps_per_epoch: updates in a whole epoch.
-        best_ap: highest value of `best_by`, AP or another number, of all evaluations; None before the first.
+        best_ap: highest value of `best_by`, AP or another number, of all evaluations; None before the first that had a
+            value.
         evaluated: False where the evaluation that is due after this checkpoint has not been made yet.
-        history: [epochs, value of `best_by`] of every evaluation.
+        history: [epochs, value of `best_by`] of every evaluation; NaN, null in the file, for one without a value.
         ema_step: updates of the averaged weights, 0 without averaging.
         loss_scale: {"scale", "good_steps"} of training in float16, else empty.
         seed: the run's seed.
@@ -151,7 +153,15 @@ def fingerprint(path: Path) -> dict[str, Any]:
 def write_manifest(prefix: Path, manifest: Manifest, **more: Any) -> None:
     """Write the manifest of the checkpoint `prefix`; `more` is added to it, such as the classes."""
     content = {"format": FORMAT, "run": manifest.run, "paddle": paddle.__version__, "files": manifest.files}
-    write_sealed(beside(prefix, MANIFEST), {**content, **more, "state": manifest.state._asdict()})
+    state = manifest.state._asdict()
+    state["best_ap"] = _or_null(state["best_ap"])
+    state["history"] = [[epoch, _or_null(value)] for epoch, value in state["history"]]
+    write_sealed(beside(prefix, MANIFEST), {**content, **more, "state": state})
+
+
+def _or_null(value: float | None) -> float | None:
+    """Return None for NaN, which JSON does not have."""
+    return None if value is None or math.isnan(value) else value
 
 
 def read_manifest(path: Path) -> Manifest | None:
@@ -178,7 +188,11 @@ def parse_manifest(content: dict[str, Any]) -> Manifest | None:
         and all(suffix in SUFFIXES and isinstance(files[suffix], dict) for suffix in files)
         and all(is_count(file.get("bytes")) and isinstance(file.get("sha256"), str) for file in files.values())
     )
-    return Manifest(run, TrainingState(**state), files) if is_valid else None
+    if not is_valid:
+        return None
+    history = [[epoch, math.nan if value is None else value] for epoch, value in state["history"]]
+    best = _or_null(state["best_ap"])  # earlier versions could write NaN
+    return Manifest(run, TrainingState(**{**state, "history": history, "best_ap": best}), files)
 
 
 def is_state(state: dict[str, Any]) -> bool:
@@ -191,12 +205,17 @@ def is_state(state: dict[str, Any]) -> bool:
         and state["epoch"] * state["steps_per_epoch"] - state["iteration"] <= max(0, state["steps_per_epoch"] - 1)
         and type(state.get("seed")) is int
         and isinstance(state.get("evaluated"), bool)
-        and (best is None or is_number(best))
+        and _is_result(best)
         and isinstance(history, list)
-        and all(isinstance(row, list) and len(row) == 2 and is_count(row[0]) and is_number(row[1]) for row in history)
+        and all(isinstance(row, list) and len(row) == 2 and is_count(row[0]) and _is_result(row[1]) for row in history)
         and isinstance(scale, dict)
         and (not scale or (is_number(scale.get("scale")) and is_count(scale.get("good_steps"))))
     )
+
+
+def _is_result(value: Any) -> bool:
+    """Whether a value from JSON is that of an evaluation: a number, or null or NaN for none."""
+    return value is None or is_number(value) or (type(value) is float and math.isnan(value))
 
 
 def content_hash(prefix: Path | None) -> str | None:
