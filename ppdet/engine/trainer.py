@@ -1,13 +1,11 @@
 """The training loop. Everything optional, such as the log, checkpoints and evaluation, is a hook (engine/hooks)."""
 
 import math
-import random
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import paddle
 from paddle import Tensor
 
@@ -30,6 +28,7 @@ from ppdet.engine.training.losses import check_losses, total_losses
 from ppdet.engine.training.methods import make_method
 from ppdet.engine.training.precision import Precision
 from ppdet.engine.training.run_length import resumed_place, steps_per_iteration, total_steps
+from ppdet.engine.training.seeds import seed_generators
 from ppdet.utils import device
 from ppdet.utils.errors import ConfigError
 from ppdet.utils.logger import get_logger
@@ -162,7 +161,8 @@ class Trainer:
 
     def _continue_from(self, state: TrainingState) -> None:
         """Find the next step after a checkpoint, which may have had another batch size or number of ranks."""
-        self.best_value, self.history = state.best_ap, list(state.history)
+        self.history = list(state.history)
+        self.best_value = math.nan if state.best_ap is None and self.history else state.best_ap
         self.evaluated = state.evaluated
         self.precision.load_state(state.loss_scale)
         place = resumed_place(state, self.steps_per_epoch, self.images_per_step, self.total_steps)
@@ -214,9 +214,18 @@ class Trainer:
         return min(self.steps_per_epoch, self.total_steps - self.epoch * self.steps_per_epoch)
 
     @property
+    def ends_epoch(self) -> bool:
+        """Whether the current step is the last one of its epoch."""
+        return self.step + 1 == self.steps_of_epoch
+
+    @property
     def is_log_step(self) -> bool:
-        """Whether the log reports after this step: the first of an epoch, every `log_iter` steps, and the last."""
-        return self.step % self.cfg["log_iter"] == 0 or self.step + 1 == self.steps_of_epoch
+        """Whether the log reports after this step: the first of an epoch, every `log_iter` steps, and the last one; in
+        place of the epoch's steps those of the whole run if an epoch has fewer than `log_iter`."""
+        interval = self.cfg["log_iter"]
+        if self.steps_per_epoch < interval:
+            return (self.iteration - 1) % interval == 0 or self.iteration == self.total_steps
+        return self.step % interval == 0 or self.ends_epoch
 
     def train(self) -> None:
         """Train the epochs that are left, and write checkpoints into the run's folder.
@@ -248,7 +257,7 @@ class Trainer:
             self.call_hooks("before_step")
             self.train_step()
             self.iteration += 1
-            if self.is_log_step:
+            if self.is_log_step or self.ends_epoch:
                 self.guard.read_pending_checks()
             self.call_hooks("after_step")
             self.stop_if_asked()
@@ -294,9 +303,9 @@ class Trainer:
         """If a rank was asked to end: save, unless the last step is saved already, and end all ranks.
 
         All ranks have to learn it at the same step. Asking them waits for the device, so that on a GPU it is done only
-        at log steps, unless `now`.
+        at log steps and at the end of an epoch, unless `now`.
         """
-        if self.is_asynchronous and not (now or self.is_log_step):
+        if self.is_asynchronous and not (now or self.is_log_step or self.ends_epoch):
             return
         number = collectives.max_over_ranks(self.stop_requests.received or 0)
         if number:
@@ -309,11 +318,3 @@ class Trainer:
         """Call a method of all hooks, in their order, with the trainer and `details` as arguments."""
         for hook in self.hooks:
             getattr(hook, event)(self, *details)
-
-
-def seed_generators(seed: int, iteration: int, rank: int) -> None:
-    """Seed the random generators of Python, NumPy and Paddle for one step."""
-    number = int(np.random.SeedSequence((seed, iteration, rank)).generate_state(1)[0])
-    random.seed(number)
-    np.random.seed(number)
-    paddle.seed(number)

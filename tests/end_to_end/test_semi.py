@@ -28,7 +28,7 @@ def test_split_train_and_learn_from_the_rest(tmp_path):
     assert "unlabeled.image [6, 3, 96, 128]" in dry and "distill_loss_cls" in dry
     log = run("tools/train.py", "-c", tmp_path / "semi.yml", "--eval", "-o", f"pretrain_weights={start}", "epoch=1")
     assert "Warning" not in table + log
-    assert "the numbers above are the teacher's; next: the student's" in log and "fg_sum" in log
+    assert "the numbers above are the student's; next: the teacher's" in log and "fg_sum" in log
     folder = tmp_path / "output" / "semi"
     teacher, student = (read_arrays(folder / f"model_final{suffix}") for suffix in (".pdparams", ".pdema"))
     assert any(not np.array_equal(teacher[name], student[name]) for name in student)

@@ -169,13 +169,15 @@ class CheckpointHook(Hook):
     def _evaluate(self, trainer: "Trainer", epoch: int, name: str) -> None:
         """Evaluate the weights after `epoch` (from 0) on all ranks, and note the result in checkpoint `name`."""
         assert trainer.evaluator is not None  # since self.evaluate
+        student = None
+        if trainer.method.has_teacher:
+            student = trainer.evaluator(trainer.model)
+            logger.info("the numbers above are the student's; next: the teacher's")
+        # Last, since hooks look at the detections that the evaluator has.
         with averaged_weights(trainer):
             numbers = trainer.evaluator(trainer.model)
-        if trainer.method.has_teacher:
-            logger.info("the numbers above are the teacher's; next: the student's")
-            student = trainer.evaluator(trainer.model)
-            if numbers is not None and student is not None:
-                numbers.update({f"student_{name}": value for name, value in student.items()})
+        if numbers is not None and student is not None:
+            numbers.update({f"student_{name}": value for name, value in student.items()})
         trainer.evaluated = True
         if collectives.rank() == 0:
             self.note_evaluation(trainer, epoch, name, numbers)
@@ -188,7 +190,7 @@ class CheckpointHook(Hook):
             best_by = trainer.cfg["best_by"]
             if best_by not in numbers:
                 raise ConfigError(f"best_by: the evaluation has no number {best_by!r}{nearest(best_by, numbers)}")
-            value = numbers[best_by]
+            value = float(numbers[best_by])
             trainer.history.append([epoch + 1, value])
             best = self.unsaved[0] if self.unsaved else trainer.best_value  # what is not written yet is better
             becomes_best = is_better(value, best)

@@ -26,11 +26,13 @@ class LogHook(Hook):
     """Reports learning rate, mean losses, speed, remaining time and memory every `log_iter` steps.
 
     A report is a line of the log, and an event `after_report` for all hooks. On a terminal each epoch has a progress
-    bar, and only the last report of an epoch is a line of the log.
+    bar, and only the last report of an epoch is a line of the log. A report may be about the steps of several epochs,
+    where these have fewer than `log_iter`; it is then a line on a terminal too.
     """
 
     def __init__(self) -> None:
         self.bar: Any = None
+        self.epoch_ended: float | None = None  # time, until the next step of a report
         self._start_report()
 
     def _start_report(self) -> None:
@@ -61,8 +63,12 @@ class LogHook(Hook):
             warn_of_misfits(plan)
 
     def before_step(self, trainer: "Trainer") -> None:
+        begin = time.perf_counter() - trainer.data_seconds
         if self.steps == 0:
-            self.report_start = time.perf_counter() - trainer.data_seconds
+            self.report_start = begin
+        elif self.epoch_ended is not None:  # checkpoints and evaluations between epochs are no time of steps
+            self.report_start += begin - self.epoch_ended
+        self.epoch_ended = None
         if self.bar is None and is_watched():
             self.bar = tqdm(
                 desc=f"Epoch {trainer.epoch + 1}/{trainer.epochs}",
@@ -89,6 +95,9 @@ class LogHook(Hook):
         if trainer.is_log_step:
             self._report(trainer)
             self._start_report()
+        elif trainer.ends_epoch:
+            self.close(trainer)
+            self.epoch_ended = time.perf_counter()
 
     def _report(self, trainer: "Trainer") -> None:
         # Reading the losses waits for the device, so that the time measured after it includes all of its work.
@@ -115,12 +124,13 @@ class LogHook(Hook):
         losses = {name: f"{value:.4f}" for name, value in report["losses"].items()}
         speed = f"{report['images_per_second']:.2f} images/s"
         if self.bar is not None:
-            if trainer.step + 1 < trainer.steps_of_epoch:
+            if not trainer.ends_epoch and trainer.steps_per_epoch >= trainer.cfg["log_iter"]:
                 short = " ".join(f"{name.replace('loss_', '')} {value}" for name, value in losses.items())
                 # The most important figures come first, since the terminal may cut the line.
                 self.bar.set_postfix_str(f"eta {eta}, {speed}, {short}, data {report['data_share']:.0%}")
                 return
-            self.close(trainer)
+            if trainer.ends_epoch:
+                self.close(trainer)
         seconds, share = report["seconds_per_step"], report["data_share"]
         memory = " ".join(f"{where} {mib} MiB" for where, mib in report["max_mem_mib"].items())
         step = str(trainer.step + 1).rjust(len(str(trainer.steps_of_epoch)))

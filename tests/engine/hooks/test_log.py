@@ -5,12 +5,14 @@ import logging
 import math
 import re
 import sys
+from types import SimpleNamespace
 
 import paddle
 import pytest
 
 from ppdet.core.workspace import load_config
-from ppdet.engine.hooks import Hook
+from ppdet.engine import trainer
+from ppdet.engine.hooks import Hook, log
 from ppdet.engine.trainer import Trainer
 
 
@@ -90,6 +92,52 @@ def test_plain_lines_elsewhere(tiny, monkeypatch):
     reports = [line for line in text.splitlines() if "learning_rate" in line]
     assert ["[1/4]" in reports[0], "[3/4]" in reports[1], "[4/4]" in reports[2]] == [True] * 3
     assert all(re.search(r"data_cost: [\d.]+ \(\d+%\) ips: .* max_mem: host \d+ MiB$", line) for line in reports)
+
+
+class Clock(Hook):
+    """Makes time pass: a second for each step, and a hundred between two epochs."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        for module in (log, trainer):
+            monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: self.now))
+        self.reports = []
+
+    def before_step(self, trainer):
+        self.now += 1.0
+
+    def after_epoch(self, trainer):
+        self.now += 100.0
+
+    def after_report(self, trainer, report):
+        self.reports.append((trainer.iteration, report["seconds_per_step"]))
+
+
+@pytest.mark.parametrize("on_terminal", [False, True])
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        # epochs of 1 and 2 steps
+        (["TrainDataset.sample_num=2", "epoch=7", "log_iter=3"], [1, 4, 7]),
+        (["TrainDataset.sample_num=4", "epoch=4", "log_iter=3"], [1, 4, 7, 8]),
+        (["TrainDataset.sample_num=4", "max_iters=5", "epoch=9", "log_iter=20"], [1, 5]),
+        # an epoch of log_iter steps is logged as a long one
+        (["TrainDataset.sample_num=4", "epoch=2", "log_iter=2"], [1, 2, 3, 4]),
+    ],
+)
+def test_short_epochs_are_logged_by_iterations(tiny, monkeypatch, on_terminal, options, steps):
+    stream = Terminal() if on_terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("COLUMNS", "400")
+    clock = Clock(monkeypatch)
+    options = [*options, "snapshot_epoch=100", "use_onednn=false"]
+    Trainer(load_config(str(tiny), options), hooks=[clock]).train()
+    assert clock.reports == [(step, pytest.approx(1.0)) for step in steps]
+    lines = stream.lines() if on_terminal else stream.getvalue().splitlines()
+    shown = [line for line in lines if "learning_rate" in line and "Epoch: [" in line]
+    ends = [step for step in steps if step % 2 == 0] if on_terminal and "log_iter=2" in options else steps
+    assert len(shown) == len(ends)
+    assert all(re.match(r"\[\d{4}-\d\d-\d\d .*\] \[[A-Z]+\] \S", line) for line in lines if line), lines
 
 
 def test_a_loss_that_is_never_finite_is_not_shown_as_zero(tiny):
