@@ -264,3 +264,9 @@ def error_text(error: Exception) -> str:
 def pack_report(skipped: dict[str, str], error: str) -> np.ndarray:
     """A report as an array of bytes, which travels like the other arrays of a batch."""
     return np.frombuffer(json.dumps({"skipped": skipped, "error": error}).encode(), dtype=np.uint8).copy()
+
+
+def unpack_report(packed: np.ndarray) -> tuple[dict[str, str], str]:
+    """What `pack_report` packed: path -> reason of each unreadable image, and the text of an error, or "" for none."""
+    report = json.loads(packed.tobytes())
+    return report["skipped"], report["error"]

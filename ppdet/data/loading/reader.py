@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import json
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
@@ -10,7 +9,8 @@ import numpy as np
 
 from ppdet.core.contracts import require
 from ppdet.core.workspace import register
-from ppdet.data.loading.collate import REPORT, BatchMaker, Collator, SampleSource, Task
+from ppdet.data.loading.collate import REPORT, BatchMaker, Collator, SampleSource, Task, unpack_report
+from ppdet.data.loading.kept_workers import KeptWorkers
 from ppdet.data.loading.padded_sizes import split_by_size
 from ppdet.data.loading.repeat_factors import repeat_factors
 from ppdet.data.loading.sampler import EndlessSampler, EpochSampler, RepeatSampler
@@ -19,12 +19,11 @@ from ppdet.data.loading.to_device import ToDevice, split_off_normalize
 from ppdet.data.loading.unreadable import MAX_UNREADABLE, add_skipped
 from ppdet.data.loading.views import View
 from ppdet.data.loading.windows import Cut, WindowSource
-from ppdet.data.loading.workers import WorkerPool
 from ppdet.data.sources.dataset import DetectionDataset, require_boxes
 from ppdet.data.transforms.base import Transform, refuse_several
 from ppdet.data.transforms.composing.order import check_order
 from ppdet.data.transforms.normalize import NormalizeImage
-from ppdet.utils.errors import DataError, WorkerError
+from ppdet.utils.errors import DataError
 from ppdet.utils.process.start import StartMethod
 from ppdet.utils.ranges import MAX_BATCH, MAX_RECORDS, require_number
 
@@ -132,10 +131,8 @@ class BaseReader:
         check_order((*self.sample_transforms, *self.batch_transforms), name)
         self.closing = Closing(self.sample_transforms, check_until(name, (mosaic_epoch, mixup_epoch, cutmix_epoch)))
         self.batch_size = batch_size
-        self.use_shared_memory = use_shared_memory
         self.repeat_threshold = repeat_threshold
         self.worker_num = worker_num
-        self.worker_start = worker_start
         self.skipped: dict[str, str] = {}
         self._epoch = self._first_batch = self._images_read = 0
         self._images = len({record["im_file"] for record in dataset.records})  # fewer than records with repeat
@@ -159,7 +156,8 @@ class BaseReader:
         source = SampleSource(dataset.records, samples, seed, self.training, max_skipped)
         self._make = BatchMaker(source, Collator(batches, seed, self.training, raw_images=normalizer is not None))
         self._to_device = ToDevice(normalizer)
-        self._pool: WorkerPool | None = None
+        slot_bytes = batch_size * SHARED_BYTES_PER_IMAGE if use_shared_memory else 0
+        self._workers = KeptWorkers(self._make, worker_num, slot_bytes, worker_start, keep=self.training)
         self._windows: WindowSource | None = None
 
     def _make_sampler(self, **options: Any) -> EpochSampler | EndlessSampler:
@@ -226,7 +224,7 @@ class BaseReader:
             for batch in batches:
                 report = batch.pop(REPORT, None)
                 if report is not None:
-                    self._handle_report(json.loads(bytes(report.numpy()).decode()))
+                    self._handle_report(*unpack_report(report.numpy()))
                 if batch:
                     yield batch
 
@@ -261,33 +259,14 @@ class BaseReader:
         if not self.worker_num or not tasks:
             yield from (split(self._make(batch)) for batch in tasks)
             return
-        # The pool is removed from `self` while in use, since a second loop over this reader may run inside of the
-        # first.
-        pool, self._pool = self._pool, None
-        if pool is None or not pool.close.alive:
-            room = self.batch_size * SHARED_BYTES_PER_IMAGE if self.use_shared_memory else 0
-            pool = WorkerPool(self._make, self.worker_num, room, self.worker_start)
-        try:
-            yield from pool.run(tasks, split)
-        except WorkerError as error:
-            if error.task is None:
-                raise
-            some = ", ".join(self.dataset.records[task.record]["im_file"] for task in error.task[:3])
-            raise WorkerError(f"{error}; its images: {some}{', …' * (len(error.task) > 3)}", error.task) from None
-        finally:
-            # Training continues. Workers of an evaluation, forked in the middle of training, would keep old memory
-            # alive.
-            if self.training and self._pool is None:
-                self._pool = pool
-            else:
-                pool.close()
+        yield from self._workers.run(tasks, split)
 
-    def _handle_report(self, report: dict[str, Any]) -> None:
-        add_skipped(self.skipped, report["skipped"], self._images_read, self.max_unreadable)
-        if "\n" in report["error"]:
-            raise RuntimeError(f"reading data failed:\n{report['error']}")
-        if report["error"]:
-            raise DataError(report["error"])
+    def _handle_report(self, skipped: dict[str, str], error: str) -> None:
+        add_skipped(self.skipped, skipped, self._images_read, self.max_unreadable)
+        if "\n" in error:
+            raise RuntimeError(f"reading data failed:\n{error}")
+        if error:
+            raise DataError(error)
 
 
 @register
