@@ -201,6 +201,7 @@ def _end(connections: Sequence[Connection], processes: Sequence[BaseProcess]) ->
         process.join(STOP_SECONDS)
         if process.is_alive():
             process.kill()
+            process.join(STOP_SECONDS)
 
 
 def _work(

@@ -7,6 +7,10 @@ import numpy as np
 from ppdet.utils.boxes import SMALLEST_SIDE, have_area
 
 BOX_FIELDS = ("gt_bbox", "gt_class", "is_crowd")  # fields of a sample with one row for each box
+Area = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels
+# A box of which less is left after mixing or warping is dropped, unless it is a crowd.
+MIN_SHARE = 0.1  # of its area
+MIN_SIDE = 2.0  # pixels
 
 
 def box_fields(sample: dict) -> dict:
@@ -54,3 +58,8 @@ def drop_lost_boxes(
     if "is_crowd" in sample:
         stays |= sample["is_crowd"][:, 0] > 0
     return select_boxes(sample, stays & have_area(boxes))
+
+
+def without_lost(fields: dict, share: np.ndarray) -> dict:
+    """Drop the boxes of which less than a tenth (M,) or less than 2 pixels of a side is left, see `drop_lost_boxes`."""
+    return drop_lost_boxes(fields, share, min_share=MIN_SHARE, min_side=MIN_SIDE)

@@ -12,7 +12,7 @@ from ppdet.data.image_files import ImageHeader, Unreadable, check_header, jpeg, 
 from ppdet.data.transforms.base import Transform
 from ppdet.data.transforms.box_fields import select_boxes
 from ppdet.data.transforms.geometry.random_sizes import RandomResize
-from ppdet.data.transforms.geometry.resize import Resize
+from ppdet.data.transforms.geometry.resize import Resize, Size
 from ppdet.utils.boxes import clip_to_image
 from ppdet.utils.disk.files import open_regular, read_regular
 from ppdet.utils.errors import ImageError
@@ -21,7 +21,6 @@ from ppdet.utils.process.once import warn_once
 
 logger = get_logger(__name__)
 
-Size = tuple[int, int]  # height, width
 NewSize = Callable[[int, int], Size]  # (height, width) of an image -> the size it is resized to next
 
 FLAGS = {

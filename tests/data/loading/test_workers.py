@@ -263,6 +263,20 @@ def test_arrays_that_are_not_plain_memory_go_through_the_pipe():
     assert arrays["records"]["y"].tolist() == [3, 3]
 
 
+def test_a_worker_that_does_not_stop_is_killed_and_gone_afterwards(monkeypatch):
+    """Not only on its way out: a process that has been killed takes a while to end."""
+    joined = []
+    monkeypatch.setattr(workers, "STOP_SECONDS", 0.0)
+    pool = WorkerPool(squares, 1, ROOM, "fork")
+    (process,) = pool._processes
+    monkeypatch.setattr(process, "join", lambda seconds: joined.append(process.exitcode))
+    monkeypatch.setattr(process, "is_alive", lambda: True)
+    pool.close()
+    assert len(joined) == 2  # once for it to stop, and once after it was killed
+    multiprocessing.process.BaseProcess.join(process)
+    assert process.exitcode in (0, -signal.SIGKILL)
+
+
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_workers_that_cannot_be_started_are_an_error(monkeypatch, start):
     """As a limit of processes makes it; the workers that have started end."""

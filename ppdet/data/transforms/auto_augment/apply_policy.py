@@ -9,7 +9,7 @@ from ppdet.data.transforms.auto_augment import box_operations as ops
 from ppdet.data.transforms.auto_augment.pixel_operations import MAX_MAGNITUDE, PIXEL_OPERATIONS
 from ppdet.data.transforms.auto_augment.policies import POLICIES
 from ppdet.data.transforms.base import Transform, require_uint8
-from ppdet.data.transforms.box_fields import clip_to_area, drop_lost_boxes, remaining_share, select_boxes
+from ppdet.data.transforms.box_fields import Area, clip_to_area, drop_lost_boxes, remaining_share, select_boxes
 from ppdet.data.transforms.geometry.affine import warp_sample
 from ppdet.utils.ranges import require_choice
 
@@ -97,14 +97,14 @@ def _change_boxes(sample: dict, name: str, prob: float, magnitude: float, rng: n
     sample["image"] = image
 
 
-def _pixels_of(box: np.ndarray, h: int, w: int) -> ops.Rectangle:
+def _pixels_of(box: np.ndarray, h: int, w: int) -> Area:
     """The pixels that a box touches, at least one, in an image of h x w pixels."""
     x1, y1 = np.clip(np.floor(box[:2]), 0, [w - 1, h - 1]).astype(int)
     x2, y2 = np.clip(np.ceil(box[2:]), [x1 + 1, y1 + 1], [w, h]).astype(int)
     return x1, y1, x2, y2
 
 
-def _rectangle_in_a_box(boxes: np.ndarray, magnitude: float, h: int, w: int, rng: np.random.Generator) -> ops.Rectangle:
+def _rectangle_in_a_box(boxes: np.ndarray, magnitude: float, h: int, w: int, rng: np.random.Generator) -> Area:
     """A rectangle with up to 0.75 times the sides of a random box, around a random pixel of the box."""
     x1, y1, x2, y2 = _pixels_of(boxes[int(rng.integers(len(boxes)))], h, w)
     share = magnitude / MAX_MAGNITUDE * ops.MAX_CUTOUT_OF_BOX
@@ -113,7 +113,7 @@ def _rectangle_in_a_box(boxes: np.ndarray, magnitude: float, h: int, w: int, rng
     return max(x - half_w, 0), max(y - half_h, 0), min(x + half_w, w), min(y + half_h, h)
 
 
-def _cut(sample: dict, rectangle: ops.Rectangle) -> None:
+def _cut(sample: dict, rectangle: Area) -> None:
     sample["image"] = ops.cut_out(sample["image"], rectangle)
     if "gt_bbox" in sample:
         boxes = sample["gt_bbox"]

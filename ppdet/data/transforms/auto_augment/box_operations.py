@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ppdet.data.transforms.auto_augment.pixel_operations import MAX_MAGNITUDE, PIXEL_OPERATIONS
+from ppdet.data.transforms.box_fields import Area
 from ppdet.data.transforms.geometry.affine import affine_matrix, translation, warp_image
 
 GRAY = (128, 128, 128)
@@ -18,7 +19,6 @@ MAX_CUTOUT, MAX_CUTOUT_IN_BOX = 100, 50  # half of the square's side in pixels
 MAX_CUTOUT_OF_BOX = 0.75  # sides of the rectangle relative to the box's
 COVERED = 0.5  # a box of which a cutout covers this share is dropped
 SMALLEST = 1.0  # pixels; a box with a shorter side after a warp is dropped
-Rectangle = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels
 
 
 def rotation(amount: float, h: int, w: int) -> np.ndarray:
@@ -59,12 +59,12 @@ def draw_warp(
     return SHIFTS[name](amount, max_shift) if name in SHIFTS else WARPS[name](amount, *size)
 
 
-def square_around(y: int, x: int, half: int, h: int, w: int) -> Rectangle:
+def square_around(y: int, x: int, half: int, h: int, w: int) -> Area:
     """The square of 2 * half pixels around (y, x), as far as it is inside of an image of h x w pixels."""
     return max(x - half, 0), max(y - half, 0), min(x + half, w), min(y + half, h)
 
 
-def cut_out(image: np.ndarray, rectangle: Rectangle) -> np.ndarray:
+def cut_out(image: np.ndarray, rectangle: Area) -> np.ndarray:
     """Return a copy of the image whose rectangle is gray."""
     x1, y1, x2, y2 = rectangle
     image = image.copy()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ppdet.core.workspace import register, serializable
-from ppdet.data.transforms.base import Transform, check_probability, has_property
+from ppdet.data.transforms.base import Transform, check_probability, has_property, takes_several
 from ppdet.data.transforms.composing.compose import Compose
 from ppdet.data.transforms.composing.order import STEPS
 
@@ -34,7 +34,7 @@ class RandomSelect(Transform):
                 "RandomSelect.transforms1 and transforms2 are both empty, expected a transform in one of them"
             )
         for transform in members:
-            if has_property(transform, "takes_batch") or getattr(transform, "further_images", 0) > 0:
+            if has_property(transform, "takes_batch") or takes_several(transform):
                 raise ValueError(
                     f"RandomSelect has {type(transform).__name__}, which takes several images, expected transforms of "
                     "single ones: list it outside of RandomSelect"

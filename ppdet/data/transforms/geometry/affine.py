@@ -12,6 +12,8 @@ import numpy as np
 from ppdet.data.transforms.box_fields import remaining_share
 from ppdet.utils.boxes import clip_to_image
 
+MAX_DEGREES, MAX_SHEAR = 360, 80  # of what transforms may draw, in degrees
+MAX_SCALE = 20.0
 NO_PERSPECTIVE = (0.0, 0.0, 1.0)  # the last row of a matrix that keeps parallel lines parallel
 
 

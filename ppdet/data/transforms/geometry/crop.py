@@ -6,13 +6,12 @@ import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform, check_color, check_probability, check_range, check_some
-from ppdet.data.transforms.box_fields import select_boxes
+from ppdet.data.transforms.box_fields import Area, select_boxes
 from ppdet.utils.boxes import pairwise_overlap
 from ppdet.utils.ranges import require_number
 
 MAX_WINDOWS = 10_000  # windows tried for one image, at all thresholds together
 MAX_EXPANSION = 20.0
-Window = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels
 
 
 @register
@@ -76,7 +75,7 @@ class RandomCrop(Transform):
                 return crop_sample(sample, window, has_center_inside(boxes, window))
         return sample
 
-    def _draw_window(self, size: tuple[int, int], rng: np.random.Generator) -> Window | None:
+    def _draw_window(self, size: tuple[int, int], rng: np.random.Generator) -> Area | None:
         h, w = size
         scale = rng.uniform(*self.scaling)
         if self.aspect_ratio is not None:
@@ -145,13 +144,13 @@ def check_windows(transform: str, num_attempts: int, thresholds: Sequence[float]
 
 def find_window(
     boxes: np.ndarray,
-    draw: Callable[[], Window | None],
+    draw: Callable[[], Area | None],
     *,
     threshold: float,
     num_attempts: int,
     cover_all_box: bool,
     of_box: bool = False,
-) -> Window | None:
+) -> Area | None:
     """Draw windows until one overlaps the boxes (M, 4) by `threshold` and has the center of a box inside.
 
     Args:
@@ -174,7 +173,7 @@ def find_window(
     return None
 
 
-def crop_sample(sample: dict, window: Window, kept: np.ndarray) -> dict:
+def crop_sample(sample: dict, window: Area, kept: np.ndarray) -> dict:
     """Crop a sample to a window; of its boxes, only those with `kept` (M,) stay, clipped to the window."""
     x1, y1, x2, y2 = window
     sample["image"] = np.ascontiguousarray(sample["image"][y1:y2, x1:x2])
@@ -186,13 +185,13 @@ def crop_sample(sample: dict, window: Window, kept: np.ndarray) -> dict:
     return sample
 
 
-def has_center_inside(boxes: np.ndarray, window: Window) -> np.ndarray:
+def has_center_inside(boxes: np.ndarray, window: Area) -> np.ndarray:
     """(M,) whether the center of each box (M, 4) is inside the window."""
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     return ((centers > window[:2]) & (centers < window[2:])).all(axis=1)
 
 
-def _shares_inside(boxes: np.ndarray, window: Window) -> np.ndarray:
+def _shares_inside(boxes: np.ndarray, window: Area) -> np.ndarray:
     """(M,) share of the area of each box (M, 4) that is inside the window; 0 for a box without area."""
     inner = np.minimum(boxes[:, 2:], window[2:]) - np.maximum(boxes[:, :2], window[:2])
     shared, whole = np.maximum(inner, 0).prod(axis=1), (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)

@@ -6,13 +6,18 @@ import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform, check_color, check_probability, check_range, check_span, require_uint8
-from ppdet.data.transforms.box_fields import drop_lost_boxes
-from ppdet.data.transforms.geometry.affine import affine_matrix, translation, warp_sample
+from ppdet.data.transforms.box_fields import MIN_SIDE, drop_lost_boxes
+from ppdet.data.transforms.geometry.affine import (
+    MAX_DEGREES,
+    MAX_SCALE,
+    MAX_SHEAR,
+    affine_matrix,
+    translation,
+    warp_sample,
+)
 from ppdet.data.transforms.geometry.resize import Size
-from ppdet.data.transforms.mixing.joining import SMALLEST_SIDE
 from ppdet.utils.ranges import require_number, require_pixels
 
-MAX_DEGREES, MAX_SHEAR, MAX_SCALE = 360, 80, 20
 LONGEST_BOX = 20.0  # ratio of the sides of a box that RandomPerspective keeps
 NEAREST = 0.5  # the image comes at most this near, as a share of its distance before
 
@@ -169,4 +174,4 @@ def drop_outside(sample: dict, scale: float, share: np.ndarray, min_share: float
         sample["scale_factor"] = sample["scale_factor"] * np.float32(scale)
     if "gt_bbox" not in sample:
         return sample
-    return drop_lost_boxes(sample, share, min_share=min_share, min_side=SMALLEST_SIDE, max_aspect=max_aspect)
+    return drop_lost_boxes(sample, share, min_share=min_share, min_side=MIN_SIDE, max_aspect=max_aspect)

@@ -11,7 +11,7 @@ from ppdet.data.transforms.base import Transform
 from ppdet.utils.ranges import require_pixels
 
 INTERPOLATIONS = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA, cv2.INTER_LANCZOS4)
-Size = tuple[int, int]
+Size = tuple[int, int]  # height, width
 
 
 @register

@@ -8,7 +8,8 @@ import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform, check_probability
-from ppdet.data.transforms.geometry.crop import Window, check_windows, crop_sample, find_window, has_center_inside
+from ppdet.data.transforms.box_fields import Area
+from ppdet.data.transforms.geometry.crop import check_windows, crop_sample, find_window, has_center_inside
 from ppdet.data.transforms.geometry.resize import Size, as_pair, check_interpolation, check_sizes, resize_sample
 from ppdet.utils.boxes import clip_to_image
 from ppdet.utils.ranges import require_choice, require_number, require_pixels
@@ -153,7 +154,7 @@ class RandomResizeCrop(Transform):
         return sample
 
 
-def draw_window(size: Size, smallest: int, largest: int, rng: np.random.Generator) -> Window:
+def draw_window(size: Size, smallest: int, largest: int, rng: np.random.Generator) -> Area:
     """Draw a window in an image of `size` (h, w) whose sides are uniform between two numbers of pixels.
 
     A side of the image that is below `smallest` stays whole.

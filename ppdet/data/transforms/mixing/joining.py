@@ -5,13 +5,7 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-from ppdet.data.transforms.box_fields import box_fields, clip_to_area, drop_lost_boxes, remaining_share
-
-# A box of which less is left is dropped, unless it is a crowd.
-SMALLEST_SHARE = 0.1  # of its area
-SMALLEST_SIDE = 2.0  # pixels
-
-Area = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels
+from ppdet.data.transforms.box_fields import Area, box_fields, clip_to_area, remaining_share
 
 
 def join_boxes(samples: Iterable[dict]) -> dict:
@@ -48,8 +42,3 @@ def put_image(
     whole = fields["gt_bbox"] * scale + np.array([left, top] * 2, dtype=np.float32)
     fields["gt_bbox"] = clip_to_area(whole, (x1, y1, x2, y2))
     return fields, remaining_share(whole, fields["gt_bbox"])
-
-
-def without_lost(fields: dict, share: np.ndarray) -> dict:
-    """Drop the boxes of which less than a tenth (M,) or less than 2 pixels of a side is left, see `drop_lost_boxes`."""
-    return drop_lost_boxes(fields, share, min_share=SMALLEST_SHARE, min_side=SMALLEST_SIDE)

@@ -7,8 +7,8 @@ import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform, require_uint8
-from ppdet.data.transforms.box_fields import box_fields, clip_to_area, remaining_share
-from ppdet.data.transforms.mixing.joining import Area, join_boxes, without_lost
+from ppdet.data.transforms.box_fields import Area, box_fields, clip_to_area, remaining_share, without_lost
+from ppdet.data.transforms.mixing.joining import join_boxes
 from ppdet.utils.ranges import require_number
 
 SLIVER = 1.0  # pixels; a strip of a box that is narrower does not count as seen

@@ -7,14 +7,14 @@ import numpy as np
 
 from ppdet.core.workspace import register, serializable
 from ppdet.data.transforms.base import Transform, check_probability, check_range, check_span, require_uint8
-from ppdet.data.transforms.geometry.affine import affine_matrix, warp_sample
+from ppdet.data.transforms.box_fields import Area, without_lost
+from ppdet.data.transforms.geometry.affine import MAX_DEGREES, MAX_SCALE, MAX_SHEAR, affine_matrix, warp_sample
 from ppdet.data.transforms.geometry.flips import RandomFlip
 from ppdet.data.transforms.geometry.resize import as_pair
-from ppdet.data.transforms.mixing.joining import Area, join_boxes, put_image, without_lost
+from ppdet.data.transforms.mixing.joining import join_boxes, put_image
 
 GRAY = (114, 114, 114)  # where a mosaic shows no image, as in YOLOX
 DEFAULT_SIZE = (640, 640)
-MAX_SCALE = 20.0
 QUARTERS = ((False, False), (True, False), (False, True), (True, True))  # of each image: is it right, and low
 
 
@@ -76,9 +76,9 @@ class Mosaic(Transform):
         else:
             self.height, self.width = DEFAULT_SIZE if input_size is None else as_pair(input_size, "input_size")
         self.prob = prob
-        self.degrees = check_span(degrees, "Mosaic.degrees", 360)
+        self.degrees = check_span(degrees, "Mosaic.degrees", MAX_DEGREES)
         self.translate = check_span(translate, "Mosaic.translate", 1)
-        self.shear = check_span(shear, "Mosaic.shear", 80)
+        self.shear = check_span(shear, "Mosaic.shear", MAX_SHEAR)
         self.scale = check_range(scale, "Mosaic.scale", most=MAX_SCALE)
         self.mixup_prob = mixup_prob if enable_mixup else 0.0
         self.mixup_scale = check_range(mixup_scale, "Mosaic.mixup_scale", most=MAX_SCALE)

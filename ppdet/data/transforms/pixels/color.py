@@ -53,7 +53,7 @@ class RandomDistort(Transform):
         require_number("RandomDistort.count", count, minimum=0)
         self.ranges = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
         for name, value in self.ranges.items():
-            if len(value) != 3 or value[0] > value[1] or not 0 <= value[2] <= 1:
+            if len(value) != 3 or not -np.inf < value[0] <= value[1] < np.inf or not 0 <= value[2] <= 1:
                 raise ValueError(f"RandomDistort.{name} is {list(value)}, expected [low, high, probability]")
         self.random_apply = random_apply
         self.count = count

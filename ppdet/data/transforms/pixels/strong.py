@@ -16,6 +16,7 @@ from ppdet.data.transforms.base import (
     check_some,
     has_property,
     refuse_several,
+    require_uint8,
 )
 from ppdet.data.transforms.pixels.color import color_map
 from ppdet.utils.ranges import require_number
@@ -56,8 +57,7 @@ class StrongAugImage(Transform):
         self.keeps_uint8 = all(has_property(transform, "keeps_uint8") for transform in transforms)
 
     def __call__(self, sample: dict, rng: np.random.Generator) -> dict:
-        if sample["image"].dtype != np.uint8:
-            raise TypeError(f"StrongAugImage got a {sample['image'].dtype} image: list it before NormalizeImage")
+        require_uint8(sample, "StrongAugImage")
         for transform in self.transforms:
             sample = transform(sample, rng)
         return sample

@@ -1,9 +1,10 @@
-"""Vertical flips and quarter turns, against NumPy's."""
+"""Flips and quarter turns, against NumPy's."""
 
 import numpy as np
 import pytest
+from transform_samples import BOXES, assert_boxes_follow_pixels, marked_sample
 
-from ppdet.data.transforms import RandomRotate90, RandomVerticalFlip
+from ppdet.data.transforms import RandomFlip, RandomRotate90, RandomVerticalFlip
 
 BOX = (10, 4, 30, 20)  # in an image of 48 x 64
 
@@ -47,3 +48,19 @@ def test_probabilities(kind):
     assert np.array_equal(kind(prob=0.0)(sample_of(), rng)["image"], sample_of()["image"])
     with pytest.raises(ValueError, match=rf"{kind.__name__}.prob is 1.5, expected a probability"):
         kind(prob=1.5)
+
+
+def test_horizontal_flip():
+    rng = np.random.default_rng(0)
+    before = marked_sample()
+    flipped = RandomFlip(prob=1.0)(marked_sample(), rng)
+    assert np.array_equal(flipped["image"], before["image"][:, ::-1])
+    assert_boxes_follow_pixels(flipped, tolerance=0)
+    assert np.array_equal(RandomFlip(prob=0.0)(marked_sample(), rng)["image"], before["image"])
+    count = sum(not np.array_equal(RandomFlip()(marked_sample(), rng)["gt_bbox"], BOXES) for _ in range(400))
+    assert 150 < count < 250
+
+
+def test_wrong_probability():
+    with pytest.raises(ValueError, match=r"RandomFlip\.prob is 2\.0, expected a probability"):
+        RandomFlip(prob=2.0)

@@ -185,3 +185,5 @@ def test_defaults_vary_and_leave_the_original_alone():
 def test_wrong_range():
     with pytest.raises(ValueError, match="hue"):
         RandomDistort(hue=[5, -5, 0.5])
+    with pytest.raises(ValueError, match=r"^RandomDistort\.contrast is \[nan, 2, 0\.5\], expected"):
+        RandomDistort(contrast=[float("nan"), 2, 0.5])

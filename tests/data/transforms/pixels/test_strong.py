@@ -19,7 +19,7 @@ from ppdet.data.transforms import (
     RandomGrayscale,
     StrongAugImage,
 )
-from ppdet.utils.errors import ConfigError
+from ppdet.utils.errors import ConfigError, DataError
 
 COLORS = ("brightness", "contrast", "saturation", "hue")
 OFF = {"prob": 1.0, **dict.fromkeys(COLORS, 0.0)}
@@ -268,7 +268,7 @@ def test_strong_image_of_parts():
     assert not unknown.keeps_uint8 and apply(unknown, noise()).dtype == np.float32
     with pytest.raises(ValueError, match=r"StrongAugImage\.transforms has RandomFlip"):
         StrongAugImage(transforms=[RandomGrayscale(), RandomFlip()])
-    with pytest.raises(TypeError, match="float32 image: list it before NormalizeImage"):
+    with pytest.raises(DataError, match="StrongAugImage got a float32 image: list it before NormalizeImage"):
         apply(chain(), NormalizeImage()({"image": noise()})["image"])
 
 
