@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from commands import execute
 from PIL import Image
 from tiny import write_tiny_coco
 
@@ -200,12 +201,12 @@ def test_the_tool_on_a_folder(folder, anno_path, tmp_path):
         (["--images", "1", "--stratified", "--seeds", "4"], "with seed 4 that needs 2 images (25 %)"),
     ],
 )
-def test_mistakes_are_one_line(anno_path, tmp_path, arguments, message):
+def test_mistakes_are_one_line(anno_path, arguments, message):
     content = json.loads(anno_path.read_text())
     for row in content["annotations"]:  # no image has both classes
         row["category_id"] = 3 if row["image_id"] < 5 else 7
     anno_path.write_text(json.dumps(content))
-    result = tool(tmp_path, "--anno_path", anno_path, *arguments)
+    result = execute("tools/gen_semi_coco.py", "--anno_path", anno_path, *arguments)
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert message in result.stderr
 
@@ -219,8 +220,8 @@ def test_mistakes_are_one_line(anno_path, tmp_path, arguments, message):
         (["--percent", "1", "--seeds", "-1"], "expected a whole number of at least 0"),
     ],
 )
-def test_options_that_do_not_go_together(tmp_path, arguments, message):
-    result = tool(tmp_path, "--anno_path", "a.json", *arguments)
+def test_options_that_do_not_go_together(arguments, message):
+    result = execute("tools/gen_semi_coco.py", "--anno_path", "a.json", *arguments)
     assert result.returncode == 2 and message in result.stderr
 
 

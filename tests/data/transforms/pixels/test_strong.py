@@ -235,8 +235,10 @@ def test_grayscale():
 )
 def test_probability(transform, expected):
     image, rng = noise(20, 20), np.random.default_rng(1)
-    changed = [transform({"image": image}, rng)["image"] is not image for _ in range(4000)]
-    assert np.mean(changed) == pytest.approx(expected, abs=0.025)
+    count = 4000 if expected < 0.95 else 1000  # nearly certain: fewer draws tell as much
+    changed = [transform({"image": image}, rng)["image"] is not image for _ in range(count)]
+    deviation = np.sqrt(expected * (1 - expected) / count)
+    assert np.mean(changed) == pytest.approx(expected, abs=3.2 * deviation)
 
 
 @pytest.mark.parametrize("size", [(30, 40), (1, 1), (3, 500), (500, 3)])
