@@ -101,19 +101,18 @@ class ModelEMA:
         """Update the averages with the model's weights, after an optimizer step."""
         self.step += 1
         decay = self.current_decay()
-        share = paddle.full([], 1.0 - decay)
         # All of it works in place and does not wait for the device.
         for joined in self._joined:
             if joined.is_copied or not decay:
                 joined.average.write(joined.value.read())
             else:
-                joined.average.write(joined.average.read().lerp_(joined.value.read(), share))
+                joined.average.write(joined.average.read().lerp_(joined.value.read(), paddle.full([], 1.0 - decay)))
         for average, value, is_copied in self._separate if self._joined else self.pairs():
             if is_copied or not decay:
                 paddle.assign(value, average)
             else:
-                average.scale_(decay)
-                average.add_(value * share)
+                # A frozen weight stays exactly what it is, which it would not as d * average + (1 - d) * weight.
+                average.add_((value - average).scale_(1.0 - decay))
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averages by the names of the weights."""

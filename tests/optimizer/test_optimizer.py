@@ -228,6 +228,19 @@ def test_averages_are_the_formula_however_they_are_computed(kind, joined):
                 assert np.array_equal(average, value.numpy()), (step, name)
 
 
+@pytest.mark.parametrize("joined", [False, True])
+def test_the_average_of_a_frozen_weight_is_the_weight(joined):
+    """Exactly, after any number of steps and with any decay."""
+    paddle.seed(0)
+    layer = nn.Linear(40, 50)
+    ema = ModelEMA(layer, decay=0.98, decay_type="threshold")
+    if joined:
+        ema.join()
+    for _ in range(100):
+        ema.update()
+    assert np.array_equal(ema.state_dict()["weight"].numpy(), layer.weight.numpy())
+
+
 @pytest.mark.parametrize("layers", [12, 40])
 def test_joined_averages_are_few_kernels(layers):
     model = nn.Sequential(*(nn.Linear(3, 3) for _ in range(layers)))
