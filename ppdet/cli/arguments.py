@@ -14,6 +14,7 @@ TRAINED_RUN = (
     "folder of a training run, such as output/NAME, whose best_model is used (or else model_final, or else the newest "
     "checkpoint), or one of its checkpoints, such as output/NAME/3; replaces -c and -o weights="
 )
+ONE_OF_BOTH = "name either a RUN, such as output/NAME, or a YAML file with -c"
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -97,10 +98,18 @@ def add_run_arguments(parser: argparse.ArgumentParser, meaning: str = TRAINED_RU
 
 def require_run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """End with a usage error unless exactly one of RUN and -c is given."""
-    if (arguments.run is None) == (arguments.config is None):
+    refuse_both(parser, arguments)
+    if arguments.run is None and arguments.config is None:
         stray = next((text for text in arguments.opt if "=" not in text), None)
         hint = f"; {stray} was taken for a KEY=VALUE of -o: RUN stands before -o" if stray else ""
-        parser.error(f"name either a RUN, such as output/NAME, or a YAML file with -c{hint}")
+        parser.error(f"{ONE_OF_BOTH}{hint}")
+
+
+def refuse_both(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """End with a usage error if RUN and -c are given, where RUN may also be a setting for which -o was forgotten."""
+    if arguments.run is not None and arguments.config is not None:
+        is_setting = "=" in arguments.run
+        parser.error(f"unrecognized arguments: {arguments.run}" if is_setting else f"{arguments.run}: {ONE_OF_BOTH}")
 
 
 def add_slice_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ppdet.cli.arguments import add_amp_argument, add_device_argument, add_run_arguments, load_libraries
+from ppdet.cli.arguments import (
+    add_amp_argument,
+    add_device_argument,
+    add_run_arguments,
+    load_libraries,
+    refuse_both,
+)
 from ppdet.core.command_line import make_parser, one_line_errors, positive
 
 
@@ -50,8 +56,7 @@ def parse_arguments(argv: Sequence[str] | None = None, program: str | None = Non
         help="draw boxes with at least this score on the page (default: 0.3)",
     )
     arguments = parser.parse_args(argv)
-    if arguments.run is not None and arguments.config is not None:
-        parser.error("name either a RUN, such as output/NAME, or a YAML file with -c")
+    refuse_both(parser, arguments)
     return arguments
 
 

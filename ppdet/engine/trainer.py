@@ -222,9 +222,9 @@ class Trainer:
     def is_log_step(self) -> bool:
         """Whether the log reports after this step: the first of an epoch, every `log_iter` steps, and the last one; in
         place of the epoch's steps those of the whole run if an epoch has fewer than `log_iter`."""
-        interval = self.cfg["log_iter"]
+        interval, step = self.cfg["log_iter"], self.epoch * self.steps_per_epoch + self.step  # step: of the run
         if self.steps_per_epoch < interval:
-            return (self.iteration - 1) % interval == 0 or self.iteration == self.total_steps
+            return step % interval == 0 or step + 1 == self.total_steps
         return self.step % interval == 0 or self.ends_epoch
 
     def train(self) -> None:

@@ -31,7 +31,7 @@ XML = (
 SHORT = {
     "init": "--device cpu --from_scratch --estimate --minutes 1",
     "data show": "--batches 1 -o input_size=[96,128] amp=false",
-    "train": "-o input_size=[64,96] amp=false max_iters=14 worker_num=0 LearningRate.base_lr=0.01 "
+    "train": "-o input_size=[64,96] amp=false max_iters=14 worker_num=0 LearningRate.base_lr=0.003 "
     "TrainReader.batch_size=2 FCOSHead.nms.score_threshold=0.001",
 }
 

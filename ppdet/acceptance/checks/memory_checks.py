@@ -121,7 +121,7 @@ def find_reads(make_trainer: "Callable[[Hook], Trainer]") -> Outcome:
             steps = 0
 
             def before_step(self, trainer: "Trainer") -> None:
-                recorded.watching = recorded.watching and not trainer.is_log_step
+                recorded.watching = recorded.watching and not (trainer.is_log_step or trainer.ends_epoch)
                 self.steps += recorded.watching
 
             def after_step(self, trainer: "Trainer") -> None:
